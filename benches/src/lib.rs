@@ -1,0 +1,1 @@
+//! Criterion benchmarks per stage.

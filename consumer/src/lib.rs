@@ -1,0 +1,1 @@
+//! Shard-aware consumption: leases, progress, ordering, backpressure, copies.

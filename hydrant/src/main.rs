@@ -1,0 +1,2 @@
+//! All stages in one process and the operator's commands.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Device telemetry in: simulator, files and standard input into a stream.

@@ -1,0 +1,1 @@
+//! Records to Arrow to Parquet to a lake, exactly once.

@@ -1,0 +1,1 @@
+//! The logs behind the seams of hydrant-core, opened by URL.

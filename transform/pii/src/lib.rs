@@ -1,0 +1,1 @@
+//! The PII engine: bytes in, bytes out and findings; synchronous and pure.

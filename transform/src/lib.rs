@@ -1,0 +1,1 @@
+//! The stage that strips personal data from a stream.
