@@ -1,1 +1,3 @@
 //! Device telemetry in: simulator, files and standard input into a stream.
+
+pub mod simulate;

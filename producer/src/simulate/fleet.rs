@@ -1,0 +1,300 @@
+//! The fleet: which device speaks at an index, when, and with which faults.
+//!
+//! Owns the schedule. Records come in rounds: in each, every device reports once, in an order that differs from
+//! round to round; so a device's sequence number is the number of the round, known without any state.
+
+use std::ops::Range;
+
+use super::device::{self, Coverage, Device, DeviceKind, Moment};
+use super::draw::{Draw, Share, Topic};
+use super::faults;
+use super::json::JsonWriter;
+
+/// The largest fleet: device ids have eight digits, fewer than any phone or card number.
+pub const DEVICES_MAX: u64 = 100_000_000;
+
+/// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can write.
+const EVENT_MICROS_MAX: i64 = 253_402_300_799_999_000;
+
+/// 0001-01-01T00:00:00Z plus the largest lateness and skew fits above this.
+const START_MICROS_MIN: i64 = -62_100_000_000_000_000;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_HOUR: i64 = 3_600 * MICROS_PER_SECOND;
+
+/// How many orders of the devices a fleet goes through; a round picks one and a rotation of it.
+const ORDERS: usize = 16;
+
+/// Shares of records (of devices, for partition keys) that carry personal data, by where it stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PiiShares {
+    /// In top-level values: addresses, tokens, card numbers, e-mail. Default: 0.5.
+    pub values: f64,
+    /// In nested objects: owners, drivers, patients, exact coordinates. Default: 0.5.
+    pub nested: f64,
+    /// In free text. Default: 0.2.
+    pub text: f64,
+    /// In a JSON key, of the records that have such an object. Default: 0.05.
+    pub object_keys: f64,
+    /// In the device's id and so in its partition key: share of devices. Default: 0.01.
+    pub partition_keys: f64,
+}
+
+impl PiiShares {
+    /// No personal data at all.
+    pub const NONE: Self = Self {
+        values: 0.0,
+        nested: 0.0,
+        text: 0.0,
+        object_keys: 0.0,
+        partition_keys: 0.0,
+    };
+
+    /// Personal data in every place that can hold it.
+    pub const ALL: Self = Self {
+        values: 1.0,
+        nested: 1.0,
+        text: 1.0,
+        object_keys: 1.0,
+        partition_keys: 1.0,
+    };
+}
+
+impl Default for PiiShares {
+    fn default() -> Self {
+        Self {
+            values: 0.5,
+            nested: 0.5,
+            text: 0.2,
+            object_keys: 0.05,
+            partition_keys: 0.01,
+        }
+    }
+}
+
+/// What a fleet is: two equal specifications give equal records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetSpec {
+    /// Chooses one of 2^64 fleets. Default: 1.
+    pub seed: u64,
+    /// Devices, 1 to [`DEVICES_MAX`]. Default: 1,000.
+    pub devices: u64,
+    /// Share of records that are no JSON object: cut short, invalid UTF-8, bare text. Default: 0.001.
+    pub malformed_share: f64,
+    /// Share of records whose event time lies 1 hour to 7 days back. Default: 0.02.
+    pub late_share: f64,
+    /// Share of records in which `firmware` is a number instead of a string. Default: 0.
+    pub conflict_share: f64,
+    /// Shares of personal data.
+    pub pii: PiiShares,
+    /// Event time of the first round, microseconds since 1970. Default: 2026-01-01T00:00:00Z.
+    pub start_micros: i64,
+    /// Event time between two records of a device, microseconds. Default: 10 s.
+    pub interval_micros: u64,
+}
+
+impl Default for FleetSpec {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            devices: 1_000,
+            malformed_share: 0.001,
+            late_share: 0.02,
+            conflict_share: 0.0,
+            pii: PiiShares::default(),
+            start_micros: 1_767_225_600_000_000,
+            interval_micros: 10_000_000,
+        }
+    }
+}
+
+/// Why a specification is no fleet.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FleetError {
+    /// The number of devices is 0 or too large.
+    #[error("`{devices}` devices make no fleet: give 1 to {DEVICES_MAX}")]
+    Devices {
+        /// The number given.
+        devices: u64,
+    },
+    /// A share is no probability.
+    #[error("the share `{name}` is `{value}`: give a number from 0 to 1")]
+    Share {
+        /// Which share.
+        name: &'static str,
+        /// The number given.
+        value: f64,
+    },
+    /// The start cannot be written as a date.
+    #[error("the start `{micros}` lies outside the years 2 to 9999: give microseconds since 1970")]
+    Start {
+        /// The microseconds given.
+        micros: i64,
+    },
+}
+
+/// What the simulator knows of a record beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The device, `0..devices`.
+    pub device: u64,
+    /// The record's number among those of its device, from 0.
+    pub seq: u64,
+    /// The device's kind.
+    pub kind: DeviceKind,
+    /// Where the partition key (the device's id) lies in the buffer that was written to.
+    pub key: Range<usize>,
+    /// The event time in the record, microseconds since 1970.
+    pub event_micros: i64,
+    /// Whether the event time lies hours or days back.
+    pub late: bool,
+    /// Whether the record is no JSON object.
+    pub malformed: bool,
+}
+
+/// A fleet of devices, ready to generate.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    seed: u64,
+    devices: u64,
+    start_micros: i64,
+    interval_micros: u64,
+    malformed: Share,
+    late: Share,
+    conflict: Share,
+    coverage: Coverage,
+    /// Multipliers without a common divisor with `devices`: each permutes `0..devices`.
+    multipliers: [u64; ORDERS],
+}
+
+impl Fleet {
+    /// Prepares the fleet of `spec`.
+    ///
+    /// # Errors
+    /// When a field of `spec` lies outside its documented range.
+    pub fn try_new(spec: &FleetSpec) -> Result<Self, FleetError> {
+        let devices = spec.devices;
+        if devices == 0 || devices > DEVICES_MAX {
+            return Err(FleetError::Devices { devices });
+        }
+        if !(START_MICROS_MIN..=EVENT_MICROS_MAX).contains(&spec.start_micros) {
+            return Err(FleetError::Start {
+                micros: spec.start_micros,
+            });
+        }
+        Ok(Self {
+            seed: spec.seed,
+            devices,
+            start_micros: spec.start_micros,
+            interval_micros: spec.interval_micros,
+            malformed: Share::try_new("malformed_share", spec.malformed_share)?,
+            late: Share::try_new("late_share", spec.late_share)?,
+            conflict: Share::try_new("conflict_share", spec.conflict_share)?,
+            coverage: Coverage::try_new(&spec.pii)?,
+            multipliers: multipliers(spec.seed, devices),
+        })
+    }
+
+    /// Appends record `index` to `out`, without a line end, and says what it is.
+    pub fn record(&self, index: u64, out: &mut Vec<u8>) -> Meta {
+        self.generate(index, out, None)
+    }
+
+    /// The personal data in record `index`, byte for byte as it stands there.
+    #[must_use]
+    pub fn planted(&self, index: u64) -> Vec<String> {
+        let mut record = Vec::new();
+        let mut planted = Vec::new();
+        self.generate(index, &mut record, Some(&mut planted));
+        // A fault may have cut or overwritten some of it.
+        planted.retain(|text| memchr::memmem::find(&record, text.as_bytes()).is_some());
+        planted
+    }
+
+    /// The device that sends record `index`, and the record's number among those of the device.
+    #[must_use]
+    pub fn device_and_seq(&self, index: u64) -> (u64, u64) {
+        let round = index / self.devices;
+        let mut draw = Draw::new(self.seed, Topic::Round, round);
+        let multiplier = draw.pick(&self.multipliers);
+        let rotation = draw.below(self.devices);
+        (
+            (index % self.devices * multiplier + rotation) % self.devices,
+            round,
+        )
+    }
+
+    fn generate(&self, index: u64, out: &mut Vec<u8>, planted: Option<&mut Vec<String>>) -> Meta {
+        let (number, seq) = self.device_and_seq(index);
+        let device = Device::new(self.seed, number, &self.coverage);
+        let mut draw = Draw::new(self.seed, Topic::Record, index);
+        let late = draw.chance(self.late);
+        let malformed = draw.chance(self.malformed);
+        let moment = Moment {
+            index,
+            seq,
+            event_micros: self.event_micros(index, &device, late, &mut draw),
+            conflict: draw.chance(self.conflict),
+        };
+        let start = out.len();
+        let mut writer = JsonWriter::new(out, planted);
+        let key = device::write_record(&device, &moment, &self.coverage, &mut draw, &mut writer);
+        let key = if malformed {
+            faults::spoil(&mut draw, out, start, key)
+        } else {
+            key
+        };
+        Meta {
+            device: number,
+            seq,
+            kind: device.kind,
+            key,
+            event_micros: moment.event_micros,
+            late,
+            malformed,
+        }
+    }
+
+    /// The schedule's time, moved by the device's wrong clock, some jitter and, for late records, hours or days.
+    fn event_micros(&self, index: u64, device: &Device, late: bool, draw: &mut Draw) -> i64 {
+        let elapsed =
+            u128::from(index) * u128::from(self.interval_micros) / u128::from(self.devices);
+        let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
+        let jitter = draw.between(0, MICROS_PER_SECOND - 1);
+        let lateness = if late {
+            let hours = match draw.below(10) {
+                0..=4 => draw.between(1, 6),
+                5..=8 => draw.between(6, 47),
+                _ => draw.between(48, 7 * 24 - 1),
+            };
+            hours * MICROS_PER_HOUR + draw.between(0, 3_599) * MICROS_PER_SECOND
+        } else {
+            0
+        };
+        self.start_micros
+            .saturating_add(elapsed)
+            .saturating_add(device.skew_micros + jitter - lateness)
+            .min(EVENT_MICROS_MAX)
+    }
+}
+
+/// Numbers in `1..=devices` without a common divisor with `devices`.
+fn multipliers(seed: u64, devices: u64) -> [u64; ORDERS] {
+    let mut draw = Draw::new(seed, Topic::Fleet, devices);
+    [(); ORDERS].map(|()| {
+        let mut candidate = 1 + draw.below(devices);
+        // 1 is coprime to everything, so this ends.
+        while common_divisor(candidate, devices) != 1 {
+            candidate = candidate % devices + 1;
+        }
+        candidate
+    })
+}
+
+const fn common_divisor(mut first: u64, mut second: u64) -> u64 {
+    while second != 0 {
+        (first, second) = (second, first % second);
+    }
+    first
+}
