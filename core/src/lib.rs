@@ -1,1 +1,42 @@
 //! The vocabulary and the seams of Hydrant.
+//!
+//! This crate says what the parts are to each other and holds no part itself: no AWS, no Kafka, no Arrow. The vocabulary
+//! ([`position`], [`shard`], [`interval`], [`batch`], [`origin`]) has one meaning each; the seams ([`stream`],
+//! [`subscription`], [`lease`], [`stage`], [`transform`], [`lake`], [`disk`], [`workers`], [`clock`], [`random`]) are
+//! where implementations are exchanged; the rest ([`budget`], [`retry`], [`shutdown`]) is what
+//! every binary needs alike.
+
+pub mod batch;
+pub mod budget;
+pub mod clock;
+pub mod disk;
+pub mod error;
+pub mod hash;
+pub mod interval;
+pub mod lake;
+pub mod lease;
+pub mod origin;
+pub mod position;
+pub mod random;
+pub mod retry;
+pub mod shard;
+pub mod shutdown;
+pub mod stage;
+pub mod stream;
+pub mod subscription;
+pub mod transform;
+pub mod varint;
+pub mod workers;
+
+mod context;
+
+pub use batch::Batch;
+pub use budget::{Budget, Permit};
+pub use context::Context;
+pub use error::{Disposition, Error, Result};
+pub use interval::Interval;
+pub use position::{Position, Sequence};
+pub use random::Random;
+pub use shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
+pub use shutdown::Shutdown;
+pub use workers::Workers;

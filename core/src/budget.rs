@@ -1,0 +1,249 @@
+//! The memory budget of a process: every buffer that can grow holds a [`Permit`] for its bytes.
+//!
+//! [`Budget::acquire`] waits when the bytes are spent, which is how a slow sink slows its source. Whoever holds bytes
+//! that a flush would free watches [`Budget::pressure`]: it fires while somebody waits. A request larger than the
+//! whole budget is cut to the budget, so that one huge record passes alone instead of blocking for ever; the overdraft
+//! is bounded by the largest record.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, Semaphore};
+
+/// Bytes of one semaphore unit, so that budgets above 4 GiB fit its 32-bit requests.
+const UNIT_BYTES: u64 = 1024;
+
+struct Shared {
+    units: Semaphore,
+    units_total: u32,
+    waiting: AtomicUsize,
+    held_bytes: AtomicU64,
+    pressure: Notify,
+}
+
+/// A budget of bytes shared by all stages of a process; cheap to clone.
+#[derive(Clone)]
+pub struct Budget {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("total_bytes", &self.total_bytes())
+            .field("held_bytes", &self.held_bytes())
+            .finish()
+    }
+}
+
+impl Budget {
+    /// A budget of `bytes`, at least one KiB.
+    pub fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
+        Budget {
+            shared: Arc::new(Shared {
+                units: Semaphore::new(units as usize),
+                units_total: units,
+                waiting: AtomicUsize::new(0),
+                held_bytes: AtomicU64::new(0),
+                pressure: Notify::new(),
+            }),
+        }
+    }
+
+    /// The whole budget in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        u64::from(self.shared.units_total) * UNIT_BYTES
+    }
+
+    /// The bytes held by permits now.
+    pub fn held_bytes(&self) -> u64 {
+        self.shared.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `bytes` are free and takes them. Cancel-safe: a dropped call takes nothing.
+    pub async fn acquire(&self, bytes: u64) -> Permit {
+        let units = self.units(bytes);
+        if let Ok(taken) = self.shared.units.try_acquire_many(units) {
+            taken.forget();
+        } else {
+            let _waiting = Waiting::enter(&self.shared);
+            match self.shared.units.acquire_many(units).await {
+                Ok(taken) => taken.forget(),
+                Err(_) => unreachable!("the semaphore of a budget is never closed"),
+            }
+        }
+        self.granted(bytes, units)
+    }
+
+    /// Takes `bytes` if they are free now.
+    pub fn try_acquire(&self, bytes: u64) -> Option<Permit> {
+        let units = self.units(bytes);
+        self.shared.units.try_acquire_many(units).ok()?.forget();
+        Some(self.granted(bytes, units))
+    }
+
+    /// Whether somebody waits for bytes now.
+    pub fn is_pressed(&self) -> bool {
+        self.shared.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Resolves once somebody waits for bytes. Cancel-safe.
+    pub async fn pressure(&self) {
+        loop {
+            let notified = self.shared.pressure.notified();
+            if self.is_pressed() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn units(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .min(self.shared.units_total)
+    }
+
+    fn granted(&self, bytes: u64, units: u32) -> Permit {
+        self.shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Permit {
+            held: Some(Held {
+                shared: Arc::clone(&self.shared),
+                bytes,
+                units,
+            }),
+        }
+    }
+}
+
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn enter(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::SeqCst);
+        shared.pressure.notify_waiters();
+        Waiting(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Held {
+    shared: Arc<Shared>,
+    bytes: u64,
+    units: u32,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared
+            .held_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shared.units.add_permits(self.units as usize);
+    }
+}
+
+/// Bytes taken from a [`Budget`]; they go back when it is dropped. The default permit holds none.
+#[derive(Default)]
+pub struct Permit {
+    held: Option<Held>,
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Permit({} bytes)", self.bytes())
+    }
+}
+
+impl Permit {
+    /// The bytes it stands for.
+    pub fn bytes(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.bytes)
+    }
+
+    /// Gives back all but `bytes`; does nothing when it holds fewer.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        if let Some(held) = &mut self.held
+            && bytes < held.bytes
+        {
+            let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+            let freed = held.units.saturating_sub(units);
+            held.units -= freed;
+            held.shared
+                .held_bytes
+                .fetch_sub(held.bytes - bytes, Ordering::Relaxed);
+            held.bytes = bytes;
+            held.shared.units.add_permits(freed as usize);
+        }
+    }
+
+    /// Takes over what `other` holds. Both come from the same budget or one of them is empty; else `other` is
+    /// handed back.
+    pub fn merge(&mut self, other: Permit) -> Option<Permit> {
+        match (&mut self.held, other.held) {
+            (_, None) => None,
+            (mine @ None, theirs) => {
+                *mine = theirs;
+                None
+            }
+            (Some(mine), Some(mut theirs)) => {
+                if !Arc::ptr_eq(&mine.shared, &theirs.shared) {
+                    return Some(Permit { held: Some(theirs) });
+                }
+                mine.bytes += std::mem::take(&mut theirs.bytes);
+                mine.units += std::mem::take(&mut theirs.units);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waiting_ends_when_bytes_come_back_and_raises_pressure() {
+        let budget = Budget::new(10 * 1024);
+        let mut first = budget.acquire(9 * 1024).await;
+        assert!(budget.try_acquire(2 * 1024).is_none());
+        let waiter = {
+            let budget = budget.clone();
+            tokio::spawn(async move { budget.acquire(4 * 1024).await.bytes() })
+        };
+        budget.pressure().await;
+        assert!(budget.is_pressed());
+        first.shrink_to(5 * 1024);
+        assert_eq!(waiter.await.unwrap(), 4 * 1024);
+        assert!(!budget.is_pressed());
+        drop(first);
+        assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_beyond_the_budget_passes_alone() {
+        let budget = Budget::new(2048);
+        let huge = budget.acquire(1 << 40).await;
+        assert!(budget.try_acquire(1).is_none());
+        drop(huge);
+        assert!(budget.try_acquire(2048).is_some());
+    }
+
+    #[tokio::test]
+    async fn merged_permits_return_once() {
+        let budget = Budget::new(8192);
+        let mut a = budget.acquire(1000).await;
+        assert!(a.merge(budget.acquire(3000).await).is_none());
+        assert_eq!((a.bytes(), budget.held_bytes()), (4000, 4000));
+        let other = Budget::new(4096);
+        assert!(a.merge(other.acquire(1).await).is_some());
+        drop(a);
+        assert!(budget.try_acquire(8192).is_some());
+    }
+}

@@ -1,0 +1,39 @@
+//! What is injected into every part of a process.
+
+use std::sync::Arc;
+
+use crate::budget::Budget;
+use crate::clock::{SharedClock, SystemClock};
+use crate::disk::SharedDisk;
+use crate::disk::real::RealDisk;
+use crate::error::Result;
+use crate::random::Random;
+use crate::workers::Workers;
+
+/// Disk, time, chance, computation and memory of one process; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where files are.
+    pub disk: SharedDisk,
+    /// Wall time.
+    pub clock: SharedClock,
+    /// Chance.
+    pub random: Random,
+    /// Where computation runs.
+    pub workers: Workers,
+    /// Memory for everything that can grow.
+    pub budget: Budget,
+}
+
+impl Context {
+    /// The real machine: its disk and clock, a worker thread per core, a budget of `budget_bytes`.
+    pub fn system(budget_bytes: u64) -> Result<Self> {
+        Ok(Context {
+            disk: Arc::new(RealDisk::new()),
+            clock: Arc::new(SystemClock),
+            random: Random::system(),
+            workers: Workers::per_core()?,
+            budget: Budget::new(budget_bytes),
+        })
+    }
+}

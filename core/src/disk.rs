@@ -1,0 +1,202 @@
+//! The disk, injected: every file operation of Hydrant goes through a [`Disk`].
+//!
+//! The real one is [`real::RealDisk`]; `testing::disk` has one that loses unsynced writes, tears them, fails and fills
+//! up. What the protocols rely on, and what every implementation promises:
+//!
+//! - Written bytes survive a power cut only after [`DiskFile::sync`], a new or renamed name only after
+//!   [`Disk::sync_dir`] of its directory.
+//! - [`Disk::link_new`] and [`Disk::rename_new`] never replace an existing name (`AlreadyExists`), atomically among all
+//!   processes. [`Disk::rename`] replaces atomically.
+//! - A [`Lock`] is held by a process, not a task: it ends when dropped or when its process dies, at once.
+//! - After a failed `sync` nothing is known about the bytes written since the last good one.
+
+pub mod real;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// It must exist; reading only.
+    Read,
+    /// It must exist; reading and writing.
+    Write,
+    /// It is made if absent; reading and writing.
+    Create,
+    /// It must not exist; reading and writing.
+    CreateNew,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The last part of the path.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Bytes, for a file.
+    pub len: u64,
+}
+
+/// What is known of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Bytes, for a file.
+    pub len: u64,
+    /// The file itself, whatever its names: equal for two names of one file.
+    pub identity: u64,
+    /// When it last changed, microseconds since 1970.
+    pub modified: i64,
+}
+
+/// Whether a lock excludes everybody or only exclusive holders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// One holder.
+    Exclusive,
+    /// Many holders.
+    Shared,
+}
+
+/// A held file lock; dropping it releases it.
+pub trait Lock: Send + Sync + fmt::Debug {}
+
+/// Tells of changes to a path.
+#[async_trait]
+pub trait Watch: Send + fmt::Debug {
+    /// Resolves when the watched file or directory may have changed since the last call; changes between calls are
+    /// not lost, several may be told as one, and a change that did not happen may be told. Cancel-safe.
+    async fn changed(&mut self);
+}
+
+/// An open file.
+#[async_trait]
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// Up to `len` bytes at `offset`; fewer only at the end of the file.
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+    /// Writes all parts one after another at `offset`. On an error any prefix may have been written.
+    async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()>;
+    /// Makes the bytes written so far, and the length, survive a power cut.
+    async fn sync(&self) -> io::Result<()>;
+    /// The length in bytes.
+    async fn len(&self) -> io::Result<u64>;
+    /// Cuts to `len` bytes.
+    async fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// A disk, as one process sees it.
+#[async_trait]
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Opens a file.
+    async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+    /// Makes a directory and its missing parents and makes their names survive a power cut; no error if it exists.
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, sorted.
+    async fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
+    /// What is known of a path; `None` when nothing is there.
+    async fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
+    /// Removes a file; `NotFound` when it is gone.
+    async fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    async fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Renames a file, replacing what has the new name.
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames a file; `AlreadyExists` when the new name is taken.
+    async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name; `AlreadyExists` when that is taken.
+    async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the names in a directory survive a power cut.
+    async fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Waits for the lock of a file, which is made if absent.
+    async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>>;
+    /// Takes the lock of a file if it is free now; the file is made if absent.
+    async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>>;
+    /// Watches a file or directory that exists.
+    async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>>;
+}
+
+/// A shared disk.
+pub type SharedDisk = Arc<dyn Disk>;
+
+/// Reads a whole file; `None` when it does not exist.
+pub async fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Bytes>> {
+    let file = match disk.open(path, Open::Read).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let len = usize::try_from(file.len().await?).map_err(io::Error::other)?;
+    file.read_at(0, len).await.map(Some)
+}
+
+/// Replaces a file atomically and durably: temporary file, sync, rename, sync of the directory.
+///
+/// `nonce` keeps temporary names of concurrent writers apart.
+pub async fn replace_file(
+    disk: &dyn Disk,
+    path: &Path,
+    body: Bytes,
+    nonce: &str,
+) -> io::Result<()> {
+    let temporary = temporary_name(path, nonce);
+    write_new(disk, &temporary, body).await?;
+    disk.rename(&temporary, path).await?;
+    disk.sync_dir(parent(path)).await
+}
+
+/// Makes a file atomically and durably unless its name is taken: temporary file, sync, link, sync of the directory.
+///
+/// Answers whether this call made it. Also when it did not, the directory is synced: an observer must not act on a
+/// name that a power cut could take back.
+pub async fn create_file(
+    disk: &dyn Disk,
+    path: &Path,
+    body: Bytes,
+    nonce: &str,
+) -> io::Result<bool> {
+    let temporary = temporary_name(path, nonce);
+    write_new(disk, &temporary, body).await?;
+    let linked = disk.link_new(&temporary, path).await;
+    let made = match linked {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => {
+            // The link may have been made although its answer was lost.
+            let (ours, there) = (disk.stat(&temporary).await?, disk.stat(path).await?);
+            match (ours, there) {
+                (Some(ours), Some(there)) if ours.identity == there.identity => true,
+                _ => return Err(error),
+            }
+        }
+    };
+    disk.sync_dir(parent(path)).await?;
+    disk.remove(&temporary).await?;
+    Ok(made)
+}
+
+async fn write_new(disk: &dyn Disk, path: &Path, body: Bytes) -> io::Result<()> {
+    let file = disk.open(path, Open::Create).await?;
+    file.truncate(0).await?;
+    file.write_at(0, vec![body]).await?;
+    file.sync().await
+}
+
+fn temporary_name(path: &Path, nonce: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{nonce}.tmp"))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}

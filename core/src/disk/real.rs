@@ -1,0 +1,474 @@
+//! The operating system's disk.
+//!
+//! Blocking calls run on tokio's blocking threads. `renameat2(RENAME_NOREPLACE)` is used where the kernel and the file
+//! system have it; elsewhere [`RealDisk::rename_new`](Disk::rename_new) links and unlinks, which replaces nothing
+//! either.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use notify::Watcher;
+use tokio::sync::watch;
+
+use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, Stat, Watch};
+
+/// The operating system's disk; clones share one watcher.
+#[derive(Clone, Debug, Default)]
+pub struct RealDisk {
+    watches: Arc<Mutex<Watches>>,
+}
+
+impl RealDisk {
+    /// A disk with no watch yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one door to blocking file calls"
+)]
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(io::Error::other)?
+}
+
+#[derive(Debug)]
+struct RealFile(Arc<File>);
+
+#[async_trait]
+impl DiskFile for RealFile {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let file = Arc::clone(&self.0);
+        blocking(move || {
+            let mut buffer = BytesMut::zeroed(len);
+            let mut filled = 0;
+            while filled < len {
+                match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                    Ok(0) => break,
+                    Ok(n) => filled += n,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            buffer.truncate(filled);
+            Ok(buffer.freeze())
+        })
+        .await
+    }
+
+    async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
+        let file = Arc::clone(&self.0);
+        blocking(move || {
+            let mut at = offset;
+            for part in parts {
+                file.write_all_at(&part, at)?;
+                at += part.len() as u64;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        let file = Arc::clone(&self.0);
+        blocking(move || file.sync_data()).await
+    }
+
+    async fn len(&self) -> io::Result<u64> {
+        let file = Arc::clone(&self.0);
+        blocking(move || Ok(file.metadata()?.len())).await
+    }
+
+    async fn truncate(&self, len: u64) -> io::Result<()> {
+        let file = Arc::clone(&self.0);
+        blocking(move || file.set_len(len)).await
+    }
+}
+
+#[derive(Debug)]
+struct RealLock {
+    _file: File,
+}
+
+impl Lock for RealLock {}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+#[async_trait]
+impl Disk for RealDisk {
+    async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut options = OpenOptions::new();
+            options.read(true);
+            match how {
+                Open::Read => {}
+                Open::Write => {
+                    options.write(true);
+                }
+                Open::Create => {
+                    options.write(true).create(true).truncate(false);
+                }
+                Open::CreateNew => {
+                    options.write(true).create_new(true);
+                }
+            }
+            let file: Arc<dyn DiskFile> = Arc::new(RealFile(Arc::new(options.open(path)?)));
+            Ok(file)
+        })
+        .await
+    }
+
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut missing = Vec::new();
+            let mut current = path.as_path();
+            while current != Path::new("") && !current.is_dir() {
+                missing.push(current);
+                match current.parent() {
+                    Some(parent) => current = parent,
+                    None => break,
+                }
+            }
+            std::fs::create_dir_all(&path)?;
+            for made in missing {
+                File::open(super::parent(made))?.sync_all()?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(path)? {
+                let entry = entry?;
+                let metadata = match entry.metadata() {
+                    Ok(metadata) => metadata,
+                    // Removed between listing and looking.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                names.push(Listed {
+                    name: entry.file_name().to_string_lossy().into_owned(),
+                    is_dir: metadata.is_dir(),
+                    len: metadata.len(),
+                });
+            }
+            names.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+        let path = path.to_owned();
+        blocking(move || match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Stat {
+                is_dir: metadata.is_dir(),
+                len: metadata.len(),
+                identity: metadata.ino(),
+                modified: metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || std::fs::remove_file(path)).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || std::fs::remove_dir(path)).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || std::fs::rename(from, to)).await
+    }
+
+    async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || rename_noreplace(&from, &to)).await
+    }
+
+    async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || std::fs::hard_link(from, to)).await
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || File::open(path)?.sync_all()).await
+    }
+
+    async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
+        if let Some(lock) = self.try_lock(path, kind).await? {
+            return Ok(lock);
+        }
+        let path = path.to_owned();
+        blocking(move || {
+            let file = open_lock(&path)?;
+            match kind {
+                LockKind::Exclusive => file.lock()?,
+                LockKind::Shared => file.lock_shared()?,
+            }
+            let lock: Box<dyn Lock> = Box::new(RealLock { _file: file });
+            Ok(lock)
+        })
+        .await
+    }
+
+    async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = open_lock(&path)?;
+            let taken = match kind {
+                LockKind::Exclusive => file.try_lock(),
+                LockKind::Shared => file.try_lock_shared(),
+            };
+            match taken {
+                Ok(()) => {
+                    let lock: Box<dyn Lock> = Box::new(RealLock { _file: file });
+                    Ok(Some(lock))
+                }
+                Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+                Err(std::fs::TryLockError::Error(error)) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
+        let path = path.to_owned();
+        let watches = Arc::clone(&self.watches);
+        blocking(move || {
+            let path = path.canonicalize()?;
+            let changes = Watches::subscribe(&watches, &path)?;
+            let watch: Box<dyn Watch> = Box::new(RealWatch {
+                changes,
+                path,
+                watches,
+            });
+            Ok(watch)
+        })
+        .await
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_and_unlink(from, to),
+        answer => answer.map_err(io::Error::from),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    link_and_unlink(from, to)
+}
+
+fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
+}
+
+/// One operating-system watcher for the whole disk: they are scarce (128 a user by Linux' default).
+#[derive(Debug, Default)]
+struct Watches {
+    watcher: Option<notify::RecommendedWatcher>,
+    paths: HashMap<PathBuf, watch::Sender<u64>>,
+}
+
+impl Watches {
+    fn subscribe(shared: &Arc<Mutex<Watches>>, path: &Path) -> io::Result<watch::Receiver<u64>> {
+        let mut watches = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if watches.watcher.is_none() {
+            let weak = Arc::downgrade(shared);
+            let watcher = notify::recommended_watcher(move |event| {
+                if let Some(shared) = weak.upgrade() {
+                    Watches::notify(&shared, event);
+                }
+            });
+            watches.watcher = Some(watcher.map_err(io::Error::other)?);
+        }
+        if let Some(sender) = watches.paths.get(path) {
+            return Ok(sender.subscribe());
+        }
+        if let Some(watcher) = watches.watcher.as_mut() {
+            watcher
+                .watch(path, notify::RecursiveMode::NonRecursive)
+                .map_err(io::Error::other)?;
+        }
+        let (sender, receiver) = watch::channel(0);
+        watches.paths.insert(path.to_owned(), sender);
+        Ok(receiver)
+    }
+
+    fn notify(shared: &Mutex<Watches>, event: notify::Result<notify::Event>) {
+        let watches = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = match event {
+            Ok(event) if event.kind.is_access() => return,
+            Ok(event) => event,
+            // The queue overflowed: anything may have changed.
+            Err(_) => notify::Event::default(),
+        };
+        if event.paths.is_empty() || event.need_rescan() {
+            watches.paths.values().for_each(bump);
+            return;
+        }
+        for path in &event.paths {
+            let parent = path.parent().and_then(|parent| watches.paths.get(parent));
+            watches
+                .paths
+                .get(path)
+                .into_iter()
+                .chain(parent)
+                .for_each(bump);
+        }
+    }
+}
+
+fn bump(sender: &watch::Sender<u64>) {
+    sender.send_modify(|count| *count += 1);
+}
+
+#[derive(Debug)]
+struct RealWatch {
+    changes: watch::Receiver<u64>,
+    path: PathBuf,
+    watches: Arc<Mutex<Watches>>,
+}
+
+#[async_trait]
+impl Watch for RealWatch {
+    async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for RealWatch {
+    fn drop(&mut self) {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = watches
+            .paths
+            .get(&self.path)
+            .is_some_and(|s| s.receiver_count() <= 1);
+        if last {
+            watches.paths.remove(&self.path);
+            if let Some(watcher) = watches.watcher.as_mut() {
+                // The path may be gone already, which ends its watch as well.
+                drop(watcher.unwatch(&self.path));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{create_file, read_file, replace_file};
+
+    #[tokio::test]
+    async fn names_are_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new();
+        let path = dir.path().join("slot");
+        assert!(
+            create_file(&disk, &path, Bytes::from_static(b"a"), "1")
+                .await
+                .unwrap()
+        );
+        assert!(
+            !create_file(&disk, &path, Bytes::from_static(b"b"), "2")
+                .await
+                .unwrap()
+        );
+        assert_eq!(read_file(&disk, &path).await.unwrap().unwrap(), "a");
+        let other = dir.path().join("other");
+        replace_file(&disk, &other, Bytes::from_static(b"c"), "3")
+            .await
+            .unwrap();
+        let error = disk.rename_new(&other, &path).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.list(dir.path()).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn locks_exclude_and_end_when_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new();
+        let path = dir.path().join("lock");
+        let held = disk.lock(&path, LockKind::Exclusive).await.unwrap();
+        assert!(
+            disk.try_lock(&path, LockKind::Shared)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        drop(held);
+        let shared = disk
+            .try_lock(&path, LockKind::Shared)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            disk.try_lock(&path, LockKind::Shared)
+                .await
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            disk.try_lock(&path, LockKind::Exclusive)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        drop(shared);
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_of_a_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new();
+        let path = dir.path().join("control");
+        let file = disk.open(&path, Open::Create).await.unwrap();
+        let mut watch = disk.watch(&path).await.unwrap();
+        file.write_at(0, vec![Bytes::from_static(b"x")])
+            .await
+            .unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(10), watch.changed())
+            .await
+            .unwrap();
+    }
+}

@@ -1,0 +1,110 @@
+//! The seam of lakes: an object store reduced to what exactly-once needs.
+//!
+//! Two ways to make an object. [`Lake::put_new`] is atomic and never replaces: the commit records. [`Lake::stage`]
+//! collects a file invisibly; [`Lake::reveal`] makes it visible under its key, once: a staging that was revealed is
+//! gone, so that a late second reveal finds nothing to show. Keys are relative to the lake's root, with `/`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// What a conditional put found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object is new and durable.
+    Created,
+    /// The key was taken; this is what is there, and it is durable.
+    Exists(Bytes),
+}
+
+/// A file that is complete and durable but not visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The key under which it will be visible.
+    pub key: String,
+    /// The staging: a path locally, an upload id on S3. Used once.
+    pub upload: String,
+    /// The parts, for stores that complete an upload from them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// Bytes.
+    pub size: u64,
+    /// CRC-32C of the whole file.
+    pub crc: u32,
+}
+
+/// One uploaded part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// From 1.
+    pub number: u32,
+    /// Bytes.
+    pub size: u64,
+    /// CRC-32C of the part.
+    pub crc: u32,
+    /// What the store answered.
+    pub etag: String,
+}
+
+/// What became of a reveal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reveal {
+    /// The file is visible and durable.
+    Revealed,
+    /// It was visible already, with the same size and checksum.
+    Already,
+    /// Neither staging nor file is there.
+    Vanished,
+}
+
+/// One listed object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// The key.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A file being collected.
+#[async_trait]
+pub trait Staging: Send + fmt::Debug {
+    /// Appends bytes.
+    async fn write(&mut self, bytes: Bytes) -> Result<()>;
+    /// Makes it durable.
+    async fn seal(self: Box<Self>) -> Result<Sealed>;
+}
+
+/// Where tables live.
+#[async_trait]
+pub trait Lake: Send + Sync + fmt::Debug {
+    /// The URL that opens it, without secrets.
+    fn url(&self) -> &str;
+    /// Makes an object unless its key is taken. After a lost answer the same body may be put again; finding it there is
+    /// `Created` or `Exists` with that body, never a second object.
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put>;
+    /// Starts to collect a file for `key`.
+    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>>;
+    /// Makes a sealed file visible; see [`Reveal`]. A file under the key with other content is an alarm.
+    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal>;
+    /// Throws a staging away; no error when it is gone.
+    async fn discard(&self, upload: &str) -> Result<()>;
+    /// An object's bytes.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+    /// The objects whose keys start with `prefix`, by key; at most `limit` of them when given.
+    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>>;
+    /// The names of the "directories" directly below `prefix`, which ends with `/`.
+    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>>;
+    /// The stagings that exist: their ids and the keys they are for.
+    async fn list_staged(&self) -> Result<Vec<(String, String)>>;
+    /// Removes an object; no error when it is gone.
+    async fn delete(&self, key: &str) -> Result<()>;
+}
+
+/// A shared lake.
+pub type SharedLake = Arc<dyn Lake>;

@@ -1,0 +1,104 @@
+//! The seam of lease stores: rows that are read together and written by compare-and-swap.
+//!
+//! A lease is the right to work on a shard. Its `epoch` rises each time the owner changes and fences the old owner's
+//! ledger writes; its `counter` rises with each renewal, so that an observer sees by his own clock that a holder has
+//! gone silent. The progress of the shard lies in the same row. Epochs are compared only inside a store: the output is
+//! what protects the data.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::position::Position;
+use crate::shard::ShardId;
+
+/// Which rules an app's outputs were made by, and from where on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Digest of the policy, in hex.
+    pub digest: String,
+    /// The policy holds for records after this position.
+    pub after: Position,
+}
+
+/// How far an app is in a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Done up to here; [`Position::End`] when the shard's end was published.
+    pub to: Position,
+    /// The rules the outputs were made by; a successor works by the same or not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
+    /// What the reader has seen of its origins, in the stream's own form; streams that check at append have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<u8>,
+}
+
+/// One row of a lease store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The shard.
+    pub shard: ShardId,
+    /// Who works on it; `None` when it is free.
+    pub owner: Option<String>,
+    /// Rises when the owner changes.
+    pub epoch: u64,
+    /// Rises with each write.
+    pub counter: u64,
+    /// How far the app is; `None` before its first checkpoint.
+    pub progress: Option<Progress>,
+    /// Which generation of the app's outputs this is; see [`crate::origin::WriterId::of_app`].
+    pub generation: u64,
+}
+
+impl Lease {
+    /// A free lease without progress.
+    pub fn new(shard: ShardId) -> Self {
+        Lease {
+            shard,
+            owner: None,
+            epoch: 0,
+            counter: 0,
+            progress: None,
+            generation: 0,
+        }
+    }
+
+    /// Whether the shard's end was published.
+    pub fn has_ended(&self) -> bool {
+        self.progress
+            .as_ref()
+            .is_some_and(|progress| progress.to == Position::End)
+    }
+}
+
+/// What a compare-and-swap found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// The row is now what was written.
+    Swapped,
+    /// The row was another one and is unchanged; `None` when there is no row.
+    Beaten(Option<Lease>),
+}
+
+/// The leases of one app on one stream.
+#[async_trait]
+pub trait LeaseStore: Send + Sync + fmt::Debug {
+    /// Announces a worker and keeps it alive until the answer is dropped or the process dies, where the store can
+    /// tell; see [`LeaseStore::is_gone`].
+    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>>;
+    /// Every row, by shard name.
+    async fn list(&self) -> Result<Vec<Lease>>;
+    /// Writes `next` if the row is still `seen` (same epoch and counter; `None`: no row). Durable when it answers.
+    async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap>;
+    /// Whether the store knows that this worker is dead; `false` when it cannot know.
+    async fn is_gone(&self, worker: &str) -> Result<bool>;
+    /// Resolves when a row may have changed or a worker may have died; may never resolve where the store cannot tell.
+    /// Cancel-safe.
+    async fn changed(&self);
+}
+
+/// A worker's presence in a lease store.
+pub trait Enlisted: Send + Sync + fmt::Debug {}

@@ -1,0 +1,158 @@
+//! Retries with a budget: exponential delays with full jitter, and no more retries than a share of the successes.
+//!
+//! A fixed number of retries a call multiplies the load on a service that is already failing. The budget is one bucket
+//! a client: each success puts a little in, each retry takes one out, and an empty bucket lets the error through.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::clock;
+use crate::error::{Disposition, Error, Result};
+use crate::random::Random;
+
+/// How retries are paced.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    /// The first delay's upper bound.
+    pub first: Duration,
+    /// No delay is longer.
+    pub max: Duration,
+    /// Retries of one call; `None` lets the budget and the caller decide.
+    pub attempts: Option<u32>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff {
+            first: Duration::from_millis(20),
+            max: Duration::from_secs(5),
+            attempts: Some(10),
+        }
+    }
+}
+
+impl Backoff {
+    /// The delay before retry `n` (from 0), drawn evenly from zero to the doubling bound.
+    pub fn delay(&self, n: u32, random: &Random) -> Duration {
+        let bound = self.first.saturating_mul(1 << n.min(20)).min(self.max);
+        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(random.below(micros.saturating_add(1)))
+    }
+}
+
+/// A bucket of retries shared by the calls of one client, in hundredths of a retry.
+#[derive(Debug)]
+pub struct RetryBudget {
+    hundredths: AtomicI64,
+    capacity: i64,
+}
+
+impl RetryBudget {
+    /// A full bucket of `retries`.
+    pub fn new(retries: u32) -> Self {
+        let capacity = i64::from(retries) * 100;
+        RetryBudget {
+            hundredths: AtomicI64::new(capacity),
+            capacity,
+        }
+    }
+
+    fn succeeded(&self) {
+        const GAIN: i64 = 10;
+        let capacity = self.capacity;
+        let gain = |now: i64| Some((now + GAIN).min(capacity));
+        // The closure never refuses.
+        let _before = self
+            .hundredths
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, gain);
+    }
+
+    fn take(&self) -> bool {
+        let spend = |now: i64| (now >= 100).then(|| now - 100);
+        self.hundredths
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
+            .is_ok()
+    }
+
+    /// Calls `operation` until it succeeds, fails for good, or retries are spent; returns its last answer.
+    pub async fn run<T, F>(&self, backoff: Backoff, random: &Random, mut operation: F) -> Result<T>
+    where
+        F: AsyncFnMut() -> Result<T>,
+    {
+        for n in 0.. {
+            let error: Error = match operation().await {
+                Ok(value) => {
+                    self.succeeded();
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            let Disposition::Retry { after } = error.disposition() else {
+                return Err(error);
+            };
+            if backoff.attempts.is_some_and(|most| n >= most) || !self.take() {
+                return Err(error);
+            }
+            clock::sleep(after.max(backoff.delay(n, random))).await;
+        }
+        unreachable!("the loop has no end of its own")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unavailable() -> Error {
+        Error::Unavailable {
+            message: "no answer".to_owned(),
+            after: Duration::ZERO,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_until_success_and_stops_for_good_errors() {
+        let budget = RetryBudget::new(10);
+        let random = Random::seeded(1);
+        let mut calls = 0;
+        let answer = budget
+            .run(Backoff::default(), &random, async || {
+                calls += 1;
+                if calls < 4 {
+                    Err(unavailable())
+                } else {
+                    Ok(calls)
+                }
+            })
+            .await;
+        assert_eq!(answer.unwrap(), 4);
+        let mut calls = 0;
+        let answer: Result<()> = budget
+            .run(Backoff::default(), &random, async || {
+                calls += 1;
+                Err(Error::fatal("no"))
+            })
+            .await;
+        assert!(answer.is_err());
+        assert_eq!(calls, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_budget_lets_errors_through() {
+        let budget = RetryBudget::new(3);
+        let random = Random::seeded(1);
+        let backoff = Backoff {
+            attempts: None,
+            ..Backoff::default()
+        };
+        let mut calls = 0;
+        let answer: Result<()> = budget
+            .run(backoff, &random, async || {
+                calls += 1;
+                Err(unavailable())
+            })
+            .await;
+        assert!(answer.is_err());
+        assert_eq!(calls, 4);
+    }
+}

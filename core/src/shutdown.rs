@@ -1,0 +1,104 @@
+//! How a process stops: the first signal drains, the second one ends at once.
+
+use tokio::sync::watch;
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Working.
+    Running,
+    /// Intake has stopped; what is under way is finished and published.
+    Draining,
+    /// Stop now.
+    Aborting,
+}
+
+/// Asks for the end and tells everybody; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    phase: watch::Sender<Phase>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown {
+            phase: watch::Sender::new(Phase::Running),
+        }
+    }
+}
+
+impl Shutdown {
+    /// A process that runs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves to `phase`; never back.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.send_if_modified(|current| {
+            let later = phase > *current;
+            if later {
+                *current = phase;
+            }
+            later
+        });
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Whether intake has stopped.
+    pub fn is_draining(&self) -> bool {
+        self.phase() >= Phase::Draining
+    }
+
+    /// Resolves at `phase` or a later one. Cancel-safe.
+    pub async fn reached(&self, phase: Phase) {
+        let mut watch = self.phase.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        drop(watch.wait_for(|current| *current >= phase).await);
+    }
+
+    /// Resolves when draining starts. Cancel-safe.
+    pub async fn draining(&self) {
+        self.reached(Phase::Draining).await;
+    }
+
+    /// Listens for SIGTERM and SIGINT until the process ends: the first drains, the second aborts.
+    #[cfg(unix)]
+    pub async fn listen(self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            let next = if self.is_draining() {
+                Phase::Aborting
+            } else {
+                Phase::Draining
+            };
+            self.advance(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn phases_only_advance() {
+        let shutdown = Shutdown::new();
+        shutdown.advance(Phase::Draining);
+        shutdown.draining().await;
+        shutdown.advance(Phase::Running);
+        assert!(shutdown.is_draining());
+        shutdown.clone().advance(Phase::Aborting);
+        shutdown.reached(Phase::Aborting).await;
+    }
+}

@@ -1,0 +1,104 @@
+//! The seam of stages: what happens to the records of a claim.
+//!
+//! The runtime in `consumer/` owns a claim's reader and ledger and drives a [`ShardStage`]. The stage decides what is
+//! durable: [`Stage::resume`] is what the *output* knows, which is the truth; the ledger comes second, the start
+//! position last. Nothing seeks in place: on a collision or a fence the shard's stage is dropped with its buffers, and a
+//! new one is opened after the winner's position.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::clock::Instant;
+use crate::error::Result;
+use crate::lease::Progress;
+use crate::position::Position;
+use crate::shard::{Shard, ShardId};
+use crate::stream::Read;
+use crate::subscription::ClaimId;
+
+/// What is committed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Each shard by itself.
+    Shard,
+    /// All claims of the worker: the output is one transaction.
+    Worker,
+}
+
+/// Why an interval is cut and published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// It is large enough.
+    Size,
+    /// It is old enough.
+    Time,
+    /// The memory budget is spent and this shard holds the most.
+    Memory,
+    /// The claim is being revoked.
+    Revoke,
+    /// The process drains, or the end was reached and everything is wanted now.
+    Drain,
+    /// The shard has ended.
+    End,
+}
+
+impl Flush {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Flush::Size => "size",
+            Flush::Time => "time",
+            Flush::Memory => "memory",
+            Flush::Revoke => "revoke",
+            Flush::Drain => "drain",
+            Flush::End => "end",
+        }
+    }
+}
+
+/// Makes the stages of shards.
+#[async_trait]
+pub trait Stage: Send + Sync + fmt::Debug {
+    /// What is committed together.
+    fn scope(&self) -> Scope;
+    /// What the output knows of a shard's progress; finishes what a dead owner left half done. `None` when the output
+    /// keeps no progress or has none for this shard.
+    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;
+    /// The stage of one claim, from `after` on.
+    async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>>;
+    /// With [`Scope::Worker`]: publishes all claims at once.
+    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>>;
+}
+
+/// What a shard's stage is opened with.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Shard and grant.
+    pub claim: ClaimId,
+    /// The shard as the map has it.
+    pub shard: Shard,
+    /// Where it starts, and by which rules.
+    pub after: Progress,
+    /// Where reading of this shard really began, for outputs that record it: equal to `after.to` the first time.
+    pub start: Position,
+    /// The generation of the app's outputs.
+    pub generation: u64,
+    /// The parents whose ends must be published before this shard's first record.
+    pub parents: Vec<ShardId>,
+}
+
+/// The records of one claim on their way to the output.
+#[async_trait]
+pub trait ShardStage: Send {
+    /// Takes what the reader gave; waiting here is the backpressure.
+    async fn push(&mut self, read: Read) -> Result<()>;
+    /// Whether something is to be published at `now`; asked after each push, at [`ShardStage::deadline`], and while
+    /// the memory budget is pressed.
+    fn due(&self, now: Instant) -> Option<Flush>;
+    /// When [`ShardStage::due`] may answer differently although nothing was pushed.
+    fn deadline(&self) -> Option<Instant>;
+    /// Makes what was pushed durable and visible, and answers how far. For [`Flush::Revoke`], [`Flush::Drain`] and
+    /// [`Flush::End`] that is everything pushed; for the others it may be less, without waiting.
+    async fn publish(&mut self, why: Flush) -> Result<Progress>;
+}

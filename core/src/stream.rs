@@ -1,0 +1,198 @@
+//! The seam of streams: shards to read, appends to make, an administration.
+//!
+//! What fits behind it was argued against three systems: an embedded log and Kinesis, where readers share shards by
+//! leases, and Kafka, whose broker hands partitions out ([`Assignment`] is the difference). Readers prefetch against a
+//! [`Budget`]; writers acknowledge only what is stored durably.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use serde::Serialize;
+
+use crate::batch::Batch;
+use crate::budget::{Budget, Permit};
+use crate::error::Result;
+use crate::lease::LeaseStore;
+use crate::origin::OriginEntry;
+use crate::position::Position;
+use crate::shard::{ShardId, ShardMap, StreamId};
+use crate::subscription::Subscription;
+
+/// What a reader gives.
+#[derive(Debug)]
+pub enum Read {
+    /// Records, accounts, or both.
+    Batch(Batch),
+    /// Nothing more for now.
+    Idle {
+        /// Done up to here when everything before is: lets holes pass that hold no record.
+        through: Position,
+    },
+    /// Records that are lost to this reader: retention passed, or an operator skipped corrupt data.
+    Gap {
+        /// What was done before.
+        from: Position,
+        /// Where reading goes on: the last position that is lost.
+        to: Position,
+        /// Why, in words.
+        why: String,
+    },
+    /// The shard has ended and everything was read.
+    End {
+        /// Who took over.
+        children: Vec<ShardId>,
+    },
+}
+
+/// Reads one shard in order.
+#[async_trait]
+pub trait ShardReader: Send + fmt::Debug {
+    /// Starts after `after`, once, before the first [`ShardReader::next`].
+    async fn open(&mut self, after: Position) -> Result<()>;
+    /// Waits for what comes next. A batch holds its bytes' permit. [`Read::Idle`] is told once each time the tip is
+    /// reached; the next call then waits for an append. Cancel-safe: a dropped call has read nothing.
+    async fn next(&mut self) -> Result<Read>;
+}
+
+/// One append to a shard.
+#[derive(Debug)]
+pub struct Append {
+    /// Where the bytes are.
+    pub batch: Arc<Batch>,
+    /// Which records of the batch, in order.
+    pub picks: Vec<u32>,
+    /// The route hash of each pick.
+    pub routes: Vec<u128>,
+    /// Whether the route hashes are stored: a reader cannot compute them from the keys.
+    pub explicit: bool,
+    /// The origins; `None` for records of which nobody keeps track, which may be doubled by a retry.
+    pub entry: Option<OriginEntry>,
+    /// The bytes that the append holds until it is stored.
+    pub permit: Permit,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The last position that the append took; `None` when it was a duplicate as a whole.
+    pub last: Option<Position>,
+    /// Records that the shard had already.
+    pub duplicates: u64,
+}
+
+/// Resolves when the append is durable, or was found to be and is durable.
+pub type Ticket = BoxFuture<'static, Result<Appended>>;
+
+/// Appends to a stream's shards.
+#[async_trait]
+pub trait StreamWriter: Send + Sync + fmt::Debug {
+    /// Hands an append in; waits for room. The order of calls for one shard is the order in the log, and an append
+    /// whose predecessor of the same origin failed is refused ([`crate::Error::OutOfOrder`]).
+    async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket>;
+    /// The stream's secret for routing by keys that may be personal; see [`crate::hash::Router`].
+    fn routing_secret(&self) -> [u8; 32];
+    /// The largest sum of key and payload bytes of one record.
+    fn record_bytes_max(&self) -> usize;
+    /// The largest sum of key and payload bytes of one append, and the size worth aiming at.
+    fn append_bytes_target(&self) -> usize;
+}
+
+/// Where an app starts that has no progress yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest record kept.
+    Earliest,
+    /// After the newest record.
+    Latest,
+    /// At the first record that arrived at this time or later, microseconds since 1970.
+    At(i64),
+}
+
+/// How the shards of a stream come to a worker.
+pub enum Assignment {
+    /// Workers share them by leases.
+    Leases(Arc<dyn LeaseStore>),
+    /// The stream's broker hands them out.
+    Broker(Box<dyn Subscription>),
+}
+
+impl fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Assignment::Leases(_) => "Leases",
+            Assignment::Broker(_) => "Broker",
+        })
+    }
+}
+
+/// How full a shard is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShardState {
+    /// The shard.
+    pub shard: crate::shard::Shard,
+    /// The last durable position; `Begin` for an empty shard.
+    pub tip: Position,
+    /// The oldest position still kept, exclusive: reading after it loses nothing.
+    pub kept_after: Position,
+    /// Records appended over the shard's life, where the stream counts them.
+    pub records: Option<u64>,
+    /// Bytes on disk or in the service, where known.
+    pub bytes: Option<u64>,
+    /// When the newest record was stored, microseconds since 1970.
+    pub newest_arrival: Option<i64>,
+}
+
+/// A sharded stream.
+#[async_trait]
+pub trait Stream: Send + Sync + fmt::Debug {
+    /// Name and incarnation.
+    fn id(&self) -> &StreamId;
+    /// The URL that opens it, without secrets.
+    fn url(&self) -> &str;
+    /// The shards now.
+    async fn shards(&self) -> Result<ShardMap>;
+    /// Resolves when the shard map may have changed. Cancel-safe.
+    async fn shards_changed(&self) -> Result<()>;
+    /// How full each shard is, by shard name.
+    async fn states(&self) -> Result<Vec<ShardState>>;
+    /// The position to read after, for an app without progress.
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position>;
+    /// A reader of one shard that prefetches within `budget`.
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>>;
+    /// A writer; clones of the `Arc` share its connections and its order.
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>>;
+    /// How an app's workers share the shards.
+    async fn assignment(&self, app: &str) -> Result<Assignment>;
+    /// What an operator does; `None` where the stream is run by others.
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>>;
+}
+
+/// What to remove from a shard's old end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// Everything that can go while records after this position stay.
+    After(Position),
+    /// Everything that arrived before this time, microseconds since 1970.
+    OlderThan(i64),
+    /// The oldest data beyond this many bytes a shard.
+    ToBytes(u64),
+}
+
+/// Administration of a stream.
+#[async_trait]
+pub trait StreamAdmin: Send + Sync + fmt::Debug {
+    /// Closes a shard and opens two children; `at` is the first hash of the second, the middle by default. Answers
+    /// the children.
+    async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>>;
+    /// Closes two neighbours and opens one child. Answers the child.
+    async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId>;
+    /// Removes old data of a shard, or of all shards. Answers the bytes freed.
+    async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64>;
+    /// Skips corrupt data that stops a shard; readers are told of the gap. Answers what was skipped.
+    async fn repair(&self, shard: &ShardId) -> Result<Vec<crate::interval::Interval>>;
+}
+
+/// A shared stream.
+pub type SharedStream = Arc<dyn Stream>;

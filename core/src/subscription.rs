@@ -1,0 +1,83 @@
+//! The seam of subscriptions: which shards this worker may read now.
+//!
+//! Leases are one implementation, a broker's group is the other. A claim is the right to read a shard from one grant to
+//! its loss; it carries a grant number, because a shard can be granted again before the revoke of its earlier grant was
+//! answered, and an answer with an old number is a no-op.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::clock::Instant;
+use crate::error::Result;
+use crate::lease::Progress;
+use crate::shard::{Shard, ShardId};
+use crate::stream::ShardReader;
+
+/// A shard and the number of the grant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId {
+    /// The shard.
+    pub shard: ShardId,
+    /// Rises with each grant of this subscription.
+    pub grant: u64,
+}
+
+impl fmt::Display for ClaimId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.shard, self.grant)
+    }
+}
+
+/// The source's own memory of progress. It is written after the output is durable and may lag behind it.
+#[async_trait]
+pub trait Ledger: Send + Sync + fmt::Debug {
+    /// The progress, as of now.
+    async fn read(&self) -> Result<Option<Progress>>;
+    /// Stores progress; [`crate::Error::Fenced`] when the claim is lost.
+    async fn write(&self, progress: &Progress) -> Result<()>;
+    /// Gives the claim back, so that another worker takes it at once.
+    async fn release(&self) -> Result<()>;
+    /// Which generation of the app's outputs this is.
+    fn generation(&self) -> u64;
+}
+
+/// The right to read a shard now.
+#[derive(Debug)]
+pub struct Claim {
+    /// Shard and grant.
+    pub id: ClaimId,
+    /// The shard as the map has it.
+    pub shard: Shard,
+    /// Its reader, not opened yet.
+    pub reader: Box<dyn ShardReader>,
+    /// Its ledger.
+    pub ledger: Box<dyn Ledger>,
+}
+
+/// What happens to claims.
+#[derive(Debug)]
+pub enum Event {
+    /// A shard to read from now on.
+    Granted(Claim),
+    /// Publish and give the claim back before the deadline.
+    Revoking {
+        /// The claim.
+        claim: ClaimId,
+        /// After this it is lost.
+        until: Instant,
+    },
+    /// The claim is gone: write nothing more.
+    Lost(ClaimId),
+}
+
+/// The claims of one worker on one stream.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next event. Cancel-safe.
+    async fn next(&mut self) -> Result<Event>;
+    /// Stops taking claims; those held stay until their ledgers release them.
+    async fn stop_claiming(&mut self);
+    /// Leaves: nothing is held any more.
+    async fn close(&mut self) -> Result<()>;
+}

@@ -1,0 +1,121 @@
+//! Where computation runs: decoding, scanning, compressing and encoding stay off the threads that do I/O.
+//!
+//! [`Workers::Threads`] owns named threads, as many as cores by default; [`Workers::Inline`] computes where it is
+//! called, which makes a simulation deterministic. Order is the caller's: a shard's task awaits one job before it
+//! hands in the next. A panic of a job is an error of that job and ends no thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+
+/// Jobs that may wait for a thread: each shard has at most one or two under way, so this is never reached in practice.
+const QUEUE_JOBS: usize = 1024;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Where computation runs; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Workers {
+    /// On threads of its own.
+    Threads(Pool),
+    /// In the calling task.
+    Inline,
+}
+
+/// The threads of [`Workers::Threads`]; they end when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    queue: SyncSender<Job>,
+}
+
+impl Workers {
+    /// `count` threads, at least one.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that makes worker threads"
+    )]
+    pub fn threads(count: usize) -> Result<Self> {
+        let (queue, jobs) = sync_channel::<Job>(QUEUE_JOBS);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for n in 0..count.max(1) {
+            let jobs = Arc::clone(&jobs);
+            std::thread::Builder::new()
+                .name(format!("worker-{n}"))
+                .spawn(move || work(&jobs))
+                .map_err(|source| {
+                    Error::fatal(format!("cannot start a worker thread: {source}"))
+                })?;
+        }
+        Ok(Workers::Threads(Pool { queue }))
+    }
+
+    /// As many threads as the machine has cores.
+    pub fn per_core() -> Result<Self> {
+        Workers::threads(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Computes `job` and returns its result; a panic becomes [`Error::Fatal`].
+    pub async fn run<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let pool = match self {
+            Workers::Inline => return catch_unwind(AssertUnwindSafe(job)).map_err(panicked),
+            Workers::Threads(pool) => pool,
+        };
+        let (answer, result) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            // The asker may be gone: a shard's task was ended while its job ran.
+            drop(answer.send(catch_unwind(AssertUnwindSafe(job))));
+        });
+        pool.queue
+            .try_send(job)
+            .map_err(|_| Error::fatal("the queue of the worker threads is full or closed"))?;
+        match result.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(panic)) => Err(panicked(panic)),
+            Err(_) => Err(Error::fatal("a worker thread ended before its job")),
+        }
+    }
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    Error::fatal(format!(
+        "a computation panicked, which is a fault of hydrant: {text}"
+    ))
+}
+
+fn work(jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_give_results_and_a_panic_ends_no_thread() {
+        for workers in [Workers::threads(1).unwrap(), Workers::Inline] {
+            assert_eq!(workers.run(|| 6 * 7).await.unwrap(), 42);
+            let error = workers.run(|| -> u8 { panic!("boom") }).await.unwrap_err();
+            assert!(error.to_string().contains("boom"));
+            assert_eq!(workers.run(|| 1).await.unwrap(), 1);
+        }
+    }
+}
