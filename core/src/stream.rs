@@ -15,7 +15,7 @@ use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
 use crate::error::Result;
 use crate::lease::LeaseStore;
-use crate::origin::OriginEntry;
+use crate::origin::{DeadLetter, Origin, OriginEntry};
 use crate::position::Position;
 use crate::shard::{ShardId, ShardMap, StreamId};
 use crate::subscription::Subscription;
@@ -56,6 +56,41 @@ pub trait ShardReader: Send + fmt::Debug {
     async fn next(&mut self) -> Result<Read>;
 }
 
+/// An upstream unit of an append that is no record.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Where it came from: the log cuts units like records, by origin and route.
+    pub origin: Origin,
+    /// Its route hash.
+    pub route: u128,
+    /// What it is.
+    pub what: UnitKind,
+}
+
+/// What a [`Unit`] is.
+#[derive(Clone, Debug)]
+pub enum UnitKind {
+    /// A dead letter: one unit.
+    Letter(DeadLetter),
+    /// Drops by one rule: `count` units.
+    Dropped {
+        /// The rule.
+        rule: Arc<str>,
+        /// How many.
+        count: u64,
+    },
+}
+
+impl Unit {
+    /// How many upstream units it stands for.
+    pub fn count(&self) -> u64 {
+        match &self.what {
+            UnitKind::Letter(_) => 1,
+            UnitKind::Dropped { count, .. } => *count,
+        }
+    }
+}
+
 /// One append to a shard.
 #[derive(Debug)]
 pub struct Append {
@@ -67,8 +102,14 @@ pub struct Append {
     pub routes: Vec<u128>,
     /// Whether the route hashes are stored: a reader cannot compute them from the keys.
     pub explicit: bool,
-    /// The origins; `None` for records of which nobody keeps track, which may be doubled by a retry.
+    /// The origins; `None` for records of which nobody keeps track, which may be doubled by a retry. Its `account` is
+    /// filled by the writer from `input` and what it kept.
     pub entry: Option<OriginEntry>,
+    /// Upstream units that this append answers for, counted before the work was done; `None` for a producer. What the
+    /// shard has already is subtracted, so that each unit is accounted for once however batches are cut.
+    pub input: Option<u64>,
+    /// The units that are no records, by origin.
+    pub units: Vec<Unit>,
     /// The bytes that the append holds until it is stored.
     pub permit: Permit,
 }
