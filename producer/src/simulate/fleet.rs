@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
-use super::device::{self, Coverage, Device, DeviceKind, Moment};
+use super::device::{Coverage, Device, DeviceKind};
 use super::draw::{Draw, Share, Topic};
 use super::faults;
 use super::json::JsonWriter;
+use super::report::{self, Moment};
 
 /// The largest fleet: device ids have eight digits, fewer than any phone or card number.
 pub const DEVICES_MAX: u64 = 100_000_000;
@@ -239,7 +240,7 @@ impl Fleet {
         };
         let start = out.len();
         let mut writer = JsonWriter::new(out, planted);
-        let key = device::write_record(&device, &moment, &self.coverage, &mut draw, &mut writer);
+        let key = report::write_record(&device, &moment, &self.coverage, &mut draw, &mut writer);
         let key = if malformed {
             faults::spoil(&mut draw, out, start, key)
         } else {

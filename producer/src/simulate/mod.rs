@@ -14,6 +14,7 @@ mod faults;
 mod fleet;
 mod json;
 mod person;
+mod report;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,344 @@
+//! What the line reader promises, against a naive splitter and damaged sources.
+
+use std::io::{Cursor, Write};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Gives `sizes` bytes at a time, round and round, with an interruption before each.
+struct Dribble {
+    bytes: Cursor<Vec<u8>>,
+    sizes: Vec<usize>,
+    turn: usize,
+    interrupt: bool,
+}
+
+impl Dribble {
+    fn new(bytes: Vec<u8>, sizes: Vec<usize>) -> Self {
+        Self {
+            bytes: Cursor::new(bytes),
+            sizes,
+            turn: 0,
+            interrupt: false,
+        }
+    }
+}
+
+impl Read for Dribble {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.interrupt = !self.interrupt;
+        if self.interrupt {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let size = self.sizes[self.turn % self.sizes.len()].clamp(1, into.len().max(1));
+        self.turn += 1;
+        let offered = size.min(into.len());
+        self.bytes.read(&mut into[..offered])
+    }
+}
+
+/// Fails after its bytes.
+struct Torn(Cursor<Vec<u8>>);
+
+impl Read for Torn {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(into)? {
+            0 => Err(io::Error::other("cable pulled")),
+            read => Ok(read),
+        }
+    }
+}
+
+type Seen = (Vec<(u64, Vec<u8>)>, Vec<RefusedLine>, LineCounts);
+
+fn read_all<R: Read>(reader: &mut LineReader<R>) -> Result<Seen, (Seen, InputError)> {
+    let mut lines = Vec::new();
+    let mut refused = Vec::new();
+    loop {
+        match reader.next_block() {
+            Ok(None) => return Ok((lines, refused, reader.counts())),
+            Ok(Some(block)) => {
+                assert!(!block.lines.is_empty() || !block.refused.is_empty());
+                for line in &block.lines {
+                    lines.push((line.number, block.bytes[line.range.clone()].to_vec()));
+                }
+                refused.extend(block.refused);
+            }
+            Err(failure) => return Err(((lines, refused, reader.counts()), failure)),
+        }
+    }
+}
+
+fn reader<R: Read>(source: R, line_bytes_max: usize) -> LineReader<R> {
+    LineReader::new("test.ndjson", source, line_bytes_max)
+}
+
+fn read_bytes(bytes: &[u8]) -> Seen {
+    read_all(&mut reader(bytes, 1 << 20)).unwrap()
+}
+
+/// The same by splitting the whole text at once.
+fn naive(bytes: &[u8], line_bytes_max: usize) -> Seen {
+    let mut pieces: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+    if pieces.last().is_some_and(|last| last.is_empty()) {
+        pieces.pop();
+    }
+    let mut seen = (
+        Vec::new(),
+        Vec::new(),
+        LineCounts {
+            bytes: bytes.len() as u64,
+            ..LineCounts::default()
+        },
+    );
+    for (number, piece) in (1..).zip(pieces) {
+        let content = piece.strip_suffix(b"\r").unwrap_or(piece);
+        if content.is_empty() {
+            seen.2.empty += 1;
+        } else if content.len() > line_bytes_max {
+            seen.2.refused += 1;
+            seen.1.push(RefusedLine {
+                number,
+                length: piece.len() as u64,
+            });
+        } else {
+            seen.2.taken += 1;
+            seen.0.push((number, content.to_vec()));
+        }
+    }
+    seen
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(bytes, 1).unwrap()
+}
+
+/// Text with many line ends of both kinds, never beginning like a signature.
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        3 => Just(b"\n".to_vec()),
+        1 => Just(b"\r\n".to_vec()),
+        1 => Just(b"\r".to_vec()),
+        5 => proptest::collection::vec(b' '..=b'~', 0..24),
+        1 => (0usize..400).prop_map(|length| vec![b'x'; length]),
+    ];
+    proptest::collection::vec(piece, 0..60).prop_map(|pieces| {
+        let mut text = b"{".to_vec();
+        text.extend(pieces.concat());
+        text
+    })
+}
+
+proptest! {
+    #[test]
+    fn lines_equal_those_of_a_naive_splitter(
+        text in text(),
+        sizes in proptest::collection::vec(1usize..300, 1..8),
+        line_bytes_max in 0usize..80,
+    ) {
+        let mut reader = reader(Dribble::new(text.clone(), sizes), line_bytes_max);
+        let seen = read_all(&mut reader).unwrap();
+        prop_assert_eq!(seen, naive(&text, line_bytes_max));
+    }
+
+    #[test]
+    fn compression_does_not_change_lines(
+        text in text(),
+        more in text(),
+        sizes in proptest::collection::vec(1usize..300, 1..8),
+    ) {
+        let whole = [&text[..], &more[..]].concat();
+        let expected = naive(&whole, 100);
+        let two_members = [gzip(&text), gzip(&more)].concat();
+        let two_frames = [zstd(&text), zstd(&more)].concat();
+        for coded in [gzip(&whole), zstd(&whole), two_members, two_frames] {
+            let mut reader = reader(Dribble::new(coded, sizes.clone()), 100);
+            prop_assert_eq!(read_all(&mut reader).unwrap(), expected.clone());
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_end_without_panic(bytes: Vec<u8>, lead in 0usize..4) {
+        let mut source = [&b""[..], b"\x1F\x8B\x08\0", b"\x28\xB5\x2F\xFD", b"\xEF\xBB\xBF"][lead].to_vec();
+        source.extend(bytes);
+        let _outcome = read_all(&mut reader(&source[..], 64)).is_ok();
+    }
+}
+
+#[test]
+fn blocks_are_large_and_share_memory_across_reads() {
+    let text = b"{\"device\":1234567,\"value\":20.5}\n".repeat(100_000);
+    let mut reader = reader(&text[..], 1_024);
+    let mut blocks = 0;
+    let mut lines = 0;
+    while let Some(block) = reader.next_block().unwrap() {
+        blocks += 1;
+        lines += block.lines.len();
+    }
+    assert_eq!(lines, 100_000);
+    assert!(blocks <= text.len() / READ_BYTES_MIN + 1, "{blocks}");
+}
+
+#[test]
+fn a_slow_pipe_hands_out_its_first_line_at_once() {
+    let mut reader = reader(
+        Dribble::new(b"{}\n{\"a\":1}\n".to_vec(), vec![1, 2, 100]),
+        1_024,
+    );
+    let block = reader.next_block().unwrap().unwrap();
+    assert_eq!(
+        block.lines,
+        [Line {
+            range: 0..2,
+            number: 1
+        }]
+    );
+    assert_eq!(&block.bytes[..], b"{}\n");
+}
+
+#[test]
+fn a_line_longer_than_a_block_is_whole() {
+    let long = vec![b'y'; 3 * ALLOCATION_BYTES + 17];
+    let text = [b"first\n", &long[..], b"\nlast"].concat();
+    let (lines, refused, _) = read_all(&mut reader(&text[..], 4 << 20)).unwrap();
+    assert_eq!(refused, []);
+    assert_eq!(
+        lines,
+        [(1, b"first".to_vec()), (2, long), (3, b"last".to_vec())]
+    );
+}
+
+#[test]
+fn a_too_long_line_is_refused_with_its_number_and_not_kept_in_memory() {
+    let long = vec![b'y'; 3 * ALLOCATION_BYTES];
+    let text = [b"first\n\n", &long[..], b"\r\nlast\n", &long[..]].concat();
+    let mut reader = reader(&text[..], 1_000);
+    let (lines, refused, counts) = read_all(&mut reader).unwrap();
+    assert_eq!(lines, [(1, b"first".to_vec()), (4, b"last".to_vec())]);
+    let length = long.len() as u64;
+    assert_eq!(
+        refused,
+        [
+            RefusedLine {
+                number: 3,
+                length: length + 1
+            },
+            RefusedLine { number: 5, length }
+        ]
+    );
+    assert_eq!(
+        (counts.taken, counts.empty, counts.refused, counts.lines()),
+        (2, 1, 2, 5)
+    );
+    assert_eq!(counts.bytes, text.len() as u64);
+    assert!(reader.buffer.capacity() <= 2 * ALLOCATION_BYTES);
+}
+
+#[test]
+fn the_limit_counts_neither_line_end_nor_carriage_return() {
+    let text = b"12345\n12345\r\n123456\n123456\r\n12345\r";
+    let (lines, refused, _) = read_all(&mut reader(&text[..], 5)).unwrap();
+    assert_eq!(
+        lines.iter().map(|line| line.0).collect::<Vec<_>>(),
+        [1, 2, 5]
+    );
+    assert!(lines.iter().all(|line| line.1 == b"12345"));
+    assert_eq!(
+        refused.iter().map(|line| line.number).collect::<Vec<_>>(),
+        [3, 4]
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    assert_eq!(read_bytes(b"\xEF\xBB\xBF{}\n{}").0[0], (1, b"{}".to_vec()));
+    assert_eq!(
+        read_bytes(&gzip(b"\xEF\xBB\xBF{}\n{}")).0[0],
+        (1, b"{}".to_vec())
+    );
+    assert_eq!(read_bytes(b"{}\n\xEF\xBB\xBF{}").0[1].1.len(), 5);
+}
+
+#[test]
+fn nothing_gives_no_line() {
+    for nothing in [&b""[..], &gzip(b""), &zstd(b"")] {
+        let mut reader = reader(nothing, 10);
+        assert!(reader.next_block().unwrap().is_none());
+        assert!(reader.next_block().unwrap().is_none());
+    }
+}
+
+#[test]
+fn lines_before_a_damaged_place_are_handed_out() {
+    let text: Vec<u8> = (0..50_000)
+        .flat_map(|n| format!("{{\"n\":{}}}\n", n * 7_919).into_bytes())
+        .collect();
+    let (gzipped, zstded) = (gzip(&text), zstd(&text));
+    let expected = naive(&text, 100).0;
+    let cuts = [
+        (gzipped[..gzipped.len() / 2].to_vec(), "gzip"),
+        (zstded[..zstded.len() - 5].to_vec(), "zstd"),
+    ];
+    for (source, name) in cuts {
+        let ((lines, ..), failure) = read_all(&mut reader(&source[..], 100)).unwrap_err();
+        assert!(
+            !lines.is_empty() && lines.len() < expected.len(),
+            "{name}: {}",
+            lines.len()
+        );
+        assert_eq!(lines[..], expected[..lines.len()]);
+        let InputError::Read { name, line, .. } = failure else {
+            panic!("{failure}")
+        };
+        assert_eq!(
+            (name.as_str(), line),
+            ("test.ndjson", lines.len() as u64 + 1)
+        );
+    }
+}
+
+#[test]
+fn a_failing_source_is_an_error_once_and_then_the_end() {
+    let mut reader = reader(Torn(Cursor::new(b"{}\n{\"cut\":".to_vec())), 100);
+    assert_eq!(reader.next_block().unwrap().unwrap().lines.len(), 1);
+    let message = reader.next_block().unwrap_err().to_string();
+    assert!(
+        message.contains("`test.ndjson`") && message.contains("line 2"),
+        "{message}"
+    );
+    assert!(message.contains("cable pulled"), "{message}");
+    assert!(reader.next_block().unwrap().is_none());
+}
+
+#[test]
+fn other_formats_are_refused_by_name_with_a_remedy() {
+    for (source, word) in [
+        (&b"BZh91AY"[..], "bzip2"),
+        (b"\xFD7zXZ\0\0", "xz"),
+        (b"\x04\x22\x4D\x18aaaa", "lz4"),
+        (b"PK\x03\x04aaaa", "zip"),
+        (b"PAR1aaaa", "Parquet"),
+        (b"\xFF\xFE{\0", "iconv"),
+        (b"\xFE\xFF\0{", "iconv"),
+    ] {
+        let mut reader = reader(source, 100);
+        let failure = reader.next_block().unwrap_err();
+        assert!(matches!(failure, InputError::Format { .. }));
+        assert!(failure.to_string().contains(word), "{failure}");
+        assert!(reader.next_block().unwrap().is_none());
+    }
+}
+
+#[test]
+fn text_that_begins_like_a_signature_stays_text() {
+    for text in [&b"B"[..], b"BZ\n", b"PAR\nx", b"P", b"(x\n"] {
+        assert_eq!(read_bytes(text), naive(text, 100));
+    }
+}
