@@ -1,9 +1,10 @@
 //! Partition keys out of JSON records, without building a tree.
 //!
-//! Owns the language of `--key`: `a.b` is the field `b` of the object `a`; `{a}-{b.c}` joins fields and text; a
-//! backslash takes the meaning from `.`, `{`, `}` and itself. A key is read in one pass per field that stops at the
-//! field: of fields with the same name the first counts, and what follows it is not looked at, so that a record cut
-//! short behind its key keeps it. Memory does not depend on how deep a record nests.
+//! Owns the language of `--key`: `a.b` is the field `b` of the object `a`; `{a}-{b.c}` joins fields
+//! and text; a backslash takes the meaning from `.`, `{`, `}` and itself. A key is read in one pass
+//! per field that stops at the field: of fields with the same name the first counts, and what
+//! follows it is not looked at, so that a record cut short behind its key keeps it. Memory does not
+//! depend on how deep a record nests.
 //!
 //! Refuses: guessing. Without every field, as string, number or boolean, a record has no key.
 
@@ -44,7 +45,8 @@ impl KeyTemplate {
     /// Reads a template as a user writes it.
     ///
     /// # Errors
-    /// When it names no field, is not balanced, or is larger than [`TEMPLATE_BYTES_MAX`] or [`FIELDS_MAX`] allow.
+    /// When it names no field, is not balanced, or is larger than [`TEMPLATE_BYTES_MAX`]
+    /// or [`FIELDS_MAX`] allow.
     pub fn parse(template: &str) -> Result<Self, KeyTemplateError> {
         let refuse = |place, reason| {
             let template = template.chars().take(120).collect();
@@ -69,8 +71,9 @@ impl KeyTemplate {
         }
     }
 
-    /// Appends the key of the record `json` to `out` and says where it lies there. `None`, and nothing appended, when a
-    /// field is missing, null, an object or a list, when the record is damaged before it, or when the key is empty.
+    /// Appends the key of the record `json` to `out` and says where it lies there. `None`, and
+    /// nothing appended, when a field is missing, null, an object or a list, when the record is
+    /// damaged before it, or when the key is empty.
     pub fn extract(&self, json: &[u8], out: &mut Vec<u8>) -> Option<Range<usize>> {
         let start = out.len();
         let complete = self.pieces.iter().all(|piece| match piece {
@@ -360,7 +363,8 @@ fn is_name(found: &[u8], name: &[u8], scratch: &mut Vec<u8>) -> Option<bool> {
     Some(same)
 }
 
-/// Appends the text of a JSON string's inside. `None` for what RFC 8259 forbids, and for half surrogate pairs.
+/// Appends the text of a JSON string's inside. `None` for what RFC 8259 forbids, and for half
+/// surrogate pairs.
 fn unescape(mut inside: &[u8], out: &mut Vec<u8>) -> Option<()> {
     loop {
         let plain = memchr::memchr(b'\\', inside).unwrap_or(inside.len());
@@ -394,7 +398,8 @@ fn unescape(mut inside: &[u8], out: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// The character of the four hexadecimal digits after `\u`, or of two such escapes, and the bytes it took.
+/// The character of the four hexadecimal digits after `\u`, or of two such escapes, and the bytes
+/// it took.
 fn unicode_escape(digits: &[u8]) -> Option<(char, usize)> {
     let first = hex4(digits)?;
     if !(0xD800..0xE000).contains(&first) {

@@ -1,7 +1,8 @@
 //! Tells from a source's first bytes how it is compressed, and decompresses it.
 //!
-//! Owns the table of signatures. No signature begins like JSON, so text is never mistaken; only as many bytes are
-//! read ahead as a signature needs, so that a short first line of a slow pipe does not wait.
+//! Owns the table of signatures. No signature begins like JSON, so text is never mistaken; only as
+//! many bytes are read ahead as a signature needs, so that a short first line of a slow pipe does
+//! not wait.
 
 use std::io::{self, Cursor, Read};
 

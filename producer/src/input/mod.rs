@@ -1,12 +1,14 @@
-//! Lines of NDJSON out of byte sources: plain, gzip (also of several members) or zstd, told apart by their first bytes.
+//! Lines of NDJSON out of byte sources: plain, gzip (also of several members) or zstd, told apart
+//! by their first bytes.
 //!
-//! Promises: [`LineReader`] hands out every line once and in order, as ranges into shared blocks without an
-//! allocation per line; it needs memory for one block, one longest line and the decompressor's window (128 MiB at
-//! most); lines before a damaged place are handed out before the error. A line end is `\n` or `\r\n`; the last line
-//! needs none; a UTF-8 byte order mark at the start is skipped.
+//! Promises: [`LineReader`] hands out every line once and in order, as ranges into shared blocks
+//! without an allocation per line; it needs memory for one block, one longest line and the
+//! decompressor's window (128 MiB at most); lines before a damaged place are handed out before the
+//! error. A line end is `\n` or `\r\n`; the last line needs none; a UTF-8 byte order mark at the
+//! start is skipped.
 //!
-//! Refuses: looking into lines, and other encodings and compressions (by name, with the command that converts).
-//! Reading blocks, so it belongs on a thread for blocking work.
+//! Refuses: looking into lines, and other encodings and compressions (by name, with the command
+//! that converts). It waits for its source: call it on a thread for blocking work.
 
 pub mod file;
 pub mod stdin;
@@ -28,7 +30,8 @@ pub const LINE_BYTES_MAX_DEFAULT: usize = 16 << 20;
 /// Size of the shared allocations that blocks are cut from.
 const ALLOCATION_BYTES: usize = 1 << 20;
 
-/// What one call of `read` is offered: a quarter of an allocation, since the offered part is zeroed first.
+/// What one call of `read` is offered: a quarter of an allocation, since the offered part is zeroed
+/// first.
 const READ_BYTES: usize = 256 << 10;
 
 /// Below this much free space a new allocation is made instead of reading into the rest.
@@ -164,12 +167,12 @@ impl<R: Read> LineReader<R> {
         self.counts
     }
 
-    /// The next lines, `None` at the end. Returns as soon as one read brought a whole line, so that a slow pipe's
-    /// lines do not wait for a full block.
+    /// The next lines, `None` at the end. Returns as soon as one read brought a whole line, so that
+    /// a slow pipe's lines do not wait for a full block.
     ///
     /// # Errors
-    /// When the source cannot be read, decompressed or is of a format that is refused; after that the input has
-    /// ended.
+    /// When the source cannot be read, decompressed or is of a format that is refused;
+    /// after that the input has ended.
     pub fn next_block(&mut self) -> Result<Option<LineBlock>, InputError> {
         while !self.ended {
             let known = self.buffer.len();
@@ -227,7 +230,8 @@ impl<R: Read> LineReader<R> {
         outcome
     }
 
-    /// Moves the finished lines into `block`; the first `known` bytes of the buffer hold no line end.
+    /// Moves the finished lines into `block`; the first `known` bytes of the buffer hold no line
+    /// end.
     fn take_lines(&mut self, known: usize, block: &mut LineBlock) {
         let mut start = 0;
         let arrived = self.buffer.split();

@@ -244,7 +244,10 @@ fn with_all_escaped(json: &str) -> String {
 
 proptest! {
     #[test]
-    fn keys_equal_those_of_a_parsed_tree(value in value(), paths in proptest::collection::vec(path(), 1..4)) {
+    fn keys_equal_those_of_a_parsed_tree(
+        value in value(),
+        paths in proptest::collection::vec(path(), 1..4),
+    ) {
         let compact = value.to_string();
         let pretty = serde_json::to_string_pretty(&value).unwrap();
         let escaped = with_all_escaped(&compact);
@@ -254,7 +257,8 @@ proptest! {
                 prop_assert_eq!(key(&written(path), json.as_bytes()), wanted.clone(), "{}", json);
             }
         }
-        let template = paths.iter().map(|path| format!("{{{}}}", written(path))).collect::<Vec<_>>().join("/");
+        let fields: Vec<String> = paths.iter().map(|path| format!("{{{}}}", written(path))).collect();
+        let template = fields.join("/");
         let joined: Option<Vec<String>> = paths.iter().map(|path| expected(&value, path)).collect();
         let joined = joined.map(|texts| texts.join("/")).filter(|text| !text.is_empty());
         prop_assert_eq!(key(&template, compact.as_bytes()), joined);

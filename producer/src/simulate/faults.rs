@@ -1,14 +1,15 @@
 //! Records as broken devices send them: no JSON object, yet still of one device.
 //!
-//! Owns the malformed share. Each fault keeps the device's id readable, so that the record keeps its partition key,
-//! and leaves no line end in the record.
+//! Owns the malformed share. Each fault keeps the device's id readable, so that the record keeps
+//! its partition key, and leaves no line end in the record.
 
 use std::ops::Range;
 
 use super::draw::Draw;
 use super::json::write_hex;
 
-/// Breaks the record that begins at `start` and whose device id lies at `key`; says where the id lies then.
+/// Breaks the record that begins at `start` and whose device id lies at `key`; says where the id
+/// lies then.
 pub(super) fn spoil(
     draw: &mut Draw,
     out: &mut Vec<u8>,

@@ -1,7 +1,8 @@
 //! The fleet: which device speaks at an index, when, and with which faults.
 //!
-//! Owns the schedule. Records come in rounds: in each, every device reports once, in an order that differs from
-//! round to round; so a device's sequence number is the number of the round, known without any state.
+//! Owns the schedule. Records come in rounds: in each, every device reports once, in an order that
+//! differs from round to round; so a device's sequence number is the number of the round, known
+//! without any state.
 
 use std::ops::Range;
 
@@ -80,7 +81,8 @@ pub struct FleetSpec {
     pub seed: u64,
     /// Devices, 1 to [`DEVICES_MAX`]. Default: 1,000.
     pub devices: u64,
-    /// Share of records that are no JSON object: cut short, invalid UTF-8, bare text. Default: 0.001.
+    /// Share of records that are no JSON object: cut short, invalid UTF-8, bare text. Default:
+    /// 0.001.
     pub malformed_share: f64,
     /// Share of records whose event time lies 1 hour to 7 days back. Default: 0.02.
     pub late_share: f64,
@@ -257,7 +259,8 @@ impl Fleet {
         }
     }
 
-    /// The schedule's time, moved by the device's wrong clock, some jitter and, for late records, hours or days.
+    /// The schedule's time, moved by the device's wrong clock, some jitter and, for late records,
+    /// hours or days.
     fn event_micros(&self, index: u64, device: &Device, late: bool, draw: &mut Draw) -> i64 {
         let elapsed =
             u128::from(index) * u128::from(self.interval_micros) / u128::from(self.devices);

@@ -143,7 +143,8 @@ pub(super) fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
 
 /// The civil date `days` after 1970-01-01 as `YYYY-MM-DD`, for years 0 to 9999.
 ///
-/// Counts in 400-year eras of 146,097 days that begin on March 1st, so that the leap day ends a year.
+/// Counts in 400-year eras of 146,097 days that begin on March 1st, so that the leap day ends a
+/// year.
 pub(super) fn write_date(out: &mut Vec<u8>, days: i64) {
     let since_march_of_year_zero = days + 719_468;
     let era = since_march_of_year_zero.div_euclid(146_097);

@@ -1,10 +1,10 @@
 //! Invented personal data that real detectors accept.
 //!
 //! Owns every generator of personal data: each writes text that satisfies the class's grammar and
-//! checksums (Luhn, IBAN mod 97, base64url JSON in tokens), drawn from ranges reserved for documentation
-//! where a class has them: `example` domains (RFC 2606), 555-01xx and Ofcom's drama numbers, addresses
-//! of RFC 5737 and RFC 3849, locally administered MAC addresses. It names no real person on purpose;
-//! where no range is reserved (SSN, card, IBAN, keys) digits are random.
+//! checksums (Luhn, IBAN mod 97, base64url JSON in tokens), drawn from ranges reserved for
+//! documentation where a class has them: `example` domains (RFC 2606), 555-01xx and Ofcom's drama
+//! numbers, addresses of RFC 5737 and RFC 3849, locally administered MAC addresses. It names no
+//! real person on purpose; where no range is reserved (SSN, card, IBAN, keys) digits are random.
 
 use super::draw::Draw;
 use super::json::{write_date, write_fixed, write_hex, write_int, write_padded};

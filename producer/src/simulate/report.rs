@@ -1,7 +1,8 @@
 //! What each kind of device reports.
 //!
-//! Owns the records' fields. Promises: a column has one JSON type in all kinds (whole numbers never have a point,
-//! fractions always do); personal data stands only where `Coverage` lets it, through `JsonWriter::plant`.
+//! Owns the records' fields. Promises: a column has one JSON type in all kinds (whole numbers never
+//! have a point, fractions always do); personal data stands only where `Coverage` lets it, through
+//! `JsonWriter::plant`.
 
 use std::ops::Range;
 

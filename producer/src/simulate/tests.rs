@@ -42,7 +42,8 @@ fn fingerprint(seed: u64) -> u64 {
         })
 }
 
-/// A change here changes what users' seeds mean: tests and benchmarks compare lakes with regenerated records.
+/// A change here changes what users' seeds mean: tests and benchmarks compare lakes with
+/// regenerated records.
 #[test]
 fn records_of_a_seed_never_change() {
     assert_eq!(
