@@ -52,7 +52,7 @@ impl Read for Torn {
 
 type Seen = (Vec<(u64, Vec<u8>)>, Vec<RefusedLine>, LineCounts);
 
-fn read_all<R: Read>(reader: &mut LineReader<R>) -> Result<Seen, (Seen, InputError)> {
+fn read_all<R: Read>(reader: &mut LineReader<R>) -> Result<Seen, Box<(Seen, InputError)>> {
     let mut lines = Vec::new();
     let mut refused = Vec::new();
     loop {
@@ -65,7 +65,7 @@ fn read_all<R: Read>(reader: &mut LineReader<R>) -> Result<Seen, (Seen, InputErr
                 }
                 refused.extend(block.refused);
             }
-            Err(failure) => return Err(((lines, refused, reader.counts()), failure)),
+            Err(failure) => return Err(Box::new(((lines, refused, reader.counts()), failure))),
         }
     }
 }
@@ -288,7 +288,7 @@ fn lines_before_a_damaged_place_are_handed_out() {
         (zstded[..zstded.len() - 5].to_vec(), "zstd"),
     ];
     for (source, name) in cuts {
-        let ((lines, ..), failure) = read_all(&mut reader(&source[..], 100)).unwrap_err();
+        let ((lines, ..), failure) = *read_all(&mut reader(&source[..], 100)).unwrap_err();
         assert!(
             !lines.is_empty() && lines.len() < expected.len(),
             "{name}: {}",
