@@ -90,6 +90,7 @@ fn damage_before_the_key_gives_no_key_and_damage_behind_it_does_not_matter() {
     for json in [
         r#"{"x":1 "id":2}"#,
         r#"{"x":,"id":2}"#,
+        r#"{"x":},"id":2}"#,
         r#"{x:1,"id":2}"#,
         r#"{"x":1}"id":2}"#,
         r#"{"x":"cut"#,
@@ -98,6 +99,7 @@ fn damage_before_the_key_gives_no_key_and_damage_behind_it_does_not_matter() {
         r#"{"id":"\x"}"#,
         r#"{"id":"\ud800"}"#,
         r#"{"id":"\ud800\u0041"}"#,
+        r#"{"id":"\udc00\udc00"}"#,
         r#"{"id":"\u12"}"#,
         r#"{"id":01}"#,
         r#"{"id":1.}"#,
