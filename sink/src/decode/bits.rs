@@ -1,0 +1,83 @@
+//! A growing bitmap that counts its ones and is padded with zeros on demand.
+
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+
+#[derive(Debug, Default)]
+pub(super) struct Bits {
+    words: Vec<u64>,
+    len: usize,
+    ones: usize,
+}
+
+impl Bits {
+    /// How many bits are one.
+    pub(super) fn ones(&self) -> usize {
+        self.ones
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Sets the bit at `index`, which is at or behind the end; bits between are zero.
+    pub(super) fn set(&mut self, index: usize) {
+        let word = index / 64;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << (index % 64);
+        self.len = index + 1;
+        self.ones += 1;
+    }
+
+    pub(super) fn push(&mut self, bit: bool) {
+        if bit {
+            self.set(self.len);
+        } else {
+            let word = self.len / 64;
+            if word >= self.words.len() {
+                self.words.push(0);
+            }
+            self.len += 1;
+        }
+    }
+
+    pub(super) fn get(&self, index: usize) -> bool {
+        index < self.len && self.words[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        if len >= self.len {
+            return;
+        }
+        let (word, bit) = (len / 64, len % 64);
+        let kept_of_word = self.words[word] & ((1 << bit) - 1);
+        let mut removed = (self.words[word] & !kept_of_word).count_ones();
+        removed += self.words[word + 1..]
+            .iter()
+            .map(|word| word.count_ones())
+            .sum::<u32>();
+        self.ones -= removed as usize;
+        self.words.truncate(word + 1);
+        self.words[word] = kept_of_word;
+        self.len = len;
+    }
+
+    /// The bits, padded with zeros to `len`.
+    pub(super) fn finish(mut self, len: usize) -> BooleanBuffer {
+        self.words.resize(len.div_ceil(64), 0);
+        for word in &mut self.words {
+            *word = word.to_le();
+        }
+        BooleanBuffer::new(Buffer::from_vec(self.words), 0, len)
+    }
+
+    /// The bits as validity of `len` values, or `None` if all are valid.
+    pub(super) fn finish_nulls(self, len: usize) -> Option<NullBuffer> {
+        if self.ones == len {
+            None
+        } else {
+            Some(NullBuffer::new(self.finish(len)))
+        }
+    }
+}

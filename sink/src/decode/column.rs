@@ -1,0 +1,405 @@
+//! The growing columns: one node per column, field or list item.
+//!
+//! A node keeps its present values densely and a bitmap that is padded lazily, so that an absent key
+//! costs nothing and a column that begins at row one million costs its bitmap only. Whatever a
+//! record added is undone by [`Node::truncate`] in time that does not depend on the rows before it:
+//! an integer column that became DOUBLE remembers at which value, a column that got its type
+//! remembers that it has no value without the record.
+
+use std::collections::HashMap;
+
+use super::bits::Bits;
+use super::number::Number;
+use super::reject::{Read, Reason, Reject};
+use crate::schema::{Column, ColumnType, INTEGER_EXACT_MAX, fold_name};
+
+/// The most columns a table has unless configured, nested ones and their containers included.
+pub const COLUMNS_MAX: usize = 2_000;
+
+/// No field, where an index of one is expected.
+pub(super) const NO_FIELD: u32 = u32::MAX;
+
+/// The values of one column, field or list item.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) valid: Bits,
+    pub(super) values: Values,
+    /// Whether the schema, not this decoder's records, gave the type.
+    known: bool,
+    pub(super) declared: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) enum Values {
+    #[default]
+    Unknown,
+    Number(Numbers),
+    Decimal {
+        unscaled: Vec<i128>,
+        precision: u8,
+        scale: u8,
+    },
+    Boolean(Bits),
+    Varchar(Texts),
+    Struct(Box<Fields>),
+    List(Box<Items>),
+}
+
+/// BIGINT or DOUBLE values. Those before `doubles_from` are integers as written, those from there
+/// on the bits of doubles; the integers are converted once, at the end.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    pub(super) bits: Vec<u64>,
+    pub(super) doubles_from: Option<usize>,
+    pub(super) beyond_exact_from: Option<usize>,
+    /// BIGINT that may not become DOUBLE: declared, or with earlier integers beyond 2^53.
+    pub(super) integers_only: bool,
+    /// The schema says DOUBLE.
+    pub(super) doubles_only: bool,
+    /// The schema says that earlier files hold integers beyond 2^53.
+    pub(super) earlier_beyond_exact: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    pub(super) bytes: Vec<u8>,
+    /// The end of each text in `bytes`.
+    pub(super) ends: Vec<i32>,
+}
+
+#[derive(Debug)]
+pub(super) struct Items {
+    /// The end of each list in the items.
+    pub(super) ends: Vec<i32>,
+    pub(super) item: Node,
+}
+
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) fields: Vec<Field>,
+    pub(super) first: u32,
+    by_name: HashMap<Box<str>, u32>,
+    by_folded_name: HashMap<Box<str>, u32>,
+    pub(super) role: Role,
+}
+
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: Box<str>,
+    pub(super) node: Node,
+    /// Whether the name is written without escapes, so that a key's bytes may be compared with it.
+    pub(super) plain: bool,
+    /// The field that followed this one in an earlier record.
+    pub(super) next: u32,
+    /// The object that held this key last, by the decoder's count.
+    pub(super) seen_in: u64,
+    /// The record that brought this field.
+    born_in: u64,
+    pub(super) role: Role,
+}
+
+/// What a field means beyond its column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Role {
+    /// The rank among the fields that may hold the event time.
+    pub(super) time_rank: Option<u8>,
+    /// How many parts of the configured event time's path lead to here.
+    pub(super) path_depth: Option<u8>,
+    /// The partition field that this is.
+    pub(super) partition_field: Option<u8>,
+}
+
+impl Node {
+    /// A node for a column of the schema.
+    pub(super) fn of(column: &Column, role: Role, roles: &dyn Fn(Role, &str) -> Role) -> Self {
+        let values = match &column.kind {
+            ColumnType::Unknown => Values::Unknown,
+            ColumnType::Bigint => Values::Number(Numbers {
+                integers_only: column.declared || column.integers_beyond_2_53,
+                earlier_beyond_exact: column.integers_beyond_2_53,
+                ..Numbers::default()
+            }),
+            ColumnType::Double => Values::Number(Numbers {
+                doubles_only: true,
+                ..Numbers::default()
+            }),
+            ColumnType::Decimal { precision, scale } => Values::Decimal {
+                unscaled: Vec::new(),
+                precision: *precision,
+                scale: *scale,
+            },
+            ColumnType::Boolean => Values::Boolean(Bits::default()),
+            ColumnType::Varchar => Values::Varchar(Texts::default()),
+            ColumnType::Struct(columns) => {
+                let mut fields = Fields::new(role);
+                for column in columns {
+                    let role = roles(role, &column.name);
+                    fields.add(&column.name, Node::of(column, role, roles), role, 0);
+                }
+                Values::Struct(Box::new(fields))
+            }
+            ColumnType::List(item) => Values::List(Box::new(Items {
+                ends: Vec::new(),
+                item: Node::of(item, Role::default(), roles),
+            })),
+        };
+        let known = !matches!(values, Values::Unknown);
+        Self {
+            valid: Bits::default(),
+            values,
+            known,
+            declared: column.declared,
+        }
+    }
+
+    /// The type of the column so far.
+    pub(super) fn kind(&self) -> ColumnType {
+        match &self.values {
+            Values::Unknown => ColumnType::Unknown,
+            Values::Number(numbers) if numbers.is_double() => ColumnType::Double,
+            Values::Number(_) => ColumnType::Bigint,
+            Values::Decimal {
+                precision, scale, ..
+            } => ColumnType::Decimal {
+                precision: *precision,
+                scale: *scale,
+            },
+            Values::Boolean(_) => ColumnType::Boolean,
+            Values::Varchar(_) => ColumnType::Varchar,
+            Values::Struct(fields) => ColumnType::Struct(fields.columns()),
+            Values::List(items) => ColumnType::List(Box::new(items.item.column("element"))),
+        }
+    }
+
+    /// The column of a schema that describes this node.
+    pub(super) fn column(&self, name: &str) -> Column {
+        let mut column = Column::new(name, self.kind());
+        column.declared = self.declared;
+        if let (ColumnType::Bigint, Values::Number(numbers)) = (&column.kind, &self.values) {
+            column.integers_beyond_2_53 =
+                numbers.earlier_beyond_exact || numbers.beyond_exact_from.is_some();
+        }
+        column
+    }
+
+    /// The reject of a value of another kind.
+    #[cold]
+    pub(super) fn conflict(&self, found: &'static str, offset: usize) -> Box<Reject> {
+        Reject::conflict(&self.kind(), found, offset)
+    }
+
+    pub(super) fn push_number(&mut self, index: usize, number: Number, offset: usize) -> Read<()> {
+        if let Values::Unknown = self.values {
+            self.values = Values::Number(Numbers::default());
+        }
+        match &mut self.values {
+            Values::Number(numbers) => numbers.push(number, offset)?,
+            _ => return Err(self.conflict(number.kind(), offset)),
+        }
+        self.valid.set(index);
+        Ok(())
+    }
+
+    pub(super) fn push_boolean(&mut self, index: usize, value: bool, offset: usize) -> Read<()> {
+        if let Values::Unknown = self.values {
+            self.values = Values::Boolean(Bits::default());
+        }
+        match &mut self.values {
+            Values::Boolean(values) => values.push(value),
+            _ => return Err(self.conflict("boolean", offset)),
+        }
+        self.valid.set(index);
+        Ok(())
+    }
+
+    /// Removes every value at or behind `len`, and what only record `ordinal` brought.
+    pub(super) fn truncate(&mut self, len: usize, ordinal: u64) {
+        self.valid.truncate(len);
+        let present = self.valid.ones();
+        if present == 0 && !self.known {
+            self.values = Values::Unknown;
+            return;
+        }
+        match &mut self.values {
+            Values::Unknown => {}
+            Values::Number(numbers) => numbers.truncate(present),
+            Values::Decimal { unscaled, .. } => unscaled.truncate(present),
+            Values::Boolean(values) => values.truncate(present),
+            Values::Varchar(texts) => {
+                texts.ends.truncate(present);
+                texts.bytes.truncate(end_of(&texts.ends));
+            }
+            Values::Struct(fields) => fields.truncate(len, ordinal),
+            Values::List(items) => {
+                items.ends.truncate(present);
+                items.item.truncate(end_of(&items.ends), ordinal);
+            }
+        }
+    }
+
+    /// How many columns this node counts for.
+    pub(super) fn width(&self) -> usize {
+        1 + match &self.values {
+            Values::Struct(fields) => fields.width(),
+            Values::List(items) => items.item.width(),
+            _ => 0,
+        }
+    }
+
+    /// The bytes of this node's Arrow array over `len` rows.
+    pub(super) fn bytes(&self, len: usize) -> usize {
+        let validity = len / 8;
+        validity
+            + match &self.values {
+                Values::Unknown => 0,
+                Values::Number(_) => len * 8,
+                Values::Decimal { .. } => len * 16,
+                Values::Boolean(_) => len / 8,
+                Values::Varchar(texts) => len * 4 + texts.bytes.len(),
+                Values::Struct(fields) => fields.bytes(len),
+                Values::List(items) => len * 4 + items.item.bytes(end_of(&items.ends)),
+            }
+    }
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            bits: Vec::new(),
+            doubles_from: None,
+            beyond_exact_from: None,
+            integers_only: false,
+            doubles_only: false,
+            earlier_beyond_exact: false,
+        }
+    }
+}
+
+impl Numbers {
+    pub(super) fn is_double(&self) -> bool {
+        self.doubles_only || self.doubles_from.is_some()
+    }
+
+    fn push(&mut self, number: Number, offset: usize) -> Read<()> {
+        let double = self.is_double();
+        match number {
+            Number::Integer(value) => {
+                let exact = value.unsigned_abs() <= INTEGER_EXACT_MAX.unsigned_abs();
+                if !exact && double {
+                    return Err(Reject::new(
+                        Reason::IntegerOverflow,
+                        "integer beyond 2^53",
+                        offset,
+                    )
+                    .wanting("DOUBLE"));
+                }
+                if !exact {
+                    self.beyond_exact_from.get_or_insert(self.bits.len());
+                }
+                self.bits.push(if double {
+                    (value as f64).to_bits()
+                } else {
+                    value.cast_unsigned()
+                });
+            }
+            Number::MinusZero => self
+                .bits
+                .push(if double { (-0.0_f64).to_bits() } else { 0 }),
+            Number::Huge => {
+                let wanted = if double { "DOUBLE" } else { "BIGINT" };
+                return Err(
+                    Reject::new(Reason::IntegerOverflow, number.kind(), offset).wanting(wanted)
+                );
+            }
+            Number::Infinite => {
+                return Err(Reject::new(Reason::NumberOutOfRange, number.kind(), offset)
+                    .wanting(if double { "DOUBLE" } else { "BIGINT" }));
+            }
+            Number::Float(value) => {
+                if !double {
+                    if self.integers_only || self.beyond_exact_from.is_some() {
+                        return Err(Reject::conflict(&ColumnType::Bigint, number.kind(), offset));
+                    }
+                    self.doubles_from = Some(self.bits.len());
+                }
+                self.bits.push(value.to_bits());
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, present: usize) {
+        self.bits.truncate(present);
+        self.doubles_from = self.doubles_from.filter(|from| *from < present);
+        self.beyond_exact_from = self.beyond_exact_from.filter(|from| *from < present);
+    }
+}
+
+impl Fields {
+    pub(super) fn new(role: Role) -> Self {
+        Self {
+            fields: Vec::new(),
+            first: 0,
+            by_name: HashMap::new(),
+            by_folded_name: HashMap::new(),
+            role,
+        }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The field whose name is `name` but for case.
+    pub(super) fn find_folded(&self, name: &str) -> Option<&Field> {
+        let index = *self.by_folded_name.get(fold_name(name).as_str())?;
+        self.fields.get(index as usize)
+    }
+
+    pub(super) fn add(&mut self, name: &str, node: Node, role: Role, born_in: u64) -> u32 {
+        let index = u32::try_from(self.fields.len()).unwrap_or(NO_FIELD);
+        self.by_name.insert(name.into(), index);
+        self.by_folded_name.insert(fold_name(name).into(), index);
+        self.fields.push(Field {
+            name: name.into(),
+            node,
+            plain: !name.contains(['"', '\\']),
+            next: index.saturating_add(1),
+            seen_in: 0,
+            born_in,
+            role,
+        });
+        index
+    }
+
+    pub(super) fn columns(&self) -> Vec<Column> {
+        self.fields
+            .iter()
+            .map(|field| field.node.column(&field.name))
+            .collect()
+    }
+
+    pub(super) fn truncate(&mut self, len: usize, ordinal: u64) {
+        while let Some(field) = self.fields.pop_if(|field| field.born_in == ordinal) {
+            self.by_name.remove(&*field.name);
+            self.by_folded_name.remove(fold_name(&field.name).as_str());
+        }
+        for field in &mut self.fields {
+            field.node.truncate(len, ordinal);
+        }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.fields.iter().map(|field| field.node.width()).sum()
+    }
+
+    pub(super) fn bytes(&self, len: usize) -> usize {
+        self.fields.iter().map(|field| field.node.bytes(len)).sum()
+    }
+}
+
+/// Where the last of the given ends lies, as a length.
+pub(super) fn end_of(ends: &[i32]) -> usize {
+    ends.last()
+        .map_or(0, |end| usize::try_from(*end).unwrap_or(0))
+}

@@ -1,0 +1,396 @@
+//! The rows of an interval under the schema that is stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{
+    Array, ArrayRef, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch,
+    RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray, UInt32Array,
+    new_null_array,
+};
+use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_schema::{ArrowError, Field, Fields, Schema};
+
+use super::finish::Decoded;
+use super::reject::{Reason, Reject};
+use crate::encode::write_json_row;
+use crate::partition::PartitionKey;
+use crate::schema::{
+    Column, ColumnType, INTEGER_EXACT_MAX, TableSchema, arrow_field, arrow_type, fold_name,
+};
+
+/// What every row of an interval has in common, for the provenance columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Provenance<'a> {
+    /// The stream's identity.
+    pub stream: &'a str,
+    /// The shard.
+    pub shard: &'a str,
+}
+
+/// A row that does not fit the stored schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConformReject {
+    /// The record's index among those appended, refused ones included.
+    pub record: u32,
+    /// Why.
+    pub reject: Reject,
+    /// The row as JSON. The payload is gone by now; keys are in the columns' order, nulls are left
+    /// out.
+    pub row: Vec<u8>,
+}
+
+/// The rows of one partition.
+#[derive(Clone, Debug)]
+pub struct PartitionRows {
+    /// The partition.
+    pub key: PartitionKey,
+    /// Its path below the table.
+    pub path: String,
+    /// Its rows, in the order in which they were appended.
+    pub batch: RecordBatch,
+    /// Each row's record, as an index among those appended, refused ones included.
+    pub records: Vec<u32>,
+}
+
+/// The rows of an interval, ready to be encoded.
+#[derive(Clone, Debug)]
+pub struct Conformed {
+    /// The Arrow schema of all batches.
+    pub schema: Arc<Schema>,
+    /// The partitions that have rows, ordered by path.
+    pub partitions: Vec<PartitionRows>,
+    /// The rows that do not fit, in the order in which they were appended.
+    pub rejects: Vec<ConformReject>,
+}
+
+/// The rows refused so far, by row, with the first reason of each.
+#[derive(Default)]
+struct Refused {
+    rows: BTreeMap<usize, Box<Reject>>,
+}
+
+/// The row that a value belongs to: itself at top level, its list's row within lists.
+type RowOf<'a> = &'a dyn Fn(usize) -> usize;
+
+impl Decoded {
+    /// Brings the rows under the stored schema: columns in its order, absent ones null, BIGINT as
+    /// DOUBLE where it says so. Rows that cannot be are refused, each on its own.
+    ///
+    /// # Errors
+    /// Arrow refuses the arrays, which their construction rules out.
+    pub fn conform(
+        self,
+        target: &TableSchema,
+        provenance: Provenance<'_>,
+    ) -> Result<Conformed, ArrowError> {
+        let rows = self.rows();
+        let mut refused = Refused::default();
+        let ours: Vec<(&Column, &ArrayRef)> = self.columns.iter().zip(&self.arrays).collect();
+        let mut arrays =
+            refused.columns(&ours, &target.columns, Some(target), rows, &|row| row, "")?;
+        let schema = Arc::new(target.to_arrow());
+        if target.provenance {
+            arrays.extend(self.provenance_arrays(provenance, rows)?);
+        }
+        let rejects = self.render(&refused)?;
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.keys.len()];
+        for (row, partition) in (0_u32..).zip(&self.partitions) {
+            if !refused.rows.contains_key(&(row as usize)) {
+                members[*partition as usize].push(row);
+            }
+        }
+        let mut partitions = Vec::with_capacity(members.len());
+        for (key, members) in self.keys.iter().zip(members) {
+            if members.is_empty() {
+                continue;
+            }
+            let records: Vec<u32> = members
+                .iter()
+                .map(|row| self.records[*row as usize])
+                .collect();
+            let columns = if members.len() == rows {
+                arrays.clone()
+            } else {
+                let members = UInt32Array::from(members);
+                arrays
+                    .iter()
+                    .map(|array| arrow_select::take::take(array, &members, None))
+                    .collect::<Result<_, _>>()?
+            };
+            let options = RecordBatchOptions::new().with_row_count(Some(records.len()));
+            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
+            let path = key.path(&self.spec, &target.partition_columns);
+            partitions.push(PartitionRows {
+                key: key.clone(),
+                path,
+                batch,
+                records,
+            });
+        }
+        partitions.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Conformed {
+            schema,
+            partitions,
+            rejects,
+        })
+    }
+
+    fn provenance_arrays(
+        &self,
+        provenance: Provenance<'_>,
+        rows: usize,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        let own = &self.provenance;
+        if own.subs.len() != rows {
+            return Err(ArrowError::InvalidArgumentError(
+                "the decoder's schema had provenance off".to_owned(),
+            ));
+        }
+        let ends = std::iter::once(0).chain(own.sequence_ends.iter().copied());
+        let offsets = OffsetBuffer::new(ends.collect::<Vec<i32>>().into());
+        let sequences = Buffer::from_vec(own.sequences.clone().into_bytes());
+        let stamps = TimestampMicrosecondArray::from(own.stamps.clone()).with_timezone("UTC");
+        Ok(vec![
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+                provenance.stream,
+                rows,
+            ))),
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+                provenance.shard,
+                rows,
+            ))),
+            Arc::new(StringArray::try_new(offsets, sequences, None)?),
+            Arc::new(Int64Array::from(own.subs.clone())),
+            Arc::new(stamps),
+        ])
+    }
+
+    fn render(&self, refused: &Refused) -> Result<Vec<ConformReject>, ArrowError> {
+        let fields: Vec<Field> = self.columns.iter().map(arrow_field).collect();
+        refused
+            .rows
+            .iter()
+            .map(|(row, reject)| {
+                let mut json = Vec::new();
+                write_json_row(&fields, &self.arrays, *row, &mut json)?;
+                Ok(ConformReject {
+                    record: self.records[*row],
+                    reject: (**reject).clone(),
+                    row: json,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Refused {
+    fn refuse(
+        &mut self,
+        row: usize,
+        reason: Reason,
+        path: &str,
+        wanted: &str,
+        found: &'static str,
+    ) {
+        self.rows.entry(row).or_insert_with(|| {
+            let mut reject = Reject::new(reason, found, 0).wanting(wanted);
+            path.clone_into(&mut reject.column);
+            reject
+        });
+    }
+
+    fn refuse_present(
+        &mut self,
+        array: &ArrayRef,
+        row_of: RowOf<'_>,
+        [path, wanted]: [&str; 2],
+        reason: Reason,
+        found: &'static str,
+    ) {
+        let nulls = array.logical_nulls();
+        for index in 0..array.len() {
+            if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
+                self.refuse(row_of(index), reason, path, wanted, found);
+            }
+        }
+    }
+
+    /// The columns of an object, in the target's order.
+    fn columns(
+        &mut self,
+        ours: &[(&Column, &ArrayRef)],
+        target: &[Column],
+        table: Option<&TableSchema>,
+        len: usize,
+        row_of: RowOf<'_>,
+        parent: &str,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        for (column, array) in ours {
+            if target.iter().any(|known| known.name == column.name) || column.typed().is_none() {
+                continue;
+            }
+            let path = format!("{parent}{}", column.name);
+            let folded = fold_name(&column.name);
+            let twin = target.iter().find(|known| fold_name(&known.name) == folded);
+            let (reason, wanted) = match twin {
+                Some(twin) => (Reason::KeyCaseConflict, format!("`{}`", twin.name)),
+                None if table.is_some_and(|table| table.is_reserved(&column.name)) => {
+                    (Reason::ReservedColumn, String::new())
+                }
+                None => (Reason::TooManyColumns, "a column of the table".to_owned()),
+            };
+            self.refuse_present(
+                array,
+                row_of,
+                [&path, &wanted],
+                reason,
+                kind_name(&column.kind),
+            );
+        }
+        target
+            .iter()
+            .map(
+                |wanted| match ours.iter().find(|(column, _)| column.name == wanted.name) {
+                    Some((column, array)) => {
+                        let path = format!("{parent}{}", column.name);
+                        self.column(column, array, wanted, row_of, &path)
+                    }
+                    None => Ok(new_null_array(&arrow_type(&wanted.kind), len)),
+                },
+            )
+            .collect()
+    }
+
+    fn column(
+        &mut self,
+        ours: &Column,
+        array: &ArrayRef,
+        target: &Column,
+        row_of: RowOf<'_>,
+        path: &str,
+    ) -> Result<ArrayRef, ArrowError> {
+        use ColumnType as T;
+        let wanted_type = arrow_type(&target.kind);
+        if *array.data_type() == wanted_type {
+            return Ok(Arc::clone(array));
+        }
+        Ok(match (&ours.kind, &target.kind) {
+            (T::Unknown, _) => new_null_array(&wanted_type, array.len()),
+            (T::Bigint, T::Double) => {
+                let values = array.as_primitive::<Int64Type>();
+                let exact = INTEGER_EXACT_MAX.unsigned_abs();
+                Arc::new(Float64Array::from_iter(values.iter().enumerate().map(
+                    |(index, value)| {
+                        let value = value?;
+                        if value.unsigned_abs() > exact {
+                            let found = "integer beyond 2^53";
+                            self.refuse(
+                                row_of(index),
+                                Reason::IntegerOverflow,
+                                path,
+                                "DOUBLE",
+                                found,
+                            );
+                        }
+                        Some(value as f64)
+                    },
+                )))
+            }
+            (T::Double, T::Bigint) => {
+                let values = array.as_primitive::<Float64Type>();
+                Arc::new(Int64Array::from_iter(values.iter().enumerate().map(
+                    |(index, value)| {
+                        let value = value?;
+                        if value.fract() != 0.0 || value.abs() > INTEGER_EXACT_MAX as f64 {
+                            let found = "number with a fraction or exponent";
+                            self.refuse(row_of(index), Reason::TypeConflict, path, "BIGINT", found);
+                        }
+                        #[expect(
+                            clippy::cast_possible_truncation,
+                            reason = "refused above if inexact"
+                        )]
+                        Some(value as i64)
+                    },
+                )))
+            }
+            (T::Bigint, T::Decimal { precision, scale }) => {
+                let values = array.as_primitive::<Int64Type>();
+                let limit = 10_i128.pow(u32::from(*precision));
+                let unit = 10_i128.pow(u32::from(*scale));
+                let wanted = target.kind.to_string();
+                let scaled = values.iter().enumerate().map(|(index, value)| {
+                    let scaled = i128::from(value?)
+                        .checked_mul(unit)
+                        .filter(|scaled| scaled.abs() < limit);
+                    if scaled.is_none() {
+                        let found = "number with more digits";
+                        self.refuse(row_of(index), Reason::IntegerOverflow, path, &wanted, found);
+                    }
+                    scaled
+                });
+                let scaled = Decimal128Array::from_iter(scaled);
+                let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
+                Arc::new(scaled.with_precision_and_scale(*precision, scale)?)
+            }
+            (T::Struct(columns), T::Struct(fields)) => {
+                let values = array.as_struct();
+                let ours: Vec<(&Column, &ArrayRef)> =
+                    columns.iter().zip(values.columns()).collect();
+                let dot = format!("{path}.");
+                let arrays = self.columns(&ours, fields, None, array.len(), row_of, &dot)?;
+                let fields: Fields = fields.iter().map(arrow_field).collect();
+                Arc::new(StructArray::try_new(
+                    fields,
+                    arrays,
+                    values.nulls().cloned(),
+                )?)
+            }
+            (T::List(ours), T::List(item)) => {
+                let values = array.as_list::<i32>();
+                let mut rows = vec![0; values.values().len()];
+                for list in 0..values.len() {
+                    let (start, end) = (
+                        values.value_offsets()[list],
+                        values.value_offsets()[list + 1],
+                    );
+                    let range =
+                        usize::try_from(start).unwrap_or(0)..usize::try_from(end).unwrap_or(0);
+                    rows[range].fill(row_of(list));
+                }
+                let path = format!("{path}[]");
+                let items =
+                    self.column(ours, values.values(), item, &|index| rows[index], &path)?;
+                let field = Arc::new(Field::new("element", arrow_type(&item.kind), true));
+                let offsets = values.offsets().clone();
+                Arc::new(ListArray::try_new(
+                    field,
+                    offsets,
+                    items,
+                    values.nulls().cloned(),
+                )?)
+            }
+            _ => {
+                let wanted = kind_name(&target.kind);
+                let found = kind_name(&ours.kind);
+                self.refuse_present(array, row_of, [path, wanted], Reason::TypeConflict, found);
+                new_null_array(&wanted_type, array.len())
+            }
+        })
+    }
+}
+
+fn kind_name(kind: &ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Unknown => "NULL",
+        ColumnType::Bigint => "BIGINT",
+        ColumnType::Double => "DOUBLE",
+        ColumnType::Decimal { .. } => "DECIMAL",
+        ColumnType::Boolean => "BOOLEAN",
+        ColumnType::Varchar => "VARCHAR",
+        ColumnType::Struct(_) => "STRUCT",
+        ColumnType::List(_) => "LIST",
+    }
+}

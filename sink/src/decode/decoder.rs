@@ -1,0 +1,288 @@
+//! The decoder of one interval.
+
+use super::column::{COLUMNS_MAX, Fields, Node, Role};
+use super::finish::{Columns, Decoded};
+use super::reject::{Reason, Reject};
+use super::route::Router;
+use super::row::{Captures, Row, Rules, State};
+use crate::partition::{EventTimeField, PartitionSpec};
+use crate::schema::{SchemaError, TableSchema};
+
+/// The most payload bytes one decoder takes: Arrow's offsets have 31 bits.
+const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+
+/// The most rows one decoder takes.
+const ROWS_MAX: usize = i32::MAX as usize;
+
+/// How records become rows.
+#[derive(Clone, Debug)]
+pub struct DecodeOptions {
+    /// The most columns of the table, nested ones and their containers included.
+    /// Default: 2,000.
+    pub columns_max: usize,
+    /// Whether keys that the schema lacks are refused instead of becoming columns.
+    /// Default: no.
+    pub frozen: bool,
+    /// Where the event time is. Default: the first well-known field.
+    pub event_time: EventTimeField,
+    /// The layout. Default: by date in UTC.
+    pub partition: PartitionSpec,
+    /// The most partitions of one interval; one more makes the decoder full.
+    /// Default: 1,024.
+    pub partitions_max: usize,
+    /// The time of the interval, in microseconds since 1970: event times more than a day later
+    /// are not believed. Whoever decodes an interval again passes the same time again.
+    pub now_micros: i64,
+}
+
+impl DecodeOptions {
+    /// The defaults, for an interval at this time.
+    #[must_use]
+    pub fn at(now_micros: i64) -> Self {
+        Self {
+            columns_max: COLUMNS_MAX,
+            frozen: false,
+            event_time: EventTimeField::default(),
+            partition: PartitionSpec::default(),
+            partitions_max: 1_024,
+            now_micros,
+        }
+    }
+}
+
+/// What is known of a record beside its payload.
+#[derive(Clone, Copy, Debug)]
+pub struct RowOrigin<'a> {
+    /// The producer's stamp, in microseconds since 1970.
+    pub stamp_micros: Option<i64>,
+    /// When the stream took the record, in microseconds since 1970.
+    pub arrival_micros: i64,
+    /// The sequence number as decimal text; looked at with provenance on only.
+    pub sequence: &'a str,
+    /// The sub-sequence number.
+    pub sub: i64,
+}
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Appended {
+    /// It is a row.
+    Row,
+    /// It was refused; the decoder is as before.
+    Rejected(Box<Reject>),
+    /// The decoder takes no more: finish it, and append the record to the next one. A decoder
+    /// without rows never answers this.
+    Full,
+}
+
+/// Decodes the records of one interval of one shard, in order.
+#[derive(Debug)]
+pub struct Decoder {
+    rules: Rules,
+    root: Fields,
+    state: State,
+    router: Router,
+    provenance: ProvenanceColumns,
+    rows: usize,
+    payload_bytes: usize,
+    partitions: Vec<u32>,
+    records: Vec<u32>,
+    rejected: u64,
+}
+
+/// The growing provenance columns; empty with provenance off.
+#[derive(Debug, Default)]
+pub(super) struct ProvenanceColumns {
+    pub(super) sequences: String,
+    pub(super) sequence_ends: Vec<i32>,
+    pub(super) subs: Vec<i64>,
+    pub(super) stamps: Vec<i64>,
+}
+
+impl Decoder {
+    /// A decoder for a table with this schema; for a new table, the default one or the declared
+    /// columns.
+    ///
+    /// # Errors
+    /// The layout is not the table's.
+    pub fn try_new(schema: &TableSchema, options: DecodeOptions) -> Result<Self, SchemaError> {
+        options.partition.columns_for(schema)?;
+        let event_time_path = match &options.event_time {
+            EventTimeField::WellKnown => Vec::new(),
+            EventTimeField::Named(path) => path.split('.').map(str::to_owned).collect(),
+        };
+        let partition_fields = options.partition.fields().to_vec();
+        let rules = Rules {
+            schema: schema.clone(),
+            columns_max: options.columns_max,
+            frozen: options.frozen,
+            event_time: options.event_time,
+            event_time_path,
+            partition_fields,
+        };
+        let root_role = Role {
+            path_depth: Some(0),
+            ..Role::default()
+        };
+        let mut root = Fields::new(root_role);
+        for column in schema.columns() {
+            let role = rules.role(root_role, true, &column.name);
+            let nested = |parent, name: &str| rules.role(parent, false, name);
+            root.add(&column.name, Node::of(column, role, &nested), role, 0);
+        }
+        let captures = Captures {
+            time: None,
+            fields: vec![None; rules.partition_fields.len()],
+        };
+        let state = State {
+            captures,
+            width: root.width(),
+            ..State::default()
+        };
+        Ok(Self {
+            router: Router::new(
+                options.partition,
+                options.now_micros,
+                options.partitions_max,
+            ),
+            rules,
+            root,
+            state,
+            provenance: ProvenanceColumns::default(),
+            rows: 0,
+            payload_bytes: 0,
+            partitions: Vec::new(),
+            records: Vec::new(),
+            rejected: 0,
+        })
+    }
+
+    /// Appends one record.
+    pub fn append(&mut self, payload: &[u8], origin: &RowOrigin<'_>) -> Appended {
+        let full = self.rows > 0
+            && (self.payload_bytes + payload.len() > PAYLOAD_BYTES_MAX || self.rows >= ROWS_MAX);
+        if full || self.state.ordinal >= u64::from(u32::MAX) {
+            return Appended::Full;
+        }
+        self.state.ordinal += 1;
+        self.state.captures.time = None;
+        self.state.captures.fields.fill(None);
+        let reject = match self.read(payload) {
+            Ok(()) => {
+                let fallback = origin.stamp_micros.unwrap_or(origin.arrival_micros);
+                match self.router.route(payload, &self.state.captures, fallback) {
+                    Some(partition) => {
+                        self.commit(payload.len(), partition, origin);
+                        return Appended::Row;
+                    }
+                    None => None,
+                }
+            }
+            Err(reject) => Some(reject),
+        };
+        self.root.truncate(self.rows, self.state.ordinal);
+        self.state.width = self.root.width();
+        match reject {
+            Some(reject) => {
+                self.rejected += 1;
+                Appended::Rejected(reject)
+            }
+            None => {
+                self.state.ordinal -= 1;
+                Appended::Full
+            }
+        }
+    }
+
+    fn read(&mut self, payload: &[u8]) -> Result<(), Box<Reject>> {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(Reject::new(Reason::TooLarge, "payload", PAYLOAD_BYTES_MAX)
+                .wanting(format!("at most {PAYLOAD_BYTES_MAX} bytes")));
+        }
+        let input = std::str::from_utf8(payload)
+            .map_err(|error| Reject::new(Reason::NotUtf8, "", error.valid_up_to()))?;
+        let mut row = Row {
+            input,
+            at: 0,
+            rules: &self.rules,
+            state: &mut self.state,
+        };
+        row.read(&mut self.root, self.rows)
+    }
+
+    fn commit(&mut self, payload_bytes: usize, partition: u32, origin: &RowOrigin<'_>) {
+        self.rows += 1;
+        self.payload_bytes += payload_bytes;
+        self.partitions.push(partition);
+        // The first record's number is 1, its index 0.
+        self.records
+            .push(u32::try_from(self.state.ordinal - 1).unwrap_or(u32::MAX));
+        if self.rules.schema.provenance() {
+            let columns = &mut self.provenance;
+            columns.sequences.push_str(origin.sequence);
+            columns
+                .sequence_ends
+                .push(i32::try_from(columns.sequences.len()).unwrap_or(i32::MAX));
+            columns.subs.push(origin.sub);
+            columns
+                .stamps
+                .push(origin.stamp_micros.unwrap_or(origin.arrival_micros));
+        }
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many records were refused.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// How many rows lie in the default partition for want of a believable event time.
+    #[must_use]
+    pub fn untimed_rows(&self) -> u64 {
+        self.router.untimed_rows
+    }
+
+    /// The bytes of the payloads that became rows.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// The bytes that the rows take as Arrow arrays. Costs a walk over the columns: ask per batch.
+    /// Splitting into partitions takes up to the same again while it lasts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let provenance = &self.provenance;
+        self.root.bytes(self.rows)
+            + self.rows * 8
+            + provenance.sequences.len()
+            + provenance.subs.len() * 20
+    }
+
+    /// Ends the interval.
+    #[must_use]
+    pub fn finish(self) -> Decoded {
+        let untimed_rows = self.router.untimed_rows;
+        let (keys, spec) = self.router.keys();
+        Decoded::new(
+            self.rules.schema,
+            Columns {
+                root: self.root,
+                rows: self.rows,
+                provenance: self.provenance,
+            },
+            spec,
+            keys,
+            self.partitions,
+            self.records,
+            [self.rejected, untimed_rows],
+        )
+    }
+}

@@ -1,0 +1,255 @@
+//! The columns of an interval as Arrow arrays.
+
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, NullArray,
+    StringArray, StructArray,
+};
+use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{Field, Fields as ArrowFields};
+
+use super::bits::Bits;
+use super::column::{Fields, Items, Node, Numbers, Texts, Values};
+use super::decoder::ProvenanceColumns;
+use crate::partition::{PartitionKey, PartitionSpec};
+use crate::schema::{Column, TableSchema, arrow_type};
+
+/// What a decoder hands over when it is finished.
+pub(super) struct Columns {
+    pub(super) root: Fields,
+    pub(super) rows: usize,
+    pub(super) provenance: ProvenanceColumns,
+}
+
+/// The rows of an interval, before they are brought under the table's stored schema.
+///
+/// The way on: [`Decoded::schema`] is what the table's schema must be at least. If it differs from
+/// the stored one it is put under the next number; if another sink was faster,
+/// [`TableSchema::join`] the winner's with this one and try again. Then [`Decoded::conform`] the
+/// rows to what is stored.
+#[derive(Debug)]
+pub struct Decoded {
+    pub(super) schema: TableSchema,
+    /// Every column seen, also those without a type yet.
+    pub(super) columns: Vec<Column>,
+    pub(super) arrays: Vec<ArrayRef>,
+    pub(super) provenance: ProvenanceColumns,
+    pub(super) spec: PartitionSpec,
+    pub(super) keys: Vec<PartitionKey>,
+    pub(super) partitions: Vec<u32>,
+    pub(super) records: Vec<u32>,
+    pub(super) rejected: u64,
+    pub(super) untimed_rows: u64,
+}
+
+impl Decoded {
+    pub(super) fn new(
+        base: TableSchema,
+        columns: Columns,
+        spec: PartitionSpec,
+        keys: Vec<PartitionKey>,
+        partitions: Vec<u32>,
+        records: Vec<u32>,
+        [rejected, untimed_rows]: [u64; 2],
+    ) -> Self {
+        let rows = columns.rows;
+        let (described, arrays): (Vec<Column>, Vec<ArrayRef>) = columns
+            .root
+            .fields
+            .into_iter()
+            .map(|field| {
+                let column = field.node.column(&field.name);
+                (column, finish(field.node, rows))
+            })
+            .unzip();
+        let mut schema = base;
+        schema.columns = described.iter().filter_map(Column::typed).collect();
+        if schema.partition_columns.is_empty() {
+            schema.partition_columns = spec
+                .columns_for(&schema)
+                .expect("a table without partition columns takes any layout");
+        }
+        Self {
+            schema,
+            columns: described,
+            arrays,
+            provenance: columns.provenance,
+            spec,
+            keys,
+            partitions,
+            records,
+            rejected,
+            untimed_rows,
+        }
+    }
+
+    /// The schema that all rows fit: the decoder's, with what the records brought. Keeps the
+    /// decoder's number; [`TableSchema::same_content`] tells whether it must be stored anew.
+    #[must_use]
+    pub fn schema(&self) -> &TableSchema {
+        &self.schema
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// How many records the decoder refused.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// How many rows lie in the default partition for want of a believable event time.
+    #[must_use]
+    pub fn untimed_rows(&self) -> u64 {
+        self.untimed_rows
+    }
+}
+
+/// The array of a node over `len` rows.
+fn finish(node: Node, len: usize) -> ArrayRef {
+    let Node { valid, values, .. } = node;
+    match values {
+        Values::Unknown => Arc::new(NullArray::new(len)),
+        Values::Number(numbers) => finish_numbers(numbers, valid, len),
+        Values::Decimal {
+            unscaled,
+            precision,
+            scale,
+        } => {
+            let scale = i8::try_from(scale).unwrap_or(i8::MAX);
+            let values = spread(unscaled, &valid, len);
+            Arc::new(
+                Decimal128Array::new(values.into(), valid.finish_nulls(len))
+                    .with_precision_and_scale(precision, scale)
+                    .expect("a schema's decimals are in range"),
+            )
+        }
+        Values::Boolean(values) => {
+            let dense = values.len();
+            let values = values.finish(dense);
+            let values = if valid.ones() == len {
+                values
+            } else {
+                let mut spread = BooleanBufferBuilder::new(len);
+                let mut next = 0;
+                for row in 0..len {
+                    let present = valid.get(row);
+                    spread.append(present && values.value(next));
+                    next += usize::from(present);
+                }
+                spread.finish()
+            };
+            Arc::new(BooleanArray::new(values, valid.finish_nulls(len)))
+        }
+        Values::Varchar(Texts { bytes, ends }) => {
+            let offsets = offsets(&ends, &valid, len);
+            Arc::new(
+                StringArray::try_new(offsets, Buffer::from_vec(bytes), valid.finish_nulls(len))
+                    .expect("payloads are UTF-8 and strings end where characters do"),
+            )
+        }
+        Values::Struct(fields) => {
+            let nulls = valid.finish_nulls(len);
+            finish_struct(*fields, nulls, len)
+        }
+        Values::List(items) => {
+            let Items { ends, item } = *items;
+            let offsets = offsets(&ends, &valid, len);
+            let count = super::column::end_of(&ends);
+            let field = Field::new("element", arrow_type(&item.kind()), true);
+            let item = finish(item, count);
+            Arc::new(ListArray::new(
+                Arc::new(field),
+                offsets,
+                item,
+                valid.finish_nulls(len),
+            ))
+        }
+    }
+}
+
+fn finish_struct(fields: Fields, nulls: Option<NullBuffer>, len: usize) -> ArrayRef {
+    if fields.fields.is_empty() {
+        return Arc::new(StructArray::new_empty_fields(len, nulls));
+    }
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = fields
+        .fields
+        .into_iter()
+        .map(|field| {
+            let kind = arrow_type(&field.node.kind());
+            (
+                Field::new(&*field.name, kind, true),
+                finish(field.node, len),
+            )
+        })
+        .unzip();
+    Arc::new(StructArray::new(ArrowFields::from(fields), arrays, nulls))
+}
+
+fn finish_numbers(numbers: Numbers, valid: Bits, len: usize) -> ArrayRef {
+    if numbers.is_double() {
+        let from = if numbers.doubles_only {
+            0
+        } else {
+            numbers.doubles_from.unwrap_or(0)
+        };
+        let dense: Vec<f64> = numbers
+            .bits
+            .iter()
+            .enumerate()
+            .map(|(index, bits)| {
+                if index < from {
+                    bits.cast_signed() as f64
+                } else {
+                    f64::from_bits(*bits)
+                }
+            })
+            .collect();
+        let values = spread(dense, &valid, len);
+        return Arc::new(Float64Array::new(values.into(), valid.finish_nulls(len)));
+    }
+    let values = spread(numbers.bits, &valid, len);
+    let values = ScalarBuffer::<i64>::new(Buffer::from_vec(values), 0, len);
+    Arc::new(Int64Array::new(values, valid.finish_nulls(len)))
+}
+
+/// The dense values at their rows, zero where there is none.
+fn spread<T: Copy + Default>(dense: Vec<T>, valid: &Bits, len: usize) -> Vec<T> {
+    if dense.len() == len {
+        return dense;
+    }
+    let mut next = dense.into_iter();
+    (0..len)
+        .map(|row| {
+            if valid.get(row) {
+                next.next().unwrap_or_default()
+            } else {
+                T::default()
+            }
+        })
+        .collect()
+}
+
+/// The offsets of all rows from the ends of the present ones.
+fn offsets(ends: &[i32], valid: &Bits, len: usize) -> OffsetBuffer<i32> {
+    let mut offsets = Vec::with_capacity(len + 1);
+    offsets.push(0);
+    if ends.len() == len {
+        offsets.extend_from_slice(ends);
+    } else {
+        let mut next = ends.iter();
+        let mut end = 0;
+        for row in 0..len {
+            if valid.get(row) {
+                end = next.next().copied().unwrap_or(end);
+            }
+            offsets.push(end);
+        }
+    }
+    OffsetBuffer::new(offsets.into())
+}

@@ -1,0 +1,44 @@
+//! JSON records into columns, in one pass.
+//!
+//! Owns the way from payload bytes (one JSON object each) to Arrow arrays, the reasons why a record
+//! is refused, and the routing of rows to partitions. Promises:
+//!
+//! - A bad record is data: [`Decoder::append`] answers with a [`Reject`] and the rows before and
+//!   after are what they would have been without it. Columns and types that only the bad record
+//!   would have brought are forgotten.
+//! - Values are unchanged: integers are exact or refused, doubles are correctly rounded, text is
+//!   the decoded text. `-0` is the integer 0 in a BIGINT column and -0.0 in a DOUBLE column.
+//! - Nothing is allocated per record beyond the growth of the columns, and
+//!   [`Decoder::bytes`] says what the columns will take as Arrow arrays.
+//! - Rows of a partition keep the order in which they were appended.
+//!
+//! Refuses, per record: JSON that RFC 8259 does not allow (NaN, leading zeros, lone surrogates,
+//! trailing bytes), keys that repeat in one object, keys that differ from a column's name in case
+//! only (DuckDB could not tell the two apart), keys that are empty, longer than
+//! [`KEY_BYTES_MAX`] or hold control characters, top-level keys with the name of a partition
+//! column or, with provenance on, of a provenance column, and values that do not fit the column.
+//!
+//! `{}` and `[]` under a key that never held anything else are left out of the schema until a value
+//! gives them a type; they read as null then. In a column that has a type, `{}` is a struct of nulls
+//! and `[]` an empty list.
+
+mod bits;
+mod column;
+mod conform;
+mod decoder;
+mod finish;
+mod number;
+mod reject;
+mod route;
+mod row;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use column::COLUMNS_MAX;
+pub use conform::{ConformReject, Conformed, PartitionRows, Provenance};
+pub use decoder::{Appended, DecodeOptions, Decoder, RowOrigin};
+pub use finish::Decoded;
+pub use reject::{Reason, Reject};
+pub use row::{DEPTH_MAX, KEY_BYTES_MAX};

@@ -1,0 +1,207 @@
+//! The numbers of JSON: their grammar and their exact values.
+
+use super::reject::{Read, Reject};
+
+/// A number, as far as columns care.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Number {
+    /// An integer that fits 64 bits.
+    Integer(i64),
+    /// `-0`: an integer, but not the same DOUBLE as 0.
+    MinusZero,
+    /// An integer beyond 64 bits.
+    Huge,
+    /// A number with a fraction or an exponent.
+    Float(f64),
+    /// A number with a fraction or an exponent, beyond any double.
+    Infinite,
+}
+
+impl Number {
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Integer(_) | Self::MinusZero => "integer",
+            Self::Huge => "integer beyond 64 bits",
+            Self::Float(_) => "number with a fraction or exponent",
+            Self::Infinite => "number beyond any DOUBLE",
+        }
+    }
+}
+
+const POWERS_OF_TEN: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
+/// Digits that always fit a `u64`.
+const MANTISSA_DIGITS_MAX: usize = 19;
+
+/// Reads the number that starts at `start`; answers it and where it ends.
+pub(super) fn read_number(input: &[u8], start: usize) -> Read<(Number, usize)> {
+    let negative = input.get(start) == Some(&b'-');
+    let first = start + usize::from(negative);
+    let mut mantissa: u64 = 0;
+    let mut at = first;
+    while let Some(digit) = digit_at(input, at) {
+        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+        at += 1;
+    }
+    let mut digits = at - first;
+    if digits == 0 {
+        return Err(Reject::malformed("no digit where a number needs one", at));
+    }
+    if digits > 1 && input[first] == b'0' {
+        return Err(Reject::malformed("number with a leading zero", first));
+    }
+    if !matches!(input.get(at), Some(b'.' | b'e' | b'E')) {
+        return Ok((integer(input, start, at, negative, mantissa, digits), at));
+    }
+    let mut fraction_digits = 0;
+    if input[at] == b'.' {
+        at += 1;
+        let fraction_start = at;
+        while let Some(digit) = digit_at(input, at) {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+            at += 1;
+        }
+        fraction_digits = at - fraction_start;
+        if fraction_digits == 0 {
+            return Err(Reject::malformed("no digit behind the point", at));
+        }
+        digits += fraction_digits;
+    }
+    let mut exponent: i64 = 0;
+    if matches!(input.get(at), Some(b'e' | b'E')) {
+        at += 1;
+        let exponent_negative = input.get(at) == Some(&b'-');
+        at += usize::from(matches!(input.get(at), Some(b'+' | b'-')));
+        let exponent_start = at;
+        while let Some(digit) = digit_at(input, at) {
+            exponent = exponent.saturating_mul(10).saturating_add(i64::from(digit));
+            at += 1;
+        }
+        if at == exponent_start {
+            return Err(Reject::malformed("no digit in the exponent", at));
+        }
+        if exponent_negative {
+            exponent = -exponent;
+        }
+    }
+    let power = exponent.saturating_sub(i64::try_from(fraction_digits).unwrap_or(i64::MAX));
+    let value = if digits <= MANTISSA_DIGITS_MAX && mantissa <= 1 << 53 && power.abs() <= 22 {
+        // Both operands are exact doubles, so the one operation rounds correctly.
+        let (magnitude, scale) = (
+            mantissa as f64,
+            POWERS_OF_TEN[power.unsigned_abs() as usize],
+        );
+        let value = if power < 0 {
+            magnitude / scale
+        } else {
+            magnitude * scale
+        };
+        if negative { -value } else { value }
+    } else {
+        std::str::from_utf8(&input[start..at])
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Reject::malformed("number that cannot be read", start))?
+    };
+    let number = if value.is_finite() {
+        Number::Float(value)
+    } else {
+        Number::Infinite
+    };
+    Ok((number, at))
+}
+
+fn integer(
+    input: &[u8],
+    start: usize,
+    end: usize,
+    negative: bool,
+    mantissa: u64,
+    digits: usize,
+) -> Number {
+    if mantissa == 0 && negative && digits == 1 {
+        return Number::MinusZero;
+    }
+    if digits < MANTISSA_DIGITS_MAX {
+        let value = mantissa.cast_signed();
+        return Number::Integer(if negative { -value } else { value });
+    }
+    let text = std::str::from_utf8(&input[start..end]).unwrap_or_default();
+    text.parse().map_or(Number::Huge, Number::Integer)
+}
+
+fn digit_at(input: &[u8], at: usize) -> Option<u8> {
+    input
+        .get(at)
+        .map(|byte| byte.wrapping_sub(b'0'))
+        .filter(|digit| *digit < 10)
+}
+
+/// What a number's text is as a decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decimal {
+    /// The value times ten to the scale.
+    Unscaled(i128),
+    /// More digits behind the point than the scale has.
+    TooFine,
+    /// More digits in all than the precision has.
+    TooLarge,
+}
+
+/// Reads the text of a valid JSON number as a decimal. Zeros at the end of the fraction are free.
+pub(super) fn read_decimal(text: &[u8], precision: u8, scale: u8) -> Decimal {
+    let (negative, text) = match text.split_first() {
+        Some((b'-', rest)) => (true, rest),
+        _ => (false, text),
+    };
+    let exponent_at = text.iter().position(|byte| matches!(byte, b'e' | b'E'));
+    let (mantissa, exponent) = text.split_at(exponent_at.unwrap_or(text.len()));
+    let exponent: i64 = match exponent.get(1..).map(std::str::from_utf8) {
+        Some(Ok(digits)) => digits.parse().unwrap_or(if digits.starts_with('-') {
+            -100_000
+        } else {
+            100_000
+        }),
+        _ => 0,
+    };
+    let point = mantissa
+        .iter()
+        .position(|byte| *byte == b'.')
+        .unwrap_or(mantissa.len());
+    let fraction_digits = mantissa.len().saturating_sub(point + 1);
+    let fraction_digits = i64::try_from(fraction_digits).unwrap_or(i64::MAX);
+    // How many of the written digits lie beyond the scale (positive), or are missing (negative).
+    let beyond = fraction_digits
+        .saturating_sub(exponent)
+        .saturating_sub(i64::from(scale));
+    let digits = || {
+        mantissa
+            .iter()
+            .filter(|byte| **byte != b'.')
+            .map(|byte| byte - b'0')
+    };
+    let count = i64::try_from(digits().count()).unwrap_or(i64::MAX);
+    let kept = usize::try_from((count - beyond).clamp(0, count)).unwrap_or(0);
+    if digits().skip(kept).any(|digit| digit != 0) {
+        return Decimal::TooFine;
+    }
+    if digits().all(|digit| digit == 0) {
+        return Decimal::Unscaled(0);
+    }
+    let limit = 10_i128.pow(u32::from(precision));
+    let mut value: i128 = 0;
+    let zeros = usize::try_from((-beyond).max(0)).unwrap_or(usize::MAX);
+    for digit in digits().take(kept).chain(std::iter::repeat_n(0, zeros)) {
+        value = match value
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(digit.into()))
+        {
+            Some(value) if value < limit => value,
+            _ => return Decimal::TooLarge,
+        };
+    }
+    Decimal::Unscaled(if negative { -value } else { value })
+}

@@ -1,0 +1,161 @@
+//! Which partition a row lies in.
+
+use std::collections::HashMap;
+
+use super::number::{Number, read_number};
+use super::row::Captures;
+use super::text::unescape;
+use crate::partition::{
+    PartitionKey, PartitionSpec, field_value, in_window, parse_rfc3339, time_from_float,
+    time_from_integer,
+};
+
+/// The partitions of a decoder's rows, numbered as they come.
+#[derive(Debug)]
+pub(super) struct Router {
+    spec: PartitionSpec,
+    now_micros: i64,
+    partitions_max: usize,
+    keys: Vec<PartitionKey>,
+    ids: HashMap<PartitionKey, u32>,
+    /// The bucket and partition of the last row, where time alone decides.
+    last: Option<(Option<i64>, u32)>,
+    /// Field values as written, to their partitions; spares building the key of every row.
+    seen: HashMap<Vec<u8>, u32>,
+    written: Vec<u8>,
+    /// Rows without an event time that names a partition.
+    pub(super) untimed_rows: u64,
+}
+
+impl Router {
+    pub(super) fn new(spec: PartitionSpec, now_micros: i64, partitions_max: usize) -> Self {
+        Self {
+            spec,
+            now_micros,
+            partitions_max: partitions_max.max(1),
+            keys: Vec::new(),
+            ids: HashMap::new(),
+            last: None,
+            seen: HashMap::new(),
+            written: Vec::new(),
+            untimed_rows: 0,
+        }
+    }
+
+    pub(super) fn keys(self) -> (Vec<PartitionKey>, PartitionSpec) {
+        (self.keys, self.spec)
+    }
+
+    /// The partition of a row, or `None` if it would be one partition too many.
+    pub(super) fn route(
+        &mut self,
+        payload: &[u8],
+        captures: &Captures,
+        fallback_micros: i64,
+    ) -> Option<u32> {
+        let micros = match captures.time {
+            Some((_, start, end)) => event_time(&payload[start..end]),
+            None => Some(fallback_micros),
+        };
+        let timed = micros.and_then(|micros| in_window(micros, self.now_micros));
+        let bucket = timed.and_then(|micros| self.spec.bucket(micros));
+        let id = if captures.fields.is_empty() {
+            match self.last {
+                Some((last, id)) if last == bucket => id,
+                _ => {
+                    let id = self.id_of(PartitionKey {
+                        bucket,
+                        values: Vec::new(),
+                    })?;
+                    self.last = Some((bucket, id));
+                    id
+                }
+            }
+        } else {
+            self.route_by_fields(payload, captures, bucket)?
+        };
+        self.untimed_rows += u64::from(timed.is_none());
+        Some(id)
+    }
+
+    fn route_by_fields(
+        &mut self,
+        payload: &[u8],
+        captures: &Captures,
+        bucket: Option<i64>,
+    ) -> Option<u32> {
+        let mut written = std::mem::take(&mut self.written);
+        written.clear();
+        written.extend_from_slice(&bucket.unwrap_or(i64::MIN).to_le_bytes());
+        for &(start, end) in captures.fields.iter().flatten() {
+            written.extend_from_slice(&payload[start..end]);
+            // No JSON value holds this byte, so two rows of values cannot be written alike.
+            written.push(0xff);
+        }
+        let known = self.seen.get(written.as_slice()).copied();
+        let id = known.or_else(|| {
+            let values = captures
+                .fields
+                .iter()
+                .map(|range| value_of(payload, *range))
+                .collect();
+            let id = self.id_of(PartitionKey { bucket, values })?;
+            if self.seen.len() >= 4 * self.partitions_max {
+                self.seen.clear();
+            }
+            self.seen.insert(written.clone(), id);
+            Some(id)
+        });
+        self.written = written;
+        id
+    }
+
+    fn id_of(&mut self, key: PartitionKey) -> Option<u32> {
+        if let Some(id) = self.ids.get(&key) {
+            return Some(*id);
+        }
+        if self.keys.len() >= self.partitions_max {
+            return None;
+        }
+        let id = u32::try_from(self.keys.len()).ok()?;
+        self.keys.push(key.clone());
+        self.ids.insert(key, id);
+        Some(id)
+    }
+}
+
+fn value_of(payload: &[u8], range: Option<(usize, usize)>) -> Option<String> {
+    let (start, end) = range?;
+    let text = match payload[start] {
+        b'"' => {
+            let mut text = Vec::with_capacity(end - start);
+            unescape(payload, start, end - 1, &mut text).ok()?;
+            String::from_utf8(text).ok()?
+        }
+        b'{' | b'[' => return None,
+        _ => std::str::from_utf8(&payload[start..end]).ok()?.to_owned(),
+    };
+    field_value(&text)
+}
+
+/// Reads a JSON value as an event time.
+fn event_time(token: &[u8]) -> Option<i64> {
+    match token.first()? {
+        b'"' => {
+            let inner = token.get(1..token.len() - 1)?;
+            if !inner.contains(&b'\\') {
+                return parse_rfc3339(inner);
+            }
+            let mut text = Vec::new();
+            unescape(token, 0, token.len() - 1, &mut text).ok()?;
+            parse_rfc3339(&text)
+        }
+        b'-' | b'0'..=b'9' => match read_number(token, 0).ok()?.0 {
+            Number::Integer(value) => Some(time_from_integer(value)),
+            Number::MinusZero => Some(0),
+            Number::Float(value) => time_from_float(value),
+            Number::Huge | Number::Infinite => None,
+        },
+        _ => None,
+    }
+}

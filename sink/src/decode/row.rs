@@ -1,0 +1,434 @@
+//! One record, from its first byte to its last.
+
+use super::column::{Field, Fields, Items, NO_FIELD, Node, Role, Texts, Values, end_of};
+use super::number::{Decimal, read_decimal, read_number};
+use super::reject::{Read, Reason, Reject};
+use super::text::{string_end, unescape};
+use crate::partition::{EVENT_TIME_FIELDS, EventTimeField};
+use crate::schema::TableSchema;
+
+/// How deep objects and arrays may nest, the record itself included.
+pub const DEPTH_MAX: usize = 64;
+
+/// The longest key of an object, in bytes.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// What stays the same from record to record.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) schema: TableSchema,
+    pub(super) columns_max: usize,
+    pub(super) frozen: bool,
+    pub(super) event_time: EventTimeField,
+    pub(super) event_time_path: Vec<String>,
+    pub(super) partition_fields: Vec<String>,
+}
+
+/// The parts of the record that decide its partition, as ranges of the payload.
+#[derive(Debug, Default)]
+pub(super) struct Captures {
+    pub(super) time: Option<(u8, usize, usize)>,
+    pub(super) fields: Vec<Option<(usize, usize)>>,
+}
+
+/// What the records of a decoder share while one of them is read.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) captures: Captures,
+    /// How many columns there are now.
+    pub(super) width: usize,
+    /// How many objects were read so far; numbers each object, so that repeated keys show.
+    pub(super) objects: u64,
+    /// The number of this record, from 1.
+    pub(super) ordinal: u64,
+    pub(super) key: Vec<u8>,
+}
+
+/// The reader of one record.
+pub(super) struct Row<'a> {
+    pub(super) input: &'a str,
+    pub(super) at: usize,
+    pub(super) rules: &'a Rules,
+    pub(super) state: &'a mut State,
+}
+
+impl Rules {
+    /// What a field means, given what its parent means. The root's `path_depth` is 0.
+    pub(super) fn role(&self, parent: Role, top: bool, name: &str) -> Role {
+        let mut role = Role::default();
+        match &self.event_time {
+            EventTimeField::WellKnown if top => {
+                let rank = EVENT_TIME_FIELDS.iter().position(|field| *field == name);
+                role.time_rank = rank.and_then(|rank| u8::try_from(rank).ok());
+            }
+            EventTimeField::WellKnown => {}
+            EventTimeField::Named(whole) => {
+                if top && whole == name {
+                    role.time_rank = Some(0);
+                }
+                let depth = parent.path_depth.map(usize::from);
+                if let Some(depth) = depth
+                    && self
+                        .event_time_path
+                        .get(depth)
+                        .is_some_and(|part| part == name)
+                {
+                    if depth + 1 == self.event_time_path.len() {
+                        role.time_rank.get_or_insert(1);
+                    } else {
+                        role.path_depth = u8::try_from(depth + 1).ok();
+                    }
+                }
+            }
+        }
+        if top {
+            let slot = self.partition_fields.iter().position(|field| field == name);
+            role.partition_field = slot.and_then(|slot| u8::try_from(slot).ok());
+        }
+        role
+    }
+}
+
+impl Row<'_> {
+    /// Reads the whole record into row `index`.
+    pub(super) fn read(&mut self, root: &mut Fields, index: usize) -> Read<()> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'{') => self.object(root, index, 1)?,
+            Some(b'[') => return Err(self.not_an_object("array")),
+            Some(b'"') => return Err(self.not_an_object("string")),
+            Some(b'-' | b'0'..=b'9') => return Err(self.not_an_object("number")),
+            Some(b't' | b'f') => return Err(self.not_an_object("boolean")),
+            Some(b'n') => return Err(self.not_an_object("null")),
+            Some(_) => return Err(Reject::malformed("unexpected character", self.at)),
+            None => return Err(Reject::malformed("nothing", self.at)),
+        }
+        self.skip_space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(Reject::malformed("more behind the object", self.at)),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.input.as_bytes()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[cold]
+    fn not_an_object(&self, found: &'static str) -> Box<Reject> {
+        Reject::new(Reason::NotAnObject, found, self.at)
+    }
+
+    #[cold]
+    fn unexpected(&self, otherwise: &'static str) -> Box<Reject> {
+        let found = if self.peek().is_none() {
+            "end within the object"
+        } else {
+            otherwise
+        };
+        Reject::malformed(found, self.at)
+    }
+
+    fn enter(&self, depth: usize) -> Read<()> {
+        if depth <= DEPTH_MAX {
+            return Ok(());
+        }
+        Err(Reject::new(Reason::TooDeep, "deeper nesting", self.at)
+            .wanting(format!("at most {DEPTH_MAX} levels")))
+    }
+
+    fn object(&mut self, fields: &mut Fields, index: usize, depth: usize) -> Read<()> {
+        self.enter(depth)?;
+        self.at += 1;
+        self.state.objects += 1;
+        let object = self.state.objects;
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        let mut previous = NO_FIELD;
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.unexpected("no key where one is due"));
+            }
+            let key_at = self.at;
+            let found = self.key(fields, previous, depth == 1)?;
+            previous = found;
+            let field = &mut fields.fields[found as usize];
+            if field.seen_in == object {
+                return Err(
+                    Reject::new(Reason::DuplicateKey, "the key again", key_at).within(&field.name)
+                );
+            }
+            field.seen_in = object;
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return Err(self.unexpected("no colon behind a key"));
+            }
+            self.at += 1;
+            self.skip_space();
+            self.field(field, index, depth)?;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected("no comma behind a value")),
+            }
+            self.skip_space();
+        }
+    }
+
+    fn field(&mut self, field: &mut Field, index: usize, depth: usize) -> Read<()> {
+        let start = self.at;
+        self.value(&mut field.node, index, depth, field.role)
+            .map_err(|reject| reject.within(&field.name))?;
+        if field.role == Role::default() || self.bytes()[start] == b'n' {
+            return Ok(());
+        }
+        if let Some(rank) = field.role.time_rank
+            && self
+                .state
+                .captures
+                .time
+                .is_none_or(|(best, ..)| rank < best)
+        {
+            self.state.captures.time = Some((rank, start, self.at));
+        }
+        if let Some(slot) = field.role.partition_field {
+            self.state.captures.fields[usize::from(slot)] = Some((start, self.at));
+        }
+        Ok(())
+    }
+
+    /// Reads a key and finds its field, or adds it. Telemetry repeats its keys in order, so the
+    /// field that followed last time is compared before anything is looked up.
+    fn key(&mut self, fields: &mut Fields, previous: u32, top: bool) -> Read<u32> {
+        let input = self.input;
+        let open = self.at;
+        let predicted = match fields.fields.get(previous as usize) {
+            Some(field) => field.next,
+            None => fields.first,
+        };
+        if let Some(field) = fields.fields.get(predicted as usize) {
+            let name = field.name.as_bytes();
+            let close = open + 1 + name.len();
+            if field.plain
+                && input.as_bytes().get(close) == Some(&b'"')
+                && &input.as_bytes()[open + 1..close] == name
+            {
+                self.at = close + 1;
+                return Ok(predicted);
+            }
+        }
+        let (close, plain) = string_end(input.as_bytes(), open)?;
+        self.at = close + 1;
+        let mut key = std::mem::take(&mut self.state.key);
+        key.clear();
+        let name = if plain {
+            &input[open + 1..close]
+        } else {
+            unescape(input.as_bytes(), open, close, &mut key)?;
+            std::str::from_utf8(&key).map_err(|_| Reject::malformed("bad escape", open))?
+        };
+        let found = match fields.find(name) {
+            Some(found) => Ok(found),
+            None => self.new_field(fields, name, open, top),
+        };
+        self.state.key = key;
+        let found = found?;
+        match fields.fields.get_mut(previous as usize) {
+            Some(field) => field.next = found,
+            None => fields.first = found,
+        }
+        Ok(found)
+    }
+
+    #[cold]
+    fn new_field(&mut self, fields: &mut Fields, name: &str, at: usize, top: bool) -> Read<u32> {
+        let refused = |reason, found| Reject::new(reason, found, at);
+        if name.is_empty() {
+            return Err(refused(Reason::BadKey, "empty key"));
+        }
+        if name.len() > KEY_BYTES_MAX {
+            return Err(refused(Reason::BadKey, "long key")
+                .wanting(format!("at most {KEY_BYTES_MAX} bytes")));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(refused(Reason::BadKey, "control character in a key"));
+        }
+        if top && self.rules.schema.is_reserved(name) {
+            return Err(refused(Reason::ReservedColumn, "key of the record").within(name));
+        }
+        if let Some(known) = fields.find_folded(name) {
+            return Err(refused(Reason::KeyCaseConflict, "key in other case")
+                .wanting(format!("`{}`", known.name))
+                .within(name));
+        }
+        if self.rules.frozen {
+            return Err(refused(Reason::UnknownColumn, "new key").within(name));
+        }
+        self.widen(at).map_err(|reject| reject.within(name))?;
+        let role = self.rules.role(fields.role, top, name);
+        Ok(fields.add(name, Node::default(), role, self.state.ordinal))
+    }
+
+    /// Counts one more column.
+    fn widen(&mut self, at: usize) -> Read<()> {
+        if self.state.width >= self.rules.columns_max {
+            return Err(Reject::new(Reason::TooManyColumns, "new column", at)
+                .wanting(format!("at most {} columns", self.rules.columns_max)));
+        }
+        self.state.width += 1;
+        Ok(())
+    }
+
+    fn value(&mut self, node: &mut Node, index: usize, depth: usize, role: Role) -> Read<()> {
+        let at = self.at;
+        match self.peek() {
+            Some(b'"') => self.string(node, index),
+            Some(b'-' | b'0'..=b'9') => self.number(node, index),
+            Some(b'{') => {
+                self.enter(depth + 1)?;
+                if let Values::Unknown = node.values {
+                    node.values = Values::Struct(Box::new(Fields::new(role)));
+                }
+                let Values::Struct(fields) = &mut node.values else {
+                    return Err(node.conflict("object", at));
+                };
+                node.valid.set(index);
+                self.object(fields, index, depth + 1)
+            }
+            Some(b'[') => self.array(node, index, depth + 1),
+            Some(b't') => {
+                self.word("true")?;
+                node.push_boolean(index, true, at)
+            }
+            Some(b'f') => {
+                self.word("false")?;
+                node.push_boolean(index, false, at)
+            }
+            Some(b'n') => self.word("null"),
+            Some(b'N' | b'I') => Err(Reject::malformed("NaN or Infinity", at)),
+            _ => Err(self.unexpected("no value where one is due")),
+        }
+    }
+
+    fn word(&mut self, word: &'static str) -> Read<()> {
+        if self.bytes()[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(());
+        }
+        Err(Reject::malformed("unknown word", self.at))
+    }
+
+    fn number(&mut self, node: &mut Node, index: usize) -> Read<()> {
+        let start = self.at;
+        let (number, end) = read_number(self.bytes(), start)?;
+        self.at = end;
+        let Values::Decimal {
+            unscaled,
+            precision,
+            scale,
+        } = &mut node.values
+        else {
+            return node.push_number(index, number, start);
+        };
+        match read_decimal(&self.input.as_bytes()[start..end], *precision, *scale) {
+            Decimal::Unscaled(value) => {
+                unscaled.push(value);
+                node.valid.set(index);
+                Ok(())
+            }
+            Decimal::TooFine => Err(node.conflict("number with more fraction digits", start)),
+            Decimal::TooLarge => {
+                let wanted = node.kind().to_string();
+                Err(
+                    Reject::new(Reason::IntegerOverflow, "number with more digits", start)
+                        .wanting(wanted),
+                )
+            }
+        }
+    }
+
+    fn string(&mut self, node: &mut Node, index: usize) -> Read<()> {
+        let open = self.at;
+        if let Values::Unknown = node.values {
+            node.values = Values::Varchar(Texts::default());
+        }
+        let (close, plain) = string_end(self.bytes(), open)?;
+        self.at = close + 1;
+        let Values::Varchar(texts) = &mut node.values else {
+            return Err(node.conflict("string", open));
+        };
+        if plain {
+            texts
+                .bytes
+                .extend_from_slice(&self.input.as_bytes()[open + 1..close]);
+        } else {
+            unescape(self.input.as_bytes(), open, close, &mut texts.bytes)?;
+        }
+        texts.ends.push(length(texts.bytes.len()));
+        node.valid.set(index);
+        Ok(())
+    }
+
+    fn array(&mut self, node: &mut Node, index: usize, depth: usize) -> Read<()> {
+        self.enter(depth)?;
+        let open = self.at;
+        self.at += 1;
+        if let Values::Unknown = node.values {
+            self.widen(open)?;
+            node.values = Values::List(Box::new(Items {
+                ends: Vec::new(),
+                item: Node::default(),
+            }));
+        }
+        let Values::List(items) = &mut node.values else {
+            return Err(node.conflict("array", open));
+        };
+        let mut count = end_of(&items.ends);
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+        } else {
+            loop {
+                self.value(&mut items.item, count, depth, Role::default())
+                    .map_err(|reject| reject.within("[]"))?;
+                count += 1;
+                self.skip_space();
+                match self.peek() {
+                    Some(b',') => self.at += 1,
+                    Some(b']') => {
+                        self.at += 1;
+                        break;
+                    }
+                    _ => return Err(self.unexpected("no comma behind an item")),
+                }
+                self.skip_space();
+            }
+        }
+        items.ends.push(length(count));
+        node.valid.set(index);
+        Ok(())
+    }
+}
+
+/// A length as an Arrow offset. A decoder takes at most 1 GiB of payload, and neither texts nor
+/// items outnumber its bytes.
+fn length(length: usize) -> i32 {
+    i32::try_from(length).expect("a decoder's payloads are below 1 GiB")
+}

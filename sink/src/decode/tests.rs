@@ -1,0 +1,89 @@
+use bytes::Bytes;
+
+use super::*;
+use crate::encode::{EncodeOptions, encode, head};
+use crate::schema::TableSchema;
+
+mod conforming;
+mod properties;
+mod records;
+mod routing;
+
+/// 2026-11-21T00:00:00Z.
+pub(super) const NOW_MICROS: i64 = 1_795_219_200_000_000;
+
+pub(super) const ORIGIN: RowOrigin<'static> = RowOrigin {
+    stamp_micros: Some(NOW_MICROS),
+    arrival_micros: NOW_MICROS,
+    sequence: "49590338271490256608559692538361571095921575989136588898",
+    sub: 0,
+};
+
+pub(super) const PROVENANCE: Provenance<'static> = Provenance {
+    stream: "telemetry",
+    shard: "shard-0",
+};
+
+pub(super) fn decoder(schema: &TableSchema) -> Decoder {
+    Decoder::try_new(schema, DecodeOptions::at(NOW_MICROS)).unwrap()
+}
+
+/// Decodes records that must all be taken.
+pub(super) fn decode(schema: &TableSchema, records: &[&str]) -> Decoded {
+    let mut decoder = decoder(schema);
+    for record in records {
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            Appended::Row,
+            "{record}"
+        );
+    }
+    decoder.finish()
+}
+
+/// The reject of the last of the records; those before it must be taken.
+pub(super) fn reject_of(schema: &TableSchema, records: &[&str]) -> Reject {
+    let (last, before) = records.split_last().unwrap();
+    let mut decoder = decoder(schema);
+    for record in before {
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            Appended::Row,
+            "{record}"
+        );
+    }
+    match decoder.append(last.as_bytes(), &ORIGIN) {
+        Appended::Rejected(reject) => *reject,
+        other => panic!("{last}: {other:?}"),
+    }
+}
+
+/// The rows of all partitions as JSON, by way of Parquet.
+pub(super) fn rows_of(conformed: &Conformed) -> Vec<String> {
+    let mut rows = Vec::new();
+    for partition in &conformed.partitions {
+        let mut file = Vec::new();
+        let batches = std::slice::from_ref(&partition.batch);
+        encode(
+            &conformed.schema,
+            batches,
+            &EncodeOptions::default(),
+            &[],
+            &mut file,
+        )
+        .unwrap();
+        for line in head(Bytes::from(file), usize::MAX).unwrap() {
+            rows.push(String::from_utf8(line).unwrap());
+        }
+    }
+    rows
+}
+
+/// The rows of records under the schema that they bring.
+pub(super) fn rows(records: &[&str]) -> Vec<String> {
+    let decoded = decode(&TableSchema::default(), records);
+    let schema = decoded.schema().clone();
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    assert_eq!(conformed.rejects, []);
+    rows_of(&conformed)
+}

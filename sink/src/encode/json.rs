@@ -1,0 +1,111 @@
+//! A row of a batch as a line of JSON.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
+
+/// Writes one row as a JSON object, without a line end. Nulls are left out of objects and kept in
+/// arrays; timestamps are microseconds since 1970.
+///
+/// # Errors
+/// A type that no table has.
+pub fn write_json_row(
+    fields: &[Field],
+    arrays: &[ArrayRef],
+    row: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), ArrowError> {
+    write_object(fields.iter().map(Field::name).zip(arrays), row, out)
+}
+
+fn write_object<'a>(
+    columns: impl Iterator<Item = (&'a String, &'a ArrayRef)>,
+    row: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), ArrowError> {
+    out.push(b'{');
+    let mut first = true;
+    for (name, array) in columns {
+        if array.is_null(row) || *array.data_type() == DataType::Null {
+            continue;
+        }
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write_text(name, out)?;
+        out.push(b':');
+        write_value(array, row, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    if array.is_null(row) {
+        out.extend_from_slice(b"null");
+        return Ok(());
+    }
+    match array.data_type() {
+        DataType::Null => out.extend_from_slice(b"null"),
+        DataType::Int64 => write!(out, "{}", array.as_primitive::<Int64Type>().value(row))?,
+        DataType::Float64 => {
+            let value = array.as_primitive::<Float64Type>().value(row);
+            serde_json::to_writer(&mut *out, &value).map_err(external)?;
+        }
+        DataType::Decimal128(..) => {
+            out.extend_from_slice(
+                array
+                    .as_primitive::<Decimal128Type>()
+                    .value_as_string(row)
+                    .as_bytes(),
+            );
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            write!(
+                out,
+                "{}",
+                array.as_primitive::<TimestampMicrosecondType>().value(row)
+            )?;
+        }
+        DataType::Boolean => write!(out, "{}", array.as_boolean().value(row))?,
+        DataType::Utf8 => write_text(array.as_string::<i32>().value(row), out)?,
+        DataType::Struct(fields) => {
+            let columns = array.as_struct().columns();
+            write_object(
+                fields.iter().map(|field| field.name()).zip(columns),
+                row,
+                out,
+            )?;
+        }
+        DataType::List(_) => {
+            let items = Arc::clone(&array.as_list::<i32>().value(row));
+            out.push(b'[');
+            for index in 0..items.len() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_value(&items, index, out)?;
+            }
+            out.push(b']');
+        }
+        other => {
+            return Err(ArrowError::NotYetImplemented(format!(
+                "{other} is no type of a table"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    serde_json::to_writer(out, text).map_err(external)
+}
+
+fn external(error: serde_json::Error) -> ArrowError {
+    ArrowError::ExternalError(Box::new(error))
+}

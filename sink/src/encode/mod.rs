@@ -1,0 +1,18 @@
+//! The rows of one partition as a Parquet file, and back.
+//!
+//! Owns compression, encodings per column, row groups and footers. Promises that the same rows,
+//! options and metadata give the same bytes with the same build of this program: nothing comes from
+//! a clock, from chance or from the order of a hash map. A file that was lost after its commit can
+//! so be built again. Refuses nothing that a table's schema allows; memory is one row group.
+
+mod choice;
+mod json;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use json::write_json_row;
+pub use reader::{FileInfo, head, inspect};
+pub use writer::{ColumnOptions, Compression, EncodeError, EncodeOptions, Encoded, encode};

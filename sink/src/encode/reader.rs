@@ -1,0 +1,75 @@
+//! What a Parquet file of ours holds.
+
+use arrow_schema::Field;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::ChunkReader;
+
+use super::json::write_json_row;
+use super::writer::EncodeError;
+
+/// What a file's footer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its rows.
+    pub rows: u64,
+    /// The rows of each row group.
+    pub row_groups: Vec<u64>,
+    /// The program that wrote it.
+    pub created_by: Option<String>,
+    /// The entries of the footer, in their order.
+    pub metadata: Vec<(String, String)>,
+    /// Its columns as Arrow has them.
+    pub schema: arrow_schema::SchemaRef,
+}
+
+/// Reads a file's footer.
+///
+/// # Errors
+/// The input is no Parquet.
+pub fn inspect<R: ChunkReader + 'static>(file: R) -> Result<FileInfo, EncodeError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let footer = builder.metadata().file_metadata();
+    let entries = footer.key_value_metadata().into_iter().flatten();
+    let groups = builder.metadata().row_groups().iter();
+    Ok(FileInfo {
+        rows: u64::try_from(footer.num_rows()).unwrap_or(0),
+        row_groups: groups
+            .map(|group| u64::try_from(group.num_rows()).unwrap_or(0))
+            .collect(),
+        created_by: footer.created_by().map(str::to_owned),
+        metadata: entries
+            .map(|entry| (entry.key.clone(), entry.value.clone().unwrap_or_default()))
+            .collect(),
+        schema: builder.schema().clone(),
+    })
+}
+
+/// Reads the first rows of a file as lines of JSON, without line ends.
+///
+/// # Errors
+/// The input is no Parquet, or not a table's.
+pub fn head<R: ChunkReader + 'static>(
+    file: R,
+    rows_max: usize,
+) -> Result<Vec<Vec<u8>>, EncodeError> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?
+        .with_batch_size(rows_max.clamp(1, 1_024))
+        .with_limit(rows_max)
+        .build()?;
+    let mut lines = Vec::new();
+    for batch in reader {
+        let batch = batch?;
+        let fields: Vec<Field> = batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone())
+            .collect();
+        for row in 0..batch.num_rows() {
+            let mut line = Vec::new();
+            write_json_row(&fields, batch.columns(), row, &mut line)?;
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,168 @@
+//! Record batches to Parquet bytes.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::Schema;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression as ParquetCompression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+
+use super::choice::{Choice, choose};
+
+/// How pages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Snappy: a little faster than zstd at level 1, and larger.
+    Snappy,
+    /// LZ4, as `LZ4_RAW`.
+    Lz4,
+    /// Zstandard at a level of 1 to 22.
+    Zstd(i32),
+}
+
+/// What is set for one column instead of being chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnOptions {
+    /// The column's dotted path.
+    pub column: String,
+    /// Whether to keep a dictionary. Default: chosen from the values.
+    pub dictionary: Option<bool>,
+    /// Whether to write a bloom filter, for columns that are looked up by equality.
+    /// Default: no.
+    pub bloom_filter: bool,
+}
+
+/// How files are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Default: zstd at level 1.
+    pub compression: Compression,
+    /// The encoded bytes after which a row group ends. Default: 64 MiB. Raise it when files are
+    /// read whole. Cost: that much memory per encoder.
+    pub row_group_bytes: usize,
+    /// The bytes to which minima and maxima of text are cut in statistics. Default: 32.
+    pub statistics_bytes: usize,
+    /// What is set for single columns.
+    pub columns: Vec<ColumnOptions>,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::Zstd(1),
+            row_group_bytes: 64 << 20,
+            statistics_bytes: 32,
+            columns: Vec::new(),
+        }
+    }
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Its rows.
+    pub rows: u64,
+    /// Its row groups.
+    pub row_groups: usize,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// Why a file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The output refuses bytes, or the input is no Parquet.
+    #[error("the Parquet file cannot be written or read")]
+    Parquet(#[from] ParquetError),
+    /// The rows cannot be handled.
+    #[error("the rows of a Parquet file cannot be handled")]
+    Arrow(#[from] arrow_schema::ArrowError),
+    /// An option is out of range.
+    #[error("zstd level {0} is not within 1 to 22")]
+    ZstdLevel(i32),
+}
+
+/// Writes the rows of one partition as one Parquet file, in the order given. Synchronous and
+/// CPU-bound: it belongs on a worker thread. `metadata` goes into the footer in the order given.
+///
+/// # Errors
+/// The output refuses bytes, the batches differ from the schema, or an option is out of range.
+pub fn encode<W: Write + Send>(
+    schema: &Arc<Schema>,
+    batches: &[RecordBatch],
+    options: &EncodeOptions,
+    metadata: &[(String, String)],
+    out: W,
+) -> Result<Encoded, EncodeError> {
+    let properties = properties(batches, options, metadata)?;
+    // The Arrow schema in the footer says nothing that Parquet's own does not.
+    let writer_options = ArrowWriterOptions::new()
+        .with_properties(properties)
+        .with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(out, Arc::clone(schema), writer_options)?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    let footer = writer.finish()?;
+    Ok(Encoded {
+        rows: u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0),
+        row_groups: footer.num_row_groups(),
+        bytes: u64::try_from(writer.bytes_written()).unwrap_or(u64::MAX),
+    })
+}
+
+fn properties(
+    batches: &[RecordBatch],
+    options: &EncodeOptions,
+    metadata: &[(String, String)],
+) -> Result<WriterProperties, EncodeError> {
+    let compression = match options.compression {
+        Compression::None => ParquetCompression::UNCOMPRESSED,
+        Compression::Snappy => ParquetCompression::SNAPPY,
+        Compression::Lz4 => ParquetCompression::LZ4_RAW,
+        Compression::Zstd(level) => ParquetCompression::ZSTD(
+            ZstdLevel::try_new(level).map_err(|_| EncodeError::ZstdLevel(level))?,
+        ),
+    };
+    let entries = metadata
+        .iter()
+        .map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    let entries: Vec<KeyValue> = entries.collect();
+    let truncate = Some(options.statistics_bytes.max(1));
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("hydrant ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_key_value_metadata((!entries.is_empty()).then_some(entries))
+        .set_compression(compression)
+        .set_max_row_group_row_count(None)
+        .set_max_row_group_bytes(Some(options.row_group_bytes.max(1)))
+        .set_statistics_truncate_length(truncate)
+        .set_column_index_truncate_length(truncate);
+    let largest = batches.iter().max_by_key(|batch| batch.num_rows());
+    for (path, choice) in largest.map(choose).unwrap_or_default() {
+        builder = match choice {
+            Choice::Dictionary => builder.set_column_dictionary_enabled(path, true),
+            Choice::Encoding(encoding) => builder
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, encoding),
+        };
+    }
+    for column in &options.columns {
+        let path = ColumnPath::new(column.column.split('.').map(str::to_owned).collect());
+        if let Some(dictionary) = column.dictionary {
+            builder = builder.set_column_dictionary_enabled(path.clone(), dictionary);
+        }
+        if column.bloom_filter {
+            builder = builder.set_column_bloom_filter_enabled(path, true);
+        }
+    }
+    Ok(builder.build())
+}

@@ -1,0 +1,415 @@
+//! Event time and the partitions of a table.
+//!
+//! Owns which of a record's fields is its event time, how that field is read, and how a partition
+//! is named. Promises that the name depends on the row, the layout and the given `now` only: there
+//! is no clock here, so whoever rebuilds an interval passes the `now` of its first build. Refuses
+//! to drop or move a row: an event time that cannot be read, or that lies outside
+//! [2000-01-01, now + 1 day], puts the row into the default partition, where it is counted.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use crate::schema::{PartitionColumn, SchemaError, TableSchema, fold_name};
+
+/// The directory value of rows that have none, as Hive, DuckDB, Polars and pyarrow know it.
+pub const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// The top-level fields that are tried for the event time, in this order.
+pub const EVENT_TIME_FIELDS: [&str; 5] = ["event_time", "timestamp", "ts", "time", "@timestamp"];
+
+/// The earliest event time that names a partition: 2000-01-01T00:00:00Z, in microseconds.
+pub const EVENT_TIME_MIN_MICROS: i64 = 946_684_800_000_000;
+
+const MICROS_PER_HOUR: i64 = 3_600_000_000;
+const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
+
+/// The longest encoded field value in a path; an object's key has 1,024 bytes in all.
+const FIELD_VALUE_BYTES_MAX: usize = 200;
+
+/// What the rows of a table are partitioned by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartitionBy {
+    /// The day of the event time.
+    Date,
+    /// The hour of the event time, below its day.
+    Hour,
+    /// The value of a top-level field.
+    Field(String),
+}
+
+/// The layout of a table's directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionSpec {
+    time: Option<PartitionBy>,
+    fields: Vec<String>,
+    offset_minutes: i32,
+}
+
+/// A layout that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartitionSpecError {
+    /// A field is named twice, or not at all.
+    #[error("partition `{0}`: name `date` or `hour` once, and every field once")]
+    Repeated(String),
+    /// The zone is further than 18 hours from UTC.
+    #[error("the zone's offset of {0} minutes is beyond 18 hours")]
+    Offset(i32),
+}
+
+impl Default for PartitionSpec {
+    /// By the date of the event time in UTC.
+    fn default() -> Self {
+        Self {
+            time: Some(PartitionBy::Date),
+            fields: Vec::new(),
+            offset_minutes: 0,
+        }
+    }
+}
+
+impl FromStr for PartitionSpec {
+    type Err = PartitionSpecError;
+
+    /// Reads a list such as `date`, `hour` or `date,region`; all but `date` and `hour` are fields.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split(',').map(str::trim).map(|part| match part {
+            "date" => PartitionBy::Date,
+            "hour" => PartitionBy::Hour,
+            field => PartitionBy::Field(field.to_owned()),
+        });
+        Self::try_new(&parts.collect::<Vec<_>>(), 0)
+    }
+}
+
+impl PartitionSpec {
+    /// A layout by the given parts. Days and hours are those of the zone `offset_minutes` east of
+    /// UTC. Whatever the order given, time comes first in the path.
+    ///
+    /// # Errors
+    /// Parts that repeat, empty names, an offset beyond 18 hours.
+    pub fn try_new(parts: &[PartitionBy], offset_minutes: i32) -> Result<Self, PartitionSpecError> {
+        if offset_minutes.abs() > 18 * 60 {
+            return Err(PartitionSpecError::Offset(offset_minutes));
+        }
+        let mut spec = Self {
+            time: None,
+            fields: Vec::new(),
+            offset_minutes,
+        };
+        for part in parts {
+            match part {
+                PartitionBy::Field(name) => {
+                    let folded = fold_name(name);
+                    if name.is_empty() || spec.fields.iter().any(|field| fold_name(field) == folded)
+                    {
+                        return Err(PartitionSpecError::Repeated(name.clone()));
+                    }
+                    spec.fields.push(name.clone());
+                }
+                time if spec.time.is_none() => spec.time = Some(time.clone()),
+                _ => return Err(PartitionSpecError::Repeated("date".to_owned())),
+            }
+        }
+        Ok(spec)
+    }
+
+    /// The fields that the layout needs, in the order of a [`PartitionKey`]'s values.
+    #[must_use]
+    pub fn fields(&self) -> &[String] {
+        &self.fields
+    }
+
+    /// The partition columns of a table with this schema.
+    ///
+    /// A column that the schema has already fixed stays. Otherwise a name that a record's column
+    /// has (case does not count) gets a leading underscore, so that the record keeps its field and
+    /// readers see both; a partition by a field is therefore always named `_field`.
+    ///
+    /// # Errors
+    /// The table was laid out otherwise.
+    pub fn columns_for(&self, schema: &TableSchema) -> Result<Vec<PartitionColumn>, SchemaError> {
+        let sources = self.sources();
+        let fixed = schema.partition_columns();
+        if !fixed.is_empty() {
+            let stored: Vec<&str> = fixed.iter().map(|column| column.source.as_str()).collect();
+            return if stored == sources {
+                Ok(fixed.to_vec())
+            } else {
+                Err(SchemaError::Partitioning {
+                    stored: stored.join(", "),
+                    configured: sources.join(", "),
+                })
+            };
+        }
+        let mut taken: Vec<String> = schema
+            .columns()
+            .iter()
+            .map(|column| fold_name(&column.name))
+            .collect();
+        taken.extend(self.fields.iter().map(|field| fold_name(field)));
+        let mut columns = Vec::with_capacity(sources.len());
+        for source in sources {
+            let plain = source.strip_prefix("field:").unwrap_or(&source);
+            let plain = plain
+                .split('@')
+                .next()
+                .filter(|_| !source.starts_with("field:"))
+                .unwrap_or(plain);
+            let mut name = plain.to_owned();
+            while taken.contains(&fold_name(&name))
+                || (schema.provenance() && schema.is_reserved(&name))
+            {
+                name.insert(0, '_');
+            }
+            taken.push(fold_name(&name));
+            columns.push(PartitionColumn { name, source });
+        }
+        Ok(columns)
+    }
+
+    /// What each partition column is computed from; a zone other than UTC is part of it.
+    fn sources(&self) -> Vec<String> {
+        let zone = match self.offset_minutes {
+            0 => String::new(),
+            minutes => format!("@{minutes}"),
+        };
+        let time: &[&str] = match self.time {
+            Some(PartitionBy::Date) => &["date"],
+            Some(PartitionBy::Hour) => &["date", "hour"],
+            _ => &[],
+        };
+        let time = time.iter().map(|source| format!("{source}{zone}"));
+        time.chain(self.fields.iter().map(|field| format!("field:{field}")))
+            .collect()
+    }
+
+    /// The bucket of an event time: its hour or day since 1970, or `None` where time is no part of
+    /// the layout.
+    #[must_use]
+    pub(crate) fn bucket(&self, micros: i64) -> Option<i64> {
+        let local = micros + i64::from(self.offset_minutes) * 60_000_000;
+        match self.time {
+            Some(PartitionBy::Date) => Some(local.div_euclid(MICROS_PER_DAY)),
+            Some(PartitionBy::Hour) => Some(local.div_euclid(MICROS_PER_HOUR)),
+            _ => None,
+        }
+    }
+}
+
+/// One partition of a table: the values behind its path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionKey {
+    /// Hours or days since 1970 in the layout's zone; `None` is the default partition.
+    pub(crate) bucket: Option<i64>,
+    /// The field values, percent-encoded; `None` is the default partition.
+    pub(crate) values: Vec<Option<String>>,
+}
+
+impl PartitionKey {
+    /// The partition's path below the table, such as `date=2026-11-21/_region=eu`; empty for a
+    /// table without partitions.
+    #[must_use]
+    pub fn path(&self, spec: &PartitionSpec, columns: &[PartitionColumn]) -> String {
+        let mut path = String::new();
+        let mut names = columns.iter().map(|column| percent_encode(&column.name));
+        let mut push = |value: &str| {
+            let slash = if path.is_empty() { "" } else { "/" };
+            let name = names.next().unwrap_or_default();
+            write!(path, "{slash}{name}={value}").expect("writing to a string cannot fail");
+        };
+        let hourly = spec.time == Some(PartitionBy::Hour);
+        if spec.time.is_some() {
+            match self.bucket {
+                None => push(DEFAULT_PARTITION),
+                Some(bucket) => push(&civil_date(if hourly {
+                    bucket.div_euclid(24)
+                } else {
+                    bucket
+                })),
+            }
+        }
+        if hourly {
+            match self.bucket {
+                None => push(DEFAULT_PARTITION),
+                Some(bucket) => push(&format!("{:02}", bucket.rem_euclid(24))),
+            }
+        }
+        for value in &self.values {
+            push(value.as_deref().unwrap_or(DEFAULT_PARTITION));
+        }
+        path
+    }
+}
+
+/// A field's value as a path segment, or `None` if it is empty or too long for one.
+pub(crate) fn field_value(text: &str) -> Option<String> {
+    let encoded = percent_encode(text);
+    (!encoded.is_empty() && encoded.len() <= FIELD_VALUE_BYTES_MAX).then_some(encoded)
+}
+
+/// Encodes every byte but letters, digits, `-`, `_` and inner dots, as URLs do.
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for (index, byte) in text.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_')
+            || (byte == b'.' && index > 0)
+        {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+    }
+    encoded
+}
+
+/// Where event times are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EventTimeField {
+    /// The first present of [`EVENT_TIME_FIELDS`] at top level.
+    #[default]
+    WellKnown,
+    /// Only this field: a top-level key, or a dotted path through objects.
+    Named(String),
+}
+
+/// Reads an RFC 3339 text as microseconds since 1970. A fraction below a microsecond is cut off; a
+/// space or a lower-case letter may stand for `T`; second 60 is read as the next minute's first.
+#[must_use]
+pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
+    let (date, rest) = text.split_at_checked(19)?;
+    let separators = [date[4], date[7], date[13], date[16]] == *b"--::";
+    if !separators || !matches!(date[10], b'T' | b't' | b' ') {
+        return None;
+    }
+    let (year, month, day) = (
+        digits(&date[..4])?,
+        digits(&date[5..7])?,
+        digits(&date[8..10])?,
+    );
+    let (hour, minute, second) = (
+        digits(&date[11..13])?,
+        digits(&date[14..16])?,
+        digits(&date[17..])?,
+    );
+    if hour > 23 || minute > 59 || second > 60 || day < 1 || day > days_in_month(year, month)? {
+        return None;
+    }
+    let (fraction_micros, zone) = match rest.split_first() {
+        Some((b'.', after)) => {
+            let count = after
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            if count == 0 {
+                return None;
+            }
+            let kept = &after[..count.min(6)];
+            (
+                digits(kept)? * 10_i64.pow(6 - u32::try_from(kept.len()).ok()?),
+                &after[count..],
+            )
+        }
+        _ => (0, rest),
+    };
+    let offset_minutes = match zone {
+        b"Z" | b"z" => 0,
+        [sign @ (b'+' | b'-'), hours @ .., b':', m1, m2] if hours.len() == 2 => {
+            let (hours, minutes) = (digits(hours)?, digits(&[*m1, *m2])?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let total = hours * 60 + minutes;
+            if *sign == b'-' { -total } else { total }
+        }
+        _ => return None,
+    };
+    let seconds = days_from_civil(year, month, day) * 86_400
+        + hour * 3_600
+        + (minute - offset_minutes) * 60
+        + second;
+    Some(seconds * 1_000_000 + fraction_micros)
+}
+
+/// Reads an integer as a time by its magnitude: below 1e11 seconds, below 1e14 milliseconds, below
+/// 1e17 microseconds, else nanoseconds.
+#[must_use]
+pub fn time_from_integer(value: i64) -> i64 {
+    match value.unsigned_abs() {
+        0..100_000_000_000 => value * 1_000_000,
+        100_000_000_000..100_000_000_000_000 => value * 1_000,
+        100_000_000_000_000..100_000_000_000_000_000 => value,
+        _ => value.div_euclid(1_000),
+    }
+}
+
+/// Reads a number with a fraction or an exponent as a time, by the same magnitudes.
+#[must_use]
+pub fn time_from_float(value: f64) -> Option<i64> {
+    let micros = match value.abs() {
+        below if below < 1e11 => value * 1e6,
+        below if below < 1e14 => value * 1e3,
+        below if below < 1e17 => value,
+        below if below < 1e20 => value / 1e3,
+        _ => return None,
+    };
+    // Below 1e17 after scaling, so the cast neither saturates nor loses whole microseconds.
+    #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
+    Some(micros.floor() as i64)
+}
+
+/// The event time if it names a partition: within [2000-01-01, now + 1 day].
+#[must_use]
+pub fn in_window(micros: i64, now_micros: i64) -> Option<i64> {
+    (EVENT_TIME_MIN_MICROS..=now_micros.saturating_add(MICROS_PER_DAY))
+        .contains(&micros)
+        .then_some(micros)
+}
+
+fn digits(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0_i64, |value, byte| {
+        byte.is_ascii_digit()
+            .then(|| value * 10 + i64::from(byte - b'0'))
+    })
+}
+
+fn days_in_month(year: i64, month: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => Some(31),
+        4 | 6 | 9 | 11 => Some(30),
+        2 => Some(if leap { 29 } else { 28 }),
+        _ => None,
+    }
+}
+
+/// Days since 1970-01-01 of a date of the Gregorian calendar.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    // Years that begin in March put the leap day last, so months have a closed form.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// The date of a day since 1970-01-01, as `YYYY-MM-DD`.
+fn civil_date(days: i64) -> String {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + carry)
+}

@@ -1,0 +1,496 @@
+//! Columns, their types and the numbered schema object.
+//!
+//! The JSON form is what lies in the lake as `schema/<n>.json`. It is versioned, refuses unknown
+//! keys and is validated when read: names are unique (ignoring case, because DuckDB does), every
+//! column is typed.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::SchemaError;
+
+/// The largest magnitude up to which every integer is exact in a DOUBLE: 2^53.
+pub const INTEGER_EXACT_MAX: i64 = 1 << 53;
+
+/// The columns that provenance adds behind the record's own, in this order.
+pub const PROVENANCE_COLUMNS: [&str; 5] = ["_stream", "_shard", "_sequence", "_sub", "_stamp"];
+
+/// The version of the JSON form that this code writes.
+const FORMAT_VERSION: u32 = 1;
+
+/// The name under which readers that ignore case would find a column.
+#[must_use]
+pub fn fold_name(name: &str) -> String {
+    name.to_lowercase()
+}
+
+/// The type of a column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// Nothing but nulls so far. Never part of a stored schema.
+    Unknown,
+    /// Integers of 64 bits.
+    Bigint,
+    /// IEEE 754 double precision.
+    Double,
+    /// Exact decimals. Only ever declared, never inferred.
+    Decimal {
+        /// Digits in all, 1 to 38.
+        precision: u8,
+        /// Digits after the point, at most `precision`.
+        scale: u8,
+    },
+    /// `true` or `false`. Joins with nothing else.
+    Boolean,
+    /// UTF-8 text.
+    Varchar,
+    /// A JSON object: named columns.
+    Struct(Vec<Column>),
+    /// A JSON array; the item's name is always `element`.
+    List(Box<Column>),
+}
+
+/// A named column, a field of a struct, or the item of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// The key of the record, unchanged.
+    pub name: String,
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// Whether a BIGINT column holds, in any file, an integer beyond 2^53 in magnitude. Such a
+    /// column can never become DOUBLE.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub integers_beyond_2_53: bool,
+    /// Whether the configuration declared the type. A declared type never widens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub declared: bool,
+}
+
+/// A column of the directory names, fixed for the table's life with its first schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionColumn {
+    /// The name in the path, such as `date` or `_date`.
+    pub name: String,
+    /// What it is computed from: `date`, `hour` or `field:NAME`.
+    pub source: String,
+}
+
+/// The schema of a table: ordered columns, the partition columns and a number.
+///
+/// Number 0 is the schema of a table that has none yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableSchema {
+    pub(crate) number: u64,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) partition_columns: Vec<PartitionColumn>,
+    pub(crate) provenance: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSchema {
+    version: u32,
+    number: u64,
+    columns: Vec<Column>,
+    #[serde(default)]
+    partition_columns: Vec<PartitionColumn>,
+    #[serde(default)]
+    provenance: bool,
+}
+
+impl Column {
+    /// An inferred column of the given type.
+    #[must_use]
+    pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            integers_beyond_2_53: false,
+            declared: false,
+        }
+    }
+
+    /// A column whose type the configuration fixes, with everything nested in it.
+    #[must_use]
+    pub fn declared(name: impl Into<String>, kind: ColumnType) -> Self {
+        let mut column = Self::new(name, kind);
+        column.mark_declared();
+        column
+    }
+
+    fn mark_declared(&mut self) {
+        self.declared = true;
+        match &mut self.kind {
+            ColumnType::Struct(fields) => fields.iter_mut().for_each(Column::mark_declared),
+            ColumnType::List(item) => item.mark_declared(),
+            _ => {}
+        }
+    }
+
+    /// How many columns this one counts for: itself and everything nested in it.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        1 + match &self.kind {
+            ColumnType::Struct(fields) => fields.iter().map(Column::width).sum(),
+            ColumnType::List(item) => item.width(),
+            _ => 0,
+        }
+    }
+
+    /// The column without what has no type yet, or `None` if nothing is left.
+    ///
+    /// An object that was always empty and an array that never held a typed item have no form that
+    /// every reader understands, so they are left out until a value gives them a type.
+    #[must_use]
+    pub fn typed(&self) -> Option<Column> {
+        let kind = match &self.kind {
+            ColumnType::Unknown => return None,
+            ColumnType::Struct(fields) => {
+                let fields: Vec<Column> = fields.iter().filter_map(Column::typed).collect();
+                if fields.is_empty() {
+                    return None;
+                }
+                ColumnType::Struct(fields)
+            }
+            ColumnType::List(item) => ColumnType::List(Box::new(item.typed()?)),
+            scalar => scalar.clone(),
+        };
+        Some(Column {
+            kind,
+            ..self.clone_shallow()
+        })
+    }
+
+    fn clone_shallow(&self) -> Column {
+        Column {
+            name: self.name.clone(),
+            kind: ColumnType::Unknown,
+            integers_beyond_2_53: self.integers_beyond_2_53,
+            declared: self.declared,
+        }
+    }
+}
+
+impl TableSchema {
+    /// The schema of a new table, with the columns that the configuration declares.
+    ///
+    /// # Errors
+    /// Names that clash or are unusable, and types that are out of range.
+    pub fn declared(columns: Vec<(String, ColumnType)>) -> Result<Self, SchemaError> {
+        let columns = columns
+            .into_iter()
+            .map(|(name, kind)| Column::declared(name, kind))
+            .collect();
+        let schema = Self {
+            columns,
+            ..Self::default()
+        };
+        schema.validate()?;
+        Ok(schema)
+    }
+
+    /// A schema of these columns.
+    ///
+    /// # Errors
+    /// Names that clash or are unusable, and types that are out of range.
+    pub fn try_new(columns: Vec<Column>) -> Result<Self, SchemaError> {
+        let schema = Self {
+            columns,
+            ..Self::default()
+        };
+        schema.validate()?;
+        Ok(schema)
+    }
+
+    /// The schema's number: 0 for none stored yet.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The same schema under another number.
+    #[must_use]
+    pub fn with_number(mut self, number: u64) -> Self {
+        self.number = number;
+        self
+    }
+
+    /// The columns of the records, in the order in which they were first seen.
+    #[must_use]
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The columns of the directory names; empty until the first schema is decided.
+    #[must_use]
+    pub fn partition_columns(&self) -> &[PartitionColumn] {
+        &self.partition_columns
+    }
+
+    /// Whether rows carry [`PROVENANCE_COLUMNS`].
+    #[must_use]
+    pub fn provenance(&self) -> bool {
+        self.provenance
+    }
+
+    /// The same schema with or without [`PROVENANCE_COLUMNS`].
+    ///
+    /// # Errors
+    /// A column of the records already has the name of a provenance column.
+    pub fn with_provenance(mut self, provenance: bool) -> Result<Self, SchemaError> {
+        self.provenance = provenance;
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// The column of this exact name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether both describe the same files; the number does not count.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.columns == other.columns
+            && self.partition_columns == other.partition_columns
+            && self.provenance == other.provenance
+    }
+
+    /// How many columns there are, nested ones and their containers included.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.columns.iter().map(Column::width).sum()
+    }
+
+    /// Whether a key of a record may not be used at top level, because readers would see it twice.
+    #[must_use]
+    pub fn is_reserved(&self, name: &str) -> bool {
+        let folded = fold_name(name);
+        self.partition_columns
+            .iter()
+            .any(|column| fold_name(&column.name) == folded)
+            || (self.provenance && PROVENANCE_COLUMNS.contains(&folded.as_str()))
+    }
+
+    /// The stored form, as bytes of JSON that depend on the content only.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let stored = StoredSchema {
+            version: FORMAT_VERSION,
+            number: self.number,
+            columns: self.columns.iter().filter_map(Column::typed).collect(),
+            partition_columns: self.partition_columns.clone(),
+            provenance: self.provenance,
+        };
+        serde_json::to_vec_pretty(&stored).expect("strings, numbers and lists always serialize")
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// Bytes that are no schema, a newer version, or a schema that breaks its own rules.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, SchemaError> {
+        let stored: StoredSchema = serde_json::from_slice(bytes)?;
+        if stored.version != FORMAT_VERSION {
+            return Err(SchemaError::Version {
+                found: stored.version,
+                known: FORMAT_VERSION,
+            });
+        }
+        let schema = Self {
+            number: stored.number,
+            columns: stored.columns,
+            partition_columns: stored.partition_columns,
+            provenance: stored.provenance,
+        };
+        schema.validate()?;
+        Ok(schema)
+    }
+
+    fn validate(&self) -> Result<(), SchemaError> {
+        validate_columns(&self.columns, "")?;
+        match self
+            .columns
+            .iter()
+            .find(|column| self.is_reserved(&column.name))
+        {
+            Some(column) => Err(SchemaError::Reserved {
+                column: column.name.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn validate_columns(columns: &[Column], parent: &str) -> Result<(), SchemaError> {
+    let mut seen = HashSet::new();
+    for column in columns {
+        let path = format!("{parent}{}", column.name);
+        if column.name.is_empty() || !seen.insert(fold_name(&column.name)) {
+            return Err(SchemaError::Name { column: path });
+        }
+        validate_type(&column.kind, &path)?;
+    }
+    Ok(())
+}
+
+fn validate_type(kind: &ColumnType, path: &str) -> Result<(), SchemaError> {
+    match kind {
+        ColumnType::Unknown => Err(SchemaError::Untyped {
+            column: path.to_owned(),
+        }),
+        ColumnType::Decimal { precision, scale }
+            if !(1..=38).contains(precision) || scale > precision =>
+        {
+            Err(SchemaError::Decimal {
+                column: path.to_owned(),
+            })
+        }
+        ColumnType::Struct(fields) if fields.is_empty() => Err(SchemaError::Untyped {
+            column: path.to_owned(),
+        }),
+        ColumnType::Struct(fields) => validate_columns(fields, &format!("{path}.")),
+        ColumnType::List(item) => validate_type(&item.kind, &format!("{path}[]")),
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Display for ColumnType {
+    /// Writes the type as DuckDB does.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("NULL"),
+            Self::Bigint => f.write_str("BIGINT"),
+            Self::Double => f.write_str("DOUBLE"),
+            Self::Decimal { precision, scale } => write!(f, "DECIMAL({precision},{scale})"),
+            Self::Boolean => f.write_str("BOOLEAN"),
+            Self::Varchar => f.write_str("VARCHAR"),
+            Self::Struct(fields) => {
+                f.write_str("STRUCT(")?;
+                for (index, field) in fields.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(
+                        f,
+                        "{comma}\"{}\" {}",
+                        field.name.replace('"', "\"\""),
+                        field.kind
+                    )?;
+                }
+                f.write_str(")")
+            }
+            Self::List(item) => write!(f, "{}[]", item.kind),
+        }
+    }
+}
+
+/// A declared type that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no column type: use BIGINT, DOUBLE, DECIMAL(p,s), BOOLEAN, VARCHAR, \
+     STRUCT(name TYPE, ...) or TYPE[]"
+)]
+pub struct ParseTypeError(String);
+
+impl FromStr for ColumnType {
+    type Err = ParseTypeError;
+
+    /// Reads a type as it is written in a configuration file, in DuckDB's words.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut rest = text.trim();
+        let refused = || ParseTypeError(text.to_owned());
+        let kind = read_type(&mut rest, 0).ok_or_else(refused)?;
+        if rest.trim().is_empty() {
+            Ok(kind)
+        } else {
+            Err(refused())
+        }
+    }
+}
+
+fn read_type(rest: &mut &str, depth: usize) -> Option<ColumnType> {
+    if depth > 32 {
+        return None;
+    }
+    let word = take_while(rest, |c| c.is_ascii_alphanumeric() || c == '_');
+    let mut kind = match word.to_ascii_uppercase().as_str() {
+        "BIGINT" => ColumnType::Bigint,
+        "DOUBLE" => ColumnType::Double,
+        "BOOLEAN" => ColumnType::Boolean,
+        "VARCHAR" => ColumnType::Varchar,
+        "DECIMAL" => {
+            take(rest, '(')?;
+            let precision = take_while(rest, |c| c.is_ascii_digit()).parse().ok()?;
+            take(rest, ',')?;
+            let scale = take_while(rest, |c| c.is_ascii_digit()).parse().ok()?;
+            take(rest, ')')?;
+            if !(1..=38).contains(&precision) || scale > precision {
+                return None;
+            }
+            ColumnType::Decimal { precision, scale }
+        }
+        "STRUCT" => {
+            take(rest, '(')?;
+            let mut fields = Vec::new();
+            loop {
+                fields.push(Column::new(read_name(rest)?, read_type(rest, depth + 1)?));
+                if take(rest, ',').is_none() {
+                    break;
+                }
+            }
+            take(rest, ')')?;
+            ColumnType::Struct(fields)
+        }
+        _ => return None,
+    };
+    let mut lists = 0;
+    while take(rest, '[').is_some() {
+        take(rest, ']')?;
+        lists += 1;
+        if depth + lists > 32 {
+            return None;
+        }
+        kind = ColumnType::List(Box::new(Column::new("element", kind)));
+    }
+    Some(kind)
+}
+
+fn read_name(rest: &mut &str) -> Option<String> {
+    if take(rest, '"').is_none() {
+        let name = take_while(rest, |c| c.is_alphanumeric() || c == '_');
+        return (!name.is_empty()).then(|| name.to_owned());
+    }
+    let mut name = String::new();
+    loop {
+        let end = rest.find('"')?;
+        name.push_str(&rest[..end]);
+        *rest = &rest[end + 1..];
+        match rest.strip_prefix('"') {
+            Some(after) => {
+                name.push('"');
+                *rest = after;
+            }
+            None => return (!name.is_empty()).then_some(name),
+        }
+    }
+}
+
+fn take(rest: &mut &str, expected: char) -> Option<()> {
+    *rest = rest.trim_start().strip_prefix(expected)?;
+    Some(())
+}
+
+fn take_while<'a>(rest: &mut &'a str, wanted: impl Fn(char) -> bool) -> &'a str {
+    let text = rest.trim_start();
+    let end = text.find(|c| !wanted(c)).unwrap_or(text.len());
+    let (word, after) = text.split_at(end);
+    *rest = after;
+    word
+}
