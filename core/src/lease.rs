@@ -51,6 +51,9 @@ pub struct Lease {
     pub progress: Option<Progress>,
     /// Which generation of the app's outputs this is; see [`crate::origin::WriterId::of_app`].
     pub generation: u64,
+    /// Who asks the owner to hand the shard over, or for whom a free one is kept for a moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
 }
 
 impl Lease {
@@ -63,6 +66,7 @@ impl Lease {
             counter: 0,
             progress: None,
             generation: 0,
+            wanted: None,
         }
     }
 

@@ -76,6 +76,11 @@ pub enum Event {
 pub trait Subscription: Send {
     /// The next event. Cancel-safe.
     async fn next(&mut self) -> Result<Event>;
+    /// The app's progress in every shard that has any, whoever owns it. A source that keeps only what its own worker
+    /// wrote answers with nothing.
+    async fn progress(&mut self) -> Result<Vec<(ShardId, Progress)>> {
+        Ok(Vec::new())
+    }
     /// Stops taking claims; those held stay until their ledgers release them.
     async fn stop_claiming(&mut self);
     /// Leaves: nothing is held any more.
