@@ -78,6 +78,10 @@ pub trait Watch: Send + fmt::Debug {
 }
 
 /// An open file.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a length that costs a call is asked once"
+)]
 #[async_trait]
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Up to `len` bytes at `offset`; fewer only at the end of the file.

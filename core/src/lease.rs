@@ -80,6 +80,10 @@ impl Lease {
 
 /// What a compare-and-swap found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made once a swap and never stored"
+)]
 pub enum Swap {
     /// The row is now what was written.
     Swapped,

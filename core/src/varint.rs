@@ -193,7 +193,7 @@ mod tests {
             while reader.u128().is_ok() {}
             let mut reader = Reader::new(&bytes);
             while reader.bytes().is_ok() {}
-            let _ = reader.position();
+            let _read = reader.position();
         }
     }
 

@@ -1,0 +1,280 @@
+//! Where values come from: the file, the environment, the command line.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use super::problems::Problems;
+use super::section::{Given, Raw, Section, Source, nearest};
+
+/// The name of the keys at the head of the file, before its first table.
+pub const ROOT: &str = "";
+
+/// The tables that Hydrant's binaries read between them.
+pub const SECTIONS: &[&str] = &[
+    "consumer",
+    "log",
+    "metrics",
+    "pii",
+    "producer",
+    "run",
+    "sink",
+    "stream",
+    "transform",
+];
+
+const PREFIX: &str = "HYDRANT_";
+
+/// A configuration file of more than this is a mistake in the path.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+type Keys = BTreeMap<String, Given>;
+
+/// The file and the environment, read once at start.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    file: BTreeMap<String, Keys>,
+    environment: BTreeMap<String, Keys>,
+}
+
+impl Layers {
+    /// Reads `file` and takes the variables that start with `HYDRANT_` out of `environment`. `sections` are the names
+    /// of all tables that the file may hold, also of those that this binary does not read. What cannot be read is
+    /// left out and told in `problems`.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        sections: &[&str],
+        problems: &mut Problems,
+    ) -> Layers {
+        let mut layers = Layers::default();
+        if let Some(path) = file {
+            layers.read_file(path, sections, problems);
+        }
+        for (variable, value) in environment {
+            layers.read_variable(variable, value, sections);
+        }
+        layers
+    }
+
+    /// Reads `file` and the environment of this process.
+    pub fn system(file: Option<&Path>, sections: &[&str], problems: &mut Problems) -> Layers {
+        let mut environment = Vec::new();
+        for (variable, value) in std::env::vars_os() {
+            let Ok(variable) = variable.into_string() else {
+                continue;
+            };
+            if !variable.starts_with(PREFIX) {
+                continue;
+            }
+            match value.into_string() {
+                Ok(value) => environment.push((variable, value)),
+                Err(_) => problems.push(
+                    format!("environment `{variable}`"),
+                    "holds bytes that are no UTF-8",
+                ),
+            }
+        }
+        Layers::load(file, environment, sections, problems)
+    }
+
+    /// The keys of one table, or of [`ROOT`], with `flags` on top.
+    pub fn section(&self, name: &'static str, flags: &Flags) -> Section {
+        let mut given: BTreeMap<String, Vec<Given>> = BTreeMap::new();
+        let layers = [
+            Some(&flags.given),
+            self.environment.get(name),
+            self.file.get(name),
+        ];
+        for (key, value) in layers.into_iter().flatten().flatten() {
+            given.entry(key.clone()).or_default().push(value.clone());
+        }
+        Section::new(name, given, flags.names.clone())
+    }
+
+    fn read_variable(&mut self, variable: String, value: String, sections: &[&str]) {
+        let Some(rest) = variable.strip_prefix(PREFIX) else {
+            return;
+        };
+        if value.is_empty() {
+            return;
+        }
+        let path = normal(&rest.to_ascii_lowercase());
+        let owner = sections
+            .iter()
+            .filter_map(|section| {
+                let key = path.strip_prefix(*section)?.strip_prefix('-')?;
+                (!section.is_empty()).then_some((*section, key))
+            })
+            .max_by_key(|(section, _)| section.len());
+        let (section, key) = owner.unwrap_or((ROOT, path.as_str()));
+        let given = Given {
+            source: Source::Environment { variable },
+            raw: Raw::Text(value),
+        };
+        self.environment
+            .entry(section.to_owned())
+            .or_default()
+            .insert(key.to_owned(), given);
+    }
+
+    fn read_file(&mut self, path: &Path, sections: &[&str], problems: &mut Problems) {
+        let name = path.display().to_string();
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(error) => {
+                problems.push(format!("`{name}`"), format!("cannot be read: {error}"));
+                return;
+            }
+        };
+        let (places, errors) = DeTable::parse_recoverable(&text);
+        let mut refuse = |span: Option<Range<usize>>, message: &str| {
+            let line = line_of(&text, span.map_or(0, |span| span.start));
+            problems.push(format!("`{name}` line {line}"), message.trim_end());
+        };
+        if !errors.is_empty() {
+            errors
+                .iter()
+                .for_each(|error| refuse(error.span(), error.message()));
+            return;
+        }
+        let values: toml::Table = match text.parse() {
+            Ok(values) => values,
+            Err(error) => {
+                refuse(error.span(), error.message());
+                return;
+            }
+        };
+        let mut places: Vec<_> = places.get_ref().iter().collect();
+        places.sort_by_key(|(key, _)| key.span().start);
+        for (key, place) in places {
+            let written: &str = key.get_ref();
+            let Some(value) = values.get(written) else {
+                continue;
+            };
+            let line = line_of(&text, key.span().start);
+            match (place.get_ref(), value) {
+                (DeValue::Table(keys), Value::Table(table)) => {
+                    if sections.contains(&written) {
+                        self.read_table(&name, &text, written, keys, table, problems);
+                    } else {
+                        let hint = nearest(written, sections.iter().copied()).map_or_else(
+                            || format!("known tables are {}", listed(sections)),
+                            |known| format!("did you mean `[{known}]`?"),
+                        );
+                        problems.push(
+                            format!("`{name}` line {line}"),
+                            format!("unknown table `[{written}]`: {hint}"),
+                        );
+                    }
+                }
+                (_, value) => self.keep(&name, ROOT, written, line, value.clone(), problems),
+            }
+        }
+    }
+
+    fn read_table(
+        &mut self,
+        name: &str,
+        text: &str,
+        section: &str,
+        places: &DeTable<'_>,
+        table: &toml::Table,
+        problems: &mut Problems,
+    ) {
+        for (key, _) in places {
+            let written: &str = key.get_ref();
+            if let Some(value) = table.get(written) {
+                let line = line_of(text, key.span().start);
+                self.keep(name, section, written, line, value.clone(), problems);
+            }
+        }
+    }
+
+    fn keep(
+        &mut self,
+        file: &str,
+        section: &str,
+        written: &str,
+        line: usize,
+        value: Value,
+        problems: &mut Problems,
+    ) {
+        let source = Source::File {
+            name: file.to_owned(),
+            line,
+        };
+        let given = Given {
+            source,
+            raw: Raw::Toml(value),
+        };
+        let keys = self.file.entry(section.to_owned()).or_default();
+        if keys.insert(normal(written), given).is_some() {
+            problems.push(
+                format!("`{file}` line {line}"),
+                format!("`{written}` is given twice, with `-` and with `_`"),
+            );
+        }
+    }
+}
+
+/// What the command line says, by key.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    given: Keys,
+    names: BTreeMap<String, &'static str>,
+}
+
+impl Flags {
+    /// No flags.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells that `flag` (with its hyphens) stands for `key`, and its value when it was given.
+    pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
+        self.insert(key, flag, value.map(|value| Raw::Text(value.to_string())));
+    }
+
+    /// Tells that a repeatable `flag` stands for the list `key`; no values means that it was not given.
+    pub fn set_list<T: ToString>(&mut self, key: &'static str, flag: &'static str, values: &[T]) {
+        let values: Vec<String> = values.iter().map(T::to_string).collect();
+        self.insert(key, flag, (!values.is_empty()).then_some(Raw::List(values)));
+    }
+
+    fn insert(&mut self, key: &'static str, flag: &'static str, raw: Option<Raw>) {
+        self.names.insert(key.to_owned(), flag);
+        if let Some(raw) = raw {
+            let source = Source::Flag { flag };
+            self.given.insert(key.to_owned(), Given { source, raw });
+        }
+    }
+}
+
+/// The one spelling of a key: hyphens.
+pub(super) fn normal(key: &str) -> String {
+    key.replace('_', "-")
+}
+
+fn listed(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`[{name}]`")).collect();
+    names.join(", ")
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let len = std::fs::metadata(path)?.len();
+    if len > FILE_BYTES_MAX {
+        let message =
+            format!("{len} bytes are no configuration, at most {FILE_BYTES_MAX} are read");
+        return Err(std::io::Error::other(message));
+    }
+    std::fs::read_to_string(path)
+}

@@ -1,0 +1,53 @@
+//! Configuration in layers: flag over environment over file over default.
+//!
+//! A TOML file configures everything; each binary reads its own table and knows the names of the others. A key is
+//! `flush-interval` in the file (`flush_interval` reads the same), `--flush-interval` as a flag and
+//! `HYDRANT_SINK_FLUSH_INTERVAL` in the environment, where an empty value counts as absent. Keys that belong to no
+//! table ([`ROOT`]) stand at the head of the file.
+//!
+//! Reading never stops at the first mistake: a [`Section`] answers each request with a usable value and keeps what is
+//! wrong, [`Problems`] lists all of it with its place and what to write instead. Unknown tables and keys are refused
+//! with the nearest known name; so are unknown variables of a section that is read. Variables of no section are warned of
+//! and change nothing. Values behind [`Secret`] are never printed.
+
+mod layers;
+mod problems;
+mod section;
+mod values;
+
+pub use layers::{Flags, Layers, ROOT, SECTIONS};
+pub use problems::Problems;
+pub use section::{Effective, Section};
+pub use values::{ValueError, parse_bytes, parse_duration};
+
+use std::fmt;
+
+/// A value that is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Hides a value.
+    pub fn new(value: T) -> Self {
+        Secret(value)
+    }
+
+    /// The value; where this is called, somebody has thought about where it goes.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+
+    /// The value, owned.
+    pub fn into_exposed(self) -> T {
+        self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,620 @@
+//! One table of the configuration, with all layers laid over each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use toml::Value;
+
+use super::Secret;
+use super::layers::{ROOT, normal};
+use super::problems::Problems;
+use super::values::{ValueError, parse_bytes, parse_duration};
+
+/// Where a value was written.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Flag { flag: &'static str },
+    Environment { variable: String },
+    File { name: String, line: usize },
+}
+
+/// A value as it was written.
+#[derive(Clone, Debug)]
+pub(super) enum Raw {
+    Text(String),
+    List(Vec<String>),
+    Toml(Value),
+}
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) source: Source,
+    pub(super) raw: Raw,
+}
+
+/// What a section came to, for one line in the log. Secrets are already left out.
+#[derive(Clone, Debug, Default)]
+pub struct Effective {
+    section: &'static str,
+    values: Vec<(String, String, &'static str)>,
+    pub(super) strangers: Vec<String>,
+}
+
+impl Effective {
+    /// Logs the values that are in force and warns of variables that nobody reads.
+    pub fn log(&self) {
+        for variable in &self.strangers {
+            tracing::warn!(target: "hydrant::config", "nothing reads the environment variable `{variable}`");
+        }
+        if !self.values.is_empty() {
+            tracing::info!(target: "hydrant::config", "{self}");
+        }
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configuration")?;
+        if self.section != ROOT {
+            write!(f, " [{}]", self.section)?;
+        }
+        for (n, (key, value, source)) in self.values.iter().enumerate() {
+            let separator = if n == 0 { ": " } else { ", " };
+            write!(f, "{separator}{key} = {value} ({source})")?;
+        }
+        Ok(())
+    }
+}
+
+/// The keys of one table. Each request names its key in kebab case, answers with a usable value, and keeps what is
+/// wrong until [`Section::finish`].
+#[derive(Clone, Debug)]
+pub struct Section {
+    name: &'static str,
+    given: BTreeMap<String, Vec<Given>>,
+    flags: BTreeMap<String, &'static str>,
+    known: BTreeSet<&'static str>,
+    problems: Problems,
+    effective: Vec<(String, String, &'static str)>,
+}
+
+impl Section {
+    pub(super) fn new(
+        name: &'static str,
+        given: BTreeMap<String, Vec<Given>>,
+        flags: BTreeMap<String, &'static str>,
+    ) -> Self {
+        Section {
+            name,
+            given,
+            flags,
+            known: BTreeSet::new(),
+            problems: Problems::new(),
+            effective: Vec::new(),
+        }
+    }
+
+    /// Whether any layer gives the key.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
+    /// A text.
+    pub fn text(&mut self, key: &'static str) -> Option<String> {
+        self.read(key, "a text", text_of, |text| text.clone())
+    }
+
+    /// A text that must be given; empty with a problem when it is not. `remedy` says what to write.
+    pub fn required(&mut self, key: &'static str, remedy: &str) -> String {
+        match self.text(key) {
+            Some(text) if !text.is_empty() => return text,
+            Some(_) => self.problem(key, format!("is empty: {remedy}")),
+            None if self.is_given(key) => {}
+            None => self.problem(key, format!("is missing: {remedy}")),
+        }
+        String::new()
+    }
+
+    /// A text that is never printed.
+    pub fn secret(&mut self, key: &'static str) -> Option<Secret<String>> {
+        self.read(
+            key,
+            "a text",
+            |raw| text_of(raw).map(Secret::new).map_err(Fault::without_value),
+            |_| "[secret]".to_owned(),
+        )
+    }
+
+    /// Anything with a text form; the message of a refusal is the type's own.
+    pub fn parsed<T>(&mut self, key: &'static str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let text = self.text(key)?;
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(key, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// A path.
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    /// A duration with its unit, such as `5s`, `250ms`, `1h`.
+    pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
+        let given = self.optional_duration(key);
+        self.or_default(key, given, default, shown_duration)
+    }
+
+    /// A duration inside `range`.
+    pub fn duration_within(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let given = self.optional_duration(key);
+        let given = self.within(key, given, range, shown_duration);
+        self.or_default(key, given, default, shown_duration)
+    }
+
+    /// A duration without default.
+    pub fn optional_duration(&mut self, key: &'static str) -> Option<Duration> {
+        let parse = |raw: &Raw| match raw {
+            Raw::Toml(Value::Integer(number)) => {
+                parse_duration(&number.to_string()).map_err(Fault::from)
+            }
+            raw => parse_duration(&text_of(raw)?).map_err(Fault::from),
+        };
+        self.read(key, "a duration such as `5s`", parse, |value| {
+            shown_duration(*value)
+        })
+    }
+
+    /// A number of bytes, such as `128MiB` or `1000`.
+    pub fn bytes(&mut self, key: &'static str, default: u64) -> u64 {
+        let given = self.optional_bytes(key);
+        self.or_default(key, given, default, shown_bytes)
+    }
+
+    /// A number of bytes inside `range`.
+    pub fn bytes_within(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
+        let given = self.optional_bytes(key);
+        let given = self.within(key, given, range, shown_bytes);
+        self.or_default(key, given, default, shown_bytes)
+    }
+
+    /// A number of bytes without default.
+    pub fn optional_bytes(&mut self, key: &'static str) -> Option<u64> {
+        let parse = |raw: &Raw| match raw {
+            Raw::Toml(Value::Integer(number)) => whole(*number),
+            raw => parse_bytes(&text_of(raw)?).map_err(Fault::from),
+        };
+        self.read(key, "a number of bytes such as `128MiB`", parse, |value| {
+            shown_bytes(*value)
+        })
+    }
+
+    /// A whole number inside `range`.
+    pub fn number(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let given = self.optional_number(key, range);
+        self.or_default(key, given, default, |number| number.to_string())
+    }
+
+    /// A whole number inside `range`, without default.
+    pub fn optional_number(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let parse = |raw: &Raw| match raw {
+            Raw::Toml(Value::Integer(number)) => whole(*number),
+            raw => {
+                let text = text_of(raw)?;
+                let plain = text.trim().replace('_', "");
+                plain
+                    .parse()
+                    .map_err(|_| Fault::Value(format!("`{text}` is no whole number")))
+            }
+        };
+        let given = self.read(key, "a whole number", parse, u64::to_string);
+        self.within(key, given, range, |number| number.to_string())
+    }
+
+    /// A number with a fraction inside `range`.
+    pub fn fraction(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let parse = |raw: &Raw| match raw {
+            Raw::Toml(Value::Float(number)) => Ok(*number),
+            #[allow(clippy::cast_precision_loss, reason = "a setting, not a count")]
+            Raw::Toml(Value::Integer(number)) => Ok(*number as f64),
+            raw => {
+                let text = text_of(raw)?;
+                text.trim()
+                    .parse()
+                    .map_err(|_| Fault::Value(format!("`{text}` is no number")))
+            }
+        };
+        let given = self.read(key, "a number", parse, f64::to_string);
+        let given = self.within(key, given, range, |number| number.to_string());
+        self.or_default(key, given, default, |number| number.to_string())
+    }
+
+    /// A switch.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let parse = |raw: &Raw| match raw {
+            Raw::Toml(Value::Boolean(value)) => Ok(*value),
+            Raw::Toml(_) => Err(Fault::Kind),
+            raw => match text_of(raw)?.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Ok(true),
+                "false" | "no" | "off" | "0" => Ok(false),
+                other => Err(Fault::Value(format!(
+                    "`{other}` is neither `true` nor `false`"
+                ))),
+            },
+        };
+        let given = self.read(key, "`true` or `false`", parse, bool::to_string);
+        self.or_default(key, given, default, |value| value.to_string())
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Clone>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+        default: T,
+    ) -> T {
+        let words = || {
+            let words: Vec<String> = choices
+                .iter()
+                .map(|(word, _)| format!("`{word}`"))
+                .collect();
+            words.join(", ")
+        };
+        match self.text(key) {
+            None => default,
+            Some(text) => match choices.iter().find(|(word, _)| *word == text) {
+                Some((_, value)) => value.clone(),
+                None => {
+                    let hint = match nearest(&text, choices.iter().map(|(word, _)| *word)) {
+                        Some(word) => format!("did you mean `{word}`?"),
+                        None => format!("write one of {}", words()),
+                    };
+                    self.problem(key, format!("`{text}` is no choice: {hint}"));
+                    default
+                }
+            },
+        }
+    }
+
+    /// A list of texts: an array in the file, separated by commas elsewhere; empty when it is not given.
+    pub fn list(&mut self, key: &'static str) -> Vec<String> {
+        let parse = |raw: &Raw| match raw {
+            Raw::List(values) => Ok(values.clone()),
+            Raw::Toml(Value::Array(values)) => values
+                .iter()
+                .map(|value| scalar_text(value).ok_or(Fault::Kind))
+                .collect(),
+            raw => Ok(text_of(raw)?
+                .split(',')
+                .map(|part| part.trim().to_owned())
+                .filter(|part| !part.is_empty())
+                .collect()),
+        };
+        self.read(key, "a list of texts", parse, |list| list.join(","))
+            .unwrap_or_default()
+    }
+
+    /// A table of texts (`key = { a = "1" }` or `[section.key]`), as it stands in the file only; empty when it is not
+    /// given. Numbers and switches come as their texts.
+    pub fn table(&mut self, key: &'static str) -> BTreeMap<String, String> {
+        self.read(key, "a table of texts", table_of, |table| {
+            format!("{table:?}")
+        })
+        .unwrap_or_default()
+    }
+
+    /// A table of texts that are never printed.
+    pub fn secret_table(&mut self, key: &'static str) -> BTreeMap<String, Secret<String>> {
+        let parse = |raw: &Raw| {
+            let table = table_of(raw).map_err(Fault::without_value)?;
+            Ok(table
+                .into_iter()
+                .map(|(key, value)| (key, Secret::new(value)))
+                .collect())
+        };
+        self.read(key, "a table of texts", parse, |_| "[secret]".to_owned())
+            .unwrap_or_default()
+    }
+
+    /// Tells that something about a key is wrong: where it was written is known, `message` says what and what to write.
+    pub fn problem(&mut self, key: &'static str, message: impl Into<String>) {
+        self.known.insert(key);
+        let place = self.place(key);
+        self.effective.retain(|(shown, _, _)| shown != key);
+        self.problems.push(place, message);
+    }
+
+    /// Whether something was wrong so far.
+    pub fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Ends the section: keys that nobody asked for become problems, and all problems go to `problems`, which also
+    /// keeps what is in force for the log.
+    pub fn finish(mut self, problems: &mut Problems) {
+        let mut strangers = Vec::new();
+        for (key, layers) in &self.given {
+            if self.known.contains(key.as_str()) {
+                continue;
+            }
+            for given in layers {
+                if let (ROOT, Source::Environment { variable }) = (self.name, &given.source) {
+                    strangers.push(variable.clone());
+                    continue;
+                }
+                let hint = match nearest(key, self.known.iter().copied()) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => self.known_keys(),
+                };
+                let message = format!("unknown key `{key}`: {hint}");
+                self.problems.push(self.place_of(key, given), message);
+            }
+        }
+        let effective = Effective {
+            section: self.name,
+            values: self.effective,
+            strangers,
+        };
+        problems.extend(self.problems);
+        problems.read(effective);
+    }
+
+    fn known_keys(&self) -> String {
+        if self.known.is_empty() {
+            return "no key is read here".to_owned();
+        }
+        let keys: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
+        format!("known keys are {}", keys.join(", "))
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        parse: impl FnOnce(&Raw) -> Result<T, Fault>,
+        show: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
+        self.known.insert(key);
+        let given = self.given.get(key)?.first()?;
+        match parse(&given.raw) {
+            Ok(value) => {
+                let source = match given.source {
+                    Source::Flag { .. } => "flag",
+                    Source::Environment { .. } => "environment",
+                    Source::File { .. } => "file",
+                };
+                self.effective.push((key.to_owned(), show(&value), source));
+                Some(value)
+            }
+            Err(fault) => {
+                let message = match fault {
+                    Fault::Kind => {
+                        format!(
+                            "{} is no value for this key: write {wanted}",
+                            given.raw.kind()
+                        )
+                    }
+                    Fault::Value(message) => message,
+                };
+                self.problem(key, message);
+                None
+            }
+        }
+    }
+
+    fn or_default<T: Copy>(
+        &mut self,
+        key: &'static str,
+        given: Option<T>,
+        default: T,
+        show: impl FnOnce(T) -> String,
+    ) -> T {
+        given.unwrap_or_else(|| {
+            if !self.is_given(key) {
+                self.effective
+                    .push((key.to_owned(), show(default), "default"));
+            }
+            default
+        })
+    }
+
+    fn within<T: PartialOrd + Copy>(
+        &mut self,
+        key: &'static str,
+        given: Option<T>,
+        range: RangeInclusive<T>,
+        show: impl Fn(T) -> String,
+    ) -> Option<T> {
+        let value = given?;
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let (low, high) = (show(*range.start()), show(*range.end()));
+        let message = format!("{} is out of range: write {low} to {high}", show(value));
+        self.problem(key, message);
+        None
+    }
+
+    fn place(&self, key: &str) -> String {
+        match self.given.get(key).and_then(|layers| layers.first()) {
+            Some(given) => self.place_of(key, given),
+            None => {
+                let variable = self.variable(key);
+                match self.flags.get(key) {
+                    Some(flag) => {
+                        format!(
+                            "{} (flag `{flag}`, environment `{variable}`)",
+                            self.path_of(key)
+                        )
+                    }
+                    None => format!("{} (environment `{variable}`)", self.path_of(key)),
+                }
+            }
+        }
+    }
+
+    fn place_of(&self, key: &str, given: &Given) -> String {
+        match &given.source {
+            Source::Flag { flag } => format!("flag `{flag}`"),
+            Source::Environment { variable } => format!("environment `{variable}`"),
+            Source::File { name, line } => {
+                format!("`{name}` {} (line {line})", self.path_of(key))
+            }
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        match self.name {
+            ROOT => format!("`{key}`"),
+            name => format!("[{name}] {key}"),
+        }
+    }
+
+    fn variable(&self, key: &str) -> String {
+        let path = match self.name {
+            ROOT => format!("HYDRANT_{key}"),
+            name => format!("HYDRANT_{name}_{key}"),
+        };
+        path.replace('-', "_").to_ascii_uppercase()
+    }
+}
+
+impl Raw {
+    fn kind(&self) -> String {
+        match self {
+            Raw::Text(_) => "a text".to_owned(),
+            Raw::List(_) | Raw::Toml(Value::Array(_)) => "a list".to_owned(),
+            Raw::Toml(Value::Table(_)) => "a table".to_owned(),
+            Raw::Toml(Value::String(_)) => "a text".to_owned(),
+            Raw::Toml(value) => format!("`{value}`"),
+        }
+    }
+}
+
+enum Fault {
+    /// Another kind of value is wanted.
+    Kind,
+    /// The right kind, but not a good value.
+    Value(String),
+}
+
+impl Fault {
+    /// The same fault without what was written, for secrets.
+    fn without_value(self) -> Fault {
+        Fault::Value("is no text".to_owned())
+    }
+}
+
+impl From<ValueError> for Fault {
+    fn from(error: ValueError) -> Self {
+        Fault::Value(error.0)
+    }
+}
+
+fn text_of(raw: &Raw) -> Result<String, Fault> {
+    match raw {
+        Raw::Text(text) | Raw::Toml(Value::String(text)) => Ok(text.clone()),
+        Raw::List(values) => Ok(values.join(",")),
+        Raw::Toml(_) => Err(Fault::Kind),
+    }
+}
+
+fn scalar_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn table_of(raw: &Raw) -> Result<BTreeMap<String, String>, Fault> {
+    let Raw::Toml(Value::Table(table)) = raw else {
+        return Err(Fault::Kind);
+    };
+    table
+        .iter()
+        .map(|(key, value)| {
+            scalar_text(value)
+                .map(|text| (key.clone(), text))
+                .ok_or_else(|| Fault::Value(format!("`{key}` in it is no text")))
+        })
+        .collect()
+}
+
+fn whole(number: i64) -> Result<u64, Fault> {
+    u64::try_from(number).map_err(|_| Fault::Value(format!("`{number}` is negative")))
+}
+
+fn shown_duration(value: Duration) -> String {
+    humantime::format_duration(value).to_string()
+}
+
+fn shown_bytes(value: u64) -> String {
+    const KIB: u64 = 1024;
+    if value > 0 && value.is_multiple_of(KIB) {
+        ByteSize(value).to_string()
+    } else {
+        format!("{value} bytes")
+    }
+}
+
+/// The name that `written` was probably meant to be.
+pub(super) fn nearest<'a>(
+    written: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let written = normal(&written.to_ascii_lowercase());
+    let tolerated = (written.chars().count() / 3).clamp(1, 4);
+    names
+        .into_iter()
+        .map(|name| (edits(&written, name), name))
+        .filter(|(distance, _)| *distance <= tolerated)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Insertions, removals, replacements and swaps of neighbours that make `b` of `a`.
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut fewest = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                fewest = fewest.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(fewest);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}

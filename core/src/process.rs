@@ -1,0 +1,287 @@
+//! What the `main` of every binary does: configuration, logs, runtime, signals, metrics, drain, exit code.
+//!
+//! Start is parse, validate, connect, then spawn: [`main`] reads the configuration with all its problems before it
+//! runs anything. The first SIGTERM or SIGINT drains: the process tells its parts through [`Shutdown`] and waits for
+//! them until the drain timeout; the second one ends it at once. A panic of any task is logged by its place, drains
+//! the process and makes it fail. Formatted panic messages are withheld: they may quote a record.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done, or drained |
+//! | 1 | failed: an error, a panic, a drain that took too long |
+//! | 64 | refused: arguments, configuration or input; nothing was done |
+//! | 130 | ended at once by a second signal |
+
+mod arguments;
+mod output;
+
+pub use arguments::{CommonArgs, Setup, parse};
+pub use output::Stdout;
+
+use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, PanicHookInfo};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+
+use crate::clock;
+use crate::config::{Layers, Problems};
+use crate::context::Context;
+use crate::error::{Disposition, Error, Result};
+use crate::shutdown::{Phase, Shutdown};
+use crate::telemetry::server::{Health, Probes, Server};
+use crate::telemetry::{Metrics, Readiness};
+use arguments::{Common, LogFormat};
+
+/// The process did what it was asked to.
+const DONE: u8 = 0;
+/// The process failed.
+const FAILED: u8 = 1;
+/// Arguments, configuration or input were refused.
+const REFUSED: u8 = 64;
+/// A second signal ended the process.
+const ABORTED: u8 = 130;
+
+/// What a running process has at hand.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// The binary.
+    pub name: &'static str,
+    /// The name under which progress is kept; the binary's by default.
+    pub app: String,
+    /// Disk, time, chance, computation and memory.
+    pub context: Context,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// The configuration, for what is read later than at start.
+    pub layers: Layers,
+    /// To be set once the process can take work.
+    pub ready: Readiness,
+    /// The metrics, when they are served.
+    pub metrics: Option<Metrics>,
+    /// Where results are printed.
+    pub stdout: Stdout,
+}
+
+/// Runs a binary: `configure` reads its part of the configuration and tells what is wrong (`None` only with a
+/// problem); `run` is called when nothing is. Answers the exit code.
+pub fn main<C, R>(
+    setup: Setup,
+    configure: impl FnOnce(&Layers, &mut Problems) -> Option<C>,
+    run: R,
+) -> ExitCode
+where
+    R: AsyncFnOnce(Process, C) -> Result<()>,
+{
+    ExitCode::from(main_code(setup, configure, run))
+}
+
+fn main_code<C, R>(
+    setup: Setup,
+    configure: impl FnOnce(&Layers, &mut Problems) -> Option<C>,
+    run: R,
+) -> u8
+where
+    R: AsyncFnOnce(Process, C) -> Result<()>,
+{
+    let mut problems = Problems::new();
+    let layers = Layers::system(setup.file().as_deref(), setup.sections, &mut problems);
+    let common = Common::read(&setup, &layers, &mut problems);
+    start_log(&common);
+    let config = configure(&layers, &mut problems);
+    if !problems.is_empty() {
+        return failed(&problems.into());
+    }
+    for section in problems.effective() {
+        section.log();
+    }
+    let Some(config) = config else {
+        return failed(&Error::fatal(
+            "the configuration was refused without a reason",
+        ));
+    };
+    match start(setup.name, common, layers, config, run) {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+fn start<C, R>(name: &'static str, common: Common, layers: Layers, config: C, run: R) -> Result<u8>
+where
+    R: AsyncFnOnce(Process, C) -> Result<()>,
+{
+    let mut context = Context::system(common.memory)?;
+    if let Some(count) = common.workers {
+        context.workers = crate::Workers::threads(count)?;
+    }
+    let shutdown = Shutdown::new();
+    let process = Process {
+        name,
+        app: common.app,
+        context,
+        stdout: Stdout::new(shutdown.clone()),
+        shutdown,
+        layers,
+        ready: Readiness::default(),
+        metrics: None,
+    };
+    let health = Health::default();
+    watch_for_panics(&process, &health);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(common.io_threads)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::fatal(format!("cannot start the runtime: {source}")))?;
+    let supervised = Supervised {
+        listen: common.metrics,
+        drain_timeout: common.drain_timeout,
+        health,
+    };
+    let code = runtime.block_on(supervised.run(process, config, run));
+    // A task may stand in a call that nothing ends, such as a wait for a file lock: the process does not wait for it.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+struct Supervised {
+    listen: Option<std::net::SocketAddr>,
+    drain_timeout: Duration,
+    health: Health,
+}
+
+impl Supervised {
+    async fn run<C, R>(self, mut process: Process, config: C, run: R) -> u8
+    where
+        R: AsyncFnOnce(Process, C) -> Result<()>,
+    {
+        let (shutdown, stdout) = (process.shutdown.clone(), process.stdout.clone());
+        let mut helpers = JoinSet::new();
+        if let Err(error) = self.attend(&mut process, &mut helpers).await {
+            return failed(&error);
+        }
+        let work = AssertUnwindSafe(run(process, config)).catch_unwind();
+        let overdue = async {
+            shutdown.draining().await;
+            tracing::info!("draining, for at most {:?}", self.drain_timeout);
+            clock::sleep(self.drain_timeout).await;
+        };
+        // The arms that lose are not polled again, so none of them has to be cancel-safe.
+        tokio::select! {
+            biased;
+            () = shutdown.reached(Phase::Aborting) => {
+                complain("ended at once by a second signal");
+                ABORTED
+            }
+            answer = work => match answer {
+                Ok(Ok(())) if self.health.has_failed() => FAILED,
+                Ok(Ok(())) => DONE,
+                Ok(Err(error)) => failed(&error),
+                Err(_) if stdout.is_closed() => DONE,
+                Err(_) => FAILED,
+            },
+            () = overdue => {
+                let seconds = self.drain_timeout.as_secs_f64();
+                complain(&format!(
+                    "the drain took longer than {seconds} s: what was not published will be done again; \
+                     raise it with `--drain-timeout`"
+                ));
+                FAILED
+            }
+        }
+    }
+
+    async fn attend(&self, process: &mut Process, helpers: &mut JoinSet<()>) -> Result<()> {
+        let mut listening = Box::pin(process.shutdown.clone().listen());
+        // The first poll registers the handlers: from here on a signal drains instead of killing.
+        if let Some(Err(source)) = (&mut listening).now_or_never() {
+            return Err(Error::fatal(format!("cannot listen for signals: {source}")));
+        }
+        helpers.spawn(async move {
+            // It has no end of its own.
+            drop(listening.await);
+        });
+        let Some(address) = self.listen else {
+            return Ok(());
+        };
+        let metrics = Metrics::install(&process.context.budget)?;
+        process.metrics = Some(metrics.clone());
+        let probes = Probes {
+            metrics: metrics.clone(),
+            ready: process.ready.clone(),
+            health: self.health.clone(),
+            shutdown: process.shutdown.clone(),
+        };
+        let server = Server::bind(address, probes).await?;
+        output::to_stderr(&format!("metrics on http://{}/metrics", server.address()));
+        helpers.spawn(server.serve());
+        helpers.spawn(metrics.keep_up());
+        Ok(())
+    }
+}
+
+fn failed(error: &Error) -> u8 {
+    complain(&error.report());
+    match error.disposition() {
+        Disposition::Refused => REFUSED,
+        _ => FAILED,
+    }
+}
+
+fn complain(message: &str) {
+    output::to_stderr(&format!("error: {message}"));
+}
+
+fn start_log(common: &Common) {
+    let filter = EnvFilter::builder().parse_lossy(&common.log_level);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false);
+    // The first log of a process stays: only tests start a second one.
+    let _kept = match common.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Makes each panic drain the process and fail it, except that of a `println!` nobody reads any more.
+fn watch_for_panics(process: &Process, health: &Health) {
+    let (shutdown, stdout, health) = (
+        process.shutdown.clone(),
+        process.stdout.clone(),
+        health.clone(),
+    );
+    std::panic::set_hook(Box::new(move |panic| {
+        if output::is_broken_pipe(panic) {
+            stdout.close();
+            return;
+        }
+        health.fail();
+        complain(&panic_report(panic));
+        if std::env::var_os("RUST_BACKTRACE").is_some_and(|wanted| wanted != "0") {
+            output::to_stderr(&std::backtrace::Backtrace::force_capture().to_string());
+        }
+        shutdown.advance(Phase::Draining);
+    }));
+}
+
+fn panic_report(panic: &PanicHookInfo<'_>) -> String {
+    let place = panic
+        .location()
+        .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed").to_owned();
+    let message = match panic.payload().downcast_ref::<&'static str>() {
+        Some(fixed) => format!(": {fixed}"),
+        None => String::new(),
+    };
+    format!("panic at {place} in thread `{thread}`{message}: this is a fault of hydrant")
+}
+
+#[cfg(test)]
+mod tests;

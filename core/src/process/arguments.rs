@@ -1,0 +1,211 @@
+//! The flags that all binaries have in common, and the keys behind them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{DONE, REFUSED};
+use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
+
+/// The memory budget when none is given.
+const MEMORY_DEFAULT: u64 = 512 << 20;
+/// Less could not hold one batch of each stage.
+const MEMORY_MIN: u64 = 8 << 20;
+/// How long a drain may take when nothing else is said: the grace period of Kubernetes.
+const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Nobody waits longer for a drain.
+const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Threads that do I/O: computation has threads of its own.
+const IO_THREADS_DEFAULT: u64 = 2;
+
+/// Flags of every binary. Each outranks its environment variable, which outranks the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// Configuration file, TOML [env: HYDRANT_CONFIG]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Name under which progress is kept; workers of one name share the work [env: HYDRANT_APP]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub app: Option<String>,
+    /// Serve /metrics, /healthz and /readyz here; port 0 takes a free one [env: HYDRANT_METRICS_LISTEN]
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub metrics: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or a filter by module [env: HYDRANT_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<String>,
+    /// How to log: text or json [env: HYDRANT_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub log_format: Option<String>,
+    /// Memory for everything that can grow, such as 512MiB [env: HYDRANT_MEMORY]
+    #[arg(long, value_name = "BYTES", global = true)]
+    pub memory: Option<String>,
+    /// How long a drain may take after a signal, such as 30s [env: HYDRANT_DRAIN_TIMEOUT]
+    #[arg(long, value_name = "DURATION", global = true)]
+    pub drain_timeout: Option<String>,
+    /// Threads for decoding, scanning and encoding; one per core by default [env: HYDRANT_WORKERS]
+    #[arg(long, value_name = "N", global = true)]
+    pub workers: Option<u64>,
+    /// Threads for network and disk [env: HYDRANT_IO_THREADS]
+    #[arg(long, value_name = "N", global = true)]
+    pub io_threads: Option<u64>,
+}
+
+/// How a binary wants to be run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub(super) name: &'static str,
+    pub(super) sections: &'static [&'static str],
+    common: CommonArgs,
+    log_level: &'static str,
+}
+
+impl Setup {
+    /// A binary of this name with these flags; it logs from `info` on.
+    pub fn new(name: &'static str, common: &CommonArgs) -> Self {
+        Setup {
+            name,
+            sections: SECTIONS,
+            common: common.clone(),
+            log_level: "info",
+        }
+    }
+
+    /// Logs from this level on unless the user says otherwise: `warn` for commands that print a result and end.
+    pub fn log_level(mut self, level: &'static str) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// The tables that the configuration file may hold, instead of [`SECTIONS`].
+    pub fn sections(mut self, sections: &'static [&'static str]) -> Self {
+        self.sections = sections;
+        self
+    }
+
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        let from_environment = || {
+            std::env::var_os("HYDRANT_CONFIG")
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        self.common.config.clone().or_else(from_environment)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The common settings, validated.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) app: String,
+    pub(super) memory: u64,
+    pub(super) drain_timeout: Duration,
+    pub(super) workers: Option<usize>,
+    pub(super) io_threads: usize,
+    pub(super) metrics: Option<SocketAddr>,
+    pub(super) log_level: String,
+    pub(super) log_format: LogFormat,
+}
+
+impl Common {
+    pub(super) fn read(setup: &Setup, layers: &Layers, problems: &mut Problems) -> Common {
+        let args = &setup.common;
+        let mut flags = Flags::new();
+        let config = args.config.as_ref().map(|path| path.display());
+        flags.set("config", "--config", config);
+        flags.set("app", "--app", args.app.as_ref());
+        flags.set("memory", "--memory", args.memory.as_ref());
+        flags.set(
+            "drain-timeout",
+            "--drain-timeout",
+            args.drain_timeout.as_ref(),
+        );
+        flags.set("workers", "--workers", args.workers);
+        flags.set("io-threads", "--io-threads", args.io_threads);
+        let mut root = layers.section(ROOT, &flags);
+        root.path("config");
+        let app = root.text("app").unwrap_or_else(|| setup.name.to_owned());
+        if !is_name(&app) {
+            let message = "a name has 1 to 64 letters, digits, `.`, `_`, `-`, and starts with a letter or digit";
+            root.problem("app", format!("`{app}` is no name: {message}"));
+        }
+        let memory = root.bytes_within("memory", MEMORY_DEFAULT, MEMORY_MIN..=1 << 42);
+        let drain_timeout = root.duration_within(
+            "drain-timeout",
+            DRAIN_TIMEOUT_DEFAULT,
+            Duration::ZERO..=DRAIN_TIMEOUT_MAX,
+        );
+        let workers = root.optional_number("workers", 1..=1024);
+        let io_threads = root.number("io-threads", IO_THREADS_DEFAULT, 1..=256);
+        root.finish(problems);
+
+        let mut flags = Flags::new();
+        flags.set("listen", "--metrics", args.metrics.as_ref());
+        let mut section = layers.section("metrics", &flags);
+        let metrics = section.text("listen").and_then(|text| {
+            let address = text.parse().ok();
+            if address.is_none() {
+                let message = format!("`{text}` is no address: write for example `127.0.0.1:9090`");
+                section.problem("listen", message);
+            }
+            address
+        });
+        section.finish(problems);
+
+        let mut flags = Flags::new();
+        flags.set("level", "--log-level", args.log_level.as_ref());
+        flags.set("format", "--log-format", args.log_format.as_ref());
+        let mut section = layers.section("log", &flags);
+        let mut log_level = section
+            .text("level")
+            .unwrap_or_else(|| setup.log_level.to_owned());
+        if EnvFilter::builder().parse(&log_level).is_err() {
+            let message = "write error, warn, info, debug, trace, off or a filter such as `info,hydrant_sink=debug`";
+            section.problem("level", format!("`{log_level}` is no level: {message}"));
+            log_level = setup.log_level.to_owned();
+        }
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let log_format = section.choice("format", &formats, LogFormat::Text);
+        section.finish(problems);
+
+        Common {
+            app,
+            memory,
+            drain_timeout,
+            workers: workers.and_then(|count| usize::try_from(count).ok()),
+            io_threads: usize::try_from(io_threads).unwrap_or(usize::MAX),
+            metrics,
+            log_level,
+            log_format,
+        }
+    }
+}
+
+/// Reads the command line. Help and version go to standard output with exit code 0, mistakes to standard error
+/// with 64.
+pub fn parse<A: clap::Parser>() -> Result<A, ExitCode> {
+    A::try_parse().map_err(|error| {
+        // A reader that went away does not change what was asked.
+        drop(error.print());
+        ExitCode::from(if error.use_stderr() { REFUSED } else { DONE })
+    })
+}
+
+/// Whether a text can be part of a path, a key and a metric label.
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    text.len() <= 64
+        && text.bytes().all(allowed)
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
+}

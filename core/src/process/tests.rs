@@ -1,0 +1,261 @@
+//! Each test starts this test binary again as a child whose one test is [`child`]: exit codes, signals and panics
+//! need a process of their own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use clap::Parser;
+
+use super::*;
+use crate::config::Flags;
+
+const ROLE: &str = "PROCESS_TEST_ROLE";
+
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What a child does.
+async fn act(process: Process, role: String) -> Result<()> {
+    output::to_stderr("working");
+    match role.as_str() {
+        "done" => process.stdout.line("result"),
+        "fail" => Err(Error::io(
+            "read",
+            "x".as_ref(),
+            std::io::ErrorKind::NotFound.into(),
+        )),
+        "refuse" => Err(Error::refused("no such stream")),
+        "panic" => panic!("always"),
+        "task panics" => {
+            let key = "jane@example.org".to_owned();
+            tokio::spawn(async move { panic!("bad key {key}") });
+            process.shutdown.draining().await;
+            output::to_stderr("drained");
+            Ok(())
+        }
+        "drain" => {
+            process.shutdown.draining().await;
+            output::to_stderr("drained");
+            Ok(())
+        }
+        "hang" => {
+            process.shutdown.draining().await;
+            output::to_stderr("hanging");
+            std::future::pending().await
+        }
+        "print" => loop {
+            process.stdout.line("0123456789".repeat(100))?;
+            if process.shutdown.is_draining() {
+                return Ok(());
+            }
+        },
+        #[allow(
+            clippy::infinite_loop,
+            reason = "it ends by a panic, which is what is tested"
+        )]
+        "println" => loop {
+            println!("{}", "0123456789".repeat(100));
+        },
+        other => panic!("no role {other}"),
+    }
+}
+
+/// No test of its own: what the other tests start, see above.
+#[test]
+fn child() {
+    let Ok(role) = std::env::var(ROLE) else {
+        return;
+    };
+    let mut args = Args::parse_from(["child"]).common;
+    if role == "hang" {
+        args.drain_timeout = std::env::var("PROCESS_TEST_DRAIN").ok();
+    }
+    let configure = |layers: &Layers, problems: &mut Problems| {
+        let mut section = layers.section("sink", &Flags::new());
+        section.number("rows", 1, 1..=10);
+        section.finish(problems);
+        Some(role.clone())
+    };
+    let code = main_code(Setup::new("child", &args), configure, act);
+    std::process::exit(code.into());
+}
+
+fn start(role: &str, environment: &[(&str, &str)]) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::tests::child", "--nocapture", "--quiet"])
+        .env_clear()
+        .env(ROLE, role)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Exit code, standard output, standard error.
+fn finish(child: Child) -> (i32, String, String) {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().expect("no signal kills a child here");
+    (code, text(output.stdout), text(output.stderr))
+}
+
+fn wait_for(lines: &mut impl BufRead, wanted: &str) {
+    let mut line = String::new();
+    while !line.contains(wanted) {
+        line.clear();
+        assert!(
+            lines.read_line(&mut line).unwrap() > 0,
+            "ended before `{wanted}`"
+        );
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let killed = Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+}
+
+#[test]
+fn exit_codes_say_how_it_went() {
+    let (code, stdout, stderr) = finish(start("done", &[("HYDRANT_SINK_ROWS", "3")]));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("result"), "{stdout}");
+    assert!(
+        stderr.contains("configuration [sink]: rows = 3 (environment)"),
+        "{stderr}"
+    );
+
+    let (code, _, stderr) = finish(start("fail", &[]));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("error: cannot read `x`: entity not found"),
+        "{stderr}"
+    );
+
+    let (code, _, stderr) = finish(start("refuse", &[]));
+    assert_eq!(code, 64);
+    assert!(stderr.contains("error: no such stream"), "{stderr}");
+
+    let (code, _, stderr) = finish(start("panic", &[]));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("error: panic at core/src/process/tests.rs"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("always"), "{stderr}");
+}
+
+#[test]
+fn every_problem_of_the_configuration_is_told_before_anything_runs() {
+    let wrong = [
+        ("HYDRANT_SINK_ROWS", "30"),
+        ("HYDRANT_MEMORY", "1"),
+        ("HYDRANT_LOG_FORMAT", "xml"),
+        ("HYDRANT_METRICS_LISTEN", "9090"),
+        ("HYDRANT_APP", "a/b"),
+        ("HYDRANT_CONFIG", "/nonexistent.toml"),
+    ];
+    let (code, _, stderr) = finish(start("done", &wrong));
+    assert_eq!(code, 64);
+    assert!(
+        stderr.contains("error: 6 problems in the configuration"),
+        "{stderr}"
+    );
+    for (variable, value) in wrong {
+        assert!(
+            stderr.contains(variable) || stderr.contains(value),
+            "{variable}\n{stderr}"
+        );
+    }
+    assert!(!stderr.contains("working"), "{stderr}");
+}
+
+#[test]
+fn a_panic_of_a_task_drains_and_fails_and_quotes_nothing() {
+    let (code, _, stderr) = finish(start("task panics", &[]));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("error: panic at core/src/process/tests.rs"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("drained"), "{stderr}");
+    assert!(!stderr.contains("jane"), "{stderr}");
+}
+
+#[test]
+fn the_first_signal_drains_and_the_second_ends_at_once() {
+    for name in ["TERM", "INT"] {
+        let mut child = start("drain", &[]);
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        wait_for(&mut lines, "working");
+        signal(&child, name);
+        wait_for(&mut lines, "drained");
+        assert_eq!(finish(child).0, 0);
+    }
+    let mut child = start("hang", &[]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut lines, "working");
+    signal(&child, "TERM");
+    wait_for(&mut lines, "hanging");
+    signal(&child, "INT");
+    assert_eq!(finish(child).0, 130);
+}
+
+#[test]
+fn a_drain_ends_after_its_timeout() {
+    let mut child = start("hang", &[("PROCESS_TEST_DRAIN", "20ms")]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut lines, "working");
+    signal(&child, "TERM");
+    wait_for(&mut lines, "raise it with `--drain-timeout`");
+    assert_eq!(finish(child).0, 1);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    for role in ["print", "println"] {
+        let mut child = start(role, &[]);
+        let mut stdout = child.stdout.take().unwrap();
+        let mut some = [0; 4000];
+        stdout.read_exact(&mut some).unwrap();
+        drop(stdout);
+        let (code, _, stderr) = finish(child);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(!stderr.contains("error"), "{stderr}");
+    }
+}
+
+#[test]
+fn metrics_are_served_on_the_port_that_is_printed() {
+    use std::io::Write;
+    let mut child = start("drain", &[("HYDRANT_METRICS_LISTEN", "127.0.0.1:0")]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("metrics on http://") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0);
+    }
+    let address = line["metrics on http://".len()..]
+        .trim_end()
+        .trim_end_matches("/metrics");
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    connection
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.contains("hydrant_process_budget_total_bytes 536870912"),
+        "{answer}"
+    );
+    signal(&child, "TERM");
+    assert_eq!(finish(child).0, 0);
+}
