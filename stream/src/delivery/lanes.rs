@@ -1,0 +1,622 @@
+//! Lanes: ordered, pipelined, idempotent appends of one upstream shard to the shards of an output.
+//!
+//! A [`LaneSession`] lives as long as the claim of its upstream shard. It keeps every batch until all its appends are
+//! confirmed, and a lane per output shard that has received something. Several appends of a lane may be in flight: the
+//! output keeps the order of submission and refuses one whose predecessor failed. After a failure a lane waits until
+//! everything in flight has been answered and submits again, in order, from its oldest unconfirmed append; what was stored
+//! although its answer was lost is found to be a duplicate. When a shard has closed, its unconfirmed appends are routed
+//! anew by the new map, and a lane of a child claims to start only where *all* its parents' lanes were confirmed.
+//!
+//! A session holds no task: it makes progress while one of its methods runs, and the runtime calls one at each push and
+//! at each checkpoint. Every method is cancel-safe: a submission whose fate is unknown is submitted again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::hash::Router;
+use hydrant_core::origin::OriginEntry;
+use hydrant_core::retry::Backoff;
+use hydrant_core::stream::{Append, Appended, SharedStream, StreamWriter};
+use hydrant_core::{
+    Context, Disposition, Error, HashRange, Permit, Position, Random, Result, ShardId,
+};
+use tokio::sync::Mutex;
+
+use super::plan::{Piece, Plan, Planner, Sizes, Upstream, reroute};
+use super::reached::Reached;
+use super::route::{RouteRule, Routing, Table};
+
+/// What one session may have on its way; more waits in [`LaneSession::send`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of unconfirmed appends.
+    pub bytes: usize,
+    /// Unconfirmed appends.
+    pub appends: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Enough to keep a disk busy over one group commit; the budget of the process bounds the sum over all shards.
+        Limits {
+            bytes: 16 << 20,
+            appends: 256,
+        }
+    }
+}
+
+/// The way into one output stream, shared by all sessions of a process.
+pub struct Lanes {
+    output: SharedStream,
+    writer: Arc<dyn StreamWriter>,
+    router: Router,
+    routing: Routing,
+    limits: Limits,
+    random: Random,
+    table: Mutex<Arc<Table>>,
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lanes({})", self.output.url())
+    }
+}
+
+impl Lanes {
+    /// Opens `output` for writing and reads its map.
+    pub async fn open(
+        output: SharedStream,
+        routing: Routing,
+        limits: Limits,
+        context: &Context,
+    ) -> Result<Arc<Self>> {
+        let writer = output.writer().await?;
+        let table = Table::new(output.shards().await?);
+        Ok(Arc::new(Lanes {
+            router: Router::new(&writer.routing_secret()),
+            writer,
+            routing,
+            limits,
+            random: context.random.clone(),
+            table: Mutex::new(table),
+            output,
+        }))
+    }
+
+    /// The stream that is written.
+    pub fn output(&self) -> &SharedStream {
+        &self.output
+    }
+
+    /// The session of one claim, from `upstream.after` on.
+    pub async fn session(self: &Arc<Self>, upstream: Upstream) -> LaneSession {
+        let table = Arc::clone(&*self.table.lock().await);
+        let rule = RouteRule::new(self.routing, &self.router, upstream.shard.clone());
+        let low = upstream.after;
+        LaneSession {
+            sizes: Sizes {
+                record_bytes_max: self.writer.record_bytes_max(),
+                append_bytes: self.writer.append_bytes_target(),
+            },
+            lanes: Arc::clone(self),
+            rule,
+            upstream: Arc::new(upstream),
+            table,
+            next_table: None,
+            open: BTreeMap::new(),
+            reached: Reached::new(low),
+            kept: VecDeque::new(),
+            first_kept: 0,
+            confirmed: low,
+            answers: FuturesUnordered::new(),
+            next_piece: 0,
+            unconfirmed: Unconfirmed::default(),
+            failure: None,
+        }
+    }
+
+    /// A map that is newer than `seen`; sessions that ask at the same time share one reading.
+    async fn table_after(&self, seen: &Arc<Table>) -> Result<Arc<Table>> {
+        let mut table = self.table.lock().await;
+        if Arc::ptr_eq(&table, seen) {
+            *table = Table::new(self.output.shards().await?);
+        }
+        Ok(Arc::clone(&table))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not submitted, or its submission failed.
+    Waiting,
+    /// Submitted and not answered.
+    InFlight,
+    /// Durable.
+    Stored,
+}
+
+struct Sent {
+    id: u64,
+    batch: u64,
+    state: State,
+    piece: Piece,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    /// The shard is closed or gone: the lane ends when the new map is there.
+    closed: bool,
+    not_before: Instant,
+}
+
+struct Lane {
+    range: HashRange,
+    /// Everything of the upstream shard up to here that routes here is durable.
+    confirmed: Position,
+    /// Oldest first.
+    sent: VecDeque<Sent>,
+    in_flight: usize,
+    fault: Option<Fault>,
+    /// Failures since the last success.
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct Kept {
+    to: Position,
+    unconfirmed: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Unconfirmed {
+    bytes: usize,
+    appends: usize,
+}
+
+struct Answer {
+    shard: ShardId,
+    id: u64,
+    result: Result<Appended>,
+}
+
+/// The appends of one claim; see the module.
+pub struct LaneSession {
+    lanes: Arc<Lanes>,
+    rule: RouteRule,
+    upstream: Arc<Upstream>,
+    sizes: Sizes,
+    table: Arc<Table>,
+    /// A newer map, taken into use when nothing is in flight to the shards that it shows closed.
+    next_table: Option<Arc<Table>>,
+    open: BTreeMap<ShardId, Lane>,
+    reached: Reached,
+    kept: VecDeque<Kept>,
+    first_kept: u64,
+    confirmed: Position,
+    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    next_piece: u64,
+    unconfirmed: Unconfirmed,
+    failure: Option<String>,
+}
+
+impl fmt::Debug for LaneSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneSession")
+            .field("shard", &self.upstream.shard)
+            .field("confirmed", &self.confirmed)
+            .field("unconfirmed", &self.unconfirmed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LaneSession {
+    /// What cuts this session's batches; taken for each batch, so that it uses the newest map.
+    pub fn planner(&self) -> Planner {
+        Planner {
+            rule: self.rule.clone(),
+            upstream: Arc::clone(&self.upstream),
+            table: Arc::clone(&self.table),
+            sizes: self.sizes,
+        }
+    }
+
+    /// Takes a plan; the order of calls is the order of the upstream shard. Waits while too much is unconfirmed.
+    pub async fn send(&mut self, plan: Plan) -> Result<()> {
+        self.pump().await?;
+        while self.unconfirmed.appends > 0
+            && (self.unconfirmed.bytes >= self.lanes.limits.bytes
+                || self.unconfirmed.appends >= self.lanes.limits.appends)
+        {
+            self.wait().await;
+            self.pump().await?;
+        }
+        let taken = self.take(plan);
+        self.checked(taken)?;
+        self.pump().await
+    }
+
+    /// Lets the checkpoint pass to `through` when everything before is confirmed: there is nothing in between.
+    pub fn skip(&mut self, through: Position) {
+        match self.kept.back_mut() {
+            Some(last) if last.unconfirmed == 0 => last.to = last.to.max(through),
+            _ => self.kept.push_back(Kept {
+                to: through,
+                unconfirmed: 0,
+            }),
+        }
+        self.settle();
+    }
+
+    /// How far everything is confirmed, in order; waits for no confirmation.
+    pub async fn progress(&mut self) -> Result<Position> {
+        self.pump().await?;
+        Ok(self.confirmed)
+    }
+
+    /// Waits until everything that was sent is confirmed, and answers how far that is.
+    pub async fn drain(&mut self) -> Result<Position> {
+        loop {
+            self.pump().await?;
+            if self.kept.is_empty() {
+                return Ok(self.confirmed);
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Whether something that was sent is not confirmed, as far as is known.
+    pub fn is_idle(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// How far everything was confirmed when this was last looked at.
+    pub fn confirmed(&self) -> Position {
+        self.confirmed
+    }
+
+    /// Waits for the next answer or the end of a delay; returns at once when there is nothing to wait for.
+    async fn wait(&mut self) {
+        let retry = self
+            .open
+            .values()
+            .filter(|lane| lane.in_flight == 0)
+            .filter_map(|lane| lane.fault)
+            // A closed shard's lane has nothing to do before the new map is in use.
+            .filter(|fault| !fault.closed || self.next_table.is_none())
+            .map(|fault| fault.not_before)
+            .min();
+        if self.answers.is_empty() && retry.is_none() {
+            return;
+        }
+        let answer = tokio::select! {
+            biased;
+            // Cancel-safe: an answer is taken out only when it is returned.
+            Some(answer) = self.answers.next(), if !self.answers.is_empty() => answer,
+            // Cancel-safe: a sleep holds nothing.
+            () = clock::sleep_until(retry) => return,
+        };
+        self.answered(answer);
+    }
+
+    /// Does everything that can be done without waiting for a confirmation.
+    async fn pump(&mut self) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(Error::fatal(failure.clone()));
+        }
+        while let Some(Some(answer)) = self.answers.next().now_or_never() {
+            self.answered(answer);
+        }
+        if let Some(failure) = &self.failure {
+            return Err(Error::fatal(failure.clone()));
+        }
+        let mended = self.mend().await;
+        self.checked(mended)?;
+        self.submit().await?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Remembers a failure that ends the session.
+    fn checked(&mut self, result: Result<()>) -> Result<()> {
+        if let Err(error) = &result {
+            self.failure.get_or_insert_with(|| error.report());
+        }
+        result
+    }
+
+    fn take(&mut self, plan: Plan) -> Result<()> {
+        if plan.pieces.is_empty() {
+            self.skip(plan.to);
+            return Ok(());
+        }
+        let batch = self.first_kept + self.kept.len() as u64;
+        let pieces = if Arc::ptr_eq(&plan.table, &self.table) {
+            plan.pieces
+        } else {
+            let pieces = plan.pieces.into_iter().map(|(_, piece)| piece).collect();
+            reroute(pieces, &self.table, self.sizes, plan.to)?
+        };
+        self.kept.push_back(Kept {
+            to: plan.to,
+            unconfirmed: 0,
+        });
+        self.place(batch, pieces)
+    }
+
+    fn place(&mut self, batch: u64, pieces: Vec<(ShardId, Piece)>) -> Result<()> {
+        for (shard, piece) in pieces {
+            let lane = match self.open.entry(shard) {
+                std::collections::btree_map::Entry::Occupied(lane) => lane.into_mut(),
+                std::collections::btree_map::Entry::Vacant(free) => {
+                    let Some(shard) = self.table.get_open(free.key()) else {
+                        return Err(Error::fatal("a record was routed to a closed shard"));
+                    };
+                    let range = shard.range;
+                    free.insert(Lane {
+                        range,
+                        confirmed: self.reached.over(range),
+                        sent: VecDeque::new(),
+                        in_flight: 0,
+                        fault: None,
+                        failures: 0,
+                    })
+                }
+            };
+            self.unconfirmed.bytes += piece.bytes;
+            self.unconfirmed.appends += 1;
+            if let Some(kept) = self.kept.get_mut((batch - self.first_kept) as usize) {
+                kept.unconfirmed += 1;
+            }
+            lane.sent.push_back(Sent {
+                id: self.next_piece,
+                batch,
+                state: State::Waiting,
+                piece,
+            });
+            self.next_piece += 1;
+        }
+        Ok(())
+    }
+
+    /// Submits what waits, lane by lane in order, as far as no lane is at fault.
+    async fn submit(&mut self) -> Result<()> {
+        let mut first_failure = None;
+        for (shard, lane) in &mut self.open {
+            if lane.fault.is_some() || is_closed(self.next_table.as_ref(), shard) {
+                continue;
+            }
+            let mut from = lane.confirmed;
+            for at in 0..lane.sent.len() {
+                let sent = &lane.sent[at];
+                if sent.state == State::Waiting {
+                    let append = append_of(&self.upstream, from, &sent.piece);
+                    let id = sent.id;
+                    match self.lanes.writer.submit(shard, append).await {
+                        Ok(ticket) => {
+                            let shard = shard.clone();
+                            self.answers.push(
+                                async move {
+                                    let result = ticket.await;
+                                    Answer { shard, id, result }
+                                }
+                                .boxed(),
+                            );
+                            lane.in_flight += 1;
+                            lane.sent[at].state = State::InFlight;
+                        }
+                        Err(error) => {
+                            let failed = lane.fail(error, at, &self.lanes.random, shard);
+                            first_failure = first_failure.or(failed);
+                            break;
+                        }
+                    }
+                }
+                from = lane.sent[at].piece.to;
+            }
+        }
+        match first_failure {
+            None => Ok(()),
+            Some(error) => {
+                self.failure.get_or_insert_with(|| error.report());
+                Err(error)
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Answer { shard, id, result } = answer;
+        let Some(lane) = self.open.get_mut(&shard) else {
+            return;
+        };
+        let Some(at) = lane.sent.iter().position(|sent| sent.id == id) else {
+            return;
+        };
+        lane.in_flight -= 1;
+        match result {
+            Ok(appended) => {
+                let sent = &mut lane.sent[at];
+                sent.state = State::Stored;
+                lane.failures = 0;
+                metrics::counter!("hydrant_lanes_appends_total").increment(1);
+                metrics::counter!("hydrant_lanes_duplicate_records_total")
+                    .increment(appended.duplicates);
+                self.unconfirmed.bytes -= sent.piece.bytes;
+                self.unconfirmed.appends -= 1;
+                if let Some(kept) = self.kept.get_mut((sent.batch - self.first_kept) as usize) {
+                    kept.unconfirmed -= 1;
+                }
+                while let Some(first) = lane.sent.pop_front_if(|sent| sent.state == State::Stored) {
+                    lane.confirmed = first.piece.to;
+                }
+            }
+            Err(error) => {
+                lane.sent[at].state = State::Waiting;
+                if let Some(error) = lane.fail(error, at, &self.lanes.random, &shard) {
+                    self.failure.get_or_insert_with(|| error.report());
+                }
+            }
+        }
+    }
+
+    /// Ends faults whose time has come and takes a newer map into use.
+    async fn mend(&mut self) -> Result<()> {
+        let now = clock::now();
+        let mut closed = false;
+        for lane in self.open.values_mut() {
+            match lane.fault {
+                Some(fault) if fault.closed => closed |= fault.not_before <= now,
+                Some(fault) if lane.in_flight == 0 && fault.not_before <= now => lane.fault = None,
+                _ => {}
+            }
+        }
+        if closed && self.next_table.is_none() {
+            let read = self.lanes.table_after(&self.table).await;
+            match read {
+                Ok(table) => self.next_table = Some(table),
+                Err(error) => self.postpone(error)?,
+            }
+        }
+        let Some(next) = &self.next_table else {
+            return Ok(());
+        };
+        let waits =
+            |(shard, lane): (&ShardId, &Lane)| lane.in_flight > 0 && next.get_open(shard).is_none();
+        if self.open.iter().any(waits) {
+            return Ok(());
+        }
+        let next = Arc::clone(next);
+        self.next_table = None;
+        self.change_map(next)
+    }
+
+    /// The map could not be read: closed lanes wait.
+    fn postpone(&mut self, error: Error) -> Result<()> {
+        let Disposition::Retry { after } = error.disposition() else {
+            return Err(error);
+        };
+        for lane in self.open.values_mut() {
+            if lane.fault.is_some_and(|fault| fault.closed) {
+                lane.wait_for_map(after, &self.lanes.random);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the lanes of closed shards and gives what they had not confirmed to their children's.
+    fn change_map(&mut self, next: Arc<Table>) -> Result<()> {
+        self.table = next;
+        let table = Arc::clone(&self.table);
+        let mut orphans: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
+        for (_, lane) in self
+            .open
+            .extract_if(.., |shard, _| table.get_open(shard).is_none())
+        {
+            self.reached.set(lane.range, lane.confirmed);
+            for sent in lane.sent {
+                if sent.state == State::Stored {
+                    continue;
+                }
+                self.unconfirmed.bytes -= sent.piece.bytes;
+                self.unconfirmed.appends -= 1;
+                if let Some(kept) = self.kept.get_mut((sent.batch - self.first_kept) as usize) {
+                    kept.unconfirmed -= 1;
+                }
+                orphans.entry(sent.batch).or_default().push(sent.piece);
+            }
+        }
+        metrics::counter!("hydrant_lanes_reroutes_total").increment(1);
+        for (batch, pieces) in orphans {
+            let to = self.kept[(batch - self.first_kept) as usize].to;
+            let pieces = reroute(pieces, &table, self.sizes, to)?;
+            self.place(batch, pieces)?;
+        }
+        for lane in self.open.values_mut() {
+            // The map still shows a shard open that refused as closed: it is read again after a delay.
+            if lane.fault.is_some_and(|fault| fault.closed) {
+                lane.wait_for_map(Duration::ZERO, &self.lanes.random);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint over the batches that are confirmed.
+    fn settle(&mut self) {
+        while let Some(kept) = self.kept.pop_front_if(|kept| kept.unconfirmed == 0) {
+            self.first_kept += 1;
+            self.confirmed = self.confirmed.max(kept.to);
+        }
+    }
+}
+
+fn is_closed(table: Option<&Arc<Table>>, shard: &ShardId) -> bool {
+    table.is_some_and(|table| table.get_open(shard).is_none())
+}
+
+impl Lane {
+    /// Notes what is to be done about a failed append; answers the error when that is nothing.
+    fn fail(&mut self, error: Error, at: usize, random: &Random, shard: &ShardId) -> Option<Error> {
+        let (closed, after, reason) = match (error.disposition(), &error) {
+            (Disposition::Reroute, _) => (true, Duration::ZERO, "closed"),
+            (Disposition::Retry { after }, Error::Full { .. }) => (false, after, "full"),
+            (Disposition::Retry { after }, _) => (false, after, "unavailable"),
+            // Its predecessor failed; the first of a lane has none, and then the output has lost what it confirmed.
+            (_, Error::OutOfOrder { .. }) if at > 0 => (false, Duration::ZERO, "predecessor"),
+            _ => return Some(error),
+        };
+        metrics::counter!("hydrant_lanes_retries_total", "reason" => reason).increment(1);
+        if reason == "predecessor" && self.fault.is_some() {
+            return None;
+        }
+        tracing::warn!(%shard, error = error.report(), "an append failed and is sent again");
+        let delay = if closed || reason == "predecessor" {
+            Duration::ZERO
+        } else {
+            let delay = Backoff::default().delay(self.failures, random);
+            self.failures = self.failures.saturating_add(1);
+            after.max(delay)
+        };
+        let before = self.fault;
+        self.fault = Some(Fault {
+            closed: closed || before.is_some_and(|fault| fault.closed),
+            not_before: clock::now() + delay,
+        });
+        None
+    }
+
+    fn wait_for_map(&mut self, after: Duration, random: &Random) {
+        let delay = after.max(Backoff::default().delay(self.failures, random));
+        self.failures = self.failures.saturating_add(1);
+        self.fault = Some(Fault {
+            closed: true,
+            not_before: clock::now() + delay,
+        });
+    }
+}
+
+fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> Append {
+    Append {
+        batch: Arc::clone(&piece.batch),
+        picks: piece.picks.clone(),
+        routes: piece.routes.clone(),
+        explicit: piece.explicit,
+        entry: Some(OriginEntry {
+            writer: upstream.writer,
+            shard: upstream.shard.clone(),
+            low: upstream.after,
+            from,
+            to: piece.to,
+            origins: piece.origins.clone(),
+            account: None,
+        }),
+        input: Some(piece.input()),
+        units: piece.units.clone(),
+        // The batch holds its bytes until everything of it is confirmed.
+        permit: Permit::default(),
+    }
+}

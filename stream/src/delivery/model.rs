@@ -1,0 +1,367 @@
+//! An output stream in memory that follows the rules of an idempotent log, with faults as data.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use hydrant_core::clock;
+use hydrant_core::origin::{Account, Dropped, WriterId};
+use hydrant_core::stream::{
+    Append, Appended, Assignment, ShardReader, ShardState, Start, Stream, StreamAdmin,
+    StreamWriter, Ticket, Unit, UnitKind,
+};
+use hydrant_core::{
+    Budget, Error, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
+    StreamId,
+};
+
+/// A stored record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) origin_shard: ShardId,
+    pub(super) sequence: Sequence,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) route: u128,
+    pub(super) explicit: bool,
+}
+
+type Marks = BTreeMap<(WriterId, ShardId), Position>;
+
+#[derive(Debug)]
+pub(super) struct ModelShard {
+    pub(super) shard: Shard,
+    pub(super) log: Vec<Stored>,
+    pub(super) accounts: Vec<Account>,
+    segments: Vec<(HashRange, Marks)>,
+}
+
+/// Chances of faults, of 100.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    /// The append is lost.
+    pub(super) lost: u64,
+    /// The append is stored and its answer is lost.
+    pub(super) answer_lost: u64,
+    /// The append is answered as lost and stored later.
+    pub(super) late: u64,
+    /// The disk is full.
+    pub(super) full: u64,
+    /// The call itself fails instead of the ticket.
+    pub(super) refused_at_call: u64,
+    /// The map shows the state before the newest change.
+    pub(super) stale_map: u64,
+}
+
+pub(super) struct Model {
+    pub(super) shards: Vec<ModelShard>,
+    pub(super) faults: Faults,
+    late: Vec<(ShardId, Append)>,
+    previous_map: Option<ShardMap>,
+}
+
+/// The stream; clones share it.
+#[derive(Clone)]
+pub(super) struct ModelStream {
+    id: StreamId,
+    pub(super) model: Arc<Mutex<Model>>,
+    random: Random,
+    record_bytes_max: usize,
+    append_bytes: usize,
+}
+
+impl std::fmt::Debug for ModelStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ModelStream")
+    }
+}
+
+impl ModelStream {
+    pub(super) fn new(shards: u32, random: Random) -> Self {
+        let shards = HashRange::even(shards).into_iter().enumerate();
+        let shards = shards
+            .map(|(n, range)| ModelShard::new(n, range, Vec::new(), vec![(range, Marks::new())]))
+            .collect();
+        ModelStream {
+            id: StreamId::new("out", "1"),
+            model: Arc::new(Mutex::new(Model {
+                shards,
+                faults: Faults::default(),
+                late: Vec::new(),
+                previous_map: None,
+            })),
+            random,
+            record_bytes_max: 200,
+            append_bytes: 300,
+        }
+    }
+
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Model) -> T) -> T {
+        f(&mut self.model.lock().unwrap())
+    }
+
+    fn chance(&self, of_100: u64) -> bool {
+        self.random.below(100) < of_100
+    }
+}
+
+impl ModelShard {
+    fn new(
+        number: usize,
+        range: HashRange,
+        parents: Vec<ShardId>,
+        segments: Vec<(HashRange, Marks)>,
+    ) -> Self {
+        ModelShard {
+            shard: Shard {
+                id: ShardId::new(format!("{number:04}")),
+                range,
+                parents,
+                closed: false,
+            },
+            log: Vec::new(),
+            accounts: Vec::new(),
+            segments,
+        }
+    }
+}
+
+impl Model {
+    fn map(&self) -> ShardMap {
+        ShardMap::new(self.shards.iter().map(|s| s.shard.clone()).collect())
+    }
+
+    /// Splits an open shard in the middle, or merges two open neighbours.
+    pub(super) fn reshard(&mut self, random: &Random) {
+        self.previous_map = Some(self.map());
+        let mut open: Vec<usize> = (0..self.shards.len())
+            .filter(|n| !self.shards[*n].shard.closed)
+            .collect();
+        open.sort_by_key(|n| self.shards[*n].shard.range.first);
+        let at = random.below(open.len() as u64) as usize;
+        let count = self.shards.len();
+        if open.len() > 1 && random.below(2) == 0 {
+            let at = at.min(open.len() - 2);
+            let (low, high) = (open[at], open[at + 1]);
+            let range = self.shards[low].shard.range;
+            let range = range.join(self.shards[high].shard.range).unwrap();
+            let mut segments = self.shards[low].segments.clone();
+            segments.extend(self.shards[high].segments.clone());
+            let parents = [low, high].map(|n| self.shards[n].shard.id.clone());
+            for n in [low, high] {
+                self.shards[n].shard.closed = true;
+            }
+            let child = ModelShard::new(count, range, parents.to_vec(), segments);
+            self.shards.push(child);
+        } else if open.len() < 12 {
+            let parent = &mut self.shards[open[at]];
+            parent.shard.closed = true;
+            let range = parent.shard.range;
+            let (low, high) = range.split(range.middle().unwrap()).unwrap();
+            let segments = parent.segments.clone();
+            let id = parent.shard.id.clone();
+            for (n, range) in [low, high].into_iter().enumerate() {
+                let restricted = segments.iter().filter_map(|(segment, marks)| {
+                    Some((segment.intersect(range)?, marks.clone()))
+                });
+                let restricted = restricted.collect();
+                let child = ModelShard::new(count + n, range, vec![id.clone()], restricted);
+                self.shards.push(child);
+            }
+        }
+    }
+
+    pub(super) fn land_late(&mut self) {
+        for (shard, append) in std::mem::take(&mut self.late) {
+            // What its writer was told is unknown to it by now; the log decides as always.
+            drop(self.append(&shard, append));
+        }
+    }
+
+    fn append(&mut self, id: &ShardId, append: Append) -> Result<Appended> {
+        let shard = self.shards.iter_mut().find(|s| s.shard.id == *id).unwrap();
+        if shard.shard.closed {
+            return Err(Error::Sealed { shard: id.clone() });
+        }
+        let entry = append.entry.unwrap();
+        let name = (entry.writer, entry.shard.clone());
+        let mark_of = |marks: &Marks| {
+            let mark = marks.get(&name).copied().unwrap_or_default();
+            mark.max(entry.low)
+        };
+        for (_, marks) in &shard.segments {
+            let mark = mark_of(marks);
+            if entry.from > mark {
+                return Err(Error::OutOfOrder {
+                    shard: id.clone(),
+                    mark,
+                    from: entry.from,
+                });
+            }
+        }
+        let segments = &shard.segments;
+        let seen = |route: u128, position: Position| {
+            let segment = segments.iter().find(|(range, _)| range.contains(route));
+            position <= mark_of(&segment.expect("routed into its shard").1)
+        };
+        let mut duplicates = 0;
+        let mut input = append.input.unwrap();
+        let mut kept = Vec::new();
+        let records = append.picks.iter().zip(&append.routes);
+        assert_eq!(append.picks.len(), append.routes.len());
+        assert_eq!(append.picks.len(), entry.origins.len() as usize);
+        for ((pick, route), origin) in records.zip(entry.origins.iter()) {
+            assert!(origin.position() <= entry.to);
+            if seen(*route, origin.position()) {
+                duplicates += 1;
+                input -= 1;
+                continue;
+            }
+            let record = &append.batch.records[*pick as usize];
+            kept.push(Stored {
+                origin_shard: entry.shard.clone(),
+                sequence: origin.sequence,
+                key: append.batch.key(record).map(<[u8]>::to_vec),
+                route: *route,
+                explicit: append.explicit,
+            });
+        }
+        let mut account = Account {
+            records: kept.len() as u64,
+            ..Account::default()
+        };
+        for unit in append.units {
+            assert!(unit.origin.position() <= entry.to);
+            let count = Unit::count(&unit);
+            if seen(unit.route, unit.origin.position()) {
+                input -= count;
+                continue;
+            }
+            match unit.what {
+                UnitKind::Letter(letter) => account.letters.push(letter),
+                UnitKind::Dropped { rule, count } => account.dropped.push(Dropped { rule, count }),
+            }
+        }
+        account.input = input;
+        assert!(account.balances(), "{account:?}");
+        if account.input > 0 {
+            shard.accounts.push(account);
+        }
+        shard.log.extend(kept);
+        for (_, marks) in &mut shard.segments {
+            let mark = mark_of(marks).max(entry.to);
+            marks.insert(name.clone(), mark);
+        }
+        Ok(Appended {
+            last: None,
+            duplicates,
+        })
+    }
+}
+
+fn unavailable() -> Error {
+    Error::Unavailable {
+        message: "no answer".to_owned(),
+        after: Duration::ZERO,
+    }
+}
+
+#[async_trait]
+impl StreamWriter for ModelStream {
+    async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
+        let faults = self.with(|model| model.faults);
+        let result = self.with(|model| {
+            if self.chance(20) {
+                model.land_late();
+            }
+            if self.chance(faults.full) {
+                return Err(Error::Full { path: "log".into() });
+            }
+            if self.chance(faults.lost) {
+                return Err(unavailable());
+            }
+            if self.chance(faults.late) {
+                model.late.push((shard.clone(), append));
+                return Err(unavailable());
+            }
+            let result = model.append(shard, append);
+            if self.chance(faults.answer_lost) {
+                return Err(unavailable());
+            }
+            result
+        });
+        let result = match result {
+            Err(error) if self.chance(faults.refused_at_call) => return Err(error),
+            result => result,
+        };
+        if self.chance(10) {
+            tokio::task::yield_now().await;
+        }
+        let delay = Duration::from_millis(self.random.below(20));
+        Ok(async move {
+            clock::sleep(delay).await;
+            result
+        }
+        .boxed())
+    }
+
+    fn routing_secret(&self) -> [u8; 32] {
+        [7; 32]
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max
+    }
+
+    fn append_bytes_target(&self) -> usize {
+        self.append_bytes
+    }
+}
+
+#[async_trait]
+impl Stream for ModelStream {
+    fn id(&self) -> &StreamId {
+        &self.id
+    }
+
+    fn url(&self) -> &str {
+        "model:out"
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        let stale = self.with(|model| self.chance(model.faults.stale_map));
+        self.with(|model| match &model.previous_map {
+            Some(previous) if stale => Ok(previous.clone()),
+            _ => Ok(model.map()),
+        })
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        std::future::pending().await
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        Ok(Vec::new())
+    }
+
+    async fn start(&self, _: &ShardId, _: Start) -> Result<Position> {
+        Ok(Position::Begin)
+    }
+
+    async fn reader(&self, _: &ShardId, _: &Budget) -> Result<Box<dyn ShardReader>> {
+        Err(Error::fatal("the model is only written"))
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    async fn assignment(&self, _: &str) -> Result<Assignment> {
+        Err(Error::fatal("the model is only written"))
+    }
+
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        None
+    }
+}
