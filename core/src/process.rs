@@ -249,7 +249,8 @@ fn start_log(common: &Common) {
     };
 }
 
-/// Makes each panic drain the process and fail it, except that of a `println!` nobody reads any more.
+/// Makes each panic drain the process and fail it, except that of a `println!` nobody reads any more, and one whose
+/// caller contains it.
 fn watch_for_panics(process: &Process, health: &Health) {
     let (shutdown, stdout, health) = (
         process.shutdown.clone(),
@@ -261,12 +262,17 @@ fn watch_for_panics(process: &Process, health: &Health) {
             stdout.close();
             return;
         }
-        health.fail();
+        let contained = crate::workers::is_contained();
+        if !contained {
+            health.fail();
+        }
         complain(&panic_report(panic));
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|wanted| wanted != "0") {
             output::to_stderr(&std::backtrace::Backtrace::force_capture().to_string());
         }
-        shutdown.advance(Phase::Draining);
+        if !contained {
+            shutdown.advance(Phase::Draining);
+        }
     }));
 }
 

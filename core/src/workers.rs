@@ -4,6 +4,7 @@
 //! called, which makes a simulation deterministic. Order is the caller's: a shard's task awaits one job before it
 //! hands in the next. A panic of a job is an error of that job and ends no thread.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,6 +85,24 @@ impl Workers {
     }
 }
 
+thread_local! {
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Computes `job`; `None` when it panicked and the caller knows what that means for its data. Such a panic is told by
+/// its place and does not end the process.
+pub fn contain<T>(job: impl FnOnce() -> T) -> Option<T> {
+    let before = CONTAINED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(job));
+    CONTAINED.set(before);
+    result.ok()
+}
+
+/// Whether this thread is inside [`contain`]; a panic hook asks.
+pub(crate) fn is_contained() -> bool {
+    CONTAINED.get()
+}
+
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Error {
     let text = panic
         .downcast_ref::<&str>()
@@ -108,6 +127,14 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_contained_panic_is_no_result_and_leaves_nothing_behind() {
+        assert_eq!(contain(|| (is_contained(), 1)), Some((true, 1)));
+        let inner = contain(|| contain(|| -> u8 { panic!("boom") }).is_none() && is_contained());
+        assert_eq!(inner, Some(true));
+        assert!(!is_contained());
+    }
 
     #[tokio::test]
     async fn jobs_give_results_and_a_panic_ends_no_thread() {

@@ -108,7 +108,6 @@ impl Lanes {
             rule,
             upstream: Arc::new(upstream),
             table,
-            next_table: None,
             open: BTreeMap::new(),
             reached: Reached::new(low),
             kept: VecDeque::new(),
@@ -192,8 +191,6 @@ pub struct LaneSession {
     upstream: Arc<Upstream>,
     sizes: Sizes,
     table: Arc<Table>,
-    /// A newer map, taken into use when nothing is in flight to the shards that it shows closed.
-    next_table: Option<Arc<Table>>,
     open: BTreeMap<ShardId, Lane>,
     reached: Reached,
     kept: VecDeque<Kept>,
@@ -285,11 +282,9 @@ impl LaneSession {
         let retry = self
             .open
             .values()
-            .filter(|lane| lane.in_flight == 0)
-            .filter_map(|lane| lane.fault)
-            // A closed shard's lane has nothing to do before the new map is in use.
-            .filter(|fault| !fault.closed || self.next_table.is_none())
-            .map(|fault| fault.not_before)
+            .filter_map(|lane| lane.fault.map(|fault| (lane, fault)))
+            .filter(|(lane, fault)| lane.in_flight == 0 || fault.closed)
+            .map(|(_, fault)| fault.not_before)
             .min();
         if self.answers.is_empty() && retry.is_none() {
             return;
@@ -388,7 +383,7 @@ impl LaneSession {
     async fn submit(&mut self) -> Result<()> {
         let mut first_failure = None;
         for (shard, lane) in &mut self.open {
-            if lane.fault.is_some() || is_closed(self.next_table.as_ref(), shard) {
+            if lane.fault.is_some() {
                 continue;
             }
             let mut from = lane.confirmed;
@@ -475,24 +470,13 @@ impl LaneSession {
                 _ => {}
             }
         }
-        if closed && self.next_table.is_none() {
-            let read = self.lanes.table_after(&self.table).await;
-            match read {
-                Ok(table) => self.next_table = Some(table),
-                Err(error) => self.postpone(error)?,
-            }
-        }
-        let Some(next) = &self.next_table else {
-            return Ok(());
-        };
-        let waits =
-            |(shard, lane): (&ShardId, &Lane)| lane.in_flight > 0 && next.get_open(shard).is_none();
-        if self.open.iter().any(waits) {
+        if !closed {
             return Ok(());
         }
-        let next = Arc::clone(next);
-        self.next_table = None;
-        self.change_map(next)
+        match self.lanes.table_after(&self.table).await {
+            Ok(table) => self.change_map(table),
+            Err(error) => self.postpone(error),
+        }
     }
 
     /// The map could not be read: closed lanes wait.
@@ -508,7 +492,8 @@ impl LaneSession {
         Ok(())
     }
 
-    /// Ends the lanes of closed shards and gives what they had not confirmed to their children's.
+    /// Ends the lanes of closed shards and gives what they had not confirmed to their children's. What is still in
+    /// flight to a closed shard was stored before it closed, and then its children know it, or is refused.
     fn change_map(&mut self, next: Arc<Table>) -> Result<()> {
         self.table = next;
         let table = Arc::clone(&self.table);
@@ -552,10 +537,6 @@ impl LaneSession {
             self.confirmed = self.confirmed.max(kept.to);
         }
     }
-}
-
-fn is_closed(table: Option<&Arc<Table>>, shard: &ShardId) -> bool {
-    table.is_some_and(|table| table.get_open(shard).is_none())
 }
 
 impl Lane {

@@ -33,7 +33,7 @@ enum Fate {
     Letter,
     Dropped,
     TooLarge,
-    /// No record: an account from further upstream with one letter and two drops.
+    /// No record: an account from further upstream with some letters and two drops.
     Account,
 }
 
@@ -68,6 +68,16 @@ fn letter(stream: &str, shard: &str, sequence: u64) -> DeadLetter {
     }
 }
 
+/// Letters of one account together exceed an append.
+const LETTERS: usize = 3;
+
+fn early_letter(shard: &str, sequence: u64, n: usize) -> DeadLetter {
+    DeadLetter {
+        reason: format!("reason-{n}").into(),
+        ..letter("raw", shard, sequence)
+    }
+}
+
 /// The units of `(after, through]` as a batch of upstream shard `shard`.
 fn input(seed: u64, shard: &str, from: u64, end: u64) -> Batch {
     let mut bytes = Vec::new();
@@ -83,9 +93,11 @@ fn input(seed: u64, shard: &str, from: u64, end: u64) -> Batch {
                     shard: "first".into(),
                 },
                 account: Account {
-                    input: 6,
+                    input: 8,
                     records: 3,
-                    letters: vec![letter("raw", shard, sequence)],
+                    letters: (0..LETTERS)
+                        .map(|n| early_letter(shard, sequence, n))
+                        .collect(),
                     dropped: vec![Dropped {
                         rule: "early".into(),
                         count: 2,
@@ -269,7 +281,10 @@ fn check(stream: &ModelStream, seed: u64, shards: &[&str], through: &[Option<u64
                     }
                     Fate::Dropped => noise_wanted += 1,
                     Fate::Account => {
-                        assert_eq!(given_up("raw", "malformed_json"), Some(1), "{wrong}");
+                        for n in 0..LETTERS {
+                            let reason = format!("reason-{n}");
+                            assert_eq!(given_up("raw", &reason), Some(1), "{wrong}");
+                        }
                         early_wanted += 2;
                     }
                 }
