@@ -1,0 +1,217 @@
+//! What is told about findings: where and of which class, never the value.
+//!
+//! Owns the classes of personal data, findings, and the counters over many records. A pointer
+//! shows keys as they leave the engine: a key that holds personal data appears redacted.
+
+use serde::Serialize;
+
+use crate::detect::{Detector, TABLE};
+
+/// A class of personal data, as policies name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Class {
+    /// Payment card numbers.
+    Card,
+    /// US social security and individual taxpayer numbers.
+    Ssn,
+    /// JSON Web Tokens.
+    Jwt,
+    /// AWS access key ids and secret keys.
+    AwsKey,
+    /// E-mail addresses.
+    Email,
+    /// IP addresses.
+    Ip,
+    /// Hardware addresses.
+    Mac,
+    /// Phone numbers.
+    Phone,
+    /// Birth dates.
+    BirthDate,
+    /// Names of persons.
+    Name,
+    /// Streets and postal addresses.
+    Address,
+    /// Coordinates.
+    Geo,
+    /// Values that a policy names by path or key.
+    Custom,
+}
+
+impl Class {
+    /// All classes.
+    pub const ALL: [Self; 13] = [
+        Self::Card,
+        Self::Ssn,
+        Self::Jwt,
+        Self::AwsKey,
+        Self::Email,
+        Self::Ip,
+        Self::Mac,
+        Self::Phone,
+        Self::BirthDate,
+        Self::Name,
+        Self::Address,
+        Self::Geo,
+        Self::Custom,
+    ];
+
+    /// The name in policies and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Card => "card",
+            Self::Ssn => "ssn",
+            Self::Jwt => "jwt",
+            Self::AwsKey => "aws-key",
+            Self::Email => "email",
+            Self::Ip => "ip",
+            Self::Mac => "mac",
+            Self::Phone => "phone",
+            Self::BirthDate => "birth-date",
+            Self::Name => "name",
+            Self::Address => "address",
+            Self::Geo => "geo",
+            Self::Custom => "custom",
+        }
+    }
+
+    /// The text that replaces a value when the rule names no other.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Card => "[CARD]",
+            Self::Ssn => "[SSN]",
+            Self::Jwt => "[JWT]",
+            Self::AwsKey => "[AWS_KEY]",
+            Self::Email => "[EMAIL]",
+            Self::Ip => "[IP]",
+            Self::Mac => "[MAC]",
+            Self::Phone => "[PHONE]",
+            Self::BirthDate => "[BIRTH_DATE]",
+            Self::Name => "[NAME]",
+            Self::Address => "[ADDRESS]",
+            Self::Geo => "[GEO]",
+            Self::Custom => "[REDACTED]",
+        }
+    }
+
+    /// Whether no list and no rule may let a value of this class pass.
+    pub fn must_redact(self) -> bool {
+        matches!(self, Self::Card | Self::Ssn | Self::Jwt | Self::AwsKey)
+    }
+
+    /// The class with this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
+/// One finding in the last record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Index of the detector.
+    pub(crate) detector: u8,
+    /// The class whose rule acted.
+    pub class: Class,
+    /// Name of the action, as policies write it.
+    pub action: &'static str,
+    /// Name of the rule, as an index for [`crate::Policy::rule_name`].
+    pub rule: u16,
+    /// Whether it lies in a key and not in a value.
+    pub in_key: bool,
+    /// Offset in the decoded value (or key), in bytes.
+    pub offset: u32,
+    /// Length in the decoded value (or key), in bytes.
+    pub length: u32,
+    /// Where the pointer lies in the engine's arena.
+    pub(crate) pointer: (u32, u32),
+}
+
+impl Finding {
+    /// Name of the detector.
+    pub fn detector(&self) -> &'static str {
+        self.row().info.name
+    }
+
+    fn row(&self) -> &'static Detector {
+        &TABLE[usize::from(self.detector)]
+    }
+}
+
+/// A finding with its pointer, ready for a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Report<'a> {
+    /// RFC 6901 pointer; behind `#` it goes on inside a string that holds JSON.
+    pub pointer: &'a str,
+    /// `key` if the finding lies in the key that the pointer names, and nothing for a value.
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub place: Option<&'static str>,
+    /// Name of the detector.
+    pub detector: &'static str,
+    /// Class of the finding.
+    pub class: Class,
+    /// Name of the action.
+    pub action: &'static str,
+    /// Name of the rule of the policy.
+    pub rule: &'a str,
+    /// Offset in the decoded value, in bytes.
+    pub offset: u32,
+    /// Length in the decoded value, in bytes.
+    pub length: u32,
+}
+
+/// Counters over many records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records that left unchanged.
+    pub clean: u64,
+    /// Records that left changed.
+    pub redacted: u64,
+    /// Records that could not be processed.
+    pub quarantined: u64,
+    /// Records that a rule dropped.
+    pub dropped: u64,
+    by_detector: Vec<u64>,
+}
+
+impl Tally {
+    /// Counts a record with its findings.
+    pub fn add(&mut self, verdict: crate::Verdict, findings: &[Finding]) {
+        match verdict {
+            crate::Verdict::Clean => self.clean += 1,
+            crate::Verdict::Redacted => self.redacted += 1,
+            crate::Verdict::Quarantined { .. } => self.quarantined += 1,
+            crate::Verdict::Dropped { .. } => self.dropped += 1,
+        }
+        self.by_detector.resize(TABLE.len(), 0);
+        for finding in findings {
+            self.by_detector[usize::from(finding.detector)] += 1;
+        }
+    }
+
+    /// Findings per detector, of those that found something.
+    pub fn findings(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let named = self.by_detector.iter().zip(TABLE);
+        named
+            .filter(|(count, _)| **count > 0)
+            .map(|(&count, row)| (row.info.name, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_order_of_classes_agree() {
+        for (index, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, index);
+            assert_eq!(Class::by_name(class.name()), Some(class));
+            assert_eq!(
+                serde_json::to_string(&class).unwrap(),
+                format!("{:?}", class.name())
+            );
+        }
+    }
+}

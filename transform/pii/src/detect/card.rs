@@ -1,0 +1,150 @@
+//! Payment cards: issuer, length and Luhn digit together.
+//!
+//! One in ten machine-made numbers has a valid Luhn digit, one in forty of sixteen digits also an
+//! issuer; so edges count (a part of a UUID or of a decimal is no card), groups have to be the
+//! groups of a card, and twelve digits need a card key.
+
+use std::ops::Range;
+
+use super::{Hits, Kind, Text};
+use crate::keys::Evidence;
+use crate::windows::{ends_number, starts_number};
+
+/// Most digits of a card.
+const DIGITS_MAX: usize = 19;
+
+pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    let evidence = text.evidence.has(Evidence::CARD);
+    if text.kind == Kind::Number {
+        let digits = integer_digits(text.bytes);
+        if is_card(digits, evidence) {
+            hits.push(window);
+        }
+        return;
+    }
+    let bytes = text.bytes;
+    let mut at = window.start;
+    while at < window.end {
+        if !bytes[at].is_ascii_digit() {
+            at += 1;
+            continue;
+        }
+        let group_end = end_of_digits(bytes, at);
+        if starts_number(bytes, at)
+            && let Some(end) = card_at(bytes, at, evidence)
+        {
+            hits.push(at..end);
+            at = end;
+        } else {
+            at = group_end;
+        }
+    }
+}
+
+/// The digits of an integer as written, also with a fraction of zeros, as some encoders write it.
+fn integer_digits(number: &[u8]) -> &[u8] {
+    let end = number
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(number.len());
+    match &number[end..] {
+        [] => &number[..end],
+        [b'.', zeros @ ..] if zeros.iter().all(|&byte| byte == b'0') => &number[..end],
+        _ => &[],
+    }
+}
+
+fn end_of_digits(bytes: &[u8], at: usize) -> usize {
+    at + bytes[at..]
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(bytes.len() - at)
+}
+
+/// The end of the longest card that starts at `start`, as one group or as groups with the same
+/// single separator.
+fn card_at(bytes: &[u8], start: usize, evidence: bool) -> Option<usize> {
+    let mut digits = [0u8; DIGITS_MAX];
+    let mut count = 0;
+    let mut groups = 0;
+    let mut at = start;
+    let mut separator = None;
+    let mut best = None;
+    loop {
+        let end = end_of_digits(bytes, at);
+        let group = &bytes[at..end];
+        if count + group.len() > DIGITS_MAX {
+            break;
+        }
+        digits[count..count + group.len()].copy_from_slice(group);
+        count += group.len();
+        groups += 1;
+        let shape = groups == 1
+            || (3..=7).contains(&group.len())
+            || evidence
+            || (groups >= 4 && group.len() == 1);
+        if !shape {
+            break;
+        }
+        if ends_number(bytes, end) && is_card(&digits[..count], evidence) {
+            best = Some(end);
+        }
+        let next = bytes.get(end).copied();
+        let goes_on =
+            matches!(next, Some(b' ' | b'-')) || evidence && matches!(next, Some(b'.' | b'/'));
+        if !goes_on
+            || separator.is_some_and(|separator| Some(separator) != next)
+            || !bytes.get(end + 1).is_some_and(u8::is_ascii_digit)
+            || !(4..=6).contains(&group.len()) && !evidence
+        {
+            break;
+        }
+        separator = next;
+        at = end + 1;
+    }
+    best
+}
+
+/// Whether `digits` (ASCII) are a card. Under a card key, the number of digits is enough.
+fn is_card(digits: &[u8], evidence: bool) -> bool {
+    if !(12..=DIGITS_MAX).contains(&digits.len()) || digits.iter().all(|&digit| digit == digits[0])
+    {
+        return false;
+    }
+    evidence || issued(digits) && luhn(digits)
+}
+
+/// Whether an issuer hands out numbers of this length with this start.
+fn issued(digits: &[u8]) -> bool {
+    let value = |count: usize| {
+        digits[..count]
+            .iter()
+            .fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'))
+    };
+    let length = digits.len();
+    match (value(1), value(2), value(3), value(4)) {
+        (4, ..) => matches!(length, 13 | 16 | 19),
+        (_, 51..=55, ..) | (_, _, _, 2221..=2720) => length == 16,
+        (_, 34 | 37, ..) => length == 15,
+        (.., 6011) | (_, _, 644..=649, _) | (_, 65, ..) => (16..=19).contains(&length),
+        (.., 3528..=3589) => (16..=19).contains(&length),
+        (_, _, 300..=305, _) | (_, 36 | 38 | 39, ..) => (14..=19).contains(&length),
+        (_, 62, ..) => (16..=19).contains(&length),
+        (_, 50 | 56..=58 | 63 | 67, ..) => (13..=19).contains(&length),
+        _ => false,
+    }
+}
+
+/// Whether the last digit checks the others.
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(at, digit)| match (u32::from(digit - b'0'), at % 2) {
+            (digit, 0) => digit,
+            (digit, _) => digit * 2 - if digit > 4 { 9 } else { 0 },
+        })
+        .sum();
+    sum % 10 == 0
+}

@@ -1,0 +1,120 @@
+//! E-mail addresses, anchored at the `@`.
+//!
+//! The local part is taken as far left as its characters go, the domain as far right. Private
+//! domains (`x@corp.local`) count: whether a name resolves says nothing about whose it is.
+
+use std::ops::Range;
+
+use super::{Hits, Text};
+use crate::keys::Evidence;
+
+fn is_local(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^".contains(&byte)
+}
+
+fn is_domain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'.' | b'-' | b'_')
+}
+
+pub(super) fn at_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+    address(text, at, hits);
+}
+
+pub(super) fn percent_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+    if text.bytes[at.end..].starts_with(b"40") {
+        address(text, at.start..at.end + 2, hits);
+    }
+}
+
+/// Judges the address whose separator between local part and domain is `at`.
+fn address(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+    let bytes = text.bytes;
+    let Some(start) = local_start(bytes, at.start, hits.covered_to()) else {
+        return;
+    };
+    let Some(end) = domain_end(bytes, at.end, text.evidence.has(Evidence::EMAIL)) else {
+        return;
+    };
+    if is_picture(&bytes[at.end..end]) {
+        return;
+    }
+    hits.push(start..end);
+}
+
+fn local_start(bytes: &[u8], at: usize, floor: usize) -> Option<usize> {
+    let mut start = at;
+    if bytes[floor..at].ends_with(b"\"") {
+        // A quoted local part, at most as long as any local part may be.
+        let from = at.saturating_sub(66).max(floor);
+        let quote = bytes[from..at - 1].iter().rposition(|&byte| byte == b'"')?;
+        return (quote + 2 < at - from).then_some(from + quote);
+    }
+    while start > floor {
+        let byte = bytes[start - 1];
+        // A percent sign belongs to the local part, unless it writes another character there.
+        if !(is_local(byte) || byte == b'%' && !is_delimiter(&bytes[start..])) {
+            break;
+        }
+        start -= 1;
+    }
+    while start < at && matches!(bytes[start], b'.' | b'\'' | b'-') {
+        start += 1;
+    }
+    (start < at).then_some(start)
+}
+
+/// Whether these are the digits of a percent-encoded delimiter, as `%3D` for `=`.
+fn is_delimiter(digits: &[u8]) -> bool {
+    let Some(pair) = digits.get(..2) else {
+        return false;
+    };
+    [
+        "20", "22", "26", "27", "2c", "2f", "3a", "3b", "3c", "3d", "3e", "3f", "40",
+    ]
+    .iter()
+    .any(|code| pair.eq_ignore_ascii_case(code.as_bytes()))
+}
+
+fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {
+    if bytes.get(start) == Some(&b'[') {
+        let inside = &bytes[start + 1..bytes.len().min(start + 64)];
+        let length = inside.iter().position(|&byte| byte == b']')?;
+        let literal = &inside[..length];
+        let is_address = literal.iter().all(|byte| {
+            byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'I' | b'P' | b'v')
+        });
+        return (is_address && length >= 3).then_some(start + length + 2);
+    }
+    let length = bytes[start..]
+        .iter()
+        .position(|&byte| !is_domain(byte))
+        .unwrap_or(bytes.len() - start);
+    let mut domain = &bytes[start..start + length];
+    while let [rest @ .., b'.' | b'-' | b'_'] = domain {
+        domain = rest;
+    }
+    // The last label decides; text may be glued to the end (`a@b.com.1`), so shorter ones count.
+    let mut candidate = domain;
+    loop {
+        let dot = candidate.iter().rposition(|&byte| byte == b'.');
+        let last = &candidate[dot.map_or(0, |dot| dot + 1)..];
+        let named = last.len() >= 2 && (last[0].is_ascii_alphabetic() || last[0] >= 0x80);
+        match dot {
+            Some(dot) if dot > 0 && named => return Some(start + candidate.len()),
+            Some(dot) if dot > 0 => candidate = &candidate[..dot],
+            _ => break,
+        }
+    }
+    if super::parse_address(domain).is_some() {
+        return Some(start + domain.len());
+    }
+    (dotless && !domain.is_empty()).then_some(start + domain.len())
+}
+
+/// `icon@2x.png` is a picture for dense displays.
+fn is_picture(domain: &[u8]) -> bool {
+    matches!(domain, [b'1'..=b'9', b'x', b'.', ..])
+        && [&b"png"[..], b"jpg", b"jpeg", b"gif", b"webp", b"svg"]
+            .iter()
+            .any(|end| domain.ends_with(end))
+}

@@ -1,0 +1,248 @@
+//! IP addresses of both versions.
+//!
+//! A text like `10.1.2.0/24` whose address has no bits beyond its prefix is a network and no
+//! finding; a prefix of 32 or 128 bits names one host and is. An address with a prefix and host
+//! bits is found with its prefix. Four numbers under a version key are a version.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use super::{Hits, Kind, Text};
+use crate::keys::Evidence;
+use crate::windows::before;
+
+/// An address with its prefix length, if one is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Address {
+    V4(Ipv4Addr, Option<u8>),
+    V6(Ipv6Addr, Option<u8>),
+}
+
+/// Reads an address, with an optional prefix length and zone, that takes the whole text.
+pub(crate) fn parse_address(text: &[u8]) -> Option<Address> {
+    if let Some((address, end)) = v4(text, 0) {
+        let (prefix, end) = prefix(text, end, 32);
+        return (end == text.len()).then_some(Address::V4(address, prefix));
+    }
+    let run = text
+        .iter()
+        .position(|&byte| !in_v6(byte))
+        .unwrap_or(text.len());
+    let address = v6(&text[..run])?;
+    let (prefix, end) = prefix(text, zone_end(text, run), 128);
+    (end == text.len()).then_some(Address::V6(address, prefix))
+}
+
+pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    let bytes = text.bytes;
+    if text.kind == Kind::Number {
+        let integer = std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|digits| digits.parse::<u32>().ok());
+        if text.evidence.has(Evidence::IP) && integer.is_some_and(|address| address >> 24 != 0) {
+            hits.push(window);
+        }
+        return;
+    }
+    if text.evidence.has(Evidence::VERSION) {
+        return;
+    }
+    let mut at = window.start;
+    while at < window.end {
+        if bytes[at].is_ascii_digit() && starts(bytes, at) {
+            if let Some((address, v4_end)) = v4(bytes, at)
+                && ends(bytes, v4_end)
+            {
+                let (prefix, end) = prefix(bytes, v4_end, 32);
+                let network = is_network(u128::from(u32::from(address)), prefix, 32);
+                if !network && !ends_v6(bytes, at, v4_end) {
+                    hits.push(at..end);
+                }
+                at = end;
+                continue;
+            }
+            while at < window.end && bytes[at].is_ascii_digit() {
+                at += 1;
+            }
+        } else {
+            at += 1;
+        }
+    }
+}
+
+/// Whether the IPv4 address `at..end` is the tail of an IPv6 address, which is found as that.
+fn ends_v6(bytes: &[u8], at: usize, end: usize) -> bool {
+    if before(bytes, at) != Some(b':') {
+        return false;
+    }
+    // The longest head has six groups.
+    let floor = at.saturating_sub(31);
+    let length = bytes[floor..at]
+        .iter()
+        .rev()
+        .take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':')
+        .count();
+    let start = at - length;
+    let alone =
+        !before(bytes, start).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80);
+    alone && v6(&bytes[start..end]).is_some()
+}
+
+/// Nothing before that makes the number part of a longer dotted number or of a word.
+fn starts(bytes: &[u8], at: usize) -> bool {
+    match before(bytes, at) {
+        Some(b'.') => !before(bytes, at - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()),
+        byte => !byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80),
+    }
+}
+
+fn ends(bytes: &[u8], end: usize) -> bool {
+    match bytes.get(end) {
+        Some(b'.') => !bytes.get(end + 1).is_some_and(u8::is_ascii_alphanumeric),
+        byte => !byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80),
+    }
+}
+
+/// Four octets at `at` and where they end. Leading zeros only when every octet has three digits.
+fn v4(bytes: &[u8], mut at: usize) -> Option<(Ipv4Addr, usize)> {
+    let mut octets = [0u8; 4];
+    let (mut padded, mut full) = (false, true);
+    for (index, octet) in octets.iter_mut().enumerate() {
+        if index > 0 {
+            if bytes.get(at) != Some(&b'.') {
+                return None;
+            }
+            at += 1;
+        }
+        let start = at;
+        let mut value = 0u32;
+        while at - start < 3 && bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            value = value * 10 + u32::from(bytes[at] - b'0');
+            at += 1;
+        }
+        padded |= at - start > 1 && bytes[start] == b'0';
+        full &= at - start == 3;
+        if at == start {
+            return None;
+        }
+        *octet = u8::try_from(value).ok()?;
+    }
+    let longer = bytes.get(at).is_some_and(u8::is_ascii_digit);
+    (!longer && (!padded || full)).then(|| (Ipv4Addr::from(octets), at))
+}
+
+/// The prefix length written at `at`, and where it ends.
+fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
+    if bytes.get(at) != Some(&b'/') {
+        return (None, at);
+    }
+    let digits = bytes[at + 1..]
+        .iter()
+        .take(4)
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let end = at + 1 + digits;
+    let word = bytes
+        .get(end)
+        .is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
+    let length = std::str::from_utf8(&bytes[at + 1..end])
+        .ok()
+        .and_then(|digits| digits.parse().ok());
+    match length {
+        Some(length) if length <= bits && !word => (Some(length), end),
+        _ => (None, at),
+    }
+}
+
+/// Whether an address of `bits` bits with this prefix has no bit beyond it.
+fn is_network(address: u128, prefix: Option<u8>, bits: u8) -> bool {
+    match prefix {
+        Some(0) => address == 0,
+        Some(prefix) if prefix < bits => address & ((1u128 << (bits - prefix)) - 1) == 0,
+        _ => false,
+    }
+}
+
+fn in_v6(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')
+}
+
+/// The end of the zone at `at`, as in `fe80::1%eth0`.
+fn zone_end(bytes: &[u8], at: usize) -> usize {
+    if bytes.get(at) != Some(&b'%') {
+        return at;
+    }
+    let length = bytes[at + 1..]
+        .iter()
+        .take(32)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        .count();
+    if length == 0 { at } else { at + 1 + length }
+}
+
+fn v6(run: &[u8]) -> Option<Ipv6Addr> {
+    // The longest text of an address has 45 bytes.
+    if run.len() > 45 {
+        return None;
+    }
+    std::str::from_utf8(run).ok()?.parse().ok()
+}
+
+pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    let bytes = text.bytes;
+    // The window may hold dashes, which no address has.
+    let mut start = window.start;
+    while start < window.end {
+        let length = bytes[start..window.end]
+            .iter()
+            .position(|&byte| byte == b'-');
+        let end = length.map_or(window.end, |length| start + length);
+        v6_in(bytes, start..end, hits);
+        start = end + 1;
+    }
+}
+
+fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
+    let is_word =
+        |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80);
+    if is_word(before(bytes, run.start)) {
+        return;
+    }
+    let colons = bytes[run.clone()]
+        .iter()
+        .filter(|&&byte| byte == b':')
+        .count();
+    if colons < 2 || run.len() > 64 {
+        return;
+    }
+    // Text may be glued to either end: `addr:fe80::1`, `fe80::1.`, `fe80::1:`.
+    let mut end = run.end;
+    while end > run.start
+        && matches!(bytes[end - 1], b'.' | b':')
+        && !bytes[run.start..end].ends_with(b"::")
+    {
+        end -= 1;
+    }
+    if is_word(bytes.get(end).copied()) {
+        return;
+    }
+    for start in run.clone() {
+        let glued = start == run.start || matches!(bytes[start - 1], b'.' | b':');
+        if !glued || end - start < 2 {
+            continue;
+        }
+        let Some(address) = v6(&bytes[start..end]) else {
+            continue;
+        };
+        let written = &bytes[start..end];
+        let plausible = written.iter().any(u8::is_ascii_digit)
+            || written.iter().filter(|&&byte| byte == b':').count() > 2;
+        if plausible && !address.is_unspecified() {
+            let (prefix, end) = prefix(bytes, zone_end(bytes, end), 128);
+            if !is_network(u128::from(address), prefix, 128) {
+                hits.push(start..end);
+            }
+        }
+        return;
+    }
+}

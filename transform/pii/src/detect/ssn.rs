@@ -1,0 +1,89 @@
+//! US social security and individual taxpayer numbers.
+//!
+//! Nearly nine of ten nine-digit numbers have the structure of an SSN, so only the dashed form
+//! stands for itself; others need an SSN key or the word before them.
+
+use std::ops::Range;
+
+use super::{Hits, Kind, Text};
+use crate::keys::Evidence;
+use crate::windows::{context_says, ends_number, starts_number};
+
+const WORDS: &[&str] = &["ssn", "ssn#", "social security", "itin", "taxpayer"];
+
+pub(super) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    find(text, window, hits, is_ssn);
+}
+
+pub(super) fn us_itin(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    find(text, window, hits, is_itin);
+}
+
+fn find(text: &Text<'_>, window: Range<usize>, hits: &mut Hits, valid: fn(u32, u32, u32) -> bool) {
+    let bytes = text.bytes;
+    let evidence = text.evidence.has(Evidence::SSN);
+    if text.kind == Kind::Number {
+        // An encoder of numbers drops leading zeros.
+        if evidence && (7..=9).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit) {
+            hits.push(window);
+        }
+        return;
+    }
+    let mut at = window.start;
+    while at < window.end {
+        let starts = bytes[at].is_ascii_digit()
+            && !at
+                .checked_sub(1)
+                .is_some_and(|before| bytes[before].is_ascii_digit());
+        if starts
+            && starts_number(bytes, at)
+            && let Some((end, separator, [area, group, serial])) = parts(bytes, at)
+            && ends_number(bytes, end)
+        {
+            let structure = valid(area, group, serial);
+            let says = || evidence || context_says(bytes, at, WORDS);
+            let found = match separator {
+                Some(b'-') => structure || evidence,
+                _ => (structure || evidence) && says(),
+            };
+            if found {
+                hits.push(at..end);
+                at = end;
+                continue;
+            }
+        }
+        at += 1;
+    }
+}
+
+/// Three, two and four digits at `at`, with the same separator twice or none.
+fn parts(bytes: &[u8], at: usize) -> Option<(usize, Option<u8>, [u32; 3])> {
+    let number = |from: usize, count: usize| {
+        let digits = bytes.get(from..from + count)?;
+        digits.iter().try_fold(0, |value, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| value * 10 + u32::from(digit - b'0'))
+        })
+    };
+    let area = number(at, 3)?;
+    match bytes.get(at + 3).copied() {
+        Some(separator @ (b'-' | b' ' | b'.' | b'/')) if bytes.get(at + 6) == Some(&separator) => {
+            Some((
+                at + 11,
+                Some(separator),
+                [area, number(at + 4, 2)?, number(at + 7, 4)?],
+            ))
+        }
+        Some(b'0'..=b'9') => Some((at + 9, None, [area, number(at + 3, 2)?, number(at + 5, 4)?])),
+        _ => None,
+    }
+}
+
+fn is_ssn(area: u32, group: u32, serial: u32) -> bool {
+    !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0
+}
+
+fn is_itin(area: u32, group: u32, _serial: u32) -> bool {
+    area >= 900 && matches!(group, 50..=65 | 70..=88 | 90..=92 | 94..=99)
+}

@@ -1,0 +1,125 @@
+//! Credentials: JSON Web Tokens and AWS keys. An expired token is one too: its claims still name
+//! somebody.
+
+use std::ops::Range;
+
+use super::{Hits, Text};
+use crate::keys::Evidence;
+use crate::windows::{context_says, ends_word, starts_word};
+
+fn is_base64url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+/// Fewest characters of a part that holds a JSON object with one member.
+const PART_MIN: usize = 8;
+
+pub(super) fn json_web_token(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+    let bytes = text.bytes;
+    let Some(start) = at.start.checked_sub(2) else {
+        return;
+    };
+    let alone = !start
+        .checked_sub(1)
+        .is_some_and(|before| is_base64url(bytes[before]));
+    if !alone || &bytes[start..at.end] != b"eyJ" {
+        return;
+    }
+    let part = |from: usize| {
+        from + bytes[from..]
+            .iter()
+            .position(|&byte| !is_base64url(byte))
+            .unwrap_or(bytes.len() - from)
+    };
+    let header = part(start);
+    if header - start < PART_MIN || bytes.get(header) != Some(&b'.') {
+        return;
+    }
+    let claims = part(header + 1);
+    let plain = bytes[header + 1..claims].starts_with(b"eyJ") && claims - header > PART_MIN;
+    if bytes.get(claims) != Some(&b'.') {
+        // A token that lost its signature still shows its claims.
+        if plain {
+            hits.push(start..claims);
+        }
+        return;
+    }
+    let signature = part(claims + 1);
+    // An encrypted token has five parts, and a key where the claims are.
+    let second = bytes.get(signature) == Some(&b'.');
+    let end = if second && !plain {
+        let cipher = part(signature + 1);
+        if bytes.get(cipher) == Some(&b'.') {
+            part(cipher + 1)
+        } else {
+            return;
+        }
+    } else {
+        signature
+    };
+    if plain || second {
+        hits.push(start..end);
+    }
+}
+
+const ACCESS_KEYS: [&[u8; 4]; 4] = [b"AKIA", b"ASIA", b"ABIA", b"ACCA"];
+const ACCESS_KEY_BYTES: usize = 20;
+
+fn access_key_at(bytes: &[u8], at: usize) -> bool {
+    let Some(key) = bytes.get(at..at + ACCESS_KEY_BYTES) else {
+        return false;
+    };
+    ACCESS_KEYS.iter().any(|start| key.starts_with(*start))
+        && key[4..]
+            .iter()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && starts_word(bytes, at)
+        && ends_word(bytes, at + ACCESS_KEY_BYTES)
+}
+
+pub(super) fn aws_access_key(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+    if access_key_at(text.bytes, at.start) {
+        hits.push(at.start..at.start + ACCESS_KEY_BYTES);
+    }
+}
+
+const SECRET_KEY_BYTES: usize = 40;
+const SECRET_WORDS: &[&str] = &[
+    "secret",
+    "secret_access_key",
+    "aws_secret_access_key",
+    "secretaccesskey",
+    "secret_key",
+    "aws_secret",
+];
+
+pub(super) fn aws_secret_key(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    let bytes = &text.bytes[window];
+    let mut evidence = text.evidence.has(Evidence::SECRET).then_some(true);
+    let mut at = 0;
+    while at < bytes.len() {
+        let run = bytes[at..]
+            .iter()
+            .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+')))
+            .unwrap_or(bytes.len() - at);
+        if run == SECRET_KEY_BYTES
+            && is_mixed(&bytes[at..at + run])
+            && bytes.get(at + run) != Some(&b'=')
+        {
+            let beside = *evidence.get_or_insert_with(|| {
+                memchr::memchr_iter(b'A', bytes).any(|at| access_key_at(bytes, at))
+            });
+            if beside || context_says(bytes, at, SECRET_WORDS) {
+                hits.push(at..at + run);
+            }
+        }
+        at += run + 1;
+    }
+}
+
+/// A digest in hexadecimal has no capital next to small letters.
+fn is_mixed(key: &[u8]) -> bool {
+    key.iter().any(u8::is_ascii_uppercase)
+        && key.iter().any(u8::is_ascii_lowercase)
+        && key.iter().any(|byte| !byte.is_ascii_hexdigit())
+}

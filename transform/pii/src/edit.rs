@@ -1,0 +1,91 @@
+//! Edits of a record and how they are joined.
+//!
+//! Promises: bytes outside the edits are copied as they are; the result does not depend on the
+//! order in which edits were found; and every byte that some edit covers is gone, because an edit
+//! that reaches into another one is joined with it.
+
+use std::ops::Range;
+
+/// Replaces a range of the record by a range of the replacements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edit {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) text: (usize, usize),
+}
+
+/// The edits of one record with their replacements.
+#[derive(Debug, Default)]
+pub(crate) struct Edits {
+    list: Vec<Edit>,
+    texts: Vec<u8>,
+}
+
+impl Edits {
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+        self.texts.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Forgets the edits after the first `count`.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.list.truncate(count);
+    }
+
+    /// Adds an edit whose replacement `write` appends.
+    pub(crate) fn add(&mut self, range: Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.texts.len();
+        write(&mut self.texts);
+        self.list.push(Edit {
+            start: range.start,
+            end: range.end,
+            text: (start, self.texts.len()),
+        });
+    }
+
+    /// Appends `record` with all edits to `out`.
+    pub(crate) fn apply(&mut self, record: &[u8], out: &mut Vec<u8>) {
+        self.list
+            .sort_unstable_by_key(|edit| (edit.start, std::cmp::Reverse(edit.end), edit.text));
+        let mut copied = 0;
+        for edit in &self.list {
+            if edit.start >= copied {
+                out.extend_from_slice(&record[copied..edit.start]);
+                out.extend_from_slice(&self.texts[edit.text.0..edit.text.1]);
+            }
+            copied = copied.max(edit.end);
+        }
+        out.extend_from_slice(&record[copied..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(record: &str, edits: &[(usize, usize, &str)]) -> String {
+        let mut all = Edits::default();
+        for &(start, end, text) in edits {
+            all.add(start..end, |out| out.extend_from_slice(text.as_bytes()));
+        }
+        let mut out = Vec::new();
+        all.apply(record.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn edits_apply_in_any_order_and_overlaps_join() {
+        assert_eq!(edited("abcdef", &[(4, 5, "E"), (1, 2, "BB")]), "aBBcdEf");
+        assert_eq!(edited("abcdef", &[(2, 3, "x"), (1, 5, "")]), "af");
+        assert_eq!(edited("abcdef", &[(3, 6, "x"), (1, 4, "y")]), "ay");
+        assert_eq!(edited("abcdef", &[]), "abcdef");
+    }
+}

@@ -1,0 +1,221 @@
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::policy::Keys;
+
+fn policies() -> Vec<Arc<Policy>> {
+    let mut keys = Keys::none();
+    keys.insert("a", &[7; 32]).unwrap();
+    let tokens = "[policy]\nname = \"t\"\nkey = \"a\"\n\
+        [[rule]]\nclass = [\"email\", \"name\", \"phone\", \"ip\"]\naction = \"token\"\n\
+        [[rule]]\nclass = \"card\"\naction = \"partial\"\nkeep_first = 6\nkeep_last = 4\n\
+        [[rule]]\nclass = \"address\"\naction = \"mask\"\n\
+        [[rule]]\npath = \"$.d\"\naction = \"drop-field\"\n\
+        [[rule]]\nclass = \"mac\"\naction = \"drop-field\"";
+    vec![
+        Arc::new(Policy::strict()),
+        Arc::new(Policy::from_toml(tokens, &keys).unwrap()),
+    ]
+}
+
+/// Pieces that are personal data, nearly are, or break tokens.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        select(vec![
+            "jane@x.org",
+            "a@b",
+            "@",
+            "10.1.2.3",
+            "10.1.2.0/24",
+            "/16",
+            "::1",
+            "2001:db8::1",
+            "fe80::1%en0",
+            ":",
+            "4111111111111111",
+            "4111-1111-1111-1111",
+            "378282246310005",
+            "536-90-4399",
+            "911-70-1234",
+            "-",
+            ".",
+            "00:1b:44:11:3a:b7",
+            "001b.4411.3ab7",
+            "+49 171 1234567",
+            "(415) 555-2671",
+            "415-555-2671",
+            " ",
+            "_",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+            "AKIAIOSFODNN7EXAMPLE",
+            "ssn ",
+            "tel ",
+            "1",
+            "x",
+            "é",
+            "٤١",
+            "\u{200b}",
+            "４",
+            "\u{a0}",
+            "\"",
+            "\\",
+            "\n",
+            "{",
+            "}",
+            "[",
+            "]",
+            "52.520008",
+            "%40",
+            "'",
+            "😀",
+            "1980-05-17",
+            "[EMAIL]",
+            "/24",
+            "::ffff:",
+            "0",
+            "%",
+            "(",
+            ")",
+        ])
+        .prop_map(str::to_owned),
+        "[ -~]{0,6}",
+    ]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop::collection::vec(piece(), 0..6).prop_map(|pieces| pieces.concat())
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => select(vec![
+            "a", "d", "ip", "user", "name", "address", "ssn", "phone", "card_number", "dob", "lat", "coordinates",
+            "location", "firmware", "device", "email", "mac", "secret_key", "first_name", "street", "id",
+        ])
+        .prop_map(str::to_owned),
+        1 => text(),
+    ]
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        4 => text().prop_map(serde_json::Value::from),
+        1 => any::<i64>().prop_map(serde_json::Value::from),
+        1 => (-200.0..200.0f64).prop_map(serde_json::Value::from),
+        1 => select(vec![4_111_111_111_111_111i64, 536_904_399, 14_155_552_671, 19_800_517])
+            .prop_map(serde_json::Value::from),
+        1 => any::<bool>().prop_map(serde_json::Value::from),
+        1 => Just(serde_json::Value::Null),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::vec((key(), inner.clone()), 0..4).prop_map(|members| members
+                .into_iter()
+                .collect::<serde_json::Map<_, _>>()
+                .into()),
+            inner.prop_map(|inside| serde_json::Value::from(inside.to_string())),
+        ]
+    })
+}
+
+fn run(engine: &mut Engine, record: &[u8]) -> (Verdict, Vec<u8>) {
+    let mut out = Vec::new();
+    let verdict = engine.process(record, &mut out);
+    (verdict, out)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn what_was_redacted_has_no_findings_and_is_json(value in json()) {
+        let record = value.to_string();
+        for policy in policies() {
+            let mut engine = Engine::new(policy);
+            let (verdict, out) = run(&mut engine, record.as_bytes());
+            match verdict {
+                Verdict::Clean => prop_assert!(out.is_empty() && engine.findings().is_empty()),
+                Verdict::Redacted => {
+                    prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok(), "{}", String::from_utf8_lossy(&out));
+                    let (again, nothing) = run(&mut engine, &out);
+                    prop_assert_eq!(again, Verdict::Clean, "{}", String::from_utf8_lossy(&out));
+                    prop_assert!(nothing.is_empty() && engine.findings().is_empty());
+                }
+                Verdict::Quarantined { reason } => prop_assert_eq!(reason, Reason::NestedTooDeep),
+                Verdict::Dropped { .. } => prop_assert!(false, "no rule drops"),
+            }
+        }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_what_was_processed_before(values in prop::collection::vec(json(), 1..4)) {
+        let mut reused = Engine::new(Arc::new(Policy::strict()));
+        for value in values {
+            let record = value.to_string();
+            let mut fresh = Engine::new(Arc::new(Policy::strict()));
+            prop_assert_eq!(run(&mut reused, record.as_bytes()), run(&mut fresh, record.as_bytes()));
+            prop_assert_eq!(reused.reports().collect::<Vec<_>>(), fresh.reports().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn bytes_outside_of_findings_stay(before in text(), after in text(), number in any::<f64>()) {
+        let frame = |inner: &str| format!(
+            "{{ \"x\" :\t{},\n\"é\\u0041\": \"{inner}\" , \"n\": [{number:e} ,-0, 1.0,1E5] }}",
+            serde_json::json!([before, after])
+        );
+        let mut engine = Engine::new(Arc::new(Policy::strict()));
+        let (verdict, out) = run(&mut engine, frame("10.1.2.3").as_bytes());
+        prop_assert_eq!(verdict, Verdict::Redacted);
+        // What stands beside a finding is treated as if the finding were not there.
+        let (other, rest) = run(&mut engine, frame("nothing").as_bytes());
+        let rest = if other == Verdict::Clean { frame("nothing").into_bytes() } else { rest };
+        let rest = String::from_utf8(rest).unwrap();
+        prop_assert_eq!(String::from_utf8(out).unwrap(), rest.replace("nothing", "10.1.2.0/24"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_json_never_pass(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let mut engine = Engine::new(Arc::new(Policy::strict()));
+        let (verdict, out) = run(&mut engine, &bytes);
+        if serde_json::from_slice::<serde_json::Value>(&bytes).is_err() {
+            let quarantined = matches!(verdict, Verdict::Quarantined { .. });
+            prop_assert!(quarantined);
+            prop_assert!(out.is_empty());
+        }
+        let mut key = Vec::new();
+        let passes = engine.process_key(&bytes, &mut key);
+        prop_assert!(!matches!(passes, Verdict::Dropped { .. }));
+    }
+
+    #[test]
+    fn mutated_records_never_panic_and_never_leak(value in json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut record = format!("{{\"p\":\"4111111111111111\",\"v\":{value}}}").into_bytes();
+        let at = at.index(record.len());
+        record[at] = byte;
+        let mut engine = Engine::new(Arc::new(Policy::strict()));
+        let (verdict, out) = run(&mut engine, &record);
+        match verdict {
+            Verdict::Clean => prop_assert!((6..22).contains(&at), "the card left with byte {at} changed"),
+            Verdict::Redacted => prop_assert!(
+                (6..22).contains(&at) || !String::from_utf8_lossy(&out).contains("4111111111111111")
+            ),
+            _ => prop_assert!(out.is_empty()),
+        }
+    }
+
+    #[test]
+    fn partition_keys_are_stable(parts in prop::collection::vec(piece(), 0..5)) {
+        let key = parts.concat();
+        for policy in policies() {
+            let mut engine = Engine::new(policy);
+            let mut out = Vec::new();
+            if engine.process_key(key.as_bytes(), &mut out) == Verdict::Redacted {
+                let mut again = Vec::new();
+                prop_assert_eq!(engine.process_key(&out, &mut again), Verdict::Clean, "{}", String::from_utf8_lossy(&out));
+            }
+        }
+    }
+}

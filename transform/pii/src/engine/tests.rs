@@ -1,0 +1,666 @@
+use super::*;
+use crate::policy::Keys;
+
+fn engine() -> Engine {
+    Engine::new(Arc::new(Policy::strict()))
+}
+
+fn with(policy: &str) -> Engine {
+    let mut keys = Keys::none();
+    keys.insert("a", &[7; 32]).unwrap();
+    let policy = format!("[policy]\nname = \"test\"\n{policy}");
+    Engine::new(Arc::new(
+        Policy::from_toml(&policy, &keys).unwrap_or_else(|problems| panic!("{problems}")),
+    ))
+}
+
+/// What leaves, for records that leave.
+fn passed(engine: &mut Engine, record: &str) -> String {
+    let mut out = b"before".to_vec();
+    match engine.process(record.as_bytes(), &mut out) {
+        Verdict::Clean => {
+            assert_eq!(out, b"before");
+            record.to_owned()
+        }
+        Verdict::Redacted => String::from_utf8(out[6..].to_vec()).unwrap(),
+        other => panic!("{other:?} for {record}"),
+    }
+}
+
+fn redacted(record: &str) -> String {
+    passed(&mut engine(), record)
+}
+
+fn reason(engine: &mut Engine, record: &[u8]) -> Option<Reason> {
+    let mut out = b"before".to_vec();
+    match engine.process(record, &mut out) {
+        Verdict::Quarantined { reason } => {
+            assert_eq!(out, b"before");
+            Some(reason)
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn a_record_of_a_sensor_keeps_everything_but_its_address() {
+    let record = r#"{"device_id": 0, "device_type": "sensor-ipad", "ip": "68.161.225.1", "cca3": "USA", "cn": "United States", "temp": 22, "timestamp" :1475876932 }"#;
+    assert_eq!(
+        redacted(record),
+        record.replace("68.161.225.1", "68.161.225.0/24")
+    );
+}
+
+#[test]
+fn every_class_has_its_replacement() {
+    for (value, replacement) in [
+        (
+            "write to jane.doe@example.org, please",
+            "write to [EMAIL], please",
+        ),
+        ("call +1 415 555 2671", "call [PHONE]"),
+        ("(415) 555-2671", "[PHONE]"),
+        ("paid with 4111-1111-1111-1111.", "paid with [CARD]."),
+        ("536-90-4399", "[SSN]"),
+        ("911-70-1234", "[SSN]"),
+        ("via 00:1B:44:11:3a:b7", "via [MAC]"),
+        ("10.1.2.3:8080", "10.1.2.0/24:8080"),
+        ("[2001:db8:1:2::3]:80", "[2001:db8:1::/48]:80"),
+        ("10.1.2.0", "10.1.2.0/24"),
+        ("10.1.2.0/24", "10.1.2.0/24"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("key AKIAIOSFODNN7EXAMPLE", "key [AWS_KEY]"),
+        (
+            "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+            "Bearer [JWT]",
+        ),
+        (
+            "aws_secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            "aws_secret_access_key=[AWS_KEY]",
+        ),
+        ("a@b.com b@c.org a@b.com", "[EMAIL] [EMAIL] [EMAIL]"),
+        ("10.0.0.1-10.0.0.9", "10.0.0.0/24-10.0.0.0/24"),
+    ] {
+        let record =
+            format!(r#"{{"note":"{value}","n":[1.0,1e5,-0,123456789012345678901234567890]}}"#);
+        assert_eq!(redacted(&record), record.replace(value, replacement));
+    }
+}
+
+#[test]
+fn keys_are_evidence_for_their_values() {
+    for (record, expected) in [
+        (
+            r#"{"user":{"name":"Jane","id":7}}"#,
+            r#"{"user":{"name":"[NAME]","id":7}}"#,
+        ),
+        (
+            r#"{"name":"pump 7","address":"0x1f"}"#,
+            r#"{"name":"pump 7","address":"0x1f"}"#,
+        ),
+        (
+            r#"{"device":{"name":"x"},"host":"db1"}"#,
+            r#"{"device":{"name":"x"},"host":"db1"}"#,
+        ),
+        (
+            r#"{"user":{"device":{"name":"x"}}}"#,
+            r#"{"user":{"device":{"name":"x"}}}"#,
+        ),
+        (
+            r#"{"users":[{"name":"A"},{"name":"B"}]}"#,
+            r#"{"users":[{"name":"[NAME]"},{"name":"[NAME]"}]}"#,
+        ),
+        (
+            r#"{"ownerName":"Jane","device_name":"x"}"#,
+            r#"{"ownerName":"[NAME]","device_name":"x"}"#,
+        ),
+        (
+            r#"{"user":{"address":{"street":"1 Main St","city":"Oslo","country":"NO"}}}"#,
+            r#"{"user":{"address":{"street":"[ADDRESS]","city":"Oslo","country":"NO"}}}"#,
+        ),
+        (
+            r#"{"customer_address":"1 Main St"}"#,
+            r#"{"customer_address":"[ADDRESS]"}"#,
+        ),
+        (
+            r#"{"dob":"1980-05-17","birth_date":19800517}"#,
+            r#"{"dob":"1980","birth_date":1980}"#,
+        ),
+        (
+            r#"{"dob":1980,"birthday":"17.5."}"#,
+            r#"{"dob":1980,"birthday":"[BIRTH_DATE]"}"#,
+        ),
+        (r#"{"dob":327369600}"#, r#"{"dob":null}"#),
+        (
+            r#"{"lat":52.520008,"lon":-13.404954,"alt":34.123}"#,
+            r#"{"lat":52.52,"lon":-13.40,"alt":34.123}"#,
+        ),
+        (
+            r#"{"geometry":{"type":"Point","coordinates":[13.404954,52.520008]}}"#,
+            r#"{"geometry":{"type":"Point","coordinates":[13.40,52.52]}}"#,
+        ),
+        (
+            r#"{"location":"52.520008,13.404954"}"#,
+            r#"{"location":"52.52,13.40"}"#,
+        ),
+        (
+            r#"{"ssn":536904399,"phone":14155552671}"#,
+            r#"{"ssn":null,"phone":null}"#,
+        ),
+        (
+            r#"{"a":536904399,"b":14155552671}"#,
+            r#"{"a":536904399,"b":14155552671}"#,
+        ),
+        (
+            r#"{"ssn":"536904399","userSsn":"536 90 4399"}"#,
+            r#"{"ssn":"[SSN]","userSsn":"[SSN]"}"#,
+        ),
+        (r#"{"phone":"0171 1234567"}"#, r#"{"phone":"[PHONE]"}"#),
+        (
+            r#"{"n":4111111111111111,"m":4111111111111111.0}"#,
+            r#"{"n":null,"m":null}"#,
+        ),
+        (
+            r#"{"card_number":"4111111111111112"}"#,
+            r#"{"card_number":"[CARD]"}"#,
+        ),
+        (
+            r#"{"mac":"001b44113ab7","serial":"001b44113ab7"}"#,
+            r#"{"mac":"[MAC]","serial":"001b44113ab7"}"#,
+        ),
+        (
+            r#"{"email":"root@host","x":"root@host"}"#,
+            r#"{"email":"[EMAIL]","x":"root@host"}"#,
+        ),
+        (
+            r#"{"firmware":"1.2.3.4","version":{"app":"1.2.3.4"}}"#,
+            r#"{"firmware":"1.2.3.4","version":{"app":"1.2.3.4"}}"#,
+        ),
+        (
+            r#"{"first_name":null,"last_name":"","nickname":true}"#,
+            r#"{"first_name":null,"last_name":"","nickname":true}"#,
+        ),
+        (
+            r#"{"ip":1154605313,"count":1154605313}"#,
+            r#"{"ip":null,"count":1154605313}"#,
+        ),
+        (
+            r#"{"user_name":"Jane <jane@x.org>"}"#,
+            r#"{"user_name":"[NAME]"}"#,
+        ),
+        (
+            r#"{"user_name":"jane@x.org"}"#,
+            r#"{"user_name":"[EMAIL]"}"#,
+        ),
+        (
+            r#"{"user_name":"Jane 536-90-4399"}"#,
+            r#"{"user_name":"[SSN]"}"#,
+        ),
+    ] {
+        assert_eq!(redacted(record), expected, "{record}");
+    }
+}
+
+#[test]
+fn machine_made_values_are_no_findings() {
+    for value in [
+        r#""550e8400-e29b-41d4-a716-446655440000""#,
+        r#""4111111111111111-a""#,
+        r#""a4111111111111111""#,
+        r#""0.4111111111111111""#,
+        r#"0.4111111111111111"#,
+        r#"1700000000000"#,
+        r#"1475876932"#,
+        r#""2026-11-21T03:26:15.123456Z""#,
+        r#""2026-11-21 03:26:15+01:00""#,
+        r#""03:26:15""#,
+        r#""std::vector""#,
+        r#""v1.2.3.4""#,
+        r#""1.2.3.4.5""#,
+        r#""256.1.1.1""#,
+        r#""icon@2x.png""#,
+        r#""pkg@1.2.3""#,
+        r#""@mention""#,
+        r#""a @ b.com""#,
+        r#""d41d8cd98f00b204e9800998ecf8427e""#,
+        r#""00:00:00:00:00:00""#,
+        r#""ff:ff:ff:ff:ff:ff""#,
+        r#""ABCD-1234-EFGH""#,
+        r#""123-45-67890""#,
+        r#""000-12-3456""#,
+        r#""78.5 22.1 19.0 18.2 33.3 44.4 55.5""#,
+        r#""+12.3456789""#,
+        r#""0000000000000000""#,
+    ] {
+        let record = format!(r#"{{"value":{value}}}"#);
+        assert_eq!(redacted(&record), record);
+    }
+}
+
+#[test]
+fn base_rates_of_generated_values_stay_low() {
+    // A multiplicative generator, so that the draw is the same everywhere.
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state ^ state >> 31
+    };
+    let mut engine = engine();
+    let mut out = Vec::new();
+    let mut rate = |make: &mut dyn FnMut(u64, u64) -> String| {
+        let mut found = 0;
+        for _ in 0..2000 {
+            let record = make(next(), next());
+            found += usize::from(engine.process(record.as_bytes(), &mut out) != Verdict::Clean);
+        }
+        found
+    };
+    assert_eq!(
+        rate(&mut |a, b| format!(
+            r#"{{"v":"{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}"}}"#,
+            a >> 32,
+            a >> 16 & 0xffff,
+            a & 0xfff,
+            b & 0xfff,
+            b >> 16
+        )),
+        0,
+        "UUIDs"
+    );
+    assert_eq!(
+        rate(&mut |a, _| format!(r#"{{"v":{}}}"#, 1_600_000_000_000 + a % 200_000_000_000)),
+        0,
+        "epoch ms"
+    );
+    assert_eq!(
+        rate(&mut |a, _| format!(
+            r#"{{"v":{}}}"#,
+            1_600_000_000_000_000 + a % 200_000_000_000_000
+        )),
+        0
+    );
+    assert_eq!(
+        rate(&mut |a, _| format!(r#"{{"v":"{}"}}"#, 100_000_000 + a % 900_000_000)),
+        0,
+        "9 digits"
+    );
+    assert_eq!(
+        rate(&mut |a, _| format!(r#"{{"v":{}}}"#, 100_000_000_000 + a % 900_000_000_000)),
+        0,
+        "12 digits"
+    );
+    assert_eq!(
+        rate(&mut |a, _| format!(r#"{{"v":0.{:016}}}"#, a % 10_000_000_000_000_000)),
+        0,
+        "fractions"
+    );
+    let cards = rate(&mut |a, _| {
+        format!(
+            r#"{{"v":{}}}"#,
+            1_000_000_000_000_000 + a % 9_000_000_000_000_000
+        )
+    });
+    assert!((20..100).contains(&cards), "16 digits: {cards} of 2000");
+}
+
+#[test]
+fn tricks_of_writing_are_folded_and_whole_characters_are_replaced() {
+    for (value, replacement) in [
+        (r"jane\u0040example.org", "[EMAIL]"),
+        ("ｊａｎｅ＠ｅｘａｍｐｌｅ．ｏｒｇ", "[EMAIL]"),
+        ("jane\u{200b}@exa\u{200d}mple.org", "[EMAIL]"),
+        ("٤١١١١١١١١١١١١١١١", "[CARD]"),
+        ("4111\u{a0}1111\u{a0}1111\u{a0}1111", "[CARD]"),
+        ("4111\u{200b}111111111111", "[CARD]"),
+        ("536\u{2011}90\u{2013}4399", "[SSN]"),
+        (r"x \u0034111111111111111\n", r"x [CARD]\n"),
+        ("jane%40example.org", "[EMAIL]"),
+        ("naïve é 10.1.2.3 ü", "naïve é 10.1.2.0/24 ü"),
+        (
+            r"\ud83d\ude00 a@b.org \ud83d\ude00",
+            r"\ud83d\ude00 [EMAIL] \ud83d\ude00",
+        ),
+    ] {
+        let record = format!(r#"{{"v":"{value}"}}"#);
+        assert_eq!(redacted(&record), record.replace(value, replacement));
+    }
+}
+
+#[test]
+fn keys_are_scanned_and_pointers_do_not_show_them() {
+    let mut engine = engine();
+    let record = r#"{"a":{"jane@x.org":{"ip":"10.1.2.3"},"10.9.8.7":1},"jane@x.org":2}"#;
+    assert_eq!(
+        passed(&mut engine, record),
+        r#"{"a":{"[EMAIL]":{"ip":"10.1.2.0/24"},"10.9.8.0/24":1},"[EMAIL]":2}"#
+    );
+    let told: Vec<_> = engine
+        .reports()
+        .map(|r| (r.pointer.to_owned(), r.place))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("/a/[EMAIL]".to_owned(), Some("key")),
+            ("/a/[EMAIL]/ip".to_owned(), None),
+            ("/a/[IP]".to_owned(), Some("key")),
+            ("/[EMAIL]".to_owned(), Some("key")),
+        ]
+    );
+}
+
+#[test]
+fn json_in_strings_is_scanned_through_its_escapes() {
+    let mut engine = engine();
+    let inner = r#"{"user":{"name":"J\"o","ip":"10.1.2.3"},"l":[1,"a\u0040b.org"]}"#;
+    let middle = serde_json::json!({ "payload": inner, "ok": true }).to_string();
+    let outer = serde_json::json!({ "m": middle, "é/~": "[[\"10.1.2.3\"]]" }).to_string();
+    let result = passed(&mut engine, &outer);
+    let outer: serde_json::Value = serde_json::from_str(&result).unwrap();
+    let middle: serde_json::Value = serde_json::from_str(outer["m"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        middle["payload"].as_str().unwrap(),
+        r#"{"user":{"name":"[NAME]","ip":"10.1.2.0/24"},"l":[1,"[EMAIL]"]}"#
+    );
+    assert_eq!(outer["é/~"], "[[\"10.1.2.0/24\"]]");
+    let mut pointers: Vec<_> = engine
+        .reports()
+        .map(|report| report.pointer.to_owned())
+        .collect();
+    pointers.sort();
+    assert_eq!(
+        pointers,
+        [
+            "/m#/payload#/l/1",
+            "/m#/payload#/user/ip",
+            "/m#/payload#/user/name",
+            "/é~1~0#/0/0"
+        ]
+    );
+}
+
+#[test]
+fn text_that_only_looks_like_json_is_scanned_as_text() {
+    assert_eq!(
+        redacted(r#"{"v":"{\"a\": a@b.org}"}"#),
+        r#"{"v":"{\"a\": [EMAIL]}"}"#
+    );
+    assert_eq!(
+        redacted(r#"{"v":"[a@b.org]","w":"{"}"#),
+        r#"{"v":"[[EMAIL]]","w":"{"}"#
+    );
+    assert_eq!(redacted(r#"{"v":"\"a@b.org\""}"#), r#"{"v":"\"[EMAIL]\""}"#);
+    // What was found before the text turned out to be no JSON is found once, as text.
+    let mut engine = engine();
+    assert_eq!(
+        passed(&mut engine, r#"{"v":"[\"a@b.org\", ]"}"#),
+        r#"{"v":"[\"[EMAIL]\", ]"}"#
+    );
+    assert_eq!(engine.findings().len(), 1);
+    assert_eq!(engine.reports().next().unwrap().pointer, "/v");
+}
+
+#[test]
+fn findings_tell_place_and_length_in_the_decoded_value() {
+    let mut engine = engine();
+    passed(&mut engine, r#"{"a":["x","é\n\u0061@b.org!"]}"#);
+    let report = engine.reports().next().unwrap();
+    assert_eq!(
+        serde_json::to_string(&report).unwrap(),
+        r#"{"pointer":"/a/1","detector":"email","class":"email","action":"label","rule":"strict-label","offset":3,"length":7}"#
+    );
+}
+
+#[test]
+fn what_cannot_be_scanned_is_quarantined() {
+    let mut engine = engine();
+    for (record, why) in [
+        (&b""[..], Reason::Malformed),
+        (b"plain text a@b.org", Reason::Malformed),
+        (b"{\"a\":1", Reason::Malformed),
+        (b"{\"a\":NaN}", Reason::Malformed),
+        (b"{}{}", Reason::Malformed),
+        (b"\"\xff\"", Reason::InvalidUtf8),
+        (br#"{"a":"\ud83d"}"#, Reason::LoneSurrogate),
+        (br#"{"a":"{\"b\":\"\\ud83d\"}"}"#, Reason::LoneSurrogate),
+    ] {
+        assert_eq!(reason(&mut engine, record), Some(why), "{record:?}");
+    }
+    for text in ["[", "{\"a\":"] {
+        let deep = text.repeat(10_000);
+        assert_eq!(reason(&mut engine, deep.as_bytes()), Some(Reason::TooDeep));
+    }
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert_eq!(reason(&mut engine, deep.as_bytes()), Some(Reason::TooDeep));
+    let inside = serde_json::json!({ "a": deep }).to_string();
+    assert_eq!(
+        reason(&mut engine, inside.as_bytes()),
+        Some(Reason::TooDeep)
+    );
+    let large = format!("\"{}\"", "x".repeat(1 << 20));
+    assert_eq!(
+        reason(&mut engine, large.as_bytes()),
+        Some(Reason::TooLarge)
+    );
+    let many = format!("[{}1]", "\"a@b.org\",".repeat(1025));
+    assert_eq!(
+        reason(&mut engine, many.as_bytes()),
+        Some(Reason::TooManyFindings)
+    );
+    let mut nested = "{\"a\":1}".to_owned();
+    for _ in 0..5 {
+        assert_eq!(reason(&mut engine, nested.as_bytes()), None);
+        nested = serde_json::json!({ "a": nested }).to_string();
+    }
+    assert_eq!(
+        reason(&mut engine, nested.as_bytes()),
+        Some(Reason::NestedTooDeep)
+    );
+    assert_eq!(redacted("{}"), "{}");
+}
+
+#[test]
+fn a_record_of_ten_megabytes_is_processed() {
+    let mut engine = with("[limits]\nrecord_bytes = 16777216\nfindings = 100000");
+    let row = r#"{"t":1475876932,"s":"sensor-ipad","v":[22.5,19.25],"u":"550e8400-e29b-41d4-a716-446655440000"},"#;
+    let count = 10_000_000 / row.len();
+    let record = format!("[{}{{\"ip\":\"10.1.2.3\"}}]", row.repeat(count));
+    let result = passed(&mut engine, &record);
+    assert_eq!(result.len(), record.len() + 3);
+    assert!(result.ends_with("{\"ip\":\"10.1.2.0/24\"}]"));
+}
+
+#[test]
+fn duplicate_keys_are_each_scanned() {
+    assert_eq!(
+        redacted(r#"{"a":"a@b.org","a":"c@d.org"}"#),
+        r#"{"a":"[EMAIL]","a":"[EMAIL]"}"#
+    );
+}
+
+#[test]
+fn partition_keys_are_scanned_as_text_json_or_bytes() {
+    let mut engine = engine();
+    let mut key = |key: &[u8]| {
+        let mut out = Vec::new();
+        match engine.process_key(key, &mut out) {
+            Verdict::Clean => key.to_vec(),
+            Verdict::Redacted => out,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(key(b"device-17"), b"device-17");
+    assert_eq!(key(b""), b"");
+    assert_eq!(key(b"jane@x.org"), b"[EMAIL]");
+    assert_eq!(key(b"4111111111111111"), b"[CARD]");
+    assert_eq!(
+        key(br#"{"user":{"name":"J"}}"#),
+        br#"{"user":{"name":"[NAME]"}}"#
+    );
+    assert_eq!(key(b"\xff\x00 jane@x.org \xfe"), b"\xff\x00 [EMAIL] \xfe");
+    assert_eq!(key(b"j\0a\0@\0x\0.\0o\0r\0g\0"), b"[EMAIL]\0");
+    assert_eq!(key(&[0, 0, 0, 0, 0, 0, 1, 255]), [0, 0, 0, 0, 0, 0, 1, 255]);
+    let mut tokens = with("key = \"a\"");
+    let mut token = |key: &[u8]| {
+        let mut out = Vec::new();
+        assert_eq!(tokens.process_key(key, &mut out), Verdict::Redacted);
+        String::from_utf8(out).unwrap()
+    };
+    let first = token(b"jane@x.org/1");
+    assert!(first.starts_with("tok_key_a_"));
+    assert_eq!(first, token(b"jane@x.org/1"));
+    assert_ne!(first, token(b"jane@x.org/2"));
+}
+
+#[test]
+fn rules_by_path_key_and_class_act() {
+    let mut engine = with(
+        r#"
+        key = "a"
+        [[rule]]
+        path = "$.secret"
+        action = "drop-field"
+        [[rule]]
+        path = "$.users[*].nick"
+        action = "mask"
+        [[rule]]
+        path = "$.gone"
+        action = "null"
+        [[rule]]
+        path = "$.owner.ip"
+        class = "ip"
+        action = "drop-field"
+        [[rule]]
+        key = "badge number"
+        action = "label"
+        label = "[BADGE]"
+        [[rule]]
+        class = "email"
+        action = "token"
+        [[rule]]
+        class = "card"
+        action = "partial"
+        keep_last = 4
+        [[allow]]
+        class = "ip"
+        path = "$.gateway"
+        [[allow]]
+        class = "ip"
+        value = "192.0.2.1"
+        [[allow]]
+        class = ["ip", "mac"]
+        prefix = "198.51.100."
+        "#,
+    );
+    for (record, expected) in [
+        (r#"{"secret":1,"a":2}"#, r#"{"a":2}"#),
+        (r#"{"a":2, "secret":{"x":["a@b.org"]}}"#, r#"{"a":2}"#),
+        (r#"{"secret":1}"#, r#"{}"#),
+        (r#"{"secret":1,"secret":2,"a":3,"secret":4}"#, r#"{"a":3}"#),
+        (
+            r#"{"users":[{"nick":"Jo"},{"nick":5},{"nick":true},{"nick":null}]}"#,
+            r#"{"users":[{"nick":"**"},{"nick":null},{"nick":null},{"nick":null}]}"#,
+        ),
+        (r#"{"gone":"x\n","b":1}"#, r#"{"gone":null,"b":1}"#),
+        (
+            r#"{"gone":{"x":"y","z":[1]}}"#,
+            r#"{"gone":{"x":null,"z":[null]}}"#,
+        ),
+        (
+            r#"{"owner":{"a":1,"ip":"10.0.0.1"},"ip":"10.0.0.1"}"#,
+            r#"{"owner":{"a":1},"ip":"10.0.0.0/24"}"#,
+        ),
+        (
+            r#"{"badgeNumber":"77","p":[{"badge_number":7}]}"#,
+            r#"{"badgeNumber":"[BADGE]","p":[{"badge_number":null}]}"#,
+        ),
+        (
+            r#"{"c":"4111 1111 1111 1111"}"#,
+            r#"{"c":"**** **** **** 1111"}"#,
+        ),
+        (
+            r#"{"gateway":{"ip":"10.0.0.1","mail":"4111111111111111"}}"#,
+            r#"{"gateway":{"ip":"10.0.0.1","mail":"************1111"}}"#,
+        ),
+        (
+            r#"{"x":"192.0.2.1 192.0.2.2 198.51.100.7"}"#,
+            r#"{"x":"192.0.2.1 192.0.2.0/24 198.51.100.7"}"#,
+        ),
+        (
+            r#"{"s":"{\"secret\":1,\"a\":[1]}"}"#,
+            r#"{"s":"{\"secret\":1,\"a\":[1]}"}"#,
+        ),
+    ] {
+        assert_eq!(passed(&mut engine, record), expected, "{record}");
+        assert_eq!(passed(&mut engine, expected), expected, "again: {expected}");
+    }
+    let token = passed(&mut engine, r#"{"m":"A@b.org"}"#);
+    assert!(token.starts_with(r#"{"m":"tok_email_a_"#), "{token}");
+    assert_eq!(token, passed(&mut engine, r#"{"m":"a@B.ORG"}"#));
+    assert_eq!(passed(&mut engine, &token), token);
+}
+
+#[test]
+fn paths_go_on_inside_strings_and_removed_members_too() {
+    let mut engine = with("[[rule]]\npath = \"$.s.x\"\naction = \"drop-field\"");
+    assert_eq!(
+        passed(&mut engine, r#"{"s":"{\"x\":1,\"y\":2}"}"#),
+        r#"{"s":"{\"y\":2}"}"#
+    );
+    assert_eq!(
+        passed(&mut engine, r#"{"s":"{\"y\":2,\"x\":1}"}"#),
+        r#"{"s":"{\"y\":2}"}"#
+    );
+}
+
+#[test]
+fn records_are_dropped_by_a_named_rule() {
+    let mut engine = with(
+        "[[rule]]\nname = \"minors\"\npath = \"$.minor\"\naction = \"drop-record\"\n\
+         [[rule]]\nname = \"no-ssn\"\nclass = \"ssn\"\naction = \"drop-record\"",
+    );
+    for (record, rule) in [
+        (r#"{"a":1,"minor":true}"#, "minors"),
+        (r#"{"a":"536-90-4399"}"#, "no-ssn"),
+    ] {
+        let mut out = Vec::new();
+        let Verdict::Dropped { rule: dropped } = engine.process(record.as_bytes(), &mut out) else {
+            panic!("{record} was not dropped");
+        };
+        assert_eq!(engine.policy().rule_name(dropped), rule);
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn keeping_reports_and_changes_nothing() {
+    let mut engine = with("[[rule]]\nclass = \"email\"\naction = \"keep\"");
+    let mut out = Vec::new();
+    assert_eq!(
+        engine.process(br#"{"a":"a@b.org"}"#, &mut out),
+        Verdict::Clean
+    );
+    assert_eq!(engine.findings().len(), 1);
+    assert_eq!(
+        passed(&mut engine, r#"{"a":"a@b.org 10.1.2.3"}"#),
+        r#"{"a":"a@b.org 10.1.2.0/24"}"#
+    );
+    assert_eq!(engine.findings().len(), 2);
+}
+
+#[test]
+fn a_path_rule_that_shows_a_part_never_shows_what_must_be_redacted() {
+    let mut engine = with("[[rule]]\npath = \"$.v\"\naction = \"partial\"\nkeep_last = 20");
+    let record = r#"{"v":"a long enough text, so that its end stays: 536-90-4399"}"#;
+    assert_eq!(passed(&mut engine, record), r#"{"v":"[SSN]"}"#);
+}
+
+#[test]
+fn reason_codes_are_distinct() {
+    let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    assert_eq!(codes.len(), Reason::ALL.len());
+}

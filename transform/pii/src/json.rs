@@ -1,0 +1,409 @@
+//! A strict JSON walker over raw bytes: it yields every scalar and key with its place.
+//!
+//! Promises: no recursion (the stack of containers is a vector of bits bounded by the depth
+//! limit), no allocation once that vector has grown, time linear in the bytes, and an error for
+//! everything that RFC 8259 does not allow: truncation, a byte after the value, control
+//! characters in strings, `NaN`, leading zeros. A `\u` escape that is half of a surrogate pair is
+//! refused too, because no UTF-8 text stands for it. Duplicate keys are legal, and each is
+//! yielded.
+//! The input must be valid UTF-8; whoever calls checks that once for the whole record.
+//! Refuses to decode: spans point into the bytes as written.
+
+use crate::classes::{CONTROL, Classes, ESCAPE, STOP, TABLE};
+
+/// Why a text is no JSON that the engine can scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JsonError {
+    /// Against the grammar, or cut off.
+    Malformed,
+    /// More containers inside each other than the limit.
+    TooDeep,
+    /// Half of a surrogate pair.
+    LoneSurrogate,
+}
+
+/// A span of the text with the classes of its bytes. Of strings and keys: without the quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) classes: Classes,
+}
+
+/// What the walker met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// An object opens at this offset.
+    Object(usize),
+    /// An array opens at this offset.
+    Array(usize),
+    /// The innermost container ended; the offset lies behind its bracket.
+    End(usize),
+    Key(Token),
+    Text(Token),
+    Number(Token),
+    /// `true`, `false` or `null`.
+    Literal(Token),
+    /// The text ended after exactly one value.
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Value,
+    FirstElement,
+    FirstKey,
+    NextKey,
+    Separator,
+}
+
+/// The walker: one pass over `bytes`.
+pub(crate) struct Walker<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    expect: Expect,
+    /// One entry per open container: whether it is an object.
+    open: Vec<bool>,
+    depth_max: usize,
+    comma: Option<usize>,
+}
+
+impl<'a> Walker<'a> {
+    /// Walks `bytes`, which must be UTF-8, reusing `open` as its stack.
+    pub(crate) fn new(bytes: &'a [u8], depth_max: usize, mut open: Vec<bool>) -> Self {
+        open.clear();
+        Self {
+            bytes,
+            at: 0,
+            expect: Expect::Value,
+            open,
+            depth_max,
+            comma: None,
+        }
+    }
+
+    /// Gives the stack back for the next walk.
+    pub(crate) fn into_stack(self) -> Vec<bool> {
+        self.open
+    }
+
+    /// The offset of the comma in front of the present key or element, if there is one.
+    pub(crate) fn comma_before(&self) -> Option<usize> {
+        self.comma
+    }
+
+    /// The offset behind the comma that follows the value that was just yielded, if there is one.
+    pub(crate) fn comma_after(&self) -> Option<usize> {
+        let at = self.skip_space(self.at);
+        (self.bytes.get(at) == Some(&b',')).then_some(at + 1)
+    }
+
+    fn skip_space(&self, mut at: usize) -> usize {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(at) {
+            at += 1;
+        }
+        at
+    }
+
+    /// The next event.
+    pub(crate) fn advance(&mut self) -> Result<Event, JsonError> {
+        self.at = self.skip_space(self.at);
+        if self.expect == Expect::Separator {
+            let Some(&object) = self.open.last() else {
+                return if self.at == self.bytes.len() {
+                    Ok(Event::Done)
+                } else {
+                    Err(JsonError::Malformed)
+                };
+            };
+            match self.bytes.get(self.at) {
+                Some(b',') => {
+                    self.comma = Some(self.at);
+                    self.at = self.skip_space(self.at + 1);
+                    self.expect = if object {
+                        Expect::NextKey
+                    } else {
+                        Expect::Value
+                    };
+                }
+                Some(b'}') if object => return Ok(self.close()),
+                Some(b']') if !object => return Ok(self.close()),
+                _ => return Err(JsonError::Malformed),
+            }
+        }
+        match (self.expect, self.bytes.get(self.at)) {
+            (Expect::FirstKey, Some(b'}')) | (Expect::FirstElement, Some(b']')) => Ok(self.close()),
+            (Expect::FirstKey | Expect::NextKey, Some(b'"')) => {
+                let key = self.string()?;
+                self.at = self.skip_space(self.at);
+                if self.bytes.get(self.at) != Some(&b':') {
+                    return Err(JsonError::Malformed);
+                }
+                self.at += 1;
+                self.expect = Expect::Value;
+                Ok(Event::Key(key))
+            }
+            (Expect::Value | Expect::FirstElement, Some(&byte)) => self.value(byte),
+            _ => Err(JsonError::Malformed),
+        }
+    }
+
+    fn close(&mut self) -> Event {
+        self.open.pop();
+        self.at += 1;
+        self.expect = Expect::Separator;
+        Event::End(self.at)
+    }
+
+    fn open(&mut self, object: bool) -> Result<usize, JsonError> {
+        if self.open.len() >= self.depth_max {
+            return Err(JsonError::TooDeep);
+        }
+        self.open.push(object);
+        self.comma = None;
+        self.expect = if object {
+            Expect::FirstKey
+        } else {
+            Expect::FirstElement
+        };
+        self.at += 1;
+        Ok(self.at - 1)
+    }
+
+    fn value(&mut self, byte: u8) -> Result<Event, JsonError> {
+        match byte {
+            b'{' => self.open(true).map(Event::Object),
+            b'[' => self.open(false).map(Event::Array),
+            b'"' => {
+                let text = self.string()?;
+                self.expect = Expect::Separator;
+                Ok(Event::Text(text))
+            }
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => Err(JsonError::Malformed),
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<Event, JsonError> {
+        let start = self.at;
+        if !self.bytes[start..].starts_with(word) {
+            return Err(JsonError::Malformed);
+        }
+        self.at += word.len();
+        self.expect = Expect::Separator;
+        Ok(Event::Literal(Token {
+            start,
+            end: self.at,
+            classes: 0,
+        }))
+    }
+
+    fn number(&mut self) -> Result<Event, JsonError> {
+        let start = self.at;
+        let mut at = start + usize::from(self.bytes[start] == b'-');
+        match self.bytes.get(at) {
+            Some(b'0') => at += 1,
+            Some(b'1'..=b'9') => at = self.digits(at),
+            _ => return Err(JsonError::Malformed),
+        }
+        if self.bytes.get(at) == Some(&b'.') {
+            at = self.some_digits(at + 1)?;
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(at) {
+            at += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(at) {
+                at += 1;
+            }
+            at = self.some_digits(at)?;
+        }
+        self.at = at;
+        self.expect = Expect::Separator;
+        Ok(Event::Number(Token {
+            start,
+            end: at,
+            classes: crate::classes::DIGIT,
+        }))
+    }
+
+    fn digits(&self, mut at: usize) -> usize {
+        while self.bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        at
+    }
+
+    fn some_digits(&self, at: usize) -> Result<usize, JsonError> {
+        let end = self.digits(at);
+        if end == at {
+            Err(JsonError::Malformed)
+        } else {
+            Ok(end)
+        }
+    }
+
+    /// Reads the string whose opening quote lies at the present offset.
+    fn string(&mut self) -> Result<Token, JsonError> {
+        let start = self.at + 1;
+        let mut at = start;
+        let mut classes = 0;
+        loop {
+            let mut stop = 0;
+            for &byte in &self.bytes[at..] {
+                let class = TABLE[usize::from(byte)];
+                if class & STOP != 0 {
+                    stop = class;
+                    break;
+                }
+                classes |= class;
+                at += 1;
+            }
+            if stop & ESCAPE != 0 {
+                classes |= ESCAPE;
+                at = self.escape(at)?;
+            } else if stop & CONTROL != 0 || stop == 0 {
+                return Err(JsonError::Malformed);
+            } else {
+                self.at = at + 1;
+                return Ok(Token {
+                    start,
+                    end: at,
+                    classes,
+                });
+            }
+        }
+    }
+
+    /// Checks the escape whose backslash lies at `at` and returns the offset behind it.
+    fn escape(&self, at: usize) -> Result<usize, JsonError> {
+        match self.bytes.get(at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+            Some(b'u') => match self.unit(at)? {
+                0xd800..=0xdbff => match self.bytes.get(at + 6..at + 8) {
+                    Some(b"\\u") if (0xdc00..=0xdfff).contains(&self.unit(at + 6)?) => Ok(at + 12),
+                    _ => Err(JsonError::LoneSurrogate),
+                },
+                0xdc00..=0xdfff => Err(JsonError::LoneSurrogate),
+                _ => Ok(at + 6),
+            },
+            _ => Err(JsonError::Malformed),
+        }
+    }
+
+    fn unit(&self, at: usize) -> Result<u32, JsonError> {
+        let digits = self.bytes.get(at + 2..at + 6).ok_or(JsonError::Malformed)?;
+        hex_unit(digits).ok_or(JsonError::Malformed)
+    }
+}
+
+/// The value of four hexadecimal digits.
+pub(crate) fn hex_unit(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |unit, &digit| {
+        Some(unit << 4 | char::from(digit).to_digit(16)?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(text: &str) -> Result<Vec<String>, JsonError> {
+        let mut walker = Walker::new(text.as_bytes(), 64, Vec::new());
+        let mut events = Vec::new();
+        loop {
+            let show =
+                |kind: &str, token: Token| format!("{kind}{}", &text[token.start..token.end]);
+            events.push(match walker.advance()? {
+                Event::Done => return Ok(events),
+                Event::Object(_) => "{".into(),
+                Event::Array(_) => "[".into(),
+                Event::End(_) => "^".into(),
+                Event::Key(token) => show("k:", token),
+                Event::Text(token) => show("s:", token),
+                Event::Number(token) => show("n:", token),
+                Event::Literal(token) => show("l:", token),
+            });
+        }
+    }
+
+    #[test]
+    fn every_scalar_and_key_is_yielded_also_duplicates() {
+        assert_eq!(
+            walk(r#" {"a":[1,-2.5e+3,true],"a":{"b":"x\"y"},"c":{},"d":[]} "#)
+                .unwrap()
+                .join(" "),
+            r#"{ k:a [ n:1 n:-2.5e+3 l:true ^ k:a { k:b s:x\"y ^ k:c { ^ k:d [ ^ ^"#
+        );
+        assert_eq!(walk("\"x\"").unwrap(), ["s:x"]);
+    }
+
+    #[test]
+    fn what_rfc_8259_does_not_allow_is_refused() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{1:1}",
+            "[1}",
+            "{\"a\":1]",
+            "1 2",
+            "{}x",
+            "NaN",
+            "-",
+            "-NaN",
+            "Infinity",
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "+1",
+            "tru",
+            "nulll",
+            "\"",
+            "\"a",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12G4\"",
+            "\"a\nb\"",
+            "'a'",
+            "[1 2]",
+            "{\"a\" 1}",
+            "\"\\",
+            "\u{feff}{}",
+        ] {
+            assert_eq!(walk(text), Err(JsonError::Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_refused_and_a_pair_is_not() {
+        for text in [
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83dx""#,
+            r#""\ud83d\u0041""#,
+        ] {
+            assert_eq!(walk(text), Err(JsonError::LoneSurrogate), "{text}");
+        }
+        assert!(walk(r#""\ud83d\ude00""#).is_ok());
+    }
+
+    #[test]
+    fn depth_is_bounded_without_recursion() {
+        assert_eq!(walk(&"[".repeat(100_000)), Err(JsonError::TooDeep));
+        let fits = format!("{}{}", "[".repeat(64), "]".repeat(64));
+        assert!(walk(&fits).is_ok());
+    }
+}

@@ -1,0 +1,850 @@
+//! What the name of a key says about its value.
+//!
+//! A key is split into words (camelCase, snake_case, kebab-case, dots, spaces, digits) and its last
+//! words, written together, are looked up in one table: `customer_first_name`, `customerFirstName`
+//! and `customerfirstname` all end in `firstname`. Whole words only: `lic` is not found in
+//! `public`. Refuses to look at values, and has no opinion about keys that the table does not hold.
+
+use std::ops::{BitAnd, BitOr, BitOrAssign};
+
+/// What is known about a value from the keys above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Evidence(u32);
+
+impl Evidence {
+    pub(crate) const NONE: Self = Self(0);
+    /// The key stands for a person; its `name` and `address` count.
+    pub(crate) const PERSON: Self = Self(1);
+    /// The key stands for a thing; a `name` beneath is that of the thing.
+    pub(crate) const THING: Self = Self(1 << 1);
+    /// `name`, which counts only under a person.
+    pub(crate) const BARE_NAME: Self = Self(1 << 2);
+    /// `address`, which counts only under a person.
+    pub(crate) const BARE_ADDRESS: Self = Self(1 << 3);
+    pub(crate) const NAME: Self = Self(1 << 4);
+    pub(crate) const STREET: Self = Self(1 << 5);
+    pub(crate) const BIRTH_DATE: Self = Self(1 << 6);
+    pub(crate) const EMAIL: Self = Self(1 << 7);
+    pub(crate) const PHONE: Self = Self(1 << 8);
+    pub(crate) const SSN: Self = Self(1 << 9);
+    pub(crate) const CARD: Self = Self(1 << 10);
+    pub(crate) const IP: Self = Self(1 << 11);
+    pub(crate) const MAC: Self = Self(1 << 12);
+    /// Texts beneath are versions, not addresses.
+    pub(crate) const VERSION: Self = Self(1 << 13);
+    pub(crate) const COORDINATE: Self = Self(1 << 14);
+    /// The value may be a text or an array of coordinates.
+    pub(crate) const COORDINATES: Self = Self(1 << 15);
+    pub(crate) const SECRET: Self = Self(1 << 16);
+    /// Identifiers of things: kept, and never a national phone number.
+    pub(crate) const IDENTIFIER: Self = Self(1 << 17);
+
+    /// Whether both have something in common.
+    pub(crate) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// This without what `other` has.
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Constant form of `|`.
+    pub(crate) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What a value has whose key says `self`, beneath keys that said `above`.
+    pub(crate) fn beneath(self, above: Self) -> Self {
+        let mut evidence = self | above & (Self::PERSON | Self::VERSION);
+        if above.has(Self::PERSON) {
+            if self.has(Self::BARE_NAME) {
+                evidence |= Self::NAME;
+            }
+            if self.has(Self::BARE_ADDRESS) {
+                evidence |= Self::STREET;
+            }
+        }
+        if above.has(Self::NAME) {
+            evidence |= Self::NAME;
+        }
+        evidence
+    }
+
+    /// What the members of an object learn from the evidence of the object itself.
+    pub(crate) fn for_members(self, key: Self) -> Self {
+        let kept = self & (Self::PERSON | Self::VERSION | Self::NAME);
+        if key.has(Self::THING) {
+            kept.without(Self::PERSON)
+        } else {
+            kept
+        }
+    }
+}
+
+impl BitOr for Evidence {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Evidence {
+    type Output = Self;
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl BitOrAssign for Evidence {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// How much of a key an entry has to cover.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cover {
+    /// The last words: whatever stands before only says more.
+    Tail,
+    /// The whole key.
+    Whole,
+}
+
+use Cover::{Tail, Whole};
+
+/// Key endings and what they say. The words are written together, in lower case.
+const ENDINGS: &[(Evidence, Cover, &[&str])] = &[
+    (
+        Evidence::PERSON,
+        Tail,
+        &[
+            "person",
+            "persons",
+            "people",
+            "user",
+            "users",
+            "owner",
+            "owners",
+            "driver",
+            "drivers",
+            "customer",
+            "customers",
+            "patient",
+            "patients",
+            "contact",
+            "contacts",
+        ],
+    ),
+    (
+        Evidence::THING,
+        Tail,
+        &[
+            "device",
+            "devices",
+            "host",
+            "hosts",
+            "sensor",
+            "sensors",
+            "machine",
+            "machines",
+            "vehicle",
+            "vehicles",
+            "car",
+            "gateway",
+            "gateways",
+            "app",
+            "application",
+            "service",
+            "services",
+            "server",
+            "servers",
+            "file",
+            "files",
+            "process",
+            "model",
+            "product",
+            "products",
+            "network",
+            "interface",
+            "interfaces",
+            "node",
+            "cluster",
+            "pod",
+            "container",
+            "company",
+            "organization",
+            "organisation",
+            "org",
+            "team",
+            "group",
+            "groups",
+            "role",
+            "roles",
+            "plan",
+            "city",
+            "country",
+            "region",
+            "state",
+            "site",
+            "browser",
+            "os",
+            "agent",
+            "asset",
+            "assets",
+            "phone",
+            "tenant",
+        ],
+    ),
+    (Evidence::BARE_NAME, Whole, &["name", "names"]),
+    (
+        Evidence::BARE_ADDRESS,
+        Whole,
+        &["address", "addresses", "addr"],
+    ),
+    (
+        Evidence::NAME,
+        Tail,
+        &[
+            "firstname",
+            "lastname",
+            "fullname",
+            "givenname",
+            "familyname",
+            "middlename",
+            "maidenname",
+            "surname",
+            "forename",
+            "nickname",
+            "personname",
+            "realname",
+            "legalname",
+            "birthname",
+            "fname",
+            "lname",
+            "cardholder",
+            "cardholdername",
+            "accountholder",
+            "patientname",
+            "username",
+        ],
+    ),
+    (
+        Evidence::STREET,
+        Tail,
+        &[
+            "street",
+            "streetname",
+            "streetaddress",
+            "homeaddress",
+            "postaladdress",
+            "mailingaddress",
+            "billingaddress",
+            "shippingaddress",
+            "deliveryaddress",
+            "residentialaddress",
+            "addressline",
+            "addrline",
+            "streetline",
+            "housenumber",
+            "fulladdress",
+        ],
+    ),
+    (
+        Evidence::BIRTH_DATE,
+        Tail,
+        &[
+            "birthdate",
+            "dateofbirth",
+            "dob",
+            "birthday",
+            "birthdt",
+            "bornon",
+            "borndate",
+            "birthtime",
+        ],
+    ),
+    (Evidence::BIRTH_DATE, Whole, &["birth", "born"]),
+    (
+        Evidence::EMAIL,
+        Tail,
+        &[
+            "email",
+            "emails",
+            "mail",
+            "emailaddress",
+            "mailaddress",
+            "emailid",
+        ],
+    ),
+    (
+        Evidence::PHONE,
+        Tail,
+        &[
+            "phone",
+            "phones",
+            "phonenumber",
+            "phonenumbers",
+            "phoneno",
+            "phonenum",
+            "telephone",
+            "telephonenumber",
+            "telephoneno",
+            "tel",
+            "telno",
+            "telnumber",
+            "mobilenumber",
+            "mobileno",
+            "mobilephone",
+            "cellphone",
+            "cellnumber",
+            "cellno",
+            "msisdn",
+            "faxnumber",
+            "faxno",
+            "homephone",
+            "workphone",
+            "callernumber",
+            "callerid",
+            "contactnumber",
+            "contactno",
+            "whatsapp",
+        ],
+    ),
+    (
+        Evidence::PHONE,
+        Whole,
+        &["mobile", "fax", "caller", "callee"],
+    ),
+    (
+        Evidence::SSN,
+        Tail,
+        &[
+            "ssn",
+            "ssnnumber",
+            "socialsecurity",
+            "socialsecuritynumber",
+            "socialsecurityno",
+            "socialsecuritynum",
+            "itin",
+            "taxpayerid",
+            "taxpayernumber",
+            "ustaxid",
+        ],
+    ),
+    (
+        Evidence::CARD,
+        Tail,
+        &[
+            "creditcard",
+            "creditcardnumber",
+            "creditcardno",
+            "creditcardnum",
+            "debitcard",
+            "debitcardnumber",
+            "cardnumber",
+            "cardno",
+            "cardnum",
+            "paymentcard",
+            "bankcard",
+            "ccnumber",
+            "ccnum",
+            "ccno",
+            "cardpan",
+            "primaryaccountnumber",
+        ],
+    ),
+    (Evidence::CARD, Whole, &["cc", "card", "pan"]),
+    (
+        Evidence::IP,
+        Tail,
+        &[
+            "ip",
+            "ips",
+            "ipaddress",
+            "ipaddr",
+            "ipaddresses",
+            "ipv4",
+            "ipv6",
+            "remoteaddr",
+            "remoteaddress",
+        ],
+    ),
+    (
+        Evidence::MAC,
+        Tail,
+        &[
+            "mac",
+            "macs",
+            "macaddress",
+            "macaddr",
+            "macaddresses",
+            "bssid",
+            "hwaddr",
+            "ethernetaddress",
+        ],
+    ),
+    (
+        Evidence::VERSION,
+        Tail,
+        &[
+            "version",
+            "versions",
+            "ver",
+            "firmware",
+            "fw",
+            "build",
+            "release",
+            "revision",
+            "rev",
+            "versionname",
+            "firmwareversion",
+            "buildid",
+            "buildnumber",
+            "oid",
+        ],
+    ),
+    (
+        Evidence::COORDINATE,
+        Tail,
+        &[
+            "latitude",
+            "longitude",
+            "lng",
+            "lon",
+            "gpslat",
+            "gpslong",
+            "geolat",
+            "geolong",
+        ],
+    ),
+    (Evidence::COORDINATE, Whole, &["lat", "long"]),
+    (
+        Evidence::COORDINATES,
+        Tail,
+        &[
+            "coordinates",
+            "coordinate",
+            "coords",
+            "latlng",
+            "latlon",
+            "latlong",
+            "lonlat",
+            "lnglat",
+            "geopoint",
+            "geolocation",
+            "gpsposition",
+            "gpslocation",
+            "bbox",
+            "geohashcenter",
+        ],
+    ),
+    (
+        Evidence::COORDINATES,
+        Whole,
+        &["gps", "geo", "location", "position"],
+    ),
+    (
+        Evidence::SECRET,
+        Tail,
+        &[
+            "secretaccesskey",
+            "awssecretkey",
+            "awssecret",
+            "secretkey",
+            "awssecretaccesskey",
+        ],
+    ),
+    (
+        Evidence::IDENTIFIER,
+        Tail,
+        &[
+            "id",
+            "ids",
+            "uuid",
+            "guid",
+            "serial",
+            "serials",
+            "serialnumber",
+            "serialno",
+            "sn",
+            "imei",
+            "imsi",
+            "iccid",
+            "meid",
+            "vin",
+            "traceid",
+            "spanid",
+            "requestid",
+            "hash",
+            "checksum",
+            "sku",
+            "timestamp",
+            "ts",
+            "time",
+            "epoch",
+            "offset",
+            "sequence",
+            "seq",
+        ],
+    ),
+];
+
+/// Words that turn a coordinate into a statistic, mostly of latency.
+const STATISTICS: &[&str] = &[
+    "p", "avg", "mean", "min", "max", "median", "p50", "p90", "p95", "p99", "read", "write",
+    "request", "net",
+];
+
+/// Words at the end of a key that say nothing.
+const FILLERS: &[&str] = &[
+    "info", "data", "profile", "details", "record", "list", "value", "raw", "text",
+];
+
+/// Words of a key that are looked at, from the end.
+const WORDS_MAX: usize = 6;
+/// Bytes of a key that are looked at, from the end.
+const KEY_BYTES_MAX: usize = 96;
+
+/// A key split into words, in lower case, written together.
+struct Words {
+    text: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl Words {
+    fn split(key: &[u8]) -> Self {
+        let key = &key[key.len().saturating_sub(KEY_BYTES_MAX)..];
+        let mut words = Self {
+            text: Vec::with_capacity(key.len()),
+            starts: Vec::new(),
+        };
+        let mut before = b' ';
+        for (at, &byte) in key.iter().enumerate() {
+            let next = key.get(at + 1).copied().unwrap_or(b' ');
+            let inside = byte.is_ascii_alphanumeric() || byte >= 0x80;
+            if inside {
+                let starts = !(before.is_ascii_alphanumeric() || before >= 0x80)
+                    || before.is_ascii_digit() != byte.is_ascii_digit()
+                    || byte.is_ascii_uppercase()
+                        && (before.is_ascii_lowercase()
+                            || before.is_ascii_uppercase() && next.is_ascii_lowercase());
+                // `IPv4` and `IPv6` are one word.
+                let of_ip = byte == b'v' && before.eq_ignore_ascii_case(&b'p')
+                    || matches!(byte, b'4' | b'6') && before.eq_ignore_ascii_case(&b'v');
+                if starts && !of_ip {
+                    words.starts.push(words.text.len());
+                }
+                words.text.push(byte.to_ascii_lowercase());
+            }
+            before = byte;
+        }
+        words
+    }
+
+    fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    fn word(&self, index: usize) -> &[u8] {
+        let end = self
+            .starts
+            .get(index + 1)
+            .copied()
+            .unwrap_or(self.text.len());
+        &self.text[self.starts[index]..end]
+    }
+
+    /// The last `count` words together.
+    fn tail(&self, count: usize) -> &[u8] {
+        &self.text[self.starts[self.len() - count]..]
+    }
+
+    fn drop_last(&mut self) {
+        if let Some(start) = self.starts.pop() {
+            self.text.truncate(start);
+        }
+    }
+}
+
+/// The key in lower case without separators, as key rules of policies compare it.
+pub(crate) fn normal_form(key: &[u8]) -> Vec<u8> {
+    Words::split(key).text
+}
+
+/// What `key`, decoded, says.
+pub(crate) fn evidence(key: &[u8]) -> Evidence {
+    let mut words = Words::split(key);
+    // `phone1` and `address_2` are numbered; `p99` and `ipv4` are not.
+    while words.len() > 1 && words.word(words.len() - 1).iter().all(u8::is_ascii_digit) {
+        words.drop_last();
+    }
+    let mut evidence = of_words(&words);
+    while words.len() > 1
+        && FILLERS
+            .iter()
+            .any(|filler| filler.as_bytes() == words.word(words.len() - 1))
+    {
+        words.drop_last();
+        evidence |= of_words(&words);
+    }
+    evidence
+}
+
+fn of_words(words: &Words) -> Evidence {
+    let mut evidence = Evidence::NONE;
+    for count in 1..=words.len().min(WORDS_MAX) {
+        let tail = words.tail(count);
+        let whole = count == words.len();
+        for &(says, cover, endings) in ENDINGS {
+            if (cover == Tail || whole) && endings.iter().any(|ending| ending.as_bytes() == tail) {
+                evidence |= says;
+            }
+        }
+        if of_person(tail, b"name") {
+            evidence |= Evidence::NAME;
+        }
+        if of_person(tail, b"address") || of_person(tail, b"addr") {
+            evidence |= Evidence::STREET;
+        }
+    }
+    if words.len() > 1 {
+        let first = words.word(0);
+        if STATISTICS.iter().any(|word| word.as_bytes() == first) {
+            evidence = evidence.without(Evidence::COORDINATE);
+        }
+        // `start_lat`, but not `read_lat`.
+        let last = words.word(words.len() - 1);
+        let before = words.word(words.len() - 2);
+        let places: [&[u8]; 12] = [
+            b"start",
+            b"end",
+            b"pickup",
+            b"dropoff",
+            b"home",
+            b"gps",
+            b"geo",
+            b"origin",
+            b"destination",
+            b"user",
+            b"location",
+            b"center",
+        ];
+        if (last == b"lat" || last == b"long") && places.contains(&before) {
+            evidence |= Evidence::COORDINATE;
+        }
+    }
+    evidence
+}
+
+/// Whether `tail` is a word for a person followed by `what`: `ownername`, `customeraddress`.
+fn of_person(tail: &[u8], what: &[u8]) -> bool {
+    tail.strip_suffix(what).is_some_and(|noun| {
+        let (_, _, persons) = ENDINGS[0];
+        persons.iter().any(|person| person.as_bytes() == noun)
+    })
+}
+
+/// Slots of the cache; a power of two.
+const SLOTS: usize = 512;
+/// Bytes of the longest key that is remembered.
+const CACHED_KEY_BYTES_MAX: usize = 30;
+
+/// What is remembered of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) evidence: Evidence,
+    /// The whole-value rule of the policy that names this key.
+    pub(crate) rule: Option<u16>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    key: [u8; CACHED_KEY_BYTES_MAX],
+    length: u8,
+    used: bool,
+    known: Known,
+}
+
+/// The keys that were met before and hold no finding themselves. It changes speed, never a result.
+pub(crate) struct KeyCache {
+    slots: Vec<Slot>,
+}
+
+impl KeyCache {
+    pub(crate) fn new() -> Self {
+        let empty = Slot {
+            key: [0; CACHED_KEY_BYTES_MAX],
+            length: 0,
+            used: false,
+            known: Known {
+                evidence: Evidence::NONE,
+                rule: None,
+            },
+        };
+        Self {
+            slots: vec![empty; SLOTS],
+        }
+    }
+
+    fn slot(key: &[u8]) -> usize {
+        let mut words = key.chunks_exact(8);
+        let mut hash = key.len() as u64;
+        for word in words.by_ref() {
+            let word = u64::from_le_bytes(word.try_into().expect("a chunk has eight bytes"));
+            hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+        for &byte in words.remainder() {
+            hash = (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+        (hash >> 48) as usize & (SLOTS - 1)
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Known> {
+        if key.len() > CACHED_KEY_BYTES_MAX {
+            return None;
+        }
+        let slot = &self.slots[Self::slot(key)];
+        (slot.used && &slot.key[..usize::from(slot.length)] == key).then_some(slot.known)
+    }
+
+    pub(crate) fn put(&mut self, key: &[u8], known: Known) {
+        if let Ok(length) = u8::try_from(key.len())
+            && key.len() <= CACHED_KEY_BYTES_MAX
+        {
+            let slot = &mut self.slots[Self::slot(key)];
+            slot.key[..key.len()].copy_from_slice(key);
+            slot.length = length;
+            slot.used = true;
+            slot.known = known;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_found_in_every_way_of_writing() {
+        for key in [
+            "customer_first_name",
+            "customerFirstName",
+            "customer-first-name",
+            "FIRST_NAME",
+            "firstname1",
+        ] {
+            assert!(evidence(key.as_bytes()).has(Evidence::NAME), "{key}");
+        }
+        for key in [
+            "user_name",
+            "ownerName",
+            "username",
+            "driver.name",
+            "PatientName",
+            "contactname",
+        ] {
+            assert!(evidence(key.as_bytes()).has(Evidence::NAME), "{key}");
+        }
+        for key in [
+            "customer_address",
+            "streetAddress",
+            "address_line1",
+            "homeAddress2",
+            "user_address",
+        ] {
+            assert!(evidence(key.as_bytes()).has(Evidence::STREET), "{key}");
+        }
+        for key in ["userSSN", "user_ssn", "SSN", "social-security-number"] {
+            assert!(evidence(key.as_bytes()).has(Evidence::SSN), "{key}");
+        }
+        for key in [
+            "dob",
+            "date_of_birth",
+            "birthDate",
+            "DateOfBirth",
+            "birth_day",
+        ] {
+            assert!(evidence(key.as_bytes()).has(Evidence::BIRTH_DATE), "{key}");
+        }
+        for key in ["IPAddress", "clientIp", "src_ip", "IPv4", "ipv6"] {
+            assert!(evidence(key.as_bytes()).has(Evidence::IP), "{key}");
+        }
+        for key in ["lat", "pickup_lat", "gpsLong", "longitude", "start_lon"] {
+            assert!(evidence(key.as_bytes()).has(Evidence::COORDINATE), "{key}");
+        }
+    }
+
+    #[test]
+    fn words_are_never_found_inside_other_words() {
+        let person = Evidence::NAME | Evidence::STREET;
+        for key in [
+            "device_name",
+            "hostname",
+            "host",
+            "file_name",
+            "user_agent",
+            "user_file_name",
+            "ip_address",
+            "mac_address",
+            "filename",
+            "rename",
+            "ssname",
+            "user_device_name",
+            "name",
+            "address",
+            "model_name",
+        ] {
+            assert!(!evidence(key.as_bytes()).has(person), "{key}");
+        }
+        for (key, not) in [
+            ("sd_card", Evidence::CARD),
+            ("card_count", Evidence::CARD),
+            ("pan_tilt", Evidence::CARD),
+            ("session", Evidence::SSN),
+            ("mobile_app", Evidence::PHONE),
+            ("phone_model", Evidence::PHONE),
+            ("birth_year", Evidence::BIRTH_DATE),
+            ("birthplace", Evidence::BIRTH_DATE),
+            ("latency", Evidence::COORDINATE),
+            ("p99_lat", Evidence::COORDINATE),
+            ("read_lat", Evidence::COORDINATE),
+            ("long_value_count", Evidence::COORDINATE),
+            ("ship", Evidence::IP),
+            ("user_agent", Evidence::PERSON),
+        ] {
+            assert!(!evidence(key.as_bytes()).has(not), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_name_counts_only_beneath_a_person() {
+        let name = evidence(b"name");
+        assert!(!name.beneath(Evidence::NONE).has(Evidence::NAME));
+        let user = evidence(b"user");
+        assert!(name.beneath(user.for_members(user)).has(Evidence::NAME));
+        let device = evidence(b"device").beneath(user.for_members(user));
+        assert!(
+            !name
+                .beneath(device.for_members(evidence(b"device")))
+                .has(Evidence::NAME)
+        );
+        let profile = evidence(b"user_profile");
+        assert!(profile.has(Evidence::PERSON));
+    }
+
+    #[test]
+    fn the_cache_answers_only_for_the_same_key() {
+        let mut cache = KeyCache::new();
+        let known = Known {
+            evidence: Evidence::IP,
+            rule: Some(3),
+        };
+        cache.put(b"clientIp", known);
+        assert_eq!(cache.get(b"clientIp").unwrap().evidence, Evidence::IP);
+        assert!(cache.get(b"clientip").is_none());
+        assert!(cache.get(b"").is_none());
+        cache.put(&[b'x'; 64], known);
+        assert!(cache.get(&[b'x'; 64]).is_none());
+    }
+}

@@ -1,0 +1,516 @@
+//! From the file to the compiled policy, collecting every problem on the way.
+
+use sha2::{Digest, Sha256};
+
+use super::path::{Path, Paths, STEPS_MAX};
+use super::raw::{Base, OneOrMany, RawAllow, RawLimits, RawPolicy, RawRule};
+use super::{
+    ClassSet, Exempt, Keys, Limits, Policy, Problem, Problems, Rule, STRICT, Target, proof,
+};
+use crate::action::Action;
+use crate::audit::Class;
+use crate::detect::TABLE;
+use crate::keys::normal_form;
+
+/// Most rules and allowances of a file.
+const RULES_MAX: usize = 1000;
+
+/// What a rule holds for.
+#[derive(Debug)]
+pub(super) enum Scope {
+    Classes(ClassSet),
+    Key(Vec<u8>),
+    Path(Path),
+    PathClasses(Path, ClassSet),
+}
+
+/// A rule with its scope and place, for the proofs.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) place: String,
+    pub(super) scope: Scope,
+    pub(super) rule: u16,
+}
+
+/// Collects problems.
+#[derive(Default)]
+pub(super) struct Collected(Vec<Problem>);
+
+impl Collected {
+    pub(super) fn add(
+        &mut self,
+        place: &str,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            place: place.to_owned(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        });
+    }
+}
+
+fn parse(text: &str) -> Result<RawPolicy, Problems> {
+    toml::from_str(text).map_err(|error| {
+        let before = error
+            .span()
+            .map_or("", |span| text.get(..span.start).unwrap_or(text));
+        Problems(vec![Problem {
+            place: format!("line {}", before.matches('\n').count() + 1),
+            problem: error.message().trim().replace('\n', ", "),
+            remedy: "see the policy format in the documentation".to_owned(),
+        }])
+    })
+}
+
+pub(super) fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
+    let raw = parse(text)?;
+    let mut problems = Collected::default();
+    let mut policy = Policy {
+        name: raw.policy.name.clone(),
+        rules: Vec::new(),
+        by_class: [None; Class::ALL.len()],
+        by_key: Vec::new(),
+        paths: Paths::default(),
+        targets: Vec::new(),
+        exempt: Vec::new(),
+        labels: Vec::new(),
+        limits: limits(&raw.limits, &mut problems),
+        key: None,
+        rescan: raw.policy.rescan,
+        enabled: 0,
+        digest: digest(&raw),
+    };
+    if raw.rules.len() + raw.allows.len() > RULES_MAX {
+        problems.add(
+            "policy",
+            format!("more than {RULES_MAX} rules and allowances"),
+            "join rules by class or path",
+        );
+        return Err(Problems(problems.0));
+    }
+    if let Some(id) = &raw.policy.key {
+        policy.key = keys.get(id).cloned();
+        if policy.key.is_none() {
+            problems.add(
+                "policy",
+                format!("there is no key with the id `{id}`"),
+                "give the key with HYDRANT_PII_KEY_FILE or in `[pii.keys]`",
+            );
+        }
+    }
+    let mut placed = Vec::new();
+    for (index, raw_rule) in raw.rules.iter().enumerate() {
+        let name = raw_rule
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("rule-{}", index + 1));
+        let place = format!("rule {} (`{name}`)", index + 1);
+        let action = action(raw_rule, &place, &mut problems);
+        let scope = scope(raw_rule, &place, &mut problems);
+        let (Some(action), Some(scope)) = (action, scope) else {
+            continue;
+        };
+        let rule = narrow(policy.rules.len());
+        policy.rules.push(Rule { name, action });
+        placed.push(Placed { place, scope, rule });
+    }
+    let mut paths = Vec::new();
+    for Placed { scope, rule, .. } in &placed {
+        match scope {
+            Scope::Classes(classes) => {
+                for class in classes.iter() {
+                    policy.by_class[class as usize].get_or_insert(*rule);
+                }
+            }
+            Scope::Key(key) => policy.by_key.push((key.clone(), *rule)),
+            Scope::Path(path) => {
+                paths.push(path.clone());
+                policy.targets.push(Target::Values(*rule));
+            }
+            Scope::PathClasses(path, classes) => {
+                paths.push(path.clone());
+                policy.targets.push(Target::Classes(*rule, *classes));
+            }
+        }
+    }
+    for (index, allow) in raw.allows.iter().enumerate() {
+        allowance(
+            allow,
+            &format!("allow {}", index + 1),
+            &mut policy,
+            &mut paths,
+            &mut problems,
+        );
+    }
+    if raw.policy.base == Base::Strict {
+        add_base(&mut policy);
+    }
+    if paths.iter().map(Path::len).sum::<usize>() > STEPS_MAX {
+        problems.add(
+            "policy",
+            format!("more than {STEPS_MAX} steps in all paths"),
+            "use wildcards",
+        );
+        return Err(Problems(problems.0));
+    }
+    policy.paths = Paths::new(&paths);
+    finish(&mut policy);
+    proof::prove(&policy, &placed, &mut problems);
+    if problems.0.is_empty() {
+        Ok(policy)
+    } else {
+        Err(Problems(problems.0))
+    }
+}
+
+fn add_base(policy: &mut Policy) {
+    let base = compile(STRICT, &Keys::none()).expect("a test compiles the built-in policy");
+    let offset = policy.rules.len();
+    policy.rules.extend(base.rules);
+    for (slot, rule) in policy.by_class.iter_mut().zip(base.by_class) {
+        *slot = slot.or(rule.map(|rule| narrow(offset + usize::from(rule))));
+    }
+}
+
+/// Fills what follows from the rules.
+fn finish(policy: &mut Policy) {
+    let mut at_paths = ClassSet::default();
+    for target in &policy.targets {
+        if let Target::Classes(_, classes) = target {
+            at_paths.join(*classes);
+        }
+    }
+    for (index, row) in TABLE.iter().enumerate() {
+        let class = row.info.class;
+        if policy.by_class[class as usize].is_some() || at_paths.has(class) {
+            policy.enabled |= 1 << index;
+        }
+    }
+    policy.labels = Class::ALL
+        .iter()
+        .map(|class| class.label().to_owned())
+        .collect();
+    for rule in &policy.rules {
+        if let Action::Label(Some(label)) = &rule.action {
+            policy.labels.push(label.clone());
+        }
+    }
+}
+
+/// Covers what a policy does: its rules, the base, the detectors, and the id of its key.
+fn digest(raw: &RawPolicy) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(b"hydrant-pii policy 1\0");
+    hasher.update(env!("CARGO_PKG_VERSION"));
+    if raw.policy.base == Base::Strict {
+        hasher.update(STRICT);
+    }
+    for row in TABLE {
+        hasher.update(row.info.name);
+        hasher.update([0]);
+    }
+    let rules = serde_json::to_vec(raw).expect("a policy has only texts and numbers");
+    hasher.update(rules);
+    hasher.finalize().into()
+}
+
+fn limits(raw: &RawLimits, problems: &mut Collected) -> Limits {
+    let default = Limits::default();
+    let mut bounded =
+        |name: &str, value: Option<usize>, default: usize, least: usize, most: usize| {
+            let value = value.unwrap_or(default);
+            if !(least..=most).contains(&value) {
+                problems.add(
+                    "limits",
+                    format!("`{name} = {value}` is out of range"),
+                    format!("use {least} to {most}"),
+                );
+            }
+            value
+        };
+    Limits {
+        record_bytes: bounded(
+            "record_bytes",
+            raw.record_bytes,
+            default.record_bytes,
+            64,
+            64 << 20,
+        ),
+        depth: bounded("depth", raw.depth, default.depth, 1, 1024),
+        nested_json: bounded("nested_json", raw.nested_json, default.nested_json, 0, 8),
+        findings: bounded("findings", raw.findings, default.findings, 1, 1 << 20),
+    }
+}
+
+fn classes(names: &OneOrMany, place: &str, problems: &mut Collected) -> ClassSet {
+    let mut set = ClassSet::default();
+    for name in names.names() {
+        match Class::by_name(name) {
+            Some(class) => set.insert(class),
+            None => {
+                let known: Vec<_> = Class::ALL.iter().map(|class| class.name()).collect();
+                problems.add(
+                    place,
+                    format!("`{name}` is no class"),
+                    format!("use one of {}", known.join(", ")),
+                );
+            }
+        }
+    }
+    if names.names().is_empty() {
+        problems.add(
+            place,
+            "`class` is empty",
+            "name a class, or leave `class` out",
+        );
+    }
+    set
+}
+
+fn path(text: &str, place: &str, problems: &mut Collected) -> Option<Path> {
+    Path::parse(text)
+        .map_err(|error| {
+            problems.add(
+                place,
+                format!("path `{text}`: {error}"),
+                "write it like `$.a.b[*].c`",
+            )
+        })
+        .ok()
+}
+
+fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Scope> {
+    let set = raw
+        .class
+        .as_ref()
+        .map(|names| classes(names, place, problems));
+    match (set, &raw.path, &raw.key) {
+        (_, Some(_), Some(_)) | (Some(_), None, Some(_)) => {
+            problems.add(
+                place,
+                "`key` stands beside `class` or `path`",
+                "make it a rule of its own",
+            );
+            None
+        }
+        (Some(set), None, None) => Some(Scope::Classes(set)),
+        (Some(set), Some(text), None) => {
+            Some(Scope::PathClasses(path(text, place, problems)?, set))
+        }
+        (None, Some(text), None) => {
+            let path = path(text, place, problems)?;
+            if path.is_root() {
+                problems.add(
+                    place,
+                    "the path `$` names every value of every record",
+                    "name a part of it",
+                );
+            }
+            Some(Scope::Path(path))
+        }
+        (None, None, Some(key)) => {
+            let form = normal_form(key.as_bytes());
+            if form.is_empty() {
+                problems.add(
+                    place,
+                    format!("`{key}` holds no letter or digit"),
+                    "name a key",
+                );
+            }
+            Some(Scope::Key(form))
+        }
+        (None, None, None) => {
+            problems.add(
+                place,
+                "it holds for nothing",
+                "add `class`, `path` or `key`",
+            );
+            None
+        }
+    }
+}
+
+/// Longest replacement text.
+const LABEL_BYTES_MAX: usize = 64;
+
+fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action> {
+    let fields = [
+        ("label", raw.label.is_some(), &["label"][..]),
+        ("mask", raw.mask.is_some(), &["mask", "partial"]),
+        ("keep_first", raw.keep_first.is_some(), &["partial"]),
+        ("keep_last", raw.keep_last.is_some(), &["partial"]),
+        ("prefix_v4", raw.prefix_v4.is_some(), &["prefix"]),
+        ("prefix_v6", raw.prefix_v6.is_some(), &["prefix"]),
+        ("decimals", raw.decimals.is_some(), &["round"]),
+    ];
+    for (field, given, actions) in fields {
+        if given && !actions.contains(&raw.action.as_str()) {
+            problems.add(
+                place,
+                format!("`{field}` means nothing for the action `{}`", raw.action),
+                format!("remove it, or use the action `{}`", actions.join("` or `")),
+            );
+        }
+    }
+    let mut character = || {
+        let mask = raw.mask.as_deref().unwrap_or("*");
+        match mask.as_bytes() {
+            [byte]
+                if byte.is_ascii_punctuation() && !b"\"\\@:/.-+".contains(byte)
+                    || matches!(byte, b'X' | b'x') =>
+            {
+                *byte
+            }
+            _ => {
+                problems.add(
+                    place,
+                    format!("`mask = {mask:?}` is not allowed"),
+                    "use one of `*`, `#`, `_`, `X`, `x`",
+                );
+                b'*'
+            }
+        }
+    };
+    let action = match raw.action.as_str() {
+        "keep" => Action::Keep,
+        "label" => {
+            if let Some(label) = &raw.label
+                && (label.is_empty()
+                    || label.len() > LABEL_BYTES_MAX
+                    || label
+                        .bytes()
+                        .any(|byte| !(b' '..=b'~').contains(&byte) || matches!(byte, b'"' | b'\\')))
+            {
+                problems.add(
+                    place,
+                    format!("`label = {label:?}` is not allowed"),
+                    format!("use 1 to {LABEL_BYTES_MAX} printable ASCII characters without `\"` and `\\`"),
+                );
+            }
+            Action::Label(raw.label.clone())
+        }
+        "mask" => Action::Mask {
+            character: character(),
+        },
+        "partial" => {
+            let character = character();
+            let (first, last) = (raw.keep_first.unwrap_or(0), raw.keep_last.unwrap_or(0));
+            if first + last == 0 || first > 64 || last > 64 {
+                problems.add(
+                    place,
+                    "`partial` keeps nothing, or too much",
+                    "set `keep_first` or `keep_last` to 1 to 64",
+                );
+            }
+            Action::Partial {
+                character,
+                first,
+                last,
+            }
+        }
+        "token" => Action::Token,
+        "prefix" => {
+            let (v4, v6) = (raw.prefix_v4.unwrap_or(24), raw.prefix_v6.unwrap_or(48));
+            if !(8..=24).contains(&v4) || !(16..=64).contains(&v6) {
+                problems.add(
+                    place,
+                    "a prefix is out of range",
+                    "use 8 to 24 for `prefix_v4` and 16 to 64 for `prefix_v6`",
+                );
+            }
+            Action::Prefix { v4, v6 }
+        }
+        "round" => {
+            let decimals = raw.decimals.unwrap_or(crate::detect::DECIMALS_KEPT);
+            if decimals > crate::detect::DECIMALS_KEPT {
+                problems.add(
+                    place,
+                    format!("`decimals = {decimals}` is too fine"),
+                    "use 0, 1 or 2",
+                );
+            }
+            Action::Round { decimals }
+        }
+        "year" => Action::Year,
+        "null" => Action::Null,
+        "drop-field" => Action::DropField,
+        "drop-record" => Action::DropRecord,
+        other => {
+            problems.add(
+                place,
+                format!("`{other}` is no action"),
+                "use keep, label, mask, partial, token, prefix, round, year, null, drop-field or drop-record",
+            );
+            return None;
+        }
+    };
+    Some(action)
+}
+
+/// Shortest prefix that an allowance may name.
+const PREFIX_BYTES_MIN: usize = 3;
+
+fn allowance(
+    raw: &RawAllow,
+    place: &str,
+    policy: &mut Policy,
+    paths: &mut Vec<Path>,
+    problems: &mut Collected,
+) {
+    let set = classes(&raw.class, place, problems);
+    for class in set.iter().filter(|class| class.must_redact()) {
+        problems.add(
+            place,
+            format!("it would exempt `{}`, which must be redacted", class.name()),
+            "remove the class; use a rule with another action if the label does not fit",
+        );
+    }
+    match (&raw.path, &raw.value, &raw.prefix) {
+        (Some(text), None, None) => {
+            let Some(path) = path(text, place, problems) else {
+                return;
+            };
+            if path.names_everything() {
+                problems.add(
+                    place,
+                    format!("the path `{text}` would exempt whole classes"),
+                    "name the members that are exempt, or use a rule with the action `keep`",
+                );
+            }
+            paths.push(path);
+            policy.targets.push(Target::Allow(set));
+        }
+        (None, Some(value), None) if !value.is_empty() => {
+            policy.exempt.push(Exempt {
+                classes: set,
+                text: value.as_bytes().to_vec(),
+                whole: true,
+            });
+        }
+        (None, None, Some(prefix)) => {
+            if prefix.len() < PREFIX_BYTES_MIN {
+                problems.add(
+                    place,
+                    format!("the prefix `{prefix}` would exempt most of a class"),
+                    format!("use at least {PREFIX_BYTES_MIN} bytes"),
+                );
+            }
+            policy.exempt.push(Exempt {
+                classes: set,
+                text: prefix.as_bytes().to_vec(),
+                whole: false,
+            });
+        }
+        _ => problems.add(
+            place,
+            "it names no value, or in several ways",
+            "give one of `path`, `value`, `prefix`",
+        ),
+    }
+}
+
+pub(super) fn narrow(index: usize) -> u16 {
+    u16::try_from(index).expect("a policy has at most 1000 rules, which is checked first")
+}

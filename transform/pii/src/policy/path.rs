@@ -1,0 +1,262 @@
+//! JSON paths of rules and allowances, run as one automaton beside the walker.
+//!
+//! The language: `$`, `.name`, `['any name']`, `[3]`, `[*]`, `.*`, and `..` before a name or `*` for
+//! any depth. A path goes on inside a string that holds JSON. A rule at a path holds for everything
+//! beneath it.
+
+/// One step down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Down {
+    Name(Vec<u8>),
+    Index(u32),
+    Any,
+}
+
+/// A step, or the same at any depth below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    down: Down,
+    deep: bool,
+}
+
+/// A path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Path {
+    steps: Vec<Step>,
+}
+
+/// The child that a walk goes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Child<'a> {
+    Name(&'a [u8]),
+    Index(u32),
+}
+
+impl Path {
+    /// Reads a path; the error says what is wrong.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut rest = text.strip_prefix('$').ok_or("a path starts with `$`")?;
+        let mut steps = Vec::new();
+        while !rest.is_empty() {
+            if !rest.starts_with(['.', '[']) {
+                return Err(format!(
+                    "`{rest}` does not continue a path; write `.name` or `[index]`"
+                ));
+            }
+            let deep = rest.starts_with("..");
+            let bracket = ["[", "..["].iter().any(|start| rest.starts_with(start));
+            rest = rest
+                .strip_prefix("..")
+                .or(rest.strip_prefix('.'))
+                .unwrap_or(rest);
+            rest = if bracket { &rest[1..] } else { rest };
+            let down;
+            if bracket {
+                let quote = rest
+                    .chars()
+                    .next()
+                    .filter(|quote| matches!(quote, '\'' | '"'));
+                let close = match quote {
+                    Some(quote) => format!("{quote}]"),
+                    None => "]".to_owned(),
+                };
+                let inside = &rest[quote.map_or(0, char::len_utf8)..];
+                let (name, after) = inside.split_once(&close).ok_or("a `[` is not closed")?;
+                rest = after;
+                down = match (quote, name) {
+                    (None, "*") => Down::Any,
+                    (None, index) => Down::Index(index.parse().map_err(|_| {
+                        format!("`[{index}]` is neither an index, `[*]`, nor a name in quotes")
+                    })?),
+                    (Some(_), name) => Down::Name(name.as_bytes().to_vec()),
+                };
+            } else {
+                let end = rest.find(['.', '[']).unwrap_or(rest.len());
+                let name = &rest[..end];
+                if name.is_empty() {
+                    return Err("a name is missing after `.`".to_owned());
+                }
+                rest = &rest[end..];
+                down = if name == "*" {
+                    Down::Any
+                } else {
+                    Down::Name(name.as_bytes().to_vec())
+                };
+            }
+            steps.push(Step { down, deep });
+        }
+        Ok(Self { steps })
+    }
+
+    /// Whether this path names the root, and so everything.
+    pub(crate) fn is_root(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether this path names everything, or everything but single levels of it.
+    pub(crate) fn names_everything(&self) -> bool {
+        self.steps.iter().all(|step| step.down == Down::Any)
+    }
+
+    /// Whether everything that `other` names lies at or beneath what this path names. It may answer
+    /// no although it does; never the other way.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        if other.steps.len() < self.steps.len() {
+            return false;
+        }
+        self.steps.iter().zip(&other.steps).all(|(mine, theirs)| {
+            (mine.down == Down::Any || mine.down == theirs.down) && (mine.deep || !theirs.deep)
+        })
+    }
+}
+
+/// The automaton of several paths.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Paths {
+    /// The step that each state waits for, and the path it completes.
+    states: Vec<(Step, Option<u16>)>,
+    starts: Vec<u16>,
+    roots: Vec<u16>,
+}
+
+/// Most steps of all paths together.
+pub(crate) const STEPS_MAX: usize = 4096;
+
+impl Paths {
+    pub(crate) fn new(paths: &[Path]) -> Self {
+        let mut all = Self::default();
+        for (index, path) in paths.iter().enumerate() {
+            let index = narrow(index);
+            let Some(last) = path.steps.len().checked_sub(1) else {
+                all.roots.push(index);
+                continue;
+            };
+            all.starts.push(narrow(all.states.len()));
+            for (at, step) in path.steps.iter().enumerate() {
+                all.states
+                    .push((step.clone(), (at == last).then_some(index)));
+            }
+        }
+        all
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.states.is_empty() && self.roots.is_empty()
+    }
+
+    /// The states that wait at the root.
+    pub(crate) fn starts(&self) -> &[u16] {
+        &self.starts
+    }
+
+    /// The paths that name the root.
+    pub(crate) fn roots(&self) -> &[u16] {
+        &self.roots
+    }
+
+    /// Goes from the states `arena[from.0..from.1]` to `child`: appends the states that wait there
+    /// to `arena`, calls `complete` with each path that names the child, and returns the new range.
+    pub(crate) fn descend(
+        &self,
+        arena: &mut Vec<u16>,
+        from: (usize, usize),
+        child: Child<'_>,
+        mut complete: impl FnMut(u16),
+    ) -> (usize, usize) {
+        let start = arena.len();
+        for index in from.0..from.1 {
+            let state = arena[index];
+            let (step, path) = &self.states[usize::from(state)];
+            if step.deep && !arena[start..].contains(&state) {
+                arena.push(state);
+            }
+            let matches = match (&step.down, child) {
+                (Down::Any, _) => true,
+                (Down::Name(name), Child::Name(key)) => name == key,
+                (Down::Index(index), Child::Index(at)) => *index == at,
+                _ => false,
+            };
+            if matches {
+                match path {
+                    Some(path) => complete(*path),
+                    None if !arena[start..].contains(&(state + 1)) => arena.push(state + 1),
+                    None => {}
+                }
+            }
+        }
+        (start, arena.len())
+    }
+}
+
+fn narrow(index: usize) -> u16 {
+    u16::try_from(index).expect("a policy has at most 4096 steps, which is checked first")
+}
+
+impl Path {
+    /// How many steps it has.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(path: &str, children: &[Child<'_>]) -> bool {
+        let paths = Paths::new(&[Path::parse(path).unwrap()]);
+        let mut arena = paths.starts().to_vec();
+        let mut range = (0, arena.len());
+        let mut done = false;
+        for child in children {
+            done = false;
+            range = paths.descend(&mut arena, range, *child, |_| done = true);
+        }
+        done
+    }
+
+    #[test]
+    fn paths_name_what_they_say() {
+        let a = Child::Name(b"a");
+        let b = Child::Name(b"b");
+        let two = Child::Index(2);
+        for (path, children, named) in [
+            ("$.a", vec![a], true),
+            ("$.a", vec![b], false),
+            ("$.a.b", vec![a, b], true),
+            ("$.a.b", vec![b, b], false),
+            ("$.a[*].b", vec![a, two, b], true),
+            ("$.a[2]", vec![a, two], true),
+            ("$.a[1]", vec![a, two], false),
+            ("$.*.b", vec![a, b], true),
+            ("$..b", vec![b], true),
+            ("$..b", vec![a, two, a, b], true),
+            ("$..a..b", vec![a, a, a, b], true),
+            ("$['a']['b']", vec![a, b], true),
+            ("$['x.y']", vec![Child::Name(b"x.y")], true),
+        ] {
+            assert_eq!(completed(path, &children), named, "{path}");
+        }
+    }
+
+    #[test]
+    fn wrong_paths_say_what_is_wrong() {
+        for path in [
+            "", "a", "$a", "$.", "$.a[", "$.a[x]", "$.a['b]", "$[1]x", "$...a",
+        ] {
+            assert!(Path::parse(path).is_err(), "{path}");
+        }
+        assert!(Path::parse("$").unwrap().is_root());
+    }
+
+    #[test]
+    fn covering_is_seen() {
+        let covers = |a: &str, b: &str| Path::parse(a).unwrap().covers(&Path::parse(b).unwrap());
+        assert!(covers("$.a", "$.a.b"));
+        assert!(covers("$.*", "$.a"));
+        assert!(covers("$..b", "$..b"));
+        assert!(!covers("$.a.b", "$.a"));
+        assert!(!covers("$.a", "$..a"));
+        assert!(!covers("$.a", "$.b"));
+    }
+}

@@ -1,0 +1,185 @@
+//! Where in a record the walk is: the open containers, their names, and what they hand down.
+//!
+//! Owns the arenas of names and of waiting path states; both grow and shrink with the depth, so
+//! that nothing is allocated per scalar. Renders RFC 6901 pointers of bounded length.
+
+use crate::keys::Evidence;
+use crate::policy::Effect;
+
+/// One step of a pointer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Segment {
+    /// The record itself.
+    Root,
+    /// A name in the arena of names.
+    Name(usize, usize),
+    /// An index in an array.
+    Index(u32),
+    /// Into a string that holds JSON.
+    Inside,
+}
+
+/// The value that is walked now: where it stands and what holds for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    pub(crate) segment: Segment,
+    pub(crate) evidence: Evidence,
+    /// What its own key says, without what stands above.
+    pub(crate) key: Evidence,
+    pub(crate) effect: Effect,
+    /// The rule for the whole value.
+    pub(crate) rule: Option<u16>,
+    /// Path states that wait for its children.
+    pub(crate) waiting: (usize, usize),
+    /// Where the member starts: at the quote of its key, or at the value.
+    pub(crate) start: usize,
+    /// The comma before it.
+    pub(crate) comma: Option<usize>,
+}
+
+/// An open container.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
+    pub(crate) object: bool,
+    /// The container as a member of what it lies in.
+    pub(crate) member: Member,
+    /// Whether it is inside of something that is removed as a whole.
+    pub(crate) removed: bool,
+    /// Whether a member before the present one stays.
+    pub(crate) kept: bool,
+    /// Index of the next element.
+    pub(crate) index: u32,
+    /// Lengths of the arenas when it opened.
+    names: usize,
+    states: usize,
+}
+
+/// Longest pointer, in bytes; a longer one ends with `/…`.
+const POINTER_BYTES_MAX: usize = 1024;
+/// Longest name in a pointer, in bytes; a longer one ends with `…`.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The open containers with their arenas.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    pub(crate) frames: Vec<Frame>,
+    segments: Vec<Segment>,
+    names: Vec<u8>,
+    pub(crate) states: Vec<u16>,
+}
+
+/// A place to come back to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TrailMark {
+    frames: usize,
+    segments: usize,
+    names: usize,
+    states: usize,
+}
+
+impl Trail {
+    pub(crate) fn clear(&mut self) {
+        self.frames.clear();
+        self.segments.clear();
+        self.names.clear();
+        self.states.clear();
+    }
+
+    pub(crate) fn mark(&self) -> TrailMark {
+        TrailMark {
+            frames: self.frames.len(),
+            segments: self.segments.len(),
+            names: self.names.len(),
+            states: self.states.len(),
+        }
+    }
+
+    pub(crate) fn back_to(&mut self, mark: TrailMark) {
+        self.frames.truncate(mark.frames);
+        self.segments.truncate(mark.segments);
+        self.names.truncate(mark.names);
+        self.states.truncate(mark.states);
+    }
+
+    /// Keeps a name for pointers, cut to a bounded length.
+    pub(crate) fn name(&mut self, name: &[u8]) -> Segment {
+        let start = self.names.len();
+        if name.len() <= NAME_BYTES_MAX {
+            self.names.extend_from_slice(name);
+        } else {
+            let mut end = NAME_BYTES_MAX;
+            while name[end] & 0xc0 == 0x80 {
+                end -= 1;
+            }
+            self.names.extend_from_slice(&name[..end]);
+            self.names.extend_from_slice("…".as_bytes());
+        }
+        Segment::Name(start, self.names.len())
+    }
+
+    /// Opens a container that is `member` of the innermost one.
+    pub(crate) fn open(&mut self, object: bool, member: Member, removed: bool) {
+        self.segments.push(member.segment);
+        self.frames.push(Frame {
+            object,
+            member,
+            removed,
+            kept: false,
+            index: 0,
+            names: self.names.len(),
+            states: self.states.len(),
+        });
+    }
+
+    /// Closes the innermost container.
+    pub(crate) fn close(&mut self) -> Option<Frame> {
+        let frame = self.frames.pop()?;
+        self.segments.pop();
+        self.names.truncate(frame.names);
+        self.states.truncate(frame.states);
+        Some(frame)
+    }
+
+    /// Forgets the names and states of the member before, when the next one of the same container
+    /// starts.
+    pub(crate) fn next_member(&mut self) {
+        if let Some(frame) = self.frames.last() {
+            self.names.truncate(frame.names);
+            self.states.truncate(frame.states);
+        }
+    }
+
+    /// Goes into the string `segment`, which holds JSON.
+    pub(crate) fn enter(&mut self, segment: Segment) {
+        self.segments.push(segment);
+        self.segments.push(Segment::Inside);
+    }
+
+    /// Appends the pointer of the innermost container's member `last`.
+    pub(crate) fn render(&self, last: Segment, out: &mut Vec<u8>) {
+        let start = out.len();
+        for segment in self.segments.iter().chain([&last]) {
+            let before = out.len();
+            match *segment {
+                Segment::Root => {}
+                Segment::Inside => out.push(b'#'),
+                Segment::Index(index) => out.extend_from_slice(format!("/{index}").as_bytes()),
+                Segment::Name(from, to) => {
+                    out.push(b'/');
+                    for &byte in &self.names[from..to] {
+                        match byte {
+                            b'~' => out.extend_from_slice(b"~0"),
+                            b'/' => out.extend_from_slice(b"~1"),
+                            byte => out.push(byte),
+                        }
+                    }
+                }
+            }
+            if out.len() - start > POINTER_BYTES_MAX {
+                out.truncate(before);
+                out.extend_from_slice("/…".as_bytes());
+                return;
+            }
+        }
+    }
+}

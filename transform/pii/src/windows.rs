@@ -1,0 +1,186 @@
+//! Candidate windows: the few places of a text where an anchored matcher has to look.
+//!
+//! Owns the runs of digits with their separators and the runs of hexadecimal digits with theirs,
+//! and the rules for the edges of a token. Each function is one pass. Refuses to judge.
+
+use std::ops::Range;
+
+/// Fewest digits of a run that any detector takes; `1.1.1.1` has three dots besides.
+const DIGITS_MIN: usize = 7;
+
+/// Separators that may stand between the digits of one number, at most two in a row.
+fn separates(byte: u8) -> bool {
+    matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'\t')
+}
+
+/// Calls `visit` with each maximal run of digits and separators that holds enough digits, or three
+/// dots. A run starts and ends with a digit, or starts with the `+` or `(` before one.
+pub(crate) fn digit_runs(text: &[u8], mut visit: impl FnMut(Range<usize>)) {
+    let mut at = 0;
+    while let Some(found) = text[at..].iter().position(u8::is_ascii_digit) {
+        let mut start = at + found;
+        let (mut digits, mut dots, mut gap) = (0, 0, 0);
+        let mut end = start;
+        let mut next = start;
+        while let Some(&byte) = text.get(next) {
+            if byte.is_ascii_digit() {
+                digits += 1;
+                gap = 0;
+                end = next + 1;
+            } else if separates(byte) && gap < 2 {
+                gap += 1;
+                dots += usize::from(byte == b'.');
+            } else {
+                break;
+            }
+            next += 1;
+        }
+        if digits >= DIGITS_MIN || dots >= 3 {
+            while start > at && matches!(text[start - 1], b'+' | b'(') {
+                start -= 1;
+            }
+            visit(start..end);
+        }
+        at = end;
+    }
+}
+
+/// Calls `visit` with each maximal run of hexadecimal digits, colons, dots and dashes that holds at
+/// least two separators.
+pub(crate) fn hex_runs(text: &[u8], mut visit: impl FnMut(Range<usize>)) {
+    let mut start = 0;
+    let mut separators = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => {}
+            b':' | b'.' | b'-' => separators += 1,
+            _ => {
+                if separators >= 2 {
+                    visit(start..at);
+                }
+                start = at + 1;
+                separators = 0;
+            }
+        }
+    }
+    if separators >= 2 {
+        visit(start..text.len());
+    }
+}
+
+/// The byte before `at`.
+pub(crate) fn before(text: &[u8], at: usize) -> Option<u8> {
+    at.checked_sub(1).and_then(|index| text.get(index)).copied()
+}
+
+fn is_word(byte: Option<u8>) -> bool {
+    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80)
+}
+
+/// Whether a number may start at `at`: no letter, digit or dash stands before it, and no decimal
+/// point. Parts of UUIDs, decimals and hexadecimal ids fail here.
+pub(crate) fn starts_number(text: &[u8], at: usize) -> bool {
+    match before(text, at) {
+        Some(b'-') => false,
+        Some(b'.') => !before(text, at - 1).is_some_and(|byte| byte.is_ascii_digit()) && at > 1,
+        byte => !is_word(byte),
+    }
+}
+
+/// Whether a number may end before `at`, by the same rules.
+pub(crate) fn ends_number(text: &[u8], at: usize) -> bool {
+    match text.get(at).copied() {
+        Some(b'-') => false,
+        Some(b'.') => !is_word(text.get(at + 1).copied()),
+        byte => !is_word(byte),
+    }
+}
+
+/// Whether neither a letter nor a digit stands before `at`.
+pub(crate) fn starts_word(text: &[u8], at: usize) -> bool {
+    !is_word(before(text, at))
+}
+
+/// Whether neither a letter nor a digit stands at `at`.
+pub(crate) fn ends_word(text: &[u8], at: usize) -> bool {
+    !is_word(text.get(at).copied())
+}
+
+/// Bytes before a candidate in which a keyword counts.
+const CONTEXT_BYTES: usize = 30;
+
+/// Whether one of `words` (lower case) stands as a whole word within 30 bytes before `at`.
+pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str]) -> bool {
+    let start = at.saturating_sub(CONTEXT_BYTES);
+    let context = &text[start..at];
+    words.iter().any(|word| {
+        let word = word.as_bytes();
+        context
+            .windows(word.len())
+            .enumerate()
+            .any(|(offset, window)| {
+                window.eq_ignore_ascii_case(word)
+                    && starts_word(text, start + offset)
+                    && ends_word(text, start + offset + word.len())
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digits(text: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        digit_runs(text.as_bytes(), |range| found.push(&text[range]));
+        found
+    }
+
+    #[test]
+    fn digit_runs_are_maximal_and_hold_enough() {
+        assert_eq!(digits("a 1 b 22 c 333"), Vec::<&str>::new());
+        assert_eq!(digits("tel +1 (415) 555-2671."), ["+1 (415) 555-2671"]);
+        assert_eq!(digits("1.1.1.1"), ["1.1.1.1"]);
+        assert_eq!(
+            digits("(415) 555-2671, 4111 1111 1111 1111"),
+            ["(415) 555-2671", "4111 1111 1111 1111"]
+        );
+        assert_eq!(digits("1234567   7654321"), ["1234567", "7654321"]);
+    }
+
+    #[test]
+    fn hex_runs_need_two_separators() {
+        let mut found = Vec::new();
+        hex_runs(b"at 00:1b:44, beef, fe80::1%en0 1.2", |range| {
+            found.push(range)
+        });
+        assert_eq!(found, [3..11, 19..26]);
+    }
+
+    #[test]
+    fn edges_include_dashes_dots_and_letters() {
+        for (text, start, end) in [
+            ("-1234567", 1, 8),
+            (".1234567", 1, 8),
+            ("0.1234567", 2, 9),
+            ("f1234567", 1, 8),
+        ] {
+            assert!(!starts_number(text.as_bytes(), start), "{text}");
+            assert!(ends_number(text.as_bytes(), end), "{text}");
+        }
+        for text in ["1234567-", "1234567.5", "1234567a", "1234567é"] {
+            assert!(!ends_number(text.as_bytes(), 7), "{text}");
+            assert!(starts_number(text.as_bytes(), 0), "{text}");
+        }
+        assert!(ends_number(b"1234567. ", 7));
+        assert!(ends_number(b"1234567_", 7));
+    }
+
+    #[test]
+    fn context_counts_whole_words_nearby() {
+        let text = b"my SSN is 1, and lessn 2, ........................................ 3";
+        assert!(context_says(text, 10, &["ssn"]));
+        assert!(!context_says(b"lessn 2", 6, &["ssn"]));
+        assert!(!context_says(text, text.len() - 1, &["ssn"]));
+    }
+}
