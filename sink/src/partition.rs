@@ -413,3 +413,122 @@ fn civil_date(days: i64) -> String {
     };
     format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + carry)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_3339_is_read_and_nothing_else() {
+        const NEW_YEAR: i64 = 1_767_225_600_000_000;
+        for (text, micros) in [
+            ("2026-01-01T00:00:00Z", Some(NEW_YEAR)),
+            ("2026-01-01t00:00:00z", Some(NEW_YEAR)),
+            ("2026-01-01 00:00:00Z", Some(NEW_YEAR)),
+            ("2026-01-01T01:30:00+01:30", Some(NEW_YEAR)),
+            ("2025-12-31T16:00:00-08:00", Some(NEW_YEAR)),
+            ("2025-12-31T23:59:60Z", Some(NEW_YEAR)),
+            ("2026-01-01T00:00:00.5Z", Some(NEW_YEAR + 500_000)),
+            ("2026-01-01T00:00:00.123456789Z", Some(NEW_YEAR + 123_456)),
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1969-12-31T23:59:59.999999Z", Some(-1)),
+            ("2000-02-29T00:00:00Z", Some(951_782_400_000_000)),
+            ("1900-02-29T00:00:00Z", None),
+            ("2026-02-29T00:00:00Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-00-01T00:00:00Z", None),
+            ("2026-01-00T00:00:00Z", None),
+            ("2026-01-32T00:00:00Z", None),
+            ("2026-01-01T24:00:00Z", None),
+            ("2026-01-01T00:60:00Z", None),
+            ("2026-01-01T00:00:61Z", None),
+            ("2026-01-01T00:00:00", None),
+            ("2026-01-01T00:00:00.Z", None),
+            ("2026-01-01T00:00:00+0100", None),
+            ("2026-01-01T00:00:00+24:00", None),
+            ("2026-01-01T00:00:00Z ", None),
+            ("2026-01-01", None),
+            ("+026-01-01T00:00:00Z", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_rfc3339(text.as_bytes()), micros, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_change_their_unit_at_the_magnitudes_named() {
+        for (number, micros) in [
+            (99_999_999_999, 99_999_999_999_000_000),
+            (100_000_000_000, 100_000_000_000_000),
+            (99_999_999_999_999, 99_999_999_999_999_000),
+            (100_000_000_000_000, 100_000_000_000_000),
+            (99_999_999_999_999_999, 99_999_999_999_999_999),
+            (100_000_000_000_000_000, 100_000_000_000_000),
+            (i64::MAX, 9_223_372_036_854_775),
+            (i64::MIN, -9_223_372_036_854_776),
+            (-1, -1_000_000),
+        ] {
+            assert_eq!(time_from_integer(number), micros, "{number}");
+        }
+        assert_eq!(time_from_float(1.5), Some(1_500_000));
+        assert_eq!(time_from_float(-0.000_000_1), Some(-1));
+        assert_eq!(time_from_float(1e20), None);
+        assert_eq!(time_from_float(f64::MAX), None);
+    }
+
+    #[test]
+    fn dates_of_days_and_days_of_dates_agree() {
+        for day in (-720_000..4_000_000).step_by(97) {
+            let date = civil_date(day);
+            let mut parts = date
+                .rsplitn(3, '-')
+                .map(|part| part.parse::<i64>().unwrap());
+            let (d, m, y) = (
+                parts.next().unwrap(),
+                parts.next().unwrap(),
+                parts.next().unwrap(),
+            );
+            assert_eq!(days_from_civil(y, m, d), day, "{date}");
+        }
+        assert_eq!(civil_date(0), "1970-01-01");
+        assert_eq!(civil_date(20_778), "2026-11-21");
+    }
+
+    #[test]
+    fn a_zone_shifts_days_and_hours() {
+        let micros = parse_rfc3339(b"2026-01-01T23:30:00Z").unwrap();
+        for (minutes, path) in [
+            (0, "date=2026-01-01/hour=23"),
+            (60, "date=2026-01-02/hour=00"),
+            (-1_440 + 360, "date=2026-01-01/hour=05"),
+        ] {
+            let spec = PartitionSpec::try_new(&[PartitionBy::Hour], minutes).unwrap();
+            let columns = spec.columns_for(&TableSchema::default()).unwrap();
+            assert_eq!(columns[0].name, "date");
+            let key = PartitionKey {
+                bucket: spec.bucket(micros),
+                values: vec![],
+            };
+            assert_eq!(key.path(&spec, &columns), path);
+        }
+    }
+
+    #[test]
+    fn layouts_that_repeat_are_refused() {
+        for spec in ["date,date", "date,hour", "a,a", "a,A", "", "date,"] {
+            assert!(spec.parse::<PartitionSpec>().is_err(), "{spec}");
+        }
+        assert!(PartitionSpec::try_new(&[PartitionBy::Date], 19 * 60).is_err());
+    }
+
+    #[test]
+    fn a_layout_by_nothing_puts_every_row_at_the_table() {
+        let spec = PartitionSpec::try_new(&[], 0).unwrap();
+        let columns = spec.columns_for(&TableSchema::default()).unwrap();
+        let key = PartitionKey {
+            bucket: spec.bucket(0),
+            values: vec![],
+        };
+        assert_eq!(key.path(&spec, &columns), "");
+    }
+}

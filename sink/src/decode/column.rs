@@ -47,7 +47,7 @@ pub(super) enum Values {
 
 /// BIGINT or DOUBLE values. Those before `doubles_from` are integers as written, those from there
 /// on the bits of doubles; the integers are converted once, at the end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Numbers {
     pub(super) bits: Vec<u64>,
     pub(super) doubles_from: Option<usize>,
@@ -259,19 +259,6 @@ impl Node {
                 Values::Struct(fields) => fields.bytes(len),
                 Values::List(items) => len * 4 + items.item.bytes(end_of(&items.ends)),
             }
-    }
-}
-
-impl Default for Numbers {
-    fn default() -> Self {
-        Self {
-            bits: Vec::new(),
-            doubles_from: None,
-            beyond_exact_from: None,
-            integers_only: false,
-            doubles_only: false,
-            earlier_beyond_exact: false,
-        }
     }
 }
 

@@ -95,6 +95,11 @@ impl Decoded {
         if target.provenance {
             arrays.extend(self.provenance_arrays(provenance, rows)?);
         }
+        if schema.fields().is_empty() {
+            for row in 0..rows {
+                refused.refuse(row, Reason::EmptyRecord, "", "a column", "none");
+            }
+        }
         let rejects = self.render(&refused)?;
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.keys.len()];
         for (row, partition) in (0_u32..).zip(&self.partitions) {

@@ -20,7 +20,8 @@
 //!
 //! `{}` and `[]` under a key that never held anything else are left out of the schema until a value
 //! gives them a type; they read as null then. In a column that has a type, `{}` is a struct of nulls
-//! and `[]` an empty list.
+//! and `[]` an empty list. A record without a typed value is a row of nulls, except in a table that
+//! has no column yet: no file could hold it, so it is refused.
 
 mod bits;
 mod column;

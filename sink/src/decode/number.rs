@@ -205,3 +205,88 @@ pub(super) fn read_decimal(text: &[u8], precision: u8, scale: u8) -> Decimal {
     }
     Decimal::Unscaled(if negative { -value } else { value })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Number {
+        let (number, end) = read_number(text.as_bytes(), 0).unwrap();
+        assert_eq!(end, text.len(), "{text}");
+        number
+    }
+
+    proptest! {
+        #[test]
+        fn doubles_are_read_as_the_standard_library_reads_them(
+            value in prop::num::f64::ANY.prop_filter("finite", |value| value.is_finite()),
+            digits in "-?(0|[1-9][0-9]{0,24})\\.[0-9]{1,24}([eE][+-]?[0-9]{1,3})?",
+        ) {
+            for text in [format!("{value:e}"), format!("{value:?}e0"), digits] {
+                let text = if text.contains(['.', 'e', 'E']) { text } else { format!("{text}.0") };
+                let Ok(wanted) = text.parse::<f64>() else { continue };
+                match read(&text) {
+                    Number::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
+                    Number::Infinite => prop_assert!(wanted.is_infinite()),
+                    other => prop_assert!(false, "{} as {:?}", text, other),
+                }
+            }
+        }
+
+        #[test]
+        fn integers_are_exact_or_told_to_be_huge(value in any::<i128>(), small in any::<i64>()) {
+            for value in [value, value >> 60, i128::from(small)] {
+                let wanted = match i64::try_from(value) {
+                    Ok(value) => Number::Integer(value),
+                    Err(_) => Number::Huge,
+                };
+                prop_assert_eq!(read(&value.to_string()), wanted);
+            }
+        }
+
+        #[test]
+        fn decimals_are_exact(unscaled in -(10_i128.pow(30))..10_i128.pow(30), scale in 0_u8..8) {
+            let unit = 10_i128.pow(u32::from(scale));
+            let sign = if unscaled < 0 { "-" } else { "" };
+            let (whole, part) = (unscaled.abs() / unit, unscaled.abs() % unit);
+            let width = usize::from(scale);
+            let text = match scale {
+                0 => format!("{sign}{whole}"),
+                _ => format!("{sign}{whole}.{part:0width$}00"),
+            };
+            prop_assert_eq!(read_decimal(text.as_bytes(), 38, scale), Decimal::Unscaled(unscaled));
+            let shifted = format!("{unscaled}e-{scale}");
+            prop_assert_eq!(read_decimal(shifted.as_bytes(), 38, scale), Decimal::Unscaled(unscaled));
+        }
+    }
+
+    #[test]
+    fn a_decimal_keeps_to_its_digits() {
+        for (text, wanted) in [
+            ("99.99", Decimal::Unscaled(9_999)),
+            ("99.990", Decimal::Unscaled(9_999)),
+            ("100", Decimal::TooLarge),
+            ("1e2", Decimal::TooLarge),
+            ("1e99999999999999999999", Decimal::TooLarge),
+            ("1e-99999999999999999999", Decimal::TooFine),
+            ("0e-99999999999999999999", Decimal::Unscaled(0)),
+            ("99.999", Decimal::TooFine),
+            ("0.005", Decimal::TooFine),
+            ("1E-2", Decimal::Unscaled(1)),
+            ("-0", Decimal::Unscaled(0)),
+        ] {
+            assert_eq!(read_decimal(text.as_bytes(), 4, 2), wanted, "{text}");
+        }
+        let most = "9".repeat(38);
+        assert_eq!(
+            read_decimal(most.as_bytes(), 38, 0),
+            Decimal::Unscaled(most.parse().unwrap())
+        );
+        assert_eq!(
+            read_decimal(format!("{most}0").as_bytes(), 38, 0),
+            Decimal::TooLarge
+        );
+    }
+}

@@ -36,6 +36,9 @@ pub enum Reason {
     UnknownColumn,
     /// The payload is larger than any decoder takes.
     TooLarge,
+    /// The record holds no value with a type, and the table has no column yet: no file could hold
+    /// the row.
+    EmptyRecord,
 }
 
 impl Reason {
@@ -57,6 +60,7 @@ impl Reason {
             Self::TooManyColumns => "too_many_columns",
             Self::UnknownColumn => "unknown_column",
             Self::TooLarge => "too_large",
+            Self::EmptyRecord => "empty_record",
         }
     }
 }

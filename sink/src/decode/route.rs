@@ -87,8 +87,10 @@ impl Router {
         let mut written = std::mem::take(&mut self.written);
         written.clear();
         written.extend_from_slice(&bucket.unwrap_or(i64::MIN).to_le_bytes());
-        for &(start, end) in captures.fields.iter().flatten() {
-            written.extend_from_slice(&payload[start..end]);
+        for range in &captures.fields {
+            if let Some((start, end)) = *range {
+                written.extend_from_slice(&payload[start..end]);
+            }
             // No JSON value holds this byte, so two rows of values cannot be written alike.
             written.push(0xff);
         }

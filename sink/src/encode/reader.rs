@@ -40,7 +40,7 @@ pub fn inspect<R: ChunkReader + 'static>(file: R) -> Result<FileInfo, EncodeErro
         metadata: entries
             .map(|entry| (entry.key.clone(), entry.value.clone().unwrap_or_default()))
             .collect(),
-        schema: builder.schema().clone(),
+        schema: std::sync::Arc::clone(builder.schema()),
     })
 }
 

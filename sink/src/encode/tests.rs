@@ -1,1 +1,276 @@
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{Field, Schema};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Encoding;
+use parquet::file::metadata::ParquetMetaDataReader;
+
+use super::*;
+
+const ROWS: i64 = 20_000;
+
+fn batch() -> RecordBatch {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from_iter_values(0..ROWS))),
+        (
+            "kind",
+            Arc::new(Int64Array::from_iter(
+                (0..ROWS).map(|n| (n % 7 > 0).then_some(n % 3)),
+            )),
+        ),
+        (
+            "value",
+            Arc::new(Float64Array::from_iter_values(
+                (0..ROWS).map(|n| (n as f64).sqrt()),
+            )),
+        ),
+        (
+            "level",
+            Arc::new(Float64Array::from_iter_values(
+                (0..ROWS).map(|n| (n % 5) as f64),
+            )),
+        ),
+        (
+            "uuid",
+            Arc::new(StringArray::from_iter_values(
+                (0..ROWS).map(|n| format!("{n:040}")),
+            )),
+        ),
+        (
+            "state",
+            Arc::new(StringArray::from_iter_values(
+                (0..ROWS).map(|n| ["on", "off"][n as usize % 2]),
+            )),
+        ),
+    ];
+    let fields = columns
+        .iter()
+        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    RecordBatch::try_new(
+        schema,
+        columns.into_iter().map(|(_, array)| array).collect(),
+    )
+    .unwrap()
+}
+
+fn file(options: &EncodeOptions) -> (Encoded, Bytes) {
+    let batch = batch();
+    let metadata = [
+        ("b".to_owned(), "2".to_owned()),
+        ("a".to_owned(), "1".to_owned()),
+    ];
+    let mut out = Vec::new();
+    let halves = [
+        batch.slice(0, 9_000),
+        batch.slice(9_000, batch.num_rows() - 9_000),
+    ];
+    let encoded = encode(&batch.schema(), &halves, options, &metadata, &mut out).unwrap();
+    (encoded, Bytes::from(out))
+}
+
+fn read(file: Bytes) -> Vec<RecordBatch> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let reader = builder
+        .with_batch_size(usize::try_from(ROWS).unwrap())
+        .build()
+        .unwrap();
+    reader.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn every_compression_gives_the_rows_back() {
+    for compression in [
+        Compression::None,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd(1),
+        Compression::Zstd(9),
+    ] {
+        let (encoded, file) = file(&EncodeOptions {
+            compression,
+            ..EncodeOptions::default()
+        });
+        assert_eq!(
+            (encoded.rows, encoded.bytes),
+            (ROWS.unsigned_abs(), file.len() as u64)
+        );
+        let read = read(file);
+        assert_eq!(
+            read.iter().map(RecordBatch::num_rows).sum::<usize>(),
+            20_000
+        );
+        assert_eq!(
+            read[0].columns(),
+            batch().slice(0, read[0].num_rows()).columns()
+        );
+    }
+}
+
+#[test]
+fn a_zstd_level_out_of_range_is_refused() {
+    for level in [0, 23, -5] {
+        let options = EncodeOptions {
+            compression: Compression::Zstd(level),
+            ..EncodeOptions::default()
+        };
+        let encoded = encode(&batch().schema(), &[batch()], &options, &[], Vec::new());
+        assert!(matches!(encoded, Err(EncodeError::ZstdLevel(found)) if found == level));
+    }
+}
+
+#[test]
+fn the_same_rows_give_the_same_bytes() {
+    assert_eq!(
+        file(&EncodeOptions::default()),
+        file(&EncodeOptions::default())
+    );
+}
+
+#[test]
+fn the_footer_tells_the_program_and_the_metadata_in_order() {
+    let (encoded, file) = file(&EncodeOptions::default());
+    let info = inspect(file).unwrap();
+    assert_eq!(
+        (info.rows, info.row_groups.len()),
+        (encoded.rows, encoded.row_groups)
+    );
+    assert_eq!(
+        info.created_by.unwrap(),
+        format!("hydrant {}", env!("CARGO_PKG_VERSION"))
+    );
+    let entries = [("b", "2"), ("a", "1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(info.metadata, entries);
+    assert_eq!(info.schema.fields(), batch().schema().fields());
+}
+
+#[test]
+fn row_groups_end_at_their_bytes() {
+    let (encoded, file) = file(&EncodeOptions {
+        row_group_bytes: 16 << 10,
+        ..EncodeOptions::default()
+    });
+    assert!(encoded.row_groups > 3, "{encoded:?}");
+    assert_eq!(
+        inspect(file.clone())
+            .unwrap()
+            .row_groups
+            .iter()
+            .sum::<u64>(),
+        encoded.rows
+    );
+    let rows: usize = read(file).iter().map(RecordBatch::num_rows).sum();
+    assert_eq!(rows as u64, encoded.rows);
+}
+
+#[test]
+fn encodings_follow_the_values_and_the_options() {
+    let columns = vec![
+        ColumnOptions {
+            column: "uuid".to_owned(),
+            dictionary: Some(true),
+            bloom_filter: true,
+        },
+        ColumnOptions {
+            column: "state".to_owned(),
+            dictionary: Some(false),
+            bloom_filter: false,
+        },
+    ];
+    for (options, wanted) in [
+        (
+            EncodeOptions::default(),
+            [false, true, false, true, false, true],
+        ),
+        (
+            EncodeOptions {
+                columns,
+                ..EncodeOptions::default()
+            },
+            [false, true, false, true, true, false],
+        ),
+    ] {
+        let (_, file) = file(&options);
+        let footer = ParquetMetaDataReader::new()
+            .parse_and_finish(&file)
+            .unwrap();
+        let group = footer.row_group(0);
+        let dictionary: Vec<bool> = group
+            .columns()
+            .iter()
+            .map(|column| column.dictionary_page_offset().is_some())
+            .collect();
+        assert_eq!(dictionary, wanted);
+        let has = |column: usize, encoding| group.column(column).encodings().any(|e| e == encoding);
+        assert!(has(0, Encoding::DELTA_BINARY_PACKED) && has(2, Encoding::BYTE_STREAM_SPLIT));
+        let bloom: Vec<bool> = group
+            .columns()
+            .iter()
+            .map(|column| column.bloom_filter_offset().is_some())
+            .collect();
+        assert_eq!(
+            bloom,
+            [0, 1, 2, 3, 4, 5].map(|column| column == 4 && !options.columns.is_empty())
+        );
+    }
+}
+
+#[test]
+fn statistics_hold_the_beginnings_of_texts_only() {
+    let (_, file) = file(&EncodeOptions {
+        statistics_bytes: 8,
+        ..EncodeOptions::default()
+    });
+    let footer = ParquetMetaDataReader::new()
+        .parse_and_finish(&file)
+        .unwrap();
+    let statistics = footer.row_group(0).column(4).statistics().unwrap();
+    assert_eq!(statistics.min_bytes_opt().unwrap().len(), 8);
+    assert_eq!(statistics.max_bytes_opt().unwrap().len(), 8);
+}
+
+#[test]
+fn head_reads_the_first_rows_only() {
+    let (_, file) = file(&EncodeOptions::default());
+    let lines = head(file.clone(), 2).unwrap();
+    let lines: Vec<&str> = lines
+        .iter()
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            r#"{"id":0,"value":0.0,"level":0.0,"uuid":"0000000000000000000000000000000000000000","state":"on"}"#,
+            r#"{"id":1,"kind":1,"value":1.0,"level":1.0,"uuid":"0000000000000000000000000000000000000001","state":"off"}"#,
+        ]
+    );
+    assert_eq!(head(file, 0).unwrap().len(), 0);
+}
+
+#[test]
+fn bytes_that_are_no_parquet_are_an_error() {
+    for bytes in [&b""[..], b"PAR1", b"PAR1\xff\xff\xff\x7fPAR1"] {
+        assert!(inspect(Bytes::from_static(bytes)).is_err());
+        assert!(head(Bytes::from_static(bytes), 1).is_err());
+    }
+}
+
+#[test]
+fn no_rows_make_a_readable_file() {
+    let batch = batch().slice(0, 0);
+    let mut out = Vec::new();
+    let encoded = encode(
+        &batch.schema(),
+        &[batch],
+        &EncodeOptions::default(),
+        &[],
+        &mut out,
+    )
+    .unwrap();
+    assert_eq!(
+        (encoded.rows, head(Bytes::from(out), 10).unwrap().len()),
+        (0, 0)
+    );
+}

@@ -15,6 +15,9 @@ use parquet::schema::types::ColumnPath;
 
 use super::choice::{Choice, choose};
 
+/// The rows handed to the writer at a time: it looks at a row group's bytes between two writes only.
+const ROWS_PER_WRITE: usize = 4_096;
+
 /// How pages are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -110,7 +113,10 @@ pub fn encode<W: Write + Send>(
         .with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(out, Arc::clone(schema), writer_options)?;
     for batch in batches {
-        writer.write(batch)?;
+        for start in (0..batch.num_rows()).step_by(ROWS_PER_WRITE) {
+            let rows = ROWS_PER_WRITE.min(batch.num_rows() - start);
+            writer.write(&batch.slice(start, rows))?;
+        }
     }
     let footer = writer.finish()?;
     Ok(Encoded {
@@ -129,9 +135,10 @@ fn properties(
         Compression::None => ParquetCompression::UNCOMPRESSED,
         Compression::Snappy => ParquetCompression::SNAPPY,
         Compression::Lz4 => ParquetCompression::LZ4_RAW,
-        Compression::Zstd(level) => ParquetCompression::ZSTD(
+        Compression::Zstd(level @ 1..=22) => ParquetCompression::ZSTD(
             ZstdLevel::try_new(level).map_err(|_| EncodeError::ZstdLevel(level))?,
         ),
+        Compression::Zstd(level) => return Err(EncodeError::ZstdLevel(level)),
     };
     let entries = metadata
         .iter()

@@ -130,3 +130,259 @@ impl Join {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{PartitionColumn, SchemaError};
+
+    fn kinds() -> Vec<ColumnType> {
+        let field = |kind| Column::new("f", kind);
+        vec![
+            ColumnType::Bigint,
+            ColumnType::Double,
+            ColumnType::Decimal {
+                precision: 18,
+                scale: 2,
+            },
+            ColumnType::Boolean,
+            ColumnType::Varchar,
+            ColumnType::Struct(vec![field(ColumnType::Varchar)]),
+            ColumnType::List(Box::new(field(ColumnType::Varchar))),
+        ]
+    }
+
+    fn of(columns: Vec<Column>) -> TableSchema {
+        TableSchema {
+            columns,
+            ..TableSchema::default()
+        }
+    }
+
+    fn join_types(base: ColumnType, other: ColumnType) -> (ColumnType, usize) {
+        let joined = of(vec![Column::new("c", base)]).join(&of(vec![Column::new("c", other)]), 100);
+        (
+            joined.schema.columns[0].kind.clone(),
+            joined.conflicts.len(),
+        )
+    }
+
+    #[test]
+    fn only_bigint_and_double_of_different_types_join() {
+        for base in kinds() {
+            for other in kinds() {
+                let (joined, conflicts) = join_types(base.clone(), other.clone());
+                let number = [ColumnType::Bigint, ColumnType::Double];
+                if number.contains(&base) && number.contains(&other) && base != other {
+                    assert_eq!((joined, conflicts), (ColumnType::Double, 0));
+                } else {
+                    assert_eq!(
+                        (joined, conflicts),
+                        (base.clone(), usize::from(base != other))
+                    );
+                }
+            }
+            assert_eq!(join_types(base.clone(), ColumnType::Unknown), (base, 0));
+        }
+    }
+
+    #[test]
+    fn bigint_with_integers_beyond_2_53_stays_bigint() {
+        let mut beyond = Column::new("c", ColumnType::Bigint);
+        beyond.integers_beyond_2_53 = true;
+        let (beyond, double) = (
+            of(vec![beyond]),
+            of(vec![Column::new("c", ColumnType::Double)]),
+        );
+        for (base, other) in [(&beyond, &double), (&double, &beyond)] {
+            let joined = base.join(other, 100);
+            assert_eq!(&joined.schema, base);
+            assert_eq!(joined.conflicts.len(), 1);
+        }
+        let small = of(vec![Column::new("c", ColumnType::Bigint)]);
+        assert_eq!(small.join(&beyond, 100).schema, beyond);
+    }
+
+    #[test]
+    fn a_declared_bigint_never_becomes_double() {
+        let declared = TableSchema::declared(vec![("c".to_owned(), ColumnType::Bigint)]).unwrap();
+        let joined = declared.join(&of(vec![Column::new("c", ColumnType::Double)]), 100);
+        assert_eq!((joined.schema, joined.conflicts.len()), (declared, 1));
+    }
+
+    #[test]
+    fn structs_and_lists_join_inside() {
+        let object = |fields: Vec<(&str, ColumnType)>| {
+            ColumnType::Struct(fields.into_iter().map(|(n, k)| Column::new(n, k)).collect())
+        };
+        let list = |kind| ColumnType::List(Box::new(Column::new("element", kind)));
+        let base = list(object(vec![
+            ("a", ColumnType::Bigint),
+            ("b", ColumnType::Varchar),
+        ]));
+        let other = list(object(vec![
+            ("c", ColumnType::Boolean),
+            ("a", ColumnType::Double),
+        ]));
+        let wanted = list(object(vec![
+            ("a", ColumnType::Double),
+            ("b", ColumnType::Varchar),
+            ("c", ColumnType::Boolean),
+        ]));
+        assert_eq!(join_types(base, other), (wanted, 0));
+    }
+
+    #[test]
+    fn conflicts_name_the_nested_column() {
+        let list = |kind| ColumnType::List(Box::new(Column::new("element", kind)));
+        let nested = |kind| {
+            of(vec![Column::new(
+                "a",
+                ColumnType::Struct(vec![Column::new("b", list(kind))]),
+            )])
+        };
+        let joined = nested(ColumnType::Boolean).join(&nested(ColumnType::Varchar), 100);
+        let conflict = Conflict {
+            column: "a.b[]".to_owned(),
+            wanted: "BOOLEAN".to_owned(),
+            found: "VARCHAR".to_owned(),
+        };
+        assert_eq!(joined.conflicts, [conflict]);
+    }
+
+    #[test]
+    fn names_that_differ_in_case_only_are_not_added() {
+        let joined = of(vec![Column::new("Temp", ColumnType::Double)])
+            .join(&of(vec![Column::new("temp", ColumnType::Double)]), 100);
+        assert_eq!(
+            (joined.schema.columns.len(), joined.conflicts.len()),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn columns_beyond_the_limit_and_reserved_names_are_not_added() {
+        let mut base = of(vec![Column::new("a", ColumnType::Double)]);
+        let source = "date".to_owned();
+        base.partition_columns.push(PartitionColumn {
+            name: "date".to_owned(),
+            source,
+        });
+        let other = of(["b", "Date", "c"]
+            .map(|n| Column::new(n, ColumnType::Double))
+            .to_vec());
+        let joined = base.join(&other, 2);
+        let names: Vec<&str> = joined
+            .schema
+            .columns
+            .iter()
+            .map(|c| c.name.as_str())
+            .collect();
+        assert_eq!((names, joined.conflicts.len()), (vec!["a", "b"], 2));
+    }
+
+    #[test]
+    fn columns_without_a_type_are_no_columns() {
+        let list = |kind| ColumnType::List(Box::new(Column::new("element", kind)));
+        let empty = ColumnType::Struct(vec![]);
+        let other = of(vec![
+            Column::new("a", ColumnType::Unknown),
+            Column::new("b", empty.clone()),
+            Column::new("c", list(list(empty))),
+        ]);
+        let joined = TableSchema::default().join(&other, 100);
+        assert_eq!((joined.schema.columns, joined.conflicts), (vec![], vec![]));
+    }
+
+    #[test]
+    fn the_json_form_comes_back_and_is_checked() {
+        let mut columns: Vec<Column> = kinds()
+            .into_iter()
+            .zip(["a", "b", "c", "d", "e", "f", "g"])
+            .map(|(kind, name)| Column::new(name, kind))
+            .collect();
+        columns[0].integers_beyond_2_53 = true;
+        columns.push(Column::declared("h", ColumnType::Bigint));
+        let mut schema = TableSchema::try_new(columns).unwrap().with_number(7);
+        let source = "date".to_owned();
+        schema.partition_columns.push(PartitionColumn {
+            name: "_date".to_owned(),
+            source,
+        });
+        let schema = schema.with_provenance(true).unwrap();
+        let json = schema.to_json();
+        assert_eq!(TableSchema::from_json(&json).unwrap(), schema);
+        let text = String::from_utf8(json).unwrap();
+        let newer = text.replacen("\"version\": 1", "\"version\": 2", 1);
+        let version = TableSchema::from_json(newer.as_bytes());
+        assert!(matches!(
+            version,
+            Err(SchemaError::Version { found: 2, known: 1 })
+        ));
+        let twice = text.replacen("\"name\": \"b\"", "\"name\": \"A\"", 1);
+        assert!(matches!(
+            TableSchema::from_json(twice.as_bytes()),
+            Err(SchemaError::Name { .. })
+        ));
+        let taken = text.replacen("\"name\": \"b\"", "\"name\": \"_Stamp\"", 1);
+        let taken = TableSchema::from_json(taken.as_bytes());
+        assert!(matches!(taken, Err(SchemaError::Reserved { .. })));
+        assert!(matches!(
+            TableSchema::from_json(b"{"),
+            Err(SchemaError::Json(_))
+        ));
+    }
+
+    #[test]
+    fn arrow_and_back_keeps_the_types() {
+        let columns = kinds()
+            .into_iter()
+            .zip(["a", "b", "c", "d", "e", "f", "g"])
+            .map(|(kind, name)| {
+                let mut column = Column::new(name, kind);
+                column.integers_beyond_2_53 = column.kind == ColumnType::Bigint;
+                if let ColumnType::List(item) = &mut column.kind {
+                    item.name = "element".to_owned();
+                }
+                column
+            })
+            .collect();
+        let schema = TableSchema::try_new(columns)
+            .unwrap()
+            .with_provenance(true)
+            .unwrap();
+        assert_eq!(TableSchema::from_arrow(&schema.to_arrow()).unwrap(), schema);
+    }
+
+    #[test]
+    fn types_are_read_as_they_are_written() {
+        for text in [
+            "BIGINT",
+            "DOUBLE[][]",
+            "DECIMAL(38,4)",
+            "STRUCT(\"a\" VARCHAR, \"b \"\"c\"\"\" STRUCT(\"d\" BOOLEAN)[])",
+        ] {
+            assert_eq!(text.parse::<ColumnType>().unwrap().to_string(), text);
+        }
+        let spaced = " struct( a bigint ,b  decimal( 4 , 2 ) [ ] ) "
+            .parse::<ColumnType>()
+            .unwrap();
+        assert_eq!(
+            spaced.to_string(),
+            "STRUCT(\"a\" BIGINT, \"b\" DECIMAL(4,2)[])"
+        );
+        let deep = format!("{}BIGINT{}", "STRUCT(a ".repeat(10_000), ")".repeat(10_000));
+        for text in [
+            "",
+            "INT",
+            "DECIMAL(39,0)",
+            "DECIMAL(2,3)",
+            "STRUCT()",
+            "BIGINT[",
+            "BIGINT x",
+            &deep,
+        ] {
+            assert!(text.parse::<ColumnType>().is_err(), "{text:.20}");
+        }
+    }
+}

@@ -10,6 +10,7 @@
 mod arrow;
 mod lattice;
 mod render;
+mod stored;
 mod types;
 
 pub use arrow::{SchemaError, arrow_field, arrow_type};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, TableSchema};
+use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, PartitionColumn, TableSchema};
 
 /// A program that reads the table by a glob over its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,25 +42,62 @@ impl TableSchema {
             ),
             Reader::Polars => {
                 let columns = self.named_types(polars_type, "pl.Datetime('us', 'UTC')");
+                let hive = self.partition_types("pl.Date", "pl.String");
+                let hive = match hive.is_empty() {
+                    true => String::new(),
+                    false => format!("hive_schema={{{}}}, ", join(&hive, python_entry)),
+                };
+                // Only structs that gained a field need it, and a table without structs is read by
+                // the shorter call.
+                let structs = match self.columns.iter().any(|column| holds_struct(&column.kind)) {
+                    true => ", missing_struct_fields='insert'",
+                    false => "",
+                };
                 format!(
-                    "pl.scan_parquet({}, schema={{{}}}, missing_columns='insert', \
-                     cast_options=pl.ScanCastOptions(integer_cast='allow-float'))",
+                    "pl.scan_parquet({}, schema={{{}}}, {hive}missing_columns='insert', \
+                     cast_options=pl.ScanCastOptions(integer_cast='allow-float'{structs}))",
                     python_text(&format!("{location}/**/*.parquet")),
-                    join(&columns, |(name, kind)| format!("{name}: {kind}")),
+                    join(&columns, python_entry),
                 )
             }
             Reader::PyArrow => {
-                let columns = self.named_types(pyarrow_type, "pa.timestamp('us', tz='UTC')");
+                let mut columns = self.named_types(pyarrow_type, "pa.timestamp('us', tz='UTC')");
+                columns.extend(self.partition_types("pa.date32()", "pa.string()"));
+                // pyarrow takes a directory whose name begins with an underscore for a hidden one.
+                let hidden = self
+                    .partition_columns
+                    .iter()
+                    .any(|column| column.name.starts_with('_'));
                 format!(
-                    "ds.dataset({}, schema=pa.schema([{}]), partitioning='hive')",
+                    "ds.dataset({}, schema=pa.schema([{}]), partitioning='hive'{})",
                     python_text(location),
                     join(&columns, |(name, kind)| format!("({name}, {kind})")),
+                    if hidden {
+                        ", ignore_prefixes=['.']"
+                    } else {
+                        ""
+                    },
                 )
             }
         }
     }
 
-    /// Every column as a quoted Python name and its type. Partition columns are not among them.
+    /// Every partition column as a quoted Python name and its type.
+    fn partition_types(&self, date: &str, text: &str) -> Vec<(String, String)> {
+        let kind = |column: &PartitionColumn| {
+            if column.is_date() {
+                date.to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
+        let columns = self.partition_columns.iter();
+        columns
+            .map(|column| (python_text(&column.name), kind(column)))
+            .collect()
+    }
+
+    /// Every column as a quoted Python name and its type. Partition columns follow apart.
     fn named_types(&self, render: fn(&ColumnType) -> String, stamp: &str) -> Vec<(String, String)> {
         let mut columns: Vec<(String, String)> = self
             .columns
@@ -74,6 +111,18 @@ impl TableSchema {
             columns.extend(PROVENANCE_COLUMNS.into_iter().map(python_text).zip(types));
         }
         columns
+    }
+}
+
+fn python_entry((name, kind): &(String, String)) -> String {
+    format!("{name}: {kind}")
+}
+
+fn holds_struct(kind: &ColumnType) -> bool {
+    match kind {
+        ColumnType::Struct(_) => true,
+        ColumnType::List(item) => holds_struct(&item.kind),
+        _ => false,
     }
 }
 
@@ -146,4 +195,67 @@ fn python_text(text: &str) -> String {
     }
     quoted.push('\'');
     quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(partition: &str) -> TableSchema {
+        let nested = vec![Column::new("it's", ColumnType::Boolean)];
+        let mut schema = TableSchema::try_new(vec![
+            Column::new("temp", ColumnType::Double),
+            Column::new("pos", ColumnType::Struct(nested)),
+            Column::new(
+                "n",
+                ColumnType::Decimal {
+                    precision: 18,
+                    scale: 2,
+                },
+            ),
+        ])
+        .unwrap();
+        let (name, source) = (partition.to_owned(), "date".to_owned());
+        schema
+            .partition_columns
+            .push(PartitionColumn { name, source });
+        schema
+    }
+
+    #[test]
+    fn the_line_for_each_reader_names_every_column() {
+        assert_eq!(
+            schema("date").render(Reader::DuckDb, "s3://lake/o'n"),
+            "SELECT * FROM read_parquet('s3://lake/o''n/**/*.parquet', union_by_name=true, \
+             hive_partitioning=true)"
+        );
+        assert_eq!(
+            schema("date").render(Reader::Polars, "lake/t"),
+            "pl.scan_parquet('lake/t/**/*.parquet', schema={'temp': pl.Float64, \
+             'pos': pl.Struct({'it\\'s': pl.Boolean}), 'n': pl.Decimal(18, 2)}, \
+             hive_schema={'date': pl.Date}, missing_columns='insert', \
+             cast_options=pl.ScanCastOptions(integer_cast='allow-float', \
+             missing_struct_fields='insert'))"
+        );
+        assert_eq!(
+            schema("date")
+                .with_provenance(true)
+                .unwrap()
+                .render(Reader::PyArrow, "lake/t"),
+            "ds.dataset('lake/t', schema=pa.schema([('temp', pa.float64()), \
+             ('pos', pa.struct([('it\\'s', pa.bool_())])), ('n', pa.decimal128(18, 2)), \
+             ('_stream', pa.string()), ('_shard', pa.string()), ('_sequence', pa.string()), \
+             ('_sub', pa.int64()), ('_stamp', pa.timestamp('us', tz='UTC')), \
+             ('date', pa.date32())]), partitioning='hive')"
+        );
+    }
+
+    #[test]
+    fn a_hidden_looking_partition_is_shown_to_pyarrow() {
+        let line = schema("_date").render(Reader::PyArrow, "lake/t");
+        assert!(
+            line.ends_with("partitioning='hive', ignore_prefixes=['.'])"),
+            "{line}"
+        );
+    }
 }

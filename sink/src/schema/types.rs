@@ -1,8 +1,4 @@
-//! Columns, their types and the numbered schema object.
-//!
-//! The JSON form is what lies in the lake as `schema/<n>.json`. It is versioned, refuses unknown
-//! keys and is validated when read: names are unique (ignoring case, because DuckDB does), every
-//! column is typed.
+//! Columns, their types and the schema of a table.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,9 +14,6 @@ pub const INTEGER_EXACT_MAX: i64 = 1 << 53;
 /// The columns that provenance adds behind the record's own, in this order.
 pub const PROVENANCE_COLUMNS: [&str; 5] = ["_stream", "_shard", "_sequence", "_sub", "_stamp"];
 
-/// The version of the JSON form that this code writes.
-const FORMAT_VERSION: u32 = 1;
-
 /// The name under which readers that ignore case would find a column.
 #[must_use]
 pub fn fold_name(name: &str) -> String {
@@ -28,8 +21,7 @@ pub fn fold_name(name: &str) -> String {
 }
 
 /// The type of a column.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     /// Nothing but nulls so far. Never part of a stored schema.
     Unknown,
@@ -55,20 +47,16 @@ pub enum ColumnType {
 }
 
 /// A named column, a field of a struct, or the item of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// The key of the record, unchanged.
     pub name: String,
     /// The type.
-    #[serde(rename = "type")]
     pub kind: ColumnType,
     /// Whether a BIGINT column holds, in any file, an integer beyond 2^53 in magnitude. Such a
     /// column can never become DOUBLE.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub integers_beyond_2_53: bool,
     /// Whether the configuration declared the type. A declared type never widens.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub declared: bool,
 }
 
@@ -93,16 +81,12 @@ pub struct TableSchema {
     pub(crate) provenance: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredSchema {
-    version: u32,
-    number: u64,
-    columns: Vec<Column>,
-    #[serde(default)]
-    partition_columns: Vec<PartitionColumn>,
-    #[serde(default)]
-    provenance: bool,
+impl PartitionColumn {
+    /// Whether the values are days.
+    #[must_use]
+    pub fn is_date(&self) -> bool {
+        self.source == "date" || self.source.starts_with("date@")
+    }
 }
 
 impl Column {
@@ -280,42 +264,7 @@ impl TableSchema {
             || (self.provenance && PROVENANCE_COLUMNS.contains(&folded.as_str()))
     }
 
-    /// The stored form, as bytes of JSON that depend on the content only.
-    #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
-        let stored = StoredSchema {
-            version: FORMAT_VERSION,
-            number: self.number,
-            columns: self.columns.iter().filter_map(Column::typed).collect(),
-            partition_columns: self.partition_columns.clone(),
-            provenance: self.provenance,
-        };
-        serde_json::to_vec_pretty(&stored).expect("strings, numbers and lists always serialize")
-    }
-
-    /// Reads the stored form.
-    ///
-    /// # Errors
-    /// Bytes that are no schema, a newer version, or a schema that breaks its own rules.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, SchemaError> {
-        let stored: StoredSchema = serde_json::from_slice(bytes)?;
-        if stored.version != FORMAT_VERSION {
-            return Err(SchemaError::Version {
-                found: stored.version,
-                known: FORMAT_VERSION,
-            });
-        }
-        let schema = Self {
-            number: stored.number,
-            columns: stored.columns,
-            partition_columns: stored.partition_columns,
-            provenance: stored.provenance,
-        };
-        schema.validate()?;
-        Ok(schema)
-    }
-
-    fn validate(&self) -> Result<(), SchemaError> {
+    pub(super) fn validate(&self) -> Result<(), SchemaError> {
         validate_columns(&self.columns, "")?;
         match self
             .columns

@@ -1,1 +1,298 @@
+//! Event times, partitions and the rows in them.
+
 use super::*;
+use crate::partition::{EventTimeField, PartitionSpec};
+use crate::schema::{Column, ColumnType};
+
+const OLD: i64 = 1_577_836_800_000_000;
+
+/// A table with a column, so that records without any value are rows.
+fn with_a_column() -> TableSchema {
+    TableSchema::try_new(vec![Column::new("k", ColumnType::Bigint)]).unwrap()
+}
+
+/// The paths of the partitions of the records, each with its rows' indexes.
+fn layout(options: DecodeOptions, records: &[&str]) -> Vec<(String, Vec<u32>)> {
+    layout_under(&with_a_column(), options, records)
+}
+
+fn layout_under(
+    schema: &TableSchema,
+    options: DecodeOptions,
+    records: &[&str],
+) -> Vec<(String, Vec<u32>)> {
+    let mut decoder = Decoder::try_new(schema, options).unwrap();
+    let origin = RowOrigin {
+        stamp_micros: Some(OLD),
+        ..ORIGIN
+    };
+    for record in records {
+        assert_eq!(
+            decoder.append(record.as_bytes(), &origin),
+            Appended::Row,
+            "{record}"
+        );
+    }
+    let decoded = decoder.finish();
+    let schema = decoded.schema().clone();
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    conformed
+        .partitions
+        .into_iter()
+        .map(|rows| (rows.path, rows.records))
+        .collect()
+}
+
+fn path_of(options: DecodeOptions, record: &str) -> String {
+    layout(options, &[record]).remove(0).0
+}
+
+fn date_of(record: &str) -> String {
+    path_of(DecodeOptions::at(NOW_MICROS), record)
+}
+
+#[test]
+fn the_first_present_well_known_field_is_the_event_time() {
+    let first = r#"{"@timestamp":"2026-01-05T00:00:00Z","time":"2026-01-04T00:00:00Z","ts":"2026-01-03T00:00:00Z","timestamp":"2026-01-02T00:00:00Z","event_time":"2026-01-01T00:00:00Z"}"#;
+    for (record, date) in [
+        (first, "2026-01-01"),
+        (&first.replace("event_time", "x"), "2026-01-02"),
+        (
+            &first.replace(r#""2026-01-01T00:00:00Z""#, "null"),
+            "2026-01-02",
+        ),
+        (
+            &first.replace("2026-01-01T", "no"),
+            "__HIVE_DEFAULT_PARTITION__",
+        ),
+        (r#"{"@timestamp":"2026-01-05T00:00:00Z"}"#, "2026-01-05"),
+        (r#"{"nested":{"ts":"2026-01-05T00:00:00Z"}}"#, "2020-01-01"),
+        (r#"{"Timestamp":"2026-01-05T00:00:00Z"}"#, "2020-01-01"),
+        (r#"{"ts":"2026-01-05T00:00:00\u005a"}"#, "2026-01-05"),
+        (r#"{"ts":true}"#, "__HIVE_DEFAULT_PARTITION__"),
+        (r#"{"ts":{}}"#, "__HIVE_DEFAULT_PARTITION__"),
+        (r#"{"ts":""}"#, "__HIVE_DEFAULT_PARTITION__"),
+        ("{}", "2020-01-01"),
+    ] {
+        assert_eq!(date_of(record), format!("date={date}"), "{record}");
+    }
+}
+
+#[test]
+fn numbers_are_times_by_their_magnitude() {
+    for (number, date) in [
+        ("1767225600", "2026-01-01"),
+        ("1767225600.5", "2026-01-01"),
+        ("1767225600000", "2026-01-01"),
+        ("1767225600000000", "2026-01-01"),
+        ("1767225600000000000", "2026-01-01"),
+        ("1.7672256e9", "2026-01-01"),
+        ("1.7672256E18", "2026-01-01"),
+        ("99999999999", "__HIVE_DEFAULT_PARTITION__"),
+        ("100000000000", "__HIVE_DEFAULT_PARTITION__"),
+        ("946684799", "__HIVE_DEFAULT_PARTITION__"),
+        ("946684800", "2000-01-01"),
+        ("1795305600", "2026-11-22"),
+        ("1795305601", "__HIVE_DEFAULT_PARTITION__"),
+        ("-1767225600", "__HIVE_DEFAULT_PARTITION__"),
+        ("0", "__HIVE_DEFAULT_PARTITION__"),
+        ("-0", "__HIVE_DEFAULT_PARTITION__"),
+        ("1e300", "__HIVE_DEFAULT_PARTITION__"),
+    ] {
+        assert_eq!(
+            date_of(&format!(r#"{{"ts":{number}}}"#)),
+            format!("date={date}"),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn a_configured_field_is_the_only_event_time() {
+    let at = |field: &str| DecodeOptions {
+        event_time: EventTimeField::Named(field.to_owned()),
+        ..DecodeOptions::at(NOW_MICROS)
+    };
+    let record = r#"{"ts":1767225600,"when":{"at":"2026-03-01T00:00:00+01:00","ts":1}}"#;
+    assert_eq!(path_of(at("when.at"), record), "date=2026-02-28");
+    assert_eq!(
+        path_of(at("when"), record),
+        "date=__HIVE_DEFAULT_PARTITION__"
+    );
+    assert_eq!(path_of(at("gone"), record), "date=2020-01-01");
+    assert_eq!(path_of(at("when.at.x"), record), "date=2020-01-01");
+    let dotted = r#"{"when":{"at":1767225600},"when.at":1772323200}"#;
+    assert_eq!(path_of(at("when.at"), dotted), "date=2026-03-01");
+    let known = decode(&TableSchema::default(), &[record]).schema().clone();
+    assert_eq!(
+        layout_under(&known, at("when.at"), &[record])[0].0,
+        "date=2026-02-28"
+    );
+}
+
+#[test]
+fn a_row_without_an_event_time_takes_the_stamp_or_else_the_arrival() {
+    for (stamp_micros, path) in [(Some(OLD), "date=2020-01-01"), (None, "date=2026-11-21")] {
+        let mut decoder = decoder(&with_a_column());
+        let origin = RowOrigin {
+            stamp_micros,
+            ..ORIGIN
+        };
+        assert_eq!(decoder.append(b"{}", &origin), Appended::Row);
+        assert_eq!(decoder.untimed_rows(), 0);
+        let decoded = decoder.finish();
+        let schema = decoded.schema().clone();
+        assert_eq!(
+            decoded.conform(&schema, PROVENANCE).unwrap().partitions[0].path,
+            path
+        );
+    }
+}
+
+#[test]
+fn rows_without_a_believable_time_are_counted() {
+    let mut decoder = decoder(&TableSchema::default());
+    for record in [r#"{"ts":1}"#, r#"{"time":"x"}"#, r#"{"ts":1767225600}"#] {
+        assert_eq!(decoder.append(record.as_bytes(), &ORIGIN), Appended::Row);
+    }
+    assert_eq!(
+        (decoder.untimed_rows(), decoder.finish().untimed_rows()),
+        (2, 2)
+    );
+}
+
+#[test]
+fn rows_keep_their_order_within_a_partition() {
+    let records: Vec<String> = (0..9)
+        .map(|n| format!(r#"{{"n":{n},"ts":{}}}"#, 1_767_225_600 + n % 3 * 86_400))
+        .collect();
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    assert_eq!(
+        layout(DecodeOptions::at(NOW_MICROS), &records),
+        [
+            ("date=2026-01-01".to_owned(), vec![0, 3, 6]),
+            ("date=2026-01-02".to_owned(), vec![1, 4, 7]),
+            ("date=2026-01-03".to_owned(), vec![2, 5, 8]),
+        ]
+    );
+    assert_eq!(rows(&records).len(), 9);
+}
+
+#[test]
+fn hours_and_fields_partition_on_request() {
+    let by = |spec: &str| DecodeOptions {
+        partition: spec.parse().unwrap(),
+        ..DecodeOptions::at(NOW_MICROS)
+    };
+    let record = r#"{"ts":"2026-01-01T07:59:59Z","region":"eu/west é","n":1.5,"b":true}"#;
+    for (spec, path) in [
+        ("hour", "date=2026-01-01/hour=07"),
+        ("region,date", "date=2026-01-01/_region=eu%2Fwest%20%C3%A9"),
+        ("n", "_n=1.5"),
+        ("b,gone", "_b=true/_gone=__HIVE_DEFAULT_PARTITION__"),
+        ("hour,b", "date=2026-01-01/hour=07/_b=true"),
+    ] {
+        assert_eq!(path_of(by(spec), record), path);
+    }
+    for (value, segment) in [
+        ("null", "__HIVE_DEFAULT_PARTITION__"),
+        (r#""""#, "__HIVE_DEFAULT_PARTITION__"),
+        (r#"{"a":1}"#, "__HIVE_DEFAULT_PARTITION__"),
+        (r#""..""#, "%2E."),
+        (r#""a\u0062=\n""#, "ab%3D%0A"),
+    ] {
+        let record = format!(r#"{{"region":{value}}}"#);
+        assert_eq!(path_of(by("region"), &record), format!("_region={segment}"));
+    }
+    let long = format!(r#"{{"region":"{}"}}"#, "x".repeat(201));
+    assert_eq!(
+        path_of(by("region"), &long),
+        "_region=__HIVE_DEFAULT_PARTITION__"
+    );
+    let written_twice = [
+        r#"{"region":"a"}"#,
+        r#"{"region":"b"}"#,
+        r#"{"region":"\u0061"}"#,
+    ];
+    assert_eq!(
+        layout(by("region"), &written_twice),
+        [
+            ("_region=a".to_owned(), vec![0, 2]),
+            ("_region=b".to_owned(), vec![1])
+        ]
+    );
+}
+
+#[test]
+fn field_values_are_never_mixed_up_across_fields() {
+    let options = DecodeOptions {
+        partition: "a,b".parse().unwrap(),
+        ..DecodeOptions::at(NOW_MICROS)
+    };
+    let records = [r#"{"a":"x"}"#, r#"{"b":"x"}"#, r#"{"b":"x","a":null}"#];
+    let null = "__HIVE_DEFAULT_PARTITION__";
+    assert_eq!(
+        layout(options, &records),
+        [
+            (format!("_a={null}/_b=x"), vec![1, 2]),
+            (format!("_a=x/_b={null}"), vec![0])
+        ]
+    );
+}
+
+#[test]
+fn the_records_field_keeps_its_name_and_the_partition_column_yields() {
+    let record = r#"{"Date":"mine","_date":"mine too"}"#;
+    assert_eq!(date_of(record), "__date=2020-01-01");
+    let decoded = decode(&TableSchema::default(), &[r#"{"a":1}"#]);
+    let fixed = decoded.schema().clone();
+    let reject = reject_of(&fixed, &[r#"{"a":1,"Date":"mine"}"#]);
+    assert_eq!(
+        (reject.reason, &*reject.column),
+        (Reason::ReservedColumn, "Date")
+    );
+
+    let late = decode(
+        &TableSchema::default(),
+        &[r#"{"a":1}"#, r#"{"a":2,"date":"mine"}"#],
+    );
+    let conformed = late.conform(&fixed, PROVENANCE).unwrap();
+    assert_eq!(conformed.partitions[0].path, "date=2026-11-21");
+    assert_eq!(conformed.rejects[0].reject.reason, Reason::ReservedColumn);
+}
+
+#[test]
+fn a_table_keeps_its_layout() {
+    let fixed = decode(&with_a_column(), &["{}"]).schema().clone();
+    for spec in ["hour", "date,region", "region"] {
+        let partition: PartitionSpec = spec.parse().unwrap();
+        let options = DecodeOptions {
+            partition,
+            ..DecodeOptions::at(NOW_MICROS)
+        };
+        assert!(Decoder::try_new(&fixed, options).is_err(), "{spec}");
+    }
+}
+
+#[test]
+fn one_partition_too_many_fills_the_decoder_and_loses_nothing() {
+    let options = DecodeOptions {
+        partitions_max: 2,
+        ..DecodeOptions::at(NOW_MICROS)
+    };
+    let mut decoder = Decoder::try_new(&TableSchema::default(), options).unwrap();
+    let record = |day: i64| format!(r#"{{"new{day}":1,"ts":{}}}"#, 1_767_225_600 + day * 86_400);
+    assert_eq!(decoder.append(record(0).as_bytes(), &ORIGIN), Appended::Row);
+    assert_eq!(decoder.append(record(1).as_bytes(), &ORIGIN), Appended::Row);
+    assert_eq!(
+        decoder.append(record(2).as_bytes(), &ORIGIN),
+        Appended::Full
+    );
+    assert_eq!(decoder.append(record(0).as_bytes(), &ORIGIN), Appended::Row);
+    assert_eq!((decoder.rows(), decoder.rejected()), (3, 0));
+    let decoded = decoder.finish();
+    assert!(decoded.schema().column("new2").is_none());
+    let schema = decoded.schema().clone();
+    let partitions = decoded.conform(&schema, PROVENANCE).unwrap().partitions;
+    assert_eq!(partitions[0].records, [0, 2]);
+}

@@ -1,0 +1,143 @@
+//! The JSON form of the numbered schema object, as it lies in the lake as `schema/<n>.json`.
+//!
+//! Columns are a flat list in which `depth` says how far one is nested below the last column that
+//! is less deep, so that no nesting of a table can exceed what a JSON reader takes. The form is
+//! versioned, refuses unknown keys and is validated when read.
+
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+use serde::{Deserialize, Serialize};
+
+use super::SchemaError;
+use super::types::{Column, ColumnType, PartitionColumn, TableSchema};
+
+/// The version of the JSON form that this code writes.
+const FORMAT_VERSION: u32 = 1;
+
+/// How deep columns may be nested: as deep as records may.
+const DEPTH_MAX: usize = crate::decode::DEPTH_MAX;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSchema {
+    version: u32,
+    number: u64,
+    columns: Vec<StoredColumn>,
+    #[serde(default)]
+    partition_columns: Vec<PartitionColumn>,
+    #[serde(default)]
+    provenance: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredColumn {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    depth: usize,
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    integers_beyond_2_53: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    declared: bool,
+}
+
+fn is_zero(depth: &usize) -> bool {
+    *depth == 0
+}
+
+impl TableSchema {
+    /// The stored form, as bytes of JSON that depend on the content only.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut columns = Vec::new();
+        for column in self.columns.iter().filter_map(Column::typed) {
+            flatten(&column, 0, &mut columns);
+        }
+        let stored = StoredSchema {
+            version: FORMAT_VERSION,
+            number: self.number,
+            columns,
+            partition_columns: self.partition_columns.clone(),
+            provenance: self.provenance,
+        };
+        serde_json::to_vec_pretty(&stored).expect("strings, numbers and lists always serialize")
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// Bytes that are no schema, a newer version, or a schema that breaks its own rules.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, SchemaError> {
+        let stored: StoredSchema = serde_json::from_slice(bytes)?;
+        if stored.version != FORMAT_VERSION {
+            return Err(SchemaError::Version {
+                found: stored.version,
+                known: FORMAT_VERSION,
+            });
+        }
+        let mut entries = stored.columns.into_iter().peekable();
+        let columns = nest(&mut entries, 0)?;
+        if let Some(entry) = entries.next() {
+            return Err(SchemaError::Untyped { column: entry.name });
+        }
+        let schema = Self {
+            number: stored.number,
+            columns,
+            partition_columns: stored.partition_columns,
+            provenance: stored.provenance,
+        };
+        schema.validate()?;
+        Ok(schema)
+    }
+}
+
+fn flatten(column: &Column, depth: usize, columns: &mut Vec<StoredColumn>) {
+    let (kind, nested) = match &column.kind {
+        ColumnType::Struct(fields) => ("STRUCT".to_owned(), fields.as_slice()),
+        ColumnType::List(item) => ("LIST".to_owned(), std::slice::from_ref(&**item)),
+        scalar => (scalar.to_string(), [].as_slice()),
+    };
+    columns.push(StoredColumn {
+        depth,
+        name: column.name.clone(),
+        kind,
+        integers_beyond_2_53: column.integers_beyond_2_53,
+        declared: column.declared,
+    });
+    for column in nested {
+        flatten(column, depth + 1, columns);
+    }
+}
+
+fn nest(
+    entries: &mut Peekable<IntoIter<StoredColumn>>,
+    depth: usize,
+) -> Result<Vec<Column>, SchemaError> {
+    let mut columns = Vec::new();
+    while let Some(entry) = entries.next_if(|entry| entry.depth == depth) {
+        let untyped = || SchemaError::Untyped {
+            column: entry.name.clone(),
+        };
+        let kind = match entry.kind.as_str() {
+            "STRUCT" | "LIST" if depth > DEPTH_MAX => return Err(untyped()),
+            "STRUCT" => ColumnType::Struct(nest(entries, depth + 1)?),
+            "LIST" => {
+                let items = <[Column; 1]>::try_from(nest(entries, depth + 1)?);
+                let [item] = items.map_err(|_| untyped())?;
+                ColumnType::List(Box::new(item))
+            }
+            scalar => match scalar.parse() {
+                Ok(ColumnType::Struct(_) | ColumnType::List(_)) | Err(_) => return Err(untyped()),
+                Ok(scalar) => scalar,
+            },
+        };
+        let mut column = Column::new(entry.name, kind);
+        column.integers_beyond_2_53 = entry.integers_beyond_2_53;
+        column.declared = entry.declared;
+        columns.push(column);
+    }
+    Ok(columns)
+}
