@@ -4,8 +4,29 @@
 //! types a table may have and how they may grow, [`partition`] owns event time and the layout's
 //! directory names, [`encode`] turns the rows of one partition into a Parquet file and reads one
 //! back. These four are synchronous and pure: no clock, no I/O, no randomness in their output.
+//!
+//! [`lake`] owns the objects of the lake and the protocol that makes an interval visible exactly once, [`stage`] the
+//! way of a shard's batches into it.
 
+mod buffer;
+pub mod dead_letter;
 pub mod decode;
 pub mod encode;
+mod error;
+mod interval;
+pub mod lake;
+mod latency;
 pub mod partition;
+mod position_hash;
+mod pressure;
 pub mod schema;
+mod source;
+pub mod spec;
+pub mod stage;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::ObjectError;
+pub use source::SourceRebuild;
+pub use stage::{FlushRules, SinkStage};

@@ -9,6 +9,7 @@
 
 mod arrow;
 mod lattice;
+pub mod registry;
 mod render;
 mod stored;
 mod types;

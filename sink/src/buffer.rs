@@ -1,0 +1,383 @@
+//! The open interval of one shard: decoded rows, dead letters and counts, before they are cut.
+//!
+//! Owns what of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or a
+//! drop when the interval is cut, that an account counts in the interval that holds its position, and that an interval
+//! ends at a record's position when the decoder is full. Refuses readers that go back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::batch::{AccountOf, Batch};
+use hydrant_core::origin::{DeadLetter, Dropped};
+use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
+
+use crate::dead_letter::Letter;
+use crate::decode::{Appended, Decoded, Decoder, Reject, RowOrigin};
+use crate::lake::{Counts, Gap, OriginSum, TimeRange};
+use crate::latency::Latencies;
+use crate::position_hash::Positions;
+use crate::schema::TableSchema;
+use crate::spec::TableRules;
+
+/// The stage that this sink's dead letters name.
+const STAGE: &str = "sink";
+
+/// Whose records an interval holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// The stream.
+    pub(crate) stream: StreamId,
+    /// `name@incarnation`.
+    pub(crate) stream_text: Arc<str>,
+    /// The shard.
+    pub(crate) shard: ShardId,
+}
+
+impl Source {
+    pub(crate) fn new(stream: &StreamId, shard: &ShardId) -> Self {
+        Source {
+            stream: stream.clone(),
+            stream_text: stream.to_string().into(),
+            shard: shard.clone(),
+        }
+    }
+}
+
+/// Where taking from a batch stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// All of it is in.
+    All,
+    /// The decoder takes no more: the interval ends before this record.
+    FullBefore(usize),
+    /// This record lies behind the end of the interval that is decoded again.
+    Beyond,
+}
+
+/// An open interval.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    source: Source,
+    base: Arc<TableSchema>,
+    opened: i64,
+    from: Position,
+    to: Position,
+    decoder: Decoder,
+    positions: Positions,
+    letters: Vec<Letter>,
+    letter_bytes: u64,
+    upstream_letters: u64,
+    input: u64,
+    input_bytes: u64,
+    dropped: BTreeMap<Arc<str>, u64>,
+    origins: BTreeMap<AccountOf, OriginSum>,
+    gaps: Vec<Gap>,
+    stamps: Option<TimeRange>,
+    latencies: Latencies,
+    sequence_text: (Option<Sequence>, String),
+}
+
+/// An interval that takes no more.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) source: Source,
+    pub(crate) base: Arc<TableSchema>,
+    pub(crate) opened: i64,
+    pub(crate) from: Position,
+    pub(crate) to: Position,
+    pub(crate) decoded: Decoded,
+    pub(crate) positions: Positions,
+    pub(crate) letters: Vec<Letter>,
+    /// The counts of what is known before the rows are conformed: no rows yet.
+    pub(crate) counts: Counts,
+    pub(crate) origins: Vec<OriginSum>,
+    pub(crate) gaps: Vec<Gap>,
+    pub(crate) stamps: Option<TimeRange>,
+    pub(crate) latencies: Latencies,
+}
+
+impl Buffer {
+    /// An interval from `from`, of which everything up to `to` is known to hold nothing.
+    ///
+    /// # Errors
+    /// Refused when the layout is not the table's.
+    pub(crate) fn open(
+        source: &Source,
+        rules: &TableRules,
+        base: &Arc<TableSchema>,
+        opened: i64,
+        from: Position,
+        to: Position,
+    ) -> Result<Self> {
+        let options = rules.decode_options(opened)?;
+        let decoder =
+            Decoder::try_new(base, options).map_err(|error| Error::refused(error.to_string()))?;
+        Ok(Buffer {
+            source: source.clone(),
+            base: Arc::clone(base),
+            opened,
+            from,
+            to: to.max(from),
+            decoder,
+            positions: Positions::default(),
+            letters: Vec::new(),
+            letter_bytes: 0,
+            upstream_letters: 0,
+            input: 0,
+            input_bytes: 0,
+            dropped: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            gaps: Vec::new(),
+            stamps: None,
+            latencies: Latencies::default(),
+            sequence_text: (None, String::new()),
+        })
+    }
+
+    /// Where it would end now.
+    pub(crate) fn to(&self) -> Position {
+        self.to
+    }
+
+    /// Payload bytes that went in.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        self.input_bytes
+    }
+
+    /// Whether a record of it would say nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.input == 0 && self.gaps.is_empty() && self.origins.is_empty()
+    }
+
+    /// What it takes in memory, with what splitting it into partitions will take: as much again.
+    pub(crate) fn bytes(&self) -> u64 {
+        let rows = if self.decoder.rows() == 0 {
+            0
+        } else {
+            self.decoder.bytes() as u64
+        };
+        rows * 2 + self.letter_bytes + self.positions.bytes()
+    }
+
+    /// Holes end here.
+    pub(crate) fn pass(&mut self, through: Position) {
+        self.to = self.to.max(through);
+    }
+
+    /// Records that are lost.
+    pub(crate) fn gap(&mut self, from: Position, to: Position, why: String) {
+        self.gaps.push(Gap { from, to, why });
+        self.pass(to);
+    }
+
+    /// Takes the records of `batch` from index `start` on, up to and including position `until`. `arrived` is the time
+    /// that dead letters get.
+    ///
+    /// # Errors
+    /// Fatal when the batch starts before the interval's end.
+    pub(crate) fn take(
+        &mut self,
+        batch: &Batch,
+        start: usize,
+        until: Position,
+        arrived: i64,
+    ) -> Result<Taken> {
+        let before = self.to;
+        if start < batch.len() {
+            let (sequence, sub) = batch.position(start);
+            let first = Position::at(sequence, sub);
+            if first <= before && start == 0 {
+                return Err(Error::fatal(format!(
+                    "the reader of shard `{}` went back: {first} after {before}",
+                    self.source.shard,
+                )));
+            }
+        }
+        let ends = batch
+            .runs
+            .iter()
+            .skip(1)
+            .map(|run| run.first as usize)
+            .chain([batch.len()]);
+        for (run, end) in batch.runs.iter().zip(ends) {
+            for index in start.max(run.first as usize)..end {
+                let (sequence, sub) = batch.position(index);
+                let position = Position::at(sequence, sub);
+                let beyond = position > until;
+                if beyond || !self.record(batch, index, (sequence, sub), arrived) {
+                    self.accounts(batch, before, self.to);
+                    return Ok(if beyond {
+                        Taken::Beyond
+                    } else {
+                        Taken::FullBefore(index)
+                    });
+                }
+                self.positions.push(sequence, sub, run.step);
+                self.to = position;
+            }
+        }
+        self.to = self.to.max(batch.to.min(until));
+        self.accounts(batch, before, self.to);
+        Ok(if batch.to > until {
+            Taken::Beyond
+        } else {
+            Taken::All
+        })
+    }
+
+    /// Whether the decoder took the record.
+    fn record(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        (sequence, sub): (Sequence, u32),
+        arrived: i64,
+    ) -> bool {
+        let entry = &batch.records[index];
+        let payload = batch.payload(entry);
+        let arrival = batch.run(index).arrival;
+        if self.base.provenance() && self.sequence_text.0 != Some(sequence) {
+            self.sequence_text = (Some(sequence), sequence.to_string());
+        }
+        let origin = RowOrigin {
+            stamp_micros: (entry.stamp != 0).then_some(entry.stamp),
+            arrival_micros: arrival,
+            sequence: &self.sequence_text.1,
+            sub: i64::from(sub),
+        };
+        match self.decoder.append(payload, &origin) {
+            Appended::Full => return false,
+            Appended::Row => {
+                let stamp = if entry.stamp == 0 {
+                    arrival
+                } else {
+                    entry.stamp
+                };
+                self.stamps = Some(TimeRange::with(self.stamps, stamp));
+                self.latencies.add(stamp);
+            }
+            Appended::Rejected(reject) => {
+                let key = batch
+                    .key(entry)
+                    .map(|key| String::from_utf8_lossy(key).into());
+                let letter = own_letter(
+                    &self.source,
+                    (sequence, sub),
+                    key,
+                    &reject,
+                    payload,
+                    arrived,
+                );
+                self.keep(letter);
+            }
+        }
+        self.input += 1;
+        self.input_bytes += payload.len() as u64;
+        true
+    }
+
+    fn keep(&mut self, letter: Letter) {
+        self.letter_bytes += letter.bytes();
+        self.letters.push(letter);
+    }
+
+    /// Counts the accounts at positions in `(before, to]`.
+    fn accounts(&mut self, batch: &Batch, before: Position, to: Position) {
+        for span in batch
+            .accounts
+            .iter()
+            .filter(|span| before < span.at && span.at <= to)
+        {
+            let account = &span.account;
+            let sum = self
+                .origins
+                .entry(span.entry.clone())
+                .or_insert_with(|| OriginSum {
+                    writer: span.entry.writer,
+                    shard: span.entry.shard.clone(),
+                    input: 0,
+                    records: 0,
+                    letters: 0,
+                    dropped: 0,
+                });
+            sum.input += account.input;
+            sum.records += account.records;
+            for letter in &account.letters {
+                sum.letters += 1;
+                self.input += 1;
+                self.upstream_letters += 1;
+                let letter = Letter {
+                    letter: letter.clone(),
+                    payload: None,
+                };
+                self.letter_bytes += letter.bytes();
+                self.letters.push(letter);
+            }
+            for dropped in &account.dropped {
+                sum.dropped += dropped.count;
+                self.input += dropped.count;
+                *self.dropped.entry(Arc::clone(&dropped.rule)).or_default() += dropped.count;
+            }
+        }
+    }
+
+    /// Ends the interval.
+    pub(crate) fn cut(self) -> Cut {
+        let own_letters = self.letters.len() as u64 - self.upstream_letters;
+        let dropped = self.dropped.into_iter();
+        Cut {
+            counts: Counts {
+                input: self.input,
+                rows: 0,
+                own_letters,
+                upstream_letters: self.upstream_letters,
+                dropped: dropped
+                    .map(|(rule, count)| Dropped { rule, count })
+                    .collect(),
+                duplicates: 0,
+                untimed_rows: self.decoder.untimed_rows(),
+            },
+            source: self.source,
+            base: self.base,
+            opened: self.opened,
+            from: self.from,
+            to: self.to,
+            decoded: self.decoder.finish(),
+            positions: self.positions,
+            letters: self.letters,
+            origins: self.origins.into_values().collect(),
+            gaps: self.gaps,
+            stamps: self.stamps,
+            latencies: self.latencies,
+        }
+    }
+}
+
+/// The letter of a record that this sink refuses. The reject holds no value of the record; the payload was scanned
+/// before it came here.
+pub(crate) fn own_letter(
+    source: &Source,
+    (sequence, sub): (Sequence, u32),
+    key: Option<Arc<str>>,
+    reject: &Reject,
+    payload: &[u8],
+    time: i64,
+) -> Letter {
+    Letter {
+        letter: DeadLetter {
+            stream: Arc::clone(&source.stream_text),
+            shard: source.shard.clone(),
+            sequence,
+            sub,
+            key,
+            stage: STAGE.into(),
+            reason: reject.reason.code().into(),
+            detail: reject.to_string(),
+            length: payload.len() as u64,
+            time,
+        },
+        // A copy: a shared range would keep the whole segment of the batch in memory.
+        payload: Some(Bytes::copy_from_slice(payload)),
+    }
+}

@@ -1,0 +1,63 @@
+//! What can be wrong with an object of the lake.
+
+use hydrant_core::Error;
+
+/// Why an object of a table cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The bytes are not what was written.
+    #[error("`{key}` is damaged: {detail}")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// What does not fit.
+        detail: String,
+    },
+    /// A newer program wrote it.
+    #[error("`{key}` has version {found}, this program knows up to {known}: upgrade it")]
+    Newer {
+        /// The object.
+        key: String,
+        /// Its version.
+        found: u32,
+        /// The newest version known.
+        known: u32,
+    },
+    /// Its sums do not add up.
+    #[error(
+        "`{key}` does not balance: {input} in, but {rows} rows + {letters} dead letters + {dropped} dropped + {duplicates} duplicates"
+    )]
+    Unbalanced {
+        /// The object, or the interval that was to become one.
+        key: String,
+        /// Units in.
+        input: u64,
+        /// Rows.
+        rows: u64,
+        /// Dead letters.
+        letters: u64,
+        /// Dropped by rules.
+        dropped: u64,
+        /// Duplicates.
+        duplicates: u64,
+    },
+}
+
+impl ObjectError {
+    pub(crate) fn damaged(key: &str, detail: impl ToString) -> Self {
+        ObjectError::Damaged {
+            key: key.to_owned(),
+            detail: detail.to_string(),
+        }
+    }
+}
+
+impl From<ObjectError> for Error {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Newer { .. } => Error::refused(error.to_string()),
+            other => Error::fatal(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The chain of commit records of one shard.
+//!
+//! Owns how a chain begins and how its newest record is found: names sort newest first, so one listing of a few names
+//! is enough, however long the chain. Promises that what it answers is durable. Refuses to guess where names were
+//! tampered with.
+
+use bytes::Bytes;
+use hydrant_core::lake::{Put, SharedLake};
+use hydrant_core::{Error, Position, Result, ShardId, StreamId};
+use serde::{Deserialize, Serialize};
+
+use super::commit::{Commit, seal_body, unseal_body};
+use super::names::{ChainNames, TableNames};
+use crate::error::ObjectError;
+
+/// The version of the form of [`Genesis`].
+const GENESIS_VERSION: u32 = 1;
+
+/// The version of the rule by which keys of data files are made.
+const KEY_FORMAT: u32 = 1;
+
+/// How many names are listed to find the newest record, so that a few foreign ones hide none.
+const TIP_NAMES: usize = 8;
+
+/// The program, as records and footers name it.
+pub(crate) const PRODUCT: &str = concat!("hydrant ", env!("CARGO_PKG_VERSION"));
+
+/// Where a chain begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Genesis {
+    /// The version of this form.
+    pub version: u32,
+    /// The stream.
+    pub stream: StreamId,
+    /// The shard.
+    pub shard: ShardId,
+    /// Where reading really began: the FROM of the first record.
+    pub start: Position,
+    /// The rule by which keys of data files are made.
+    pub key_format: u32,
+    /// The program that wrote it.
+    pub product: String,
+}
+
+/// The newest that a chain has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tip {
+    /// Nothing: the chain has not begun.
+    None,
+    /// No record yet.
+    Genesis(Genesis),
+    /// The newest record; the only one that may be unfinished.
+    Record(Box<Commit>),
+}
+
+impl Tip {
+    /// The slot of the newest record, 0 without one.
+    pub fn slot(&self) -> u64 {
+        match self {
+            Tip::Record(commit) => commit.slot,
+            _ => 0,
+        }
+    }
+
+    /// How far the chain is.
+    pub fn to(&self) -> Option<Position> {
+        match self {
+            Tip::None => None,
+            Tip::Genesis(genesis) => Some(genesis.start),
+            Tip::Record(commit) => commit.intervals.last().map(|interval| interval.to),
+        }
+    }
+}
+
+/// One slot of a chain as a walk finds it.
+#[derive(Debug)]
+pub struct WalkedSlot {
+    /// The object's key.
+    pub key: String,
+    /// The slot that the key names; `None` for a foreign name.
+    pub slot: Option<u64>,
+}
+
+/// The chain of one shard.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    lake: SharedLake,
+    names: ChainNames,
+    stream: StreamId,
+    shard: ShardId,
+}
+
+impl Chain {
+    /// The chain of `shard` of `stream` in the table.
+    pub fn new(lake: &SharedLake, table: &TableNames, stream: &StreamId, shard: &ShardId) -> Self {
+        Chain {
+            lake: SharedLake::clone(lake),
+            names: table.chain(stream, shard),
+            stream: stream.clone(),
+            shard: shard.clone(),
+        }
+    }
+
+    /// The lake.
+    pub fn lake(&self) -> &SharedLake {
+        &self.lake
+    }
+
+    /// The names of the chain's objects.
+    pub fn names(&self) -> &ChainNames {
+        &self.names
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> &ShardId {
+        &self.shard
+    }
+
+    /// The newest record, else where the chain begins.
+    ///
+    /// # Errors
+    /// Fatal when the newest record is damaged or names were tampered with.
+    pub async fn tip(&self) -> Result<Tip> {
+        let newest = self
+            .lake
+            .list(&self.names.records(), Some(TIP_NAMES))
+            .await?;
+        if newest.is_empty() {
+            return Ok(self.genesis().await?.map_or(Tip::None, Tip::Genesis));
+        }
+        let Some(slot) = newest
+            .iter()
+            .find_map(|object| self.names.slot(&object.key))
+        else {
+            return Err(Error::fatal(format!(
+                "`{}` holds names that are no commit records, such as `{}`: move them away",
+                self.names.records(),
+                newest[0].key,
+            )));
+        };
+        match self.record(slot).await? {
+            Some(commit) => Ok(Tip::Record(Box::new(commit))),
+            None => Err(Error::fatal(format!(
+                "`{}` was removed while it was being read: commit records are never removed",
+                self.names.record(slot),
+            ))),
+        }
+    }
+
+    /// Begins the chain at `start` unless it has begun, and answers where it begins.
+    ///
+    /// # Errors
+    /// Those of the lake; fatal when the object is damaged.
+    pub async fn begin(&self, start: Position) -> Result<Genesis> {
+        let genesis = Genesis {
+            version: GENESIS_VERSION,
+            stream: self.stream.clone(),
+            shard: self.shard.clone(),
+            start,
+            key_format: KEY_FORMAT,
+            product: PRODUCT.to_owned(),
+        };
+        let key = self.names.genesis();
+        match self.lake.put_new(&key, seal_body(&genesis)).await? {
+            Put::Created => Ok(genesis),
+            Put::Exists(body) => Ok(self.read_genesis(&key, &body)?),
+        }
+    }
+
+    /// Where the chain begins; `None` when it has not begun.
+    ///
+    /// # Errors
+    /// Those of the lake; fatal when the object is damaged.
+    pub async fn genesis(&self) -> Result<Option<Genesis>> {
+        let key = self.names.genesis();
+        let Some(body) = self.lake.get(&key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(self.read_genesis(&key, &body)?))
+    }
+
+    fn read_genesis(&self, key: &str, body: &[u8]) -> Result<Genesis, ObjectError> {
+        let genesis: Genesis = unseal_body(key, body, GENESIS_VERSION)?;
+        if genesis.key_format > KEY_FORMAT {
+            return Err(ObjectError::Newer {
+                key: key.to_owned(),
+                found: genesis.key_format,
+                known: KEY_FORMAT,
+            });
+        }
+        if (&genesis.stream, &genesis.shard) == (&self.stream, &self.shard) {
+            Ok(genesis)
+        } else {
+            Err(ObjectError::damaged(key, "it is of another chain"))
+        }
+    }
+
+    /// The record of `slot`.
+    ///
+    /// # Errors
+    /// Those of the lake; fatal when the record is damaged.
+    pub async fn record(&self, slot: u64) -> Result<Option<Commit>> {
+        let key = self.names.record(slot);
+        match self.lake.get(&key).await? {
+            Some(body) => Ok(Some(self.read(slot, &body)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the body of the record of `slot`.
+    ///
+    /// # Errors
+    /// It is damaged or belongs elsewhere.
+    pub fn read(&self, slot: u64, body: &Bytes) -> Result<Commit, ObjectError> {
+        let key = self.names.record(slot);
+        let commit = Commit::from_body(&key, body)?;
+        if commit.slot != slot
+            || commit.stream != self.stream
+            || commit.interval(&key)?.shard != self.shard
+        {
+            return Err(ObjectError::damaged(&key, "it is of another chain or slot"));
+        }
+        Ok(commit)
+    }
+
+    /// All names among the records, oldest slot first, foreign names last.
+    ///
+    /// # Errors
+    /// Those of the lake.
+    pub async fn walk(&self) -> Result<Vec<WalkedSlot>> {
+        let objects = self.lake.list(&self.names.records(), None).await?;
+        let mut slots: Vec<WalkedSlot> = objects
+            .into_iter()
+            .map(|object| WalkedSlot {
+                slot: self.names.slot(&object.key),
+                key: object.key,
+            })
+            .collect();
+        slots.sort_by_key(|walked| walked.slot.unwrap_or(u64::MAX));
+        Ok(slots)
+    }
+}

@@ -1,0 +1,417 @@
+//! The commit record: what one publish of one shard put into the lake.
+//!
+//! Owns the record's form. Promises that a record proves itself: its own checksum stands in it, and what came in equals
+//! rows, dead letters, drops and duplicates. Refuses records of a newer version and damaged ones.
+
+use bytes::Bytes;
+use hydrant_core::lake::Sealed;
+use hydrant_core::origin::{Dropped, WriterId};
+use hydrant_core::{Interval, Position, ShardId, StreamId, hash};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ObjectError;
+
+/// The version of the records that this program writes.
+pub const COMMIT_VERSION: u32 = 1;
+
+/// `,"crc":"01234567"}` and a line end.
+const SEAL_BYTES: usize = 19;
+
+/// Writes an object with its own checksum as its last field.
+pub fn seal_body<T: Serialize>(object: &T) -> Bytes {
+    let mut body = serde_json::to_vec(object).expect("records hold nothing that JSON lacks");
+    let crc = crc32c::crc32c(&body);
+    body.pop();
+    body.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}\n").as_bytes());
+    body.into()
+}
+
+/// Reads what [`seal_body`] wrote.
+///
+/// # Errors
+/// Damaged bytes, or a version above `version_known`.
+pub fn unseal_body<T: DeserializeOwned>(
+    key: &str,
+    body: &[u8],
+    version_known: u32,
+) -> Result<T, ObjectError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let damaged = |detail: String| ObjectError::damaged(key, detail);
+    let (object, seal) = body
+        .len()
+        .checked_sub(SEAL_BYTES)
+        .and_then(|at| body.split_at_checked(at))
+        .ok_or_else(|| damaged(format!("{} bytes are too few", body.len())))?;
+    let mut object = object.to_vec();
+    object.push(b'}');
+    let crc = crc32c::crc32c(&object);
+    if seal != format!(",\"crc\":\"{crc:08x}\"}}\n").as_bytes() {
+        return Err(damaged("its checksum does not match".to_owned()));
+    }
+    let unread = |error: serde_json::Error| damaged(format!("its JSON cannot be read: {error}"));
+    let versioned: Versioned = serde_json::from_slice(&object).map_err(unread)?;
+    if versioned.version > version_known {
+        return Err(ObjectError::Newer {
+            key: key.to_owned(),
+            found: versioned.version,
+            known: version_known,
+        });
+    }
+    serde_json::from_slice(&object).map_err(unread)
+}
+
+/// An interval of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardInterval {
+    /// The shard.
+    pub shard: ShardId,
+    /// Exclusive lower end: the `to` of the record before.
+    pub from: Position,
+    /// Inclusive upper end.
+    pub to: Position,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// Rows of the table.
+    Rows,
+    /// Dead letters.
+    DeadLetters,
+}
+
+/// A file of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitFile {
+    /// What it holds.
+    pub kind: FileKind,
+    /// The file as it was staged.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+    /// Its rows.
+    pub rows: u64,
+    /// Digest of the positions of its rows, in their order, in hex.
+    pub position_hash: String,
+}
+
+/// What became of the units of an interval.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Units in: records read, and what the stages before say of units that are no records.
+    pub input: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Records that this sink refused.
+    pub own_letters: u64,
+    /// Dead letters handed on by the stages before.
+    pub upstream_letters: u64,
+    /// Drops by rule of the stages before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Dropped>,
+    /// Records that the reader had seen before.
+    pub duplicates: u64,
+    /// Rows without a believable event time.
+    #[serde(default)]
+    pub untimed_rows: u64,
+}
+
+impl Counts {
+    /// Dead letters in all.
+    pub fn letters(&self) -> u64 {
+        self.own_letters + self.upstream_letters
+    }
+
+    /// Drops in all.
+    pub fn dropped_units(&self) -> u64 {
+        self.dropped.iter().map(|dropped| dropped.count).sum()
+    }
+
+    /// Whether `input = rows + dead letters + dropped + duplicates`.
+    ///
+    /// # Errors
+    /// The sums, named after `key`.
+    pub fn check(&self, key: &str) -> Result<(), ObjectError> {
+        let parts = [
+            self.rows,
+            self.letters(),
+            self.dropped_units(),
+            self.duplicates,
+        ];
+        let sum = parts
+            .iter()
+            .try_fold(0u64, |sum, part| sum.checked_add(*part));
+        if sum == Some(self.input) {
+            return Ok(());
+        }
+        Err(ObjectError::Unbalanced {
+            key: key.to_owned(),
+            input: self.input,
+            rows: self.rows,
+            letters: self.letters(),
+            dropped: self.dropped_units(),
+            duplicates: self.duplicates,
+        })
+    }
+}
+
+/// What the accounts of one upstream shard say, summed over an interval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginSum {
+    /// Who wrote into the stream.
+    pub writer: WriterId,
+    /// The upstream shard.
+    pub shard: ShardId,
+    /// Upstream units.
+    pub input: u64,
+    /// Units that are records of the stream.
+    pub records: u64,
+    /// Units that are dead letters.
+    pub letters: u64,
+    /// Units that were dropped.
+    pub dropped: u64,
+}
+
+impl OriginSum {
+    /// Whether `input = records + letters + dropped`.
+    pub fn balances(&self) -> bool {
+        let sum = self.records.checked_add(self.letters);
+        sum.and_then(|sum| sum.checked_add(self.dropped)) == Some(self.input)
+    }
+}
+
+/// Records that were lost before they could be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// What was done before.
+    pub from: Position,
+    /// The last position that is lost.
+    pub to: Position,
+    /// Why.
+    pub why: String,
+}
+
+/// The first and the last time of something, in microseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeRange {
+    /// The earliest.
+    pub min: i64,
+    /// The latest.
+    pub max: i64,
+}
+
+impl TimeRange {
+    /// The range that also holds `time`.
+    pub fn with(range: Option<TimeRange>, time: i64) -> TimeRange {
+        range.map_or(
+            TimeRange {
+                min: time,
+                max: time,
+            },
+            |range| TimeRange {
+                min: range.min.min(time),
+                max: range.max.max(time),
+            },
+        )
+    }
+}
+
+/// One link of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The version of this form.
+    pub version: u32,
+    /// The slot, from 1.
+    pub slot: u64,
+    /// The stream.
+    pub stream: StreamId,
+    /// What the record makes done; one interval.
+    pub intervals: Vec<ShardInterval>,
+    /// Tells the writer's attempt from all others.
+    pub nonce: String,
+    /// Whether the shard has ended: nothing follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end: bool,
+    /// The files; their index is the number in their names.
+    #[serde(default)]
+    pub files: Vec<CommitFile>,
+    /// What became of the units.
+    pub counts: Counts,
+    /// The same by upstream shard, as the accounts in the stream say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<OriginSum>,
+    /// What was lost before it could be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Digest of the rules by which records became rows.
+    pub spec: String,
+    /// The number of the table's schema that the files have; 0 without files of rows.
+    pub schema: u64,
+    /// What the reader has seen of its origins, in the stream's own form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<u8>,
+    /// The producers' stamps of the rows, or their arrival where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamps: Option<TimeRange>,
+    /// The time at which the interval was opened, microseconds since 1970; event times are judged against it.
+    pub opened: i64,
+    /// The program that wrote it.
+    pub product: String,
+}
+
+impl Commit {
+    /// The interval of the chain's shard.
+    ///
+    /// # Errors
+    /// A record of more or fewer intervals than one.
+    pub fn interval(&self, key: &str) -> Result<&ShardInterval, ObjectError> {
+        match self.intervals.as_slice() {
+            [interval] => Ok(interval),
+            other => Err(ObjectError::damaged(
+                key,
+                format!("it has {} intervals", other.len()),
+            )),
+        }
+    }
+
+    /// The stored form.
+    pub fn to_body(&self) -> Bytes {
+        seal_body(self)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// Damaged bytes, a newer version, or more than one interval.
+    pub fn from_body(key: &str, body: &[u8]) -> Result<Self, ObjectError> {
+        let commit: Commit = unseal_body(key, body, COMMIT_VERSION)?;
+        let interval = commit.interval(key)?;
+        let empty = Interval::new(interval.from, interval.to).is_empty();
+        if empty && !(commit.end && interval.to == Position::End) {
+            return Err(ObjectError::damaged(
+                key,
+                "its interval ends before it starts",
+            ));
+        }
+        if commit.end != (interval.to == Position::End) {
+            return Err(ObjectError::damaged(
+                key,
+                "it ends the shard at another place than its end",
+            ));
+        }
+        Ok(commit)
+    }
+
+    /// Files of this kind.
+    pub fn files_of(&self, kind: FileKind) -> impl Iterator<Item = &CommitFile> {
+        self.files.iter().filter(move |file| file.kind == kind)
+    }
+}
+
+/// The digest under which rules are stored, in hex.
+pub(crate) fn digest(body: &[u8]) -> String {
+    format!("{:032x}", hash::identity(&[body]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit() -> Commit {
+        Commit {
+            version: COMMIT_VERSION,
+            slot: 3,
+            stream: StreamId::new("clean", "7"),
+            intervals: vec![ShardInterval {
+                shard: "000001".into(),
+                from: Position::Begin,
+                to: Position::offset(9),
+            }],
+            nonce: "n".to_owned(),
+            end: false,
+            files: vec![CommitFile {
+                kind: FileKind::Rows,
+                sealed: Sealed {
+                    key: "t/x.parquet".to_owned(),
+                    upload: "_hydrant/staging/t/x.parquet~1".to_owned(),
+                    parts: Vec::new(),
+                    size: 9,
+                    crc: 7,
+                },
+                rows: 8,
+                position_hash: "00".to_owned(),
+            }],
+            counts: Counts {
+                input: 10,
+                rows: 8,
+                own_letters: 2,
+                ..Counts::default()
+            },
+            origins: Vec::new(),
+            gaps: vec![Gap {
+                from: Position::offset(2),
+                to: Position::offset(3),
+                why: "retention".to_owned(),
+            }],
+            spec: "d".to_owned(),
+            schema: 1,
+            marks: vec![1, 2],
+            stamps: Some(TimeRange { min: -1, max: 5 }),
+            opened: 7,
+            product: "hydrant 0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_record_gives_itself_back_and_no_damaged_one_is_read() {
+        let commit = commit();
+        let body = commit.to_body();
+        assert_eq!(Commit::from_body("k", &body).unwrap(), commit);
+        serde_json::from_slice::<serde_json::Value>(&body).unwrap();
+        for at in 0..body.len() {
+            let mut damaged = body.to_vec();
+            damaged[at] ^= 1;
+            assert!(Commit::from_body("k", &damaged).is_err(), "byte {at}");
+            assert!(Commit::from_body("k", &body[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_with_what_to_do() {
+        let newer = Commit {
+            version: COMMIT_VERSION + 1,
+            ..commit()
+        };
+        let error = Commit::from_body("k", &newer.to_body()).unwrap_err();
+        assert!(matches!(error, ObjectError::Newer { .. }));
+        assert!(error.to_string().contains("upgrade"), "{error}");
+    }
+
+    #[test]
+    fn intervals_that_go_backwards_are_damage() {
+        let mut bad = commit();
+        bad.intervals[0].to = Position::Begin;
+        assert!(Commit::from_body("k", &bad.to_body()).is_err());
+        let mut bad = commit();
+        bad.end = true;
+        assert!(Commit::from_body("k", &bad.to_body()).is_err());
+    }
+
+    #[test]
+    fn counts_balance_or_say_why_not() {
+        let mut counts = commit().counts;
+        counts.check("k").unwrap();
+        counts.dropped.push(Dropped {
+            rule: "noise".into(),
+            count: 1,
+        });
+        let error = counts.check("k").unwrap_err();
+        assert!(error.to_string().contains("10 in"), "{error}");
+        counts.dropped[0].count = u64::MAX;
+        assert!(counts.check("k").is_err());
+    }
+}

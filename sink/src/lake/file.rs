@@ -1,0 +1,552 @@
+//! A lake in a directory.
+//!
+//! Owns how the lake's two ways to make an object look on a file system. A record is a temporary file, synced, then
+//! *linked* to its name, which replaces nothing; a data file is collected below `_hydrant/staging/` and *renamed* to
+//! its name, which replaces nothing either and uses the staging up. Everything that is told to a caller survives a
+//! power cut: names by a sync of their directory, also by whoever only finds them, because the one who made them may
+//! have died before his sync.
+//!
+//! Promises that two processes may use one directory at once. Refuses file systems without hard links, keys that leave
+//! the directory, and to go on after a failed sync: what the disk then holds is unknown.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::disk::{self, DiskFile, Open};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
+use hydrant_core::{Context, Error, Result};
+
+use super::names::{STAGING, SYSTEM};
+
+/// Bytes that are read at once to check a file.
+const CHECK_BYTES: usize = 1 << 20;
+
+/// Directories whose names are known to be durable; more than a table has partitions in use at a time.
+const DIRECTORIES_KNOWN_MAX: usize = 4096;
+
+/// Separates a key from the nonce in the name of a staging; no key of ours has it.
+const NONCE_MARK: char = '~';
+
+/// A lake in a directory; see the module.
+#[derive(Debug)]
+pub struct FileLake {
+    root: PathBuf,
+    url: String,
+    context: Context,
+    writable: bool,
+    durable_dirs: Mutex<HashSet<PathBuf>>,
+}
+
+impl FileLake {
+    /// Opens the lake in `root` for reading and writing; makes the directory if it is missing.
+    ///
+    /// # Errors
+    /// Refused when the file system has no hard links or lets a name be replaced.
+    pub async fn open(root: &Path, context: &Context) -> Result<Self> {
+        let lake = Self::new(root, context, true);
+        lake.ensure_dir(&root.join(SYSTEM)).await?;
+        lake.probe().await?;
+        Ok(lake)
+    }
+
+    /// Opens the lake in `root` for reading only: nothing is made, synced or removed.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such directory.
+    pub async fn open_read(root: &Path, context: &Context) -> Result<Self> {
+        let stat = context
+            .disk
+            .stat(root)
+            .await
+            .map_err(|e| Error::io("look at", root, e))?;
+        if !stat.is_some_and(|stat| stat.is_dir) {
+            return Err(Error::NotFound {
+                message: format!("there is no lake in `{}`", root.display()),
+            });
+        }
+        Ok(Self::new(root, context, false))
+    }
+
+    fn new(root: &Path, context: &Context, writable: bool) -> Self {
+        FileLake {
+            root: root.to_owned(),
+            url: format!("file:{}", root.display()),
+            context: context.clone(),
+            writable,
+            durable_dirs: Mutex::default(),
+        }
+    }
+
+    /// Tries on scratch names what exactly-once rests on.
+    async fn probe(&self) -> Result<()> {
+        let disk = &self.context.disk;
+        let nonce = self.context.random.identity();
+        let path = |n: u8| {
+            self.root
+                .join(SYSTEM)
+                .join(format!(".probe-{nonce}-{n}.tmp"))
+        };
+        let (first, second, third) = (path(1), path(2), path(3));
+        for file in [&first, &second] {
+            let opened = disk.open(file, Open::CreateNew).await;
+            opened.map_err(|e| Error::io("create", file, e))?;
+        }
+        let linked = disk.link_new(&first, &third).await;
+        let relinked = disk.link_new(&second, &third).await;
+        let renamed = disk.rename_new(&second, &third).await;
+        for file in [&first, &second, &third] {
+            drop(disk.remove(file).await);
+        }
+        let replaces_nothing = |answer: &io::Result<()>| {
+            answer
+                .as_ref()
+                .is_err_and(|e| e.kind() == ErrorKind::AlreadyExists)
+        };
+        if linked.is_ok() && replaces_nothing(&relinked) && replaces_nothing(&renamed) {
+            return Ok(());
+        }
+        let answers: Vec<String> = [
+            ("link", &linked),
+            ("link to a taken name", &relinked),
+            ("rename", &renamed),
+        ]
+        .iter()
+        .map(|(what, answer)| match answer {
+            Ok(()) => format!("{what} worked"),
+            Err(error) => format!("{what}: {error}"),
+        })
+        .collect();
+        Err(Error::refused(format!(
+            "the file system of `{}` cannot hold a lake: it needs hard links that never replace a name ({}); use a \
+             local file system such as ext4 or xfs",
+            self.root.display(),
+            answers.join("; "),
+        )))
+    }
+
+    fn path(&self, key: &str) -> Result<PathBuf> {
+        let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
+        if key.split('/').all(plain) {
+            Ok(self.root.join(key))
+        } else {
+            Err(Error::refused(format!(
+                "`{key}` is no key of an object in a lake"
+            )))
+        }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.writable {
+            return Ok(());
+        }
+        Err(Error::fatal(format!(
+            "the lake `{}` was opened for reading only",
+            self.url
+        )))
+    }
+
+    /// Makes a directory and makes sure that its name and all above it, up to the lake's root, are durable, whoever
+    /// made them.
+    async fn ensure_dir(&self, dir: &Path) -> Result<()> {
+        if self.durable().contains(dir) {
+            return Ok(());
+        }
+        let made = self.context.disk.create_dir_all(dir).await;
+        made.map_err(|e| Error::io("make the directory", dir, e))?;
+        let mut above = dir.parent();
+        while let Some(parent) = above.filter(|parent| parent.starts_with(&self.root)) {
+            self.sync_dir(parent).await?;
+            above = parent.parent();
+        }
+        let mut durable = self.durable();
+        if durable.len() >= DIRECTORIES_KNOWN_MAX {
+            durable.clear();
+        }
+        durable.insert(dir.to_owned());
+        Ok(())
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.durable_dirs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.context
+            .disk
+            .sync_dir(dir)
+            .await
+            .map_err(|e| sync_failed(dir, &e))
+    }
+
+    /// Writes a new file below an existing directory; on an error nothing is left of it.
+    async fn write_file(&self, path: &Path, body: Bytes) -> Result<()> {
+        let disk = &self.context.disk;
+        let file = disk
+            .open(path, Open::CreateNew)
+            .await
+            .map_err(|e| Error::io("create", path, e))?;
+        let written = match file.write_at(0, vec![body]).await {
+            Ok(()) => file.sync().await.map_err(|e| sync_failed(path, &e)),
+            Err(error) => Err(Error::io("write", path, error)),
+        };
+        if written.is_err() {
+            drop(disk.remove(path).await);
+        }
+        written
+    }
+
+    /// Whether the file that is visible under `path` is this one; `None` when nothing is there.
+    async fn is_same(&self, path: &Path, sealed: &Sealed) -> Result<Option<bool>> {
+        let failed = |e| Error::io("read", path, e);
+        let file = match self.context.disk.open(path, Open::Read).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let len = file.len().await.map_err(failed)?;
+        if len != sealed.size {
+            return Ok(Some(false));
+        }
+        let mut crc = 0;
+        let mut at = 0;
+        while at < len {
+            let part = file.read_at(at, CHECK_BYTES).await.map_err(failed)?;
+            if part.is_empty() {
+                return Ok(Some(false));
+            }
+            crc = crc32c::crc32c_append(crc, &part);
+            at += part.len() as u64;
+        }
+        Ok(Some(crc == sealed.crc))
+    }
+
+    fn other_content(&self, path: &Path, sealed: &Sealed) -> Error {
+        Error::fatal(format!(
+            "`{}` is not the file that the commit record names ({} bytes, checksum {:08x}): somebody else wrote it; \
+             move it away and run `hydrant lake verify`",
+            path.display(),
+            sealed.size,
+            sealed.crc,
+        ))
+    }
+
+    /// All files below `dir` whose keys start with `prefix`, by key.
+    async fn walk(&self, prefix: &str, limit: usize, staged: bool) -> Result<Vec<Object>> {
+        let top = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
+        let mut found = Vec::new();
+        // What is left to visit, the next one last.
+        let mut left = vec![(top.to_owned(), None)];
+        while let Some((key, len)) = left.pop() {
+            if found.len() >= limit {
+                break;
+            }
+            if let Some(size) = len {
+                found.push(Object { key, size });
+                continue;
+            }
+            let dir = if key.is_empty() {
+                self.root.clone()
+            } else {
+                self.path(&key)?
+            };
+            let mut names: Vec<(String, Option<u64>)> = self
+                .names(&dir)
+                .await?
+                .into_iter()
+                .filter(|listed| !is_temporary(&listed.name))
+                .map(|listed| {
+                    let slash = if key.is_empty() { "" } else { "/" };
+                    let key = format!("{key}{slash}{}", listed.name);
+                    (key, (!listed.is_dir).then_some(listed.len))
+                })
+                .filter(|(key, len)| match len {
+                    Some(_) => key.starts_with(prefix),
+                    None => {
+                        (staged || key != STAGING)
+                            && (key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")))
+                    }
+                })
+                .collect();
+            // In the order of the keys: a directory's keys go on with a slash.
+            names.sort_by_cached_key(|(key, len)| match len {
+                Some(_) => key.clone(),
+                None => format!("{key}/"),
+            });
+            left.extend(names.into_iter().rev());
+        }
+        Ok(found)
+    }
+
+    async fn names(&self, dir: &Path) -> Result<Vec<disk::Listed>> {
+        match self.context.disk.list(dir).await {
+            Ok(names) => Ok(names),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(Error::io("list", dir, error)),
+        }
+    }
+}
+
+/// Files on their way to a name; they are no objects.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".tmp")
+}
+
+fn sync_failed(path: &Path, error: &io::Error) -> Error {
+    Error::fatal(format!(
+        "cannot sync `{}`: {error}; what the disk holds is unknown, so this process stops: check the disk, then start \
+         again",
+        path.display(),
+    ))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+#[async_trait]
+impl Lake for FileLake {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        self.check_writable()?;
+        let disk = &self.context.disk;
+        let path = self.path(key)?;
+        let dir = parent(&path);
+        self.ensure_dir(dir).await?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = dir.join(format!(".{name}.{}.tmp", self.context.random.identity()));
+        self.write_file(&temporary, body).await?;
+        let linked = match disk.link_new(&temporary, &path).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            // The link may have been made although its answer was lost.
+            Err(error) => match (disk.stat(&temporary).await, disk.stat(&path).await) {
+                (Ok(Some(ours)), Ok(Some(there))) if ours.identity == there.identity => Ok(true),
+                _ => Err(Error::io("link", &path, error)),
+            },
+        };
+        // Observers too: a name that was found may not be durable yet.
+        let synced = self.sync_dir(dir).await;
+        drop(disk.remove(&temporary).await);
+        let made = linked?;
+        synced?;
+        if made {
+            return Ok(Put::Created);
+        }
+        match self.get(key).await? {
+            Some(body) => Ok(Put::Exists(body)),
+            None => Err(Error::fatal(format!(
+                "`{}` was removed while it was being read: objects below `{SYSTEM}` are never removed",
+                path.display(),
+            ))),
+        }
+    }
+
+    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+        self.check_writable()?;
+        self.path(key)?;
+        let nonce = self.context.random.u64();
+        let upload = format!("{STAGING}/{key}{NONCE_MARK}{nonce:016x}");
+        let path = self.path(&upload)?;
+        self.ensure_dir(parent(&path)).await?;
+        let opened = self.context.disk.open(&path, Open::CreateNew).await;
+        let file = opened.map_err(|e| Error::io("create", &path, e))?;
+        Ok(Box::new(FileStaging {
+            context: self.context.clone(),
+            path,
+            file,
+            sealed: Sealed {
+                key: key.to_owned(),
+                upload,
+                parts: Vec::new(),
+                size: 0,
+                crc: 0,
+            },
+        }))
+    }
+
+    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        self.check_writable()?;
+        let disk = &self.context.disk;
+        let (staging, path) = (self.staging_path(&sealed.upload)?, self.path(&sealed.key)?);
+        let (from, to) = (parent(&staging), parent(&path));
+        self.ensure_dir(to).await?;
+        let reveal = match disk.rename_new(&staging, &path).await {
+            Ok(()) => Reveal::Revealed,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if self.is_same(&path, sealed).await? != Some(true) {
+                    return Err(self.other_content(&path, sealed));
+                }
+                self.discard(&sealed.upload).await?;
+                Reveal::Already
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // Somebody removed the partition's directory behind our back.
+                let stat = disk
+                    .stat(&staging)
+                    .await
+                    .map_err(|e| Error::io("look at", &staging, e))?;
+                if stat.is_some() {
+                    self.durable().clear();
+                    return Err(Error::io("make visible", &path, error));
+                }
+                match self.is_same(&path, sealed).await? {
+                    Some(true) => Reveal::Already,
+                    Some(false) => return Err(self.other_content(&path, sealed)),
+                    None => return Ok(Reveal::Vanished),
+                }
+            }
+            Err(error) => return Err(Error::io("make visible", &path, error)),
+        };
+        self.sync_dir(to).await?;
+        self.sync_staging(from).await?;
+        Ok(reveal)
+    }
+
+    async fn discard(&self, upload: &str) -> Result<()> {
+        self.check_writable()?;
+        let path = self.staging_path(upload)?;
+        match self.context.disk.remove(&path).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        let path = self.path(key)?;
+        let body = disk::read_file(&*self.context.disk, &path).await;
+        let body = body.map_err(|e| Error::io("read", &path, e))?;
+        // An observer may act on what it finds, so the name must not be taken back by a power cut.
+        if body.is_some() && self.writable && key.starts_with(SYSTEM) {
+            self.sync_dir(parent(&path)).await?;
+        }
+        Ok(body)
+    }
+
+    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
+        self.walk(prefix, limit.unwrap_or(usize::MAX), false).await
+    }
+
+    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
+        let key = prefix.trim_end_matches('/');
+        let dir = if key.is_empty() {
+            self.root.clone()
+        } else {
+            self.path(key)?
+        };
+        let names = self.names(&dir).await?.into_iter();
+        Ok(names
+            .filter(|listed| listed.is_dir)
+            .map(|listed| listed.name)
+            .collect())
+    }
+
+    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+        let staged = self
+            .walk(&format!("{STAGING}/"), usize::MAX, true)
+            .await?
+            .into_iter();
+        Ok(staged
+            .map(|object| {
+                let key = object.key[STAGING.len() + 1..].to_owned();
+                let key = key
+                    .rsplit_once(NONCE_MARK)
+                    .map_or(key.as_str(), |(key, _)| key)
+                    .to_owned();
+                (object.key, key)
+            })
+            .collect())
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.check_writable()?;
+        let path = self.path(key)?;
+        match self.context.disk.remove(&path).await {
+            Ok(()) => self.sync_dir(parent(&path)).await,
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("remove", &path, error)),
+        }
+    }
+}
+
+impl FileLake {
+    fn staging_path(&self, upload: &str) -> Result<PathBuf> {
+        if upload
+            .strip_prefix(STAGING)
+            .is_some_and(|rest| rest.starts_with('/'))
+        {
+            self.path(upload)
+        } else {
+            Err(Error::refused(format!(
+                "`{upload}` is no staging of a lake in a directory"
+            )))
+        }
+    }
+
+    /// The staging's directory may be gone when its file was revealed long ago by another process.
+    async fn sync_staging(&self, dir: &Path) -> Result<()> {
+        match self.context.disk.sync_dir(dir).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(sync_failed(dir, &error)),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FileStaging {
+    context: Context,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    sealed: Sealed,
+}
+
+impl FileStaging {
+    /// A file that was not finished only takes room on a disk that may be full.
+    async fn give_up(&self, error: Error) -> Error {
+        drop(self.context.disk.remove(&self.path).await);
+        error
+    }
+}
+
+#[async_trait]
+impl Staging for FileStaging {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        let (len, crc) = (
+            bytes.len() as u64,
+            crc32c::crc32c_append(self.sealed.crc, &bytes),
+        );
+        if let Err(error) = self.file.write_at(self.sealed.size, vec![bytes]).await {
+            return Err(self.give_up(Error::io("write", &self.path, error)).await);
+        }
+        self.sealed.size += len;
+        self.sealed.crc = crc;
+        Ok(())
+    }
+
+    async fn seal(self: Box<Self>) -> Result<Sealed> {
+        let dir = parent(&self.path);
+        let synced = match self.file.sync().await {
+            Ok(()) => self.context.disk.sync_dir(dir).await,
+            Err(error) => Err(error),
+        };
+        match synced {
+            Ok(()) => Ok(self.sealed),
+            Err(error) => Err(self.give_up(sync_failed(&self.path, &error)).await),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The lake: objects, commit chains, and what happens after a crash.
+//!
+//! Owns the names of everything in the lake ([`TableNames`], [`ChainNames`]), the lake in a directory ([`FileLake`]), the
+//! commit records and their chain ([`Commit`], [`Chain`]), and the steps by which an interval becomes visible exactly
+//! once ([`Publisher`]). Promises what these say of themselves. Refuses to judge by intervals or by time which of two
+//! owners is right: the name of a record is the compare-and-set, and whoever finds a record finishes it.
+
+mod chain;
+mod commit;
+mod file;
+mod names;
+mod open;
+mod recover;
+
+pub(crate) use chain::PRODUCT;
+pub use chain::{Chain, Genesis, Tip, WalkedSlot};
+pub(crate) use commit::digest;
+pub use commit::{
+    COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, Gap, OriginSum, ShardInterval, TimeRange,
+    seal_body, unseal_body,
+};
+pub use file::FileLake;
+pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
+pub use open::{open, open_read};
+pub(crate) use recover::persist;
+pub use recover::{Claimed, Finisher, Publisher, Rebuild, RebuildRecord};

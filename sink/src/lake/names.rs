@@ -1,0 +1,317 @@
+//! The names of a table's objects in the lake.
+//!
+//! Owns every key that the sink writes or looks for. Promises that a key tells the table, the stream with its
+//! incarnation and the shard it belongs to, that positions and slots sort in it as they should, and that no two
+//! intervals of one table ever share a data key. Refuses table names that readers or file systems would trip over.
+
+use std::fmt::Write as _;
+
+use hydrant_core::{Error, Position, Result, ShardId, StreamId, hash};
+
+/// Where everything lies that is not a table's data.
+pub const SYSTEM: &str = "_hydrant";
+
+/// Where a lake in a directory collects files that are not visible yet.
+pub(crate) const STAGING: &str = "_hydrant/staging";
+
+/// The ending of data files.
+const PARQUET: &str = ".parquet";
+
+/// The longest name of a table.
+const TABLE_NAME_BYTES_MAX: usize = 100;
+
+/// The names of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableNames {
+    table: String,
+}
+
+impl TableNames {
+    /// Of the table `table`: letters, digits, `_`, `-` and `.`, not starting with `_` or `.`, at most 100 bytes.
+    ///
+    /// # Errors
+    /// Refused with what is wrong with the name.
+    pub fn try_new(table: &str) -> Result<Self> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if table.is_empty()
+            || table.len() > TABLE_NAME_BYTES_MAX
+            || table.starts_with(['_', '.', '-'])
+            || !table.chars().all(fits)
+        {
+            return Err(Error::refused(format!(
+                "`{table}` is no name for a table: use letters, digits, `_`, `-` and `.`, starting with a letter or \
+                 digit, at most {TABLE_NAME_BYTES_MAX}"
+            )));
+        }
+        Ok(TableNames {
+            table: table.to_owned(),
+        })
+    }
+
+    /// The table.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The prefix of the table's data.
+    pub fn data(&self) -> String {
+        format!("{}/", self.table)
+    }
+
+    /// The prefix of everything else of the table.
+    pub fn system(&self) -> String {
+        format!("{SYSTEM}/{}/", self.table)
+    }
+
+    /// The prefix of all commit chains.
+    pub fn commits(&self) -> String {
+        format!("{}commits/", self.system())
+    }
+
+    /// The prefix of the numbered schemas.
+    pub fn schemas(&self) -> String {
+        format!("{}schema/", self.system())
+    }
+
+    /// Schema `number`.
+    pub fn schema(&self, number: u64) -> String {
+        format!("{}{number}.json", self.schemas())
+    }
+
+    /// The number of a schema's key.
+    pub fn schema_number(&self, key: &str) -> Option<u64> {
+        let number = key.strip_prefix(&self.schemas())?.strip_suffix(".json")?;
+        number
+            .parse()
+            .ok()
+            .filter(|n: &u64| n.to_string() == number)
+    }
+
+    /// The rules of intervals, by digest.
+    pub fn spec(&self, digest: &str) -> String {
+        format!("{}specs/{digest}.json", self.system())
+    }
+
+    /// The prefix of the layout chain.
+    pub fn layout(&self) -> String {
+        format!("{}layout/", self.system())
+    }
+
+    /// The prefix of the dead letters.
+    pub fn dead_letters(&self) -> String {
+        format!("{}dead-letters/", self.system())
+    }
+
+    /// The names of the chain of one shard.
+    pub fn chain(&self, stream: &StreamId, shard: &ShardId) -> ChainNames {
+        let stream_name = segment(&stream.to_string());
+        let shard_name = segment(shard.as_str());
+        let digest = hash::identity(&[stream.name.as_bytes(), stream.incarnation.as_bytes()]) >> 80;
+        ChainNames {
+            dir: format!("{}{stream_name}/{shard_name}/", self.commits()),
+            rebuilds: format!("{}rebuild/{stream_name}/{shard_name}/", self.system()),
+            file_stem: format!("s{shard_name}-{digest:012x}"),
+            table: self.clone(),
+        }
+    }
+}
+
+/// The names of one commit chain and of the files that its records name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainNames {
+    table: TableNames,
+    dir: String,
+    rebuilds: String,
+    file_stem: String,
+}
+
+impl ChainNames {
+    /// The table's names.
+    pub fn table(&self) -> &TableNames {
+        &self.table
+    }
+
+    /// The prefix of the chain.
+    pub fn dir(&self) -> &str {
+        &self.dir
+    }
+
+    /// The object that says where the chain begins.
+    pub fn genesis(&self) -> String {
+        format!("{}genesis.json", self.dir)
+    }
+
+    /// The prefix of the records.
+    pub fn records(&self) -> String {
+        format!("{}r/", self.dir)
+    }
+
+    /// The record of `slot`. Newer slots sort first, so that one listing of one name finds the newest.
+    pub fn record(&self, slot: u64) -> String {
+        format!("{}{:020}.json", self.records(), complement(slot))
+    }
+
+    /// The slot of a record's key.
+    pub fn slot(&self, key: &str) -> Option<u64> {
+        let digits = key.strip_prefix(&self.records())?.strip_suffix(".json")?;
+        if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        u64::try_from(complement_wide(digits.parse().ok()?)?).ok()
+    }
+
+    /// Says which upload stands for a vanished file of `slot`.
+    pub fn rebuild(&self, slot: u64, file: usize, generation: u32) -> String {
+        format!("{}{slot}/{file}-g{generation}.json", self.rebuilds)
+    }
+
+    /// Data file number `file` of `(from, to]` in `partition`, a path below the table that may be empty.
+    pub fn rows(&self, partition: &str, from: Position, to: Position, file: usize) -> String {
+        let slash = if partition.is_empty() { "" } else { "/" };
+        format!(
+            "{}{partition}{slash}{}",
+            self.table.data(),
+            self.file(from, to, file)
+        )
+    }
+
+    /// The dead letters of `(from, to]`.
+    pub fn dead_letters(&self, from: Position, to: Position, file: usize) -> String {
+        format!("{}{}", self.table.dead_letters(), self.file(from, to, file))
+    }
+
+    fn file(&self, from: Position, to: Position, file: usize) -> String {
+        format!(
+            "{}_{}_{}_{file:04}{PARQUET}",
+            self.file_stem,
+            from.name(),
+            to.name()
+        )
+    }
+}
+
+/// The key of a file that was made again; generation 0 is the first one.
+pub fn generation_key(key: &str, generation: u32) -> String {
+    match (generation, key.strip_suffix(PARQUET)) {
+        (0, _) | (_, None) => key.to_owned(),
+        (generation, Some(stem)) => format!("{stem}.g{generation}{PARQUET}"),
+    }
+}
+
+/// All nines of 20 digits minus `slot`.
+fn complement(slot: u64) -> u128 {
+    NINES - u128::from(slot)
+}
+
+fn complement_wide(digits: u128) -> Option<u128> {
+    NINES.checked_sub(digits)
+}
+
+const NINES: u128 = 99_999_999_999_999_999_999;
+
+/// A text as one segment of a key; what could leave it is percent-encoded.
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (index, byte) in text.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'=' | b'@' | b':')
+            || (byte == b'.' && index > 0)
+        {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chain() -> ChainNames {
+        let names = TableNames::try_new("devices").unwrap();
+        names.chain(&StreamId::new("clean", "7f"), &ShardId::new("000001"))
+    }
+
+    proptest! {
+        #[test]
+        fn a_newer_slot_sorts_before_an_older_one(a in any::<u64>(), b in any::<u64>()) {
+            let chain = chain();
+            prop_assert_eq!(b.cmp(&a), chain.record(a).cmp(&chain.record(b)));
+            prop_assert_eq!(chain.slot(&chain.record(a)), Some(a));
+        }
+
+        #[test]
+        fn any_name_stays_in_its_segment(text in "\\PC{0,20}") {
+            let key = segment(&text);
+            prop_assert!(!key.contains('/') && key != "." && key != "..");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_protocol() {
+        let chain = chain();
+        assert_eq!(
+            chain.record(1),
+            "_hydrant/devices/commits/clean@7f/000001/r/99999999999999999998.json"
+        );
+        assert_eq!(
+            chain.genesis(),
+            "_hydrant/devices/commits/clean@7f/000001/genesis.json"
+        );
+        assert_eq!(
+            chain.rebuild(3, 0, 1),
+            "_hydrant/devices/rebuild/clean@7f/000001/3/0-g1.json"
+        );
+        let key = chain.rows("date=2026-11-21", Position::Begin, Position::End, 2);
+        assert!(key.starts_with("devices/date=2026-11-21/s000001-"), "{key}");
+        assert!(key.ends_with("_b_z_0002.parquet"), "{key}");
+        assert!(generation_key(&key, 1).ends_with("_b_z_0002.g1.parquet"));
+        assert_eq!(generation_key(&key, 0), key);
+        assert!(
+            chain
+                .dead_letters(Position::Begin, Position::End, 3)
+                .starts_with("_hydrant/devices/dead-letters/s")
+        );
+        for slot in [
+            "1.json",
+            "99999999999999999998",
+            "x9999999999999999998.json",
+        ] {
+            assert_eq!(chain.slot(&format!("{}{slot}", chain.records())), None);
+        }
+    }
+
+    #[test]
+    fn the_same_shard_of_a_new_incarnation_shares_no_key() {
+        let names = TableNames::try_new("devices").unwrap();
+        let shard = ShardId::new("000000");
+        let (old, new) = (
+            names.chain(&StreamId::new("clean", "1"), &shard),
+            names.chain(&StreamId::new("clean", "2"), &shard),
+        );
+        let key = |chain: &ChainNames| chain.rows("", Position::Begin, Position::offset(9), 0);
+        assert_ne!(key(&old), key(&new));
+        assert_ne!(old.genesis(), new.genesis());
+    }
+
+    #[test]
+    fn table_names_are_refused_with_the_rule() {
+        for name in [
+            "",
+            "_hydrant",
+            ".x",
+            "-x",
+            "a/b",
+            "a b",
+            "ä",
+            &"x".repeat(101),
+        ] {
+            assert!(TableNames::try_new(name).is_err(), "{name}");
+        }
+        assert!(TableNames::try_new("a.b-c_9").is_ok());
+    }
+}

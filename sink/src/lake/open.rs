@@ -1,0 +1,62 @@
+//! Which lake a URL names.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hydrant_core::lake::SharedLake;
+use hydrant_core::{Context, Error, Result};
+
+use super::file::FileLake;
+
+/// Opens the lake that `url` names for reading and writing: `file:DIR`.
+///
+/// # Errors
+/// Refused for other URLs and for directories that cannot hold a lake.
+pub async fn open(url: &str, context: &Context) -> Result<SharedLake> {
+    Ok(Arc::new(FileLake::open(directory(url)?, context).await?))
+}
+
+/// Opens the lake that `url` names for reading only.
+///
+/// # Errors
+/// Refused for other URLs; not found when there is no such lake.
+pub async fn open_read(url: &str, context: &Context) -> Result<SharedLake> {
+    Ok(Arc::new(
+        FileLake::open_read(directory(url)?, context).await?,
+    ))
+}
+
+fn directory(url: &str) -> Result<&Path> {
+    match url.split_once(':') {
+        Some(("file", path)) => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err(Error::refused(format!(
+                    "`{url}` names no directory: write `file:DIR`"
+                )));
+            }
+            Ok(Path::new(path))
+        }
+        Some(("s3", _)) => Err(Error::refused(format!(
+            "`{url}`: lakes on S3 are not in this version; write `file:DIR` for a lake in a directory"
+        ))),
+        _ => Err(Error::refused(format!(
+            "`{url}` names no lake: write `file:DIR`"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_directories_or_are_refused_with_what_to_write() {
+        assert_eq!(directory("file:a/b").unwrap(), Path::new("a/b"));
+        assert_eq!(directory("file:///a/b").unwrap(), Path::new("/a/b"));
+        for url in ["s3://bucket/x", "file:", "file://", "lake", "local:x", ""] {
+            let error = directory(url).unwrap_err().to_string();
+            assert!(error.contains("file:DIR"), "{error}");
+        }
+    }
+}

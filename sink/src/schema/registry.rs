@@ -1,0 +1,190 @@
+//! The numbered schemas of a table in the lake, shared by all its sinks.
+//!
+//! Owns how a schema gets its number: it is put under the next one if that is free. Promises that all sinks of a table
+//! agree on each number, whoever was faster: the slower one joins what it found with what it needs and takes the next
+//! number, or finds that its rows do not fit. Refuses a configuration that the stored schema contradicts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hydrant_core::lake::{Put, SharedLake};
+use hydrant_core::{Error, Random, Result};
+
+use super::{SchemaError, TableSchema};
+use crate::lake::TableNames;
+use crate::lake::persist;
+use crate::partition::PartitionSpec;
+
+/// The schemas of one table.
+#[derive(Debug)]
+pub struct Registry {
+    lake: SharedLake,
+    names: TableNames,
+    partition: PartitionSpec,
+    columns_max: usize,
+    random: Random,
+    newest: Mutex<Arc<TableSchema>>,
+}
+
+impl Registry {
+    /// Reads the newest schema; `declared` is that of a new table.
+    ///
+    /// # Errors
+    /// Refused when the stored schema contradicts the declared columns, the layout or the provenance columns.
+    pub async fn open(
+        lake: &SharedLake,
+        names: &TableNames,
+        declared: TableSchema,
+        partition: &PartitionSpec,
+        columns_max: usize,
+        random: &Random,
+    ) -> Result<Self> {
+        let newest = match newest(lake, names).await? {
+            None => declared.clone(),
+            Some(stored) => stored,
+        };
+        let registry = Registry {
+            lake: SharedLake::clone(lake),
+            names: names.clone(),
+            partition: partition.clone(),
+            columns_max,
+            random: random.clone(),
+            newest: Mutex::new(Arc::new(newest)),
+        };
+        registry.check(&declared)?;
+        Ok(registry)
+    }
+
+    fn check(&self, declared: &TableSchema) -> Result<()> {
+        let stored = self.newest();
+        self.partition
+            .columns_for(&stored)
+            .map_err(|e| refused(&e))?;
+        let table = self.names.table();
+        if stored.provenance() != declared.provenance() {
+            let (has, set) = if stored.provenance() {
+                ("has", "true")
+            } else {
+                ("lacks", "false")
+            };
+            return Err(Error::refused(format!(
+                "table `{table}` {has} provenance columns since its first schema: set `provenance = {set}`, or write \
+                 to another table"
+            )));
+        }
+        let conflicts = stored.join(declared, self.columns_max).conflicts;
+        match conflicts.first() {
+            None => Ok(()),
+            Some(conflict) => Err(Error::refused(format!(
+                "column `{}` of table `{table}` is {} in the lake but declared as {}: declare it as it is, or write to \
+                 another table",
+                conflict.column, conflict.wanted, conflict.found,
+            ))),
+        }
+    }
+
+    /// The newest schema that this sink knows; number 0 for a table that has none yet.
+    pub fn newest(&self) -> Arc<TableSchema> {
+        Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn learn(&self, schema: TableSchema) -> Arc<TableSchema> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if schema.number() > newest.number() {
+            *newest = Arc::new(schema);
+        }
+        Arc::clone(&newest)
+    }
+
+    /// The stored schema that rows of the schema `wanted` are to be brought under; stores one when that is needed.
+    /// What does not fit it is for the rows to find out.
+    ///
+    /// # Errors
+    /// Those of the lake; refused when another sink has laid the table out differently.
+    pub async fn settle(&self, wanted: &TableSchema) -> Result<Arc<TableSchema>> {
+        let mut current = self.newest();
+        loop {
+            self.partition
+                .columns_for(&current)
+                .map_err(|e| refused(&e))?;
+            let joined = current.join(wanted, self.columns_max).schema;
+            if current.number() > 0 && joined.same_content(&current) {
+                return Ok(current);
+            }
+            let next = joined.with_number(current.number() + 1);
+            let key = self.names.schema(next.number());
+            let body = bytes::Bytes::from(next.to_json());
+            let put = persist("put a schema", &self.random, || {
+                self.lake.put_new(&key, body.clone())
+            });
+            match put.await? {
+                Put::Created => {
+                    tracing::info!(
+                        table = self.names.table(),
+                        number = next.number(),
+                        "the schema grew"
+                    );
+                    metrics::counter!("hydrant_sink_schema_changes_total").increment(1);
+                    current = self.learn(next);
+                }
+                Put::Exists(found) => current = self.learn(parse(&key, next.number(), &found)?),
+            }
+        }
+    }
+
+    /// The schema of this number.
+    ///
+    /// # Errors
+    /// Fatal when it is missing or damaged.
+    pub async fn get(&self, number: u64) -> Result<TableSchema> {
+        get(&self.lake, &self.names, number).await
+    }
+}
+
+/// The schema of this number in a table.
+///
+/// # Errors
+/// Fatal when it is missing or damaged.
+pub async fn get(lake: &SharedLake, names: &TableNames, number: u64) -> Result<TableSchema> {
+    let key = names.schema(number);
+    match lake.get(&key).await? {
+        Some(body) => parse(&key, number, &body),
+        None => Err(Error::fatal(format!(
+            "`{key}` is missing: schemas are never removed"
+        ))),
+    }
+}
+
+/// The newest schema of a table; `None` for a table without one.
+///
+/// # Errors
+/// Fatal when it is damaged.
+pub async fn newest(lake: &SharedLake, names: &TableNames) -> Result<Option<TableSchema>> {
+    let objects = lake.list(&names.schemas(), None).await?;
+    match objects
+        .iter()
+        .filter_map(|object| names.schema_number(&object.key))
+        .max()
+    {
+        Some(number) => get(lake, names, number).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn parse(key: &str, number: u64, body: &[u8]) -> Result<TableSchema> {
+    let schema = TableSchema::from_json(body).map_err(|error| match error {
+        SchemaError::Version { .. } => Error::refused(format!("`{key}`: {error}")),
+        other => Error::fatal(format!("`{key}` is damaged: {other}")),
+    })?;
+    if schema.number() == number {
+        Ok(schema)
+    } else {
+        Err(Error::fatal(format!(
+            "`{key}` is damaged: it says that it is number {}",
+            schema.number()
+        )))
+    }
+}
+
+fn refused(error: &SchemaError) -> Error {
+    Error::refused(error.to_string())
+}
