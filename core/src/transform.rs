@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::batch::{AccountOf, AccountSpan, Batch};
 use crate::origin::{Account, DeadLetter, Dropped};
+use crate::shard::{ShardId, StreamId};
 
 /// What a transform made of a batch.
 #[derive(Debug, Default)]
@@ -54,11 +55,22 @@ impl Transformed {
     }
 }
 
+/// Where a batch came from, for the dead letters of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The stream.
+    pub stream: &'a StreamId,
+    /// The shard.
+    pub shard: &'a ShardId,
+    /// Wall time in microseconds since 1970.
+    pub now: i64,
+}
+
 /// Rules applied to batches.
 pub trait Transform: Send + Sync + fmt::Debug {
-    /// Applies the rules. `now` is wall time in microseconds since 1970, for dead letters only: the records that come
-    /// out are a function of the records that went in.
-    fn apply(&self, batch: Batch, stream: &crate::shard::StreamId, now: i64) -> Transformed;
+    /// Applies the rules. The records that come out are a function of the records that went in; `source` is for dead
+    /// letters only.
+    fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed;
     /// The digest of the rules, in hex: it tells whether two workers would make the same of a record.
     fn digest(&self) -> &str;
 }
