@@ -1,0 +1,222 @@
+//! Who should hold how many shards, decided by each worker for itself from the same rows.
+//!
+//! A worker takes free shards up to its fair share, `ceil(shards / workers)`; what stays free for longer than a lease
+//! time anybody takes. A worker that holds fewer asks the worker that holds most to hand one over, one at a time, and
+//! only when that makes the two loads more equal by at least two: the sum of the squares of all loads falls with each
+//! move, so that moves end and no shard goes back and forth. The asked worker judges again by its own view.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hydrant_core::random::Random;
+use hydrant_core::shard::ShardId;
+
+/// A shard that can be worked on now.
+#[derive(Clone, Debug)]
+pub(crate) struct Workable {
+    /// The shard.
+    pub(crate) shard: ShardId,
+    /// The live worker that holds it, or for whom it is kept.
+    pub(crate) holder: Option<String>,
+    /// A live worker that asked for it.
+    pub(crate) wanted: Option<String>,
+    /// Nobody took it for longer than a lease time.
+    pub(crate) neglected: bool,
+}
+
+/// What a worker sees of the shards that can be worked on.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    me: String,
+    shards: Vec<Workable>,
+    loads: BTreeMap<String, usize>,
+}
+
+impl View {
+    /// From the shards that can be worked on, by name.
+    pub(crate) fn new(me: &str, shards: Vec<Workable>) -> Self {
+        let mut loads = BTreeMap::from([(me.to_owned(), 0)]);
+        for shard in &shards {
+            if let Some(holder) = &shard.holder {
+                *loads.entry(holder.clone()).or_default() += 1;
+            }
+            if let Some(wanted) = &shard.wanted {
+                loads.entry(wanted.clone()).or_default();
+            }
+        }
+        View {
+            me: me.to_owned(),
+            shards,
+            loads,
+        }
+    }
+
+    fn load(&self, worker: &str) -> usize {
+        self.loads.get(worker).copied().unwrap_or(0)
+    }
+
+    /// The free shards that this worker may take now, in the order to try them.
+    pub(crate) fn takes(&self, random: &Random) -> Vec<ShardId> {
+        let share = self.shards.len().div_ceil(self.loads.len());
+        let room = share.saturating_sub(self.load(&self.me));
+        let (mut neglected, mut free) = (Vec::new(), Vec::new());
+        for shard in self.shards.iter().filter(|shard| shard.holder.is_none()) {
+            if shard.neglected {
+                neglected.push(shard.shard.clone());
+            } else {
+                free.push(shard.shard.clone());
+            }
+        }
+        // Workers that start together try different shards first.
+        for i in (1..free.len()).rev() {
+            let j = random.below(i as u64 + 1) as usize;
+            free.swap(i, j);
+        }
+        free.truncate(room.saturating_sub(neglected.len()));
+        neglected.extend(free);
+        neglected
+    }
+
+    /// The shard to ask for, and who holds it.
+    pub(crate) fn asks(&self, random: &Random) -> Option<(ShardId, String)> {
+        let mine = self.load(&self.me);
+        let (victim, most) = self
+            .loads
+            .iter()
+            .max_by_key(|(name, load)| (**load, std::cmp::Reverse(*name)))?;
+        if *most < mine + 2 || self.shards.iter().any(|shard| shard.holder.is_none()) {
+            return None;
+        }
+        let theirs: Vec<_> = self
+            .shards
+            .iter()
+            .filter(|shard| shard.holder.as_ref() == Some(victim) && shard.wanted.is_none())
+            .collect();
+        let chosen = theirs.get(random.below(theirs.len() as u64) as usize)?;
+        Some((chosen.shard.clone(), victim.clone()))
+    }
+
+    /// Which of this worker's wanted shards it hands over; `leaving` are already on their way. The rest is declined.
+    pub(crate) fn hands_over(&self, leaving: &BTreeSet<ShardId>) -> (Vec<ShardId>, Vec<ShardId>) {
+        let mut loads = self.loads.clone();
+        let mine = |shard: &&Workable| shard.holder.as_deref() == Some(self.me.as_str());
+        let wanted = |shard: &Workable| shard.wanted.clone().filter(|name| *name != self.me);
+        for shard in self.shards.iter().filter(mine) {
+            if leaving.contains(&shard.shard) {
+                shift(&mut loads, &self.me, wanted(shard).as_deref());
+            }
+        }
+        let (mut given, mut declined) = (Vec::new(), Vec::new());
+        for shard in self.shards.iter().filter(mine) {
+            let Some(asker) = wanted(shard).filter(|_| !leaving.contains(&shard.shard)) else {
+                continue;
+            };
+            let theirs = loads.get(&asker).copied().unwrap_or(0);
+            if loads.get(&self.me).copied().unwrap_or(0) >= theirs + 2 {
+                shift(&mut loads, &self.me, Some(&asker));
+                given.push(shard.shard.clone());
+            } else {
+                declined.push(shard.shard.clone());
+            }
+        }
+        (given, declined)
+    }
+}
+
+fn shift(loads: &mut BTreeMap<String, usize>, from: &str, to: Option<&str>) {
+    if let Some(load) = loads.get_mut(from) {
+        *load = load.saturating_sub(1);
+    }
+    if let Some(to) = to {
+        *loads.entry(to.to_owned()).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shards(holders: &[Option<usize>]) -> Vec<Workable> {
+        holders
+            .iter()
+            .enumerate()
+            .map(|(n, holder)| Workable {
+                shard: ShardId::new(format!("{n:04}")),
+                holder: holder.map(|worker| format!("w{worker}")),
+                wanted: None,
+                neglected: false,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_lone_worker_takes_all_and_asks_nobody() {
+        let random = Random::seeded(1);
+        let view = View::new("w0", shards(&[None; 5]));
+        assert_eq!(view.takes(&random).len(), 5);
+        assert_eq!(view.asks(&random), None);
+    }
+
+    #[test]
+    fn what_others_neglect_is_taken_beyond_the_share() {
+        let random = Random::seeded(1);
+        let mut all = shards(&[Some(0), Some(0), None, Some(1)]);
+        assert!(View::new("w0", all.clone()).takes(&random).is_empty());
+        all[2].neglected = true;
+        assert_eq!(View::new("w0", all).takes(&random).len(), 1);
+    }
+
+    #[test]
+    fn two_askers_do_not_strip_the_asked() {
+        let mut all = shards(&[Some(0), Some(0)]);
+        all[0].wanted = Some("w1".to_owned());
+        all[1].wanted = Some("w2".to_owned());
+        let (given, declined) = View::new("w0", all).hands_over(&BTreeSet::new());
+        assert_eq!((given.len(), declined.len()), (1, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn moves_end_in_loads_that_differ_by_at_most_one(
+            start in prop::collection::vec(prop::option::of(0usize..5), 0..40),
+            workers in 1usize..6,
+            seed in any::<u64>(),
+        ) {
+            let random = Random::seeded(seed);
+            let mut all = shards(&start.iter().map(|w| w.filter(|w| *w < workers)).collect::<Vec<_>>());
+            let mut moves = 0;
+            loop {
+                let before = moves;
+                for n in 0..workers {
+                    let me = format!("w{n}");
+                    for shard in View::new(&me, all.clone()).takes(&random) {
+                        let row = all.iter_mut().find(|row| row.shard == shard).unwrap();
+                        row.holder = Some(me.clone());
+                        moves += 1;
+                    }
+                    if let Some((shard, victim)) = View::new(&me, all.clone()).asks(&random) {
+                        let row = all.iter().position(|row| row.shard == shard).unwrap();
+                        all[row].wanted = Some(me.clone());
+                        let (given, _) = View::new(&victim, all.clone()).hands_over(&BTreeSet::new());
+                        all[row].wanted = None;
+                        if given.contains(&shard) {
+                            all[row].holder = Some(me.clone());
+                            moves += 1;
+                        }
+                    }
+                }
+                if moves == before {
+                    break;
+                }
+                prop_assert!(moves <= all.len() * (workers + 1), "moves do not end");
+            }
+            let loads: Vec<_> = (0..workers)
+                .map(|n| all.iter().filter(|row| row.holder == Some(format!("w{n}"))).count())
+                .collect();
+            let (low, high) = (loads.iter().min().unwrap(), loads.iter().max().unwrap());
+            prop_assert!(high - low <= 1, "{loads:?}");
+            prop_assert_eq!(loads.iter().sum::<usize>(), all.len());
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Where a claim begins, and by which rules: the output's word, else the ledger, else the start position.
+//!
+//! **The pin.** A stage whose outputs depend on a policy works under a digest. The ledger holds the digest from before
+//! the first output made under it until a clean stop, at which everything that may lie in the output is confirmed and
+//! in the ledger: then the pin is taken out. So a ledger without a pin may go on under any policy, from its `to` on, and
+//! a ledger with one only under that policy: somebody may have put records past `to` into the output that nobody
+//! confirmed, and the output drops what is sent again of them, whatever another policy would make of it. An output that
+//! tells the progress itself ([`Stage::resume`]) holds nothing past it, so it needs no pin.
+//!
+//! A successor cannot know how far its predecessor got, only that it was not past the tip at the take-over; it stops
+//! cleanly from there on.
+
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::{Pin, Progress};
+use hydrant_core::position::Position;
+use hydrant_core::shard::{Shard, ShardId};
+use hydrant_core::stage::Stage;
+use hydrant_core::stream::{SharedStream, Start};
+use hydrant_core::subscription::Ledger;
+
+use super::lineage;
+
+/// Where a claim begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// Progress, with the pin to keep in the ledger from now on.
+    pub(crate) progress: Progress,
+    /// The output may hold unconfirmed records up to here.
+    pub(crate) suspect: Position,
+    /// What the ledger says: behind `progress` when it must be written at once.
+    pub(crate) in_ledger: Option<Progress>,
+}
+
+/// What decides where claims begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    /// The app.
+    pub(crate) app: &'a str,
+    /// Where an app without progress starts.
+    pub(crate) start: Start,
+    /// The digest to work under.
+    pub(crate) pin: Option<&'a str>,
+    /// The shard was not there when the run began.
+    pub(crate) born_under_way: bool,
+}
+
+impl Rules<'_> {
+    /// Asks output, ledger and stream, in this order.
+    pub(crate) async fn begin(
+        &self,
+        stream: &SharedStream,
+        stage: &dyn Stage,
+        shard: &Shard,
+        ledger: &dyn Ledger,
+    ) -> Result<Begin> {
+        let resumed = stage.resume(shard).await?;
+        let in_ledger = ledger.read().await?;
+        if let Some(mut progress) = resumed {
+            progress.pin = None;
+            return Ok(Begin {
+                progress,
+                suspect: Position::Begin,
+                in_ledger,
+            });
+        }
+        let mut progress = match (&in_ledger, lineage::birth(self.start, self.born_under_way)) {
+            (Some(progress), _) => progress.clone(),
+            (None, None) => Progress::default(),
+            (None, Some(start)) => Progress {
+                to: stream.start(&shard.id, start).await?,
+                ..Progress::default()
+            },
+        };
+        let mut suspect = Position::Begin;
+        progress.pin = match (progress.pin.take(), self.pin) {
+            (None, None) => None,
+            (None, Some(digest)) => Some(Pin {
+                digest: digest.to_owned(),
+                after: progress.to,
+            }),
+            (Some(pinned), Some(digest)) if pinned.digest == digest => {
+                suspect = tip(stream, &shard.id).await?;
+                Some(pinned)
+            }
+            (Some(pinned), _) => return Err(self.refusal(&shard.id, &pinned)),
+        };
+        Ok(Begin {
+            progress,
+            suspect,
+            in_ledger,
+        })
+    }
+
+    fn refusal(&self, shard: &ShardId, pinned: &Pin) -> Error {
+        let Rules { app, .. } = self;
+        Error::refused(format!(
+            "app `{app}` worked on shard `{shard}` under policy `{}` and did not stop cleanly; now it has {}: start it \
+             once more with the former policy, let it catch up and stop it with SIGTERM, then change the policy",
+            pinned.digest,
+            match self.pin {
+                Some(digest) => format!("policy `{digest}`"),
+                None => "none".to_owned(),
+            },
+        ))
+    }
+}
+
+async fn tip(stream: &SharedStream, shard: &ShardId) -> Result<Position> {
+    let states = stream.states().await?;
+    let state = states.into_iter().find(|state| state.shard.id == *shard);
+    Ok(state.map_or(Position::Begin, |state| state.tip))
+}

@@ -1,0 +1,103 @@
+//! When a stream is done: everything published up to the tip, and no append for a while.
+//!
+//! The app's *shared* progress counts: the rows of the lease store, or what the broker keeps
+//! ([`Subscription::progress`]), whoever owns the shards. Where a broker tells nothing of shards of other workers, the
+//! end is reached only if this worker holds them all. A closed shard is done when its *end* was published, because only
+//! then do its children start.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::error::Result;
+use hydrant_core::position::Position;
+use hydrant_core::shard::ShardId;
+use hydrant_core::stream::{ShardState, SharedStream};
+use hydrant_core::subscription::Subscription;
+
+use super::lag::Board;
+
+/// Looks for the end of a stream.
+#[derive(Debug)]
+pub(crate) struct EndWatch {
+    wanted: bool,
+    idle: Duration,
+    tips: Option<(Vec<(ShardId, Position, bool)>, Instant)>,
+    next: Instant,
+}
+
+impl EndWatch {
+    /// Looks only when `wanted`; the end is reached when the tips stand still for `idle`.
+    pub(crate) fn new(wanted: bool, idle: Duration) -> Self {
+        EndWatch {
+            wanted,
+            idle,
+            tips: None,
+            next: clock::now(),
+        }
+    }
+
+    /// Whether the end is looked for.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// When to look next.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.wanted.then_some(self.next)
+    }
+
+    /// Whether the end is reached.
+    pub(crate) async fn look(
+        &mut self,
+        stream: &SharedStream,
+        subscription: &mut dyn Subscription,
+        board: &Board,
+        by_leases: bool,
+    ) -> Result<bool> {
+        let now = clock::now();
+        self.next = now + (self.idle / 4).max(Duration::from_millis(1));
+        if !board.all_idle() {
+            self.tips = None;
+            return Ok(false);
+        }
+        let states = stream.states().await?;
+        let tips: Vec<_> = states
+            .iter()
+            .map(|state| (state.shard.id.clone(), state.tip, state.shard.closed))
+            .collect();
+        match &self.tips {
+            Some((known, since)) if *known == tips => {
+                if now.duration_since(*since) < self.idle {
+                    return Ok(false);
+                }
+            }
+            _ => {
+                self.tips = Some((tips, now));
+                return Ok(false);
+            }
+        }
+        let mut progress: BTreeMap<ShardId, Position> = subscription
+            .progress()
+            .await?
+            .into_iter()
+            .map(|(shard, progress)| (shard, progress.to))
+            .collect();
+        if !by_leases {
+            progress.extend(board.settled());
+        }
+        Ok(states.iter().all(|state| is_done(state, &progress)))
+    }
+}
+
+fn is_done(state: &ShardState, progress: &BTreeMap<ShardId, Position>) -> bool {
+    let to = progress
+        .get(&state.shard.id)
+        .copied()
+        .unwrap_or(Position::Begin);
+    if state.shard.closed {
+        to == Position::End
+    } else {
+        to >= state.tip
+    }
+}

@@ -1,0 +1,202 @@
+//! A lease that this worker holds: every write of its row goes through here, one at a time.
+//!
+//! The row is changed by compare-and-swap on what was read or written last. Finding another row of the same owner and
+//! epoch is no defeat: an answer was lost, a write of this worker was dropped half way, or somebody asked for the shard;
+//! the change is made again on top of it. Finding another owner or epoch is final.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::{Lease, LeaseStore, Progress, Swap};
+use hydrant_core::shard::ShardId;
+use hydrant_core::subscription::Ledger;
+use tokio::sync::Notify;
+
+/// What became of a held lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Held.
+    Held,
+    /// Given back.
+    Released,
+    /// Somebody else's; says whose.
+    Lost(String),
+}
+
+/// A lease from its taking to its loss.
+pub(crate) struct Held {
+    app: String,
+    me: String,
+    shard: ShardId,
+    epoch: u64,
+    generation: u64,
+    store: Arc<dyn LeaseStore>,
+    nudge: Arc<Notify>,
+    row: tokio::sync::Mutex<Lease>,
+    state: Mutex<State>,
+}
+
+struct State {
+    fate: Fate,
+    written: Instant,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("app", &self.app)
+            .field("shard", &self.shard)
+            .finish()
+    }
+}
+
+impl Held {
+    /// From the row with which `me` took the lease at `taken`.
+    pub(crate) fn new(
+        app: &str,
+        me: &str,
+        row: Lease,
+        taken: Instant,
+        store: Arc<dyn LeaseStore>,
+        nudge: Arc<Notify>,
+    ) -> Self {
+        Held {
+            app: app.to_owned(),
+            me: me.to_owned(),
+            shard: row.shard.clone(),
+            epoch: row.epoch,
+            generation: row.generation,
+            store,
+            nudge,
+            row: tokio::sync::Mutex::new(row),
+            state: Mutex::new(State {
+                fate: Fate::Held,
+                written: taken,
+            }),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of it, as far as this worker knows.
+    pub(crate) fn fate(&self) -> Fate {
+        self.state().fate.clone()
+    }
+
+    /// The epoch of the lease.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// When the last write that succeeded began: others count the lease time from then on or later.
+    pub(crate) fn written(&self) -> Instant {
+        self.state().written
+    }
+
+    /// Writes nothing more: the lease went to `owner`.
+    pub(crate) fn lose(&self, owner: &str) {
+        let mut state = self.state();
+        if state.fate == Fate::Held {
+            state.fate = Fate::Lost(owner.to_owned());
+        }
+    }
+
+    fn fenced(&self, owner: &str) -> Error {
+        Error::Fenced {
+            app: self.app.clone(),
+            shard: self.shard.clone(),
+            owner: owner.to_owned(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.fate() {
+            Fate::Held => Ok(()),
+            Fate::Released => Err(self.fenced("nobody")),
+            Fate::Lost(owner) => Err(self.fenced(&owner)),
+        }
+    }
+
+    /// Changes the row, which also renews the lease. Cancel-safe: a change that was dropped half way is found by the
+    /// next one.
+    pub(crate) async fn change(&self, edit: impl Fn(&mut Lease) + Send + Sync) -> Result<Lease> {
+        let mut row = self.row.lock().await;
+        loop {
+            self.check()?;
+            let began = clock::now();
+            let mut next = row.clone();
+            next.counter += 1;
+            edit(&mut next);
+            match self.store.swap(Some(&row), &next).await? {
+                Swap::Swapped => {
+                    let mut state = self.state();
+                    state.written = began;
+                    if next.owner.is_none() && state.fate == Fate::Held {
+                        state.fate = Fate::Released;
+                    }
+                    *row = next.clone();
+                    return Ok(next);
+                }
+                Swap::Beaten(Some(other))
+                    if other.owner.as_ref() == Some(&self.me) && other.epoch == row.epoch =>
+                {
+                    *row = other;
+                }
+                Swap::Beaten(other) => {
+                    let owner = other
+                        .and_then(|other| other.owner)
+                        .unwrap_or_else(|| "nobody".to_owned());
+                    self.lose(&owner);
+                    self.nudge.notify_one();
+                    return Err(self.fenced(&owner));
+                }
+            }
+        }
+    }
+
+    /// Gives the lease back with the progress in it; nothing to do when it is gone already.
+    pub(crate) async fn give_back(&self) -> Result<()> {
+        let freed = self.change(|row| row.owner = None).await;
+        self.nudge.notify_one();
+        match freed {
+            Ok(_) | Err(Error::Fenced { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The ledger in a held lease's row.
+#[derive(Debug)]
+pub(crate) struct LeaseLedger(pub(crate) Arc<Held>);
+
+#[async_trait]
+impl Ledger for LeaseLedger {
+    /// Renews the lease on the way, so that an answer proves that the claim holds.
+    async fn read(&self) -> Result<Option<Progress>> {
+        Ok(self.0.change(|_| {}).await?.progress)
+    }
+
+    async fn write(&self, progress: &Progress) -> Result<()> {
+        let ended = progress.to == hydrant_core::Position::End;
+        self.0
+            .change(|row| row.progress = Some(progress.clone()))
+            .await?;
+        if ended {
+            self.0.nudge.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn release(&self) -> Result<()> {
+        self.0.give_back().await
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.generation
+    }
+}

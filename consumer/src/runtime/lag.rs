@@ -1,0 +1,201 @@
+//! What each shard of a run has read and published, for the end of a run, for metrics and for the summary.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use hydrant_core::clock::Instant;
+use hydrant_core::position::Position;
+use hydrant_core::shard::ShardId;
+use hydrant_core::stream::ShardState;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+/// What a run did in one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ShardSummary {
+    /// Records read; records read again after a failure count again.
+    pub records: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Batches read.
+    pub batches: u64,
+    /// Publishes that succeeded.
+    pub published: u64,
+    /// Gaps met: data that retention had taken before it was read, or that an operator skipped.
+    pub gaps: u64,
+    /// Published up to here.
+    pub to: Position,
+    /// Records between `to` and the shard's newest record when it was last looked at, where the stream counts by ones.
+    pub lag: Option<u64>,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Records read; records read again after a failure count again.
+    pub records: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Batches read.
+    pub batches: u64,
+    /// Publishes that succeeded.
+    pub published: u64,
+    /// Gaps met.
+    pub gaps: u64,
+    /// Each shard that this worker worked on, by name.
+    pub shards: BTreeMap<ShardId, ShardSummary>,
+}
+
+/// A shard while it is worked on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    /// The counts.
+    pub(crate) summary: ShardSummary,
+    /// Pushed to the stage up to here.
+    pub(crate) pushed: Position,
+    /// Since when the reader has nothing more.
+    pub(crate) idle_since: Option<Instant>,
+    /// Everything pushed is published and in the ledger.
+    pub(crate) settled: bool,
+    /// Bytes pushed since the last publish: an upper bound of what the stage holds.
+    pub(crate) held_bytes: u64,
+    /// A task works on it now.
+    pub(crate) active: bool,
+}
+
+/// The shards of a run; written once a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    shards: Mutex<BTreeMap<ShardId, Status>>,
+    /// Notified when a shard has settled.
+    pub(crate) settled: Notify,
+}
+
+impl Board {
+    /// Changes the status of a shard.
+    pub(crate) fn update<T>(&self, shard: &ShardId, edit: impl FnOnce(&mut Status) -> T) -> T {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shards.contains_key(shard) {
+            shards.insert(shard.clone(), Status::default());
+        }
+        let status = shards.get_mut(shard).expect("the shard was inserted above");
+        let before = status.settled && status.idle_since.is_some();
+        let answer = edit(status);
+        if !before && status.settled && status.idle_since.is_some() {
+            self.settled.notify_one();
+        }
+        answer
+    }
+
+    /// Whether the stage of no other shard of this run holds more than that of `shard`, and that is something.
+    pub(crate) fn holds_most(&self, shard: &ShardId) -> bool {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = shards.get(shard).map_or(0, |status| status.held_bytes);
+        mine > 0 && shards.values().all(|other| other.held_bytes <= mine)
+    }
+
+    /// Whether every shard that is worked on now has nothing to read.
+    pub(crate) fn all_idle(&self) -> bool {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards
+            .values()
+            .all(|status| !status.active || status.idle_since.is_some())
+    }
+
+    /// The published position of each shard that is worked on now and has settled.
+    pub(crate) fn settled(&self) -> BTreeMap<ShardId, Position> {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards
+            .iter()
+            .filter(|(_, status)| status.settled)
+            .map(|(shard, status)| (shard.clone(), status.summary.to))
+            .collect()
+    }
+
+    /// Compares what is published with the tips.
+    pub(crate) fn measure(&self, stream: &str, states: &[ShardState]) {
+        for state in states {
+            let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(status) = shards
+                .get_mut(&state.shard.id)
+                .filter(|status| status.active)
+            else {
+                continue;
+            };
+            status.summary.lag = records_between(status.summary.to, state);
+            if let Some(lag) = status.summary.lag {
+                let shard = state.shard.id.to_string();
+                metrics::gauge!("hydrant_consumer_lag_records", "stream" => stream.to_owned(), "shard" => shard)
+                    .set(lag as f64);
+            }
+        }
+    }
+
+    /// What was done so far.
+    pub(crate) fn summary(&self) -> Summary {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Summary::default();
+        for (id, status) in shards.iter() {
+            let shard = &status.summary;
+            all.records += shard.records;
+            all.bytes += shard.bytes;
+            all.batches += shard.batches;
+            all.published += shard.published;
+            all.gaps += shard.gaps;
+            all.shards.insert(id.clone(), shard.clone());
+        }
+        all
+    }
+}
+
+/// How many records lie between a published position and a shard's tip, where sequence numbers count records.
+fn records_between(to: Position, state: &ShardState) -> Option<u64> {
+    if to >= state.tip {
+        return Some(0);
+    }
+    let next = state.tip.next_offset()?;
+    let done = to.max(state.kept_after).next_offset()?;
+    Some(next.saturating_sub(done))
+}
+
+#[cfg(test)]
+mod tests {
+    use hydrant_core::shard::{HashRange, Shard};
+
+    use super::*;
+
+    #[test]
+    fn lag_counts_what_is_kept_and_not_published() {
+        let state = |tip, kept_after| ShardState {
+            shard: Shard {
+                id: "a".into(),
+                range: HashRange::ALL,
+                parents: vec![],
+                closed: false,
+            },
+            tip,
+            kept_after,
+            records: None,
+            bytes: None,
+            newest_arrival: None,
+        };
+        let p = Position::offset;
+        assert_eq!(
+            records_between(Position::Begin, &state(Position::Begin, Position::Begin)),
+            Some(0)
+        );
+        assert_eq!(
+            records_between(Position::Begin, &state(p(9), Position::Begin)),
+            Some(10)
+        );
+        assert_eq!(
+            records_between(p(3), &state(p(9), Position::Begin)),
+            Some(6)
+        );
+        assert_eq!(
+            records_between(Position::Begin, &state(p(9), p(7))),
+            Some(2)
+        );
+        assert_eq!(records_between(Position::End, &state(p(9), p(7))), Some(0));
+    }
+}

@@ -1,0 +1,125 @@
+//! Parents before children: which shards may be worked on, and where an app begins in a shard that it meets first.
+//!
+//! A child is worked on once the end of each of its parents is in the ledger; a parent that the stream's map no longer
+//! has is gone with its data and is waited for no more. A shard that was born while the app was under way is read from
+//! its beginning, whatever `--start` says: its records are newer than those of the parent that the app was reading. The
+//! rows of a map are made children first, so that a missing row whose parent has one tells of such a birth, also after
+//! a crash amid the making.
+
+use std::collections::BTreeSet;
+
+use hydrant_core::shard::{Shard, ShardId, ShardMap};
+use hydrant_core::stream::Start;
+
+/// Whether every parent of `shard` has ended or is unknown to the map.
+pub(crate) fn parents_have_ended(
+    shard: &Shard,
+    map: &ShardMap,
+    has_ended: impl Fn(&ShardId) -> bool,
+) -> bool {
+    shard
+        .parents
+        .iter()
+        .all(|parent| map.get(parent).is_none() || has_ended(parent))
+}
+
+/// The shards of a map, each before its parents.
+pub(crate) fn children_first(map: &ShardMap) -> Vec<&Shard> {
+    let mut order = Vec::with_capacity(map.all().len());
+    let mut placed = BTreeSet::new();
+    for shard in map.all() {
+        place(map, shard, &mut placed, &mut order);
+    }
+    order.reverse();
+    order
+}
+
+/// Appends `shard` after its parents; the depth is that of the reshardings whose data is still kept.
+fn place<'a>(
+    map: &'a ShardMap,
+    shard: &'a Shard,
+    placed: &mut BTreeSet<&'a ShardId>,
+    order: &mut Vec<&'a Shard>,
+) {
+    let mut stack = vec![(shard, false)];
+    while let Some((shard, parents_placed)) = stack.pop() {
+        if parents_placed {
+            order.push(shard);
+        } else if placed.insert(&shard.id) {
+            stack.push((shard, true));
+            stack.extend(
+                shard
+                    .parents
+                    .iter()
+                    .filter_map(|parent| map.get(parent))
+                    .map(|parent| (parent, false)),
+            );
+        }
+    }
+}
+
+/// Where an app starts in a shard without progress: `None` is the beginning.
+pub(crate) fn birth(start: Start, born_under_way: bool) -> Option<Start> {
+    match start {
+        Start::Earliest => None,
+        Start::Latest if born_under_way => None,
+        // A time is the same question for parent and child, and arrivals rise along both.
+        Start::Latest | Start::At(_) => Some(start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hydrant_core::shard::HashRange;
+
+    use super::*;
+
+    fn shard(name: &str, parents: &[&str]) -> Shard {
+        Shard {
+            id: name.into(),
+            range: HashRange::ALL,
+            parents: parents
+                .iter()
+                .map(|parent| ShardId::from(*parent))
+                .collect(),
+            closed: false,
+        }
+    }
+
+    #[test]
+    fn children_come_before_their_parents_whatever_their_names() {
+        let map = ShardMap::new(vec![
+            shard("a", &["z"]),
+            shard("b", &["a", "y"]),
+            shard("y", &["z"]),
+            shard("z", &["trimmed"]),
+        ]);
+        let order: Vec<_> = children_first(&map).iter().map(|s| s.id.clone()).collect();
+        assert_eq!(order.len(), 4);
+        let place = |name: &str| order.iter().position(|id| id.as_str() == name);
+        for shard in map.all() {
+            for parent in shard.parents.iter().filter(|p| map.get(p).is_some()) {
+                assert!(
+                    place(shard.id.as_str()) < place(parent.as_str()),
+                    "{order:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_parent_is_not_waited_for() {
+        let map = ShardMap::new(vec![shard("a", &[]), shard("b", &["a", "gone"])]);
+        let child = map.get(&"b".into()).unwrap();
+        assert!(!parents_have_ended(child, &map, |_| false));
+        assert!(parents_have_ended(child, &map, |id| id.as_str() == "a"));
+    }
+
+    #[test]
+    fn only_latest_depends_on_when_a_shard_was_born() {
+        assert_eq!(birth(Start::Earliest, false), None);
+        assert_eq!(birth(Start::Latest, false), Some(Start::Latest));
+        assert_eq!(birth(Start::Latest, true), None);
+        assert_eq!(birth(Start::At(5), true), Some(Start::At(5)));
+    }
+}

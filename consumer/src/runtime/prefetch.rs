@@ -1,0 +1,117 @@
+//! Reads ahead of a shard's stage, in a task of its own.
+//!
+//! One read waits in the channel and one in the task's hand; their bytes are counted by the permits in them. What was
+//! read ahead can be shed when those bytes are needed by the stage that would have to take them: the reader is opened
+//! again after the last position handed out.
+
+use std::sync::Arc;
+
+use hydrant_core::budget::Budget;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::position::Position;
+use hydrant_core::shard::ShardId;
+use hydrant_core::stream::{Read, ShardReader, SharedStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::leased::OpenedLate;
+
+/// Reads that wait for the stage: one, so that the next is there when a push returns.
+const READS_AHEAD: usize = 1;
+
+struct Running {
+    reads: mpsc::Receiver<Result<Read>>,
+    // Aborts the reading task when it is dropped.
+    _task: JoinSet<()>,
+}
+
+/// The reads of one shard, in order.
+pub(crate) struct Prefetch {
+    stream: SharedStream,
+    shard: ShardId,
+    budget: Budget,
+    after: Position,
+    running: Option<Running>,
+}
+
+impl Prefetch {
+    /// Reads after `after`; with `first`, a claim's reader that was not opened yet.
+    pub(crate) fn start(
+        stream: &SharedStream,
+        shard: &ShardId,
+        budget: &Budget,
+        after: Position,
+        first: Option<Box<dyn ShardReader>>,
+    ) -> Self {
+        let mut prefetch = Prefetch {
+            stream: Arc::clone(stream),
+            shard: shard.clone(),
+            budget: budget.clone(),
+            after,
+            running: None,
+        };
+        if let Some(reader) = first {
+            prefetch.run(reader);
+        }
+        prefetch
+    }
+
+    fn run(&mut self, mut reader: Box<dyn ShardReader>) {
+        let (sender, reads) = mpsc::channel(READS_AHEAD);
+        let after = self.after;
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            if let Err(error) = reader.open(after).await {
+                drop(sender.send(Err(error)).await);
+                return;
+            }
+            loop {
+                let read = reader.next().await;
+                let last = !matches!(
+                    read,
+                    Ok(Read::Batch(_) | Read::Idle { .. } | Read::Gap { .. })
+                );
+                if sender.send(read).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        self.running = Some(Running { reads, _task: task });
+    }
+
+    /// The next read; after an error reading starts again where it failed. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Read> {
+        if self.running.is_none() {
+            let reader = OpenedLate::new(&self.stream, &self.shard, &self.budget);
+            self.run(Box::new(reader));
+        }
+        let Some(running) = &mut self.running else {
+            return Err(Error::fatal("a reader that was just started is not there"));
+        };
+        let read = match running.reads.recv().await {
+            Some(read) => read,
+            None => Err(Error::fatal(format!(
+                "the reader of shard `{}` panicked",
+                self.shard
+            ))),
+        };
+        match &read {
+            Ok(Read::Batch(batch)) => self.after = self.after.max(batch.to),
+            Ok(Read::Gap { to, .. }) => self.after = self.after.max(*to),
+            Ok(Read::Idle { through }) => self.after = self.after.max(*through),
+            Ok(Read::End { .. }) => self.after = Position::End,
+            Err(_) => self.running = None,
+        }
+        read
+    }
+
+    /// Whether something may have been read ahead.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Gives back the bytes read ahead.
+    pub(crate) fn shed(&mut self) {
+        self.running = None;
+    }
+}

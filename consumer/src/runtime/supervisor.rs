@@ -1,0 +1,465 @@
+//! Runs a stage over a stream: takes what the subscription grants, one task a claim, until the end.
+//!
+//! A run ends
+//! - by a drain: intake stops, every task publishes and writes its ledger, claims are given back at once; tasks that
+//!   need longer than the drain timeout are cut off, which is an error;
+//! - with `exit_at_end`, when [`super::end`] says that the end was reached: then as by a drain;
+//! - by an error that no retry can mend, of one shard or of the subscription: the run drains and ends with the first
+//!   such error. The other shards lose nothing by it, and a process manager that starts the process again does not hide
+//!   the fault. Corrupt data is the exception: its shard stands still, the others go on, and the run ends with that
+//!   error when it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hydrant_core::Context;
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::error::{Disposition, Error, Result};
+use hydrant_core::shard::ShardId;
+use hydrant_core::shutdown::{Phase, Shutdown};
+use hydrant_core::stage::{Scope, Stage};
+use hydrant_core::stream::{Assignment, SharedStream, Start};
+use hydrant_core::subscription::{Claim, ClaimId, Event, Subscription};
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+
+use super::drain::{self, Drain};
+use super::end::EndWatch;
+use super::lag::{Board, Summary};
+use super::leased::{LeaseSettings, Leased, LeasedSubscription};
+use super::shard_task::{Control, Outcome, ShardTask};
+use super::transaction::Transaction;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct RunSpec {
+    /// Memory, chance, time.
+    pub context: Context,
+    /// The stream to read.
+    pub stream: SharedStream,
+    /// The app: workers of the same name share the work and the progress.
+    pub app: String,
+    /// This worker, for people; made unique by a suffix.
+    pub worker: String,
+    /// What happens to the records.
+    pub stage: Arc<dyn Stage>,
+    /// Where the app starts when it has no progress.
+    pub start: Start,
+    /// Whether to end when everything is published and nothing more comes.
+    pub exit_at_end: bool,
+    /// How long no append may have come for that to be the end. Default: 1 s.
+    pub idle: Duration,
+    /// How leases are kept, where the stream is shared by leases.
+    pub leases: LeaseSettings,
+    /// The digest of the policy that outputs are made by, where they depend on one; see [`super::begin`].
+    pub pin: Option<String>,
+    /// The ledger is written at most this often. Default: 1 s. Cost: what is read again after a death.
+    pub checkpoint: Duration,
+    /// How long a drain may take. Default: 30 s.
+    pub drain_timeout: Duration,
+    /// Asks for the end.
+    pub shutdown: Shutdown,
+}
+
+/// Default of [`RunSpec::idle`].
+pub const IDLE: Duration = Duration::from_secs(1);
+/// Default of [`RunSpec::checkpoint`].
+pub const CHECKPOINT: Duration = Duration::from_secs(1);
+/// Default of [`RunSpec::drain_timeout`].
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often lag is measured: one look at all shards' tips.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+impl RunSpec {
+    /// With the defaults: from the earliest record on, until shutdown.
+    pub fn new(
+        context: Context,
+        stream: SharedStream,
+        app: impl Into<String>,
+        stage: Arc<dyn Stage>,
+        shutdown: Shutdown,
+    ) -> Self {
+        RunSpec {
+            context,
+            stream,
+            app: app.into(),
+            worker: format!("worker-{}", std::process::id()),
+            stage,
+            start: Start::Earliest,
+            exit_at_end: false,
+            idle: IDLE,
+            leases: LeaseSettings::default(),
+            pin: None,
+            checkpoint: CHECKPOINT,
+            drain_timeout: DRAIN_TIMEOUT,
+            shutdown,
+        }
+    }
+}
+
+/// What the tasks of a run share.
+pub(crate) struct Shared {
+    pub(crate) spec: RunSpec,
+    pub(crate) board: Board,
+    pub(crate) transaction: Option<Transaction>,
+    corrupt: Mutex<BTreeMap<ShardId, Error>>,
+}
+
+impl Shared {
+    /// Remembers that a shard stands still, or that it goes on.
+    pub(crate) fn note_corrupt(&self, shard: &ShardId, error: Option<Error>) {
+        let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) => drop(corrupt.insert(shard.clone(), error)),
+            None => drop(corrupt.remove(shard)),
+        }
+    }
+
+    fn first_corrupt(&self) -> Option<Error> {
+        let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
+        corrupt.pop_first().map(|(_, error)| error)
+    }
+}
+
+/// Runs a stage over a stream until the end. Dropping the future stops everything at once, like a death.
+pub async fn run(spec: RunSpec) -> Result<Summary> {
+    let known = spec.stream.shards().await?;
+    let known = known.all().iter().map(|shard| shard.id.clone()).collect();
+    let (subscription, by_leases): (Box<dyn Subscription>, bool) =
+        match spec.stream.assignment(&spec.app).await? {
+            Assignment::Broker(subscription) => (subscription, false),
+            Assignment::Leases(store) => {
+                let leased = Leased {
+                    stream: Arc::clone(&spec.stream),
+                    store,
+                    app: spec.app.clone(),
+                    worker: spec.worker.clone(),
+                    start: spec.start,
+                    settings: spec.leases,
+                    budget: spec.context.budget.clone(),
+                    random: spec.context.random.clone(),
+                };
+                (Box::new(LeasedSubscription::start(leased).await?), true)
+            }
+        };
+    let transaction = match spec.stage.scope() {
+        Scope::Shard => None,
+        Scope::Worker => Some(Transaction::new(Arc::clone(&spec.stage))),
+    };
+    let end = EndWatch::new(spec.exit_at_end, spec.idle);
+    let supervisor = Supervisor {
+        shared: Arc::new(Shared {
+            spec,
+            board: Board::default(),
+            transaction,
+            corrupt: Mutex::new(BTreeMap::new()),
+        }),
+        subscription,
+        by_leases,
+        known,
+        tasks: JoinSet::new(),
+        working: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        drain: None,
+        failure: None,
+        end,
+    };
+    supervisor.run().await
+}
+
+/// A claim that a task works on.
+struct Working {
+    claim: ClaimId,
+    task: tokio::task::AbortHandle,
+    control: watch::Sender<Control>,
+    until: Option<Instant>,
+}
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    subscription: Box<dyn Subscription>,
+    by_leases: bool,
+    /// The shards that were there when the run began.
+    known: BTreeSet<ShardId>,
+    tasks: JoinSet<(ShardId, Outcome)>,
+    working: BTreeMap<ShardId, Working>,
+    /// Claims granted while the task of the shard's former claim has not ended.
+    waiting: BTreeMap<ShardId, Claim>,
+    drain: Option<Drain>,
+    failure: Option<Error>,
+    end: EndWatch,
+}
+
+impl Supervisor {
+    async fn run(mut self) -> Result<Summary> {
+        let shutdown = self.shared.spec.shutdown.clone();
+        let mut measure_at = clock::now() + MEASURE_EVERY;
+        loop {
+            if self.drain.is_some() && self.tasks.is_empty() {
+                break;
+            }
+            let draining = self.drain.is_some();
+            let shared = Arc::clone(&self.shared);
+            let drain_until = self.drain.as_ref().map(Drain::until);
+            let revoke_until = self
+                .working
+                .values()
+                .filter_map(|working| working.until)
+                .min();
+            // Every arm is cancel-safe: watches, joins, sleeps, a notification and the subscription's receive.
+            tokio::select! {
+                biased;
+                () = shutdown.reached(Phase::Aborting) => {
+                    self.tasks.shutdown().await;
+                    return Err(Error::fatal("stopped at once: what was not published is done again after a restart"));
+                }
+                () = shutdown.draining(), if !draining => self.begin_drain().await,
+                Some(joined) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    self.joined(joined).await;
+                }
+                () = clock::sleep_until(drain_until), if draining => {
+                    let left = self.working.len();
+                    self.tasks.shutdown().await;
+                    self.working.clear();
+                    self.fail(drain::timed_out(left));
+                    break;
+                }
+                () = clock::sleep_until(revoke_until) => self.cut_off(),
+                event = self.subscription.next() => match event {
+                    Ok(event) => self.follow(event).await,
+                    Err(error) => match error.disposition() {
+                        Disposition::Retry { after } => {
+                            tracing::warn!("subscription: {}", error.report());
+                            clock::sleep(after).await;
+                        }
+                        _ => {
+                            self.fail(error);
+                            self.begin_drain().await;
+                        }
+                    },
+                },
+                () = shared.board.settled.notified(), if !draining && self.end.is_wanted() => {
+                    self.look_for_end().await;
+                }
+                () = clock::sleep_until(self.end.next_look()), if !draining => self.look_for_end().await,
+                () = clock::sleep_until(Some(measure_at)), if !draining => {
+                    measure_at = clock::now() + MEASURE_EVERY;
+                    self.measure().await;
+                }
+            }
+        }
+        self.measure().await;
+        for claim in std::mem::take(&mut self.waiting).into_values() {
+            release(claim).await;
+        }
+        if let Err(error) = self.subscription.close().await {
+            tracing::warn!("subscription: {}", error.report());
+        }
+        if self.failure.is_none() {
+            self.failure = self.shared.first_corrupt();
+        }
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok(self.shared.board.summary()),
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        if self.failure.is_none() {
+            self.failure = Some(error);
+        } else {
+            tracing::error!("{}", error.report());
+        }
+    }
+
+    async fn begin_drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        self.drain = Some(Drain::new(self.shared.spec.drain_timeout));
+        self.subscription.stop_claiming().await;
+        for working in self.working.values() {
+            working.control.send_if_modified(|control| {
+                let changes = *control == Control::Run;
+                if changes {
+                    *control = Control::Drain;
+                }
+                changes
+            });
+        }
+        for claim in std::mem::take(&mut self.waiting).into_values() {
+            release(claim).await;
+        }
+    }
+
+    async fn follow(&mut self, event: Event) {
+        match event {
+            Event::Granted(claim) => {
+                if self.drain.is_some() {
+                    release(claim).await;
+                } else if self.working.contains_key(&claim.id.shard) {
+                    self.waiting.insert(claim.id.shard.clone(), claim);
+                } else {
+                    self.spawn(claim);
+                }
+            }
+            Event::Revoking { claim, until } => {
+                if let Some(working) = self.current(&claim) {
+                    working.until = Some(until);
+                    working.control.send_if_modified(|control| {
+                        let changes = *control == Control::Run;
+                        if changes {
+                            *control = Control::Revoke;
+                        }
+                        changes
+                    });
+                } else {
+                    self.drop_waiting(&claim).await;
+                }
+            }
+            Event::Lost(claim) => {
+                if let Some(working) = self.current(&claim) {
+                    working.task.abort();
+                } else {
+                    self.waiting.retain(|_, waiting| waiting.id != claim);
+                }
+            }
+        }
+    }
+
+    fn current(&mut self, claim: &ClaimId) -> Option<&mut Working> {
+        self.working
+            .get_mut(&claim.shard)
+            .filter(|working| working.claim == *claim)
+    }
+
+    async fn drop_waiting(&mut self, id: &ClaimId) {
+        if self
+            .waiting
+            .get(&id.shard)
+            .is_some_and(|claim| claim.id == *id)
+            && let Some(claim) = self.waiting.remove(&id.shard)
+        {
+            release(claim).await;
+        }
+    }
+
+    /// Ends what was to be given back by now and was not.
+    fn cut_off(&mut self) {
+        let now = clock::now();
+        for working in self.working.values_mut() {
+            if working.until.is_some_and(|until| until <= now) {
+                working.until = None;
+                working.task.abort();
+            }
+        }
+    }
+
+    fn spawn(&mut self, claim: Claim) {
+        let (control, watch) = watch::channel(Control::Run);
+        let (id, shard) = (claim.id.clone(), claim.id.shard.clone());
+        // With leases the rows tell: they hold the start from the shard's first sight on.
+        let born_under_way = !self.by_leases && !self.known.contains(&shard);
+        let task = ShardTask::new(Arc::clone(&self.shared), claim, watch, born_under_way);
+        let name = shard.clone();
+        let task = self.tasks.spawn(async move { (name, task.work().await) });
+        self.working.insert(
+            shard,
+            Working {
+                claim: id,
+                task,
+                control,
+                until: None,
+            },
+        );
+        self.gauge_claims();
+    }
+
+    fn gauge_claims(&self) {
+        let stream = self.shared.spec.stream.id().name.to_string();
+        metrics::gauge!("hydrant_consumer_claims", "stream" => stream)
+            .set(self.working.len() as f64);
+    }
+
+    async fn joined(&mut self, joined: Result<(Id, (ShardId, Outcome)), JoinError>) {
+        let (shard, outcome) = match joined {
+            Ok((_, ended)) => ended,
+            Err(error) => {
+                let found = self.working.iter().find(|(_, w)| w.task.id() == error.id());
+                let Some(shard) = found.map(|(shard, _)| shard.clone()) else {
+                    return;
+                };
+                let outcome = if error.is_cancelled() {
+                    Outcome::Lost
+                } else {
+                    Outcome::Failed(Error::fatal(format!(
+                        "the task of shard `{shard}` panicked, which is a fault of hydrant"
+                    )))
+                };
+                (shard, outcome)
+            }
+        };
+        self.working.remove(&shard);
+        self.shared.board.update(&shard, |status| {
+            status.active = false;
+            status.held_bytes = 0;
+        });
+        self.gauge_claims();
+        match outcome {
+            Outcome::Ended => tracing::info!(%shard, "the shard has ended"),
+            Outcome::Released => tracing::debug!(%shard, "the shard was given back"),
+            Outcome::Lost => {
+                self.shared.note_corrupt(&shard, None);
+                tracing::info!(%shard, "the shard is another worker's now");
+            }
+            Outcome::Failed(error) => {
+                tracing::error!(%shard, "{}", error.report());
+                self.fail(error);
+                self.begin_drain().await;
+            }
+        }
+        if let Some(claim) = self.waiting.remove(&shard) {
+            if self.drain.is_some() {
+                release(claim).await;
+            } else {
+                self.spawn(claim);
+            }
+        }
+    }
+
+    async fn look_for_end(&mut self) {
+        let Shared { spec, board, .. } = &*self.shared;
+        match self
+            .end
+            .look(&spec.stream, &mut *self.subscription, board, self.by_leases)
+            .await
+        {
+            Ok(true) => self.begin_drain().await,
+            Ok(false) => {}
+            Err(error) => match error.disposition() {
+                Disposition::Retry { .. } => tracing::warn!("end of stream: {}", error.report()),
+                _ => {
+                    self.fail(error);
+                    self.begin_drain().await;
+                }
+            },
+        }
+    }
+
+    async fn measure(&mut self) {
+        let spec = &self.shared.spec;
+        match spec.stream.states().await {
+            Ok(states) => self.shared.board.measure(&spec.stream.id().name, &states),
+            Err(error) => tracing::debug!("lag: {}", error.report()),
+        }
+    }
+}
+
+/// Gives back a claim that nobody worked on.
+async fn release(claim: Claim) {
+    let Claim { id, ledger, .. } = claim;
+    if let Err(error) = ledger.release().await {
+        tracing::debug!(shard = %id.shard, "release: {}", error.report());
+    }
+}
