@@ -81,3 +81,57 @@ impl Bits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(usize),
+        Push(bool),
+        Truncate(prop::sample::Index),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0_usize..150).prop_map(Step::Set),
+            any::<bool>().prop_map(Step::Push),
+            any::<prop::sample::Index>().prop_map(Step::Truncate),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn bits_are_those_of_a_list(steps in prop::collection::vec(step(), 0..40)) {
+            let (mut bits, mut list) = (Bits::default(), Vec::<bool>::new());
+            for step in steps {
+                match step {
+                    Step::Set(gap) => {
+                        bits.set(list.len() + gap);
+                        list.resize(list.len() + gap, false);
+                        list.push(true);
+                    }
+                    Step::Push(bit) => {
+                        bits.push(bit);
+                        list.push(bit);
+                    }
+                    Step::Truncate(len) => {
+                        let len = len.index(list.len() + 2);
+                        bits.truncate(len);
+                        list.truncate(len);
+                    }
+                }
+                prop_assert_eq!(bits.len(), list.len());
+                prop_assert_eq!(bits.ones(), list.iter().filter(|bit| **bit).count());
+            }
+            prop_assert!(list.iter().enumerate().all(|(index, bit)| bits.get(index) == *bit));
+            let padded = list.len() + 70;
+            let finished: Vec<bool> = bits.finish(padded).iter().collect();
+            list.resize(padded, false);
+            prop_assert_eq!(finished, list);
+        }
+    }
+}

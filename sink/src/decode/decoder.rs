@@ -71,8 +71,8 @@ pub enum Appended {
     Row,
     /// It was refused; the decoder is as before.
     Rejected(Box<Reject>),
-    /// The decoder takes no more: finish it, and append the record to the next one. A decoder
-    /// without rows never answers this.
+    /// The decoder takes no more: finish it, and append the record to the next one. A new decoder
+    /// never answers this.
     Full,
 }
 

@@ -11,6 +11,9 @@
 //! - Nothing is allocated per record beyond the growth of the columns, and
 //!   [`Decoder::bytes`] says what the columns will take as Arrow arrays.
 //! - Rows of a partition keep the order in which they were appended.
+//! - The same records under the same schema and options, conformed to the same schema, give the
+//!   same rows and the same rejects. Whoever makes an interval again needs both schemas: under the
+//!   later one alone, a value that the first decoding refused could be a row.
 //!
 //! Refuses, per record: JSON that RFC 8259 does not allow (NaN, leading zeros, lone surrogates,
 //! trailing bytes), keys that repeat in one object, keys that differ from a column's name in case

@@ -10,6 +10,9 @@ use crate::partition::{
     time_from_integer,
 };
 
+/// The longest field values, as written, whose partition is remembered.
+const WRITTEN_BYTES_MAX: usize = 1_024;
+
 /// The partitions of a decoder's rows, numbered as they come.
 #[derive(Debug)]
 pub(super) struct Router {
@@ -105,7 +108,9 @@ impl Router {
             if self.seen.len() >= 4 * self.partitions_max {
                 self.seen.clear();
             }
-            self.seen.insert(written.clone(), id);
+            if written.len() <= WRITTEN_BYTES_MAX {
+                self.seen.insert(written.clone(), id);
+            }
             Some(id)
         });
         self.written = written;

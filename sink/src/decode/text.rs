@@ -111,3 +111,43 @@ fn four_digits(input: &[u8], at: usize) -> Read<u32> {
         Err(Reject::malformed("bad unicode escape", at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_next_special_byte_is_found(
+            plain in prop::collection::vec(any::<u8>(), 0..40),
+            specials in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..35), 0..3),
+            at in 0_usize..4,
+        ) {
+            let mut input: Vec<u8> = plain
+                .into_iter()
+                .map(|byte| if matches!(byte, b'"' | b'\\' | 0..0x20) { byte | 0x80 } else { byte })
+                .collect();
+            for (index, special) in specials {
+                let byte = match special {
+                    32 => b'"',
+                    33 => b'\\',
+                    34 => b' ',
+                    control => control,
+                };
+                if !input.is_empty() {
+                    let index = index.index(input.len());
+                    input[index] = byte;
+                }
+            }
+            let wanted = input
+                .iter()
+                .enumerate()
+                .skip(at)
+                .find(|(_, byte)| matches!(byte, b'"' | b'\\' | 0..0x20))
+                .map(|(index, _)| index);
+            prop_assert_eq!(special(&input, at), wanted);
+        }
+    }
+}

@@ -56,7 +56,8 @@ pub struct Column {
     /// Whether a BIGINT column holds, in any file, an integer beyond 2^53 in magnitude. Such a
     /// column can never become DOUBLE.
     pub integers_beyond_2_53: bool,
-    /// Whether the configuration declared the type. A declared type never widens.
+    /// Whether the configuration declared the type. A declared BIGINT never becomes DOUBLE; a
+    /// declared struct may still gain fields, as a table may gain columns.
     pub declared: bool,
 }
 
@@ -266,6 +267,15 @@ impl TableSchema {
 
     pub(super) fn validate(&self) -> Result<(), SchemaError> {
         validate_columns(&self.columns, "")?;
+        let mut partitions = self.partition_columns.iter().map(|column| &column.name);
+        if self.provenance
+            && let Some(name) =
+                partitions.find(|name| PROVENANCE_COLUMNS.contains(&fold_name(name).as_str()))
+        {
+            return Err(SchemaError::Reserved {
+                column: name.clone(),
+            });
+        }
         match self
             .columns
             .iter()

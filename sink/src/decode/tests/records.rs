@@ -338,6 +338,38 @@ fn a_refused_record_leaves_no_type_and_no_column() {
 }
 
 #[test]
+fn refused_records_among_many_disturb_none() {
+    let mut decoder = decoder(&EMPTY());
+    for n in 0..300 {
+        let odd = n % 3 == 0;
+        let good = if odd {
+            format!(r#"{{"n":{n},"o":{{"s":"row {n}","b":{odd}}},"l":[{n},{n}.5]}}"#)
+        } else {
+            format!(r#"{{"o":{{"s":null}},"n":{n}}}"#)
+        };
+        let bad = format!(r#"{{"n":0.5,"o":{{"s":"lost","b":false}},"l":[9,9,9],"k{n}":1,"o":1}}"#);
+        assert!(matches!(
+            decoder.append(bad.as_bytes(), &ORIGIN),
+            Appended::Rejected(_)
+        ));
+        assert_eq!(decoder.append(good.as_bytes(), &ORIGIN), Appended::Row);
+    }
+    let decoded = decoder.finish();
+    let schema = decoded.schema().clone();
+    assert_eq!(schema.column("n").unwrap().kind.to_string(), "BIGINT");
+    assert_eq!(schema.columns().len(), 3);
+    let lines = rows_of(&decoded.conform(&schema, PROVENANCE).unwrap());
+    for (n, line) in lines.iter().enumerate() {
+        let wanted = match n % 3 {
+            0 => format!(r#"{{"n":{n},"o":{{"s":"row {n}","b":true}},"l":[{n}.0,{n}.5]}}"#),
+            _ => format!(r#"{{"n":{n},"o":{{}}}}"#),
+        };
+        assert_eq!(*line, wanted);
+    }
+    assert_eq!(lines.len(), 300);
+}
+
+#[test]
 fn what_never_had_a_type_is_no_column_and_reads_as_null() {
     let records = [r#"{"a":null,"b":{},"c":[],"d":[[],null],"e":{"f":{}},"g":1}"#];
     let decoded = decode(&EMPTY(), &records);
