@@ -85,6 +85,19 @@ impl Workers {
     }
 }
 
+/// A thread of its own for calls that may block for ever, such as reading a pipe; nobody waits for its end.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that makes threads for blocking calls"
+)]
+pub fn spawn_named(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+        .map_err(|source| Error::fatal(format!("cannot start the thread `{name}`: {source}")))
+}
+
 thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }

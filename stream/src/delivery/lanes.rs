@@ -94,6 +94,11 @@ impl Lanes {
         &self.output
     }
 
+    /// The largest sum of key and payload bytes of one record that the output takes.
+    pub fn record_bytes_max(&self) -> usize {
+        self.writer.record_bytes_max()
+    }
+
     /// The session of one claim, from `upstream.after` on.
     pub async fn session(self: &Arc<Self>, upstream: Upstream) -> LaneSession {
         let table = Arc::clone(&*self.table.lock().await);
@@ -116,6 +121,7 @@ impl Lanes {
             answers: FuturesUnordered::new(),
             next_piece: 0,
             unconfirmed: Unconfirmed::default(),
+            duplicates: 0,
             failure: None,
         }
     }
@@ -199,6 +205,7 @@ pub struct LaneSession {
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     next_piece: u64,
     unconfirmed: Unconfirmed,
+    duplicates: u64,
     failure: Option<String>,
 }
 
@@ -265,6 +272,27 @@ impl LaneSession {
             }
             self.wait().await;
         }
+    }
+
+    /// Waits until more is confirmed than when it was called, and answers how far that is; for ever when nothing was
+    /// sent that is not confirmed.
+    pub async fn advance(&mut self) -> Result<Position> {
+        let before = self.confirmed;
+        loop {
+            self.pump().await?;
+            if self.confirmed != before {
+                return Ok(self.confirmed);
+            }
+            if self.kept.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// How many records the output had already, of those confirmed.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// Whether something that was sent is not confirmed, as far as is known.
@@ -441,6 +469,7 @@ impl LaneSession {
                 metrics::counter!("hydrant_lanes_appends_total").increment(1);
                 metrics::counter!("hydrant_lanes_duplicate_records_total")
                     .increment(appended.duplicates);
+                self.duplicates += appended.duplicates;
                 self.unconfirmed.bytes -= sent.piece.bytes;
                 self.unconfirmed.appends -= 1;
                 if let Some(kept) = self.kept.get_mut((sent.batch - self.first_kept) as usize) {
@@ -595,7 +624,7 @@ fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> Append {
             origins: piece.origins.clone(),
             account: None,
         }),
-        input: Some(piece.input()),
+        input: piece.counted.then(|| piece.input()),
         units: piece.units.clone(),
         // The batch holds its bytes until everything of it is confirmed.
         permit: Permit::default(),

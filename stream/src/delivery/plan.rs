@@ -68,6 +68,8 @@ pub(super) struct Piece {
     pub(super) units: Vec<Unit>,
     pub(super) to: Position,
     pub(super) bytes: usize,
+    /// Whether the output keeps an account of what it answers for.
+    pub(super) counted: bool,
 }
 
 impl Piece {
@@ -150,6 +152,37 @@ impl Planner {
             to,
             table: Arc::clone(&self.table),
             pieces: cutter.finish(),
+        })
+    }
+
+    /// Cuts a batch whose records all go on as they are, without an account: what a producer sends, which answers for
+    /// nothing upstream. A record larger than the output takes is refused; the caller has sorted those out.
+    pub fn plan_records(&self, batch: Batch) -> Result<Plan> {
+        let routes = self.rule.routes(&batch);
+        let to = batch.to;
+        let batch = Arc::new(batch);
+        let sources: Vec<u32> = (0..batch.len() as u32).collect();
+        let mut units = Vec::new();
+        let records = self.records(&batch, &sources, &routes, 0, &mut units)?;
+        if !units.is_empty() {
+            return Err(Error::fatal(format!(
+                "{} records are larger than the {} bytes that the output takes",
+                units.len(),
+                self.sizes.record_bytes_max
+            )));
+        }
+        let mut cutter = Cutter::new(&batch, &self.table, self.sizes, routes.explicit, to);
+        for record in records {
+            cutter.push(record)?;
+        }
+        let mut pieces = cutter.finish();
+        for (_, piece) in &mut pieces {
+            piece.counted = false;
+        }
+        Ok(Plan {
+            to,
+            table: Arc::clone(&self.table),
+            pieces,
         })
     }
 
@@ -300,6 +333,7 @@ pub(super) fn reroute(
         return Ok(Vec::new());
     };
     let batch = Arc::clone(&first.batch);
+    let counted = first.counted;
     let explicit = pieces.iter().any(|piece| piece.explicit);
     let mut items = Vec::new();
     for piece in pieces {
@@ -322,7 +356,11 @@ pub(super) fn reroute(
     for item in items {
         cutter.push(item)?;
     }
-    Ok(cutter.finish())
+    let mut pieces = cutter.finish();
+    for (_, piece) in &mut pieces {
+        piece.counted = counted;
+    }
+    Ok(pieces)
 }
 
 /// Memory that a dead letter is counted with beside its detail.
@@ -406,6 +444,7 @@ impl<'a> Cutter<'a> {
                 units: Vec::new(),
                 to: Position::Begin,
                 bytes: 0,
+                counted: true,
             },
             origins: Vec::new(),
             last: at,
