@@ -1,1 +1,13 @@
 //! The stage that strips personal data from a stream.
+//!
+//! [`PiiTransform`] runs the engine of `hydrant-pii` over batches; [`TransformStage`] carries what comes out into
+//! another stream, each unit once; [`FusedStage`] hands it to a stage in the same process instead. Nothing passes
+//! unscanned: what cannot be processed goes on as a dead letter without payload.
+
+mod fuse;
+mod pii_transform;
+mod stage;
+
+pub use fuse::FusedStage;
+pub use pii_transform::PiiTransform;
+pub use stage::TransformStage;
