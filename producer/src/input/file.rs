@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{InputError, LineReader};
 
@@ -29,6 +29,12 @@ pub fn open(path: &Path, line_bytes_max: usize) -> Result<LineReader<File>, Inpu
             source,
         }),
     }
+}
+
+/// The path without links and dots, by which two runs know that they read the same file.
+#[must_use]
+pub fn real_path(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 const fn remedy(kind: io::ErrorKind) -> &'static str {

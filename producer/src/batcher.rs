@@ -1,0 +1,241 @@
+//! Batches out of chunks, by size and by time.
+//!
+//! A [`Chunk`] is what an input brings at once. The batcher lays chunks behind one another, in order
+//! and without touching their bytes, and closes a batch when it holds enough bytes or when its first
+//! record has waited for the linger time. Nothing is reordered, so records of a key keep their order.
+//! Memory: at most the target and one chunk.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hydrant_core::batch::{Entry, Run, Step};
+use hydrant_core::clock::Instant;
+use hydrant_core::{Batch, Permit, Position, Sequence};
+
+/// Why an input's record is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The line is longer than lines may be.
+    LineTooLong,
+    /// Key and payload together are more than the stream takes.
+    RecordTooLarge,
+}
+
+impl Refusal {
+    /// The name in reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refusal::LineTooLong => "line_too_long",
+            Refusal::RecordTooLarge => "record_too_large",
+        }
+    }
+}
+
+/// A record that is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its index in the input; a line's number is one more.
+    pub index: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Why.
+    pub reason: Refusal,
+}
+
+/// Consecutive records of an input.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The bytes that the records point into.
+    pub segments: Vec<Bytes>,
+    /// The records, in order.
+    pub records: Vec<Entry>,
+    /// Where indexes do not rise by one: a record and its index, from the first record on.
+    pub runs: Vec<(u32, u64)>,
+    /// Records that are not sent.
+    pub refused: Vec<Refused>,
+    /// Every index below is answered for by this chunk or an earlier one.
+    pub end: u64,
+    /// When the first record came, or was due.
+    pub produced: Instant,
+    /// The memory of the records.
+    pub permit: Permit,
+}
+
+impl Chunk {
+    /// Key and payload bytes of all records.
+    pub fn bytes(&self) -> u64 {
+        self.records
+            .iter()
+            .map(|entry| u64::from(entry.payload.len) + entry.key.map_or(0, |k| u64::from(k.len)))
+            .sum()
+    }
+
+    /// Parts the first `records` from the rest, which stays here; `None` when there is no rest.
+    /// What was refused goes with the first part. Permits are not parted: neither half has one.
+    pub fn split_front(&mut self, records: usize) -> Option<Chunk> {
+        if records >= self.records.len() {
+            return None;
+        }
+        let rest = self.records.split_off(records);
+        let front_records = std::mem::replace(&mut self.records, rest);
+        let cut = records as u32;
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        for (n, &(first, index)) in self.runs.iter().enumerate() {
+            let end = self.runs.get(n + 1).map_or(u32::MAX, |next| next.0);
+            if first < cut {
+                front.push((first, index));
+            }
+            if end > cut {
+                let skipped = cut.saturating_sub(first);
+                back.push((first.max(cut) - cut, index + u64::from(skipped)));
+            }
+        }
+        let end = back.first().map_or(self.end, |run| run.1);
+        self.runs = back;
+        Some(Chunk {
+            segments: self.segments.clone(),
+            records: front_records,
+            runs: front,
+            refused: std::mem::take(&mut self.refused),
+            end,
+            produced: self.produced,
+            permit: Permit::default(),
+        })
+    }
+}
+
+/// A batch ready to be sent, and what is to be remembered of it until it is stored.
+#[derive(Debug)]
+pub struct Ready {
+    /// The batch.
+    pub batch: Batch,
+    /// What to remember.
+    pub flight: Flight,
+}
+
+/// What is remembered of a batch until it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Flight {
+    /// Everything below this index is stored when the batch is.
+    pub end: u64,
+    /// Its records.
+    pub records: u64,
+    /// Key and payload bytes.
+    pub bytes: u64,
+    /// When its first record came, or was due.
+    pub produced: Instant,
+}
+
+/// Lays chunks behind one another.
+#[derive(Debug)]
+pub struct Batcher {
+    bytes_target: u64,
+    linger: Duration,
+    growing: Option<Growing>,
+}
+
+#[derive(Debug)]
+struct Growing {
+    segments: Vec<Bytes>,
+    records: Vec<Entry>,
+    runs: Vec<Run>,
+    permit: Permit,
+    flight: Flight,
+}
+
+impl Batcher {
+    /// Closes batches at `bytes_target` or `linger` after the first record.
+    pub fn new(bytes_target: u64, linger: Duration) -> Self {
+        Batcher {
+            bytes_target,
+            linger,
+            growing: None,
+        }
+    }
+
+    /// Adds a chunk; answers the batch when it is full.
+    pub fn push(&mut self, chunk: Chunk) -> Option<Ready> {
+        let bytes = chunk.bytes();
+        let growing = self.growing.get_or_insert_with(|| Growing {
+            segments: Vec::new(),
+            records: Vec::new(),
+            runs: Vec::new(),
+            permit: Permit::default(),
+            flight: Flight {
+                end: 0,
+                records: 0,
+                bytes: 0,
+                produced: chunk.produced,
+            },
+        });
+        growing.append(chunk, bytes);
+        if growing.flight.bytes >= self.bytes_target {
+            self.flush()
+        } else {
+            None
+        }
+    }
+
+    /// When the batch is to be closed although it is not full; `None` when there is none.
+    pub fn deadline(&self) -> Option<Instant> {
+        let growing = self.growing.as_ref()?;
+        Some(growing.flight.produced + self.linger)
+    }
+
+    /// Closes the batch.
+    pub fn flush(&mut self) -> Option<Ready> {
+        let growing = self.growing.take()?;
+        let to = match growing.flight.end {
+            0 => Position::Begin,
+            end => Position::offset(end - 1),
+        };
+        Some(Ready {
+            batch: Batch {
+                segments: growing.segments.into(),
+                records: growing.records,
+                runs: growing.runs,
+                to,
+                permit: growing.permit,
+                ..Batch::default()
+            },
+            flight: growing.flight,
+        })
+    }
+}
+
+impl Growing {
+    fn append(&mut self, chunk: Chunk, bytes: u64) {
+        let base = self.records.len() as u32;
+        let first_segment = self.segments.len() as u32;
+        for (first, index) in chunk.runs {
+            let follows = first == 0
+                && self.runs.last().is_some_and(|run| {
+                    run.sequence.saturating_add(u64::from(base - run.first))
+                        == Sequence::from(index)
+                });
+            if !follows {
+                self.runs.push(Run {
+                    first: base + first,
+                    sequence: Sequence::from(index),
+                    sub: 0,
+                    step: Step::Sequence,
+                    arrival: 0,
+                });
+            }
+        }
+        self.flight.records += chunk.records.len() as u64;
+        self.records
+            .extend(chunk.records.into_iter().map(|entry| Entry {
+                segment: entry.segment + first_segment,
+                ..entry
+            }));
+        self.segments.extend(chunk.segments);
+        self.flight.bytes += bytes;
+        self.flight.end = self.flight.end.max(chunk.end);
+        // All permits of a producer come from one budget, so nothing is handed back.
+        drop(self.permit.merge(chunk.permit));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! What a producer is told to do: flags over environment over the table `[producer]` over defaults.
+
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use hydrant_core::Result;
+use hydrant_core::config::{Flags, Layers, Problems, Section};
+
+use crate::key::KeyTemplate;
+use crate::simulate::{DEVICES_MAX, Fleet, FleetSpec, PiiShares};
+
+/// The table of the configuration file.
+pub const SECTION: &str = "producer";
+
+/// Shards of a stream that is made because it does not exist.
+pub const SHARDS_DEFAULT: u64 = 4;
+
+/// How long a record waits for others by default.
+pub const LINGER_DEFAULT: Duration = Duration::from_millis(20);
+
+/// Bytes of a batch by default.
+pub const BATCH_BYTES_DEFAULT: u64 = 256 << 10;
+
+const LINGER_MAX: Duration = Duration::from_secs(10);
+const BATCH_BYTES_MIN: u64 = 1 << 10;
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+const SHARDS_MAX: u64 = 1_024;
+const RATE_MAX: u64 = 1_000_000_000;
+const NAME_BYTES_MAX: usize = 128;
+
+/// The flags, as they were written; what they mean is read together with the other layers.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ProducerArgs {
+    /// The stream to write to, such as `local:data/raw`; a local one is made if absent
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// Send this many records of a simulated fleet; 0 for ever
+    #[arg(long, value_name = "N")]
+    pub simulate: Option<String>,
+    /// Devices of the simulated fleet [default: 1000]
+    #[arg(long, value_name = "D")]
+    pub devices: Option<String>,
+    /// Which fleet is simulated; the same seed gives the same records [default: 1]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<String>,
+    /// Share of simulated records that are no JSON objects [default: 0.001]
+    #[arg(long, value_name = "SHARE")]
+    pub malformed: Option<String>,
+    /// Share of simulated records whose event time lies hours or days back [default: 0.02]
+    #[arg(long, value_name = "SHARE")]
+    pub late: Option<String>,
+    /// Whether simulated records carry personal data: `on` or `off` [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub pii: Option<String>,
+    /// Event time of the first simulated records [default: 2026-01-01T00:00:00Z]
+    #[arg(long, value_name = "TIME")]
+    pub start_time: Option<String>,
+    /// Send the lines of a file (plain, gzip or zstd), or of standard input with `-`
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<String>,
+    /// Send this many records a second [default: as fast as the stream takes them]
+    #[arg(long, value_name = "R")]
+    pub rate: Option<String>,
+    /// The partition key: a field (`device.id`) or a template (`{site}-{device.id}`)
+    #[arg(long, value_name = "FIELD|TEMPLATE")]
+    pub key: Option<String>,
+    /// Shards of a stream that is made because it does not exist [default: 4]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
+    /// Who sends: with `--ledger`, a restart goes on where the last one ended, exactly once
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The file that remembers progress
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<String>,
+    /// Write the final report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<String>,
+    /// How long a record waits for others to be sent with [default: 20ms]
+    #[arg(long, value_name = "DURATION")]
+    pub linger: Option<String>,
+    /// The size at which a batch is sent [default: 256KiB]
+    #[arg(long, value_name = "BYTES")]
+    pub batch_bytes: Option<String>,
+}
+
+/// Where records come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A simulated fleet.
+    Simulator {
+        /// The fleet.
+        spec: FleetSpec,
+        /// How many records there are; `None` for no end.
+        records: Option<u64>,
+    },
+    /// The lines of a file.
+    File(PathBuf),
+    /// The lines of standard input.
+    Stdin,
+}
+
+/// Who sends, and where it remembers how far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The producer's name.
+    pub name: String,
+    /// The ledger.
+    pub ledger: PathBuf,
+}
+
+/// What a producer does; every value was checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) to: String,
+    pub(crate) origin: Origin,
+    pub(crate) key: Option<(String, KeyTemplate)>,
+    pub(crate) rate: Option<u64>,
+    pub(crate) shards: Option<u32>,
+    pub(crate) remembered: Option<Remembered>,
+    pub(crate) report: Option<PathBuf>,
+    pub(crate) linger: Duration,
+    pub(crate) batch_bytes: u64,
+}
+
+impl Config {
+    /// Records of `origin` into the stream `to`, as fast as it takes them, with all defaults.
+    pub fn new(to: impl Into<String>, origin: Origin) -> Self {
+        Config {
+            to: to.into(),
+            origin,
+            key: None,
+            rate: None,
+            shards: None,
+            remembered: None,
+            report: None,
+            linger: LINGER_DEFAULT,
+            batch_bytes: BATCH_BYTES_DEFAULT,
+        }
+    }
+
+    /// With this many records a second, at least one.
+    #[must_use]
+    pub fn with_rate(mut self, rate: u64) -> Self {
+        self.rate = Some(rate.max(1));
+        self
+    }
+
+    /// With partition keys made by a template.
+    ///
+    /// # Errors
+    /// Refused when it is no template.
+    pub fn with_key(mut self, template: &str) -> Result<Self> {
+        let parsed = KeyTemplate::parse(template)
+            .map_err(|error| hydrant_core::Error::refused(error.to_string()))?;
+        self.key = Some((template.to_owned(), parsed));
+        Ok(self)
+    }
+
+    /// With this many shards if the stream has to be made.
+    #[must_use]
+    pub fn with_shards(mut self, shards: u32) -> Self {
+        self.shards = Some(shards.max(1));
+        self
+    }
+
+    /// With a name and a ledger: exactly once across restarts.
+    #[must_use]
+    pub fn with_ledger(mut self, name: impl Into<String>, ledger: impl Into<PathBuf>) -> Self {
+        self.remembered = Some(Remembered {
+            name: name.into(),
+            ledger: ledger.into(),
+        });
+        self
+    }
+
+    /// With batches closed at `bytes`, or when their first record has waited for `linger`.
+    #[must_use]
+    pub fn with_batches(mut self, bytes: u64, linger: Duration) -> Self {
+        self.batch_bytes = bytes.clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX);
+        self.linger = linger.min(LINGER_MAX);
+        self
+    }
+
+    /// The stream's URL.
+    pub fn to(&self) -> &str {
+        &self.to
+    }
+
+    /// Where the final report goes beside the terminal.
+    pub fn report(&self) -> Option<&PathBuf> {
+        self.report.as_ref()
+    }
+
+    /// How many records there will be, where that is known.
+    pub fn records(&self) -> Option<u64> {
+        match self.origin {
+            Origin::Simulator { records, .. } => records,
+            Origin::File(_) | Origin::Stdin => None,
+        }
+    }
+
+    /// Reads all layers; `None` only with a problem.
+    pub fn read(args: &ProducerArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+        let mut section = layers.section(SECTION, &flags(args));
+        let config = read(&mut section);
+        let sound = !section.has_problems();
+        section.finish(problems);
+        sound.then_some(config)
+    }
+}
+
+fn flags(args: &ProducerArgs) -> Flags {
+    let mut flags = Flags::new();
+    let given = [
+        ("to", "--to", &args.to),
+        ("simulate", "--simulate", &args.simulate),
+        ("devices", "--devices", &args.devices),
+        ("seed", "--seed", &args.seed),
+        ("malformed", "--malformed", &args.malformed),
+        ("late", "--late", &args.late),
+        ("pii", "--pii", &args.pii),
+        ("start-time", "--start-time", &args.start_time),
+        ("input", "--input", &args.input),
+        ("rate", "--rate", &args.rate),
+        ("key", "--key", &args.key),
+        ("shards", "--shards", &args.shards),
+        ("name", "--name", &args.name),
+        ("ledger", "--ledger", &args.ledger),
+        ("report", "--report", &args.report),
+        ("linger", "--linger", &args.linger),
+        ("batch-bytes", "--batch-bytes", &args.batch_bytes),
+    ];
+    for (key, flag, value) in given {
+        flags.set(key, flag, value.as_ref());
+    }
+    flags
+}
+
+fn read(section: &mut Section) -> Config {
+    let to = section.required("to", "write the stream's URL, such as `local:data/raw`");
+    let origin = read_origin(section);
+    let key = section
+        .text("key")
+        .and_then(|template| match KeyTemplate::parse(&template) {
+            Ok(parsed) => Some((template, parsed)),
+            Err(error) => {
+                section.problem("key", error.to_string());
+                None
+            }
+        });
+    let shards = section.optional_number("shards", 1..=SHARDS_MAX);
+    Config {
+        to,
+        origin,
+        key,
+        rate: section.optional_number("rate", 1..=RATE_MAX),
+        shards: shards.and_then(|shards| u32::try_from(shards).ok()),
+        remembered: read_remembered(section),
+        report: section.path("report"),
+        linger: section.duration_within("linger", LINGER_DEFAULT, Duration::ZERO..=LINGER_MAX),
+        batch_bytes: section.bytes_within(
+            "batch-bytes",
+            BATCH_BYTES_DEFAULT,
+            BATCH_BYTES_MIN..=BATCH_BYTES_MAX,
+        ),
+    }
+}
+
+fn read_origin(section: &mut Section) -> Origin {
+    let records = section.optional_number("simulate", 0..=u64::MAX);
+    let input = section.path("input");
+    let simulates = section.is_given("simulate");
+    match (simulates, section.is_given("input")) {
+        (true, true) => section.problem(
+            "input",
+            "is given together with `simulate`: a producer has one input, leave one out",
+        ),
+        (false, false) => section.problem(
+            "simulate",
+            "no input is given: write `--simulate 1000` for simulated records, or \
+             `--input FILE` for the lines of a file",
+        ),
+        _ => {}
+    }
+    let spec = read_fleet(section, simulates);
+    match input {
+        Some(path) if !simulates => {
+            if path.as_os_str().is_empty() {
+                section.problem("input", "is empty: write a path, or `-` for standard input");
+            }
+            if path.as_os_str() == "-" {
+                Origin::Stdin
+            } else {
+                Origin::File(path)
+            }
+        }
+        _ => Origin::Simulator {
+            spec,
+            records: records.filter(|records| *records > 0),
+        },
+    }
+}
+
+fn read_fleet(section: &mut Section, simulates: bool) -> FleetSpec {
+    let default = FleetSpec::default();
+    if !simulates {
+        for key in ["devices", "seed", "malformed", "late", "pii", "start-time"] {
+            if section.is_given(key) {
+                section.problem(key, "shapes simulated records only: add `--simulate N`");
+            }
+        }
+        return default;
+    }
+    let start_micros = match section.text("start-time") {
+        None => default.start_micros,
+        Some(text) => parse_time(&text).unwrap_or_else(|| {
+            section.problem(
+                "start-time",
+                format!("`{text}` is no time: write for example `2026-01-01T00:00:00Z`"),
+            );
+            default.start_micros
+        }),
+    };
+    let spec = FleetSpec {
+        seed: section.number("seed", default.seed, 0..=u64::MAX),
+        devices: section.number("devices", default.devices, 1..=DEVICES_MAX),
+        malformed_share: section.fraction("malformed", default.malformed_share, 0.0..=1.0),
+        late_share: section.fraction("late", default.late_share, 0.0..=1.0),
+        pii: if section.flag("pii", true) {
+            PiiShares::default()
+        } else {
+            PiiShares::NONE
+        },
+        start_micros,
+        ..default
+    };
+    if let Err(error) = Fleet::try_new(&spec)
+        && !section.has_problems()
+    {
+        section.problem("simulate", error.to_string());
+    }
+    spec
+}
+
+fn read_remembered(section: &mut Section) -> Option<Remembered> {
+    let (name, ledger) = (section.text("name"), section.path("ledger"));
+    if let Some(name) = &name
+        && (name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control))
+    {
+        section.problem("name", "write 1 to 128 bytes without control characters");
+    }
+    match (name, ledger) {
+        (Some(name), Some(ledger)) => {
+            if ledger.file_name().is_none() {
+                section.problem("ledger", "is no file name: write for example `ledger.json`");
+            }
+            Some(Remembered { name, ledger })
+        }
+        (Some(_), None) => {
+            section.problem(
+                "name",
+                "needs `--ledger FILE`: without its memory a name cannot tell old records from new",
+            );
+            None
+        }
+        (None, Some(_)) => {
+            section.problem(
+                "ledger",
+                "needs `--name NAME`: the name marks this producer's records across restarts",
+            );
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+/// RFC 3339 as microseconds since 1970.
+fn parse_time(text: &str) -> Option<i64> {
+    let time = humantime::parse_rfc3339_weak(text).ok()?;
+    let micros = time.duration_since(UNIX_EPOCH).ok()?.as_micros();
+    i64::try_from(micros).ok()
+}
+
+#[cfg(test)]
+mod tests;

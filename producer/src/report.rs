@@ -1,0 +1,396 @@
+//! What a producer counts while it runs, and what it says at its end.
+//!
+//! `accepted = stored + duplicates` when everything accepted was answered; refused records are none of
+//! these. Latency runs from the moment at which a batch's first record came (or was due, with a rate)
+//! until the batch was known to be durable, weighted by records.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use hydrant_core::telemetry::{Described, Kind};
+use serde::Serialize;
+
+use crate::batcher::{Refusal, Refused};
+
+/// Refused records that are logged one by one.
+const LOGGED_REFUSALS: u64 = 10;
+
+/// An hour, the longest latency that is told apart.
+const LATENCY_MICROS_MAX: u64 = 3_600_000_000;
+
+/// Counts of a running producer, for whoever shows its progress.
+#[derive(Debug, Default)]
+pub struct Counters {
+    accepted: AtomicU64,
+    durable: AtomicU64,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counters {
+    /// Records taken from the input to be sent.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Records that are durable in the stream, duplicates included.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Relaxed)
+    }
+
+    /// Key and payload bytes of the durable records.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Records that are not sent.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a producer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The input has ended.
+    Input,
+    /// It was asked to stop; what had been accepted was stored first.
+    Drained,
+}
+
+/// How long records took to become durable, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// Half of the records took at most this.
+    pub p50: f64,
+    /// Nine of ten.
+    pub p90: f64,
+    /// 99 of 100.
+    pub p99: f64,
+    /// 999 of 1,000.
+    pub p999: f64,
+    /// All.
+    pub max: f64,
+}
+
+/// What a producer did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The stream's URL.
+    pub url: String,
+    /// The stream's name and incarnation.
+    pub stream: String,
+    /// The producer's name, where it has one.
+    pub name: Option<String>,
+    /// Why it ended.
+    pub ended: Ended,
+    /// Records taken from the input to be sent.
+    pub accepted: u64,
+    /// Records that this run added to the stream.
+    pub stored: u64,
+    /// Records that the stream had already.
+    pub duplicates: u64,
+    /// Records that were not sent, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Records sent without a partition key.
+    pub keyless: u64,
+    /// Key and payload bytes accepted.
+    pub bytes: u64,
+    /// From the first record to the last confirmation.
+    pub seconds: f64,
+    /// Accepted records a second.
+    pub records_per_second: f64,
+    /// Accepted megabytes (10^6 bytes) a second.
+    pub megabytes_per_second: f64,
+    /// From record to durable.
+    pub latency_ms: Latency,
+    /// The input's index below which every record is stored or refused.
+    pub next_index: u64,
+}
+
+/// Who reports.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) url: String,
+    pub(crate) stream: String,
+    pub(crate) name: Option<String>,
+}
+
+/// Counts for the final report, and for metrics and progress on the way.
+pub(crate) struct Tally {
+    counters: std::sync::Arc<Counters>,
+    refused: BTreeMap<&'static str, u64>,
+    keyless: u64,
+    bytes: u64,
+    latency: Histogram<u64>,
+}
+
+impl Tally {
+    pub(crate) fn new(counters: std::sync::Arc<Counters>) -> Self {
+        hydrant_core::telemetry::describe(METRICS);
+        Tally {
+            counters,
+            refused: BTreeMap::new(),
+            keyless: 0,
+            bytes: 0,
+            latency: Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3)
+                .expect("the bounds are constants that fit"),
+        }
+    }
+
+    pub(crate) fn accepted(&mut self, records: u64, keyless: u64, bytes: u64) {
+        self.counters.accepted.fetch_add(records, Ordering::Relaxed);
+        self.keyless += keyless;
+        self.bytes += bytes;
+        metrics::counter!("hydrant_producer_records_total").increment(records);
+        metrics::counter!("hydrant_producer_payload_bytes").increment(bytes);
+        if keyless > 0 {
+            metrics::counter!("hydrant_producer_keyless_total").increment(keyless);
+        }
+    }
+
+    pub(crate) fn refused(&mut self, refused: &[Refused]) {
+        for one in refused {
+            let before = self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            *self.refused.entry(one.reason.name()).or_default() += 1;
+            metrics::counter!("hydrant_producer_refused_total", "reason" => one.reason.name())
+                .increment(1);
+            if before < LOGGED_REFUSALS {
+                let why = match one.reason {
+                    Refusal::LineTooLong => "the line is longer than a record may be",
+                    Refusal::RecordTooLarge => "with its key it is larger than the stream takes",
+                };
+                tracing::warn!(
+                    line = one.index + 1,
+                    bytes = one.length,
+                    "a record is not sent: {why}"
+                );
+            } else if before == LOGGED_REFUSALS {
+                tracing::warn!("more records are not sent; they are counted in the report");
+            }
+        }
+    }
+
+    pub(crate) fn durable(&mut self, records: u64, bytes: u64, took: Duration) {
+        self.counters.durable.fetch_add(records, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.latency.saturating_record_n(micros, records);
+        metrics::histogram!("hydrant_producer_durable_seconds").record(took.as_secs_f64());
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "rates for people")]
+    pub(crate) fn report(
+        self,
+        subject: Subject,
+        ended: Ended,
+        duplicates: u64,
+        elapsed: Duration,
+        next_index: u64,
+    ) -> Report {
+        let accepted = self.counters.accepted();
+        let seconds = elapsed.as_secs_f64();
+        let a_second = |amount: f64| {
+            if seconds > 0.0 { amount / seconds } else { 0.0 }
+        };
+        let millis = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1e3;
+        let latency_ms = if self.latency.is_empty() {
+            Latency::default()
+        } else {
+            Latency {
+                p50: millis(0.5),
+                p90: millis(0.9),
+                p99: millis(0.99),
+                p999: millis(0.999),
+                max: self.latency.max() as f64 / 1e3,
+            }
+        };
+        Report {
+            url: subject.url,
+            stream: subject.stream,
+            name: subject.name,
+            ended,
+            accepted,
+            stored: self.counters.durable().saturating_sub(duplicates),
+            duplicates,
+            refused: self.refused,
+            keyless: self.keyless,
+            bytes: self.bytes,
+            seconds,
+            records_per_second: a_second(accepted as f64),
+            megabytes_per_second: a_second(self.bytes as f64 / 1e6),
+            latency_ms,
+            next_index,
+        }
+    }
+}
+
+impl Report {
+    /// The report for people: a name and a value in each line.
+    pub fn table(&self) -> String {
+        let refused: u64 = self.refused.values().sum();
+        let reasons: Vec<String> = self
+            .refused
+            .iter()
+            .map(|(reason, count)| format!("{reason} {}", grouped(*count)))
+            .collect();
+        let latency = &self.latency_ms;
+        let mut rows = vec![
+            ("stream", self.stream.clone()),
+            ("accepted", grouped(self.accepted)),
+            ("stored", grouped(self.stored)),
+            ("duplicates", grouped(self.duplicates)),
+            (
+                "refused",
+                if refused == 0 {
+                    "0".to_owned()
+                } else {
+                    format!("{} ({})", grouped(refused), reasons.join(", "))
+                },
+            ),
+            ("without key", grouped(self.keyless)),
+            ("bytes", grouped(self.bytes)),
+            (
+                "rate",
+                format!(
+                    "{:.0} records/s, {:.1} MB/s over {:.2} s",
+                    self.records_per_second, self.megabytes_per_second, self.seconds
+                ),
+            ),
+            (
+                "until durable",
+                format!(
+                    "p50 {:.1} ms, p90 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1}",
+                    latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+                ),
+            ),
+            ("next index", grouped(self.next_index)),
+        ];
+        if let Some(name) = &self.name {
+            rows.insert(1, ("name", name.clone()));
+        }
+        let mut text = String::new();
+        for (name, value) in rows {
+            text.push_str(&format!("{name:>14}  {value}\n"));
+        }
+        text
+    }
+}
+
+/// `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+const METRICS: &[Described] = &[
+    Described {
+        name: "hydrant_producer_records_total",
+        kind: Kind::Counter,
+        unit: Some(metrics::Unit::Count),
+        help: "Records taken from the input to be sent.",
+    },
+    Described {
+        name: "hydrant_producer_payload_bytes",
+        kind: Kind::Counter,
+        unit: Some(metrics::Unit::Bytes),
+        help: "Key and payload bytes of these records.",
+    },
+    Described {
+        name: "hydrant_producer_keyless_total",
+        kind: Kind::Counter,
+        unit: Some(metrics::Unit::Count),
+        help: "Records sent without a partition key.",
+    },
+    Described {
+        name: "hydrant_producer_refused_total",
+        kind: Kind::Counter,
+        unit: Some(metrics::Unit::Count),
+        help: "Records that were not sent, by reason.",
+    },
+    Described {
+        name: "hydrant_producer_durable_seconds",
+        kind: Kind::Histogram,
+        unit: Some(metrics::Unit::Seconds),
+        help: "From a batch's first record until the batch is durable.",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn latencies_are_weighted_by_records() {
+        let mut tally = Tally::new(Arc::default());
+        tally.accepted(1_000, 3, 5_000);
+        tally.durable(990, 4_950, Duration::from_millis(2));
+        tally.durable(10, 50, Duration::from_millis(500));
+        let refusals = [
+            Refusal::LineTooLong,
+            Refusal::RecordTooLarge,
+            Refusal::LineTooLong,
+        ];
+        tally.refused(&refusals.map(|reason| Refused {
+            index: 4,
+            length: 9,
+            reason,
+        }));
+        let subject = Subject {
+            url: "local:raw".to_owned(),
+            stream: "raw@1".to_owned(),
+            name: Some("edge".to_owned()),
+        };
+        let report = tally.report(subject, Ended::Input, 100, Duration::from_secs(2), 1_003);
+        assert_eq!(
+            (report.accepted, report.stored, report.duplicates),
+            (1_000, 900, 100)
+        );
+        assert_eq!(report.refused["line_too_long"], 2);
+        assert!((report.records_per_second - 500.0).abs() < 1e-9);
+        let latency = report.latency_ms;
+        assert!((1.9..2.1).contains(&latency.p90) && (1.9..2.1).contains(&latency.p99));
+        assert!((490.0..510.0).contains(&latency.p999) && latency.max >= 500.0);
+        let table = report.table();
+        for text in [
+            "edge",
+            "1,000",
+            "3 (line_too_long 2, record_too_large 1)",
+            "500 records/s",
+        ] {
+            assert!(table.contains(text), "`{text}` is not in\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_producer_that_did_nothing_reports_zeros() {
+        let subject = Subject {
+            url: String::new(),
+            stream: String::new(),
+            name: None,
+        };
+        let report =
+            Tally::new(Arc::default()).report(subject, Ended::Drained, 0, Duration::ZERO, 7);
+        assert_eq!(report.latency_ms, Latency::default());
+        assert_eq!(
+            serde_json::to_value(&report).unwrap()["records_per_second"],
+            0.0
+        );
+        assert_eq!(
+            (grouped(0), grouped(12_345)),
+            ("0".to_owned(), "12,345".to_owned())
+        );
+    }
+}

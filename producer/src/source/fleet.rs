@@ -1,0 +1,183 @@
+//! The simulator as an input.
+
+use std::sync::Arc;
+
+use hydrant_core::batch::{Entry, Span};
+use hydrant_core::{Context, Result, clock, hash};
+
+use super::Limits;
+use crate::batcher::{Chunk, Refusal, Refused};
+use crate::key::KeyTemplate;
+use crate::ledger::InputIdentity;
+use crate::simulate::{Fleet, FleetSpec};
+
+/// Room for the record that crosses the end of a chunk.
+const LAST_RECORD_BYTES: usize = 4 << 10;
+
+/// A fleet that speaks in chunks.
+pub(crate) struct FleetSource {
+    fleet: Arc<Fleet>,
+    spec: FleetSpec,
+    end: u64,
+    next: u64,
+    key: Option<Arc<(String, KeyTemplate)>>,
+    context: Context,
+    limits: Limits,
+}
+
+impl FleetSource {
+    pub(crate) fn open(
+        spec: &FleetSpec,
+        records: Option<u64>,
+        key: Option<(String, KeyTemplate)>,
+        context: &Context,
+        limits: Limits,
+    ) -> Result<Self> {
+        Ok(FleetSource {
+            fleet: Arc::new(Fleet::try_new(spec)?),
+            spec: spec.clone(),
+            end: records.unwrap_or(u64::MAX),
+            next: 0,
+            key: key.map(Arc::new),
+            context: context.clone(),
+            limits,
+        })
+    }
+
+    pub(crate) fn identity(&self) -> InputIdentity {
+        InputIdentity::Simulator {
+            seed: self.spec.seed,
+            devices: self.spec.devices,
+            fleet: digest(&self.spec),
+            key: self.key.as_ref().map(|key| key.0.clone()),
+        }
+    }
+
+    pub(crate) fn start(&mut self, index: u64) {
+        self.next = index;
+    }
+
+    pub(crate) async fn take(&mut self, most: u64) -> Result<Option<Chunk>> {
+        let count = most.min(self.end.saturating_sub(self.next));
+        if count == 0 {
+            return Ok(None);
+        }
+        let room = (self.limits.chunk_bytes + LAST_RECORD_BYTES) as u64;
+        let mut permit = self.context.budget.acquire(room).await;
+        let produced = clock::now();
+        let job = Generation {
+            fleet: Arc::clone(&self.fleet),
+            key: self.key.clone(),
+            first: self.next,
+            count,
+            stamp: self.context.clock.wall_micros(),
+            limits: self.limits,
+        };
+        let mut chunk = self.context.workers.run(move || job.run()).await?;
+        permit.shrink_to(chunk.segments.iter().map(|bytes| bytes.len() as u64).sum());
+        chunk.permit = permit;
+        chunk.produced = produced;
+        self.next = chunk.end;
+        Ok(Some(chunk))
+    }
+}
+
+/// Everything that shapes records besides seed and devices.
+fn digest(spec: &FleetSpec) -> String {
+    let FleetSpec {
+        seed: _,
+        devices: _,
+        malformed_share,
+        late_share,
+        conflict_share,
+        pii,
+        start_micros,
+        interval_micros,
+    } = spec;
+    let shares = [
+        malformed_share,
+        late_share,
+        conflict_share,
+        &pii.values,
+        &pii.nested,
+        &pii.text,
+        &pii.object_keys,
+        &pii.partition_keys,
+    ];
+    let mut bytes: Vec<u8> = shares
+        .iter()
+        .flat_map(|share| share.to_bits().to_be_bytes())
+        .collect();
+    bytes.extend_from_slice(&start_micros.to_be_bytes());
+    bytes.extend_from_slice(&interval_micros.to_be_bytes());
+    format!("{:032x}", hash::identity(&[&bytes]))
+}
+
+struct Generation {
+    fleet: Arc<Fleet>,
+    key: Option<Arc<(String, KeyTemplate)>>,
+    first: u64,
+    count: u64,
+    stamp: i64,
+    limits: Limits,
+}
+
+impl Generation {
+    fn run(self) -> Chunk {
+        let bytes_target = self.limits.chunk_bytes;
+        let mut bytes = Vec::with_capacity(bytes_target + LAST_RECORD_BYTES);
+        let mut records = Vec::with_capacity(self.count.min(1_024) as usize);
+        let mut runs = Vec::new();
+        let mut refused = Vec::new();
+        let mut index = self.first;
+        let mut broken = true;
+        while index - self.first < self.count && bytes.len() < bytes_target {
+            let start = bytes.len();
+            let meta = self.fleet.record(index, &mut bytes);
+            let payload = Span::new(start as u32, (bytes.len() - start) as u32);
+            let key = match &self.key {
+                None => Some(meta.key),
+                Some(template) => {
+                    let mut found = Vec::new();
+                    let range = template.1.extract(&bytes[start..], &mut found);
+                    range.map(|range| {
+                        let start = bytes.len();
+                        bytes.extend_from_slice(&found[range]);
+                        start..bytes.len()
+                    })
+                }
+            };
+            let key_len = key.as_ref().map_or(0, |key| key.len());
+            let length = payload.len as usize + key_len;
+            if length > self.limits.record_bytes_max {
+                bytes.truncate(start);
+                refused.push(Refused {
+                    index,
+                    length: u64::from(payload.len),
+                    reason: Refusal::RecordTooLarge,
+                });
+                broken = true;
+            } else {
+                if std::mem::take(&mut broken) {
+                    runs.push((records.len() as u32, index));
+                }
+                records.push(Entry {
+                    segment: 0,
+                    key: key.map(|key| Span::new(key.start as u32, key.len() as u32)),
+                    payload,
+                    stamp: self.stamp,
+                });
+            }
+            index += 1;
+        }
+        Chunk {
+            segments: vec![bytes.into()],
+            records,
+            runs,
+            refused,
+            end: index,
+            produced: clock::now(),
+            permit: hydrant_core::Permit::default(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Joins the producer to concrete streams, files and the terminal.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hydrant_core::process::Process;
+use hydrant_core::stream::SharedStream;
+use hydrant_core::{Context, Error, Result, clock, disk};
+use hydrant_stream::CreateOptions;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::{Config, SHARDS_DEFAULT};
+use crate::report::{Counters, Report};
+
+/// How often the progress line changes.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+/// Opens the stream; a local one is made when it does not exist.
+///
+/// # Errors
+/// When the URL is none, or the stream is neither there nor can be made.
+pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
+    match hydrant_stream::open(config.to(), context).await {
+        Err(Error::NotFound { .. }) if config.to().starts_with("local:") => {
+            let options = CreateOptions {
+                shards: config.shards.unwrap_or(SHARDS_DEFAULT as u32),
+                ..CreateOptions::default()
+            };
+            tracing::info!(
+                url = config.to(),
+                shards = options.shards,
+                "makes the stream"
+            );
+            hydrant_stream::create(config.to(), options, context).await
+        }
+        Ok(stream) => {
+            if config.shards.is_some() {
+                tracing::info!(
+                    url = config.to(),
+                    "the stream exists: `--shards` is for new ones"
+                );
+            }
+            Ok(stream)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs the producer of a process and reports at its end: a table on standard error, or JSON on
+/// standard output.
+///
+/// # Errors
+/// As [`crate::run()`]; also when the report cannot be written.
+pub async fn produce(process: Process, config: Config, json: bool) -> Result<()> {
+    let counters = Arc::new(Counters::default());
+    let bar = bar(&config);
+    let report_path = config.report().cloned();
+    if let Some(path) = &report_path {
+        // Found out now rather than after hours of work.
+        check_directory(&process.context, path).await?;
+    }
+    process.ready.set(true);
+    let running = crate::run(
+        config,
+        &process.context,
+        process.shutdown.clone(),
+        Some(Arc::clone(&counters)),
+    );
+    let ticking = async {
+        loop {
+            show(&bar, &counters);
+            clock::sleep(PROGRESS).await;
+        }
+    };
+    let report = tokio::select! {
+        biased;
+        report = running => report,
+        () = ticking => unreachable!("the progress line has no end of its own"),
+    };
+    bar.finish_and_clear();
+    let report = report?;
+    if let Some(path) = report_path {
+        write_report(&process.context, &path, &report).await?;
+    }
+    if json {
+        process.stdout.json(&report)
+    } else {
+        // Whoever closed standard error does not want the table.
+        drop(std::io::Write::write_all(
+            &mut std::io::stderr().lock(),
+            report.table().as_bytes(),
+        ));
+        Ok(())
+    }
+}
+
+fn bar(config: &Config) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match config.records() {
+        Some(records) => (
+            ProgressBar::new(records),
+            "{bar:30} {human_pos}/{human_len} records stored, {per_sec}, {msg}, {eta} left",
+        ),
+        None => (
+            ProgressBar::new_spinner(),
+            "{spinner} {human_pos} records stored, {per_sec}, {msg}",
+        ),
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    bar.with_style(style)
+}
+
+fn show(bar: &ProgressBar, counters: &Counters) {
+    bar.set_position(counters.durable());
+    bar.set_message(format!(
+        "{} MB, {} refused",
+        counters.bytes() / 1_000_000,
+        counters.refused()
+    ));
+}
+
+async fn check_directory(context: &Context, path: &std::path::Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => return Ok(()),
+    };
+    match context.disk.stat(parent).await {
+        Ok(Some(stat)) if stat.is_dir => Ok(()),
+        Ok(_) => Err(Error::refused(format!(
+            "the directory of the report `{}` does not exist: make it first",
+            path.display()
+        ))),
+        Err(error) => Err(Error::io("look at", parent, error)),
+    }
+}
+
+async fn write_report(context: &Context, path: &std::path::Path, report: &Report) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(report)
+        .map_err(|error| Error::fatal(format!("cannot write the report as JSON: {error}")))?;
+    text.push(b'\n');
+    let nonce = context.random.identity();
+    disk::replace_file(&*context.disk, path, Bytes::from(text), &nonce)
+        .await
+        .map_err(|error| Error::io("write", path, error))
+}
