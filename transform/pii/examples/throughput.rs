@@ -27,9 +27,12 @@ const WORKLOADS: &[(&str, &str)] = &[
 ];
 
 /// Bytes that each workload scans.
-const BYTES: usize = 400 << 20;
+const BYTES: usize = 100 << 20;
 
-#[expect(clippy::disallowed_methods, reason = "a measurement of this process reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a measurement of this process reads the clock"
+)]
 #[expect(clippy::print_stdout, reason = "the result of the program")]
 fn main() {
     let mut engine = Engine::new(Arc::new(Policy::strict()));
@@ -40,7 +43,8 @@ fn main() {
         let mut redacted = 0;
         while bytes < BYTES {
             out.clear();
-            redacted += usize::from(engine.process(record.as_bytes(), &mut out) == Verdict::Redacted);
+            redacted +=
+                usize::from(engine.process(record.as_bytes(), &mut out) == Verdict::Redacted);
             bytes += record.len();
         }
         let seconds = start.elapsed().as_secs_f64();

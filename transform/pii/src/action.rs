@@ -210,6 +210,10 @@ fn normalised(class: Class, found: &[u8]) -> Vec<u8> {
                 .chain(digits)
                 .collect()
         }
+        Class::Iban => {
+            let characters = found.iter().filter(|byte| byte.is_ascii_alphanumeric());
+            characters.map(u8::to_ascii_uppercase).collect()
+        }
         Class::Mac => {
             let digits = found.iter().filter(|byte| byte.is_ascii_hexdigit());
             digits.map(u8::to_ascii_lowercase).collect()

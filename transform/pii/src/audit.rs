@@ -16,6 +16,8 @@ pub enum Class {
     Card,
     /// US social security and individual taxpayer numbers.
     Ssn,
+    /// International bank account numbers.
+    Iban,
     /// JSON Web Tokens.
     Jwt,
     /// AWS access key ids and secret keys.
@@ -42,9 +44,10 @@ pub enum Class {
 
 impl Class {
     /// All classes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Card,
         Self::Ssn,
+        Self::Iban,
         Self::Jwt,
         Self::AwsKey,
         Self::Email,
@@ -63,6 +66,7 @@ impl Class {
         match self {
             Self::Card => "card",
             Self::Ssn => "ssn",
+            Self::Iban => "iban",
             Self::Jwt => "jwt",
             Self::AwsKey => "aws-key",
             Self::Email => "email",
@@ -82,6 +86,7 @@ impl Class {
         match self {
             Self::Card => "[CARD]",
             Self::Ssn => "[SSN]",
+            Self::Iban => "[IBAN]",
             Self::Jwt => "[JWT]",
             Self::AwsKey => "[AWS_KEY]",
             Self::Email => "[EMAIL]",

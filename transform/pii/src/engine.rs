@@ -340,21 +340,45 @@ impl Engine {
     }
 
     fn root(&mut self) -> Member {
-        let policy = Arc::clone(&self.policy);
-        let mut effect = Effect::NONE;
-        for &path in policy.paths().roots() {
-            policy.join(&mut effect, path);
-        }
-        self.trail.states.extend_from_slice(policy.paths().starts());
-        Member {
+        let mut member = Member {
             segment: Segment::Root,
             evidence: Evidence::NONE,
             key: Evidence::NONE,
-            effect,
-            rule: effect.values,
-            waiting: (0, self.trail.states.len()),
+            effect: 0,
+            rule: None,
+            waiting: (0, 0),
             start: 0,
             comma: None,
+        };
+        let paths = self.policy.paths();
+        if !paths.is_empty() {
+            let mut effect = Effect::NONE;
+            for &path in paths.roots() {
+                self.policy.join(&mut effect, path);
+            }
+            member.rule = effect.values;
+            self.trail.states.extend_from_slice(paths.starts());
+            member.waiting = (0, narrow(self.trail.states.len()));
+            member.effect = self.trail.keep_effect(effect);
+        }
+        member
+    }
+
+    /// Lets the paths of the policy see `child`, which is `member` of `parent`.
+    fn descend(&mut self, member: &mut Member, parent: &Member, child: Child<'_>) {
+        let mut effect = *self.trail.effect(parent);
+        let policy = &self.policy;
+        let mut named = false;
+        member.waiting =
+            policy
+                .paths()
+                .descend(&mut self.trail.states, parent.waiting, child, |path| {
+                    policy.join(&mut effect, path);
+                    named = true;
+                });
+        if named {
+            member.rule = effect.values;
+            member.effect = self.trail.keep_effect(effect);
         }
     }
 
@@ -443,9 +467,9 @@ impl Engine {
             let removed = self.removed();
             match event {
                 Event::Object(_) | Event::Array(_) => {
-                    let drops = removed || self.drops_member(&member)?;
+                    let drops = removed || self.drops_member(&member, bytes)?;
                     self.trail
-                        .open(matches!(event, Event::Object(_)), member, drops);
+                        .open(matches!(event, Event::Object(_)), member, drops, bytes);
                 }
                 _ if removed => {}
                 Event::Text(token) | Event::Number(token) | Event::Literal(token) => {
@@ -486,15 +510,14 @@ impl Engine {
     }
 
     /// Whether a rule removes the whole member, whatever it is.
-    fn drops_member(&mut self, member: &Member) -> Result<bool, Stop> {
+    fn drops_member(&mut self, member: &Member, bytes: &[u8]) -> Result<bool, Stop> {
         let Some(rule) = member.rule else {
             return Ok(false);
         };
-        let policy = Arc::clone(&self.policy);
-        match policy.rule(rule).action {
+        match self.policy.rule(rule).action {
             Action::DropRecord => Err(Stop::Drop(rule)),
             Action::DropField => {
-                self.tell(BY_RULE, rule, member.segment, false, 0..0)?;
+                self.tell(BY_RULE, rule, member.segment, bytes, false, 0..0)?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -559,7 +582,7 @@ impl Engine {
         }
         let known = self.keys.get(written);
         let (segment, known) = match known {
-            Some(known) => (self.trail.name(written), known),
+            Some(known) => (written_segment(token), known),
             None => self.unknown_key(bytes, level, token, &member)?,
         };
         let above = frame.member.evidence.for_members(frame.member.key);
@@ -569,25 +592,20 @@ impl Engine {
             key: known.evidence,
             ..member
         };
-        let policy = Arc::clone(&self.policy);
-        if !policy.paths().is_empty() {
-            if token.classes & ESCAPE != 0 {
-                self.decoded_key.cast(written, 0, Writing::Escaped, false);
-            }
-            let name = if token.classes & ESCAPE != 0 {
-                &self.decoded_key.text
+        let inherited = frame.member.rule;
+        member.rule = None;
+        if !self.policy.paths().is_empty() {
+            member.rule = self.trail.effect(&frame.member).values;
+            if token.classes & ESCAPE == 0 {
+                self.descend(&mut member, &frame.member, Child::Name(written));
             } else {
-                written
-            };
-            let effect = &mut member.effect;
-            member.waiting = policy.paths().descend(
-                &mut self.trail.states,
-                frame.member.waiting,
-                Child::Name(name),
-                |path| policy.join(effect, path),
-            );
+                let mut decoded = std::mem::take(&mut self.decoded_key);
+                decoded.cast(written, 0, Writing::Escaped, false);
+                self.descend(&mut member, &frame.member, Child::Name(&decoded.text));
+                self.decoded_key = decoded;
+            }
         }
-        member.rule = member.effect.values.or(known.rule).or(frame.member.rule);
+        member.rule = member.rule.or(known.rule).or(inherited);
         Ok(member)
     }
 
@@ -639,11 +657,11 @@ impl Engine {
                 } else {
                     if self.findings.len() == told
                         && !member.evidence.has(Evidence::VERSION)
-                        && member.effect == Effect::NONE
+                        && member.effect == 0
                     {
                         self.keys.put(written, known);
                     }
-                    self.trail.name(written)
+                    written_segment(token)
                 }
             }
         };
@@ -670,15 +688,8 @@ impl Engine {
         };
         if !frame.removed && !self.policy.paths().is_empty() {
             self.trail.next_member();
-            let policy = Arc::clone(&self.policy);
-            let effect = &mut member.effect;
-            member.waiting = policy.paths().descend(
-                &mut self.trail.states,
-                frame.member.waiting,
-                Child::Index(index),
-                |path| policy.join(effect, path),
-            );
-            member.rule = member.effect.values.or(frame.member.rule);
+            self.descend(&mut member, &frame.member, Child::Index(index));
+            member.rule = member.rule.or(frame.member.rule);
         }
         member
     }
@@ -689,12 +700,19 @@ impl Engine {
         let Some(rule) = member.rule else {
             return Ok(false);
         };
-        if self.drops_member(member)? {
+        if self.drops_member(member, scalar.bytes)? {
             return Ok(true);
         }
         let written = scalar.token.start..scalar.token.end;
         if &scalar.bytes[written.clone()] != b"null" {
-            self.tell(BY_RULE, rule, member.segment, false, 0..written.len())?;
+            self.tell(
+                BY_RULE,
+                rule,
+                member.segment,
+                scalar.bytes,
+                false,
+                0..written.len(),
+            )?;
             let range = self.in_record(scalar.level, written);
             self.edits.add(range, |out| out.extend_from_slice(b"null"));
         }
@@ -724,7 +742,7 @@ impl Engine {
         if member.rule.is_none() && !detect::worth_a_look(classes, end - start, member.evidence) {
             return Ok(false);
         }
-        if self.drops_member(member)? {
+        if self.drops_member(member, scalar.bytes)? {
             return Ok(true);
         }
         let told = self.findings.len();
@@ -759,7 +777,7 @@ impl Engine {
         let (text, map) = shadow.into_parts();
         self.maps[level] = map;
         let scanned = if frames_json(&text) {
-            self.inside(&text, level, member)
+            self.inside(&text, scalar.bytes, level, member)
         } else {
             Ok(false)
         };
@@ -767,11 +785,17 @@ impl Engine {
         scanned
     }
 
-    fn inside(&mut self, text: &[u8], level: usize, member: &Member) -> Result<bool, Stop> {
+    fn inside(
+        &mut self,
+        text: &[u8],
+        around: &[u8],
+        level: usize,
+        member: &Member,
+    ) -> Result<bool, Stop> {
         let mark = self.trail.mark();
         let (edits, findings, pointers) =
             (self.edits.len(), self.findings.len(), self.pointers.len());
-        self.trail.enter(member.segment);
+        self.trail.enter(member.segment, around);
         let root = Member {
             segment: Segment::Root,
             ..*member
@@ -849,9 +873,10 @@ impl Engine {
         hits: &mut Vec<Hit>,
     ) -> Result<Option<Segment>, Stop> {
         let policy = Arc::clone(&self.policy);
+        let effect = *self.trail.effect(member);
         let rule_of = |hit: &Hit| match hit.detector {
             BY_RULE => member.rule,
-            detector => policy.rule_for(class_of(detector), &member.effect),
+            detector => policy.rule_for(class_of(detector), &effect),
         };
         hits.retain(|hit| {
             let class = class_of(hit.detector);
@@ -860,8 +885,8 @@ impl Engine {
             rule_of(hit).is_some_and(|rule| {
                 let exempt = !class.must_redact()
                     && hit.detector != BY_RULE
-                    && (member.effect.allow.has(class) || policy.exempts(class, found));
-                !exempt && !(row.takes_whole_values() && policy.is_replacement(rule, found))
+                    && (effect.allow.has(class) || policy.exempts(class, found));
+                !(exempt || row.takes_whole_values() && policy.is_replacement(rule, found))
             })
         });
         hits.sort_unstable_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end), hit.detector));
@@ -907,7 +932,7 @@ impl Engine {
         shown.extend_from_slice(&text.bytes[copied..]);
         let segment = self.trail.name(&shown);
         // The findings of a key were told before its form in pointers was known.
-        self.point(segment);
+        self.point(segment, scalar.bytes);
         Ok(Some(segment))
     }
 
@@ -941,6 +966,7 @@ impl Engine {
             detector,
             rule,
             member.segment,
+            scalar.bytes,
             scalar.kind == Kind::Key,
             decoded,
         )?;
@@ -988,6 +1014,7 @@ impl Engine {
         detector: u8,
         rule: u16,
         segment: Segment,
+        bytes: &[u8],
         in_key: bool,
         decoded: Range<usize>,
     ) -> Result<(), Stop> {
@@ -996,7 +1023,7 @@ impl Engine {
         }
         let from = self.pointers.len();
         if !in_key {
-            self.trail.render(segment, &mut self.pointers);
+            self.trail.render(segment, bytes, &mut self.pointers);
         }
         self.findings.push(Finding {
             detector,
@@ -1012,9 +1039,9 @@ impl Engine {
     }
 
     /// Gives the last findings, which lie in one key, their pointer.
-    fn point(&mut self, segment: Segment) {
+    fn point(&mut self, segment: Segment, bytes: &[u8]) {
         let from = self.pointers.len();
-        self.trail.render(segment, &mut self.pointers);
+        self.trail.render(segment, bytes, &mut self.pointers);
         let pointer = (narrow(from), narrow(self.pointers.len()));
         let open =
             |finding: &&mut Finding| finding.in_key && finding.pointer.0 == finding.pointer.1;
@@ -1022,6 +1049,10 @@ impl Engine {
             finding.pointer = pointer;
         }
     }
+}
+
+fn written_segment(token: Token) -> Segment {
+    Segment::Written(narrow(token.start), narrow(token.end))
 }
 
 fn class_of(detector: u8) -> Class {

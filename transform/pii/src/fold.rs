@@ -119,7 +119,7 @@ impl Shadow {
                 utf8(&source[at..])
             };
             let Some(character) = character else {
-                self.put(&[b'\x1a'], base + at, decoded, [width, width]);
+                self.put(b"\x1a", base + at, decoded, [width, width]);
                 at += width;
                 decoded += width;
                 continue;

@@ -38,6 +38,8 @@ impl Evidence {
     pub(crate) const SECRET: Self = Self(1 << 16);
     /// Identifiers of things: kept, and never a national phone number.
     pub(crate) const IDENTIFIER: Self = Self(1 << 17);
+    /// A text may hold a pair of coordinates.
+    pub(crate) const PLACE: Self = Self(1 << 18);
 
     /// Whether both have something in common.
     pub(crate) fn has(self, other: Self) -> bool {
@@ -47,6 +49,11 @@ impl Evidence {
     /// This without what `other` has.
     pub(crate) fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Whether nothing is known.
+    pub(crate) const fn is_none(self) -> bool {
+        self.0 == 0
     }
 
     /// Constant form of `|`.
@@ -439,10 +446,11 @@ const ENDINGS: &[(Evidence, Cover, &[&str])] = &[
             "geohashcenter",
         ],
     ),
+    (Evidence::COORDINATES, Whole, &["gps"]),
     (
-        Evidence::COORDINATES,
-        Whole,
-        &["gps", "geo", "location", "position"],
+        Evidence::PLACE,
+        Tail,
+        &["location", "position", "geo", "place"],
     ),
     (
         Evidence::SECRET,

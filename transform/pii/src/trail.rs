@@ -12,7 +12,9 @@ pub(crate) enum Segment {
     /// The record itself.
     Root,
     /// A name in the arena of names.
-    Name(usize, usize),
+    Name(u32, u32),
+    /// A key without escapes, as a range of the text that is walked now.
+    Written(u32, u32),
     /// An index in an array.
     Index(u32),
     /// Into a string that holds JSON.
@@ -26,11 +28,12 @@ pub(crate) struct Member {
     pub(crate) evidence: Evidence,
     /// What its own key says, without what stands above.
     pub(crate) key: Evidence,
-    pub(crate) effect: Effect,
+    /// Index of its effect; 0 is that of no path.
+    pub(crate) effect: u32,
     /// The rule for the whole value.
     pub(crate) rule: Option<u16>,
     /// Path states that wait for its children.
-    pub(crate) waiting: (usize, usize),
+    pub(crate) waiting: (u32, u32),
     /// Where the member starts: at the quote of its key, or at the value.
     pub(crate) start: usize,
     /// The comma before it.
@@ -52,6 +55,7 @@ pub(crate) struct Frame {
     /// Lengths of the arenas when it opened.
     names: usize,
     states: usize,
+    effects: usize,
 }
 
 /// Longest pointer, in bytes; a longer one ends with `/…`.
@@ -66,6 +70,7 @@ pub(crate) struct Trail {
     segments: Vec<Segment>,
     names: Vec<u8>,
     pub(crate) states: Vec<u16>,
+    effects: Vec<Effect>,
 }
 
 /// A place to come back to.
@@ -75,6 +80,7 @@ pub(crate) struct TrailMark {
     segments: usize,
     names: usize,
     states: usize,
+    effects: usize,
 }
 
 impl Trail {
@@ -83,6 +89,24 @@ impl Trail {
         self.segments.clear();
         self.names.clear();
         self.states.clear();
+        self.effects.clear();
+    }
+
+    /// What the paths above a member do.
+    pub(crate) fn effect(&self, member: &Member) -> &Effect {
+        match member.effect {
+            0 => &Effect::NONE,
+            index => &self.effects[index as usize - 1],
+        }
+    }
+
+    /// Keeps an effect for members, and returns its index.
+    pub(crate) fn keep_effect(&mut self, effect: Effect) -> u32 {
+        if effect == Effect::NONE {
+            return 0;
+        }
+        self.effects.push(effect);
+        narrow(self.effects.len())
     }
 
     pub(crate) fn mark(&self) -> TrailMark {
@@ -91,6 +115,7 @@ impl Trail {
             segments: self.segments.len(),
             names: self.names.len(),
             states: self.states.len(),
+            effects: self.effects.len(),
         }
     }
 
@@ -99,6 +124,7 @@ impl Trail {
         self.segments.truncate(mark.segments);
         self.names.truncate(mark.names);
         self.states.truncate(mark.states);
+        self.effects.truncate(mark.effects);
     }
 
     /// Keeps a name for pointers, cut to a bounded length.
@@ -114,11 +140,20 @@ impl Trail {
             self.names.extend_from_slice(&name[..end]);
             self.names.extend_from_slice("…".as_bytes());
         }
-        Segment::Name(start, self.names.len())
+        Segment::Name(narrow(start), narrow(self.names.len()))
     }
 
-    /// Opens a container that is `member` of the innermost one.
-    pub(crate) fn open(&mut self, object: bool, member: Member, removed: bool) {
+    /// A segment that stays when the walk goes on: a key of the text `bytes` becomes a name.
+    fn lasting(&mut self, segment: Segment, bytes: &[u8]) -> Segment {
+        match segment {
+            Segment::Written(start, end) => self.name(&bytes[start as usize..end as usize]),
+            segment => segment,
+        }
+    }
+
+    /// Opens a container that is `member` of the innermost one, in the text `bytes`.
+    pub(crate) fn open(&mut self, object: bool, mut member: Member, removed: bool, bytes: &[u8]) {
+        member.segment = self.lasting(member.segment, bytes);
         self.segments.push(member.segment);
         self.frames.push(Frame {
             object,
@@ -128,6 +163,7 @@ impl Trail {
             index: 0,
             names: self.names.len(),
             states: self.states.len(),
+            effects: self.effects.len(),
         });
     }
 
@@ -137,6 +173,7 @@ impl Trail {
         self.segments.pop();
         self.names.truncate(frame.names);
         self.states.truncate(frame.states);
+        self.effects.truncate(frame.effects);
         Some(frame)
     }
 
@@ -146,27 +183,36 @@ impl Trail {
         if let Some(frame) = self.frames.last() {
             self.names.truncate(frame.names);
             self.states.truncate(frame.states);
+            self.effects.truncate(frame.effects);
         }
     }
 
-    /// Goes into the string `segment`, which holds JSON.
-    pub(crate) fn enter(&mut self, segment: Segment) {
+    /// Goes into the string `segment` of the text `bytes`, which holds JSON.
+    pub(crate) fn enter(&mut self, segment: Segment, bytes: &[u8]) {
+        let segment = self.lasting(segment, bytes);
         self.segments.push(segment);
         self.segments.push(Segment::Inside);
     }
 
-    /// Appends the pointer of the innermost container's member `last`.
-    pub(crate) fn render(&self, last: Segment, out: &mut Vec<u8>) {
+    /// Appends the pointer of the innermost container's member `last` in the text `bytes`.
+    pub(crate) fn render(&mut self, last: Segment, bytes: &[u8], out: &mut Vec<u8>) {
+        let names = self.names.len();
+        let last = self.lasting(last, bytes);
+        self.append(last, out);
+        self.names.truncate(names);
+    }
+
+    fn append(&self, last: Segment, out: &mut Vec<u8>) {
         let start = out.len();
         for segment in self.segments.iter().chain([&last]) {
             let before = out.len();
             match *segment {
-                Segment::Root => {}
+                Segment::Root | Segment::Written(..) => {}
                 Segment::Inside => out.push(b'#'),
                 Segment::Index(index) => out.extend_from_slice(format!("/{index}").as_bytes()),
                 Segment::Name(from, to) => {
                     out.push(b'/');
-                    for &byte in &self.names[from..to] {
+                    for &byte in &self.names[from as usize..to as usize] {
                         match byte {
                             b'~' => out.extend_from_slice(b"~0"),
                             b'/' => out.extend_from_slice(b"~1"),
@@ -182,4 +228,8 @@ impl Trail {
             }
         }
     }
+}
+
+fn narrow(length: usize) -> u32 {
+    u32::try_from(length).expect("arenas are bounded by the depth and the record")
 }

@@ -8,14 +8,28 @@ use std::ops::Range;
 /// Fewest digits of a run that any detector takes; `1.1.1.1` has three dots besides.
 const DIGITS_MIN: usize = 7;
 
+/// Whether a text has enough digits, or dots, for any run of digits. It is a count without
+/// branches over the whole text.
+pub(crate) fn holds_digit_run(text: &[u8]) -> bool {
+    let count = |wanted: fn(&u8) -> bool| text.iter().filter(|byte| wanted(byte)).count();
+    count(u8::is_ascii_digit) >= DIGITS_MIN || count(|byte| *byte == b'.') >= 3
+}
+
 /// Separators that may stand between the digits of one number, at most two in a row.
 fn separates(byte: u8) -> bool {
     matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'\t')
 }
 
+/// A run of digits and separators.
+pub(crate) struct DigitRun {
+    pub(crate) range: Range<usize>,
+    pub(crate) digits: usize,
+    pub(crate) dots: usize,
+}
+
 /// Calls `visit` with each maximal run of digits and separators that holds enough digits, or three
 /// dots. A run starts and ends with a digit, or starts with the `+` or `(` before one.
-pub(crate) fn digit_runs(text: &[u8], mut visit: impl FnMut(Range<usize>)) {
+pub(crate) fn digit_runs(text: &[u8], mut visit: impl FnMut(DigitRun)) {
     let mut at = 0;
     while let Some(found) = text[at..].iter().position(u8::is_ascii_digit) {
         let mut start = at + found;
@@ -39,7 +53,11 @@ pub(crate) fn digit_runs(text: &[u8], mut visit: impl FnMut(Range<usize>)) {
             while start > at && matches!(text[start - 1], b'+' | b'(') {
                 start -= 1;
             }
-            visit(start..end);
+            visit(DigitRun {
+                range: start..end,
+                digits,
+                dots,
+            });
         }
         at = end;
     }
@@ -132,7 +150,7 @@ mod tests {
 
     fn digits(text: &str) -> Vec<&str> {
         let mut found = Vec::new();
-        digit_runs(text.as_bytes(), |range| found.push(&text[range]));
+        digit_runs(text.as_bytes(), |run| found.push(&text[run.range]));
         found
     }
 

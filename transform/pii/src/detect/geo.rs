@@ -12,7 +12,12 @@ use crate::keys::Evidence;
 pub(crate) const DECIMALS: usize = 2;
 
 pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
-    let coordinates = text.evidence.has(Evidence::COORDINATES);
+    let alone = text
+        .evidence
+        .has(Evidence::COORDINATE.with(Evidence::COORDINATES));
+    let pair = text
+        .evidence
+        .has(Evidence::COORDINATES.with(Evidence::PLACE));
     if text.kind == Kind::Key {
         return;
     }
@@ -29,8 +34,8 @@ pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
         }
     }
     let expected = match text.kind {
-        Kind::Number => true,
-        _ => !others && (degrees == 1 || coordinates && degrees >= 2),
+        Kind::Number => alone,
+        _ => !others && (alone && degrees == 1 || pair && degrees >= 2),
     };
     if fine && expected {
         hits.push(window);

@@ -181,7 +181,6 @@ fn zone_end(bytes: &[u8], at: usize) -> usize {
 }
 
 fn v6(run: &[u8]) -> Option<Ipv6Addr> {
-    // The longest text of an address has 45 bytes.
     if run.len() > 45 {
         return None;
     }
@@ -212,7 +211,7 @@ fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
         .iter()
         .filter(|&&byte| byte == b':')
         .count();
-    if colons < 2 || run.len() > 64 {
+    if colons < 2 {
         return;
     }
     // Text may be glued to either end: `addr:fe80::1`, `fe80::1.`, `fe80::1:`.
@@ -226,7 +225,8 @@ fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
     if is_word(bytes.get(end).copied()) {
         return;
     }
-    for start in run.clone() {
+    // The longest text of an address has 45 bytes.
+    for start in run.start.max(end.saturating_sub(45))..end {
         let glued = start == run.start || matches!(bytes[start - 1], b'.' | b':');
         if !glued || end - start < 2 {
             continue;

@@ -8,6 +8,7 @@
 mod card;
 mod email;
 mod geo;
+mod iban;
 mod ip;
 mod mac;
 mod person;
@@ -103,8 +104,8 @@ impl Hits {
 enum Anchor {
     /// At each occurrence of the byte.
     Byte(u8),
-    /// On each run of digits.
-    Digits,
+    /// On each run of digits that holds at least so many digits and dots.
+    Digits { digits_min: usize, dots_min: usize },
     /// On each run of hexadecimal digits.
     Hex,
     /// Once, on the whole text.
@@ -165,7 +166,10 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "12 to 19 digits with a known issuer, its length and a valid Luhn digit; \
                           under a card key without these checks",
         },
-        anchor: Anchor::Digits,
+        anchor: Anchor::Digits {
+            digits_min: 12,
+            dots_min: 0,
+        },
         needs: DIGIT,
         bytes_min: 12,
         evidence: NO,
@@ -184,7 +188,10 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "US social security number: dashed with valid structure; other forms under \
                           an SSN key or after the word",
         },
-        anchor: Anchor::Digits,
+        anchor: Anchor::Digits {
+            digits_min: 9,
+            dots_min: 0,
+        },
         needs: DIGIT,
         bytes_min: 7,
         evidence: NO,
@@ -198,13 +205,34 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ssn,
             description: "US individual taxpayer number, by the same rules in its own ranges",
         },
-        anchor: Anchor::Digits,
+        anchor: Anchor::Digits {
+            digits_min: 9,
+            dots_min: 0,
+        },
         needs: DIGIT,
         bytes_min: 9,
         evidence: NO,
         numbers: true,
         matcher: ssn::us_itin,
         samples: &[("", "911-70-1234")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "iban",
+            class: Class::Iban,
+            description: "an account number with a known country, its length and valid check digits, \
+                          as one word or in groups of four",
+        },
+        anchor: Anchor::Whole,
+        needs: DIGIT,
+        bytes_min: 15,
+        evidence: NO,
+        numbers: false,
+        matcher: iban::account_number,
+        samples: &[
+            ("", "GB29NWBK60161331926819"),
+            ("", "DE89 3704 0044 0532 0130 00"),
+        ],
     },
     Detector {
         info: DetectorInfo {
@@ -287,38 +315,6 @@ pub(crate) static TABLE: &[Detector] = &[
     },
     Detector {
         info: DetectorInfo {
-            name: "ipv6",
-            class: Class::Ip,
-            description: "an IPv6 address, with or without zone and prefix; no network",
-        },
-        anchor: Anchor::Hex,
-        needs: COLON,
-        bytes_min: 3,
-        evidence: NO,
-        numbers: false,
-        matcher: ip::ipv6,
-        samples: &[
-            ("", "2001:db8:85a3::8a2e:370:7334"),
-            ("", "::ffff:68.161.225.1"),
-            ("", "fe80::1"),
-        ],
-    },
-    Detector {
-        info: DetectorInfo {
-            name: "ipv4",
-            class: Class::Ip,
-            description: "an IPv4 address; no network, no version; as an integer only under an IP key",
-        },
-        anchor: Anchor::Digits,
-        needs: DIGIT,
-        bytes_min: 7,
-        evidence: NO,
-        numbers: true,
-        matcher: ip::ipv4,
-        samples: &[("", "68.161.225.1"), ("", "10.0.0.0"), ("", "10.1.2.3/16")],
-    },
-    Detector {
-        info: DetectorInfo {
             name: "mac",
             class: Class::Mac,
             description: "a hardware address with colons, dashes or dots; without any under a MAC key",
@@ -351,12 +347,50 @@ pub(crate) static TABLE: &[Detector] = &[
     },
     Detector {
         info: DetectorInfo {
+            name: "ipv6",
+            class: Class::Ip,
+            description: "an IPv6 address, with or without zone and prefix; no network",
+        },
+        anchor: Anchor::Hex,
+        needs: COLON,
+        bytes_min: 3,
+        evidence: NO,
+        numbers: false,
+        matcher: ip::ipv6,
+        samples: &[
+            ("", "2001:db8:85a3::8a2e:370:7334"),
+            ("", "::ffff:68.161.225.1"),
+            ("", "fe80::1"),
+        ],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "ipv4",
+            class: Class::Ip,
+            description: "an IPv4 address; no network, no version; as an integer only under an IP key",
+        },
+        anchor: Anchor::Digits {
+            digits_min: 4,
+            dots_min: 3,
+        },
+        needs: DIGIT,
+        bytes_min: 7,
+        evidence: NO,
+        numbers: true,
+        matcher: ip::ipv4,
+        samples: &[("", "68.161.225.1"), ("", "10.0.0.0"), ("", "10.1.2.3/16")],
+    },
+    Detector {
+        info: DetectorInfo {
             name: "phone",
             class: Class::Phone,
             description: "+ and a country code with 8 to 15 digits, or the North American form with \
                           separators; any form under a phone key",
         },
-        anchor: Anchor::Digits,
+        anchor: Anchor::Digits {
+            digits_min: 7,
+            dots_min: 0,
+        },
         needs: DIGIT,
         bytes_min: 7,
         evidence: NO,
@@ -420,7 +454,9 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: Anchor::Whole,
         needs: DIGIT,
         bytes_min: 2,
-        evidence: Evidence::COORDINATE.with(Evidence::COORDINATES),
+        evidence: Evidence::COORDINATE
+            .with(Evidence::COORDINATES)
+            .with(Evidence::PLACE),
         numbers: true,
         matcher: geo::coordinate,
         samples: &[("lat", "52.520008"), ("location", "52.520008,13.404954")],
@@ -442,7 +478,7 @@ pub(crate) fn worth_a_look(classes: Classes, length: usize, evidence: Evidence) 
         || classes & CAPITAL_J != 0 && length >= 20
         || classes & CAPITAL_A != 0 && length >= 20
         || length >= 12
-            && (classes & classes::HEX_LETTER != 0 && classes & classes::DASH != 0
+            && (classes & classes::HEX_LETTER != 0 && classes & (classes::DASH | DOT) != 0
                 || length >= 40 && classes & CAPITAL != 0)
 }
 
@@ -457,6 +493,7 @@ const WHOLE_VALUES: Evidence = Evidence::NAME
     .with(Evidence::BIRTH_DATE)
     .with(Evidence::COORDINATE)
     .with(Evidence::COORDINATES)
+    .with(Evidence::PLACE)
     .with(Evidence::MAC)
     .with(Evidence::SSN)
     .with(Evidence::CARD)
@@ -469,17 +506,18 @@ const WHOLE_VALUES: Evidence = Evidence::NAME
 pub(crate) fn scan(text: &Text<'_>, classes: Classes, enabled: u64, hits: &mut Hits) {
     let mut digits = 0u64;
     let mut hex = 0u64;
-    for (index, detector) in TABLE.iter().enumerate() {
-        let looks = classes & detector.needs == detector.needs
-            && text.bytes.len() >= detector.bytes_min
-            && (detector.evidence == NO || text.evidence.has(detector.evidence))
-            && (detector.numbers || text.kind != Kind::Number)
-            && enabled & 1 << index != 0;
+    let mut rows = enabled & candidates(text, classes);
+    while rows != 0 {
+        let index = rows.trailing_zeros() as usize;
+        rows &= rows - 1;
+        let detector = &TABLE[index];
+        let looks = text.bytes.len() >= detector.bytes_min
+            && (detector.evidence == NO || text.evidence.has(detector.evidence));
         if !looks {
             continue;
         }
         match detector.anchor {
-            Anchor::Digits => digits |= 1 << index,
+            Anchor::Digits { .. } => digits |= 1 << index,
             Anchor::Hex => hex |= 1 << index,
             Anchor::Whole => {
                 hits.detector = row(index);
@@ -500,7 +538,17 @@ pub(crate) fn scan(text: &Text<'_>, classes: Classes, enabled: u64, hits: &mut H
             each(digits, |index| call(text, index, 0..text.bytes.len(), hits));
         } else {
             windows::digit_runs(text.bytes, |run| {
-                each(digits, |index| call(text, index, run.clone(), hits));
+                each(digits, |index| {
+                    if let Anchor::Digits {
+                        digits_min,
+                        dots_min,
+                    } = TABLE[index].anchor
+                        && run.digits >= digits_min
+                        && run.dots >= dots_min
+                    {
+                        call(text, index, run.range.clone(), hits);
+                    }
+                });
             });
         }
     }
@@ -508,6 +556,63 @@ pub(crate) fn scan(text: &Text<'_>, classes: Classes, enabled: u64, hits: &mut H
         windows::hex_runs(text.bytes, |run| {
             each(hex, |index| call(text, index, run.clone(), hits));
         });
+    }
+}
+
+/// The rows that match a condition, as a set.
+const fn rows(numbers: bool, evidence: bool, digit_runs: bool, needs: Classes) -> u64 {
+    let mut set = 0;
+    let mut index = 0;
+    while index < TABLE.len() {
+        let row = &TABLE[index];
+        let matches = (!numbers || row.numbers)
+            && (!evidence || !row.evidence.is_none())
+            && (!digit_runs || matches!(row.anchor, Anchor::Digits { .. }))
+            && row.needs & needs == needs;
+        if matches {
+            set |= 1 << index;
+        }
+        index += 1;
+    }
+    set
+}
+
+const ALL: u64 = rows(false, false, false, 0);
+const ON_NUMBERS: u64 = rows(true, false, false, 0);
+const BY_EVIDENCE: u64 = rows(false, true, false, 0);
+const ON_DIGIT_RUNS: u64 = rows(false, false, true, 0);
+/// The rows that need each class.
+const NEEDING: [(Classes, u64); 8] = [
+    (DIGIT, rows(false, false, false, DIGIT)),
+    (AT, rows(false, false, false, AT)),
+    (COLON, rows(false, false, false, COLON)),
+    (DOT, rows(false, false, false, DOT)),
+    (CAPITAL_A, rows(false, false, false, CAPITAL_A)),
+    (CAPITAL_J, rows(false, false, false, CAPITAL_J)),
+    (CAPITAL, rows(false, false, false, CAPITAL)),
+    (
+        classes::PERCENT,
+        rows(false, false, false, classes::PERCENT),
+    ),
+];
+
+/// The rows that the classes, the kind, the evidence and the number of digits of a text leave.
+fn candidates(text: &Text<'_>, classes: Classes) -> u64 {
+    let mut rows = ALL;
+    for (class, needing) in NEEDING {
+        if classes & class == 0 {
+            rows &= !needing;
+        }
+    }
+    if text.kind == Kind::Number {
+        rows &= ON_NUMBERS;
+    } else if rows & ON_DIGIT_RUNS != 0 && !windows::holds_digit_run(text.bytes) {
+        rows &= !ON_DIGIT_RUNS;
+    }
+    if text.evidence.has(WHOLE_VALUES) {
+        rows
+    } else {
+        rows & !BY_EVIDENCE
     }
 }
 

@@ -208,6 +208,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_not_worth_a_look_holds_nothing(text in text(), key in key()) {
+        let evidence = keys::evidence(key.as_bytes());
+        let classes = classes::of(text.as_bytes());
+        if !detect::worth_a_look(classes, text.len(), evidence) {
+            let mut hits = Hits::default();
+            let looked = Text { bytes: text.as_bytes(), evidence, kind: Kind::Text };
+            detect::scan(&looked, classes::TABLE.iter().fold(0, |all, class| all | class), u64::MAX, &mut hits);
+            prop_assert!(hits.list.is_empty(), "{:?}", hits.list);
+        }
+    }
+
+    #[test]
     fn partition_keys_are_stable(parts in prop::collection::vec(piece(), 0..5)) {
         let key = parts.concat();
         for policy in policies() {

@@ -70,6 +70,8 @@ fn every_class_has_its_replacement() {
         ("10.1.2.0/24", "10.1.2.0/24"),
         ("2001:db8::/32", "2001:db8::/32"),
         ("key AKIAIOSFODNN7EXAMPLE", "key [AWS_KEY]"),
+        ("to GB29 NWBK 6016 1331 9268 19 now", "to [IBAN] now"),
+        ("00:1b:44:ff:fe:11:3a:b7", "[MAC]"),
         (
             "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
             "Bearer [JWT]",
@@ -139,6 +141,7 @@ fn keys_are_evidence_for_their_values() {
             r#"{"geometry":{"type":"Point","coordinates":[13.404954,52.520008]}}"#,
             r#"{"geometry":{"type":"Point","coordinates":[13.40,52.52]}}"#,
         ),
+        (r#"{"position":[0.12345,1]}"#, r#"{"position":[0.12345,1]}"#),
         (
             r#"{"location":"52.520008,13.404954"}"#,
             r#"{"location":"52.52,13.40"}"#,

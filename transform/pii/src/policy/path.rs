@@ -159,12 +159,12 @@ impl Paths {
     pub(crate) fn descend(
         &self,
         arena: &mut Vec<u16>,
-        from: (usize, usize),
+        from: (u32, u32),
         child: Child<'_>,
         mut complete: impl FnMut(u16),
-    ) -> (usize, usize) {
+    ) -> (u32, u32) {
         let start = arena.len();
-        for index in from.0..from.1 {
+        for index in from.0 as usize..from.1 as usize {
             let state = arena[index];
             let (step, path) = &self.states[usize::from(state)];
             if step.deep && !arena[start..].contains(&state) {
@@ -184,8 +184,12 @@ impl Paths {
                 }
             }
         }
-        (start, arena.len())
+        (narrow_arena(start), narrow_arena(arena.len()))
     }
+}
+
+fn narrow_arena(length: usize) -> u32 {
+    u32::try_from(length).expect("at most 4096 states wait in each of at most 9216 containers")
 }
 
 fn narrow(index: usize) -> u16 {
@@ -206,7 +210,7 @@ mod tests {
     fn completed(path: &str, children: &[Child<'_>]) -> bool {
         let paths = Paths::new(&[Path::parse(path).unwrap()]);
         let mut arena = paths.starts().to_vec();
-        let mut range = (0, arena.len());
+        let mut range = (0, narrow_arena(arena.len()));
         let mut done = false;
         for child in children {
             done = false;
