@@ -27,6 +27,8 @@ pub mod stage;
 pub mod stream;
 pub mod subscription;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transform;
 pub mod varint;
 pub mod workers;

@@ -1,0 +1,9 @@
+//! Reference implementations of the seams in memory: small, honest, and what the conformance suites are tried on.
+//!
+//! They let a crate test its stages without a disk. Nothing survives the process.
+
+mod lake;
+mod leases;
+
+pub use lake::MemoryLake;
+pub use leases::MemoryLeases;

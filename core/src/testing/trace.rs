@@ -1,0 +1,103 @@
+//! The trace of a simulation: a running hash over its events and the last of them in words.
+//!
+//! Two runs of one seed have equal hashes; when they do not, something took time, chance or order from outside.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Events kept in words, for the report of a failed run.
+const KEPT_EVENTS: usize = 200;
+
+/// A shared trace; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    events: Arc<Mutex<Events>>,
+}
+
+#[derive(Debug)]
+struct Events {
+    hash: u64,
+    count: u64,
+    last: VecDeque<String>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Events {
+            hash: 0xcbf2_9ce4_8422_2325,
+            count: 0,
+            last: VecDeque::new(),
+        }
+    }
+}
+
+impl Trace {
+    /// An empty trace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an event.
+    pub fn event(&self, event: impl fmt::Display) {
+        let text = event.to_string();
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        // FNV-1a, with the line's end as its last byte.
+        for byte in text.bytes().chain([b'\n']) {
+            events.hash = (events.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        events.count += 1;
+        if events.last.len() == KEPT_EVENTS {
+            events.last.pop_front();
+        }
+        events.last.push_back(text);
+    }
+
+    /// The hash of all events so far.
+    pub fn hash(&self) -> u64 {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .hash
+    }
+
+    /// How many events there were.
+    pub fn count(&self) -> u64 {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count
+    }
+
+    /// The last events, oldest first, one a line.
+    pub fn last_events(&self) -> String {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<&str> = events.last.iter().map(String::as_str).collect();
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_tells_events_and_their_order_apart() {
+        let hash_of = |events: &[&str]| {
+            let trace = Trace::new();
+            events.iter().for_each(|event| trace.event(event));
+            trace.hash()
+        };
+        assert_eq!(hash_of(&["a", "b"]), hash_of(&["a", "b"]));
+        assert_ne!(hash_of(&["a", "b"]), hash_of(&["b", "a"]));
+        assert_ne!(hash_of(&["ab"]), hash_of(&["a", "b"]));
+    }
+
+    #[test]
+    fn the_last_events_are_kept_and_the_first_are_counted() {
+        let trace = Trace::new();
+        (0..KEPT_EVENTS + 5).for_each(|n| trace.event(n));
+        assert_eq!(trace.count(), KEPT_EVENTS as u64 + 5);
+        assert!(trace.last_events().starts_with("5\n6\n"));
+    }
+}
