@@ -5,7 +5,9 @@
 //! [`Budget`]; writers acknowledge only what is stored durably.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -151,6 +153,42 @@ pub enum Start {
     At(i64),
 }
 
+/// The text says no start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no start: write `earliest`, `latest` or a time such as `2026-11-21T08:00:00Z`")]
+pub struct ParseStartError(String);
+
+impl FromStr for Start {
+    type Err = ParseStartError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "earliest" => return Ok(Start::Earliest),
+            "latest" => return Ok(Start::Latest),
+            _ => {}
+        }
+        let bad = || ParseStartError(text.to_owned());
+        let time = humantime::parse_rfc3339_weak(text).map_err(|_| bad())?;
+        let since = time.duration_since(UNIX_EPOCH).map_err(|_| bad())?;
+        let micros = i64::try_from(since.as_micros()).map_err(|_| bad())?;
+        Ok(Start::At(micros))
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Earliest => f.write_str("earliest"),
+            Start::Latest => f.write_str("latest"),
+            Start::At(micros) => {
+                let since = Duration::from_micros(u64::try_from(*micros).unwrap_or_default());
+                let time = humantime::format_rfc3339_micros(UNIX_EPOCH + since);
+                write!(f, "{time}")
+            }
+        }
+    }
+}
+
 /// How the shards of a stream come to a worker.
 pub enum Assignment {
     /// Workers share them by leases.
@@ -237,3 +275,26 @@ pub trait StreamAdmin: Send + Sync + fmt::Debug {
 
 /// A shared stream.
 pub type SharedStream = Arc<dyn Stream>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_read_from_what_it_shows() {
+        for start in [
+            Start::Earliest,
+            Start::Latest,
+            Start::At(1_795_248_000_250_000),
+        ] {
+            assert_eq!(start.to_string().parse::<Start>(), Ok(start));
+        }
+        assert_eq!(
+            "2026-11-21 08:00:00".parse(),
+            Ok(Start::At(1_795_248_000_000_000))
+        );
+        for text in ["", "now", "1969-12-31T23:59:59Z", "2026-13-01T00:00:00Z"] {
+            assert!(text.parse::<Start>().is_err(), "{text}");
+        }
+    }
+}
