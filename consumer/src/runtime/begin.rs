@@ -40,7 +40,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) start: Start,
     /// The digest to work under.
     pub(crate) pin: Option<&'a str>,
-    /// The shard was not there when the run began.
+    /// The shard is read from its beginning when `start` is the latest record: it was born while the app was under way.
     pub(crate) born_under_way: bool,
 }
 

@@ -116,14 +116,11 @@ impl Board {
     pub(crate) fn measure(&self, stream: &str, states: &[ShardState]) {
         for state in states {
             let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(status) = shards
-                .get_mut(&state.shard.id)
-                .filter(|status| status.active)
-            else {
+            let Some(status) = shards.get_mut(&state.shard.id) else {
                 continue;
             };
             status.summary.lag = records_between(status.summary.to, state);
-            if let Some(lag) = status.summary.lag {
+            if let (Some(lag), true) = (status.summary.lag, status.active) {
                 let shard = state.shard.id.to_string();
                 metrics::gauge!("hydrant_consumer_lag_records", "stream" => stream.to_owned(), "shard" => shard)
                     .set(lag as f64);

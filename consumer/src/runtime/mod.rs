@@ -22,6 +22,11 @@ mod supervisor;
 mod transaction;
 mod wait;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use lag::{ShardSummary, Summary};
 pub use leased::LeaseSettings;
 pub use supervisor::{CHECKPOINT, DRAIN_TIMEOUT, IDLE, RunSpec, run};

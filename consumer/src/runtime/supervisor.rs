@@ -359,8 +359,8 @@ impl Supervisor {
     fn spawn(&mut self, claim: Claim) {
         let (control, watch) = watch::channel(Control::Run);
         let (id, shard) = (claim.id.clone(), claim.id.shard.clone());
-        // With leases the rows tell: they hold the start from the shard's first sight on.
-        let born_under_way = !self.by_leases && !self.known.contains(&shard);
+        // Under leases the rows hold where the app starts, and one without progress means the beginning.
+        let born_under_way = self.by_leases || !self.known.contains(&shard);
         let task = ShardTask::new(Arc::clone(&self.shared), claim, watch, born_under_way);
         let name = shard.clone();
         let task = self.tasks.spawn(async move { (name, task.work().await) });

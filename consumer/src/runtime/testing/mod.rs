@@ -1,0 +1,68 @@
+//! A stream, leases and stages in memory, with faults to order.
+
+mod leases;
+mod stages;
+mod stream;
+
+pub(crate) use leases::MemoryLeases;
+pub(crate) use stages::{Exact, Log, Plain};
+pub(crate) use stream::MemoryStream;
+
+use std::sync::Arc;
+
+use hydrant_core::budget::Budget;
+use hydrant_core::clock::SystemClock;
+use hydrant_core::disk::real::RealDisk;
+use hydrant_core::{Context, Random, Shutdown, Workers};
+
+use super::{RunSpec, Summary};
+
+/// A context that computes in the calling task.
+pub(crate) fn context(seed: u64, budget_bytes: u64) -> Context {
+    Context {
+        disk: Arc::new(RealDisk::new()),
+        clock: Arc::new(SystemClock),
+        random: Random::seeded(seed),
+        workers: Workers::Inline,
+        budget: Budget::new(budget_bytes),
+    }
+}
+
+/// A run under way; dropping it is a death.
+pub(crate) struct Worker {
+    pub(crate) shutdown: Shutdown,
+    run: tokio::task::JoinHandle<hydrant_core::Result<Summary>>,
+}
+
+impl Worker {
+    /// Starts a run.
+    pub(crate) fn start(spec: RunSpec) -> Self {
+        Worker {
+            shutdown: spec.shutdown.clone(),
+            run: tokio::spawn(super::run(spec)),
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> hydrant_core::Result<Summary> {
+        (&mut self.run).await.expect("the run does not panic")
+    }
+
+    /// Drains it.
+    pub(crate) async fn drained(self) -> hydrant_core::Result<Summary> {
+        self.shutdown
+            .advance(hydrant_core::shutdown::Phase::Draining);
+        self.ended().await
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.run.is_finished()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.run.abort();
+    }
+}

@@ -1,0 +1,315 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hydrant_core::batch::Batch;
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::Progress;
+use hydrant_core::position::Position;
+use hydrant_core::shard::{Shard, ShardId};
+use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stream::Read;
+use hydrant_core::subscription::ClaimId;
+
+/// What came out, over all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    records: Mutex<Vec<(ShardId, u64)>>,
+    /// What an output knows of each shard.
+    committed: Mutex<BTreeMap<ShardId, Position>>,
+    opened: Mutex<Vec<Opened>>,
+}
+
+impl Log {
+    pub(crate) fn records(&self) -> Vec<(ShardId, u64)> {
+        self.records.lock().unwrap().clone()
+    }
+
+    pub(crate) fn opened(&self) -> Vec<Opened> {
+        self.opened.lock().unwrap().clone()
+    }
+
+    pub(crate) fn committed(&self, shard: &str) -> Option<Position> {
+        self.committed
+            .lock()
+            .unwrap()
+            .get(&ShardId::from(shard))
+            .copied()
+    }
+
+    /// Another owner publishes up to `to`, records included.
+    pub(crate) fn overtake(&self, shard: &str, first: u64, last: u64) {
+        let id = ShardId::from(shard);
+        let mut records = self.records.lock().unwrap();
+        records.extend((first..=last).map(|n| (id.clone(), n)));
+        self.committed
+            .lock()
+            .unwrap()
+            .insert(id, Position::offset(last));
+    }
+
+    /// How often each record came out.
+    pub(crate) fn counts(&self) -> BTreeMap<(ShardId, u64), usize> {
+        let mut counts = BTreeMap::new();
+        for record in self.records() {
+            *counts.entry(record).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn offsets(shard: &ShardId, batch: &Batch) -> Vec<(ShardId, u64)> {
+    let prefix = format!("{shard}:");
+    batch
+        .records
+        .iter()
+        .zip(batch.positions())
+        .map(|(entry, (sequence, ..))| {
+            let offset = sequence.offset().unwrap();
+            let text = String::from_utf8(batch.payload(entry).to_vec()).unwrap();
+            let text = text
+                .trim_end_matches('.')
+                .strip_prefix(&prefix)
+                .unwrap()
+                .to_owned();
+            assert_eq!(text.parse(), Ok(offset), "a record at another's position");
+            (shard.clone(), offset)
+        })
+        .collect()
+}
+
+/// Hands records out as they come, and knows nothing of its progress: at least once.
+#[derive(Clone)]
+pub(crate) struct Plain {
+    pub(crate) log: Arc<Log>,
+    /// Publishes this long after the first push.
+    pub(crate) every: Duration,
+    /// A publish fails next with these, last first.
+    pub(crate) failures: Arc<Mutex<Vec<Error>>>,
+}
+
+impl fmt::Debug for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plain")
+    }
+}
+
+impl Plain {
+    pub(crate) fn new(log: &Arc<Log>) -> Self {
+        Plain {
+            log: Arc::clone(log),
+            every: Duration::from_millis(20),
+            failures: Arc::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Stage for Plain {
+    fn scope(&self) -> Scope {
+        Scope::Shard
+    }
+
+    async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
+        Ok(None)
+    }
+
+    async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
+        self.log.opened.lock().unwrap().push(opened.clone());
+        Ok(Box::new(PlainShard {
+            stage: self.clone(),
+            shard: opened.shard.id,
+            to: opened.after.to,
+            deadline: None,
+        }))
+    }
+
+    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        Err(Error::fatal("its scope is the shard"))
+    }
+}
+
+struct PlainShard {
+    stage: Plain,
+    shard: ShardId,
+    to: Position,
+    deadline: Option<Instant>,
+}
+
+#[async_trait]
+impl ShardStage for PlainShard {
+    async fn push(&mut self, read: Read) -> Result<()> {
+        match read {
+            Read::Batch(batch) => {
+                let new = offsets(&self.shard, &batch);
+                self.stage.log.records.lock().unwrap().extend(new);
+                self.to = batch.to;
+            }
+            Read::Idle { through } => self.to = self.to.max(through),
+            Read::Gap { to, .. } => self.to = to,
+            Read::End { .. } => self.to = Position::End,
+        }
+        self.deadline.get_or_insert(clock::now() + self.stage.every);
+        Ok(())
+    }
+
+    fn due(&self, now: Instant) -> Option<Flush> {
+        self.deadline
+            .filter(|deadline| *deadline <= now)
+            .map(|_| Flush::Time)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    async fn publish(&mut self, _why: Flush) -> Result<Progress> {
+        if let Some(error) = self.stage.failures.lock().unwrap().pop() {
+            return Err(error);
+        }
+        self.deadline = None;
+        Ok(Progress {
+            to: self.to,
+            ..Progress::default()
+        })
+    }
+}
+
+/// Holds records until they are published by compare-and-set on the output's own progress: exactly once.
+#[derive(Clone)]
+pub(crate) struct Exact {
+    pub(crate) log: Arc<Log>,
+    pub(crate) every: Duration,
+    /// Publishes when it holds this many records.
+    pub(crate) records_max: usize,
+    /// A publish takes this long.
+    pub(crate) slow: Duration,
+    pub(crate) failures: Arc<Mutex<Vec<Error>>>,
+}
+
+impl fmt::Debug for Exact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exact")
+    }
+}
+
+impl Exact {
+    pub(crate) fn new(log: &Arc<Log>) -> Self {
+        Exact {
+            log: Arc::clone(log),
+            every: Duration::from_millis(200),
+            records_max: 50,
+            slow: Duration::from_millis(5),
+            failures: Arc::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Stage for Exact {
+    fn scope(&self) -> Scope {
+        Scope::Shard
+    }
+
+    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        let committed = self.log.committed.lock().unwrap();
+        Ok(committed.get(&shard.id).map(|to| Progress {
+            to: *to,
+            ..Progress::default()
+        }))
+    }
+
+    async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
+        self.log.opened.lock().unwrap().push(opened.clone());
+        for parent in &opened.parents {
+            let ended = self.log.committed(parent.as_str()) == Some(Position::End);
+            assert!(
+                ended,
+                "{} was opened before its parent {parent} had ended",
+                opened.shard.id
+            );
+        }
+        Ok(Box::new(ExactShard {
+            stage: self.clone(),
+            shard: opened.shard.id,
+            from: opened.after.to,
+            to: opened.after.to,
+            held: Vec::new(),
+            deadline: None,
+        }))
+    }
+
+    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        Err(Error::fatal("its scope is the shard"))
+    }
+}
+
+struct ExactShard {
+    stage: Exact,
+    shard: ShardId,
+    from: Position,
+    to: Position,
+    held: Vec<Batch>,
+    deadline: Option<Instant>,
+}
+
+#[async_trait]
+impl ShardStage for ExactShard {
+    async fn push(&mut self, read: Read) -> Result<()> {
+        match read {
+            Read::Batch(batch) => {
+                self.to = batch.to;
+                self.held.push(batch);
+            }
+            Read::Idle { through } => {
+                self.to = self.to.max(through);
+                return Ok(());
+            }
+            Read::Gap { to, .. } => self.to = to,
+            Read::End { .. } => self.to = Position::End,
+        }
+        self.deadline.get_or_insert(clock::now() + self.stage.every);
+        Ok(())
+    }
+
+    fn due(&self, now: Instant) -> Option<Flush> {
+        if self.held.iter().map(Batch::len).sum::<usize>() >= self.stage.records_max {
+            return Some(Flush::Size);
+        }
+        self.deadline
+            .filter(|deadline| *deadline <= now)
+            .map(|_| Flush::Time)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    async fn publish(&mut self, _why: Flush) -> Result<Progress> {
+        clock::sleep(self.stage.slow).await;
+        if let Some(error) = self.stage.failures.lock().unwrap().pop() {
+            return Err(error);
+        }
+        let mut records = self.stage.log.records.lock().unwrap();
+        let mut committed = self.stage.log.committed.lock().unwrap();
+        if let Some(after) = committed.get(&self.shard).filter(|to| **to != self.from) {
+            return Err(Error::Superseded {
+                shard: self.shard.clone(),
+                after: *after,
+            });
+        }
+        for batch in self.held.drain(..) {
+            records.extend(offsets(&self.shard, &batch));
+        }
+        committed.insert(self.shard.clone(), self.to);
+        self.from = self.to;
+        self.deadline = None;
+        Ok(Progress {
+            to: self.to,
+            ..Progress::default()
+        })
+    }
+}

@@ -1,0 +1,284 @@
+use super::*;
+use hydrant_core::error::Error;
+use hydrant_core::stream::Start;
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_at_the_end_with_everything_published_and_released() {
+    let mut world = World::new(3, true);
+    for shard in ["a", "b"] {
+        world.stream.append(shard, 35, 0);
+    }
+    let mut spec = world.exact();
+    spec.exit_at_end = true;
+    let began = clock::now();
+    let summary = Worker::start(spec).ended().await.unwrap();
+    assert!(
+        clock::now() - began < Duration::from_secs(3),
+        "{:?}",
+        clock::now() - began
+    );
+    world.assert_exact();
+    assert_eq!((summary.records, summary.gaps), (70, 0));
+    assert_eq!(summary.shards.len(), 3);
+    assert_eq!(summary.shards[&"a".into()].lag, Some(0));
+    assert_eq!(world.leases.to("a"), p(34));
+    assert!(world.leases.rows().iter().all(|row| row.owner.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_waits_for_the_last_append_to_be_old() {
+    let mut world = World::new(1, true);
+    let mut spec = world.exact();
+    spec.exit_at_end = true;
+    let worker = Worker::start(spec);
+    for _ in 0..10 {
+        pass(Duration::from_millis(700)).await;
+        assert!(!worker.has_ended());
+        world.stream.append("a", 1, 0);
+    }
+    worker.ended().await.unwrap();
+    world.assert_exact();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_publishes_everything_and_releases() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 30, 0);
+    let mut stage = Exact::new(&world.log);
+    stage.every = Duration::from_secs(3600);
+    let worker = Worker::start(world.spec(stage));
+    pass(Duration::from_secs(5)).await;
+    assert!(world.log.records().is_empty());
+    worker.drained().await.unwrap();
+    world.assert_exact();
+    assert_eq!(world.leases.to("a"), p(29));
+    assert!(world.leases.rows().iter().all(|row| row.owner.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_at_its_timeout() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 1, 0);
+    let mut stage = Exact::new(&world.log);
+    stage.slow = Duration::from_secs(3600);
+    let mut spec = world.spec(stage);
+    spec.drain_timeout = Duration::from_secs(5);
+    let worker = Worker::start(spec);
+    pass(Duration::from_secs(1)).await;
+    let began = clock::now();
+    let error = worker.drained().await.unwrap_err();
+    assert!(error.to_string().contains("--drain-timeout"), "{error}");
+    assert!(clock::now() - began < Duration::from_secs(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn latest_is_fixed_at_the_first_start() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 10, 0);
+    let mut spec = world.plain();
+    spec.start = Start::Latest;
+    let worker = Worker::start(spec);
+    until("the rows", || world.leases.rows().len() == 2).await;
+    drop(worker);
+    // What comes while nobody runs is not skipped.
+    world.stream.append("a", 5, 0);
+    world.stream.append("b", 5, 0);
+    let mut spec = world.plain();
+    (spec.start, spec.exit_at_end) = (Start::Latest, true);
+    Worker::start(spec).ended().await.unwrap();
+    let offsets: Vec<_> = world
+        .log
+        .records()
+        .iter()
+        .filter(|r| r.0.as_str() == "a")
+        .map(|r| r.1)
+        .collect();
+    assert_eq!(offsets, [10, 11, 12, 13, 14]);
+    assert_eq!(world.log.records().len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn latest_skips_no_record_of_a_child_born_under_way() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    let mut spec = world.plain();
+    spec.start = Start::Latest;
+    let worker = Worker::start(spec);
+    until("the row", || world.leases.rows().len() == 1).await;
+    drop(worker);
+    world.stream.append("a", 2, 0);
+    world.stream.split("a", "b", "c");
+    world.stream.append("b", 3, 0);
+    let mut spec = world.plain();
+    (spec.start, spec.exit_at_end) = (Start::Latest, true);
+    Worker::start(spec).ended().await.unwrap();
+    let count = |shard: &str| {
+        world
+            .log
+            .records()
+            .iter()
+            .filter(|r| r.0.as_str() == shard)
+            .count()
+    };
+    assert_eq!((count("a"), count("b")), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn latest_skips_what_lay_in_children_before_the_app() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    world.stream.split("a", "b", "c");
+    world.stream.append("b", 3, 0);
+    let mut spec = world.plain();
+    (spec.start, spec.exit_at_end) = (Start::Latest, true);
+    Worker::start(spec).ended().await.unwrap();
+    assert!(world.log.records().is_empty());
+    assert_eq!(world.leases.to("a"), Position::End);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_counted_and_passed() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    world.stream.trim("a", 4);
+    let mut spec = world.exact();
+    spec.exit_at_end = true;
+    let summary = Worker::start(spec).ended().await.unwrap();
+    assert_eq!((summary.gaps, summary.records), (1, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_output_knows_reaches_the_ledger_without_new_records() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    world.log.overtake("a", 0, 9);
+    let mut spec = world.exact();
+    spec.exit_at_end = true;
+    Worker::start(spec).ended().await.unwrap();
+    assert_eq!(world.leases.to("a"), p(9));
+    world.assert_exact();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_shard_goes_on_after_the_winner() {
+    let mut world = World::new(1, true);
+    let mut stage = Exact::new(&world.log);
+    stage.every = Duration::from_secs(5);
+    let mut spec = world.spec(stage);
+    spec.exit_at_end = true;
+    spec.idle = Duration::from_secs(2);
+    world.stream.append("a", 20, 0);
+    let worker = Worker::start(spec);
+    pass(Duration::from_millis(500)).await;
+    world.log.overtake("a", 0, 11);
+    worker.ended().await.unwrap();
+    world.assert_exact();
+    let starts: Vec<_> = world
+        .log
+        .opened()
+        .iter()
+        .map(|opened| opened.after.to)
+        .collect();
+    assert_eq!(starts, [Position::Begin, p(11)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_passing_failure_of_output_reader_or_store_is_retried() {
+    let unavailable = || Error::Unavailable {
+        message: "away".to_owned(),
+        after: Duration::ZERO,
+    };
+    let mut world = World::new(1, true);
+    world.stream.append("a", 100, 0);
+    world
+        .stream
+        .fail_reads("a", vec![unavailable(), unavailable()]);
+    let stage = Exact::new(&world.log);
+    stage
+        .failures
+        .lock()
+        .unwrap()
+        .extend([unavailable(), unavailable(), unavailable()]);
+    let mut spec = world.spec(stage);
+    spec.exit_at_end = true;
+    let worker = Worker::start(spec);
+    until("a lease", || {
+        world.leases.row("a").is_some_and(|row| row.owner.is_some())
+    })
+    .await;
+    world
+        .leases
+        .broken
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    pass(Duration::from_secs(3)).await;
+    world
+        .leases
+        .broken
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    worker.ended().await.unwrap();
+    world.assert_exact();
+    assert_eq!(world.leases.to("a"), p(99));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fatal_error_of_one_shard_drains_the_run() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 30, 0);
+    world.stream.append("b", 30, 0);
+    world.stream.batch_records(30);
+    world
+        .stream
+        .fail_reads("b", vec![Error::fatal("broken for good")]);
+    let worker = Worker::start(world.exact());
+    let error = worker.ended().await.unwrap_err();
+    assert_eq!(error.to_string(), "broken for good");
+    let of_a = world
+        .log
+        .records()
+        .iter()
+        .filter(|r| r.0.as_str() == "a")
+        .count() as u64;
+    assert_eq!(
+        world.leases.to("a"),
+        if of_a == 0 {
+            Position::Begin
+        } else {
+            p(of_a - 1)
+        }
+    );
+    assert!(world.leases.rows().iter().all(|row| row.owner.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn corrupt_data_stops_its_shard_only_until_it_is_repaired() {
+    let corrupt = || Error::Corrupt {
+        path: "x".into(),
+        offset: 3,
+        detail: "torn".to_owned(),
+    };
+    let mut world = World::new(2, true);
+    world.stream.append("a", 30, 0);
+    world.stream.fail_reads("b", vec![corrupt(), corrupt()]);
+    let worker = Worker::start(world.exact());
+    pass(Duration::from_secs(2)).await;
+    world.stream.append("a", 10, 0);
+    world.stream.append("b", 5, 0);
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(world.log.records().len(), 40);
+    pass(Duration::from_secs(10)).await;
+    world.assert_exact();
+    worker.drained().await.unwrap();
+
+    world
+        .stream
+        .fail_reads("b", (0..100).map(|_| corrupt()).collect());
+    let worker = Worker::start(world.exact());
+    pass(Duration::from_secs(2)).await;
+    assert!(matches!(worker.drained().await, Err(Error::Corrupt { .. })));
+    let mut spec = world.exact();
+    spec.exit_at_end = true;
+    assert!(matches!(
+        Worker::start(spec).ended().await,
+        Err(Error::Corrupt { .. })
+    ));
+}

@@ -1,0 +1,85 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::Shutdown;
+use hydrant_core::clock;
+use hydrant_core::position::Position;
+use hydrant_core::stage::Stage;
+
+use super::RunSpec;
+use super::testing::{Exact, Log, MemoryLeases, MemoryStream, Plain, Worker, context};
+
+mod basics;
+mod sharing;
+
+/// A stream, its leases and what came out.
+struct World {
+    leases: Arc<MemoryLeases>,
+    stream: Arc<MemoryStream>,
+    log: Arc<Log>,
+    seed: u64,
+}
+
+impl World {
+    fn new(shards: u8, sees_deaths: bool) -> Self {
+        let leases = MemoryLeases::new(sees_deaths);
+        let stream = MemoryStream::new(shards, Arc::clone(&leases) as _);
+        World {
+            leases,
+            stream,
+            log: Arc::default(),
+            seed: 7,
+        }
+    }
+
+    fn spec(&mut self, stage: impl Stage + 'static) -> RunSpec {
+        self.seed += 1;
+        let context = context(self.seed, 1 << 20);
+        let stream = Arc::clone(&self.stream) as _;
+        let mut spec = RunSpec::new(context, stream, "app", Arc::new(stage), Shutdown::new());
+        spec.worker = format!("w{}", self.seed);
+        spec
+    }
+
+    fn plain(&mut self) -> RunSpec {
+        self.spec(Plain::new(&Arc::clone(&self.log)))
+    }
+
+    fn exact(&mut self) -> RunSpec {
+        self.spec(Exact::new(&Arc::clone(&self.log)))
+    }
+
+    /// Each record came out once.
+    fn assert_exact(&self) {
+        let counts = self.log.counts();
+        for record in self.stream.all() {
+            assert_eq!(counts.get(&record), Some(&1), "{record:?}");
+        }
+        assert_eq!(counts.len(), self.stream.all().len());
+    }
+
+    /// Each record came out.
+    fn assert_complete(&self) {
+        let counts = self.log.counts();
+        for record in self.stream.all() {
+            assert!(counts.contains_key(&record), "{record:?} is lost");
+        }
+    }
+}
+
+async fn pass(time: Duration) {
+    clock::sleep(time).await;
+}
+
+/// Waits until `reached`, a minute at most.
+async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = clock::now() + Duration::from_secs(60);
+    while !reached() {
+        assert!(clock::now() < deadline, "{what} was not reached");
+        pass(Duration::from_millis(10)).await;
+    }
+}
+
+fn p(offset: u64) -> Position {
+    Position::offset(offset)
+}
