@@ -2,6 +2,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::detect::{self, Text};
+use crate::keys;
 use crate::policy::Keys;
 
 fn policies() -> Vec<Arc<Policy>> {

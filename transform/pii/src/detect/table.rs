@@ -1,0 +1,328 @@
+//! The table of detectors: a new one is one more row here.
+
+use super::{
+    Anchor, Detector, DetectorInfo, NO, card, email, geo, iban, ip, mac, person, phone, ssn, token,
+};
+use crate::audit::Class;
+use crate::classes::{self, AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
+use crate::keys::Evidence;
+
+/// All detectors. The order decides between overlapping hits of the same weight: earlier wins.
+pub(crate) static TABLE: &[Detector] = &[
+    Detector {
+        info: DetectorInfo {
+            name: "rule",
+            class: Class::Custom,
+            description: "a value at a path or under a key that a rule of the policy names",
+        },
+        anchor: Anchor::Whole,
+        needs: Classes::MAX,
+        bytes_min: usize::MAX,
+        evidence: NO,
+        numbers: false,
+        matcher: |_, _, _| {},
+        samples: &[],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "payment-card",
+            class: Class::Card,
+            description: "12 to 19 digits with a known issuer, its length and a valid Luhn digit; \
+                          under a card key without these checks",
+        },
+        anchor: Anchor::Digits {
+            digits_min: 12,
+            dots_min: 0,
+        },
+        needs: DIGIT,
+        bytes_min: 12,
+        evidence: NO,
+        numbers: true,
+        matcher: card::payment_card,
+        samples: &[
+            ("", "4111111111111111"),
+            ("", "3782 822463 10005"),
+            ("card_number", "4111111111111112"),
+        ],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "us-ssn",
+            class: Class::Ssn,
+            description: "US social security number: dashed with valid structure; other forms under \
+                          an SSN key or after the word",
+        },
+        anchor: Anchor::Digits {
+            digits_min: 9,
+            dots_min: 0,
+        },
+        needs: DIGIT,
+        bytes_min: 7,
+        evidence: NO,
+        numbers: true,
+        matcher: ssn::us_ssn,
+        samples: &[("", "536-90-4399"), ("ssn", "536904399")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "us-itin",
+            class: Class::Ssn,
+            description: "US individual taxpayer number, by the same rules in its own ranges",
+        },
+        anchor: Anchor::Digits {
+            digits_min: 9,
+            dots_min: 0,
+        },
+        needs: DIGIT,
+        bytes_min: 9,
+        evidence: NO,
+        numbers: true,
+        matcher: ssn::us_itin,
+        samples: &[("", "911-70-1234")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "iban",
+            class: Class::Iban,
+            description: "an account number with a known country, its length and valid check digits, \
+                          as one word or in groups of four",
+        },
+        anchor: Anchor::Whole,
+        needs: DIGIT,
+        bytes_min: 15,
+        evidence: NO,
+        numbers: false,
+        matcher: iban::account_number,
+        samples: &[
+            ("", "GB29NWBK60161331926819"),
+            ("", "DE89 3704 0044 0532 0130 00"),
+        ],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "json-web-token",
+            class: Class::Jwt,
+            description: "three base64url parts of which the first two are JSON objects",
+        },
+        anchor: Anchor::Byte(b'J'),
+        needs: CAPITAL_J | DOT,
+        bytes_min: 20,
+        evidence: NO,
+        numbers: false,
+        matcher: token::json_web_token,
+        samples: &[("", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "aws-access-key",
+            class: Class::AwsKey,
+            description: "AKIA, ASIA, ABIA or ACCA and 16 characters of base32",
+        },
+        anchor: Anchor::Byte(b'A'),
+        needs: CAPITAL_A,
+        bytes_min: 20,
+        evidence: NO,
+        numbers: false,
+        matcher: token::aws_access_key,
+        samples: &[("", "AKIAIOSFODNN7EXAMPLE")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "aws-secret-key",
+            class: Class::AwsKey,
+            description: "40 characters of base64 under a secret-key name, after such a word, or in a \
+                          text with an access key",
+        },
+        anchor: Anchor::Whole,
+        needs: CAPITAL,
+        bytes_min: 40,
+        evidence: NO,
+        numbers: false,
+        matcher: token::aws_secret_key,
+        samples: &[(
+            "secret_access_key",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        )],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "email",
+            class: Class::Email,
+            description: "an address with a dotted or bracketed domain; under an e-mail key also \
+                          without a dot",
+        },
+        anchor: Anchor::Byte(b'@'),
+        needs: AT,
+        bytes_min: 3,
+        evidence: NO,
+        numbers: false,
+        matcher: email::at_sign,
+        samples: &[
+            ("", "jane.doe+x@mail.example.org"),
+            ("", "root@corp.local"),
+            ("email", "root@host"),
+        ],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "email-percent-encoded",
+            class: Class::Email,
+            description: "an address whose @ is written %40",
+        },
+        anchor: Anchor::Byte(b'%'),
+        needs: classes::PERCENT | DIGIT,
+        bytes_min: 5,
+        evidence: NO,
+        numbers: false,
+        matcher: email::percent_sign,
+        samples: &[("", "jane%40example.org")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "mac",
+            class: Class::Mac,
+            description: "a hardware address with colons, dashes or dots; without any under a MAC key",
+        },
+        anchor: Anchor::Hex,
+        needs: 0,
+        bytes_min: 14,
+        evidence: NO,
+        numbers: false,
+        matcher: mac::separated,
+        samples: &[
+            ("", "00:1B:44:11:3a:b7"),
+            ("", "00-1b-44-11-3a-b7"),
+            ("", "001b.4411.3ab7"),
+        ],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "mac-bare",
+            class: Class::Mac,
+            description: "12 or 16 hexadecimal digits under a MAC key",
+        },
+        anchor: Anchor::Whole,
+        needs: 0,
+        bytes_min: 12,
+        evidence: Evidence::MAC,
+        numbers: true,
+        matcher: mac::bare,
+        samples: &[("mac", "001b44113ab7")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "ipv6",
+            class: Class::Ip,
+            description: "an IPv6 address, with or without zone and prefix; no network",
+        },
+        anchor: Anchor::Hex,
+        needs: COLON,
+        bytes_min: 3,
+        evidence: NO,
+        numbers: false,
+        matcher: ip::ipv6,
+        samples: &[
+            ("", "2001:db8:85a3::8a2e:370:7334"),
+            ("", "::ffff:68.161.225.1"),
+            ("", "fe80::1"),
+        ],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "ipv4",
+            class: Class::Ip,
+            description: "an IPv4 address; no network, no version; as an integer only under an IP key",
+        },
+        anchor: Anchor::Digits {
+            digits_min: 4,
+            dots_min: 3,
+        },
+        needs: DIGIT,
+        bytes_min: 7,
+        evidence: NO,
+        numbers: true,
+        matcher: ip::ipv4,
+        samples: &[("", "68.161.225.1"), ("", "10.0.0.0"), ("", "10.1.2.3/16")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "phone",
+            class: Class::Phone,
+            description: "+ and a country code with 8 to 15 digits, or the North American form with \
+                          separators; any form under a phone key",
+        },
+        anchor: Anchor::Digits {
+            digits_min: 7,
+            dots_min: 0,
+        },
+        needs: DIGIT,
+        bytes_min: 7,
+        evidence: NO,
+        numbers: true,
+        matcher: phone::number,
+        samples: &[
+            ("", "+49 171 1234567"),
+            ("", "(415) 555-2671"),
+            ("phone", "0171 1234567"),
+        ],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "birth-date",
+            class: Class::BirthDate,
+            description: "any value under a birth-date key that is more than a year",
+        },
+        anchor: Anchor::Whole,
+        needs: 0,
+        bytes_min: 1,
+        evidence: Evidence::BIRTH_DATE,
+        numbers: true,
+        matcher: person::birth_date,
+        samples: &[("dob", "1980-05-17")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "person-name",
+            class: Class::Name,
+            description: "any value under a key for the name of a person",
+        },
+        anchor: Anchor::Whole,
+        needs: 0,
+        bytes_min: 1,
+        evidence: Evidence::NAME,
+        numbers: true,
+        matcher: person::whole_value,
+        samples: &[("first_name", "Jane")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "street-address",
+            class: Class::Address,
+            description: "any value under a key for a street or the address of a person",
+        },
+        anchor: Anchor::Whole,
+        needs: 0,
+        bytes_min: 1,
+        evidence: Evidence::STREET,
+        numbers: true,
+        matcher: person::whole_value,
+        samples: &[("street_address", "1 Main Street")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "coordinate",
+            class: Class::Geo,
+            description: "a number with more than 2 decimals under a coordinate key or in GeoJSON \
+                          coordinates, within the range of degrees",
+        },
+        anchor: Anchor::Whole,
+        needs: DIGIT,
+        bytes_min: 2,
+        evidence: Evidence::COORDINATE
+            .with(Evidence::COORDINATES)
+            .with(Evidence::PLACE),
+        numbers: true,
+        matcher: geo::coordinate,
+        samples: &[("lat", "52.520008"), ("location", "52.520008,13.404954")],
+    },
+];

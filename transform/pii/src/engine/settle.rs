@@ -1,0 +1,273 @@
+//! From the hits in one scalar to edits and findings.
+//!
+//! Overlapping hits are joined, and their union is always covered, whichever of them decides how.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::verdict::Stop;
+use super::{Engine, Reason, Scalar, narrow};
+use crate::action::{self, Action, Outcome};
+use crate::audit::{Class, Finding};
+use crate::classes::{self, Classes, DIGIT, ESCAPE, HIGH};
+use crate::detect::{self, BY_RULE, Hit, Kind, TABLE, Text};
+use crate::fold::{OffsetMap, Writing};
+use crate::json::Token;
+use crate::policy::Policy;
+use crate::trail::{Member, Segment};
+
+impl Engine {
+    /// Runs the detectors over one scalar or key and acts on what they find. Returns how a key
+    /// with findings is shown in pointers.
+    pub(super) fn detect(
+        &mut self,
+        scalar: Scalar<'_>,
+        writing: Writing,
+        member: &Member,
+    ) -> Result<Option<Segment>, Stop> {
+        let Token {
+            start,
+            end,
+            classes,
+        } = scalar.token;
+        let written = &scalar.bytes[start..end];
+        let mut shadow = std::mem::take(&mut self.shadow);
+        let folds =
+            classes & (ESCAPE | HIGH) != 0 || writing == Writing::Plain && written.contains(&0);
+        let classes = if folds {
+            shadow.cast(written, start, writing, true);
+            classes::of(&shadow.text)
+        } else {
+            classes
+        };
+        let text = Text {
+            bytes: if folds { &shadow.text } else { written },
+            evidence: member.evidence,
+            kind: scalar.kind,
+        };
+        let mut hits = std::mem::take(&mut self.hits);
+        hits.list.clear();
+        detect::scan(
+            &text,
+            classes | number_classes(scalar.kind),
+            self.policy.enabled(),
+            &mut hits,
+        );
+        if member.rule.is_some() && !text.bytes.is_empty() {
+            hits.claim(0..text.bytes.len(), BY_RULE);
+        }
+        let mut shown = Ok(None);
+        if !hits.list.is_empty() {
+            let map = folds.then(|| shadow.map());
+            shown = self.settle(scalar, &text, map, member, &mut hits.list);
+        }
+        self.hits = hits;
+        self.shadow = shadow;
+        shown
+    }
+
+    /// Joins overlapping hits and acts once on each union.
+    fn settle(
+        &mut self,
+        scalar: Scalar<'_>,
+        text: &Text<'_>,
+        map: Option<&OffsetMap>,
+        member: &Member,
+        hits: &mut Vec<Hit>,
+    ) -> Result<Option<Segment>, Stop> {
+        let policy = Arc::clone(&self.policy);
+        let effect = *self.trail.effect(member);
+        let rule_of = |hit: &Hit| match hit.detector {
+            BY_RULE => member.rule,
+            detector => policy.rule_for(class_of(detector), &effect),
+        };
+        hits.retain(|hit| {
+            let class = class_of(hit.detector);
+            let found = &text.bytes[hit.start..hit.end];
+            let row = &TABLE[usize::from(hit.detector)];
+            rule_of(hit).is_some_and(|rule| {
+                let exempt = !class.must_redact()
+                    && hit.detector != BY_RULE
+                    && (effect.allow.has(class) || policy.exempts(class, found));
+                !(exempt || row.takes_whole_values() && policy.is_replacement(rule, found))
+            })
+        });
+        hits.sort_unstable_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end), hit.detector));
+        let mut shown = Vec::new();
+        let mut copied = 0;
+        let mut index = 0;
+        while let Some(first) = hits.get(index) {
+            let mut union = first.start..first.end;
+            let mut winner = (weight(first, &policy, rule_of(first)), *first);
+            index += 1;
+            while let Some(next) = hits.get(index).filter(|next| next.start < union.end) {
+                union.end = union.end.max(next.end);
+                let weight = weight(next, &policy, rule_of(next));
+                if weight > winner.0 {
+                    winner = (weight, *next);
+                }
+                index += 1;
+            }
+            let winner = winner.1;
+            let Some(rule) = rule_of(&winner) else {
+                continue;
+            };
+            if scalar.kind == Kind::Key {
+                shown.extend_from_slice(&text.bytes[copied..union.start]);
+                shown.extend_from_slice(class_of(winner.detector).label().as_bytes());
+                copied = union.end;
+            }
+            let exact = union == (winner.start..winner.end);
+            self.act(
+                scalar,
+                text,
+                map,
+                member,
+                winner.detector,
+                rule,
+                union,
+                exact,
+            )?;
+        }
+        if scalar.kind != Kind::Key || copied == 0 {
+            return Ok(None);
+        }
+        shown.extend_from_slice(&text.bytes[copied..]);
+        let segment = self.trail.name(&shown);
+        // The findings of a key were told before its form in pointers was known.
+        self.point(segment, scalar.bytes);
+        Ok(Some(segment))
+    }
+
+    /// Acts on one union of hits.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, and each is a thing of its own"
+    )]
+    fn act(
+        &mut self,
+        scalar: Scalar<'_>,
+        text: &Text<'_>,
+        map: Option<&OffsetMap>,
+        member: &Member,
+        detector: u8,
+        rule: u16,
+        union: Range<usize>,
+        exact: bool,
+    ) -> Result<(), Stop> {
+        let policy = Arc::clone(&self.policy);
+        let action = &policy.rule(rule).action;
+        let class = class_of(detector);
+        let (written, decoded) = match map {
+            Some(map) => (map.source(union.clone()), map.decoded(union.clone())),
+            None => {
+                let start = scalar.token.start;
+                (start + union.start..start + union.end, union.clone())
+            }
+        };
+        self.tell(
+            detector,
+            rule,
+            member.segment,
+            scalar.bytes,
+            scalar.kind == Kind::Key,
+            decoded,
+        )?;
+        let found = &text.bytes[union];
+        let label = Action::Label(None);
+        let whole = match scalar.kind {
+            Kind::Text => scalar.token.start - 1..scalar.token.end + 1,
+            _ => scalar.token.start..scalar.token.end,
+        };
+        let action = match (action, scalar.kind) {
+            (Action::DropRecord, _) => return Err(Stop::Drop(rule)),
+            (Action::Keep, _) => return Ok(()),
+            (Action::DropField, Kind::Text | Kind::Number) => return Ok(()),
+            (Action::DropField | Action::Null | Action::Round { .. } | Action::Year, Kind::Key) => {
+                &label
+            }
+            (Action::Round { .. } | Action::Year, Kind::Number) => action,
+            (_, Kind::Number) => &Action::Null,
+            // A union that reaches beyond the winner may hold more than its action hides.
+            (action, _) if !exact && action.reveals() => &label,
+            (action, _) => action,
+        };
+        let is_year = scalar.kind == Kind::Number
+            && *action == Action::Year
+            && detect::year_of(found).is_none();
+        let range = if *action == Action::Null || is_year {
+            whole
+        } else {
+            written
+        };
+        let range = self.in_record(scalar.level, range);
+        self.edits.add(range, |out| {
+            let null = is_year
+                || action::replace(action, class, found, policy.key(), out) == Outcome::Null;
+            if null {
+                out.extend_from_slice(b"null");
+            }
+        });
+        Ok(())
+    }
+
+    /// Records a finding.
+    pub(super) fn tell(
+        &mut self,
+        detector: u8,
+        rule: u16,
+        segment: Segment,
+        bytes: &[u8],
+        in_key: bool,
+        decoded: Range<usize>,
+    ) -> Result<(), Stop> {
+        if self.findings.len() >= self.policy.limits().findings {
+            return Err(Stop::Quarantine(Reason::TooManyFindings));
+        }
+        let from = self.pointers.len();
+        if !in_key {
+            self.trail.render(segment, bytes, &mut self.pointers);
+        }
+        self.findings.push(Finding {
+            detector,
+            class: class_of(detector),
+            action: self.policy.rule(rule).action.name(),
+            rule,
+            in_key,
+            offset: narrow(decoded.start),
+            length: narrow(decoded.len()),
+            pointer: (narrow(from), narrow(self.pointers.len())),
+        });
+        Ok(())
+    }
+
+    /// Gives the last findings, which lie in one key, their pointer.
+    fn point(&mut self, segment: Segment, bytes: &[u8]) {
+        let from = self.pointers.len();
+        self.trail.render(segment, bytes, &mut self.pointers);
+        let pointer = (narrow(from), narrow(self.pointers.len()));
+        let open =
+            |finding: &&mut Finding| finding.in_key && finding.pointer.0 == finding.pointer.1;
+        for finding in self.findings.iter_mut().rev().take_while(open) {
+            finding.pointer = pointer;
+        }
+    }
+}
+
+fn class_of(detector: u8) -> Class {
+    TABLE[usize::from(detector)].info.class
+}
+
+/// Which of overlapping hits decides: what must be redacted before other classes, a rule that hides
+/// all before one that shows some, the longer, the earlier in the table.
+fn weight(hit: &Hit, policy: &Policy, rule: Option<u16>) -> (bool, bool, usize, u8) {
+    let action = rule.map(|rule| &policy.rule(rule).action);
+    let hides = action.is_some_and(|action| !action.reveals());
+    let must = class_of(hit.detector).must_redact() || hit.detector == BY_RULE && hides;
+    let acts = action.is_some_and(|action| *action != Action::Keep);
+    (must, acts, hit.end - hit.start, u8::MAX - hit.detector)
+}
+
+fn number_classes(kind: Kind) -> Classes {
+    if kind == Kind::Number { DIGIT } else { 0 }
+}

@@ -1,0 +1,105 @@
+//! What becomes of a record, and why.
+
+use crate::json::JsonError;
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// All of it was scanned and nothing has to change: the caller passes its own bytes on.
+    Clean,
+    /// All of it was scanned; the redacted bytes were appended to `out`.
+    Redacted,
+    /// It could not be processed and must not go on.
+    Quarantined {
+        /// Why.
+        reason: Reason,
+    },
+    /// A rule of the policy drops such records.
+    Dropped {
+        /// The rule, for [`Policy::rule_name`].
+        rule: u16,
+    },
+}
+
+/// Why a record could not be processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Longer than the limit.
+    TooLarge,
+    /// No UTF-8.
+    InvalidUtf8,
+    /// No JSON, or cut off.
+    Malformed,
+    /// It holds half of a surrogate pair, which no text can be made of.
+    LoneSurrogate,
+    /// More containers inside each other than the limit.
+    TooDeep,
+    /// More strings with JSON inside each other than the limit.
+    NestedTooDeep,
+    /// More findings than the limit.
+    TooManyFindings,
+    /// What was redacted still held findings when it was scanned again.
+    Residual,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::TooLarge,
+        Self::InvalidUtf8,
+        Self::Malformed,
+        Self::LoneSurrogate,
+        Self::TooDeep,
+        Self::NestedTooDeep,
+        Self::TooManyFindings,
+        Self::Residual,
+    ];
+
+    /// The code in dead letters and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TooLarge => "pii-too-large",
+            Self::InvalidUtf8 => "pii-invalid-utf8",
+            Self::Malformed => "pii-malformed",
+            Self::LoneSurrogate => "pii-lone-surrogate",
+            Self::TooDeep => "pii-too-deep",
+            Self::NestedTooDeep => "pii-nested-too-deep",
+            Self::TooManyFindings => "pii-too-many-findings",
+            Self::Residual => "pii-residual",
+        }
+    }
+}
+
+impl From<JsonError> for Reason {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Malformed => Self::Malformed,
+            JsonError::TooDeep => Self::TooDeep,
+            JsonError::LoneSurrogate => Self::LoneSurrogate,
+        }
+    }
+}
+
+/// What ends a walk early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    Quarantine(Reason),
+    Drop(u16),
+}
+
+impl From<JsonError> for Stop {
+    fn from(error: JsonError) -> Self {
+        Self::Quarantine(error.into())
+    }
+}
+
+impl From<Stop> for Verdict {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Quarantine(reason) => Self::Quarantined { reason },
+            Stop::Drop(rule) => Self::Dropped { rule },
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The walk over one JSON text: containers, keys, scalars, and JSON inside strings.
+
+use std::ops::Range;
+
+use super::verdict::Stop;
+use super::{Engine, Reason, Scalar, narrow};
+use crate::action::Action;
+use crate::classes::{ESCAPE, HIGH};
+use crate::detect::{self, BY_RULE, Kind};
+use crate::fold::{Shadow, Writing};
+use crate::json::{Event, JsonError, Token, Walker};
+use crate::keys::{self, Evidence, Known};
+use crate::policy::Child;
+use crate::trail::{Member, Segment};
+
+impl Engine {
+    /// Walks one JSON text, whose only value is `root`.
+    pub(super) fn walk(&mut self, bytes: &[u8], level: usize, root: Member) -> Result<(), Stop> {
+        let stack = std::mem::take(&mut self.stacks[level]);
+        let mut walker = Walker::new(bytes, self.policy.limits().depth, stack);
+        let walked = self.events(&mut walker, bytes, level, root);
+        self.stacks[level] = walker.into_stack();
+        walked
+    }
+
+    fn events(
+        &mut self,
+        walker: &mut Walker<'_>,
+        bytes: &[u8],
+        level: usize,
+        root: Member,
+    ) -> Result<(), Stop> {
+        let floor = self.trail.frames.len();
+        let mut member = root;
+        loop {
+            let event = walker.advance()?;
+            let at = match event {
+                Event::Key(token) => {
+                    member = self.key(bytes, level, token, walker.comma_before())?;
+                    continue;
+                }
+                Event::End(end) => {
+                    if let Some(frame) = self.trail.close() {
+                        member = frame.member;
+                        let contained = self.trail.frames.len() > floor;
+                        if !frame.removed {
+                            self.keep();
+                        } else if !(contained && self.removed()) {
+                            self.remove(walker, level, &member, end, contained);
+                        }
+                    }
+                    continue;
+                }
+                Event::Done => return Ok(()),
+                Event::Object(at) | Event::Array(at) => at,
+                Event::Text(token) => token.start - 1,
+                Event::Number(token) | Event::Literal(token) => token.start,
+            };
+            let contained = self.trail.frames.len() > floor;
+            if contained {
+                member = self.element(member, at, walker.comma_before());
+            } else {
+                member.start = at;
+            }
+            let removed = self.removed();
+            match event {
+                Event::Object(_) | Event::Array(_) => {
+                    let drops = removed || self.drops_member(&member, bytes)?;
+                    self.trail
+                        .open(matches!(event, Event::Object(_)), member, drops, bytes);
+                }
+                _ if removed => {}
+                Event::Text(token) | Event::Number(token) | Event::Literal(token) => {
+                    let (kind, end) = match event {
+                        Event::Text(_) => (Kind::Text, token.end + 1),
+                        _ => (Kind::Number, token.end),
+                    };
+                    let scalar = Scalar {
+                        bytes,
+                        level,
+                        token,
+                        kind,
+                    };
+                    let gone = match event {
+                        Event::Literal(_) => self.literal(scalar, &member)?,
+                        _ => self.scalar(scalar, &member)?,
+                    };
+                    if gone {
+                        self.remove(walker, level, &member, end, contained);
+                    } else {
+                        self.keep();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the innermost container is removed as a whole.
+    fn removed(&self) -> bool {
+        self.trail.frames.last().is_some_and(|frame| frame.removed)
+    }
+
+    fn keep(&mut self) {
+        if let Some(frame) = self.trail.frames.last_mut() {
+            frame.kept = true;
+        }
+    }
+
+    /// Whether a rule removes the whole member, whatever it is.
+    fn drops_member(&mut self, member: &Member, bytes: &[u8]) -> Result<bool, Stop> {
+        let Some(rule) = member.rule else {
+            return Ok(false);
+        };
+        match self.policy.rule(rule).action {
+            Action::DropRecord => Err(Stop::Drop(rule)),
+            Action::DropField => {
+                self.tell(BY_RULE, rule, member.segment, bytes, false, 0..0)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Removes a member of an object with its comma; an element of an array, and what no container
+    /// contains, becomes `null`.
+    fn remove(
+        &mut self,
+        walker: &Walker<'_>,
+        level: usize,
+        member: &Member,
+        end: usize,
+        contained: bool,
+    ) {
+        let container = self.trail.frames.last().filter(|_| contained);
+        let (object, kept) = container.map_or((false, false), |frame| (frame.object, frame.kept));
+        let range = match (object, kept, member.comma, walker.comma_after()) {
+            (false, ..) => {
+                let range = self.in_record(level, member.start..end);
+                self.edits.add(range, |out| out.extend_from_slice(b"null"));
+                self.keep();
+                return;
+            }
+            (true, true, Some(comma), _) => comma..end,
+            (true, _, _, Some(after)) => member.start..after,
+            (true, ..) => member.start..end,
+        };
+        let range = self.in_record(level, range);
+        self.edits.add(range, |_| {});
+    }
+
+    /// A range of the text at `level` as a range of the record.
+    pub(super) fn in_record(&self, level: usize, range: Range<usize>) -> Range<usize> {
+        (1..=level)
+            .rev()
+            .fold(range, |range, level| self.maps[level].source(range))
+    }
+
+    /// The member that starts at a key.
+    fn key(
+        &mut self,
+        bytes: &[u8],
+        level: usize,
+        token: Token,
+        comma: Option<usize>,
+    ) -> Result<Member, Stop> {
+        self.trail.next_member();
+        let Some(&frame) = self.trail.frames.last() else {
+            return Err(Stop::Quarantine(Reason::Malformed));
+        };
+        let written = &bytes[token.start..token.end];
+        let member = Member {
+            segment: Segment::Root,
+            start: token.start - 1,
+            comma,
+            ..frame.member
+        };
+        if frame.removed {
+            return Ok(member);
+        }
+        let known = self.keys.get(written);
+        let (segment, known) = match known {
+            Some(known) => (written_segment(token), known),
+            None => self.unknown_key(bytes, level, token, &member)?,
+        };
+        let above = frame.member.evidence.for_members(frame.member.key);
+        let mut member = Member {
+            segment,
+            evidence: known.evidence.beneath(above),
+            key: known.evidence,
+            ..member
+        };
+        let inherited = frame.member.rule;
+        member.rule = None;
+        if !self.policy.paths().is_empty() {
+            member.rule = self.trail.effect(&frame.member).values;
+            if token.classes & ESCAPE == 0 {
+                self.descend(&mut member, &frame.member, Child::Name(written));
+            } else {
+                let mut decoded = std::mem::take(&mut self.decoded_key);
+                decoded.cast(written, 0, Writing::Escaped, false);
+                self.descend(&mut member, &frame.member, Child::Name(&decoded.text));
+                self.decoded_key = decoded;
+            }
+        }
+        member.rule = member.rule.or(known.rule).or(inherited);
+        Ok(member)
+    }
+
+    /// Looks at a key that the cache does not hold: its evidence, and findings in it.
+    fn unknown_key(
+        &mut self,
+        bytes: &[u8],
+        level: usize,
+        token: Token,
+        member: &Member,
+    ) -> Result<(Segment, Known), Stop> {
+        let written = &bytes[token.start..token.end];
+        let mut decoded = std::mem::take(&mut self.decoded_key);
+        let folds = token.classes & (ESCAPE | HIGH) != 0;
+        let name = if folds {
+            decoded.cast(written, 0, Writing::Escaped, true);
+            &decoded.text
+        } else {
+            written
+        };
+        let known = Known {
+            evidence: keys::evidence(name),
+            rule: self
+                .policy
+                .names_keys()
+                .then(|| self.policy.rule_for_key(&keys::normal_form(name)))
+                .flatten(),
+        };
+        let told = self.findings.len();
+        let scalar = Scalar {
+            bytes,
+            level,
+            token,
+            kind: Kind::Key,
+        };
+        // A key is judged by itself: what stands above it only says that versions are no addresses.
+        let member = Member {
+            evidence: member.evidence & Evidence::VERSION,
+            rule: None,
+            ..*member
+        };
+        let shown = self.detect(scalar, Writing::Escaped, &member)?;
+        let segment = match shown {
+            Some(segment) => segment,
+            None => {
+                if folds {
+                    decoded.cast(written, 0, Writing::Escaped, false);
+                    self.trail.name(&decoded.text)
+                } else {
+                    if self.findings.len() == told
+                        && !member.evidence.has(Evidence::VERSION)
+                        && member.effect == 0
+                    {
+                        self.keys.put(written, known);
+                    }
+                    written_segment(token)
+                }
+            }
+        };
+        self.decoded_key = decoded;
+        Ok((segment, known))
+    }
+
+    /// The member for a value: in an object its key has made it, in an array it is made here.
+    fn element(&mut self, member: Member, at: usize, comma: Option<usize>) -> Member {
+        let Some(frame) = self.trail.frames.last_mut() else {
+            return member;
+        };
+        if frame.object {
+            return member;
+        }
+        let index = frame.index;
+        frame.index = index.saturating_add(1);
+        let frame = *frame;
+        let mut member = Member {
+            segment: Segment::Index(index),
+            start: at,
+            comma,
+            ..frame.member
+        };
+        if !frame.removed && !self.policy.paths().is_empty() {
+            self.trail.next_member();
+            self.descend(&mut member, &frame.member, Child::Index(index));
+            member.rule = member.rule.or(frame.member.rule);
+        }
+        member
+    }
+
+    /// `true`, `false` and `null`: only a rule for the whole value touches them. Returns whether
+    /// the member is to be removed.
+    fn literal(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<bool, Stop> {
+        let Some(rule) = member.rule else {
+            return Ok(false);
+        };
+        if self.drops_member(member, scalar.bytes)? {
+            return Ok(true);
+        }
+        let written = scalar.token.start..scalar.token.end;
+        if &scalar.bytes[written.clone()] != b"null" {
+            self.tell(
+                BY_RULE,
+                rule,
+                member.segment,
+                scalar.bytes,
+                false,
+                0..written.len(),
+            )?;
+            let range = self.in_record(scalar.level, written);
+            self.edits.add(range, |out| out.extend_from_slice(b"null"));
+        }
+        Ok(false)
+    }
+
+    /// Scans a text or number. Returns whether the member is to be removed.
+    fn scalar(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<bool, Stop> {
+        let Token {
+            start,
+            end,
+            classes,
+        } = scalar.token;
+        if scalar.kind == Kind::Text {
+            let whole = Evidence::NAME | Evidence::STREET | Evidence::BIRTH_DATE;
+            let first = scalar.bytes.get(start).copied();
+            if let Some(b'{' | b'[' | b'\\' | b' ') = first
+                && member.rule.is_none()
+                && !member.evidence.has(whole)
+                && self.nested(scalar, member)?
+            {
+                return Ok(false);
+            }
+        } else if member.rule.is_none() && detect::number_is_short(end - start, member.evidence) {
+            return Ok(false);
+        }
+        if member.rule.is_none() && !detect::worth_a_look(classes, end - start, member.evidence) {
+            return Ok(false);
+        }
+        if self.drops_member(member, scalar.bytes)? {
+            return Ok(true);
+        }
+        let told = self.findings.len();
+        self.detect(scalar, Writing::Escaped, member)?;
+        Ok(self.findings[told..]
+            .iter()
+            .any(|finding| finding.action == Action::DropField.name()))
+    }
+
+    /// Scans a string that holds JSON as JSON. Returns whether it does.
+    fn nested(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<bool, Stop> {
+        let Token { start, end, .. } = scalar.token;
+        let written = &scalar.bytes[start..end];
+        let level = scalar.level + 1;
+        let limit = self.policy.limits().nested_json;
+        if level > limit {
+            let mut shadow = std::mem::take(&mut self.shadow);
+            shadow.cast(written, 0, Writing::Escaped, false);
+            let holds =
+                frames_json(&shadow.text) && is_json(&shadow.text, self.policy.limits().depth);
+            self.shadow = shadow;
+            return if holds {
+                Err(Stop::Quarantine(Reason::NestedTooDeep))
+            } else {
+                Ok(false)
+            };
+        }
+        let text = std::mem::take(&mut self.texts[level]);
+        let map = std::mem::take(&mut self.maps[level]);
+        let mut shadow = Shadow::from_parts(text, map);
+        shadow.cast(written, start, Writing::Escaped, false);
+        let (text, map) = shadow.into_parts();
+        self.maps[level] = map;
+        let scanned = if frames_json(&text) {
+            self.inside(&text, scalar.bytes, level, member)
+        } else {
+            Ok(false)
+        };
+        self.texts[level] = text;
+        scanned
+    }
+
+    fn inside(
+        &mut self,
+        text: &[u8],
+        around: &[u8],
+        level: usize,
+        member: &Member,
+    ) -> Result<bool, Stop> {
+        let mark = self.trail.mark();
+        let (edits, findings, pointers) =
+            (self.edits.len(), self.findings.len(), self.pointers.len());
+        self.trail.enter(member.segment, around);
+        let root = Member {
+            segment: Segment::Root,
+            ..*member
+        };
+        let walked = self.walk(text, level, root);
+        self.trail.back_to(mark);
+        match walked {
+            Ok(()) => Ok(true),
+            Err(Stop::Quarantine(Reason::Malformed)) => {
+                self.edits.truncate(edits);
+                self.findings.truncate(findings);
+                self.pointers.truncate(pointers);
+                Ok(false)
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+}
+
+fn written_segment(token: Token) -> Segment {
+    Segment::Written(narrow(token.start), narrow(token.end))
+}
+
+/// Whether a text starts and ends as JSON that holds texts does.
+fn frames_json(text: &[u8]) -> bool {
+    let trimmed = text.trim_ascii();
+    matches!(
+        (trimmed.first(), trimmed.last()),
+        (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) | (Some(b'"'), Some(b'"'))
+    )
+}
+
+fn is_json(text: &[u8], depth_max: usize) -> bool {
+    let mut walker = Walker::new(text, depth_max, Vec::new());
+    loop {
+        match walker.advance() {
+            Ok(Event::Done) | Err(JsonError::TooDeep | JsonError::LoneSurrogate) => return true,
+            Ok(_) => {}
+            Err(JsonError::Malformed) => return false,
+        }
+    }
+}
