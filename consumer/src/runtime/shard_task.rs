@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use super::begin::{Begin, Rules};
 use super::prefetch::Prefetch;
 use super::supervisor::Shared;
-use super::transaction::Counts;
+use super::transaction::{Membership, aborted};
 
 /// What the supervisor wants of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,8 +88,8 @@ pub(crate) struct ShardTask {
 struct Attempt {
     stage: Box<dyn ShardStage>,
     prefetch: Prefetch,
-    counts: Option<watch::Receiver<Counts>>,
-    aborts: u64,
+    // Declared after the stage, so that it leaves after the stage's half is gone.
+    membership: Option<Membership>,
     pushed: Position,
     published: Progress,
     /// Something was pushed since the last publish that said so.
@@ -249,12 +249,8 @@ impl ShardTask {
 
     async fn open(&mut self) -> Result<Attempt> {
         let progress = self.begin().await?;
-        let counts = self
-            .shared
-            .transaction
-            .as_ref()
-            .map(|transaction| transaction.counts());
-        let aborts = counts.as_ref().map_or(0, |counts| counts.borrow().aborts);
+        let transaction = self.shared.transaction.as_ref();
+        let membership = transaction.map(|transaction| transaction.join(&self.claim.id));
         let shared = Arc::clone(&self.shared);
         let spec = &shared.spec;
         let shard = self.claim.shard.clone();
@@ -287,8 +283,7 @@ impl ShardTask {
         Ok(Attempt {
             stage,
             prefetch,
-            counts,
-            aborts,
+            membership,
             pushed: to,
             published: progress,
             unpublished: false,
@@ -332,7 +327,7 @@ impl ShardTask {
                     Ok(()) => Step::Control,
                     Err(_) => return Ok(Outcome::Lost),
                 },
-                () = changed(&mut attempt.counts) => Step::Transaction,
+                () = changed(&mut attempt.membership) => Step::Transaction,
                 () = clock::sleep_until(wake) => Step::Timer,
                 () = budget.pressure(), if ask_pressure => Step::Pressure,
                 read = attempt.prefetch.next(), if attempt.stopped_until.is_none() => Step::Read(read),
@@ -462,7 +457,16 @@ impl ShardTask {
             status.settled = settled;
         });
         let budget = &self.shared.spec.context.budget;
-        shedding(&mut attempt.prefetch, budget, attempt.stage.push(read)).await?;
+        let push = shedding(&mut attempt.prefetch, budget, attempt.stage.push(read));
+        match &attempt.membership {
+            None => push.await?,
+            // A push cut short is lost with its attempt.
+            Some(membership) => tokio::select! {
+                biased;
+                () = membership.voided() => return Err(aborted()),
+                pushed = push => pushed?,
+            },
+        }
         self.status(|status| status.idle_since = idle);
         Ok(())
     }
@@ -485,13 +489,18 @@ impl ShardTask {
 
     async fn publish(&mut self, attempt: &mut Attempt, why: Flush) -> Result<()> {
         let budget = &self.shared.spec.context.budget;
-        let progress = match &self.shared.transaction {
+        let progress = match &attempt.membership {
             None => {
-                Some(shedding(&mut attempt.prefetch, budget, attempt.stage.publish(why)).await?)
+                let publish = attempt.stage.publish(why);
+                Some(shedding(&mut attempt.prefetch, budget, publish).await?)
             }
-            Some(transaction) => {
-                shedding(&mut attempt.prefetch, budget, transaction.publish(why)).await?;
-                transaction.take(&self.claim.id)
+            Some(membership) => {
+                shedding(
+                    &mut attempt.prefetch,
+                    budget,
+                    membership.publish(why, attempt.pushed),
+                )
+                .await?
             }
         };
         attempt.pressed_since = None;
@@ -565,16 +574,13 @@ impl ShardTask {
 
     /// What a publish for all claims did to this one.
     async fn follow_transaction(&mut self, attempt: &mut Attempt) -> Result<()> {
-        let (Some(counts), Some(transaction)) = (&attempt.counts, &self.shared.transaction) else {
+        let Some(membership) = &attempt.membership else {
             return Ok(());
         };
-        if counts.borrow().aborts != attempt.aborts {
-            return Err(Error::Unavailable {
-                message: "the transaction of this worker was aborted".to_owned(),
-                after: Duration::ZERO,
-            });
+        if membership.is_void() {
+            return Err(aborted());
         }
-        let progress = transaction.take(&self.claim.id);
+        let progress = membership.take();
         self.published(attempt, progress, Flush::Size).await
     }
 
@@ -683,9 +689,9 @@ async fn wanted(control: &mut watch::Receiver<Control>) {
 }
 
 /// Resolves at the next publish for all claims; never without such. Cancel-safe.
-async fn changed(counts: &mut Option<watch::Receiver<Counts>>) {
-    match counts {
-        Some(counts) => drop(counts.changed().await),
+async fn changed(membership: &mut Option<Membership>) {
+    match membership {
+        Some(membership) => membership.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -102,7 +102,7 @@ impl RunSpec {
 pub(crate) struct Shared {
     pub(crate) spec: RunSpec,
     pub(crate) board: Board,
-    pub(crate) transaction: Option<Transaction>,
+    pub(crate) transaction: Option<Arc<Transaction>>,
     corrupt: Mutex<BTreeMap<ShardId, Error>>,
 }
 

@@ -1,19 +1,25 @@
 //! Publishing where the output is one transaction of the whole worker ([`Scope::Worker`]).
 //!
 //! Whichever claim is due publishes for all of them, one publish at a time. Every task then finds its own progress here
-//! and writes its own ledger. A publish that fails has thrown away what every claim had pushed, so every shard's task
-//! opens again from what is durable.
+//! and writes its own ledger. A publish that fails has thrown away what every claim had pushed: every shard's task opens
+//! again from what is durable, and the next publish waits until the last of them has dropped its old half of the stage,
+//! so that nothing that was pushed after the lost part is committed without it.
+//!
+//! What a stage of this scope owes: a half that is dropped with unpublished records takes the transaction with it, for
+//! its claim may be lost.
 //!
 //! [`Scope::Worker`]: hydrant_core::stage::Scope::Worker
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use hydrant_core::error::Result;
+use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::Progress;
+use hydrant_core::position::Position;
 use hydrant_core::stage::{Flush, Stage};
 use hydrant_core::subscription::ClaimId;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How many publishes succeeded and failed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,53 +34,145 @@ pub(crate) struct Counts {
 pub(crate) struct Transaction {
     stage: Arc<dyn Stage>,
     gate: tokio::sync::Mutex<()>,
-    published: Mutex<BTreeMap<ClaimId, Progress>>,
+    claims: Mutex<Claims>,
+    left: Notify,
     counts: watch::Sender<Counts>,
+}
+
+#[derive(Default)]
+struct Claims {
+    /// The open halves of the stage, and how many publishes had failed when they were opened.
+    members: BTreeMap<ClaimId, u64>,
+    published: BTreeMap<ClaimId, Progress>,
+}
+
+/// An open half of the stage; dropped after it.
+pub(crate) struct Membership {
+    transaction: Arc<Transaction>,
+    claim: ClaimId,
+    aborts: u64,
+    counts: watch::Receiver<Counts>,
+}
+
+impl Membership {
+    /// Whether a publish failed since it was opened.
+    pub(crate) fn is_void(&self) -> bool {
+        self.counts.borrow().aborts != self.aborts
+    }
+
+    /// Resolves when a publish succeeded or failed since the last look. Cancel-safe.
+    pub(crate) async fn changed(&mut self) {
+        // The sender lives in the transaction that is held here.
+        drop(self.counts.changed().await);
+    }
+
+    /// Resolves when a publish has failed. Cancel-safe.
+    pub(crate) async fn voided(&self) {
+        let aborts = self.aborts;
+        drop(
+            self.counts
+                .clone()
+                .wait_for(|counts| counts.aborts != aborts)
+                .await,
+        );
+    }
+
+    /// Publishes what all claims have pushed, unless another claim has just done so up to `pushed`.
+    pub(crate) async fn publish(&self, why: Flush, pushed: Position) -> Result<Option<Progress>> {
+        let transaction = &self.transaction;
+        let _alone = transaction.gate.lock().await;
+        if self.is_void() {
+            return Err(aborted());
+        }
+        let published = self.take();
+        if published
+            .as_ref()
+            .is_some_and(|progress| progress.to >= pushed)
+        {
+            return Ok(published);
+        }
+        transaction.old_halves_left(self.aborts).await;
+        // Counted as failed unless it returns with success: a dropped publish is one that nobody knows the end of.
+        let mut failure = Failure {
+            counts: &transaction.counts,
+            armed: true,
+        };
+        let published = transaction.stage.publish_all(why).await?;
+        failure.armed = false;
+        transaction.claims().published.extend(published);
+        transaction.counts.send_modify(|counts| counts.commits += 1);
+        Ok(self.take())
+    }
+
+    /// The progress that was published and not taken yet.
+    pub(crate) fn take(&self) -> Option<Progress> {
+        self.transaction.claims().published.remove(&self.claim)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut claims = self.transaction.claims();
+        claims.members.remove(&self.claim);
+        claims.published.remove(&self.claim);
+        drop(claims);
+        self.transaction.left.notify_waiters();
+    }
+}
+
+/// What the other claims of a worker meet when a publish failed.
+pub(crate) fn aborted() -> Error {
+    Error::Unavailable {
+        message: "the transaction of this worker was aborted".to_owned(),
+        after: Duration::ZERO,
+    }
 }
 
 impl Transaction {
     /// For the claims of `stage`.
-    pub(crate) fn new(stage: Arc<dyn Stage>) -> Self {
-        Transaction {
+    pub(crate) fn new(stage: Arc<dyn Stage>) -> Arc<Self> {
+        Arc::new(Transaction {
             stage,
             gate: tokio::sync::Mutex::new(()),
-            published: Mutex::new(BTreeMap::new()),
+            claims: Mutex::default(),
+            left: Notify::new(),
             counts: watch::Sender::new(Counts::default()),
+        })
+    }
+
+    fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a claim take part, before it opens its half of the stage.
+    pub(crate) fn join(self: &Arc<Self>, claim: &ClaimId) -> Membership {
+        let counts = self.counts.subscribe();
+        let aborts = counts.borrow().aborts;
+        let mut claims = self.claims();
+        claims.published.remove(claim);
+        claims.members.insert(claim.clone(), aborts);
+        drop(claims);
+        Membership {
+            transaction: Arc::clone(self),
+            claim: claim.clone(),
+            aborts,
+            counts,
         }
     }
 
-    /// Publishes what all claims have pushed.
-    pub(crate) async fn publish(&self, why: Flush) -> Result<()> {
-        let _alone = self.gate.lock().await;
-        // Counted as failed unless it returns with success: a dropped publish is one that nobody knows the end of.
-        let mut failure = Failure {
-            counts: &self.counts,
-            armed: true,
-        };
-        let published = self.stage.publish_all(why).await?;
-        failure.armed = false;
-        let mut all = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        all.extend(published);
-        drop(all);
-        self.counts.send_modify(|counts| counts.commits += 1);
-        Ok(())
-    }
-
-    /// The progress of a claim that its task has not taken yet.
-    pub(crate) fn take(&self, claim: &ClaimId) -> Option<Progress> {
-        let mut all = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        all.remove(claim)
-    }
-
-    /// Tells of publishes.
-    pub(crate) fn counts(&self) -> watch::Receiver<Counts> {
-        self.counts.subscribe()
+    async fn old_halves_left(&self, aborts: u64) {
+        loop {
+            let left = self.left.notified();
+            if self
+                .claims()
+                .members
+                .values()
+                .all(|opened| *opened == aborts)
+            {
+                return;
+            }
+            left.await;
+        }
     }
 }
 

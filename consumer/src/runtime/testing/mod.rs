@@ -5,7 +5,7 @@ mod stages;
 mod stream;
 
 pub(crate) use leases::MemoryLeases;
-pub(crate) use stages::{Exact, Log, Plain};
+pub(crate) use stages::{Exact, Log, Plain, Together};
 pub(crate) use stream::MemoryStream;
 
 use std::sync::Arc;

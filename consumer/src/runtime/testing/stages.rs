@@ -313,3 +313,161 @@ impl ShardStage for ExactShard {
         })
     }
 }
+
+/// Commits what all claims of a worker pushed in one transaction.
+#[derive(Clone)]
+pub(crate) struct Together {
+    pub(crate) log: Arc<Log>,
+    /// A publish fails when this draws 0.
+    pub(crate) chance: Option<(hydrant_core::Random, u64)>,
+    open: Arc<Mutex<BTreeMap<ClaimId, (Position, Position, Vec<Batch>)>>>,
+    poisoned: Arc<Mutex<bool>>,
+}
+
+impl fmt::Debug for Together {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Together")
+    }
+}
+
+impl Together {
+    /// For one worker.
+    pub(crate) fn new(log: &Arc<Log>) -> Self {
+        Together {
+            log: Arc::clone(log),
+            chance: None,
+            open: Arc::default(),
+            poisoned: Arc::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Stage for Together {
+    fn scope(&self) -> Scope {
+        Scope::Worker
+    }
+
+    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        let committed = self.log.committed.lock().unwrap();
+        Ok(committed.get(&shard.id).map(|to| Progress {
+            to: *to,
+            ..Progress::default()
+        }))
+    }
+
+    async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
+        self.log.opened.lock().unwrap().push(opened.clone());
+        let to = opened.after.to;
+        self.open
+            .lock()
+            .unwrap()
+            .insert(opened.claim.clone(), (to, to, Vec::new()));
+        Ok(Box::new(TogetherShard {
+            stage: self.clone(),
+            claim: opened.claim,
+            deadline: None,
+        }))
+    }
+
+    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        clock::sleep(Duration::from_millis(3)).await;
+        let unlucky = self
+            .chance
+            .as_ref()
+            .is_some_and(|(random, odds)| random.below(*odds) == 0);
+        let mut open = self.open.lock().unwrap();
+        let poisoned = std::mem::take(&mut *self.poisoned.lock().unwrap());
+        let mut committed = self.log.committed.lock().unwrap();
+        let beaten = open.iter().any(|(claim, (from, ..))| {
+            committed
+                .get(&claim.shard)
+                .copied()
+                .unwrap_or(Position::Begin)
+                != *from
+        });
+        if unlucky || poisoned || beaten {
+            open.clear();
+            let message = "the transaction was aborted".to_owned();
+            return Err(Error::Unavailable {
+                message,
+                after: Duration::ZERO,
+            });
+        }
+        let mut records = self.log.records.lock().unwrap();
+        let mut published = Vec::new();
+        for (claim, (from, to, batches)) in open.iter_mut() {
+            for batch in batches.drain(..) {
+                records.extend(offsets(&claim.shard, &batch));
+            }
+            committed.insert(claim.shard.clone(), *to);
+            *from = *to;
+            published.push((
+                claim.clone(),
+                Progress {
+                    to: *to,
+                    ..Progress::default()
+                },
+            ));
+        }
+        Ok(published)
+    }
+}
+
+struct TogetherShard {
+    stage: Together,
+    claim: ClaimId,
+    deadline: Option<Instant>,
+}
+
+impl Drop for TogetherShard {
+    fn drop(&mut self) {
+        let left = self.stage.open.lock().unwrap().remove(&self.claim);
+        if left.is_some_and(|(from, to, _)| from != to) {
+            *self.stage.poisoned.lock().unwrap() = true;
+        }
+    }
+}
+
+#[async_trait]
+impl ShardStage for TogetherShard {
+    async fn push(&mut self, read: Read) -> Result<()> {
+        let mut open = self.stage.open.lock().unwrap();
+        // After an abort the half is still asked until its task knows; the next publish waits for that.
+        let (_, to, held) = open.entry(self.claim.clone()).or_default();
+        match read {
+            Read::Batch(batch) => {
+                *to = batch.to;
+                held.push(batch);
+            }
+            Read::Idle { .. } => return Ok(()),
+            Read::Gap { to: lost, .. } => *to = lost,
+            Read::End { .. } => *to = Position::End,
+        }
+        self.deadline
+            .get_or_insert(clock::now() + Duration::from_millis(50));
+        Ok(())
+    }
+
+    fn due(&self, now: Instant) -> Option<Flush> {
+        let open = self.stage.open.lock().unwrap();
+        let waits = open
+            .get(&self.claim)
+            .is_some_and(|(from, to, _)| from != to);
+        self.deadline
+            .filter(|deadline| *deadline <= now && waits)
+            .map(|_| Flush::Time)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let open = self.stage.open.lock().unwrap();
+        let waits = open
+            .get(&self.claim)
+            .is_some_and(|(from, to, _)| from != to);
+        self.deadline.filter(|_| waits)
+    }
+
+    async fn publish(&mut self, _why: Flush) -> Result<Progress> {
+        Err(Error::fatal("its scope is the worker"))
+    }
+}

@@ -7,9 +7,12 @@ use hydrant_core::position::Position;
 use hydrant_core::stage::Stage;
 
 use super::RunSpec;
-use super::testing::{Exact, Log, MemoryLeases, MemoryStream, Plain, Worker, context};
+use super::testing::{Exact, Log, MemoryLeases, MemoryStream, Plain, Together, Worker, context};
 
 mod basics;
+mod memory;
+mod pins;
+mod schedules;
 mod sharing;
 
 /// A stream, its leases and what came out.

@@ -107,3 +107,118 @@ async fn a_drained_worker_hands_over_at_once() {
     assert!(clock::now() - gone < Duration::from_secs(2));
     drop(second);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_zombies_ledger_writes_are_fenced() {
+    use hydrant_core::budget::Budget;
+    use hydrant_core::error::Error;
+    use hydrant_core::lease::Progress;
+    use hydrant_core::stream::Start;
+    use hydrant_core::subscription::{Event, Subscription};
+
+    use crate::runtime::leased::{Leased, LeasedSubscription};
+
+    let world = World::new(1, false);
+    let leased = |worker: &str, seed| Leased {
+        stream: Arc::clone(&world.stream) as _,
+        store: Arc::clone(&world.leases) as _,
+        app: "app".to_owned(),
+        worker: worker.to_owned(),
+        start: Start::Earliest,
+        settings: crate::runtime::LeaseSettings::default(),
+        budget: Budget::new(1 << 20),
+        random: hydrant_core::Random::seeded(seed),
+    };
+    let mut zombie = LeasedSubscription::start(leased("zombie", 1))
+        .await
+        .unwrap();
+    let Event::Granted(old) = zombie.next().await.unwrap() else {
+        panic!()
+    };
+    let progress = |offset| Progress {
+        to: p(offset),
+        ..Progress::default()
+    };
+    old.ledger.write(&progress(3)).await.unwrap();
+    // Its keeper stops, its task goes on.
+    drop(zombie);
+    let mut second = LeasedSubscription::start(leased("second", 2))
+        .await
+        .unwrap();
+    let Event::Granted(new) = second.next().await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(new.ledger.read().await.unwrap(), Some(progress(3)));
+    let error = old.ledger.write(&progress(5)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Fenced { owner, .. } if owner.starts_with("second")),
+        "{error}"
+    );
+    assert!(old.ledger.read().await.is_err());
+    old.ledger.release().await.unwrap();
+    assert_eq!(world.leases.to("a"), p(3));
+    assert!(
+        world
+            .leases
+            .row("a")
+            .unwrap()
+            .owner
+            .unwrap()
+            .starts_with("second")
+    );
+    new.ledger.write(&progress(7)).await.unwrap();
+    new.ledger.release().await.unwrap();
+    assert_eq!(world.leases.row("a").unwrap().progress, Some(progress(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_counts_what_other_workers_hold() {
+    let mut world = World::new(4, true);
+    for shard in ["a", "b", "c", "d"] {
+        world.stream.append(shard, 10, 0);
+    }
+    let mut slow = Exact::new(&world.log);
+    slow.every = Duration::from_secs(20);
+    let began = clock::now();
+    let other = Worker::start(world.spec(slow));
+    pass(Duration::from_secs(1)).await;
+    world.stream.split("a", "e", "f");
+    world.stream.append("e", 10, 0);
+    let mut spec = world.exact();
+    spec.exit_at_end = true;
+    let summary = Worker::start(spec).ended().await.unwrap();
+    assert!(clock::now() - began > Duration::from_secs(18));
+    assert!(
+        summary.records < 50,
+        "the other worker held shards to the end"
+    );
+    world.assert_exact();
+    other.drained().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 25, 0);
+    world.stream.append("b", 25, 0);
+    world.stream.split("a", "c", "d");
+    world.stream.append("c", 5, 0);
+    world.stream.append("d", 5, 0);
+    world.stream.merge("d", "b", "e");
+    world.stream.append("e", 5, 0);
+    // Each worker dies as soon as something moved; the stage asserts the order at each opening.
+    for _ in 0..40 {
+        let before = world.log.records().len();
+        let worker = Worker::start(world.exact());
+        let deadline = clock::now() + Duration::from_secs(2);
+        while world.log.records().len() == before && clock::now() < deadline {
+            pass(Duration::from_millis(7)).await;
+        }
+        drop(worker);
+    }
+    let mut spec = world.exact();
+    spec.exit_at_end = true;
+    Worker::start(spec).ended().await.unwrap();
+    world.assert_exact();
+    assert_eq!(world.leases.to("b"), Position::End);
+}

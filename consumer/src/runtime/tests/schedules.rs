@@ -1,0 +1,151 @@
+//! Random schedules of deaths, drains, starts, appends, reshardings and store failures; each is a function of its seed.
+
+use std::sync::atomic::Ordering;
+
+use hydrant_core::Random;
+use hydrant_core::error::Error;
+
+use super::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Plain,
+    Exact,
+    Together,
+}
+
+impl World {
+    fn worker(&mut self, kind: Kind, random: &Random) -> RunSpec {
+        let mut spec = match kind {
+            Kind::Plain => self.plain(),
+            Kind::Exact => {
+                let stage = Exact::new(&self.log);
+                if random.below(4) == 0 {
+                    let message = "away".to_owned();
+                    let away = Error::Unavailable {
+                        message,
+                        after: Duration::ZERO,
+                    };
+                    stage.failures.lock().unwrap().push(away);
+                }
+                self.spec(stage)
+            }
+            Kind::Together => {
+                let mut stage = Together::new(&self.log);
+                stage.chance = Some((random.clone(), 6));
+                self.spec(stage)
+            }
+        };
+        spec.leases.lease_time = Duration::from_secs(3);
+        spec.leases.handover = Duration::from_secs(3);
+        spec.idle = Duration::from_millis(300);
+        spec
+    }
+}
+
+async fn schedule(kind: Kind, seed: u64) {
+    let random = Random::seeded(seed);
+    let mut world = World::new(2 + random.below(2) as u8, random.below(2) == 0);
+    world.seed = seed * 1000;
+    world.stream.batch_records(1 + random.below(15));
+    let mut names = ('k'..='z').map(|name| name.to_string());
+    let mut workers: Vec<Worker> = Vec::new();
+    for _ in 0..30 {
+        let open = world.stream.open_shards();
+        let chosen = open[random.below(open.len() as u64) as usize].clone();
+        match random.below(12) {
+            0..=3 => {
+                let count = random.below(40) as usize;
+                world.stream.append(chosen.id.as_str(), count, 0);
+            }
+            4 | 5 if workers.len() < 3 => {
+                let spec = world.worker(kind, &random);
+                workers.push(Worker::start(spec));
+            }
+            6 if !workers.is_empty() => {
+                drop(workers.remove(random.below(workers.len() as u64) as usize));
+            }
+            7 if !workers.is_empty() => {
+                let worker = workers.remove(random.below(workers.len() as u64) as usize);
+                worker.drained().await.expect("a drain in time");
+            }
+            8 if open.len() < 5 => {
+                if let (Some(low), Some(high)) = (names.next(), names.next()) {
+                    world.stream.split(chosen.id.as_str(), &low, &high);
+                }
+            }
+            9 => {
+                let neighbour = open
+                    .iter()
+                    .find(|other| other.range.first.checked_sub(1) == Some(chosen.range.last));
+                if let (Some(other), Some(child)) = (neighbour, names.next()) {
+                    world
+                        .stream
+                        .merge(chosen.id.as_str(), other.id.as_str(), &child);
+                }
+            }
+            10 => {
+                world.leases.broken.store(true, Ordering::SeqCst);
+                pass(Duration::from_millis(random.below(5000))).await;
+                world.leases.broken.store(false, Ordering::SeqCst);
+            }
+            11 => world
+                .leases
+                .slow_ms
+                .store(random.below(3) * 40, Ordering::SeqCst),
+            _ => {}
+        }
+        pass(Duration::from_millis(random.below(1500))).await;
+    }
+    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    let mut spec = world.worker(kind, &random);
+    spec.exit_at_end = true;
+    tokio::time::timeout(Duration::from_secs(600), Worker::start(spec).ended())
+        .await
+        .unwrap_or_else(|_| panic!("seed {seed} of {kind:?} does not end"))
+        .unwrap_or_else(|error| panic!("seed {seed} of {kind:?}: {error}"));
+    world.assert_complete();
+    if kind != Kind::Plain {
+        world.assert_exact();
+    }
+    for state in world.leases.rows() {
+        let closed = !world
+            .stream
+            .open_shards()
+            .iter()
+            .any(|shard| shard.id == state.shard);
+        assert_eq!(
+            state.has_ended(),
+            closed,
+            "seed {seed} of {kind:?}: {state:?}"
+        );
+    }
+    drop(workers);
+}
+
+fn schedules(kind: Kind, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        eprintln!("{kind:?} seed {seed}");
+        runtime.block_on(schedule(kind, seed));
+    }
+}
+
+#[test]
+fn no_schedule_loses_or_doubles_a_record_of_a_stage_that_knows_its_progress() {
+    schedules(Kind::Exact, 0..60);
+}
+
+#[test]
+fn no_schedule_loses_a_record_of_a_plain_stage() {
+    schedules(Kind::Plain, 100..160);
+}
+
+#[test]
+fn no_schedule_loses_or_doubles_a_record_of_a_transaction_of_all_claims() {
+    schedules(Kind::Together, 200..260);
+}
