@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::action::Action;
 use crate::detect::{Detector, TABLE};
 
 /// A class of personal data, as policies name it.
@@ -137,6 +138,11 @@ impl Finding {
     /// Name of the detector.
     pub fn detector(&self) -> &'static str {
         self.row().info.name
+    }
+
+    /// Whether something was done, and not only told.
+    pub(crate) fn acted(&self) -> bool {
+        self.action != Action::Keep.name()
     }
 
     fn row(&self) -> &'static Detector {

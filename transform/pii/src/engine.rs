@@ -219,28 +219,31 @@ impl Engine {
         if !self.policy.rescans() {
             return Ok(Verdict::Redacted);
         }
-        for _ in 1..SCANS_MAX {
+        let mut told = std::mem::take(&mut self.findings);
+        let mut scans = 1;
+        let settled = loop {
             self.restart();
-            let told = self.findings.len();
-            scan(self, &out[start..])?;
-            if self.edits.is_empty() {
-                self.findings.truncate(told);
-                return Ok(Verdict::Redacted);
+            self.findings.clear();
+            if let Err(stop) = scan(self, &out[start..]) {
+                break Err(stop);
             }
+            scans += 1;
+            if self.edits.is_empty() {
+                break Ok(Verdict::Redacted);
+            }
+            if scans > SCANS_MAX {
+                break Err(Stop::Quarantine(Reason::Residual));
+            }
+            told.extend(self.findings.drain(..).filter(Finding::acted));
             let mut second = std::mem::take(&mut self.second);
             second.clear();
             self.edits.apply(&out[start..], &mut second);
             out.truncate(start);
             out.extend_from_slice(&second);
             self.second = second;
-        }
-        self.restart();
-        scan(self, &out[start..])?;
-        if self.edits.is_empty() {
-            Ok(Verdict::Redacted)
-        } else {
-            Err(Stop::Quarantine(Reason::Residual))
-        }
+        };
+        self.findings = told;
+        settled
     }
 
     fn root(&mut self) -> Member {

@@ -67,9 +67,17 @@ impl Evidence {
         Self(self.0 | other.0)
     }
 
+    /// What also holds for the members of an object: `{"ssn":{"value":..}}`.
+    const HANDED_DOWN: Self = Self::SSN
+        .with(Self::CARD)
+        .with(Self::PHONE)
+        .with(Self::EMAIL)
+        .with(Self::SECRET)
+        .with(Self::BIRTH_DATE);
+
     /// What a value has whose key says `self`, beneath keys that said `above`.
     pub(crate) fn beneath(self, above: Self) -> Self {
-        let mut evidence = self | above & (Self::PERSON | Self::VERSION);
+        let mut evidence = self | above & (Self::PERSON | Self::VERSION | Self::NAME);
         if above.has(Self::PERSON) {
             if self.has(Self::BARE_NAME) {
                 evidence |= Self::NAME;
@@ -78,15 +86,16 @@ impl Evidence {
                 evidence |= Self::STREET;
             }
         }
-        if above.has(Self::NAME) {
-            evidence |= Self::NAME;
+        if !self.has(Self::IDENTIFIER | Self::VERSION) {
+            evidence |= above & Self::HANDED_DOWN;
         }
         evidence
     }
 
-    /// What the members of an object learn from the evidence of the object itself.
+    /// What the members of an object learn from the evidence of the object itself, whose key says
+    /// `key`.
     pub(crate) fn for_members(self, key: Self) -> Self {
-        let kept = self & (Self::PERSON | Self::VERSION | Self::NAME);
+        let kept = self & (Self::PERSON | Self::VERSION | Self::NAME | Self::HANDED_DOWN);
         if key.has(Self::THING) {
             kept.without(Self::PERSON)
         } else {
@@ -250,8 +259,9 @@ fn of_words(words: &Words) -> Evidence {
 /// Whether `tail` is a word for a person followed by `what`: `ownername`, `customeraddress`.
 fn of_person(tail: &[u8], what: &[u8]) -> bool {
     tail.strip_suffix(what).is_some_and(|noun| {
-        let (_, _, persons) = ENDINGS[0];
-        holds(persons, noun)
+        ENDINGS
+            .iter()
+            .any(|&(says, _, persons)| says == Evidence::PERSON && holds(persons, noun))
     })
 }
 

@@ -37,8 +37,17 @@ pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
         Kind::Number => alone,
         _ => !others && (alone && degrees == 1 || pair && degrees >= 2),
     };
-    if fine && expected {
+    if !fine || !expected {
+        return;
+    }
+    if text.kind == Kind::Number {
         hits.push(window);
+        return;
+    }
+    for number in numbers(text.bytes) {
+        if judge(&text.bytes[number.clone()]) == Some(true) {
+            hits.push(number);
+        }
     }
 }
 

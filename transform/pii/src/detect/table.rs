@@ -323,6 +323,6 @@ pub(crate) static TABLE: &[Detector] = &[
             .with(Evidence::PLACE),
         numbers: true,
         matcher: geo::coordinate,
-        samples: &[("lat", "52.520008"), ("location", "52.520008,13.404954")],
+        samples: &[("lat", "52.520008")],
     },
 ];
