@@ -44,7 +44,7 @@ impl Engine {
                         member = frame.member;
                         let contained = self.trail.frames.len() > floor;
                         if !frame.removed {
-                            self.keep();
+                            self.keep(contained);
                         } else if !(contained && self.removed()) {
                             self.remove(walker, level, &member, end, contained);
                         }
@@ -88,7 +88,7 @@ impl Engine {
                     if gone {
                         self.remove(walker, level, &member, end, contained);
                     } else {
-                        self.keep();
+                        self.keep(contained);
                     }
                 }
                 _ => {}
@@ -101,8 +101,10 @@ impl Engine {
         self.trail.frames.last().is_some_and(|frame| frame.removed)
     }
 
-    fn keep(&mut self) {
-        if let Some(frame) = self.trail.frames.last_mut() {
+    /// Notes that a member of the innermost container stays. What no container of this text
+    /// contains is a string of another text, which decides about it.
+    fn keep(&mut self, contained: bool) {
+        if let Some(frame) = self.trail.frames.last_mut().filter(|_| contained) {
             frame.kept = true;
         }
     }
@@ -138,7 +140,7 @@ impl Engine {
             (false, ..) => {
                 let range = self.in_record(level, member.start..end);
                 self.edits.add(range, |out| out.extend_from_slice(b"null"));
-                self.keep();
+                self.keep(contained);
                 return;
             }
             (true, true, Some(comma), _) => comma..end,

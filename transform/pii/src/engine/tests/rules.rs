@@ -142,3 +142,25 @@ fn a_path_rule_that_shows_a_part_never_shows_what_must_be_redacted() {
     let record = r#"{"v":"a long enough text, so that its end stays: 536-90-4399"}"#;
     assert_eq!(passed(&mut engine, record), r#"{"v":"[SSN]"}"#);
 }
+
+#[test]
+fn members_are_removed_wherever_they_stand() {
+    let mut engine = with("[[rule]]\nclass = \"mac\"\naction = \"drop-field\"");
+    let mac = "00:1b:44:11:3a:b7";
+    for (record, expected) in [
+        (r#"{"a":"M","b":"[\"M\",]","c":1}"#, r#"{"c":1}"#),
+        (r#"{"a":"M","b":"[\"M\"]","c":"M"}"#, r#"{"b":"[null]"}"#),
+        (r#"{"a":1,"b":"M","c":["M",2]}"#, r#"{"a":1,"c":[null,2]}"#),
+        (r#"{"a":{"x":"M"},"b":"M"}"#, r#"{"a":{}}"#),
+        (
+            r#"{"a":"{\"x\":\"M\",\"y\":\"M\",\"z\":0}"}"#,
+            r#"{"a":"{\"z\":0}"}"#,
+        ),
+        (r#"["M"]"#, "[null]"),
+        (r#""M""#, "null"),
+        (r#"{"a":"\"M\"","b":"M"}"#, r#"{"a":"null"}"#),
+    ] {
+        let record = record.replace('M', mac);
+        assert_eq!(passed(&mut engine, &record), expected, "{record}");
+    }
+}
