@@ -244,6 +244,10 @@ pub trait Stream: Send + Sync + fmt::Debug {
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>>;
     /// How an app's workers share the shards.
     async fn assignment(&self, app: &str) -> Result<Assignment>;
+    /// The apps that keep progress in this stream, where it can tell; none where it cannot.
+    async fn apps(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
     /// What an operator does; `None` where the stream is run by others.
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>>;
 }

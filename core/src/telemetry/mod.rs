@@ -200,6 +200,22 @@ impl Metrics {
         self.handle.render()
     }
 
+    /// The sum of a counter or gauge over all its labels; 0 when nothing was recorded.
+    pub fn total(&self, name: &str) -> f64 {
+        let text = self.handle.render();
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let labelled = rest.starts_with('{') || rest.starts_with(' ');
+            let value = rest.rsplit(' ').next()?;
+            if labelled {
+                value.parse::<f64>().ok()
+            } else {
+                None
+            }
+        });
+        values.sum()
+    }
+
     /// Folds samples into histograms for ever, so that a process that nobody scrapes stays small.
     pub async fn keep_up(self) {
         loop {

@@ -8,7 +8,9 @@
 pub mod clock;
 pub mod conformance_lake;
 pub mod conformance_lease;
+pub mod conformance_stream;
 pub mod disk;
+pub mod faults;
 pub mod memory;
 pub mod oracle;
 pub mod trace;

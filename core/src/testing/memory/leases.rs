@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
 use crate::lease::{Enlisted, Lease, LeaseStore, Swap};
@@ -15,19 +15,20 @@ struct State {
     rows: BTreeMap<ShardId, Lease>,
     /// How often each worker is enlisted now; 0 once it has left.
     workers: BTreeMap<String, u32>,
+    version: u64,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    changes: watch::Sender<u64>,
+    changes: Notify,
 }
 
 /// Leases in memory; each clone is the store as one worker sees it.
 #[derive(Debug)]
 pub struct MemoryLeases {
     shared: Arc<Shared>,
-    seen: Mutex<watch::Receiver<u64>>,
+    seen: Mutex<u64>,
 }
 
 impl Clone for MemoryLeases {
@@ -49,7 +50,7 @@ impl MemoryLeases {
     }
 
     fn over(shared: Arc<Shared>) -> Self {
-        let seen = Mutex::new(shared.changes.subscribe());
+        let seen = Mutex::new(shared.lock().version);
         MemoryLeases { shared, seen }
     }
 }
@@ -60,7 +61,8 @@ impl Shared {
     }
 
     fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+        self.lock().version += 1;
+        self.changes.notify_waiters();
     }
 }
 
@@ -121,14 +123,18 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn changed(&self) {
-        let mut changes = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        // The sender lives in `self`.
-        drop(changes.changed().await);
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = changes;
+        loop {
+            let changed = self.shared.changes.notified();
+            {
+                let version = self.shared.lock().version;
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                if *seen != version {
+                    *seen = version;
+                    return;
+                }
+            }
+            changed.await;
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 
 mod lake;
 mod leases;
+mod shard;
+mod stream;
 
 pub use lake::MemoryLake;
 pub use leases::MemoryLeases;
+pub use stream::MemoryStream;
