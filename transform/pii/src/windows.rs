@@ -127,21 +127,21 @@ pub(crate) fn ends_word(text: &[u8], at: usize) -> bool {
 /// Bytes before a candidate in which a keyword counts.
 const CONTEXT_BYTES: usize = 30;
 
-/// Whether one of `words` (lower case) stands as a whole word within 30 bytes before `at`.
+/// Whether one of `words` (lower case, letters only) stands within 30 bytes before `at`, as a whole
+/// word.
 pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str]) -> bool {
-    let start = at.saturating_sub(CONTEXT_BYTES);
-    let context = &text[start..at];
-    words.iter().any(|word| {
-        let word = word.as_bytes();
-        context
-            .windows(word.len())
-            .enumerate()
-            .any(|(offset, window)| {
-                window.eq_ignore_ascii_case(word)
-                    && starts_word(text, start + offset)
-                    && ends_word(text, start + offset + word.len())
-            })
-    })
+    let mut start = at.saturating_sub(CONTEXT_BYTES);
+    // A word that the context would cut does not count.
+    while start < at && start > 0 && text[start - 1].is_ascii_alphabetic() {
+        start += 1;
+    }
+    text[start..at]
+        .split(|byte| !byte.is_ascii_alphabetic())
+        .any(|said| {
+            words
+                .iter()
+                .any(|word| said.len() == word.len() && said.eq_ignore_ascii_case(word.as_bytes()))
+        })
 }
 
 #[cfg(test)]
@@ -199,6 +199,8 @@ mod tests {
         let text = b"my SSN is 1, and lessn 2, ........................................ 3";
         assert!(context_says(text, 10, &["ssn"]));
         assert!(!context_says(b"lessn 2", 6, &["ssn"]));
+        let cut = format!("lessn{}", " ".repeat(27));
+        assert!(!context_says(cut.as_bytes(), cut.len(), &["ssn"]));
         assert!(!context_says(text, text.len() - 1, &["ssn"]));
     }
 }

@@ -9,7 +9,7 @@ use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
 use crate::windows::{context_says, ends_number, starts_number};
 
-const WORDS: &[&str] = &["ssn", "ssn#", "social security", "itin", "taxpayer"];
+const WORDS: &[&str] = &["ssn", "ssns", "social", "itin", "taxpayer"];
 
 pub(super) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_ssn);

@@ -84,14 +84,7 @@ pub(super) fn aws_access_key(text: &Text<'_>, at: Range<usize>, hits: &mut Hits)
 }
 
 const SECRET_KEY_BYTES: usize = 40;
-const SECRET_WORDS: &[&str] = &[
-    "secret",
-    "secret_access_key",
-    "aws_secret_access_key",
-    "secretaccesskey",
-    "secret_key",
-    "aws_secret",
-];
+const SECRET_WORDS: &[&str] = &["secret", "secretkey", "secretaccesskey"];
 
 pub(super) fn aws_secret_key(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = &text.bytes[window];
