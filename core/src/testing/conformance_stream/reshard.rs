@@ -76,7 +76,7 @@ pub(super) async fn a_split_ends_the_parent_and_opens_two_children(harness: &dyn
     assert_eq!(open.len(), 2);
     assert_eq!(open[0].0.join(open[1].0), Some(HashRange::ALL));
     for shard in map.open() {
-        assert_eq!(shard.parents, [parent.clone()]);
+        assert_eq!(shard.parents, std::slice::from_ref(&parent));
         send(&*writer, &shard.id, append(&messages(shard.id.as_str(), 2))).await;
     }
     let stream = harness.reopen(stream).await;
