@@ -23,6 +23,7 @@ pub mod schema;
 mod source;
 pub mod spec;
 pub mod stage;
+pub mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -255,6 +255,7 @@ impl SinkShard {
             self.exchange(Permit::default());
             return Ok(());
         }
+        self.publisher.check_owner()?;
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
         let cut = shared.context.workers.run(move || buffer.cut()).await?;

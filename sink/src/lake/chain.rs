@@ -72,15 +72,6 @@ impl Tip {
     }
 }
 
-/// One slot of a chain as a walk finds it.
-#[derive(Debug)]
-pub struct WalkedSlot {
-    /// The object's key.
-    pub key: String,
-    /// The slot that the key names; `None` for a foreign name.
-    pub slot: Option<u64>,
-}
-
 /// The chain of one shard.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -226,22 +217,5 @@ impl Chain {
             return Err(ObjectError::damaged(&key, "it is of another chain or slot"));
         }
         Ok(commit)
-    }
-
-    /// All names among the records, oldest slot first, foreign names last.
-    ///
-    /// # Errors
-    /// Those of the lake.
-    pub async fn walk(&self) -> Result<Vec<WalkedSlot>> {
-        let objects = self.lake.list(&self.names.records(), None).await?;
-        let mut slots: Vec<WalkedSlot> = objects
-            .into_iter()
-            .map(|object| WalkedSlot {
-                slot: self.names.slot(&object.key),
-                key: object.key,
-            })
-            .collect();
-        slots.sort_by_key(|walked| walked.slot.unwrap_or(u64::MAX));
-        Ok(slots)
     }
 }

@@ -13,7 +13,7 @@ mod open;
 mod recover;
 
 pub(crate) use chain::PRODUCT;
-pub use chain::{Chain, Genesis, Tip, WalkedSlot};
+pub use chain::{Chain, Genesis, Tip};
 pub(crate) use commit::digest;
 pub use commit::{
     COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, Gap, OriginSum, ShardInterval, TimeRange,

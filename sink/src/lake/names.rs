@@ -102,6 +102,22 @@ impl TableNames {
         format!("{}dead-letters/", self.system())
     }
 
+    /// The slot of a record's key below the prefix `records` of its chain.
+    pub fn slot_of(records: &str, key: &str) -> Option<u64> {
+        let digits = key.strip_prefix(records)?.strip_suffix(".json")?;
+        if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let digits: u128 = digits.parse().ok()?;
+        u64::try_from(NINES.checked_sub(digits)?).ok()
+    }
+
+    /// The last part of the key of the record of `slot`. Newer slots sort first, so that one listing of one name finds
+    /// the newest.
+    pub fn record_name(slot: u64) -> String {
+        format!("{:020}.json", NINES - u128::from(slot))
+    }
+
     /// The names of the chain of one shard.
     pub fn chain(&self, stream: &StreamId, shard: &ShardId) -> ChainNames {
         let stream_name = segment(&stream.to_string());
@@ -146,18 +162,14 @@ impl ChainNames {
         format!("{}r/", self.dir)
     }
 
-    /// The record of `slot`. Newer slots sort first, so that one listing of one name finds the newest.
+    /// The record of `slot`.
     pub fn record(&self, slot: u64) -> String {
-        format!("{}{:020}.json", self.records(), complement(slot))
+        format!("{}{}", self.records(), TableNames::record_name(slot))
     }
 
     /// The slot of a record's key.
     pub fn slot(&self, key: &str) -> Option<u64> {
-        let digits = key.strip_prefix(&self.records())?.strip_suffix(".json")?;
-        if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        u64::try_from(complement_wide(digits.parse().ok()?)?).ok()
+        TableNames::slot_of(&self.records(), key)
     }
 
     /// Says which upload stands for a vanished file of `slot`.
@@ -198,15 +210,7 @@ pub fn generation_key(key: &str, generation: u32) -> String {
     }
 }
 
-/// All nines of 20 digits minus `slot`.
-fn complement(slot: u64) -> u128 {
-    NINES - u128::from(slot)
-}
-
-fn complement_wide(digits: u128) -> Option<u128> {
-    NINES.checked_sub(digits)
-}
-
+/// A slot's name is this minus the slot.
 const NINES: u128 = 99_999_999_999_999_999_999;
 
 /// A text as one segment of a key; what could leave it is percent-encoded.

@@ -229,7 +229,8 @@ pub struct Publisher {
     finisher: Finisher,
     slot: u64,
     to: Position,
-    lost: bool,
+    /// Where another owner's record ends that took our slot.
+    lost: Option<Position>,
 }
 
 impl Publisher {
@@ -285,7 +286,7 @@ impl Publisher {
             finisher,
             slot: claimed.slot,
             to: claimed.to,
-            lost: false,
+            lost: None,
         })
     }
 
@@ -302,6 +303,20 @@ impl Publisher {
     /// The slot that the next record takes.
     pub fn next_slot(&self) -> u64 {
         self.slot + 1
+    }
+
+    /// That no other owner took a slot of this publisher.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] once it happened.
+    pub fn check_owner(&self) -> Result<()> {
+        match self.lost {
+            None => Ok(()),
+            Some(after) => Err(Error::Superseded {
+                shard: self.chain.shard().clone(),
+                after,
+            }),
+        }
     }
 
     /// Puts the record under the next slot and makes its files visible.
@@ -324,9 +339,7 @@ impl Publisher {
                 self.chain.shard(),
             )));
         }
-        if self.lost {
-            return Err(Error::fatal("a publisher that lost a slot was used again"));
-        }
+        self.check_owner()?;
         commit.counts.check(&key)?;
         let body = commit.to_body();
         let put = persist("put a commit record", &self.finisher.random, || {
@@ -337,14 +350,11 @@ impl Publisher {
             // The answer to an earlier attempt was lost: the nonce in the body is nobody else's.
             Put::Exists(found) if found == body => {}
             Put::Exists(found) => {
-                self.lost = true;
                 let winner = self.chain.read(commit.slot, &found)?;
+                self.lost = Some(winner.interval(&key)?.to);
                 self.discard_unnamed(commit, &winner).await?;
                 self.finisher.finish(&self.chain, &winner).await?;
-                return Err(Error::Superseded {
-                    shard: self.chain.shard().clone(),
-                    after: winner.interval(&key)?.to,
-                });
+                return self.check_owner();
             }
         }
         self.finisher.finish(&self.chain, commit).await?;

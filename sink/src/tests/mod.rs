@@ -1,4 +1,11 @@
-//! The sink against a lake in a directory, with and without faults.
+//! The sink against a lake on a simulated disk, with and without faults.
 
+mod accounts;
+mod crash;
+mod file_lake;
+mod memory;
+mod owners;
 mod publish;
+mod schemas;
 mod support;
+mod verifying;

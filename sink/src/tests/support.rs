@@ -1,27 +1,30 @@
-//! A shard of records, a lake on a disk that fails on demand, and what a reader finds in it.
+//! A shard of records, processes with a lake on one simulated disk, and what a reader finds in it.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
-use hydrant_core::clock::Clock;
-use hydrant_core::disk::real::RealDisk;
-use hydrant_core::disk::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
-use hydrant_core::lake::SharedLake;
+use hydrant_core::disk::SharedDisk;
+use hydrant_core::lake::{Lake, SharedLake};
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Opened, ShardStage, Stage};
-use hydrant_core::stream::Read;
+use hydrant_core::stream::{
+    self, Assignment, Read, ShardReader, ShardState, SharedStream, Stream, StreamAdmin,
+    StreamWriter,
+};
 use hydrant_core::subscription::ClaimId;
+use hydrant_core::testing::clock::ManualClock;
+use hydrant_core::testing::disk::{SimDisk, SimWorld};
+use hydrant_core::testing::trace::Trace;
 use hydrant_core::{
-    Budget, Context, HashRange, Position, Random, Result, Sequence, Shard, ShardId, StreamId,
-    Workers,
+    Budget, Context, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
+    StreamId, Workers,
 };
 
+use crate::SourceRebuild;
 use crate::lake::{FileLake, Rebuild, TableNames};
 use crate::spec::TableRules;
 use crate::stage::{FlushRules, SinkStage};
@@ -29,176 +32,31 @@ use crate::stage::{FlushRules, SinkStage};
 /// 2026-11-21T00:00:00Z.
 pub(crate) const NOW: i64 = 1_795_219_200_000_000;
 
-#[derive(Debug)]
-struct FixedClock;
+/// Where the lake lies.
+pub(crate) const LAKE: &str = "/lake";
 
-impl Clock for FixedClock {
-    fn wall_micros(&self) -> i64 {
-        NOW
-    }
-}
-
-/// What the disk does at its next changing calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The process dies before the call.
-    Before,
-    /// The call is made and the process dies before its answer.
-    After,
-}
-
-/// The operating system's disk, for a process that may die. Syncs are answered without being made: the process dies,
-/// not the machine.
-#[derive(Debug)]
-pub(crate) struct MortalDisk {
-    disk: RealDisk,
-    calls: AtomicU64,
-    death: u64,
-    fault: Fault,
-}
-
-impl MortalDisk {
-    /// Dies at changing call number `death`, counted from 0.
-    pub(crate) fn dying(death: u64, fault: Fault) -> Arc<Self> {
-        Arc::new(MortalDisk {
-            disk: RealDisk::new(),
-            calls: AtomicU64::new(0),
-            death,
-            fault,
-        })
-    }
-
-    pub(crate) fn healthy() -> Arc<Self> {
-        Self::dying(u64::MAX, Fault::Before)
-    }
-
-    pub(crate) fn calls(&self) -> u64 {
-        self.calls.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn is_dead(&self) -> bool {
-        self.calls() > self.death
-    }
-
-    fn alive(&self) -> io::Result<()> {
-        if self.is_dead() {
-            Err(io::Error::other("the process is dead"))
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn change<T>(&self, call: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let n = self.calls.fetch_add(1, Ordering::SeqCst);
-        match n.cmp(&self.death) {
-            std::cmp::Ordering::Less => call.await,
-            std::cmp::Ordering::Equal if self.fault == Fault::After => {
-                call.await?;
-                Err(io::Error::other("the answer is lost"))
-            }
-            _ => Err(io::Error::other("the process is dead")),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct MortalFile {
-    file: Arc<dyn DiskFile>,
-    disk: Arc<MortalDisk>,
-}
-
-/// The disk of one process.
-#[derive(Clone, Debug)]
-pub(crate) struct ProcessDisk(pub(crate) Arc<MortalDisk>);
-
-#[async_trait]
-impl DiskFile for MortalFile {
-    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        self.disk.alive()?;
-        self.file.read_at(offset, len).await
-    }
-    async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
-        self.disk.change(self.file.write_at(offset, parts)).await
-    }
-    async fn sync(&self) -> io::Result<()> {
-        self.disk.change(async { Ok(()) }).await
-    }
-    async fn len(&self) -> io::Result<u64> {
-        self.disk.alive()?;
-        self.file.len().await
-    }
-    async fn truncate(&self, len: u64) -> io::Result<()> {
-        self.disk.change(self.file.truncate(len)).await
-    }
-}
-
-#[async_trait]
-impl Disk for ProcessDisk {
-    async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let opening = self.0.disk.open(path, how);
-        let file = match how {
-            Open::Read | Open::Write => {
-                self.0.alive()?;
-                opening.await?
-            }
-            _ => self.0.change(opening).await?,
-        };
-        Ok(Arc::new(MortalFile {
-            file,
-            disk: Arc::clone(&self.0),
-        }))
-    }
-    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.0
-            .change(async move { std::fs::create_dir_all(path) })
-            .await
-    }
-    async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
-        self.0.alive()?;
-        self.0.disk.list(path).await
-    }
-    async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        self.0.alive()?;
-        self.0.disk.stat(path).await
-    }
-    async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.change(self.0.disk.remove(path)).await
-    }
-    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.change(self.0.disk.remove_dir(path)).await
-    }
-    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.change(self.0.disk.rename(from, to)).await
-    }
-    async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.change(self.0.disk.rename_new(from, to)).await
-    }
-    async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.change(self.0.disk.link_new(from, to)).await
-    }
-    async fn sync_dir(&self, _path: &Path) -> io::Result<()> {
-        self.0.change(async { Ok(()) }).await
-    }
-    async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
-        self.0.disk.lock(path, kind).await
-    }
-    async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
-        self.0.disk.try_lock(path, kind).await
-    }
-    async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
-        self.0.disk.watch(path).await
-    }
+/// A machine with an empty disk.
+pub(crate) fn world(seed: u64) -> SimWorld {
+    SimWorld::with(seed, Arc::new(ManualClock::new(NOW)), Trace::new())
 }
 
 /// A process' disk, clock, chance and memory.
 pub(crate) fn context_on(disk: SharedDisk, seed: u64, budget: u64) -> Context {
     Context {
         disk,
-        clock: Arc::new(FixedClock),
+        clock: Arc::new(ManualClock::new(NOW)),
         random: Random::seeded(seed),
         workers: Workers::Inline,
         budget: Budget::new(budget),
+    }
+}
+
+/// Runs a process until it is done or dead.
+pub(crate) async fn live<T>(disk: SimDisk, process: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = disk.died() => None,
+        done = process => Some(done),
     }
 }
 
@@ -229,45 +87,39 @@ pub(crate) fn shard(name: &str) -> Shard {
 
 /// What a process is started with.
 pub(crate) struct Start {
-    pub(crate) disk: Arc<MortalDisk>,
+    pub(crate) disk: SimDisk,
     pub(crate) seed: u64,
     pub(crate) budget: u64,
     pub(crate) rules: TableRules,
     pub(crate) flush: FlushRules,
 }
 
-impl Default for Start {
-    fn default() -> Self {
+impl Start {
+    /// A process of this name, with the defaults.
+    pub(crate) fn named(world: &SimWorld, name: &str) -> Self {
+        let seed = name
+            .bytes()
+            .fold(7, |seed, byte| seed * 31 + u64::from(byte));
         Start {
-            disk: MortalDisk::healthy(),
-            seed: 1,
+            disk: world.process(name),
+            seed,
             budget: 64 << 20,
             rules: TableRules::default(),
             flush: FlushRules::default(),
         }
     }
-}
 
-impl Start {
-    pub(crate) fn seed(seed: u64) -> Self {
-        Start {
-            seed,
-            ..Start::default()
-        }
+    pub(crate) async fn run(self) -> Result<Process> {
+        self.with(|_, _| None).await
     }
 
-    pub(crate) async fn on(self, root: &Path) -> Result<Process> {
-        self.with(root, |_, _| None).await
-    }
-
+    /// With what makes vanished files again.
     pub(crate) async fn with(
         self,
-        root: &Path,
         rebuild: impl FnOnce(&SharedLake, &Context) -> Option<Arc<dyn Rebuild>>,
     ) -> Result<Process> {
-        let disk: SharedDisk = Arc::new(ProcessDisk(self.disk));
-        let context = context_on(disk, self.seed, self.budget);
-        let lake: SharedLake = Arc::new(FileLake::open(root, &context).await?);
+        let context = context_on(self.disk.shared(), self.seed, self.budget);
+        let lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), &context).await?);
         let rebuild = rebuild(&lake, &context);
         let (stream, names) = (stream_id(), names());
         let stage = SinkStage::open(
@@ -282,6 +134,24 @@ impl Start {
 }
 
 impl Process {
+    /// The stage again, on this process' lake as it is now.
+    pub(crate) async fn stage_on(&self, stream: FakeStream) -> Result<SinkStage> {
+        let stream: SharedStream = Arc::new(stream);
+        let (lake, context, names) = (&self.lake, &self.context, names());
+        let rebuild = Arc::new(SourceRebuild::new(&stream, lake, context, &names));
+        let (rules, flush) = (TableRules::default(), FlushRules::default());
+        SinkStage::open(
+            lake,
+            context,
+            &stream_id(),
+            &names,
+            rules,
+            flush,
+            Some(rebuild),
+        )
+        .await
+    }
+
     /// The stage of a shard after what the lake knows, else after `Begin`.
     pub(crate) async fn claim(&self, name: &str) -> Result<(Box<dyn ShardStage>, Position)> {
         let resumed = self.stage.resume(&shard(name)).await?;
@@ -342,14 +212,14 @@ pub(crate) fn batch(first: u64, payloads: &[String]) -> Batch {
     }
 }
 
-/// The payload of the record at `n`: three days in turn, now and then one that is refused.
+/// The payload of the record at `n`: two days in turn, now and then one that is refused.
 pub(crate) fn payload(n: u64) -> String {
     if n % 7 == 3 {
         return format!("{{\"n\":{n},\"broken\"");
     }
     format!(
         "{{\"n\":{n},\"time\":\"2026-11-{:02}T10:00:00Z\"}}",
-        18 + n % 3
+        19 + n % 2
     )
 }
 
@@ -368,28 +238,32 @@ pub(crate) async fn publish(
     shard.publish(Flush::Time).await
 }
 
+/// The lake as one who only looks sees it.
+pub(crate) async fn looker(world: &SimWorld) -> SharedLake {
+    let context = context_on(world.process("looker").shared(), 99, 1 << 20);
+    Arc::new(
+        FileLake::open_read(Path::new(LAKE), &context)
+            .await
+            .unwrap(),
+    )
+}
+
 /// Every row and every dead letter that a lister finds, by the number of the record, with how often.
-pub(crate) async fn found(root: &Path) -> BTreeMap<u64, u64> {
-    let context = context_on(Arc::new(RealDisk::new()), 99, 1 << 20);
-    let lake = FileLake::open_read(root, &context).await.unwrap();
+pub(crate) async fn found(world: &SimWorld) -> BTreeMap<u64, u64> {
+    let lake = looker(world).await;
     let mut found = BTreeMap::new();
-    for row in rows_of(&lake, &names().data()).await {
+    for row in rows_of(&*lake, &names().data()).await {
         *found.entry(row["n"].as_u64().unwrap()).or_default() += 1;
     }
-    for (prefix, column) in [(names().dead_letters(), "sequence")] {
-        for row in rows_of(&lake, &prefix).await {
-            let n: u64 = row[column].as_str().unwrap().parse().unwrap();
-            *found.entry(n).or_default() += 1;
-        }
+    for row in rows_of(&*lake, &names().dead_letters()).await {
+        let n: u64 = row["sequence"].as_str().unwrap().parse().unwrap();
+        *found.entry(n).or_default() += 1;
     }
     found
 }
 
 /// The rows of all files under a prefix, as JSON. Binary columns are left out.
-pub(crate) async fn rows_of(
-    lake: &dyn hydrant_core::lake::Lake,
-    prefix: &str,
-) -> Vec<serde_json::Value> {
+pub(crate) async fn rows_of(lake: &dyn Lake, prefix: &str) -> Vec<serde_json::Value> {
     use arrow_array::RecordBatch;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     let mut rows = Vec::new();
@@ -422,26 +296,102 @@ pub(crate) async fn rows_of(
 }
 
 /// That the records of `range` are there, each once, and no others.
-pub(crate) async fn assert_exactly_once(root: &Path, range: std::ops::Range<u64>) {
-    let found = found(root).await;
+pub(crate) async fn assert_exactly_once(
+    world: &SimWorld,
+    range: impl Iterator<Item = u64>,
+    what: &str,
+) {
+    let found = found(world).await;
     let wanted: BTreeMap<u64, u64> = range.map(|n| (n, 1)).collect();
-    assert_eq!(found, wanted);
+    assert_eq!(found, wanted, "{what}");
 }
 
-/// Every file below a directory, with its path relative to it.
-pub(crate) fn files_below(root: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut left = vec![root.to_owned()];
-    while let Some(dir) = left.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                left.push(path);
-            } else {
-                files.push(path.strip_prefix(root).unwrap().to_owned());
-            }
-        }
+/// A stream of one shard that holds the records `0..len`, cut into batches of seven.
+#[derive(Debug)]
+pub(crate) struct FakeStream {
+    pub(crate) id: StreamId,
+    pub(crate) len: u64,
+    /// What the record at a number is.
+    pub(crate) payload: fn(u64) -> String,
+}
+
+#[derive(Debug)]
+struct FakeReader {
+    next: u64,
+    len: u64,
+    payload: fn(u64) -> String,
+}
+
+#[async_trait]
+impl ShardReader for FakeReader {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        self.next = after.next_offset().unwrap();
+        Ok(())
     }
-    files.sort();
-    files
+
+    async fn next(&mut self) -> Result<Read> {
+        if self.next >= self.len {
+            return Ok(Read::Idle {
+                through: Position::offset(self.len - 1),
+            });
+        }
+        let first = self.next;
+        self.next = (first + 7).min(self.len);
+        let payloads: Vec<String> = (first..self.next).map(self.payload).collect();
+        Ok(Read::Batch(batch(first, &payloads)))
+    }
+}
+
+#[async_trait]
+impl Stream for FakeStream {
+    fn id(&self) -> &StreamId {
+        &self.id
+    }
+    fn url(&self) -> &str {
+        "fake:"
+    }
+    async fn shards(&self) -> Result<ShardMap> {
+        unimplemented!("no test asks")
+    }
+    async fn shards_changed(&self) -> Result<()> {
+        std::future::pending().await
+    }
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        unimplemented!("no test asks")
+    }
+    async fn start(&self, _shard: &ShardId, _start: stream::Start) -> Result<Position> {
+        Ok(Position::Begin)
+    }
+    async fn reader(&self, _shard: &ShardId, _budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        Ok(Box::new(FakeReader {
+            next: 0,
+            len: self.len,
+            payload: self.payload,
+        }))
+    }
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        unimplemented!("no test asks")
+    }
+    async fn assignment(&self, _app: &str) -> Result<Assignment> {
+        unimplemented!("no test asks")
+    }
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        None
+    }
+}
+
+impl Start {
+    /// With the stream as the place where vanished files come from.
+    pub(crate) async fn over(self, stream: FakeStream) -> Result<Process> {
+        let stream: SharedStream = Arc::new(stream);
+        self.with(|lake, context| {
+            Some(Arc::new(SourceRebuild::new(
+                &stream,
+                lake,
+                context,
+                &names(),
+            )))
+        })
+        .await
+    }
 }

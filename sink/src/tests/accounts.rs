@@ -1,0 +1,251 @@
+//! Where every unit went.
+
+use hydrant_core::batch::{AccountOf, AccountSpan, Batch};
+use hydrant_core::origin::{Account, DeadLetter, WriterId};
+use hydrant_core::stage::{Flush, ShardStage};
+use hydrant_core::stream::Read;
+use hydrant_core::{Position, Sequence};
+
+use super::support::*;
+use crate::lake::{Chain, Commit, FileKind};
+use crate::verify::{Depth, verify};
+
+fn account(records: u64, letters: u64, dropped: u64) -> Account {
+    let letter = |n: u64| DeadLetter {
+        stream: "raw@1".into(),
+        shard: "raw-0".into(),
+        sequence: Sequence::from(1000 + n),
+        sub: 0,
+        key: Some("[EMAIL]".into()),
+        stage: "transform".into(),
+        reason: "malformed_json".into(),
+        detail: "at byte 3".to_owned(),
+        length: 9,
+        time: NOW,
+    };
+    let mut account = Account {
+        input: records + letters + dropped,
+        records,
+        letters: (0..letters).map(letter).collect(),
+        ..Account::default()
+    };
+    account.drop_by("noise", dropped);
+    account
+}
+
+fn with_account(mut batch: Batch, at: u64, account: Account) -> Batch {
+    let entry = AccountOf {
+        writer: WriterId(7),
+        shard: "raw-0".into(),
+    };
+    batch.accounts.push(AccountSpan {
+        at: Position::offset(at),
+        entry,
+        account,
+    });
+    batch.to = batch.to.max(Position::offset(at));
+    batch
+}
+
+async fn commit_of(process: &Process, slot: u64) -> Commit {
+    let id = shard("000000").id;
+    let chain = Chain::new(&process.lake, &names(), &stream_id(), &id);
+    chain.record(slot).await.unwrap().unwrap()
+}
+
+async fn push(shard: &mut Box<dyn ShardStage>, batch: Batch) {
+    shard.push(Read::Batch(batch)).await.unwrap();
+}
+
+/// DESIGN 4.6 and 4.7: records in = rows + dead letters + dropped, in the commit itself, and upstream letters have no
+/// payload.
+#[tokio::test]
+async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    // Five records, one of which this sink refuses, then their account in a slot of its own.
+    push(
+        &mut shard,
+        with_account(batch(0, &payloads(0..5)), 5, account(5, 2, 3)),
+    )
+    .await;
+    let progress = shard.publish(Flush::Time).await.unwrap();
+    assert_eq!(progress.to, Position::offset(5));
+    let commit = commit_of(&process, 1).await;
+    let counts = &commit.counts;
+    assert_eq!((counts.input, counts.rows), (10, 4));
+    assert_eq!((counts.own_letters, counts.upstream_letters), (1, 2));
+    assert_eq!(counts.dropped_units(), 3);
+    assert_eq!(commit.origins.len(), 1);
+    assert!(commit.origins[0].balances());
+    let letters = rows_of(&*process.lake, &names().dead_letters()).await;
+    let stages: Vec<&str> = letters
+        .iter()
+        .map(|row| row["stage"].as_str().unwrap())
+        .collect();
+    assert_eq!(stages, ["sink", "transform", "transform"]);
+    assert_eq!(letters[0]["reason"], "malformed_json");
+    assert_eq!(letters[0]["key"], "device-3");
+    assert_eq!(letters[0]["sequence"], "3");
+    let key = &commit
+        .files_of(FileKind::DeadLetters)
+        .next()
+        .unwrap()
+        .sealed
+        .key;
+    let body = process.lake.get(key).await.unwrap().unwrap();
+    let reader =
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(body).unwrap();
+    let rows = reader.build().unwrap().next().unwrap().unwrap();
+    let payloads =
+        arrow_array::cast::AsArray::as_binary::<i32>(rows.column_by_name("payload").unwrap());
+    assert_eq!(payloads.value(0), payload(3).as_bytes());
+    assert_eq!(
+        arrow_array::Array::null_count(payloads),
+        2,
+        "nobody scanned those"
+    );
+    let report = verify(&process.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!(
+        (
+            report.input,
+            report.rows,
+            report.dead_letters,
+            report.dropped
+        ),
+        (10, 4, 3, 3)
+    );
+}
+
+#[tokio::test]
+async fn an_account_without_records_is_published_and_an_empty_one_too() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    push(
+        &mut shard,
+        with_account(Batch::default(), 0, account(0, 1, 0)),
+    )
+    .await;
+    push(
+        &mut shard,
+        with_account(Batch::default(), 1, account(0, 0, 4)),
+    )
+    .await;
+    shard.publish(Flush::Time).await.unwrap();
+    let commit = commit_of(&process, 1).await;
+    assert_eq!(
+        (commit.counts.input, commit.counts.rows, commit.schema),
+        (5, 0, 0)
+    );
+    assert_eq!(commit.files.len(), 1);
+    let report = verify(&process.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert!(report.is_good(), "{report:?}");
+}
+
+/// An account of the stage before that does not add up stops nothing, and verification finds it.
+#[tokio::test]
+async fn an_upstream_account_that_is_wrong_is_found_by_verification() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let wrong = Account {
+        input: 9,
+        ..account(5, 2, 1)
+    };
+    push(
+        &mut shard,
+        with_account(batch(0, &payloads(0..5)), 5, wrong),
+    )
+    .await;
+    shard.publish(Flush::Time).await.unwrap();
+    let report = verify(&process.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].place.contains("raw-0"), "{report:?}");
+}
+
+#[tokio::test]
+async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    shard
+        .push(Read::Idle {
+            through: Position::offset(4),
+        })
+        .await
+        .unwrap();
+    assert!(shard.deadline().is_some());
+    let progress = shard.publish(Flush::Time).await.unwrap();
+    assert_eq!(progress.to, Position::offset(4));
+    assert!(shard.deadline().is_none());
+    let at = |to: u64| Batch {
+        to: Position::offset(to),
+        ..Batch::default()
+    };
+    push(&mut shard, at(6)).await;
+    assert_eq!(
+        shard.publish(Flush::Time).await.unwrap().to,
+        Position::offset(6)
+    );
+    assert!(
+        process
+            .lake
+            .list(&names().data(), None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    publish(&mut shard, 9..11).await.unwrap();
+    let commit = commit_of(&process, 1).await;
+    assert_eq!(
+        commit.intervals[0].from,
+        Position::Begin,
+        "FROM is the chain's, not the reader's"
+    );
+    assert_exactly_once(&world, 9..11, "").await;
+}
+
+#[tokio::test]
+async fn lost_records_stand_in_the_commit() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let (from, to) = (Position::Begin, Position::offset(8));
+    shard
+        .push(Read::Gap {
+            from,
+            to,
+            why: "retention passed".to_owned(),
+        })
+        .await
+        .unwrap();
+    let progress = shard.publish(Flush::Time).await.unwrap();
+    assert_eq!(progress.to, Position::offset(8));
+    assert_eq!(commit_of(&process, 1).await.gaps[0].why, "retention passed");
+    let report = verify(&process.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert!(report.is_good() && report.warnings.len() == 1, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_back_is_refused() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    push(&mut shard, batch(0, &payloads(0..5))).await;
+    let error = shard
+        .push(Read::Batch(batch(4, &payloads(4..6))))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("went back"), "{error}");
+}

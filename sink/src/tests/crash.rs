@@ -1,0 +1,54 @@
+//! A process dies at every call of a publish; another one takes over.
+
+use hydrant_core::testing::disk::{Death, Loss, Moment, SimWorld};
+
+use super::support::*;
+
+/// Takes over where the lake says, and cuts elsewhere than its predecessor.
+async fn second_owner(world: &SimWorld, name: &str, what: &str) {
+    let process = Start::named(world, name).run().await.unwrap();
+    let (mut shard, after) = process.claim("000000").await.unwrap();
+    let next = after.next_offset().unwrap();
+    assert!([0, 3, 5].contains(&next), "{what}: {next}");
+    publish(&mut shard, next..8).await.unwrap();
+}
+
+async fn dies_at(seed: u64, nth: u64, moment: Moment, death: Death) -> bool {
+    let what = format!("seed {seed}, call {nth}, {moment:?}, {death:?}");
+    let world = world(seed);
+    let start = Start::named(&world, "first");
+    world.die_at("first", nth, moment, death);
+    let done = live(start.disk.clone(), first_owner(start)).await;
+    if done.is_some() {
+        return false;
+    }
+    second_owner(&world, "second", &what).await;
+    // Whatever a power cut may still take was promised to nobody: the second owner's work stays.
+    world.power_cut(Loss::Everything);
+    assert_exactly_once(&world, 0..8, &what).await;
+    true
+}
+
+async fn first_owner(start: Start) {
+    let process = start.run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    publish(&mut shard, 0..3).await.unwrap();
+    publish(&mut shard, 3..5).await.unwrap();
+}
+
+/// PROTOCOLS: exactly once, whatever crashes when. Every call of two publishes is a place to die.
+#[tokio::test(start_paused = true)]
+async fn rows_are_there_once_wherever_a_process_dies() {
+    for (moment, death) in [
+        (Moment::Before, Death::Kill),
+        (Moment::After, Death::Kill),
+        (Moment::After, Death::PowerCut(Loss::Everything)),
+        (Moment::After, Death::PowerCut(Loss::Some)),
+    ] {
+        let mut nth = 1;
+        while dies_at(nth * 13, nth, moment, death).await {
+            nth += 1;
+        }
+        assert!(nth > 60, "only {nth} calls were tried");
+    }
+}

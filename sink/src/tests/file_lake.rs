@@ -1,0 +1,310 @@
+//! The lake in a directory, object by object.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use hydrant_core::lake::{Lake, Put, Reveal, Sealed, SharedLake};
+use hydrant_core::testing::conformance_lake::conforms;
+use hydrant_core::testing::disk::{Loss, Moment, Op, Rule, SimWorld};
+use hydrant_core::{Context, Disposition, Error};
+
+use super::support::*;
+use crate::lake::FileLake;
+
+async fn open(world: &SimWorld, name: &str) -> Result<FileLake, Error> {
+    let context = context_on(world.process(name).shared(), 3, 1 << 20);
+    FileLake::open(Path::new(LAKE), &context).await
+}
+
+async fn staged(lake: &FileLake, key: &str, body: &'static str) -> Sealed {
+    let mut staging = lake.stage(key).await.unwrap();
+    staging
+        .write(Bytes::from_static(body.as_bytes()))
+        .await
+        .unwrap();
+    staging.seal().await.unwrap()
+}
+
+fn shared(lake: FileLake) -> SharedLake {
+    Arc::new(lake)
+}
+
+/// The suite of the seam, on the simulated disk.
+#[tokio::test]
+async fn a_lake_on_a_simulated_disk_conforms() {
+    conforms(async || shared(open(&world(4), "a").await.unwrap())).await;
+}
+
+/// The same, on the operating system's disk.
+#[tokio::test]
+async fn a_lake_on_a_real_disk_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context::system(1 << 20).unwrap();
+    let made = AtomicU32::new(0);
+    conforms(async || {
+        let root = dir
+            .path()
+            .join(made.fetch_add(1, Ordering::Relaxed).to_string());
+        shared(FileLake::open(&root, &context).await.unwrap())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_system_without_links_is_refused_with_a_reason() {
+    let world = world(1);
+    world.fail(Rule {
+        kind: ErrorKind::Unsupported,
+        ..Rule::always(Op::LinkNew, "")
+    });
+    let error = open(&world, "a").await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Refused);
+    assert!(error.to_string().contains("hard links"), "{error}");
+    world.heal();
+    open(&world, "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_is_put_once_and_survives_a_power_cut() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let body = |text: &'static str| Bytes::from_static(text.as_bytes());
+    assert_eq!(
+        lake.put_new("_hydrant/t/x", body("1")).await.unwrap(),
+        Put::Created
+    );
+    assert_eq!(
+        lake.put_new("_hydrant/t/x", body("2")).await.unwrap(),
+        Put::Exists(body("1"))
+    );
+    world.power_cut(Loss::Everything);
+    let lake = open(&world, "b").await.unwrap();
+    assert_eq!(lake.get("_hydrant/t/x").await.unwrap().unwrap(), "1");
+    assert_eq!(
+        lake.list("", None).await.unwrap().len(),
+        1,
+        "no temporary file is an object"
+    );
+}
+
+/// An observer of a name whose maker died before his sync makes it durable before acting on it.
+#[tokio::test]
+async fn whoever_finds_a_name_makes_it_durable() {
+    for by_get in [false, true] {
+        let world = world(1);
+        let lake = open(&world, "a").await.unwrap();
+        lake.put_new("_hydrant/t/before", Bytes::from_static(b"0"))
+            .await
+            .unwrap();
+        world.fail(Rule::once(Op::SyncDir, "_hydrant/t"));
+        lake.put_new("_hydrant/t/x", Bytes::from_static(b"1"))
+            .await
+            .unwrap_err();
+        let observer = open(&world, "b").await.unwrap();
+        if by_get {
+            assert!(observer.get("_hydrant/t/x").await.unwrap().is_some());
+        } else {
+            let put = observer
+                .put_new("_hydrant/t/x", Bytes::from_static(b"2"))
+                .await
+                .unwrap();
+            assert_eq!(put, Put::Exists(Bytes::from_static(b"1")));
+        }
+        world.power_cut(Loss::Everything);
+        let lake = open(&world, "c").await.unwrap();
+        assert_eq!(
+            lake.get("_hydrant/t/x").await.unwrap().unwrap(),
+            "1",
+            "by get: {by_get}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_link_whose_answer_is_lost_is_ours() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    world.fail(Rule {
+        moment: Moment::After,
+        ..Rule::once(Op::LinkNew, "_hydrant/t/x")
+    });
+    let put = lake
+        .put_new("_hydrant/t/x", Bytes::from_static(b"1"))
+        .await
+        .unwrap();
+    assert_eq!(put, Put::Created);
+    world.fail(Rule::once(Op::LinkNew, "_hydrant/t/y"));
+    let error = lake
+        .put_new("_hydrant/t/y", Bytes::from_static(b"1"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    assert!(lake.get("_hydrant/t/y").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_staging_is_invisible_and_used_once() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let sealed = staged(&lake, "t/d=1/x.parquet", "rows").await;
+    assert!(lake.list("", None).await.unwrap().is_empty());
+    let staged_now = lake.list_staged().await.unwrap();
+    assert_eq!(staged_now, [(sealed.upload.clone(), sealed.key.clone())]);
+    assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Revealed);
+    assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Already);
+    assert!(lake.list_staged().await.unwrap().is_empty());
+    world.power_cut(Loss::Everything);
+    let lake = open(&world, "b").await.unwrap();
+    assert_eq!(lake.get("t/d=1/x.parquet").await.unwrap().unwrap(), "rows");
+    assert_eq!(lake.list_dirs("t/").await.unwrap(), ["d=1"]);
+}
+
+#[tokio::test]
+async fn a_second_copy_is_discarded_and_another_file_is_an_alarm() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let (first, same, other, longer) = (
+        staged(&lake, "t/x.parquet", "rows").await,
+        staged(&lake, "t/x.parquet", "rows").await,
+        staged(&lake, "t/x.parquet", "swor").await,
+        staged(&lake, "t/x.parquet", "rows!").await,
+    );
+    assert_eq!(lake.reveal(&first).await.unwrap(), Reveal::Revealed);
+    assert_eq!(lake.reveal(&same).await.unwrap(), Reveal::Already);
+    for wrong in [other, longer] {
+        let error = lake.reveal(&wrong).await.unwrap_err();
+        assert_eq!(error.disposition(), Disposition::Fatal);
+        assert!(error.to_string().contains("hydrant lake verify"), "{error}");
+    }
+    assert_eq!(lake.get("t/x.parquet").await.unwrap().unwrap(), "rows");
+}
+
+#[tokio::test]
+async fn a_staging_that_somebody_removed_has_vanished() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let sealed = staged(&lake, "t/x.parquet", "rows").await;
+    lake.discard(&sealed.upload).await.unwrap();
+    lake.discard(&sealed.upload).await.unwrap();
+    assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Vanished);
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_fatal_wherever_it_happens() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let sealed = staged(&lake, "t/x.parquet", "rows").await;
+    lake.put_new("_hydrant/t/before", Bytes::from_static(b"0"))
+        .await
+        .unwrap();
+    let fatal = |answer: Result<(), Error>| {
+        let error = answer.unwrap_err();
+        assert_eq!(error.disposition(), Disposition::Fatal);
+        assert!(error.to_string().contains("sync"), "{error}");
+    };
+    // Also as a full disk: what the kernel dropped, no retry writes.
+    let failing = |op, path: &str| {
+        world.heal();
+        world.fail(Rule {
+            kind: ErrorKind::StorageFull,
+            ..Rule::once(op, path)
+        });
+    };
+    failing(Op::Sync, "_hydrant/t/.y");
+    fatal(
+        lake.put_new("_hydrant/t/y", Bytes::from_static(b"1"))
+            .await
+            .map(drop),
+    );
+    failing(Op::SyncDir, "_hydrant/t");
+    fatal(
+        lake.put_new("_hydrant/t/z", Bytes::from_static(b"1"))
+            .await
+            .map(drop),
+    );
+    failing(Op::SyncDir, "t");
+    fatal(lake.reveal(&sealed).await.map(drop));
+    let staging = lake.stage("t/x2.parquet").await.unwrap();
+    failing(Op::Sync, "staging/t/x2");
+    fatal(staging.seal().await.map(drop));
+}
+
+#[tokio::test]
+async fn a_full_disk_may_be_tried_again() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    world.set_quota(Some(2));
+    let mut staging = lake.stage("t/x.parquet").await.unwrap();
+    let error = staging
+        .write(Bytes::from_static(b"rows"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error.disposition(), Disposition::Retry { .. }));
+    let error = lake
+        .put_new("_hydrant/t/x", Bytes::from_static(b"rows"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error.disposition(), Disposition::Retry { .. }));
+    assert!(
+        lake.list_staged().await.unwrap().is_empty(),
+        "half a file only takes room"
+    );
+    world.set_quota(None);
+    staged(&lake, "t/x.parquet", "rows").await;
+    lake.put_new("_hydrant/t/x", Bytes::from_static(b"rows"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn keys_are_listed_in_their_order_and_up_to_a_limit() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let keys = ["a.b", "a/b", "a/b.c/d", "a/c.d", "a/c/e", "a0", "b/x"];
+    for key in keys.iter().rev() {
+        lake.put_new(key, Bytes::from_static(b"1")).await.unwrap();
+    }
+    let listed = |objects: Vec<hydrant_core::lake::Object>| {
+        objects
+            .into_iter()
+            .map(|object| object.key)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(lake.list("", None).await.unwrap()), keys);
+    assert_eq!(
+        listed(lake.list("a/b", None).await.unwrap()),
+        ["a/b", "a/b.c/d"]
+    );
+    assert_eq!(listed(lake.list("a/c/", None).await.unwrap()), ["a/c/e"]);
+    assert_eq!(
+        listed(lake.list("a", Some(2)).await.unwrap()),
+        ["a.b", "a/b"]
+    );
+    assert!(lake.list("nothing/here/", None).await.unwrap().is_empty());
+    lake.delete("a0").await.unwrap();
+    lake.delete("a0").await.unwrap();
+    assert!(lake.get("a0").await.unwrap().is_none());
+    for key in ["", "/a", "a//b", "../a", "a/..", "a/./b"] {
+        assert!(lake.get(key).await.is_err(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn one_who_only_looks_changes_nothing() {
+    let world = world(1);
+    let context = context_on(world.process("reader").shared(), 3, 1 << 20);
+    let error = FileLake::open_read(Path::new("/none"), &context)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }));
+    open(&world, "a").await.unwrap();
+    let lake = FileLake::open_read(Path::new(LAKE), &context)
+        .await
+        .unwrap();
+    assert!(lake.put_new("x", Bytes::new()).await.is_err());
+    assert!(lake.stage("x").await.is_err());
+    assert!(lake.delete("x").await.is_err());
+}

@@ -1,0 +1,161 @@
+//! When intervals are cut, and what they hold.
+
+use std::time::Duration;
+
+use hydrant_core::clock;
+use hydrant_core::stage::{Flush, ShardStage};
+use hydrant_core::stream::Read;
+use hydrant_core::{Budget, Position};
+
+use super::support::*;
+use crate::spec::TableRules;
+use crate::stage::FlushRules;
+
+/// A batch that holds a permit for its bytes, as a reader gives it.
+async fn held(budget: &Budget, range: std::ops::Range<u64>) -> Read {
+    let mut batch = batch(range.start, &payloads(range));
+    batch.permit = budget.acquire(batch.payload_len()).await;
+    Read::Batch(batch)
+}
+
+async fn push(shard: &mut Box<dyn ShardStage>, budget: &Budget, range: std::ops::Range<u64>) {
+    shard.push(held(budget, range).await).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn size_and_age_cut_an_interval() {
+    let world = world(1);
+    let flush = FlushRules {
+        bytes: 400,
+        interval: Duration::from_secs(5),
+    };
+    let process = Start {
+        flush,
+        ..Start::named(&world, "a")
+    }
+    .run()
+    .await
+    .unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    assert_eq!((shard.due(clock::now()), shard.deadline()), (None, None));
+    let budget = &process.context.budget;
+    push(&mut shard, budget, 0..2).await;
+    assert_eq!(shard.due(clock::now()), None);
+    clock::sleep(Duration::from_secs(4)).await;
+    assert_eq!(shard.due(clock::now()), None);
+    clock::sleep(Duration::from_secs(1)).await;
+    assert_eq!(shard.deadline(), Some(clock::now()));
+    assert_eq!(shard.due(clock::now()), Some(Flush::Time));
+    shard.publish(Flush::Time).await.unwrap();
+    assert_eq!((shard.due(clock::now()), shard.deadline()), (None, None));
+    push(&mut shard, budget, 2..14).await;
+    assert_eq!(shard.due(clock::now()), Some(Flush::Size));
+}
+
+/// Raw bytes are exchanged for what the decoded rows take, and all of it returns.
+#[tokio::test]
+async fn an_open_interval_holds_the_bytes_of_its_rows() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let budget = process.context.budget.clone();
+    let mut held = Vec::new();
+    for from in (0..4000).step_by(1000) {
+        push(&mut shard, &budget, from..from + 1000).await;
+        held.push(budget.held_bytes());
+    }
+    assert!(held.windows(2).all(|pair| pair[0] < pair[1]), "{held:?}");
+    shard.publish(Flush::Memory).await.unwrap();
+    assert_eq!(budget.held_bytes(), 0);
+    push(&mut shard, &budget, 4000..4100).await;
+    drop(shard);
+    assert_eq!(budget.held_bytes(), 0, "a dropped shard gives all back");
+}
+
+/// DESIGN 4.5: under pressure the shard that holds most is flushed, and only that one.
+#[tokio::test]
+async fn pressure_flushes_the_largest_shard() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let budget = process.context.budget.clone();
+    let (mut small, _) = process.claim("000000").await.unwrap();
+    let (mut large, _) = process.claim("000001").await.unwrap();
+    push(&mut small, &budget, 0..100).await;
+    push(&mut large, &budget, 0..900).await;
+    let now = clock::now();
+    assert_eq!((small.due(now), large.due(now)), (None, None));
+    let rest = budget
+        .acquire(budget.total_bytes() - budget.held_bytes() - 16 * 1024)
+        .await;
+    let waiting = {
+        let budget = budget.clone();
+        tokio::spawn(async move { budget.acquire(24 * 1024).await.bytes() })
+    };
+    budget.pressure().await;
+    assert_eq!(
+        (small.due(now), large.due(now)),
+        (None, Some(Flush::Memory))
+    );
+    large.publish(Flush::Memory).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), 24 * 1024);
+    assert_eq!(small.due(now), None);
+    drop(rest);
+}
+
+/// More input than the budget passes through it, and the budget is never exceeded by more than one batch takes.
+#[tokio::test]
+async fn memory_stays_within_the_budget() {
+    let world = world(1);
+    let total = 256 * 1024;
+    let process = Start {
+        budget: total,
+        ..Start::named(&world, "a")
+    }
+    .run()
+    .await
+    .unwrap();
+    let budget = process.context.budget.clone();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let mut flushes = 0;
+    for from in (0..12_000).step_by(500) {
+        let read = held(&budget, from..from + 500).await;
+        shard.push(read).await.unwrap();
+        assert!(budget.held_bytes() <= total, "{}", budget.held_bytes());
+        if let Some(why) = shard.due(clock::now()) {
+            assert_eq!(why, Flush::Memory);
+            shard.publish(why).await.unwrap();
+            flushes += 1;
+        }
+    }
+    shard.publish(Flush::Drain).await.unwrap();
+    assert!(flushes > 2, "{flushes}");
+    assert_exactly_once(&world, 0..12_000, "").await;
+}
+
+/// A decoder that takes no more ends the interval before the record that it did not take.
+#[tokio::test]
+async fn a_full_decoder_cuts_inside_a_batch() {
+    let world = world(1);
+    let rules = TableRules {
+        partitions_max: 1,
+        ..TableRules::default()
+    };
+    let process = Start {
+        rules,
+        ..Start::named(&world, "a")
+    }
+    .run()
+    .await
+    .unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    // Days alternate, so each row is one partition too many for the row before.
+    push(&mut shard, &process.context.budget, 0..3).await;
+    assert_eq!(shard.due(clock::now()), Some(Flush::Size));
+    let progress = shard.publish(Flush::Size).await.unwrap();
+    assert_eq!(progress.to, Position::offset(0));
+    push(&mut shard, &process.context.budget, 3..6).await;
+    let progress = shard.publish(Flush::Drain).await.unwrap();
+    assert_eq!(progress.to, Position::offset(5));
+    assert_exactly_once(&world, 0..6, "").await;
+    assert_eq!(process.context.budget.held_bytes(), 0);
+}

@@ -1,0 +1,394 @@
+//! Two owners of one shard, dead ones, late ones, and files that vanish.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::stage::{Flush, Stage as _};
+use hydrant_core::stream::Read;
+use hydrant_core::testing::disk::SimWorld;
+use hydrant_core::{Disposition, Error, Position, Result};
+use tokio::sync::Mutex;
+
+use super::support::*;
+use crate::lake::{Chain, Finisher, Publisher};
+
+fn after(error: &Error) -> Position {
+    match error.disposition() {
+        Disposition::Superseded { after } => after,
+        other => panic!("{other:?}: {error}"),
+    }
+}
+
+fn stream_of(len: u64) -> FakeStream {
+    FakeStream {
+        id: stream_id(),
+        len,
+        payload,
+    }
+}
+
+/// DESIGN 4.3: a zombie at a stale position collides, publishes nothing, and the table stays right.
+#[tokio::test]
+async fn the_second_of_two_owners_publishes_nothing() {
+    let world = world(1);
+    let a = Start::named(&world, "a").run().await.unwrap();
+    let b = Start::named(&world, "b").run().await.unwrap();
+    let (mut first, _) = a.claim("000000").await.unwrap();
+    let (mut second, _) = b.claim("000000").await.unwrap();
+    publish(&mut first, 0..6).await.unwrap();
+    // Other records, the same records, and more records than the winner had.
+    let error = publish(&mut second, 0..9).await.unwrap_err();
+    assert_eq!(after(&error), Position::offset(5));
+    let error = publish(&mut second, 9..10).await.unwrap_err();
+    assert_eq!(after(&error), Position::offset(5), "once lost is lost");
+    assert!(
+        a.lake.list_staged().await.unwrap().is_empty(),
+        "the loser cleans up after itself"
+    );
+    let (mut second, from) = b.claim("000000").await.unwrap();
+    assert_eq!(from, Position::offset(5));
+    publish(&mut second, 6..9).await.unwrap();
+    let error = publish(&mut first, 6..8).await.unwrap_err();
+    assert_eq!(after(&error), Position::offset(8));
+    assert_exactly_once(&world, 0..9, "").await;
+}
+
+#[tokio::test]
+async fn an_equal_interval_of_another_owner_is_not_mine() {
+    let world = world(1);
+    let a = Start::named(&world, "a").run().await.unwrap();
+    let b = Start::named(&world, "b").run().await.unwrap();
+    let (mut first, _) = a.claim("000000").await.unwrap();
+    let (mut second, _) = b.claim("000000").await.unwrap();
+    publish(&mut first, 0..6).await.unwrap();
+    assert_eq!(
+        after(&publish(&mut second, 0..6).await.unwrap_err()),
+        Position::offset(5)
+    );
+    assert_exactly_once(&world, 0..6, "").await;
+}
+
+#[tokio::test]
+async fn a_stage_opened_at_a_stale_position_is_sent_to_the_right_one() {
+    let world = world(1);
+    let a = Start::named(&world, "a").run().await.unwrap();
+    let (mut first, _) = a.claim("000000").await.unwrap();
+    publish(&mut first, 0..6).await.unwrap();
+    let Err(error) = a.open_at("000000", Position::offset(2)).await else {
+        panic!("it was opened at a stale position");
+    };
+    assert_eq!(after(&error), Position::offset(5));
+}
+
+/// Where reading began is decided once, by whoever was first.
+#[tokio::test]
+async fn two_owners_agree_where_a_chain_begins() {
+    let world = world(1);
+    let a = Start::named(&world, "a").run().await.unwrap();
+    a.open_at("000000", Position::offset(7)).await.unwrap();
+    let Err(error) = a.open_at("000000", Position::offset(3)).await else {
+        panic!("it was opened elsewhere");
+    };
+    assert_eq!(after(&error), Position::offset(7));
+    let resumed = a.stage.resume(&shard("000000")).await.unwrap();
+    assert_eq!(resumed.unwrap().to, Position::offset(7));
+    assert!(a.stage.resume(&shard("000001")).await.unwrap().is_none());
+}
+
+/// A lake in front of another one that answers as a test wants.
+#[derive(Debug)]
+struct Between {
+    lake: SharedLake,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// Puts whose answers are lost.
+    lose_puts: u32,
+    /// Reveals whose answers are lost.
+    lose_reveals: u32,
+    /// Somebody empties the stagings before the next reveal.
+    empty_stagings: bool,
+    /// Reveals that are held back and end the process instead.
+    hold_reveals: bool,
+    held: Vec<Sealed>,
+}
+
+fn lost<T>() -> Result<T> {
+    Err(Error::Unavailable {
+        message: "the answer is lost".to_owned(),
+        after: std::time::Duration::ZERO,
+    })
+}
+
+#[async_trait]
+impl Lake for Between {
+    fn url(&self) -> &str {
+        self.lake.url()
+    }
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        let put = self.lake.put_new(key, body).await?;
+        let mut plan = self.plan.lock().await;
+        if plan.lose_puts > 0 && key.contains("/r/") {
+            plan.lose_puts -= 1;
+            return lost();
+        }
+        Ok(put)
+    }
+    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+        self.lake.stage(key).await
+    }
+    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        let mut plan = self.plan.lock().await;
+        if std::mem::take(&mut plan.empty_stagings) {
+            for (upload, _) in self.lake.list_staged().await? {
+                self.lake.discard(&upload).await?;
+            }
+        }
+        if plan.hold_reveals {
+            plan.held.push(sealed.clone());
+            return Err(Error::fatal("the process died"));
+        }
+        let reveal = self.lake.reveal(sealed).await?;
+        if plan.lose_reveals > 0 {
+            plan.lose_reveals -= 1;
+            return lost();
+        }
+        Ok(reveal)
+    }
+    async fn discard(&self, upload: &str) -> Result<()> {
+        self.lake.discard(upload).await
+    }
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        self.lake.get(key).await
+    }
+    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
+        self.lake.list(prefix, limit).await
+    }
+    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
+        self.lake.list_dirs(prefix).await
+    }
+    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+        self.lake.list_staged().await
+    }
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.lake.delete(key).await
+    }
+}
+
+/// A process whose lake is told what to do.
+async fn between(world: &SimWorld, name: &str, plan: Plan) -> (Process, Arc<Between>) {
+    let mut process = Start::named(world, name).over(stream_of(40)).await.unwrap();
+    let between = Arc::new(Between {
+        lake: SharedLake::clone(&process.lake),
+        plan: Mutex::new(plan),
+    });
+    process.lake = Arc::<Between>::clone(&between);
+    process.stage = process.stage_on(stream_of(40)).await.unwrap();
+    (process, between)
+}
+
+/// After a lost answer the same body is put again until it is known to be there.
+#[tokio::test(start_paused = true)]
+async fn lost_answers_publish_once() {
+    let world = world(1);
+    let plan = Plan {
+        lose_puts: 3,
+        lose_reveals: 3,
+        ..Plan::default()
+    };
+    let (process, _) = between(&world, "a", plan).await;
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    publish(&mut shard, 0..6).await.unwrap();
+    publish(&mut shard, 6..9).await.unwrap();
+    assert_exactly_once(&world, 0..9, "").await;
+}
+
+/// A reveal of a process that was taken for dead lands after its successor has finished the record.
+#[tokio::test]
+async fn a_zombies_late_reveal_shows_nothing_twice() {
+    let world = world(1);
+    let (zombie, lake) = between(
+        &world,
+        "a",
+        Plan {
+            hold_reveals: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = zombie.claim("000000").await.unwrap();
+    publish(&mut shard, 0..6).await.unwrap_err();
+    let heir = Start::named(&world, "b").run().await.unwrap();
+    let (mut theirs, from) = heir.claim("000000").await.unwrap();
+    assert_eq!(
+        from,
+        Position::offset(5),
+        "the record counts, visible or not"
+    );
+    publish(&mut theirs, 6..9).await.unwrap();
+    let held = std::mem::take(&mut lake.plan.lock().await.held);
+    assert!(!held.is_empty());
+    for sealed in held {
+        assert_eq!(lake.lake.reveal(&sealed).await.unwrap(), Reveal::Already);
+    }
+    assert_exactly_once(&world, 0..9, "").await;
+}
+
+#[tokio::test]
+async fn a_record_that_was_only_put_is_finished_before_anything_follows() {
+    let world = world(1);
+    let (dead, _) = between(
+        &world,
+        "a",
+        Plan {
+            hold_reveals: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..6).await.unwrap_err();
+    assert!(found(&world).await.is_empty());
+    let heir = Start::named(&world, "b").run().await.unwrap();
+    heir.claim("000000").await.unwrap();
+    assert_exactly_once(&world, 0..6, "").await;
+}
+
+#[tokio::test]
+async fn vanished_stagings_are_made_again_from_the_source() {
+    let world = world(1);
+    let (process, _) = between(
+        &world,
+        "a",
+        Plan {
+            empty_stagings: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    publish(&mut shard, 0..12).await.unwrap();
+    publish(&mut shard, 12..15).await.unwrap();
+    assert_exactly_once(&world, 0..15, "").await;
+    let files = process.lake.list(&names().data(), None).await.unwrap();
+    assert!(
+        files.iter().any(|file| file.key.ends_with(".g1.parquet")),
+        "{files:?}"
+    );
+    // An heir finds the rebuilt files in place.
+    let heir = Start::named(&world, "b").run().await.unwrap();
+    let (_, from) = heir.claim("000000").await.unwrap();
+    assert_eq!(from, Position::offset(14));
+}
+
+/// The recorded rules count, not those of today: another schema by now changes no row.
+#[tokio::test]
+async fn a_file_is_made_again_by_the_rules_of_its_record() {
+    let world = world(1);
+    let (dead, _) = between(
+        &world,
+        "a",
+        Plan {
+            hold_reveals: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..8).await.unwrap_err();
+    for (upload, _) in dead.lake.list_staged().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    let other = Start::named(&world, "b").run().await.unwrap();
+    let (mut elsewhere, _) = other.claim("000001").await.unwrap();
+    let wider = vec!["{\"n\":1000,\"more\":\"x\"}".to_owned()];
+    elsewhere
+        .push(Read::Batch(batch(1000, &wider)))
+        .await
+        .unwrap();
+    elsewhere.publish(Flush::Time).await.unwrap();
+    assert_eq!(other.stage.registry().newest().number(), 2);
+    let heir = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
+    heir.claim("000000").await.unwrap();
+    let mut found = found(&world).await;
+    assert_eq!(found.remove(&1000), Some(1));
+    assert_eq!(found, (0..8).map(|n| (n, 1)).collect());
+}
+
+#[tokio::test]
+async fn a_source_that_holds_other_records_is_an_alarm() {
+    let world = world(1);
+    let (dead, _) = between(
+        &world,
+        "a",
+        Plan {
+            hold_reveals: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..8).await.unwrap_err();
+    for (upload, _) in dead.lake.list_staged().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    let changed = FakeStream {
+        payload: |n| format!("{{\"n\":{n}}}"),
+        ..stream_of(40)
+    };
+    let heir = Start::named(&world, "b").over(changed).await.unwrap();
+    let error = heir
+        .stage
+        .resume(&super::support::shard("000000"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    let without = Start::named(&world, "c").run().await.unwrap();
+    let error = without
+        .stage
+        .resume(&super::support::shard("000000"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("start the sink"), "{error}");
+    assert!(found(&world).await.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_follows_the_end_of_a_shard() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    shard
+        .push(Read::End {
+            children: Vec::new(),
+        })
+        .await
+        .unwrap();
+    let progress = shard.publish(Flush::End).await.unwrap();
+    assert_eq!(progress.to, Position::End);
+    assert_eq!(shard.publish(Flush::Drain).await.unwrap().to, Position::End);
+    assert!(
+        shard
+            .push(Read::Batch(batch(0, &payloads(0..1))))
+            .await
+            .is_err()
+    );
+    let chain = Chain::new(
+        &process.lake,
+        &names(),
+        &stream_id(),
+        &super::support::shard("000000").id,
+    );
+    let tip = chain.record(1).await.unwrap().unwrap();
+    assert!(tip.end && tip.files.is_empty());
+    let finisher = Finisher::new(None, &process.context.random);
+    let mut publisher = Publisher::open(chain, finisher, Position::Begin, Position::End)
+        .await
+        .unwrap();
+    let again = crate::lake::Commit { slot: 2, ..tip };
+    assert!(publisher.publish(&again).await.is_err());
+}

@@ -1,0 +1,145 @@
+//! The schema that all sinks of a table share.
+
+use hydrant_core::stage::Flush;
+use hydrant_core::stream::Read;
+use hydrant_core::{Disposition, Result};
+
+use super::support::*;
+use crate::schema::ColumnType;
+use crate::spec::TableRules;
+use crate::verify::{Depth, verify};
+
+async fn publish_one(process: &Process, shard: &str, payload: &str) -> Result<()> {
+    let (mut stage, after) = process.claim(shard).await?;
+    let next = after.next_offset().unwrap();
+    stage
+        .push(Read::Batch(batch(next, &[payload.to_owned()])))
+        .await?;
+    stage.publish(Flush::Time).await.map(drop)
+}
+
+/// Two sinks decide on the first schema at once; the slower one finds that its rows fit, or not, one by one.
+#[tokio::test]
+async fn two_sinks_race_for_a_schema() {
+    let world = world(1);
+    // Both have seen a table without a schema.
+    let a = Start::named(&world, "a").run().await.unwrap();
+    let b = Start::named(&world, "b").run().await.unwrap();
+    let c = Start::named(&world, "c").run().await.unwrap();
+    publish_one(&a, "000000", "{\"n\":1,\"v\":5}")
+        .await
+        .unwrap();
+    publish_one(&b, "000001", "{\"n\":2,\"v\":2.5,\"w\":true}")
+        .await
+        .unwrap();
+    let newest = b.stage.registry().newest();
+    assert_eq!(newest.number(), 2);
+    assert_eq!(newest.column("v").unwrap().kind, ColumnType::Double);
+    publish_one(&c, "000002", "{\"n\":3,\"v\":\"x\",\"w\":true}")
+        .await
+        .unwrap();
+    let rows = rows_of(&*a.lake, &names().data()).await;
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    let letters = rows_of(&*a.lake, &names().dead_letters()).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0]["reason"], "type_conflict");
+    assert!(
+        letters[0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("column `v`"),
+        "{letters:?}"
+    );
+    // The first sink still knows number 1 only, and finds out when it needs more than that.
+    publish_one(&a, "000000", "{\"n\":4,\"v\":6,\"z\":1}")
+        .await
+        .unwrap();
+    assert_eq!(a.stage.registry().newest().number(), 3);
+    let report = verify(&a.lake, &names(), Depth::default()).await.unwrap();
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!((report.schema, report.rows, report.dead_letters), (3, 3, 1));
+    assert_eq!(report.files_of_older_schemas, 2);
+}
+
+#[tokio::test]
+async fn an_integer_beyond_2_53_and_a_fraction_exclude_each_other() {
+    let world = world(1);
+    let a = Start::named(&world, "a").run().await.unwrap();
+    let b = Start::named(&world, "b").run().await.unwrap();
+    publish_one(&a, "000000", "{\"n\":1,\"v\":1}")
+        .await
+        .unwrap();
+    publish_one(&b, "000001", "{\"n\":2,\"v\":9007199254740993}")
+        .await
+        .unwrap();
+    // This one was told of schema 1 and not of the large integer.
+    publish_one(&a, "000000", "{\"n\":3,\"v\":2.5}")
+        .await
+        .unwrap();
+    let newest = crate::schema::registry::newest(&a.lake, &names())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(newest.column("v").unwrap().kind, ColumnType::Bigint);
+    assert_eq!(rows_of(&*a.lake, &names().data()).await.len(), 2);
+    assert_eq!(rows_of(&*a.lake, &names().dead_letters()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_configuration_against_the_stored_schema_is_refused() {
+    let world = world(1);
+    let a = Start::named(&world, "a").run().await.unwrap();
+    publish_one(&a, "000000", "{\"n\":1,\"v\":5}")
+        .await
+        .unwrap();
+    let refused = [
+        TableRules {
+            partition: vec!["hour".to_owned()],
+            ..TableRules::default()
+        },
+        TableRules {
+            provenance: true,
+            ..TableRules::default()
+        },
+        TableRules {
+            declared: vec![("v".to_owned(), ColumnType::Varchar)],
+            ..TableRules::default()
+        },
+    ];
+    for rules in refused {
+        let error = Start {
+            rules,
+            ..Start::named(&world, "b")
+        }
+        .run()
+        .await
+        .unwrap_err();
+        assert_eq!(error.disposition(), Disposition::Refused, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn provenance_says_where_rows_came_from() {
+    let world = world(1);
+    let rules = TableRules {
+        provenance: true,
+        ..TableRules::default()
+    };
+    let process = Start {
+        rules,
+        ..Start::named(&world, "a")
+    }
+    .run()
+    .await
+    .unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    publish(&mut shard, 0..6).await.unwrap();
+    let rows = rows_of(&*process.lake, &names().data()).await;
+    for row in rows {
+        assert_eq!(row["_sequence"], row["n"].to_string());
+        assert_eq!(
+            (&row["_stream"], &row["_shard"]),
+            (&"clean@7f".into(), &"000000".into())
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! Verification finds each kind of damage.
+
+use bytes::Bytes;
+use hydrant_core::lake::SharedLake;
+use hydrant_core::stage::Flush;
+use hydrant_core::stream::Read;
+use hydrant_core::testing::disk::SimWorld;
+use hydrant_core::{Error, Position};
+
+use super::support::*;
+use crate::lake::{Chain, ChainNames, Commit};
+use crate::verify::{Depth, ProblemKind, Report, head, partitions, schema, tables, verify};
+
+struct Good {
+    process: Process,
+    chain: ChainNames,
+}
+
+/// Three records in one shard, one and the end in another.
+async fn good(world: &SimWorld) -> Good {
+    let process = Start::named(world, "a").run().await.unwrap();
+    let (mut first, _) = process.claim("000000").await.unwrap();
+    for from in [0, 5, 10] {
+        publish(&mut first, from..from + 5).await.unwrap();
+    }
+    let (mut second, _) = process.claim("000001").await.unwrap();
+    publish(&mut second, 20..23).await.unwrap();
+    second
+        .push(Read::End {
+            children: Vec::new(),
+        })
+        .await
+        .unwrap();
+    second.publish(Flush::End).await.unwrap();
+    let chain = names().chain(&stream_id(), &shard("000000").id);
+    Good { process, chain }
+}
+
+async fn check(lake: &SharedLake) -> Report {
+    verify(lake, &names(), Depth::default()).await.unwrap()
+}
+
+async fn replace(lake: &SharedLake, key: &str, body: Vec<u8>) {
+    lake.delete(key).await.unwrap();
+    lake.put_new(key, Bytes::from(body)).await.unwrap();
+}
+
+fn kinds(report: &Report) -> Vec<ProblemKind> {
+    let mut kinds: Vec<ProblemKind> = report.problems.iter().map(|problem| problem.kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+#[tokio::test]
+async fn a_good_table_is_good_and_its_sums_are_told() {
+    let world = world(1);
+    let Good { process, .. } = good(&world).await;
+    let report = check(&looker(&world).await).await;
+    assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");
+    assert_eq!(
+        (report.input, report.rows, report.dead_letters),
+        (18, 16, 2)
+    );
+    assert_eq!(report.chains.len(), 2);
+    assert!(!report.chains[0].ended && report.chains[1].ended);
+    assert_eq!(report.chains[0].to, Some(Position::offset(14)));
+    assert_eq!(
+        report.files,
+        process.lake.list("devices/", None).await.unwrap().len() as u64 + 2
+    );
+    serde_json::to_string(&report).unwrap();
+}
+
+#[tokio::test]
+async fn every_damage_to_a_file_is_found() {
+    for damage in 0..4 {
+        let world = world(1);
+        let Good { process, .. } = good(&world).await;
+        let lake = &process.lake;
+        let files = lake.list("devices/", None).await.unwrap();
+        let key = &files[0].key;
+        let mut body = lake.get(key).await.unwrap().unwrap().to_vec();
+        let wanted = match damage {
+            0 => {
+                lake.delete(key).await.unwrap();
+                ProblemKind::Missing
+            }
+            1 => {
+                let middle = body.len() / 2;
+                body[middle] ^= 1;
+                replace(lake, key, body).await;
+                ProblemKind::Damaged
+            }
+            2 => {
+                body.pop();
+                replace(lake, key, body).await;
+                ProblemKind::Damaged
+            }
+            _ => {
+                lake.put_new("devices/date=2026-11-20/other.parquet", body.into())
+                    .await
+                    .unwrap();
+                ProblemKind::Foreign
+            }
+        };
+        assert_eq!(kinds(&check(lake).await), [wanted], "damage {damage}");
+    }
+}
+
+#[tokio::test]
+async fn every_damage_to_a_chain_is_found() {
+    use ProblemKind::{Damaged, Discontinuous, Foreign, Missing, Unbalanced};
+    for damage in 0..9 {
+        let world = world(1);
+        let Good { process, chain } = good(&world).await;
+        let lake = &process.lake;
+        let record = chain.record(2);
+        let body = lake.get(&record).await.unwrap().unwrap();
+        let mut commit = Commit::from_body(&record, &body).unwrap();
+        let wanted = match damage {
+            0 => {
+                lake.delete(&record).await.unwrap();
+                vec![Missing, Foreign]
+            }
+            1 => {
+                let mut body = body.to_vec();
+                body[9] ^= 1;
+                replace(lake, &record, body).await;
+                vec![Damaged, Foreign]
+            }
+            2 => {
+                commit.intervals[0].from = Position::offset(3);
+                replace(lake, &record, commit.to_body().to_vec()).await;
+                vec![Discontinuous]
+            }
+            3 => {
+                commit.counts.input += 1;
+                replace(lake, &record, commit.to_body().to_vec()).await;
+                vec![Unbalanced]
+            }
+            4 => {
+                commit.counts.rows += 1;
+                commit.counts.input += 1;
+                replace(lake, &record, commit.to_body().to_vec()).await;
+                vec![Unbalanced]
+            }
+            5 => {
+                lake.put_new(&format!("{}zzz.json", chain.records()), body)
+                    .await
+                    .unwrap();
+                vec![Foreign]
+            }
+            6 => {
+                lake.delete(&chain.genesis()).await.unwrap();
+                vec![Missing]
+            }
+            7 => {
+                lake.delete(&names().schema(1)).await.unwrap();
+                vec![Missing]
+            }
+            _ => {
+                lake.delete(&names().spec(&commit.spec)).await.unwrap();
+                vec![Missing]
+            }
+        };
+        assert_eq!(kinds(&check(lake).await), wanted, "damage {damage}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_may_follow_an_end() {
+    let world = world(1);
+    let Good { process, .. } = good(&world).await;
+    let chain = names().chain(&stream_id(), &shard("000001").id);
+    let end = Commit::from_body(
+        "k",
+        &process.lake.get(&chain.record(2)).await.unwrap().unwrap(),
+    );
+    let after = Commit {
+        slot: 3,
+        ..end.unwrap()
+    };
+    process
+        .lake
+        .put_new(&chain.record(3), after.to_body())
+        .await
+        .unwrap();
+    assert_eq!(
+        kinds(&check(&process.lake).await),
+        [ProblemKind::Discontinuous]
+    );
+}
+
+#[tokio::test]
+async fn an_unfinished_tip_and_leftovers_are_told_and_no_damage() {
+    let world = world(1);
+    let Good { process, chain } = good(&world).await;
+    let lake = &process.lake;
+    let mut staging = lake
+        .stage("devices/date=2026-11-20/late.parquet")
+        .await
+        .unwrap();
+    staging.write(Bytes::from_static(b"x")).await.unwrap();
+    staging.seal().await.unwrap();
+    let tip = lake.get(&chain.record(3)).await.unwrap().unwrap();
+    let tip = Commit::from_body("k", &tip).unwrap();
+    lake.delete(&tip.files[0].sealed.key).await.unwrap();
+    let report = check(lake).await;
+    assert!(report.is_good(), "{report:?}");
+    let warned: Vec<ProblemKind> = report.warnings.iter().map(|warning| warning.kind).collect();
+    assert_eq!(warned, [ProblemKind::Unfinished, ProblemKind::Leftover]);
+}
+
+#[tokio::test]
+async fn a_rebuilt_file_counts_instead_of_the_vanished_one() {
+    let world = world(1);
+    let Good { process, chain } = good(&world).await;
+    let lake = &process.lake;
+    let tip = Commit::from_body("k", &lake.get(&chain.record(3)).await.unwrap().unwrap()).unwrap();
+    lake.delete(&tip.files[0].sealed.key).await.unwrap();
+    let stream = FakeStream {
+        id: stream_id(),
+        len: 40,
+        payload,
+    };
+    let heir = Start::named(&world, "b").over(stream).await.unwrap();
+    heir.claim("000000").await.unwrap();
+    let report = check(&heir.lake).await;
+    assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");
+    assert_exactly_once(&world, (0..15).chain(20..23), "").await;
+    // Both at once would be doubles.
+    let rebuilt = crate::lake::generation_key(&tip.files[0].sealed.key, 1);
+    let body = heir.lake.get(&rebuilt).await.unwrap().unwrap();
+    heir.lake
+        .put_new(&tip.files[0].sealed.key, body)
+        .await
+        .unwrap();
+    assert_eq!(kinds(&check(&heir.lake).await), [ProblemKind::Foreign]);
+}
+
+#[tokio::test]
+async fn a_lake_can_be_looked_at() {
+    let world = world(1);
+    let Good { process, .. } = good(&world).await;
+    let lake = looker(&world).await;
+    let found = tables(&lake).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].table.as_str(), found[0].partitions),
+        ("devices", 2)
+    );
+    let found = partitions(&lake, &names()).await.unwrap();
+    assert_eq!(found[0].path, "date=2026-11-19");
+    assert_eq!(schema(&lake, &names()).await.unwrap().columns().len(), 2);
+    let rows = head(&lake, &names(), 3).await.unwrap();
+    assert_eq!(rows.len(), 3);
+    assert!(rows[0].starts_with("{\"n\":"), "{rows:?}");
+    let none = crate::lake::TableNames::try_new("none").unwrap();
+    let missing = verify(&lake, &none, Depth::default()).await;
+    assert!(matches!(missing, Err(Error::NotFound { .. })));
+    assert!(matches!(
+        schema(&lake, &none).await,
+        Err(Error::NotFound { .. })
+    ));
+    drop(process);
+    let chain = Chain::new(&lake, &none, &stream_id(), &shard("000000").id);
+    assert_eq!(chain.tip().await.unwrap().slot(), 0);
+}
