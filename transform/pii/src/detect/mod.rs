@@ -156,7 +156,7 @@ pub(crate) fn worth_a_look(classes: Classes, length: usize, evidence: Evidence) 
     evidence.has(WHOLE_VALUES)
         || classes & (AT | NOTED) != 0
         || classes & COLON != 0 && length >= 3
-        || classes & DIGIT != 0 && length >= 5
+        || classes & DIGIT != 0 && (length >= 7 || classes & classes::PERCENT != 0)
         || classes & CAPITAL_J != 0 && length >= 20
         || classes & CAPITAL_A != 0 && length >= 20
         || length >= 12

@@ -17,7 +17,7 @@ pub enum Verdict {
     },
     /// A rule of the policy drops such records.
     Dropped {
-        /// The rule, for [`Policy::rule_name`].
+        /// The rule, for [`crate::Policy::rule_name`].
         rule: u16,
     },
 }
