@@ -412,6 +412,12 @@ impl Stream for FaultyStream {
         )
     }
 
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.plan
+            .call("apps", async || self.inner.apps().await)
+            .await
+    }
+
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
         self.inner.admin()
     }

@@ -12,6 +12,8 @@ pub mod conformance_stream;
 pub mod disk;
 pub mod faults;
 pub mod memory;
+#[cfg(test)]
+mod mutants;
 pub mod oracle;
 pub mod trace;
 

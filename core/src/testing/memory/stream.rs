@@ -295,6 +295,10 @@ impl Stream for MemoryStream {
         Ok(Assignment::Leases(Arc::new(leases) as Arc<dyn LeaseStore>))
     }
 
+    async fn apps(&self) -> Result<Vec<String>> {
+        Ok(self.shared.lock().apps.keys().cloned().collect())
+    }
+
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
         Some(Arc::new(self.clone()))
     }
