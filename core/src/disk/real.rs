@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -21,7 +21,7 @@ use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, Stat, Watch};
 /// The operating system's disk; clones share one watcher.
 #[derive(Clone, Debug, Default)]
 pub struct RealDisk {
-    watches: Arc<Mutex<Watches>>,
+    watches: Arc<Watches>,
 }
 
 impl RealDisk {
@@ -271,7 +271,7 @@ impl Disk for RealDisk {
             let path = path.canonicalize()?;
             let changes = Watches::subscribe(&watches, &path)?;
             let watch: Box<dyn Watch> = Box::new(RealWatch {
-                changes,
+                changes: Some(changes),
                 path,
                 watches,
             });
@@ -302,39 +302,67 @@ fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// One operating-system watcher for the whole disk: they are scarce (128 a user by Linux' default).
+///
+/// The watcher's thread takes the lock of `paths` to tell of an event, and a call of the watcher waits for that thread:
+/// so no call is made while `paths` is locked. `watcher` is locked first, and as long as both change together.
 #[derive(Debug, Default)]
 struct Watches {
-    watcher: Option<notify::RecommendedWatcher>,
-    paths: HashMap<PathBuf, watch::Sender<u64>>,
+    watcher: Mutex<Option<notify::RecommendedWatcher>>,
+    paths: Mutex<HashMap<PathBuf, watch::Sender<u64>>>,
 }
 
 impl Watches {
-    fn subscribe(shared: &Arc<Mutex<Watches>>, path: &Path) -> io::Result<watch::Receiver<u64>> {
-        let mut watches = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if watches.watcher.is_none() {
-            let weak = Arc::downgrade(shared);
-            let watcher = notify::recommended_watcher(move |event| {
-                if let Some(shared) = weak.upgrade() {
-                    Watches::notify(&shared, event);
-                }
-            });
-            watches.watcher = Some(watcher.map_err(io::Error::other)?);
+    fn watcher(&self) -> MutexGuard<'_, Option<notify::RecommendedWatcher>> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn paths(&self) -> MutexGuard<'_, HashMap<PathBuf, watch::Sender<u64>>> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn subscribe(shared: &Arc<Watches>, path: &Path) -> io::Result<watch::Receiver<u64>> {
+        let mut slot = shared.watcher();
+        let known = shared.paths().get(path).map(watch::Sender::subscribe);
+        if let Some(known) = known {
+            return Ok(known);
         }
-        if let Some(sender) = watches.paths.get(path) {
-            return Ok(sender.subscribe());
-        }
-        if let Some(watcher) = watches.watcher.as_mut() {
-            watcher
-                .watch(path, notify::RecursiveMode::NonRecursive)
-                .map_err(io::Error::other)?;
-        }
+        let watcher = match &mut *slot {
+            Some(watcher) => watcher,
+            None => {
+                let weak = Arc::downgrade(shared);
+                let watcher = notify::recommended_watcher(move |event| {
+                    if let Some(shared) = weak.upgrade() {
+                        shared.notify(event);
+                    }
+                });
+                slot.insert(watcher.map_err(io::Error::other)?)
+            }
+        };
         let (sender, receiver) = watch::channel(0);
-        watches.paths.insert(path.to_owned(), sender);
+        shared.paths().insert(path.to_owned(), sender);
+        let watched = watcher.watch(path, notify::RecursiveMode::NonRecursive);
+        if let Err(error) = watched {
+            shared.paths().remove(path);
+            return Err(io::Error::other(error));
+        }
         Ok(receiver)
     }
 
-    fn notify(shared: &Mutex<Watches>, event: notify::Result<notify::Event>) {
-        let watches = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    fn unsubscribe(&self, path: &Path) {
+        let mut watcher = self.watcher();
+        let mut paths = self.paths();
+        if paths.get(path).is_some_and(|s| s.receiver_count() == 0) {
+            paths.remove(path);
+            drop(paths);
+            if let Some(watcher) = watcher.as_mut() {
+                // The path may be gone already, which ends its watch as well.
+                drop(watcher.unwatch(path));
+            }
+        }
+    }
+
+    fn notify(&self, event: notify::Result<notify::Event>) {
+        let mut paths = self.paths();
         let event = match event {
             Ok(event) if event.kind.is_access() => return,
             Ok(event) => event,
@@ -342,17 +370,16 @@ impl Watches {
             Err(_) => notify::Event::default(),
         };
         if event.paths.is_empty() || event.need_rescan() {
-            watches.paths.values().for_each(bump);
+            paths.values().for_each(bump);
             return;
         }
         for path in &event.paths {
-            let parent = path.parent().and_then(|parent| watches.paths.get(parent));
-            watches
-                .paths
-                .get(path)
-                .into_iter()
-                .chain(parent)
-                .for_each(bump);
+            let parent = path.parent().and_then(|parent| paths.get(parent));
+            paths.get(path).into_iter().chain(parent).for_each(bump);
+            if event.kind.is_remove() {
+                // The watch ended with its file; one of the same name needs a new one.
+                paths.remove(path);
+            }
         }
     }
 }
@@ -363,15 +390,19 @@ fn bump(sender: &watch::Sender<u64>) {
 
 #[derive(Debug)]
 struct RealWatch {
-    changes: watch::Receiver<u64>,
+    changes: Option<watch::Receiver<u64>>,
     path: PathBuf,
-    watches: Arc<Mutex<Watches>>,
+    watches: Arc<Watches>,
 }
 
 #[async_trait]
 impl Watch for RealWatch {
     async fn changed(&mut self) {
-        if self.changes.changed().await.is_err() {
+        let ended = match &mut self.changes {
+            Some(changes) => changes.changed().await.is_err(),
+            None => true,
+        };
+        if ended {
             std::future::pending::<()>().await;
         }
     }
@@ -379,18 +410,8 @@ impl Watch for RealWatch {
 
 impl Drop for RealWatch {
     fn drop(&mut self) {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = watches
-            .paths
-            .get(&self.path)
-            .is_some_and(|s| s.receiver_count() <= 1);
-        if last {
-            watches.paths.remove(&self.path);
-            if let Some(watcher) = watches.watcher.as_mut() {
-                // The path may be gone already, which ends its watch as well.
-                drop(watcher.unwatch(&self.path));
-            }
-        }
+        self.changes = None;
+        self.watches.unsubscribe(&self.path);
     }
 }
 
@@ -455,6 +476,28 @@ mod tests {
                 .is_none()
         );
         drop(shared);
+    }
+
+    #[tokio::test]
+    async fn watches_come_and_go_while_events_rain() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new();
+        let rained = async {
+            for n in 0..200u32 {
+                let path = dir.path().join(format!("file-{}", n % 7));
+                let file = disk.open(&path, Open::Create).await.unwrap();
+                file.write_at(0, vec![Bytes::from_static(b"x")])
+                    .await
+                    .unwrap();
+                drop(disk.watch(&path).await.unwrap());
+                let mut kept = disk.watch(dir.path()).await.unwrap();
+                disk.remove(&path).await.unwrap();
+                kept.changed().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), rained)
+            .await
+            .unwrap();
     }
 
     #[tokio::test]

@@ -1,0 +1,180 @@
+//! Frames that were read together, and how they become one batch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::Batch;
+use hydrant_core::batch::{AccountOf, AccountSpan, Entry, OriginSpan, Run, Step};
+use hydrant_core::origin::OriginEntry;
+use hydrant_core::varint::Reader;
+use hydrant_core::{Position, Sequence};
+
+use super::columns;
+use super::frame::{Codec, Fault, Header};
+
+/// What a record takes in a batch's index beside its bytes.
+const ENTRY_BYTES: u64 = (size_of::<Entry>() + size_of::<u128>()) as u64;
+
+/// A frame as it was read.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) header: Header,
+    /// What follows the header.
+    pub(super) bytes: Bytes,
+}
+
+/// Frames that stand one after another.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    frames: Vec<Frame>,
+    cost: u64,
+}
+
+/// What frames became.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) batch: Batch,
+    /// The offset after the last slot.
+    pub(super) next_offset: u64,
+    /// Bytes of the frames on disk.
+    pub(super) stored_bytes: u64,
+    /// Bytes that the batch takes in memory.
+    pub(super) cost: u64,
+    /// Whether a record points into what was read, because its frame is not compressed.
+    pub(super) shares_stored_bytes: bool,
+}
+
+impl Chunk {
+    /// The memory that a frame takes as part of a batch.
+    pub(super) fn cost(header: &Header) -> u64 {
+        u64::from(header.raw_len)
+            + u64::from(header.meta_len)
+            + u64::from(header.records) * ENTRY_BYTES
+    }
+
+    /// Whether it is empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Whether a frame fits in; the first one always does.
+    pub(super) fn takes(&self, header: &Header, cost_max: u64) -> bool {
+        match self.frames.first() {
+            None => true,
+            Some(first) => {
+                first.header.explicit == header.explicit
+                    && self.cost + Chunk::cost(header) <= cost_max
+            }
+        }
+    }
+
+    /// Adds the frame that follows.
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.cost += Chunk::cost(&frame.header);
+        self.frames.push(frame);
+    }
+
+    /// Decodes the slots from offset `next` on. A fault behind the first frame ends the batch before it.
+    pub(super) fn decode(self, next: u64) -> Result<Decoded, Fault> {
+        let mut segments = Vec::with_capacity(self.frames.len());
+        let mut decoded = Decoded {
+            batch: Batch::default(),
+            next_offset: next,
+            stored_bytes: 0,
+            cost: 0,
+            shares_stored_bytes: false,
+        };
+        let records = self.frames.iter().map(|f| f.header.records as usize);
+        decoded.batch.records.reserve_exact(records.sum());
+        for frame in &self.frames {
+            match decode_frame(frame, &mut decoded, &mut segments) {
+                Ok(()) => {}
+                Err(fault) if segments.is_empty() => return Err(fault),
+                Err(_) => break,
+            }
+        }
+        decoded.batch.segments = segments.into();
+        decoded.batch.to = super::work::position_before(decoded.next_offset);
+        Ok(decoded)
+    }
+}
+
+fn decode_frame(
+    frame: &Frame,
+    decoded: &mut Decoded,
+    segments: &mut Vec<Bytes>,
+) -> Result<(), Fault> {
+    let header = &frame.header;
+    let split = header.split(&frame.bytes);
+    let (meta, body) = split.ok_or(Fault("a frame is cut short"))?;
+    header.check_meta(&meta)?;
+    header.check_body(&body)?;
+    let entry = if meta.is_empty() {
+        None
+    } else {
+        let mut reader = Reader::new(&meta);
+        let entry = OriginEntry::decode(&mut reader);
+        let entry = entry.map_err(|_| Fault("an origin entry is malformed"))?;
+        let fits = reader.is_empty()
+            && entry.origins.len() == header.records
+            && entry.account.is_some() == header.account;
+        if !fits {
+            return Err(Fault("an origin entry does not fit its frame"));
+        }
+        Some(Arc::new(entry))
+    };
+    let raw = columns::decompress(&body, header.codec, header.raw_len as usize)?;
+    let skip = (decoded.next_offset - header.base.min(decoded.next_offset))
+        .min(u64::from(header.records)) as u32;
+    let batch = &mut decoded.batch;
+    let first = batch.records.len() as u32;
+    let segment = segments.len() as u32;
+    let read = columns::read_index(
+        &raw,
+        header.records,
+        header.explicit,
+        skip,
+        segment,
+        &mut batch.records,
+        &mut batch.hashes,
+    );
+    if let Err(fault) = read {
+        batch.records.truncate(first as usize);
+        return Err(fault);
+    }
+    let last = batch.records.len() as u32;
+    if last > first {
+        batch.runs.push(Run {
+            first,
+            sequence: Sequence::from(header.base + u64::from(skip)),
+            sub: 0,
+            step: Step::Sequence,
+            arrival: header.arrival,
+        });
+    }
+    if let Some(entry) = entry {
+        if let Some(account) = &entry.account {
+            batch.accounts.push(AccountSpan {
+                at: Position::offset(header.next_offset() - 1),
+                entry: AccountOf {
+                    writer: entry.writer,
+                    shard: entry.shard.clone(),
+                },
+                account: account.clone(),
+            });
+        }
+        if last > first {
+            batch.origins.push(OriginSpan {
+                records: first..last,
+                skip,
+                entry,
+            });
+        }
+    }
+    segments.push(raw);
+    decoded.next_offset = header.next_offset();
+    decoded.stored_bytes += header.frame_len();
+    decoded.cost += Chunk::cost(header);
+    decoded.shares_stored_bytes |= header.codec == Codec::None;
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! Making and deleting a stream's directory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hydrant_core::disk::{Disk, LockKind};
+use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId};
+
+use super::control::{Control, ControlFile};
+use super::draft::Draft;
+use super::frame::Codec;
+use super::manifest::{self, FORMAT, Manifest, Settings};
+use super::marks::Marks;
+use super::place::Place;
+use super::segment::Head;
+
+/// Segments are followed by a new one at this size.
+const SEGMENT_BYTES: u64 = 128 << 20;
+/// Smaller segments would make more files than data.
+const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// Shards of one stream, each of which has files and a lock.
+const SHARDS_MAX: u32 = 4096;
+
+/// How a stream is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Shards that share the hash space evenly. Default: 1. Raise it when more workers than shards would read.
+    /// Cost: files and a sync each.
+    pub shards: u32,
+    /// Data older than this may be removed, a segment at a time. Default: kept.
+    pub retention_time: Option<Duration>,
+    /// The oldest data of a shard beyond this may be removed, a segment at a time. Default: kept.
+    pub retention_bytes: Option<u64>,
+    /// How frames are compressed. Default: lz4.
+    pub codec: Codec,
+    /// A segment that would grow beyond this is followed by a new one. Default: 128 MiB.
+    pub segment_bytes: u64,
+    /// How long an append waits for others to share its sync, beside those that come while one is under way anyway.
+    /// Default: 0.
+    pub linger: Duration,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        CreateOptions {
+            shards: 1,
+            retention_time: None,
+            retention_bytes: None,
+            codec: Codec::default(),
+            segment_bytes: SEGMENT_BYTES,
+            linger: Duration::ZERO,
+        }
+    }
+}
+
+impl CreateOptions {
+    /// The defaults with this many shards.
+    pub fn with_shards(shards: u32) -> Self {
+        CreateOptions {
+            shards,
+            ..CreateOptions::default()
+        }
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let mut problems = Vec::new();
+        if self.shards == 0 || self.shards > SHARDS_MAX {
+            let shards = self.shards;
+            problems.push(format!("`{shards}` shards: write 1 to {SHARDS_MAX}"));
+        }
+        if self.segment_bytes < SEGMENT_BYTES_MIN {
+            let bytes = self.segment_bytes;
+            problems.push(format!(
+                "segments of `{bytes}` bytes: write {SEGMENT_BYTES_MIN} or more"
+            ));
+        }
+        if !problems.is_empty() {
+            return Err(Error::refused(problems.join("; ")));
+        }
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Ok(Settings {
+            codec: self.codec,
+            segment_bytes: self.segment_bytes,
+            linger_micros: micros(self.linger),
+            retention_micros: self.retention_time.map(micros),
+            retention_bytes: self.retention_bytes,
+        })
+    }
+}
+
+/// The name that a stream in `dir` gets: its last part, with what is not fit for a path of an object store replaced.
+fn name_of(dir: &Path) -> String {
+    let last = dir.file_name().unwrap_or_default().to_string_lossy();
+    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    last.chars().map(|c| if fit(c) { c } else { '-' }).collect()
+}
+
+/// Makes a stream; `false` when there is one already.
+pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Result<bool> {
+    let settings = options.settings()?;
+    let made = ctx.disk.create_dir_all(dir).await;
+    made.map_err(|e| Error::io("create", dir, e))?;
+    let _lock = manifest::lock(ctx, dir).await?;
+    if Manifest::read(ctx, dir).await?.is_some() {
+        return Ok(false);
+    }
+    let shards_dir = dir.join("shards");
+    // A creation or deletion that died has left parts.
+    for old in [&shards_dir, &dir.join("_apps")] {
+        remove_tree(&*ctx.disk, old).await?;
+    }
+    let made = ctx.disk.create_dir_all(&shards_dir).await;
+    made.map_err(|e| Error::io("create", &shards_dir, e))?;
+    let mut manifest = Manifest {
+        format: FORMAT,
+        version: 0,
+        stream: StreamId::new(name_of(dir), ctx.random.identity()),
+        routing_secret: ctx.random.identity() + &ctx.random.identity(),
+        settings,
+        next_shard: 0,
+        shards: ShardMap::default(),
+    };
+    let place = Place::try_new(ctx, dir, &manifest)?;
+    let mut shards = Vec::new();
+    for range in HashRange::even(options.shards) {
+        let shard = Shard {
+            id: manifest.name_shard(),
+            range,
+            parents: Vec::new(),
+            closed: false,
+        };
+        make_shard(&place, &shard, &Marks::new(range)).await?;
+        shards.push(shard);
+    }
+    manifest.shards = ShardMap::new(shards);
+    manifest.replace(ctx, dir).await?;
+    Ok(true)
+}
+
+/// Makes the directory of a shard that is in no manifest yet, durably, in place of what a dead process left there.
+pub(super) async fn make_shard(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
+    let disk = &*place.ctx.disk;
+    let dir = place.shard_dir(&shard.id);
+    remove_tree(disk, &dir).await?;
+    let made = disk.create_dir_all(&dir).await;
+    made.map_err(|e| Error::io("create", &dir, e))?;
+    let mut head = Head {
+        incarnation: place.incarnation,
+        number: 1,
+        base: 0,
+        previous_bytes: 0,
+        previous_newest: 0,
+        records_before: 0,
+        len: 0,
+    };
+    let bytes = head.encode(marks);
+    let control = Control {
+        counter: 1,
+        incarnation: place.incarnation,
+        active: 1,
+        durable_bytes: head.len,
+        ..Control::default()
+    };
+    let draft = Draft::begin(&place.ctx, &dir, head, bytes).await?;
+    draft.publish(disk).await?;
+    ControlFile::create(disk, &dir, &control).await?;
+    let synced = disk.sync_dir(&dir).await;
+    synced.map_err(|e| Error::io("sync", &dir, e))
+}
+
+/// Deletes the stream in `dir`; `false` when there is none.
+pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
+    let disk = &*ctx.disk;
+    let path = Manifest::path(dir);
+    if disk
+        .stat(dir)
+        .await
+        .map_err(|e| Error::io("look at", dir, e))?
+        .is_none()
+    {
+        return Ok(false);
+    }
+    let _lock = manifest::lock(ctx, dir).await?;
+    let Some(manifest) = Manifest::read(ctx, dir).await? else {
+        return Ok(false);
+    };
+    // From here on there is no stream; the rest goes now or with the next creation.
+    disk.remove(&path)
+        .await
+        .map_err(|e| Error::io("remove", &path, e))?;
+    disk.sync_dir(dir)
+        .await
+        .map_err(|e| Error::io("sync", dir, e))?;
+    let place = Place::try_new(ctx, dir, &manifest)?;
+    for shard in manifest.shards.all() {
+        // Under the lock nobody appends; whoever has the file open is told.
+        let shard_dir = place.shard_dir(&shard.id);
+        let path = shard_dir.join("lock");
+        let _shard = disk.lock(&path, LockKind::Exclusive).await;
+        let _shard = _shard.map_err(|e| Error::io("lock", &path, e))?;
+        if let Some(file) = ControlFile::open(disk, &shard_dir).await? {
+            let mut control = file.read().await?.unwrap_or_default();
+            control.counter += 1;
+            control.deleted = true;
+            file.write(&control).await?;
+        }
+        remove_tree(disk, &shard_dir).await?;
+    }
+    remove_tree(disk, &dir.join("shards")).await?;
+    remove_tree(disk, &dir.join("_apps")).await?;
+    Ok(true)
+}
+
+/// Removes a directory with everything in it; nothing when it is not there.
+pub(super) async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let mut open = vec![(dir.to_owned(), false)];
+    while let Some((dir, emptied)) = open.pop() {
+        if emptied {
+            let removed = disk.remove_dir(&dir).await;
+            removed.map_err(|e| Error::io("remove", &dir, e))?;
+            continue;
+        }
+        let names = match disk.list(&dir).await {
+            Ok(names) => names,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io("list", &dir, error)),
+        };
+        open.push((dir.clone(), true));
+        for listed in names {
+            let path = dir.join(&listed.name);
+            if listed.is_dir {
+                open.push((path, false));
+            } else {
+                disk.remove(&path)
+                    .await
+                    .map_err(|e| Error::io("remove", &path, e))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! A segment that has no name yet: it gets one when its first bytes are durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::disk::{Disk, DiskFile, Open};
+use hydrant_core::{Context, Error, Result};
+
+use super::segment::{Head, Segment, name};
+
+/// A segment file under a temporary name.
+#[derive(Debug)]
+pub(super) struct Draft {
+    file: Arc<dyn DiskFile>,
+    dir: PathBuf,
+    temporary: PathBuf,
+    head: Head,
+    len: u64,
+}
+
+impl Draft {
+    /// A file with a head.
+    pub(super) async fn begin(ctx: &Context, dir: &Path, head: Head, bytes: Bytes) -> Result<Self> {
+        let temporary = dir.join(format!(".{}.tmp", name(head.number, head.base)));
+        let io = |error| Error::io("create", &temporary, error);
+        let file = ctx.disk.open(&temporary, Open::Create).await.map_err(io)?;
+        file.truncate(0).await.map_err(io)?;
+        let len = bytes.len() as u64;
+        file.write_at(0, vec![bytes]).await.map_err(io)?;
+        Ok(Draft {
+            file,
+            dir: dir.to_owned(),
+            temporary,
+            head,
+            len,
+        })
+    }
+
+    /// Bytes of the head.
+    pub(super) fn head_len(&self) -> u64 {
+        self.head.len
+    }
+
+    /// Bytes so far.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Adds frames.
+    pub(super) async fn append(&mut self, parts: Vec<Bytes>) -> Result<()> {
+        let len: usize = parts.iter().map(Bytes::len).sum();
+        let written = self.file.write_at(self.len, parts).await;
+        written.map_err(|e| Error::io("write", &self.temporary, e))?;
+        self.len += len as u64;
+        Ok(())
+    }
+
+    /// Makes the bytes durable, then the name.
+    pub(super) async fn publish(self, disk: &dyn Disk) -> Result<Segment> {
+        let path = self.dir.join(name(self.head.number, self.head.base));
+        let synced = self.file.sync().await;
+        synced.map_err(|e| Error::io("sync", &self.temporary, e))?;
+        let named = disk.rename_new(&self.temporary, &path).await;
+        named.map_err(|e| Error::io("name", &path, e))?;
+        let synced = disk.sync_dir(&self.dir).await;
+        synced.map_err(|e| Error::io("sync", &self.dir, e))?;
+        Ok(Segment {
+            file: self.file,
+            path,
+            number: self.head.number,
+            base: self.head.base,
+        })
+    }
+}
+
+/// Removes the drafts that dead processes left; the caller holds the shard's lock.
+pub(super) async fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let names = disk.list(dir).await;
+    for listed in names.map_err(|e| Error::io("list", dir, e))? {
+        if listed.name.starts_with('.') && listed.name.ends_with(".tmp") {
+            let path = dir.join(&listed.name);
+            let removed = disk.remove(&path).await;
+            removed.map_err(|e| Error::io("remove", &path, e))?;
+        }
+    }
+    Ok(())
+}

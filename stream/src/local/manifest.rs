@@ -1,0 +1,147 @@
+//! The manifest of a stream: identity, settings and shards.
+//!
+//! It is one JSON file, replaced as a whole under `manifest.lock`; its replacement is the moment at which a reshard
+//! happens.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hydrant_core::disk::{self, Lock, LockKind};
+use hydrant_core::{Context, Error, Result, Shard, ShardId, ShardMap, StreamId};
+use serde::{Deserialize, Serialize};
+
+use super::frame::Codec;
+
+/// The version of the directory's format.
+pub(super) const FORMAT: u32 = 1;
+
+/// What was decided when the stream was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    /// How bodies are compressed.
+    pub(super) codec: Codec,
+    /// A segment that would grow beyond this is followed by a new one.
+    pub(super) segment_bytes: u64,
+    /// How long an append waits for others to share its sync, microseconds.
+    pub(super) linger_micros: u64,
+    /// Data older than this goes, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retention_micros: Option<u64>,
+    /// The oldest data of a shard beyond this goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retention_bytes: Option<u64>,
+}
+
+impl Settings {
+    /// How long an append waits for others to share its sync.
+    pub(super) fn linger(&self) -> Duration {
+        Duration::from_micros(self.linger_micros)
+    }
+}
+
+/// The manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// The version of the directory's format.
+    pub(super) format: u32,
+    /// Rises with each replacement.
+    pub(super) version: u64,
+    /// Name and incarnation.
+    pub(super) stream: StreamId,
+    /// The secret for routing by keys that may be personal, 64 hex digits.
+    pub(super) routing_secret: String,
+    /// What was decided at creation.
+    pub(super) settings: Settings,
+    /// The number of the next shard to be made.
+    pub(super) next_shard: u64,
+    /// The shards.
+    pub(super) shards: ShardMap,
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+impl Manifest {
+    /// Where the manifest of the stream in `dir` is.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join("manifest.json")
+    }
+
+    /// Reads it; `None` when there is no stream.
+    pub(super) async fn read(ctx: &Context, dir: &Path) -> Result<Option<Self>> {
+        let path = Manifest::path(dir);
+        let bytes = disk::read_file(&*ctx.disk, &path).await;
+        let Some(bytes) = bytes.map_err(|e| Error::io("read", &path, e))? else {
+            return Ok(None);
+        };
+        let corrupt = |error: serde_json::Error| Error::Corrupt {
+            path: path.clone(),
+            offset: 0,
+            detail: error.to_string(),
+        };
+        let FormatOnly { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
+        if format != FORMAT {
+            return Err(Error::refused(format!(
+                "`{}` has format {format}, this build reads {FORMAT}: use the version of hydrant that made it",
+                path.display()
+            )));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
+    }
+
+    /// Replaces it; the caller holds [`lock`].
+    pub(super) async fn replace(&mut self, ctx: &Context, dir: &Path) -> Result<()> {
+        self.version += 1;
+        let path = Manifest::path(dir);
+        let body = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
+        let nonce = ctx.random.identity();
+        let replaced = disk::replace_file(&*ctx.disk, &path, body.into(), &nonce).await;
+        replaced.map_err(|e| Error::io("replace", &path, e))
+    }
+
+    /// The incarnation as a number.
+    pub(super) fn incarnation(&self) -> Result<u128> {
+        u128::from_str_radix(&self.stream.incarnation, 16)
+            .map_err(|_| Error::fatal("the manifest's incarnation is no number of 32 hex digits"))
+    }
+
+    /// The routing secret as bytes.
+    pub(super) fn secret(&self) -> Result<[u8; 32]> {
+        let mut secret = [0; 32];
+        let text = self.routing_secret.as_bytes();
+        let digits = text.as_chunks::<2>().0;
+        let bad = || Error::fatal("the manifest's routing secret is not 64 hex digits");
+        if text.len() != 64 {
+            return Err(bad());
+        }
+        for (byte, digits) in secret.iter_mut().zip(digits) {
+            let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
+        }
+        Ok(secret)
+    }
+
+    /// A name for a new shard.
+    pub(super) fn name_shard(&mut self) -> ShardId {
+        let id = ShardId::new(format!("{:06}", self.next_shard));
+        self.next_shard += 1;
+        id
+    }
+
+    /// The shard of this name, or an error that names it.
+    pub(super) fn shard(&self, id: &ShardId) -> Result<&Shard> {
+        self.shards.get(id).ok_or_else(|| Error::NotFound {
+            message: format!("stream `{}` has no shard `{id}`", self.stream.name),
+        })
+    }
+}
+
+/// Takes the lock that guards the manifest's replacement.
+pub(super) async fn lock(ctx: &Context, dir: &Path) -> Result<Box<dyn Lock>> {
+    let path = dir.join("manifest.lock");
+    let lock = ctx.disk.lock(&path, LockKind::Exclusive).await;
+    lock.map_err(|e| Error::io("lock", &path, e))
+}

@@ -1,0 +1,63 @@
+//! A stream's directory and what is the same for all its parts in this process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hydrant_core::{Context, Error, Result, ShardId, StreamId};
+
+use super::manifest::{Manifest, Settings};
+
+/// A stream's directory, identity and settings.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// What is injected.
+    pub(super) ctx: Context,
+    /// The directory.
+    pub(super) dir: PathBuf,
+    /// Name and incarnation.
+    pub(super) stream: StreamId,
+    /// The incarnation as a number.
+    pub(super) incarnation: u128,
+    /// What was decided at creation.
+    pub(super) settings: Settings,
+}
+
+impl Place {
+    /// Of the stream with this manifest.
+    pub(super) fn try_new(ctx: &Context, dir: &Path, manifest: &Manifest) -> Result<Arc<Self>> {
+        Ok(Arc::new(Place {
+            ctx: ctx.clone(),
+            dir: dir.to_owned(),
+            stream: manifest.stream.clone(),
+            incarnation: manifest.incarnation()?,
+            settings: manifest.settings.clone(),
+        }))
+    }
+
+    /// What ties frames to this stream.
+    pub(super) fn salt(&self) -> u64 {
+        self.incarnation as u64
+    }
+
+    /// The directory of a shard.
+    pub(super) fn shard_dir(&self, shard: &ShardId) -> PathBuf {
+        self.dir.join("shards").join(shard.as_str())
+    }
+
+    /// Reads the manifest again; refused when the stream is not the one that was opened.
+    pub(super) async fn manifest(&self) -> Result<Manifest> {
+        match Manifest::read(&self.ctx, &self.dir).await? {
+            Some(manifest) if manifest.stream == self.stream => Ok(manifest),
+            _ => Err(self.gone()),
+        }
+    }
+
+    /// The stream that was opened is no more.
+    pub(super) fn gone(&self) -> Error {
+        Error::fatal(format!(
+            "stream `{}` in `{}` was deleted, or deleted and made again, while it was open: start again",
+            self.stream.name,
+            self.dir.display()
+        ))
+    }
+}

@@ -1,0 +1,467 @@
+//! One shard as a process that appends to it knows it.
+//!
+//! Everything here happens under the shard's lock, which [`ShardLog::take`] waits for; what other processes did since
+//! the last time is read from the control file and the frames. The lock is held until the sync has returned and the
+//! control file says so. Whoever finds bytes past the durable end therefore knows that a holder died or could not
+//! sync, and [recovers](super::recovery).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::disk::{Lock, LockKind, Open};
+use hydrant_core::origin::OriginEntry;
+use hydrant_core::varint::Reader;
+use hydrant_core::{Error, Result, Shard, clock};
+
+use super::control::{Control, ControlFile};
+use super::draft::Draft;
+use super::frame::Fault;
+use super::marks::{Claim, Marks};
+use super::metrics::ShardMetrics;
+use super::place::Place;
+use super::segment::{self, Head, Listed, Segment, Walk};
+use super::skips::Skips;
+
+/// One shard of an open stream.
+#[derive(Debug)]
+pub(super) struct ShardLog {
+    pub(super) place: Arc<Place>,
+    pub(super) shard: Shard,
+    pub(super) dir: PathBuf,
+    pub(super) metrics: ShardMetrics,
+    control: Option<ControlFile>,
+    known: Option<Known>,
+}
+
+/// What is known of a shard while its lock is held, and of its past afterwards.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The control file's newest slot.
+    pub(super) control: Control,
+    /// The segment that is appended to.
+    pub(super) active: Segment,
+    /// Bytes of its head.
+    pub(super) head_len: u64,
+    /// When its newest frame was appended; 0 when it has none.
+    pub(super) newest: i64,
+    /// What every origin is known up to.
+    pub(super) marks: Marks,
+    /// A sync of the segment failed: nothing more is written to it.
+    pub(super) tainted: bool,
+}
+
+/// Frames that are appended together.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Their bytes.
+    pub(super) parts: Vec<Bytes>,
+    /// The sum of them.
+    pub(super) bytes: u64,
+    /// The offset after their last slot.
+    pub(super) next_offset: u64,
+    /// Records in them.
+    pub(super) records: u64,
+    /// When they are appended.
+    pub(super) arrival: i64,
+}
+
+/// A shard whose lock is held.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    pub(super) log: &'a mut ShardLog,
+    _lock: Box<dyn Lock>,
+}
+
+impl ShardLog {
+    /// A shard of which nothing is known yet.
+    pub(super) fn new(place: &Arc<Place>, shard: &Shard) -> Self {
+        ShardLog {
+            place: Arc::clone(place),
+            shard: shard.clone(),
+            dir: place.shard_dir(&shard.id),
+            metrics: ShardMetrics::new(&place.stream.name, &shard.id),
+            control: None,
+            known: None,
+        }
+    }
+
+    /// Waits for the shard's lock and learns what others did; cuts or rewrites what a dead holder left.
+    pub(super) async fn take(&mut self) -> Result<Held<'_>> {
+        let disk = Arc::clone(&self.place.ctx.disk);
+        let path = self.dir.join("lock");
+        let lock = match disk.lock(&path, LockKind::Exclusive).await {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(self.place.gone());
+            }
+            Err(error) => return Err(Error::io("lock", &path, error)),
+        };
+        let mut held = Held {
+            log: self,
+            _lock: lock,
+        };
+        match held.learn().await {
+            Ok(()) => Ok(held),
+            Err(error) => {
+                held.log.known = None;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Held<'_> {
+    /// What is known. The state is there from [`ShardLog::take`] on.
+    pub(super) fn known(&mut self) -> Result<&mut Known> {
+        let shard = &self.log.shard.id;
+        self.log
+            .known
+            .as_mut()
+            .ok_or_else(|| Error::fatal(format!("shard `{shard}` has no data left")))
+    }
+
+    async fn control_file(&mut self) -> Result<ControlFile> {
+        let disk = &*self.log.place.ctx.disk;
+        let file = match self.log.control.take() {
+            Some(file) => file,
+            None => match ControlFile::open(disk, &self.log.dir).await? {
+                Some(file) => file,
+                None => return Err(self.log.place.gone()),
+            },
+        };
+        if !file.is_current(disk).await? {
+            return Err(self.log.place.gone());
+        }
+        self.log.control = Some(file.clone());
+        Ok(file)
+    }
+
+    async fn learn(&mut self) -> Result<()> {
+        let control = self.control_file().await?.read().await?;
+        if control.is_some_and(|c| c.incarnation != self.log.place.incarnation || c.deleted) {
+            return Err(self.log.place.gone());
+        }
+        let caught_up = match (&self.log.known, control) {
+            (Some(known), Some(control)) => {
+                let next = segment::name(known.control.active + 1, known.control.next_offset);
+                let same = known.control.counter == control.counter;
+                let near = known.control.active == control.active
+                    && known.control.counter <= control.counter;
+                if same || near {
+                    if !same {
+                        self.catch_up(control).await?;
+                    }
+                    // A segment that the control file does not name was left by a dead holder.
+                    let next = self.log.dir.join(next);
+                    let left = self.log.place.ctx.disk.stat(&next).await;
+                    left.map_err(|e| Error::io("look at", &next, e))?.is_none()
+                } else {
+                    false
+                }
+            }
+            _ => false,
+        };
+        if !caught_up {
+            self.load(control).await?;
+        }
+        if self.log.known.is_some() {
+            self.recover_tail().await?;
+            self.settle_sealing().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the frames that other processes appended to the segment known.
+    async fn catch_up(&mut self, control: Control) -> Result<()> {
+        let place = Arc::clone(&self.log.place);
+        let skips = Skips::read(&place.ctx, &self.log.dir).await?;
+        let known = self.known()?;
+        let from = known.control.durable_bytes;
+        known.control = control;
+        replay(known, place.salt(), &skips, from).await
+    }
+
+    /// Reads everything anew.
+    async fn load(&mut self, control: Option<Control>) -> Result<()> {
+        let place = Arc::clone(&self.log.place);
+        let disk = &*place.ctx.disk;
+        self.log.known = None;
+        super::draft::remove_leftovers(disk, &self.log.dir).await?;
+        let segments = segment::list(disk, &self.log.dir).await?;
+        let Some(newest) = segments.last() else {
+            return match control {
+                // Retention has removed everything of a shard that takes no more appends.
+                Some(control) if control.sealed => Ok(()),
+                _ => Err(self.missing("all segments of the shard are missing")),
+            };
+        };
+        let opened = Segment::open(disk, &self.log.dir, newest.number, newest.base, Open::Write);
+        let active = opened.await?.ok_or_else(|| place.gone())?;
+        let (head, marks) = active
+            .marks(place.incarnation, self.log.shard.range)
+            .await?;
+        let control = match control {
+            Some(control) if control.active == newest.number => control,
+            Some(control) if control.active > newest.number => {
+                return Err(self.missing("the newest segment of the shard is missing"));
+            }
+            older => self.from_head(older, &head, &segments).await?,
+        };
+        if newest.len < control.durable_bytes {
+            return Err(active.corrupt(newest.len, Fault("durable bytes are missing at the end")));
+        }
+        let skips = Skips::read(&place.ctx, &self.log.dir).await?;
+        let mut known = Known {
+            control,
+            active,
+            head_len: head.len,
+            newest: 0,
+            marks,
+            tainted: false,
+        };
+        replay(&mut known, place.salt(), &skips, head.len).await?;
+        self.log.metrics.origins(known.marks.len());
+        self.log.known = Some(known);
+        Ok(())
+    }
+
+    /// The control file fell behind its newest segment, or is torn: the segment's head says what was durable.
+    async fn from_head(
+        &mut self,
+        older: Option<Control>,
+        head: &Head,
+        segments: &[Listed],
+    ) -> Result<Control> {
+        let manifest = self.log.place.manifest().await?;
+        let closed = manifest.shard(&self.log.shard.id)?.closed;
+        let control = Control {
+            counter: older.map_or(0, |older| older.counter) + 1,
+            incarnation: self.log.place.incarnation,
+            sealing: older.is_some_and(|older| older.sealing),
+            sealed: closed,
+            deleted: false,
+            active: head.number,
+            durable_bytes: head.len,
+            next_offset: head.base,
+            first_offset: segments.first().map_or(head.base, |first| first.base),
+            records: head.records_before,
+            newest_arrival: head.previous_newest,
+        };
+        self.write_control(control, true).await?;
+        Ok(control)
+    }
+
+    fn missing(&self, detail: &str) -> Error {
+        Error::Corrupt {
+            path: self.log.dir.clone(),
+            offset: 0,
+            detail: detail.to_owned(),
+        }
+    }
+
+    /// Writes a slot; `durably` syncs it.
+    async fn write_control(&mut self, control: Control, durably: bool) -> Result<()> {
+        let Some(file) = &self.log.control else {
+            return Err(self.log.place.gone());
+        };
+        file.write(&control).await?;
+        if durably {
+            file.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// Changes what the control file says.
+    pub(super) async fn set_control(
+        &mut self,
+        durably: bool,
+        change: impl FnOnce(&mut Control),
+    ) -> Result<()> {
+        let mut control = self.known()?.control;
+        change(&mut control);
+        control.counter += 1;
+        self.write_control(control, durably).await?;
+        self.known()?.control = control;
+        Ok(())
+    }
+
+    /// A reshard that died has left its intention: the manifest says whether it happened.
+    async fn settle_sealing(&mut self) -> Result<()> {
+        let control = self.known()?.control;
+        if control.sealed || !control.sealing {
+            return Ok(());
+        }
+        let manifest = self.log.place.manifest().await?;
+        let closed = manifest.shard(&self.log.shard.id)?.closed;
+        self.set_control(true, |control| {
+            control.sealing = closed;
+            control.sealed = closed;
+        })
+        .await
+    }
+
+    /// Refused when the shard takes no more appends.
+    pub(super) fn refuse_if_sealed(&mut self) -> Result<()> {
+        let sealed = match &self.log.known {
+            Some(known) => known.control.sealed,
+            None => true,
+        };
+        if sealed {
+            return Err(Error::Sealed {
+                shard: self.log.shard.id.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Appends a group durably. On [`Error::Full`] nothing was appended and the shard can be used further; after any
+    /// other error it cannot.
+    pub(super) async fn commit(&mut self, group: Group) -> Result<()> {
+        let segment_bytes = self.log.place.settings.segment_bytes;
+        let known = self.known()?;
+        let at = known.control.durable_bytes;
+        let large = at > known.head_len && at + group.bytes > segment_bytes;
+        if known.tainted || large {
+            self.start_segment(Vec::new(), None).await?;
+        }
+        let known = self.known()?;
+        let (file, path) = (Arc::clone(&known.active.file), known.active.path.clone());
+        let at = known.control.durable_bytes;
+        let started = clock::now();
+        let mut failed = file.write_at(at, group.parts.clone()).await.err();
+        let written = failed.is_none();
+        if written {
+            failed = file.sync().await.err();
+            self.log.metrics.synced(started.elapsed());
+        }
+        if let Some(error) = failed {
+            let error = Error::io(if written { "sync" } else { "write" }, &path, error);
+            self.known()?.tainted |= written;
+            // What was written does not count. If it cannot be cut, whoever takes the lock next does it.
+            let cut = file.truncate(at).await;
+            if matches!(error, Error::Full { .. }) {
+                return Err(error);
+            }
+            tracing::warn!(shard = %self.log.shard.id, error = %error.report(), cut = cut.is_ok(),
+                "an append failed; trying once in a new segment");
+            let parts = group.parts.clone();
+            return match self.start_segment(parts, Some(&group)).await {
+                Err(second @ Error::Full { .. }) => Err(second),
+                Err(second) => Err(self.poisoned(&second)),
+                Ok(()) => Ok(()),
+            };
+        }
+        let answer = self
+            .set_control(false, |control| {
+                control.durable_bytes += group.bytes;
+                control.next_offset = group.next_offset;
+                control.records += group.records;
+                control.newest_arrival = group.arrival;
+            })
+            .await;
+        if let Err(error) = answer {
+            return Err(self.poisoned(&error));
+        }
+        let known = self.known()?;
+        known.newest = known.newest.max(group.arrival);
+        Ok(())
+    }
+
+    fn poisoned(&self, error: &Error) -> Error {
+        Error::fatal(format!(
+            "shard `{}` could not make appends durable, twice: {}: check the disk and start again",
+            self.log.shard.id,
+            error.report()
+        ))
+    }
+
+    /// Starts the next segment at the durable end, with `parts` as its first frames, which `group` describes.
+    pub(super) async fn start_segment(
+        &mut self,
+        parts: Vec<Bytes>,
+        group: Option<&Group>,
+    ) -> Result<()> {
+        let mut draft = self.draft().await?;
+        if !parts.is_empty() {
+            draft.append(parts).await?;
+        }
+        self.adopt(draft, group).await
+    }
+
+    /// A draft of the next segment, with the marks that hold at the durable end.
+    pub(super) async fn draft(&mut self) -> Result<Draft> {
+        let place = Arc::clone(&self.log.place);
+        let known = self.known()?;
+        let mut head = Head {
+            incarnation: place.incarnation,
+            number: known.control.active + 1,
+            base: known.control.next_offset,
+            previous_bytes: known.control.durable_bytes,
+            previous_newest: known.newest,
+            records_before: known.control.records,
+            len: 0,
+        };
+        let bytes = head.encode(&known.marks);
+        Draft::begin(&place.ctx, &self.log.dir, head, bytes).await
+    }
+
+    /// Publishes a draft and appends to it from now on; `group` describes the frames that it was born with.
+    pub(super) async fn adopt(&mut self, draft: Draft, group: Option<&Group>) -> Result<()> {
+        let (head_len, len) = (draft.head_len(), draft.len());
+        let active = draft.publish(&*self.log.place.ctx.disk).await?;
+        let number = active.number;
+        let known = self.known()?;
+        let before = (known.active.clone(), known.control.durable_bytes);
+        known.active = active;
+        known.head_len = head_len;
+        known.newest = group.map_or(0, |group| group.arrival);
+        known.tainted = false;
+        self.set_control(true, |control| {
+            control.active = number;
+            control.durable_bytes = len;
+            if let Some(group) = group {
+                control.next_offset = group.next_offset;
+                control.records += group.records;
+                control.newest_arrival = group.arrival;
+            }
+        })
+        .await?;
+        // What follows the durable end there counts no more, cut or not.
+        let (old, end) = before;
+        if let Err(error) = old.file.truncate(end).await {
+            tracing::debug!(path = %old.path.display(), %error, "cannot cut a finished segment");
+        }
+        Ok(())
+    }
+
+    /// Ends the knowledge that cannot be trusted after an error.
+    pub(super) fn forget(&mut self) {
+        self.log.known = None;
+    }
+}
+
+/// Takes the origin entries from byte `from` up to the durable end into the marks.
+async fn replay(known: &mut Known, salt: u64, skips: &Skips, from: u64) -> Result<()> {
+    let Known {
+        control,
+        active,
+        newest,
+        marks,
+        ..
+    } = known;
+    let mut walk = Walk::new(active, salt, from, control.durable_bytes, skips);
+    while let Some(step) = walk.next().await? {
+        let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
+        *newest = (*newest).max(header.arrival);
+        if header.meta_len == 0 {
+            continue;
+        }
+        let meta = walk.meta(at, &header).await?;
+        let meta = meta.map_err(|fault| active.corrupt(at, fault))?;
+        let entry = OriginEntry::decode(&mut Reader::new(&meta))
+            .map_err(|_| active.corrupt(at, Fault("an origin entry is malformed")))?;
+        marks.apply(&Claim::from(&entry));
+    }
+    Ok(())
+}

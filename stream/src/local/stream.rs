@@ -1,0 +1,151 @@
+//! A stream in a directory, behind the seam of streams.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_trait::async_trait;
+use hydrant_core::disk::Watch;
+use hydrant_core::stream::{
+    Assignment, ShardReader, ShardState, Start, Stream, StreamAdmin, StreamWriter,
+};
+use hydrant_core::{Budget, Context, Error, Position, Result, ShardId, ShardMap, StreamId};
+
+use super::append::LocalWriter;
+use super::control::ControlFile;
+use super::manifest::Manifest;
+use super::place::Place;
+use super::segment;
+use super::tail::TailReader;
+use super::work::position_before;
+
+/// An open stream.
+#[derive(Debug)]
+pub(crate) struct LocalStream {
+    place: Arc<Place>,
+    url: String,
+    secret: [u8; 32],
+    writer: Mutex<Weak<LocalWriter>>,
+    changes: Changes,
+}
+
+/// Tells of changes to the shard map.
+#[derive(Debug)]
+struct Changes {
+    watch: tokio::sync::Mutex<Box<dyn Watch>>,
+    /// The manifest's version that was told last.
+    told: tokio::sync::watch::Sender<u64>,
+}
+
+impl LocalStream {
+    /// Opens the stream in `dir`; `None` when there is none.
+    pub(crate) async fn open(dir: &Path, url: &str, ctx: &Context) -> Result<Option<Arc<Self>>> {
+        if Manifest::read(ctx, dir).await?.is_none() {
+            return Ok(None);
+        }
+        // Watched before it is read, so that no change is missed.
+        let watch = ctx.disk.watch(dir).await;
+        let watch = watch.map_err(|e| Error::io("watch", dir, e))?;
+        let Some(manifest) = Manifest::read(ctx, dir).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(LocalStream {
+            place: Place::try_new(ctx, dir, &manifest)?,
+            url: url.to_owned(),
+            secret: manifest.secret()?,
+            writer: Mutex::new(Weak::new()),
+            changes: Changes {
+                watch: tokio::sync::Mutex::new(watch),
+                told: tokio::sync::watch::Sender::new(manifest.version),
+            },
+        })))
+    }
+}
+
+#[async_trait]
+impl Stream for LocalStream {
+    fn id(&self) -> &StreamId {
+        &self.place.stream
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        Ok(self.place.manifest().await?.shards)
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        let mut told = self.changes.told.subscribe();
+        let seen = *told.borrow_and_update();
+        loop {
+            let version = self.place.manifest().await?.version;
+            if version != seen {
+                self.changes.told.send_replace(version);
+                return Ok(());
+            }
+            tokio::select! {
+                // Another caller was told: so is this one.
+                answer = told.changed() => {
+                    drop(answer);
+                    return Ok(());
+                }
+                () = async { self.changes.watch.lock().await.changed().await } => {}
+            }
+        }
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        let disk = &*self.place.ctx.disk;
+        let mut states = Vec::new();
+        for shard in self.shards().await?.all() {
+            let dir = self.place.shard_dir(&shard.id);
+            let control = match ControlFile::open(disk, &dir).await? {
+                Some(file) => file.read().await?,
+                None => return Err(self.place.gone()),
+            };
+            let control = control.unwrap_or_default();
+            let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
+            states.push(ShardState {
+                shard: shard.clone(),
+                tip: position_before(control.next_offset),
+                kept_after: position_before(control.first_offset),
+                records: Some(control.records),
+                bytes: Some(bytes),
+                newest_arrival: (control.newest_arrival != 0).then_some(control.newest_arrival),
+            });
+        }
+        Ok(states)
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        self.place.manifest().await?.shard(shard)?;
+        super::start::find(&self.place, shard, start).await
+    }
+
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        let manifest = self.place.manifest().await?;
+        let shard = manifest.shard(shard)?;
+        Ok(Box::new(TailReader::new(&self.place, shard, budget)))
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        self.place.manifest().await?;
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = writer.upgrade() {
+            return Ok(writer);
+        }
+        let made = LocalWriter::new(&self.place, self.secret);
+        *writer = Arc::downgrade(&made);
+        Ok(made)
+    }
+
+    async fn assignment(&self, app: &str) -> Result<Assignment> {
+        let leases = super::leases::FileLeases::open(&self.place, app).await?;
+        Ok(Assignment::Leases(Arc::new(leases)))
+    }
+
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        None
+    }
+}

@@ -1,0 +1,489 @@
+//! The reader of one shard: from any offset to the durable end, and on as it moves.
+//!
+//! Small frames are gathered into one batch, large ones come alone. The budget's bytes are acquired before anything is
+//! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
+//! control file. It never looks at bytes past the durable end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::disk::{Open, Watch};
+use hydrant_core::stream::{Read, ShardReader};
+use hydrant_core::{Budget, Error, Position, Result, Shard};
+
+use super::chunk::{Chunk, Decoded, Frame};
+use super::control::{Control, ControlFile};
+use super::frame::{Fault, HEADER_BYTES, Header};
+use super::metrics::ReadMetrics;
+use super::place::Place;
+use super::segment::{self, Segment, Walk};
+use super::skips::Skips;
+use super::work::position_before;
+
+/// Stored bytes that are read at once, and decompressed bytes that are gathered into one batch, unless the first frame
+/// is larger.
+const CHUNK_BYTES_MAX: u64 = 1 << 20;
+/// The same with the smallest budgets.
+const CHUNK_BYTES_MIN: u64 = 64 << 10;
+/// Chunks that fit into a budget, so that one reader does not hold it alone.
+const CHUNKS_PER_BUDGET: u64 = 32;
+
+/// Reads one shard.
+#[derive(Debug)]
+pub(super) struct TailReader {
+    source: Source,
+    metrics: ReadMetrics,
+    watch: Option<Box<dyn Watch>>,
+    opened: Option<Opened>,
+}
+
+/// What is read, and with which means.
+#[derive(Debug)]
+struct Source {
+    place: Arc<Place>,
+    shard: Shard,
+    budget: Budget,
+}
+
+#[derive(Debug)]
+struct Opened {
+    dir: PathBuf,
+    control_file: ControlFile,
+    /// The first offset that was not handed on.
+    next: u64,
+    cursor: Option<Cursor>,
+    /// What the control file said last.
+    control: Control,
+    /// Whether the end of what is there was told.
+    idle: bool,
+    /// Whether everything was read of a shard that has ended before this reader.
+    ended: bool,
+}
+
+/// A place between two frames.
+#[derive(Clone, Debug)]
+struct Cursor {
+    segment: Segment,
+    at: u64,
+    skips: Arc<Skips>,
+}
+
+/// Where reading goes on.
+enum Next {
+    /// At this frame.
+    Frame(Cursor, Header, u64),
+    /// After offsets that are lost.
+    Lost(u64, String),
+    /// In a segment that was removed meanwhile.
+    Removed,
+}
+
+impl TailReader {
+    pub(super) fn new(place: &Arc<Place>, shard: &Shard, budget: &Budget) -> Self {
+        TailReader {
+            metrics: ReadMetrics::new(&place.stream.name, &shard.id),
+            source: Source {
+                place: Arc::clone(place),
+                shard: shard.clone(),
+                budget: budget.clone(),
+            },
+            watch: None,
+            opened: None,
+        }
+    }
+
+    /// Waits for a change, and takes it in.
+    async fn wait(&mut self) -> Result<()> {
+        let (Some(watch), Some(opened)) = (&mut self.watch, &mut self.opened) else {
+            return Err(unopened());
+        };
+        let (place, shard) = (&self.source.place, &self.source.shard.id);
+        if opened.control.sealing && !opened.control.sealed {
+            // A reshard is under way, or died; the manifest says whether it happened.
+            let watched = place.ctx.disk.watch(&place.dir).await;
+            let mut manifest = watched.map_err(|e| Error::io("watch", &place.dir, e))?;
+            if place.manifest().await?.shard(shard)?.closed {
+                opened.ended = true;
+                return Ok(());
+            }
+            tokio::select! {
+                () = watch.changed() => {}
+                () = manifest.changed() => {}
+            }
+        } else {
+            watch.changed().await;
+        }
+        self.source.refresh(opened).await?;
+        Ok(())
+    }
+}
+
+fn unopened() -> Error {
+    Error::fatal("a reader is read before it is opened")
+}
+
+impl Source {
+    /// Reads the control file again; answers whether it was written since.
+    async fn refresh(&self, opened: &mut Opened) -> Result<bool> {
+        let Some(control) = opened.control_file.read().await? else {
+            // Torn while it is written, or by a power cut: the writer or a recovery makes it good.
+            return Ok(false);
+        };
+        if control.deleted || control.incarnation != self.place.incarnation {
+            return Err(self.place.gone());
+        }
+        let moved = control.counter != opened.control.counter;
+        let disk = &*self.place.ctx.disk;
+        if !moved && !opened.control_file.is_current(disk).await? {
+            return Err(self.place.gone());
+        }
+        opened.control = control;
+        Ok(moved)
+    }
+
+    /// Finds the frame that holds the next offset.
+    async fn locate(&self, opened: &Opened) -> Result<Option<Cursor>> {
+        let (disk, next) = (&*self.place.ctx.disk, opened.next);
+        let segments = segment::list(disk, &opened.dir).await?;
+        let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
+            return Ok(None);
+        };
+        let (number, base) = (listed.number, listed.base);
+        let Some(segment) = Segment::open(disk, &opened.dir, number, base, Open::Read).await?
+        else {
+            return Ok(None);
+        };
+        let head = segment.head(self.place.incarnation).await?;
+        let skips = Arc::new(Skips::read(&self.place.ctx, &opened.dir).await?);
+        let mut cursor = Cursor {
+            segment,
+            at: head.len,
+            skips,
+        };
+        let Some(end) = self.end_of(opened, &cursor.segment).await? else {
+            return Ok(None);
+        };
+        let mut walk = Walk::new(
+            &cursor.segment,
+            self.place.salt(),
+            head.len,
+            end,
+            &cursor.skips,
+        );
+        let mut at = head.len;
+        while let Some(step) = walk.next().await? {
+            let (found, header) = step.map_err(|fault| cursor.segment.corrupt(walk.at(), fault))?;
+            at = found;
+            if header.next_offset() > next {
+                break;
+            }
+            at = walk.at();
+        }
+        cursor.at = at;
+        Ok(Some(cursor))
+    }
+
+    /// The durable end of a segment; `None` when the one after it was removed, and so itself.
+    async fn end_of(&self, opened: &Opened, segment: &Segment) -> Result<Option<u64>> {
+        if segment.number == opened.control.active {
+            return Ok(Some(opened.control.durable_bytes));
+        }
+        let follower = self.follower(opened, segment).await?;
+        match follower {
+            Some(follower) => {
+                let head = follower.head(self.place.incarnation).await?;
+                Ok(Some(head.previous_bytes))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The segment after this one; `None` when it was removed.
+    async fn follower(&self, opened: &Opened, segment: &Segment) -> Result<Option<Segment>> {
+        let disk = &*self.place.ctx.disk;
+        let segments = segment::list(disk, &opened.dir).await?;
+        let follower = segments.iter().find(|s| s.number == segment.number + 1);
+        match follower {
+            Some(s) => Segment::open(disk, &opened.dir, s.number, s.base, Open::Read).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The next frame to read, given that the control file knows one.
+    async fn next_frame(&self, opened: &Opened) -> Result<Next> {
+        let mut cursor = match &opened.cursor {
+            Some(cursor) => cursor.clone(),
+            None => match self.locate(opened).await? {
+                Some(cursor) => cursor,
+                None => return Ok(Next::Removed),
+            },
+        };
+        loop {
+            while let Some(skip) = cursor.skips.at(cursor.segment.number, cursor.at) {
+                cursor.at = skip.to_byte;
+            }
+            let Some(end) = self.end_of(opened, &cursor.segment).await? else {
+                return Ok(Next::Removed);
+            };
+            if cursor.at < end {
+                let bytes = cursor.segment.read(cursor.at, HEADER_BYTES).await?;
+                let header = Header::decode(&bytes, self.place.salt());
+                let header = header.and_then(|header| {
+                    let cut = cursor.at + header.frame_len() > end;
+                    if cut {
+                        Err(Fault("a frame is cut short"))
+                    } else {
+                        Ok(header)
+                    }
+                });
+                let header = match header {
+                    Ok(header) => header,
+                    Err(fault) => return self.fault(opened, cursor, fault).await,
+                };
+                if header.base > opened.next {
+                    let why = lost_because(&cursor, opened.next);
+                    return match why {
+                        Some(why) => Ok(Next::Lost(header.base, why)),
+                        None => Err(cursor
+                            .segment
+                            .corrupt(cursor.at, Fault("offsets are missing"))),
+                    };
+                }
+                if header.next_offset() > opened.next {
+                    return Ok(Next::Frame(cursor, header, end));
+                }
+                cursor.at += header.frame_len();
+                continue;
+            }
+            if cursor.segment.number == opened.control.active {
+                return match lost_because(&cursor, opened.next) {
+                    Some(why) => Ok(Next::Lost(opened.control.next_offset, why)),
+                    None => Err(cursor.segment.corrupt(end, Fault("offsets are missing"))),
+                };
+            }
+            let Some(segment) = self.follower(opened, &cursor.segment).await? else {
+                return Ok(Next::Removed);
+            };
+            cursor.at = segment.head(self.place.incarnation).await?.len;
+            cursor.segment = segment;
+        }
+    }
+
+    /// Corrupt bytes stop the reader, unless an operator has skipped them since the skips were read.
+    async fn fault(&self, opened: &Opened, mut cursor: Cursor, fault: Fault) -> Result<Next> {
+        let skips = Skips::read(&self.place.ctx, &opened.dir).await?;
+        let (number, at) = (cursor.segment.number, cursor.at);
+        match skips.at(number, at) {
+            Some(skip) if skip.next_offset > opened.next => {
+                Ok(Next::Lost(skip.next_offset, skip.why.clone()))
+            }
+            Some(_) => {
+                cursor.skips = Arc::new(skips);
+                Err(cursor.segment.corrupt(at, fault))
+            }
+            None => Err(cursor.segment.corrupt(at, fault)),
+        }
+    }
+
+    /// Reads and decodes from a frame on.
+    async fn read(&self, opened: &Opened, at: &Cursor, first: Header, end: u64) -> Result<Decoded> {
+        let most = self.budget.total_bytes() / CHUNKS_PER_BUDGET;
+        let most = most.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let stored = first.frame_len().max((end - at.at).min(most));
+        let alone = Chunk::cost(&first);
+        let raw = if stored == first.frame_len() {
+            alone
+        } else {
+            alone.max(most)
+        };
+        let mut permit = self.budget.acquire(stored + raw).await;
+        let bytes = at.segment.read(at.at, stored as usize).await?;
+        let chunk = self.frames(opened, at, &bytes, raw);
+        if chunk.is_empty() {
+            let fault = Fault("a frame changed while it was read");
+            return Err(at.segment.corrupt(at.at, fault));
+        }
+        let next = opened.next;
+        let workers = &self.place.ctx.workers;
+        let decoded = workers.run(move || chunk.decode(next)).await?;
+        let mut decoded = decoded.map_err(|fault| at.segment.corrupt(at.at, fault))?;
+        let shared = if decoded.shares_stored_bytes {
+            stored
+        } else {
+            0
+        };
+        permit.shrink_to(decoded.cost + shared);
+        decoded.batch.permit = permit;
+        Ok(decoded)
+    }
+
+    /// The frames that stand one after another at the beginning of `bytes`, up to `raw` bytes of memory.
+    fn frames(&self, opened: &Opened, at: &Cursor, bytes: &Bytes, raw: u64) -> Chunk {
+        let mut chunk = Chunk::default();
+        let mut from = 0usize;
+        let mut expected = None;
+        while let Ok(header) = Header::decode(&bytes[from..], self.place.salt()) {
+            let len = header.frame_len() as usize;
+            let in_order = match expected {
+                None => header.next_offset() > opened.next,
+                Some(base) => header.base == base,
+            };
+            let skipped = at
+                .skips
+                .at(at.segment.number, at.at + from as u64)
+                .is_some();
+            if !in_order || skipped || from + len > bytes.len() || !chunk.takes(&header, raw) {
+                break;
+            }
+            chunk.push(Frame {
+                header,
+                bytes: bytes.slice(from + HEADER_BYTES..from + len),
+            });
+            expected = Some(header.next_offset());
+            from += len;
+        }
+        chunk
+    }
+}
+
+/// Why the offset is lost that should stand before the cursor.
+fn lost_because(cursor: &Cursor, offset: u64) -> Option<String> {
+    let covers =
+        |skip: &&super::skips::Skip| skip.first_offset <= offset && offset < skip.next_offset;
+    cursor
+        .skips
+        .skips
+        .iter()
+        .find(covers)
+        .map(|skip| skip.why.clone())
+}
+
+#[async_trait]
+impl ShardReader for TailReader {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        let Source { place, shard, .. } = &self.source;
+        let disk = &*place.ctx.disk;
+        let dir = place.shard_dir(&shard.id);
+        let Some(control_file) = ControlFile::open(disk, &dir).await? else {
+            return Err(place.gone());
+        };
+        let path = control_file.path();
+        // Watched before it is read, so that no change is missed.
+        let watch = disk.watch(path).await;
+        let watch = watch.map_err(|e| Error::io("watch", path, e))?;
+        let Some(control) = control_file.read().await? else {
+            return Err(Error::Corrupt {
+                path: path.to_owned(),
+                offset: 0,
+                detail: "no slot is intact: appending to the shard mends it".to_owned(),
+            });
+        };
+        if control.deleted || control.incarnation != place.incarnation {
+            return Err(place.gone());
+        }
+        let next = match after {
+            Position::End => Some(control.next_offset),
+            after => after
+                .next_offset()
+                .filter(|next| *next <= control.next_offset),
+        };
+        let next = next.ok_or_else(|| {
+            Error::fatal(format!(
+                "position {after} lies after the end of shard `{}`, which is {}: the stream was restored from an older copy, or the progress belongs to another stream",
+                shard.id,
+                position_before(control.next_offset)
+            ))
+        })?;
+        self.watch = Some(watch);
+        self.opened = Some(Opened {
+            dir,
+            control_file,
+            next,
+            cursor: None,
+            control,
+            idle: false,
+            ended: after == Position::End,
+        });
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Read> {
+        loop {
+            let source = &self.source;
+            let opened = self.opened.as_mut().ok_or_else(unopened)?;
+            if opened.ended {
+                let manifest = source.place.manifest().await?;
+                let children = manifest.shards.children(&source.shard.id);
+                return Ok(Read::End {
+                    children: children.map(|child| child.id.clone()).collect(),
+                });
+            }
+            let control = opened.control;
+            if opened.next < control.first_offset {
+                let why = "the stream's retention has passed".to_owned();
+                self.metrics.gap();
+                return Ok(opened.lose(control.first_offset, why));
+            }
+            if opened.next >= control.next_offset {
+                if source.refresh(opened).await? {
+                    continue;
+                }
+                if opened.control.sealed {
+                    opened.ended = true;
+                } else if opened.idle {
+                    self.wait().await?;
+                } else {
+                    opened.idle = true;
+                    let through = position_before(opened.next);
+                    return Ok(Read::Idle { through });
+                }
+                continue;
+            }
+            match source.next_frame(opened).await? {
+                Next::Removed => {
+                    opened.cursor = None;
+                    if !source.refresh(opened).await? {
+                        return Err(Error::Corrupt {
+                            path: opened.dir.clone(),
+                            offset: 0,
+                            detail: format!("no segment holds offset {}", opened.next),
+                        });
+                    }
+                }
+                Next::Lost(next, why) => {
+                    self.metrics.gap();
+                    return Ok(opened.lose(next, why));
+                }
+                Next::Frame(cursor, first, end) => {
+                    let decoded = source.read(opened, &cursor, first, end).await?;
+                    opened.next = decoded.next_offset;
+                    opened.idle = false;
+                    opened.cursor = Some(Cursor {
+                        at: cursor.at + decoded.stored_bytes,
+                        ..cursor
+                    });
+                    let lag = opened.control.next_offset.saturating_sub(opened.next);
+                    let records = decoded.batch.len() as u64;
+                    self.metrics.read(records, decoded.stored_bytes, lag);
+                    return Ok(Read::Batch(decoded.batch));
+                }
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// Goes on after offsets that are lost.
+    fn lose(&mut self, next: u64, why: String) -> Read {
+        let from = position_before(self.next);
+        self.next = next;
+        self.cursor = None;
+        Read::Gap {
+            from,
+            to: position_before(next),
+            why,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The embedded log as its users see it.
+
+mod append_and_read;
+mod fixture;
