@@ -4,6 +4,10 @@
 //! another stream, each unit once; [`FusedStage`] hands it to a stage in the same process instead. Nothing passes
 //! unscanned: what cannot be processed goes on as a dead letter without payload.
 
+pub mod config;
+pub mod policy;
+pub mod wire;
+
 mod fuse;
 mod pii_transform;
 mod stage;

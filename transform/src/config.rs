@@ -1,0 +1,203 @@
+//! What `hydrant-transform` is told: flags, the `[transform]` table, the policy.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::config::{Flags, Layers, Problems};
+use hydrant_core::stream::Start;
+use hydrant_pii::Policy;
+
+use crate::policy;
+
+/// How long an input that does not exist is waited for: services start in any order.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long nothing may come for that to be the end of the input.
+const IDLE_DEFAULT: Duration = Duration::from_secs(1);
+/// The most shards that a stream is made with.
+const SHARDS_MAX: u64 = 4096;
+
+/// The flags. Each outranks its environment variable (`HYDRANT_TRANSFORM_FROM`, ...), which outranks the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TransformArgs {
+    /// Stream to read, such as local:data/raw [env: HYDRANT_TRANSFORM_FROM]
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
+    /// Stream to write; a local one is made when it does not exist [env: HYDRANT_TRANSFORM_TO]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// Policy, TOML; the built-in policy `strict` without it [env: HYDRANT_TRANSFORM_POLICY]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Where to start without progress: earliest, latest or a time [default: earliest]
+    #[arg(long, value_name = "START")]
+    pub start: Option<String>,
+    /// How long to wait for an input that does not exist yet [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub wait: Option<String>,
+    /// End when everything is processed and nothing more comes
+    #[arg(long)]
+    pub exit_at_end: bool,
+    /// With --exit-at-end: how long nothing may come for that to be the end [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub idle: Option<String>,
+    /// Shards of an output that is made; as many as the input has without it
+    #[arg(long, value_name = "N")]
+    pub shards: Option<u64>,
+}
+
+/// The validated settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    from: String,
+    to: String,
+    policy: Arc<Policy>,
+    start: Start,
+    wait: Duration,
+    exit_at_end: bool,
+    idle: Duration,
+    shards: Option<u32>,
+}
+
+impl Config {
+    /// Reads all of it; `None` with a problem.
+    pub fn read(args: &TransformArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+        let mut flags = Flags::new();
+        flags.set("from", "--from", args.from.as_ref());
+        flags.set("to", "--to", args.to.as_ref());
+        let file = args.policy.as_ref().map(|path| path.display());
+        flags.set("policy", "--policy", file);
+        flags.set("start", "--start", args.start.as_ref());
+        flags.set("wait", "--wait", args.wait.as_ref());
+        flags.set(
+            "exit-at-end",
+            "--exit-at-end",
+            args.exit_at_end.then_some(true),
+        );
+        flags.set("idle", "--idle", args.idle.as_ref());
+        flags.set("shards", "--shards", args.shards);
+        let mut section = layers.section("transform", &flags);
+        let from = section.required("from", "write the stream to read, such as `local:data/raw`");
+        let to = section.required(
+            "to",
+            "write the stream to write, such as `local:data/clean`",
+        );
+        if !from.is_empty() && from == to {
+            section.problem(
+                "to",
+                format!("`{to}` is the input as well: name another stream"),
+            );
+        }
+        let file = section.path("policy");
+        let start = section.parsed("start").unwrap_or(Start::Earliest);
+        let wait = section.duration("wait", WAIT_DEFAULT);
+        let exit_at_end = section.flag("exit-at-end", false);
+        let idle = section.duration("idle", IDLE_DEFAULT);
+        let shards = section.optional_number("shards", 1..=SHARDS_MAX);
+        let usable = !section.has_problems();
+        section.finish(problems);
+        let policy = policy::load(layers, file.as_deref(), problems)?;
+        usable.then_some(Config {
+            from,
+            to,
+            policy,
+            start,
+            wait,
+            exit_at_end,
+            idle,
+            shards: shards.and_then(|shards| u32::try_from(shards).ok()),
+        })
+    }
+
+    /// The URL of the input.
+    pub fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// The URL of the output.
+    pub fn to(&self) -> &str {
+        &self.to
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Where an app without progress starts.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// How long an input that does not exist is waited for.
+    ///
+    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is told later.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// Whether to end when everything is processed.
+    pub fn exit_at_end(&self) -> bool {
+        self.exit_at_end
+    }
+
+    /// How long nothing may come for that to be the end.
+    ///
+    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
+    pub fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// The shards of an output that is made.
+    ///
+    /// Default: as many as the input has open. Raise it when more workers read the output. Cost: files and a sync each.
+    pub fn shards(&self) -> Option<u32> {
+        self.shards
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &TransformArgs) -> Result<Config, String> {
+        let mut problems = Problems::new();
+        let config = Config::read(args, &Layers::default(), &mut problems);
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems.into_result().unwrap_err().to_string()),
+        }
+    }
+
+    #[test]
+    fn two_urls_are_enough() {
+        let args = TransformArgs {
+            from: Some("local:a".to_owned()),
+            to: Some("local:b".to_owned()),
+            ..TransformArgs::default()
+        };
+        let config = read(&args).unwrap();
+        assert_eq!(config.start(), Start::Earliest);
+        assert!(!config.exit_at_end());
+        assert_eq!(config.shards(), None);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let args = TransformArgs {
+            from: Some("local:a".to_owned()),
+            to: Some("local:a".to_owned()),
+            policy: Some("no/such/file".into()),
+            start: Some("soon".to_owned()),
+            wait: Some("5".to_owned()),
+            shards: Some(0),
+            ..TransformArgs::default()
+        };
+        let told = read(&args).unwrap_err();
+        for part in ["--to", "no/such/file", "--start", "--wait", "--shards"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+        let told = read(&TransformArgs::default()).unwrap_err();
+        assert!(told.contains("--from") && told.contains("--to"), "{told}");
+    }
+}

@@ -1,0 +1,36 @@
+//! `hydrant-transform`: strips personal data from a stream into another.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hydrant_core::process::{self, CommonArgs, Setup};
+use hydrant_transform::config::{Config, TransformArgs};
+use hydrant_transform::wire;
+
+/// Strips personal data from the records of a stream and writes them to another, each exactly once
+///
+/// A record goes on only when all of it was scanned. What cannot be processed goes on as a dead letter
+/// without payload and ends in the lake's dead letters. Start as many workers of one --app as you like.
+#[derive(Debug, Parser)]
+#[command(name = "hydrant-transform", version)]
+struct Cli {
+    #[command(flatten)]
+    transform: TransformArgs,
+    /// Print the final summary as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = match process::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    process::main(
+        Setup::new("hydrant-transform", &cli.common),
+        |layers, problems| Config::read(&cli.transform, layers, problems),
+        async |process, config| wire::run(process, config, cli.json).await,
+    )
+}

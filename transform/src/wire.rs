@@ -1,0 +1,113 @@
+//! Joins the transform to concrete streams.
+
+use std::sync::Arc;
+
+use hydrant_consumer::runtime::{self, RunSpec, Summary};
+use hydrant_core::process::Process;
+use hydrant_core::stream::SharedStream;
+use hydrant_core::transform::Transform;
+use hydrant_core::{Context, Error, Result};
+use hydrant_stream::CreateOptions;
+use hydrant_stream::delivery::{Delivery, Routing, deliver};
+
+use crate::config::Config;
+use crate::pii_transform::PiiTransform;
+use crate::stage::TransformStage;
+
+/// What a run is made of, apart from the configuration.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The name under which progress is kept.
+    pub app: String,
+    /// Disk, time, chance, computation and memory.
+    pub context: Context,
+    /// When to stop.
+    pub shutdown: hydrant_core::Shutdown,
+}
+
+/// Prepares a run: opens input and output, and says what to run.
+///
+/// # Errors
+/// The input does not appear in time, the output cannot be made, or both are one stream.
+pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
+    let Parts {
+        app,
+        context,
+        shutdown,
+    } = parts;
+    // It owns what it captures: the future of a closure with borrows could not be spawned.
+    let (url, opening) = (config.from().to_owned(), context.clone());
+    let from = move || {
+        let (url, context) = (url.clone(), opening.clone());
+        async move { hydrant_stream::open(&url, &context).await }
+    };
+    let input = runtime::wait_for(config.from(), config.wait(), from).await?;
+    let output = open_output(&input, config, &context).await?;
+    let transform = Arc::new(PiiTransform::new(Arc::clone(config.policy())));
+    let digest = transform.digest().to_owned();
+    let stage = match deliver(&input, &output, Routing::Keyed, &context).await? {
+        Delivery::Lanes(lanes) => {
+            TransformStage::new(&app, input.id().clone(), transform, lanes, context.clone())
+        }
+        other => return Err(Error::fatal(format!("no stage delivers by {other:?}"))),
+    };
+    Ok(RunSpec {
+        start: config.start(),
+        exit_at_end: config.exit_at_end(),
+        idle: config.idle(),
+        pin: Some(digest),
+        ..RunSpec::new(context, input, app, Arc::new(stage), shutdown)
+    })
+}
+
+/// Runs the transform of a process until its end.
+///
+/// # Errors
+/// As [`prepare`] and the runtime.
+pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
+    let parts = Parts {
+        app: process.app.clone(),
+        context: process.context.clone(),
+        shutdown: process.shutdown.clone(),
+    };
+    let spec = prepare(parts, &config).await?;
+    process.ready.set(true);
+    let summary = runtime::run(spec).await?;
+    if json {
+        process.stdout.json(&summary)
+    } else {
+        process.stdout.line(told(&summary, &config))
+    }
+}
+
+fn told(summary: &Summary, config: &Config) -> String {
+    format!(
+        "{} records of {} shards of {} processed by policy `{}` into {}",
+        summary.records,
+        summary.shards.len(),
+        config.from(),
+        config.policy().name(),
+        config.to(),
+    )
+}
+
+/// Opens the output; a local one is made when it does not exist.
+async fn open_output(
+    input: &SharedStream,
+    config: &Config,
+    context: &Context,
+) -> Result<SharedStream> {
+    match hydrant_stream::open(config.to(), context).await {
+        Err(Error::NotFound { .. }) if config.to().starts_with("local:") => {
+            let shards = match config.shards() {
+                Some(shards) => shards,
+                None => input.shards().await?.open().count() as u32,
+            };
+            tracing::info!(url = config.to(), shards, "makes the output");
+            let options = CreateOptions::with_shards(shards);
+            // Another worker may make it at the same time.
+            hydrant_stream::open_or_create(config.to(), options, context).await
+        }
+        opened => opened,
+    }
+}
