@@ -6,6 +6,7 @@
 //! The suites and the oracle panic, because a test is what calls them.
 
 pub mod clock;
+pub mod conformance_disk;
 pub mod conformance_lake;
 pub mod conformance_lease;
 pub mod conformance_stream;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::batch::Batch;
 use crate::origin::Account;
 
 /// The identity of a record: a device and a number that rises by one from 0.
@@ -128,6 +129,16 @@ impl Oracle {
             }
         }
         *ledger.found.entry(token).or_default() += 1;
+    }
+
+    /// The records and accounts of a batch were found.
+    pub fn find_batch(&self, batch: &Batch, order: Order) {
+        for entry in &batch.records {
+            self.find(batch.payload(entry), order);
+        }
+        for span in &batch.accounts {
+            self.find_account(&span.account);
+        }
     }
 
     /// An account was found: its sum must hold.

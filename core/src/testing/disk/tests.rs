@@ -1,9 +1,11 @@
+use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 
 use super::*;
-use crate::disk::{create_file, read_file, replace_file};
+use crate::disk::{Disk, DiskFile, Open, create_file, read_file, replace_file};
 
 const SEEDS: u64 = 60;
 
@@ -386,50 +388,11 @@ async fn watches_tell_of_changes_and_of_nothing_else() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
-#[tokio::test]
-async fn calls_answer_as_the_kernel_does() {
+#[tokio::test(start_paused = true)]
+async fn it_conforms() {
     let world = SimWorld::new(1);
-    let disk = world.process("a");
-    let kind = |error: io::Error| error.kind();
-    disk.create_dir_all(path("/d/e")).await.unwrap();
-    disk.create_dir_all(path("d/e")).await.unwrap();
-    let absent = disk.open(path("d/none/f"), Open::Create).await.unwrap_err();
-    assert_eq!(kind(absent), ErrorKind::NotFound);
-    let file = disk.open(path("d/f"), Open::CreateNew).await.unwrap();
-    let again = disk.open(path("d/f"), Open::CreateNew).await.unwrap_err();
-    assert_eq!(kind(again), ErrorKind::AlreadyExists);
-    file.write_at(2, vec![bytes("ab"), bytes("c")])
-        .await
-        .unwrap();
-    assert_eq!(file.read_at(1, 100).await.unwrap(), "\0abc");
-    assert_eq!(file.read_at(100, 1).await.unwrap(), "");
-    file.truncate(3).await.unwrap();
-    assert_eq!(file.len().await.unwrap(), 3);
-    let reading = disk.open(path("d/f"), Open::Read).await.unwrap();
-    assert!(reading.write_at(0, vec![bytes("x")]).await.is_err());
-    disk.link_new(path("d/f"), path("g")).await.unwrap();
-    let (one, two) = (disk.stat(path("d/f")).await, disk.stat(path("g")).await);
-    assert_eq!(
-        one.unwrap().unwrap().identity,
-        two.unwrap().unwrap().identity
-    );
-    let taken = disk.rename_new(path("g"), path("d/f")).await.unwrap_err();
-    assert_eq!(kind(taken), ErrorKind::AlreadyExists);
-    let full = disk.remove_dir(path("d")).await.unwrap_err();
-    assert_eq!(kind(full), ErrorKind::DirectoryNotEmpty);
-    disk.remove_dir(path("d/e")).await.unwrap();
-    let names: Vec<_> = disk.list(path("d")).await.unwrap();
-    assert_eq!(names.len(), 1);
-    assert_eq!(
-        (names[0].name.as_str(), names[0].len, names[0].is_dir),
-        ("f", 3, false)
-    );
-    disk.remove(path("d/f")).await.unwrap();
-    assert_eq!(
-        kind(disk.remove(path("d/f")).await.unwrap_err()),
-        ErrorKind::NotFound
-    );
-    assert_eq!(file.read_at(0, 9).await.unwrap(), "\0\0a");
+    let (one, two) = (world.process("a"), world.process("b"));
+    crate::testing::conformance_disk::conforms(&one, &two, path("root")).await;
 }
 
 #[tokio::test(start_paused = true)]
