@@ -1,1 +1,110 @@
-//! Tests.
+//! Keys, refusals and passed-over lines in chunks.
+
+use std::sync::Arc;
+
+use hydrant_core::testing::clock::ManualClock;
+
+use super::*;
+use crate::input::LineReader;
+
+fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize, skip: u64) -> Vec<Chunk> {
+    let indexer = Indexer {
+        key: key.map(|key| KeyTemplate::parse(key).unwrap()),
+        record_bytes_max,
+        clock: Arc::new(ManualClock::new(77)),
+        skip,
+    };
+    let mut reader = LineReader::new("t", text.as_bytes(), record_bytes_max);
+    let mut chunks = Vec::new();
+    while let Some(block) = reader.next_block().unwrap() {
+        chunks.push(indexer.chunk(block));
+    }
+    chunks
+}
+
+fn records(chunk: &Chunk) -> Vec<(Option<String>, String)> {
+    let text = |segment: u32, span: Span| {
+        let start = span.start as usize;
+        let bytes = &chunk.segments[segment as usize][start..start + span.len as usize];
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    chunk
+        .records
+        .iter()
+        .map(|one| {
+            (
+                one.key.map(|key| text(one.segment, key)),
+                text(one.segment, one.payload),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_key_in_the_line_is_not_copied_and_another_lies_beside_a_copy() {
+    let text = "{\"id\":\"a7\",\"n\":1}\n{\"id\":\"\\u0062\",\"n\":2}\nno json\n{\"id\":3}\n";
+    let chunk = chunks(text, Some("id"), 1_000, 0).remove(0);
+    let lines: Vec<&str> = text.lines().collect();
+    let some = |key: &str, line: usize| (Some(key.to_owned()), lines[line].to_owned());
+    assert_eq!(
+        records(&chunk),
+        [
+            some("a7", 0),
+            some("b", 1),
+            (None, lines[2].to_owned()),
+            some("3", 3)
+        ]
+    );
+    let segments: Vec<u32> = chunk.records.iter().map(|one| one.segment).collect();
+    assert_eq!(segments, [0, 1, 0, 0]);
+    let stamp = chunk.records[0].stamp;
+    assert!(stamp >= 77 && chunk.records.iter().all(|one| one.stamp == stamp));
+    assert_eq!((chunk.runs, chunk.end), (vec![(0, 0)], 4));
+
+    let joined = chunks("{\"a\":1,\"b\":\"x\"}", Some("{b}/{a}"), 1_000, 0).remove(0);
+    assert_eq!(records(&joined)[0].0.as_deref(), Some("x/1"));
+}
+
+#[test]
+fn lines_keep_their_numbers_over_empty_and_refused_ones() {
+    let text = "{}\n\n{\"k\":\"0123456789\"}\n123456789012345678901234567890\n[]\n";
+    let chunk = chunks(text, Some("k"), 25, 0).remove(0);
+    assert_eq!(
+        records(&chunk),
+        [(None, "{}".to_owned()), (None, "[]".to_owned())]
+    );
+    assert_eq!(chunk.runs, [(0, 0), (1, 4)]);
+    assert_eq!(chunk.end, 5);
+    let refused: Vec<(u64, &str)> = chunk
+        .refused
+        .iter()
+        .map(|one| (one.index, one.reason.name()))
+        .collect();
+    assert_eq!(refused, [(2, "record_too_large"), (3, "line_too_long")]);
+}
+
+#[test]
+fn lines_that_are_stored_already_are_passed_over() {
+    let text = "1\n2\n\n123456789\n5\n6\n";
+    let chunk = chunks(text, None, 5, 4).remove(0);
+    assert_eq!(
+        records(&chunk),
+        [(None, "5".to_owned()), (None, "6".to_owned())]
+    );
+    assert_eq!((chunk.runs.clone(), chunk.end), (vec![(0, 4)], 6));
+    assert!(chunk.refused.is_empty());
+    let all = chunks(text, None, 5, 6).remove(0);
+    assert!(all.records.is_empty() && all.refused.is_empty());
+}
+
+#[test]
+fn the_first_line_tells_inputs_apart() {
+    let digest = |text: &str| {
+        let mut reader = LineReader::new("t", text.as_bytes(), 10);
+        reader.next_block().unwrap().as_ref().and_then(first_line)
+    };
+    assert_eq!(digest(""), None);
+    assert_eq!(digest("a\nb\n"), digest("a\r\nc"));
+    assert_ne!(digest("a\n"), digest("b\n"));
+    assert_eq!(digest("12345678901\nb").unwrap(), "too long, 11 bytes");
+}

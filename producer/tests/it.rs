@@ -1,0 +1,12 @@
+//! The producer's binary against a local stream: what is stored, by whom it is killed, what it refuses.
+
+#[path = "it/inputs.rs"]
+mod inputs;
+#[path = "it/process.rs"]
+mod process;
+#[path = "it/refusals.rs"]
+mod refusals;
+#[path = "it/restarts.rs"]
+mod restarts;
+#[path = "it/stored.rs"]
+mod stored;
