@@ -8,19 +8,19 @@ use hydrant_core::error::Error;
 /// A drain under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drain {
-    until: Instant,
+    until: Option<Instant>,
 }
 
 impl Drain {
-    /// From now on, for `timeout`.
-    pub(crate) fn new(timeout: Duration) -> Self {
+    /// From now on, for `timeout` at most.
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
         Drain {
-            until: clock::now() + timeout,
+            until: timeout.map(|timeout| clock::now() + timeout),
         }
     }
 
     /// After this, tasks are cut off.
-    pub(crate) fn until(&self) -> Instant {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 }
@@ -28,7 +28,7 @@ impl Drain {
 /// What a drain that took too long ends with.
 pub(crate) fn timed_out(shards: usize) -> Error {
     Error::fatal(format!(
-        "the drain took longer than --drain-timeout: {shards} shards were cut off; what they had not published is read \
+        "the drain took too long: {shards} shards were cut off; what they had not published is read \
          again at the next start"
     ))
 }

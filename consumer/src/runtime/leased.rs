@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,10 @@ impl Default for LeaseSettings {
 }
 
 impl LeaseSettings {
+    /// Shorter lease times lose leases to a busy machine, longer ones nobody waits for.
+    pub const LEASE_TIME_RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(3600);
+
     /// Leases are renewed when they are this old: two renewals may fail before anybody takes over.
     fn renew_after(&self) -> Duration {
         self.lease_time / 3

@@ -23,11 +23,11 @@ mod transaction;
 mod wait;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use lag::{ShardSummary, Summary};
 pub use leased::LeaseSettings;
-pub use supervisor::{CHECKPOINT, DRAIN_TIMEOUT, IDLE, RunSpec, run};
+pub use supervisor::{CHECKPOINT, IDLE, RunSpec, run};
 pub use wait::wait_for;

@@ -56,8 +56,8 @@ pub struct RunSpec {
     pub pin: Option<String>,
     /// The ledger is written at most this often. Default: 1 s. Cost: what is read again after a death.
     pub checkpoint: Duration,
-    /// How long a drain may take. Default: 30 s.
-    pub drain_timeout: Duration,
+    /// How long a drain may take. Default: none of its own; a process has its limit for all of its parts.
+    pub drain_timeout: Option<Duration>,
     /// Asks for the end.
     pub shutdown: Shutdown,
 }
@@ -66,8 +66,6 @@ pub struct RunSpec {
 pub const IDLE: Duration = Duration::from_secs(1);
 /// Default of [`RunSpec::checkpoint`].
 pub const CHECKPOINT: Duration = Duration::from_secs(1);
-/// Default of [`RunSpec::drain_timeout`].
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often lag is measured: one look at all shards' tips.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -92,7 +90,7 @@ impl RunSpec {
             leases: LeaseSettings::default(),
             pin: None,
             checkpoint: CHECKPOINT,
-            drain_timeout: DRAIN_TIMEOUT,
+            drain_timeout: None,
             shutdown,
         }
     }
@@ -201,7 +199,7 @@ impl Supervisor {
             }
             let draining = self.drain.is_some();
             let shared = Arc::clone(&self.shared);
-            let drain_until = self.drain.as_ref().map(Drain::until);
+            let drain_until = self.drain.as_ref().and_then(Drain::until);
             let revoke_until = self
                 .working
                 .values()

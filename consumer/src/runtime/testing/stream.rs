@@ -97,6 +97,17 @@ impl MemoryStream {
         self.logs.appended.notify_waiters();
     }
 
+    /// Appends one record with these bytes.
+    pub(crate) fn append_payload(&self, shard: &str, payload: &'static [u8]) {
+        let mut logs = self.logs.logs.lock().unwrap();
+        logs.get_mut(&ShardId::from(shard))
+            .unwrap()
+            .records
+            .push(payload.into());
+        drop(logs);
+        self.logs.appended.notify_waiters();
+    }
+
     fn close(logs: &mut BTreeMap<ShardId, Log>, id: &str) -> HashRange {
         let log = logs.get_mut(&ShardId::from(id)).unwrap();
         log.shard.closed = true;

@@ -62,12 +62,12 @@ async fn a_drain_ends_at_its_timeout() {
     let mut stage = Exact::new(&world.log);
     stage.slow = Duration::from_secs(3600);
     let mut spec = world.spec(stage);
-    spec.drain_timeout = Duration::from_secs(5);
+    spec.drain_timeout = Some(Duration::from_secs(5));
     let worker = Worker::start(spec);
     pass(Duration::from_secs(1)).await;
     let began = clock::now();
     let error = worker.drained().await.unwrap_err();
-    assert!(error.to_string().contains("--drain-timeout"), "{error}");
+    assert!(error.to_string().contains("drain"), "{error}");
     assert!(clock::now() - began < Duration::from_secs(6));
 }
 

@@ -1,0 +1,286 @@
+//! What `hydrant-consumer` is told: flags and the `[consumer]` table.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hydrant_core::config::{Flags, Layers, Problems};
+use hydrant_core::stream::Start;
+
+use crate::copy::{Filter, Format, OnPoison};
+use crate::runtime::{IDLE, LeaseSettings};
+
+/// How long an input that does not exist is waited for: services start in any order.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// The flags. Each outranks its environment variable (`HYDRANT_CONSUMER_FROM`, ...), which outranks the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ConsumerArgs {
+    /// Stream to read, such as local:data/raw [env: HYDRANT_CONSUMER_FROM]
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
+    /// Where to: `-` for standard output, a file, or the URL of a stream [default: -]
+    #[arg(long, value_name = "-|FILE|URL", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// Where to start without progress: earliest, latest or a time [default: earliest]
+    #[arg(long, value_name = "START")]
+    pub start: Option<String>,
+    /// How records look outside of a stream: ndjson, json or raw [default: ndjson]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Take only records with `key=TEXT`, `key^=PREFIX` or `/json/pointer=VALUE`; all of several must hold
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// A record that format or filter cannot take: retry, dead-letter or stop [default: stop]
+    #[arg(long, value_name = "WHAT")]
+    pub on_poison: Option<String>,
+    /// End when everything is copied and nothing more comes
+    #[arg(long)]
+    pub exit_at_end: bool,
+    /// With --exit-at-end: how long nothing may come for that to be the end [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub idle: Option<String>,
+    /// How long to wait for a stream that does not exist yet [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub wait: Option<String>,
+    /// A worker that is silent for this long loses its shards [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub lease_time: Option<String>,
+}
+
+/// Where a copy goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(PathBuf),
+    /// A stream.
+    Stream(String),
+}
+
+impl Target {
+    fn parse(text: &str) -> Self {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        let known = ["local", "kinesis", "kafka", "firehose"];
+        match scheme {
+            _ if text == "-" => Target::Stdout,
+            Some(scheme) if known.contains(&scheme) || text.contains("://") => {
+                Target::Stream(text.to_owned())
+            }
+            _ => Target::File(text.strip_prefix("file:").unwrap_or(text).into()),
+        }
+    }
+}
+
+/// The validated settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    from: String,
+    to: Target,
+    start: Start,
+    format: Format,
+    filters: Vec<Filter>,
+    on_poison: OnPoison,
+    exit_at_end: bool,
+    idle: Duration,
+    wait: Duration,
+    leases: LeaseSettings,
+}
+
+impl Config {
+    /// Reads all of it; `None` with a problem.
+    pub fn read(args: &ConsumerArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+        let mut flags = Flags::new();
+        flags.set("from", "--from", args.from.as_ref());
+        flags.set("to", "--to", args.to.as_ref());
+        flags.set("start", "--start", args.start.as_ref());
+        flags.set("format", "--format", args.format.as_ref());
+        flags.set_list("filter", "--filter", &args.filter);
+        flags.set("on-poison", "--on-poison", args.on_poison.as_ref());
+        flags.set(
+            "exit-at-end",
+            "--exit-at-end",
+            args.exit_at_end.then_some(true),
+        );
+        flags.set("idle", "--idle", args.idle.as_ref());
+        flags.set("wait", "--wait", args.wait.as_ref());
+        flags.set("lease-time", "--lease-time", args.lease_time.as_ref());
+        let mut section = layers.section("consumer", &flags);
+        let from = section.required("from", "write the stream to read, such as `local:data/raw`");
+        let to = section.text("to").unwrap_or_else(|| "-".to_owned());
+        if !from.is_empty() && from == to {
+            section.problem(
+                "to",
+                format!("`{to}` is the input as well: name another target"),
+            );
+        }
+        let to = Target::parse(&to);
+        if matches!(to, Target::Stream(_)) && section.is_given("format") {
+            section.problem(
+                "format",
+                "a stream takes records as they are: leave `format` out",
+            );
+        }
+        let mut filters = Vec::new();
+        for text in section.list("filter") {
+            match text.parse() {
+                Ok(filter) => filters.push(filter),
+                Err(error) => section.problem("filter", format!("{error}")),
+            }
+        }
+        let start = section.parsed("start").unwrap_or(Start::Earliest);
+        let format = section.choice("format", Format::CHOICES, Format::Ndjson);
+        let on_poison = section.choice("on-poison", OnPoison::CHOICES, OnPoison::Stop);
+        let exit_at_end = section.flag("exit-at-end", false);
+        let idle = section.duration("idle", IDLE);
+        let wait = section.duration("wait", WAIT_DEFAULT);
+        let defaults = LeaseSettings::default();
+        let lease_time = section.duration_within(
+            "lease-time",
+            defaults.lease_time,
+            LeaseSettings::LEASE_TIME_RANGE,
+        );
+        let usable = !section.has_problems();
+        section.finish(problems);
+        usable.then_some(Config {
+            from,
+            to,
+            start,
+            format,
+            filters,
+            on_poison,
+            exit_at_end,
+            idle,
+            wait,
+            leases: LeaseSettings {
+                lease_time,
+                ..defaults
+            },
+        })
+    }
+
+    /// The URL of the input.
+    pub fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// Where the copy goes. Default: standard output.
+    pub fn to(&self) -> &Target {
+        &self.to
+    }
+
+    /// Where an app without progress starts. Default: earliest.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// How records look outside of a stream. Default: ndjson.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Which records are taken. Default: all.
+    pub fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
+    /// What is done with a record that cannot be copied. Default: stop.
+    pub fn on_poison(&self) -> OnPoison {
+        self.on_poison
+    }
+
+    /// Whether to end when everything is copied. Default: no.
+    pub fn exit_at_end(&self) -> bool {
+        self.exit_at_end
+    }
+
+    /// How long nothing may come for that to be the end.
+    ///
+    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
+    pub fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// How long an input that does not exist is waited for.
+    ///
+    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is told later.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// How leases are kept.
+    pub fn leases(&self) -> LeaseSettings {
+        self.leases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &ConsumerArgs) -> Result<Config, String> {
+        let mut problems = Problems::new();
+        let layers = Layers::load(None, [], &["consumer"], &mut problems);
+        let config = Config::read(args, &layers, &mut problems);
+        match problems.into_result() {
+            Ok(()) => Ok(config.unwrap()),
+            Err(error) => Err(error.report()),
+        }
+    }
+
+    fn given(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn the_defaults_print_from_the_beginning() {
+        let config = read(&ConsumerArgs {
+            from: given("local:a"),
+            ..Default::default()
+        })
+        .unwrap();
+        assert_eq!(config.to(), &Target::Stdout);
+        assert_eq!(
+            (config.start(), config.format()),
+            (Start::Earliest, Format::Ndjson)
+        );
+        assert_eq!(config.on_poison(), OnPoison::Stop);
+    }
+
+    #[test]
+    fn targets_are_told_apart_by_their_form() {
+        for (text, target) in [
+            ("-", Target::Stdout),
+            ("out.ndjson", Target::File("out.ndjson".into())),
+            ("file:/tmp/a:b", Target::File("/tmp/a:b".into())),
+            ("local:data/x", Target::Stream("local:data/x".into())),
+            ("sqs://x", Target::Stream("sqs://x".into())),
+        ] {
+            assert_eq!(Target::parse(text), target, "{text}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let args = ConsumerArgs {
+            to: given("local:b"),
+            start: given("yesterday"),
+            format: given("xml"),
+            filter: vec!["x".to_owned(), "key=a".to_owned()],
+            on_poison: given("ignore"),
+            lease_time: given("1ms"),
+            ..Default::default()
+        };
+        let text = read(&args).unwrap_err();
+        for word in [
+            "from",
+            "yesterday",
+            "xml",
+            "key^=TEXT",
+            "ignore",
+            "lease-time",
+        ] {
+            assert!(text.contains(word), "{word} is missing in {text}");
+        }
+    }
+}

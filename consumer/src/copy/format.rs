@@ -1,0 +1,288 @@
+//! How records look outside of a stream.
+//!
+//! - `ndjson`: the payload and a line feed. Line breaks inside of a payload become spaces where the payload is JSON,
+//!   which leaves its value as it is, because JSON has no raw line break inside of a string; a line break at the very
+//!   end of any text is dropped. Other text with line breaks and bytes that are no UTF-8 are no line: poison.
+//! - `json`: one object a line with `stream`, `shard`, `sequence` (text: it may have 56 digits), `sub`, `key` (or
+//!   `key_base64`; null without one), `stamp` (microseconds since 1970; null when the producer did not say), `origin`
+//!   (null, or `writer`, `shard`, `sequence`, `sub`, `index`) and the payload: as `payload` where it is JSON, else as
+//!   `payload_text` where it is UTF-8, else as `payload_base64`. Every record can be written so.
+//! - `raw`: the bytes of the payload and nothing else.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use hydrant_core::batch::{Batch, Entry};
+use hydrant_core::origin::{Origin, OriginEntry};
+use hydrant_core::shard::{ShardId, StreamId};
+use serde::de::IgnoredAny;
+
+/// How records look outside of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One payload a line.
+    Ndjson,
+    /// One object a line, with everything known of the record.
+    Json,
+    /// The payloads' bytes.
+    Raw,
+}
+
+impl Format {
+    /// The formats by name.
+    pub const CHOICES: &[(&str, Format)] = &[
+        ("ndjson", Format::Ndjson),
+        ("json", Format::Json),
+        ("raw", Format::Raw),
+    ];
+}
+
+/// Why a record cannot be written in a format.
+pub(crate) type Reason = &'static str;
+
+pub(crate) const NOT_UTF8: Reason = "not_utf8";
+pub(crate) const LINE_BREAK: Reason = "line_break";
+
+/// The place of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) stream: &'a StreamId,
+    pub(crate) shard: &'a ShardId,
+}
+
+impl Format {
+    /// Appends the records of `batch` that are in `picks`; answers those that cannot be written so.
+    pub(crate) fn write(
+        self,
+        batch: &Batch,
+        picks: &[u32],
+        place: Place<'_>,
+        out: &mut Vec<u8>,
+    ) -> Vec<(u32, Reason)> {
+        let origins = match self {
+            Format::Json => origins(batch),
+            Format::Ndjson | Format::Raw => Vec::new(),
+        };
+        let mut refused = Vec::new();
+        for pick in picks {
+            let index = *pick as usize;
+            let entry = &batch.records[index];
+            match self {
+                Format::Raw => out.extend_from_slice(batch.payload(entry)),
+                Format::Ndjson => {
+                    if let Err(reason) = write_line(batch.payload(entry), out) {
+                        refused.push((*pick, reason));
+                    }
+                }
+                Format::Json => {
+                    let origin = origins.get(index).and_then(Option::as_ref);
+                    write_object(batch, index, entry, origin, place, out);
+                }
+            }
+        }
+        refused
+    }
+}
+
+fn write_line(payload: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let payload = payload.strip_suffix(b"\n").unwrap_or(payload);
+    let payload = payload.strip_suffix(b"\r").unwrap_or(payload);
+    if std::str::from_utf8(payload).is_err() {
+        return Err(NOT_UTF8);
+    }
+    if is_broken(payload) && !is_json(payload) {
+        return Err(LINE_BREAK);
+    }
+    write_unbroken(payload, out);
+    out.push(b'\n');
+    Ok(())
+}
+
+fn is_broken(text: &[u8]) -> bool {
+    text.iter().any(|byte| matches!(byte, b'\n' | b'\r'))
+}
+
+fn is_json(payload: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(payload).is_ok()
+}
+
+fn write_unbroken(json: &[u8], out: &mut Vec<u8>) {
+    out.extend(json.iter().map(|byte| {
+        if matches!(byte, b'\n' | b'\r') {
+            b' '
+        } else {
+            *byte
+        }
+    }));
+}
+
+/// The origin of each record, by one walk over the entries.
+fn origins(batch: &Batch) -> Vec<Option<(Arc<OriginEntry>, Origin)>> {
+    let mut all = vec![None; batch.len()];
+    for span in &batch.origins {
+        let origins = span.entry.origins.iter().skip(span.skip as usize);
+        for (index, origin) in span.records.clone().zip(origins) {
+            if let Some(slot) = all.get_mut(index as usize) {
+                *slot = Some((Arc::clone(&span.entry), origin));
+            }
+        }
+    }
+    all
+}
+
+fn write_object(
+    batch: &Batch,
+    index: usize,
+    entry: &Entry,
+    origin: Option<&(Arc<OriginEntry>, Origin)>,
+    place: Place<'_>,
+    out: &mut Vec<u8>,
+) {
+    let (sequence, sub) = batch.position(index);
+    out.extend_from_slice(b"{\"stream\":");
+    write_text(&place.stream.name, out);
+    out.extend_from_slice(b",\"shard\":");
+    write_text(place.shard.as_str(), out);
+    write_fmt(
+        out,
+        format_args!(",\"sequence\":\"{sequence}\",\"sub\":{sub},"),
+    );
+    match batch.key(entry) {
+        None => out.extend_from_slice(b"\"key\":null"),
+        Some(key) => match std::str::from_utf8(key) {
+            Ok(key) => {
+                out.extend_from_slice(b"\"key\":");
+                write_text(key, out);
+            }
+            Err(_) => {
+                out.extend_from_slice(b"\"key_base64\":");
+                write_base64(key, out);
+            }
+        },
+    }
+    match entry.stamp {
+        0 => out.extend_from_slice(b",\"stamp\":null,\"origin\":"),
+        stamp => write_fmt(out, format_args!(",\"stamp\":{stamp},\"origin\":")),
+    }
+    match origin {
+        None => out.extend_from_slice(b"null"),
+        Some((from, origin)) => {
+            write_fmt(
+                out,
+                format_args!("{{\"writer\":\"{}\",\"shard\":", from.writer),
+            );
+            write_text(from.shard.as_str(), out);
+            let Origin {
+                sequence,
+                sub,
+                index,
+            } = origin;
+            write_fmt(
+                out,
+                format_args!(",\"sequence\":\"{sequence}\",\"sub\":{sub},\"index\":{index}}}"),
+            );
+        }
+    }
+    let payload = batch.payload(entry);
+    if is_json(payload) {
+        out.extend_from_slice(b",\"payload\":");
+        write_unbroken(payload, out);
+    } else if let Ok(text) = std::str::from_utf8(payload) {
+        out.extend_from_slice(b",\"payload_text\":");
+        write_text(text, out);
+    } else {
+        out.extend_from_slice(b",\"payload_base64\":");
+        write_base64(payload, out);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+fn write_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a vector takes every byte");
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("text is JSON and a vector takes every byte");
+}
+
+fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    out.push(b'"');
+    for chunk in bytes.chunks(3) {
+        let part = |n: usize| u32::from(chunk.get(n).copied().unwrap_or(0));
+        let bits = part(0) << 16 | part(1) << 8 | part(2);
+        for n in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * n)) as usize & 63];
+            out.push(if n <= chunk.len() { digit } else { b'=' });
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{batch, pick_all};
+    use super::*;
+
+    fn written(format: Format, records: &[(Option<&[u8]>, &[u8])]) -> (String, Vec<(u32, Reason)>) {
+        let batch = batch(7, records);
+        let stream = StreamId::new("s\"", "1");
+        let place = Place {
+            stream: &stream,
+            shard: &"a".into(),
+        };
+        let mut out = Vec::new();
+        let refused = format.write(&batch, &pick_all(&batch), place, &mut out);
+        (String::from_utf8(out).unwrap(), refused)
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        let (text, refused) = written(
+            Format::Ndjson,
+            &[
+                (None, b"{\"a\":1}"),
+                (None, b"{\n \"a\": \"x\\n\"\r\n}\n"),
+                (None, b"plain\n"),
+                (None, b"two\nlines"),
+                (None, b"\xff"),
+            ],
+        );
+        assert_eq!(text, "{\"a\":1}\n{  \"a\": \"x\\n\"  }\nplain\n");
+        assert_eq!(refused, [(3, LINE_BREAK), (4, NOT_UTF8)]);
+    }
+
+    #[test]
+    fn raw_is_the_bytes() {
+        let (text, refused) = written(Format::Raw, &[(None, b"a\n"), (None, b"b")]);
+        assert_eq!((text.as_str(), refused.len()), ("a\nb", 0));
+    }
+
+    #[test]
+    fn an_object_holds_everything_of_any_record() {
+        let (text, refused) = written(
+            Format::Json,
+            &[
+                (Some(b"k\n"), b"{\n\"a\":1e400}"),
+                (None, b"two\nlines"),
+                (Some(b"\xfe"), b"\xff\xfe\xfd\xfc"),
+            ],
+        );
+        assert!(refused.is_empty());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "{\"stream\":\"s\\\"\",\"shard\":\"a\",\"sequence\":\"7\",\"sub\":0,\"key\":\"k\\n\",\"stamp\":null,\
+             \"origin\":null,\"payload\":{ \"a\":1e400}}"
+        );
+        let second: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
+        assert_eq!(second["payload_text"], "two\nlines");
+        assert_eq!(second["key"], serde_json::Value::Null);
+        let third: serde_json::Value = serde_json::from_str(lines[2]).unwrap();
+        assert_eq!(
+            (&third["key_base64"], &third["payload_base64"]),
+            (&"/g==".into(), &"//79/A==".into())
+        );
+        assert_eq!(third["sequence"], "9");
+    }
+}

@@ -1,0 +1,172 @@
+//! A copy into another stream, by lanes with origins: each record once where the output checks origins.
+//!
+//! The record keeps its key and its route. The digest of the filters is pinned in the source's ledger, because a record
+//! that was dropped by a filter and sent again under another would be taken for one that the output has.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hydrant_core::Context;
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::error::Result;
+use hydrant_core::lease::Progress;
+use hydrant_core::origin::WriterId;
+use hydrant_core::position::Position;
+use hydrant_core::shard::{Shard, ShardId, StreamId};
+use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stream::Read;
+use hydrant_core::subscription::ClaimId;
+use hydrant_stream::delivery::{LaneSession, Lanes, Upstream};
+
+use super::STAGE;
+use super::sieve::Sieve;
+
+/// How often confirmations are gathered.
+const GATHER_EVERY: Duration = Duration::from_millis(250);
+
+/// Copies into another stream.
+#[derive(Clone)]
+pub struct RelayStage {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    lanes: Arc<Lanes>,
+    sieve: Sieve,
+    app: String,
+    input: StreamId,
+    context: Context,
+}
+
+impl fmt::Debug for RelayStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RelayStage({:?})", self.shared.lanes)
+    }
+}
+
+impl RelayStage {
+    /// Copies records of `input` into the stream of `lanes`. The app is part of every origin: another name copies
+    /// everything once more.
+    pub fn new(
+        app: &str,
+        input: StreamId,
+        sieve: Sieve,
+        lanes: Arc<Lanes>,
+        context: Context,
+    ) -> Self {
+        let app = app.to_owned();
+        RelayStage {
+            shared: Arc::new(Shared {
+                lanes,
+                sieve,
+                app,
+                input,
+                context,
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Stage for RelayStage {
+    fn scope(&self) -> Scope {
+        Scope::Shard
+    }
+
+    async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
+        // The output knows what it has of an origin, not how far an origin is done: records may have been dropped.
+        Ok(None)
+    }
+
+    async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
+        let shared = Arc::clone(&self.shared);
+        let session = shared
+            .lanes
+            .session(Upstream {
+                writer: WriterId::of_app(&shared.app, claim.generation, &shared.input),
+                stream: shared.input.clone(),
+                shard: claim.shard.id.clone(),
+                after: claim.after.to,
+                stage: STAGE.into(),
+            })
+            .await;
+        Ok(Box::new(ShardRelay {
+            shared,
+            shard: claim.shard.id,
+            session,
+            ended: false,
+            deadline: None,
+        }))
+    }
+
+    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        // Each shard is published by itself.
+        Ok(Vec::new())
+    }
+}
+
+struct ShardRelay {
+    shared: Arc<Shared>,
+    shard: ShardId,
+    session: LaneSession,
+    ended: bool,
+    deadline: Option<Instant>,
+}
+
+#[async_trait]
+impl ShardStage for ShardRelay {
+    async fn push(&mut self, read: Read) -> Result<()> {
+        match read {
+            Read::Batch(batch) => {
+                let (shared, shard) = (Arc::clone(&self.shared), self.shard.clone());
+                let planner = self.session.planner();
+                let now = shared.context.clock.wall_micros();
+                let workers = shared.context.workers.clone();
+                let job = move || {
+                    let routes = planner.routes(&batch);
+                    let sifted = shared
+                        .sieve
+                        .transformed(batch, &shared.input, &shard, now)?;
+                    planner.plan(sifted, &routes, now)
+                };
+                let plan = workers.run(job).await??;
+                self.session.send(plan).await?;
+            }
+            Read::Idle { through } => self.session.skip(through),
+            Read::Gap { to, .. } => self.session.skip(to),
+            Read::End { .. } => self.ended = true,
+        }
+        self.deadline.get_or_insert(clock::now() + GATHER_EVERY);
+        Ok(())
+    }
+
+    fn due(&self, now: Instant) -> Option<Flush> {
+        self.deadline
+            .filter(|deadline| *deadline <= now)
+            .map(|_| Flush::Time)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    async fn publish(&mut self, why: Flush) -> Result<Progress> {
+        let to = match why {
+            Flush::Revoke | Flush::Drain | Flush::End => self.session.drain().await?,
+            Flush::Size | Flush::Time | Flush::Memory => self.session.progress().await?,
+        };
+        let done = self.session.is_idle();
+        self.deadline = (!done).then(|| clock::now() + GATHER_EVERY);
+        let to = if self.ended && done {
+            Position::End
+        } else {
+            to
+        };
+        Ok(Progress {
+            to,
+            ..Progress::default()
+        })
+    }
+}

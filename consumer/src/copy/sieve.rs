@@ -1,0 +1,201 @@
+//! What a copy makes of a batch: the records that go on, and what becomes of those that cannot.
+//!
+//! Poison is a record that a filter cannot read or a format cannot express. It never ends a copy silently and never
+//! blocks it unasked: the user chooses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::batch::{Batch, RunBuilder};
+use hydrant_core::error::{Error, Result};
+use hydrant_core::hash;
+use hydrant_core::origin::DeadLetter;
+use hydrant_core::shard::{ShardId, StreamId};
+use hydrant_core::transform::{Source, Transformed};
+
+use super::STAGE;
+use super::filter::{Filter, all_hold};
+use super::format::{Format, Place, Reason};
+
+/// What is done with a record that cannot be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPoison {
+    /// The shard waits at it and tries again: for formats and filters that are about to be changed.
+    Retry,
+    /// It becomes a dead letter, with its place and the reason and without payload, and the copy goes on: in band in a
+    /// stream, in `FILE.dead-letters.ndjson` beside a file, in the log beside standard output.
+    DeadLetter,
+    /// The copy ends with an error that tells the place.
+    Stop,
+}
+
+impl OnPoison {
+    /// The choices by name.
+    pub const CHOICES: &[(&str, OnPoison)] = &[
+        ("retry", OnPoison::Retry),
+        ("dead-letter", OnPoison::DeadLetter),
+        ("stop", OnPoison::Stop),
+    ];
+}
+
+/// How long a shard waits at a poisonous record before it tries again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+const NOT_JSON: Reason = "not_json";
+/// The rule by which records are dropped that no filter takes.
+const FILTER_RULE: &str = "filter";
+
+/// Filters and the poison rule of a copy.
+#[derive(Clone, Debug)]
+pub struct Sieve {
+    filters: Vec<Filter>,
+    on_poison: OnPoison,
+}
+
+/// Records as text.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    pub(crate) text: Vec<u8>,
+    pub(crate) letters: Vec<DeadLetter>,
+}
+
+impl Sieve {
+    /// Takes records that all filters take.
+    pub fn new(filters: Vec<Filter>, on_poison: OnPoison) -> Self {
+        Sieve { filters, on_poison }
+    }
+
+    /// The digest of the rules, in hex: a copy into a stream is pinned to it.
+    pub fn digest(&self) -> String {
+        let filters: Vec<_> = self.filters.iter().map(Filter::to_string).collect();
+        let mut parts: Vec<&[u8]> = vec![b"copy", self.on_poison.name().as_bytes()];
+        parts.extend(filters.iter().map(String::as_bytes));
+        format!("{:032x}", hash::identity(&parts))
+    }
+
+    /// Which records go on, and which cannot be judged.
+    fn sift(&self, batch: &Batch) -> (Vec<u32>, Vec<(u32, Reason)>, Vec<u32>) {
+        let (mut taken, mut poison, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, entry) in (0u32..).zip(&batch.records) {
+            match all_hold(&self.filters, batch.key(entry), batch.payload(entry)) {
+                Ok(true) => taken.push(index),
+                Ok(false) => dropped.push(index),
+                Err(_) => poison.push((index, NOT_JSON)),
+            }
+        }
+        (taken, poison, dropped)
+    }
+
+    fn letters(
+        &self,
+        batch: &Batch,
+        poison: Vec<(u32, Reason)>,
+        source: Source<'_>,
+    ) -> Result<Vec<(u32, DeadLetter)>> {
+        let stream: Arc<str> = source.stream.to_string().into();
+        let mut letters = Vec::with_capacity(poison.len());
+        for (index, reason) in poison {
+            let entry = &batch.records[index as usize];
+            let (sequence, sub) = batch.position(index as usize);
+            let place = || format!("the record at {sequence}.{sub} of shard `{}`", source.shard);
+            match self.on_poison {
+                OnPoison::DeadLetter => {}
+                OnPoison::Retry => {
+                    return Err(Error::Unavailable {
+                        message: format!("{} cannot be copied: {reason}", place()),
+                        after: RETRY_AFTER,
+                    });
+                }
+                OnPoison::Stop => {
+                    return Err(Error::fatal(format!(
+                        "{} cannot be copied: {reason}; look at it with `hydrant stream get`, or copy on with \
+                         `--on-poison dead-letter`",
+                        place()
+                    )));
+                }
+            }
+            letters.push((
+                index,
+                DeadLetter {
+                    stream: Arc::clone(&stream),
+                    shard: source.shard.clone(),
+                    sequence,
+                    sub,
+                    // Nobody scanned it: it may be personal.
+                    key: None,
+                    stage: STAGE.into(),
+                    reason: reason.into(),
+                    detail: String::new(),
+                    length: u64::from(entry.payload.len),
+                    time: source.now,
+                },
+            ));
+        }
+        Ok(letters)
+    }
+
+    /// The records that go on, as text, in order.
+    pub(crate) fn text(&self, batch: &Batch, format: Format, source: Source<'_>) -> Result<Text> {
+        let (taken, mut poison, _) = self.sift(batch);
+        let place = Place {
+            stream: source.stream,
+            shard: source.shard,
+        };
+        let mut text = Vec::with_capacity(batch.payload_len() as usize + taken.len());
+        poison.extend(format.write(batch, &taken, place, &mut text));
+        poison.sort_unstable();
+        let letters = self.letters(batch, poison, source)?;
+        Ok(Text {
+            text,
+            letters: letters.into_iter().map(|(_, letter)| letter).collect(),
+        })
+    }
+
+    /// The records that go on, as a batch, and what became of the others.
+    pub(crate) fn transformed(
+        &self,
+        mut batch: Batch,
+        stream: &StreamId,
+        shard: &ShardId,
+        now: i64,
+    ) -> Result<Transformed> {
+        let (sources, poison, dropped) = self.sift(&batch);
+        let input = batch.len() as u32;
+        let letters = self.letters(&batch, poison, Source { stream, shard, now })?;
+        if sources.len() < batch.len() {
+            let mut runs = RunBuilder::default();
+            for index in &sources {
+                let run = batch.run(*index as usize);
+                let (step, arrival) = (run.step, run.arrival);
+                let (sequence, sub) = batch.position(*index as usize);
+                runs.push(sequence, sub, step, arrival);
+            }
+            batch.runs = runs.finish();
+            batch.records = sources.iter().map(|i| batch.records[*i as usize]).collect();
+            if !batch.hashes.is_empty() {
+                batch.hashes = sources.iter().map(|i| batch.hashes[*i as usize]).collect();
+            }
+        }
+        batch.origins.clear();
+        let rule: Arc<str> = FILTER_RULE.into();
+        Ok(Transformed {
+            rekeyed: vec![false; sources.len()],
+            sources,
+            letters,
+            dropped: dropped
+                .into_iter()
+                .map(|index| (index, Arc::clone(&rule)))
+                .collect(),
+            input,
+            batch,
+        })
+    }
+}
+
+impl OnPoison {
+    fn name(self) -> &'static str {
+        Self::CHOICES
+            .iter()
+            .find(|(_, choice)| *choice == self)
+            .map_or("", |(name, _)| name)
+    }
+}

@@ -1,0 +1,148 @@
+//! Joins a copy to concrete streams and targets.
+
+use std::sync::Arc;
+
+use hydrant_core::process::{Process, Stdout};
+use hydrant_core::stage::Stage;
+use hydrant_core::stream::SharedStream;
+use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_stream::CreateOptions;
+use hydrant_stream::delivery::{Delivery, Routing, deliver};
+
+use crate::config::{Config, Target};
+use crate::copy::{Alone, FileOutput, FileStage, PrintStage, Printer, RelayStage, Sieve};
+use crate::runtime::{self, RunSpec, Summary};
+
+/// The name of the binary, which stands for no app.
+pub const NAME: &str = "hydrant-consumer";
+
+/// What a run is made of, apart from the configuration.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The name under which progress is kept; `None` keeps none in the source: a file has its own, standard output
+    /// starts anew.
+    pub app: Option<String>,
+    /// Disk, time, chance, computation and memory.
+    pub context: Context,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// Where standard output goes.
+    pub stdout: Stdout,
+}
+
+/// Prepares a run: opens input and target, and says what to run.
+///
+/// # Errors
+/// The input does not appear in time, or the target cannot be used.
+pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
+    let Parts {
+        app,
+        context,
+        shutdown,
+        stdout,
+    } = parts;
+    // It owns what it captures: the future of a closure with borrows could not be spawned.
+    let (url, opening) = (config.from().to_owned(), context.clone());
+    let open = move || {
+        let (url, context) = (url.clone(), opening.clone());
+        async move { hydrant_stream::open(&url, &context).await }
+    };
+    let mut input = runtime::wait_for(config.from(), config.wait(), open).await?;
+    let sieve = Sieve::new(config.filters().to_vec(), config.on_poison());
+    let mut pin = None;
+    let stage: Arc<dyn Stage> = match config.to() {
+        Target::Stdout => {
+            let printer = Printer::stdout(stdout)?;
+            let stream = input.id().clone();
+            Arc::new(PrintStage::new(
+                stream,
+                sieve,
+                config.format(),
+                printer,
+                context.clone(),
+            ))
+        }
+        Target::File(path) => {
+            let output = FileOutput::open(path, input.id().clone(), context.clone()).await?;
+            Arc::new(FileStage::new(output, sieve, config.format()))
+        }
+        Target::Stream(to) => {
+            let Some(app) = &app else {
+                return Err(Error::refused(
+                    "a copy into a stream needs a name for its progress: write `--app NAME`, the same for all workers \
+                     of this copy and for no other",
+                ));
+            };
+            pin = Some(sieve.digest());
+            let output = open_output(&input, to, &context).await?;
+            match deliver(&input, &output, Routing::Natural, &context).await? {
+                Delivery::Lanes(lanes) => {
+                    let input = input.id().clone();
+                    Arc::new(RelayStage::new(app, input, sieve, lanes, context.clone()))
+                }
+                other => return Err(Error::fatal(format!("no copy delivers by {other:?}"))),
+            }
+        }
+    };
+    if app.is_none() {
+        input = Alone::around(input);
+    }
+    let app = app.unwrap_or_else(|| NAME.to_owned());
+    Ok(RunSpec {
+        start: config.start(),
+        exit_at_end: config.exit_at_end(),
+        idle: config.idle(),
+        leases: config.leases(),
+        pin,
+        ..RunSpec::new(context, input, app, stage, shutdown)
+    })
+}
+
+/// Runs the copy of a process until its end.
+///
+/// # Errors
+/// As [`prepare`] and the runtime.
+pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
+    let parts = Parts {
+        app: (process.app != NAME).then(|| process.app.clone()),
+        context: process.context.clone(),
+        shutdown: process.shutdown.clone(),
+        stdout: process.stdout.clone(),
+    };
+    let spec = prepare(parts, &config).await?;
+    process.ready.set(true);
+    let summary = runtime::run(spec).await?;
+    match config.to() {
+        // Standard output holds the records and nothing else.
+        Target::Stdout => tracing::info!("{}", told(&summary, &config)),
+        _ if json => process.stdout.json(&summary)?,
+        _ => process.stdout.line(told(&summary, &config))?,
+    }
+    Ok(())
+}
+
+fn told(summary: &Summary, config: &Config) -> String {
+    let gaps = match summary.gaps {
+        0 => String::new(),
+        n => format!("; {n} gaps: records were gone before they were read"),
+    };
+    format!(
+        "{} records of {} shards of {} read{gaps}",
+        summary.records,
+        summary.shards.len(),
+        config.from(),
+    )
+}
+
+/// Opens the output; a local one is made when it does not exist.
+async fn open_output(input: &SharedStream, url: &str, context: &Context) -> Result<SharedStream> {
+    match hydrant_stream::open(url, context).await {
+        Err(Error::NotFound { .. }) if url.starts_with("local:") => {
+            let shards = input.shards().await?.open().count() as u32;
+            tracing::info!(url, shards, "makes the output");
+            // Another worker may make it at the same time.
+            hydrant_stream::open_or_create(url, CreateOptions::with_shards(shards), context).await
+        }
+        opened => opened,
+    }
+}
