@@ -51,8 +51,6 @@ pub(crate) enum Taken {
     All,
     /// The decoder takes no more: the interval ends before this record.
     FullBefore(usize),
-    /// This record lies behind the end of the interval that is decoded again.
-    Beyond,
 }
 
 /// An open interval.
@@ -171,18 +169,11 @@ impl Buffer {
         self.pass(to);
     }
 
-    /// Takes the records of `batch` from index `start` on, up to and including position `until`. `arrived` is the time
-    /// that dead letters get.
+    /// Takes the records of `batch` from index `start` on. `arrived` is the time that dead letters get.
     ///
     /// # Errors
     /// Fatal when the batch starts before the interval's end.
-    pub(crate) fn take(
-        &mut self,
-        batch: &Batch,
-        start: usize,
-        until: Position,
-        arrived: i64,
-    ) -> Result<Taken> {
+    pub(crate) fn take(&mut self, batch: &Batch, start: usize, arrived: i64) -> Result<Taken> {
         let before = self.to;
         if start < batch.len() {
             let (sequence, sub) = batch.position(start);
@@ -204,26 +195,17 @@ impl Buffer {
             for index in start.max(run.first as usize)..end {
                 let (sequence, sub) = batch.position(index);
                 let position = Position::at(sequence, sub);
-                let beyond = position > until;
-                if beyond || !self.record(batch, index, (sequence, sub), arrived) {
+                if !self.record(batch, index, (sequence, sub), arrived) {
                     self.accounts(batch, before, self.to);
-                    return Ok(if beyond {
-                        Taken::Beyond
-                    } else {
-                        Taken::FullBefore(index)
-                    });
+                    return Ok(Taken::FullBefore(index));
                 }
                 self.positions.push(sequence, sub, run.step);
                 self.to = position;
             }
         }
-        self.to = self.to.max(batch.to.min(until));
+        self.to = self.to.max(batch.to);
         self.accounts(batch, before, self.to);
-        Ok(if batch.to > until {
-            Taken::Beyond
-        } else {
-            Taken::All
-        })
+        Ok(Taken::All)
     }
 
     /// Whether the decoder took the record.

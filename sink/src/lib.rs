@@ -9,6 +9,7 @@
 //! way of a shard's batches into it.
 
 mod buffer;
+pub mod config;
 pub mod dead_letter;
 pub mod decode;
 pub mod encode;
@@ -24,6 +25,7 @@ mod source;
 pub mod spec;
 pub mod stage;
 pub mod verify;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,20 @@
 //! A vanished file, made again from the stream.
 //!
 //! Owns how a committed interval is read and decoded a second time: from its own start to its own end, by its recorded
-//! spec and its recorded time. Promises the same rows or none: the caller compares count and position digest. Refuses
-//! to make up what the stream no longer holds.
+//! spec and its recorded time, through the transform that it went through. Promises the same rows or none: the caller
+//! compares count and position digest. Refuses to make up what the stream no longer holds, and to make a file again
+//! without the transform, or by another policy, than the one by which it was made: what a policy redacts must not come
+//! back.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hydrant_core::batch::AccountOf;
 use hydrant_core::lake::SharedLake;
+use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{Read, SharedStream};
-use hydrant_core::{Context, Error, Interval, Position, Result};
+use hydrant_core::transform::{self, Transform};
+use hydrant_core::{Batch, Context, Error, Interval, Position, Result, ShardId};
 use tokio::sync::Mutex;
 
 use crate::buffer::{Buffer, Source, Taken};
@@ -25,23 +30,26 @@ pub struct SourceRebuild {
     lake: SharedLake,
     context: Context,
     names: TableNames,
+    behind: Option<Arc<dyn Transform>>,
     /// One interval at a time: it lies in memory outside the budget.
     one_at_a_time: Mutex<()>,
 }
 
 impl SourceRebuild {
-    /// For the table that is filled from `stream`.
+    /// For the table that is filled from `stream`, after the transform `behind` which the sink stands in this process.
     pub fn new(
         stream: &SharedStream,
         lake: &SharedLake,
         context: &Context,
         names: &TableNames,
+        behind: Option<Arc<dyn Transform>>,
     ) -> Self {
         SourceRebuild {
             stream: SharedStream::clone(stream),
             lake: SharedLake::clone(lake),
             context: context.clone(),
             names: names.clone(),
+            behind,
             one_at_a_time: Mutex::new(()),
         }
     }
@@ -51,7 +59,7 @@ impl SourceRebuild {
         let (rules, base) = spec.rules(&self.names.spec(&commit.spec))?;
         let interval = commit.interval(&commit.nonce)?;
         let (from, until) = (interval.from, interval.to);
-        let base = Arc::new(base);
+        let (base, shard) = (Arc::new(base), source.shard.clone());
         let mut buffer = Box::new(Buffer::open(
             source,
             &rules,
@@ -68,17 +76,21 @@ impl SourceRebuild {
         while buffer.to() < until {
             match reader.next().await? {
                 Read::Batch(batch) => {
-                    let opened = commit.opened;
+                    let (opened, behind) = (commit.opened, self.behind.clone());
+                    let source = source.clone();
                     let taking = self.context.workers.run(move || {
-                        let taken = buffer.take(&batch, 0, until, opened);
+                        let batch = up_to(batch, until);
+                        let batch = match behind {
+                            None => batch,
+                            Some(transform) => through(&*transform, batch, &source, opened),
+                        };
+                        let taken = buffer.take(&batch, 0, opened);
                         (buffer, taken)
                     });
                     let taken;
                     (buffer, taken) = taking.await?;
-                    match taken? {
-                        Taken::All => {}
-                        Taken::Beyond => buffer.pass(until),
-                        Taken::FullBefore(_) => return Err(self.gone(source, until)),
+                    if taken? != Taken::All {
+                        return Err(self.gone(&shard, until));
                     }
                 }
                 Read::Idle { through } => buffer.pass(through.min(until)),
@@ -89,13 +101,43 @@ impl SourceRebuild {
         Ok(buffer)
     }
 
-    fn gone(&self, source: &Source, until: Position) -> Error {
+    fn gone(&self, shard: &ShardId, until: Position) -> Error {
         Error::fatal(format!(
             "the interval up to {until} of shard `{}` cannot be decoded again: `{}` does not hold what it held",
-            source.shard,
+            shard,
             self.stream.url(),
         ))
     }
+}
+
+/// The part of a batch up to and including `until`.
+fn up_to(mut batch: Batch, until: Position) -> Batch {
+    if batch.to <= until {
+        return batch;
+    }
+    let kept = batch
+        .positions()
+        .take_while(|(sequence, sub, _)| Position::at(*sequence, *sub) <= until)
+        .count();
+    batch.records.truncate(kept);
+    batch.hashes.truncate(kept);
+    batch.runs.retain(|run| (run.first as usize) < kept);
+    batch.origins.clear();
+    batch.accounts.retain(|span| span.at <= until);
+    batch.to = until;
+    batch
+}
+
+/// What a transform in the same process makes of a batch. Its account is summed up nowhere: the record has its own.
+fn through(transform: &dyn Transform, batch: Batch, source: &Source, now: i64) -> Batch {
+    let (stream, shard) = (&source.stream, &source.shard);
+    let of = AccountOf {
+        writer: WriterId(0),
+        shard: shard.clone(),
+    };
+    transform
+        .apply(batch, transform::Source { stream, shard, now })
+        .into_batch(of)
 }
 
 #[async_trait]
@@ -117,6 +159,19 @@ impl Rebuild for SourceRebuild {
             )));
         };
         let spec = Spec::from_body(&spec_key, &body)?;
+        let policy = self.behind.as_ref().map(|transform| transform.digest());
+        if spec.policy.as_deref() != policy {
+            let word = |policy: Option<&str>| {
+                policy.map_or("no policy".to_owned(), |digest| {
+                    format!("policy `{digest}`")
+                })
+            };
+            return Err(Error::refused(format!(
+                "`{key}` is to be made again by {}, but this process works under {}: start the former one once more",
+                word(spec.policy.as_deref()),
+                word(policy),
+            )));
+        }
         let source = Source::new(&commit.stream, &interval.shard);
         let buffer = self.read(commit, &source, &spec).await?;
         let schema = match spec.schema {
@@ -126,7 +181,7 @@ impl Rebuild for SourceRebuild {
         let interval = Interval::new(interval.from, interval.to);
         let names = self.names.chain(&commit.stream, &source.shard);
         let metadata = footer_of(&source, interval, commit.schema);
-        let gone = self.gone(&source, interval.to);
+        let gone = self.gone(&source.shard, interval.to);
         let opened = commit.opened;
         let plans = self.context.workers.run(move || {
             let cut = buffer.cut();

@@ -39,6 +39,8 @@ pub struct TableRules {
     pub partitions_max: usize,
     /// How files are written.
     pub encode: EncodeOptions,
+    /// The digest of the transform that records go through in the same process before they come here.
+    pub policy: Option<String>,
 }
 
 impl Default for TableRules {
@@ -54,6 +56,7 @@ impl Default for TableRules {
             columns_max: options.columns_max,
             partitions_max: options.partitions_max,
             encode: EncodeOptions::default(),
+            policy: None,
         }
     }
 }
@@ -104,6 +107,7 @@ impl TableRules {
             frozen: self.frozen,
             columns_max: self.columns_max,
             partitions_max: self.partitions_max,
+            policy: self.policy.clone(),
         }
     }
 }
@@ -130,6 +134,9 @@ pub struct Spec {
     pub columns_max: usize,
     /// The most partitions.
     pub partitions_max: usize,
+    /// The digest of the transform that records went through in the same process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 impl Spec {
@@ -165,6 +172,7 @@ impl Spec {
             columns_max: self.columns_max,
             partitions_max: self.partitions_max,
             encode: EncodeOptions::default(),
+            policy: self.policy.clone(),
         };
         Ok((rules, base))
     }
@@ -210,6 +218,7 @@ mod tests {
             columns_max: 17,
             partitions_max: 3,
             encode: EncodeOptions::default(),
+            policy: Some("p".to_owned()),
         };
         let base = rules.first_schema().unwrap();
         let spec = rules.spec(&base, 4);

@@ -6,6 +6,7 @@
 //! is dropped and opened again after the winner's position.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Context, Error, Interval, Permit, Position, Result, Shard, StreamId};
+use serde::Serialize;
 
 use crate::buffer::{Buffer, Cut, Source, Taken};
 use crate::interval::{conform, footer, stage_all};
@@ -56,6 +58,59 @@ impl Default for FlushRules {
     }
 }
 
+/// What a stage has published since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// Rows.
+    pub rows: u64,
+    /// Dead letters, its own and those of the stages before.
+    pub dead_letters: u64,
+    /// Units dropped by the stages before.
+    pub dropped: u64,
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Commit records.
+    pub commits: u64,
+}
+
+/// Counts what a stage publishes.
+#[derive(Debug, Default)]
+pub struct Totals {
+    counts: [AtomicU64; 6],
+}
+
+impl Totals {
+    fn add(&self, commit: &Commit) {
+        let amounts = [
+            commit.counts.rows,
+            commit.counts.letters(),
+            commit.counts.dropped_units(),
+            commit.files.len() as u64,
+            commit.files.iter().map(|file| file.sealed.size).sum(),
+            1,
+        ];
+        for (count, amount) in self.counts.iter().zip(amounts) {
+            count.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    /// What was published so far.
+    pub fn published(&self) -> Published {
+        let [rows, dead_letters, dropped, files, bytes, commits] =
+            std::array::from_fn(|n| self.counts[n].load(Ordering::Relaxed));
+        Published {
+            rows,
+            dead_letters,
+            dropped,
+            files,
+            bytes,
+            commits,
+        }
+    }
+}
+
 /// What all shards of a stage share.
 #[derive(Debug)]
 struct Shared {
@@ -69,6 +124,7 @@ struct Shared {
     finisher: Finisher,
     holders: Holders,
     specs: Mutex<HashSet<String>>,
+    totals: Arc<Totals>,
 }
 
 /// The sink of one stream into one table.
@@ -106,6 +162,7 @@ impl SinkStage {
                 finisher: Finisher::new(rebuild, &context.random),
                 holders: Holders::default(),
                 specs: Mutex::default(),
+                totals: Arc::default(),
             }),
         })
     }
@@ -113,6 +170,11 @@ impl SinkStage {
     /// The schemas of the table.
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
+    }
+
+    /// What it publishes.
+    pub fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.shared.totals)
     }
 
     fn chain(&self, shard: &Shard) -> Chain {
@@ -206,7 +268,7 @@ impl SinkShard {
         let arrived = context.clock.wall_micros();
         let raw = std::mem::take(&mut batch.permit);
         let decoding = context.workers.run(move || {
-            let taken = buffer.take(&batch, start, Position::End, arrived);
+            let taken = buffer.take(&batch, start, arrived);
             (buffer, batch, taken)
         });
         let (buffer, mut batch, taken) = decoding.await?;
@@ -222,7 +284,6 @@ impl SinkShard {
                 self.rest = Some((batch, index));
                 self.exchange(Permit::default());
             }
-            Taken::Beyond => return Err(Error::fatal("a batch lies behind the end of its shard")),
         }
         Ok(())
     }
@@ -265,6 +326,7 @@ impl SinkShard {
         self.permit = Permit::default();
         self.exchange(Permit::default());
         self.publisher.publish(&commit).await?;
+        shared.totals.add(&commit);
         let shard = self.source.shard.to_string();
         let now = shared.context.clock.wall_micros();
         for (age, rows) in latencies.ages(now) {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hydrant_core::batch::{AccountOf, Batch, RunBuilder, Span, Step};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::origin::WriterId;
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
 use hydrant_core::testing::disk::SimWorld;
+use hydrant_core::transform::{self, Transform, Transformed};
 use hydrant_core::{Disposition, Error, Position, Result};
 use tokio::sync::Mutex;
 
@@ -355,6 +358,106 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
         .unwrap_err();
     assert!(error.to_string().contains("start the sink"), "{error}");
     assert!(found(&world).await.is_empty());
+}
+
+/// Drops every third record and hides the numbers of the others.
+#[derive(Debug)]
+struct Hiding(&'static str);
+
+impl Transform for Hiding {
+    fn apply(&self, mut batch: Batch, _source: transform::Source<'_>) -> Transformed {
+        let input = batch.len() as u32;
+        let all: Vec<_> = batch.positions().collect();
+        let kept: Vec<u32> = (0..input)
+            .filter(|n| all[*n as usize].0.offset().unwrap() % 3 > 0)
+            .collect();
+        let mut runs = RunBuilder::default();
+        for n in &kept {
+            let (sequence, sub, arrival) = all[*n as usize];
+            runs.push(sequence, sub, Step::Sequence, arrival);
+        }
+        batch.runs = runs.finish();
+        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+        let hidden = Bytes::from_static(b"{\"n\":0}");
+        let mut segments = batch.segments.to_vec();
+        segments.push(hidden.clone());
+        for entry in &mut batch.records {
+            entry.segment = segments.len() as u32 - 1;
+            entry.key = None;
+            entry.payload = Span::new(0, hidden.len() as u32);
+        }
+        batch.segments = segments.into();
+        let dropped = (0..input)
+            .filter(|n| !kept.contains(n))
+            .map(|n| (n, "third".into()));
+        Transformed {
+            sources: kept.clone(),
+            rekeyed: vec![false; kept.len()],
+            letters: Vec::new(),
+            dropped: dropped.collect(),
+            input,
+            batch,
+        }
+    }
+
+    fn digest(&self) -> &str {
+        self.0
+    }
+}
+
+/// DESIGN 4.4: what a transform in the same process hides does not come back when a file is made again, and without
+/// that transform no file is.
+#[tokio::test]
+async fn a_file_is_made_again_through_the_transform_only() {
+    let world = world(1);
+    let hiding = || -> Option<Arc<dyn Transform>> { Some(Arc::new(Hiding("one"))) };
+    let dead = Start::named(&world, "a")
+        .behind(stream_of(40), hiding())
+        .await
+        .unwrap();
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    let source = transform::Source {
+        stream: &stream_id(),
+        shard: &super::support::shard("000000").id,
+        now: NOW,
+    };
+    // Not where the reader of the rebuild cuts its batches.
+    let raw = batch(0, &payloads(0..10));
+    let of = AccountOf {
+        writer: WriterId(1),
+        shard: source.shard.clone(),
+    };
+    let through = Hiding("one").apply(raw, source).into_batch(of);
+    shard.push(Read::Batch(through)).await.unwrap();
+    shard.publish(Flush::Time).await.unwrap();
+    let key = dead.lake.list(&names().data(), None).await.unwrap()[0]
+        .key
+        .clone();
+    let before = dead.lake.get(&key).await.unwrap().unwrap();
+    dead.lake.delete(&key).await.unwrap();
+
+    let resume =
+        async |process: Process| process.stage.resume(&super::support::shard("000000")).await;
+    let other = Start::named(&world, "b").behind(stream_of(40), Some(Arc::new(Hiding("two"))));
+    let error = resume(other.await.unwrap()).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Refused, "{error}");
+    let without = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
+    let error = resume(without).await.unwrap_err();
+    assert!(error.to_string().contains("no policy"), "{error}");
+    assert!(found(&world).await.is_empty());
+
+    let same = Start::named(&world, "d")
+        .behind(stream_of(40), hiding())
+        .await
+        .unwrap();
+    let lake = SharedLake::clone(&same.lake);
+    resume(same).await.unwrap();
+    let again = lake
+        .get(&crate::lake::generation_key(&key, 1))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(again, before);
 }
 
 #[tokio::test]

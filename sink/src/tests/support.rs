@@ -19,6 +19,7 @@ use hydrant_core::subscription::ClaimId;
 use hydrant_core::testing::clock::ManualClock;
 use hydrant_core::testing::disk::{SimDisk, SimWorld};
 use hydrant_core::testing::trace::Trace;
+use hydrant_core::transform::Transform;
 use hydrant_core::{
     Budget, Context, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
     StreamId, Workers,
@@ -138,7 +139,7 @@ impl Process {
     pub(crate) async fn stage_on(&self, stream: FakeStream) -> Result<SinkStage> {
         let stream: SharedStream = Arc::new(stream);
         let (lake, context, names) = (&self.lake, &self.context, names());
-        let rebuild = Arc::new(SourceRebuild::new(&stream, lake, context, &names));
+        let rebuild = Arc::new(SourceRebuild::new(&stream, lake, context, &names, None));
         let (rules, flush) = (TableRules::default(), FlushRules::default());
         SinkStage::open(
             lake,
@@ -383,13 +384,26 @@ impl Stream for FakeStream {
 impl Start {
     /// With the stream as the place where vanished files come from.
     pub(crate) async fn over(self, stream: FakeStream) -> Result<Process> {
+        self.behind(stream, None).await
+    }
+
+    /// The same, behind a transform in the same process.
+    pub(crate) async fn behind(
+        mut self,
+        stream: FakeStream,
+        behind: Option<Arc<dyn Transform>>,
+    ) -> Result<Process> {
         let stream: SharedStream = Arc::new(stream);
+        self.rules.policy = behind
+            .as_ref()
+            .map(|transform| transform.digest().to_owned());
         self.with(|lake, context| {
             Some(Arc::new(SourceRebuild::new(
                 &stream,
                 lake,
                 context,
                 &names(),
+                behind,
             )))
         })
         .await

@@ -1,0 +1,378 @@
+//! What `hydrant-sink` is told: flags over environment over the `[sink]` table over defaults.
+
+use std::time::Duration;
+
+use hydrant_core::config::{Flags, Layers, Problems, Section};
+use hydrant_core::stream::Start;
+
+use crate::encode::{ColumnOptions, Compression, EncodeOptions};
+use crate::lake::TableNames;
+use crate::schema::ColumnType;
+use crate::spec::TableRules;
+use crate::stage::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
+
+/// The table's name when none is given.
+pub const TABLE_DEFAULT: &str = "events";
+
+/// How long an input that does not exist is waited for: services start in any order.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long nothing may come for that to be the end of the input.
+const IDLE_DEFAULT: Duration = Duration::from_secs(1);
+/// Event times are judged by the time at which an interval was opened, so it must not grow old.
+const FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// A decoder takes no more.
+const FLUSH_BYTES_MAX: u64 = 1 << 30;
+const FLUSH_BYTES_MIN: u64 = 1 << 10;
+const COLUMNS_MAX: u64 = 100_000;
+const PARTITIONS_MAX: u64 = 100_000;
+const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
+const ROW_GROUP_BYTES_MAX: u64 = 1 << 30;
+const ZSTD_LEVEL_MAX: u64 = 22;
+
+/// The flags. Each outranks its environment variable (`HYDRANT_SINK_FROM`, ...), which outranks the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SinkArgs {
+    /// Stream to read, such as local:data/clean [env: HYDRANT_SINK_FROM]
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
+    /// Lake to write, such as file:data/lake [env: HYDRANT_SINK_TO]
+    #[arg(long, value_name = "LAKE-URL")]
+    pub to: Option<String>,
+    /// Table of the lake [default: events]
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Publish what is this old [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub flush_interval: Option<String>,
+    /// Publish when this much came in [default: 128MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub flush_bytes: Option<String>,
+    /// Field that holds the event time, also a dotted path; the well-known names without it
+    #[arg(long, value_name = "FIELD")]
+    pub event_time: Option<String>,
+    /// Partition by date, hour or fields, separated by commas [default: date]
+    #[arg(long, value_name = "PARTS")]
+    pub partition: Option<String>,
+    /// Add columns that say where each row came from
+    #[arg(long)]
+    pub provenance: bool,
+    /// Where to start a shard that the lake knows nothing of: earliest, latest or a time [default: earliest]
+    #[arg(long, value_name = "START")]
+    pub start: Option<String>,
+    /// How long to wait for an input that does not exist yet [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub wait: Option<String>,
+    /// End when everything is published and nothing more comes
+    #[arg(long)]
+    pub exit_at_end: bool,
+    /// With --exit-at-end: how long nothing may come for that to be the end [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub idle: Option<String>,
+}
+
+/// The validated settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    from: String,
+    to: String,
+    names: TableNames,
+    rules: TableRules,
+    flush: FlushRules,
+    start: Start,
+    wait: Duration,
+    exit_at_end: bool,
+    idle: Duration,
+}
+
+impl Config {
+    /// Reads all of it; `None` with a problem.
+    pub fn read(args: &SinkArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+        let mut flags = Flags::new();
+        flags.set("from", "--from", args.from.as_ref());
+        flags.set("to", "--to", args.to.as_ref());
+        flags.set("table", "--table", args.table.as_ref());
+        flags.set(
+            "flush-interval",
+            "--flush-interval",
+            args.flush_interval.as_ref(),
+        );
+        flags.set("flush-bytes", "--flush-bytes", args.flush_bytes.as_ref());
+        flags.set("event-time", "--event-time", args.event_time.as_ref());
+        flags.set("partition", "--partition", args.partition.as_ref());
+        flags.set(
+            "provenance",
+            "--provenance",
+            args.provenance.then_some(true),
+        );
+        flags.set("start", "--start", args.start.as_ref());
+        flags.set("wait", "--wait", args.wait.as_ref());
+        flags.set(
+            "exit-at-end",
+            "--exit-at-end",
+            args.exit_at_end.then_some(true),
+        );
+        flags.set("idle", "--idle", args.idle.as_ref());
+        let mut section = layers.section("sink", &flags);
+        let from = section.required(
+            "from",
+            "write the stream to read, such as `local:data/clean`",
+        );
+        let to = section.required("to", "write the lake to write, such as `file:data/lake`");
+        let names = read_names(&mut section);
+        let rules = read_rules(&mut section);
+        let interval = section.duration_within(
+            "flush-interval",
+            FLUSH_INTERVAL,
+            FLUSH_INTERVAL_MIN..=FLUSH_INTERVAL_MAX,
+        );
+        let bytes = section.bytes_within(
+            "flush-bytes",
+            FLUSH_BYTES,
+            FLUSH_BYTES_MIN..=FLUSH_BYTES_MAX,
+        );
+        let start = section.parsed("start").unwrap_or(Start::Earliest);
+        let wait = section.duration("wait", WAIT_DEFAULT);
+        let exit_at_end = section.flag("exit-at-end", false);
+        let idle = section.duration("idle", IDLE_DEFAULT);
+        let usable = !section.has_problems();
+        section.finish(problems);
+        let names = names.filter(|_| usable)?;
+        let flush = FlushRules { bytes, interval };
+        Some(Config {
+            from,
+            to,
+            names,
+            rules,
+            flush,
+            start,
+            wait,
+            exit_at_end,
+            idle,
+        })
+    }
+
+    /// The URL of the input.
+    pub fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// The URL of the lake.
+    pub fn to(&self) -> &str {
+        &self.to
+    }
+
+    /// The table.
+    ///
+    /// Default: `events`.
+    pub fn names(&self) -> &TableNames {
+        &self.names
+    }
+
+    /// What the table is.
+    pub fn rules(&self) -> &TableRules {
+        &self.rules
+    }
+
+    /// When intervals are published.
+    ///
+    /// Default: 128 MiB of input or 60 s. Raise them for fewer and larger files. Cost: memory, and rows appear later.
+    pub fn flush(&self) -> FlushRules {
+        self.flush
+    }
+
+    /// Where a shard starts that neither lake nor ledger knows.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// How long an input that does not exist is waited for.
+    ///
+    /// Default: 10 s. Raise it when the stage before starts late. Cost: a mistake in the URL is told later.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// Whether to end when everything is published.
+    pub fn exit_at_end(&self) -> bool {
+        self.exit_at_end
+    }
+
+    /// How long nothing may come for that to be the end.
+    ///
+    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
+    pub fn idle(&self) -> Duration {
+        self.idle
+    }
+}
+
+fn read_names(section: &mut Section) -> Option<TableNames> {
+    let table = section
+        .text("table")
+        .unwrap_or_else(|| TABLE_DEFAULT.to_owned());
+    match TableNames::try_new(&table) {
+        Ok(names) => Some(names),
+        Err(error) => {
+            section.problem("table", error.to_string());
+            None
+        }
+    }
+}
+
+/// What the table is:
+///
+/// - `partition`: `date`, `hour` or fields. Default: `date`. Add fields that queries filter by. Cost: a file a value and
+///   interval.
+/// - `utc-offset-minutes`: whose days and hours. Default: 0.
+/// - `columns`: a table of names and types that are not left to the first records. Default: none.
+/// - `frozen`: whether other columns are refused. Default: no.
+/// - `columns-max`, `partitions-max`: bounds of one table and one interval. Default: 2000 and 1024. Cost: memory.
+/// - `compression`, `zstd-level`, `row-group-bytes`, `bloom-filters`: how files are written. Default: zstd at level 1,
+///   64 MiB, none.
+fn read_rules(section: &mut Section) -> TableRules {
+    let mut rules = TableRules::default();
+    let partition = section.list("partition");
+    if section.is_given("partition") {
+        rules.partition = partition;
+    }
+    if let Some(minutes) = section.parsed::<i32>("utc-offset-minutes") {
+        rules.offset_minutes = minutes;
+    }
+    if let Err(error) = rules.layout() {
+        section.problem("partition", error.to_string());
+    }
+    rules.event_time = section.text("event-time").filter(|field| !field.is_empty());
+    rules.provenance = section.flag("provenance", false);
+    for (name, kind) in section.table("columns") {
+        match kind.parse::<ColumnType>() {
+            Ok(kind) => rules.declared.push((name, kind)),
+            Err(error) => section.problem("columns", format!("column `{name}`: {error}")),
+        }
+    }
+    if let Err(error) = rules.first_schema() {
+        section.problem("columns", error.to_string());
+    }
+    rules.frozen = section.flag("frozen", false);
+    let columns_max = section.number("columns-max", rules.columns_max as u64, 1..=COLUMNS_MAX);
+    rules.columns_max = usize::try_from(columns_max).unwrap_or(usize::MAX);
+    let partitions_max = section.number(
+        "partitions-max",
+        rules.partitions_max as u64,
+        1..=PARTITIONS_MAX,
+    );
+    rules.partitions_max = usize::try_from(partitions_max).unwrap_or(usize::MAX);
+    rules.encode = read_encoding(section);
+    rules
+}
+
+fn read_encoding(section: &mut Section) -> EncodeOptions {
+    let mut options = EncodeOptions::default();
+    let level = section.number("zstd-level", 1, 1..=ZSTD_LEVEL_MAX);
+    let zstd = Compression::Zstd(i32::try_from(level).unwrap_or(1));
+    let choices = [
+        ("zstd", zstd),
+        ("snappy", Compression::Snappy),
+        ("lz4", Compression::Lz4),
+        ("none", Compression::None),
+    ];
+    options.compression = section.choice("compression", &choices, zstd);
+    let bytes = section.bytes_within(
+        "row-group-bytes",
+        options.row_group_bytes as u64,
+        ROW_GROUP_BYTES_MIN..=ROW_GROUP_BYTES_MAX,
+    );
+    options.row_group_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let bloom = section.list("bloom-filters").into_iter();
+    options.columns = bloom
+        .map(|column| ColumnOptions {
+            column,
+            bloom_filter: true,
+            ..ColumnOptions::default()
+        })
+        .collect();
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &SinkArgs, file: &str) -> Result<Config, String> {
+        let mut problems = Problems::new();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hydrant.toml");
+        std::fs::write(&path, file).unwrap();
+        let layers = Layers::load(Some(&path), [], &["sink"], &mut problems);
+        let config = Config::read(args, &layers, &mut problems);
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems.into_result().unwrap_err().to_string()),
+        }
+    }
+
+    fn args() -> SinkArgs {
+        SinkArgs {
+            from: Some("local:a".to_owned()),
+            to: Some("file:b".to_owned()),
+            ..SinkArgs::default()
+        }
+    }
+
+    #[test]
+    fn two_urls_are_enough() {
+        let config = read(&args(), "").unwrap();
+        assert_eq!(config.names().table(), TABLE_DEFAULT);
+        assert_eq!(config.flush(), FlushRules::default());
+        assert_eq!(config.start(), Start::Earliest);
+        assert!(!config.exit_at_end() && !config.rules().provenance);
+    }
+
+    #[test]
+    fn a_file_says_what_a_table_is() {
+        let file = "[sink]\ntable = \"devices\"\npartition = [\"hour\", \"region\"]\nfrozen = true\n\
+                    compression = \"lz4\"\nflush-interval = \"5s\"\nbloom-filters = [\"id\"]\n\
+                    [sink.columns]\nid = \"VARCHAR\"\nprice = \"DECIMAL(9,2)\"\n";
+        let config = read(
+            &SinkArgs {
+                provenance: true,
+                ..args()
+            },
+            file,
+        )
+        .unwrap();
+        let rules = config.rules();
+        assert_eq!(config.names().table(), "devices");
+        assert_eq!(rules.partition, ["hour", "region"]);
+        assert!(rules.frozen && rules.provenance);
+        assert_eq!(rules.declared.len(), 2);
+        assert_eq!(rules.encode.compression, Compression::Lz4);
+        assert_eq!(config.flush().interval, Duration::from_secs(5));
+        assert!(rules.encode.columns[0].bloom_filter);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let file = "[sink]\ntable = \"a/b\"\npartition = [\"date\", \"hour\"]\ncompresion = \"lz4\"\n\
+                    flush-interval = \"5d\"\n[sink.columns]\nid = \"TEXT\"\n";
+        let told = read(
+            &SinkArgs {
+                start: Some("soon".to_owned()),
+                ..SinkArgs::default()
+            },
+            file,
+        );
+        let told = told.unwrap_err();
+        for part in [
+            "from",
+            "to",
+            "table",
+            "partition",
+            "compression",
+            "flush-interval",
+            "columns",
+            "--start",
+        ] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `hydrant-sink`: lands a stream in a data lake as Parquet, exactly once.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hydrant_core::process::{self, CommonArgs, Setup};
+use hydrant_sink::config::{Config, SinkArgs};
+use hydrant_sink::wire;
+
+/// Lands the records of a stream as Parquet in a table of a data lake, each exactly once
+///
+/// Readers just list the table's directory. Records that are no rows become dead letters beside it, in the same
+/// commit. Start as many workers of one --app as you like; even two that believe to own the same shard are safe.
+#[derive(Debug, Parser)]
+#[command(name = "hydrant-sink", version)]
+struct Cli {
+    #[command(flatten)]
+    sink: SinkArgs,
+    /// Print the final summary as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = match process::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    process::main(
+        Setup::new("hydrant-sink", &cli.common),
+        |layers, problems| Config::read(&cli.sink, layers, problems),
+        async |process, config| wire::run(process, config, cli.json).await,
+    )
+}

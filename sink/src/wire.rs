@@ -1,0 +1,123 @@
+//! Joins the sink to concrete streams and lakes.
+
+use std::sync::Arc;
+
+use hydrant_consumer::runtime::{self, RunSpec, Summary};
+use hydrant_core::process::Process;
+use hydrant_core::transform::Transform;
+use hydrant_core::{Context, Result, Shutdown};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::lake;
+use crate::source::SourceRebuild;
+use crate::stage::{SinkStage, Totals};
+
+/// What a run is made of, apart from the configuration.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The name under which progress is kept.
+    pub app: String,
+    /// Disk, time, chance, computation and memory.
+    pub context: Context,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// The transform that records go through in this process before they reach the sink; `None` when the input is
+    /// read as it is. A file that vanished before it was visible is made again through it, and by it only: what it
+    /// redacts must not come back with a rebuild.
+    pub behind: Option<Arc<dyn Transform>>,
+}
+
+/// Prepares a run: opens input and lake, and says what to run. With [`Parts::behind`] the caller puts the transform in
+/// front of the stage.
+///
+/// # Errors
+/// The input does not appear in time, the lake cannot be opened, or the table contradicts the configuration.
+pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
+    Ok(prepare_counted(parts, config).await?.0)
+}
+
+/// As [`prepare`], with what the sink counts while it runs.
+///
+/// # Errors
+/// As [`prepare`].
+pub async fn prepare_counted(parts: Parts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
+    let Parts {
+        app,
+        context,
+        shutdown,
+        behind,
+    } = parts;
+    // It owns what it captures: the future of a closure with borrows could not be spawned.
+    let (url, opening) = (config.from().to_owned(), context.clone());
+    let from = move || {
+        let (url, context) = (url.clone(), opening.clone());
+        async move { hydrant_stream::open(&url, &context).await }
+    };
+    // The lake first: a mistake in its URL must not wait for the input.
+    let lake = lake::open(config.to(), &context).await?;
+    let input = runtime::wait_for(config.from(), config.wait(), from).await?;
+    let mut rules = config.rules().clone();
+    rules.policy = behind
+        .as_ref()
+        .map(|transform| transform.digest().to_owned());
+    let names = config.names();
+    let rebuild = Arc::new(SourceRebuild::new(&input, &lake, &context, names, behind));
+    let (flush, stream) = (config.flush(), input.id().clone());
+    let stage =
+        SinkStage::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
+    let totals = stage.totals();
+    let spec = RunSpec {
+        start: config.start(),
+        exit_at_end: config.exit_at_end(),
+        idle: config.idle(),
+        ..RunSpec::new(context, input, app, Arc::new(stage), shutdown)
+    };
+    Ok((spec, totals))
+}
+
+/// What a run of `hydrant-sink` prints.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    table: &'a str,
+    #[serde(flatten)]
+    summary: &'a Summary,
+    published: crate::stage::Published,
+}
+
+/// Runs the sink of a process until its end.
+///
+/// # Errors
+/// As [`prepare`] and the runtime.
+pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
+    let parts = Parts {
+        app: process.app.clone(),
+        context: process.context.clone(),
+        shutdown: process.shutdown.clone(),
+        behind: None,
+    };
+    let (spec, totals) = prepare_counted(parts, &config).await?;
+    process.ready.set(true);
+    let summary = runtime::run(spec).await?;
+    let published = totals.published();
+    if json {
+        let table = config.names().table();
+        process.stdout.json(&Printed {
+            table,
+            summary: &summary,
+            published,
+        })
+    } else {
+        process.stdout.line(format!(
+            "{} records of {} shards of {}: {} rows and {} dead letters in {} files of table `{}` in {}",
+            summary.records,
+            summary.shards.len(),
+            config.from(),
+            published.rows,
+            published.dead_letters,
+            published.files,
+            config.names().table(),
+            config.to(),
+        ))
+    }
+}
