@@ -19,6 +19,8 @@ use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
 use hydrant_core::{Context, Result, ShardId, StreamId};
 
+use crate::stage::count_bytes;
+
 /// A stage whose records go through a transform first.
 pub struct FusedStage {
     shared: Arc<Shared>,
@@ -117,7 +119,8 @@ impl ShardStage for FusedShard {
                 shard: &of.shard,
                 now,
             };
-            let transformed = shared.transform.apply(batch, source);
+            let mut transformed = shared.transform.apply(batch, source);
+            count_bytes(&mut transformed.batch, &shared.context.budget);
             transformed.into_batch(of)
         };
         let batch = workers.run(job).await?;
@@ -134,5 +137,161 @@ impl ShardStage for FusedShard {
 
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         self.inner.publish(why).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use bytes::Bytes;
+    use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
+    use hydrant_core::subscription::ClaimId;
+    use hydrant_core::{HashRange, Position, Sequence, clock};
+    use hydrant_pii::Policy;
+
+    use super::*;
+    use crate::PiiTransform;
+
+    /// Remembers what reached it.
+    #[derive(Debug, Default)]
+    struct Inner {
+        reads: Arc<Mutex<Vec<Read>>>,
+    }
+
+    #[async_trait]
+    impl Stage for Inner {
+        fn scope(&self) -> Scope {
+            Scope::Worker
+        }
+
+        async fn resume(&self, _: &Shard) -> Result<Option<Progress>> {
+            let to = Position::offset(3);
+            Ok(Some(Progress {
+                to,
+                ..Progress::default()
+            }))
+        }
+
+        async fn open(&self, _: Opened) -> Result<Box<dyn ShardStage>> {
+            let reads = Arc::clone(&self.reads);
+            Ok(Box::new(Inner { reads }))
+        }
+
+        async fn publish_all(&self, _: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[async_trait]
+    impl ShardStage for Inner {
+        async fn push(&mut self, read: Read) -> Result<()> {
+            let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+            reads.push(read);
+            Ok(())
+        }
+
+        fn due(&self, _: Instant) -> Option<Flush> {
+            Some(Flush::Size)
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+
+        async fn publish(&mut self, _: Flush) -> Result<Progress> {
+            Ok(Progress {
+                to: Position::offset(7),
+                ..Progress::default()
+            })
+        }
+    }
+
+    fn batch(payloads: &[&str]) -> Batch {
+        let mut bytes = Vec::new();
+        let mut runs = RunBuilder::default();
+        let mut records = Vec::new();
+        for (n, payload) in payloads.iter().enumerate() {
+            let payload_span = Span::new(bytes.len() as u32, payload.len() as u32);
+            bytes.extend_from_slice(payload.as_bytes());
+            records.push(Entry {
+                segment: 0,
+                key: None,
+                payload: payload_span,
+                stamp: 0,
+            });
+            runs.push(Sequence::from(n as u64), 0, Step::Sequence, 0);
+        }
+        Batch {
+            segments: Arc::from([Bytes::from(bytes)]),
+            records,
+            runs: runs.finish(),
+            to: Position::offset(9),
+            ..Batch::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_inner_stage_gets_what_went_on_and_an_account_of_the_rest() {
+        let context = Context::system(1 << 20).unwrap();
+        let reads = Arc::default();
+        let inner = Arc::new(Inner {
+            reads: Arc::clone(&reads),
+        });
+        let transform = Arc::new(PiiTransform::new(Arc::new(Policy::strict())));
+        let input = StreamId::new("raw", "1");
+        let fused = FusedStage::new("app", input.clone(), transform, inner, context.clone());
+        assert_eq!(fused.scope(), Scope::Worker);
+        let shard = Shard {
+            id: "000001".into(),
+            range: HashRange::ALL,
+            parents: Vec::new(),
+            closed: false,
+        };
+        let resumed = fused.resume(&shard).await.unwrap().unwrap();
+        assert_eq!(resumed.to, Position::offset(3));
+        let claim = Opened {
+            claim: ClaimId {
+                shard: shard.id.clone(),
+                grant: 1,
+            },
+            shard: shard.clone(),
+            after: resumed,
+            start: Position::Begin,
+            generation: 2,
+            parents: Vec::new(),
+        };
+        let mut stage = fused.open(claim).await.unwrap();
+        let mut raw = batch(&[r#"{"a":1}"#, r#"{"a":"#, r#"{"ip":"68.161.225.1"}"#]);
+        let bytes = raw.segments[0].len() as u64;
+        raw.permit = context.budget.acquire(bytes).await;
+        stage.push(Read::Batch(raw)).await.unwrap();
+        let through = Position::offset(12);
+        stage.push(Read::Idle { through }).await.unwrap();
+        assert_eq!(stage.due(clock::now()), Some(Flush::Size));
+        let published = stage.publish(Flush::Size).await.unwrap();
+        assert_eq!(published.to, Position::offset(7));
+        let reads = std::mem::take(&mut *reads.lock().unwrap());
+        let [Read::Batch(clean), Read::Idle { .. }] = &reads[..] else {
+            panic!("{reads:?}");
+        };
+        assert_eq!(clean.len(), 2);
+        assert_eq!(
+            clean.payload(&clean.records[1]),
+            br#"{"ip":"68.161.225.0/24"}"#
+        );
+        let held: usize = clean.segments.iter().map(Bytes::len).sum();
+        assert_eq!(clean.permit.bytes(), held as u64);
+        let [span] = &clean.accounts[..] else {
+            panic!("{:?}", clean.accounts);
+        };
+        assert!(span.account.balances());
+        assert_eq!(span.at, Position::offset(9));
+        assert_eq!((span.account.input, span.account.records), (3, 2));
+        assert_eq!(&*span.account.letters[0].reason, "pii-malformed");
+        assert_eq!(span.account.letters[0].shard, shard.id);
+        assert_eq!(span.entry.writer, WriterId::of_app("app", 2, &input));
+        drop(reads);
+        assert_eq!(context.budget.held_bytes(), 0);
     }
 }

@@ -11,7 +11,7 @@ use hydrant_core::batch::{Batch, Entry, Span};
 use hydrant_core::config::{Layers, Problems};
 use hydrant_core::hash::route_of_key;
 use hydrant_core::stream::{Append, Read, SharedStream};
-use hydrant_core::{Context, Permit, Position, Result, Shutdown};
+use hydrant_core::{Context, Disposition, Permit, Position, Result, Shutdown};
 use hydrant_stream::CreateOptions;
 use hydrant_transform::config::{Config, TransformArgs};
 use hydrant_transform::wire::{self, Parts};
@@ -94,13 +94,15 @@ async fn fill(stream: &SharedStream, from: u64, to: u64) -> Result<()> {
     Ok(())
 }
 
+/// Shard, key and explicit hash of a record.
+type Stored = (String, Option<String>, Option<u128>);
+
 /// What a stream holds.
 #[derive(Default)]
 struct Found {
-    /// Shard, key and hash of each record, by number.
-    records: BTreeMap<u64, Vec<(String, Option<String>, Option<u128>)>>,
+    /// By number.
+    records: BTreeMap<u64, Vec<Stored>>,
     payloads: Vec<String>,
-    /// Letters by length of their payload, which only the malformed ones have.
     letters: Vec<hydrant_core::origin::DeadLetter>,
     dropped: BTreeMap<String, u64>,
     input: u64,
@@ -277,6 +279,11 @@ async fn every_record_is_accounted_for_once_through_a_kill_and_a_second_hop() {
     }
     fill(&input, TOTAL / 2, TOTAL).await.expect("appends");
 
+    // Nobody confirmed what it sent last, so its successor works by the same policy or not at all.
+    let other = config(&raw, &clean, None, true);
+    let refused = run("strip", &other, &shutdown).await.expect_err("a pin");
+    assert_eq!(refused.disposition(), Disposition::Refused, "{refused}");
+
     // Two workers go on, and so does a second hop at the same time.
     let ending = config(&raw, &clean, Some(&policy), true);
     let hop = config(&clean, &twice, None, false);
@@ -295,6 +302,10 @@ async fn every_record_is_accounted_for_once_through_a_kill_and_a_second_hop() {
         .await
         .expect("a readable output");
     check(&found, TOTAL, TOTAL);
+
+    // After a clean end another policy may go on.
+    let summary = run("strip", &other, &shutdown).await.expect("a run");
+    assert_eq!(summary.records, 0);
 
     // The second hop stops cleanly and ends in another process of the same app.
     hopping.advance(hydrant_core::shutdown::Phase::Draining);

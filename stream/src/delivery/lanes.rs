@@ -18,16 +18,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use hydrant_core::clock::{self, Instant};
+use hydrant_core::clock;
 use hydrant_core::hash::Router;
-use hydrant_core::origin::OriginEntry;
-use hydrant_core::retry::Backoff;
-use hydrant_core::stream::{Append, Appended, SharedStream, StreamWriter};
-use hydrant_core::{
-    Context, Disposition, Error, HashRange, Permit, Position, Random, Result, ShardId,
-};
+use hydrant_core::stream::{Appended, SharedStream, StreamWriter};
+use hydrant_core::{Context, Disposition, Error, Position, Random, Result, ShardId};
 use tokio::sync::Mutex;
 
+use super::lane::{Lane, Sent, State, append_of};
 use super::plan::{Piece, Plan, Planner, Sizes, Upstream, reroute};
 use super::reached::Reached;
 use super::route::{RouteRule, Routing, Table};
@@ -134,42 +131,6 @@ impl Lanes {
         }
         Ok(Arc::clone(&table))
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Not submitted, or its submission failed.
-    Waiting,
-    /// Submitted and not answered.
-    InFlight,
-    /// Durable.
-    Stored,
-}
-
-struct Sent {
-    id: u64,
-    batch: u64,
-    state: State,
-    piece: Piece,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Fault {
-    /// The shard is closed or gone: the lane ends when the new map is there.
-    closed: bool,
-    not_before: Instant,
-}
-
-struct Lane {
-    range: HashRange,
-    /// Everything of the upstream shard up to here that routes here is durable.
-    confirmed: Position,
-    /// Oldest first.
-    sent: VecDeque<Sent>,
-    in_flight: usize,
-    fault: Option<Fault>,
-    /// Failures since the last success.
-    failures: u32,
 }
 
 #[derive(Debug)]
@@ -466,8 +427,10 @@ impl LaneSession {
                 let sent = &mut lane.sent[at];
                 sent.state = State::Stored;
                 lane.failures = 0;
-                metrics::counter!("hydrant_lanes_appends_total").increment(1);
-                metrics::counter!("hydrant_lanes_duplicate_records_total")
+                let stream = self.lanes.output.id().name.to_string();
+                metrics::counter!("hydrant_lanes_appends_total", "stream" => stream.clone())
+                    .increment(1);
+                metrics::counter!("hydrant_lanes_duplicate_records_total", "stream" => stream)
                     .increment(appended.duplicates);
                 self.duplicates += appended.duplicates;
                 self.unconfirmed.bytes -= sent.piece.bytes;
@@ -565,68 +528,5 @@ impl LaneSession {
             self.first_kept += 1;
             self.confirmed = self.confirmed.max(kept.to);
         }
-    }
-}
-
-impl Lane {
-    /// Notes what is to be done about a failed append; answers the error when that is nothing.
-    fn fail(&mut self, error: Error, at: usize, random: &Random, shard: &ShardId) -> Option<Error> {
-        let (closed, after, reason) = match (error.disposition(), &error) {
-            (Disposition::Reroute, _) => (true, Duration::ZERO, "closed"),
-            (Disposition::Retry { after }, Error::Full { .. }) => (false, after, "full"),
-            (Disposition::Retry { after }, _) => (false, after, "unavailable"),
-            // Its predecessor failed; the first of a lane has none, and then the output has lost what it confirmed.
-            (_, Error::OutOfOrder { .. }) if at > 0 => (false, Duration::ZERO, "predecessor"),
-            _ => return Some(error),
-        };
-        metrics::counter!("hydrant_lanes_retries_total", "reason" => reason).increment(1);
-        if reason == "predecessor" && self.fault.is_some() {
-            return None;
-        }
-        tracing::warn!(%shard, error = error.report(), "an append failed and is sent again");
-        let delay = if closed || reason == "predecessor" {
-            Duration::ZERO
-        } else {
-            let delay = Backoff::default().delay(self.failures, random);
-            self.failures = self.failures.saturating_add(1);
-            after.max(delay)
-        };
-        let before = self.fault;
-        self.fault = Some(Fault {
-            closed: closed || before.is_some_and(|fault| fault.closed),
-            not_before: clock::now() + delay,
-        });
-        None
-    }
-
-    fn wait_for_map(&mut self, after: Duration, random: &Random) {
-        let delay = after.max(Backoff::default().delay(self.failures, random));
-        self.failures = self.failures.saturating_add(1);
-        self.fault = Some(Fault {
-            closed: true,
-            not_before: clock::now() + delay,
-        });
-    }
-}
-
-fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> Append {
-    Append {
-        batch: Arc::clone(&piece.batch),
-        picks: piece.picks.clone(),
-        routes: piece.routes.clone(),
-        explicit: piece.explicit,
-        entry: Some(OriginEntry {
-            writer: upstream.writer,
-            shard: upstream.shard.clone(),
-            low: upstream.after,
-            from,
-            to: piece.to,
-            origins: piece.origins.clone(),
-            account: None,
-        }),
-        input: piece.counted.then(|| piece.input()),
-        units: piece.units.clone(),
-        // The batch holds its bytes until everything of it is confirmed.
-        permit: Permit::default(),
     }
 }

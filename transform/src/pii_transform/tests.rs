@@ -1,9 +1,11 @@
 //! Batches through scanners: each record has one fate, bytes change only where they must, and a panic hurts one record.
 
-use hydrant_core::batch::Step;
+use bytes::Bytes;
+use hydrant_core::batch::{Entry, RunBuilder, Span, Step};
 use hydrant_core::{Position, Sequence, ShardId, StreamId};
 use proptest::prelude::*;
 
+use super::scan::span;
 use super::*;
 
 /// Decides by the first byte: `r` redacts, `q` quarantines, `d` drops, `p` panics, anything else is clean. What is

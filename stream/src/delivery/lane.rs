@@ -1,0 +1,123 @@
+//! One lane: the unconfirmed appends of a session to one output shard, and what is to be done about a failure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::origin::OriginEntry;
+use hydrant_core::retry::Backoff;
+use hydrant_core::stream::Append;
+use hydrant_core::{Disposition, Error, HashRange, Permit, Position, Random, ShardId};
+
+use super::plan::{Piece, Upstream};
+
+/// How far an append is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not submitted, or its submission failed.
+    Waiting,
+    /// Submitted and not answered.
+    InFlight,
+    /// Durable.
+    Stored,
+}
+
+/// An append of a lane.
+pub(super) struct Sent {
+    pub(super) id: u64,
+    pub(super) batch: u64,
+    pub(super) state: State,
+    pub(super) piece: Piece,
+}
+
+/// Why a lane submits nothing now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    /// The shard is closed or gone: the lane ends when the new map is there.
+    pub(super) closed: bool,
+    pub(super) not_before: Instant,
+}
+
+/// The way of one session into one shard.
+pub(super) struct Lane {
+    pub(super) range: HashRange,
+    /// Everything of the upstream shard up to here that routes here is durable.
+    pub(super) confirmed: Position,
+    /// Oldest first.
+    pub(super) sent: VecDeque<Sent>,
+    pub(super) in_flight: usize,
+    pub(super) fault: Option<Fault>,
+    /// Failures since the last success.
+    pub(super) failures: u32,
+}
+
+impl Lane {
+    /// Notes what is to be done about a failed append; answers the error when that is nothing.
+    pub(super) fn fail(
+        &mut self,
+        error: Error,
+        at: usize,
+        random: &Random,
+        shard: &ShardId,
+    ) -> Option<Error> {
+        let (closed, after, reason) = match (error.disposition(), &error) {
+            (Disposition::Reroute, _) => (true, Duration::ZERO, "closed"),
+            (Disposition::Retry { after }, Error::Full { .. }) => (false, after, "full"),
+            (Disposition::Retry { after }, _) => (false, after, "unavailable"),
+            // Its predecessor failed; the first of a lane has none, and then the output has lost what it confirmed.
+            (_, Error::OutOfOrder { .. }) if at > 0 => (false, Duration::ZERO, "predecessor"),
+            _ => return Some(error),
+        };
+        metrics::counter!("hydrant_lanes_retries_total", "reason" => reason).increment(1);
+        if reason == "predecessor" && self.fault.is_some() {
+            return None;
+        }
+        tracing::warn!(%shard, error = error.report(), "an append failed and is sent again");
+        let delay = if closed || reason == "predecessor" {
+            Duration::ZERO
+        } else {
+            let delay = Backoff::default().delay(self.failures, random);
+            self.failures = self.failures.saturating_add(1);
+            after.max(delay)
+        };
+        let before = self.fault;
+        self.fault = Some(Fault {
+            closed: closed || before.is_some_and(|fault| fault.closed),
+            not_before: clock::now() + delay,
+        });
+        None
+    }
+
+    pub(super) fn wait_for_map(&mut self, after: Duration, random: &Random) {
+        let delay = after.max(Backoff::default().delay(self.failures, random));
+        self.failures = self.failures.saturating_add(1);
+        self.fault = Some(Fault {
+            closed: true,
+            not_before: clock::now() + delay,
+        });
+    }
+}
+
+/// The append that a piece makes, after everything up to `from`.
+pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> Append {
+    Append {
+        batch: Arc::clone(&piece.batch),
+        picks: piece.picks.clone(),
+        routes: piece.routes.clone(),
+        explicit: piece.explicit,
+        entry: Some(OriginEntry {
+            writer: upstream.writer,
+            shard: upstream.shard.clone(),
+            low: upstream.after,
+            from,
+            to: piece.to,
+            origins: piece.origins.clone(),
+            account: None,
+        }),
+        input: piece.counted.then(|| piece.input()),
+        units: piece.units.clone(),
+        // The batch holds its bytes until everything of it is confirmed.
+        permit: Permit::default(),
+    }
+}

@@ -1,0 +1,422 @@
+//! The scan of one batch: which bytes stay, which are written anew, what became of the rest.
+//!
+//! A record's bytes lie in one segment, so a change of key or payload takes both into the new segment. Keys are
+//! remembered within the batch, because the devices of a fleet send many records each.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::batch::{Batch, Entry, RunBuilder, Span};
+use hydrant_core::origin::DeadLetter;
+use hydrant_core::transform::{Source, Transformed};
+
+use super::{Fate, PANICKED, STAGE, Scanner};
+
+/// The reason of a letter for which the new segment of its batch has no room.
+const NO_ROOM: &str = "pii-too-large";
+/// The most bytes of changed records of one batch; ranges have 32 bits.
+const SEGMENT_BYTES_MAX: usize = 1 << 30;
+/// Slots of the memo of keys at most.
+const MEMO_SLOTS_MAX: usize = 4096;
+
+/// A key as it goes on.
+enum Key {
+    /// The record has none.
+    None,
+    /// In its old segment.
+    Kept,
+    /// In the new segment.
+    New(Span),
+}
+
+/// A record that cannot be processed.
+struct Quarantined {
+    index: u32,
+    reason: &'static str,
+    key: Option<Arc<str>>,
+}
+
+/// What the scan of a batch found so far.
+pub(super) struct Scan<'a> {
+    batch: &'a Batch,
+    memo: Memo<'a>,
+    scanned: Scanned,
+    out: Vec<u8>,
+}
+
+/// What the scan of a batch found.
+#[derive(Default)]
+pub(super) struct Scanned {
+    /// The new segment.
+    out: Vec<u8>,
+    /// Records that go on; those in the new segment have its number to come.
+    records: Vec<Entry>,
+    sources: Vec<u32>,
+    rekeyed: Vec<bool>,
+    quarantined: Vec<Quarantined>,
+    dropped: Vec<(u32, Arc<str>)>,
+    redacted: u64,
+    findings: Vec<(&'static str, &'static str, u64)>,
+}
+
+/// The segment number of records in the new segment until its number is known.
+const NEW: u32 = u32::MAX;
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(batch: &'a Batch) -> Self {
+        let scanned = Scanned {
+            records: Vec::with_capacity(batch.len()),
+            sources: Vec::with_capacity(batch.len()),
+            rekeyed: Vec::with_capacity(batch.len()),
+            ..Scanned::default()
+        };
+        Scan {
+            batch,
+            memo: Memo::new(batch.len()),
+            scanned,
+            out: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Scanned {
+        Scanned {
+            out: self.out,
+            ..self.scanned
+        }
+    }
+
+    /// Scans a record. What it found is noted after the last call of the scanner, so that a panic notes nothing.
+    pub(super) fn record(&mut self, scanner: &mut dyn Scanner, index: u32, entry: &Entry) {
+        let key = match self.key(scanner, entry) {
+            Ok(key) => key,
+            Err(Fate::Dropped(rule)) => return self.scanned.dropped.push((index, rule)),
+            Err(Fate::Quarantined(reason)) => return self.quarantine(index, reason, None),
+            Err(Fate::Clean | Fate::Redacted) => return self.quarantine(index, PANICKED, None),
+        };
+        let payload = self.batch.payload(entry);
+        let start = self.out.len();
+        let fate = scanner.payload(payload, &mut self.out);
+        self.scanned.note(scanner);
+        match (fate, key) {
+            (Fate::Clean, Key::None | Key::Kept) => self.keep(index, *entry, false),
+            (Fate::Clean, Key::New(key)) => {
+                self.out.extend_from_slice(payload);
+                self.keep_new(index, entry, Some(key), start, true);
+            }
+            (Fate::Redacted, Key::None) => self.keep_new(index, entry, None, start, false),
+            (Fate::Redacted, Key::New(key)) => {
+                self.keep_new(index, entry, Some(key), start, true);
+            }
+            (Fate::Redacted, Key::Kept) => {
+                let end = self.out.len();
+                let Some(key) = self.batch.key(entry) else {
+                    return self.quarantine(index, PANICKED, None);
+                };
+                let placed = self.memo.placed(key).unwrap_or_else(|| {
+                    self.out.extend_from_slice(key);
+                    span(end, self.out.len())
+                });
+                self.memo.place(key, placed);
+                self.keep_range(index, entry, Some(placed), span(start, end), false);
+            }
+            (Fate::Quarantined(reason), key) => {
+                self.out.truncate(start);
+                let key = self.text_of(&key, entry);
+                self.quarantine(index, reason, key);
+            }
+            (Fate::Dropped(rule), _) => {
+                self.out.truncate(start);
+                self.scanned.dropped.push((index, rule));
+            }
+        }
+    }
+
+    /// Scans a key, or remembers what became of it.
+    fn key(&mut self, scanner: &mut dyn Scanner, entry: &Entry) -> Result<Key, Fate> {
+        let Some(key) = self.batch.key(entry) else {
+            return Ok(Key::None);
+        };
+        if self.memo.get(key).is_none() {
+            let start = self.out.len();
+            let fate = scanner.key(key, &mut self.out);
+            let mut findings = Vec::new();
+            scanner.findings(&mut |detector, action| findings.push((detector, action)));
+            let placed = (fate == Fate::Redacted).then(|| span(start, self.out.len()));
+            self.memo.put(Known {
+                key,
+                fate,
+                placed,
+                findings,
+            });
+        }
+        let Some(known) = self.memo.get(key) else {
+            return Err(Fate::Quarantined(PANICKED));
+        };
+        for (detector, action) in &known.findings {
+            self.scanned.count(detector, action);
+        }
+        match (&known.fate, known.placed) {
+            (Fate::Clean, _) => Ok(Key::Kept),
+            (Fate::Redacted, Some(span)) => Ok(Key::New(span)),
+            (fate, _) => Err(fate.clone()),
+        }
+    }
+
+    fn keep(&mut self, index: u32, entry: Entry, rekeyed: bool) {
+        self.scanned.records.push(entry);
+        self.scanned.sources.push(index);
+        self.scanned.rekeyed.push(rekeyed);
+    }
+
+    /// Keeps a record whose payload is what was written from `start` on.
+    fn keep_new(
+        &mut self,
+        index: u32,
+        entry: &Entry,
+        key: Option<Span>,
+        start: usize,
+        rekeyed: bool,
+    ) {
+        let payload = span(start, self.out.len());
+        self.keep_range(index, entry, key, payload, rekeyed);
+    }
+
+    fn keep_range(
+        &mut self,
+        index: u32,
+        entry: &Entry,
+        key: Option<Span>,
+        payload: Span,
+        rekeyed: bool,
+    ) {
+        if self.out.len() > SEGMENT_BYTES_MAX {
+            self.out.truncate(payload.start as usize);
+            self.memo = Memo::new(self.batch.len());
+            return self.quarantine(index, NO_ROOM, None);
+        }
+        self.scanned.redacted += 1;
+        let entry = Entry {
+            segment: NEW,
+            key,
+            payload,
+            stamp: entry.stamp,
+        };
+        self.keep(index, entry, rekeyed);
+    }
+
+    /// Where the new segment ends now.
+    pub(super) fn written(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Throws away what a record left half done: its output after `written`, and what was remembered.
+    pub(super) fn roll_back(&mut self, written: usize) {
+        self.out.truncate(written);
+        self.memo = Memo::new(self.batch.len());
+    }
+
+    pub(super) fn quarantine(&mut self, index: u32, reason: &'static str, key: Option<Arc<str>>) {
+        self.scanned
+            .quarantined
+            .push(Quarantined { index, reason, key });
+    }
+
+    /// A scanned key as text.
+    fn text_of(&self, key: &Key, entry: &Entry) -> Option<Arc<str>> {
+        let bytes = match key {
+            Key::None => return None,
+            Key::Kept => self.batch.key(entry)?,
+            Key::New(span) => {
+                let start = span.start as usize;
+                self.out.get(start..start + span.len as usize)?
+            }
+        };
+        Some(Arc::from(String::from_utf8_lossy(bytes)))
+    }
+}
+
+/// A range of the new segment, which [`SEGMENT_BYTES_MAX`] and the limit of one record keep below 32 bits.
+pub(super) fn span(start: usize, end: usize) -> Span {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Span::new(number(start), number(end - start))
+}
+
+impl Scanned {
+    /// Counts the findings of the scanner's last call.
+    fn note(&mut self, scanner: &dyn Scanner) {
+        scanner.findings(&mut |detector, action| self.count(detector, action));
+    }
+
+    fn count(&mut self, detector: &'static str, action: &'static str) {
+        let known = self
+            .findings
+            .iter_mut()
+            .find(|(d, a, _)| *d == detector && *a == action);
+        match known {
+            Some((_, _, count)) => *count += 1,
+            None => self.findings.push((detector, action, 1)),
+        }
+    }
+
+    /// Adds this batch to the metrics.
+    pub(super) fn tell(&self, source: Source<'_>) {
+        let stream = source.stream.name.to_string();
+        let outcomes = [
+            ("clean", self.records.len() as u64 - self.redacted),
+            ("redacted", self.redacted),
+            ("quarantined", self.quarantined.len() as u64),
+            ("dropped", self.dropped.len() as u64),
+        ];
+        for (outcome, count) in outcomes {
+            metrics::counter!("hydrant_transform_records_total", "stream" => stream.clone(), "outcome" => outcome)
+                .increment(count);
+        }
+        for (detector, action, count) in &self.findings {
+            metrics::counter!("hydrant_transform_findings_total", "detector" => *detector, "action" => *action)
+                .increment(*count);
+        }
+        for letter in &self.quarantined {
+            metrics::counter!("hydrant_transform_quarantined_records_total", "reason" => letter.reason)
+                .increment(1);
+        }
+    }
+
+    pub(super) fn into_transformed(self, batch: Batch, source: Source<'_>) -> Transformed {
+        let Scanned {
+            out,
+            mut records,
+            sources,
+            rekeyed,
+            quarantined,
+            dropped,
+            ..
+        } = self;
+        let stream: Arc<str> = Arc::from(source.stream.to_string());
+        let letters = quarantined.into_iter().map(|letter| {
+            let (sequence, sub) = batch.position(letter.index as usize);
+            let letter_of = DeadLetter {
+                stream: Arc::clone(&stream),
+                shard: source.shard.clone(),
+                sequence,
+                sub,
+                key: letter.key,
+                stage: Arc::from(STAGE),
+                reason: Arc::from(letter.reason),
+                detail: String::new(),
+                length: u64::from(batch.records[letter.index as usize].payload.len),
+                time: source.now,
+            };
+            (letter.index, letter_of)
+        });
+        let letters = letters.collect();
+        let input = batch.len() as u32;
+        let whole = sources.len() == batch.len();
+        let runs = if whole {
+            batch.runs.clone()
+        } else {
+            let mut runs = RunBuilder::default();
+            for &source in &sources {
+                let run = batch.run(source as usize);
+                let (sequence, sub) = batch.position(source as usize);
+                runs.push(sequence, sub, run.step, run.arrival);
+            }
+            runs.finish()
+        };
+        let hashes = match batch.hashes.len() == batch.len() {
+            true => sources
+                .iter()
+                .map(|source| batch.hashes[*source as usize])
+                .collect(),
+            false => Vec::new(),
+        };
+        let segments = new_segments(&batch.segments, &mut records, out);
+        Transformed {
+            batch: Batch {
+                segments,
+                records,
+                hashes,
+                runs,
+                origins: Vec::new(),
+                accounts: batch.accounts,
+                to: batch.to,
+                permit: batch.permit,
+            },
+            sources,
+            rekeyed,
+            letters,
+            dropped,
+            input,
+        }
+    }
+}
+
+/// The old segments and the new one; the old ones go when no record points into them, so that a batch of which all
+/// was changed holds one copy.
+fn new_segments(old: &Arc<[Bytes]>, records: &mut [Entry], out: Vec<u8>) -> Arc<[Bytes]> {
+    let changed = records.iter().any(|entry| entry.segment == NEW);
+    let kept = records.iter().any(|entry| entry.segment != NEW);
+    if kept && !changed {
+        return Arc::clone(old);
+    }
+    let mut segments = if kept { old.to_vec() } else { Vec::new() };
+    let number = segments.len() as u32;
+    if changed {
+        segments.push(Bytes::from(out));
+    }
+    for entry in records.iter_mut().filter(|entry| entry.segment == NEW) {
+        entry.segment = number;
+    }
+    segments.into()
+}
+
+/// A key of the batch and what became of it.
+struct Known<'a> {
+    key: &'a [u8],
+    fate: Fate,
+    /// Where it stands in the new segment.
+    placed: Option<Span>,
+    findings: Vec<(&'static str, &'static str)>,
+}
+
+/// Remembers keys within a batch: the devices of a fleet send many records each.
+struct Memo<'a> {
+    slots: Vec<Option<Known<'a>>>,
+}
+
+impl<'a> Memo<'a> {
+    fn new(records: usize) -> Self {
+        let slots = records.clamp(1, MEMO_SLOTS_MAX).next_power_of_two();
+        Memo {
+            slots: std::iter::repeat_with(|| None).take(slots).collect(),
+        }
+    }
+
+    fn slot(&self, key: &[u8]) -> usize {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        hasher.finish() as usize & (self.slots.len() - 1)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<&Known<'a>> {
+        self.slots[self.slot(key)]
+            .as_ref()
+            .filter(|known| known.key == key)
+    }
+
+    fn put(&mut self, known: Known<'a>) {
+        let slot = self.slot(known.key);
+        self.slots[slot] = Some(known);
+    }
+
+    fn placed(&self, key: &[u8]) -> Option<Span> {
+        self.get(key)?.placed
+    }
+
+    fn place(&mut self, key: &[u8], span: Span) {
+        let slot = self.slot(key);
+        if let Some(known) = self.slots[slot].as_mut().filter(|known| known.key == key) {
+            known.placed = Some(span);
+        }
+    }
+}
