@@ -4,9 +4,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Events kept in words, for the report of a failed run.
+/// Events kept in words by default, for the report of a failed run.
 const KEPT_EVENTS: usize = 200;
 
 /// A shared trace; cheap to clone.
@@ -19,6 +19,7 @@ pub struct Trace {
 struct Events {
     hash: u64,
     count: u64,
+    kept: usize,
     last: VecDeque<String>,
 }
 
@@ -27,6 +28,7 @@ impl Default for Events {
         Events {
             hash: 0xcbf2_9ce4_8422_2325,
             count: 0,
+            kept: KEPT_EVENTS,
             last: VecDeque::new(),
         }
     }
@@ -38,16 +40,27 @@ impl Trace {
         Self::default()
     }
 
+    /// An empty trace that keeps the last `events` in words.
+    pub fn keeping(events: usize) -> Self {
+        let trace = Trace::new();
+        trace.lock().kept = events.max(1);
+        trace
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds an event.
     pub fn event(&self, event: impl fmt::Display) {
         let text = event.to_string();
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = self.lock();
         // FNV-1a, with the line's end as its last byte.
         for byte in text.bytes().chain([b'\n']) {
             events.hash = (events.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         events.count += 1;
-        if events.last.len() == KEPT_EVENTS {
+        if events.last.len() == events.kept {
             events.last.pop_front();
         }
         events.last.push_back(text);
@@ -55,23 +68,17 @@ impl Trace {
 
     /// The hash of all events so far.
     pub fn hash(&self) -> u64 {
-        self.events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .hash
+        self.lock().hash
     }
 
     /// How many events there were.
     pub fn count(&self) -> u64 {
-        self.events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count
+        self.lock().count
     }
 
     /// The last events, oldest first, one a line.
     pub fn last_events(&self) -> String {
-        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = self.lock();
         let lines: Vec<&str> = events.last.iter().map(String::as_str).collect();
         lines.join("\n")
     }

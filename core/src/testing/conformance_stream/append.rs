@@ -32,7 +32,10 @@ pub(super) async fn writers_side_by_side_lose_and_reorder_nothing(harness: &dyn 
     const APPENDS: usize = 10;
     let stream = harness.create(2).await;
     let shards = stream.shards().await.expect("the shard map can be read");
-    let shards: Vec<_> = shards.open().map(|shard| shard.id.clone()).collect();
+    let shards: Vec<_> = shards
+        .open()
+        .map(|shard| (shard.id.clone(), shard.range))
+        .collect();
     assert_eq!(shards.len(), 2);
     let writing = (0..WRITERS).map(|w| {
         let (stream, shards) = (&stream, &shards);
@@ -40,9 +43,9 @@ pub(super) async fn writers_side_by_side_lose_and_reorder_nothing(harness: &dyn 
             let writer = writer(stream).await;
             let mut tickets = Vec::new();
             for n in 0..APPENDS {
-                for shard in shards {
+                for (shard, range) in shards {
                     let some = messages(&format!("{w}-{n:02}"), 3);
-                    let ticket = submit(&*writer, shard, append(&some)).await;
+                    let ticket = submit(&*writer, shard, routed_into(*range, append(&some))).await;
                     tickets.push(ticket.expect("an append is taken"));
                 }
                 tokio::task::yield_now().await;
@@ -53,7 +56,7 @@ pub(super) async fn writers_side_by_side_lose_and_reorder_nothing(harness: &dyn 
         }
     });
     join_all(writing).await;
-    for shard in &shards {
+    for (shard, _) in &shards {
         let found = read_all(&stream, shard, Position::Begin).await;
         assert_eq!(found.len(), WRITERS * APPENDS * 3);
         for w in 0..WRITERS {

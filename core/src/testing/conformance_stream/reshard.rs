@@ -77,7 +77,12 @@ pub(super) async fn a_split_ends_the_parent_and_opens_two_children(harness: &dyn
     assert_eq!(open[0].0.join(open[1].0), Some(HashRange::ALL));
     for shard in map.open() {
         assert_eq!(shard.parents, std::slice::from_ref(&parent));
-        send(&*writer, &shard.id, append(&messages(shard.id.as_str(), 2))).await;
+        send(
+            &*writer,
+            &shard.id,
+            routed_into(shard.range, append(&messages(shard.id.as_str(), 2))),
+        )
+        .await;
     }
     let stream = harness.reopen(stream).await;
     let (payloads, told) = to_the_end(&stream, &parent).await;
@@ -93,8 +98,13 @@ pub(super) async fn a_merge_ends_both_parents_and_opens_one_child(harness: &dyn 
     let writer = writer(&stream).await;
     let map = must(stream.shards().await, "read the shard map");
     let parents: Vec<_> = map.open().map(|shard| shard.id.clone()).collect();
-    for parent in &parents {
-        send(&*writer, parent, append(&messages(parent.as_str(), 2))).await;
+    for shard in map.open() {
+        send(
+            &*writer,
+            &shard.id,
+            routed_into(shard.range, append(&messages(shard.id.as_str(), 2))),
+        )
+        .await;
     }
     let child = must(
         admin(&stream).merge(&parents[0], &parents[1]).await,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::hash;
 use crate::origin::{DeadLetter, Origin, OriginEntry, WriterId};
 use crate::position::{Position, Sequence};
-use crate::shard::ShardId;
+use crate::shard::{HashRange, ShardId};
 use crate::stream::{
     Append, Appended, Read, ShardReader, SharedStream, StreamWriter, Ticket, Unit, UnitKind,
 };
@@ -122,6 +122,15 @@ pub(super) fn from_origin(
             account: None,
         }),
         ..append(messages)
+    }
+}
+
+/// The same append, with all records routed into `range`.
+pub(super) fn routed_into(range: HashRange, append: Append) -> Append {
+    Append {
+        routes: vec![range.first; append.picks.len()],
+        explicit: true,
+        ..append
     }
 }
 
