@@ -1,0 +1,75 @@
+//! The whole pipeline on one simulated machine, seed by seed: everything that fails does, and nothing is lost or doubled.
+
+mod oracle;
+mod plan;
+mod roles;
+mod witness;
+mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use world::{Outcome, simulate};
+
+/// Seeds that run at the same time, each on one thread.
+const THREADS: u64 = 2;
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is `{text}`, which is no number")),
+    )
+}
+
+/// Runs seeds until one fails; answers how many ran and the first failure.
+fn run(seeds: std::ops::Range<u64>, one: impl Fn(u64) -> Outcome + Sync) -> Option<Outcome> {
+    let next = AtomicU64::new(seeds.start);
+    let failed: Mutex<Option<Outcome>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end
+                        || failed
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .is_some()
+                    {
+                        return;
+                    }
+                    let outcome = one(seed);
+                    if !outcome.faults.is_empty() {
+                        failed
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .get_or_insert(outcome);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn simulation_loses_and_doubles_nothing() {
+    let seeds = match setting("HYDRANT_SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..setting("HYDRANT_SIMULATION_SEEDS").unwrap_or(60),
+    };
+    if let Some(outcome) = run(seeds, simulate) {
+        panic!("{}", outcome.report());
+    }
+}
+
+#[test]
+fn simulation_of_one_seed_is_the_same_twice() {
+    for seed in 0..5 {
+        let (once, again) = (simulate(seed), simulate(seed));
+        assert_eq!(once.trace.count(), again.trace.count(), "seed {seed}");
+        assert_eq!(once.trace.hash(), again.trace.hash(), "seed {seed}");
+    }
+}

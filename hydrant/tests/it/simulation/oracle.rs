@@ -1,0 +1,280 @@
+//! Judges a run by what it left: every Parquet file, every dead letter, both logs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use hydrant_core::lake::SharedLake;
+use hydrant_core::{Context, Error, Position, Result, ShardId};
+use hydrant_producer::simulate::Fleet;
+use hydrant_sink::verify::{Depth, Report, verify};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::plan::{Log, Shape};
+use super::roles;
+use super::witness::{self, Place, Seen, index_of};
+
+/// Faults of a run that are told.
+const TOLD: usize = 12;
+
+/// What both logs hold.
+#[derive(Debug)]
+pub(super) struct Logs {
+    pub(super) stored: BTreeMap<Place, Seen>,
+    /// The index of each raw record, by shard and offset.
+    indexes: BTreeMap<(String, String), u64>,
+    /// Records of each raw shard, by the log's own count.
+    raw_counts: BTreeMap<String, u64>,
+}
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Row {
+    shard: String,
+    sequence: u64,
+    index: u64,
+    seq: u64,
+}
+
+/// What a lake holds.
+#[derive(Debug)]
+pub(super) struct Lake {
+    pub(super) rows: Vec<Row>,
+    /// Stream, shard and offset.
+    pub(super) letters: Vec<(String, String, String)>,
+    verified: Report,
+    /// Files whose rows do not stand in the order of their positions.
+    disordered: Vec<String>,
+}
+
+/// Reads both logs to their ends.
+pub(super) async fn read_logs(context: &Context) -> Result<Logs> {
+    let mut stored = witness::read_all(Log::Raw, context).await?;
+    let mut indexes = BTreeMap::new();
+    for ((_, shard, position), seen) in &stored {
+        let offset = position.sequence().unwrap_or_default().to_string();
+        let index = seen.origin.as_ref().and_then(|(_, at)| index_of(*at));
+        indexes.extend(index.map(|index| ((shard.to_string(), offset), index)));
+    }
+    stored.extend(witness::read_all(Log::Clean, context).await?);
+    let states = roles::open(Log::Raw, context).await?.states().await?;
+    let raw_counts = states
+        .into_iter()
+        .map(|state| (state.shard.id.to_string(), state.records.unwrap_or(0)))
+        .collect();
+    Ok(Logs {
+        stored,
+        indexes,
+        raw_counts,
+    })
+}
+
+/// Reads the table as anybody would who lists its prefix, and verifies it.
+pub(super) async fn read_lake(context: &Context) -> Result<Lake> {
+    let lake = hydrant_sink::lake::open_read(&format!("file:{}", roles::LAKE), context).await?;
+    let names = roles::table();
+    let verified = verify(&lake, &names, Depth::default()).await?;
+    let (mut rows, mut letters, mut disordered) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, batches) in files(&lake, &names.data()).await? {
+        let before = rows.len();
+        for batch in &batches {
+            let (shards, sequences) = (texts(batch, "_shard")?, texts(batch, "_sequence")?);
+            let (indexes, seqs) = (integers(batch, "index")?, integers(batch, "seq")?);
+            for row in 0..batch.num_rows() {
+                rows.push(Row {
+                    shard: shards.value(row).to_owned(),
+                    sequence: sequences.value(row).parse().unwrap_or(u64::MAX),
+                    index: indexes.value(row).unsigned_abs(),
+                    seq: seqs.value(row).unsigned_abs(),
+                });
+            }
+        }
+        if !rows[before..].is_sorted_by(|a, b| a.sequence < b.sequence) {
+            disordered.push(key);
+        }
+    }
+    for (_, batches) in files(&lake, &names.dead_letters()).await? {
+        for batch in &batches {
+            let (streams, shards) = (texts(batch, "stream")?, texts(batch, "shard")?);
+            let sequences = texts(batch, "sequence")?;
+            letters.extend((0..batch.num_rows()).map(|row| {
+                let text = |column: &StringArray| column.value(row).to_owned();
+                (text(streams), text(shards), text(sequences))
+            }));
+        }
+    }
+    Ok(Lake {
+        rows,
+        letters,
+        verified,
+        disordered,
+    })
+}
+
+async fn files(lake: &SharedLake, prefix: &str) -> Result<Vec<(String, Vec<RecordBatch>)>> {
+    let unreadable = |key: &str| Error::fatal(format!("`{key}` is no Parquet file"));
+    let mut files = Vec::new();
+    for object in lake.list(prefix, None).await? {
+        let body = lake
+            .get(&object.key)
+            .await?
+            .ok_or_else(|| unreadable(&object.key))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(body).and_then(|made| made.build());
+        let batches = reader.map_err(|_| unreadable(&object.key))?;
+        let batches: Result<Vec<_>, _> = batches.collect();
+        files.push((
+            object.key.clone(),
+            batches.map_err(|_| unreadable(&object.key))?,
+        ));
+    }
+    Ok(files)
+}
+
+fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
+    let column = batch
+        .column_by_name(name)
+        .and_then(|column| column.as_any().downcast_ref());
+    column.ok_or_else(|| Error::fatal(format!("no column `{name}` of its type")))
+}
+
+fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
+    column(batch, name)
+}
+
+fn integers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array> {
+    column(batch, name)
+}
+
+/// What is wrong.
+pub(super) fn judge(shape: &Shape, logs: &Logs, lake: &Lake, told: &BTreeSet<u64>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let problems = &lake.verified.problems;
+    faults.extend(
+        problems
+            .iter()
+            .map(|p| format!("{}: {}: {}", p.kind.as_str(), p.place, p.detail)),
+    );
+    faults.extend(
+        lake.disordered
+            .iter()
+            .map(|key| format!("{key}: rows are out of order")),
+    );
+    judge_log(logs, &mut faults);
+    let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for row in &lake.rows {
+        let place = format!("row of {} at {}", row.shard, row.sequence);
+        found.entry(row.index).or_default().push(place);
+    }
+    for (stream, shard, sequence) in &lake.letters {
+        match index_of_letter(logs, stream, shard, sequence) {
+            Some(index) => {
+                let place = format!("dead letter of {stream} {shard} at {sequence}");
+                found.entry(index).or_default().push(place);
+            }
+            None => faults.push(format!(
+                "a dead letter of {stream} {shard} at {sequence} is of no record"
+            )),
+        }
+    }
+    for index in 0..shape.records {
+        let wanted = shape.producer_returns || told.contains(&index);
+        match found.remove(&index).as_deref() {
+            None if wanted => faults.push(format!("record {index} was told stored and is lost")),
+            None | Some([_]) => {}
+            Some(places) => faults.push(format!("record {index} is there {places:?}")),
+        }
+    }
+    faults.extend(
+        found
+            .keys()
+            .map(|index| format!("record {index} was never sent")),
+    );
+    judge_order(shape, lake, &mut faults);
+    judge_accounts(logs, lake, &mut faults);
+    faults.truncate(TOLD);
+    faults
+}
+
+/// No index stands twice in the raw log: readers of it need no rule of their own.
+fn judge_log(logs: &Logs, faults: &mut Vec<String>) {
+    let mut places: BTreeMap<u64, &(String, String)> = BTreeMap::new();
+    for (place, index) in &logs.indexes {
+        if let Some(before) = places.insert(*index, place) {
+            faults.push(format!(
+                "record {index} stands in the raw log at {before:?} and at {place:?}"
+            ));
+        }
+    }
+    let mut origins: BTreeMap<&(ShardId, Position), &Place> = BTreeMap::new();
+    for (place, seen) in logs
+        .stored
+        .iter()
+        .filter(|(place, _)| place.0 == Log::Clean.url())
+    {
+        let Some(origin) = &seen.origin else {
+            faults.push(format!("{place:?} has no origin"));
+            continue;
+        };
+        if let Some(before) = origins.insert(origin, place) {
+            faults.push(format!(
+                "raw record {origin:?} is in the clean log at {before:?} and at {place:?}"
+            ));
+        }
+    }
+}
+
+fn index_of_letter(logs: &Logs, stream: &str, shard: &str, sequence: &str) -> Option<u64> {
+    let place = (shard.to_owned(), sequence.to_owned());
+    if stream.starts_with("raw") {
+        return logs.indexes.get(&place).copied();
+    }
+    let position = Position::offset(sequence.parse().ok()?);
+    let place = (Log::Clean.url().to_owned(), ShardId::new(shard), position);
+    let (shard, position) = logs.stored.get(&place)?.origin.clone()?;
+    let offset = position.sequence()?.to_string();
+    logs.indexes.get(&(shard.to_string(), offset)).copied()
+}
+
+/// Per device the number rises along the lineage of shards, whose names rise with their birth, and along each shard.
+fn judge_order(shape: &Shape, lake: &Lake, faults: &mut Vec<String>) {
+    let fleet = Fleet::try_new(&roles::fleet(shape)).expect("the fleet of the producer");
+    let mut rows = lake.rows.clone();
+    rows.sort();
+    let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+    for row in &rows {
+        let (device, seq) = fleet.device_and_seq(row.index);
+        if seq != row.seq {
+            faults.push(format!(
+                "record {} has seq {} and was sent with {seq}",
+                row.index, row.seq
+            ));
+        }
+        if let Some(before) = newest.insert(device, row.seq)
+            && before >= row.seq
+        {
+            faults.push(format!(
+                "{row:?} of device {device} stands after its seq {before}"
+            ));
+        }
+    }
+}
+
+/// What each raw shard holds is in the lake's accounts.
+fn judge_accounts(logs: &Logs, lake: &Lake, faults: &mut Vec<String>) {
+    let mut accounted: BTreeMap<&str, u64> = BTreeMap::new();
+    for origin in &lake.verified.origins {
+        *accounted.entry(origin.shard.as_str()).or_default() += origin.input;
+    }
+    let mut read: BTreeMap<&str, u64> = BTreeMap::new();
+    for (shard, _) in logs.indexes.keys() {
+        *read.entry(shard).or_default() += 1;
+    }
+    for (shard, stored) in &logs.raw_counts {
+        let count = |counts: &BTreeMap<&str, u64>| counts.get(shard.as_str()).copied().unwrap_or(0);
+        let (accounted, read) = (count(&accounted), count(&read));
+        if accounted != *stored || read != *stored {
+            faults.push(format!(
+                "raw shard {shard} counts {stored} records, holds {read}, and {accounted} are accounted for"
+            ));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What a seed means: the shape of the pipeline and the faults that befall it, as data.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use hydrant_core::Random;
+use hydrant_core::testing::disk::{Death, Loss, Moment, Op};
+
+/// Faults stop after this, and everything is brought to its end.
+const STORM: Duration = Duration::from_millis(4_000);
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) shape: Shape,
+    /// Faults, by the time at which they strike.
+    pub(super) steps: Vec<Step>,
+    /// When the faults stop.
+    pub(super) storm: Duration,
+}
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) records: u64,
+    /// Records a second while the faults last.
+    pub(super) rate: u64,
+    pub(super) devices: u64,
+    pub(super) shards: u32,
+    pub(super) transforms: usize,
+    pub(super) sinks: usize,
+    /// Transform and sink in one process, with no stream between.
+    pub(super) fused: bool,
+    /// Whether the producer starts again after a death: if not, only what it was told counts.
+    pub(super) producer_returns: bool,
+    /// Whether processes that live when the faults stop are drained instead of killed.
+    pub(super) drained: bool,
+    pub(super) segment_bytes: u64,
+    pub(super) linger: Duration,
+    pub(super) flush_bytes: u64,
+    pub(super) flush_interval: Duration,
+    pub(super) budget: u64,
+}
+
+/// A process of the pipeline, by its place in [`Shape::processes`].
+pub(super) type Slot = usize;
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Producer,
+    Transform,
+    Sink,
+    /// Transform and sink at once.
+    Fused,
+}
+
+/// The streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Log {
+    Raw,
+    Clean,
+}
+
+/// A fault and its time.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) at: Duration,
+    pub(super) fault: Fault,
+}
+
+/// How a process dies at a disk call, counted from when the fault strikes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fate {
+    pub(super) calls: u64,
+    pub(super) moment: Moment,
+    pub(super) death: Death,
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// A process dies, or takes the machine with it.
+    Die { slot: Slot, fate: Fate },
+    /// Power fails now.
+    PowerCut(Loss),
+    /// Calls on paths that contain a word fail; for ever, or so often.
+    Fail {
+        op: Op,
+        path: &'static str,
+        skip: u32,
+        times: Option<u32>,
+        moment: Moment,
+        kind: ErrorKind,
+    },
+    /// What was failing for ever works again.
+    Heal,
+    /// The disk has only so much room left, for a while.
+    Full { room: u64, until: Duration },
+    /// Wall time jumps.
+    Jump { micros: i64 },
+    /// A process stands still for a while.
+    Hang { slot: Slot, until: Duration },
+    /// A shard is split, or two neighbours merged; the operator may die at it.
+    Reshard {
+        log: Log,
+        merge: bool,
+        which: u64,
+        fate: Option<Fate>,
+    },
+}
+
+impl Shape {
+    /// Every process of the pipeline, by name.
+    pub(super) fn processes(&self) -> Vec<(String, Role)> {
+        let mut all = vec![("producer".to_owned(), Role::Producer)];
+        if self.fused {
+            all.extend((1..=self.sinks).map(|n| (format!("fused-{n}"), Role::Fused)));
+        } else {
+            all.extend((1..=self.transforms).map(|n| (format!("transform-{n}"), Role::Transform)));
+            all.extend((1..=self.sinks).map(|n| (format!("sink-{n}"), Role::Sink)));
+        }
+        all
+    }
+}
+
+impl Plan {
+    /// Everything that `seed` decides before the run.
+    pub(super) fn draw(seed: u64) -> Self {
+        let chance = Chance(Random::seeded(seed ^ 0x05ee_d0f7_8e91_a11d));
+        let shape = chance.shape();
+        let slots = shape.processes().len() as u64;
+        let mut steps: Vec<Step> = (0..2 + chance.below(9))
+            .map(|_| Step {
+                at: chance.millis(0, STORM.as_millis() as u64),
+                fault: chance.fault(slots),
+            })
+            .collect();
+        steps.sort_by_key(|step| step.at);
+        Plan {
+            shape,
+            steps,
+            storm: STORM,
+        }
+    }
+}
+
+struct Chance(Random);
+
+impl Chance {
+    fn below(&self, end: u64) -> u64 {
+        self.0.below(end)
+    }
+
+    fn percent(&self, share: u64) -> bool {
+        self.below(100) < share
+    }
+
+    fn one<T: Copy>(&self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    fn millis(&self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from + 1))
+    }
+
+    fn shape(&self) -> Shape {
+        let fused = self.percent(15);
+        let records = 150 + self.below(250);
+        Shape {
+            records,
+            rate: records * 1000 / (1_000 + self.below(2_500)),
+            devices: 4 + self.below(12),
+            shards: self.one(&[1, 2, 2, 3]),
+            transforms: self.one(&[1, 2, 2]),
+            sinks: self.one(&[1, 2, 2]),
+            fused,
+            producer_returns: self.percent(65),
+            drained: self.percent(50),
+            segment_bytes: self.one(&[4 << 10, 8 << 10, 1 << 20]),
+            linger: Duration::from_millis(self.one(&[0, 0, 2, 5])),
+            flush_bytes: self.one(&[2 << 10, 16 << 10, 1 << 20]),
+            flush_interval: Duration::from_millis(self.one(&[150, 400, 1_000])),
+            budget: self.one(&[1 << 20, 4 << 20, 16 << 20]),
+        }
+    }
+
+    fn loss(&self) -> Loss {
+        self.one(&[Loss::Everything, Loss::Some, Loss::Some, Loss::Nothing])
+    }
+
+    fn fate(&self, calls: u64) -> Fate {
+        Fate {
+            calls: 1 + self.below(calls),
+            moment: self.one(&[Moment::Before, Moment::After]),
+            death: if self.percent(50) {
+                Death::Kill
+            } else {
+                Death::PowerCut(self.loss())
+            },
+        }
+    }
+
+    fn fault(&self, slots: u64) -> Fault {
+        match self.below(100) {
+            0..40 => Fault::Die {
+                slot: self.below(slots) as usize,
+                fate: self.fate(150),
+            },
+            40..48 => Fault::PowerCut(self.loss()),
+            48..58 => Fault::Fail {
+                op: self.one(&[Op::Sync, Op::Sync, Op::SyncDir, Op::WriteAt, Op::LinkNew]),
+                path: self.one(&[
+                    "raw/shards",
+                    "clean/shards",
+                    "lake/",
+                    "_apps",
+                    "ledger",
+                    "/",
+                ]),
+                skip: self.below(20) as u32,
+                times: if self.percent(80) {
+                    Some(1 + self.below(2) as u32)
+                } else {
+                    None
+                },
+                moment: self.one(&[Moment::Before, Moment::After]),
+                kind: ErrorKind::Other,
+            },
+            58..63 => Fault::Heal,
+            63..69 => Fault::Full {
+                room: self.below(20_000),
+                until: self.millis(500, 3_500),
+            },
+            69..75 => Fault::Jump {
+                micros: self.below(8_000_000_000) as i64 - 4_000_000_000,
+            },
+            75..82 => Fault::Hang {
+                slot: self.below(slots) as usize,
+                until: self.millis(1_000, 6_000),
+            },
+            _ => Fault::Reshard {
+                log: self.one(&[Log::Raw, Log::Clean, Log::Clean]),
+                merge: self.percent(45),
+                which: self.below(1_000),
+                fate: self.percent(40).then(|| self.fate(60)),
+            },
+        }
+    }
+}

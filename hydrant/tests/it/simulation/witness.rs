@@ -1,0 +1,285 @@
+//! Who stands outside and remembers: what producers were told, and what readers were given.
+//!
+//! Both survive every fault, because people do: an acknowledgement counts once told, and a record that was handed to a
+//! reader may have been handed on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use hydrant_core::stream::{
+    Append, Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
+    StreamWriter, Ticket,
+};
+use hydrant_core::testing::disk::SimDisk;
+use hydrant_core::{Batch, Budget, Context, Position, Result, ShardId, ShardMap, StreamId, clock};
+use tokio::task::JoinSet;
+
+use super::plan::Log;
+use super::roles;
+
+/// The indexes of the records that a producer was told are stored.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) indexes: Arc<Mutex<BTreeSet<u64>>>,
+    pub(super) disk: SimDisk,
+}
+
+/// The index that a producer gave a record: its position in the input.
+pub(super) fn index_of(position: Position) -> Option<u64> {
+    position.next_offset().and_then(|next| next.checked_sub(1))
+}
+
+/// A stream that notes what it acknowledges.
+#[derive(Debug)]
+pub(super) struct Acks {
+    inner: SharedStream,
+    told: Told,
+}
+
+impl Acks {
+    pub(super) fn new(inner: SharedStream, told: Told) -> Self {
+        Acks { inner, told }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Stream for Acks {
+    fn id(&self) -> &StreamId {
+        self.inner.id()
+    }
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+    async fn shards(&self) -> Result<ShardMap> {
+        self.inner.shards().await
+    }
+    async fn shards_changed(&self) -> Result<()> {
+        self.inner.shards_changed().await
+    }
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        self.inner.states().await
+    }
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        self.inner.start(shard, start).await
+    }
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        self.inner.reader(shard, budget).await
+    }
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        Ok(Arc::new(AckWriter {
+            inner: self.inner.writer().await?,
+            told: self.told.clone(),
+        }))
+    }
+    async fn assignment(&self, app: &str) -> Result<Assignment> {
+        self.inner.assignment(app).await
+    }
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        self.inner.admin()
+    }
+}
+
+#[derive(Debug)]
+struct AckWriter {
+    inner: Arc<dyn StreamWriter>,
+    told: Told,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl StreamWriter for AckWriter {
+    async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
+        let origins = append.entry.as_ref().map(|entry| entry.origins.clone());
+        let ticket = self.inner.submit(shard, append).await?;
+        let told = self.told.clone();
+        Ok(async move {
+            let answer = ticket.await;
+            if answer.is_ok() && told.disk.is_alive() {
+                let mut indexes = told.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+                for origin in origins.iter().flat_map(|origins| origins.iter()) {
+                    indexes.extend(index_of(origin.position()));
+                }
+            }
+            answer
+        }
+        .boxed())
+    }
+    fn routing_secret(&self) -> [u8; 32] {
+        self.inner.routing_secret()
+    }
+    fn record_bytes_max(&self) -> usize {
+        self.inner.record_bytes_max()
+    }
+    fn append_bytes_target(&self) -> usize {
+        self.inner.append_bytes_target()
+    }
+}
+
+/// A place in a stream.
+pub(super) type Place = (String, ShardId, Position);
+
+/// What stands at a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// A digest of key, payload and origin.
+    pub(super) digest: u64,
+    /// The position of the record that it was made of.
+    pub(super) origin: Option<(ShardId, Position)>,
+    pub(super) payload: Vec<u8>,
+}
+
+/// What readers were given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    seen: BTreeMap<Place, u64>,
+    /// Up to where each shard was read.
+    read_to: BTreeMap<(String, ShardId), Position>,
+    faults: Vec<String>,
+}
+
+impl Given {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, log: Log, shard: &ShardId, batch: &Batch) {
+        let mut memory = self.lock();
+        let stream = log.url().to_owned();
+        for (position, seen) in records_of(batch) {
+            let place = (stream.clone(), shard.clone(), position);
+            if let Some(before) = memory.seen.insert(place, seen.digest)
+                && before != seen.digest
+            {
+                let fault = format!("{stream} {shard} {position}: a reader was given two records");
+                memory.faults.push(fault);
+            }
+        }
+        let to = memory.read_to.entry((stream, shard.clone())).or_default();
+        *to = batch.to.max(*to);
+    }
+
+    fn after(&self, log: Log, shard: &ShardId) -> Position {
+        let key = (log.url().to_owned(), shard.clone());
+        self.lock().read_to.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Compares with what stands in the logs in the end.
+    pub(super) fn judge(&self, stored: &BTreeMap<Place, Seen>) -> Vec<String> {
+        let memory = self.lock();
+        let mut faults = memory.faults.clone();
+        for (place, digest) in &memory.seen {
+            let (stream, shard, position) = place;
+            let what = match stored.get(place) {
+                Some(stored) if stored.digest == *digest => continue,
+                Some(_) => "is another record now",
+                None => "was taken back",
+            };
+            faults.push(format!(
+                "{stream} {shard} {position} was given to a reader and {what}"
+            ));
+        }
+        faults
+    }
+}
+
+/// The records of a batch with their positions.
+pub(super) fn records_of(batch: &Batch) -> Vec<(Position, Seen)> {
+    let mut origins = Vec::new();
+    for span in &batch.origins {
+        let from = span.entry.origins.iter().skip(span.skip as usize);
+        let taken = from.take((span.records.end - span.records.start) as usize);
+        origins.extend(taken.map(|origin| (span.entry.shard.clone(), origin.position())));
+    }
+    let places = batch.positions();
+    places
+        .zip(&batch.records)
+        .enumerate()
+        .map(|(n, ((sequence, sub, _), entry))| {
+            let origin = origins.get(n).cloned();
+            let payload = batch.payload(entry).to_vec();
+            let mut hash = DefaultHasher::new();
+            (batch.key(entry), &payload, &origin).hash(&mut hash);
+            let digest = hash.finish();
+            let seen = Seen {
+                digest,
+                origin,
+                payload,
+            };
+            (Position::at(sequence, sub), seen)
+        })
+        .collect()
+}
+
+/// Reads along in all shards of both streams, for ever.
+pub(super) async fn watch(context: Context, given: Given) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for log in [Log::Raw, Log::Clean] {
+        let (context, given) = (context.clone(), given.clone());
+        tasks.spawn(async move { watch_stream(log, context, given).await });
+    }
+    match tasks.join_next().await {
+        Some(Ok(ended)) => ended,
+        _ => Ok(()),
+    }
+}
+
+async fn watch_stream(log: Log, context: Context, given: Given) -> Result<()> {
+    let stream = roles::open(log, &context).await?;
+    let mut watched = BTreeSet::new();
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    loop {
+        for shard in stream.shards().await?.all() {
+            if watched.insert(shard.id.clone()) {
+                let mut reader = stream.reader(&shard.id, &context.budget).await?;
+                let (given, shard) = (given.clone(), shard.id.clone());
+                tasks.spawn(async move {
+                    reader.open(given.after(log, &shard)).await?;
+                    loop {
+                        match reader.next().await? {
+                            Read::Batch(batch) => given.note(log, &shard, &batch),
+                            Read::End { .. } => return Ok(()),
+                            Read::Idle { .. } | Read::Gap { .. } => {}
+                        }
+                    }
+                });
+            }
+        }
+        while let Some(ended) = tasks.try_join_next() {
+            if let Ok(Err(error)) = ended {
+                return Err(error);
+            }
+        }
+        clock::sleep(std::time::Duration::from_millis(300)).await;
+    }
+}
+
+/// Everything that a stream holds.
+pub(super) async fn read_all(log: Log, context: &Context) -> Result<BTreeMap<Place, Seen>> {
+    let stream = roles::open(log, context).await?;
+    let mut all = BTreeMap::new();
+    for shard in stream.shards().await?.all() {
+        let mut reader = stream.reader(&shard.id, &context.budget).await?;
+        reader.open(Position::Begin).await?;
+        loop {
+            match reader.next().await? {
+                Read::Batch(batch) => {
+                    for (position, seen) in records_of(&batch) {
+                        all.insert((log.url().to_owned(), shard.id.clone(), position), seen);
+                    }
+                }
+                Read::Idle { .. } | Read::End { .. } => break,
+                Read::Gap { .. } => {}
+            }
+        }
+    }
+    Ok(all)
+}
