@@ -133,6 +133,12 @@ impl Lanes {
     }
 }
 
+/// What ended a session.
+struct Failure {
+    error: Option<Error>,
+    text: String,
+}
+
 #[derive(Debug)]
 struct Kept {
     to: Position,
@@ -167,7 +173,7 @@ pub struct LaneSession {
     next_piece: u64,
     unconfirmed: Unconfirmed,
     duplicates: u64,
-    failure: Option<String>,
+    failure: Option<Failure>,
 }
 
 impl fmt::Debug for LaneSession {
@@ -290,15 +296,11 @@ impl LaneSession {
 
     /// Does everything that can be done without waiting for a confirmation.
     async fn pump(&mut self) -> Result<()> {
-        if let Some(failure) = &self.failure {
-            return Err(Error::fatal(failure.clone()));
-        }
+        self.check()?;
         while let Some(Some(answer)) = self.answers.next().now_or_never() {
             self.answered(answer);
         }
-        if let Some(failure) = &self.failure {
-            return Err(Error::fatal(failure.clone()));
-        }
+        self.check()?;
         let mended = self.mend().await;
         self.checked(mended)?;
         self.submit().await?;
@@ -306,12 +308,31 @@ impl LaneSession {
         Ok(())
     }
 
-    /// Remembers a failure that ends the session.
+    /// Refuses to go on after a failure: the first caller gets the error itself, later ones its text.
+    fn check(&mut self) -> Result<()> {
+        let Some(failure) = &mut self.failure else {
+            return Ok(());
+        };
+        let text = || Error::fatal(format!("the session has failed: {}", failure.text));
+        Err(failure.error.take().unwrap_or_else(text))
+    }
+
+    /// Ends the session when `result` is a failure.
     fn checked(&mut self, result: Result<()>) -> Result<()> {
-        if let Err(error) = &result {
-            self.failure.get_or_insert_with(|| error.report());
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.fail(error);
+                self.check()
+            }
         }
-        result
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert_with(|| Failure {
+            text: error.report(),
+            error: Some(error),
+        });
     }
 
     fn take(&mut self, plan: Plan) -> Result<()> {
@@ -404,13 +425,8 @@ impl LaneSession {
                 from = lane.sent[at].piece.to;
             }
         }
-        match first_failure {
-            None => Ok(()),
-            Some(error) => {
-                self.failure.get_or_insert_with(|| error.report());
-                Err(error)
-            }
-        }
+        let submitted = first_failure.map_or(Ok(()), Err);
+        self.checked(submitted)
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -445,7 +461,7 @@ impl LaneSession {
             Err(error) => {
                 lane.sent[at].state = State::Waiting;
                 if let Some(error) = lane.fail(error, at, &self.lanes.random, &shard) {
-                    self.failure.get_or_insert_with(|| error.report());
+                    self.fail(error);
                 }
             }
         }

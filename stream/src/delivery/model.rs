@@ -50,6 +50,8 @@ pub(super) struct Faults {
     pub(super) full: u64,
     /// The call itself fails instead of the ticket.
     pub(super) refused_at_call: u64,
+    /// The output fails for good.
+    pub(super) fatal: u64,
     /// The map shows the state before the newest change.
     pub(super) stale_map: u64,
 }
@@ -277,6 +279,9 @@ impl StreamWriter for ModelStream {
             }
             if self.chance(faults.full) {
                 return Err(Error::Full { path: "log".into() });
+            }
+            if self.chance(faults.fatal) {
+                return Err(Error::refused("the output is gone"));
             }
             if self.chance(faults.lost) {
                 return Err(unavailable());

@@ -223,6 +223,8 @@ impl Planner {
                 });
                 continue;
             }
+            metrics::counter!("hydrant_lanes_dead_letters_total", "reason" => "record_too_large")
+                .increment(1);
             let max = self.sizes.record_bytes_max;
             let key = batch.key(entry);
             let letter = DeadLetter {

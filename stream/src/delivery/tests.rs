@@ -326,6 +326,7 @@ async fn simulate(seed: u64) {
             full: random.below(4),
             refused_at_call: random.below(80),
             stale_map: random.below(60),
+            fatal: 0,
         };
     });
     // Each process has its own view of the map.
@@ -602,6 +603,39 @@ fn a_route_depends_on_the_input_key_alone_and_an_explicit_hash_outranks_it() {
             batch.hashes = vec![9; batch.len()];
             let routes = planner.routes(&batch);
             assert!(routes.explicit && routes.hashes.iter().all(|hash| *hash == 9));
+        }
+    });
+}
+
+#[test]
+fn a_failure_for_good_ends_the_session_with_its_own_error() {
+    run(async {
+        for at_call in [0, 100] {
+            let random = Random::seeded(6);
+            let stream = ModelStream::new(2, random.clone());
+            stream.with(|model| {
+                model.faults.fatal = 100;
+                model.faults.refused_at_call = at_call;
+            });
+            let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
+            let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context(random))
+                .await
+                .unwrap();
+            let mut session = lanes.session(upstream("a", Position::Begin)).await;
+            let planner = session.planner();
+            let batch = input(6, "a", 0, 30);
+            let routes = planner.routes(&batch);
+            let plan = planner.plan(transform(6, "a", batch), &routes, 0).unwrap();
+            let sent = session.send(plan).await;
+            let error = match sent {
+                Err(error) => error,
+                Ok(()) => session.drain().await.unwrap_err(),
+            };
+            assert!(matches!(error, Error::Refused { .. }), "{error}");
+            stream.with(|model| model.faults = Faults::default());
+            let error = session.drain().await.unwrap_err();
+            assert!(error.to_string().contains("the output is gone"), "{error}");
+            assert_eq!(session.confirmed(), Position::Begin);
         }
     });
 }
