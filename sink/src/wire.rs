@@ -82,7 +82,7 @@ struct Printed<'a> {
     table: &'a str,
     #[serde(flatten)]
     summary: &'a Summary,
-    published: crate::stage::Published,
+    lake: crate::stage::Published,
 }
 
 /// Runs the sink of a process until its end.
@@ -105,7 +105,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         process.stdout.json(&Printed {
             table,
             summary: &summary,
-            published,
+            lake: published,
         })
     } else {
         process.stdout.line(format!(
