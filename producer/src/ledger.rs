@@ -68,7 +68,7 @@ impl InputIdentity {
         use InputIdentity::{File, Simulator, Stdin};
         let lines = |was: &Option<String>, is: &Option<String>| {
             (was.is_some() && was != is)
-                .then(|| "its input began with another line; give the same input from its start")
+                .then_some("its input began with another line; give the same input from its start")
         };
         let keys = |was: &Option<String>, is: &Option<String>| {
             let shown = |key: &Option<String>| {
@@ -193,6 +193,23 @@ impl Claim {
         }
     }
 
+    /// The index below which everything is stored, by the ledger as it is; 0 when there is none.
+    ///
+    /// # Errors
+    /// Refused when it cannot be read.
+    pub async fn noted(&self, context: &Context) -> Result<u64> {
+        match self.read(context).await? {
+            Some(found) => Ok(parse(&self.path, &found)?.next_index),
+            None => Ok(0),
+        }
+    }
+
+    async fn read(&self, context: &Context) -> Result<Option<Bytes>> {
+        disk::read_file(&*context.disk, &self.path)
+            .await
+            .map_err(|error| Error::io("read", &self.path, error))
+    }
+
     /// Reads the ledger, or makes it durably when there is none.
     ///
     /// # Errors
@@ -204,10 +221,8 @@ impl Claim {
         stream: &StreamId,
         input: InputIdentity,
     ) -> Result<Ledger> {
+        let found = self.read(context).await?;
         let Claim { path, lock } = self;
-        let found = disk::read_file(&*context.disk, &path)
-            .await
-            .map_err(|error| Error::io("read", &path, error))?;
         let mut ledger = Ledger {
             disk: SharedDisk::clone(&context.disk),
             body: Body {

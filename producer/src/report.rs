@@ -146,7 +146,7 @@ impl Tally {
         self.keyless += keyless;
         self.bytes += bytes;
         metrics::counter!("hydrant_producer_records_total").increment(records);
-        metrics::counter!("hydrant_producer_payload_bytes").increment(bytes);
+        metrics::counter!("hydrant_producer_bytes_total").increment(bytes);
         if keyless > 0 {
             metrics::counter!("hydrant_producer_keyless_total").increment(keyless);
         }
@@ -301,7 +301,7 @@ const METRICS: &[Described] = &[
         help: "Records taken from the input to be sent.",
     },
     Described {
-        name: "hydrant_producer_payload_bytes",
+        name: "hydrant_producer_bytes_total",
         kind: Kind::Counter,
         unit: Some(metrics::Unit::Bytes),
         help: "Key and payload bytes of these records.",

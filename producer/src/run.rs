@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hydrant_core::clock::{self, Instant};
@@ -93,7 +94,11 @@ pub async fn run_into(
         biased;
         // An input that never says anything has lost nothing.
         () = shutdown.draining() => {
-            return Ok(tally.report(subject, Ended::Drained, 0, std::time::Duration::ZERO, 0));
+            let noted = match &claim {
+                Some(claim) => claim.noted(context).await?,
+                None => 0,
+            };
+            return Ok(tally.report(subject, Ended::Drained, 0, Duration::ZERO, noted));
         }
         source = opening => source?,
     };
@@ -238,7 +243,7 @@ struct Sending {
 
 impl Sending {
     /// Until the input has ended and everything of it is durable and noted; answers how long that took.
-    async fn run(&mut self, tally: &mut Tally) -> Result<std::time::Duration> {
+    async fn run(&mut self, tally: &mut Tally) -> Result<Duration> {
         while self.step(tally).await? {}
         let elapsed = self
             .started
@@ -276,6 +281,11 @@ impl Sending {
             kept = keep(&mut self.keeper), if self.keeper.is_some() => kept?,
             // Cancel-safe: a sleep holds nothing.
             () = clock::sleep_until(linger), if linger.is_some() => {
+                let ready = self.batcher.flush();
+                self.plan(ready);
+            }
+            // Cancel-safe: waiting takes nothing. A batch that grows holds what the input waits for.
+            () = self.context.budget.pressure(), if linger.is_some() => {
                 let ready = self.batcher.flush();
                 self.plan(ready);
             }

@@ -33,7 +33,8 @@ pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
                 shards = options.shards,
                 "makes the stream"
             );
-            hydrant_stream::create(config.to(), options, context).await
+            // Another producer may make it at the same time.
+            hydrant_stream::open_or_create(config.to(), options, context).await
         }
         Ok(stream) => {
             if config.shards.is_some() {

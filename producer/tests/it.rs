@@ -1,7 +1,11 @@
 //! The producer's binary against a local stream: what is stored, by whom it is killed, what it refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "it/inputs.rs"]
 mod inputs;
+#[path = "it/library.rs"]
+mod library;
 #[path = "it/process.rs"]
 mod process;
 #[path = "it/refusals.rs"]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use hydrant_core::clock::{Clock, SystemClock};
 use hydrant_producer::simulate::FleetSpec;
 
 use crate::process::{Running, await_some, fails, produce, produce_piped};
@@ -11,10 +12,7 @@ use crate::stored::{Stored, assert_is_fleet, block_on, counts, open, records};
 #[test]
 fn simulated_records_are_stored_as_the_simulator_makes_them() {
     let dir = tempfile::tempdir().unwrap();
-    let before = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_micros();
+    let before = SystemClock.wall_micros();
     let report = produce(
         dir.path(),
         &[
@@ -44,7 +42,7 @@ fn simulated_records_are_stored_as_the_simulator_makes_them() {
     };
     let stored = records(dir.path(), "raw");
     assert_is_fleet(&stored, &spec, 4_000);
-    assert!(stored.iter().all(|one| one.stamp >= before as i64));
+    assert!(stored.iter().all(|one| one.stamp >= before));
     assert_eq!(counts(&report), (4_000, 4_000, 0, 4_000));
 
     let bytes: usize = stored

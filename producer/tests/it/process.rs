@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use hydrant_core::clock;
 use serde_json::Value;
 
 /// Nothing that a test waits for takes this long.
@@ -118,7 +119,7 @@ impl Drop for Running {
 
 /// Looks until there is something to see.
 pub(crate) fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let start = clock::now();
     loop {
         if let Some(seen) = look() {
             return seen;
