@@ -65,6 +65,10 @@ impl Stream for Alone {
         Ok(Assignment::Leases(Arc::new(Rows::default())))
     }
 
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.stream.apps().await
+    }
+
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
         self.stream.admin()
     }

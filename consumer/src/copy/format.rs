@@ -38,21 +38,23 @@ impl Format {
 }
 
 /// Why a record cannot be written in a format.
-pub(crate) type Reason = &'static str;
+pub type Reason = &'static str;
 
 pub(crate) const NOT_UTF8: Reason = "not_utf8";
 pub(crate) const LINE_BREAK: Reason = "line_break";
 
 /// The place of a record.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    pub(crate) stream: &'a StreamId,
-    pub(crate) shard: &'a ShardId,
+pub struct Place<'a> {
+    /// The stream.
+    pub stream: &'a StreamId,
+    /// The shard.
+    pub shard: &'a ShardId,
 }
 
 impl Format {
     /// Appends the records of `batch` that are in `picks`; answers those that cannot be written so.
-    pub(crate) fn write(
+    pub fn write(
         self,
         batch: &Batch,
         picks: &[u32],

@@ -21,7 +21,7 @@ mod sieve;
 pub use alone::Alone;
 pub use file::{FileOutput, FileStage};
 pub use filter::{Filter, ParseFilterError};
-pub use format::Format;
+pub use format::{Format, Place, Reason};
 pub use print::{PrintStage, Printer};
 pub use relay::RelayStage;
 pub use sieve::{OnPoison, Sieve};

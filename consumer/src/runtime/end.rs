@@ -17,12 +17,15 @@ use hydrant_core::subscription::Subscription;
 
 use super::lag::Board;
 
+/// A shard, its tip, and whether it is closed.
+type Tip = (ShardId, Position, bool);
+
 /// Looks for the end of a stream.
 #[derive(Debug)]
 pub(crate) struct EndWatch {
     wanted: bool,
     idle: Duration,
-    tips: Option<(Vec<(ShardId, Position, bool)>, Instant)>,
+    tips: Option<(Vec<Tip>, Instant)>,
     next: Instant,
 }
 

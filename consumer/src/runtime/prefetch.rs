@@ -5,16 +5,17 @@
 //! again after the last position handed out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use hydrant_core::budget::Budget;
+use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use hydrant_core::stream::{Read, ShardReader, SharedStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-
-use super::leased::OpenedLate;
 
 /// Reads that wait for the stage: one, so that the next is there when a push returns.
 const READS_AHEAD: usize = 1;
@@ -113,5 +114,73 @@ impl Prefetch {
     /// Gives back the bytes read ahead.
     pub(crate) fn shed(&mut self) {
         self.running = None;
+    }
+}
+
+/// What was read ahead is shed when a push or a publish waits under pressure for this long.
+const SHED_AFTER: Duration = Duration::from_secs(1);
+
+/// Awaits `work`; gives back what was read ahead when memory is short for long, for `work` may be waiting for it.
+pub(crate) async fn shedding<T>(
+    prefetch: &mut Prefetch,
+    budget: &Budget,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        // Both arms are polled to their end or kept: `work` is pinned outside of the loop.
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = pressed_for(budget, SHED_AFTER), if prefetch.is_running() => prefetch.shed(),
+        }
+    }
+}
+
+async fn pressed_for(budget: &Budget, duration: Duration) {
+    loop {
+        budget.pressure().await;
+        clock::sleep(duration).await;
+        if budget.is_pressed() {
+            return;
+        }
+    }
+}
+
+/// A reader that is made when it is opened, so that a slow stream does not keep leases from being renewed.
+#[derive(Debug)]
+pub(crate) struct OpenedLate {
+    stream: SharedStream,
+    shard: ShardId,
+    budget: Budget,
+    reader: Option<Box<dyn ShardReader>>,
+}
+
+impl OpenedLate {
+    /// A reader of `shard` to be.
+    pub(crate) fn new(stream: &SharedStream, shard: &ShardId, budget: &Budget) -> Self {
+        OpenedLate {
+            stream: Arc::clone(stream),
+            shard: shard.clone(),
+            budget: budget.clone(),
+            reader: None,
+        }
+    }
+}
+
+#[async_trait]
+impl ShardReader for OpenedLate {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        let mut reader = self.stream.reader(&self.shard, &self.budget).await?;
+        reader.open(after).await?;
+        self.reader = Some(reader);
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Read> {
+        match &mut self.reader {
+            Some(reader) => reader.next().await,
+            None => Err(Error::fatal("a reader was asked before it was opened")),
+        }
     }
 }

@@ -28,7 +28,7 @@ use hydrant_core::subscription::Claim;
 use tokio::sync::watch;
 
 use super::begin::{Begin, Rules};
-use super::prefetch::Prefetch;
+use super::prefetch::{Prefetch, shedding};
 use super::supervisor::Shared;
 use super::transaction::{Membership, aborted};
 
@@ -58,12 +58,10 @@ pub(crate) enum Outcome {
 
 /// While the budget is pressed and no stage publishes, the shard that holds most is made to, this often.
 const PRESSURE_RECHECK: Duration = Duration::from_millis(100);
-/// What was read ahead is shed when a push or a publish waits under pressure for this long.
-const SHED_AFTER: Duration = Duration::from_secs(1);
 /// How often a shard that stopped at corrupt data is looked at again.
 const CORRUPT_RECHECK: Duration = Duration::from_secs(5);
 /// Delays between attempts; a shard is tried for as long as the claim holds.
-const PACE: Backoff = Backoff {
+pub(super) const PACE: Backoff = Backoff {
     first: Duration::from_millis(50),
     max: Duration::from_secs(5),
     attempts: None,
@@ -71,41 +69,41 @@ const PACE: Backoff = Backoff {
 
 /// The task of one claim.
 pub(crate) struct ShardTask {
-    shared: Arc<Shared>,
-    claim: Claim,
-    control: watch::Receiver<Control>,
-    born_under_way: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) claim: Claim,
+    pub(super) control: watch::Receiver<Control>,
+    pub(super) born_under_way: bool,
     /// Failures since the last publish.
-    failures: u32,
+    pub(super) failures: u32,
     /// No attempt begins before this: another owner is known to be this far.
-    floor: Position,
+    pub(super) floor: Position,
     /// The output may hold unconfirmed records up to here, from this task or one before.
-    suspect: Position,
-    first_reader: bool,
+    pub(super) suspect: Position,
+    pub(super) first_reader: bool,
 }
 
 /// What an attempt has under way.
-struct Attempt {
-    stage: Box<dyn ShardStage>,
-    prefetch: Prefetch,
+pub(crate) struct Attempt {
+    pub(super) stage: Box<dyn ShardStage>,
+    pub(super) prefetch: Prefetch,
     // Declared after the stage, so that it leaves after the stage's half is gone.
-    membership: Option<Membership>,
-    pushed: Position,
-    published: Progress,
+    pub(super) membership: Option<Membership>,
+    pub(super) pushed: Position,
+    pub(super) published: Progress,
     /// Something was pushed since the last publish that said so.
-    unpublished: bool,
+    pub(super) unpublished: bool,
     /// Progress that is not in the ledger yet, and when to write it.
-    unwritten: Option<(Progress, Instant)>,
-    ledger_at: Instant,
-    idle_since: Option<Instant>,
+    pub(super) unwritten: Option<(Progress, Instant)>,
+    pub(super) ledger_at: Instant,
+    pub(super) idle_since: Option<Instant>,
     /// Since when the pressure is known that `due` did not answer.
-    pressed_since: Option<Instant>,
+    pub(super) pressed_since: Option<Instant>,
     /// A stage's deadline at which `due` had nothing to say.
-    answered: Option<Instant>,
+    pub(super) answered: Option<Instant>,
     /// Reading stopped at corrupt data; it is tried again at this time.
-    stopped_until: Option<Instant>,
+    pub(super) stopped_until: Option<Instant>,
     /// It was reported as standing still.
-    standing: bool,
+    pub(super) standing: bool,
 }
 
 enum Step {
@@ -113,7 +111,7 @@ enum Step {
     Timer,
     Pressure,
     Transaction,
-    Read(Result<Read>),
+    Read(Box<Result<Read>>),
 }
 
 impl ShardTask {
@@ -197,17 +195,17 @@ impl ShardTask {
         }
     }
 
-    fn status<T>(&self, edit: impl FnOnce(&mut super::lag::Status) -> T) -> T {
+    pub(super) fn status<T>(&self, edit: impl FnOnce(&mut super::lag::Status) -> T) -> T {
         self.shared.board.update(&self.claim.shard.id, edit)
     }
 
-    fn count(&self, what: &'static str) {
+    pub(super) fn count(&self, what: &'static str) {
         let (stream, shard) = self.labels();
         metrics::counter!("hydrant_consumer_interruptions_total", "stream" => stream, "shard" => shard, "reason" => what)
             .increment(1);
     }
 
-    fn labels(&self) -> (String, String) {
+    pub(super) fn labels(&self) -> (String, String) {
         (
             self.shared.spec.stream.id().name.to_string(),
             self.claim.shard.id.to_string(),
@@ -300,7 +298,7 @@ impl ShardTask {
     /// The claim's own reader; what it leaves behind makes a new one when asked.
     fn take_reader(&mut self) -> Box<dyn hydrant_core::stream::ShardReader> {
         let spec = &self.shared.spec;
-        let late = super::leased::OpenedLate::new(
+        let late = super::prefetch::OpenedLate::new(
             &spec.stream,
             &self.claim.shard.id,
             &spec.context.budget,
@@ -330,7 +328,7 @@ impl ShardTask {
                 () = changed(&mut attempt.membership) => Step::Transaction,
                 () = clock::sleep_until(wake) => Step::Timer,
                 () = budget.pressure(), if ask_pressure => Step::Pressure,
-                read = attempt.prefetch.next(), if attempt.stopped_until.is_none() => Step::Read(read),
+                read = attempt.prefetch.next(), if attempt.stopped_until.is_none() => Step::Read(Box::new(read)),
             };
             match step {
                 Step::Control => {}
@@ -340,7 +338,14 @@ impl ShardTask {
                     self.publish_if_due(&mut attempt).await?;
                 }
                 Step::Transaction => self.follow_transaction(&mut attempt).await?,
-                Step::Read(Ok(read)) => {
+                Step::Read(read) => {
+                    let read = match *read {
+                        Ok(read) => read,
+                        Err(error) => {
+                            self.reading_failed(&mut attempt, error).await?;
+                            continue;
+                        }
+                    };
                     if std::mem::take(&mut attempt.standing) {
                         self.shared.note_corrupt(&self.claim.shard.id, None);
                     }
@@ -358,7 +363,6 @@ impl ShardTask {
                     }
                     self.publish_if_due(&mut attempt).await?;
                 }
-                Step::Read(Err(error)) => self.reading_failed(&mut attempt, error).await?,
             }
         }
     }
@@ -412,18 +416,6 @@ impl ShardTask {
         attempt.stopped_until = attempt.stopped_until.filter(|until| *until > now);
         self.publish_if_due(attempt).await?;
         self.checkpoint(attempt, false).await
-    }
-
-    async fn publish_if_due(&mut self, attempt: &mut Attempt) -> Result<()> {
-        if let Some(why) = attempt.stage.due(clock::now()) {
-            self.publish(attempt, why).await?;
-        }
-        // A deadline that stands although it has passed is not asked about again before it moves.
-        attempt.answered = attempt
-            .stage
-            .deadline()
-            .filter(|deadline| *deadline <= clock::now());
-        Ok(())
     }
 
     async fn push(&mut self, attempt: &mut Attempt, read: Read) -> Result<()> {
@@ -487,103 +479,6 @@ impl ShardTask {
             .increment(bytes);
     }
 
-    async fn publish(&mut self, attempt: &mut Attempt, why: Flush) -> Result<()> {
-        let budget = &self.shared.spec.context.budget;
-        let progress = match &attempt.membership {
-            None => {
-                let publish = attempt.stage.publish(why);
-                Some(shedding(&mut attempt.prefetch, budget, publish).await?)
-            }
-            Some(membership) => {
-                shedding(
-                    &mut attempt.prefetch,
-                    budget,
-                    membership.publish(why, attempt.pushed),
-                )
-                .await?
-            }
-        };
-        attempt.pressed_since = None;
-        self.published(attempt, progress, why).await
-    }
-
-    async fn published(
-        &mut self,
-        attempt: &mut Attempt,
-        progress: Option<Progress>,
-        why: Flush,
-    ) -> Result<()> {
-        let Some(mut progress) = progress.filter(|found| found.to >= attempt.published.to) else {
-            return Ok(());
-        };
-        progress.pin = attempt.published.pin.clone();
-        self.failures = 0;
-        let all = progress.to >= attempt.pushed;
-        attempt.unpublished &= !all;
-        if progress != attempt.published {
-            let at = attempt.unwritten.as_ref().map_or(
-                attempt.ledger_at + self.shared.spec.checkpoint,
-                |(_, at)| *at,
-            );
-            attempt.unwritten = Some((progress.clone(), at));
-            attempt.published = progress;
-        }
-        let (to, settled) = (attempt.published.to, attempt.is_settled());
-        self.status(|status| {
-            status.summary.to = to;
-            status.summary.published += 1;
-            status.settled = settled;
-            status.held_bytes = 0;
-        });
-        let (stream, shard) = self.labels();
-        metrics::counter!("hydrant_consumer_published_total", "stream" => stream, "shard" => shard, "reason" => why.as_str())
-            .increment(1);
-        self.checkpoint(attempt, false).await
-    }
-
-    /// Writes the ledger when it is time, or now; a store that does not answer is asked again later.
-    async fn checkpoint(&mut self, attempt: &mut Attempt, now: bool) -> Result<()> {
-        let Some((progress, at)) = &attempt.unwritten else {
-            return Ok(());
-        };
-        if !now && *at > clock::now() {
-            return Ok(());
-        }
-        match self.claim.ledger.write(progress).await {
-            Ok(()) => {
-                attempt.unwritten = None;
-                attempt.ledger_at = clock::now();
-                let settled = attempt.is_settled();
-                self.status(|status| status.settled = settled);
-                Ok(())
-            }
-            Err(error) => match error.disposition() {
-                Disposition::Retry { after } => {
-                    self.count("ledger");
-                    tracing::warn!(shard = %self.claim.shard.id, "ledger: {}", error.report());
-                    let next = clock::now() + after.max(PACE.first);
-                    if let Some((_, at)) = &mut attempt.unwritten {
-                        *at = next;
-                    }
-                    Ok(())
-                }
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// What a publish for all claims did to this one.
-    async fn follow_transaction(&mut self, attempt: &mut Attempt) -> Result<()> {
-        let Some(membership) = &attempt.membership else {
-            return Ok(());
-        };
-        if membership.is_void() {
-            return Err(aborted());
-        }
-        let progress = membership.take();
-        self.published(attempt, progress, Flush::Size).await
-    }
-
     async fn reading_failed(&mut self, attempt: &mut Attempt, error: Error) -> Result<()> {
         match error.disposition() {
             Disposition::Retry { after } => {
@@ -620,64 +515,11 @@ impl ShardTask {
             _ => Err(error),
         }
     }
-
-    /// Publishes everything pushed and gives the claim back.
-    async fn hand_back(&mut self, attempt: &mut Attempt) -> Result<Outcome> {
-        attempt.prefetch.shed();
-        let why = match *self.control.borrow() {
-            Control::Revoke => Flush::Revoke,
-            Control::Run | Control::Drain => Flush::Drain,
-        };
-        if attempt.unpublished {
-            self.publish(attempt, why).await?;
-        }
-        Ok(self.finish(attempt, Outcome::Released).await)
-    }
-
-    /// Writes the last progress, without the pin when nothing of unknown fate can be in the output, and releases.
-    async fn finish(&mut self, attempt: &mut Attempt, outcome: Outcome) -> Outcome {
-        let clean = !attempt.unpublished && attempt.published.to >= self.suspect;
-        if clean && attempt.published.pin.take().is_some() {
-            attempt.unwritten = Some((attempt.published.clone(), clock::now()));
-        }
-        let mut failures = 0;
-        while attempt.unwritten.is_some() {
-            match self.checkpoint(attempt, true).await {
-                Ok(()) => {}
-                Err(error) if error.disposition() == Disposition::Fenced => return Outcome::Lost,
-                Err(error) => return Outcome::Failed(error),
-            }
-            if attempt.unwritten.is_some() {
-                clock::sleep(PACE.delay(failures, &self.shared.spec.context.random)).await;
-                failures += 1;
-            }
-        }
-        match self.give_back().await {
-            Outcome::Released => outcome,
-            other => other,
-        }
-    }
-
-    async fn give_back(&mut self) -> Outcome {
-        for n in 0.. {
-            match self.claim.ledger.release().await {
-                Ok(()) => return Outcome::Released,
-                Err(error) => match error.disposition() {
-                    Disposition::Retry { after } => {
-                        let pause = PACE.delay(n, &self.shared.spec.context.random).max(after);
-                        clock::sleep(pause).await;
-                    }
-                    Disposition::Fenced => return Outcome::Lost,
-                    _ => return Outcome::Failed(error),
-                },
-            }
-        }
-        Outcome::Released
-    }
 }
 
 impl Attempt {
-    fn is_settled(&self) -> bool {
+    /// Everything pushed is published and in the ledger.
+    pub(super) fn is_settled(&self) -> bool {
         !self.unpublished && self.unwritten.is_none()
     }
 }
@@ -693,32 +535,5 @@ async fn changed(membership: &mut Option<Membership>) {
     match membership {
         Some(membership) => membership.changed().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Awaits `work`; gives back what was read ahead when memory is short for long, for `work` may be waiting for it.
-async fn shedding<T>(
-    prefetch: &mut Prefetch,
-    budget: &hydrant_core::Budget,
-    work: impl Future<Output = T>,
-) -> T {
-    let mut work = std::pin::pin!(work);
-    loop {
-        // Both arms are polled to their end or kept: `work` is pinned outside of the loop.
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = pressed_for(budget, SHED_AFTER), if prefetch.is_running() => prefetch.shed(),
-        }
-    }
-}
-
-async fn pressed_for(budget: &hydrant_core::Budget, duration: Duration) {
-    loop {
-        budget.pressure().await;
-        clock::sleep(duration).await;
-        if budget.is_pressed() {
-            return;
-        }
     }
 }

@@ -61,11 +61,6 @@ impl MemoryLeases {
         self.rows.lock().unwrap().values().cloned().collect()
     }
 
-    pub(crate) fn put(&self, row: Lease) {
-        self.rows.lock().unwrap().insert(row.shard.clone(), row);
-        self.changed.notify_waiters();
-    }
-
     pub(crate) fn to(&self, shard: &str) -> Position {
         let progress = self.row(shard).and_then(|row| row.progress);
         progress.map_or(Position::Begin, |progress| progress.to)

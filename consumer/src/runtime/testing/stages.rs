@@ -314,13 +314,16 @@ impl ShardStage for ExactShard {
     }
 }
 
+/// From, to, and what lies between.
+type Half = (Position, Position, Vec<Batch>);
+
 /// Commits what all claims of a worker pushed in one transaction.
 #[derive(Clone)]
 pub(crate) struct Together {
     pub(crate) log: Arc<Log>,
     /// A publish fails when this draws 0.
     pub(crate) chance: Option<(hydrant_core::Random, u64)>,
-    open: Arc<Mutex<BTreeMap<ClaimId, (Position, Position, Vec<Batch>)>>>,
+    open: Arc<Mutex<BTreeMap<ClaimId, Half>>>,
     poisoned: Arc<Mutex<bool>>,
 }
 

@@ -1,0 +1,304 @@
+//! The runtime and the copies over the embedded log, on a real disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hydrant_consumer::config::{Config, ConsumerArgs};
+use hydrant_consumer::runtime::{self, RunSpec, Summary};
+use hydrant_consumer::wire::{Parts, prepare};
+use hydrant_core::batch::{Entry, Span};
+use hydrant_core::config::{Layers, Problems};
+use hydrant_core::lease::LeaseStore;
+use hydrant_core::process::Stdout;
+use hydrant_core::shutdown::Phase;
+use hydrant_core::stream::{Append, Assignment, SharedStream};
+use hydrant_core::{Batch, Context, Permit, Result, Shutdown, clock, hash};
+use hydrant_stream::CreateOptions;
+
+fn context() -> Context {
+    Context::system(32 << 20).unwrap()
+}
+
+fn url(dir: &Path, name: &str) -> String {
+    format!("local:{}", dir.join(name).display())
+}
+
+async fn create(url: &str, shards: u32) -> SharedStream {
+    hydrant_stream::create(url, CreateOptions::with_shards(shards), &context())
+        .await
+        .unwrap()
+}
+
+/// Appends the records `numbers`, each under one of 16 keys.
+async fn fill(stream: &SharedStream, numbers: std::ops::Range<u64>) {
+    let writer = stream.writer().await.unwrap();
+    let map = stream.shards().await.unwrap();
+    let mut shards: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    for n in numbers {
+        let shard = map.route(route(n)).unwrap().id.clone();
+        shards.entry(shard).or_default().push(n);
+    }
+    for (shard, numbers) in shards {
+        for chunk in numbers.chunks(100) {
+            let ticket = writer.submit(&shard, append(chunk)).await.unwrap();
+            ticket.await.unwrap();
+        }
+    }
+}
+
+fn key(n: u64) -> String {
+    format!("device-{}", n % 16)
+}
+
+fn route(n: u64) -> u128 {
+    hash::route_of_key(key(n).as_bytes())
+}
+
+fn append(numbers: &[u64]) -> Append {
+    let mut bytes = Vec::new();
+    let mut put = |text: String| {
+        let span = Span::new(bytes.len() as u32, text.len() as u32);
+        bytes.extend_from_slice(text.as_bytes());
+        span
+    };
+    let records = numbers
+        .iter()
+        .map(|n| Entry {
+            segment: 0,
+            key: Some(put(key(*n))),
+            payload: put(format!("{{\"n\":{n},\"even\":{}}}", n % 2 == 0)),
+            stamp: 1,
+        })
+        .collect();
+    let segments = vec![Bytes::from(bytes)].into();
+    Append {
+        batch: Arc::new(Batch {
+            segments,
+            records,
+            ..Batch::default()
+        }),
+        picks: (0..numbers.len() as u32).collect(),
+        routes: numbers.iter().map(|n| route(*n)).collect(),
+        explicit: false,
+        entry: None,
+        input: None,
+        units: Vec::new(),
+        permit: Permit::default(),
+    }
+}
+
+/// What a copy with these flags would run, each time as a process of its own.
+async fn spec(app: Option<&str>, args: &ConsumerArgs) -> Result<RunSpec> {
+    let mut problems = Problems::new();
+    let layers = Layers::load(None, [], &["consumer"], &mut problems);
+    let config = Config::read(args, &layers, &mut problems);
+    problems.into_result()?;
+    let shutdown = Shutdown::new();
+    let parts = Parts {
+        app: app.map(str::to_owned),
+        context: context(),
+        stdout: Stdout::new(shutdown.clone()),
+        shutdown,
+    };
+    prepare(parts, &config.unwrap()).await
+}
+
+fn args(from: &str, to: &str) -> ConsumerArgs {
+    ConsumerArgs {
+        from: Some(from.to_owned()),
+        to: Some(to.to_owned()),
+        exit_at_end: true,
+        idle: Some("100ms".to_owned()),
+        ..ConsumerArgs::default()
+    }
+}
+
+async fn copy(app: Option<&str>, args: &ConsumerArgs) -> Result<Summary> {
+    runtime::run(spec(app, args).await?).await
+}
+
+/// The numbers in a copy, by key, in the order of the file.
+fn numbers(path: &Path) -> BTreeMap<String, Vec<u64>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let key = record["key"].as_str().unwrap().to_owned();
+        found
+            .entry(key)
+            .or_default()
+            .push(record["payload"]["n"].as_u64().unwrap());
+    }
+    found
+}
+
+fn assert_all(path: &Path, count: u64, taken: impl Fn(u64) -> bool) {
+    let mut wanted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for n in (0..count).filter(|n| taken(*n)) {
+        wanted.entry(key(n)).or_default().push(n);
+    }
+    assert_eq!(numbers(path), wanted, "each record once, in order per key");
+}
+
+fn json(args: ConsumerArgs) -> ConsumerArgs {
+    ConsumerArgs {
+        format: Some("json".to_owned()),
+        ..args
+    }
+}
+
+#[tokio::test]
+async fn a_file_copy_goes_on_across_runs_and_takes_what_the_filter_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, out) = (url(dir.path(), "raw"), dir.path().join("out.ndjson"));
+    let stream = create(&raw, 3).await;
+    fill(&stream, 0..500).await;
+    let mut args = json(args(&raw, out.to_str().unwrap()));
+    args.filter = vec!["/even=true".to_owned(), "key^=device".to_owned()];
+    let summary = copy(None, &args).await.unwrap();
+    assert_eq!((summary.records, summary.gaps), (500, 0));
+    fill(&stream, 500..700).await;
+    assert_eq!(copy(None, &args).await.unwrap().records, 200);
+    assert_all(&out, 700, |n| n % 2 == 0);
+}
+
+#[tokio::test]
+async fn a_stream_copy_is_exact_across_deaths() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
+    let stream = create(&raw, 4).await;
+    let relay = args(&raw, &clean);
+    let output = create(&clean, 2).await;
+    let mut written = 0;
+    for round in 0..6 {
+        fill(&stream, written..written + 300).await;
+        written += 300;
+        let mut dying = spec(Some("relay"), &relay).await.unwrap();
+        dying.exit_at_end = false;
+        let run = tokio::spawn(runtime::run(dying));
+        // It dies when the output has grown a little, with the rest on its way.
+        let wanted = round * 300 + 50;
+        let grown = async {
+            loop {
+                let states = output.states().await.unwrap();
+                let held: u64 = states.iter().filter_map(|state| state.records).sum();
+                if held >= wanted {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), grown)
+            .await
+            .unwrap();
+        run.abort();
+        drop(run.await);
+    }
+    copy(Some("relay"), &relay).await.unwrap();
+    let out = dir.path().join("out");
+    copy(None, &json(args(&clean, out.to_str().unwrap())))
+        .await
+        .unwrap();
+    assert_all(&out, written, |_| true);
+
+    let mut filtered = args(&raw, &clean);
+    filtered.filter = vec!["/even=true".to_owned()];
+    fill(&stream, written..written + 100).await;
+    copy(Some("relay"), &filtered).await.unwrap();
+    let out = dir.path().join("out2");
+    copy(None, &json(args(&clean, out.to_str().unwrap())))
+        .await
+        .unwrap();
+    assert_all(&out, written + 100, |n| n < written || n % 2 == 0);
+}
+
+#[tokio::test]
+async fn a_dead_workers_shards_go_to_the_other_well_within_two_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
+    let stream = create(&raw, 4).await;
+    create(&clean, 2).await;
+    let relay = args(&raw, &clean);
+    let Assignment::Leases(leases) = stream.assignment("relay").await.unwrap() else {
+        panic!()
+    };
+    let mut first = spec(Some("relay"), &relay).await.unwrap();
+    first.exit_at_end = false;
+    let first = tokio::spawn(runtime::run(first));
+    until_owners(&*leases, |owners| owners.values().copied().eq([4])).await;
+    let mut second = spec(Some("relay"), &relay).await.unwrap();
+    second.exit_at_end = false;
+    let shutdown = second.shutdown.clone();
+    let second = tokio::spawn(runtime::run(second));
+    until_owners(&*leases, |owners| owners.values().copied().eq([2, 2])).await;
+    first.abort();
+    drop(first.await);
+    let died = clock::now();
+    until_owners(&*leases, |owners| owners.values().copied().eq([4])).await;
+    assert!(
+        died.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        died.elapsed()
+    );
+    shutdown.advance(Phase::Draining);
+    second.await.unwrap().unwrap();
+    until_owners(&*leases, BTreeMap::is_empty).await;
+}
+
+/// Waits until the owners of leases, with the number of theirs, are as wanted.
+async fn until_owners(store: &dyn LeaseStore, wanted: impl Fn(&BTreeMap<String, usize>) -> bool) {
+    let reached = async {
+        loop {
+            let mut owners = BTreeMap::new();
+            for owner in store
+                .list()
+                .await
+                .unwrap()
+                .into_iter()
+                .filter_map(|row| row.owner)
+            {
+                *owners.entry(owner).or_default() += 1;
+            }
+            if wanted(&owners) {
+                return;
+            }
+            tokio::select! {
+                () = store.changed() => {}
+                () = clock::sleep(Duration::from_millis(100)) => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), reached)
+        .await
+        .expect("the leases move");
+}
+
+#[tokio::test]
+async fn an_absent_stream_is_waited_for_and_then_refused_with_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = url(dir.path(), "raw");
+    let mut waiting = args(&raw, dir.path().join("out").to_str().unwrap());
+    waiting.wait = Some("50ms".to_owned());
+    let error = copy(None, &waiting).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("hydrant stream create {raw}")),
+        "{error}"
+    );
+    waiting.wait = Some("30s".to_owned());
+    let (copied, stream) = tokio::join!(copy(None, &waiting), create(&raw, 1));
+    assert_eq!(copied.unwrap().records, 0);
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_stream_copy_without_a_name_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = url(dir.path(), "raw");
+    create(&raw, 1).await;
+    let error = copy(None, &args(&raw, &url(dir.path(), "clean")))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("--app"), "{error}");
+}
