@@ -1,2 +1,28 @@
-//! All stages in one process and the operator's commands.
-fn main() {}
+//! `hydrant`: all stages in one process, and the operator's commands.
+
+mod cli;
+mod demo;
+mod lake;
+mod output;
+mod pii;
+mod run;
+mod stream;
+mod wire;
+
+use std::process::ExitCode;
+
+use hydrant_core::process::{self, Setup};
+
+fn main() -> ExitCode {
+    let cli: cli::Cli = match process::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let cli = cli.with_run_file();
+    let setup = Setup::new("hydrant", &cli.common).log_level(cli.log_level());
+    process::main(
+        setup,
+        |layers, problems| cli.command.configure(layers, problems),
+        async |process, work| cli::work(process, work, cli.json).await,
+    )
+}

@@ -1,0 +1,119 @@
+//! The command line of `hydrant`.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use hydrant_core::config::{Layers, Problems};
+use hydrant_core::process::{CommonArgs, Process};
+use hydrant_core::{Error, Result};
+
+use crate::demo::{self, DemoArgs};
+use crate::lake::{self, LakeCommand};
+use crate::output::Output;
+use crate::pii::{self, PiiCommand};
+use crate::run::{self, Plan};
+use crate::stream::{self, StreamCommand};
+
+/// Carries device telemetry through a sharded stream, strips personal data in flight, and lands it exactly once as
+/// Parquet in a data lake
+#[derive(Debug, Parser)]
+#[command(name = "hydrant", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the whole pipeline for some seconds on simulated devices, then verifies the lake
+    Demo(DemoArgs),
+    /// Runs the stages that a configuration file names until it is stopped
+    Run {
+        /// The configuration, such as `hydrant.toml`
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Makes, reads, reshards and repairs streams
+    #[command(subcommand)]
+    Stream(StreamCommand),
+    /// Lists, verifies and reads tables of a lake
+    #[command(subcommand)]
+    Lake(LakeCommand),
+    /// Strips personal data from lines, checks policies, lists detectors
+    #[command(subcommand)]
+    Pii(PiiCommand),
+    /// Prints the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// A command whose configuration was read.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Run stages.
+    Run(Box<Plan>),
+    /// Anything that needs no configuration of stages.
+    Command(Command),
+}
+
+impl Cli {
+    /// The file that configures the process: the one that `run` names.
+    pub(crate) fn with_run_file(mut self) -> Self {
+        if let Command::Run { file } = &self.command {
+            self.common.config = Some(file.clone());
+        }
+        self
+    }
+
+    /// What to log unless the user says otherwise: commands that print a result keep quiet.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self.command {
+            Command::Run { .. } => "info",
+            _ => "warn",
+        }
+    }
+}
+
+impl Command {
+    /// Reads the configuration that the command needs.
+    pub(crate) fn configure(self, layers: &Layers, problems: &mut Problems) -> Option<Work> {
+        match self {
+            Command::Run { .. } => {
+                Plan::read(layers, problems).map(|plan| Work::Run(Box::new(plan)))
+            }
+            other => Some(Work::Command(other)),
+        }
+    }
+}
+
+/// Does the work.
+pub(crate) async fn work(process: Process, work: Work, json: bool) -> Result<()> {
+    let output = Output::new(process.stdout.clone(), json);
+    match work {
+        Work::Run(plan) => run::run(&process, *plan, &output).await,
+        Work::Command(Command::Demo(args)) => demo::run(&process, args, &output).await,
+        Work::Command(Command::Stream(command)) => stream::run(command, &process, &output).await,
+        Work::Command(Command::Lake(command)) => {
+            lake::run(command, &process.context, &output).await
+        }
+        Work::Command(Command::Pii(command)) => pii::run(command, &process, &output).await,
+        Work::Command(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hydrant", &mut script);
+            process.stdout.bytes(&script)
+        }
+        Work::Command(Command::Run { .. }) => {
+            Err(Error::fatal("`run` was started without its configuration"))
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `hydrant demo`: the whole pipeline on simulated devices, verified.
+//!
+//! Everything lies in one directory: streams, lake, key, policy, and the configuration with which `hydrant run` does the
+//! same. The demo ends well only if the lake verifies and every record sent is a row or a dead letter, once.
+
+mod place;
+mod sample;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use hydrant_core::process::Process;
+use hydrant_core::telemetry::Metrics;
+use hydrant_core::{Error, Result, clock};
+use hydrant_producer::Counters;
+use hydrant_sink::lake::{TableNames, open_read};
+use hydrant_sink::schema::Reader;
+use hydrant_sink::verify::{self, Depth};
+use serde::Serialize;
+
+use crate::lake::text_of;
+use crate::output::{Output, count_text};
+use crate::run::Pipeline;
+use place::Place;
+use sample::Sample;
+use view::{Numbers, View};
+
+/// The table of the demo.
+const TABLE: &str = "events";
+
+/// How the demo runs.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How long devices send
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Where everything goes: a new or empty directory [default: a new one among the temporary files]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Records a second
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+    /// Devices of the fleet
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    devices: u64,
+}
+
+/// What the demo did.
+#[derive(Debug, Serialize)]
+struct Outcome<'a> {
+    verified: bool,
+    sent: u64,
+    rows: u64,
+    dead_letters: u64,
+    dropped: u64,
+    findings: u64,
+    files: u64,
+    bytes: u64,
+    seconds: f64,
+    dir: &'a str,
+    lake: &'a str,
+    query: &'a str,
+    samples: &'a [Sample],
+}
+
+/// Runs the demo.
+pub(crate) async fn run(process: &Process, args: DemoArgs, output: &Output) -> Result<()> {
+    let context = &process.context;
+    let place = Place::prepare(args.dir, context).await?;
+    let plan = place.plan(args.rate, args.devices)?;
+    let metrics = Metrics::install(&context.budget)?;
+    let counters = Arc::new(Counters::default());
+    let mut view = View::new(output, &place, args.seconds)?;
+
+    let started = clock::now();
+    let until = started + Duration::from_secs(args.seconds);
+    let mut pipeline = Pipeline::start(plan, context, &counters);
+    process.ready.set(true);
+    let sending = async {
+        loop {
+            view.show(&Numbers::read(&counters, &metrics), clock::now() - started);
+            clock::sleep(view::EVERY).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = process.shutdown.draining() => {}
+        () = clock::sleep_until(Some(until)) => {}
+        ended = pipeline.failed() => ended?,
+        () = sending => {}
+    }
+    view.carrying_on();
+    let done = {
+        let finishing = pipeline.finish();
+        tokio::pin!(finishing);
+        loop {
+            tokio::select! {
+                biased;
+                finished = &mut finishing => break finished?,
+                () = clock::sleep(view::EVERY) => {
+                    view.show(&Numbers::read(&counters, &metrics), clock::now() - started);
+                }
+            }
+        }
+    };
+    let seconds = (clock::now() - started).as_secs_f64();
+    view.end();
+
+    let lake = open_read(&place.lake_url(), context).await?;
+    let names = TableNames::try_new(TABLE)?;
+    let report = verify::verify(&lake, &names, Depth::default()).await?;
+    let sent = done.producer.as_ref().map_or(0, |report| report.stored);
+    let accounted = report.rows + report.dead_letters + report.dropped;
+    let verified = report.is_good() && accounted == sent && sent > 0;
+    let samples = sample::collect(&place, TABLE, context).await?;
+    let location = format!("{}/{TABLE}", place.lake_dir().display());
+    let schema = verify::schema(&lake, &names).await?;
+    let query = format!("duckdb -c \"{}\"", schema.render(Reader::DuckDb, &location));
+    let findings = Numbers::read(&counters, &metrics).findings;
+    let (dir, lake_url) = (place.dir().display().to_string(), place.lake_url());
+    let result = Outcome {
+        verified,
+        sent,
+        rows: report.rows,
+        dead_letters: report.dead_letters,
+        dropped: report.dropped,
+        findings,
+        files: report.files,
+        bytes: report.bytes,
+        seconds,
+        dir: &dir,
+        lake: &lake_url,
+        query: &query,
+        samples: &samples,
+    };
+    output.print(&result, || {
+        let mut text = text_of(&report);
+        text.push_str(&format!(
+            "\n{} records sent, {} findings of personal data replaced, {seconds:.1} s\n\n",
+            count_text(sent),
+            count_text(findings),
+        ));
+        text.push_str("before and after stripping:\n");
+        for sample in &samples {
+            text.push_str(&format!("  - {}\n  + {}\n", sample.before, sample.after));
+        }
+        text.push_str(&format!("\n{}\n\nask the lake:\n  {query}\n", place.told()));
+        text
+    })?;
+    if verified {
+        Ok(())
+    } else {
+        Err(Error::fatal(format!(
+            "the lake does not verify: {sent} records sent, {accounted} accounted for, {} problems",
+            report.problems.len()
+        )))
+    }
+}

@@ -1,0 +1,146 @@
+//! The demo's directory: what is made before anything runs.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use hydrant_core::config::{Layers, Problems, SECTIONS};
+use hydrant_core::disk::replace_file;
+use hydrant_core::{Context, Error, Result};
+
+use crate::run::Plan;
+
+/// The id of the demo's key.
+const KEY_ID: &str = "demo";
+
+/// The demo's directory.
+#[derive(Debug)]
+pub(crate) struct Place {
+    dir: PathBuf,
+}
+
+impl Place {
+    /// Makes the directory, the key and the policy.
+    pub(crate) async fn prepare(dir: Option<PathBuf>, context: &Context) -> Result<Self> {
+        let dir = match dir {
+            Some(dir) => dir,
+            None => {
+                let name = format!("hydrant-demo-{}", &context.random.identity()[..8]);
+                std::env::temp_dir().join(name)
+            }
+        };
+        let disk = &*context.disk;
+        disk.create_dir_all(&dir)
+            .await
+            .map_err(|error| Error::io("make", &dir, error))?;
+        let there = disk
+            .list(&dir)
+            .await
+            .map_err(|error| Error::io("list", &dir, error))?;
+        if !there.is_empty() {
+            return Err(Error::refused(format!(
+                "`{}` is not empty: name a new directory with `--dir`, or leave it out",
+                dir.display()
+            )));
+        }
+        let place = Place { dir };
+        place.write_secret(
+            &place.key_file(),
+            &format!(
+                "{KEY_ID} = \"{}{}\"\n",
+                context.random.identity(),
+                context.random.identity()
+            ),
+        )?;
+        let policy = include_str!("policy.toml");
+        place.write(&place.policy_file(), policy, context).await?;
+        Ok(place)
+    }
+
+    /// The plan: written as the configuration that `hydrant run` takes, and read as that.
+    pub(crate) fn plan(&self, rate: u64, devices: u64) -> Result<Plan> {
+        let file = self.dir.join("hydrant.toml");
+        let text = format!(
+            "# Runs what the demo ran: hydrant run {file}\n\
+             [run]\ndir = {dir}\n\n\
+             [producer]\nsimulate = 0\ndevices = {devices}\nrate = {rate}\n\n\
+             [transform]\npolicy = {policy}\n\n\
+             [sink]\nflush-interval = \"2s\"\n\n\
+             [pii]\nkey-file = {key}\n",
+            file = file.display(),
+            dir = toml_text(&self.dir),
+            policy = toml_text(&self.policy_file()),
+            key = toml_text(&self.key_file()),
+        );
+        std::fs::write(&file, text).map_err(|error| Error::io("write", &file, error))?;
+        let mut problems = Problems::new();
+        let layers = Layers::load(Some(&file), [], SECTIONS, &mut problems);
+        let plan = Plan::read(&layers, &mut problems);
+        problems.into_result()?;
+        plan.ok_or_else(|| Error::fatal("the demo's configuration was refused without a reason"))
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the lake is.
+    pub(crate) fn lake_dir(&self) -> PathBuf {
+        self.dir.join("lake")
+    }
+
+    /// The lake's URL.
+    pub(crate) fn lake_url(&self) -> String {
+        format!("file:{}", self.lake_dir().display())
+    }
+
+    /// The raw stream's URL.
+    pub(crate) fn raw_url(&self) -> String {
+        format!("local:{}", self.dir.join("raw").display())
+    }
+
+    /// What lies where, for people.
+    pub(crate) fn told(&self) -> String {
+        format!(
+            "everything is in {}\n  the key of the tokens: {} (readable by you only)\n  the policy: {}\n  \
+             go on with: hydrant run {}",
+            self.dir.display(),
+            self.key_file().display(),
+            self.policy_file().display(),
+            self.dir.join("hydrant.toml").display(),
+        )
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.dir.join("pii-keys.toml")
+    }
+
+    fn policy_file(&self) -> PathBuf {
+        self.dir.join("policy.toml")
+    }
+
+    async fn write(&self, path: &Path, text: &str, context: &Context) -> Result<()> {
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        let nonce = context.random.identity();
+        replace_file(&*context.disk, path, body, &nonce)
+            .await
+            .map_err(|error| Error::io("write", path, error))
+    }
+
+    /// Only the user who runs the demo may read the key.
+    fn write_secret(&self, path: &Path, text: &str) -> Result<()> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options
+            .open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| Error::io("write", path, error))
+    }
+}
+
+/// A path as a TOML string.
+fn toml_text(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
+}

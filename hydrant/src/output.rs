@@ -1,0 +1,107 @@
+//! How results are printed: a table for people, one JSON document for programs.
+
+use comfy_table::{Table, presets};
+use hydrant_core::Result;
+use hydrant_core::process::Stdout;
+use serde::Serialize;
+
+/// Where and how results go.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    stdout: Stdout,
+    json: bool,
+}
+
+impl Output {
+    /// JSON when asked for, else text.
+    pub(crate) fn new(stdout: Stdout, json: bool) -> Self {
+        Output { stdout, json }
+    }
+
+    /// Whether results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Where lines and bytes go.
+    pub(crate) fn stdout(&self) -> &Stdout {
+        &self.stdout
+    }
+
+    /// Prints `value` as JSON, or else what `text` says.
+    pub(crate) fn print<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
+        if self.json {
+            self.stdout.json(value)
+        } else {
+            self.stdout.line(text().trim_end())
+        }
+    }
+}
+
+/// A table with these column names.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .set_header(header);
+    table
+}
+
+/// Bytes for people: `1.5 MiB`.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// A count for people: `1,234,567`.
+pub(crate) fn count_text(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A moment for people, in UTC; `-` when there is none.
+pub(crate) fn moment_text(micros: Option<i64>) -> String {
+    micros
+        .and_then(chrono::DateTime::from_timestamp_micros)
+        .map_or_else(
+            || "-".to_owned(),
+            |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_scaled() {
+        assert_eq!(count_text(0), "0");
+        assert_eq!(count_text(999), "999");
+        assert_eq!(count_text(1_234_567), "1,234,567");
+        assert_eq!(bytes_text(1023), "1023 B");
+        assert_eq!(bytes_text(1536), "1.5 KiB");
+        assert_eq!(moment_text(Some(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(moment_text(None), "-");
+    }
+}

@@ -1,0 +1,73 @@
+//! `hydrant pii ...`: the PII engine on lines, without streams.
+
+mod check;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use hydrant_core::process::Process;
+use hydrant_core::{Error, Result};
+
+use crate::output::Output;
+use crate::wire;
+
+/// What to do with the engine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PiiCommand {
+    /// Strips personal data from the lines of standard input
+    Run {
+        /// The policy (default: the built-in `strict`)
+        #[arg(long)]
+        policy: Option<PathBuf>,
+        /// Where to write one JSON line per finding; findings never hold the value
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+    /// Checks a policy and says what it does
+    Check {
+        /// The policy
+        file: PathBuf,
+    },
+    /// Lists the detectors
+    Detectors,
+}
+
+/// Runs one command.
+pub(crate) async fn run(command: PiiCommand, process: &Process, output: &Output) -> Result<()> {
+    match command {
+        PiiCommand::Run { policy, report } => {
+            let policy = wire::policy(process, policy.as_deref())?;
+            let summary = process
+                .context
+                .workers
+                .run(move || run::strip(&policy, report.as_deref()))
+                .await??;
+            if output.is_json() {
+                eprint_line(&serde_json::to_string(&summary).unwrap_or_default());
+            } else {
+                eprint_line(&summary.text());
+            }
+            Ok(())
+        }
+        PiiCommand::Check { file } => {
+            let policy = wire::policy(process, Some(&file))?;
+            check::check(&policy, output)
+        }
+        PiiCommand::Detectors => check::detectors(output),
+    }
+}
+
+/// The summary of `pii run` goes to standard error: standard output holds the lines.
+#[allow(
+    clippy::print_stderr,
+    reason = "a result for people beside the lines on standard output"
+)]
+fn eprint_line(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A failed write of `what`.
+fn write_error(what: &str, error: &std::io::Error) -> Error {
+    Error::fatal(format!("cannot write {what}: {error}"))
+}

@@ -1,0 +1,197 @@
+//! Lines in, stripped lines out, in order.
+//!
+//! A line that cannot be processed is not written: it appears in the report and in the summary only. Nothing that was
+//! not scanned leaves.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use hydrant_core::{Error, Result};
+use hydrant_pii::{Engine, Policy, Report, Tally, Verdict};
+use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, stdin};
+use serde::Serialize;
+
+use super::write_error;
+
+/// What became of the lines.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Summary {
+    lines: u64,
+    clean: u64,
+    redacted: u64,
+    quarantined: u64,
+    dropped: u64,
+    findings: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    /// One line for people.
+    pub(super) fn text(&self) -> String {
+        let findings: Vec<String> = self
+            .findings
+            .iter()
+            .map(|(detector, count)| format!("{detector} {count}"))
+            .collect();
+        format!(
+            "{} lines: {} clean, {} redacted, {} quarantined, {} dropped; findings: {}",
+            self.lines,
+            self.clean,
+            self.redacted,
+            self.quarantined,
+            self.dropped,
+            if findings.is_empty() {
+                "none".to_owned()
+            } else {
+                findings.join(", ")
+            }
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct FindingLine<'a> {
+    line: u64,
+    #[serde(flatten)]
+    finding: Report<'a>,
+}
+
+#[derive(Serialize)]
+struct FateLine<'a> {
+    line: u64,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    length: u64,
+}
+
+/// Strips the lines of standard input onto standard output.
+pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summary> {
+    let mut report = match report {
+        None => None,
+        Some(path) => {
+            let file = File::create(path).map_err(|error| Error::io("create", path, error))?;
+            Some(BufWriter::new(file))
+        }
+    };
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut input = stdin::open(LINE_BYTES_MAX_DEFAULT);
+    let mut engine = Engine::new(Arc::clone(policy));
+    let mut tally = Tally::default();
+    let mut stripped = Vec::new();
+    let mut refused = 0;
+    loop {
+        let block = match input.next_block() {
+            Ok(Some(block)) => block,
+            Ok(None) => break,
+            Err(error) => return Err(Error::refused(with_causes(&error))),
+        };
+        for line in &block.lines {
+            let payload = &block.bytes[line.range.clone()];
+            stripped.clear();
+            let verdict = engine.process(payload, &mut stripped);
+            tally.add(verdict, engine.findings());
+            let (kept, fate) = match verdict {
+                Verdict::Clean => (Some(payload), None),
+                Verdict::Redacted => (Some(stripped.as_slice()), None),
+                Verdict::Quarantined { reason } => (None, Some(("quarantine", Some(reason), None))),
+                Verdict::Dropped { rule } => {
+                    (None, Some(("drop", None, Some(policy.rule_name(rule)))))
+                }
+            };
+            if let Some(kept) = kept {
+                let written = out.write_all(kept).and_then(|()| out.write_all(b"\n"));
+                if !is_written(written)? {
+                    return Ok(summary(&tally, refused));
+                }
+            }
+            let Some(report) = report.as_mut() else {
+                continue;
+            };
+            if let Some((action, reason, rule)) = fate {
+                let reason = reason.map(hydrant_pii::Reason::code);
+                let length = payload.len() as u64;
+                let fate = FateLine {
+                    line: line.number,
+                    action,
+                    reason,
+                    rule,
+                    length,
+                };
+                write_line(report, &fate)?;
+            } else {
+                for finding in engine.reports() {
+                    write_line(
+                        report,
+                        &FindingLine {
+                            line: line.number,
+                            finding,
+                        },
+                    )?;
+                }
+            }
+        }
+        for line in &block.refused {
+            refused += 1;
+            if let Some(report) = report.as_mut() {
+                let fate = FateLine {
+                    line: line.number,
+                    action: "quarantine",
+                    reason: Some("line-too-long"),
+                    rule: None,
+                    length: line.length,
+                };
+                write_line(report, &fate)?;
+            }
+        }
+    }
+    is_written(out.flush())?;
+    if let Some(mut report) = report {
+        report
+            .flush()
+            .map_err(|error| write_error("the report", &error))?;
+    }
+    Ok(summary(&tally, refused))
+}
+
+/// Whether the reader of standard output is still there.
+fn is_written(written: io::Result<()>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(write_error("to standard output", &error)),
+    }
+}
+
+fn write_line(report: &mut impl Write, line: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *report, line)
+        .map_err(io::Error::from)
+        .and_then(|()| report.write_all(b"\n"))
+        .map_err(|error| write_error("the report", &error))
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn summary(tally: &Tally, refused: u64) -> Summary {
+    Summary {
+        lines: tally.clean + tally.redacted + tally.quarantined + tally.dropped + refused,
+        clean: tally.clean,
+        redacted: tally.redacted,
+        quarantined: tally.quarantined + refused,
+        dropped: tally.dropped,
+        findings: tally.findings().collect(),
+    }
+}

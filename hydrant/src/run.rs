@@ -1,0 +1,431 @@
+//! `hydrant run`: the stages of a configuration file in one process.
+//!
+//! The table `[run]` names the directory that holds all state and the stages; every stage reads its own table and takes
+//! from the directory what that does not say. A signal stops the stages in the order of the flow, each with everything
+//! published that it holds; what is still in a stream is carried on by the next start.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hydrant_consumer::runtime::Summary;
+use hydrant_core::config::{Flags, Layers, Problems};
+use hydrant_core::process::Process;
+use hydrant_core::shutdown::Phase;
+use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_producer::config::ProducerArgs;
+use hydrant_producer::{Counters, Report};
+use hydrant_sink::config::SinkArgs;
+use hydrant_transform::config::TransformArgs;
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use crate::output::{Output, count_text, table};
+use crate::wire;
+
+/// Where the state lies when the configuration does not say.
+const DIR_DEFAULT: &str = "hydrant-data";
+
+/// The stages that a process can run.
+const STAGES: [&str; 3] = ["producer", "transform", "sink"];
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) producer: Option<hydrant_producer::Config>,
+    pub(crate) transform: Option<hydrant_transform::config::Config>,
+    pub(crate) sink: Option<hydrant_sink::config::Config>,
+    /// Transform and sink are one stage: no clean stream between them.
+    pub(crate) inline: bool,
+    /// The process ends when the producer's input has ended and everything of it is in the lake.
+    pub(crate) exit_at_end: bool,
+}
+
+impl Plan {
+    /// Reads `[run]` and the tables of the stages; `None` with a problem.
+    pub(crate) fn read(layers: &Layers, problems: &mut Problems) -> Option<Plan> {
+        let mut section = layers.section("run", &Flags::new());
+        let dir = section
+            .path("dir")
+            .unwrap_or_else(|| PathBuf::from(DIR_DEFAULT));
+        let inline = section.flag("inline", false);
+        let exit_at_end = section.flag("exit-at-end", false);
+        let mut stages = section.list("stages");
+        if stages.is_empty() && !section.is_given("stages") {
+            stages = STAGES.map(str::to_owned).to_vec();
+        }
+        for stage in &stages {
+            if !STAGES.contains(&stage.as_str()) {
+                let known = STAGES.join("`, `");
+                section.problem(
+                    "stages",
+                    format!("`{stage}` is no stage: write some of `{known}`"),
+                );
+            }
+        }
+        let runs = |stage: &str| stages.iter().any(|named| named == stage);
+        if stages.is_empty() {
+            section.problem("stages", "names no stage: leave it out to run all of them");
+        }
+        if inline && !(runs("transform") && runs("sink")) {
+            section.problem("inline", "fuses transform and sink: name both in `stages`");
+        }
+        let usable = !section.has_problems();
+        section.finish(problems);
+        let place = Place::new(&dir, layers, inline);
+        let producer = runs("producer").then(|| place.producer(problems));
+        let transform = runs("transform").then(|| place.transform(problems));
+        let sink = runs("sink").then(|| place.sink(problems));
+        if !usable
+            || [
+                producer.is_some_and_none(),
+                transform.is_some_and_none(),
+                sink.is_some_and_none(),
+            ]
+            .contains(&true)
+        {
+            return None;
+        }
+        Some(Plan {
+            producer: producer.flatten(),
+            transform: transform.flatten(),
+            sink: sink.flatten(),
+            inline,
+            exit_at_end,
+        })
+    }
+}
+
+/// A stage that was asked for and could not be configured.
+trait Asked {
+    fn is_some_and_none(&self) -> bool;
+}
+
+impl<T> Asked for Option<Option<T>> {
+    fn is_some_and_none(&self) -> bool {
+        matches!(self, Some(None))
+    }
+}
+
+/// The directory of the state, and what the stages' tables leave to it.
+struct Place<'a> {
+    layers: &'a Layers,
+    raw: String,
+    clean: String,
+    lake: String,
+    ledger: PathBuf,
+    inline: bool,
+}
+
+impl<'a> Place<'a> {
+    fn new(dir: &Path, layers: &'a Layers, inline: bool) -> Self {
+        Place {
+            layers,
+            raw: format!("local:{}", dir.join("raw").display()),
+            clean: format!("local:{}", dir.join("clean").display()),
+            lake: format!("file:{}", dir.join("lake").display()),
+            ledger: dir.join("producer.json"),
+            inline,
+        }
+    }
+
+    fn default(&self, section: &'static str, key: &'static str, value: &str) -> Option<String> {
+        let given = self.layers.section(section, &Flags::new()).is_given(key);
+        (!given).then(|| value.to_owned())
+    }
+
+    fn producer(&self, problems: &mut Problems) -> Option<hydrant_producer::Config> {
+        let named = self.default("producer", "name", "").is_none();
+        let remembered = named || self.default("producer", "ledger", "").is_none();
+        let stdin = self.layers.section("producer", &Flags::new()).text("input");
+        let remember = !remembered && stdin.as_deref() != Some("-");
+        let args = ProducerArgs {
+            to: self.default("producer", "to", &self.raw),
+            // State lies in the directory, so a restart goes on where it was.
+            name: remember.then(|| "hydrant-run".to_owned()),
+            ledger: remember.then(|| self.ledger.display().to_string()),
+            ..ProducerArgs::default()
+        };
+        hydrant_producer::Config::read(&args, self.layers, problems)
+    }
+
+    fn transform(&self, problems: &mut Problems) -> Option<hydrant_transform::config::Config> {
+        let args = TransformArgs {
+            from: self.default("transform", "from", &self.raw),
+            to: self.default("transform", "to", &self.clean),
+            ..TransformArgs::default()
+        };
+        hydrant_transform::config::Config::read(&args, self.layers, problems)
+    }
+
+    fn sink(&self, problems: &mut Problems) -> Option<hydrant_sink::config::Config> {
+        let from = if self.inline { &self.raw } else { &self.clean };
+        let args = SinkArgs {
+            from: self.default("sink", "from", from),
+            to: self.default("sink", "to", &self.lake),
+            ..SinkArgs::default()
+        };
+        hydrant_sink::config::Config::read(&args, self.layers, problems)
+    }
+}
+
+/// What the stages did.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Done {
+    /// The producer's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) producer: Option<Report>,
+    /// What the transform read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) transform: Option<Summary>,
+    /// What the sink read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sink: Option<Summary>,
+}
+
+struct Running<T> {
+    shutdown: Shutdown,
+    task: JoinHandle<Result<T>>,
+}
+
+impl<T> Running<T> {
+    /// Waits for the end of the stage.
+    async fn ended(&mut self, name: &str) -> Result<T> {
+        match (&mut self.task).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::fatal(format!("the {name} stopped: {error}"))),
+        }
+    }
+
+    async fn drain(&mut self, name: &str) -> Result<T> {
+        self.shutdown.advance(Phase::Draining);
+        self.ended(name).await
+    }
+}
+
+/// Stages at work in this process.
+pub(crate) struct Pipeline {
+    plan: Plan,
+    context: Context,
+    producer: Option<Running<Report>>,
+    transform: Option<Running<Summary>>,
+    sink: Option<Running<Summary>>,
+}
+
+impl Pipeline {
+    /// Starts the stages of a plan.
+    pub(crate) fn start(plan: Plan, context: &Context, counters: &Arc<Counters>) -> Self {
+        let mut pipeline = Pipeline {
+            producer: None,
+            transform: None,
+            sink: None,
+            context: context.clone(),
+            plan,
+        };
+        if let Some(config) = pipeline.plan.producer.clone() {
+            let (shutdown, context) = (Shutdown::new(), context.clone());
+            let (stop, counters) = (shutdown.clone(), Arc::clone(counters));
+            let task = tokio::spawn(async move {
+                hydrant_producer::run(config, &context, stop, Some(counters)).await
+            });
+            pipeline.producer = Some(Running { shutdown, task });
+        }
+        pipeline.transform = pipeline.start_transform(false);
+        pipeline.sink = pipeline.start_sink(false);
+        pipeline
+    }
+
+    fn start_transform(&self, exit_at_end: bool) -> Option<Running<Summary>> {
+        let config = self.plan.transform.clone().filter(|_| !self.plan.inline)?;
+        let (shutdown, context) = (Shutdown::new(), self.context.clone());
+        let stop = shutdown.clone();
+        let task =
+            tokio::spawn(
+                async move { wire::transform(&config, &context, stop, exit_at_end).await },
+            );
+        Some(Running { shutdown, task })
+    }
+
+    fn start_sink(&self, exit_at_end: bool) -> Option<Running<Summary>> {
+        let config = self.plan.sink.clone()?;
+        let transform = self.plan.transform.clone().filter(|_| self.plan.inline);
+        let (shutdown, context) = (Shutdown::new(), self.context.clone());
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move {
+            wire::sink(&config, transform.as_ref(), &context, stop, exit_at_end).await
+        });
+        Some(Running { shutdown, task })
+    }
+
+    /// Waits until the producer's input has ended or a stage has failed; for ever without either.
+    async fn input_ended(&mut self) -> Result<Option<Report>> {
+        let Pipeline {
+            producer,
+            transform,
+            sink,
+            ..
+        } = self;
+        tokio::select! {
+            report = end_of(producer, "producer") => {
+                *producer = None;
+                report.map(Some)
+            }
+            failed = end_of(transform, "transform") => {
+                *transform = None;
+                failed.map(|_| None)
+            }
+            failed = end_of(sink, "sink") => {
+                *sink = None;
+                failed.map(|_| None)
+            }
+        }
+    }
+
+    /// Resolves only when a stage fails.
+    pub(crate) async fn failed(&mut self) -> Result<()> {
+        loop {
+            self.input_ended().await?;
+        }
+    }
+
+    /// Stops the stages in the order of the flow; each publishes what it holds.
+    pub(crate) async fn drain(mut self, done: &mut Done) -> Result<()> {
+        let mut first: Result<()> = Ok(());
+        let mut keep = |error: Result<()>| {
+            if first.is_ok() {
+                first = error;
+            }
+        };
+        if let Some(producer) = &mut self.producer {
+            keep(
+                producer
+                    .drain("producer")
+                    .await
+                    .map(|report| done.producer = Some(report)),
+            );
+        }
+        if let Some(transform) = &mut self.transform {
+            keep(
+                transform
+                    .drain("transform")
+                    .await
+                    .map(|summary| done.transform = Some(summary)),
+            );
+        }
+        if let Some(sink) = &mut self.sink {
+            keep(
+                sink.drain("sink")
+                    .await
+                    .map(|summary| done.sink = Some(summary)),
+            );
+        }
+        first
+    }
+
+    /// Stops the producer, carries everything in the streams to the lake, and ends.
+    pub(crate) async fn finish(mut self) -> Result<Done> {
+        let mut done = Done::default();
+        if let Some(mut producer) = self.producer.take() {
+            done.producer = Some(producer.drain("producer").await?);
+        }
+        if let Some(mut transform) = self.transform.take() {
+            let first = transform.drain("transform").await?;
+            if let Some(mut rest) = self.start_transform(true) {
+                done.transform = Some(joined(first, rest.ended("transform").await?));
+            }
+        }
+        if let Some(mut sink) = self.sink.take() {
+            let first = sink.drain("sink").await?;
+            if let Some(mut rest) = self.start_sink(true) {
+                done.sink = Some(joined(first, rest.ended("sink").await?));
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// What a stage did before and after it was told to go on to the end.
+fn joined(first: Summary, mut rest: Summary) -> Summary {
+    rest.records += first.records;
+    rest.bytes += first.bytes;
+    rest.batches += first.batches;
+    rest.published += first.published;
+    rest.gaps += first.gaps;
+    for (id, shard) in first.shards {
+        let entry = rest.shards.entry(id).or_default();
+        entry.records += shard.records;
+        entry.bytes += shard.bytes;
+        entry.batches += shard.batches;
+        entry.published += shard.published;
+        entry.gaps += shard.gaps;
+        entry.to = entry.to.max(shard.to);
+    }
+    rest
+}
+
+async fn end_of<T>(stage: &mut Option<Running<T>>, name: &str) -> Result<T> {
+    match stage {
+        Some(stage) => stage.ended(name).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs a plan until a signal, a failure, or the end that the plan wants.
+pub(crate) async fn run(process: &Process, plan: Plan, output: &Output) -> Result<()> {
+    let exit_at_end = plan.exit_at_end;
+    let mut pipeline = Pipeline::start(plan, &process.context, &Arc::new(Counters::default()));
+    process.ready.set(true);
+    let mut done = Done::default();
+    let ended = loop {
+        tokio::select! {
+            biased;
+            () = process.shutdown.draining() => break Ok(false),
+            ended = pipeline.input_ended() => match ended {
+                Ok(Some(report)) => {
+                    tracing::info!(records = report.stored, "the input has ended");
+                    done.producer = Some(report);
+                    if exit_at_end {
+                        break Ok(true);
+                    }
+                }
+                Ok(None) => break Ok(false),
+                Err(error) => break Err(error),
+            },
+        }
+    };
+    let ended = match ended {
+        Ok(true) => pipeline.finish().await.map(|rest| {
+            done = Done {
+                producer: done.producer.take(),
+                ..rest
+            };
+        }),
+        Ok(false) => pipeline.drain(&mut done).await,
+        Err(error) => {
+            let drained = pipeline.drain(&mut done).await;
+            if let Err(second) = drained {
+                tracing::error!("{}", second.report());
+            }
+            Err(error)
+        }
+    };
+    output.print(&done, || text_of(&done))?;
+    ended
+}
+
+fn text_of(done: &Done) -> String {
+    let mut text = table(&["stage", "records", "bytes"]);
+    if let Some(report) = &done.producer {
+        text.add_row(vec![
+            "producer".to_owned(),
+            count_text(report.accepted),
+            count_text(report.bytes),
+        ]);
+    }
+    for (name, summary) in [("transform", &done.transform), ("sink", &done.sink)] {
+        if let Some(summary) = summary {
+            let (records, bytes) = (count_text(summary.records), count_text(summary.bytes));
+            text.add_row(vec![name.to_owned(), records, bytes]);
+        }
+    }
+    text.to_string()
+}

@@ -1,0 +1,155 @@
+//! Putting records into a stream and looking at them.
+
+use hydrant_consumer::config::ConsumerArgs;
+use hydrant_consumer::copy::{Format, Place};
+use hydrant_consumer::runtime;
+use hydrant_consumer::wire::{self as consumer, Parts};
+use hydrant_core::config::{Layers, Problems};
+use hydrant_core::process::Process;
+use hydrant_core::stream::Read;
+use hydrant_core::{Error, Position, Result, Sequence, ShardId};
+use hydrant_producer::config::Origin;
+
+use crate::output::{Output, count_text};
+
+/// Appends the lines of standard input.
+pub(super) async fn put(
+    url: String,
+    key: Option<String>,
+    process: &Process,
+    output: &Output,
+) -> Result<()> {
+    // Opened first: `put` makes no stream, which a mistyped name would.
+    hydrant_stream::open(&url, &process.context).await?;
+    let mut config = hydrant_producer::Config::new(url, Origin::Stdin);
+    if let Some(key) = key {
+        config = config.with_key(&key)?;
+    }
+    let shutdown = process.shutdown.clone();
+    let report = hydrant_producer::run(config, &process.context, shutdown, None).await?;
+    output.print(&report, || {
+        let refused: u64 = report.refused.values().sum();
+        format!(
+            "{} records stored, {} without key, {} refused",
+            count_text(report.stored),
+            count_text(report.keyless),
+            count_text(refused)
+        )
+    })
+}
+
+/// Prints one record: its payload, or with `--json` everything known of it.
+pub(super) async fn get(
+    url: &str,
+    shard: &str,
+    position: &str,
+    process: &Process,
+    output: &Output,
+) -> Result<()> {
+    let stream = hydrant_stream::open(url, &process.context).await?;
+    let shard = ShardId::new(shard);
+    let map = stream.shards().await?;
+    if map.get(&shard).is_none() {
+        let known: Vec<&str> = map.all().iter().map(|shard| shard.id.as_str()).collect();
+        return Err(Error::refused(format!(
+            "`{url}` has no shard `{shard}`: it has {}",
+            known.join(", ")
+        )));
+    }
+    let wanted: Position = position
+        .parse()
+        .map_err(|error| Error::refused(format!("POSITION: {error}")))?;
+    let Position::At { sequence, sub } = wanted else {
+        return Err(Error::refused(format!(
+            "`{position}` is not the position of a record"
+        )));
+    };
+    let mut reader = stream.reader(&shard, &process.context.budget).await?;
+    reader.open(before(sequence, sub)).await?;
+    match reader.next().await? {
+        Read::Batch(batch) if !batch.is_empty() && batch.position(0) == (sequence, sub) => {
+            let mut text = Vec::new();
+            let format = if output.is_json() {
+                Format::Json
+            } else {
+                Format::Raw
+            };
+            let place = Place {
+                stream: stream.id(),
+                shard: &shard,
+            };
+            // Both formats take every record.
+            format.write(&batch, &[0], place, &mut text);
+            if !text.ends_with(b"\n") {
+                text.push(b'\n');
+            }
+            output.stdout().bytes(&text)
+        }
+        Read::Gap { why, .. } => Err(Error::refused(format!(
+            "shard `{shard}` no longer has position {wanted}: {why}"
+        ))),
+        _ => Err(Error::refused(format!(
+            "shard `{shard}` has no record at position {wanted}: see `hydrant stream describe {url}`"
+        ))),
+    }
+}
+
+/// The last position before a record.
+fn before(sequence: Sequence, sub: u32) -> Position {
+    if sub > 0 {
+        return Position::at(sequence, sub - 1);
+    }
+    let (high, low) = (sequence.high(), sequence.low());
+    match (high, low) {
+        (0, 0) => Position::Begin,
+        (high, 0) => Position::at(Sequence::from_parts(high - 1, u128::MAX), u32::MAX),
+        (high, low) => Position::at(Sequence::from_parts(high, low - 1), u32::MAX),
+    }
+}
+
+/// Prints records as they arrive.
+pub(super) async fn tail(
+    url: &str,
+    start: &str,
+    format: &str,
+    exit_at_end: bool,
+    process: &Process,
+) -> Result<()> {
+    let args = ConsumerArgs {
+        from: Some(url.to_owned()),
+        start: Some(start.to_owned()),
+        format: Some(format.to_owned()),
+        wait: Some("0s".to_owned()),
+        exit_at_end,
+        ..ConsumerArgs::default()
+    };
+    let mut problems = Problems::new();
+    let config = hydrant_consumer::config::Config::read(&args, &Layers::default(), &mut problems);
+    problems.into_result()?;
+    let config = config.ok_or_else(|| Error::fatal("`tail` was refused without a reason"))?;
+    let parts = Parts {
+        app: None,
+        context: process.context.clone(),
+        shutdown: process.shutdown.clone(),
+        stdout: process.stdout.clone(),
+    };
+    runtime::run(consumer::prepare(parts, &config).await?).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_position_before_a_record_excludes_only_what_is_before() {
+        let p = |sequence: u64, sub| Position::at(Sequence::from(sequence), sub);
+        assert_eq!(before(Sequence::from(0), 0), Position::Begin);
+        assert_eq!(before(Sequence::from(7), 3), p(7, 2));
+        assert_eq!(before(Sequence::from(7), 0), p(6, u32::MAX));
+        assert_eq!(p(6, u32::MAX).next_offset(), Some(7));
+        assert!(
+            before(Sequence::from_parts(1, 0), 0) < Position::at(Sequence::from_parts(1, 0), 0)
+        );
+    }
+}

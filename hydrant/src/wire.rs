@@ -1,0 +1,85 @@
+//! Joins stages, streams and lakes of one process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hydrant_consumer::runtime::{self, RunSpec, Summary};
+use hydrant_core::config::Problems;
+use hydrant_core::process::Process;
+use hydrant_core::transform::Transform;
+use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_pii::Policy;
+use hydrant_transform::{FusedStage, PiiTransform};
+
+/// The name under which the transform keeps its progress: that of its own binary, so that the two take over from each
+/// other.
+const TRANSFORM: &str = "hydrant-transform";
+/// The same for the sink.
+const SINK: &str = "hydrant-sink";
+
+/// Runs the transform between two streams.
+pub(crate) async fn transform(
+    config: &hydrant_transform::config::Config,
+    context: &Context,
+    shutdown: Shutdown,
+    exit_at_end: bool,
+) -> Result<Summary> {
+    let parts = hydrant_transform::wire::Parts {
+        app: TRANSFORM.to_owned(),
+        context: context.clone(),
+        shutdown,
+    };
+    let mut spec = hydrant_transform::wire::prepare(parts, config).await?;
+    spec.exit_at_end |= exit_at_end;
+    runtime::run(spec).await
+}
+
+/// Runs the sink, behind a transform in the same process when there is one.
+pub(crate) async fn sink(
+    config: &hydrant_sink::config::Config,
+    transform: Option<&hydrant_transform::config::Config>,
+    context: &Context,
+    shutdown: Shutdown,
+    exit_at_end: bool,
+) -> Result<Summary> {
+    let behind = transform.map(|config| -> Arc<dyn Transform> {
+        Arc::new(PiiTransform::new(Arc::clone(config.policy())))
+    });
+    let parts = hydrant_sink::wire::Parts {
+        app: SINK.to_owned(),
+        context: context.clone(),
+        shutdown,
+        behind: behind.clone(),
+    };
+    let mut spec = hydrant_sink::wire::prepare(parts, config).await?;
+    spec.exit_at_end |= exit_at_end;
+    if let Some(transform) = behind {
+        spec = fused(spec, transform);
+    }
+    runtime::run(spec).await
+}
+
+fn fused(spec: RunSpec, transform: Arc<dyn Transform>) -> RunSpec {
+    let digest = transform.digest().to_owned();
+    let input = spec.stream.id().clone();
+    let stage = FusedStage::new(
+        TRANSFORM,
+        input,
+        transform,
+        spec.stage,
+        spec.context.clone(),
+    );
+    RunSpec {
+        stage: Arc::new(stage),
+        pin: Some(digest),
+        ..spec
+    }
+}
+
+/// The policy of a file, or the built-in one, with the keys of the configuration.
+pub(crate) fn policy(process: &Process, file: Option<&Path>) -> Result<Arc<Policy>> {
+    let mut problems = Problems::new();
+    let policy = hydrant_transform::policy::load(&process.layers, file, &mut problems);
+    problems.into_result()?;
+    policy.ok_or_else(|| Error::fatal("the policy was refused without a reason"))
+}

@@ -1,0 +1,104 @@
+//! Starting, killing and reading the binaries under test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The binary `name` of the profile under test.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let hydrant = PathBuf::from(env!("CARGO_BIN_EXE_hydrant"));
+    let path = hydrant.with_file_name(name);
+    assert!(
+        path.exists(),
+        "`{name}` is not built: run the tests with `--workspace`"
+    );
+    path
+}
+
+/// A command that runs binary `name` in `dir`.
+pub(crate) fn command(name: &str, dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary(name));
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end and gives standard output; fails the test on another exit code than `code`.
+pub(crate) fn run_for(name: &str, dir: &Path, args: &[&str], code: i32) -> String {
+    let output = command(name, dir, args)
+        .output()
+        .expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{name} {args:?}\n{}\n{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Runs to success and gives standard output.
+pub(crate) fn run(name: &str, dir: &Path, args: &[&str]) -> String {
+    run_for(name, dir, args, 0)
+}
+
+/// A process that is killed when the test ends.
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Starts binary `name`; its messages go to `log` in `dir`.
+    pub(crate) fn start(name: &str, dir: &Path, args: &[String], log: &str) -> Self {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(dir.join(log))
+            .expect("the log opens");
+        let child = Command::new(binary(name))
+            .args(args)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        Running { child }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the process can be killed");
+        self.child.wait().expect("the process can be waited for");
+    }
+
+    /// Asks it to stop and gives its exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "the process can be signalled"
+        );
+        self.child
+            .wait()
+            .expect("the process can be waited for")
+            .code()
+    }
+
+    /// The exit code, once it has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
+        self.child
+            .try_wait()
+            .expect("the process can be asked")
+            .map(|status| status.code())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
