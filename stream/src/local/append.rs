@@ -173,10 +173,11 @@ struct Committer {
     dead: Option<String>,
 }
 
-/// An encoded append and who waits for it.
+/// An append with what its encoding gave. That it cannot be encoded is said only by an open shard: a closed one says
+/// that it is closed, which explains records that route elsewhere.
 struct Ready {
     pending: Pending,
-    encoded: Encoded,
+    encoded: Result<Encoded>,
 }
 
 /// An append with its outcome, once the group is durable.
@@ -212,13 +213,7 @@ impl Committer {
                 Ok(encoded) => encoded,
                 Err(_) => Err(Error::fatal("the encoding of an append was ended")),
             };
-            match encoded {
-                Ok(encoded) => ready.push(Ready { pending, encoded }),
-                Err(error) => answer(pending, Err(error)),
-            }
-        }
-        if ready.is_empty() {
-            return;
+            ready.push(Ready { pending, encoded });
         }
         if let Some(reason) = &self.dead {
             for ready in ready {
@@ -285,6 +280,13 @@ async fn write(
     };
     let (mut undos, mut duplicates) = (Vec::new(), 0);
     for Ready { pending, encoded } in ready {
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                answer(pending, Err(error));
+                continue;
+            }
+        };
         let all = encoded.records();
         let verdict = match &encoded.claim {
             Some(claim) => known.marks.judge(claim, encoded.reaches_back),

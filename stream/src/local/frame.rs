@@ -130,6 +130,11 @@ impl Header {
         out
     }
 
+    /// Whether the beginning of `bytes` may be a header at all.
+    pub(super) fn starts(bytes: &[u8]) -> bool {
+        bytes.starts_with(&MAGIC)
+    }
+
     /// Reads a header from the beginning of `bytes`.
     pub(super) fn decode(bytes: &[u8], salt: u64) -> Result<Header, Fault> {
         let bytes = bytes

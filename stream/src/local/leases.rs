@@ -218,7 +218,9 @@ impl LeaseStore for FileLeases {
             }
         }
         if let Some(watch) = watch.as_mut() {
+            // Both arms only wait.
             tokio::select! {
+                biased;
                 () = watch.changed() => {}
                 answer = self.a_worker_dies() => {
                     if let Err(error) = answer {

@@ -1,5 +1,6 @@
 //! The embedded log.
 
+mod admin;
 mod append;
 mod chunk;
 mod columns;
@@ -13,6 +14,9 @@ mod marks;
 mod metrics;
 mod place;
 mod recovery;
+mod repair;
+mod reshard;
+mod retention;
 mod segment;
 mod shard_log;
 mod skips;

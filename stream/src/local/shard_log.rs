@@ -121,6 +121,11 @@ impl Held<'_> {
             .ok_or_else(|| Error::fatal(format!("shard `{shard}` has no data left")))
     }
 
+    /// What is known; `None` when retention has removed everything of a sealed shard.
+    pub(super) fn known_if_any(&mut self) -> Option<&mut Known> {
+        self.log.known.as_mut()
+    }
+
     async fn control_file(&mut self) -> Result<ControlFile> {
         let disk = &*self.log.place.ctx.disk;
         let file = match self.log.control.take() {
@@ -289,7 +294,7 @@ impl Held<'_> {
     /// A reshard that died has left its intention: the manifest says whether it happened.
     async fn settle_sealing(&mut self) -> Result<()> {
         let control = self.known()?.control;
-        if control.sealed || !control.sealing {
+        if control.sealed || !control.sealing && !self.log.shard.closed {
             return Ok(());
         }
         let manifest = self.log.place.manifest().await?;
@@ -324,6 +329,9 @@ impl Held<'_> {
         let large = at > known.head_len && at + group.bytes > segment_bytes;
         if known.tainted || large {
             self.start_segment(Vec::new(), None).await?;
+            if let Err(error) = self.retain().await {
+                tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot remove old segments");
+            }
         }
         let known = self.known()?;
         let (file, path) = (Arc::clone(&known.active.file), known.active.path.clone());
@@ -382,6 +390,17 @@ impl Held<'_> {
         parts: Vec<Bytes>,
         group: Option<&Group>,
     ) -> Result<()> {
+        let started = self.try_start_segment(parts, group).await;
+        if started.is_err() {
+            let disk = &*self.log.place.ctx.disk;
+            if let Err(error) = super::draft::remove_leftovers(disk, &self.log.dir).await {
+                tracing::debug!(error = %error.report(), "cannot remove an unfinished segment");
+            }
+        }
+        started
+    }
+
+    async fn try_start_segment(&mut self, parts: Vec<Bytes>, group: Option<&Group>) -> Result<()> {
         let mut draft = self.draft().await?;
         if !parts.is_empty() {
             draft.append(parts).await?;

@@ -8,13 +8,15 @@ use hydrant_core::disk::Watch;
 use hydrant_core::stream::{
     Assignment, ShardReader, ShardState, Start, Stream, StreamAdmin, StreamWriter,
 };
-use hydrant_core::{Budget, Context, Error, Position, Result, ShardId, ShardMap, StreamId};
+use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, ShardMap, StreamId};
 
+use super::admin::LocalAdmin;
 use super::append::LocalWriter;
 use super::control::ControlFile;
 use super::manifest::Manifest;
 use super::place::Place;
 use super::segment;
+use super::shard_log::ShardLog;
 use super::tail::TailReader;
 use super::work::position_before;
 
@@ -48,8 +50,12 @@ impl LocalStream {
         let Some(manifest) = Manifest::read(ctx, dir).await? else {
             return Ok(None);
         };
+        let place = Place::try_new(ctx, dir, &manifest)?;
+        for shard in manifest.shards.all() {
+            recover(&place, shard).await?;
+        }
         Ok(Some(Arc::new(LocalStream {
-            place: Place::try_new(ctx, dir, &manifest)?,
+            place,
             url: url.to_owned(),
             secret: manifest.secret()?,
             writer: Mutex::new(Weak::new()),
@@ -58,6 +64,39 @@ impl LocalStream {
                 told: tokio::sync::watch::Sender::new(manifest.version),
             },
         })))
+    }
+}
+
+/// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
+async fn recover(place: &Arc<Place>, shard: &Shard) -> Result<()> {
+    let disk = &*place.ctx.disk;
+    let dir = place.shard_dir(&shard.id);
+    let control = match ControlFile::open(disk, &dir).await? {
+        Some(file) => file.read().await?,
+        None => return Err(place.gone()),
+    };
+    let segments = segment::list(disk, &dir).await?;
+    let clean = match (control, segments.last()) {
+        (Some(control), Some(newest)) => {
+            newest.number == control.active
+                && newest.len == control.durable_bytes
+                && control.sealing == control.sealed
+                && control.sealed == shard.closed
+        }
+        (Some(control), None) => control.sealed,
+        (None, _) => false,
+    };
+    if clean {
+        return Ok(());
+    }
+    match ShardLog::new(place, shard).take().await {
+        Ok(_) => Ok(()),
+        // What is durable can be read; appends are refused with the same words.
+        Err(error @ (Error::Full { .. } | Error::Corrupt { .. } | Error::Io { .. })) => {
+            tracing::warn!(shard = %shard.id, error = %error.report(), "cannot recover a shard");
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -85,6 +124,7 @@ impl Stream for LocalStream {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 // Another caller was told: so is this one.
                 answer = told.changed() => {
                     drop(answer);
@@ -146,6 +186,6 @@ impl Stream for LocalStream {
     }
 
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
-        None
+        Some(Arc::new(LocalAdmin::new(&self.place)))
     }
 }

@@ -4,7 +4,7 @@
 //! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
 //! control file. It never looks at bytes past the durable end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use super::frame::{Fault, HEADER_BYTES, Header};
 use super::metrics::ReadMetrics;
 use super::place::Place;
 use super::segment::{self, Segment, Walk};
+use super::shard_log::ShardLog;
 use super::skips::Skips;
 use super::work::position_before;
 
@@ -109,6 +110,7 @@ impl TailReader {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 () = watch.changed() => {}
                 () = manifest.changed() => {}
             }
@@ -125,6 +127,39 @@ fn unopened() -> Error {
 }
 
 impl Source {
+    /// Whether there is something past the durable end: somebody appends now, or a power cut has taken back what the
+    /// control file said of frames that are durable.
+    async fn is_suspect(&self, dir: &Path, control: Option<Control>) -> Result<bool> {
+        let Some(control) = control else {
+            return Ok(true);
+        };
+        let segments = segment::list(&*self.place.ctx.disk, dir).await?;
+        Ok(segments.last().is_some_and(|newest| {
+            newest.number > control.active
+                || (newest.number == control.active && newest.len > control.durable_bytes)
+        }))
+    }
+
+    /// Waits for whoever appends, and takes up what a dead one left durable: nobody may ever append again, and what was
+    /// acknowledged must be read all the same.
+    async fn recover(&self, after: Position, control: Option<Control>) -> Result<()> {
+        let mut log = ShardLog::new(&self.place, &self.shard);
+        match log.take().await {
+            // A full disk takes no new segment and is read up to where that is certain.
+            Err(Error::Full { .. })
+                if control.is_some_and(|control| {
+                    after == Position::End
+                        || after
+                            .next_offset()
+                            .is_some_and(|next| next <= control.next_offset)
+                }) =>
+            {
+                Ok(())
+            }
+            taken => taken.map(drop),
+        }
+    }
+
     /// Reads the control file again; answers whether it was written since.
     async fn refresh(&self, opened: &mut Opened) -> Result<bool> {
         let Some(control) = opened.control_file.read().await? else {
@@ -240,7 +275,16 @@ impl Source {
                 });
                 let header = match header {
                     Ok(header) => header,
-                    Err(fault) => return self.fault(opened, cursor, fault).await,
+                    Err(fault) => {
+                        // Corrupt bytes stop the reader, unless an operator has skipped them meanwhile.
+                        let (number, at) = (cursor.segment.number, cursor.at);
+                        let skips = Skips::read(&self.place.ctx, &opened.dir).await?;
+                        if skips.at(number, at).is_none() {
+                            return Err(cursor.segment.corrupt(at, fault));
+                        }
+                        cursor.skips = Arc::new(skips);
+                        continue;
+                    }
                 };
                 if header.base > opened.next {
                     let why = lost_because(&cursor, opened.next);
@@ -268,22 +312,6 @@ impl Source {
             };
             cursor.at = segment.head(self.place.incarnation).await?.len;
             cursor.segment = segment;
-        }
-    }
-
-    /// Corrupt bytes stop the reader, unless an operator has skipped them since the skips were read.
-    async fn fault(&self, opened: &Opened, mut cursor: Cursor, fault: Fault) -> Result<Next> {
-        let skips = Skips::read(&self.place.ctx, &opened.dir).await?;
-        let (number, at) = (cursor.segment.number, cursor.at);
-        match skips.at(number, at) {
-            Some(skip) if skip.next_offset > opened.next => {
-                Ok(Next::Lost(skip.next_offset, skip.why.clone()))
-            }
-            Some(_) => {
-                cursor.skips = Arc::new(skips);
-                Err(cursor.segment.corrupt(at, fault))
-            }
-            None => Err(cursor.segment.corrupt(at, fault)),
         }
     }
 
@@ -373,7 +401,12 @@ impl ShardReader for TailReader {
         // Watched before it is read, so that no change is missed.
         let watch = disk.watch(path).await;
         let watch = watch.map_err(|e| Error::io("watch", path, e))?;
-        let Some(control) = control_file.read().await? else {
+        let mut control = control_file.read().await?;
+        if self.source.is_suspect(&dir, control).await? {
+            self.source.recover(after, control).await?;
+            control = control_file.read().await?;
+        }
+        let Some(control) = control else {
             return Err(Error::Corrupt {
                 path: path.to_owned(),
                 offset: 0,
@@ -457,7 +490,12 @@ impl ShardReader for TailReader {
                     return Ok(opened.lose(next, why));
                 }
                 Next::Frame(cursor, first, end) => {
-                    let decoded = source.read(opened, &cursor, first, end).await?;
+                    let decoded = source.read(opened, &cursor, first, end).await;
+                    if decoded.is_err() {
+                        // An operator may have the place skipped before the next call.
+                        opened.cursor = None;
+                    }
+                    let decoded = decoded?;
                     opened.next = decoded.next_offset;
                     opened.idle = false;
                     opened.cursor = Some(Cursor {

@@ -1,4 +1,5 @@
 //! The embedded log as its users see it.
 
 mod append_and_read;
+mod conformance;
 mod fixture;

@@ -1,0 +1,55 @@
+//! What an operator does to a stream.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hydrant_core::stream::{StreamAdmin, Trim};
+use hydrant_core::{Interval, Result, ShardId};
+
+use super::place::Place;
+use super::shard_log::ShardLog;
+use super::{repair, reshard};
+
+/// The administration of one stream.
+#[derive(Debug)]
+pub(super) struct LocalAdmin {
+    place: Arc<Place>,
+}
+
+impl LocalAdmin {
+    pub(super) fn new(place: &Arc<Place>) -> Self {
+        LocalAdmin {
+            place: Arc::clone(place),
+        }
+    }
+}
+
+#[async_trait]
+impl StreamAdmin for LocalAdmin {
+    async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
+        reshard::split(&self.place, shard, at).await
+    }
+
+    async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId> {
+        reshard::merge(&self.place, a, b).await
+    }
+
+    async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
+        let manifest = self.place.manifest().await?;
+        let shards = match shard {
+            Some(id) => vec![manifest.shard(id)?.clone()],
+            None => manifest.shards.all().to_vec(),
+        };
+        let mut freed = 0;
+        for shard in &shards {
+            let mut log = ShardLog::new(&self.place, shard);
+            freed += log.take().await?.trim(what).await?;
+        }
+        Ok(freed)
+    }
+
+    async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
+        let manifest = self.place.manifest().await?;
+        repair::repair(&self.place, manifest.shard(shard)?).await
+    }
+}
