@@ -288,7 +288,7 @@ mod tests {
         assert!(span.account.balances());
         assert_eq!(span.at, Position::offset(9));
         assert_eq!((span.account.input, span.account.records), (3, 2));
-        assert_eq!(&*span.account.letters[0].reason, "pii-malformed");
+        assert_eq!(&*span.account.letters[0].reason, "malformed_json");
         assert_eq!(span.account.letters[0].shard, shard.id);
         assert_eq!(span.entry.writer, WriterId::of_app("app", 2, &input));
         drop(reads);

@@ -19,7 +19,7 @@ use scan::Scan;
 /// The stage that letters of this transform name.
 const STAGE: &str = "transform";
 /// The reason of a letter whose record made the engine panic.
-const PANICKED: &str = "pii-fault";
+const PANICKED: &str = "engine_fault";
 /// Engines kept for the next batch: more batches than cores are not worked on at once.
 const ENGINES_MAX: usize = 64;
 

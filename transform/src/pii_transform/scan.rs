@@ -14,7 +14,7 @@ use hydrant_core::transform::{Source, Transformed};
 use super::{Fate, PANICKED, STAGE, Scanner};
 
 /// The reason of a letter for which the new segment of its batch has no room.
-const NO_ROOM: &str = "pii-too-large";
+const NO_ROOM: &str = "too_large";
 /// The most bytes of changed records of one batch; ranges have 32 bits.
 const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// Slots of the memo of keys at most.

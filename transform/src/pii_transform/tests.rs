@@ -252,7 +252,7 @@ fn the_strict_policy_leaves_no_personal_data_in_records_keys_or_letters() {
     assert_eq!(out.payload(&out.records[2]), br#"{"mail":"[EMAIL]"}"#);
     let (index, letter) = &transformed.letters[0];
     assert_eq!((*index, letter.key.as_deref()), (3, Some("[EMAIL]")));
-    assert_eq!(&*letter.reason, "pii-malformed");
+    assert_eq!(&*letter.reason, "malformed_json");
     assert_eq!(letter.length, 17);
     let told = format!("{letter:?}");
     assert!(!told.contains("ann"), "{told}");

@@ -60,14 +60,14 @@ impl Reason {
     /// The code in dead letters and metrics.
     pub fn code(self) -> &'static str {
         match self {
-            Self::TooLarge => "pii-too-large",
-            Self::InvalidUtf8 => "pii-invalid-utf8",
-            Self::Malformed => "pii-malformed",
-            Self::LoneSurrogate => "pii-lone-surrogate",
-            Self::TooDeep => "pii-too-deep",
-            Self::NestedTooDeep => "pii-nested-too-deep",
-            Self::TooManyFindings => "pii-too-many-findings",
-            Self::Residual => "pii-residual",
+            Self::TooLarge => "too_large",
+            Self::InvalidUtf8 => "not_utf8",
+            Self::Malformed => "malformed_json",
+            Self::LoneSurrogate => "lone_surrogate",
+            Self::TooDeep => "too_deep",
+            Self::NestedTooDeep => "nested_too_deep",
+            Self::TooManyFindings => "too_many_findings",
+            Self::Residual => "residual_findings",
         }
     }
 }
