@@ -200,3 +200,72 @@ impl Ledger for LeaseLedger {
         self.0.generation
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::testing::MemoryLeases;
+
+    async fn held(store: &Arc<MemoryLeases>) -> Held {
+        let mut row = Lease::new("a".into());
+        assert_eq!(store.swap(None, &row).await.unwrap(), Swap::Swapped);
+        let free = row.clone();
+        (row.owner, row.epoch, row.counter) = (Some("me".to_owned()), 1, 1);
+        assert_eq!(store.swap(Some(&free), &row).await.unwrap(), Swap::Swapped);
+        let store = Arc::clone(store) as _;
+        Held::new("app", "me", row, clock::now(), store, Arc::default())
+    }
+
+    async fn change(store: &MemoryLeases, edit: impl Fn(&mut Lease)) {
+        let seen = store.row("a").unwrap();
+        let mut next = seen.clone();
+        next.counter += 1;
+        edit(&mut next);
+        assert_eq!(store.swap(Some(&seen), &next).await.unwrap(), Swap::Swapped);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_by_somebody_who_asks_is_built_upon() {
+        let store = MemoryLeases::new(true);
+        let held = held(&store).await;
+        change(&store, |row| row.wanted = Some("other".to_owned())).await;
+        let row = held.change(|row| row.generation = 9).await.unwrap();
+        assert_eq!((row.wanted.as_deref(), row.generation), (Some("other"), 9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_dropped_half_way_is_found_by_the_next() {
+        let store = MemoryLeases::new(true);
+        let held = held(&store).await;
+        store
+            .slow_ms
+            .store(1000, std::sync::atomic::Ordering::SeqCst);
+        let cut = tokio::time::timeout(std::time::Duration::from_millis(1), held.change(|_| {}));
+        assert!(cut.await.is_err());
+        assert_eq!(store.row("a").unwrap().counter, 2);
+        assert_eq!(held.change(|_| {}).await.unwrap().counter, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_owner_or_a_later_epoch_is_final() {
+        let takes: [fn(&mut Lease); 3] = [
+            |row| (row.owner, row.epoch) = (Some("other".to_owned()), 2),
+            // The same worker took it anew after it had given it up.
+            |row| row.epoch = 2,
+            |row| row.owner = None,
+        ];
+        for take in takes {
+            let store = MemoryLeases::new(true);
+            let held = held(&store).await;
+            change(&store, take).await;
+            let before = store.row("a");
+            assert!(matches!(
+                held.change(|_| {}).await,
+                Err(Error::Fenced { .. })
+            ));
+            assert!(matches!(held.fate(), Fate::Lost(_)));
+            held.give_back().await.unwrap();
+            assert_eq!(store.row("a"), before);
+        }
+    }
+}

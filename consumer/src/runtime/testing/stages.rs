@@ -390,7 +390,11 @@ impl Stage for Together {
                 != *from
         });
         if unlucky || poisoned || beaten {
-            open.clear();
+            // As simple as a stage may be: it does not remember who was open at an abort.
+            for (from, to, batches) in open.values_mut() {
+                batches.clear();
+                *to = *from;
+            }
             let message = "the transaction was aborted".to_owned();
             return Err(Error::Unavailable {
                 message,
@@ -436,8 +440,7 @@ impl Drop for TogetherShard {
 impl ShardStage for TogetherShard {
     async fn push(&mut self, read: Read) -> Result<()> {
         let mut open = self.stage.open.lock().unwrap();
-        // After an abort the half is still asked until its task knows; the next publish waits for that.
-        let (_, to, held) = open.entry(self.claim.clone()).or_default();
+        let (_, to, held) = open.get_mut(&self.claim).unwrap();
         match read {
             Read::Batch(batch) => {
                 *to = batch.to;

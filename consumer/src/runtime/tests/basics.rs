@@ -282,3 +282,26 @@ async fn corrupt_data_stops_its_shard_only_until_it_is_repaired() {
         Err(Error::Corrupt { .. })
     ));
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_the_outputs_word_a_superseded_shard_goes_on_where_the_error_says() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 20, 0);
+    let stage = Plain::new(&world.log);
+    let superseded = Error::Superseded {
+        shard: "a".into(),
+        after: p(15),
+    };
+    stage.failures.lock().unwrap().push(superseded);
+    let mut spec = world.spec(stage);
+    spec.exit_at_end = true;
+    Worker::start(spec).ended().await.unwrap();
+    let starts: Vec<_> = world
+        .log
+        .opened()
+        .iter()
+        .map(|opened| opened.after.to)
+        .collect();
+    assert_eq!(starts, [Position::Begin, p(15)]);
+    assert_eq!(world.leases.to("a"), p(19));
+}
