@@ -191,7 +191,11 @@ impl ControlFile {
 }
 
 fn slot_at(counter: u64) -> usize {
-    if counter % 2 == 0 { 0 } else { SLOT_STRIDE }
+    if counter.is_multiple_of(2) {
+        0
+    } else {
+        SLOT_STRIDE
+    }
 }
 
 #[cfg(test)]

@@ -100,6 +100,11 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
     let settings = options.settings()?;
     let made = ctx.disk.create_dir_all(dir).await;
     made.map_err(|e| Error::io("create", dir, e))?;
+    // Who made the directory may have died before its name was durable.
+    if let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) {
+        let synced = ctx.disk.sync_dir(parent).await;
+        synced.map_err(|e| Error::io("sync", parent, e))?;
+    }
     let _lock = manifest::lock(ctx, dir).await?;
     if Manifest::read(ctx, dir).await?.is_some() {
         return Ok(false);

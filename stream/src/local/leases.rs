@@ -9,7 +9,7 @@
 //! The kernel frees a worker's lock when its process dies, so that its shards can be taken over at once; a worker that
 //! hangs is noticed by its counter like in any lease store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,14 +81,14 @@ impl FileLeases {
         self.dir.join(format!("{shard}.json"))
     }
 
-    async fn read(&self, path: &PathBuf) -> Result<Option<Lease>> {
+    async fn read(&self, path: &Path) -> Result<Option<Lease>> {
         let bytes = disk::read_file(&*self.place.ctx.disk, path).await;
         let Some(bytes) = bytes.map_err(|e| Error::io("read", path, e))? else {
             return Ok(None);
         };
         let row = serde_json::from_slice(&bytes);
         row.map(Some).map_err(|error| Error::Corrupt {
-            path: path.clone(),
+            path: path.to_owned(),
             offset: 0,
             detail: error.to_string(),
         })
@@ -100,7 +100,7 @@ impl FileLeases {
 
     /// Whether nobody holds this worker's lock; the caller holds the app's lock, so that a try is not mistaken for a
     /// holder.
-    async fn is_free(&self, path: &PathBuf) -> Result<Option<Box<dyn Lock>>> {
+    async fn is_free(&self, path: &Path) -> Result<Option<Box<dyn Lock>>> {
         let taken = self
             .place
             .ctx

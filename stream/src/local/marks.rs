@@ -240,3 +240,173 @@ pub(super) fn is_known(marks: &[Mark], route: u128, position: Position) -> bool 
         .get(after)
         .is_some_and(|mark| mark.range.contains(route) && position <= mark.to)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Hashes 0..8 stand for the hash space; the model knows each (hash, position) that the log holds.
+    const HASHES: u128 = 8;
+
+    fn range(first: u128, last: u128) -> HashRange {
+        HashRange { first, last }
+    }
+
+    fn key(origin: u8) -> OriginKey {
+        (WriterId(u128::from(origin)), "s".into())
+    }
+
+    fn claim(origin: u8, low: u64, from: u64, to: u64) -> Claim {
+        let p = |n: u64| {
+            if n == 0 {
+                Position::Begin
+            } else {
+                Position::offset(n)
+            }
+        };
+        Claim {
+            origin: key(origin),
+            low: p(low),
+            from: p(from),
+            to: p(to),
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        /// The writer of an origin sends (from, from + len] to the shard that owns this hash.
+        Append {
+            origin: u8,
+            hash: u128,
+            back: u64,
+            len: u64,
+        },
+        Split {
+            hash: u128,
+            at: u128,
+        },
+        Merge {
+            hash: u128,
+        },
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0u8..2, 0..HASHES, 0u64..4, 0u64..5)
+                .prop_map(|(origin, hash, back, len)| Op::Append { origin, hash, back, len }),
+            1 => (0..HASHES, 0..HASHES).prop_map(|(hash, at)| Op::Split { hash, at }),
+            1 => (0..HASHES).prop_map(|hash| Op::Merge { hash }),
+        ]
+    }
+
+    proptest! {
+        /// Against a set of what was stored: nothing twice, nothing that a mark covers missing, whatever was split.
+        #[test]
+        fn marks_know_exactly_what_was_stored(ops in prop::collection::vec(op(), 1..60)) {
+            let mut shards = vec![Marks::new(range(0, HASHES - 1))];
+            let mut stored: BTreeSet<(u8, u128, u64)> = BTreeSet::new();
+            for op in ops {
+                match op {
+                    Op::Append { origin, hash, back, len } => {
+                        let shard = shards.iter_mut().find(|s| s.range.contains(hash)).unwrap();
+                        let known = |hash: u128| stored.iter()
+                            .filter(|(o, h, _)| (*o, *h) == (origin, hash))
+                            .map(|(_, _, n)| *n)
+                            .max()
+                            .unwrap_or(0);
+                        let hashes = shard.range.first..=shard.range.last;
+                        let least = hashes.clone().map(known).min().unwrap();
+                        let from = (least + 1).saturating_sub(back);
+                        let to = from + len;
+                        let claim = claim(origin, 0, from, to);
+                        let news: Vec<_> = hashes
+                            .flat_map(|h| (from + 1..=to).map(move |n| (origin, h, n)))
+                            .filter(|unit| !stored.contains(unit))
+                            .collect();
+                        match shard.judge(&claim, false) {
+                            Verdict::OutOfOrder(mark) => {
+                                prop_assert!(from > least);
+                                prop_assert_eq!(mark, if least == 0 { Position::Begin } else { Position::offset(least) });
+                                continue;
+                            }
+                            Verdict::Duplicate => {
+                                prop_assert!(news.is_empty());
+                                continue;
+                            }
+                            Verdict::New => {
+                                let all = (shard.range.last - shard.range.first + 1) as u64 * len;
+                                prop_assert_eq!(news.len() as u64, all);
+                            }
+                            Verdict::Partial(marks) => {
+                                for h in shard.range.first..=shard.range.last {
+                                    for n in from + 1..=to {
+                                        let is_new = news.contains(&(origin, h, n));
+                                        prop_assert_eq!(is_known(&marks, h, Position::offset(n)), !is_new);
+                                    }
+                                }
+                            }
+                        }
+                        let before = shard.clone();
+                        let undo = shard.apply(&claim);
+                        let after = shard.clone();
+                        shard.undo(undo);
+                        prop_assert_eq!(&*shard, &before);
+                        *shard = after;
+                        stored.extend(news);
+                    }
+                    Op::Split { hash, at } => {
+                        let n = shards.iter().position(|s| s.range.contains(hash)).unwrap();
+                        if let Some((low, high)) = shards[n].range.split(at) {
+                            let parent = shards.remove(n);
+                            shards.push(parent.restricted(low));
+                            shards.push(parent.restricted(high));
+                        }
+                    }
+                    Op::Merge { hash } => {
+                        let n = shards.iter().position(|s| s.range.contains(hash)).unwrap();
+                        let a = shards.remove(n);
+                        match shards.iter().position(|s| s.range.join(a.range).is_some()) {
+                            Some(m) => {
+                                let b = shards.remove(m);
+                                shards.push(a.concatenated(&b).unwrap());
+                            }
+                            None => shards.push(a),
+                        }
+                    }
+                }
+                for shard in &shards {
+                    let mut out = Vec::new();
+                    shard.encode(&mut out);
+                    let again = Marks::decode(&mut Reader::new(&out), shard.range);
+                    prop_assert_eq!(again.as_ref(), Ok(shard));
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_no_marks(bytes in any::<Vec<u8>>()) {
+            drop(Marks::decode(&mut Reader::new(&bytes), range(0, HASHES)));
+        }
+    }
+
+    #[test]
+    fn low_raises_marks_and_opens_what_was_never_seen() {
+        let mut marks = Marks::new(range(0, 7));
+        assert_eq!(
+            marks.judge(&claim(1, 0, 5, 9), false),
+            Verdict::OutOfOrder(Position::Begin)
+        );
+        assert_eq!(marks.judge(&claim(1, 5, 5, 9), false), Verdict::New);
+        marks.apply(&claim(1, 5, 5, 9));
+        assert_eq!(marks.judge(&claim(1, 5, 5, 9), false), Verdict::Duplicate);
+        assert_eq!(marks.judge(&claim(1, 12, 12, 14), false), Verdict::New);
+        assert!(matches!(
+            marks.judge(&claim(1, 0, 9, 14), true),
+            Verdict::Partial(_)
+        ));
+    }
+}

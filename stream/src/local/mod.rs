@@ -1,4 +1,84 @@
-//! The embedded log.
+//! The embedded log: a stream in a directory, for the processes of one machine.
+//!
+//! # What it promises
+//!
+//! - An acknowledged append survives a power cut, and no reader sees an append that one could take back. So an offset
+//!   that anybody has seen never holds another record.
+//! - Appends that carry origins are stored once, however often and by whomever they are sent, cut into whatever
+//!   intervals, across splits and merges ([`marks`]).
+//! - Any number of processes append and read. `kill -9` of one of them frees its locks at once.
+//! - Corrupt bytes are reported with file and offset, each time, until an operator skips them; they are never skipped
+//!   silently. Bytes that were never durable are no corruption: they are cut.
+//! - A full disk refuses appends, stays readable, and takes appends again when there is room.
+//!
+//! It refuses to be a network service: file locks order the appends, and a network file system without them, or one
+//! whose sync does not reach the disk, breaks the first promise.
+//!
+//! # The directory
+//!
+//! ```text
+//! DIR/manifest.json                   identity, settings, routing secret, shards ([`manifest`]); replaced as a whole
+//! DIR/manifest.lock                   held for that
+//! DIR/shards/000000/lock              held by whoever appends, for one group of appends
+//! DIR/shards/000000/control           the durable end ([`control`])
+//! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
+//! DIR/shards/000000/skips.json        corrupt places that an operator has skipped ([`skips`])
+//! DIR/_apps/APP/..                    leases and progress of the apps that read ([`leases`])
+//! ```
+//!
+//! # Offsets
+//!
+//! A shard counts *slots* from 0. A record takes one; an account takes one more, the last of its frame, where it
+//! counts. A frame without records and account takes none: it only moves marks.
+//!
+//! # Segments and frames
+//!
+//! ```text
+//! segment:  head (88 bytes)  marks  frame  frame  ..
+//! head:     "HYDs"  version u32  incarnation u128  number u64  base u64  previous bytes u64  previous newest i64
+//!           records before u64  0 u64  marks length u32  marks crc u32  0 u32  crc u32
+//! frame:    header (64 bytes)  origin entry  body
+//! header:   "HYDf"  version u8  codec u8  flags u16  base u64  records u32  arrival i64  entry length u32
+//!           body length u32  raw length u32  entry crc u32  body crc u32  salt u64  0 u32  crc u32
+//! ```
+//!
+//! Numbers are little-endian, checksums CRC32C. The flags say whether the last slot is an account (1) and whether the
+//! body holds route hashes (2). The origin entry is `hydrant_core::origin`'s byte form; the body is [`columns`]. The
+//! salt is a part of the incarnation, so that no payload can pass for a frame. A segment's head holds the marks at its
+//! base, so that they survive the removal of older segments, and the valid bytes of the segment before it: what follows
+//! there was never durable.
+//!
+//! # An append
+//!
+//! Encoded on a worker thread, queued with others, then under the shard's lock: learn what other processes appended,
+//! judge by the marks, write, sync, write the control file, release the lock, acknowledge. The lock is held throughout,
+//! so whoever takes it and finds bytes past the durable end knows that its holder died or could not sync:
+//!
+//! - Intact frames there are *rewritten* into a new segment and synced; a torn rest is cut ([`recovery`]).
+//! - A segment gets its name after its first bytes were synced. A newer segment than the control file names is
+//!   therefore complete, and proves that everything below its base is durable.
+//! - The control file is synced when it names another segment, so that after a power cut it is behind within the newest
+//!   segment only. If both its slots are torn, the newest segment's head stands in.
+//! - A failed sync or write: what was written does not count; the group goes once into a new segment; a second failure
+//!   is fatal. A full disk fails the group and what is queued behind it.
+//! - Whoever acts on a name that another process made syncs the directory first: its maker may have died before it did.
+//!
+//! The next segment starts when one would outgrow its limit; then retention removes old ones ([`retention`]).
+//! Splits and merges: [`reshard`].
+//!
+//! # Tasks and bounds
+//!
+//! ```text
+//! submit --(8 MiB or 1024 appends per shard)--> committer of the shard --> tickets
+//!    \--(64 at once)--> worker threads, encoding --/
+//! ```
+//!
+//! A reader has no task: it reads a chunk (at most 1 MiB, or one larger frame) when asked, within its budget.
+
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the format is documented for whoever maintains it"
+)]
 
 mod admin;
 mod append;

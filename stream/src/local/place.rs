@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
@@ -20,6 +21,8 @@ pub(super) struct Place {
     pub(super) incarnation: u128,
     /// What was decided at creation.
     pub(super) settings: Settings,
+    /// The manifest's version that is known to survive a power cut.
+    durable_version: AtomicU64,
 }
 
 impl Place {
@@ -31,6 +34,7 @@ impl Place {
             stream: manifest.stream.clone(),
             incarnation: manifest.incarnation()?,
             settings: manifest.settings.clone(),
+            durable_version: AtomicU64::new(0),
         }))
     }
 
@@ -45,11 +49,21 @@ impl Place {
     }
 
     /// Reads the manifest again; refused when the stream is not the one that was opened.
+    ///
+    /// Who replaced it may have died before its name was durable: nothing is done by a manifest that a power cut could
+    /// take back.
     pub(super) async fn manifest(&self) -> Result<Manifest> {
-        match Manifest::read(&self.ctx, &self.dir).await? {
-            Some(manifest) if manifest.stream == self.stream => Ok(manifest),
-            _ => Err(self.gone()),
+        let manifest = match Manifest::read(&self.ctx, &self.dir).await? {
+            Some(manifest) if manifest.stream == self.stream => manifest,
+            _ => return Err(self.gone()),
+        };
+        if self.durable_version.load(Ordering::Relaxed) < manifest.version {
+            let synced = self.ctx.disk.sync_dir(&self.dir).await;
+            synced.map_err(|e| Error::io("sync", &self.dir, e))?;
+            self.durable_version
+                .fetch_max(manifest.version, Ordering::Relaxed);
         }
+        Ok(manifest)
     }
 
     /// The stream that was opened is no more.

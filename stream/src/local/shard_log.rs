@@ -211,7 +211,7 @@ impl Held<'_> {
             Some(control) if control.active > newest.number => {
                 return Err(self.missing("the newest segment of the shard is missing"));
             }
-            older => self.from_head(older, &head, &segments).await?,
+            older => self.control_from_head(older, &head, &segments).await?,
         };
         if newest.len < control.durable_bytes {
             return Err(active.corrupt(newest.len, Fault("durable bytes are missing at the end")));
@@ -232,12 +232,16 @@ impl Held<'_> {
     }
 
     /// The control file fell behind its newest segment, or is torn: the segment's head says what was durable.
-    async fn from_head(
+    async fn control_from_head(
         &mut self,
         older: Option<Control>,
         head: &Head,
         segments: &[Listed],
     ) -> Result<Control> {
+        // Who made the segment may have died before its name was durable.
+        let dir = &self.log.dir;
+        let synced = self.log.place.ctx.disk.sync_dir(dir).await;
+        synced.map_err(|e| Error::io("sync", dir, e))?;
         let manifest = self.log.place.manifest().await?;
         let closed = manifest.shard(&self.log.shard.id)?.closed;
         let control = Control {

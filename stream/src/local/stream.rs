@@ -51,6 +51,7 @@ impl LocalStream {
             return Ok(None);
         };
         let place = Place::try_new(ctx, dir, &manifest)?;
+        let manifest = place.manifest().await?;
         for shard in manifest.shards.all() {
             recover(&place, shard).await?;
         }

@@ -120,7 +120,6 @@ pub(super) fn tracked(
             origins: numbers.iter().map(origin).collect(),
             account: None,
         }),
-        input: Some(numbers.len() as u64),
         ..plain(numbers)
     }
 }
@@ -128,7 +127,13 @@ pub(super) fn tracked(
 /// The records after `from` up to `to`, as the appends of one writer make them.
 pub(super) fn interval(writer: &str, low: u64, from: u64, to: u64) -> Append {
     let numbers: Vec<u64> = (from + 1..=to).collect();
-    let p = Position::offset;
+    let p = |n: u64| {
+        if n == 0 {
+            Position::Begin
+        } else {
+            Position::offset(n)
+        }
+    };
     tracked(writer, p(low), p(from), p(to), &numbers)
 }
 

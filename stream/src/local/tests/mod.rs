@@ -2,4 +2,7 @@
 
 mod append_and_read;
 mod conformance;
+mod crashes;
+mod faults;
 mod fixture;
+mod reshard;

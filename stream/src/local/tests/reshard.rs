@@ -1,0 +1,94 @@
+//! Splitting and merging under appends.
+
+use hydrant_core::stream::Read;
+use hydrant_core::{Error, Position};
+
+use super::fixture::*;
+use crate::create;
+
+#[tokio::test]
+async fn appends_queued_at_a_split_are_stored_or_refused_and_never_doubled() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = create(&url(&dir), options(1), &context(1)).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    let mut tickets = Vec::new();
+    for n in 0..20u64 {
+        let from = if n == 0 {
+            Position::Begin
+        } else {
+            Position::offset(n * 2)
+        };
+        let to = Position::offset(n * 2 + 2);
+        let numbers = [n * 2 + 1, n * 2 + 2];
+        let append = tracked("w", Position::Begin, from, to, &numbers);
+        tickets.push(writer.submit(&first(), append).await.unwrap());
+    }
+    let children = stream.admin().unwrap().split(&first(), None).await.unwrap();
+    let mut done = 0;
+    for ticket in tickets {
+        match ticket.await {
+            Ok(_) => done += 2,
+            Err(error) => assert!(matches!(error, Error::Sealed { .. }), "{error}"),
+        }
+    }
+    assert_eq!(
+        stored(&stream, &first()).await,
+        (1..=done).collect::<Vec<_>>()
+    );
+    // A successor sends everything again, cut otherwise, into the children.
+    let map = stream.shards().await.unwrap();
+    let mut rest = Vec::new();
+    for child in &children {
+        let range = map.get(child).unwrap().range;
+        let here: Vec<u64> = (1..=40).filter(|n| range.contains(route(*n))).collect();
+        let again = tracked(
+            "w",
+            Position::Begin,
+            Position::Begin,
+            Position::offset(40),
+            &here,
+        );
+        append(&writer, child, again).await.unwrap();
+        rest.extend(stored(&stream, child).await);
+    }
+    rest.sort_unstable();
+    assert_eq!(rest, (done + 1..=40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_end_names_the_children_and_is_told_to_a_waiting_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = create(&url(&dir), options(2), &context(1)).await.unwrap();
+    let mut waiting = reader(&stream, &first(), Position::Begin).await;
+    assert!(matches!(waiting.next().await.unwrap(), Read::Idle { .. }));
+    let other = "000001".into();
+    let (end, child) = tokio::join!(waiting.next(), async {
+        stream
+            .admin()
+            .unwrap()
+            .merge(&other, &first())
+            .await
+            .unwrap()
+    });
+    for end in [end.unwrap(), waiting.next().await.unwrap()] {
+        let Read::End { children } = end else {
+            panic!("{end:?}");
+        };
+        assert_eq!(children, std::slice::from_ref(&child));
+    }
+    let error = stream
+        .writer()
+        .await
+        .unwrap()
+        .submit(&first(), plain(&[1]))
+        .await
+        .map(drop);
+    assert!(matches!(error, Err(Error::Sealed { .. })));
+    let strange = stream
+        .admin()
+        .unwrap()
+        .split(&child, Some(0))
+        .await
+        .unwrap_err();
+    assert!(matches!(strange, Error::Refused { .. }));
+}
