@@ -91,6 +91,7 @@ pub(crate) struct Cut {
     pub(crate) counts: Counts,
     pub(crate) origins: Vec<OriginSum>,
     pub(crate) gaps: Vec<Gap>,
+    pub(crate) event_times: Option<TimeRange>,
     pub(crate) stamps: Option<TimeRange>,
     pub(crate) latencies: Latencies,
 }
@@ -320,6 +321,10 @@ impl Buffer {
                 duplicates: 0,
                 untimed_rows: self.decoder.untimed_rows(),
             },
+            event_times: self
+                .decoder
+                .event_times()
+                .map(|(min, max)| TimeRange { min, max }),
             source: self.source,
             base: self.base,
             opened: self.opened,

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::lake;
+use crate::published::{Published, Totals};
 use crate::source::SourceRebuild;
-use crate::stage::{SinkStage, Totals};
+use crate::stage::SinkStage;
 
 /// What a run is made of, apart from the configuration.
 #[derive(Clone, Debug)]
@@ -82,7 +83,7 @@ struct Printed<'a> {
     table: &'a str,
     #[serde(flatten)]
     summary: &'a Summary,
-    lake: crate::stage::Published,
+    lake: Published,
 }
 
 /// Runs the sink of a process until its end.

@@ -1,5 +1,7 @@
 //! Real processes of `hydrant-sink` over a real log and a real lake, killed as `kill -9` does.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

@@ -249,6 +249,13 @@ impl Decoder {
         self.router.untimed_rows
     }
 
+    /// The earliest and the latest event time of the rows that have a believable one, in
+    /// microseconds since 1970.
+    #[must_use]
+    pub fn event_times(&self) -> Option<(i64, i64)> {
+        self.router.event_times
+    }
+
     /// The bytes of the payloads that became rows.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {

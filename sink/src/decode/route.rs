@@ -28,6 +28,8 @@ pub(super) struct Router {
     written: Vec<u8>,
     /// Rows without an event time that names a partition.
     pub(super) untimed_rows: u64,
+    /// The earliest and the latest event time that names a partition.
+    pub(super) event_times: Option<(i64, i64)>,
 }
 
 impl Router {
@@ -42,6 +44,7 @@ impl Router {
             seen: HashMap::new(),
             written: Vec::new(),
             untimed_rows: 0,
+            event_times: None,
         }
     }
 
@@ -78,6 +81,10 @@ impl Router {
             self.route_by_fields(payload, captures, bucket)?
         };
         self.untimed_rows += u64::from(timed.is_none());
+        if let Some(time) = timed {
+            let (min, max) = self.event_times.unwrap_or((time, time));
+            self.event_times = Some((min.min(time), max.max(time)));
+        }
         Some(id)
     }
 

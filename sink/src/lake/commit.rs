@@ -254,6 +254,9 @@ pub struct Commit {
     /// What the reader has seen of its origins, in the stream's own form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<u8>,
+    /// The event times of the rows that have a believable one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_times: Option<TimeRange>,
     /// The producers' stamps of the rows, or their arrival where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamps: Option<TimeRange>,
@@ -360,6 +363,7 @@ mod tests {
             spec: "d".to_owned(),
             schema: 1,
             marks: vec![1, 2],
+            event_times: Some(TimeRange { min: 3, max: 4 }),
             stamps: Some(TimeRange { min: -1, max: 5 }),
             opened: 7,
             product: "hydrant 0".to_owned(),

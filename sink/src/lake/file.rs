@@ -12,14 +12,15 @@
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::disk::{self, DiskFile, Open};
+use hydrant_core::disk::{self, Open};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
 use hydrant_core::{Context, Error, Result};
 
+use super::file_staging::{FileStaging, parent, sync_failed};
 use super::names::{STAGING, SYSTEM};
 
 /// Bytes that are read at once to check a file.
@@ -301,18 +302,6 @@ fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".tmp")
 }
 
-fn sync_failed(path: &Path, error: &io::Error) -> Error {
-    Error::fatal(format!(
-        "cannot sync `{}`: {error}; what the disk holds is unknown, so this process stops: check the disk, then start \
-         again",
-        path.display(),
-    ))
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
-}
-
 #[async_trait]
 impl Lake for FileLake {
     fn url(&self) -> &str {
@@ -361,20 +350,8 @@ impl Lake for FileLake {
         let upload = format!("{STAGING}/{key}{NONCE_MARK}{nonce:016x}");
         let path = self.path(&upload)?;
         self.ensure_dir(parent(&path)).await?;
-        let opened = self.context.disk.open(&path, Open::CreateNew).await;
-        let file = opened.map_err(|e| Error::io("create", &path, e))?;
-        Ok(Box::new(FileStaging {
-            context: self.context.clone(),
-            path,
-            file,
-            sealed: Sealed {
-                key: key.to_owned(),
-                upload,
-                parts: Vec::new(),
-                size: 0,
-                crc: 0,
-            },
-        }))
+        let staging = FileStaging::create(&self.context, path, key, upload).await?;
+        Ok(Box::new(staging))
     }
 
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
@@ -503,50 +480,6 @@ impl FileLake {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(sync_failed(dir, &error)),
             Ok(()) => Ok(()),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct FileStaging {
-    context: Context,
-    path: PathBuf,
-    file: Arc<dyn DiskFile>,
-    sealed: Sealed,
-}
-
-impl FileStaging {
-    /// A file that was not finished only takes room on a disk that may be full.
-    async fn give_up(&self, error: Error) -> Error {
-        drop(self.context.disk.remove(&self.path).await);
-        error
-    }
-}
-
-#[async_trait]
-impl Staging for FileStaging {
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        let (len, crc) = (
-            bytes.len() as u64,
-            crc32c::crc32c_append(self.sealed.crc, &bytes),
-        );
-        if let Err(error) = self.file.write_at(self.sealed.size, vec![bytes]).await {
-            return Err(self.give_up(Error::io("write", &self.path, error)).await);
-        }
-        self.sealed.size += len;
-        self.sealed.crc = crc;
-        Ok(())
-    }
-
-    async fn seal(self: Box<Self>) -> Result<Sealed> {
-        let dir = parent(&self.path);
-        let synced = match self.file.sync().await {
-            Ok(()) => self.context.disk.sync_dir(dir).await,
-            Err(error) => Err(error),
-        };
-        match synced {
-            Ok(()) => Ok(self.sealed),
-            Err(error) => Err(self.give_up(sync_failed(&self.path, &error)).await),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod chain;
 mod commit;
 mod file;
+mod file_staging;
 mod names;
 mod open;
 mod recover;

@@ -10,6 +10,8 @@ use super::support::*;
 use crate::lake::{Chain, Commit, FileKind};
 use crate::verify::{Depth, verify};
 
+const HOUR: i64 = 3_600_000_000;
+
 fn account(records: u64, letters: u64, dropped: u64) -> Account {
     let letter = |n: u64| DeadLetter {
         stream: "raw@1".into(),
@@ -77,6 +79,9 @@ async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
     assert_eq!((counts.input, counts.rows), (10, 4));
     assert_eq!((counts.own_letters, counts.upstream_letters), (1, 2));
     assert_eq!(counts.dropped_units(), 3);
+    let times = commit.event_times.unwrap();
+    assert_eq!((times.min, times.max), (NOW - 38 * HOUR, NOW - 14 * HOUR));
+    assert_eq!(commit.stamps.unwrap().max, NOW - 1_000_000);
     assert_eq!(commit.origins.len(), 1);
     assert!(commit.origins[0].balances());
     let letters = rows_of(&*process.lake, &names().dead_letters()).await;

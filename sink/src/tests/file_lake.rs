@@ -123,6 +123,30 @@ async fn whoever_finds_a_name_makes_it_durable() {
     }
 }
 
+/// Who made a partition's directory may have died before he made its name durable, so everybody does before the first
+/// file in it counts.
+#[tokio::test]
+async fn a_directory_that_is_there_is_made_durable_as_well() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let first = staged(&lake, "t/d=1/x.parquet", "rows").await;
+    lake.reveal(&first).await.unwrap();
+    let other = open(&world, "b").await.unwrap();
+    let second = staged(&other, "t/d=1/y.parquet", "rows").await;
+    // The names in `t`, among them that of the partition, then those in the partition.
+    world.fail(Rule {
+        skip: 1,
+        ..Rule::once(Op::SyncDir, "lake/t")
+    });
+    let error = other.reveal(&second).await.unwrap_err();
+    assert!(error.to_string().contains("t/d=1"), "{error}");
+    world.heal();
+    world.fail(Rule::once(Op::SyncDir, "lake/t"));
+    let third = open(&world, "c").await.unwrap();
+    let error = third.reveal(&second).await.unwrap_err();
+    assert!(!error.to_string().contains("d=1"), "{error}");
+}
+
 #[tokio::test]
 async fn a_link_whose_answer_is_lost_is_ours() {
     let world = world(1);

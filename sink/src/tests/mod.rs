@@ -7,5 +7,6 @@ mod memory;
 mod owners;
 mod publish;
 mod schemas;
+mod simulation;
 mod support;
 mod verifying;

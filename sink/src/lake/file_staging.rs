@@ -1,0 +1,94 @@
+//! A file of a lake in a directory, before it is visible.
+//!
+//! Owns its bytes and their checksum. Promises that a sealed file and its name survive a power cut, and that nothing is
+//! left of one that could not be written. Refuses to go on after a failed sync.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::disk::{DiskFile, Open};
+use hydrant_core::lake::{Sealed, Staging};
+use hydrant_core::{Context, Error, Result};
+
+pub(super) fn sync_failed(path: &Path, error: &io::Error) -> Error {
+    Error::fatal(format!(
+        "cannot sync `{}`: {error}; what the disk holds is unknown, so this process stops: check the disk, then start \
+         again",
+        path.display(),
+    ))
+}
+
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+#[derive(Debug)]
+pub(super) struct FileStaging {
+    context: Context,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    sealed: Sealed,
+}
+
+impl FileStaging {
+    /// Makes the file, whose directory exists.
+    pub(super) async fn create(
+        context: &Context,
+        path: PathBuf,
+        key: &str,
+        upload: String,
+    ) -> Result<Self> {
+        let opened = context.disk.open(&path, Open::CreateNew).await;
+        let file = opened.map_err(|e| Error::io("create", &path, e))?;
+        let sealed = Sealed {
+            key: key.to_owned(),
+            upload,
+            parts: Vec::new(),
+            size: 0,
+            crc: 0,
+        };
+        Ok(FileStaging {
+            context: context.clone(),
+            path,
+            file,
+            sealed,
+        })
+    }
+
+    /// A file that was not finished only takes room on a disk that may be full.
+    async fn give_up(&self, error: Error) -> Error {
+        drop(self.context.disk.remove(&self.path).await);
+        error
+    }
+}
+
+#[async_trait]
+impl Staging for FileStaging {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        let (len, crc) = (
+            bytes.len() as u64,
+            crc32c::crc32c_append(self.sealed.crc, &bytes),
+        );
+        if let Err(error) = self.file.write_at(self.sealed.size, vec![bytes]).await {
+            return Err(self.give_up(Error::io("write", &self.path, error)).await);
+        }
+        self.sealed.size += len;
+        self.sealed.crc = crc;
+        Ok(())
+    }
+
+    async fn seal(self: Box<Self>) -> Result<Sealed> {
+        let dir = parent(&self.path);
+        let synced = match self.file.sync().await {
+            Ok(()) => self.context.disk.sync_dir(dir).await,
+            Err(error) => Err(error),
+        };
+        match synced {
+            Ok(()) => Ok(self.sealed),
+            Err(error) => Err(self.give_up(sync_failed(&self.path, &error)).await),
+        }
+    }
+}
