@@ -168,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn nobody_asks_for_what_makes_loads_no_more_equal() {
+        let random = Random::seeded(1);
+        let all = shards(&[Some(0), Some(0), Some(1)]);
+        assert_eq!(View::new("w1", all.clone()).asks(&random), None);
+        let (shard, holder) = View::new("w2", all).asks(&random).unwrap();
+        assert!(shard.as_str() < "0002" && holder == "w0");
+    }
+
+    #[test]
     fn two_askers_do_not_strip_the_asked() {
         let mut all = shards(&[Some(0), Some(0)]);
         all[0].wanted = Some("w1".to_owned());

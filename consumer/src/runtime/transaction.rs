@@ -188,3 +188,82 @@ impl Drop for Failure<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hydrant_core::shard::Shard;
+    use hydrant_core::stage::{Opened, Scope, ShardStage};
+
+    use super::*;
+
+    /// Fails its first publish.
+    #[derive(Debug, Default)]
+    struct FailsOnce(Mutex<u32>);
+
+    #[async_trait::async_trait]
+    impl Stage for FailsOnce {
+        fn scope(&self) -> Scope {
+            Scope::Worker
+        }
+
+        async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
+            Ok(None)
+        }
+
+        async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {
+            Err(Error::fatal("not opened here"))
+        }
+
+        async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+            let mut publishes = self.0.lock().unwrap();
+            *publishes += 1;
+            if *publishes == 1 {
+                return Err(Error::fatal("the first one"));
+            }
+            let progress = Progress {
+                to: Position::offset(9),
+                ..Progress::default()
+            };
+            let claim = |shard: &str| ClaimId {
+                shard: shard.into(),
+                grant: 1,
+            };
+            Ok(vec![(claim("a"), progress.clone()), (claim("b"), progress)])
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_a_publish_waits_for_the_last_old_half() {
+        let transaction = Transaction::new(Arc::new(FailsOnce::default()));
+        let claim = |shard: &str| ClaimId {
+            shard: shard.into(),
+            grant: 1,
+        };
+        let (a, b) = (transaction.join(&claim("a")), transaction.join(&claim("b")));
+        assert!(a.publish(Flush::Time, Position::offset(9)).await.is_err());
+        b.voided().await;
+        assert!(
+            b.publish(Flush::Time, Position::offset(9)).await.is_err(),
+            "it is void"
+        );
+        drop(a);
+        let a = transaction.join(&claim("a"));
+        let mut publish = std::pin::pin!(a.publish(Flush::Time, Position::offset(9)));
+        let wait = Duration::from_secs(1);
+        assert!(
+            tokio::time::timeout(wait, &mut publish).await.is_err(),
+            "`b` is still open"
+        );
+        drop(b);
+        assert_eq!(publish.await.unwrap().unwrap().to, Position::offset(9));
+        // What one claim published for all the others take without another publish.
+        let b = transaction.join(&claim("b"));
+        assert!(
+            a.publish(Flush::Time, Position::offset(20))
+                .await
+                .unwrap()
+                .is_some()
+        );
+        assert!(b.take().is_some());
+    }
+}

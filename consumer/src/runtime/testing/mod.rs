@@ -1,9 +1,11 @@
 //! A stream, leases and stages in memory, with faults to order.
 
+mod broker;
 mod leases;
 mod stages;
 mod stream;
 
+pub(crate) use broker::BrokerStream;
 pub(crate) use leases::MemoryLeases;
 pub(crate) use stages::{Exact, Log, Plain, Together};
 pub(crate) use stream::MemoryStream;

@@ -10,6 +10,7 @@ use super::RunSpec;
 use super::testing::{Exact, Log, MemoryLeases, MemoryStream, Plain, Together, Worker, context};
 
 mod basics;
+mod broker;
 mod memory;
 mod pins;
 mod schedules;

@@ -1,0 +1,197 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use hydrant_core::budget::Budget;
+use hydrant_core::clock::Instant;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::Progress;
+use hydrant_core::position::Position;
+use hydrant_core::shard::{ShardId, ShardMap, StreamId};
+use hydrant_core::stream::{
+    Assignment, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin, StreamWriter,
+};
+use hydrant_core::subscription::{Claim, ClaimId, Event, Ledger, Subscription};
+use tokio::sync::mpsc;
+
+type Progresses = Arc<Mutex<BTreeMap<ShardId, Progress>>>;
+
+/// A stream whose shards a test hands out by hand.
+#[derive(Debug)]
+pub(crate) struct BrokerStream {
+    stream: SharedStream,
+    ledger: Progresses,
+    released: Arc<Mutex<Vec<ClaimId>>>,
+    events: Mutex<Option<mpsc::Receiver<Event>>>,
+    orders: mpsc::Sender<Event>,
+}
+
+impl BrokerStream {
+    pub(crate) fn around(stream: SharedStream) -> Arc<Self> {
+        let (orders, events) = mpsc::channel(100);
+        Arc::new(BrokerStream {
+            stream,
+            ledger: Progresses::default(),
+            released: Arc::default(),
+            events: Mutex::new(Some(events)),
+            orders,
+        })
+    }
+
+    pub(crate) async fn grant(&self, shard: &str, grant: u64) {
+        let map = self.stream.shards().await.unwrap();
+        let shard = map.get(&shard.into()).unwrap().clone();
+        let id = ClaimId {
+            shard: shard.id.clone(),
+            grant,
+        };
+        let reader = self
+            .stream
+            .reader(&shard.id, &Budget::new(1 << 20))
+            .await
+            .unwrap();
+        let ledger = Box::new(BrokerLedger {
+            claim: id.clone(),
+            ledger: Arc::clone(&self.ledger),
+            released: Arc::clone(&self.released),
+        });
+        self.orders
+            .try_send(Event::Granted(Claim {
+                id,
+                shard,
+                reader,
+                ledger,
+            }))
+            .unwrap();
+    }
+
+    pub(crate) fn lose(&self, shard: &str, grant: u64) {
+        self.orders
+            .try_send(Event::Lost(ClaimId {
+                shard: shard.into(),
+                grant,
+            }))
+            .unwrap();
+    }
+
+    pub(crate) fn revoke(&self, shard: &str, grant: u64, until: Instant) {
+        let claim = ClaimId {
+            shard: shard.into(),
+            grant,
+        };
+        self.orders
+            .try_send(Event::Revoking { claim, until })
+            .unwrap();
+    }
+
+    pub(crate) fn to(&self, shard: &str) -> Option<Position> {
+        let id = ShardId::from(shard);
+        self.ledger
+            .lock()
+            .unwrap()
+            .get(&id)
+            .map(|progress| progress.to)
+    }
+
+    pub(crate) fn released(&self) -> Vec<u64> {
+        self.released
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|claim| claim.grant)
+            .collect()
+    }
+}
+
+#[derive(Debug)]
+struct BrokerLedger {
+    claim: ClaimId,
+    ledger: Progresses,
+    released: Arc<Mutex<Vec<ClaimId>>>,
+}
+
+#[async_trait]
+impl Ledger for BrokerLedger {
+    async fn read(&self) -> Result<Option<Progress>> {
+        Ok(self.ledger.lock().unwrap().get(&self.claim.shard).cloned())
+    }
+
+    async fn write(&self, progress: &Progress) -> Result<()> {
+        self.ledger
+            .lock()
+            .unwrap()
+            .insert(self.claim.shard.clone(), progress.clone());
+        Ok(())
+    }
+
+    async fn release(&self) -> Result<()> {
+        self.released.lock().unwrap().push(self.claim.clone());
+        Ok(())
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+}
+
+struct Orders(mpsc::Receiver<Event>);
+
+#[async_trait]
+impl Subscription for Orders {
+    async fn next(&mut self) -> Result<Event> {
+        self.0
+            .recv()
+            .await
+            .ok_or_else(|| Error::fatal("no more orders"))
+    }
+
+    async fn stop_claiming(&mut self) {}
+
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Stream for BrokerStream {
+    fn id(&self) -> &StreamId {
+        self.stream.id()
+    }
+
+    fn url(&self) -> &str {
+        self.stream.url()
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        self.stream.shards().await
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        self.stream.shards_changed().await
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        self.stream.states().await
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        self.stream.start(shard, start).await
+    }
+
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        self.stream.reader(shard, budget).await
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        self.stream.writer().await
+    }
+
+    async fn assignment(&self, _app: &str) -> Result<Assignment> {
+        let events = self.events.lock().unwrap().take().expect("one worker");
+        Ok(Assignment::Broker(Box::new(Orders(events))))
+    }
+
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        None
+    }
+}
