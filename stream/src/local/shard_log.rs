@@ -332,10 +332,7 @@ impl Held<'_> {
         let at = known.control.durable_bytes;
         let large = at > known.head_len && at + group.bytes > segment_bytes;
         if known.tainted || large {
-            self.start_segment(Vec::new(), None).await?;
-            if let Err(error) = self.retain().await {
-                tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot remove old segments");
-            }
+            return self.commit_in_new_segment(group).await;
         }
         let known = self.known()?;
         let (file, path) = (Arc::clone(&known.active.file), known.active.path.clone());
@@ -377,6 +374,30 @@ impl Held<'_> {
         }
         let known = self.known()?;
         known.newest = known.newest.max(group.arrival);
+        Ok(())
+    }
+
+    /// The frames are born with their segment: its head holds the marks that they make, and a head without them would
+    /// turn records that were never stored into duplicates.
+    async fn commit_in_new_segment(&mut self, group: Group) -> Result<()> {
+        let parts = group.parts.clone();
+        match self.start_segment(parts, Some(&group)).await {
+            Ok(()) => {}
+            Err(full @ Error::Full { .. }) => return Err(full),
+            Err(first) => {
+                tracing::warn!(shard = %self.log.shard.id, error = %first.report(),
+                    "a new segment failed; trying once more");
+                let parts = group.parts.clone();
+                match self.start_segment(parts, Some(&group)).await {
+                    Ok(()) => {}
+                    Err(full @ Error::Full { .. }) => return Err(full),
+                    Err(second) => return Err(self.poisoned(&second)),
+                }
+            }
+        }
+        if let Err(error) = self.retain().await {
+            tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot remove old segments");
+        }
         Ok(())
     }
 

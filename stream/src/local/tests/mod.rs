@@ -6,3 +6,4 @@ mod crashes;
 mod faults;
 mod fixture;
 mod reshard;
+mod rolling;
