@@ -16,7 +16,7 @@ use crate::dead_letter::Letter;
 use crate::decode::{Appended, Decoded, Decoder, Reject, RowOrigin};
 use crate::lake::{Counts, Gap, OriginSum, TimeRange};
 use crate::latency::Latencies;
-use crate::position_hash::Positions;
+use crate::position_hash::{Positions, position_in};
 use crate::schema::TableSchema;
 use crate::spec::TableRules;
 
@@ -194,14 +194,13 @@ impl Buffer {
             .chain([batch.len()]);
         for (run, end) in batch.runs.iter().zip(ends) {
             for index in start.max(run.first as usize)..end {
-                let (sequence, sub) = batch.position(index);
-                let position = Position::at(sequence, sub);
-                if !self.record(batch, index, (sequence, sub), arrived) {
+                let (sequence, sub) = position_in(run, index);
+                if !self.record(batch, index, (sequence, sub), run.arrival, arrived) {
                     self.accounts(batch, before, self.to);
                     return Ok(Taken::FullBefore(index));
                 }
                 self.positions.push(sequence, sub, run.step);
-                self.to = position;
+                self.to = Position::at(sequence, sub);
             }
         }
         self.to = self.to.max(batch.to);
@@ -215,11 +214,11 @@ impl Buffer {
         batch: &Batch,
         index: usize,
         (sequence, sub): (Sequence, u32),
+        arrival: i64,
         arrived: i64,
     ) -> bool {
         let entry = &batch.records[index];
         let payload = batch.payload(entry);
-        let arrival = batch.run(index).arrival;
         if self.base.provenance() && self.sequence_text.0 != Some(sequence) {
             self.sequence_text = (Some(sequence), sequence.to_string());
         }

@@ -46,7 +46,7 @@ impl Positions {
     /// Adds the position of the next record.
     pub(crate) fn push(&mut self, sequence: Sequence, sub: u32, step: Step) {
         let follows = self.runs.last().is_some_and(|run| {
-            let (last, last_sub) = position_in(run, self.next);
+            let (last, last_sub) = position_in(run, self.next as usize);
             run.step == step && (sequence, sub) == (last, last_sub)
         });
         if !follows {
@@ -67,7 +67,7 @@ impl Positions {
         after
             .checked_sub(1)
             .and_then(|at| self.runs.get(at))
-            .map_or((Sequence::ZERO, 0), |run| position_in(run, index))
+            .map_or((Sequence::ZERO, 0), |run| position_in(run, index as usize))
     }
 
     /// The digest of the positions of these records, in their order.
@@ -86,8 +86,9 @@ impl Positions {
     }
 }
 
-fn position_in(run: &Run, index: u32) -> (Sequence, u32) {
-    let n = index - run.first;
+/// The position of record `index`, which belongs to `run`.
+pub(crate) fn position_in(run: &Run, index: usize) -> (Sequence, u32) {
+    let n = u32::try_from(index).unwrap_or(u32::MAX) - run.first;
     match run.step {
         Step::Sequence => (run.sequence.saturating_add(u64::from(n)), run.sub),
         Step::Sub => (run.sequence, run.sub.saturating_add(n)),
