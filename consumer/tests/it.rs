@@ -1,5 +1,7 @@
 //! The runtime and the copies over the embedded log, on a real disk.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -212,6 +214,55 @@ async fn a_stream_copy_is_exact_across_deaths() {
         .await
         .unwrap();
     assert_all(&out, written + 100, |n| n < written || n % 2 == 0);
+}
+
+#[tokio::test]
+async fn resharding_input_and_output_loses_doubles_and_reorders_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
+    let (stream, output) = (create(&raw, 2).await, create(&clean, 2).await);
+    let relay = args(&raw, &clean);
+    let open = async |stream: &SharedStream| -> Vec<_> {
+        stream
+            .shards()
+            .await
+            .unwrap()
+            .open()
+            .map(|shard| shard.id.clone())
+            .collect()
+    };
+    fill(&stream, 0..300).await;
+    let admin = stream.admin().unwrap();
+    admin.split(&open(&stream).await[0], None).await.unwrap();
+    fill(&stream, 300..600).await;
+    let mut dying = spec(Some("relay"), &relay).await.unwrap();
+    dying.exit_at_end = false;
+    let Assignment::Leases(leases) = stream.assignment("relay").await.unwrap() else {
+        panic!()
+    };
+    let run = tokio::spawn(runtime::run(dying));
+    until_owners(&*leases, |owners| !owners.is_empty()).await;
+    run.abort();
+    drop(run.await);
+    output
+        .admin()
+        .unwrap()
+        .split(&open(&output).await[1], None)
+        .await
+        .unwrap();
+    // Neighbours: the shard that was not split and the upper child.
+    let map = stream.shards().await.unwrap();
+    let mut shards: Vec<_> = map.open().collect();
+    shards.sort_by_key(|shard| shard.range);
+    admin.merge(&shards[1].id, &shards[2].id).await.unwrap();
+    fill(&stream, 600..900).await;
+    copy(Some("relay"), &relay).await.unwrap();
+    let out = dir.path().join("out");
+    let summary = copy(None, &json(args(&clean, out.to_str().unwrap())))
+        .await
+        .unwrap();
+    assert_eq!(summary.shards.len(), 4);
+    assert_all(&out, 900, |_| true);
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@
 //! - Taking a lease raises its epoch, which fences the former owner's ledger. Data needs no such fence: the output is
 //!   what protects it.
 //! - A holder that cannot renew for a lease time gives the claim up by itself.
-//! - Balance and hand-over: see [`super::balance`]. A holder asked for a shard publishes, writes the ledger and
+//! - Balance and hand-over: see `runtime/balance.rs`. A holder asked for a shard publishes, writes the ledger and
 //!   releases; one that is asked and does not answer at all is superseded in the end.
-//! - Rows are made here, with the position where the app starts in them; see [`super::lineage`].
+//! - Rows are made here, with the position where the app starts in them; see `runtime/lineage.rs`.
 
 use std::fmt;
 use std::ops::RangeInclusive;

@@ -52,7 +52,8 @@ pub struct RunSpec {
     pub idle: Duration,
     /// How leases are kept, where the stream is shared by leases.
     pub leases: LeaseSettings,
-    /// The digest of the policy that outputs are made by, where they depend on one; see [`super::begin`].
+    /// The digest of the policy that outputs are made by, where they depend on one; see
+    /// `runtime/begin.rs`.
     pub pin: Option<String>,
     /// The ledger is written at most this often. Default: 1 s. Cost: what is read again after a death.
     pub checkpoint: Duration,

@@ -9,7 +9,8 @@ use hydrant_core::stream::SharedStream;
 /// How often an absent stream is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Opens a stream, waiting up to `wait` for it to appear; then refuses, naming the command that makes it.
+/// Opens a stream, waiting up to `wait` for it to appear; then refuses with what `open` says, which
+/// names the command that makes it.
 pub async fn wait_for(
     url: &str,
     wait: Duration,
@@ -20,9 +21,9 @@ pub async fn wait_for(
         match open().await {
             Err(Error::NotFound { message }) => {
                 if clock::now() >= deadline {
+                    let waited = wait.as_secs_f64();
                     return Err(Error::refused(format!(
-                        "{message}; it did not appear within {wait:?}: make it with `hydrant stream create {url}`, or \
-                         start a producer that writes to it"
+                        "`{url}` did not appear within {waited} s: {message}"
                     )));
                 }
                 clock::sleep(LOOK_EVERY).await;
