@@ -30,7 +30,7 @@ pub struct ConsumerArgs {
     /// Take only records with `key=TEXT`, `key^=PREFIX` or `/json/pointer=VALUE`; all of several must hold
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
-    /// A record that format or filter cannot take: retry, dead-letter or stop [default: stop]
+    /// A record that format or filter cannot take: retry, dead-letter or stop [default: dead-letter]
     #[arg(long, value_name = "WHAT")]
     pub on_poison: Option<String>,
     /// End when everything is copied and nothing more comes
@@ -130,7 +130,7 @@ impl Config {
         }
         let start = section.parsed("start").unwrap_or(Start::Earliest);
         let format = section.choice("format", Format::CHOICES, Format::Ndjson);
-        let on_poison = section.choice("on-poison", OnPoison::CHOICES, OnPoison::Stop);
+        let on_poison = section.choice("on-poison", OnPoison::CHOICES, OnPoison::DeadLetter);
         let exit_at_end = section.flag("exit-at-end", false);
         let idle = section.duration("idle", IDLE);
         let wait = section.duration("wait", WAIT_DEFAULT);
@@ -184,7 +184,7 @@ impl Config {
         &self.filters
     }
 
-    /// What is done with a record that cannot be copied. Default: stop.
+    /// What is done with a record that cannot be copied. Default: dead-letter.
     pub fn on_poison(&self) -> OnPoison {
         self.on_poison
     }
@@ -244,7 +244,7 @@ mod tests {
             (config.start(), config.format()),
             (Start::Earliest, Format::Ndjson)
         );
-        assert_eq!(config.on_poison(), OnPoison::Stop);
+        assert_eq!(config.on_poison(), OnPoison::DeadLetter);
     }
 
     #[test]

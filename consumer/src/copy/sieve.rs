@@ -1,7 +1,7 @@
 //! What a copy makes of a batch: the records that go on, and what becomes of those that cannot.
 //!
 //! Poison is a record that a filter cannot read or a format cannot express. It never ends a copy silently and never
-//! blocks it unasked: the user chooses.
+//! blocks it unasked: it becomes a dead letter unless the user chooses otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::format::{Format, Place, Reason};
 /// What is done with a record that cannot be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPoison {
-    /// The shard waits at it and tries again: for formats and filters that are about to be changed.
+    /// The shard waits at the batch that holds it and tries again: for formats and filters that are about to be changed.
     Retry,
     /// It becomes a dead letter, with its place and the reason and without payload, and the copy goes on: in band in a
     /// stream, in `FILE.dead-letters.ndjson` beside a file, in the log beside standard output.

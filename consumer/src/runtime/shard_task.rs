@@ -177,7 +177,11 @@ impl ShardTask {
                 Disposition::Fenced => return Outcome::Lost,
                 Disposition::Retry { after } => {
                     self.count("retry");
-                    tracing::warn!(%shard, "will try again: {}", error.report());
+                    if self.shared.spec.shutdown.is_draining() {
+                        tracing::debug!(%shard, "given up while draining: {}", error.report());
+                    } else {
+                        tracing::warn!(%shard, "will try again: {}", error.report());
+                    }
                     delay.max(after)
                 }
                 Disposition::Reroute => delay,
