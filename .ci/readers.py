@@ -32,8 +32,8 @@ def line(args, reader):
 
 def counts(args):
     query = line(args, "duckdb")
-    by_duckdb = duckdb.sql(f"SELECT count(*) FROM ({query})" if query.lower().startswith(("select", "from")) else f"SELECT count(*) FROM {query}").fetchone()[0]
-    scope = {"pl": polars, "polars": polars, "pa": pyarrow, "pyarrow": pyarrow, "ds": pyarrow.dataset}
+    by_duckdb = duckdb.sql(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
+    scope = {"pl": polars, "pa": pyarrow, "ds": pyarrow.dataset}
     frame = evaluate(line(args, "polars"), scope)
     by_polars = frame.collect().height if hasattr(frame, "collect") else frame.height
     dataset = evaluate(line(args, "pyarrow"), scope)

@@ -46,7 +46,7 @@ impl Output {
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_header(header);
     table
 }

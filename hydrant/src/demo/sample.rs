@@ -1,5 +1,7 @@
 //! Some records before and after stripping: the raw stream beside the rows of the lake.
 
+use std::collections::{HashMap, HashSet};
+
 use hydrant_core::stream::Read;
 use hydrant_core::{Context, Position, Result};
 use hydrant_sink::lake::{TableNames, open_read};
@@ -13,6 +15,8 @@ use super::place::Place;
 const SAMPLES: usize = 3;
 /// Rows of the lake among which they are looked for.
 const ROWS: usize = 2_000;
+/// Records of a shard of the raw stream that are looked through.
+const RECORDS: usize = 100_000;
 
 /// A record of the raw stream and what became of it.
 #[derive(Debug, Serialize)]
@@ -23,52 +27,51 @@ pub(crate) struct Sample {
     pub(crate) after: String,
 }
 
-/// Finds records that were changed on their way.
+/// Finds records that were changed on their way, of devices of several kinds.
 pub(crate) async fn collect(place: &Place, table: &str, context: &Context) -> Result<Vec<Sample>> {
     let lake = open_read(&place.lake_url(), context).await?;
     let rows = verify::head(&lake, &TableNames::try_new(table)?, ROWS).await?;
-    let rows: Vec<Value> = rows
+    let rows: HashMap<u64, Value> = rows
         .iter()
-        .filter_map(|row| serde_json::from_str(row).ok())
+        .filter_map(|row| serde_json::from_str::<Value>(row).ok())
+        .filter_map(|row| Some((row.get("index")?.as_u64()?, row)))
         .collect();
-    let row_of = |index: &Value| rows.iter().find(|row| row.get("index") == Some(index));
-
+    let mut samples = Vec::new();
+    let mut shapes = HashSet::new();
     let stream = hydrant_stream::open(&place.raw_url(), context).await?;
-    let mut samples: Vec<Sample> = Vec::new();
     for shard in stream.shards().await?.all() {
         let mut reader = stream.reader(&shard.id, &context.budget).await?;
         reader.open(Position::Begin).await?;
-        let Read::Batch(batch) = reader.next().await? else {
-            continue;
-        };
-        for entry in &batch.records {
-            let Ok(sent) = serde_json::from_slice::<Value>(batch.payload(entry)) else {
-                continue;
-            };
-            let Some(row) = sent.get("index").and_then(row_of) else {
-                continue;
-            };
-            let after = as_sent(&sent, row);
-            // One of each kind: kinds differ in what they call themselves.
-            let kind = sent.get("kind").cloned();
-            let shown = samples.iter().any(|sample| {
-                serde_json::from_str::<Value>(&sample.before)
-                    .ok()
-                    .and_then(|v| v.get("kind").cloned())
-                    == kind
-            });
-            if after != sent && !shown {
-                samples.push(Sample {
-                    before: sent.to_string(),
-                    after: after.to_string(),
-                });
-            }
-            if samples.len() == SAMPLES {
-                return Ok(samples);
+        let mut seen = 0;
+        while seen < RECORDS
+            && let Read::Batch(batch) = reader.next().await?
+        {
+            seen += batch.len();
+            for entry in &batch.records {
+                if let Some((shape, sample)) = changed(batch.payload(entry), &rows)
+                    && shapes.insert(shape)
+                {
+                    samples.push(sample);
+                    if samples.len() == SAMPLES {
+                        return Ok(samples);
+                    }
+                }
             }
         }
     }
     Ok(samples)
+}
+
+/// The record beside its row, if it was changed; with the names of its fields, which differ between kinds of devices.
+fn changed(payload: &[u8], rows: &HashMap<u64, Value>) -> Option<(Vec<String>, Sample)> {
+    let sent: Value = serde_json::from_slice(payload).ok()?;
+    let row = rows.get(&sent.get("index")?.as_u64()?)?;
+    let after = as_sent(&sent, row);
+    if after == sent {
+        return None;
+    }
+    let shape = sent.as_object()?.keys().cloned().collect();
+    Some((shape, Sample { before: sent.to_string(), after: after.to_string() }))
 }
 
 /// The row with the fields that the record has, in its order.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::disk::{Lock, LockKind, Open};
+use hydrant_core::disk::{Disk, Lock, LockKind, Open};
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Result, Shard, clock};
@@ -89,14 +89,11 @@ impl ShardLog {
     /// Waits for the shard's lock and learns what others did; cuts or rewrites what a dead holder left.
     pub(super) async fn take(&mut self) -> Result<Held<'_>> {
         let disk = Arc::clone(&self.place.ctx.disk);
-        let path = self.dir.join("lock");
-        let lock = match disk.lock(&path, LockKind::Exclusive).await {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(self.place.gone());
-            }
-            Err(error) => return Err(Error::io("lock", &path, error)),
-        };
+        // Whoever waits for the lock holds the turn, so that a busy holder cannot take the lock again and again past
+        // everybody else: the kernel gives a freed lock to whoever asks first.
+        let turn = self.lock(&*disk, "turn").await?;
+        let lock = self.lock(&*disk, "lock").await?;
+        drop(turn);
         let mut held = Held {
             log: self,
             _lock: lock,
@@ -107,6 +104,15 @@ impl ShardLog {
                 held.log.known = None;
                 Err(error)
             }
+        }
+    }
+
+    async fn lock(&self, disk: &dyn Disk, name: &str) -> Result<Box<dyn Lock>> {
+        let path = self.dir.join(name);
+        match disk.lock(&path, LockKind::Exclusive).await {
+            Ok(lock) => Ok(lock),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.place.gone()),
+            Err(error) => Err(Error::io("lock", &path, error)),
         }
     }
 }
