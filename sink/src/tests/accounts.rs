@@ -8,6 +8,7 @@ use hydrant_core::{Position, Sequence};
 
 use super::support::*;
 use crate::lake::{Chain, Commit, FileKind};
+use crate::spec::TableRules;
 use crate::verify::{Depth, verify};
 
 const HOUR: i64 = 3_600_000_000;
@@ -152,6 +153,36 @@ async fn an_account_without_records_is_published_and_an_empty_one_too() {
         .await
         .unwrap();
     assert!(report.is_good(), "{report:?}");
+}
+
+/// An account at the very end of an interval counts there, and not again with what is left of its batch.
+#[tokio::test]
+async fn an_account_counts_once_although_its_batch_is_cut() {
+    let world = world(1);
+    let rules = TableRules {
+        partitions_max: 1,
+        ..TableRules::default()
+    };
+    let start = Start {
+        rules,
+        ..Start::named(&world, "a")
+    };
+    let process = start.run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let cut = with_account(batch(0, &payloads(0..2)), 0, account(1, 1, 0));
+    push(&mut shard, with_account(cut, 2, account(1, 1, 1))).await;
+    shard.publish(Flush::Drain).await.unwrap();
+    let (first, second) = (commit_of(&process, 1).await, commit_of(&process, 2).await);
+    assert_eq!(first.intervals[0].to, Position::offset(0));
+    assert_eq!((first.counts.input, second.counts.input), (2, 3));
+    let report = verify(&process.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!(
+        (report.rows, report.dead_letters, report.dropped),
+        (2, 2, 1)
+    );
 }
 
 /// An account of the stage before that does not add up stops nothing, and verification finds it.

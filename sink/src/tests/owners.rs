@@ -261,6 +261,24 @@ async fn a_record_that_was_only_put_is_finished_before_anything_follows() {
     assert_exactly_once(&world, 0..6, "").await;
 }
 
+/// Whoever collides finishes the record that he found, before anything else: its owner may be dead.
+#[tokio::test]
+async fn a_loser_finishes_the_winners_record() {
+    let world = world(1);
+    let stale = Start::named(&world, "b").run().await.unwrap();
+    let (mut loser, _) = stale.claim("000000").await.unwrap();
+    let plan = Plan {
+        hold_reveals: true,
+        ..Plan::default()
+    };
+    let (dead, _) = between(&world, "a", plan).await;
+    let (mut winner, _) = dead.claim("000000").await.unwrap();
+    publish(&mut winner, 0..6).await.unwrap_err();
+    let error = publish(&mut loser, 0..9).await.unwrap_err();
+    assert_eq!(after(&error), Position::offset(5));
+    assert_exactly_once(&world, 0..6, "").await;
+}
+
 #[tokio::test]
 async fn vanished_stagings_are_made_again_from_the_source() {
     let world = world(1);
