@@ -31,15 +31,6 @@ impl Edits {
         self.list.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    /// Forgets the edits after the first `count`.
-    pub(crate) fn truncate(&mut self, count: usize) {
-        self.list.truncate(count);
-    }
-
     /// Adds an edit whose replacement `write` appends.
     pub(crate) fn add(&mut self, range: Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.texts.len();

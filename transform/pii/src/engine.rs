@@ -64,6 +64,8 @@ struct Scalar<'a> {
     level: usize,
     token: Token,
     kind: Kind,
+    /// Whether it is a part of a text, beside JSON.
+    part: bool,
 }
 
 impl Engine {
@@ -315,8 +317,11 @@ impl Engine {
             level: 0,
             token,
             kind: Kind::Key,
+            part: false,
         };
-        self.detect(scalar, Writing::Plain, &member)?;
+        if self.nested(scalar, Writing::Plain, &member)?.is_none() {
+            self.detect(scalar, Writing::Plain, &member)?;
+        }
         for finding in &mut self.findings {
             finding.pointer = (0, 0);
         }

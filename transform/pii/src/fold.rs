@@ -1,7 +1,8 @@
 //! The shadow of a text in which tricks of writing are undone, with the way back to the source.
 //!
 //! Owns decoding of JSON escapes and folding: digits, letters, dots, dashes and spaces of other
-//! scripts become ASCII, characters that nobody sees disappear. Every byte of the shadow knows
+//! scripts become ASCII, characters that nobody sees disappear, and what is percent-encoded, also
+//! several times, becomes what it stands for. Every byte of the shadow knows
 //! the source bytes it came from and its offset in the decoded value, so that an edit covers
 //! whole characters of the source and never a part of one. Characters without a rule stay as
 //! they are. Memory: the shadow is at most as long as the source; its map has one entry per
@@ -98,7 +99,7 @@ fn narrow(offset: usize) -> u32 {
 }
 
 fn narrow_width(width: usize) -> u8 {
-    u8::try_from(width).expect("no character is written with more than twelve bytes")
+    u8::try_from(width).expect("no character is written with more than 255 bytes")
 }
 
 impl Shadow {
@@ -110,26 +111,29 @@ impl Shadow {
         let mut at = 0;
         let mut decoded = 0;
         while let Some(&byte) = source.get(at) {
-            let (character, width) = if byte < 0x80 && (byte != b'\\' || writing == Writing::Plain)
-            {
+            let (character, mut width) = if byte < 0x80 && byte != b'\\' {
                 (Some(char::from(byte)), 1)
-            } else if byte == b'\\' {
-                escaped(&source[at..])
             } else {
-                utf8(&source[at..])
+                character(&source[at..], writing)
             };
-            let Some(character) = character else {
+            let Some(mut character) = character else {
                 self.put(b"\x1a", base + at, decoded, [width, width]);
                 at += width;
                 decoded += width;
                 continue;
             };
-            let decoded_width = character.len_utf8();
+            let mut decoded_width = character.len_utf8();
+            let encoded = (fold && character == '%')
+                .then(|| percent_encoded(&source[at..], writing))
+                .flatten();
+            if let Some(encoded) = encoded {
+                (character, width, decoded_width) = encoded;
+            }
             let widths = [width, decoded_width];
             match if fold { folded(character) } else { Fold::Keep } {
                 Fold::Drop => {}
                 Fold::To(ascii) => self.put(&[ascii], base + at, decoded, widths),
-                Fold::Keep if width == decoded_width => {
+                Fold::Keep if width == decoded_width && encoded.is_none() => {
                     for step in 0..width {
                         self.put(
                             &source[at + step..=at + step],
@@ -182,6 +186,58 @@ impl Shadow {
         self.text.shrink_to(bytes_max);
         self.map.runs.shrink_to(bytes_max / size_of::<Run>());
     }
+}
+
+/// The character at the start of `source` and how many bytes write it.
+fn character(source: &[u8], writing: Writing) -> (Option<char>, usize) {
+    match source.first() {
+        Some(b'\\') if writing == Writing::Escaped => escaped(source),
+        Some(&byte) if byte < 0x80 => (Some(char::from(byte)), 1),
+        _ => utf8(source),
+    }
+}
+
+/// Times that a percent sign may itself be percent-encoded.
+const ENCODINGS_MAX: usize = 3;
+
+/// The percent-encoded character at the start of `source`, which writes a percent sign there, and
+/// how many bytes of the source and of the decoded value it takes.
+fn percent_encoded(source: &[u8], writing: Writing) -> Option<(char, usize, usize)> {
+    let (mut at, mut units) = (0, 0);
+    let mut bytes = [0u8; 4];
+    for count in 0..bytes.len() {
+        let (end, taken, byte) = percent_byte(source, at, writing)?;
+        (at, units) = (end, units + taken);
+        bytes[count] = byte;
+        if let Ok(text) = std::str::from_utf8(&bytes[..=count]) {
+            return Some((text.chars().next()?, at, units));
+        }
+    }
+    None
+}
+
+/// The byte that is percent-encoded at `at`, where it ends, and how many characters write it.
+fn percent_byte(source: &[u8], at: usize, writing: Writing) -> Option<(usize, usize, u8)> {
+    let pair = |at: usize| {
+        let (high, first) = character(source.get(at..)?, writing);
+        let (low, second) = character(source.get(at + first..)?, writing);
+        let byte = high?.to_digit(16)? << 4 | low?.to_digit(16)?;
+        Some((at + first + second, u8::try_from(byte).ok()?))
+    };
+    let (sign, width) = character(source.get(at..)?, writing);
+    if sign != Some('%') {
+        return None;
+    }
+    let (mut at, mut byte) = pair(at + width)?;
+    let mut units = 3;
+    for _ in 0..ENCODINGS_MAX {
+        let Some((end, decoded)) = pair(at).filter(|_| byte == b'%') else {
+            break;
+        };
+        (at, byte) = (end, decoded);
+        units += 2;
+    }
+    Some((at, units, byte))
 }
 
 /// The character of the escape at the start of `source`, and how many bytes it takes. The walker

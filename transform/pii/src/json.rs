@@ -66,6 +66,9 @@ pub(crate) struct Walker<'a> {
     open: Vec<bool>,
     depth_max: usize,
     comma: Option<usize>,
+    /// Whether the value may be cut off, and other text may follow it.
+    lenient: bool,
+    settled: usize,
 }
 
 impl<'a> Walker<'a> {
@@ -79,7 +82,25 @@ impl<'a> Walker<'a> {
             open,
             depth_max,
             comma: None,
+            lenient: false,
+            settled: 0,
         }
+    }
+
+    /// Walks the value that starts at `at`, and stops behind it. A string that is cut off counts
+    /// as a string, and a number only if something of JSON follows it.
+    pub(crate) fn within(bytes: &'a [u8], at: usize, depth_max: usize, open: Vec<bool>) -> Self {
+        Self {
+            at,
+            lenient: true,
+            settled: at,
+            ..Self::new(bytes, depth_max, open)
+        }
+    }
+
+    /// The offset behind the last event.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled
     }
 
     /// Gives the stack back for the next walk.
@@ -107,10 +128,18 @@ impl<'a> Walker<'a> {
 
     /// The next event.
     pub(crate) fn advance(&mut self) -> Result<Event, JsonError> {
+        let event = self.step()?;
+        if event != Event::Done {
+            self.settled = self.at;
+        }
+        Ok(event)
+    }
+
+    fn step(&mut self) -> Result<Event, JsonError> {
         self.at = self.skip_space(self.at);
         if self.expect == Expect::Separator {
             let Some(&object) = self.open.last() else {
-                return if self.at == self.bytes.len() {
+                return if self.lenient || self.at == self.bytes.len() {
                     Ok(Event::Done)
                 } else {
                     Err(JsonError::Malformed)
@@ -219,6 +248,12 @@ impl<'a> Walker<'a> {
             }
             at = self.some_digits(at)?;
         }
+        if self.lenient {
+            let next = self.bytes.get(self.skip_space(at));
+            if !matches!(next, None | Some(b',' | b']' | b'}')) {
+                return Err(JsonError::Malformed);
+            }
+        }
         self.at = at;
         self.expect = Expect::Separator;
         Ok(Event::Number(Token {
@@ -263,6 +298,13 @@ impl<'a> Walker<'a> {
             if stop & ESCAPE != 0 {
                 classes |= ESCAPE;
                 at = self.escape(at)?;
+            } else if stop == 0 && self.lenient {
+                self.at = at;
+                return Ok(Token {
+                    start,
+                    end: at,
+                    classes,
+                });
             } else if stop & CONTROL != 0 || stop == 0 {
                 return Err(JsonError::Malformed);
             } else {

@@ -46,6 +46,12 @@ impl Evidence {
     pub(crate) const IDENTIFIER: Self = Self(1 << 17);
     /// A text may hold a pair of coordinates.
     pub(crate) const PLACE: Self = Self(1 << 18);
+    /// An array may hold a pair of coordinates.
+    pub(crate) const SPOT: Self = Self(1 << 19);
+    /// The value itself of what the key above names.
+    pub(crate) const VALUE: Self = Self(1 << 20);
+    /// A part of a street address, beneath one.
+    pub(crate) const LINE: Self = Self(1 << 21);
 
     /// Whether both have something in common.
     pub(crate) fn has(self, other: Self) -> bool {
@@ -75,6 +81,9 @@ impl Evidence {
         .with(Self::SECRET)
         .with(Self::BIRTH_DATE);
 
+    /// What holds for a member that is the value itself: `{"latitude":{"value":..}}`.
+    const OF_VALUES: Self = Self::COORDINATE.with(Self::COORDINATES);
+
     /// What a value has whose key says `self`, beneath keys that said `above`.
     pub(crate) fn beneath(self, above: Self) -> Self {
         let mut evidence = self | above & (Self::PERSON | Self::VERSION | Self::NAME);
@@ -86,6 +95,12 @@ impl Evidence {
                 evidence |= Self::STREET;
             }
         }
+        if self.has(Self::VALUE) {
+            evidence |= above & (Self::OF_VALUES | Self::STREET);
+        }
+        if self.has(Self::LINE) {
+            evidence |= above & Self::STREET;
+        }
         if !self.has(Self::IDENTIFIER | Self::VERSION) {
             evidence |= above & Self::HANDED_DOWN;
         }
@@ -95,7 +110,13 @@ impl Evidence {
     /// What the members of an object learn from the evidence of the object itself, whose key says
     /// `key`.
     pub(crate) fn for_members(self, key: Self) -> Self {
-        let kept = self & (Self::PERSON | Self::VERSION | Self::NAME | Self::HANDED_DOWN);
+        let kept = self
+            & Self::HANDED_DOWN
+                .with(Self::PERSON)
+                .with(Self::VERSION)
+                .with(Self::NAME)
+                .with(Self::STREET)
+                .with(Self::OF_VALUES);
         if key.has(Self::THING) {
             kept.without(Self::PERSON)
         } else {
@@ -235,7 +256,7 @@ fn of_words(words: &Words) -> Evidence {
         // `start_lat`, but not `read_lat`.
         let last = words.word(words.len() - 1);
         let before = words.word(words.len() - 2);
-        let places: [&[u8]; 12] = [
+        let places: [&[u8]; 20] = [
             b"start",
             b"end",
             b"pickup",
@@ -248,6 +269,14 @@ fn of_words(words: &Words) -> Evidence {
             b"user",
             b"location",
             b"center",
+            b"vehicle",
+            b"device",
+            b"current",
+            b"last",
+            b"driver",
+            b"car",
+            b"position",
+            b"asset",
         ];
         if (last == b"lat" || last == b"long") && places.contains(&before) {
             evidence |= Evidence::COORDINATE;

@@ -15,9 +15,12 @@ pub(crate) fn holds_digit_run(text: &[u8]) -> bool {
     count(u8::is_ascii_digit) >= DIGITS_MIN || count(|byte| *byte == b'.') >= 3
 }
 
-/// Separators that may stand between the digits of one number, at most two in a row.
+/// Separators that may stand between the digits of one number, at most three in a row.
 fn separates(byte: u8) -> bool {
-    matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'\t')
+    matches!(
+        byte,
+        b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'_' | b'+' | b'\t' | b'\n'
+    )
 }
 
 /// A run of digits and separators.
@@ -41,7 +44,7 @@ pub(crate) fn digit_runs(text: &[u8], mut visit: impl FnMut(DigitRun)) {
                 digits += 1;
                 gap = 0;
                 end = next + 1;
-            } else if separates(byte) && gap < 2 {
+            } else if separates(byte) && gap < 3 {
                 gap += 1;
                 dots += usize::from(byte == b'.');
             } else {
@@ -92,14 +95,15 @@ pub(crate) fn before(text: &[u8], at: usize) -> Option<u8> {
 }
 
 fn is_word(byte: Option<u8>) -> bool {
-    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80)
+    byte.is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// Whether a number may start at `at`: no letter, digit or dash stands before it, and no decimal
-/// point. Parts of UUIDs, decimals and hexadecimal ids fail here.
+/// Whether a number may start at `at`: no ASCII letter or digit stands before it, also not with a
+/// dash between, and no decimal point. Parts of UUIDs, decimals and hexadecimal ids fail here.
+/// Letters of other scripts join nothing: not all of them write spaces.
 pub(crate) fn starts_number(text: &[u8], at: usize) -> bool {
     match before(text, at) {
-        Some(b'-') => false,
+        Some(b'-') => !is_word(before(text, at - 1)),
         Some(b'.') => !before(text, at - 1).is_some_and(|byte| byte.is_ascii_digit()) && at > 1,
         byte => !is_word(byte),
     }
@@ -108,8 +112,7 @@ pub(crate) fn starts_number(text: &[u8], at: usize) -> bool {
 /// Whether a number may end before `at`, by the same rules.
 pub(crate) fn ends_number(text: &[u8], at: usize) -> bool {
     match text.get(at).copied() {
-        Some(b'-') => false,
-        Some(b'.') => !is_word(text.get(at + 1).copied()),
+        Some(b'-' | b'.') => !is_word(text.get(at + 1).copied()),
         byte => !is_word(byte),
     }
 }
@@ -123,6 +126,22 @@ pub(crate) fn starts_word(text: &[u8], at: usize) -> bool {
 pub(crate) fn ends_word(text: &[u8], at: usize) -> bool {
     !is_word(text.get(at).copied())
 }
+
+/// Whether the letters that stand directly before `at` are one of `words` (lower case).
+pub(crate) fn glued_to(text: &[u8], at: usize, words: &[&str]) -> bool {
+    let longest = &text[at.saturating_sub(GLUED_BYTES_MAX)..at];
+    let letters = longest
+        .iter()
+        .rev()
+        .take_while(|byte| byte.is_ascii_alphabetic());
+    let said = &text[at - letters.count()..at];
+    words
+        .iter()
+        .any(|word| said.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// Longer than any word that `glued_to` is asked for.
+const GLUED_BYTES_MAX: usize = 16;
 
 /// Bytes before a candidate in which a keyword counts.
 const CONTEXT_BYTES: usize = 30;
@@ -163,7 +182,7 @@ mod tests {
             digits("(415) 555-2671, 4111 1111 1111 1111"),
             ["(415) 555-2671", "4111 1111 1111 1111"]
         );
-        assert_eq!(digits("1234567   7654321"), ["1234567", "7654321"]);
+        assert_eq!(digits("1234567    7654321"), ["1234567", "7654321"]);
     }
 
     #[test]
@@ -178,7 +197,7 @@ mod tests {
     #[test]
     fn edges_include_dashes_dots_and_letters() {
         for (text, start, end) in [
-            ("-1234567", 1, 8),
+            ("a-1234567", 2, 9),
             (".1234567", 1, 8),
             ("0.1234567", 2, 9),
             ("f1234567", 1, 8),
@@ -186,12 +205,16 @@ mod tests {
             assert!(!starts_number(text.as_bytes(), start), "{text}");
             assert!(ends_number(text.as_bytes(), end), "{text}");
         }
-        for text in ["1234567-", "1234567.5", "1234567a", "1234567é"] {
+        for text in ["1234567-a", "1234567.5", "1234567a"] {
             assert!(!ends_number(text.as_bytes(), 7), "{text}");
             assert!(starts_number(text.as_bytes(), 0), "{text}");
         }
         assert!(ends_number(b"1234567. ", 7));
         assert!(ends_number(b"1234567_", 7));
+        assert!(ends_number(b"1234567-", 7));
+        assert!(starts_number(b"-1234567", 1));
+        assert!(ends_number("1234567é".as_bytes(), 7));
+        assert!(starts_number("号1234567".as_bytes(), 3));
     }
 
     #[test]

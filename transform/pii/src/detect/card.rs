@@ -6,9 +6,13 @@
 
 use std::ops::Range;
 
+use super::number::Integer;
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{ends_number, starts_number};
+use crate::windows::{before, ends_number, ends_word, glued_to, starts_number};
+
+/// Words that a card may be written to without a space; `B` starts track 1 of a magnetic stripe.
+const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"];
 
 /// Most digits of a card.
 const DIGITS_MAX: usize = 19;
@@ -16,8 +20,10 @@ const DIGITS_MAX: usize = 19;
 pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let evidence = text.evidence.has(Evidence::CARD);
     if text.kind == Kind::Number {
-        let digits = integer_digits(text.bytes);
-        if is_card(digits, evidence) {
+        // Hashes of 64 bits are as often negative as not, cards never.
+        if Integer::read(text.bytes)
+            .is_some_and(|number| !number.negative && is_card(number.digits(), evidence))
+        {
             hits.push(window);
         }
         return;
@@ -30,27 +36,16 @@ pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hit
             continue;
         }
         let group_end = end_of_digits(bytes, at);
-        if starts_number(bytes, at)
-            && let Some(end) = card_at(bytes, at, evidence)
+        let alone = starts_number(bytes, at) || glued_to(bytes, at, WORDS);
+        let joined = matches!(before(bytes, at), Some(b'-' | b'.'));
+        if (alone || joined)
+            && let Some(end) = card_at(bytes, at, alone, evidence)
         {
             hits.push(at..end);
             at = end;
         } else {
             at = group_end;
         }
-    }
-}
-
-/// The digits of an integer as written, also with a fraction of zeros, as some encoders write it.
-fn integer_digits(number: &[u8]) -> &[u8] {
-    let end = number
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(number.len());
-    match &number[end..] {
-        [] => &number[..end],
-        [b'.', zeros @ ..] if zeros.iter().all(|&byte| byte == b'0') => &number[..end],
-        _ => &[],
     }
 }
 
@@ -61,14 +56,17 @@ fn end_of_digits(bytes: &[u8], at: usize) -> usize {
         .unwrap_or(bytes.len() - at)
 }
 
+/// Groups that are those of a card whatever stands beside them.
+const GROUPS_MIN: usize = 3;
+
 /// The end of the longest card that starts at `start`, as one group or as groups with the same
-/// single separator.
-fn card_at(bytes: &[u8], start: usize, evidence: bool) -> Option<usize> {
+/// separator. One that is not `alone` has to have the groups of a card.
+fn card_at(bytes: &[u8], start: usize, alone: bool, evidence: bool) -> Option<usize> {
     let mut digits = [0u8; DIGITS_MAX];
     let mut count = 0;
     let mut groups = 0;
     let mut at = start;
-    let mut separator = None;
+    let mut separator: Option<&[u8]> = None;
     let mut best = None;
     loop {
         let end = end_of_digits(bytes, at);
@@ -86,23 +84,52 @@ fn card_at(bytes: &[u8], start: usize, evidence: bool) -> Option<usize> {
         if !shape {
             break;
         }
-        if ends_number(bytes, end) && is_card(&digits[..count], evidence) {
-            best = Some(end);
+        let grouped = groups >= GROUPS_MIN;
+        let usual = evidence || separator.is_none_or(|separator| matches!(separator, b" " | b"-"));
+        if (alone && usual || grouped) && is_card(&digits[..count], evidence) {
+            let zeros = end + fraction_of_zeros(&bytes[end..]);
+            if groups == 1 && zeros > end && ends_number(bytes, zeros) {
+                best = Some(zeros);
+            } else if ends_number(bytes, end) || grouped && ends_word(bytes, end) {
+                best = Some(end);
+            }
         }
-        let next = bytes.get(end).copied();
-        let goes_on =
-            matches!(next, Some(b' ' | b'-')) || evidence && matches!(next, Some(b'.' | b'/'));
-        if !goes_on
-            || separator.is_some_and(|separator| Some(separator) != next)
-            || !bytes.get(end + 1).is_some_and(u8::is_ascii_digit)
+        let width = bytes[end..]
+            .iter()
+            .take(SEPARATOR_BYTES_MAX + 1)
+            .take_while(|byte| separates(**byte))
+            .count();
+        let next = &bytes[end..end + width];
+        if !(1..=SEPARATOR_BYTES_MAX).contains(&width)
+            || separator.is_some_and(|separator| separator != next)
+            || !bytes.get(end + width).is_some_and(u8::is_ascii_digit)
             || !(4..=6).contains(&group.len()) && !evidence
         {
             break;
         }
-        separator = next;
-        at = end + 1;
+        separator = Some(next);
+        at = end + width;
     }
     best
+}
+
+/// Longest separator between groups, as in `4111 - 1111 - 1111 - 1111`.
+const SEPARATOR_BYTES_MAX: usize = 3;
+
+fn separates(byte: u8) -> bool {
+    matches!(
+        byte,
+        b' ' | b'-' | b'.' | b'/' | b'_' | b'+' | b'\t' | b'\n'
+    )
+}
+
+/// The bytes of a fraction that is zero, as tables of floating point numbers write integers.
+fn fraction_of_zeros(bytes: &[u8]) -> usize {
+    let zeros = match bytes {
+        [b'.', rest @ ..] => rest.iter().take_while(|&&byte| byte == b'0').count(),
+        _ => 0,
+    };
+    if zeros == 0 { 0 } else { zeros + 1 }
 }
 
 /// Whether `digits` (ASCII) are a card. Under a card key, the number of digits is enough.

@@ -9,25 +9,15 @@ use super::{Hits, Text};
 use crate::keys::Evidence;
 
 fn is_local(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^".contains(&byte)
+    byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^%".contains(&byte)
 }
 
 fn is_domain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'.' | b'-' | b'_')
 }
 
+/// Judges the address whose `@` is `at`.
 pub(super) fn at_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
-    address(text, at, hits);
-}
-
-pub(super) fn percent_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
-    if text.bytes[at.end..].starts_with(b"40") {
-        address(text, at.start..at.end + 2, hits);
-    }
-}
-
-/// Judges the address whose separator between local part and domain is `at`.
-fn address(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = local_start(bytes, at.start, hits.covered_to()) else {
         return;
@@ -49,30 +39,17 @@ fn local_start(bytes: &[u8], at: usize, floor: usize) -> Option<usize> {
         let quote = bytes[from..at - 1].iter().rposition(|&byte| byte == b'"')?;
         return (quote + 2 < at - from).then_some(from + quote);
     }
-    while start > floor {
-        let byte = bytes[start - 1];
-        // A percent sign belongs to the local part, unless it writes another character there.
-        if !(is_local(byte) || byte == b'%' && !is_delimiter(&bytes[start..])) {
-            break;
-        }
+    // Brackets may stand in a local part, but they end it wherever they may also stand around it.
+    while start > floor && matches!(bytes[start - 1], b'{' | b'}' | b'|' | b'`') {
+        start -= 1;
+    }
+    while start > floor && is_local(bytes[start - 1]) {
         start -= 1;
     }
     while start < at && matches!(bytes[start], b'.' | b'\'' | b'-') {
         start += 1;
     }
     (start < at).then_some(start)
-}
-
-/// Whether these are the digits of a percent-encoded delimiter, as `%3D` for `=`.
-fn is_delimiter(digits: &[u8]) -> bool {
-    let Some(pair) = digits.get(..2) else {
-        return false;
-    };
-    [
-        "20", "22", "26", "27", "2c", "2f", "3a", "3b", "3c", "3d", "3e", "3f", "40",
-    ]
-    .iter()
-    .any(|code| pair.eq_ignore_ascii_case(code.as_bytes()))
 }
 
 fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {

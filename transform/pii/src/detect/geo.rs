@@ -35,7 +35,7 @@ pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
     }
     let expected = match text.kind {
         Kind::Number => alone,
-        _ => !others && (alone && degrees == 1 || pair && degrees >= 2),
+        _ => alone && degrees >= 1 || pair && degrees >= 2 && !others,
     };
     if !fine || !expected {
         return;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::before;
+use crate::windows::{before, glued_to};
 
 /// An address with its prefix length, if one is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
         }
         return;
     }
-    if text.evidence.has(Evidence::VERSION) {
+    if text.evidence.has(Evidence::VERSION) && !text.evidence.has(Evidence::IP) {
         return;
     }
     let mut at = window.start;
@@ -83,8 +83,7 @@ fn ends_v6(bytes: &[u8], at: usize, end: usize) -> bool {
         .take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':')
         .count();
     let start = at - length;
-    let alone =
-        !before(bytes, start).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80);
+    let alone = !before(bytes, start).is_some_and(|byte| byte.is_ascii_alphanumeric());
     alone && v6(&bytes[start..end]).is_some()
 }
 
@@ -92,14 +91,19 @@ fn ends_v6(bytes: &[u8], at: usize, end: usize) -> bool {
 fn starts(bytes: &[u8], at: usize) -> bool {
     match before(bytes, at) {
         Some(b'.') => !before(bytes, at - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()),
-        byte => !byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80),
+        byte => {
+            !byte.is_some_and(|byte| byte.is_ascii_alphanumeric()) || glued_to(bytes, at, WORDS)
+        }
     }
 }
+
+/// Words that an address may be written to without a space; `v` starts a version.
+const WORDS: &[&str] = &["ip", "addr", "host", "from", "client", "peer"];
 
 fn ends(bytes: &[u8], end: usize) -> bool {
     match bytes.get(end) {
         Some(b'.') => !bytes.get(end + 1).is_some_and(u8::is_ascii_alphanumeric),
-        byte => !byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80),
+        byte => !byte.is_some_and(u8::is_ascii_alphanumeric),
     }
 }
 
@@ -142,9 +146,11 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
         .take_while(|byte| byte.is_ascii_digit())
         .count();
     let end = at + 1 + digits;
-    let word = bytes
-        .get(end)
-        .is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
+    // After the slash may also stand another address: `10.1.2.3/10.1.2.4`.
+    let word = match bytes.get(end) {
+        Some(b'.') => bytes.get(end + 1).is_some_and(u8::is_ascii_alphanumeric),
+        byte => byte.is_some_and(u8::is_ascii_alphanumeric),
+    };
     let length = std::str::from_utf8(&bytes[at + 1..end])
         .ok()
         .and_then(|digits| digits.parse().ok());
@@ -202,10 +208,12 @@ pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
 }
 
 fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
-    let is_word =
-        |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80);
+    let is_word = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let mut run = run;
     if is_word(before(bytes, run.start)) {
-        return;
+        // The end of a word that an address follows: `udp6:fe80::1`.
+        let colon = bytes[run.clone()].iter().position(|&byte| byte == b':');
+        run.start += colon.map_or(run.len(), |colon| colon + 1);
     }
     let colons = bytes[run.clone()]
         .iter()
@@ -228,7 +236,10 @@ fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
     // The longest text of an address has 45 bytes.
     for start in run.start.max(end.saturating_sub(45))..end {
         let glued = start == run.start || matches!(bytes[start - 1], b'.' | b':');
-        if !glued || end - start < 2 {
+        // Nine groups and more are no address, nor are the last eight of them one.
+        let behind_groups = bytes[run.start..start].iter().any(u8::is_ascii_hexdigit)
+            && memchr::memmem::find(&bytes[start..end], b"::").is_none();
+        if !glued || end - start < 2 || behind_groups {
             continue;
         }
         let Some(address) = v6(&bytes[start..end]) else {

@@ -4,21 +4,26 @@
 use std::ops::Range;
 
 use super::{Hits, Text};
-use crate::windows::{ends_word, starts_word};
+use crate::windows::{before, ends_word, starts_word};
 
 pub(super) fn separated(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let mut at = window.start;
     while at < window.end {
-        let starts = starts_word(bytes, at)
-            && !matches!(
-                at.checked_sub(1).map(|i| bytes[i]),
-                Some(b'-' | b':' | b'.')
-            );
-        if starts && let Some(end) = pairs(bytes, at).or_else(|| quads(bytes, at)) {
-            let joined = matches!(bytes.get(end), Some(b'-' | b':' | b'.'))
+        if starts_word(bytes, at)
+            && let Some(end) = pairs(bytes, at).or_else(|| quads(bytes, at))
+        {
+            // A group of the same kind on either side makes it part of something longer.
+            let width = if bytes[at + 2].is_ascii_hexdigit() {
+                4
+            } else {
+                2
+            };
+            let separator = bytes[at + width];
+            let follows = before(bytes, at) == Some(separator) && ends_group(bytes, at - 1, width);
+            let goes_on = bytes.get(end) == Some(&separator)
                 && bytes.get(end + 1).is_some_and(u8::is_ascii_hexdigit);
-            if ends_word(bytes, end) && !joined && names_a_device(&bytes[at..end]) {
+            if ends_word(bytes, end) && !follows && !goes_on && names_a_device(&bytes[at..end]) {
                 hits.push(at..end);
             }
             at = end;
@@ -30,10 +35,14 @@ pub(super) fn separated(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) 
 
 pub(super) fn bare(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let value = &text.bytes[window.clone()];
-    if matches!(value.len(), 12 | 16)
-        && value.iter().all(u8::is_ascii_hexdigit)
-        && names_a_device(value)
-    {
+    let digits = value.strip_prefix(b"0x").unwrap_or(value);
+    let count = digits
+        .iter()
+        .filter(|byte| byte.is_ascii_hexdigit())
+        .count();
+    let others = digits.iter().filter(|byte| !byte.is_ascii_hexdigit());
+    let mut separators = others.filter(|byte| !matches!(byte, b' ' | b':' | b'-' | b'.' | b'_'));
+    if matches!(count, 12 | 16) && separators.next().is_none() && names_a_device(digits) {
         hits.push(window);
     }
 }
@@ -72,6 +81,13 @@ fn groups(bytes: &[u8], mut at: usize, width: usize, separator: u8) -> usize {
         at += 1;
     }
     count
+}
+
+/// Whether a group of `width` hexadecimal digits, and no longer word, ends at `end`.
+fn ends_group(bytes: &[u8], end: usize, width: usize) -> bool {
+    end.checked_sub(width).is_some_and(|start| {
+        bytes[start..end].iter().all(u8::is_ascii_hexdigit) && starts_word(bytes, start)
+    })
 }
 
 fn names_a_device(written: &[u8]) -> bool {

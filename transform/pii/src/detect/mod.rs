@@ -5,12 +5,14 @@
 //! is one file and one row. Matchers promise linear time over all their calls on one text.
 //! Refuses to act: hits are spans of the shadow text.
 
+mod by_key;
 mod card;
 mod email;
 mod geo;
 mod iban;
 mod ip;
 mod mac;
+mod number;
 mod person;
 mod phone;
 mod ssn;
@@ -152,11 +154,11 @@ pub fn detectors() -> impl Iterator<Item = DetectorInfo> {
 
 /// Whether any detector could look at a scalar of these classes, this length and this evidence.
 pub(crate) fn worth_a_look(classes: Classes, length: usize, evidence: Evidence) -> bool {
-    const NOTED: Classes = classes::HIGH | classes::ESCAPE;
+    const NOTED: Classes = classes::HIGH | classes::ESCAPE | classes::PERCENT;
     evidence.has(WHOLE_VALUES)
         || classes & (AT | NOTED) != 0
         || classes & COLON != 0 && length >= 3
-        || classes & DIGIT != 0 && (length >= 7 || classes & classes::PERCENT != 0)
+        || classes & DIGIT != 0 && length >= 7
         || classes & CAPITAL_J != 0 && length >= 20
         || classes & CAPITAL_A != 0 && length >= 20
         || length >= 12
@@ -264,7 +266,7 @@ const ON_NUMBERS: u64 = rows(true, false, false, 0);
 const BY_EVIDENCE: u64 = rows(false, true, false, 0);
 const ON_DIGIT_RUNS: u64 = rows(false, false, true, 0);
 /// The rows that need each class.
-const NEEDING: [(Classes, u64); 8] = [
+const NEEDING: [(Classes, u64); 7] = [
     (DIGIT, rows(false, false, false, DIGIT)),
     (AT, rows(false, false, false, AT)),
     (COLON, rows(false, false, false, COLON)),
@@ -272,10 +274,6 @@ const NEEDING: [(Classes, u64); 8] = [
     (CAPITAL_A, rows(false, false, false, CAPITAL_A)),
     (CAPITAL_J, rows(false, false, false, CAPITAL_J)),
     (CAPITAL, rows(false, false, false, CAPITAL)),
-    (
-        classes::PERCENT,
-        rows(false, false, false, classes::PERCENT),
-    ),
 ];
 
 /// The rows that the classes, the kind, the evidence and the number of digits of a text leave.

@@ -1,16 +1,17 @@
 //! Phone numbers.
 //!
-//! Without a key that says so, two forms are strong enough: `+` with an assigned country code and
-//! 8 to 15 digits in groups, and the North American number with separators (`(415) 555-2671`,
-//! `415-555-2671`, `1.415.555.2671`). Groups separated by spaces alone, national forms of other
-//! countries, `00` prefixes and bare digits need a phone key or the word before them. Under keys of
+//! Without a key that says so, three forms are strong enough: `+` with an assigned country code and
+//! 8 to 15 digits in groups, the same with `00` for `+` in at least three groups of which the
+//! second starts with no zero, and the North American number with separators (`(415) 555-2671`,
+//! `415-555-2671`, `1.415.555.2671`). National groups separated by spaces alone, national forms of
+//! other countries, and bare digits need a phone key or the word before them. Under keys of
 //! identifiers and times only the `+` form counts.
 
 use std::ops::Range;
 
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{before, context_says, ends_number, starts_number, starts_word};
+use crate::windows::{before, context_says, ends_number, starts_number};
 
 const WORDS: &[&str] = &["phone", "tel", "telephone", "mobile", "fax", "whatsapp"];
 
@@ -18,9 +19,6 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let evidence = text.evidence.has(Evidence::PHONE);
     if text.kind == Kind::Number {
-        if evidence && (7..=15).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit) {
-            hits.push(window);
-        }
         return;
     }
     let kept = text
@@ -40,9 +38,12 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
                 } else if evidence {
                     any_form(bytes, at, window.end)
                 } else {
-                    american(bytes, at).or_else(|| {
-                        any_form(bytes, at, window.end).filter(|_| context_says(bytes, at, WORDS))
-                    })
+                    american(bytes, at)
+                        .or_else(|| prefixed(bytes, at))
+                        .or_else(|| {
+                            any_form(bytes, at, window.end)
+                                .filter(|_| context_says(bytes, at, WORDS))
+                        })
                 }
             }
             _ => None,
@@ -57,74 +58,138 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     }
 }
 
-/// The digits and groups of a number that starts at `at`.
+/// Most digits of a phone number.
+const DIGITS_MAX: usize = 15;
+
+/// The digits and groups of a number.
 struct Grouped {
-    digits: [u8; 16],
+    digits: [u8; DIGITS_MAX],
+    /// Of each group that is whole.
+    groups: [Group; DIGITS_MAX],
     count: usize,
-    groups: usize,
+}
+
+/// What was read where a group of digits ends.
+#[derive(Clone, Copy)]
+struct Group {
+    digits: usize,
     dots: usize,
     separators: usize,
     end: usize,
 }
 
-/// Reads digits in groups up to the longest number there is. The end is where the last whole
-/// group ends.
-fn grouped(bytes: &[u8], mut at: usize) -> Option<Grouped> {
-    let mut read = Grouped {
-        digits: [0; 16],
-        count: 0,
-        groups: 0,
+impl Grouped {
+    /// The end of the longest number that fits. What stands behind may be digits too: the next
+    /// number of a list, a date.
+    fn longest(&self, fits: impl Fn(&[u8], usize, Group) -> bool) -> Option<usize> {
+        let whole = self.groups[..self.count].iter().enumerate().rev();
+        whole
+            .filter(|(index, group)| fits(&self.digits[..group.digits], index + 1, **group))
+            .map(|(_, group)| group.end)
+            .next()
+    }
+}
+
+/// Reads digits in groups up to the longest number there is.
+fn grouped(bytes: &[u8], mut at: usize) -> Grouped {
+    let none = Group {
+        digits: 0,
         dots: 0,
         separators: 0,
         end: at,
     };
-    let (mut gap, mut in_group, mut open) = (0, false, false);
+    let mut read = Grouped {
+        digits: [0; DIGITS_MAX],
+        groups: [none; DIGITS_MAX],
+        count: 0,
+    };
+    let mut group = none;
+    let mut gap = 0;
+    let in_front = &bytes[at.saturating_sub(2)..at];
+    let mut open = in_front.iter().any(|byte| matches!(byte, b'(' | b'['));
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'0'..=b'9' => {
-                if read.count == 16 {
-                    return None;
-                }
-                read.digits[read.count] = byte;
-                read.count += 1;
-                read.groups += usize::from(!in_group);
-                in_group = true;
+                let rest = &bytes[at..];
+                let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let Some(place) = read.digits.get_mut(group.digits..group.digits + length) else {
+                    break;
+                };
+                place.copy_from_slice(&rest[..length]);
                 gap = 0;
-                read.end = at + 1;
+                at += length;
+                group.digits += length;
+                group.end = at;
+                read.groups[read.count] = group;
+                read.count += 1;
+                continue;
             }
-            b' ' | b'-' | b'.' | b'/' | b'(' | b')' if gap < 2 => {
-                if byte == b')' && !open {
+            b' ' | b'-' | b'.' | b'/' | b'_' | b'(' | b')' | b']' if gap < 3 => {
+                if matches!(byte, b')' | b']') && !open {
                     break;
                 }
-                open = open && byte != b')' || byte == b'(';
-                read.dots += usize::from(byte == b'.');
-                read.separators += 1;
-                in_group = false;
+                open = open && !matches!(byte, b')' | b']') || byte == b'(';
+                group.dots += usize::from(byte == b'.');
+                group.separators += 1;
                 gap += 1;
             }
             _ => break,
         }
         at += 1;
     }
-    Some(read)
+    read
 }
 
 fn international(bytes: &[u8], at: usize) -> Option<usize> {
-    let attached = before(bytes, at).is_some_and(|byte| byte == b'+' || byte == b'.');
+    let attached =
+        before(bytes, at).is_some_and(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'.'));
+    let from = at + 1 + usize::from(bytes.get(at + 1) == Some(&b'('));
     if attached
-        || !starts_word(bytes, at)
         || !bytes
-            .get(at + 1)
+            .get(from)
             .is_some_and(|byte| (b'1'..=b'9').contains(byte))
     {
         return None;
     }
-    let read = grouped(bytes, at + 1)?;
-    let digits = &read.digits[..read.count];
-    // `+12.3456789` is a decimal with its sign.
-    let decimal = read.groups == 2 && read.dots == 1;
-    let fits = (8..=15).contains(&read.count) && !decimal && is_assigned(digits);
-    (fits && ends_number(bytes, read.end)).then_some(read.end)
+    grouped(bytes, from).longest(|digits, groups, group| {
+        // `+12.3456789` is a decimal with its sign.
+        let decimal = groups == 2 && group.dots == 1;
+        digits.len() >= 8
+            && !decimal
+            && is_assigned(digits)
+            && (ends_number(bytes, group.end) || starts_extension(bytes, group.end))
+    })
+}
+
+/// Whether an extension follows directly, as in `555-2671x5`.
+fn starts_extension(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes.get(at), Some(b'x' | b'X')) && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)
+}
+
+/// The number at `at` with the prefix `00` for `+`, if its groups show that it is none of the
+/// numbers that are filled up with zeros.
+fn prefixed(bytes: &[u8], at: usize) -> Option<usize> {
+    let country = bytes
+        .get(at + 2)
+        .is_some_and(|byte| (b'1'..=b'9').contains(byte));
+    if !bytes[at..].starts_with(b"00") || !country || !starts_number(bytes, at) {
+        return None;
+    }
+    let read = grouped(bytes, at + 2);
+    let second = read.groups[0].digits;
+    if read.groups[0].digits > 3 || read.digits.get(second) == Some(&b'0') {
+        return None;
+    }
+    // Columns that are filled up have one width.
+    let width = |index: usize| read.groups[index].digits - read.groups[index - 1].digits;
+    let column = (1..read.count).all(|index| width(index) == second + 2);
+    read.longest(|digits, groups, group| {
+        !column
+            && groups >= 3
+            && digits.len() >= 9
+            && is_assigned(digits)
+            && ends_number(bytes, group.end)
+    })
 }
 
 /// Whether the digits start with an assigned country code, and have the structure of its numbers
@@ -189,7 +254,7 @@ fn american(bytes: &[u8], at: usize) -> Option<usize> {
     let end = rest + 8;
     let national = [area, exchange, line].concat();
     let fits = same && matches!(joint, b'-' | b'.' | b' ') && is_american(&national);
-    (fits && ends_number(bytes, end)).then_some(end)
+    (fits && (ends_number(bytes, end) || starts_extension(bytes, end))).then_some(end)
 }
 
 /// Any number of 7 to 15 digits at `at`, for values that are known to be phone numbers.
@@ -197,8 +262,10 @@ fn any_form(bytes: &[u8], at: usize, window_end: usize) -> Option<usize> {
     if !starts_number(bytes, at) {
         return None;
     }
-    let read = grouped(bytes, at)?;
-    let fits =
-        (7..=15).contains(&read.count) && read.end <= window_end && read.separators <= read.count;
-    (fits && ends_number(bytes, read.end)).then_some(read.end)
+    grouped(bytes, at).longest(|digits, _, group| {
+        digits.len() >= 7
+            && group.end <= window_end
+            && group.separators <= digits.len()
+            && ends_number(bytes, group.end)
+    })
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{context_says, ends_number, starts_number};
+use crate::windows::{context_says, ends_number, ends_word, glued_to, starts_number};
 
 const WORDS: &[&str] = &["ssn", "ssns", "social", "itin", "taxpayer"];
 
@@ -23,10 +23,6 @@ fn find(text: &Text<'_>, window: Range<usize>, hits: &mut Hits, valid: fn(u32, u
     let bytes = text.bytes;
     let evidence = text.evidence.has(Evidence::SSN);
     if text.kind == Kind::Number {
-        // An encoder of numbers drops leading zeros.
-        if evidence && (7..=9).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit) {
-            hits.push(window);
-        }
         return;
     }
     let mut at = window.start;
@@ -36,12 +32,16 @@ fn find(text: &Text<'_>, window: Range<usize>, hits: &mut Hits, valid: fn(u32, u
                 .checked_sub(1)
                 .is_some_and(|before| bytes[before].is_ascii_digit());
         if starts
-            && starts_number(bytes, at)
             && let Some((end, separator, [area, group, serial])) = parts(bytes, at)
-            && ends_number(bytes, end)
+            && ends_word(bytes, end)
         {
             let structure = valid(area, group, serial);
-            let says = || evidence || context_says(bytes, at, WORDS);
+            let says = || evidence || context_says(bytes, at, WORDS) || glued_to(bytes, at, WORDS);
+            let alone = starts_number(bytes, at) && ends_number(bytes, end);
+            if !alone && !says() {
+                at += 1;
+                continue;
+            }
             let found = match separator {
                 Some(b'-') => structure || evidence,
                 _ => (structure || evidence) && says(),
@@ -68,7 +68,9 @@ fn parts(bytes: &[u8], at: usize) -> Option<(usize, Option<u8>, [u32; 3])> {
     };
     let area = number(at, 3)?;
     match bytes.get(at + 3).copied() {
-        Some(separator @ (b'-' | b' ' | b'.' | b'/')) if bytes.get(at + 6) == Some(&separator) => {
+        Some(separator @ (b'-' | b' ' | b'.' | b'/' | b'_'))
+            if bytes.get(at + 6) == Some(&separator) =>
+        {
             Some((
                 at + 11,
                 Some(separator),

@@ -1,10 +1,11 @@
 //! The table of detectors: a new one is one more row here.
 
 use super::{
-    Anchor, Detector, DetectorInfo, NO, card, email, geo, iban, ip, mac, person, phone, ssn, token,
+    Anchor, Detector, DetectorInfo, NO, by_key, card, email, geo, iban, ip, mac, person, phone,
+    ssn, token,
 };
 use crate::audit::Class;
-use crate::classes::{self, AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
+use crate::classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
 use crate::keys::Evidence;
 
 /// All detectors. The order decides between overlapping hits of the same weight: earlier wins.
@@ -59,7 +60,7 @@ pub(crate) static TABLE: &[Detector] = &[
         needs: DIGIT,
         bytes_min: 7,
         evidence: NO,
-        numbers: true,
+        numbers: false,
         matcher: ssn::us_ssn,
         samples: &[("", "536-90-4399"), ("ssn", "536904399")],
     },
@@ -76,7 +77,7 @@ pub(crate) static TABLE: &[Detector] = &[
         needs: DIGIT,
         bytes_min: 9,
         evidence: NO,
-        numbers: true,
+        numbers: false,
         matcher: ssn::us_itin,
         samples: &[("", "911-70-1234")],
     },
@@ -102,7 +103,7 @@ pub(crate) static TABLE: &[Detector] = &[
         info: DetectorInfo {
             name: "json-web-token",
             class: Class::Jwt,
-            description: "three base64url parts of which the first two are JSON objects",
+            description: "three base64url parts of which the first is a JSON object, or two that both are",
         },
         anchor: Anchor::Byte(b'J'),
         needs: CAPITAL_J | DOT,
@@ -165,20 +166,6 @@ pub(crate) static TABLE: &[Detector] = &[
     },
     Detector {
         info: DetectorInfo {
-            name: "email-percent-encoded",
-            class: Class::Email,
-            description: "an address whose @ is written %40",
-        },
-        anchor: Anchor::Byte(b'%'),
-        needs: classes::PERCENT | DIGIT,
-        bytes_min: 5,
-        evidence: NO,
-        numbers: false,
-        matcher: email::percent_sign,
-        samples: &[("", "jane%40example.org")],
-    },
-    Detector {
-        info: DetectorInfo {
             name: "mac",
             class: Class::Mac,
             description: "a hardware address with colons, dashes or dots; without any under a MAC key",
@@ -199,7 +186,7 @@ pub(crate) static TABLE: &[Detector] = &[
         info: DetectorInfo {
             name: "mac-bare",
             class: Class::Mac,
-            description: "12 or 16 hexadecimal digits under a MAC key",
+            description: "12 or 16 hexadecimal digits under a MAC key, with any separators",
         },
         anchor: Anchor::Whole,
         needs: 0,
@@ -258,7 +245,7 @@ pub(crate) static TABLE: &[Detector] = &[
         needs: DIGIT,
         bytes_min: 7,
         evidence: NO,
-        numbers: true,
+        numbers: false,
         matcher: phone::number,
         samples: &[
             ("", "+49 171 1234567"),
@@ -324,5 +311,47 @@ pub(crate) static TABLE: &[Detector] = &[
         numbers: true,
         matcher: geo::coordinate,
         samples: &[("lat", "52.520008")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "payment-card-by-key",
+            class: Class::Card,
+            description: "12 to 19 digits, however they are written, under a card key",
+        },
+        anchor: Anchor::Whole,
+        needs: DIGIT,
+        bytes_min: 7,
+        evidence: Evidence::CARD,
+        numbers: true,
+        matcher: by_key::payment_card,
+        samples: &[("card_number", "4111_1111_1111_1112")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "us-ssn-by-key",
+            class: Class::Ssn,
+            description: "nine digits, however they are written, under an SSN key",
+        },
+        anchor: Anchor::Whole,
+        needs: DIGIT,
+        bytes_min: 7,
+        evidence: Evidence::SSN,
+        numbers: true,
+        matcher: by_key::us_ssn,
+        samples: &[("ssn", "536_90_4399")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "phone-by-key",
+            class: Class::Phone,
+            description: "7 to 15 digits, however they are written, under a phone key",
+        },
+        anchor: Anchor::Whole,
+        needs: DIGIT,
+        bytes_min: 7,
+        evidence: Evidence::PHONE,
+        numbers: true,
+        matcher: by_key::phone,
+        samples: &[("phone", "0171_1234567")],
     },
 ];

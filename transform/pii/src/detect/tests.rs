@@ -150,7 +150,7 @@ fn social_security_numbers_have_structure() {
     );
     assert_eq!(
         found("ssn", "36904399", Kind::Number),
-        [("us-ssn", "36904399".to_owned())]
+        [("us-ssn-by-key", "36904399".to_owned())]
     );
 }
 
@@ -167,7 +167,7 @@ fn addresses_are_taken_as_far_as_they_go() {
         ("\"jane doe\"@x.org", "\"jane doe\"@x.org"),
         ("zoë@exämple.org", "zoë@exämple.org"),
         ("jane@x.org.1", "jane@x.org"),
-        ("q%3Djane%40x.org", "jane%40x.org"),
+        ("{jane}@x.org", "jane}@x.org"),
     ] {
         let all = found("", text, Kind::Text);
         let mails: Vec<_> = all

@@ -19,10 +19,7 @@ pub(super) fn json_web_token(text: &Text<'_>, at: Range<usize>, hits: &mut Hits)
     let Some(start) = at.start.checked_sub(2) else {
         return;
     };
-    let alone = !start
-        .checked_sub(1)
-        .is_some_and(|before| is_base64url(bytes[before]));
-    if !alone || &bytes[start..at.end] != b"eyJ" {
+    if !starts_word(bytes, start) || &bytes[start..at.end] != b"eyJ" {
         return;
     }
     let part = |from: usize| {
@@ -46,20 +43,17 @@ pub(super) fn json_web_token(text: &Text<'_>, at: Range<usize>, hits: &mut Hits)
     }
     let signature = part(claims + 1);
     // An encrypted token has five parts, and a key where the claims are.
-    let second = bytes.get(signature) == Some(&b'.');
-    let end = if second && !plain {
+    let end = if bytes.get(signature) == Some(&b'.') && !plain {
         let cipher = part(signature + 1);
         if bytes.get(cipher) == Some(&b'.') {
             part(cipher + 1)
         } else {
-            return;
+            signature
         }
     } else {
         signature
     };
-    if plain || second {
-        hits.push(start..end);
-    }
+    hits.push(start..end);
 }
 
 const ACCESS_KEYS: [&[u8; 4]; 4] = [b"AKIA", b"ASIA", b"ABIA", b"ACCA"];

@@ -9,7 +9,7 @@ use super::verdict::Stop;
 use super::{Engine, Reason, Scalar, narrow};
 use crate::action::{self, Action, Outcome};
 use crate::audit::{Class, Finding};
-use crate::classes::{self, Classes, DIGIT, ESCAPE, HIGH};
+use crate::classes::{self, Classes, DIGIT, ESCAPE, HIGH, PERCENT};
 use crate::detect::{self, BY_RULE, Hit, Kind, TABLE, Text};
 use crate::fold::{OffsetMap, Writing};
 use crate::json::Token;
@@ -32,8 +32,8 @@ impl Engine {
         } = scalar.token;
         let written = &scalar.bytes[start..end];
         let mut shadow = std::mem::take(&mut self.shadow);
-        let folds =
-            classes & (ESCAPE | HIGH) != 0 || writing == Writing::Plain && written.contains(&0);
+        let folds = classes & (ESCAPE | HIGH | PERCENT) != 0
+            || writing == Writing::Plain && written.contains(&0);
         let classes = if folds {
             shadow.cast(written, start, writing, true);
             classes::of(&shadow.text)
@@ -176,7 +176,10 @@ impl Engine {
         let found = &text.bytes[union];
         let label = Action::Label(None);
         let whole = match scalar.kind {
-            Kind::Text => scalar.token.start - 1..scalar.token.end + 1,
+            // A string that is cut off has no quote at its end.
+            Kind::Text if !scalar.part => {
+                scalar.token.start - 1..(scalar.token.end + 1).min(scalar.bytes.len())
+            }
             _ => scalar.token.start..scalar.token.end,
         };
         let action = match (action, scalar.kind) {

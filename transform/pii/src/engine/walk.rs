@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::verdict::Stop;
 use super::{Engine, Reason, Scalar, narrow};
 use crate::action::Action;
-use crate::classes::{ESCAPE, HIGH};
+use crate::classes::{self, Classes, ESCAPE, HIGH};
 use crate::detect::{self, BY_RULE, Kind};
 use crate::fold::{Shadow, Writing};
 use crate::json::{Event, JsonError, Token, Walker};
@@ -80,6 +80,7 @@ impl Engine {
                         level,
                         token,
                         kind,
+                        part: false,
                     };
                     let gone = match event {
                         Event::Literal(_) => self.literal(scalar, &member)?,
@@ -240,6 +241,7 @@ impl Engine {
             level,
             token,
             kind: Kind::Key,
+            part: false,
         };
         // A key is judged by itself: what stands above it only says that versions are no addresses.
         let member = Member {
@@ -286,6 +288,9 @@ impl Engine {
             comma,
             ..frame.member
         };
+        if member.evidence.has(Evidence::SPOT) {
+            member.evidence |= Evidence::COORDINATES;
+        }
         if !frame.removed && !self.policy.paths().is_empty() {
             self.trail.next_member();
             self.descend(&mut member, &frame.member, Child::Index(index));
@@ -328,13 +333,12 @@ impl Engine {
         } = scalar.token;
         if scalar.kind == Kind::Text {
             let whole = Evidence::NAME | Evidence::STREET | Evidence::BIRTH_DATE;
-            let first = scalar.bytes.get(start).copied();
-            if let Some(b'{' | b'[' | b'\\' | b' ') = first
+            if may_hold_json(&scalar.bytes[start..end], classes)
                 && member.rule.is_none()
                 && !member.evidence.has(whole)
-                && self.nested(scalar, member)?
+                && let Some(gone) = self.nested(scalar, Writing::Escaped, member)?
             {
-                return Ok(false);
+                return Ok(gone);
             }
         } else if member.rule.is_none() && detect::number_is_short(end - start, member.evidence) {
             return Ok(false);
@@ -345,73 +349,140 @@ impl Engine {
         if self.drops_member(member, scalar.bytes)? {
             return Ok(true);
         }
+        self.plain(scalar, Writing::Escaped, member)
+    }
+
+    /// Scans a text or number by itself. Returns whether the member is to be removed.
+    fn plain(
+        &mut self,
+        scalar: Scalar<'_>,
+        writing: Writing,
+        member: &Member,
+    ) -> Result<bool, Stop> {
         let told = self.findings.len();
-        self.detect(scalar, Writing::Escaped, member)?;
+        self.detect(scalar, writing, member)?;
         Ok(self.findings[told..]
             .iter()
             .any(|finding| finding.action == Action::DropField.name()))
     }
 
-    /// Scans a string that holds JSON as JSON. Returns whether it does.
-    fn nested(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<bool, Stop> {
+    /// Scans the JSON that a text holds as JSON, also where it is cut off, and what stands around
+    /// it as text. Returns whether the member is to be removed, or nothing if there is no JSON.
+    pub(super) fn nested(
+        &mut self,
+        scalar: Scalar<'_>,
+        writing: Writing,
+        member: &Member,
+    ) -> Result<Option<bool>, Stop> {
         let Token { start, end, .. } = scalar.token;
         let written = &scalar.bytes[start..end];
         let level = scalar.level + 1;
-        let limit = self.policy.limits().nested_json;
-        if level > limit {
+        let limits = self.policy.limits();
+        if level > limits.nested_json {
             let mut shadow = std::mem::take(&mut self.shadow);
-            shadow.cast(written, 0, Writing::Escaped, false);
-            let holds =
-                frames_json(&shadow.text) && is_json(&shadow.text, self.policy.limits().depth);
+            shadow.cast(written, 0, writing, false);
+            let holds = holds_json(&shadow.text, limits.depth);
             self.shadow = shadow;
             return if holds {
                 Err(Stop::Quarantine(Reason::NestedTooDeep))
             } else {
-                Ok(false)
+                Ok(None)
             };
         }
         let text = std::mem::take(&mut self.texts[level]);
         let map = std::mem::take(&mut self.maps[level]);
         let mut shadow = Shadow::from_parts(text, map);
-        shadow.cast(written, start, Writing::Escaped, false);
+        shadow.cast(written, start, writing, false);
         let (text, map) = shadow.into_parts();
         self.maps[level] = map;
-        let scanned = if frames_json(&text) {
-            self.inside(&text, scalar.bytes, level, member)
-        } else {
-            Ok(false)
-        };
+        let scanned = self.parts(&text, scalar, writing, member);
         self.texts[level] = text;
         scanned
     }
 
+    /// Scans what JSON there is in `text`, and the parts between.
+    fn parts(
+        &mut self,
+        text: &[u8],
+        scalar: Scalar<'_>,
+        writing: Writing,
+        member: &Member,
+    ) -> Result<Option<bool>, Stop> {
+        let level = scalar.level + 1;
+        let (mut covered, mut from) = (0, 0);
+        let mut gone = false;
+        let between = |engine: &mut Self, part: Range<usize>| {
+            if part.is_empty() {
+                return Ok(false);
+            }
+            let written = engine.maps[level].source(part);
+            let token = Token {
+                start: written.start,
+                end: written.end,
+                classes: classes::of(&scalar.bytes[written]),
+            };
+            let part = true;
+            engine.plain(
+                Scalar {
+                    token,
+                    part,
+                    ..scalar
+                },
+                writing,
+                member,
+            )
+        };
+        while let Some(at) = opening(text, from) {
+            let end = self.inside(text, at, scalar.bytes, level, member)?;
+            from = at + 1;
+            if end > at {
+                gone |= between(self, covered..at)?;
+                (covered, from) = (end, end);
+            }
+        }
+        if covered == 0 {
+            return Ok(None);
+        }
+        gone |= between(self, covered..text.len())?;
+        Ok(Some(gone))
+    }
+
+    /// Walks the JSON at `at`, and returns where it ends or stops to be JSON.
     fn inside(
         &mut self,
         text: &[u8],
+        at: usize,
         around: &[u8],
         level: usize,
         member: &Member,
-    ) -> Result<bool, Stop> {
+    ) -> Result<usize, Stop> {
         let mark = self.trail.mark();
-        let (edits, findings, pointers) =
-            (self.edits.len(), self.findings.len(), self.pointers.len());
+        let floor = self.trail.frames.len();
         self.trail.enter(member.segment, around);
         let root = Member {
             segment: Segment::Root,
             ..*member
         };
-        let walked = self.walk(text, level, root);
-        self.trail.back_to(mark);
-        match walked {
-            Ok(()) => Ok(true),
-            Err(Stop::Quarantine(Reason::Malformed)) => {
-                self.edits.truncate(edits);
-                self.findings.truncate(findings);
-                self.pointers.truncate(pointers);
-                Ok(false)
+        let stack = std::mem::take(&mut self.stacks[level]);
+        let mut walker = Walker::within(text, at, self.policy.limits().depth, stack);
+        let walked = self.events(&mut walker, text, level, root);
+        let mut end = walker.settled();
+        self.stacks[level] = walker.into_stack();
+        if let Err(Stop::Quarantine(Reason::Malformed)) = walked {
+            let removed = self.trail.frames[floor..]
+                .iter()
+                .find(|frame| frame.removed);
+            if let Some(start) = removed.map(|frame| frame.member.start) {
+                // Where what is to be removed would end, is unknown.
+                end = text.len();
+                let range = self.in_record(level, start..end);
+                self.edits.add(range, |out| out.extend_from_slice(b"null"));
             }
-            Err(stop) => Err(stop),
+        } else {
+            walked?;
         }
+        self.trail.back_to(mark);
+        Ok(end)
     }
 }
 
@@ -419,22 +490,54 @@ fn written_segment(token: Token) -> Segment {
     Segment::Written(narrow(token.start), narrow(token.end))
 }
 
-/// Whether a text starts and ends as JSON that holds texts does.
-fn frames_json(text: &[u8]) -> bool {
-    let trimmed = text.trim_ascii();
-    matches!(
-        (trimmed.first(), trimmed.last()),
-        (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) | (Some(b'"'), Some(b'"'))
-    )
+/// Whether a text, as it is written, may hold JSON: it starts with it, or has the escapes that
+/// quotes need.
+fn may_hold_json(written: &[u8], classes: Classes) -> bool {
+    let starts = |byte: &u8| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+    let first = written.iter().find(|byte| starts(byte));
+    matches!(first, Some(b'{' | b'['))
+        || classes & ESCAPE != 0
+            && (memchr::memchr2(b'{', b'[', written).is_some()
+                || memchr::memmem::find(written, b"\\u").is_some())
 }
 
-fn is_json(text: &[u8], depth_max: usize) -> bool {
-    let mut walker = Walker::new(text, depth_max, Vec::new());
-    loop {
-        match walker.advance() {
-            Ok(Event::Done) | Err(JsonError::TooDeep | JsonError::LoneSurrogate) => return true,
-            Ok(_) => {}
-            Err(JsonError::Malformed) => return false,
+/// Where JSON may start in `text`, from `from` on: at the first byte that is no space, before a
+/// quote, and at the quote of a string that itself holds JSON.
+fn opening(text: &[u8], from: usize) -> Option<usize> {
+    let first = text.len() - text.trim_ascii_start().len();
+    memchr::memchr2_iter(b'{', b'[', &text[from..]).find_map(|found| {
+        let at = from + found;
+        let next = text[at + 1..]
+            .iter()
+            .find(|byte| !byte.is_ascii_whitespace());
+        let starts = match next {
+            Some(b'"') => true,
+            Some(b'{' | b'[') => text[at] == b'[',
+            _ => false,
+        };
+        if starts || at == first {
+            Some(at)
+        } else if at > from && text[at - 1] == b'"' && next == Some(&b'\\') {
+            Some(at - 1)
+        } else {
+            None
         }
+    })
+}
+
+/// Whether a text holds at least one scalar inside of JSON.
+fn holds_json(text: &[u8], depth_max: usize) -> bool {
+    let mut from = 0;
+    while let Some(at) = opening(text, from) {
+        let mut walker = Walker::within(text, at, depth_max, Vec::new());
+        loop {
+            match walker.advance() {
+                Ok(Event::Text(_) | Event::Number(_)) | Err(JsonError::TooDeep) => return true,
+                Ok(Event::Done) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        from = walker.settled().max(at + 1);
     }
+    false
 }

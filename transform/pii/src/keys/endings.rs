@@ -63,9 +63,13 @@ pub(super) const ENDINGS: &[(Evidence, Cover, &str)] = &[
         "phone phones phonenumber phonenumbers phoneno phonenum telephone telephonenumber \
          telephoneno tel telno telnumber mobilenumber mobileno mobilephone cellphone \
          cellnumber cellno msisdn faxnumber faxno homephone workphone callernumber callerid \
-         contactnumber contactno whatsapp",
+         contactnumber contactno whatsapp phonehome phonework phonemobile phonecell",
     ),
-    (Evidence::PHONE, Whole, "mobile fax caller callee"),
+    (
+        Evidence::PHONE,
+        Whole,
+        "mobile fax caller callee cell handy",
+    ),
     (
         Evidence::SSN,
         Tail,
@@ -88,7 +92,8 @@ pub(super) const ENDINGS: &[(Evidence, Cover, &str)] = &[
     (
         Evidence::MAC,
         Tail,
-        "mac macs macaddress macaddr macaddresses bssid hwaddr ethernetaddress",
+        "mac macs macaddress macaddr macaddresses bssid hwaddr ethernetaddress \
+         bluetoothaddress btaddress bleaddress",
     ),
     (
         Evidence::VERSION,
@@ -99,7 +104,8 @@ pub(super) const ENDINGS: &[(Evidence, Cover, &str)] = &[
     (
         Evidence::COORDINATE,
         Tail,
-        "latitude longitude lng lon gpslat gpslong geolat geolong",
+        "latitude longitude lng lon gpslat gpslong geolat geolong latdeg londeg lngdeg longdeg \
+         latitudedeg longitudedeg",
     ),
     (Evidence::COORDINATE, Whole, "lat long"),
     (
@@ -109,12 +115,28 @@ pub(super) const ENDINGS: &[(Evidence, Cover, &str)] = &[
          geolocation gpsposition gpslocation bbox geohashcenter",
     ),
     (Evidence::COORDINATES, Whole, "gps"),
-    (Evidence::PLACE, Tail, "location position geo place"),
+    (
+        Evidence::PLACE,
+        Tail,
+        "location position geo place loc center",
+    ),
+    (Evidence::SPOT, Tail, "location geo loc"),
+    (
+        Evidence::VALUE,
+        Whole,
+        "value val raw deg degrees decimal x y v",
+    ),
+    (
+        Evidence::LINE,
+        Whole,
+        "line lines address house number apartment apt unit suite full formatted",
+    ),
     (
         Evidence::SECRET,
         Tail,
         "secretaccesskey awssecretkey awssecret secretkey awssecretaccesskey",
     ),
+    (Evidence::SECRET, Whole, "secret"),
     (
         Evidence::IDENTIFIER,
         Tail,
@@ -129,7 +151,8 @@ pub(super) const STATISTICS: &str =
     "p avg mean min max median p50 p90 p95 p99 read write request net";
 
 /// Words at the end of a key that say nothing.
-pub(super) const FILLERS: &str = "info data profile details record list value raw text";
+pub(super) const FILLERS: &str =
+    "info data profile details record list value raw text iso utc str string";
 
 /// Whether `list` (separated by spaces) holds `word`.
 pub(super) fn holds(list: &str, word: &[u8]) -> bool {

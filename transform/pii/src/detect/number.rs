@@ -1,0 +1,98 @@
+//! Integers as JSON numbers write them, also with a fraction of zeros or an exponent: some encoders
+//! know only floating point and write `4.111111111111111E15`.
+
+/// Most digits that are read.
+const DIGITS_MAX: usize = 24;
+
+/// An integer in decimal digits without leading zeros.
+pub(super) struct Integer {
+    digits: [u8; DIGITS_MAX],
+    count: usize,
+    pub(super) negative: bool,
+}
+
+impl Integer {
+    /// Reads a JSON number; `None` if it has a fraction, or more than 24 digits.
+    pub(super) fn read(number: &[u8]) -> Option<Self> {
+        let (negative, rest) = match number {
+            [b'-', rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        let mark = rest.iter().position(|byte| matches!(byte, b'e' | b'E'));
+        let (mantissa, exponent) = match mark {
+            Some(mark) => (&rest[..mark], exponent(&rest[mark + 1..])?),
+            None => (rest, 0),
+        };
+        let mut integer = Self {
+            digits: [b'0'; DIGITS_MAX],
+            count: 0,
+            negative,
+        };
+        let point = mantissa.iter().position(|&byte| byte == b'.');
+        let whole = point.unwrap_or(mantissa.len());
+        // The place of the decimal point, counted in digits.
+        let point = i32::try_from(whole).ok()?.checked_add(exponent)?;
+        let written = mantissa.iter().filter(|&&byte| byte != b'.').enumerate();
+        for (index, &digit) in written {
+            if i32::try_from(index).ok()? >= point {
+                if digit != b'0' {
+                    return None;
+                }
+            } else {
+                integer.push(digit)?;
+            }
+        }
+        let digits = mantissa.len() - usize::from(whole < mantissa.len());
+        for _ in i32::try_from(digits).ok()?..point.min(64) {
+            integer.push(b'0')?;
+        }
+        Some(integer)
+    }
+
+    fn push(&mut self, digit: u8) -> Option<()> {
+        if self.count > 0 || digit != b'0' {
+            *self.digits.get_mut(self.count)? = digit;
+            self.count += 1;
+        }
+        Some(())
+    }
+
+    /// The digits.
+    pub(super) fn digits(&self) -> &[u8] {
+        &self.digits[..self.count]
+    }
+}
+
+fn exponent(text: &[u8]) -> Option<i32> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_however_they_are_written() {
+        for (number, digits) in [
+            ("4111", Some("4111")),
+            ("-4111", Some("4111")),
+            ("4111.00", Some("4111")),
+            ("4.111e3", Some("4111")),
+            ("4.111E+3", Some("4111")),
+            ("41110e-1", Some("4111")),
+            ("4.1e5", Some("410000")),
+            ("0.4111e4", Some("4111")),
+            ("0", Some("")),
+            ("4111.5", None),
+            ("4111e-1", None),
+            ("1e99", None),
+            ("1e99999999999", None),
+            ("1234567890123456789012345", None),
+        ] {
+            let read = Integer::read(number.as_bytes());
+            let read = read.map(|integer| String::from_utf8(integer.digits().to_vec()).unwrap());
+            assert_eq!(read.as_deref(), digits, "{number}");
+        }
+    }
+}
