@@ -16,6 +16,7 @@ pub mod hash;
 pub mod interval;
 pub mod lake;
 pub mod lease;
+pub mod mutant;
 pub mod origin;
 pub mod position;
 pub mod process;

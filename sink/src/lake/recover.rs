@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hydrant_core::lake::{Put, Reveal, Sealed};
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::retry::Backoff;
 use hydrant_core::{Disposition, Error, Position, Random, Result, clock};
 use serde::{Deserialize, Serialize};
@@ -275,7 +276,12 @@ impl Publisher {
                 }
             }
         };
-        if claimed.to != after {
+        let from = if mutant::is(Mutant::FromOfReader) {
+            after
+        } else {
+            claimed.to
+        };
+        if from != after {
             return Err(Error::Superseded {
                 shard: chain.shard().clone(),
                 after: claimed.to,
@@ -285,7 +291,7 @@ impl Publisher {
             chain,
             finisher,
             slot: claimed.slot,
-            to: claimed.to,
+            to: from,
             lost: None,
         })
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Append, Appended, StreamWriter, Ticket};
 use hydrant_core::{Error, Permit, Result, Shard, ShardId, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -296,7 +297,12 @@ async fn write(
             Verdict::New => Ok(encoded),
             Verdict::Duplicate => {
                 duplicates += all;
-                outcomes.push(Outcome::duplicate(pending, all));
+                let outcome = Outcome::duplicate(pending, all);
+                if mutant::is(Mutant::DuplicateToldEarly) {
+                    answer(outcome.pending, Ok(outcome.appended));
+                } else {
+                    outcomes.push(outcome);
+                }
                 continue;
             }
             Verdict::OutOfOrder(mark) => Err(Error::OutOfOrder {
@@ -350,6 +356,9 @@ async fn write(
             (outcomes, Ok(()))
         }
         Err(error) => {
+            if mutant::is(Mutant::MarksKeptAfterFailure) {
+                return (outcomes, Err(error));
+            }
             if let (Error::Full { .. }, Ok(known)) = (&error, held.known()) {
                 undos
                     .into_iter()

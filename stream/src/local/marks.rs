@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{OriginEntry, WriterId};
 use hydrant_core::varint::{self, Malformed, Reader};
 use hydrant_core::{HashRange, Position, ShardId};
@@ -110,7 +111,9 @@ impl Marks {
         let lowest = marks.iter().map(|mark| mark.to).min();
         let highest = marks.iter().map(|mark| mark.to).max();
         match (lowest, highest) {
-            (Some(lowest), _) if claim.from > lowest => Verdict::OutOfOrder(lowest),
+            (Some(lowest), _) if claim.from > lowest && !mutant::is(Mutant::OutOfOrderAccepted) => {
+                Verdict::OutOfOrder(lowest)
+            }
             (Some(lowest), _) if claim.to <= lowest => Verdict::Duplicate,
             (_, Some(highest)) if highest > claim.from || reaches_back => Verdict::Partial(marks),
             _ => Verdict::New,
@@ -145,6 +148,9 @@ impl Marks {
 
     /// The marks of a child that owns a part of the range.
     pub(super) fn restricted(&self, range: HashRange) -> Marks {
+        if mutant::is(Mutant::ChildrenWithoutMarks) {
+            return Marks::new(range);
+        }
         let origins = self.origins.iter().map(|(origin, marks)| {
             let part = marks.iter().filter_map(|mark| {
                 let range = mark.range.intersect(range)?;
@@ -171,6 +177,14 @@ impl Marks {
             if !origins.contains_key(origin) {
                 let mut marks = low.of(origin);
                 marks.extend(high.of(origin));
+                let wrong = match () {
+                    () if mutant::is(Mutant::MergedByMax) => marks.iter().map(|mark| mark.to).max(),
+                    () if mutant::is(Mutant::MergedByMin) => marks.iter().map(|mark| mark.to).min(),
+                    () => None,
+                };
+                marks
+                    .iter_mut()
+                    .for_each(|mark| mark.to = wrong.unwrap_or(mark.to));
                 origins.insert(origin.clone(), joined(marks));
             }
         }
@@ -179,6 +193,9 @@ impl Marks {
 
     /// Appends the byte form.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        if mutant::is(Mutant::MarksNotStored) {
+            return varint::put_u64(out, 0);
+        }
         varint::put_u64(out, self.origins.len() as u64);
         for ((writer, shard), marks) in &self.origins {
             out.extend_from_slice(&writer.0.to_be_bytes());

@@ -4,13 +4,14 @@
 //! intact frames past the durable end are *rewritten* into a new segment, with the offsets they have, and synced there;
 //! a torn rest is cut. Then come the marks, then the durable end.
 
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Result};
 
 use super::frame::{HEADER_BYTES, Header};
 use super::marks::Claim;
-use super::segment::Walk;
+use super::segment::{Segment, Walk};
 use super::shard_log::{Group, Held};
 use super::skips::Skips;
 
@@ -42,7 +43,7 @@ impl Held<'_> {
             let Some(entry) = intact(&header, &bytes) else {
                 break;
             };
-            if draft.is_none() {
+            if draft.is_none() && !mutant::is(Mutant::TailSyncedInPlace) {
                 draft = Some(self.draft().await?);
             }
             if let Some(draft) = &mut draft {
@@ -55,6 +56,9 @@ impl Held<'_> {
             group.arrival = header.arrival;
         }
         let kept = group.bytes;
+        if kept > 0 && mutant::is(Mutant::TailSyncedInPlace) {
+            return self.trust_tail(&active, &group, &claims).await;
+        }
         match draft {
             Some(draft) => {
                 self.adopt(draft, Some(&group)).await?;
@@ -76,6 +80,28 @@ impl Held<'_> {
             cut_bytes = len - end - kept,
             "recovered the tail that a dead writer left"
         );
+        Ok(())
+    }
+
+    /// What recovery must never do; only a mutant asks for it.
+    async fn trust_tail(
+        &mut self,
+        active: &Segment,
+        group: &Group,
+        claims: &[Claim],
+    ) -> Result<()> {
+        let synced = active.file.sync().await;
+        synced.map_err(|e| Error::io("sync", &active.path, e))?;
+        self.set_control(false, |control| {
+            control.durable_bytes += group.bytes;
+            control.next_offset = group.next_offset;
+            control.records += group.records;
+        })
+        .await?;
+        let known = self.known()?;
+        for claim in claims {
+            known.marks.apply(claim);
+        }
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::disk::{Open, Watch};
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
 use hydrant_core::{Budget, Error, Position, Result, Shard};
 
@@ -140,6 +141,27 @@ impl Source {
         }))
     }
 
+    /// The control file as if everything written were durable; only a mutant asks for it.
+    async fn written(&self, dir: &Path, mut control: Control) -> Result<Control> {
+        let disk = &*self.place.ctx.disk;
+        let segments = segment::list(disk, dir).await?;
+        let Some(newest) = segments.last().filter(|s| s.number == control.active) else {
+            return Ok(control);
+        };
+        let (number, base) = (newest.number, newest.base);
+        let Some(segment) = Segment::open(disk, dir, number, base, Open::Read).await? else {
+            return Ok(control);
+        };
+        let none = Skips::default();
+        let from = control.durable_bytes;
+        let mut walk = Walk::new(&segment, self.place.salt(), from, newest.len, &none);
+        while let Some(Ok((_, header))) = walk.next().await? {
+            control.durable_bytes = walk.at();
+            control.next_offset = header.next_offset();
+        }
+        Ok(control)
+    }
+
     /// Waits for whoever appends, and takes up what a dead one left durable: nobody may ever append again, and what was
     /// acknowledged must be read all the same.
     async fn recover(&self, after: Position, control: Option<Control>) -> Result<()> {
@@ -175,6 +197,9 @@ impl Source {
             return Err(self.place.gone());
         }
         opened.control = control;
+        if mutant::is(Mutant::ReadersPastDurableEnd) {
+            opened.control = self.written(&opened.dir, control).await?;
+        }
         Ok(moved)
     }
 

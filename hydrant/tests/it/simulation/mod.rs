@@ -1,5 +1,7 @@
 //! The whole pipeline on one simulated machine, seed by seed: everything that fails does, and nothing is lost or doubled.
 
+mod broken;
+mod mutants;
 mod oracle;
 mod plan;
 mod roles;
@@ -60,7 +62,7 @@ fn simulation_loses_and_doubles_nothing() {
         Some(seed) => seed..seed + 1,
         None => 0..setting("HYDRANT_SIMULATION_SEEDS").unwrap_or(60),
     };
-    if let Some(outcome) = run(seeds, simulate) {
+    if let Some(outcome) = run(seeds, |seed| simulate(seed, None)) {
         panic!("{}", outcome.report());
     }
 }
@@ -68,7 +70,7 @@ fn simulation_loses_and_doubles_nothing() {
 #[test]
 fn simulation_of_one_seed_is_the_same_twice() {
     for seed in 0..5 {
-        let (once, again) = (simulate(seed), simulate(seed));
+        let (once, again) = (simulate(seed, None), simulate(seed, None));
         assert_eq!(once.trace.count(), again.trace.count(), "seed {seed}");
         assert_eq!(once.trace.hash(), again.trace.hash(), "seed {seed}");
     }

@@ -178,7 +178,7 @@ pub(super) fn judge(shape: &Shape, logs: &Logs, lake: &Lake, told: &BTreeSet<u64
     for index in 0..shape.records {
         let wanted = shape.producer_returns || told.contains(&index);
         match found.remove(&index).as_deref() {
-            None if wanted => faults.push(format!("record {index} was told stored and is lost")),
+            None if wanted => faults.push(lost(logs, index)),
             None | Some([_]) => {}
             Some(places) => faults.push(format!("record {index} is there {places:?}")),
         }
@@ -192,6 +192,27 @@ pub(super) fn judge(shape: &Shape, logs: &Logs, lake: &Lake, told: &BTreeSet<u64
     judge_accounts(logs, lake, &mut faults);
     faults.truncate(TOLD);
     faults
+}
+
+/// Up to where a lost record came.
+fn lost(logs: &Logs, index: u64) -> String {
+    let mut text = format!("record {index} was told stored and is lost");
+    let raw = logs.indexes.iter().find(|(_, stored)| **stored == index);
+    let Some(((shard, offset), _)) = raw else {
+        return text + ": it is not in the raw log";
+    };
+    text += &format!(": it is in raw shard {shard} at {offset}");
+    let origin = Some((
+        ShardId::new(shard.as_str()),
+        Position::offset(offset.parse().unwrap_or(u64::MAX)),
+    ));
+    let clean =
+        |(place, seen): &(&Place, &Seen)| place.0 == Log::Clean.url() && seen.origin == origin;
+    if let Some((place, seen)) = logs.stored.iter().find(clean) {
+        let payload = String::from_utf8_lossy(&seen.payload);
+        text += &format!(" and in clean shard {} at {}: {payload}", place.1, place.2);
+    }
+    text
 }
 
 /// No index stands twice in the raw log: readers of it need no rule of their own.

@@ -4,10 +4,13 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use hydrant_core::Random;
+use hydrant_core::mutant::Mutant;
 use hydrant_core::testing::disk::{Death, Loss, Moment, Op};
 
+use super::broken::Broken;
+
 /// Faults stop after this, and everything is brought to its end.
-const STORM: Duration = Duration::from_millis(4_000);
+const STORM: Duration = Duration::from_millis(2_500);
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -101,6 +104,14 @@ pub(super) enum Fault {
     Jump { micros: i64 },
     /// A process stands still for a while.
     Hang { slot: Slot, until: Duration },
+    /// A process hangs for a while, and the others take its shards from under it.
+    Usurp {
+        log: Log,
+        slot: Slot,
+        until: Duration,
+    },
+    /// What is staged in the lake is removed.
+    Sweep,
     /// A shard is split, or two neighbours merged; the operator may die at it.
     Reshard {
         log: Log,
@@ -126,14 +137,22 @@ impl Shape {
 
 impl Plan {
     /// Everything that `seed` decides before the run.
-    pub(super) fn draw(seed: u64) -> Self {
+    ///
+    /// A broken variant gets half of its faults where it may show.
+    pub(super) fn draw(seed: u64, broken: Option<Broken>) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x05ee_d0f7_8e91_a11d));
         let shape = chance.shape();
         let slots = shape.processes().len() as u64;
-        let mut steps: Vec<Step> = (0..2 + chance.below(9))
-            .map(|_| Step {
-                at: chance.millis(0, STORM.as_millis() as u64),
-                fault: chance.fault(slots),
+        let mut steps: Vec<Step> = (0..2 + chance.below(8))
+            .flat_map(|_| {
+                let at = chance.millis(0, STORM.as_millis() as u64);
+                match broken {
+                    Some(broken) if chance.percent(60) => chance.faults_for(broken, slots, at),
+                    _ => vec![Step {
+                        at,
+                        fault: chance.fault(slots),
+                    }],
+                }
             })
             .collect();
         steps.sort_by_key(|step| step.at);
@@ -166,10 +185,10 @@ impl Chance {
 
     fn shape(&self) -> Shape {
         let fused = self.percent(15);
-        let records = 150 + self.below(250);
+        let records = 60 + self.below(120);
         Shape {
             records,
-            rate: records * 1000 / (1_000 + self.below(2_500)),
+            rate: records * 1_000 / (800 + self.below(1_400)),
             devices: 4 + self.below(12),
             shards: self.one(&[1, 2, 2, 3]),
             transforms: self.one(&[1, 2, 2]),
@@ -179,8 +198,8 @@ impl Chance {
             drained: self.percent(50),
             segment_bytes: self.one(&[4 << 10, 8 << 10, 1 << 20]),
             linger: Duration::from_millis(self.one(&[0, 0, 2, 5])),
-            flush_bytes: self.one(&[2 << 10, 16 << 10, 1 << 20]),
-            flush_interval: Duration::from_millis(self.one(&[150, 400, 1_000])),
+            flush_bytes: self.one(&[2 << 10, 6 << 10, 1 << 20]),
+            flush_interval: Duration::from_millis(self.one(&[100, 250, 700])),
             budget: self.one(&[1 << 20, 4 << 20, 16 << 20]),
         }
     }
@@ -235,16 +254,88 @@ impl Chance {
             69..75 => Fault::Jump {
                 micros: self.below(8_000_000_000) as i64 - 4_000_000_000,
             },
-            75..82 => Fault::Hang {
+            75..79 => Fault::Hang {
                 slot: self.below(slots) as usize,
                 until: self.millis(1_000, 6_000),
             },
-            _ => Fault::Reshard {
-                log: self.one(&[Log::Raw, Log::Clean, Log::Clean]),
-                merge: self.percent(45),
-                which: self.below(1_000),
-                fate: self.percent(40).then(|| self.fate(60)),
-            },
+            79..84 => self.usurp(slots),
+            84..87 => Fault::Sweep,
+            _ => self.reshard(),
+        }
+    }
+
+    fn usurp(&self, slots: u64) -> Fault {
+        Fault::Usurp {
+            log: self.one(&[Log::Raw, Log::Clean]),
+            slot: self.below(slots) as usize,
+            until: self.millis(10, 900),
+        }
+    }
+
+    fn reshard(&self) -> Fault {
+        Fault::Reshard {
+            log: self.one(&[Log::Raw, Log::Clean, Log::Clean]),
+            merge: self.percent(45),
+            which: self.below(1_000),
+            fate: self.percent(40).then(|| self.fate(60)),
+        }
+    }
+
+    /// Faults among which a broken variant is likely to show.
+    fn faults_for(&self, broken: Broken, slots: u64, at: Duration) -> Vec<Step> {
+        let step = |at, fault| Step { at, fault };
+        let later = at + self.millis(50, 600);
+        match broken {
+            Broken::BuffersKept
+            | Broken::MineByInterval
+            | Broken::FoundUnfinished
+            | Broken::RenamedRecords
+            | Broken::Inside(Mutant::FromOfReader) => vec![step(at, self.usurp(slots))],
+            Broken::RebuiltWithoutLook | Broken::RebuiltUnclaimed | Broken::RebuiltOtherwise => {
+                vec![step(at, Fault::Sweep)]
+            }
+            Broken::ChildrenBeforeParents
+            | Broken::Inside(
+                Mutant::MergedByMax | Mutant::MergedByMin | Mutant::ChildrenWithoutMarks,
+            ) => vec![step(at, self.reshard())],
+            Broken::Inside(Mutant::OutOfOrderAccepted | Mutant::MarksKeptAfterFailure) => {
+                let full = Fault::Full {
+                    room: self.below(4_000),
+                    until: self.millis(500, 2_000),
+                };
+                vec![step(at, full)]
+            }
+            // A sync fails, what it forgot cannot be cut, and later the power goes.
+            Broken::Inside(Mutant::TailSyncedInPlace) => {
+                let fail = |op, times| Fault::Fail {
+                    op,
+                    path: "shards",
+                    skip: 0,
+                    times,
+                    moment: Moment::Before,
+                    kind: ErrorKind::Other,
+                };
+                vec![
+                    step(at, fail(Op::Sync, Some(2))),
+                    step(at, fail(Op::Truncate, Some(2))),
+                    step(later, Fault::PowerCut(Loss::Everything)),
+                ]
+            }
+            Broken::Inside(Mutant::ReadersPastDurableEnd)
+            | Broken::DurableEndBeforeSync
+            | Broken::DirectoriesNotSynced
+            | Broken::ObserversDoNotSync => {
+                let fate = Fate {
+                    death: Death::PowerCut(Loss::Everything),
+                    ..self.fate(80)
+                };
+                let slot = self.below(slots) as usize;
+                vec![step(at, Fault::Die { slot, fate })]
+            }
+            _ => {
+                let (slot, fate) = (self.below(slots) as usize, self.fate(150));
+                vec![step(at, Fault::Die { slot, fate })]
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The processes of the pipeline: the libraries as the binaries wire them, on a simulated disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
 use hydrant_producer::config::{Config, Origin};
 use hydrant_producer::simulate::{FleetSpec, PiiShares};
-use hydrant_sink::lake::TableNames;
+use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::spec::TableRules;
 use hydrant_sink::{FlushRules, SinkStage, SourceRebuild};
 use hydrant_stream::delivery::{Delivery, Routing, deliver};
 use hydrant_stream::{Codec, CreateOptions};
 use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
 
+use super::broken::Broken;
 use super::plan::{Log, Role, Shape};
 use super::witness::{Acks, Told};
 
@@ -27,6 +28,13 @@ const LEDGER: &str = "/ledger.json";
 const NAME: &str = "fleet";
 
 impl Log {
+    fn name(self) -> &'static str {
+        match self {
+            Log::Raw => "raw",
+            Log::Clean => "clean",
+        }
+    }
+
     pub(super) fn url(self) -> &'static str {
         match self {
             Log::Raw => "local:/raw",
@@ -63,6 +71,7 @@ pub(super) struct Orders {
     /// Whether to end when there is nothing more to do, and not to wait for more.
     pub(super) to_the_end: bool,
     pub(super) shutdown: Shutdown,
+    pub(super) broken: Option<Broken>,
 }
 
 /// Makes the streams.
@@ -111,14 +120,16 @@ pub(super) async fn run(
         }
         Role::Sink => {
             let clean = open(Log::Clean, context).await?;
-            let stage = sink(shape, context, &clean).await?;
+            let stage = sink(&orders, shape, context, &clean, None).await?;
             consume(orders, context, clean, "sink", Arc::new(stage), None).await
         }
         Role::Fused => {
             let raw = open(Log::Raw, context).await?;
-            let sink = Arc::new(sink(shape, context, &raw).await?);
+            let transform = strict();
+            let inside = Some(Arc::clone(&transform));
+            let sink = sink(&orders, shape, context, &raw, inside).await?;
             let id = raw.id().clone();
-            let stage = FusedStage::new("fused", id, strict(), sink, context.clone());
+            let stage = FusedStage::new("fused", id, transform, Arc::new(sink), context.clone());
             consume(orders, context, raw, "fused", Arc::new(stage), None).await
         }
     }
@@ -153,8 +164,17 @@ async fn produce(orders: Orders, shape: &Shape, context: &Context, told: &Told) 
     Ok(())
 }
 
-async fn sink(shape: &Shape, context: &Context, from: &SharedStream) -> Result<SinkStage> {
-    let lake = hydrant_sink::lake::open(&format!("file:{LAKE}"), context).await?;
+async fn sink(
+    orders: &Orders,
+    shape: &Shape,
+    context: &Context,
+    from: &SharedStream,
+    transform: Option<Arc<dyn Transform>>,
+) -> Result<SinkStage> {
+    let mut lake = hydrant_sink::lake::open(&format!("file:{LAKE}"), context).await?;
+    if let Some(broken) = orders.broken {
+        lake = broken.lake(lake, &context.random);
+    }
     let rules = TableRules {
         provenance: true,
         ..TableRules::default()
@@ -164,7 +184,11 @@ async fn sink(shape: &Shape, context: &Context, from: &SharedStream) -> Result<S
         interval: shape.flush_interval,
     };
     let names = table();
-    let rebuild = Arc::new(SourceRebuild::new(from, &lake, context, &names));
+    let rebuild = SourceRebuild::new(from, &lake, context, &names, transform);
+    let mut rebuild: Arc<dyn Rebuild> = Arc::new(rebuild);
+    if let Some(broken) = orders.broken {
+        rebuild = broken.rebuild(rebuild, &lake);
+    }
     SinkStage::open(
         &lake,
         context,
@@ -185,6 +209,10 @@ async fn consume(
     stage: Arc<dyn Stage>,
     pin: Option<String>,
 ) -> Result<()> {
+    let (stream, stage) = match orders.broken {
+        Some(broken) => (broken.stream(stream), broken.stage(stage)),
+        None => (stream, stage),
+    };
     let spec = RunSpec {
         worker: orders.name,
         exit_at_end: orders.to_the_end,
@@ -220,7 +248,33 @@ pub(super) async fn reshard(log: Log, merge: bool, which: u64, context: &Context
     }
 }
 
-/// The directory of the lake.
-pub(super) fn lake_dir() -> &'static Path {
-    Path::new(LAKE)
+/// Lets all workers of the stage after `log` look dead to each other, so that each shard may have two owners for a while.
+pub(super) async fn disown(log: Log, context: &Context) -> Result<()> {
+    for app in ["transform", "fused", "sink"] {
+        let workers = PathBuf::from(format!("/{}/_apps/{app}/workers", log.name()));
+        remove_files(&workers, context).await?;
+    }
+    Ok(())
+}
+
+/// Removes what was staged in the lake, as a cleaner of temporary files would.
+pub(super) async fn sweep(context: &Context) -> Result<()> {
+    remove_files(&PathBuf::from(format!("{LAKE}/_hydrant/staging")), context).await
+}
+
+async fn remove_files(top: &Path, context: &Context) -> Result<()> {
+    let mut left = vec![top.to_owned()];
+    while let Some(dir) = left.pop() {
+        // Whatever is not there need not be removed.
+        for listed in context.disk.list(&dir).await.unwrap_or_default() {
+            let path = dir.join(&listed.name);
+            if listed.is_dir {
+                left.push(path);
+            } else {
+                let removed = context.disk.remove(&path).await;
+                removed.map_err(|error| Error::io("remove", &path, error))?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use hydrant_core::stream::{
     StreamWriter, Ticket,
 };
 use hydrant_core::testing::disk::SimDisk;
+use hydrant_core::testing::trace::Trace;
 use hydrant_core::{Batch, Budget, Context, Position, Result, ShardId, ShardMap, StreamId, clock};
 use tokio::task::JoinSet;
 
@@ -25,6 +26,7 @@ use super::roles;
 pub(super) struct Told {
     pub(super) indexes: Arc<Mutex<BTreeSet<u64>>>,
     pub(super) disk: SimDisk,
+    pub(super) trace: Trace,
 }
 
 /// The index that a producer gave a record: its position in the input.
@@ -93,11 +95,19 @@ struct AckWriter {
 #[deny(clippy::missing_trait_methods)]
 impl StreamWriter for AckWriter {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
-        let origins = append.entry.as_ref().map(|entry| entry.origins.clone());
+        let entry = append.entry.as_ref();
+        let origins = entry.map(|entry| entry.origins.clone());
+        let what = entry.map(|entry| {
+            let indexes = entry.origins.iter().map(|origin| origin.position());
+            let indexes: Vec<_> = indexes.filter_map(index_of).collect();
+            format!("({}, {}] of {indexes:?} for {shard}", entry.from, entry.to)
+        });
         let ticket = self.inner.submit(shard, append).await?;
         let told = self.told.clone();
         Ok(async move {
             let answer = ticket.await;
+            told.trace
+                .event(format_args!("append {what:?}: {answer:?}"));
             if answer.is_ok() && told.disk.is_alive() {
                 let mut indexes = told.indexes.lock().unwrap_or_else(PoisonError::into_inner);
                 for origin in origins.iter().flat_map(|origins| origins.iter()) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::clock;
+use hydrant_core::mutant;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::testing::clock::ManualClock;
 use hydrant_core::testing::disk::{Loss, Rule, SimDisk, SimWorld};
@@ -12,6 +13,7 @@ use hydrant_core::testing::trace::Trace;
 use hydrant_core::{Budget, Context, Error, Random, Result, Shutdown, Workers};
 use tokio::task::JoinSet;
 
+use super::broken::Broken;
 use super::oracle;
 use super::plan::{Fate, Fault, Plan, Role, Shape};
 use super::roles::{self, Orders};
@@ -61,15 +63,20 @@ impl Outcome {
 }
 
 /// Runs one seed.
-pub(super) fn simulate(seed: u64) -> Outcome {
+pub(super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
+    let mutant = broken.and_then(Broken::mutant);
+    mutant::with(mutant, || run(seed, broken))
+}
+
+fn run(seed: u64, broken: Option<Broken>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O");
-    let plan = Plan::draw(seed);
+    let plan = Plan::draw(seed, broken);
     runtime.block_on(async {
-        let machine = Machine::new(seed, &plan);
+        let machine = Machine::new(seed, &plan, broken);
         let started = clock::now();
         let faults = match tokio::time::timeout(PATIENCE, machine.clone().live(&plan)).await {
             Ok(faults) => faults,
@@ -95,6 +102,7 @@ pub(super) struct Machine {
     shape: Arc<Shape>,
     told: Arc<Mutex<std::collections::BTreeSet<u64>>>,
     given: Given,
+    broken: Option<Broken>,
     /// Processes that live, and how to ask them to end.
     running: Arc<Mutex<BTreeMap<String, Shutdown>>>,
     births: Arc<Mutex<u64>>,
@@ -107,7 +115,7 @@ enum End {
 }
 
 impl Machine {
-    fn new(seed: u64, plan: &Plan) -> Self {
+    fn new(seed: u64, plan: &Plan, broken: Option<Broken>) -> Self {
         let clock = ManualClock::new(WALL);
         let trace =
             Trace::keeping(super::setting("HYDRANT_SIMULATION_EVENTS").unwrap_or(200) as usize);
@@ -120,6 +128,7 @@ impl Machine {
             shape: Arc::new(plan.shape.clone()),
             told: Arc::default(),
             given: Given::default(),
+            broken,
             running: Arc::default(),
             births: Arc::default(),
         }
@@ -133,7 +142,10 @@ impl Machine {
             *births
         };
         Context {
-            disk: disk.shared(),
+            disk: match self.broken {
+                Some(broken) => broken.disk(disk.shared()),
+                None => disk.shared(),
+            },
             clock: Arc::new(self.clock.clone()),
             random: Random::seeded(self.seed.wrapping_mul(0x9e37_79b9) ^ (birth << 32)),
             workers: Workers::Inline,
@@ -177,12 +189,14 @@ impl Machine {
         let told = Told {
             indexes: Arc::clone(&self.told),
             disk: disk.clone(),
+            trace: self.trace.clone(),
         };
         let orders = Orders {
             name: name.to_owned(),
             role,
             to_the_end,
             shutdown,
+            broken: self.broken,
         };
         let end = tokio::select! {
             biased;
@@ -389,6 +403,14 @@ impl Machine {
         faults
     }
 
+    async fn operate(&self, fate: Option<Fate>, job: impl AsyncFnOnce(Context) -> Result<()>) {
+        if let Some(Err(error)) = self.task("operator", fate, job).await {
+            let error = error.report();
+            self.trace
+                .event(format_args!("the operator failed: {error}"));
+        }
+    }
+
     /// Lets a fault befall the machine.
     async fn strike(self, fault: Fault) {
         self.trace.event(format_args!("{fault:?}"));
@@ -428,6 +450,18 @@ impl Machine {
                 clock::sleep(until).await;
                 self.world.resume(&name);
             }
+            Fault::Usurp { log, slot, until } => {
+                let name = name(slot);
+                self.world.hang(&name);
+                let job = async move |context: Context| roles::disown(log, &context).await;
+                self.operate(None, job).await;
+                clock::sleep(until).await;
+                self.world.resume(&name);
+            }
+            Fault::Sweep => {
+                let job = async move |context: Context| roles::sweep(&context).await;
+                self.operate(None, job).await;
+            }
             Fault::Reshard {
                 log,
                 merge,
@@ -436,10 +470,7 @@ impl Machine {
             } => {
                 let job =
                     async move |context: Context| roles::reshard(log, merge, which, &context).await;
-                if let Some(Err(error)) = self.task("operator", fate, job).await {
-                    self.trace
-                        .event(format_args!("the operator failed: {}", error.report()));
-                }
+                self.operate(fate, job).await;
             }
         }
     }

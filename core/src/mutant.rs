@@ -1,0 +1,64 @@
+//! Broken variants of the protocols, which the simulation must catch.
+//!
+//! Each is one decision taken wrongly, at one place, for a thread that asks for it. Without the feature `testing` every
+//! question is answered with a constant no, and nothing of this is in the program.
+
+/// A decision taken wrongly. Those that a decorator at a seam can express are not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// The child of a merge takes the larger of its parents' marks for its whole range.
+    MergedByMax,
+    /// The child of a merge takes the smaller of its parents' marks for its whole range.
+    MergedByMin,
+    /// Children of a reshard know nothing of their parents' marks.
+    ChildrenWithoutMarks,
+    /// Segments do not begin with the marks that hold at their base.
+    MarksNotStored,
+    /// An append whose predecessor is missing is taken all the same.
+    OutOfOrderAccepted,
+    /// Marks of an append that failed stay.
+    MarksKeptAfterFailure,
+    /// A duplicate is acknowledged before its first copy is durable.
+    DuplicateToldEarly,
+    /// The tail of a dead process is synced where it is instead of being written again.
+    TailSyncedInPlace,
+    /// Readers read what is written, durable or not.
+    ReadersPastDurableEnd,
+    /// A sink begins at what the ledger says instead of at the end of its chain.
+    FromOfReader,
+}
+
+#[cfg(any(test, feature = "testing"))]
+mod active {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Whether this thread asked for this mutant.
+    pub fn is(mutant: Mutant) -> bool {
+        ACTIVE.get() == Some(mutant)
+    }
+
+    /// Runs `job` with a mutant on this thread.
+    pub fn with<T>(mutant: Option<Mutant>, job: impl FnOnce() -> T) -> T {
+        let before = ACTIVE.replace(mutant);
+        let result = job();
+        ACTIVE.set(before);
+        result
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub use active::{is, with};
+
+/// No.
+#[cfg(not(any(test, feature = "testing")))]
+#[inline(always)]
+pub const fn is(_: Mutant) -> bool {
+    false
+}

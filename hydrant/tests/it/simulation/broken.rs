@@ -1,0 +1,595 @@
+//! Broken variants of the pipeline, made of decorators at its seams: each takes one step of the protocols wrongly.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::clock::Instant;
+use hydrant_core::disk::{
+    self, Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch,
+};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::lease::Progress;
+use hydrant_core::mutant::Mutant;
+use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stream::{
+    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
+    StreamWriter,
+};
+use hydrant_core::subscription::ClaimId;
+use hydrant_core::{
+    Batch, Budget, Permit, Position, Random, Result, Shard, ShardId, ShardMap, StreamId,
+};
+use hydrant_sink::lake::{Commit, CommitFile, Rebuild};
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// A decision inside a crate.
+    Inside(Mutant),
+    /// Files become visible before the commit record is put.
+    PublishedBeforeRecord,
+    /// The ledger is written before the output is confirmed.
+    LedgerBeforeOutput,
+    /// The sink's files become visible only after the next record.
+    LedgerBeforeReveal,
+    /// Records are renamed to their names.
+    RenamedRecords,
+    /// Records are written under their names, which are made exclusively.
+    ExclusiveRecords,
+    /// No directory is synced.
+    DirectoriesNotSynced,
+    /// Whoever only finds a name does not sync its directory.
+    ObserversDoNotSync,
+    /// Shards do not know their parents.
+    ChildrenBeforeParents,
+    /// What was pushed and not published is kept when the stage is opened again.
+    BuffersKept,
+    /// Each partition of an interval is published by itself.
+    PartitionAlone,
+    /// The files of a record that another owner put are left as they are.
+    FoundUnfinished,
+    /// A record of the same interval is taken for one's own.
+    MineByInterval,
+    /// A file is made again without a look whether it is there.
+    RebuiltWithoutLook,
+    /// A file is made again without a claim.
+    RebuiltUnclaimed,
+    /// A file is made again by other rules than the recorded ones.
+    RebuiltOtherwise,
+    /// The keys of data files are drawn.
+    DrawnKeys,
+    /// The control file says what is durable before the sync has returned.
+    DurableEndBeforeSync,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Broken {
+    pub(super) fn mutant(self) -> Option<Mutant> {
+        match self {
+            Broken::Inside(mutant) => Some(mutant),
+            _ => None,
+        }
+    }
+
+    pub(super) fn disk(self, inner: SharedDisk) -> SharedDisk {
+        match self {
+            Broken::RenamedRecords
+            | Broken::ExclusiveRecords
+            | Broken::DirectoriesNotSynced
+            | Broken::ObserversDoNotSync
+            | Broken::DurableEndBeforeSync => Arc::new(BrokenDisk {
+                how: self,
+                inner,
+                state: Arc::default(),
+            }),
+            _ => inner,
+        }
+    }
+
+    pub(super) fn lake(self, inner: SharedLake, random: &Random) -> SharedLake {
+        Arc::new(BrokenLake {
+            how: self,
+            inner,
+            random: random.clone(),
+            staged: Arc::default(),
+            late: Mutex::default(),
+        })
+    }
+
+    pub(super) fn stage(self, inner: Arc<dyn Stage>) -> Arc<dyn Stage> {
+        match self {
+            Broken::LedgerBeforeOutput
+            | Broken::BuffersKept
+            | Broken::Inside(Mutant::FromOfReader) => Arc::new(BrokenStage {
+                how: self,
+                inner,
+                kept: Arc::default(),
+            }),
+            _ => inner,
+        }
+    }
+
+    pub(super) fn stream(self, inner: SharedStream) -> SharedStream {
+        match self {
+            Broken::ChildrenBeforeParents => Arc::new(Orphans(inner)),
+            _ => inner,
+        }
+    }
+
+    pub(super) fn rebuild(self, inner: Arc<dyn Rebuild>, lake: &SharedLake) -> Arc<dyn Rebuild> {
+        match self {
+            Broken::RebuiltOtherwise => Arc::new(OtherRules {
+                inner,
+                lake: SharedLake::clone(lake),
+            }),
+            _ => inner,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BrokenDisk {
+    how: Broken,
+    inner: SharedDisk,
+    state: Arc<Mutex<DiskState>>,
+}
+
+#[derive(Debug, Default)]
+struct DiskState {
+    /// Directories in which this process has made a name since it synced them.
+    touched: BTreeSet<PathBuf>,
+    /// Segments whose sync is owed, by shard directory.
+    owed: BTreeMap<PathBuf, Arc<dyn DiskFile>>,
+}
+
+impl BrokenDisk {
+    fn touch(&self, path: &Path) {
+        let home = path.parent().map(Path::to_owned);
+        lock(&self.state).touched.extend(home);
+    }
+}
+
+fn is_record(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "commits")
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Disk for BrokenDisk {
+    async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        if matches!(how, Open::Create | Open::CreateNew) {
+            self.touch(path);
+        }
+        let inner = self.inner.open(path, how).await?;
+        if self.how != Broken::DurableEndBeforeSync {
+            return Ok(inner);
+        }
+        let is_segment = path.extension().is_some_and(|extension| extension == "seg");
+        let is_control = path.file_name().is_some_and(|name| name == "control");
+        if !is_segment && !is_control {
+            return Ok(inner);
+        }
+        Ok(Arc::new(LateSync {
+            inner,
+            home: path.parent().map(Path::to_owned).unwrap_or_default(),
+            is_control,
+            state: Arc::clone(&self.state),
+        }))
+    }
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir_all(path).await
+    }
+    async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
+        self.inner.list(path).await
+    }
+    async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+        self.inner.stat(path).await
+    }
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove(path).await
+    }
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_dir(path).await
+    }
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.touch(to);
+        self.inner.rename(from, to).await
+    }
+    async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let renamed = self.inner.rename_new(from, to).await;
+        if renamed.is_ok() {
+            self.touch(to);
+        }
+        renamed
+    }
+    async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.how {
+            Broken::RenamedRecords if is_record(to) => {
+                let body = disk::read_file(&*self.inner, from)
+                    .await?
+                    .unwrap_or_default();
+                self.inner.rename(from, to).await?;
+                // The caller removes its temporary file.
+                let again = self.inner.open(from, Open::CreateNew).await?;
+                again.write_at(0, vec![body]).await
+            }
+            Broken::ExclusiveRecords if is_record(to) => {
+                let body = disk::read_file(&*self.inner, from)
+                    .await?
+                    .unwrap_or_default();
+                let file = self.inner.open(to, Open::CreateNew).await?;
+                file.write_at(0, vec![body]).await?;
+                file.sync().await
+            }
+            _ => {
+                let linked = self.inner.link_new(from, to).await;
+                if linked.is_ok() {
+                    self.touch(to);
+                } else {
+                    // Making the temporary file is not what makes the name durable.
+                    let home = to.parent().unwrap_or(Path::new("/")).to_owned();
+                    lock(&self.state).touched.remove(&home);
+                }
+                linked
+            }
+        }
+    }
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let touched = lock(&self.state).touched.remove(path);
+        match self.how {
+            Broken::DirectoriesNotSynced => Ok(()),
+            Broken::ObserversDoNotSync if !touched => Ok(()),
+            _ => self.inner.sync_dir(path).await,
+        }
+    }
+    async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
+        self.inner.lock(path, kind).await
+    }
+    async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
+        self.inner.try_lock(path, kind).await
+    }
+    async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
+        self.inner.watch(path).await
+    }
+}
+
+/// A segment whose sync happens after the next write of its control file, or that control file.
+#[derive(Debug)]
+struct LateSync {
+    inner: Arc<dyn DiskFile>,
+    home: PathBuf,
+    is_control: bool,
+    state: Arc<Mutex<DiskState>>,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl DiskFile for LateSync {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.inner.read_at(offset, len).await
+    }
+    async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
+        self.inner.write_at(offset, parts).await?;
+        if self.is_control {
+            let owed = lock(&self.state).owed.remove(&self.home);
+            if let Some(segment) = owed {
+                segment.sync().await?;
+            }
+        }
+        Ok(())
+    }
+    async fn sync(&self) -> io::Result<()> {
+        if self.is_control {
+            return self.inner.sync().await;
+        }
+        let segment = Arc::clone(&self.inner);
+        lock(&self.state).owed.insert(self.home.clone(), segment);
+        Ok(())
+    }
+    async fn len(&self) -> io::Result<u64> {
+        self.inner.len().await
+    }
+    async fn truncate(&self, len: u64) -> io::Result<()> {
+        self.inner.truncate(len).await
+    }
+}
+
+#[derive(Debug)]
+struct BrokenLake {
+    how: Broken,
+    inner: SharedLake,
+    random: Random,
+    /// The stagings of this process.
+    staged: Arc<Mutex<BTreeSet<String>>>,
+    /// Files that are to be visible after the next record.
+    late: Mutex<Vec<Sealed>>,
+}
+
+fn is_chain(key: &str) -> bool {
+    key.contains("/commits/") && key.contains("/r/")
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Lake for BrokenLake {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        if self.how == Broken::RebuiltUnclaimed && key.contains("/rebuild/") {
+            return Ok(Put::Created);
+        }
+        if !is_chain(key) {
+            return self.inner.put_new(key, body).await;
+        }
+        let ours = Commit::from_body(key, &body)?;
+        if self.how == Broken::PublishedBeforeRecord {
+            for file in &ours.files {
+                self.inner.reveal(&file.sealed).await?;
+            }
+        }
+        let put = self.inner.put_new(key, body).await?;
+        let late = std::mem::take(&mut *lock(&self.late));
+        for sealed in late {
+            self.inner.reveal(&sealed).await?;
+        }
+        match &put {
+            Put::Exists(found) if self.how == Broken::MineByInterval => {
+                let found = Commit::from_body(key, found)?;
+                Ok(if found.intervals == ours.intervals {
+                    Put::Created
+                } else {
+                    put
+                })
+            }
+            _ => Ok(put),
+        }
+    }
+    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+        let drawn = format!("{:x}", self.random.u64());
+        let key = match self.how {
+            Broken::DrawnKeys => key.replace(".parquet", &format!("-{drawn}.parquet")),
+            _ => key.to_owned(),
+        };
+        Ok(Box::new(BrokenStaging {
+            how: self.how,
+            inner: self.inner.stage(&key).await?,
+            lake: SharedLake::clone(&self.inner),
+            staged: Arc::clone(&self.staged),
+        }))
+    }
+    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        let is_mine = lock(&self.staged).contains(&sealed.upload);
+        match self.how {
+            Broken::FoundUnfinished if !is_mine => Ok(Reveal::Already),
+            Broken::LedgerBeforeReveal if is_mine => {
+                lock(&self.late).push(sealed.clone());
+                Ok(Reveal::Revealed)
+            }
+            Broken::RebuiltWithoutLook => match self.inner.reveal(sealed).await? {
+                Reveal::Already => Ok(Reveal::Vanished),
+                other => Ok(other),
+            },
+            _ => self.inner.reveal(sealed).await,
+        }
+    }
+    async fn discard(&self, upload: &str) -> Result<()> {
+        self.inner.discard(upload).await
+    }
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        self.inner.get(key).await
+    }
+    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
+        self.inner.list(prefix, limit).await
+    }
+    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
+        self.inner.list_dirs(prefix).await
+    }
+    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+        self.inner.list_staged().await
+    }
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.inner.delete(key).await
+    }
+}
+
+#[derive(Debug)]
+struct BrokenStaging {
+    how: Broken,
+    inner: Box<dyn Staging>,
+    lake: SharedLake,
+    staged: Arc<Mutex<BTreeSet<String>>>,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Staging for BrokenStaging {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.inner.write(bytes).await
+    }
+    async fn seal(self: Box<Self>) -> Result<Sealed> {
+        let sealed = self.inner.seal().await?;
+        lock(&self.staged).insert(sealed.upload.clone());
+        if self.how == Broken::PartitionAlone {
+            self.lake.reveal(&sealed).await?;
+        }
+        Ok(sealed)
+    }
+}
+
+#[derive(Debug)]
+struct OtherRules {
+    inner: Arc<dyn Rebuild>,
+    lake: SharedLake,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Rebuild for OtherRules {
+    async fn rebuild(&self, commit: &Commit, file: usize, key: &str) -> Result<CommitFile> {
+        let mut other = commit.clone();
+        let specs = self.lake.list("_hydrant/events/specs/", None).await?;
+        let digest = |object: &Object| {
+            let name = object.key.rsplit('/').next()?;
+            Some(name.strip_suffix(".json")?.to_owned())
+        };
+        let others = specs.iter().filter_map(digest);
+        if let Some(digest) = others.into_iter().find(|digest| *digest != commit.spec) {
+            other.spec = digest;
+        }
+        self.inner.rebuild(&other, file, key).await
+    }
+}
+
+#[derive(Debug)]
+struct BrokenStage {
+    how: Broken,
+    inner: Arc<dyn Stage>,
+    kept: Arc<Mutex<BTreeMap<ShardId, Vec<Batch>>>>,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Stage for BrokenStage {
+    fn scope(&self) -> Scope {
+        self.inner.scope()
+    }
+    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        let resumed = self.inner.resume(shard).await?;
+        Ok(match self.how {
+            Broken::Inside(Mutant::FromOfReader) => None,
+            _ => resumed,
+        })
+    }
+    async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
+        let (shard, after) = (claim.shard.id.clone(), claim.after.to);
+        let mut inner = self.inner.open(claim).await?;
+        if self.how == Broken::BuffersKept {
+            let kept = lock(&self.kept).remove(&shard).unwrap_or_default();
+            for batch in kept {
+                inner.push(Read::Batch(batch)).await?;
+            }
+        }
+        Ok(Box::new(BrokenShard {
+            how: self.how,
+            inner,
+            shard,
+            pushed: after,
+            kept: Arc::clone(&self.kept),
+        }))
+    }
+    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        self.inner.publish_all(why).await
+    }
+}
+
+struct BrokenShard {
+    how: Broken,
+    inner: Box<dyn ShardStage>,
+    shard: ShardId,
+    pushed: Position,
+    kept: Arc<Mutex<BTreeMap<ShardId, Vec<Batch>>>>,
+}
+
+/// The same records, without the bytes' permit.
+fn copy_of(batch: &Batch) -> Batch {
+    Batch {
+        segments: Arc::clone(&batch.segments),
+        records: batch.records.clone(),
+        hashes: batch.hashes.clone(),
+        runs: batch.runs.clone(),
+        origins: batch.origins.clone(),
+        accounts: batch.accounts.clone(),
+        to: batch.to,
+        permit: Permit::default(),
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ShardStage for BrokenShard {
+    async fn push(&mut self, read: Read) -> Result<()> {
+        self.pushed = match &read {
+            Read::Batch(batch) => batch.to,
+            Read::Idle { through } => self.pushed.max(*through),
+            Read::Gap { to, .. } => *to,
+            Read::End { .. } => self.pushed,
+        };
+        if let (Broken::BuffersKept, Read::Batch(batch)) = (self.how, &read) {
+            let copy = copy_of(batch);
+            lock(&self.kept)
+                .entry(self.shard.clone())
+                .or_default()
+                .push(copy);
+        }
+        self.inner.push(read).await
+    }
+    fn due(&self, now: Instant) -> Option<Flush> {
+        self.inner.due(now)
+    }
+    fn deadline(&self) -> Option<Instant> {
+        self.inner.deadline()
+    }
+    async fn publish(&mut self, why: Flush) -> Result<Progress> {
+        let progress = self.inner.publish(why).await?;
+        lock(&self.kept).remove(&self.shard);
+        if self.how == Broken::LedgerBeforeOutput && progress.to != Position::End {
+            return Ok(Progress {
+                to: self.pushed.max(progress.to),
+                ..progress
+            });
+        }
+        Ok(progress)
+    }
+}
+
+/// A stream whose shards have no parents.
+#[derive(Debug)]
+struct Orphans(SharedStream);
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Stream for Orphans {
+    fn id(&self) -> &StreamId {
+        self.0.id()
+    }
+    fn url(&self) -> &str {
+        self.0.url()
+    }
+    async fn shards(&self) -> Result<ShardMap> {
+        let map = self.0.shards().await?;
+        let orphan = |shard: &Shard| Shard {
+            parents: Vec::new(),
+            ..shard.clone()
+        };
+        Ok(ShardMap::new(map.all().iter().map(orphan).collect()))
+    }
+    async fn shards_changed(&self) -> Result<()> {
+        self.0.shards_changed().await
+    }
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        self.0.states().await
+    }
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        self.0.start(shard, start).await
+    }
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        self.0.reader(shard, budget).await
+    }
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        self.0.writer().await
+    }
+    async fn assignment(&self, app: &str) -> Result<Assignment> {
+        self.0.assignment(app).await
+    }
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        self.0.admin()
+    }
+}
