@@ -25,6 +25,8 @@ pub enum Mutant {
     TailSyncedInPlace,
     /// Readers read what is written, durable or not.
     ReadersPastDurableEnd,
+    /// A sink takes records that it has taken before.
+    BuffersKept,
     /// A sink begins at what the ledger says instead of at the end of its chain.
     FromOfReader,
 }

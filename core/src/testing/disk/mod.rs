@@ -22,6 +22,7 @@ pub use process::SimDisk;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -153,6 +154,7 @@ struct State {
     next_lock: u64,
     rules: Vec<Rule>,
     sync_loss: Loss,
+    sync_time: Duration,
     rng: fastrand::Rng,
 }
 
@@ -161,9 +163,13 @@ struct Shared {
     state: Mutex<State>,
     clock: SharedClock,
     trace: Trace,
-    /// Wakes those that wait for a lock, a change or a death, first come first served: tokio's watch channel wakes in
-    /// an order that differs from run to run.
+    /// Wakes those that wait for a change, first come first served: tokio's watch channel wakes in an order that differs
+    /// from run to run.
     changes: Notify,
+    /// Wakes those that wait for a lock.
+    freed: Notify,
+    /// Wakes those that wait for a process to die or to go on.
+    lives: Notify,
 }
 
 /// One machine and its disk; cheap to clone.
@@ -192,6 +198,7 @@ impl SimWorld {
             next_lock: 1,
             rules: Vec::new(),
             sync_loss: Loss::Some,
+            sync_time: Duration::ZERO,
             rng: fastrand::Rng::with_seed(seed),
         };
         SimWorld {
@@ -200,6 +207,8 @@ impl SimWorld {
                 clock,
                 trace,
                 changes: Notify::new(),
+                freed: Notify::new(),
+                lives: Notify::new(),
             }),
         }
     }
@@ -282,6 +291,11 @@ impl SimWorld {
         self.shared.lock().sync_loss = loss;
     }
 
+    /// Lets syncs take up to this long, so that others can do much between a write and its sync. Default: no time.
+    pub fn set_sync_time(&self, most: Duration) {
+        self.shared.lock().sync_time = most;
+    }
+
     /// Lets all files together hold this many bytes; `None` for no limit.
     pub fn set_quota(&self, bytes: Option<u64>) {
         self.shared.lock().model.quota = bytes;
@@ -298,7 +312,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A process died, hangs or goes on: everybody looks again.
     fn changed(&self) {
+        self.lives.notify_waiters();
+        self.freed.notify_waiters();
         self.changes.notify_waiters();
     }
 

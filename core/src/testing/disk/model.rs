@@ -65,6 +65,8 @@ pub(super) struct Model {
     versions: BTreeMap<Inode, u64>,
     modified: BTreeMap<Inode, i64>,
     pub(super) quota: Option<u64>,
+    /// Rises with every change that somebody can see.
+    pub(super) touched: u64,
 }
 
 pub(super) fn error(kind: ErrorKind) -> io::Error {
@@ -83,6 +85,7 @@ impl Model {
             versions: BTreeMap::new(),
             modified: BTreeMap::new(),
             quota: None,
+            touched: 0,
         }
     }
 
@@ -146,6 +149,7 @@ impl Model {
     }
 
     fn touch(&mut self, inode: Inode, now: i64) {
+        self.touched += 1;
         self.modified.insert(inode, now);
         *self.versions.entry(inode).or_default() += 1;
         for home in self.homes.get(&inode).cloned().unwrap_or_default() {

@@ -4,12 +4,14 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::model::{Inode, Node, error};
 use super::{Moment, Op, Shared, State, YIELDS_MAX};
+use crate::clock;
 use crate::disk::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
 
 /// The disk as one process sees it; cheap to clone. When the process has died, its calls never return.
@@ -40,7 +42,7 @@ impl SimDisk {
     /// Resolves when the process has died. Cancel-safe.
     pub async fn died(&self) {
         loop {
-            let changed = self.shared.changes.notified();
+            let changed = self.shared.lives.notified();
             if !self.is_alive() {
                 return;
             }
@@ -63,6 +65,16 @@ impl SimDisk {
         for _ in 0..yields {
             tokio::task::yield_now().await;
         }
+        if matches!(op, Op::Sync | Op::SyncDir) {
+            let time = {
+                let mut state = self.shared.lock();
+                let most = u64::try_from(state.sync_time.as_micros()).unwrap_or(u64::MAX);
+                Duration::from_micros(if most == 0 { 0 } else { state.rng.u64(..most) })
+            };
+            if !time.is_zero() {
+                clock::sleep(time).await;
+            }
+        }
         self.wait_while_hanging().await;
         match self.attempt(op, path, file, effect) {
             Some(answer) => answer,
@@ -72,7 +84,7 @@ impl SimDisk {
 
     async fn wait_while_hanging(&self) {
         loop {
-            let changed = self.shared.changes.notified();
+            let changed = self.shared.lives.notified();
             if !self.shared.lock().hangs(self.id) {
                 return;
             }
@@ -105,6 +117,7 @@ impl SimDisk {
             return None;
         }
         let now = self.shared.now();
+        let before = state.model.touched;
         let answer = match state.fault(op, &text) {
             Some((Moment::Before, kind)) => {
                 state.half_done(op, file, |state| drop(effect(state, now)));
@@ -120,7 +133,9 @@ impl SimDisk {
         self.shared
             .trace
             .event(format_args!("{self:?} {op:?} {text}: {outcome}"));
-        self.shared.changed();
+        if state.model.touched != before {
+            self.shared.changes.notify_waiters();
+        }
         if let Some((_, Moment::After, death)) = fate {
             self.shared.die(state, &self.name, death);
             return None;
@@ -315,7 +330,7 @@ impl Disk for SimDisk {
         let open = |state: &mut State, now| self.lock_file(state, path, now);
         let inode = self.call(Op::Lock, path, None, open).await?;
         loop {
-            let changed = self.shared.changes.notified();
+            let freed = self.shared.freed.notified();
             {
                 let mut state = self.shared.lock();
                 if state.is_alive(self.id)
@@ -329,7 +344,7 @@ impl Disk for SimDisk {
                 }
             }
             // A dead process waits for ever.
-            changed.await;
+            freed.await;
         }
     }
 
@@ -387,7 +402,7 @@ impl Drop for SimLock {
             .lock()
             .locks
             .retain(|held| held.number != self.number);
-        shared.changed();
+        shared.freed.notify_waiters();
     }
 }
 

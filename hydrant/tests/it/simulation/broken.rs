@@ -74,6 +74,7 @@ impl Broken {
     pub(super) fn mutant(self) -> Option<Mutant> {
         match self {
             Broken::Inside(mutant) => Some(mutant),
+            Broken::BuffersKept => Some(Mutant::BuffersKept),
             _ => None,
         }
     }
@@ -199,12 +200,14 @@ impl Disk for BrokenDisk {
         self.inner.remove_dir(path).await
     }
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.touch(from);
         self.touch(to);
         self.inner.rename(from, to).await
     }
     async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let renamed = self.inner.rename_new(from, to).await;
         if renamed.is_ok() {
+            self.touch(from);
             self.touch(to);
         }
         renamed

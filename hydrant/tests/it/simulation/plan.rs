@@ -43,6 +43,10 @@ pub(super) struct Shape {
     pub(super) flush_bytes: u64,
     pub(super) flush_interval: Duration,
     pub(super) budget: u64,
+    /// One in so many appends is lost on its way, or its answer; 0 for none.
+    pub(super) loss: u64,
+    /// Syncs take up to this long.
+    pub(super) sync_time: Duration,
 }
 
 /// A process of the pipeline, by its place in [`Shape::processes`].
@@ -188,7 +192,7 @@ impl Chance {
         let records = 60 + self.below(120);
         Shape {
             records,
-            rate: records * 1_000 / (800 + self.below(1_400)),
+            rate: records * 1_000 / (300 + self.below(1_400)),
             devices: 4 + self.below(12),
             shards: self.one(&[1, 2, 2, 3]),
             transforms: self.one(&[1, 2, 2]),
@@ -201,6 +205,8 @@ impl Chance {
             flush_bytes: self.one(&[2 << 10, 6 << 10, 1 << 20]),
             flush_interval: Duration::from_millis(self.one(&[100, 250, 700])),
             budget: self.one(&[1 << 20, 4 << 20, 16 << 20]),
+            loss: self.one(&[0, 0, 40, 12]),
+            sync_time: Duration::from_micros(self.one(&[0, 500, 8_000, 30_000])),
         }
     }
 
@@ -298,7 +304,7 @@ impl Chance {
             | Broken::Inside(
                 Mutant::MergedByMax | Mutant::MergedByMin | Mutant::ChildrenWithoutMarks,
             ) => vec![step(at, self.reshard())],
-            Broken::Inside(Mutant::OutOfOrderAccepted | Mutant::MarksKeptAfterFailure) => {
+            Broken::Inside(Mutant::MarksKeptAfterFailure) => {
                 let full = Fault::Full {
                     room: self.below(4_000),
                     until: self.millis(500, 2_000),

@@ -12,6 +12,7 @@ use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
 use hydrant_producer::config::{Config, Origin};
 use hydrant_producer::simulate::{FleetSpec, PiiShares};
+use hydrant_sink::encode::{Compression, EncodeOptions};
 use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::spec::TableRules;
 use hydrant_sink::{FlushRules, SinkStage, SourceRebuild};
@@ -52,7 +53,7 @@ pub(super) fn fleet(shape: &Shape) -> FleetSpec {
     FleetSpec {
         seed: shape.devices,
         devices: shape.devices,
-        malformed_share: 0.03,
+        malformed_share: 0.08,
         late_share: 0.05,
         conflict_share: 0.02,
         pii: PiiShares {
@@ -103,6 +104,7 @@ pub(super) async fn run(
                 open(Log::Raw, context).await?,
                 open(Log::Clean, context).await?,
             );
+            let clean: SharedStream = Arc::new(Acks::new(clean, None, shape.loss, &context.random));
             let Delivery::Lanes(lanes) = deliver(&raw, &clean, Routing::Keyed, context).await?
             else {
                 return Err(Error::fatal("two local streams are joined by lanes"));
@@ -158,7 +160,12 @@ async fn produce(orders: Orders, shape: &Shape, context: &Context, told: &Told) 
         config = config.with_rate(shape.rate);
     }
     let stream = open(Log::Raw, context).await?;
-    let stream: SharedStream = Arc::new(Acks::new(stream, told.clone()));
+    let stream: SharedStream = Arc::new(Acks::new(
+        stream,
+        Some(told.clone()),
+        shape.loss,
+        &context.random,
+    ));
     let counters = Arc::default();
     hydrant_producer::run_into(stream, &config, context, &orders.shutdown, counters).await?;
     Ok(())
@@ -177,6 +184,13 @@ async fn sink(
     }
     let rules = TableRules {
         provenance: true,
+        policy: transform
+            .as_ref()
+            .map(|transform| transform.digest().to_owned()),
+        encode: EncodeOptions {
+            compression: Compression::Snappy,
+            ..EncodeOptions::default()
+        },
         ..TableRules::default()
     };
     let flush = FlushRules {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -15,7 +16,9 @@ use hydrant_core::stream::{
 };
 use hydrant_core::testing::disk::SimDisk;
 use hydrant_core::testing::trace::Trace;
-use hydrant_core::{Batch, Budget, Context, Position, Result, ShardId, ShardMap, StreamId, clock};
+use hydrant_core::{
+    Batch, Budget, Context, Error, Position, Random, Result, ShardId, ShardMap, StreamId, clock,
+};
 use tokio::task::JoinSet;
 
 use super::plan::Log;
@@ -34,16 +37,24 @@ pub(super) fn index_of(position: Position) -> Option<u64> {
     position.next_offset().and_then(|next| next.checked_sub(1))
 }
 
-/// A stream that notes what it acknowledges.
+/// A stream as its writers see it: it notes what they are told, and loses requests and answers.
 #[derive(Debug)]
 pub(super) struct Acks {
     inner: SharedStream,
-    told: Told,
+    told: Option<Told>,
+    /// One in so many appends is lost, or its answer; 0 for none.
+    loss: u64,
+    random: Random,
 }
 
 impl Acks {
-    pub(super) fn new(inner: SharedStream, told: Told) -> Self {
-        Acks { inner, told }
+    pub(super) fn new(inner: SharedStream, told: Option<Told>, loss: u64, random: &Random) -> Self {
+        Acks {
+            inner,
+            told,
+            loss,
+            random: random.clone(),
+        }
     }
 }
 
@@ -75,6 +86,8 @@ impl Stream for Acks {
         Ok(Arc::new(AckWriter {
             inner: self.inner.writer().await?,
             told: self.told.clone(),
+            loss: self.loss,
+            random: self.random.clone(),
         }))
     }
     async fn assignment(&self, app: &str) -> Result<Assignment> {
@@ -88,13 +101,23 @@ impl Stream for Acks {
 #[derive(Debug)]
 struct AckWriter {
     inner: Arc<dyn StreamWriter>,
-    told: Told,
+    told: Option<Told>,
+    loss: u64,
+    random: Random,
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl StreamWriter for AckWriter {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
+        let lost = self.loss > 0 && self.random.below(self.loss) == 0;
+        let unavailable = || Error::Unavailable {
+            message: "no answer".to_owned(),
+            after: Duration::from_millis(1),
+        };
+        if lost && self.random.below(2) == 0 {
+            return Ok(async move { Err(unavailable()) }.boxed());
+        }
         let entry = append.entry.as_ref();
         let origins = entry.map(|entry| entry.origins.clone());
         let what = entry.map(|entry| {
@@ -106,6 +129,12 @@ impl StreamWriter for AckWriter {
         let told = self.told.clone();
         Ok(async move {
             let answer = ticket.await;
+            if lost {
+                return Err(unavailable());
+            }
+            let Some(told) = told else {
+                return answer;
+            };
             told.trace
                 .event(format_args!("append {what:?}: {answer:?}"));
             if answer.is_ok() && told.disk.is_alive() {

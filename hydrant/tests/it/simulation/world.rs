@@ -266,6 +266,7 @@ impl Machine {
         if let Some(Err(error)) = self.task("maker", None, job).await {
             return vec![format!("the streams cannot be made: {}", error.report())];
         }
+        self.world.set_sync_time(shape.sync_time);
         let start = clock::now();
         let storm = start + plan.storm;
         let chance = Random::seeded(self.seed ^ 0x11fe);
