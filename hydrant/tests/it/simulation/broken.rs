@@ -20,9 +20,7 @@ use hydrant_core::stream::{
     StreamWriter,
 };
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{
-    Batch, Budget, Permit, Position, Random, Result, Shard, ShardId, ShardMap, StreamId,
-};
+use hydrant_core::{Batch, Budget, Permit, Position, Result, Shard, ShardId, ShardMap, StreamId};
 use hydrant_sink::lake::{Commit, CommitFile, Rebuild};
 
 /// What is broken.
@@ -60,8 +58,6 @@ pub(super) enum Broken {
     RebuiltUnclaimed,
     /// A file is made again by other rules than the recorded ones.
     RebuiltOtherwise,
-    /// The keys of data files are drawn.
-    DrawnKeys,
     /// The control file says what is durable before the sync has returned.
     DurableEndBeforeSync,
 }
@@ -94,11 +90,10 @@ impl Broken {
         }
     }
 
-    pub(super) fn lake(self, inner: SharedLake, random: &Random) -> SharedLake {
+    pub(super) fn lake(self, inner: SharedLake) -> SharedLake {
         Arc::new(BrokenLake {
             how: self,
             inner,
-            random: random.clone(),
             staged: Arc::default(),
             late: Mutex::default(),
         })
@@ -308,7 +303,6 @@ impl DiskFile for LateSync {
 struct BrokenLake {
     how: Broken,
     inner: SharedLake,
-    random: Random,
     /// The stagings of this process.
     staged: Arc<Mutex<BTreeSet<String>>>,
     /// Files that are to be visible after the next record.
@@ -356,14 +350,9 @@ impl Lake for BrokenLake {
         }
     }
     async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
-        let drawn = format!("{:x}", self.random.u64());
-        let key = match self.how {
-            Broken::DrawnKeys => key.replace(".parquet", &format!("-{drawn}.parquet")),
-            _ => key.to_owned(),
-        };
         Ok(Box::new(BrokenStaging {
             how: self.how,
-            inner: self.inner.stage(&key).await?,
+            inner: self.inner.stage(key).await?,
             lake: SharedLake::clone(&self.inner),
             staged: Arc::clone(&self.staged),
         }))
@@ -591,6 +580,9 @@ impl Stream for Orphans {
     }
     async fn assignment(&self, app: &str) -> Result<Assignment> {
         self.0.assignment(app).await
+    }
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.0.apps().await
     }
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
         self.0.admin()

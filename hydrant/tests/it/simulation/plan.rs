@@ -126,6 +126,24 @@ pub(super) enum Fault {
 }
 
 impl Shape {
+    /// Makes it likely that a broken variant shows.
+    fn suit(&mut self, broken: Broken) {
+        match broken {
+            Broken::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
+                self.shards = 3;
+                self.loss = 6;
+                self.fused = false;
+            }
+            Broken::MineByInterval => {
+                self.fused = false;
+                self.sinks = 2;
+                self.flush_bytes = 1 << 20;
+                self.flush_interval = Duration::from_millis(250);
+            }
+            _ => {}
+        }
+    }
+
     /// Every process of the pipeline, by name.
     pub(super) fn processes(&self) -> Vec<(String, Role)> {
         let mut all = vec![("producer".to_owned(), Role::Producer)];
@@ -145,7 +163,10 @@ impl Plan {
     /// A broken variant gets half of its faults where it may show.
     pub(super) fn draw(seed: u64, broken: Option<Broken>) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x05ee_d0f7_8e91_a11d));
-        let shape = chance.shape();
+        let mut shape = chance.shape();
+        if let Some(broken) = broken {
+            shape.suit(broken);
+        }
         let slots = shape.processes().len() as u64;
         let mut steps: Vec<Step> = (0..2 + chance.below(8))
             .flat_map(|_| {
@@ -292,18 +313,44 @@ impl Chance {
         let step = |at, fault| Step { at, fault };
         let later = at + self.millis(50, 600);
         match broken {
+            // Somebody dies with a record put and nothing revealed, and the former owner goes on with the same interval.
+            Broken::MineByInterval => {
+                let fate = Fate {
+                    death: Death::Kill,
+                    ..self.fate(150)
+                };
+                let slot = slots - 1 - self.below(2);
+                let other = slots - 1 - self.below(2);
+                let usurp = Fault::Usurp {
+                    log: Log::Clean,
+                    slot: slot as usize,
+                    until: self.millis(200, 900),
+                };
+                let die = Fault::Die {
+                    slot: other as usize,
+                    fate,
+                };
+                vec![step(at, usurp), step(at, die)]
+            }
             Broken::BuffersKept
-            | Broken::MineByInterval
             | Broken::FoundUnfinished
             | Broken::RenamedRecords
             | Broken::Inside(Mutant::FromOfReader) => vec![step(at, self.usurp(slots))],
             Broken::RebuiltWithoutLook | Broken::RebuiltUnclaimed | Broken::RebuiltOtherwise => {
                 vec![step(at, Fault::Sweep)]
             }
-            Broken::ChildrenBeforeParents
-            | Broken::Inside(
-                Mutant::MergedByMax | Mutant::MergedByMin | Mutant::ChildrenWithoutMarks,
-            ) => vec![step(at, self.reshard())],
+            Broken::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
+                let merge = Fault::Reshard {
+                    log: self.one(&[Log::Raw, Log::Clean]),
+                    merge: true,
+                    which: 0,
+                    fate: None,
+                };
+                vec![step(at, merge), step(later, self.reshard())]
+            }
+            Broken::ChildrenBeforeParents | Broken::Inside(Mutant::ChildrenWithoutMarks) => {
+                vec![step(at, self.reshard())]
+            }
             Broken::Inside(Mutant::MarksKeptAfterFailure) => {
                 let full = Fault::Full {
                     room: self.below(4_000),

@@ -180,7 +180,7 @@ async fn sink(
 ) -> Result<SinkStage> {
     let mut lake = hydrant_sink::lake::open(&format!("file:{LAKE}"), context).await?;
     if let Some(broken) = orders.broken {
-        lake = broken.lake(lake, &context.random);
+        lake = broken.lake(lake);
     }
     let rules = TableRules {
         provenance: true,

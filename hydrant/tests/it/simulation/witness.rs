@@ -93,6 +93,9 @@ impl Stream for Acks {
     async fn assignment(&self, app: &str) -> Result<Assignment> {
         self.inner.assignment(app).await
     }
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.inner.apps().await
+    }
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
         self.inner.admin()
     }
@@ -111,9 +114,10 @@ struct AckWriter {
 impl StreamWriter for AckWriter {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
         let lost = self.loss > 0 && self.random.below(self.loss) == 0;
-        let unavailable = || Error::Unavailable {
+        let after = Duration::from_millis(self.random.below(200));
+        let unavailable = move || Error::Unavailable {
             message: "no answer".to_owned(),
-            after: Duration::from_millis(1),
+            after,
         };
         if lost && self.random.below(2) == 0 {
             return Ok(async move { Err(unavailable()) }.boxed());

@@ -33,8 +33,6 @@ pub(super) struct Outcome {
     /// What is wrong; empty when nothing is.
     pub(super) faults: Vec<String>,
     pub(super) trace: Trace,
-    /// Virtual time.
-    pub(super) took: Duration,
 }
 
 impl Outcome {
@@ -77,7 +75,6 @@ fn run(seed: u64, broken: Option<Broken>) -> Outcome {
     let plan = Plan::draw(seed, broken);
     runtime.block_on(async {
         let machine = Machine::new(seed, &plan, broken);
-        let started = clock::now();
         let faults = match tokio::time::timeout(PATIENCE, machine.clone().live(&plan)).await {
             Ok(faults) => faults,
             Err(_) => vec!["it does not end".to_owned()],
@@ -87,7 +84,6 @@ fn run(seed: u64, broken: Option<Broken>) -> Outcome {
             plan,
             faults,
             trace: machine.trace,
-            took: started.elapsed(),
         }
     })
 }
