@@ -118,8 +118,13 @@ pub(crate) fn is_contained() -> bool {
 
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Error {
     // A formatted message may quote a record: only fixed texts are told.
-    let text = panic.downcast_ref::<&str>().copied().unwrap_or("its message is withheld");
-    Error::fatal(format!("a computation panicked, which is a fault of hydrant: {text}"))
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .unwrap_or("its message is withheld");
+    Error::fatal(format!(
+        "a computation panicked, which is a fault of hydrant: {text}"
+    ))
 }
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
@@ -150,7 +155,10 @@ mod tests {
             assert_eq!(workers.run(|| 6 * 7).await.unwrap(), 42);
             let error = workers.run(|| -> u8 { panic!("boom") }).await.unwrap_err();
             assert!(error.to_string().contains("boom"));
-            let error = workers.run(|| -> u8 { panic!("record {}", 7) }).await.unwrap_err();
+            let error = workers
+                .run(|| -> u8 { panic!("record {}", 7) })
+                .await
+                .unwrap_err();
             assert!(!error.to_string().contains("record"), "{error}");
             assert_eq!(workers.run(|| 1).await.unwrap(), 1);
         }

@@ -71,7 +71,13 @@ fn changed(payload: &[u8], rows: &HashMap<u64, Value>) -> Option<(Vec<String>, S
         return None;
     }
     let shape = sent.as_object()?.keys().cloned().collect();
-    Some((shape, Sample { before: sent.to_string(), after: after.to_string() }))
+    Some((
+        shape,
+        Sample {
+            before: sent.to_string(),
+            after: after.to_string(),
+        },
+    ))
 }
 
 /// The row with the fields that the record has, in its order.
