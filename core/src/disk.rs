@@ -152,7 +152,10 @@ pub async fn replace_file(
 ) -> io::Result<()> {
     let temporary = temporary_name(path, nonce);
     write_new(disk, &temporary, body).await?;
-    disk.rename(&temporary, path).await?;
+    if let Err(error) = disk.rename(&temporary, path).await {
+        clear_away(disk, &temporary).await;
+        return Err(error);
+    }
     disk.sync_dir(parent(path)).await
 }
 
@@ -188,9 +191,22 @@ pub async fn create_file(
 
 async fn write_new(disk: &dyn Disk, path: &Path, body: Bytes) -> io::Result<()> {
     let file = disk.open(path, Open::Create).await?;
-    file.truncate(0).await?;
-    file.write_at(0, vec![body]).await?;
-    file.sync().await
+    let written = async {
+        file.truncate(0).await?;
+        file.write_at(0, vec![body]).await?;
+        file.sync().await
+    };
+    let written = written.await;
+    if written.is_err() {
+        clear_away(disk, path).await;
+    }
+    written
+}
+
+/// Removes what a failed write left, which on a full disk would take the space that the next attempt needs. Nothing
+/// refers to it, so that it may also stay.
+async fn clear_away(disk: &dyn Disk, temporary: &Path) {
+    drop(disk.remove(temporary).await);
 }
 
 fn temporary_name(path: &Path, nonce: &str) -> PathBuf {

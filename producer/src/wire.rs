@@ -11,19 +11,25 @@ use hydrant_core::{Context, Error, Result, clock, disk};
 use hydrant_stream::CreateOptions;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Config, SHARDS_DEFAULT};
+use crate::config::{Config, Origin, SHARDS_DEFAULT};
+use crate::input::file;
 use crate::report::{Counters, Report};
 
 /// How often the progress line changes.
 const PROGRESS: Duration = Duration::from_millis(200);
 
-/// Opens the stream; a local one is made when it does not exist.
+/// Opens the stream; a local one is made when it does not exist and the input does.
 ///
 /// # Errors
-/// When the URL is none, or the stream is neither there nor can be made.
+/// When the URL is none, or the stream is neither there nor can be made, or would be made for an input that is not
+/// there.
 pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
     match hydrant_stream::open(config.to(), context).await {
         Err(Error::NotFound { .. }) if config.to().starts_with("local:") => {
+            if let Origin::File(path) = &config.origin {
+                let path = path.clone();
+                context.workers.run(move || file::check(&path)).await??;
+            }
             let options = CreateOptions {
                 shards: config.shards.unwrap_or(SHARDS_DEFAULT as u32),
                 ..CreateOptions::default()

@@ -89,17 +89,19 @@ impl Keeper {
         let mut earliest = due;
         loop {
             if clock::now() >= due {
+                let half = self.leased.settings.observe / 2;
+                let mut pause = self.leased.settings.round_gap();
                 if let Err(error) = self.round().await {
                     match error.disposition() {
-                        Disposition::Retry { .. } => {
+                        Disposition::Retry { after } => {
+                            // What the failed round wrote must not wake the next one at once.
+                            pause = pause.max(after.min(half));
                             tracing::warn!(app = self.leased.app, "leases: {}", error.report());
                         }
                         _ => self.pending.push_back(Err(error)),
                     }
                 }
-                let settings = &self.leased.settings;
-                earliest = clock::now() + settings.round_gap();
-                let half = settings.observe / 2;
+                earliest = clock::now() + pause;
                 let jitter = self.leased.random.below(half.as_micros() as u64 + 1);
                 due = clock::now() + half + Duration::from_micros(jitter);
             }

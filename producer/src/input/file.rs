@@ -31,6 +31,23 @@ pub fn open(path: &Path, line_bytes_max: usize) -> Result<LineReader<File>, Inpu
     }
 }
 
+/// Refuses a path that leads to nothing or to a directory, without opening it: a named pipe can be opened once only.
+///
+/// # Errors
+/// [`InputError::Open`].
+pub fn check(path: &Path) -> Result<(), InputError> {
+    let source = match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => io::Error::from(io::ErrorKind::IsADirectory),
+        Ok(_) => return Ok(()),
+        Err(source) => source,
+    };
+    Err(InputError::Open {
+        name: path.display().to_string(),
+        remedy: remedy(source.kind()),
+        source,
+    })
+}
+
 /// The path without links and dots, by which two runs know that they read the same file.
 #[must_use]
 pub fn real_path(path: &Path) -> PathBuf {
@@ -63,6 +80,18 @@ mod tests {
         assert_eq!(reader.name(), file.path().display().to_string());
         let block = reader.next_block().unwrap().unwrap();
         assert_eq!(&block.bytes[block.lines[0].range.clone()], b"{\"a\":1}");
+    }
+
+    #[test]
+    fn a_check_tells_what_opening_would_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        let absent = directory.path().join("absent");
+        for path in [directory.path(), &absent] {
+            let opened = open(path, 1_024).err().unwrap().to_string();
+            assert_eq!(check(path).unwrap_err().to_string(), opened);
+        }
+        std::fs::write(&absent, b"").unwrap();
+        check(&absent).unwrap();
     }
 
     #[test]

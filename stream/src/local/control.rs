@@ -126,8 +126,17 @@ pub(super) struct ControlFile {
 impl ControlFile {
     /// Opens the control file of a shard; `None` when it does not exist.
     pub(super) async fn open(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
+        Self::open_for(disk, dir, Open::Write).await
+    }
+
+    /// As [`ControlFile::open`], for reading only: whoever just looks needs no right to write.
+    pub(super) async fn open_to_read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
+        Self::open_for(disk, dir, Open::Read).await
+    }
+
+    async fn open_for(disk: &dyn Disk, dir: &Path, how: Open) -> Result<Option<Self>> {
         let path = dir.join("control");
-        let file = match disk.open(&path, Open::Write).await {
+        let file = match disk.open(&path, how).await {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("open", &path, error)),

@@ -29,7 +29,7 @@ pub(super) async fn repair(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Inte
     let path = dir.join("lock");
     let lock = disk.lock(&path, LockKind::Exclusive).await;
     let _lock = lock.map_err(|e| Error::io("lock", &path, e))?;
-    let control = match ControlFile::open(disk, &dir).await? {
+    let control = match ControlFile::open_to_read(disk, &dir).await? {
         Some(file) => file.read().await?,
         None => return Err(place.gone()),
     };

@@ -189,9 +189,11 @@ impl Segment {
     pub(super) async fn head(&self, incarnation: u128) -> Result<Head> {
         let bytes = self.read(0, FIXED_BYTES).await?;
         let (head, _) =
-            Head::decode(&bytes, incarnation).map_err(|fault| self.corrupt(0, fault))?;
+            Head::decode(&bytes, incarnation).map_err(|fault| self.corrupt_head(0, fault))?;
         if (head.number, head.base) != (self.number, self.base) {
-            return Err(self.corrupt(0, Fault("the head of a segment is not that of its name")));
+            return Err(
+                self.corrupt_head(0, Fault("the head of a segment is not that of its name"))
+            );
         }
         Ok(head)
     }
@@ -199,15 +201,15 @@ impl Segment {
     /// The head and the marks that hold at the segment's base, in a shard that owns `range`.
     pub(super) async fn marks(&self, incarnation: u128, range: HashRange) -> Result<(Head, Marks)> {
         let bytes = self.read(0, FIXED_BYTES).await?;
-        let (head, crc) = Head::decode(&bytes, incarnation).map_err(|f| self.corrupt(0, f))?;
+        let (head, crc) = Head::decode(&bytes, incarnation).map_err(|f| self.corrupt_head(0, f))?;
         let len = (head.len - FIXED_BYTES as u64) as usize;
         let bytes = self.read(FIXED_BYTES as u64, len).await?;
         if bytes.len() != len || crc32c::crc32c(&bytes) != crc {
             let fault = Fault("the checksum of a segment's marks does not match");
-            return Err(self.corrupt(FIXED_BYTES as u64, fault));
+            return Err(self.corrupt_head(FIXED_BYTES as u64, fault));
         }
         let marks = Marks::decode(&mut Reader::new(&bytes), range).map_err(|_| {
-            self.corrupt(FIXED_BYTES as u64, Fault("a segment's marks are malformed"))
+            self.corrupt_head(FIXED_BYTES as u64, Fault("a segment's marks are malformed"))
         })?;
         Ok((head, marks))
     }
@@ -218,12 +220,30 @@ impl Segment {
         bytes.map_err(|e| Error::io("read", &self.path, e))
     }
 
-    /// Stored bytes at `at` are not what was written.
+    /// Stored frames at `at` are not what was written.
     pub(super) fn corrupt(&self, at: u64, fault: Fault) -> Error {
+        // `DIR/shards/SHARD/SEGMENT`
+        let mut above = self.path.ancestors().skip(1);
+        let shard = above.next().and_then(Path::file_name).unwrap_or_default();
+        let stream = above.nth(1).unwrap_or(Path::new("."));
         Error::Corrupt {
             path: self.path.clone(),
             offset: at,
-            detail: fault.0.to_owned(),
+            detail: format!(
+                "{}: restore the file, or give up what is damaged with `hydrant stream repair local:{} {} --skip`",
+                fault.0,
+                stream.display(),
+                shard.display()
+            ),
+        }
+    }
+
+    /// The head at `at` is not what was written; without it nothing in the segment can be told from garbage.
+    fn corrupt_head(&self, at: u64, fault: Fault) -> Error {
+        Error::Corrupt {
+            path: self.path.clone(),
+            offset: at,
+            detail: format!("{}: restore the file", fault.0),
         }
     }
 }

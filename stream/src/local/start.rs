@@ -14,7 +14,7 @@ use super::work::position_before;
 pub(super) async fn find(place: &Place, shard: &ShardId, start: Start) -> Result<Position> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(shard);
-    let control = match ControlFile::open(disk, &dir).await? {
+    let control = match ControlFile::open_to_read(disk, &dir).await? {
         Some(file) => file.read().await?.unwrap_or_default(),
         None => return Err(place.gone()),
     };

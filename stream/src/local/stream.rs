@@ -72,7 +72,7 @@ impl LocalStream {
 async fn recover(place: &Arc<Place>, shard: &Shard) -> Result<()> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
-    let control = match ControlFile::open(disk, &dir).await? {
+    let control = match ControlFile::open_to_read(disk, &dir).await? {
         Some(file) => file.read().await?,
         None => return Err(place.gone()),
     };
@@ -141,7 +141,7 @@ impl Stream for LocalStream {
         let mut states = Vec::new();
         for shard in self.shards().await?.all() {
             let dir = self.place.shard_dir(&shard.id);
-            let control = match ControlFile::open(disk, &dir).await? {
+            let control = match ControlFile::open_to_read(disk, &dir).await? {
                 Some(file) => file.read().await?,
                 None => return Err(self.place.gone()),
             };

@@ -419,7 +419,7 @@ impl ShardReader for TailReader {
         let Source { place, shard, .. } = &self.source;
         let disk = &*place.ctx.disk;
         let dir = place.shard_dir(&shard.id);
-        let Some(control_file) = ControlFile::open(disk, &dir).await? else {
+        let Some(control_file) = ControlFile::open_to_read(disk, &dir).await? else {
             return Err(place.gone());
         };
         let path = control_file.path();
