@@ -1,5 +1,12 @@
 //! Tests of the binaries as users run them: real processes, real files, `kill -9`.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "processes run in real time, and a long test tells what it did"
+)]
+
+mod bad_input;
 mod kill;
 mod lake;
 mod process;

@@ -1,0 +1,193 @@
+//! A segment with a byte that is not what was written.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Place;
+
+const SHARDS: u32 = 2;
+const RECORDS: u64 = 1_200;
+const RUNS: u64 = 8;
+
+/// A stream with a flipped bit in the middle of a closed segment of its first shard.
+fn damaged() -> (Place, PathBuf, Vec<u8>) {
+    let place = Place::new();
+    place.create_small("local:raw", SHARDS);
+    // Each run appends what fills most of a segment.
+    for seed in 0..RUNS {
+        place.simulate("local:raw", RECORDS / RUNS, seed);
+    }
+    let entries = fs::read_dir(place.path("raw/shards/000000")).expect("the shard's directory");
+    let mut segments: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("the directory reads").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .collect();
+    segments.sort();
+    assert!(segments.len() > 3, "{segments:?}");
+    let segment = segments.swap_remove(1);
+    let intact = fs::read(&segment).expect("the segment reads");
+    let mut bytes = intact.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(&segment, bytes).expect("the segment can be written");
+    (place, segment, intact)
+}
+
+#[test]
+fn readers_name_file_and_byte_and_the_other_shards_go_on() {
+    let (place, segment, intact) = damaged();
+    let file = segment
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    let words = [
+        "corrupt data in",
+        file.as_str(),
+        "at byte",
+        "hydrant stream repair",
+    ];
+    let stored = place.stored("local:raw");
+    for _ in 0..2 {
+        place.sink("local:raw", "file:lake").expect(1, &words);
+    }
+    let verified = place.sound("file:lake");
+    let chains = verified["chains"].as_array().expect("chains");
+    let rows = |shard: &str| {
+        let chain = chains.iter().find(|chain| chain["shard"] == shard);
+        chain.map_or(0, |chain| chain["rows"].as_u64().expect("rows"))
+    };
+    assert_eq!(rows("000001"), stored[1], "{verified}");
+    assert!(rows("000000") > 0, "what lies before is read: {verified}");
+    assert!(rows("000000") < stored[0], "{verified}");
+    place
+        .run(
+            "hydrant-consumer",
+            &["--from", "local:raw", "--exit-at-end", "--idle", "50ms"],
+        )
+        .expect(1, &words);
+    place
+        .run(
+            "hydrant",
+            &[
+                "stream",
+                "tail",
+                "local:raw",
+                "--start",
+                "earliest",
+                "--exit-at-end",
+            ],
+        )
+        .expect(1, &words);
+
+    // With the file restored nothing is missing.
+    fs::write(&segment, intact).expect("the segment can be written");
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    let verified = place.sound("file:lake");
+    assert_eq!(verified["rows"], RECORDS, "{verified}");
+    assert_eq!(verified["warnings"], serde_json::json!([]), "{verified}");
+}
+
+/// A run without end stands still at the shard and goes on with it once it is repaired.
+#[test]
+fn a_repair_makes_a_gap_that_the_lake_records() {
+    let (place, segment, _) = damaged();
+    let stored = place.stored("local:raw");
+    let mut sink = place.start(
+        "hydrant-sink",
+        &[
+            "--from",
+            "local:raw",
+            "--to",
+            "file:lake",
+            "--flush-interval",
+            "50ms",
+        ],
+        "sink.log",
+    );
+    place.wait_until("the shard stands still", || {
+        place.read("sink.log").contains("the shard stands still")
+    });
+    // The other shard goes on, with records that come after as well.
+    place.simulate("local:raw", 200, 9);
+    let came = place.stored("local:raw")[1];
+    assert!(came > stored[1], "the shard got none of them");
+    place.wait_until("the rows of the other shard", || {
+        let found = place.verify("file:lake").json();
+        found["chains"].as_array().is_some_and(|chains| {
+            let mut chains = chains.iter();
+            chains.any(|chain| chain["shard"] == "000001" && chain["rows"] == came)
+        })
+    });
+    assert_eq!(sink.ended(), None, "{}", place.logs());
+    assert_eq!(sink.terminate(), Some(1), "it tells of the corrupt shard");
+
+    place
+        .run("hydrant", &["stream", "repair", "local:raw", "000000"])
+        .expect(64, &["--skip"]);
+    let repair = [
+        "stream",
+        "repair",
+        "local:raw",
+        "000000",
+        "--skip",
+        "--json",
+    ];
+    place.run("hydrant", &repair).expect(0, &[]);
+    place.run("hydrant", &repair).expect(0, &[]);
+    place
+        .sink("local:raw", "file:lake")
+        .expect(0, &["records are lost"]);
+    let verified = place.sound("file:lake");
+    let rows = verified["rows"].as_u64().expect("rows");
+    let warnings = verified["warnings"].as_array().expect("warnings");
+    let gaps: Vec<_> = warnings
+        .iter()
+        .filter(|warning| warning["kind"] == "gap")
+        .collect();
+    assert_eq!(gaps.len(), 1, "{verified}");
+    let detail = gaps[0]["detail"].as_str().expect("a detail");
+    let file = segment.file_name().expect("a name").to_string_lossy();
+    assert!(
+        detail.contains(&*file) && detail.contains("was lost"),
+        "{detail}"
+    );
+    // What is missing is what the gap says, to the record: `(479, 497] was lost ...`.
+    let (from, rest) = detail
+        .strip_prefix('(')
+        .and_then(|rest| rest.split_once(", "))
+        .expect("an interval");
+    let to = rest.split_once(']').expect("an interval").0;
+    let number = |text: &str| text.parse::<u64>().expect("a position");
+    assert_eq!(
+        rows + number(to) - number(from),
+        RECORDS + 200,
+        "{verified}"
+    );
+}
+
+#[test]
+fn garbage_in_the_manifest_is_refused_by_name() {
+    let place = Place::new();
+    place.create("local:raw", 1);
+    let manifest = place.read("raw/manifest.json");
+    for (content, word) in [
+        ("garbage".to_owned(), "manifest.json"),
+        (manifest.replace("\"format\": 1", "\"format\": 99"), "99"),
+    ] {
+        place.write("raw/manifest.json", &content);
+        {
+            let args = &["--from", "local:raw", "--to", "file:lake", "--exit-at-end"][..];
+            let sink = place.run("hydrant-sink", args);
+            assert!(matches!(sink.code, Some(1 | 64)), "{sink:?}");
+            assert!(sink.err.contains(word), "{sink:?}");
+        }
+        let producer = place.run(
+            "hydrant-producer",
+            &["--to", "local:raw", "--simulate", "1"],
+        );
+        assert!(matches!(producer.code, Some(1 | 64)), "{producer:?}");
+        assert!(producer.err.contains(word), "{producer:?}");
+        assert_eq!(place.read("raw/manifest.json"), content);
+    }
+}

@@ -1,0 +1,269 @@
+//! Records that no table can hold, through producer, transform and sink.
+
+use std::collections::BTreeMap;
+
+use super::{Letter, Place};
+
+/// Stands in every bad record and must not come out anywhere but in the payload of the sink's letters.
+const MARK: &str = "RAWMARK";
+const DEPTH: usize = 10_000;
+
+/// A record and what becomes of it.
+struct Case {
+    record: Vec<u8>,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Row,
+    /// A dead letter of the stage, for this reason.
+    Letter(&'static str, &'static str),
+    /// The producer does not send it, for this reason.
+    Refused(&'static str),
+}
+
+fn case(record: impl Into<Vec<u8>>, fate: Fate) -> Case {
+    let record = record.into();
+    Case { record, fate }
+}
+
+/// `n` is the number of the line.
+fn good(n: usize) -> Case {
+    let record = format!(r#"{{"device_id":"d{}","n":{n},"ok":true}}"#, n % 3);
+    case(record, Fate::Row)
+}
+
+pub(super) fn nested(open: &str, close: &str) -> Vec<u8> {
+    let mut record = br#"{"secret":"RAWMARK","a":"#.to_vec();
+    record.extend(open.repeat(DEPTH).bytes());
+    record.extend(b"1");
+    record.extend(close.repeat(DEPTH).bytes());
+    record.push(b'}');
+    record
+}
+
+/// Good and bad records in turn.
+fn cases() -> Vec<Case> {
+    let transform = |reason| Fate::Letter("transform", reason);
+    let sink = |reason| Fate::Letter("sink", reason);
+    let mut huge = br#"{"device_id":"d1","secret":"RAWMARK","blob":""#.to_vec();
+    huge.extend(std::iter::repeat_n(b'x', 10 << 20));
+    huge.extend(b"\"}");
+    let mut not_utf8 = br#"{"device_id":"d1","secret":"RAWMARK"#.to_vec();
+    not_utf8.extend(b"\xff\xfe\"}");
+    let bad = [
+        case(
+            r#"{"device_id":"d1","secret":"RAWMARK""#,
+            transform("malformed_json"),
+        ),
+        case(r#"{"secret":"RAWMARK",,}"#, transform("malformed_json")),
+        case("RAWMARK is no JSON", transform("malformed_json")),
+        case("   RAWMARK", transform("malformed_json")),
+        case("{\"secret\":\"RAWMARK\"}\0", transform("malformed_json")),
+        case(
+            r#"{"secret":"RAWMARK"}{"n":1}"#,
+            transform("malformed_json"),
+        ),
+        case(
+            r#"{"secret":"RAWMARK","n":NaN}"#,
+            transform("malformed_json"),
+        ),
+        case(
+            r#"{"secret":"RAWMARK","n":-Infinity}"#,
+            transform("malformed_json"),
+        ),
+        case(
+            r#"{"secret":"RAWMARK","n":01}"#,
+            transform("malformed_json"),
+        ),
+        case(
+            r#"{"secret":"RAWMARK","s":"\ud800"}"#,
+            transform("lone_surrogate"),
+        ),
+        case(not_utf8, transform("not_utf8")),
+        case(nested("[", "]"), transform("too_deep")),
+        case(nested("{\"a\":", "}"), transform("too_deep")),
+        case(r#"["RAWMARK",2]"#, sink("not_an_object")),
+        case(r#""RAWMARK""#, sink("not_an_object")),
+        case("null", sink("not_an_object")),
+        case(r#"{"secret":"RAWMARK","n":8,"n":9}"#, sink("duplicate_key")),
+        case(r#"{"secret":"RAWMARK","":1}"#, sink("bad_key")),
+        case(r#"{"secret":"RAWMARK","N":1}"#, sink("key_case_conflict")),
+        case(
+            r#"{"secret":"RAWMARK","n":123456789012345678901234567890}"#,
+            sink("integer_overflow"),
+        ),
+        case(
+            r#"{"secret":"RAWMARK","x":1e999}"#,
+            sink("number_out_of_range"),
+        ),
+        case(r#"{"secret":"RAWMARK","n":"text"}"#, sink("type_conflict")),
+        case(huge, Fate::Refused("line_too_long")),
+    ];
+    let mut cases = vec![good(0)];
+    for case in bad {
+        cases.push(case);
+        let n = cases.len();
+        cases.push(good(n));
+    }
+    cases
+}
+
+#[test]
+fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows() {
+    let place = Place::new();
+    let cases = cases();
+    let lines: Vec<&[u8]> = cases.iter().map(|case| case.record.as_slice()).collect();
+    place.write("in.ndjson", lines.join(&b'\n'));
+    place.create("local:raw", 1);
+
+    let sent = place
+        .run(
+            "hydrant-producer",
+            &[
+                "--to",
+                "local:raw",
+                "--input",
+                "in.ndjson",
+                "--key",
+                "device_id",
+                "--json",
+            ],
+        )
+        .expect(0, &["longer than a record may be"]);
+    let transformed = place.transform("local:raw", "local:clean").expect(0, &[]);
+    let landed = place.sink("local:clean", "file:lake").expect(0, &[]);
+
+    // Where each record is: the raw shard holds them in the order of the lines, without the refused ones.
+    let (mut rows, mut letters) = (Vec::new(), BTreeMap::new());
+    let mut refused = BTreeMap::<&str, u64>::new();
+    let mut sequence = 0u64;
+    for (line, case) in cases.iter().enumerate() {
+        match case.fate {
+            Fate::Refused(reason) => {
+                *refused.entry(reason).or_default() += 1;
+                let told = format!("line={}", line + 1);
+                assert!(sent.err.contains(&told), "{told}: {}", sent.err);
+                continue;
+            }
+            Fate::Row => rows.push(line as i64),
+            Fate::Letter(stage, reason) => {
+                letters.insert(sequence, (stage, reason, &case.record));
+            }
+        }
+        sequence += 1;
+    }
+    let report = sent.json();
+    assert_eq!(report["stored"], sequence, "{report}");
+    assert_eq!(report["refused"], serde_json::json!(refused), "{report}");
+
+    assert_eq!(place.integers("lake", "n"), rows);
+    let found = place.letters("lake");
+    let (of_transform, of_sink): (Vec<&Letter>, Vec<&Letter>) =
+        found.iter().partition(|letter| letter.stage == "transform");
+    for letter in &of_transform {
+        let (stage, reason, record) = letters[&letter.sequence];
+        assert_eq!(
+            (stage, reason),
+            ("transform", letter.reason.as_str()),
+            "{letter:?}"
+        );
+        assert!(letter.stream.starts_with("raw@"), "{letter:?}");
+        assert_eq!(letter.length, record.len() as i64, "{letter:?}");
+        assert_eq!(letter.payload, None, "what nobody scanned is in a letter");
+        // The raw stream still gives the record to whoever may read it.
+        let (shard, at) = (letter.shard.as_str(), letter.sequence.to_string());
+        let got = place.run("hydrant", &["stream", "get", "local:raw", shard, &at]);
+        assert_eq!(got.code, Some(0), "{got:?}");
+    }
+    // The sink's letters hold what it was given, in the order in which it came.
+    let wanted = letters.values().filter(|(stage, ..)| *stage == "sink");
+    let wanted: Vec<(&str, &[u8])> = wanted
+        .map(|(_, reason, bytes)| (*reason, bytes.as_slice()))
+        .collect();
+    let got = of_sink.iter().map(|letter| {
+        assert!(letter.stream.starts_with("clean@"), "{letter:?}");
+        (
+            letter.reason.as_str(),
+            letter.payload.as_deref().expect("a scanned payload"),
+        )
+    });
+    assert_eq!(got.collect::<Vec<_>>(), wanted);
+    assert_eq!(of_transform.len() + of_sink.len(), letters.len());
+
+    let verified = place.sound("file:lake");
+    assert_eq!(verified["input"], sequence, "{verified}");
+    assert_eq!(verified["rows"], rows.len(), "{verified}");
+    assert_eq!(verified["dead_letters"], letters.len(), "{verified}");
+    assert_eq!(verified["origins"][0]["input"], sequence, "{verified}");
+    for answer in [&sent, &transformed, &landed] {
+        assert!(!answer.err.contains(MARK), "{}", answer.err);
+        assert!(!answer.out.contains(MARK), "{}", answer.out);
+    }
+    for letter in &found {
+        assert!(!letter.detail.contains(MARK), "{letter:?}");
+    }
+}
+
+/// A table that no column has yet cannot hold a row without values; later it can.
+#[test]
+fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
+    let place = Place::new();
+    place.create("local:raw", 1);
+    place.put("local:raw", &["{}"]);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    let letters = place.letters("lake");
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0].reason, "empty_record");
+    place.put("local:raw", &[r#"{"n":1}"#, "{}"]);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    let verified = place.sound("file:lake");
+    assert_eq!(
+        (&verified["rows"], &verified["dead_letters"]),
+        (&2.into(), &1.into())
+    );
+}
+
+/// Personal data in a key is replaced before anybody can see it, and so it is where the value cannot be read.
+#[test]
+fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
+    let place = Place::new();
+    place.create("local:raw", 1);
+    place.write(
+        "in.ndjson",
+        "{\"device_id\":\"rawmark@example.com\",\"n\":1}\n{\"device_id\":\"rawmark@example.com\",\"n\":1,\"n\":2}\n",
+    );
+    place
+        .run(
+            "hydrant-producer",
+            &[
+                "--to",
+                "local:raw",
+                "--input",
+                "in.ndjson",
+                "--key",
+                "device_id",
+            ],
+        )
+        .expect(0, &[]);
+    let transformed = place.transform("local:raw", "local:clean").expect(0, &[]);
+    let landed = place.sink("local:clean", "file:lake").expect(0, &[]);
+    assert_eq!(place.integers("lake", "n"), [1]);
+    let letters = place.letters("lake");
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0].reason, "duplicate_key");
+    let payload = String::from_utf8_lossy(letters[0].payload.as_deref().expect("a payload"));
+    assert!(payload.contains("[EMAIL]"), "{payload}");
+    for text in [&transformed.err, &landed.err, &*payload] {
+        assert!(!text.contains("rawmark"), "{text}");
+    }
+    for file in crate::lake::files(&place.path("lake")) {
+        let bytes = std::fs::read(&file).expect("the file reads");
+        assert!(
+            !bytes.windows(7).any(|bytes| bytes == b"rawmark"),
+            "{}",
+            file.display()
+        );
+    }
+}
