@@ -156,7 +156,7 @@ mod tests {
             let error = workers.run(|| -> u8 { panic!("boom") }).await.unwrap_err();
             assert!(error.to_string().contains("boom"));
             let error = workers
-                .run(|| -> u8 { panic!("record {}", 7) })
+                .run(|| -> u8 { panic!("record {}", std::hint::black_box(7)) })
                 .await
                 .unwrap_err();
             assert!(!error.to_string().contains("record"), "{error}");
