@@ -138,7 +138,7 @@ fn kill_test_loses_and_doubles_nothing() {
         "--flush-interval",
         "1s",
     ];
-    let mut roles = vec![
+    let mut roles = [
         Role::start("producer", "hydrant-producer", 1, dir, &producer),
         Role::start("transform", "hydrant-transform", 1, dir, &transform),
         Role::start("transform", "hydrant-transform", 2, dir, &transform),

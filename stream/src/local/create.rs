@@ -216,18 +216,31 @@ pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes a directory with everything in it; nothing when it is not there.
+/// How often a directory into which others still write is emptied again.
+const EMPTIED_MAX: u32 = 100;
+
+/// Removes a directory with everything in it; nothing when it is not there. Workers that do not know yet that the
+/// stream is gone may still write and remove files in it.
 pub(super) async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
     let mut open = vec![(dir.to_owned(), false)];
+    let mut again = 0;
     while let Some((dir, emptied)) = open.pop() {
         if emptied {
-            let removed = disk.remove_dir(&dir).await;
-            removed.map_err(|e| Error::io("remove", &dir, e))?;
+            match disk.remove_dir(&dir).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == NotFound => {}
+                Err(error) if error.kind() == DirectoryNotEmpty && again < EMPTIED_MAX => {
+                    again += 1;
+                    open.push((dir, false));
+                }
+                Err(error) => return Err(Error::io("remove", &dir, error)),
+            }
             continue;
         }
         let names = match disk.list(&dir).await {
             Ok(names) => names,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == NotFound => continue,
             Err(error) => return Err(Error::io("list", &dir, error)),
         };
         open.push((dir.clone(), true));
@@ -235,10 +248,13 @@ pub(super) async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
             let path = dir.join(&listed.name);
             if listed.is_dir {
                 open.push((path, false));
-            } else {
-                disk.remove(&path)
-                    .await
-                    .map_err(|e| Error::io("remove", &path, e))?;
+                continue;
+            }
+            match disk.remove(&path).await {
+                Err(error) if error.kind() != NotFound => {
+                    return Err(Error::io("remove", &path, error));
+                }
+                _ => {}
             }
         }
     }

@@ -68,12 +68,19 @@ impl FileLeases {
         })
     }
 
+    /// A failed call; a missing file or directory means that the stream was deleted.
+    fn failed(&self, action: &'static str, path: &Path, error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => self.place.gone(),
+            _ => Error::io(action, path, error),
+        }
+    }
+
     async fn lock(&self) -> Result<Box<dyn Lock>> {
         let path = self.dir.join("lock");
         match self.place.ctx.disk.lock(&path, LockKind::Exclusive).await {
             Ok(lock) => Ok(lock),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.place.gone()),
-            Err(error) => Err(Error::io("lock", &path, error)),
+            Err(error) => Err(self.failed("lock", &path, error)),
         }
     }
 
@@ -107,13 +114,13 @@ impl FileLeases {
             .disk
             .try_lock(path, LockKind::Exclusive)
             .await;
-        taken.map_err(|e| Error::io("lock", path, e))
+        taken.map_err(|e| self.failed("lock", path, e))
     }
 
     async fn dead_workers(&self) -> Result<Vec<PathBuf>> {
         let disk = &*self.place.ctx.disk;
         let names = disk.list(&self.workers).await;
-        let names = names.map_err(|e| Error::io("list", &self.workers, e))?;
+        let names = names.map_err(|e| self.failed("list", &self.workers, e))?;
         let mut dead = Vec::new();
         for listed in names.iter().filter(|listed| listed.name.ends_with(".lock")) {
             let path = self.workers.join(&listed.name);
@@ -150,7 +157,7 @@ impl LeaseStore for FileLeases {
         let disk = &*self.place.ctx.disk;
         for path in self.dead_workers().await? {
             let removed = disk.remove(&path).await;
-            removed.map_err(|e| Error::io("remove", &path, e))?;
+            removed.map_err(|e| self.failed("remove", &path, e))?;
         }
         let path = self.worker(worker);
         match self.is_free(&path).await? {
@@ -164,7 +171,7 @@ impl LeaseStore for FileLeases {
     async fn list(&self) -> Result<Vec<Lease>> {
         let names = self.place.ctx.disk.list(&self.dir).await;
         let mut rows = Vec::new();
-        for listed in names.map_err(|e| Error::io("list", &self.dir, e))? {
+        for listed in names.map_err(|e| self.failed("list", &self.dir, e))? {
             if listed.name.ends_with(".json") && !listed.name.starts_with('.') {
                 rows.extend(self.read(&self.dir.join(&listed.name)).await?);
             }
@@ -187,7 +194,7 @@ impl LeaseStore for FileLeases {
         let ctx = &self.place.ctx;
         let replaced =
             disk::replace_file(&*ctx.disk, &path, body.into(), &ctx.random.identity()).await;
-        replaced.map_err(|e| Error::io("replace", &path, e))?;
+        replaced.map_err(|e| self.failed("replace", &path, e))?;
         Ok(Swap::Swapped)
     }
 
