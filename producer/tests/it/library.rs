@@ -88,7 +88,13 @@ fn little_memory_slows_nothing_down_to_the_linger_time() {
                 .unwrap();
             assert_eq!(report.stored, accepted);
             assert!(report.seconds < linger.as_secs_f64(), "{report:?}");
-            assert_eq!(context.budget.held_bytes(), 0);
+            // The log's own task may still hold what it has just answered for.
+            let given_back = async {
+                while context.budget.held_bytes() != 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(linger, given_back).await.unwrap();
         }
     });
 }
