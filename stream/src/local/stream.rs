@@ -30,7 +30,7 @@ pub(crate) struct LocalStream {
     changes: Changes,
 }
 
-/// Tells of changes to the shard map.
+/// Tells of changes to the shard map: to all who wait, and to the next one who asks when nobody does.
 #[derive(Debug)]
 struct Changes {
     watch: tokio::sync::Mutex<Box<dyn Watch>>,
@@ -118,21 +118,27 @@ impl Stream for LocalStream {
     async fn shards_changed(&self) -> Result<()> {
         let mut told = self.changes.told.subscribe();
         let seen = *told.borrow_and_update();
-        loop {
-            let version = self.place.manifest().await?.version;
-            if version != seen {
-                self.changes.told.send_replace(version);
-                return Ok(());
-            }
-            tokio::select! {
-                biased;
-                // Another caller was told: so is this one.
-                answer = told.changed() => {
-                    drop(answer);
+        let look = async {
+            // Whoever waits here looks first: a caller before it may have been dropped between a change and its look.
+            let mut watch = self.changes.watch.lock().await;
+            loop {
+                let version = self.place.manifest().await?.version;
+                if version != seen {
+                    self.changes.told.send_replace(version);
                     return Ok(());
                 }
-                () = async { self.changes.watch.lock().await.changed().await } => {}
+                watch.changed().await;
             }
+        };
+        // Both arms only wait and look.
+        tokio::select! {
+            biased;
+            // Another caller was told: so is this one.
+            answer = told.changed() => {
+                drop(answer);
+                Ok(())
+            }
+            answer = look => answer,
         }
     }
 

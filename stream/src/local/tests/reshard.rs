@@ -1,10 +1,13 @@
 //! Splitting and merging under appends.
 
-use hydrant_core::stream::Read;
+use std::time::Duration;
+
+use hydrant_core::stream::{Read, SharedStream};
+use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Error, Position};
 
 use super::fixture::*;
-use crate::create;
+use crate::{create, open};
 
 #[tokio::test]
 async fn appends_queued_at_a_split_are_stored_or_refused_and_never_doubled() {
@@ -91,4 +94,62 @@ async fn the_end_names_the_children_and_is_told_to_a_waiting_reader() {
         .await
         .unwrap_err();
     assert!(matches!(strange, Error::Refused { .. }));
+}
+
+async fn split_first(stream: &SharedStream) {
+    let map = stream.shards().await.unwrap();
+    let shard = map.open().next().unwrap().id.clone();
+    stream.admin().unwrap().split(&shard, None).await.unwrap();
+}
+
+/// Whether a change of the map is told without another one.
+async fn is_told(stream: &SharedStream) -> bool {
+    let told = tokio::time::timeout(Duration::from_secs(5), stream.shards_changed()).await;
+    told.is_ok_and(|answer| answer.is_ok())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_between_two_calls_is_told_by_the_next_one_and_once() {
+    let world = SimWorld::new(1);
+    let other = context_on(world.process("other").shared(), 1);
+    let other = create("local:/events", options(1), &other).await.unwrap();
+    let context = context_on(world.process("mine").shared(), 2);
+    let mine = open("local:/events", &context).await.unwrap();
+    assert!(!is_told(&mine).await);
+    for changes in 1..=2 {
+        // Reading the map in between takes nothing away: it may have been read before the change.
+        mine.shards().await.unwrap();
+        for _ in 0..changes {
+            split_first(&other).await;
+        }
+        assert!(is_told(&mine).await);
+        assert!(!is_told(&mine).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_dropped_takes_no_change_from_one_that_waits() {
+    // Either of the two may be the one that watches.
+    for seed in 0..8 {
+        let world = SimWorld::new(seed);
+        let other = context_on(world.process("other").shared(), 1);
+        let other = create("local:/events", options(1), &other).await.unwrap();
+        let context = context_on(world.process("mine").shared(), 2);
+        let mine = open("local:/events", &context).await.unwrap();
+        let mut dropped = mine.shards_changed();
+        let mut waiting = mine.shards_changed();
+        for _ in 0..100 {
+            assert!(futures::poll!(&mut dropped).is_pending());
+            assert!(futures::poll!(&mut waiting).is_pending());
+            tokio::task::yield_now().await;
+        }
+        split_first(&other).await;
+        // The change wakes the first one, which does not get to look at what it is.
+        world.hang("mine");
+        assert!(futures::poll!(&mut dropped).is_pending());
+        drop(dropped);
+        world.resume("mine");
+        let told = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        told.expect("the change is not told").unwrap();
+    }
 }
