@@ -2,7 +2,9 @@
 //!
 //! Small frames are gathered into one batch, large ones come alone. The budget's bytes are acquired before anything is
 //! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
-//! control file. It never looks at bytes past the durable end.
+//! control file. It never looks at bytes past the durable end. The directory is listed when a segment is entered and
+//! when its end is first asked for, not for each chunk. Whoever wants the next chunk decoded while it works on this one
+//! asks from a task of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +71,8 @@ struct Opened {
 struct Cursor {
     segment: Segment,
     at: u64,
+    /// Where the segment ends, once it is known to be finished: that never changes.
+    end: Option<u64>,
     skips: Arc<Skips>,
 }
 
@@ -220,9 +224,10 @@ impl Source {
         let mut cursor = Cursor {
             segment,
             at: head.len,
+            end: None,
             skips,
         };
-        let Some(end) = self.end_of(opened, &cursor.segment).await? else {
+        let Some(end) = self.end_of(opened, &mut cursor).await? else {
             return Ok(None);
         };
         let mut walk = Walk::new(
@@ -245,19 +250,18 @@ impl Source {
         Ok(Some(cursor))
     }
 
-    /// The durable end of a segment; `None` when the one after it was removed, and so itself.
-    async fn end_of(&self, opened: &Opened, segment: &Segment) -> Result<Option<u64>> {
-        if segment.number == opened.control.active {
+    /// The durable end of the cursor's segment; `None` when the one after it was removed, and so itself.
+    async fn end_of(&self, opened: &Opened, cursor: &mut Cursor) -> Result<Option<u64>> {
+        if cursor.segment.number == opened.control.active {
             return Ok(Some(opened.control.durable_bytes));
         }
-        let follower = self.follower(opened, segment).await?;
-        match follower {
-            Some(follower) => {
-                let head = follower.head(self.place.incarnation).await?;
-                Ok(Some(head.previous_bytes))
-            }
-            None => Ok(None),
+        if cursor.end.is_none()
+            && let Some(follower) = self.follower(opened, &cursor.segment).await?
+        {
+            let head = follower.head(self.place.incarnation).await?;
+            cursor.end = Some(head.previous_bytes);
         }
+        Ok(cursor.end)
     }
 
     /// The segment after this one; `None` when it was removed.
@@ -284,7 +288,7 @@ impl Source {
             while let Some(skip) = cursor.skips.at(cursor.segment.number, cursor.at) {
                 cursor.at = skip.to_byte;
             }
-            let Some(end) = self.end_of(opened, &cursor.segment).await? else {
+            let Some(end) = self.end_of(opened, &mut cursor).await? else {
                 return Ok(Next::Removed);
             };
             if cursor.at < end {
@@ -337,6 +341,7 @@ impl Source {
             };
             cursor.at = segment.head(self.place.incarnation).await?.len;
             cursor.segment = segment;
+            cursor.end = None;
         }
     }
 
@@ -344,8 +349,11 @@ impl Source {
     async fn read(&self, opened: &Opened, at: &Cursor, first: Header, end: u64) -> Result<Decoded> {
         let most = self.budget.total_bytes() / CHUNKS_PER_BUDGET;
         let most = most.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
-        let stored = first.frame_len().max((end - at.at).min(most));
         let alone = Chunk::cost(&first);
+        // Neighbours resemble one another: what would not fit into the batch is not read in vain.
+        let alike = (most / alone.max(1)).saturating_mul(first.frame_len());
+        let alike = alike.saturating_add(alike / 8);
+        let stored = first.frame_len().max((end - at.at).min(most).min(alike));
         let raw = if stored == first.frame_len() {
             alone
         } else {

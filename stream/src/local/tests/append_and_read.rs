@@ -1,6 +1,7 @@
 //! Appending and reading where nothing goes wrong.
 
 use hydrant_core::stream::{Read, Start};
+use hydrant_core::testing::disk::{Op, Rule, SimWorld};
 use hydrant_core::{Error, Position};
 
 use super::fixture::*;
@@ -76,6 +77,40 @@ async fn another_process_sees_what_is_appended_and_adds_to_it() {
             assert_eq!(through, Position::offset(n));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_segment_is_read_without_listing_the_directory_again() {
+    let world = SimWorld::new(1);
+    let ctx = context_on(world.process("a").shared(), 1);
+    let stream = create("local:/events", options(1), &ctx).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    for n in 0..60u64 {
+        let mut one = plain(&[n * 2, n * 2 + 1]);
+        // Frames with and without stored routes never share a batch.
+        one.explicit = n % 2 == 0;
+        append(&writer, &first(), one).await.unwrap();
+    }
+    let mut reader = reader(&stream, &first(), Position::Begin).await;
+    let mut all = Vec::new();
+    let mut take = async |all: &mut Vec<_>| match reader.next().await {
+        Ok(Read::Batch(batch)) => {
+            all.extend(numbers(&batch));
+            Ok(true)
+        }
+        Ok(_) => Ok(false),
+        Err(error) => Err(error),
+    };
+    assert!(take(&mut all).await.unwrap());
+    world.fail(Rule::always(Op::List, "shards/000000"));
+    let mut without_listing = 0;
+    while take(&mut all).await.is_ok() {
+        without_listing += 1;
+    }
+    assert!(without_listing > 5, "{without_listing} batches");
+    world.heal();
+    while take(&mut all).await.unwrap() {}
+    assert_eq!(all, (0..120).map(|n| (n, n)).collect::<Vec<_>>());
 }
 
 #[tokio::test]
