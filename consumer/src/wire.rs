@@ -13,14 +13,14 @@ use crate::config::{Config, Target};
 use crate::copy::{Alone, FileOutput, FileStage, PrintStage, Printer, RelayStage, Sieve};
 use crate::runtime::{self, RunSpec, Summary};
 
-/// The name of the binary, which stands for no app.
+/// The name of the binary and of the app that none was named for.
 pub const NAME: &str = "hydrant-consumer";
 
 /// What a run is made of, apart from the configuration.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// The name under which progress is kept; `None` keeps none in the source: a file has its own, standard output
-    /// starts anew.
+    /// The name under which progress is kept in the source. `None` is [`NAME`] for a copy into a stream; other copies
+    /// then keep nothing there: a file has its own progress, standard output starts anew.
     pub app: Option<String>,
     /// Disk, time, chance, computation and memory.
     pub context: Context,
@@ -50,6 +50,8 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
     let mut input = runtime::wait_for(config.from(), config.wait(), open).await?;
     let sieve = Sieve::new(config.filters().to_vec(), config.on_poison());
     let mut pin = None;
+    let keeps_app = app.is_some() || matches!(config.to(), Target::Stream(_));
+    let app = app.unwrap_or_else(|| NAME.to_owned());
     let stage: Arc<dyn Stage> = match config.to() {
         Target::Stdout => {
             let printer = Printer::stdout(stdout)?;
@@ -67,27 +69,20 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
             Arc::new(FileStage::new(output, sieve, config.format()))
         }
         Target::Stream(to) => {
-            let Some(app) = &app else {
-                return Err(Error::refused(
-                    "a copy into a stream needs a name for its progress: write `--app NAME`, the same for all workers \
-                     of this copy and for no other",
-                ));
-            };
             pin = Some(sieve.digest());
             let output = open_output(&input, to, &context).await?;
             match deliver(&input, &output, Routing::Natural, &context).await? {
                 Delivery::Lanes(lanes) => {
                     let input = input.id().clone();
-                    Arc::new(RelayStage::new(app, input, sieve, lanes, context.clone()))
+                    Arc::new(RelayStage::new(&app, input, sieve, lanes, context.clone()))
                 }
                 other => return Err(Error::fatal(format!("no copy delivers by {other:?}"))),
             }
         }
     };
-    if app.is_none() {
+    if !keeps_app {
         input = Alone::around(input);
     }
-    let app = app.unwrap_or_else(|| NAME.to_owned());
     Ok(RunSpec {
         start: config.start(),
         exit_at_end: config.exit_at_end(),

@@ -344,12 +344,24 @@ async fn an_absent_stream_is_waited_for_and_then_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_stream_copy_without_a_name_is_refused() {
+async fn a_stream_copy_without_a_name_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let raw = url(dir.path(), "raw");
-    create(&raw, 1).await;
-    let error = copy(None, &args(&raw, &url(dir.path(), "clean")))
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("--app"), "{error}");
+    let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
+    let stream = create(&raw, 2).await;
+    fill(&stream, 0..200).await;
+    copy(None, &args(&raw, &clean)).await.unwrap();
+    fill(&stream, 200..300).await;
+    let summary = copy(None, &args(&raw, &clean)).await.unwrap();
+    assert_eq!(summary.records, 100, "what was confirmed is not read again");
+    assert!(dir.path().join("raw/_apps/hydrant-consumer").exists());
+    // Another output of the same name starts at the start.
+    let other = url(dir.path(), "other");
+    copy(None, &args(&raw, &other)).await.unwrap();
+    for (output, file) in [(&clean, "out"), (&other, "out2")] {
+        let path = dir.path().join(file);
+        copy(None, &json(args(output, path.to_str().unwrap())))
+            .await
+            .unwrap();
+        assert_all(&path, 300, |_| true);
+    }
 }

@@ -23,11 +23,38 @@ pub struct Pin {
     pub after: Position,
 }
 
-/// How far an app is in a shard.
+/// The longest [`OutputId::name`] in characters: an identity lies in every row, and some ledgers hold 4 KiB a shard.
+const OUTPUT_NAME_MAX: usize = 300;
+
+/// What tells an output from every other one, also from one that was there before under the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputId {
+    /// Equal for the same output only.
+    pub id: String,
+    /// What people call it, such as ``table `events` of file:/data/lake``.
+    pub name: String,
+}
+
+impl OutputId {
+    /// From an identity and a name; of a very long name the end is kept.
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        let name = name.into();
+        let skipped = name.chars().count().saturating_sub(OUTPUT_NAME_MAX);
+        OutputId {
+            id: id.into(),
+            name: name.chars().skip(skipped).collect(),
+        }
+    }
+}
+
+/// How far an app is in a shard, with one output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Done up to here; [`Position::End`] when the shard's end was published.
     pub to: Position,
+    /// The output that is this far. For another one it says nothing; `None` was written before outputs had identities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputId>,
     /// The rules the outputs were made by; a successor works by the same or not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pin>,
@@ -70,6 +97,11 @@ impl Lease {
         }
     }
 
+    /// The output that its owner works for, where the row says so.
+    pub fn output(&self) -> Option<&OutputId> {
+        self.progress.as_ref()?.output.as_ref()
+    }
+
     /// Whether the shard's end was published.
     pub fn has_ended(&self) -> bool {
         self.progress
@@ -110,3 +142,26 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
 
 /// A worker's presence in a lease store.
 pub trait Enlisted: Send + Sync + fmt::Debug {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_without_an_output_is_read_and_written_as_it_was() {
+        let text = r#"{"shard":"a","owner":null,"epoch":1,"counter":2,"progress":{"to":"End"},"generation":0}"#;
+        let row: Lease = serde_json::from_str(
+            &text.replace(r#""End""#, &serde_json::to_string(&Position::End).unwrap()),
+        )
+        .unwrap();
+        assert!(row.has_ended() && row.output().is_none());
+        assert!(!serde_json::to_string(&row).unwrap().contains("output"));
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        let name = format!("{}/lake", "ä".repeat(5000));
+        let id = OutputId::new("1", name);
+        assert!(id.name.ends_with("ä/lake") && id.name.chars().count() == OUTPUT_NAME_MAX);
+    }
+}

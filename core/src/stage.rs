@@ -1,8 +1,8 @@
 //! The seam of stages: what happens to the records of a claim.
 //!
 //! The runtime in `consumer/` owns a claim's reader and ledger and drives a [`ShardStage`]. The stage decides what is
-//! durable: [`Stage::resume`] is what the *output* knows, which is the truth; the ledger comes second, the start
-//! position last. Nothing seeks in place: on a collision or a fence the shard's stage is dropped with its buffers, and a
+//! durable: [`Stage::resume`] is what the *output* knows, which is the truth; the ledger comes second, for an output that
+//! keeps no progress and only as far as it was written for this output ([`Stage::output`]); the start position last. Nothing seeks in place: on a collision or a fence the shard's stage is dropped with its buffers, and a
 //! new one is opened after the winner's position.
 
 use std::fmt;
@@ -11,10 +11,10 @@ use async_trait::async_trait;
 
 use crate::clock::Instant;
 use crate::error::Result;
-use crate::lease::Progress;
+use crate::lease::{OutputId, Progress};
 use crate::position::Position;
 use crate::shard::{Shard, ShardId};
-use crate::stream::Read;
+use crate::stream::{Read, Stream};
 use crate::subscription::ClaimId;
 
 /// What is committed together.
@@ -57,11 +57,39 @@ impl Flush {
     }
 }
 
+/// What a stage writes into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// What tells it from every other output.
+    pub id: OutputId,
+    /// Whether it knows by itself how far it is, by [`Stage::resume`]: then a ledger never says more than it does.
+    pub keeps_progress: bool,
+}
+
+impl Output {
+    /// A stream, which keeps no progress of what is written into it: records may become nothing on the way.
+    pub fn stream(stream: &dyn Stream) -> Self {
+        Output {
+            id: OutputId::new(
+                format!("stream {}", stream.id()),
+                format!("stream {}", stream.url()),
+            ),
+            keeps_progress: false,
+        }
+    }
+}
+
 /// Makes the stages of shards.
 #[async_trait]
 pub trait Stage: Send + Sync + fmt::Debug {
     /// What is committed together.
     fn scope(&self) -> Scope;
+    /// What it writes into. Progress in a source's ledger counts for the output that it was written for and for no
+    /// other, and workers of one app never share the shards among several outputs. `None` for an output that cannot be
+    /// mistaken for another: all progress of the app is then its own.
+    fn output(&self) -> Option<Output> {
+        None
+    }
     /// What the output knows of a shard's progress; finishes what a dead owner left half done. `None` when the output
     /// keeps no progress or has none for this shard.
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;

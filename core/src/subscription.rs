@@ -29,7 +29,8 @@ impl fmt::Display for ClaimId {
     }
 }
 
-/// The source's own memory of progress. It is written after the output is durable and may lag behind it.
+/// The source's own memory of progress. It is written after the output is durable and may lag behind it. It keeps
+/// [`Progress::output`] with the rest, so that progress for another output is told from that for one's own.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
     /// The progress, as of now.

@@ -376,8 +376,7 @@ impl ShardStage for SinkShard {
         };
         Ok(Progress {
             to,
-            pin: None,
-            marks: Vec::new(),
+            ..Progress::default()
         })
     }
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::lake::SharedLake;
-use hydrant_core::lease::Progress;
-use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::lease::{OutputId, Progress};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Context, Error, Result, Shard, StreamId};
 
 use crate::buffer::{Cut, Source};
-use crate::lake::{Chain, Finisher, Publisher, Rebuild, TableNames, persist};
+use crate::lake::{Chain, Finisher, Place, Publisher, Rebuild, TableNames, identify, persist};
 use crate::pressure::Holders;
 use crate::published::Totals;
 use crate::schema::registry::Registry;
@@ -69,6 +69,7 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub struct SinkStage {
     shared: Arc<Shared>,
+    output: OutputId,
 }
 
 impl SinkStage {
@@ -88,7 +89,10 @@ impl SinkStage {
         let (declared, layout) = (rules.first_schema()?, rules.layout()?);
         let (columns_max, random) = (rules.columns_max, &context.random);
         let registry = Registry::open(lake, names, declared, &layout, columns_max, random).await?;
+        let id = identify(lake, names, random).await?;
+        let output = OutputId::new(id, name(names, lake.url()));
         Ok(SinkStage {
+            output,
             shared: Arc::new(Shared {
                 lake: SharedLake::clone(lake),
                 context: context.clone(),
@@ -103,6 +107,13 @@ impl SinkStage {
                 totals: Arc::default(),
             }),
         })
+    }
+
+    /// Of a table in a lake that lies at `place`, which tells it from a copy of the lake.
+    pub fn at(mut self, place: &Place) -> Self {
+        let id = format!("{}-{}", self.output.id, place.id);
+        self.output = OutputId::new(id, name(&self.shared.names, &place.url));
+        self
     }
 
     /// The schemas of the table.
@@ -121,18 +132,29 @@ impl SinkStage {
     }
 }
 
+fn name(names: &TableNames, lake: &str) -> String {
+    format!("table `{}` of {lake}", names.table())
+}
+
 #[async_trait]
 impl Stage for SinkStage {
     fn scope(&self) -> Scope {
         Scope::Shard
     }
 
+    fn output(&self) -> Option<Output> {
+        Some(Output {
+            id: self.output.clone(),
+            keeps_progress: true,
+        })
+    }
+
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         let claimed = Publisher::resume(&self.chain(shard), &self.shared.finisher).await?;
         Ok(claimed.map(|claimed| Progress {
             to: claimed.to,
-            pin: None,
             marks: claimed.marks,
+            ..Progress::default()
         }))
     }
 

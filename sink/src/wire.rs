@@ -67,6 +67,7 @@ pub async fn prepare_counted(parts: Parts, config: &Config) -> Result<(RunSpec, 
     let (flush, stream) = (config.flush(), input.id().clone());
     let stage =
         SinkStage::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
+    let stage = stage.at(&lake::place(config.to(), &context).await?);
     let totals = stage.totals();
     let spec = RunSpec {
         start: config.start(),

@@ -13,7 +13,7 @@ use hydrant_core::clock::Instant;
 use hydrant_core::lease::Progress;
 use hydrant_core::origin::WriterId;
 use hydrant_core::shard::Shard;
-use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
@@ -70,6 +70,10 @@ impl FusedStage {
 impl Stage for FusedStage {
     fn scope(&self) -> Scope {
         self.inner.scope()
+    }
+
+    fn output(&self) -> Option<Output> {
+        self.inner.output()
     }
 
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {

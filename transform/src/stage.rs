@@ -15,7 +15,7 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::lease::Progress;
 use hydrant_core::origin::WriterId;
 use hydrant_core::shard::Shard;
-use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
@@ -73,6 +73,10 @@ impl TransformStage {
 impl Stage for TransformStage {
     fn scope(&self) -> Scope {
         Scope::Shard
+    }
+
+    fn output(&self) -> Option<Output> {
+        Some(Output::stream(&**self.shared.lanes.output()))
     }
 
     async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {

@@ -3,7 +3,8 @@
 //! Beside `FILE` lies `.FILE.copy.json`: how many bytes of the file are committed, and the position that these bytes
 //! reach in each shard. A publish writes text after the committed bytes, syncs it, and then replaces that record
 //! atomically, which is the commit. Whatever lies in the file beyond the committed length was never committed and is cut
-//! off by the next publish. So the file itself is the truth of a copy's progress, and the source's ledger only follows.
+//! off by the next publish. So the file itself is the truth of a copy's progress, and the source's ledger only follows. A
+//! file that was removed is copied anew.
 //!
 //! One process at a time writes a file: it holds the lock of `.FILE.copy.lock`. A file that was not made by a copy of the
 //! same stream is refused and left as it is. Dead letters go to `FILE.dead-letters.ndjson` in the same way, one object a
@@ -20,15 +21,15 @@ use hydrant_core::budget::Permit;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::disk::{DiskFile, Lock, LockKind, Open, read_file, replace_file};
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::Progress;
+use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::origin::DeadLetter;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
-use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Source;
-use hydrant_core::{Batch, Context};
+use hydrant_core::{Batch, Context, hash};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -43,6 +44,9 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     version: u32,
+    /// What tells this file from one that was there before; empty in the records of older programs.
+    #[serde(default)]
+    id: String,
     stream: String,
     bytes: u64,
     dead_letter_bytes: u64,
@@ -59,6 +63,7 @@ struct State {
 
 /// A file that copies are written to.
 pub struct FileOutput {
+    identity: OutputId,
     path: PathBuf,
     stream: StreamId,
     context: Context,
@@ -113,6 +118,7 @@ impl FileOutput {
             })?;
         let record = Record {
             version: VERSION,
+            id: context.random.identity(),
             stream: stream.to_string(),
             bytes: 0,
             dead_letter_bytes: 0,
@@ -124,20 +130,27 @@ impl FileOutput {
             dead_letters: None,
             unsure: true,
         };
-        let output = FileOutput {
+        let mut output = FileOutput {
+            identity: OutputId::new("", ""),
             path: path.to_owned(),
             stream,
             context,
             state: Mutex::new(state),
             _lock: lock,
         };
-        let known = output.read_record().await?.is_some();
+        let mut known = output.read_record().await?.is_some();
         let stat = output
             .context
             .disk
             .stat(path)
             .await
             .map_err(|e| Error::io("look at", path, e))?;
+        if known && stat.is_none() {
+            // A commit follows the file: somebody has removed it, and the copy begins anew.
+            tracing::info!(file = %path.display(), "the file is gone: copies everything again");
+            output.forget().await?;
+            known = false;
+        }
         if !known && stat.is_some_and(|stat| stat.is_dir || stat.len > 0) {
             return Err(Error::refused(format!(
                 "`{}` exists and was not made by a copy: name another file, or remove it",
@@ -146,12 +159,26 @@ impl FileOutput {
         }
         let mut state = output.state.lock().await;
         output.settle(&mut state).await?;
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let whole = whole.display().to_string();
+        let id = hash::identity(&[state.record.id.as_bytes(), whole.as_bytes()]);
         drop(state);
+        output.identity = OutputId::new(format!("{id:032x}"), format!("file {whole}"));
         Ok(output)
     }
 
     fn record_path(&self) -> PathBuf {
         beside(&self.path, true, ".copy.json")
+    }
+
+    /// Removes the record of what was committed.
+    async fn forget(&self) -> Result<()> {
+        let path = self.record_path();
+        let disk = &self.context.disk;
+        let removed = disk.remove(&path).await;
+        removed.map_err(|e| Error::io("remove", &path, e))?;
+        let synced = disk.sync_dir(directory(&path)).await;
+        synced.map_err(|e| Error::io("sync the directory of", &path, e))
     }
 
     async fn read_record(&self) -> Result<Option<Record>> {
@@ -188,7 +215,10 @@ impl FileOutput {
         if !state.unsure {
             return Ok(());
         }
-        if let Some(record) = self.read_record().await? {
+        if let Some(mut record) = self.read_record().await? {
+            if record.id.is_empty() {
+                record.id = std::mem::take(&mut state.record.id);
+            }
             state.record = record;
         }
         let bytes = state.record.bytes;
@@ -331,6 +361,13 @@ impl FileStage {
 impl Stage for FileStage {
     fn scope(&self) -> Scope {
         Scope::Shard
+    }
+
+    fn output(&self) -> Option<Output> {
+        Some(Output {
+            id: self.shared.output.identity.clone(),
+            keeps_progress: true,
+        })
     }
 
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::Progress;
+use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::position::Position;
 use hydrant_core::process::Stdout;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
-use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Source;
@@ -114,6 +114,13 @@ impl PrintStage {
 impl Stage for PrintStage {
     fn scope(&self) -> Scope {
         Scope::Shard
+    }
+
+    fn output(&self) -> Option<Output> {
+        Some(Output {
+            id: OutputId::new("stdout", "standard output"),
+            keeps_progress: false,
+        })
     }
 
     async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {

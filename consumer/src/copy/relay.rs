@@ -15,7 +15,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::origin::WriterId;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
-use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_stream::delivery::{LaneSession, Lanes, Upstream};
@@ -73,6 +73,10 @@ impl RelayStage {
 impl Stage for RelayStage {
     fn scope(&self) -> Scope {
         Scope::Shard
+    }
+
+    fn output(&self) -> Option<Output> {
+        Some(Output::stream(&**self.shared.lanes.output()))
     }
 
     async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {

@@ -120,6 +120,35 @@ async fn a_file_goes_on_where_it_ends() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_removed_is_copied_anew_and_a_second_one_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, second) = (dir.path().join("out"), dir.path().join("second"));
+    let stream = stream(2);
+    stream.append("a", 35, 0);
+    stream.append("b", 5, 0);
+    // All runs are of one app and share its rows.
+    let copy = async |path: &Path, seed| {
+        let id = StreamId::new("memory", "1");
+        let output = FileOutput::open(path, id, context(seed, 1 << 20)).await;
+        let stage = FileStage::new(output.unwrap(), everything(OnPoison::Stop), Format::Ndjson);
+        Worker::start(spec(&stream, stage)).ended().await.unwrap();
+        assert_eq!(lines(path), all(&stream));
+    };
+    for seed in 0..2 {
+        copy(&path, seed).await;
+        std::fs::remove_file(&path).unwrap();
+    }
+    copy(&path, 3).await;
+    copy(&second, 4).await;
+    stream.append("b", 5, 0);
+    copy(&path, 5).await;
+    copy(&second, 6).await;
+    for path in [path, second] {
+        assert_eq!(lines(&path), all(&stream));
+    }
+}
+
+#[tokio::test]
 async fn what_was_never_committed_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");

@@ -1,5 +1,9 @@
 //! Where a claim begins, and by which rules: the output's word, else the ledger, else the start position.
 //!
+//! The ledger counts for an output that keeps no progress, and only what was written for this very output. One that
+//! keeps its own and knows nothing of a shard has nothing of it, whatever a ledger says; from there only the memory is
+//! taken of what the *latest* record was when the app began.
+//!
 //! **The pin.** A stage whose outputs depend on a policy works under a digest. The ledger holds the digest from before
 //! the first output made under it until a clean stop, at which everything that may lie in the output is confirmed and
 //! in the ledger: then the pin is taken out. So a ledger without a pin may go on under any policy, from its `to` on, and
@@ -19,6 +23,7 @@ use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::subscription::Ledger;
 
 use super::lineage;
+use super::target::Target;
 
 /// Where a claim begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) start: Start,
     /// The digest to work under.
     pub(crate) pin: Option<&'a str>,
+    /// The output.
+    pub(crate) target: &'a Target,
     /// The shard is read from its beginning when `start` is the latest record: it was born while the app was under way.
     pub(crate) born_under_way: bool,
 }
@@ -53,24 +60,33 @@ impl Rules<'_> {
         shard: &Shard,
         ledger: &dyn Ledger,
     ) -> Result<Begin> {
+        let Rules { target, .. } = self;
         let resumed = stage.resume(shard).await?;
         let in_ledger = ledger.read().await?;
-        if let Some(mut progress) = resumed {
-            progress.pin = None;
+        let known = in_ledger.clone().filter(|known| target.owns(known));
+        if resumed.is_some() || target.keeps_progress() {
+            let progress = match (resumed, known) {
+                (Some(resumed), _) => Progress {
+                    pin: None,
+                    ..resumed
+                },
+                (None, Some(began)) if self.start == Start::Latest => Progress {
+                    to: began.to,
+                    ..Progress::default()
+                },
+                (None, _) => self.start_of(stream, shard).await?,
+            };
             return Ok(Begin {
-                progress,
+                progress: target.sign(progress),
                 suspect: Position::Begin,
                 in_ledger,
             });
         }
-        let mut progress = match (&in_ledger, lineage::birth(self.start, self.born_under_way)) {
-            (Some(progress), _) => progress.clone(),
-            (None, None) => Progress::default(),
-            (None, Some(start)) => Progress {
-                to: stream.start(&shard.id, start).await?,
-                ..Progress::default()
-            },
+        let progress = match known {
+            Some(known) => known,
+            None => self.start_of(stream, shard).await?,
         };
+        let mut progress = target.sign(progress);
         let mut suspect = Position::Begin;
         progress.pin = match (progress.pin.take(), self.pin) {
             (None, None) => None,
@@ -88,6 +104,18 @@ impl Rules<'_> {
             progress,
             suspect,
             in_ledger,
+        })
+    }
+
+    /// The start position.
+    async fn start_of(&self, stream: &SharedStream, shard: &Shard) -> Result<Progress> {
+        let to = match lineage::birth(self.start, self.born_under_way) {
+            Some(start) => stream.start(&shard.id, start).await?,
+            None => Position::Begin,
+        };
+        Ok(Progress {
+            to,
+            ..Progress::default()
         })
     }
 

@@ -1,6 +1,6 @@
 //! When a stream is done: everything published up to the tip, and no append for a while.
 //!
-//! The app's *shared* progress counts: the rows of the lease store, or what the broker keeps
+//! The app's *shared* progress with this run's output counts: the rows of the lease store, or what the broker keeps
 //! ([`Subscription::progress`]), whoever owns the shards. Where a broker tells nothing of shards of other workers, the
 //! end is reached only if this worker holds them all. A closed shard is done when its *end* was published, because only
 //! then do its children start.
@@ -12,10 +12,10 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::Result;
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
-use hydrant_core::stream::{ShardState, SharedStream};
+use hydrant_core::stream::ShardState;
 use hydrant_core::subscription::Subscription;
 
-use super::lag::Board;
+use super::supervisor::Shared;
 
 /// A shard, its tip, and whether it is closed.
 type Tip = (ShardId, Position, bool);
@@ -53,18 +53,23 @@ impl EndWatch {
     /// Whether the end is reached.
     pub(crate) async fn look(
         &mut self,
-        stream: &SharedStream,
+        shared: &Shared,
         subscription: &mut dyn Subscription,
-        board: &Board,
         by_leases: bool,
     ) -> Result<bool> {
+        let Shared {
+            spec,
+            target,
+            board,
+            ..
+        } = shared;
         let now = clock::now();
         self.next = now + (self.idle / 4).max(Duration::from_millis(1));
         if !board.all_idle() {
             self.tips = None;
             return Ok(false);
         }
-        let states = stream.states().await?;
+        let states = spec.stream.states().await?;
         let tips: Vec<_> = states
             .iter()
             .map(|state| (state.shard.id.clone(), state.tip, state.shard.closed))
@@ -84,6 +89,7 @@ impl EndWatch {
             .progress()
             .await?
             .into_iter()
+            .filter(|(_, progress)| target.owns(progress))
             .map(|(shard, progress)| (shard, progress.to))
             .collect();
         if !by_leases {

@@ -17,15 +17,18 @@ use super::held::{Fate, Held, LeaseLedger};
 use super::leased::{Command, Leased};
 use super::lineage;
 use super::prefetch::OpenedLate;
+use super::target::Target;
 
 /// Renewals under way at once, so that hundreds of leases fit into a third of a lease time on a remote store.
 const RENEWALS_AT_ONCE: usize = 16;
 
 /// A row as this worker saw it.
-struct Seen {
-    row: Lease,
+pub(super) struct Seen {
+    pub(super) row: Lease,
     /// Since when it is this row, by this worker's clock.
-    since: Instant,
+    pub(super) since: Instant,
+    /// It became this row after the first look at it, by a write of another worker that holds it.
+    pub(super) moved: bool,
 }
 
 /// A lease of this worker.
@@ -38,15 +41,16 @@ struct Mine {
 
 /// Keeps the leases of one worker.
 pub(crate) struct Keeper {
-    leased: Leased,
+    pub(super) leased: Leased,
+    pub(super) target: Target,
     me: String,
-    map: ShardMap,
+    pub(super) map: ShardMap,
     map_is_stale: bool,
-    seen: BTreeMap<ShardId, Seen>,
-    dead: BTreeSet<String>,
+    pub(super) seen: BTreeMap<ShardId, Seen>,
+    pub(super) dead: BTreeSet<String>,
     held: BTreeMap<ShardId, Mine>,
     pending: VecDeque<Result<Event>>,
-    claiming: bool,
+    pub(super) claiming: bool,
     grants: u64,
     asked: Option<(ShardId, Instant)>,
     nudge: Arc<Notify>,
@@ -63,6 +67,7 @@ impl Keeper {
         enlisted: Box<dyn Enlisted>,
     ) -> Self {
         Keeper {
+            target: Target::of(&leased.stage),
             leased,
             me,
             map: ShardMap::default(),
@@ -153,8 +158,7 @@ impl Keeper {
         self.note(rows);
         self.find_losses();
         self.find_deaths().await?;
-        if self.claiming {
-            self.make_rows().await?;
+        if self.claiming && self.claim_rows().await? {
             self.hand_over().await;
             self.take_free().await?;
             self.ask().await?;
@@ -193,7 +197,7 @@ impl Keeper {
         }
     }
 
-    fn note_row(&mut self, row: Lease) {
+    pub(super) fn note_row(&mut self, row: Lease) {
         let known = self.seen.get(&row.shard);
         let same = known.is_some_and(|seen| {
             (seen.row.epoch, seen.row.counter) == (row.epoch, row.counter)
@@ -206,8 +210,13 @@ impl Keeper {
             self.map_is_stale = true;
             self.nudge.notify_one();
         }
-        let since = clock::now();
-        self.seen.insert(row.shard.clone(), Seen { row, since });
+        let held = row.owner.as_ref().is_some_and(|owner| *owner != self.me);
+        let seen = Seen {
+            moved: held && known.is_some(),
+            since: clock::now(),
+            row,
+        };
+        self.seen.insert(seen.row.shard.clone(), seen);
     }
 
     fn find_losses(&mut self) {
@@ -249,47 +258,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// Makes the rows of new shards, children first.
-    async fn make_rows(&mut self) -> Result<()> {
-        let map = self.map.clone();
-        for shard in lineage::children_first(&map) {
-            if self.seen.contains_key(&shard.id) {
-                continue;
-            }
-            let under_way = shard
-                .parents
-                .iter()
-                .any(|parent| self.seen.contains_key(parent));
-            let mut row = Lease::new(shard.id.clone());
-            if let Some(start) = lineage::birth(self.leased.start, under_way) {
-                let to = self.leased.stream.start(&shard.id, start).await?;
-                row.progress = Some(Progress {
-                    to,
-                    ..Progress::default()
-                });
-            }
-            match self.leased.store.swap(None, &row).await? {
-                Swap::Swapped => self.note_row(row),
-                Swap::Beaten(Some(other)) => self.note_row(other),
-                Swap::Beaten(None) => {}
-            }
-        }
-        Ok(())
-    }
-
     /// The live worker that holds a row or for whom it is kept.
-    fn holder(&self, seen: &Seen) -> Option<String> {
-        let age = clock::now().duration_since(seen.since);
+    pub(super) fn holder(&self, seen: &Seen) -> Option<String> {
         let row = &seen.row;
         match &row.owner {
             Some(owner) if *owner == self.me => {
                 self.held.contains_key(&row.shard).then(|| owner.clone())
             }
-            Some(owner) => {
-                let alive = age < self.leased.settings.lease_time && !self.dead.contains(owner);
-                alive.then(|| owner.clone())
-            }
+            Some(owner) => self.may_live(owner, seen).then(|| owner.clone()),
             None => {
+                let age = clock::now().duration_since(seen.since);
                 let kept = age < self.leased.settings.reserve();
                 row.wanted
                     .clone()
@@ -300,11 +278,15 @@ impl Keeper {
 
     /// The shards that can be worked on now, as the balance sees them.
     fn view(&self) -> View {
-        let ended = |id: &ShardId| self.seen.get(id).is_some_and(|seen| seen.row.has_ended());
+        let ended = |id: &ShardId| {
+            let seen = self.seen.get(id);
+            seen.is_some_and(|seen| self.target.has_ended(&seen.row))
+        };
         let workable = self.map.all().iter().filter_map(|shard| {
             let seen = self.seen.get(&shard.id)?;
-            let blocked =
-                seen.row.has_ended() || !lineage::parents_have_ended(shard, &self.map, ended);
+            let blocked = !self.target.owns_row(&seen.row)
+                || seen.row.has_ended()
+                || !lineage::parents_have_ended(shard, &self.map, ended);
             if blocked {
                 return None;
             }
@@ -345,6 +327,7 @@ impl Keeper {
             epoch: row.epoch + 1,
             counter: row.counter + 1,
             wanted: None,
+            progress: self.signed(row),
             ..row.clone()
         };
         let taken = clock::now();
@@ -359,6 +342,15 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    /// The progress in a row of this output, with the output's name where it was written without.
+    fn signed(&self, row: &Lease) -> Option<Progress> {
+        let progress = row.progress.clone();
+        match self.target.id() {
+            Some(_) => Some(self.target.sign(progress.unwrap_or_default())),
+            None => progress,
+        }
     }
 
     fn grant(&mut self, shard: Shard, row: Lease, taken: Instant) {

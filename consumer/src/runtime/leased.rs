@@ -11,7 +11,8 @@
 //! - A holder that cannot renew for a lease time gives the claim up by itself.
 //! - Balance and hand-over: see `runtime/balance.rs`. A holder asked for a shard publishes, writes the ledger and
 //!   releases; one that is asked and does not answer at all is superseded in the end.
-//! - Rows are made here, with the position where the app starts in them; see `runtime/lineage.rs`.
+//! - Rows are made here, with the position where the app starts in them, and are about one output at a time; see
+//!   `runtime/rows.rs`.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -24,6 +25,7 @@ use hydrant_core::budget::Budget;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{LeaseStore, Progress};
 use hydrant_core::shard::ShardId;
+use hydrant_core::stage::Stage;
 use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::subscription::{Event, Subscription};
 use tokio::sync::{mpsc, oneshot};
@@ -92,6 +94,8 @@ pub struct Leased {
     pub worker: String,
     /// Where the app starts.
     pub start: Start,
+    /// What the shards are worked on for: progress counts for its output only.
+    pub stage: Arc<dyn Stage>,
     /// How leases are kept.
     pub settings: LeaseSettings,
     /// What readers take their memory from.

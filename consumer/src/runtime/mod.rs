@@ -19,8 +19,10 @@ pub mod leased;
 mod lineage;
 mod prefetch;
 mod publish;
+mod rows;
 mod shard_task;
 mod supervisor;
+mod target;
 mod transaction;
 mod wait;
 

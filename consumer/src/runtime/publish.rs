@@ -52,6 +52,7 @@ impl ShardTask {
             return Ok(());
         };
         progress.pin = attempt.published.pin.clone();
+        progress.output = attempt.published.output.clone();
         self.failures = 0;
         let all = progress.to >= attempt.pushed;
         attempt.unpublished &= !all;

@@ -223,6 +223,7 @@ impl ShardTask {
             app: &spec.app,
             start: spec.start,
             pin: spec.pin.as_deref(),
+            target: &self.shared.target,
             born_under_way: self.born_under_way,
         };
         let Begin {
@@ -242,7 +243,8 @@ impl ShardTask {
             progress.to = self.floor;
             progress.marks.clear();
         }
-        let unsaid = in_ledger.is_none() && progress == Progress::default();
+        let nothing = self.shared.target.sign(Progress::default());
+        let unsaid = in_ledger.is_none() && progress == nothing;
         if !unsaid && in_ledger.as_ref() != Some(&progress) {
             self.claim.ledger.write(&progress).await?;
         }

@@ -29,6 +29,7 @@ use super::end::EndWatch;
 use super::lag::{Board, Summary};
 use super::leased::{LeaseSettings, Leased, LeasedSubscription};
 use super::shard_task::{Control, Outcome, ShardTask};
+use super::target::Target;
 use super::transaction::Transaction;
 
 /// What to run.
@@ -100,6 +101,7 @@ impl RunSpec {
 /// What the tasks of a run share.
 pub(crate) struct Shared {
     pub(crate) spec: RunSpec,
+    pub(crate) target: Target,
     pub(crate) board: Board,
     pub(crate) transaction: Option<Arc<Transaction>>,
     corrupt: Mutex<BTreeMap<ShardId, Error>>,
@@ -135,6 +137,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
                     app: spec.app.clone(),
                     worker: spec.worker.clone(),
                     start: spec.start,
+                    stage: Arc::clone(&spec.stage),
                     settings: spec.leases,
                     budget: spec.context.budget.clone(),
                     random: spec.context.random.clone(),
@@ -147,9 +150,11 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         Scope::Worker => Some(Transaction::new(Arc::clone(&spec.stage))),
     };
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
+    let target = Target::of(&spec.stage);
     let supervisor = Supervisor {
         shared: Arc::new(Shared {
             spec,
+            target,
             board: Board::default(),
             transaction,
             corrupt: Mutex::new(BTreeMap::new()),
@@ -428,10 +433,10 @@ impl Supervisor {
     }
 
     async fn look_for_end(&mut self) {
-        let Shared { spec, board, .. } = &*self.shared;
+        let shared = &*self.shared;
         match self
             .end
-            .look(&spec.stream, &mut *self.subscription, board, self.by_leases)
+            .look(shared, &mut *self.subscription, self.by_leases)
             .await
         {
             Ok(true) => self.begin_drain().await,

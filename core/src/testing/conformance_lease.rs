@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::must;
-use crate::lease::{Lease, LeaseStore, Pin, Progress, Swap};
+use crate::lease::{Lease, LeaseStore, OutputId, Pin, Progress, Swap};
 use crate::position::Position;
 
 /// Workers that race for one row.
@@ -97,6 +97,8 @@ pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dy
             } else {
                 Position::at(7u64.into(), 3)
             },
+            output: (n == 3)
+                .then(|| OutputId::new("7f", "table `events` of file:/data/länge lake")),
             pin: Some(Pin {
                 digest: "00ff".to_owned(),
                 after: Position::Begin,

@@ -2,13 +2,14 @@
 //!
 //! Owns the names of everything in the lake ([`TableNames`], [`ChainNames`]), the lake in a directory ([`FileLake`]), the
 //! commit records and their chain ([`Commit`], [`Chain`]), and the steps by which an interval becomes visible exactly
-//! once ([`Publisher`]). Promises what these say of themselves. Refuses to judge by intervals or by time which of two
+//! once ([`Publisher`]), and what tells a table from others. Promises what these say of themselves. Refuses to judge by intervals or by time which of two
 //! owners is right: the name of a record is the compare-and-set, and whoever finds a record finishes it.
 
 mod chain;
 mod commit;
 mod file;
 mod file_staging;
+mod identity;
 mod names;
 mod open;
 mod recover;
@@ -21,7 +22,8 @@ pub use commit::{
     seal_body, unseal_body,
 };
 pub use file::FileLake;
+pub(crate) use identity::identify;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
-pub use open::{open, open_read};
+pub use open::{Place, open, open_read, place};
 pub(crate) use recover::persist;
 pub use recover::{Claimed, Finisher, Publisher, Rebuild, RebuildRecord};

@@ -63,6 +63,11 @@ impl TableNames {
         format!("{SYSTEM}/{}/", self.table)
     }
 
+    /// What tells the table from others.
+    pub fn identity(&self) -> String {
+        format!("{}table.json", self.system())
+    }
+
     /// The prefix of all commit chains.
     pub fn commits(&self) -> String {
         format!("{}commits/", self.system())

@@ -26,6 +26,34 @@ pub async fn open_read(url: &str, context: &Context) -> Result<SharedLake> {
     ))
 }
 
+/// Where a lake lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Tells it from a copy of the same lake that lies elsewhere; the same by whatever path it is reached.
+    pub id: String,
+    /// Its URL, with a whole path.
+    pub url: String,
+}
+
+/// Where the lake that `url` names lies; it exists.
+///
+/// # Errors
+/// Refused for other URLs; not found when there is no such lake.
+pub async fn place(url: &str, context: &Context) -> Result<Place> {
+    let dir = directory(url)?;
+    let stat = context.disk.stat(dir).await;
+    let stat = stat.map_err(|e| Error::io("look at", dir, e))?;
+    let stat = stat.ok_or_else(|| Error::NotFound {
+        message: format!("there is no lake in `{}`", dir.display()),
+    })?;
+    // A path that cannot be made whole is as good for people as it was given.
+    let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    Ok(Place {
+        id: format!("{:x}", stat.identity),
+        url: format!("file:{}", whole.display()),
+    })
+}
+
 fn directory(url: &str) -> Result<&Path> {
     match url.split_once(':') {
         Some(("file", path)) => {

@@ -84,6 +84,12 @@ impl BrokerStream {
             .unwrap();
     }
 
+    /// The progress that the broker keeps.
+    pub(crate) fn keep(&self, shard: &str, progress: Progress) {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.insert(shard.into(), progress);
+    }
+
     pub(crate) fn to(&self, shard: &str) -> Option<Position> {
         let id = ShardId::from(shard);
         self.ledger

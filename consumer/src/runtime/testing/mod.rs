@@ -2,11 +2,13 @@
 
 mod broker;
 mod leases;
+mod named;
 mod stages;
 mod stream;
 
 pub(crate) use broker::BrokerStream;
 pub(crate) use leases::MemoryLeases;
+pub(crate) use named::Named;
 pub(crate) use stages::{Exact, Log, Plain, Together};
 pub(crate) use stream::MemoryStream;
 

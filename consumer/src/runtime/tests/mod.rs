@@ -7,11 +7,14 @@ use hydrant_core::position::Position;
 use hydrant_core::stage::Stage;
 
 use super::RunSpec;
-use super::testing::{Exact, Log, MemoryLeases, MemoryStream, Plain, Together, Worker, context};
+use super::testing::{
+    Exact, Log, MemoryLeases, MemoryStream, Named, Plain, Together, Worker, context,
+};
 
 mod basics;
 mod broker;
 mod memory;
+mod outputs;
 mod pins;
 mod schedules;
 mod sharing;

@@ -125,6 +125,7 @@ async fn a_zombies_ledger_writes_are_fenced() {
         app: "app".to_owned(),
         worker: worker.to_owned(),
         start: Start::Earliest,
+        stage: Arc::new(Plain::new(&world.log)),
         settings: crate::runtime::LeaseSettings::default(),
         budget: Budget::new(1 << 20),
         random: hydrant_core::Random::seeded(seed),

@@ -15,6 +15,7 @@ mod pii;
 mod records;
 mod recreated;
 mod schemas;
+mod second_output;
 
 use std::fmt::Write as _;
 use std::io::Write as _;

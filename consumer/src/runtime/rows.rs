@@ -1,0 +1,188 @@
+//! The rows of an app, and the one output that they are about.
+//!
+//! Rows are made with the position where the app starts in their shards; see [`super::lineage`]. They name the output
+//! that they are about. A worker of another output takes them over only while no worker of the former one is alive, and
+//! then all it finds there is void: it starts where an app without progress does. Where a worker of another output is
+//! alive, the app's name is taken, and the newcomer is refused: it would get some of the shards and the other one the
+//! rest, and each output would lack what the other has.
+//!
+//! A worker counts as alive when its row *moved* before this worker's eyes; until then, or until its lease time has
+//! passed, nothing is taken. Two that start in the same instant may still have a lease each: then both see it, and the
+//! output with the greater identity yields. Neither output has lost anything by then, because each is told what to read
+//! by what it has itself.
+
+use hydrant_core::clock;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::{Lease, OutputId, Progress, Swap};
+use hydrant_core::shard::{Shard, ShardId};
+use hydrant_core::stream::Start;
+
+use super::keeper::{Keeper, Seen};
+use super::lineage;
+
+/// A worker of another output that may be alive.
+struct Rival {
+    worker: String,
+    output: OutputId,
+    /// Its row moved.
+    is_alive: bool,
+}
+
+impl Keeper {
+    /// Makes the rows of new shards and takes over those of another output. Answers whether shards may be taken now.
+    pub(super) async fn claim_rows(&mut self) -> Result<bool> {
+        let Some(rival) = self.rival() else {
+            self.make_rows().await?;
+            self.take_rows_over().await?;
+            return Ok(true);
+        };
+        let ours = self.we_are_at_work();
+        let yields = !ours
+            || self
+                .target
+                .id()
+                .is_some_and(|mine| mine.id > rival.output.id);
+        if rival.is_alive && yields {
+            self.claiming = false;
+            return Err(self.taken_by(&rival));
+        }
+        Ok(ours)
+    }
+
+    /// The worker of another output that is alive, else one that may be.
+    fn rival(&self) -> Option<Rival> {
+        let rivals = self.seen.values().filter_map(|seen| {
+            let owner = seen.row.owner.as_ref()?;
+            let output = self.target.other(&seen.row)?;
+            self.may_live(owner, seen).then(|| Rival {
+                worker: owner.clone(),
+                output: output.clone(),
+                is_alive: seen.moved,
+            })
+        });
+        rivals.max_by_key(|rival| rival.is_alive)
+    }
+
+    /// Whether a worker of this output holds a shard.
+    fn we_are_at_work(&self) -> bool {
+        self.seen.values().any(|seen| {
+            let owner = seen.row.owner.as_ref();
+            self.target.owns_row(&seen.row) && owner.is_some() && self.holder(seen).is_some()
+        })
+    }
+
+    fn taken_by(&self, rival: &Rival) -> Error {
+        let Rival { worker, output, .. } = rival;
+        let mine = self.target.id().map_or("", |mine| &mine.name);
+        Error::refused(format!(
+            "app `{}` is at work for {} (worker `{worker}`) and cannot work for {mine} at the same time: give this one a \
+             name of its own with `--app NAME`, or start it when the other one has ended",
+            self.leased.app, output.name,
+        ))
+    }
+
+    /// What a row without progress is made with.
+    async fn start_of(&mut self, shard: &Shard, born_under_way: bool) -> Result<Option<Progress>> {
+        let start = lineage::birth(self.leased.start, born_under_way);
+        let to = match start {
+            Some(start) => Some(self.leased.stream.start(&shard.id, start).await?),
+            None => None,
+        };
+        let says_something = to.is_some() || self.target.id().is_some();
+        Ok(says_something.then(|| {
+            self.target.sign(Progress {
+                to: to.unwrap_or_default(),
+                ..Progress::default()
+            })
+        }))
+    }
+
+    fn is_ours(&self, shard: &ShardId) -> bool {
+        let seen = self.seen.get(shard);
+        seen.is_some_and(|seen| self.target.owns_row(&seen.row))
+    }
+
+    /// Makes the rows of new shards, children first.
+    async fn make_rows(&mut self) -> Result<()> {
+        let map = self.map.clone();
+        for shard in lineage::children_first(&map) {
+            if self.seen.contains_key(&shard.id) {
+                continue;
+            }
+            let under_way = shard.parents.iter().any(|parent| self.is_ours(parent));
+            let mut row = Lease::new(shard.id.clone());
+            row.progress = self.start_of(shard, under_way).await?;
+            self.swap_row(None, row).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the rows that are about another output rows about this one, children first.
+    async fn take_rows_over(&mut self) -> Result<()> {
+        let map = self.map.clone();
+        for shard in lineage::children_first(&map) {
+            let Some(Seen { row, .. }) = self
+                .seen
+                .get(&shard.id)
+                .filter(|seen| !self.target.owns_row(&seen.row) && self.holder(seen).is_none())
+            else {
+                continue;
+            };
+            let row = row.clone();
+            let under_way = self.was_under_way(shard).await?;
+            let next = Lease {
+                owner: None,
+                wanted: None,
+                // Whoever held it and has only gone silent is fenced.
+                epoch: row.epoch + 1,
+                counter: row.counter + 1,
+                progress: self.start_of(shard, under_way).await?,
+                ..row.clone()
+            };
+            tracing::info!(
+                app = self.leased.app, shard = %shard.id,
+                "the progress kept is that of {}: it does not count",
+                row.output().map_or("an output without identity", |output| &output.name),
+            );
+            self.swap_row(Some(&row), next).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether this output has worked on a parent of `shard`, whatever other output took its row meanwhile. Matters
+    /// only where a start at the latest record would leave out what the shard holds.
+    async fn was_under_way(&mut self, shard: &Shard) -> Result<bool> {
+        for id in &shard.parents {
+            if self.is_ours(id) {
+                return Ok(true);
+            }
+            let parent = self.map.get(id).cloned().unwrap_or_else(|| Shard {
+                id: id.clone(),
+                parents: Vec::new(),
+                closed: true,
+                ..shard.clone()
+            });
+            if self.leased.start == Start::Latest && self.target.knows(&parent).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn swap_row(&mut self, seen: Option<&Lease>, next: Lease) -> Result<()> {
+        match self.leased.store.swap(seen, &next).await? {
+            Swap::Swapped => self.note_row(next),
+            Swap::Beaten(Some(other)) => self.note_row(other),
+            Swap::Beaten(None) => {
+                self.seen.remove(&next.shard);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the owner of a row may be alive.
+    pub(super) fn may_live(&self, owner: &str, seen: &Seen) -> bool {
+        let age = clock::now().duration_since(seen.since);
+        age < self.leased.settings.lease_time && !self.dead.contains(owner)
+    }
+}

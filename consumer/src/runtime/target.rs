@@ -1,0 +1,82 @@
+//! Whose progress counts: that of the output that this worker writes into.
+//!
+//! Progress says how far one output is. For another output of the same app, a second lake or one that was deleted and
+//! made again, it says nothing: it is read as none, also where it would say that a shard has ended. Progress that does
+//! not name its output was written before outputs had identities: an output that keeps its progress itself needs none
+//! of it, every other one goes on from it.
+
+use std::sync::Arc;
+
+use hydrant_core::error::Result;
+use hydrant_core::lease::{Lease, OutputId, Progress};
+use hydrant_core::shard::Shard;
+use hydrant_core::stage::{Output, Stage};
+
+/// The output of this worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    stage: Arc<dyn Stage>,
+    output: Option<Output>,
+}
+
+impl Target {
+    /// What `stage` writes into.
+    pub(crate) fn of(stage: &Arc<dyn Stage>) -> Self {
+        Target {
+            stage: Arc::clone(stage),
+            output: stage.output(),
+        }
+    }
+
+    /// What tells it from others.
+    pub(crate) fn id(&self) -> Option<&OutputId> {
+        self.output.as_ref().map(|output| &output.id)
+    }
+
+    /// Whether it knows by itself how far it is.
+    pub(crate) fn keeps_progress(&self) -> bool {
+        self.output
+            .as_ref()
+            .is_some_and(|output| output.keeps_progress)
+    }
+
+    /// Whether `progress` is that of this output.
+    pub(crate) fn owns(&self, progress: &Progress) -> bool {
+        match (&self.output, &progress.output) {
+            (None, _) => true,
+            (Some(mine), Some(other)) => mine.id.id == other.id,
+            (Some(mine), None) => !mine.keeps_progress,
+        }
+    }
+
+    /// Whether what a row says is about this output.
+    pub(crate) fn owns_row(&self, row: &Lease) -> bool {
+        row.progress
+            .as_ref()
+            .is_none_or(|progress| self.owns(progress))
+    }
+
+    /// Whether this output's end of a shard is in its row.
+    pub(crate) fn has_ended(&self, row: &Lease) -> bool {
+        row.has_ended() && self.owns_row(row)
+    }
+
+    /// The other output that the owner of a row works for.
+    pub(crate) fn other<'a>(&self, row: &'a Lease) -> Option<&'a OutputId> {
+        let mine = self.id()?;
+        row.output().filter(|other| other.id != mine.id)
+    }
+
+    /// `progress` as that of this output.
+    pub(crate) fn sign(&self, progress: Progress) -> Progress {
+        Progress {
+            output: self.id().cloned(),
+            ..progress
+        }
+    }
+
+    /// Whether the output itself knows of a shard.
+    pub(crate) async fn knows(&self, shard: &Shard) -> Result<bool> {
+        Ok(self.keeps_progress() && self.stage.resume(shard).await?.is_some())
+    }
+}

@@ -1,0 +1,343 @@
+//! Several outputs under one app: none of them takes the other's progress for its own.
+
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::{Lease, LeaseStore as _, OutputId, Progress, Swap};
+use hydrant_core::stream::Start;
+
+use super::*;
+use crate::runtime::Summary;
+use crate::runtime::testing::BrokerStream;
+
+/// An output, with what is in it.
+struct Lake {
+    id: &'static str,
+    keeps_progress: bool,
+    log: Arc<Log>,
+}
+
+impl Lake {
+    fn new(id: &'static str) -> Self {
+        Lake {
+            id,
+            keeps_progress: true,
+            log: Arc::default(),
+        }
+    }
+
+    /// One that does not know how far it is.
+    fn forgetful(id: &'static str) -> Self {
+        Lake {
+            keeps_progress: false,
+            ..Lake::new(id)
+        }
+    }
+
+    fn spec(&self, world: &mut World) -> RunSpec {
+        if self.keeps_progress {
+            world.spec(Named::new(self.id, true, Exact::new(&self.log)))
+        } else {
+            world.spec(Named::new(self.id, false, Plain::new(&self.log)))
+        }
+    }
+
+    fn start(&self, world: &mut World) -> Worker {
+        Worker::start(self.spec(world))
+    }
+
+    /// Runs to the end of the stream.
+    async fn fill(&self, world: &mut World) -> Result<Summary> {
+        let mut spec = self.spec(world);
+        spec.exit_at_end = true;
+        Worker::start(spec).ended().await
+    }
+
+    /// Each record of the stream is in it once.
+    fn assert_exact(&self, world: &World) {
+        let counts = self.log.counts();
+        for record in world.stream.all() {
+            assert_eq!(counts.get(&record), Some(&1), "{}: {record:?}", self.id);
+        }
+        assert_eq!(counts.len(), world.stream.all().len());
+    }
+}
+
+fn assert_refused(answer: Result<Summary>, words: &[&str]) {
+    match answer {
+        Err(Error::Refused { message }) => {
+            for word in words {
+                assert!(message.contains(word), "`{word}` is missing in: {message}");
+            }
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn filled(shards: u8, sees_deaths: bool) -> World {
+    let world = World::new(shards, sees_deaths);
+    for shard in world.stream.open_shards() {
+        world.stream.append(shard.id.as_str(), 20, 0);
+    }
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_output_of_an_app_gets_everything_from_the_start() {
+    for lakes in [
+        [Lake::new("one"), Lake::new("two")],
+        [Lake::forgetful("one"), Lake::forgetful("two")],
+        [Lake::new("one"), Lake::forgetful("two")],
+        [Lake::forgetful("one"), Lake::new("two")],
+    ] {
+        let mut world = filled(3, true);
+        lakes[0].fill(&mut world).await.unwrap();
+        lakes[1].fill(&mut world).await.unwrap();
+        world.stream.append("a", 5, 0);
+        lakes[1].fill(&mut world).await.unwrap();
+        for lake in &lakes {
+            if lake.keeps_progress {
+                lake.fill(&mut world).await.unwrap();
+                lake.assert_exact(&world);
+            }
+        }
+        if !lakes[1].keeps_progress && lakes[0].keeps_progress {
+            lakes[1].assert_exact(&world);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_made_again_starts_at_the_start() {
+    for sees_deaths in [true, false] {
+        let mut world = filled(2, sees_deaths);
+        let worker = Lake::new("first").start(&mut world);
+        pass(Duration::from_secs(2)).await;
+        // It dies with its leases held.
+        drop(worker);
+        let again = Lake::new("made again");
+        again.fill(&mut world).await.unwrap();
+        again.assert_exact(&world);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_lost_its_progress_is_not_given_that_of_the_ledger() {
+    for start in [Start::Earliest, Start::At(0)] {
+        let mut world = filled(2, true);
+        Lake::new("one").fill(&mut world).await.unwrap();
+        let emptied = Lake::new("one");
+        let mut spec = emptied.spec(&mut world);
+        spec.start = start;
+        let worker = Worker::start(spec);
+        pass(Duration::from_secs(3)).await;
+        worker.drained().await.unwrap();
+        emptied.assert_exact(&world);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_one_output_is_worked_for_another_is_refused() {
+    for sees_deaths in [true, false] {
+        for first in [["one", "two"], ["two", "one"]] {
+            let mut world = filled(2, sees_deaths);
+            let [first, second] = first.map(Lake::new);
+            let worker = first.start(&mut world);
+            pass(Duration::from_secs(2)).await;
+            let words = [
+                "app `app`",
+                "lake one",
+                "lake two",
+                "--app NAME",
+                "worker `w",
+            ];
+            let began = clock::now();
+            assert_refused(second.fill(&mut world).await, &words);
+            assert!(clock::now() - began < Duration::from_secs(5));
+            assert!(second.log.records().is_empty());
+            world.stream.append("b", 7, 0);
+            pass(Duration::from_secs(2)).await;
+            first.assert_exact(&world);
+            worker.drained().await.unwrap();
+            second.fill(&mut world).await.unwrap();
+            second.assert_exact(&world);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_outputs_started_at_once_lose_and_double_nothing() {
+    let mut both_refused = 0;
+    for seed in 0..40 {
+        let mut world = filled(1 + (seed % 4) as u8, seed % 2 == 0);
+        world.seed = seed * 100;
+        world
+            .leases
+            .slow_ms
+            .store(seed % 7 * 5, std::sync::atomic::Ordering::SeqCst);
+        let lakes = [Lake::new("one"), Lake::new("two")];
+        let workers = [lakes[0].start(&mut world), lakes[1].start(&mut world)];
+        pass(Duration::from_secs(30)).await;
+        let ended = workers.each_ref().map(Worker::has_ended);
+        assert!(ended.contains(&true), "seed {seed}: they share the shards");
+        both_refused += u32::from(ended == [true, true]);
+        for (worker, ended) in workers.into_iter().zip(ended) {
+            if ended {
+                assert_refused(worker.ended().await, &["lake one", "lake two"]);
+            } else {
+                worker.drained().await.unwrap();
+            }
+        }
+        for lake in &lakes {
+            lake.fill(&mut world).await.unwrap();
+            lake.assert_exact(&world);
+        }
+    }
+    assert_eq!(both_refused, 0, "one of them may go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_of_a_second_output_find_its_end_together() {
+    let mut world = filled(4, true);
+    world.stream.split("a", "e", "f");
+    world.stream.append("f", 9, 0);
+    Lake::new("one").fill(&mut world).await.unwrap();
+    let second = Lake::new("two");
+    let workers = [(); 2].map(|()| {
+        let mut spec = second.spec(&mut world);
+        spec.exit_at_end = true;
+        spec.idle = Duration::from_millis(50);
+        Worker::start(spec)
+    });
+    for worker in workers {
+        worker.ended().await.unwrap();
+    }
+    second.assert_exact(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_output_works_on_parents_before_children_although_the_first_has_ended_them() {
+    let mut world = filled(2, true);
+    let first = Lake::new("one");
+    first.fill(&mut world).await.unwrap();
+    world.stream.split("a", "c", "d");
+    world.stream.append("c", 5, 0);
+    world.stream.merge("d", "b", "e");
+    world.stream.append("e", 5, 0);
+    first.fill(&mut world).await.unwrap();
+    assert_eq!(world.leases.to("a"), Position::End);
+    // The stage asserts the order at each opening. It dies again and again.
+    let second = Lake::new("two");
+    for _ in 0..10 {
+        let before = second.log.records().len();
+        let worker = second.start(&mut world);
+        let deadline = clock::now() + Duration::from_secs(2);
+        while second.log.records().len() == before && clock::now() < deadline {
+            pass(Duration::from_millis(7)).await;
+        }
+        drop(worker);
+    }
+    second.fill(&mut world).await.unwrap();
+    second.assert_exact(&world);
+    assert_eq!(world.leases.to("a"), Position::End);
+    first.fill(&mut world).await.unwrap();
+    first.assert_exact(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_at_the_latest_record_leaves_out_nothing_that_came_after_it() {
+    let mut world = filled(1, true);
+    let lakes = [Lake::new("one"), Lake::new("two")];
+    for lake in &lakes {
+        let mut spec = lake.spec(&mut world);
+        spec.start = Start::Latest;
+        let worker = Worker::start(spec);
+        pass(Duration::from_secs(2)).await;
+        world.stream.append("a", 1, 0);
+        pass(Duration::from_secs(2)).await;
+        worker.drained().await.unwrap();
+        assert_eq!(lake.log.records().len(), 1);
+    }
+    // Born while the app was at work for the second one: the first one still gets all of it.
+    world.stream.append("a", 3, 0);
+    world.stream.split("a", "b", "c");
+    world.stream.append("b", 4, 0);
+    for (lake, records) in [(&lakes[1], 1 + 7), (&lakes[0], 1 + 1 + 7)] {
+        let mut spec = lake.spec(&mut world);
+        (spec.start, spec.exit_at_end) = (Start::Latest, true);
+        Worker::start(spec).ended().await.unwrap();
+        assert_eq!(lake.log.records().len(), records, "{}", lake.id);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_from_before_outputs_had_identities_are_gone_on_from() {
+    for lake in [Lake::new("one"), Lake::forgetful("one")] {
+        let mut world = filled(2, true);
+        // Rows without an identity.
+        let mut spec = if lake.keeps_progress {
+            world.spec(Exact::new(&lake.log))
+        } else {
+            world.spec(Plain::new(&lake.log))
+        };
+        spec.exit_at_end = true;
+        Worker::start(spec).ended().await.unwrap();
+        assert!(world.leases.rows().iter().all(|row| row.output().is_none()));
+        world.stream.append("a", 5, 0);
+        lake.fill(&mut world).await.unwrap();
+        lake.assert_exact(&world);
+        let names = world.leases.rows();
+        assert!(
+            names
+                .iter()
+                .all(|row| row.output().is_some_and(|output| output.id == "one"))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_owner_of_another_output_is_fenced_when_its_row_is_taken_over() {
+    let mut world = filled(1, false);
+    let progress = Progress {
+        to: p(11),
+        output: Some(OutputId::new("one", "lake one")),
+        ..Progress::default()
+    };
+    let row = Lease {
+        owner: Some("silent".to_owned()),
+        epoch: 4,
+        progress: Some(progress),
+        ..Lease::new("a".into())
+    };
+    assert_eq!(world.leases.swap(None, &row).await.unwrap(), Swap::Swapped);
+    let second = Lake::new("two");
+    let worker = second.start(&mut world);
+    pass(Duration::from_secs(8)).await;
+    assert_eq!(world.leases.row("a"), Some(row), "it may be alive");
+    pass(Duration::from_secs(8)).await;
+    second.assert_exact(&world);
+    assert!(world.leases.row("a").unwrap().epoch > 4);
+    worker.drained().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_broker_keeps_for_another_output_is_none() {
+    for (id, records) in [("one", 8), ("two", 20)] {
+        let mut world = filled(1, true);
+        let lake = Lake::forgetful(id);
+        let broker = BrokerStream::around(Arc::clone(&world.stream) as _);
+        broker.keep(
+            "a",
+            Progress {
+                to: p(11),
+                output: Some(OutputId::new("one", "lake one")),
+                ..Progress::default()
+            },
+        );
+        let mut spec = lake.spec(&mut world);
+        spec.stream = Arc::clone(&broker) as _;
+        broker.grant("a", 1).await;
+        let worker = Worker::start(spec);
+        until("the records", || lake.log.records().len() == records).await;
+        worker.drained().await.unwrap();
+        assert_eq!(broker.to("a"), Some(p(19)));
+    }
+}
