@@ -1,6 +1,7 @@
 //! `hydrant stream ...`: what an operator does to a stream.
 
 mod admin;
+mod past_corrupt;
 mod records;
 
 use std::path::PathBuf;

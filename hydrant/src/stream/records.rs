@@ -10,6 +10,7 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId};
 use hydrant_producer::config::Origin;
 
+use super::past_corrupt::Corrupt;
 use crate::output::{Output, count_text};
 
 /// Appends the lines of standard input.
@@ -107,7 +108,8 @@ fn before(sequence: Sequence, sub: u32) -> Position {
     }
 }
 
-/// Prints records as they arrive.
+/// Prints records as they arrive. With an end, a corrupt shard is told and the others are printed up to theirs; without
+/// one, it stands still until it is repaired.
 pub(super) async fn tail(
     url: &str,
     start: &str,
@@ -133,8 +135,13 @@ pub(super) async fn tail(
         shutdown: process.shutdown.clone(),
         stdout: process.stdout.clone(),
     };
-    runtime::run(consumer::prepare(parts, &config).await?).await?;
-    Ok(())
+    let mut spec = consumer::prepare(parts, &config).await?;
+    let corrupt = Corrupt::default();
+    if exit_at_end {
+        spec.stream = corrupt.passed_in(spec.stream);
+    }
+    runtime::run(spec).await?;
+    corrupt.into_result()
 }
 
 #[cfg(test)]

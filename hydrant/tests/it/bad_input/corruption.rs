@@ -66,26 +66,52 @@ fn readers_name_file_and_byte_and_the_other_shards_go_on() {
             &["--from", "local:raw", "--exit-at-end", "--idle", "50ms"],
         )
         .expect(1, &words);
-    place
-        .run(
-            "hydrant",
-            &[
-                "stream",
-                "tail",
-                "local:raw",
-                "--start",
-                "earliest",
-                "--exit-at-end",
-            ],
-        )
-        .expect(1, &words);
-
     // With the file restored nothing is missing.
     fs::write(&segment, intact).expect("the segment can be written");
     place.sink("local:raw", "file:lake").expect(0, &[]);
     let verified = place.sound("file:lake");
     assert_eq!(verified["rows"], RECORDS, "{verified}");
     assert_eq!(verified["warnings"], serde_json::json!([]), "{verified}");
+}
+
+#[test]
+fn tail_prints_what_can_be_read_and_names_the_corrupt_shard() {
+    let (place, segment, _) = damaged();
+    let file = segment.file_name().expect("a name").to_string_lossy();
+    let words = [
+        "the rest of the shard is left out",
+        "shard=000000",
+        &*file,
+        "at byte",
+        "hydrant stream repair",
+    ];
+    let before = place.stored("local:raw");
+    // Children of a corrupt shard are read as well.
+    place
+        .run("hydrant", &["stream", "split", "local:raw", "000000"])
+        .expect(0, &[]);
+    place.simulate("local:raw", 200, 9);
+    let stored = place.stored("local:raw");
+    for start in ["earliest", "2001-01-01T00:00:00Z"] {
+        let args = [
+            "stream",
+            "tail",
+            "local:raw",
+            "--start",
+            start,
+            "--exit-at-end",
+        ];
+        let tail = place.run("hydrant", &args);
+        let out = tail.out.clone();
+        tail.expect(1, &words);
+        let printed = |shard: &str| {
+            let shard = format!("\"shard\":\"{shard}\",\"sequence\"");
+            out.lines().filter(|line| line.contains(&shard)).count() as u64
+        };
+        let found = ["000000", "000001", "000002", "000003"].map(printed);
+        assert!(found[0] > 0 && found[0] < before[0], "{found:?}");
+        assert_eq!(found[1..], stored[1..], "{start}");
+    }
 }
 
 /// A run without end stands still at the shard and goes on with it once it is repaired.

@@ -1,0 +1,155 @@
+//! A look at a stream that does not end at the first corrupt shard.
+//!
+//! A corrupt shard is told with its place, once, and counts as read to its end from there on, so that the others are
+//! read as far as they go. It is for looking only: whoever keeps progress must not go past what it has not read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use hydrant_core::stream::{
+    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
+    StreamWriter,
+};
+use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
+
+/// What was found of each corrupt shard.
+type Found = Mutex<BTreeMap<ShardId, Error>>;
+
+/// The shards that are corrupt.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Corrupt {
+    found: Arc<Found>,
+}
+
+impl Corrupt {
+    /// `stream`, read past its corrupt shards, which are noted here.
+    pub(super) fn passed_in(&self, stream: SharedStream) -> SharedStream {
+        Arc::new(Passing {
+            stream,
+            corrupt: self.clone(),
+        })
+    }
+
+    /// Fails with the first one.
+    pub(super) fn into_result(self) -> Result<()> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match found.pop_first() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn holds(&self, shard: &ShardId) -> bool {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.contains_key(shard)
+    }
+
+    /// `answer`, or `None` and a note when the shard is corrupt.
+    fn note<T>(&self, shard: &ShardId, answer: Result<T>) -> Result<Option<T>> {
+        match answer {
+            Err(error @ Error::Corrupt { .. }) => {
+                tracing::error!(%shard, "the rest of the shard is left out: {}", error.report());
+                let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.entry(shard.clone()).or_insert(error);
+                Ok(None)
+            }
+            answer => answer.map(Some),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Passing {
+    stream: SharedStream,
+    corrupt: Corrupt,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Stream for Passing {
+    fn id(&self) -> &StreamId {
+        self.stream.id()
+    }
+
+    fn url(&self) -> &str {
+        self.stream.url()
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        self.stream.shards().await
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        self.stream.shards_changed().await
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        self.stream.states().await
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        let found = self.stream.start(shard, start).await;
+        // Without a place to start nothing of the shard is read.
+        let found = self.corrupt.note(shard, found)?;
+        Ok(found.unwrap_or(Position::Begin))
+    }
+
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        Ok(Box::new(PassingReader {
+            reader: self.stream.reader(shard, budget).await?,
+            stream: Arc::clone(&self.stream),
+            shard: shard.clone(),
+            corrupt: self.corrupt.clone(),
+        }))
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        self.stream.writer().await
+    }
+
+    async fn assignment(&self, app: &str) -> Result<Assignment> {
+        self.stream.assignment(app).await
+    }
+
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.stream.apps().await
+    }
+
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        self.stream.admin()
+    }
+}
+
+#[derive(Debug)]
+struct PassingReader {
+    reader: Box<dyn ShardReader>,
+    stream: SharedStream,
+    shard: ShardId,
+    corrupt: Corrupt,
+}
+
+#[async_trait]
+impl ShardReader for PassingReader {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        if self.corrupt.holds(&self.shard) {
+            return Ok(());
+        }
+        let opened = self.reader.open(after).await;
+        self.corrupt.note(&self.shard, opened).map(drop)
+    }
+
+    async fn next(&mut self) -> Result<Read> {
+        if !self.corrupt.holds(&self.shard) {
+            let read = self.reader.next().await;
+            if let Some(read) = self.corrupt.note(&self.shard, read)? {
+                return Ok(read);
+            }
+        }
+        let map = self.stream.shards().await?;
+        let children = map.children(&self.shard);
+        Ok(Read::End {
+            children: children.map(|child| child.id.clone()).collect(),
+        })
+    }
+}
