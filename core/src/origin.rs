@@ -24,6 +24,10 @@ use crate::varint::{self, Malformed, Reader};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterId(pub u128);
 
+/// Where a writer says that it is one run.
+const RUN_BITS: u128 = u64::MAX as u128;
+const RUN: u128 = u64::from_be_bytes(*b"one run.") as u128;
+
 impl WriterId {
     /// The writer that an app is while it reads `input`.
     pub fn of_app(app: &str, generation: u64, input: &StreamId) -> Self {
@@ -38,6 +42,19 @@ impl WriterId {
     /// The writer that a named producer or a spool is, across restarts.
     pub fn of_name(name: &str) -> Self {
         WriterId(hash::identity(&[b"name", name.as_bytes()]))
+    }
+
+    /// The writer that a process is for one run, by something drawn for it: no other process ever sends as this writer,
+    /// and the one that does keeps the stream open until it has sent everything. So a log may forget it once its
+    /// process is dead.
+    pub fn of_run(drawn: &str) -> Self {
+        let digest = hash::identity(&[b"run", drawn.as_bytes()]);
+        WriterId((digest & !RUN_BITS) | RUN)
+    }
+
+    /// Whether it is [`WriterId::of_run`]; another digest passes for one with a chance of 2^-64.
+    pub fn is_run(self) -> bool {
+        self.0 & RUN_BITS == RUN
     }
 }
 
@@ -440,6 +457,14 @@ mod tests {
         fn arbitrary_bytes_are_no_entry(bytes in any::<Vec<u8>>()) {
             drop(OriginEntry::decode(&mut Reader::new(&bytes)));
         }
+    }
+
+    #[test]
+    fn a_run_is_told_from_what_others_continue() {
+        let run = WriterId::of_run("a");
+        assert!(run.is_run() && run != WriterId::of_run("b"));
+        assert!(!WriterId::of_name("a").is_run());
+        assert!(!WriterId::of_app("a", 1, &StreamId::new("raw", "1")).is_run());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::origin::WriterId;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::SharedStream;
-use hydrant_core::{Context, Error, Position, Result, ShardId, Shutdown, hash};
+use hydrant_core::{Context, Error, Position, Result, ShardId, Shutdown};
 use hydrant_stream::delivery::{LaneSession, Lanes, Limits as LaneLimits, Plan, Routing, Upstream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -181,10 +181,7 @@ fn identity(config: &Config, ledger: Option<&Ledger>, context: &Context) -> (Wri
         ),
         _ => {
             let drawn = context.random.identity();
-            (
-                WriterId(hash::identity(&[b"run", drawn.as_bytes()])),
-                ShardId::new("input"),
-            )
+            (WriterId::of_run(&drawn), ShardId::new("input"))
         }
     }
 }

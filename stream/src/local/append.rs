@@ -113,6 +113,10 @@ impl LocalWriter {
 impl StreamWriter for LocalWriter {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
         let lane = self.lane(shard).await?;
+        if let Some(entry) = append.entry.as_ref().filter(|entry| entry.writer.is_run()) {
+            let disk = &*self.place.ctx.disk;
+            self.place.runs.enter(disk, entry.writer).await?;
+        }
         let (work, permit) = Work::new(append);
         let bytes = work.bytes()?;
         let _turn = lane.order.lock().await;

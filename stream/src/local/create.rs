@@ -111,7 +111,7 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
     }
     let shards_dir = dir.join("shards");
     // A creation or deletion that died has left parts.
-    for old in [&shards_dir, &dir.join("_apps")] {
+    for old in [&shards_dir, &dir.join("_apps"), &dir.join("_runs")] {
         remove_tree(&*ctx.disk, old).await?;
     }
     let made = ctx.disk.create_dir_all(&shards_dir).await;
@@ -213,6 +213,7 @@ pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
     }
     remove_tree(disk, &dir.join("shards")).await?;
     remove_tree(disk, &dir.join("_apps")).await?;
+    remove_tree(disk, &dir.join("_runs")).await?;
     Ok(true)
 }
 

@@ -4,7 +4,7 @@
 //! restricts the segments, a merge puts them side by side; neither ever joins two segments with different marks, whose
 //! maximum would lose records and whose minimum would double them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{OriginEntry, WriterId};
@@ -86,6 +86,17 @@ impl Marks {
     /// How many origins are known.
     pub(super) fn len(&self) -> usize {
         self.origins.len()
+    }
+
+    /// The origins that end with their process.
+    pub(super) fn runs(&self) -> BTreeSet<WriterId> {
+        let writers = self.origins.keys().map(|(writer, _)| *writer);
+        writers.filter(|writer| writer.is_run()).collect()
+    }
+
+    /// Forgets origins that send nothing any more.
+    pub(super) fn forget(&mut self, over: &BTreeSet<WriterId>) {
+        self.origins.retain(|(writer, _), _| !over.contains(writer));
     }
 
     fn of(&self, origin: &OriginKey) -> Vec<Mark> {
@@ -260,8 +271,6 @@ pub(super) fn is_known(marks: &[Mark], route: u128, position: Position) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -24,6 +24,7 @@
 //! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
 //! DIR/shards/000000/skips.json        corrupt places that an operator has skipped ([`skips`])
 //! DIR/_apps/APP/..                    leases and progress of the apps that read ([`leases`])
+//! DIR/_runs/..                        which producers without a ledger live ([`runs`])
 //! ```
 //!
 //! # Offsets
@@ -45,8 +46,8 @@
 //! Numbers are little-endian, checksums CRC32C. The flags say whether the last slot is an account (1) and whether the
 //! body holds route hashes (2). The origin entry is `hydrant_core::origin`'s byte form; the body is [`columns`]. The
 //! salt is a part of the incarnation, so that no payload can pass for a frame. A segment's head holds the marks at its
-//! base, so that they survive the removal of older segments, and the valid bytes of the segment before it: what follows
-//! there was never durable.
+//! base, so that they survive the removal of older segments, without those of dead processes' own runs; and the valid
+//! bytes of the segment before it: what follows there was never durable.
 //!
 //! # An append
 //!
@@ -97,6 +98,7 @@ mod recovery;
 mod repair;
 mod reshard;
 mod retention;
+mod runs;
 mod segment;
 mod shard_log;
 mod skips;

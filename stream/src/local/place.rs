@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
 use super::manifest::{Manifest, Settings};
+use super::runs::Runs;
 
 /// A stream's directory, identity and settings.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Place {
     pub(super) incarnation: u128,
     /// What was decided at creation.
     pub(super) settings: Settings,
+    /// Which producers without a ledger live.
+    pub(super) runs: Runs,
     /// The manifest's version that is known to survive a power cut.
     durable_version: AtomicU64,
 }
@@ -34,6 +37,7 @@ impl Place {
             stream: manifest.stream.clone(),
             incarnation: manifest.incarnation()?,
             settings: manifest.settings.clone(),
+            runs: Runs::new(dir.join("_runs")),
             durable_version: AtomicU64::new(0),
         }))
     }

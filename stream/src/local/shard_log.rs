@@ -5,6 +5,7 @@
 //! control file says so. Whoever finds bytes past the durable end therefore knows that a holder died or could not
 //! sync, and [recovers](super::recovery).
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -439,9 +440,25 @@ impl Held<'_> {
         self.adopt(draft, group).await
     }
 
+    /// Forgets the marks of runs whose processes are dead.
+    async fn forget_the_dead(&mut self) -> Result<()> {
+        let place = Arc::clone(&self.log.place);
+        let mut over = BTreeSet::new();
+        for run in self.known()?.marks.runs() {
+            if place.runs.is_over(&*place.ctx.disk, run).await? {
+                over.insert(run);
+            }
+        }
+        self.known()?.marks.forget(&over);
+        Ok(())
+    }
+
     /// A draft of the next segment, with the marks that hold at the durable end.
     pub(super) async fn draft(&mut self) -> Result<Draft> {
         let place = Arc::clone(&self.log.place);
+        if let Err(error) = self.forget_the_dead().await {
+            tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot look for dead producers");
+        }
         let known = self.known()?;
         let mut head = Head {
             incarnation: place.incarnation,

@@ -7,3 +7,4 @@ mod faults;
 mod fixture;
 mod reshard;
 mod rolling;
+mod runs;
