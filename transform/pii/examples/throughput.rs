@@ -1,6 +1,8 @@
-//! Scans records of a fleet over and over for a few seconds and prints the throughput of one core.
+//! Scans records of a fleet over and over and prints the throughput of one core: the best of
+//! several rounds, because other work on the machine only ever makes a round slower. With a path,
+//! the records of that file, one a line, are scanned too.
 //!
-//! `cargo run --release -p hydrant-pii --example throughput`
+//! `cargo run --release -p hydrant-pii --example throughput [records.ndjson]`
 
 use std::sync::Arc;
 
@@ -26,33 +28,54 @@ const WORKLOADS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Bytes that each workload scans.
-const BYTES: usize = 100 << 20;
+/// Bytes that each round scans, and how many rounds there are.
+const ROUND_BYTES: usize = 4 << 20;
+const ROUNDS: usize = 25;
 
 #[expect(
     clippy::disallowed_methods,
     reason = "a measurement of this process reads the clock"
 )]
 #[expect(clippy::print_stdout, reason = "the result of the program")]
-fn main() {
+fn measure(name: &str, records: &[&[u8]]) {
     let mut engine = Engine::new(Arc::new(Policy::strict()));
     let mut out = Vec::new();
-    for (name, record) in WORKLOADS {
+    let mut best = f64::INFINITY;
+    let (mut bytes, mut count, mut redacted) = (0, 0, 0);
+    for _ in 0..ROUNDS {
+        (bytes, count, redacted) = (0, 0, 0);
         let start = std::time::Instant::now();
-        let mut bytes = 0;
-        let mut redacted = 0;
-        while bytes < BYTES {
+        for record in records.iter().cycle() {
             out.clear();
-            redacted +=
-                usize::from(engine.process(record.as_bytes(), &mut out) == Verdict::Redacted);
+            redacted += usize::from(engine.process(record, &mut out) == Verdict::Redacted);
             bytes += record.len();
+            count += 1;
+            if bytes >= ROUND_BYTES {
+                break;
+            }
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let records = bytes / record.len();
-        println!(
-            "{name:16} {:7.0} MB/s {:9.0} records/s, {redacted} of {records} redacted",
-            bytes as f64 / 1e6 / seconds,
-            records as f64 / seconds
-        );
+        best = best.min(start.elapsed().as_secs_f64());
     }
+    println!(
+        "{name:16} {:7.0} MB/s {:9.0} records/s, {redacted} of {count} redacted",
+        bytes as f64 / 1e6 / best,
+        count as f64 / best
+    );
+}
+
+fn main() -> std::io::Result<()> {
+    for (name, record) in WORKLOADS {
+        measure(name, &[record.as_bytes()]);
+    }
+    if let Some(path) = std::env::args_os().nth(1) {
+        let text = std::fs::read(path)?;
+        let lines: Vec<_> = text
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .collect();
+        if !lines.is_empty() {
+            measure("file", &lines);
+        }
+    }
+    Ok(())
 }

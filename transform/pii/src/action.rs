@@ -168,15 +168,18 @@ pub(crate) fn is_masked(value: &[u8], character: u8) -> bool {
 
 fn network(address: Address, v4: u8, v6: u8, out: &mut Vec<u8>) {
     use std::io::Write;
-    let written = match address {
+    let (address, length) = match address {
         Address::V4(address, prefix) => {
             let length = prefix.map_or(v4, |prefix| prefix.min(v4));
             let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            write!(
-                out,
-                "{}/{length}",
-                std::net::Ipv4Addr::from(u32::from(address) & mask)
-            )
+            for octet in (u32::from(address) & mask).to_be_bytes() {
+                decimal(octet, out);
+                out.push(b'.');
+            }
+            out.pop();
+            out.push(b'/');
+            decimal(length, out);
+            return;
         }
         Address::V6(address, prefix) => {
             // A mapped address is an IPv4 address, and keeps as much as that would.
@@ -187,14 +190,21 @@ fn network(address: Address, v4: u8, v6: u8, out: &mut Vec<u8>) {
             };
             let length = prefix.map_or(most, |prefix| prefix.min(most));
             let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-            write!(
-                out,
-                "{}/{length}",
-                std::net::Ipv6Addr::from(u128::from(address) & mask)
-            )
+            (u128::from(address) & mask, length)
         }
     };
-    written.expect("writing to a vector does not fail");
+    write!(out, "{}/{length}", std::net::Ipv6Addr::from(address))
+        .expect("writing to a vector does not fail");
+}
+
+fn decimal(value: u8, out: &mut Vec<u8>) {
+    if value >= 100 {
+        out.push(b'0' + value / 100);
+    }
+    if value >= 10 {
+        out.push(b'0' + value / 10 % 10);
+    }
+    out.push(b'0' + value % 10);
 }
 
 /// The form of a value in which all ways to write it agree.

@@ -37,6 +37,9 @@ pub(crate) const HEX_LETTER: Classes = 1 << 12;
 /// `%`, which may hide any other byte in an URL.
 pub(crate) const PERCENT: Classes = 1 << 13;
 
+/// `=`, which may stand between a name and its value.
+pub(crate) const EQUALS: Classes = 1 << 14;
+
 /// The classes at which the search for the end of a string stops.
 pub(crate) const STOP: Classes = ESCAPE | QUOTE | CONTROL;
 
@@ -59,6 +62,7 @@ const fn table() -> [Classes; 256] {
             b'\\' => ESCAPE,
             b'"' => QUOTE,
             b'%' => PERCENT,
+            b'=' => EQUALS,
             0..=0x1f => CONTROL,
             0x80..=0xff => HIGH,
             _ => 0,

@@ -14,6 +14,12 @@ pub(crate) struct Edit {
     pub(crate) text: (usize, usize),
 }
 
+impl Edit {
+    fn order(&self) -> (usize, std::cmp::Reverse<usize>, (usize, usize)) {
+        (self.start, std::cmp::Reverse(self.end), self.text)
+    }
+}
+
 /// The edits of one record with their replacements.
 #[derive(Debug, Default)]
 pub(crate) struct Edits {
@@ -31,6 +37,37 @@ impl Edits {
         self.list.is_empty()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Forgets all edits after the first `count`. Their texts stay until the record is done.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.list.truncate(count);
+    }
+
+    /// Appends `within` of the record with the edits after the first `count` to `out`. Returns
+    /// whether all of them lie within.
+    pub(crate) fn apply_within(
+        &mut self,
+        count: usize,
+        record: &[u8],
+        within: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let edits = &mut self.list[count..];
+        edits.sort_by_key(Edit::order);
+        if !edits
+            .iter()
+            .all(|edit| within.start <= edit.start && edit.end <= within.end)
+        {
+            return false;
+        }
+        joined(edits, &self.texts, record, within, out);
+        true
+    }
+
     /// Adds an edit whose replacement `write` appends.
     pub(crate) fn add(&mut self, range: Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.texts.len();
@@ -44,18 +81,22 @@ impl Edits {
 
     /// Appends `record` with all edits to `out`.
     pub(crate) fn apply(&mut self, record: &[u8], out: &mut Vec<u8>) {
-        self.list
-            .sort_unstable_by_key(|edit| (edit.start, std::cmp::Reverse(edit.end), edit.text));
-        let mut copied = 0;
-        for edit in &self.list {
-            if edit.start >= copied {
-                out.extend_from_slice(&record[copied..edit.start]);
-                out.extend_from_slice(&self.texts[edit.text.0..edit.text.1]);
-            }
-            copied = copied.max(edit.end);
-        }
-        out.extend_from_slice(&record[copied..]);
+        self.list.sort_unstable_by_key(Edit::order);
+        joined(&self.list, &self.texts, record, 0..record.len(), out);
     }
+}
+
+/// Appends `within` of `record` with these edits, which are in order.
+fn joined(edits: &[Edit], texts: &[u8], record: &[u8], within: Range<usize>, out: &mut Vec<u8>) {
+    let mut copied = within.start;
+    for edit in edits {
+        if edit.start >= copied {
+            out.extend_from_slice(&record[copied..edit.start]);
+            out.extend_from_slice(&texts[edit.text.0..edit.text.1]);
+        }
+        copied = copied.max(edit.end);
+    }
+    out.extend_from_slice(&record[copied..within.end]);
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@ mod cache;
 mod endings;
 
 pub(crate) use cache::{KeyCache, Known};
-use endings::{Cover::Tail, ENDINGS, FILLERS, STATISTICS, holds};
+use endings::{FILLERS, PAYMENTS, STATISTICS, holds};
 
 use std::ops::{BitAnd, BitOr, BitOrAssign};
+
+use crate::audit::Class;
 
 /// What is known about a value from the keys above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,13 +55,27 @@ impl Evidence {
     /// A part of a street address, beneath one.
     pub(crate) const LINE: Self = Self(1 << 21);
 
+    /// Numbers of things and times, of which some look like cards.
+    pub(crate) const COUNTER: Self = Self(1 << 22);
+    /// Something is paid: a number that looks like a card is one.
+    pub(crate) const PAYMENT: Self = Self(1 << 23);
+    /// `id`, which is that of what the key above names.
+    pub(crate) const BARE_ID: Self = Self(1 << 24);
+
+    /// Says what the value beside it is: `type` in `{"type":"ssn","value":..}`.
+    pub(crate) const LABEL: Self = Self(1 << 25);
+    /// A value about which something beside it may say more.
+    pub(crate) const CONTENT: Self = Self(1 << 26);
+    /// A coordinate as an integer: degrees times ten million, or a million.
+    pub(crate) const SCALED: Self = Self(1 << 27);
+
     /// Whether both have something in common.
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
     /// This without what `other` has.
-    pub(crate) fn without(self, other: Self) -> Self {
+    pub(crate) const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
@@ -79,7 +95,8 @@ impl Evidence {
         .with(Self::PHONE)
         .with(Self::EMAIL)
         .with(Self::SECRET)
-        .with(Self::BIRTH_DATE);
+        .with(Self::BIRTH_DATE)
+        .with(Self::PAYMENT);
 
     /// What holds for a member that is the value itself: `{"latitude":{"value":..}}`.
     const OF_VALUES: Self = Self::COORDINATE.with(Self::COORDINATES);
@@ -103,6 +120,9 @@ impl Evidence {
         }
         if !self.has(Self::IDENTIFIER | Self::VERSION) {
             evidence |= above & Self::HANDED_DOWN;
+        } else if self.has(Self::BARE_ID) {
+            // A phone is also a device, which has an id of its own.
+            evidence |= above & Self::HANDED_DOWN.without(Self::PHONE);
         }
         evidence
     }
@@ -218,6 +238,9 @@ pub(crate) fn normal_form(key: &[u8]) -> Vec<u8> {
 
 /// What `key`, decoded, says.
 pub(crate) fn evidence(key: &[u8]) -> Evidence {
+    if is_label(key) {
+        return Evidence::NONE;
+    }
     let mut words = Words::split(key);
     // `phone1` and `address_2` are numbered; `p99` and `ipv4` are not.
     while words.len() > 1 && words.word(words.len() - 1).iter().all(u8::is_ascii_digit) {
@@ -228,7 +251,24 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
         words.drop_last();
         evidence |= of_words(&words);
     }
+    if let [rest @ .., b'e', b'5'..=b'7'] | [rest @ .., b'E', b'5'..=b'7'] = key
+        && of_words(&Words::split(rest)).has(Evidence::COORDINATE)
+    {
+        evidence |= Evidence::SCALED;
+    }
+    let pays = |index| holds(PAYMENTS, words.word(index));
+    if (0..words.len()).any(pays) {
+        evidence |= Evidence::PAYMENT;
+    }
     evidence
+}
+
+/// Whether `key` is what replaced a key with a finding, which says nothing about its value.
+fn is_label(key: &[u8]) -> bool {
+    key.starts_with(b"[")
+        && Class::ALL
+            .iter()
+            .any(|class| class.label().as_bytes() == key)
 }
 
 fn of_words(words: &Words) -> Evidence {
@@ -236,11 +276,7 @@ fn of_words(words: &Words) -> Evidence {
     for count in 1..=words.len().min(WORDS_MAX) {
         let tail = words.tail(count);
         let whole = count == words.len();
-        for &(says, cover, endings) in ENDINGS {
-            if (cover == Tail || whole) && holds(endings, tail) {
-                evidence |= says;
-            }
-        }
+        evidence |= endings::says(tail, whole);
         if of_person(tail, b"name") {
             evidence |= Evidence::NAME;
         }
@@ -287,11 +323,8 @@ fn of_words(words: &Words) -> Evidence {
 
 /// Whether `tail` is a word for a person followed by `what`: `ownername`, `customeraddress`.
 fn of_person(tail: &[u8], what: &[u8]) -> bool {
-    tail.strip_suffix(what).is_some_and(|noun| {
-        ENDINGS
-            .iter()
-            .any(|&(says, _, persons)| says == Evidence::PERSON && holds(persons, noun))
-    })
+    tail.strip_suffix(what)
+        .is_some_and(|noun| endings::says(noun, false).has(Evidence::PERSON))
 }
 
 #[cfg(test)]

@@ -52,6 +52,10 @@ pub(crate) struct Frame {
     pub(crate) kept: bool,
     /// Index of the next element.
     pub(crate) index: u32,
+    /// What a member like `"type":"ssn"` says about one like `"value":..` beside it.
+    pub(crate) said: Evidence,
+    /// A value that came before anything was said about it: its span and that of its key.
+    pub(crate) value: Option<[u32; 4]>,
     /// Lengths of the arenas when it opened.
     names: usize,
     states: usize,
@@ -161,6 +165,8 @@ impl Trail {
             removed,
             kept: false,
             index: 0,
+            said: Evidence::NONE,
+            value: None,
             names: self.names.len(),
             states: self.states.len(),
             effects: self.effects.len(),

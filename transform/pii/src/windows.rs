@@ -8,11 +8,102 @@ use std::ops::Range;
 /// Fewest digits of a run that any detector takes; `1.1.1.1` has three dots besides.
 const DIGITS_MIN: usize = 7;
 
-/// Whether a text has enough digits, or dots, for any run of digits. It is a count without
-/// branches over the whole text.
-pub(crate) fn holds_digit_run(text: &[u8]) -> bool {
-    let count = |wanted: fn(&u8) -> bool| text.iter().filter(|byte| wanted(byte)).count();
-    count(u8::is_ascii_digit) >= DIGITS_MIN || count(|byte| *byte == b'.') >= 3
+/// How many bytes of each kind a text has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) digits: usize,
+    pub(crate) letters: usize,
+    pub(crate) colons: usize,
+    pub(crate) dots: usize,
+    pub(crate) dashes: usize,
+    /// `+` and `(`.
+    pub(crate) openers: usize,
+    /// All others.
+    pub(crate) others: usize,
+}
+
+/// For each byte a one in the lane of its kind; a lane has eight bits.
+static LANES: [u64; 256] = lanes();
+
+const fn lanes() -> [u64; 256] {
+    let mut lanes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let lane = match byte as u8 {
+            b'0'..=b'9' => 0,
+            b'a'..=b'z' | b'A'..=b'Z' => 1,
+            b':' => 2,
+            b'.' => 3,
+            b'-' => 4,
+            b'+' | b'(' => 5,
+            _ => 6,
+        };
+        lanes[byte] = 1 << (lane * 8);
+        byte += 1;
+    }
+    lanes
+}
+
+impl Counts {
+    /// Counts in one pass.
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let mut counts = Self::default();
+        // No lane overflows within so many bytes.
+        for chunk in text.chunks(255) {
+            let sum = chunk
+                .iter()
+                .fold(0, |sum, &byte| sum + LANES[usize::from(byte)]);
+            let lane = |lane: u32| (sum >> (lane * 8) & 0xff) as usize;
+            counts.digits += lane(0);
+            counts.letters += lane(1);
+            counts.colons += lane(2);
+            counts.dots += lane(3);
+            counts.dashes += lane(4);
+            counts.openers += lane(5);
+            counts.others += lane(6);
+        }
+        counts
+    }
+}
+
+/// Whether `text` is a date with a time as RFC 3339 writes them, and nothing more. No detector
+/// finds anything in one unless a key says so, and nearly every record of a device has one.
+pub(crate) fn is_timestamp(text: &[u8]) -> bool {
+    const SHAPE: &[u8; 19] = b"dddd-dd-ddTdd:dd:dd";
+    let Some((head, tail)) = text.split_first_chunk::<19>() else {
+        return false;
+    };
+    let fits = head
+        .iter()
+        .zip(SHAPE)
+        .all(|(&byte, &shape)| match shape {
+            b'd' => byte.is_ascii_digit(),
+            b'T' => matches!(byte, b'T' | b't' | b' '),
+            other => byte == other,
+        });
+    if !fits {
+        return false;
+    }
+    let mut rest = tail;
+    if let [b'.', fraction @ ..] = rest {
+        let digits = fraction
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        // Longer ones could hold a number of their own.
+        if !(1..=9).contains(&digits) {
+            return false;
+        }
+        rest = &fraction[digits..];
+    }
+    match rest {
+        [] | [b'Z' | b'z'] => true,
+        [b'+' | b'-', offset @ ..] => match offset {
+            [a, b, b':', c, d] | [a, b, c, d] => [a, b, c, d].iter().all(|byte| byte.is_ascii_digit()),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// Separators that may stand between the digits of one number, at most three in a row.
@@ -147,20 +238,33 @@ const GLUED_BYTES_MAX: usize = 16;
 const CONTEXT_BYTES: usize = 30;
 
 /// Whether one of `words` (lower case, letters only) stands within 30 bytes before `at`, as a whole
-/// word.
+/// word. Labels like `[SSN]` say nothing: they replaced something that was found.
 pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str]) -> bool {
     let mut start = at.saturating_sub(CONTEXT_BYTES);
     // A word that the context would cut does not count.
     while start < at && start > 0 && text[start - 1].is_ascii_alphabetic() {
         start += 1;
     }
-    text[start..at]
-        .split(|byte| !byte.is_ascii_alphabetic())
-        .any(|said| {
-            words
-                .iter()
-                .any(|word| said.len() == word.len() && said.eq_ignore_ascii_case(word.as_bytes()))
-        })
+    let mut next = start;
+    while next < at {
+        let rest = &text[next..at];
+        let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic());
+        let end = next + length.count();
+        let said = &text[next..end];
+        let says = words.iter().any(|word| said.eq_ignore_ascii_case(word.as_bytes()));
+        if says && !is_label(text, next..end) {
+            return true;
+        }
+        next = end + 1;
+    }
+    false
+}
+
+/// Whether a word of `text` is all of a label.
+fn is_label(text: &[u8], word: Range<usize>) -> bool {
+    before(text, word.start) == Some(b'[')
+        && text.get(word.end) == Some(&b']')
+        && text[word].iter().all(u8::is_ascii_uppercase)
 }
 
 #[cfg(test)]

@@ -51,6 +51,33 @@ pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
     }
 }
 
+/// Fewest digits of a coordinate that is written as an integer.
+const SCALED_DIGITS: std::ops::RangeInclusive<usize> = 6..=10;
+/// Digits of such a number that say more than the decimals that remain. With fewer decimals than
+/// seven it becomes coarser than others, never finer.
+const SCALED_DECIMALS: usize = 7;
+
+/// An integer of degrees times a power of ten.
+pub(super) fn scaled(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    let value = text.bytes[window.clone()].trim_ascii();
+    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    if text.kind != Kind::Key && is_scaled(digits, DECIMALS) {
+        let start = window.start + text.bytes[window].iter().take_while(|byte| !byte.is_ascii_digit()).count();
+        hits.push(start..start + digits.len());
+    }
+}
+
+/// Whether a number is such an integer, and finer than `decimals`.
+fn is_scaled(digits: &[u8], decimals: usize) -> bool {
+    SCALED_DIGITS.contains(&digits.len())
+        && digits.iter().all(u8::is_ascii_digit)
+        && digits
+            .iter()
+            .rev()
+            .take(SCALED_DECIMALS.saturating_sub(decimals))
+            .any(|&digit| digit != b'0')
+}
+
 /// The numbers in a text.
 fn numbers(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
@@ -80,19 +107,29 @@ fn numbers(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
 /// Whether a number (without its sign) is finer than the decimals that remain; `None` if it is no
 /// coordinate.
 fn judge(number: &[u8]) -> Option<bool> {
-    let value: f64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-    if !(0.0..=180.0).contains(&value) {
+    if number.iter().any(|byte| !matches!(byte, b'0'..=b'9' | b'.')) {
+        let value: f64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        return (0.0..=DEGREES_MAX).contains(&value).then_some(true);
+    }
+    let mut parts = number.split(|&byte| byte == b'.');
+    let whole = parts.next().unwrap_or_default();
+    let fraction = parts.next().unwrap_or_default();
+    if parts.next().is_some() {
         return None;
     }
-    if number.iter().any(|byte| matches!(byte, b'e' | b'E')) {
-        return Some(true);
-    }
-    let decimals = number
-        .iter()
-        .position(|&byte| byte == b'.')
-        .map_or(0, |dot| number.len() - dot - 1);
-    Some(decimals > DECIMALS)
+    let zeros = whole.iter().take_while(|&&digit| digit == b'0').count();
+    let degrees = match &whole[zeros..] {
+        digits @ ([] | [_] | [_, _] | [_, _, _]) => digits
+            .iter()
+            .fold(0, |value, digit| value * 10 + u32::from(digit - b'0')),
+        _ => return None,
+    };
+    let beyond = degrees > 180 || degrees == 180 && fraction.iter().any(|&digit| digit != b'0');
+    (!beyond).then_some(fraction.len() > DECIMALS)
 }
+
+/// Degrees of the longest way around.
+const DEGREES_MAX: f64 = 180.0;
 
 /// The text with each of its coordinates rounded, appended to `out`.
 pub(crate) fn rounded_numbers(text: &[u8], decimals: usize, out: &mut Vec<u8>) {
@@ -101,6 +138,12 @@ pub(crate) fn rounded_numbers(text: &[u8], decimals: usize, out: &mut Vec<u8>) {
         if judge(&text[number.clone()]) == Some(true) {
             out.extend_from_slice(&text[copied..number.start]);
             round(&text[number.clone()], decimals, out);
+            copied = number.end;
+        } else if is_scaled(&text[number.clone()], decimals) {
+            out.extend_from_slice(&text[copied..number.end]);
+            let zeros = SCALED_DECIMALS.saturating_sub(decimals);
+            let length = out.len();
+            out[length - zeros.min(number.len())..].fill(b'0');
             copied = number.end;
         }
     }
@@ -175,6 +218,8 @@ mod tests {
             ("52.5", "52.5"),
             ("52.520008, 13.404954", "52.52, 13.40"),
             ("179.995", "180.00"),
+            ("525200080", "525200000"),
+            ("-134049540", "-134000000"),
         ] {
             let mut out = Vec::new();
             rounded_numbers(text.as_bytes(), 2, &mut out);

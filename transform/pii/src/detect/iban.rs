@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::{Hits, Text};
+use crate::windows::Counts;
 
 /// Shortest and longest number.
 const LENGTHS: std::ops::RangeInclusive<usize> = 15..=33;
@@ -101,15 +102,22 @@ const COUNTRIES: &[([u8; 2], usize)] = &[
     (*b"YE", 30),
 ];
 
+/// The shortest number has two letters, and letters and digits for its length.
+pub(super) fn possible(_: &Text<'_>, counts: &Counts) -> bool {
+    counts.letters >= 2 && counts.digits >= 2 && counts.letters + counts.digits >= *LENGTHS.start()
+}
+
 pub(super) fn account_number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = &text.bytes[window];
     let mut at = 0;
     while at + LENGTHS.start() <= bytes.len() {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80;
-        let starts = at == 0 || !word(bytes[at - 1]);
-        if starts
-            && bytes[at..at + 2].iter().all(u8::is_ascii_alphabetic)
-            && bytes[at + 2..at + 4].iter().all(u8::is_ascii_digit)
+        // Most texts have fewer digits than letters.
+        if bytes[at + 2].is_ascii_digit()
+            && bytes[at + 3].is_ascii_digit()
+            && bytes[at + 1].is_ascii_alphabetic()
+            && bytes[at].is_ascii_alphabetic()
+            && (at == 0 || !word(bytes[at - 1]))
             && let Some(end) = end_of_number(bytes, at)
         {
             hits.push(at..end);

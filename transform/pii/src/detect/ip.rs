@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{before, glued_to};
+use crate::windows::{Counts, before, glued_to};
 
 /// An address with its prefix length, if one is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +191,12 @@ fn v6(run: &[u8]) -> Option<Ipv6Addr> {
         return None;
     }
     std::str::from_utf8(run).ok()?.parse().ok()
+}
+
+/// Eight groups have seven colons, six before an IPv4 address six; less only with two together.
+pub(super) fn v6_possible(text: &Text<'_>, counts: &Counts) -> bool {
+    counts.colons >= 6
+        || counts.colons >= 2 && text.bytes.windows(2).any(|pair| pair == b"::")
 }
 
 pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {

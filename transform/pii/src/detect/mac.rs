@@ -4,7 +4,12 @@
 use std::ops::Range;
 
 use super::{Hits, Text};
-use crate::windows::{before, ends_word, starts_word};
+use crate::windows::{Counts, before, ends_word, starts_word};
+
+/// Six pairs have five separators, three quads two.
+pub(super) fn possible(_: &Text<'_>, counts: &Counts) -> bool {
+    counts.colons >= 5 || counts.dashes >= 5 || counts.dots >= 2
+}
 
 pub(super) fn separated(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;

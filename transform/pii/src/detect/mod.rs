@@ -13,6 +13,7 @@ mod iban;
 mod ip;
 mod mac;
 mod number;
+mod pair;
 mod person;
 mod phone;
 mod ssn;
@@ -21,6 +22,7 @@ mod token;
 
 pub(crate) use geo::{DECIMALS as DECIMALS_KEPT, rounded_numbers};
 pub(crate) use ip::{Address, parse_address};
+pub(crate) use pair::{pair, pair_value};
 pub(crate) use person::year_of;
 pub(crate) use table::TABLE;
 
@@ -29,7 +31,7 @@ use std::ops::Range;
 use crate::audit::Class;
 use crate::classes::{self, AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
 use crate::keys::Evidence;
-use crate::windows;
+use crate::windows::{self, Counts};
 
 /// What a detector is, for lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +129,9 @@ pub(crate) struct Detector {
     evidence: Evidence,
     /// Whether numbers are looked at, besides texts and keys.
     numbers: bool,
+    /// Whether a text with so many bytes of each kind can hold a finding: cheap, and only ever
+    /// wrong by saying yes.
+    possible: fn(&Text<'_>, &Counts) -> bool,
     matcher: fn(&Text<'_>, Range<usize>, &mut Hits),
     /// Keys and values that it must find, each value as a whole.
     pub(crate) samples: &'static [(&'static str, &'static str)],
@@ -142,6 +147,10 @@ impl Detector {
     }
 }
 
+fn always(_: &Text<'_>, _: &Counts) -> bool {
+    true
+}
+
 /// Row of the findings that a rule for a path or key makes.
 pub(crate) const BY_RULE: u8 = 0;
 
@@ -152,11 +161,18 @@ pub fn detectors() -> impl Iterator<Item = DetectorInfo> {
     TABLE.iter().map(|detector| detector.info)
 }
 
+/// Classes of what has to be undone before anything can be found.
+pub(crate) const NOTED: Classes = classes::HIGH | classes::ESCAPE | classes::PERCENT;
+
+/// Whether a text of this evidence is a time, in which no detector finds anything.
+pub(crate) fn is_timestamp(text: &[u8], evidence: Evidence) -> bool {
+    !evidence.has(WHOLE_VALUES) && windows::is_timestamp(text)
+}
+
 /// Whether any detector could look at a scalar of these classes, this length and this evidence.
 pub(crate) fn worth_a_look(classes: Classes, length: usize, evidence: Evidence) -> bool {
-    const NOTED: Classes = classes::HIGH | classes::ESCAPE | classes::PERCENT;
     evidence.has(WHOLE_VALUES)
-        || classes & (AT | NOTED) != 0
+        || classes & (AT | NOTED | classes::EQUALS) != 0
         || classes & COLON != 0 && length >= 3
         || classes & DIGIT != 0 && length >= 7
         || classes & CAPITAL_J != 0 && length >= 20
@@ -172,7 +188,8 @@ pub(crate) fn number_is_short(length: usize, evidence: Evidence) -> bool {
 }
 
 /// Evidence that alone makes a value worth a look.
-const WHOLE_VALUES: Evidence = Evidence::NAME
+pub(crate) const WHOLE_VALUES: Evidence = Evidence::NAME
+    .with(Evidence::SCALED)
     .with(Evidence::STREET)
     .with(Evidence::BIRTH_DATE)
     .with(Evidence::COORDINATE)
@@ -188,9 +205,23 @@ const WHOLE_VALUES: Evidence = Evidence::NAME
 
 /// Collects what the enabled detectors find in `text`, whose classes are `classes`.
 pub(crate) fn scan(text: &Text<'_>, classes: Classes, enabled: u64, hits: &mut Hits) {
+    scan_rows(text, enabled & candidates(text, classes), hits);
+}
+
+/// Collects what any row finds that looks at texts of this kind, possible or not.
+pub(crate) fn scan_all(text: &Text<'_>, enabled: u64, hits: &mut Hits) {
+    let rows = if text.kind == Kind::Number {
+        ON_NUMBERS
+    } else {
+        ALL
+    };
+    scan_rows(text, enabled & rows, hits);
+}
+
+/// Collects what these rows find in `text`.
+fn scan_rows(text: &Text<'_>, mut rows: u64, hits: &mut Hits) {
     let mut digits = 0u64;
     let mut hex = 0u64;
-    let mut rows = enabled & candidates(text, classes);
     while rows != 0 {
         let index = rows.trailing_zeros() as usize;
         rows &= rows - 1;
@@ -243,15 +274,21 @@ pub(crate) fn scan(text: &Text<'_>, classes: Classes, enabled: u64, hits: &mut H
     }
 }
 
+/// Whether counting bytes can rule a row out: where it looks at runs, or at words of a length.
+const fn is_counted(row: &Detector) -> bool {
+    matches!(row.anchor, Anchor::Digits { .. } | Anchor::Hex)
+        || matches!(row.info.class, Class::Iban)
+}
+
 /// The rows that match a condition, as a set.
-const fn rows(numbers: bool, evidence: bool, digit_runs: bool, needs: Classes) -> u64 {
+const fn rows(numbers: bool, evidence: bool, counted: bool, needs: Classes) -> u64 {
     let mut set = 0;
     let mut index = 0;
     while index < TABLE.len() {
         let row = &TABLE[index];
         let matches = (!numbers || row.numbers)
             && (!evidence || !row.evidence.is_none())
-            && (!digit_runs || matches!(row.anchor, Anchor::Digits { .. }))
+            && (!counted || is_counted(row))
             && row.needs & needs == needs;
         if matches {
             set |= 1 << index;
@@ -264,7 +301,7 @@ const fn rows(numbers: bool, evidence: bool, digit_runs: bool, needs: Classes) -
 const ALL: u64 = rows(false, false, false, 0);
 const ON_NUMBERS: u64 = rows(true, false, false, 0);
 const BY_EVIDENCE: u64 = rows(false, true, false, 0);
-const ON_DIGIT_RUNS: u64 = rows(false, false, true, 0);
+const COUNTED: u64 = rows(false, false, true, 0);
 /// The rows that need each class.
 const NEEDING: [(Classes, u64); 7] = [
     (DIGIT, rows(false, false, false, DIGIT)),
@@ -284,16 +321,33 @@ fn candidates(text: &Text<'_>, classes: Classes) -> u64 {
             rows &= !needing;
         }
     }
+    if !text.evidence.has(WHOLE_VALUES) {
+        rows &= !BY_EVIDENCE;
+    }
     if text.kind == Kind::Number {
-        rows &= ON_NUMBERS;
-    } else if rows & ON_DIGIT_RUNS != 0 && !windows::holds_digit_run(text.bytes) {
-        rows &= !ON_DIGIT_RUNS;
+        return rows & ON_NUMBERS;
     }
-    if text.evidence.has(WHOLE_VALUES) {
-        rows
-    } else {
-        rows & !BY_EVIDENCE
+    let mut left = rows & COUNTED;
+    if left == 0 {
+        return rows;
     }
+    let counts = Counts::of(text.bytes);
+    while left != 0 {
+        let index = left.trailing_zeros() as usize;
+        left &= left - 1;
+        let row = &TABLE[index];
+        let enough = match row.anchor {
+            Anchor::Digits {
+                digits_min,
+                dots_min,
+            } => counts.digits >= digits_min && counts.dots >= dots_min,
+            _ => true,
+        };
+        if !enough || !(row.possible)(text, &counts) {
+            rows &= !(1 << index);
+        }
+    }
+    rows
 }
 
 fn call(text: &Text<'_>, index: usize, window: Range<usize>, hits: &mut Hits) {

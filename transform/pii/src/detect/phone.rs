@@ -7,13 +7,22 @@
 //! other countries, and bare digits need a phone key or the word before them. Under keys of
 //! identifiers and times only the `+` form counts.
 
+use std::cell::LazyCell;
 use std::ops::Range;
 
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{before, context_says, ends_number, starts_number};
+use crate::windows::{Counts, before, context_says, ends_number, starts_number};
 
 const WORDS: &[&str] = &["phone", "tel", "telephone", "mobile", "fax", "whatsapp"];
+
+/// Without a key there is a sign, a bracket, two separators, or a word.
+pub(super) fn possible(text: &Text<'_>, counts: &Counts) -> bool {
+    text.evidence.has(Evidence::PHONE)
+        || counts.openers > 0
+        || counts.letters >= 3
+        || counts.dashes + counts.dots + counts.others >= 2
+}
 
 pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
@@ -25,6 +34,8 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
         .evidence
         .has(Evidence::IDENTIFIER.with(Evidence::VERSION))
         && !evidence;
+    // A window holds no letters, so a word stands before all of it.
+    let may_say = LazyCell::new(|| context_says(bytes, window.start, WORDS));
     let mut at = window.start;
     while at < window.end {
         let end = match bytes[at] {
@@ -33,7 +44,7 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
                 let inside = at
                     .checked_sub(1)
                     .is_some_and(|before| bytes[before].is_ascii_digit());
-                if inside {
+                if inside || !starts_number(bytes, at) {
                     None
                 } else if evidence {
                     any_form(bytes, at, window.end)
@@ -41,8 +52,9 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
                     american(bytes, at)
                         .or_else(|| prefixed(bytes, at))
                         .or_else(|| {
-                            any_form(bytes, at, window.end)
-                                .filter(|_| context_says(bytes, at, WORDS))
+                            (*may_say && context_says(bytes, at, WORDS))
+                                .then(|| any_form(bytes, at, window.end))
+                                .flatten()
                         })
                 }
             }

@@ -1,7 +1,7 @@
 //! The table of detectors: a new one is one more row here.
 
 use super::{
-    Anchor, Detector, DetectorInfo, NO, by_key, card, email, geo, iban, ip, mac, person, phone,
+    Anchor, Detector, DetectorInfo, NO, always, by_key, card, email, geo, iban, ip, mac, person, phone,
     ssn, token,
 };
 use crate::audit::Class;
@@ -21,6 +21,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: usize::MAX,
         evidence: NO,
         numbers: false,
+        possible: always,
         matcher: |_, _, _| {},
         samples: &[],
     },
@@ -39,6 +40,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 12,
         evidence: NO,
         numbers: true,
+        possible: always,
         matcher: card::payment_card,
         samples: &[
             ("", "4111111111111111"),
@@ -61,6 +63,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 7,
         evidence: NO,
         numbers: false,
+        possible: always,
         matcher: ssn::us_ssn,
         samples: &[("", "536-90-4399"), ("ssn", "536904399")],
     },
@@ -78,6 +81,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 9,
         evidence: NO,
         numbers: false,
+        possible: always,
         matcher: ssn::us_itin,
         samples: &[("", "911-70-1234")],
     },
@@ -93,6 +97,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 15,
         evidence: NO,
         numbers: false,
+        possible: iban::possible,
         matcher: iban::account_number,
         samples: &[
             ("", "GB29NWBK60161331926819"),
@@ -110,6 +115,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 20,
         evidence: NO,
         numbers: false,
+        possible: always,
         matcher: token::json_web_token,
         samples: &[("", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")],
     },
@@ -124,6 +130,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 20,
         evidence: NO,
         numbers: false,
+        possible: always,
         matcher: token::aws_access_key,
         samples: &[("", "AKIAIOSFODNN7EXAMPLE")],
     },
@@ -139,6 +146,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 40,
         evidence: NO,
         numbers: false,
+        possible: always,
         matcher: token::aws_secret_key,
         samples: &[(
             "secret_access_key",
@@ -157,6 +165,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 3,
         evidence: NO,
         numbers: false,
+        possible: always,
         matcher: email::at_sign,
         samples: &[
             ("", "jane.doe+x@mail.example.org"),
@@ -175,6 +184,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 14,
         evidence: NO,
         numbers: false,
+        possible: mac::possible,
         matcher: mac::separated,
         samples: &[
             ("", "00:1B:44:11:3a:b7"),
@@ -193,6 +203,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 12,
         evidence: Evidence::MAC,
         numbers: true,
+        possible: always,
         matcher: mac::bare,
         samples: &[("mac", "001b44113ab7")],
     },
@@ -207,6 +218,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 3,
         evidence: NO,
         numbers: false,
+        possible: ip::v6_possible,
         matcher: ip::ipv6,
         samples: &[
             ("", "2001:db8:85a3::8a2e:370:7334"),
@@ -228,6 +240,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 7,
         evidence: NO,
         numbers: true,
+        possible: always,
         matcher: ip::ipv4,
         samples: &[("", "68.161.225.1"), ("", "10.0.0.0"), ("", "10.1.2.3/16")],
     },
@@ -246,6 +259,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 7,
         evidence: NO,
         numbers: false,
+        possible: phone::possible,
         matcher: phone::number,
         samples: &[
             ("", "+49 171 1234567"),
@@ -264,6 +278,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 1,
         evidence: Evidence::BIRTH_DATE,
         numbers: true,
+        possible: always,
         matcher: person::birth_date,
         samples: &[("dob", "1980-05-17")],
     },
@@ -278,6 +293,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 1,
         evidence: Evidence::NAME,
         numbers: true,
+        possible: always,
         matcher: person::whole_value,
         samples: &[("first_name", "Jane")],
     },
@@ -292,6 +308,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 1,
         evidence: Evidence::STREET,
         numbers: true,
+        possible: always,
         matcher: person::whole_value,
         samples: &[("street_address", "1 Main Street")],
     },
@@ -309,8 +326,24 @@ pub(crate) static TABLE: &[Detector] = &[
             .with(Evidence::COORDINATES)
             .with(Evidence::PLACE),
         numbers: true,
+        possible: always,
         matcher: geo::coordinate,
         samples: &[("lat", "52.520008")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "coordinate-scaled",
+            class: Class::Geo,
+            description: "degrees as an integer, times 100000 to ten million, under a key like `lat_e7`",
+        },
+        anchor: Anchor::Whole,
+        needs: DIGIT,
+        bytes_min: 6,
+        evidence: Evidence::SCALED,
+        numbers: true,
+        possible: always,
+        matcher: geo::scaled,
+        samples: &[("lat_e7", "525200080")],
     },
     Detector {
         info: DetectorInfo {
@@ -323,6 +356,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 7,
         evidence: Evidence::CARD,
         numbers: true,
+        possible: always,
         matcher: by_key::payment_card,
         samples: &[("card_number", "4111_1111_1111_1112")],
     },
@@ -337,6 +371,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 7,
         evidence: Evidence::SSN,
         numbers: true,
+        possible: always,
         matcher: by_key::us_ssn,
         samples: &[("ssn", "536_90_4399")],
     },
@@ -351,6 +386,7 @@ pub(crate) static TABLE: &[Detector] = &[
         bytes_min: 7,
         evidence: Evidence::PHONE,
         numbers: true,
+        possible: always,
         matcher: by_key::phone,
         samples: &[("phone", "0171_1234567")],
     },

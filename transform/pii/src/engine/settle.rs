@@ -9,7 +9,7 @@ use super::verdict::Stop;
 use super::{Engine, Reason, Scalar, narrow};
 use crate::action::{self, Action, Outcome};
 use crate::audit::{Class, Finding};
-use crate::classes::{self, Classes, DIGIT, ESCAPE, HIGH, PERCENT};
+use crate::classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
 use crate::detect::{self, BY_RULE, Hit, Kind, TABLE, Text};
 use crate::fold::{OffsetMap, Writing};
 use crate::json::Token;
@@ -47,12 +47,15 @@ impl Engine {
         };
         let mut hits = std::mem::take(&mut self.hits);
         hits.list.clear();
-        detect::scan(
-            &text,
-            classes | number_classes(scalar.kind),
-            self.policy.enabled(),
-            &mut hits,
-        );
+        if self.skips() {
+            let classes = classes | number_classes(scalar.kind);
+            detect::scan(&text, classes, self.policy.enabled(), &mut hits);
+        } else {
+            detect::scan_all(&text, self.policy.enabled(), &mut hits);
+        }
+        if classes & EQUALS != 0 {
+            self.pairs(&text, &mut hits);
+        }
         if member.rule.is_some() && !text.bytes.is_empty() {
             hits.claim(0..text.bytes.len(), BY_RULE);
         }
@@ -123,6 +126,7 @@ impl Engine {
                 text,
                 map,
                 member,
+                &policy,
                 winner.detector,
                 rule,
                 union,
@@ -150,12 +154,12 @@ impl Engine {
         text: &Text<'_>,
         map: Option<&OffsetMap>,
         member: &Member,
+        policy: &Policy,
         detector: u8,
         rule: u16,
         union: Range<usize>,
         exact: bool,
     ) -> Result<(), Stop> {
-        let policy = Arc::clone(&self.policy);
         let action = &policy.rule(rule).action;
         let class = class_of(detector);
         let (written, decoded) = match map {

@@ -82,10 +82,17 @@ impl Engine {
                         kind,
                         part: false,
                     };
+                    let edits = self.edits.len();
                     let gone = match event {
                         Event::Literal(_) => self.literal(scalar, &member)?,
                         _ => self.scalar(scalar, &member)?,
                     };
+                    if contained && member.key.has(Evidence::LABEL | Evidence::CONTENT) {
+                        self.beside(scalar, &member)?;
+                    }
+                    if level == 0 && !gone && self.edits.len() > edits {
+                        self.probe(edits, scalar, &member);
+                    }
                     if gone {
                         self.remove(walker, level, &member, end, contained);
                     } else {
@@ -135,6 +142,7 @@ impl Engine {
         end: usize,
         contained: bool,
     ) {
+        self.unsettled = true;
         let container = self.trail.frames.last().filter(|_| contained);
         let (object, kept) = container.map_or((false, false), |frame| (frame.object, frame.kept));
         let range = match (object, kept, member.comma, walker.comma_after()) {
@@ -193,6 +201,9 @@ impl Engine {
             key: known.evidence,
             ..member
         };
+        if known.evidence.has(Evidence::CONTENT) {
+            member.evidence |= frame.said;
+        }
         let inherited = frame.member.rule;
         member.rule = None;
         if !self.policy.paths().is_empty() {
@@ -249,7 +260,9 @@ impl Engine {
             rule: None,
             ..*member
         };
+        let edits = self.edits.len();
         let shown = self.detect(scalar, Writing::Escaped, &member)?;
+        self.unsettled |= self.edits.len() > edits;
         let segment = match shown {
             Some(segment) => segment,
             None => {
@@ -325,12 +338,17 @@ impl Engine {
     }
 
     /// Scans a text or number. Returns whether the member is to be removed.
-    fn scalar(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<bool, Stop> {
+    pub(super) fn scalar(
+        &mut self,
+        scalar: Scalar<'_>,
+        member: &Member,
+    ) -> Result<bool, Stop> {
         let Token {
             start,
             end,
             classes,
         } = scalar.token;
+        let skips = member.rule.is_none() && self.skips();
         if scalar.kind == Kind::Text {
             let whole = Evidence::NAME | Evidence::STREET | Evidence::BIRTH_DATE;
             if may_hold_json(&scalar.bytes[start..end], classes)
@@ -340,10 +358,14 @@ impl Engine {
             {
                 return Ok(gone);
             }
-        } else if member.rule.is_none() && detect::number_is_short(end - start, member.evidence) {
+        } else if skips && detect::number_is_short(end - start, member.evidence) {
             return Ok(false);
         }
-        if member.rule.is_none() && !detect::worth_a_look(classes, end - start, member.evidence) {
+        if skips
+            && (!detect::worth_a_look(classes, end - start, member.evidence)
+                || classes & detect::NOTED == 0
+                    && detect::is_timestamp(&scalar.bytes[start..end], member.evidence))
+        {
             return Ok(false);
         }
         if self.drops_member(member, scalar.bytes)? {
@@ -477,6 +499,7 @@ impl Engine {
                 end = text.len();
                 let range = self.in_record(level, start..end);
                 self.edits.add(range, |out| out.extend_from_slice(b"null"));
+                self.unsettled = true;
             }
         } else {
             walked?;

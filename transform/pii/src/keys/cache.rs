@@ -2,8 +2,9 @@
 
 use super::Evidence;
 
-/// Slots of the cache; a power of two.
-const SLOTS: usize = 512;
+/// Slots of the cache; a power of two. A key has two places, so that two keys of a fleet that meet
+/// do not evict each other record after record.
+const SLOTS: usize = 1024;
 /// Bytes of the longest key that is remembered.
 const CACHED_KEY_BYTES_MAX: usize = 30;
 
@@ -61,15 +62,21 @@ impl KeyCache {
         if key.len() > CACHED_KEY_BYTES_MAX {
             return None;
         }
-        let slot = &self.slots[Self::slot(key)];
-        (slot.used && &slot.key[..usize::from(slot.length)] == key).then_some(slot.known)
+        let index = Self::slot(key);
+        [index, index ^ 1].into_iter().find_map(|index| {
+            let slot = &self.slots[index];
+            (slot.used && &slot.key[..usize::from(slot.length)] == key).then_some(slot.known)
+        })
     }
 
     pub(crate) fn put(&mut self, key: &[u8], known: Known) {
         if let Ok(length) = u8::try_from(key.len())
             && key.len() <= CACHED_KEY_BYTES_MAX
         {
-            let slot = &mut self.slots[Self::slot(key)];
+            let index = Self::slot(key);
+            // The key that came last stays near.
+            self.slots[index ^ 1] = self.slots[index];
+            let slot = &mut self.slots[index];
             slot.key[..key.len()].copy_from_slice(key);
             slot.length = length;
             slot.used = true;

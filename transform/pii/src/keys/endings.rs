@@ -1,11 +1,14 @@
 //! The table of key endings: a new key name is one more word here.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::Evidence;
 use Cover::{Tail, Whole};
 
 /// How much of a key an entry has to cover.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cover {
+enum Cover {
     /// The last words: whatever stands before only says more.
     Tail,
     /// The whole key.
@@ -14,7 +17,7 @@ pub(super) enum Cover {
 
 /// Key endings and what they say. The words of an ending are written together, in lower case;
 /// endings are separated by spaces.
-pub(super) const ENDINGS: &[(Evidence, Cover, &str)] = &[
+const ENDINGS: &[(Evidence, Cover, &str)] = &[
     (
         Evidence::PERSON,
         Tail,
@@ -144,7 +147,61 @@ pub(super) const ENDINGS: &[(Evidence, Cover, &str)] = &[
          traceid spanid requestid hash checksum sku timestamp ts time epoch offset sequence \
          seq",
     ),
+    (Evidence::BARE_ID, Whole, "id ids"),
+    (
+        Evidence::LABEL,
+        Whole,
+        "type name key label field kind attribute attr property prop param parameter fieldname",
+    ),
+    (
+        Evidence::CONTENT,
+        Whole,
+        "value val v data content text stringvalue valuestring intvalue fieldvalue",
+    ),
+    (
+        Evidence::COUNTER,
+        Tail,
+        "ns us ms nanos micros millis nanoseconds microseconds milliseconds counter count cnt \
+         ticks nonce lsn xid rowid",
+    ),
 ];
+
+/// Words of a key, wherever they stand, under which a number that looks like a card is one.
+pub(super) const PAYMENTS: &str =
+    "card cards pan cc creditcard debitcard cardnumber credit debit payment payments pay paid \
+     payer billing account acct wallet checkout purchase visa mastercard amex maestro discover jcb \
+     unionpay diners";
+
+/// What an ending says, and what it says besides if it is the whole key.
+#[derive(Clone, Copy, Default)]
+struct Says {
+    tail: Evidence,
+    whole: Evidence,
+}
+
+/// The table, by ending.
+static BY_ENDING: LazyLock<HashMap<&'static [u8], Says>> = LazyLock::new(|| {
+    let mut by_ending = HashMap::new();
+    for &(evidence, cover, endings) in ENDINGS {
+        for ending in endings.split_ascii_whitespace() {
+            let says: &mut Says = by_ending.entry(ending.as_bytes()).or_default();
+            match cover {
+                Tail => says.tail |= evidence,
+                Whole => says.whole |= evidence,
+            }
+        }
+    }
+    by_ending
+});
+
+/// What a key says that ends in `ending`, and that is all of it if `whole`.
+pub(super) fn says(ending: &[u8], whole: bool) -> Evidence {
+    match BY_ENDING.get(ending) {
+        Some(says) if whole => says.tail | says.whole,
+        Some(says) => says.tail,
+        None => Evidence::NONE,
+    }
+}
 
 /// Words that turn a coordinate into a statistic, mostly of latency.
 pub(super) const STATISTICS: &str =
