@@ -220,3 +220,62 @@ fn a_second_clean_stream_gets_everything_from_the_start() {
     );
     assert_eq!(first.terminate(), Some(0), "{}", place.logs());
 }
+
+/// The lines that a copy to standard output prints.
+fn printed(place: &Place, more: &[&str]) -> usize {
+    let args = [
+        &[
+            "--from",
+            "local:raw",
+            "--to",
+            "-",
+            "--exit-at-end",
+            "--idle",
+            "50ms",
+        ],
+        more,
+    ];
+    let answer = place.run("hydrant-consumer", &args.concat()).expect(0, &[]);
+    answer.out.lines().count()
+}
+
+#[test]
+fn copies_without_an_app_go_on_where_their_output_is() {
+    let place = filled();
+    let copy = |to: &'static str| {
+        let args = [
+            "--from",
+            "local:raw",
+            "--to",
+            to,
+            "--exit-at-end",
+            "--idle",
+            "50ms",
+        ];
+        place.run("hydrant-consumer", &args)
+    };
+    let sum = |url: &str| place.stored(url).iter().sum::<u64>();
+    let lines = |name: &str| place.read(name).lines().count() as u64;
+    for round in 0..2 {
+        let all = RECORDS + 50 * round;
+        for to in ["local:copy", "local:other", "copy.ndjson", "other.ndjson"] {
+            copy(to).expect(0, &[]);
+        }
+        assert_eq!((sum("local:copy"), sum("local:other")), (all, all));
+        assert_eq!((lines("copy.ndjson"), lines("other.ndjson")), (all, all));
+        // Standard output starts anew, unless it is named.
+        assert_eq!(printed(&place, &[]) as u64, all);
+        let named = printed(&place, &["--app", "screen"]) as u64;
+        assert_eq!(named, if round == 0 { all } else { 50 });
+        place.simulate("local:raw", 50, 2 + round);
+    }
+    let mut first = place.start(
+        "hydrant-consumer",
+        &["--from", "local:raw", "--to", "local:copy"],
+        "first.log",
+    );
+    place.wait_until("records", || sum("local:copy") == RECORDS + 100);
+    copy("local:other").expect(64, &["app `hydrant-consumer`", "stream local:copy"]);
+    copy("copy.ndjson").expect(0, &[]);
+    assert_eq!(first.terminate(), Some(0), "{}", place.logs());
+}
