@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::batch::{AccountOf, AccountSpan, Batch};
 use crate::origin::{Account, DeadLetter, Dropped};
+use crate::position::Position;
 use crate::shard::{ShardId, StreamId};
 
 /// What a transform made of a batch.
@@ -30,27 +31,42 @@ pub struct Transformed {
 }
 
 impl Transformed {
-    /// The batch with one account for everything of it that is no record now, for a stage that follows in the same
-    /// process.
+    /// The batch with accounts for everything of it that is no record now, for a stage that follows in the same process.
+    /// A dead letter counts at the position of its record, so that an interval holds the same letters however its
+    /// records were cut into batches; all else counts at the end.
     pub fn into_batch(mut self, of: AccountOf) -> Batch {
         if self.input == 0 {
             return self.batch;
         }
         let mut account = Account {
-            input: u64::from(self.input),
+            input: u64::from(self.input) - self.letters.len() as u64,
             records: self.batch.len() as u64,
-            letters: self.letters.into_iter().map(|(_, letter)| letter).collect(),
+            letters: Vec::new(),
             dropped: Vec::<Dropped>::new(),
         };
         for (_, rule) in &self.dropped {
             account.drop_by(rule, 1);
         }
-        let at = self.batch.to;
-        self.batch.accounts.push(AccountSpan {
-            at,
+        let mut spans: Vec<AccountSpan> = self
+            .letters
+            .into_iter()
+            .map(|(_, letter)| AccountSpan {
+                at: Position::at(letter.sequence, letter.sub),
+                entry: of.clone(),
+                account: Account {
+                    input: 1,
+                    letters: vec![letter],
+                    ..Account::default()
+                },
+            })
+            .collect();
+        spans.push(AccountSpan {
+            at: self.batch.to,
             entry: of,
             account,
         });
+        self.batch.accounts.append(&mut spans);
+        self.batch.accounts.sort_by_key(|span| span.at);
         self.batch
     }
 }

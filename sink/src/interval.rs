@@ -79,6 +79,12 @@ pub(crate) fn conform(
             time,
         ));
     }
+    // By their places: in which order they came depends on how the records were cut into batches.
+    letters.sort_by(|a, b| {
+        let place = |letter: &Letter| (letter.letter.sequence, letter.letter.sub);
+        let (a_of, b_of) = (&a.letter, &b.letter);
+        (&a_of.stream, &a_of.shard, place(a)).cmp(&(&b_of.stream, &b_of.shard, place(b)))
+    });
     let rows = conformed
         .partitions
         .iter()

@@ -120,7 +120,7 @@ fn count(dir: &Path) -> usize {
         .sum()
 }
 
-/// DESIGN 4.3: exactly once in the lake, whatever crashes when. Two sinks share the work and are killed again and again
+/// Exactly once in the lake, whatever crashes when. Two sinks share the work and are killed again and again
 /// as soon as they have published something.
 #[tokio::test]
 async fn killed_sinks_leave_each_row_once() {

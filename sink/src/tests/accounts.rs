@@ -1,13 +1,19 @@
 //! Where every unit went.
 
-use hydrant_core::batch::{AccountOf, AccountSpan, Batch};
+use std::sync::Arc;
+
+use hydrant_core::batch::{AccountOf, AccountSpan, Batch, RunBuilder, Step};
 use hydrant_core::origin::{Account, DeadLetter, WriterId};
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
 use hydrant_core::{Position, Sequence};
 
 use super::support::*;
+use crate::buffer::{Buffer, Source, Taken};
+use crate::dead_letter::letter_hash;
+use crate::interval::conform;
 use crate::lake::{Chain, Commit, FileKind};
+use crate::schema::TableSchema;
 use crate::spec::TableRules;
 use crate::verify::{Depth, verify};
 
@@ -60,7 +66,7 @@ async fn push(shard: &mut Box<dyn ShardStage>, batch: Batch) {
     shard.push(Read::Batch(batch)).await.unwrap();
 }
 
-/// DESIGN 4.6 and 4.7: records in = rows + dead letters + dropped, in the commit itself, and upstream letters have no
+/// Records in = rows + dead letters + dropped, in the commit itself, and upstream letters have no
 /// payload.
 #[tokio::test]
 async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
@@ -284,4 +290,45 @@ async fn a_reader_that_goes_back_is_refused() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("went back"), "{error}");
+}
+
+/// How a reader cuts its batches must not show in the files of an interval: one that vanished is made again from other
+/// batches.
+#[test]
+fn letters_lie_in_the_same_order_however_their_records_were_read() {
+    let digest = |batches: &[Batch]| {
+        let source = Source::new(&stream_id(), &shard("000000").id);
+        let (rules, base) = (TableRules::default(), Arc::new(TableSchema::default()));
+        let (begin, end) = (Position::Begin, Position::Begin);
+        let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, end).unwrap();
+        for batch in batches {
+            assert_eq!(buffer.take(batch, 0, NOW).unwrap(), Taken::All);
+        }
+        let cut = buffer.cut();
+        let schema = cut.decoded.schema().clone();
+        let ready = conform(
+            &source,
+            cut.decoded,
+            cut.positions,
+            cut.letters,
+            &schema,
+            NOW,
+        );
+        letter_hash(&ready.unwrap().letters)
+    };
+    let apart = [
+        with_account(batch(0, &payloads(0..5)), 5, account(5, 2, 0)),
+        with_account(batch(6, &payloads(6..11)), 11, account(5, 0, 0)),
+    ];
+    let mut whole: Vec<String> = payloads(0..11);
+    whole.remove(5);
+    let mut together = batch(0, &whole);
+    let mut runs = RunBuilder::default();
+    for n in (0..5).chain(6..11) {
+        runs.push(Sequence::from(n), 0, Step::Sequence, NOW);
+    }
+    together.runs = runs.finish();
+    together.to = Position::offset(11);
+    let together = with_account(together, 5, account(5, 2, 0));
+    assert_eq!(digest(&apart), digest(&[together]));
 }

@@ -36,7 +36,7 @@ async fn first_owner(start: Start) {
     publish(&mut shard, 3..5).await.unwrap();
 }
 
-/// PROTOCOLS: exactly once, whatever crashes when. Every call of two publishes is a place to die.
+/// Exactly once, whatever crashes when. Every call of two publishes is a place to die.
 #[tokio::test(start_paused = true)]
 async fn rows_are_there_once_wherever_a_process_dies() {
     for (moment, death) in [

@@ -72,7 +72,7 @@ async fn an_open_interval_holds_the_bytes_of_its_rows() {
     assert_eq!(budget.held_bytes(), 0, "a dropped shard gives all back");
 }
 
-/// DESIGN 4.5: under pressure the shard that holds most is flushed, and only that one.
+/// Under pressure the shard that holds most is flushed, and only that one.
 #[tokio::test]
 async fn pressure_flushes_the_largest_shard() {
     let world = world(1);

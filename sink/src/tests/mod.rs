@@ -6,6 +6,7 @@ mod file_lake;
 mod memory;
 mod owners;
 mod publish;
+mod rebuild;
 mod schemas;
 mod simulation;
 mod support;

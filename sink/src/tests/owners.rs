@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::batch::{AccountOf, Batch, RunBuilder, Span, Step};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
-use hydrant_core::origin::WriterId;
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
 use hydrant_core::testing::disk::SimWorld;
-use hydrant_core::transform::{self, Transform, Transformed};
 use hydrant_core::{Disposition, Error, Position, Result};
 use tokio::sync::Mutex;
 
@@ -24,7 +21,7 @@ fn after(error: &Error) -> Position {
     }
 }
 
-fn stream_of(len: u64) -> FakeStream {
+pub(super) fn stream_of(len: u64) -> FakeStream {
     FakeStream {
         id: stream_id(),
         len,
@@ -32,7 +29,7 @@ fn stream_of(len: u64) -> FakeStream {
     }
 }
 
-/// DESIGN 4.3: a zombie at a stale position collides, publishes nothing, and the table stays right.
+/// A zombie at a stale position collides, publishes nothing, and the table stays right.
 #[tokio::test]
 async fn the_second_of_two_owners_publishes_nothing() {
     let world = world(1);
@@ -102,22 +99,22 @@ async fn two_owners_agree_where_a_chain_begins() {
 
 /// A lake in front of another one that answers as a test wants.
 #[derive(Debug)]
-struct Between {
+pub(super) struct Between {
     lake: SharedLake,
     plan: Mutex<Plan>,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+pub(super) struct Plan {
     /// Puts whose answers are lost.
-    lose_puts: u32,
+    pub(super) lose_puts: u32,
     /// Reveals whose answers are lost.
-    lose_reveals: u32,
+    pub(super) lose_reveals: u32,
     /// Somebody empties the stagings before the next reveal.
-    empty_stagings: bool,
+    pub(super) empty_stagings: bool,
     /// Reveals that are held back and end the process instead.
-    hold_reveals: bool,
-    held: Vec<Sealed>,
+    pub(super) hold_reveals: bool,
+    pub(super) held: Vec<Sealed>,
 }
 
 fn lost<T>() -> Result<T> {
@@ -183,7 +180,7 @@ impl Lake for Between {
 }
 
 /// A process whose lake is told what to do.
-async fn between(world: &SimWorld, name: &str, plan: Plan) -> (Process, Arc<Between>) {
+pub(super) async fn between(world: &SimWorld, name: &str, plan: Plan) -> (Process, Arc<Between>) {
     let mut process = Start::named(world, name).over(stream_of(40)).await.unwrap();
     let between = Arc::new(Between {
         lake: SharedLake::clone(&process.lake),
@@ -277,205 +274,6 @@ async fn a_loser_finishes_the_winners_record() {
     let error = publish(&mut loser, 0..9).await.unwrap_err();
     assert_eq!(after(&error), Position::offset(5));
     assert_exactly_once(&world, 0..6, "").await;
-}
-
-#[tokio::test]
-async fn vanished_stagings_are_made_again_from_the_source() {
-    let world = world(1);
-    let (process, _) = between(
-        &world,
-        "a",
-        Plan {
-            empty_stagings: true,
-            ..Plan::default()
-        },
-    )
-    .await;
-    let (mut shard, _) = process.claim("000000").await.unwrap();
-    publish(&mut shard, 0..12).await.unwrap();
-    publish(&mut shard, 12..15).await.unwrap();
-    assert_exactly_once(&world, 0..15, "").await;
-    let files = process.lake.list(&names().data(), None).await.unwrap();
-    assert!(
-        files.iter().any(|file| file.key.ends_with(".g1.parquet")),
-        "{files:?}"
-    );
-    // An heir finds the rebuilt files in place.
-    let heir = Start::named(&world, "b").run().await.unwrap();
-    let (_, from) = heir.claim("000000").await.unwrap();
-    assert_eq!(from, Position::offset(14));
-}
-
-/// The recorded rules count, not those of today: another schema by now changes no row.
-#[tokio::test]
-async fn a_file_is_made_again_by_the_rules_of_its_record() {
-    let world = world(1);
-    let (dead, _) = between(
-        &world,
-        "a",
-        Plan {
-            hold_reveals: true,
-            ..Plan::default()
-        },
-    )
-    .await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..8).await.unwrap_err();
-    for (upload, _) in dead.lake.list_staged().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
-    let other = Start::named(&world, "b").run().await.unwrap();
-    let (mut elsewhere, _) = other.claim("000001").await.unwrap();
-    let wider = vec!["{\"n\":1000,\"more\":\"x\"}".to_owned()];
-    elsewhere
-        .push(Read::Batch(batch(1000, &wider)))
-        .await
-        .unwrap();
-    elsewhere.publish(Flush::Time).await.unwrap();
-    assert_eq!(other.stage.registry().newest().number(), 2);
-    let heir = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
-    heir.claim("000000").await.unwrap();
-    let mut found = found(&world).await;
-    assert_eq!(found.remove(&1000), Some(1));
-    assert_eq!(found, (0..8).map(|n| (n, 1)).collect());
-}
-
-#[tokio::test]
-async fn a_source_that_holds_other_records_is_an_alarm() {
-    let world = world(1);
-    let (dead, _) = between(
-        &world,
-        "a",
-        Plan {
-            hold_reveals: true,
-            ..Plan::default()
-        },
-    )
-    .await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..8).await.unwrap_err();
-    for (upload, _) in dead.lake.list_staged().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
-    let changed = FakeStream {
-        payload: |n| format!("{{\"n\":{n}}}"),
-        ..stream_of(40)
-    };
-    let heir = Start::named(&world, "b").over(changed).await.unwrap();
-    let error = heir
-        .stage
-        .resume(&super::support::shard("000000"))
-        .await
-        .unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Fatal);
-    let without = Start::named(&world, "c").run().await.unwrap();
-    let error = without
-        .stage
-        .resume(&super::support::shard("000000"))
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("start the sink"), "{error}");
-    assert!(found(&world).await.is_empty());
-}
-
-/// Drops every third record and hides the numbers of the others.
-#[derive(Debug)]
-struct Hiding(&'static str);
-
-impl Transform for Hiding {
-    fn apply(&self, mut batch: Batch, _source: transform::Source<'_>) -> Transformed {
-        let input = batch.len() as u32;
-        let all: Vec<_> = batch.positions().collect();
-        let kept: Vec<u32> = (0..input)
-            .filter(|n| all[*n as usize].0.offset().unwrap() % 3 > 0)
-            .collect();
-        let mut runs = RunBuilder::default();
-        for n in &kept {
-            let (sequence, sub, arrival) = all[*n as usize];
-            runs.push(sequence, sub, Step::Sequence, arrival);
-        }
-        batch.runs = runs.finish();
-        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
-        let hidden = Bytes::from_static(b"{\"n\":0}");
-        let mut segments = batch.segments.to_vec();
-        segments.push(hidden.clone());
-        for entry in &mut batch.records {
-            entry.segment = segments.len() as u32 - 1;
-            entry.key = None;
-            entry.payload = Span::new(0, hidden.len() as u32);
-        }
-        batch.segments = segments.into();
-        let dropped = (0..input)
-            .filter(|n| !kept.contains(n))
-            .map(|n| (n, "third".into()));
-        Transformed {
-            sources: kept.clone(),
-            rekeyed: vec![false; kept.len()],
-            letters: Vec::new(),
-            dropped: dropped.collect(),
-            input,
-            batch,
-        }
-    }
-
-    fn digest(&self) -> &str {
-        self.0
-    }
-}
-
-/// DESIGN 4.4: what a transform in the same process hides does not come back when a file is made again, and without
-/// that transform no file is.
-#[tokio::test]
-async fn a_file_is_made_again_through_the_transform_only() {
-    let world = world(1);
-    let hiding = || -> Option<Arc<dyn Transform>> { Some(Arc::new(Hiding("one"))) };
-    let dead = Start::named(&world, "a")
-        .behind(stream_of(40), hiding())
-        .await
-        .unwrap();
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    let source = transform::Source {
-        stream: &stream_id(),
-        shard: &super::support::shard("000000").id,
-        now: NOW,
-    };
-    // Not where the reader of the rebuild cuts its batches.
-    let raw = batch(0, &payloads(0..10));
-    let of = AccountOf {
-        writer: WriterId(1),
-        shard: source.shard.clone(),
-    };
-    let through = Hiding("one").apply(raw, source).into_batch(of);
-    shard.push(Read::Batch(through)).await.unwrap();
-    shard.publish(Flush::Time).await.unwrap();
-    let key = dead.lake.list(&names().data(), None).await.unwrap()[0]
-        .key
-        .clone();
-    let before = dead.lake.get(&key).await.unwrap().unwrap();
-    dead.lake.delete(&key).await.unwrap();
-
-    let resume =
-        async |process: Process| process.stage.resume(&super::support::shard("000000")).await;
-    let other = Start::named(&world, "b").behind(stream_of(40), Some(Arc::new(Hiding("two"))));
-    let error = resume(other.await.unwrap()).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Refused, "{error}");
-    let without = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
-    let error = resume(without).await.unwrap_err();
-    assert!(error.to_string().contains("no policy"), "{error}");
-    assert!(found(&world).await.is_empty());
-
-    let same = Start::named(&world, "d")
-        .behind(stream_of(40), hiding())
-        .await
-        .unwrap();
-    let lake = SharedLake::clone(&same.lake);
-    resume(same).await.unwrap();
-    let again = lake
-        .get(&crate::lake::generation_key(&key, 1))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(again, before);
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ async fn simulate(seed: u64) -> u64 {
     world.trace().hash()
 }
 
-/// PROTOCOLS: zombies, overlapping owners and arbitrarily late landings are harmless.
+/// Zombies, overlapping owners and arbitrarily late landings are harmless.
 #[tokio::test(start_paused = true)]
 async fn owners_that_overlap_and_die_leave_each_row_once() {
     for seed in 0..25 {

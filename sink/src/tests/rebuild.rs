@@ -1,0 +1,318 @@
+//! Files that vanish before they are visible, made again from the source.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::batch::{AccountOf, Batch, RunBuilder, Span, Step};
+use hydrant_core::lake::SharedLake;
+use hydrant_core::origin::{DeadLetter, WriterId};
+use hydrant_core::stage::{Flush, Stage as _};
+use hydrant_core::stream::Read;
+use hydrant_core::transform::{self, Transform, Transformed};
+use hydrant_core::{Disposition, Position};
+
+use super::owners::{Plan, between, stream_of};
+use super::support::*;
+use crate::lake::{Chain, FileKind, Tip};
+use crate::spec::TableRules;
+
+#[tokio::test]
+async fn vanished_stagings_are_made_again_from_the_source() {
+    let world = world(1);
+    let (process, _) = between(
+        &world,
+        "a",
+        Plan {
+            empty_stagings: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    publish(&mut shard, 0..12).await.unwrap();
+    publish(&mut shard, 12..15).await.unwrap();
+    assert_exactly_once(&world, 0..15, "").await;
+    let files = process.lake.list(&names().data(), None).await.unwrap();
+    assert!(
+        files.iter().any(|file| file.key.ends_with(".g1.parquet")),
+        "{files:?}"
+    );
+    // An heir finds the rebuilt files in place.
+    let heir = Start::named(&world, "b").run().await.unwrap();
+    let (_, from) = heir.claim("000000").await.unwrap();
+    assert_eq!(from, Position::offset(14));
+}
+
+/// The recorded rules count, not those of today: another schema by now changes no row.
+#[tokio::test]
+async fn a_file_is_made_again_by_the_rules_of_its_record() {
+    let world = world(1);
+    let (dead, _) = between(
+        &world,
+        "a",
+        Plan {
+            hold_reveals: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..8).await.unwrap_err();
+    for (upload, _) in dead.lake.list_staged().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    let other = Start::named(&world, "b").run().await.unwrap();
+    let (mut elsewhere, _) = other.claim("000001").await.unwrap();
+    let wider = vec!["{\"n\":1000,\"more\":\"x\"}".to_owned()];
+    elsewhere
+        .push(Read::Batch(batch(1000, &wider)))
+        .await
+        .unwrap();
+    elsewhere.publish(Flush::Time).await.unwrap();
+    assert_eq!(other.stage.registry().newest().number(), 2);
+    let heir = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
+    heir.claim("000000").await.unwrap();
+    let mut found = found(&world).await;
+    assert_eq!(found.remove(&1000), Some(1));
+    assert_eq!(found, (0..8).map(|n| (n, 1)).collect());
+}
+
+#[tokio::test]
+async fn a_source_that_holds_other_records_is_an_alarm() {
+    let world = world(1);
+    let (dead, _) = between(
+        &world,
+        "a",
+        Plan {
+            hold_reveals: true,
+            ..Plan::default()
+        },
+    )
+    .await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..8).await.unwrap_err();
+    for (upload, _) in dead.lake.list_staged().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    let changed = FakeStream {
+        payload: |n| format!("{{\"n\":{n}}}"),
+        ..stream_of(40)
+    };
+    let heir = Start::named(&world, "b").over(changed).await.unwrap();
+    let error = heir
+        .stage
+        .resume(&super::support::shard("000000"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    let without = Start::named(&world, "c").run().await.unwrap();
+    let error = without
+        .stage
+        .resume(&super::support::shard("000000"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("start the sink"), "{error}");
+    assert!(found(&world).await.is_empty());
+}
+
+/// Drops every third record and hides the numbers of the others.
+#[derive(Debug)]
+struct Hiding(&'static str);
+
+impl Transform for Hiding {
+    fn apply(&self, mut batch: Batch, _source: transform::Source<'_>) -> Transformed {
+        let input = batch.len() as u32;
+        let all: Vec<_> = batch.positions().collect();
+        let kept: Vec<u32> = (0..input)
+            .filter(|n| all[*n as usize].0.offset().unwrap() % 3 > 0)
+            .collect();
+        let mut runs = RunBuilder::default();
+        for n in &kept {
+            let (sequence, sub, arrival) = all[*n as usize];
+            runs.push(sequence, sub, Step::Sequence, arrival);
+        }
+        batch.runs = runs.finish();
+        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+        let hidden = Bytes::from_static(b"{\"n\":0}");
+        let mut segments = batch.segments.to_vec();
+        segments.push(hidden.clone());
+        for entry in &mut batch.records {
+            entry.segment = segments.len() as u32 - 1;
+            entry.key = None;
+            entry.payload = Span::new(0, hidden.len() as u32);
+        }
+        batch.segments = segments.into();
+        let dropped = (0..input)
+            .filter(|n| !kept.contains(n))
+            .map(|n| (n, "third".into()));
+        Transformed {
+            sources: kept.clone(),
+            rekeyed: vec![false; kept.len()],
+            letters: Vec::new(),
+            dropped: dropped.collect(),
+            input,
+            batch,
+        }
+    }
+
+    fn digest(&self) -> &str {
+        self.0
+    }
+}
+
+/// What a transform in the same process hides does not come back when a file is made again, and without
+/// that transform no file is.
+#[tokio::test]
+async fn a_file_is_made_again_through_the_transform_only() {
+    let world = world(1);
+    let hiding = || -> Option<Arc<dyn Transform>> { Some(Arc::new(Hiding("one"))) };
+    let dead = Start::named(&world, "a")
+        .behind(stream_of(40), hiding())
+        .await
+        .unwrap();
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    let source = transform::Source {
+        stream: &stream_id(),
+        shard: &super::support::shard("000000").id,
+        now: NOW,
+    };
+    // Not where the reader of the rebuild cuts its batches.
+    let raw = batch(0, &payloads(0..10));
+    let of = AccountOf {
+        writer: WriterId(1),
+        shard: source.shard.clone(),
+    };
+    let through = Hiding("one").apply(raw, source).into_batch(of);
+    shard.push(Read::Batch(through)).await.unwrap();
+    shard.publish(Flush::Time).await.unwrap();
+    let key = dead.lake.list(&names().data(), None).await.unwrap()[0]
+        .key
+        .clone();
+    let before = dead.lake.get(&key).await.unwrap().unwrap();
+    dead.lake.delete(&key).await.unwrap();
+
+    let resume =
+        async |process: Process| process.stage.resume(&super::support::shard("000000")).await;
+    let other = Start::named(&world, "b").behind(stream_of(40), Some(Arc::new(Hiding("two"))));
+    let error = resume(other.await.unwrap()).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Refused, "{error}");
+    let without = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
+    let error = resume(without).await.unwrap_err();
+    assert!(error.to_string().contains("no policy"), "{error}");
+    assert!(found(&world).await.is_empty());
+
+    let same = Start::named(&world, "d")
+        .behind(stream_of(40), hiding())
+        .await
+        .unwrap();
+    let lake = SharedLake::clone(&same.lake);
+    resume(same).await.unwrap();
+    let again = lake
+        .get(&crate::lake::generation_key(&key, 1))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(again, before);
+}
+
+/// Makes a dead letter of every record whose number leaves three over when divided by seven.
+#[derive(Debug)]
+struct Quarantining;
+
+impl Transform for Quarantining {
+    fn apply(&self, mut batch: Batch, source: transform::Source<'_>) -> Transformed {
+        let input = batch.len() as u32;
+        let all: Vec<_> = batch.positions().collect();
+        let (kept, bad): (Vec<u32>, Vec<u32>) =
+            (0..input).partition(|n| all[*n as usize].0.offset().unwrap() % 7 != 3);
+        let letters = bad.iter().map(|n| {
+            let (sequence, sub, _) = all[*n as usize];
+            let letter = DeadLetter {
+                stream: source.stream.to_string().into(),
+                shard: source.shard.clone(),
+                sequence,
+                sub,
+                key: None,
+                stage: "transform".into(),
+                reason: "malformed_json".into(),
+                detail: String::new(),
+                length: 1,
+                time: source.now,
+            };
+            (*n, letter)
+        });
+        let letters = letters.collect();
+        let mut runs = RunBuilder::default();
+        for n in &kept {
+            let (sequence, sub, arrival) = all[*n as usize];
+            runs.push(sequence, sub, Step::Sequence, arrival);
+        }
+        batch.runs = runs.finish();
+        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+        Transformed {
+            sources: kept.clone(),
+            rekeyed: vec![false; kept.len()],
+            letters,
+            dropped: Vec::new(),
+            input,
+            batch,
+        }
+    }
+
+    fn digest(&self) -> &str {
+        "quarantining"
+    }
+}
+
+/// A full decoder cuts an interval in the middle of a batch: what a transform in the same process gave up before the
+/// cut belongs to the interval before it, as it does when the interval is read again.
+#[tokio::test]
+async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records() {
+    let world = world(1);
+    let rules = || TableRules {
+        partitions_max: 1,
+        ..TableRules::default()
+    };
+    let behind = || -> Option<Arc<dyn Transform>> { Some(Arc::new(Quarantining)) };
+    let start = Start {
+        rules: rules(),
+        ..Start::named(&world, "a")
+    };
+    let dead = start.behind(stream_of(40), behind()).await.unwrap();
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    let source = transform::Source {
+        stream: &stream_id(),
+        shard: &super::support::shard("000000").id,
+        now: NOW,
+    };
+    let of = AccountOf {
+        writer: WriterId(1),
+        shard: source.shard.clone(),
+    };
+    let through = Quarantining
+        .apply(batch(0, &payloads(0..20)), source)
+        .into_batch(of);
+    shard.push(Read::Batch(through)).await.unwrap();
+    let chain = Chain::new(&dead.lake, &names(), &stream_id(), source.shard);
+    let (mut letters, mut cuts) = (0, 0);
+    // After each publish the files of the newest record vanish and an heir makes them again.
+    while shard.publish(Flush::Size).await.unwrap().to < Position::offset(19) {
+        cuts += 1;
+        let Tip::Record(commit) = chain.tip().await.unwrap() else {
+            panic!("a record");
+        };
+        for file in &commit.files {
+            letters += u64::from(file.kind == FileKind::DeadLetters) * file.rows;
+            dead.lake.delete(&file.sealed.key).await.unwrap();
+        }
+        let start = Start {
+            rules: rules(),
+            ..Start::named(&world, &format!("heir-{cuts}"))
+        };
+        let heir = start.behind(stream_of(40), behind()).await.unwrap();
+        let resumed = heir.stage.resume(&super::support::shard("000000")).await;
+        resumed.unwrap();
+    }
+    assert!(cuts > 10, "{cuts}");
+    assert_eq!(letters, 3, "the records 3, 10 and 17");
+}
