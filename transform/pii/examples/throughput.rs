@@ -1,8 +1,8 @@
 //! Scans records of a fleet over and over and prints the throughput of one core: the best of
-//! several rounds, because other work on the machine only ever makes a round slower. With a path,
-//! the records of that file, one a line, are scanned too.
+//! several rounds, because other work on the machine only ever makes a round slower. With paths,
+//! the records of those files, one a line, are scanned instead.
 //!
-//! `cargo run --release -p hydrant-pii --example throughput [records.ndjson]`
+//! `cargo run --release -p hydrant-pii --example throughput [records.ndjson ..]`
 
 use std::sync::Arc;
 
@@ -64,17 +64,20 @@ fn measure(name: &str, records: &[&[u8]]) {
 }
 
 fn main() -> std::io::Result<()> {
-    for (name, record) in WORKLOADS {
-        measure(name, &[record.as_bytes()]);
+    let mut paths = std::env::args_os().skip(1).peekable();
+    if paths.peek().is_none() {
+        for (name, record) in WORKLOADS {
+            measure(name, &[record.as_bytes()]);
+        }
     }
-    if let Some(path) = std::env::args_os().nth(1) {
-        let text = std::fs::read(path)?;
+    for path in paths {
+        let text = std::fs::read(&path)?;
         let lines: Vec<_> = text
             .split(|&byte| byte == b'\n')
             .filter(|line| !line.is_empty())
             .collect();
         if !lines.is_empty() {
-            measure("file", &lines);
+            measure(&path.to_string_lossy(), &lines);
         }
     }
     Ok(())

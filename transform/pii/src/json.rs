@@ -22,7 +22,8 @@ pub(crate) enum JsonError {
     LoneSurrogate,
 }
 
-/// A span of the text with the classes of its bytes. Of strings and keys: without the quotes.
+/// A span of the text with the classes of its bytes. Of strings and keys: without the quotes. Keys
+/// have classes only if they have escapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) start: usize,
@@ -127,6 +128,7 @@ impl<'a> Walker<'a> {
     }
 
     /// The next event.
+    #[inline(always)]
     pub(crate) fn advance(&mut self) -> Result<Event, JsonError> {
         let event = self.step()?;
         if event != Event::Done {
@@ -135,6 +137,7 @@ impl<'a> Walker<'a> {
         Ok(event)
     }
 
+    #[inline(always)]
     fn step(&mut self) -> Result<Event, JsonError> {
         self.at = self.skip_space(self.at);
         if self.expect == Expect::Separator {
@@ -163,7 +166,7 @@ impl<'a> Walker<'a> {
         match (self.expect, self.bytes.get(self.at)) {
             (Expect::FirstKey, Some(b'}')) | (Expect::FirstElement, Some(b']')) => Ok(self.close()),
             (Expect::FirstKey | Expect::NextKey, Some(b'"')) => {
-                let key = self.string()?;
+                let key = self.name()?;
                 self.at = self.skip_space(self.at);
                 if self.bytes.get(self.at) != Some(&b':') {
                     return Err(JsonError::Malformed);
@@ -279,6 +282,31 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// Reads a key like [`Self::string`], eight bytes at once. Only one with escapes gets classes:
+    /// most keys are known, and need none.
+    fn name(&mut self) -> Result<Token, JsonError> {
+        let start = self.at + 1;
+        let mut at = start;
+        let (chunks, _) = self.bytes[start..].as_chunks::<8>();
+        for chunk in chunks {
+            let found = ends(u64::from_le_bytes(*chunk));
+            if found != 0 {
+                at += found.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += chunk.len();
+        }
+        if self.bytes.get(at) == Some(&b'"') {
+            self.at = at + 1;
+            return Ok(Token {
+                start,
+                end: at,
+                classes: 0,
+            });
+        }
+        self.string()
+    }
+
     /// Reads the string whose opening quote lies at the present offset.
     fn string(&mut self) -> Result<Token, JsonError> {
         let start = self.at + 1;
@@ -340,6 +368,19 @@ impl<'a> Walker<'a> {
     }
 }
 
+/// The high bits of the bytes that may end a string or need a closer look: quotes, backslashes and
+/// control characters. The lowest one is right; those above it may be wrong.
+const fn ends(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    const fn below(word: u64, bound: u8) -> u64 {
+        word.wrapping_sub(ONES * bound as u64) & !word
+    }
+    let quote = below(word ^ (ONES * b'"' as u64), 1);
+    let escape = below(word ^ (ONES * b'\\' as u64), 1);
+    (quote | escape | below(word, 0x20)) & HIGH
+}
+
 /// The value of four hexadecimal digits.
 pub(crate) fn hex_unit(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, &digit| {
@@ -379,6 +420,31 @@ mod tests {
             r#"{ k:a [ n:1 n:-2.5e+3 l:true ^ k:a { k:b s:x\"y ^ k:c { ^ k:d [ ^ ^"#
         );
         assert_eq!(walk("\"x\"").unwrap(), ["s:x"]);
+    }
+
+    #[test]
+    fn keys_end_where_strings_do() {
+        for length in 0..20 {
+            let key = "k".repeat(length);
+            assert_eq!(
+                walk(&format!("{{\"{key}\":1}}")).unwrap()[1],
+                format!("k:{key}")
+            );
+            for (end, ok) in [
+                ("\\n", true),
+                ("\\\"x", true),
+                ("é", true),
+                ("\n", false),
+                ("\u{1f}", false),
+                ("\x7f", true),
+            ] {
+                let text = format!("{{\"{key}{end}{key}\":1}}");
+                let walked = walk(&text);
+                assert_eq!(walked.is_ok(), ok, "{text:?}");
+                assert!(!ok || walked.unwrap()[1] == format!("k:{key}{end}{key}"));
+            }
+        }
+        assert!(walk("{\"k").is_err());
     }
 
     #[test]

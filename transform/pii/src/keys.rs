@@ -450,6 +450,12 @@ mod tests {
         assert_eq!(cache.get(b"clientIp").unwrap().evidence, Evidence::IP);
         assert!(cache.get(b"clientip").is_none());
         assert!(cache.get(b"").is_none());
+        for length in 1..=40 {
+            let key = &b"abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"[..length];
+            assert!(cache.get(key).is_none(), "{length}");
+            cache.put(key, known);
+            assert_eq!(cache.get(key).is_some(), length <= 32);
+        }
         cache.put(&[b'x'; 64], known);
         assert!(cache.get(&[b'x'; 64]).is_none());
     }

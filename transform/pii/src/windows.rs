@@ -73,14 +73,11 @@ pub(crate) fn is_timestamp(text: &[u8]) -> bool {
     let Some((head, tail)) = text.split_first_chunk::<19>() else {
         return false;
     };
-    let fits = head
-        .iter()
-        .zip(SHAPE)
-        .all(|(&byte, &shape)| match shape {
-            b'd' => byte.is_ascii_digit(),
-            b'T' => matches!(byte, b'T' | b't' | b' '),
-            other => byte == other,
-        });
+    let fits = head.iter().zip(SHAPE).all(|(&byte, &shape)| match shape {
+        b'd' => byte.is_ascii_digit(),
+        b'T' => matches!(byte, b'T' | b't' | b' '),
+        other => byte == other,
+    });
     if !fits {
         return false;
     }
@@ -99,7 +96,9 @@ pub(crate) fn is_timestamp(text: &[u8]) -> bool {
     match rest {
         [] | [b'Z' | b'z'] => true,
         [b'+' | b'-', offset @ ..] => match offset {
-            [a, b, b':', c, d] | [a, b, c, d] => [a, b, c, d].iter().all(|byte| byte.is_ascii_digit()),
+            [a, b, b':', c, d] | [a, b, c, d] => {
+                [a, b, c, d].iter().all(|byte| byte.is_ascii_digit())
+            }
             _ => false,
         },
         _ => false,
@@ -251,7 +250,9 @@ pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str]) -> bool {
         let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic());
         let end = next + length.count();
         let said = &text[next..end];
-        let says = words.iter().any(|word| said.eq_ignore_ascii_case(word.as_bytes()));
+        let says = words
+            .iter()
+            .any(|word| said.eq_ignore_ascii_case(word.as_bytes()));
         if says && !is_label(text, next..end) {
             return true;
         }
@@ -260,9 +261,9 @@ pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str]) -> bool {
     false
 }
 
-/// Whether a word of `text` is all of a label.
+/// Whether a word of `text` is all of a label. Its bracket may have been taken for that of an array.
 fn is_label(text: &[u8], word: Range<usize>) -> bool {
-    before(text, word.start) == Some(b'[')
+    matches!(before(text, word.start), Some(b'[') | None)
         && text.get(word.end) == Some(&b']')
         && text[word].iter().all(u8::is_ascii_uppercase)
 }

@@ -24,7 +24,9 @@ pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hit
     if text.kind == Kind::Number {
         // Hashes of 64 bits are as often negative as not, cards never.
         if Integer::read(text.bytes).is_some_and(|number| {
-            !number.negative && is_card(number.digits(), evidence) && !is_bare(number.digits(), text)
+            !number.negative
+                && is_card(number.digits(), evidence)
+                && !is_bare(number.digits(), text)
         }) {
             hits.push(window);
         }
@@ -78,9 +80,7 @@ const EPOCH_SECONDS: Range<u64> = 946_684_800..4_102_444_800;
 /// too many digits for a card anyway.
 fn is_epoch(digits: &[u8]) -> bool {
     let value = digits.iter().try_fold(0u64, |value, digit| {
-        value
-            .checked_mul(10)?
-            .checked_add(u64::from(digit - b'0'))
+        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
     });
     value.is_some_and(|value| {
         [1_000, 1_000_000]

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
+use crate::windows::starts_word;
 
 /// Decimals that remain.
 pub(crate) const DECIMALS: usize = 2;
@@ -21,6 +22,13 @@ pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
     if text.kind == Kind::Key {
         return;
     }
+    if text.kind == Kind::Number {
+        let number = text.bytes.strip_prefix(b"-").unwrap_or(text.bytes);
+        if alone && judge(number) == Some(true) {
+            hits.push(window);
+        }
+        return;
+    }
     let mut fine = false;
     let mut degrees = 0;
     let mut others = false;
@@ -33,21 +41,31 @@ pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
             None => others = true,
         }
     }
-    let expected = match text.kind {
-        Kind::Number => alone,
-        _ => alone && degrees >= 1 || pair && degrees >= 2 && !others,
-    };
+    let expected = alone && degrees >= 1 || pair && degrees >= 2 && !others;
     if !fine || !expected {
-        return;
-    }
-    if text.kind == Kind::Number {
-        hits.push(window);
         return;
     }
     for number in numbers(text.bytes) {
         if judge(&text.bytes[number.clone()]) == Some(true) {
             hits.push(number);
         }
+    }
+}
+
+/// A place as in `geo:52.520008,13.404954`.
+pub(super) fn uri(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+    let bytes = text.bytes;
+    let Some(start) = at.start.checked_sub(3) else {
+        return;
+    };
+    if !bytes[start..at.start].eq_ignore_ascii_case(b"geo") || !starts_word(bytes, start) {
+        return;
+    }
+    let part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',' | b'-');
+    let end = at.end + bytes[at.end..].iter().take_while(part).count();
+    let fine = |number: Range<usize>| judge(&bytes[at.end..end][number]) == Some(true);
+    if numbers(&bytes[at.end..end]).take(2).any(fine) {
+        hits.push(start..end);
     }
 }
 
@@ -62,7 +80,11 @@ pub(super) fn scaled(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let value = text.bytes[window.clone()].trim_ascii();
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     if text.kind != Kind::Key && is_scaled(digits, DECIMALS) {
-        let start = window.start + text.bytes[window].iter().take_while(|byte| !byte.is_ascii_digit()).count();
+        let start = window.start
+            + text.bytes[window]
+                .iter()
+                .take_while(|byte| !byte.is_ascii_digit())
+                .count();
         hits.push(start..start + digits.len());
     }
 }
@@ -107,7 +129,10 @@ fn numbers(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
 /// Whether a number (without its sign) is finer than the decimals that remain; `None` if it is no
 /// coordinate.
 fn judge(number: &[u8]) -> Option<bool> {
-    if number.iter().any(|byte| !matches!(byte, b'0'..=b'9' | b'.')) {
+    if number
+        .iter()
+        .any(|byte| !matches!(byte, b'0'..=b'9' | b'.'))
+    {
         let value: f64 = std::str::from_utf8(number).ok()?.parse().ok()?;
         return (0.0..=DEGREES_MAX).contains(&value).then_some(true);
     }

@@ -193,10 +193,21 @@ fn v6(run: &[u8]) -> Option<Ipv6Addr> {
     std::str::from_utf8(run).ok()?.parse().ok()
 }
 
+/// Whether a text is an IPv4 address, or one with its prefix, and nothing more. No other detector
+/// finds anything in it unless a key says so. A zero may start a phone number.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    if text.len() > 18 || text.first() == Some(&b'0') {
+        return false;
+    }
+    match v4(text, 0) {
+        Some((_, end)) => end == text.len() || prefix(text, end, 32).1 == text.len(),
+        None => false,
+    }
+}
+
 /// Eight groups have seven colons, six before an IPv4 address six; less only with two together.
 pub(super) fn v6_possible(text: &Text<'_>, counts: &Counts) -> bool {
-    counts.colons >= 6
-        || counts.colons >= 2 && text.bytes.windows(2).any(|pair| pair == b"::")
+    counts.colons >= 6 || counts.colons >= 2 && text.bytes.windows(2).any(|pair| pair == b"::")
 }
 
 pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {

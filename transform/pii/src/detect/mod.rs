@@ -302,6 +302,17 @@ const ALL: u64 = rows(false, false, false, 0);
 const ON_NUMBERS: u64 = rows(true, false, false, 0);
 const BY_EVIDENCE: u64 = rows(false, true, false, 0);
 const COUNTED: u64 = rows(false, false, true, 0);
+const OF_ADDRESSES: u64 = {
+    let mut set = 0;
+    let mut index = 0;
+    while index < TABLE.len() {
+        if matches!(TABLE[index].info.class, Class::Ip) {
+            set |= 1 << index;
+        }
+        index += 1;
+    }
+    set
+};
 /// The rows that need each class.
 const NEEDING: [(Classes, u64); 7] = [
     (DIGIT, rows(false, false, false, DIGIT)),
@@ -332,6 +343,12 @@ fn candidates(text: &Text<'_>, classes: Classes) -> u64 {
         return rows;
     }
     let counts = Counts::of(text.bytes);
+    if counts.dots == 3
+        && !text.evidence.has(WHOLE_VALUES.without(Evidence::IP))
+        && ip::is_plain(text.bytes)
+    {
+        return rows & OF_ADDRESSES;
+    }
     while left != 0 {
         let index = left.trailing_zeros() as usize;
         left &= left - 1;

@@ -1,8 +1,8 @@
 //! The table of detectors: a new one is one more row here.
 
 use super::{
-    Anchor, Detector, DetectorInfo, NO, always, by_key, card, email, geo, iban, ip, mac, person, phone,
-    ssn, token,
+    Anchor, Detector, DetectorInfo, NO, always, by_key, card, email, geo, iban, ip, mac, person,
+    phone, ssn, token,
 };
 use crate::audit::Class;
 use crate::classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
@@ -329,6 +329,21 @@ pub(crate) static TABLE: &[Detector] = &[
         possible: always,
         matcher: geo::coordinate,
         samples: &[("lat", "52.520008")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "geo-uri",
+            class: Class::Geo,
+            description: "a `geo:` URI whose coordinates have more than 2 decimals",
+        },
+        anchor: Anchor::Byte(b':'),
+        needs: COLON | DOT | DIGIT,
+        bytes_min: 9,
+        evidence: NO,
+        numbers: false,
+        possible: always,
+        matcher: geo::uri,
+        samples: &[("", "geo:52.520008,13.404954")],
     },
     Detector {
         info: DetectorInfo {

@@ -15,7 +15,13 @@ impl Engine {
     /// `{"type":"ssn","value":..}` does, also if the value came first.
     pub(super) fn beside(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<(), Stop> {
         let depth = self.trail.frames.len();
-        let Some(frame) = self.trail.frames.last().filter(|frame| frame.object).copied() else {
+        let Some(frame) = self
+            .trail
+            .frames
+            .last()
+            .filter(|frame| frame.object)
+            .copied()
+        else {
             return Ok(());
         };
         let Token { start, end, .. } = scalar.token;
@@ -140,6 +146,7 @@ impl Engine {
     /// Whether there are findings to act on in a value by itself.
     fn has_findings(&mut self, value: &[u8], member: &Member) -> bool {
         let (kind, quote) = match value.first() {
+            Some(b'"') if self.policy.is_label(&value[1..value.len() - 1]) => return false,
             Some(b'"') => (Kind::Text, 1),
             Some(b'n') => return false,
             _ => (Kind::Number, 0),
@@ -161,11 +168,7 @@ impl Engine {
             segment: Segment::Root,
             ..*member
         };
-        let (told, shown, edits) = (
-            self.findings.len(),
-            self.pointers.len(),
-            self.edits.len(),
-        );
+        let (told, shown, edits) = (self.findings.len(), self.pointers.len(), self.edits.len());
         let mark = self.trail.mark();
         let found = self.scalar(scalar, &member) != Ok(false) || self.edits.len() > edits;
         self.trail.back_to(mark);

@@ -79,6 +79,17 @@ fn piece() -> impl Strategy<Value = String> {
             "%",
             "(",
             ")",
+            "=",
+            "first_name=Jane",
+            "lat=52.520008 ",
+            "geo:52.520008,13.404954",
+            "2026-11-21T03:26:15.123Z",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "1767224890154000123",
+            "[SSN]",
+            "ssn",
+            "phone",
+            "536904399",
         ])
         .prop_map(str::to_owned),
         "[ -~]{0,6}",
@@ -94,6 +105,7 @@ fn key() -> impl Strategy<Value = String> {
         4 => select(vec![
             "a", "d", "ip", "user", "name", "address", "ssn", "phone", "card_number", "dob", "lat", "coordinates",
             "location", "firmware", "device", "email", "mac", "secret_key", "first_name", "street", "id",
+            "type", "value", "data", "lat_e7", "ts_us", "account", "[EMAIL]",
         ])
         .prop_map(str::to_owned),
         1 => text(),
@@ -105,7 +117,10 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         4 => text().prop_map(serde_json::Value::from),
         1 => any::<i64>().prop_map(serde_json::Value::from),
         1 => (-200.0..200.0f64).prop_map(serde_json::Value::from),
-        1 => select(vec![4_111_111_111_111_111i64, 536_904_399, 14_155_552_671, 19_800_517])
+        1 => select(vec![
+            4_111_111_111_111_111i64, 536_904_399, 14_155_552_671, 19_800_517, 525_200_080, 4_012_888_888_881_881,
+            6_200_000_000_000_000_000,
+        ])
             .prop_map(serde_json::Value::from),
         1 => any::<bool>().prop_map(serde_json::Value::from),
         1 => Just(serde_json::Value::Null),
@@ -149,6 +164,39 @@ proptest! {
                 Verdict::Dropped { .. } => prop_assert!(false, "no rule drops"),
             }
         }
+    }
+
+    #[test]
+    fn passing_over_what_cannot_match_changes_nothing(value in json()) {
+        let record = value.to_string();
+        for policy in policies() {
+            let mut fast = Engine::new(Arc::clone(&policy));
+            let mut thorough = Engine::new(policy);
+            thorough.thorough = true;
+            let (verdict, out) = run(&mut fast, record.as_bytes());
+            let (expected, expected_out) = run(&mut thorough, record.as_bytes());
+            prop_assert_eq!(verdict, expected, "{}", record);
+            prop_assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&expected_out));
+            prop_assert_eq!(fast.reports().collect::<Vec<_>>(), thorough.reports().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn no_detector_finds_anything_in_a_time_or_more_than_an_address_in_an_address(
+        parts in prop::array::uniform14(0u8..10), fraction in "(\\.[0-9]{1,9})?", zone in "(|Z|[+-][0-9]{2}:?[0-9]{2})", octets in any::<[u8; 4]>(), prefix in "(|/[0-9]|/[12][0-9]|/3[012])",
+    ) {
+        let digits: String = parts.iter().map(|digit| char::from(b'0' + digit)).collect();
+        let (date, time) = digits.split_at(8);
+        let timestamp = format!("{}-{}-{}T{}:{}:{}{fraction}{zone}", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
+        let address = format!("{}{prefix}", std::net::Ipv4Addr::from(octets));
+        for (text, kept) in [(&timestamp, None), (&address, Some(crate::audit::Class::Ip))] {
+            let mut hits = Hits::default();
+            let looked = Text { bytes: text.as_bytes(), evidence: Evidence::NONE, kind: Kind::Text };
+            detect::scan_all(&looked, u64::MAX, &mut hits);
+            let others = hits.list.iter().filter(|hit| Some(detect::TABLE[usize::from(hit.detector)].info.class) != kept).count();
+            prop_assert_eq!(others, 0, "{}: {:?}", text, hits.list);
+        }
+        prop_assert!(detect::is_timestamp(timestamp.as_bytes(), Evidence::NONE));
     }
 
     #[test]

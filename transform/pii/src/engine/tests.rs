@@ -592,5 +592,7 @@ fn a_tally_counts_verdicts_and_detectors() {
     );
 }
 
+mod beside;
 mod evasions;
+mod numbers;
 mod rules;

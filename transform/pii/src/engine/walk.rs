@@ -230,6 +230,10 @@ impl Engine {
         member: &Member,
     ) -> Result<(Segment, Known), Stop> {
         let written = &bytes[token.start..token.end];
+        let token = Token {
+            classes: token.classes | classes::of(written),
+            ..token
+        };
         let mut decoded = std::mem::take(&mut self.decoded_key);
         let folds = token.classes & (ESCAPE | HIGH) != 0;
         let name = if folds {
@@ -338,11 +342,7 @@ impl Engine {
     }
 
     /// Scans a text or number. Returns whether the member is to be removed.
-    pub(super) fn scalar(
-        &mut self,
-        scalar: Scalar<'_>,
-        member: &Member,
-    ) -> Result<bool, Stop> {
+    pub(super) fn scalar(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<bool, Stop> {
         let Token {
             start,
             end,

@@ -2,11 +2,12 @@
 
 use super::Evidence;
 
-/// Slots of the cache; a power of two. A key has two places, so that two keys of a fleet that meet
-/// do not evict each other record after record.
-const SLOTS: usize = 1024;
+/// Groups of the cache, a power of two, and how many keys with the same group are remembered: so
+/// few keys of a fleet never evict each other record after record.
+const GROUPS: usize = 256;
+const GROUP_KEYS: usize = 4;
 /// Bytes of the longest key that is remembered.
-const CACHED_KEY_BYTES_MAX: usize = 30;
+const CACHED_KEY_BYTES_MAX: usize = 32;
 
 /// What is remembered of a key.
 #[derive(Clone, Copy, Debug)]
@@ -16,71 +17,96 @@ pub(crate) struct Known {
     pub(crate) rule: Option<u16>,
 }
 
+/// A short key as words. Two keys have the same words only if they are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Packed {
+    words: [u64; CACHED_KEY_BYTES_MAX / 8],
+    length: usize,
+}
+
+impl Packed {
+    const NONE: Self = Self {
+        words: [0; CACHED_KEY_BYTES_MAX / 8],
+        length: usize::MAX,
+    };
+
+    fn of(key: &[u8]) -> Option<Self> {
+        let mut words = [0; CACHED_KEY_BYTES_MAX / 8];
+        let length = key.len();
+        if let Some(tail) = key.last_chunk::<8>() {
+            // The last word takes the last eight bytes, of which it may share some.
+            let (chunks, _) = key[..length - 1].as_chunks::<8>();
+            *words.get_mut(chunks.len())? = u64::from_le_bytes(*tail);
+            for (word, chunk) in words.iter_mut().zip(chunks) {
+                *word = u64::from_le_bytes(*chunk);
+            }
+        } else {
+            words[0] = key
+                .iter()
+                .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        }
+        Some(Self { words, length })
+    }
+
+    fn group(&self) -> usize {
+        let [first, second, third, fourth] = self.words;
+        let joined = first
+            ^ second.rotate_left(13)
+            ^ third.rotate_left(29)
+            ^ fourth.rotate_left(43)
+            ^ self.length as u64;
+        let hash = joined.wrapping_mul(0x517c_c1b7_2722_0a95);
+        (hash >> 48) as usize % GROUPS
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Slot {
-    key: [u8; CACHED_KEY_BYTES_MAX],
-    length: u8,
-    used: bool,
+    key: Packed,
     known: Known,
 }
 
 /// The keys that were met before and hold no finding themselves. It changes speed, never a result.
 pub(crate) struct KeyCache {
-    slots: Vec<Slot>,
+    groups: Vec<[Slot; GROUP_KEYS]>,
+    /// Which key of a full group makes way.
+    turn: usize,
 }
 
 impl KeyCache {
     pub(crate) fn new() -> Self {
         let empty = Slot {
-            key: [0; CACHED_KEY_BYTES_MAX],
-            length: 0,
-            used: false,
+            key: Packed::NONE,
             known: Known {
                 evidence: Evidence::NONE,
                 rule: None,
             },
         };
         Self {
-            slots: vec![empty; SLOTS],
+            groups: vec![[empty; GROUP_KEYS]; GROUPS],
+            turn: 0,
         }
-    }
-
-    fn slot(key: &[u8]) -> usize {
-        let mut words = key.chunks_exact(8);
-        let mut hash = key.len() as u64;
-        for word in words.by_ref() {
-            let word = u64::from_le_bytes(word.try_into().expect("a chunk has eight bytes"));
-            hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-        }
-        for &byte in words.remainder() {
-            hash = (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x517c_c1b7_2722_0a95);
-        }
-        (hash >> 48) as usize & (SLOTS - 1)
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Known> {
-        if key.len() > CACHED_KEY_BYTES_MAX {
-            return None;
-        }
-        let index = Self::slot(key);
-        [index, index ^ 1].into_iter().find_map(|index| {
-            let slot = &self.slots[index];
-            (slot.used && &slot.key[..usize::from(slot.length)] == key).then_some(slot.known)
-        })
+        let key = Packed::of(key)?;
+        let group = &self.groups[key.group()];
+        group
+            .iter()
+            .find(|slot| slot.key == key)
+            .map(|slot| slot.known)
     }
 
     pub(crate) fn put(&mut self, key: &[u8], known: Known) {
-        if let Ok(length) = u8::try_from(key.len())
-            && key.len() <= CACHED_KEY_BYTES_MAX
-        {
-            let index = Self::slot(key);
-            // The key that came last stays near.
-            self.slots[index ^ 1] = self.slots[index];
-            let slot = &mut self.slots[index];
-            slot.key[..key.len()].copy_from_slice(key);
-            slot.length = length;
-            slot.used = true;
-            slot.known = known;
-        }
+        let Some(key) = Packed::of(key) else {
+            return;
+        };
+        let group = &mut self.groups[key.group()];
+        let free = group.iter().position(|slot| slot.key == Packed::NONE);
+        let index = free.unwrap_or_else(|| {
+            self.turn = (self.turn + 1) % GROUP_KEYS;
+            self.turn
+        });
+        group[index] = Slot { key, known };
     }
 }

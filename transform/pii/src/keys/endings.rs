@@ -167,8 +167,7 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
 ];
 
 /// Words of a key, wherever they stand, under which a number that looks like a card is one.
-pub(super) const PAYMENTS: &str =
-    "card cards pan cc creditcard debitcard cardnumber credit debit payment payments pay paid \
+pub(super) const PAYMENTS: &str = "card cards pan cc creditcard debitcard cardnumber credit debit payment payments pay paid \
      payer billing account acct wallet checkout purchase visa mastercard amex maestro discover jcb \
      unionpay diners";
 

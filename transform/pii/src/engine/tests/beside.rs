@@ -1,0 +1,180 @@
+//! What stands beside or above a value says what it is.
+
+use super::*;
+
+#[test]
+fn a_sibling_says_what_a_value_is_in_either_order() {
+    for (record, expected) in [
+        (
+            r#"{"type":"ssn","value":"536904399"}"#,
+            r#"{"type":"ssn","value":"[SSN]"}"#,
+        ),
+        (
+            r#"{"value":536904399,"type":"ssn"}"#,
+            r#"{"value":null,"type":"ssn"}"#,
+        ),
+        (
+            r#"{"name":"first_name","value":"Jane"}"#,
+            r#"{"name":"first_name","value":"[NAME]"}"#,
+        ),
+        (
+            r#"{"value":"Jane","t":1,"key":"firstName"}"#,
+            r#"{"value":"[NAME]","t":1,"key":"firstName"}"#,
+        ),
+        (
+            r#"{"key":"email","data":"root@host"}"#,
+            r#"{"key":"email","data":"[EMAIL]"}"#,
+        ),
+        (
+            r#"{"name":"ssn","type":"string","value":"536904399"}"#,
+            r#"{"name":"ssn","type":"string","value":"[SSN]"}"#,
+        ),
+        (
+            r#"{"field":"lat","value":52.520008}"#,
+            r#"{"field":"lat","value":52.52}"#,
+        ),
+        (
+            r#"{"label":"ssn","value":{"n":[536904399]}}"#,
+            r#"{"label":"ssn","value":{"n":[null]}}"#,
+        ),
+        (
+            r#"[{"name":"ssn","value":"536904399"},{"name":"temp","value":"536904399"}]"#,
+            r#"[{"name":"ssn","value":"[SSN]"},{"name":"temp","value":"536904399"}]"#,
+        ),
+        (
+            r#"{"m":"{\"type\":\"ssn\",\"value\":\"536904399\"}"}"#,
+            r#"{"m":"{\"type\":\"ssn\",\"value\":\"[SSN]\"}"}"#,
+        ),
+        (
+            r#"{"type":"ssn","count":536904399}"#,
+            r#"{"type":"ssn","count":536904399}"#,
+        ),
+        (
+            r#"{"type":"pump","value":536904399}"#,
+            r#"{"type":"pump","value":536904399}"#,
+        ),
+        (
+            r#"{"type":["ssn"],"value":536904399}"#,
+            r#"{"type":["ssn"],"value":536904399}"#,
+        ),
+    ] {
+        assert_eq!(redacted(record), expected, "{record}");
+        assert_eq!(redacted(expected), expected);
+    }
+}
+
+#[test]
+fn a_value_that_a_later_sibling_explains_can_be_removed() {
+    let mut engine = with("[[rule]]\nclass = \"ssn\"\naction = \"drop-field\"");
+    assert_eq!(
+        passed(&mut engine, r#"{"value":"536904399","type":"ssn"}"#),
+        r#"{"value":null,"type":"ssn"}"#
+    );
+}
+
+#[test]
+fn what_lies_below_a_sensitive_key_inherits_it() {
+    for (record, expected) in [
+        (r#"{"ssn":{"id":536904399}}"#, r#"{"ssn":{"id":null}}"#),
+        (
+            r#"{"ssn":{"a":[{"b":"536904399"}]}}"#,
+            r#"{"ssn":{"a":[{"b":"[SSN]"}]}}"#,
+        ),
+        (
+            r#"{"card":{"id":4111111111111112}}"#,
+            r#"{"card":{"id":null}}"#,
+        ),
+        (
+            r#"{"ssn":{"verified_ts":1767224890154}}"#,
+            r#"{"ssn":{"verified_ts":1767224890154}}"#,
+        ),
+        (
+            r#"{"phone":{"id":14155552}}"#,
+            r#"{"phone":{"id":14155552}}"#,
+        ),
+    ] {
+        assert_eq!(redacted(record), expected, "{record}");
+    }
+}
+
+#[test]
+fn labels_are_no_evidence() {
+    for (record, expected) in [
+        (
+            r#"{"v":"536-90-4399 123456789"}"#,
+            r#"{"v":"[SSN] 123456789"}"#,
+        ),
+        (
+            r#"{"v":"[PHONE] 4155552671"}"#,
+            r#"{"v":"[PHONE] 4155552671"}"#,
+        ),
+        (r#"{"a@b.org":"root@host"}"#, r#"{"[EMAIL]":"root@host"}"#),
+        (r#"{"v":"[ssn] 536904399"}"#, r#"{"v":"[ssn] [SSN]"}"#),
+        (r#"{"v":"SSN 536904399"}"#, r#"{"v":"SSN [SSN]"}"#),
+    ] {
+        assert_eq!(redacted(record), expected, "{record}");
+        assert_eq!(redacted(expected), expected);
+    }
+}
+
+#[test]
+fn names_in_pairs_are_evidence() {
+    for (value, expected) in [
+        (
+            "level=info first_name=Jane last_name=\\\"van Doe\\\" lat=52.520008 lon=-13.404954 n=1.23456",
+            "level=info first_name=[NAME] last_name=\\\"[NAME]\\\" lat=52.52 lon=-13.40 n=1.23456",
+        ),
+        ("seq=536904399 ssn=536904399", "seq=536904399 ssn=[SSN]"),
+        ("email=root@host x=root@host", "email=[EMAIL] x=root@host"),
+        (
+            "/q?first_name=Jane&lat=52.520008",
+            "/q?first_name=[NAME]&lat=52.52",
+        ),
+        (
+            "/q?first%5Fname=Jane%20Ann&x=1",
+            "/q?first%5Fname=[NAME] Ann&x=1",
+        ),
+        ("dob=1980-05-17 mac=001b44113ab7", "dob=1980 mac=[MAC]"),
+        ("card_number=4111111111111112;x", "card_number=[CARD];x"),
+        ("(username=jane)", "(username=[NAME])"),
+        (
+            "device_name=pump7 host=db1 a==b =c",
+            "device_name=pump7 host=db1 a==b =c",
+        ),
+    ] {
+        let record = format!(r#"{{"msg":"{value}"}}"#);
+        let out = redacted(&record);
+        if !value.contains('%') {
+            assert_eq!(out, format!(r#"{{"msg":"{expected}"}}"#));
+        }
+        assert!(!out.contains("=Jane"), "{out}");
+        assert_eq!(redacted(&out), out);
+    }
+}
+
+#[test]
+fn coordinates_are_coarse_in_every_form() {
+    for (record, expected) in [
+        (
+            r#"{"lat_e7":525200080,"lonE7":-134049540}"#,
+            r#"{"lat_e7":525200000,"lonE7":-134000000}"#,
+        ),
+        (
+            r#"{"latitudeE7":"525200080"}"#,
+            r#"{"latitudeE7":"525200000"}"#,
+        ),
+        (r#"{"lat_e7":525200000}"#, r#"{"lat_e7":525200000}"#),
+        (
+            r#"{"late7":525200080,"phase7":525200080}"#,
+            r#"{"late7":525200000,"phase7":525200080}"#,
+        ),
+        (
+            r#"{"at":"see geo:52.520008,13.404954;u=35"}"#,
+            r#"{"at":"see geo:52.52,13.40;u=35"}"#,
+        ),
+        (r#"{"at":"geo:52.52,13.40"}"#, r#"{"at":"geo:52.52,13.40"}"#),
+    ] {
+        assert_eq!(redacted(record), expected, "{record}");
+        assert_eq!(redacted(expected), expected);
+    }
+}
