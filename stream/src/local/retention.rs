@@ -32,6 +32,7 @@ impl Held<'_> {
 
     /// Removes what an operator names, which may be all that the shard holds.
     pub(super) async fn trim(&mut self, what: Trim) -> Result<u64> {
+        let mut freed = 0;
         if let Some(known) = self.known_if_any() {
             let control = known.control;
             let everything = match what {
@@ -43,10 +44,20 @@ impl Held<'_> {
             };
             let holds_frames = control.durable_bytes > known.head_len;
             if everything && holds_frames && !control.sealed {
-                self.start_segment(Vec::new(), None).await?;
+                match self.start_segment(Vec::new(), None).await {
+                    // There is room for the next segment once the older ones are gone.
+                    Err(Error::Full { path }) => {
+                        freed = self.remove(what).await?;
+                        if freed == 0 {
+                            return Err(Error::Full { path });
+                        }
+                        self.start_segment(Vec::new(), None).await?;
+                    }
+                    started => started?,
+                }
             }
         }
-        self.remove(what).await
+        Ok(freed + self.remove(what).await?)
     }
 
     async fn remove(&mut self, what: Trim) -> Result<u64> {

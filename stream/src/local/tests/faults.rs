@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hydrant_core::disk::Open;
-use hydrant_core::stream::{Read, Start, Trim};
+use hydrant_core::stream::{Read, SharedStream, Start, Trim};
 use hydrant_core::testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 use hydrant_core::{Error, Interval, Position};
 
+use super::super::segment;
 use super::fixture::*;
 use crate::{CreateOptions, create, delete, open};
 
@@ -113,6 +114,49 @@ async fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
     );
 }
 
+/// A shard with several segments on a disk that takes nothing more, and how many records it has.
+async fn filled(world: &SimWorld, stream: &SharedStream) -> u64 {
+    let writer = stream.writer().await.unwrap();
+    world.set_quota(Some(world.used_bytes() + 20_000));
+    let mut done = 0;
+    while append(&writer, &first(), interval("w", 0, done, done + 5))
+        .await
+        .is_ok()
+    {
+        done += 5;
+    }
+    // To the last byte.
+    world.set_quota(Some(world.used_bytes()));
+    done
+}
+
+#[tokio::test(start_paused = true)]
+async fn trimming_makes_room_on_a_full_disk() {
+    for what in [Trim::ToBytes(9_000), Trim::ToBytes(0)] {
+        let world = SimWorld::new(1);
+        let ctx = context_on(world.process("a").shared(), 1);
+        let stream = create(URL, options(1), &ctx).await.unwrap();
+        let done = filled(&world, &stream).await;
+        let admin = stream.admin().unwrap();
+        let freed = admin.trim(Some(&first()), what).await.unwrap();
+        assert!(freed > 9_000, "{what:?}: {freed}");
+        let left = stream.states().await.unwrap()[0].bytes.unwrap();
+        assert!(left < 9_000, "{what:?}: {left}");
+        let writer = stream.writer().await.unwrap();
+        append(&writer, &first(), interval("w", 0, done, done + 5))
+            .await
+            .unwrap();
+        // With one segment left there is nothing to be gained.
+        admin.trim(Some(&first()), Trim::ToBytes(0)).await.unwrap();
+        append(&writer, &first(), interval("w", 0, done + 5, done + 10))
+            .await
+            .unwrap();
+        world.set_quota(Some(world.used_bytes()));
+        let error = admin.trim(Some(&first()), Trim::ToBytes(0)).await;
+        assert!(matches!(error, Err(Error::Full { .. })), "{error:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tail_torn_at_any_byte_is_cut_and_an_intact_one_is_kept() {
     // The frame is on disk but the control file does not say so: the process died before it did.
@@ -177,6 +221,35 @@ async fn a_tail_torn_at_any_byte_is_cut_and_an_intact_one_is_kept() {
             "cut at {cut}"
         );
     }
+}
+
+/// Frames past the durable end count only where the offsets go on: these are whole, and stood elsewhere.
+#[tokio::test(start_paused = true)]
+async fn an_intact_frame_in_a_wrong_place_is_cut() {
+    let world = SimWorld::new(3);
+    let ctx = context_on(world.process("a").shared(), 3);
+    let stream = create(URL, options(1), &ctx).await.unwrap();
+    let dir = std::path::Path::new("/data/events/shards/000000");
+    let newest = segment::list(&*ctx.disk, dir).await.unwrap().remove(0);
+    let file = dir.join(segment::name(newest.number, newest.base));
+    let file = ctx.disk.open(&file, Open::Write).await.unwrap();
+    let from = file.len().await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    append(&writer, &first(), interval("w", 0, 0, 3))
+        .await
+        .unwrap();
+    let end = file.len().await.unwrap();
+    let frame = file.read_at(from, (end - from) as usize).await.unwrap();
+    file.write_at(end, vec![frame]).await.unwrap();
+    world.kill("a");
+    let ctx = context_on(world.process("b").shared(), 4);
+    let stream = open(URL, &ctx).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    append(&writer, &first(), interval("w", 0, 0, 6))
+        .await
+        .unwrap();
+    assert_eq!(stored(&stream, &first()).await, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(segment::list(&*ctx.disk, dir).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
