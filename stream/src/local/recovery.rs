@@ -11,7 +11,7 @@ use hydrant_core::{Error, Result};
 
 use super::frame::{HEADER_BYTES, Header};
 use super::marks::Claim;
-use super::segment::{Segment, Walk};
+use super::segment::Walk;
 use super::shard_log::{Group, Held};
 use super::skips::Skips;
 
@@ -56,21 +56,22 @@ impl Held<'_> {
             group.arrival = header.arrival;
         }
         let kept = group.bytes;
-        if kept > 0 && mutant::is(Mutant::TailSyncedInPlace) {
-            return self.trust_tail(&active, &group, &claims).await;
-        }
         match draft {
-            Some(draft) => {
-                self.adopt(draft, Some(&group)).await?;
-                let known = self.known()?;
-                for claim in &claims {
-                    known.marks.apply(claim);
-                }
+            Some(draft) => self.adopt(draft, Some(&group)).await?,
+            // What recovery must never do.
+            None if kept > 0 && mutant::is(Mutant::TailSyncedInPlace) => {
+                let synced = active.file.sync().await;
+                synced.map_err(|e| Error::io("sync", &active.path, e))?;
+                self.count(&group).await?;
             }
             None => {
                 let cut = active.file.truncate(end).await;
                 cut.map_err(|e| Error::io("cut", &active.path, e))?;
             }
+        }
+        let known = self.known()?;
+        for claim in &claims {
+            known.marks.apply(claim);
         }
         self.log.metrics.recovered();
         tracing::warn!(
@@ -80,28 +81,6 @@ impl Held<'_> {
             cut_bytes = len - end - kept,
             "recovered the tail that a dead writer left"
         );
-        Ok(())
-    }
-
-    /// What recovery must never do; only a mutant asks for it.
-    async fn trust_tail(
-        &mut self,
-        active: &Segment,
-        group: &Group,
-        claims: &[Claim],
-    ) -> Result<()> {
-        let synced = active.file.sync().await;
-        synced.map_err(|e| Error::io("sync", &active.path, e))?;
-        self.set_control(false, |control| {
-            control.durable_bytes += group.bytes;
-            control.next_offset = group.next_offset;
-            control.records += group.records;
-        })
-        .await?;
-        let known = self.known()?;
-        for claim in claims {
-            known.marks.apply(claim);
-        }
         Ok(())
     }
 }

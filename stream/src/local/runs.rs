@@ -8,13 +8,15 @@
 //! kernel says whether it is dead: one that merely stands still keeps its locks, and what it sends again when it goes on
 //! is known. A run of which the file is missing has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hydrant_core::disk::{Disk, Lock, LockKind};
 use hydrant_core::origin::WriterId;
 use hydrant_core::{Error, Result};
+
+use super::shard_log::Held;
 
 /// The runs of a stream.
 #[derive(Debug)]
@@ -90,5 +92,20 @@ impl Runs {
             }
             _ => Ok(true),
         }
+    }
+}
+
+impl Held<'_> {
+    /// Forgets the marks of runs that are over.
+    pub(super) async fn forget_the_dead(&mut self) -> Result<()> {
+        let place = Arc::clone(&self.log.place);
+        let mut over = BTreeSet::new();
+        for run in self.known()?.marks.runs() {
+            if place.runs.is_over(&*place.ctx.disk, run).await? {
+                over.insert(run);
+            }
+        }
+        self.known()?.marks.forget(&over);
+        Ok(())
     }
 }

@@ -5,7 +5,6 @@
 //! control file says so. Whoever finds bytes past the durable end therefore knows that a holder died or could not
 //! sync, and [recovers](super::recovery).
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -368,20 +367,23 @@ impl Held<'_> {
                 Ok(()) => Ok(()),
             };
         }
-        let answer = self
-            .set_control(false, |control| {
-                control.durable_bytes += group.bytes;
-                control.next_offset = group.next_offset;
-                control.records += group.records;
-                control.newest_arrival = group.arrival;
-            })
-            .await;
-        if let Err(error) = answer {
+        if let Err(error) = self.count(&group).await {
             return Err(self.poisoned(&error));
         }
         let known = self.known()?;
         known.newest = known.newest.max(group.arrival);
         Ok(())
+    }
+
+    /// Says that a group is durable at the end of the segment.
+    pub(super) async fn count(&mut self, group: &Group) -> Result<()> {
+        self.set_control(false, |control| {
+            control.durable_bytes += group.bytes;
+            control.next_offset = group.next_offset;
+            control.records += group.records;
+            control.newest_arrival = group.arrival;
+        })
+        .await
     }
 
     /// The frames are born with their segment: its head holds the marks that they make, and a head without them would
@@ -438,19 +440,6 @@ impl Held<'_> {
             draft.append(parts).await?;
         }
         self.adopt(draft, group).await
-    }
-
-    /// Forgets the marks of runs whose processes are dead.
-    async fn forget_the_dead(&mut self) -> Result<()> {
-        let place = Arc::clone(&self.log.place);
-        let mut over = BTreeSet::new();
-        for run in self.known()?.marks.runs() {
-            if place.runs.is_over(&*place.ctx.disk, run).await? {
-                over.insert(run);
-            }
-        }
-        self.known()?.marks.forget(&over);
-        Ok(())
     }
 
     /// A draft of the next segment, with the marks that hold at the durable end.
