@@ -140,6 +140,12 @@ impl Shape {
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(250);
             }
+            // What is written and not yet durable can be read for longer, and is cut otherwise when it is sent again.
+            Broken::Inside(Mutant::ReadersPastDurableEnd) => {
+                self.sync_time = Duration::from_millis(30);
+                self.linger = Duration::ZERO;
+                self.producer_returns = true;
+            }
             _ => {}
         }
     }
@@ -374,8 +380,20 @@ impl Chance {
                     step(later, Fault::PowerCut(Loss::Everything)),
                 ]
             }
-            Broken::Inside(Mutant::ReadersPastDurableEnd)
-            | Broken::DurableEndBeforeSync
+            // The power goes, again and again, while somebody syncs what others have read.
+            Broken::Inside(Mutant::ReadersPastDurableEnd) => {
+                let cut = |at| {
+                    let fate = Fate {
+                        death: Death::PowerCut(Loss::Everything),
+                        ..self.fate(80)
+                    };
+                    let slot = self.below(slots) as usize;
+                    step(at, Fault::Die { slot, fate })
+                };
+                let times = [at, later, later + self.millis(50, 600)];
+                times.into_iter().map(cut).collect()
+            }
+            Broken::DurableEndBeforeSync
             | Broken::DirectoriesNotSynced
             | Broken::ObserversDoNotSync => {
                 let fate = Fate {
