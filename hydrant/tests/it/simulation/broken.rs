@@ -14,7 +14,7 @@ use hydrant_core::disk::{
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
 use hydrant_core::lease::Progress;
 use hydrant_core::mutant::Mutant;
-use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::{
     Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
     StreamWriter,
@@ -452,6 +452,14 @@ struct BrokenStage {
 impl Stage for BrokenStage {
     fn scope(&self) -> Scope {
         self.inner.scope()
+    }
+    fn output(&self) -> Option<Output> {
+        let output = self.inner.output()?;
+        let asks_the_ledger = self.how == Broken::Inside(Mutant::FromOfReader);
+        Some(Output {
+            keeps_progress: output.keeps_progress && !asks_the_ledger,
+            ..output
+        })
     }
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         let resumed = self.inner.resume(shard).await?;
