@@ -31,19 +31,27 @@ impl Packed {
     };
 
     fn of(key: &[u8]) -> Option<Self> {
-        let mut words = [0; CACHED_KEY_BYTES_MAX / 8];
         let length = key.len();
-        if let Some(tail) = key.last_chunk::<8>() {
-            // The last word takes the last eight bytes, of which it may share some.
-            let (chunks, _) = key[..length - 1].as_chunks::<8>();
-            *words.get_mut(chunks.len())? = u64::from_le_bytes(*tail);
-            for (word, chunk) in words.iter_mut().zip(chunks) {
+        let mut words = [0; CACHED_KEY_BYTES_MAX / 8];
+        if length > CACHED_KEY_BYTES_MAX {
+            return None;
+        }
+        // The last word takes the last bytes, of which it may share some with the one before.
+        if let Some(first) = key.first_chunk::<8>() {
+            words[0] = u64::from_le_bytes(*first);
+            for (index, word) in words.iter_mut().enumerate().skip(1) {
+                if length <= index * 8 {
+                    break;
+                }
+                let at = (index * 8).min(length - 8);
+                let chunk = key[at..].first_chunk::<8>()?;
                 *word = u64::from_le_bytes(*chunk);
             }
-        } else {
-            words[0] = key
-                .iter()
-                .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        } else if let (Some(first), Some(last)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
+            words[0] =
+                u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32;
+        } else if let (Some(first), Some(last)) = (key.first(), key.last()) {
+            words[0] = u64::from(*first) | u64::from(key[length / 2]) << 8 | u64::from(*last) << 16;
         }
         Some(Self { words, length })
     }
@@ -90,8 +98,7 @@ impl KeyCache {
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Known> {
         let key = Packed::of(key)?;
-        let group = &self.groups[key.group()];
-        group
+        self.groups[key.group()]
             .iter()
             .find(|slot| slot.key == key)
             .map(|slot| slot.known)
