@@ -127,7 +127,8 @@ impl<'a> Walker<'a> {
         at
     }
 
-    /// The next event.
+    /// The next event. This and what makes events is inlined: an event that is returned through
+    /// memory is written in parts and read as a whole, which stalls the processor at each token.
     #[inline(always)]
     pub(crate) fn advance(&mut self) -> Result<Event, JsonError> {
         let event = self.step()?;
@@ -202,6 +203,7 @@ impl<'a> Walker<'a> {
         Ok(self.at - 1)
     }
 
+    #[inline(always)]
     fn value(&mut self, byte: u8) -> Result<Event, JsonError> {
         match byte {
             b'{' => self.open(true).map(Event::Object),
@@ -219,6 +221,7 @@ impl<'a> Walker<'a> {
         }
     }
 
+    #[inline(always)]
     fn literal(&mut self, word: &[u8]) -> Result<Event, JsonError> {
         let start = self.at;
         if !self.bytes[start..].starts_with(word) {
@@ -233,6 +236,7 @@ impl<'a> Walker<'a> {
         }))
     }
 
+    #[inline(always)]
     fn number(&mut self) -> Result<Event, JsonError> {
         let start = self.at;
         let mut at = start + usize::from(self.bytes[start] == b'-');
