@@ -25,9 +25,9 @@
 //!
 //! Besides its form, a value is judged by the keys above it, by a member beside it
 //! (`{"type":"ssn","value":..}`, in either order), by words before it in its text, and by the name
-//! of its pair (`first_name=Jane`, also in a query). An integer of 17 to 19 digits, a number that is
-//! a time since 1970 (years 2000 to 2100), and any number under a key of ids, counts or times is a
-//! card only if a key speaks of a payment: one in seventy ids of 64 bits looks like one.
+//! of its pair (`first_name=Jane`, also in a query). A bare number of 17 to 19 digits, and any
+//! under a key of ids (`trace_id`, but not `id`), counts or times, is a card only if a key speaks
+//! of a payment: one in seventy ids of 64 bits looks like one.
 //!
 //! # Known gaps
 //!
@@ -43,8 +43,7 @@
 //! - hardware addresses without separators, or with fewer digits (`0:1b:4:11:3a:b7`), without a key;
 //! - JSON Web Tokens whose header does not start with `eyJ`, and data in base64;
 //! - what a later sibling says about a value that is an object or an array;
-//! - cards of the ranges 2221 to 2720, 3528 to 3589 and 4000 to 4102 that are bare JSON numbers
-//!   under a key that speaks of nothing: they are microseconds of the years 2040 to 2100.
+//! - cards that are bare numbers of 17 to 19 digits, or under a key of ids, counts or times.
 //!
 //! A policy covers what its owner knows about: a rule for the path or key.
 //!

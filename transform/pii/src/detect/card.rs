@@ -3,8 +3,8 @@
 //! One in ten machine-made numbers has a valid Luhn digit, one in forty of sixteen digits also an
 //! issuer; so edges count (a part of a UUID or of a decimal is no card), groups have to be the
 //! groups of a card, and twelve digits need a card key. Where nothing but digits is the value, more
-//! than sixteen of them, a number that is a time since 1970, and any under a key of ids, counts or
-//! times need a key that speaks of a payment.
+//! than sixteen of them, and any under a key of ids, counts or times, need a key that speaks of a
+//! payment.
 
 use std::ops::Range;
 
@@ -61,32 +61,16 @@ pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hit
 const ALONE_DIGITS_MAX: usize = 16;
 
 /// Whether digits that are the whole value are no card, although they look like one: an id, a
-/// count or a time, and no key speaks of a payment.
+/// count or a time, and no key speaks of a payment. Times need no other rule before the year 2040:
+/// no card starts as milliseconds or microseconds since 1970 do until then.
 fn is_bare(digits: &[u8], text: &Text<'_>) -> bool {
     if text.evidence.has(Evidence::CARD.with(Evidence::PAYMENT)) {
         return false;
     }
-    digits.len() > ALONE_DIGITS_MAX
-        || text
-            .evidence
-            .has(Evidence::COUNTER.with(Evidence::IDENTIFIER))
-        || text.kind == Kind::Number && is_epoch(digits)
-}
-
-/// The years 2000 to 2100 in seconds since 1970.
-const EPOCH_SECONDS: Range<u64> = 946_684_800..4_102_444_800;
-
-/// Whether an integer is a time in milliseconds or microseconds since 1970. One in nanoseconds has
-/// too many digits for a card anyway.
-fn is_epoch(digits: &[u8]) -> bool {
-    let value = digits.iter().try_fold(0u64, |value, digit| {
-        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    });
-    value.is_some_and(|value| {
-        [1_000, 1_000_000]
-            .iter()
-            .any(|unit| EPOCH_SECONDS.contains(&(value / unit)))
-    })
+    let evidence = text.evidence;
+    // A bare `id` says too little: people are told apart by it as well.
+    let is_id = evidence.has(Evidence::IDENTIFIER) && !evidence.has(Evidence::BARE_ID);
+    digits.len() > ALONE_DIGITS_MAX || is_id || evidence.has(Evidence::COUNTER)
 }
 
 fn end_of_digits(bytes: &[u8], at: usize) -> usize {
