@@ -29,6 +29,8 @@ pub enum Mutant {
     BuffersKept,
     /// A sink begins at what the ledger says instead of at the end of its chain.
     FromOfReader,
+    /// A sink writes dead letters in the order in which it came upon them.
+    LettersAsTheyCame,
 }
 
 #[cfg(any(test, feature = "testing"))]

@@ -12,6 +12,7 @@ use arrow_schema::Schema;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hydrant_core::lake::{Sealed, SharedLake};
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Context, Error, Result};
 
 use crate::buffer::{Cut, Source, own_letter};
@@ -80,11 +81,13 @@ pub(crate) fn conform(
         ));
     }
     // By their places: in which order they came depends on how the records were cut into batches.
-    letters.sort_by(|a, b| {
-        let place = |letter: &Letter| (letter.letter.sequence, letter.letter.sub);
-        let (a_of, b_of) = (&a.letter, &b.letter);
-        (&a_of.stream, &a_of.shard, place(a)).cmp(&(&b_of.stream, &b_of.shard, place(b)))
-    });
+    if !mutant::is(Mutant::LettersAsTheyCame) {
+        letters.sort_by(|a, b| {
+            let place = |letter: &Letter| (letter.letter.sequence, letter.letter.sub);
+            let (a_of, b_of) = (&a.letter, &b.letter);
+            (&a_of.stream, &a_of.shard, place(a)).cmp(&(&b_of.stream, &b_of.shard, place(b)))
+        });
+    }
     let rows = conformed
         .partitions
         .iter()

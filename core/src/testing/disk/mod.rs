@@ -9,6 +9,7 @@
 //!   call is a place to die, before its effect or after it ([`SimWorld::die_at`]).
 //! - [`SimWorld::fail`] makes calls fail, before or after their effect. A failed sync marks the bytes as clean: a later
 //!   sync reports success without writing them, which is what Linux does.
+//! - [`SimWorld::snare`] lets a process die or hang at one call of one kind on one path.
 //! - [`SimWorld::set_quota`] makes the disk full.
 //!
 //! Each call yields to the scheduler a seeded number of times and leaves a line in the [`Trace`]. Reads answer from the
@@ -16,8 +17,10 @@
 
 mod model;
 mod process;
+mod snare;
 
 pub use process::SimDisk;
+pub use snare::{Caught, Fall, Snare};
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -153,6 +156,7 @@ struct State {
     locks: Vec<HeldLock>,
     next_lock: u64,
     rules: Vec<Rule>,
+    snares: Vec<snare::Laid>,
     sync_loss: Loss,
     sync_time: Duration,
     rng: fastrand::Rng,
@@ -197,6 +201,7 @@ impl SimWorld {
             locks: Vec::new(),
             next_lock: 1,
             rules: Vec::new(),
+            snares: Vec::new(),
             sync_loss: Loss::Some,
             sync_time: Duration::ZERO,
             rng: fastrand::Rng::with_seed(seed),
@@ -281,9 +286,11 @@ impl SimWorld {
         self.shared.lock().rules.push(rule);
     }
 
-    /// Ends all rules of [`SimWorld::fail`].
+    /// Ends all rules of [`SimWorld::fail`], and takes up all snares.
     pub fn heal(&self) {
-        self.shared.lock().rules.clear();
+        let mut state = self.shared.lock();
+        state.rules.clear();
+        state.snares.clear();
     }
 
     /// What a sync that fails loses of the bytes it should have written; any part of them by default.

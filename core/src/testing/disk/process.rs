@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::model::{Inode, Node, error};
-use super::{Moment, Op, Shared, State, YIELDS_MAX};
+use super::{Fall, Moment, Op, Shared, State, YIELDS_MAX};
 use crate::clock;
 use crate::disk::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
 
@@ -76,9 +76,40 @@ impl SimDisk {
             }
         }
         self.wait_while_hanging().await;
-        match self.attempt(op, path, file, effect) {
+        let caught = self.spring(op, path);
+        if let Some((Moment::Before, Fall::Hangs(time))) = caught {
+            self.hang(time).await;
+        }
+        let answer = match self.attempt(op, path, file, caught, effect) {
             Some(answer) => answer,
             None => std::future::pending().await,
+        };
+        if let Some((Moment::After, Fall::Hangs(time))) = caught {
+            self.hang(time).await;
+        }
+        answer
+    }
+
+    fn spring(&self, op: Op, path: &Path) -> Option<(Moment, Fall)> {
+        let mut state = self.shared.lock();
+        if !state.is_alive(self.id) {
+            return None;
+        }
+        let caught = state.spring(&self.name, op, &path.to_string_lossy());
+        if let Some((moment, fall)) = caught {
+            let (trace, path) = (&self.shared.trace, path.display());
+            trace.event(format_args!("{self:?} {op:?} {path}: {fall:?} {moment:?}"));
+        }
+        caught
+    }
+
+    /// All calls of this process wait for so long, or until somebody lets it go on.
+    async fn hang(&self, time: Duration) {
+        self.shared.set_hanging(&self.name, true);
+        tokio::select! {
+            biased;
+            () = self.wait_while_hanging() => {}
+            () = clock::sleep(time) => self.shared.set_hanging(&self.name, false),
         }
     }
 
@@ -98,6 +129,7 @@ impl SimDisk {
         op: Op,
         path: &Path,
         file: Option<Inode>,
+        caught: Option<(Moment, Fall)>,
         effect: impl FnOnce(&mut State, i64) -> io::Result<T>,
     ) -> Option<io::Result<T>> {
         let text = path.to_string_lossy();
@@ -107,9 +139,14 @@ impl SimDisk {
         }
         let fate = state.processes.get_mut(&*self.name).and_then(|process| {
             process.calls += 1;
-            process.fate.filter(|(nth, _, _)| *nth == process.calls)
+            let fate = process.fate.filter(|(nth, _, _)| *nth == process.calls);
+            fate.map(|(_, moment, death)| (moment, death))
         });
-        if let Some((_, Moment::Before, death)) = fate {
+        let fate = fate.or(match caught {
+            Some((moment, Fall::Dies(death))) => Some((moment, death)),
+            _ => None,
+        });
+        if let Some((Moment::Before, death)) = fate {
             self.shared
                 .trace
                 .event(format_args!("{self:?} {op:?} {text}: not done"));
@@ -136,7 +173,7 @@ impl SimDisk {
         if state.model.touched != before {
             self.shared.changes.notify_waiters();
         }
-        if let Some((_, Moment::After, death)) = fate {
+        if let Some((Moment::After, death)) = fate {
             self.shared.die(state, &self.name, death);
             return None;
         }

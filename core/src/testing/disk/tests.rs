@@ -426,3 +426,35 @@ async fn one_seed_gives_one_trace() {
     }
     assert_eq!(hashes.len(), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_snare_catches_one_process_at_one_call() {
+    let world = SimWorld::new(1);
+    let (a, b) = (world.process("sink-a"), world.process("other"));
+    let snare = |moment, fall| Snare {
+        process: "sink".to_owned(),
+        op: Op::Open,
+        path: "rec".to_owned(),
+        moment,
+        fall,
+    };
+    let time = Duration::from_secs(3);
+    let caught = world.snare(snare(Moment::Before, Fall::Hangs(time)));
+    drop(durable_file(&b, "record", "x").await);
+    drop(durable_file(&a, "x", "x").await);
+    let started = crate::clock::now();
+    drop(a.open(path("record"), Open::Read).await.unwrap());
+    assert_eq!(started.elapsed(), time);
+    let caught = caught.await.unwrap();
+    assert_eq!((&*caught.process, &*caught.path), ("sink-a", "record"));
+    // It is gone now, and another one lets the call have its effect.
+    drop(world.snare(snare(Moment::After, Fall::Dies(Death::Kill))));
+    tokio::select! {
+        () = a.died() => {}
+        _ = a.open(path("rec"), Open::CreateNew) => panic!("it lives"),
+    }
+    assert!(b.stat(path("rec")).await.unwrap().is_some());
+    let never = world.snare(snare(Moment::After, Fall::Dies(Death::Kill)));
+    world.heal();
+    assert!(never.await.is_err());
+}

@@ -129,6 +129,11 @@ fn falls_mine_by_interval() {
 }
 
 #[test]
+fn falls_letters_in_the_order_of_arrival() {
+    falls(Broken::Inside(Mutant::LettersAsTheyCame));
+}
+
+#[test]
 fn falls_a_rebuild_without_a_look() {
     falls(Broken::RebuiltWithoutLook);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
-use hydrant_core::testing::disk::{Death, Loss, Moment, Op};
+use hydrant_core::testing::disk::{Death, Fall, Loss, Moment, Op};
 
 use super::broken::Broken;
 
@@ -114,8 +114,13 @@ pub(super) enum Fault {
         slot: Slot,
         until: Duration,
     },
+    /// Two owners publish one interval: while nothing new comes, one hangs before it puts its record, another takes
+    /// its shards over, puts the record of that slot, and meets `fall` before it shows a file; then the first goes on.
+    Rivals { hold: Duration, fall: Fall },
     /// What is staged in the lake is removed.
     Sweep,
+    /// Who puts a record with dead letters next dies before it shows them, and what is staged is removed.
+    Remake { death: Death },
     /// A shard is split, or two neighbours merged; the operator may die at it.
     Reshard {
         log: Log,
@@ -135,10 +140,19 @@ impl Shape {
                 self.fused = false;
             }
             Broken::MineByInterval => {
-                self.fused = false;
                 self.sinks = 2;
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(250);
+            }
+            // Intervals of many batches, that were cut by chance and are read again in one piece.
+            Broken::Inside(Mutant::LettersAsTheyCame) => {
+                self.linger = Duration::ZERO;
+                self.flush_bytes = 1 << 20;
+                self.flush_interval = Duration::from_millis(700);
+            }
+            Broken::ChildrenBeforeParents => {
+                self.fused = false;
+                self.transforms = 2;
             }
             // What is written and not yet durable can be read for longer, and is cut otherwise when it is sent again.
             Broken::Inside(Mutant::ReadersPastDurableEnd) => {
@@ -255,10 +269,12 @@ impl Chance {
 
     fn fault(&self, slots: u64) -> Fault {
         match self.below(100) {
-            0..40 => Fault::Die {
+            0..32 => Fault::Die {
                 slot: self.below(slots) as usize,
                 fate: self.fate(150),
             },
+            32..36 => self.rivals(),
+            36..40 => self.remake(),
             40..48 => Fault::PowerCut(self.loss()),
             48..58 => Fault::Fail {
                 op: self.one(&[Op::Sync, Op::Sync, Op::SyncDir, Op::WriteAt, Op::LinkNew]),
@@ -305,6 +321,21 @@ impl Chance {
         }
     }
 
+    fn rivals(&self) -> Fault {
+        let fall = if self.percent(50) {
+            Fall::Dies(Death::Kill)
+        } else {
+            Fall::Hangs(self.millis(200, 900))
+        };
+        let hold = self.millis(600, 1_500);
+        Fault::Rivals { hold, fall }
+    }
+
+    fn remake(&self) -> Fault {
+        let death = self.fate(1).death;
+        Fault::Remake { death }
+    }
+
     fn reshard(&self) -> Fault {
         Fault::Reshard {
             log: self.one(&[Log::Raw, Log::Clean, Log::Clean]),
@@ -319,25 +350,8 @@ impl Chance {
         let step = |at, fault| Step { at, fault };
         let later = at + self.millis(50, 600);
         match broken {
-            // Somebody dies with a record put and nothing revealed, and the former owner goes on with the same interval.
-            Broken::MineByInterval => {
-                let fate = Fate {
-                    death: Death::Kill,
-                    ..self.fate(150)
-                };
-                let slot = slots - 1 - self.below(2);
-                let other = slots - 1 - self.below(2);
-                let usurp = Fault::Usurp {
-                    log: Log::Clean,
-                    slot: slot as usize,
-                    until: self.millis(200, 900),
-                };
-                let die = Fault::Die {
-                    slot: other as usize,
-                    fate,
-                };
-                vec![step(at, usurp), step(at, die)]
-            }
+            Broken::MineByInterval => vec![step(at, self.rivals())],
+            Broken::Inside(Mutant::LettersAsTheyCame) => vec![step(at, self.remake())],
             Broken::BuffersKept
             | Broken::FoundUnfinished
             | Broken::RenamedRecords
@@ -354,8 +368,20 @@ impl Chance {
                 };
                 vec![step(at, merge), step(later, self.reshard())]
             }
-            Broken::ChildrenBeforeParents | Broken::Inside(Mutant::ChildrenWithoutMarks) => {
-                vec![step(at, self.reshard())]
+            Broken::Inside(Mutant::ChildrenWithoutMarks) => vec![step(at, self.reshard())],
+            // Who has the parent stands still, and another one has a child.
+            Broken::ChildrenBeforeParents => {
+                let split = Fault::Reshard {
+                    log: Log::Raw,
+                    merge: false,
+                    which: self.below(1_000),
+                    fate: None,
+                };
+                let hang = Fault::Hang {
+                    slot: 1 + self.below(2) as usize,
+                    until: self.millis(200, 1_000),
+                };
+                vec![step(at, hang), step(at + self.millis(0, 100), split)]
             }
             Broken::Inside(Mutant::MarksKeptAfterFailure) => {
                 let full = Fault::Full {

@@ -8,14 +8,14 @@ use hydrant_core::clock;
 use hydrant_core::mutant;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::testing::clock::ManualClock;
-use hydrant_core::testing::disk::{Loss, Rule, SimDisk, SimWorld};
+use hydrant_core::testing::disk::{Fall, Loss, Moment, Op, Rule, SimDisk, SimWorld, Snare};
 use hydrant_core::testing::trace::Trace;
 use hydrant_core::{Budget, Context, Error, Random, Result, Shutdown, Workers};
 use tokio::task::JoinSet;
 
 use super::broken::Broken;
 use super::oracle;
-use super::plan::{Fate, Fault, Plan, Role, Shape};
+use super::plan::{Fate, Fault, Log, Plan, Role, Shape};
 use super::roles::{self, Orders};
 use super::witness::{self, Given, Told};
 
@@ -24,6 +24,9 @@ const WALL: i64 = 1_769_904_000_000_000;
 
 /// Virtual time after which a run that was healed must have ended.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// In this time records on their way arrive, and nothing new comes.
+const CALM: Duration = Duration::from_millis(60);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -408,6 +411,47 @@ impl Machine {
         }
     }
 
+    async fn sweep(&self) {
+        let job = async move |context: Context| roles::sweep(&context).await;
+        self.operate(None, job).await;
+    }
+
+    /// Two owners at the same slot of a chain, see [`Fault::Rivals`].
+    async fn rivals(&self, hold: Duration, fall: Fall) {
+        let source = "producer";
+        self.world.hang(source);
+        clock::sleep(CALM).await;
+        let former = self.world.snare(Snare {
+            process: String::new(),
+            op: Op::LinkNew,
+            path: "/r/".to_owned(),
+            moment: Moment::Before,
+            fall: Fall::Hangs(hold),
+        });
+        let former = tokio::time::timeout(hold, former).await;
+        if let Ok(Ok(former)) = former {
+            let log = if self.shape.fused {
+                Log::Raw
+            } else {
+                Log::Clean
+            };
+            let job = async move |context: Context| roles::disown(log, &context).await;
+            self.operate(None, job).await;
+            let latter = self.world.snare(Snare {
+                process: String::new(),
+                op: Op::LinkNew,
+                path: former.path,
+                moment: Moment::After,
+                fall,
+            });
+            if let Ok(Ok(_)) = tokio::time::timeout(hold, latter).await {
+                clock::sleep(CALM).await;
+            }
+            self.world.resume(&former.process);
+        }
+        self.world.resume(source);
+    }
+
     /// Lets a fault befall the machine.
     async fn strike(self, fault: Fault) {
         self.trace.event(format_args!("{fault:?}"));
@@ -455,9 +499,19 @@ impl Machine {
                 clock::sleep(until).await;
                 self.world.resume(&name);
             }
-            Fault::Sweep => {
-                let job = async move |context: Context| roles::sweep(&context).await;
-                self.operate(None, job).await;
+            Fault::Rivals { hold, fall } => self.rivals(hold, fall).await,
+            Fault::Sweep => self.sweep().await,
+            Fault::Remake { death } => {
+                let letters = self.world.snare(Snare {
+                    process: String::new(),
+                    op: Op::RenameNew,
+                    path: "/dead-letters/".to_owned(),
+                    moment: Moment::Before,
+                    fall: Fall::Dies(death),
+                });
+                if letters.await.is_ok() {
+                    self.sweep().await;
+                }
             }
             Fault::Reshard {
                 log,
