@@ -19,7 +19,7 @@ pub const SHARDS_DEFAULT: u64 = 4;
 pub const LINGER_DEFAULT: Duration = Duration::from_millis(20);
 
 /// Bytes of a batch by default.
-pub const BATCH_BYTES_DEFAULT: u64 = 256 << 10;
+pub const BATCH_BYTES_DEFAULT: u64 = 4 << 20;
 
 const LINGER_MAX: Duration = Duration::from_secs(10);
 const BATCH_BYTES_MIN: u64 = 1 << 10;
@@ -79,7 +79,7 @@ pub struct ProducerArgs {
     /// How long a record waits for others to be sent with [default: 20ms]
     #[arg(long, value_name = "DURATION")]
     pub linger: Option<String>,
-    /// The size at which a batch is sent [default: 256KiB]
+    /// The size at which a batch is sent [default: 4MiB]
     #[arg(long, value_name = "BYTES")]
     pub batch_bytes: Option<String>,
 }
