@@ -117,6 +117,13 @@ pub(super) enum Fault {
     /// Two owners publish one interval: while nothing new comes, one hangs before it puts its record, another takes
     /// its shards over, puts the record of that slot, and meets `fall` before it shows a file; then the first goes on.
     Rivals { hold: Duration, fall: Fall },
+    /// Whoever makes such a call next dies at it.
+    Caught {
+        op: Op,
+        path: &'static str,
+        moment: Moment,
+        death: Death,
+    },
     /// What is staged in the lake is removed.
     Sweep,
     /// Who puts a record with dead letters next dies before it shows them, and what is staged is removed.
@@ -243,8 +250,8 @@ impl Chance {
             drained: self.percent(50),
             segment_bytes: self.one(&[4 << 10, 8 << 10, 1 << 20]),
             linger: Duration::from_millis(self.one(&[0, 0, 2, 5])),
-            flush_bytes: self.one(&[2 << 10, 6 << 10, 1 << 20]),
-            flush_interval: Duration::from_millis(self.one(&[100, 250, 700])),
+            flush_bytes: self.one(&[2 << 10, 6 << 10, 1 << 20, 1 << 20]),
+            flush_interval: Duration::from_millis(self.one(&[100, 250, 700, 700])),
             budget: self.one(&[1 << 20, 4 << 20, 16 << 20]),
             loss: self.one(&[0, 0, 40, 12]),
             sync_time: Duration::from_micros(self.one(&[0, 500, 8_000, 30_000])),
@@ -269,13 +276,13 @@ impl Chance {
 
     fn fault(&self, slots: u64) -> Fault {
         match self.below(100) {
-            0..32 => Fault::Die {
+            0..30 => Fault::Die {
                 slot: self.below(slots) as usize,
                 fate: self.fate(150),
             },
-            32..36 => self.rivals(),
-            36..40 => self.remake(),
-            40..48 => Fault::PowerCut(self.loss()),
+            30..34 => self.rivals(),
+            34..42 => self.remake(),
+            42..48 => Fault::PowerCut(self.loss()),
             48..58 => Fault::Fail {
                 op: self.one(&[Op::Sync, Op::Sync, Op::SyncDir, Op::WriteAt, Op::LinkNew]),
                 path: self.one(&[
@@ -419,9 +426,31 @@ impl Chance {
                 let times = [at, later, later + self.millis(50, 600)];
                 times.into_iter().map(cut).collect()
             }
-            Broken::DurableEndBeforeSync
-            | Broken::DirectoriesNotSynced
-            | Broken::ObserversDoNotSync => {
+            // Somebody dies at writing a record under its name, which starts with a nine and not with a dot.
+            Broken::ExclusiveRecords => vec![step(
+                at,
+                Fault::Caught {
+                    op: Op::WriteAt,
+                    path: "/r/9",
+                    moment: self.one(&[Moment::Before, Moment::After]),
+                    death: self.fate(1).death,
+                },
+            )],
+            // Somebody dies with a record put and its name not durable, and the power goes when a successor who found
+            // it has shown its files.
+            Broken::ObserversDoNotSync => {
+                let caught = |op, path, moment, death| Fault::Caught {
+                    op,
+                    path,
+                    moment,
+                    death,
+                };
+                let put = caught(Op::LinkNew, "/r/", Moment::After, Death::Kill);
+                let cut = Death::PowerCut(Loss::Everything);
+                let shown = caught(Op::SyncDir, "/staging/", Moment::Before, cut);
+                vec![step(at, put), step(later, shown)]
+            }
+            Broken::DurableEndBeforeSync | Broken::DirectoriesNotSynced => {
                 let fate = Fate {
                     death: Death::PowerCut(Loss::Everything),
                     ..self.fate(80)

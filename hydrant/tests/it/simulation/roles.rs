@@ -55,7 +55,7 @@ pub(super) fn fleet(shape: &Shape) -> FleetSpec {
         devices: shape.devices,
         malformed_share: 0.08,
         late_share: 0.05,
-        conflict_share: 0.05,
+        conflict_share: 0.1,
         pii: PiiShares {
             partition_keys: 0.2,
             ..PiiShares::default()

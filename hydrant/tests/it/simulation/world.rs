@@ -500,6 +500,18 @@ impl Machine {
                 self.world.resume(&name);
             }
             Fault::Rivals { hold, fall } => self.rivals(hold, fall).await,
+            Fault::Caught {
+                op,
+                path,
+                moment,
+                death,
+            } => drop(self.world.snare(Snare {
+                process: String::new(),
+                op,
+                path: path.to_owned(),
+                moment,
+                fall: Fall::Dies(death),
+            })),
             Fault::Sweep => self.sweep().await,
             Fault::Remake { death } => {
                 let letters = self.world.snare(Snare {
