@@ -121,6 +121,7 @@ def main():
         with open(args.demo) as file:
             demo = json.load(file)
         assert demo["verified"] is True, demo
+        assert len(demo["samples"]) == 3, demo["samples"]
         assert demo["rows"] == seen, (demo["rows"], seen)
     if args.verified:
         with open(args.verified) as file:

@@ -138,7 +138,9 @@ impl FileOutput {
             state: Mutex::new(state),
             _lock: lock,
         };
-        let mut known = output.read_record().await?.is_some();
+        let found = output.read_record().await?;
+        let mut known = found.is_some();
+        let mut has_identity = found.is_some_and(|record| !record.id.is_empty());
         let stat = output
             .context
             .disk
@@ -149,7 +151,7 @@ impl FileOutput {
             // A commit follows the file: somebody has removed it, and the copy begins anew.
             tracing::info!(file = %path.display(), "the file is gone: copies everything again");
             output.forget().await?;
-            known = false;
+            (known, has_identity) = (false, false);
         }
         if !known && stat.is_some_and(|stat| stat.is_dir || stat.len > 0) {
             return Err(Error::refused(format!(
@@ -159,6 +161,10 @@ impl FileOutput {
         }
         let mut state = output.state.lock().await;
         output.settle(&mut state).await?;
+        if !has_identity {
+            // Before anybody's progress names it.
+            output.store(&state.record).await?;
+        }
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let whole = whole.display().to_string();
         let id = hash::identity(&[state.record.id.as_bytes(), whole.as_bytes()]);
@@ -304,16 +310,20 @@ impl FileOutput {
             state.dead_letters = Some(file);
         }
         next.shards.insert(shard.clone(), to);
-        let path = self.record_path();
-        let body = serde_json::to_vec(&next)
-            .map_err(|error| Error::fatal(format!("cannot write a record: {error}")))?;
-        let nonce = self.context.random.identity();
-        replace_file(&*self.context.disk, &path, body.into(), &nonce)
-            .await
-            .map_err(|error| Error::io("replace", &path, error))?;
+        self.store(&next).await?;
         state.record = next;
         state.unsure = false;
         Ok(())
+    }
+
+    /// Makes `record` what is committed.
+    async fn store(&self, record: &Record) -> Result<()> {
+        let path = self.record_path();
+        let body = serde_json::to_vec(record)
+            .map_err(|error| Error::fatal(format!("cannot write a record: {error}")))?;
+        let nonce = self.context.random.identity();
+        let replaced = replace_file(&*self.context.disk, &path, body.into(), &nonce).await;
+        replaced.map_err(|error| Error::io("replace", &path, error))
     }
 }
 

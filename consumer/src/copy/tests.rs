@@ -148,6 +148,23 @@ async fn a_file_that_was_removed_is_copied_anew_and_a_second_one_is_complete() {
     }
 }
 
+/// Rows name the file before anything is in it: what "latest" was when the copy began must not be forgotten.
+#[tokio::test]
+async fn a_file_is_the_same_output_before_anything_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let identity = async |seed| {
+        let id = StreamId::new("memory", "1");
+        let output = FileOutput::open(&path, id, context(seed, 1 << 20)).await;
+        let stage = FileStage::new(output.unwrap(), everything(OnPoison::Stop), Format::Ndjson);
+        stage.output().unwrap().id
+    };
+    let first = identity(1).await;
+    assert_eq!(first, identity(2).await);
+    std::fs::remove_file(&path).unwrap();
+    assert_ne!(first, identity(3).await, "it begins anew");
+}
+
 #[tokio::test]
 async fn what_was_never_committed_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();

@@ -139,9 +139,9 @@ impl Keeper {
                 progress: self.start_of(shard, under_way).await?,
                 ..row.clone()
             };
-            tracing::info!(
+            tracing::warn!(
                 app = self.leased.app, shard = %shard.id,
-                "the progress kept is that of {}: it does not count",
+                "the progress kept is that of {}: it does not count, and is forgotten",
                 row.output().map_or("an output without identity", |output| &output.name),
             );
             self.swap_row(Some(&row), next).await?;

@@ -6,7 +6,7 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Context, Position, Result};
 use hydrant_sink::lake::{TableNames, open_read};
 use hydrant_sink::verify;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::place::Place;
@@ -15,8 +15,8 @@ use super::place::Place;
 const SAMPLES: usize = 3;
 /// Rows of the lake among which they are looked for.
 const ROWS: usize = 2_000;
-/// Records of a shard of the raw stream that are looked through.
-const RECORDS: usize = 100_000;
+/// Records of a shard of the raw stream that are looked through: what a long demonstration sends, and no endless one.
+const RECORDS: usize = 2_000_000;
 
 /// A record of the raw stream and what became of it.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,12 @@ pub(crate) struct Sample {
     pub(crate) before: String,
     /// As it lies in the lake; columns that the record has not are left out.
     pub(crate) after: String,
+}
+
+/// What finds a record's row.
+#[derive(Deserialize)]
+struct Numbered {
+    index: u64,
 }
 
 /// Finds records that were changed on their way, of devices of several kinds.
@@ -64,8 +70,9 @@ pub(crate) async fn collect(place: &Place, table: &str, context: &Context) -> Re
 
 /// The record beside its row, if it was changed; with the names of its fields, which differ between kinds of devices.
 fn changed(payload: &[u8], rows: &HashMap<u64, Value>) -> Option<(Vec<String>, Sample)> {
+    let Numbered { index } = serde_json::from_slice(payload).ok()?;
+    let row = rows.get(&index)?;
     let sent: Value = serde_json::from_slice(payload).ok()?;
-    let row = rows.get(&sent.get("index")?.as_u64()?)?;
     let after = as_sent(&sent, row);
     if after == sent {
         return None;
