@@ -42,6 +42,8 @@ pub struct Engine {
     findings: Vec<Finding>,
     pointers: Vec<u8>,
     hits: Hits,
+    /// Those in the value of one pair.
+    pair_hits: Hits,
     shadow: Shadow,
     decoded_key: Shadow,
     second: Vec<u8>,
@@ -52,9 +54,14 @@ pub struct Engine {
     /// Whether what the edits make has to be scanned as a whole: a key or the structure changed, or
     /// a value that changed has findings again.
     unsettled: bool,
+    /// Whether a value is looked at again because of what stands beside it.
+    revisits: bool,
     /// Nothing is passed over, and everything is scanned again.
     #[cfg(test)]
     thorough: bool,
+    /// Bytes of scalars that were looked at.
+    #[cfg(test)]
+    scanned: usize,
 }
 
 impl std::fmt::Debug for Engine {
@@ -90,6 +97,7 @@ impl Engine {
             findings: Vec::new(),
             pointers: Vec::new(),
             hits: Hits::default(),
+            pair_hits: Hits::default(),
             shadow: Shadow::default(),
             decoded_key: Shadow::default(),
             second: Vec::new(),
@@ -97,8 +105,11 @@ impl Engine {
             texts: (0..levels).map(|_| Vec::new()).collect(),
             maps: (0..levels).map(|_| OffsetMap::default()).collect(),
             unsettled: false,
+            revisits: false,
             #[cfg(test)]
             thorough: false,
+            #[cfg(test)]
+            scanned: 0,
         }
     }
 
@@ -180,6 +191,7 @@ impl Engine {
 
     fn restart(&mut self) {
         self.unsettled = false;
+        self.revisits = false;
         self.edits.clear();
         self.trail.clear();
     }
@@ -192,6 +204,7 @@ impl Engine {
         if self.second.capacity() > SCRATCH_BYTES_MAX {
             self.second = Vec::new();
         }
+        self.trail.shrink(SCRATCH_BYTES_MAX);
         for (text, map) in self.texts.iter_mut().zip(&mut self.maps) {
             if text.capacity() > SCRATCH_BYTES_MAX {
                 let mut shadow = Shadow::from_parts(std::mem::take(text), std::mem::take(map));

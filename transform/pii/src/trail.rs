@@ -1,7 +1,7 @@
 //! Where in a record the walk is: the open containers, their names, and what they hand down.
 //!
-//! Owns the arenas of names and of waiting path states; both grow and shrink with the depth, so
-//! that nothing is allocated per scalar. Renders RFC 6901 pointers of bounded length.
+//! Owns the arenas of names, of waiting path states and of values that may be looked at again; they
+//! grow and shrink with the depth, so that nothing is allocated per scalar. Renders RFC 6901 pointers of bounded length.
 
 use crate::keys::Evidence;
 use crate::policy::Effect;
@@ -54,9 +54,8 @@ pub(crate) struct Frame {
     pub(crate) index: u32,
     /// What a member like `"type":"ssn"` says about one like `"value":..` beside it.
     pub(crate) said: Evidence,
-    /// A value that came before anything was said about it: its span and that of its key.
-    pub(crate) value: Option<[u32; 4]>,
     /// Lengths of the arenas when it opened.
+    pub(crate) values: usize,
     names: usize,
     states: usize,
     effects: usize,
@@ -75,6 +74,9 @@ pub(crate) struct Trail {
     names: Vec<u8>,
     pub(crate) states: Vec<u16>,
     effects: Vec<Effect>,
+    /// Values of the open containers about which a later member may say something: the span of
+    /// each and that of its key. At most one for each few bytes of the record.
+    pub(crate) values: Vec<[u32; 4]>,
 }
 
 /// A place to come back to.
@@ -85,10 +87,12 @@ pub(crate) struct TrailMark {
     names: usize,
     states: usize,
     effects: usize,
+    values: usize,
 }
 
 impl Trail {
     pub(crate) fn clear(&mut self) {
+        self.values.clear();
         self.frames.clear();
         self.segments.clear();
         self.names.clear();
@@ -120,6 +124,7 @@ impl Trail {
             names: self.names.len(),
             states: self.states.len(),
             effects: self.effects.len(),
+            values: self.values.len(),
         }
     }
 
@@ -129,6 +134,14 @@ impl Trail {
         self.names.truncate(mark.names);
         self.states.truncate(mark.states);
         self.effects.truncate(mark.effects);
+        self.values.truncate(mark.values);
+    }
+
+    /// Gives memory back that only an unusual record needed.
+    pub(crate) fn shrink(&mut self, bytes_max: usize) {
+        if self.values.capacity() * size_of::<[u32; 4]>() > bytes_max {
+            self.values = Vec::new();
+        }
     }
 
     /// Keeps a name for pointers, cut to a bounded length.
@@ -166,7 +179,7 @@ impl Trail {
             kept: false,
             index: 0,
             said: Evidence::NONE,
-            value: None,
+            values: self.values.len(),
             names: self.names.len(),
             states: self.states.len(),
             effects: self.effects.len(),
@@ -180,6 +193,7 @@ impl Trail {
         self.names.truncate(frame.names);
         self.states.truncate(frame.states);
         self.effects.truncate(frame.effects);
+        self.values.truncate(frame.values);
         Some(frame)
     }
 

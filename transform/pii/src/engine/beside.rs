@@ -2,81 +2,117 @@
 
 use super::verdict::Stop;
 use super::{Engine, Scalar, narrow};
+use crate::classes::{self, ESCAPE, HIGH};
 use crate::detect::{self, Hits, Kind, Text, WHOLE_VALUES};
+use crate::fold::Writing;
 use crate::json::Token;
 use crate::keys::{self, Evidence, Known};
 use crate::trail::{Member, Segment};
 
 /// Longest text that may say what a value beside it is.
 const LABEL_BYTES_MAX: usize = 64;
+/// Bytes of one that its escapes can take.
+const ESCAPED_BYTES_MAX: usize = 6;
 
 impl Engine {
-    /// Notes what a member of the innermost object says about the value beside it, as
-    /// `{"type":"ssn","value":..}` does, also if the value came first.
+    /// Notes what a member of the innermost object says about the values beside it, as
+    /// `{"type":"ssn","value":..}` does, also if they came first.
     pub(super) fn beside(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<(), Stop> {
-        let depth = self.trail.frames.len();
-        let Some(frame) = self
-            .trail
-            .frames
-            .last()
-            .filter(|frame| frame.object)
-            .copied()
-        else {
+        let Some(frame) = self.trail.frames.last().filter(|frame| frame.object) else {
             return Ok(());
         };
+        let before = frame.said;
         let Token { start, end, .. } = scalar.token;
         if member.key.has(Evidence::LABEL) && scalar.kind == Kind::Text {
-            let written = &scalar.bytes[start..end];
-            if written.len() > LABEL_BYTES_MAX {
+            let said = self.written_label(&scalar.bytes[start..end]) & WHOLE_VALUES;
+            // Values are looked at again once for each thing that can be said, however often.
+            let new = said.without(before);
+            if new.is_none() {
                 return Ok(());
             }
-            let said = self.label(written) & WHOLE_VALUES;
-            if said.is_none() {
-                return Ok(());
+            if let Some(frame) = self.trail.frames.last_mut() {
+                frame.said |= new;
             }
-            self.trail.frames[depth - 1].said |= said;
-            if let Some([start, end, key_start, key_end]) = frame.value {
-                let (start, end) = (start as usize, end as usize);
-                let kind = match scalar.bytes.get(end) {
-                    Some(b'"') if start > 0 && scalar.bytes[start - 1] == b'"' => Kind::Text,
-                    _ => Kind::Number,
-                };
-                let token = Token {
-                    start,
-                    end,
-                    classes: crate::classes::of(&scalar.bytes[start..end]),
-                };
-                let value = Member {
-                    segment: Segment::Written(key_start, key_end),
-                    evidence: frame.member.evidence.for_members(frame.member.key) | said,
-                    rule: None,
-                    ..frame.member
-                };
-                let value_scalar = Scalar {
-                    token,
-                    kind,
-                    ..scalar
-                };
-                // A rule that removes such members cannot do so any more: the walk is past it.
-                let edits = self.edits.len();
-                if self.scalar(value_scalar, &value)? {
-                    let range = match kind {
-                        Kind::Text => start - 1..end + 1,
-                        _ => start..end,
-                    };
-                    let range = self.in_record(scalar.level, range);
-                    self.edits.add(range, |out| out.extend_from_slice(b"null"));
-                }
-                self.unsettled |= self.edits.len() > edits;
+            // What nested JSON says about itself was heeded when it was walked for the first time.
+            if !self.revisits {
+                self.revisits = true;
+                let revisited = self.revisit(scalar, new);
+                self.revisits = false;
+                return revisited;
             }
-        } else if member.key.has(Evidence::CONTENT) && frame.said.is_none() {
+        } else if member.key.has(Evidence::CONTENT) {
             let key = match member.segment {
                 Segment::Written(start, end) => [start, end],
                 _ => [0, 0],
             };
-            self.trail.frames[depth - 1].value = Some([narrow(start), narrow(end), key[0], key[1]]);
+            self.trail
+                .values
+                .push([narrow(start), narrow(end), key[0], key[1]]);
         }
         Ok(())
+    }
+
+    /// Looks again at the values of the innermost object that came before a member which says
+    /// what they are. `label` is the value of that member.
+    fn revisit(&mut self, label: Scalar<'_>, said: Evidence) -> Result<(), Stop> {
+        let Some(&frame) = self.trail.frames.last() else {
+            return Ok(());
+        };
+        for index in frame.values..self.trail.values.len() {
+            let [start, end, key_start, key_end] = self.trail.values[index];
+            let (start, end) = (start as usize, end as usize);
+            let kind = match label.bytes.get(end) {
+                Some(b'"') if start > 0 && label.bytes[start - 1] == b'"' => Kind::Text,
+                _ => Kind::Number,
+            };
+            let token = Token {
+                start,
+                end,
+                classes: classes::of(&label.bytes[start..end]),
+            };
+            let value = Member {
+                segment: Segment::Written(key_start, key_end),
+                evidence: frame.member.evidence.for_members(frame.member.key) | said,
+                rule: None,
+                ..frame.member
+            };
+            let scalar = Scalar {
+                token,
+                kind,
+                ..label
+            };
+            // A rule that removes such members cannot do so any more: the walk is past it.
+            let edits = self.edits.len();
+            if self.scalar(scalar, &value)? {
+                let range = match kind {
+                    Kind::Text => start - 1..end + 1,
+                    _ => start..end,
+                };
+                let range = self.in_record(label.level, range);
+                self.edits.add(range, |out| out.extend_from_slice(b"null"));
+            }
+            self.unsettled |= self.edits.len() > edits;
+        }
+        Ok(())
+    }
+
+    /// What a name of a key says that stands in a value, with its escapes.
+    fn written_label(&mut self, written: &[u8]) -> Evidence {
+        if written.len() <= LABEL_BYTES_MAX && classes::of(written) & (ESCAPE | HIGH) == 0 {
+            return self.label(written);
+        }
+        if written.len() > LABEL_BYTES_MAX * ESCAPED_BYTES_MAX {
+            return Evidence::NONE;
+        }
+        let mut decoded = std::mem::take(&mut self.decoded_key);
+        decoded.cast(written, 0, Writing::Escaped, true);
+        let said = if decoded.text.len() <= LABEL_BYTES_MAX {
+            self.label(&decoded.text)
+        } else {
+            Evidence::NONE
+        };
+        self.decoded_key = decoded;
+        said
     }
 
     /// What a name of a key says that is no key here.
@@ -107,16 +143,16 @@ impl Engine {
                 evidence,
                 kind: Kind::Text,
             };
-            let first = hits.list.len();
+            self.pair_hits.list.clear();
             detect::scan(
                 &inside,
-                crate::classes::of(bytes),
+                classes::of(bytes),
                 self.policy.enabled(),
-                hits,
+                &mut self.pair_hits,
             );
-            for hit in &mut hits.list[first..] {
-                hit.start += value.start;
-                hit.end += value.start;
+            for hit in &self.pair_hits.list {
+                let (start, end) = (hit.start + value.start, hit.end + value.start);
+                hits.claim(start..end, hit.detector);
             }
         }
     }
@@ -154,7 +190,7 @@ impl Engine {
         let token = Token {
             start: quote,
             end: value.len() - quote,
-            classes: crate::classes::of(&value[quote..value.len() - quote]),
+            classes: classes::of(&value[quote..value.len() - quote]),
         };
         let scalar = Scalar {
             bytes: value,

@@ -87,7 +87,8 @@ impl Engine {
                         Event::Literal(_) => self.literal(scalar, &member)?,
                         _ => self.scalar(scalar, &member)?,
                     };
-                    if contained && member.key.has(Evidence::LABEL | Evidence::CONTENT) {
+                    let speaks = member.key.has(Evidence::LABEL | Evidence::CONTENT);
+                    if contained && speaks && !matches!(event, Event::Literal(_)) {
                         self.beside(scalar, &member)?;
                     }
                     if level == 0 && !gone && self.edits.len() > edits {
@@ -348,6 +349,10 @@ impl Engine {
             end,
             classes,
         } = scalar.token;
+        #[cfg(test)]
+        {
+            self.scanned += end - start;
+        }
         let skips = member.rule.is_none() && self.skips();
         if scalar.kind == Kind::Text {
             let whole = Evidence::NAME | Evidence::STREET | Evidence::BIRTH_DATE;

@@ -73,6 +73,114 @@ fn a_value_that_a_later_sibling_explains_can_be_removed() {
 }
 
 #[test]
+fn literals_stay_whatever_stands_beside_them() {
+    for record in [
+        r#"{"value":null,"key":"first_name"}"#,
+        r#"{"value":true,"name":"dob"}"#,
+        r#"{"value":false,"type":"ssn"}"#,
+        r#"{"key":"first_name","value":null}"#,
+        r#"{"key":"first_name","value":true}"#,
+    ] {
+        assert_eq!(redacted(record), record);
+    }
+    for record in [
+        r#"{"value":42,"key":"first_name"}"#,
+        r#"{"key":"first_name","value":42}"#,
+    ] {
+        assert_eq!(redacted(record), record.replace("42", "null"));
+    }
+}
+
+#[test]
+fn all_values_before_a_label_are_looked_at_again() {
+    let mut engine = engine();
+    assert_eq!(
+        passed(
+            &mut engine,
+            r#"{"value":"536904399","data":"","v":536904398,"type":"ssn"}"#
+        ),
+        r#"{"value":"[SSN]","data":"","v":null,"type":"ssn"}"#
+    );
+    assert_eq!(
+        redacted(r#"{"value":"536904399 root@host","key":"ssn","type":"email"}"#),
+        r#"{"value":"[SSN] [EMAIL]","key":"ssn","type":"email"}"#
+    );
+}
+
+#[test]
+fn labels_are_read_through_their_escapes() {
+    for (written, value) in [
+        (r#"\u0073sn"#, "536904399"),
+        (
+            r#"\u0053\u006f\u0063\u0069\u0061\u006c\u0053\u0065\u0063\u0075\u0072\u0069\u0074\u0079"#,
+            "536904399",
+        ),
+        ("ｓｓｎ", "536904399"),
+    ] {
+        assert_eq!(
+            redacted(&format!(r#"{{"type":"{written}","value":"{value}"}}"#)),
+            format!(r#"{{"type":"{written}","value":"[SSN]"}}"#)
+        );
+        assert_eq!(
+            redacted(&format!(r#"{{"value":"{value}","type":"{written}"}}"#)),
+            format!(r#"{{"value":"[SSN]","type":"{written}"}}"#)
+        );
+    }
+}
+
+/// Labels that each say something else.
+const LABELS: [&str; 9] = [
+    "lat", "ssn", "phone", "email", "card", "ip", "mac", "location", "gps",
+];
+
+#[test]
+fn values_are_looked_at_again_only_for_what_is_new() {
+    let mut engine = engine();
+    let value = "1 ".repeat(1000);
+    for keys in [&["lat"][..], &LABELS] {
+        let labels: String = (0..500)
+            .map(|index| format!(r#","key_{index}":"{}""#, keys[index % keys.len()]))
+            .collect();
+        let record = format!(r#"{{"value":"{value}"{labels}}}"#);
+        engine.scanned = 0;
+        engine.process(record.as_bytes(), &mut Vec::new());
+        assert!(
+            engine.scanned <= (2 + keys.len()) * record.len(),
+            "{} bytes of {}",
+            engine.scanned,
+            record.len()
+        );
+    }
+}
+
+#[test]
+fn values_in_nested_json_are_not_looked_at_again_for_each_level() {
+    let mut engine = engine();
+    let labels: String = LABELS
+        .iter()
+        .enumerate()
+        .map(|(index, label)| format!(r#","key_{index}":"{label}""#))
+        .collect();
+    let mut record = format!(r#"{{"value":"{}"{labels}}}"#, "word ".repeat(100));
+    for _ in 0..4 {
+        record = format!(
+            r#"{{"value":{}{labels}}}"#,
+            serde_json::Value::from(record.as_str())
+        );
+    }
+    engine.scanned = 0;
+    let verdict = engine.process(record.as_bytes(), &mut Vec::new());
+    assert_eq!(verdict, Verdict::Clean);
+    // What lies in the last of five levels is counted by each of them.
+    assert!(
+        engine.scanned <= 5 * (2 + LABELS.len()) * 2 * record.len(),
+        "{} bytes of {}",
+        engine.scanned,
+        record.len()
+    );
+}
+
+#[test]
 fn what_lies_below_a_sensitive_key_inherits_it() {
     for (record, expected) in [
         (r#"{"ssn":{"id":536904399}}"#, r#"{"ssn":{"id":null}}"#),
@@ -149,6 +257,26 @@ fn names_in_pairs_are_evidence() {
         }
         assert!(!out.contains("=Jane"), "{out}");
         assert_eq!(redacted(&out), out);
+    }
+}
+
+#[test]
+fn each_pair_is_scanned_for_itself() {
+    assert_eq!(
+        redacted(r#"{"m":"email=root@alpha email=root@beta email=c@d"}"#),
+        r#"{"m":"email=[EMAIL] email=[EMAIL] email=[EMAIL]"}"#
+    );
+    for rescan in ["", "rescan = false\n"] {
+        let mut engine = with(&format!(
+            "{rescan}\n[[allow]]\nclass = \"email\"\nvalue = \"ok@acme.com\""
+        ));
+        assert_eq!(
+            passed(
+                &mut engine,
+                r#"{"m":"from=ok@acme.com email=jane@intranet to=ok@acme.com email=a@b"}"#
+            ),
+            r#"{"m":"from=ok@acme.com email=[EMAIL] to=ok@acme.com email=[EMAIL]"}"#
+        );
     }
 }
 
