@@ -54,6 +54,8 @@ pub struct Engine {
     /// Whether what the edits make has to be scanned as a whole: a key or the structure changed, or
     /// a value that changed has findings again.
     unsettled: bool,
+    /// Whether the engine may have written a part of what is scanned.
+    edited: bool,
     /// Whether a value is looked at again because of what stands beside it.
     revisits: bool,
     /// Nothing is passed over, and everything is scanned again.
@@ -105,6 +107,7 @@ impl Engine {
             texts: (0..levels).map(|_| Vec::new()).collect(),
             maps: (0..levels).map(|_| OffsetMap::default()).collect(),
             unsettled: false,
+            edited: false,
             revisits: false,
             #[cfg(test)]
             thorough: false,
@@ -176,6 +179,7 @@ impl Engine {
     }
 
     fn reset(&mut self) {
+        self.edited = false;
         self.findings.clear();
         self.pointers.clear();
         self.restart();
@@ -261,6 +265,7 @@ impl Engine {
         let mut scans = 1;
         let settled = loop {
             self.restart();
+            self.edited = true;
             self.findings.clear();
             if let Err(stop) = scan(self, &out[start..]) {
                 break Err(stop);
@@ -337,7 +342,11 @@ impl Engine {
             && std::str::from_utf8(key).is_ok()
         {
             match self.scan_json(key) {
-                Err(Stop::Quarantine(Reason::Malformed)) => self.reset(),
+                Err(Stop::Quarantine(Reason::Malformed)) => {
+                    self.findings.clear();
+                    self.pointers.clear();
+                    self.restart();
+                }
                 scanned => return scanned,
             }
         }

@@ -13,8 +13,6 @@ use endings::{FILLERS, PAYMENTS, STATISTICS, holds};
 
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 
-use crate::audit::Class;
-
 /// What is known about a value from the keys above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Evidence(u32);
@@ -103,7 +101,8 @@ impl Evidence {
 
     /// What a value has whose key says `self`, beneath keys that said `above`.
     pub(crate) fn beneath(self, above: Self) -> Self {
-        let mut evidence = self | above & (Self::PERSON | Self::VERSION | Self::NAME);
+        let everywhere = Self::PERSON | Self::VERSION | Self::NAME | Self::PAYMENT;
+        let mut evidence = self | above & everywhere;
         if above.has(Self::PERSON) {
             if self.has(Self::BARE_NAME) {
                 evidence |= Self::NAME;
@@ -238,9 +237,6 @@ pub(crate) fn normal_form(key: &[u8]) -> Vec<u8> {
 
 /// What `key`, decoded, says.
 pub(crate) fn evidence(key: &[u8]) -> Evidence {
-    if is_label(key) {
-        return Evidence::NONE;
-    }
     let mut words = Words::split(key);
     // `phone1` and `address_2` are numbered; `p99` and `ipv4` are not.
     while words.len() > 1 && words.word(words.len() - 1).iter().all(u8::is_ascii_digit) {
@@ -261,14 +257,6 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
         evidence |= Evidence::PAYMENT;
     }
     evidence
-}
-
-/// Whether `key` is what replaced a key with a finding, which says nothing about its value.
-fn is_label(key: &[u8]) -> bool {
-    key.starts_with(b"[")
-        && Class::ALL
-            .iter()
-            .any(|class| class.label().as_bytes() == key)
 }
 
 fn of_words(words: &Words) -> Evidence {

@@ -29,6 +29,10 @@
 //! under a key of ids (`trace_id`, but not `id`), counts or times, is a card only if a key speaks
 //! of a payment: one in seventy ids of 64 bits looks like one.
 //!
+//! A label like `[SSN]` that a producer wrote is a word like others. Those that the engine writes
+//! are no evidence for what stands beside them, unless the redacted record is processed as a new
+//! one: then more of it may be redacted, never less.
+//!
 //! # Known gaps
 //!
 //! The engine does not find:

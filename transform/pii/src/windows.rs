@@ -237,8 +237,9 @@ const GLUED_BYTES_MAX: usize = 16;
 const CONTEXT_BYTES: usize = 30;
 
 /// Whether one of `words` (lower case, letters only) stands within 30 bytes before `at`, as a whole
-/// word. Labels like `[SSN]` say nothing: they replaced something that was found.
-pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str]) -> bool {
+/// word. In a text that was `edited`, labels like `[SSN]` say nothing: they may have replaced what
+/// was found, and what they said before was heeded then.
+pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str], edited: bool) -> bool {
     let mut start = at.saturating_sub(CONTEXT_BYTES);
     // A word that the context would cut does not count.
     while start < at && start > 0 && text[start - 1].is_ascii_alphabetic() {
@@ -253,7 +254,7 @@ pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str]) -> bool {
         let says = words
             .iter()
             .any(|word| said.eq_ignore_ascii_case(word.as_bytes()));
-        if says && !is_label(text, next..end) {
+        if says && !(edited && is_label(text, next..end)) {
             return true;
         }
         next = end + 1;
@@ -325,10 +326,24 @@ mod tests {
     #[test]
     fn context_counts_whole_words_nearby() {
         let text = b"my SSN is 1, and lessn 2, ........................................ 3";
+        let context_says = |text, at, words| super::context_says(text, at, words, false);
         assert!(context_says(text, 10, &["ssn"]));
         assert!(!context_says(b"lessn 2", 6, &["ssn"]));
         let cut = format!("lessn{}", " ".repeat(27));
         assert!(!context_says(cut.as_bytes(), cut.len(), &["ssn"]));
         assert!(!context_says(text, text.len() - 1, &["ssn"]));
+    }
+
+    #[test]
+    fn labels_count_unless_the_text_was_edited() {
+        for text in ["[SSN] 1", "SSN] 1"] {
+            let (text, at) = (text.as_bytes(), text.len() - 1);
+            assert!(context_says(text, at, &["ssn"], false));
+            assert!(!context_says(text, at, &["ssn"], true));
+        }
+        for text in ["SSN 1", "[ssn] 1", "[SSN 1"] {
+            let (text, at) = (text.as_bytes(), text.len() - 1);
+            assert!(context_says(text, at, &["ssn"], true));
+        }
     }
 }

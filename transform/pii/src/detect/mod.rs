@@ -59,6 +59,8 @@ pub(crate) struct Text<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) evidence: Evidence,
     pub(crate) kind: Kind,
+    /// Whether the engine wrote a part of it, so that labels in it are no evidence.
+    pub(crate) edited: bool,
 }
 
 /// A span of the shadow text that a detector claims.

@@ -35,7 +35,7 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
         .has(Evidence::IDENTIFIER.with(Evidence::VERSION))
         && !evidence;
     // A window holds no letters, so a word stands before all of it.
-    let may_say = LazyCell::new(|| context_says(bytes, window.start, WORDS));
+    let may_say = LazyCell::new(|| context_says(bytes, window.start, WORDS, text.edited));
     let mut at = window.start;
     while at < window.end {
         let end = match bytes[at] {
@@ -52,7 +52,7 @@ pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
                     american(bytes, at)
                         .or_else(|| prefixed(bytes, at))
                         .or_else(|| {
-                            (*may_say && context_says(bytes, at, WORDS))
+                            (*may_say && context_says(bytes, at, WORDS, text.edited))
                                 .then(|| any_form(bytes, at, window.end))
                                 .flatten()
                         })

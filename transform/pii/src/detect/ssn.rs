@@ -36,7 +36,11 @@ fn find(text: &Text<'_>, window: Range<usize>, hits: &mut Hits, valid: fn(u32, u
             && ends_word(bytes, end)
         {
             let structure = valid(area, group, serial);
-            let says = || evidence || context_says(bytes, at, WORDS) || glued_to(bytes, at, WORDS);
+            let says = || {
+                evidence
+                    || context_says(bytes, at, WORDS, text.edited)
+                    || glued_to(bytes, at, WORDS)
+            };
             let alone = starts_number(bytes, at) && ends_number(bytes, end);
             if !alone && !says() {
                 at += 1;

@@ -6,6 +6,7 @@ fn found(key: &str, value: &str, kind: Kind) -> Vec<(&'static str, String)> {
         bytes: value.as_bytes(),
         evidence: keys::evidence(key.as_bytes()),
         kind,
+        edited: false,
     };
     let mut hits = Hits::default();
     scan(&text, classes::of(value.as_bytes()), u64::MAX, &mut hits);

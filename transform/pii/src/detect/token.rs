@@ -96,7 +96,7 @@ pub(super) fn aws_secret_key(text: &Text<'_>, window: Range<usize>, hits: &mut H
             let beside = *evidence.get_or_insert_with(|| {
                 memchr::memchr_iter(b'A', bytes).any(|at| access_key_at(bytes, at))
             });
-            if beside || context_says(bytes, at, SECRET_WORDS) {
+            if beside || context_says(bytes, at, SECRET_WORDS, text.edited) {
                 hits.push(at..at + run);
             }
         }

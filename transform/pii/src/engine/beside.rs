@@ -117,6 +117,9 @@ impl Engine {
 
     /// What a name of a key says that is no key here.
     fn label(&mut self, name: &[u8]) -> Evidence {
+        if self.is_own(name) {
+            return Evidence::NONE;
+        }
         if let Some(known) = self.labels.get(name) {
             return known.evidence;
         }
@@ -124,6 +127,12 @@ impl Engine {
         let rule = None;
         self.labels.put(name, Known { evidence, rule });
         evidence
+    }
+
+    /// Whether the engine may have written `name`, which then says nothing. What a producer wrote
+    /// was heeded when it was scanned for the first time.
+    pub(super) fn is_own(&self, name: &[u8]) -> bool {
+        self.edited && self.policy.is_label(name)
     }
 
     /// Adds what the detectors find in the values of pairs like `first_name=Jane` in a text.
@@ -142,6 +151,7 @@ impl Engine {
                 bytes,
                 evidence,
                 kind: Kind::Text,
+                edited: text.edited,
             };
             self.pair_hits.list.clear();
             detect::scan(
@@ -206,7 +216,9 @@ impl Engine {
         };
         let (told, shown, edits) = (self.findings.len(), self.pointers.len(), self.edits.len());
         let mark = self.trail.mark();
+        let edited = std::mem::replace(&mut self.edited, true);
         let found = self.scalar(scalar, &member) != Ok(false) || self.edits.len() > edits;
+        self.edited = edited;
         self.trail.back_to(mark);
         self.findings.truncate(told);
         self.pointers.truncate(shown);

@@ -143,6 +143,13 @@ fn run(engine: &mut Engine, record: &[u8]) -> (Verdict, Vec<u8>) {
     (verdict, out)
 }
 
+/// Whether a label, taken for what a producer wrote, may be evidence: as a word before a number, or
+/// at the start of a key or of a value that says what another one is.
+fn labels_say_something(redacted: &[u8]) -> bool {
+    let says = |word: &&str| memchr::memmem::find(redacted, word.as_bytes()).is_some();
+    ["SSN]", "PHONE]", "\"["].iter().any(says)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
@@ -156,9 +163,18 @@ proptest! {
                 Verdict::Clean => prop_assert!(out.is_empty() && engine.findings().is_empty()),
                 Verdict::Redacted => {
                     prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok(), "{}", String::from_utf8_lossy(&out));
+                    engine.reset();
+                    engine.edited = true;
+                    prop_assert!(engine.scan_json(&out).is_ok());
+                    prop_assert!(engine.edits.is_empty() && engine.findings().is_empty(), "{}", String::from_utf8_lossy(&out));
                     let (again, nothing) = run(&mut engine, &out);
-                    prop_assert_eq!(again, Verdict::Clean, "{}", String::from_utf8_lossy(&out));
-                    prop_assert!(nothing.is_empty() && engine.findings().is_empty());
+                    if !labels_say_something(&out) {
+                        prop_assert_eq!(again, Verdict::Clean, "{}", String::from_utf8_lossy(&out));
+                    }
+                    match again {
+                        Verdict::Clean => prop_assert!(nothing.is_empty() && engine.findings().is_empty()),
+                        verdict => prop_assert_eq!(verdict, Verdict::Redacted),
+                    }
                 }
                 Verdict::Quarantined { reason } => prop_assert_eq!(reason, Reason::NestedTooDeep),
                 Verdict::Dropped { .. } => prop_assert!(false, "no rule drops"),
@@ -191,7 +207,7 @@ proptest! {
         let address = format!("{}{prefix}", std::net::Ipv4Addr::from(octets));
         for (text, kept) in [(&timestamp, None), (&address, Some(crate::audit::Class::Ip))] {
             let mut hits = Hits::default();
-            let looked = Text { bytes: text.as_bytes(), evidence: Evidence::NONE, kind: Kind::Text };
+            let looked = Text { bytes: text.as_bytes(), evidence: Evidence::NONE, kind: Kind::Text, edited: false };
             detect::scan_all(&looked, u64::MAX, &mut hits);
             let others = hits.list.iter().filter(|hit| Some(detect::TABLE[usize::from(hit.detector)].info.class) != kept).count();
             prop_assert_eq!(others, 0, "{}: {:?}", text, hits.list);
@@ -263,7 +279,7 @@ proptest! {
         let classes = classes::of(text.as_bytes());
         if !detect::worth_a_look(classes, text.len(), evidence) {
             let mut hits = Hits::default();
-            let looked = Text { bytes: text.as_bytes(), evidence, kind: Kind::Text };
+            let looked = Text { bytes: text.as_bytes(), evidence, kind: Kind::Text, edited: false };
             detect::scan(&looked, classes::TABLE.iter().fold(0, |all, class| all | class), u64::MAX, &mut hits);
             prop_assert!(hits.list.is_empty(), "{:?}", hits.list);
         }
@@ -276,8 +292,13 @@ proptest! {
             let mut engine = Engine::new(policy);
             let mut out = Vec::new();
             if engine.process_key(key.as_bytes(), &mut out) == Verdict::Redacted {
-                let mut again = Vec::new();
-                prop_assert_eq!(engine.process_key(&out, &mut again), Verdict::Clean, "{}", String::from_utf8_lossy(&out));
+                engine.reset();
+                engine.edited = true;
+                prop_assert!(engine.scan_key(&out).is_ok());
+                prop_assert!(engine.edits.is_empty(), "{}", String::from_utf8_lossy(&out));
+                if !labels_say_something(&out) {
+                    prop_assert_eq!(engine.process_key(&out, &mut Vec::new()), Verdict::Clean, "{}", String::from_utf8_lossy(&out));
+                }
             }
         }
     }

@@ -44,6 +44,7 @@ impl Engine {
             bytes: if folds { &shadow.text } else { written },
             evidence: member.evidence,
             kind: scalar.kind,
+            edited: self.edited,
         };
         let mut hits = std::mem::take(&mut self.hits);
         hits.list.clear();

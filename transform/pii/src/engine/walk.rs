@@ -191,10 +191,13 @@ impl Engine {
             return Ok(member);
         }
         let known = self.keys.get(written);
-        let (segment, known) = match known {
+        let (segment, mut known) = match known {
             Some(known) => (written_segment(token), known),
             None => self.unknown_key(bytes, level, token, &member)?,
         };
+        if self.is_own(written) {
+            known.evidence = Evidence::NONE;
+        }
         let above = frame.member.evidence.for_members(frame.member.key);
         let mut member = Member {
             segment,

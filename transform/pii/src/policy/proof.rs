@@ -193,6 +193,7 @@ fn rewritten(
                 bytes: &written,
                 evidence,
                 kind: Kind::Text,
+                edited: false,
             };
             detect::scan(&text, classes::of(&written), policy.enabled, &mut hits);
         }

@@ -143,7 +143,7 @@ fn values_are_looked_at_again_only_for_what_is_new() {
             .collect();
         let record = format!(r#"{{"value":"{value}"{labels}}}"#);
         engine.scanned = 0;
-        engine.process(record.as_bytes(), &mut Vec::new());
+        let _verdict = engine.process(record.as_bytes(), &mut Vec::new());
         assert!(
             engine.scanned <= (2 + keys.len()) * record.len(),
             "{} bytes of {}",
@@ -193,6 +193,22 @@ fn what_lies_below_a_sensitive_key_inherits_it() {
             r#"{"card":{"id":null}}"#,
         ),
         (
+            r#"{"payment":{"reference_id":"4111111111111111"}}"#,
+            r#"{"payment":{"reference_id":"[CARD]"}}"#,
+        ),
+        (
+            r#"{"credit_card":{"serial":4111111111111111}}"#,
+            r#"{"credit_card":{"serial":null}}"#,
+        ),
+        (
+            r#"{"card":{"hash":"4111111111111111","version":4111111111111111}}"#,
+            r#"{"card":{"hash":"[CARD]","version":null}}"#,
+        ),
+        (
+            r#"{"card":{"serial":4111111111111112}}"#,
+            r#"{"card":{"serial":4111111111111112}}"#,
+        ),
+        (
             r#"{"ssn":{"verified_ts":1767224890154}}"#,
             r#"{"ssn":{"verified_ts":1767224890154}}"#,
         ),
@@ -206,22 +222,74 @@ fn what_lies_below_a_sensitive_key_inherits_it() {
 }
 
 #[test]
-fn labels_are_no_evidence() {
+fn labels_of_the_engine_are_no_evidence() {
     for (record, expected) in [
         (
             r#"{"v":"536-90-4399 123456789"}"#,
             r#"{"v":"[SSN] 123456789"}"#,
         ),
         (
-            r#"{"v":"[PHONE] 4155552671"}"#,
-            r#"{"v":"[PHONE] 4155552671"}"#,
+            r#"{"v":"+14155552671, 4155552671"}"#,
+            r#"{"v":"[PHONE], 4155552671"}"#,
         ),
         (r#"{"a@b.org":"root@host"}"#, r#"{"[EMAIL]":"root@host"}"#),
+        (r#"{"536-90-4399":536904399}"#, r#"{"[SSN]":536904399}"#),
+        (
+            r#"{"name":"536-90-4399","value":"123456789","a@b.org":1}"#,
+            r#"{"name":"[SSN]","value":"123456789","[EMAIL]":1}"#,
+        ),
         (r#"{"v":"[ssn] 536904399"}"#, r#"{"v":"[ssn] [SSN]"}"#),
         (r#"{"v":"SSN 536904399"}"#, r#"{"v":"SSN [SSN]"}"#),
     ] {
+        for thorough in [false, true] {
+            let mut engine = engine();
+            engine.thorough = thorough;
+            assert_eq!(passed(&mut engine, record), expected, "{record}");
+        }
+    }
+}
+
+#[test]
+fn labels_of_producers_are_evidence() {
+    for (record, expected) in [
+        (r#"{"v":"[SSN] 536904399"}"#, r#"{"v":"[SSN] [SSN]"}"#),
+        (
+            r#"{"v":"[PHONE] 030 12345678"}"#,
+            r#"{"v":"[PHONE] [PHONE]"}"#,
+        ),
+        (r#"{"v":"[TEL] 030 12345678"}"#, r#"{"v":"[TEL] [PHONE]"}"#),
+        (r#"{"v":"[FAX] 0171 1234567"}"#, r#"{"v":"[FAX] [PHONE]"}"#),
+        (
+            r#"{"v":"[MOBILE] 0171 1234567"}"#,
+            r#"{"v":"[MOBILE] [PHONE]"}"#,
+        ),
+        (r#"{"v":"[SOCIAL] 536904399"}"#, r#"{"v":"[SOCIAL] [SSN]"}"#),
+        (r#"{"v":"TEL] 030 12345678"}"#, r#"{"v":"TEL] [PHONE]"}"#),
+        (
+            r#"{"a@b.org":1,"v":"[SSN] 536904399"}"#,
+            r#"{"[EMAIL]":1,"v":"[SSN] [SSN]"}"#,
+        ),
+        (r#"{"[SSN]":"536904399"}"#, r#"{"[SSN]":"[SSN]"}"#),
+        (r#"{"[EMAIL]":"root@host"}"#, r#"{"[EMAIL]":"[EMAIL]"}"#),
+        (
+            r#"{"type":"[SSN]","value":"536904399"}"#,
+            r#"{"type":"[SSN]","value":"[SSN]"}"#,
+        ),
+    ] {
         assert_eq!(redacted(record), expected, "{record}");
         assert_eq!(redacted(expected), expected);
+    }
+    // What keys said is remembered, but not who wrote them.
+    let mut engine = engine();
+    for _ in 0..2 {
+        assert_eq!(
+            passed(&mut engine, r#"{"a@b.org":"root@host"}"#),
+            r#"{"[EMAIL]":"root@host"}"#
+        );
+        assert_eq!(
+            passed(&mut engine, r#"{"[EMAIL]":"root@host"}"#),
+            r#"{"[EMAIL]":"[EMAIL]"}"#
+        );
     }
 }
 
