@@ -3,15 +3,16 @@
 //! The app's *shared* progress with this run's output counts: the rows of the lease store, or what the broker keeps
 //! ([`Subscription::progress`]), whoever owns the shards. Where a broker tells nothing of shards of other workers, the
 //! end is reached only if this worker holds them all. A closed shard is done when its *end* was published, because only
-//! then do its children start.
+//! then do its children start. A shard that stands still at corrupt data, and all shards that would begin after it, do not keep
+//! the others' end from being reached; the run ends with the error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::Result;
 use hydrant_core::position::Position;
-use hydrant_core::shard::ShardId;
+use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::ShardState;
 use hydrant_core::subscription::Subscription;
 
@@ -95,7 +96,30 @@ impl EndWatch {
         if !by_leases {
             progress.extend(board.settled());
         }
-        Ok(states.iter().all(|state| is_done(state, &progress)))
+        let shards = states.iter().map(|state| &state.shard);
+        let out_of_reach = out_of_reach(shards, |shard| shared.is_corrupt(shard));
+        Ok(states
+            .iter()
+            .all(|state| is_done(state, &progress) || out_of_reach.contains(&state.shard.id)))
+    }
+}
+
+/// The shards that stand still at corrupt data, and all that begin after their ends: nothing more can be done there.
+fn out_of_reach<'a>(
+    shards: impl Iterator<Item = &'a Shard> + Clone,
+    is_corrupt: impl Fn(&ShardId) -> bool,
+) -> BTreeSet<ShardId> {
+    let mut found: BTreeSet<ShardId> = BTreeSet::new();
+    loop {
+        let before = found.len();
+        for shard in shards.clone() {
+            if is_corrupt(&shard.id) || shard.parents.iter().any(|parent| found.contains(parent)) {
+                found.insert(shard.id.clone());
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
     }
 }
 

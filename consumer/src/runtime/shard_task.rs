@@ -9,7 +9,7 @@
 //! | superseded | proves that the claim still holds by a ledger access, then opens after the winner's position |
 //! | fenced | ends and writes nothing |
 //! | retry, reroute | of a reader: reads on after the last push; of a ledger: writes again later; else a new attempt; with growing delays |
-//! | corrupt data | publishes what came before it, keeps the claim and looks again, so that it goes on once it is repaired; with `exit_at_end` it is fatal |
+//! | corrupt data | publishes what came before it, keeps the claim and looks again, so that it goes on once it is repaired |
 //! | refused, fatal | ends with the error, after which the whole run drains |
 //!
 //! The ledger is written after a publish, at most once a checkpoint interval, and always before the claim is given back.
@@ -508,14 +508,16 @@ impl ShardTask {
                     self.publish(attempt, Flush::Drain).await?;
                 }
                 self.checkpoint(attempt, true).await?;
-                if self.shared.spec.exit_at_end || !matches!(error, Error::Corrupt { .. }) {
+                if !matches!(error, Error::Corrupt { .. }) {
                     return Err(error);
                 }
                 self.count("corrupt");
                 tracing::error!(shard = %self.claim.shard.id, "the shard stands still: {}", error.report());
                 self.shared.note_corrupt(&self.claim.shard.id, Some(error));
-                attempt.stopped_until = Some(clock::now() + CORRUPT_RECHECK);
+                let now = clock::now();
+                attempt.stopped_until = Some(now + CORRUPT_RECHECK);
                 attempt.standing = true;
+                self.status(|status| status.idle_since = Some(now));
                 Ok(())
             }
             _ => Err(error),

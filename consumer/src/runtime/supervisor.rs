@@ -117,6 +117,12 @@ impl Shared {
         }
     }
 
+    /// Whether a shard stands still.
+    pub(crate) fn is_corrupt(&self, shard: &ShardId) -> bool {
+        let corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
+        corrupt.contains_key(shard)
+    }
+
     fn first_corrupt(&self) -> Option<Error> {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         corrupt.pop_first().map(|(_, error)| error)

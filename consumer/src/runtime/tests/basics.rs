@@ -275,12 +275,31 @@ async fn corrupt_data_stops_its_shard_only_until_it_is_repaired() {
     let worker = Worker::start(world.exact());
     pass(Duration::from_secs(2)).await;
     assert!(matches!(worker.drained().await, Err(Error::Corrupt { .. })));
+}
+
+/// Everything that can be read is published before the run ends with the error.
+#[tokio::test(start_paused = true)]
+async fn corrupt_data_does_not_keep_other_shards_from_their_end() {
+    let mut world = World::new(3, true);
+    world.stream.append("b", 10, 0);
+    let corrupt = |_| Error::Corrupt {
+        path: "x".into(),
+        offset: 3,
+        detail: "torn".to_owned(),
+    };
+    world
+        .stream
+        .fail_reads("b", (0..100).map(corrupt).collect());
+    // A child of the corrupt shard never begins.
+    world.stream.split("b", "b1", "b2");
+    world.stream.append("b1", 10, 0);
+    world.stream.append("a", 500, 0);
+    world.stream.append("c", 500, 0);
     let mut spec = world.exact();
     spec.exit_at_end = true;
-    assert!(matches!(
-        Worker::start(spec).ended().await,
-        Err(Error::Corrupt { .. })
-    ));
+    let ended = Worker::start(spec).ended().await;
+    assert!(matches!(ended, Err(Error::Corrupt { .. })), "{ended:?}");
+    assert_eq!(world.log.records().len(), 1_000);
 }
 
 #[tokio::test(start_paused = true)]
