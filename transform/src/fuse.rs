@@ -286,15 +286,20 @@ mod tests {
         );
         let held: usize = clean.segments.iter().map(Bytes::len).sum();
         assert_eq!(clean.permit.bytes(), held as u64);
-        let [span] = &clean.accounts[..] else {
+        // The letter counts where its record was, the rest at the end.
+        let [letter, rest] = &clean.accounts[..] else {
             panic!("{:?}", clean.accounts);
         };
-        assert!(span.account.balances());
-        assert_eq!(span.at, Position::offset(9));
-        assert_eq!((span.account.input, span.account.records), (3, 2));
-        assert_eq!(&*span.account.letters[0].reason, "malformed_json");
-        assert_eq!(span.account.letters[0].shard, shard.id);
-        assert_eq!(span.entry.writer, WriterId::of_app("app", 2, &input));
+        assert_eq!(letter.at, Position::offset(1));
+        assert_eq!((letter.account.input, letter.account.records), (1, 0));
+        assert_eq!(&*letter.account.letters[0].reason, "malformed_json");
+        assert_eq!(letter.account.letters[0].shard, shard.id);
+        assert_eq!(rest.at, Position::offset(9));
+        assert_eq!((rest.account.input, rest.account.records), (2, 2));
+        for span in [letter, rest] {
+            assert!(span.account.balances());
+            assert_eq!(span.entry.writer, WriterId::of_app("app", 2, &input));
+        }
         drop(reads);
         assert_eq!(context.budget.held_bytes(), 0);
     }

@@ -66,7 +66,7 @@ fn defaults_are_those_of_the_help() {
         (None, None, None)
     );
     assert_eq!(config.linger, Duration::from_millis(20));
-    assert_eq!(config.batch_bytes, 262_144);
+    assert_eq!(config.batch_bytes, 4 << 20);
     assert!(config.key.is_none() && config.remembered.is_none());
 }
 
