@@ -31,6 +31,8 @@ pub enum Mutant {
     FromOfReader,
     /// A sink writes dead letters in the order in which it came upon them.
     LettersAsTheyCame,
+    /// The name of a file is drawn instead of following from its interval.
+    NamesDrawn,
 }
 
 #[cfg(any(test, feature = "testing"))]

@@ -5,7 +5,9 @@
 //! intervals of one table ever share a data key. Refuses table names that readers or file systems would trip over.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Error, Position, Result, ShardId, StreamId, hash};
 
 /// Where everything lies that is not a table's data.
@@ -16,6 +18,9 @@ pub(crate) const STAGING: &str = "_hydrant/staging";
 
 /// The ending of data files.
 const PARQUET: &str = ".parquet";
+
+/// Tells the names apart that [`Mutant::NamesDrawn`] draws.
+static DRAWN: AtomicU64 = AtomicU64::new(0);
 
 /// The longest name of a table.
 const TABLE_NAME_BYTES_MAX: usize = 100;
@@ -198,8 +203,12 @@ impl ChainNames {
     }
 
     fn file(&self, from: Position, to: Position, file: usize) -> String {
+        let drawn = match mutant::is(Mutant::NamesDrawn) {
+            true => format!("-{}", DRAWN.fetch_add(1, Ordering::Relaxed)),
+            false => String::new(),
+        };
         format!(
-            "{}_{}_{}_{file:04}{PARQUET}",
+            "{}{drawn}_{}_{}_{file:04}{PARQUET}",
             self.file_stem,
             from.name(),
             to.name()

@@ -134,6 +134,11 @@ fn falls_letters_in_the_order_of_arrival() {
 }
 
 #[test]
+fn falls_names_that_are_drawn() {
+    falls(Broken::Inside(Mutant::NamesDrawn));
+}
+
+#[test]
 fn falls_a_rebuild_without_a_look() {
     falls(Broken::RebuiltWithoutLook);
 }

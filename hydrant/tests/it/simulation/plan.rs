@@ -358,7 +358,9 @@ impl Chance {
         let later = at + self.millis(50, 600);
         match broken {
             Broken::MineByInterval => vec![step(at, self.rivals())],
-            Broken::Inside(Mutant::LettersAsTheyCame) => vec![step(at, self.remake())],
+            Broken::Inside(Mutant::LettersAsTheyCame | Mutant::NamesDrawn) => {
+                vec![step(at, self.remake())]
+            }
             Broken::BuffersKept
             | Broken::FoundUnfinished
             | Broken::RenamedRecords
