@@ -1,9 +1,10 @@
 //! The seam of stages: what happens to the records of a claim.
 //!
 //! The runtime in `consumer/` owns a claim's reader and ledger and drives a [`ShardStage`]. The stage decides what is
-//! durable: [`Stage::resume`] is what the *output* knows, which is the truth; the ledger comes second, for an output that
-//! keeps no progress and only as far as it was written for this output ([`Stage::output`]); the start position last. Nothing seeks in place: on a collision or a fence the shard's stage is dropped with its buffers, and a
-//! new one is opened after the winner's position.
+//! durable: [`Stage::resume`] is what the *output* knows, which is the truth; the ledger comes second, for an output
+//! that keeps no progress and only as far as it was written for this output ([`Stage::output`]); the start position
+//! last. Nothing seeks in place: on a collision or a fence the shard's stage is dropped with its buffers, and a new one
+//! is opened after the winner's position.
 
 use std::fmt;
 

@@ -3,8 +3,8 @@
 //! The app's *shared* progress with this run's output counts: the rows of the lease store, or what the broker keeps
 //! ([`Subscription::progress`]), whoever owns the shards. Where a broker tells nothing of shards of other workers, the
 //! end is reached only if this worker holds them all. A closed shard is done when its *end* was published, because only
-//! then do its children start. A shard that stands still at corrupt data, and all shards that would begin after it, do not keep
-//! the others' end from being reached; the run ends with the error.
+//! then do its children start. A shard that stands still at corrupt data, and all shards that would begin after it, do
+//! not keep the others' end from being reached; the run ends with the error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! The lake: objects, commit chains, and what happens after a crash.
 //!
 //! Owns the names of everything in the lake ([`TableNames`], [`ChainNames`]), the lake in a directory ([`FileLake`]), the
-//! commit records and their chain ([`Commit`], [`Chain`]), and the steps by which an interval becomes visible exactly
-//! once ([`Publisher`]), and what tells a table from others. Promises what these say of themselves. Refuses to judge by intervals or by time which of two
-//! owners is right: the name of a record is the compare-and-set, and whoever finds a record finishes it.
+//! commit records and their chain ([`Commit`], [`Chain`]), the steps by which an interval becomes visible exactly once
+//! ([`Publisher`]), and what tells a table from others. Promises what these say of themselves. Refuses to judge by
+//! intervals or by time which of two owners is right: the name of a record is the compare-and-set, and whoever finds a
+//! record finishes it.
 
 mod chain;
 mod commit;
