@@ -280,14 +280,16 @@ pub struct Account {
 impl Account {
     /// Whether the sum holds.
     pub fn balances(&self) -> bool {
-        let dropped: u64 = self.dropped.iter().map(|d| d.count).sum();
-        self.input == self.records + self.letters.len() as u64 + dropped
+        let dropped = self.dropped.iter().map(|d| d.count);
+        let parts = [self.records, self.letters.len() as u64].into_iter();
+        let sum = parts.chain(dropped).try_fold(0u64, u64::checked_add);
+        sum == Some(self.input)
     }
 
     /// Counts one drop by `rule`.
     pub fn drop_by(&mut self, rule: &str, count: u64) {
         match self.dropped.iter_mut().find(|d| &*d.rule == rule) {
-            Some(dropped) => dropped.count += count,
+            Some(dropped) => dropped.count = dropped.count.saturating_add(count),
             None => self.dropped.push(Dropped {
                 rule: rule.into(),
                 count,

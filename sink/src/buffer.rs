@@ -284,8 +284,8 @@ impl Buffer {
                     letters: 0,
                     dropped: 0,
                 });
-            sum.input += account.input;
-            sum.records += account.records;
+            sum.input = sum.input.saturating_add(account.input);
+            sum.records = sum.records.saturating_add(account.records);
             for letter in &account.letters {
                 sum.letters += 1;
                 self.input += 1;
@@ -298,9 +298,10 @@ impl Buffer {
                 self.letters.push(letter);
             }
             for dropped in &account.dropped {
-                sum.dropped += dropped.count;
-                self.input += dropped.count;
-                *self.dropped.entry(Arc::clone(&dropped.rule)).or_default() += dropped.count;
+                sum.dropped = sum.dropped.saturating_add(dropped.count);
+                self.input = self.input.saturating_add(dropped.count);
+                let by_rule = self.dropped.entry(Arc::clone(&dropped.rule)).or_default();
+                *by_rule = by_rule.saturating_add(dropped.count);
             }
         }
     }

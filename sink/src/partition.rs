@@ -187,7 +187,7 @@ impl PartitionSpec {
     /// the layout.
     #[must_use]
     pub(crate) fn bucket(&self, micros: i64) -> Option<i64> {
-        let local = micros + i64::from(self.offset_minutes) * 60_000_000;
+        let local = micros.saturating_add(i64::from(self.offset_minutes) * 60_000_000);
         match self.time {
             Some(PartitionBy::Date) => Some(local.div_euclid(MICROS_PER_DAY)),
             Some(PartitionBy::Hour) => Some(local.div_euclid(MICROS_PER_HOUR)),

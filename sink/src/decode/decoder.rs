@@ -8,7 +8,7 @@ use super::row::{Captures, Row, Rules, State};
 use crate::partition::{EventTimeField, PartitionSpec};
 use crate::schema::{SchemaError, TableSchema};
 
-/// The most payload bytes one decoder takes: Arrow's offsets have 31 bits.
+/// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
 /// The most rows one decoder takes.
@@ -161,7 +161,9 @@ impl Decoder {
     /// Appends one record.
     pub fn append(&mut self, payload: &[u8], origin: &RowOrigin<'_>) -> Appended {
         let full = self.rows > 0
-            && (self.payload_bytes + payload.len() > PAYLOAD_BYTES_MAX || self.rows >= ROWS_MAX);
+            && (self.payload_bytes.saturating_add(payload.len()) > PAYLOAD_BYTES_MAX
+                || self.provenance.sequences.len() >= PAYLOAD_BYTES_MAX
+                || self.rows >= ROWS_MAX);
         if full || self.state.ordinal >= u64::from(u32::MAX) {
             return Appended::Full;
         }

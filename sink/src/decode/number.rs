@@ -33,6 +33,10 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
+/// An exponent beyond this, either way, is read as this. No payload has so many digits that they would weigh up against
+/// it, and sums with counts of digits stay far below 64 bits.
+const EXPONENT_MAX: i64 = 1 << 40;
+
 /// Digits that always fit a `u64`.
 const MANTISSA_DIGITS_MAX: usize = 19;
 
@@ -70,30 +74,17 @@ pub(super) fn read_number(input: &[u8], start: usize) -> Read<(Number, usize)> {
         }
         digits += fraction_digits;
     }
-    let mut exponent: i64 = 0;
+    let mut exponent = 0;
     if matches!(input.get(at), Some(b'e' | b'E')) {
-        at += 1;
-        let exponent_negative = input.get(at) == Some(&b'-');
-        at += usize::from(matches!(input.get(at), Some(b'+' | b'-')));
-        let exponent_start = at;
-        while let Some(digit) = digit_at(input, at) {
-            exponent = exponent.saturating_mul(10).saturating_add(i64::from(digit));
-            at += 1;
-        }
-        if at == exponent_start {
-            return Err(Reject::malformed("no digit in the exponent", at));
-        }
-        if exponent_negative {
-            exponent = -exponent;
-        }
+        (exponent, at) = read_exponent(input, at + 1)?;
     }
-    let power = exponent.saturating_sub(i64::try_from(fraction_digits).unwrap_or(i64::MAX));
-    let value = if digits <= MANTISSA_DIGITS_MAX && mantissa <= 1 << 53 && power.abs() <= 22 {
+    let power = exponent.saturating_sub(length(fraction_digits));
+    let value = if digits <= MANTISSA_DIGITS_MAX
+        && mantissa <= 1 << 53
+        && let Some(scale) = POWERS_OF_TEN.get(power.unsigned_abs() as usize)
+    {
         // Both operands are exact doubles, so the one operation rounds correctly.
-        let (magnitude, scale) = (
-            mantissa as f64,
-            POWERS_OF_TEN[power.unsigned_abs() as usize],
-        );
+        let magnitude = mantissa as f64;
         let value = if power < 0 {
             magnitude / scale
         } else {
@@ -112,6 +103,27 @@ pub(super) fn read_number(input: &[u8], start: usize) -> Read<(Number, usize)> {
         Number::Infinite
     };
     Ok((number, at))
+}
+
+/// Reads the exponent whose sign or first digit is at `at`; answers it, cut to [`EXPONENT_MAX`], and where it ends.
+fn read_exponent(input: &[u8], mut at: usize) -> Read<(i64, usize)> {
+    let negative = input.get(at) == Some(&b'-');
+    at += usize::from(matches!(input.get(at), Some(b'+' | b'-')));
+    let start = at;
+    let mut exponent = 0;
+    while let Some(digit) = digit_at(input, at) {
+        exponent = EXPONENT_MAX.min(exponent * 10 + i64::from(digit));
+        at += 1;
+    }
+    if at == start {
+        return Err(Reject::malformed("no digit in the exponent", at));
+    }
+    Ok((if negative { -exponent } else { exponent }, at))
+}
+
+/// A count of digits, to be summed with exponents.
+fn length(digits: usize) -> i64 {
+    i64::try_from(digits).unwrap_or(EXPONENT_MAX)
 }
 
 fn integer(
@@ -158,23 +170,16 @@ pub(super) fn read_decimal(text: &[u8], precision: u8, scale: u8) -> Decimal {
         _ => (false, text),
     };
     let exponent_at = text.iter().position(|byte| matches!(byte, b'e' | b'E'));
-    let (mantissa, exponent) = text.split_at(exponent_at.unwrap_or(text.len()));
-    let exponent: i64 = match exponent.get(1..).map(std::str::from_utf8) {
-        Some(Ok(digits)) => digits.parse().unwrap_or(if digits.starts_with('-') {
-            -100_000
-        } else {
-            100_000
-        }),
-        _ => 0,
-    };
+    let mantissa = &text[..exponent_at.unwrap_or(text.len())];
+    let exponent = exponent_at
+        .and_then(|at| read_exponent(text, at + 1).ok())
+        .map_or(0, |(exponent, _)| exponent);
     let point = mantissa
         .iter()
         .position(|byte| *byte == b'.')
         .unwrap_or(mantissa.len());
-    let fraction_digits = mantissa.len().saturating_sub(point + 1);
-    let fraction_digits = i64::try_from(fraction_digits).unwrap_or(i64::MAX);
     // How many of the written digits lie beyond the scale (positive), or are missing (negative).
-    let beyond = fraction_digits
+    let beyond = length(mantissa.len().saturating_sub(point + 1))
         .saturating_sub(exponent)
         .saturating_sub(i64::from(scale));
     let digits = || {
@@ -183,8 +188,8 @@ pub(super) fn read_decimal(text: &[u8], precision: u8, scale: u8) -> Decimal {
             .filter(|byte| **byte != b'.')
             .map(|byte| byte - b'0')
     };
-    let count = i64::try_from(digits().count()).unwrap_or(i64::MAX);
-    let kept = usize::try_from((count - beyond).clamp(0, count)).unwrap_or(0);
+    let count = length(digits().count());
+    let kept = usize::try_from(count.saturating_sub(beyond).clamp(0, count)).unwrap_or(0);
     if digits().skip(kept).any(|digit| digit != 0) {
         return Decimal::TooFine;
     }
@@ -193,7 +198,7 @@ pub(super) fn read_decimal(text: &[u8], precision: u8, scale: u8) -> Decimal {
     }
     let limit = 10_i128.pow(u32::from(precision));
     let mut value: i128 = 0;
-    let zeros = usize::try_from((-beyond).max(0)).unwrap_or(usize::MAX);
+    let zeros = usize::try_from(beyond.saturating_neg().max(0)).unwrap_or(usize::MAX);
     for digit in digits().take(kept).chain(std::iter::repeat_n(0, zeros)) {
         value = match value
             .checked_mul(10)
@@ -236,6 +241,51 @@ mod tests {
         }
 
         #[test]
+        fn numbers_with_any_exponent_are_read_as_the_standard_library_reads_them(
+            text in "-?(0|[1-9][0-9]{0,24})(\\.[0-9]{1,24})?[eE][+-]?[0-9]{1,30}",
+        ) {
+            let wanted: f64 = text.parse().unwrap();
+            match read(&text) {
+                Number::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
+                Number::Infinite => prop_assert!(wanted.is_infinite()),
+                other => prop_assert!(false, "{} as {:?}", text, other),
+            }
+        }
+
+        #[test]
+        fn decimals_with_any_exponent_are_exact_or_refused_for_their_reason(
+            sign in "-?",
+            whole in "0|[1-9][0-9]{0,24}",
+            fraction in "[0-9]{0,24}",
+            exponent in "[+-]?[0-9]{1,30}",
+            precision in 1_u8..39,
+            scale in 0_u8..39,
+        ) {
+            let scale = scale.min(precision);
+            let point = if fraction.is_empty() { "" } else { "." };
+            let text = format!("{sign}{whole}{point}{fraction}e{exponent}");
+            // Shifts the digits without a limit, which 30 digits of an exponent do not reach in 128 bits.
+            let digits = format!("{whole}{fraction}");
+            let digits = digits.trim_start_matches('0');
+            let significant = digits.trim_end_matches('0');
+            let power = exponent.parse::<i128>().unwrap() - fraction.len() as i128
+                + (digits.len() - significant.len()) as i128
+                + i128::from(scale);
+            let wanted = if significant.is_empty() {
+                Decimal::Unscaled(0)
+            } else if power < 0 {
+                Decimal::TooFine
+            } else if significant.len() as i128 + power > i128::from(precision) {
+                Decimal::TooLarge
+            } else {
+                let zeros = "0".repeat(power as usize);
+                let value: i128 = format!("{significant}{zeros}").parse().unwrap();
+                Decimal::Unscaled(if sign.is_empty() { value } else { -value })
+            };
+            prop_assert_eq!(read_decimal(text.as_bytes(), precision, scale), wanted, "{}", text);
+        }
+
+        #[test]
         fn integers_are_exact_or_told_to_be_huge(value in any::<i128>(), small in any::<i64>()) {
             for value in [value, value >> 60, i128::from(small)] {
                 let wanted = match i64::try_from(value) {
@@ -271,6 +321,12 @@ mod tests {
             ("1e2", Decimal::TooLarge),
             ("1e99999999999999999999", Decimal::TooLarge),
             ("1e-99999999999999999999", Decimal::TooFine),
+            ("1e9223372036854775807", Decimal::TooLarge),
+            ("1.5e9223372036854775807", Decimal::TooLarge),
+            ("1e-9223372036854775808", Decimal::TooFine),
+            ("1.50e-9223372036854775808", Decimal::TooFine),
+            ("0.0e9223372036854775807", Decimal::Unscaled(0)),
+            ("0e-9223372036854775808", Decimal::Unscaled(0)),
             ("0e-99999999999999999999", Decimal::Unscaled(0)),
             ("99.999", Decimal::TooFine),
             ("0.005", Decimal::TooFine),
@@ -288,5 +344,32 @@ mod tests {
             read_decimal(format!("{most}0").as_bytes(), 38, 0),
             Decimal::TooLarge
         );
+    }
+    #[test]
+    fn exponents_at_the_ends_of_64_bits_are_zero_or_infinite() {
+        for mantissa in ["1", "1.5", "0.1", "123456789.123456789", "0", "0.0"] {
+            for exponent in [
+                "9223372036854775806",
+                "9223372036854775807",
+                "9223372036854775808",
+                "9223372036854775829",
+                "18446744073709551615",
+                "18446744073709551616",
+                "99999999999999999999",
+                "340282366920938463463374607431768211456",
+                "1099511627776",
+                "1099511627777",
+            ] {
+                let is_zero = mantissa.starts_with('0') && mantissa != "0.1";
+                let large = if is_zero {
+                    Number::Float(0.0)
+                } else {
+                    Number::Infinite
+                };
+                assert_eq!(read(&format!("{mantissa}e{exponent}")), large);
+                assert_eq!(read(&format!("{mantissa}E+{exponent}")), large);
+                assert_eq!(read(&format!("{mantissa}e-{exponent}")), Number::Float(0.0));
+            }
+        }
     }
 }

@@ -123,12 +123,13 @@ pub struct Counts {
 impl Counts {
     /// Dead letters in all.
     pub fn letters(&self) -> u64 {
-        self.own_letters + self.upstream_letters
+        self.own_letters.saturating_add(self.upstream_letters)
     }
 
     /// Drops in all.
     pub fn dropped_units(&self) -> u64 {
-        self.dropped.iter().map(|dropped| dropped.count).sum()
+        let counts = self.dropped.iter().map(|dropped| dropped.count);
+        counts.fold(0, u64::saturating_add)
     }
 
     /// Whether `input = rows + dead letters + dropped + duplicates`.

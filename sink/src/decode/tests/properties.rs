@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use super::*;
+use crate::schema::ColumnType;
 
 /// Values whose kinds follow from their keys, so that most records of a flush fit one another:
 /// key `i` holds integers, `s` strings, and so on; `x` holds anything.
@@ -251,4 +252,36 @@ fn a_record_cut_at_any_byte_is_refused() {
     }
     let appended = decoder(&TableSchema::default()).append(record.as_bytes(), &ORIGIN);
     assert_eq!(appended, Appended::Row);
+}
+
+proptest! {
+    /// A number may be written in any way that JSON allows, anywhere: it is a value or a reason to refuse its record.
+    #[test]
+    fn a_number_of_any_form_stops_nothing(
+        numbers in prop::collection::vec("-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,30})?", 1..4),
+        forms in prop::collection::vec(0_usize..6, 1..12),
+    ) {
+        let decimal = ColumnType::Decimal { precision: 9, scale: 2 };
+        let schema = TableSchema::declared(vec![("price".to_owned(), decimal)]).unwrap();
+        let mut decoder = decoder(&schema);
+        let mut rejected = 0;
+        for (form, number) in forms.iter().zip(numbers.iter().cycle()) {
+            let record = match form {
+                0 => format!("{{\"n\":{number}}}"),
+                1 => format!("{{\"o\":{{\"n\":{number}}}}}"),
+                2 => format!("{{\"l\":[{{\"b\":{number}}},{{\"b\":1}}]}}"),
+                3 => format!("{{\"ts\":{number}}}"),
+                4 => format!("{{\"ts\":\"{number}\",\"v\":[[{number}]]}}"),
+                _ => format!("{{\"price\":{number}}}"),
+            };
+            match decoder.append(record.as_bytes(), &ORIGIN) {
+                Appended::Row => {}
+                Appended::Rejected(_) => rejected += 1,
+                Appended::Full => prop_assert!(false, "a few records fill no decoder"),
+            }
+        }
+        prop_assert_eq!(decoder.rows() + rejected, forms.len());
+        let (_, rows, rejects) = written(decoder);
+        prop_assert_eq!(rows.len() + rejects.len() + rejected, forms.len());
+    }
 }
