@@ -2,19 +2,22 @@
 //!
 //! [`Workers::Threads`] owns named threads, as many as cores by default; [`Workers::Inline`] computes where it is
 //! called, which makes a simulation deterministic. Order is the caller's: a shard's task awaits one job before it
-//! hands in the next. A panic of a job is an error of that job and ends no thread.
+//! hands in the next. Any number of jobs may be handed in at once: those that find no room wait in their own tasks, in
+//! turn, and a task that is dropped there leaves nothing behind. A panic of a job is an error of that job and ends no
+//! thread.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::{Error, Result};
 
-/// Jobs that may wait for a thread: each shard has at most one or two under way, so this is never reached in practice.
-const QUEUE_JOBS: usize = 1024;
+/// Jobs that lie ready for each thread, so that none is idle while the tasks that wait for room are woken. A job that
+/// was handed over is computed even when nobody wants its result any more, so there are few of them.
+const READY_JOBS: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -31,6 +34,8 @@ pub enum Workers {
 #[derive(Clone, Debug)]
 pub struct Pool {
     queue: SyncSender<Job>,
+    /// A place in the queue each.
+    room: Arc<Semaphore>,
 }
 
 impl Workers {
@@ -40,9 +45,11 @@ impl Workers {
         reason = "the one place that makes worker threads"
     )]
     pub fn threads(count: usize) -> Result<Self> {
-        let (queue, jobs) = sync_channel::<Job>(QUEUE_JOBS);
+        let count = count.max(1);
+        let ready_jobs = count.saturating_mul(READY_JOBS);
+        let (queue, jobs) = sync_channel::<Job>(ready_jobs);
         let jobs = Arc::new(Mutex::new(jobs));
-        for n in 0..count.max(1) {
+        for n in 0..count {
             let jobs = Arc::clone(&jobs);
             std::thread::Builder::new()
                 .name(format!("worker-{n}"))
@@ -51,7 +58,8 @@ impl Workers {
                     Error::fatal(format!("cannot start a worker thread: {source}"))
                 })?;
         }
-        Ok(Workers::Threads(Pool { queue }))
+        let room = Arc::new(Semaphore::new(ready_jobs));
+        Ok(Workers::Threads(Pool { queue, room }))
     }
 
     /// As many threads as the machine has cores.
@@ -59,7 +67,8 @@ impl Workers {
         Workers::threads(std::thread::available_parallelism().map_or(1, usize::from))
     }
 
-    /// Computes `job` and returns its result; a panic becomes [`Error::Fatal`].
+    /// Computes `job` and returns its result; a panic becomes [`Error::Fatal`]. Waits while the threads have enough to
+    /// do; a call that is dropped before its job was handed over computes nothing.
     pub async fn run<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
@@ -69,14 +78,18 @@ impl Workers {
             Workers::Inline => return catch_unwind(AssertUnwindSafe(job)).map_err(panicked),
             Workers::Threads(pool) => pool,
         };
+        let room = Arc::clone(&pool.room).acquire_owned().await;
+        let room = room.map_err(|_| Error::fatal("the worker threads take no more jobs"))?;
         let (answer, result) = oneshot::channel();
         let job: Job = Box::new(move || {
+            // It has left the queue.
+            drop(room);
             // The asker may be gone: a shard's task was ended while its job ran.
             drop(answer.send(catch_unwind(AssertUnwindSafe(job))));
         });
         pool.queue
             .try_send(job)
-            .map_err(|_| Error::fatal("the queue of the worker threads is full or closed"))?;
+            .map_err(|_| Error::fatal("the worker threads have ended"))?;
         match result.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(panic)) => Err(panicked(panic)),
@@ -147,6 +160,52 @@ mod tests {
         let inner = contain(|| contain(|| -> u8 { panic!("boom") }).is_none() && is_contained());
         assert_eq!(inner, Some(true));
         assert!(!is_contained());
+    }
+
+    #[tokio::test]
+    async fn more_jobs_than_there_is_room_for_wait_and_none_is_refused() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        const JOBS: usize = 1_100;
+        let workers = Workers::threads(1).unwrap();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let computed = Arc::new(AtomicUsize::new(0));
+        let first = workers.run(move || gate.recv().is_err());
+        let others = futures::future::join_all((0..JOBS).map(|n| {
+            let computed = Arc::clone(&computed);
+            workers.run(move || {
+                computed.fetch_add(1, Ordering::SeqCst);
+                n
+            })
+        }));
+        let mut all = Box::pin(futures::future::join(first, others));
+        // All are handed in while the only thread stands.
+        assert!(futures::poll!(&mut all).is_pending());
+        assert_eq!(computed.load(Ordering::SeqCst), 0);
+        drop(open);
+        let (first, others) = all.await;
+        assert!(first.unwrap());
+        let results: Vec<usize> = others.into_iter().map(|result| result.unwrap()).collect();
+        assert_eq!(results, (0..JOBS).collect::<Vec<_>>());
+        assert_eq!(computed.load(Ordering::SeqCst), JOBS);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_given_up_before_it_has_room_is_not_computed() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let workers = Workers::threads(1).unwrap();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let computed = Arc::new(AtomicUsize::new(0));
+        let mut first = Box::pin(workers.run(move || gate.recv().is_err()));
+        assert!(futures::poll!(&mut first).is_pending());
+        for _ in 0..100 {
+            let computed = Arc::clone(&computed);
+            let mut job = Box::pin(workers.run(move || computed.fetch_add(1, Ordering::SeqCst)));
+            assert!(futures::poll!(&mut job).is_pending());
+        }
+        drop(open);
+        assert!(first.await.unwrap());
+        workers.run(|| ()).await.unwrap();
+        assert!(computed.load(Ordering::SeqCst) <= READY_JOBS);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hydrant_core::clock;
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
-use hydrant_core::{Budget, Position};
+use hydrant_core::{Budget, Position, Workers};
 
 use super::support::*;
 use crate::spec::TableRules;
@@ -158,4 +158,31 @@ async fn a_full_decoder_cuts_inside_a_batch() {
     assert_eq!(progress.to, Position::offset(5));
     assert_exactly_once(&world, 0..6, "").await;
     assert_eq!(process.context.budget.held_bytes(), 0);
+}
+
+/// A drain publishes all shards at once, which asks for far more computations than wait for the threads.
+#[tokio::test]
+async fn hundreds_of_shards_publish_at_once() {
+    const SHARDS: u64 = 500;
+    let world = world(1);
+    let process = Start {
+        workers: Workers::threads(1).unwrap(),
+        ..Start::named(&world, "a")
+    }
+    .run()
+    .await
+    .unwrap();
+    let mut shards = Vec::new();
+    for n in 0..SHARDS {
+        let (mut shard, _) = process.claim(&format!("{n:06}")).await.unwrap();
+        // Two days and a dead letter: three files each.
+        push(&mut shard, &process.context.budget, 0..4).await;
+        shards.push(shard);
+    }
+    let published = shards.iter_mut().map(|shard| shard.publish(Flush::Drain));
+    for progress in futures::future::join_all(published).await {
+        assert_eq!(progress.unwrap().to, Position::offset(3));
+    }
+    let wanted = (0..4).map(|n| (n, SHARDS)).collect();
+    assert_eq!(found(&world).await, wanted);
 }

@@ -91,6 +91,7 @@ pub(crate) struct Start {
     pub(crate) disk: SimDisk,
     pub(crate) seed: u64,
     pub(crate) budget: u64,
+    pub(crate) workers: Workers,
     pub(crate) rules: TableRules,
     pub(crate) flush: FlushRules,
 }
@@ -105,6 +106,7 @@ impl Start {
             disk: world.process(name),
             seed,
             budget: 64 << 20,
+            workers: Workers::Inline,
             rules: TableRules::default(),
             flush: FlushRules::default(),
         }
@@ -119,7 +121,10 @@ impl Start {
         self,
         rebuild: impl FnOnce(&SharedLake, &Context) -> Option<Arc<dyn Rebuild>>,
     ) -> Result<Process> {
-        let context = context_on(self.disk.shared(), self.seed, self.budget);
+        let context = Context {
+            workers: self.workers,
+            ..context_on(self.disk.shared(), self.seed, self.budget)
+        };
         let lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), &context).await?);
         let rebuild = rebuild(&lake, &context);
         let (stream, names) = (stream_id(), names());
