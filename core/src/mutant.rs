@@ -25,6 +25,12 @@ pub enum Mutant {
     TailSyncedInPlace,
     /// Readers read what is written, durable or not.
     ReadersPastDurableEnd,
+    /// A process that catches up looks for a segment that a dead holder left under the name of before.
+    LeftoverOverlooked,
+    /// A lock is let go while a call that it guards still runs, when nobody waits for the call any more.
+    LockFreedEarly,
+    /// A reader takes a closed shard as read to its end by what it knew of the end before.
+    EndedOnStaleControl,
     /// A sink takes records that it has taken before.
     BuffersKept,
     /// A sink begins at what the ledger says instead of at the end of its chain.

@@ -236,6 +236,8 @@ pub trait Stream: Send + Sync + fmt::Debug {
     async fn shards_changed(&self) -> Result<()>;
     /// How full each shard is, by shard name.
     async fn states(&self) -> Result<Vec<ShardState>>;
+    /// How full one shard is, at a cost that does not grow with the number of shards.
+    async fn state(&self, shard: &ShardId) -> Result<ShardState>;
     /// The position to read after, for an app without progress.
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position>;
     /// A reader of one shard that prefetches within `budget`.

@@ -49,6 +49,10 @@ impl Stream for Alone {
         self.stream.states().await
     }
 
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.stream.state(shard).await
+    }
+
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         self.stream.start(shard, start).await
     }

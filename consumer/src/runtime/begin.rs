@@ -95,7 +95,7 @@ impl Rules<'_> {
                 after: progress.to,
             }),
             (Some(pinned), Some(digest)) if pinned.digest == digest => {
-                suspect = tip(stream, &shard.id).await?;
+                suspect = stream.state(&shard.id).await?.tip;
                 Some(pinned)
             }
             (Some(pinned), _) => return Err(self.refusal(&shard.id, &pinned)),
@@ -131,10 +131,4 @@ impl Rules<'_> {
             },
         ))
     }
-}
-
-async fn tip(stream: &SharedStream, shard: &ShardId) -> Result<Position> {
-    let states = stream.states().await?;
-    let state = states.into_iter().find(|state| state.shard.id == *shard);
-    Ok(state.map_or(Position::Begin, |state| state.tip))
 }

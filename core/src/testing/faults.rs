@@ -372,6 +372,12 @@ impl Stream for FaultyStream {
             .await
     }
 
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.plan
+            .call("state", async || self.inner.state(shard).await)
+            .await
+    }
+
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         self.plan
             .call("start", async || self.inner.start(shard, start).await)

@@ -102,6 +102,10 @@ impl Stream for Broken<Arc<MemoryStream>> {
         self.inner.states().await
     }
 
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.inner.state(shard).await
+    }
+
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         match self.how {
             Break::StartsAlwaysAtBegin => Ok(Position::Begin),

@@ -88,6 +88,10 @@ impl Stream for Passing {
         self.stream.states().await
     }
 
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.stream.state(shard).await
+    }
+
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         let found = self.stream.start(shard, start).await;
         // Without a place to start nothing of the shard is read.

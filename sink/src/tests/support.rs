@@ -365,6 +365,9 @@ impl Stream for FakeStream {
     async fn states(&self) -> Result<Vec<ShardState>> {
         unimplemented!("no test asks")
     }
+    async fn state(&self, _shard: &ShardId) -> Result<ShardState> {
+        unimplemented!("no test asks")
+    }
     async fn start(&self, _shard: &ShardId, _start: stream::Start) -> Result<Position> {
         Ok(Position::Begin)
     }

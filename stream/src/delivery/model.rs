@@ -350,6 +350,10 @@ impl Stream for ModelStream {
         Ok(Vec::new())
     }
 
+    async fn state(&self, _: &ShardId) -> Result<ShardState> {
+        Err(Error::fatal("the model is only written"))
+    }
+
     async fn start(&self, _: &ShardId, _: Start) -> Result<Position> {
         Ok(Position::Begin)
     }

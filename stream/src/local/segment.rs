@@ -238,6 +238,18 @@ impl Segment {
         }
     }
 
+    /// Offsets below the durable end stand in the segment before this one as well.
+    pub(super) fn begins_too_early(&self, durable_end: u64) -> Error {
+        Error::Corrupt {
+            path: self.path.clone(),
+            offset: 0,
+            detail: format!(
+                "the segment begins at offset {}, below the durable end {durable_end} of the control file: restore the shard's directory from a copy",
+                self.base
+            ),
+        }
+    }
+
     /// The head at `at` is not what was written; without it nothing in the segment can be told from garbage.
     fn corrupt_head(&self, at: u64, fault: Fault) -> Error {
         Error::Corrupt {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::disk::{Disk, Lock, LockKind, Open};
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Result, Shard, clock};
@@ -155,21 +156,15 @@ impl Held<'_> {
         }
         let caught_up = match (&self.log.known, control) {
             (Some(known), Some(control)) => {
-                let next = segment::name(known.control.active + 1, known.control.next_offset);
-                let same = known.control.counter == control.counter;
-                let near = known.control.active == control.active
-                    && known.control.counter <= control.counter;
-                if same || near {
-                    if !same {
-                        self.catch_up(control).await?;
-                    }
-                    // A segment that the control file does not name was left by a dead holder.
-                    let next = self.log.dir.join(next);
-                    let left = self.log.place.ctx.disk.stat(&next).await;
-                    left.map_err(|e| Error::io("look at", &next, e))?.is_none()
-                } else {
-                    false
+                let before = known.control;
+                let same = before.counter == control.counter;
+                let near = before.active == control.active && before.counter <= control.counter;
+                if near && !same {
+                    self.catch_up(control).await?;
                 }
+                let overlooked = mutant::is(Mutant::LeftoverOverlooked);
+                let end = if overlooked { before } else { control };
+                (same || near) && !self.is_followed(end).await?
             }
             _ => false,
         };
@@ -181,6 +176,14 @@ impl Held<'_> {
             self.settle_sealing().await?;
         }
         Ok(())
+    }
+
+    /// Whether a segment begins at this durable end, which the control file does not name: a dead holder left it.
+    async fn is_followed(&self, end: Control) -> Result<bool> {
+        let name = segment::name(end.active + 1, end.next_offset);
+        let path = self.log.dir.join(name);
+        let left = self.log.place.ctx.disk.stat(&path).await;
+        Ok(left.map_err(|e| Error::io("look at", &path, e))?.is_some())
     }
 
     /// Reads the frames that other processes appended to the segment known.
@@ -216,6 +219,12 @@ impl Held<'_> {
             Some(control) if control.active == newest.number => control,
             Some(control) if control.active > newest.number => {
                 return Err(self.missing("the newest segment of the shard is missing"));
+            }
+            // What the control file says was acknowledged: no segment may give its offsets again.
+            Some(control)
+                if control.next_offset > head.base && !mutant::is(Mutant::LeftoverOverlooked) =>
+            {
+                return Err(active.begins_too_early(control.next_offset));
             }
             older => self.control_from_head(older, &head, &segments).await?,
         };

@@ -66,6 +66,25 @@ impl LocalStream {
             },
         })))
     }
+
+    async fn state_of(&self, shard: &Shard) -> Result<ShardState> {
+        let disk = &*self.place.ctx.disk;
+        let dir = self.place.shard_dir(&shard.id);
+        let control = match ControlFile::open_to_read(disk, &dir).await? {
+            Some(file) => file.read().await?,
+            None => return Err(self.place.gone()),
+        };
+        let control = control.unwrap_or_default();
+        let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
+        Ok(ShardState {
+            shard: shard.clone(),
+            tip: position_before(control.next_offset),
+            kept_after: position_before(control.first_offset),
+            records: Some(control.records),
+            bytes: Some(bytes),
+            newest_arrival: (control.newest_arrival != 0).then_some(control.newest_arrival),
+        })
+    }
 }
 
 /// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
@@ -143,26 +162,16 @@ impl Stream for LocalStream {
     }
 
     async fn states(&self) -> Result<Vec<ShardState>> {
-        let disk = &*self.place.ctx.disk;
         let mut states = Vec::new();
         for shard in self.shards().await?.all() {
-            let dir = self.place.shard_dir(&shard.id);
-            let control = match ControlFile::open_to_read(disk, &dir).await? {
-                Some(file) => file.read().await?,
-                None => return Err(self.place.gone()),
-            };
-            let control = control.unwrap_or_default();
-            let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
-            states.push(ShardState {
-                shard: shard.clone(),
-                tip: position_before(control.next_offset),
-                kept_after: position_before(control.first_offset),
-                records: Some(control.records),
-                bytes: Some(bytes),
-                newest_arrival: (control.newest_arrival != 0).then_some(control.newest_arrival),
-            });
+            states.push(self.state_of(shard).await?);
         }
         Ok(states)
+    }
+
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        let manifest = self.place.manifest().await?;
+        self.state_of(manifest.shard(shard)?).await
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {

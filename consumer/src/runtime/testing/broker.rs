@@ -180,6 +180,10 @@ impl Stream for BrokerStream {
         self.stream.states().await
     }
 
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.stream.state(shard).await
+    }
+
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         self.stream.start(shard, start).await
     }

@@ -192,6 +192,17 @@ impl MemoryStream {
     }
 }
 
+fn state(log: &Log) -> ShardState {
+    ShardState {
+        shard: log.shard.clone(),
+        tip: tip(log),
+        kept_after: log.kept_after,
+        records: None,
+        bytes: None,
+        newest_arrival: None,
+    }
+}
+
 fn tip(log: &Log) -> Position {
     match log.records.len() as u64 {
         0 => Position::Begin,
@@ -223,17 +234,15 @@ impl Stream for MemoryStream {
 
     async fn states(&self) -> Result<Vec<ShardState>> {
         let logs = self.logs.logs.lock().unwrap();
-        Ok(logs
-            .values()
-            .map(|log| ShardState {
-                shard: log.shard.clone(),
-                tip: tip(log),
-                kept_after: log.kept_after,
-                records: None,
-                bytes: None,
-                newest_arrival: None,
-            })
-            .collect())
+        Ok(logs.values().map(state).collect())
+    }
+
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        let logs = self.logs.logs.lock().unwrap();
+        let log = logs.get(shard).ok_or_else(|| Error::NotFound {
+            message: format!("the stream has no shard `{shard}`"),
+        })?;
+        Ok(state(log))
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {

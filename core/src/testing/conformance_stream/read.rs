@@ -6,6 +6,7 @@ use super::scenario::*;
 use super::{Harness, PATIENCE};
 use crate::budget::Budget;
 use crate::position::Position;
+use crate::shard::ShardId;
 use crate::stream::{Read, Start};
 use crate::testing::must;
 
@@ -59,6 +60,10 @@ pub(super) async fn records_come_back_in_order_as_they_were_sent(harness: &dyn H
     );
     let state = must(stream.states().await, "read states");
     assert_eq!(state[0].tip, last);
+    let alone = must(stream.state(&state[0].shard.id).await, "read a state");
+    assert_eq!(alone, state[0]);
+    let unknown = stream.state(&ShardId::new("unknown")).await;
+    assert!(unknown.is_err(), "a shard that is not there has a state");
     drop(reader);
     drop(found);
     assert_eq!(

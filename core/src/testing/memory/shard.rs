@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::origin::{Account, OriginEntry, WriterId};
 use crate::position::{Position, Sequence};
 use crate::shard::{HashRange, Shard, ShardId};
-use crate::stream::{Append, Appended, Unit, UnitKind};
+use crate::stream::{Append, Appended, ShardState, Unit, UnitKind};
 
 /// A batch holds no more bytes than this, but at least one frame's rest.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -70,6 +70,17 @@ impl MemoryShard {
         }
     }
 
+    pub(super) fn state(&self) -> ShardState {
+        ShardState {
+            shard: self.shard.clone(),
+            tip: self.tip(),
+            kept_after: self.kept_after(),
+            records: Some(self.records()),
+            bytes: Some(self.bytes()),
+            newest_arrival: self.newest_arrival(),
+        }
+    }
+
     /// The last position taken.
     pub(super) fn tip(&self) -> Position {
         before(self.next)
@@ -80,21 +91,21 @@ impl MemoryShard {
         before(self.kept)
     }
 
-    pub(super) fn records(&self) -> u64 {
+    fn records(&self) -> u64 {
         self.frames
             .iter()
             .map(|frame| frame.records.len() as u64)
             .sum()
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.frames
             .iter()
             .map(|frame| frame.bytes.len() as u64)
             .sum()
     }
 
-    pub(super) fn newest_arrival(&self) -> Option<i64> {
+    fn newest_arrival(&self) -> Option<i64> {
         self.frames.last().map(|frame| frame.arrival)
     }
 

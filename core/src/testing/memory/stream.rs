@@ -248,15 +248,11 @@ impl Stream for MemoryStream {
 
     async fn states(&self) -> Result<Vec<ShardState>> {
         let state = self.shared.lock();
-        let states = state.shards.values().map(|one| ShardState {
-            shard: one.shard.clone(),
-            tip: one.tip(),
-            kept_after: one.kept_after(),
-            records: Some(one.records()),
-            bytes: Some(one.bytes()),
-            newest_arrival: one.newest_arrival(),
-        });
-        Ok(states.collect())
+        Ok(state.shards.values().map(MemoryShard::state).collect())
+    }
+
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        Ok(self.shared.lock().shard(shard)?.state())
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {

@@ -577,6 +577,9 @@ impl Stream for Orphans {
     async fn states(&self) -> Result<Vec<ShardState>> {
         self.0.states().await
     }
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.0.state(shard).await
+    }
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         self.0.start(shard, start).await
     }

@@ -76,6 +76,9 @@ impl Stream for Acks {
     async fn states(&self) -> Result<Vec<ShardState>> {
         self.inner.states().await
     }
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.inner.state(shard).await
+    }
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         self.inner.start(shard, start).await
     }

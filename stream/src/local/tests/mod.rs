@@ -8,3 +8,4 @@ mod fixture;
 mod reshard;
 mod rolling;
 mod runs;
+mod two_writers;
