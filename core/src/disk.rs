@@ -119,7 +119,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Waits for the lock of a file, which is made if absent.
+    /// Waits for the lock of a file, which is made if absent. The wait keeps no other call from being done.
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>>;
     /// Takes the lock of a file if it is free now; the file is made if absent.
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>>;

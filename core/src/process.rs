@@ -45,6 +45,10 @@ const REFUSED: u8 = 64;
 /// A second signal ended the process.
 const ABORTED: u8 = 130;
 
+/// Disk calls under way at once, in a thread each. None of them waits for another one, so that any number is enough;
+/// more would not make a disk faster.
+const BLOCKING_THREADS: usize = 64;
+
 /// What a running process has at hand.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -133,6 +137,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.io_threads)
         .thread_name("io")
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(|source| Error::fatal(format!("cannot start the runtime: {source}")))?;
@@ -142,7 +147,7 @@ where
         health,
     };
     let code = runtime.block_on(supervised.run(process, config, run));
-    // A task may stand in a call that nothing ends, such as a wait for a file lock: the process does not wait for it.
+    // A task may stand in a call that nothing ends, such as a sync on a disk that hangs: the process does not wait for it.
     runtime.shutdown_background();
     Ok(code)
 }

@@ -4,6 +4,8 @@
 //! system have it; elsewhere [`RealDisk::rename_new`](Disk::rename_new) links and unlinks, which replaces nothing
 //! either.
 
+mod locks;
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,16 +18,18 @@ use bytes::{Bytes, BytesMut};
 use notify::Watcher;
 use tokio::sync::watch;
 
+use self::locks::Locks;
 use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, Stat, Watch};
 
-/// The operating system's disk; clones share one watcher.
+/// The operating system's disk; clones share one watcher and one line of waiters for each lock.
 #[derive(Clone, Debug, Default)]
 pub struct RealDisk {
+    locks: Arc<Locks>,
     watches: Arc<Watches>,
 }
 
 impl RealDisk {
-    /// A disk with no watch yet.
+    /// A disk with no lock and no watch yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -94,22 +98,6 @@ impl DiskFile for RealFile {
         let file = Arc::clone(&self.0);
         blocking(move || file.set_len(len)).await
     }
-}
-
-#[derive(Debug)]
-struct RealLock {
-    _file: File,
-}
-
-impl Lock for RealLock {}
-
-fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
 }
 
 #[async_trait]
@@ -228,40 +216,11 @@ impl Disk for RealDisk {
     }
 
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
-        if let Some(lock) = self.try_lock(path, kind).await? {
-            return Ok(lock);
-        }
-        let path = path.to_owned();
-        blocking(move || {
-            let file = open_lock(&path)?;
-            match kind {
-                LockKind::Exclusive => file.lock()?,
-                LockKind::Shared => file.lock_shared()?,
-            }
-            let lock: Box<dyn Lock> = Box::new(RealLock { _file: file });
-            Ok(lock)
-        })
-        .await
+        self.locks.wait(path, kind).await
     }
 
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
-        let path = path.to_owned();
-        blocking(move || {
-            let file = open_lock(&path)?;
-            let taken = match kind {
-                LockKind::Exclusive => file.try_lock(),
-                LockKind::Shared => file.try_lock_shared(),
-            };
-            match taken {
-                Ok(()) => {
-                    let lock: Box<dyn Lock> = Box::new(RealLock { _file: file });
-                    Ok(Some(lock))
-                }
-                Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-                Err(std::fs::TryLockError::Error(error)) => Err(error),
-            }
-        })
-        .await
+        self.locks.attempt(path, kind).await
     }
 
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
