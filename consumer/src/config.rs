@@ -6,7 +6,7 @@ use std::time::Duration;
 use hydrant_core::config::{Flags, Layers, Problems};
 use hydrant_core::stream::Start;
 
-use crate::copy::{Filter, Format, OnPoison};
+use crate::copy::{Device, Filter, Format, OnPoison};
 use crate::runtime::{IDLE, LeaseSettings};
 
 /// How long an input that does not exist is waited for: services start in any order.
@@ -18,7 +18,7 @@ pub struct ConsumerArgs {
     /// Stream to read, such as local:data/raw [env: HYDRANT_CONSUMER_FROM]
     #[arg(long, value_name = "URL")]
     pub from: Option<String>,
-    /// Where to: `-` for standard output, a file, or the URL of a stream [default: -]
+    /// Where to: `-` for standard output, a file, a device or named pipe, or the URL of a stream [default: -]
     #[arg(long, value_name = "-|FILE|URL", allow_hyphen_values = true)]
     pub to: Option<String>,
     /// Where to start without progress: earliest, latest or a time [default: earliest]
@@ -54,6 +54,8 @@ pub enum Target {
     Stdout,
     /// A file.
     File(PathBuf),
+    /// A device or a named pipe.
+    Device(Device),
     /// A stream.
     Stream(String),
 }
@@ -63,11 +65,14 @@ impl Target {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme);
         let known = ["local", "kinesis", "kafka", "firehose"];
         match scheme {
-            _ if text == "-" => Target::Stdout,
+            _ if text == "-" || text == "/dev/stdout" => Target::Stdout,
             Some(scheme) if known.contains(&scheme) || text.contains("://") => {
                 Target::Stream(text.to_owned())
             }
-            _ => Target::File(text.strip_prefix("file:").unwrap_or(text).into()),
+            _ => {
+                let path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
+                Device::at(&path).map_or(Target::File(path), Target::Device)
+            }
         }
     }
 }

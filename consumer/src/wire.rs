@@ -52,17 +52,25 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
     let mut pin = None;
     let keeps_app = app.is_some() || matches!(config.to(), Target::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());
+    let print = |output, printer| {
+        let (stream, format) = (input.id().clone(), config.format());
+        PrintStage::new(
+            output,
+            stream,
+            sieve.clone(),
+            format,
+            printer,
+            context.clone(),
+        )
+    };
     let stage: Arc<dyn Stage> = match config.to() {
         Target::Stdout => {
             let printer = Printer::stdout(stdout)?;
-            let stream = input.id().clone();
-            Arc::new(PrintStage::new(
-                stream,
-                sieve,
-                config.format(),
-                printer,
-                context.clone(),
-            ))
+            Arc::new(print(PrintStage::stdout_id(), printer))
+        }
+        Target::Device(device) => {
+            let printer = device.clone().printer(shutdown.clone())?;
+            Arc::new(print(device.output_id(), printer))
         }
         Target::File(path) => {
             let output = FileOutput::open(path, input.id().clone(), context.clone()).await?;

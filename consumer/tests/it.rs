@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -144,6 +146,14 @@ fn assert_all(path: &Path, count: u64, taken: impl Fn(u64) -> bool) {
     assert_eq!(numbers(path), wanted, "each record once, in order per key");
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the reader of a pipe blocks and is waited for"
+)]
+fn on_a_thread<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(read)
+}
+
 fn json(args: ConsumerArgs) -> ConsumerArgs {
     ConsumerArgs {
         format: Some("json".to_owned()),
@@ -164,6 +174,61 @@ async fn a_file_copy_goes_on_across_runs_and_takes_what_the_filter_takes() {
     fill(&stream, 500..700).await;
     assert_eq!(copy(None, &args).await.unwrap().records, 200);
     assert_all(&out, 700, |n| n % 2 == 0);
+}
+
+#[tokio::test]
+async fn a_copy_to_a_device_or_a_pipe_is_whole_and_leaves_the_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = url(dir.path(), "raw");
+    fill(&create(&raw, 3).await, 0..500).await;
+    for device in ["/dev/null", "/dev/stderr", "file:/dev/null"] {
+        let filter = vec!["key=nobody".to_owned()];
+        let args = ConsumerArgs {
+            filter,
+            ..args(&raw, device)
+        };
+        let summary = copy(None, &args).await.unwrap();
+        assert_eq!(summary.records, 500, "{device}");
+    }
+    let copied = copy(None, &json(args(&raw, "/dev/null"))).await.unwrap();
+    assert_eq!(copied.records, 500);
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let (from, to) = (pipe.clone(), dir.path().join("out.ndjson"));
+    let read = to.clone();
+    let reader = on_a_thread(move || {
+        let (mut from, mut to) = (File::open(from).unwrap(), File::create(read).unwrap());
+        std::io::copy(&mut from, &mut to).unwrap()
+    });
+    let piped = json(args(&raw, pipe.to_str().unwrap()));
+    assert_eq!(copy(None, &piped).await.unwrap().records, 500);
+    reader.join().unwrap();
+    assert_all(&to, 500, |_| true);
+}
+
+#[tokio::test]
+async fn a_pipe_whose_reader_goes_away_drains_the_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = url(dir.path(), "raw");
+    fill(&create(&raw, 1).await, 0..20_000).await;
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let from = pipe.clone();
+    let reader = on_a_thread(move || {
+        let mut some = [0; 100];
+        std::io::Read::read_exact(&mut File::open(from).unwrap(), &mut some).unwrap();
+    });
+    let mut endless = spec(None, &args(&raw, pipe.to_str().unwrap()))
+        .await
+        .unwrap();
+    endless.exit_at_end = false;
+    let copied = tokio::time::timeout(Duration::from_secs(60), runtime::run(endless)).await;
+    copied.expect("the copy drains").unwrap();
+    reader.join().unwrap();
 }
 
 #[tokio::test]

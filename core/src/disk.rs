@@ -11,6 +11,9 @@
 //! - After a failed `sync` nothing is known about the bytes written since the last good one.
 
 pub mod real;
+mod special;
+
+pub use special::is_special;
 
 use std::fmt;
 use std::io;

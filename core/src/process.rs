@@ -2,8 +2,8 @@
 //!
 //! Start is parse, validate, connect, then spawn: [`main`] reads the configuration with all its problems before it
 //! runs anything. The first SIGTERM or SIGINT drains: the process tells its parts through [`Shutdown`] and waits for
-//! them until the drain timeout; the second one ends it at once. A panic of any task is logged by its place, drains
-//! the process and makes it fail. Formatted panic messages are withheld: they may quote a record.
+//! them until the drain timeout; the second one ends it at once. A panic of any task drains the process and makes it
+//! fail (`panics.rs`).
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -14,18 +14,20 @@
 
 mod arguments;
 mod output;
+mod panics;
 
 pub use arguments::{CommonArgs, Setup, parse};
 pub use output::Stdout;
 
 use std::io::IsTerminal;
-use std::panic::{AssertUnwindSafe, PanicHookInfo};
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock;
 use crate::config::{Layers, Problems};
@@ -133,7 +135,7 @@ where
         metrics: None,
     };
     let health = Health::default();
-    watch_for_panics(&process, &health);
+    panics::watch(&process, &health);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.io_threads)
         .thread_name("io")
@@ -241,57 +243,16 @@ fn complain(message: &str) {
 }
 
 fn start_log(common: &Common) {
-    let filter = EnvFilter::builder().parse_lossy(&common.log_level);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false);
+    let log = tracing_subscriber::registry().with(common.log_level.clone());
     // The first log of a process stays: only tests start a second one.
     let _kept = match common.log_format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => log.with(lines).try_init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
     };
-}
-
-/// Makes each panic drain the process and fail it, except that of a `println!` nobody reads any more, and one whose
-/// caller contains it.
-fn watch_for_panics(process: &Process, health: &Health) {
-    let (shutdown, stdout, health) = (
-        process.shutdown.clone(),
-        process.stdout.clone(),
-        health.clone(),
-    );
-    std::panic::set_hook(Box::new(move |panic| {
-        if output::is_broken_pipe(panic) {
-            stdout.close();
-            return;
-        }
-        let contained = crate::workers::is_contained();
-        if !contained {
-            health.fail();
-        }
-        complain(&panic_report(panic));
-        if std::env::var_os("RUST_BACKTRACE").is_some_and(|wanted| wanted != "0") {
-            output::to_stderr(&std::backtrace::Backtrace::force_capture().to_string());
-        }
-        if !contained {
-            shutdown.advance(Phase::Draining);
-        }
-    }));
-}
-
-fn panic_report(panic: &PanicHookInfo<'_>) -> String {
-    let place = panic
-        .location()
-        .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-    let thread = std::thread::current();
-    let thread = thread.name().unwrap_or("unnamed").to_owned();
-    let message = match panic.payload().downcast_ref::<&'static str>() {
-        Some(fixed) => format!(": {fixed}"),
-        None => String::new(),
-    };
-    format!("panic at {place} in thread `{thread}`{message}: this is a fault of hydrant")
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! `hydrant lake ...`: what lies in a lake, and whether it is right.
 
 use clap::{Args, Subcommand};
+use comfy_table::Table;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_sink::lake::{TableNames, open_read};
-use hydrant_sink::schema::Reader;
+use hydrant_sink::schema::{Column, ColumnType, Reader, TableSchema};
 use hydrant_sink::verify::{self, Depth, Problem, Report};
 use serde::Serialize;
 
@@ -143,11 +144,7 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
                     .stdout()
                     .line(String::from_utf8_lossy(&schema.to_json()));
             }
-            let mut text = table(&["column", "type"]);
-            for column in schema.columns() {
-                text.add_row(vec![column.name.clone(), column.kind.to_string()]);
-            }
-            output.stdout().line(text)
+            output.stdout().line(columns_text(&schema))
         }
         LakeCommand::Head { place, rows } => {
             let (lake, names) = place.open(context).await?;
@@ -155,6 +152,36 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
                 output.stdout().line(row)?;
             }
             Ok(())
+        }
+    }
+}
+
+/// The columns of a table for people: the fields of a struct stand below it, indented, in rows of their own.
+fn columns_text(schema: &TableSchema) -> String {
+    let mut text = table(&["column", "type"]);
+    add_columns(&mut text, schema.columns(), "");
+    text.to_string()
+}
+
+fn add_columns(text: &mut Table, columns: &[Column], indent: &str) {
+    for column in columns {
+        let (mut kind, mut lists) = (&column.kind, 0);
+        while let ColumnType::List(item) = kind {
+            (kind, lists) = (&item.kind, lists + 1);
+        }
+        let brackets = "[]".repeat(lists);
+        let name = format!("{indent}{}", column.name);
+        match kind {
+            ColumnType::Struct(fields) => {
+                text.add_row(vec![
+                    name,
+                    format!("STRUCT{brackets}, {} fields", fields.len()),
+                ]);
+                add_columns(text, fields, &format!("{indent}  "));
+            }
+            kind => {
+                text.add_row(vec![name, format!("{kind}{brackets}")]);
+            }
         }
     }
 }
@@ -203,4 +230,40 @@ pub(crate) fn text_of(report: &Report) -> String {
         "NOT sound"
     });
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, kind: &str) -> Column {
+        Column {
+            name: name.to_owned(),
+            kind: kind.parse().unwrap(),
+            integers_beyond_2_53: false,
+            declared: false,
+        }
+    }
+
+    #[test]
+    fn a_wide_schema_fits_and_names_every_field() {
+        let fields: Vec<String> = (0..100)
+            .map(|n| format!("\"notify {n} with quite a long name of its own\" VARCHAR[]"))
+            .collect();
+        let columns = [
+            column("plain", "DECIMAL(9,2)"),
+            column("notify", &format!("STRUCT({})[]", fields.join(", "))),
+            column(&"x".repeat(300), "STRUCT(a STRUCT(b BIGINT))"),
+        ];
+        let mut text = table(&["column", "type"]);
+        add_columns(&mut text, &columns, "");
+        let text = text.to_string();
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 120),
+            "{text}"
+        );
+        assert!(text.contains("STRUCT[], 100 fields"), "{text}");
+        assert!(text.contains("  notify 99 with quite"), "{text}");
+        assert!(text.contains("    b "), "{text}");
+    }
 }

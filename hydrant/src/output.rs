@@ -1,6 +1,6 @@
 //! How results are printed: a table for people, one JSON document for programs.
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use hydrant_core::Result;
 use hydrant_core::process::Stdout;
 use serde::Serialize;
@@ -42,12 +42,20 @@ impl Output {
     }
 }
 
-/// A table with these column names.
+/// The width of a table that goes to a file or a pipe, in columns.
+const WIDTH_ELSEWHERE: u16 = 120;
+
+/// A table with these column names. Long cells wrap: it is as wide as the terminal at most, or as [`WIDTH_ELSEWHERE`]
+/// where standard output is not one.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
+    if !table.is_tty() {
+        table.set_width(WIDTH_ELSEWHERE);
+    }
     table
 }
 

@@ -168,8 +168,14 @@ impl Claim {
     /// Takes the ledger at `path` for this process.
     ///
     /// # Errors
-    /// Refused when another producer has it, or the directory does not exist.
+    /// Refused when another producer has it, the directory does not exist, or it is a device.
     pub async fn take(context: &Context, path: &Path) -> Result<Claim> {
+        if disk::is_special(path) {
+            return Err(Error::refused(format!(
+                "the ledger `{}` is not a file and would remember nothing: name a file",
+                path.display()
+            )));
+        }
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".lock");
         let lock_path = path.with_file_name(name);

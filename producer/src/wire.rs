@@ -1,6 +1,6 @@
 //! Joins the producer to concrete streams, files and the terminal.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,6 +150,14 @@ async fn write_report(context: &Context, path: &std::path::Path, report: &Report
     let mut text = serde_json::to_vec_pretty(report)
         .map_err(|error| Error::fatal(format!("cannot write the report as JSON: {error}")))?;
     text.push(b'\n');
+    if disk::is_special(path) {
+        // A device is written to; a file that was renamed over it would take its place.
+        return std::fs::OpenOptions::new()
+            .append(true)
+            .open(path)
+            .and_then(|mut device| device.write_all(&text))
+            .map_err(|error| Error::io("write to", path, error));
+    }
     let nonce = context.random.identity();
     disk::replace_file(&*context.disk, path, Bytes::from(text), &nonce)
         .await

@@ -3,14 +3,15 @@
 //! A [`Sieve`] says which records go on ([`Filter`]) and what a record becomes that cannot ([`OnPoison`]); a [`Format`]
 //! says how records look outside of a stream. The stages:
 //!
-//! - [`PrintStage`], standard output: each record at least once; what was printed after the last checkpoint before a
-//!   death is printed again.
+//! - [`PrintStage`], standard output or a [`Device`]: each record at least once; what was printed after the last
+//!   checkpoint before a death is printed again.
 //! - [`FileStage`], a file: each record exactly once, also across deaths, while one worker at a time writes the file.
 //! - [`RelayStage`], another stream: each record exactly once where the output checks origins.
 //!
 //! A copy alters nothing: it is not the place for personal data to be stripped.
 
 mod alone;
+mod device;
 mod file;
 mod filter;
 mod format;
@@ -19,6 +20,7 @@ mod relay;
 mod sieve;
 
 pub use alone::Alone;
+pub use device::Device;
 pub use file::{FileOutput, FileStage};
 pub use filter::{Filter, ParseFilterError};
 pub use format::{Format, Place, Reason};

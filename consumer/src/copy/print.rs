@@ -1,4 +1,4 @@
-//! A copy to standard output.
+//! A copy to standard output, or to a device that is written in the same way ([`super::Device`]).
 //!
 //! A thread of its own prints, because a reader that is slow or gone away blocks the call; its queue holds one text, so
 //! a slow reader slows the stream. Printed is done: a checkpoint follows, and what was printed after the last checkpoint
@@ -28,7 +28,7 @@ use super::{PUBLISH_AFTER, STAGE};
 
 /// Texts that wait for the printing thread.
 const TEXTS_WAITING: usize = 1;
-/// How long a shard pauses when standard output was closed.
+/// How long a shard pauses when the output was closed.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
 type Job = (Vec<u8>, oneshot::Sender<Result<bool>>);
@@ -56,7 +56,7 @@ impl Printer {
     /// Prints by `print`, which answers whether anybody still reads.
     pub fn start(mut print: impl FnMut(&[u8]) -> Result<bool> + Send + 'static) -> Result<Self> {
         let (queue, mut jobs) = mpsc::channel::<Job>(TEXTS_WAITING);
-        workers::spawn_named("stdout", move || {
+        workers::spawn_named("printer", move || {
             while let Some((text, answer)) = jobs.blocking_recv() {
                 // The asker may have been ended meanwhile.
                 answer.send(print(&text)).ok();
@@ -74,7 +74,7 @@ impl Printer {
     }
 }
 
-/// Copies to standard output.
+/// Copies to what a [`Printer`] prints to.
 #[derive(Clone, Debug)]
 pub struct PrintStage {
     shared: Arc<Shared>,
@@ -82,6 +82,7 @@ pub struct PrintStage {
 
 #[derive(Debug)]
 struct Shared {
+    output: OutputId,
     printer: Printer,
     sieve: Sieve,
     format: Format,
@@ -90,8 +91,14 @@ struct Shared {
 }
 
 impl PrintStage {
-    /// Prints records of `stream`.
+    /// What leases know standard output as.
+    pub fn stdout_id() -> OutputId {
+        OutputId::new("stdout", "standard output")
+    }
+
+    /// Prints records of `stream` to `output`.
     pub fn new(
+        output: OutputId,
         stream: StreamId,
         sieve: Sieve,
         format: Format,
@@ -100,6 +107,7 @@ impl PrintStage {
     ) -> Self {
         PrintStage {
             shared: Arc::new(Shared {
+                output,
                 printer,
                 sieve,
                 format,
@@ -118,7 +126,7 @@ impl Stage for PrintStage {
 
     fn output(&self) -> Option<Output> {
         Some(Output {
-            id: OutputId::new("stdout", "standard output"),
+            id: self.shared.output.clone(),
             keeps_progress: false,
         })
     }
@@ -180,7 +188,7 @@ impl ShardStage for ShardPrint {
                 if !text.text.is_empty() && !self.shared.printer.print(text.text).await? {
                     // The process is about to drain; until then nothing counts as done.
                     return Err(Error::Unavailable {
-                        message: "nobody reads standard output any more".to_owned(),
+                        message: format!("the reader of {} went away", self.shared.output.name),
                         after: UNREAD_PAUSE,
                     });
                 }

@@ -308,6 +308,7 @@ async fn printing_tells_everything_and_stops_counting_when_nobody_reads() {
         let sieve = Sieve::new(vec!["key^=x".parse().unwrap()], OnPoison::Stop);
         let all = everything(OnPoison::Stop);
         let taken = PrintStage::new(
+            PrintStage::stdout_id(),
             id.clone(),
             all,
             Format::Ndjson,

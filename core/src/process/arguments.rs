@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{DONE, REFUSED};
 use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
@@ -111,7 +111,7 @@ pub(super) struct Common {
     pub(super) workers: Option<usize>,
     pub(super) io_threads: usize,
     pub(super) metrics: Option<SocketAddr>,
-    pub(super) log_level: String,
+    pub(super) log_level: Targets,
     pub(super) log_format: LogFormat,
 }
 
@@ -164,14 +164,14 @@ impl Common {
         flags.set("level", "--log-level", args.log_level.as_ref());
         flags.set("format", "--log-format", args.log_format.as_ref());
         let mut section = layers.section("log", &flags);
-        let mut log_level = section
+        let text = section
             .text("level")
             .unwrap_or_else(|| setup.log_level.to_owned());
-        if EnvFilter::builder().parse(&log_level).is_err() {
+        let log_level = text.parse().unwrap_or_else(|_| {
             let message = "write error, warn, info, debug, trace, off or a filter such as `info,hydrant_sink=debug`";
-            section.problem("level", format!("`{log_level}` is no level: {message}"));
-            log_level = setup.log_level.to_owned();
-        }
+            section.problem("level", format!("`{text}` is not a level: {message}"));
+            Targets::new().with_default(LevelFilter::INFO)
+        });
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = section.choice("format", &formats, LogFormat::Text);
         section.finish(problems);

@@ -36,6 +36,12 @@ async fn act(process: Process, role: String) -> Result<()> {
             output::to_stderr("drained");
             Ok(())
         }
+        "contain" => {
+            for _ in 0..1_000 {
+                assert!(crate::workers::contain(|| -> u8 { panic!("a record") }).is_none());
+            }
+            Ok(())
+        }
         "drain" => {
             process.shutdown.draining().await;
             output::to_stderr("drained");
@@ -144,10 +150,12 @@ fn exit_codes_say_how_it_went() {
     assert_eq!(code, 64);
     assert!(stderr.contains("error: no such stream"), "{stderr}");
 
-    let (code, _, stderr) = finish(start("panic", &[]));
+    let dir = tempfile::tempdir().unwrap();
+    let temporary = [("TMPDIR", dir.path().to_str().unwrap())];
+    let (code, _, stderr) = finish(start("panic", &temporary));
     assert_eq!(code, 1);
     assert!(
-        stderr.contains("error: panic at core/src/process/tests.rs"),
+        stderr.contains("error: internal fault at core/src/process/tests.rs"),
         "{stderr}"
     );
     assert!(stderr.contains("always"), "{stderr}");
@@ -180,14 +188,55 @@ fn every_problem_of_the_configuration_is_told_before_anything_runs() {
 
 #[test]
 fn a_panic_of_a_task_drains_and_fails_and_quotes_nothing() {
-    let (code, _, stderr) = finish(start("task panics", &[]));
+    let dir = tempfile::tempdir().unwrap();
+    let temporary = [("TMPDIR", dir.path().to_str().unwrap())];
+    let (code, _, stderr) = finish(start("task panics", &temporary));
     assert_eq!(code, 1);
     assert!(
-        stderr.contains("error: panic at core/src/process/tests.rs"),
+        stderr.contains("error: internal fault at core/src/process/tests.rs"),
         "{stderr}"
     );
     assert!(stderr.contains("drained"), "{stderr}");
     assert!(!stderr.contains("jane"), "{stderr}");
+}
+
+#[test]
+fn a_panic_is_one_line_with_the_backtrace_in_a_file_of_the_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let temporary = [("TMPDIR", dir.path().to_str().unwrap())];
+    let (code, _, stderr) = finish(start("panic", &temporary));
+    assert_eq!(code, 1);
+    let errors: Vec<&str> = stderr
+        .lines()
+        .filter(|line| line.starts_with("error"))
+        .collect();
+    assert_eq!(errors.len(), 1, "{stderr}");
+    assert!(errors[0].contains("start it again"), "{stderr}");
+    assert!(!stderr.contains("stack backtrace"), "{stderr}");
+    let path = errors[0].rsplit(" in ").next().unwrap();
+    let backtrace = std::fs::read_to_string(path).unwrap();
+    assert!(backtrace.contains("process::tests::act"), "{backtrace}");
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let printed = [temporary[0], ("RUST_BACKTRACE", "1")];
+    let (code, _, stderr) = finish(start("panic", &printed));
+    assert_eq!(code, 1);
+    assert!(stderr.contains("process::tests::act"), "{stderr}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn contained_panics_do_not_flood_the_terminal_and_end_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, stderr) = finish(start(
+        "contain",
+        &[("TMPDIR", dir.path().to_str().unwrap())],
+    ));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stderr.matches("internal fault").count(), 5, "{stderr}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
 }
 
 #[test]

@@ -96,3 +96,22 @@ fn a_line_that_is_too_long_is_counted_and_the_rest_is_stored() {
     );
     assert_eq!(report["next_index"], 3);
 }
+
+/// A file that is renamed over a device would take it from the whole machine.
+#[test]
+fn devices_stay_devices() {
+    use std::os::unix::fs::FileTypeExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("in"), "{\"a\":1}\n").unwrap();
+    let flags = ["--to", "local:raw", "--input", "in", "--shards", "1"];
+    let report = produce(
+        dir.path(),
+        &[&flags[..], &["--report", "/dev/null"]].concat(),
+    );
+    assert_eq!(report["stored"], 1);
+    let ledger = ["--name", "n", "--ledger", "/dev/null"];
+    let said = fails(dir.path(), &[&flags[..], &ledger].concat(), 64);
+    assert!(said.contains("`/dev/null` is not a file"), "{said}");
+    let device = std::fs::symlink_metadata("/dev/null").unwrap().file_type();
+    assert!(device.is_char_device());
+}

@@ -1,0 +1,62 @@
+//! A copy to a device or a named pipe: printed like standard output, at least once, with no progress of its own.
+//!
+//! The printing thread opens the path with the first text, so a named pipe without a reader holds the copy up and not
+//! the process. When the reader of a pipe goes away, the process drains, as it does for `| head`.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use hydrant_core::disk::is_special;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::OutputId;
+use hydrant_core::shutdown::{Phase, Shutdown};
+
+use super::print::Printer;
+
+/// An output that is written to and keeps nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    path: PathBuf,
+}
+
+impl Device {
+    /// The device at `path`; `None` if a file is or can be there.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Self> {
+        is_special(path).then(|| Device {
+            path: path.to_owned(),
+        })
+    }
+
+    /// What leases know the output as.
+    pub(crate) fn output_id(&self) -> OutputId {
+        let path = self.path.display().to_string();
+        OutputId::new(format!("device:{path}"), path)
+    }
+
+    /// Prints to it until its reader goes away, which drains the process.
+    pub(crate) fn printer(self, shutdown: Shutdown) -> Result<Printer> {
+        let mut opened = None;
+        Printer::start(move |text| {
+            let path = &self.path;
+            let file = match &mut opened {
+                Some(file) => file,
+                None => opened.insert(
+                    OpenOptions::new()
+                        .append(true)
+                        .open(path)
+                        .map_err(|error| Error::io("open", path, error))?,
+                ),
+            };
+            match file.write_all(text) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    shutdown.advance(Phase::Draining);
+                    Ok(false)
+                }
+                Err(error) => Err(Error::io("write to", path, error)),
+            }
+        })
+    }
+}
