@@ -7,9 +7,12 @@
 //!   [`Disk::sync_dir`] of its directory.
 //! - [`Disk::link_new`] and [`Disk::rename_new`] never replace an existing name (`AlreadyExists`), atomically among all
 //!   processes. [`Disk::rename`] replaces atomically.
-//! - A [`Lock`] is held by a process, not a task: it ends when dropped or when its process dies, at once.
+//! - A [`Lock`] is held by a process, not a task: it ends when dropped or when its process dies, at once. It outlives
+//!   the calls that were begun under it: one whose waiter was dropped may have its effect later, and until then the lock
+//!   stays taken.
 //! - After a failed `sync` nothing is known about the bytes written since the last good one.
 
+pub(crate) mod calls;
 pub mod real;
 mod special;
 

@@ -150,7 +150,8 @@ where
     };
     let code = runtime.block_on(supervised.run(process, config, run));
     // A task may stand in a call that nothing ends, such as a sync on a disk that hangs: the process does not wait for it.
-    runtime.shutdown_background();
+    // Nor does it drop what the tasks hold: a file lock ends with the process, when no call that it guards goes on.
+    std::mem::forget(runtime);
     Ok(code)
 }
 

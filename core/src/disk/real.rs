@@ -2,7 +2,7 @@
 //!
 //! Blocking calls run on tokio's blocking threads. `renameat2(RENAME_NOREPLACE)` is used where the kernel and the file
 //! system have it; elsewhere [`RealDisk::rename_new`](Disk::rename_new) links and unlinks, which replaces nothing
-//! either.
+//! either. A call whose waiter was dropped goes on; locks outlive the calls that they guard ([`super::calls`]).
 
 mod locks;
 
@@ -18,7 +18,8 @@ use bytes::{Bytes, BytesMut};
 use notify::Watcher;
 use tokio::sync::watch;
 
-use self::locks::Locks;
+use self::locks::{Flock, Locks};
+use super::calls::Calls;
 use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, Stat, Watch};
 
 /// The operating system's disk; clones share one watcher and one line of waiters for each lock.
@@ -26,6 +27,7 @@ use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, Stat, Watch};
 pub struct RealDisk {
     locks: Arc<Locks>,
     watches: Arc<Watches>,
+    calls: Arc<Calls<Flock>>,
 }
 
 impl RealDisk {
@@ -40,21 +42,28 @@ impl RealDisk {
     reason = "the one door to blocking file calls"
 )]
 async fn blocking<T: Send + 'static>(
+    calls: &Arc<Calls<Flock>>,
     call: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .map_err(io::Error::other)?
+    let (under_way, _awaited) = calls.begin();
+    let answer = tokio::task::spawn_blocking(move || {
+        let _under_way = under_way;
+        call()
+    });
+    answer.await.map_err(io::Error::other)?
 }
 
 #[derive(Debug)]
-struct RealFile(Arc<File>);
+struct RealFile {
+    file: Arc<File>,
+    calls: Arc<Calls<Flock>>,
+}
 
 #[async_trait]
 impl DiskFile for RealFile {
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let file = Arc::clone(&self.0);
-        blocking(move || {
+        let file = Arc::clone(&self.file);
+        blocking(&self.calls, move || {
             let mut buffer = BytesMut::zeroed(len);
             let mut filled = 0;
             while filled < len {
@@ -72,8 +81,8 @@ impl DiskFile for RealFile {
     }
 
     async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
-        let file = Arc::clone(&self.0);
-        blocking(move || {
+        let file = Arc::clone(&self.file);
+        blocking(&self.calls, move || {
             let mut at = offset;
             for part in parts {
                 file.write_all_at(&part, at)?;
@@ -85,26 +94,26 @@ impl DiskFile for RealFile {
     }
 
     async fn sync(&self) -> io::Result<()> {
-        let file = Arc::clone(&self.0);
-        blocking(move || file.sync_data()).await
+        let file = Arc::clone(&self.file);
+        blocking(&self.calls, move || file.sync_data()).await
     }
 
     async fn len(&self) -> io::Result<u64> {
-        let file = Arc::clone(&self.0);
-        blocking(move || Ok(file.metadata()?.len())).await
+        let file = Arc::clone(&self.file);
+        blocking(&self.calls, move || Ok(file.metadata()?.len())).await
     }
 
     async fn truncate(&self, len: u64) -> io::Result<()> {
-        let file = Arc::clone(&self.0);
-        blocking(move || file.set_len(len)).await
+        let file = Arc::clone(&self.file);
+        blocking(&self.calls, move || file.set_len(len)).await
     }
 }
 
 #[async_trait]
 impl Disk for RealDisk {
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let path = path.to_owned();
-        blocking(move || {
+        let (path, calls) = (path.to_owned(), Arc::clone(&self.calls));
+        blocking(&self.calls, move || {
             let mut options = OpenOptions::new();
             options.read(true);
             match how {
@@ -119,7 +128,8 @@ impl Disk for RealDisk {
                     options.write(true).create_new(true);
                 }
             }
-            let file: Arc<dyn DiskFile> = Arc::new(RealFile(Arc::new(options.open(path)?)));
+            let file = Arc::new(options.open(path)?);
+            let file: Arc<dyn DiskFile> = Arc::new(RealFile { file, calls });
             Ok(file)
         })
         .await
@@ -127,7 +137,7 @@ impl Disk for RealDisk {
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || {
+        blocking(&self.calls, move || {
             let mut missing = Vec::new();
             let mut current = path.as_path();
             while current != Path::new("") && !current.is_dir() {
@@ -148,7 +158,7 @@ impl Disk for RealDisk {
 
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
         let path = path.to_owned();
-        blocking(move || {
+        blocking(&self.calls, move || {
             let mut names = Vec::new();
             for entry in std::fs::read_dir(path)? {
                 let entry = entry?;
@@ -172,7 +182,7 @@ impl Disk for RealDisk {
 
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         let path = path.to_owned();
-        blocking(move || match std::fs::metadata(path) {
+        blocking(&self.calls, move || match std::fs::metadata(path) {
             Ok(metadata) => Ok(Some(Stat {
                 is_dir: metadata.is_dir(),
                 len: metadata.len(),
@@ -187,46 +197,46 @@ impl Disk for RealDisk {
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || std::fs::remove_file(path)).await
+        blocking(&self.calls, move || std::fs::remove_file(path)).await
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || std::fs::remove_dir(path)).await
+        blocking(&self.calls, move || std::fs::remove_dir(path)).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(move || std::fs::rename(from, to)).await
+        blocking(&self.calls, move || std::fs::rename(from, to)).await
     }
 
     async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(move || rename_noreplace(&from, &to)).await
+        blocking(&self.calls, move || rename_noreplace(&from, &to)).await
     }
 
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(move || std::fs::hard_link(from, to)).await
+        blocking(&self.calls, move || std::fs::hard_link(from, to)).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || File::open(path)?.sync_all()).await
+        blocking(&self.calls, move || File::open(path)?.sync_all()).await
     }
 
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
-        self.locks.wait(path, kind).await
+        self.locks.wait(&self.calls, path, kind).await
     }
 
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
-        self.locks.attempt(path, kind).await
+        self.locks.attempt(&self.calls, path, kind).await
     }
 
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
         let path = path.to_owned();
         let watches = Arc::clone(&self.watches);
-        blocking(move || {
+        blocking(&self.calls, move || {
             let path = path.canonicalize()?;
             let changes = Watches::subscribe(&watches, &path)?;
             let watch: Box<dyn Watch> = Box::new(RealWatch {
@@ -435,6 +445,40 @@ mod tests {
                 .is_none()
         );
         drop(shared);
+    }
+
+    #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a call that holds the only thread"
+    )]
+    fn a_lock_outlives_the_call_that_it_guards_although_its_waiter_was_dropped() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (lock_path, path) = (dir.path().join("lock"), dir.path().join("f"));
+        runtime.block_on(async {
+            let disk = RealDisk::new();
+            let file = disk.open(&path, Open::Create).await.unwrap();
+            let held = disk.lock(&lock_path, LockKind::Exclusive).await.unwrap();
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || released.recv());
+            let mut write = file.write_at(0, vec![Bytes::from_static(b"late")]);
+            assert!(futures::poll!(&mut write).is_pending());
+            drop(write);
+            drop(held);
+            let theirs = File::open(&lock_path).unwrap();
+            assert!(theirs.try_lock().is_err(), "the write is still to come");
+            assert_eq!(std::fs::read(&path).unwrap(), b"");
+            release.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            drop(disk.stat(&path).await);
+            assert_eq!(std::fs::read(&path).unwrap(), b"late");
+            theirs.try_lock().unwrap();
+        });
     }
 
     #[tokio::test]

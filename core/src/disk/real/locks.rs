@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::blocking;
 use crate::clock;
+use crate::disk::calls::{Calls, Kept};
 use crate::disk::{Lock, LockKind};
 
 /// The shortest pause: a timer is not finer.
@@ -63,6 +64,7 @@ impl Locks {
     /// Waits for a lock. Cancel-safe: a waiter that is dropped leaves nothing behind.
     pub(super) async fn wait(
         self: &Arc<Self>,
+        calls: &Arc<Calls<Flock>>,
         path: &Path,
         kind: LockKind,
     ) -> io::Result<Box<dyn Lock>> {
@@ -74,7 +76,7 @@ impl Locks {
         loop {
             // Made before the try, so that a release after it is not missed.
             let freed = waiting.line.freed.notified();
-            if let Some(lock) = self.attempt(path, kind).await? {
+            if let Some(lock) = self.attempt(calls, path, kind).await? {
                 return Ok(lock);
             }
             let pause = clock::now().duration_since(began) / PAUSE_SHARE;
@@ -90,11 +92,13 @@ impl Locks {
     /// Takes a lock if it is free now.
     pub(super) async fn attempt(
         self: &Arc<Self>,
+        calls: &Arc<Calls<Flock>>,
         path: &Path,
         kind: LockKind,
     ) -> io::Result<Option<Box<dyn Lock>>> {
         let (locks, path) = (Arc::clone(self), path.to_owned());
-        blocking(move || {
+        let keeper = Arc::clone(calls);
+        blocking(calls, move || {
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -108,7 +112,8 @@ impl Locks {
             match taken {
                 Ok(()) => {
                     let file = Some(file);
-                    let lock: Box<dyn Lock> = Box::new(RealLock { file, path, locks });
+                    let kept = keeper.keep(Flock { file, path, locks });
+                    let lock: Box<dyn Lock> = Box::new(RealLock { _kept: kept });
                     Ok(Some(lock))
                 }
                 Err(TryLockError::WouldBlock) => Ok(None),
@@ -122,15 +127,21 @@ impl Locks {
 /// A held lock.
 #[derive(Debug)]
 struct RealLock {
+    _kept: Kept<Flock>,
+}
+
+impl Lock for RealLock {}
+
+/// What holds a lock until it is dropped.
+#[derive(Debug)]
+pub(super) struct Flock {
     /// Held by being open.
     file: Option<File>,
     path: PathBuf,
     locks: Arc<Locks>,
 }
 
-impl Lock for RealLock {}
-
-impl Drop for RealLock {
+impl Drop for Flock {
     fn drop(&mut self) {
         drop(self.file.take());
         if let Some(line) = self.locks.lines().get(&self.path) {

@@ -1,0 +1,194 @@
+//! Calls under way, and the locks that wait for them.
+//!
+//! A blocking call cannot be taken back: when its waiter is dropped, by a timeout or with its task, the call goes on and
+//! has its effect later. A lock that its waiter held is dropped at the same moment. It must not be free for others until
+//! the call has ended: what the call does late would otherwise hit what the next holder has done. So a lock that is let
+//! go stays taken until every call has ended that was begun under it and that nobody waits for any more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::mutant::{self, Mutant};
+
+/// The calls of one disk; `L` is what a lock is held by, and frees it when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Calls<L> {
+    state: Mutex<State<L>>,
+}
+
+#[derive(Debug)]
+struct State<L> {
+    /// Calls begun so far.
+    begun: u64,
+    /// Those under way by number, and whether their waiters have gone.
+    under_way: BTreeMap<u64, bool>,
+    /// Locks that were let go, with the number of the first call that could be begun under them.
+    kept: Vec<(u64, L)>,
+}
+
+/// A call under way: dropped by whoever carries it out, once its effect is there or will never be.
+#[derive(Debug)]
+pub(crate) struct UnderWay<L> {
+    calls: Arc<Calls<L>>,
+    number: u64,
+}
+
+/// Somebody waits for a call; dropped with the waiter.
+#[derive(Debug)]
+pub(crate) struct Awaited<L> {
+    calls: Arc<Calls<L>>,
+    number: u64,
+}
+
+/// A held lock.
+#[derive(Debug)]
+pub(crate) struct Kept<L> {
+    calls: Arc<Calls<L>>,
+    since: u64,
+    lock: Option<L>,
+}
+
+impl<L> Default for Calls<L> {
+    fn default() -> Self {
+        Calls {
+            state: Mutex::new(State {
+                begun: 0,
+                under_way: BTreeMap::new(),
+                kept: Vec::new(),
+            }),
+        }
+    }
+}
+
+impl<L> Calls<L> {
+    fn state(&self) -> MutexGuard<'_, State<L>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a call.
+    pub(crate) fn begin(self: &Arc<Self>) -> (UnderWay<L>, Awaited<L>) {
+        let mut state = self.state();
+        let number = state.begun;
+        state.begun += 1;
+        state.under_way.insert(number, false);
+        let (calls, awaited) = (Arc::clone(self), Arc::clone(self));
+        (
+            UnderWay { calls, number },
+            Awaited {
+                calls: awaited,
+                number,
+            },
+        )
+    }
+
+    /// Keeps a lock that was just taken.
+    pub(crate) fn keep(self: &Arc<Self>, lock: L) -> Kept<L> {
+        Kept {
+            since: self.state().begun,
+            calls: Arc::clone(self),
+            lock: Some(lock),
+        }
+    }
+}
+
+impl<L> State<L> {
+    fn is_guarding(&self, since: u64) -> bool {
+        self.under_way.range(since..).any(|(_, alone)| *alone)
+    }
+}
+
+impl<L> Drop for UnderWay<L> {
+    fn drop(&mut self) {
+        let mut state = self.calls.state();
+        let alone = state.under_way.remove(&self.number);
+        if alone != Some(true) || state.kept.is_empty() {
+            return;
+        }
+        let kept = std::mem::take(&mut state.kept);
+        let (still, free): (Vec<_>, Vec<_>) = kept
+            .into_iter()
+            .partition(|(since, _)| state.is_guarding(*since));
+        state.kept = still;
+        // Freeing a lock may wake somebody who makes a call.
+        drop(state);
+        drop(free);
+    }
+}
+
+impl<L> Drop for Awaited<L> {
+    fn drop(&mut self) {
+        if let Some(alone) = self.calls.state().under_way.get_mut(&self.number) {
+            *alone = true;
+        }
+    }
+}
+
+impl<L> Drop for Kept<L> {
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else {
+            return;
+        };
+        let mut state = self.calls.state();
+        if state.is_guarding(self.since) && !mutant::is(Mutant::LockFreedEarly) {
+            state.kept.push((self.since, lock));
+            return;
+        }
+        drop(state);
+        drop(lock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_free(lock: &Arc<()>) -> bool {
+        Arc::strong_count(lock) == 1
+    }
+
+    #[test]
+    fn a_lock_is_free_when_it_is_dropped_and_no_call_is_alone() {
+        let calls = Arc::new(Calls::default());
+        let (earlier, waits_no_more) = calls.begin();
+        drop(waits_no_more);
+        let lock = Arc::new(());
+        let held = calls.keep(Arc::clone(&lock));
+        let (other, awaited) = calls.begin();
+        drop(held);
+        assert!(is_free(&lock), "nothing that it guards is alone");
+        drop((other, awaited, earlier));
+    }
+
+    #[test]
+    fn a_lock_waits_for_each_call_that_was_begun_under_it_and_is_alone() {
+        let calls = Arc::new(Calls::default());
+        let lock = Arc::new(());
+        let held = calls.keep(Arc::clone(&lock));
+        let begun: Vec<_> = (0..3).map(|_| calls.begin()).collect();
+        let mut under_way = Vec::new();
+        for (call, awaited) in begun {
+            drop(awaited);
+            under_way.push(call);
+        }
+        drop(held);
+        while let Some(call) = under_way.pop() {
+            assert!(!is_free(&lock), "{} calls go on", under_way.len() + 1);
+            drop(call);
+        }
+        assert!(is_free(&lock));
+        // A later lock has nothing to wait for.
+        drop(calls.keep(Arc::clone(&lock)));
+        assert!(is_free(&lock));
+    }
+
+    #[test]
+    fn a_lock_that_is_freed_early_leaves_a_call_behind() {
+        let calls = Arc::new(Calls::default());
+        let lock = Arc::new(());
+        let held = calls.keep(Arc::clone(&lock));
+        let (_under_way, awaited) = calls.begin();
+        drop(awaited);
+        mutant::with(Some(Mutant::LockFreedEarly), || drop(held));
+        assert!(is_free(&lock));
+    }
+}
