@@ -3,7 +3,8 @@
 //! Owns what the engine leaves to its caller: engines per thread, batches, keys, letters, counters. Promises: a record
 //! goes on only with a verdict of its own, key and payload; unchanged records keep their bytes in place and changed ones
 //! share one new segment; a panic inside the engine quarantines the record that caused it and no other. Letters,
-//! logs and metrics hold codes, lengths and redacted keys, never a value.
+//! logs and metrics hold codes and lengths, never a value. A key leaves without what was found in its payload; beside a
+//! payload that could not be scanned it does not leave at all.
 
 mod scan;
 
@@ -42,6 +43,9 @@ pub(crate) trait Scanner: Send {
     fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Fate;
     /// Processes a partition key, by the same rule.
     fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate;
+    /// Processes the partition key of the payload of the last call, if something that was found there lies in it too;
+    /// otherwise it is [`Fate::Clean`], and has to be processed by itself. Its findings join those of the payload.
+    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate;
     /// Tells detector and action of each finding of the last call.
     fn findings(&self, tell: &mut dyn FnMut(&'static str, &'static str));
 }
@@ -78,6 +82,11 @@ impl Scanner for PiiScanner {
 
     fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate {
         let verdict = self.engine.process_key(key, out);
+        self.fate(verdict)
+    }
+
+    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate {
+        let verdict = self.engine.process_key_beside(key, out);
         self.fate(verdict)
     }
 
@@ -170,7 +179,7 @@ impl PiiTransform {
                 // Whatever the panic left half done is thrown away: the scanner, its output, what was remembered.
                 scanner = (self.make)();
                 scan.roll_back(written);
-                scan.quarantine(index, PANICKED, None);
+                scan.quarantine(index, PANICKED);
                 tracing::error!(index, "the scan of a record panicked: it is quarantined");
             }
         }

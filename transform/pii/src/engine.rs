@@ -19,10 +19,12 @@ use crate::policy::{Child, Effect, Policy};
 use crate::trail::{Member, Segment, Trail};
 
 mod beside;
+mod partition_key;
 mod settle;
 mod verdict;
 mod walk;
 
+use partition_key::Found;
 use verdict::Stop;
 pub use verdict::{Reason, Verdict};
 
@@ -47,6 +49,8 @@ pub struct Engine {
     shadow: Shadow,
     decoded_key: Shadow,
     second: Vec<u8>,
+    /// What was found in the payload, for its partition key.
+    found: Found,
     stacks: Vec<Vec<bool>>,
     texts: Vec<Vec<u8>>,
     /// From the text at each nested level to the one around it.
@@ -103,6 +107,7 @@ impl Engine {
             shadow: Shadow::default(),
             decoded_key: Shadow::default(),
             second: Vec::new(),
+            found: Found::default(),
             stacks: (0..levels).map(|_| Vec::new()).collect(),
             texts: (0..levels).map(|_| Vec::new()).collect(),
             maps: (0..levels).map(|_| OffsetMap::default()).collect(),
@@ -182,6 +187,7 @@ impl Engine {
         self.edited = false;
         self.findings.clear();
         self.pointers.clear();
+        self.found.clear();
         self.restart();
     }
 
@@ -209,6 +215,7 @@ impl Engine {
             self.second = Vec::new();
         }
         self.trail.shrink(SCRATCH_BYTES_MAX);
+        self.found.shrink(SCRATCH_BYTES_MAX);
         for (text, map) in self.texts.iter_mut().zip(&mut self.maps) {
             if text.capacity() > SCRATCH_BYTES_MAX {
                 let mut shadow = Shadow::from_parts(std::mem::take(text), std::mem::take(map));

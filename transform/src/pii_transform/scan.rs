@@ -34,7 +34,6 @@ enum Key {
 struct Quarantined {
     index: u32,
     reason: &'static str,
-    key: Option<Arc<str>>,
 }
 
 /// What the scan of a batch found so far.
@@ -88,30 +87,43 @@ impl<'a> Scan<'a> {
 
     /// Scans a record. What it found is noted after the last call of the scanner, so that a panic notes nothing.
     pub(super) fn record(&mut self, scanner: &mut dyn Scanner, index: u32, entry: &Entry) {
-        let key = match self.key(scanner, entry) {
+        let mut key = match self.key(scanner, entry) {
             Ok(key) => key,
-            Err(Fate::Dropped(rule)) => return self.scanned.dropped.push((index, rule)),
-            Err(Fate::Quarantined(reason)) => return self.quarantine(index, reason, None),
-            Err(Fate::Clean | Fate::Redacted) => return self.quarantine(index, PANICKED, None),
+            Err(fate) => return self.stop(index, fate),
         };
         let payload = self.batch.payload(entry);
         let start = self.out.len();
         let fate = scanner.payload(payload, &mut self.out);
+        let end = self.out.len();
+        if fate == Fate::Redacted
+            && let Some(bytes) = self.batch.key(entry)
+        {
+            match scanner.key_beside(bytes, &mut self.out) {
+                Fate::Clean => {}
+                Fate::Redacted => key = Key::New(span(end, self.out.len())),
+                fate => {
+                    self.out.truncate(start);
+                    return self.stop(index, fate);
+                }
+            }
+        }
         self.scanned.note(scanner);
         match (fate, key) {
             (Fate::Clean, Key::None | Key::Kept) => self.keep(index, *entry, false),
             (Fate::Clean, Key::New(key)) => {
                 self.out.extend_from_slice(payload);
-                self.keep_new(index, entry, Some(key), start, true);
+                let payload = span(start, self.out.len());
+                self.keep_range(index, entry, Some(key), payload, true);
             }
-            (Fate::Redacted, Key::None) => self.keep_new(index, entry, None, start, false),
+            (Fate::Redacted, Key::None) => {
+                self.keep_range(index, entry, None, span(start, end), false);
+            }
             (Fate::Redacted, Key::New(key)) => {
-                self.keep_new(index, entry, Some(key), start, true);
+                self.keep_range(index, entry, Some(key), span(start, end), true);
             }
             (Fate::Redacted, Key::Kept) => {
-                let end = self.out.len();
                 let Some(key) = self.batch.key(entry) else {
-                    return self.quarantine(index, PANICKED, None);
+                    return self.quarantine(index, PANICKED);
                 };
                 let placed = self.memo.placed(key).unwrap_or_else(|| {
                     self.out.extend_from_slice(key);
@@ -120,15 +132,19 @@ impl<'a> Scan<'a> {
                 self.memo.place(key, placed);
                 self.keep_range(index, entry, Some(placed), span(start, end), false);
             }
-            (Fate::Quarantined(reason), key) => {
+            (fate, _) => {
                 self.out.truncate(start);
-                let key = self.text_of(&key, entry);
-                self.quarantine(index, reason, key);
+                self.stop(index, fate);
             }
-            (Fate::Dropped(rule), _) => {
-                self.out.truncate(start);
-                self.scanned.dropped.push((index, rule));
-            }
+        }
+    }
+
+    /// Notes what became of a record that does not go on.
+    fn stop(&mut self, index: u32, fate: Fate) {
+        match fate {
+            Fate::Dropped(rule) => self.scanned.dropped.push((index, rule)),
+            Fate::Quarantined(reason) => self.quarantine(index, reason),
+            Fate::Clean | Fate::Redacted => self.quarantine(index, PANICKED),
         }
     }
 
@@ -169,19 +185,7 @@ impl<'a> Scan<'a> {
         self.scanned.rekeyed.push(rekeyed);
     }
 
-    /// Keeps a record whose payload is what was written from `start` on.
-    fn keep_new(
-        &mut self,
-        index: u32,
-        entry: &Entry,
-        key: Option<Span>,
-        start: usize,
-        rekeyed: bool,
-    ) {
-        let payload = span(start, self.out.len());
-        self.keep_range(index, entry, key, payload, rekeyed);
-    }
-
+    /// Keeps a record whose payload is a range of the new segment.
     fn keep_range(
         &mut self,
         index: u32,
@@ -193,7 +197,7 @@ impl<'a> Scan<'a> {
         if self.out.len() > SEGMENT_BYTES_MAX {
             self.out.truncate(payload.start as usize);
             self.memo = Memo::new(self.batch.len());
-            return self.quarantine(index, NO_ROOM, None);
+            return self.quarantine(index, NO_ROOM);
         }
         self.scanned.redacted += 1;
         let entry = Entry {
@@ -216,23 +220,8 @@ impl<'a> Scan<'a> {
         self.memo = Memo::new(self.batch.len());
     }
 
-    pub(super) fn quarantine(&mut self, index: u32, reason: &'static str, key: Option<Arc<str>>) {
-        self.scanned
-            .quarantined
-            .push(Quarantined { index, reason, key });
-    }
-
-    /// A scanned key as text.
-    fn text_of(&self, key: &Key, entry: &Entry) -> Option<Arc<str>> {
-        let bytes = match key {
-            Key::None => return None,
-            Key::Kept => self.batch.key(entry)?,
-            Key::New(span) => {
-                let start = span.start as usize;
-                self.out.get(start..start + span.len as usize)?
-            }
-        };
-        Some(Arc::from(String::from_utf8_lossy(bytes)))
+    pub(super) fn quarantine(&mut self, index: u32, reason: &'static str) {
+        self.scanned.quarantined.push(Quarantined { index, reason });
     }
 }
 
@@ -300,7 +289,8 @@ impl Scanned {
                 shard: source.shard.clone(),
                 sequence,
                 sub,
-                key: letter.key,
+                // Whether a key is personal can only be told beside its payload.
+                key: None,
                 stage: Arc::from(STAGE),
                 reason: Arc::from(letter.reason),
                 detail: String::new(),

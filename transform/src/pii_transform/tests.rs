@@ -44,6 +44,10 @@ impl Scanner for Fake {
         self.scan(key, out)
     }
 
+    fn key_beside(&mut self, _: &[u8], _: &mut Vec<u8>) -> Fate {
+        Fate::Clean
+    }
+
     fn findings(&self, tell: &mut dyn FnMut(&'static str, &'static str)) {
         if self.found {
             tell("fake", "label");
@@ -149,9 +153,8 @@ proptest! {
             let shown = key.as_deref().map(redacted);
             match (key_fate, payload_fate) {
                 ('d', _) | ('c' | 'r', 'd') => dropped.push(index),
-                ('p', _) | ('c' | 'r', 'p') => letters.push((index, PANICKED, None)),
-                ('q', _) => letters.push((index, "q", None)),
-                (_, 'q') => letters.push((index, "q", shown)),
+                ('p', _) | ('c' | 'r', 'p') => letters.push((index, PANICKED)),
+                ('q', _) | (_, 'q') => letters.push((index, "q")),
                 _ => wanted.push((index, shown, redacted(payload), key_fate == 'r')),
             }
         }
@@ -176,8 +179,8 @@ proptest! {
         prop_assert_eq!(&out.hashes, &transformed.sources.iter().map(|s| u128::from(*s)).collect::<Vec<_>>());
         let got: Vec<_> = transformed.dropped.iter().map(|(index, _)| *index).collect();
         prop_assert_eq!(got, dropped);
-        for ((index, letter), (wanted, reason, key)) in transformed.letters.iter().zip(&letters) {
-            prop_assert_eq!((index, &*letter.reason, letter.key.as_deref()), (wanted, *reason, key.as_deref()));
+        for ((index, letter), (wanted, reason)) in transformed.letters.iter().zip(&letters) {
+            prop_assert_eq!((index, &*letter.reason, letter.key.as_deref()), (wanted, *reason, None));
             let (sequence, sub, _) = positions[*index as usize];
             prop_assert_eq!((letter.sequence, letter.sub), (sequence, sub));
             prop_assert_eq!(letter.length as usize, records[*index as usize].1.len());
@@ -251,9 +254,204 @@ fn the_strict_policy_leaves_no_personal_data_in_records_keys_or_letters() {
     assert_eq!(out.key(&out.records[1]), Some(b"[EMAIL]".as_slice()));
     assert_eq!(out.payload(&out.records[2]), br#"{"mail":"[EMAIL]"}"#);
     let (index, letter) = &transformed.letters[0];
-    assert_eq!((*index, letter.key.as_deref()), (3, Some("[EMAIL]")));
+    assert_eq!((*index, letter.key.as_deref()), (3, None));
     assert_eq!(&*letter.reason, "malformed_json");
     assert_eq!(letter.length, 17);
     let told = format!("{letter:?}");
     assert!(!told.contains("ann"), "{told}");
+}
+
+/// What becomes of the key beside this payload, and whether the payload leaves.
+fn key_beside(transform: &PiiTransform, key: &str, payload: &str) -> (String, String) {
+    let transformed = apply(transform, &[record_of(Some(key), payload)]);
+    let out = &transformed.batch;
+    assert_eq!(out.len(), 1, "{key} {payload}");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let entry = &out.records[0];
+    let shown = text(out.key(entry).unwrap());
+    assert_eq!(transformed.rekeyed, [shown != key], "{key} {payload}");
+    // Routing is that of the input key.
+    assert_eq!(out.hashes, [0]);
+    (shown, text(out.payload(entry)))
+}
+
+#[test]
+fn a_key_leaves_without_what_was_found_in_its_payload() {
+    let transform = PiiTransform::new(Arc::new(Policy::strict()));
+    for (key, payload, shown) in [
+        ("536904399", r#"{"ssn":"536904399"}"#, "[SSN]"),
+        ("536904399", r#"{"ssn":536904399}"#, "[SSN]"),
+        ("536904399", r#"{"ssn":5.36904399E8}"#, "[SSN]"),
+        ("536904399", r#"{"a":"536-90-4399"}"#, "[SSN]"),
+        ("536 90 4399", r#"{"ssn":"536904399"}"#, "[SSN]"),
+        (
+            "acme-536904399",
+            r#"{"tenant":"acme","ssn":"536904399"}"#,
+            "acme-[SSN]",
+        ),
+        (
+            "acme:536904399:7",
+            r#"{"user":{"ssn":"536904399"}}"#,
+            "acme:[SSN]:7",
+        ),
+        (
+            "536904399536904398",
+            r#"{"ssn":["536904399","536904398"]}"#,
+            "[SSN][SSN]",
+        ),
+        ("0171 1234567", r#"{"phone":"0171 1234567"}"#, "[PHONE]"),
+        ("01711234567", r#"{"phone":"0171/1234567"}"#, "[PHONE]"),
+        (
+            "x-01711234567",
+            r#"{"phone":"+49 171 1234567"}"#,
+            "x-[PHONE]",
+        ),
+        ("4155552671", r#"{"phone":14155552671}"#, "[PHONE]"),
+        ("Jane Doe", r#"{"user":{"name":"Jane Doe"}}"#, "[NAME]"),
+        ("jane_doe", r#"{"full_name":"Jane Doe"}"#, "[NAME]"),
+        (
+            "doe.jane.17",
+            r#"{"first_name":"Jane","last_name":"Doe"}"#,
+            "[NAME].[NAME].17",
+        ),
+        (
+            "JaneDoe",
+            r#"{"first_name":"Jane","last_name":"Doe"}"#,
+            "[NAME][NAME]",
+        ),
+        ("ZOË", r#"{"first_name":"Zoë"}"#, "[NAME]"),
+        ("Zo%C3%AB/1", r#"{"first_name":"Zoë"}"#, "[NAME]/1"),
+        (
+            "1 main st",
+            r#"{"user":{"address":"1 Main St."}}"#,
+            "[ADDRESS]",
+        ),
+        ("1980-05-17", r#"{"dob":"1980-05-17"}"#, "[BIRTH_DATE]"),
+        ("19800517", r#"{"dob":"1980-05-17"}"#, "[BIRTH_DATE]"),
+        (
+            "4111111111111112",
+            r#"{"card_number":"4111 1111 1111 1112"}"#,
+            "[CARD]",
+        ),
+        (
+            "de89370400440532013000",
+            r#"{"a":"DE89 3704 0044 0532 0130 00"}"#,
+            "[IBAN]",
+        ),
+        ("001B44113AB7", r#"{"mac":"00:1b:44:11:3a:b7"}"#, "[MAC]"),
+        (
+            "gw/001b44113ab7/3",
+            r#"{"mac":"001B.4411.3AB7"}"#,
+            "gw/[MAC]/3",
+        ),
+        (
+            "52.520008,13.404954",
+            r#"{"lat":52.520008,"lon":13.404954}"#,
+            "[GEO],[GEO]",
+        ),
+        ("-13.404954", r#"{"lon":-13.404954}"#, "-[GEO]"),
+        ("1154605313", r#"{"ip":1154605313}"#, "[IP]"),
+        ("root@host", r#"{"email":"Root@Host"}"#, "[EMAIL]"),
+        (
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            r#"{"secret_key":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}"#,
+            "[AWS_KEY]",
+        ),
+        (
+            "536904399",
+            r#"{"type":"ssn","value":"536904399"}"#,
+            "[SSN]",
+        ),
+        ("536904399", r#"{"m":"{\"ssn\":\"536904399\"}"}"#, "[SSN]"),
+        ("536904399", r#"{"m":"x ssn=536904399"}"#, "[SSN]"),
+        (
+            "jane@x.org/536904399",
+            r#"{"ssn":"536904399"}"#,
+            "[EMAIL]/[SSN]",
+        ),
+        // What was not found in the payload stays, as do words that only hold a short value.
+        ("536904398", r#"{"ssn":"536904399"}"#, "536904398"),
+        ("device-17", r#"{"ip":"10.1.2.3"}"#, "device-17"),
+        ("channel-3", r#"{"first_name":"Ann"}"#, "channel-3"),
+        ("device-5", r#"{"dob":{"year":1980,"month":5}}"#, "device-5"),
+        ("ann-5", r#"{"first_name":"Ann"}"#, "[NAME]-5"),
+        ("1980", r#"{"dob":"1980-05-17"}"#, "1980"),
+    ] {
+        let (key, payload) = key_beside(&transform, key, payload);
+        assert_eq!(key, shown, "{payload}");
+    }
+}
+
+#[test]
+fn a_key_of_json_beside_its_payload_stays_json() {
+    let transform = PiiTransform::new(Arc::new(Policy::strict()));
+    let (key, _) = key_beside(
+        &transform,
+        r#"{"who":"Jane Doe","n":[536904399,"x"]}"#,
+        r#"{"full_name":"jane doe","ssn":536904399}"#,
+    );
+    assert_eq!(key, r#"{"who":"[NAME]","n":[null,"x"]}"#);
+}
+
+#[test]
+fn rules_of_a_policy_count_for_the_key_too() {
+    let with = |rules: &str| {
+        let mut keys = hydrant_pii::Keys::none();
+        keys.insert("a", &[7; 32]).unwrap();
+        let text = format!("[policy]\nname = \"t\"\n{rules}");
+        PiiTransform::new(Arc::new(Policy::from_toml(&text, &keys).unwrap()))
+    };
+    let badge = "[[rule]]\nkey = \"badge\"\naction = \"label\"\nlabel = \"[BADGE]\"";
+    let (key, _) = key_beside(&with(badge), "t-7731", r#"{"badge":7731}"#);
+    assert_eq!(key, "t-[BADGE]");
+    for (action, payload, left) in [
+        ("drop-field", r#"{"a":1,"x":"77-31"}"#, r#"{"a":1}"#),
+        ("drop-field", r#"{"a":1,"x":{"b":["7731"]}}"#, r#"{"a":1}"#),
+        ("drop-field", r#"{"a":1,"x":{"7731":true}}"#, r#"{"a":1}"#),
+        ("null", r#"{"a":1,"x":7731}"#, r#"{"a":1,"x":null}"#),
+    ] {
+        let rule = format!("[[rule]]\npath = \"$.x\"\naction = \"{action}\"");
+        let (key, payload) = key_beside(&with(&rule), "7731", payload);
+        assert_eq!((&*key, &*payload), ("[REDACTED]", left), "{action}");
+    }
+    let keep = "[[rule]]\nclass = \"email\"\naction = \"keep\"";
+    let (key, _) = key_beside(
+        &with(keep),
+        "x-root",
+        r#"{"email":"root@host","ip":"10.1.2.3"}"#,
+    );
+    assert_eq!(key, "x-root");
+    // With a key for tokens, all of the partition key is one token.
+    let tokens = with("key = \"a\"\n");
+    let (first, _) = key_beside(&tokens, "t-536904399", r#"{"ssn":"536904399"}"#);
+    assert!(first.starts_with("tok_key_a_"), "{first}");
+    let (again, _) = key_beside(&tokens, "t-536904399", r#"{"ssn":536904399}"#);
+    assert_eq!(again, first);
+    let (other, _) = key_beside(&tokens, "u-536904399", r#"{"ssn":536904399}"#);
+    assert_ne!(other, first);
+}
+
+#[test]
+fn a_key_beside_a_payload_that_cannot_be_scanned_does_not_leave() {
+    let transform = PiiTransform::new(Arc::new(Policy::strict()));
+    for payload in [
+        r#"{"ssn":"536904399","#,
+        r#"{"a":NaN,"ssn":"536904399"}"#,
+        "536904399 536904399",
+    ] {
+        let transformed = apply(&transform, &[record_of(Some("536904399"), payload)]);
+        assert!(transformed.batch.is_empty());
+        let told = format!("{:?}", transformed.letters);
+        assert!(!told.contains("536904399"), "{told}");
+    }
+}
+
+#[test]
+fn a_key_that_is_too_long_to_look_through_does_not_leave_beside_findings() {
+    let transform = PiiTransform::new(Arc::new(Policy::strict()));
+    let key = "4155552672/".repeat(1_000);
+    let (kept, _) = key_beside(&transform, &key, r#"{"temp":22}"#);
+    assert!(kept == key);
+    let (shown, _) = key_beside(&transform, &key, r#"{"phone":4155552672}"#);
+    assert!(shown == "[PHONE]/", "{} bytes", shown.len());
 }

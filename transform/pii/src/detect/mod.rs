@@ -22,6 +22,7 @@ mod token;
 
 pub(crate) use geo::{DECIMALS as DECIMALS_KEPT, rounded_numbers};
 pub(crate) use ip::{Address, parse_address};
+pub(crate) use number::plain_integer;
 pub(crate) use pair::{pair, pair_value};
 pub(crate) use person::year_of;
 pub(crate) use table::TABLE;

@@ -63,6 +63,15 @@ impl Integer {
     }
 }
 
+/// The digits of an integer that is not written as them alone.
+pub(crate) fn plain_integer(number: &[u8]) -> Option<Vec<u8>> {
+    let written = number.strip_prefix(b"-").unwrap_or(number);
+    if written.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Integer::read(number).map(|integer| integer.digits().to_vec())
+}
+
 fn exponent(text: &[u8]) -> Option<i32> {
     let text = std::str::from_utf8(text).ok()?;
     text.parse().ok()

@@ -215,6 +215,7 @@ impl Engine {
             ..*member
         };
         let (told, shown, edits) = (self.findings.len(), self.pointers.len(), self.edits.len());
+        let values = self.found.len();
         let mark = self.trail.mark();
         let edited = std::mem::replace(&mut self.edited, true);
         let found = self.scalar(scalar, &member) != Ok(false) || self.edits.len() > edits;
@@ -223,6 +224,7 @@ impl Engine {
         self.findings.truncate(told);
         self.pointers.truncate(shown);
         self.edits.truncate(edits);
+        self.found.truncate(values);
         found
     }
 }

@@ -179,6 +179,7 @@ impl Engine {
             decoded,
         )?;
         let found = &text.bytes[union];
+        self.note(detector, rule, scalar.kind, found);
         let label = Action::Label(None);
         let whole = match scalar.kind {
             // A string that is cut off has no quote at its end.

@@ -69,6 +69,16 @@ impl Engine {
                     self.trail
                         .open(matches!(event, Event::Object(_)), member, drops, bytes);
                 }
+                Event::Text(token) | Event::Number(token) if removed => {
+                    let scalar = Scalar {
+                        bytes,
+                        level,
+                        token,
+                        kind: Kind::Text,
+                        part: false,
+                    };
+                    self.note_removed(scalar, member.rule);
+                }
                 _ if removed => {}
                 Event::Text(token) | Event::Number(token) | Event::Literal(token) => {
                     let (kind, end) = match event {
@@ -188,6 +198,14 @@ impl Engine {
             ..frame.member
         };
         if frame.removed {
+            let scalar = Scalar {
+                bytes,
+                level,
+                token,
+                kind: Kind::Key,
+                part: false,
+            };
+            self.note_removed(scalar, member.rule);
             return Ok(member);
         }
         let known = self.keys.get(written);
@@ -377,6 +395,7 @@ impl Engine {
             return Ok(false);
         }
         if self.drops_member(member, scalar.bytes)? {
+            self.note_removed(scalar, member.rule);
             return Ok(true);
         }
         self.plain(scalar, Writing::Escaped, member)
