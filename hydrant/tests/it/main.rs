@@ -9,5 +9,6 @@
 mod bad_input;
 mod kill;
 mod lake;
+mod place;
 mod process;
 mod simulation;

@@ -1,6 +1,6 @@
 //! Wrong flags, files, policies and streams: refused with 64, all mistakes at once, nothing done.
 
-use super::Place;
+use crate::place::Place;
 
 #[test]
 fn all_mistakes_of_a_file_are_told_at_once_with_line_and_suggestion() {

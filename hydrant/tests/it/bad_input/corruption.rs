@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::Place;
+use crate::place::Place;
 
 const SHARDS: u32 = 2;
 const RECORDS: u64 = 1_200;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
-use super::{Answer, Place, skip};
+use crate::place::{Answer, Place, skip};
 use crate::process::binary;
 
 /// A shell with a file system of its own at `mount` in the place, which nobody outside sees.
@@ -84,7 +84,7 @@ impl<'a> Inside<'a> {
             out: self.place.read("run.out"),
             err: self.place.read("run.err"),
         };
-        super::assert_no_panic(&answer.err);
+        crate::place::assert_no_panic(&answer.err);
         answer
     }
 
@@ -154,7 +154,7 @@ fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
     let described = inside
         .run("hydrant stream describe local:mount/raw --json")
         .expect(0, &[]);
-    let stored: u64 = super::stored(&described.json()).iter().sum();
+    let stored: u64 = crate::place::stored(&described.json()).iter().sum();
     assert!(stored < 4_000, "{stored}");
     let read = inside.run(TAIL).expect(0, &[]);
     assert_eq!(read.out.lines().count() as u64, stored);
@@ -203,7 +203,7 @@ fn trimming_frees_a_full_disk() {
         place.read_so_far("producer.log").contains("no space left")
     });
     // What the sink has landed may go.
-    let stored: u64 = super::stored(
+    let stored: u64 = crate::place::stored(
         &inside
             .run("hydrant stream describe local:mount/raw --json")
             .json(),
@@ -260,7 +260,7 @@ fn a_sink_and_a_transform_whose_output_is_full_go_on_once_there_is_space() {
         verified.out.contains("\"rows\":3000,")
     });
     place.wait_until("all clean records", || {
-        super::stored(
+        crate::place::stored(
             &inside
                 .run("hydrant stream describe local:mount/clean --json")
                 .json(),
@@ -332,6 +332,9 @@ fn a_read_only_file_system_is_a_clear_refusal() {
     let described = inside
         .run("hydrant stream describe local:mount/raw --json")
         .expect(0, &[]);
-    assert_eq!(super::stored(&described.json()).iter().sum::<u64>(), 10);
+    assert_eq!(
+        crate::place::stored(&described.json()).iter().sum::<u64>(),
+        10
+    );
     assert_eq!(inside.run(TAIL).expect(0, &[]).out.lines().count(), 10);
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::Place;
 use crate::lake;
+use crate::place::Place;
 
 fn landed() -> Place {
     let place = Place::new();

@@ -1,6 +1,6 @@
 //! Workers that claim the same work, and a policy that changes under an app.
 
-use super::Place;
+use crate::place::Place;
 
 /// Two sinks that share no lease: each takes every shard for its own, all the time.
 #[test]
@@ -60,7 +60,7 @@ fn own_together(first: &[&str], second: &[&str]) {
     let wanted: Vec<i64> = (0..RECORDS as i64).collect();
     assert_eq!(place.integers("lake", "index"), wanted);
     assert_eq!(place.sound("file:lake")["rows"], RECORDS);
-    super::assert_no_panic(&place.logs());
+    crate::place::assert_no_panic(&place.logs());
 }
 
 const OTHER: &str = "[policy]\nname = \"other\"\n[[rule]]\nclass = \"email\"\naction = \"label\"\nlabel = \"[GONE]\"\n";

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Place;
 use super::records::nested;
+use crate::place::Place;
 
 #[test]
 fn bad_lines_are_only_in_the_report_and_the_good_ones_pass_in_order() {

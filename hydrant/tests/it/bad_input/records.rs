@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Letter, Place};
+use crate::place::{Letter, Place};
 
 /// Stands in every bad record and must not come out anywhere but in the payload of the sink's letters.
 const MARK: &str = "RAWMARK";

@@ -1,6 +1,6 @@
 //! A stream that is deleted and made again under its name.
 
-use super::Place;
+use crate::place::Place;
 
 const GONE: &[&str] = &["was deleted", "start again"];
 
@@ -80,7 +80,7 @@ fn running_readers_and_writers_end_with_a_clear_error() {
     ] {
         assert_eq!(place.wait_for_end(process), Some(1), "{}", place.logs());
         let said = place.read(log);
-        super::assert_no_panic(&said);
+        crate::place::assert_no_panic(&said);
         let last = said.lines().last().expect("a message").to_owned();
         assert!(last.starts_with("error: "), "{said}");
         for word in GONE {

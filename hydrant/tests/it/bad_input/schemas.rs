@@ -3,7 +3,7 @@
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
 
-use super::Place;
+use crate::place::Place;
 
 #[test]
 fn integers_then_fractions_make_a_double_column() {

@@ -1,6 +1,6 @@
 //! Several outputs of one app: a second lake or table, one that was deleted and made again, two at once.
 
-use super::Place;
+use crate::place::Place;
 
 const RECORDS: u64 = 600;
 
@@ -21,7 +21,7 @@ fn assert_all(place: &Place, lake: &str, records: u64) {
 /// The last message of a process that wrote to `log`.
 fn last_words(place: &Place, log: &str) -> String {
     let said = place.read(log);
-    super::assert_no_panic(&said);
+    crate::place::assert_no_panic(&said);
     said.lines().last().unwrap_or_default().to_owned()
 }
 
