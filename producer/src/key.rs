@@ -3,12 +3,17 @@
 //! Owns the language of `--key`: `a.b` is the field `b` of the object `a`; `{a}-{b.c}` joins fields
 //! and text; a backslash takes the meaning from `.`, `{`, `}` and itself. A key is read in one pass
 //! per field that stops at the field: of fields with the same name the first counts, and what
-//! follows it is not looked at, so that a record cut short behind its key keeps it. Memory does not
-//! depend on how deep a record nests.
+//! follows it is not looked at, so that a record cut short behind its key keeps it. What is read is
+//! read with the lexer of every other stage: a key never comes out of a text that they would read
+//! otherwise. Memory does not depend on how deep a record nests.
 //!
-//! Refuses: guessing. Without every field, as string, number or boolean, a record has no key.
+//! Refuses: guessing. Without every field, as string, number or boolean, a record has no key, and
+//! neither has one that is damaged before it.
 
 use std::ops::Range;
+
+use hydrant_json as json;
+use json::{Text, Word};
 
 /// The longest template, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 1_024;
@@ -76,19 +81,28 @@ impl KeyTemplate {
     /// damaged before it, or when the key is empty.
     pub fn extract(&self, json: &[u8], out: &mut Vec<u8>) -> Option<Range<usize>> {
         let start = out.len();
-        let complete = self.pieces.iter().all(|piece| match piece {
-            Piece::Text(text) => {
-                out.extend_from_slice(text);
-                true
-            }
-            Piece::Field(path) => Scan { json, place: 0 }.field(path, out).is_some(),
-        });
-        if complete && out.len() > start && std::str::from_utf8(&out[start..]).is_ok() {
+        let read = self.append(json, out);
+        let sound = read.is_some_and(|read| std::str::from_utf8(&json[..read]).is_ok());
+        if sound && out.len() > start {
             Some(start..out.len())
         } else {
             out.truncate(start);
             None
         }
+    }
+
+    /// Appends text and fields; answers how much of the record was read.
+    fn append(&self, json: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        self.pieces.iter().try_fold(0, |read, piece| match piece {
+            Piece::Text(text) => {
+                out.extend_from_slice(text);
+                Some(read)
+            }
+            Piece::Field(path) => {
+                let end = Scan { json, place: 0 }.field(path, out)?;
+                Some(read.max(end))
+            }
+        })
     }
 }
 
@@ -224,29 +238,33 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Appends the scalar at `path` as key text.
-    fn field(mut self, path: &[Vec<u8>], out: &mut Vec<u8>) -> Option<()> {
+    /// Appends the scalar at `path` as key text; answers the place behind it.
+    fn field(mut self, path: &[Vec<u8>], out: &mut Vec<u8>) -> Option<usize> {
         for name in path {
             self.enter(name, out)?;
         }
         let start = self.place;
-        match self.peek()? {
+        let end = match self.peek()? {
             b'"' => {
-                let text = self.string()?;
-                unescape(&self.json[text], out)
+                let text = json::string(self.json, start).ok()?;
+                json::unescape(self.json, text, out).ok()?;
+                return Some(text.end + 1);
             }
-            b'{' | b'[' => None,
-            _ => {
-                self.skip_literal();
-                let literal = &self.json[start..self.place];
-                if literal == b"true" || literal == b"false" || is_number(literal) {
-                    out.extend_from_slice(literal);
-                    Some(())
-                } else {
-                    None
-                }
-            }
+            b'-' | b'0'..=b'9' => json::number(self.json, start).ok()?.end,
+            _ => match json::word(self.json, start).ok()? {
+                (Word::Null, _) => return None,
+                (_, end) => end,
+            },
+        };
+        // Where a record is cut short, more digits may have followed.
+        if !matches!(
+            self.json.get(end)?,
+            b',' | b'}' | b' ' | b'\t' | b'\n' | b'\r'
+        ) {
+            return None;
         }
+        out.extend_from_slice(&self.json[start..end]);
+        Some(end)
     }
 
     /// From before an object to before the value of its first field called `name`.
@@ -255,19 +273,34 @@ impl Scan<'_> {
         self.expect(b'{')?;
         loop {
             self.skip_space();
-            let found = self.string()?;
-            let matches = is_name(&self.json[found], name, scratch)?;
+            if self.peek()? != b'"' {
+                return None;
+            }
+            let found = json::string(self.json, self.place).ok()?;
+            self.place = found.end + 1;
+            let matches = self.is_name(found, name, scratch)?;
             self.skip_space();
             self.expect(b':')?;
             self.skip_space();
             if matches {
                 return Some(());
             }
-            self.skip_value()?;
+            self.place = json::value(self.json, self.place).ok()?;
             self.skip_space();
             // A closing brace means that there is no such field.
             self.expect(b',')?;
         }
+    }
+
+    fn is_name(&self, found: Text, name: &[u8], scratch: &mut Vec<u8>) -> Option<bool> {
+        if found.plain {
+            return Some(self.json[found.start..found.end] == *name);
+        }
+        let start = scratch.len();
+        json::unescape(self.json, found, scratch).ok()?;
+        let same = scratch[start..] == *name;
+        scratch.truncate(start);
+        Some(same)
     }
 
     fn peek(&self) -> Option<u8> {
@@ -284,166 +317,8 @@ impl Scan<'_> {
     }
 
     fn skip_space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.place += 1;
-        }
+        self.place = json::skip_space(self.json, self.place);
     }
-
-    /// The inside of the string that begins here, still escaped; moves behind it.
-    fn string(&mut self) -> Option<Range<usize>> {
-        self.expect(b'"')?;
-        let start = self.place;
-        loop {
-            self.place += memchr::memchr2(b'"', b'\\', &self.json[self.place..])?;
-            if self.json[self.place] == b'"' {
-                self.place += 1;
-                return Some(start..self.place - 1);
-            }
-            // The escaped character may be a quote; it must exist.
-            self.place += 2;
-            if self.place > self.json.len() {
-                return None;
-            }
-        }
-    }
-
-    /// Moves behind any value: brackets are counted, not matched by kind.
-    fn skip_value(&mut self) -> Option<()> {
-        let mut depth = 0usize;
-        loop {
-            match self.peek()? {
-                b'"' => {
-                    self.string()?;
-                }
-                b'{' | b'[' => {
-                    depth += 1;
-                    self.place += 1;
-                }
-                b'}' | b']' => {
-                    depth = depth.checked_sub(1)?;
-                    self.place += 1;
-                }
-                _ if depth > 0 => self.place += 1,
-                _ => {
-                    let start = self.place;
-                    self.skip_literal();
-                    if self.place == start {
-                        return None;
-                    }
-                }
-            }
-            if depth == 0 {
-                return Some(());
-            }
-        }
-    }
-
-    /// Moves behind a number, `true`, `false`, `null`, or whatever stands in their place.
-    fn skip_literal(&mut self) {
-        while let Some(byte) = self.peek() {
-            if matches!(
-                byte,
-                b',' | b'}' | b']' | b':' | b'"' | b' ' | b'\t' | b'\n' | b'\r'
-            ) {
-                break;
-            }
-            self.place += 1;
-        }
-    }
-}
-
-fn is_name(found: &[u8], name: &[u8], scratch: &mut Vec<u8>) -> Option<bool> {
-    if memchr::memchr(b'\\', found).is_none() {
-        return Some(found == name);
-    }
-    let start = scratch.len();
-    unescape(found, scratch)?;
-    let same = scratch[start..] == *name;
-    scratch.truncate(start);
-    Some(same)
-}
-
-/// Appends the text of a JSON string's inside. `None` for what RFC 8259 forbids, and for half
-/// surrogate pairs.
-fn unescape(mut inside: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    loop {
-        let plain = memchr::memchr(b'\\', inside).unwrap_or(inside.len());
-        if inside[..plain].iter().any(|&byte| byte < 0x20) {
-            return None;
-        }
-        out.extend_from_slice(&inside[..plain]);
-        let Some((&escape, rest)) = inside[plain..].get(1..).and_then(<[u8]>::split_first) else {
-            return if plain == inside.len() {
-                Some(())
-            } else {
-                None
-            };
-        };
-        inside = rest;
-        out.push(match escape {
-            b'"' | b'\\' | b'/' => escape,
-            b'b' => 0x08,
-            b'f' => 0x0C,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                let (character, length) = unicode_escape(inside)?;
-                inside = &inside[length..];
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                continue;
-            }
-            _ => return None,
-        });
-    }
-}
-
-/// The character of the four hexadecimal digits after `\u`, or of two such escapes, and the bytes
-/// it took.
-fn unicode_escape(digits: &[u8]) -> Option<(char, usize)> {
-    let first = hex4(digits)?;
-    if !(0xD800..0xE000).contains(&first) {
-        return Some((char::from_u32(first)?, 4));
-    }
-    let second = hex4(digits[4..].strip_prefix(b"\\u")?)?;
-    if first < 0xDC00 && (0xDC00..0xE000).contains(&second) {
-        let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-        Some((char::from_u32(code)?, 10))
-    } else {
-        None
-    }
-}
-
-fn hex4(digits: &[u8]) -> Option<u32> {
-    digits.get(..4)?.iter().try_fold(0, |value, &digit| {
-        Some(value << 4 | char::from(digit).to_digit(16)?)
-    })
-}
-
-/// The grammar of RFC 8259, section 6.
-fn is_number(text: &[u8]) -> bool {
-    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let rest = text.strip_prefix(b"-").unwrap_or(text);
-    let whole = digits(rest);
-    if whole == 0 || (whole > 1 && rest[0] == b'0') {
-        return false;
-    }
-    let mut rest = &rest[whole..];
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let length = digits(fraction);
-        if length == 0 {
-            return false;
-        }
-        rest = &fraction[length..];
-    }
-    if let [b'e' | b'E', exponent @ ..] = rest {
-        let exponent = match exponent {
-            [b'+' | b'-', unsigned @ ..] => unsigned,
-            unsigned => unsigned,
-        };
-        return !exponent.is_empty() && digits(exponent) == exponent.len();
-    }
-    rest.is_empty()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod json;
 mod kill;
 mod lake;
 mod place;

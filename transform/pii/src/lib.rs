@@ -66,6 +66,8 @@ mod fold;
 mod json;
 mod keys;
 mod policy;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod trail;
 mod windows;
 

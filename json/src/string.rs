@@ -1,0 +1,154 @@
+//! Strings: their end and their escapes.
+
+use crate::fault::{Fault, FaultKind};
+
+/// A string: where the text between its quotes lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The place behind the opening quote.
+    pub start: usize,
+    /// The place of the closing quote.
+    pub end: usize,
+    /// Whether the text has no escapes, so that it is what it says.
+    pub plain: bool,
+}
+
+const ONES: u64 = u64::MAX / 255;
+const HIGHS: u64 = ONES << 7;
+
+/// The high bits of the bytes that end a run of a string: quotes, backslashes and control
+/// characters. The lowest one is right; a borrow may raise a false one above it.
+#[inline(always)]
+fn specials(word: u64) -> u64 {
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let quote = zero(word ^ (ONES * u64::from(b'"')));
+    let backslash = zero(word ^ (ONES * u64::from(b'\\')));
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (quote | backslash | control) & HIGHS
+}
+
+/// The place of the next quote, backslash or control character, from `at` on.
+#[inline(always)]
+fn special(input: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(chunk) = input.get(at..at + 8) {
+        let word = u64::from_le_bytes(chunk.try_into().expect("the chunk has eight bytes"));
+        let found = specials(word);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = input.get(at..)?;
+    rest.iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
+        .map(|offset| at + offset)
+}
+
+/// Reads the string whose opening quote is at `open`, and checks its escapes.
+///
+/// # Errors
+/// It is cut off, holds a control character or an escape that stands for no character.
+#[inline(always)]
+pub fn string(input: &[u8], open: usize) -> Result<Text, Fault> {
+    let start = open + 1;
+    match special(input, start) {
+        Some(end) if input[end] == b'"' => Ok(Text {
+            start,
+            end,
+            plain: true,
+        }),
+        found => escaped_string(input, start, found),
+    }
+}
+
+/// Reads on from the first byte of a string that is neither plain nor its end.
+fn escaped_string(input: &[u8], start: usize, first: Option<usize>) -> Result<Text, Fault> {
+    let mut next = first;
+    loop {
+        let Some(found) = next else {
+            return Err(Fault::new(FaultKind::CutString, input.len()));
+        };
+        let at = match input[found] {
+            b'"' => {
+                return Ok(Text {
+                    start,
+                    end: found,
+                    plain: false,
+                });
+            }
+            b'\\' => escape(input, found)?.1,
+            _ => return Err(Fault::new(FaultKind::ControlCharacter, found)),
+        };
+        next = special(input, at);
+    }
+}
+
+/// Appends what a text stands for, its escapes decoded.
+///
+/// # Errors
+/// Never for what [`string`] has accepted.
+pub fn unescape(input: &[u8], text: Text, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let mut at = text.start;
+    loop {
+        let rest = &input[at..text.end];
+        let run = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
+        out.extend_from_slice(&rest[..run]);
+        if run == rest.len() {
+            return Ok(());
+        }
+        let (character, end) = escape(&input[..text.end], at + run)?;
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        at = end;
+    }
+}
+
+/// Reads the escape whose backslash is at `at`; answers its character and the place behind it.
+///
+/// # Errors
+/// It stands for no character.
+pub fn escape(input: &[u8], at: usize) -> Result<(char, usize), Fault> {
+    let character = match input.get(at + 1) {
+        Some(b'"') => '"',
+        Some(b'\\') => '\\',
+        Some(b'/') => '/',
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(b'n') => '\n',
+        Some(b'r') => '\r',
+        Some(b't') => '\t',
+        Some(b'u') => return unicode_escape(input, at),
+        Some(_) => return Err(Fault::new(FaultKind::UnknownEscape, at)),
+        None => return Err(Fault::new(FaultKind::CutString, input.len())),
+    };
+    Ok((character, at + 2))
+}
+
+/// Reads `\u` and its digits, and the second half of a pair behind them.
+fn unicode_escape(input: &[u8], at: usize) -> Result<(char, usize), Fault> {
+    let high = unit(input, at)?;
+    if let Some(character) = char::from_u32(high) {
+        return Ok((character, at + 6));
+    }
+    let lone = Fault::new(FaultKind::LoneSurrogate, at);
+    if high >= 0xdc00 || input.get(at + 6..at + 8) != Some(b"\\u") {
+        return Err(lone);
+    }
+    let low = unit(input, at + 6)?;
+    if !(0xdc00..0xe000).contains(&low) {
+        return Err(lone);
+    }
+    let character = char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00));
+    Ok((character.ok_or(lone)?, at + 12))
+}
+
+/// The value of the four digits behind the `\u` at `at`.
+fn unit(input: &[u8], at: usize) -> Result<u32, Fault> {
+    let digits = input.get(at + 2..at + 6);
+    digits
+        .and_then(|digits| {
+            digits.iter().try_fold(0, |unit, digit| {
+                Some(unit << 4 | char::from(*digit).to_digit(16)?)
+            })
+        })
+        .ok_or_else(|| Fault::new(FaultKind::UnicodeEscape, at))
+}

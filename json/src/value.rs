@@ -1,0 +1,104 @@
+//! Whole values, for readers that pass over them.
+
+use crate::fault::{Fault, FaultKind};
+use crate::{number, skip_space, string, word};
+
+/// How deep containers may nest in a value that is passed over.
+pub const DEPTH_MAX: usize = 1_024;
+
+/// The open containers, one bit each: whether it is an object.
+struct Open {
+    objects: [u64; DEPTH_MAX / 64],
+    depth: usize,
+}
+
+impl Open {
+    fn push(&mut self, object: bool, at: usize) -> Result<(), Fault> {
+        let Some(bits) = self.objects.get_mut(self.depth / 64) else {
+            return Err(Fault::new(FaultKind::TooDeep, at));
+        };
+        let bit = 1 << (self.depth % 64);
+        *bits = if object { *bits | bit } else { *bits & !bit };
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Whether the innermost container is an object; `None` without one.
+    fn innermost(&self) -> Option<bool> {
+        let index = self.depth.checked_sub(1)?;
+        Some(self.objects[index / 64] >> (index % 64) & 1 == 1)
+    }
+}
+
+/// Checks the value that starts at `at`, of any kind and depth up to [`DEPTH_MAX`]; answers the
+/// place behind it. Repeated keys are legal. Needs neither memory nor stack.
+///
+/// # Errors
+/// The text there is not a JSON value.
+pub fn value(input: &[u8], mut at: usize) -> Result<usize, Fault> {
+    let mut open = Open {
+        objects: [0; DEPTH_MAX / 64],
+        depth: 0,
+    };
+    loop {
+        at = match input.get(at) {
+            Some(b'{') => {
+                open.push(true, at)?;
+                at = skip_space(input, at + 1);
+                if input.get(at) != Some(&b'}') {
+                    at = key(input, at)?;
+                    continue;
+                }
+                open.depth -= 1;
+                at + 1
+            }
+            Some(b'[') => {
+                open.push(false, at)?;
+                at = skip_space(input, at + 1);
+                if input.get(at) != Some(&b']') {
+                    continue;
+                }
+                open.depth -= 1;
+                at + 1
+            }
+            Some(b'"') => string(input, at)?.end + 1,
+            Some(b'-' | b'0'..=b'9') => number(input, at)?.end,
+            Some(b't' | b'f' | b'n') => word(input, at)?.1,
+            _ => return Err(Fault::new(FaultKind::Unexpected, at)),
+        };
+        // Behind a value: what closes here, and the comma before the next one.
+        loop {
+            let Some(object) = open.innermost() else {
+                return Ok(at);
+            };
+            at = skip_space(input, at);
+            match (input.get(at), object) {
+                (Some(b'}'), true) | (Some(b']'), false) => {
+                    open.depth -= 1;
+                    at += 1;
+                }
+                (Some(b','), true) => {
+                    at = key(input, skip_space(input, at + 1))?;
+                    break;
+                }
+                (Some(b','), false) => {
+                    at = skip_space(input, at + 1);
+                    break;
+                }
+                _ => return Err(Fault::new(FaultKind::Unexpected, at)),
+            }
+        }
+    }
+}
+
+/// From a key to the value that belongs to it.
+fn key(input: &[u8], at: usize) -> Result<usize, Fault> {
+    if input.get(at) != Some(&b'"') {
+        return Err(Fault::new(FaultKind::Unexpected, at));
+    }
+    let colon = skip_space(input, string(input, at)?.end + 1);
+    if input.get(colon) != Some(&b':') {
+        return Err(Fault::new(FaultKind::Unexpected, colon));
+    }
+    Ok(skip_space(input, colon + 1))
+}
