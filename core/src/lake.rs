@@ -74,6 +74,8 @@ pub struct Object {
 /// A file being collected.
 #[async_trait]
 pub trait Staging: Send + fmt::Debug {
+    /// What [`Lake::discard`] takes to throw it away.
+    fn upload(&self) -> &str;
     /// Appends bytes.
     async fn write(&mut self, bytes: Bytes) -> Result<()>;
     /// Makes it durable.

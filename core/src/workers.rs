@@ -7,6 +7,7 @@
 //! thread.
 
 use std::cell::Cell;
+use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,10 @@ use crate::error::{Error, Result};
 /// Jobs that lie ready for each thread, so that none is idle while the tasks that wait for room are woken. A job that
 /// was handed over is computed even when nobody wants its result any more, so there are few of them.
 const READY_JOBS: usize = 4;
+
+/// The reason of a dead letter, or of a refusal, of a record whose computation panicked: a fault of hydrant, not of the
+/// record.
+pub const INTERNAL_FAULT: &str = "internal_fault";
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -124,6 +129,33 @@ pub fn contain<T>(job: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
+/// Takes `step` through `items` in order until it breaks, and answers what it broke with. A panic costs the item at which
+/// it happened, which `faulted` then sees with whatever the panic left half done, and no other item. Nothing is paid per
+/// item.
+pub fn contain_each<S, B>(
+    state: &mut S,
+    items: Range<usize>,
+    mut step: impl FnMut(&mut S, usize) -> ControlFlow<B>,
+    mut faulted: impl FnMut(&mut S, usize),
+) -> ControlFlow<B> {
+    let mut next = items.start;
+    while next < items.end {
+        let done = contain(|| {
+            while next < items.end {
+                step(state, next)?;
+                next += 1;
+            }
+            ControlFlow::Continue(())
+        });
+        if let Some(done) = done {
+            return done;
+        }
+        faulted(state, next);
+        next += 1;
+    }
+    ControlFlow::Continue(())
+}
+
 /// Whether this thread is inside [`contain`]; a panic hook asks.
 pub(crate) fn is_contained() -> bool {
     CONTAINED.get()
@@ -159,6 +191,26 @@ mod tests {
         assert_eq!(contain(|| (is_contained(), 1)), Some((true, 1)));
         let inner = contain(|| contain(|| -> u8 { panic!("boom") }).is_none() && is_contained());
         assert_eq!(inner, Some(true));
+        assert!(!is_contained());
+    }
+
+    #[test]
+    fn a_panic_costs_one_item_and_the_others_are_taken_in_order() {
+        let mut seen = Vec::new();
+        let step = |seen: &mut Vec<usize>, item: usize| {
+            seen.push(item);
+            assert!(!matches!(item, 2 | 3 | 7), "boom");
+            if item == 8 {
+                return ControlFlow::Break("enough");
+            }
+            ControlFlow::Continue(())
+        };
+        let faulted = |seen: &mut Vec<usize>, item: usize| seen.push(100 + item);
+        let end = contain_each(&mut seen, 2..10, step, faulted);
+        assert_eq!(end, ControlFlow::Break("enough"));
+        assert_eq!(seen, [2, 102, 3, 103, 4, 5, 6, 7, 107, 8]);
+        let end = contain_each(&mut seen, 3..4, step, faulted);
+        assert_eq!(end, ControlFlow::Continue(()));
         assert!(!is_contained());
     }
 

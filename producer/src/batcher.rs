@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hydrant_core::batch::{Entry, Run, Step};
 use hydrant_core::clock::Instant;
+use hydrant_core::workers::INTERNAL_FAULT;
 use hydrant_core::{Batch, Permit, Position, Sequence};
 
 /// Why an input's record is not sent.
@@ -19,6 +20,8 @@ pub enum Refusal {
     LineTooLong,
     /// Key and payload together are more than the stream takes.
     RecordTooLarge,
+    /// Finding its key panicked: a fault of hydrant, not of the record.
+    InternalFault,
 }
 
 impl Refusal {
@@ -27,6 +30,7 @@ impl Refusal {
         match self {
             Refusal::LineTooLong => "line_too_long",
             Refusal::RecordTooLarge => "record_too_large",
+            Refusal::InternalFault => INTERNAL_FAULT,
         }
     }
 }

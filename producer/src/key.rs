@@ -12,6 +12,7 @@
 
 use std::ops::Range;
 
+use hydrant_core::workers::contain;
 use hydrant_json as json;
 use json::{Text, Word};
 
@@ -76,11 +77,29 @@ impl KeyTemplate {
         }
     }
 
+    /// As [`KeyTemplate::extract`], and a panic costs this record alone: nothing is appended then.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn try_extract(
+        &self,
+        json: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Range<usize>>, Panicked> {
+        let start = out.len();
+        contain(|| self.extract(json, out)).ok_or_else(|| {
+            out.truncate(start);
+            Panicked
+        })
+    }
+
     /// Appends the key of the record `json` to `out` and says where it lies there. `None`, and
     /// nothing appended, when a field is missing, null, an object or a list, when the record is
     /// damaged before it, or when the key is empty.
     pub fn extract(&self, json: &[u8], out: &mut Vec<u8>) -> Option<Range<usize>> {
         let start = out.len();
+        #[cfg(test)]
+        tests::panic_if_asked(json, out);
         let read = self.append(json, out);
         let sound = read.is_some_and(|read| std::str::from_utf8(&json[..read]).is_ok());
         if sound && out.len() > start {
@@ -105,6 +124,10 @@ impl KeyTemplate {
         })
     }
 }
+
+/// Finding a record's key panicked: a fault of hydrant, not of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Panicked;
 
 /// Reads a template character by character.
 struct Parser<'a> {

@@ -158,11 +158,18 @@ impl Tally {
             *self.refused.entry(one.reason.name()).or_default() += 1;
             metrics::counter!("hydrant_producer_refused_total", "reason" => one.reason.name())
                 .increment(1);
+            let why = match one.reason {
+                Refusal::LineTooLong => "the line is longer than a record may be",
+                Refusal::RecordTooLarge => "with its key it is larger than the stream takes",
+                Refusal::InternalFault => {
+                    tracing::error!(
+                        line = one.index + 1,
+                        "finding the key of a record panicked, which is a fault of hydrant: it is not sent",
+                    );
+                    continue;
+                }
+            };
             if before < LOGGED_REFUSALS {
-                let why = match one.reason {
-                    Refusal::LineTooLong => "the line is longer than a record may be",
-                    Refusal::RecordTooLarge => "with its key it is larger than the stream takes",
-                };
                 tracing::warn!(
                     line = one.index + 1,
                     bytes = one.length,

@@ -1,18 +1,22 @@
 //! The open interval of one shard: decoded rows, dead letters and counts, before they are cut.
 //!
 //! Owns what of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or a
-//! drop when the interval is cut, that an account counts in the interval that holds its position, and that an interval
-//! ends at a record's position when the decoder is full. Refuses readers that go back.
+//! drop when the interval is cut, that an account counts in the interval that holds its position, that an interval
+//! ends at a record's position when the decoder is full, and that a record whose computation panics is a dead letter and
+//! changes nothing else. Refuses readers that go back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::batch::{AccountOf, Batch};
+use hydrant_core::batch::{AccountOf, Batch, Step};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{DeadLetter, Dropped};
+use hydrant_core::workers::contain_each;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
 
+use crate::culprits::CULPRITS_MAX;
 use crate::dead_letter::Letter;
 use crate::decode::{Appended, Decoded, Decoder, Reject, RowOrigin};
 use crate::lake::{Counts, Gap, OriginSum, TimeRange};
@@ -23,6 +27,9 @@ use crate::spec::TableRules;
 
 /// The stage that this sink's dead letters name.
 const STAGE: &str = "sink";
+
+/// The most payload bytes of an interval's own dead letters: the offsets in their file have 31 bits.
+const LETTER_PAYLOADS_MAX: u64 = 1 << 29;
 
 /// Whose records an interval holds.
 #[derive(Clone, Debug)]
@@ -66,7 +73,13 @@ pub(crate) struct Buffer {
     positions: Positions,
     letters: Vec<Letter>,
     letter_bytes: u64,
+    /// The payload bytes of this sink's own letters.
+    letter_payloads: u64,
     upstream_letters: u64,
+    /// The records whose computation panicked.
+    faults: Vec<Position>,
+    /// Records that are given up unread, because their computation panicked when the interval was first made.
+    given_up: BTreeSet<Position>,
     input: u64,
     input_bytes: u64,
     dropped: BTreeMap<Arc<str>, u64>,
@@ -88,7 +101,9 @@ pub(crate) struct Cut {
     pub(crate) decoded: Decoded,
     pub(crate) positions: Positions,
     pub(crate) letters: Vec<Letter>,
-    /// The counts of what is known before the rows are conformed: no rows yet.
+    /// The records whose computation panicked so far.
+    pub(crate) faults: Vec<Position>,
+    /// The counts of what is known before the rows are conformed: of rows nothing yet.
     pub(crate) counts: Counts,
     pub(crate) origins: Vec<OriginSum>,
     pub(crate) gaps: Vec<Gap>,
@@ -123,7 +138,10 @@ impl Buffer {
             positions: Positions::default(),
             letters: Vec::new(),
             letter_bytes: 0,
+            letter_payloads: 0,
             upstream_letters: 0,
+            faults: Vec::new(),
+            given_up: BTreeSet::new(),
             input: 0,
             input_bytes: 0,
             dropped: BTreeMap::new(),
@@ -133,6 +151,18 @@ impl Buffer {
             latencies: Latencies::default(),
             sequence_text: (None, String::new()),
         })
+    }
+
+    /// Gives these records up unread when they come: whatever this program would make of them, they were dead letters
+    /// when the interval was first made.
+    pub(crate) fn giving_up(mut self, faults: &[Position]) -> Self {
+        self.given_up.extend(faults);
+        self
+    }
+
+    /// Where it begins.
+    pub(crate) fn from(&self) -> Position {
+        self.from
     }
 
     /// Where it would end now.
@@ -194,14 +224,23 @@ impl Buffer {
             .map(|run| run.first as usize)
             .chain([batch.len()]);
         for (run, end) in batch.runs.iter().zip(ends) {
-            for index in start.max(run.first as usize)..end {
-                let (sequence, sub) = position_in(run, index);
-                if !self.record(batch, index, (sequence, sub), run.arrival, arrived) {
-                    self.accounts(batch, before, self.to);
-                    return Ok(Taken::FullBefore(index));
+            let step = |buffer: &mut Self, index| {
+                let position = position_in(run, index);
+                if !buffer.record(batch, index, position, run.arrival, arrived) {
+                    return ControlFlow::Break(index);
                 }
-                self.positions.push(sequence, sub, run.step);
-                self.to = Position::at(sequence, sub);
+                buffer.passed(batch, index, position, run.step);
+                ControlFlow::Continue(())
+            };
+            let faulted = |buffer: &mut Self, index| {
+                let position = position_in(run, index);
+                buffer.faulted(batch, index, position, arrived);
+                buffer.passed(batch, index, position, run.step);
+            };
+            let indices = start.max(run.first as usize)..end;
+            if let ControlFlow::Break(index) = contain_each(self, indices, step, faulted) {
+                self.accounts(batch, before, self.to);
+                return Ok(Taken::FullBefore(index));
             }
         }
         self.to = self.to.max(batch.to);
@@ -209,7 +248,7 @@ impl Buffer {
         Ok(Taken::All)
     }
 
-    /// Whether the decoder took the record.
+    /// Makes a row or a dead letter of a record; whether there was room for it.
     fn record(
         &mut self,
         batch: &Batch,
@@ -220,6 +259,15 @@ impl Buffer {
     ) -> bool {
         let entry = &batch.records[index];
         let payload = batch.payload(entry);
+        let full = self.letter_payloads.saturating_add(payload.len() as u64) > LETTER_PAYLOADS_MAX
+            || self.faults.len() >= CULPRITS_MAX;
+        if full && self.input > 0 && self.given_up.is_empty() {
+            return false;
+        }
+        if self.given_up.contains(&Position::at(sequence, sub)) {
+            self.faulted(batch, index, (sequence, sub), arrived);
+            return true;
+        }
         if self.base.provenance() && self.sequence_text.0 != Some(sequence) {
             self.sequence_text = (Some(sequence), sequence.to_string());
         }
@@ -229,7 +277,10 @@ impl Buffer {
             sequence: &self.sequence_text.1,
             sub: i64::from(sub),
         };
-        match self.decoder.append(payload, &origin) {
+        let appended = self.decoder.append(payload, &origin);
+        #[cfg(test)]
+        crate::fault::in_text("fault:counted", payload);
+        match appended {
             Appended::Full => return false,
             Appended::Row => {
                 let stamp = if entry.stamp == 0 {
@@ -241,23 +292,69 @@ impl Buffer {
                 self.latencies.add(stamp);
             }
             Appended::Rejected(reject) => {
-                let key = batch
-                    .key(entry)
-                    .map(|key| String::from_utf8_lossy(key).into());
-                let letter = own_letter(
-                    &self.source,
-                    (sequence, sub),
-                    key,
-                    &reject,
-                    payload,
-                    arrived,
-                );
-                self.keep(letter);
+                self.refuse(batch, index, (sequence, sub), &reject, arrived);
             }
         }
-        self.input += 1;
-        self.input_bytes += payload.len() as u64;
         true
+    }
+
+    /// A record whose computation panicked becomes a dead letter, unless it had become a row or a letter already.
+    #[cold]
+    fn faulted(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        (sequence, sub): (Sequence, u32),
+        arrived: i64,
+    ) {
+        let position = Position::at(sequence, sub);
+        if self.decoder.records() == self.positions.len() {
+            self.decoder.give_up();
+        }
+        let own_letters = self.letters.len() as u64 - self.upstream_letters;
+        if self.decoder.rejected() > own_letters {
+            let reject = Reject::internal_fault();
+            self.refuse(batch, index, (sequence, sub), &reject, arrived);
+            self.faults.push(position);
+        }
+        log_fault(&self.source.shard, position);
+    }
+
+    fn refuse(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        position: (Sequence, u32),
+        reject: &Reject,
+        arrived: i64,
+    ) {
+        let entry = &batch.records[index];
+        let key = batch.key(entry);
+        let key = key.map(|key| String::from_utf8_lossy(key).into());
+        let payload = batch.payload(entry);
+        self.letter_payloads = self.letter_payloads.saturating_add(payload.len() as u64);
+        self.keep(own_letter(
+            &self.source,
+            position,
+            key,
+            reject,
+            payload,
+            arrived,
+        ));
+    }
+
+    /// The record is in.
+    fn passed(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        (sequence, sub): (Sequence, u32),
+        step: Step,
+    ) {
+        self.input += 1;
+        self.input_bytes += u64::from(batch.records[index].payload.len);
+        self.positions.push(sequence, sub, step);
+        self.to = Position::at(sequence, sub);
     }
 
     fn keep(&mut self, letter: Letter) {
@@ -320,7 +417,7 @@ impl Buffer {
                     .map(|(rule, count)| Dropped { rule, count })
                     .collect(),
                 duplicates: 0,
-                untimed_rows: self.decoder.untimed_rows(),
+                untimed_rows: 0,
             },
             event_times: self
                 .decoder
@@ -334,12 +431,21 @@ impl Buffer {
             decoded: self.decoder.finish(),
             positions: self.positions,
             letters: self.letters,
+            faults: self.faults,
             origins: self.origins.into_values().collect(),
             gaps: self.gaps,
             stamps: self.stamps,
             latencies: self.latencies,
         }
     }
+}
+
+/// Tells of a record whose computation panicked; the panic itself has told where.
+pub(crate) fn log_fault(shard: &ShardId, position: Position) {
+    tracing::error!(
+        %shard, %position,
+        "a computation over a record panicked, which is a fault of hydrant: the record is a dead letter `internal_fault`",
+    );
 }
 
 /// The letter of a record that this sink refuses. The reject holds no value of the record; the payload was scanned

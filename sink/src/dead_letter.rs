@@ -33,6 +33,18 @@ impl Letter {
         let key = self.letter.key.as_ref().map_or(0, |key| key.len());
         LETTER_BYTES + (payload + key + self.letter.detail.len()) as u64
     }
+
+    /// Leaves place and reason only.
+    pub(crate) fn strip(&mut self) {
+        self.payload = None;
+        self.letter.key = None;
+        self.letter.detail.clear();
+    }
+
+    /// Whether there is nothing to strip.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.payload.is_none() && self.letter.key.is_none() && self.letter.detail.is_empty()
+    }
 }
 
 /// The columns of a file of dead letters.

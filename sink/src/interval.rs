@@ -2,23 +2,28 @@
 //!
 //! Owns the order: what the rows need of the schema is settled first, then rows are brought under it (what does not fit
 //! becomes a dead letter), then each partition is encoded on a worker and staged. Promises that the same interval by the
-//! same spec gives files with the same rows in the same order, so that a lost one can be made again. Refuses to keep
-//! more than a few encoded files in memory.
+//! same spec gives files with the same rows in the same order, so that a lost one can be made again; that a row whose
+//! conforming or encoding panics becomes a dead letter and the other files are what they would be without it; and that
+//! nothing staged stays when staging fails. Refuses to keep more than a few encoded files in memory, and to write an
+//! interval when a panic is no single row's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::RecordBatch;
-use arrow_schema::Schema;
+use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow_schema::{ArrowError, Schema};
+use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hydrant_core::lake::{Sealed, SharedLake};
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::{Context, Error, Result};
+use hydrant_core::workers::contain;
+use hydrant_core::{Context, Error, Interval, Position, Result};
 
-use crate::buffer::{Cut, Source, own_letter};
+use crate::buffer::{Cut, Source, log_fault, own_letter};
+use crate::culprits::{CULPRITS_MAX, culprits, others};
 use crate::dead_letter::{Letter, letter_batch, letter_hash, letter_schema};
-use crate::decode::{PartitionRows, Provenance};
-use crate::encode::{EncodeOptions, encode};
+use crate::decode::{Decoded, PartitionRows, Provenance, Reject, row_text};
+use crate::encode::{EncodeError, EncodeOptions, encode};
 use crate::lake::{ChainNames, CommitFile, FileKind, persist};
 use crate::position_hash::Positions;
 use crate::schema::TableSchema;
@@ -32,13 +37,22 @@ const WRITE_BYTES: usize = 4 << 20;
 /// What becomes of a cut interval under a schema.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) schema: Arc<Schema>,
-    pub(crate) partitions: Vec<PartitionRows>,
+    source: Source,
+    interval: Interval,
+    /// The time of the dead letters that are made here.
+    time: i64,
+    schema: Arc<Schema>,
+    /// The columns of the records themselves; those behind them say where a row came from.
+    own_columns: usize,
+    partitions: Vec<PartitionRows>,
     pub(crate) letters: Vec<Letter>,
-    pub(crate) positions: Positions,
-    pub(crate) rows: u64,
-    /// Dead letters that conforming added.
+    positions: Positions,
+    /// The records, by index, whose rows have no believable event time.
+    untimed: Vec<u32>,
+    /// Dead letters that were made here.
     pub(crate) refused: u64,
+    /// The records whose computation panicked.
+    pub(crate) faults: Vec<Position>,
 }
 
 /// A file before it is encoded.
@@ -52,74 +66,211 @@ pub(crate) struct Plan {
     pub(crate) metadata: Vec<(String, String)>,
 }
 
+/// What came of a plan.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A staged file.
+    Staged(CommitFile),
+    /// None: encoding these rows of it panicked.
+    Faulted(Vec<u32>),
+}
+
+/// A panic that no single record causes. What it means for the data is that nothing of the interval is published: it is
+/// read again by the next start.
+pub(crate) fn untraced(source: &Source, interval: Interval) -> Error {
+    Error::fatal(format!(
+        "the interval ({}, {}] of shard `{}` cannot be computed: it panics whichever record is left out, which is a fault \
+         of hydrant; nothing is lost: start a version that mends it, or cut the interval elsewhere by another \
+         `--flush-bytes` or `--flush-interval`",
+        interval.from, interval.to, source.shard,
+    ))
+}
+
 /// Brings rows under the stored schema. `time` is that of the dead letters this makes.
 pub(crate) fn conform(
-    source: &Source,
-    decoded: crate::decode::Decoded,
+    source: Source,
+    interval: Interval,
+    decoded: Decoded,
     positions: Positions,
-    mut letters: Vec<Letter>,
+    letters: Vec<Letter>,
     schema: &TableSchema,
     time: i64,
 ) -> Result<Ready> {
+    let untraced = || untraced(&source, interval);
     let provenance = Provenance {
         stream: &source.stream_text,
         shard: source.shard.as_str(),
     };
-    let conformed = decoded.conform(schema, provenance).map_err(|error| {
-        Error::fatal(format!("rows cannot be brought under the schema: {error}"))
-    })?;
-    let refused = conformed.rejects.len() as u64;
+    let part = |rows: &[u32]| {
+        contain(|| {
+            decoded
+                .take(rows)
+                .and_then(|part| part.conform(schema, provenance))
+        })
+    };
+    let mut faulted = Vec::new();
+    let conformed = match contain(|| decoded.conform(schema, provenance)) {
+        Some(conformed) => conformed,
+        None => {
+            let rows = decoded.rows();
+            let bad = culprits(rows, |rows| part(rows).is_some()).ok_or_else(untraced)?;
+            let rest = part(&others(rows, &bad)).ok_or_else(untraced)?;
+            faulted = decoded.give_up(&bad, &Reject::internal_fault());
+            rest
+        }
+    };
+    drop(decoded);
+    let conformed = conformed.map_err(|error| arrow_refused(&error))?;
+    let mut ready = Ready {
+        interval,
+        time,
+        schema: conformed.schema,
+        own_columns: schema.columns().len(),
+        partitions: conformed.partitions,
+        letters,
+        positions,
+        untimed: conformed.untimed,
+        refused: 0,
+        faults: Vec::new(),
+        source,
+    };
     for reject in &conformed.rejects {
-        let position = positions.get(reject.record);
-        letters.push(own_letter(
-            source,
-            position,
-            None,
-            &reject.reject,
-            &reject.row,
-            time,
-        ));
+        ready.refuse(reject.record, &reject.reject, &reject.row);
     }
-    // By their places: in which order they came depends on how the records were cut into batches.
-    if !mutant::is(Mutant::LettersAsTheyCame) {
-        letters.sort_by(|a, b| {
+    for reject in &faulted {
+        ready.fault(reject.record, &reject.row);
+    }
+    ready.sort_letters();
+    Ok(ready)
+}
+
+fn arrow_refused(error: &ArrowError) -> Error {
+    Error::fatal(format!("rows cannot be brought under the schema: {error}"))
+}
+
+impl Ready {
+    /// The rows of the interval.
+    pub(crate) fn rows(&self) -> u64 {
+        let rows = self.partitions.iter().map(|rows| rows.records.len() as u64);
+        rows.sum()
+    }
+
+    /// Those of them without a believable event time.
+    pub(crate) fn untimed_rows(&self) -> u64 {
+        self.untimed.len() as u64
+    }
+
+    fn refuse(&mut self, record: u32, reject: &Reject, row: &[u8]) {
+        let position = self.positions.get(record);
+        let (source, time) = (&self.source, self.time);
+        let letter = own_letter(source, position, None, reject, row, time);
+        self.letters.push(letter);
+        self.refused += 1;
+    }
+
+    fn fault(&mut self, record: u32, row: &[u8]) {
+        self.refuse(record, &Reject::internal_fault(), row);
+        let (sequence, sub) = self.positions.get(record);
+        let position = Position::at(sequence, sub);
+        log_fault(&self.source.shard, position);
+        self.faults.push(position);
+    }
+
+    /// By their places: in which order they came depends on how the records were cut into batches.
+    fn sort_letters(&mut self) {
+        if mutant::is(Mutant::LettersAsTheyCame) {
+            return;
+        }
+        self.letters.sort_by(|a, b| {
             let place = |letter: &Letter| (letter.letter.sequence, letter.letter.sub);
             let (a_of, b_of) = (&a.letter, &b.letter);
             (&a_of.stream, &a_of.shard, place(a)).cmp(&(&b_of.stream, &b_of.shard, place(b)))
         });
     }
-    let rows = conformed
-        .partitions
-        .iter()
-        .map(|p| p.records.len() as u64)
-        .sum();
-    Ok(Ready {
-        schema: conformed.schema,
-        partitions: conformed.partitions,
-        letters,
-        positions,
-        rows,
-        refused,
-    })
-}
 
-impl Ready {
-    /// The files of the interval `(from, to]`: one a partition, then the dead letters.
+    /// Makes dead letters of the rows of files, by the number of the file in the plan, whose encoding panicked. A dead
+    /// letter that cannot be encoded keeps its place and its reason only.
+    ///
+    /// # Errors
+    /// Fatal when this is no matter of single records.
+    pub(crate) fn give_up(&mut self, faulted: &[(usize, Vec<u32>)]) -> Result<()> {
+        for (file, rows) in faulted {
+            self.give_up_rows(*file, rows)?;
+        }
+        self.partitions
+            .retain(|partition| !partition.records.is_empty());
+        self.sort_letters();
+        Ok(())
+    }
+
+    fn give_up_rows(&mut self, file: usize, rows: &[u32]) -> Result<()> {
+        let untraced = untraced(&self.source, self.interval);
+        if rows.is_empty() || self.faults.len() + rows.len() > 2 * CULPRITS_MAX {
+            return Err(untraced);
+        }
+        let Some(partition) = self.partitions.get_mut(file) else {
+            for row in rows {
+                match self.letters.get_mut(*row as usize) {
+                    Some(letter) if !letter.is_bare() => letter.strip(),
+                    _ => return Err(untraced),
+                }
+            }
+            return Ok(());
+        };
+        let fields: Vec<_> = partition
+            .batch
+            .schema()
+            .fields()
+            .iter()
+            .take(self.own_columns)
+            .map(|field| field.as_ref().clone())
+            .collect();
+        let columns: Vec<ArrayRef> = partition
+            .batch
+            .columns()
+            .iter()
+            .take(self.own_columns)
+            .cloned()
+            .collect();
+        let rest = others(partition.records.len(), rows);
+        let given_up: Vec<(u32, Vec<u8>)> = rows
+            .iter()
+            .map(|row| {
+                (
+                    partition.records[*row as usize],
+                    row_text(&fields, &columns, *row as usize),
+                )
+            })
+            .collect();
+        partition.batch = take_record_batch(&partition.batch, &UInt32Array::from(rest.clone()))
+            .map_err(|error| arrow_refused(&error))?;
+        partition.records = rest
+            .iter()
+            .map(|row| partition.records[*row as usize])
+            .collect();
+        self.untimed
+            .retain(|record| given_up.iter().all(|(given_up, _)| given_up != record));
+        for (record, row) in given_up {
+            self.fault(record, &row);
+        }
+        Ok(())
+    }
+
+    /// The files of the interval: one a partition, then the dead letters.
     pub(crate) fn plan(
-        self,
+        &self,
         names: &ChainNames,
-        interval: hydrant_core::Interval,
         metadata: &[(String, String)],
     ) -> Result<Vec<Plan>> {
-        let (from, to) = (interval.from, interval.to);
+        let (from, to) = (self.interval.from, self.interval.to);
         let mut plans = Vec::with_capacity(self.partitions.len() + 1);
-        for (index, partition) in self.partitions.into_iter().enumerate() {
+        for (index, partition) in self.partitions.iter().enumerate() {
             plans.push(Plan {
                 kind: FileKind::Rows,
                 key: names.rows(&partition.path, from, to, index),
                 position_hash: self.positions.hash(&partition.records),
                 schema: Arc::clone(&self.schema),
-                batch: partition.batch,
+                batch: partition.batch.clone(),
                 metadata: metadata.to_vec(),
             });
         }
@@ -138,27 +289,103 @@ impl Ready {
         }
         Ok(plans)
     }
+
+    /// Encodes and stages the files of the interval, and answers them in the order of the plan, with what became of the
+    /// interval by then.
+    ///
+    /// # Errors
+    /// Those of the lake, after which nothing staged stays; fatal when encoding panics whichever row is left out.
+    pub(crate) async fn stage(
+        mut self,
+        lake: &SharedLake,
+        context: &Context,
+        options: &EncodeOptions,
+        names: &ChainNames,
+        metadata: Vec<(String, String)>,
+    ) -> Result<(Self, Vec<CommitFile>)> {
+        let metadata: Arc<[_]> = metadata.into();
+        loop {
+            let (names, entries) = (names.clone(), Arc::clone(&metadata));
+            let planning = context.workers.run(move || {
+                let plans = contain(|| self.plan(&names, &entries));
+                let plans = plans.unwrap_or_else(|| Err(untraced(&self.source, self.interval)));
+                (self, plans)
+            });
+            let (ready, plans) = planning.await?;
+            let outcomes = stage_all(lake, context, options, plans?).await?;
+            let mut files = Vec::with_capacity(outcomes.len());
+            let mut faulted = Vec::new();
+            for (index, outcome) in outcomes.into_iter().enumerate() {
+                match outcome {
+                    Outcome::Staged(file) => files.push(file),
+                    Outcome::Faulted(rows) => faulted.push((index, rows)),
+                }
+            }
+            if faulted.is_empty() {
+                return Ok((ready, files));
+            }
+            // Names and numbers of files follow from the rows that are left, so all are made again.
+            for file in &files {
+                lake.discard(&file.sealed.upload).await?;
+            }
+            self = ready;
+            self.give_up(&faulted)?;
+        }
+    }
 }
 
-/// Encodes and stages files, a few at a time; answers them in the order of the plans.
-pub(crate) async fn stage_all(
+/// The stagings of an interval, so that none stays when one of them fails.
+#[derive(Debug, Default)]
+struct Stagings {
+    uploads: Mutex<Vec<String>>,
+}
+
+impl Stagings {
+    fn add(&self, upload: &str) {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.push(upload.to_owned());
+    }
+
+    /// Throws all of them away. One that cannot be thrown away stays for the next owner's clean-up.
+    async fn discard(&self, lake: &SharedLake) {
+        let uploads =
+            std::mem::take(&mut *self.uploads.lock().unwrap_or_else(PoisonError::into_inner));
+        for upload in uploads {
+            if let Err(error) = lake.discard(&upload).await {
+                tracing::warn!(upload, error = %error.report(), "a staging stays");
+            }
+        }
+    }
+}
+
+/// Encodes and stages files, a few at a time; answers what came of them in the order of the plans.
+async fn stage_all(
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
     plans: Vec<Plan>,
-) -> Result<Vec<CommitFile>> {
+) -> Result<Vec<Outcome>> {
+    let stagings = Stagings::default();
     let staging = plans.into_iter().enumerate().map(|(index, plan)| {
-        let staged = stage_one(lake, context, options, plan);
-        async move { staged.await.map(|file| (index, file)) }
+        let staged = stage_in(&stagings, lake, context, options, plan);
+        async move { staged.await.map(|outcome| (index, outcome)) }
     });
     // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
     let staging: Vec<_> = staging.collect();
-    let mut files: Vec<(usize, CommitFile)> = stream::iter(staging)
+    let outcomes = stream::iter(staging)
         .buffer_unordered(FILES_AT_ONCE)
-        .try_collect()
-        .await?;
-    files.sort_by_key(|(index, _)| *index);
-    Ok(files.into_iter().map(|(_, file)| file).collect())
+        .try_collect::<Vec<(usize, Outcome)>>()
+        .await;
+    match outcomes {
+        Ok(mut outcomes) => {
+            outcomes.sort_by_key(|(index, _)| *index);
+            Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+        }
+        Err(error) => {
+            stagings.discard(lake).await;
+            Err(error)
+        }
+    }
 }
 
 /// Encodes and stages one file.
@@ -167,66 +394,98 @@ pub(crate) async fn stage_one(
     context: &Context,
     options: &EncodeOptions,
     plan: Plan,
-) -> Result<CommitFile> {
+) -> Result<Outcome> {
+    stage_in(&Stagings::default(), lake, context, options, plan).await
+}
+
+async fn stage_in(
+    stagings: &Stagings,
+    lake: &SharedLake,
+    context: &Context,
+    options: &EncodeOptions,
+    plan: Plan,
+) -> Result<Outcome> {
+    let options = options.clone();
+    let (plan, encoded) = context
+        .workers
+        .run(move || {
+            let encoded = encode_plan(&plan, &options);
+            (plan, encoded)
+        })
+        .await?;
+    let (body, rows) = match encoded {
+        Ok(Ok(encoded)) => encoded,
+        Ok(Err(error)) => {
+            return Err(Error::fatal(format!("a file cannot be encoded: {error}")));
+        }
+        Err(rows) => return Ok(Outcome::Faulted(rows)),
+    };
     let Plan {
         kind,
         key,
         position_hash,
-        schema,
-        batch,
-        metadata,
+        ..
     } = plan;
-    let options = options.clone();
-    let (body, rows) = context
-        .workers
-        .run(move || {
-            let mut body = Vec::new();
-            encode(
-                &schema,
-                std::slice::from_ref(&batch),
-                &options,
-                &metadata,
-                &mut body,
-            )
-            .map(|encoded| (Bytes::from(body), encoded.rows))
-        })
-        .await?
-        .map_err(|error| Error::fatal(format!("a file cannot be encoded: {error}")))?;
-    let sealed = persist("stage a file", &context.random, || stage(lake, &key, &body));
-    Ok(CommitFile {
+    let sealed = persist("stage a file", &context.random, || {
+        stage(stagings, lake, &key, &body)
+    });
+    Ok(Outcome::Staged(CommitFile {
         kind,
         sealed: sealed.await?,
         rows,
         position_hash,
+    }))
+}
+
+/// The file and its rows, or the rows whose encoding panics: none when it is no single one's.
+fn encode_plan(
+    plan: &Plan,
+    options: &EncodeOptions,
+) -> Result<Result<(Bytes, u64), EncodeError>, Vec<u32>> {
+    let encoding = |batch: &RecordBatch| {
+        contain(|| {
+            let (batches, mut body) = (std::slice::from_ref(batch), Vec::new());
+            let encoded = encode(&plan.schema, batches, options, &plan.metadata, &mut body);
+            encoded.map(|encoded| (Bytes::from(body), encoded.rows))
+        })
+    };
+    encoding(&plan.batch).ok_or_else(|| {
+        let holds = |rows: &[u32]| {
+            let part = take_record_batch(&plan.batch, &UInt32Array::from(rows.to_vec()));
+            part.is_ok_and(|part| encoding(&part).is_some())
+        };
+        culprits(plan.batch.num_rows(), holds).unwrap_or_default()
     })
 }
 
-async fn stage(lake: &SharedLake, key: &str, body: &Bytes) -> Result<Sealed> {
+async fn stage(stagings: &Stagings, lake: &SharedLake, key: &str, body: &Bytes) -> Result<Sealed> {
     let mut staging = lake.stage(key).await?;
-    let mut at = 0;
-    while at < body.len() {
-        let end = (at + WRITE_BYTES).min(body.len());
-        staging.write(body.slice(at..end)).await?;
-        at = end;
+    let upload = staging.upload().to_owned();
+    stagings.add(&upload);
+    let writing = async {
+        let mut at = 0;
+        while at < body.len() {
+            let end = (at + WRITE_BYTES).min(body.len());
+            staging.write(body.slice(at..end)).await?;
+            at = end;
+        }
+        staging.seal().await
+    };
+    let sealed = writing.await;
+    if sealed.is_err() {
+        // The next attempt has another one.
+        lake.discard(&upload).await?;
     }
-    staging.seal().await
+    sealed
 }
 
 /// What the footer of every file of an interval says.
 pub(crate) fn footer(cut: &Cut, schema: u64) -> Vec<(String, String)> {
-    footer_of(
-        &cut.source,
-        hydrant_core::Interval::new(cut.from, cut.to),
-        schema,
-    )
+    footer_of(&cut.source, Interval::new(cut.from, cut.to), schema)
 }
 
 /// The footer's entries.
-pub(crate) fn footer_of(
-    source: &Source,
-    interval: hydrant_core::Interval,
-    schema: u64,
-) -> Vec<(String, String)> {
+pub(crate) fn footer_of(source: &Source, interval: Interval, schema: u64) -> Vec<(String, String)> {
     [
         ("hydrant.stream", source.stream_text.to_string()),
         ("hydrant.shard", source.shard.to_string()),

@@ -10,10 +10,13 @@
 
 mod buffer;
 pub mod config;
+mod culprits;
 pub mod dead_letter;
 pub mod decode;
 pub mod encode;
 mod error;
+#[cfg(test)]
+mod fault;
 mod interval;
 pub mod lake;
 mod latency;

@@ -61,6 +61,11 @@ impl Positions {
         self.next += 1;
     }
 
+    /// How many records have been added.
+    pub(crate) fn len(&self) -> u64 {
+        self.next.into()
+    }
+
     /// The position of a record.
     pub(crate) fn get(&self, index: u32) -> (Sequence, u32) {
         let after = self.runs.partition_point(|run| run.first <= index);

@@ -13,10 +13,11 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
+use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
 
 use crate::buffer::{Buffer, Cut, Source, Taken};
-use crate::interval::{conform, footer, stage_all};
+use crate::interval::{conform, footer, untraced};
 use crate::lake::{
     COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, PRODUCT, Publisher, ShardInterval,
 };
@@ -133,7 +134,12 @@ impl SinkShard {
         self.publisher.check_owner()?;
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
-        let cut = shared.context.workers.run(move || buffer.cut()).await?;
+        let (source, interval) = (
+            self.source.clone(),
+            Interval::new(buffer.from(), buffer.to()),
+        );
+        let cutting = shared.context.workers.run(move || contain(|| buffer.cut()));
+        let cut = cutting.await?.ok_or_else(|| untraced(&source, interval))?;
         let latencies = cut.latencies.clone();
         let staged = self.stage(cut).await?;
         // What is staged lies on the disk: memory is free before the record is put.
@@ -181,34 +187,33 @@ impl SinkShard {
             decoded,
             positions,
             letters,
+            mut faults,
             mut counts,
             ..
         } = cut;
         let time = shared.context.clock.wall_micros();
-        let planning = shared.context.workers.run(move || {
-            let ready = conform(&source, decoded, positions, letters, &schema, time)?;
-            let mut reasons: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-            for letter in &ready.letters {
-                *reasons
-                    .entry(Arc::clone(&letter.letter.reason))
-                    .or_default() += 1;
-            }
-            let (rows, refused) = (ready.rows, ready.refused);
-            Ok::<_, Error>((
-                ready.plan(&names, interval, &metadata)?,
-                reasons,
-                rows,
-                refused,
-            ))
-        });
-        let (plans, reasons, rows, refused) = planning.await??;
-        let files = stage_all(&shared.lake, &shared.context, &shared.rules.encode, plans).await?;
-        counts.own_letters += refused;
-        counts.rows = rows;
+        let conforming = shared
+            .context
+            .workers
+            .run(move || conform(source, interval, decoded, positions, letters, &schema, time));
+        let ready = conforming.await??;
+        let (lake, context, options) = (&shared.lake, &shared.context, &shared.rules.encode);
+        let staging = ready.stage(lake, context, options, &names, metadata);
+        let (ready, files) = staging.await?;
+        let mut reasons: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for letter in &ready.letters {
+            let reason = Arc::clone(&letter.letter.reason);
+            *reasons.entry(reason).or_default() += 1;
+        }
+        counts.own_letters += ready.refused;
+        counts.rows = ready.rows();
+        counts.untimed_rows = ready.untimed_rows();
+        faults.extend(ready.faults);
         check_files(&files, &counts)?;
         let commit = Commit {
             origins: cut.origins,
             gaps: cut.gaps,
+            faults,
             event_times: cut.event_times,
             stamps: cut.stamps,
             ..self.record(interval, files, counts, spec, number, opened)
@@ -240,6 +245,7 @@ impl SinkShard {
             counts,
             origins: Vec::new(),
             gaps: Vec::new(),
+            faults: Vec::new(),
             spec,
             schema,
             marks: Vec::new(),

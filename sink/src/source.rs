@@ -14,11 +14,12 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{Read, SharedStream};
 use hydrant_core::transform::{self, Transform};
+use hydrant_core::workers::contain;
 use hydrant_core::{Batch, Context, Error, Interval, Position, Result, ShardId};
 use tokio::sync::Mutex;
 
 use crate::buffer::{Buffer, Source, Taken};
-use crate::interval::{conform, footer_of, stage_one};
+use crate::interval::{Outcome, conform, footer_of, stage_one, untraced};
 use crate::lake::{Commit, CommitFile, Rebuild, TableNames};
 use crate::schema::registry;
 use crate::spec::Spec;
@@ -60,14 +61,8 @@ impl SourceRebuild {
         let interval = commit.interval(&commit.nonce)?;
         let (from, until) = (interval.from, interval.to);
         let (base, shard) = (Arc::new(base), source.shard.clone());
-        let mut buffer = Box::new(Buffer::open(
-            source,
-            &rules,
-            &base,
-            commit.opened,
-            from,
-            from,
-        )?);
+        let buffer = Buffer::open(source, &rules, &base, commit.opened, from, from)?;
+        let mut buffer = Box::new(buffer.giving_up(&commit.faults));
         let mut reader = self
             .stream
             .reader(&source.shard, &self.context.budget)
@@ -144,7 +139,7 @@ fn through(transform: &dyn Transform, batch: Batch, source: &Source, now: i64) -
 impl Rebuild for SourceRebuild {
     async fn rebuild(&self, commit: &Commit, file: usize, key: &str) -> Result<CommitFile> {
         let _one = self.one_at_a_time.lock().await;
-        let interval = commit.interval(key)?;
+        let interval_of = commit.interval(key)?;
         if *self.stream.id() != commit.stream {
             return Err(Error::fatal(format!(
                 "`{key}` is to be made again from `{}`, but this sink reads `{}`",
@@ -172,38 +167,49 @@ impl Rebuild for SourceRebuild {
                 word(policy),
             )));
         }
-        let source = Source::new(&commit.stream, &interval.shard);
+        let source = Source::new(&commit.stream, &interval_of.shard);
         let buffer = self.read(commit, &source, &spec).await?;
         let schema = match spec.schema {
             0 => spec.rules(&spec_key)?.1,
             number => registry::get(&self.lake, &self.names, number).await?,
         };
-        let interval = Interval::new(interval.from, interval.to);
+        let interval = Interval::new(interval_of.from, interval_of.to);
         let names = self.names.chain(&commit.stream, &source.shard);
         let metadata = footer_of(&source, interval, commit.schema);
-        let gone = self.gone(&source.shard, interval.to);
         let opened = commit.opened;
-        let plans = self.context.workers.run(move || {
-            let cut = buffer.cut();
-            conform(
-                &source,
-                cut.decoded,
-                cut.positions,
-                cut.letters,
-                &schema,
-                opened,
-            )?
-            .plan(&names, interval, &metadata)
+        let broken = untraced(&source, interval);
+        let conforming = self.context.workers.run(move || {
+            contain(|| {
+                let cut = buffer.cut();
+                let (decoded, positions, letters) = (cut.decoded, cut.positions, cut.letters);
+                conform(
+                    source, interval, decoded, positions, letters, &schema, opened,
+                )
+            })
         });
-        let mut plan = plans.await??.into_iter().nth(file).ok_or(gone)?;
-        if plan.key != commit.files[file].sealed.key {
-            return Err(Error::fatal(format!(
-                "`{}` became `{}` when it was made again: the source does not hold what it held",
-                commit.files[file].sealed.key, plan.key,
-            )));
-        }
-        key.clone_into(&mut plan.key);
+        let mut ready = conforming.await?.unwrap_or(Err(broken))?;
         let options = crate::encode::EncodeOptions::default();
-        stage_one(&self.lake, &self.context, &options, plan).await
+        loop {
+            let (names, metadata) = (names.clone(), metadata.clone());
+            let planning = self.context.workers.run(move || {
+                let plans = ready.plan(&names, &metadata);
+                (ready, plans)
+            });
+            let plans;
+            (ready, plans) = planning.await?;
+            let plan = plans?.into_iter().nth(file);
+            let mut plan = plan.ok_or_else(|| self.gone(&interval_of.shard, interval.to))?;
+            if plan.key != commit.files[file].sealed.key {
+                return Err(Error::fatal(format!(
+                    "`{}` became `{}` when it was made again: the source does not hold what it held",
+                    commit.files[file].sealed.key, plan.key,
+                )));
+            }
+            key.clone_into(&mut plan.key);
+            match stage_one(&self.lake, &self.context, &options, plan).await? {
+                Outcome::Staged(file) => return Ok(file),
+                Outcome::Faulted(rows) => ready.give_up(&[(file, rows)])?,
+            }
+        }
     }
 }

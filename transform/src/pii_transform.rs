@@ -13,14 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hydrant_core::batch::Batch;
 use hydrant_core::transform::{Source, Transform, Transformed};
-use hydrant_core::workers::contain;
+use hydrant_core::workers::{INTERNAL_FAULT, contain};
 use hydrant_pii::{Engine, Policy, Verdict};
 use scan::Scan;
 
 /// The stage that letters of this transform name.
 const STAGE: &str = "transform";
-/// The reason of a letter whose record made the engine panic.
-const PANICKED: &str = "engine_fault";
 /// Engines kept for the next batch: more batches than cores are not worked on at once.
 const ENGINES_MAX: usize = 64;
 
@@ -169,7 +167,7 @@ impl PiiTransform {
     }
 
     /// Each record by itself; those that panic are quarantined.
-    fn scan_apart<'a>(&self, batch: &'a Batch) -> Scan<'a> {
+    fn scan_apart<'a>(&self, batch: &'a Batch, source: Source<'_>) -> Scan<'a> {
         let mut scanner = self.scanner();
         let mut scan = Scan::new(batch);
         for (index, entry) in batch.records.iter().enumerate() {
@@ -179,8 +177,12 @@ impl PiiTransform {
                 // Whatever the panic left half done is thrown away: the scanner, its output, what was remembered.
                 scanner = (self.make)();
                 scan.roll_back(written);
-                scan.quarantine(index, PANICKED);
-                tracing::error!(index, "the scan of a record panicked: it is quarantined");
+                scan.quarantine(index, INTERNAL_FAULT);
+                let (sequence, sub) = batch.position(index as usize);
+                tracing::error!(
+                    shard = %source.shard, %sequence, sub,
+                    "the scan of a record panicked, which is a fault of hydrant: the record is a dead letter `internal_fault`",
+                );
             }
         }
         self.put_back(scanner);
@@ -192,7 +194,7 @@ impl Transform for PiiTransform {
     fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed {
         let scan = match self.scan_together(&batch) {
             Some(scan) => scan,
-            None => self.scan_apart(&batch),
+            None => self.scan_apart(&batch, source),
         };
         let scanned = scan.finish();
         scanned.tell(source);

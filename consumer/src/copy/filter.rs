@@ -89,6 +89,8 @@ pub(crate) fn all_hold(
     key: Option<&[u8]>,
     payload: &[u8],
 ) -> Result<bool, NotJson> {
+    #[cfg(test)]
+    super::tests::panic_if_asked("fault:filter", payload);
     let mut parsed: Option<Value> = None;
     for filter in filters {
         let holds = match filter {

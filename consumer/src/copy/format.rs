@@ -10,11 +10,13 @@
 //! - `raw`: the bytes of the payload and nothing else.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use hydrant_core::batch::{Batch, Entry};
 use hydrant_core::origin::{Origin, OriginEntry};
 use hydrant_core::shard::{ShardId, StreamId};
+use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
 use serde::de::IgnoredAny;
 
 /// How records look outside of a stream.
@@ -65,25 +67,46 @@ impl Format {
             Format::Json => origins(batch),
             Format::Ndjson | Format::Raw => Vec::new(),
         };
-        let mut refused = Vec::new();
-        for pick in picks {
-            let index = *pick as usize;
+        let mut written = Written {
+            start: out.len(),
+            out,
+            refused: Vec::new(),
+        };
+        let step = |written: &mut Written<'_>, at: usize| {
+            let index = picks[at] as usize;
             let entry = &batch.records[index];
+            written.start = written.out.len();
             match self {
-                Format::Raw => out.extend_from_slice(batch.payload(entry)),
+                Format::Raw => written.out.extend_from_slice(batch.payload(entry)),
                 Format::Ndjson => {
-                    if let Err(reason) = write_line(batch.payload(entry), out) {
-                        refused.push((*pick, reason));
+                    if let Err(reason) = write_line(batch.payload(entry), written.out) {
+                        written.refused.push((picks[at], reason));
                     }
                 }
                 Format::Json => {
                     let origin = origins.get(index).and_then(Option::as_ref);
-                    write_object(batch, index, entry, origin, place, out);
+                    write_object(batch, index, entry, origin, place, written.out);
                 }
             }
-        }
-        refused
+            #[cfg(test)]
+            super::tests::panic_if_asked("fault:format", batch.payload(entry));
+            ControlFlow::<()>::Continue(())
+        };
+        let faulted = |written: &mut Written<'_>, at: usize| {
+            written.out.truncate(written.start);
+            written.refused.push((picks[at], INTERNAL_FAULT));
+        };
+        let _all = contain_each(&mut written, 0..picks.len(), step, faulted);
+        written.refused
     }
+}
+
+/// What was written so far.
+struct Written<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the record that is being written begins.
+    start: usize,
+    refused: Vec<(u32, Reason)>,
 }
 
 fn write_line(payload: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {

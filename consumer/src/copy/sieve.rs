@@ -1,8 +1,9 @@
 //! What a copy makes of a batch: the records that go on, and what becomes of those that cannot.
 //!
-//! Poison is a record that a filter cannot read or a format cannot express. It never ends a copy silently and never
+//! Poison is a record that a filter cannot read, a format cannot express, or over which either panics. It never ends a copy silently and never
 //! blocks it unasked: it becomes a dead letter unless the user chooses otherwise.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use hydrant_core::hash;
 use hydrant_core::origin::DeadLetter;
 use hydrant_core::shard::{ShardId, StreamId};
 use hydrant_core::transform::{Source, Transformed};
+use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
 
 use super::STAGE;
 use super::filter::{Filter, all_hold};
@@ -51,6 +53,14 @@ pub struct Sieve {
     on_poison: OnPoison,
 }
 
+/// What the filters say of the records of a batch, by index.
+#[derive(Debug, Default)]
+struct Sifted {
+    taken: Vec<u32>,
+    poison: Vec<(u32, Reason)>,
+    dropped: Vec<u32>,
+}
+
 /// Records as text.
 #[derive(Debug, Default)]
 pub(crate) struct Text {
@@ -73,16 +83,24 @@ impl Sieve {
     }
 
     /// Which records go on, and which cannot be judged.
-    fn sift(&self, batch: &Batch) -> (Vec<u32>, Vec<(u32, Reason)>, Vec<u32>) {
-        let (mut taken, mut poison, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, entry) in (0u32..).zip(&batch.records) {
-            match all_hold(&self.filters, batch.key(entry), batch.payload(entry)) {
-                Ok(true) => taken.push(index),
-                Ok(false) => dropped.push(index),
-                Err(_) => poison.push((index, NOT_JSON)),
+    fn sift(&self, batch: &Batch) -> Sifted {
+        let mut sifted = Sifted::default();
+        let step = |sifted: &mut Sifted, index: usize| {
+            let entry = &batch.records[index];
+            let holds = all_hold(&self.filters, batch.key(entry), batch.payload(entry));
+            let index = index as u32;
+            match holds {
+                Ok(true) => sifted.taken.push(index),
+                Ok(false) => sifted.dropped.push(index),
+                Err(_) => sifted.poison.push((index, NOT_JSON)),
             }
-        }
-        (taken, poison, dropped)
+            ControlFlow::<()>::Continue(())
+        };
+        let faulted = |sifted: &mut Sifted, index| {
+            sifted.poison.push((index as u32, INTERNAL_FAULT));
+        };
+        let _all = contain_each(&mut sifted, 0..batch.len(), step, faulted);
+        sifted
     }
 
     fn letters(
@@ -97,6 +115,12 @@ impl Sieve {
             let entry = &batch.records[index as usize];
             let (sequence, sub) = batch.position(index as usize);
             let place = || format!("the record at {sequence}.{sub} of shard `{}`", source.shard);
+            if reason == INTERNAL_FAULT {
+                tracing::error!(
+                    shard = %source.shard, %sequence, sub,
+                    "a filter or a format panicked over a record, which is a fault of hydrant: it cannot be copied",
+                );
+            }
             match self.on_poison {
                 OnPoison::DeadLetter => {}
                 OnPoison::Retry => {
@@ -135,7 +159,9 @@ impl Sieve {
 
     /// The records that go on, as text, in order.
     pub(crate) fn text(&self, batch: &Batch, format: Format, source: Source<'_>) -> Result<Text> {
-        let (taken, mut poison, _) = self.sift(batch);
+        let Sifted {
+            taken, mut poison, ..
+        } = self.sift(batch);
         let place = Place {
             stream: source.stream,
             shard: source.shard,
@@ -158,7 +184,11 @@ impl Sieve {
         shard: &ShardId,
         now: i64,
     ) -> Result<Transformed> {
-        let (sources, poison, dropped) = self.sift(&batch);
+        let Sifted {
+            taken: sources,
+            poison,
+            dropped,
+        } = self.sift(&batch);
         let input = batch.len() as u32;
         let letters = self.letters(&batch, poison, Source { stream, shard, now })?;
         if sources.len() < batch.len() {

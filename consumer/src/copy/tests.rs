@@ -42,6 +42,61 @@ pub(super) fn batch(first: u64, records: &[(Option<&[u8]>, &[u8])]) -> Batch {
     }
 }
 
+/// Panics over a payload that asks for it.
+pub(super) fn panic_if_asked(marker: &str, payload: &[u8]) {
+    let found = payload
+        .windows(marker.len())
+        .any(|text| text == marker.as_bytes());
+    assert!(!found, "a fault that a test asked for");
+}
+
+/// A filter or a format that panics over a record makes poison of it and changes nothing else.
+#[test]
+fn a_panic_costs_its_record_alone() {
+    let records: [(Option<&[u8]>, &[u8]); 5] = [
+        (Some(b"a"), b"{\"n\":0}"),
+        (Some(b"a"), b"\"fault:filter\""),
+        (Some(b"a"), b"{\"n\":2}"),
+        (Some(b"a"), b"\"fault:format\""),
+        (Some(b"b"), b"{\"n\":4}"),
+    ];
+    let (stream, shard) = (StreamId::new("s", "1"), "0".into());
+    let source = hydrant_core::transform::Source {
+        stream: &stream,
+        shard: &shard,
+        now: 7,
+    };
+    let filters = vec!["key=a".parse().unwrap()];
+    let sieve = Sieve::new(filters.clone(), OnPoison::DeadLetter);
+    let text = sieve
+        .text(&batch(5, &records), Format::Ndjson, source)
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(text.text).unwrap(),
+        "{\"n\":0}\n{\"n\":2}\n"
+    );
+    let letters: Vec<(String, &str)> = text
+        .letters
+        .iter()
+        .map(|letter| (letter.sequence.to_string(), &*letter.reason))
+        .collect();
+    let faulted = |sequence: &str| (sequence.to_owned(), "internal_fault");
+    assert_eq!(letters, [faulted("6"), faulted("8")]);
+
+    let sifted = sieve
+        .transformed(batch(5, &records), &stream, &shard, 7)
+        .unwrap();
+    assert_eq!(sifted.sources, [0, 2, 3]);
+    assert_eq!((sifted.letters.len(), sifted.dropped.len()), (1, 1));
+    assert_eq!(sifted.letters[0].0, 1);
+
+    let stops = Sieve::new(filters, OnPoison::Stop);
+    let error = stops
+        .text(&batch(5, &records), Format::Ndjson, source)
+        .unwrap_err();
+    assert!(error.to_string().contains("internal_fault"), "{error}");
+}
+
 pub(super) fn pick_all(batch: &Batch) -> Vec<u32> {
     (0..batch.len() as u32).collect()
 }

@@ -136,6 +136,10 @@ struct FaultyStaging {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Staging for FaultyStaging {
+    fn upload(&self) -> &str {
+        self.inner.upload()
+    }
+
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         // A part that was written and not answered makes the staging useless: it fails before only.
         if self

@@ -23,6 +23,24 @@ fn key(template: &str, json: &[u8]) -> Option<String> {
     }
 }
 
+/// Panics over a record that asks for it, with half of a key written.
+pub(super) fn panic_if_asked(json: &[u8], out: &mut Vec<u8>) {
+    if memchr::memmem::find(json, b"fault:key").is_some() {
+        out.extend_from_slice(b"half");
+        panic!("a fault that a test asked for");
+    }
+}
+
+#[test]
+fn a_panic_costs_its_record_alone_and_leaves_nothing_behind() {
+    let template = KeyTemplate::parse("id").unwrap();
+    let mut out = b"kept".to_vec();
+    let faulty = template.try_extract(br#"{"id":"fault:key"}"#, &mut out);
+    assert_eq!((faulty, out.as_slice()), (Err(Panicked), &b"kept"[..]));
+    let good = template.try_extract(br#"{"id":"a"}"#, &mut out);
+    assert_eq!((good, out.as_slice()), (Ok(Some(4..5)), &b"kepta"[..]));
+}
+
 fn assert_key(template: &str, json: &str, expected: Option<&str>) {
     assert_eq!(
         key(template, json.as_bytes()).as_deref(),

@@ -136,16 +136,29 @@ impl Generation {
             let meta = self.fleet.record(index, &mut bytes);
             let payload = Span::new(start as u32, (bytes.len() - start) as u32);
             let key = match &self.key {
-                None => Some(meta.key),
+                None => Ok(Some(meta.key)),
                 Some(template) => {
                     let mut found = Vec::new();
-                    let range = template.1.extract(&bytes[start..], &mut found);
+                    let range = template.1.try_extract(&bytes[start..], &mut found);
                     range.map(|range| {
-                        let start = bytes.len();
-                        bytes.extend_from_slice(&found[range]);
-                        start..bytes.len()
+                        range.map(|range| {
+                            let start = bytes.len();
+                            bytes.extend_from_slice(&found[range]);
+                            start..bytes.len()
+                        })
                     })
                 }
+            };
+            let Ok(key) = key else {
+                bytes.truncate(start);
+                refused.push(Refused {
+                    index,
+                    length: u64::from(payload.len),
+                    reason: Refusal::InternalFault,
+                });
+                broken = true;
+                index += 1;
+                continue;
             };
             let key_len = key.as_ref().map_or(0, |key| key.len());
             let length = payload.len as usize + key_len;

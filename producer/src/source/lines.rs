@@ -244,11 +244,18 @@ impl Indexer {
             }
             let payload = &block.bytes[line.range.clone()];
             scratch.clear();
-            let key = self
-                .key
-                .as_ref()
-                .and_then(|template| template.extract(payload, &mut scratch))
-                .map(|range| &scratch[range]);
+            let found = self.key.as_ref().map_or(Ok(None), |template| {
+                template.try_extract(payload, &mut scratch)
+            });
+            let Ok(found) = found else {
+                refused.push(Refused {
+                    index,
+                    length: payload.len() as u64,
+                    reason: Refusal::InternalFault,
+                });
+                continue;
+            };
+            let key = found.map(|range| &scratch[range]);
             let length = payload.len() + key.map_or(0, <[u8]>::len);
             if length > self.record_bytes_max {
                 refused.push(Refused {

@@ -13,6 +13,8 @@ use arrow_array::{
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, Field, Fields, Schema};
 
+use hydrant_core::workers::contain;
+
 use super::finish::Decoded;
 use super::reject::{Reason, Reject};
 use crate::encode::write_json_row;
@@ -64,6 +66,9 @@ pub struct Conformed {
     pub partitions: Vec<PartitionRows>,
     /// The rows that do not fit, in the order in which they were appended.
     pub rejects: Vec<ConformReject>,
+    /// The records, by the same index, whose rows fit and lie in the default partition for want of a believable event
+    /// time.
+    pub untimed: Vec<u32>,
 }
 
 /// The rows refused so far, by row, with the first reason of each.
@@ -82,7 +87,7 @@ impl Decoded {
     /// # Errors
     /// Arrow refuses the arrays, which their construction rules out.
     pub fn conform(
-        self,
+        &self,
         target: &TableSchema,
         provenance: Provenance<'_>,
     ) -> Result<Conformed, ArrowError> {
@@ -136,11 +141,27 @@ impl Decoded {
             });
         }
         partitions.sort_by(|a, b| a.path.cmp(&b.path));
+        let untimed = self.untimed.iter().map(|row| *row as usize);
+        let untimed = untimed.filter(|row| !refused.rows.contains_key(row));
+        let untimed = untimed.map(|row| self.records[row]).collect();
         Ok(Conformed {
             schema,
             partitions,
             rejects,
+            untimed,
         })
+    }
+
+    /// The rows as JSON, each with its record, refused for this reason. A row that cannot even be written is empty.
+    pub fn give_up(&self, rows: &[u32], reject: &Reject) -> Vec<ConformReject> {
+        let fields: Vec<Field> = self.columns.iter().map(arrow_field).collect();
+        let rows = rows.iter().map(|row| *row as usize);
+        rows.map(|row| ConformReject {
+            record: self.records[row],
+            reject: reject.clone(),
+            row: row_text(&fields, &self.arrays, row),
+        })
+        .collect()
     }
 
     fn provenance_arrays(
@@ -189,6 +210,16 @@ impl Decoded {
             })
             .collect()
     }
+}
+
+/// A row as JSON; nothing when writing it panics or fails.
+pub(crate) fn row_text(fields: &[Field], arrays: &[ArrayRef], row: usize) -> Vec<u8> {
+    contain(|| {
+        let mut json = Vec::new();
+        write_json_row(fields, arrays, row, &mut json).map(|()| json)
+    })
+    .and_then(Result::ok)
+    .unwrap_or_default()
 }
 
 impl Refused {
@@ -278,6 +309,8 @@ impl Refused {
         path: &str,
     ) -> Result<ArrayRef, ArrowError> {
         use ColumnType as T;
+        #[cfg(test)]
+        crate::fault::in_column("fault:conform", array);
         let wanted_type = arrow_type(&target.kind);
         if *array.data_type() == wanted_type {
             return Ok(Arc::clone(array));

@@ -3,7 +3,7 @@
 use super::column::{COLUMNS_MAX, Fields, Node, Role};
 use super::finish::{Columns, Decoded};
 use super::reject::{Reason, Reject};
-use super::route::Router;
+use super::route::{Routed, Router};
 use super::row::{Captures, Row, Rules, State};
 use crate::partition::{EventTimeField, PartitionSpec};
 use crate::schema::{SchemaError, TableSchema};
@@ -89,6 +89,12 @@ pub struct Decoder {
     partitions: Vec<u32>,
     records: Vec<u32>,
     rejected: u64,
+    /// The rows without an event time that names a partition.
+    untimed: Vec<u32>,
+    /// The earliest and the latest event time that names a partition.
+    event_times: Option<(i64, i64)>,
+    /// How many records are done with: rows and refused ones.
+    done: u64,
 }
 
 /// The growing provenance columns; empty with provenance off.
@@ -98,6 +104,35 @@ pub(super) struct ProvenanceColumns {
     pub(super) sequence_ends: Vec<i32>,
     pub(super) subs: Vec<i64>,
     pub(super) stamps: Vec<i64>,
+}
+
+impl ProvenanceColumns {
+    fn truncate(&mut self, rows: usize) {
+        self.sequence_ends.truncate(rows);
+        self.sequences
+            .truncate(super::column::end_of(&self.sequence_ends));
+        self.subs.truncate(rows);
+        self.stamps.truncate(rows);
+    }
+
+    /// Those of some rows, in their order.
+    pub(super) fn take(&self, rows: &[u32]) -> Self {
+        let mut taken = Self::default();
+        if self.subs.is_empty() {
+            return taken;
+        }
+        let end = |row: usize| usize::try_from(self.sequence_ends[row]).unwrap_or(0);
+        for row in rows.iter().map(|row| *row as usize) {
+            let start = row.checked_sub(1).map_or(0, end);
+            taken.sequences.push_str(&self.sequences[start..end(row)]);
+            taken
+                .sequence_ends
+                .push(i32::try_from(taken.sequences.len()).unwrap_or(i32::MAX));
+            taken.subs.push(self.subs[row]);
+            taken.stamps.push(self.stamps[row]);
+        }
+        taken
+    }
 }
 
 impl Decoder {
@@ -155,10 +190,13 @@ impl Decoder {
             partitions: Vec::new(),
             records: Vec::new(),
             rejected: 0,
+            untimed: Vec::new(),
+            event_times: None,
+            done: 0,
         })
     }
 
-    /// Appends one record.
+    /// Appends one record. After a panic in here, [`Decoder::give_up`] makes the decoder as it was before.
     pub fn append(&mut self, payload: &[u8], origin: &RowOrigin<'_>) -> Appended {
         let full = self.rows > 0
             && (self.payload_bytes.saturating_add(payload.len()) > PAYLOAD_BYTES_MAX
@@ -174,8 +212,8 @@ impl Decoder {
             Ok(()) => {
                 let fallback = origin.stamp_micros.unwrap_or(origin.arrival_micros);
                 match self.router.route(payload, &self.state.captures, fallback) {
-                    Some(partition) => {
-                        self.commit(payload.len(), partition, origin);
+                    Some(routed) => {
+                        self.commit(payload.len(), routed, origin);
                         return Appended::Row;
                     }
                     None => None,
@@ -183,11 +221,11 @@ impl Decoder {
             }
             Err(reject) => Some(reject),
         };
-        self.root.truncate(self.rows, self.state.ordinal);
-        self.state.width = self.root.width();
+        self.undo();
         match reject {
             Some(reject) => {
                 self.rejected += 1;
+                self.done = self.state.ordinal;
                 Appended::Rejected(reject)
             }
             None => {
@@ -213,10 +251,29 @@ impl Decoder {
         row.read(&mut self.root, self.rows)
     }
 
-    fn commit(&mut self, payload_bytes: usize, partition: u32, origin: &RowOrigin<'_>) {
-        self.rows += 1;
-        self.payload_bytes += payload_bytes;
-        self.partitions.push(partition);
+    /// Removes whatever of the last record lies behind the rows.
+    fn undo(&mut self) {
+        self.root.truncate(self.rows, self.state.ordinal);
+        self.state.width = self.root.width();
+    }
+
+    /// Refuses the next record unread, or the one whose appending panicked; the decoder is as before it.
+    pub fn give_up(&mut self) {
+        self.done += 1;
+        self.state.ordinal = self.done;
+        self.undo();
+        self.partitions.truncate(self.rows);
+        self.records.truncate(self.rows);
+        let rows = u32::try_from(self.rows).unwrap_or(u32::MAX);
+        self.untimed
+            .truncate(self.untimed.partition_point(|row| *row < rows));
+        self.provenance.truncate(self.rows);
+        self.rejected += 1;
+    }
+
+    /// Takes the record that was read as a row. Nothing here depends on what the record holds.
+    fn commit(&mut self, payload_bytes: usize, routed: Routed, origin: &RowOrigin<'_>) {
+        self.partitions.push(routed.partition);
         // The first record's number is 1, its index 0.
         self.records
             .push(u32::try_from(self.state.ordinal - 1).unwrap_or(u32::MAX));
@@ -231,12 +288,30 @@ impl Decoder {
                 .stamps
                 .push(origin.stamp_micros.unwrap_or(origin.arrival_micros));
         }
+        match routed.time {
+            Some(time) => {
+                let (min, max) = self.event_times.unwrap_or((time, time));
+                self.event_times = Some((min.min(time), max.max(time)));
+            }
+            None => self
+                .untimed
+                .push(u32::try_from(self.rows).unwrap_or(u32::MAX)),
+        }
+        self.payload_bytes += payload_bytes;
+        self.rows += 1;
+        self.done = self.state.ordinal;
     }
 
     /// How many rows there are.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How many records were appended: rows and refused ones.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.done
     }
 
     /// How many records were refused.
@@ -248,14 +323,14 @@ impl Decoder {
     /// How many rows lie in the default partition for want of a believable event time.
     #[must_use]
     pub fn untimed_rows(&self) -> u64 {
-        self.router.untimed_rows
+        self.untimed.len() as u64
     }
 
     /// The earliest and the latest event time of the rows that have a believable one, in
     /// microseconds since 1970.
     #[must_use]
     pub fn event_times(&self) -> Option<(i64, i64)> {
-        self.router.event_times
+        self.event_times
     }
 
     /// The bytes of the payloads that became rows.
@@ -273,12 +348,12 @@ impl Decoder {
             + self.rows * 8
             + provenance.sequences.len()
             + provenance.subs.len() * 20
+            + self.untimed.len() * 4
     }
 
     /// Ends the interval.
     #[must_use]
     pub fn finish(self) -> Decoded {
-        let untimed_rows = self.router.untimed_rows;
         let (keys, spec) = self.router.keys();
         Decoded::new(
             self.rules.schema,
@@ -286,12 +361,13 @@ impl Decoder {
                 root: self.root,
                 rows: self.rows,
                 provenance: self.provenance,
+                untimed: self.untimed,
             },
             spec,
             keys,
             self.partitions,
             self.records,
-            [self.rejected, untimed_rows],
+            self.rejected,
         )
     }
 }

@@ -1,13 +1,14 @@
 //! The columns of an interval as Arrow arrays.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, NullArray,
-    StringArray, StructArray,
+    StringArray, StructArray, UInt32Array,
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{Field, Fields as ArrowFields};
+use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
 use super::column::{Fields, Items, Node, Numbers, Texts, Values};
@@ -20,6 +21,8 @@ pub(super) struct Columns {
     pub(super) root: Fields,
     pub(super) rows: usize,
     pub(super) provenance: ProvenanceColumns,
+    /// The rows without a believable event time.
+    pub(super) untimed: Vec<u32>,
 }
 
 /// The rows of an interval, before they are brought under the table's stored schema.
@@ -39,8 +42,9 @@ pub struct Decoded {
     pub(super) keys: Vec<PartitionKey>,
     pub(super) partitions: Vec<u32>,
     pub(super) records: Vec<u32>,
+    /// The rows without a believable event time.
+    pub(super) untimed: Vec<u32>,
     pub(super) rejected: u64,
-    pub(super) untimed_rows: u64,
 }
 
 impl Decoded {
@@ -51,7 +55,7 @@ impl Decoded {
         keys: Vec<PartitionKey>,
         partitions: Vec<u32>,
         records: Vec<u32>,
-        [rejected, untimed_rows]: [u64; 2],
+        rejected: u64,
     ) -> Self {
         let rows = columns.rows;
         let (described, arrays): (Vec<Column>, Vec<ArrayRef>) = columns
@@ -60,7 +64,10 @@ impl Decoded {
             .into_iter()
             .map(|field| {
                 let column = field.node.column(&field.name);
-                (column, finish(field.node, rows))
+                let array = finish(field.node, rows);
+                #[cfg(test)]
+                crate::fault::in_column("fault:finish", &array);
+                (column, array)
             })
             .unzip();
         let mut schema = base;
@@ -79,9 +86,36 @@ impl Decoded {
             keys,
             partitions,
             records,
+            untimed: columns.untimed,
             rejected,
-            untimed_rows,
         }
+    }
+
+    /// Only these rows, in their order.
+    ///
+    /// # Errors
+    /// Arrow refuses the arrays, which their construction rules out.
+    pub fn take(&self, rows: &[u32]) -> Result<Self, ArrowError> {
+        let indices = UInt32Array::from(rows.to_vec());
+        let take = |array: &ArrayRef| arrow_select::take::take(array, &indices, None);
+        let pick = |of: &[u32]| rows.iter().map(|row| of[*row as usize]).collect();
+        let untimed: BTreeSet<u32> = self.untimed.iter().copied().collect();
+        Ok(Self {
+            schema: self.schema.clone(),
+            columns: self.columns.clone(),
+            arrays: self.arrays.iter().map(take).collect::<Result<_, _>>()?,
+            provenance: self.provenance.take(rows),
+            spec: self.spec.clone(),
+            keys: self.keys.clone(),
+            partitions: pick(&self.partitions),
+            records: pick(&self.records),
+            untimed: (0_u32..)
+                .zip(rows)
+                .filter(|(_, row)| untimed.contains(row))
+                .map(|(at, _)| at)
+                .collect(),
+            rejected: self.rejected,
+        })
     }
 
     /// The schema that all rows fit: the decoder's, with what the records brought. Keeps the
@@ -106,7 +140,7 @@ impl Decoded {
     /// How many rows lie in the default partition for want of a believable event time.
     #[must_use]
     pub fn untimed_rows(&self) -> u64 {
-        self.untimed_rows
+        self.untimed.len() as u64
     }
 }
 

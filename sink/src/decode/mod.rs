@@ -41,6 +41,7 @@ mod text;
 mod tests;
 
 pub use column::COLUMNS_MAX;
+pub(crate) use conform::row_text;
 pub use conform::{ConformReject, Conformed, PartitionRows, Provenance};
 pub use decoder::{Appended, DecodeOptions, Decoder, RowOrigin};
 pub use finish::Decoded;

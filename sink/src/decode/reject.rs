@@ -39,6 +39,8 @@ pub enum Reason {
     /// The record holds no value with a type, and the table has no column yet: no file could hold
     /// the row.
     EmptyRecord,
+    /// Computing it panicked: a fault of hydrant, not of the record.
+    InternalFault,
 }
 
 impl Reason {
@@ -61,6 +63,7 @@ impl Reason {
             Self::UnknownColumn => "unknown_column",
             Self::TooLarge => "too_large",
             Self::EmptyRecord => "empty_record",
+            Self::InternalFault => hydrant_core::workers::INTERNAL_FAULT,
         }
     }
 }
@@ -108,6 +111,15 @@ impl Reject {
             found,
             offset,
         })
+    }
+
+    /// The reject of a record whose computation panicked.
+    pub(crate) fn internal_fault() -> Box<Self> {
+        Self::new(
+            Reason::InternalFault,
+            "a value that hydrant cannot compute",
+            0,
+        )
     }
 
     pub(super) fn malformed(found: &'static str, offset: usize) -> Box<Self> {

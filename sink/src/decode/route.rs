@@ -26,10 +26,15 @@ pub(super) struct Router {
     /// Field values as written, to their partitions; spares building the key of every row.
     seen: HashMap<Vec<u8>, u32>,
     written: Vec<u8>,
-    /// Rows without an event time that names a partition.
-    pub(super) untimed_rows: u64,
-    /// The earliest and the latest event time that names a partition.
-    pub(super) event_times: Option<(i64, i64)>,
+}
+
+/// Where a row lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routed {
+    /// The number of the partition.
+    pub(super) partition: u32,
+    /// The event time, if it names a partition.
+    pub(super) time: Option<i64>,
 }
 
 impl Router {
@@ -43,8 +48,6 @@ impl Router {
             last: None,
             seen: HashMap::new(),
             written: Vec::new(),
-            untimed_rows: 0,
-            event_times: None,
         }
     }
 
@@ -58,14 +61,16 @@ impl Router {
         payload: &[u8],
         captures: &Captures,
         fallback_micros: i64,
-    ) -> Option<u32> {
+    ) -> Option<Routed> {
         let micros = match captures.time {
             Some((_, start, end)) => event_time(&payload[start..end]),
             None => Some(fallback_micros),
         };
-        let timed = micros.and_then(|micros| in_window(micros, self.now_micros));
-        let bucket = timed.and_then(|micros| self.spec.bucket(micros));
-        let id = if captures.fields.is_empty() {
+        let time = micros.and_then(|micros| in_window(micros, self.now_micros));
+        let bucket = time.and_then(|micros| self.spec.bucket(micros));
+        #[cfg(test)]
+        crate::fault::in_text("fault:route", payload);
+        let partition = if captures.fields.is_empty() {
             match self.last {
                 Some((last, id)) if last == bucket => id,
                 _ => {
@@ -80,12 +85,7 @@ impl Router {
         } else {
             self.route_by_fields(payload, captures, bucket)?
         };
-        self.untimed_rows += u64::from(timed.is_none());
-        if let Some(time) = timed {
-            let (min, max) = self.event_times.unwrap_or((time, time));
-            self.event_times = Some((min.min(time), max.max(time)));
-        }
-        Some(id)
+        Some(Routed { partition, time })
     }
 
     fn route_by_fields(

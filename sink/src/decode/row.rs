@@ -381,6 +381,8 @@ impl Row<'_> {
         } else {
             unescape(self.input.as_bytes(), open, close, &mut texts.bytes)?;
         }
+        #[cfg(test)]
+        crate::fault::in_text("fault:decode", &texts.bytes[end_of(&texts.ends)..]);
         texts.ends.push(length(texts.bytes.len()));
         node.valid.set(index);
         Ok(())

@@ -106,6 +106,12 @@ pub fn encode<W: Write + Send>(
     metadata: &[(String, String)],
     out: W,
 ) -> Result<Encoded, EncodeError> {
+    #[cfg(test)]
+    for column in batches.iter().flat_map(RecordBatch::columns) {
+        for marker in ["fault:encode", "fault:first+fault:second", "fault:letter"] {
+            crate::fault::in_column(marker, column);
+        }
+    }
     let properties = properties(batches, options, metadata)?;
     // The Arrow schema in the footer says nothing that Parquet's own does not.
     let writer_options = ArrowWriterOptions::new()

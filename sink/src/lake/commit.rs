@@ -248,6 +248,9 @@ pub struct Commit {
     /// What was lost before it could be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// Records whose computation panicked: they are dead letters also when a later program makes the interval again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Position>,
     /// Digest of the rules by which records became rows.
     pub spec: String,
     /// The number of the table's schema that the files have; 0 without files of rows.
@@ -361,6 +364,7 @@ mod tests {
                 to: Position::offset(3),
                 why: "retention".to_owned(),
             }],
+            faults: vec![Position::offset(4)],
             spec: "d".to_owned(),
             schema: 1,
             marks: vec![1, 2],

@@ -67,6 +67,10 @@ impl FileStaging {
 
 #[async_trait]
 impl Staging for FileStaging {
+    fn upload(&self) -> &str {
+        &self.sealed.upload
+    }
+
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let (len, crc) = (
             bytes.len() as u64,

@@ -6,7 +6,7 @@ use hydrant_core::batch::{AccountOf, AccountSpan, Batch, RunBuilder, Step};
 use hydrant_core::origin::{Account, DeadLetter, WriterId};
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
-use hydrant_core::{Position, Sequence};
+use hydrant_core::{Interval, Position, Sequence};
 
 use super::support::*;
 use crate::buffer::{Buffer, Source, Taken};
@@ -306,14 +306,9 @@ fn letters_lie_in_the_same_order_however_their_records_were_read() {
         }
         let cut = buffer.cut();
         let schema = cut.decoded.schema().clone();
-        let ready = conform(
-            &source,
-            cut.decoded,
-            cut.positions,
-            cut.letters,
-            &schema,
-            NOW,
-        );
+        let interval = Interval::new(cut.from, cut.to);
+        let (decoded, positions, letters) = (cut.decoded, cut.positions, cut.letters);
+        let ready = conform(source, interval, decoded, positions, letters, &schema, NOW);
         letter_hash(&ready.unwrap().letters)
     };
     let apart = [

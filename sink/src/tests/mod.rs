@@ -2,6 +2,7 @@
 
 mod accounts;
 mod crash;
+mod faults;
 mod file_lake;
 mod memory;
 mod owners;

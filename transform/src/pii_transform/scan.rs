@@ -10,8 +10,9 @@ use bytes::Bytes;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span};
 use hydrant_core::origin::DeadLetter;
 use hydrant_core::transform::{Source, Transformed};
+use hydrant_core::workers::INTERNAL_FAULT;
 
-use super::{Fate, PANICKED, STAGE, Scanner};
+use super::{Fate, STAGE, Scanner};
 
 /// The reason of a letter for which the new segment of its batch has no room.
 const NO_ROOM: &str = "too_large";
@@ -123,7 +124,7 @@ impl<'a> Scan<'a> {
             }
             (Fate::Redacted, Key::Kept) => {
                 let Some(key) = self.batch.key(entry) else {
-                    return self.quarantine(index, PANICKED);
+                    return self.quarantine(index, INTERNAL_FAULT);
                 };
                 let placed = self.memo.placed(key).unwrap_or_else(|| {
                     self.out.extend_from_slice(key);
@@ -144,7 +145,7 @@ impl<'a> Scan<'a> {
         match fate {
             Fate::Dropped(rule) => self.scanned.dropped.push((index, rule)),
             Fate::Quarantined(reason) => self.quarantine(index, reason),
-            Fate::Clean | Fate::Redacted => self.quarantine(index, PANICKED),
+            Fate::Clean | Fate::Redacted => self.quarantine(index, INTERNAL_FAULT),
         }
     }
 
@@ -167,7 +168,7 @@ impl<'a> Scan<'a> {
             });
         }
         let Some(known) = self.memo.get(key) else {
-            return Err(Fate::Quarantined(PANICKED));
+            return Err(Fate::Quarantined(INTERNAL_FAULT));
         };
         for (detector, action) in &known.findings {
             self.scanned.count(detector, action);

@@ -153,7 +153,7 @@ proptest! {
             let shown = key.as_deref().map(redacted);
             match (key_fate, payload_fate) {
                 ('d', _) | ('c' | 'r', 'd') => dropped.push(index),
-                ('p', _) | ('c' | 'r', 'p') => letters.push((index, PANICKED)),
+                ('p', _) | ('c' | 'r', 'p') => letters.push((index, INTERNAL_FAULT)),
                 ('q', _) | (_, 'q') => letters.push((index, "q")),
                 _ => wanted.push((index, shown, redacted(payload), key_fate == 'r')),
             }
@@ -229,7 +229,7 @@ fn one_record_that_panics_is_quarantined_and_its_neighbours_go_on() {
     assert_eq!(keys, [b"Rk", b"Rk"]);
     assert_eq!(transformed.letters.len(), 1);
     assert_eq!(transformed.letters[0].0, 1);
-    assert_eq!(&*transformed.letters[0].1.reason, PANICKED);
+    assert_eq!(&*transformed.letters[0].1.reason, INTERNAL_FAULT);
     assert!(
         !out.segments
             .iter()

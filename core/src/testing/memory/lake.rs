@@ -42,6 +42,10 @@ struct MemoryStaging {
 
 #[async_trait]
 impl Staging for MemoryStaging {
+    fn upload(&self) -> &str {
+        &self.upload
+    }
+
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         match self.lake.lock().staged.get_mut(&self.upload) {
             Some((_, collected)) => {

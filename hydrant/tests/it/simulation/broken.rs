@@ -403,6 +403,9 @@ struct BrokenStaging {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Staging for BrokenStaging {
+    fn upload(&self) -> &str {
+        self.inner.upload()
+    }
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.inner.write(bytes).await
     }

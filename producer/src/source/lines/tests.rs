@@ -84,6 +84,21 @@ fn lines_keep_their_numbers_over_empty_and_refused_ones() {
 }
 
 #[test]
+fn a_record_whose_key_panics_is_refused_and_counted_and_the_others_go_on() {
+    let text = "{\"k\":\"a\"}\n{\"k\":\"fault:key\"}\n{\"k\":\"b\"}\n";
+    let chunk = chunks(text, Some("k"), 100, 0).remove(0);
+    let keys: Vec<Option<String>> = records(&chunk).into_iter().map(|one| one.0).collect();
+    assert_eq!(keys, [Some("a".to_owned()), Some("b".to_owned())]);
+    assert_eq!((&chunk.runs[..], chunk.end), (&[(0, 0), (1, 2)][..], 3));
+    let refused: Vec<(u64, &str)> = chunk
+        .refused
+        .iter()
+        .map(|one| (one.index, one.reason.name()))
+        .collect();
+    assert_eq!(refused, [(1, "internal_fault")]);
+}
+
+#[test]
 fn lines_that_are_stored_already_are_passed_over() {
     let text = "1\n2\n\n123456789\n5\n6\n";
     let chunk = chunks(text, None, 5, 4).remove(0);
