@@ -75,6 +75,10 @@ pub enum Error {
         /// Where the append starts.
         from: Position,
     },
+    /// An append goes back to records that its origin passed over when it began in the shard: the shard does not have
+    /// them, and could not tell them from what it has if they were appended now.
+    #[error("{0}")]
+    Rewound(Box<Rewound>),
     /// The disk is full; stored data stays readable.
     #[error("no space left to write `{}`: free some, appends go on by themselves", path.display())]
     Full {
@@ -130,6 +134,21 @@ pub enum Error {
     },
 }
 
+/// What an append holds that its origin passed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "append to shard `{shard}` holds a record at {at} of an origin that the shard has only after {start}: let the app \
+     send its records as new ones with `hydrant stream reprocess`"
+)]
+pub struct Rewound {
+    /// The shard of the append.
+    pub shard: ShardId,
+    /// The shard has everything of the origin after this, up to its mark.
+    pub start: Position,
+    /// Where the record lies upstream.
+    pub at: Position,
+}
+
 /// The delay before an operation on a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -171,7 +190,9 @@ impl Error {
             Error::Sealed { .. } => Disposition::Reroute,
             Error::Full { .. } => Disposition::Retry { after: FULL_RETRY },
             Error::Unavailable { after, .. } => Disposition::Retry { after: *after },
-            Error::Refused { .. } | Error::NotFound { .. } => Disposition::Refused,
+            Error::Refused { .. } | Error::NotFound { .. } | Error::Rewound(_) => {
+                Disposition::Refused
+            }
             Error::OutOfOrder { .. }
             | Error::Corrupt { .. }
             | Error::Io { .. }

@@ -4,7 +4,11 @@
 //! ledger writes; its `counter` rises with each renewal, so that an observer sees by his own clock that a holder has
 //! gone silent. The progress of the shard lies in the same row. Epochs are compared only inside a store: the output is
 //! what protects the data.
+//!
+//! Beside the rows lie the [`Generations`] of the app's outputs, which only an operator's `reprocess` moves and which
+//! outlive the rows. A row of an earlier generation than its shard's counts for nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -47,11 +51,98 @@ impl OutputId {
     }
 }
 
+/// How the identity of a stream begins.
+const STREAM: &str = "stream ";
+
+impl OutputId {
+    /// Of a stream with this identity.
+    pub(crate) fn of_stream(id: &impl fmt::Display, url: &str) -> Self {
+        OutputId::new(format!("{STREAM}{id}"), format!("{STREAM}{url}"))
+    }
+
+    /// Whether it is a stream, which keeps no progress of what is written into it.
+    pub fn is_stream(&self) -> bool {
+        self.id.starts_with(STREAM)
+    }
+}
+
+/// In which generation of an app's outputs a shard is: records of another one are other records to the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Rises with each `reprocess` of the shard.
+    pub number: u64,
+    /// Where this generation begins in the shard; `None` for the first one, which begins where the app does.
+    pub start: Option<Position>,
+}
+
+/// The generations of an app's outputs, shard by shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generations {
+    /// That of the shards that are not named, which it begins at their beginnings.
+    others: u64,
+    /// Those that are named.
+    #[serde(default)]
+    shards: BTreeMap<ShardId, Generation>,
+}
+
+/// From where on an operator has an app's records sent again, as new ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reprocess {
+    /// All shards: those named from after these positions, others from their beginnings.
+    All(BTreeMap<ShardId, Position>),
+    /// Only the shards named, from after these positions; the others go on where they are.
+    Only(BTreeMap<ShardId, Position>),
+}
+
+impl Generations {
+    /// Of a shard.
+    pub fn of(&self, shard: &ShardId) -> Generation {
+        self.shards.get(shard).copied().unwrap_or(Generation {
+            number: self.others,
+            start: (self.others > 0).then_some(Position::Begin),
+        })
+    }
+
+    /// Whether a row is of its shard's generation.
+    pub fn count(&self, row: &Lease) -> bool {
+        row.generation >= self.of(&row.shard).number
+    }
+
+    /// What they are after `reprocess`. No number is used twice.
+    #[must_use]
+    pub fn after(&self, reprocess: &Reprocess) -> Generations {
+        let used = self.shards.values().map(|generation| generation.number);
+        let number = used.chain([self.others]).max().unwrap_or_default() + 1;
+        let named = |starts: &BTreeMap<ShardId, Position>| {
+            let named = starts.iter().map(|(shard, start)| {
+                let start = Some(*start);
+                (shard.clone(), Generation { number, start })
+            });
+            named.collect::<BTreeMap<_, _>>()
+        };
+        match reprocess {
+            Reprocess::All(starts) => Generations {
+                others: number,
+                shards: named(starts),
+            },
+            Reprocess::Only(starts) => {
+                let mut next = self.clone();
+                next.shards.extend(named(starts));
+                next
+            }
+        }
+    }
+}
+
 /// How far an app is in a shard, with one output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Done up to here; [`Position::End`] when the shard's end was published.
     pub to: Position,
+    /// Where the app began in the shard; what lies before was never meant for the output. `None` is the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Position>,
     /// The output that is this far. For another one it says nothing; `None` was written before outputs had identities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputId>,
@@ -61,6 +152,17 @@ pub struct Progress {
     /// What the reader has seen of its origins, in the stream's own form; streams that check at append have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<u8>,
+}
+
+impl Progress {
+    /// That of an app which begins after `start`.
+    pub fn starting(start: Position) -> Self {
+        Progress {
+            to: start,
+            start: (start != Position::Begin).then_some(start),
+            ..Progress::default()
+        }
+    }
 }
 
 /// One row of a lease store.
@@ -133,6 +235,10 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
     async fn list(&self) -> Result<Vec<Lease>>;
     /// Writes `next` if the row is still `seen` (same epoch and counter; `None`: no row). Durable when it answers.
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap>;
+    /// The generations of the app's outputs. They move only while no worker is enlisted.
+    async fn generations(&self) -> Result<Generations>;
+    /// Moves the generations, durably and at once; refused while a worker of the app is enlisted.
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations>;
     /// Whether the store knows that this worker is dead; `false` when it cannot know.
     async fn is_gone(&self, worker: &str) -> Result<bool>;
     /// Resolves when a row may have changed or a worker may have died; may never resolve where the store cannot tell.
@@ -156,6 +262,29 @@ mod tests {
         .unwrap();
         assert!(row.has_ended() && row.output().is_none());
         assert!(!serde_json::to_string(&row).unwrap().contains("output"));
+    }
+
+    #[test]
+    fn reprocessing_uses_no_generation_twice() {
+        let at = |shard: &str, offset| BTreeMap::from([(shard.into(), Position::offset(offset))]);
+        let numbers = |all: &Generations| ["a", "b", "new"].map(|id| all.of(&id.into()).number);
+        let none = Generations::default();
+        assert_eq!(none.of(&"a".into()), Generation::default());
+        let one = none.after(&Reprocess::Only(at("a", 7)));
+        assert_eq!(numbers(&one), [1, 0, 0]);
+        assert_eq!(one.of(&"a".into()).start, Some(Position::offset(7)));
+        let all = one.after(&Reprocess::All(at("b", 9)));
+        assert_eq!(numbers(&all), [2, 2, 2]);
+        let starts = ["a", "b"].map(|id| all.of(&id.into()).start);
+        assert_eq!(starts, [Some(Position::Begin), Some(Position::offset(9))]);
+        let again = all.after(&Reprocess::Only(at("b", 1)));
+        assert_eq!(numbers(&again), [2, 3, 2]);
+        let text = serde_json::to_string(&again).unwrap();
+        assert_eq!(serde_json::from_str::<Generations>(&text).unwrap(), again);
+        let mut row = Lease::new("b".into());
+        assert!(none.count(&row) && !again.count(&row));
+        row.generation = 3;
+        assert!(again.count(&row));
     }
 
     #[test]

@@ -313,6 +313,9 @@ pub struct OriginEntry {
     pub to: Position,
     /// The origin of each record of the append.
     pub origins: OriginColumn,
+    /// Where the writer began to read the upstream shard: what lies before was never sent. [`Position::Begin`] when it
+    /// read from the beginning or does not say.
+    pub start: Position,
     /// What became of the upstream units; absent for a producer, which has no upstream.
     pub account: Option<Account>,
 }
@@ -327,12 +330,14 @@ impl OriginEntry {
         varint::put_position(out, self.to);
         varint::put_u64(out, u64::from(self.origins.count));
         varint::put_bytes(out, &self.origins.bytes);
-        match &self.account {
-            None => out.push(0),
-            Some(account) => {
-                out.push(1);
-                encode_account(account, out);
-            }
+        let has = |part: u8, is_there: bool| if is_there { part } else { 0 };
+        let starts = self.start != Position::Begin;
+        out.push(has(HAS_ACCOUNT, self.account.is_some()) | has(HAS_START, starts));
+        if let Some(account) = &self.account {
+            encode_account(account, out);
+        }
+        if starts {
+            varint::put_position(out, self.start);
         }
     }
 
@@ -343,10 +348,17 @@ impl OriginEntry {
         let (low, from, to) = (reader.position()?, reader.position()?, reader.position()?);
         let count = reader.u32()?;
         let origins = OriginColumn::try_new(Bytes::copy_from_slice(reader.bytes()?), count)?;
-        let account = match reader.byte()? {
+        let parts = reader.byte()?;
+        if parts & !(HAS_ACCOUNT | HAS_START) != 0 {
+            return Err(Malformed);
+        }
+        let account = match parts & HAS_ACCOUNT {
             0 => None,
-            1 => Some(decode_account(reader)?),
-            _ => return Err(Malformed),
+            _ => Some(decode_account(reader)?),
+        };
+        let start = match parts & HAS_START {
+            0 => Position::Begin,
+            _ => reader.position()?,
         };
         let writer = WriterId(u128::from_be_bytes(writer));
         Ok(OriginEntry {
@@ -356,10 +368,15 @@ impl OriginEntry {
             from,
             to,
             origins,
+            start,
             account,
         })
     }
 }
+
+/// The optional parts of an entry's byte form.
+const HAS_ACCOUNT: u8 = 1;
+const HAS_START: u8 = 2;
 
 fn encode_account(account: &Account, out: &mut Vec<u8>) {
     varint::put_u64(out, account.input);
@@ -505,18 +522,29 @@ mod tests {
             }]
             .into_iter()
             .collect(),
+            start: Position::Begin,
             account: Some(account),
         };
-        let mut out = Vec::new();
-        entry.encode(&mut out);
-        let mut reader = Reader::new(&out);
-        assert_eq!(OriginEntry::decode(&mut reader), Ok(entry));
-        assert!(reader.is_empty());
-        for cut in 0..out.len() {
-            assert!(
-                OriginEntry::decode(&mut Reader::new(&out[..cut])).is_err(),
-                "cut at {cut}"
-            );
+        let started = OriginEntry {
+            start: Position::offset(2),
+            ..entry.clone()
+        };
+        let alone = OriginEntry {
+            account: None,
+            ..started.clone()
+        };
+        for entry in [entry, started, alone] {
+            let mut out = Vec::new();
+            entry.encode(&mut out);
+            let mut reader = Reader::new(&out);
+            assert_eq!(OriginEntry::decode(&mut reader), Ok(entry));
+            assert!(reader.is_empty());
+            for cut in 0..out.len() {
+                assert!(
+                    OriginEntry::decode(&mut Reader::new(&out[..cut])).is_err(),
+                    "cut at {cut}"
+                );
+            }
         }
     }
 }

@@ -71,10 +71,7 @@ impl Output {
     /// A stream, which keeps no progress of what is written into it: records may become nothing on the way.
     pub fn stream(stream: &dyn Stream) -> Self {
         Output {
-            id: OutputId::new(
-                format!("stream {}", stream.id()),
-                format!("stream {}", stream.url()),
-            ),
+            id: OutputId::of_stream(stream.id(), stream.url()),
             keeps_progress: false,
         }
     }

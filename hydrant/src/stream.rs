@@ -3,6 +3,7 @@
 mod admin;
 mod past_corrupt;
 mod records;
+mod reprocess;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -80,6 +81,18 @@ pub(crate) enum StreamCommand {
     },
     /// Removes old data
     Trim(TrimArgs),
+    /// Has an app send records of the stream again, as new ones, into the stream that it writes
+    Reprocess {
+        /// The stream that the app reads
+        url: String,
+        /// The app, as `describe` names it; all its workers are stopped
+        #[arg(long)]
+        app: String,
+        /// The first record that is sent again, in all shards: `earliest`, `latest` (none), or a time; or in one shard
+        /// only: `SHARD:POSITION`, which may be repeated
+        #[arg(long, default_value = "earliest")]
+        from: Vec<String>,
+    },
     /// Skips corrupt data that stops a shard; readers are told of the gap
     Repair {
         /// The stream
@@ -169,6 +182,9 @@ pub(crate) async fn run(command: StreamCommand, process: &Process, output: &Outp
             admin::split(&url, &shard, at, context, output).await
         }
         StreamCommand::Merge { url, a, b } => admin::merge(&url, &a, &b, context, output).await,
+        StreamCommand::Reprocess { url, app, from } => {
+            reprocess::run(&url, &app, &from, context, output).await
+        }
         StreamCommand::Trim(args) => admin::trim(&args, context, output).await,
         StreamCommand::Repair { url, shard, .. } => {
             admin::repair(&url, &shard, context, output).await

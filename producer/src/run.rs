@@ -118,6 +118,7 @@ pub async fn run_into(
             writer,
             stream: stream.id().clone(),
             shard,
+            start: Position::Begin,
             after: position(start),
             stage: Arc::from("producer"),
         })

@@ -98,6 +98,7 @@ impl Stage for TransformStage {
             writer: WriterId::of_app(&shared.app, claim.generation, &shared.input),
             stream: shared.input.clone(),
             shard: claim.shard.id.clone(),
+            start: claim.after.start.unwrap_or_default(),
             after: claim.after.to,
             stage: Arc::from(STAGE),
         };

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use hydrant_core::budget::Budget;
-use hydrant_core::error::Result;
-use hydrant_core::lease::{Enlisted, Lease, LeaseStore, Swap};
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
@@ -109,6 +109,16 @@ impl LeaseStore for Rows {
         }
         rows.insert(next.shard.clone(), next.clone());
         Ok(Swap::Swapped)
+    }
+
+    async fn generations(&self) -> Result<Generations> {
+        Ok(Generations::default())
+    }
+
+    async fn reprocess(&self, _what: &Reprocess) -> Result<Generations> {
+        Err(Error::refused(
+            "a copy that keeps no progress begins anew each time",
+        ))
     }
 
     async fn is_gone(&self, _worker: &str) -> Result<bool> {

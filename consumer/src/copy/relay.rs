@@ -92,6 +92,7 @@ impl Stage for RelayStage {
                 writer: WriterId::of_app(&shared.app, claim.generation, &shared.input),
                 stream: shared.input.clone(),
                 shard: claim.shard.id.clone(),
+                start: claim.after.start.unwrap_or_default(),
                 after: claim.after.to,
                 stage: STAGE.into(),
             })

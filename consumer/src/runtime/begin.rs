@@ -109,13 +109,9 @@ impl Rules<'_> {
 
     /// The start position.
     async fn start_of(&self, stream: &SharedStream, shard: &Shard) -> Result<Progress> {
-        let to = match lineage::birth(self.start, self.born_under_way) {
-            Some(start) => stream.start(&shard.id, start).await?,
-            None => Position::Begin,
-        };
-        Ok(Progress {
-            to,
-            ..Progress::default()
+        Ok(match lineage::birth(self.start, self.born_under_way) {
+            Some(start) => Progress::starting(stream.start(&shard.id, start).await?),
+            None => Progress::default(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
-use hydrant_core::lease::{Enlisted, Lease, Progress, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, Progress, Swap};
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimId, Event};
 use tokio::sync::{Notify, mpsc};
@@ -43,6 +43,7 @@ struct Mine {
 pub(crate) struct Keeper {
     pub(super) leased: Leased,
     pub(super) target: Target,
+    pub(super) generations: Arc<Generations>,
     me: String,
     pub(super) map: ShardMap,
     map_is_stale: bool,
@@ -63,11 +64,13 @@ impl Keeper {
     pub(crate) fn new(
         leased: Leased,
         me: String,
+        generations: Arc<Generations>,
         events: mpsc::Sender<Result<Event>>,
         enlisted: Box<dyn Enlisted>,
     ) -> Self {
         Keeper {
             target: Target::of(&leased.stage),
+            generations,
             leased,
             me,
             map: ShardMap::default(),
@@ -280,11 +283,11 @@ impl Keeper {
     fn view(&self) -> View {
         let ended = |id: &ShardId| {
             let seen = self.seen.get(id);
-            seen.is_some_and(|seen| self.target.has_ended(&seen.row))
+            seen.is_some_and(|seen| seen.row.has_ended() && self.counts(&seen.row))
         };
         let workable = self.map.all().iter().filter_map(|shard| {
             let seen = self.seen.get(&shard.id)?;
-            let blocked = !self.target.owns_row(&seen.row)
+            let blocked = !self.counts(&seen.row)
                 || seen.row.has_ended()
                 || !lineage::parents_have_ended(shard, &self.map, ended);
             if blocked {

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use hydrant_core::Random;
 use hydrant_core::budget::Budget;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{LeaseStore, Progress};
+use hydrant_core::lease::{Generations, LeaseStore, Progress};
 use hydrant_core::shard::ShardId;
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::{SharedStream, Start};
@@ -115,6 +115,7 @@ pub(crate) enum Command {
 /// The claims of one worker, held by leases. Dropping it stops renewal at once, like a death.
 pub struct LeasedSubscription {
     store: Arc<dyn LeaseStore>,
+    generations: Arc<Generations>,
     events: mpsc::Receiver<Result<Event>>,
     commands: mpsc::Sender<Command>,
     // Aborts the keeper when it is dropped.
@@ -135,14 +136,17 @@ impl LeasedSubscription {
         let suffix = leased.random.u64() as u32;
         let me = format!("{}-{suffix:08x}", leased.worker);
         let enlisted = leased.store.enlist(&me).await?;
+        // From now on they stay as they are.
+        let generations = Arc::new(leased.store.generations().await?);
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let store = Arc::clone(&leased.store);
-        let keeper = Keeper::new(leased, me, event_sender, enlisted);
+        let keeper = Keeper::new(leased, me, Arc::clone(&generations), event_sender, enlisted);
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.keep(command_receiver));
         Ok(LeasedSubscription {
             store,
+            generations,
             events,
             commands,
             _keeper: tasks,
@@ -171,6 +175,7 @@ impl Subscription for LeasedSubscription {
         let rows = self.store.list().await?;
         Ok(rows
             .into_iter()
+            .filter(|row| self.generations.count(row))
             .filter_map(|row| Some((row.shard, row.progress?)))
             .collect())
     }

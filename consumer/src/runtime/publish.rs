@@ -53,6 +53,7 @@ impl ShardTask {
         };
         progress.pin = attempt.published.pin.clone();
         progress.output = attempt.published.output.clone();
+        progress.start = attempt.published.start;
         self.failures = 0;
         let all = progress.to >= attempt.pushed;
         attempt.unpublished &= !all;

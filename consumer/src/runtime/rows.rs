@@ -6,6 +6,9 @@
 //! alive, the app's name is taken, and the newcomer is refused: it would get some of the shards and the other one the
 //! rest, and each output would lack what the other has.
 //!
+//! They also name the generation of the app's outputs that they are of. One of an earlier generation counts for nothing:
+//! an operator had the shard's records sent again, and it is made anew with the position where that begins.
+//!
 //! A worker counts as alive when its row *moved* before this worker's eyes; until then, or until its lease time has
 //! passed, nothing is taken. Two that start in the same instant may still have a lease each: then both see it, and the
 //! output with the greater identity yields. Neither output has lost anything by then, because each is told what to read
@@ -67,7 +70,7 @@ impl Keeper {
     fn we_are_at_work(&self) -> bool {
         self.seen.values().any(|seen| {
             let owner = seen.row.owner.as_ref();
-            self.target.owns_row(&seen.row) && owner.is_some() && self.holder(seen).is_some()
+            self.counts(&seen.row) && owner.is_some() && self.holder(seen).is_some()
         })
     }
 
@@ -81,6 +84,11 @@ impl Keeper {
         ))
     }
 
+    /// Whether what a row says is about this output and of this generation of it.
+    pub(super) fn counts(&self, row: &Lease) -> bool {
+        self.target.owns_row(row) && self.generations.count(row)
+    }
+
     /// What a row without progress is made with.
     async fn start_of(&mut self, shard: &Shard, born_under_way: bool) -> Result<Option<Progress>> {
         let start = lineage::birth(self.leased.start, born_under_way);
@@ -90,16 +98,14 @@ impl Keeper {
         };
         let says_something = to.is_some() || self.target.id().is_some();
         Ok(says_something.then(|| {
-            self.target.sign(Progress {
-                to: to.unwrap_or_default(),
-                ..Progress::default()
-            })
+            self.target
+                .sign(to.map(Progress::starting).unwrap_or_default())
         }))
     }
 
     fn is_ours(&self, shard: &ShardId) -> bool {
         let seen = self.seen.get(shard);
-        seen.is_some_and(|seen| self.target.owns_row(&seen.row))
+        seen.is_some_and(|seen| self.counts(&seen.row))
     }
 
     /// Makes the rows of new shards, children first.
@@ -111,39 +117,59 @@ impl Keeper {
             }
             let under_way = shard.parents.iter().any(|parent| self.is_ours(parent));
             let mut row = Lease::new(shard.id.clone());
-            row.progress = self.start_of(shard, under_way).await?;
+            let generation = self.generations.of(&shard.id);
+            row.generation = generation.number;
+            row.progress = match generation.start {
+                Some(start) => Some(self.target.sign(Progress::starting(start))),
+                None => self.start_of(shard, under_way).await?,
+            };
             self.swap_row(None, row).await?;
         }
         Ok(())
     }
 
-    /// Makes the rows that are about another output rows about this one, children first.
+    /// Makes the rows that are about another output, or of an earlier generation, rows about this one, children first.
     async fn take_rows_over(&mut self) -> Result<()> {
         let map = self.map.clone();
         for shard in lineage::children_first(&map) {
             let Some(Seen { row, .. }) = self
                 .seen
                 .get(&shard.id)
-                .filter(|seen| !self.target.owns_row(&seen.row) && self.holder(seen).is_none())
+                .filter(|seen| !self.counts(&seen.row) && self.holder(seen).is_none())
             else {
                 continue;
             };
             let row = row.clone();
-            let under_way = self.was_under_way(shard).await?;
+            let generation = self.generations.of(&shard.id);
+            let again = generation.start.filter(|_| !self.generations.count(&row));
+            let progress = match again {
+                Some(start) => Some(self.target.sign(Progress::starting(start))),
+                None => {
+                    let under_way = self.was_under_way(shard).await?;
+                    self.start_of(shard, under_way).await?
+                }
+            };
             let next = Lease {
                 owner: None,
                 wanted: None,
                 // Whoever held it and has only gone silent is fenced.
                 epoch: row.epoch + 1,
                 counter: row.counter + 1,
-                progress: self.start_of(shard, under_way).await?,
+                generation: row.generation.max(generation.number),
+                progress,
                 ..row.clone()
             };
-            tracing::warn!(
-                app = self.leased.app, shard = %shard.id,
-                "the progress kept is that of {}: it does not count, and is forgotten",
-                row.output().map_or("an output without identity", |output| &output.name),
-            );
+            match again {
+                Some(after) => tracing::info!(
+                    app = self.leased.app, shard = %shard.id, %after, generation = next.generation,
+                    "records are sent again, as new ones",
+                ),
+                None => tracing::warn!(
+                    app = self.leased.app, shard = %shard.id,
+                    "the progress kept is that of {}: it does not count, and is forgotten",
+                    row.output().map_or("an output without identity", |output| &output.name),
+                ),
+            }
             self.swap_row(Some(&row), next).await?;
         }
         Ok(())

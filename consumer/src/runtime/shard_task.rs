@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
-use hydrant_core::error::{Disposition, Error, Result};
+use hydrant_core::error::{Disposition, Error, Result, Rewound};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::retry::Backoff;
@@ -153,7 +153,7 @@ impl ShardTask {
         loop {
             let error = match self.attempt().await {
                 Ok(outcome) => return outcome,
-                Err(error) => error,
+                Err(error) => self.with_remedy(error),
             };
             self.status(|status| {
                 status.settled = false;
@@ -214,6 +214,23 @@ impl ShardTask {
             self.shared.spec.stream.id().name.to_string(),
             self.claim.shard.id.to_string(),
         )
+    }
+
+    /// An operator reads how the app's records can be sent again.
+    fn with_remedy(&self, error: Error) -> Error {
+        let Error::Rewound(rewound) = error else {
+            return error;
+        };
+        let Rewound { start, at, .. } = *rewound;
+        let (spec, shard) = (&self.shared.spec, &self.claim.shard.id);
+        Error::refused(format!(
+            "app `{app}` reads shard `{shard}` from {at}, but its output has that shard only from after {start} on, \
+             where the app began before: what lies between cannot be added to it any more. Send all records to it again, \
+             as new ones, with `hydrant stream reprocess {url} --app {app} --from {from}`",
+            app = spec.app,
+            url = spec.stream.url(),
+            from = spec.start,
+        ))
     }
 
     /// Finds where to begin, and stores it before the first output when a restart could not find it again.

@@ -56,11 +56,6 @@ impl Target {
             .is_none_or(|progress| self.owns(progress))
     }
 
-    /// Whether this output's end of a shard is in its row.
-    pub(crate) fn has_ended(&self, row: &Lease) -> bool {
-        row.has_ended() && self.owns_row(row)
-    }
-
     /// The other output that the owner of a row works for.
     pub(crate) fn other<'a>(&self, row: &'a Lease) -> Option<&'a OutputId> {
         let mine = self.id()?;

@@ -3,10 +3,11 @@
 //! [`conforms`] panics where an implementation does not keep it. `make` answers an empty store each time, as two
 //! workers of one app see it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::must;
-use crate::lease::{Lease, LeaseStore, OutputId, Pin, Progress, Swap};
+use crate::lease::{Generations, Lease, LeaseStore, OutputId, Pin, Progress, Reprocess, Swap};
 use crate::position::Position;
 
 /// Workers that race for one row.
@@ -19,6 +20,7 @@ pub async fn conforms(make: impl AsyncFn() -> (Arc<dyn LeaseStore>, Arc<dyn Leas
     a_race_has_one_winner(make().await).await;
     counters_that_race_lose_nothing(make().await).await;
     the_dead_are_told_from_the_living(make().await).await;
+    generations_move_only_while_nobody_works(make().await).await;
 }
 
 async fn swap(store: &dyn LeaseStore, seen: Option<&Lease>, next: &Lease) -> Swap {
@@ -36,6 +38,28 @@ fn owned(lease: &Lease, owner: &str) -> Lease {
         counter: lease.counter + 1,
         ..lease.clone()
     }
+}
+
+/// What an operator reprocesses is refused beside any worker of the app, and is told to all who come later.
+pub async fn generations_move_only_while_nobody_works(
+    (a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
+) {
+    let first = must(a.generations().await, "read the generations");
+    assert_eq!(first, Generations::default());
+    let what = Reprocess::Only(BTreeMap::from([("000001".into(), Position::offset(4))]));
+    let worker = must(a.enlist("a").await, "enlist");
+    for store in [&a, &b] {
+        assert!(store.reprocess(&what).await.is_err());
+        let same = must(store.generations().await, "read the generations");
+        assert_eq!(same, Generations::default());
+    }
+    drop(worker);
+    let moved = must(b.reprocess(&what).await, "reprocess");
+    assert_eq!(moved, first.after(&what));
+    let all = Reprocess::All(BTreeMap::new());
+    let moved = must(a.reprocess(&all).await, "reprocess");
+    assert_eq!(moved, first.after(&what).after(&all));
+    assert_eq!(must(b.generations().await, "read the generations"), moved);
 }
 
 /// A row is written only over the row that was seen, also by the other worker.
@@ -92,6 +116,7 @@ pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dy
         lease.generation = n;
         lease.wanted = (n == 2).then(|| "worker 2".to_owned());
         lease.progress = (n > 1).then(|| Progress {
+            start: Some(Position::offset(n / 2)),
             to: if n == 2 {
                 Position::End
             } else {

@@ -18,7 +18,7 @@ use crate::budget::Budget;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
-use crate::lease::{Enlisted, Lease, LeaseStore, Swap};
+use crate::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use crate::position::Position;
 use crate::random::Random;
 use crate::shard::{ShardId, ShardMap, StreamId};
@@ -254,6 +254,18 @@ impl LeaseStore for FaultyLeases {
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap> {
         self.plan
             .call("swap", async || self.inner.swap(seen, next).await)
+            .await
+    }
+
+    async fn generations(&self) -> Result<Generations> {
+        self.plan
+            .call("generations", async || self.inner.generations().await)
+            .await
+    }
+
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
+        self.plan
+            .call("reprocess", async || self.inner.reprocess(what).await)
             .await
     }
 

@@ -14,7 +14,7 @@ use super::{conformance_lake, conformance_lease, conformance_stream};
 use crate::budget::{Budget, Permit};
 use crate::error::Result;
 use crate::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
-use crate::lease::{Enlisted, Lease, LeaseStore, Swap};
+use crate::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use crate::position::Position;
 use crate::shard::{ShardId, ShardMap, StreamId};
 use crate::stream::{
@@ -348,6 +348,7 @@ enum BreakLeases {
     ComparesNothing,
     ComparesEpochsOnly,
     ForgetsProgress,
+    ForgetsGenerations,
     KeepsRowsApart,
     BuriesTheLiving,
 }
@@ -384,6 +385,17 @@ impl LeaseStore for BrokenLeases {
             .await
     }
 
+    async fn generations(&self) -> Result<Generations> {
+        match self.1 {
+            BreakLeases::ForgetsGenerations => Ok(Generations::default()),
+            _ => self.0.generations().await,
+        }
+    }
+
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
+        self.0.reprocess(what).await
+    }
+
     async fn is_gone(&self, worker: &str) -> Result<bool> {
         match self.1 {
             BreakLeases::BuriesTheLiving => Ok(true),
@@ -403,6 +415,7 @@ async fn the_lease_suite_catches_each_broken_promise() {
         ComparesNothing,
         ComparesEpochsOnly,
         ForgetsProgress,
+        ForgetsGenerations,
         KeepsRowsApart,
         BuriesTheLiving,
     ] {

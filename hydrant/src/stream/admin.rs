@@ -144,10 +144,14 @@ async fn read(stream: &SharedStream, apps: &[String]) -> Result<Described> {
     };
     for app in apps {
         if let Assignment::Leases(store) = stream.assignment(app).await? {
-            described.apps.push(AppProgress {
-                app: app.clone(),
-                leases: store.list().await?,
-            });
+            let generations = store.generations().await?;
+            let mut leases = store.list().await?;
+            // What was reprocessed begins again when the app does.
+            for row in leases.iter_mut().filter(|row| !generations.count(row)) {
+                row.progress = None;
+            }
+            let app = app.clone();
+            described.apps.push(AppProgress { app, leases });
         }
     }
     Ok(described)

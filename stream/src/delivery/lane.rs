@@ -113,6 +113,7 @@ pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> A
             from,
             to: piece.to,
             origins: piece.origins.clone(),
+            start: upstream.start,
             account: None,
         }),
         input: piece.counted.then(|| piece.input()),

@@ -26,6 +26,8 @@ pub struct Upstream {
     pub stream: StreamId,
     /// Its shard.
     pub shard: ShardId,
+    /// Where the app began in the shard: what lies before was never sent.
+    pub start: Position,
     /// The session's start: everything up to here was confirmed before.
     pub after: Position,
     /// The stage that dead letters name.

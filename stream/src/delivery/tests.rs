@@ -188,6 +188,7 @@ fn upstream(shard: &str, after: Position) -> Upstream {
         writer: WriterId::of_app("app", 1, &stream),
         stream,
         shard: shard.into(),
+        start: Position::Begin,
         after,
         stage: "transform".into(),
     }

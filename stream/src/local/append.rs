@@ -316,8 +316,8 @@ async fn write(
             }),
             Verdict::Partial(marks) => {
                 let (work, codec) = (pending.work.clone(), place.settings.codec);
-                let range = shard.range;
-                let rest = move || work.without(&marks)?.encode(range, codec);
+                let (id, range) = (shard.id.clone(), shard.range);
+                let rest = move || work.without(&marks, &id)?.encode(range, codec);
                 place.ctx.workers.run(rest).await.flatten()
             }
         };

@@ -111,9 +111,8 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
     }
     let shards_dir = dir.join("shards");
     // A creation or deletion that died has left parts.
-    for old in [&shards_dir, &dir.join("_apps"), &dir.join("_runs")] {
-        remove_tree(&*ctx.disk, old).await?;
-    }
+    remove_tree(&*ctx.disk, &shards_dir).await?;
+    remove_users(&*ctx.disk, dir).await?;
     let made = ctx.disk.create_dir_all(&shards_dir).await;
     made.map_err(|e| Error::io("create", &shards_dir, e))?;
     let mut manifest = Manifest {
@@ -212,9 +211,16 @@ pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
         remove_tree(disk, &shard_dir).await?;
     }
     remove_tree(disk, &dir.join("shards")).await?;
-    remove_tree(disk, &dir.join("_apps")).await?;
-    remove_tree(disk, &dir.join("_runs")).await?;
+    remove_users(disk, dir).await?;
     Ok(true)
+}
+
+/// Removes what is known of those who read and write a stream.
+async fn remove_users(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    for part in ["_apps", "_generations", "_runs"] {
+        remove_tree(disk, &dir.join(part)).await?;
+    }
+    Ok(())
 }
 
 /// How often a directory into which others still write is emptied again.

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::disk::{self, Lock, LockKind};
-use hydrant_core::lease::{Enlisted, Lease, LeaseStore, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::{Error, Result, ShardId, clock};
 
+use super::generations;
 use super::place::Place;
 
 /// How often the locks of other workers are tried while somebody waits for a change: a freed lock tells nobody.
@@ -27,6 +28,7 @@ const DEATH_CHECK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct FileLeases {
     place: Arc<Place>,
+    app: String,
     dir: PathBuf,
     workers: PathBuf,
     watch: tokio::sync::Mutex<Option<Box<dyn disk::Watch>>>,
@@ -62,6 +64,7 @@ impl FileLeases {
         made.map_err(|e| Error::io("create", &workers, e))?;
         Ok(FileLeases {
             place: Arc::clone(place),
+            app: app.to_owned(),
             dir,
             workers,
             watch: tokio::sync::Mutex::new(None),
@@ -196,6 +199,29 @@ impl LeaseStore for FileLeases {
             disk::replace_file(&*ctx.disk, &path, body.into(), &ctx.random.identity()).await;
         replaced.map_err(|e| self.failed("replace", &path, e))?;
         Ok(Swap::Swapped)
+    }
+
+    async fn generations(&self) -> Result<Generations> {
+        generations::read(&self.place, &self.app).await
+    }
+
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
+        let _app = self.lock().await?;
+        let disk = &*self.place.ctx.disk;
+        let names = disk.list(&self.workers).await;
+        let names = names.map_err(|e| self.failed("list", &self.workers, e))?;
+        for name in names
+            .iter()
+            .filter_map(|one| one.name.strip_suffix(".lock"))
+        {
+            if self.is_free(&self.worker(name)).await?.is_none() {
+                return Err(Error::refused(format!(
+                    "worker `{name}` of app `{}` is running: stop all workers of the app first",
+                    self.app
+                )));
+            }
+        }
+        generations::reprocess(&self.place, &self.app, what).await
     }
 
     async fn is_gone(&self, worker: &str) -> Result<bool> {

@@ -1,6 +1,8 @@
-//! Marks: how far each origin is known to a shard, by hash segment.
+//! Marks: which part of each origin is known to a shard, by hash segment.
 //!
-//! A segment's mark says that everything of the origin up to it that routes into the segment is in the log. A split
+//! A segment's mark says that everything of the origin in the interval `(start, to]` that routes into the segment is in
+//! the log. It says nothing of what lies at or before `start`, where the writer began: an append that holds something of
+//! that is refused, because it is neither known nor could it be told from what is known once it were written. A split
 //! restricts the segments, a merge puts them side by side; neither ever joins two segments with different marks, whose
 //! maximum would lose records and whose minimum would double them.
 
@@ -14,20 +16,49 @@ use hydrant_core::{HashRange, Position, ShardId};
 /// Whose marks.
 pub(super) type OriginKey = (WriterId, ShardId);
 
-/// One hash segment and how far an origin is known in it.
+/// One hash segment and which part of an origin is known in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     /// The hash segment.
     pub(super) range: HashRange,
-    /// Everything up to here is in the log.
+    /// Everything after this,
+    pub(super) start: Position,
+    /// up to here, is in the log.
     pub(super) to: Position,
 }
+
+impl Mark {
+    /// What is known by what a claim says of the time before it.
+    fn raised(self, claim: &Claim) -> Mark {
+        if claim.start > self.to {
+            // The writer began anew beyond what is known, and passed over what lies between.
+            return Mark {
+                start: claim.start,
+                to: claim.start.max(claim.low),
+                ..self
+            };
+        }
+        Mark {
+            to: self.to.max(claim.low),
+            ..self
+        }
+    }
+}
+
+/// The byte form of marks that is written.
+pub(super) const FORMAT: u32 = 2;
+/// The byte form without starts: what was known was known from the beginning.
+const FORMAT_WITHOUT_STARTS: u32 = 1;
+/// The byte forms that are read.
+pub(super) const FORMATS: std::ops::RangeInclusive<u32> = FORMAT_WITHOUT_STARTS..=FORMAT;
 
 /// What an append says of its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     /// Whose origin.
     pub(super) origin: OriginKey,
+    /// Where the writer began to read.
+    pub(super) start: Position,
     /// Confirmed before the writer's session.
     pub(super) low: Position,
     /// Exclusive start.
@@ -40,6 +71,7 @@ impl From<&OriginEntry> for Claim {
     fn from(entry: &OriginEntry) -> Self {
         Claim {
             origin: (entry.writer, entry.shard.clone()),
+            start: entry.start,
             low: entry.low,
             from: entry.from,
             to: entry.to,
@@ -54,7 +86,7 @@ pub(super) enum Verdict {
     New,
     /// All of it is known.
     Duplicate,
-    /// Known up to these marks.
+    /// Each of its records and units has to be looked at by these marks.
     Partial(Vec<Mark>),
     /// It starts after this mark.
     OutOfOrder(Position),
@@ -103,28 +135,28 @@ impl Marks {
         self.origins.get(origin).cloned().unwrap_or_else(|| {
             vec![Mark {
                 range: self.range,
+                start: Position::Begin,
                 to: Position::Begin,
             }]
         })
     }
 
-    /// How an append stands to the marks, raised by its `low`; one that reaches back holds something before its
-    /// interval.
+    /// How an append stands to the marks, raised by what it says of the time before it; one that reaches back holds
+    /// something before its interval.
     pub(super) fn judge(&self, claim: &Claim, reaches_back: bool) -> Verdict {
-        let marks: Vec<Mark> = self
-            .of(&claim.origin)
-            .into_iter()
-            .map(|mark| Mark {
-                to: mark.to.max(claim.low),
-                ..mark
-            })
-            .collect();
+        let mut marks = self.of(&claim.origin);
+        marks.iter_mut().for_each(|mark| *mark = mark.raised(claim));
+        let begins = |mark: &Mark| mark.start > Position::Begin;
+        let may_be_before = marks
+            .iter()
+            .any(|mark| claim.from < mark.start || (reaches_back && begins(mark)));
         let lowest = marks.iter().map(|mark| mark.to).min();
         let highest = marks.iter().map(|mark| mark.to).max();
         match (lowest, highest) {
             (Some(lowest), _) if claim.from > lowest && !mutant::is(Mutant::OutOfOrderAccepted) => {
                 Verdict::OutOfOrder(lowest)
             }
+            _ if may_be_before => Verdict::Partial(marks),
             (Some(lowest), _) if claim.to <= lowest => Verdict::Duplicate,
             (_, Some(highest)) if highest > claim.from || reaches_back => Verdict::Partial(marks),
             _ => Verdict::New,
@@ -137,9 +169,10 @@ impl Marks {
         let marks = self
             .of(&claim.origin)
             .into_iter()
-            .map(|mark| Mark {
-                to: mark.to.max(claim.low).max(claim.to),
-                ..mark
+            .map(|mark| {
+                let mark = mark.raised(claim);
+                let to = mark.to.max(claim.to);
+                Mark { to, ..mark }
             })
             .collect();
         self.origins.insert(claim.origin.clone(), joined(marks));
@@ -214,13 +247,18 @@ impl Marks {
             varint::put_u64(out, marks.len() as u64);
             for mark in marks {
                 varint::put_u128(out, mark.range.last);
+                varint::put_position(out, mark.start);
                 varint::put_position(out, mark.to);
             }
         }
     }
 
-    /// Reads the byte form of a shard that owns `range`.
-    pub(super) fn decode(reader: &mut Reader<'_>, range: HashRange) -> Result<Marks, Malformed> {
+    /// Reads a byte form of a shard that owns `range`.
+    pub(super) fn decode(
+        reader: &mut Reader<'_>,
+        format: u32,
+        range: HashRange,
+    ) -> Result<Marks, Malformed> {
         let mut marks = Marks::new(range);
         for _ in 0..reader.u64()? {
             let writer: [u8; 16] = reader.take(16)?.try_into().map_err(|_| Malformed)?;
@@ -235,8 +273,12 @@ impl Marks {
                 if range.last < range.first {
                     return Err(Malformed);
                 }
+                let start = match format {
+                    FORMAT_WITHOUT_STARTS => Position::Begin,
+                    _ => reader.position()?,
+                };
                 let to = reader.position()?;
-                list.push(Mark { range, to });
+                list.push(Mark { range, start, to });
                 first = range.last.checked_add(1);
             }
             if list.last().map(|mark| mark.range.last) != Some(range.last) {
@@ -254,19 +296,35 @@ fn joined(marks: Vec<Mark>) -> Vec<Mark> {
     let mut out: Vec<Mark> = Vec::with_capacity(marks.len());
     for mark in marks {
         match out.last_mut() {
-            Some(last) if last.to == mark.to => last.range.last = mark.range.last,
+            Some(last) if (last.start, last.to) == (mark.start, mark.to) => {
+                last.range.last = mark.range.last;
+            }
             _ => out.push(mark),
         }
     }
     out
 }
 
-/// Whether the record with this route and origin position is known by these marks.
-pub(super) fn is_known(marks: &[Mark], route: u128, position: Position) -> bool {
+/// How one record or unit stands to the marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is not in the log.
+    New,
+    /// It is in the log.
+    Known,
+    /// Its writer began after it, here.
+    Before(Position),
+}
+
+/// How the record with this route and origin position stands to these marks.
+pub(super) fn standing(marks: &[Mark], route: u128, position: Position) -> Standing {
     let after = marks.partition_point(|mark| mark.range.last < route);
-    marks
-        .get(after)
-        .is_some_and(|mark| mark.range.contains(route) && position <= mark.to)
+    match marks.get(after).filter(|mark| mark.range.contains(route)) {
+        Some(mark) if position > mark.to => Standing::New,
+        Some(mark) if position > mark.start => Standing::Known,
+        Some(mark) => Standing::Before(mark.start),
+        None => Standing::New,
+    }
 }
 
 #[cfg(test)]
@@ -286,16 +344,17 @@ mod tests {
         (WriterId(u128::from(origin)), "s".into())
     }
 
+    fn p(n: u64) -> Position {
+        match n {
+            0 => Position::Begin,
+            n => Position::offset(n),
+        }
+    }
+
     fn claim(origin: u8, low: u64, from: u64, to: u64) -> Claim {
-        let p = |n: u64| {
-            if n == 0 {
-                Position::Begin
-            } else {
-                Position::offset(n)
-            }
-        };
         Claim {
             origin: key(origin),
+            start: Position::Begin,
             low: p(low),
             from: p(from),
             to: p(to),
@@ -304,6 +363,11 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Op {
+        /// The writer of an origin begins anew here.
+        Begin {
+            origin: u8,
+            at: u64,
+        },
         /// The writer of an origin sends (from, from + len] to the shard that owns this hash.
         Append {
             origin: u8,
@@ -324,57 +388,71 @@ mod tests {
         prop_oneof![
             6 => (0u8..2, 0..HASHES, 0u64..4, 0u64..5)
                 .prop_map(|(origin, hash, back, len)| Op::Append { origin, hash, back, len }),
+            1 => (0u8..2, 0u64..20).prop_map(|(origin, at)| Op::Begin { origin, at }),
             1 => (0..HASHES, 0..HASHES).prop_map(|(hash, at)| Op::Split { hash, at }),
             1 => (0..HASHES).prop_map(|hash| Op::Merge { hash }),
         ]
     }
 
     proptest! {
-        /// Against a set of what was stored: nothing twice, nothing that a mark covers missing, whatever was split.
+        /// Against a set of what was stored: nothing twice, nothing that a mark covers missing, whatever was split and
+        /// wherever writers began; and nothing is refused but what was passed over.
         #[test]
-        fn marks_know_exactly_what_was_stored(ops in prop::collection::vec(op(), 1..60)) {
+        fn marks_know_exactly_what_was_stored(ops in prop::collection::vec(op(), 1..80)) {
             let mut shards = vec![Marks::new(range(0, HASHES - 1))];
             let mut stored: BTreeSet<(u8, u128, u64)> = BTreeSet::new();
+            let mut tops: BTreeMap<(u8, u128), u64> = BTreeMap::new();
+            let (mut starts, mut latest) = ([0u64; 2], [0u64; 2]);
             for op in ops {
                 match op {
+                    Op::Begin { origin, at } => {
+                        starts[usize::from(origin)] = at;
+                        latest[usize::from(origin)] = latest[usize::from(origin)].max(at);
+                    }
                     Op::Append { origin, hash, back, len } => {
                         let shard = shards.iter_mut().find(|s| s.range.contains(hash)).unwrap();
-                        let known = |hash: u128| stored.iter()
-                            .filter(|(o, h, _)| (*o, *h) == (origin, hash))
-                            .map(|(_, _, n)| *n)
-                            .max()
-                            .unwrap_or(0);
+                        let start = starts[usize::from(origin)];
                         let hashes = shard.range.first..=shard.range.last;
-                        let least = hashes.clone().map(known).min().unwrap();
-                        let from = (least + 1).saturating_sub(back);
+                        let top = |h: u128| tops.get(&(origin, h)).copied().unwrap_or(0).max(start);
+                        let least = hashes.clone().map(top).min().unwrap();
+                        let from = (least + 1).saturating_sub(back).max(start);
                         let to = from + len;
-                        let claim = claim(origin, 0, from, to);
-                        let news: Vec<_> = hashes
-                            .flat_map(|h| (from + 1..=to).map(move |n| (origin, h, n)))
-                            .filter(|unit| !stored.contains(unit))
+                        let claim = Claim { start: p(start), ..claim(origin, start, from, to) };
+                        let units: Vec<_> = hashes
+                            .clone()
+                            .flat_map(|h| (from + 1..=to).map(move |n| (h, n)))
                             .collect();
+                        let is_stored = |(h, n): (u128, u64)| stored.contains(&(origin, h, n));
+                        let mut refused = false;
                         match shard.judge(&claim, false) {
                             Verdict::OutOfOrder(mark) => {
                                 prop_assert!(from > least);
-                                prop_assert_eq!(mark, if least == 0 { Position::Begin } else { Position::offset(least) });
+                                prop_assert_eq!(mark, p(least));
                                 continue;
                             }
                             Verdict::Duplicate => {
-                                prop_assert!(news.is_empty());
+                                prop_assert!(units.iter().all(|unit| is_stored(*unit)));
                                 continue;
                             }
                             Verdict::New => {
-                                let all = (shard.range.last - shard.range.first + 1) as u64 * len;
-                                prop_assert_eq!(news.len() as u64, all);
+                                prop_assert!(!units.iter().any(|unit| is_stored(*unit)));
                             }
                             Verdict::Partial(marks) => {
-                                for h in shard.range.first..=shard.range.last {
-                                    for n in from + 1..=to {
-                                        let is_new = news.contains(&(origin, h, n));
-                                        prop_assert_eq!(is_known(&marks, h, Position::offset(n)), !is_new);
+                                for &(h, n) in &units {
+                                    match standing(&marks, h, p(n)) {
+                                        Standing::New => prop_assert!(!is_stored((h, n))),
+                                        Standing::Known => prop_assert!(is_stored((h, n))),
+                                        Standing::Before(passed) => {
+                                            refused = true;
+                                            prop_assert!(p(n) <= passed);
+                                            prop_assert!(passed <= p(latest[usize::from(origin)]));
+                                        }
                                     }
                                 }
                             }
+                        }
+                        if refused {
+                            continue;
                         }
                         let before = shard.clone();
                         let undo = shard.apply(&claim);
@@ -382,7 +460,11 @@ mod tests {
                         shard.undo(undo);
                         prop_assert_eq!(&*shard, &before);
                         *shard = after;
-                        stored.extend(news);
+                        stored.extend(units.into_iter().map(|(h, n)| (origin, h, n)));
+                        for h in hashes {
+                            let top = tops.entry((origin, h)).or_default();
+                            *top = (*top).max(start).max(to);
+                        }
                     }
                     Op::Split { hash, at } => {
                         let n = shards.iter().position(|s| s.range.contains(hash)).unwrap();
@@ -407,7 +489,7 @@ mod tests {
                 for shard in &shards {
                     let mut out = Vec::new();
                     shard.encode(&mut out);
-                    let again = Marks::decode(&mut Reader::new(&out), shard.range);
+                    let again = Marks::decode(&mut Reader::new(&out), FORMAT, shard.range);
                     prop_assert_eq!(again.as_ref(), Ok(shard));
                 }
             }
@@ -415,7 +497,9 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_no_marks(bytes in any::<Vec<u8>>()) {
-            drop(Marks::decode(&mut Reader::new(&bytes), range(0, HASHES)));
+            for format in FORMATS {
+                drop(Marks::decode(&mut Reader::new(&bytes), format, range(0, HASHES)));
+            }
         }
     }
 
@@ -434,5 +518,20 @@ mod tests {
             marks.judge(&claim(1, 0, 9, 14), true),
             Verdict::Partial(_)
         ));
+    }
+
+    #[test]
+    fn marks_without_starts_are_read_as_known_from_the_beginning() {
+        let mut marks = Marks::new(range(0, 7));
+        marks.apply(&claim(1, 0, 0, 9));
+        // One origin: writer, shard, one segment up to hash 7, known up to 9.
+        let mut bytes = vec![1];
+        bytes.extend_from_slice(&1u128.to_be_bytes());
+        varint::put_bytes(&mut bytes, b"s");
+        varint::put_u64(&mut bytes, 1);
+        varint::put_u128(&mut bytes, 7);
+        varint::put_position(&mut bytes, p(9));
+        let read = Marks::decode(&mut Reader::new(&bytes), 1, range(0, 7));
+        assert_eq!(read, Ok(marks));
     }
 }

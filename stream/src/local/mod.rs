@@ -24,6 +24,7 @@
 //! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
 //! DIR/shards/000000/skips.json        corrupt places that an operator has skipped ([`skips`])
 //! DIR/_apps/APP/..                    leases and progress of the apps that read ([`leases`])
+//! DIR/_generations/APP.json            what `reprocess` has moved ([`generations`])
 //! DIR/_runs/..                        which producers without a ledger live ([`runs`])
 //! ```
 //!
@@ -89,6 +90,7 @@ mod control;
 mod create;
 mod draft;
 mod frame;
+mod generations;
 mod leases;
 mod manifest;
 mod marks;

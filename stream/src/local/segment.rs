@@ -12,11 +12,10 @@ use hydrant_core::varint::Reader;
 use hydrant_core::{Error, HashRange, Result};
 
 use super::frame::{Fault, HEADER_BYTES, Header};
-use super::marks::Marks;
+use super::marks::{self, Marks};
 use super::skips::Skips;
 
 const MAGIC: [u8; 4] = *b"HYDs";
-const FORMAT: u32 = 1;
 const FIXED_BYTES: usize = 88;
 /// The largest snapshot of marks: a million origins.
 const MARKS_BYTES_MAX: u32 = 128 << 20;
@@ -90,7 +89,7 @@ impl Head {
         self.len = (FIXED_BYTES + body.len()) as u64;
         let mut out = Vec::with_capacity(FIXED_BYTES + body.len());
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&marks::FORMAT.to_le_bytes());
         out.extend_from_slice(&self.incarnation.to_le_bytes());
         for number in [
             self.number,
@@ -111,7 +110,8 @@ impl Head {
         out.into()
     }
 
-    fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32), Fault> {
+    /// The head, and format and checksum of the marks that follow it.
+    fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32, u32), Fault> {
         let bytes = bytes
             .first_chunk::<FIXED_BYTES>()
             .ok_or(Fault("the head of a segment is cut short"))?;
@@ -124,7 +124,8 @@ impl Head {
         if bytes[..4] != MAGIC || u32_at(crc_at) != crc32c::crc32c(&bytes[..crc_at]) {
             return Err(Fault("the checksum of a segment's head does not match"));
         }
-        if u32_at(4) != FORMAT {
+        let format = u32_at(4);
+        if !marks::FORMATS.contains(&format) {
             return Err(Fault(
                 "a segment has a format that this build does not read",
             ));
@@ -146,7 +147,7 @@ impl Head {
             records_before: number(4),
             len: FIXED_BYTES as u64 + u64::from(marks_len),
         };
-        Ok((head, u32_at(76)))
+        Ok((head, format, u32_at(76)))
     }
 }
 
@@ -188,7 +189,7 @@ impl Segment {
     /// The head without its marks.
     pub(super) async fn head(&self, incarnation: u128) -> Result<Head> {
         let bytes = self.read(0, FIXED_BYTES).await?;
-        let (head, _) =
+        let (head, ..) =
             Head::decode(&bytes, incarnation).map_err(|fault| self.corrupt_head(0, fault))?;
         if (head.number, head.base) != (self.number, self.base) {
             return Err(
@@ -201,14 +202,15 @@ impl Segment {
     /// The head and the marks that hold at the segment's base, in a shard that owns `range`.
     pub(super) async fn marks(&self, incarnation: u128, range: HashRange) -> Result<(Head, Marks)> {
         let bytes = self.read(0, FIXED_BYTES).await?;
-        let (head, crc) = Head::decode(&bytes, incarnation).map_err(|f| self.corrupt_head(0, f))?;
+        let (head, format, crc) =
+            Head::decode(&bytes, incarnation).map_err(|f| self.corrupt_head(0, f))?;
         let len = (head.len - FIXED_BYTES as u64) as usize;
         let bytes = self.read(FIXED_BYTES as u64, len).await?;
         if bytes.len() != len || crc32c::crc32c(&bytes) != crc {
             let fault = Fault("the checksum of a segment's marks does not match");
             return Err(self.corrupt_head(FIXED_BYTES as u64, fault));
         }
-        let marks = Marks::decode(&mut Reader::new(&bytes), range).map_err(|_| {
+        let marks = Marks::decode(&mut Reader::new(&bytes), format, range).map_err(|_| {
             self.corrupt_head(FIXED_BYTES as u64, Fault("a segment's marks are malformed"))
         })?;
         Ok((head, marks))

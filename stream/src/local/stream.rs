@@ -13,6 +13,7 @@ use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, Sha
 use super::admin::LocalAdmin;
 use super::append::LocalWriter;
 use super::control::ControlFile;
+use super::generations;
 use super::manifest::Manifest;
 use super::place::Place;
 use super::segment;
@@ -199,6 +200,10 @@ impl Stream for LocalStream {
     async fn assignment(&self, app: &str) -> Result<Assignment> {
         let leases = super::leases::FileLeases::open(&self.place, app).await?;
         Ok(Assignment::Leases(Arc::new(leases)))
+    }
+
+    async fn apps(&self) -> Result<Vec<String>> {
+        generations::apps(&self.place).await
     }
 
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hydrant_core::error::Rewound;
 use hydrant_core::origin::{Account, OriginEntry};
 use hydrant_core::stream::{Append, Unit, UnitKind};
-use hydrant_core::{Batch, Error, HashRange, Permit, Position, Result};
+use hydrant_core::{Batch, Error, HashRange, Permit, Position, Result, ShardId};
 
 use super::columns;
 use super::frame::{Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX};
-use super::marks::{Claim, Mark, is_known};
+use super::marks::{Claim, Mark, Standing, standing};
 
 /// An append on its way to the log.
 #[derive(Clone, Debug)]
@@ -213,11 +214,12 @@ impl Work {
         Ok((account != Account::default()).then_some(account))
     }
 
-    /// What is left when the records and units known by `marks` are left out.
+    /// What is left for `shard` when the records and units known by `marks` are left out; refused when it holds one from
+    /// before the place where its writer began.
     ///
     /// A successor may cut its intervals elsewhere than its predecessor did, so an account may be known in part: each
     /// of its units counts at its own upstream position and route, like a record.
-    pub(super) fn without(&self, marks: &[Mark]) -> Result<Work> {
+    pub(super) fn without(&self, marks: &[Mark], shard: &ShardId) -> Result<Work> {
         let Some(entry) = &self.entry else {
             return Ok(self.clone());
         };
@@ -225,9 +227,18 @@ impl Work {
         let mut routes = Vec::new();
         let mut origins = Vec::new();
         let mut known = 0u64;
+        let is_known = |route, at| match standing(marks, route, at) {
+            Standing::New => Ok(false),
+            Standing::Known => Ok(true),
+            Standing::Before(start) => Err(Error::Rewound(Box::new(Rewound {
+                shard: shard.clone(),
+                start,
+                at,
+            }))),
+        };
         for (n, origin) in entry.origins.iter().enumerate() {
             let route = self.routes[n];
-            if is_known(marks, route, origin.position()) {
+            if is_known(route, origin.position())? {
                 known += 1;
             } else {
                 picks.push(self.picks[n]);
@@ -237,7 +248,7 @@ impl Work {
         }
         let mut units = Vec::new();
         for unit in self.units.iter() {
-            if is_known(marks, unit.route, unit.origin.position()) {
+            if is_known(unit.route, unit.origin.position())? {
                 known += unit.count();
             } else {
                 units.push(unit.clone());

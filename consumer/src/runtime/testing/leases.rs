@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Enlisted, Lease, LeaseStore, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct MemoryLeases {
     rows: Mutex<BTreeMap<ShardId, Lease>>,
+    generations: Mutex<Generations>,
     alive: Arc<Mutex<BTreeSet<String>>>,
     changed: Arc<Notify>,
     sees_deaths: bool,
@@ -126,6 +127,16 @@ impl LeaseStore for MemoryLeases {
             hydrant_core::clock::sleep(Duration::from_millis(slow)).await;
         }
         Ok(answer)
+    }
+
+    async fn generations(&self) -> Result<Generations> {
+        Ok(self.generations.lock().unwrap().clone())
+    }
+
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
+        let mut generations = self.generations.lock().unwrap();
+        *generations = generations.after(what);
+        Ok(generations.clone())
     }
 
     async fn is_gone(&self, worker: &str) -> Result<bool> {

@@ -208,6 +208,53 @@ pub(super) async fn a_low_mark_stands_for_what_was_confirmed(harness: &dyn Harne
     assert_eq!(payloads(&stream, &shard).await, wanted);
 }
 
+/// What a writer passed over when it began is neither known nor taken later; what it sent is known, and where it begins
+/// once more, further on, it passes over what lies between.
+pub(super) async fn an_append_from_before_its_origins_start_is_refused(harness: &dyn Harness) {
+    let stream = harness.create(1).await;
+    let shard = only_shard(&stream).await;
+    let writer = writer(&stream).await;
+    let all = messages("a", 12);
+    let beginning_at = |start: Option<u64>, from: usize, to: usize| {
+        let mut append = from_origin(&all[from..to], from as u64, start, None);
+        if let (Some(entry), Some(start)) = (&mut append.entry, start) {
+            entry.start = Position::offset(start);
+        }
+        append
+    };
+    send(&*writer, &shard, beginning_at(Some(3), 4, 6)).await;
+    let refused = try_send(&*writer, &shard, beginning_at(None, 0, 5)).await;
+    let error = refused.expect_err("records that were passed over were taken for known ones");
+    assert!(
+        matches!(&error, Error::Rewound(rewound)
+            if (rewound.start, rewound.at) == (Position::offset(3), Position::offset(0))),
+        "{error}"
+    );
+    // A worker of before, which began at the same place, is answered as ever.
+    let appended = send(&*writer, &shard, beginning_at(Some(3), 4, 6)).await;
+    assert_eq!(appended.duplicates, 2);
+    send(&*writer, &shard, beginning_at(Some(8), 9, 11)).await;
+    let refused = try_send(&*writer, &shard, beginning_at(Some(3), 6, 10)).await;
+    assert!(matches!(refused, Err(Error::Rewound(_))));
+    // It holds nothing of what was passed over.
+    let appended = send(&*writer, &shard, {
+        let mut append = beginning_at(None, 9, 12);
+        append
+            .entry
+            .iter_mut()
+            .for_each(|entry| entry.from = Position::Begin);
+        append
+    })
+    .await;
+    assert_eq!(appended.duplicates, 2);
+    let wanted: Vec<_> = [&all[4..6], &all[9..12]]
+        .concat()
+        .iter()
+        .map(|message| message.payload.clone())
+        .collect();
+    assert_eq!(payloads(&stream, &shard).await, wanted);
+}
+
 /// Dead letters and drops travel beside the records, and each is accounted for once however often it is sent.
 pub(super) async fn accounts_count_each_unit_once(harness: &dyn Harness) {
     let stream = harness.create(1).await;

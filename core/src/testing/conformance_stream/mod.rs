@@ -58,6 +58,7 @@ pub async fn conforms(harness: &dyn Harness) {
         append::an_append_is_stored_once(harness).await;
         append::an_append_after_its_mark_is_refused(harness).await;
         append::a_low_mark_stands_for_what_was_confirmed(harness).await;
+        append::an_append_from_before_its_origins_start_is_refused(harness).await;
         append::accounts_count_each_unit_once(harness).await;
     }
     if harness.create(1).await.admin().is_some() {

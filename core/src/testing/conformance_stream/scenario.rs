@@ -119,6 +119,7 @@ pub(super) fn from_origin(
             from: before(first),
             to: Position::offset(last),
             origins: (first..).take(messages.len()).map(origin).collect(),
+            start: Position::Begin,
             account: None,
         }),
         ..append(messages)

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
-use crate::lease::{Enlisted, Lease, LeaseStore, Swap};
+use crate::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use crate::shard::ShardId;
 
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ struct State {
     rows: BTreeMap<ShardId, Lease>,
     /// How often each worker is enlisted now; 0 once it has left.
     workers: BTreeMap<String, u32>,
+    generations: Generations,
     version: u64,
 }
 
@@ -116,6 +117,19 @@ impl LeaseStore for MemoryLeases {
         drop(state);
         self.shared.changed();
         Ok(Swap::Swapped)
+    }
+
+    async fn generations(&self) -> Result<Generations> {
+        Ok(self.shared.lock().generations.clone())
+    }
+
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
+        let mut state = self.shared.lock();
+        if let Some((worker, _)) = state.workers.iter().find(|(_, count)| **count > 0) {
+            return Err(Error::refused(format!("worker `{worker}` is at work")));
+        }
+        state.generations = state.generations.after(what);
+        Ok(state.generations.clone())
     }
 
     async fn is_gone(&self, worker: &str) -> Result<bool> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::batch::{AccountOf, AccountSpan, Batch, Entry, OriginSpan, RunBuilder, Span, Step};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Rewound};
 use crate::origin::{Account, OriginEntry, WriterId};
 use crate::position::{Position, Sequence};
 use crate::shard::{HashRange, Shard, ShardId};
@@ -16,7 +16,7 @@ use crate::stream::{Append, Appended, ShardState, Unit, UnitKind};
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// How far each origin is known in one hash segment.
-pub(super) type Marks = BTreeMap<(WriterId, ShardId), Position>;
+pub(super) type Marks = BTreeMap<(WriterId, ShardId), (Position, Position)>;
 
 #[derive(Debug)]
 struct Record {
@@ -145,11 +145,23 @@ impl MemoryShard {
             });
         };
         let known = self.known(&entry)?;
-        let is_known = |route: u128, position: Position| {
+        let part = |route: u128| {
             let segment = known.iter().find(|(range, _)| range.contains(route));
-            segment.is_some_and(|(_, mark)| position <= *mark)
+            segment.map_or((Position::Begin, Position::Begin), |(_, part)| *part)
         };
+        let is_known = |route: u128, position: Position| position <= part(route).1;
         let origins: Vec<_> = entry.origins.iter().collect();
+        let records = append.routes.iter().zip(&origins);
+        let places = records.map(|(route, origin)| (*route, origin.position()));
+        let units = append.units.iter();
+        let places = places.chain(units.map(|unit| (unit.route, unit.origin.position())));
+        for (route, at) in places {
+            let (start, _) = part(route);
+            if start > Position::Begin && at <= start {
+                let shard = self.shard.id.clone();
+                return Err(Error::Rewound(Box::new(Rewound { shard, start, at })));
+            }
+        }
         let kept: Vec<usize> = (0..append.picks.len())
             .filter(|n| !is_known(append.routes[*n], origins[*n].position()))
             .collect();
@@ -169,23 +181,21 @@ impl MemoryShard {
         };
         let last = self.store(&append, &kept, Some(stored), now);
         for (_, marks) in &mut self.segments {
-            let mark = marks
+            let part = marks
                 .entry((entry.writer, entry.shard.clone()))
                 .or_default();
-            *mark = (*mark).max(entry.low).max(entry.to);
+            let (start, to) = raised(*part, &entry);
+            *part = (start, to.max(entry.to));
         }
         Ok(Appended { last, duplicates })
     }
 
-    /// How far the origin is known in each segment.
-    fn known(&self, entry: &OriginEntry) -> Result<Vec<(HashRange, Position)>> {
+    /// Which part of the origin is known in each segment.
+    fn known(&self, entry: &OriginEntry) -> Result<Vec<(HashRange, (Position, Position))>> {
         let origin = (entry.writer, entry.shard.clone());
         let known = self.segments.iter().map(|(range, marks)| {
-            let mark = marks
-                .get(&origin)
-                .copied()
-                .unwrap_or_default()
-                .max(entry.low);
+            let part = raised(marks.get(&origin).copied().unwrap_or_default(), entry);
+            let (_, mark) = part;
             if entry.from > mark {
                 return Err(Error::OutOfOrder {
                     shard: self.shard.id.clone(),
@@ -193,7 +203,7 @@ impl MemoryShard {
                     from: entry.from,
                 });
             }
-            Ok((*range, mark))
+            Ok((*range, part))
         });
         known.collect()
     }
@@ -289,6 +299,15 @@ impl MemoryShard {
             batch.hashes = hashes;
         }
         batch
+    }
+}
+
+/// The part `(start, to]` that is known by what an append says of the time before it.
+fn raised((start, to): (Position, Position), entry: &OriginEntry) -> (Position, Position) {
+    if entry.start > to {
+        (entry.start, entry.start.max(entry.low))
+    } else {
+        (start, to.max(entry.low))
     }
 }
 

@@ -14,5 +14,6 @@ mod owners;
 mod pii;
 mod records;
 mod recreated;
+mod rewound;
 mod schemas;
 mod second_output;

@@ -63,6 +63,7 @@ fn append(n: u64) -> Append {
             from: position(n),
             to: position(n + 1),
             origins: [origin].into_iter().collect(),
+            start: Position::Begin,
             account: None,
         }),
         input: None,

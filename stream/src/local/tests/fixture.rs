@@ -118,6 +118,7 @@ pub(super) fn tracked(
             from,
             to,
             origins: numbers.iter().map(origin).collect(),
+            start: Position::Begin,
             account: None,
         }),
         ..plain(numbers)

@@ -1,0 +1,143 @@
+//! `hydrant stream reprocess`: has an app's records sent again, as new ones.
+//!
+//! An output stream drops what it has of an app, and cannot take what the app once passed over. So records are sent
+//! again under another generation of the app, whose records are others to the output: what it holds already stays, and
+//! comes once more.
+
+use std::collections::BTreeMap;
+
+use hydrant_core::lease::{Generation, LeaseStore, Reprocess};
+use hydrant_core::stream::{Assignment, SharedStream, Start};
+use hydrant_core::{Context, Error, Position, Result, Sequence, ShardId};
+use serde::Serialize;
+
+use crate::output::Output;
+
+#[derive(Serialize)]
+struct Reprocessed {
+    app: String,
+    shards: BTreeMap<ShardId, Generation>,
+}
+
+pub(super) async fn run(
+    url: &str,
+    app: &str,
+    from: &[String],
+    context: &Context,
+    output: &Output,
+) -> Result<()> {
+    let stream = hydrant_stream::open(url, context).await?;
+    let apps = stream.apps().await?;
+    if !apps.iter().any(|known| known == app) {
+        let known = match apps.as_slice() {
+            [] => "none does".to_owned(),
+            apps => format!("`{}` do", apps.join("`, `")),
+        };
+        return Err(Error::refused(format!(
+            "app `{app}` keeps no progress in `{url}`; {known}"
+        )));
+    }
+    let Assignment::Leases(leases) = stream.assignment(app).await? else {
+        return Err(Error::refused(format!(
+            "the progress of `{app}` lies with the broker of `{url}`: reset it there"
+        )));
+    };
+    check_output(&*leases, app).await?;
+    let what = what(&stream, from).await?;
+    let generations = leases.reprocess(&what).await?;
+    let again: Vec<ShardId> = match &what {
+        Reprocess::Only(starts) => starts.keys().cloned().collect(),
+        Reprocess::All(_) => {
+            let map = stream.shards().await?;
+            map.all().iter().map(|shard| shard.id.clone()).collect()
+        }
+    };
+    let shards = again.into_iter().map(|shard| {
+        let generation = generations.of(&shard);
+        (shard, generation)
+    });
+    let done = Reprocessed {
+        app: app.to_owned(),
+        shards: shards.collect(),
+    };
+    output.print(&done, || {
+        let begins: Vec<String> = done
+            .shards
+            .iter()
+            .map(|(shard, generation)| {
+                let start = generation.start.unwrap_or_default();
+                format!("  {shard} after {start}")
+            })
+            .collect();
+        format!(
+            "app `{app}` sends records again, as new ones, when it is started:\n{}\nwhat its output has of them stays there as well",
+            begins.join("\n")
+        )
+    })
+}
+
+/// An output that knows by itself how far it is takes nothing twice.
+async fn check_output(leases: &dyn LeaseStore, app: &str) -> Result<()> {
+    let rows = leases.list().await?;
+    let other = rows
+        .iter()
+        .filter_map(|row| row.output())
+        .find(|id| !id.is_stream());
+    match other {
+        None => Ok(()),
+        Some(id) => Err(Error::refused(format!(
+            "app `{app}` works for {}, which knows by itself how far it is and takes no record twice: give the app \
+             another table or file to have everything written again",
+            id.name
+        ))),
+    }
+}
+
+async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
+    let map = stream.shards().await?;
+    if let [one] = from
+        && let Ok(start) = one.parse::<Start>()
+    {
+        let mut starts = BTreeMap::new();
+        if start != Start::Earliest {
+            for shard in map.all() {
+                starts.insert(shard.id.clone(), stream.start(&shard.id, start).await?);
+            }
+        }
+        return Ok(Reprocess::All(starts));
+    }
+    let mut starts = BTreeMap::new();
+    for text in from {
+        let bad = |what: &str| {
+            Error::refused(format!(
+                "`--from {text}`: {what}: write `earliest`, `latest`, a time such as `2026-11-21T08:00:00Z`, or one or \
+                 more `SHARD:POSITION`"
+            ))
+        };
+        let (shard, position) = text
+            .split_once(':')
+            .ok_or_else(|| bad("neither a start nor a place"))?;
+        let shard = ShardId::new(shard);
+        if map.get(&shard).is_none() {
+            return Err(bad(&format!("the stream has no shard `{shard}`")));
+        }
+        let position: Position = position.parse().map_err(|error| bad(&format!("{error}")))?;
+        let after = before(position).ok_or_else(|| bad("not a position of this stream"))?;
+        if starts.insert(shard, after).is_some() {
+            return Err(bad("the shard is named twice"));
+        }
+    }
+    Ok(Reprocess::Only(starts))
+}
+
+/// The last position before one in a stream that counts by offsets.
+fn before(position: Position) -> Option<Position> {
+    match position {
+        Position::Begin | Position::End => Some(position),
+        Position::At { sequence, sub } if sub > 0 => Some(Position::at(sequence, sub - 1)),
+        Position::At { sequence, .. } => match Sequence::offset(sequence)? {
+            0 => Some(Position::Begin),
+            offset => Some(Position::offset(offset - 1)),
+        },
+    }
+}

@@ -1,0 +1,156 @@
+//! An app that goes back in its input: what its output cannot take is refused with the command that sends it anew.
+
+use crate::place::{Answer, Place};
+
+/// Records that are passed over, and records that are copied after them.
+const PASSED: u64 = 300;
+const COPIED: u64 = 200;
+
+const REMEDY: &str = "hydrant stream reprocess local:raw --app hydrant-consumer --from earliest";
+
+fn copy(place: &Place, start: &str) -> Answer {
+    let args = [
+        "--from",
+        "local:raw",
+        "--to",
+        "local:clean",
+        "--start",
+        start,
+        "--exit-at-end",
+        "--idle",
+        "50ms",
+    ];
+    place.run("hydrant-consumer", &args)
+}
+
+fn reprocess(place: &Place, from: &str) -> Answer {
+    let app = ["--app", "hydrant-consumer", "--from", from];
+    let args = ["stream", "reprocess", "local:raw"];
+    place.run("hydrant", &[&args[..], &app[..]].concat())
+}
+
+/// A copy that began at the latest record, and how many records it has.
+fn begun_at_latest() -> Place {
+    let place = Place::new();
+    place.create("local:raw", 2);
+    place.create("local:clean", 2);
+    place.simulate("local:raw", PASSED, 1);
+    copy(&place, "latest").expect(0, &[]);
+    place.simulate("local:raw", COPIED, 2);
+    copy(&place, "latest").expect(0, &[]);
+    assert_eq!(in_clean(&place), COPIED);
+    place
+}
+
+fn in_clean(place: &Place) -> u64 {
+    place.stored("local:clean").iter().sum()
+}
+
+fn forget_progress(place: &Place) {
+    std::fs::remove_dir_all(place.path("raw/_apps")).expect("the progress can be removed");
+}
+
+#[test]
+fn what_was_passed_over_is_refused_until_it_is_sent_as_new() {
+    let place = begun_at_latest();
+    forget_progress(&place);
+    copy(&place, "earliest").expect(64, &[REMEDY]);
+    assert_eq!(
+        in_clean(&place),
+        COPIED,
+        "nothing was acknowledged or stored"
+    );
+    reprocess(&place, "earliest").expect(0, &["as new ones"]);
+    copy(&place, "earliest").expect(0, &[]);
+    let all = COPIED + PASSED + COPIED;
+    assert_eq!(in_clean(&place), all);
+    // The generation outlives the progress: what is sent again is known.
+    forget_progress(&place);
+    copy(&place, "earliest").expect(0, &[]);
+    assert_eq!(in_clean(&place), all);
+}
+
+#[test]
+fn a_split_and_a_merge_know_what_was_passed_over() {
+    let place = begun_at_latest();
+    let stream = |args: &[&str]| {
+        place
+            .run("hydrant", &[&["stream"], args].concat())
+            .expect(0, &[])
+    };
+    stream(&["split", "local:clean", "000000"]);
+    stream(&["merge", "local:clean", "000001", "000003"]);
+    forget_progress(&place);
+    copy(&place, "earliest").expect(64, &[REMEDY]);
+    stream(&["split", "local:raw", "000001"]);
+    copy(&place, "earliest").expect(64, &[REMEDY]);
+    reprocess(&place, "earliest").expect(0, &[]);
+    copy(&place, "earliest").expect(0, &[]);
+    assert_eq!(in_clean(&place), COPIED + PASSED + COPIED);
+}
+
+#[test]
+fn a_start_beyond_what_is_known_passes_over_what_lies_between() {
+    let place = Place::new();
+    place.create("local:raw", 1);
+    place.create("local:clean", 1);
+    place.simulate("local:raw", COPIED, 1);
+    copy(&place, "earliest").expect(0, &[]);
+    place.simulate("local:raw", PASSED, 2);
+    forget_progress(&place);
+    copy(&place, "latest").expect(0, &[]);
+    place.simulate("local:raw", COPIED, 3);
+    copy(&place, "latest").expect(0, &[]);
+    assert_eq!(in_clean(&place), COPIED + COPIED);
+    forget_progress(&place);
+    copy(&place, "earliest").expect(64, &[REMEDY]);
+    assert_eq!(in_clean(&place), COPIED + COPIED);
+}
+
+#[test]
+fn one_shard_is_sent_again_from_a_position_and_the_others_go_on() {
+    let place = Place::new();
+    place.create("local:raw", 2);
+    place.create("local:clean", 1);
+    place.simulate("local:raw", PASSED, 1);
+    copy(&place, "earliest").expect(0, &[]);
+    let in_first = place.stored("local:raw")[0];
+    assert!(in_first > 10, "the first shard has {in_first} records");
+    reprocess(&place, &format!("000000:{}", in_first - 10)).expect(0, &["000000"]);
+    copy(&place, "earliest").expect(0, &[]);
+    assert_eq!(in_clean(&place), PASSED + 10);
+    copy(&place, "earliest").expect(0, &[]);
+    assert_eq!(in_clean(&place), PASSED + 10);
+}
+
+#[test]
+fn reprocessing_is_refused_where_it_would_do_harm() {
+    let place = begun_at_latest();
+    reprocess(&place, "000009:1").expect(64, &["no shard `000009`"]);
+    reprocess(&place, "000000:x").expect(64, &["000000:x"]);
+    let other = [
+        "stream",
+        "reprocess",
+        "local:raw",
+        "--app",
+        "hydrnt-consumer",
+    ];
+    place
+        .run("hydrant", &other)
+        .expect(64, &["`hydrnt-consumer`", "`hydrant-consumer`"]);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    let sink = ["stream", "reprocess", "local:raw", "--app", "hydrant-sink"];
+    place.run("hydrant", &sink).expect(64, &["table `events`"]);
+    let args = ["--from", "local:raw", "--to", "local:clean"];
+    let running = place.start("hydrant-consumer", &args, "consumer.log");
+    place.wait_until("a worker is there", || {
+        let apps = place.describe("local:raw")["apps"].clone();
+        let rows = apps.as_array().into_iter().flatten();
+        let mut rows = rows.flat_map(|app| app["leases"].as_array().into_iter().flatten());
+        rows.any(|row| row["owner"].is_string())
+    });
+    reprocess(&place, "earliest").expect(64, &["worker", "is running"]);
+    drop(running);
+    copy(&place, "earliest").expect(0, &[]);
+    assert_eq!(in_clean(&place), COPIED);
+}

@@ -1,0 +1,78 @@
+//! The generations of the apps' outputs: one JSON file per app that was reprocessed.
+//!
+//! ```text
+//! DIR/_generations/<APP>.json
+//! ```
+//!
+//! They lie apart from the rows of the app: whoever removes those must not make the app send records under origins that
+//! its output has seen already for other records. A file is replaced as a whole, so a reprocessing is done or not.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use hydrant_core::disk;
+use hydrant_core::lease::{Generations, Reprocess};
+use hydrant_core::{Error, Result};
+
+use super::place::Place;
+
+fn dir(place: &Place) -> PathBuf {
+    place.dir.join("_generations")
+}
+
+fn path(place: &Place, app: &str) -> PathBuf {
+    dir(place).join(format!("{app}.json"))
+}
+
+/// The generations of `app`.
+pub(super) async fn read(place: &Place, app: &str) -> Result<Generations> {
+    let path = path(place, app);
+    let bytes = disk::read_file(&*place.ctx.disk, &path).await;
+    let Some(bytes) = bytes.map_err(|e| Error::io("read", &path, e))? else {
+        return Ok(Generations::default());
+    };
+    serde_json::from_slice(&bytes).map_err(|error| Error::Corrupt {
+        path,
+        offset: 0,
+        detail: error.to_string(),
+    })
+}
+
+/// Moves the generations of `app`. The caller holds the app's lock, and no worker of it lives.
+pub(super) async fn reprocess(place: &Place, app: &str, what: &Reprocess) -> Result<Generations> {
+    let next = read(place, app).await?.after(what);
+    let (dir, path) = (dir(place), path(place, app));
+    let disk = &*place.ctx.disk;
+    let made = disk.create_dir_all(&dir).await;
+    made.map_err(|e| Error::io("create", &dir, e))?;
+    // Who made the directory before may have died before its name was durable.
+    let synced = disk.sync_dir(&place.dir).await;
+    synced.map_err(|e| Error::io("sync", &place.dir, e))?;
+    let body = serde_json::to_vec(&next)
+        .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
+    let nonce = place.ctx.random.identity();
+    let replaced = disk::replace_file(disk, &path, body.into(), &nonce).await;
+    replaced.map_err(|e| Error::io("replace", &path, e))?;
+    Ok(next)
+}
+
+/// The apps that keep progress in the stream, or did so when they were reprocessed.
+pub(super) async fn apps(place: &Place) -> Result<Vec<String>> {
+    let mut apps = BTreeSet::new();
+    for listed in list(place, &place.dir.join("_apps")).await? {
+        apps.extend(listed.is_dir.then_some(listed.name));
+    }
+    for listed in list(place, &dir(place)).await? {
+        let app = listed.name.strip_suffix(".json");
+        apps.extend(app.filter(|app| !app.starts_with('.')).map(str::to_owned));
+    }
+    Ok(apps.into_iter().collect())
+}
+
+async fn list(place: &Place, dir: &Path) -> Result<Vec<disk::Listed>> {
+    match place.ctx.disk.list(dir).await {
+        Ok(names) => Ok(names),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("list", dir, error)),
+    }
+}
