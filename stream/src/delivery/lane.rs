@@ -48,11 +48,23 @@ pub(super) struct Lane {
     pub(super) sent: VecDeque<Sent>,
     pub(super) in_flight: usize,
     pub(super) fault: Option<Fault>,
-    /// Failures since the last success.
+    /// Faults since the last success.
     pub(super) failures: u32,
 }
 
 impl Lane {
+    /// A lane into a shard that owns `range`, where everything up to `confirmed` is durable.
+    pub(super) fn new(range: HashRange, confirmed: Position) -> Self {
+        Lane {
+            range,
+            confirmed,
+            sent: VecDeque::new(),
+            in_flight: 0,
+            fault: None,
+            failures: 0,
+        }
+    }
+
     /// Notes what is to be done about a failed append; answers the error when that is nothing.
     pub(super) fn fail(
         &mut self,
@@ -70,7 +82,10 @@ impl Lane {
             _ => return Some(error),
         };
         metrics::counter!("hydrant_lanes_retries_total", "reason" => reason).increment(1);
-        if reason == "predecessor" && self.fault.is_some() {
+        if let Some(fault) = &mut self.fault {
+            // One fault fails everything that is in flight: it is told, counted and waited for once.
+            fault.closed |= closed;
+            fault.not_before = fault.not_before.max(clock::now() + after);
             return None;
         }
         tracing::warn!(%shard, error = error.report(), "an append failed and is sent again");
@@ -81,9 +96,8 @@ impl Lane {
             self.failures = self.failures.saturating_add(1);
             after.max(delay)
         };
-        let before = self.fault;
         self.fault = Some(Fault {
-            closed: closed || before.is_some_and(|fault| fault.closed),
+            closed,
             not_before: clock::now() + delay,
         });
         None
@@ -120,5 +134,37 @@ pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> A
         units: piece.units.clone(),
         // The batch holds its bytes until everything of it is confirmed.
         permit: Permit::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_that_fails_all_appends_in_flight_counts_once() {
+        let (random, shard) = (Random::seeded(1), ShardId::from("a"));
+        let mut lane = Lane::new(HashRange::ALL, Position::Begin);
+        let full = || Error::Full { path: "/a".into() };
+        for at in 0..256 {
+            assert!(lane.fail(full(), at, &random, &shard).is_none());
+        }
+        assert_eq!(lane.failures, 1);
+        let wait = |fault: Option<Fault>| fault.unwrap().not_before - clock::now();
+        assert!(
+            wait(lane.fault) <= Duration::from_secs(1),
+            "{:?}",
+            lane.fault
+        );
+        // The shard is found to be closed as well: that is not forgotten.
+        let closed = Error::Sealed {
+            shard: shard.clone(),
+        };
+        assert!(lane.fail(closed, 256, &random, &shard).is_none());
+        assert!(lane.fault.unwrap().closed);
+        // It was mended, and comes again.
+        lane.fault = None;
+        assert!(lane.fail(full(), 0, &random, &shard).is_none());
+        assert_eq!(lane.failures, 2);
     }
 }

@@ -363,14 +363,7 @@ impl LaneSession {
                         return Err(Error::fatal("a record was routed to a closed shard"));
                     };
                     let range = shard.range;
-                    free.insert(Lane {
-                        range,
-                        confirmed: self.reached.over(range),
-                        sent: VecDeque::new(),
-                        in_flight: 0,
-                        fault: None,
-                        failures: 0,
-                    })
+                    free.insert(Lane::new(range, self.reached.over(range)))
                 }
             };
             self.unconfirmed.bytes += piece.bytes;
