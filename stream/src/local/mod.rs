@@ -95,6 +95,7 @@ mod leases;
 mod manifest;
 mod marks;
 mod metrics;
+mod observe;
 mod place;
 mod recovery;
 mod repair;

@@ -1,9 +1,9 @@
 //! A stream's directory and what is the same for all its parts in this process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hydrant_core::disk::Stat;
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
 use super::manifest::{Manifest, Settings};
@@ -24,8 +24,8 @@ pub(super) struct Place {
     pub(super) settings: Settings,
     /// Which producers without a ledger live.
     pub(super) runs: Runs,
-    /// The manifest's version that is known to survive a power cut.
-    durable_version: AtomicU64,
+    /// The manifest as it was read last, durable, and the file that it was read from.
+    manifest: Mutex<Option<(Stat, Arc<Manifest>)>>,
 }
 
 impl Place {
@@ -38,7 +38,7 @@ impl Place {
             incarnation: manifest.incarnation()?,
             settings: manifest.settings.clone(),
             runs: Runs::new(dir.join("_runs")),
-            durable_version: AtomicU64::new(0),
+            manifest: Mutex::new(None),
         }))
     }
 
@@ -52,22 +52,34 @@ impl Place {
         self.dir.join("shards").join(shard.as_str())
     }
 
-    /// Reads the manifest again; refused when the stream is not the one that was opened.
+    /// The manifest as it is now; refused when the stream is not the one that was opened. It is read once for each
+    /// version.
     ///
     /// Who replaced it may have died before its name was durable: nothing is done by a manifest that a power cut could
     /// take back.
-    pub(super) async fn manifest(&self) -> Result<Manifest> {
+    pub(super) async fn manifest(&self) -> Result<Arc<Manifest>> {
+        let path = Manifest::path(&self.dir);
+        // Looked at before it is read: what is read may be newer, and is then read once more.
+        let stat = self.ctx.disk.stat(&path).await;
+        let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+        let stat = stat.ok_or_else(|| self.gone())?;
+        if let Some((seen, manifest)) = &*self.known()
+            && *seen == stat
+        {
+            return Ok(Arc::clone(manifest));
+        }
         let manifest = match Manifest::read(&self.ctx, &self.dir).await? {
-            Some(manifest) if manifest.stream == self.stream => manifest,
+            Some(manifest) if manifest.stream == self.stream => Arc::new(manifest),
             _ => return Err(self.gone()),
         };
-        if self.durable_version.load(Ordering::Relaxed) < manifest.version {
-            let synced = self.ctx.disk.sync_dir(&self.dir).await;
-            synced.map_err(|e| Error::io("sync", &self.dir, e))?;
-            self.durable_version
-                .fetch_max(manifest.version, Ordering::Relaxed);
-        }
+        let synced = self.ctx.disk.sync_dir(&self.dir).await;
+        synced.map_err(|e| Error::io("sync", &self.dir, e))?;
+        *self.known() = Some((stat, Arc::clone(&manifest)));
         Ok(manifest)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<(Stat, Arc<Manifest>)>> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stream that was opened is no more.

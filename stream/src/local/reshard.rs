@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId, ShardMap};
 
 use super::create::make_shard;
-use super::manifest;
+use super::manifest::{self, Manifest};
 use super::place::Place;
 use super::shard_log::ShardLog;
 
@@ -60,7 +60,7 @@ async fn reshard(
     ranges: impl FnOnce(&[Shard]) -> Result<Vec<HashRange>>,
 ) -> Result<Vec<ShardId>> {
     let _manifest = manifest::lock(&place.ctx, &place.dir).await?;
-    let mut manifest = place.manifest().await?;
+    let mut manifest = Manifest::clone(&*place.manifest().await?);
     let mut closing = Vec::new();
     for id in parents {
         let shard = manifest.shard(id)?;

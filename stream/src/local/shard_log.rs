@@ -95,6 +95,11 @@ impl ShardLog {
         let turn = self.lock(&*disk, "turn").await?;
         let lock = self.lock(&*disk, "lock").await?;
         drop(turn);
+        self.take_under(lock).await
+    }
+
+    /// As [`ShardLog::take`], with the shard's lock taken already.
+    pub(super) async fn take_under(&mut self, lock: Box<dyn Lock>) -> Result<Held<'_>> {
         let mut held = Held {
             log: self,
             _lock: lock,

@@ -12,12 +12,12 @@ use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, Sha
 
 use super::admin::LocalAdmin;
 use super::append::LocalWriter;
-use super::control::ControlFile;
+use super::control::{Control, ControlFile};
 use super::generations;
 use super::manifest::Manifest;
+use super::observe::observe;
 use super::place::Place;
 use super::segment;
-use super::shard_log::ShardLog;
 use super::tail::TailReader;
 use super::work::position_before;
 
@@ -90,27 +90,12 @@ impl LocalStream {
 
 /// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
 async fn recover(place: &Arc<Place>, shard: &Shard) -> Result<()> {
-    let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
-    let control = match ControlFile::open_to_read(disk, &dir).await? {
-        Some(file) => file.read().await?,
-        None => return Err(place.gone()),
-    };
-    let segments = segment::list(disk, &dir).await?;
-    let clean = match (control, segments.last()) {
-        (Some(control), Some(newest)) => {
-            newest.number == control.active
-                && newest.len == control.durable_bytes
-                && control.sealing == control.sealed
-                && control.sealed == shard.closed
-        }
-        (Some(control), None) => control.sealed,
-        (None, _) => false,
-    };
-    if clean {
-        return Ok(());
-    }
-    match ShardLog::new(place, shard).take().await {
+    let file = ControlFile::open_to_read(&*place.ctx.disk, &dir).await?;
+    let file = file.ok_or_else(|| place.gone())?;
+    let half_sealed =
+        |control: &Control| control.sealing != control.sealed || control.sealed != shard.closed;
+    match observe(place, shard, &file, half_sealed).await {
         Ok(_) => Ok(()),
         // What is durable can be read; appends are refused with the same words.
         Err(error @ (Error::Full { .. } | Error::Corrupt { .. } | Error::Io { .. })) => {
@@ -132,7 +117,7 @@ impl Stream for LocalStream {
     }
 
     async fn shards(&self) -> Result<ShardMap> {
-        Ok(self.place.manifest().await?.shards)
+        Ok(self.place.manifest().await?.shards.clone())
     }
 
     async fn shards_changed(&self) -> Result<()> {

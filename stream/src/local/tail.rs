@@ -2,27 +2,28 @@
 //!
 //! Small frames are gathered into one batch, large ones come alone. The budget's bytes are acquired before anything is
 //! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
-//! control file. It never looks at bytes past the durable end. The directory is listed when a segment is entered and
+//! control file. It never looks at bytes past the durable end, and never waits for a writer's lock ([`super::observe`]). The directory is listed when a segment is entered and
 //! when its end is first asked for, not for each chunk. Whoever wants the next chunk decoded while it works on this one
 //! asks from a task of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::disk::{Open, Watch};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
-use hydrant_core::{Budget, Error, Position, Result, Shard};
+use hydrant_core::{Budget, Error, Position, Result, Shard, clock};
 
 use super::chunk::{Chunk, Decoded, Frame};
 use super::control::{Control, ControlFile};
 use super::frame::{Fault, HEADER_BYTES, Header};
 use super::metrics::ReadMetrics;
+use super::observe::{Seen, observe};
 use super::place::Place;
 use super::segment::{self, Segment, Walk};
-use super::shard_log::ShardLog;
 use super::skips::Skips;
 use super::work::position_before;
 
@@ -33,6 +34,8 @@ const CHUNK_BYTES_MAX: u64 = 1 << 20;
 const CHUNK_BYTES_MIN: u64 = 64 << 10;
 /// Chunks that fit into a budget, so that one reader does not hold it alone.
 const CHUNKS_PER_BUDGET: u64 = 32;
+/// How often a reader looks whether a lock is free whose holder it needs: a freed lock tells nobody.
+const HOLDER_CHECK: Duration = Duration::from_millis(250);
 
 /// Reads one shard.
 #[derive(Debug)]
@@ -76,6 +79,17 @@ struct Cursor {
     skips: Arc<Skips>,
 }
 
+/// What became of the control file since it was read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refreshed {
+    /// It was written.
+    Moved,
+    /// Nothing.
+    Same,
+    /// It cannot be read now.
+    Torn,
+}
+
 /// Where reading goes on.
 enum Next {
     /// At this frame.
@@ -111,8 +125,13 @@ impl TailReader {
             let watched = place.ctx.disk.watch(&place.dir).await;
             let mut manifest = watched.map_err(|e| Error::io("watch", &place.dir, e))?;
             if place.manifest().await?.shard(shard)?.closed {
-                opened.ended = true;
-                return Ok(());
+                // What was appended between the last look and this reshard is read first: the reshard under way then
+                // may have been another one, which died.
+                let stale = mutant::is(Mutant::EndedOnStaleControl);
+                if stale || self.source.refresh(opened).await? != Refreshed::Torn {
+                    opened.ended = opened.next >= opened.control.next_offset;
+                    return Ok(());
+                }
             }
             tokio::select! {
                 biased;
@@ -132,19 +151,6 @@ fn unopened() -> Error {
 }
 
 impl Source {
-    /// Whether there is something past the durable end: somebody appends now, or a power cut has taken back what the
-    /// control file said of frames that are durable.
-    async fn is_suspect(&self, dir: &Path, control: Option<Control>) -> Result<bool> {
-        let Some(control) = control else {
-            return Ok(true);
-        };
-        let segments = segment::list(&*self.place.ctx.disk, dir).await?;
-        Ok(segments.last().is_some_and(|newest| {
-            newest.number > control.active
-                || (newest.number == control.active && newest.len > control.durable_bytes)
-        }))
-    }
-
     /// The control file as if everything written were durable; only a mutant asks for it.
     async fn written(&self, dir: &Path, mut control: Control) -> Result<Control> {
         let disk = &*self.place.ctx.disk;
@@ -166,31 +172,44 @@ impl Source {
         Ok(control)
     }
 
-    /// Waits for whoever appends, and takes up what a dead one left durable: nobody may ever append again, and what was
-    /// acknowledged must be read all the same.
-    async fn recover(&self, after: Position, control: Option<Control>) -> Result<()> {
-        let mut log = ShardLog::new(&self.place, &self.shard);
-        match log.take().await {
-            // A full disk takes no new segment and is read up to where that is certain.
-            Err(Error::Full { .. })
-                if control.is_some_and(|control| {
-                    after == Position::End
-                        || after
-                            .next_offset()
-                            .is_some_and(|next| next <= control.next_offset)
-                }) =>
-            {
-                Ok(())
+    /// What the shard's end is for a reader after a position. A living writer is not waited for, unless a power cut has
+    /// taken back what the control file said and it is about to make that good.
+    async fn look(
+        &self,
+        file: &ControlFile,
+        watch: &mut Box<dyn Watch>,
+        after: Position,
+    ) -> Result<Option<Control>> {
+        let covers = |control: &Control| {
+            let next = after.next_offset();
+            after == Position::End || next.is_some_and(|next| next <= control.next_offset)
+        };
+        loop {
+            match observe(&self.place, &self.shard, file, |_| false).await {
+                Ok(Seen::Settled(control)) => return Ok(control),
+                Ok(Seen::Busy(Some(control))) if covers(&control) => return Ok(Some(control)),
+                Ok(Seen::Busy(_)) => {}
+                // A full disk takes no new segment and is read up to where that is certain.
+                Err(full @ Error::Full { .. }) => {
+                    let control = file.read().await?.filter(covers);
+                    return control.map(Some).ok_or(full);
+                }
+                Err(error) => return Err(error),
             }
-            taken => taken.map(drop),
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                () = watch.changed() => {}
+                () = clock::sleep(HOLDER_CHECK) => {}
+            }
         }
     }
 
-    /// Reads the control file again; answers whether it was written since.
-    async fn refresh(&self, opened: &mut Opened) -> Result<bool> {
+    /// Reads the control file again.
+    async fn refresh(&self, opened: &mut Opened) -> Result<Refreshed> {
         let Some(control) = opened.control_file.read().await? else {
             // Torn while it is written, or by a power cut: the writer or a recovery makes it good.
-            return Ok(false);
+            return Ok(Refreshed::Torn);
         };
         if control.deleted || control.incarnation != self.place.incarnation {
             return Err(self.place.gone());
@@ -204,7 +223,10 @@ impl Source {
         if mutant::is(Mutant::ReadersPastDurableEnd) {
             opened.control = self.written(&opened.dir, control).await?;
         }
-        Ok(moved)
+        Ok(match moved {
+            true => Refreshed::Moved,
+            false => Refreshed::Same,
+        })
     }
 
     /// Finds the frame that holds the next offset.
@@ -433,13 +455,8 @@ impl ShardReader for TailReader {
         let path = control_file.path();
         // Watched before it is read, so that no change is missed.
         let watch = disk.watch(path).await;
-        let watch = watch.map_err(|e| Error::io("watch", path, e))?;
-        let mut control = control_file.read().await?;
-        if self.source.is_suspect(&dir, control).await? {
-            self.source.recover(after, control).await?;
-            control = control_file.read().await?;
-        }
-        let Some(control) = control else {
+        let mut watch = watch.map_err(|e| Error::io("watch", path, e))?;
+        let Some(control) = self.source.look(&control_file, &mut watch, after).await? else {
             return Err(Error::Corrupt {
                 path: path.to_owned(),
                 offset: 0,
@@ -493,7 +510,7 @@ impl ShardReader for TailReader {
                 return Ok(opened.lose(control.first_offset, why));
             }
             if opened.next >= control.next_offset {
-                if source.refresh(opened).await? {
+                if source.refresh(opened).await? == Refreshed::Moved {
                     continue;
                 }
                 if opened.control.sealed {
@@ -510,7 +527,7 @@ impl ShardReader for TailReader {
             match source.next_frame(opened).await? {
                 Next::Removed => {
                     opened.cursor = None;
-                    if !source.refresh(opened).await? {
+                    if source.refresh(opened).await? != Refreshed::Moved {
                         return Err(Error::Corrupt {
                             path: opened.dir.clone(),
                             offset: 0,

@@ -5,6 +5,7 @@ mod conformance;
 mod crashes;
 mod faults;
 mod fixture;
+mod observers;
 mod reshard;
 mod rolling;
 mod runs;

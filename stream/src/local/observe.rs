@@ -1,0 +1,90 @@
+//! Looking at a shard without appending to it.
+//!
+//! Whoever opens a stream or reads it makes good what a dead writer or a power cut left: nobody may ever append again,
+//! and what was acknowledged must be read all the same. It never waits for a lock: a lock that is held is held by a
+//! living process, and what the control file says is durable may be read meanwhile. Nor does it need the right to take
+//! one.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use hydrant_core::disk::{Disk, Lock, LockKind};
+use hydrant_core::{Error, Result, Shard};
+
+use super::control::{Control, ControlFile};
+use super::place::Place;
+use super::segment;
+use super::shard_log::ShardLog;
+
+/// What is known of a shard's end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seen {
+    /// All that was acknowledged lies before the durable end. `None`: no slot of the control file is intact, and this
+    /// process may not mend it.
+    Settled(Option<Control>),
+    /// A living process holds the lock, and may be about to find more of what a dead one left.
+    Busy(Option<Control>),
+}
+
+/// What was found of the shard's lock.
+enum Try {
+    Free(Box<dyn Lock>),
+    Taken,
+    Forbidden,
+}
+
+/// Reads the control file and makes good what lies past its durable end. `unsettled` says what else has to be made good.
+pub(super) async fn observe(
+    place: &Arc<Place>,
+    shard: &Shard,
+    file: &ControlFile,
+    unsettled: impl Fn(&Control) -> bool,
+) -> Result<Seen> {
+    let disk = &*place.ctx.disk;
+    let dir = place.shard_dir(&shard.id);
+    let control = file.read().await?;
+    let is_sound = async |control: Option<Control>| match control {
+        Some(control) if !unsettled(&control) => Ok(!has_tail(disk, &dir, &control).await?),
+        _ => Ok::<bool, Error>(false),
+    };
+    if is_sound(control).await? {
+        return Ok(Seen::Settled(control));
+    }
+    let lock = match try_lock(place, &dir).await? {
+        Try::Free(lock) => lock,
+        Try::Taken => return Ok(Seen::Busy(file.read().await?)),
+        Try::Forbidden => return Ok(Seen::Settled(file.read().await?)),
+    };
+    // A living writer was between its write and the control file, and is done.
+    let control = file.read().await?;
+    if is_sound(control).await? {
+        return Ok(Seen::Settled(control));
+    }
+    drop(ShardLog::new(place, shard).take_under(lock).await?);
+    Ok(Seen::Settled(file.read().await?))
+}
+
+/// Whether there is something past the durable end: somebody appends now, or died; or a power cut has taken back what
+/// the control file said of frames that are durable.
+async fn has_tail(disk: &dyn Disk, dir: &Path, control: &Control) -> Result<bool> {
+    let segments = segment::list(disk, dir).await?;
+    Ok(match segments.last() {
+        Some(newest) if newest.number == control.active => newest.len > control.durable_bytes,
+        Some(newest) => newest.number > control.active,
+        None => !control.sealed,
+    })
+}
+
+async fn try_lock(place: &Place, dir: &Path) -> Result<Try> {
+    let path = dir.join("lock");
+    match place.ctx.disk.try_lock(&path, LockKind::Exclusive).await {
+        Ok(Some(lock)) => Ok(Try::Free(lock)),
+        Ok(None) => Ok(Try::Taken),
+        Err(error) => match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Ok(Try::Forbidden),
+            ErrorKind::NotFound => Err(place.gone()),
+            _ => Err(Error::io("lock", &path, error)),
+        },
+    }
+}
