@@ -98,6 +98,10 @@ pub trait Lake: Send + Sync + fmt::Debug {
     async fn discard(&self, upload: &str) -> Result<()>;
     /// An object's bytes.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+    /// The bytes of an object; `None` when there is none.
+    async fn size(&self, key: &str) -> Result<Option<u64>>;
+    /// Shows every object whose key starts with `prefix` to `seen`, in any order, without holding them all.
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()>;
     /// The objects whose keys start with `prefix`, by key; at most `limit` of them when given.
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>>;
     /// The names of the "directories" directly below `prefix`, which ends with `/`.

@@ -155,7 +155,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &Output) -> R
     } else {
         Err(Error::fatal(format!(
             "the lake does not verify: {sent} records sent, {accounted} accounted for, {} problems",
-            report.problems.len()
+            report.problem_count()
         )))
     }
 }

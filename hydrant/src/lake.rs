@@ -1,12 +1,14 @@
 //! `hydrant lake ...`: what lies in a lake, and whether it is right.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_sink::lake::{TableNames, open_read};
 use hydrant_sink::schema::{Column, ColumnType, Reader, TableSchema};
-use hydrant_sink::verify::{self, Depth, Problem, Report};
+use hydrant_sink::verify::{self, Depth, LISTED_MAX, Problem, ProblemKind, Report};
 use serde::Serialize;
 
 use crate::output::{Output, bytes_text, count_text, table};
@@ -125,7 +127,7 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
             if verified.ok {
                 return Ok(());
             }
-            let count = report.problems.len();
+            let count = report.problem_count();
             Err(Error::fatal(format!(
                 "table `{}` is not sound: {count} problems",
                 place.table
@@ -216,14 +218,21 @@ pub(crate) fn text_of(report: &Report) -> String {
         report.table,
         bytes_text(report.bytes)
     );
-    let mut list = |what: &str, problems: &[Problem]| {
+    let mut list = |what: &str, problems: &[Problem], counts: &BTreeMap<ProblemKind, u64>| {
         for problem in problems {
             let (kind, place) = (problem.kind.as_str(), &problem.place);
             text.push_str(&format!("{what}: {kind}: {place}: {}\n", problem.detail));
         }
+        for (kind, count) in counts {
+            let more = count.saturating_sub(LISTED_MAX as u64);
+            if more > 0 {
+                let (kind, more) = (kind.as_str(), count_text(more));
+                text.push_str(&format!("{what}: {kind}: and {more} more\n"));
+            }
+        }
     };
-    list("warning", &report.warnings);
-    list("problem", &report.problems);
+    list("warning", &report.warnings, &report.warning_counts);
+    list("problem", &report.problems, &report.problem_counts);
     text.push_str(if report.is_good() {
         "sound: every unit is a row, a dead letter or dropped by a rule, once"
     } else {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::must;
 use crate::error::Disposition;
-use crate::lake::{Lake, Put, Reveal, Sealed, SharedLake};
+use crate::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake};
 
 /// Writers that race for one key.
 const RACERS: usize = 16;
@@ -211,6 +211,22 @@ pub async fn lists_are_sorted_and_limited(lake: &dyn Lake) {
     assert!(keys(lake, "z/", None).await.is_empty());
     let sizes = must(lake.list("x/b/c/", None).await, "list objects");
     assert_eq!(sizes[0].size, "x/b/c/d".len() as u64);
+    let mut visited = Vec::new();
+    let mut seen = |object: Object| visited.push((object.key, object.size));
+    must(lake.visit("x/", &mut seen).await, "visit objects");
+    visited.sort();
+    let wanted: Vec<(String, u64)> = sorted
+        .iter()
+        .map(|key| ((*key).to_owned(), key.len() as u64))
+        .collect();
+    assert_eq!(visited, wanted);
+    for (key, wanted) in [("x/a.c", Some(5)), ("x/a", None), ("x/0", None)] {
+        assert_eq!(
+            must(lake.size(key).await, "look at an object"),
+            wanted,
+            "{key}"
+        );
+    }
     assert_eq!(
         must(lake.list_dirs("x/").await, "list directories"),
         ["a", "b"]

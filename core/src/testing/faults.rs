@@ -197,6 +197,23 @@ impl Lake for FaultyLake {
             .await
     }
 
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.plan
+            .call("size", async || self.inner.size(key).await)
+            .await
+    }
+
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        // Answered in part is answered: it fails before only.
+        if self
+            .plan
+            .strikes(self.plan.chances.before, "is not done", "visit")
+        {
+            return Err(lost("visit"));
+        }
+        self.inner.visit(prefix, seen).await
+    }
+
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
         self.plan
             .call("list", async || self.inner.list(prefix, limit).await)

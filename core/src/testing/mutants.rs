@@ -299,6 +299,12 @@ impl Lake for BrokenLake {
         self.0.get(key).await
     }
 
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.0.size(key).await
+    }
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        self.0.visit(prefix, seen).await
+    }
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
         let limit = limit.filter(|_| self.1 != BreakLake::ListsAll);
         let mut objects = self.0.list(prefix, limit).await?;

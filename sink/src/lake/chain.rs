@@ -1,8 +1,8 @@
 //! The chain of commit records of one shard.
 //!
 //! Owns how a chain begins and how its newest record is found: names sort newest first, so one listing of a few names
-//! is enough, however long the chain. Promises that what it answers is durable. Refuses to guess where names were
-//! tampered with.
+//! is enough, however long the chain. Promises that what it answers is durable, and that a foreign name is told and never
+//! taken for a record. Refuses to guess where records were removed.
 
 use bytes::Bytes;
 use hydrant_core::lake::{Put, SharedLake};
@@ -81,6 +81,14 @@ pub struct Chain {
     shard: ShardId,
 }
 
+/// Tells of a name that somebody else put among the records.
+fn ignored(key: &str) {
+    tracing::warn!(
+        key,
+        "not a commit record of this chain: it is ignored; move it away"
+    );
+}
+
 impl Chain {
     /// The chain of `shard` of `stream` in the table.
     pub fn new(lake: &SharedLake, table: &TableNames, stream: &StreamId, shard: &ShardId) -> Self {
@@ -121,26 +129,46 @@ impl Chain {
             .lake
             .list(&self.names.records(), Some(TIP_NAMES))
             .await?;
-        if newest.is_empty() {
+        let slots: Vec<Option<u64>> = newest
+            .iter()
+            .map(|object| self.names.slot(&object.key).filter(|slot| *slot > 0))
+            .collect();
+        for (at, slot) in slots.iter().enumerate() {
+            let key = &newest[at].key;
+            let Some(slot) = *slot else {
+                ignored(key);
+                continue;
+            };
+            // Slots have no holes: what has no predecessor is not the newest of this chain.
+            let before = slot - 1;
+            let follows = before == 0
+                || slots[at + 1..].contains(&Some(before))
+                || self.lake.size(&self.names.record(before)).await?.is_some();
+            let Some(body) = self.lake.get(key).await? else {
+                return Err(Error::fatal(format!(
+                    "`{key}` was removed while it was being read: commit records are never removed",
+                )));
+            };
+            match self.read(slot, &body) {
+                Ok(commit) if follows => return Ok(Tip::Record(Box::new(commit))),
+                Ok(_) => {
+                    return Err(Error::fatal(format!(
+                        "`{}` is missing and the record after it exists: commit records are never removed; restore it",
+                        self.names.record(before),
+                    )));
+                }
+                Err(error) if follows => return Err(error.into()),
+                Err(_) => ignored(key),
+            }
+        }
+        if newest.len() < TIP_NAMES {
             return Ok(self.genesis().await?.map_or(Tip::None, Tip::Genesis));
         }
-        let Some(slot) = newest
-            .iter()
-            .find_map(|object| self.names.slot(&object.key))
-        else {
-            return Err(Error::fatal(format!(
-                "`{}` holds names that are no commit records, such as `{}`: move them away",
-                self.names.records(),
-                newest[0].key,
-            )));
-        };
-        match self.record(slot).await? {
-            Some(commit) => Ok(Tip::Record(Box::new(commit))),
-            None => Err(Error::fatal(format!(
-                "`{}` was removed while it was being read: commit records are never removed",
-                self.names.record(slot),
-            ))),
-        }
+        Err(Error::fatal(format!(
+            "`{}` holds {TIP_NAMES} names or more that are not commit records, such as `{}`: move them away",
+            self.names.records(),
+            newest[0].key,
+        )))
     }
 
     /// Begins the chain at `start` unless it has begun, and answers where it begins.

@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -237,18 +238,22 @@ impl FileLake {
         ))
     }
 
-    /// All files below `dir` whose keys start with `prefix`, by key.
-    async fn walk(&self, prefix: &str, limit: usize, staged: bool) -> Result<Vec<Object>> {
+    /// Shows the files whose keys start with `prefix`, by key, until `seen` has enough. Holds the names of the directories
+    /// on the way to one file.
+    async fn walk(
+        &self,
+        prefix: &str,
+        staged: bool,
+        seen: &mut (dyn FnMut(Object) -> ControlFlow<()> + Send),
+    ) -> Result<()> {
         let top = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
-        let mut found = Vec::new();
         // What is left to visit, the next one last.
         let mut left = vec![(top.to_owned(), None)];
         while let Some((key, len)) = left.pop() {
-            if found.len() >= limit {
-                break;
-            }
             if let Some(size) = len {
-                found.push(Object { key, size });
+                if seen(Object { key, size }).is_break() {
+                    return Ok(());
+                }
                 continue;
             }
             let dir = if key.is_empty() {
@@ -281,7 +286,7 @@ impl FileLake {
             });
             left.extend(names.into_iter().rev());
         }
-        Ok(found)
+        Ok(())
     }
 
     async fn names(&self, dir: &Path) -> Result<Vec<disk::Listed>> {
@@ -415,7 +420,34 @@ impl Lake for FileLake {
     }
 
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
-        self.walk(prefix, limit.unwrap_or(usize::MAX), false).await
+        let (mut found, limit) = (Vec::new(), limit.unwrap_or(usize::MAX));
+        if limit == 0 {
+            return Ok(found);
+        }
+        let mut seen = |object| {
+            found.push(object);
+            match found.len() < limit {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        };
+        self.walk(prefix, false, &mut seen).await?;
+        Ok(found)
+    }
+
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        let path = self.path(key)?;
+        let stat = self.context.disk.stat(&path).await;
+        let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+        Ok(stat.filter(|stat| !stat.is_dir).map(|stat| stat.len))
+    }
+
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        let mut each = |object| {
+            seen(object);
+            ControlFlow::Continue(())
+        };
+        self.walk(prefix, false, &mut each).await
     }
 
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
@@ -433,20 +465,16 @@ impl Lake for FileLake {
     }
 
     async fn list_staged(&self) -> Result<Vec<(String, String)>> {
-        let staged = self
-            .walk(&format!("{STAGING}/"), usize::MAX, true)
-            .await?
-            .into_iter();
-        Ok(staged
-            .map(|object| {
-                let key = object.key[STAGING.len() + 1..].to_owned();
-                let key = key
-                    .rsplit_once(NONCE_MARK)
-                    .map_or(key.as_str(), |(key, _)| key)
-                    .to_owned();
-                (object.key, key)
-            })
-            .collect())
+        let mut staged = Vec::new();
+        let mut seen = |object: Object| {
+            let key = &object.key[STAGING.len() + 1..];
+            let key = key.rsplit_once(NONCE_MARK).map_or(key, |(key, _)| key);
+            let key = key.to_owned();
+            staged.push((object.key, key));
+            ControlFlow::Continue(())
+        };
+        self.walk(&format!("{STAGING}/"), true, &mut seen).await?;
+        Ok(staged)
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Error, Position, Result, ShardId, StreamId, hash};
 
+use super::commit::{CommitFile, FileKind};
+
 /// Where everything lies that is not a table's data.
 pub const SYSTEM: &str = "_hydrant";
 
@@ -202,11 +204,34 @@ impl ChainNames {
         format!("{}{}", self.table.dead_letters(), self.file(from, to, file))
     }
 
+    /// Whether `file` has the name of file number `index` of `(from, to]`.
+    pub(crate) fn is_file(
+        &self,
+        file: &CommitFile,
+        from: Position,
+        to: Position,
+        index: usize,
+    ) -> bool {
+        let (dir, name) = match file.sealed.key.rsplit_once('/') {
+            Some((dir, name)) => (format!("{dir}/"), name),
+            None => return false,
+        };
+        let below = match file.kind {
+            FileKind::Rows => dir.starts_with(&self.table.data()),
+            FileKind::DeadLetters => dir == self.table.dead_letters(),
+        };
+        below && name == self.file_named("", from, to, index)
+    }
+
     fn file(&self, from: Position, to: Position, file: usize) -> String {
         let drawn = match mutant::is(Mutant::NamesDrawn) {
             true => format!("-{}", DRAWN.fetch_add(1, Ordering::Relaxed)),
             false => String::new(),
         };
+        self.file_named(&drawn, from, to, file)
+    }
+
+    fn file_named(&self, drawn: &str, from: Position, to: Position, file: usize) -> String {
         format!(
             "{}{drawn}_{}_{}_{file:04}{PARQUET}",
             self.file_stem,

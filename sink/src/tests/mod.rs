@@ -12,3 +12,4 @@ mod schemas;
 mod simulation;
 mod support;
 mod verifying;
+mod verifying_at_scale;

@@ -100,7 +100,7 @@ async fn two_owners_agree_where_a_chain_begins() {
 /// A lake in front of another one that answers as a test wants.
 #[derive(Debug)]
 pub(super) struct Between {
-    lake: SharedLake,
+    pub(super) lake: SharedLake,
     plan: Mutex<Plan>,
 }
 
@@ -164,6 +164,12 @@ impl Lake for Between {
     }
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.lake.get(key).await
+    }
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.lake.size(key).await
+    }
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        self.lake.visit(prefix, seen).await
     }
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
         self.lake.list(prefix, limit).await

@@ -7,9 +7,12 @@ use hydrant_core::stream::Read;
 use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Error, Position};
 
+use super::owners::{Plan, between};
 use super::support::*;
 use crate::lake::{Chain, ChainNames, Commit};
-use crate::verify::{Depth, ProblemKind, Report, head, partitions, schema, tables, verify};
+use crate::verify::{
+    Depth, LISTED_MAX, ProblemKind, Report, head, partitions, schema, tables, verify,
+};
 
 struct Good {
     process: Process,
@@ -50,6 +53,10 @@ fn kinds(report: &Report) -> Vec<ProblemKind> {
     kinds.sort();
     kinds.dedup();
     kinds
+}
+
+fn warned(report: &Report) -> Vec<ProblemKind> {
+    report.warnings.iter().map(|warning| warning.kind).collect()
 }
 
 #[tokio::test]
@@ -110,7 +117,7 @@ async fn every_damage_to_a_file_is_found() {
 
 #[tokio::test]
 async fn every_damage_to_a_chain_is_found() {
-    use ProblemKind::{Damaged, Discontinuous, Foreign, Missing, Unbalanced};
+    use ProblemKind::{Damaged, Discontinuous, Foreign, Misplaced, Missing, Unbalanced};
     for damage in 0..9 {
         let world = world(1);
         let Good { process, chain } = good(&world).await;
@@ -132,7 +139,7 @@ async fn every_damage_to_a_chain_is_found() {
             2 => {
                 commit.intervals[0].from = Position::offset(3);
                 replace(lake, &record, commit.to_body().to_vec()).await;
-                vec![Discontinuous]
+                vec![Misplaced, Discontinuous]
             }
             3 => {
                 commit.counts.input += 1;
@@ -192,24 +199,179 @@ async fn nothing_may_follow_an_end() {
     );
 }
 
+/// Files that wait for their owner are no damage; without their stagings nobody waits for them.
 #[tokio::test]
-async fn an_unfinished_tip_and_leftovers_are_told_and_no_damage() {
+async fn a_file_that_is_on_its_way_is_told_from_one_that_is_gone() {
     let world = world(1);
-    let Good { process, chain } = good(&world).await;
-    let lake = &process.lake;
-    let mut staging = lake
+    let plan = Plan {
+        hold_reveals: true,
+        ..Plan::default()
+    };
+    let (dead, between) = between(&world, "a", plan).await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..6).await.unwrap_err();
+    let lake = looker(&world).await;
+    let report = check(&lake).await;
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!(warned(&report), [ProblemKind::Unfinished; 3]);
+    let writer = &between.lake;
+    let mut staging = writer
         .stage("devices/date=2026-11-20/late.parquet")
         .await
         .unwrap();
     staging.write(Bytes::from_static(b"x")).await.unwrap();
     staging.seal().await.unwrap();
-    let tip = lake.get(&chain.record(3)).await.unwrap().unwrap();
-    let tip = Commit::from_body("k", &tip).unwrap();
-    lake.delete(&tip.files[0].sealed.key).await.unwrap();
+    let chain = names().chain(&stream_id(), &super::support::shard("000000").id);
+    let body = lake.get(&chain.record(1)).await.unwrap().unwrap();
+    let tip = Commit::from_body("k", &body).unwrap();
+    writer.discard(&tip.files[1].sealed.upload).await.unwrap();
+    let report = check(&lake).await;
+    use ProblemKind::{Leftover, Missing, Unfinished};
+    assert_eq!(kinds(&report), [Missing]);
+    assert_eq!(report.problems[0].place, tip.files[1].sealed.key);
+    assert_eq!(warned(&report), [Unfinished, Unfinished, Leftover]);
+}
+
+/// The newest files of every shard are gone, and with them all that ever pointed to them but the records.
+#[tokio::test]
+async fn newest_files_that_were_removed_are_missing() {
+    let world = world(1);
+    let Good { process, .. } = good(&world).await;
+    let lake = &process.lake;
+    let heir = Start::named(&world, "b").run().await.unwrap();
+    let (mut third, _) = heir.claim("000002").await.unwrap();
+    publish(&mut third, 30..36).await.unwrap();
+    for (name, slot) in [("000000", 3), ("000002", 1)] {
+        let chain = names().chain(&stream_id(), &shard(name).id);
+        let body = lake.get(&chain.record(slot)).await.unwrap().unwrap();
+        for file in Commit::from_body("k", &body).unwrap().files {
+            lake.delete(&file.sealed.key).await.unwrap();
+        }
+    }
     let report = check(lake).await;
+    assert_eq!(kinds(&report), [ProblemKind::Missing]);
+    assert!(!report.is_good());
+}
+
+#[tokio::test]
+async fn a_chain_under_another_shards_name_is_misplaced() {
+    let world = world(1);
+    let Good { process, chain } = good(&world).await;
+    let lake = &process.lake;
+    let sound = check(lake).await;
+    let copy = names().chain(&stream_id(), &shard("000009").id);
+    for object in lake.list(chain.dir(), None).await.unwrap() {
+        let body = lake.get(&object.key).await.unwrap().unwrap();
+        let key = object.key.replace(chain.dir(), copy.dir());
+        lake.put_new(&key, body).await.unwrap();
+    }
+    let report = check(lake).await;
+    assert_eq!(kinds(&report), [ProblemKind::Misplaced]);
+    assert_eq!(report.problem_count(), 4, "genesis and three records");
+    assert_eq!((report.rows, report.input), (sound.rows, sound.input));
+}
+
+#[tokio::test]
+async fn a_file_that_two_records_name_is_a_problem() {
+    let world = world(1);
+    let Good { process, chain } = good(&world).await;
+    let lake = &process.lake;
+    let (first, second) = (chain.record(1), chain.record(2));
+    let named = Commit::from_body("k", &lake.get(&first).await.unwrap().unwrap()).unwrap();
+    let mut commit = Commit::from_body("k", &lake.get(&second).await.unwrap().unwrap()).unwrap();
+    commit.files = named.files;
+    commit.counts = named.counts;
+    replace(lake, &second, commit.to_body().to_vec()).await;
+    let report = check(lake).await;
+    assert_eq!(
+        kinds(&report),
+        [ProblemKind::Foreign, ProblemKind::Misplaced]
+    );
+}
+
+/// Names that only look like records: the sink goes on and verification tells them.
+#[tokio::test]
+async fn a_stray_name_among_the_records_is_told_and_never_the_newest() {
+    for (name, body) in [
+        ("81553255926290448384.json", &b""[..]),
+        ("99999999999999999900.json", b"{}\n"),
+        ("00000000000000000000.txt", b"x"),
+    ] {
+        let world = world(1);
+        let Good { process, chain } = good(&world).await;
+        let key = format!("{}{name}", chain.records());
+        process
+            .lake
+            .put_new(&key, Bytes::from_static(body))
+            .await
+            .unwrap();
+        let report = check(&process.lake).await;
+        assert!(!report.is_good());
+        assert!(report.problems.len() < 4, "{report:?}");
+        assert!(
+            report.problems.iter().any(|problem| problem.place == key),
+            "{report:?}"
+        );
+        let heir = Start::named(&world, "b").run().await.unwrap();
+        let (mut shard, from) = heir.claim("000000").await.unwrap();
+        assert_eq!(from, Position::offset(14), "{name}");
+        publish(&mut shard, 15..17).await.unwrap();
+    }
+    // A record that was removed is no stray name: whoever went on would write its rows again.
+    let world = world(1);
+    let Good { process, chain } = good(&world).await;
+    process.lake.delete(&chain.record(2)).await.unwrap();
+    let heir = Start::named(&world, "b").run().await.unwrap();
+    let error = heir.claim("000000").await.err().unwrap().to_string();
+    assert!(
+        error.contains(&chain.record(2)) && error.contains("restore"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_report_lists_the_first_findings_of_a_kind_and_counts_all() {
+    let world = world(1);
+    let Good { process, .. } = good(&world).await;
+    let many = LISTED_MAX as u64 + 7;
+    for n in 0..many {
+        let key = format!("devices/date=2026-11-20/stray-{n}.parquet");
+        process.lake.put_new(&key, Bytes::new()).await.unwrap();
+    }
+    let report = check(&process.lake).await;
+    assert_eq!(kinds(&report), [ProblemKind::Foreign]);
+    assert_eq!(report.problems.len(), LISTED_MAX);
+    assert_eq!(
+        (
+            report.problem_count(),
+            report.problem_counts[&ProblemKind::Foreign]
+        ),
+        (many, many)
+    );
+}
+
+/// Rows that conforming refuses are no rows without a time.
+#[tokio::test]
+async fn untimed_rows_are_rows() {
+    let world = world(1);
+    let process = Start::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let untimed =
+        |n: u64, text: &str| format!("{{\"n\":{n},\"time\":\"never\",\"text\":\"{text}\"}}");
+    let records = [
+        payload(0),
+        untimed(1, "a"),
+        untimed(2, "fault:conform"),
+        untimed(3, "b"),
+    ];
+    shard.push(Read::Batch(batch(0, &records))).await.unwrap();
+    shard.publish(Flush::Time).await.unwrap();
+    let report = check(&process.lake).await;
     assert!(report.is_good(), "{report:?}");
-    let warned: Vec<ProblemKind> = report.warnings.iter().map(|warning| warning.kind).collect();
-    assert_eq!(warned, [ProblemKind::Unfinished, ProblemKind::Leftover]);
+    assert_eq!(
+        (report.rows, report.dead_letters, report.untimed_rows),
+        (3, 1, 2)
+    );
 }
 
 #[tokio::test]

@@ -1,149 +1,237 @@
-//! The commit chains of a table, read from their beginning.
+//! A commit chain of a table, read from its beginning, record by record.
 
-use hydrant_core::lake::SharedLake;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::stream::{self, FuturesOrdered, StreamExt as _};
+use hydrant_core::lake::{Object, SharedLake};
 use hydrant_core::{Position, Result};
 
+use super::Verification;
+use super::files::{Expected, check};
 use super::report::{ChainReport, ProblemKind, Report};
-use crate::lake::{Commit, FileKind, Genesis, TableNames, unseal_body};
+use super::slots::Slots;
+use crate::lake::{
+    ChainNames, Commit, CommitFile, FileKind, Genesis, RebuildRecord, TableNames, unseal_body,
+};
 
-/// A chain as it was found.
-pub(super) struct Walk {
-    /// The prefix of its objects.
-    pub(super) dir: String,
-    /// The readable records with their keys, oldest first.
-    pub(super) commits: Vec<(String, Commit)>,
+/// Records that are read at a time.
+const RECORDS_AT_ONCE: usize = 16;
+
+/// Files that are looked for, and read whole, at a time.
+const FILES_AT_ONCE: usize = 4;
+
+/// Where a chain lies.
+struct Place {
+    stream: String,
+    shard: String,
+    dir: String,
 }
 
-impl Walk {
-    /// The newest record.
-    pub(super) fn tip(&self) -> Option<&Commit> {
-        self.commits.last().map(|(_, commit)| commit)
-    }
+/// A chain as far as it was read.
+struct Walk {
+    report: ChainReport,
+    /// Where the next record starts. `None` after one that could not be read: what follows is compared with nothing.
+    to: Option<Position>,
 }
 
-pub(super) async fn walk_chains(
-    lake: &SharedLake,
-    names: &TableNames,
-    report: &mut Report,
-) -> Result<Vec<Walk>> {
-    let mut walks = Vec::new();
-    for stream in lake.list_dirs(&names.commits()).await? {
-        let prefix = format!("{}{stream}/", names.commits());
-        for shard in lake.list_dirs(&prefix).await? {
-            walks.push(walk_chain(lake, format!("{prefix}{shard}/"), report).await?);
-        }
-    }
-    Ok(walks)
-}
+/// The files that were made again, by slot and number, as they were made last.
+type Rebuilt = BTreeMap<(u64, usize), RebuildRecord>;
 
-async fn walk_chain(lake: &SharedLake, dir: String, report: &mut Report) -> Result<Walk> {
-    let genesis = read_genesis(lake, &dir, report).await?;
-    let records = format!("{dir}r/");
-    let mut slots = Vec::new();
-    for object in lake.list(&records, None).await? {
-        match TableNames::slot_of(&records, &object.key) {
-            Some(slot) => slots.push((slot, object.key)),
-            None => report.problem(ProblemKind::Foreign, object.key, "it is no commit record"),
-        }
-    }
-    slots.sort();
-    let mut walk = Walk {
-        dir,
-        commits: Vec::new(),
-    };
-    let mut next_slot = 1;
-    // `None` after a record that could not be read: what follows is compared with nothing.
-    let mut to = genesis.as_ref().map(|genesis| genesis.start);
-    for (slot, key) in slots {
-        for missing in next_slot..slot {
-            let place = format!("{records}{}", TableNames::record_name(missing));
-            report.problem(ProblemKind::Missing, place, format!("slot {slot} exists"));
-            to = None;
-        }
-        next_slot = slot + 1;
-        let Some(body) = lake.get(&key).await? else {
-            report.problem(ProblemKind::Missing, key, "it was listed a moment ago");
-            to = None;
-            continue;
+impl Verification {
+    pub(super) async fn check_chain(&mut self, stream: &str, shard: &str) -> Result<()> {
+        let place = Place {
+            dir: format!("{}{stream}/{shard}/", self.names.commits()),
+            stream: stream.to_owned(),
+            shard: shard.to_owned(),
         };
-        let commit = match Commit::from_body(&key, &body) {
-            Ok(commit) => commit,
+        let genesis = self.read_genesis(&place).await?;
+        let records = format!("{}r/", place.dir);
+        let slots = self.list_slots(&records).await?;
+        // Rebuilds are rare: one listing a chain instead of one a record.
+        let rebuilt = self.read_rebuilds(&place).await?;
+        let mut walk = Walk::new(&place, genesis.as_ref());
+        let mut checks = FuturesOrdered::new();
+        let mut next = 1;
+        for (first, last) in slots.ranges() {
+            if next < first {
+                let key = format!("{records}{}", TableNames::record_name(next));
+                let detail = format!(
+                    "slots {next} to {} are missing, slot {first} exists",
+                    first - 1
+                );
+                self.report.problem(ProblemKind::Missing, key, detail);
+                walk.to = None;
+            }
+            next = last.saturating_add(1);
+            let (lake, prefix) = (SharedLake::clone(&self.lake), records.clone());
+            let bodies = (first..=last).map(move |slot| {
+                let key = format!("{prefix}{}", TableNames::record_name(slot));
+                read(SharedLake::clone(&lake), slot, key)
+            });
+            let mut bodies = stream::iter(bodies).buffered(RECORDS_AT_ONCE);
+            while let Some(read) = bodies.next().await {
+                let (slot, key, body) = read?;
+                let Some(commit) = self.check_record(&place, &mut walk, slot, &key, body) else {
+                    continue;
+                };
+                self.note(&commit).await?;
+                // What lies behind a hole may be a stray name: the record before it may be the newest.
+                let is_tip = slot == last;
+                for (index, file) in commit.files.iter().enumerate() {
+                    let newest = rebuilt.get(&(slot, index));
+                    let file: &CommitFile = newest.map_or(file, |record| &record.file);
+                    let file = Expected::new(file, is_tip);
+                    checks.push_back(check(
+                        SharedLake::clone(&self.lake),
+                        file,
+                        self.depth.contents,
+                    ));
+                    if checks.len() >= FILES_AT_ONCE
+                        && let Some(checked) = checks.next().await
+                    {
+                        self.checked(checked?);
+                    }
+                }
+            }
+        }
+        while let Some(checked) = checks.next().await {
+            self.checked(checked?);
+        }
+        self.report.add(walk.report);
+        Ok(())
+    }
+
+    async fn read_genesis(&mut self, place: &Place) -> Result<Option<Genesis>> {
+        let key = format!("{}genesis.json", place.dir);
+        let Some(body) = self.lake.get(&key).await? else {
+            let detail = "a chain begins with it";
+            self.report.problem(ProblemKind::Missing, key, detail);
+            return Ok(None);
+        };
+        let genesis = match unseal_body::<Genesis>(&key, &body, 1) {
+            Ok(genesis) => genesis,
             Err(error) => {
-                report.problem(ProblemKind::Damaged, key, error);
-                to = None;
-                continue;
+                self.report.problem(ProblemKind::Damaged, key, error);
+                return Ok(None);
             }
         };
-        to = check_commit(&walk, slot, &key, &commit, to, report);
-        walk.commits.push((key, commit));
-    }
-    report_chain(&walk, genesis.as_ref(), report);
-    Ok(walk)
-}
-
-async fn read_genesis(
-    lake: &SharedLake,
-    dir: &str,
-    report: &mut Report,
-) -> Result<Option<Genesis>> {
-    let key = format!("{dir}genesis.json");
-    let Some(body) = lake.get(&key).await? else {
-        report.problem(ProblemKind::Missing, key, "a chain begins with it");
-        return Ok(None);
-    };
-    match unseal_body::<Genesis>(&key, &body, 1) {
-        Ok(genesis) => Ok(Some(genesis)),
-        Err(error) => {
-            report.problem(ProblemKind::Damaged, key, error);
-            Ok(None)
+        let chain = self.names.chain(&genesis.stream, &genesis.shard);
+        if chain.dir() == place.dir {
+            return Ok(Some(genesis));
         }
+        let detail = belongs_to(&chain);
+        self.report.problem(ProblemKind::Misplaced, key, detail);
+        Ok(None)
     }
-}
 
-/// Checks one record and answers where the next one must start.
-fn check_commit(
-    walk: &Walk,
-    slot: u64,
-    key: &str,
-    commit: &Commit,
-    before: Option<Position>,
-    report: &mut Report,
-) -> Option<Position> {
-    let interval = match commit.interval(key) {
-        Ok(interval) => interval,
-        Err(error) => {
-            report.problem(ProblemKind::Damaged, key, error);
+    async fn list_slots(&mut self, records: &str) -> Result<Slots> {
+        let (mut slots, report) = (Slots::default(), &mut self.report);
+        let mut seen = |object: Object| match TableNames::slot_of(records, &object.key) {
+            Some(slot) if slot > 0 => slots.insert(slot),
+            _ => report.problem(
+                ProblemKind::Foreign,
+                object.key,
+                "it is not a commit record",
+            ),
+        };
+        self.lake.visit(records, &mut seen).await?;
+        Ok(slots)
+    }
+
+    async fn read_rebuilds(&mut self, place: &Place) -> Result<Rebuilt> {
+        let prefix = place.dir.replacen("/commits/", "/rebuild/", 1);
+        let mut newest = Rebuilt::new();
+        for object in self.lake.list(&prefix, None).await? {
+            let Some(body) = self.lake.get(&object.key).await? else {
+                continue;
+            };
+            match RebuildRecord::from_body(&object.key, &body) {
+                Ok(record) => {
+                    let known = newest.get(&(record.slot, record.index));
+                    if known.is_none_or(|known| known.generation < record.generation) {
+                        newest.insert((record.slot, record.index), record);
+                    }
+                }
+                Err(error) => self.report.problem(ProblemKind::Damaged, object.key, error),
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Checks one record and counts it; `None` when there is none of this chain.
+    fn check_record(
+        &mut self,
+        place: &Place,
+        walk: &mut Walk,
+        slot: u64,
+        key: &str,
+        body: Option<Bytes>,
+    ) -> Option<Commit> {
+        let before = walk.to.take();
+        let report = &mut self.report;
+        let Some(body) = body else {
+            report.problem(ProblemKind::Missing, key, "it was listed a moment ago");
+            return None;
+        };
+        let read = Commit::from_body(key, &body)
+            .and_then(|commit| Ok((commit.interval(key)?.clone(), commit)));
+        let (interval, commit) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                report.problem(ProblemKind::Damaged, key, error);
+                return None;
+            }
+        };
+        let chain = self.names.chain(&commit.stream, &interval.shard);
+        if chain.dir() != place.dir {
+            report.problem(ProblemKind::Misplaced, key, belongs_to(&chain));
             return None;
         }
-    };
-    if commit.slot != slot {
-        let detail = format!("it says that it is slot {}", commit.slot);
-        report.problem(ProblemKind::Discontinuous, key, detail);
-    }
-    if let Some(tip) = walk.tip() {
-        let other = tip.stream != commit.stream
-            || tip
-                .intervals
-                .first()
-                .is_some_and(|first| first.shard != interval.shard);
-        if other {
-            report.problem(ProblemKind::Discontinuous, key, "it is of another chain");
+        if commit.slot != slot {
+            let detail = format!("it says that it is slot {}", commit.slot);
+            report.problem(ProblemKind::Discontinuous, key, detail);
         }
+        match before {
+            Some(Position::End) => {
+                let detail = "it follows the end of the shard";
+                report.problem(ProblemKind::Discontinuous, key, detail);
+            }
+            Some(before) if before != interval.from => {
+                let detail = format!(
+                    "it starts after {} but the one before ends at {before}",
+                    interval.from
+                );
+                report.problem(ProblemKind::Discontinuous, key, detail);
+            }
+            _ => {}
+        }
+        for (index, file) in commit.files.iter().enumerate() {
+            if !chain.is_file(file, interval.from, interval.to, index) {
+                let detail = format!("`{key}` names it, and it has the name of another file");
+                report.problem(ProblemKind::Misplaced, file.sealed.key.clone(), detail);
+            }
+        }
+        check_sums(key, &commit, report);
+        walk.to = Some(interval.to);
+        walk.report.count(&commit, interval.to);
+        report.untimed_rows = report
+            .untimed_rows
+            .saturating_add(commit.counts.untimed_rows);
+        Some(commit)
     }
-    if before == Some(Position::End) {
-        report.problem(
-            ProblemKind::Discontinuous,
-            key,
-            "it follows the end of the shard",
-        );
-    } else if before.is_some_and(|before| before != interval.from) {
-        let before = before.unwrap_or_default();
-        let detail = format!(
-            "it starts after {} but the one before ends at {before}",
-            interval.from
-        );
-        report.problem(ProblemKind::Discontinuous, key, detail);
-    }
+}
+
+async fn read(lake: SharedLake, slot: u64, key: String) -> Result<(u64, String, Option<Bytes>)> {
+    let body = lake.get(&key).await?;
+    Ok((slot, key, body))
+}
+
+fn belongs_to(chain: &ChainNames) -> String {
+    format!("it belongs to the chain `{}`", chain.dir())
+}
+
+fn check_sums(key: &str, commit: &Commit, report: &mut Report) {
     if let Err(error) = commit.counts.check(key) {
         report.problem(ProblemKind::Unbalanced, key, error);
     }
@@ -155,7 +243,9 @@ fn check_commit(
             "dead letters",
         ),
     ] {
-        let in_files: u64 = commit.files_of(kind).map(|file| file.rows).sum();
+        let in_files = commit
+            .files_of(kind)
+            .fold(0, |sum: u64, file| sum.saturating_add(file.rows));
         if in_files != counted {
             let detail = format!("its files hold {in_files} {what}, it counts {counted}");
             report.problem(ProblemKind::Unbalanced, key, detail);
@@ -168,44 +258,44 @@ fn check_commit(
         );
         report.warning(ProblemKind::Gap, key, detail);
     }
-    Some(interval.to)
 }
 
-fn report_chain(walk: &Walk, genesis: Option<&Genesis>, report: &mut Report) {
-    let mut parts = walk.dir.trim_end_matches('/').rsplit('/');
-    let (shard, stream) = (
-        parts.next().unwrap_or_default(),
-        parts.next().unwrap_or_default(),
-    );
-    let mut chain = ChainReport {
-        stream: stream.to_owned(),
-        shard: shard.to_owned(),
-        start: genesis.map(|genesis| genesis.start),
-        to: walk
-            .tip()
-            .and_then(|tip| tip.intervals.last())
-            .map(|interval| interval.to),
-        ended: walk.tip().is_some_and(|tip| tip.end),
-        records: walk.commits.len() as u64,
-        input: 0,
-        rows: 0,
-        dead_letters: 0,
-        dropped: 0,
-        duplicates: 0,
-    };
-    for (_, commit) in &walk.commits {
-        let counts = &commit.counts;
-        chain.input += counts.input;
-        chain.rows += counts.rows;
-        chain.dead_letters += counts.letters();
-        chain.dropped += counts.dropped_units();
-        chain.duplicates += counts.duplicates;
-        report.untimed_rows += counts.untimed_rows;
+impl Walk {
+    fn new(place: &Place, genesis: Option<&Genesis>) -> Self {
+        let start = genesis.map(|genesis| genesis.start);
+        Walk {
+            report: ChainReport {
+                stream: place.stream.clone(),
+                shard: place.shard.clone(),
+                start,
+                to: None,
+                ended: false,
+                records: 0,
+                input: 0,
+                rows: 0,
+                dead_letters: 0,
+                dropped: 0,
+                duplicates: 0,
+            },
+            to: start,
+        }
     }
-    report.input += chain.input;
-    report.rows += chain.rows;
-    report.dead_letters += chain.dead_letters;
-    report.dropped += chain.dropped;
-    report.duplicates += chain.duplicates;
-    report.chains.push(chain);
+}
+
+impl ChainReport {
+    fn count(&mut self, commit: &Commit, to: Position) {
+        let counts = &commit.counts;
+        self.to = Some(to);
+        self.ended = commit.end;
+        self.records += 1;
+        for (sum, amount) in [
+            (&mut self.input, counts.input),
+            (&mut self.rows, counts.rows),
+            (&mut self.dead_letters, counts.letters()),
+            (&mut self.dropped, counts.dropped_units()),
+            (&mut self.duplicates, counts.duplicates),
+        ] {
+            *sum = sum.saturating_add(amount);
+        }
+    }
 }

@@ -2,27 +2,30 @@
 //!
 //! Owns the checks of `hydrant lake verify` ([`verify`]) and what the other commands print ([`tables`], [`partitions`],
 //! [`schema`], [`head`]). Promises to change nothing, to judge from the objects alone, and to stay right while sinks
-//! are publishing: data is listed first and chains are read after, so that whatever was listed has a record by then.
-//! Refuses to call a table good that has a file too many, a file too few, a byte changed, a slot missing or a sum that
-//! does not add up.
+//! are publishing: data is listed first and chains are read after, so that whatever was listed has a record by then, and
+//! what is missing is looked at again last. Memory does not grow with the table but for eight bytes a file: chains are
+//! read one after another, record by record, and of each kind of finding the first ones are told and the others counted.
+//! Refuses to call a table good that has a file too many, a file too few, a byte changed, a slot missing, a chain in the
+//! place of another, or a sum that does not add up.
 
 mod browse;
 mod chains;
 mod files;
 mod report;
+mod slots;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use hydrant_core::hash;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Error, Result};
 
 pub use browse::{Partition, TableSummary, head, partitions, schema, tables};
-pub use report::{ChainReport, Problem, ProblemKind, Report};
+pub use report::{ChainReport, LISTED_MAX, Problem, ProblemKind, Report};
 
-use crate::lake::{FileKind, OriginSum, TableNames};
+use crate::lake::{Commit, FileKind, OriginSum, TableNames};
 use crate::schema::registry;
-use chains::{Walk, walk_chains};
-use files::{Expected, check_contents, expected_files};
+use files::{Checked, Expected, State, check};
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,135 +45,141 @@ impl Default for Depth {
 /// # Errors
 /// Those of the lake, and [`Error::NotFound`] when there is no such table.
 pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Result<Report> {
+    let mut verification = Verification {
+        lake: SharedLake::clone(lake),
+        names: names.clone(),
+        depth,
+        report: Report::new(names.table()),
+        unnamed: HashSet::new(),
+        absent: Vec::new(),
+        specs: BTreeSet::new(),
+        row_files: BTreeMap::new(),
+        origins: BTreeMap::new(),
+    };
     // What is listed now has a record already: a file becomes visible after the record that names it.
-    let mut listed: BTreeMap<String, u64> = BTreeMap::new();
-    for prefix in [names.data(), names.dead_letters()] {
-        let objects = lake.list(&prefix, None).await?;
-        listed.extend(objects.into_iter().map(|object| (object.key, object.size)));
-    }
-    let staged = lake.list_staged().await?;
-    let mut report = Report::new(names.table());
-    let walks = walk_chains(lake, names, &mut report).await?;
-    if walks.is_empty() && listed.is_empty() {
+    verification.list().await?;
+    verification.check_schemas().await?;
+    verification.check_chains().await?;
+    verification.check_absent().await?;
+    verification.tell_unnamed().await?;
+    let report = verification.finish();
+    if report.chains.is_empty() && report.is_good() {
         return Err(Error::NotFound {
             message: format!("there is no table `{}` in `{}`", names.table(), lake.url()),
         });
     }
-    check_schemas(lake, names, &walks, &mut report).await?;
-    check_specs(lake, names, &walks, &mut report).await?;
-    let mut expected = Vec::new();
-    for walk in &walks {
-        expected.extend(expected_files(lake, walk, &mut report).await?);
-    }
-    check_presence(lake, &mut listed, &mut expected, &mut report).await?;
-    for key in listed.into_keys() {
-        report.problem(ProblemKind::Foreign, key, "no commit record names it");
-    }
-    check_staged(&staged, &walks, &expected, &mut report);
-    if depth.contents {
-        check_contents(lake, &expected, &mut report).await?;
-    }
-    sum_origins(&walks, &mut report);
     Ok(report)
 }
 
-/// Takes the files that records name out of what was listed.
-async fn check_presence(
-    lake: &SharedLake,
-    listed: &mut BTreeMap<String, u64>,
-    expected: &mut Vec<Expected>,
-    report: &mut Report,
-) -> Result<()> {
-    let mut present = Vec::with_capacity(expected.len());
-    for file in expected.drain(..) {
-        let mut size = listed.remove(&file.key);
-        if size.is_none() {
-            // It may have become visible since the listing.
-            let now = lake.list(&file.key, Some(1)).await?;
-            size = now
-                .into_iter()
-                .find(|object| object.key == file.key)
-                .map(|object| object.size);
-        }
-        match size {
-            None if file.is_tip => report.warning(
-                ProblemKind::Unfinished,
-                file.key,
-                "the newest record names it and it is not visible yet: a sink that takes the shard over finishes it",
-            ),
-            None => report.problem(ProblemKind::Missing, file.key, "a commit record names it"),
-            Some(size) if size != file.size => {
-                let detail = format!("it has {size} bytes instead of {}", file.size);
-                report.problem(ProblemKind::Damaged, file.key, detail);
-            }
-            Some(size) => {
-                report.files += 1;
-                report.bytes += size;
-                present.push(file);
-            }
-        }
-    }
-    *expected = present;
-    Ok(())
+/// A verification under way.
+struct Verification {
+    lake: SharedLake,
+    names: TableNames,
+    depth: Depth,
+    report: Report,
+    /// The digests of the keys that were listed and that no record has named so far.
+    unnamed: HashSet<u64>,
+    /// Files of newest records that were not there when they were looked for.
+    absent: Vec<Expected>,
+    /// The digests of the specs that were looked at.
+    specs: BTreeSet<String>,
+    /// How many files of rows have each schema.
+    row_files: BTreeMap<u64, u64>,
+    /// The accounts of the stages before, by writer and upstream shard.
+    origins: BTreeMap<(String, String), OriginSum>,
 }
 
-async fn check_schemas(
-    lake: &SharedLake,
-    names: &TableNames,
-    walks: &[Walk],
-    report: &mut Report,
-) -> Result<()> {
-    let objects = lake.list(&names.schemas(), None).await?;
-    let mut numbers = BTreeSet::new();
-    for object in objects {
-        let Some(number) = names.schema_number(&object.key) else {
-            report.problem(ProblemKind::Foreign, object.key, "it is no schema");
-            continue;
-        };
-        numbers.insert(number);
-        if let Err(error) = registry::get(lake, names, number).await {
-            report.problem(ProblemKind::Damaged, object.key, error.report());
-        }
-    }
-    report.schema = numbers.last().copied().unwrap_or(0);
-    for number in (1..=report.schema).filter(|number| !numbers.contains(number)) {
-        report.problem(
-            ProblemKind::Missing,
-            names.schema(number),
-            "a later schema exists",
-        );
-    }
-    let mut older = 0;
-    for walk in walks {
-        for (_, commit) in &walk.commits {
-            if commit.schema > report.schema {
-                let key = names.schema(commit.schema);
-                report.problem(ProblemKind::Missing, key, "a commit record names it");
-            }
-            if commit.schema < report.schema {
-                older += commit.files_of(FileKind::Rows).count() as u64;
-            }
-        }
-    }
-    report.files_of_older_schemas = older;
-    Ok(())
+/// A key in eight bytes.
+fn digest(key: &str) -> u64 {
+    (hash::identity(&[key.as_bytes()]) >> 64) as u64
 }
 
-async fn check_specs(
-    lake: &SharedLake,
-    names: &TableNames,
-    walks: &[Walk],
-    report: &mut Report,
-) -> Result<()> {
-    let digests: BTreeSet<&str> = walks
-        .iter()
-        .flat_map(|walk| &walk.commits)
-        .filter(|(_, commit)| !commit.files.is_empty())
-        .map(|(_, commit)| commit.spec.as_str())
-        .collect();
-    for digest in digests {
-        let key = names.spec(digest);
-        match lake.get(&key).await? {
+impl Verification {
+    async fn list(&mut self) -> Result<()> {
+        for prefix in [self.names.data(), self.names.dead_letters()] {
+            let unnamed = &mut self.unnamed;
+            let mut seen = |object: hydrant_core::lake::Object| {
+                unnamed.insert(digest(&object.key));
+            };
+            self.lake.visit(&prefix, &mut seen).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_schemas(&mut self) -> Result<()> {
+        let (lake, names, report) = (&self.lake, &self.names, &mut self.report);
+        let mut numbers = BTreeSet::new();
+        for object in lake.list(&names.schemas(), None).await? {
+            let Some(number) = names.schema_number(&object.key) else {
+                report.problem(ProblemKind::Foreign, object.key, "it is not a schema");
+                continue;
+            };
+            numbers.insert(number);
+            if let Err(error) = registry::get(lake, names, number).await {
+                report.problem(ProblemKind::Damaged, object.key, error.report());
+            }
+        }
+        report.schema = numbers.last().copied().unwrap_or(0);
+        let mut next = 1;
+        for number in numbers {
+            if next < number {
+                let detail = format!("up to {} are missing, schema {number} exists", number - 1);
+                report.problem(ProblemKind::Missing, names.schema(next), detail);
+            }
+            next = number.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    async fn check_chains(&mut self) -> Result<()> {
+        let commits = self.names.commits();
+        for stream in self.lake.list_dirs(&commits).await? {
+            let prefix = format!("{commits}{stream}/");
+            for shard in self.lake.list_dirs(&prefix).await? {
+                self.check_chain(&stream, &shard).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a record says of the table.
+    async fn note(&mut self, commit: &Commit) -> Result<()> {
+        if commit.schema > self.report.schema {
+            let key = self.names.schema(commit.schema);
+            // A sink may have put it since the schemas were listed.
+            if self.lake.size(&key).await?.is_some() {
+                self.report.schema = commit.schema;
+            } else {
+                let detail = "a commit record names it";
+                self.report.problem(ProblemKind::Missing, key, detail);
+            }
+        }
+        let files = commit.files_of(FileKind::Rows).count() as u64;
+        *self.row_files.entry(commit.schema).or_default() += files;
+        if !commit.files.is_empty() && !self.specs.contains(&commit.spec) {
+            self.check_spec(&commit.spec).await?;
+            self.specs.insert(commit.spec.clone());
+        }
+        for origin in &commit.origins {
+            let key = (origin.writer.to_string(), origin.shard.to_string());
+            match self.origins.get_mut(&key) {
+                None => {
+                    self.origins.insert(key, origin.clone());
+                }
+                Some(sum) => {
+                    sum.input = sum.input.saturating_add(origin.input);
+                    sum.records = sum.records.saturating_add(origin.records);
+                    sum.letters = sum.letters.saturating_add(origin.letters);
+                    sum.dropped = sum.dropped.saturating_add(origin.dropped);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_spec(&mut self, digest: &str) -> Result<()> {
+        let (key, report) = (self.names.spec(digest), &mut self.report);
+        match self.lake.get(&key).await? {
             None => report.problem(ProblemKind::Missing, key, "a commit record names it"),
             Some(body) => {
                 if let Err(error) = crate::spec::Spec::from_body(&key, &body) {
@@ -178,68 +187,113 @@ async fn check_specs(
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Stagings that no record can take up any more. Those of free slots may belong to a publish that is under way.
-fn check_staged(
-    staged: &[(String, String)],
-    walks: &[Walk],
-    expected: &[Expected],
-    report: &mut Report,
-) {
-    let table = format!("{}/", report.table);
-    let dead_letters = format!("{}/{table}", crate::lake::SYSTEM);
-    let visible: BTreeSet<&str> = expected.iter().map(|file| file.key.as_str()).collect();
-    let named: BTreeSet<&str> = walks
-        .iter()
-        .flat_map(|walk| &walk.commits)
-        .flat_map(|(_, commit)| &commit.files)
-        .filter(|file| !visible.contains(file.sealed.key.as_str()))
-        .map(|file| file.sealed.upload.as_str())
-        .collect();
-    for (upload, key) in staged {
-        let ours = key.starts_with(&table) || key.starts_with(&dead_letters);
-        if ours && !named.contains(upload.as_str()) {
-            report.warning(
-                ProblemKind::Leftover,
-                upload.clone(),
-                "it was staged and no record names it: a publish is under way, or one died there",
-            );
+    /// Takes note of what was found of a file.
+    fn checked(&mut self, Checked { file, state }: Checked) {
+        if !matches!(state, State::Absent) {
+            self.unnamed.remove(&digest(&file.key));
         }
-    }
-}
-
-fn sum_origins(walks: &[Walk], report: &mut Report) {
-    let mut sums: BTreeMap<(String, String), OriginSum> = BTreeMap::new();
-    for origin in walks
-        .iter()
-        .flat_map(|walk| &walk.commits)
-        .flat_map(|(_, c)| &c.origins)
-    {
-        let key = (origin.writer.to_string(), origin.shard.to_string());
-        match sums.get_mut(&key) {
-            None => {
-                sums.insert(key, origin.clone());
+        match state {
+            State::Good | State::Wrong(..) => {
+                self.report.files += 1;
+                self.report.bytes += file.size;
             }
-            Some(sum) => {
-                sum.input = sum.input.saturating_add(origin.input);
-                sum.records = sum.records.saturating_add(origin.records);
-                sum.letters = sum.letters.saturating_add(origin.letters);
-                sum.dropped = sum.dropped.saturating_add(origin.dropped);
+            State::Absent | State::OtherSize(_) => {}
+        }
+        match state {
+            State::Good => {}
+            State::Wrong(kind, detail) => self.report.problem(kind, file.key, detail),
+            State::OtherSize(size) => {
+                let detail = format!("it has {size} bytes instead of {}", file.size);
+                self.report.problem(ProblemKind::Damaged, file.key, detail);
+            }
+            State::Absent if file.is_tip => self.absent.push(file),
+            State::Absent => {
+                let detail = "a commit record names it";
+                self.report.problem(ProblemKind::Missing, file.key, detail);
             }
         }
     }
-    for origin in sums.into_values() {
-        if !origin.balances() {
-            let place = format!("shard `{}` of writer {}", origin.shard, origin.writer);
-            let detail = format!(
-                "{} upstream units in, but {} records + {} dead letters + {} dropped",
-                origin.input, origin.records, origin.letters, origin.dropped,
-            );
-            report.problem(ProblemKind::Unbalanced, place, detail);
+
+    /// Tells the files of newest records that are on their way from those that are gone, and stagings that are left over.
+    async fn check_absent(&mut self) -> Result<()> {
+        // Stagings first: one that is not listed any more is visible, or it never will be.
+        let staged = self.lake.list_staged().await?;
+        let staged: BTreeMap<String, String> = staged.into_iter().collect();
+        let mut awaited = BTreeSet::new();
+        for file in std::mem::take(&mut self.absent) {
+            let contents = self.depth.contents;
+            let Checked { file, state } =
+                check(SharedLake::clone(&self.lake), file, contents).await?;
+            match state {
+                State::Absent if staged.contains_key(&file.upload) => {
+                    awaited.insert(file.upload);
+                    self.report.warning(
+                        ProblemKind::Unfinished,
+                        file.key,
+                        "the newest record names it and it is not visible yet: a sink that takes the shard over \
+                         finishes it",
+                    );
+                }
+                State::Absent => self.report.problem(
+                    ProblemKind::Missing,
+                    file.key,
+                    "the newest record names it, and neither it nor its staging is there: a sink that takes the shard \
+                     over makes it again from the stream",
+                ),
+                state => self.checked(Checked { file, state }),
+            }
         }
-        report.origins.push(origin);
+        let dead_letters = self.names.dead_letters();
+        let data = self.names.data();
+        for (upload, key) in staged {
+            let ours = key.starts_with(&data) || key.starts_with(&dead_letters);
+            if ours && !awaited.contains(&upload) {
+                self.report.warning(
+                    ProblemKind::Leftover,
+                    upload,
+                    "it was staged and no record waits for it: a publish is under way, or one died there",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what was listed and never named.
+    async fn tell_unnamed(&mut self) -> Result<()> {
+        if self.unnamed.is_empty() {
+            return Ok(());
+        }
+        for prefix in [self.names.data(), self.names.dead_letters()] {
+            let (unnamed, report) = (&mut self.unnamed, &mut self.report);
+            let mut seen = |object: hydrant_core::lake::Object| {
+                if unnamed.remove(&digest(&object.key)) {
+                    let detail = "no commit record names it";
+                    report.problem(ProblemKind::Foreign, object.key, detail);
+                }
+            };
+            self.lake.visit(&prefix, &mut seen).await?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Report {
+        let mut report = self.report;
+        let older = self.row_files.range(..report.schema);
+        report.files_of_older_schemas = older.map(|(_, files)| files).sum();
+        for origin in self.origins.into_values() {
+            if !origin.balances() {
+                let place = format!("shard `{}` of writer {}", origin.shard, origin.writer);
+                let detail = format!(
+                    "{} upstream units in, but {} records + {} dead letters + {} dropped",
+                    origin.input, origin.records, origin.letters, origin.dropped,
+                );
+                report.problem(ProblemKind::Unbalanced, place, detail);
+            }
+            report.origins.push(origin);
+        }
+        report
     }
 }

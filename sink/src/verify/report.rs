@@ -1,9 +1,14 @@
 //! What a verification found.
 
+use std::collections::BTreeMap;
+
 use hydrant_core::Position;
 use serde::Serialize;
 
 use crate::lake::OriginSum;
+
+/// The most findings of a kind that are told one by one.
+pub const LISTED_MAX: usize = 100;
 
 /// What is wrong with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -16,6 +21,8 @@ pub enum ProblemKind {
     Damaged,
     /// It is there and nothing names it.
     Foreign,
+    /// It lies where something else belongs, or is named by a record of something else.
+    Misplaced,
     /// A record does not follow the one before it.
     Discontinuous,
     /// Sums do not add up.
@@ -35,6 +42,7 @@ impl ProblemKind {
             ProblemKind::Missing => "missing",
             ProblemKind::Damaged => "damaged",
             ProblemKind::Foreign => "foreign",
+            ProblemKind::Misplaced => "misplaced",
             ProblemKind::Discontinuous => "discontinuous",
             ProblemKind::Unbalanced => "unbalanced",
             ProblemKind::Unfinished => "unfinished",
@@ -111,10 +119,14 @@ pub struct Report {
     pub files_of_older_schemas: u64,
     /// The accounts of the stages before, by upstream shard.
     pub origins: Vec<OriginSum>,
-    /// What makes the table wrong.
+    /// What makes the table wrong; of each kind the first [`LISTED_MAX`].
     pub problems: Vec<Problem>,
-    /// What an operator should know.
+    /// How many problems there are of each kind.
+    pub problem_counts: BTreeMap<ProblemKind, u64>,
+    /// What an operator should know; of each kind the first [`LISTED_MAX`].
     pub warnings: Vec<Problem>,
+    /// How many warnings there are of each kind.
+    pub warning_counts: BTreeMap<ProblemKind, u64>,
 }
 
 impl Report {
@@ -134,13 +146,34 @@ impl Report {
             files_of_older_schemas: 0,
             origins: Vec::new(),
             problems: Vec::new(),
+            problem_counts: BTreeMap::new(),
             warnings: Vec::new(),
+            warning_counts: BTreeMap::new(),
         }
     }
 
     /// Whether the table holds exactly what its chains say.
     pub fn is_good(&self) -> bool {
-        self.problems.is_empty()
+        self.problem_counts.is_empty()
+    }
+
+    /// How many problems there are, those that are not listed included.
+    pub fn problem_count(&self) -> u64 {
+        self.problem_counts.values().sum()
+    }
+
+    /// Takes up a chain and its counts.
+    pub(super) fn add(&mut self, chain: ChainReport) {
+        for (sum, amount) in [
+            (&mut self.input, chain.input),
+            (&mut self.rows, chain.rows),
+            (&mut self.dead_letters, chain.dead_letters),
+            (&mut self.dropped, chain.dropped),
+            (&mut self.duplicates, chain.duplicates),
+        ] {
+            *sum = sum.saturating_add(amount);
+        }
+        self.chains.push(chain);
     }
 
     pub(super) fn problem(
@@ -149,11 +182,8 @@ impl Report {
         place: impl Into<String>,
         detail: impl ToString,
     ) {
-        self.problems.push(Problem {
-            kind,
-            place: place.into(),
-            detail: detail.to_string(),
-        });
+        let counted = self.problem_counts.entry(kind).or_default();
+        list(&mut self.problems, counted, kind, place, detail);
     }
 
     pub(super) fn warning(
@@ -162,7 +192,21 @@ impl Report {
         place: impl Into<String>,
         detail: impl ToString,
     ) {
-        self.warnings.push(Problem {
+        let counted = self.warning_counts.entry(kind).or_default();
+        list(&mut self.warnings, counted, kind, place, detail);
+    }
+}
+
+fn list(
+    listed: &mut Vec<Problem>,
+    counted: &mut u64,
+    kind: ProblemKind,
+    place: impl Into<String>,
+    detail: impl ToString,
+) {
+    *counted += 1;
+    if *counted <= LISTED_MAX as u64 {
+        listed.push(Problem {
             kind,
             place: place.into(),
             detail: detail.to_string(),

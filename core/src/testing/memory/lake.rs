@@ -135,6 +135,16 @@ impl Lake for MemoryLake {
         Ok(self.lock().objects.get(key).cloned())
     }
 
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        let state = self.lock();
+        Ok(state.objects.get(key).map(|body| body.len() as u64))
+    }
+
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        self.list(prefix, None).await?.into_iter().for_each(seen);
+        Ok(())
+    }
+
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
         let state = self.lock();
         let found = state

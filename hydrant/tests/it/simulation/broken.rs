@@ -378,6 +378,12 @@ impl Lake for BrokenLake {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.inner.get(key).await
     }
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.inner.size(key).await
+    }
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        self.inner.visit(prefix, seen).await
+    }
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
         self.inner.list(prefix, limit).await
     }
