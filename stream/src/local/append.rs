@@ -16,10 +16,11 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Append, Appended, StreamWriter, Ticket};
 use hydrant_core::{Error, Permit, Result, Shard, ShardId, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::marks::Verdict;
 use super::place::Place;
+use super::retention;
 use super::shard_log::{Group, Held, ShardLog};
 use super::work::{Encoded, Work, position_before};
 
@@ -42,6 +43,14 @@ pub(super) struct LocalWriter {
     secret: [u8; 32],
     lanes: Mutex<BTreeMap<ShardId, Arc<Lane>>>,
     encoding: Arc<Semaphore>,
+    /// Removes old data as long as somebody writes.
+    keeper: AbortHandle,
+}
+
+impl Drop for LocalWriter {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
 }
 
 /// The way to one shard's committer.
@@ -73,6 +82,7 @@ impl LocalWriter {
             secret,
             lanes: Mutex::new(BTreeMap::new()),
             encoding: Arc::new(Semaphore::new(ENCODING_MAX)),
+            keeper: tokio::spawn(retention::keep(Arc::clone(place))).abort_handle(),
         })
     }
 

@@ -27,9 +27,10 @@ pub struct CreateOptions {
     /// Shards that share the hash space evenly. Default: 1. Raise it when more workers than shards would read.
     /// Cost: files and a sync each.
     pub shards: u32,
-    /// Data older than this may be removed, a segment at a time. Default: kept.
+    /// Data older than this is removed, a segment at a time, while a process has the stream open for writing. Default:
+    /// kept.
     pub retention_time: Option<Duration>,
-    /// The oldest data of a shard beyond this may be removed, a segment at a time. Default: kept.
+    /// The oldest data of a shard beyond this is removed, a segment at a time. Default: kept.
     pub retention_bytes: Option<u64>,
     /// How frames are compressed. Default: lz4.
     pub codec: Codec,

@@ -19,6 +19,7 @@
 //! ```text
 //! DIR/manifest.json                   identity, settings, routing secret, shards ([`manifest`]); replaced as a whole
 //! DIR/manifest.lock                   held for that
+//! DIR/shards/time.json                the time by which data ages ([`age`])
 //! DIR/shards/000000/lock              held by whoever appends, for one group of appends
 //! DIR/shards/000000/control           the durable end ([`control`])
 //! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
@@ -65,7 +66,8 @@
 //!   is fatal. A full disk fails the group and what is queued behind it.
 //! - Whoever acts on a name that another process made syncs the directory first: its maker may have died before it did.
 //!
-//! The next segment starts when one would outgrow its limit; then retention removes old ones ([`retention`]).
+//! The next segment starts when one would outgrow its limit or has become old; retention removes old ones
+//! ([`retention`]).
 //! Splits and merges: [`reshard`].
 //!
 //! # Tasks and bounds
@@ -83,6 +85,7 @@
 )]
 
 mod admin;
+mod age;
 mod append;
 mod chunk;
 mod columns;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hydrant_core::disk::Stat;
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
+use super::age::Age;
 use super::manifest::{Manifest, Settings};
 use super::runs::Runs;
 
@@ -24,6 +25,8 @@ pub(super) struct Place {
     pub(super) settings: Settings,
     /// Which producers without a ledger live.
     pub(super) runs: Runs,
+    /// The time by which data ages.
+    pub(super) age: Age,
     /// The manifest as it was read last, durable, and the file that it was read from.
     manifest: Mutex<Option<(Stat, Arc<Manifest>)>>,
 }
@@ -38,6 +41,7 @@ impl Place {
             incarnation: manifest.incarnation()?,
             settings: manifest.settings.clone(),
             runs: Runs::new(dir.join("_runs")),
+            age: Age::default(),
             manifest: Mutex::new(None),
         }))
     }

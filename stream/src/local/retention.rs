@@ -2,36 +2,277 @@
 //!
 //! Whole segments go, oldest first; the segment that is appended to stays. The first offset kept is written, durably,
 //! before the files are removed, so that readers are told of a gap and not of missing files.
+//!
+//! Whoever has the stream open for writing keeps all its shards: those that nothing is appended to age as well, and so
+//! do closed ones. A segment that is appended to is followed by a new one when its first frame is old, and by an empty
+//! one when all of it is. The bytes that a closed shard may keep are what its children do not hold yet. Data ages by the
+//! [stream's time](super::age), not by the wall clock.
 
-use hydrant_core::disk::Open;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::disk::{LockKind, Open};
 use hydrant_core::stream::Trim;
-use hydrant_core::{Error, Result};
+use hydrant_core::{Error, Result, Shard, ShardId, clock};
 
-use super::segment::{self, Segment};
-use super::shard_log::Held;
+use super::control::{Control, ControlFile};
+use super::manifest::Settings;
+use super::place::Place;
+use super::segment::{self, Head, Listed, Segment};
+use super::shard_log::{Held, ShardLog};
+
+/// Data of one age lies in so many segments or more, so that it goes that much later than it could.
+const SEGMENTS_PER_AGE: u64 = 8;
+/// The shortest time between two looks, and between two segments by age.
+const STEP_MIN: Duration = Duration::from_secs(1);
+/// The longest time between two looks.
+const STEP_MAX: Duration = Duration::from_secs(3600);
+
+impl Settings {
+    /// After which time a segment is followed by a new one because of its age, microseconds.
+    pub(super) fn segment_age(&self) -> Option<i64> {
+        let age = self.retention_micros? / SEGMENTS_PER_AGE;
+        let least = u64::try_from(STEP_MIN.as_micros()).unwrap_or(u64::MAX);
+        Some(i64::try_from(age.max(least)).unwrap_or(i64::MAX))
+    }
+
+    /// How often the shards are looked at; `None` when everything is kept.
+    fn look(&self) -> Option<Duration> {
+        let by_age = self.retention_micros.map(Duration::from_micros);
+        let by_age = by_age.map(|age| age / SEGMENTS_PER_AGE as u32);
+        let by_bytes = self.retention_bytes.map(|_| STEP_MAX);
+        let step = by_age.into_iter().chain(by_bytes).min()?;
+        Some(step.clamp(STEP_MIN, STEP_MAX))
+    }
+}
+
+/// Removes what the stream's retention does not keep, of all shards, now and again and again.
+pub(super) async fn keep(place: Arc<Place>) {
+    let Some(step) = place.settings.look() else {
+        return;
+    };
+    loop {
+        if let Err(error) = look(&place, step).await {
+            let stream = &place.stream.name;
+            tracing::warn!(%stream, error = %error.report(), "cannot remove old segments");
+        }
+        clock::sleep(step).await;
+    }
+}
+
+/// Looks at each shard once.
+async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
+    let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
+    let now = match place.settings.retention_micros {
+        Some(_) => place.find_age(step).await?,
+        None => None,
+    };
+    let manifest = place.manifest().await?;
+    // The bytes that each key has at least in a shard and in those that came after it.
+    let mut held: BTreeMap<&ShardId, u64> = BTreeMap::new();
+    // Children are younger than their parents, and have the later names.
+    for shard in manifest.shards.all().iter().rev() {
+        let Some(found) = Found::new(place, shard).await? else {
+            continue;
+        };
+        let of = |child: &Shard| held.get(&child.id).copied().unwrap_or_default();
+        let after = match shard.closed {
+            true => manifest.shards.children(&shard.id).map(of).min(),
+            false => None,
+        };
+        let after = after.unwrap_or_default();
+        let total = match found.control.first_offset {
+            0 => after.saturating_add(found.bytes()),
+            // It has removed data of its own: what is older goes first.
+            _ => u64::MAX,
+        };
+        held.insert(&shard.id, total);
+        let bytes = place.settings.retention_bytes;
+        let limits = Limits {
+            older_than: older_than(&place.settings, now),
+            bytes: bytes.map(|bytes| bytes.saturating_sub(after)),
+            now: now.unwrap_or(i64::MAX),
+        };
+        if let Err(error) = trim_one(place, shard, &found, limits).await {
+            tracing::warn!(shard = %shard.id, error = %error.report(), "cannot remove old segments");
+        }
+    }
+    Ok(())
+}
+
+fn older_than(settings: &Settings, now: Option<i64>) -> Option<i64> {
+    let age = i64::try_from(settings.retention_micros?).unwrap_or(i64::MAX);
+    Some(now?.saturating_sub(age))
+}
+
+/// A shard as it is found without its lock.
+struct Found {
+    dir: PathBuf,
+    control: Control,
+    segments: Vec<Listed>,
+}
+
+impl Found {
+    /// `None` while the control file cannot be read.
+    async fn new(place: &Place, shard: &Shard) -> Result<Option<Self>> {
+        let disk = &*place.ctx.disk;
+        let dir = place.shard_dir(&shard.id);
+        let file = ControlFile::open_to_read(disk, &dir).await?;
+        let control = file.ok_or_else(|| place.gone())?.read().await?;
+        let segments = segment::list(disk, &dir).await?;
+        Ok(control.map(|control| Found {
+            dir,
+            control,
+            segments,
+        }))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|s| s.len).sum()
+    }
+
+    /// Whether the oldest segment goes, as far as can be said.
+    async fn is_due(&self, place: &Place, limits: Limits) -> Result<bool> {
+        let Some(oldest) = self.segments.first() else {
+            return Ok(false);
+        };
+        let may_go = self.control.sealed || self.segments.len() > 1;
+        if may_go && limits.bytes.is_some_and(|most| self.bytes() > most) {
+            return Ok(true);
+        }
+        let Some(time) = limits.older_than else {
+            return Ok(false);
+        };
+        let Some(head) = head(place, &self.dir, oldest).await? else {
+            return Ok(false);
+        };
+        let stamps = Stamps {
+            place,
+            dir: &self.dir,
+            segments: &self.segments,
+            newest: self.control.newest_arrival,
+            now: limits.now,
+        };
+        let arrived = stamps.arrived(0).await?;
+        let holds_frames = oldest.len > head.len;
+        Ok((may_go || holds_frames) && arrived.is_some_and(|arrived| arrived < time))
+    }
+}
+
+/// What a shard may keep.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    older_than: Option<i64>,
+    bytes: Option<u64>,
+    /// The stream's time.
+    now: i64,
+}
+
+/// Removes what is too much of a shard. The lock is not taken for nothing, and not waited for: whoever appends now
+/// removes what is old when it starts its next segment, or the next look does.
+async fn trim_one(place: &Arc<Place>, shard: &Shard, found: &Found, limits: Limits) -> Result<()> {
+    if !found.is_due(place, limits).await? {
+        return Ok(());
+    }
+    let (disk, dir) = (&*place.ctx.disk, &found.dir);
+    let path = dir.join("lock");
+    let lock = disk.try_lock(&path, LockKind::Exclusive).await;
+    let Some(lock) = lock.map_err(|e| Error::io("lock", &path, e))? else {
+        return Ok(());
+    };
+    let mut log = ShardLog::new(place, shard);
+    let mut held = log.take_under(lock).await?;
+    if let Some(time) = limits.older_than {
+        held.trim_by(Trim::OlderThan(time), limits.now).await?;
+    }
+    if let Some(bytes) = limits.bytes {
+        held.remove(Trim::ToBytes(bytes), limits.now).await?;
+    }
+    Ok(())
+}
+
+/// The head of a segment; `None` when it was removed.
+async fn head(place: &Place, dir: &Path, listed: &Listed) -> Result<Option<Head>> {
+    let disk = &*place.ctx.disk;
+    match Segment::open(disk, dir, listed.number, listed.base, Open::Read).await? {
+        Some(segment) => segment.head(place.incarnation).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// When the frames of a shard's segments were appended.
+struct Stamps<'a> {
+    place: &'a Place,
+    dir: &'a Path,
+    segments: &'a [Listed],
+    /// When the newest frame of all was appended; 0 when the newest segment has none.
+    newest: i64,
+    /// The stream's time.
+    now: i64,
+}
+
+impl Stamps<'_> {
+    /// When the newest frame of segment `n` was appended. A stamp after the stream's time, or before those of the
+    /// segment before, comes from a clock that had jumped and says nothing: that of the next segment counts, which is
+    /// younger. `None` when there is none that says something.
+    async fn arrived(&self, n: usize) -> Result<Option<i64>> {
+        let Some(head) = self.head(n).await? else {
+            return Ok(None);
+        };
+        let before = Some(head.previous_newest).filter(|before| *before <= self.now);
+        for follower in n + 1.. {
+            let arrived = match self.head(follower).await? {
+                Some(head) => head.previous_newest,
+                None if follower == self.segments.len() => self.newest,
+                None => return Ok(None),
+            };
+            if arrived != 0 && arrived <= self.now && before.is_none_or(|before| before <= arrived)
+            {
+                return Ok(Some(arrived));
+            }
+            if follower == self.segments.len() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn head(&self, n: usize) -> Result<Option<Head>> {
+        match self.segments.get(n) {
+            Some(listed) => head(self.place, self.dir, listed).await,
+            None => Ok(None),
+        }
+    }
+}
 
 impl Held<'_> {
     /// Removes what the stream's retention does not keep.
     pub(super) async fn retain(&mut self) -> Result<u64> {
         let place = &self.log.place;
-        let age = place.settings.retention_micros;
-        let bytes = place.settings.retention_bytes;
-        let now = place.ctx.clock.wall_micros();
+        let now = place.age.now(place.ctx.clock.wall_micros());
+        let (time, bytes) = (
+            older_than(&place.settings, now),
+            place.settings.retention_bytes,
+        );
+        let now = now.unwrap_or(i64::MAX);
         let mut freed = 0;
-        if let Some(age) = age {
-            let age = i64::try_from(age).unwrap_or(i64::MAX);
-            freed += self
-                .remove(Trim::OlderThan(now.saturating_sub(age)))
-                .await?;
+        if let Some(time) = time {
+            freed += self.remove(Trim::OlderThan(time), now).await?;
         }
         if let Some(bytes) = bytes {
-            freed += self.remove(Trim::ToBytes(bytes)).await?;
+            freed += self.remove(Trim::ToBytes(bytes), now).await?;
         }
         Ok(freed)
     }
 
     /// Removes what an operator names, which may be all that the shard holds.
     pub(super) async fn trim(&mut self, what: Trim) -> Result<u64> {
+        self.trim_by(what, i64::MAX).await
+    }
+
+    async fn trim_by(&mut self, what: Trim, now: i64) -> Result<u64> {
         let mut freed = 0;
         if let Some(known) = self.known_if_any() {
             let control = known.control;
@@ -47,7 +288,7 @@ impl Held<'_> {
                 match self.start_segment(Vec::new(), None).await {
                     // There is room for the next segment once the older ones are gone.
                     Err(Error::Full { path }) => {
-                        freed = self.remove(what).await?;
+                        freed = self.remove(what, now).await?;
                         if freed == 0 {
                             return Err(Error::Full { path });
                         }
@@ -57,37 +298,42 @@ impl Held<'_> {
                 }
             }
         }
-        Ok(freed + self.remove(what).await?)
+        Ok(freed + self.remove(what, now).await?)
     }
 
-    async fn remove(&mut self, what: Trim) -> Result<u64> {
-        let place = std::sync::Arc::clone(&self.log.place);
+    async fn remove(&mut self, what: Trim, now: i64) -> Result<u64> {
+        let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
         let Some(known) = self.known_if_any() else {
             return Ok(0);
         };
-        let (control, newest_of_active) = (known.control, known.newest);
+        let (control, newest) = (known.control, known.newest);
         let dir = self.log.dir.clone();
         let segments = segment::list(disk, &dir).await?;
+        let stamps = Stamps {
+            place: &place,
+            dir: &dir,
+            segments: &segments,
+            newest,
+            now,
+        };
         let mut left: u64 = segments.iter().map(|s| s.len).sum();
         let mut first_offset = control.first_offset;
         let mut going = Vec::new();
         for (n, listed) in segments.iter().enumerate() {
-            let (next_base, newest) = match segments.get(n + 1) {
-                Some(next) => {
-                    let opened = Segment::open(disk, &dir, next.number, next.base, Open::Read);
-                    let opened = opened.await?.ok_or_else(|| place.gone())?;
-                    let head = opened.head(place.incarnation).await?;
-                    (next.base, head.previous_newest)
-                }
-                None if control.sealed => (control.next_offset, newest_of_active),
+            let next_base = match segments.get(n + 1) {
+                Some(next) => next.base,
+                None if control.sealed => control.next_offset,
                 None => break,
             };
             let goes = match what {
                 Trim::After(position) => {
                     position.next_offset().is_none_or(|next| next_base <= next)
                 }
-                Trim::OlderThan(time) => newest < time,
+                Trim::OlderThan(time) => {
+                    let arrived = stamps.arrived(n).await?;
+                    arrived.is_some_and(|arrived| arrived < time)
+                }
                 Trim::ToBytes(bytes) => left > bytes,
             };
             if !goes {

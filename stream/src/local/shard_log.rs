@@ -44,6 +44,8 @@ pub(super) struct Known {
     pub(super) active: Segment,
     /// Bytes of its head.
     pub(super) head_len: u64,
+    /// When its first frame was appended; 0 when it has none.
+    oldest: i64,
     /// When its newest frame was appended; 0 when it has none.
     pub(super) newest: i64,
     /// What every origin is known up to.
@@ -241,6 +243,7 @@ impl Held<'_> {
             control,
             active,
             head_len: head.len,
+            oldest: 0,
             newest: 0,
             marks,
             tainted: false,
@@ -350,8 +353,10 @@ impl Held<'_> {
         let segment_bytes = self.log.place.settings.segment_bytes;
         let known = self.known()?;
         let at = known.control.durable_bytes;
-        let large = at > known.head_len && at + group.bytes > segment_bytes;
-        if known.tainted || large {
+        let holds_frames = at > known.head_len;
+        let large = holds_frames && at + group.bytes > segment_bytes;
+        let (tainted, oldest) = (known.tainted, known.oldest);
+        if tainted || large || holds_frames && self.is_old(oldest) {
             return self.commit_in_new_segment(group).await;
         }
         let known = self.known()?;
@@ -385,8 +390,20 @@ impl Held<'_> {
             return Err(self.poisoned(&error));
         }
         let known = self.known()?;
+        if known.oldest == 0 {
+            known.oldest = group.arrival;
+        }
         known.newest = known.newest.max(group.arrival);
         Ok(())
+    }
+
+    /// Whether a segment whose first frame was appended then is followed by a new one, so that it can age.
+    fn is_old(&self, first: i64) -> bool {
+        let place = &self.log.place;
+        place.settings.segment_age().is_some_and(|age| {
+            let now = place.age.now(place.ctx.clock.wall_micros());
+            now.is_some_and(|now| now.saturating_sub(first) >= age)
+        })
     }
 
     /// Says that a group is durable at the end of the segment.
@@ -485,7 +502,8 @@ impl Held<'_> {
         let before = (known.active.clone(), known.control.durable_bytes);
         known.active = active;
         known.head_len = head_len;
-        known.newest = group.map_or(0, |group| group.arrival);
+        known.oldest = group.map_or(0, |group| group.arrival);
+        known.newest = known.oldest;
         known.tainted = false;
         self.set_control(true, |control| {
             control.active = number;
@@ -516,6 +534,7 @@ async fn replay(known: &mut Known, salt: u64, skips: &Skips, from: u64) -> Resul
     let Known {
         control,
         active,
+        oldest,
         newest,
         marks,
         ..
@@ -523,6 +542,9 @@ async fn replay(known: &mut Known, salt: u64, skips: &Skips, from: u64) -> Resul
     let mut walk = Walk::new(active, salt, from, control.durable_bytes, skips);
     while let Some(step) = walk.next().await? {
         let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
+        if *oldest == 0 {
+            *oldest = header.arrival;
+        }
         *newest = (*newest).max(header.arrival);
         if header.meta_len == 0 {
             continue;

@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod observers;
 mod reshard;
+mod retention;
 mod rolling;
 mod runs;
 mod two_writers;

@@ -1,0 +1,100 @@
+//! The time by which a stream's data ages.
+//!
+//! The wall clock may jump, and one wrong jump must not remove what nobody has read. So a stream's time begins with the
+//! newest arrival that is found when it is opened for writing, goes on with the monotonic clock, and never passes the
+//! wall clock. While nobody has the stream open for writing it stands still, until the next opening finds newer
+//! arrivals; a jump that was corrected before that has no effect at all.
+//!
+//! ```text
+//! DIR/shards/time.json    how far the time had come, so that a stream ages in which nothing arrives any more
+//! ```
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hydrant_core::clock::Instant;
+use hydrant_core::{Error, Result, clock, disk};
+use serde::{Deserialize, Serialize};
+
+use super::control::ControlFile;
+use super::place::Place;
+
+/// The time of one open stream.
+#[derive(Debug, Default)]
+pub(super) struct Age {
+    anchor: Mutex<Option<Anchor>>,
+}
+
+/// The stream's time at a moment of the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    at: Instant,
+    time: i64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Stored {
+    /// Microseconds since 1970.
+    time: i64,
+}
+
+impl Age {
+    fn anchor(&self) -> MutexGuard<'_, Option<Anchor>> {
+        self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream's time now; `None` before it was [found](Place::find_age).
+    pub(super) fn now(&self, wall: i64) -> Option<i64> {
+        let Anchor { at, time } = (*self.anchor())?;
+        let passed = clock::now().duration_since(at).as_micros();
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        Some(time.saturating_add(passed).min(wall))
+    }
+}
+
+impl Place {
+    /// The stream's time now; `None` while nothing has arrived. It is noted once it has moved by `step` microseconds.
+    pub(super) async fn find_age(&self, step: i64) -> Result<Option<i64>> {
+        let wall = self.ctx.clock.wall_micros();
+        let path = self.dir.join("shards").join("time.json");
+        let stored = disk::read_file(&*self.ctx.disk, &path).await;
+        let stored = stored.map_err(|e| Error::io("read", &path, e))?;
+        // What is not legible was not written by this program: the arrivals count.
+        let stored: Stored = stored
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        if self.age.now(wall).is_none() {
+            let newest = self.newest_arrival().await?.max(stored.time);
+            if newest == 0 {
+                return Ok(None);
+            }
+            let (at, time) = (clock::now(), newest.min(wall));
+            self.age.anchor().get_or_insert(Anchor { at, time });
+        }
+        let now = self.age.now(wall);
+        if let Some(time) = now.filter(|now| now.saturating_sub(stored.time) >= step) {
+            self.note_age(path, time).await?;
+        }
+        Ok(now)
+    }
+
+    async fn note_age(&self, path: PathBuf, time: i64) -> Result<()> {
+        let body = serde_json::to_vec(&Stored { time })
+            .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
+        let nonce = self.ctx.random.identity();
+        let replaced = disk::replace_file(&*self.ctx.disk, &path, body.into(), &nonce).await;
+        replaced.map_err(|e| Error::io("replace", &path, e))
+    }
+
+    /// The newest arrival in any shard; 0 when there is none.
+    async fn newest_arrival(&self) -> Result<i64> {
+        let mut newest = 0;
+        for shard in self.manifest().await?.shards.all() {
+            let dir = self.shard_dir(&shard.id);
+            let file = ControlFile::open_to_read(&*self.ctx.disk, &dir).await?;
+            let file = file.ok_or_else(|| self.gone())?;
+            newest = newest.max(file.read().await?.unwrap_or_default().newest_arrival);
+        }
+        Ok(newest)
+    }
+}

@@ -1,0 +1,238 @@
+//! Data that ages: of quiet and closed shards, over restarts, and while the wall clock jumps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::clock::{self, Clock};
+use hydrant_core::stream::{SharedStream, StreamWriter};
+use hydrant_core::testing::clock::ManualClock;
+use hydrant_core::testing::disk::SimWorld;
+use hydrant_core::{Context, Position};
+
+use super::fixture::*;
+use crate::{Codec, CreateOptions, create, open};
+
+const URL: &str = "local:/data/events";
+const AGE: Duration = Duration::from_secs(80);
+const YEAR: i64 = 365 * 24 * 3600 * 1_000_000;
+
+/// A machine with a stream whose data is kept for [`AGE`].
+struct Machine {
+    world: SimWorld,
+    clock: ManualClock,
+}
+
+/// A process that writes.
+struct Writing {
+    stream: SharedStream,
+    writer: Arc<dyn StreamWriter>,
+}
+
+impl Machine {
+    async fn new(options: CreateOptions) -> Self {
+        let machine = Machine {
+            world: SimWorld::new(1),
+            clock: ManualClock::new(1_700_000_000_000_000),
+        };
+        let made = create(URL, options, &machine.context("maker")).await;
+        drop(made.unwrap());
+        machine
+    }
+
+    async fn by_age() -> Self {
+        Machine::new(CreateOptions {
+            retention_time: Some(AGE),
+            codec: Codec::None,
+            ..options(1)
+        })
+        .await
+    }
+
+    fn context(&self, name: &str) -> Context {
+        Context {
+            clock: Arc::new(self.clock.clone()),
+            ..context_on(self.world.process(name).shared(), 1)
+        }
+    }
+
+    async fn writes(&self, name: &str) -> Writing {
+        let stream = open(URL, &self.context(name)).await.unwrap();
+        let writer = stream.writer().await.unwrap();
+        Writing { stream, writer }
+    }
+}
+
+impl Writing {
+    async fn append(&self, from: u64, to: u64) {
+        let next = interval("w", 0, from, to);
+        append(&self.writer, &first(), next).await.unwrap();
+    }
+
+    /// The first record that is kept; `None` when none is.
+    async fn oldest(&self) -> Option<u64> {
+        let kept = self.stream.state(&first()).await.unwrap().kept_after;
+        let mut reader = reader(&self.stream, &first(), kept).await;
+        let all = read_all(&mut reader).await;
+        all.first().map(|(_, n)| *n)
+    }
+}
+
+async fn seconds(seconds: u64) {
+    clock::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_goes_by_age_from_a_shard_to_which_nothing_is_appended() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    writing.append(0, 3).await;
+    seconds(60).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    seconds(50).await;
+    assert_eq!(writing.oldest().await, None);
+    let state = writing.stream.state(&first()).await.unwrap();
+    assert_eq!(state.kept_after, state.tip);
+    // The marks stay, and the segment that took the place of the old one is not replaced again and again.
+    let bytes = state.bytes;
+    seconds(500).await;
+    assert_eq!(writing.stream.state(&first()).await.unwrap().bytes, bytes);
+    let again = append(&writing.writer, &first(), interval("w", 0, 0, 4)).await;
+    assert_eq!(again.unwrap().duplicates, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_goes_by_age_from_a_shard_to_which_little_is_appended() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    for n in 0..60 {
+        writing.append(n, n + 1).await;
+        seconds(5).await;
+        let oldest = writing.oldest().await.unwrap();
+        // One record in five seconds: sixteen are younger than the limit.
+        assert!(
+            oldest <= (n + 1).saturating_sub(15).max(1),
+            "{oldest} at {n}"
+        );
+        // A segment's age and a look later than they could go.
+        assert!(oldest + 22 > n, "{oldest} is still there at {n}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_goes_by_age_from_a_closed_shard() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    writing.append(0, 3).await;
+    let admin = writing.stream.admin().unwrap();
+    admin.split(&first(), None).await.unwrap();
+    seconds(60).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    seconds(50).await;
+    let state = writing.stream.state(&first()).await.unwrap();
+    assert_eq!((state.kept_after, state.bytes), (state.tip, Some(0)));
+    assert_eq!(writing.oldest().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_ages_over_restarts_although_nothing_arrives() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    writing.append(0, 3).await;
+    drop(writing);
+    for n in 0..10 {
+        let writing = machine.writes("a").await;
+        if n < 2 {
+            assert_eq!(writing.oldest().await, Some(1), "start {n}");
+        }
+        seconds(25).await;
+    }
+    assert_eq!(machine.writes("a").await.oldest().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_forward_removes_nothing() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    writing.append(0, 60).await;
+    seconds(20).await;
+    machine.clock.jump(10 * YEAR);
+    // Each of these starts a segment.
+    for n in 1..5 {
+        writing.append(n * 60, n * 60 + 60).await;
+    }
+    seconds(30).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    // Also after a start with the clock put right; and what was stamped by the wrong one goes in its turn.
+    machine.clock.jump(-10 * YEAR);
+    let writing = machine.writes("a").await;
+    writing.append(300, 360).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    seconds(60).await;
+    assert_eq!(writing.oldest().await, Some(61));
+    seconds(80).await;
+    assert_eq!(writing.oldest().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_backward_removes_nothing() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    writing.append(0, 60).await;
+    seconds(20).await;
+    machine.clock.jump(-10 * YEAR);
+    writing.append(60, 120).await;
+    seconds(20).await;
+    machine.clock.jump(10 * YEAR);
+    writing.append(120, 180).await;
+    seconds(40).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    // What was stamped in the past stays as long as what came after it.
+    seconds(30).await;
+    assert_eq!(writing.oldest().await, Some(61));
+    seconds(80).await;
+    assert_eq!(writing.oldest().await, None);
+    assert!(machine.clock.wall_micros() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_shard_gives_its_bytes_to_its_children() {
+    let machine = Machine::new(CreateOptions {
+        retention_bytes: Some(20_000),
+        ..options(1)
+    })
+    .await;
+    let writing = machine.writes("a").await;
+    for n in 0..100 {
+        writing.append(n * 10, n * 10 + 10).await;
+    }
+    let admin = writing.stream.admin().unwrap();
+    let children = admin.split(&first(), None).await.unwrap();
+    let bytes = async || writing.stream.state(&first()).await.unwrap().bytes.unwrap();
+    seconds(2 * 3600).await;
+    assert!(bytes().await > 10_000, "the children hold nothing yet");
+    for (n, child) in children.iter().enumerate() {
+        let mut done = 0;
+        for _ in 0..150 {
+            let mine: Vec<u64> = (done + 1..)
+                .filter(|n| {
+                    let low = route(*n) < u128::MAX / 2;
+                    low == (child == &children[0])
+                })
+                .take(10)
+                .collect();
+            let to = mine[9];
+            let p = |n: u64| match n {
+                0 => Position::Begin,
+                n => Position::offset(n),
+            };
+            let next = tracked("c", Position::Begin, p(done), p(to), &mine);
+            append(&writing.writer, child, next).await.unwrap();
+            done = to;
+        }
+        seconds(2 * 3600).await;
+        match n {
+            0 => assert!(bytes().await > 10_000, "one child holds nothing yet"),
+            _ => assert_eq!(bytes().await, 0),
+        }
+    }
+}
