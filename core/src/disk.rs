@@ -48,6 +48,10 @@ pub struct Listed {
     pub is_dir: bool,
     /// Bytes, for a file.
     pub len: u64,
+    /// As [`Stat::identity`].
+    pub identity: u64,
+    /// As [`Stat::modified`].
+    pub modified: i64,
 }
 
 /// What is known of a path.

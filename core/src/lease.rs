@@ -234,6 +234,9 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
     /// Every row, by shard name.
     async fn list(&self) -> Result<Vec<Lease>>;
     /// Writes `next` if the row is still `seen` (same epoch and counter; `None`: no row). Durable when it answers.
+    /// `next.counter` is one more than that of `seen`, and 0 in a new row. A row that was written and at once written over
+    /// may answer as beaten. Swaps of different rows are asked for at the same time where there are many: a store makes
+    /// them together as far as it can.
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap>;
     /// The generations of the app's outputs. They move only while no worker is enlisted.
     async fn generations(&self) -> Result<Generations>;

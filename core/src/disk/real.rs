@@ -7,7 +7,7 @@
 mod locks;
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -172,6 +172,8 @@ impl Disk for RealDisk {
                     name: entry.file_name().to_string_lossy().into_owned(),
                     is_dir: metadata.is_dir(),
                     len: metadata.len(),
+                    identity: metadata.ino(),
+                    modified: modified(&metadata),
                 });
             }
             names.sort_by(|a, b| a.name.cmp(&b.name));
@@ -187,7 +189,7 @@ impl Disk for RealDisk {
                 is_dir: metadata.is_dir(),
                 len: metadata.len(),
                 identity: metadata.ino(),
-                modified: metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000,
+                modified: modified(&metadata),
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -248,6 +250,10 @@ impl Disk for RealDisk {
         })
         .await
     }
+}
+
+fn modified(metadata: &Metadata) -> i64 {
+    metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000
 }
 
 #[cfg(target_os = "linux")]

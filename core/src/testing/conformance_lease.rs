@@ -73,10 +73,7 @@ pub async fn rows_are_swapped_by_epoch_and_counter(
         Swap::Beaten(None)
     );
     assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
-    assert_eq!(
-        swap(&*b, None, &owned(&new, "b")).await,
-        Swap::Beaten(Some(new.clone()))
-    );
+    assert_eq!(swap(&*b, None, &new).await, Swap::Beaten(Some(new.clone())));
     let first = owned(&new, "a");
     assert_eq!(swap(&*a, Some(&new), &first).await, Swap::Swapped);
     assert_eq!(
@@ -109,10 +106,9 @@ pub async fn rows_are_swapped_by_epoch_and_counter(
 pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
     let mut written = Vec::new();
     for n in [3, 1, 2] {
-        let mut lease = owned(
-            &Lease::new(format!("00000{n}").as_str().into()),
-            "worker-1.host:7",
-        );
+        let new = Lease::new(format!("00000{n}").as_str().into());
+        assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
+        let mut lease = owned(&new, "worker-1.host:7");
         lease.generation = n;
         lease.wanted = (n == 2).then(|| "worker 2".to_owned());
         lease.progress = (n > 1).then(|| Progress {
@@ -130,7 +126,7 @@ pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dy
             }),
             marks: (0..=255).collect(),
         });
-        assert_eq!(swap(&*a, None, &lease).await, Swap::Swapped);
+        assert_eq!(swap(&*a, Some(&new), &lease).await, Swap::Swapped);
         written.push(lease);
     }
     written.sort_by(|a, b| a.shard.cmp(&b.shard));

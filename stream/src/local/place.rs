@@ -86,6 +86,14 @@ impl Place {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A failed call; a missing file or directory means that the stream was deleted.
+    pub(super) fn failed(&self, action: &'static str, path: &Path, error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => self.gone(),
+            _ => Error::io(action, path, error),
+        }
+    }
+
     /// The stream that was opened is no more.
     pub(super) fn gone(&self) -> Error {
         Error::fatal(format!(

@@ -306,6 +306,8 @@ impl Disk for SimDisk {
                     name: name.clone(),
                     is_dir: matches!(node, Node::Dir(_)),
                     len: len_of(node),
+                    identity: *inode,
+                    modified: model.modified(*inode),
                 })
             });
             listed.collect()

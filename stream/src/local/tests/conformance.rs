@@ -76,7 +76,7 @@ async fn the_log_keeps_what_streams_promise_on_a_real_disk() {
     conformance_stream::conforms(&Real { dirs }).await;
 }
 
-async fn leases(stream: &SharedStream) -> Arc<dyn LeaseStore> {
+pub(super) async fn leases(stream: &SharedStream) -> Arc<dyn LeaseStore> {
     match stream.assignment("app").await.unwrap() {
         Assignment::Leases(leases) => leases,
         Assignment::Broker(_) => panic!("no broker here"),

@@ -5,6 +5,7 @@ mod conformance;
 mod crashes;
 mod faults;
 mod fixture;
+mod leases;
 mod observers;
 mod reshard;
 mod retention;

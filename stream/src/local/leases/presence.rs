@@ -1,0 +1,176 @@
+//! Which workers live: each holds the lock of a file of its own.
+//!
+//! Who asks tries the lock *shared*, so that two who ask do not take each other for the worker.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hydrant_core::disk::{Lock, LockKind};
+use hydrant_core::lease::Enlisted;
+use hydrant_core::{Error, Result, clock};
+
+use super::super::place::Place;
+use super::rows;
+
+/// How often the locks of other workers are tried while a change is waited for: a freed lock tells nobody.
+const DEATH_CHECK: Duration = Duration::from_millis(250);
+/// A worker's own lock is tried this often before its name counts as taken: others may be trying it.
+const ENLIST_TRIES: u32 = 100;
+const ENLIST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The workers of an app.
+#[derive(Debug)]
+pub(super) struct Workers {
+    place: Arc<Place>,
+    /// Where rows and what dead workers left of them are.
+    rows: PathBuf,
+    dir: PathBuf,
+    /// The name that this process was enlisted by.
+    me: Arc<OnceLock<String>>,
+}
+
+/// A worker's lock.
+#[derive(Debug)]
+struct Presence {
+    _lock: Box<dyn Lock>,
+}
+
+impl Enlisted for Presence {}
+
+impl Workers {
+    /// Those of the app whose rows are in this directory.
+    pub(super) fn new(place: &Arc<Place>, rows: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+        Workers {
+            place: Arc::clone(place),
+            dir: rows.join("workers"),
+            rows,
+            me,
+        }
+    }
+
+    fn path(&self, worker: &str) -> PathBuf {
+        self.dir.join(format!("{worker}.lock"))
+    }
+
+    async fn try_lock(&self, worker: &str, kind: LockKind) -> Result<Option<Box<dyn Lock>>> {
+        let path = self.path(worker);
+        let taken = self.place.ctx.disk.try_lock(&path, kind).await;
+        taken.map_err(|e| self.place.failed("lock", &path, e))
+    }
+
+    /// Whether the kernel says that a worker is dead.
+    pub(super) async fn is_gone(&self, worker: &str) -> Result<bool> {
+        let path = self.path(worker);
+        let stat = self.place.ctx.disk.stat(&path).await;
+        if stat.map_err(|e| Error::io("look at", &path, e))?.is_none() {
+            return Ok(true);
+        }
+        Ok(self.try_lock(worker, LockKind::Shared).await?.is_some())
+    }
+
+    /// Keeps workers from enlisting; `None` when one does so now.
+    pub(super) async fn keep_out(&self) -> Result<Option<Box<dyn Lock>>> {
+        let path = self.rows.join("lock");
+        let disk = &self.place.ctx.disk;
+        let taken = disk.try_lock(&path, LockKind::Exclusive).await;
+        taken.map_err(|e| self.place.failed("lock", &path, e))
+    }
+
+    /// A worker that lives.
+    pub(super) async fn living(&self) -> Result<Option<String>> {
+        for worker in self.names().await? {
+            if self.try_lock(&worker, LockKind::Shared).await?.is_none() {
+                return Ok(Some(worker));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Announces a worker, after it has cleared away what dead ones left.
+    pub(super) async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+        let path = self.rows.join("lock");
+        let entry = self.place.ctx.disk.lock(&path, LockKind::Shared).await;
+        let _entry = entry.map_err(|e| self.place.failed("lock", &path, e))?;
+        self.clear_away().await?;
+        let path = self.path(worker);
+        for _ in 0..ENLIST_TRIES {
+            if let Some(lock) = self.try_lock(worker, LockKind::Exclusive).await? {
+                let stat = self.place.ctx.disk.stat(&path).await;
+                // Without its name it is the lock of one that was just cleared away.
+                if stat.map_err(|e| Error::io("look at", &path, e))?.is_some() {
+                    // A process has one worker; should there be more, what they leave goes by the first one's name.
+                    drop(self.me.set(worker.to_owned()));
+                    return Ok(Box::new(Presence { _lock: lock }));
+                }
+            }
+            clock::sleep(ENLIST_PAUSE).await;
+        }
+        Err(Error::refused(format!(
+            "a worker named `{worker}` is running: give each worker a name of its own"
+        )))
+    }
+
+    async fn names(&self) -> Result<Vec<String>> {
+        let names = self.place.ctx.disk.list(&self.dir).await;
+        let names = names.map_err(|e| self.place.failed("list", &self.dir, e))?;
+        let workers = names
+            .iter()
+            .filter_map(|listed| listed.name.strip_suffix(".lock"));
+        Ok(workers.map(str::to_owned).collect())
+    }
+
+    /// Removes the locks of dead workers, and the rows that they left on their way.
+    async fn clear_away(&self) -> Result<()> {
+        let disk = &*self.place.ctx.disk;
+        let mut left = Vec::new();
+        let names = disk.list(&self.rows).await;
+        for listed in names.map_err(|e| self.place.failed("list", &self.rows, e))? {
+            if let Some(worker) = rows::worker_of(&listed.name)
+                && self.is_gone(worker).await?
+            {
+                left.push(self.rows.join(&listed.name));
+            }
+        }
+        let mut held = Vec::new();
+        for worker in self.names().await? {
+            // Held until its name is gone, so that no worker takes it meanwhile.
+            if let Some(lock) = self.try_lock(&worker, LockKind::Exclusive).await? {
+                held.push(lock);
+                left.push(self.path(&worker));
+            }
+        }
+        for path in left {
+            match disk.remove(&path).await {
+                // Another worker cleared it away.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn dead(&self) -> Result<BTreeSet<String>> {
+        let mut dead = BTreeSet::new();
+        for worker in self.names().await? {
+            if self.try_lock(&worker, LockKind::Shared).await?.is_some() {
+                dead.insert(worker);
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Resolves when a worker is dead that lived or was unknown at the first look.
+    pub(super) async fn one_dies(&self) -> Result<()> {
+        let before = self.dead().await?;
+        loop {
+            clock::sleep(DEATH_CHECK).await;
+            if !self.dead().await?.is_subset(&before) {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! Rows that are swapped without a lock.
+//!
+//! A version of a row is a name, `<SHARD>.<COUNTER>.json`, and the newest one is the row. The names of a batch of swaps
+//! are links to one file that holds all their rows: one sync for the file, one for the names. `link` never replaces a
+//! name, so of several who would follow the same version one does, and the others are beaten.
+//!
+//! **Names are removed**, which could give one away twice: a worker lists version 6, stands still, wakes when there is
+//! version 9 and 7 is gone, and its link of 7 succeeds. Therefore the version before the newest stays, older ones go in
+//! ascending order, and a link counts only if after it *the very file* that it follows is still there: had its own name
+//! ever been removed, that of the version before it would have been so earlier. A link that does not count is older than
+//! the newest version and goes with the next swap. The first version follows none: it counts if it is the only one.
+//!
+//! An observer must not act on a name that a power cut could take back: who reads a version that another worker made
+//! syncs the directory first.
+//!
+//! Rows without a counter in their names are those of an earlier form, one row in a file; they come before all others.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use hydrant_core::disk::{self, Open, Stat};
+use hydrant_core::lease::{Lease, Swap};
+use hydrant_core::{Error, Result, ShardId};
+
+use super::super::place::Place;
+
+/// The digits of a counter in a name.
+const DIGITS: usize = 20;
+/// When a swap is tried again whose file others took for that of a dead worker.
+const SOON: Duration = Duration::from_millis(50);
+
+/// The rows of an app.
+#[derive(Debug)]
+pub(super) struct Rows {
+    place: Arc<Place>,
+    dir: PathBuf,
+    /// The name of this process' worker, for what it leaves when it dies.
+    me: Arc<OnceLock<String>>,
+    known: Mutex<Arc<AllKnown>>,
+}
+
+type AllKnown = BTreeMap<ShardId, Known>;
+
+/// A version of a row: its counter; `None` for the earlier form.
+type Version = Option<u64>;
+
+/// A file, told from every other one that has had its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct FileId {
+    identity: u64,
+    modified: i64,
+}
+
+impl FileId {
+    fn of(stat: &Stat) -> Self {
+        FileId {
+            identity: stat.identity,
+            modified: stat.modified,
+        }
+    }
+}
+
+/// The newest version of a row when it was looked at last.
+#[derive(Clone, Debug)]
+struct Known {
+    version: Version,
+    file: FileId,
+    row: Lease,
+}
+
+/// The versions of each row, ascending.
+type Names = BTreeMap<ShardId, BTreeMap<Version, FileId>>;
+
+/// A name of a row's version.
+fn name_of(shard: &ShardId, version: Version) -> String {
+    match version {
+        Some(counter) => format!("{shard}.{counter:0DIGITS$}.json"),
+        None => format!("{shard}.json"),
+    }
+}
+
+/// The row and version of a name.
+fn version_of(name: &str) -> Option<(ShardId, Version)> {
+    let name = name
+        .strip_suffix(".json")
+        .filter(|name| !name.starts_with('.'))?;
+    if let Some((shard, counter)) = name.rsplit_once('.')
+        && counter.len() == DIGITS
+        && let Ok(counter) = counter.parse()
+    {
+        return Some((shard.into(), Some(counter)));
+    }
+    Some((name.into(), None))
+}
+
+/// The worker that left rows on their way under this name.
+pub(super) fn worker_of(name: &str) -> Option<&str> {
+    let name = name.strip_prefix('.')?.strip_suffix(".tmp")?;
+    name.rsplit_once('.').map(|(worker, _)| worker)
+}
+
+fn key(row: &Lease) -> (u64, u64) {
+    (row.epoch, row.counter)
+}
+
+impl Rows {
+    /// Those in this directory.
+    pub(super) fn new(place: &Arc<Place>, dir: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+        Rows {
+            place: Arc::clone(place),
+            dir,
+            me,
+            known: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> Arc<AllKnown> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known)
+    }
+
+    fn set_known(&self, known: Arc<AllKnown>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    fn path(&self, shard: &ShardId, version: Version) -> PathBuf {
+        self.dir.join(name_of(shard, version))
+    }
+
+    /// Every row, by shard name.
+    pub(super) async fn list(&self) -> Result<Vec<Lease>> {
+        let (_, known) = self.look().await?;
+        Ok(known.values().map(|known| known.row.clone()).collect())
+    }
+
+    async fn names(&self) -> Result<Names> {
+        let listed = self.place.ctx.disk.list(&self.dir).await;
+        let mut names = Names::new();
+        for listed in listed.map_err(|e| self.place.failed("list", &self.dir, e))? {
+            if let Some((shard, version)) = version_of(&listed.name) {
+                let file = FileId {
+                    identity: listed.identity,
+                    modified: listed.modified,
+                };
+                names.entry(shard).or_default().insert(version, file);
+            }
+        }
+        Ok(names)
+    }
+
+    /// All names, and all rows; reads only what is new, and each file once.
+    async fn look(&self) -> Result<(Names, Arc<AllKnown>)> {
+        'again: loop {
+            let names = self.names().await?;
+            let mut known = self.known();
+            if known.keys().any(|shard| !names.contains_key(shard)) {
+                Arc::make_mut(&mut known).retain(|shard, _| names.contains_key(shard));
+            }
+            let mut files: BTreeMap<FileId, Vec<Lease>> = BTreeMap::new();
+            for (shard, versions) in &names {
+                let Some((version, file)) = versions.last_key_value() else {
+                    continue;
+                };
+                let same = |known: &Known| known.version == *version && known.file == *file;
+                if known.get(shard).is_some_and(same) {
+                    continue;
+                }
+                let path = self.path(shard, *version);
+                if !files.contains_key(file) {
+                    let Some(rows) = self.read(&path).await? else {
+                        // A newer version took its place.
+                        continue 'again;
+                    };
+                    files.insert(*file, rows);
+                }
+                let rows = files.get(file).map_or(&[][..], Vec::as_slice);
+                let Some(row) = rows.iter().find(|row| row.shard == *shard) else {
+                    let detail = format!("it does not hold the lease of shard `{shard}`");
+                    return Err(corrupt(&path, detail));
+                };
+                let new = Known {
+                    version: *version,
+                    file: *file,
+                    row: row.clone(),
+                };
+                Arc::make_mut(&mut known).insert(shard.clone(), new);
+            }
+            if !files.is_empty() {
+                self.sync_names().await?;
+            }
+            self.set_known(Arc::clone(&known));
+            return Ok((names, known));
+        }
+    }
+
+    async fn sync_names(&self) -> Result<()> {
+        let synced = self.place.ctx.disk.sync_dir(&self.dir).await;
+        synced.map_err(|e| self.place.failed("sync", &self.dir, e))
+    }
+
+    async fn read(&self, path: &Path) -> Result<Option<Vec<Lease>>> {
+        let bytes = disk::read_file(&*self.place.ctx.disk, path).await;
+        let Some(bytes) = bytes.map_err(|e| Error::io("read", path, e))? else {
+            return Ok(None);
+        };
+        let rows = match bytes.first() {
+            Some(b'[') => serde_json::from_slice(&bytes),
+            _ => serde_json::from_slice(&bytes).map(|row| vec![row]),
+        };
+        rows.map(Some)
+            .map_err(|error| corrupt(path, error.to_string()))
+    }
+
+    /// Swaps rows, of different shards, each for itself.
+    pub(super) async fn swap(&self, swaps: &[(Option<Lease>, Lease)]) -> Vec<Result<Swap>> {
+        let mut results: Vec<Option<Result<Swap>>> = Vec::new();
+        results.resize_with(swaps.len(), || None);
+        if let Err(error) = self.try_swap(swaps, &mut results).await {
+            let open = results.iter_mut().filter(|result| result.is_none());
+            open.for_each(|result| *result = Some(Err(copy_of(&error))));
+        }
+        let unanswered = || Err(Error::fatal("a swap of leases was left without an answer"));
+        let answers = results.into_iter();
+        answers
+            .map(|result| result.unwrap_or_else(unanswered))
+            .collect()
+    }
+
+    /// An error is that of all swaps without a result.
+    async fn try_swap(
+        &self,
+        swaps: &[(Option<Lease>, Lease)],
+        results: &mut [Option<Result<Swap>>],
+    ) -> Result<()> {
+        let (names, known) = self.look().await?;
+        let mut fit = Vec::new();
+        for (n, (seen, next)) in swaps.iter().enumerate() {
+            let now = known.get(&next.shard);
+            if now.map(|known| key(&known.row)) == seen.as_ref().map(key) {
+                fit.push(n);
+            } else {
+                results[n] = Some(Ok(Swap::Beaten(now.map(|known| known.row.clone()))));
+            }
+        }
+        if fit.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<&Lease> = fit.iter().map(|n| &swaps[*n].1).collect();
+        let (temporary, file) = self.write(&rows).await?;
+        let linked = self.link(&temporary, swaps, &fit, results).await;
+        // The names hold the file now; what is not removed here is cleared away when a worker enlists.
+        drop(self.place.ctx.disk.remove(&temporary).await);
+        let mut won = Vec::new();
+        for n in linked? {
+            let shard = &swaps[n].1.shard;
+            let counts = match known.get(shard) {
+                Some(followed) => self.is_there(shard, followed).await?,
+                None => true,
+            };
+            if counts {
+                won.push(n);
+            }
+        }
+        self.sync_names().await?;
+        if won.len() < fit.len() || won.iter().any(|n| swaps[*n].0.is_none()) {
+            let (_, known) = self.look().await?;
+            let now = |n: usize| known.get(&swaps[n].1.shard).map(|known| &known.row);
+            won.retain(|n| swaps[*n].0.is_some() || now(*n).is_some_and(|now| now.counter == 0));
+            for n in fit {
+                if !won.contains(&n) && results[n].is_none() {
+                    results[n] = Some(Ok(Swap::Beaten(now(n).cloned())));
+                }
+            }
+        }
+        let mut known = self.known();
+        for n in won {
+            let row = swaps[n].1.clone();
+            if let Some(versions) = names.get(&row.shard) {
+                self.remove_old(&row.shard, versions).await;
+            }
+            let version = Some(row.counter);
+            let new = Known { version, file, row };
+            Arc::make_mut(&mut known).insert(new.row.shard.clone(), new);
+            results[n] = Some(Ok(Swap::Swapped));
+        }
+        self.set_known(known);
+        Ok(())
+    }
+
+    /// Writes rows into a file that no name leads to yet.
+    async fn write(&self, rows: &[&Lease]) -> Result<(PathBuf, FileId)> {
+        let ctx = &self.place.ctx;
+        let me = self.me.get().map_or("-", String::as_str);
+        let path = self
+            .dir
+            .join(format!(".{me}.{}.tmp", ctx.random.identity()));
+        let body = serde_json::to_vec(rows)
+            .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
+        let write = async {
+            let file = ctx.disk.open(&path, Open::CreateNew).await?;
+            file.write_at(0, vec![body.into()]).await?;
+            file.sync().await?;
+            ctx.disk.stat(&path).await
+        };
+        match write.await {
+            Ok(Some(stat)) => Ok((path, FileId::of(&stat))),
+            Ok(None) => Err(self.cleared_away(&path).await?),
+            Err(error) => {
+                // On a full disk it would take the space that the next attempt needs.
+                drop(ctx.disk.remove(&path).await);
+                Err(self.place.failed("write", &path, error))
+            }
+        }
+    }
+
+    /// What a file that is gone before it has its names comes to: others may take this worker for dead. An error is that
+    /// of a stream that is gone as well.
+    async fn cleared_away(&self, file: &Path) -> Result<Error> {
+        self.place.manifest().await?;
+        Ok(Error::Unavailable {
+            message: format!("`{}` was cleared away", file.display()),
+            after: SOON,
+        })
+    }
+
+    /// Gives a file the names of its rows; answers which of them were free.
+    async fn link(
+        &self,
+        file: &Path,
+        swaps: &[(Option<Lease>, Lease)],
+        fit: &[usize],
+        results: &mut [Option<Result<Swap>>],
+    ) -> Result<Vec<usize>> {
+        let mut linked = Vec::new();
+        for n in fit {
+            let next = &swaps[*n].1;
+            let path = self.path(&next.shard, Some(next.counter));
+            match self.place.ctx.disk.link_new(file, &path).await {
+                Ok(()) => linked.push(*n),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    results[*n] = Some(Err(self.cleared_away(file).await?));
+                }
+                Err(error) => results[*n] = Some(Err(Error::io("link", &path, error))),
+            }
+        }
+        Ok(linked)
+    }
+
+    /// Whether a version is still the file that it was.
+    async fn is_there(&self, shard: &ShardId, known: &Known) -> Result<bool> {
+        let path = self.path(shard, known.version);
+        let stat = self.place.ctx.disk.stat(&path).await;
+        let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+        Ok(stat.is_some_and(|stat| FileId::of(&stat) == known.file))
+    }
+
+    /// Removes the versions before the newest of these, which the version that was just made follows.
+    async fn remove_old(&self, shard: &ShardId, versions: &BTreeMap<Version, FileId>) {
+        for version in versions.keys().take(versions.len().saturating_sub(1)) {
+            let path = self.path(shard, *version);
+            match self.place.ctx.disk.remove(&path).await {
+                // The order matters: what comes after it stays as long as it does.
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::debug!(path = %path.display(), %error, "cannot remove an old lease");
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn corrupt(path: &Path, detail: String) -> Error {
+    Error::Corrupt {
+        path: path.to_owned(),
+        offset: 0,
+        detail,
+    }
+}
+
+/// The same failure for another swap of its batch.
+fn copy_of(error: &Error) -> Error {
+    match error {
+        Error::Full { path } => Error::Full { path: path.clone() },
+        Error::Io {
+            action,
+            path,
+            source,
+        } => Error::io(
+            action,
+            path,
+            std::io::Error::new(source.kind(), source.to_string()),
+        ),
+        Error::Corrupt {
+            path,
+            offset,
+            detail,
+        } => Error::Corrupt {
+            path: path.clone(),
+            offset: *offset,
+            detail: detail.clone(),
+        },
+        other => Error::fatal(other.report()),
+    }
+}

@@ -1,0 +1,372 @@
+//! Leases as files: swaps that stand still, rows that share a sync, wakes, and what is left behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use hydrant_core::disk::real::RealDisk;
+use hydrant_core::disk::{Disk, Open};
+use hydrant_core::lease::{Lease, LeaseStore, Progress, Swap};
+use hydrant_core::testing::conformance_lease;
+use hydrant_core::testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
+use hydrant_core::{Position, ShardId, clock};
+use tokio::time::timeout;
+
+use super::conformance::leases;
+use super::fixture::{context, context_on, options, url};
+use crate::{create, open};
+
+const URL: &str = "local:/data/events";
+const A_WHILE: Duration = Duration::from_secs(3600);
+
+/// The leases of one app as a process of this name sees them.
+async fn store(world: &SimWorld, process: &str) -> Arc<dyn LeaseStore> {
+    let seed = process.bytes().map(u64::from).sum();
+    let ctx = context_on(world.process(process).shared(), seed);
+    leases(&open(URL, &ctx).await.unwrap()).await
+}
+
+async fn world(seed: u64) -> SimWorld {
+    let world = SimWorld::new(seed);
+    let ctx = context_on(world.process("maker").shared(), seed);
+    create(URL, options(1), &ctx).await.unwrap();
+    world
+}
+
+fn next(seen: &Lease, owner: &str) -> Lease {
+    Lease {
+        owner: Some(owner.to_owned()),
+        epoch: seen.epoch + 1,
+        counter: seen.counter + 1,
+        ..seen.clone()
+    }
+}
+
+async fn make(store: &dyn LeaseStore, shard: &str) -> Lease {
+    let row = Lease::new(shard.into());
+    assert_eq!(store.swap(None, &row).await.unwrap(), Swap::Swapped);
+    row
+}
+
+/// Swaps by whatever the row is.
+async fn take(store: &dyn LeaseStore, mut seen: Lease, owner: &str) -> Lease {
+    loop {
+        let next = next(&seen, owner);
+        match store.swap(Some(&seen), &next).await.unwrap() {
+            Swap::Swapped => return next,
+            Swap::Beaten(row) => seen = row.unwrap(),
+        }
+    }
+}
+
+async fn row(store: &dyn LeaseStore) -> Lease {
+    let mut rows = store.list().await.unwrap();
+    assert_eq!(rows.len(), 1);
+    rows.remove(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_conform_on_a_disk_where_anything_may_come_between() {
+    for seed in 0..30 {
+        conformance_lease::conforms(async || {
+            let world = world(seed).await;
+            (store(&world, "a").await, store(&world, "b").await)
+        })
+        .await;
+    }
+}
+
+/// Wherever a worker stands still in a swap, another one goes on at once, with this row too, and what the first one does
+/// when it goes on is told rightly.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stands_still_in_a_swap_stops_nobody() {
+    let mut stood = 0;
+    for op in [
+        Op::List,
+        Op::Open,
+        Op::WriteAt,
+        Op::Sync,
+        Op::LinkNew,
+        Op::Stat,
+        Op::SyncDir,
+        Op::Remove,
+    ] {
+        for moment in [Moment::Before, Moment::After] {
+            for others in 0..4 {
+                let world = world(others).await;
+                let (frozen, other) = (store(&world, "frozen").await, store(&world, "other").await);
+                let first = make(&*frozen, "000000").await;
+                let seen = take(&*frozen, first, "frozen").await;
+                let caught = world.snare(Snare {
+                    process: "frozen".to_owned(),
+                    op,
+                    path: "_apps".to_owned(),
+                    moment,
+                    fall: Fall::Hangs(A_WHILE),
+                });
+                let wanted = next(&seen, "frozen");
+                let swap = {
+                    let (frozen, seen, wanted) =
+                        (Arc::clone(&frozen), seen.clone(), wanted.clone());
+                    tokio::spawn(async move { frozen.swap(Some(&seen), &wanted).await.unwrap() })
+                };
+                caught.await.unwrap();
+                stood += 1;
+                let began = clock::now();
+                let mut now = seen.clone();
+                for _ in 0..others {
+                    now = take(&*other, now, "other").await;
+                }
+                assert_eq!(
+                    clock::now(),
+                    began,
+                    "{op:?} {moment:?}: the other one waited"
+                );
+                let before = row(&*other).await;
+                world.resume("frozen");
+                let answer = swap.await.unwrap();
+                let after = row(&*other).await;
+                let what =
+                    format!("{op:?} {moment:?}, {others} swaps of the other one: {answer:?}");
+                match answer {
+                    Swap::Swapped => {
+                        // It came first, and the other one built on it; or last.
+                        let built = after.epoch - wanted.epoch;
+                        assert!(after == wanted || built == others, "{what} {after:?}");
+                    }
+                    Swap::Beaten(now) => {
+                        assert_eq!((now, &after), (Some(before.clone()), &before), "{what}");
+                        assert!(others > 0, "{what}");
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(stood, 8 * 2 * 4);
+}
+
+/// Workers that stand still at any call and go on later raise a counter; each time that is answered is there once.
+#[tokio::test(start_paused = true)]
+async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
+    const EACH: u64 = 12;
+    for seed in 0..40 {
+        let world = world(seed).await;
+        let rng = hydrant_core::Random::seeded(seed);
+        let names = ["a", "b", "c"];
+        let mut workers = Vec::new();
+        for name in names {
+            workers.push((name, store(&world, name).await));
+        }
+        let first = make(&*workers[0].1, "000000").await;
+        let raises = join_all(workers.iter().map(|(name, store)| {
+            let mut seen = first.clone();
+            async move {
+                let mut raised = 0;
+                while raised < EACH {
+                    let next = next(&seen, name);
+                    match store.swap(Some(&seen), &next).await.unwrap() {
+                        Swap::Swapped => {
+                            raised += 1;
+                            seen = next;
+                        }
+                        Swap::Beaten(row) => seen = row.unwrap(),
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        }));
+        let freezes = async {
+            loop {
+                let frozen = names[rng.below(3) as usize];
+                for _ in 0..rng.below(60) {
+                    tokio::task::yield_now().await;
+                }
+                world.hang(frozen);
+                for _ in 0..rng.below(400) {
+                    tokio::task::yield_now().await;
+                }
+                world.resume(frozen);
+            }
+        };
+        tokio::select! {
+            _ = raises => {}
+            () = freezes => {}
+        }
+        names.iter().for_each(|name| world.resume(name));
+        let row = row(&*workers[0].1).await;
+        assert_eq!(row.counter, row.epoch);
+        // A swap that was written over at once may have been answered as beaten.
+        assert!(row.counter >= 3 * EACH, "seed {seed}: {row:?}");
+        assert!(row.counter <= 3 * EACH + 3, "seed {seed}: {row:?}");
+    }
+}
+
+/// What is answered survives a power cut, and what dies on the way leaves the row as it was or as it was to be.
+#[tokio::test(start_paused = true)]
+async fn a_swap_is_whole_wherever_its_process_dies() {
+    for loss in [None, Some(Loss::Some), Some(Loss::Everything)] {
+        for nth in 1..60 {
+            let world = world(nth).await;
+            let a = store(&world, "a").await;
+            let first = make(&*a, "000000").await;
+            let seen = take(&*a, first, "a").await;
+            let death = loss.map_or(Death::Kill, Death::PowerCut);
+            world.die_at("a", world.calls("a") + nth, Moment::After, death);
+            let answered = {
+                let (a, seen) = (Arc::clone(&a), seen.clone());
+                let swap = async move { a.swap(Some(&seen), &next(&seen, "a")).await };
+                timeout(Duration::from_secs(1), swap).await
+            };
+            let b = store(&world, "b").await;
+            let now = row(&*b).await;
+            if answered.is_ok() {
+                assert_eq!(now, next(&seen, "a"), "call {nth} {loss:?}");
+            } else {
+                assert!(
+                    now == seen || now == next(&seen, "a"),
+                    "call {nth} {loss:?}: {now:?}"
+                );
+            }
+            // It goes on from there, and a worker that comes clears away what the dead one left.
+            let _present = b.enlist("b").await.unwrap();
+            take(&*b, now, "b").await;
+            let disk = world.process("looker");
+            let names = disk.list("/data/events/_apps/app".as_ref()).await.unwrap();
+            let left = names.iter().filter(|listed| listed.name.ends_with(".tmp"));
+            assert_eq!(left.count(), 0, "call {nth} {loss:?}: {names:?}");
+        }
+    }
+}
+
+#[test]
+fn many_swaps_at_once_need_few_threads() {
+    const ROWS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        create(&url(&dir), options(1), &context(1)).await.unwrap();
+        let mut stores = Vec::new();
+        for n in 1..3 {
+            stores.push(leases(&open(&url(&dir), &context(n)).await.unwrap()).await);
+        }
+        let swaps = (0..ROWS).map(|n| {
+            let store = Arc::clone(&stores[n % 2]);
+            async move {
+                let first = make(&*store, &format!("{n:06}")).await;
+                let seen = take(&*store, first, "a").await;
+                take(&*store, seen, "b").await;
+            }
+        });
+        let all = timeout(Duration::from_secs(60), join_all(swaps)).await;
+        assert_eq!(all.unwrap().len(), ROWS);
+        let rows = stores[0].list().await.unwrap();
+        assert_eq!(rows.len(), ROWS);
+        assert!(rows.iter().all(|row| row.counter == 2));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn swaps_of_many_rows_share_their_syncs() {
+    let world = world(1).await;
+    world.set_sync_time(Duration::from_millis(10));
+    let store = store(&world, "a").await;
+    let shards: Vec<String> = (0..512).map(|n| format!("{n:06}")).collect();
+    let began = clock::now();
+    let made = join_all(shards.iter().map(|shard| make(&*store, shard))).await;
+    let taken = join_all(made.into_iter().map(|row| take(&*store, row, "a"))).await;
+    assert_eq!(taken.len(), 512);
+    let took = clock::now() - began;
+    assert!(took < Duration::from_millis(200), "{took:?}");
+}
+
+/// A store that nobody else writes to is not read again, and progress of others wakes nobody.
+#[tokio::test(start_paused = true)]
+async fn only_what_concerns_others_wakes_them_and_only_what_is_new_is_read() {
+    let world = world(1).await;
+    let (a, b) = (store(&world, "a").await, store(&world, "b").await);
+    let first = make(&*a, "000000").await;
+    for n in 1..200 {
+        make(&*a, &format!("{n:06}")).await;
+    }
+    let mut seen = take(&*a, first, "a").await;
+    let wakes = async |time| timeout(time, b.changed()).await.is_ok();
+    let soon = Duration::from_secs(1);
+    assert!(wakes(soon).await, "what happened before the first look");
+    while wakes(soon).await {}
+    assert_eq!(b.list().await.unwrap().len(), 200);
+    let before = world.calls("b");
+    for n in 0..20 {
+        let mut progress = seen.clone();
+        progress.counter += 1;
+        progress.progress = Some(Progress {
+            to: Position::offset(n),
+            ..Progress::default()
+        });
+        assert_eq!(a.swap(Some(&seen), &progress).await.unwrap(), Swap::Swapped);
+        seen = progress;
+        assert!(
+            !wakes(Duration::from_millis(10)).await,
+            "progress is nobody else's concern"
+        );
+    }
+    assert_eq!(b.list().await.unwrap()[0], seen);
+    let calls = world.calls("b") - before;
+    assert!(calls < 150, "{calls} calls for one row of 200 that changed");
+    let edits: [fn(&mut Lease); 3] = [
+        |row| row.wanted = Some("b".to_owned()),
+        |row| row.owner = None,
+        |row| {
+            row.progress = Some(Progress {
+                to: Position::End,
+                ..Progress::default()
+            })
+        },
+    ];
+    for edit in edits {
+        let mut changed = seen.clone();
+        changed.counter += 1;
+        edit(&mut changed);
+        assert_eq!(a.swap(Some(&seen), &changed).await.unwrap(), Swap::Swapped);
+        seen = changed;
+        assert!(wakes(soon).await, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn rows_of_the_earlier_form_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = create(&url(&dir), options(1), &context(1)).await.unwrap();
+    let store = leases(&stream).await;
+    let old = Lease {
+        progress: Some(Progress {
+            to: Position::offset(7),
+            ..Progress::default()
+        }),
+        ..next(&Lease::new("000000".into()), "a")
+    };
+    let path = dir.path().join("events/_apps/app");
+    let disk = RealDisk::new();
+    let file = disk
+        .open(&path.join("000000.json"), Open::CreateNew)
+        .await
+        .unwrap();
+    let body = serde_json::to_vec(&old).unwrap();
+    file.write_at(0, vec![body.into()]).await.unwrap();
+    assert_eq!(row(&*store).await, old);
+    assert_eq!(
+        store
+            .swap(None, &Lease::new(ShardId::from("000000")))
+            .await
+            .unwrap(),
+        Swap::Beaten(Some(old.clone()))
+    );
+    let seen = take(&*store, old, "b").await;
+    take(&*store, seen, "c").await;
+    assert_eq!(row(&*store).await.counter, 3);
+    assert!(!path.join("000000.json").exists());
+}
