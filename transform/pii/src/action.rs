@@ -182,11 +182,13 @@ fn network(address: Address, v4: u8, v6: u8, out: &mut Vec<u8>) {
             return;
         }
         Address::V6(address, prefix) => {
-            // A mapped address is an IPv4 address, and keeps as much as that would.
-            let most = if address.to_ipv4_mapped().is_some() {
-                96 + v4
-            } else {
-                v6
+            // An address that carries an IPv4 address keeps no more of it than that would.
+            let most = match detect::carried(address) {
+                Some(_) if address.to_ipv4_mapped().is_some() => 96 + v4,
+                // Of Teredo no more than that it is.
+                Some(32) => v6.min(32),
+                Some(before) => v6.min(before + v4),
+                None => v6,
             };
             let length = prefix.map_or(most, |prefix| prefix.min(most));
             let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
@@ -354,9 +356,23 @@ mod tests {
             ("fe80::1%eth0", "fe80::/48"),
             ("2001:db8::1/32", "2001:db8::/32"),
             ("::ffff:68.161.225.1", "::ffff:68.161.225.0/120"),
-            ("::1", "::/48"),
+            ("2002:cb00:7107::1", "2002:cb00:7100::/40"),
+            ("2002:cb00:7107::/48", "2002:cb00:7100::/40"),
+            ("2001:0:cb00:7107:0:1:34ff:8ef8", "2001::/32"),
+            ("64:ff9b::203.0.113.7", "64:ff9b::/48"),
+            ("::203.0.113.7", "::/48"),
+            ("fe80::5efe:203.0.113.7", "fe80::/48"),
         ] {
             assert_eq!(replaced(&prefix, Class::Ip, found), written, "{found}");
+        }
+        let long = Action::Prefix { v4: 16, v6: 128 };
+        for (found, written) in [
+            ("2002:cb00:7107::1", "2002:cb00::/32"),
+            ("2001:0:cb00:7107:0:1:34ff:8ef8", "2001::/32"),
+            ("64:ff9b::203.0.113.7", "64:ff9b::cb00:0/112"),
+            ("::ffff:0:203.0.113.7", "::ffff:0:cb00:0/112"),
+        ] {
+            assert_eq!(replaced(&long, Class::Ip, found), written, "{found}");
         }
     }
 

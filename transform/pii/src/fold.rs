@@ -2,15 +2,20 @@
 //!
 //! Owns decoding of JSON escapes and folding: digits, letters, dots, dashes and spaces of other
 //! scripts become ASCII, characters that nobody sees disappear, and what is percent-encoded, also
-//! several times, becomes what it stands for. Every byte of the shadow knows
+//! several times, or stands in an escape that a text holds as it is (`\\n`, `\\x1b[32m`), becomes what
+//! it stands for. What only looks encoded may be data (`LIKE '%53%'`), so there is a second reading
+//! that leaves such things as they are written. Every byte of the shadow knows
 //! the source bytes it came from and its offset in the decoded value, so that an edit covers
 //! whole characters of the source and never a part of one. Characters without a rule stay as
 //! they are. Memory: the shadow is at most as long as the source; its map has one entry per
 //! change of width, at most about ten times the source for a text made to provoke it.
 
+mod encoded;
+
 use std::ops::Range;
 
 use crate::json::hex_unit;
+use encoded::{Unit, encoded};
 
 /// How the source is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +24,19 @@ pub(crate) enum Writing {
     Escaped,
     /// Plain bytes, possibly no UTF-8; bytes that are none separate tokens.
     Plain,
+}
+
+/// What is undone in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Escapes of JSON, and nothing else.
+    Exact,
+    /// Tricks of writing, and whatever encodes characters in the text.
+    Decoded,
+    /// The same, but a percent sign that is itself encoded encodes nothing.
+    Once,
+    /// Tricks of writing, and the colours of terminals, which also stand inside of values.
+    Written,
 }
 
 /// Units of equal widths that follow each other without a gap.
@@ -37,6 +55,8 @@ struct Run {
 pub(crate) struct Shadow {
     pub(crate) text: Vec<u8>,
     map: OffsetMap,
+    /// Whether the other reading may be another text.
+    ambiguous: bool,
 }
 
 /// From offsets in a shadow to ranges of its source and of the decoded value.
@@ -104,37 +124,44 @@ fn narrow_width(width: usize) -> u8 {
 
 impl Shadow {
     /// Replaces the shadow by that of `source`, whose first byte lies at `base` of the text that
-    /// source offsets refer to. Without `fold` only escapes are decoded.
-    pub(crate) fn cast(&mut self, source: &[u8], base: usize, writing: Writing, fold: bool) {
+    /// source offsets refer to.
+    pub(crate) fn cast(&mut self, source: &[u8], base: usize, writing: Writing, reading: Reading) {
         self.text.clear();
         self.map.runs.clear();
+        self.ambiguous = false;
+        let folds = reading != Reading::Exact;
         let mut at = 0;
         let mut decoded = 0;
         while let Some(&byte) = source.get(at) {
-            let (character, mut width) = if byte < 0x80 && byte != b'\\' {
+            let (character, width) = if byte < 0x80 && byte != b'\\' {
                 (Some(char::from(byte)), 1)
             } else {
                 character(&source[at..], writing)
             };
-            let Some(mut character) = character else {
-                self.put(b"\x1a", base + at, decoded, [width, width]);
-                at += width;
-                decoded += width;
-                continue;
+            let mut unit = Unit {
+                character,
+                width,
+                decoded: character.map_or(width, char::len_utf8),
             };
-            let mut decoded_width = character.len_utf8();
-            let encoded = (fold && character == '%')
-                .then(|| percent_encoded(&source[at..], writing))
-                .flatten();
-            if let Some(encoded) = encoded {
-                (character, width, decoded_width) = encoded;
-            }
-            let widths = [width, decoded_width];
-            match if fold { folded(character) } else { Fold::Keep } {
-                Fold::Drop => {}
-                Fold::To(ascii) => self.put(&[ascii], base + at, decoded, widths),
-                Fold::Keep if width == decoded_width && encoded.is_none() => {
-                    for step in 0..width {
+            let whole = match character {
+                Some('%' | '\\' | '^' | ESCAPE) if folds => {
+                    encoded(&source[at..], writing, reading, unit)
+                }
+                _ => None,
+            };
+            self.ambiguous |= whole.is_some();
+            unit = whole.unwrap_or(unit);
+            let widths = [unit.width, unit.decoded];
+            let fold = match unit.character {
+                Some(ESCAPE) if whole.is_some() && reading == Reading::Written => Fold::Drop,
+                Some(character) if folds => folded(character),
+                Some(_) => Fold::Keep,
+                None => Fold::To(SEPARATOR),
+            };
+            match (fold, unit.character) {
+                (Fold::To(ascii), _) => self.put(&[ascii], base + at, decoded, widths),
+                (Fold::Keep, Some(_)) if unit.width == unit.decoded && whole.is_none() => {
+                    for step in 0..unit.width {
                         self.put(
                             &source[at + step..=at + step],
                             base + at + step,
@@ -143,15 +170,21 @@ impl Shadow {
                         );
                     }
                 }
-                Fold::Keep => {
+                (Fold::Keep, Some(character)) => {
                     let mut buffer = [0; 4];
                     let text = character.encode_utf8(&mut buffer).as_bytes();
                     self.put(text, base + at, decoded, widths);
                 }
+                (Fold::Drop | Fold::Keep, _) => {}
             }
-            at += width;
-            decoded += decoded_width;
+            at += unit.width;
+            decoded += unit.decoded;
         }
+    }
+
+    /// Whether another reading may be another text.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        self.ambiguous
     }
 
     fn put(&mut self, text: &[u8], source: usize, decoded: usize, widths: [usize; 2]) {
@@ -176,7 +209,11 @@ impl Shadow {
 
     /// Puts a shadow together again, to reuse its memory.
     pub(crate) fn from_parts(text: Vec<u8>, map: OffsetMap) -> Self {
-        Self { text, map }
+        Self {
+            text,
+            map,
+            ambiguous: false,
+        }
     }
 
     /// Gives memory beyond `bytes_max` back.
@@ -197,48 +234,10 @@ fn character(source: &[u8], writing: Writing) -> (Option<char>, usize) {
     }
 }
 
-/// Times that a percent sign may itself be percent-encoded.
-const ENCODINGS_MAX: usize = 3;
-
-/// The percent-encoded character at the start of `source`, which writes a percent sign there, and
-/// how many bytes of the source and of the decoded value it takes.
-fn percent_encoded(source: &[u8], writing: Writing) -> Option<(char, usize, usize)> {
-    let (mut at, mut units) = (0, 0);
-    let mut bytes = [0u8; 4];
-    for count in 0..bytes.len() {
-        let (end, taken, byte) = percent_byte(source, at, writing)?;
-        (at, units) = (end, units + taken);
-        bytes[count] = byte;
-        if let Ok(text) = std::str::from_utf8(&bytes[..=count]) {
-            return Some((text.chars().next()?, at, units));
-        }
-    }
-    None
-}
-
-/// The byte that is percent-encoded at `at`, where it ends, and how many characters write it.
-fn percent_byte(source: &[u8], at: usize, writing: Writing) -> Option<(usize, usize, u8)> {
-    let pair = |at: usize| {
-        let (high, first) = character(source.get(at..)?, writing);
-        let (low, second) = character(source.get(at + first..)?, writing);
-        let byte = high?.to_digit(16)? << 4 | low?.to_digit(16)?;
-        Some((at + first + second, u8::try_from(byte).ok()?))
-    };
-    let (sign, width) = character(source.get(at..)?, writing);
-    if sign != Some('%') {
-        return None;
-    }
-    let (mut at, mut byte) = pair(at + width)?;
-    let mut units = 3;
-    for _ in 0..ENCODINGS_MAX {
-        let Some((end, decoded)) = pair(at).filter(|_| byte == b'%') else {
-            break;
-        };
-        (at, byte) = (end, decoded);
-        units += 2;
-    }
-    Some((at, units, byte))
-}
+/// What separates, where nothing can be shown.
+const SEPARATOR: u8 = 0x1a;
+/// What starts the colours of terminals.
+const ESCAPE: char = '\u{1b}';
 
 /// The character of the escape at the start of `source`, and how many bytes it takes. The walker
 /// has checked it.
@@ -376,7 +375,7 @@ mod tests {
 
     fn cast(source: &[u8], writing: Writing) -> Shadow {
         let mut shadow = Shadow::default();
-        shadow.cast(source, 0, writing, true);
+        shadow.cast(source, 0, writing, Reading::Decoded);
         shadow
     }
 
@@ -440,8 +439,55 @@ mod tests {
     #[test]
     fn decoding_alone_keeps_every_character() {
         let mut shadow = Shadow::default();
-        shadow.cast("\\\"４\u{200b}\\/".as_bytes(), 7, Writing::Escaped, false);
+        shadow.cast(
+            "\\\"４\u{200b}\\/".as_bytes(),
+            7,
+            Writing::Escaped,
+            Reading::Exact,
+        );
         assert_eq!(String::from_utf8_lossy(&shadow.text), "\"４\u{200b}/");
         assert_eq!(shadow.map().source(0..1), 7..9);
+    }
+
+    #[test]
+    fn escapes_that_a_text_holds_are_undone_in_one_of_two_readings() {
+        let mut shadow = Shadow::default();
+        for (source, decoded, written) in [
+            (r"a\n1", "a\n1", r"a\n1"),
+            (r"a\\t1", "a\\\t1", r"a\\t1"),
+            (
+                r"\u0041\u00e9\ud83d\ude00",
+                "Aé😀",
+                r"\u0041\u00e9\ud83d\ude00",
+            ),
+            (r"\x41\xc3\xa9x", "Aéx", r"\x41\xc3\xa9x"),
+            ("a\u{1b}[1;32mb\u{1b}[0mc", "a\u{1b}b\u{1b}c", "abc"),
+            (
+                r"\x1b[32mb\033[mc\e[Kd^[[0me",
+                "\u{1b}b\u{1b}c\u{1b}d\u{1b}e",
+                r"\x1b[32mb\033[mc\e[Kd^[[0me",
+            ),
+            ("%41%4", "A%4", "%41%4"),
+            ("%5cnb", "\nb", "%5cnb"),
+            (
+                r"\\10.1.2.3\share \u12 \d",
+                r"\\10.1.2.3\share \u12 \d",
+                r"\\10.1.2.3\share \u12 \d",
+            ),
+        ] {
+            shadow.cast(source.as_bytes(), 0, Writing::Plain, Reading::Decoded);
+            assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{source}");
+            assert_eq!(shadow.is_ambiguous(), decoded != source, "{source}");
+            shadow.cast(source.as_bytes(), 0, Writing::Plain, Reading::Written);
+            assert_eq!(String::from_utf8_lossy(&shadow.text), written, "{source}");
+            // The same text as the inside of a JSON string.
+            let json = serde_json::Value::from(source).to_string();
+            let inside = &json.as_bytes()[1..json.len() - 1];
+            shadow.cast(inside, 0, Writing::Escaped, Reading::Decoded);
+            assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{json}");
+            let (all, map) = (0..shadow.text.len(), shadow.map());
+            assert_eq!(map.source(all.clone()), 0..inside.len());
+            assert_eq!(map.decoded(all), 0..source.len());
+        }
     }
 }

@@ -9,7 +9,7 @@ mod cache;
 mod endings;
 
 pub(crate) use cache::{KeyCache, Known};
-use endings::{FILLERS, PAYMENTS, STATISTICS, holds};
+use endings::{FILLERS, NOTATIONS, PAYMENTS, STATISTICS, TYPES, holds};
 
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 
@@ -66,6 +66,14 @@ impl Evidence {
     pub(crate) const CONTENT: Self = Self(1 << 26);
     /// A coordinate as an integer: degrees times ten million, or a million.
     pub(crate) const SCALED: Self = Self(1 << 27);
+    /// Programs that name themselves with their versions, and things that have one.
+    pub(crate) const AGENT: Self = Self(1 << 28);
+    /// Something that is reached at an address: a number of four parts is that, and no version.
+    pub(crate) const HOSTED: Self = Self(1 << 29);
+    /// A phone or a thing of the same name: what is written like a phone number is one.
+    pub(crate) const DIALLED: Self = Self(1 << 30);
+    /// Something about a phone: only texts that are written like a phone number are one.
+    pub(crate) const NEAR_PHONE: Self = Self(1 << 31);
 
     /// Whether both have something in common.
     pub(crate) fn has(self, other: Self) -> bool {
@@ -96,20 +104,30 @@ impl Evidence {
         .with(Self::BIRTH_DATE)
         .with(Self::PAYMENT);
 
-    /// What holds for a member that is the value itself: `{"latitude":{"value":..}}`.
-    const OF_VALUES: Self = Self::COORDINATE.with(Self::COORDINATES);
+    /// Phones and cards are also things, which have counters, ids and times: what their keys say
+    /// holds for the member that is the number itself.
+    const OF_THINGS: Self = Self::PHONE.with(Self::CARD);
+
+    /// What holds for a member that is the value itself: `{"latitude":{"value":..}}`,
+    /// `{"mac":{"S":..}}`.
+    const OF_VALUES: Self = Self::COORDINATE
+        .with(Self::COORDINATES)
+        .with(Self::SCALED)
+        .with(Self::PLACE)
+        .with(Self::SPOT)
+        .with(Self::MAC)
+        .with(Self::IP)
+        .with(Self::OF_THINGS);
 
     /// What a value has whose key says `self`, beneath keys that said `above`.
     pub(crate) fn beneath(self, above: Self) -> Self {
-        let everywhere = Self::PERSON | Self::VERSION | Self::NAME | Self::PAYMENT;
-        let mut evidence = self | above & everywhere;
-        if above.has(Self::PERSON) {
-            if self.has(Self::BARE_NAME) {
-                evidence |= Self::NAME;
-            }
-            if self.has(Self::BARE_ADDRESS) {
-                evidence |= Self::STREET;
-            }
+        let everywhere = Self::PERSON | Self::VERSION | Self::NAME | Self::PAYMENT | Self::AGENT;
+        let mut evidence = self | above & (everywhere | Self::BIRTH_DATE);
+        if above.has(Self::PERSON | Self::STREET) && self.has(Self::BARE_NAME) {
+            evidence |= Self::NAME;
+        }
+        if above.has(Self::PERSON) && self.has(Self::BARE_ADDRESS) {
+            evidence |= Self::STREET;
         }
         if self.has(Self::VALUE) {
             evidence |= above & (Self::OF_VALUES | Self::STREET);
@@ -117,8 +135,10 @@ impl Evidence {
         if self.has(Self::LINE) {
             evidence |= above & Self::STREET;
         }
-        if !self.has(Self::IDENTIFIER | Self::VERSION) {
-            evidence |= above & Self::HANDED_DOWN;
+        let apart = self.has(Self::IDENTIFIER | Self::VERSION | Self::COUNTER);
+        if !apart || self.has(Self::VALUE) {
+            evidence |= above & Self::HANDED_DOWN.without(Self::OF_THINGS);
+            evidence |= above & Self::NEAR_PHONE;
         } else if self.has(Self::BARE_ID) {
             // A phone is also a device, which has an id of its own.
             evidence |= above & Self::HANDED_DOWN.without(Self::PHONE);
@@ -129,13 +149,18 @@ impl Evidence {
     /// What the members of an object learn from the evidence of the object itself, whose key says
     /// `key`.
     pub(crate) fn for_members(self, key: Self) -> Self {
-        let kept = self
+        let mut kept = self
             & Self::HANDED_DOWN
                 .with(Self::PERSON)
                 .with(Self::VERSION)
+                .with(Self::AGENT)
                 .with(Self::NAME)
                 .with(Self::STREET)
+                .with(Self::NEAR_PHONE)
                 .with(Self::OF_VALUES);
+        if self.has(Self::PHONE | Self::DIALLED) {
+            kept |= Self::PHONE | Self::NEAR_PHONE;
+        }
         if key.has(Self::THING) {
             kept.without(Self::PERSON)
         } else {
@@ -238,11 +263,16 @@ pub(crate) fn normal_form(key: &[u8]) -> Vec<u8> {
 /// What `key`, decoded, says.
 pub(crate) fn evidence(key: &[u8]) -> Evidence {
     let mut words = Words::split(key);
+    let split = words.len();
     // `phone1` and `address_2` are numbered; `p99` and `ipv4` are not.
     while words.len() > 1 && words.word(words.len() - 1).iter().all(u8::is_ascii_digit) {
         words.drop_last();
     }
     let mut evidence = of_words(&words);
+    if words.len() < split && evidence.has(Evidence::BARE_ADDRESS) {
+        // One of several lines, as `address1` is.
+        evidence |= Evidence::STREET;
+    }
     while words.len() > 1 && holds(FILLERS, words.word(words.len() - 1)) {
         words.drop_last();
         evidence |= of_words(&words);
@@ -252,9 +282,14 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
     {
         evidence |= Evidence::SCALED;
     }
-    let pays = |index| holds(PAYMENTS, words.word(index));
-    if (0..words.len()).any(pays) {
-        evidence |= Evidence::PAYMENT;
+    for index in 0..words.len() {
+        let word = words.word(index);
+        if holds(PAYMENTS, word) {
+            evidence |= Evidence::PAYMENT;
+        }
+        if matches!(word, b"version" | b"versions" | b"firmware" | b"fw") {
+            evidence |= Evidence::VERSION;
+        }
     }
     evidence
 }
@@ -272,47 +307,46 @@ fn of_words(words: &Words) -> Evidence {
             evidence |= Evidence::STREET;
         }
     }
-    if words.len() > 1 {
-        let first = words.word(0);
-        if holds(STATISTICS, first) {
-            evidence = evidence.without(Evidence::COORDINATE);
-        }
-        // `start_lat`, but not `read_lat`.
-        let last = words.word(words.len() - 1);
-        let before = words.word(words.len() - 2);
-        let places: [&[u8]; 20] = [
-            b"start",
-            b"end",
-            b"pickup",
-            b"dropoff",
-            b"home",
-            b"gps",
-            b"geo",
-            b"origin",
-            b"destination",
-            b"user",
-            b"location",
-            b"center",
-            b"vehicle",
-            b"device",
-            b"current",
-            b"last",
-            b"driver",
-            b"car",
-            b"position",
-            b"asset",
-        ];
-        if (last == b"lat" || last == b"long") && places.contains(&before) {
-            evidence |= Evidence::COORDINATE;
-        }
+    if is_coordinate(words) {
+        evidence |= Evidence::COORDINATE;
     }
     evidence
 }
 
+/// Whether a key of several words is that of a coordinate: `stop_lat`, `gatewayLong`, `lat_deg`, but
+/// not `read_lat` or `value_long`.
+fn is_coordinate(words: &Words) -> bool {
+    let count = words.len();
+    if count < 2 {
+        return false;
+    }
+    let (first, last) = (words.word(0), words.word(count - 1));
+    match last {
+        b"lat" => !holds(STATISTICS, first) && !holds(STATISTICS, words.word(count - 2)),
+        b"long" => !holds(TYPES, words.word(count - 2)),
+        _ if holds(NOTATIONS, last) => {
+            let before = words.word(count - 2);
+            let named = match before {
+                b"lat" => count == 2 || !holds(STATISTICS, first),
+                b"long" => count == 2,
+                b"latitude" | b"longitude" | b"lon" | b"lng" => true,
+                _ => false,
+            };
+            named && !(before == b"lat" && matches!(last, b"min" | b"max" | b"avg" | b"mean"))
+        }
+        _ => false,
+    }
+}
+
+/// Words for persons that are programs as often, of which an address is that of a machine.
+const PROGRAMS: &str = "client clients member members worker workers operator sender";
+
 /// Whether `tail` is a word for a person followed by `what`: `ownername`, `customeraddress`.
 fn of_person(tail: &[u8], what: &[u8]) -> bool {
-    tail.strip_suffix(what)
-        .is_some_and(|noun| endings::says(noun, false).has(Evidence::PERSON))
+    tail.strip_suffix(what).is_some_and(|noun| {
+        endings::says(noun, false).has(Evidence::PERSON)
+            && (what == b"name" || !holds(PROGRAMS, noun))
+    })
 }
 
 #[cfg(test)]
@@ -364,7 +398,25 @@ mod tests {
         for key in ["IPAddress", "clientIp", "src_ip", "IPv4", "ipv6"] {
             assert!(evidence(key.as_bytes()).has(Evidence::IP), "{key}");
         }
-        for key in ["lat", "pickup_lat", "gpsLong", "longitude", "start_lon"] {
+        for key in [
+            "lat",
+            "pickup_lat",
+            "gpsLong",
+            "longitude",
+            "start_lon",
+            "stop_lat",
+            "gateway_long",
+            "buoyLat",
+            "tower-long",
+            "max_latitude",
+            "min_lat",
+            "lat_deg",
+            "latDegrees",
+            "longitude_decimal",
+            "lng_dd",
+            "lat_wgs84",
+            "lat_start",
+        ] {
             assert!(evidence(key.as_bytes()).has(Evidence::COORDINATE), "{key}");
         }
     }
@@ -404,6 +456,11 @@ mod tests {
             ("p99_lat", Evidence::COORDINATE),
             ("read_lat", Evidence::COORDINATE),
             ("long_value_count", Evidence::COORDINATE),
+            ("disk_read_lat", Evidence::COORDINATE),
+            ("value_long", Evidence::COORDINATE),
+            ("flat", Evidence::COORDINATE),
+            ("plat", Evidence::COORDINATE),
+            ("along", Evidence::COORDINATE),
             ("ship", Evidence::IP),
             ("user_agent", Evidence::PERSON),
         ] {

@@ -23,11 +23,20 @@
 //!
 //! # What is evidence
 //!
-//! Besides its form, a value is judged by the keys above it, by a member beside it
-//! (`{"type":"ssn","value":..}`, in either order), by words before it in its text, and by the name
-//! of its pair (`first_name=Jane`, also in a query). A bare number of 17 to 19 digits, and any
-//! under a key of ids (`trace_id`, but not `id`), counts or times, is a card only if a key speaks
-//! of a payment: one in seventy ids of 64 bits looks like one.
+//! Besides its form, a value is judged by the keys above it, also through containers that only hold
+//! it (`{"mac":{"S":..}}`), by a member beside it (`{"type":"ssn","value":..}`, in either order), by
+//! words before it in its text, and by the name of its pair (`first_name=Jane`, also in a query). A
+//! text is read as it is written and as it is decoded (percent signs, escapes that it holds), and
+//! what either reading shows is found.
+//!
+//! Issuer and Luhn digit alone make no card: one in ten counters has both. A number needs a key
+//! that speaks of a payment; digits in a text need one, or a word of payment, or the groups of a
+//! card, unless there are 15 or 16 of them and nothing says that they count, measure or tell apart.
+//! A phone and a card are also things: ids, counters and times beneath such keys stay. Four numbers
+//! that a key, a product or a word says to be a version are no address.
+//!
+//! The partition key of a record ([`Engine::process_key_beside`]) loses what was found in the
+//! payload, whatever its own form says.
 //!
 //! A label like `[SSN]` that a producer wrote is a word like others. Those that the engine writes
 //! are no evidence for what stands beside them, unless the redacted record is processed as a new
@@ -46,8 +55,14 @@
 //! - IP addresses as parts of host names (`ip-10-1-2-3.internal`), in hexadecimal or octal;
 //! - hardware addresses without separators, or with fewer digits (`0:1b:4:11:3a:b7`), without a key;
 //! - JSON Web Tokens whose header does not start with `eyJ`, and data in base64;
-//! - what a later sibling says about a value that is an object or an array;
-//! - cards that are bare numbers of 17 to 19 digits, or under a key of ids, counts or times.
+//! - what a later sibling says about a value with more than four containers inside each other, and
+//!   `resourceType` about members before it;
+//! - cards that are numbers without a key of payment, and bare digits in texts that are not 15 or
+//!   16, or stand under a key or beside a word of ids, counts or times;
+//! - an address behind the words of a version (`firmware 203.0.113.7`), or under its key;
+//! - names that are the value of a key for a person (`{"driver":"Jane Doe"}`);
+//! - in a partition key, values of a payload in another form than with other separators and in
+//!   another case: another order of a date, a coordinate with other decimals.
 //!
 //! A policy covers what its owner knows about: a rule for the path or key.
 //!

@@ -1,7 +1,7 @@
 //! What the walker sees of a record, for tests that compare it with the other readers of JSON.
 
 use crate::Reason;
-use crate::fold::{Shadow, Writing};
+use crate::fold::{Reading, Shadow, Writing};
 use crate::json::{Event, JsonError, Token, Walker};
 
 /// A key, a scalar, or the begin or end of a container.
@@ -35,7 +35,7 @@ pub fn seen(record: &[u8], depth_max: usize) -> (Vec<Seen>, Option<Reason>) {
         let decoded = |token: Token| {
             let mut shadow = Shadow::default();
             let written = &record[token.start..token.end];
-            shadow.cast(written, token.start, Writing::Escaped, false);
+            shadow.cast(written, token.start, Writing::Escaped, Reading::Exact);
             String::from_utf8_lossy(&shadow.text).into_owned()
         };
         all.push(match walker.advance() {

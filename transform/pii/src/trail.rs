@@ -50,6 +50,10 @@ pub(crate) struct Frame {
     pub(crate) removed: bool,
     /// Whether a member before the present one stays.
     pub(crate) kept: bool,
+    /// Where it opened in its text.
+    pub(crate) at: usize,
+    /// How many containers lie inside each other in it, so far.
+    pub(crate) height: u32,
     /// Index of the next element.
     pub(crate) index: u32,
     /// What a member like `"type":"ssn"` says about one like `"value":..` beside it.
@@ -168,8 +172,14 @@ impl Trail {
         }
     }
 
-    /// Opens a container that is `member` of the innermost one, in the text `bytes`.
-    pub(crate) fn open(&mut self, object: bool, mut member: Member, removed: bool, bytes: &[u8]) {
+    /// Opens a container that is `member` of the innermost one, at `at` in the text `bytes`.
+    pub(crate) fn open(
+        &mut self,
+        object: bool,
+        mut member: Member,
+        removed: bool,
+        (bytes, at): (&[u8], usize),
+    ) {
         member.segment = self.lasting(member.segment, bytes);
         self.segments.push(member.segment);
         self.frames.push(Frame {
@@ -177,6 +187,8 @@ impl Trail {
             member,
             removed,
             kept: false,
+            at,
+            height: 0,
             index: 0,
             said: Evidence::NONE,
             values: self.values.len(),
@@ -189,6 +201,9 @@ impl Trail {
     /// Closes the innermost container.
     pub(crate) fn close(&mut self) -> Option<Frame> {
         let frame = self.frames.pop()?;
+        if let Some(around) = self.frames.last_mut() {
+            around.height = around.height.max(frame.height + 1);
+        }
         self.segments.pop();
         self.names.truncate(frame.names);
         self.states.truncate(frame.states);

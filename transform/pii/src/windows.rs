@@ -188,6 +188,32 @@ fn is_word(byte: Option<u8>) -> bool {
     byte.is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
+/// Whether a letter or digit stands before `at` and belongs to what starts there. The letter that
+/// ends a colour of a terminal does not: `[32m`, also where the escape before it is gone.
+pub(crate) fn is_glued(text: &[u8], at: usize) -> bool {
+    match before(text, at) {
+        Some(b'm' | b'K') => colour_before(text, at) == 0,
+        byte => is_word(byte),
+    }
+}
+
+/// Longest colour of a terminal, as in `[38;2;255;255;255m`.
+const COLOUR_BYTES_MAX: usize = 20;
+
+/// How many bytes before `at` set a colour of a terminal.
+pub(crate) fn colour_before(text: &[u8], at: usize) -> usize {
+    let longest = &text[at.saturating_sub(COLOUR_BYTES_MAX)..at];
+    let Some((b'm' | b'K', rest)) = longest.split_last() else {
+        return 0;
+    };
+    let inside = |byte: &&u8| byte.is_ascii_digit() || **byte == b';';
+    let length = rest.iter().rev().take_while(inside).count();
+    match rest[..rest.len() - length].last() {
+        Some(b'[') => length + 2,
+        _ => 0,
+    }
+}
+
 /// Whether a number may start at `at`: no ASCII letter or digit stands before it, also not with a
 /// dash between, and no decimal point. Parts of UUIDs, decimals and hexadecimal ids fail here.
 /// Letters of other scripts join nothing: not all of them write spaces.
@@ -195,7 +221,7 @@ pub(crate) fn starts_number(text: &[u8], at: usize) -> bool {
     match before(text, at) {
         Some(b'-') => !is_word(before(text, at - 1)),
         Some(b'.') => !before(text, at - 1).is_some_and(|byte| byte.is_ascii_digit()) && at > 1,
-        byte => !is_word(byte),
+        _ => !is_glued(text, at),
     }
 }
 
@@ -209,7 +235,7 @@ pub(crate) fn ends_number(text: &[u8], at: usize) -> bool {
 
 /// Whether neither a letter nor a digit stands before `at`.
 pub(crate) fn starts_word(text: &[u8], at: usize) -> bool {
-    !is_word(before(text, at))
+    !is_glued(text, at)
 }
 
 /// Whether neither a letter nor a digit stands at `at`.
@@ -321,6 +347,23 @@ mod tests {
         assert!(starts_number(b"-1234567", 1));
         assert!(ends_number("1234567é".as_bytes(), 7));
         assert!(starts_number("号1234567".as_bytes(), 3));
+    }
+
+    #[test]
+    fn colours_glue_to_nothing() {
+        for (text, glued) in [
+            ("[32m1", false),
+            ("[m1", false),
+            ("[1;38;5;208m1", false),
+            ("[K1", false),
+            ("32m1", true),
+            ("[32x1", true),
+            ("[a2m1", true),
+            ("m1", true),
+            (" 1", false),
+        ] {
+            assert_eq!(is_glued(text.as_bytes(), text.len() - 1), glued, "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::ops::{Range, RangeInclusive};
 
 use super::number::Integer;
-use super::{Hits, Kind, Text};
+use super::{Hits, Kind, Text, phone};
+use crate::keys::Evidence;
 
 pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     digits(text, window, hits, 12..=19, 12..=19);
@@ -15,7 +16,47 @@ pub(super) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
 }
 
 pub(super) fn phone(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
-    digits(text, window, hits, 7..=15, 7..=15);
+    if text.evidence.has(Evidence::PHONE) {
+        return digits(text, window, hits, 7..=15, 7..=15);
+    }
+    // The key is also that of a thing, which has numbers of its own.
+    match text.kind {
+        Kind::Key => {}
+        Kind::Number => {
+            let american =
+                |digits: &[u8]| phone::is_american(digits.strip_prefix(b"1").unwrap_or(digits));
+            let dialled = text.evidence.has(Evidence::DIALLED)
+                && Integer::read(text.bytes).is_some_and(|integer| american(integer.digits()));
+            if dialled {
+                hits.push(window);
+            }
+        }
+        Kind::Text if is_dialled(text.bytes) => digits(text, window, hits, 7..=15, 7..=15),
+        Kind::Text => {}
+    }
+}
+
+/// Whether a text is written like a phone number, and like nothing else: no letters, no date, and
+/// separators, a prefix, or as many digits as a number with its area has.
+fn is_dialled(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    let others = text.iter().filter(|byte| !byte.is_ascii_digit());
+    let written = others
+        .clone()
+        .all(|byte| matches!(byte, b'+' | b'(' | b')' | b' ' | b'-' | b'.' | b'/'));
+    let prefixed = matches!(text.first(), Some(b'+' | b'(' | b'0'));
+    let spaced = others
+        .clone()
+        .any(|byte| matches!(byte, b' ' | b'(' | b'-' | b'/'));
+    let long = others.count() == 0 && text.len() >= 10;
+    written && (prefixed || spaced || long) && !is_date(text)
+}
+
+/// Whether a text starts with a year, a month and a day.
+fn is_date(text: &[u8]) -> bool {
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    let separator = |at: usize| matches!(text.get(at), Some(b'-' | b'/' | b'.'));
+    (0..4).all(digit) && separator(4) && (5..7).all(digit) && separator(7)
 }
 
 /// Claims a number with so many digits, or in a text without words all from its first digit to its
@@ -52,7 +93,7 @@ fn digits(
                 && let Some(first) = text.bytes.iter().position(is_digit)
                 && let Some(last) = text.bytes.iter().rposition(is_digit)
             {
-                let sign = first > 0 && text.bytes[first - 1] == b'+';
+                let sign = first > 0 && matches!(text.bytes[first - 1], b'+' | b'(');
                 hits.push(first - usize::from(sign)..last + 1);
             }
         }

@@ -1,17 +1,18 @@
-//! Payment cards: issuer, length and Luhn digit together.
+//! Payment cards: issuer, length and Luhn digit together, and something that speaks of a payment.
 //!
 //! One in ten machine-made numbers has a valid Luhn digit, one in forty of sixteen digits also an
 //! issuer; so edges count (a part of a UUID or of a decimal is no card), groups have to be the
-//! groups of a card, and twelve digits need a card key. Where nothing but digits is the value, more
-//! than sixteen of them, and any under a key of ids, counts or times, need a key that speaks of a
-//! payment.
+//! groups of a card, and twelve digits need a card key. A number needs a key that speaks of a
+//! payment, whatever its digits: counters have them too. So do digits in a text, unless there are
+//! 15 or 16 of them, as nearly all cards have, and neither the key nor the words beside them say
+//! that something is counted, measured or told apart by them.
 
 use std::ops::Range;
 
 use super::number::Integer;
 use super::{Hits, Kind, Text};
-use crate::keys::Evidence;
-use crate::windows::{before, ends_number, ends_word, glued_to, starts_number};
+use crate::keys::{self, Evidence};
+use crate::windows::{before, context_says, ends_number, ends_word, glued_to, starts_number};
 
 /// Words that a card may be written to without a space; `B` starts track 1 of a magnetic stripe.
 const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"];
@@ -24,16 +25,15 @@ pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hit
     if text.kind == Kind::Number {
         // Hashes of 64 bits are as often negative as not, cards never.
         if Integer::read(text.bytes).is_some_and(|number| {
-            !number.negative
-                && is_card(number.digits(), evidence)
-                && !is_bare(number.digits(), text)
+            !number.negative && is_card(number.digits(), evidence) && is_paid(text.evidence)
         }) {
             hits.push(window);
         }
         return;
     }
     let bytes = text.bytes;
-    if bytes.trim_ascii().iter().all(u8::is_ascii_digit) && is_bare(bytes.trim_ascii(), text) {
+    let whole = bytes.trim_ascii().iter().all(u8::is_ascii_digit);
+    if whole && is_counted(text.evidence) {
         return;
     }
     let mut at = window.start;
@@ -48,7 +48,9 @@ pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hit
         if (alone || joined)
             && let Some(end) = card_at(bytes, at, alone, evidence)
         {
-            hits.push(at..end);
+            if end > group_end || !is_bare(text, at..end) {
+                hits.push(at..end);
+            }
             at = end;
         } else {
             at = group_end;
@@ -56,21 +58,95 @@ pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hit
     }
 }
 
-/// Most digits of a card that stands for itself without separators. Ids of 64 bits have more, and
-/// one in seventy of them looks like one of the few cards that are longer.
-const ALONE_DIGITS_MAX: usize = 16;
+/// Digits of nearly all cards. Times need no other rule before the year 2040: no card starts as
+/// microseconds since 1970 do until then.
+const USUAL_DIGITS: std::ops::RangeInclusive<usize> = 15..=16;
 
-/// Whether digits that are the whole value are no card, although they look like one: an id, a
-/// count or a time, and no key speaks of a payment. Times need no other rule before the year 2040:
-/// no card starts as milliseconds or microseconds since 1970 do until then.
-fn is_bare(digits: &[u8], text: &Text<'_>) -> bool {
-    if text.evidence.has(Evidence::CARD.with(Evidence::PAYMENT)) {
-        return false;
-    }
-    let evidence = text.evidence;
+/// Words beside a number that speak of a payment.
+const PAYMENT_WORDS: &[&str] = &[
+    "card",
+    "cards",
+    "cc",
+    "pan",
+    "visa",
+    "amex",
+    "mastercard",
+    "maestro",
+    "discover",
+    "diners",
+    "credit",
+    "debit",
+    "payment",
+    "payments",
+    "paid",
+    "pay",
+    "billing",
+    "charged",
+    "account",
+    "acct",
+    "checkout",
+    "purchase",
+];
+
+/// Whether the keys say that a number under them is one of a payment, and not something counted.
+fn is_paid(evidence: Evidence) -> bool {
+    let counts = evidence.has(Evidence::COUNTER) && !evidence.has(Evidence::VALUE);
+    evidence.has(Evidence::CARD) || evidence.has(Evidence::PAYMENT) && !counts
+}
+
+/// Whether the keys say that something is counted, measured or told apart by a number, and not that
+/// it is one of a payment.
+fn is_counted(evidence: Evidence) -> bool {
     // A bare `id` says too little: people are told apart by it as well.
     let is_id = evidence.has(Evidence::IDENTIFIER) && !evidence.has(Evidence::BARE_ID);
-    digits.len() > ALONE_DIGITS_MAX || is_id || evidence.has(Evidence::COUNTER)
+    (is_id || evidence.has(Evidence::COUNTER)) && !is_paid(evidence)
+}
+
+/// Whether digits without separators are no card, although they look like one.
+fn is_bare(text: &Text<'_>, digits: Range<usize>) -> bool {
+    let Range { start, end } = digits;
+    let bytes = text.bytes;
+    if is_paid(text.evidence)
+        || context_says(bytes, start, PAYMENT_WORDS, text.edited)
+        || glued_to(bytes, start, WORDS)
+    {
+        return false;
+    }
+    !USUAL_DIGITS.contains(&end_of_digits(bytes, start).saturating_sub(start))
+        || is_counted(keys::evidence(word_before(bytes, start)))
+        || is_counted(keys::evidence(word_after(bytes, end)))
+}
+
+/// Longest word beside a number that is looked at, and what may stand between.
+const WORD_BYTES_MAX: usize = 48;
+
+fn in_word(byte: &&u8) -> bool {
+    byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+fn between(byte: &&u8) -> bool {
+    matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'\\')
+}
+
+/// The word directly before `at`.
+fn word_before(bytes: &[u8], at: usize) -> &[u8] {
+    let near = &bytes[at.saturating_sub(WORD_BYTES_MAX)..at];
+    let gap = near.iter().rev().take(4).take_while(between).count();
+    let near = &near[..near.len() - gap];
+    let length = near.iter().rev().take_while(in_word).count();
+    &near[near.len() - length..]
+}
+
+/// The word directly behind `at`.
+fn word_after(bytes: &[u8], at: usize) -> &[u8] {
+    let near = &bytes[at..bytes.len().min(at + WORD_BYTES_MAX)];
+    let gap = near
+        .iter()
+        .take(1)
+        .take_while(|byte| **byte == b' ')
+        .count();
+    let length = near[gap..].iter().take_while(in_word).count();
+    &near[gap..gap + length]
 }
 
 fn end_of_digits(bytes: &[u8], at: usize) -> usize {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::{Hits, Text};
 use crate::keys::Evidence;
+use crate::windows;
 
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^%".contains(&byte)
@@ -46,6 +47,14 @@ fn local_start(bytes: &[u8], at: usize, floor: usize) -> Option<usize> {
     while start > floor && is_local(bytes[start - 1]) {
         start -= 1;
     }
+    // A colour of a terminal may stand directly before it.
+    let word = bytes[start..at]
+        .iter()
+        .position(|byte| !matches!(byte, b'0'..=b'9' | b';'));
+    let letter = start + word.unwrap_or(0) + 1;
+    if letter < at && windows::colour_before(bytes, letter) > letter - start {
+        start = letter;
+    }
     while start < at && matches!(bytes[start], b'.' | b'\'' | b'-') {
         start += 1;
     }
@@ -70,6 +79,9 @@ fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {
     while let [rest @ .., b'.' | b'-' | b'_'] = domain {
         domain = rest;
     }
+    if !dotless && is_unit(domain) {
+        return None;
+    }
     // The last label decides; text may be glued to the end (`a@b.com.1`), so shorter ones count.
     let mut candidate = domain;
     loop {
@@ -86,6 +98,25 @@ fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {
         return Some(start + domain.len());
     }
     (dotless && !domain.is_empty()).then_some(start + domain.len())
+}
+
+/// Whether the name behind the `@` is the instance of a systemd unit: `user@1000.service`.
+fn is_unit(domain: &[u8]) -> bool {
+    const TYPES: [&[u8]; 11] = [
+        b"service",
+        b"socket",
+        b"device",
+        b"mount",
+        b"automount",
+        b"swap",
+        b"target",
+        b"path",
+        b"timer",
+        b"slice",
+        b"scope",
+    ];
+    let last = domain.rsplit(|&byte| byte == b'.').next();
+    last.is_some_and(|last| last.len() < domain.len() && TYPES.contains(&last))
 }
 
 /// `icon@2x.png` is a picture for dense displays.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{Hits, Text};
-use crate::windows::Counts;
+use crate::windows::{Counts, ends_word, glued_to, is_glued};
 
 /// Shortest and longest number.
 const LENGTHS: std::ops::RangeInclusive<usize> = 15..=33;
@@ -102,6 +102,9 @@ const COUNTRIES: &[([u8; 2], usize)] = &[
     (*b"YE", 30),
 ];
 
+/// Words that a number may be written to without a space.
+const WORDS: &[&str] = &["iban"];
+
 /// The shortest number has two letters, and letters and digits for its length.
 pub(super) fn possible(_: &Text<'_>, counts: &Counts) -> bool {
     counts.letters >= 2 && counts.digits >= 2 && counts.letters + counts.digits >= *LENGTHS.start()
@@ -111,13 +114,12 @@ pub(super) fn account_number(text: &Text<'_>, window: Range<usize>, hits: &mut H
     let bytes = &text.bytes[window];
     let mut at = 0;
     while at + LENGTHS.start() <= bytes.len() {
-        let word = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80;
         // Most texts have fewer digits than letters.
         if bytes[at + 2].is_ascii_digit()
             && bytes[at + 3].is_ascii_digit()
             && bytes[at + 1].is_ascii_alphabetic()
             && bytes[at].is_ascii_alphabetic()
-            && (at == 0 || !word(bytes[at - 1]))
+            && (!is_glued(bytes, at) || glued_to(bytes, at, WORDS))
             && let Some(end) = end_of_number(bytes, at)
         {
             hits.push(at..end);
@@ -155,10 +157,7 @@ fn end_of_number(bytes: &[u8], start: usize) -> Option<usize> {
         *character = byte.to_ascii_uppercase();
         at += 1;
     }
-    let glued = bytes
-        .get(at)
-        .is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
-    (!glued && checks(&characters[..length])).then_some(at)
+    (ends_word(bytes, at) && checks(&characters[..length])).then_some(at)
 }
 
 /// The number with its first four characters at the end is 1 modulo 97, letters counting from 10.

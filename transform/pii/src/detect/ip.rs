@@ -2,14 +2,17 @@
 //!
 //! A text like `10.1.2.0/24` whose address has no bits beyond its prefix is a network and no
 //! finding; a prefix of 32 or 128 bits names one host and is. An address with a prefix and host
-//! bits is found with its prefix. Four numbers under a version key are a version.
+//! bits is found with its prefix. Addresses that name nobody are none: unspecified, loopback,
+//! multicast and reserved ones, netmasks, and what ends like a network of eight bits. Four numbers
+//! that are said to be a version are one (`version`).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
+use super::version::is_version;
 use super::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{Counts, before, glued_to};
+use crate::windows::{Counts, before, glued_to, is_glued};
 
 /// An address with its prefix length, if one is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +42,10 @@ pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
         let integer = std::str::from_utf8(bytes)
             .ok()
             .and_then(|digits| digits.parse::<u32>().ok());
-        if text.evidence.has(Evidence::IP) && integer.is_some_and(|address| address >> 24 != 0) {
+        let names = |address| names_a_host(Ipv4Addr::from_bits(address));
+        if text.evidence.has(Evidence::IP) && integer.is_some_and(names) {
             hits.push(window);
         }
-        return;
-    }
-    if text.evidence.has(Evidence::VERSION) && !text.evidence.has(Evidence::IP) {
         return;
     }
     let mut at = window.start;
@@ -54,8 +55,13 @@ pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
                 && ends(bytes, v4_end)
             {
                 let (prefix, end) = prefix(bytes, v4_end, 32);
-                let network = is_network(u128::from(u32::from(address)), prefix, 32);
-                if !network && !ends_v6(bytes, at, v4_end) {
+                let mask = prefix.or_else(|| mask(bytes, v4_end));
+                let network = is_network(u128::from(u32::from(address)), mask, 32);
+                let hidden = !network
+                    && names_a_host(address)
+                    && !ends_v6(bytes, at, v4_end)
+                    && !is_version(text, at..v4_end, address);
+                if hidden {
                     hits.push(at..end);
                 }
                 at = end;
@@ -91,9 +97,7 @@ fn ends_v6(bytes: &[u8], at: usize, end: usize) -> bool {
 fn starts(bytes: &[u8], at: usize) -> bool {
     match before(bytes, at) {
         Some(b'.') => !before(bytes, at - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()),
-        byte => {
-            !byte.is_some_and(|byte| byte.is_ascii_alphanumeric()) || glued_to(bytes, at, WORDS)
-        }
+        _ => !is_glued(bytes, at) || glued_to(bytes, at, WORDS),
     }
 }
 
@@ -158,6 +162,57 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
         Some(length) if length <= bits && !word => (Some(length), end),
         _ => (None, at),
     }
+}
+
+/// The length of the netmask behind the slash at `at`, as in `10.1.2.0/255.255.255.0`.
+fn mask(bytes: &[u8], at: usize) -> Option<u8> {
+    let (mask, _) = v4(bytes, at + 1).filter(|_| bytes.get(at) == Some(&b'/'))?;
+    let ones = mask.to_bits().leading_ones();
+    let whole = ones + mask.to_bits().trailing_zeros() >= u32::BITS;
+    u8::try_from(ones).ok().filter(|_| whole)
+}
+
+/// Whether an address may be that of a host. Nobody is told apart by the others: `0.0.0.0/8`,
+/// loopback, multicast, what is reserved (which holds all netmasks), networks of eight bits, and
+/// the last address of a private network, which is that of all its hosts.
+fn names_a_host(address: Ipv4Addr) -> bool {
+    let broadcast = address.is_private() && address.octets()[3] == 255;
+    !matches!(address.octets(), [0 | 127 | 224.., ..] | [_, 0, 0, 0]) && !broadcast
+}
+
+/// Whether an address may be that of a host.
+fn v6_names_a_host(address: Ipv6Addr) -> bool {
+    let inner = match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, ..] => address.to_ipv4_mapped(),
+        // What looks like a number is none that was written as four.
+        [0, 0, 0, 0, 0, 0, high, _] if high > 0 => address.to_ipv4(),
+        _ => None,
+    };
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+        && inner.is_none_or(names_a_host)
+}
+
+/// Where the IPv4 address lies in an IPv6 address of a way to carry the one over the other, by the
+/// bits before it.
+pub(crate) fn carried(address: Ipv6Addr) -> Option<u8> {
+    match address.segments() {
+        // 6to4, and the server of Teredo; its client lies behind that.
+        [0x2002, ..] => Some(16),
+        [0x2001, 0, ..] => Some(32),
+        // NAT64, mapped, translated and compatible addresses, ISATAP.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..]
+        | [0, 0, 0, 0, 0 | 0xffff, 0, ..]
+        | [0, 0, 0, 0, 0, 0xffff, ..]
+        | [_, _, _, _, 0 | 0x200, 0x5efe, ..] => Some(96),
+        _ => None,
+    }
+}
+
+/// Whether an IPv6 address with this prefix is a network. One of 6to4 that names all of an IPv4
+/// address is a host's.
+fn is_v6_network(address: Ipv6Addr, prefix: Option<u8>) -> bool {
+    let whole = carried(address).is_some_and(|at| prefix.is_some_and(|prefix| prefix >= at + 32));
+    !whole && is_network(u128::from(address), prefix, 128)
 }
 
 /// Whether an address of `bits` bits with this prefix has no bit beyond it.
@@ -227,7 +282,7 @@ pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
 fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
     let is_word = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
     let mut run = run;
-    if is_word(before(bytes, run.start)) {
+    if is_glued(bytes, run.start) {
         // The end of a word that an address follows: `udp6:fe80::1`.
         let colon = bytes[run.clone()].iter().position(|&byte| byte == b':');
         run.start += colon.map_or(run.len(), |colon| colon + 1);
@@ -265,9 +320,9 @@ fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
         let written = &bytes[start..end];
         let plausible = written.iter().any(u8::is_ascii_digit)
             || written.iter().filter(|&&byte| byte == b':').count() > 2;
-        if plausible && !address.is_unspecified() {
+        if plausible && v6_names_a_host(address) {
             let (prefix, end) = prefix(bytes, zone_end(bytes, end), 128);
-            if !is_network(u128::from(address), prefix, 128) {
+            if !is_v6_network(address, prefix) {
                 hits.push(start..end);
             }
         }

@@ -19,9 +19,10 @@ mod phone;
 mod ssn;
 mod table;
 mod token;
+mod version;
 
 pub(crate) use geo::{DECIMALS as DECIMALS_KEPT, rounded_numbers};
-pub(crate) use ip::{Address, parse_address};
+pub(crate) use ip::{Address, carried, parse_address};
 pub(crate) use number::plain_integer;
 pub(crate) use pair::{pair, pair_value};
 pub(crate) use person::year_of;
@@ -202,6 +203,8 @@ pub(crate) const WHOLE_VALUES: Evidence = Evidence::NAME
     .with(Evidence::SSN)
     .with(Evidence::CARD)
     .with(Evidence::PHONE)
+    .with(Evidence::DIALLED)
+    .with(Evidence::NEAR_PHONE)
     .with(Evidence::IP)
     .with(Evidence::SECRET)
     .with(Evidence::EMAIL);

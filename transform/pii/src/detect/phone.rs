@@ -227,7 +227,7 @@ fn is_assigned(digits: &[u8]) -> bool {
 }
 
 /// Area and exchange of the North American plan.
-fn is_american(national: &[u8]) -> bool {
+pub(super) fn is_american(national: &[u8]) -> bool {
     matches!(national, [b'2'..=b'9', b'0'..=b'8', _, b'2'..=b'9', ..]) && national.len() == 10
 }
 

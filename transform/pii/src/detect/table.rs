@@ -29,8 +29,9 @@ pub(crate) static TABLE: &[Detector] = &[
         info: DetectorInfo {
             name: "payment-card",
             class: Class::Card,
-            description: "12 to 19 digits with a known issuer, its length and a valid Luhn digit; \
-                          under a card key without these checks",
+            description: "12 to 19 digits with a known issuer, its length, a valid Luhn digit and a key or \
+                          word of payment; in a text also 15 or 16 without, or in groups; under a card \
+                          key without these checks",
         },
         anchor: Anchor::Digits {
             digits_min: 12,
@@ -223,6 +224,7 @@ pub(crate) static TABLE: &[Detector] = &[
         samples: &[
             ("", "2001:db8:85a3::8a2e:370:7334"),
             ("", "::ffff:68.161.225.1"),
+            ("", "2002:44a1:e101::1"),
             ("", "fe80::1"),
         ],
     },
@@ -242,7 +244,7 @@ pub(crate) static TABLE: &[Detector] = &[
         numbers: true,
         possible: always,
         matcher: ip::ipv4,
-        samples: &[("", "68.161.225.1"), ("", "10.0.0.0"), ("", "10.1.2.3/16")],
+        samples: &[("", "68.161.225.1"), ("", "10.1.2.0"), ("", "10.1.2.3/16")],
     },
     Detector {
         info: DetectorInfo {
@@ -309,7 +311,7 @@ pub(crate) static TABLE: &[Detector] = &[
         evidence: Evidence::STREET,
         numbers: true,
         possible: always,
-        matcher: person::whole_value,
+        matcher: person::street,
         samples: &[("street_address", "1 Main Street")],
     },
     Detector {
@@ -399,7 +401,9 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: Anchor::Whole,
         needs: DIGIT,
         bytes_min: 7,
-        evidence: Evidence::PHONE,
+        evidence: Evidence::PHONE
+            .with(Evidence::DIALLED)
+            .with(Evidence::NEAR_PHONE),
         numbers: true,
         possible: always,
         matcher: by_key::phone,

@@ -4,15 +4,30 @@ use super::verdict::Stop;
 use super::{Engine, Scalar, narrow};
 use crate::classes::{self, ESCAPE, HIGH};
 use crate::detect::{self, Hits, Kind, Text, WHOLE_VALUES};
-use crate::fold::Writing;
-use crate::json::Token;
+use crate::fold::{Reading, Writing};
+use crate::json::{Token, Walker};
 use crate::keys::{self, Evidence, Known};
-use crate::trail::{Member, Segment};
+use crate::trail::{Frame, Member, Segment};
 
 /// Longest text that may say what a value beside it is.
-const LABEL_BYTES_MAX: usize = 64;
+const LABEL_BYTES_MAX: usize = 128;
 /// Bytes of one that its escapes can take.
 const ESCAPED_BYTES_MAX: usize = 6;
+
+/// Containers inside each other about which a later member may say something:
+/// `{"value":{"arrayValue":{"values":[{"stringValue":..}]}},"key":"mac"}`.
+const HEIGHT_MAX: u32 = 4;
+
+/// Whether the value of a member names the type of a resource of FHIR, whose members are then those
+/// of it.
+fn names_a_resource(bytes: &[u8], member: &Member) -> bool {
+    match member.segment {
+        Segment::Written(start, end) => {
+            bytes[start as usize..end as usize].eq_ignore_ascii_case(b"resourceType")
+        }
+        _ => false,
+    }
+}
 
 impl Engine {
     /// Notes what a member of the innermost object says about the values beside it, as
@@ -24,7 +39,12 @@ impl Engine {
         let before = frame.said;
         let Token { start, end, .. } = scalar.token;
         if member.key.has(Evidence::LABEL) && scalar.kind == Kind::Text {
-            let said = self.written_label(&scalar.bytes[start..end]) & WHOLE_VALUES;
+            let said = self.written_label(&scalar.bytes[start..end]);
+            let is_person = said.has(Evidence::PERSON) && names_a_resource(scalar.bytes, member);
+            if is_person && let Some(frame) = self.trail.frames.last_mut() {
+                frame.member.evidence |= Evidence::PERSON;
+            }
+            let said = said & WHOLE_VALUES;
             // Values are looked at again once for each thing that can be said, however often.
             let new = said.without(before);
             if new.is_none() {
@@ -52,6 +72,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Notes a value that is a container, which ended at `end`, about which a later member may say
+    /// something. Each byte lies in few of those, so that the work stays linear.
+    pub(super) fn container_beside(&mut self, frame: &Frame, end: usize) {
+        let around = self.trail.frames.last().filter(|around| around.object);
+        if around.is_some() && frame.height < HEIGHT_MAX && !self.revisits {
+            self.trail
+                .values
+                .push([narrow(frame.at), narrow(end), 0, 0]);
+        }
+    }
+
     /// Looks again at the values of the innermost object that came before a member which says
     /// what they are. `label` is the value of that member.
     fn revisit(&mut self, label: Scalar<'_>, said: Evidence) -> Result<(), Stop> {
@@ -65,6 +96,7 @@ impl Engine {
                 Some(b'"') if start > 0 && label.bytes[start - 1] == b'"' => Kind::Text,
                 _ => Kind::Number,
             };
+            let is_container = kind == Kind::Number && matches!(label.bytes[start], b'{' | b'[');
             let token = Token {
                 start,
                 end,
@@ -83,7 +115,9 @@ impl Engine {
             };
             // A rule that removes such members cannot do so any more: the walk is past it.
             let edits = self.edits.len();
-            if self.scalar(scalar, &value)? {
+            if is_container {
+                self.walk_again(scalar, value)?;
+            } else if self.scalar(scalar, &value)? {
                 let range = match kind {
                     Kind::Text => start - 1..end + 1,
                     _ => start..end,
@@ -96,6 +130,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Walks a container again, of which is known more now.
+    fn walk_again(&mut self, container: Scalar<'_>, root: Member) -> Result<(), Stop> {
+        let Scalar { bytes, level, .. } = container;
+        let mark = self.trail.mark();
+        let depth = self.policy.limits().depth;
+        let mut walker = Walker::within(bytes, container.token.start, depth, Vec::new());
+        let walked = self.events(&mut walker, bytes, level, root);
+        self.trail.back_to(mark);
+        walked
+    }
+
     /// What a name of a key says that stands in a value, with its escapes.
     fn written_label(&mut self, written: &[u8]) -> Evidence {
         if written.len() <= LABEL_BYTES_MAX && classes::of(written) & (ESCAPE | HIGH) == 0 {
@@ -105,7 +150,7 @@ impl Engine {
             return Evidence::NONE;
         }
         let mut decoded = std::mem::take(&mut self.decoded_key);
-        decoded.cast(written, 0, Writing::Escaped, true);
+        decoded.cast(written, 0, Writing::Escaped, Reading::Decoded);
         let said = if decoded.text.len() <= LABEL_BYTES_MAX {
             self.label(&decoded.text)
         } else {

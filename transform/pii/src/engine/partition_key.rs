@@ -14,7 +14,7 @@ use crate::action::{self, Action, Outcome, PARTITION_KEY};
 use crate::audit::Class;
 use crate::classes::{self, ESCAPE, HIGH, PERCENT};
 use crate::detect::{self, BY_RULE, Kind, TABLE};
-use crate::fold::{OffsetMap, Shadow, Writing};
+use crate::fold::{OffsetMap, Reading, Shadow, Writing};
 use crate::trail::Segment;
 
 /// Fewest characters of a value that count in the middle of a word of the key. Fewer have to be
@@ -141,10 +141,10 @@ struct Plain {
 }
 
 impl Plain {
-    fn of(key: &[u8]) -> Self {
+    fn of(key: &[u8], reading: Reading) -> Self {
         let mut shadow = Shadow::default();
         let (bytes, map): (&[u8], Option<&OffsetMap>) = if may_fold(key) {
-            shadow.cast(key, 0, Writing::Plain, true);
+            shadow.cast(key, 0, Writing::Plain, reading);
             (&shadow.text, Some(shadow.map()))
         } else {
             (key, None)
@@ -302,7 +302,7 @@ impl Engine {
             return self.note(BY_RULE, rule, scalar.kind, written);
         }
         let mut shadow = std::mem::take(&mut self.shadow);
-        shadow.cast(written, 0, Writing::Escaped, true);
+        shadow.cast(written, 0, Writing::Escaped, Reading::Decoded);
         self.note(BY_RULE, rule, scalar.kind, &shadow.text);
         self.shadow = shadow;
     }
@@ -337,15 +337,19 @@ impl Engine {
         if key.len() > self.policy.limits().record_bytes {
             return Err(Stop::Quarantine(Reason::TooLarge));
         }
-        let plain = Plain::of(key);
         let policy = Arc::clone(&self.policy);
-        let overlaps = match found.values.first() {
+        let mut plain = Plain::of(key, Reading::Decoded);
+        let mut overlaps = match found.values.first() {
             Some(&value) if plain.text.len() > KEY_CHARACTERS_MAX => vec![Overlap {
                 range: 0..plain.text.len(),
                 value,
             }],
             _ => found.within(&plain),
         };
+        if overlaps.is_empty() && may_fold(key) {
+            plain = Plain::of(key, Reading::Written);
+            overlaps = found.within(&plain);
+        }
         if overlaps.is_empty() {
             return Ok(Verdict::Clean);
         }

@@ -11,14 +11,20 @@ use crate::action::{self, Action, Outcome};
 use crate::audit::{Class, Finding};
 use crate::classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
 use crate::detect::{self, BY_RULE, Hit, Kind, TABLE, Text};
-use crate::fold::{OffsetMap, Writing};
+use crate::fold::{OffsetMap, Reading, Writing};
 use crate::json::Token;
 use crate::policy::Policy;
 use crate::trail::{Member, Segment};
 
+/// Bytes of pointers of one record, so that many findings far down cost no more memory than the
+/// record. Those of findings after that are cut off at once.
+const POINTERS_BYTES_MAX: usize = 4 << 20;
+/// Most bytes that encode a character behind a percent sign or backslash.
+const ENCODED_BYTES_MAX: usize = 5;
+
 impl Engine {
-    /// Runs the detectors over one scalar or key and acts on what they find. Returns how a key
-    /// with findings is shown in pointers.
+    /// Runs the detectors over one scalar or key and acts on what they find, in each reading of it.
+    /// Returns how a key with findings is shown in pointers.
     pub(super) fn detect(
         &mut self,
         scalar: Scalar<'_>,
@@ -31,17 +37,58 @@ impl Engine {
             classes,
         } = scalar.token;
         let written = &scalar.bytes[start..end];
-        let mut shadow = std::mem::take(&mut self.shadow);
         let folds = classes & (ESCAPE | HIGH | PERCENT) != 0
             || writing == Writing::Plain && written.contains(&0);
-        let classes = if folds {
-            shadow.cast(written, start, writing, true);
-            classes::of(&shadow.text)
-        } else {
-            classes
-        };
+        let told = self.findings.len();
+        if !folds {
+            return self.look(scalar, written, None, classes, member, told..told);
+        }
+        let mut shadow = std::mem::take(&mut self.shadow);
+        let mut shown = Ok(None);
+        let mut ambiguous = true;
+        for reading in [Reading::Decoded, Reading::Written, Reading::Once] {
+            if reading == Reading::Once && memchr::memmem::find(written, b"%25").is_none() {
+                break;
+            }
+            shadow.cast(written, start, writing, reading);
+            let earlier = told..self.findings.len();
+            let classes = classes::of(&shadow.text);
+            let map = Some(shadow.map());
+            let found = self.look(scalar, &shadow.text, map, classes, member, earlier);
+            shown = match (shown, found) {
+                (shown, Ok(None)) => shown,
+                (Ok(None), found) => found,
+                // Neither shows what only the other found.
+                (Ok(Some(_)), Ok(Some(_))) => {
+                    for finding in &mut self.findings[told..] {
+                        finding.pointer = (0, 0);
+                    }
+                    Ok(Some(self.name_of_key(scalar, "…".as_bytes())))
+                }
+                (_, stop) => stop,
+            };
+            ambiguous &= reading != Reading::Decoded || shadow.is_ambiguous();
+            if shown.is_err() || !ambiguous {
+                break;
+            }
+        }
+        self.shadow = shadow;
+        shown
+    }
+
+    /// Runs the detectors over one reading, with the way back from it, and acts on what they find
+    /// that is not among the findings `earlier`.
+    fn look(
+        &mut self,
+        scalar: Scalar<'_>,
+        bytes: &[u8],
+        map: Option<&OffsetMap>,
+        classes: Classes,
+        member: &Member,
+        earlier: Range<usize>,
+    ) -> Result<Option<Segment>, Stop> {
         let text = Text {
-            bytes: if folds { &shadow.text } else { written },
+            bytes,
             evidence: member.evidence,
             kind: scalar.kind,
             edited: self.edited,
@@ -62,11 +109,9 @@ impl Engine {
         }
         let mut shown = Ok(None);
         if !hits.list.is_empty() {
-            let map = folds.then(|| shadow.map());
-            shown = self.settle(scalar, &text, map, member, &mut hits.list);
+            shown = self.settle(scalar, &text, map, member, &mut hits.list, earlier);
         }
         self.hits = hits;
-        self.shadow = shadow;
         shown
     }
 
@@ -78,6 +123,7 @@ impl Engine {
         map: Option<&OffsetMap>,
         member: &Member,
         hits: &mut Vec<Hit>,
+        mut earlier: Range<usize>,
     ) -> Result<Option<Segment>, Stop> {
         let policy = Arc::clone(&self.policy);
         let effect = *self.trail.effect(member);
@@ -113,6 +159,9 @@ impl Engine {
                 index += 1;
             }
             let winner = winner.1;
+            if self.is_known(text, map, union.clone(), &mut earlier) {
+                continue;
+            }
             let Some(rule) = rule_of(&winner) else {
                 continue;
             };
@@ -138,10 +187,40 @@ impl Engine {
             return Ok(None);
         }
         shown.extend_from_slice(&text.bytes[copied..]);
-        let segment = self.trail.name(&shown);
-        // The findings of a key were told before its form in pointers was known.
+        Ok(Some(self.name_of_key(scalar, &shown)))
+    }
+
+    /// Shows a key like this in pointers, also in those of its findings, which were told before.
+    fn name_of_key(&mut self, scalar: Scalar<'_>, shown: &[u8]) -> Segment {
+        let segment = self.trail.name(shown);
         self.point(segment, scalar.bytes);
-        Ok(Some(segment))
+        segment
+    }
+
+    /// Whether a finding of an earlier reading of the same text covers `union`, at most without
+    /// what encodes a character before it. Unions are asked for in their order.
+    fn is_known(
+        &self,
+        text: &Text<'_>,
+        map: Option<&OffsetMap>,
+        union: Range<usize>,
+        earlier: &mut Range<usize>,
+    ) -> bool {
+        let Some(map) = map.filter(|_| earlier.start < earlier.end) else {
+            return false;
+        };
+        let place = map.decoded(union.clone());
+        while let Some(finding) = self.findings[earlier.clone()].first() {
+            let (start, length) = (finding.offset as usize, finding.length as usize);
+            if start + length < place.end {
+                earlier.start += 1;
+                continue;
+            }
+            let encoded = union.start > 0 && matches!(text.bytes[union.start - 1], b'%' | b'\\');
+            let reach = if encoded { ENCODED_BYTES_MAX } else { 0 };
+            return start <= place.start + reach;
+        }
+        false
     }
 
     /// Acts on one union of hits.
@@ -234,7 +313,9 @@ impl Engine {
             return Err(Stop::Quarantine(Reason::TooManyFindings));
         }
         let from = self.pointers.len();
-        if !in_key {
+        if from >= POINTERS_BYTES_MAX {
+            self.pointers.extend_from_slice("/…".as_bytes());
+        } else if !in_key {
             self.trail.render(segment, bytes, &mut self.pointers);
         }
         self.findings.push(Finding {

@@ -7,7 +7,7 @@ use super::{Engine, Reason, Scalar, narrow};
 use crate::action::Action;
 use crate::classes::{self, Classes, ESCAPE, HIGH};
 use crate::detect::{self, BY_RULE, Kind};
-use crate::fold::{Shadow, Writing};
+use crate::fold::{Reading, Shadow, Writing};
 use crate::json::{Event, JsonError, Token, Walker};
 use crate::keys::{self, Evidence, Known};
 use crate::policy::Child;
@@ -23,7 +23,7 @@ impl Engine {
         walked
     }
 
-    fn events(
+    pub(super) fn events(
         &mut self,
         walker: &mut Walker<'_>,
         bytes: &[u8],
@@ -45,6 +45,9 @@ impl Engine {
                         let contained = self.trail.frames.len() > floor;
                         if !frame.removed {
                             self.keep(contained);
+                            if contained && member.key.has(Evidence::CONTENT) {
+                                self.container_beside(&frame, end);
+                            }
                         } else if !(contained && self.removed()) {
                             self.remove(walker, level, &member, end, contained);
                         }
@@ -66,8 +69,12 @@ impl Engine {
             match event {
                 Event::Object(_) | Event::Array(_) => {
                     let drops = removed || self.drops_member(&member, bytes)?;
-                    self.trail
-                        .open(matches!(event, Event::Object(_)), member, drops, bytes);
+                    self.trail.open(
+                        matches!(event, Event::Object(_)),
+                        member,
+                        drops,
+                        (bytes, at),
+                    );
                 }
                 Event::Text(token) | Event::Number(token) if removed => {
                     let scalar = Scalar {
@@ -234,7 +241,7 @@ impl Engine {
                 self.descend(&mut member, &frame.member, Child::Name(written));
             } else {
                 let mut decoded = std::mem::take(&mut self.decoded_key);
-                decoded.cast(written, 0, Writing::Escaped, false);
+                decoded.cast(written, 0, Writing::Escaped, Reading::Exact);
                 self.descend(&mut member, &frame.member, Child::Name(&decoded.text));
                 self.decoded_key = decoded;
             }
@@ -259,7 +266,7 @@ impl Engine {
         let mut decoded = std::mem::take(&mut self.decoded_key);
         let folds = token.classes & (ESCAPE | HIGH) != 0;
         let name = if folds {
-            decoded.cast(written, 0, Writing::Escaped, true);
+            decoded.cast(written, 0, Writing::Escaped, Reading::Decoded);
             &decoded.text
         } else {
             written
@@ -293,7 +300,7 @@ impl Engine {
             Some(segment) => segment,
             None => {
                 if folds {
-                    decoded.cast(written, 0, Writing::Escaped, false);
+                    decoded.cast(written, 0, Writing::Escaped, Reading::Exact);
                     self.trail.name(&decoded.text)
                 } else {
                     if self.findings.len() == told
@@ -429,7 +436,7 @@ impl Engine {
         let limits = self.policy.limits();
         if level > limits.nested_json {
             let mut shadow = std::mem::take(&mut self.shadow);
-            shadow.cast(written, 0, writing, false);
+            shadow.cast(written, 0, writing, Reading::Exact);
             let holds = holds_json(&shadow.text, limits.depth);
             self.shadow = shadow;
             return if holds {
@@ -441,7 +448,7 @@ impl Engine {
         let text = std::mem::take(&mut self.texts[level]);
         let map = std::mem::take(&mut self.maps[level]);
         let mut shadow = Shadow::from_parts(text, map);
-        shadow.cast(written, start, writing, false);
+        shadow.cast(written, start, writing, Reading::Exact);
         let (text, map) = shadow.into_parts();
         self.maps[level] = map;
         let scanned = self.parts(&text, scalar, writing, member);
@@ -483,10 +490,12 @@ impl Engine {
         };
         while let Some(at) = opening(text, from) {
             let end = self.inside(text, at, scalar.bytes, level, member)?;
-            from = at + 1;
-            if end > at {
+            from = end.max(at + 1);
+            // Brackets alone are none of JSON: a colour of a terminal starts with one.
+            let bracket = |byte: &u8| matches!(byte, b'[' | b'{') || byte.is_ascii_whitespace();
+            if !text[at..end].iter().all(bracket) {
                 gone |= between(self, covered..at)?;
-                (covered, from) = (end, end);
+                covered = end;
             }
         }
         if covered == 0 {

@@ -22,7 +22,19 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
         Evidence::PERSON,
         Tail,
         "person persons people user users owner owners driver drivers customer customers \
-         patient patients contact contacts",
+         patient patients contact contacts passenger passengers employee employees member members \
+         client clients recipient recipients author authors student students guest guests \
+         resident residents rider riders worker workers operator operators subscriber subscribers \
+         visitor visitors citizen citizens buyer buyers seller sellers sender senders shopper \
+         beneficiary beneficiaries applicant applicants candidate candidates attendee attendees \
+         participant participants teacher teachers pupil pupils nurse nurses doctor doctors \
+         physician physicians practitioner practitioners spouse husband wife mother father guardian \
+         caregiver caregivers relative relatives friend friends colleague colleagues technician \
+         technicians courier couriers pilot pilots cyclist cyclists traveler traveller renter \
+         lessee landlord occupant occupants inhabitant inhabitants victim victims witness \
+         policyholder insured payer payee donor donors voter trainee trainees assignee requester \
+         requestor reporter approver reviewer submitter staff relatedperson nextofkin \
+         emergencycontact",
     ),
     (
         Evidence::THING,
@@ -40,7 +52,7 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
         Tail,
         "firstname lastname fullname givenname familyname middlename maidenname surname \
          forename nickname personname realname legalname birthname fname lname cardholder \
-         cardholdername accountholder patientname username",
+         cardholdername accountholder patientname username displayname preferredname contactperson",
     ),
     (
         Evidence::STREET,
@@ -52,7 +64,8 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
     (
         Evidence::BIRTH_DATE,
         Tail,
-        "birthdate dateofbirth dob birthday birthdt bornon borndate birthtime",
+        "birthdate dateofbirth dob birthday birthdt bornon borndate birthtime bday birthdatetime datebirth birthdatum geburtsdatum \
+         geburtstag fechanacimiento datenaissance",
     ),
     (Evidence::BIRTH_DATE, Whole, "birth born"),
     (
@@ -68,11 +81,9 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
          cellnumber cellno msisdn faxnumber faxno homephone workphone callernumber callerid \
          contactnumber contactno whatsapp phonehome phonework phonemobile phonecell",
     ),
-    (
-        Evidence::PHONE,
-        Whole,
-        "mobile fax caller callee cell handy",
-    ),
+    (Evidence::PHONE, Whole, "mobile fax caller callee handy"),
+    // Of a battery, a table or a radio network as often as of a phone.
+    (Evidence::DIALLED, Whole, "cell cells"),
     (
         Evidence::SSN,
         Tail,
@@ -102,7 +113,20 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
         Evidence::VERSION,
         Tail,
         "version versions ver firmware fw build release revision rev versionname \
-         firmwareversion buildid buildnumber oid",
+         firmwareversion buildid buildnumber oid kernel bios bootloader baseband sdk patchlevel",
+    ),
+    (
+        Evidence::AGENT,
+        Tail,
+        "agent useragent ua browser os driver platform distro edition library package plugin \
+         runtime sw software hw hardware",
+    ),
+    (
+        Evidence::HOSTED,
+        Tail,
+        "host hosts server servers gateway gateways gw peer peers remote source src dst dest \
+         destination dns ntp proxy broker endpoint url uri node nodes address addresses addr \
+         nameserver nameservers upstream downstream listener",
     ),
     (
         Evidence::COORDINATE,
@@ -127,12 +151,19 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
     (
         Evidence::VALUE,
         Whole,
-        "value val raw deg degrees decimal x y v",
+        "value values val raw deg degrees decimal x y v \
+         s n b m l ss ns string text int integer long float double number numberdouble numberlong \
+         numberint numberdecimal stringvalue intvalue longvalue floatvalue doublevalue bytesvalue \
+         numbervalue valuestring valuedecimal valueinteger valuequantity asstring asdouble asint \
+         array list arrayvalue listvalue kvlistvalue mapvalue fields items item element content data \
+         reported desired current latest last default formatted full no num digits primary secondary \
+         main home work office private personal business mobile landline direct national \
+         international e pan",
     ),
     (
         Evidence::LINE,
         Whole,
-        "line lines address house number apartment apt unit suite full formatted",
+        "line lines address house number apartment apt unit suite full formatted text street",
     ),
     (
         Evidence::SECRET,
@@ -145,24 +176,39 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
         Tail,
         "id ids uuid guid serial serials serialnumber serialno sn imei imsi iccid meid vin \
          traceid spanid requestid hash checksum sku timestamp ts time epoch offset sequence \
-         seq",
+         seq uid model pc port pid",
     ),
     (Evidence::BARE_ID, Whole, "id ids"),
     (
         Evidence::LABEL,
         Whole,
-        "type name key label field kind attribute attr property prop param parameter fieldname",
+        "type name key label field kind attribute attr property prop param parameter fieldname \
+         system url code n resourcetype",
     ),
     (
         Evidence::CONTENT,
         Whole,
-        "value val v data content text stringvalue valuestring intvalue fieldvalue",
+        "value values val v data content text stringvalue valuestring intvalue fieldvalue \
+         doublevalue numbervalue valuedecimal valueinteger valuedatetime valuedate valuequantity \
+         valueaddress valuehumanname valuecontactpoint valueidentifier valuecode vs vd vb",
+    ),
+    // What is measured stands under these as well.
+    (
+        Evidence::COUNTER,
+        Whole,
+        "value values val raw reading readings state num",
     ),
     (
         Evidence::COUNTER,
         Tail,
         "ns us ms nanos micros millis nanoseconds microseconds milliseconds counter count cnt \
-         ticks nonce lsn xid rowid",
+         ticks nonce lsn xid rowid sec secs seconds minutes hours days bytes byte octets packets \
+         pkts bits kb mb gb requests reqs records hits reads writes ops energy wh kwh mwh joules \
+         power watts memory mem ram rss heap disk storage space uptime duration elapsed runtime \
+         latency lag age ttl cycles instructions usage used free available total totals sum min max \
+         avg mean size length len capacity volume rate speed freq frequency voltage current mv \
+         amount balance price cost quantity qty barcode ean upc gtin isbn asint intvalue longvalue \
+         numberlong numberint inoctets outoctets calls errors",
     ),
 ];
 
@@ -202,9 +248,19 @@ pub(super) fn says(ending: &[u8], whole: bool) -> Evidence {
     }
 }
 
-/// Words that turn a coordinate into a statistic, mostly of latency.
-pub(super) const STATISTICS: &str =
-    "p avg mean min max median p50 p90 p95 p99 read write request net";
+/// Words that turn what may be a coordinate into a statistic, mostly of latency.
+pub(super) const STATISTICS: &str = "p avg mean median sum stddev p50 p90 p95 p99 read write request req response resp net \
+     network db query disk io cpu gpu ping rtt tcp udp http rpc grpc api cache commit fsync flush \
+     sync queue wait seek dns tls service svc upstream backend op ops call";
+
+/// Words before `long` that make it a type, or a length.
+pub(super) const TYPES: &str =
+    "value as is int unsigned signed type data field how too so very not for";
+
+/// Words around `lat` and `long` that say in what way a coordinate is written.
+pub(super) const NOTATIONS: &str = "deg degs degree degrees decimal dec dd wgs rad radians gps gnss \
+     start end from to origin destination current last prev previous pickup dropoff north south east \
+     west min max center centre mean avg e";
 
 /// Words at the end of a key that say nothing.
 pub(super) const FILLERS: &str =

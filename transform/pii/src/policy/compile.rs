@@ -202,7 +202,7 @@ fn finish(policy: &mut Policy) {
 /// Covers what a policy does: its rules, the base, the detectors, and the id of its key.
 fn digest(raw: &RawPolicy) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    hasher.update(b"hydrant-pii policy 1\0");
+    hasher.update(b"hydrant-pii policy 2\0");
     hasher.update(env!("CARGO_PKG_VERSION"));
     if raw.policy.base == Base::Strict {
         hasher.update(STRICT);
@@ -240,7 +240,13 @@ fn limits(raw: &RawLimits, problems: &mut Collected) -> Limits {
         ),
         depth: bounded("depth", raw.depth, default.depth, 1, 1024),
         nested_json: bounded("nested_json", raw.nested_json, default.nested_json, 0, 8),
-        findings: bounded("findings", raw.findings, default.findings, 1, 1 << 20),
+        findings: bounded(
+            "findings",
+            raw.findings,
+            default.findings,
+            1,
+            default.findings,
+        ),
     }
 }
 

@@ -14,7 +14,7 @@
 //! record_bytes = 1048576  # longer records are quarantined; at most 64 MiB
 //! depth = 128             # containers inside each other; at most 1024
 //! nested_json = 4         # strings that hold JSON inside each other; at most 8
-//! findings = 1024         # findings in one record
+//! findings = 10000        # findings in one record; default: as many as there are
 //!
 //! [[rule]]
 //! name = "cards"          # shown in reports and verdicts; default: `rule-1`, `rule-2`, ...
@@ -56,6 +56,9 @@ use crate::action::{Action, TokenKey, is_masked, is_token};
 use crate::audit::Class;
 use path::Paths;
 
+/// More findings than a record of the longest length can hold.
+const FINDINGS_MAX: usize = 64 << 20;
+
 /// Bounds of the work on one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -66,7 +69,8 @@ pub struct Limits {
     pub depth: usize,
     /// Most strings with JSON inside each other. Default: 4. Cost: each level reads its text again.
     pub nested_json: usize,
-    /// Most findings in one record. Default: 1024.
+    /// Most findings in one record. Default: no bound but that of the record's length, because a
+    /// track has a coordinate every few bytes. Cost: about 100 bytes of memory each.
     pub findings: usize,
 }
 
@@ -76,7 +80,7 @@ impl Default for Limits {
             record_bytes: 1 << 20,
             depth: 128,
             nested_json: 4,
-            findings: 1024,
+            findings: FINDINGS_MAX,
         }
     }
 }
