@@ -172,7 +172,7 @@ fn log(c: &mut Criterion) {
         all.chunks(piece)
             .map(|picks| Append {
                 batch: Arc::clone(&batch),
-                picks: picks.to_vec(),
+                picks: picks.into(),
                 routes: picks.iter().map(|pick| routes[*pick as usize]).collect(),
                 explicit: false,
                 entry: None,

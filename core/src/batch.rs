@@ -134,6 +134,15 @@ impl Batch {
         self.records.is_empty()
     }
 
+    /// The bytes that it takes in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        let segments: usize = self.segments.iter().map(Bytes::len).sum();
+        let records = size_of_val(&self.records[..]);
+        let hashes = size_of_val(&self.hashes[..]);
+        let runs = size_of_val(&self.runs[..]);
+        (segments + records + hashes + runs) as u64
+    }
+
     /// The payload of a record.
     pub fn payload(&self, entry: &Entry) -> &[u8] {
         &self.segments[entry.segment as usize][entry.payload.range()]

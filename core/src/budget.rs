@@ -2,14 +2,15 @@
 //!
 //! [`Budget::acquire`] waits when the bytes are spent, which is how a slow sink slows its source. Whoever holds bytes
 //! that a flush would free watches [`Budget::pressure`]: it fires while somebody waits. A request larger than the
-//! whole budget is cut to the budget, so that one huge record passes alone instead of blocking for ever; the overdraft
-//! is bounded by the largest record.
+//! whole budget is cut to the budget, so that one huge record passes alone instead of blocking for ever. Who needs
+//! more while it holds some already could wait for ever for others that do the same: of those who share an [`Overdraft`]
+//! one at a time takes it although the budget does not have it.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of one semaphore unit, so that budgets above 4 GiB fit its 32-bit requests.
 const UNIT_BYTES: u64 = 1024;
@@ -26,6 +27,22 @@ struct Shared {
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Shared>,
+}
+
+/// The exception for one at a time of those that need more bytes while they hold some; cheap to clone.
+///
+/// What its holder does with the bytes must end without waiting for others that share the same overdraft.
+#[derive(Clone, Debug)]
+pub struct Overdraft {
+    one: Arc<Semaphore>,
+}
+
+impl Default for Overdraft {
+    fn default() -> Self {
+        Overdraft {
+            one: Arc::new(Semaphore::new(1)),
+        }
+    }
 }
 
 impl fmt::Debug for Budget {
@@ -77,6 +94,23 @@ impl Budget {
         self.granted(bytes, units)
     }
 
+    /// Waits until `bytes` are free, or until nobody else overdraws by `overdraft`, and takes them. Cancel-safe: a
+    /// dropped call takes nothing.
+    pub async fn acquire_more(&self, bytes: u64, overdraft: &Overdraft) -> Permit {
+        if let Some(permit) = self.try_acquire(bytes) {
+            return permit;
+        }
+        tokio::select! {
+            biased;
+            permit = self.acquire(bytes) => permit,
+            Ok(one) = Arc::clone(&overdraft.one).acquire_owned() => {
+                let mut permit = self.granted(bytes, 0);
+                permit.overdraft = Some(one);
+                permit
+            }
+        }
+    }
+
     /// Takes `bytes` if they are free now.
     pub fn try_acquire(&self, bytes: u64) -> Option<Permit> {
         let units = self.units(bytes);
@@ -114,6 +148,7 @@ impl Budget {
                 bytes,
                 units,
             }),
+            overdraft: None,
         }
     }
 }
@@ -153,6 +188,7 @@ impl Drop for Held {
 #[derive(Default)]
 pub struct Permit {
     held: Option<Held>,
+    overdraft: Option<OwnedSemaphorePermit>,
 }
 
 impl fmt::Debug for Permit {
@@ -183,9 +219,12 @@ impl Permit {
         }
     }
 
-    /// Takes over what `other` holds. Both come from the same budget or one of them is empty; else `other` is
-    /// handed back.
+    /// Takes over what `other` holds. Both come from the same budget or one of them is empty; else, and where bytes
+    /// are overdrawn, `other` is handed back.
     pub fn merge(&mut self, other: Permit) -> Option<Permit> {
+        if other.overdraft.is_some() {
+            return Some(other);
+        }
         match (&mut self.held, other.held) {
             (_, None) => None,
             (mine @ None, theirs) => {
@@ -194,7 +233,10 @@ impl Permit {
             }
             (Some(mine), Some(mut theirs)) => {
                 if !Arc::ptr_eq(&mine.shared, &theirs.shared) {
-                    return Some(Permit { held: Some(theirs) });
+                    return Some(Permit {
+                        held: Some(theirs),
+                        overdraft: None,
+                    });
                 }
                 mine.bytes += std::mem::take(&mut theirs.bytes);
                 mine.units += std::mem::take(&mut theirs.units);
@@ -233,6 +275,30 @@ mod tests {
         assert!(budget.try_acquire(1).is_none());
         drop(huge);
         assert!(budget.try_acquire(2048).is_some());
+    }
+
+    #[tokio::test]
+    async fn of_those_that_need_more_one_at_a_time_overdraws() {
+        let budget = Budget::new(4096);
+        let overdraft = Overdraft::default();
+        let mut held = vec![budget.acquire(2048).await, budget.acquire(2048).await];
+        let one = budget.acquire_more(3000, &overdraft).await;
+        assert_eq!((one.bytes(), budget.held_bytes()), (3000, 7096));
+        let mut other = Box::pin(budget.acquire_more(1000, &overdraft));
+        assert!(futures::poll!(&mut other).is_pending());
+        assert!(budget.is_pressed());
+        // Another overdraft is no matter of this one.
+        drop(budget.acquire_more(1000, &Overdraft::default()).await);
+        drop(one);
+        let other = other.await;
+        assert!(!budget.is_pressed());
+        // What the budget has is not overdrawn.
+        held.pop();
+        let mut third = budget.acquire_more(1000, &overdraft).await;
+        assert!(third.merge(other).is_some(), "it stays what it is");
+        drop((held, third));
+        assert_eq!(budget.held_bytes(), 0);
+        assert!(budget.try_acquire(4096).is_some());
     }
 
     #[tokio::test]

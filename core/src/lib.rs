@@ -37,7 +37,7 @@ pub mod workers;
 mod context;
 
 pub use batch::Batch;
-pub use budget::{Budget, Permit};
+pub use budget::{Budget, Overdraft, Permit};
 pub use context::Context;
 pub use error::{Disposition, Error, Result};
 pub use interval::Interval;

@@ -144,47 +144,65 @@ impl OriginColumn {
     }
 }
 
-impl FromIterator<Origin> for OriginColumn {
-    fn from_iter<I: IntoIterator<Item = Origin>>(origins: I) -> Self {
+/// Codes origins one by one.
+#[derive(Debug, Default)]
+pub struct OriginColumnBuilder {
+    out: Vec<u8>,
+    previous: Sequence,
+    count: u32,
+}
+
+impl OriginColumnBuilder {
+    /// Adds the origin of the next record.
+    pub fn push(&mut self, origin: Origin) {
         const SUB: u64 = 1;
         const INDEX: u64 = 2;
         const ABSOLUTE: u64 = 4;
-        let mut out = Vec::new();
-        let mut previous = Sequence::ZERO;
-        let mut count = 0;
-        for origin in origins {
-            let mut flags = 0;
-            if origin.sub != 0 {
-                flags |= SUB;
-            }
-            if origin.index != 0 {
-                flags |= INDEX;
-            }
-            match origin
-                .sequence
-                .distance(previous)
-                .filter(|delta| *delta < 1 << 60)
-            {
-                Some(delta) => varint::put_u64(&mut out, (delta << 3) | flags),
-                None => {
-                    varint::put_u64(&mut out, flags | ABSOLUTE);
-                    varint::put_u128(&mut out, origin.sequence.high());
-                    varint::put_u128(&mut out, origin.sequence.low());
-                }
-            }
-            if origin.sub != 0 {
-                varint::put_u64(&mut out, u64::from(origin.sub));
-            }
-            if origin.index != 0 {
-                varint::put_u64(&mut out, u64::from(origin.index));
-            }
-            previous = origin.sequence;
-            count += 1;
+        let out = &mut self.out;
+        let mut flags = 0;
+        if origin.sub != 0 {
+            flags |= SUB;
         }
+        if origin.index != 0 {
+            flags |= INDEX;
+        }
+        match origin
+            .sequence
+            .distance(self.previous)
+            .filter(|delta| *delta < 1 << 60)
+        {
+            Some(delta) => varint::put_u64(out, (delta << 3) | flags),
+            None => {
+                varint::put_u64(out, flags | ABSOLUTE);
+                varint::put_u128(out, origin.sequence.high());
+                varint::put_u128(out, origin.sequence.low());
+            }
+        }
+        if origin.sub != 0 {
+            varint::put_u64(out, u64::from(origin.sub));
+        }
+        if origin.index != 0 {
+            varint::put_u64(out, u64::from(origin.index));
+        }
+        self.previous = origin.sequence;
+        self.count += 1;
+    }
+
+    /// The column.
+    pub fn finish(mut self) -> OriginColumn {
+        self.out.shrink_to_fit();
         OriginColumn {
-            bytes: out.into(),
-            count,
+            bytes: self.out.into(),
+            count: self.count,
         }
+    }
+}
+
+impl FromIterator<Origin> for OriginColumn {
+    fn from_iter<I: IntoIterator<Item = Origin>>(origins: I) -> Self {
+        let mut column = OriginColumnBuilder::default();
+        origins.into_iter().for_each(|origin| column.push(origin));
+        column.finish()
     }
 }
 

@@ -99,9 +99,9 @@ pub struct Append {
     /// Where the bytes are.
     pub batch: Arc<Batch>,
     /// Which records of the batch, in order.
-    pub picks: Vec<u32>,
+    pub picks: Arc<[u32]>,
     /// The route hash of each pick.
-    pub routes: Vec<u128>,
+    pub routes: Arc<[u128]>,
     /// Whether the route hashes are stored: a reader cannot compute them from the keys.
     pub explicit: bool,
     /// The origins; `None` for records of which nobody keeps track, which may be doubled by a retry. Its `account` is

@@ -3,7 +3,7 @@
 //! A [`Chunk`] is what an input brings at once. The batcher lays chunks behind one another, in order
 //! and without touching their bytes, and closes a batch when it holds enough bytes or when its first
 //! record has waited for the linger time. Nothing is reordered, so records of a key keep their order.
-//! Memory: at most the target and one chunk.
+//! Memory: at most the target, [`RECORDS_MAX`] and one chunk.
 
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ pub struct Refused {
     pub reason: Refusal,
 }
 
+/// A batch is closed when it has this many records: beside each lies what is known of it, which outweighs a tiny
+/// record.
+const RECORDS_MAX: u64 = 1 << 16;
+
 /// Consecutive records of an input.
 #[derive(Debug)]
 pub struct Chunk {
@@ -72,6 +76,11 @@ impl Chunk {
             .iter()
             .map(|entry| u64::from(entry.payload.len) + entry.key.map_or(0, |k| u64::from(k.len)))
             .sum()
+    }
+
+    /// What the records take in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.bytes() + size_of_val(&self.records[..]) as u64
     }
 
     /// Parts the first `records` from the rest, which stays here; `None` when there is no rest.
@@ -173,7 +182,7 @@ impl Batcher {
             },
         });
         growing.append(chunk, bytes);
-        if growing.flight.bytes >= self.bytes_target {
+        if growing.flight.bytes >= self.bytes_target || growing.flight.records >= RECORDS_MAX {
             self.flush()
         } else {
             None

@@ -68,7 +68,7 @@ async fn fill(url: &str, context: &Context) {
         let batch = Arc::new(batch);
         for shard in &shards {
             let mine = |at: &u32| shard.range.contains(hashes[*at as usize]);
-            let picks: Vec<u32> = (0..batch.len() as u32).filter(mine).collect();
+            let picks: std::sync::Arc<[u32]> = (0..batch.len() as u32).filter(mine).collect();
             let routes = picks.iter().map(|at| hashes[*at as usize]).collect();
             let append = Append {
                 batch: Arc::clone(&batch),

@@ -17,9 +17,7 @@ use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
-use hydrant_core::{Context, Result, ShardId, StreamId};
-
-use crate::stage::count_bytes;
+use hydrant_core::{Context, Overdraft, Result, ShardId, StreamId};
 
 /// A stage whose records go through a transform first.
 pub struct FusedStage {
@@ -32,6 +30,8 @@ struct Shared {
     input: StreamId,
     app: String,
     context: Context,
+    /// Of the batches that grew while they were changed, until the inner stage has taken them.
+    overdraft: Overdraft,
 }
 
 impl fmt::Debug for FusedStage {
@@ -59,6 +59,7 @@ impl FusedStage {
                 input,
                 app: app.to_owned(),
                 context,
+                overdraft: Overdraft::default(),
             }),
             inner,
         }
@@ -123,11 +124,23 @@ impl ShardStage for FusedShard {
                 shard: &of.shard,
                 now,
             };
-            let mut transformed = shared.transform.apply(batch, source);
-            count_bytes(&mut transformed.batch, &shared.context.budget);
-            transformed.into_batch(of)
+            let mut batch = shared.transform.apply(batch, source).into_batch(of);
+            let (held, needed) = (batch.permit.bytes(), batch.memory_bytes());
+            batch.permit.shrink_to(needed);
+            // One that holds nothing is counted elsewhere.
+            let missing = if held == 0 {
+                0
+            } else {
+                needed.saturating_sub(held)
+            };
+            (batch, missing)
         };
-        let batch = workers.run(job).await?;
+        let (batch, missing) = workers.run(job).await?;
+        let Shared {
+            context, overdraft, ..
+        } = &*self.shared;
+        // The inner stage waits for no memory, so it gives this back.
+        let _grown = context.budget.acquire_more(missing, overdraft).await;
         self.inner.push(Read::Batch(batch)).await
     }
 
@@ -267,7 +280,7 @@ mod tests {
         };
         let mut stage = fused.open(claim).await.unwrap();
         let mut raw = batch(&[r#"{"a":1}"#, r#"{"a":"#, r#"{"ip":"68.161.225.1"}"#]);
-        let bytes = raw.segments[0].len() as u64;
+        let bytes = raw.memory_bytes();
         raw.permit = context.budget.acquire(bytes).await;
         stage.push(Read::Batch(raw)).await.unwrap();
         let through = Position::offset(12);
@@ -284,8 +297,7 @@ mod tests {
             clean.payload(&clean.records[1]),
             br#"{"ip":"68.161.225.0/24"}"#
         );
-        let held: usize = clean.segments.iter().map(Bytes::len).sum();
-        assert_eq!(clean.permit.bytes(), held as u64);
+        assert_eq!(clean.permit.bytes(), clean.memory_bytes().min(bytes));
         // The letter counts where its record was, the rest at the end.
         let [letter, rest] = &clean.accounts[..] else {
             panic!("{:?}", clean.accounts);

@@ -19,7 +19,7 @@ use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
-use hydrant_core::{Batch, Budget, Context, Error, Position, Result, ShardId, StreamId};
+use hydrant_core::{Batch, Context, Error, Position, Result, ShardId, StreamId};
 use hydrant_stream::delivery::{LaneSession, Lanes, Plan, Planner, Upstream};
 
 /// The name of the stage in dead letters.
@@ -129,23 +129,6 @@ struct ShardTransform {
     ended: bool,
 }
 
-/// Counts what a batch holds after its records were changed. Waiting for bytes while holding some could block for
-/// ever, so a budget that is spent is overdrawn; at most by what was changed in the batches on their way.
-pub(crate) fn count_bytes(batch: &mut Batch, budget: &Budget) {
-    let held: u64 = batch
-        .segments
-        .iter()
-        .map(|segment| segment.len() as u64)
-        .sum();
-    let counted = batch.permit.bytes();
-    if counted == 0 || held <= counted {
-        batch.permit.shrink_to(held);
-    } else if let Some(more) = budget.try_acquire(held - counted) {
-        // A permit of another budget stays with its batch; the rest goes back.
-        drop(batch.permit.merge(more));
-    }
-}
-
 /// Routes, applies and cuts on a worker thread.
 async fn work(shared: Arc<Shared>, planner: Planner, shard: ShardId, batch: Batch) -> Result<Plan> {
     let now = shared.context.clock.wall_micros();
@@ -157,8 +140,7 @@ async fn work(shared: Arc<Shared>, planner: Planner, shard: ShardId, batch: Batc
             shard: &shard,
             now,
         };
-        let mut transformed = shared.transform.apply(batch, source);
-        count_bytes(&mut transformed.batch, &shared.context.budget);
+        let transformed = shared.transform.apply(batch, source);
         planner.plan(transformed, &routes, now)
     };
     workers.run(job).await?
@@ -213,35 +195,5 @@ impl ShardStage for ShardTransform {
             to,
             ..Progress::default()
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn holding(bytes: usize) -> Batch {
-        Batch {
-            segments: Arc::from([Bytes::from(vec![0; bytes])]),
-            ..Batch::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn a_batch_is_counted_by_what_it_holds_after_its_change() {
-        let budget = Budget::new(64 << 10);
-        let mut batch = holding(30 << 10);
-        batch.permit = budget.acquire(10 << 10).await;
-        count_bytes(&mut batch, &budget);
-        assert_eq!(budget.held_bytes(), 30 << 10);
-        let mut spent = holding(50 << 10);
-        spent.permit = budget.acquire(1 << 10).await;
-        count_bytes(&mut spent, &budget);
-        assert_eq!(budget.held_bytes(), 31 << 10, "it does not wait");
-        batch.segments = Arc::from([]);
-        count_bytes(&mut batch, &budget);
-        assert_eq!(budget.held_bytes(), 1 << 10);
     }
 }

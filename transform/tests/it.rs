@@ -81,7 +81,7 @@ async fn fill(stream: &SharedStream, from: u64, to: u64) -> Result<()> {
                     records,
                     ..Batch::default()
                 }),
-                routes,
+                routes: routes.into(),
                 explicit: false,
                 entry: None,
                 input: None,

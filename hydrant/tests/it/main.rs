@@ -10,6 +10,7 @@ mod bad_input;
 mod json;
 mod kill;
 mod lake;
+mod memory;
 mod place;
 mod process;
 mod simulation;

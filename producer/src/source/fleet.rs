@@ -74,7 +74,7 @@ impl FleetSource {
             limits: self.limits,
         };
         let mut chunk = self.context.workers.run(move || job.run()).await?;
-        permit.shrink_to(chunk.segments.iter().map(|bytes| bytes.len() as u64).sum());
+        permit.shrink_to(chunk.memory_bytes());
         chunk.permit = permit;
         chunk.produced = produced;
         self.next = chunk.end;

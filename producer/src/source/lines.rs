@@ -143,7 +143,7 @@ impl LineSource {
         if let Some(front) = chunk.split_front(usize::try_from(most).unwrap_or(usize::MAX)) {
             self.rest = Some(std::mem::replace(&mut chunk, front));
         }
-        chunk.permit = self.budget.acquire(chunk.bytes()).await;
+        chunk.permit = self.budget.acquire(chunk.memory_bytes()).await;
         Ok(Some(chunk))
     }
 }

@@ -117,8 +117,8 @@ impl Lane {
 pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> Append {
     Append {
         batch: Arc::clone(&piece.batch),
-        picks: piece.picks.clone(),
-        routes: piece.routes.clone(),
+        picks: Arc::clone(&piece.picks),
+        routes: Arc::clone(&piece.routes),
         explicit: piece.explicit,
         entry: Some(OriginEntry {
             writer: upstream.writer,

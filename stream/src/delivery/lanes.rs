@@ -21,7 +21,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use hydrant_core::clock;
 use hydrant_core::hash::Router;
 use hydrant_core::stream::{Appended, SharedStream, StreamWriter};
-use hydrant_core::{Context, Disposition, Error, Position, Random, Result, ShardId};
+use hydrant_core::{
+    Budget, Context, Disposition, Error, Overdraft, Permit, Position, Random, Result, ShardId,
+};
 use tokio::sync::Mutex;
 
 use super::lane::{Lane, Sent, State, append_of};
@@ -56,6 +58,9 @@ pub struct Lanes {
     routing: Routing,
     limits: Limits,
     random: Random,
+    budget: Budget,
+    /// Of the batches that grew while they were changed and planned.
+    overdraft: Overdraft,
     table: Mutex<Arc<Table>>,
 }
 
@@ -81,6 +86,8 @@ impl Lanes {
             routing,
             limits,
             random: context.random.clone(),
+            budget: context.budget.clone(),
+            overdraft: Overdraft::default(),
             table: Mutex::new(table),
             output,
         }))
@@ -143,6 +150,8 @@ struct Failure {
 struct Kept {
     to: Position,
     unconfirmed: usize,
+    /// What the batch takes beside the permit in it, until all of it is confirmed.
+    permit: Permit,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -207,9 +216,24 @@ impl LaneSession {
             self.wait().await;
             self.pump().await?;
         }
-        let taken = self.take(plan);
+        let permit = self.hold(plan.missing_bytes).await?;
+        let taken = self.take(plan, permit);
         self.checked(taken)?;
         self.pump().await
+    }
+
+    /// Waits for memory, and gives that of confirmed batches back meanwhile.
+    async fn hold(&mut self, bytes: u64) -> Result<Permit> {
+        let lanes = Arc::clone(&self.lanes);
+        let mut holding = std::pin::pin!(lanes.budget.acquire_more(bytes, &lanes.overdraft));
+        loop {
+            // Both arms are cancel-safe; the first one is kept.
+            tokio::select! {
+                biased;
+                permit = &mut holding => return Ok(permit),
+                confirmed = self.advance() => drop(confirmed?),
+            }
+        }
     }
 
     /// Lets the checkpoint pass to `through` when everything before is confirmed: there is nothing in between.
@@ -219,6 +243,7 @@ impl LaneSession {
             _ => self.kept.push_back(Kept {
                 to: through,
                 unconfirmed: 0,
+                permit: Permit::default(),
             }),
         }
         self.settle();
@@ -335,7 +360,7 @@ impl LaneSession {
         });
     }
 
-    fn take(&mut self, plan: Plan) -> Result<()> {
+    fn take(&mut self, plan: Plan, permit: Permit) -> Result<()> {
         if plan.pieces.is_empty() {
             self.skip(plan.to);
             return Ok(());
@@ -350,6 +375,7 @@ impl LaneSession {
         self.kept.push_back(Kept {
             to: plan.to,
             unconfirmed: 0,
+            permit,
         });
         self.place(batch, pieces)
     }
@@ -446,6 +472,9 @@ impl LaneSession {
                 self.unconfirmed.appends -= 1;
                 if let Some(kept) = self.kept.get_mut((sent.batch - self.first_kept) as usize) {
                     kept.unconfirmed -= 1;
+                    if kept.unconfirmed == 0 {
+                        kept.permit = Permit::default();
+                    }
                 }
                 while let Some(first) = lane.sent.pop_front_if(|sent| sent.state == State::Stored) {
                     lane.confirmed = first.piece.to;

@@ -210,7 +210,7 @@ impl Model {
         let mut duplicates = 0;
         let mut input = append.input.unwrap();
         let mut kept = Vec::new();
-        let records = append.picks.iter().zip(&append.routes);
+        let records = append.picks.iter().zip(append.routes.iter());
         assert_eq!(append.picks.len(), append.routes.len());
         assert_eq!(append.picks.len(), entry.origins.len() as usize);
         for ((pick, route), origin) in records.zip(entry.origins.iter()) {

@@ -4,13 +4,14 @@
 //! record that goes on, a dead letter, a drop, or what an account from further upstream holds. Items are grouped by
 //! shard in position order and cut at the output's size; two items at one position are never parted, because the
 //! output's marks know positions only. A transform that lost count of its records is refused here, before anything of
-//! the batch is sent.
+//! the batch is sent. Of each record a plan holds where it is, where it goes and where it came from, in columns of some
+//! 22 bytes: a batch of tiny records must not grow manifold while it waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hydrant_core::batch::{AccountSpan, Batch};
-use hydrant_core::origin::{DeadLetter, Origin, OriginColumn, WriterId};
+use hydrant_core::origin::{DeadLetter, Origin, OriginColumn, OriginColumnBuilder, WriterId};
 use hydrant_core::stream::{Unit, UnitKind};
 use hydrant_core::transform::Transformed;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
@@ -57,14 +58,16 @@ pub struct Plan {
     pub(super) to: Position,
     pub(super) table: Arc<Table>,
     pub(super) pieces: Vec<(ShardId, Piece)>,
+    /// The memory of batch and plan that the batch holds no permit for.
+    pub(super) missing_bytes: u64,
 }
 
 /// What one append will hold; kept until it is confirmed.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) batch: Arc<Batch>,
-    pub(super) picks: Vec<u32>,
-    pub(super) routes: Vec<u128>,
+    pub(super) picks: Arc<[u32]>,
+    pub(super) routes: Arc<[u128]>,
     pub(super) explicit: bool,
     pub(super) origins: OriginColumn,
     pub(super) units: Vec<Unit>,
@@ -81,27 +84,25 @@ impl Piece {
     }
 }
 
-enum Item {
-    Record {
-        pick: u32,
-        origin: Origin,
-        route: u128,
-    },
-    Unit(Unit),
+/// Something of the input batch, and where it goes.
+struct Item {
+    origin: Origin,
+    route: u128,
+    what: What,
 }
 
-impl Item {
-    fn origin(&self) -> Origin {
-        match self {
-            Item::Record { origin, .. } => *origin,
-            Item::Unit(unit) => unit.origin,
-        }
-    }
+enum What {
+    /// This record of the batch.
+    Record(u32),
+    Unit(Box<UnitKind>),
+}
 
-    fn route(&self) -> u128 {
-        match self {
-            Item::Record { route, .. } => *route,
-            Item::Unit(unit) => unit.route,
+impl From<Unit> for Item {
+    fn from(unit: Unit) -> Self {
+        Item {
+            origin: unit.origin,
+            route: unit.route,
+            what: What::Unit(Box::new(unit.what)),
         }
     }
 }
@@ -125,6 +126,7 @@ impl Planner {
         } = transformed;
         let to = batch.to;
         let accounts = std::mem::take(&mut batch.accounts);
+        let missing_bytes = settle_bytes(&mut batch);
         let batch = Arc::new(batch);
         let mut units = Vec::with_capacity(letters.len() + dropped.len() + accounts.len());
         for (index, letter) in letters {
@@ -136,47 +138,43 @@ impl Planner {
         for span in accounts {
             self.units_of_account(span, &mut units)?;
         }
-        let records = self.records(&batch, &sources, routes, now, &mut units)?;
         units.sort_by_key(|unit| (unit.origin.sequence, unit.origin.sub));
         let mut cutter = Cutter::new(&batch, &self.table, self.sizes, routes.explicit, to);
         let mut units = units.into_iter().peekable();
-        for record in records {
-            let at = record.origin().position();
+        self.records(&batch, sources.iter().copied(), routes, now, |record| {
+            let at = record.origin.position();
             while let Some(unit) = units.next_if(|unit| unit.origin.position() <= at) {
-                cutter.push(Item::Unit(unit))?;
+                cutter.push(unit.into())?;
             }
-            cutter.push(record)?;
-        }
+            cutter.push(record)
+        })?;
         for unit in units {
-            cutter.push(Item::Unit(unit))?;
+            cutter.push(unit.into())?;
         }
         Ok(Plan {
             to,
             table: Arc::clone(&self.table),
             pieces: cutter.finish(),
+            missing_bytes,
         })
     }
 
     /// Cuts a batch whose records all go on as they are, without an account: what a producer sends, which answers for
     /// nothing upstream. A record larger than the output takes is refused; the caller has sorted those out.
-    pub fn plan_records(&self, batch: Batch) -> Result<Plan> {
+    pub fn plan_records(&self, mut batch: Batch) -> Result<Plan> {
         let routes = self.rule.routes(&batch);
         let to = batch.to;
+        let missing_bytes = settle_bytes(&mut batch);
         let batch = Arc::new(batch);
-        let sources: Vec<u32> = (0..batch.len() as u32).collect();
-        let mut units = Vec::new();
-        let records = self.records(&batch, &sources, &routes, 0, &mut units)?;
-        if !units.is_empty() {
-            return Err(Error::fatal(format!(
-                "{} records are larger than the {} bytes that the output takes",
-                units.len(),
-                self.sizes.record_bytes_max
-            )));
-        }
         let mut cutter = Cutter::new(&batch, &self.table, self.sizes, routes.explicit, to);
-        for record in records {
-            cutter.push(record)?;
-        }
+        let sources = 0..batch.len() as u32;
+        self.records(&batch, sources, &routes, 0, |record| match record.what {
+            What::Record(_) => cutter.push(record),
+            What::Unit(_) => Err(Error::fatal(format!(
+                "a record is larger than the {} bytes that the output takes",
+                self.sizes.record_bytes_max
+            ))),
+        })?;
         let mut pieces = cutter.finish();
         for (_, piece) in &mut pieces {
             piece.counted = false;
@@ -185,21 +183,21 @@ impl Planner {
             to,
             table: Arc::clone(&self.table),
             pieces,
+            missing_bytes,
         })
     }
 
-    /// The records that go on; those that no append of the output can hold become dead letters.
+    /// Hands on the records; those that no append of the output can hold become dead letters.
     fn records(
         &self,
         batch: &Batch,
-        sources: &[u32],
+        sources: impl Iterator<Item = u32>,
         routes: &Routes,
         now: i64,
-        units: &mut Vec<Unit>,
-    ) -> Result<Vec<Item>> {
-        let mut records = Vec::with_capacity(sources.len());
+        mut push: impl FnMut(Item) -> Result<()>,
+    ) -> Result<()> {
         let mut before: Option<(u32, u32)> = None;
-        for (pick, (&source, entry)) in sources.iter().zip(&batch.records).enumerate() {
+        for (pick, (source, entry)) in sources.zip(&batch.records).enumerate() {
             let index = match before {
                 Some((last, index)) if last == source => index + 1,
                 Some((last, _)) if last > source => {
@@ -217,12 +215,11 @@ impl Planner {
             let route = routes.hashes[source as usize];
             let bytes = entry.payload.len as usize + entry.key.map_or(0, |key| key.len as usize);
             if bytes <= self.sizes.record_bytes_max {
-                let pick = pick as u32;
-                records.push(Item::Record {
-                    pick,
+                push(Item {
                     origin,
                     route,
-                });
+                    what: What::Record(pick as u32),
+                })?;
                 continue;
             }
             metrics::counter!("hydrant_lanes_dead_letters_total", "reason" => "record_too_large")
@@ -241,13 +238,13 @@ impl Planner {
                 length: u64::from(entry.payload.len),
                 time: now,
             };
-            units.push(Unit {
+            push(Item {
                 origin,
                 route,
-                what: UnitKind::Letter(letter),
-            });
+                what: What::Unit(Box::new(UnitKind::Letter(letter))),
+            })?;
         }
-        Ok(records)
+        Ok(())
     }
 
     /// Hands on what an account from further upstream holds; its records are records here and counted as such.
@@ -282,6 +279,21 @@ impl Planner {
         }));
         Ok(())
     }
+}
+
+/// What picks, routes and origin of a record take in a plan.
+const PLANNED_BYTES: u64 = 24;
+
+/// Holds for a batch what it will take in memory with its plan, as far as it holds that much; answers what is missing.
+/// One that holds nothing is counted elsewhere.
+fn settle_bytes(batch: &mut Batch) -> u64 {
+    let held = batch.permit.bytes();
+    if held == 0 {
+        return 0;
+    }
+    let needed = batch.memory_bytes() + batch.len() as u64 * PLANNED_BYTES;
+    batch.permit.shrink_to(needed);
+    needed.saturating_sub(held)
 }
 
 fn unit(routes: &Routes, index: u32, what: UnitKind) -> Unit {
@@ -341,21 +353,18 @@ pub(super) fn reroute(
     let explicit = pieces.iter().any(|piece| piece.explicit);
     let mut items = Vec::new();
     for piece in pieces {
-        let records = piece.picks.into_iter().zip(piece.routes);
+        let records = piece.picks.iter().zip(piece.routes.iter());
         for ((pick, route), origin) in records.zip(piece.origins.iter()) {
-            items.push(Item::Record {
-                pick,
+            items.push(Item {
                 origin,
-                route,
+                route: *route,
+                what: What::Record(*pick),
             });
         }
-        items.extend(piece.units.into_iter().map(Item::Unit));
+        items.extend(piece.units.into_iter().map(Item::from));
     }
     // Stable: records of one position keep their order.
-    items.sort_by_key(|item| {
-        let origin = item.origin();
-        (origin.sequence, origin.sub)
-    });
+    items.sort_by_key(|item| (item.origin.sequence, item.origin.sub));
     let mut cutter = Cutter::new(&batch, table, sizes, explicit, to);
     for item in items {
         cutter.push(item)?;
@@ -371,8 +380,11 @@ pub(super) fn reroute(
 const UNIT_BYTES: usize = 160;
 
 struct Growing {
-    piece: Piece,
-    origins: Vec<Origin>,
+    picks: Vec<u32>,
+    routes: Vec<u128>,
+    origins: OriginColumnBuilder,
+    units: Vec<Unit>,
+    bytes: usize,
     last: (Sequence, u32),
     appended_bytes: usize,
 }
@@ -408,21 +420,24 @@ impl<'a> Cutter<'a> {
 
     /// Items of one shard come in position order.
     fn push(&mut self, item: Item) -> Result<()> {
-        let route = item.route();
+        let Item {
+            origin,
+            route,
+            what,
+        } = item;
         let number = self.table.find(route).ok_or_else(|| {
             Error::fatal(format!(
                 "no open shard of the output owns the hash {route:032x}"
             ))
         })?;
-        let origin = item.origin();
         let at = (origin.sequence, origin.sub);
-        let (held, appended) = match &item {
-            Item::Record { pick, .. } => {
+        let (held, appended) = match &what {
+            What::Record(pick) => {
                 let entry = &self.batch.records[*pick as usize];
                 let bytes = entry.payload.len as usize + entry.key.map_or(0, |k| k.len as usize);
                 (bytes, bytes)
             }
-            Item::Unit(unit) => match &unit.what {
+            What::Unit(unit) => match &**unit {
                 UnitKind::Letter(letter) => {
                     let bytes = UNIT_BYTES + letter.detail.len();
                     (bytes, bytes)
@@ -437,45 +452,45 @@ impl<'a> Cutter<'a> {
             let to = Position::at(growing.last.0, growing.last.1);
             self.close(number, growing, to);
         }
-        let (batch, explicit) = (self.batch, self.explicit);
         let growing = self.growing.entry(number).or_insert_with(|| Growing {
-            piece: Piece {
-                batch: Arc::clone(batch),
-                picks: Vec::new(),
-                routes: Vec::new(),
-                explicit,
-                origins: OriginColumn::default(),
-                units: Vec::new(),
-                to: Position::Begin,
-                bytes: 0,
-                counted: true,
-            },
-            origins: Vec::new(),
+            picks: Vec::new(),
+            routes: Vec::new(),
+            origins: OriginColumnBuilder::default(),
+            units: Vec::new(),
+            bytes: 0,
             last: at,
             appended_bytes: 0,
         });
         growing.last = at;
         growing.appended_bytes += appended;
-        growing.piece.bytes += held;
-        match item {
-            Item::Record {
-                pick,
-                origin,
-                route,
-            } => {
-                growing.piece.picks.push(pick);
-                growing.piece.routes.push(route);
+        growing.bytes += held;
+        match what {
+            What::Record(pick) => {
+                growing.picks.push(pick);
+                growing.routes.push(route);
                 growing.origins.push(origin);
             }
-            Item::Unit(unit) => growing.piece.units.push(unit),
+            What::Unit(what) => growing.units.push(Unit {
+                origin,
+                route,
+                what: *what,
+            }),
         }
         Ok(())
     }
 
     fn close(&mut self, number: usize, growing: Growing, to: Position) {
-        let mut piece = growing.piece;
-        piece.origins = growing.origins.into_iter().collect();
-        piece.to = to;
+        let piece = Piece {
+            batch: Arc::clone(self.batch),
+            picks: growing.picks.into(),
+            routes: growing.routes.into(),
+            explicit: self.explicit,
+            origins: growing.origins.finish(),
+            units: growing.units,
+            to,
+            bytes: growing.bytes,
+            counted: true,
+        };
         let (_, shard) = self.table.shard(number);
         self.done.push((shard.clone(), piece));
     }

@@ -1,6 +1,7 @@
 //! The writer: one committer task per shard, which makes groups of appends durable with one sync.
 //!
-//! Appends are encoded on worker threads as soon as they are handed in. The committer takes what is there, waits for
+//! Appends are encoded on worker threads as soon as they are handed in; the budget has the encoded copies as well, but
+//! for one append that may always be on its way. The committer takes what is there, waits for
 //! the shard's lock, drops what the marks know, writes the rest, and answers the tickets once the control file says
 //! that it is durable. While one group is being synced the next one gathers.
 //!
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Append, Appended, StreamWriter, Ticket};
-use hydrant_core::{Error, Permit, Result, Shard, ShardId, clock};
+use hydrant_core::{Error, Overdraft, Permit, Result, Shard, ShardId, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -43,6 +44,8 @@ pub(super) struct LocalWriter {
     secret: [u8; 32],
     lanes: Mutex<BTreeMap<ShardId, Arc<Lane>>>,
     encoding: Arc<Semaphore>,
+    /// Of the encoded copies: who submits holds the records already.
+    overdraft: Overdraft,
     /// Removes old data as long as somebody writes.
     keeper: AbortHandle,
 }
@@ -67,11 +70,13 @@ struct Lane {
 #[derive(Debug)]
 struct Pending {
     work: Work,
-    encoded: JoinHandle<Result<Encoded>>,
+    encoded: JoinHandle<(Result<Encoded>, Permit)>,
     answer: oneshot::Sender<Result<Appended>>,
     bytes: u64,
     /// The caller's bytes, held until the append is stored.
     _permit: Permit,
+    /// The encoded bytes.
+    copy: Permit,
     _room: OwnedSemaphorePermit,
 }
 
@@ -82,6 +87,7 @@ impl LocalWriter {
             secret,
             lanes: Mutex::new(BTreeMap::new()),
             encoding: Arc::new(Semaphore::new(ENCODING_MAX)),
+            overdraft: Overdraft::default(),
             keeper: tokio::spawn(retention::keep(Arc::clone(place))).abort_handle(),
         })
     }
@@ -137,6 +143,10 @@ impl StreamWriter for LocalWriter {
         let closed = || Error::fatal(format!("the committer of shard `{shard}` has ended"));
         let room = room.map_err(|_| closed())?;
         let place = lane.queue.reserve().await.map_err(|_| closed())?;
+        let budget = &self.place.ctx.budget;
+        let mut copy = budget
+            .acquire_more(work.encoded_bytes_max(bytes), &self.overdraft)
+            .await;
         let encoded = {
             let (work, range) = (work.clone(), lane.shard.range);
             let codec = self.place.settings.codec;
@@ -144,7 +154,10 @@ impl StreamWriter for LocalWriter {
             let slots = Arc::clone(&self.encoding);
             tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await;
-                workers.run(move || work.encode(range, codec)).await?
+                let encoded = workers.run(move || work.encode(range, codec)).await;
+                let encoded = encoded.flatten();
+                copy.shrink_to(encoded.as_ref().map_or(0, Encoded::frame_len));
+                (encoded, copy)
             })
         };
         let (answer, result) = oneshot::channel();
@@ -154,6 +167,7 @@ impl StreamWriter for LocalWriter {
             answer,
             bytes,
             _permit: permit,
+            copy: Permit::default(),
             _room: room,
         });
         let shard = shard.clone();
@@ -225,7 +239,10 @@ impl Committer {
         let mut ready = Vec::with_capacity(group.len());
         for mut pending in group {
             let encoded = match (&mut pending.encoded).await {
-                Ok(encoded) => encoded,
+                Ok((encoded, copy)) => {
+                    pending.copy = copy;
+                    encoded
+                }
                 Err(_) => Err(Error::fatal("the encoding of an append was ended")),
             };
             ready.push(Ready { pending, encoded });

@@ -19,6 +19,8 @@ use super::frame::{Codec, Fault, RAW_BYTES_MAX};
 const ZSTD_LEVEL: i32 = 1;
 /// What a record without key, payload and stamp takes at most of the index.
 const INDEX_BYTES: usize = 20;
+/// What the index and the origin of a record take, unless its stamp is far from that of the record before.
+pub(super) const INDEX_BYTES_USUAL: u64 = 10;
 
 /// Lays out the picked records; `None` when they exceed the largest body. The picks are indices into the batch.
 pub(super) fn lay_out(batch: &Batch, picks: &[u32], routes: Option<&[u128]>) -> Option<Vec<u8>> {
@@ -69,6 +71,7 @@ pub(super) fn compress(raw: Vec<u8>, codec: Codec) -> (Codec, Bytes) {
                 .ok()
                 .map(|len| {
                     out.truncate(len);
+                    out.shrink_to_fit();
                     out
                 })
         }

@@ -71,8 +71,8 @@ impl Work {
     pub(super) fn new(append: Append) -> (Work, Permit) {
         let work = Work {
             batch: append.batch,
-            picks: append.picks.into(),
-            routes: append.routes.into(),
+            picks: append.picks,
+            routes: append.routes,
             explicit: append.explicit,
             entry: append.entry.map(|mut entry| {
                 entry.account = None;
@@ -98,6 +98,13 @@ impl Work {
             bytes += u64::from(key) + u64::from(entry.payload.len);
         }
         Ok(bytes)
+    }
+
+    /// About what its frame takes at most, when key and payload bytes are `bytes`.
+    pub(super) fn encoded_bytes_max(&self, bytes: u64) -> u64 {
+        let index = columns::INDEX_BYTES_USUAL + if self.explicit { 16 } else { 0 };
+        let units = (self.units.len() * size_of::<Unit>()) as u64;
+        bytes + self.picks.len() as u64 * index + units + HEADER_BYTES as u64
     }
 
     fn check(&self, range: HashRange) -> Result<()> {

@@ -80,7 +80,7 @@ pub(super) async fn routes_and_origins_travel_with_records(harness: &dyn Harness
     let writer = writer(&stream).await;
     let routes = [7, u128::MAX, 1 << 100];
     let explicit = Append {
-        routes: routes.to_vec(),
+        routes: routes.into(),
         explicit: true,
         ..from_origin(&messages("a", 3), 5, Some(4), None)
     };

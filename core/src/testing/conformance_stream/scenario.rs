@@ -129,7 +129,7 @@ pub(super) fn from_origin(
 /// The same append, with all records routed into `range`.
 pub(super) fn routed_into(range: HashRange, append: Append) -> Append {
     Append {
-        routes: vec![range.first; append.picks.len()],
+        routes: vec![range.first; append.picks.len()].into(),
         explicit: true,
         ..append
     }

@@ -53,8 +53,8 @@ fn append(n: u64) -> Append {
             records: vec![entry],
             ..Batch::default()
         }),
-        picks: vec![0],
-        routes: vec![HashRange::ALL.first],
+        picks: [0].into(),
+        routes: [HashRange::ALL.first].into(),
         explicit: true,
         entry: Some(OriginEntry {
             writer: WriterId::of_name("w"),

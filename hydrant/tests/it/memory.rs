@@ -1,0 +1,114 @@
+//! What the processes take in memory, as the system counts it, beside what `--memory` allows.
+//!
+//! The inputs are the two that grow most on their way: records of two bytes, of which little is payload, and records of
+//! a mebibyte that no codec makes smaller. The fixed cost holds the program, its threads, its allocator's gaps and one
+//! record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of short lines.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use crate::place::Place;
+
+const MIB: u64 = 1 << 20;
+const MEMORY: u64 = 16 * MIB;
+const FIXED_COST: u64 = 60 * MIB;
+const SHORT_LINES: u64 = 600_000;
+const LONG_LINES: u64 = 64;
+
+/// Numbers of two digits, one a line.
+fn short_lines(place: &Place) -> u64 {
+    let lines = std::env::var("HYDRANT_MEMORY_LINES").map_or(SHORT_LINES, |text| {
+        text.parse().expect("`HYDRANT_MEMORY_LINES` is a number")
+    });
+    let mut text = Vec::new();
+    for n in 0..lines {
+        writeln!(text, "{:02}", 10 + n % 90).expect("memory takes it");
+    }
+    place.write("input", text);
+    lines
+}
+
+/// Objects of nearly a mebibyte of characters without order.
+fn long_lines(place: &Place) -> u64 {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut text = Vec::new();
+    for _ in 0..LONG_LINES {
+        text.extend_from_slice(b"{\"b\":\"");
+        for _ in 0..MIB - 64 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text.push(LETTERS[(state >> 58) as usize]);
+        }
+        text.extend_from_slice(b"\"}\n");
+    }
+    place.write("input", text);
+    LONG_LINES
+}
+
+/// Runs a binary to its end and checks its peak.
+#[track_caller]
+fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
+    let memory = format!("{}MiB", MEMORY / MIB);
+    let args = [args, &["--memory", &memory]].concat();
+    let mut process = place.start(name, &args, "memory.log");
+    let mut peak = 0;
+    let code = loop {
+        peak = peak.max(process.peak_bytes().unwrap_or_default());
+        if let Some(code) = process.ended() {
+            break code;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert_eq!(code, Some(0), "{name}: {}", place.logs());
+    eprintln!("{name}: {} KiB at most", peak >> 10);
+    assert!(
+        peak < MEMORY + FIXED_COST,
+        "`{name}` took {} KiB",
+        peak >> 10
+    );
+}
+
+/// Sends the input through all stages.
+fn assert_all_bounded(place: &Place, lines: u64) {
+    let input = ["--to", "local:raw", "--input", "input"];
+    assert_bounded(place, "hydrant-producer", &input);
+    let to_end = |from: &'static str, to: &'static str| {
+        [
+            "--from",
+            from,
+            "--to",
+            to,
+            "--exit-at-end",
+            "--idle",
+            "50ms",
+        ]
+    };
+    assert_bounded(
+        place,
+        "hydrant-transform",
+        &to_end("local:raw", "local:clean"),
+    );
+    assert_bounded(
+        place,
+        "hydrant-consumer",
+        &to_end("local:clean", "local:copy"),
+    );
+    let copied: u64 = place.stored("local:copy").iter().sum();
+    assert_eq!(copied, lines);
+}
+
+#[test]
+fn records_of_two_bytes_stay_within_the_memory() {
+    let place = Place::new();
+    let lines = short_lines(&place);
+    assert_all_bounded(&place, lines);
+}
+
+#[test]
+fn records_that_no_codec_makes_smaller_stay_within_the_memory() {
+    let place = Place::new();
+    let lines = long_lines(&place);
+    assert_all_bounded(&place, lines);
+}
