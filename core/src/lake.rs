@@ -108,6 +108,8 @@ pub trait Lake: Send + Sync + fmt::Debug {
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>>;
     /// The stagings that exist: their ids and the keys they are for.
     async fn list_staged(&self) -> Result<Vec<(String, String)>>;
+    /// Removes what dead processes left of their puts of objects whose keys start with `prefix` and exist by now.
+    async fn tidy(&self, prefix: &str) -> Result<()>;
     /// Removes an object; no error when it is gone.
     async fn delete(&self, key: &str) -> Result<()>;
 }

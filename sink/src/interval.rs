@@ -7,7 +7,7 @@
 //! nothing staged stays when staging fails. Refuses to keep more than a few encoded files in memory, and to write an
 //! interval when a panic is no single row's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow_schema::{ArrowError, Schema};
@@ -24,7 +24,7 @@ use crate::culprits::{CULPRITS_MAX, culprits, others};
 use crate::dead_letter::{Letter, letter_batch, letter_hash, letter_schema};
 use crate::decode::{Decoded, PartitionRows, Provenance, Reject, row_text};
 use crate::encode::{EncodeError, EncodeOptions, encode};
-use crate::lake::{ChainNames, CommitFile, FileKind, persist};
+use crate::lake::{ChainNames, CommitFile, FileKind, Leftovers, persist};
 use crate::position_hash::Positions;
 use crate::schema::TableSchema;
 
@@ -297,6 +297,7 @@ impl Ready {
     /// Those of the lake, after which nothing staged stays; fatal when encoding panics whichever row is left out.
     pub(crate) async fn stage(
         mut self,
+        stagings: &Stagings,
         lake: &SharedLake,
         context: &Context,
         options: &EncodeOptions,
@@ -312,7 +313,7 @@ impl Ready {
                 (self, plans)
             });
             let (ready, plans) = planning.await?;
-            let outcomes = stage_all(lake, context, options, plans?).await?;
+            let outcomes = stage_all(stagings, lake, context, options, plans?).await?;
             let mut files = Vec::with_capacity(outcomes.len());
             let mut faulted = Vec::new();
             for (index, outcome) in outcomes.into_iter().enumerate() {
@@ -325,34 +326,62 @@ impl Ready {
                 return Ok((ready, files));
             }
             // Names and numbers of files follow from the rows that are left, so all are made again.
-            for file in &files {
-                lake.discard(&file.sealed.upload).await?;
-            }
+            stagings.discard(lake).await;
             self = ready;
             self.give_up(&faulted)?;
         }
     }
 }
 
-/// The stagings of an interval, so that none stays when one of them fails.
+/// The stagings of an interval on their way to a record: none stays when one of them fails, and those of a publish that
+/// is dropped half way are left to the clean-up of the shard's next owner.
 #[derive(Debug, Default)]
-struct Stagings {
-    uploads: Mutex<Vec<String>>,
+pub(crate) struct Stagings {
+    leftovers: Option<Arc<Leftovers>>,
+    /// Uploads and their keys.
+    staged: Mutex<Vec<(String, String)>>,
 }
 
 impl Stagings {
-    fn add(&self, upload: &str) {
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        uploads.push(upload.to_owned());
+    pub(crate) fn new(leftovers: &Arc<Leftovers>) -> Self {
+        Stagings {
+            leftovers: Some(Arc::clone(leftovers)),
+            staged: Mutex::default(),
+        }
+    }
+
+    fn add(&self, upload: &str, key: &str) {
+        let staged = (upload.to_owned(), key.to_owned());
+        self.lock().push(staged);
+    }
+
+    /// A record names them and its files are visible, or its owner threw them away.
+    pub(crate) fn done(&self) {
+        self.lock().clear();
     }
 
     /// Throws all of them away. One that cannot be thrown away stays for the next owner's clean-up.
     async fn discard(&self, lake: &SharedLake) {
-        let uploads =
-            std::mem::take(&mut *self.uploads.lock().unwrap_or_else(PoisonError::into_inner));
-        for upload in uploads {
+        let staged = std::mem::take(&mut *self.lock());
+        for (upload, key) in staged {
             if let Err(error) = lake.discard(&upload).await {
                 tracing::warn!(upload, error = %error.report(), "a staging stays");
+                self.add(&upload, &key);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Stagings {
+    fn drop(&mut self) {
+        let staged = std::mem::take(&mut *self.lock());
+        if let Some(leftovers) = &self.leftovers {
+            for (upload, key) in staged {
+                leftovers.add(upload, key);
             }
         }
     }
@@ -360,14 +389,14 @@ impl Stagings {
 
 /// Encodes and stages files, a few at a time; answers what came of them in the order of the plans.
 async fn stage_all(
+    stagings: &Stagings,
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
     plans: Vec<Plan>,
 ) -> Result<Vec<Outcome>> {
-    let stagings = Stagings::default();
     let staging = plans.into_iter().enumerate().map(|(index, plan)| {
-        let staged = stage_in(&stagings, lake, context, options, plan);
+        let staged = stage_in(stagings, lake, context, options, plan);
         async move { staged.await.map(|outcome| (index, outcome)) }
     });
     // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
@@ -461,7 +490,7 @@ fn encode_plan(
 async fn stage(stagings: &Stagings, lake: &SharedLake, key: &str, body: &Bytes) -> Result<Sealed> {
     let mut staging = lake.stage(key).await?;
     let upload = staging.upload().to_owned();
-    stagings.add(&upload);
+    stagings.add(&upload, key);
     let writing = async {
         let mut at = 0;
         while at < body.len() {

@@ -17,7 +17,7 @@ use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
 
 use crate::buffer::{Buffer, Cut, Source, Taken};
-use crate::interval::{conform, footer, untraced};
+use crate::interval::{Stagings, conform, footer, untraced};
 use crate::lake::{
     COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, PRODUCT, Publisher, ShardInterval,
 };
@@ -141,11 +141,13 @@ impl SinkShard {
         let cutting = shared.context.workers.run(move || contain(|| buffer.cut()));
         let cut = cutting.await?.ok_or_else(|| untraced(&source, interval))?;
         let latencies = cut.latencies.clone();
-        let staged = self.stage(cut).await?;
+        let stagings = Stagings::new(&self.shared.leftovers);
+        let staged = self.stage(cut, &stagings).await?;
         // What is staged lies on the disk: memory is free before the record is put.
         self.permit = Permit::default();
         self.exchange(Permit::default());
         self.publisher.publish(&staged.commit).await?;
+        stagings.done();
         shared.totals.add(&staged.commit);
         let (now, took) = (shared.context.clock.wall_micros(), started.elapsed());
         published::record(&staged, why, latencies, now, took);
@@ -163,7 +165,7 @@ impl SinkShard {
     }
 
     /// Stages the files of a cut interval and writes the record that names them.
-    async fn stage(&self, cut: Cut) -> Result<Staged> {
+    async fn stage(&self, cut: Cut, stagings: &Stagings) -> Result<Staged> {
         let shared = &self.shared;
         let schema = if cut.decoded.rows() > 0 {
             shared.registry.settle(cut.decoded.schema()).await?
@@ -198,7 +200,7 @@ impl SinkShard {
             .run(move || conform(source, interval, decoded, positions, letters, &schema, time));
         let ready = conforming.await??;
         let (lake, context, options) = (&shared.lake, &shared.context, &shared.rules.encode);
-        let staging = ready.stage(lake, context, options, &names, metadata);
+        let staging = ready.stage(stagings, lake, context, options, &names, metadata);
         let (ready, files) = staging.await?;
         let mut reasons: BTreeMap<Arc<str>, u64> = BTreeMap::new();
         for letter in &ready.letters {

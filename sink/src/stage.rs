@@ -15,7 +15,9 @@ use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Context, Error, Result, Shard, StreamId};
 
 use crate::buffer::{Cut, Source};
-use crate::lake::{Chain, Finisher, Place, Publisher, Rebuild, TableNames, identify, persist};
+use crate::lake::{
+    Chain, Finisher, Leftovers, Place, Publisher, Rebuild, TableNames, identify, persist,
+};
 use crate::pressure::Holders;
 use crate::published::Totals;
 use crate::schema::registry::Registry;
@@ -63,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) holders: Holders,
     pub(crate) specs: Mutex<HashSet<String>>,
     pub(crate) totals: Arc<Totals>,
+    pub(crate) leftovers: Arc<Leftovers>,
 }
 
 /// The sink of one stream into one table.
@@ -105,6 +108,7 @@ impl SinkStage {
                 holders: Holders::default(),
                 specs: Mutex::default(),
                 totals: Arc::default(),
+                leftovers: Arc::default(),
             }),
         })
     }
@@ -166,7 +170,9 @@ impl Stage for SinkStage {
             ..
         } = opened;
         let finisher = self.shared.finisher.clone();
-        let publisher = Publisher::open(self.chain(&shard), finisher, start, after.to).await?;
+        let chain = self.chain(&shard);
+        let mut publisher = Publisher::open(chain, finisher, start, after.to).await?;
+        publisher.clean_up(&self.shared.leftovers).await;
         let source = Source::new(&self.shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(
             Arc::clone(&self.shared),

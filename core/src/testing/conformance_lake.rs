@@ -166,6 +166,7 @@ pub async fn what_was_discarded_vanishes(lake: &dyn Lake) {
         must(lake.discard(&upload).await, "discard an unsealed staging");
     }
     drop(unsealed);
+    must(lake.tidy("t/").await, "tidy where nothing was left");
     assert!(must(lake.list_staged().await, "list stagings").is_empty());
 }
 

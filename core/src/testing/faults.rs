@@ -232,6 +232,12 @@ impl Lake for FaultyLake {
             .await
     }
 
+    async fn tidy(&self, prefix: &str) -> Result<()> {
+        self.plan
+            .call("tidy", async || self.inner.tidy(prefix).await)
+            .await
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         self.plan
             .call("delete", async || self.inner.delete(key).await)

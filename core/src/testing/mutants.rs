@@ -322,6 +322,9 @@ impl Lake for BrokenLake {
         self.0.list_staged().await
     }
 
+    async fn tidy(&self, prefix: &str) -> Result<()> {
+        self.0.tidy(prefix).await
+    }
     async fn delete(&self, key: &str) -> Result<()> {
         self.0.delete(key).await
     }

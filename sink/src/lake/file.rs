@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,8 +21,8 @@ use hydrant_core::disk::{self, Open};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
 use hydrant_core::{Context, Error, Result};
 
-use super::file_staging::{FileStaging, parent, sync_failed};
-use super::names::{STAGING, SYSTEM};
+use super::file_staging::{FileStaging, Syncs, parent};
+use super::names::{STAGING, SYSTEM, TEMPORARY};
 
 /// Bytes that are read at once to check a file.
 const CHECK_BYTES: usize = 1 << 20;
@@ -41,6 +41,7 @@ pub struct FileLake {
     context: Context,
     writable: bool,
     durable_dirs: Mutex<HashSet<PathBuf>>,
+    syncs: Arc<Syncs>,
 }
 
 impl FileLake {
@@ -50,7 +51,7 @@ impl FileLake {
     /// Refused when the file system has no hard links or lets a name be replaced.
     pub async fn open(root: &Path, context: &Context) -> Result<Self> {
         let lake = Self::new(root, context, true);
-        lake.ensure_dir(&root.join(SYSTEM)).await?;
+        lake.ensure_dir(&root.join(TEMPORARY)).await?;
         lake.probe().await?;
         Ok(lake)
     }
@@ -80,6 +81,7 @@ impl FileLake {
             context: context.clone(),
             writable,
             durable_dirs: Mutex::default(),
+            syncs: Arc::default(),
         }
     }
 
@@ -87,12 +89,9 @@ impl FileLake {
     async fn probe(&self) -> Result<()> {
         let disk = &self.context.disk;
         let nonce = self.context.random.identity();
-        let path = |n: u8| {
-            self.root
-                .join(SYSTEM)
-                .join(format!(".probe-{nonce}-{n}.tmp"))
-        };
-        let (first, second, third) = (path(1), path(2), path(3));
+        let path = |dir: &str, n: u8| self.root.join(dir).join(format!(".probe-{nonce}-{n}.tmp"));
+        let (first, second) = (path(TEMPORARY, 1), path(TEMPORARY, 2));
+        let third = path(SYSTEM, 3);
         for file in [&first, &second] {
             let opened = disk.open(file, Open::CreateNew).await;
             opened.map_err(|e| Error::io("create", file, e))?;
@@ -142,6 +141,7 @@ impl FileLake {
     }
 
     fn check_writable(&self) -> Result<()> {
+        self.syncs.check()?;
         if self.writable {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl FileLake {
             .disk
             .sync_dir(dir)
             .await
-            .map_err(|e| sync_failed(dir, &e))
+            .map_err(|e| self.syncs.failed(dir, &e))
     }
 
     /// Writes a new file below an existing directory; on an error nothing is left of it.
@@ -194,7 +194,7 @@ impl FileLake {
             .await
             .map_err(|e| Error::io("create", path, e))?;
         let written = match file.write_at(0, vec![body]).await {
-            Ok(()) => file.sync().await.map_err(|e| sync_failed(path, &e)),
+            Ok(()) => file.sync().await.map_err(|e| self.syncs.failed(path, &e)),
             Err(error) => Err(Error::io("write", path, error)),
         };
         if written.is_err() {
@@ -274,7 +274,7 @@ impl FileLake {
                 .filter(|(key, len)| match len {
                     Some(_) => key.starts_with(prefix),
                     None => {
-                        (staged || key != STAGING)
+                        (staged || (key != STAGING && key != TEMPORARY))
                             && (key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")))
                     }
                 })
@@ -302,6 +302,21 @@ impl FileLake {
     }
 }
 
+/// Where the object of this key is written before it gets its name.
+fn temporary_of(key: &str, nonce: &str) -> String {
+    let (dir, name) = key.rsplit_once('/').unwrap_or(("", key));
+    format!("{TEMPORARY}/{dir}/.{name}{NONCE_MARK}{nonce}").replace("//", "/")
+}
+
+/// The inverse of [`temporary_of`].
+fn key_of_temporary(temporary: &str) -> String {
+    let temporary = temporary.strip_prefix(TEMPORARY).unwrap_or(temporary);
+    let written = temporary.rsplit_once(NONCE_MARK);
+    let key = written.map_or(temporary, |(key, _)| key);
+    let (dir, name) = key.rsplit_once("/.").unwrap_or(("", key));
+    format!("{dir}/{name}").trim_start_matches('/').to_owned()
+}
+
 /// Files on their way to a name; they are no objects.
 fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".tmp")
@@ -315,86 +330,26 @@ impl Lake for FileLake {
 
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
         self.check_writable()?;
-        let disk = &self.context.disk;
-        let path = self.path(key)?;
-        let dir = parent(&path);
-        self.ensure_dir(dir).await?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = dir.join(format!(".{name}.{}.tmp", self.context.random.identity()));
-        self.write_file(&temporary, body).await?;
-        let linked = match disk.link_new(&temporary, &path).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            // The link may have been made although its answer was lost.
-            Err(error) => match (disk.stat(&temporary).await, disk.stat(&path).await) {
-                (Ok(Some(ours)), Ok(Some(there))) if ours.identity == there.identity => Ok(true),
-                _ => Err(Error::io("link", &path, error)),
-            },
-        };
-        // Observers too: a name that was found may not be durable yet.
-        let synced = self.sync_dir(dir).await;
-        drop(disk.remove(&temporary).await);
-        let made = linked?;
-        synced?;
-        if made {
-            return Ok(Put::Created);
-        }
-        match self.get(key).await? {
-            Some(body) => Ok(Put::Exists(body)),
-            None => Err(Error::fatal(format!(
-                "`{}` was removed while it was being read: objects below `{SYSTEM}` are never removed",
-                path.display(),
-            ))),
+        match self.try_put_new(key, body.clone()).await {
+            Err(error) if self.lacks_directory(&error) => self.try_put_new(key, body).await,
+            answer => answer,
         }
     }
 
     async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
         self.check_writable()?;
-        self.path(key)?;
-        let nonce = self.context.random.u64();
-        let upload = format!("{STAGING}/{key}{NONCE_MARK}{nonce:016x}");
-        let path = self.path(&upload)?;
-        self.ensure_dir(parent(&path)).await?;
-        let staging = FileStaging::create(&self.context, path, key, upload).await?;
-        Ok(Box::new(staging))
+        match self.try_stage(key).await {
+            Err(error) if self.lacks_directory(&error) => self.try_stage(key).await,
+            answer => answer,
+        }
     }
 
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         self.check_writable()?;
-        let disk = &self.context.disk;
-        let (staging, path) = (self.staging_path(&sealed.upload)?, self.path(&sealed.key)?);
-        let (from, to) = (parent(&staging), parent(&path));
-        self.ensure_dir(to).await?;
-        let reveal = match disk.rename_new(&staging, &path).await {
-            Ok(()) => Reveal::Revealed,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if self.is_same(&path, sealed).await? != Some(true) {
-                    return Err(self.other_content(&path, sealed));
-                }
-                self.discard(&sealed.upload).await?;
-                Reveal::Already
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                // Somebody removed the partition's directory behind our back.
-                let stat = disk
-                    .stat(&staging)
-                    .await
-                    .map_err(|e| Error::io("look at", &staging, e))?;
-                if stat.is_some() {
-                    self.durable().clear();
-                    return Err(Error::io("make visible", &path, error));
-                }
-                match self.is_same(&path, sealed).await? {
-                    Some(true) => Reveal::Already,
-                    Some(false) => return Err(self.other_content(&path, sealed)),
-                    None => return Ok(Reveal::Vanished),
-                }
-            }
-            Err(error) => return Err(Error::io("make visible", &path, error)),
-        };
-        self.sync_dir(to).await?;
-        self.sync_staging(from).await?;
-        Ok(reveal)
+        match self.try_reveal(sealed).await {
+            Err(error) if self.lacks_directory(&error) => self.try_reveal(sealed).await,
+            answer => answer,
+        }
     }
 
     async fn discard(&self, upload: &str) -> Result<()> {
@@ -477,6 +432,31 @@ impl Lake for FileLake {
         Ok(staged)
     }
 
+    async fn tidy(&self, prefix: &str) -> Result<()> {
+        self.check_writable()?;
+        let mut left = Vec::new();
+        let mut seen = |object: Object| {
+            left.push(object.key);
+            ControlFlow::Continue(())
+        };
+        let temporaries = format!("{TEMPORARY}/{prefix}");
+        self.walk(&temporaries, true, &mut seen).await?;
+        for temporary in left {
+            let key = key_of_temporary(&temporary);
+            if self.size(&key).await?.is_none() {
+                continue;
+            }
+            let path = self.path(&temporary)?;
+            match self.context.disk.remove(&path).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         self.check_writable()?;
         let path = self.path(key)?;
@@ -489,6 +469,100 @@ impl Lake for FileLake {
 }
 
 impl FileLake {
+    /// Whether an operation failed because a directory is gone that was known: somebody removed it behind our back. None
+    /// is known from then on, so that the operation makes them again.
+    fn lacks_directory(&self, error: &Error) -> bool {
+        let gone =
+            matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+        if gone {
+            self.durable().clear();
+        }
+        gone
+    }
+
+    async fn try_put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        let disk = &self.context.disk;
+        let path = self.path(key)?;
+        let dir = parent(&path);
+        self.ensure_dir(dir).await?;
+        let temporary = temporary_of(key, &self.context.random.identity());
+        let temporary = self.path(&temporary)?;
+        self.ensure_dir(parent(&temporary)).await?;
+        self.write_file(&temporary, body).await?;
+        let linked = match disk.link_new(&temporary, &path).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            // The link may have been made although its answer was lost.
+            Err(error) => match (disk.stat(&temporary).await, disk.stat(&path).await) {
+                (Ok(Some(ours)), Ok(Some(there))) if ours.identity == there.identity => Ok(true),
+                // The clean-up of another owner took the temporary file, because the name was there.
+                (Ok(None), Ok(Some(_))) => Ok(false),
+                _ => Err(Error::io("link", &path, error)),
+            },
+        };
+        // Observers too: a name that was found may not be durable yet.
+        let synced = self.sync_dir(dir).await;
+        drop(disk.remove(&temporary).await);
+        let made = linked?;
+        synced?;
+        if made {
+            return Ok(Put::Created);
+        }
+        match self.get(key).await? {
+            Some(body) => Ok(Put::Exists(body)),
+            None => Err(Error::fatal(format!(
+                "`{}` was removed while it was being read: objects below `{SYSTEM}` are never removed",
+                path.display(),
+            ))),
+        }
+    }
+
+    async fn try_stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+        self.path(key)?;
+        let nonce = self.context.random.u64();
+        let upload = format!("{STAGING}/{key}{NONCE_MARK}{nonce:016x}");
+        let path = self.path(&upload)?;
+        self.ensure_dir(parent(&path)).await?;
+        let staging = FileStaging::create(&self.context, &self.syncs, path, key, upload).await?;
+        Ok(Box::new(staging))
+    }
+
+    async fn try_reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        let disk = &self.context.disk;
+        let (staging, path) = (self.staging_path(&sealed.upload)?, self.path(&sealed.key)?);
+        let (from, to) = (parent(&staging), parent(&path));
+        self.ensure_dir(to).await?;
+        let reveal = match disk.rename_new(&staging, &path).await {
+            Ok(()) => Reveal::Revealed,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if self.is_same(&path, sealed).await? != Some(true) {
+                    return Err(self.other_content(&path, sealed));
+                }
+                self.discard(&sealed.upload).await?;
+                Reveal::Already
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // Somebody removed the partition's directory behind our back.
+                let stat = disk
+                    .stat(&staging)
+                    .await
+                    .map_err(|e| Error::io("look at", &staging, e))?;
+                if stat.is_some() {
+                    return Err(Error::io("make visible", &path, error));
+                }
+                match self.is_same(&path, sealed).await? {
+                    Some(true) => Reveal::Already,
+                    Some(false) => return Err(self.other_content(&path, sealed)),
+                    None => return Ok(Reveal::Vanished),
+                }
+            }
+            Err(error) => return Err(Error::io("make visible", &path, error)),
+        };
+        self.sync_dir(to).await?;
+        self.sync_staging(from).await?;
+        Ok(reveal)
+    }
+
     fn staging_path(&self, upload: &str) -> Result<PathBuf> {
         if upload
             .strip_prefix(STAGING)
@@ -506,8 +580,27 @@ impl FileLake {
     async fn sync_staging(&self, dir: &Path) -> Result<()> {
         match self.context.disk.sync_dir(dir).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(sync_failed(dir, &error)),
+            Err(error) => Err(self.syncs.failed(dir, &error)),
             Ok(()) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_file_tells_its_key() {
+        for key in [
+            "x",
+            "a/b",
+            "_hydrant/t/commits/a@1/0/r/9.json",
+            "_hydrant/.x/~y",
+        ] {
+            let temporary = temporary_of(key, "77");
+            assert!(temporary.starts_with(TEMPORARY), "{temporary}");
+            assert_eq!(key_of_temporary(&temporary), key);
         }
     }
 }

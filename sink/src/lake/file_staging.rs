@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,12 +14,34 @@ use hydrant_core::disk::{DiskFile, Open};
 use hydrant_core::lake::{Sealed, Staging};
 use hydrant_core::{Context, Error, Result};
 
-pub(super) fn sync_failed(path: &Path, error: &io::Error) -> Error {
-    Error::fatal(format!(
-        "cannot sync `{}`: {error}; what the disk holds is unknown, so this process stops: check the disk, then start \
-         again",
-        path.display(),
-    ))
+/// Whether a sync has failed in this process. From then on it changes nothing in the lake any more, whichever shard it is
+/// for: a later sync may succeed over bytes and names that were dropped.
+#[derive(Debug, Default)]
+pub(super) struct Syncs {
+    failed: AtomicBool,
+}
+
+impl Syncs {
+    /// Takes note of a failure.
+    pub(super) fn failed(&self, path: &Path, error: &io::Error) -> Error {
+        self.failed.store(true, Ordering::SeqCst);
+        Error::fatal(format!(
+            "cannot sync `{}`: {error}; what the disk holds is unknown, so this process stops: check the disk, then \
+             start again",
+            path.display(),
+        ))
+    }
+
+    /// # Errors
+    /// Fatal once a sync has failed.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(Error::fatal(
+                "an earlier sync failed: this process writes nothing more into the lake",
+            ));
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn parent(path: &Path) -> &Path {
@@ -30,6 +53,7 @@ pub(super) struct FileStaging {
     context: Context,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
+    syncs: Arc<Syncs>,
     sealed: Sealed,
 }
 
@@ -37,6 +61,7 @@ impl FileStaging {
     /// Makes the file, whose directory exists.
     pub(super) async fn create(
         context: &Context,
+        syncs: &Arc<Syncs>,
         path: PathBuf,
         key: &str,
         upload: String,
@@ -54,6 +79,7 @@ impl FileStaging {
             context: context.clone(),
             path,
             file,
+            syncs: Arc::clone(syncs),
             sealed,
         })
     }
@@ -92,7 +118,10 @@ impl Staging for FileStaging {
         };
         match synced {
             Ok(()) => Ok(self.sealed),
-            Err(error) => Err(self.give_up(sync_failed(&self.path, &error)).await),
+            Err(error) => {
+                let failed = self.syncs.failed(&self.path, &error);
+                Err(self.give_up(failed).await)
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! record finishes it.
 
 mod chain;
+mod clean_up;
 mod commit;
 mod file;
 mod file_staging;
@@ -17,6 +18,7 @@ mod recover;
 
 pub(crate) use chain::PRODUCT;
 pub use chain::{Chain, Genesis, Tip};
+pub(crate) use clean_up::Leftovers;
 pub(crate) use commit::digest;
 pub use commit::{
     COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, Gap, OriginSum, ShardInterval, TimeRange,

@@ -18,6 +18,12 @@ pub const SYSTEM: &str = "_hydrant";
 /// Where a lake in a directory collects files that are not visible yet.
 pub(crate) const STAGING: &str = "_hydrant/staging";
 
+/// Where a lake in a directory writes objects before they get their names. No table has a name like this.
+pub(crate) const TEMPORARY: &str = "_hydrant/.temporary";
+
+/// What may not be the name of a table, because a lake in a directory uses it.
+const RESERVED: &str = "staging";
+
 /// The ending of data files.
 const PARQUET: &str = ".parquet";
 
@@ -48,6 +54,12 @@ impl TableNames {
             return Err(Error::refused(format!(
                 "`{table}` is no name for a table: use letters, digits, `_`, `-` and `.`, starting with a letter or \
                  digit, at most {TABLE_NAME_BYTES_MAX}"
+            )));
+        }
+        // Where case does not count for the file system, `Staging` would be the same directory.
+        if table.eq_ignore_ascii_case(RESERVED) {
+            return Err(Error::refused(format!(
+                "`{table}` cannot be the name of a table, because lakes collect files under it: take another one"
             )));
         }
         Ok(TableNames {
@@ -164,6 +176,16 @@ impl ChainNames {
         &self.dir
     }
 
+    /// What the names of the chain's files begin with.
+    pub(crate) fn file_stem(&self) -> &str {
+        &self.file_stem
+    }
+
+    /// The prefix of the records that say which uploads stand for vanished files.
+    pub(crate) fn rebuilds(&self) -> &str {
+        &self.rebuilds
+    }
+
     /// The object that says where the chain begins.
     pub fn genesis(&self) -> String {
         format!("{}genesis.json", self.dir)
@@ -241,6 +263,33 @@ impl ChainNames {
     }
 }
 
+/// What the name of a data file says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StagedName {
+    /// Where its interval starts.
+    pub(crate) from: Position,
+    /// How often it was made again; 0 is the first one.
+    pub(crate) generation: u32,
+}
+
+impl StagedName {
+    /// Reads the name in a key, and the stem that tells its chain; `None` for other keys.
+    pub(crate) fn of(key: &str) -> Option<(String, Self)> {
+        let name = key.rsplit('/').next()?.strip_suffix(PARQUET)?;
+        let mut parts = name.rsplitn(4, '_');
+        let (number, to, from) = (parts.next()?, parts.next()?, parts.next()?);
+        let stem = parts.next()?.to_owned();
+        let (number, generation) = match number.split_once(".g") {
+            Some((number, generation)) => (number, generation.parse().ok()?),
+            None => (number, 0),
+        };
+        number.parse::<u32>().ok()?;
+        Position::from_name(to)?;
+        let from = Position::from_name(from)?;
+        Some((stem, StagedName { from, generation }))
+    }
+}
+
 /// The key of a file that was made again; generation 0 is the first one.
 pub fn generation_key(key: &str, generation: u32) -> String {
     match (generation, key.strip_suffix(PARQUET)) {
@@ -313,6 +362,19 @@ mod tests {
         assert!(key.starts_with("devices/date=2026-11-21/s000001-"), "{key}");
         assert!(key.ends_with("_b_z_0002.parquet"), "{key}");
         assert!(generation_key(&key, 1).ends_with("_b_z_0002.g1.parquet"));
+        let (stem, name) = StagedName::of(&generation_key(&key, 1)).unwrap();
+        assert_eq!(stem, chain.file_stem());
+        assert_eq!((name.from, name.generation), (Position::Begin, 1));
+        let key_at = chain.rows("", Position::offset(7), Position::offset(9), 0);
+        assert_eq!(StagedName::of(&key_at).unwrap().1.from, Position::offset(7));
+        for other in [
+            "",
+            "devices/x.parquet",
+            "devices/a_b_z.parquet",
+            "devices/s_b_z_1.csv",
+        ] {
+            assert_eq!(StagedName::of(other), None, "{other}");
+        }
         assert_eq!(generation_key(&key, 0), key);
         assert!(
             chain
@@ -351,6 +413,8 @@ mod tests {
             "a/b",
             "a b",
             "ä",
+            "staging",
+            "Staging",
             &"x".repeat(101),
         ] {
             assert!(TableNames::try_new(name).is_err(), "{name}");

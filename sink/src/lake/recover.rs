@@ -18,6 +18,7 @@ use hydrant_core::{Disposition, Error, Position, Random, Result, clock};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, Tip};
+use super::clean_up::Leftovers;
 use super::commit::{Commit, CommitFile, seal_body, unseal_body};
 use super::names::generation_key;
 
@@ -232,6 +233,8 @@ pub struct Publisher {
     to: Position,
     /// Where another owner's record ends that took our slot.
     lost: Option<Position>,
+    /// What dead owners left, until it was cleaned up after the first record.
+    leftovers: Option<Arc<Leftovers>>,
 }
 
 impl Publisher {
@@ -293,7 +296,26 @@ impl Publisher {
             slot: claimed.slot,
             to: from,
             lost: None,
+            leftovers: None,
         })
+    }
+
+    /// Removes what dead owners left: now, when the newest record is finished, and once more after the first record of
+    /// this owner.
+    pub(crate) async fn clean_up(&mut self, leftovers: &Arc<Leftovers>) {
+        self.leftovers = Some(Arc::clone(leftovers));
+        self.clean().await;
+    }
+
+    async fn clean(&self) {
+        let Some(leftovers) = &self.leftovers else {
+            return;
+        };
+        // What is left only takes room: nothing waits for it.
+        if let Err(error) = leftovers.clean(&self.chain, self.to).await {
+            let shard = self.chain.shard();
+            tracing::warn!(%shard, error = %error.report(), "cannot clean up what dead owners left");
+        }
     }
 
     /// The chain.
@@ -366,6 +388,8 @@ impl Publisher {
         self.finisher.finish(&self.chain, commit).await?;
         self.slot = commit.slot;
         self.to = interval.to;
+        self.clean().await;
+        self.leftovers = None;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! A process dies at every call of a publish; another one takes over.
 
+use std::path::PathBuf;
+
 use hydrant_core::testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::support::*;
@@ -11,6 +13,29 @@ async fn second_owner(world: &SimWorld, name: &str, what: &str) {
     let next = after.next_offset().unwrap();
     assert!([0, 3, 5].contains(&next), "{what}: {next}");
     publish(&mut shard, next..8).await.unwrap();
+    let staged = process.lake.list_staged().await.unwrap();
+    assert!(staged.is_empty(), "{what}: {staged:?}");
+    assert_eq!(temporaries(world).await, [""; 0], "{what}");
+}
+
+/// Files that are on their way to the name of an object of the chain; those of the table go with the next process.
+async fn temporaries(world: &SimWorld) -> Vec<String> {
+    let disk = world.process("counter").shared();
+    let mut left = vec![PathBuf::from(LAKE).join("_hydrant/.temporary")];
+    let mut found = Vec::new();
+    while let Some(dir) = left.pop() {
+        for listed in disk.list(&dir).await.unwrap() {
+            let path = dir.join(listed.name);
+            match listed.is_dir {
+                true => left.push(path),
+                false if path.to_string_lossy().contains("/commits/") => {
+                    found.push(path.display().to_string());
+                }
+                false => {}
+            }
+        }
+    }
+    found
 }
 
 async fn dies_at(seed: u64, nth: u64, moment: Moment, death: Death) -> bool {

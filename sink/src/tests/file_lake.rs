@@ -227,7 +227,7 @@ async fn a_failed_sync_is_fatal_wherever_it_happens() {
     let fatal = |answer: Result<(), Error>| {
         let error = answer.unwrap_err();
         assert_eq!(error.disposition(), Disposition::Fatal);
-        assert!(error.to_string().contains("sync"), "{error}");
+        assert!(error.to_string().contains("cannot sync"), "{error}");
     };
     // Also as a full disk: what the kernel dropped, no retry writes.
     let failing = |op, path: &str| {
@@ -237,20 +237,26 @@ async fn a_failed_sync_is_fatal_wherever_it_happens() {
             ..Rule::once(op, path)
         });
     };
-    failing(Op::Sync, "_hydrant/t/.y");
+    failing(Op::Sync, ".temporary/_hydrant/t/.y");
     fatal(
         lake.put_new("_hydrant/t/y", Bytes::from_static(b"1"))
             .await
             .map(drop),
     );
+    world.heal();
+    let lake = open(&world, "b").await.unwrap();
     failing(Op::SyncDir, "_hydrant/t");
     fatal(
         lake.put_new("_hydrant/t/z", Bytes::from_static(b"1"))
             .await
             .map(drop),
     );
+    world.heal();
+    let lake = open(&world, "c").await.unwrap();
     failing(Op::SyncDir, "t");
     fatal(lake.reveal(&sealed).await.map(drop));
+    world.heal();
+    let lake = open(&world, "d").await.unwrap();
     let staging = lake.stage("t/x2.parquet").await.unwrap();
     failing(Op::Sync, "staging/t/x2");
     fatal(staging.seal().await.map(drop));
@@ -313,6 +319,43 @@ async fn keys_are_listed_in_their_order_and_up_to_a_limit() {
     assert!(lake.get("a0").await.unwrap().is_none());
     for key in ["", "/a", "a//b", "../a", "a/..", "a/./b"] {
         assert!(lake.get(key).await.is_err(), "{key}");
+    }
+}
+
+/// After a failed sync nothing of the process becomes visible any more, of no shard.
+#[tokio::test]
+async fn a_process_whose_sync_failed_writes_nothing_more() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let ready = staged(&lake, "t/d=1/ready.parquet", "rows").await;
+    world.fail(Rule::once(Op::Sync, "_hydrant"));
+    let failed = lake.put_new("_hydrant/t/x", Bytes::from_static(b"1")).await;
+    assert!(failed.unwrap_err().to_string().contains("sync"));
+    assert!(lake.reveal(&ready).await.is_err());
+    assert!(lake.stage("t/d=1/more.parquet").await.is_err());
+    let put = lake.put_new("_hydrant/u/y", Bytes::from_static(b"1")).await;
+    assert_eq!(put.unwrap_err().disposition(), Disposition::Fatal);
+    let next = open(&world, "b").await.unwrap();
+    assert_eq!(next.reveal(&ready).await.unwrap(), Reveal::Revealed);
+}
+
+/// Directories that somebody removed while the lake is open are made again.
+#[tokio::test]
+async fn directories_that_were_removed_are_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context::system(1 << 20).unwrap();
+    let lake = FileLake::open(dir.path(), &context).await.unwrap();
+    for n in 0..3 {
+        let key = format!("t/d=1/{n}.parquet");
+        let sealed = staged(&lake, &key, "rows").await;
+        if n > 0 {
+            std::fs::remove_dir_all(dir.path().join("t/d=1")).unwrap();
+        }
+        assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Revealed);
+        let record = format!("_hydrant/t/r/{n}");
+        let put = lake.put_new(&record, Bytes::from_static(b"1")).await;
+        assert_eq!(put.unwrap(), Put::Created);
+        std::fs::remove_dir_all(dir.path().join("_hydrant")).unwrap();
     }
 }
 

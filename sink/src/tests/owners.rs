@@ -101,11 +101,13 @@ async fn two_owners_agree_where_a_chain_begins() {
 #[derive(Debug)]
 pub(super) struct Between {
     pub(super) lake: SharedLake,
-    plan: Mutex<Plan>,
+    pub(super) plan: Mutex<Plan>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Plan {
+    /// Commit records are not put: the process dies before.
+    pub(super) refuse_records: bool,
     /// Puts whose answers are lost.
     pub(super) lose_puts: u32,
     /// Reveals whose answers are lost.
@@ -130,6 +132,9 @@ impl Lake for Between {
         self.lake.url()
     }
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        if self.plan.lock().await.refuse_records && key.contains("/r/") {
+            return Err(Error::fatal("the process died"));
+        }
         let put = self.lake.put_new(key, body).await?;
         let mut plan = self.plan.lock().await;
         if plan.lose_puts > 0 && key.contains("/r/") {
@@ -179,6 +184,9 @@ impl Lake for Between {
     }
     async fn list_staged(&self) -> Result<Vec<(String, String)>> {
         self.lake.list_staged().await
+    }
+    async fn tidy(&self, prefix: &str) -> Result<()> {
+        self.lake.tidy(prefix).await
     }
     async fn delete(&self, key: &str) -> Result<()> {
         self.lake.delete(key).await

@@ -393,6 +393,9 @@ impl Lake for BrokenLake {
     async fn list_staged(&self) -> Result<Vec<(String, String)>> {
         self.inner.list_staged().await
     }
+    async fn tidy(&self, prefix: &str) -> Result<()> {
+        self.inner.tidy(prefix).await
+    }
     async fn delete(&self, key: &str) -> Result<()> {
         self.inner.delete(key).await
     }

@@ -1,0 +1,107 @@
+//! What dead owners left behind, and when it may go.
+//!
+//! Owns the one listing of stagings that a process makes of a table, and what its own dropped publishes left. Promises to
+//! remove a staging of a shard only when no record can name it any more: its interval starts before what is published and
+//! finished, or it was to replace a vanished file and another one was chosen. Refuses to judge by age or by owner: a
+//! staging whose interval starts where the chain ends may belong to a record that lands late.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hydrant_core::{Position, Result};
+use tokio::sync::OnceCell;
+
+use super::chain::Chain;
+use super::names::{StagedName, TableNames};
+use super::recover::RebuildRecord;
+
+/// A staging that nobody here is working on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Leftover {
+    upload: String,
+    key: String,
+    name: StagedName,
+}
+
+/// The stagings of a table that were found or left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    listed: OnceCell<()>,
+    /// By the stem of their names, which tells the chain.
+    by_stem: Mutex<HashMap<String, Vec<Leftover>>>,
+}
+
+impl Leftovers {
+    /// Removes of a chain what no record can name any more, now that everything up to `to` is published and finished.
+    ///
+    /// # Errors
+    /// Those of the lake; what could not be removed is tried again by the next owner.
+    pub(crate) async fn clean(&self, chain: &Chain, to: Position) -> Result<()> {
+        let listed = self.listed.get_or_try_init(|| self.list(chain));
+        listed.await?;
+        let lake = chain.lake();
+        lake.tidy(chain.names().dir()).await?;
+        let found = self.lock().remove(chain.names().file_stem());
+        let (mut kept, mut removed) = (Vec::new(), 0);
+        for leftover in found.unwrap_or_default() {
+            if Self::is_done(chain, &leftover, to).await? {
+                lake.discard(&leftover.upload).await?;
+                removed += 1;
+            } else {
+                kept.push(leftover);
+            }
+        }
+        if removed > 0 {
+            let shard = chain.shard();
+            tracing::info!(%shard, removed, "removed stagings that dead owners left");
+        }
+        if !kept.is_empty() {
+            let stem = chain.names().file_stem().to_owned();
+            self.lock().entry(stem).or_default().extend(kept);
+        }
+        Ok(())
+    }
+
+    /// Takes up a staging that was dropped on its way.
+    pub(crate) fn add(&self, upload: String, key: String) {
+        let Some((stem, name)) = StagedName::of(&key) else {
+            return;
+        };
+        let leftover = Leftover { upload, key, name };
+        self.lock().entry(stem).or_default().push(leftover);
+    }
+
+    async fn list(&self, chain: &Chain) -> Result<()> {
+        let table: &TableNames = chain.names().table();
+        for (upload, key) in chain.lake().list_staged().await? {
+            if key.starts_with(&table.data()) || key.starts_with(&table.dead_letters()) {
+                self.add(upload, key);
+            }
+        }
+        chain.lake().tidy(&table.system()).await
+    }
+
+    async fn is_done(chain: &Chain, leftover: &Leftover, to: Position) -> Result<bool> {
+        if leftover.name.from >= to {
+            return Ok(false);
+        }
+        if leftover.name.generation == 0 {
+            return Ok(true);
+        }
+        let rebuilds = chain.names().rebuilds();
+        for object in chain.lake().list(rebuilds, None).await? {
+            let Some(body) = chain.lake().get(&object.key).await? else {
+                continue;
+            };
+            let sealed = RebuildRecord::from_body(&object.key, &body)?.file.sealed;
+            if sealed.key == leftover.key {
+                return Ok(sealed.upload != leftover.upload);
+            }
+        }
+        Ok(false)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Leftover>>> {
+        self.by_stem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
