@@ -16,6 +16,10 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::{Error, Result};
 
+/// The stack of a worker thread; only what is used takes memory. The encoder of Parquet recurses once for each level of
+/// nesting, and the deepest record took 0.8 MiB of it in an optimised build and 2.5 MiB in one without optimisation.
+pub const STACK_BYTES: usize = 16 << 20;
+
 /// Jobs that lie ready for each thread, so that none is idle while the tasks that wait for room are woken. A job that
 /// was handed over is computed even when nobody wants its result any more, so there are few of them.
 const READY_JOBS: usize = 4;
@@ -58,6 +62,7 @@ impl Workers {
             let jobs = Arc::clone(&jobs);
             std::thread::Builder::new()
                 .name(format!("worker-{n}"))
+                .stack_size(STACK_BYTES)
                 .spawn(move || work(&jobs))
                 .map_err(|source| {
                     Error::fatal(format!("cannot start a worker thread: {source}"))

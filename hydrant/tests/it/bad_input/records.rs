@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use hydrant_sink::decode::DEPTH_MAX;
+
 use crate::place::{Letter, Place};
 
 /// Stands in every bad record and must not come out anywhere but in the payload of the sink's letters.
@@ -264,6 +266,51 @@ fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
             !bytes.windows(7).any(|bytes| bytes == b"rawmark"),
             "{}",
             file.display()
+        );
+    }
+}
+
+/// As deep as a table's columns may nest, with every stage and every command that reads them.
+#[test]
+fn the_deepest_records_become_rows() {
+    let place = Place::new();
+    let deepest = |name: &str, open: &str, close: &str| {
+        let times = (DEPTH_MAX - 1) / open.matches(['[', '{']).count();
+        let (open, close) = (open.repeat(times), close.repeat(times));
+        format!("{{\"device_id\":\"d1\",\"{name}\":{open}1{close}}}")
+    };
+    let records = [
+        deepest("lists", "[", "]"),
+        deepest("objects", "{\"a\":", "}"),
+        deepest("both", "[{\"a\":", "}]"),
+    ];
+    place.write("in.ndjson", records.join("\n"));
+    place.create("local:raw", 1);
+    let producer = [
+        "--to",
+        "local:raw",
+        "--input",
+        "in.ndjson",
+        "--key",
+        "device_id",
+    ];
+    place.run("hydrant-producer", &producer).expect(0, &[]);
+    place.transform("local:raw", "local:clean").expect(0, &[]);
+    place
+        .sink("local:clean", "file:lake")
+        .expect(0, &["\"rows\":3"]);
+    place
+        .run("hydrant", &["lake", "verify", "file:lake"])
+        .expect(0, &[]);
+    let head = place
+        .run("hydrant", &["lake", "head", "file:lake"])
+        .expect(0, &[]);
+    assert_eq!(head.out.lines().count(), records.len(), "{head:?}");
+    for (line, record) in head.out.lines().zip(&records) {
+        let read: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            read,
+            serde_json::from_str::<serde_json::Value>(record).unwrap()
         );
     }
 }
