@@ -13,18 +13,6 @@ pub enum Word {
     Null,
 }
 
-impl Word {
-    /// The word as it is written.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::True => "true",
-            Self::False => "false",
-            Self::Null => "null",
-        }
-    }
-}
-
 /// The place of the first byte that is not white space, from `at` on.
 #[must_use]
 #[inline(always)]
@@ -41,14 +29,15 @@ pub fn skip_space(input: &[u8], mut at: usize) -> usize {
 /// Another word stands there, or none.
 #[inline(always)]
 pub fn word(input: &[u8], at: usize) -> Result<(Word, usize), Fault> {
-    let word = match input.get(at) {
-        Some(b't') => Word::True,
-        Some(b'f') => Word::False,
-        Some(b'n') => Word::Null,
-        _ => return Err(Fault::new(FaultKind::UnknownWord, at)),
-    };
-    if !input[at..].starts_with(word.text().as_bytes()) {
-        return Err(Fault::new(FaultKind::UnknownWord, at));
+    // Each word by itself, so that it is compared as one number and not as bytes of any length.
+    let rest = input.get(at..).unwrap_or_default();
+    if rest.starts_with(b"true") {
+        Ok((Word::True, at + 4))
+    } else if rest.starts_with(b"null") {
+        Ok((Word::Null, at + 4))
+    } else if rest.starts_with(b"false") {
+        Ok((Word::False, at + 5))
+    } else {
+        Err(Fault::new(FaultKind::UnknownWord, at))
     }
-    Ok((word, at + word.text().len()))
 }

@@ -35,7 +35,6 @@ mod number;
 mod reject;
 mod route;
 mod row;
-mod text;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,6 @@
-//! The numbers of JSON: their grammar and their exact values.
+//! The exact values of JSON's numbers.
+
+use hydrant_json::Number as Written;
 
 use super::reject::{Read, Reject};
 
@@ -33,123 +35,54 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// An exponent beyond this, either way, is read as this. No payload has so many digits that they would weigh up against
-/// it, and sums with counts of digits stay far below 64 bits.
-const EXPONENT_MAX: i64 = 1 << 40;
-
-/// Digits that always fit a `u64`.
-const MANTISSA_DIGITS_MAX: usize = 19;
-
 /// Reads the number that starts at `start`; answers it and where it ends.
 pub(super) fn read_number(input: &[u8], start: usize) -> Read<(Number, usize)> {
-    let negative = input.get(start) == Some(&b'-');
-    let first = start + usize::from(negative);
-    let mut mantissa: u64 = 0;
-    let mut at = first;
-    while let Some(digit) = digit_at(input, at) {
-        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-        at += 1;
-    }
-    let mut digits = at - first;
-    if digits == 0 {
-        return Err(Reject::malformed("no digit where a number needs one", at));
-    }
-    if digits > 1 && input[first] == b'0' {
-        return Err(Reject::malformed("number with a leading zero", first));
-    }
-    if !matches!(input.get(at), Some(b'.' | b'e' | b'E')) {
-        return Ok((integer(input, start, at, negative, mantissa, digits), at));
-    }
-    let mut fraction_digits = 0;
-    if input[at] == b'.' {
-        at += 1;
-        let fraction_start = at;
-        while let Some(digit) = digit_at(input, at) {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at += 1;
-        }
-        fraction_digits = at - fraction_start;
-        if fraction_digits == 0 {
-            return Err(Reject::malformed("no digit behind the point", at));
-        }
-        digits += fraction_digits;
-    }
-    let mut exponent = 0;
-    if matches!(input.get(at), Some(b'e' | b'E')) {
-        (exponent, at) = read_exponent(input, at + 1)?;
-    }
-    let power = exponent.saturating_sub(length(fraction_digits));
-    let value = if digits <= MANTISSA_DIGITS_MAX
-        && mantissa <= 1 << 53
-        && let Some(scale) = POWERS_OF_TEN.get(power.unsigned_abs() as usize)
+    let written = hydrant_json::number(input, start)?;
+    let text = &input[start..written.end];
+    let number = if written.integer {
+        integer(text, &written)
+    } else {
+        double(text, &written)
+            .ok_or_else(|| Reject::malformed("number that cannot be read", start))?
+    };
+    Ok((number, written.end))
+}
+
+#[inline(always)]
+fn double(text: &[u8], written: &Written) -> Option<Number> {
+    let value = if written.digits <= Written::EXACT_DIGITS
+        && written.mantissa <= 1 << 53
+        && let Some(scale) = POWERS_OF_TEN.get(written.power.unsigned_abs() as usize)
     {
         // Both operands are exact doubles, so the one operation rounds correctly.
-        let magnitude = mantissa as f64;
-        let value = if power < 0 {
+        let magnitude = written.mantissa as f64;
+        let value = if written.power < 0 {
             magnitude / scale
         } else {
             magnitude * scale
         };
-        if negative { -value } else { value }
+        if written.negative { -value } else { value }
     } else {
-        std::str::from_utf8(&input[start..at])
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Reject::malformed("number that cannot be read", start))?
+        std::str::from_utf8(text).ok()?.parse().ok()?
     };
-    let number = if value.is_finite() {
+    Some(if value.is_finite() {
         Number::Float(value)
     } else {
         Number::Infinite
-    };
-    Ok((number, at))
+    })
 }
 
-/// Reads the exponent whose sign or first digit is at `at`; answers it, cut to [`EXPONENT_MAX`], and where it ends.
-fn read_exponent(input: &[u8], mut at: usize) -> Read<(i64, usize)> {
-    let negative = input.get(at) == Some(&b'-');
-    at += usize::from(matches!(input.get(at), Some(b'+' | b'-')));
-    let start = at;
-    let mut exponent = 0;
-    while let Some(digit) = digit_at(input, at) {
-        exponent = EXPONENT_MAX.min(exponent * 10 + i64::from(digit));
-        at += 1;
-    }
-    if at == start {
-        return Err(Reject::malformed("no digit in the exponent", at));
-    }
-    Ok((if negative { -exponent } else { exponent }, at))
-}
-
-/// A count of digits, to be summed with exponents.
-fn length(digits: usize) -> i64 {
-    i64::try_from(digits).unwrap_or(EXPONENT_MAX)
-}
-
-fn integer(
-    input: &[u8],
-    start: usize,
-    end: usize,
-    negative: bool,
-    mantissa: u64,
-    digits: usize,
-) -> Number {
-    if mantissa == 0 && negative && digits == 1 {
+#[inline(always)]
+fn integer(text: &[u8], written: &Written) -> Number {
+    if written.mantissa == 0 && written.negative && written.digits == 1 {
         return Number::MinusZero;
     }
-    if digits < MANTISSA_DIGITS_MAX {
-        let value = mantissa.cast_signed();
-        return Number::Integer(if negative { -value } else { value });
+    if written.digits < Written::EXACT_DIGITS {
+        let value = written.mantissa.cast_signed();
+        return Number::Integer(if written.negative { -value } else { value });
     }
-    let text = std::str::from_utf8(&input[start..end]).unwrap_or_default();
+    let text = std::str::from_utf8(text).unwrap_or_default();
     text.parse().map_or(Number::Huge, Number::Integer)
-}
-
-fn digit_at(input: &[u8], at: usize) -> Option<u8> {
-    input
-        .get(at)
-        .map(|byte| byte.wrapping_sub(b'0'))
-        .filter(|digit| *digit < 10)
 }
 
 /// What a number's text is as a decimal.
@@ -169,26 +102,18 @@ pub(super) fn read_decimal(text: &[u8], precision: u8, scale: u8) -> Decimal {
         Some((b'-', rest)) => (true, rest),
         _ => (false, text),
     };
-    let exponent_at = text.iter().position(|byte| matches!(byte, b'e' | b'E'));
+    let power = hydrant_json::number(text, 0).map_or(0, |written| written.power);
+    let exponent_at = memchr::memchr2(b'e', b'E', text);
     let mantissa = &text[..exponent_at.unwrap_or(text.len())];
-    let exponent = exponent_at
-        .and_then(|at| read_exponent(text, at + 1).ok())
-        .map_or(0, |(exponent, _)| exponent);
-    let point = mantissa
-        .iter()
-        .position(|byte| *byte == b'.')
-        .unwrap_or(mantissa.len());
     // How many of the written digits lie beyond the scale (positive), or are missing (negative).
-    let beyond = length(mantissa.len().saturating_sub(point + 1))
-        .saturating_sub(exponent)
-        .saturating_sub(i64::from(scale));
+    let beyond = -power - i64::from(scale);
     let digits = || {
         mantissa
             .iter()
             .filter(|byte| **byte != b'.')
             .map(|byte| byte - b'0')
     };
-    let count = length(digits().count());
+    let count = i64::try_from(digits().count()).unwrap_or(i64::MAX);
     let kept = usize::try_from(count.saturating_sub(beyond).clamp(0, count)).unwrap_or(0);
     if digits().skip(kept).any(|digit| digit != 0) {
         return Decimal::TooFine;
@@ -198,7 +123,7 @@ pub(super) fn read_decimal(text: &[u8], precision: u8, scale: u8) -> Decimal {
     }
     let limit = 10_i128.pow(u32::from(precision));
     let mut value: i128 = 0;
-    let zeros = usize::try_from(beyond.saturating_neg().max(0)).unwrap_or(usize::MAX);
+    let zeros = usize::try_from((-beyond).max(0)).unwrap_or(usize::MAX);
     for digit in digits().take(kept).chain(std::iter::repeat_n(0, zeros)) {
         value = match value
             .checked_mul(10)
@@ -371,5 +296,84 @@ mod tests {
                 assert_eq!(read(&format!("{mantissa}e-{exponent}")), Number::Float(0.0));
             }
         }
+    }
+
+    /// A decimal by arithmetic on its written digits.
+    fn decimal_of(text: &str, precision: usize, scale: i64) -> Decimal {
+        let (sign, text) = text
+            .strip_prefix('-')
+            .map_or(("", text), |rest| ("-", rest));
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits = format!("{whole}{fraction}");
+        if digits.bytes().all(|digit| digit == b'0') {
+            return Decimal::Unscaled(0);
+        }
+        let huge = if exponent.starts_with('-') {
+            -1_000_000_000
+        } else {
+            1_000_000_000
+        };
+        let exponent: i64 = exponent
+            .parse()
+            .unwrap_or(huge)
+            .clamp(-1_000_000_000, 1_000_000_000);
+        let shift = exponent - fraction.len() as i64 + scale;
+        for _ in shift..0 {
+            match digits.pop() {
+                Some('0') => {}
+                Some(_) | None => return Decimal::TooFine,
+            }
+        }
+        let digits = digits.trim_start_matches('0');
+        let zeros = usize::try_from(shift.max(0)).unwrap();
+        if digits.len() + zeros > precision {
+            return Decimal::TooLarge;
+        }
+        Decimal::Unscaled(
+            format!("{sign}{digits}{}", "0".repeat(zeros))
+                .parse()
+                .unwrap(),
+        )
+    }
+
+    #[test]
+    fn numbers_are_exact_or_refused() {
+        hydrant_fuzz::Target::new("sink-numbers")
+            .tokens(&[
+                "1.5e-99999999999999999999",
+                "9223372036854775807",
+                "e-",
+                "E+",
+                ".",
+                "0000",
+                "99999999999999999999",
+            ])
+            .bytes_max(2_000)
+            .run(|input| {
+                let (number, end) = match read_number(input, 0) {
+                    Ok(read) => read,
+                    Err(reject) => return reject.found,
+                };
+                let text = std::str::from_utf8(&input[..end]).unwrap();
+                match number {
+                    Number::Integer(value) => assert_eq!(text.parse(), Ok(value)),
+                    Number::MinusZero => assert_eq!(text, "-0"),
+                    Number::Huge => assert!(text.parse::<i64>().is_err()),
+                    Number::Float(value) => {
+                        assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
+                    }
+                    Number::Infinite => assert!(text.parse::<f64>().unwrap().is_infinite()),
+                }
+                for (precision, scale) in [(38, 0), (38, 38), (18, 6), (4, 2), (1, 1)] {
+                    let wanted = decimal_of(text, usize::from(precision), i64::from(scale));
+                    assert_eq!(
+                        read_decimal(&input[..end], precision, scale),
+                        wanted,
+                        "({precision},{scale})"
+                    );
+                }
+                number.kind()
+            });
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use hydrant_json::Fault;
+
 use crate::schema::ColumnType;
 
 /// The reason of a reject, by its stable code.
@@ -101,6 +103,13 @@ impl fmt::Display for Reject {
 
 /// The outcome of reading a part of a record.
 pub(super) type Read<T> = Result<T, Box<Reject>>;
+
+impl From<Fault> for Box<Reject> {
+    #[cold]
+    fn from(fault: Fault) -> Self {
+        Reject::malformed(fault.kind.found(), fault.at)
+    }
+}
 
 impl Reject {
     pub(super) fn new(reason: Reason, found: &'static str, offset: usize) -> Box<Self> {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use hydrant_json::{Text, unescape};
+
 use super::number::{Number, read_number};
 use super::row::Captures;
-use super::text::unescape;
 use crate::partition::{
     PartitionKey, PartitionSpec, field_value, in_window, parse_rfc3339, time_from_float,
     time_from_integer,
@@ -138,12 +139,21 @@ impl Router {
     }
 }
 
+/// The text of a string that lies from `start` to `end`, quotes included.
+fn inside(start: usize, end: usize) -> Text {
+    Text {
+        start: start + 1,
+        end: end - 1,
+        plain: false,
+    }
+}
+
 fn value_of(payload: &[u8], range: Option<(usize, usize)>) -> Option<String> {
     let (start, end) = range?;
     let text = match payload[start] {
         b'"' => {
             let mut text = Vec::with_capacity(end - start);
-            unescape(payload, start, end - 1, &mut text).ok()?;
+            unescape(payload, inside(start, end), &mut text).ok()?;
             String::from_utf8(text).ok()?
         }
         b'{' | b'[' => return None,
@@ -161,7 +171,7 @@ fn event_time(token: &[u8]) -> Option<i64> {
                 return parse_rfc3339(inner);
             }
             let mut text = Vec::new();
-            unescape(token, 0, token.len() - 1, &mut text).ok()?;
+            unescape(token, inside(0, token.len()), &mut text).ok()?;
             parse_rfc3339(&text)
         }
         b'-' | b'0'..=b'9' => match read_number(token, 0).ok()?.0 {

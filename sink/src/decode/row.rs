@@ -1,9 +1,10 @@
 //! One record, from its first byte to its last.
 
+use hydrant_json::{Word, skip_space, string, unescape, word};
+
 use super::column::{Field, Fields, Items, NO_FIELD, Node, Role, Texts, Values, end_of};
 use super::number::{Decimal, read_decimal, read_number};
 use super::reject::{Read, Reason, Reject};
-use super::text::{string_end, unescape};
 use crate::partition::{EVENT_TIME_FIELDS, EventTimeField};
 use crate::schema::TableSchema;
 
@@ -119,9 +120,7 @@ impl Row<'_> {
     }
 
     fn skip_space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
-        }
+        self.at = skip_space(self.bytes(), self.at);
     }
 
     #[cold]
@@ -234,14 +233,14 @@ impl Row<'_> {
                 return Ok(predicted);
             }
         }
-        let (close, plain) = string_end(input.as_bytes(), open)?;
-        self.at = close + 1;
+        let text = string(input.as_bytes(), open)?;
+        self.at = text.end + 1;
         let mut key = std::mem::take(&mut self.state.key);
         key.clear();
-        let name = if plain {
-            &input[open + 1..close]
+        let name = if text.plain {
+            &input[text.start..text.end]
         } else {
-            unescape(input.as_bytes(), open, close, &mut key)?;
+            unescape(input.as_bytes(), text, &mut key)?;
             std::str::from_utf8(&key).map_err(|_| Reject::malformed("bad escape", open))?
         };
         let found = match fields.find(name) {
@@ -313,26 +312,17 @@ impl Row<'_> {
                 self.object(fields, index, depth + 1)
             }
             Some(b'[') => self.array(node, index, depth + 1),
-            Some(b't') => {
-                self.word("true")?;
-                node.push_boolean(index, true, at)
+            Some(b't' | b'f' | b'n') => {
+                let (word, end) = word(self.bytes(), at)?;
+                self.at = end;
+                match word {
+                    Word::Null => Ok(()),
+                    truth => node.push_boolean(index, truth == Word::True, at),
+                }
             }
-            Some(b'f') => {
-                self.word("false")?;
-                node.push_boolean(index, false, at)
-            }
-            Some(b'n') => self.word("null"),
             Some(b'N' | b'I') => Err(Reject::malformed("NaN or Infinity", at)),
             _ => Err(self.unexpected("no value where one is due")),
         }
-    }
-
-    fn word(&mut self, word: &'static str) -> Read<()> {
-        if self.bytes()[self.at..].starts_with(word.as_bytes()) {
-            self.at += word.len();
-            return Ok(());
-        }
-        Err(Reject::malformed("unknown word", self.at))
     }
 
     fn number(&mut self, node: &mut Node, index: usize) -> Read<()> {
@@ -369,17 +359,16 @@ impl Row<'_> {
         if let Values::Unknown = node.values {
             node.values = Values::Varchar(Texts::default());
         }
-        let (close, plain) = string_end(self.bytes(), open)?;
-        self.at = close + 1;
+        let text = string(self.bytes(), open)?;
+        self.at = text.end + 1;
         let Values::Varchar(texts) = &mut node.values else {
             return Err(node.conflict("string", open));
         };
-        if plain {
-            texts
-                .bytes
-                .extend_from_slice(&self.input.as_bytes()[open + 1..close]);
+        if text.plain {
+            let written = &self.input.as_bytes()[text.start..text.end];
+            texts.bytes.extend_from_slice(written);
         } else {
-            unescape(self.input.as_bytes(), open, close, &mut texts.bytes)?;
+            unescape(self.input.as_bytes(), text, &mut texts.bytes)?;
         }
         #[cfg(test)]
         crate::fault::in_text("fault:decode", &texts.bytes[end_of(&texts.ends)..]);
