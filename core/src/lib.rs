@@ -12,6 +12,8 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod hash;
 pub mod interval;
 pub mod lake;

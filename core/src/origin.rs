@@ -73,9 +73,14 @@ impl Serialize for WriterId {
 impl<'de> Deserialize<'de> for WriterId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        u128::from_str_radix(&text, 16)
-            .map(WriterId)
-            .map_err(serde::de::Error::custom)
+        // One writer has one name: as it is written, and no other way.
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let number = (text.len() == 32 && text.bytes().all(digit))
+            .then(|| u128::from_str_radix(&text, 16).ok())
+            .flatten();
+        number.map(WriterId).ok_or_else(|| {
+            serde::de::Error::custom("a writer is not 32 hexadecimal digits in small letters")
+        })
     }
 }
 

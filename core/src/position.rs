@@ -294,6 +294,8 @@ impl FromStr for Position {
         }
         let bad = || ParsePositionError(text.to_owned());
         let (sequence, sub) = match text.split_once('.') {
+            // A number of 32 bits would take a sign.
+            Some((_, sub)) if sub.starts_with('+') => return Err(bad()),
             Some((sequence, sub)) => (sequence, sub.parse().map_err(|_| bad())?),
             None => (text, 0),
         };

@@ -164,10 +164,13 @@ impl<'de> Deserialize<'de> for HashRange {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = HashRangeText::deserialize(deserializer)?;
         let parse = |number: String| number.parse().map_err(serde::de::Error::custom);
-        Ok(HashRange {
-            first: parse(text.first)?,
-            last: parse(text.last)?,
-        })
+        let (first, last) = (parse(text.first)?, parse(text.last)?);
+        if last < first {
+            return Err(serde::de::Error::custom(
+                "a range of hashes ends before it begins",
+            ));
+        }
+        Ok(HashRange { first, last })
     }
 }
 
@@ -186,8 +189,28 @@ pub struct Shard {
 
 /// All shards of a stream at one moment, closed ones included while their data is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredShards")]
 pub struct ShardMap {
     shards: Vec<Shard>,
+}
+
+/// The shards as they are stored: nothing says that they are sorted.
+#[derive(Deserialize)]
+struct StoredShards {
+    shards: Vec<Shard>,
+}
+
+impl TryFrom<StoredShards> for ShardMap {
+    type Error = String;
+
+    fn try_from(stored: StoredShards) -> Result<Self, String> {
+        let map = ShardMap::new(stored.shards);
+        let mut pairs = map.shards.windows(2);
+        match pairs.find(|pair| pair[0].id == pair[1].id) {
+            Some(pair) => Err(format!("the shard `{}` is there twice", pair[0].id)),
+            None => Ok(map),
+        }
+    }
 }
 
 impl ShardMap {

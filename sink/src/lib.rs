@@ -33,6 +33,8 @@ pub mod verify;
 pub mod wire;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use error::ObjectError;

@@ -17,7 +17,7 @@ use hydrant_core::batch::{Batch, Entry};
 use hydrant_core::origin::{Origin, OriginEntry};
 use hydrant_core::shard::{ShardId, StreamId};
 use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
-use serde::de::IgnoredAny;
+use hydrant_json as json;
 
 /// How records look outside of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +128,9 @@ fn is_broken(text: &[u8]) -> bool {
 }
 
 fn is_json(payload: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(payload).is_ok()
+    let end = || json::value(payload, json::skip_space(payload, 0));
+    std::str::from_utf8(payload).is_ok()
+        && end().is_ok_and(|end| json::skip_space(payload, end) == payload.len())
 }
 
 fn write_unbroken(json: &[u8], out: &mut Vec<u8>) {

@@ -38,4 +38,6 @@ const PUBLISH_BYTES: usize = 1 << 20;
 const STAGE: &str = "consumer";
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

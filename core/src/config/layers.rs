@@ -130,9 +130,20 @@ impl Layers {
                 return;
             }
         };
-        let (places, errors) = DeTable::parse_recoverable(&text);
+        self.take_text(&name, &text, sections, problems);
+    }
+
+    /// Takes what the text of a file says.
+    pub(crate) fn take_text(
+        &mut self,
+        name: &str,
+        text: &str,
+        sections: &[&str],
+        problems: &mut Problems,
+    ) {
+        let (places, errors) = DeTable::parse_recoverable(text);
         let mut refuse = |span: Option<Range<usize>>, message: &str| {
-            let line = line_of(&text, span.map_or(0, |span| span.start));
+            let line = line_of(text, span.map_or(0, |span| span.start));
             problems.push(format!("`{name}` line {line}"), message.trim_end());
         };
         if !errors.is_empty() {
@@ -155,11 +166,11 @@ impl Layers {
             let Some(value) = values.get(written) else {
                 continue;
             };
-            let line = line_of(&text, key.span().start);
+            let line = line_of(text, key.span().start);
             match (place.get_ref(), value) {
                 (DeValue::Table(keys), Value::Table(table)) => {
                     if sections.contains(&written) {
-                        self.read_table(&name, &text, written, keys, table, problems);
+                        self.read_table(name, text, written, keys, table, problems);
                     } else {
                         let hint = nearest(written, sections.iter().copied()).map_or_else(
                             || format!("known tables are {}", listed(sections)),
@@ -171,7 +182,7 @@ impl Layers {
                         );
                     }
                 }
-                (_, value) => self.keep(&name, ROOT, written, line, value.clone(), problems),
+                (_, value) => self.keep(name, ROOT, written, line, value.clone(), problems),
             }
         }
     }

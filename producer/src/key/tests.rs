@@ -327,3 +327,69 @@ proptest! {
         }
     }
 }
+
+/// A template finds its fields in a record that is made of them.
+#[test]
+fn templates_are_refused_or_find_their_fields() {
+    let tokens = [
+        "{",
+        "}",
+        "\\{",
+        "\\}",
+        "\\.",
+        "\\\\",
+        ".",
+        "{a.b}",
+        "device.id",
+        "é",
+    ];
+    hydrant_fuzz::Target::new("producer-keys")
+        .tokens(&tokens)
+        .bytes_max(1_100)
+        .run(|input| {
+            let text = String::from_utf8_lossy(input);
+            let template = match KeyTemplate::parse(&text) {
+                Ok(template) => template,
+                Err(refusal) => {
+                    assert!(
+                        refusal.place <= text.len()
+                            && refusal.to_string().contains("write a field")
+                    );
+                    return refusal.reason;
+                }
+            };
+            let (mut record, mut wanted) = (Value::Null, Vec::new());
+            for (number, piece) in template.pieces.iter().enumerate() {
+                let path = match piece {
+                    Piece::Text(text) => {
+                        wanted.extend_from_slice(text);
+                        continue;
+                    }
+                    Piece::Field(path) => path,
+                };
+                let mut at = &mut record;
+                for name in path {
+                    let name = std::str::from_utf8(name).unwrap();
+                    if at.is_null() {
+                        *at = Value::Object(serde_json::Map::new());
+                    }
+                    let Value::Object(members) = at else {
+                        return "one field within another";
+                    };
+                    at = members.entry(name).or_insert(Value::Null);
+                }
+                if at.is_null() {
+                    *at = number.into();
+                }
+                if !at.is_number() {
+                    return "one field within another";
+                }
+                wanted.extend_from_slice(at.to_string().as_bytes());
+            }
+            let mut out = Vec::new();
+            let found = template.extract(record.to_string().as_bytes(), &mut out);
+            assert_eq!(found, Some(0..wanted.len()));
+            assert_eq!(out, wanted);
+            "found"
+        });
+}

@@ -322,3 +322,39 @@ async fn a_full_disk_delays_the_ledger_and_another_failure_ends_it() {
     drop(keeper);
     assert_eq!(open(&context).await.unwrap().next_index(), 5);
 }
+
+#[test]
+fn ledgers_are_refused_or_come_back() {
+    let tokens = [
+        "\"version\":1",
+        "\"kind\":\"file\"",
+        "\"kind\":\"stdin\"",
+        "\"kind\":\"simulator\"",
+        "\"next_index\":",
+        "null",
+        "\"path\":",
+    ];
+    hydrant_fuzz::Target::new("producer-ledgers")
+        .tokens(&tokens)
+        .run(|input| {
+            let path = Path::new("ledger.json");
+            match parse(path, input) {
+                Ok(body) => {
+                    let written = serde_json::to_vec_pretty(&body).unwrap();
+                    assert_eq!(parse(path, &written).unwrap(), body);
+                    String::new()
+                }
+                Err(error) => {
+                    let told = error.to_string();
+                    assert!(
+                        told.contains("`ledger.json`") && told.contains("`--ledger`"),
+                        "{told}"
+                    );
+                    told.chars()
+                        .filter(|c| c.is_alphabetic())
+                        .take(120)
+                        .collect()
+                }
+            }
+        });
+}

@@ -14,7 +14,7 @@ use hydrant_core::{Error, Result};
 
 const MAGIC: [u8; 4] = *b"HYDc";
 const FORMAT: u32 = 1;
-const SLOT_BYTES: usize = 128;
+pub(super) const SLOT_BYTES: usize = 128;
 /// The slots lie in different sectors.
 const SLOT_STRIDE: usize = 512;
 const FLAG_SEALING: u32 = 1;
@@ -49,7 +49,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    fn encode(&self) -> [u8; SLOT_BYTES] {
+    pub(super) fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut out = [0; SLOT_BYTES];
         let mut flags = 0;
         for (set, flag) in [
@@ -84,7 +84,7 @@ impl Control {
     }
 
     /// `None` for a slot that was never written, or torn.
-    fn decode(bytes: &[u8]) -> Option<Control> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Control> {
         let bytes = bytes.first_chunk::<SLOT_BYTES>()?;
         let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
         if bytes[0..4] != MAGIC

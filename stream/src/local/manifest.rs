@@ -104,8 +104,11 @@ impl Manifest {
 
     /// The incarnation as a number.
     pub(super) fn incarnation(&self) -> Result<u128> {
-        u128::from_str_radix(&self.stream.incarnation, 16)
-            .map_err(|_| Error::fatal("the manifest's incarnation is no number of 32 hex digits"))
+        let text = &*self.stream.incarnation;
+        let number = u128::from_str_radix(text, 16).ok();
+        number
+            .filter(|_| text.len() == 32 && !text.starts_with('+'))
+            .ok_or_else(|| Error::fatal("the manifest's incarnation is not 32 hex digits"))
     }
 
     /// The routing secret as bytes.
@@ -114,7 +117,7 @@ impl Manifest {
         let text = self.routing_secret.as_bytes();
         let digits = text.as_chunks::<2>().0;
         let bad = || Error::fatal("the manifest's routing secret is not 64 hex digits");
-        if text.len() != 64 {
+        if text.len() != 64 || !text.iter().all(u8::is_ascii_hexdigit) {
             return Err(bad());
         }
         for (byte, digits) in secret.iter_mut().zip(digits) {

@@ -120,4 +120,6 @@ pub(crate) use create::{create, delete};
 pub(crate) use stream::LocalStream;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

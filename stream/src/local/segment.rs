@@ -16,7 +16,7 @@ use super::marks::{self, Marks};
 use super::skips::Skips;
 
 const MAGIC: [u8; 4] = *b"HYDs";
-const FIXED_BYTES: usize = 88;
+pub(super) const FIXED_BYTES: usize = 88;
 /// The largest snapshot of marks: a million origins.
 const MARKS_BYTES_MAX: u32 = 128 << 20;
 /// What a walk over frames reads at once.
@@ -38,12 +38,14 @@ pub(super) fn name(number: u64, base: u64) -> String {
     format!("{number:010}-{base:020}.seg")
 }
 
-fn parse(name: &str) -> Option<(u64, u64)> {
-    let (number, base) = name.strip_suffix(".seg")?.split_once('-')?;
+pub(super) fn parse(text: &str) -> Option<(u64, u64)> {
+    let (number, base) = text.strip_suffix(".seg")?.split_once('-')?;
     if number.len() != 10 || base.len() != 20 {
         return None;
     }
-    Some((number.parse().ok()?, base.parse().ok()?))
+    let (number, base) = (number.parse().ok()?, base.parse().ok()?);
+    // Numbers may be written with a sign, names may not.
+    (name(number, base) == text).then_some((number, base))
 }
 
 /// The segments of a shard, oldest first.
@@ -111,7 +113,7 @@ impl Head {
     }
 
     /// The head, and format and checksum of the marks that follow it.
-    fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32, u32), Fault> {
+    pub(super) fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32, u32), Fault> {
         let bytes = bytes
             .first_chunk::<FIXED_BYTES>()
             .ok_or(Fault("the head of a segment is cut short"))?;

@@ -78,6 +78,8 @@ mod detect;
 mod edit;
 mod engine;
 mod fold;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod keys;
 mod policy;

@@ -89,6 +89,7 @@ fn version_of(name: &str) -> Option<(ShardId, Version)> {
         .filter(|name| !name.starts_with('.'))?;
     if let Some((shard, counter)) = name.rsplit_once('.')
         && counter.len() == DIGITS
+        && counter.bytes().all(|byte| byte.is_ascii_digit())
         && let Ok(counter) = counter.parse()
     {
         return Some((shard.into(), Some(counter)));
