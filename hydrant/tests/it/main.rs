@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod cases;
 mod json;
 mod kill;
 mod lake;
