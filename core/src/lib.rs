@@ -18,6 +18,7 @@ pub mod hash;
 pub mod interval;
 pub mod lake;
 pub mod lease;
+pub mod limits;
 pub mod mutant;
 pub mod origin;
 pub mod position;

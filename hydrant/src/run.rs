@@ -136,8 +136,8 @@ impl<'a> Place<'a> {
     fn producer(&self, problems: &mut Problems) -> Option<hydrant_producer::Config> {
         let named = self.default("producer", "name", "").is_none();
         let remembered = named || self.default("producer", "ledger", "").is_none();
-        let stdin = self.layers.section("producer", &Flags::new()).text("input");
-        let remember = !remembered && stdin.as_deref() != Some("-");
+        let inputs = self.layers.section("producer", &Flags::new()).list("input");
+        let remember = !remembered && !inputs.iter().any(|input| input == "-");
         let args = ProducerArgs {
             to: self.default("producer", "to", &self.raw),
             // State lies in the directory, so a restart goes on where it was.

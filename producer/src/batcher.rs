@@ -5,6 +5,7 @@
 //! record has waited for the linger time. Nothing is reordered, so records of a key keep their order.
 //! Memory: at most the target, [`RECORDS_MAX`] and one chunk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use hydrant_core::batch::{Entry, Run, Step};
 use hydrant_core::clock::Instant;
 use hydrant_core::workers::INTERNAL_FAULT;
 use hydrant_core::{Batch, Permit, Position, Sequence};
+
+use crate::ledger::FileEntry;
 
 /// Why an input's record is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,10 @@ pub enum Refusal {
     RecordTooLarge,
     /// Finding its key panicked: a fault of hydrant, not of the record.
     InternalFault,
+    /// It nests deeper than a table takes.
+    TooDeep,
+    /// A name in it is longer than a table takes.
+    NameTooLong,
 }
 
 impl Refusal {
@@ -31,6 +38,19 @@ impl Refusal {
             Refusal::LineTooLong => "line_too_long",
             Refusal::RecordTooLarge => "record_too_large",
             Refusal::InternalFault => INTERNAL_FAULT,
+            Refusal::TooDeep => "too_deep",
+            Refusal::NameTooLong => "name_too_long",
+        }
+    }
+
+    /// What is said of such a record.
+    pub(crate) const fn why(self) -> &'static str {
+        match self {
+            Refusal::LineTooLong => "it is longer than the stream takes",
+            Refusal::RecordTooLarge => "with its key it is larger than the stream takes",
+            Refusal::TooDeep => "its objects and lists nest deeper than 64 levels",
+            Refusal::InternalFault => "finding its key failed, which is a fault of hydrant",
+            Refusal::NameTooLong => "the name of a field is longer than 256 bytes",
         }
     }
 }
@@ -38,8 +58,10 @@ impl Refusal {
 /// A record that is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its index in the input; a line's number is one more.
+    /// Its index in the input.
     pub index: u64,
+    /// The line that it begins in, from 1; a simulated record counts as one.
+    pub line: u64,
     /// Its length in bytes.
     pub length: u64,
     /// Why.
@@ -67,6 +89,21 @@ pub struct Chunk {
     pub produced: Instant,
     /// The memory of the records.
     pub permit: Permit,
+    /// What it is a part of.
+    pub part: Part,
+}
+
+/// Which file a chunk comes from, and what a ledger is to know of it.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// The input's name.
+    pub name: Arc<str>,
+    /// The file's number, by which origins are told apart.
+    pub number: u32,
+    /// What must be noted before the first chunk of a file is sent.
+    pub opens: Option<Box<FileEntry>>,
+    /// What may be noted once the chunk is stored.
+    pub mark: Option<Box<FileEntry>>,
 }
 
 impl Chunk {
@@ -83,8 +120,13 @@ impl Chunk {
         self.bytes() + size_of_val(&self.records[..]) as u64
     }
 
+    /// Whether it brings no record, but word of a file.
+    pub(crate) fn is_note(&self) -> bool {
+        self.records.is_empty() && self.refused.is_empty()
+    }
+
     /// Parts the first `records` from the rest, which stays here; `None` when there is no rest.
-    /// What was refused goes with the first part. Permits are not parted: neither half has one.
+    /// What was refused goes with the first part, the mark with the rest. Permits are not parted: neither half has one.
     pub fn split_front(&mut self, records: usize) -> Option<Chunk> {
         if records >= self.records.len() {
             return None;
@@ -113,6 +155,13 @@ impl Chunk {
             end,
             produced: self.produced,
             permit: Permit::default(),
+            part: Part {
+                name: Arc::clone(&self.part.name),
+                number: self.part.number,
+                opens: self.part.opens.take(),
+                // The place behind the first part is not known.
+                mark: None,
+            },
         })
     }
 }
@@ -127,7 +176,7 @@ pub struct Ready {
 }
 
 /// What is remembered of a batch until it is stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Flight {
     /// Everything below this index is stored when the batch is.
     pub end: u64,
@@ -137,6 +186,8 @@ pub struct Flight {
     pub bytes: u64,
     /// When its first record came, or was due.
     pub produced: Instant,
+    /// How far its file is stored when it is.
+    pub mark: Option<Box<FileEntry>>,
 }
 
 /// Lays chunks behind one another.
@@ -179,6 +230,7 @@ impl Batcher {
                 records: 0,
                 bytes: 0,
                 produced: chunk.produced,
+                mark: None,
             },
         });
         growing.append(chunk, bytes);
@@ -186,6 +238,17 @@ impl Batcher {
             self.flush()
         } else {
             None
+        }
+    }
+
+    /// Lays word of a file to what is growing; gives it back when nothing is.
+    pub(crate) fn mark(&mut self, mark: Box<FileEntry>) -> Option<Box<FileEntry>> {
+        match &mut self.growing {
+            Some(growing) => {
+                growing.flight.mark = Some(mark);
+                None
+            }
+            None => Some(mark),
         }
     }
 
@@ -245,6 +308,9 @@ impl Growing {
         self.segments.extend(chunk.segments);
         self.flight.bytes += bytes;
         self.flight.end = self.flight.end.max(chunk.end);
+        if chunk.part.mark.is_some() {
+            self.flight.mark = chunk.part.mark;
+        }
         // All permits of a producer come from one budget, so nothing is handed back.
         drop(self.permit.merge(chunk.permit));
     }

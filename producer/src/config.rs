@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use hydrant_core::Result;
 use hydrant_core::config::{Flags, Layers, Problems, Section};
 
+use crate::input::{AtEnd, Format};
 use crate::key::KeyTemplate;
 use crate::simulate::{DEVICES_MAX, Fleet, FleetSpec, PiiShares};
 
@@ -55,9 +56,21 @@ pub struct ProducerArgs {
     /// Event time of the first simulated records [default: 2026-01-01T00:00:00Z]
     #[arg(long, value_name = "TIME")]
     pub start_time: Option<String>,
-    /// Send the lines of a file (plain, gzip or zstd), or of standard input with `-`
-    #[arg(long, value_name = "FILE")]
-    pub input: Option<String>,
+    /// Send the records of files (plain, gzip or zstd), of those that match a pattern ('logs/*.gz'), or of standard
+    /// input with `-`; may be given several times, and is read in that order, the matches of a pattern by name
+    #[arg(long, value_name = "FILE|PATTERN")]
+    pub input: Vec<String>,
+    /// What a record is: a line (`ndjson`), a JSON document or an element of a top-level array (`json`), or whatever
+    /// of these the input holds (`auto`) [default: auto]
+    #[arg(long, value_name = "auto|ndjson|json")]
+    pub format: Option<String>,
+    /// What the end of an input means for a last record without its line end: `wait` for the rest, or `send` it as it
+    /// is [default: wait with a ledger, else send]
+    #[arg(long, value_name = "wait|send")]
+    pub at_end: Option<String>,
+    /// Go on with what is appended to the files, across rotation, and with new files of a pattern, until stopped
+    #[arg(long)]
+    pub follow: bool,
     /// Send this many records a second [default: as fast as the stream takes them]
     #[arg(long, value_name = "R")]
     pub rate: Option<String>,
@@ -94,10 +107,33 @@ pub enum Origin {
         /// How many records there are; `None` for no end.
         records: Option<u64>,
     },
-    /// The lines of a file.
-    File(PathBuf),
-    /// The lines of standard input.
-    Stdin,
+    /// Files, or standard input.
+    Files(Files),
+}
+
+/// Which files are sent, and how they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Paths, patterns, or `-` for standard input, in order.
+    pub inputs: Vec<PathBuf>,
+    /// What a record is.
+    pub format: Format,
+    /// What the end means; `None` for the default.
+    pub at_end: Option<AtEnd>,
+    /// Whether to go on until stopped.
+    pub follow: bool,
+}
+
+impl Files {
+    /// These inputs, with all defaults.
+    pub fn new(inputs: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Files {
+            inputs: inputs.into_iter().map(Into::into).collect(),
+            format: Format::Auto,
+            at_end: None,
+            follow: false,
+        }
+    }
 }
 
 /// Who sends, and where it remembers how far it is.
@@ -196,8 +232,18 @@ impl Config {
     pub fn records(&self) -> Option<u64> {
         match self.origin {
             Origin::Simulator { records, .. } => records,
-            Origin::File(_) | Origin::Stdin => None,
+            Origin::Files(_) => None,
         }
+    }
+
+    /// What the end of an input means.
+    pub(crate) fn at_end(&self) -> AtEnd {
+        let chosen = match &self.origin {
+            Origin::Files(files) => files.at_end,
+            Origin::Simulator { .. } => None,
+        };
+        let remembered = self.remembered.is_some();
+        chosen.unwrap_or(if remembered { AtEnd::Wait } else { AtEnd::Send })
     }
 
     /// Reads all layers; `None` only with a problem.
@@ -221,7 +267,8 @@ fn flags(args: &ProducerArgs) -> Flags {
         ("late", "--late", &args.late),
         ("pii", "--pii", &args.pii),
         ("start-time", "--start-time", &args.start_time),
-        ("input", "--input", &args.input),
+        ("format", "--format", &args.format),
+        ("at-end", "--at-end", &args.at_end),
         ("rate", "--rate", &args.rate),
         ("key", "--key", &args.key),
         ("shards", "--shards", &args.shards),
@@ -234,6 +281,8 @@ fn flags(args: &ProducerArgs) -> Flags {
     for (key, flag, value) in given {
         flags.set(key, flag, value.as_ref());
     }
+    flags.set_list("input", "--input", &args.input);
+    flags.set("follow", "--follow", args.follow.then_some("on"));
     flags
 }
 
@@ -269,37 +318,87 @@ fn read(section: &mut Section) -> Config {
 
 fn read_origin(section: &mut Section) -> Origin {
     let records = section.optional_number("simulate", 0..=u64::MAX);
-    let input = section.path("input");
+    let inputs = section.list("input");
     let simulates = section.is_given("simulate");
     match (simulates, section.is_given("input")) {
         (true, true) => section.problem(
             "input",
-            "is given together with `simulate`: a producer has one input, leave one out",
+            "is given together with `simulate`: a producer simulates or reads, leave one out",
         ),
         (false, false) => section.problem(
             "simulate",
             "no input is given: write `--simulate 1000` for simulated records, or \
-             `--input FILE` for the lines of a file",
+             `--input FILE` for those of a file",
         ),
         _ => {}
     }
     let spec = read_fleet(section, simulates);
-    match input {
-        Some(path) if !simulates => {
-            if path.as_os_str().is_empty() {
-                section.problem("input", "is empty: write a path, or `-` for standard input");
-            }
-            if path.as_os_str() == "-" {
-                Origin::Stdin
-            } else {
-                Origin::File(path)
+    let files = read_files(section, inputs, simulates);
+    if simulates || !section.is_given("input") {
+        let records = records.filter(|records| *records > 0);
+        Origin::Simulator { spec, records }
+    } else {
+        Origin::Files(files)
+    }
+}
+
+fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Files {
+    if simulates {
+        for key in ["format", "at-end", "follow"] {
+            if section.is_given(key) {
+                section.problem(key, "is about files only: leave it or `--simulate` out");
             }
         }
-        _ => Origin::Simulator {
-            spec,
-            records: records.filter(|records| *records > 0),
-        },
     }
+    let format = one_of(section, "format", |text| {
+        [Format::Auto, Format::Ndjson, Format::Json]
+            .into_iter()
+            .find(|one| one.name() == text)
+    });
+    let at_end = one_of(section, "at-end", |text| match text {
+        "wait" => Some(AtEnd::Wait),
+        "send" => Some(AtEnd::Send),
+        _ => None,
+    });
+    let follow = section.flag("follow", false);
+    if section.is_given("input") && (inputs.is_empty() || inputs.iter().any(String::is_empty)) {
+        section.problem("input", "is empty: write a path, or `-` for standard input");
+    }
+    let stdin = inputs.iter().filter(|input| *input == "-").count();
+    if stdin > 0 && follow {
+        section.problem(
+            "follow",
+            "is about files: standard input is read until it ends without it",
+        );
+    }
+    if stdin > 1 {
+        section.problem("input", "names standard input twice: it can be read once");
+    }
+    Files {
+        at_end,
+        follow,
+        format: format.unwrap_or_default(),
+        ..Files::new(inputs)
+    }
+}
+
+/// A value out of a few.
+fn one_of<T>(
+    section: &mut Section,
+    key: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    let text = section.text(key)?;
+    let value = parse(&text);
+    if value.is_none() {
+        let words = if key == "format" {
+            "`auto`, `ndjson` or `json`"
+        } else {
+            "`wait` or `send`"
+        };
+        section.problem(key, format!("`{text}` is unknown: write {words}"));
+    }
+    value
 }
 
 fn read_fleet(section: &mut Section, simulates: bool) -> FleetSpec {

@@ -1,17 +1,19 @@
 //! A producer's memory of what is stored, so that a restart goes on where the last one ended.
 //!
-//! The ledger is a JSON file: for whom (name), into which stream (with its incarnation), out of which
-//! input, and the index below which every record is stored durably. It may lag behind the stream and
-//! never runs ahead of it. Together with the origins that the records carry this makes sending exactly
-//! once: what was stored but not yet noted is sent again after a crash, and the stream drops it.
+//! The ledger is a JSON file: for whom (name), into which stream (with its incarnation), out of which input, and how
+//! far every record is stored durably: an index for the simulator, a place in each file for files and standard input.
+//! It may lag behind the stream and never runs ahead of it. Together with the origins that the records carry this
+//! makes sending exactly once: what was stored but not yet noted is sent again after a crash, and the stream drops it.
 //!
-//! Promises: the file is replaced atomically and synced, so that a crash leaves the old or the new
-//! one; two producers never work from one ledger (`FILE.lock` is held while one runs, and freed by the
-//! kernel when it dies); the ledger's own identity, made with it, is part of the origins, so that
-//! records of another ledger are never taken for repetitions of this one's.
+//! Promises: the file is replaced atomically and synced, so that a crash leaves the old or the new one; two producers
+//! never work from one ledger (`FILE.lock` is held while one runs, and freed by the kernel when it dies); the ledger's
+//! own identity, made with it, is part of the origins, so that records of another ledger are never taken for
+//! repetitions of this one's; ledgers of version 1 are read.
 //!
-//! Refuses: a ledger of another name, stream, incarnation or input, and one that it cannot read.
+//! Refuses: a ledger of another name, stream, incarnation or kind of input, and one that it cannot read. Whether a
+//! file is the one that it was is not decided here: see [`crate::source`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,8 +24,17 @@ use hydrant_core::disk::{self, Lock, LockKind, SharedDisk};
 use hydrant_core::{Context, Disposition, Error, Result, StreamId};
 use serde::{Deserialize, Serialize};
 
+use crate::input::Format;
+
+mod body;
+mod keeper;
+
+use body::{Body, parse};
+pub use body::{Checked, Digest, FileEntry, Former};
+pub(crate) use keeper::Keeper;
+
 /// The version of the file that is written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How often progress is written down: often enough that little is sent again after a crash, and far
 /// less often than batches are stored.
@@ -44,36 +55,24 @@ pub enum InputIdentity {
         /// The partition key, where it is not the device's id.
         key: Option<String>,
     },
-    /// A file, which may grow.
-    File {
-        /// Its path without links.
-        path: PathBuf,
-        /// A digest of its first line; `None` while it has none.
-        first_line: Option<String>,
+    /// Files or standard input.
+    Records {
         /// The partition key.
         key: Option<String>,
-    },
-    /// Standard input: the same lines must come again from their start.
-    Stdin {
-        /// A digest of its first line; `None` while it has none.
-        first_line: Option<String>,
-        /// The partition key.
-        key: Option<String>,
+        /// What a record is.
+        format: Format,
     },
 }
 
 impl InputIdentity {
     /// Why records of `now` cannot go on where those of `self` ended.
     fn conflict(&self, now: &InputIdentity) -> Option<String> {
-        use InputIdentity::{File, Simulator, Stdin};
-        let lines = |was: &Option<String>, is: &Option<String>| {
-            (was.is_some() && was != is)
-                .then_some("its input began with another line; give the same input from its start")
-        };
+        use InputIdentity::{Records, Simulator};
         let keys = |was: &Option<String>, is: &Option<String>| {
             let shown = |key: &Option<String>| {
-                key.as_ref()
-                    .map_or("without `--key`".to_owned(), |key| format!("`--key {key}`"))
+                key.as_ref().map_or("without `--key`".to_owned(), |key| {
+                    format!("with `--key {key}`")
+                })
             };
             (was != is).then(|| format!("it was made {}, not {}", shown(was), shown(is)))
         };
@@ -87,37 +86,20 @@ impl InputIdentity {
             }
             (Simulator { .. }, Simulator { .. }) => None,
             (
-                File {
-                    path: was_path,
-                    first_line: was,
+                Records {
                     key: was_key,
+                    format: was,
                 },
-                File {
-                    path,
-                    first_line: is,
-                    key,
-                },
-            ) => {
-                if was_path == path {
-                    keys(was_key, key).or_else(|| lines(was, is).map(str::to_owned))
-                } else {
-                    Some(format!(
-                        "its input is `{}`, not `{}`",
-                        was_path.display(),
-                        path.display()
-                    ))
-                }
-            }
-            (
-                Stdin {
-                    first_line: was,
-                    key: was_key,
-                },
-                Stdin {
-                    first_line: is,
-                    key,
-                },
-            ) => keys(was_key, key).or_else(|| lines(was, is).map(str::to_owned)),
+                Records { key, format },
+            ) => keys(was_key, key).or_else(|| {
+                (was != format).then(|| {
+                    format!(
+                        "it was made with `--format {}`, not `--format {}`",
+                        was.name(),
+                        format.name()
+                    )
+                })
+            }),
             (was, is) => Some(format!("its input is {}, not {}", was.kind(), is.kind())),
         }
     }
@@ -125,26 +107,9 @@ impl InputIdentity {
     const fn kind(&self) -> &'static str {
         match self {
             InputIdentity::Simulator { .. } => "the simulator",
-            InputIdentity::File { .. } => "a file",
-            InputIdentity::Stdin { .. } => "standard input",
+            InputIdentity::Records { .. } => "files or standard input",
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body {
-    version: u32,
-    name: String,
-    id: String,
-    stream: StreamId,
-    input: InputIdentity,
-    next_index: u64,
-}
-
-#[derive(Deserialize)]
-struct AnyVersion {
-    version: u32,
 }
 
 /// An open ledger.
@@ -199,17 +164,6 @@ impl Claim {
         }
     }
 
-    /// The index below which everything is stored, by the ledger as it is; 0 when there is none.
-    ///
-    /// # Errors
-    /// Refused when it cannot be read.
-    pub async fn noted(&self, context: &Context) -> Result<u64> {
-        match self.read(context).await? {
-            Some(found) => Ok(parse(&self.path, &found)?.next_index),
-            None => Ok(0),
-        }
-    }
-
     async fn read(&self, context: &Context) -> Result<Option<Bytes>> {
         disk::read_file(&*context.disk, &self.path)
             .await
@@ -238,30 +192,31 @@ impl Claim {
                 stream: stream.clone(),
                 input,
                 next_index: 0,
+                files: Vec::new(),
             },
             path,
             _lock: lock,
         };
         let Some(found) = found else {
-            ledger.write().await?;
+            ledger.write(&ledger.body).await?;
             return Ok(ledger);
         };
         let was = parse(&ledger.path, &found)?;
         ledger.check(&was)?;
-        let input = std::mem::replace(&mut ledger.body, was).input;
-        if ledger.body.input != input {
-            // The input had no line then and has one now.
-            ledger.body.input = input;
-            ledger.write().await?;
-        }
+        ledger.body = was;
         Ok(ledger)
     }
 }
 
 impl Ledger {
-    /// Every record below this index is stored.
+    /// Every record below this index is stored; of files, the sum of their indexes.
     pub fn next_index(&self) -> u64 {
         self.body.next_index
+    }
+
+    /// The files that were begun, in the order of their numbers.
+    pub fn files(&self) -> &[FileEntry] {
+        &self.body.files
     }
 
     /// What tells this ledger's records from those of every other ledger.
@@ -269,20 +224,19 @@ impl Ledger {
         &self.body.id
     }
 
-    /// Notes durably that every record below `next_index` is stored.
+    /// Notes durably what is stored.
     ///
     /// # Errors
     /// When the file cannot be replaced; the old one stays.
-    pub async fn advance(&mut self, next_index: u64) -> Result<()> {
-        if next_index <= self.body.next_index {
+    pub async fn advance(&mut self, progress: &Progress) -> Result<()> {
+        let mut body = self.body.clone();
+        progress.apply(&mut body);
+        if body == self.body {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.body.next_index, next_index);
-        let written = self.write().await;
-        if written.is_err() {
-            self.body.next_index = before;
-        }
-        written
+        self.write(&body).await?;
+        self.body = body;
+        Ok(())
     }
 
     fn check(&self, was: &Body) -> Result<()> {
@@ -310,8 +264,8 @@ impl Ledger {
         }
     }
 
-    async fn write(&self) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(&self.body)
+    async fn write(&self, body: &Body) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(body)
             .map_err(|error| Error::fatal(format!("cannot write the ledger as JSON: {error}")))?;
         text.push(b'\n');
         // The lock keeps other writers away, so one temporary name is enough.
@@ -321,127 +275,45 @@ impl Ledger {
     }
 }
 
-fn parse(path: &Path, text: &[u8]) -> Result<Body> {
-    let refuse = |why: String| {
-        Err(Error::refused(format!(
-            "`{}` is no ledger that this version reads: {why}; restore it from a copy, or give \
-             another `--ledger` to send the input again from its start",
-            path.display()
-        )))
-    };
-    match serde_json::from_slice::<AnyVersion>(text) {
-        Ok(any) if any.version != VERSION => {
-            return refuse(format!("its version is {}, not {VERSION}", any.version));
-        }
-        Ok(_) => {}
-        Err(error) => return refuse(error.to_string()),
-    }
-    serde_json::from_slice(text).or_else(|error| refuse(error.to_string()))
+/// What is stored and not noted yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The simulator's index.
+    pub index: u64,
+    /// Files by their numbers.
+    pub files: BTreeMap<u32, FileEntry>,
 }
 
-type Writing = BoxFuture<'static, (Ledger, Result<()>)>;
-
-/// Writes progress down beside the work, not more often than [`CADENCE`].
-pub(crate) struct Keeper {
-    ledger: Option<Ledger>,
-    writing: Option<Writing>,
-    wanted: u64,
-    due: Option<Instant>,
-    last: Instant,
-}
-
-impl Keeper {
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        Keeper {
-            wanted: ledger.next_index(),
-            ledger: Some(ledger),
-            writing: None,
-            due: None,
-            last: clock::now(),
-        }
-    }
-
-    /// Tells how far everything is stored.
-    pub(crate) fn note(&mut self, next_index: u64) {
-        if next_index > self.wanted {
-            self.wanted = next_index;
-            self.due.get_or_insert(self.last + CADENCE);
-        }
-    }
-
-    /// Writes what is due; waits for ever when nothing was noted. Cancel-safe.
-    ///
-    /// # Errors
-    /// When writing failed for good; a full disk is tried again.
-    pub(crate) async fn turn(&mut self) -> Result<()> {
-        if self.writing.is_none() {
-            clock::sleep_until(self.due).await;
-            self.start();
-        }
-        self.written().await
-    }
-
-    /// Writes down everything that was noted; a full disk is tried again until there is room.
-    pub(crate) async fn finish(&mut self) -> Result<()> {
-        loop {
-            if self.writing.is_some() {
-                self.written().await?;
+impl Progress {
+    fn apply(&self, body: &mut Body) {
+        body.next_index = body.next_index.max(self.index);
+        for (number, entry) in &self.files {
+            match body.files.iter_mut().find(|known| known.number == *number) {
+                Some(known) => *known = entry.clone(),
+                None => body.files.push(entry.clone()),
             }
-            let Some(ledger) = &self.ledger else {
-                return Err(lost());
-            };
-            if ledger.next_index() >= self.wanted {
-                return Ok(());
-            }
-            // After a failure `due` lies in the future.
-            if self.due.is_some_and(|due| due > self.last + CADENCE) {
-                clock::sleep_until(self.due).await;
-            }
-            self.start();
         }
-    }
-
-    fn start(&mut self) {
-        if let Some(mut ledger) = self.ledger.take() {
-            let wanted = self.wanted;
-            self.due = None;
-            self.writing = Some(Box::pin(async move {
-                let result = ledger.advance(wanted).await;
-                (ledger, result)
-            }));
-        }
-    }
-
-    async fn written(&mut self) -> Result<()> {
-        let Some(writing) = &mut self.writing else {
-            return Err(lost());
-        };
-        let (ledger, result) = writing.await;
-        self.writing = None;
-        self.last = clock::now();
-        let done = ledger.next_index();
-        self.ledger = Some(ledger);
-        match result {
-            Ok(()) => {
-                if self.wanted > done {
-                    self.due = Some(self.last + CADENCE);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let Disposition::Retry { after } = error.disposition() else {
-                    return Err(error);
-                };
-                tracing::warn!(error = error.report(), "the ledger is written again later");
-                self.due = Some(self.last + CADENCE + after);
-                Ok(())
-            }
+        if !body.files.is_empty() {
+            body.next_index = body.files.iter().map(|file| file.index).sum();
+            forget(&mut body.files);
         }
     }
 }
 
-fn lost() -> Error {
-    Error::fatal("the ledger was lost from sight, which is a fault of hydrant")
+/// How many files that have ended are remembered, so that a copy of one is known.
+const ENDED_MAX: usize = 4_096;
+
+fn forget(files: &mut Vec<FileEntry>) {
+    let mut over = files
+        .iter()
+        .filter(|file| file.ended)
+        .count()
+        .saturating_sub(ENDED_MAX);
+    files.retain(|file| {
+        let forgotten = file.ended && over > 0;
+        over -= usize::from(forgotten);
+        !forgotten
+    });
 }
 
 #[cfg(test)]

@@ -7,11 +7,14 @@ use hydrant_core::process::{self, CommonArgs, Setup};
 use hydrant_producer::config::{Config, ProducerArgs};
 use hydrant_producer::wire;
 
-/// Sends simulated device records, or the lines of a file or of standard input, into a stream
+/// Sends simulated device records, or those of files or of standard input, into a stream
 ///
-/// With --name and --ledger a restart goes on where the last run ended and every record is stored
-/// exactly once, also after `kill -9`. Lines piped through standard input (`--input -`) must then be
-/// piped again from their start: those that are stored already are passed over.
+/// With --name and --ledger a restart goes on in each file where the last run ended and every record is stored exactly
+/// once, also after `kill -9` and across rotation. What is piped through standard input (`--input -`) must then be piped
+/// again from its start: what is stored already is passed over. With --follow files are followed until a signal comes.
+///
+/// Inputs hold a JSON record a line, an array, or documents one after another (`--format`), plain, gzip or zstd, in
+/// UTF-8, UTF-16 or UTF-32. A record may have 8 MiB with its key, 64 levels, and field names of 256 bytes.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-producer", version)]
 struct Cli {

@@ -107,7 +107,7 @@ pub struct Report {
     pub megabytes_per_second: f64,
     /// From record to durable.
     pub latency_ms: Latency,
-    /// The input's index below which every record is stored or refused.
+    /// The input's index below which every record is stored or refused; of several files, the sum of theirs.
     pub next_index: u64,
 }
 
@@ -152,28 +152,26 @@ impl Tally {
         }
     }
 
-    pub(crate) fn refused(&mut self, refused: &[Refused]) {
+    pub(crate) fn refused(&mut self, input: &str, refused: &[Refused]) {
         for one in refused {
             let before = self.counters.refused.fetch_add(1, Ordering::Relaxed);
             *self.refused.entry(one.reason.name()).or_default() += 1;
             metrics::counter!("hydrant_producer_refused_total", "reason" => one.reason.name())
                 .increment(1);
-            let why = match one.reason {
-                Refusal::LineTooLong => "the line is longer than a record may be",
-                Refusal::RecordTooLarge => "with its key it is larger than the stream takes",
-                Refusal::InternalFault => {
-                    tracing::error!(
-                        line = one.index + 1,
-                        "finding the key of a record panicked, which is a fault of hydrant: it is not sent",
-                    );
-                    continue;
-                }
-            };
-            if before < LOGGED_REFUSALS {
+            if one.reason == Refusal::InternalFault {
+                tracing::error!(
+                    input,
+                    line = one.line,
+                    "a record is not sent: {}",
+                    one.reason.why()
+                );
+            } else if before < LOGGED_REFUSALS {
                 tracing::warn!(
-                    line = one.index + 1,
+                    input,
+                    line = one.line,
                     bytes = one.length,
-                    "a record is not sent: {why}"
+                    "a record is not sent: {}",
+                    one.reason.why()
                 );
             } else if before == LOGGED_REFUSALS {
                 tracing::warn!("more records are not sent; they are counted in the report");
@@ -350,11 +348,15 @@ mod tests {
             Refusal::RecordTooLarge,
             Refusal::LineTooLong,
         ];
-        tally.refused(&refusals.map(|reason| Refused {
-            index: 4,
-            length: 9,
-            reason,
-        }));
+        tally.refused(
+            "in",
+            &refusals.map(|reason| Refused {
+                index: 4,
+                line: 5,
+                length: 9,
+                reason,
+            }),
+        );
         let subject = Subject {
             url: "local:raw".to_owned(),
             stream: "raw@1".to_owned(),

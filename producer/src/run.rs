@@ -7,7 +7,7 @@
 //! Every chunk holds bytes of the budget until its batch is durable, so that a slow stream slows the
 //! input. One task owns everything behind the input; it never waits for one of its parts alone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::batcher::{Batcher, Chunk, Flight, Ready};
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::ledger::{Claim, Keeper, Ledger};
 use crate::pace::Pace;
 use crate::report::{Counters, Ended, Report, Subject, Tally};
@@ -89,19 +89,7 @@ pub async fn run_into(
         name: config.remembered.as_ref().map(|who| who.name.clone()),
     };
     let mut tally = Tally::new(counters);
-    let opening = Source::open(config, context, limits);
-    let mut source = tokio::select! {
-        biased;
-        // An input that never says anything has lost nothing.
-        () = shutdown.draining() => {
-            let noted = match &claim {
-                Some(claim) => claim.noted(context).await?,
-                None => 0,
-            };
-            return Ok(tally.report(subject, Ended::Drained, 0, Duration::ZERO, noted));
-        }
-        source = opening => source?,
-    };
+    let mut source = Source::open(config, context, limits)?;
     let ledger = match (claim, &config.remembered) {
         (Some(claim), Some(who)) => Some(
             claim
@@ -110,31 +98,27 @@ pub async fn run_into(
         ),
         _ => None,
     };
-    let (writer, shard) = identity(config, ledger.as_ref(), context);
+    let by_file = ledger.is_some() && matches!(config.origin, Origin::Files(_));
+    source.start(ledger.as_ref());
     let start = ledger.as_ref().map_or(0, Ledger::next_index);
-    source.start(start);
-    let session = lanes
-        .session(Upstream {
-            writer,
-            stream: stream.id().clone(),
-            shard,
-            start: Position::Begin,
-            after: position(start),
-            stage: Arc::from("producer"),
-        })
-        .await;
+    let mut way = Way::new(config, ledger.as_ref(), &lanes, context);
+    if !by_file {
+        way.turn_to(0, start).await;
+    }
     let pace = config.rate.map(|rate| Pace::new(rate, config.linger));
     let (sender, chunks) = mpsc::channel(CHUNKS);
     let mut tasks = JoinSet::new();
     tasks.spawn(feed(source, pace, sender, shutdown.clone()));
     let mut sending = Sending {
         context: context.clone(),
-        session,
+        way,
         batcher: Batcher::new(config.batch_bytes, config.linger),
         chunks: Some(chunks),
+        waiting: None,
         planning: None,
         flights: VecDeque::new(),
         keeper: ledger.map(Keeper::new),
+        by_file,
         next_index: start,
         started: None,
         input_error: None,
@@ -156,11 +140,12 @@ pub async fn run_into(
         )));
     }
     if let Some(error) = sending.input_error.take() {
-        let durable = sending.next_index;
-        tracing::warn!(
-            next_index = durable,
-            "the input failed; what came before it is stored"
-        );
+        if sending.started.is_some() {
+            tracing::warn!(
+                next_index = sending.next_index,
+                "the input failed; what came before it is stored"
+            );
+        }
         return Err(error);
     }
     let ended = if shutdown.is_draining() {
@@ -168,22 +153,85 @@ pub async fn run_into(
     } else {
         Ended::Input
     };
-    let duplicates = sending.session.duplicates();
+    let duplicates = sending.way.duplicates();
     Ok(tally.report(subject, ended, duplicates, elapsed, sending.next_index))
 }
 
-/// By what the stream knows this producer's records again: the ledger across restarts; else something
-/// drawn for this run, which makes its own retries harmless.
-fn identity(config: &Config, ledger: Option<&Ledger>, context: &Context) -> (WriterId, ShardId) {
-    match (&config.remembered, ledger) {
-        (Some(who), Some(ledger)) => (
-            WriterId::of_name(&who.name),
-            ShardId::new(format!("input-{}", ledger.id())),
-        ),
-        _ => {
-            let drawn = context.random.identity();
-            (WriterId::of_run(&drawn), ShardId::new("input"))
+/// The way into the stream: a session for each file that has origins of its own, one at a time.
+struct Way {
+    lanes: Arc<Lanes>,
+    writer: WriterId,
+    /// The origin shard of the file with number 0, and the beginning of the others'.
+    shard: String,
+    session: Option<LaneSession>,
+    /// The number of the file that is on its way, and its index below which everything is durable.
+    number: u32,
+    durable: u64,
+    /// The same of the files before.
+    others: BTreeMap<u32, u64>,
+    duplicates: u64,
+}
+
+impl Way {
+    /// By what the stream knows this producer's records again: the ledger across restarts; else something drawn for
+    /// this run, which makes its own retries harmless.
+    fn new(
+        config: &Config,
+        ledger: Option<&Ledger>,
+        lanes: &Arc<Lanes>,
+        context: &Context,
+    ) -> Self {
+        let (writer, shard) = match (&config.remembered, ledger) {
+            (Some(who), Some(ledger)) => (
+                WriterId::of_name(&who.name),
+                format!("input-{}", ledger.id()),
+            ),
+            _ => (
+                WriterId::of_run(&context.random.identity()),
+                "input".to_owned(),
+            ),
+        };
+        Way {
+            lanes: Arc::clone(lanes),
+            writer,
+            shard,
+            session: None,
+            number: 0,
+            durable: 0,
+            others: BTreeMap::new(),
+            duplicates: 0,
         }
+    }
+
+    fn is_at(&self, number: u32) -> bool {
+        self.session.is_some() && self.number == number
+    }
+
+    /// Begins with the file of this number, at `start` if it was not on its way before. Nothing is on its way.
+    async fn turn_to(&mut self, number: u32, start: u64) {
+        if let Some(session) = self.session.take() {
+            self.duplicates += session.duplicates();
+            self.others.insert(self.number, self.durable);
+        }
+        self.number = number;
+        self.durable = self.others.remove(&number).unwrap_or(start);
+        let shard = match number {
+            0 => self.shard.clone(),
+            number => format!("{}-{number}", self.shard),
+        };
+        let upstream = Upstream {
+            writer: self.writer,
+            stream: self.lanes.output().id().clone(),
+            shard: ShardId::new(shard),
+            start: Position::Begin,
+            after: position(self.durable),
+            stage: Arc::from("producer"),
+        };
+        self.session = Some(self.lanes.session(upstream).await);
+    }
+
+    fn duplicates(&self) -> u64 {
+        self.duplicates + self.session.as_ref().map_or(0, LaneSession::duplicates)
     }
 }
 
@@ -225,15 +273,18 @@ type Planning = BoxFuture<'static, Result<(Plan, Flight)>>;
 /// Everything behind the input.
 struct Sending {
     context: Context,
-    session: LaneSession,
+    way: Way,
     batcher: Batcher,
     /// `None` once the input has ended.
     chunks: Option<mpsc::Receiver<Result<Chunk>>>,
+    /// The first chunk of another file, which waits until nothing is on its way.
+    waiting: Option<Chunk>,
     planning: Option<Planning>,
     /// What is sent and not confirmed, oldest first.
     flights: VecDeque<Flight>,
     keeper: Option<Keeper>,
-    /// Everything below is durable.
+    by_file: bool,
+    /// Everything below is durable; of files, the sum of their indexes.
     next_index: u64,
     started: Option<Instant>,
     input_error: Option<Error>,
@@ -254,7 +305,10 @@ impl Sending {
 
     /// One event; `false` when there is nothing left to wait for.
     async fn step(&mut self, tally: &mut Tally) -> Result<bool> {
-        let may_take = self.planning.is_none();
+        if self.waiting.is_some() && self.is_idle() {
+            self.turn(tally).await?;
+        }
+        let may_take = self.planning.is_none() && self.waiting.is_none();
         let linger = if may_take {
             self.batcher.deadline()
         } else {
@@ -263,7 +317,7 @@ impl Sending {
         tokio::select! {
             biased;
             // Cancel-safe by the session's promise.
-            moved = self.session.advance(), if !self.flights.is_empty() => {
+            moved = advance(&mut self.way.session), if !self.flights.is_empty() => {
                 moved?;
                 self.settle(tally);
             }
@@ -272,7 +326,9 @@ impl Sending {
                 self.planning = None;
                 let (plan, flight) = planned?;
                 self.flights.push_back(flight);
-                self.session.send(plan).await?;
+                if let Some(session) = &mut self.way.session {
+                    session.send(plan).await?;
+                }
                 self.settle(tally);
             }
             // Cancel-safe by the keeper's promise.
@@ -289,30 +345,73 @@ impl Sending {
             }
             // Cancel-safe: a chunk is taken out only when it is returned.
             chunk = receive(&mut self.chunks), if may_take && self.chunks.is_some() => {
-                let ready = self.take(chunk, tally);
-                self.plan(ready);
+                self.receive(chunk, tally);
             }
             else => return Ok(false),
         }
-        Ok(!self.is_done())
+        Ok(!(self.chunks.is_none() && self.waiting.is_none() && self.is_idle()))
     }
 
-    fn is_done(&self) -> bool {
-        self.chunks.is_none()
-            && self.planning.is_none()
-            && self.flights.is_empty()
-            && self.batcher.deadline().is_none()
+    /// Whether nothing is on its way.
+    fn is_idle(&self) -> bool {
+        self.planning.is_none() && self.flights.is_empty() && self.batcher.deadline().is_none()
     }
 
-    fn take(&mut self, chunk: Option<Result<Chunk>>, tally: &mut Tally) -> Option<Ready> {
-        let chunk = match chunk {
-            Some(Ok(chunk)) => chunk,
+    fn receive(&mut self, chunk: Option<Result<Chunk>>, tally: &mut Tally) {
+        let ready = match chunk {
+            Some(Ok(chunk)) if chunk.is_note() => {
+                self.note(chunk);
+                None
+            }
+            Some(Ok(chunk)) if self.by_file && !self.way.is_at(chunk.part.number) => {
+                self.waiting = Some(chunk);
+                self.batcher.flush()
+            }
+            Some(Ok(chunk)) => self.take(chunk, tally),
             ended => {
                 self.chunks = None;
                 self.input_error = ended.and_then(Result::err);
-                return self.batcher.flush();
+                self.batcher.flush()
             }
         };
+        self.plan(ready);
+    }
+
+    /// Takes note of a file that brings no record.
+    fn note(&mut self, chunk: Chunk) {
+        let Some(mark) = chunk.part.mark else {
+            return;
+        };
+        let is_on_its_way = self.way.is_at(mark.number) && !self.is_idle();
+        if is_on_its_way {
+            if let Some(mark) = self.batcher.mark(mark)
+                && let Some(last) = self.flights.back_mut()
+            {
+                last.mark = Some(mark);
+            }
+        } else if let Some(keeper) = &mut self.keeper {
+            keeper.note_file(*mark);
+        }
+    }
+
+    /// Turns to another file: the ledger knows it before its first record is sent.
+    async fn turn(&mut self, tally: &mut Tally) -> Result<()> {
+        let Some(mut chunk) = self.waiting.take() else {
+            return Ok(());
+        };
+        let opens = chunk.part.opens.take();
+        let start = opens.as_ref().map_or(0, |entry| entry.index);
+        if let (Some(entry), Some(keeper)) = (opens, &mut self.keeper) {
+            keeper.note_file(*entry);
+            keeper.finish().await?;
+        }
+        self.way.turn_to(chunk.part.number, start).await;
+        let ready = self.take(chunk, tally);
+        self.plan(ready);
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: Chunk, tally: &mut Tally) -> Option<Ready> {
         self.started.get_or_insert(chunk.produced);
         let keyless = chunk
             .records
@@ -320,7 +419,7 @@ impl Sending {
             .filter(|entry| entry.key.is_none())
             .count();
         tally.accepted(chunk.records.len() as u64, keyless as u64, chunk.bytes());
-        tally.refused(&chunk.refused);
+        tally.refused(&chunk.part.name, &chunk.refused);
         self.batcher.push(chunk)
     }
 
@@ -328,7 +427,9 @@ impl Sending {
         let Some(Ready { batch, flight }) = ready else {
             return;
         };
-        let planner = self.session.planner();
+        let Some(planner) = self.way.session.as_ref().map(LaneSession::planner) else {
+            return;
+        };
         let workers = self.context.workers.clone();
         self.planning = Some(Box::pin(async move {
             let plan = workers.run(move || planner.plan_records(batch)).await??;
@@ -338,18 +439,32 @@ impl Sending {
 
     /// Takes note of what is durable.
     fn settle(&mut self, tally: &mut Tally) {
-        let Some(done) = self.session.confirmed().next_offset() else {
+        let confirmed = self.way.session.as_ref().map(LaneSession::confirmed);
+        let Some(done) = confirmed.and_then(|confirmed| confirmed.next_offset()) else {
             return;
         };
         let now = clock::now();
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.end <= done) {
             let took = now.saturating_duration_since(flight.produced);
             tally.durable(flight.records, flight.bytes, took);
-            self.next_index = self.next_index.max(flight.end);
+            self.next_index += flight.end.saturating_sub(self.way.durable);
+            self.way.durable = self.way.durable.max(flight.end);
+            if let (Some(keeper), Some(mark)) = (&mut self.keeper, flight.mark) {
+                keeper.note_file(*mark);
+            }
         }
-        if let Some(keeper) = &mut self.keeper {
+        if let Some(keeper) = &mut self.keeper
+            && !self.by_file
+        {
             keeper.note(self.next_index);
         }
+    }
+}
+
+async fn advance(session: &mut Option<LaneSession>) -> Result<Position> {
+    match session {
+        Some(session) => session.advance().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,16 +2,20 @@
 //!
 //! Promises: chunks in input order; memory taken from the budget before a chunk is handed on, so that
 //! a slow stream slows the input; nothing that waits for a file or a pipe runs on a thread of the
-//! runtime. A restart begins at any index: the simulator jumps there, lines are read and passed over.
+//! runtime. A restart begins where a ledger says: the simulator jumps there, files are read from their start and what
+//! was taken is passed over.
 
+mod files;
 mod fleet;
+mod index;
+mod limits;
 mod lines;
 
 use hydrant_core::{Context, Result};
 
 use crate::batcher::Chunk;
 use crate::config::{Config, Origin};
-use crate::ledger::InputIdentity;
+use crate::ledger::{InputIdentity, Ledger};
 use crate::pace::Pace;
 
 use fleet::FleetSource;
@@ -35,21 +39,19 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Opens the input; waits for its first line, where it has lines.
+    /// Prepares the input; it is opened when it starts.
     ///
     /// # Errors
-    /// When it cannot be opened or begins like something that is no text.
-    pub(crate) async fn open(config: &Config, context: &Context, limits: Limits) -> Result<Self> {
-        let key = config.key.clone();
+    /// When it cannot be.
+    pub(crate) fn open(config: &Config, context: &Context, limits: Limits) -> Result<Self> {
         Ok(match &config.origin {
             Origin::Simulator { spec, records } => {
+                let key = config.key.clone();
                 Source::Fleet(FleetSource::open(spec, *records, key, context, limits)?)
             }
-            Origin::File(path) => {
-                let path = path.clone();
-                Source::Lines(LineSource::open_file(path, key, context, limits).await?)
+            Origin::Files(files) => {
+                Source::Lines(LineSource::open(files, config, context, limits)?)
             }
-            Origin::Stdin => Source::Lines(LineSource::open_stdin(key, context, limits).await?),
         })
     }
 
@@ -61,11 +63,11 @@ impl Source {
         }
     }
 
-    /// Begins with the record of this index. Called once, before [`Source::next`].
-    pub(crate) fn start(&mut self, index: u64) {
+    /// Begins where the ledger says, if there is one. Called once, before [`Source::next`].
+    pub(crate) fn start(&mut self, ledger: Option<&Ledger>) {
         match self {
-            Source::Fleet(fleet) => fleet.start(index),
-            Source::Lines(lines) => lines.start(index),
+            Source::Fleet(fleet) => fleet.start(ledger.map_or(0, Ledger::next_index)),
+            Source::Lines(lines) => lines.start(ledger.map(|ledger| ledger.files().to_vec())),
         }
     }
 

@@ -11,8 +11,8 @@ use hydrant_core::{Context, Error, Result, clock, disk};
 use hydrant_stream::CreateOptions;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Config, Origin, SHARDS_DEFAULT};
-use crate::input::file;
+use crate::config::{Config, Files, Origin, SHARDS_DEFAULT};
+use crate::input::{file, glob};
 use crate::report::{Counters, Report};
 
 /// How often the progress line changes.
@@ -26,9 +26,9 @@ const PROGRESS: Duration = Duration::from_millis(200);
 pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
     match hydrant_stream::open(config.to(), context).await {
         Err(Error::NotFound { .. }) if config.to().starts_with("local:") => {
-            if let Origin::File(path) = &config.origin {
-                let path = path.clone();
-                context.workers.run(move || file::check(&path)).await??;
+            if let Origin::Files(files) = &config.origin {
+                let files = files.clone();
+                context.workers.run(move || check(&files)).await??;
             }
             let options = CreateOptions {
                 shards: config.shards.unwrap_or(SHARDS_DEFAULT as u32),
@@ -53,6 +53,17 @@ pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Refuses files that are not there, before a stream is made for them.
+fn check(files: &Files) -> Result<()> {
+    let paths = files.inputs.iter().filter(|input| input.as_os_str() != "-");
+    for path in paths {
+        if !files.follow && (path.exists() || !glob::is_pattern(path)) {
+            file::check(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs the producer of a process and reports at its end: a table on standard error, or JSON on

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "it/files.rs"]
+mod files;
+#[path = "it/follow.rs"]
+mod follow;
 #[path = "it/inputs.rs"]
 mod inputs;
 #[path = "it/library.rs"]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hydrant_core::{Error, Result};
 use hydrant_pii::{Engine, Policy, Report, Tally, Verdict};
-use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, stdin};
+use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, Reading, stdin};
 use serde::Serialize;
 
 use super::write_error;
@@ -79,7 +79,7 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
         }
     };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let mut input = stdin::open(LINE_BYTES_MAX_DEFAULT);
+    let mut input = stdin::open(Reading::lines(LINE_BYTES_MAX_DEFAULT));
     let mut engine = Engine::new(Arc::clone(policy));
     let mut tally = Tally::default();
     let mut stripped = Vec::new();

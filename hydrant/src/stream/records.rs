@@ -8,7 +8,7 @@ use hydrant_core::config::{Layers, Problems};
 use hydrant_core::process::Process;
 use hydrant_core::stream::Read;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId};
-use hydrant_producer::config::Origin;
+use hydrant_producer::config::{Files, Origin};
 
 use super::past_corrupt::Corrupt;
 use crate::output::{Output, count_text};
@@ -22,7 +22,7 @@ pub(super) async fn put(
 ) -> Result<()> {
     // Opened first: `put` makes no stream, which a mistyped name would.
     hydrant_stream::open(&url, &process.context).await?;
-    let mut config = hydrant_producer::Config::new(url, Origin::Stdin);
+    let mut config = hydrant_producer::Config::new(url, Origin::Files(Files::new(["-"])));
     if let Some(key) = key {
         config = config.with_key(&key)?;
     }

@@ -35,6 +35,7 @@ fn chunk(records: &[(u64, Vec<u8>)], end: u64) -> Chunk {
         end,
         produced: clock::now(),
         permit: Permit::default(),
+        part: Part::default(),
     }
 }
 

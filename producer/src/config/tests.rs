@@ -129,9 +129,42 @@ fn zero_records_are_no_end_and_a_hyphen_is_standard_input() {
         None
     );
     let stdin = good(&["--to", "local:raw", "--input", "-"]);
-    assert!(matches!(stdin.origin, Origin::Stdin));
-    let file = good(&["--to", "local:raw", "--input", "a.ndjson.gz"]);
-    assert!(matches!(&file.origin, Origin::File(path) if path == "a.ndjson.gz"));
+    assert!(matches!(&stdin.origin, Origin::Files(files) if *files == Files::new(["-"])));
+    assert_eq!(stdin.at_end(), AtEnd::Send);
+}
+
+#[test]
+fn several_inputs_keep_their_order_and_say_how_they_are_read() {
+    let ledger = ["--name", "edge", "--ledger", "l.json"];
+    let to = [
+        "--to",
+        "local:raw",
+        "--input",
+        "b,1",
+        "--input",
+        "logs/*.gz",
+    ];
+    let config = good(&[&to[..], &ledger].concat());
+    let wanted = Files::new(["b,1", "logs/*.gz"]);
+    assert!(matches!(&config.origin, Origin::Files(files) if *files == wanted));
+    assert_eq!(config.at_end(), AtEnd::Wait);
+    let more = ["--format", "json", "--at-end", "send", "--follow"];
+    let config = good(&[&to[..], &ledger, &more].concat());
+    assert_eq!(config.at_end(), AtEnd::Send);
+    let wanted = Files {
+        format: Format::Json,
+        at_end: Some(AtEnd::Send),
+        follow: true,
+        ..wanted
+    };
+    assert!(matches!(&config.origin, Origin::Files(files) if *files == wanted));
+    let (config, problems) = load_with(
+        &["--to", "local:raw"],
+        &[("HYDRANT_PRODUCER_INPUT", "a, b")],
+    );
+    assert!(problems.is_empty(), "{problems}");
+    let wanted = Files::new(["a", "b"]);
+    assert!(matches!(config.unwrap().origin, Origin::Files(files) if files == wanted));
 }
 
 #[test]
@@ -147,7 +180,18 @@ fn all_problems_are_told_at_once() {
 
 #[test]
 fn contradictions_are_refused_with_the_reason() {
-    refused(&fleet(&["--input", "-"]), &["one input"]);
+    refused(&fleet(&["--input", "-"]), &["leave one out"]);
+    refused(
+        &fleet(&["--follow", "--format", "json"]),
+        &["--follow", "--format"],
+    );
+    let stdin = ["--to", "local:raw", "--input", "-"];
+    refused(&[&stdin[..], &["--follow"]].concat(), &["--follow"]);
+    refused(&[&stdin[..], &["--input", "-"]].concat(), &["twice"]);
+    refused(
+        &[&stdin[..], &["--format", "csv", "--at-end", "stop"]].concat(),
+        &["`ndjson`", "`wait`"],
+    );
     refused(&fleet(&["--name", "edge"]), &["needs `--ledger FILE`"]);
     refused(&fleet(&["--ledger", "l.json"]), &["needs `--name NAME`"]);
     refused(

@@ -1,19 +1,25 @@
 //! Tells from a source's first bytes how it is compressed, and decompresses it.
 //!
-//! Owns the table of signatures. No signature begins like JSON, so text is never mistaken; only as
-//! many bytes are read ahead as a signature needs, so that a short first line of a slow pipe does
-//! not wait.
+//! Owns the table of signatures. No signature begins like JSON, so text is never mistaken; only as many bytes are read
+//! ahead as a signature needs, so that a short first line of a slow pipe does not wait.
+//!
+//! Promises: gzip of any number of members, with zeros behind them, and zstd of any number of frames, skippable ones
+//! among them, are read to their ends; whatever else stands behind a member or a frame, and an end within one, is an
+//! error that names the byte of the compressed source.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufRead, Cursor, Read};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
-/// The largest zstd window that is accepted, as a power of two: 128 MiB, zstd's own default.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// The largest zstd window that is always accepted, as a power of two: 128 MiB, zstd's own default.
+pub(super) const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// What was read ahead, then the rest.
-type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
+/// The largest window that zstd writes: 2 GiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 31;
+
+/// What is read of a compressed source at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy)]
 enum Signature {
@@ -25,37 +31,62 @@ enum Signature {
     },
 }
 
-const SIGNATURES: [(&[u8], Signature); 9] = [
-    (b"\x1F\x8B", Signature::Gzip),
-    (b"\x28\xB5\x2F\xFD", Signature::Zstd),
+const SIGNATURES: [(&[u8], Signature); 28] = [
+    (GZIP, Signature::Gzip),
+    (ZSTD, Signature::Zstd),
+    (b"\x50\x2A\x4D\x18", Signature::Zstd),
+    (b"\x51\x2A\x4D\x18", Signature::Zstd),
+    (b"\x52\x2A\x4D\x18", Signature::Zstd),
+    (b"\x53\x2A\x4D\x18", Signature::Zstd),
+    (b"\x54\x2A\x4D\x18", Signature::Zstd),
+    (b"\x55\x2A\x4D\x18", Signature::Zstd),
+    (b"\x56\x2A\x4D\x18", Signature::Zstd),
+    (b"\x57\x2A\x4D\x18", Signature::Zstd),
+    (b"\x58\x2A\x4D\x18", Signature::Zstd),
+    (b"\x59\x2A\x4D\x18", Signature::Zstd),
+    (b"\x5A\x2A\x4D\x18", Signature::Zstd),
+    (b"\x5B\x2A\x4D\x18", Signature::Zstd),
+    (b"\x5C\x2A\x4D\x18", Signature::Zstd),
+    (b"\x5D\x2A\x4D\x18", Signature::Zstd),
+    (b"\x5E\x2A\x4D\x18", Signature::Zstd),
+    (b"\x5F\x2A\x4D\x18", Signature::Zstd),
     (
         b"BZh",
-        refused("bzip2", "pipe it through `bzip2 -dc` and use `--input -`"),
+        refusal("bzip2", "pipe it through `bzip2 -dc` and use `--input -`"),
     ),
     (
         b"\xFD7zXZ\0",
-        refused("xz", "pipe it through `xz -dc` and use `--input -`"),
+        refusal("xz", "pipe it through `xz -dc` and use `--input -`"),
     ),
     (
         b"\x04\x22\x4D\x18",
-        refused("lz4", "pipe it through `lz4 -dc` and use `--input -`"),
+        refusal("lz4", "pipe it through `lz4 -dc` and use `--input -`"),
+    ),
+    (
+        b"\x1F\x9D",
+        refusal("compress", "pipe it through `gzip -dc` and use `--input -`"),
     ),
     (
         b"PK\x03\x04",
-        refused("zip", "pipe it through `unzip -p` and use `--input -`"),
-    ),
-    (b"PAR1", refused("Parquet", "export it as NDJSON first")),
-    (
-        b"\xFF\xFE",
-        refused("UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"),
+        refusal("zip", "pipe it through `unzip -p` and use `--input -`"),
     ),
     (
-        b"\xFE\xFF",
-        refused("UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"),
+        b"7z\xBC\xAF\x27\x1C",
+        refusal("7z", "pipe it through `7z x -so` and use `--input -`"),
     ),
+    (
+        b"\xFF\x06\0\0sNaPpY",
+        refusal("Snappy", "pipe it through `snzip -dc` and use `--input -`"),
+    ),
+    (b"PAR1", refusal("Parquet", "export it as NDJSON first")),
+    (b"Obj\x01", refusal("Avro", "export it as NDJSON first")),
+    (b"ARROW1", refusal("Arrow", "export it as NDJSON first")),
 ];
 
-const fn refused(format: &'static str, remedy: &'static str) -> Signature {
+const GZIP: &[u8] = b"\x1F\x8B";
+const ZSTD: &[u8] = b"\x28\xB5\x2F\xFD";
+
+const fn refusal(format: &'static str, remedy: &'static str) -> Signature {
     Signature::Refused { format, remedy }
 }
 
@@ -74,71 +105,304 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// What decompressed bytes that begin like this are refused for.
+pub(super) fn refused(start: &[u8]) -> Option<Failure> {
+    let signature = signature_of(start)?;
+    Some(match signature {
+        Signature::Refused { format, remedy } => Failure::Format { format, remedy },
+        Signature::Gzip | Signature::Zstd => Failure::Format {
+            format: "a compressed file that was compressed again",
+            remedy: "decompress it once and pipe it with `--input -`",
+        },
+    })
+}
+
+fn signature_of(start: &[u8]) -> Option<Signature> {
+    SIGNATURES
+        .iter()
+        .find(|(bytes, _)| start.starts_with(bytes))
+        .map(|found| found.1)
+}
+
+/// A source whose interrupted calls are repeated and whose bytes are counted.
+pub(super) struct Counted<R> {
+    source: io::Chain<Cursor<Vec<u8>>, R>,
+    read: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.source.read(into) {
+                Err(failure) if failure.kind() == io::ErrorKind::Interrupted => {}
+                outcome => {
+                    self.read += *outcome.as_ref().unwrap_or(&0) as u64;
+                    return outcome;
+                }
+            }
+        }
+    }
+}
+
+pub(super) type Buffered<R> = io::BufReader<Counted<R>>;
+
 /// A source and its decompressor, chosen at the first read.
 pub(super) enum Decoded<R: Read> {
-    Unknown(R),
-    Plain(Whole<R>),
-    Gzip(Box<MultiGzDecoder<Whole<R>>>),
-    Zstd(Box<ZstdDecoder<'static, io::BufReader<Whole<R>>>>),
+    Unknown { source: R, window_log_max: u32 },
+    Plain(Counted<R>),
+    Gzip(Parts<R, GzDecoder<Buffered<R>>>),
+    Zstd(Parts<R, ZstdDecoder<'static, Buffered<R>>>),
     Closed,
 }
 
+/// A compressed source between and inside its members or frames.
+pub(super) struct Parts<R, D> {
+    part: Part<R, D>,
+    window_log_max: u32,
+}
+
+enum Part<R, D> {
+    Between(Buffered<R>),
+    Inside(Box<D>),
+    Ended(Buffered<R>),
+    /// Only while one becomes the other, and after an error.
+    Nothing,
+}
+
 impl<R: Read> Decoded<R> {
-    pub(super) const fn new(source: R) -> Self {
-        Self::Unknown(source)
+    /// zstd windows up to two to the power of `window_log_max` are accepted.
+    pub(super) const fn new(source: R, window_log_max: u32) -> Self {
+        Self::Unknown {
+            source,
+            window_log_max,
+        }
+    }
+
+    pub(super) const fn is_compressed(&self) -> bool {
+        matches!(self, Self::Gzip(_) | Self::Zstd(_))
     }
 
     /// Like [`Read::read`], but an interrupted call is repeated.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         loop {
-            let outcome = match self {
-                Self::Unknown(_) => {
-                    self.open()?;
-                    continue;
-                }
-                Self::Plain(source) => source.read(into),
-                Self::Gzip(source) => source.read(into),
-                Self::Zstd(source) => source.read(into),
+            return match self {
+                Self::Unknown { .. } => match self.open()? {
+                    true => continue,
+                    false => Ok(0),
+                },
+                Self::Plain(source) => Ok(source.read(into)?),
+                Self::Gzip(parts) => parts.read(into),
+                Self::Zstd(parts) => parts.read(into),
                 Self::Closed => Ok(0),
             };
-            match outcome {
-                Err(failure) if failure.kind() == io::ErrorKind::Interrupted => {}
-                outcome => return Ok(outcome?),
-            }
         }
     }
 
-    /// Reads ahead and chooses the decompressor; a source that fails here is closed.
-    fn open(&mut self) -> Result<(), Failure> {
-        if let Self::Unknown(mut source) = std::mem::replace(self, Self::Closed) {
+    /// Reads ahead and chooses the decompressor; `false` when there is no byte. A source that fails here is closed.
+    fn open(&mut self) -> Result<bool, Failure> {
+        if let Self::Unknown {
+            mut source,
+            window_log_max,
+        } = std::mem::replace(self, Self::Closed)
+        {
             let (start, signature) = read_start(&mut source)?;
-            let whole = Cursor::new(start).chain(source);
+            if start.is_empty() {
+                // A file that grows may yet begin.
+                *self = Self::Unknown {
+                    source,
+                    window_log_max,
+                };
+                return Ok(false);
+            }
+            let source = Counted {
+                source: Cursor::new(start).chain(source),
+                read: 0,
+            };
             *self = match signature {
-                None => Self::Plain(whole),
-                Some(Signature::Gzip) => Self::Gzip(Box::new(MultiGzDecoder::new(whole))),
-                Some(Signature::Zstd) => {
-                    let mut decoder = ZstdDecoder::new(whole)?;
-                    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                    Self::Zstd(Box::new(decoder))
-                }
+                None => Self::Plain(source),
+                Some(Signature::Gzip) => Self::Gzip(Parts::new(source, window_log_max)),
+                Some(Signature::Zstd) => Self::Zstd(Parts::new(source, window_log_max)),
                 Some(Signature::Refused { format, remedy }) => {
                     return Err(Failure::Format { format, remedy });
                 }
             };
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+impl<R: Read, D> Parts<R, D> {
+    fn new(source: Counted<R>, window_log_max: u32) -> Self {
+        Parts {
+            part: Part::Between(io::BufReader::with_capacity(BUFFER_BYTES, source)),
+            window_log_max,
+        }
+    }
+}
+
+/// How a compressed source is made of parts.
+pub(super) trait Member<R: Read>: Read + Sized {
+    const NAME: &'static str;
+
+    fn begin(source: Buffered<R>, window_log_max: u32) -> io::Result<Self>;
+
+    fn source(&self) -> &Buffered<R>;
+
+    fn end(self) -> Buffered<R>;
+
+    fn is_start(bytes: &[u8]) -> bool;
+}
+
+impl<R: Read> Member<R> for GzDecoder<Buffered<R>> {
+    const NAME: &'static str = "gzip member";
+
+    fn begin(source: Buffered<R>, _: u32) -> io::Result<Self> {
+        Ok(GzDecoder::new(source))
+    }
+
+    fn source(&self) -> &Buffered<R> {
+        self.get_ref()
+    }
+
+    fn end(self) -> Buffered<R> {
+        self.into_inner()
+    }
+
+    fn is_start(bytes: &[u8]) -> bool {
+        GZIP.starts_with(&bytes[..bytes.len().min(GZIP.len())])
+    }
+}
+
+impl<R: Read> Member<R> for ZstdDecoder<'static, Buffered<R>> {
+    const NAME: &'static str = "zstd frame";
+
+    fn begin(source: Buffered<R>, window_log_max: u32) -> io::Result<Self> {
+        let mut decoder = ZstdDecoder::with_buffer(source)?.single_frame();
+        decoder.window_log_max(window_log_max)?;
+        Ok(decoder)
+    }
+
+    fn source(&self) -> &Buffered<R> {
+        self.get_ref()
+    }
+
+    fn end(self) -> Buffered<R> {
+        self.finish()
+    }
+
+    fn is_start(bytes: &[u8]) -> bool {
+        let known = bytes.len().min(ZSTD.len());
+        let start = &bytes[..known];
+        ZSTD.starts_with(start)
+            || (start[0] & 0xF0 == 0x50 && b"\x2A\x4D\x18".starts_with(&start[1..]))
+    }
+}
+
+impl<R: Read, D: Member<R>> Parts<R, D> {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+        loop {
+            match std::mem::replace(&mut self.part, Part::Nothing) {
+                Part::Nothing => return Ok(0),
+                Part::Ended(mut source) => {
+                    // A file that grows may have got another member.
+                    let more = !source.fill_buf()?.is_empty();
+                    self.part = if more {
+                        Part::Between(source)
+                    } else {
+                        Part::Ended(source)
+                    };
+                    if !more {
+                        return Ok(0);
+                    }
+                }
+                Part::Between(source) => self.part = self.next(source)?,
+                Part::Inside(mut decoder) => match decoder.read(into) {
+                    Ok(0) => self.part = Part::Between(decoder.end()),
+                    Ok(read) => {
+                        self.part = Part::Inside(decoder);
+                        return Ok(read);
+                    }
+                    Err(source) => return Err(self.failed(&decoder, source)),
+                },
+            }
+        }
+    }
+
+    /// Passes over zeros and begins what follows them.
+    fn next(&self, mut source: Buffered<R>) -> Result<Part<R, D>, Failure> {
+        loop {
+            let bytes = source.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(Part::Ended(source));
+            }
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            if zeros > 0 {
+                source.consume(zeros);
+                continue;
+            }
+            if D::is_start(bytes) {
+                let decoder = D::begin(source, self.window_log_max)?;
+                return Ok(Part::Inside(Box::new(decoder)));
+            }
+            let place = place(&source);
+            return Err(Failure::Read(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "at byte {place} something stands behind the last {} that is none: cut the \
+                     file there, or make it anew",
+                    D::NAME
+                ),
+            )));
+        }
+    }
+
+    fn failed(&self, decoder: &D, source: io::Error) -> Failure {
+        let place = place(decoder.source());
+        let kind = source.kind();
+        let text = source.to_string();
+        // zstd's own words; its errors have no kind.
+        if text.contains("too much memory") {
+            let memory = 1u64 << (self.window_log_max - 20);
+            return Failure::Format {
+                format: "zstd with a window that is larger than this memory allows",
+                remedy: if memory >= 1 << 11 {
+                    "decompress it with `zstd -dc --long=31` and pipe it with `--input -`"
+                } else {
+                    "raise `--memory` (`5GiB` suffices for every window), or pipe it through \
+                     `zstd -dc --long=31` and use `--input -`"
+                },
+            };
+        }
+        let why = if kind == io::ErrorKind::UnexpectedEof {
+            format!(
+                "it ends at byte {place} within a {}: the file was cut, copy or make it anew",
+                D::NAME
+            )
+        } else {
+            format!("near byte {place} of the compressed file: {text}")
+        };
+        Failure::Read(io::Error::new(kind, why))
+    }
+}
+
+fn place<R>(source: &Buffered<R>) -> u64 {
+    source.get_ref().read - source.buffer().len() as u64
+}
+
+/// The largest window for which half of `memory` suffices, as a power of two.
+pub(super) fn window_log_max(memory: u64) -> u32 {
+    (memory / 2)
+        .max(1)
+        .ilog2()
+        .clamp(ZSTD_WINDOW_LOG, ZSTD_WINDOW_LOG_MAX)
 }
 
 /// Reads until the bytes are, or can no longer become, one of the signatures.
 fn read_start(source: &mut impl Read) -> io::Result<(Vec<u8>, Option<Signature>)> {
-    let mut start = Vec::with_capacity(8);
+    let mut start = Vec::with_capacity(16);
     loop {
-        let found = SIGNATURES
-            .iter()
-            .find(|(bytes, _)| start.starts_with(bytes));
-        if let Some((_, signature)) = found {
-            return Ok((start, Some(*signature)));
+        if let Some(signature) = signature_of(&start) {
+            return Ok((start, Some(signature)));
         }
         if !SIGNATURES
             .iter()

@@ -1,33 +1,129 @@
 //! Files as inputs.
 //!
-//! Owns opening and its errors. A named pipe is a file too: opening one waits for its writer.
+//! Owns opening and its errors, what identifies a file, and [`Tail`], which reads a file that others write: what was
+//! read must still stand where it was read, else the file was truncated or rewritten and nothing more is taken from
+//! it. A named pipe is a file too: opening one waits for its writer.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use super::{InputError, LineReader};
+use serde::{Deserialize, Serialize};
 
-/// Opens `path` for reading lines of at most `line_bytes_max` bytes.
-///
-/// # Errors
-/// When there is no such file, it may not be read, or it is a directory.
-pub fn open(path: &Path, line_bytes_max: usize) -> Result<LineReader<File>, InputError> {
-    let name = path.display().to_string();
-    let opened = File::open(path).and_then(|file| {
-        if file.metadata()?.is_dir() {
-            Err(io::Error::from(io::ErrorKind::IsADirectory))
-        } else {
-            Ok(file)
+use super::InputError;
+
+/// How much of what was read last is looked at again.
+const WITNESS_BYTES: usize = 1 << 10;
+
+/// What a file keeps when it is renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileId {
+    /// The device that it lies on.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
+    /// When it was made, microseconds since 1970, where the file system knows: inodes are used again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<u64>,
+}
+
+impl FileId {
+    /// That of a regular file; others have none.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Option<Self> {
+        let born = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok();
+        metadata.is_file().then(|| FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            born: born.and_then(|born| u64::try_from(born.as_micros()).ok()),
+        })
+    }
+
+    /// That of what stands at `path`.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Self> {
+        FileId::of(&std::fs::metadata(path).ok()?)
+    }
+}
+
+/// A file that was truncated or rewritten while it was read.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it was truncated or rewritten while it was read")]
+pub struct Truncated;
+
+/// A file that others may write.
+#[derive(Debug)]
+pub struct Tail {
+    file: File,
+    id: Option<FileId>,
+    read: u64,
+    witness: Vec<u8>,
+}
+
+impl Tail {
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// When there is no such file, it may not be read, or it is a directory.
+    pub fn open(path: &Path) -> Result<Tail, InputError> {
+        let opened = File::open(path).and_then(|file| {
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let id = FileId::of(&metadata);
+            Ok(Tail {
+                file,
+                id,
+                read: 0,
+                witness: Vec::new(),
+            })
+        });
+        opened.map_err(|source| failed(path, source))
+    }
+
+    /// Its identity; none when it is no regular file.
+    #[must_use]
+    pub const fn id(&self) -> Option<FileId> {
+        self.id
+    }
+
+    /// Whether what was read last stands where it stood.
+    fn is_intact(&self) -> io::Result<bool> {
+        if self.witness.is_empty() {
+            return Ok(true);
         }
-    });
-    match opened {
-        Ok(file) => Ok(LineReader::new(name, file, line_bytes_max)),
-        Err(source) => Err(InputError::Open {
-            name,
-            remedy: remedy(source.kind()),
-            source,
-        }),
+        let mut again = [0; WITNESS_BYTES];
+        let again = &mut again[..self.witness.len()];
+        let place = self.read - self.witness.len() as u64;
+        match self.file.read_exact_at(again, place) {
+            Ok(()) => Ok(*again == self.witness[..]),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Read for Tail {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(into)?;
+        // Looked at behind the read: what was read was there before anything was truncated.
+        if self.id.is_some() && !self.is_intact()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, Truncated));
+        }
+        self.read += read as u64;
+        let last = &into[..read];
+        if last.len() >= WITNESS_BYTES {
+            self.witness.clear();
+        }
+        self.witness
+            .extend_from_slice(&last[last.len().saturating_sub(WITNESS_BYTES)..]);
+        let old = self.witness.len().saturating_sub(WITNESS_BYTES);
+        self.witness.drain(..old);
+        Ok(read)
     }
 }
 
@@ -41,17 +137,21 @@ pub fn check(path: &Path) -> Result<(), InputError> {
         Ok(_) => return Ok(()),
         Err(source) => source,
     };
-    Err(InputError::Open {
-        name: path.display().to_string(),
-        remedy: remedy(source.kind()),
-        source,
-    })
+    Err(failed(path, source))
 }
 
 /// The path without links and dots, by which two runs know that they read the same file.
 #[must_use]
 pub fn real_path(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn failed(path: &Path, source: io::Error) -> InputError {
+    InputError::Open {
+        name: path.display().to_string(),
+        remedy: remedy(source.kind()),
+        source,
+    }
 }
 
 const fn remedy(kind: io::ErrorKind) -> &'static str {
@@ -62,7 +162,7 @@ const fn remedy(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "this user may not read it; grant read permission or run as its owner"
         }
-        io::ErrorKind::IsADirectory => "it is a directory; name one file, or pipe with `cat DIR/*`",
+        io::ErrorKind::IsADirectory => "it is a directory; name its files, such as `DIR/*`",
         _ => "the system refused; the reason follows",
     }
 }
@@ -70,14 +170,16 @@ const fn remedy(kind: io::ErrorKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::{LineReader, Reading};
     use std::io::Write;
 
     #[test]
     fn a_file_is_read_and_named() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"{\"a\":1}\n{\"a\":2}").unwrap();
-        let mut reader = open(file.path(), 1_024).unwrap();
-        assert_eq!(reader.name(), file.path().display().to_string());
+        let tail = Tail::open(file.path()).unwrap();
+        assert_eq!(tail.id(), FileId::at(file.path()));
+        let mut reader = LineReader::new("in", tail, Reading::lines(1_024));
         let block = reader.next_block().unwrap().unwrap();
         assert_eq!(&block.bytes[block.lines[0].range.clone()], b"{\"a\":1}");
     }
@@ -86,25 +188,43 @@ mod tests {
     fn a_check_tells_what_opening_would_tell() {
         let directory = tempfile::tempdir().unwrap();
         let absent = directory.path().join("absent");
-        for path in [directory.path(), &absent] {
-            let opened = open(path, 1_024).err().unwrap().to_string();
+        for (path, word) in [(directory.path(), "directory"), (&absent, "no such file")] {
+            let opened = Tail::open(path).err().unwrap().to_string();
             assert_eq!(check(path).unwrap_err().to_string(), opened);
+            assert!(
+                opened.contains(word) && opened.contains(&path.display().to_string()),
+                "{opened}"
+            );
         }
         std::fs::write(&absent, b"").unwrap();
         check(&absent).unwrap();
     }
 
     #[test]
-    fn what_cannot_be_opened_is_refused_with_place_and_remedy() {
+    fn what_was_truncated_is_told_from_what_grew() {
         let directory = tempfile::tempdir().unwrap();
-        let missing = directory.path().join("missing.ndjson");
-        for (path, word) in [
-            (directory.path(), "directory"),
-            (missing.as_path(), "no such file"),
+        let path = directory.path().join("log");
+        let line = |n: u32| format!("{{\"n\":{n}}}\n");
+        let mut buffer = [0; 4_096];
+        for (rewritten, intact) in [
+            (line(1) + &line(2), true),
+            (line(1), true),
+            (String::new(), false),
+            (line(2), false),
+            (line(2) + &line(3), false),
         ] {
-            let message = open(path, 1_024).err().unwrap().to_string();
-            assert!(message.contains(&path.display().to_string()), "{message}");
-            assert!(message.contains(word), "{message}");
+            std::fs::write(&path, line(1)).unwrap();
+            let mut tail = Tail::open(&path).unwrap();
+            assert_eq!(tail.read(&mut buffer).unwrap(), 8);
+            std::fs::write(&path, &rewritten).unwrap();
+            let answer = tail.read(&mut buffer);
+            match intact {
+                true => assert_eq!(answer.unwrap(), rewritten.len() - 8),
+                false => {
+                    let error = answer.unwrap_err();
+                    assert!(error.get_ref().unwrap().is::<Truncated>(), "{error}");
+                }
+            }
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::io::Stdin;
 
-use super::LineReader;
+use super::{LineReader, Reading};
 
 /// The name of standard input in errors.
 pub const NAME: &str = "standard input";
 
-/// Reads lines of at most `line_bytes_max` bytes from standard input.
+/// Reads standard input.
 #[must_use]
-pub fn open(line_bytes_max: usize) -> LineReader<Stdin> {
-    LineReader::new(NAME, std::io::stdin(), line_bytes_max)
+pub fn open(reading: Reading) -> LineReader<Stdin> {
+    LineReader::new(NAME, std::io::stdin(), reading)
 }

@@ -8,6 +8,7 @@ use hydrant_core::testing::disk::{Death, Loss, Moment, Op, Rule, SimWorld};
 use hydrant_core::{Budget, Random, Workers};
 
 use super::*;
+use crate::input::file::FileId;
 
 const PATH: &str = "state/ledger.json";
 
@@ -32,10 +33,26 @@ fn stream() -> StreamId {
     StreamId::new("raw", "i1")
 }
 
-fn stdin(first_line: Option<&str>) -> InputIdentity {
-    InputIdentity::Stdin {
-        first_line: first_line.map(str::to_owned),
+fn fleet(seed: u64) -> InputIdentity {
+    InputIdentity::Simulator {
+        seed,
+        devices: 10,
+        fleet: "f".to_owned(),
         key: None,
+    }
+}
+
+fn records(key: Option<&str>) -> InputIdentity {
+    InputIdentity::Records {
+        key: key.map(str::to_owned),
+        format: Format::Auto,
+    }
+}
+
+fn at(index: u64) -> Progress {
+    Progress {
+        index,
+        ..Progress::default()
     }
 }
 
@@ -45,7 +62,7 @@ async fn open_as(context: &Context, name: &str, input: InputIdentity) -> Result<
 }
 
 async fn open(context: &Context) -> Result<Ledger> {
-    open_as(context, "edge", stdin(Some("a"))).await
+    open_as(context, "edge", fleet(1)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,14 +83,14 @@ async fn a_crash_leaves_the_old_or_the_new_ledger() {
                 let world = world(seed).await;
                 let first = context(&world, "first");
                 let mut ledger = open(&first).await.unwrap();
-                ledger.advance(10).await.unwrap();
+                ledger.advance(&at(10)).await.unwrap();
                 let id = ledger.id().to_owned();
                 drop(ledger);
                 let victim = context(&world, "victim");
                 world.die_at("victim", nth, moment, death);
                 let work = async {
                     let mut ledger = open(&victim).await.unwrap();
-                    ledger.advance(20).await.unwrap();
+                    ledger.advance(&at(20)).await.unwrap();
                 };
                 // A call of a dead process never returns.
                 let survived = tokio::time::timeout(Duration::from_secs(9), work)
@@ -128,42 +145,17 @@ async fn another_name_stream_or_input_is_refused_and_changes_nothing() {
     let world = world(1).await;
     let context = context(&world, "p");
     let mut ledger = open(&context).await.unwrap();
-    ledger.advance(7).await.unwrap();
+    ledger.advance(&at(7)).await.unwrap();
     drop(ledger);
     let others = [
         (
-            open_as(&context, "other", stdin(Some("a"))).await,
+            open_as(&context, "other", fleet(1)).await,
             "`edge`, not `other`",
         ),
+        (open_as(&context, "edge", fleet(2)).await, "--seed"),
         (
-            open_as(&context, "edge", stdin(Some("b"))).await,
-            "another line",
-        ),
-        (open_as(&context, "edge", stdin(None)).await, "another line"),
-        (
-            open_as(
-                &context,
-                "edge",
-                InputIdentity::Stdin {
-                    first_line: Some("a".to_owned()),
-                    key: Some("id".to_owned()),
-                },
-            )
-            .await,
-            "not `--key id`",
-        ),
-        (
-            open_as(
-                &context,
-                "edge",
-                InputIdentity::File {
-                    path: "in".into(),
-                    first_line: Some("a".to_owned()),
-                    key: None,
-                },
-            )
-            .await,
-            "standard input, not a file",
+            open_as(&context, "edge", records(None)).await,
+            "the simulator, not files",
         ),
     ];
     for (result, words) in others {
@@ -178,7 +170,7 @@ async fn another_name_stream_or_input_is_refused_and_changes_nothing() {
     let claim = Claim::take(&context, Path::new(PATH)).await.unwrap();
     let again = StreamId::new("raw", "i2");
     let error = claim
-        .open(&context, "edge", &again, stdin(Some("a")))
+        .open(&context, "edge", &again, fleet(1))
         .await
         .unwrap_err();
     assert!(
@@ -189,62 +181,161 @@ async fn another_name_stream_or_input_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn other_fleets_and_files_are_refused() {
+async fn other_fleets_keys_and_formats_are_refused() {
     let fleet = |seed, fleet: &str, key: Option<&str>| InputIdentity::Simulator {
         seed,
         devices: 10,
         fleet: fleet.to_owned(),
         key: key.map(str::to_owned),
     };
-    let file = |path: &str, first_line: Option<&str>| InputIdentity::File {
-        path: path.into(),
-        first_line: first_line.map(str::to_owned),
-        key: None,
-    };
     let is = fleet(1, "f", None);
     assert_eq!(is.conflict(&is.clone()), None);
-    assert!(
-        is.conflict(&fleet(2, "f", None))
-            .unwrap()
-            .contains("--seed")
-    );
-    assert!(
-        is.conflict(&fleet(1, "g", None))
-            .unwrap()
-            .contains("--late")
-    );
-    assert!(
-        is.conflict(&fleet(1, "f", Some("k")))
-            .unwrap()
-            .contains("--key")
-    );
-    let is = file("a", Some("x"));
+    for (other, word) in [
+        (fleet(2, "f", None), "--seed"),
+        (fleet(1, "g", None), "--late"),
+        (fleet(1, "f", Some("k")), "not with `--key k`"),
+    ] {
+        assert!(is.conflict(&other).unwrap().contains(word));
+    }
+    let is = records(None);
     assert_eq!(is.conflict(&is.clone()), None);
     assert!(
-        is.conflict(&file("b", Some("x")))
+        is.conflict(&records(Some("k")))
             .unwrap()
-            .contains("`a`, not `b`")
+            .contains("not with `--key k`")
     );
-    assert!(
-        is.conflict(&file("a", Some("y")))
-            .unwrap()
-            .contains("another line")
-    );
-    assert_eq!(file("a", None).conflict(&is), None);
+    let other = InputIdentity::Records {
+        key: None,
+        format: Format::Json,
+    };
+    assert!(is.conflict(&other).unwrap().contains("not `--format json`"));
+}
+
+fn entry(number: u32, index: u64) -> FileEntry {
+    let id = FileId {
+        device: 1,
+        inode: 2,
+        born: Some(3),
+    };
+    FileEntry {
+        index,
+        line: index + 1,
+        bytes: 9 * index,
+        digest: Digest(u128::from(index) << 100),
+        first: Some(Checked {
+            bytes: 9,
+            digest: Digest(7),
+        }),
+        ..FileEntry::new(number, PathBuf::from(format!("/f{number}")), Some(id))
+    }
 }
 
 #[tokio::test]
-async fn an_empty_input_is_known_by_the_first_line_it_gets() {
+async fn each_file_has_a_place_of_its_own() {
     let world = world(1).await;
     let context = context(&world, "p");
-    for (first_line, fits) in [
-        (None, true),
-        (Some("a"), true),
-        (Some("b"), false),
-        (None, false),
+    let open = || open_as(&context, "edge", records(None));
+    let mut keeper = Keeper::new(open().await.unwrap());
+    keeper.note_file(entry(0, 5));
+    keeper.note_file(entry(2, 1));
+    keeper.note_file(entry(0, 6));
+    keeper.finish().await.unwrap();
+    keeper.note_file(FileEntry {
+        ended: true,
+        ..entry(2, 4)
+    });
+    keeper.finish().await.unwrap();
+    drop(keeper);
+    let ledger = open().await.unwrap();
+    let ended = FileEntry {
+        ended: true,
+        ..entry(2, 4)
+    };
+    assert_eq!(
+        (ledger.files(), ledger.next_index()),
+        (&[entry(0, 6), ended][..], 10)
+    );
+}
+
+#[test]
+fn of_many_files_that_have_ended_the_oldest_are_forgotten() {
+    let ended = |number| FileEntry {
+        ended: true,
+        ..entry(number, 1)
+    };
+    let mut files = vec![entry(0, 1)];
+    files.extend((1..=ENDED_MAX as u32 + 3).map(ended));
+    files.push(entry(9_999, 1));
+    forget(&mut files);
+    let numbers: Vec<u32> = files.iter().map(|file| file.number).collect();
+    assert_eq!(files.len(), ENDED_MAX + 2);
+    assert_eq!(
+        (numbers[0], numbers[1], numbers.last()),
+        (0, 4, Some(&9_999))
+    );
+}
+
+/// Ledgers as version 1 wrote them.
+#[tokio::test]
+async fn a_ledger_of_version_1_is_read() {
+    let world = world(1).await;
+    let context = context(&world, "p");
+    let text = |input: &str| {
+        format!(
+            "{{\"version\": 1, \"name\": \"edge\", \"id\": \"i0\", \"stream\": {{\"name\": \"raw\", \
+             \"incarnation\": \"i1\"}}, \"input\": {input}, \"next_index\": 7}}"
+        )
+    };
+    let put = async |input: &str| {
+        let body = Bytes::from(text(input));
+        disk::replace_file(&*context.disk, Path::new(PATH), body, "t")
+            .await
+            .unwrap();
+    };
+    put("{\"kind\": \"simulator\", \"seed\": 1, \"devices\": 10, \"fleet\": \"f\", \"key\": null}")
+        .await;
+    let ledger = open(&context).await.unwrap();
+    assert_eq!(
+        (ledger.next_index(), ledger.id(), ledger.files().len()),
+        (7, "i0", 0)
+    );
+    drop(ledger);
+    for (input, path) in [
+        (
+            "{\"kind\": \"file\", \"path\": \"/in\", \"first_line\": \"ab\", \"key\": \"k\"}",
+            "/in",
+        ),
+        (
+            "{\"kind\": \"stdin\", \"first_line\": \"ab\", \"key\": \"k\"}",
+            "-",
+        ),
     ] {
-        let opened = open_as(&context, "edge", stdin(first_line)).await;
-        assert_eq!(opened.is_ok(), fits, "{first_line:?}");
+        put(input).await;
+        let mut ledger = open_as(&context, "edge", records(Some("k"))).await.unwrap();
+        let [file] = ledger.files() else {
+            panic!("{ledger:?}");
+        };
+        assert_eq!(
+            (file.path.to_str(), file.number, file.index),
+            (Some(path), 0, 7)
+        );
+        assert_eq!(
+            file.former.as_ref().unwrap().first_line.as_deref(),
+            Some("ab")
+        );
+        let mut file = file.clone();
+        file.advance(entry(0, 8).place());
+        let files = [(0, file.clone())].into();
+        ledger
+            .advance(&Progress {
+                files,
+                ..Progress::default()
+            })
+            .await
+            .unwrap();
+        drop(ledger);
+        let ledger = open_as(&context, "edge", records(Some("k"))).await.unwrap();
+        assert_eq!(ledger.files(), [file]);
     }
 }
 
@@ -257,6 +348,7 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
         ("[]", "version"),
         ("{\"version\": 9, \"shape\": \"new\"}", "version is 9"),
         ("{\"version\": 1, \"name\": \"edge\"}", "missing field"),
+        ("{\"version\": 2, \"name\": \"edge\"}", "missing field"),
     ] {
         let body = Bytes::from(text);
         disk::replace_file(&*context.disk, Path::new(PATH), body, "t")

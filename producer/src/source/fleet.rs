@@ -6,7 +6,7 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::{Context, Result, clock, hash};
 
 use super::Limits;
-use crate::batcher::{Chunk, Refusal, Refused};
+use crate::batcher::{Chunk, Part, Refusal, Refused};
 use crate::key::KeyTemplate;
 use crate::ledger::InputIdentity;
 use crate::simulate::{Fleet, FleetSpec};
@@ -153,6 +153,7 @@ impl Generation {
                 bytes.truncate(start);
                 refused.push(Refused {
                     index,
+                    line: index + 1,
                     length: u64::from(payload.len),
                     reason: Refusal::InternalFault,
                 });
@@ -166,6 +167,7 @@ impl Generation {
                 bytes.truncate(start);
                 refused.push(Refused {
                     index,
+                    line: index + 1,
                     length: u64::from(payload.len),
                     reason: Refusal::RecordTooLarge,
                 });
@@ -191,6 +193,7 @@ impl Generation {
             end: index,
             produced: clock::now(),
             permit: hydrant_core::Permit::default(),
+            part: Part::default(),
         }
     }
 }

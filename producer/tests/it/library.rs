@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::{Budget, Context, Shutdown, clock};
-use hydrant_producer::config::Origin;
+use hydrant_producer::config::{Files, Origin};
 use hydrant_producer::report::Ended;
 use hydrant_producer::simulate::FleetSpec;
 use hydrant_producer::{Config, Counters};
@@ -78,7 +78,8 @@ fn little_memory_slows_nothing_down_to_the_linger_time() {
         .collect();
     let path = dir.path().join("in");
     std::fs::write(&path, text).unwrap();
-    let lines = Config::new(config.to(), Origin::File(path)).with_batches(16 << 20, linger);
+    let lines =
+        Config::new(config.to(), Origin::Files(Files::new([path]))).with_batches(16 << 20, linger);
     block_on(async {
         let mut context = Context::system(8 << 20).unwrap();
         for (config, accepted) in [(config, 20_000), (lines, 60_000)] {

@@ -34,6 +34,24 @@ pub(crate) fn fails(dir: &Path, args: &[&str], code: i32) -> String {
     said
 }
 
+/// Like [`fails`], with these bytes as standard input.
+pub(crate) fn fails_piped(dir: &Path, args: &[&str], input: &[u8], code: i32) -> String {
+    let mut child = command(dir, args).stdin(Stdio::piped()).spawn().unwrap();
+    // It may end before it has read everything.
+    drop(child.stdin.take().unwrap().write_all(input));
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}\n{said}");
+    said
+}
+
+/// Runs to success with `--json` and answers the report and standard error.
+pub(crate) fn produce_saying(dir: &Path, args: &[&str]) -> (Value, String) {
+    let args = [args, &["--json"]].concat();
+    let output = command(dir, &args).output().unwrap();
+    (report(&output), text(&output.stderr))
+}
+
 /// Runs to success with `--json` and answers the report.
 pub(crate) fn produce(dir: &Path, args: &[&str]) -> Value {
     let args = [args, &["--json"]].concat();
@@ -68,6 +86,11 @@ impl Running {
 
     fn child(&mut self) -> &mut Child {
         self.child.as_mut().unwrap()
+    }
+
+    /// The process.
+    pub(crate) fn id(&mut self) -> u32 {
+        self.child().id()
     }
 
     /// Writes to standard input.

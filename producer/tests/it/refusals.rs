@@ -33,6 +33,8 @@ fn what_cannot_be_opened_is_refused_with_a_remedy() {
         (&["--input", "absent.ndjson"], "no such file"),
         (&["--input", "."], "directory"),
         (&["--input", "in.bz2"], "bzip2"),
+        (&["--input", "*.absent"], "no file matches"),
+        (&["--input", ".", "--follow"], "cannot be followed"),
         (
             &[
                 "--simulate",
@@ -67,7 +69,10 @@ fn a_ledger_of_another_input_or_stream_is_refused() {
         (with(&["--simulate", "50", "--seed", "2"]), "--seed"),
         (with(&["--simulate", "50", "--pii", "off"]), "--pii"),
         (with(&["--simulate", "50", "--key", "kind"]), "--key kind"),
-        (with(&["--input", "-"]), "the simulator, not standard input"),
+        (
+            with(&["--input", "-"]),
+            "the simulator, not files or standard input",
+        ),
     ] {
         let said = fails(dir.path(), &args, 64);
         assert!(said.contains(word), "{said}");

@@ -8,11 +8,10 @@ use super::reject::{Read, Reason, Reject};
 use crate::partition::{EVENT_TIME_FIELDS, EventTimeField};
 use crate::schema::TableSchema;
 
-/// How deep objects and arrays may nest, the record itself included.
-pub const DEPTH_MAX: usize = 64;
+pub use hydrant_core::limits::DEPTH_MAX;
 
 /// The longest key of an object, in bytes.
-pub const KEY_BYTES_MAX: usize = 256;
+pub const KEY_BYTES_MAX: usize = hydrant_core::limits::NAME_BYTES_MAX;
 
 /// What stays the same from record to record.
 #[derive(Debug)]

@@ -1,23 +1,23 @@
-//! Keys, refusals and passed-over lines in chunks.
+//! Keys, refusals and indexes in chunks.
 
 use std::sync::Arc;
 
 use hydrant_core::testing::clock::ManualClock;
 
 use super::*;
-use crate::input::LineReader;
+use crate::input::{LineReader, Reading};
 
-fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize, skip: u64) -> Vec<Chunk> {
+fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize) -> Vec<Chunk> {
     let indexer = Indexer {
         key: key.map(|key| KeyTemplate::parse(key).unwrap()),
         record_bytes_max,
         clock: Arc::new(ManualClock::new(77)),
-        skip,
     };
-    let mut reader = LineReader::new("t", text.as_bytes(), record_bytes_max);
+    let reading = Reading::lines(record_bytes_max);
+    let mut reader = LineReader::new("t", text.as_bytes(), reading);
     let mut chunks = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
-        chunks.push(indexer.chunk(block));
+        chunks.push(indexer.chunk(block, &Arc::from("t"), reader.next_index(), 0));
     }
     chunks
 }
@@ -43,7 +43,7 @@ fn records(chunk: &Chunk) -> Vec<(Option<String>, String)> {
 #[test]
 fn a_key_in_the_line_is_not_copied_and_another_lies_beside_a_copy() {
     let text = "{\"id\":\"a7\",\"n\":1}\n{\"id\":\"\\u0062\",\"n\":2}\nno json\n{\"id\":3}\n";
-    let chunk = chunks(text, Some("id"), 1_000, 0).remove(0);
+    let chunk = chunks(text, Some("id"), 1_000).remove(0);
     let lines: Vec<&str> = text.lines().collect();
     let some = |key: &str, line: usize| (Some(key.to_owned()), lines[line].to_owned());
     assert_eq!(
@@ -61,14 +61,14 @@ fn a_key_in_the_line_is_not_copied_and_another_lies_beside_a_copy() {
     assert!(stamp >= 77 && chunk.records.iter().all(|one| one.stamp == stamp));
     assert_eq!((chunk.runs, chunk.end), (vec![(0, 0)], 4));
 
-    let joined = chunks("{\"a\":1,\"b\":\"x\"}", Some("{b}/{a}"), 1_000, 0).remove(0);
+    let joined = chunks("{\"a\":1,\"b\":\"x\"}", Some("{b}/{a}"), 1_000).remove(0);
     assert_eq!(records(&joined)[0].0.as_deref(), Some("x/1"));
 }
 
 #[test]
 fn lines_keep_their_numbers_over_empty_and_refused_ones() {
     let text = "{}\n\n{\"k\":\"0123456789\"}\n123456789012345678901234567890\n[]\n";
-    let chunk = chunks(text, Some("k"), 25, 0).remove(0);
+    let chunk = chunks(text, Some("k"), 25).remove(0);
     assert_eq!(
         records(&chunk),
         [(None, "{}".to_owned()), (None, "[]".to_owned())]
@@ -86,7 +86,7 @@ fn lines_keep_their_numbers_over_empty_and_refused_ones() {
 #[test]
 fn a_record_whose_key_panics_is_refused_and_counted_and_the_others_go_on() {
     let text = "{\"k\":\"a\"}\n{\"k\":\"fault:key\"}\n{\"k\":\"b\"}\n";
-    let chunk = chunks(text, Some("k"), 100, 0).remove(0);
+    let chunk = chunks(text, Some("k"), 100).remove(0);
     let keys: Vec<Option<String>> = records(&chunk).into_iter().map(|one| one.0).collect();
     assert_eq!(keys, [Some("a".to_owned()), Some("b".to_owned())]);
     assert_eq!((&chunk.runs[..], chunk.end), (&[(0, 0), (1, 2)][..], 3));
@@ -99,27 +99,16 @@ fn a_record_whose_key_panics_is_refused_and_counted_and_the_others_go_on() {
 }
 
 #[test]
-fn lines_that_are_stored_already_are_passed_over() {
-    let text = "1\n2\n\n123456789\n5\n6\n";
-    let chunk = chunks(text, None, 5, 4).remove(0);
-    assert_eq!(
-        records(&chunk),
-        [(None, "5".to_owned()), (None, "6".to_owned())]
-    );
-    assert_eq!((chunk.runs.clone(), chunk.end), (vec![(0, 4)], 6));
-    assert!(chunk.refused.is_empty());
-    let all = chunks(text, None, 5, 6).remove(0);
-    assert!(all.records.is_empty() && all.refused.is_empty());
-}
-
-#[test]
-fn the_first_line_tells_inputs_apart() {
-    let digest = |text: &str| {
-        let mut reader = LineReader::new("t", text.as_bytes(), 10);
-        reader.next_block().unwrap().as_ref().and_then(first_line)
-    };
-    assert_eq!(digest(""), None);
-    assert_eq!(digest("a\nb\n"), digest("a\r\nc"));
-    assert_ne!(digest("a\n"), digest("b\n"));
-    assert_eq!(digest("12345678901\nb").unwrap(), "too long, 11 bytes");
+fn what_breaks_a_limit_is_refused_with_its_line() {
+    let deep = "[".repeat(65) + &"]".repeat(65);
+    let named = format!("{{\"{}\":1}}", "k".repeat(257));
+    let text = format!("{{}}\n{deep}\n{named}\n{{}}\n");
+    let chunk = chunks(&text, None, 1_000).remove(0);
+    assert_eq!(chunk.records.len(), 2);
+    let refused: Vec<_> = chunk
+        .refused
+        .iter()
+        .map(|one| (one.line, one.reason))
+        .collect();
+    assert_eq!(refused, [(2, Refusal::TooDeep), (3, Refusal::NameTooLong)]);
 }

@@ -1,0 +1,7 @@
+//! What a record may be that is to become a row; inputs tell what breaks it before they accept it.
+
+/// How deep objects and arrays may nest, the record itself included.
+pub const DEPTH_MAX: usize = 64;
+
+/// The longest name of a field, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;

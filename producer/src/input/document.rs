@@ -1,0 +1,283 @@
+//! Where a JSON document ends, byte by byte, without reading it.
+//!
+//! Owns the structure only: strings, brackets and which byte came before. A document ends with the bracket that
+//! closes its first one. The scan stops at bytes and goes on with more of them later, so that a document of any length
+//! is looked at once, and it stops at a place that no valid document has, from where the caller finds the next one.
+//!
+//! Refuses: numbers, literals and escapes are not checked; later stages read them.
+
+/// What a scan came to; places count from the document's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The document ends before this place.
+    Closed(usize),
+    /// The first line end inside the document stands at this place. The scan goes on behind it.
+    LineEnd(usize),
+    /// No valid document has this byte at this place.
+    Damaged(usize),
+    /// All bytes were looked at and the document is open.
+    Open,
+}
+
+/// What came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Bracket,
+    Comma,
+    Colon,
+    Value,
+}
+
+/// Levels whose kind of bracket is known; deeper ones are counted.
+const KINDS: u32 = 128;
+
+/// A scan of one document.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scan {
+    place: usize,
+    depth: u32,
+    /// A bit for each level: set for an object.
+    kinds: u128,
+    before: Before,
+    in_string: bool,
+    has_line_end: bool,
+}
+
+impl Scan {
+    /// Of a document that begins with its bracket.
+    pub(super) const fn new() -> Self {
+        Scan {
+            place: 0,
+            depth: 0,
+            kinds: 0,
+            before: Before::Colon,
+            in_string: false,
+            has_line_end: false,
+        }
+    }
+
+    /// Looks at the bytes that were not looked at.
+    pub(super) fn run(&mut self, bytes: &[u8]) -> Step {
+        while let Some(&byte) = bytes.get(self.place) {
+            if self.in_string {
+                match self.string(bytes) {
+                    None => continue,
+                    Some(step) => return step,
+                }
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => {
+                    if !self.may_open() {
+                        return Step::Damaged(self.place);
+                    }
+                    self.open(byte == b'{');
+                }
+                b'}' | b']' => {
+                    if !self.may_close(byte == b'}') {
+                        return Step::Damaged(self.place);
+                    }
+                    self.depth -= 1;
+                    self.before = Before::Value;
+                    if self.depth == 0 {
+                        self.place += 1;
+                        return Step::Closed(self.place);
+                    }
+                }
+                b',' => self.before = Before::Comma,
+                b':' => self.before = Before::Colon,
+                b'\n' => {
+                    if !std::mem::replace(&mut self.has_line_end, true) {
+                        self.place += 1;
+                        return Step::LineEnd(self.place - 1);
+                    }
+                }
+                b' ' | b'\t' | b'\r' => {}
+                _ => self.before = Before::Value,
+            }
+            self.place += 1;
+        }
+        Step::Open
+    }
+
+    /// Inside a string, to its end; `None` when the scan goes on.
+    fn string(&mut self, bytes: &[u8]) -> Option<Step> {
+        let Some(found) = memchr::memchr3(b'"', b'\\', b'\n', &bytes[self.place..]) else {
+            self.place = bytes.len();
+            return Some(Step::Open);
+        };
+        let at = self.place + found;
+        match bytes[at] {
+            b'"' => {
+                self.in_string = false;
+                self.before = Before::Value;
+                self.place = at + 1;
+                None
+            }
+            b'\\' if at + 1 == bytes.len() => {
+                self.place = at;
+                Some(Step::Open)
+            }
+            b'\\' if bytes[at + 1] != b'\n' => {
+                self.place = at + 2;
+                None
+            }
+            // A line end in a string: the string was cut.
+            _ => {
+                self.place = at;
+                Some(Step::Damaged(
+                    memchr::memchr(b'\n', &bytes[at..]).map_or(at, |end| at + end),
+                ))
+            }
+        }
+    }
+
+    const fn is_object(&self) -> Option<bool> {
+        match self.depth {
+            0 => None,
+            depth if depth > KINDS => None,
+            depth => Some(self.kinds >> (depth - 1) & 1 == 1),
+        }
+    }
+
+    fn may_open(&self) -> bool {
+        match (self.before, self.is_object()) {
+            (Before::Colon, _) => true,
+            (Before::Value, _) => false,
+            (_, Some(true)) => false,
+            (_, _) => true,
+        }
+    }
+
+    fn may_close(&self, object: bool) -> bool {
+        self.depth > 0 && self.is_object().is_none_or(|is_object| is_object == object)
+    }
+
+    fn open(&mut self, object: bool) {
+        if self.depth < KINDS {
+            let bit = 1 << self.depth;
+            self.kinds = if object {
+                self.kinds | bit
+            } else {
+                self.kinds & !bit
+            };
+        }
+        self.depth += 1;
+        self.before = Before::Bracket;
+    }
+}
+
+/// Takes the white space between the tokens out, in place; answers the length that is left. Everything else keeps its
+/// bytes.
+pub(super) fn compact(bytes: &mut [u8]) -> usize {
+    let (mut from, mut to) = (0, 0);
+    let mut in_string = false;
+    while from < bytes.len() {
+        let byte = bytes[from];
+        let kept = if in_string {
+            let run = memchr::memchr2(b'"', b'\\', &bytes[from..]).unwrap_or(bytes.len() - from);
+            let end = match bytes.get(from + run) {
+                Some(b'\\') => (from + run + 2).min(bytes.len()),
+                Some(_) => {
+                    in_string = false;
+                    from + run + 1
+                }
+                None => bytes.len(),
+            };
+            from..end
+        } else if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            from += 1;
+            continue;
+        } else {
+            in_string = byte == b'"';
+            from..from + 1
+        };
+        let length = kept.len();
+        from = kept.end;
+        bytes.copy_within(kept, to);
+        to += length;
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &str) -> Step {
+        let mut scan = Scan::new();
+        loop {
+            match scan.run(text.as_bytes()) {
+                Step::LineEnd(_) => {}
+                step => return step,
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_ends_with_the_bracket_that_closes_its_first_one() {
+        for (document, behind) in [
+            ("{}", "{}"),
+            ("{\"a\":\"}\\\"{\"}", " x"),
+            ("[1,[2,{\"a\":[]}]]", "]"),
+            ("{\n \"a\" : {\"b\":\n[{},{}]}\n}", "\n"),
+            ("{\"\\\\\":\"\\\\\"}", "\"}"),
+        ] {
+            let text = format!("{document}{behind}");
+            assert_eq!(whole(&text), Step::Closed(document.len()), "{text}");
+            for cut in 0..document.len() {
+                let mut scan = Scan::new();
+                while let Step::LineEnd(_) = scan.run(&text.as_bytes()[..cut]) {}
+                assert_eq!(
+                    scan.run(&text.as_bytes()[..cut]),
+                    Step::Open,
+                    "{cut} of {text}"
+                );
+                let rest = loop {
+                    match scan.run(text.as_bytes()) {
+                        Step::LineEnd(_) => {}
+                        step => break step,
+                    }
+                };
+                assert_eq!(rest, Step::Closed(document.len()), "{cut} of {text}");
+            }
+        }
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(whole(&deep), Step::Closed(20_000));
+    }
+
+    #[test]
+    fn what_no_document_has_is_damage() {
+        for (text, place) in [
+            ("{\"a\":1}}", None),
+            ("{\"a\":[1}", Some(7)),
+            ("[{]", Some(2)),
+            ("{\"a\":1,\n{\"b\":2}", Some(8)),
+            ("{\"a\":{\"b\":1}\n{", Some(13)),
+            ("{\"a\":\"cut\n{\"b\":2}", Some(9)),
+            ("{{", Some(1)),
+        ] {
+            match place {
+                Some(place) => assert_eq!(whole(text), Step::Damaged(place), "{text}"),
+                None => assert!(matches!(whole(text), Step::Closed(_)), "{text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn compacting_takes_white_space_between_tokens_only() {
+        for (text, wanted) in [
+            (
+                "{\r\n  \"a b\" : [ 1.0e+5 ,\t\"x \\\" y\" ]\n}",
+                "{\"a b\":[1.0e+5,\"x \\\" y\"]}",
+            ),
+            ("[ ]", "[]"),
+            ("\"cut \\", "\"cut \\"),
+            ("\" a \" \" b", "\" a \"\" b"),
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            let length = compact(&mut bytes);
+            assert_eq!(std::str::from_utf8(&bytes[..length]).unwrap(), wanted);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Inputs as users name them: paths and patterns.
+//!
+//! `*` stands for any characters of a name, `?` for one, `[a-z]` and `[!a-z]` for one of a set, and a name `**` for
+//! any number of directories. A name that begins with a dot is matched only by a pattern that does. What exists under
+//! the very name of a pattern is that file.
+
+use std::path::{Component, Path, PathBuf};
+
+/// What `text` stands for, in the order of the paths' bytes; a path without pattern stands for itself.
+#[must_use]
+pub fn expand(text: &Path) -> Vec<PathBuf> {
+    if !is_pattern(text) || text.exists() {
+        return vec![text.to_owned()];
+    }
+    let mut found = vec![PathBuf::new()];
+    for component in text.components() {
+        let Component::Normal(name) = component else {
+            for path in &mut found {
+                path.push(component);
+            }
+            continue;
+        };
+        let pattern = name.as_encoded_bytes();
+        found = if pattern == b"**" {
+            found.into_iter().flat_map(descend).collect()
+        } else if has_meaning(pattern) {
+            let matching = |directory: PathBuf| {
+                names(&directory)
+                    .into_iter()
+                    .filter(|name| matches(pattern, name.as_encoded_bytes()))
+                    .map(move |name| directory.join(name))
+            };
+            found.into_iter().flat_map(matching).collect()
+        } else {
+            found
+                .into_iter()
+                .map(|path| path.join(name))
+                .filter(|path| path.exists())
+                .collect()
+        };
+    }
+    found.retain(|path| !path.is_dir());
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Whether a path stands for others.
+#[must_use]
+pub fn is_pattern(text: &Path) -> bool {
+    has_meaning(text.as_os_str().as_encoded_bytes())
+}
+
+/// The directories whose changes may change what `text` stands for.
+#[must_use]
+pub fn directories(text: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = expand(text)
+        .iter()
+        .filter_map(|path| path.parent())
+        .map(here)
+        .collect();
+    let fixed: PathBuf = text
+        .components()
+        .take_while(|part| !has_meaning(part.as_os_str().as_encoded_bytes()))
+        .collect();
+    found.push(here(if is_pattern(text) {
+        &fixed
+    } else {
+        text.parent().unwrap_or(&fixed)
+    }));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// `.` for the empty path.
+fn here(path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        path.to_owned()
+    }
+}
+
+fn has_meaning(bytes: &[u8]) -> bool {
+    bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
+}
+
+/// The names in a directory, none when it cannot be read.
+pub(crate) fn names(directory: &Path) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(here(directory)).into_iter().flatten();
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    names
+}
+
+/// The directory and all below it; links are not followed.
+fn descend(directory: PathBuf) -> Vec<PathBuf> {
+    let mut found = vec![directory.clone()];
+    for name in names(&directory) {
+        let path = directory.join(&name);
+        let is_dir = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+        if is_dir && !name.as_encoded_bytes().starts_with(b".") {
+            found.extend(descend(path));
+        }
+    }
+    found
+}
+
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
+        return false;
+    }
+    // Behind the last `*`: where the pattern and the name go on when the rest does not match.
+    let (mut p, mut n) = (0, 0);
+    let mut again = None;
+    while n < name.len() {
+        if pattern.get(p) == Some(&b'*') {
+            p += 1;
+            again = Some((p, n));
+            continue;
+        }
+        match one(&pattern[p..], &name[n..]) {
+            Some((used, taken)) => {
+                p += used;
+                n += taken;
+            }
+            None => match again {
+                Some((behind, at)) => {
+                    p = behind;
+                    n = at + 1;
+                    again = Some((behind, n));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// Matches one character: how many bytes of pattern and name that uses.
+fn one(pattern: &[u8], name: &[u8]) -> Option<(usize, usize)> {
+    let taken = match name[0] {
+        0xF0.. => 4,
+        0xE0.. => 3,
+        0xC0.. => 2,
+        _ => 1,
+    };
+    let taken = taken.min(name.len());
+    match pattern.first()? {
+        b'?' => Some((1, taken)),
+        b'[' => {
+            let Some(end) = pattern.iter().skip(2).position(|byte| *byte == b']') else {
+                return (name[0] == b'[').then_some((1, 1));
+            };
+            let set = &pattern[1..end + 2];
+            let (negated, set) = match set {
+                [b'!' | b'^', rest @ ..] if !rest.is_empty() => (true, rest),
+                set => (false, set),
+            };
+            (is_in(set, name[0]) != negated).then_some((end + 3, taken))
+        }
+        byte => (*byte == name[0]).then_some((1, 1)),
+    }
+}
+
+fn is_in(set: &[u8], byte: u8) -> bool {
+    let mut rest = set;
+    loop {
+        match rest {
+            [low, b'-', high, more @ ..] => {
+                if (*low..=*high).contains(&byte) {
+                    return true;
+                }
+                rest = more;
+            }
+            [one, more @ ..] => {
+                if *one == byte {
+                    return true;
+                }
+                rest = more;
+            }
+            [] => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_as_shells_do() {
+        for (pattern, name, fits) in [
+            ("*", "a", true),
+            ("*", ".a", false),
+            (".*", ".a", true),
+            ("*.gz", "a.gz", true),
+            ("*.gz", "a.gz.tmp", false),
+            ("a*b*c", "aXbXbc", true),
+            ("a?c", "abc", true),
+            ("a?c", "aäc", true),
+            ("a?c", "ac", false),
+            ("log.[0-9]", "log.7", true),
+            ("log.[0-9]", "log.x", false),
+            ("log.[!0-9]", "log.x", true),
+            ("[]x]", "]", true),
+            ("a[", "a[", true),
+            ("", "", true),
+        ] {
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                fits,
+                "{pattern} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_stand_for_files_in_order_and_paths_for_themselves() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for name in [
+            "b.log",
+            "a.log",
+            "c.txt",
+            "x/d.log",
+            "x/y/e.log",
+            "l[1].log",
+            ".h.log",
+        ] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let found = |text: &str| {
+            let paths = expand(&root.join(text));
+            let shown = |path: PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+            paths.into_iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(found("*.log"), ["a.log", "b.log", "l[1].log"]);
+        assert_eq!(found("l[1].log"), ["l[1].log"]);
+        assert_eq!(found("*/*.log"), ["x/d.log"]);
+        assert_eq!(found("x/**/*.log"), ["x/d.log", "x/y/e.log"]);
+        assert_eq!(found("absent.log"), ["absent.log"]);
+        assert!(found("absent*").is_empty() && found("absent/*").is_empty());
+        assert_eq!(
+            directories(&root.join("*/*.log")),
+            [root.to_owned(), root.join("x")]
+        );
+        assert_eq!(directories(&root.join("a.log")), [root.to_owned()]);
+        assert_eq!(directories(Path::new("a.log")), [PathBuf::from(".")]);
+    }
+}

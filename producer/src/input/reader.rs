@@ -1,0 +1,438 @@
+//! Blocks of records out of a byte source, and the way back to a place in it.
+//!
+//! Owns the buffer, what the end of the source means, and [`Place`]: how much of the source is done with and the
+//! digest of exactly that, by which a later reader knows the same source again. A reader that resumes reads the
+//! source from its start, so that it stands where the former one stood whatever the source is: compressed, an
+//! array, or in another encoding.
+
+use std::io::Read;
+use std::num::NonZeroUsize;
+
+use bytes::{Buf, BytesMut};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::decode::{self, Decoded, Failure};
+use super::split::{Extent, Splitter};
+use super::text::Text;
+use super::{Format, InputError, LineBlock, LineCounts};
+
+/// Size of the shared allocations that blocks are cut from.
+const ALLOCATION_BYTES: usize = 1 << 20;
+
+/// What one call of `read` is offered: a quarter of an allocation, since the offered part is zeroed first.
+const READ_BYTES: usize = 256 << 10;
+
+/// Below this much free space a new allocation is made instead of reading into the rest.
+pub(super) const READ_BYTES_MIN: usize = 64 << 10;
+
+/// What the end of a source means for a last record whose end did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It is still being written: it is neither handed out nor counted.
+    Wait,
+    /// It is a record as it is.
+    Send,
+}
+
+/// How a source is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// What a record is.
+    pub format: Format,
+    /// The longest record, in bytes.
+    pub record_bytes_max: usize,
+    /// What the end means.
+    pub at_end: AtEnd,
+    /// Whether the source may grow: its end is one for now.
+    pub grows: bool,
+    /// Whether [`LineReader::place`] is asked for.
+    pub remembers: bool,
+    /// The memory of the process, by which zstd windows are judged.
+    pub memory_bytes: u64,
+    /// The most that is read at once, where it is less than by default.
+    pub read_bytes: Option<NonZeroUsize>,
+}
+
+impl Reading {
+    /// Of lines of at most `record_bytes_max` bytes, the last of which needs no line end.
+    pub const fn lines(record_bytes_max: usize) -> Self {
+        Reading {
+            format: Format::Ndjson,
+            record_bytes_max,
+            at_end: AtEnd::Send,
+            grows: false,
+            remembers: false,
+            memory_bytes: 0,
+            read_bytes: None,
+        }
+    }
+}
+
+/// How far a source was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The index of the next record.
+    pub index: u64,
+    /// The number of its line, from 1.
+    pub line: u64,
+    /// The bytes before it, decompressed and as UTF-8.
+    pub bytes: u64,
+    /// Their digest.
+    pub digest: u128,
+}
+
+/// Splits a byte source into records.
+pub struct LineReader<R: Read> {
+    name: String,
+    source: Text<R>,
+    splitter: Splitter,
+    reading: Reading,
+    /// The unfinished record and, while reading, what follows it.
+    buffer: BytesMut,
+    /// Bytes that are done with, and their digest so far.
+    done: u64,
+    hasher: Option<Box<Xxh3>>,
+    bytes: u64,
+    ended: bool,
+}
+
+impl<R: Read> LineReader<R> {
+    /// Reads `source`, called `name` in errors.
+    #[must_use]
+    pub fn new(name: impl Into<String>, source: R, reading: Reading) -> Self {
+        let window_log_max = decode::window_log_max(reading.memory_bytes);
+        Self {
+            name: name.into(),
+            source: Text::new(Decoded::new(source, window_log_max)),
+            splitter: Splitter::new(reading.format, reading.record_bytes_max),
+            reading,
+            buffer: BytesMut::new(),
+            done: 0,
+            hasher: reading.remembers.then(Box::default),
+            bytes: 0,
+            ended: false,
+        }
+    }
+
+    /// The input's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub const fn counts(&self) -> LineCounts {
+        LineCounts {
+            bytes: self.bytes,
+            ..self.splitter.counts
+        }
+    }
+
+    /// What the records were found to be, once the first one was seen, and the encoding where it is not UTF-8.
+    #[must_use]
+    pub const fn found(&self) -> Option<(&'static str, Option<&'static str>)> {
+        match self.splitter.found {
+            Some(found) => Some((found, self.source.encoding())),
+            None => None,
+        }
+    }
+
+    /// Whether the source is gzip or zstd.
+    #[must_use]
+    pub const fn is_compressed(&self) -> bool {
+        self.source.source().is_compressed()
+    }
+
+    /// Behind the records that were handed out; `None` within one that is too long, and when it is not asked for.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        let hasher = self.hasher.as_ref()?;
+        (!self.splitter.is_discarding()).then(|| Place {
+            index: self.splitter.index,
+            line: self.splitter.line,
+            bytes: self.done,
+            digest: hasher.digest128(),
+        })
+    }
+
+    /// The index of the next record.
+    #[must_use]
+    pub const fn next_index(&self) -> u64 {
+        self.splitter.index
+    }
+
+    /// The line and the length of a last record whose end did not come; call it at the end.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<(u64, usize)> {
+        let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0);
+        let open = self.splitter.is_discarding() || !self.buffer.iter().all(blank);
+        open.then(|| (self.splitter.line, self.buffer.len()))
+    }
+
+    /// Whether the source ended within a top-level array.
+    #[must_use]
+    pub const fn is_in_array(&self) -> bool {
+        self.splitter.is_in_array()
+    }
+
+    /// The next records, `None` at the end. Returns as soon as one read brought a whole record, so that a slow pipe's
+    /// records do not wait for a full block. The end of a source that grows is passed by a later call.
+    ///
+    /// # Errors
+    /// When the source cannot be read, decompressed or is of a format that is refused; after that the input has ended.
+    pub fn next_block(&mut self) -> Result<Option<LineBlock>, InputError> {
+        while !self.ended {
+            let extent = match self.read_more()? {
+                0 if self.reading.at_end == AtEnd::Send && !self.reading.grows => Extent::End,
+                0 => Extent::Pause,
+                _ => Extent::More,
+            };
+            let block = self.split(extent);
+            let paused = extent != Extent::More;
+            self.ended = paused && !self.reading.grows;
+            if !block.lines.is_empty() || !block.refused.is_empty() {
+                return Ok(Some(block));
+            }
+            if paused {
+                // What waits holds no more memory than it needs.
+                self.buffer = BytesMut::from(&self.buffer[..]);
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes what is unfinished as a record: nothing follows.
+    pub fn finish(&mut self) -> Option<LineBlock> {
+        self.ended = true;
+        let block = self.split(Extent::End);
+        (!block.lines.is_empty() || !block.refused.is_empty()).then_some(block)
+    }
+
+    /// Passes over what was taken up to `place`; `false` when the source begins with something else. `first` are
+    /// bytes whose digest is known, too. Call it before anything else.
+    ///
+    /// # Errors
+    /// As [`LineReader::next_block`].
+    pub fn resume(
+        &mut self,
+        place: &Place,
+        first: Option<(u64, u128)>,
+    ) -> Result<bool, InputError> {
+        let mut digest = Box::<Xxh3>::default();
+        let mut total = 0;
+        let checks = [first, Some((place.bytes, place.digest))];
+        let mut scrap = LineBlock::default();
+        while total < place.bytes {
+            let known = self.buffer.len();
+            let read = self.read_more()? as u64;
+            if read == 0 {
+                return Ok(false);
+            }
+            let over = (total + read).saturating_sub(place.bytes) as usize;
+            let mut bytes = self.buffer.split();
+            let rest = bytes.split_off(bytes.len() - over);
+            if !hash(&mut digest, &mut total, &bytes[known..], &checks) {
+                return Ok(false);
+            }
+            let extent = if total == place.bytes {
+                Extent::End
+            } else {
+                Extent::More
+            };
+            let done = self.splitter.split(&bytes, extent, &mut scrap);
+            scrap = LineBlock::default();
+            bytes.advance(done);
+            self.buffer = if extent == Extent::End { rest } else { bytes };
+        }
+        self.splitter.index = place.index;
+        self.splitter.line = place.line;
+        self.done = place.bytes;
+        if self.hasher.is_some() {
+            self.hasher = Some(digest);
+        }
+        Ok(true)
+    }
+
+    /// Passes over `lines` lines, the last of which may lack its end, and answers where that is; `None` when there are
+    /// fewer, or when the first line that is not empty has another digest than `first`. Ledgers of version 1 know no
+    /// more. Call it before anything else.
+    ///
+    /// # Errors
+    /// As [`LineReader::next_block`].
+    pub fn skip_lines(
+        &mut self,
+        lines: u64,
+        first: Option<&str>,
+    ) -> Result<Option<Place>, InputError> {
+        let mut digest = Box::<Xxh3>::default();
+        let mut place = Place {
+            index: lines,
+            line: 1,
+            bytes: 0,
+            digest: 0,
+        };
+        let (mut line, mut is_first, mut in_line) = (Vec::new(), true, false);
+        while place.line <= lines {
+            if self.buffer.is_empty() && self.read_more()? == 0 {
+                if !in_line || place.line < lines {
+                    return Ok(None);
+                }
+                break;
+            }
+            let end = memchr::memchr(b'\n', &self.buffer);
+            let piece = self
+                .buffer
+                .split_to(end.map_or(self.buffer.len(), |end| end + 1));
+            digest.update(&piece);
+            place.bytes += piece.len() as u64;
+            in_line = end.is_none();
+            if is_first {
+                line.extend_from_slice(&piece);
+            }
+            if end.is_some() {
+                place.line += 1;
+                is_first &= first_line_digest(&line).is_none();
+                if is_first {
+                    line.clear();
+                }
+            }
+        }
+        if first.is_some() && first_line_digest(&line).as_deref() != first {
+            return Ok(None);
+        }
+        place.digest = digest.digest128();
+        self.splitter.index = place.index;
+        self.splitter.line = place.line;
+        self.done = place.bytes;
+        if self.hasher.is_some() {
+            self.hasher = Some(digest);
+        }
+        Ok(Some(place))
+    }
+
+    fn failed(&mut self, failure: Failure) -> InputError {
+        self.ended = true;
+        let name = self.name.clone();
+        match failure {
+            Failure::Format { format, remedy } => InputError::Format {
+                name,
+                format,
+                remedy,
+            },
+            Failure::Read(source) => InputError::Read {
+                name,
+                line: self.splitter.line,
+                source,
+            },
+        }
+    }
+
+    /// Appends what one read brings; 0 at the end of the source.
+    fn read_more(&mut self) -> Result<usize, InputError> {
+        let known = self.buffer.len();
+        let most = self
+            .reading
+            .read_bytes
+            .map_or(READ_BYTES, NonZeroUsize::get);
+        if self.buffer.capacity() - known < READ_BYTES_MIN.min(most) {
+            // Doubling keeps the copies of a long unfinished record linear in its length.
+            self.buffer.reserve(ALLOCATION_BYTES.max(known));
+        }
+        let offered = most.min(self.buffer.capacity() - known);
+        self.buffer.resize(known + offered, 0);
+        let outcome = self.source.read(&mut self.buffer[known..]);
+        self.buffer
+            .truncate(known + *outcome.as_ref().unwrap_or(&0));
+        match outcome {
+            Ok(read) => {
+                self.bytes += read as u64;
+                Ok(read)
+            }
+            Err(failure) => Err(self.failed(failure)),
+        }
+    }
+
+    /// Moves the finished records into a block.
+    fn split(&mut self, extent: Extent) -> LineBlock {
+        let mut block = LineBlock::default();
+        let mut bytes = self.buffer.split();
+        let done = self.splitter.split(&bytes, extent, &mut block);
+        let mut front = bytes.split_to(done);
+        self.buffer = bytes;
+        self.done += done as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&front);
+        }
+        for at in std::mem::take(&mut block.spanning) {
+            let range = &mut block.lines[at].range;
+            range.end = range.start + super::document::compact(&mut front[range.clone()]);
+        }
+        block.bytes = front.freeze();
+        block
+    }
+}
+
+/// Adds `bytes` behind the first `total`; `false` when a digest of one of `checks` does not hold.
+fn hash(digest: &mut Xxh3, total: &mut u64, bytes: &[u8], checks: &[Option<(u64, u128)>]) -> bool {
+    let mut from = 0;
+    let end = *total + bytes.len() as u64;
+    let mut inside: Vec<(u64, u128)> = checks
+        .iter()
+        .flatten()
+        .filter(|(at, _)| (*total + 1..=end).contains(at))
+        .copied()
+        .collect();
+    inside.sort_unstable();
+    for (at, wanted) in inside {
+        let to = (at - *total) as usize;
+        digest.update(&bytes[from..to]);
+        from = to;
+        if digest.digest128() != wanted {
+            return false;
+        }
+    }
+    digest.update(&bytes[from..]);
+    *total = end;
+    true
+}
+
+/// What version 1 of the ledger knew an input by; `None` for an empty line.
+fn first_line_digest(line: &[u8]) -> Option<String> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line
+        .strip_prefix(super::split::BYTE_ORDER_MARK)
+        .unwrap_or(line);
+    let digest = || hydrant_core::hash::identity(&[b"line", line]);
+    (!line.is_empty()).then(|| format!("{:032x}", digest()))
+}
+
+/// Whether `source` begins with all of `checks`: so many bytes, decompressed and as UTF-8, with this digest.
+///
+/// # Errors
+/// When it cannot be read before the last of them.
+pub(crate) fn begins_with<R: Read>(
+    source: R,
+    checks: &[(u64, u128)],
+    memory_bytes: u64,
+) -> Result<bool, std::io::Error> {
+    let mut text = Text::new(Decoded::new(source, decode::window_log_max(memory_bytes)));
+    let mut buffer = vec![0; READ_BYTES];
+    let mut digest = Box::<Xxh3>::default();
+    let mut total = 0;
+    let last = checks.iter().map(|check| check.0).max().unwrap_or(0);
+    let checks: Vec<_> = checks.iter().copied().map(Some).collect();
+    while total < last {
+        let read = match text.read(&mut buffer) {
+            Ok(0) | Err(Failure::Format { .. }) => return Ok(false),
+            Ok(read) => read,
+            Err(Failure::Read(source)) => return Err(source),
+        };
+        if !hash(&mut digest, &mut total, &buffer[..read], &checks) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,179 @@
+//! A place in a source, and the way back to it.
+
+use super::*;
+
+fn remembering(format: Format, at_end: AtEnd) -> Reading {
+    Reading {
+        format,
+        at_end,
+        remembers: true,
+        ..Reading::lines(60)
+    }
+}
+
+type Record = (u64, u64, Vec<u8>);
+
+fn records(block: &LineBlock) -> Vec<Record> {
+    let line = |line: &Line| {
+        (
+            line.index,
+            line.number,
+            block.bytes[line.range.clone()].to_vec(),
+        )
+    };
+    let mut seen: Vec<Record> = block.lines.iter().map(line).collect();
+    seen.extend(
+        block
+            .refused
+            .iter()
+            .map(|line| (line.index, line.number, Vec::new())),
+    );
+    seen.sort();
+    seen
+}
+
+/// Every record and the places between blocks, with what came before each.
+fn run<R: Read>(reader: &mut LineReader<R>) -> (Vec<Record>, Vec<(usize, Place)>) {
+    let mut seen = Vec::new();
+    let mut places = Vec::new();
+    while let Some(block) = reader.next_block().unwrap() {
+        seen.extend(records(&block));
+        places.extend(reader.place().map(|place| (seen.len(), place)));
+    }
+    (seen, places)
+}
+
+fn text() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "{\"n\":1}\n",
+        "{\"n\":22}",
+        "\n",
+        "[",
+        "]",
+        ",",
+        "{\n \"a\":\n1}\n",
+        "no json\n",
+        "{\"cut\":\"x\n",
+        " ",
+        "\r\n",
+        "{\"long\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}\n",
+    ]);
+    proptest::collection::vec(piece, 1..30).prop_map(|pieces| format!("{{}}\n{}", pieces.concat()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn from_every_place_the_same_records_follow_with_the_same_indexes(
+        text in text(),
+        sizes in proptest::collection::vec(1usize..30, 1..6),
+        other in proptest::collection::vec(1usize..30, 1..6),
+        format in proptest::sample::select(vec![Format::Auto, Format::Ndjson, Format::Json]),
+        packed: bool,
+    ) {
+        let text = text.into_bytes();
+        let coded = if packed { gzip(&text) } else { text.clone() };
+        let reading = remembering(format, AtEnd::Wait);
+        let mut reader = LineReader::new("t", Dribble::new(coded.clone(), sizes), reading);
+        let (seen, places) = run(&mut reader);
+        for (before, place) in places {
+            let mut again = LineReader::new("t", Dribble::new(coded.clone(), other.clone()), reading);
+            prop_assert!(again.resume(&place, None).unwrap());
+            prop_assert_eq!(&run(&mut again).0[..], &seen[before..], "{:?}", place);
+            if place.bytes > 0 {
+                let mut changed = text.clone();
+                changed[place.bytes as usize / 2] ^= 1;
+                let mut other = LineReader::new("t", &changed[..], reading);
+                prop_assert!(!other.resume(&place, None).unwrap_or(false));
+                let mut shorter = LineReader::new("t", &text[..place.bytes as usize - 1], reading);
+                prop_assert!(!shorter.resume(&place, None).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_grows_gives_what_it_gives_as_a_whole(
+        text in text(),
+        cut in 0usize..400,
+        at_end in proptest::sample::select(vec![AtEnd::Wait, AtEnd::Send]),
+    ) {
+        // Lines only: what is sent unfinished is the caller's wish.
+        let text = text.as_bytes();
+        let cut = cut.min(text.len());
+        let reading = remembering(Format::Auto, at_end);
+        let whole = run(&mut LineReader::new("t", text, remembering(Format::Auto, AtEnd::Wait))).0;
+        let mut first = LineReader::new("t", &text[..cut], reading);
+        let (mut seen, places) = run(&mut first);
+        let mut place = places.last().map(|last| last.1);
+        if let Some(last) = first.place() {
+            place = Some(last);
+        }
+        let mut second = LineReader::new("t", text, remembering(Format::Auto, AtEnd::Wait));
+        if let Some(place) = place {
+            prop_assert!(second.resume(&place, None).unwrap());
+            seen.extend(run(&mut second).0);
+            if at_end == AtEnd::Wait {
+                let bytes = |records: &[Record]| records.iter().flat_map(|one| one.2.clone()).collect::<Vec<_>>();
+                prop_assert_eq!(bytes(&seen), bytes(&whole));
+            }
+        }
+        let indexes: Vec<u64> = seen.iter().map(|one| one.0).collect();
+        prop_assert!(indexes.windows(2).all(|two| two[0] < two[1]), "{:?}", indexes);
+    }
+}
+
+#[test]
+fn an_unfinished_record_waits_or_is_sent() {
+    for (text, waiting) in [
+        ("{\"n\":1}\n{\"n\":2,\"s\":\"hal", Some((2, 15))),
+        ("{\"n\":1}\n{\"n\":2}", Some((2, 7))),
+        ("{\"n\":1}\n  ", None),
+        ("[{\"n\":1},{\"n\":", Some((1, 5))),
+        ("{\"n\":1}\n{\n\"n\":2", Some((2, 7))),
+    ] {
+        let mut reader =
+            LineReader::new("t", text.as_bytes(), remembering(Format::Auto, AtEnd::Wait));
+        assert_eq!(run(&mut reader).0.len(), 1, "{text}");
+        assert_eq!(reader.unfinished(), waiting, "{text}");
+        let sent = run(&mut LineReader::new(
+            "t",
+            text.as_bytes(),
+            remembering(Format::Auto, AtEnd::Send),
+        ))
+        .0;
+        assert_eq!(sent.len(), 1 + usize::from(waiting.is_some()), "{text}");
+    }
+}
+
+#[test]
+fn the_lines_of_version_1_lead_to_a_place() {
+    let text = b"\xEF\xBB\xBF\n\r\n{\"n\":1}\r\n{\"n\":2}\n{\"n\":3}";
+    let reading = remembering(Format::Auto, AtEnd::Wait);
+    let digest = hydrant_core::hash::identity(&[b"line", b"{\"n\":1}"]);
+    let digest = format!("{digest:032x}");
+    for (lines, rest) in [(0, 2), (3, 1), (4, 0), (5, 0)] {
+        let mut reader = LineReader::new("t", &text[..], reading);
+        let first = (lines > 2).then_some(digest.as_str());
+        let place = reader.skip_lines(lines, first).unwrap().unwrap();
+        let seen = run(&mut reader).0;
+        assert_eq!(seen.len(), rest, "{lines} {seen:?}");
+        assert_eq!(
+            (
+                place.index,
+                seen.first().map_or(lines, |one| one.0.max(lines))
+            ),
+            (lines, seen.first().map_or(lines, |one| one.0))
+        );
+        let mut again = LineReader::new("t", &text[..], reading);
+        assert!(again.resume(&place, None).unwrap());
+        assert_eq!(run(&mut again).0, seen);
+    }
+    let skip = |lines, first| {
+        LineReader::new("t", &text[..], reading)
+            .skip_lines(lines, first)
+            .unwrap()
+    };
+    assert!(skip(6, None).is_none());
+    assert!(skip(3, Some("0")).is_none());
+}

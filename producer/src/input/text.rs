@@ -1,0 +1,257 @@
+//! Text out of bytes: UTF-8 as it is, UTF-16 and UTF-32 decoded, everything else refused by its name.
+//!
+//! Owns how an encoding is told: by a byte order mark, else by where the first characters have their zero bytes, as
+//! JSON begins with ASCII. UTF-8 passes without a copy. A unit that is no character becomes bytes that are no UTF-8,
+//! so that its record is refused later, as a record, and the ones around it are not.
+
+use std::io::Read;
+
+use super::decode::{self, Decoded, Failure};
+
+/// What is read of another encoding at once.
+const RAW_BYTES: usize = 64 << 10;
+
+/// How much of the first read is looked at for signs of binary data.
+const LOOKED_AT_BYTES: usize = 1 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Encoding {
+    name: &'static str,
+    wide: bool,
+    big_endian: bool,
+}
+
+const fn encoding(name: &'static str, wide: bool, big_endian: bool) -> Encoding {
+    Encoding {
+        name,
+        wide,
+        big_endian,
+    }
+}
+
+const UTF_16_LE: Encoding = encoding("UTF-16LE", false, false);
+const UTF_16_BE: Encoding = encoding("UTF-16BE", false, true);
+const UTF_32_LE: Encoding = encoding("UTF-32LE", true, false);
+const UTF_32_BE: Encoding = encoding("UTF-32BE", true, true);
+
+enum Kind {
+    Unknown,
+    Utf8,
+    Other(Transcoder),
+}
+
+/// A decompressed source as UTF-8.
+pub(super) struct Text<R: Read> {
+    source: Decoded<R>,
+    kind: Kind,
+}
+
+impl<R: Read> Text<R> {
+    pub(super) const fn new(source: Decoded<R>) -> Self {
+        Text {
+            source,
+            kind: Kind::Unknown,
+        }
+    }
+
+    pub(super) const fn source(&self) -> &Decoded<R> {
+        &self.source
+    }
+
+    /// The encoding, where it is not UTF-8.
+    pub(super) const fn encoding(&self) -> Option<&'static str> {
+        match &self.kind {
+            Kind::Other(transcoder) => Some(transcoder.encoding.name),
+            Kind::Unknown | Kind::Utf8 => None,
+        }
+    }
+
+    /// Like [`Read::read`]. `into` has room for [`super::READ_BYTES_MIN`] bytes at least.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+        match &mut self.kind {
+            Kind::Utf8 => self.source.read(into),
+            Kind::Other(transcoder) => transcoder.read(&mut self.source, into),
+            Kind::Unknown => self.first(into),
+        }
+    }
+
+    fn first(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+        let mut read = 0;
+        loop {
+            let more = self.source.read(&mut into[read..])?;
+            read += more;
+            let ended = more == 0;
+            let start = &into[..read];
+            if !ended && is_undecided(start) {
+                continue;
+            }
+            if read == 0 {
+                return Ok(0);
+            }
+            if self.source.is_compressed()
+                && let Some(failure) = decode::refused(start)
+            {
+                return Err(failure);
+            }
+            let Some((encoding, mark)) = encoding_of(start) else {
+                if is_binary(&start[..read.min(LOOKED_AT_BYTES)]) {
+                    return Err(Failure::Format {
+                        format: "binary data",
+                        remedy: "export it as NDJSON or JSON first",
+                    });
+                }
+                self.kind = Kind::Utf8;
+                return Ok(read);
+            };
+            let mut transcoder = Transcoder::new(encoding);
+            transcoder.raw.extend_from_slice(&start[mark..]);
+            self.kind = Kind::Other(transcoder);
+            return self.read(into);
+        }
+    }
+}
+
+/// Whether more bytes may change what the first ones mean.
+fn is_undecided(start: &[u8]) -> bool {
+    match start {
+        [] | [_] | [0xFF, 0xFE] | [0xFF, 0xFE, 0] => true,
+        [0, 0, ..] => start.len() < 8,
+        [0, _, ..] | [_, 0, ..] => start.len() < 4,
+        _ => false,
+    }
+}
+
+/// The encoding and the length of its byte order mark; `None` for UTF-8.
+fn encoding_of(start: &[u8]) -> Option<(Encoding, usize)> {
+    Some(match start {
+        [0xFF, 0xFE, 0, 0, ..] => (UTF_32_LE, 4),
+        [0, 0, 0xFE, 0xFF, ..] => (UTF_32_BE, 4),
+        [0xFF, 0xFE, ..] => (UTF_16_LE, 2),
+        [0xFE, 0xFF, ..] => (UTF_16_BE, 2),
+        // Behind a hole that a truncation left, text goes on with more than zeros and one character.
+        [0, 0, 0, first, 0, 0, 0, next, ..] if *first != 0 && *next != 0 => (UTF_32_BE, 0),
+        [first, 0, 0, 0, ..] if *first != 0 && is_spread(start, 4) => (UTF_32_LE, 0),
+        [0, first, 0, next, ..] if *first != 0 && *next != 0 => (UTF_16_BE, 0),
+        [first, 0, next, 0, ..] if *first != 0 && *next != 0 => (UTF_16_LE, 0),
+        [first, 0] if *first != 0 => (UTF_16_LE, 0),
+        [0, first] if *first != 0 => (UTF_16_BE, 0),
+        _ => return None,
+    })
+}
+
+/// Whether the second character has its zeros where the first one has them.
+fn is_spread(start: &[u8], width: usize) -> bool {
+    start
+        .get(width..2 * width)
+        .is_none_or(|next| next[0] != 0 && next[1..].iter().all(|byte| *byte == 0))
+}
+
+fn is_binary(start: &[u8]) -> bool {
+    let hole = start.iter().take_while(|byte| **byte == 0).count();
+    let text = &start[hole..];
+    let is_control = |byte: &&u8| matches!(byte, 0..=8 | 0x0E..=0x1A | 0x1C..=0x1F);
+    let control = text.iter().filter(is_control).count();
+    // The last character may be cut.
+    let invalid: usize = text.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    (control > 3 && control * 10 > text.len()) || (invalid > 3 && invalid * 4 > text.len())
+}
+
+/// Decodes units that come piece by piece.
+struct Transcoder {
+    encoding: Encoding,
+    /// What was read and not decoded.
+    raw: Vec<u8>,
+    ended: bool,
+}
+
+impl Transcoder {
+    const fn new(encoding: Encoding) -> Self {
+        Transcoder {
+            encoding,
+            raw: Vec::new(),
+            ended: false,
+        }
+    }
+
+    fn read<R: Read>(
+        &mut self,
+        source: &mut Decoded<R>,
+        into: &mut [u8],
+    ) -> Result<usize, Failure> {
+        loop {
+            let (used, made) = self.decode(into);
+            self.raw.drain(..used);
+            if made > 0 {
+                return Ok(made);
+            }
+            let known = self.raw.len();
+            self.raw.resize(known + RAW_BYTES, 0);
+            let outcome = source.read(&mut self.raw[known..]);
+            self.raw.truncate(known + *outcome.as_ref().unwrap_or(&0));
+            let read = outcome?;
+            self.ended = read == 0;
+            if self.ended && known == 0 {
+                return Ok(0);
+            }
+            if self.ended {
+                // A character that was cut: whether it goes on later is not known here.
+                let (used, made) = self.decode(into);
+                self.raw.drain(..used);
+                return Ok(made);
+            }
+        }
+    }
+
+    /// How many bytes were used and made.
+    fn decode(&self, into: &mut [u8]) -> (usize, usize) {
+        let (mut used, mut made) = (0, 0);
+        while let Some((unit, width)) = self.unit(used) {
+            let mut width = width;
+            let mut value = unit;
+            if !self.encoding.wide && (0xD800..0xDC00).contains(&unit) {
+                match self.unit(used + width) {
+                    Some((low, more)) if (0xDC00..0xE000).contains(&low) => {
+                        value = 0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
+                        width += more;
+                    }
+                    None if !self.ended => break,
+                    _ => {}
+                }
+            }
+            if made + 4 > into.len() {
+                break;
+            }
+            match char::from_u32(value) {
+                Some(character) => made += character.encode_utf8(&mut into[made..]).len(),
+                None => {
+                    // No byte of UTF-8.
+                    into[made] = 0xFF;
+                    made += 1;
+                }
+            }
+            used += width;
+        }
+        (used, made)
+    }
+
+    fn unit(&self, at: usize) -> Option<(u32, usize)> {
+        let big = self.encoding.big_endian;
+        if self.encoding.wide {
+            let bytes: [u8; 4] = self.raw.get(at..at + 4)?.try_into().ok()?;
+            let unit = if big {
+                u32::from_be_bytes(bytes)
+            } else {
+                u32::from_le_bytes(bytes)
+            };
+            Some((unit, 4))
+        } else {
+            let bytes: [u8; 2] = self.raw.get(at..at + 2)?.try_into().ok()?;
+            let unit = if big {
+                u16::from_be_bytes(bytes)
+            } else {
+                u16::from_le_bytes(bytes)
+            };
+            Some((u32::from(unit), 2))
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What stands in a ledger, and how older ledgers are read.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use hydrant_core::{Error, Result, StreamId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{InputIdentity, VERSION};
+use crate::input::file::FileId;
+use crate::input::{Format, Place};
+
+/// A digest, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest(pub u128);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digest = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
+        Ok(Digest(digest))
+    }
+}
+
+/// The first bytes of a file and their digest, known before any record of it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checked {
+    /// How many, decompressed and as UTF-8.
+    pub bytes: u64,
+    /// Their digest.
+    pub digest: Digest,
+}
+
+/// What a ledger of version 1 knew of its input beside the index, which counted lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Former {
+    /// A digest of the first line that was not empty.
+    pub first_line: Option<String>,
+}
+
+/// A file, or standard input, and how far it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Part of the origins of its records: never used again.
+    pub number: u32,
+    /// Where it was seen last, without links; `-` is standard input.
+    pub path: PathBuf,
+    /// What it keeps when it is renamed; pipes have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<FileId>,
+    /// The index of its first record that may not be stored.
+    pub index: u64,
+    /// The line of that record, from 1.
+    pub line: u64,
+    /// The bytes before that record, decompressed and as UTF-8.
+    pub bytes: u64,
+    /// Their digest.
+    pub digest: Digest,
+    /// What it began with when its first records were sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Checked>,
+    /// Whether it was renamed from an input's path: its writer may still have it open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
+    /// Whether it was left for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// Where bytes and digest are not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Former>,
+}
+
+impl FileEntry {
+    /// One of which nothing is stored.
+    pub fn new(number: u32, path: PathBuf, id: Option<FileId>) -> Self {
+        FileEntry {
+            number,
+            path,
+            id,
+            index: 0,
+            line: 1,
+            bytes: 0,
+            digest: Digest::default(),
+            first: None,
+            moved: false,
+            ended: false,
+            former: None,
+        }
+    }
+
+    /// How far it is stored.
+    pub fn place(&self) -> Place {
+        Place {
+            index: self.index,
+            line: self.line,
+            bytes: self.bytes,
+            digest: self.digest.0,
+        }
+    }
+
+    /// Moves to `place`.
+    pub fn advance(&mut self, place: Place) {
+        self.index = place.index;
+        self.line = place.line;
+        self.bytes = place.bytes;
+        self.digest = Digest(place.digest);
+        self.former = None;
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    pub(super) version: u32,
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) stream: StreamId,
+    pub(super) input: InputIdentity,
+    pub(super) next_index: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) files: Vec<FileEntry>,
+}
+
+#[derive(Deserialize)]
+struct AnyVersion {
+    version: u32,
+}
+
+/// Version 1: one input, and a count of lines.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyOfVersion1 {
+    #[serde(rename = "version")]
+    _version: u32,
+    name: String,
+    id: String,
+    stream: StreamId,
+    input: InputOfVersion1,
+    next_index: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum InputOfVersion1 {
+    Simulator {
+        seed: u64,
+        devices: u64,
+        fleet: String,
+        key: Option<String>,
+    },
+    File {
+        path: PathBuf,
+        first_line: Option<String>,
+        key: Option<String>,
+    },
+    Stdin {
+        first_line: Option<String>,
+        key: Option<String>,
+    },
+}
+
+impl From<BodyOfVersion1> for Body {
+    fn from(was: BodyOfVersion1) -> Self {
+        let (input, file) = match was.input {
+            InputOfVersion1::Simulator {
+                seed,
+                devices,
+                fleet,
+                key,
+            } => (
+                InputIdentity::Simulator {
+                    seed,
+                    devices,
+                    fleet,
+                    key,
+                },
+                None,
+            ),
+            InputOfVersion1::File {
+                path,
+                first_line,
+                key,
+            } => (
+                InputIdentity::Records {
+                    key,
+                    format: Format::Auto,
+                },
+                Some((path, first_line)),
+            ),
+            InputOfVersion1::Stdin { first_line, key } => (
+                InputIdentity::Records {
+                    key,
+                    format: Format::Auto,
+                },
+                Some((PathBuf::from("-"), first_line)),
+            ),
+        };
+        let file = file.map(|(path, first_line)| FileEntry {
+            index: was.next_index,
+            former: Some(Former { first_line }),
+            ..FileEntry::new(0, path, None)
+        });
+        Body {
+            version: VERSION,
+            name: was.name,
+            id: was.id,
+            stream: was.stream,
+            input,
+            next_index: was.next_index,
+            files: file.into_iter().collect(),
+        }
+    }
+}
+
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Body> {
+    let refuse = |why: String| {
+        Err(Error::refused(format!(
+            "`{}` is not a ledger that this version reads: {why}; restore it from a copy, or give \
+             another `--ledger` to send the input again from its start",
+            path.display()
+        )))
+    };
+    let read = match serde_json::from_slice::<AnyVersion>(text) {
+        Ok(AnyVersion { version: 1 }) => {
+            serde_json::from_slice::<BodyOfVersion1>(text).map(Body::from)
+        }
+        Ok(AnyVersion { version: VERSION }) => serde_json::from_slice(text),
+        Ok(any) => return refuse(format!("its version is {}, not {VERSION}", any.version)),
+        Err(error) => Err(error),
+    };
+    read.or_else(|error| refuse(error.to_string()))
+}

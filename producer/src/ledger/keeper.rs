@@ -1,0 +1,119 @@
+//! Writes progress down beside the work.
+
+use super::*;
+
+type Writing = BoxFuture<'static, (Ledger, Progress, Result<()>)>;
+
+/// Writes progress down beside the work, not more often than [`CADENCE`].
+pub(crate) struct Keeper {
+    ledger: Option<Ledger>,
+    writing: Option<Writing>,
+    wanted: Progress,
+    due: Option<Instant>,
+    last: Instant,
+}
+
+impl Keeper {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Keeper {
+            wanted: Progress::default(),
+            ledger: Some(ledger),
+            writing: None,
+            due: None,
+            last: clock::now(),
+        }
+    }
+
+    /// Tells how far everything of the simulator is stored.
+    pub(crate) fn note(&mut self, next_index: u64) {
+        if next_index > self.wanted.index {
+            self.wanted.index = next_index;
+            self.due.get_or_insert(self.last + CADENCE);
+        }
+    }
+
+    /// Tells how far a file is stored.
+    pub(crate) fn note_file(&mut self, entry: FileEntry) {
+        self.wanted.files.insert(entry.number, entry);
+        self.due.get_or_insert(self.last + CADENCE);
+    }
+
+    /// Writes what is due; waits for ever when nothing was noted. Cancel-safe.
+    ///
+    /// # Errors
+    /// When writing failed for good; a full disk is tried again.
+    pub(crate) async fn turn(&mut self) -> Result<()> {
+        if self.writing.is_none() {
+            clock::sleep_until(self.due).await;
+            self.start();
+        }
+        self.written().await
+    }
+
+    /// Writes down everything that was noted; a full disk is tried again until there is room.
+    pub(crate) async fn finish(&mut self) -> Result<()> {
+        loop {
+            if self.writing.is_some() {
+                self.written().await?;
+            }
+            if self.ledger.is_none() {
+                return Err(lost());
+            }
+            if self.due.is_none() {
+                return Ok(());
+            }
+            // After a failure `due` lies in the future.
+            if self.due.is_some_and(|due| due > self.last + CADENCE) {
+                clock::sleep_until(self.due).await;
+            }
+            self.start();
+        }
+    }
+
+    fn start(&mut self) {
+        if let Some(mut ledger) = self.ledger.take() {
+            let wanted = std::mem::take(&mut self.wanted);
+            self.wanted.index = wanted.index;
+            self.due = None;
+            self.writing = Some(Box::pin(async move {
+                let result = ledger.advance(&wanted).await;
+                (ledger, wanted, result)
+            }));
+        }
+    }
+
+    async fn written(&mut self) -> Result<()> {
+        let Some(writing) = &mut self.writing else {
+            return Err(lost());
+        };
+        let (ledger, tried, result) = writing.await;
+        self.writing = None;
+        self.last = clock::now();
+        self.ledger = Some(ledger);
+        match result {
+            Ok(()) => {
+                if self.due.is_some() {
+                    self.due = Some(self.last + CADENCE);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // What was noted meanwhile is newer.
+                self.wanted.index = self.wanted.index.max(tried.index);
+                for (number, entry) in tried.files {
+                    self.wanted.files.entry(number).or_insert(entry);
+                }
+                let Disposition::Retry { after } = error.disposition() else {
+                    return Err(error);
+                };
+                tracing::warn!(error = error.report(), "the ledger is written again later");
+                self.due = Some(self.last + CADENCE + after);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn lost() -> Error {
+    Error::fatal("the ledger was lost from sight, which is a fault of hydrant")
+}

@@ -1,0 +1,595 @@
+//! Which file is read when, and from where on.
+//!
+//! Owns the walk over inputs: in the order in which they are given, the matches of a pattern by name, each file once.
+//! What identifies a file is what it begins with: everything that was taken of it, by digest. Device, inode and birth
+//! time say where to look first. So a file that grew goes on behind what was taken; one that was renamed, copied or
+//! compressed is found beside its old path and read to its end before the file that took its path; and one that was
+//! truncated or rewritten is another file, which is read from its start.
+//!
+//! Promises: no record is passed over without a word; what cannot be found again is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::{Error, Result};
+
+use crate::input::file::{self, FileId, Tail};
+use crate::input::reader::begins_with;
+use crate::input::{AtEnd, InputError, LineReader, Reading, glob, stdin};
+use crate::ledger::FileEntry;
+
+mod follow;
+mod live;
+
+pub(super) use live::Sender;
+use live::{Gone, Live, Read, is_truncated};
+
+/// How standard input is written as an input, and in the ledger.
+const STDIN: &str = "-";
+
+/// How often a file may change under one reading of it before that is an error.
+const CHANGES_MAX: u32 = 100;
+
+/// How long a file that was renamed may be quiet before it is left: its writer may still have it open.
+const QUIET: Duration = Duration::from_secs(3600);
+
+/// The walk over all inputs.
+pub(super) struct Walk {
+    inputs: Vec<PathBuf>,
+    follow: bool,
+    reading: Reading,
+    known: BTreeMap<u32, FileEntry>,
+    next_number: u32,
+    /// Files that this walk reads or has read.
+    seen: BTreeSet<FileId>,
+    /// Known files that are not where they were.
+    gone: Vec<u32>,
+    sender: Sender,
+    failed: Option<Error>,
+    has_sent: bool,
+    /// Files that were given up, of which the ledger was not told yet.
+    left: Vec<FileEntry>,
+}
+
+type Found = Vec<Live<Tail>>;
+
+impl Walk {
+    pub(super) fn new(
+        inputs: Vec<PathBuf>,
+        follow: bool,
+        reading: Reading,
+        known: Vec<FileEntry>,
+        sender: Sender,
+    ) -> Self {
+        let next_number = known
+            .iter()
+            .map(|entry| entry.number + 1)
+            .max()
+            .unwrap_or(0);
+        Walk {
+            inputs,
+            follow,
+            reading,
+            known: known
+                .into_iter()
+                .map(|entry| (entry.number, entry))
+                .collect(),
+            next_number,
+            seen: BTreeSet::new(),
+            gone: Vec::new(),
+            sender,
+            failed: None,
+            has_sent: false,
+            left: Vec::new(),
+        }
+    }
+
+    /// Reads everything. What fails is told, the other inputs are read, and the first failure ends the whole.
+    pub(super) fn run(mut self) {
+        let done = if self.follow {
+            self.follow()
+        } else {
+            self.once()
+        };
+        if let (Ok(()), Some(error)) = (done, self.failed.take()) {
+            // Refused means that nothing was done.
+            self.sender.fail(if self.has_sent {
+                Error::fatal(error.to_string())
+            } else {
+                error
+            });
+        }
+    }
+
+    fn once(&mut self) -> Result<(), Gone> {
+        self.find_gone();
+        for mut live in self.moved() {
+            if let Read::Failed(error) = self.read_live(&mut live)? {
+                self.fail(error.into());
+            }
+            self.end_quiet(live)?;
+        }
+        for input in self.inputs.clone() {
+            if input.as_os_str() == STDIN {
+                self.read_stdin()?;
+                continue;
+            }
+            let paths = glob::expand(&input);
+            if paths.is_empty() {
+                let text = input.display();
+                self.fail(Error::refused(format!(
+                    "no file matches `{text}`: check the pattern, or wait for files with `--follow`"
+                )));
+            }
+            for path in paths {
+                self.read(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one file, after what is left of the ones that had its path.
+    fn read(&mut self, path: &Path) -> Result<(), Gone> {
+        for _ in 0..CHANGES_MAX {
+            let visited = self.visit(path);
+            self.note_left()?;
+            let found = match visited {
+                Ok(found) => found,
+                Err(error) => {
+                    self.fail(error);
+                    return Ok(());
+                }
+            };
+            let mut again = false;
+            let last = found.len().saturating_sub(1);
+            for (n, mut live) in found.into_iter().enumerate() {
+                match self.read_live(&mut live)? {
+                    Read::Truncated => {
+                        again = true;
+                        live.entry.id.map(|id| self.seen.remove(&id));
+                    }
+                    Read::Failed(error) => self.fail(error.into()),
+                    Read::End if n < last => self.end_quiet(live)?,
+                    Read::Block | Read::End => {}
+                }
+            }
+            if !again {
+                return Ok(());
+            }
+            tracing::warn!(input = %path.display(), "was truncated or rewritten while it was read: looks again");
+        }
+        self.fail(Error::fatal(format!(
+            "`{}` is rewritten all the time",
+            path.display()
+        )));
+        Ok(())
+    }
+
+    /// Reads on to the end, or to what comes before it.
+    fn read_live<R: io::Read>(&mut self, live: &mut Live<R>) -> Result<Read, Gone> {
+        loop {
+            let read = live.step(&mut self.sender)?;
+            self.has_sent |= live.is_opened;
+            if let Read::Block = read {
+                continue;
+            }
+            if let Read::End = read {
+                live.tell_unfinished();
+            }
+            self.remember(live);
+            return Ok(read);
+        }
+    }
+
+    /// Files that were renamed when they were read last, and are where they were then.
+    fn moved(&mut self) -> Found {
+        let is_moved = |entry: &&FileEntry| entry.moved && !entry.ended;
+        let moved: Vec<FileEntry> = self.known.values().filter(is_moved).cloned().collect();
+        let mut found = Vec::new();
+        for entry in moved {
+            if let Some(id) = FileId::at(&entry.path).filter(|id| Some(*id) == entry.id)
+                && let Ok(Some(live)) = self.resume(&entry.path, entry.clone())
+            {
+                self.seen.insert(id);
+                found.push(live);
+            }
+        }
+        found
+    }
+
+    /// Notes a former file that was read to its end; one that will not grow is left.
+    fn end_quiet(&mut self, mut live: Live<Tail>) -> Result<(), Gone> {
+        let modified = std::fs::metadata(&live.entry.path)
+            .and_then(|found| found.modified())
+            .ok();
+        let quiet = modified.and_then(|modified| modified.elapsed().ok());
+        live.entry.ended = live.is_copy || quiet.is_none_or(|quiet| quiet >= QUIET);
+        self.sender.note(&live.entry)?;
+        self.known.insert(live.entry.number, live.entry);
+        Ok(())
+    }
+
+    fn remember<R: io::Read>(&mut self, live: &Live<R>) {
+        if live.is_opened {
+            self.known.insert(live.entry.number, live.entry.clone());
+        }
+    }
+
+    fn find_gone(&mut self) {
+        let is_gone =
+            |entry: &&FileEntry| entry.id.is_some() && FileId::at(&entry.path) != entry.id;
+        self.gone = self
+            .known
+            .values()
+            .filter(is_gone)
+            .map(|entry| entry.number)
+            .collect();
+    }
+
+    /// Tells the ledger of files that were given up.
+    fn note_left(&mut self) -> Result<(), Gone> {
+        for entry in std::mem::take(&mut self.left) {
+            self.sender.note(&entry)?;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: Error) {
+        tracing::error!(
+            error = error.report(),
+            "an input is not read, or not to its end"
+        );
+        self.failed.get_or_insert(error);
+    }
+
+    fn read_stdin(&mut self) -> Result<(), Gone> {
+        let mut reader = stdin::open(self.reading);
+        let known = self
+            .known
+            .values()
+            .find(|entry| entry.path.as_os_str() == STDIN)
+            .cloned();
+        let entry = known
+            .clone()
+            .unwrap_or_else(|| self.new_entry(PathBuf::from(STDIN), None));
+        match self.resume_pipe(&mut reader, entry) {
+            Ok(entry) => {
+                let mut live = Live::new(entry, Arc::from(stdin::NAME), reader);
+                if let Read::Failed(error) = self.read_live(&mut live)? {
+                    self.fail(error.into());
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+        Ok(())
+    }
+
+    /// Passes over what was taken of something that cannot be read twice.
+    fn resume_pipe<R: io::Read>(
+        &self,
+        reader: &mut LineReader<R>,
+        mut entry: FileEntry,
+    ) -> Result<FileEntry> {
+        let fits = match &entry.former {
+            Some(former) => reader
+                .skip_lines(entry.index, former.first_line.as_deref())?
+                .map(|place| entry.advance(place)),
+            None => {
+                let first = entry.first.map(|first| (first.bytes, first.digest.0));
+                let first = first.filter(|first| first.0 <= entry.bytes);
+                reader.resume(&entry.place(), first)?.then_some(())
+            }
+        };
+        match fits {
+            Some(()) => Ok(entry),
+            None => Err(Error::refused(format!(
+                "`{}` does not begin with the {} lines that are stored by its ledger: give the \
+                 same input from its start, or another `--ledger`",
+                reader.name(),
+                entry.line.max(entry.index + 1) - 1
+            ))),
+        }
+    }
+
+    fn new_entry(&mut self, path: PathBuf, id: Option<FileId>) -> FileEntry {
+        let number = self.next_number;
+        self.next_number += 1;
+        FileEntry::new(number, path, id)
+    }
+
+    /// What is to be read at `path`: what is left of former files, then the file itself.
+    fn visit(&mut self, path: &Path) -> Result<Found> {
+        let tail = Tail::open(path)?;
+        let id = tail.id();
+        let real = file::real_path(path);
+        let Some(id) = id else {
+            let entry = self
+                .known
+                .values()
+                .find(|entry| entry.path == real)
+                .cloned();
+            let entry = entry.unwrap_or_else(|| self.new_entry(real, None));
+            let mut reader = LineReader::new(path.display().to_string(), tail, self.reading);
+            let entry = self.resume_pipe(&mut reader, entry)?;
+            return Ok(vec![Live::new(
+                entry,
+                Arc::from(path.display().to_string()),
+                reader,
+            )]);
+        };
+        if !self.seen.insert(id) {
+            return Ok(Vec::new());
+        }
+        if !self.reading.remembers {
+            return Ok(vec![self.fresh(real, tail)]);
+        }
+        let mut found = Vec::new();
+        let own = self.last(|entry| entry.id == Some(id));
+        for former in self.formers(&real, id, own.as_ref()) {
+            let moved = if former.id == Some(id) {
+                None
+            } else {
+                self.find_moved(&former)
+            };
+            if let Some(moved) = moved {
+                found.push(moved);
+            } else if own.is_none()
+                && let Some(mut live) = self.resume(&real, former.clone())?
+            {
+                tell_replaced(&live);
+                live.entry.id = Some(id);
+                found.push(live);
+                return Ok(found);
+            } else if let Some(copy) = self.find_copy(&former) {
+                found.push(copy);
+            } else {
+                self.leave(former);
+            }
+        }
+        // What was found is no longer looked for.
+        self.gone
+            .retain(|number| found.iter().all(|live| live.entry.number != *number));
+        let this = match own {
+            Some(own) => match self.resume(&real, own.clone())? {
+                Some(live) => live,
+                None => {
+                    match self.find_copy(&own) {
+                        _ if own.ended => {}
+                        Some(copy) => found.push(copy),
+                        None => self.leave(own),
+                    }
+                    self.fresh(real, tail)
+                }
+            },
+            None => match self.copy_of(&real)? {
+                Copied::Whole => return Ok(found),
+                Copied::Goes(live) => *live,
+                Copied::New => self.fresh(real, tail),
+            },
+        };
+        found.push(this);
+        Ok(found)
+    }
+
+    /// Files that had this path or inode, and may have more than was taken.
+    fn formers(&self, path: &Path, id: FileId, own: Option<&FileEntry>) -> Vec<FileEntry> {
+        let is_former = |entry: &&FileEntry| {
+            let had = entry.path == path || entry.id == Some(id);
+            had && !entry.ended && own.is_none_or(|own| own.number != entry.number)
+        };
+        self.known.values().filter(is_former).cloned().collect()
+    }
+
+    fn last(&self, is: impl Fn(&FileEntry) -> bool) -> Option<FileEntry> {
+        self.known.values().rev().find(|entry| is(entry)).cloned()
+    }
+
+    fn fresh(&mut self, path: PathBuf, tail: Tail) -> Live<Tail> {
+        let name: Arc<str> = Arc::from(path.display().to_string());
+        let entry = self.new_entry(path, tail.id());
+        let reader = LineReader::new(&*name, tail, self.reading);
+        Live::new(entry, name, reader)
+    }
+
+    /// Opens `path` behind what was taken of `entry`; `None` when it begins with something else.
+    fn resume(&self, path: &Path, mut entry: FileEntry) -> Result<Option<Live<Tail>>> {
+        let name: Arc<str> = Arc::from(path.display().to_string());
+        let memory = self.reading.memory_bytes;
+        let failed = |source| {
+            Error::from(InputError::Read {
+                name: name.to_string(),
+                line: 1,
+                source,
+            })
+        };
+        let first = entry.first.map(|first| (first.bytes, first.digest.0));
+        let (early, late) = match first {
+            Some(first) if first.0 <= entry.bytes => (Some(first), None),
+            first => (None, first),
+        };
+        if let Some(late) = late
+            && !begins_with(Tail::open(path)?, &[late], memory).map_err(failed)?
+        {
+            return Ok(None);
+        }
+        let tail = Tail::open(path)?;
+        entry.id = tail.id();
+        entry.path = path.to_owned();
+        let mut reader = LineReader::new(&*name, tail, self.reading);
+        let fits = match &entry.former {
+            Some(former) => reader.skip_lines(entry.index, former.first_line.as_deref()),
+            None => {
+                let place = entry.place();
+                reader
+                    .resume(&place, early)
+                    .map(|fits| fits.then_some(place))
+            }
+        };
+        match fits {
+            Ok(Some(place)) => {
+                entry.advance(place);
+                Ok(Some(Live::new(entry, name, reader)))
+            }
+            Ok(None) => Ok(None),
+            Err(error) if is_truncated(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The file of `entry` under another name in its directory, by its inode.
+    fn find_moved(&mut self, entry: &FileEntry) -> Option<Live<Tail>> {
+        let id = entry.id?;
+        let beside = beside(&entry.path);
+        let path = beside
+            .into_iter()
+            .find(|path| FileId::at(path) == Some(id))?;
+        let mut live = self.resume(&path, entry.clone()).ok()??;
+        live.entry.moved = true;
+        self.seen.insert(id);
+        tracing::info!(input = %entry.path.display(), now = &*live.name, "was renamed: its rest is read first");
+        Some(live)
+    }
+
+    /// A copy of what was taken of `entry`, compressed perhaps, under a name that begins as its own.
+    fn find_copy(&mut self, entry: &FileEntry) -> Option<Live<Tail>> {
+        let mut candidates = beside(&entry.path);
+        candidates.retain(|path| stem(path).is_some() && stem(path) == stem(&entry.path));
+        // Most likely the one that adds to the name.
+        candidates.sort_by_key(|path| !is_named_after(path, &entry.path));
+        for path in candidates {
+            let id = FileId::at(&path)?;
+            let is_known = self.known.values().any(|known| known.id == Some(id));
+            if !is_known && let Ok(Some(mut live)) = self.resume(&path, entry.clone()) {
+                live.is_copy = true;
+                self.seen.insert(id);
+                tell_copied(&live, entry);
+                return Some(live);
+            }
+        }
+        None
+    }
+
+    /// Whether a new file is the copy of a known one: what logrotate makes of it, found by a pattern.
+    fn copy_of(&self, path: &Path) -> Result<Copied> {
+        let prefixed = self
+            .known
+            .values()
+            .filter(|entry| is_named_after(path, &entry.path));
+        for entry in prefixed {
+            let is_there = entry.id.is_some() && FileId::at(&entry.path) == entry.id;
+            if is_there && is_copy(path, &entry.path).unwrap_or(false) {
+                tracing::info!(input = %path.display(), of = %entry.path.display(), "is a copy: it is not read");
+                return Ok(Copied::Whole);
+            }
+            // The original may have been truncated behind the copy.
+            if is_there && let Some(mut live) = self.resume(path, entry.clone())? {
+                live.is_copy = true;
+                tell_copied(&live, entry);
+                return Ok(Copied::Goes(Box::new(live)));
+            }
+        }
+        let gone = self
+            .gone
+            .iter()
+            .rev()
+            .filter_map(|number| self.known.get(number));
+        for entry in gone.filter(|entry| stem(path).is_some() && stem(path) == stem(&entry.path)) {
+            if let Some(mut live) = self.resume(path, entry.clone())? {
+                live.is_copy = true;
+                tell_copied(&live, entry);
+                return Ok(Copied::Goes(Box::new(live)));
+            }
+        }
+        Ok(Copied::New)
+    }
+
+    /// Gives a file up that cannot be found again.
+    fn leave(&mut self, mut entry: FileEntry) {
+        tracing::warn!(
+            input = %entry.path.display(),
+            lines = entry.line - 1,
+            "the file that was read is gone and is not found beside its path: what was written to it behind \
+             these lines is not sent; the file that is there now is read from its start"
+        );
+        entry.ended = true;
+        self.known.insert(entry.number, entry.clone());
+        self.left.push(entry);
+    }
+}
+
+fn tell_copied(live: &Live<Tail>, entry: &FileEntry) {
+    tracing::info!(input = &*live.name, of = %entry.path.display(), "is a copy: only its rest is read");
+}
+
+/// Whether the name of `path` is that of `original` and more, in the same directory.
+fn is_named_after(path: &Path, original: &Path) -> bool {
+    let name = |path: &Path| {
+        path.file_name()
+            .map(|name| name.as_encoded_bytes().to_vec())
+    };
+    match (name(path), name(original)) {
+        (Some(name), Some(base)) => {
+            path.parent() == original.parent() && name.len() > base.len() && name.starts_with(&base)
+        }
+        _ => false,
+    }
+}
+
+/// The directory and the letters that the name begins with, which rotation keeps.
+fn stem(path: &Path) -> Option<(&Path, &[u8])> {
+    let name = path.file_name()?.as_encoded_bytes();
+    let letters = name
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphabetic())
+        .count();
+    (letters > 0).then(|| (path.parent().unwrap_or(path), &name[..letters]))
+}
+
+fn tell_replaced(live: &Live<Tail>) {
+    tracing::warn!(
+        input = &*live.name,
+        lines = live.entry.line - 1,
+        "is another file than the one that was read, and begins with all lines that were taken: goes on behind \
+         them; to send it from its start give another `--ledger`"
+    );
+}
+
+enum Copied {
+    New,
+    Whole,
+    Goes(Box<Live<Tail>>),
+}
+
+/// The other files in the directory of `path`, by name.
+fn beside(path: &Path) -> Vec<PathBuf> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let paths = glob::names(directory)
+        .into_iter()
+        .map(|name| directory.join(name));
+    paths
+        .filter(|other| other != path && other.is_file())
+        .collect()
+}
+
+/// Whether `path` holds the first bytes of `original`, as a copy does that is still being made.
+fn is_copy(path: &Path, original: &Path) -> io::Result<bool> {
+    use std::io::{BufRead, BufReader};
+    let mut copy = BufReader::new(std::fs::File::open(path)?);
+    let mut original = BufReader::new(std::fs::File::open(original)?);
+    loop {
+        let left = copy.fill_buf()?;
+        if left.is_empty() {
+            return Ok(true);
+        }
+        let right = original.fill_buf()?;
+        let length = left.len().min(right.len());
+        if length == 0 || left[..length] != right[..length] {
+            return Ok(false);
+        }
+        copy.consume(length);
+        original.consume(length);
+    }
+}

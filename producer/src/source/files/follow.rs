@@ -1,0 +1,329 @@
+//! Files that go on growing: `--follow`.
+//!
+//! Owns the round: look for new files, then read what each file has, the older ones first, so that a file that was
+//! renamed is read to its end before the one that took its path. Between rounds it sleeps until a directory changes,
+//! or for a second where the system does not tell (network file systems), and never spins.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use hydrant_core::clock::{self, Instant};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::*;
+
+/// How long nothing is looked at when the system tells of changes.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How long when it does not.
+const POLL_BLIND: Duration = Duration::from_millis(250);
+
+/// Blocks of one file before the next one has its turn: 4 MiB at most.
+const TURN_BLOCKS: u32 = 16;
+
+/// How long a file that is at no input's path may be quiet before it is left: its writer may still have it open.
+const LEAVE_AFTER: Duration = Duration::from_secs(5);
+
+/// Files that are open at once: each costs a descriptor.
+const OPEN_MAX: usize = 512;
+
+struct Followed {
+    live: Live<Tail>,
+    /// When it brought something last.
+    since: Instant,
+    is_at_path: bool,
+    /// Whether it was read to its end once.
+    is_read: bool,
+    /// The file whose path it took, which is read to its end first.
+    behind: Option<u32>,
+}
+
+impl Followed {
+    fn new(live: Live<Tail>, is_at_path: bool, behind: Option<u32>) -> Self {
+        Followed {
+            live,
+            since: clock::now(),
+            is_at_path,
+            is_read: false,
+            behind,
+        }
+    }
+}
+
+enum Turn {
+    Busy,
+    Idle,
+    Over,
+}
+
+impl Walk {
+    pub(super) fn follow(&mut self) -> Result<(), Gone> {
+        for input in self.inputs.clone() {
+            let found = std::fs::metadata(&input);
+            if found.is_ok_and(|found| !found.is_file()) {
+                let text = input.display();
+                self.fail(Error::refused(format!(
+                    "`{text}` cannot be followed, it is not a file: name files, such as `{text}/*`, \
+                     or read a pipe without `--follow`"
+                )));
+                return Err(self.end());
+            }
+        }
+        let moved = self.moved().into_iter();
+        let mut files: Vec<_> = moved.map(|live| Followed::new(live, false, None)).collect();
+        // Sizes at which files were closed.
+        let mut closed = BTreeMap::new();
+        let mut watch = Watch::new();
+        loop {
+            self.discover(&mut files, &mut closed, &mut watch)?;
+            let mut busy = false;
+            let mut n = 0;
+            while n < files.len() {
+                let waits = files[n].behind.is_some_and(|number| {
+                    let mut former = files
+                        .iter()
+                        .filter(|former| former.live.entry.number == number);
+                    former.any(|former| !former.is_read)
+                });
+                if waits {
+                    n += 1;
+                    continue;
+                }
+                match self.turn(&mut files[n], &mut closed)? {
+                    Turn::Over => {
+                        files.remove(n);
+                        busy = true;
+                        continue;
+                    }
+                    Turn::Busy => busy = true,
+                    Turn::Idle => {}
+                }
+                n += 1;
+            }
+            if self.sender.chunks.is_closed() {
+                return Err(Gone);
+            }
+            if !busy {
+                watch.wait();
+            }
+        }
+    }
+
+    /// Takes new files up, and notes which ones are where.
+    fn discover(
+        &mut self,
+        files: &mut Vec<Followed>,
+        closed: &mut BTreeMap<FileId, u64>,
+        watch: &mut Watch,
+    ) -> Result<(), Gone> {
+        let mut at = Vec::new();
+        for input in &self.inputs {
+            watch.add(input);
+            for path in glob::expand(input) {
+                if let Ok(metadata) = std::fs::metadata(&path)
+                    && let Some(id) = FileId::of(&metadata)
+                {
+                    at.push((id, file::real_path(&path), metadata.len()));
+                }
+            }
+        }
+        for followed in files.iter_mut() {
+            let path = at
+                .iter()
+                .find(|found| Some(found.0) == followed.live.entry.id);
+            followed.is_at_path = path.is_some();
+            if let Some((_, path, _)) = path {
+                followed.live.entry.path.clone_from(path);
+            }
+        }
+        let is_known = |id: &FileId| {
+            at.iter().any(|found| found.0 == *id)
+                || files
+                    .iter()
+                    .any(|followed| followed.live.entry.id == Some(*id))
+        };
+        self.seen.retain(is_known);
+        closed.retain(|id, _| at.iter().any(|found| found.0 == *id));
+        let mut is_new = false;
+        for (id, path, size) in at {
+            if self.seen.contains(&id) || closed.get(&id) == Some(&size) {
+                continue;
+            }
+            if !std::mem::replace(&mut is_new, true) {
+                self.find_gone();
+            }
+            if files.len() >= OPEN_MAX {
+                self.fail(Error::fatal(format!(
+                    "more than {OPEN_MAX} files are followed: give the others to a producer of their own"
+                )));
+                return Err(self.end());
+            }
+            let visited = self.visit(&path);
+            self.note_left()?;
+            match visited {
+                Ok(found) => {
+                    let mut behind = None;
+                    for live in found {
+                        let number = live.entry.number;
+                        files.retain(|followed| followed.live.entry.number != number);
+                        let is_at_path = live.entry.path == path;
+                        files.push(Followed::new(live, is_at_path, behind.replace(number)));
+                    }
+                }
+                // It went between two looks.
+                Err(_) if !path.exists() => {
+                    self.seen.remove(&id);
+                }
+                Err(error) => {
+                    tracing::error!(error = error.report(), "a file is not read");
+                    self.seen.insert(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the walk with what failed.
+    fn end(&mut self) -> Gone {
+        if let Some(error) = self.failed.take() {
+            self.sender.fail(error);
+        }
+        Gone
+    }
+
+    fn turn(
+        &mut self,
+        followed: &mut Followed,
+        closed: &mut BTreeMap<FileId, u64>,
+    ) -> Result<Turn, Gone> {
+        let live = &mut followed.live;
+        for _ in 0..TURN_BLOCKS {
+            let read = live.step(&mut self.sender)?;
+            self.remember(live);
+            match read {
+                Read::Block => followed.since = clock::now(),
+                Read::End if live.is_copy => {
+                    self.leave_behind(live)?;
+                    return Ok(Turn::Over);
+                }
+                Read::End if live.reader.is_compressed() => {
+                    close(live, closed, &mut self.seen);
+                    return Ok(Turn::Over);
+                }
+                Read::End if followed.is_at_path || followed.since.elapsed() < LEAVE_AFTER => {
+                    followed.is_read = true;
+                    return Ok(Turn::Idle);
+                }
+                Read::End => {
+                    self.leave_behind(live)?;
+                    return Ok(Turn::Over);
+                }
+                Read::Truncated => {
+                    // The next look finds what it was and what it is.
+                    live.entry.id.map(|id| self.seen.remove(&id));
+                    return Ok(Turn::Over);
+                }
+                Read::Failed(error) => {
+                    let error = Error::from(error);
+                    tracing::warn!(
+                        error = error.report(),
+                        "a file is looked at again when it grows"
+                    );
+                    close(live, closed, &mut self.seen);
+                    return Ok(Turn::Over);
+                }
+            }
+        }
+        Ok(Turn::Busy)
+    }
+
+    /// Leaves a file that is at no path any more.
+    fn leave_behind(&mut self, live: &mut Live<Tail>) -> Result<(), Gone> {
+        if self.reading.at_end == AtEnd::Wait {
+            live.tell_unfinished();
+        } else if let Some(block) = live.reader.finish() {
+            live.send(block, &mut self.sender)?;
+        }
+        live.entry.ended = true;
+        if live.is_opened || self.known.contains_key(&live.entry.number) {
+            self.sender.note(&live.entry)?;
+            self.known.insert(live.entry.number, live.entry.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Closes a file until it grows.
+fn close(live: &Live<Tail>, closed: &mut BTreeMap<FileId, u64>, seen: &mut BTreeSet<FileId>) {
+    let size = std::fs::metadata(&live.entry.path).map_or(0, |metadata| metadata.len());
+    if let Some(id) = live.entry.id {
+        closed.insert(id, size);
+        seen.remove(&id);
+    }
+}
+
+/// Wakes up when something changes in a directory.
+struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+    woken: Receiver<()>,
+    /// Keeps the channel open where there is no watcher.
+    _wake: SyncSender<()>,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let (wake, woken) = sync_channel(1);
+        let on_event = wake.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Looking at a directory is an event too.
+            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                // One that waits already is enough.
+                let _full = on_event.try_send(());
+            }
+        });
+        Watch {
+            watcher: watcher.map_err(|error| blind(&error)).ok(),
+            directories: BTreeSet::new(),
+            woken,
+            _wake: wake,
+        }
+    }
+
+    fn add(&mut self, input: &Path) {
+        for directory in glob::directories(input) {
+            if let Some(watcher) = &mut self.watcher
+                && !self.directories.contains(&directory)
+            {
+                match watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                    Ok(()) => {
+                        self.directories.insert(directory);
+                    }
+                    // It is not there yet.
+                    Err(_) if !directory.exists() => {}
+                    Err(error) => {
+                        blind(&error);
+                        self.watcher = None;
+                    }
+                }
+            }
+        }
+        self.directories.retain(|directory| directory.exists());
+    }
+
+    fn wait(&self) {
+        let poll = if self.watcher.is_some() {
+            POLL
+        } else {
+            POLL_BLIND
+        };
+        match self.woken.recv_timeout(poll) {
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    }
+}
+
+fn blind(error: &notify::Error) {
+    tracing::warn!(%error, "the system does not tell of changes: looks at the files four times a second");
+}

@@ -1,0 +1,203 @@
+//! A file that is being read, and the way of its records out of the thread.
+//!
+//! Owns what the ledger is told with each chunk: what a file begins with, before its first chunk is sent, and its
+//! place, once a chunk is stored.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use hydrant_core::{Error, Result};
+use tokio::sync::mpsc;
+
+use crate::batcher::{Chunk, Part};
+use crate::input::file::Truncated;
+use crate::input::{InputError, LineBlock, LineReader};
+use crate::ledger::{Checked, Digest, FileEntry};
+use crate::source::index::Indexer;
+
+/// The thread's way out.
+pub(in crate::source) struct Sender {
+    indexer: Indexer,
+    pub(super) chunks: mpsc::Sender<Result<Chunk>>,
+    /// Whether files have origins of their own; else indexes rise over all files.
+    pub(super) by_file: bool,
+    next: u64,
+}
+
+/// The process does not want more.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+impl Sender {
+    pub(in crate::source) const fn new(
+        indexer: Indexer,
+        chunks: mpsc::Sender<Result<Chunk>>,
+        by_file: bool,
+    ) -> Self {
+        Sender {
+            indexer,
+            chunks,
+            by_file,
+            next: 0,
+        }
+    }
+
+    /// Sends a block whose indexes lie in `indexes`.
+    fn send(
+        &mut self,
+        block: LineBlock,
+        name: &Arc<str>,
+        indexes: Range<u64>,
+        part: Part,
+    ) -> Result<(), Gone> {
+        let base = if self.by_file {
+            0
+        } else {
+            self.next.wrapping_sub(indexes.start)
+        };
+        let mut chunk = self.indexer.chunk(block, name, indexes.end, base);
+        self.next = chunk.end;
+        if self.by_file {
+            chunk.part = part;
+        }
+        self.chunks.blocking_send(Ok(chunk)).map_err(|_| Gone)
+    }
+
+    /// Notes how a file that the ledger knows stands, with no record.
+    pub(super) fn note(&mut self, entry: &FileEntry) -> Result<(), Gone> {
+        if !self.by_file {
+            return Ok(());
+        }
+        let name = Arc::default();
+        let mark = Some(Box::new(entry.clone()));
+        let part = Part {
+            name: Arc::clone(&name),
+            number: entry.number,
+            opens: None,
+            mark,
+        };
+        self.send(LineBlock::default(), &name, entry.index..entry.index, part)
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        // Without a receiver nobody wants to know.
+        drop(self.chunks.blocking_send(Err(error)));
+    }
+}
+
+/// A file that is being read.
+pub(super) struct Live<R: io::Read> {
+    pub(super) entry: FileEntry,
+    pub(super) name: Arc<str>,
+    pub(super) reader: LineReader<R>,
+    /// The index behind what was sent.
+    sent: u64,
+    /// Whether the ledger was told of it.
+    pub(super) is_opened: bool,
+    /// Whether it is a copy, which does not grow.
+    pub(super) is_copy: bool,
+    is_told: bool,
+}
+
+/// What came of reading on.
+pub(super) enum Read {
+    Block,
+    End,
+    Truncated,
+    Failed(InputError),
+}
+
+impl<R: io::Read> Live<R> {
+    pub(super) fn new(entry: FileEntry, name: Arc<str>, reader: LineReader<R>) -> Self {
+        Live {
+            sent: entry.index,
+            entry,
+            name,
+            reader,
+            is_opened: false,
+            is_copy: false,
+            is_told: false,
+        }
+    }
+
+    /// Reads one block and sends it.
+    pub(super) fn step(&mut self, sender: &mut Sender) -> Result<Read, Gone> {
+        let block = self.reader.next_block();
+        self.tell();
+        match block {
+            Ok(Some(block)) => self.send(block, sender).map(|()| Read::Block),
+            Ok(None) => Ok(Read::End),
+            Err(error) if is_truncated(&error) => Ok(Read::Truncated),
+            Err(error) => Ok(Read::Failed(error)),
+        }
+    }
+
+    pub(super) fn send(&mut self, block: LineBlock, sender: &mut Sender) -> Result<(), Gone> {
+        let place = self.reader.place();
+        let opens = (!self.is_opened).then(|| {
+            if self.entry.first.is_none()
+                && self.entry.former.is_none()
+                && let Some(place) = place
+            {
+                let digest = Digest(place.digest);
+                self.entry.first = Some(Checked {
+                    bytes: place.bytes,
+                    digest,
+                });
+            }
+            Box::new(self.entry.clone())
+        });
+        self.is_opened = true;
+        if let Some(place) = place {
+            self.entry.advance(place);
+        }
+        let mark = place.map(|_| Box::new(self.entry.clone()));
+        let part = Part {
+            name: Arc::clone(&self.name),
+            number: self.entry.number,
+            opens,
+            mark,
+        };
+        let end = self.reader.next_index();
+        let indexes = std::mem::replace(&mut self.sent, end)..end;
+        sender.send(block, &self.name, indexes, part)
+    }
+
+    /// Says once what the records were found to be.
+    fn tell(&mut self) {
+        if !self.is_told
+            && let Some((found, encoding)) = self.reader.found()
+        {
+            self.is_told = true;
+            let encoding = encoding.unwrap_or("UTF-8");
+            tracing::info!(input = &*self.name, encoding, "the format: {found}");
+        }
+    }
+
+    /// Says what stays unsent at the end.
+    pub(super) fn tell_unfinished(&self) {
+        if let Some((line, bytes)) = self.reader.unfinished() {
+            tracing::warn!(
+                input = &*self.name,
+                line,
+                bytes,
+                "ends within a record, which is sent when its end has come, or as it is with `--at-end send`"
+            );
+        } else if self.reader.is_in_array() {
+            tracing::warn!(
+                input = &*self.name,
+                "ends within its array: the file was cut, or is still written"
+            );
+        }
+    }
+}
+
+pub(super) fn is_truncated(error: &InputError) -> bool {
+    let InputError::Read { source, .. } = error else {
+        return false;
+    };
+    source
+        .get_ref()
+        .is_some_and(|inner| inner.is::<Truncated>())
+}

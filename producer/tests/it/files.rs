@@ -1,0 +1,427 @@
+//! Files that grow, are rotated, truncated and rewritten between runs, several of them, and what holds their records.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::process::{fails, produce, produce_piped, produce_saying};
+use crate::stored::{counts, records};
+
+const LEDGER: &[&str] = &[
+    "--to",
+    "local:raw",
+    "--shards",
+    "1",
+    "--name",
+    "edge",
+    "--ledger",
+    "ledger.json",
+];
+
+fn run(dir: &Path, more: &[&str]) -> String {
+    produce_saying(dir, &[LEDGER, more].concat()).1
+}
+
+/// What the stream holds, in order: it has one shard.
+fn stored(dir: &Path) -> Vec<String> {
+    let payload = |bytes| String::from_utf8(bytes).unwrap();
+    records(dir, "raw")
+        .into_iter()
+        .map(|one| payload(one.payload))
+        .collect()
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_last_line_that_is_still_written_is_sent_once_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("g");
+    append(&path, "{\"n\":1}\n{\"n\":2,\"s\":\"hal");
+    let said = run(dir.path(), &["--input", "g"]);
+    assert!(
+        said.contains("--at-end send") && said.contains("line=2"),
+        "{said}"
+    );
+    assert_eq!(stored(dir.path()), ["{\"n\":1}"]);
+    append(&path, "f\"}\n{\"n\":3}");
+    run(dir.path(), &["--input", "g"]);
+    append(&path, "\n");
+    run(dir.path(), &["--input", "g"]);
+    let wanted = ["{\"n\":1}", "{\"n\":2,\"s\":\"half\"}", "{\"n\":3}"];
+    assert_eq!(stored(dir.path()), wanted);
+
+    append(&path, "{\"n\":4}");
+    run(dir.path(), &["--input", "g", "--at-end", "send"]);
+    run(dir.path(), &["--input", "g", "--at-end", "send"]);
+    assert_eq!(stored(dir.path()).len(), 4);
+    append(&path, "\n{\"n\":5}\n");
+    run(dir.path(), &["--input", "g"]);
+    assert_eq!(stored(dir.path())[3..], ["{\"n\":4}", "{\"n\":5}"]);
+}
+
+#[test]
+fn without_a_ledger_the_end_is_the_end_unless_it_is_to_wait() {
+    for (more, count) in [(&[][..], 2), (&["--at-end", "wait"], 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("g"), "{\"n\":1}\n{\"n\":2}").unwrap();
+        let args = [
+            &["--to", "local:raw", "--shards", "1", "--input", "g"],
+            more,
+        ]
+        .concat();
+        produce(dir.path(), &args);
+        assert_eq!(stored(dir.path()).len(), count);
+    }
+}
+
+/// The file, what was in it, and what changes it.
+struct Change {
+    name: &'static str,
+    before: &'static str,
+    change: fn(&Path),
+    /// What the second run adds.
+    added: &'static [&'static str],
+    says: &'static str,
+}
+
+fn beside(path: &Path, name: &str) -> PathBuf {
+    path.with_file_name(name)
+}
+
+#[test]
+fn what_happened_to_a_file_is_told_apart_and_no_line_is_passed_over() {
+    let changes = [
+        Change {
+            name: "grown",
+            before: "1\n2\n3\n",
+            change: |path| append(path, "4\n"),
+            added: &["4"],
+            says: "",
+        },
+        Change {
+            name: "renamed, the new one begins with the same line",
+            before: "1\n2\n3\n",
+            change: |path| {
+                append(path, "rest\n");
+                fs::rename(path, beside(path, "g.1")).unwrap();
+                append(path, "1\n4\n5\n6\n7\n");
+            },
+            added: &["rest", "1", "4", "5", "6", "7"],
+            says: "was renamed",
+        },
+        Change {
+            name: "renamed, the new one has the same first and last line",
+            before: "1\n2\n3\n",
+            change: |path| {
+                fs::rename(path, beside(path, "old")).unwrap();
+                append(path, "1\n9\n3\n4\n");
+            },
+            added: &["1", "9", "3", "4"],
+            says: "was renamed",
+        },
+        Change {
+            name: "renamed, the new one begins with all of the old one",
+            before: "1\n",
+            change: |path| {
+                fs::rename(path, beside(path, "g.1")).unwrap();
+                append(path, "1\n2\n");
+            },
+            added: &["1", "2"],
+            says: "was renamed",
+        },
+        Change {
+            name: "copied and truncated, with a rest in the copy",
+            before: "1\n2\n",
+            change: |path| {
+                append(path, "rest\n");
+                fs::copy(path, beside(path, "g.1")).unwrap();
+                fs::write(path, "1\n2\n4\n5\n").unwrap();
+                fs::write(path, "3\n2\n4\n5\n6\n").unwrap();
+            },
+            added: &["rest", "3", "2", "4", "5", "6"],
+            says: "is a copy",
+        },
+        Change {
+            name: "renamed and compressed, with a rest",
+            before: "1\n2\n",
+            change: |path| {
+                append(path, "rest\n");
+                fs::write(beside(path, "g.1.gz"), gzip(&fs::read(path).unwrap())).unwrap();
+                fs::remove_file(path).unwrap();
+                append(path, "3\n");
+            },
+            added: &["rest", "3"],
+            says: "is a copy",
+        },
+        Change {
+            name: "rewritten in place, first and last line equal",
+            before: "1\n2\n3\n",
+            change: |path| fs::write(path, "1\n9\n3\n4\n").unwrap(),
+            added: &["1", "9", "3", "4"],
+            says: "read from its start",
+        },
+        Change {
+            name: "truncated and shorter",
+            before: "1\n2\n3\n",
+            change: |path| fs::write(path, "1\n").unwrap(),
+            added: &["1"],
+            says: "read from its start",
+        },
+        Change {
+            name: "removed and made anew",
+            before: "1\n2\n3\n",
+            change: |path| {
+                fs::remove_file(path).unwrap();
+                append(path, "1\n7\n8\n9\n");
+            },
+            added: &["1", "7", "8", "9"],
+            says: "read from its start",
+        },
+        Change {
+            name: "replaced by a copy that goes on",
+            before: "1\n2\n3\n",
+            change: |path| {
+                fs::write(beside(path, "new"), "1\n2\n3\n4\n").unwrap();
+                fs::rename(beside(path, "new"), path).unwrap();
+            },
+            added: &["4"],
+            says: "another file",
+        },
+        Change {
+            name: "emptied",
+            before: "1\n2\n3\n",
+            change: |path| fs::write(path, "").unwrap(),
+            added: &[],
+            says: "",
+        },
+    ];
+    for Change {
+        name,
+        before,
+        change,
+        added,
+        says,
+    } in changes
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("g");
+        append(&path, before);
+        run(dir.path(), &["--input", "g"]);
+        let had = stored(dir.path());
+        assert_eq!(had, before.lines().collect::<Vec<_>>(), "{name}");
+        change(&path);
+        let said = run(dir.path(), &["--input", "g"]);
+        assert_eq!(stored(dir.path())[had.len()..], *added, "{name}: {said}");
+        assert!(said.contains(says), "{name}: {said}");
+        run(dir.path(), &["--input", "g"]);
+        assert_eq!(stored(dir.path()).len(), had.len() + added.len(), "{name}");
+        // What was renamed may still be written to.
+        if says == "was renamed" {
+            let old = ["g.1", "old"].map(|name| beside(&path, name)).into_iter();
+            append(&old.clone().find(|path| path.exists()).unwrap(), "late\n");
+            run(dir.path(), &["--input", "g"]);
+            assert_eq!(stored(dir.path()).last().unwrap(), "late", "{name}");
+        }
+    }
+}
+
+#[test]
+fn several_inputs_are_read_in_their_order_each_file_once_from_its_own_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir(path("logs")).unwrap();
+    append(&path("z"), "z1\n");
+    append(&path("logs/b.log"), "b1\n");
+    append(&path("logs/a.log"), "a1\na2\n");
+    fs::hard_link(path("z"), path("logs/link.log")).unwrap();
+    fs::write(path("logs/c.log.gz"), gzip(b"c1\nc2\n")).unwrap();
+    let inputs = [
+        "--input",
+        "z",
+        "--input",
+        "logs/*",
+        "--input",
+        "./z",
+        "--input",
+        "logs/a.log",
+    ];
+    let first = ["z1", "a1", "a2", "b1", "c1", "c2"];
+    run(dir.path(), &inputs);
+    assert_eq!(stored(dir.path()), first);
+
+    append(&path("logs/b.log"), "b2\n");
+    append(&path("logs/0.log"), "01\n");
+    append(&path("z"), "z2\n");
+    run(dir.path(), &inputs);
+    assert_eq!(stored(dir.path())[6..], ["z2", "01", "b2"]);
+    let ledger: Value = serde_json::from_slice(&fs::read(path("ledger.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&ledger["next_index"], &ledger["version"]),
+        (&json!(9), &json!(2))
+    );
+    assert_eq!(ledger["files"].as_array().unwrap().len(), 5);
+
+    fs::remove_file(path("ledger.json")).unwrap();
+    let args = [&["--to", "local:other", "--shards", "1"][..], &inputs].concat();
+    assert_eq!(counts(&produce(dir.path(), &args)), (9, 9, 0, 9));
+    let payloads: Vec<_> = records(dir.path(), "other")
+        .into_iter()
+        .map(|one| one.payload)
+        .collect();
+    let wanted = ["z1", "z2", "01", "a1", "a2", "b1", "b2", "c1", "c2"].map(|one| one.as_bytes());
+    assert_eq!(payloads, wanted);
+}
+
+#[test]
+fn of_several_inputs_one_that_fails_is_told_and_the_others_are_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("a"), "a1\n").unwrap();
+    let cut = gzip(&b"{\"n\":1}\n".repeat(10_000));
+    fs::write(path("b.gz"), &cut[..cut.len() - 9]).unwrap();
+    fs::write(path("c.bz2"), b"BZh91AY").unwrap();
+    fs::write(path("d"), "d1\n").unwrap();
+    let args = [LEDGER, &["--input", "?", "--input", "*.*z*"]].concat();
+    let said = fails(dir.path(), &args, 1);
+    assert!(
+        said.contains("b.gz") && said.contains("was cut") && said.contains("bzip2"),
+        "{said}"
+    );
+    let stored = stored(dir.path());
+    assert_eq!(stored[..2], ["a1", "d1"]);
+    let before = stored.len();
+    fs::write(path("b.gz"), &cut).unwrap();
+    fs::remove_file(path("c.bz2")).unwrap();
+    produce(dir.path(), &args);
+    assert_eq!(records(dir.path(), "raw").len(), 10_002, "{before} before");
+}
+
+#[test]
+fn whatever_holds_json_becomes_records_with_keys_and_the_format_is_told() {
+    let pretty =
+        "[\r\n  {\r\n    \"id\": \"a\",\r\n    \"n\": 1.0\r\n  },\r\n  {\"id\": \"b\"}\r\n]";
+    let utf16: Vec<u8> = pretty.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (input, word) in [
+        (pretty.as_bytes().to_vec(), "array"),
+        (utf16.clone(), "UTF-16LE"),
+        (gzip(&utf16), "UTF-16LE"),
+        (
+            b"{\"id\":\"a\",\"n\":1.0}{\"id\": \"b\"}".to_vec(),
+            "without line ends",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("in"), input).unwrap();
+        let args = [
+            "--to",
+            "local:raw",
+            "--shards",
+            "1",
+            "--input",
+            "in",
+            "--key",
+            "id",
+        ];
+        let (_, said) = produce_saying(dir.path(), &args);
+        assert_eq!(
+            stored(dir.path()),
+            ["{\"id\":\"a\",\"n\":1.0}", "{\"id\": \"b\"}"]
+        );
+        let keys: Vec<_> = records(dir.path(), "raw")
+            .into_iter()
+            .map(|one| one.key.unwrap())
+            .collect();
+        assert_eq!(keys, ["a", "b"]);
+        assert!(said.contains(word), "{said}");
+        let (_, said) = produce_saying(dir.path(), &[&args[..], &["--format", "json"]].concat());
+        assert_eq!(stored(dir.path()).len(), 4, "{said}");
+    }
+}
+
+#[test]
+fn a_limit_is_told_with_file_and_line_before_a_record_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = "[".repeat(65) + &"]".repeat(65);
+    let named = "k".repeat(257);
+    let long = "x".repeat(9 << 20);
+    let text =
+        format!("{{\"n\":1}}\n{{\"l\":{deep}}}\n{{\"{named}\":1}}\n\"{long}\"\n{{\"n\":5}}\n");
+    fs::write(dir.path().join("in"), text).unwrap();
+    let args = ["--to", "local:raw", "--shards", "1", "--input", "in"];
+    let (report, said) = produce_saying(dir.path(), &args);
+    assert_eq!(stored(dir.path()), ["{\"n\":1}", "{\"n\":5}"]);
+    assert_eq!(
+        report["refused"],
+        json!({ "too_deep": 1, "name_too_long": 1, "line_too_long": 1 })
+    );
+    for (line, word) in [
+        (2, "64 levels"),
+        (3, "256 bytes"),
+        (4, "than the stream takes"),
+    ] {
+        let told = |said: &str| said.contains(word) && said.contains(&format!("line={line}"));
+        assert!(
+            said.lines().any(|said| told(said) && said.contains("in\"")),
+            "{said}"
+        );
+    }
+}
+
+/// A ledger as version 1 wrote it, for the stream that is there.
+fn put_version_1(dir: &Path, input: &Value, next_index: u64) {
+    let path = dir.join("ledger.json");
+    let mut ledger: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let body = ledger.as_object_mut().unwrap();
+    body.remove("files");
+    body.insert("version".to_owned(), json!(1));
+    body.insert("input".to_owned(), input.clone());
+    body.insert("next_index".to_owned(), json!(next_index));
+    fs::write(path, serde_json::to_vec(&ledger).unwrap()).unwrap();
+}
+
+#[test]
+fn a_ledger_of_version_1_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("g");
+    append(&path, "\n{\"n\":1}\r\n{\"n\":2}\n");
+    run(dir.path(), &["--input", "g"]);
+    let digest = hydrant_core::hash::identity(&[b"line", b"{\"n\":1}"]);
+    let first_line = format!("{digest:032x}");
+    let real = path.canonicalize().unwrap();
+    // The last record was stored and not noted: it is sent again and dropped.
+    let file = json!({ "kind": "file", "path": real, "first_line": first_line, "key": null });
+    put_version_1(dir.path(), &file, 2);
+    append(&path, "{\"n\":3}\n");
+    let report = produce(dir.path(), &[LEDGER, &["--input", "g"]].concat());
+    assert_eq!(counts(&report), (2, 1, 1, 4));
+    assert_eq!(stored(dir.path()), ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"]);
+
+    let stdin = json!({ "kind": "stdin", "first_line": first_line, "key": null });
+    put_version_1(dir.path(), &stdin, 3);
+    let text = b"\n{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":4}\n";
+    let report = produce_piped(dir.path(), &[LEDGER, &["--input", "-"]].concat(), text);
+    assert_eq!(counts(&report), (2, 1, 1, 5));
+    assert_eq!(stored(dir.path()).len(), 4);
+
+    put_version_1(dir.path(), &file, 4);
+    fs::write(&path, "{\"n\":7}\n").unwrap();
+    let said = run(dir.path(), &["--input", "g"]);
+    assert!(said.contains("read from its start"), "{said}");
+    assert_eq!(stored(dir.path()).last().unwrap(), "{\"n\":7}");
+}

@@ -1,0 +1,257 @@
+//! Files that go on growing while the producer follows them, is killed, and starts again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{Running, await_some, ledger_index};
+use crate::stored::records;
+
+const FOLLOW: &[&str] = &[
+    "--to",
+    "local:raw",
+    "--shards",
+    "2",
+    "--name",
+    "edge",
+    "--ledger",
+    "ledger.json",
+    "--follow",
+    "--linger",
+    "2ms",
+];
+
+fn append(path: &Path, text: &str) {
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// How often each record is stored.
+fn stored(dir: &Path) -> BTreeMap<String, u32> {
+    let mut found = BTreeMap::new();
+    for one in records(dir, "raw") {
+        *found
+            .entry(String::from_utf8(one.payload).unwrap())
+            .or_default() += 1;
+    }
+    found
+}
+
+fn await_records(dir: &Path, wanted: &[&str]) {
+    let wanted: BTreeMap<String, u32> = wanted.iter().map(|one| ((*one).to_owned(), 1)).collect();
+    await_some("the records", || {
+        let is_there = dir.join("raw/manifest.json").exists();
+        let found = if is_there {
+            stored(dir)
+        } else {
+            BTreeMap::new()
+        };
+        assert!(found.len() <= wanted.len(), "{found:?}");
+        (found == wanted).then_some(())
+    });
+}
+
+#[test]
+fn growth_rotation_and_new_files_are_followed_and_a_signal_ends_it() {
+    for ledger in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let inputs = ["--input", "app.log", "--input", "new/*.log"];
+        let without = ["--to", "local:raw", "--shards", "2", "--follow"];
+        let args = if ledger { FOLLOW } else { &without };
+        let running = Running::start(dir.path(), &[args, &inputs].concat());
+        append(&path("app.log"), "a\nb");
+        await_records(dir.path(), &["a"]);
+        append(&path("app.log"), "b\n");
+        await_records(dir.path(), &["a", "bb"]);
+        // Renamed, and still written to by who has it open.
+        fs::rename(path("app.log"), path("app.log.1")).unwrap();
+        append(&path("app.log.1"), "c\n");
+        append(&path("app.log"), "d\n");
+        append(&path("app.log.1"), "e\n");
+        await_records(dir.path(), &["a", "bb", "c", "d", "e"]);
+        // Copied and truncated.
+        fs::copy(path("app.log"), path("app.log.2")).unwrap();
+        fs::write(path("app.log"), "").unwrap();
+        append(&path("app.log"), "f\ng\n");
+        await_records(dir.path(), &["a", "bb", "c", "d", "e", "f", "g"]);
+        fs::create_dir(path("new")).unwrap();
+        append(&path("new/x.log"), "[{\"x\":1},");
+        append(&path("new/x.log"), "{\"x\":2}");
+        append(&path("new/y.txt"), "not this\n");
+        let all = ["a", "bb", "c", "d", "e", "f", "g", "{\"x\":1}", "{\"x\":2}"];
+        await_records(dir.path(), &all);
+        let report = running.terminate();
+        assert_eq!(
+            (&report["ended"], &report["stored"]),
+            (&"drained".into(), &9.into())
+        );
+        if ledger {
+            // Nothing of it is sent again.
+            let running = Running::start(dir.path(), &[args, &inputs].concat());
+            append(&path("app.log"), "h\n");
+            await_records(dir.path(), &[&all[..], &["h"]].concat());
+            assert_eq!(running.terminate()["duplicates"], 0);
+        }
+    }
+}
+
+/// Clock ticks of computation.
+#[cfg(target_os = "linux")]
+fn ticks(id: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_producer_that_waits_costs_next_to_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&dir.path().join("app.log"), "a\n");
+    let mut running = Running::start(dir.path(), &[FOLLOW, &["--input", "*.log"]].concat());
+    await_records(dir.path(), &["a"]);
+    let id = running.id();
+    let before = ticks(id);
+    // What is measured is this time.
+    std::thread::sleep(Duration::from_secs(3));
+    let used = ticks(id) - before;
+    // 100 ticks a second: a thread that spins has some hundred.
+    assert!(used < 30, "{used} ticks in three seconds");
+}
+
+/// Writes numbered records into `app.log` and rotates it, by renaming and by copying and truncating in turn.
+struct Writer {
+    dir: PathBuf,
+    next: u32,
+    rotations: u32,
+}
+
+impl Writer {
+    fn path(&self) -> PathBuf {
+        self.dir.join("app.log")
+    }
+
+    /// Some records, the last one in two parts.
+    fn write(&mut self, count: u32) {
+        for _ in 1..count {
+            append(&self.path(), &format!("{{\"n\":{}}}\n", self.next));
+            self.next += 1;
+        }
+        append(&self.path(), "{\"n\":");
+        append(&self.path(), &format!("{}}}\n", self.next));
+        self.next += 1;
+    }
+
+    fn rotate(&mut self) {
+        self.rotations += 1;
+        let to = self.dir.join(format!("app.log.{}", self.rotations));
+        if self.rotations.is_multiple_of(2) {
+            fs::rename(self.path(), to).unwrap();
+        } else {
+            fs::copy(self.path(), to).unwrap();
+            fs::write(self.path(), "").unwrap();
+        }
+    }
+}
+
+/// The files that a ledger knows.
+fn known(dir: &Path) -> usize {
+    let text = fs::read(dir.join("ledger.json")).unwrap_or_default();
+    let ledger: Value = serde_json::from_slice(&text).unwrap_or_default();
+    ledger["files"].as_array().map_or(0, Vec::len)
+}
+
+/// Kills the producer again and again while the file is written and rotated. `paced`: the file is rotated once it is
+/// known, as a path alone leads to no file that came and went unseen.
+fn kill_while_rotating(input: &str, paced: bool, seed: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let random = hydrant_core::Random::seeded(seed);
+    let draw = move |most: u32| u32::try_from(random.below(u64::from(most))).unwrap();
+    let mut writer = Writer {
+        dir: dir.path().to_owned(),
+        next: 0,
+        rotations: 0,
+    };
+    let args = [FOLLOW, &["--input", input]].concat();
+    let mut kills = 0;
+    while writer.rotations < 24 {
+        let running = Running::start(dir.path(), &args);
+        for _ in 0..=draw(3) {
+            writer.write(1 + draw(200));
+            if paced {
+                await_some("the file to be known", || {
+                    (known(dir.path()) > writer.rotations as usize).then_some(())
+                });
+            }
+            writer.rotate();
+            writer.write(1 + draw(50));
+        }
+        if draw(2) == 0 {
+            let before = ledger_index(&dir.path().join("ledger.json"));
+            await_some("progress", || {
+                let now = ledger_index(&dir.path().join("ledger.json"));
+                (now.is_some() && now != before || now == Some(u64::from(writer.next)))
+                    .then_some(())
+            });
+        }
+        if paced {
+            await_some("the file to be known", || {
+                (known(dir.path()) > writer.rotations as usize).then_some(())
+            });
+        }
+        running.kill();
+        kills += 1;
+        // Also while it is down.
+        writer.write(1 + draw(20));
+        writer.rotate();
+        writer.write(1 + draw(20));
+    }
+    let running = Running::start(dir.path(), &args);
+    await_some("everything to be noted", || {
+        let noted = ledger_index(&dir.path().join("ledger.json"));
+        (noted == Some(u64::from(writer.next))).then_some(())
+    });
+    running.terminate();
+    let found = stored(dir.path());
+    let wanted = (0..writer.next)
+        .map(|n| (format!("{{\"n\":{n}}}"), 1))
+        .collect::<BTreeMap<_, _>>();
+    let wrong: Vec<_> = found
+        .iter()
+        .filter(|one| wanted.get(one.0) != Some(one.1))
+        .take(5)
+        .collect();
+    let lost: Vec<_> = wanted
+        .keys()
+        .filter(|one| !found.contains_key(*one))
+        .take(5)
+        .collect();
+    assert!(
+        wrong.is_empty() && lost.is_empty(),
+        "{kills} kills: doubled or cut {wrong:?}, lost {lost:?}"
+    );
+}
+
+#[test]
+fn kill_dash_nine_under_rotation_loses_and_doubles_nothing() {
+    kill_while_rotating("app.log", true, 1);
+}
+
+#[test]
+fn kill_dash_nine_under_rotation_that_nobody_waits_for_loses_and_doubles_nothing() {
+    kill_while_rotating("app.log*", false, 2);
+}
