@@ -226,3 +226,34 @@ fn a_file_that_was_replaced_is_not_taken_for_a_grown_one() {
         }
     }
 }
+
+/// Whatever a later stage would set aside is refused before it is sent, with its line.
+#[test]
+fn the_limits_of_later_stages_are_those_of_the_producer() {
+    let place = Place::new();
+    let depth = |depth: usize| "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
+    let text = |bytes: usize| format!(r#"{{"s":"{}"}}"#, "x".repeat(bytes - 8));
+    let name = |bytes: usize| format!(r#"{{"{}":1}}"#, "k".repeat(bytes));
+    let fit = [text(1 << 20), depth(64), name(256)];
+    let unfit = [text((1 << 20) + 1), depth(65), name(257)];
+    let lines: Vec<&str> = fit
+        .iter()
+        .zip(&unfit)
+        .flat_map(|(fit, unfit)| [fit.as_str(), unfit])
+        .collect();
+    place.write("in", lines.join("\n") + "\n");
+    let answer = place
+        .produce(&["--input", "in"])
+        .expect(0, &["line=2", "line=4", "line=6"]);
+    assert_eq!(answer.json()["stored"], 3, "{answer:?}");
+    place.transform("local:raw", "local:clean").expect(0, &[]);
+    place.sink("local:clean", "file:lake").expect(0, &[]);
+    let verified = place.sound("file:lake");
+    assert_eq!(
+        (&verified["rows"], &verified["dead_letters"]),
+        (&3.into(), &0.into())
+    );
+
+    let larger = place.produce(&["--input", "in", "--record-bytes", "2MiB"]);
+    assert_eq!(larger.expect(0, &[]).json()["stored"], 4);
+}
