@@ -38,6 +38,12 @@ fn special(input: &[u8], mut at: usize) -> Option<usize> {
         }
         at += 8;
     }
+    special_near_the_end(input, at)
+}
+
+/// The same where less than eight bytes are left.
+#[inline(never)]
+fn special_near_the_end(input: &[u8], at: usize) -> Option<usize> {
     let rest = input.get(at..)?;
     rest.iter()
         .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
@@ -62,6 +68,7 @@ pub fn string(input: &[u8], open: usize) -> Result<Text, Fault> {
 }
 
 /// Reads on from the first byte of a string that is neither plain nor its end.
+#[cold]
 fn escaped_string(input: &[u8], start: usize, first: Option<usize>) -> Result<Text, Fault> {
     let mut next = first;
     loop {

@@ -437,7 +437,10 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
                     "use 0, 1 or 2",
                 );
             }
-            Action::Round { decimals }
+            // The proofs write such numbers, also of a policy that is refused.
+            Action::Round {
+                decimals: decimals.min(crate::detect::DECIMALS_KEPT),
+            }
         }
         "year" => Action::Year,
         "null" => Action::Null,
