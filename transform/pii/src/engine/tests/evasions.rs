@@ -199,3 +199,50 @@ fn json_inside_of_texts_is_found_wherever_it_stands() {
     assert_eq!(engine.process_key(key, &mut out), Verdict::Redacted);
     assert_eq!(out, b"\xef\xbb\xbf{\"first_name\":\"[NAME]\"}\xff");
 }
+
+#[test]
+fn work_is_linear_in_records_made_against_it() {
+    // Each of these would take minutes if any reading, look back or second look were quadratic.
+    let mut engine = Engine::new(Arc::new(Policy::strict()));
+    let units = [
+        "%",
+        "%25",
+        "%20a@b.org",
+        "\\n",
+        "\\x41",
+        "\\ud83d",
+        "\u{1b}[",
+        "\u{1b}[32m1.1.1.1",
+        "[32m",
+        "^[[",
+        "[[",
+        "from 1.1.1.1 to ",
+        "Chrome/1.1.1.1 ",
+        "A/1.1.1.1 ",
+        "version ",
+        "4111111111111111 ",
+        "= ",
+        "key=",
+        "536-90-4399%",
+    ];
+    for unit in units {
+        let text = unit.repeat(60_000 / unit.len());
+        for key in ["msg", "phone"] {
+            let record = serde_json::json!({ key: text, "key": text }).to_string();
+            let _verdict = engine.process(record.as_bytes(), &mut Vec::new());
+            let _verdict = engine.process_key_beside(text.as_bytes(), &mut Vec::new());
+            let _verdict = engine.process_key(text.as_bytes(), &mut Vec::new());
+        }
+    }
+    for (open, close) in [
+        (r#"{"value":"#, r#","key":"ssn","type":"lat"}"#),
+        (r#"[{"value":["#, r#"],"name":"phone"}]"#),
+    ] {
+        let depth = 60;
+        let inner = format!("[{}1]", "1,".repeat(200_000));
+        let record = format!("{}{inner}{}", open.repeat(depth), close.repeat(depth));
+        engine.scanned = 0;
+        let _verdict = engine.process(record.as_bytes(), &mut Vec::new());
+        assert!(engine.scanned <= 20 * record.len(), "{}", engine.scanned);
+    }
+}
