@@ -27,6 +27,8 @@ pub enum Mutant {
     ReadersPastDurableEnd,
     /// A process that catches up looks for a segment that a dead holder left under the name of before.
     LeftoverOverlooked,
+    /// A wait for a lock takes one of the threads that carry disk calls out.
+    LocksWaitOnThreads,
     /// A lock is let go while a call that it guards still runs, when nobody waits for the call any more.
     LockFreedEarly,
     /// A reader takes a closed shard as read to its end by what it knew of the end before.

@@ -25,7 +25,6 @@ mod supervisor;
 mod target;
 mod transaction;
 mod wait;
-mod writing;
 
 #[cfg(test)]
 pub(crate) mod testing;

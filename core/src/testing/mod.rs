@@ -1,9 +1,9 @@
-//! What tests of every crate share: a disk that fails like disks do, a clock that jumps, faults as data, an oracle, and
-//! one conformance suite per seam that runs unchanged on every implementation.
+//! What tests of every crate share: a disk that fails like disks do, a clock that jumps, and one conformance suite per
+//! seam that runs unchanged on every implementation.
 //!
 //! Everything here is seeded: one seed gives one run, which [`trace::Trace`] proves by its hash. A simulation runs on
 //! a single-threaded runtime with paused time (`#[tokio::test(start_paused = true)]`) and [`crate::Workers::Inline`].
-//! The suites and the oracle panic, because a test is what calls them.
+//! The suites panic, because a test is what calls them.
 
 pub mod clock;
 pub mod conformance_disk;
@@ -11,11 +11,9 @@ pub mod conformance_lake;
 pub mod conformance_lease;
 pub mod conformance_stream;
 pub mod disk;
-pub mod faults;
 pub mod memory;
 #[cfg(test)]
 mod mutants;
-pub mod oracle;
 pub mod trace;
 
 use crate::error::Result;

@@ -8,11 +8,9 @@
 
 mod bad_input;
 mod cases;
-mod freeze;
 mod json;
 mod kill;
 mod lake;
-mod many_shards;
 mod memory;
 mod place;
 mod process;

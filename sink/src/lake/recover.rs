@@ -258,9 +258,7 @@ impl Publisher {
         }))
     }
 
-    /// Begins to publish after `after`; a chain that has not begun begins at `start`. `resumed` is what [`Self::resume`]
-    /// has just answered, where it did: it spares finding the newest record again, and if another owner has gone on since,
-    /// the first record collides.
+    /// Begins to publish after `after`; a chain that has not begun begins at `start`.
     ///
     /// # Errors
     /// [`Error::Superseded`] when the chain is elsewhere: open again after its position.
@@ -269,13 +267,8 @@ impl Publisher {
         finisher: Finisher,
         start: Position,
         after: Position,
-        resumed: Option<Claimed>,
     ) -> Result<Self> {
-        let claimed = match resumed {
-            Some(claimed) => Some(claimed),
-            None => Self::resume(&chain, &finisher).await?,
-        };
-        let claimed = match claimed {
+        let claimed = match Self::resume(&chain, &finisher).await? {
             Some(claimed) => claimed,
             None => {
                 let genesis = chain.begin(start).await?;

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -24,11 +23,7 @@ pub(crate) struct BrokerStream {
     ledger: Progresses,
     released: Arc<Mutex<Vec<ClaimId>>>,
     events: Mutex<Option<mpsc::Receiver<Event>>>,
-    orders: Mutex<Option<mpsc::Sender<Event>>>,
-    /// How often the subscription was asked for an event.
-    asked: Arc<AtomicU64>,
-    /// What ledgers say of their claims.
-    pub(crate) held: Arc<AtomicBool>,
+    orders: mpsc::Sender<Event>,
 }
 
 impl BrokerStream {
@@ -39,9 +34,7 @@ impl BrokerStream {
             ledger: Progresses::default(),
             released: Arc::default(),
             events: Mutex::new(Some(events)),
-            orders: Mutex::new(Some(orders)),
-            asked: Arc::default(),
-            held: Arc::new(AtomicBool::new(true)),
+            orders,
         })
     }
 
@@ -57,39 +50,28 @@ impl BrokerStream {
             .reader(&shard.id, &Budget::new(1 << 20))
             .await
             .unwrap();
-        let ledger = Arc::new(BrokerLedger {
+        let ledger = Box::new(BrokerLedger {
             claim: id.clone(),
             ledger: Arc::clone(&self.ledger),
             released: Arc::clone(&self.released),
-            held: Arc::clone(&self.held),
         });
-        self.order(Event::Granted(Claim {
-            id,
-            shard,
-            reader,
-            ledger,
-        }));
-    }
-
-    fn order(&self, event: Event) {
-        let orders = self.orders.lock().unwrap();
-        orders.as_ref().unwrap().try_send(event).unwrap();
-    }
-
-    /// The broker is gone for good.
-    pub(crate) fn hang_up(&self) {
-        self.orders.lock().unwrap().take();
-    }
-
-    pub(crate) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::SeqCst)
+        self.orders
+            .try_send(Event::Granted(Claim {
+                id,
+                shard,
+                reader,
+                ledger,
+            }))
+            .unwrap();
     }
 
     pub(crate) fn lose(&self, shard: &str, grant: u64) {
-        self.order(Event::Lost(ClaimId {
-            shard: shard.into(),
-            grant,
-        }));
+        self.orders
+            .try_send(Event::Lost(ClaimId {
+                shard: shard.into(),
+                grant,
+            }))
+            .unwrap();
     }
 
     pub(crate) fn revoke(&self, shard: &str, grant: u64, until: Instant) {
@@ -97,7 +79,9 @@ impl BrokerStream {
             shard: shard.into(),
             grant,
         };
-        self.order(Event::Revoking { claim, until });
+        self.orders
+            .try_send(Event::Revoking { claim, until })
+            .unwrap();
     }
 
     /// The progress that the broker keeps.
@@ -130,7 +114,6 @@ struct BrokerLedger {
     claim: ClaimId,
     ledger: Progresses,
     released: Arc<Mutex<Vec<ClaimId>>>,
-    held: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -152,29 +135,23 @@ impl Ledger for BrokerLedger {
         Ok(())
     }
 
-    fn is_held(&self) -> bool {
-        self.held.load(Ordering::SeqCst)
-    }
-
     fn generation(&self) -> u64 {
         0
     }
 }
 
-struct Orders {
-    events: mpsc::Receiver<Event>,
-    asked: Arc<AtomicU64>,
-}
+struct Orders(mpsc::Receiver<Event>);
 
 #[async_trait]
 impl Subscription for Orders {
     async fn next(&mut self) -> Result<Event> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let event = self.events.recv().await;
-        event.ok_or_else(|| Error::fatal("no more orders"))
+        self.0
+            .recv()
+            .await
+            .ok_or_else(|| Error::fatal("no more orders"))
     }
 
-    fn stop_claiming(&mut self) {}
+    async fn stop_claiming(&mut self) {}
 
     async fn close(&mut self) -> Result<()> {
         Ok(())
@@ -221,8 +198,7 @@ impl Stream for BrokerStream {
 
     async fn assignment(&self, _app: &str) -> Result<Assignment> {
         let events = self.events.lock().unwrap().take().expect("one worker");
-        let asked = Arc::clone(&self.asked);
-        Ok(Assignment::Broker(Box::new(Orders { events, asked })))
+        Ok(Assignment::Broker(Box::new(Orders(events))))
     }
 
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {

@@ -18,7 +18,6 @@ mod outputs;
 mod pins;
 mod schedules;
 mod sharing;
-mod waits;
 
 /// A stream, its leases and what came out.
 struct World {

@@ -9,12 +9,19 @@
 //!   call is a place to die, before its effect or after it ([`SimWorld::die_at`]).
 //! - [`SimWorld::fail`] makes calls fail, before or after their effect. A failed sync marks the bytes as clean: a later
 //!   sync reports success without writing them, which is what Linux does.
-//! - [`SimWorld::snare`] lets a process die or hang at one call of one kind on one path.
+//! - [`SimWorld::befall`] lets a process die, hang for a while or be answered with an error at any of its calls;
+//!   [`SimWorld::snare`] at one call of one kind on one path.
+//! - [`SimWorld::detach`] carries calls out whose waiter has gone, as a blocking thread does; [`SimWorld::unwind`] ends
+//!   a process while its threads still work. [`SimWorld::set_threads`] bounds these threads.
 //! - [`SimWorld::set_quota`] makes the disk full.
+//!
+//! A directory's name survives when its parent was synced, as a file's does: [`Disk::create_dir_all`] shows a directory
+//! before it is durable, and who finds one there that another process made knows nothing of that.
 //!
 //! Each call yields to the scheduler a seeded number of times and leaves a line in the [`Trace`]. Reads answer from the
 //! page cache. A name is a file's only place in the accounts: an open file without a name takes no quota.
 
+mod call;
 mod model;
 mod process;
 mod snare;
@@ -27,9 +34,11 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::SharedClock;
+#[cfg(doc)]
+use crate::disk::Disk;
 use crate::disk::LockKind;
 use crate::testing::clock::ManualClock;
 use crate::testing::trace::Trace;
@@ -52,10 +61,19 @@ pub enum Loss {
 /// When something befalls a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Before its effect: nothing was done.
+    /// Before its effect: nothing was done, or a part of a write.
     Before,
     /// After its effect, before its answer: it was done and nobody knows.
     After,
+}
+
+/// A call of a process, counted from 1 from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The call of this number.
+    Call(u64),
+    /// The call of this number among those of one kind.
+    Nth(Op, u64),
 }
 
 /// How a process dies.
@@ -68,7 +86,7 @@ pub enum Death {
 }
 
 /// The calls of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "each is the call of its name")]
 pub enum Op {
     Open,
@@ -137,7 +155,11 @@ struct ProcessState {
     /// Its calls wait.
     hangs: bool,
     calls: u64,
-    fate: Option<(u64, Moment, Death)>,
+    calls_of: BTreeMap<Op, u64>,
+    fates: Vec<(At, Moment, Fall)>,
+    /// Its calls that are under way have their effect, and nothing else of it happens any more.
+    unwound: bool,
+    threads: Option<Arc<Semaphore>>,
 }
 
 #[derive(Debug)]
@@ -159,6 +181,10 @@ struct State {
     snares: Vec<snare::Laid>,
     sync_loss: Loss,
     sync_time: Duration,
+    /// How late calls come at most that nobody waits for any more.
+    detached: Option<Duration>,
+    /// Threads of each process that starts.
+    threads: Option<usize>,
     rng: fastrand::Rng,
 }
 
@@ -204,6 +230,8 @@ impl SimWorld {
             snares: Vec::new(),
             sync_loss: Loss::Some,
             sync_time: Duration::ZERO,
+            detached: None,
+            threads: None,
             rng: fastrand::Rng::with_seed(seed),
         };
         SimWorld {
@@ -229,13 +257,19 @@ impl SimWorld {
             alive: true,
             hangs: false,
             calls: 0,
-            fate: None,
+            calls_of: BTreeMap::new(),
+            fates: Vec::new(),
+            unwound: false,
+            threads: state
+                .threads
+                .map(|threads| Arc::new(Semaphore::new(threads))),
         };
         state.processes.insert(name.to_owned(), process);
         SimDisk {
             shared: Arc::clone(&self.shared),
             name: Arc::from(name),
             id,
+            calls: Arc::default(),
         }
     }
 
@@ -252,9 +286,7 @@ impl SimWorld {
 
     /// Lets a living process die at its call number `nth` from its start, counted from 1.
     pub fn die_at(&self, name: &str, nth: u64, moment: Moment, death: Death) {
-        if let Some(process) = self.shared.lock().processes.get_mut(name) {
-            process.fate = Some((nth, moment, death));
-        }
+        self.befall(name, At::Call(nth), moment, Fall::Dies(death));
     }
 
     /// Lets every call of a living process wait, like a process that is stopped or swapped out; its locks stay held.
@@ -363,16 +395,26 @@ impl Shared {
 }
 
 impl State {
-    fn is_alive(&self, id: u64) -> bool {
+    fn living(&self, id: u64) -> Option<&ProcessState> {
         self.processes
             .values()
-            .any(|process| process.id == id && process.alive)
+            .find(|process| process.id == id && process.alive)
+    }
+
+    fn is_alive(&self, id: u64) -> bool {
+        self.living(id).is_some()
+    }
+
+    fn is_unwound(&self, id: u64) -> bool {
+        self.living(id).is_some_and(|process| process.unwound)
     }
 
     fn hangs(&self, id: u64) -> bool {
-        self.processes
-            .values()
-            .any(|process| process.id == id && process.alive && process.hangs)
+        self.living(id).is_some_and(|process| process.hangs)
+    }
+
+    fn threads_of(&self, id: u64) -> Option<Arc<Semaphore>> {
+        self.living(id)?.threads.clone()
     }
 
     fn fault(&mut self, op: Op, path: &str) -> Option<(Moment, ErrorKind)> {

@@ -172,8 +172,11 @@ impl Model {
         inode
     }
 
-    pub(super) fn create_dir_all(&mut self, path: &Path, now: i64) -> io::Result<()> {
+    /// Makes what is missing of a path, and answers the directories that have a new name each: it survives when they
+    /// are synced.
+    pub(super) fn create_dir_all(&mut self, path: &Path, now: i64) -> io::Result<Vec<Inode>> {
         let mut at = ROOT;
+        let mut homes = Vec::new();
         for part in parts(path)? {
             let found = match self.nodes.get(&at) {
                 Some(Node::Dir(names)) => names.get(&part).copied(),
@@ -184,13 +187,13 @@ impl Model {
                 None => {
                     let inode = self.new_node(Node::Dir(BTreeMap::new()));
                     self.change_names(vec![((at, part), Some(inode))], now);
-                    self.sync_names(at);
+                    homes.push(at);
                     inode
                 }
             };
         }
         match self.node(at)? {
-            Node::Dir(_) => Ok(()),
+            Node::Dir(_) => Ok(homes),
             Node::File(_) => Err(error(ErrorKind::AlreadyExists)),
         }
     }

@@ -2,19 +2,24 @@
 //!
 //! What takes long to meet by chance, two owners between the same two steps, is a snare or two.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::{Death, Moment, Op, SimWorld, State};
 
-/// What becomes of a process in a snare.
+/// What befalls a process at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fall {
     /// It dies.
     Dies(Death),
     /// All its calls wait for so long, or until [`SimWorld::resume`].
     Hangs(Duration),
+    /// The call is answered with an error, like those of a [`Rule`](super::Rule).
+    Fails(ErrorKind),
+    /// The process unwinds ([`SimWorld::unwind`]) with this call under way, and is dead so much later.
+    Unwinds(Duration),
 }
 
 /// Waits for a process to make a call.

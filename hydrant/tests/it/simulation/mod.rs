@@ -21,7 +21,9 @@ mod roles;
 mod twice;
 mod witness;
 mod world;
+mod writers;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,47 +43,71 @@ fn setting(name: &str) -> Option<u64> {
     )
 }
 
-/// Runs seeds until one fails; answers how many ran and the first failure.
-fn run(seeds: std::ops::Range<u64>, one: impl Fn(u64) -> Outcome + Sync) -> Option<Outcome> {
+/// Whether plans of mutants are brought to where these may show. Not when somebody counts how many seeds it takes.
+fn is_steered() -> bool {
+    setting("HYDRANT_SIMULATION_SEEDS").is_none()
+}
+
+/// Which seeds run, and whether all of them run although one has failed: they do when somebody asks for a number.
+fn seeds(default: u64) -> (Range<u64>, bool) {
+    match (
+        setting("HYDRANT_SIMULATION_SEED"),
+        setting("HYDRANT_SIMULATION_SEEDS"),
+    ) {
+        (Some(seed), _) => (seed..seed + 1, false),
+        (None, Some(seeds)) => (0..seeds, true),
+        (None, None) => (0..default, false),
+    }
+}
+
+/// Runs seeds on some threads; answers those that failed, which is at most one a thread unless `all` are wanted. A seed
+/// that was asked for is told of in any case.
+#[allow(clippy::print_stdout, reason = "the report of one seed")]
+fn run(seeds: Range<u64>, all: bool, one: impl Fn(u64) -> Outcome + Sync) -> Vec<Outcome> {
     let next = AtomicU64::new(seeds.start);
-    let failed: Mutex<Option<Outcome>> = Mutex::new(None);
+    let failed: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());
+    let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                loop {
+                while all || lock().is_empty() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end
-                        || failed
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .is_some()
-                    {
+                    if seed >= seeds.end {
                         return;
                     }
                     let outcome = one(seed);
+                    if setting("HYDRANT_SIMULATION_SEED").is_some() {
+                        println!("{}", outcome.report());
+                    }
                     if !outcome.faults.is_empty() {
-                        failed
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .get_or_insert(outcome);
-                        return;
+                        lock().push(outcome);
                     }
                 }
             });
         }
     });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.sort_by_key(|outcome| outcome.seed);
+    failed
+}
+
+/// Runs seeds; panics with the report of the first failed seed, and a line for each of the others.
+fn must_hold(default: u64, one: impl Fn(u64) -> Outcome + Sync) {
+    let (seeds, all) = seeds(default);
+    let failed = run(seeds, all, one);
+    let Some(first) = failed.first() else {
+        return;
+    };
+    let others: Vec<String> = failed[1..]
+        .iter()
+        .map(|outcome| format!("seed {}: {}", outcome.seed, outcome.faults[0]))
+        .collect();
+    panic!("{}\n{}", first.report(), others.join("\n"));
 }
 
 #[test]
 fn simulation_loses_and_doubles_nothing() {
-    let seeds = match setting("HYDRANT_SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..setting("HYDRANT_SIMULATION_SEEDS").unwrap_or(SEEDS),
-    };
-    if let Some(outcome) = run(seeds, |seed| simulate(seed, None)) {
-        panic!("{}", outcome.report());
-    }
+    must_hold(SEEDS, |seed| simulate(seed, None));
 }
 
 #[test]

@@ -3,24 +3,37 @@
 use hydrant_core::mutant::Mutant;
 
 use super::broken::Broken;
-use super::world::simulate;
-use super::{run, setting};
+use super::world::{Outcome, simulate};
+use super::{run, seeds, writers};
 
 /// Seeds in which a mutant must fall.
 const SEEDS: u64 = 100;
 
-#[allow(clippy::print_stdout, reason = "the seed at which it fell")]
+/// The mutant falls in a simulation. With `HYDRANT_SIMULATION_SEEDS` all of these seeds run and the rate is printed.
+#[allow(
+    clippy::print_stdout,
+    reason = "the seed at which it fell, and the rate"
+)]
+fn falls_in(broken: Broken, simulate: impl Fn(u64, Option<Broken>) -> Outcome + Sync) {
+    let (seeds, all) = seeds(SEEDS);
+    let count = seeds.end - seeds.start;
+    let failed = run(seeds, all, |seed| simulate(seed, Some(broken)));
+    let first = failed.first();
+    let first = first.unwrap_or_else(|| panic!("{broken:?} survives {count} seeds"));
+    if all {
+        println!("{broken:?} falls in {} of {count} seeds", failed.len());
+    }
+    println!("{broken:?} falls: seed {}: {}", first.seed, first.faults[0]);
+}
+
+/// Falls in the simulation of the pipeline.
 fn falls(broken: Broken) {
-    let seeds = match setting("HYDRANT_SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..SEEDS,
-    };
-    let failed = run(seeds, |seed| simulate(seed, Some(broken)));
-    let outcome = failed.unwrap_or_else(|| panic!("{broken:?} survives {SEEDS} seeds"));
-    println!(
-        "{broken:?} falls: seed {}: {}",
-        outcome.seed, outcome.faults[0]
-    );
+    falls_in(broken, simulate);
+}
+
+/// Falls in the simulation of several writers.
+fn falls_among_writers(broken: Broken) {
+    falls_in(broken, writers::simulate);
 }
 
 #[test]
@@ -35,22 +48,22 @@ fn falls_marks_of_merged_shards_by_min() {
 
 #[test]
 fn falls_children_without_inheritance() {
-    falls(Broken::Inside(Mutant::ChildrenWithoutMarks));
+    falls_among_writers(Broken::Inside(Mutant::ChildrenWithoutMarks));
 }
 
 #[test]
 fn falls_marks_not_stored() {
-    falls(Broken::Inside(Mutant::MarksNotStored));
+    falls_among_writers(Broken::Inside(Mutant::MarksNotStored));
 }
 
 #[test]
 fn falls_an_out_of_order_append_accepted() {
-    falls(Broken::Inside(Mutant::OutOfOrderAccepted));
+    falls_among_writers(Broken::Inside(Mutant::OutOfOrderAccepted));
 }
 
 #[test]
 fn falls_marks_kept_after_a_failure() {
-    falls(Broken::Inside(Mutant::MarksKeptAfterFailure));
+    falls_among_writers(Broken::Inside(Mutant::MarksKeptAfterFailure));
 }
 
 #[test]
@@ -155,5 +168,25 @@ fn falls_a_rebuild_by_other_rules() {
 
 #[test]
 fn falls_the_durable_end_before_the_sync() {
-    falls(Broken::DurableEndBeforeSync);
+    falls_among_writers(Broken::DurableEndBeforeSync);
+}
+
+#[test]
+fn falls_a_leftover_segment_overlooked() {
+    falls_among_writers(Broken::Inside(Mutant::LeftoverOverlooked));
+}
+
+#[test]
+fn falls_a_lock_freed_before_the_call_it_guards() {
+    falls_among_writers(Broken::Inside(Mutant::LockFreedEarly));
+}
+
+#[test]
+fn falls_an_end_told_on_a_stale_control_file() {
+    falls_among_writers(Broken::Inside(Mutant::EndedOnStaleControl));
+}
+
+#[test]
+fn falls_waits_for_locks_on_threads() {
+    falls_among_writers(Broken::Inside(Mutant::LocksWaitOnThreads));
 }

@@ -1,5 +1,6 @@
 //! What a seed means: the shape of the pipeline and the faults that befall it, as data.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -47,6 +48,10 @@ pub(super) struct Shape {
     pub(super) loss: u64,
     /// Syncs take up to this long.
     pub(super) sync_time: Duration,
+    /// Calls whose waiter went come so late at most; `None` when they do not come.
+    pub(super) detached: Option<Duration>,
+    /// The watcher leaves one in so many calls of its readers; 0 for none.
+    pub(super) left: u64,
 }
 
 /// A process of the pipeline, by its place in [`Shape::processes`].
@@ -76,19 +81,20 @@ pub(super) struct Step {
     pub(super) fault: Fault,
 }
 
-/// How a process dies at a disk call, counted from when the fault strikes.
+/// What befalls a process at a disk call, counted from when the fault strikes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fate {
     pub(super) calls: u64,
     pub(super) moment: Moment,
-    pub(super) death: Death,
+    pub(super) fall: Fall,
 }
 
 /// What happens.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// A process dies, or takes the machine with it.
-    Die { slot: Slot, fate: Fate },
+    /// A process dies alone or with the machine, stands still for longer than a lease, is answered with an error, or
+    /// unwinds while its threads still work.
+    Befall { slot: Slot, fate: Fate },
     /// Power fails now.
     PowerCut(Loss),
     /// Calls on paths that contain a word fail; for ever, or so often.
@@ -184,6 +190,14 @@ impl Shape {
     }
 }
 
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {:?}", self.shape)?;
+        let mut steps = self.steps.iter();
+        steps.try_for_each(|step| writeln!(f, "  {step:?}"))
+    }
+}
+
 impl Plan {
     /// Everything that `seed` decides before the run.
     ///
@@ -191,6 +205,7 @@ impl Plan {
     pub(super) fn draw(seed: u64, broken: Option<Broken>) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x05ee_d0f7_8e91_a11d));
         let mut shape = chance.shape();
+        let broken = broken.filter(|_| super::is_steered());
         if let Some(broken) = broken {
             shape.suit(broken);
         }
@@ -255,6 +270,8 @@ impl Chance {
             budget: self.one(&[1 << 20, 4 << 20, 16 << 20]),
             loss: self.one(&[0, 0, 40, 12]),
             sync_time: Duration::from_micros(self.one(&[0, 500, 8_000, 30_000])),
+            detached: self.one(&[None, Some(Duration::ZERO), Some(Duration::from_millis(40))]),
+            left: self.one(&[0, 4, 12]),
         }
     }
 
@@ -262,21 +279,30 @@ impl Chance {
         self.one(&[Loss::Everything, Loss::Some, Loss::Some, Loss::Nothing])
     }
 
+    fn death(&self) -> Death {
+        if self.percent(50) {
+            Death::Kill
+        } else {
+            Death::PowerCut(self.loss())
+        }
+    }
+
     fn fate(&self, calls: u64) -> Fate {
         Fate {
             calls: 1 + self.below(calls),
             moment: self.one(&[Moment::Before, Moment::After]),
-            death: if self.percent(50) {
-                Death::Kill
-            } else {
-                Death::PowerCut(self.loss())
+            fall: match self.below(100) {
+                0..65 => Fall::Dies(self.death()),
+                65..85 => Fall::Hangs(self.millis(300, 6_000)),
+                85..93 => Fall::Fails(ErrorKind::Other),
+                _ => Fall::Unwinds(self.millis(1, 30)),
             },
         }
     }
 
     fn fault(&self, slots: u64) -> Fault {
         match self.below(100) {
-            0..30 => Fault::Die {
+            0..30 => Fault::Befall {
                 slot: self.below(slots) as usize,
                 fate: self.fate(150),
             },
@@ -339,7 +365,7 @@ impl Chance {
     }
 
     fn remake(&self) -> Fault {
-        let death = self.fate(1).death;
+        let death = self.death();
         Fault::Remake { death }
     }
 
@@ -419,11 +445,11 @@ impl Chance {
             Broken::Inside(Mutant::ReadersPastDurableEnd) => {
                 let cut = |at| {
                     let fate = Fate {
-                        death: Death::PowerCut(Loss::Everything),
+                        fall: Fall::Dies(Death::PowerCut(Loss::Everything)),
                         ..self.fate(80)
                     };
                     let slot = self.below(slots) as usize;
-                    step(at, Fault::Die { slot, fate })
+                    step(at, Fault::Befall { slot, fate })
                 };
                 let times = [at, later, later + self.millis(50, 600)];
                 times.into_iter().map(cut).collect()
@@ -435,7 +461,7 @@ impl Chance {
                     op: Op::WriteAt,
                     path: "/r/9",
                     moment: self.one(&[Moment::Before, Moment::After]),
-                    death: self.fate(1).death,
+                    death: self.death(),
                 },
             )],
             // Somebody dies with a record put and its name not durable, and the power goes when a successor who found
@@ -454,15 +480,15 @@ impl Chance {
             }
             Broken::DurableEndBeforeSync | Broken::DirectoriesNotSynced => {
                 let fate = Fate {
-                    death: Death::PowerCut(Loss::Everything),
+                    fall: Fall::Dies(Death::PowerCut(Loss::Everything)),
                     ..self.fate(80)
                 };
                 let slot = self.below(slots) as usize;
-                vec![step(at, Fault::Die { slot, fate })]
+                vec![step(at, Fault::Befall { slot, fate })]
             }
             _ => {
                 let (slot, fate) = (self.below(slots) as usize, self.fate(150));
-                vec![step(at, Fault::Die { slot, fate })]
+                vec![step(at, Fault::Befall { slot, fate })]
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -178,6 +179,9 @@ pub(super) struct Seen {
     pub(super) payload: Vec<u8>,
 }
 
+/// What a log holds.
+pub(super) type Stored = BTreeMap<Place, Seen>;
+
 /// What readers were given.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Given {
@@ -189,6 +193,8 @@ struct Memory {
     seen: BTreeMap<Place, u64>,
     /// Up to where each shard was read.
     read_to: BTreeMap<(String, ShardId), Position>,
+    /// Where a reader was told that its shard has ended.
+    ended: BTreeMap<(String, ShardId), Position>,
     faults: Vec<String>,
 }
 
@@ -213,20 +219,50 @@ impl Given {
         *to = batch.to.max(*to);
     }
 
+    fn note_gap(&self, log: Log, shard: &ShardId, to: Position) {
+        let key = (log.url().to_owned(), shard.clone());
+        let mut memory = self.lock();
+        let known = memory.read_to.entry(key).or_default();
+        *known = to.max(*known);
+    }
+
+    fn note_end(&self, log: Log, shard: &ShardId) {
+        let key = (log.url().to_owned(), shard.clone());
+        let mut memory = self.lock();
+        let read_to = memory.read_to.get(&key).copied().unwrap_or_default();
+        memory.ended.entry(key).or_insert(read_to);
+    }
+
     fn after(&self, log: Log, shard: &ShardId) -> Position {
         let key = (log.url().to_owned(), shard.clone());
         self.lock().read_to.get(&key).copied().unwrap_or_default()
     }
 
-    /// Compares with what stands in the logs in the end.
-    pub(super) fn judge(&self, stored: &BTreeMap<Place, Seen>) -> Vec<String> {
+    /// Compares with what stands in the logs in the end; `retained` when retention may have taken the oldest.
+    pub(super) fn judge(&self, stored: &Stored, retained: bool) -> Vec<String> {
         let memory = self.lock();
         let mut faults = memory.faults.clone();
+        // Retention takes from the front.
+        let mut first_kept: BTreeMap<(&str, &ShardId), Position> = BTreeMap::new();
+        for (stream, shard, position) in stored.keys() {
+            first_kept.entry((stream, shard)).or_insert(*position);
+            let key = (stream.clone(), shard.clone());
+            let read_to = memory.read_to.get(&key).copied().unwrap_or_default();
+            let place = (stream.clone(), shard.clone(), *position);
+            if *position <= read_to && !memory.seen.contains_key(&place) {
+                faults.push(format!("{place:?} was passed over by a reader"));
+            }
+            if memory.ended.get(&key).is_some_and(|ended| position > ended) {
+                faults.push(format!("a reader was told the end before {place:?}"));
+            }
+        }
         for (place, digest) in &memory.seen {
             let (stream, shard, position) = place;
+            let kept = first_kept.get(&(stream.as_str(), shard));
             let what = match stored.get(place) {
                 Some(stored) if stored.digest == *digest => continue,
                 Some(_) => "is another record now",
+                None if retained && kept.is_none_or(|first| position < first) => continue,
                 None => "was taken back",
             };
             faults.push(format!(
@@ -265,12 +301,12 @@ pub(super) fn records_of(batch: &Batch) -> Vec<(Position, Seen)> {
         .collect()
 }
 
-/// Reads along in all shards of both streams, for ever.
-pub(super) async fn watch(context: Context, given: Given) -> Result<()> {
+/// Reads along in all shards of both streams, see [`watch_stream`].
+pub(super) async fn watch(context: Context, given: Given, left: u64) -> Result<()> {
     let mut tasks = JoinSet::new();
     for log in [Log::Raw, Log::Clean] {
         let (context, given) = (context.clone(), given.clone());
-        tasks.spawn(async move { watch_stream(log, context, given).await });
+        tasks.spawn(async move { watch_stream(log, context, given, left).await });
     }
     match tasks.join_next().await {
         Some(Ok(ended)) => ended,
@@ -278,22 +314,27 @@ pub(super) async fn watch(context: Context, given: Given) -> Result<()> {
     }
 }
 
-async fn watch_stream(log: Log, context: Context, given: Given) -> Result<()> {
+/// Reads along in all shards of a stream, without end; leaves one in so many calls of a reader, 0 for none, and starts
+/// again with another one.
+pub(super) async fn watch_stream(
+    log: Log,
+    context: Context,
+    given: Given,
+    left: u64,
+) -> Result<()> {
     let stream = roles::open(log, &context).await?;
     let mut watched = BTreeSet::new();
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     loop {
         for shard in stream.shards().await?.all() {
             if watched.insert(shard.id.clone()) {
-                let mut reader = stream.reader(&shard.id, &context.budget).await?;
+                let (stream, context) = (SharedStream::clone(&stream), context.clone());
                 let (given, shard) = (given.clone(), shard.id.clone());
                 tasks.spawn(async move {
-                    reader.open(given.after(log, &shard)).await?;
                     loop {
-                        match reader.next().await? {
-                            Read::Batch(batch) => given.note(log, &shard, &batch),
-                            Read::End { .. } => return Ok(()),
-                            Read::Idle { .. } | Read::Gap { .. } => {}
+                        let reader = stream.reader(&shard, &context.budget).await?;
+                        if follow(log, &shard, reader, &given, left, &context.random).await? {
+                            return Ok(());
                         }
                     }
                 });
@@ -308,8 +349,57 @@ async fn watch_stream(log: Log, context: Context, given: Given) -> Result<()> {
     }
 }
 
+/// Reads to the end, or until a call is left; answers whether it was the end.
+async fn follow(
+    log: Log,
+    shard: &ShardId,
+    mut reader: Box<dyn ShardReader>,
+    given: &Given,
+    left: u64,
+    random: &Random,
+) -> Result<bool> {
+    let polls = || match left {
+        0 => None,
+        left => (random.below(left) == 0).then(|| random.below(40)),
+    };
+    let opening = reader.open(given.after(log, shard));
+    match or_leave(polls(), opening).await {
+        Some(opened) => opened?,
+        None => return Ok(false),
+    }
+    loop {
+        match or_leave(polls(), reader.next()).await.transpose()? {
+            Some(Read::Batch(batch)) => given.note(log, shard, &batch),
+            Some(Read::Gap { to, .. }) => given.note_gap(log, shard, to),
+            Some(Read::Idle { .. }) => {}
+            Some(Read::End { .. }) => {
+                given.note_end(log, shard);
+                return Ok(true);
+            }
+            None => return Ok(false),
+        }
+    }
+}
+
+/// Awaits a future, or drops it after so many polls.
+async fn or_leave<T>(polls: Option<u64>, future: impl Future<Output = T>) -> Option<T> {
+    let Some(mut left) = polls else {
+        return Some(future.await);
+    };
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| {
+        let poll = future.as_mut().poll(context);
+        if poll.is_pending() && left == 0 {
+            return Poll::Ready(None);
+        }
+        left = left.saturating_sub(1);
+        poll.map(Some)
+    })
+    .await
+}
+
 /// Everything that a stream holds.
-pub(super) async fn read_all(log: Log, context: &Context) -> Result<BTreeMap<Place, Seen>> {
+pub(super) async fn read_all(log: Log, context: &Context) -> Result<Stored> {
     let stream = roles::open(log, context).await?;
     let mut all = BTreeMap::new();
     for shard in stream.shards().await?.all() {

@@ -8,7 +8,7 @@ use hydrant_core::clock;
 use hydrant_core::mutant;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::testing::clock::ManualClock;
-use hydrant_core::testing::disk::{Fall, Loss, Moment, Op, Rule, SimDisk, SimWorld, Snare};
+use hydrant_core::testing::disk::{At, Fall, Loss, Moment, Op, Rule, SimDisk, SimWorld, Snare};
 use hydrant_core::testing::trace::Trace;
 use hydrant_core::{Budget, Context, Error, Random, Result, Shutdown, Workers};
 use tokio::task::JoinSet;
@@ -32,7 +32,8 @@ const CALM: Duration = Duration::from_millis(60);
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) seed: u64,
-    pub(super) plan: Plan,
+    /// What was drawn, in words.
+    pub(super) plan: String,
     /// What is wrong; empty when nothing is.
     pub(super) faults: Vec<String>,
     pub(super) trace: Trace,
@@ -46,17 +47,9 @@ impl Outcome {
             plan,
             faults,
             trace,
-            ..
         } = self;
         format!(
-            "seed {seed} (HYDRANT_SIMULATION_SEED={seed})\n{:#?}\nplan:\n  {:?}\n  {}\nthe last events:\n{}\nseed {seed}: {}",
-            faults,
-            plan.shape,
-            plan.steps
-                .iter()
-                .map(|step| format!("{step:?}"))
-                .collect::<Vec<_>>()
-                .join("\n  "),
+            "seed {seed} (HYDRANT_SIMULATION_SEED={seed})\nplan:\n{plan}\nthe last events:\n{}\nseed {seed}:\n  {}",
             trace.last_events(),
             faults.join("\n  "),
         )
@@ -84,7 +77,7 @@ fn run(seed: u64, broken: Option<Broken>) -> Outcome {
         };
         Outcome {
             seed,
-            plan,
+            plan: plan.to_string(),
             faults,
             trace: machine.trace,
         }
@@ -163,10 +156,10 @@ impl Machine {
         if let Some(Fate {
             calls,
             moment,
-            death,
+            fall,
         }) = fate
         {
-            self.world.die_at(name, calls, moment, death);
+            self.world.befall(name, At::Call(calls), moment, fall);
         }
         let context = self.context(&disk);
         let ended = tokio::select! {
@@ -248,8 +241,8 @@ impl Machine {
     /// Somebody who reads along, and starts again where he was.
     async fn watches(self, storm: clock::Instant) {
         while clock::now() < storm {
-            let given = self.given.clone();
-            let job = async move |context| witness::watch(context, given).await;
+            let (given, left) = (self.given.clone(), self.shape.left);
+            let job = async move |context| witness::watch(context, given, left).await;
             if let Some(Err(error)) = self.task("watcher", None, job).await {
                 self.trace
                     .event(format_args!("the watcher failed: {}", error.report()));
@@ -266,6 +259,7 @@ impl Machine {
             return vec![format!("the streams cannot be made: {}", error.report())];
         }
         self.world.set_sync_time(shape.sync_time);
+        self.world.detach(shape.detached);
         let start = clock::now();
         let storm = start + plan.storm;
         let chance = Random::seeded(self.seed ^ 0x11fe);
@@ -392,7 +386,7 @@ impl Machine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let mut faults = self.given.judge(&logs.stored);
+        let mut faults = self.given.judge(&logs.stored, false);
         faults.extend(oracle::judge(&self.shape, &logs, &lake, &told));
         self.trace.event(format_args!(
             "{} records were told stored, {} rows and {} dead letters were found",
@@ -457,10 +451,11 @@ impl Machine {
         self.trace.event(format_args!("{fault:?}"));
         let name = |slot: usize| self.shape.processes()[slot].0.clone();
         match fault {
-            Fault::Die { slot, fate } => {
+            Fault::Befall { slot, fate } => {
                 let name = name(slot);
                 let calls = self.world.calls(&name) + fate.calls;
-                self.world.die_at(&name, calls, fate.moment, fate.death);
+                let at = At::Call(calls);
+                self.world.befall(&name, at, fate.moment, fate.fall);
             }
             Fault::PowerCut(loss) => self.world.power_cut(loss),
             Fault::Fail {

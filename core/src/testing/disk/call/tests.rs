@@ -1,0 +1,198 @@
+use std::io::ErrorKind;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::*;
+use crate::disk::{Disk, Open, read_file};
+use crate::testing::disk::{At, Death, Snare};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn path(text: &str) -> &Path {
+    Path::new(text)
+}
+
+/// Runs a job in paused time, with a mutant.
+fn with<T>(mutant: Option<Mutant>, job: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    mutant::with(mutant, || runtime.block_on(job))
+}
+
+async fn exists(world: &SimWorld, name: &str) -> bool {
+    let stat = world.process("observer").stat(path(name)).await;
+    stat.unwrap().is_some()
+}
+
+/// Makes a file, and does not wait for the answer.
+async fn make_and_go(disk: &SimDisk, name: &str) {
+    let mut call = disk.open(path(name), Open::CreateNew);
+    assert!((&mut call).now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_waiter_went_happens_later_or_not_at_all() {
+    let world = SimWorld::new(1);
+    let disk = world.process("a");
+    make_and_go(&disk, "never").await;
+    clock::sleep(SECOND).await;
+    assert!(!exists(&world, "never").await);
+    world.detach(Some(SECOND));
+    let held = disk.lock(path("lock"), LockKind::Exclusive).await.unwrap();
+    make_and_go(&disk, "late").await;
+    drop(held);
+    let other = world.process("b");
+    assert!(!exists(&world, "late").await);
+    // The lock outlives the call that was begun under it.
+    let _held = other.lock(path("lock"), LockKind::Exclusive).await.unwrap();
+    assert!(exists(&world, "late").await);
+    // A call of the dead does not happen.
+    make_and_go(&disk, "dead").await;
+    world.kill("a");
+    clock::sleep(SECOND).await;
+    assert!(!exists(&world, "dead").await);
+}
+
+#[test]
+fn a_wait_for_a_lock_takes_no_thread() {
+    for mutant in [None, Some(Mutant::LocksWaitOnThreads)] {
+        with(mutant, async {
+            let world = SimWorld::new(1);
+            let holder = world.process("holder");
+            world.set_threads(Some(2));
+            let disk = world.process("a");
+            let waits = |disk: &SimDisk| {
+                let disk = disk.clone();
+                tokio::spawn(async move {
+                    let held = disk.lock(path("lock"), LockKind::Exclusive).await;
+                    held.map(drop)
+                })
+            };
+            let is_stuck = async || {
+                clock::sleep(SECOND).await;
+                let stat = disk.stat(path("lock"));
+                tokio::time::timeout(SECOND, stat).await.is_err()
+            };
+            let held = holder.lock(path("lock"), LockKind::Exclusive).await;
+            let waiting = [waits(&disk), waits(&disk)];
+            assert_eq!(is_stuck().await, mutant.is_some());
+            drop(held);
+            for one in waiting {
+                one.await.unwrap().unwrap();
+            }
+            assert!(!is_stuck().await);
+            // Nobody waits any more for these, and threads go on.
+            world.detach(Some(Duration::ZERO));
+            let held = holder.lock(path("lock"), LockKind::Exclusive).await;
+            for one in [waits(&disk), waits(&disk)] {
+                clock::sleep(SECOND).await;
+                one.abort();
+                assert!(one.await.unwrap_err().is_cancelled());
+            }
+            assert_eq!(is_stuck().await, mutant.is_some());
+            drop(held);
+            assert!(!is_stuck().await);
+        });
+    }
+}
+
+#[test]
+fn a_process_that_unwinds_keeps_its_locks_while_a_call_is_under_way() {
+    for mutant in [None, Some(Mutant::LockFreedEarly)] {
+        with(mutant, async {
+            let world = SimWorld::new(1);
+            let disk = world.process("a");
+            let file = disk.open(path("f"), Open::CreateNew).await.unwrap();
+            let _held = disk.lock(path("lock"), LockKind::Exclusive).await.unwrap();
+            let mut write = file.write_at(0, vec![Bytes::from_static(b"late")]);
+            assert!((&mut write).now_or_never().is_none());
+            let next = At::Call(world.calls("a") + 1);
+            world.befall("a", next, Moment::Before, Fall::Unwinds(3 * SECOND));
+            let mut stat = disk.stat(path("f"));
+            while !world.trace().last_events().contains("unwind a") {
+                assert!((&mut stat).now_or_never().is_none());
+            }
+            let other = world.process("b");
+            let taken = other.try_lock(path("lock"), LockKind::Exclusive).await;
+            assert_eq!(taken.unwrap().is_some(), mutant.is_some());
+            let limit = tokio::time::timeout(SECOND, write);
+            assert!(limit.await.is_err(), "nobody is answered");
+            let read = read_file(&other, path("f")).await.unwrap();
+            assert_eq!(read.unwrap(), "late");
+            let begun_later = disk.remove(path("f"));
+            assert!(tokio::time::timeout(SECOND, begun_later).await.is_err());
+            assert!(exists(&world, "f").await && disk.is_alive());
+            disk.died().await;
+            let taken = other.try_lock(path("lock"), LockKind::Exclusive).await;
+            assert!(taken.unwrap().is_some());
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_call_may_hang_or_fail() {
+    let world = SimWorld::new(1);
+    let disk = world.process("a");
+    world.befall(
+        "a",
+        At::Nth(Op::Open, 2),
+        Moment::Before,
+        Fall::Hangs(SECOND),
+    );
+    world.befall(
+        "a",
+        At::Call(3),
+        Moment::After,
+        Fall::Fails(ErrorKind::Other),
+    );
+    world.befall(
+        "a",
+        At::Call(4),
+        Moment::Before,
+        Fall::Fails(ErrorKind::Other),
+    );
+    let started = clock::now();
+    let make = async |name| disk.open(path(name), Open::CreateNew).await.map(drop);
+    make("one").await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    make("two").await.unwrap();
+    assert_eq!(started.elapsed(), SECOND);
+    assert!(make("three").await.is_err() && exists(&world, "three").await);
+    assert!(make("four").await.is_err() && !exists(&world, "four").await);
+    make("four").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_directory_is_there_before_it_is_durable() {
+    let lost = async |loss| {
+        let world = SimWorld::new(1);
+        let (one, other) = (world.process("one"), world.process("other"));
+        let told = world.snare(Snare {
+            process: "one".to_owned(),
+            op: Op::SyncDir,
+            path: "d".to_owned(),
+            moment: Moment::Before,
+            fall: Fall::Dies(Death::Kill),
+        });
+        tokio::select! {
+            biased;
+            () = one.died() => {}
+            _ = one.create_dir_all(path("d/e")) => panic!("it lives"),
+        }
+        told.await.unwrap();
+        // The other finds the directory, and its name is nobody's business any more.
+        other.create_dir_all(path("d/e")).await.unwrap();
+        let file = other.open(path("d/e/f"), Open::CreateNew).await.unwrap();
+        file.sync().await.unwrap();
+        other.sync_dir(path("d/e")).await.unwrap();
+        world.power_cut(loss);
+        !exists(&world, "d/e/f").await
+    };
+    assert!(lost(crate::testing::disk::Loss::Everything).await);
+    assert!(!lost(crate::testing::disk::Loss::Nothing).await);
+}

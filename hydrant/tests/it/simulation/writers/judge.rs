@@ -1,0 +1,66 @@
+//! Judges a run by what stands in the log.
+
+use std::collections::BTreeMap;
+
+use hydrant_core::stream::ShardState;
+use hydrant_core::{Position, ShardId};
+
+use super::super::witness::Stored;
+use super::fleet::{Told, record_of, route};
+
+/// What stands in the log.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) stored: Stored,
+    pub(super) states: Vec<ShardState>,
+}
+
+/// A record: its origin, and its number there.
+type Record = (usize, u64);
+
+/// What is wrong with what was found.
+pub(super) fn judge(told: &Told, found: &Found) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut places: BTreeMap<Record, Vec<(&ShardId, Position)>> = BTreeMap::new();
+    let mut newest: BTreeMap<(&ShardId, usize), u64> = BTreeMap::new();
+    let mut oldest: BTreeMap<(&ShardId, usize), u64> = BTreeMap::new();
+    for ((_, shard, position), seen) in &found.stored {
+        let Some((origin, n)) = record_of(&seen.payload) else {
+            faults.push(format!("{shard} {position} holds what nobody sent"));
+            continue;
+        };
+        let place = (shard, *position);
+        places.entry((origin, n)).or_default().push(place);
+        oldest.entry((shard, origin)).or_insert(n);
+        if let Some(before) = newest.insert((shard, origin), n)
+            && before >= n
+        {
+            faults.push(format!(
+                "record {n} of {origin} stands at {shard} {position}, after {before}"
+            ));
+        }
+    }
+    for (record, places) in &places {
+        if places.len() > 1 {
+            faults.push(format!("record {record:?} is there {places:?}"));
+        }
+    }
+    // Retention takes the front of a shard: nothing that is younger than what it has of the same origin.
+    let is_trimmed = |(origin, n): Record| {
+        found.states.iter().any(|state| {
+            let oldest = oldest.get(&(&state.shard.id, origin));
+            state.kept_after > Position::Begin
+                && state.shard.range.contains(route(origin, n))
+                && oldest.is_none_or(|oldest| n < *oldest)
+        })
+    };
+    for (origin, to) in told {
+        let missing = |n: &u64| !places.contains_key(&(*origin, *n)) && !is_trimmed((*origin, *n));
+        if let Some(n) = (1..=*to).find(missing) {
+            faults.push(format!(
+                "record {n} of {origin} was told stored, as all up to {to}, and is lost"
+            ));
+        }
+    }
+    faults
+}

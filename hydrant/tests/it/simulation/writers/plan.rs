@@ -1,0 +1,263 @@
+//! What a seed means: who appends how, and what befalls whom, as data.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use hydrant_core::Random;
+use hydrant_core::mutant::Mutant;
+use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op};
+
+/// Faults stop after this, or when all is appended, and everybody is brought to the end.
+const STORM: Duration = Duration::from_millis(600);
+
+/// Calls of a process among which a fall comes: opening takes about thirty, an append ten, a new segment ten more.
+const CALLS: u64 = 160;
+
+/// Kinds of calls that a log's processes make.
+const KINDS: [Op; 8] = [
+    Op::Open,
+    Op::Lock,
+    Op::Watch,
+    Op::WriteAt,
+    Op::Sync,
+    Op::RenameNew,
+    Op::SyncDir,
+    Op::Truncate,
+];
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) shape: Shape,
+    /// What befalls the first lives of the processes.
+    pub(super) falls: Vec<OneFall>,
+    /// What befalls the machine.
+    pub(super) steps: Vec<(Duration, Fault)>,
+    pub(super) storm: Duration,
+}
+
+/// Who appends, and to what.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) writers: usize,
+    /// Whether somebody reads along.
+    pub(super) reader: bool,
+    /// The last two processes send the same records: one of them is a zombie, or will be.
+    pub(super) twins: bool,
+    /// Records of each.
+    pub(super) records: u64,
+    pub(super) record_bytes_max: u64,
+    pub(super) shards: u32,
+    pub(super) segment_bytes: u64,
+    pub(super) linger: Duration,
+    pub(super) sync_time: Duration,
+    /// The longest pause between two intervals, by process.
+    pub(super) paces: [Duration; 3],
+    /// Intervals of a process that are on their way at once.
+    pub(super) in_flight: usize,
+    /// Calls whose waiter went come so late at most.
+    pub(super) detached: Option<Duration>,
+    pub(super) threads: Option<usize>,
+    pub(super) retention_bytes: Option<u64>,
+    /// Readers leave one in so many calls; 0 for none.
+    pub(super) left: u64,
+}
+
+/// Something that befalls a process at a call of one of its lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OneFall {
+    pub(super) process: usize,
+    pub(super) life: u64,
+    pub(super) at: At,
+    pub(super) moment: Moment,
+    pub(super) fall: Fall,
+}
+
+/// Something that befalls the machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    PowerCut(Loss),
+    /// The disk has only so much room left, for a while.
+    Full {
+        room: u64,
+        time: Duration,
+    },
+    /// Wall time jumps.
+    Jump {
+        micros: i64,
+    },
+    /// A shard is split, or two neighbours merged; something may befall the operator, who then tries again.
+    Reshard {
+        merge: bool,
+        which: u64,
+        at_call: Option<(At, Moment, Fall)>,
+    },
+}
+
+impl Plan {
+    /// Brings what a broken variant needs to where it may show. Only those are here that fall too rarely without.
+    pub(super) fn steer(&mut self, mutant: Mutant) {
+        let kill = |op, nth, moment| (At::Nth(op, nth), moment, Fall::Dies(Death::Kill));
+        let nth = 1 + self.shape.records % 4;
+        let (shape, first) = (&mut self.shape, &mut self.falls[0]);
+        let brief = Duration::from_millis(2);
+        match mutant {
+            // Who is about to say that a segment has begun dies.
+            Mutant::LeftoverOverlooked => {
+                (shape.shards, shape.reader, first.process) = (1, false, 0);
+                (first.at, first.moment, first.fall) = kill(Op::RenameNew, nth, Moment::After);
+            }
+            // Calls are late when their locks are gone.
+            Mutant::LockFreedEarly => {
+                shape.detached = Some(Duration::from_millis(40));
+                first.fall = Fall::Unwinds(Duration::from_millis(30));
+            }
+            // An operator dies before the manifest, and a reader stands still at asking for it.
+            Mutant::EndedOnStaleControl => {
+                (shape.shards, shape.reader, first.process) = (1, true, shape.writers);
+                shape.paces = [brief; 3];
+                first.at = At::Nth(Op::Watch, 3);
+                first.moment = Moment::Before;
+                first.fall = Fall::Hangs(4 * brief);
+                let reshard = Fault::Reshard {
+                    merge: false,
+                    which: 0,
+                    at_call: Some(kill(Op::Rename, 1, Moment::Before)),
+                };
+                self.steps = vec![(brief * nth as u32, reshard)];
+                (shape.records, shape.left) = (60, 0);
+                (shape.linger, shape.sync_time) = (Duration::ZERO, Duration::ZERO);
+            }
+            // Two threads, and two processes that wait for four locks each.
+            Mutant::LocksWaitOnThreads => (shape.shards, shape.threads) = (4, Some(2)),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {:?}", self.shape)?;
+        for fall in &self.falls {
+            writeln!(f, "  {fall:?}")?;
+        }
+        let mut steps = self.steps.iter();
+        steps.try_for_each(|(at, fault)| writeln!(f, "  {at:?}: {fault:?}"))
+    }
+}
+
+impl Plan {
+    /// Everything that `seed` decides before the run. In every second one the first fall is at the call that follows from
+    /// the seed, so that seeds in a row try every call.
+    pub(super) fn draw(seed: u64) -> Self {
+        let chance = Chance(Random::seeded(seed ^ 0x0077_2173_0c0f_fee5));
+        let shape = chance.shape();
+        let processes = shape.writers as u64 + u64::from(shape.reader);
+        let mut falls: Vec<OneFall> = (0..1 + chance.below(4))
+            .map(|_| {
+                let (at, moment, fall) = chance.at_call(CALLS);
+                OneFall {
+                    process: chance.below(processes) as usize,
+                    life: chance.one(&[0, 0, 0, 1]),
+                    at,
+                    moment,
+                    fall,
+                }
+            })
+            .collect();
+        falls[0].life = 0;
+        if seed.is_multiple_of(2) {
+            falls[0].at = At::Call(1 + seed / 2 % CALLS);
+        }
+        let mut steps: Vec<_> = (0..chance.one(&[0, 0, 1, 1, 2, 3]))
+            .map(|_| (chance.micros(STORM), chance.fault()))
+            .collect();
+        steps.sort_by_key(|(at, _)| *at);
+        Plan {
+            shape,
+            falls,
+            steps,
+            storm: STORM,
+        }
+    }
+}
+
+struct Chance(Random);
+
+impl Chance {
+    fn below(&self, end: u64) -> u64 {
+        self.0.below(end)
+    }
+
+    fn one<T: Copy>(&self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    fn micros(&self, most: Duration) -> Duration {
+        Duration::from_micros(self.below(most.as_micros() as u64))
+    }
+
+    fn shape(&self) -> Shape {
+        let ms = Duration::from_millis;
+        Shape {
+            writers: self.one(&[2, 2, 2, 3]),
+            reader: self.below(2) == 0,
+            twins: self.below(3) == 0,
+            records: 12 + self.below(30),
+            record_bytes_max: self.one(&[300, 2_500, 5_000]),
+            shards: self.one(&[1, 1, 1, 1, 2, 4]),
+            segment_bytes: self.one(&[4 << 10, 4 << 10, 8 << 10]),
+            linger: self.one(&[Duration::ZERO, Duration::ZERO, ms(2)]),
+            sync_time: self.one(&[Duration::ZERO, ms(1), ms(8)]),
+            paces: std::array::from_fn(|_| self.one(&[ms(2), ms(10), ms(40)])),
+            in_flight: self.one(&[1, 1, 2, 4]),
+            detached: self.one(&[None, Some(ms(1)), Some(ms(40))]),
+            threads: self.one(&[None, Some(2), Some(8)]),
+            retention_bytes: self.one(&[None, None, None, Some(12 << 10)]),
+            left: self.one(&[0, 4, 20]),
+        }
+    }
+
+    fn loss(&self) -> Loss {
+        self.one(&[Loss::Everything, Loss::Some, Loss::Some, Loss::Nothing])
+    }
+
+    /// Something that befalls a process at one of so many calls: at any of them, or at any of one kind, so that the
+    /// rare kinds have their share.
+    fn at_call(&self, calls: u64) -> (At, Moment, Fall) {
+        let at = match self.below(4) {
+            0 => At::Call(1 + self.below(calls)),
+            _ => At::Nth(self.one(&KINDS), 1 + self.below(4)),
+        };
+        (at, self.one(&[Moment::Before, Moment::After]), self.fall())
+    }
+
+    fn fall(&self) -> Fall {
+        match self.below(100) {
+            0..60 => Fall::Dies(Death::Kill),
+            60..70 => Fall::Dies(Death::PowerCut(self.loss())),
+            70..82 => Fall::Hangs(Duration::from_millis(20 + self.below(3_000))),
+            82..92 => Fall::Fails(ErrorKind::Other),
+            _ => Fall::Unwinds(Duration::from_millis(1 + self.below(30))),
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self.below(100) {
+            0..15 => Fault::PowerCut(self.loss()),
+            15..30 => Fault::Full {
+                room: self.below(6_000),
+                time: Duration::from_millis(100 + self.below(900)),
+            },
+            30..45 => Fault::Jump {
+                micros: self.below(16_000_000_000) as i64 - 8_000_000_000,
+            },
+            _ => Fault::Reshard {
+                merge: self.below(2) == 0,
+                which: self.below(1_000),
+                at_call: (self.below(2) == 0).then(|| self.at_call(90)),
+            },
+        }
+    }
+}
