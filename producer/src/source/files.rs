@@ -156,6 +156,10 @@ impl Walk {
                     Read::Block | Read::End => {}
                 }
             }
+            let id = FileId::at(path);
+            if !again && id.is_some_and(|id| !self.seen.contains(&id)) {
+                continue;
+            }
             if !again {
                 return Ok(());
             }
@@ -191,7 +195,7 @@ impl Walk {
         let mut found = Vec::new();
         for entry in moved {
             if let Some(id) = FileId::at(&entry.path).filter(|id| Some(*id) == entry.id)
-                && let Ok(Some(live)) = self.resume(&entry.path, entry.clone())
+                && let Ok(Some(live)) = self.resume(&entry.path, id, entry.clone())
             {
                 self.seen.insert(id);
                 found.push(live);
@@ -300,8 +304,21 @@ impl Walk {
         FileEntry::new(number, path, id)
     }
 
-    /// What is to be read at `path`: what is left of former files, then the file itself.
+    /// What is to be read at `path`: what is left of former files, then the file itself; nothing when that was
+    /// replaced meanwhile, so that it is looked at again.
     fn visit(&mut self, path: &Path) -> Result<Found> {
+        let before = FileId::at(path);
+        let found = self.look_at(path);
+        match (&found, before) {
+            (Err(_), Some(id)) if FileId::at(path) != before => {
+                self.seen.remove(&id);
+                Ok(Vec::new())
+            }
+            _ => found,
+        }
+    }
+
+    fn look_at(&mut self, path: &Path) -> Result<Found> {
         let tail = Tail::open(path)?;
         let id = tail.id();
         let real = file::real_path(path);
@@ -337,7 +354,7 @@ impl Walk {
             if let Some(moved) = moved {
                 found.push(moved);
             } else if own.is_none()
-                && let Some(mut live) = self.resume(&real, former.clone())?
+                && let Some(mut live) = self.resume(&real, id, former.clone())?
             {
                 tell_replaced(&live);
                 live.entry.id = Some(id);
@@ -353,7 +370,7 @@ impl Walk {
         self.gone
             .retain(|number| found.iter().all(|live| live.entry.number != *number));
         let this = match own {
-            Some(own) => match self.resume(&real, own.clone())? {
+            Some(own) => match self.resume(&real, id, own.clone())? {
                 Some(live) => live,
                 None => {
                     match self.find_copy(&own) {
@@ -364,7 +381,7 @@ impl Walk {
                     self.fresh(real, tail)
                 }
             },
-            None => match self.copy_of(&real)? {
+            None => match self.copy_of(&real, id)? {
                 Copied::Whole => return Ok(found),
                 Copied::Goes(live) => *live,
                 Copied::New => self.fresh(real, tail),
@@ -394,8 +411,11 @@ impl Walk {
         Live::new(entry, name, reader)
     }
 
-    /// Opens `path` behind what was taken of `entry`; `None` when it begins with something else.
-    fn resume(&self, path: &Path, mut entry: FileEntry) -> Result<Option<Live<Tail>>> {
+    /// Opens the file `id` at `path` behind what was taken of `entry`; `None` when it begins with something else.
+    ///
+    /// # Errors
+    /// Also when another file stands there meanwhile.
+    fn resume(&self, path: &Path, id: FileId, mut entry: FileEntry) -> Result<Option<Live<Tail>>> {
         let name: Arc<str> = Arc::from(path.display().to_string());
         let memory = self.reading.memory_bytes;
         let failed = |source| {
@@ -411,12 +431,12 @@ impl Walk {
             first => (None, first),
         };
         if let Some(late) = late
-            && !begins_with(Tail::open(path)?, &[late], memory).map_err(failed)?
+            && !begins_with(open_same(path, id)?, &[late], memory).map_err(failed)?
         {
             return Ok(None);
         }
-        let tail = Tail::open(path)?;
-        entry.id = tail.id();
+        let tail = open_same(path, id)?;
+        entry.id = Some(id);
         entry.path = path.to_owned();
         let mut reader = LineReader::new(&*name, tail, self.reading);
         let fits = match &entry.former {
@@ -446,7 +466,7 @@ impl Walk {
         let path = beside
             .into_iter()
             .find(|path| FileId::at(path) == Some(id))?;
-        let mut live = self.resume(&path, entry.clone()).ok()??;
+        let mut live = self.resume(&path, id, entry.clone()).ok()??;
         live.entry.moved = true;
         self.seen.insert(id);
         tracing::info!(input = %entry.path.display(), now = &*live.name, "was renamed: its rest is read first");
@@ -462,7 +482,7 @@ impl Walk {
         for path in candidates {
             let id = FileId::at(&path)?;
             let is_known = self.known.values().any(|known| known.id == Some(id));
-            if !is_known && let Ok(Some(mut live)) = self.resume(&path, entry.clone()) {
+            if !is_known && let Ok(Some(mut live)) = self.resume(&path, id, entry.clone()) {
                 live.is_copy = true;
                 self.seen.insert(id);
                 tell_copied(&live, entry);
@@ -473,7 +493,7 @@ impl Walk {
     }
 
     /// Whether a new file is the copy of a known one: what logrotate makes of it, found by a pattern.
-    fn copy_of(&self, path: &Path) -> Result<Copied> {
+    fn copy_of(&self, path: &Path, id: FileId) -> Result<Copied> {
         let prefixed = self
             .known
             .values()
@@ -485,7 +505,7 @@ impl Walk {
                 return Ok(Copied::Whole);
             }
             // The original may have been truncated behind the copy.
-            if is_there && let Some(mut live) = self.resume(path, entry.clone())? {
+            if is_there && let Some(mut live) = self.resume(path, id, entry.clone())? {
                 live.is_copy = true;
                 tell_copied(&live, entry);
                 return Ok(Copied::Goes(Box::new(live)));
@@ -497,7 +517,7 @@ impl Walk {
             .rev()
             .filter_map(|number| self.known.get(number));
         for entry in gone.filter(|entry| stem(path).is_some() && stem(path) == stem(&entry.path)) {
-            if let Some(mut live) = self.resume(path, entry.clone())? {
+            if let Some(mut live) = self.resume(path, id, entry.clone())? {
                 live.is_copy = true;
                 tell_copied(&live, entry);
                 return Ok(Copied::Goes(Box::new(live)));
@@ -522,6 +542,19 @@ impl Walk {
 
 fn tell_copied(live: &Live<Tail>, entry: &FileEntry) {
     tracing::info!(input = &*live.name, of = %entry.path.display(), "is a copy: only its rest is read");
+}
+
+/// Opens `path`, which must lead to the file `id` still.
+fn open_same(path: &Path, id: FileId) -> Result<Tail> {
+    let tail = Tail::open(path)?;
+    if tail.id() == Some(id) {
+        Ok(tail)
+    } else {
+        let path = path.display();
+        Err(Error::fatal(format!(
+            "`{path}` was replaced while it was opened"
+        )))
+    }
 }
 
 /// Whether the name of `path` is that of `original` and more, in the same directory.

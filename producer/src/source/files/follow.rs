@@ -76,8 +76,7 @@ impl Walk {
         let mut closed = BTreeMap::new();
         let mut watch = Watch::new();
         loop {
-            self.discover(&mut files, &mut closed, &mut watch)?;
-            let mut busy = false;
+            let mut busy = self.discover(&mut files, &mut closed, &mut watch)?;
             let mut n = 0;
             while n < files.len() {
                 let waits = files[n].behind.is_some_and(|number| {
@@ -110,13 +109,13 @@ impl Walk {
         }
     }
 
-    /// Takes new files up, and notes which ones are where.
+    /// Takes a new file up, and notes which ones are where; answers whether there was one.
     fn discover(
         &mut self,
         files: &mut Vec<Followed>,
         closed: &mut BTreeMap<FileId, u64>,
         watch: &mut Watch,
-    ) -> Result<(), Gone> {
+    ) -> Result<bool, Gone> {
         let mut at = Vec::new();
         for input in &self.inputs {
             watch.add(input);
@@ -145,9 +144,10 @@ impl Walk {
         };
         self.seen.retain(is_known);
         closed.retain(|id, _| at.iter().any(|found| found.0 == *id));
-        let mut is_new = false;
+        let (mut is_new, mut is_taken) = (false, false);
         for (id, path, size) in at {
-            if self.seen.contains(&id) || closed.get(&id) == Some(&size) {
+            // An empty file may become anything, also a copy that is being made.
+            if self.seen.contains(&id) || closed.get(&id) == Some(&size) || size == 0 {
                 continue;
             }
             if !std::mem::replace(&mut is_new, true) {
@@ -163,6 +163,7 @@ impl Walk {
             self.note_left()?;
             match visited {
                 Ok(found) => {
+                    is_taken = !found.is_empty();
                     let mut behind = None;
                     for live in found {
                         let number = live.entry.number;
@@ -176,12 +177,20 @@ impl Walk {
                     self.seen.remove(&id);
                 }
                 Err(error) => {
-                    tracing::error!(error = error.report(), "a file is not read");
-                    self.seen.insert(id);
+                    tracing::warn!(
+                        error = error.report(),
+                        "a file is looked at again when it grows"
+                    );
+                    self.seen.remove(&id);
+                    closed.insert(id, size);
                 }
             }
+            // The others are looked at once the ledger knows this one: they may be copies of it.
+            if is_taken {
+                break;
+            }
         }
-        Ok(())
+        Ok(is_taken)
     }
 
     /// Ends the walk with what failed.
