@@ -21,6 +21,6 @@ mod tests;
 
 pub use fault::{Fault, FaultKind};
 pub use number::{Number, number};
-pub use string::{Text, escape, string, unescape};
+pub use string::{Text, escape, special, string, unescape};
 pub use value::{DEPTH_MAX, value};
 pub use word::{Word, skip_space, word};

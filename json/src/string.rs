@@ -27,9 +27,11 @@ fn specials(word: u64) -> u64 {
     (quote | backslash | control) & HIGHS
 }
 
-/// The place of the next quote, backslash or control character, from `at` on.
+/// The place of the next byte that a string does not hold as it is, from `at` on: a quote, a
+/// backslash or a control character.
+#[must_use]
 #[inline(always)]
-fn special(input: &[u8], mut at: usize) -> Option<usize> {
+pub fn special(input: &[u8], mut at: usize) -> Option<usize> {
     while let Some(chunk) = input.get(at..at + 8) {
         let word = u64::from_le_bytes(chunk.try_into().expect("the chunk has eight bytes"));
         let found = specials(word);

@@ -14,7 +14,6 @@ mod encoded;
 
 use std::ops::Range;
 
-use crate::json::hex_unit;
 use encoded::{Unit, encoded};
 
 /// How the source is written.
@@ -242,26 +241,9 @@ const ESCAPE: char = '\u{1b}';
 /// The character of the escape at the start of `source`, and how many bytes it takes. The walker
 /// has checked it.
 fn escaped(source: &[u8]) -> (Option<char>, usize) {
-    let unit = |at: usize| source.get(at + 2..at + 6).and_then(hex_unit);
-    match source.get(1) {
-        Some(b'b') => (Some('\u{8}'), 2),
-        Some(b'f') => (Some('\u{c}'), 2),
-        Some(b'n') => (Some('\n'), 2),
-        Some(b'r') => (Some('\r'), 2),
-        Some(b't') => (Some('\t'), 2),
-        Some(b'u') => match unit(0) {
-            Some(high @ 0xd800..=0xdbff) => match unit(6) {
-                Some(low @ 0xdc00..=0xdfff) => (
-                    char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)),
-                    12,
-                ),
-                _ => (None, 6),
-            },
-            Some(unit) => (char::from_u32(unit), 6),
-            None => (None, source.len().min(2)),
-        },
-        Some(&other) => (Some(char::from(other)), 2),
-        None => (None, 1),
+    match hydrant_json::escape(source, 0) {
+        Ok((character, width)) => (Some(character), width),
+        Err(_) => (None, source.len().min(2)),
     }
 }
 

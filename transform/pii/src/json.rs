@@ -9,6 +9,8 @@
 //! The input must be valid UTF-8; whoever calls checks that once for the whole record.
 //! Refuses to decode: spans point into the bytes as written.
 
+use hydrant_json::{self as lexer, Fault, FaultKind};
+
 use crate::classes::{CONTROL, Classes, ESCAPE, STOP, TABLE};
 
 /// Why a text is no JSON that the engine can scan.
@@ -20,6 +22,16 @@ pub(crate) enum JsonError {
     TooDeep,
     /// Half of a surrogate pair.
     LoneSurrogate,
+}
+
+impl From<Fault> for JsonError {
+    #[cold]
+    fn from(fault: Fault) -> Self {
+        match fault.kind {
+            FaultKind::LoneSurrogate => Self::LoneSurrogate,
+            _ => Self::Malformed,
+        }
+    }
 }
 
 /// A span of the text with the classes of its bytes. Of strings and keys: without the quotes. Keys
@@ -120,11 +132,8 @@ impl<'a> Walker<'a> {
         (self.bytes.get(at) == Some(&b',')).then_some(at + 1)
     }
 
-    fn skip_space(&self, mut at: usize) -> usize {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(at) {
-            at += 1;
-        }
-        at
+    fn skip_space(&self, at: usize) -> usize {
+        lexer::skip_space(self.bytes, at)
     }
 
     /// The next event. This and what makes events is inlined: an event that is returned through
@@ -214,20 +223,15 @@ impl<'a> Walker<'a> {
                 Ok(Event::Text(text))
             }
             b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.literal(b"true"),
-            b'f' => self.literal(b"false"),
-            b'n' => self.literal(b"null"),
+            b't' | b'f' | b'n' => self.literal(),
             _ => Err(JsonError::Malformed),
         }
     }
 
     #[inline(always)]
-    fn literal(&mut self, word: &[u8]) -> Result<Event, JsonError> {
+    fn literal(&mut self) -> Result<Event, JsonError> {
         let start = self.at;
-        if !self.bytes[start..].starts_with(word) {
-            return Err(JsonError::Malformed);
-        }
-        self.at += word.len();
+        (_, self.at) = lexer::word(self.bytes, start)?;
         self.expect = Expect::Separator;
         Ok(Event::Literal(Token {
             start,
@@ -239,22 +243,7 @@ impl<'a> Walker<'a> {
     #[inline(always)]
     fn number(&mut self) -> Result<Event, JsonError> {
         let start = self.at;
-        let mut at = start + usize::from(self.bytes[start] == b'-');
-        match self.bytes.get(at) {
-            Some(b'0') => at += 1,
-            Some(b'1'..=b'9') => at = self.digits(at),
-            _ => return Err(JsonError::Malformed),
-        }
-        if self.bytes.get(at) == Some(&b'.') {
-            at = self.some_digits(at + 1)?;
-        }
-        if let Some(b'e' | b'E') = self.bytes.get(at) {
-            at += 1;
-            if let Some(b'+' | b'-') = self.bytes.get(at) {
-                at += 1;
-            }
-            at = self.some_digits(at)?;
-        }
+        let at = lexer::number(self.bytes, start)?.end;
         if self.lenient {
             let next = self.bytes.get(self.skip_space(at));
             if !matches!(next, None | Some(b',' | b']' | b'}')) {
@@ -270,41 +259,17 @@ impl<'a> Walker<'a> {
         }))
     }
 
-    fn digits(&self, mut at: usize) -> usize {
-        while self.bytes.get(at).is_some_and(u8::is_ascii_digit) {
-            at += 1;
-        }
-        at
-    }
-
-    fn some_digits(&self, at: usize) -> Result<usize, JsonError> {
-        let end = self.digits(at);
-        if end == at {
-            Err(JsonError::Malformed)
-        } else {
-            Ok(end)
-        }
-    }
-
     /// Reads a key like [`Self::string`], eight bytes at once. Only one with escapes gets classes:
     /// most keys are known, and need none.
     fn name(&mut self) -> Result<Token, JsonError> {
         let start = self.at + 1;
-        let mut at = start;
-        let (chunks, _) = self.bytes[start..].as_chunks::<8>();
-        for chunk in chunks {
-            let found = ends(u64::from_le_bytes(*chunk));
-            if found != 0 {
-                at += found.trailing_zeros() as usize / 8;
-                break;
-            }
-            at += chunk.len();
-        }
-        if self.bytes.get(at) == Some(&b'"') {
-            self.at = at + 1;
+        if let Some(end) = lexer::special(self.bytes, start)
+            && self.bytes[end] == b'"'
+        {
+            self.at = end + 1;
             return Ok(Token {
                 start,
-                end: at,
+                end,
                 classes: 0,
             });
         }
@@ -329,7 +294,7 @@ impl<'a> Walker<'a> {
             }
             if stop & ESCAPE != 0 {
                 classes |= ESCAPE;
-                at = self.escape(at)?;
+                at = lexer::escape(self.bytes, at)?.1;
             } else if stop == 0 && self.lenient {
                 self.at = at;
                 return Ok(Token {
@@ -349,47 +314,6 @@ impl<'a> Walker<'a> {
             }
         }
     }
-
-    /// Checks the escape whose backslash lies at `at` and returns the offset behind it.
-    fn escape(&self, at: usize) -> Result<usize, JsonError> {
-        match self.bytes.get(at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-            Some(b'u') => match self.unit(at)? {
-                0xd800..=0xdbff => match self.bytes.get(at + 6..at + 8) {
-                    Some(b"\\u") if (0xdc00..=0xdfff).contains(&self.unit(at + 6)?) => Ok(at + 12),
-                    _ => Err(JsonError::LoneSurrogate),
-                },
-                0xdc00..=0xdfff => Err(JsonError::LoneSurrogate),
-                _ => Ok(at + 6),
-            },
-            _ => Err(JsonError::Malformed),
-        }
-    }
-
-    fn unit(&self, at: usize) -> Result<u32, JsonError> {
-        let digits = self.bytes.get(at + 2..at + 6).ok_or(JsonError::Malformed)?;
-        hex_unit(digits).ok_or(JsonError::Malformed)
-    }
-}
-
-/// The high bits of the bytes that may end a string or need a closer look: quotes, backslashes and
-/// control characters. The lowest one is right; those above it may be wrong.
-const fn ends(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    const fn below(word: u64, bound: u8) -> u64 {
-        word.wrapping_sub(ONES * bound as u64) & !word
-    }
-    let quote = below(word ^ (ONES * b'"' as u64), 1);
-    let escape = below(word ^ (ONES * b'\\' as u64), 1);
-    (quote | escape | below(word, 0x20)) & HIGH
-}
-
-/// The value of four hexadecimal digits.
-pub(crate) fn hex_unit(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |unit, &digit| {
-        Some(unit << 4 | char::from(digit).to_digit(16)?)
-    })
 }
 
 #[cfg(test)]
