@@ -36,4 +36,14 @@ impl Context {
             budget: Budget::new(budget_bytes),
         })
     }
+
+    /// The same for what is made for others: tables, copies and reports. Its files have the rights that the umask
+    /// leaves; all others are their owner's.
+    pub fn for_results(&self) -> Self {
+        let disk = self.disk.by_umask();
+        Context {
+            disk: disk.unwrap_or_else(|| Arc::clone(&self.disk)),
+            ..self.clone()
+        }
+    }
 }

@@ -135,6 +135,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>>;
     /// Watches a file or directory that exists.
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>>;
+    /// The same disk, which leaves it to the process' umask who may use what it makes; `None` where there are no rights.
+    fn by_umask(&self) -> Option<SharedDisk> {
+        None
+    }
 }
 
 /// A shared disk.

@@ -167,9 +167,17 @@ impl Error {
         }
     }
 
-    /// From a failed file operation; a full disk becomes [`Error::Full`].
+    /// From a failed file operation; a full disk becomes [`Error::Full`], and a lack of descriptors says what to raise.
     pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let lacking = rustix::io::Errno::MFILE.raw_os_error();
+        let source = match source.raw_os_error() {
+            Some(code) if code == lacking => std::io::Error::other(format!(
+                "{source}: a shard that is read and written takes about ten: raise the hard limit with `ulimit -Hn`, \
+                 or run more processes with fewer shards each"
+            )),
+            _ => source,
+        };
         match source.kind() {
             StorageFull | QuotaExceeded => Error::Full {
                 path: path.to_owned(),

@@ -13,6 +13,7 @@
 //! | 130 | ended at once by a second signal |
 
 mod arguments;
+mod descriptors;
 mod output;
 mod panics;
 
@@ -22,6 +23,7 @@ pub use output::Stdout;
 use std::io::IsTerminal;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -32,6 +34,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::clock;
 use crate::config::{Layers, Problems};
 use crate::context::Context;
+use crate::disk::real::RealDisk;
 use crate::error::{Disposition, Error, Result};
 use crate::shutdown::{Phase, Shutdown};
 use crate::telemetry::server::{Health, Probes, Server};
@@ -119,7 +122,9 @@ fn start<C, R>(name: &'static str, common: Common, layers: Layers, config: C, ru
 where
     R: AsyncFnOnce(Process, C) -> Result<()>,
 {
+    descriptors::raise_limit();
     let mut context = Context::system(common.memory)?;
+    context.disk = Arc::new(RealDisk::with_mode(common.file_mode));
     if let Some(count) = common.workers {
         context.workers = crate::Workers::threads(count)?;
     }

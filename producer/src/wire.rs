@@ -170,7 +170,12 @@ async fn write_report(context: &Context, path: &std::path::Path, report: &Report
             .map_err(|error| Error::io("write to", path, error));
     }
     let nonce = context.random.identity();
-    disk::replace_file(&*context.disk, path, Bytes::from(text), &nonce)
-        .await
-        .map_err(|error| Error::io("write", path, error))
+    disk::replace_file(
+        &*context.for_results().disk,
+        path,
+        Bytes::from(text),
+        &nonce,
+    )
+    .await
+    .map_err(|error| Error::io("write", path, error))
 }

@@ -100,6 +100,7 @@ impl FileOutput {
                 path.display()
             )));
         }
+        let context = context.for_results();
         let disk = &context.disk;
         let dir = directory(path);
         disk.create_dir_all(dir)

@@ -5,9 +5,10 @@
 //! either. A call whose waiter was dropped goes on; locks outlive the calls that they guard ([`super::calls`]).
 
 mod locks;
+mod rights;
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -18,22 +19,48 @@ use bytes::{Bytes, BytesMut};
 use notify::Watcher;
 use tokio::sync::watch;
 
+pub use self::rights::FileMode;
+
 use self::locks::{Flock, Locks};
+use self::rights::Rights;
 use super::calls::Calls;
-use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, Stat, Watch};
+use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
 
 /// The operating system's disk; clones share one watcher and one line of waiters for each lock.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RealDisk {
     locks: Arc<Locks>,
     watches: Arc<Watches>,
     calls: Arc<Calls<Flock>>,
+    rights: Rights,
 }
 
 impl RealDisk {
-    /// A disk with no lock and no watch yet.
+    /// A disk with no lock and no watch yet, whose files are their owner's only.
     pub fn new() -> Self {
-        Self::default()
+        RealDisk::with_mode(FileMode::OWNER)
+    }
+
+    /// A disk whose files have this mode.
+    pub fn with_mode(mode: FileMode) -> Self {
+        RealDisk {
+            locks: Arc::default(),
+            watches: Arc::default(),
+            calls: Arc::default(),
+            rights: Rights::Given(mode),
+        }
+    }
+}
+
+impl RealDisk {
+    fn means(&self) -> (&Arc<Calls<Flock>>, Rights) {
+        (&self.calls, self.rights)
+    }
+}
+
+impl Default for RealDisk {
+    fn default() -> Self {
+        RealDisk::new()
     }
 }
 
@@ -113,22 +140,9 @@ impl DiskFile for RealFile {
 impl Disk for RealDisk {
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let (path, calls) = (path.to_owned(), Arc::clone(&self.calls));
+        let rights = self.rights;
         blocking(&self.calls, move || {
-            let mut options = OpenOptions::new();
-            options.read(true);
-            match how {
-                Open::Read => {}
-                Open::Write => {
-                    options.write(true);
-                }
-                Open::Create => {
-                    options.write(true).create(true).truncate(false);
-                }
-                Open::CreateNew => {
-                    options.write(true).create_new(true);
-                }
-            }
-            let file = Arc::new(options.open(path)?);
+            let file = Arc::new(rights.open(&path, how)?);
             let file: Arc<dyn DiskFile> = Arc::new(RealFile { file, calls });
             Ok(file)
         })
@@ -136,7 +150,7 @@ impl Disk for RealDisk {
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
+        let (path, rights) = (path.to_owned(), self.rights);
         blocking(&self.calls, move || {
             let mut missing = Vec::new();
             let mut current = path.as_path();
@@ -147,7 +161,7 @@ impl Disk for RealDisk {
                     None => break,
                 }
             }
-            std::fs::create_dir_all(&path)?;
+            rights.create_dir_all(&path)?;
             for made in missing {
                 File::open(super::parent(made))?.sync_all()?;
             }
@@ -228,11 +242,11 @@ impl Disk for RealDisk {
     }
 
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
-        self.locks.wait(&self.calls, path, kind).await
+        self.locks.wait(self.means(), path, kind).await
     }
 
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
-        self.locks.attempt(&self.calls, path, kind).await
+        self.locks.attempt(self.means(), path, kind).await
     }
 
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
@@ -249,6 +263,13 @@ impl Disk for RealDisk {
             Ok(watch)
         })
         .await
+    }
+
+    fn by_umask(&self) -> Option<SharedDisk> {
+        Some(Arc::new(RealDisk {
+            rights: Rights::Umask,
+            ..self.clone()
+        }))
     }
 }
 

@@ -9,6 +9,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{DONE, REFUSED};
 use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
+use crate::disk::real::FileMode;
 
 /// The memory budget when none is given.
 const MEMORY_DEFAULT: u64 = 512 << 20;
@@ -49,6 +50,10 @@ pub struct CommonArgs {
     /// Threads for decoding, scanning and encoding; one per core by default [env: HYDRANT_WORKERS]
     #[arg(long, value_name = "N", global = true)]
     pub workers: Option<u64>,
+    /// Rights of the files of streams, ledgers and spools, such as 0640; only the owner's by default
+    /// [env: HYDRANT_FILE_MODE]
+    #[arg(long, value_name = "MODE", global = true)]
+    pub file_mode: Option<String>,
     /// Threads for network and disk [env: HYDRANT_IO_THREADS]
     #[arg(long, value_name = "N", global = true)]
     pub io_threads: Option<u64>,
@@ -110,6 +115,7 @@ pub(super) struct Common {
     pub(super) drain_timeout: Duration,
     pub(super) workers: Option<usize>,
     pub(super) io_threads: usize,
+    pub(super) file_mode: FileMode,
     pub(super) metrics: Option<SocketAddr>,
     pub(super) log_level: Targets,
     pub(super) log_format: LogFormat,
@@ -130,6 +136,7 @@ impl Common {
         );
         flags.set("workers", "--workers", args.workers);
         flags.set("io-threads", "--io-threads", args.io_threads);
+        flags.set("file-mode", "--file-mode", args.file_mode.as_ref());
         let mut root = layers.section(ROOT, &flags);
         root.path("config");
         let app = root.text("app").unwrap_or_else(|| setup.name.to_owned());
@@ -145,6 +152,15 @@ impl Common {
         );
         let workers = root.optional_number("workers", 1..=1024);
         let io_threads = root.number("io-threads", IO_THREADS_DEFAULT, 1..=256);
+        let file_mode = root.text("file-mode").and_then(|text| {
+            let mode = FileMode::parse(&text);
+            if mode.is_none() {
+                let message =
+                    format!("`{text}` is not a file mode: write for example `0600` or `0640`");
+                root.problem("file-mode", message);
+            }
+            mode
+        });
         root.finish(problems);
 
         let mut flags = Flags::new();
@@ -182,6 +198,7 @@ impl Common {
             drain_timeout,
             workers: workers.and_then(|count| usize::try_from(count).ok()),
             io_threads: usize::try_from(io_threads).unwrap_or(usize::MAX),
+            file_mode: file_mode.unwrap_or_default(),
             metrics,
             log_level,
             log_format,

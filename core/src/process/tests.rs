@@ -42,6 +42,12 @@ async fn act(process: Process, role: String) -> Result<()> {
             }
             Ok(())
         }
+        "descriptors" => {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+            process
+                .stdout
+                .line(format!("{:?}", limit.current == limit.maximum))
+        }
         "drain" => {
             process.shutdown.draining().await;
             output::to_stderr("drained");
@@ -159,6 +165,25 @@ fn exit_codes_say_how_it_went() {
         "{stderr}"
     );
     assert!(stderr.contains("always"), "{stderr}");
+}
+
+#[test]
+fn a_process_may_open_as_many_files_as_its_hard_limit_says() {
+    let child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 64 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "process::tests::child", "--nocapture", "--quiet"])
+        .env(ROLE, "descriptors")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (code, stdout, stderr) = finish(child);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("true"), "{stdout}");
+    let error = Error::io("open", "x".as_ref(), std::io::Error::from_raw_os_error(24));
+    assert!(error.report().contains("ulimit -Hn"), "{}", error.report());
 }
 
 #[test]

@@ -14,4 +14,5 @@ mod lake;
 mod memory;
 mod place;
 mod process;
+mod rights;
 mod simulation;

@@ -78,7 +78,7 @@ impl FileLake {
         FileLake {
             root: root.to_owned(),
             url: format!("file:{}", root.display()),
-            context: context.clone(),
+            context: context.for_results(),
             writable,
             durable_dirs: Mutex::default(),
             syncs: Arc::default(),

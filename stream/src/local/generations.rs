@@ -43,11 +43,7 @@ pub(super) async fn reprocess(place: &Place, app: &str, what: &Reprocess) -> Res
     let next = read(place, app).await?.after(what);
     let (dir, path) = (dir(place), path(place, app));
     let disk = &*place.ctx.disk;
-    let made = disk.create_dir_all(&dir).await;
-    made.map_err(|e| Error::io("create", &dir, e))?;
-    // Who made the directory before may have died before its name was durable.
-    let synced = disk.sync_dir(&place.dir).await;
-    synced.map_err(|e| Error::io("sync", &place.dir, e))?;
+    place.make_dir(&dir).await?;
     let body = serde_json::to_vec(&next)
         .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
     let nonce = place.ctx.random.identity();

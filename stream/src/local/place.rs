@@ -94,6 +94,22 @@ impl Place {
         }
     }
 
+    /// Makes a directory below the stream's, durably with those above it: who made one of them before may have died
+    /// before its name was durable.
+    pub(super) async fn make_dir(&self, dir: &Path) -> Result<()> {
+        let disk = &*self.ctx.disk;
+        let below: Vec<_> = dir.ancestors().take_while(|d| *d != self.dir).collect();
+        let mut parent = self.dir.as_path();
+        for dir in below.into_iter().rev() {
+            let made = disk.create_dir_all(dir).await;
+            made.map_err(|e| Error::io("create", dir, e))?;
+            let synced = disk.sync_dir(parent).await;
+            synced.map_err(|e| Error::io("sync", parent, e))?;
+            parent = dir;
+        }
+        Ok(())
+    }
+
     /// The stream that was opened is no more.
     pub(super) fn gone(&self) -> Error {
         Error::fatal(format!(

@@ -6,7 +6,7 @@
 //! release. One waiter a path and process tries; the others stand in line behind it and take their turns in order.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::blocking;
+use super::rights::Rights;
 use crate::clock;
 use crate::disk::calls::{Calls, Kept};
-use crate::disk::{Lock, LockKind};
+use crate::disk::{Lock, LockKind, Open};
 
 /// The shortest pause: a timer is not finer.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -64,7 +65,7 @@ impl Locks {
     /// Waits for a lock. Cancel-safe: a waiter that is dropped leaves nothing behind.
     pub(super) async fn wait(
         self: &Arc<Self>,
-        calls: &Arc<Calls<Flock>>,
+        means: (&Arc<Calls<Flock>>, Rights),
         path: &Path,
         kind: LockKind,
     ) -> io::Result<Box<dyn Lock>> {
@@ -76,7 +77,7 @@ impl Locks {
         loop {
             // Made before the try, so that a release after it is not missed.
             let freed = waiting.line.freed.notified();
-            if let Some(lock) = self.attempt(calls, path, kind).await? {
+            if let Some(lock) = self.attempt(means, path, kind).await? {
                 return Ok(lock);
             }
             let pause = clock::now().duration_since(began) / PAUSE_SHARE;
@@ -92,19 +93,15 @@ impl Locks {
     /// Takes a lock if it is free now.
     pub(super) async fn attempt(
         self: &Arc<Self>,
-        calls: &Arc<Calls<Flock>>,
+        means: (&Arc<Calls<Flock>>, Rights),
         path: &Path,
         kind: LockKind,
     ) -> io::Result<Option<Box<dyn Lock>>> {
         let (locks, path) = (Arc::clone(self), path.to_owned());
+        let (calls, rights) = means;
         let keeper = Arc::clone(calls);
         blocking(calls, move || {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
+            let file = rights.open(&path, Open::Create)?;
             let taken = match kind {
                 LockKind::Exclusive => file.try_lock(),
                 LockKind::Shared => file.try_lock_shared(),
@@ -154,8 +151,8 @@ impl Drop for Flock {
 mod tests {
     use bytes::Bytes;
 
+    use crate::disk::Disk;
     use crate::disk::real::RealDisk;
-    use crate::disk::{Disk, Open};
 
     use super::*;
 

@@ -253,6 +253,10 @@ impl Disk for BrokenDisk {
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
         self.inner.try_lock(path, kind).await
     }
+    fn by_umask(&self) -> Option<SharedDisk> {
+        // Rights are nobody's business here, and the disk stays broken.
+        None
+    }
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
         self.inner.watch(path).await
     }

@@ -78,8 +78,7 @@ impl FileLeases {
         place.manifest().await?;
         let dir = place.dir.join("_apps").join(app);
         let workers = dir.join("workers");
-        let made = place.ctx.disk.create_dir_all(&workers).await;
-        made.map_err(|e| Error::io("create", &workers, e))?;
+        place.make_dir(&workers).await?;
         let changes = dir.join("changes");
         let signal = place.ctx.disk.open(&changes, Open::Create).await;
         let signal = signal.map_err(|e| Error::io("create", &changes, e))?;
