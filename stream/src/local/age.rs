@@ -72,8 +72,11 @@ impl Place {
             self.age.anchor().get_or_insert(Anchor { at, time });
         }
         let now = self.age.now(wall);
-        if let Some(time) = now.filter(|now| now.saturating_sub(stored.time) >= step) {
-            self.note_age(path, time).await?;
+        if let Some(time) = now.filter(|now| now.saturating_sub(stored.time) >= step)
+            && let Err(error) = self.note_age(path, time).await
+        {
+            // It will have moved further at the next look.
+            tracing::debug!(error = %error.report(), "cannot note the time of a stream");
         }
         Ok(now)
     }
@@ -81,8 +84,9 @@ impl Place {
     async fn note_age(&self, path: PathBuf, time: i64) -> Result<()> {
         let body = serde_json::to_vec(&Stored { time })
             .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
-        let nonce = self.ctx.random.identity();
-        let replaced = disk::replace_file(&*self.ctx.disk, &path, body.into(), &nonce).await;
+        // One temporary name for all, so that the dead leave no more than one. What two write at once may be torn, and
+        // counts as absent.
+        let replaced = disk::replace_file(&*self.ctx.disk, &path, body.into(), "new").await;
         replaced.map_err(|e| Error::io("replace", &path, e))
     }
 

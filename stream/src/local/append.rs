@@ -348,7 +348,11 @@ async fn write(
                 place.ctx.workers.run(rest).await.flatten()
             }
         };
-        let encoded = match encoded {
+        let admitted = encoded.and_then(|encoded| match &encoded.claim {
+            Some(claim) => known.admit(&shard.id, claim).map(|()| encoded),
+            None => Ok(encoded),
+        });
+        let encoded = match admitted {
             Ok(encoded) => encoded,
             Err(error) => {
                 answer(pending, Err(error));

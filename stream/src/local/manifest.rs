@@ -14,6 +14,7 @@ use super::frame::Codec;
 
 /// The version of the directory's format.
 pub(super) const FORMAT: u32 = 1;
+const NAME: &str = "manifest.json";
 
 /// What was decided when the stream was created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ struct FormatOnly {
 impl Manifest {
     /// Where the manifest of the stream in `dir` is.
     pub(super) fn path(dir: &Path) -> PathBuf {
-        dir.join("manifest.json")
+        dir.join(NAME)
     }
 
     /// Reads it; `None` when there is no stream.
@@ -94,6 +95,7 @@ impl Manifest {
     /// Replaces it; the caller holds [`lock`].
     pub(super) async fn replace(&mut self, ctx: &Context, dir: &Path) -> Result<()> {
         self.version += 1;
+        super::draft::remove_leftovers(&*ctx.disk, dir, NAME).await?;
         let path = Manifest::path(dir);
         let body = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;

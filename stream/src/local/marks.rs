@@ -49,6 +49,8 @@ impl Mark {
 pub(super) const FORMAT: u32 = 2;
 /// The byte form without starts: what was known was known from the beginning.
 const FORMAT_WITHOUT_STARTS: u32 = 1;
+/// A stored origin with one mark, but for the name of its shard.
+const ENTRY_BYTES_MAX: u64 = 112;
 /// The byte forms that are read.
 pub(super) const FORMATS: std::ops::RangeInclusive<u32> = FORMAT_WITHOUT_STARTS..=FORMAT;
 
@@ -118,6 +120,21 @@ impl Marks {
     /// How many origins are known.
     pub(super) fn len(&self) -> usize {
         self.origins.len()
+    }
+
+    /// Bytes of the form in which they are stored.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out.len() as u64
+    }
+
+    /// Bytes that a claim adds at most, when its origin is new.
+    pub(super) fn added_by(&self, claim: &Claim) -> u64 {
+        match self.origins.contains_key(&claim.origin) {
+            true => 0,
+            false => ENTRY_BYTES_MAX + claim.origin.1.as_str().len() as u64,
+        }
     }
 
     /// The origins that end with their process.

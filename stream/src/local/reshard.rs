@@ -15,6 +15,7 @@ use hydrant_core::{Error, HashRange, Result, Shard, ShardId, ShardMap};
 use super::create::make_shard;
 use super::manifest::{self, Manifest};
 use super::place::Place;
+use super::segment::MARKS_BYTES_MAX;
 use super::shard_log::ShardLog;
 
 /// Closes a shard and opens two children.
@@ -88,6 +89,12 @@ async fn reshard(
         };
     }
     let marks = marks.ok_or_else(|| Error::fatal("the marks of two shards do not meet"))?;
+    if marks.stored_bytes() > u64::from(MARKS_BYTES_MAX) {
+        return Err(Error::refused(format!(
+            "the shards know {} origins together, more than one can hold: leave them apart",
+            marks.len()
+        )));
+    }
     let mut children = Vec::new();
     for range in ranges {
         let child = Shard {

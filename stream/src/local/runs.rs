@@ -57,6 +57,7 @@ impl Runs {
             return Ok(());
         }
         let path = self.path(run);
+        // Its name need not be durable: a power cut ends the runs that it tells of.
         let made = disk.create_dir_all(&self.dir).await;
         made.map_err(|e| Error::io("create", &self.dir, e))?;
         let lock = disk.try_lock(&path, LockKind::Exclusive).await;

@@ -13,7 +13,7 @@ use hydrant_core::disk::{Disk, Lock, LockKind, Open};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
-use hydrant_core::{Error, Result, Shard, clock};
+use hydrant_core::{Error, Result, Shard, ShardId, clock};
 
 use super::control::{Control, ControlFile};
 use super::draft::Draft;
@@ -50,8 +50,34 @@ pub(super) struct Known {
     pub(super) newest: i64,
     /// What every origin is known up to.
     pub(super) marks: Marks,
+    /// Bytes of new origins' marks that certainly have room in a segment's head; 0 before it was looked at.
+    marks_room: u64,
     /// A sync of the segment failed: nothing more is written to it.
     pub(super) tainted: bool,
+}
+
+/// What marks may take in a shard that takes new origins: half of what is read, since those of the origins that it has
+/// grow, and those of two shards come together in a merge.
+const MARKS_BYTES_TARGET: u64 = segment::MARKS_BYTES_MAX as u64 / 2;
+
+impl Known {
+    /// Refuses an append with a new origin for whose marks there is no room: a head that holds too many could not be
+    /// read again.
+    pub(super) fn admit(&mut self, shard: &ShardId, claim: &Claim) -> Result<()> {
+        let added = self.marks.added_by(claim);
+        if added > self.marks_room {
+            self.marks_room = MARKS_BYTES_TARGET.saturating_sub(self.marks.stored_bytes());
+        }
+        if added > self.marks_room {
+            return Err(Error::refused(format!(
+                "shard `{shard}` knows {} origins, as many as it can hold: write on to a new stream, and name fewer \
+                 ledgers and apps as its writers",
+                self.marks.len()
+            )));
+        }
+        self.marks_room -= added;
+        Ok(())
+    }
 }
 
 /// Frames that are appended together.
@@ -208,7 +234,7 @@ impl Held<'_> {
         let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
         self.log.known = None;
-        super::draft::remove_leftovers(disk, &self.log.dir).await?;
+        super::draft::remove_leftovers(disk, &self.log.dir, "").await?;
         let segments = segment::list(disk, &self.log.dir).await?;
         let Some(newest) = segments.last() else {
             return match control {
@@ -246,6 +272,7 @@ impl Held<'_> {
             oldest: 0,
             newest: 0,
             marks,
+            marks_room: 0,
             tainted: false,
         };
         replay(&mut known, place.salt(), &skips, head.len).await?;
@@ -458,7 +485,7 @@ impl Held<'_> {
         let started = self.try_start_segment(parts, group).await;
         if started.is_err() {
             let disk = &*self.log.place.ctx.disk;
-            if let Err(error) = super::draft::remove_leftovers(disk, &self.log.dir).await {
+            if let Err(error) = super::draft::remove_leftovers(disk, &self.log.dir, "").await {
                 tracing::debug!(error = %error.report(), "cannot remove an unfinished segment");
             }
         }

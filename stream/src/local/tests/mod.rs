@@ -6,6 +6,7 @@ mod crashes;
 mod faults;
 mod fixture;
 mod leases;
+mod limits;
 mod observers;
 mod reshard;
 mod retention;

@@ -1,0 +1,84 @@
+//! What there is too much of, and what the dead leave.
+
+use hydrant_core::testing::disk::{Death, Fall, Moment, Op, SimWorld, Snare};
+use hydrant_core::{Error, Position};
+
+use super::fixture::*;
+use crate::{create, open};
+
+/// A shard takes no more origins than a segment's head can tell of, and stays what it is.
+#[tokio::test(start_paused = true)]
+async fn an_origin_too_many_is_refused_before_a_head_cannot_be_read() {
+    let world = SimWorld::new(1);
+    let context = context_on(world.process("a").shared(), 1);
+    let stream = create("local:/events", options(1), &context).await.unwrap();
+    let shard = first();
+    let writer = stream.writer().await.unwrap();
+    let p = Position::offset;
+    let of = |n: u32| {
+        tracked(
+            &format!("app-{n}"),
+            Position::Begin,
+            Position::Begin,
+            p(1),
+            &[],
+        )
+    };
+    let mut known = 0;
+    let refused = loop {
+        match append(&writer, &shard, of(known)).await {
+            Ok(_) => known += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(known > 400, "{known}");
+    assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+    assert!(refused.to_string().contains("new stream"), "{refused}");
+    // Origins that it knows go on, over the segments that follow.
+    for n in 0..40 {
+        let more = tracked("app-7", Position::Begin, p(1 + n), p(2 + n), &[n % 16]);
+        let more = append(&writer, &shard, more).await;
+        more.unwrap();
+    }
+    let stream = open("local:/events", &context_on(world.process("b").shared(), 2)).await;
+    let writer = stream.unwrap().writer().await.unwrap();
+    let again = append(&writer, &shard, of(known)).await.unwrap_err();
+    assert!(matches!(again, Error::Refused { .. }), "{again}");
+    let again = append(&writer, &shard, of(0)).await.unwrap();
+    assert_eq!(again.last, None);
+}
+
+/// What dies while it replaces the manifest leaves a temporary file; the next one removes it.
+#[tokio::test(start_paused = true)]
+async fn a_temporary_manifest_of_a_dead_process_is_removed() {
+    let world = SimWorld::new(1);
+    let context = context_on(world.process("a").shared(), 1);
+    let stream = create("local:/events", options(1), &context).await.unwrap();
+    let splitter = world.process("splitter");
+    let died = world.snare(Snare {
+        process: "splitter".to_owned(),
+        op: Op::Rename,
+        path: "manifest.json".to_owned(),
+        moment: Moment::Before,
+        fall: Fall::Dies(Death::Kill),
+    });
+    let theirs = open("local:/events", &context_on(splitter.shared(), 2))
+        .await
+        .unwrap();
+    let (admin, shard) = (theirs.admin().unwrap(), first());
+    tokio::select! {
+        biased;
+        caught = died => drop(caught.unwrap()),
+        split = admin.split(&shard, None) => panic!("{split:?}"),
+    }
+    let temporaries = async || {
+        let names = context.disk.list("/events".as_ref()).await.unwrap();
+        names
+            .iter()
+            .filter(|listed| listed.name.ends_with(".tmp"))
+            .count()
+    };
+    assert_eq!(temporaries().await, 1);
+    stream.admin().unwrap().split(&first(), None).await.unwrap();
+    assert_eq!(temporaries().await, 0);
+}
