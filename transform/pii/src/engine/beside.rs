@@ -14,6 +14,8 @@ const LABEL_BYTES_MAX: usize = 128;
 /// Bytes of one that its escapes can take.
 const ESCAPED_BYTES_MAX: usize = 6;
 
+/// What a member says about one beside it: what it is, or that it is a version.
+const TELLING: Evidence = WHOLE_VALUES.with(Evidence::VERSION).with(Evidence::AGENT);
 /// Containers inside each other about which a later member may say something:
 /// `{"value":{"arrayValue":{"values":[{"stringValue":..}]}},"key":"mac"}`.
 const HEIGHT_MAX: u32 = 4;
@@ -44,7 +46,7 @@ impl Engine {
             if is_person && let Some(frame) = self.trail.frames.last_mut() {
                 frame.member.evidence |= Evidence::PERSON;
             }
-            let said = said & WHOLE_VALUES;
+            let said = said & TELLING;
             // Values are looked at again once for each thing that can be said, however often.
             let new = said.without(before);
             if new.is_none() {

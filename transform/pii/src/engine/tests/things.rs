@@ -190,6 +190,10 @@ fn versions_are_no_addresses() {
         stays(&serde_json::json!({ "msg": text }).to_string());
     }
     stays(r#"{"user_agent":"okhttp/4.9.1.2 App/3.12.4.55","ua":{"original":"Foo/1.2.3.4"}}"#);
+    stays(
+        r#"[{"key":"service.version","value":{"stringValue":"2.4.10.7"}},{"type":"fw","value":"2.4.10.7"}]"#,
+    );
+    stays(r#"{"key":"http.user_agent","value":{"stringValue":"Foo/1.2.3.4"}}"#);
     let address = "198.51.100.23";
     for text in [
         "connected from A",
