@@ -12,6 +12,7 @@
 //! | 64 | refused: arguments, configuration or input; nothing was done |
 //! | 130 | ended at once by a second signal |
 
+mod allocator;
 mod arguments;
 mod descriptors;
 mod output;
@@ -123,6 +124,9 @@ where
     R: AsyncFnOnce(Process, C) -> Result<()>,
 {
     descriptors::raise_limit();
+    if !allocator::settle(common.memory) {
+        tracing::debug!("the allocator keeps its own idea of how soon memory is given back");
+    }
     let mut context = Context::system(common.memory)?;
     context.disk = Arc::new(RealDisk::with_mode(common.file_mode));
     if let Some(count) = common.workers {

@@ -59,7 +59,17 @@ pub(crate) enum Taken {
     All,
     /// The decoder takes no more: the interval ends before this record.
     FullBefore(usize),
+    /// The interval has grown by what it might; this record is the next.
+    GrownBefore(usize),
 }
+
+/// How many records are taken until it is looked how far the interval has grown.
+const RECORDS_UNWATCHED: usize = 1024;
+
+/// What the rows of an interval take while it is published, in parts of what they take in the decoder: themselves, and
+/// the bytes of their files twice, once as they are encoded and once as a whole. Splitting them into partitions, before
+/// anything is encoded, takes less.
+const PUBLISHING: u64 = 3;
 
 /// An open interval.
 #[derive(Debug)]
@@ -180,14 +190,14 @@ impl Buffer {
         self.input == 0 && self.gaps.is_empty() && self.origins.is_empty()
     }
 
-    /// What it takes in memory, with what splitting it into partitions will take: as much again.
+    /// What it takes in memory, with what publishing it will take.
     pub(crate) fn bytes(&self) -> u64 {
         let rows = if self.decoder.rows() == 0 {
             0
         } else {
             self.decoder.bytes() as u64
         };
-        rows * 2 + self.letter_bytes + self.positions.bytes()
+        rows * PUBLISHING + self.letter_bytes + self.positions.bytes()
     }
 
     /// Holes end here.
@@ -201,12 +211,20 @@ impl Buffer {
         self.pass(to);
     }
 
-    /// Takes the records of `batch` from index `start` on. `arrived` is the time that dead letters get.
+    /// Takes the records of `batch` from index `start` on, at least one, until it has grown by `growth` bytes. `arrived`
+    /// is the time that dead letters get.
     ///
     /// # Errors
     /// Fatal when the batch starts before the interval's end.
-    pub(crate) fn take(&mut self, batch: &Batch, start: usize, arrived: i64) -> Result<Taken> {
+    pub(crate) fn take(
+        &mut self,
+        batch: &Batch,
+        start: usize,
+        arrived: i64,
+        growth: u64,
+    ) -> Result<Taken> {
         let before = self.to;
+        let bytes_max = self.bytes().saturating_add(growth);
         if start < batch.len() {
             let (sequence, sub) = batch.position(start);
             let first = Position::at(sequence, sub);
@@ -224,10 +242,13 @@ impl Buffer {
             .map(|run| run.first as usize)
             .chain([batch.len()]);
         for (run, end) in batch.runs.iter().zip(ends) {
-            let step = |buffer: &mut Self, index| {
+            let step = |buffer: &mut Self, index: usize| {
                 let position = position_in(run, index);
+                if index > start && buffer.has_grown(index, bytes_max) {
+                    return ControlFlow::Break(Taken::GrownBefore(index));
+                }
                 if !buffer.record(batch, index, position, run.arrival, arrived) {
-                    return ControlFlow::Break(index);
+                    return ControlFlow::Break(Taken::FullBefore(index));
                 }
                 buffer.passed(batch, index, position, run.step);
                 ControlFlow::Continue(())
@@ -238,14 +259,19 @@ impl Buffer {
                 buffer.passed(batch, index, position, run.step);
             };
             let indices = start.max(run.first as usize)..end;
-            if let ControlFlow::Break(index) = contain_each(self, indices, step, faulted) {
+            if let ControlFlow::Break(taken) = contain_each(self, indices, step, faulted) {
                 self.accounts(batch, before, self.to);
-                return Ok(Taken::FullBefore(index));
+                return Ok(taken);
             }
         }
         self.to = self.to.max(batch.to);
         self.accounts(batch, before, self.to);
         Ok(Taken::All)
+    }
+
+    fn has_grown(&self, index: usize, bytes_max: u64) -> bool {
+        self.letter_bytes > bytes_max
+            || (index.is_multiple_of(RECORDS_UNWATCHED) && self.bytes() > bytes_max)
     }
 
     /// Makes a row or a dead letter of a record; whether there was room for it.

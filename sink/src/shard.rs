@@ -25,6 +25,9 @@ use crate::pressure::Holder;
 use crate::published::{self, Staged};
 use crate::stage::Shared;
 
+/// By how much an interval may grow before the budget is asked again, in parts of the batch that it takes.
+const GROWTH: u64 = 4;
+
 /// One shard on its way into the lake.
 #[derive(Debug)]
 pub(crate) struct SinkShard {
@@ -77,37 +80,56 @@ impl SinkShard {
     }
 
     /// Decodes a batch from record `start` on; its raw bytes go, and the permit becomes that of the decoded ones.
-    async fn feed(&mut self, mut batch: Batch, start: usize) -> Result<()> {
-        let mut buffer = self.open_buffer()?;
-        let context = &self.shared.context;
-        let arrived = context.clock.wall_micros();
+    ///
+    /// Memory for what the interval may grow by is there before it grows: tiny records take many times their bytes. While
+    /// the budget is spent one shard at a time grows, and then publishes.
+    async fn feed(&mut self, mut batch: Batch, mut start: usize) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let context = &shared.context;
         let raw = std::mem::take(&mut batch.permit);
-        let decoding = context.workers.run(move || {
-            let taken = buffer.take(&batch, start, arrived);
-            (buffer, batch, taken)
-        });
-        let (buffer, mut batch, taken) = decoding.await?;
-        self.to = self.to.max(buffer.to());
-        self.buffer = Some(buffer);
-        match taken? {
-            Taken::All => {
-                drop(batch);
-                self.exchange(raw);
-            }
-            Taken::FullBefore(index) => {
+        let growth = batch.memory_bytes() * GROWTH;
+        loop {
+            let room = context.budget.acquire_more(growth, &shared.overdraft).await;
+            let mut buffer = self.open_buffer()?;
+            let arrived = context.clock.wall_micros();
+            let decoding = context.workers.run(move || {
+                let taken = buffer.take(&batch, start, arrived, growth);
+                (buffer, batch, taken)
+            });
+            let (buffer, taken);
+            (buffer, batch, taken) = decoding.await?;
+            self.to = self.to.max(buffer.to());
+            self.buffer = Some(buffer);
+            let cut = match taken? {
+                Taken::All => {
+                    drop(batch);
+                    // Of another budget it would be handed back and returned there.
+                    drop(self.permit.merge(raw));
+                    self.exchange(room);
+                    return Ok(());
+                }
+                Taken::FullBefore(index) => {
+                    self.exchange(room);
+                    Some(index)
+                }
+                Taken::GrownBefore(index) => {
+                    self.exchange(room);
+                    start = index;
+                    self.short.then_some(index)
+                }
+            };
+            if let Some(index) = cut {
                 batch.permit = raw;
                 self.rest = Some((batch, index));
-                self.exchange(Permit::default());
+                return Ok(());
             }
         }
-        Ok(())
     }
 
-    /// Holds exactly the bytes of the open interval, as far as the budget has them. It never waits here: whoever would
-    /// free bytes may wait for this shard.
+    /// Holds exactly the bytes of the open interval, as far as the budget has them.
     fn exchange(&mut self, raw: Permit) {
         let wanted = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
-        // Of another budget it would be handed back and returned there.
+        // What is overdrawn is handed back and returned.
         drop(self.permit.merge(raw));
         self.permit.shrink_to(wanted);
         let missing = wanted.saturating_sub(self.permit.bytes());

@@ -79,7 +79,7 @@ impl SourceRebuild {
                             None => batch,
                             Some(transform) => through(&*transform, batch, &source, opened),
                         };
-                        let taken = buffer.take(&batch, 0, opened);
+                        let taken = buffer.take(&batch, 0, opened, u64::MAX);
                         (buffer, taken)
                     });
                     let taken;

@@ -12,7 +12,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Context, Error, Result, Shard, StreamId};
+use hydrant_core::{Context, Error, Overdraft, Result, Shard, StreamId};
 
 use crate::buffer::{Cut, Source};
 use crate::lake::{
@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) finisher: Finisher,
     pub(crate) holders: Holders,
+    /// Of the open intervals, which grow while they take a batch.
+    pub(crate) overdraft: Overdraft,
     pub(crate) specs: Mutex<HashSet<String>>,
     pub(crate) totals: Arc<Totals>,
     pub(crate) leftovers: Arc<Leftovers>,
@@ -106,6 +108,7 @@ impl SinkStage {
                 registry,
                 finisher: Finisher::new(rebuild, &context.random),
                 holders: Holders::default(),
+                overdraft: Overdraft::default(),
                 specs: Mutex::default(),
                 totals: Arc::default(),
                 leftovers: Arc::default(),

@@ -2,7 +2,8 @@
 //!
 //! The inputs are the two that grow most on their way: records of two bytes, of which little is payload, and records of
 //! a mebibyte that no codec makes smaller. The fixed cost holds the program, its threads, its allocator's gaps and one
-//! record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of short lines.
+//! record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of short lines, `HYDRANT_MEMORY_MIB`
+//! the budget.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -10,16 +11,22 @@ use std::time::Duration;
 use crate::place::Place;
 
 const MIB: u64 = 1 << 20;
-const MEMORY: u64 = 16 * MIB;
+const MEMORY_MIB: u64 = 16;
 const FIXED_COST: u64 = 60 * MIB;
-const SHORT_LINES: u64 = 600_000;
+const SHORT_LINES: u64 = 300_000;
 const LONG_LINES: u64 = 64;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn memory_mib() -> u64 {
+    number("HYDRANT_MEMORY_MIB", MEMORY_MIB)
+}
 
 /// Numbers of two digits, one a line.
 fn short_lines(place: &Place) -> u64 {
-    let lines = std::env::var("HYDRANT_MEMORY_LINES").map_or(SHORT_LINES, |text| {
-        text.parse().expect("`HYDRANT_MEMORY_LINES` is a number")
-    });
+    let lines = number("HYDRANT_MEMORY_LINES", SHORT_LINES);
     let mut text = Vec::new();
     for n in 0..lines {
         writeln!(text, "{:02}", 10 + n % 90).expect("memory takes it");
@@ -50,7 +57,7 @@ fn long_lines(place: &Place) -> u64 {
 /// Runs a binary to its end and checks its peak.
 #[track_caller]
 fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
-    let memory = format!("{}MiB", MEMORY / MIB);
+    let memory = format!("{}MiB", memory_mib());
     let args = [args, &["--memory", &memory]].concat();
     let mut process = place.start(name, &args, "memory.log");
     let mut peak = 0;
@@ -64,7 +71,7 @@ fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
     assert_eq!(code, Some(0), "{name}: {}", place.logs());
     eprintln!("{name}: {} KiB at most", peak >> 10);
     assert!(
-        peak < MEMORY + FIXED_COST,
+        peak < memory_mib() * MIB + FIXED_COST,
         "`{name}` took {} KiB",
         peak >> 10
     );
@@ -95,8 +102,21 @@ fn assert_all_bounded(place: &Place, lines: u64) {
         "hydrant-consumer",
         &to_end("local:clean", "local:copy"),
     );
+    assert_bounded(place, "hydrant-sink", &to_end("local:clean", "file:lake"));
     let copied: u64 = place.stored("local:copy").iter().sum();
     assert_eq!(copied, lines);
+    assert_run_bounded(place, true);
+    assert_run_bounded(place, false);
+}
+
+/// The pipeline in one process, fused or with a stream between.
+fn assert_run_bounded(place: &Place, inline: bool) {
+    let name = if inline { "fused" } else { "apart" };
+    let config = format!(
+        "[producer]\ninput = \"input\"\n[run]\ndir = \"{name}\"\ninline = {inline}\nexit-at-end = true\n"
+    );
+    place.write(&format!("{name}.toml"), config);
+    assert_bounded(place, "hydrant", &["run", &format!("{name}.toml")]);
 }
 
 #[test]

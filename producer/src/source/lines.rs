@@ -15,9 +15,9 @@ use crate::config::{Config, Files};
 use crate::input::{LINE_BYTES_MAX_DEFAULT, Reading};
 use crate::ledger::{FileEntry, InputIdentity};
 
-/// Chunks that the thread may have ready: one is taken, one is there when the next is asked for. A chunk is what one
-/// read brings (256 KiB) or one longest record.
-const AHEAD_CHUNKS: usize = 2;
+/// Chunks that the thread may have ready beside the one in its hand, which the budget does not know
+/// yet. A chunk is what one read brings (256 KiB, with its index up to 4 MiB) or one longest line.
+const AHEAD_CHUNKS: usize = 1;
 
 /// What is read at once when records are sent at a rate: little, since places are known behind what was read only.
 const READ_BYTES_PACED: usize = 4 << 10;

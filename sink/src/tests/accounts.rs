@@ -302,7 +302,7 @@ fn letters_lie_in_the_same_order_however_their_records_were_read() {
         let (begin, end) = (Position::Begin, Position::Begin);
         let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, end).unwrap();
         for batch in batches {
-            assert_eq!(buffer.take(batch, 0, NOW).unwrap(), Taken::All);
+            assert_eq!(buffer.take(batch, 0, NOW, u64::MAX).unwrap(), Taken::All);
         }
         let cut = buffer.cut();
         let schema = cut.decoded.schema().clone();

@@ -245,7 +245,7 @@ fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
     let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, begin).unwrap();
     for (n, record) in records {
         let batch = batch(*n, std::slice::from_ref(record));
-        assert_eq!(buffer.take(&batch, 0, NOW).unwrap(), Taken::All);
+        assert_eq!(buffer.take(&batch, 0, NOW, u64::MAX).unwrap(), Taken::All);
     }
     let cut = buffer.cut();
     let schema = cut.decoded.schema().clone();
