@@ -19,7 +19,8 @@ use hydrant_core::lease::LeaseStore;
 use hydrant_core::process::Stdout;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::{Append, Assignment, SharedStream};
-use hydrant_core::{Batch, Context, Permit, Result, Shutdown, clock, hash};
+use hydrant_core::testing::disk::SimWorld;
+use hydrant_core::{Batch, Context, Permit, Random, Result, Shutdown, Workers, clock, hash};
 use hydrant_stream::CreateOptions;
 
 fn context() -> Context {
@@ -429,4 +430,80 @@ async fn a_stream_copy_without_a_name_goes_on_where_it_was() {
             .unwrap();
         assert_all(&path, 300, |_| true);
     }
+}
+
+/// A worker on a simulated machine; its calls are counted.
+async fn simulated(world: &SimWorld, name: &str, seed: u64, args: &ConsumerArgs) -> RunSpec {
+    let mut problems = Problems::new();
+    let layers = Layers::load(None, [], &["consumer"], &mut problems);
+    let config = Config::read(args, &layers, &mut problems).unwrap();
+    let shutdown = Shutdown::new();
+    let parts = Parts {
+        app: Some("relay".to_owned()),
+        context: Context {
+            disk: world.process(name).shared(),
+            random: Random::seeded(seed),
+            workers: Workers::Inline,
+            ..context()
+        },
+        stdout: Stdout::new(shutdown.clone()),
+        shutdown,
+    };
+    prepare(parts, &config).await.unwrap()
+}
+
+/// Disk calls of a worker from its start until it holds all shards of one that died.
+async fn calls_of_a_take_over(shards: u32) -> u64 {
+    let world = SimWorld::new(1);
+    let maker = Context {
+        disk: world.process("maker").shared(),
+        workers: Workers::Inline,
+        ..context()
+    };
+    let (raw, out) = ("local:/data/raw", "local:/data/out");
+    for (url, count) in [(raw, shards), (out, 1)] {
+        let options = CreateOptions::with_shards(count);
+        hydrant_stream::create(url, options, &maker).await.unwrap();
+    }
+    let stream = hydrant_stream::open(raw, &maker).await.unwrap();
+    let Assignment::Leases(leases) = stream.assignment("relay").await.unwrap() else {
+        panic!()
+    };
+    let all = |owner: &'static str| {
+        move |owners: &BTreeMap<String, usize>| {
+            let owned = owners.iter().find(|(name, _)| name.starts_with(owner));
+            owned.is_some_and(|(_, count)| *count == shards as usize)
+        }
+    };
+    let flags = args(raw, out);
+    let mut first = simulated(&world, "first", 2, &flags).await;
+    first.worker = "first".to_owned();
+    first.exit_at_end = false;
+    let first = tokio::spawn(runtime::run(first));
+    until_owners(&*leases, all("first")).await;
+    // Past the first checkpoint: the policy is pinned in every row.
+    clock::sleep(Duration::from_secs(3)).await;
+    world.kill("first");
+    first.abort();
+    let mut second = simulated(&world, "second", 3, &flags).await;
+    second.worker = "second".to_owned();
+    second.exit_at_end = false;
+    let before = world.calls("second");
+    let second = tokio::spawn(runtime::run(second));
+    until_owners(&*leases, all("second")).await;
+    clock::sleep(Duration::from_secs(3)).await;
+    second.abort();
+    world.calls("second") - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_work_of_a_take_over_grows_as_the_shards_do() {
+    let (few, many) = (
+        calls_of_a_take_over(32).await,
+        calls_of_a_take_over(128).await,
+    );
+    assert!(
+        many < few * 6,
+        "32 shards take {few} calls, 128 take {many}"
+    );
 }

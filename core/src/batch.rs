@@ -170,8 +170,7 @@ impl Batch {
 
     /// The run that record `index` belongs to.
     pub fn run(&self, index: usize) -> &Run {
-        let after = self.runs.partition_point(|run| run.first as usize <= index);
-        &self.runs[after - 1]
+        run_of(&self.runs, index)
     }
 
     /// The position of record `index`.
@@ -211,6 +210,16 @@ impl Batch {
         let origin = span.entry.origins.iter().nth(nth as usize)?;
         Some((Arc::clone(&span.entry), origin))
     }
+}
+
+fn run_of(runs: &[Run], index: usize) -> &Run {
+    let after = runs.partition_point(|run| run.first as usize <= index);
+    &runs[after - 1]
+}
+
+/// The position of record `index` of a batch with these runs.
+pub(crate) fn position_in_runs(runs: &[Run], index: usize) -> (Sequence, u32) {
+    position_in(run_of(runs, index), index)
 }
 
 fn position_in(run: &Run, index: usize) -> (Sequence, u32) {

@@ -111,7 +111,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file.
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
-    /// Makes a directory and its missing parents and makes their names survive a power cut; no error if it exists.
+    /// Makes a directory and its missing parents and makes their names survive a power cut; no error if it exists. An
+    /// error of that second part is told by [`is_failed_sync`].
     async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
@@ -139,6 +140,25 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn by_umask(&self) -> Option<SharedDisk> {
         None
     }
+}
+
+/// A sync that failed inside of a call that does more, such as [`Disk::create_dir_all`].
+#[derive(Debug, thiserror::Error)]
+#[error("a sync failed: {0}")]
+struct FailedSync(io::Error);
+
+/// Marks the error of a sync, which is worse than others: what it was to make durable may be gone, and a second sync
+/// would not say so.
+pub(crate) fn failed_sync(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), FailedSync(error))
+}
+
+/// Whether a call failed because of a sync in it.
+#[must_use]
+pub fn is_failed_sync(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|source| source.is::<FailedSync>())
 }
 
 /// A shared disk.

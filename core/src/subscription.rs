@@ -5,8 +5,11 @@
 //! answered, and an answer with an old number is a no-op.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::clock::Instant;
 use crate::error::Result;
@@ -39,6 +42,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     async fn write(&self, progress: &Progress) -> Result<()>;
     /// Gives the claim back, so that another worker takes it at once.
     async fn release(&self) -> Result<()>;
+    /// Whether nobody else can have the claim yet. While it is so, what is read lies before the tip that a successor will
+    /// find; when it is not, the claim is as good as lost.
+    fn is_held(&self) -> bool {
+        true
+    }
     /// Which generation of the app's outputs this is.
     fn generation(&self) -> u64;
 }
@@ -53,7 +61,7 @@ pub struct Claim {
     /// Its reader, not opened yet.
     pub reader: Box<dyn ShardReader>,
     /// Its ledger.
-    pub ledger: Box<dyn Ledger>,
+    pub ledger: Arc<dyn Ledger>,
 }
 
 /// What happens to claims.
@@ -79,11 +87,11 @@ pub trait Subscription: Send {
     async fn next(&mut self) -> Result<Event>;
     /// The app's progress in every shard that has any, whoever owns it. A source that keeps only what its own worker
     /// wrote answers with nothing.
-    async fn progress(&mut self) -> Result<Vec<(ShardId, Progress)>> {
-        Ok(Vec::new())
+    fn progress(&self) -> BoxFuture<'static, Result<Vec<(ShardId, Progress)>>> {
+        std::future::ready(Ok(Vec::new())).boxed()
     }
-    /// Stops taking claims; those held stay until their ledgers release them.
-    async fn stop_claiming(&mut self);
+    /// Stops taking claims, without waiting; those held stay until their ledgers release them, and some may still come.
+    fn stop_claiming(&mut self);
     /// Leaves: nothing is held any more.
     async fn close(&mut self) -> Result<()>;
 }

@@ -21,7 +21,7 @@ use crate::ledger::FileEntry;
 pub enum Refusal {
     /// The line is longer than lines may be.
     LineTooLong,
-    /// Key and payload together are more than the stream takes.
+    /// Key and payload together are larger than records may be.
     RecordTooLarge,
     /// Finding its key panicked: a fault of hydrant, not of the record.
     InternalFault,
@@ -46,8 +46,10 @@ impl Refusal {
     /// What is said of such a record.
     pub(crate) const fn why(self) -> &'static str {
         match self {
-            Refusal::LineTooLong => "it is longer than the stream takes",
-            Refusal::RecordTooLarge => "with its key it is larger than the stream takes",
+            Refusal::LineTooLong => "it is longer than a record may be (`--record-bytes`)",
+            Refusal::RecordTooLarge => {
+                "with its key it is larger than a record may be (`--record-bytes`)"
+            }
             Refusal::TooDeep => "its objects and lists nest deeper than 64 levels",
             Refusal::InternalFault => "finding its key failed, which is a fault of hydrant",
             Refusal::NameTooLong => "the name of a field is longer than 256 bytes",

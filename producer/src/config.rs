@@ -25,6 +25,12 @@ pub const BATCH_BYTES_DEFAULT: u64 = 4 << 20;
 const LINGER_MAX: Duration = Duration::from_secs(10);
 const BATCH_BYTES_MIN: u64 = 1 << 10;
 const BATCH_BYTES_MAX: u64 = 16 << 20;
+/// The largest record with its key. Default: what the transform's default policy takes, which would set a larger one
+/// aside. Raise it when records are larger, and `[limits] record_bytes` of the policy with it.
+const RECORD_BYTES_DEFAULT: u64 = 1 << 20;
+const RECORD_BYTES_MIN: u64 = 64;
+/// What the local log takes.
+const RECORD_BYTES_MAX: u64 = 8 << 20;
 const SHARDS_MAX: u64 = 1_024;
 const RATE_MAX: u64 = 1_000_000_000;
 const NAME_BYTES_MAX: usize = 128;
@@ -95,6 +101,9 @@ pub struct ProducerArgs {
     /// The size at which a batch is sent [default: 4MiB]
     #[arg(long, value_name = "BYTES")]
     pub batch_bytes: Option<String>,
+    /// Records larger than this with their key are refused; the transform's policy must take as much [default: 1MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub record_bytes: Option<String>,
 }
 
 /// Where records come from.
@@ -157,6 +166,7 @@ pub struct Config {
     pub(crate) report: Option<PathBuf>,
     pub(crate) linger: Duration,
     pub(crate) batch_bytes: u64,
+    pub(crate) record_bytes: u64,
 }
 
 impl Config {
@@ -172,6 +182,7 @@ impl Config {
             report: None,
             linger: LINGER_DEFAULT,
             batch_bytes: BATCH_BYTES_DEFAULT,
+            record_bytes: RECORD_BYTES_DEFAULT,
         }
     }
 
@@ -277,6 +288,7 @@ fn flags(args: &ProducerArgs) -> Flags {
         ("report", "--report", &args.report),
         ("linger", "--linger", &args.linger),
         ("batch-bytes", "--batch-bytes", &args.batch_bytes),
+        ("record-bytes", "--record-bytes", &args.record_bytes),
     ];
     for (key, flag, value) in given {
         flags.set(key, flag, value.as_ref());
@@ -312,6 +324,11 @@ fn read(section: &mut Section) -> Config {
             "batch-bytes",
             BATCH_BYTES_DEFAULT,
             BATCH_BYTES_MIN..=BATCH_BYTES_MAX,
+        ),
+        record_bytes: section.bytes_within(
+            "record-bytes",
+            RECORD_BYTES_DEFAULT,
+            RECORD_BYTES_MIN..=RECORD_BYTES_MAX,
         ),
     }
 }

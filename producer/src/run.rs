@@ -79,8 +79,9 @@ pub async fn run_into(
         context,
     )
     .await?;
+    let record_bytes_max = usize::try_from(config.record_bytes).unwrap_or(usize::MAX);
     let limits = Limits {
-        record_bytes_max: lanes.record_bytes_max(),
+        record_bytes_max: record_bytes_max.min(lanes.record_bytes_max()),
         chunk_bytes: usize::try_from(config.batch_bytes).unwrap_or(usize::MAX),
     };
     let subject = Subject {

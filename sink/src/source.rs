@@ -130,9 +130,10 @@ fn through(transform: &dyn Transform, batch: Batch, source: &Source, now: i64) -
         writer: WriterId(0),
         shard: shard.clone(),
     };
+    let runs = batch.runs.clone();
     transform
         .apply(batch, transform::Source { stream, shard, now })
-        .into_batch(of)
+        .into_batch(of, &runs)
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 //! Owns what the shards of one stream into one table share. Promises that the lake is asked first how far a shard is,
 //! and that what a dead owner left half done is finished before anything follows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Context, Error, Overdraft, Result, Shard, StreamId};
+use hydrant_core::{Context, Error, Overdraft, Result, Shard, ShardId, StreamId};
 
 use crate::buffer::{Cut, Source};
 use crate::lake::{
-    Chain, Finisher, Leftovers, Place, Publisher, Rebuild, TableNames, identify, persist,
+    Chain, Claimed, Finisher, Leftovers, Place, Publisher, Rebuild, TableNames, identify, persist,
 };
 use crate::pressure::Holders;
 use crate::published::Totals;
@@ -75,6 +75,8 @@ pub(crate) struct Shared {
 pub struct SinkStage {
     shared: Arc<Shared>,
     output: OutputId,
+    /// What was answered to whoever is about to open a shard.
+    resumed: Arc<Mutex<HashMap<ShardId, Claimed>>>,
 }
 
 impl SinkStage {
@@ -98,6 +100,7 @@ impl SinkStage {
         let output = OutputId::new(id, name(names, lake.url()));
         Ok(SinkStage {
             output,
+            resumed: Arc::default(),
             shared: Arc::new(Shared {
                 lake: SharedLake::clone(lake),
                 context: context.clone(),
@@ -133,6 +136,10 @@ impl SinkStage {
         Arc::clone(&self.shared.totals)
     }
 
+    fn resumed(&self) -> std::sync::MutexGuard<'_, HashMap<ShardId, Claimed>> {
+        self.resumed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn chain(&self, shard: &Shard) -> Chain {
         let shared = &self.shared;
         Chain::new(&shared.lake, &shared.names, &shared.stream, &shard.id)
@@ -157,7 +164,11 @@ impl Stage for SinkStage {
     }
 
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        self.resumed().remove(&shard.id);
         let claimed = Publisher::resume(&self.chain(shard), &self.shared.finisher).await?;
+        if let Some(claimed) = &claimed {
+            self.resumed().insert(shard.id.clone(), claimed.clone());
+        }
         Ok(claimed.map(|claimed| Progress {
             to: claimed.to,
             marks: claimed.marks,
@@ -174,7 +185,9 @@ impl Stage for SinkStage {
         } = opened;
         let finisher = self.shared.finisher.clone();
         let chain = self.chain(&shard);
-        let mut publisher = Publisher::open(chain, finisher, start, after.to).await?;
+        let resumed = self.resumed().remove(&shard.id);
+        let resumed = resumed.filter(|claimed| claimed.to == after.to);
+        let mut publisher = Publisher::open(chain, finisher, start, after.to, resumed).await?;
         publisher.clean_up(&self.shared.leftovers).await;
         let source = Source::new(&self.shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(

@@ -1,7 +1,8 @@
 //! A transform and a stage in one process, with no stream between.
 //!
 //! [`FusedStage`] applies a transform to each batch and hands the result to another stage, such as the sink. What became
-//! no record travels as an account at the batch's last position, so that the inner stage counts every unit that came in.
+//! no record travels as accounts at the positions where it was, so that the inner stage counts every unit that came in,
+//! wherever it ends an interval.
 //! Commit, fence and progress are the inner stage's alone; how far it published is how far the input is done.
 
 use std::fmt;
@@ -124,7 +125,9 @@ impl ShardStage for FusedShard {
                 shard: &of.shard,
                 now,
             };
-            let mut batch = shared.transform.apply(batch, source).into_batch(of);
+            let runs = batch.runs.clone();
+            let transformed = shared.transform.apply(batch, source);
+            let mut batch = transformed.into_batch(of, &runs);
             let (held, needed) = (batch.permit.bytes(), batch.memory_bytes());
             batch.permit.shrink_to(needed);
             // One that holds nothing is counted elsewhere.

@@ -1,20 +1,23 @@
 //! When a stream is done: everything published up to the tip, and no append for a while.
 //!
 //! The app's *shared* progress with this run's output counts: the rows of the lease store, or what the broker keeps
-//! ([`Subscription::progress`]), whoever owns the shards. Where a broker tells nothing of shards of other workers, the
+//! ([`Subscription::progress`](hydrant_core::subscription::Subscription::progress)), whoever owns the shards. Where a broker tells nothing of shards of other workers, the
 //! end is reached only if this worker holds them all. A closed shard is done when its *end* was published, because only
 //! then do its children start. A shard that stands still at corrupt data, and all shards that would begin after it, do
 //! not keep the others' end from being reached; the run ends with the error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::Result;
+use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::ShardState;
-use hydrant_core::subscription::Subscription;
 
 use super::supervisor::Shared;
 
@@ -28,6 +31,17 @@ pub(crate) struct EndWatch {
     idle: Duration,
     tips: Option<(Vec<Tip>, Instant)>,
     next: Instant,
+    /// A look is under way.
+    looking: bool,
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    at: Instant,
+    states: Vec<ShardState>,
+    /// Read after the states.
+    progress: Vec<(ShardId, Progress)>,
 }
 
 impl EndWatch {
@@ -38,57 +52,80 @@ impl EndWatch {
             idle,
             tips: None,
             next: clock::now(),
+            looking: false,
         }
     }
 
-    /// Whether the end is looked for.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted
+    /// Whether the end is looked for, and no look is under way.
+    pub(crate) fn may_look(&self) -> bool {
+        self.wanted && !self.looking
     }
 
     /// When to look next.
     pub(crate) fn next_look(&self) -> Option<Instant> {
-        self.wanted.then_some(self.next)
+        self.may_look().then_some(self.next)
     }
 
-    /// Whether the end is reached.
-    pub(crate) async fn look(
+    /// Begins a look, unless something is being read; `progress` is the subscription's.
+    pub(crate) fn look(
         &mut self,
         shared: &Shared,
-        subscription: &mut dyn Subscription,
+        progress: BoxFuture<'static, Result<Vec<(ShardId, Progress)>>>,
+    ) -> Option<BoxFuture<'static, Result<Looked>>> {
+        let at = clock::now();
+        self.next = at + (self.idle / 4).max(Duration::from_millis(1));
+        if !shared.board.all_idle() {
+            self.tips = None;
+            return None;
+        }
+        self.looking = true;
+        let stream = Arc::clone(&shared.spec.stream);
+        let look = async move {
+            let states = stream.states().await?;
+            let progress = progress.await?;
+            Ok(Looked {
+                at,
+                states,
+                progress,
+            })
+        };
+        Some(look.boxed())
+    }
+
+    /// Whether the end is reached, by what a look found.
+    pub(crate) fn judge(
+        &mut self,
+        shared: &Shared,
+        looked: Result<Looked>,
         by_leases: bool,
     ) -> Result<bool> {
-        let Shared {
-            spec,
-            target,
-            board,
-            ..
-        } = shared;
-        let now = clock::now();
-        self.next = now + (self.idle / 4).max(Duration::from_millis(1));
+        self.looking = false;
+        let Looked {
+            at,
+            states,
+            progress,
+        } = looked?;
+        let Shared { target, board, .. } = shared;
         if !board.all_idle() {
             self.tips = None;
             return Ok(false);
         }
-        let states = spec.stream.states().await?;
         let tips: Vec<_> = states
             .iter()
             .map(|state| (state.shard.id.clone(), state.tip, state.shard.closed))
             .collect();
         match &self.tips {
             Some((known, since)) if *known == tips => {
-                if now.duration_since(*since) < self.idle {
+                if at.duration_since(*since) < self.idle {
                     return Ok(false);
                 }
             }
             _ => {
-                self.tips = Some((tips, now));
+                self.tips = Some((tips, at));
                 return Ok(false);
             }
         }
-        let mut progress: BTreeMap<ShardId, Position> = subscription
-            .progress()
-            .await?
+        let mut progress: BTreeMap<ShardId, Position> = progress
             .into_iter()
             .filter(|(_, progress)| target.owns(progress))
             .map(|(shard, progress)| (shard, progress.to))

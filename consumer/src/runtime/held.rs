@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::clock::{self, Instant};
@@ -14,6 +15,9 @@ use hydrant_core::lease::{Lease, LeaseStore, Progress, Swap};
 use hydrant_core::shard::ShardId;
 use hydrant_core::subscription::Ledger;
 use tokio::sync::Notify;
+
+/// Whose a lease is that was not renewed in time.
+pub(crate) const SILENT: &str = "nobody known: it could not be renewed in time";
 
 /// What became of a held lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,7 @@ pub(crate) struct Held {
     epoch: u64,
     generation: u64,
     store: Arc<dyn LeaseStore>,
+    lease_time: Duration,
     nudge: Arc<Notify>,
     row: tokio::sync::Mutex<Lease>,
     state: Mutex<State>,
@@ -61,6 +66,7 @@ impl Held {
         row: Lease,
         taken: Instant,
         store: Arc<dyn LeaseStore>,
+        lease_time: Duration,
         nudge: Arc<Notify>,
     ) -> Self {
         Held {
@@ -70,6 +76,7 @@ impl Held {
             epoch: row.epoch,
             generation: row.generation,
             store,
+            lease_time,
             nudge,
             row: tokio::sync::Mutex::new(row),
             state: Mutex::new(State {
@@ -104,6 +111,22 @@ impl Held {
         if state.fate == Fate::Held {
             state.fate = Fate::Lost(owner.to_owned());
         }
+    }
+
+    /// Whether it was renewed within the lease time, so that no other worker has taken it for a silent one's yet. One that
+    /// was not is given up: the process may have stood still and be the last to know.
+    fn is_fresh(&self) -> bool {
+        let mut state = self.state();
+        if state.fate != Fate::Held {
+            return false;
+        }
+        if clock::now().duration_since(state.written) < self.lease_time {
+            return true;
+        }
+        state.fate = Fate::Lost(SILENT.to_owned());
+        drop(state);
+        self.nudge.notify_one();
+        false
     }
 
     fn fenced(&self, owner: &str) -> Error {
@@ -196,6 +219,10 @@ impl Ledger for LeaseLedger {
         self.0.give_back().await
     }
 
+    fn is_held(&self) -> bool {
+        self.0.is_fresh()
+    }
+
     fn generation(&self) -> u64 {
         self.0.generation
     }
@@ -213,8 +240,18 @@ mod tests {
         (row.owner, row.epoch, row.counter) = (Some("me".to_owned()), 1, 1);
         assert_eq!(store.swap(Some(&free), &row).await.unwrap(), Swap::Swapped);
         let store = Arc::clone(store) as _;
-        Held::new("app", "me", row, clock::now(), store, Arc::default())
+        Held::new(
+            "app",
+            "me",
+            row,
+            clock::now(),
+            store,
+            LEASE_TIME,
+            Arc::default(),
+        )
     }
+
+    const LEASE_TIME: Duration = Duration::from_secs(10);
 
     async fn change(store: &MemoryLeases, edit: impl Fn(&mut Lease)) {
         let seen = store.row("a").unwrap();
@@ -244,6 +281,22 @@ mod tests {
         assert!(cut.await.is_err());
         assert_eq!(store.row("a").unwrap().counter, 2);
         assert_eq!(held.change(|_| {}).await.unwrap().counter, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_as_good_as_lost_when_another_worker_may_have_it() {
+        let store = MemoryLeases::new(true);
+        let held = Arc::new(held(&store).await);
+        let ledger = LeaseLedger(Arc::clone(&held));
+        clock::sleep(LEASE_TIME - Duration::from_millis(1)).await;
+        assert!(ledger.is_held());
+        held.change(|_| {}).await.unwrap();
+        clock::sleep(LEASE_TIME - Duration::from_millis(1)).await;
+        assert!(ledger.is_held());
+        clock::sleep(Duration::from_millis(1)).await;
+        assert!(!ledger.is_held());
+        let late = ledger.write(&Progress::default()).await;
+        assert!(matches!(late, Err(Error::Fenced { .. })));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,14 +14,29 @@ use hydrant_core::subscription::{Claim, ClaimId, Event};
 use tokio::sync::{Notify, mpsc};
 
 use super::balance::{View, Workable};
-use super::held::{Fate, Held, LeaseLedger};
+use super::held::{Fate, Held, LeaseLedger, SILENT};
 use super::leased::{Command, Leased};
 use super::lineage;
 use super::prefetch::OpenedLate;
 use super::target::Target;
 
-/// Renewals under way at once, so that hundreds of leases fit into a third of a lease time on a remote store.
-const RENEWALS_AT_ONCE: usize = 16;
+/// Swaps under way at once: hundreds of leases fit into a third of a lease time on a remote store, and a local one makes
+/// those that wait together.
+const AT_ONCE: usize = 64;
+
+/// A call of the store or the stream, left undone when it takes too long: a keeper that waits renews nothing.
+pub(super) async fn limited<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(patience, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Unavailable {
+            message: format!("no answer within {} s", patience.as_secs_f64()),
+            after: Duration::ZERO,
+        }),
+    }
+}
 
 /// A row as this worker saw it.
 pub(super) struct Seen {
@@ -52,6 +68,8 @@ pub(crate) struct Keeper {
     held: BTreeMap<ShardId, Mine>,
     pending: VecDeque<Result<Event>>,
     pub(super) claiming: bool,
+    /// The run takes no more; heeded also amid a round.
+    stopping: Arc<AtomicBool>,
     grants: u64,
     asked: Option<(ShardId, Instant)>,
     nudge: Arc<Notify>,
@@ -80,12 +98,26 @@ impl Keeper {
             held: BTreeMap::new(),
             pending: VecDeque::new(),
             claiming: true,
+            stopping: Arc::default(),
             grants: 0,
             asked: None,
             nudge: Arc::new(Notify::new()),
             events,
             _enlisted: enlisted,
         }
+    }
+
+    /// To be set when nothing more is to be taken.
+    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
+    }
+
+    fn may_take(&self) -> bool {
+        self.claiming && !self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn patience(&self) -> Duration {
+        self.leased.settings.patience()
     }
 
     /// Keeps them until it is told to close.
@@ -97,7 +129,7 @@ impl Keeper {
         let mut earliest = due;
         loop {
             if clock::now() >= due {
-                let half = self.leased.settings.observe / 2;
+                let half = self.leased.settings.observe() / 2;
                 let mut pause = self.leased.settings.round_gap();
                 if let Err(error) = self.round().await {
                     match error.disposition() {
@@ -120,10 +152,7 @@ impl Keeper {
                 biased;
                 command = commands.recv() => match command {
                     None => return,
-                    Some(Command::StopClaiming(answer)) => {
-                        self.stop().await;
-                        answer.send(()).ok();
-                    }
+                    Some(Command::StopClaiming) => self.stop().await,
                     Some(Command::Close(answer)) => {
                         self.leave().await;
                         answer.send(()).ok();
@@ -154,14 +183,13 @@ impl Keeper {
     async fn round(&mut self) -> Result<()> {
         self.renew().await;
         if self.map_is_stale {
-            self.map = self.leased.stream.shards().await?;
+            self.map = limited(self.patience(), self.leased.stream.shards()).await?;
             self.map_is_stale = false;
         }
-        let rows = self.leased.store.list().await?;
-        self.note(rows);
+        self.look().await?;
         self.find_losses();
         self.find_deaths().await?;
-        if self.claiming && self.claim_rows().await? {
+        if self.may_take() && self.claim_rows().await? {
             self.hand_over().await;
             self.take_free().await?;
             self.ask().await?;
@@ -180,24 +208,56 @@ impl Keeper {
             .filter(|mine| now.duration_since(mine.held.written()) >= settings.renew_after())
             .map(|mine| Arc::clone(&mine.held))
             .collect();
-        let patience = settings.renew_after();
+        let patience = settings.patience();
         futures::stream::iter(due)
             .map(|held| async move {
                 let renewed = tokio::time::timeout(patience, held.change(|_| {})).await;
                 let too_old = clock::now().duration_since(held.written()) >= settings.lease_time;
                 if !matches!(renewed, Ok(Ok(_))) && too_old {
-                    held.lose("nobody known: it could not be renewed in time");
+                    held.lose(SILENT);
                 }
             })
-            .buffer_unordered(RENEWALS_AT_ONCE)
+            .buffer_unordered(AT_ONCE)
             .collect::<()>()
             .await;
     }
 
-    fn note(&mut self, rows: Vec<Lease>) {
-        for row in rows {
-            self.note_row(row);
+    async fn look(&mut self) -> Result<()> {
+        let rows = limited(self.patience(), self.leased.store.list()).await?;
+        rows.into_iter().for_each(|row| self.note_row(row));
+        Ok(())
+    }
+
+    /// Swaps rows, many at once, and notes what they are now; answers those that were swapped, also beside a failure.
+    pub(super) async fn swap_all(
+        &mut self,
+        swaps: Vec<(Option<Lease>, Lease)>,
+    ) -> (Vec<Lease>, Result<()>) {
+        let (store, patience) = (Arc::clone(&self.leased.store), self.patience());
+        let store = &store;
+        let answers: Vec<_> = futures::stream::iter(swaps)
+            .map(|(seen, next)| async move {
+                let answer = limited(patience, store.swap(seen.as_ref(), &next)).await;
+                (next, answer)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let (mut swapped, mut outcome) = (Vec::new(), Ok(()));
+        for (next, answer) in answers {
+            match answer {
+                Ok(Swap::Swapped) => {
+                    self.note_row(next.clone());
+                    swapped.push(next);
+                }
+                Ok(Swap::Beaten(Some(other))) => self.note_row(other),
+                Ok(Swap::Beaten(None)) => {
+                    self.seen.remove(&next.shard);
+                }
+                Err(error) => outcome = Err(error),
+            }
         }
+        (swapped, outcome)
     }
 
     pub(super) fn note_row(&mut self, row: Lease) {
@@ -253,7 +313,7 @@ impl Keeper {
             .collect();
         let mut dead = BTreeSet::new();
         for name in names {
-            if self.leased.store.is_gone(&name).await? {
+            if limited(self.patience(), self.leased.store.is_gone(&name)).await? {
                 dead.insert(name);
             }
         }
@@ -305,46 +365,48 @@ impl Keeper {
         View::new(&self.me, workable.collect())
     }
 
+    /// Takes what it may, more at each step; between them it sees what others took, who may have started with it.
     async fn take_free(&mut self) -> Result<()> {
         let mut tried = BTreeSet::new();
-        // Each look at the view counts what was taken, and who beat this worker to what.
-        while let Some(shard) = self
-            .view()
-            .takes(&self.leased.random)
-            .into_iter()
-            .find(|shard| !tried.contains(shard))
-        {
-            tried.insert(shard.clone());
-            self.take(&shard).await?;
+        let mut step = 1;
+        loop {
+            let takes = self.view().takes(&self.leased.random).into_iter();
+            let new: Vec<_> = takes
+                .filter(|shard| !tried.contains(shard))
+                .take(step)
+                .collect();
+            if new.is_empty() || !self.may_take() {
+                return Ok(());
+            }
+            self.take(&new).await?;
+            tried.extend(new);
+            step = (step * 2).min(AT_ONCE);
+            self.look().await?;
         }
-        Ok(())
     }
 
-    async fn take(&mut self, id: &ShardId) -> Result<()> {
-        let (Some(shard), Some(seen)) = (self.map.get(id), self.seen.get(id)) else {
-            return Ok(());
-        };
-        let (shard, row) = (shard.clone(), &seen.row);
-        let next = Lease {
-            owner: Some(self.me.clone()),
-            epoch: row.epoch + 1,
-            counter: row.counter + 1,
-            wanted: None,
-            progress: self.signed(row),
-            ..row.clone()
-        };
+    async fn take(&mut self, shards: &[ShardId]) -> Result<()> {
+        let takes = shards.iter().filter_map(|id| {
+            let row = &self.seen.get(id)?.row;
+            let next = Lease {
+                owner: Some(self.me.clone()),
+                epoch: row.epoch + 1,
+                counter: row.counter + 1,
+                wanted: None,
+                progress: self.signed(row),
+                ..row.clone()
+            };
+            Some((Some(row.clone()), next))
+        });
+        let takes = takes.collect();
         let taken = clock::now();
-        match self.leased.store.swap(Some(row), &next).await? {
-            Swap::Swapped => {
-                self.note_row(next.clone());
-                self.grant(shard, next, taken);
-            }
-            Swap::Beaten(Some(other)) => self.note_row(other),
-            Swap::Beaten(None) => {
-                self.seen.remove(id);
+        let (swapped, outcome) = self.swap_all(takes).await;
+        for row in swapped {
+            if let Some(shard) = self.map.get(&row.shard).cloned() {
+                self.grant(shard, row, taken);
             }
         }
-        Ok(())
+        outcome
     }
 
     /// The progress in a row of this output, with the output's name where it was written without.
@@ -369,6 +431,7 @@ impl Keeper {
             row,
             taken,
             Arc::clone(&self.leased.store),
+            self.leased.settings.lease_time,
             Arc::clone(&self.nudge),
         ));
         let reader = OpenedLate::new(&self.leased.stream, &shard.id, &self.leased.budget);
@@ -382,7 +445,7 @@ impl Keeper {
             id: claim,
             shard,
             reader: Box::new(reader),
-            ledger: Box::new(LeaseLedger(held)),
+            ledger: Arc::new(LeaseLedger(held)),
         })));
     }
 
@@ -403,7 +466,7 @@ impl Keeper {
                 self.pending.push_back(Ok(Event::Revoking { claim, until }));
             }
         }
-        let patience = self.leased.settings.renew_after();
+        let patience = self.patience();
         for shard in declined {
             if let Some(mine) = self.held.get(&shard) {
                 Self::try_change(patience, &mine.held, |row| row.wanted = None).await;
@@ -429,7 +492,7 @@ impl Keeper {
             .filter(|(_, mine)| mine.leaving.is_some_and(|until| until <= now))
             .map(|(shard, _)| shard.clone())
             .collect();
-        let patience = self.leased.settings.renew_after();
+        let patience = self.patience();
         for shard in late {
             if let Some(mine) = self.held.remove(&shard) {
                 self.pending.push_back(Ok(Event::Lost(mine.claim)));
@@ -451,7 +514,7 @@ impl Keeper {
             } else if clock::now().duration_since(since) >= patience {
                 // The holder renews but neither hands over nor declines: it does not know how.
                 self.asked = None;
-                return self.take(&shard).await;
+                return self.take(&[shard]).await;
             } else {
                 return Ok(());
             }
@@ -466,7 +529,8 @@ impl Keeper {
         next.counter += 1;
         next.wanted = Some(self.me.clone());
         tracing::debug!(app = self.leased.app, %shard, holder, "asking for a lease");
-        match self.leased.store.swap(Some(&seen.row), &next).await? {
+        let swap = self.leased.store.swap(Some(&seen.row), &next);
+        match limited(self.patience(), swap).await? {
             Swap::Swapped => {
                 self.note_row(next);
                 self.asked = Some((shard, clock::now()));
@@ -489,15 +553,20 @@ impl Keeper {
             next.counter += 1;
             next.wanted = None;
             // Left undone, the shard is kept for this worker for a moment and then goes on.
-            drop(self.leased.store.swap(Some(&seen.row), &next).await);
+            let swap = self.leased.store.swap(Some(&seen.row), &next);
+            drop(limited(self.patience(), swap).await);
         }
     }
 
     /// Gives everything back.
     async fn leave(&mut self) {
-        let patience = self.leased.settings.renew_after();
-        for mine in std::mem::take(&mut self.held).into_values() {
-            Self::try_change(patience, &mine.held, |row| row.owner = None).await;
-        }
+        let patience = self.patience();
+        futures::stream::iter(std::mem::take(&mut self.held).into_values())
+            .map(|mine| async move {
+                Self::try_change(patience, &mine.held, |row| row.owner = None).await;
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect::<()>()
+            .await;
     }
 }

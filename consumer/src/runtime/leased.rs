@@ -2,7 +2,7 @@
 //!
 //! A task of its own, the keeper, keeps the leases, so that renewal depends on nobody's polling; [`LeasedSubscription::next`] only
 //! receives. The task looks at all rows in rounds: when the store or the shard map says that something changed, and at
-//! least every [`LeaseSettings::observe`].
+//! least every second, or more often where the lease time is short.
 //!
 //! - A row is free when it has no owner, when the store knows that its owner is dead, or when its counter did not move
 //!   for the lease time *by this worker's own clock*; clocks are never compared.
@@ -17,9 +17,12 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hydrant_core::Random;
 use hydrant_core::budget::Budget;
 use hydrant_core::error::{Error, Result};
@@ -39,8 +42,6 @@ pub struct LeaseSettings {
     /// A holder that was silent for this long is superseded. Default: 10 s. Raise it when the lease store answers
     /// slowly. Cost: a hung worker's shards stand still for longer.
     pub lease_time: Duration,
-    /// The rows are read at least this often. Default: 1 s. Cost: one read of all rows each time.
-    pub observe: Duration,
     /// How long a holder that was asked for a shard may take to publish and hand it over. Default: 30 s.
     pub handover: Duration,
 }
@@ -49,7 +50,6 @@ impl Default for LeaseSettings {
     fn default() -> Self {
         LeaseSettings {
             lease_time: Duration::from_secs(10),
-            observe: Duration::from_secs(1),
             handover: Duration::from_secs(30),
         }
     }
@@ -60,6 +60,16 @@ impl LeaseSettings {
     pub const LEASE_TIME_RANGE: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_secs(3600);
 
+    /// The rows are looked at this often at least, and several times in a lease time.
+    pub(crate) fn observe(&self) -> Duration {
+        OBSERVE.min(self.lease_time / 5)
+    }
+
+    /// A call of the store that takes longer is left undone; the next round sees what became of it.
+    pub(crate) fn patience(&self) -> Duration {
+        self.renew_after()
+    }
+
     /// Leases are renewed when they are this old: two renewals may fail before anybody takes over.
     pub(crate) fn renew_after(&self) -> Duration {
         self.lease_time / 3
@@ -67,15 +77,17 @@ impl LeaseSettings {
 
     /// Rounds follow each other no faster, however often the store reports changes.
     pub(crate) fn round_gap(&self) -> Duration {
-        self.observe / 20
+        self.observe() / 20
     }
 
     /// How long a shard that was handed over is kept for who asked.
     pub(crate) fn reserve(&self) -> Duration {
-        self.observe * 3
+        self.observe() * 3
     }
 }
 
+/// Rows are looked at at least this often: what nobody tells of is seen as late as this.
+const OBSERVE: Duration = Duration::from_secs(1);
 /// Events that wait for the runtime, which polls all the time; more wait in the task's own queue.
 const EVENTS: usize = 16;
 /// Commands that wait for the task; there is one commander.
@@ -107,7 +119,7 @@ pub struct Leased {
 /// What the subscription asks of its keeper.
 pub(crate) enum Command {
     /// To take and ask no more.
-    StopClaiming(oneshot::Sender<()>),
+    StopClaiming,
     /// To give everything back and end.
     Close(oneshot::Sender<()>),
 }
@@ -118,6 +130,8 @@ pub struct LeasedSubscription {
     generations: Arc<Generations>,
     events: mpsc::Receiver<Result<Event>>,
     commands: mpsc::Sender<Command>,
+    /// Heeded also amid a round.
+    stopping: Arc<AtomicBool>,
     // Aborts the keeper when it is dropped.
     _keeper: JoinSet<()>,
 }
@@ -142,6 +156,7 @@ impl LeasedSubscription {
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let store = Arc::clone(&leased.store);
         let keeper = Keeper::new(leased, me, Arc::clone(&generations), event_sender, enlisted);
+        let stopping = keeper.stopping();
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.keep(command_receiver));
         Ok(LeasedSubscription {
@@ -149,16 +164,9 @@ impl LeasedSubscription {
             generations,
             events,
             commands,
+            stopping,
             _keeper: tasks,
         })
-    }
-
-    async fn command(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
-        let (answer, answered) = oneshot::channel();
-        if self.commands.send(command(answer)).await.is_ok() {
-            // An error means that the task has ended, which is what both commands come to.
-            drop(answered.await);
-        }
     }
 }
 
@@ -171,21 +179,31 @@ impl Subscription for LeasedSubscription {
         }
     }
 
-    async fn progress(&mut self) -> Result<Vec<(ShardId, Progress)>> {
-        let rows = self.store.list().await?;
-        Ok(rows
-            .into_iter()
-            .filter(|row| self.generations.count(row))
-            .filter_map(|row| Some((row.shard, row.progress?)))
-            .collect())
+    fn progress(&self) -> BoxFuture<'static, Result<Vec<(ShardId, Progress)>>> {
+        let (store, generations) = (Arc::clone(&self.store), Arc::clone(&self.generations));
+        async move {
+            let rows = store.list().await?;
+            Ok(rows
+                .into_iter()
+                .filter(|row| generations.count(row))
+                .filter_map(|row| Some((row.shard, row.progress?)))
+                .collect())
+        }
+        .boxed()
     }
 
-    async fn stop_claiming(&mut self) {
-        self.command(Command::StopClaiming).await;
+    fn stop_claiming(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // There is room: it is the first command. A keeper that has ended takes nothing any more.
+        drop(self.commands.try_send(Command::StopClaiming));
     }
 
     async fn close(&mut self) -> Result<()> {
-        self.command(Command::Close).await;
+        let (answer, answered) = oneshot::channel();
+        if self.commands.send(Command::Close(answer)).await.is_ok() {
+            // An error means that the task has ended, which is what the command comes to.
+            drop(answered.await);
+        }
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ mod supervisor;
 mod target;
 mod transaction;
 mod wait;
+mod writing;
 
 #[cfg(test)]
 pub(crate) mod testing;

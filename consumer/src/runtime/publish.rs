@@ -1,4 +1,4 @@
-//! The publishing half of a shard's task: output first, ledger second, and the giving back of the claim.
+//! The publishing half of a shard's task: output first, ledger second and behind it, and the giving back of the claim.
 
 use hydrant_core::clock;
 use hydrant_core::error::{Disposition, Result};
@@ -58,10 +58,8 @@ impl ShardTask {
         let all = progress.to >= attempt.pushed;
         attempt.unpublished &= !all;
         if progress != attempt.published {
-            let at = attempt.unwritten.as_ref().map_or(
-                attempt.ledger_at + self.shared.spec.checkpoint,
-                |(_, at)| *at,
-            );
+            let known = attempt.unwritten.as_ref().map(|(_, at)| *at);
+            let at = known.unwrap_or_else(|| self.shared.next_checkpoint());
             attempt.unwritten = Some((progress.clone(), at));
             attempt.published = progress;
         }
@@ -75,38 +73,63 @@ impl ShardTask {
         let (stream, shard) = self.labels();
         metrics::counter!("hydrant_consumer_published_total", "stream" => stream, "shard" => shard, "reason" => why.as_str())
             .increment(1);
-        self.checkpoint(attempt, false).await
+        self.checkpoint(attempt);
+        Ok(())
     }
 
-    /// Writes the ledger when it is time, or now; a store that does not answer is asked again later.
-    pub(super) async fn checkpoint(&mut self, attempt: &mut Attempt, now: bool) -> Result<()> {
-        let Some((progress, at)) = &attempt.unwritten else {
-            return Ok(());
-        };
-        if !now && *at > clock::now() {
-            return Ok(());
+    /// Begins to write the ledger when it is time.
+    pub(super) fn checkpoint(&mut self, attempt: &mut Attempt) {
+        if let Some((progress, at)) = &attempt.unwritten
+            && *at <= clock::now()
+            && !attempt.writing.is_under_way()
+        {
+            attempt.writing.begin(&self.claim.ledger, progress);
         }
-        match self.claim.ledger.write(progress).await {
+    }
+
+    /// Writes the ledger and waits for it; what a store that does not answer has not taken stays unwritten.
+    pub(super) async fn write_now(&mut self, attempt: &mut Attempt) -> Result<()> {
+        if attempt.writing.is_under_way() {
+            let (progress, written) = attempt.writing.done().await;
+            self.written(attempt, &progress, written)?;
+        }
+        if let Some((progress, _)) = &attempt.unwritten {
+            attempt.writing.begin(&self.claim.ledger, progress);
+            let (progress, written) = attempt.writing.done().await;
+            self.written(attempt, &progress, written)?;
+        }
+        Ok(())
+    }
+
+    /// What became of a write of the ledger; a store that does not answer is asked again later.
+    pub(super) fn written(
+        &mut self,
+        attempt: &mut Attempt,
+        progress: &Progress,
+        written: Result<()>,
+    ) -> Result<()> {
+        let next = match written {
             Ok(()) => {
-                attempt.unwritten = None;
-                attempt.ledger_at = clock::now();
-                let settled = attempt.is_settled();
-                self.status(|status| status.settled = settled);
-                Ok(())
+                attempt
+                    .unwritten
+                    .take_if(|(unwritten, _)| unwritten == progress);
+                self.shared.next_checkpoint()
             }
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
                     self.count("ledger");
                     tracing::warn!(shard = %self.claim.shard.id, "ledger: {}", error.report());
-                    let next = clock::now() + after.max(PACE.first);
-                    if let Some((_, at)) = &mut attempt.unwritten {
-                        *at = next;
-                    }
-                    Ok(())
+                    clock::now() + after.max(PACE.first)
                 }
-                _ => Err(error),
+                _ => return Err(error),
             },
+        };
+        if let Some((_, at)) = &mut attempt.unwritten {
+            *at = next;
         }
+        let settled = attempt.is_settled();
+        self.status(|status| status.settled = settled);
+        Ok(())
     }
 
     /// What a publish for all claims did to this one.
@@ -142,7 +165,7 @@ impl ShardTask {
         }
         let mut failures = 0;
         while attempt.unwritten.is_some() {
-            match self.checkpoint(attempt, true).await {
+            match self.write_now(attempt).await {
                 Ok(()) => {}
                 Err(error) if error.disposition() == Disposition::Fenced => return Outcome::Lost,
                 Err(error) => return Outcome::Failed(error),

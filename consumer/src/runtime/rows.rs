@@ -14,14 +14,23 @@
 //! output with the greater identity yields. Neither output has lost anything by then, because each is told what to read
 //! by what it has itself.
 
+use std::collections::BTreeSet;
+
 use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Lease, OutputId, Progress, Swap};
+use hydrant_core::lease::{Lease, OutputId, Progress};
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::Start;
 
-use super::keeper::{Keeper, Seen};
+use super::keeper::{Keeper, Seen, limited};
 use super::lineage;
+
+/// Swaps of rows that are made at once: none is of a parent of another one's shard.
+#[derive(Default)]
+struct Wave {
+    swaps: Vec<(Option<Lease>, Lease)>,
+    parents: BTreeSet<ShardId>,
+}
 
 /// A worker of another output that may be alive.
 struct Rival {
@@ -93,7 +102,10 @@ impl Keeper {
     async fn start_of(&mut self, shard: &Shard, born_under_way: bool) -> Result<Option<Progress>> {
         let start = lineage::birth(self.leased.start, born_under_way);
         let to = match start {
-            Some(start) => Some(self.leased.stream.start(&shard.id, start).await?),
+            Some(start) => {
+                let find = self.leased.stream.start(&shard.id, start);
+                Some(limited(self.leased.settings.patience(), find).await?)
+            }
             None => None,
         };
         let says_something = to.is_some() || self.target.id().is_some();
@@ -110,7 +122,12 @@ impl Keeper {
 
     /// Makes the rows of new shards, children first.
     async fn make_rows(&mut self) -> Result<()> {
+        let missing = |shard: &Shard| !self.seen.contains_key(&shard.id);
+        if !self.map.all().iter().any(missing) {
+            return Ok(());
+        }
         let map = self.map.clone();
+        let mut wave = Wave::default();
         for shard in lineage::children_first(&map) {
             if self.seen.contains_key(&shard.id) {
                 continue;
@@ -123,14 +140,34 @@ impl Keeper {
                 Some(start) => Some(self.target.sign(Progress::starting(start))),
                 None => self.start_of(shard, under_way).await?,
             };
-            self.swap_row(None, row).await?;
+            self.add_to(&mut wave, shard, None, row).await?;
         }
+        self.swap_all(wave.swaps).await.1
+    }
+
+    /// Adds a swap; those added before are made first when the shard is a parent of one of theirs.
+    async fn add_to(
+        &mut self,
+        wave: &mut Wave,
+        shard: &Shard,
+        seen: Option<Lease>,
+        next: Lease,
+    ) -> Result<()> {
+        if wave.parents.contains(&shard.id) {
+            self.swap_all(std::mem::take(wave).swaps).await.1?;
+        }
+        wave.parents.extend(shard.parents.iter().cloned());
+        wave.swaps.push((seen, next));
         Ok(())
     }
 
     /// Makes the rows that are about another output, or of an earlier generation, rows about this one, children first.
     async fn take_rows_over(&mut self) -> Result<()> {
+        if self.seen.values().all(|seen| self.counts(&seen.row)) {
+            return Ok(());
+        }
         let map = self.map.clone();
+        let mut wave = Wave::default();
         for shard in lineage::children_first(&map) {
             let Some(Seen { row, .. }) = self
                 .seen
@@ -170,9 +207,9 @@ impl Keeper {
                     row.output().map_or("an output without identity", |output| &output.name),
                 ),
             }
-            self.swap_row(Some(&row), next).await?;
+            self.add_to(&mut wave, shard, Some(row), next).await?;
         }
-        Ok(())
+        self.swap_all(wave.swaps).await.1
     }
 
     /// Whether this output has worked on a parent of `shard`, whatever other output took its row meanwhile. Matters
@@ -188,22 +225,12 @@ impl Keeper {
                 closed: true,
                 ..shard.clone()
             });
-            if self.leased.start == Start::Latest && self.target.knows(&parent).await? {
+            let knows = limited(self.leased.settings.patience(), self.target.knows(&parent));
+            if self.leased.start == Start::Latest && knows.await? {
                 return Ok(true);
             }
         }
         Ok(false)
-    }
-
-    async fn swap_row(&mut self, seen: Option<&Lease>, next: Lease) -> Result<()> {
-        match self.leased.store.swap(seen, &next).await? {
-            Swap::Swapped => self.note_row(next),
-            Swap::Beaten(Some(other)) => self.note_row(other),
-            Swap::Beaten(None) => {
-                self.seen.remove(&next.shard);
-            }
-        }
-        Ok(())
     }
 
     /// Whether the owner of a row may be alive.

@@ -13,6 +13,8 @@
 //! | refused, fatal | ends with the error, after which the whole run drains |
 //!
 //! The ledger is written after a publish, at most once a checkpoint interval, and always before the claim is given back.
+//! Nothing waits for it but the end of the claim: it may lag behind the output, by protocol. All shards of a run write
+//! theirs at the same moments, so that a store can make many rows durable at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +30,11 @@ use hydrant_core::subscription::Claim;
 use tokio::sync::watch;
 
 use super::begin::{Begin, Rules};
+use super::held::SILENT;
 use super::prefetch::{Prefetch, shedding};
 use super::supervisor::Shared;
 use super::transaction::{Membership, aborted};
+use super::writing::Writing;
 
 /// What the supervisor wants of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +98,8 @@ pub(crate) struct Attempt {
     pub(super) unpublished: bool,
     /// Progress that is not in the ledger yet, and when to write it.
     pub(super) unwritten: Option<(Progress, Instant)>,
-    pub(super) ledger_at: Instant,
+    /// The write of the ledger that is under way.
+    pub(super) writing: Writing,
     pub(super) idle_since: Option<Instant>,
     /// Since when the pressure is known that `due` did not answer.
     pub(super) pressed_since: Option<Instant>,
@@ -111,6 +116,7 @@ enum Step {
     Timer,
     Pressure,
     Transaction,
+    Written(Box<(Progress, Result<()>)>),
     Read(Box<Result<Read>>),
 }
 
@@ -309,7 +315,7 @@ impl ShardTask {
             published: progress,
             unpublished: false,
             unwritten: None,
-            ledger_at: clock::now(),
+            writing: Writing::default(),
             idle_since: None,
             pressed_since: None,
             answered: None,
@@ -349,6 +355,7 @@ impl ShardTask {
                     Err(_) => return Ok(Outcome::Lost),
                 },
                 () = changed(&mut attempt.membership) => Step::Transaction,
+                written = attempt.writing.done() => Step::Written(Box::new(written)),
                 () = clock::sleep_until(wake) => Step::Timer,
                 () = budget.pressure(), if ask_pressure => Step::Pressure,
                 read = attempt.prefetch.next(), if attempt.stopped_until.is_none() => Step::Read(Box::new(read)),
@@ -361,6 +368,10 @@ impl ShardTask {
                     self.publish_if_due(&mut attempt).await?;
                 }
                 Step::Transaction => self.follow_transaction(&mut attempt).await?,
+                Step::Written(done) => {
+                    let (progress, written) = *done;
+                    self.written(&mut attempt, &progress, written)?;
+                }
                 Step::Read(read) => {
                     let read = match *read {
                         Ok(read) => read,
@@ -397,7 +408,11 @@ impl ShardTask {
             .stage
             .deadline()
             .filter(|deadline| attempt.answered.is_none_or(|answered| *deadline > answered));
-        let ledger = attempt.unwritten.as_ref().map(|(_, at)| *at);
+        let ledger = attempt
+            .unwritten
+            .as_ref()
+            .filter(|_| !attempt.writing.is_under_way())
+            .map(|(_, at)| *at);
         let idle = attempt
             .idle_since
             .filter(|_| spec.exit_at_end && (attempt.unpublished || attempt.unwritten.is_some()))
@@ -434,14 +449,22 @@ impl ShardTask {
                 // A stage that published less than all is asked again after another idle time.
                 attempt.idle_since = Some(now);
             }
-            self.checkpoint(attempt, true).await?;
+            self.write_now(attempt).await?;
         }
         attempt.stopped_until = attempt.stopped_until.filter(|until| *until > now);
         self.publish_if_due(attempt).await?;
-        self.checkpoint(attempt, false).await
+        self.checkpoint(attempt);
+        Ok(())
     }
 
     async fn push(&mut self, attempt: &mut Attempt, read: Read) -> Result<()> {
+        if !self.claim.ledger.is_held() {
+            return Err(Error::Fenced {
+                app: self.shared.spec.app.clone(),
+                shard: self.claim.shard.id.clone(),
+                owner: SILENT.to_owned(),
+            });
+        }
         let (to, idle) = match &read {
             Read::Batch(batch) => {
                 self.note_batch(batch);
@@ -524,7 +547,7 @@ impl ShardTask {
                 if attempt.unpublished {
                     self.publish(attempt, Flush::Drain).await?;
                 }
-                self.checkpoint(attempt, true).await?;
+                self.write_now(attempt).await?;
                 if !matches!(error, Error::Corrupt { .. }) {
                     return Err(error);
                 }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::drain::{self, Drain};
-use super::end::EndWatch;
+use super::end::{EndWatch, Looked};
 use super::lag::{Board, Summary};
 use super::leased::{LeaseSettings, Leased, LeasedSubscription};
 use super::shard_task::{Control, Outcome, ShardTask};
@@ -105,9 +105,20 @@ pub(crate) struct Shared {
     pub(crate) board: Board,
     pub(crate) transaction: Option<Arc<Transaction>>,
     corrupt: Mutex<BTreeMap<ShardId, Error>>,
+    began: Instant,
 }
 
 impl Shared {
+    /// When ledgers are written next. All shards write at the same moments.
+    pub(crate) fn next_checkpoint(&self) -> Instant {
+        let (now, every) = (clock::now(), self.spec.checkpoint);
+        if every.is_zero() {
+            return now;
+        }
+        let since = now.duration_since(self.began).as_nanos() % every.as_nanos();
+        now + every - Duration::from_nanos(since as u64)
+    }
+
     /// Remembers that a shard stands still, or that it goes on.
     pub(crate) fn note_corrupt(&self, shard: &ShardId, error: Option<Error>) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,6 +175,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
             board: Board::default(),
             transaction,
             corrupt: Mutex::new(BTreeMap::new()),
+            began: clock::now(),
         }),
         subscription,
         by_leases,
@@ -174,6 +186,11 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         drain: None,
         failure: None,
         end,
+        measure_at: Some(clock::now() + MEASURE_EVERY),
+        releases: JoinSet::new(),
+        looks: JoinSet::new(),
+        silent_until: None,
+        deaf: false,
     };
     supervisor.run().await
 }
@@ -199,12 +216,25 @@ struct Supervisor {
     drain: Option<Drain>,
     failure: Option<Error>,
     end: EndWatch,
+    measure_at: Option<Instant>,
+    /// Claims that nobody works on, on their way back.
+    releases: JoinSet<()>,
+    looks: JoinSet<Look>,
+    /// Until when the subscription is left alone after a failure.
+    silent_until: Option<Instant>,
+    /// The subscription has failed for good.
+    deaf: bool,
+}
+
+/// A look at stream and ledgers, which may take long.
+enum Look {
+    Measured,
+    End(Result<Looked>),
 }
 
 impl Supervisor {
     async fn run(mut self) -> Result<Summary> {
         let shutdown = self.shared.spec.shutdown.clone();
-        let mut measure_at = clock::now() + MEASURE_EVERY;
         loop {
             if self.drain.is_some() && self.tasks.is_empty() {
                 break;
@@ -217,17 +247,16 @@ impl Supervisor {
                 .values()
                 .filter_map(|working| working.until)
                 .min();
-            // Every arm is cancel-safe: watches, joins, sleeps, a notification and the subscription's receive.
+            // Every arm is cancel-safe: watches, joins, sleeps, a notification and the subscription's receive. No body
+            // waits for a store or a stream, so that none keeps the others from being heard.
             tokio::select! {
                 biased;
                 () = shutdown.reached(Phase::Aborting) => {
                     self.tasks.shutdown().await;
                     return Err(Error::fatal("stopped at once: what was not published is done again after a restart"));
                 }
-                () = shutdown.draining(), if !draining => self.begin_drain().await,
-                Some(joined) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
-                    self.joined(joined).await;
-                }
+                () = shutdown.draining(), if !draining => self.begin_drain(),
+                Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 () = clock::sleep_until(drain_until), if draining => {
                     let left = self.working.len();
                     self.tasks.shutdown().await;
@@ -236,33 +265,26 @@ impl Supervisor {
                     break;
                 }
                 () = clock::sleep_until(revoke_until) => self.cut_off(),
-                event = self.subscription.next() => match event {
-                    Ok(event) => self.follow(event).await,
-                    Err(error) => match error.disposition() {
-                        Disposition::Retry { after } => {
-                            tracing::warn!("subscription: {}", error.report());
-                            clock::sleep(after).await;
-                        }
-                        _ => {
-                            self.fail(error);
-                            self.begin_drain().await;
-                        }
-                    },
-                },
-                () = shared.board.settled.notified(), if !draining && self.end.is_wanted() => {
-                    self.look_for_end().await;
+                () = clock::sleep_until(self.silent_until) => self.silent_until = None,
+                event = self.subscription.next(), if !self.deaf && self.silent_until.is_none() => {
+                    self.heard(event);
                 }
-                () = clock::sleep_until(self.end.next_look()), if !draining => self.look_for_end().await,
-                () = clock::sleep_until(Some(measure_at)), if !draining => {
-                    measure_at = clock::now() + MEASURE_EVERY;
-                    self.measure().await;
+                Some(_) = self.releases.join_next() => {}
+                Some(look) = self.looks.join_next() => self.looked(look),
+                () = shared.board.settled.notified(), if !draining && self.end.may_look() => {
+                    self.look_for_end();
                 }
+                () = clock::sleep_until(self.end.next_look()), if !draining => self.look_for_end(),
+                () = clock::sleep_until(self.measure_at), if !draining => self.begin_measure(),
             }
         }
-        self.measure().await;
+        self.looks.abort_all();
+        // Without an answer the summary tells what was known before.
+        drop(tokio::time::timeout(MEASURE_EVERY, measure(&self.shared)).await);
         for claim in std::mem::take(&mut self.waiting).into_values() {
-            release(claim).await;
+            self.releases.spawn(release(claim));
         }
+        while self.releases.join_next().await.is_some() {}
         if let Err(error) = self.subscription.close().await {
             tracing::warn!("subscription: {}", error.report());
         }
@@ -275,6 +297,23 @@ impl Supervisor {
         }
     }
 
+    fn heard(&mut self, event: Result<Event>) {
+        match event {
+            Ok(event) => self.follow(event),
+            Err(error) => match error.disposition() {
+                Disposition::Retry { after } => {
+                    tracing::warn!("subscription: {}", error.report());
+                    self.silent_until = Some(clock::now() + after);
+                }
+                _ => {
+                    self.deaf = true;
+                    self.fail(error);
+                    self.begin_drain();
+                }
+            },
+        }
+    }
+
     fn fail(&mut self, error: Error) {
         if self.failure.is_none() {
             self.failure = Some(error);
@@ -283,12 +322,11 @@ impl Supervisor {
         }
     }
 
-    async fn begin_drain(&mut self) {
+    fn begin_drain(&mut self) {
         if self.drain.is_some() {
             return;
         }
         self.drain = Some(Drain::new(self.shared.spec.drain_timeout));
-        self.subscription.stop_claiming().await;
         for working in self.working.values() {
             working.control.send_if_modified(|control| {
                 let changes = *control == Control::Run;
@@ -298,16 +336,17 @@ impl Supervisor {
                 changes
             });
         }
+        self.subscription.stop_claiming();
         for claim in std::mem::take(&mut self.waiting).into_values() {
-            release(claim).await;
+            self.releases.spawn(release(claim));
         }
     }
 
-    async fn follow(&mut self, event: Event) {
+    fn follow(&mut self, event: Event) {
         match event {
             Event::Granted(claim) => {
                 if self.drain.is_some() {
-                    release(claim).await;
+                    self.releases.spawn(release(claim));
                 } else if self.working.contains_key(&claim.id.shard) {
                     self.waiting.insert(claim.id.shard.clone(), claim);
                 } else {
@@ -325,7 +364,7 @@ impl Supervisor {
                         changes
                     });
                 } else {
-                    self.drop_waiting(&claim).await;
+                    self.drop_waiting(&claim);
                 }
             }
             Event::Lost(claim) => {
@@ -344,14 +383,14 @@ impl Supervisor {
             .filter(|working| working.claim == *claim)
     }
 
-    async fn drop_waiting(&mut self, id: &ClaimId) {
+    fn drop_waiting(&mut self, id: &ClaimId) {
         if self
             .waiting
             .get(&id.shard)
             .is_some_and(|claim| claim.id == *id)
             && let Some(claim) = self.waiting.remove(&id.shard)
         {
-            release(claim).await;
+            self.releases.spawn(release(claim));
         }
     }
 
@@ -392,7 +431,7 @@ impl Supervisor {
             .set(self.working.len() as f64);
     }
 
-    async fn joined(&mut self, joined: Result<(Id, (ShardId, Outcome)), JoinError>) {
+    fn joined(&mut self, joined: Result<(Id, (ShardId, Outcome)), JoinError>) {
         let (shard, outcome) = match joined {
             Ok((_, ended)) => ended,
             Err(error) => {
@@ -426,43 +465,65 @@ impl Supervisor {
             Outcome::Failed(error) => {
                 tracing::error!(%shard, "{}", error.report());
                 self.fail(error);
-                self.begin_drain().await;
+                self.begin_drain();
             }
         }
         if let Some(claim) = self.waiting.remove(&shard) {
             if self.drain.is_some() {
-                release(claim).await;
+                self.releases.spawn(release(claim));
             } else {
                 self.spawn(claim);
             }
         }
     }
 
-    async fn look_for_end(&mut self) {
-        let shared = &*self.shared;
-        match self
-            .end
-            .look(shared, &mut *self.subscription, self.by_leases)
-            .await
-        {
-            Ok(true) => self.begin_drain().await,
+    fn look_for_end(&mut self) {
+        let progress = self.subscription.progress();
+        if let Some(look) = self.end.look(&self.shared, progress) {
+            self.looks.spawn(async move { Look::End(look.await) });
+        }
+    }
+
+    fn begin_measure(&mut self) {
+        self.measure_at = None;
+        let shared = Arc::clone(&self.shared);
+        self.looks.spawn(async move {
+            measure(&shared).await;
+            Look::Measured
+        });
+    }
+
+    fn looked(&mut self, look: Result<Look, JoinError>) {
+        let end = match look {
+            Ok(Look::Measured) => {
+                self.measure_at = Some(clock::now() + MEASURE_EVERY);
+                return;
+            }
+            Ok(Look::End(looked)) => self.end.judge(&self.shared, looked, self.by_leases),
+            Err(_) => Err(Error::fatal(
+                "a look at the stream panicked, which is a fault of hydrant",
+            )),
+        };
+        match end {
+            Ok(true) => self.begin_drain(),
             Ok(false) => {}
             Err(error) => match error.disposition() {
                 Disposition::Retry { .. } => tracing::warn!("end of stream: {}", error.report()),
                 _ => {
                     self.fail(error);
-                    self.begin_drain().await;
+                    self.begin_drain();
                 }
             },
         }
     }
+}
 
-    async fn measure(&mut self) {
-        let spec = &self.shared.spec;
-        match spec.stream.states().await {
-            Ok(states) => self.shared.board.measure(&spec.stream.id().name, &states),
-            Err(error) => tracing::debug!("lag: {}", error.report()),
-        }
+/// Compares what is published with the tips.
+async fn measure(shared: &Shared) {
+    let spec = &shared.spec;
+    match spec.stream.states().await {
+        Ok(states) => shared.board.measure(&spec.stream.id().name, &states),
+        Err(error) => tracing::debug!("lag: {}", error.report()),
     }
 }
 

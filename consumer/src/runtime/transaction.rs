@@ -80,10 +80,12 @@ impl Membership {
     /// Publishes what all claims have pushed, unless another claim has just done so up to `pushed`.
     pub(crate) async fn publish(&self, why: Flush, pushed: Position) -> Result<Option<Progress>> {
         let transaction = &self.transaction;
-        let _alone = transaction.gate.lock().await;
-        if self.is_void() {
-            return Err(aborted());
-        }
+        // Who holds the gate may be waiting for this half to leave. Both arms only wait.
+        let _alone = tokio::select! {
+            biased;
+            () = self.voided() => return Err(aborted()),
+            alone = transaction.gate.lock() => alone,
+        };
         let published = self.take();
         if published
             .as_ref()
@@ -253,6 +255,12 @@ mod tests {
         assert!(
             tokio::time::timeout(wait, &mut publish).await.is_err(),
             "`b` is still open"
+        );
+        let late = b.publish(Flush::Revoke, Position::offset(9));
+        let late = tokio::time::timeout(wait, late).await;
+        assert!(
+            late.expect("it does not wait for the one that waits for it")
+                .is_err()
         );
         drop(b);
         assert_eq!(publish.await.unwrap().unwrap().to, Position::offset(9));

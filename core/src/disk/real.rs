@@ -163,7 +163,8 @@ impl Disk for RealDisk {
             }
             rights.create_dir_all(&path)?;
             for made in missing {
-                File::open(super::parent(made))?.sync_all()?;
+                let above = File::open(super::parent(made))?;
+                above.sync_all().map_err(super::failed_sync)?;
             }
             Ok(())
         })

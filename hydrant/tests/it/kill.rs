@@ -15,8 +15,8 @@ use crate::lake::{self, Row};
 use crate::process::{Running, run};
 
 const SHARDS: usize = 8;
-const SEED: u64 = 7;
-const DEVICES: u64 = 1_000;
+pub(crate) const SEED: u64 = 7;
+pub(crate) const DEVICES: u64 = 1_000;
 
 /// A process that is killed and started again.
 struct Role {
@@ -55,16 +55,19 @@ impl Role {
     }
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+/// A number that the environment may set.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-fn describe(dir: &Path, stream: &str) -> Value {
+/// What `hydrant stream describe` says.
+pub(crate) fn describe(dir: &Path, stream: &str) -> Value {
     let text = run("hydrant", dir, &["stream", "describe", stream, "--json"]);
     serde_json::from_str(&text).expect("JSON")
 }
 
-fn shards(described: &Value) -> Vec<&Value> {
+/// The shards of a description.
+pub(crate) fn shards(described: &Value) -> Vec<&Value> {
     described["shards"]
         .as_array()
         .expect("shards")
@@ -214,7 +217,8 @@ fn kill_test_loses_and_doubles_nothing() {
     check(dir, records);
 }
 
-fn check(dir: &Path, records: u64) {
+/// Each record is in the lake or among the dead letters, once and in order.
+pub(crate) fn check(dir: &Path, records: u64) {
     let report: Value =
         serde_json::from_slice(&std::fs::read(dir.join("report.json")).expect("the report reads"))
             .expect("JSON");

@@ -8,9 +8,11 @@
 
 mod bad_input;
 mod cases;
+mod freeze;
 mod json;
 mod kill;
 mod lake;
+mod many_shards;
 mod memory;
 mod place;
 mod process;

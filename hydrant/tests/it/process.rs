@@ -82,14 +82,24 @@ impl Running {
         self.child.wait().expect("the process can be waited for");
     }
 
-    /// Asks it to stop and gives its exit code.
-    pub(crate) fn terminate(&mut self) -> Option<i32> {
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, such as `-STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status();
+        let status = Command::new("kill").args([signal, &id]).status();
         assert!(
             status.is_ok_and(|status| status.success()),
             "the process can be signalled"
         );
+    }
+
+    /// Asks it to stop and gives its exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.signal("-TERM");
         self.child
             .wait()
             .expect("the process can be waited for")

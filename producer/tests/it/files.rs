@@ -370,11 +370,7 @@ fn a_limit_is_told_with_file_and_line_before_a_record_is_accepted() {
         report["refused"],
         json!({ "too_deep": 1, "name_too_long": 1, "line_too_long": 1 })
     );
-    for (line, word) in [
-        (2, "64 levels"),
-        (3, "256 bytes"),
-        (4, "than the stream takes"),
-    ] {
+    for (line, word) in [(2, "64 levels"), (3, "256 bytes"), (4, "`--record-bytes`")] {
         let told = |said: &str| said.contains(word) && said.contains(&format!("line={line}"));
         assert!(
             said.lines().any(|said| told(said) && said.contains("in\"")),

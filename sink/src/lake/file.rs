@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::disk::{self, Open};
+use hydrant_core::disk::{self, Open, is_failed_sync};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
 use hydrant_core::{Context, Error, Result};
 
@@ -158,7 +158,10 @@ impl FileLake {
             return Ok(());
         }
         let made = self.context.disk.create_dir_all(dir).await;
-        made.map_err(|e| Error::io("make the directory", dir, e))?;
+        made.map_err(|e| match is_failed_sync(&e) {
+            true => self.syncs.failed(dir, &e),
+            false => Error::io("make the directory", dir, e),
+        })?;
         let mut above = dir.parent();
         while let Some(parent) = above.filter(|parent| parent.starts_with(&self.root)) {
             self.sync_dir(parent).await?;

@@ -258,7 +258,9 @@ impl Publisher {
         }))
     }
 
-    /// Begins to publish after `after`; a chain that has not begun begins at `start`.
+    /// Begins to publish after `after`; a chain that has not begun begins at `start`. `resumed` is what [`Self::resume`]
+    /// has just answered, where it did: it spares finding the newest record again, and if another owner has gone on since,
+    /// the first record collides.
     ///
     /// # Errors
     /// [`Error::Superseded`] when the chain is elsewhere: open again after its position.
@@ -267,8 +269,13 @@ impl Publisher {
         finisher: Finisher,
         start: Position,
         after: Position,
+        resumed: Option<Claimed>,
     ) -> Result<Self> {
-        let claimed = match Self::resume(&chain, &finisher).await? {
+        let claimed = match resumed {
+            Some(claimed) => Some(claimed),
+            None => Self::resume(&chain, &finisher).await?,
+        };
+        let claimed = match claimed {
             Some(claimed) => claimed,
             None => {
                 let genesis = chain.begin(start).await?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
-use hydrant_core::testing::disk::SimWorld;
+use hydrant_core::testing::disk::{Op, Rule, SimWorld};
 use hydrant_core::{Disposition, Error, Position, Result};
 use tokio::sync::Mutex;
 
@@ -80,6 +80,26 @@ async fn a_stage_opened_at_a_stale_position_is_sent_to_the_right_one() {
         panic!("it was opened at a stale position");
     };
     assert_eq!(after(&error), Position::offset(5));
+}
+
+/// The newest record is looked for once a claim, however long its chain.
+#[tokio::test]
+async fn opening_what_was_just_resumed_does_not_look_for_the_newest_record_again() {
+    let world = world(1);
+    let a = Start::named(&world, "a").run().await.unwrap();
+    let (mut first, _) = a.claim("000000").await.unwrap();
+    publish(&mut first, 0..6).await.unwrap();
+    let b = Start::named(&world, "b").run().await.unwrap();
+    let resumed = b.stage.resume(&shard("000000")).await.unwrap().unwrap();
+    world.fail(Rule::always(Op::List, "/r"));
+    let mut second = b.open_at("000000", resumed.to).await.unwrap();
+    world.heal();
+    // Once only: another owner may have gone on since.
+    publish(&mut first, 6..8).await.unwrap();
+    let error = publish(&mut second, 6..9).await.unwrap_err();
+    assert_eq!(after(&error), Position::offset(7));
+    assert!(b.open_at("000000", resumed.to).await.is_err());
+    assert_exactly_once(&world, 0..8, "").await;
 }
 
 /// Where reading began is decided once, by whoever was first.
@@ -319,7 +339,7 @@ async fn nothing_follows_the_end_of_a_shard() {
     let tip = chain.record(1).await.unwrap().unwrap();
     assert!(tip.end && tip.files.is_empty());
     let finisher = Finisher::new(None, &process.context.random);
-    let mut publisher = Publisher::open(chain, finisher, Position::Begin, Position::End)
+    let mut publisher = Publisher::open(chain, finisher, Position::Begin, Position::End, None)
         .await
         .unwrap();
     let again = crate::lake::Commit { slot: 2, ..tip };

@@ -15,6 +15,7 @@ use super::owners::{Plan, between, stream_of};
 use super::support::*;
 use crate::lake::{Chain, FileKind, Tip};
 use crate::spec::TableRules;
+use crate::verify::{Depth, verify};
 
 #[tokio::test]
 async fn vanished_stagings_are_made_again_from_the_source() {
@@ -182,7 +183,8 @@ async fn a_file_is_made_again_through_the_transform_only() {
         writer: WriterId(1),
         shard: source.shard.clone(),
     };
-    let through = Hiding("one").apply(raw, source).into_batch(of);
+    let runs = raw.runs.clone();
+    let through = Hiding("one").apply(raw, source).into_batch(of, &runs);
     shard.push(Read::Batch(through)).await.unwrap();
     shard.publish(Flush::Time).await.unwrap();
     let key = dead.lake.list(&names().data(), None).await.unwrap()[0]
@@ -289,9 +291,9 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
         writer: WriterId(1),
         shard: source.shard.clone(),
     };
-    let through = Quarantining
-        .apply(batch(0, &payloads(0..20)), source)
-        .into_batch(of);
+    let raw = batch(0, &payloads(0..20));
+    let runs = raw.runs.clone();
+    let through = Quarantining.apply(raw, source).into_batch(of, &runs);
     shard.push(Read::Batch(through)).await.unwrap();
     let chain = Chain::new(&dead.lake, &names(), &stream_id(), source.shard);
     let (mut letters, mut cuts) = (0, 0);
@@ -315,4 +317,87 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
     }
     assert!(cuts > 10, "{cuts}");
     assert_eq!(letters, 3, "the records 3, 10 and 17");
+}
+
+/// Drops every second record.
+#[derive(Debug)]
+struct Halving;
+
+impl Transform for Halving {
+    fn apply(&self, mut batch: Batch, _: transform::Source<'_>) -> Transformed {
+        let input = batch.len() as u32;
+        let all: Vec<_> = batch.positions().collect();
+        let (kept, dropped): (Vec<u32>, Vec<u32>) =
+            (0..input).partition(|n| all[*n as usize].0.offset().unwrap() % 2 == 0);
+        let mut runs = RunBuilder::default();
+        for n in &kept {
+            let (sequence, sub, arrival) = all[*n as usize];
+            runs.push(sequence, sub, Step::Sequence, arrival);
+        }
+        batch.runs = runs.finish();
+        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+        Transformed {
+            rekeyed: vec![false; kept.len()],
+            sources: kept,
+            letters: Vec::new(),
+            dropped: dropped.into_iter().map(|n| (n, "odd".into())).collect(),
+            input,
+            batch,
+        }
+    }
+
+    fn digest(&self) -> &str {
+        "halving"
+    }
+}
+
+/// A full decoder cuts an interval in the middle of a batch and the process dies before the rest of it is published: what
+/// was dropped before the cut was counted with it, and nothing is counted twice.
+#[tokio::test]
+async fn drops_of_a_cut_batch_count_once_whoever_goes_on() {
+    let world = world(1);
+    let id = super::support::shard("000000").id;
+    let source = transform::Source {
+        stream: &stream_id(),
+        shard: &id,
+        now: NOW,
+    };
+    let of = || AccountOf {
+        writer: WriterId(1),
+        shard: id.clone(),
+    };
+    // Of the records that go on, one day and another in turn.
+    let record = |n: u64| {
+        let day = 19 + n / 2 % 2;
+        format!("{{\"n\":{n},\"time\":\"2026-11-{day:02}T10:00:00Z\"}}")
+    };
+    let mut lives = 0;
+    loop {
+        let rules = TableRules {
+            partitions_max: 1,
+            ..TableRules::default()
+        };
+        let start = Start {
+            rules,
+            ..Start::named(&world, &format!("life-{lives}"))
+        };
+        let process = start.run().await.unwrap();
+        let (mut shard, after) = process.claim("000000").await.unwrap();
+        let next = after.next_offset().unwrap();
+        if next == 20 {
+            let quick = Depth { contents: false };
+            let report = verify(&process.lake, &names(), quick).await.unwrap();
+            assert!(report.is_good(), "{report:?}");
+            assert_eq!((report.input, report.rows, report.dropped), (20, 10, 10));
+            break;
+        }
+        let records: Vec<String> = (next..20).map(record).collect();
+        let raw = batch(next, &records);
+        let runs = raw.runs.clone();
+        let through = Halving.apply(raw, source).into_batch(of(), &runs);
+        shard.push(Read::Batch(through)).await.unwrap();
+        shard.publish(Flush::Size).await.unwrap();
+        lives += 1;
+    }
+    assert!(lives >= 10, "{lives}");
 }

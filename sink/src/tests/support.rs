@@ -254,10 +254,15 @@ pub(crate) async fn looker(world: &SimWorld) -> SharedLake {
     )
 }
 
-/// Every row and every dead letter that a lister finds, by the number of the record, with how often.
+/// Every row and every dead letter that a lister finds, by the number of the record, with how often. Where the lake's
+/// directory is not there (yet), nothing is.
 pub(crate) async fn found(world: &SimWorld) -> BTreeMap<u64, u64> {
-    let lake = looker(world).await;
     let mut found = BTreeMap::new();
+    let disk = world.process("looker").shared();
+    if disk.stat(Path::new(LAKE)).await.unwrap().is_none() {
+        return found;
+    }
+    let lake = looker(world).await;
     for row in rows_of(&*lake, &names().data()).await {
         *found.entry(row["n"].as_u64().unwrap()).or_default() += 1;
     }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -23,7 +24,11 @@ pub(crate) struct BrokerStream {
     ledger: Progresses,
     released: Arc<Mutex<Vec<ClaimId>>>,
     events: Mutex<Option<mpsc::Receiver<Event>>>,
-    orders: mpsc::Sender<Event>,
+    orders: Mutex<Option<mpsc::Sender<Event>>>,
+    /// How often the subscription was asked for an event.
+    asked: Arc<AtomicU64>,
+    /// What ledgers say of their claims.
+    pub(crate) held: Arc<AtomicBool>,
 }
 
 impl BrokerStream {
@@ -34,7 +39,9 @@ impl BrokerStream {
             ledger: Progresses::default(),
             released: Arc::default(),
             events: Mutex::new(Some(events)),
-            orders,
+            orders: Mutex::new(Some(orders)),
+            asked: Arc::default(),
+            held: Arc::new(AtomicBool::new(true)),
         })
     }
 
@@ -50,28 +57,39 @@ impl BrokerStream {
             .reader(&shard.id, &Budget::new(1 << 20))
             .await
             .unwrap();
-        let ledger = Box::new(BrokerLedger {
+        let ledger = Arc::new(BrokerLedger {
             claim: id.clone(),
             ledger: Arc::clone(&self.ledger),
             released: Arc::clone(&self.released),
+            held: Arc::clone(&self.held),
         });
-        self.orders
-            .try_send(Event::Granted(Claim {
-                id,
-                shard,
-                reader,
-                ledger,
-            }))
-            .unwrap();
+        self.order(Event::Granted(Claim {
+            id,
+            shard,
+            reader,
+            ledger,
+        }));
+    }
+
+    fn order(&self, event: Event) {
+        let orders = self.orders.lock().unwrap();
+        orders.as_ref().unwrap().try_send(event).unwrap();
+    }
+
+    /// The broker is gone for good.
+    pub(crate) fn hang_up(&self) {
+        self.orders.lock().unwrap().take();
+    }
+
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn lose(&self, shard: &str, grant: u64) {
-        self.orders
-            .try_send(Event::Lost(ClaimId {
-                shard: shard.into(),
-                grant,
-            }))
-            .unwrap();
+        self.order(Event::Lost(ClaimId {
+            shard: shard.into(),
+            grant,
+        }));
     }
 
     pub(crate) fn revoke(&self, shard: &str, grant: u64, until: Instant) {
@@ -79,9 +97,7 @@ impl BrokerStream {
             shard: shard.into(),
             grant,
         };
-        self.orders
-            .try_send(Event::Revoking { claim, until })
-            .unwrap();
+        self.order(Event::Revoking { claim, until });
     }
 
     /// The progress that the broker keeps.
@@ -114,6 +130,7 @@ struct BrokerLedger {
     claim: ClaimId,
     ledger: Progresses,
     released: Arc<Mutex<Vec<ClaimId>>>,
+    held: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -135,23 +152,29 @@ impl Ledger for BrokerLedger {
         Ok(())
     }
 
+    fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
+    }
+
     fn generation(&self) -> u64 {
         0
     }
 }
 
-struct Orders(mpsc::Receiver<Event>);
+struct Orders {
+    events: mpsc::Receiver<Event>,
+    asked: Arc<AtomicU64>,
+}
 
 #[async_trait]
 impl Subscription for Orders {
     async fn next(&mut self) -> Result<Event> {
-        self.0
-            .recv()
-            .await
-            .ok_or_else(|| Error::fatal("no more orders"))
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let event = self.events.recv().await;
+        event.ok_or_else(|| Error::fatal("no more orders"))
     }
 
-    async fn stop_claiming(&mut self) {}
+    fn stop_claiming(&mut self) {}
 
     async fn close(&mut self) -> Result<()> {
         Ok(())
@@ -198,7 +221,8 @@ impl Stream for BrokerStream {
 
     async fn assignment(&self, _app: &str) -> Result<Assignment> {
         let events = self.events.lock().unwrap().take().expect("one worker");
-        Ok(Assignment::Broker(Box::new(Orders(events))))
+        let asked = Arc::clone(&self.asked);
+        Ok(Assignment::Broker(Box::new(Orders { events, asked })))
     }
 
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {

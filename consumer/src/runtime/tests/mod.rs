@@ -18,6 +18,7 @@ mod outputs;
 mod pins;
 mod schedules;
 mod sharing;
+mod waits;
 
 /// A stream, its leases and what came out.
 struct World {

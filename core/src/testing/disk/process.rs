@@ -12,7 +12,9 @@ use super::call::{Effect, Held};
 use super::model::{Inode, Node, error};
 use super::{Op, Shared, State};
 use crate::disk::calls::Calls;
-use crate::disk::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
+use crate::disk::{
+    Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch, failed_sync,
+};
 
 /// The disk as one process sees it; cheap to clone. When the process has died, its calls never return.
 #[derive(Clone)]
@@ -172,7 +174,8 @@ impl Disk for SimDisk {
                 state.model.sync_names(home);
                 Ok(())
             };
-            self.call(Op::SyncDir, path, None, sync).await?;
+            let synced = self.call(Op::SyncDir, path, None, sync).await;
+            synced.map_err(failed_sync)?;
         }
         Ok(())
     }

@@ -233,7 +233,6 @@ async fn consume(
         idle: Duration::from_millis(500),
         leases: LeaseSettings {
             lease_time: Duration::from_secs(2),
-            observe: Duration::from_millis(500),
             handover: Duration::from_secs(3),
         },
         pin,

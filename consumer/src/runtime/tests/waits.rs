@@ -1,0 +1,128 @@
+//! Nothing waits for what only lags: drains, ledgers, keepers and supervisors beside stores that are slow or stand still.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::runtime::testing::BrokerStream;
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_told_to_the_tasks_before_the_store_answers() {
+    let mut world = World::new(2, false);
+    world.stream.append("a", 30, 0);
+    let mut stage = Exact::new(&world.log);
+    (stage.every, stage.records_max) = (Duration::from_secs(3600), usize::MAX);
+    let worker = Worker::start(world.spec(stage));
+    pass(Duration::from_secs(2)).await;
+    world.leases.slow_ms.store(5_000, Ordering::SeqCst);
+    let writes = || world.leases.writes.load(Ordering::SeqCst);
+    let before = writes();
+    until("a renewal that is not answered", || writes() > before).await;
+    assert!(world.log.records().is_empty());
+    let began = clock::now();
+    worker
+        .shutdown
+        .advance(hydrant_core::shutdown::Phase::Draining);
+    until("the publish", || world.log.records().len() == 30).await;
+    let took = clock::now() - began;
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    worker.ended().await.unwrap();
+    world.assert_exact();
+    assert_eq!(world.leases.to("a"), p(29));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_ledger_delays_no_record() {
+    let mut world = World::new(1, false);
+    let worker = Worker::start(world.plain());
+    pass(Duration::from_secs(2)).await;
+    world.leases.slow_ms.store(2_000, Ordering::SeqCst);
+    for n in 1..=100 {
+        world.stream.append("a", 1, 0);
+        pass(Duration::from_millis(100)).await;
+        assert_eq!(world.log.records().len(), n);
+    }
+    assert!(world.leases.to("a") > p(50), "the ledger follows");
+    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    worker.drained().await.unwrap();
+    assert_eq!(world.leases.to("a"), p(99));
+    world.assert_exact();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_is_asked_again() {
+    let mut world = World::new(1, false);
+    world.leases.slow_ms.store(3_600_000, Ordering::SeqCst);
+    let worker = Worker::start(world.exact());
+    pass(Duration::from_secs(60)).await;
+    world.stream.append("a", 5, 0);
+    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    pass(Duration::from_secs(10)).await;
+    world.assert_exact();
+    worker.drained().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_of_the_shortest_time_stay_where_they_are() {
+    let mut world = World::new(4, false);
+    let start = |world: &mut World| {
+        let mut spec = world.exact();
+        spec.leases.lease_time = *crate::runtime::LeaseSettings::LEASE_TIME_RANGE.start();
+        Worker::start(spec)
+    };
+    let first = start(&mut world);
+    let second = start(&mut world);
+    pass(Duration::from_secs(20)).await;
+    world.leases.slow_ms.store(300, Ordering::SeqCst);
+    let epochs =
+        |world: &World| -> Vec<u64> { world.leases.rows().iter().map(|row| row.epoch).collect() };
+    let before = epochs(&world);
+    pass(Duration::from_secs(300)).await;
+    assert_eq!(epochs(&world), before);
+    drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_failed_is_not_asked_again() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 30, 0);
+    let broker = BrokerStream::around(Arc::clone(&world.stream) as _);
+    let mut stage = Exact::new(&world.log);
+    stage.slow = Duration::from_secs(5);
+    let mut spec = world.spec(stage);
+    spec.stream = Arc::clone(&broker) as _;
+    let worker = Worker::start(spec);
+    broker.grant("a", 1).await;
+    pass(Duration::from_secs(1)).await;
+    let before = broker.asked();
+    broker.hang_up();
+    let error = worker.ended().await.unwrap_err();
+    assert_eq!(error.to_string(), "no more orders");
+    let asked = broker.asked() - before;
+    assert!(asked <= 1, "asked {asked} times after it had failed");
+    world.assert_exact();
+}
+
+/// A process that stood still may be the last to know that its shard is another worker's.
+#[tokio::test(start_paused = true)]
+async fn what_is_read_after_the_lease_time_is_not_taken() {
+    let mut world = World::new(1, true);
+    let broker = BrokerStream::around(Arc::clone(&world.stream) as _);
+    let mut spec = world.plain();
+    spec.stream = Arc::clone(&broker) as _;
+    let worker = Worker::start(spec);
+    broker.grant("a", 1).await;
+    world.stream.append("a", 10, 0);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(world.log.records().len(), 10);
+    broker.held.store(false, Ordering::SeqCst);
+    world.stream.append("a", 10, 0);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(world.log.records().len(), 10);
+    // Granted again, it goes on.
+    broker.held.store(true, Ordering::SeqCst);
+    broker.grant("a", 2).await;
+    pass(Duration::from_secs(1)).await;
+    world.assert_complete();
+    worker.drained().await.unwrap();
+}

@@ -1,0 +1,43 @@
+//! A write of the ledger that goes on while records are pushed and published.
+
+use std::sync::Arc;
+
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::Progress;
+use hydrant_core::subscription::Ledger;
+use tokio::task::JoinSet;
+
+/// At most one write of a claim's ledger. Dropping it leaves the write undone or done, which the next one finds.
+#[derive(Default)]
+pub(crate) struct Writing {
+    progress: Option<Progress>,
+    task: JoinSet<Result<()>>,
+}
+
+impl Writing {
+    /// Begins to write; the one before is done.
+    pub(crate) fn begin(&mut self, ledger: &Arc<dyn Ledger>, progress: &Progress) {
+        let (ledger, new) = (Arc::clone(ledger), progress.clone());
+        self.progress = Some(progress.clone());
+        self.task.spawn(async move { ledger.write(&new).await });
+    }
+
+    /// Whether one is under way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.progress.is_some()
+    }
+
+    /// Resolves when the write is done: what was written, and whether it is stored. Never without a write. Cancel-safe.
+    pub(crate) async fn done(&mut self) -> (Progress, Result<()>) {
+        if self.progress.is_none() {
+            return std::future::pending().await;
+        }
+        let written = match self.task.join_next().await {
+            Some(Ok(written)) => written,
+            _ => Err(Error::fatal(
+                "a write of the ledger panicked, which is a fault of hydrant",
+            )),
+        };
+        (self.progress.take().unwrap_or_default(), written)
+    }
+}

@@ -1,0 +1,253 @@
+//! The freeze test: a transform and a sink are stopped (SIGSTOP) at a random moment, and the other worker of each goes
+//! on when the lease time is over; then the producer is. Whoever describes or reads a stream is never kept waiting. After
+//! SIGCONT nothing is lost or doubled: the oracle is that of the kill test.
+//!
+//! Short by default. The long run:
+//! `HYDRANT_FREEZE_ROUNDS=20 HYDRANT_FREEZE_SECONDS=300 HYDRANT_FREEZE_ANSWER_SECONDS=2 cargo test --release \
+//! --workspace freeze_test -- --nocapture`
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hydrant_core::Context;
+use hydrant_core::lease::Lease;
+use hydrant_core::stream::Assignment;
+
+use crate::kill::{DEVICES, SEED, check, describe, setting, shards};
+use crate::process::{Running, command, run};
+
+const SHARDS: usize = 8;
+/// That of transforms and sinks.
+const LEASE_TIME: Duration = Duration::from_secs(10);
+/// So long after it the others are at work.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a producer stands still.
+const PRODUCER_STANDS: Duration = Duration::from_secs(3);
+/// Records a second: so few that the tests beside this one get their turn.
+const RATE: u64 = 2_000;
+
+/// The stages whose workers share an app: the stream they read and the app's name.
+const STAGES: [(&str, &str); 2] = [("raw", "hydrant-transform"), ("clean", "hydrant-sink")];
+
+fn a_random_moment() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let millis = now.map_or(0, |now| now.subsec_nanos() % 1_500);
+    std::thread::sleep(Duration::from_millis(u64::from(millis)));
+}
+
+/// The rows of an app.
+pub(crate) fn leases(dir: &Path, stream: &str, app: &str) -> Vec<Lease> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let context = Context::system(1 << 20).expect("a context");
+        let url = format!("local:{}", dir.join(stream).display());
+        let stream = hydrant_stream::open(&url, &context).await;
+        match stream.expect("the stream opens").assignment(app).await {
+            Ok(Assignment::Leases(leases)) => leases.list().await.expect("the leases"),
+            _ => panic!("no leases"),
+        }
+    })
+}
+
+fn records(dir: &Path, stream: &str) -> u64 {
+    let described = describe(dir, &format!("local:{stream}"));
+    let all = shards(&described);
+    let counts = all.iter().map(|state| state["records"].as_u64());
+    counts.map(|count| count.expect("a count")).sum()
+}
+
+/// How often the sinks have committed.
+fn commits(dir: &Path) -> usize {
+    let mut found = 0;
+    let mut left = vec![dir.join("lake/_hydrant/events/commits")];
+    while let Some(next) = left.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => left.push(entry.path()),
+                _ => found += 1,
+            }
+        }
+    }
+    found
+}
+
+/// A new reader gets its first record in time, and both streams are described in time.
+fn all_answer(dir: &Path, within: Duration, when: &str) {
+    for stream in ["local:raw", "local:clean"] {
+        let began = Instant::now();
+        describe(dir, stream);
+        let took = began.elapsed();
+        assert!(took < within, "{when}: `describe {stream}` took {took:?}");
+        for (binary, args) in [
+            (
+                "hydrant",
+                &["stream", "tail", stream, "--start", "earliest"][..],
+            ),
+            ("hydrant-consumer", &["--from", stream][..]),
+        ] {
+            let began = Instant::now();
+            let mut reader = command(binary, dir, args)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the reader starts");
+            let stdout = reader.stdout.take().expect("its output");
+            let (told, first) = mpsc::channel();
+            std::thread::spawn(move || {
+                // The test may have stopped waiting.
+                drop(told.send(BufReader::new(stdout).lines().next()));
+            });
+            let read = first.recv_timeout(within);
+            drop(reader.kill());
+            drop(reader.wait());
+            let took = began.elapsed();
+            assert!(
+                matches!(read, Ok(Some(Ok(_)))),
+                "{when}: {binary} {args:?} has nothing after {took:?}"
+            );
+        }
+    }
+}
+
+/// Waits until `reached`.
+pub(crate) fn until(deadline: Instant, what: &str, mut reached: impl FnMut() -> bool) {
+    while !reached() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What has arrived behind each stage.
+fn arrived(dir: &Path) -> [u64; 2] {
+    [records(dir, "clean"), commits(dir) as u64]
+}
+
+#[test]
+fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
+    let rounds = setting("HYDRANT_FREEZE_ROUNDS", 1);
+    let stands = Duration::from_secs(setting("HYDRANT_FREEZE_SECONDS", 16));
+    let within = Duration::from_secs(setting("HYDRANT_FREEZE_ANSWER_SECONDS", 10));
+    assert!(stands > LEASE_TIME + GRACE, "too short for a take-over");
+    let temporary = tempfile::tempdir().expect("a directory");
+    let dir = temporary.path();
+    for stream in ["local:raw", "local:clean"] {
+        let shards = SHARDS.to_string();
+        run(
+            "hydrant",
+            dir,
+            &["stream", "create", stream, "--shards", &shards],
+        );
+    }
+    // There are records to the end, also of rounds that take longer.
+    let count = RATE * rounds * (stands + LEASE_TIME + GRACE).as_secs();
+    let texts = [count, DEVICES, SEED, RATE].map(|number| number.to_string());
+    let [sent, devices, seed, rate] = &texts;
+    let start = |binary: &str, log: &str, args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Running::start(binary, dir, &args, log)
+    };
+    let producer_args = [
+        "--to",
+        "local:raw",
+        "--simulate",
+        sent,
+        "--devices",
+        devices,
+        "--seed",
+        seed,
+        "--name",
+        "freeze",
+        "--ledger",
+        "ledger.json",
+        "--rate",
+        rate,
+        "--report",
+        "report.json",
+    ];
+    let transform = ["--from", "local:raw", "--to", "local:clean"];
+    let sink = [
+        "--from",
+        "local:clean",
+        "--to",
+        "file:lake",
+        "--flush-interval",
+        "1s",
+    ];
+    let mut producer = start("hydrant-producer", "producer.log", &producer_args);
+    let mut workers = [
+        ["1", "2"].map(|n| {
+            start(
+                "hydrant-transform",
+                &format!("transform-{n}.log"),
+                &transform,
+            )
+        }),
+        ["1", "2"].map(|n| start("hydrant-sink", &format!("sink-{n}.log"), &sink)),
+    ];
+    let soon = || Instant::now() + Duration::from_secs(60);
+    for (stream, app) in STAGES {
+        until(soon(), "both workers of each app have shards", || {
+            let rows = leases(dir, stream, app);
+            let owners: std::collections::BTreeSet<_> =
+                rows.iter().filter_map(|row| row.owner.clone()).collect();
+            owners.len() == 2
+        });
+    }
+    for round in 0..rounds {
+        let chosen = (round % 2) as usize;
+        a_random_moment();
+        let stopped = Instant::now();
+        workers
+            .iter()
+            .for_each(|stage| stage[chosen].signal("-STOP"));
+        all_answer(dir, within, "a transform and a sink stand still");
+        for ((stream, app), stage) in STAGES.iter().zip(&workers) {
+            let frozen = format!("-{}-", stage[chosen].id());
+            let what = format!("{app} goes on without its worker{frozen}");
+            until(stopped + LEASE_TIME + GRACE, &what, || {
+                leases(dir, stream, app).iter().all(|row| {
+                    let owner = row.owner.as_ref();
+                    row.has_ended() || owner.is_some_and(|owner| !owner.contains(&frozen))
+                })
+            });
+        }
+        eprintln!("round {round}: taken over after {:?}", stopped.elapsed());
+        let before = arrived(dir);
+        until(soon(), "records arrive behind both stages", || {
+            let now = arrived(dir);
+            now[0] > before[0] && now[1] > before[1]
+        });
+        std::thread::sleep(stands.saturating_sub(stopped.elapsed()));
+        all_answer(dir, within, "a transform and a sink still stand still");
+        workers
+            .iter()
+            .for_each(|stage| stage[chosen].signal("-CONT"));
+        a_random_moment();
+        producer.signal("-STOP");
+        all_answer(dir, within, "the producer stands still");
+        std::thread::sleep(PRODUCER_STANDS);
+        producer.signal("-CONT");
+    }
+    let end = Instant::now() + Duration::from_secs(count / RATE * 4 + 60);
+    until(end, "the end of the producer", || {
+        producer.ended().is_some()
+    });
+    assert_eq!(producer.ended(), Some(Some(0)), "see producer.log");
+    for worker in workers.as_flattened_mut() {
+        assert_eq!(worker.terminate(), Some(0), "a worker does not drain");
+    }
+    for (binary, args) in [
+        ("hydrant-transform", &transform[..]),
+        ("hydrant-sink", &sink[..]),
+    ] {
+        let args: Vec<&str> = args.iter().copied().chain(["--exit-at-end"]).collect();
+        run(binary, dir, &args);
+    }
+    check(dir, count);
+}

@@ -1,0 +1,98 @@
+//! Hundreds of shards on one machine: all are taken, taken over from a dead worker and given back in seconds.
+//!
+//! `HYDRANT_MANY_SHARDS=1000 cargo test --release --workspace many_shards -- --nocapture` tries more.
+
+use std::time::{Duration, Instant};
+
+use crate::freeze::{leases, until};
+use crate::kill::setting;
+use crate::process::{Running, run};
+
+const APP: &str = "many";
+/// How long taking all, taking all over and giving all back may take, each.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn many_shards_are_taken_taken_over_and_given_back_in_time() {
+    let count = usize::try_from(setting("HYDRANT_MANY_SHARDS", 600)).expect("a number of shards");
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    for (stream, shards) in [("local:raw", count), ("local:out", 8)] {
+        let shards = shards.to_string();
+        run(
+            "hydrant",
+            dir,
+            &["stream", "create", stream, "--shards", &shards],
+        );
+    }
+    let records = (count * 20).to_string();
+    run(
+        "hydrant-producer",
+        dir,
+        &["--to", "local:raw", "--simulate", &records],
+    );
+    let start = |n: usize| {
+        let args = ["--from", "local:raw", "--to", "local:out", "--app", APP].map(str::to_owned);
+        Running::start("hydrant-consumer", dir, &args, &format!("consumer-{n}.log"))
+    };
+    let holds_all = |worker: &Running| {
+        let name = format!("-{}-", worker.id());
+        let rows = leases(dir, "raw", APP);
+        let mine = rows.iter().filter(|row| {
+            let owner = row.owner.as_ref();
+            owner.is_some_and(|owner| owner.contains(&name))
+        });
+        mine.count() == count
+    };
+    let began = Instant::now();
+    let mut first = start(1);
+    until(began + PATIENCE, "all shards are taken", || {
+        holds_all(&first)
+    });
+    eprintln!("{count} shards taken in {:?}", began.elapsed());
+    let mut second = start(2);
+    // It asks for shards one by one, and the first one is killed amid that.
+    until(
+        Instant::now() + PATIENCE,
+        "the second one has shards",
+        || {
+            let name = format!("-{}-", second.id());
+            let rows = leases(dir, "raw", APP);
+            rows.iter().any(|row| {
+                row.owner
+                    .as_ref()
+                    .is_some_and(|owner| owner.contains(&name))
+            })
+        },
+    );
+    let began = Instant::now();
+    first.kill();
+    until(began + PATIENCE, "all shards are taken over", || {
+        holds_all(&second)
+    });
+    eprintln!("taken over in {:?}", began.elapsed());
+    let began = Instant::now();
+    assert_eq!(second.terminate(), Some(0), "see consumer-2.log");
+    let took = began.elapsed();
+    eprintln!("given back in {took:?}");
+    assert!(took < PATIENCE, "the drain took {took:?}");
+    assert!(
+        leases(dir, "raw", APP)
+            .iter()
+            .all(|row| row.owner.is_none())
+    );
+    let all = [
+        "--from",
+        "local:raw",
+        "--to",
+        "local:out",
+        "--app",
+        APP,
+        "--exit-at-end",
+    ];
+    run("hydrant-consumer", dir, &all);
+    let copied = crate::kill::describe(dir, "local:out");
+    let counts = crate::kill::shards(&copied).into_iter();
+    let copied: u64 = counts.filter_map(|state| state["records"].as_u64()).sum();
+    assert_eq!(copied.to_string(), records, "each record once");
+}
