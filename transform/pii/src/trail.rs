@@ -165,7 +165,7 @@ impl Trail {
     }
 
     /// A segment that stays when the walk goes on: a key of the text `bytes` becomes a name.
-    fn lasting(&mut self, segment: Segment, bytes: &[u8]) -> Segment {
+    pub(crate) fn lasting(&mut self, segment: Segment, bytes: &[u8]) -> Segment {
         match segment {
             Segment::Written(start, end) => self.name(&bytes[start as usize..end as usize]),
             segment => segment,

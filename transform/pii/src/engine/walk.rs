@@ -288,8 +288,13 @@ impl Engine {
             part: false,
         };
         // A key is judged by itself: what stands above it only says that versions are no addresses.
+        let versions = member.evidence.has(Evidence::VERSION);
         let member = Member {
-            evidence: member.evidence & Evidence::VERSION,
+            evidence: if versions {
+                Evidence::AGENT
+            } else {
+                Evidence::NONE
+            },
             rule: None,
             ..*member
         };
@@ -303,10 +308,7 @@ impl Engine {
                     decoded.cast(written, 0, Writing::Escaped, Reading::Exact);
                     self.trail.name(&decoded.text)
                 } else {
-                    if self.findings.len() == told
-                        && !member.evidence.has(Evidence::VERSION)
-                        && member.effect == 0
-                    {
+                    if self.findings.len() == told && !versions && member.effect == 0 {
                         self.keys.put(written, known);
                     }
                     written_segment(token)
@@ -489,6 +491,27 @@ impl Engine {
             )
         };
         while let Some(at) = opening(text, from) {
+            if let Some(end) = escaped_end(text, at) {
+                let part = Scalar {
+                    bytes: text,
+                    level,
+                    token: Token {
+                        start: at,
+                        end,
+                        classes: classes::of(&text[at..end]),
+                    },
+                    kind: scalar.kind,
+                    part: true,
+                };
+                let segment = self.trail.lasting(member.segment, scalar.bytes);
+                let member = Member { segment, ..*member };
+                if let Some(inner) = self.nested(part, Writing::Escaped, &member)? {
+                    gone |= inner | between(self, covered..at)?;
+                    covered = end;
+                }
+                from = end;
+                continue;
+            }
             let end = self.inside(text, at, scalar.bytes, level, member)?;
             from = end.max(at + 1);
             // Brackets alone are none of JSON: a colour of a terminal starts with one.
@@ -561,7 +584,7 @@ fn may_hold_json(written: &[u8], classes: Classes) -> bool {
 }
 
 /// Where JSON may start in `text`, from `from` on: at the first byte that is no space, before a
-/// quote, and at the quote of a string that itself holds JSON.
+/// quote, escaped or not, and at the quote of a string that itself holds JSON.
 fn opening(text: &[u8], from: usize) -> Option<usize> {
     let first = text.len() - text.trim_ascii_start().len();
     memchr::memchr2_iter(b'{', b'[', &text[from..]).find_map(|found| {
@@ -579,15 +602,42 @@ fn opening(text: &[u8], from: usize) -> Option<usize> {
         } else if at > from && text[at - 1] == b'"' && next == Some(&b'\\') {
             Some(at - 1)
         } else {
-            None
+            is_escaped(text, at).then_some(at)
         }
     })
+}
+
+/// Whether what opens at `at` is JSON with escaped quotes that no string is around: `{\"a\":1}`.
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    let inside = text[at + 1..].trim_ascii_start();
+    let slashes = inside.iter().take_while(|&&byte| byte == b'\\').count();
+    slashes > 0 && inside.get(slashes) == Some(&b'"') && matches!(text[at], b'{' | b'[')
+}
+
+/// Where JSON with escaped quotes that opens at `at` ends, at the latest: before a quote without.
+fn escaped_end(text: &[u8], at: usize) -> Option<usize> {
+    if !is_escaped(text, at) {
+        return None;
+    }
+    let bare = memchr::memchr_iter(b'"', &text[at..]).find(|&quote| text[at + quote - 1] != b'\\');
+    let Some(bare) = bare else {
+        return Some(text.len());
+    };
+    // What opens before that quote belongs to it.
+    let mut end = &text[at..at + bare];
+    while let [rest @ .., b'{' | b'[' | b' ' | b'\n' | b'\r' | b'\t'] = end {
+        end = rest;
+    }
+    Some(at + end.len())
 }
 
 /// Whether a text holds at least one scalar inside of JSON.
 fn holds_json(text: &[u8], depth_max: usize) -> bool {
     let mut from = 0;
     while let Some(at) = opening(text, from) {
+        if is_escaped(text, at) {
+            return true;
+        }
         let mut walker = Walker::within(text, at, depth_max, Vec::new());
         loop {
             match walker.advance() {

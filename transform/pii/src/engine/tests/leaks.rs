@@ -335,3 +335,56 @@ fn any_word_may_stand_before_a_coordinate() {
         }
     }
 }
+
+#[test]
+fn json_with_escaped_quotes_is_json_without_a_string_around_it() {
+    let json = r#"{"first_name":"Ada","n":[{"ssn":"536904399"}],"t":1}"#;
+    let left = r#"{"first_name":"[NAME]","n":[{"ssn":"[SSN]"}],"t":1}"#;
+    let escaped = |text: &str, levels| {
+        (0..levels).fold(text.to_owned(), |text, _| {
+            text.replace('\\', r"\\").replace('"', r#"\""#)
+        })
+    };
+    for levels in 1..=2 {
+        for around in [
+            "#",
+            "got # ok",
+            "say #, # and #",
+            r#"# then {"first_name":"Lee"}"#,
+            r#"{"a":"say \"x\"","b":1} #"#,
+        ] {
+            let record = |inner: &str, name: &str| {
+                let text = around
+                    .replace('#', &escaped(inner, levels))
+                    .replace("Lee", name);
+                serde_json::json!({ "msg": text }).to_string()
+            };
+            assert_eq!(redacted(&record(json, "Lee")), record(left, "[NAME]"));
+        }
+    }
+    let mut engine = with("[[rule]]\nclass = \"ssn\"\naction = \"drop-field\"");
+    assert_eq!(
+        passed(
+            &mut engine,
+            r#"{"m":"got {\\\"a\\\":1,\\\"ssn\\\":\\\"536904399\\\"} ok"}"#
+        ),
+        r#"{"m":"got {\\\"a\\\":1} ok"}"#
+    );
+    assert_eq!(engine.reports().next().unwrap().pointer, "/m#/ssn");
+    // What follows is read as it is written.
+    assert_eq!(
+        redacted(r#"{"m":"[\\\"x\\\"] {\"m\":\"say \\\"hi\\\"\",\"first_name\":\"Ada\"}"}"#),
+        r#"{"m":"[\\\"x\\\"] {\"m\":\"say \\\"hi\\\"\",\"first_name\":\"[NAME]\"}"}"#
+    );
+}
+
+#[test]
+fn many_openings_of_escaped_json_take_linear_work() {
+    let mut engine = engine();
+    for part in [r#"{\\\"a\\\":"#, r#"{\\\"a\\\":{"#, r#"[\\\"{"#] {
+        let record = format!(r#"{{"m":"{}"}}"#, part.repeat(2000));
+        engine.scanned = 0;
+        let _verdict = engine.process(record.as_bytes(), &mut Vec::new());
+        assert!(engine.scanned <= 20 * record.len(), "{}", engine.scanned);
+    }
+}
