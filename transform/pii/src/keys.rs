@@ -36,7 +36,7 @@ impl Evidence {
     pub(crate) const CARD: Self = Self(1 << 10);
     pub(crate) const IP: Self = Self(1 << 11);
     pub(crate) const MAC: Self = Self(1 << 12);
-    /// Texts beneath are versions, not addresses.
+    /// A text is a version, not an address; one beneath is if its numbers are small.
     pub(crate) const VERSION: Self = Self(1 << 13);
     pub(crate) const COORDINATE: Self = Self(1 << 14);
     /// The value may be a text or an array of coordinates.
@@ -66,7 +66,8 @@ impl Evidence {
     pub(crate) const CONTENT: Self = Self(1 << 26);
     /// A coordinate as an integer: degrees times ten million, or a million.
     pub(crate) const SCALED: Self = Self(1 << 27);
-    /// Programs that name themselves with their versions, and things that have one.
+    /// Programs that name themselves with their versions, and things that have one: small numbers
+    /// are that.
     pub(crate) const AGENT: Self = Self(1 << 28);
     /// Something that is reached at an address: a number of four parts is that, and no version.
     pub(crate) const HOSTED: Self = Self(1 << 29);
@@ -117,11 +118,13 @@ impl Evidence {
         .with(Self::SPOT)
         .with(Self::MAC)
         .with(Self::IP)
+        .with(Self::VERSION)
+        .with(Self::AGENT)
         .with(Self::OF_THINGS);
 
     /// What a value has whose key says `self`, beneath keys that said `above`.
     pub(crate) fn beneath(self, above: Self) -> Self {
-        let everywhere = Self::PERSON | Self::VERSION | Self::NAME | Self::PAYMENT | Self::AGENT;
+        let everywhere = Self::PERSON | Self::NAME | Self::PAYMENT;
         let mut evidence = self | above & (everywhere | Self::BIRTH_DATE);
         if above.has(Self::PERSON | Self::STREET) && self.has(Self::BARE_NAME) {
             evidence |= Self::NAME;
@@ -131,6 +134,9 @@ impl Evidence {
         }
         if self.has(Self::VALUE) {
             evidence |= above & (Self::OF_VALUES | Self::STREET);
+        } else if above.has(Self::VERSION) {
+            // Not all members are the version: `{"firmware":{"current":..,"fetched_by":..}}`.
+            evidence |= Self::AGENT;
         }
         if self.has(Self::LINE) {
             evidence |= above & Self::STREET;
@@ -152,8 +158,6 @@ impl Evidence {
         let mut kept = self
             & Self::HANDED_DOWN
                 .with(Self::PERSON)
-                .with(Self::VERSION)
-                .with(Self::AGENT)
                 .with(Self::NAME)
                 .with(Self::STREET)
                 .with(Self::NEAR_PHONE)

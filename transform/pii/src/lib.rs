@@ -33,7 +33,8 @@
 //! that speaks of a payment; digits in a text need one, or a word of payment, or the groups of a
 //! card, unless there are 15 or 16 of them and nothing says that they count, measure or tell apart.
 //! A phone and a card are also things: ids, counters and times beneath such keys stay. Four numbers
-//! that a key, a product or a word says to be a version are no address.
+//! that a key, a product or a word says to be a version are no address; where little says so, only
+//! if they are small, as those of versions are.
 //!
 //! The partition key of a record ([`Engine::process_key_beside`]) loses what was found in the
 //! payload, whatever its own form says.
@@ -59,7 +60,11 @@
 //!   `resourceType` about members before it;
 //! - cards that are numbers without a key of payment, and bare digits in texts that are not 15 or
 //!   16, or stand under a key or beside a word of ids, counts or times;
-//! - an address behind the words of a version (`firmware 203.0.113.7`), or under its key;
+//! - an address behind the words of a version (`firmware 203.0.113.7`), or under its key, and one of
+//!   small numbers (`5.6.7.8`) where a version may stand;
+//! - e-mail addresses whose domain ends like a unit of systemd (`bob@corp.timer`), or like a device
+//!   of one (`bob@tty1.service`);
+//! - names in JSON of which only some quotes are escaped (`{\"first_name":\"Jane\"}`);
 //! - names that are the value of a key for a person (`{"driver":"Jane Doe"}`);
 //! - in a partition key, values of a payload in another form than with other separators and in
 //!   another case: another order of a date, a coordinate with other decimals.

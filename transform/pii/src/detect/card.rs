@@ -81,12 +81,31 @@ const PAYMENT_WORDS: &[&str] = &[
     "paid",
     "pay",
     "billing",
+    "charge",
+    "charges",
     "charged",
     "account",
     "acct",
     "checkout",
     "purchase",
+    "txn",
+    "transaction",
+    "auth",
+    "authorised",
+    "authorized",
+    "approved",
+    "declined",
+    "refund",
+    "refunded",
 ];
+
+/// Words that stand beside counters, and beside cards as often.
+const MONEY_WORDS: [&[u8]; 6] = [b"amount", b"balance", b"price", b"cost", b"total", b"used"];
+
+/// Units behind a number.
+const UNITS: &str = "ns us ms nanos micros millis nanoseconds microseconds milliseconds sec secs seconds minutes \
+                     hours days ticks cycles instructions byte bytes octets packets pkts bits kb mb gb requests \
+                     reqs records hits reads writes ops calls errors wh kwh mwh joules watts";
 
 /// Whether the keys say that a number under them is one of a payment, and not something counted.
 fn is_paid(evidence: Evidence) -> bool {
@@ -113,8 +132,32 @@ fn is_bare(text: &Text<'_>, digits: Range<usize>) -> bool {
         return false;
     }
     !USUAL_DIGITS.contains(&end_of_digits(bytes, start).saturating_sub(start))
-        || is_counted(keys::evidence(word_before(bytes, start)))
-        || is_counted(keys::evidence(word_after(bytes, end)))
+        || is_told(word_before(bytes, start))
+        || is_unit(bytes, end)
+}
+
+/// Whether the word before a number says that it counts, measures or tells apart.
+fn is_told(word: &[u8]) -> bool {
+    let money = MONEY_WORDS
+        .iter()
+        .any(|money| word.eq_ignore_ascii_case(money));
+    !money && is_counted(keys::evidence(word))
+}
+
+/// Whether a unit stands behind a number. What names the next value is none: `bytes=`.
+fn is_unit(bytes: &[u8], at: usize) -> bool {
+    let word = word_after(bytes, at);
+    let from = at + usize::from(bytes.get(at) == Some(&b' '));
+    let names = matches!(bytes.get(from + word.len()), Some(b'=' | b':'));
+    let word = word.strip_suffix(b".").unwrap_or(word);
+    let unit = |unit: &str| {
+        let head = word.len().checked_sub(unit.len());
+        head.is_some_and(|head| {
+            word[head..].eq_ignore_ascii_case(unit.as_bytes())
+                && !before(word, head).is_some_and(|byte| byte.is_ascii_alphabetic())
+        })
+    };
+    !names && UNITS.split_ascii_whitespace().any(unit)
 }
 
 /// Longest word beside a number that is looked at, and what may stand between.

@@ -100,23 +100,37 @@ fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {
     (dotless && !domain.is_empty()).then_some(start + domain.len())
 }
 
-/// Whether the name behind the `@` is the instance of a systemd unit: `user@1000.service`.
+/// Whether the name behind the `@` is the instance of a systemd unit: `user@1000.service`. Domains
+/// may end like some types, so those count behind numbers and devices only.
 fn is_unit(domain: &[u8]) -> bool {
-    const TYPES: [&[u8]; 11] = [
-        b"service",
-        b"socket",
-        b"device",
-        b"mount",
-        b"automount",
-        b"swap",
-        b"target",
-        b"path",
-        b"timer",
-        b"slice",
-        b"scope",
-    ];
-    let last = domain.rsplit(|&byte| byte == b'.').next();
-    last.is_some_and(|last| last.len() < domain.len() && TYPES.contains(&last))
+    let mut parts = domain.split(|&byte| byte == b'.');
+    let (Some(instance), Some(kind), None) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    match kind {
+        b"socket" | b"timer" | b"slice" | b"scope" | b"mount" | b"automount" => true,
+        b"service" | b"target" | b"device" | b"path" | b"swap" => is_instance(instance),
+        _ => false,
+    }
+}
+
+/// Devices that systemd has units for.
+const DEVICES: &str = "tty ttys ttyusb ttyacm ttyama hvc pts wg tun tap eth en enp ens eno wlan wlp wwan br \
+                       bond ppp lo can hci sd vd md dm loop nvme mmcblk";
+
+/// Whether a name is a number or that of a device: `1000`, `14-main`, `tty1`, `dev-sda1`.
+fn is_instance(name: &[u8]) -> bool {
+    if name.starts_with(b"dev-") || name.starts_with(b"sys-") {
+        return true;
+    }
+    let letters = name.iter().take_while(|byte| byte.is_ascii_alphabetic());
+    let (word, rest) = name.split_at(letters.count());
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if word.is_empty() {
+        return digits > 0 && matches!(rest.get(digits), None | Some(b'-'));
+    }
+    let known = |one: &str| word.eq_ignore_ascii_case(one.as_bytes());
+    digits > 0 && DEVICES.split_ascii_whitespace().any(known)
 }
 
 /// `icon@2x.png` is a picture for dense displays.

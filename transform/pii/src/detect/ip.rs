@@ -174,10 +174,13 @@ fn mask(bytes: &[u8], at: usize) -> Option<u8> {
 
 /// Whether an address may be that of a host. Nobody is told apart by the others: `0.0.0.0/8`,
 /// loopback, multicast, what is reserved (which holds all netmasks), networks of eight bits, and
-/// the last address of a private network, which is that of all its hosts.
+/// the last address of a network of `192.168.0.0/16`, which is that of all its hosts. Other private
+/// networks are often larger.
 fn names_a_host(address: Ipv4Addr) -> bool {
-    let broadcast = address.is_private() && address.octets()[3] == 255;
-    !matches!(address.octets(), [0 | 127 | 224.., ..] | [_, 0, 0, 0]) && !broadcast
+    !matches!(
+        address.octets(),
+        [0 | 127 | 224.., ..] | [_, 0, 0, 0] | [192, 168, _, 255]
+    )
 }
 
 /// Whether an address may be that of a host.

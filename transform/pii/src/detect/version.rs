@@ -26,12 +26,11 @@ pub(super) fn is_version(text: &Text<'_>, number: Range<usize>, address: Ipv4Add
     if whole {
         // The root of all object identifiers of SNMP.
         let oid = address == Ipv4Addr::new(1, 3, 6, 1);
-        let small = first != 10 && address.octets()[..2].iter().all(|&octet| octet < 100);
-        return oid || agent && small && !evidence.has(Evidence::HOSTED);
+        return oid || agent && is_small(address) && !evidence.has(Evidence::HOSTED);
     }
     is_prerelease(&bytes[number.end..])
-        || is_of_product(bytes, number.clone(), agent)
-        || is_said(bytes, number.start)
+        || is_of_product(bytes, &number, address, agent)
+        || is_said(bytes, &number, address)
 }
 
 /// Whether what follows a number makes it the version of a package: `1.2.3.4-rc1`.
@@ -49,10 +48,19 @@ fn is_prerelease(rest: &[u8]) -> bool {
     let Some((b'-' | b'+' | b'_', word)) = rest.split_first() else {
         return false;
     };
-    WORDS.iter().any(|known| {
-        word.get(..known.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(known))
-    })
+    let letters = word.iter().take_while(|byte| byte.is_ascii_alphabetic());
+    let (word, behind) = word.split_at(letters.count());
+    let count = behind
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit() || **byte == b'.')
+        .count();
+    let ends = !behind
+        .get(count)
+        .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    // Devices are numbered so, too: `198.51.100.23_dev0`.
+    let device = word.eq_ignore_ascii_case(b"dev")
+        && (rest[0] == b'_' || behind.first().is_some_and(u8::is_ascii_digit));
+    ends && !device && WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// Products whose versions have four numbers, or stand beside such.
@@ -66,9 +74,10 @@ const PRODUCT_BYTES_MAX: usize = 32;
 /// Bytes before a number in which a browser names itself.
 const AGENT_BYTES_MAX: usize = 256;
 
-/// Whether the name of a product and a slash stand before the number. In other texts than those of
-/// an `agent`, a name may be that of a host, with its address behind it.
-fn is_of_product(bytes: &[u8], number: Range<usize>, agent: bool) -> bool {
+/// Whether the name of a product and a slash stand before the number. A name may also be that of a
+/// host, with its address behind it: what is no known product, or in lower case, has to have the
+/// numbers of a version, and stand beneath an `agent` or beside a browser.
+fn is_of_product(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: bool) -> bool {
     let start = number.start;
     if before(bytes, start) != Some(b'/') {
         return false;
@@ -88,18 +97,25 @@ fn is_of_product(bytes: &[u8], number: Range<usize>, agent: bool) -> bool {
     }
     let port = bytes.get(number.end) == Some(&b':');
     let lower = name.to_ascii_lowercase();
-    let known = || {
-        PRODUCTS
-            .split_ascii_whitespace()
-            .any(|one| one.as_bytes() == lower)
-    };
+    let known = PRODUCTS
+        .split_ascii_whitespace()
+        .any(|one| one.as_bytes() == lower);
     let beside = || {
         let around = &bytes[start.saturating_sub(AGENT_BYTES_MAX)..end - length];
         [&b"Mozilla/"[..], b"Dalvik/", b"okhttp/"]
             .iter()
             .any(|browser| memchr::memmem::find(around, browser).is_some())
     };
-    agent || !port && (known() || name[0].is_ascii_uppercase() && beside())
+    let capital = name[0].is_ascii_uppercase();
+    if port {
+        false
+    } else if capital && known {
+        true
+    } else if capital && beside() {
+        is_low(address.octets()[0]) || is_like_version(address)
+    } else {
+        (known || agent) && is_like_version(address)
+    }
 }
 
 /// Words before a number that are looked at.
@@ -107,37 +123,137 @@ const WORDS_MAX: usize = 8;
 /// Bytes before a number in which they stand.
 const WORDS_BYTES_MAX: usize = 96;
 
-/// Whether the words before the number at `at` say that it is a version.
-fn is_said(bytes: &[u8], at: usize) -> bool {
-    let floor = at.saturating_sub(WORDS_BYTES_MAX);
-    let mut rest = &bytes[floor..at];
-    let (mut from, mut to) = (false, false);
+/// Whether the words around a number say that it is a version.
+fn is_said(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr) -> bool {
+    let floor = number.start.saturating_sub(WORDS_BYTES_MAX);
+    let near = &bytes[floor..number.start];
+    let mut rest = near;
+    match last_word(&mut rest, "") {
+        Some(word) if word.eq_ignore_ascii_case(b"from") => {
+            let end = bytes.len().min(number.end + WORDS_BYTES_MAX);
+            let other = next_version(&bytes[number.end..end]);
+            other.is_some_and(|other| is_next(address, other)) && says_change(rest)
+        }
+        Some(word) if word.eq_ignore_ascii_case(b"to") => {
+            let mut before = rest;
+            let other = last_word(&mut before, "").and_then(first_of_four);
+            let from = last_word(&mut before, "");
+            match other {
+                Some(other) if from.is_some_and(|word| word.eq_ignore_ascii_case(b"from")) => {
+                    is_next(address, other) && says_change(before)
+                }
+                _ => is_like_version(address) && says_change(rest),
+            }
+        }
+        Some(_) => is_named(near, address),
+        None => false,
+    }
+}
+
+/// Whether the words before a number name a version: `firmware is`, `version 1.2.3.4 and`.
+fn is_named(mut rest: &[u8], address: Ipv4Addr) -> bool {
+    let is_next_to = |word: &[u8]| first_of_four(word).is_some_and(|one| is_next(address, one));
     for count in 0..WORDS_MAX {
+        let around = rest;
         let Some(word) = last_word(&mut rest, if count == 0 { "" } else { ",;" }) else {
             return false;
         };
+        let gap = &around[rest.len() + word.len()..];
         let lower = word.to_ascii_lowercase();
         match &lower[..] {
-            b"upgraded" | b"upgrade" | b"upgrading" | b"upgrades" | b"downgraded"
-            | b"downgrade" => {
-                return from || to;
+            b"is" | b"was" | b"now" | b"number" | b"no" | b"v" | b"string" => {}
+            b"and" | b"or" | b"than" => {
+                if !last_word(&mut rest, ",").is_some_and(is_next_to) {
+                    return false;
+                }
             }
-            b"to" => to = true,
-            b"is" | b"was" | b"of" | b"and" | b"or" | b"than" | b"number" | b"no" | b"v"
-            | b"string" | b"now" => {}
-            b"from" => from = true,
-            [b'0'..=b'9', ..]
-                if word
-                    .iter()
-                    .all(|byte| byte.is_ascii_digit() || *byte == b'.') => {}
-            _ if keys::evidence(word).has(Evidence::VERSION) => {
-                return !from || verb_of_change(&mut rest);
+            // Two numbers that nothing joins are two things: `version 1.2.3.4 198.51.100.23`.
+            _ if gap.contains(&b'>') && is_next_to(word) => {}
+            // An address is released as well, and the kernel says which one it dropped.
+            b"release" => {
+                let written = gap.iter().any(|byte| matches!(byte, b':' | b'='));
+                return written && is_next(address, address.octets()[0]);
             }
-            app if from && is_program(app) => return verb_of_change(&mut rest),
-            _ => return false,
+            b"kernel" => return !gap.contains(&b':'),
+            _ => return names_version(word),
         }
     }
     false
+}
+
+/// Whether a word is that of a version, and not of what is reached somewhere: `fw_server`.
+fn names_version(word: &[u8]) -> bool {
+    let said = keys::evidence(word);
+    said.has(Evidence::VERSION) && !said.has(Evidence::HOSTED | Evidence::IP)
+}
+
+/// Whether the words before `from` or `to` say that something got another version.
+fn says_change(mut rest: &[u8]) -> bool {
+    let Some(word) = last_word(&mut rest, "") else {
+        return false;
+    };
+    let lower = word.to_ascii_lowercase();
+    if matches!(
+        &lower[..],
+        b"upgraded" | b"upgrading" | b"upgrades" | b"downgraded" | b"downgrading"
+    ) {
+        return true;
+    }
+    (is_program(&lower) || names_version(word)) && verb_of_change(&mut rest)
+}
+
+/// The first of four numbers.
+fn first_of_four(word: &[u8]) -> Option<u8> {
+    let parts = || word.split(|&byte| byte == b'.');
+    let whole = parts().count() == 4
+        && parts().all(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
+    let first = std::str::from_utf8(parts().next()?).ok()?;
+    first.parse().ok().filter(|_| whole)
+}
+
+/// The first part of the number in ` to 1.2.3.4` at the start of `rest`.
+fn next_version(rest: &[u8]) -> Option<u8> {
+    let apart = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b'\\');
+    let skip = |rest: &[u8]| rest.iter().take_while(|byte| apart(byte)).count();
+    let rest = &rest[skip(rest)..];
+    let rest = rest.split_first_chunk::<2>();
+    let (_, rest) = rest.filter(|(word, _)| word.eq_ignore_ascii_case(b"to"))?;
+    let gap = skip(rest);
+    let rest = &rest[gap..];
+    let named = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
+    let mut word = &rest[..rest.iter().take_while(named).count()];
+    while let [short @ .., b'.'] = word {
+        word = short;
+    }
+    first_of_four(word).filter(|_| gap > 0)
+}
+
+/// Whether a version may follow one that starts with `other`, or come before it.
+fn is_next(address: Ipv4Addr, other: u8) -> bool {
+    let [first, ..] = address.octets();
+    is_low(first) && is_low(other) && first.abs_diff(other) <= 1 || is_like_version(address)
+}
+
+/// Whether the first part may be that of a version, which little else tells from an address.
+fn is_low(first: u8) -> bool {
+    first < FIRST_MAX && first != 10
+}
+
+/// What the first part of most versions is below.
+const FIRST_MAX: u8 = 32;
+/// What the parts of a version come to that are small, as those of one address in six thousand are.
+const SUM_MAX: u16 = 64;
+
+/// Whether four numbers are rather those of a version: few counts of releases are large, and
+/// browsers have a zero behind the first.
+fn is_like_version(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    first != 10 && (second == 0 || is_small(address))
+}
+
+fn is_small(address: Ipv4Addr) -> bool {
+    let octets = address.octets();
+    octets[0] != 10 && octets.iter().map(|&octet| u16::from(octet)).sum::<u16>() < SUM_MAX
 }
 
 /// Whether `word` (lower case) names something that has versions and no address.
@@ -153,18 +269,9 @@ fn verb_of_change(rest: &mut &[u8]) -> bool {
     (0..WORDS_MAX / 2).any(|_| {
         last_word(rest, "").is_some_and(|word| {
             let lower = word.to_ascii_lowercase();
-            [
-                &b"upgrad"[..],
-                b"downgrad",
-                b"updat",
-                b"chang",
-                b"bump",
-                b"migrat",
-                b"roll",
-                b"flash",
-            ]
-            .iter()
-            .any(|verb| lower.starts_with(verb))
+            [&b"upgrad"[..], b"downgrad", b"updat", b"chang", b"bump"]
+                .iter()
+                .any(|verb| lower.starts_with(verb))
         })
     })
 }

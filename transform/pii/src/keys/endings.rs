@@ -151,7 +151,7 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
     (
         Evidence::VALUE,
         Whole,
-        "value values val raw deg degrees decimal x y v \
+        "value values val raw original deg degrees decimal x y v \
          s n b m l ss ns string text int integer long float double number numberdouble numberlong \
          numberint numberdecimal stringvalue intvalue longvalue floatvalue doublevalue bytesvalue \
          numbervalue valuestring valuedecimal valueinteger valuequantity asstring asdouble asint \

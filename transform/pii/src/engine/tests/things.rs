@@ -63,6 +63,10 @@ fn counters_are_no_cards_and_cards_are() {
             "rx_bytes=N",
             "uptime: N s",
             "sent N bytes",
+            "took N ns",
+            "sent N rx_bytes now",
+            "sent N bytes.",
+            r#"log=\"sent N bytes\""#,
             r#"\"trace_id\":\"N\""#,
             "seq N",
         ] {
@@ -80,10 +84,38 @@ fn counters_are_no_cards_and_cards_are() {
             r#"{"m":"card N"}"#,
             r#"{"m":"paid with N, thanks"}"#,
             r#"{"m":"pan=N"}"#,
+            r#"{"m":"declined N amount 59.99"}"#,
+            r#"{"m":"txn N amount=12.50"}"#,
+            r#"{"m":"transaction N, total 1"}"#,
+            r#"{"m":"auth N price=1"}"#,
+            r#"{"m":"charge N balance: 1"}"#,
+            r#"{"m":"refund of N used"}"#,
+            r#"{"m":"approved N bytes=7"}"#,
+            r#"{"m":"authorised: N"}"#,
         ] {
             let record = record.replace('N', number);
             assert!(!redacted(&record).contains(number), "{record}");
         }
+    }
+    for text in [
+        "N amount 59.99",
+        "N amount=12.50",
+        "N total 9",
+        "N balance",
+        "N price=1",
+        "N used",
+        "used N",
+        "amount N",
+        "N bytes=7",
+        "N device_id=7",
+        "N seq: 7",
+        r#"N \"ms\""#,
+    ] {
+        let record = format!(r#"{{"m":"{text}"}}"#).replace('N', "4111111111111111");
+        assert_eq!(
+            redacted(&record),
+            record.replace("4111111111111111", "[CARD]")
+        );
     }
     for grouped in [
         "4111 1111 1111 1111",
@@ -184,6 +216,14 @@ fn versions_are_no_addresses() {
         "upgraded to 2.4.10.7",
         "updated app from 2.4.10.6 to 2.4.10.7",
         "agent 2.4.10.7-rc1",
+        "got 2.4.10.7-beta.2, 2.4.10.7_rc1, 2.4.10.7-SNAPSHOT. 2.4.10.7-dev",
+        "updated firmware to 2.4.10.7",
+        "upgraded firmware from 2.4.10.107 to 2.4.10.108.",
+        "release: 2.4.10.7",
+        "release=2.4.10.7",
+        "release version 2.4.10.7",
+        "firmware 2.4.10.6 and 2.4.10.7",
+        "firmware 2.4.10.6 -> 2.4.10.7",
         "build 2.4.10.7",
         "1.3.6.1",
     ] {
@@ -193,6 +233,8 @@ fn versions_are_no_addresses() {
     stays(
         r#"[{"key":"service.version","value":{"stringValue":"2.4.10.7"}},{"type":"fw","value":"2.4.10.7"}]"#,
     );
+    stays(r#"{"firmware":{"current":"198.51.100.23","previous":"2.4.10.7"}}"#);
+    stays(r#"{"agent":"7.46.0.1","ua":"tool/2.4.10.7 Other/124.0.6.7"}"#);
     stays(r#"{"key":"http.user_agent","value":{"stringValue":"Foo/1.2.3.4"}}"#);
     let address = "198.51.100.23";
     for text in [
@@ -200,6 +242,38 @@ fn versions_are_no_addresses() {
         "client A",
         "server=A",
         "host/A:9092",
+        "nginx/A",
+        "websocket upgrade from A",
+        "websocket upgraded from A",
+        "websocket upgraded from A to A",
+        "connection upgraded to A",
+        "connection upgrade to A",
+        "updating firmware from A",
+        "updating firmware to A",
+        "updating software from A",
+        "update package from A",
+        "migrated image from A to A",
+        "pushed firmware 2.1.4 to A",
+        "flashing firmware to A",
+        "sending build to A",
+        "firmware of A is outdated",
+        "checking version of A",
+        "updated version of A",
+        "DHCP release A",
+        "kernel: A is a martian",
+        "version 2.4.10.7 A",
+        "version 2.4.10.7 and A",
+        "version and A",
+        "pushed firmware 2.1.4 -> A",
+        "release: A",
+        "fw_server=A",
+        "firmware_ip: A",
+        "A-device42",
+        "A_dev0",
+        "A-dev0",
+        "A-released",
+        "A-finale",
+        "A-rc1x",
         "localhost/A",
         "/A:5000",
         "GET http://A/v1",
@@ -221,12 +295,27 @@ fn versions_are_no_addresses() {
     for record in [
         r#"{"firmware":{"server":"A","ip":"A"}}"#,
         r#"{"fw_server":"A","agent":"A","agent_ip":"A","os":{"host":"A"}}"#,
+        r#"{"driver":{"last_seen":"A"},"platform":{"client":"A"},"os":["A"],"firmware":{"fetched_by":"A"}}"#,
+        r#"{"agent":{"log":"host/A"},"driver":"kafka/A","platform":"Kafka/A","build":{"log":"host/A"}}"#,
     ] {
         let record = record.replace('A', address);
         assert_eq!(
             redacted(&record),
             record.replace(address, "198.51.100.0/24")
         );
+    }
+    for address in ["81.2.69.142", "73.15.22.9", "10.1.2.3"] {
+        for key in ["agent", "driver", "platform", "os", "sw"] {
+            for value in [
+                r#""A""#,
+                r#"["A"]"#,
+                r#"{"client":"A"}"#,
+                r#"{"x":{"value":"A"}}"#,
+            ] {
+                let record = format!(r#"{{"{key}":{value}}}"#).replace('A', address);
+                assert!(!redacted(&record).contains(address), "{record}");
+            }
+        }
     }
     let private = r#"{"firmware":"192.168.1.7"}"#;
     assert_eq!(redacted(private), private.replace(".7", ".0/24"));
@@ -259,6 +348,14 @@ fn addresses_that_name_nobody_stay() {
         ));
     }
     stays(r#"{"ip":2130706433}"#);
+    // Hosts of networks that are larger than most.
+    for (address, left) in [
+        ("10.1.2.255", "10.1.2.0/24"),
+        ("172.17.1.255", "172.17.1.0/24"),
+    ] {
+        let record = format!(r#"{{"ip":"{address}","m":"to {address} ok"}}"#);
+        assert_eq!(redacted(&record), record.replace(address, left));
+    }
     assert_eq!(
         redacted(
             r#"{"m":"inet 192.168.7.9/255.255.255.0 netmask 255.255.255.0 broadcast 192.168.7.255"}"#
@@ -278,6 +375,9 @@ fn systemd_units_are_no_addresses_of_mail() {
         "user@0.slice",
         "run@1000.scope",
         "dev@x.mount",
+        "systemd-fsck@dev-sda1.service",
+        "postgresql@14-main.service",
+        "ifup@enp0s3.service",
     ] {
         stays(&format!(
             r#"{{"unit":"{unit}","m":"Started {unit}.","n":"{unit}: Main PID 7"}}"#
@@ -287,6 +387,18 @@ fn systemd_units_are_no_addresses_of_mail() {
         redacted(r#"{"email":"lee@b.service","m":"lee@service.example lee@x.services"}"#),
         r#"{"email":"[EMAIL]","m":"[EMAIL] [EMAIL]"}"#
     );
+    for address in [
+        "bob@corp.target",
+        "a@mail.service",
+        "a@mail1.service",
+        "a@3com.service",
+        "a@1000.corp.service",
+        "a@x.tty1.timer",
+        "a@corp.device",
+    ] {
+        let record = format!(r#"{{"m":"to {address} ok"}}"#);
+        assert_eq!(redacted(&record), record.replace(address, "[EMAIL]"));
+    }
 }
 
 #[test]
