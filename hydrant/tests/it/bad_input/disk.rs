@@ -196,7 +196,7 @@ fn trimming_frees_a_full_disk() {
         place.read_so_far("sink.log").contains("lease taken")
     });
     let producer = inside.start(
-        "hydrant-producer --to local:mount/raw --simulate 12000 --devices 20 --malformed 0 --batch-bytes 16KiB --json",
+        "hydrant-producer --to local:mount/raw --simulate 10000 --devices 20 --malformed 0 --batch-bytes 16KiB --json",
         "producer",
     );
     place.wait_until("a full disk", || {
@@ -215,9 +215,9 @@ fn trimming_frees_a_full_disk() {
         .run("hydrant stream trim local:mount/raw --to-bytes 100KiB")
         .expect(0, &[]);
     assert_eq!(inside.wait(&producer), Some(0), "{}", place.logs());
-    place.wait_until("all rows", || place.rows_landed("lake") >= 12_000);
+    place.wait_until("all rows", || place.rows_landed("lake") >= 10_000);
     assert_eq!(inside.stop(&sink), Some(0), "{}", place.logs());
-    let wanted: Vec<i64> = (0..12_000).collect();
+    let wanted: Vec<i64> = (0..10_000).collect();
     assert_eq!(place.integers("lake", "index"), wanted, "{}", place.logs());
     place.sound("file:lake");
     // No failed attempt left anything behind.
