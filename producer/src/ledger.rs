@@ -25,6 +25,7 @@ use hydrant_core::{Context, Disposition, Error, Result, StreamId};
 use serde::{Deserialize, Serialize};
 
 use crate::input::Format;
+use crate::input::file::FileId;
 
 mod body;
 mod keeper;
@@ -295,7 +296,7 @@ impl Progress {
         }
         if !body.files.is_empty() {
             body.next_index = body.files.iter().map(|file| file.index).sum();
-            forget(&mut body.files);
+            forget(&mut body.files, is_there);
         }
     }
 }
@@ -303,14 +304,20 @@ impl Progress {
 /// How many files that have ended are remembered, so that a copy of one is known.
 const ENDED_MAX: usize = 4_096;
 
-fn forget(files: &mut Vec<FileEntry>) {
+/// Whether a file is where it was seen last: it would be taken for a new one.
+fn is_there(file: &FileEntry) -> bool {
+    file.id.is_some() && FileId::at(&file.path) == file.id
+}
+
+/// Forgets the oldest files that have ended and are not there any more.
+fn forget(files: &mut Vec<FileEntry>, is_there: impl Fn(&FileEntry) -> bool) {
     let mut over = files
         .iter()
         .filter(|file| file.ended)
         .count()
         .saturating_sub(ENDED_MAX);
     files.retain(|file| {
-        let forgotten = file.ended && over > 0;
+        let forgotten = over > 0 && file.ended && !is_there(file);
         over -= usize::from(forgotten);
         !forgotten
     });

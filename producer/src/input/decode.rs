@@ -9,6 +9,7 @@
 
 use std::io::{self, BufRead, Cursor, Read};
 
+use super::file::Truncated;
 use flate2::bufread::GzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
@@ -357,6 +358,13 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
     }
 
     fn failed(&self, decoder: &D, source: io::Error) -> Failure {
+        // It is not the content that is at fault.
+        let is_truncated = source
+            .get_ref()
+            .is_some_and(|inner| inner.is::<Truncated>());
+        if is_truncated || source.raw_os_error().is_some() {
+            return Failure::Read(source);
+        }
         let place = place(decoder.source());
         let kind = source.kind();
         let text = source.to_string();

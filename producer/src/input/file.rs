@@ -8,7 +8,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +34,10 @@ impl FileId {
     /// That of a regular file; others have none.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Option<Self> {
-        let born = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok();
         metadata.is_file().then(|| FileId {
             device: metadata.dev(),
             inode: metadata.ino(),
-            born: born.and_then(|born| u64::try_from(born.as_micros()).ok()),
+            born: micros(metadata.created()),
         })
     }
 
@@ -47,6 +46,12 @@ impl FileId {
     pub fn at(path: &Path) -> Option<Self> {
         FileId::of(&std::fs::metadata(path).ok()?)
     }
+}
+
+/// A birth time; many file systems know none (NFS, FUSE, procfs), and their files have an identity all the same.
+fn micros(created: io::Result<SystemTime>) -> Option<u64> {
+    let since = created.ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_micros()).ok()
 }
 
 /// A file that was truncated or rewritten while it was read.
@@ -182,6 +187,14 @@ mod tests {
         let mut reader = LineReader::new("in", tail, Reading::lines(1_024));
         let block = reader.next_block().unwrap().unwrap();
         assert_eq!(&block.bytes[block.lines[0].range.clone()], b"{\"a\":1}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_has_an_identity_where_the_file_system_knows_no_birth_times() {
+        let id = FileId::at(Path::new("/proc/self/status")).unwrap();
+        assert_eq!(id.born, None);
+        assert_eq!(micros(Ok(UNIX_EPOCH)), Some(0));
     }
 
     #[test]

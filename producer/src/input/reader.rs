@@ -103,7 +103,7 @@ impl<R: Read> LineReader<R> {
         let window_log_max = decode::window_log_max(reading.memory_bytes);
         Self {
             name: name.into(),
-            source: Text::new(Decoded::new(source, window_log_max)),
+            source: Text::new(Decoded::new(source, window_log_max), reading.grows),
             splitter: Splitter::new(reading.format, reading.record_bytes_max),
             reading,
             buffer: BytesMut::new(),
@@ -206,6 +206,10 @@ impl<R: Read> LineReader<R> {
     /// Takes what is unfinished as a record: nothing follows.
     pub fn finish(&mut self) -> Option<LineBlock> {
         self.ended = true;
+        if self.source.is_cut() {
+            // No byte of UTF-8.
+            self.buffer.extend_from_slice(&[0xFF]);
+        }
         let block = self.split(Extent::End);
         (!block.lines.is_empty() || !block.refused.is_empty()).then_some(block)
     }
@@ -224,6 +228,9 @@ impl<R: Read> LineReader<R> {
         let mut total = 0;
         let checks = [first, Some((place.bytes, place.digest))];
         let mut scrap = LineBlock::default();
+        if place.bytes > 0 {
+            self.source.trust();
+        }
         while total < place.bytes {
             let known = self.buffer.len();
             let read = self.read_more()? as u64;
@@ -418,7 +425,9 @@ pub(crate) fn begins_with<R: Read>(
     checks: &[(u64, u128)],
     memory_bytes: u64,
 ) -> Result<bool, std::io::Error> {
-    let mut text = Text::new(Decoded::new(source, decode::window_log_max(memory_bytes)));
+    let decoded = Decoded::new(source, decode::window_log_max(memory_bytes));
+    let mut text = Text::new(decoded, false);
+    text.trust();
     let mut buffer = vec![0; READ_BYTES];
     let mut digest = Box::<Xxh3>::default();
     let mut total = 0;

@@ -370,3 +370,81 @@ fn text_that_begins_like_a_signature_stays_text() {
 mod coded;
 mod formats;
 mod resumed;
+
+/// A source that grows: between its pieces it has an end.
+struct Growing(Vec<Vec<u8>>);
+
+impl Read for Growing {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(piece) = self.0.first_mut() else {
+            return Ok(0);
+        };
+        let read = piece.len().min(into.len());
+        into[..read].copy_from_slice(&piece[..read]);
+        piece.drain(..read);
+        if piece.is_empty() && (read == 0 || self.0.get(1).is_some_and(|next| !next.is_empty())) {
+            self.0.remove(0);
+        }
+        Ok(read)
+    }
+}
+
+#[test]
+fn a_character_that_a_growing_source_has_half_of_goes_on_when_it_grows() {
+    let text = "{\"s\":\"\u{1F600}\"}\n{\"n\":2}\n";
+    for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        let bytes: Vec<u8> = text.encode_utf16().flat_map(to_bytes).collect();
+        for cut in 12..=18 {
+            let (start, rest) = bytes.split_at(cut);
+            let pieces = [start.to_vec(), Vec::new(), Vec::new(), rest.to_vec()];
+            let reading = Reading {
+                grows: true,
+                at_end: AtEnd::Wait,
+                remembers: true,
+                ..Reading::lines(1_024)
+            };
+            let mut reader = LineReader::new("t", Growing(pieces.to_vec()), reading);
+            let mut lines = Vec::new();
+            for _ in 0..4 {
+                if let Some(block) = reader.next_block().unwrap() {
+                    lines.extend(
+                        block
+                            .lines
+                            .iter()
+                            .map(|line| block.bytes[line.range.clone()].to_vec()),
+                    );
+                }
+            }
+            let wanted: Vec<_> = text.lines().map(|line| line.as_bytes().to_vec()).collect();
+            assert_eq!(lines, wanted, "cut at {cut}");
+            let mut whole = LineReader::new("t", &bytes[..], reading);
+            while whole.next_block().unwrap().is_some() {}
+            assert_eq!(reader.place(), whole.place(), "cut at {cut}");
+            // Nothing follows: what is cut is a record, and no valid one.
+            let mut cut_off = LineReader::new("t", &bytes[..14], reading);
+            assert!(cut_off.next_block().unwrap().is_none());
+            let block = cut_off.finish().unwrap();
+            assert_eq!(&block.bytes[block.lines[0].range.clone()], b"{\"s\":\"\xFF");
+        }
+    }
+}
+
+#[test]
+fn what_was_taken_for_text_is_text_when_more_of_it_is_there() {
+    let mut bytes = b"{\"n\":1}\n".to_vec();
+    let reading = Reading {
+        remembers: true,
+        ..Reading::lines(1_024)
+    };
+    let mut first = LineReader::new("t", Cursor::new(bytes.clone()), reading);
+    while first.next_block().unwrap().is_some() {}
+    let place = first.place().unwrap();
+    bytes.extend([1; 900]);
+    bytes.extend(b"\n{\"n\":3}\n");
+    let checks = [(place.bytes, place.digest)];
+    assert!(reader::begins_with(&bytes[..], &checks, 0).unwrap());
+    let mut again = LineReader::new("t", &bytes[..], reading);
+    assert!(again.resume(&place, None).unwrap());
+    let (lines, ..) = read_all(&mut again).unwrap();
+    assert_eq!((lines.len(), &lines[1].1[..]), (2, &b"{\"n\":3}"[..]));
+}

@@ -2,7 +2,8 @@
 //!
 //! Owns how an encoding is told: by a byte order mark, else by where the first characters have their zero bytes, as
 //! JSON begins with ASCII. UTF-8 passes without a copy. A unit that is no character becomes bytes that are no UTF-8,
-//! so that its record is refused later, as a record, and the ones around it are not.
+//! so that its record is refused later, as a record, and the ones around it are not. Half a character at the end of a
+//! source that grows waits for its other half.
 
 use std::io::Read;
 
@@ -44,18 +45,34 @@ enum Kind {
 pub(super) struct Text<R: Read> {
     source: Decoded<R>,
     kind: Kind,
+    /// Whether the end of the source is one for now.
+    grows: bool,
+    /// Whether it was read before: it is text, whatever stands in its first bytes.
+    is_trusted: bool,
 }
 
 impl<R: Read> Text<R> {
-    pub(super) const fn new(source: Decoded<R>) -> Self {
+    pub(super) const fn new(source: Decoded<R>, grows: bool) -> Self {
         Text {
             source,
             kind: Kind::Unknown,
+            grows,
+            is_trusted: false,
         }
+    }
+
+    /// Takes the source for text: records of it were taken before, when it had fewer bytes perhaps.
+    pub(super) const fn trust(&mut self) {
+        self.is_trusted = true;
     }
 
     pub(super) const fn source(&self) -> &Decoded<R> {
         &self.source
+    }
+
+    /// Whether the source stands within a character.
+    pub(super) const fn is_cut(&self) -> bool {
+        matches!(&self.kind, Kind::Other(transcoder) if !transcoder.raw.is_empty())
     }
 
     /// The encoding, where it is not UTF-8.
@@ -94,7 +111,7 @@ impl<R: Read> Text<R> {
                 return Err(failure);
             }
             let Some((encoding, mark)) = encoding_of(start) else {
-                if is_binary(&start[..read.min(LOOKED_AT_BYTES)]) {
+                if !self.is_trusted && is_binary(&start[..read.min(LOOKED_AT_BYTES)]) {
                     return Err(Failure::Format {
                         format: "binary data",
                         remedy: "export it as NDJSON or JSON first",
@@ -103,7 +120,7 @@ impl<R: Read> Text<R> {
                 self.kind = Kind::Utf8;
                 return Ok(read);
             };
-            let mut transcoder = Transcoder::new(encoding);
+            let mut transcoder = Transcoder::new(encoding, self.grows);
             transcoder.raw.extend_from_slice(&start[mark..]);
             self.kind = Kind::Other(transcoder);
             return self.read(into);
@@ -161,14 +178,16 @@ struct Transcoder {
     encoding: Encoding,
     /// What was read and not decoded.
     raw: Vec<u8>,
+    grows: bool,
     ended: bool,
 }
 
 impl Transcoder {
-    const fn new(encoding: Encoding) -> Self {
+    const fn new(encoding: Encoding, grows: bool) -> Self {
         Transcoder {
             encoding,
             raw: Vec::new(),
+            grows,
             ended: false,
         }
     }
@@ -189,12 +208,12 @@ impl Transcoder {
             let outcome = source.read(&mut self.raw[known..]);
             self.raw.truncate(known + *outcome.as_ref().unwrap_or(&0));
             let read = outcome?;
-            self.ended = read == 0;
-            if self.ended && known == 0 {
+            if read == 0 && (known == 0 || self.grows) {
+                // A character that was cut goes on when the source does.
                 return Ok(0);
             }
+            self.ended = read == 0;
             if self.ended {
-                // A character that was cut: whether it goes on later is not known here.
                 let (used, made) = self.decode(into);
                 self.raw.drain(..used);
                 return Ok(made);

@@ -4,6 +4,7 @@
 //! record is first looked at in strides, which costs next to nothing; only one that may break a limit is read.
 
 use hydrant_core::limits::{DEPTH_MAX, NAME_BYTES_MAX};
+use serde::de::IgnoredAny;
 
 use crate::batcher::Refusal;
 
@@ -15,7 +16,12 @@ pub(super) fn broken(record: &[u8]) -> Option<Refusal> {
     if record.len() <= DEPTH_MAX.min(NAME_BYTES_MAX) || !may_break(record) {
         return None;
     }
-    read(record)
+    read(record).filter(|_| is_json(record))
+}
+
+/// Reads the whole record, however deep, without recursion.
+fn is_json(record: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(record).is_ok()
 }
 
 /// Whether a limit may be broken: more brackets than levels, or a long run without a quote.
@@ -145,6 +151,10 @@ mod tests {
             (format!("{{\"n\":\"{}\"}}", "v".repeat(5_000)), None),
             (format!("{{\"n\":\"{}", "v".repeat(5_000)), None),
             ("x".repeat(5_000), None),
+            ("{".repeat(300), None),
+            (format!("{}1", "[".repeat(5_000)), None),
+            (lists(5_000), Some(Refusal::TooDeep)),
+            (format!("said: {}", named(NAME_BYTES_MAX + 1)), None),
         ] {
             assert_eq!(broken(text.as_bytes()), wanted, "{:.80}", text);
         }
