@@ -21,9 +21,12 @@ use crate::input::reader::begins_with;
 use crate::input::{AtEnd, InputError, LineReader, Reading, glob, stdin};
 use crate::ledger::FileEntry;
 
+mod copies;
 mod follow;
 mod live;
+mod names;
 
+use copies::Copied;
 pub(super) use live::Sender;
 use live::{Gone, Live, Read, is_truncated};
 
@@ -194,11 +197,17 @@ impl Walk {
         let moved: Vec<FileEntry> = self.known.values().filter(is_moved).cloned().collect();
         let mut found = Vec::new();
         for entry in moved {
-            if let Some(id) = FileId::at(&entry.path).filter(|id| Some(*id) == entry.id)
-                && let Ok(Some(live)) = self.resume(&entry.path, id, entry.clone())
-            {
-                self.seen.insert(id);
-                found.push(live);
+            let looked = match entry.id.filter(|id| FileId::at(&entry.path) == Some(*id)) {
+                Some(id) => self.resume(&entry.path, id, entry.clone()),
+                None => continue,
+            };
+            match looked {
+                Ok(Some(live)) => {
+                    live.entry.id.map(|id| self.seen.insert(id));
+                    found.push(live);
+                }
+                Ok(None) => self.leave(entry),
+                Err(error) => self.fail(error.into()),
             }
         }
         found
@@ -308,17 +317,24 @@ impl Walk {
     /// replaced meanwhile, so that it is looked at again.
     fn visit(&mut self, path: &Path) -> Result<Found> {
         let before = FileId::at(path);
-        let found = self.look_at(path);
-        match (&found, before) {
-            (Err(_), Some(id)) if FileId::at(path) != before => {
+        let mut found = Vec::new();
+        let Err(error) = self.look_at(path, &mut found) else {
+            return Ok(found);
+        };
+        // What was found is found again when this is looked at again.
+        for live in &found {
+            live.entry.id.map(|id| self.seen.remove(&id));
+        }
+        match before {
+            Some(id) if FileId::at(path) != before => {
                 self.seen.remove(&id);
                 Ok(Vec::new())
             }
-            _ => found,
+            _ => Err(error),
         }
     }
 
-    fn look_at(&mut self, path: &Path) -> Result<Found> {
+    fn look_at(&mut self, path: &Path, found: &mut Found) -> Result<()> {
         let tail = Tail::open(path)?;
         let id = tail.id();
         let real = file::real_path(path);
@@ -331,25 +347,23 @@ impl Walk {
             let entry = entry.unwrap_or_else(|| self.new_entry(real, None));
             let mut reader = LineReader::new(path.display().to_string(), tail, self.reading);
             let entry = self.resume_pipe(&mut reader, entry)?;
-            return Ok(vec![Live::new(
-                entry,
-                Arc::from(path.display().to_string()),
-                reader,
-            )]);
+            let name = Arc::from(path.display().to_string());
+            found.push(Live::new(entry, name, reader));
+            return Ok(());
         };
         if !self.seen.insert(id) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         if !self.reading.remembers {
-            return Ok(vec![self.fresh(real, tail)]);
+            found.push(self.fresh(real, tail));
+            return Ok(());
         }
-        let mut found = Vec::new();
         let own = self.last(|entry| entry.id == Some(id));
         for former in self.formers(&real, id, own.as_ref()) {
             let moved = if former.id == Some(id) {
                 None
             } else {
-                self.find_moved(&former)
+                self.find_moved(&former)?
             };
             if let Some(moved) = moved {
                 found.push(moved);
@@ -359,8 +373,8 @@ impl Walk {
                 tell_replaced(&live);
                 live.entry.id = Some(id);
                 found.push(live);
-                return Ok(found);
-            } else if let Some(copy) = self.find_copy(&former) {
+                return Ok(());
+            } else if let Some(copy) = self.find_copy(&former)? {
                 found.push(copy);
             } else {
                 self.leave(former);
@@ -373,22 +387,23 @@ impl Walk {
             Some(own) => match self.resume(&real, id, own.clone())? {
                 Some(live) => live,
                 None => {
-                    match self.find_copy(&own) {
-                        _ if own.ended => {}
-                        Some(copy) => found.push(copy),
-                        None => self.leave(own),
+                    if !own.ended {
+                        match self.find_copy(&own)? {
+                            Some(copy) => found.push(copy),
+                            None => self.leave(own),
+                        }
                     }
                     self.fresh(real, tail)
                 }
             },
             None => match self.copy_of(&real, id)? {
-                Copied::Whole => return Ok(found),
+                Copied::Whole => return Ok(()),
                 Copied::Goes(live) => *live,
                 Copied::New => self.fresh(real, tail),
             },
         };
         found.push(this);
-        Ok(found)
+        Ok(())
     }
 
     /// Files that had this path or inode, and may have more than was taken.
@@ -415,15 +430,18 @@ impl Walk {
     ///
     /// # Errors
     /// Also when another file stands there meanwhile.
-    fn resume(&self, path: &Path, id: FileId, mut entry: FileEntry) -> Result<Option<Live<Tail>>> {
+    fn resume(
+        &self,
+        path: &Path,
+        id: FileId,
+        mut entry: FileEntry,
+    ) -> Result<Option<Live<Tail>>, InputError> {
         let name: Arc<str> = Arc::from(path.display().to_string());
         let memory = self.reading.memory_bytes;
-        let failed = |source| {
-            Error::from(InputError::Read {
-                name: name.to_string(),
-                line: 1,
-                source,
-            })
+        let failed = |source| InputError::Read {
+            name: name.to_string(),
+            line: 1,
+            source,
         };
         let first = entry.first.map(|first| (first.bytes, first.digest.0));
         let (early, late) = match first {
@@ -455,75 +473,8 @@ impl Walk {
             }
             Ok(None) => Ok(None),
             Err(error) if is_truncated(&error) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
-    }
-
-    /// The file of `entry` under another name in its directory, by its inode.
-    fn find_moved(&mut self, entry: &FileEntry) -> Option<Live<Tail>> {
-        let id = entry.id?;
-        let beside = beside(&entry.path);
-        let path = beside
-            .into_iter()
-            .find(|path| FileId::at(path) == Some(id))?;
-        let mut live = self.resume(&path, id, entry.clone()).ok()??;
-        live.entry.moved = true;
-        self.seen.insert(id);
-        tracing::info!(input = %entry.path.display(), now = &*live.name, "was renamed: its rest is read first");
-        Some(live)
-    }
-
-    /// A copy of what was taken of `entry`, compressed perhaps, under a name that begins as its own.
-    fn find_copy(&mut self, entry: &FileEntry) -> Option<Live<Tail>> {
-        let mut candidates = beside(&entry.path);
-        candidates.retain(|path| stem(path).is_some() && stem(path) == stem(&entry.path));
-        // Most likely the one that adds to the name.
-        candidates.sort_by_key(|path| !is_named_after(path, &entry.path));
-        for path in candidates {
-            let id = FileId::at(&path)?;
-            let is_known = self.known.values().any(|known| known.id == Some(id));
-            if !is_known && let Ok(Some(mut live)) = self.resume(&path, id, entry.clone()) {
-                live.is_copy = true;
-                self.seen.insert(id);
-                tell_copied(&live, entry);
-                return Some(live);
-            }
-        }
-        None
-    }
-
-    /// Whether a new file is the copy of a known one: what logrotate makes of it, found by a pattern.
-    fn copy_of(&self, path: &Path, id: FileId) -> Result<Copied> {
-        let prefixed = self
-            .known
-            .values()
-            .filter(|entry| is_named_after(path, &entry.path));
-        for entry in prefixed {
-            let is_there = entry.id.is_some() && FileId::at(&entry.path) == entry.id;
-            if is_there && is_copy(path, &entry.path).unwrap_or(false) {
-                tracing::info!(input = %path.display(), of = %entry.path.display(), "is a copy: it is not read");
-                return Ok(Copied::Whole);
-            }
-            // The original may have been truncated behind the copy.
-            if is_there && let Some(mut live) = self.resume(path, id, entry.clone())? {
-                live.is_copy = true;
-                tell_copied(&live, entry);
-                return Ok(Copied::Goes(Box::new(live)));
-            }
-        }
-        let gone = self
-            .gone
-            .iter()
-            .rev()
-            .filter_map(|number| self.known.get(number));
-        for entry in gone.filter(|entry| stem(path).is_some() && stem(path) == stem(&entry.path)) {
-            if let Some(mut live) = self.resume(path, id, entry.clone())? {
-                live.is_copy = true;
-                tell_copied(&live, entry);
-                return Ok(Copied::Goes(Box::new(live)));
-            }
-        }
-        Ok(Copied::New)
     }
 
     /// Gives a file up that cannot be found again.
@@ -540,45 +491,18 @@ impl Walk {
     }
 }
 
-fn tell_copied(live: &Live<Tail>, entry: &FileEntry) {
-    tracing::info!(input = &*live.name, of = %entry.path.display(), "is a copy: only its rest is read");
-}
-
 /// Opens `path`, which must lead to the file `id` still.
-fn open_same(path: &Path, id: FileId) -> Result<Tail> {
+fn open_same(path: &Path, id: FileId) -> Result<Tail, InputError> {
     let tail = Tail::open(path)?;
     if tail.id() == Some(id) {
         Ok(tail)
     } else {
-        let path = path.display();
-        Err(Error::fatal(format!(
-            "`{path}` was replaced while it was opened"
-        )))
+        Err(InputError::Open {
+            name: path.display().to_string(),
+            remedy: "it was replaced meanwhile; start again",
+            source: io::ErrorKind::NotFound.into(),
+        })
     }
-}
-
-/// Whether the name of `path` is that of `original` and more, in the same directory.
-fn is_named_after(path: &Path, original: &Path) -> bool {
-    let name = |path: &Path| {
-        path.file_name()
-            .map(|name| name.as_encoded_bytes().to_vec())
-    };
-    match (name(path), name(original)) {
-        (Some(name), Some(base)) => {
-            path.parent() == original.parent() && name.len() > base.len() && name.starts_with(&base)
-        }
-        _ => false,
-    }
-}
-
-/// The directory and the letters that the name begins with, which rotation keeps.
-fn stem(path: &Path) -> Option<(&Path, &[u8])> {
-    let name = path.file_name()?.as_encoded_bytes();
-    let letters = name
-        .iter()
-        .take_while(|byte| byte.is_ascii_alphabetic())
-        .count();
-    (letters > 0).then(|| (path.parent().unwrap_or(path), &name[..letters]))
 }
 
 fn tell_replaced(live: &Live<Tail>) {
@@ -588,41 +512,4 @@ fn tell_replaced(live: &Live<Tail>) {
         "is another file than the one that was read, and begins with all lines that were taken: goes on behind \
          them; to send it from its start give another `--ledger`"
     );
-}
-
-enum Copied {
-    New,
-    Whole,
-    Goes(Box<Live<Tail>>),
-}
-
-/// The other files in the directory of `path`, by name.
-fn beside(path: &Path) -> Vec<PathBuf> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let paths = glob::names(directory)
-        .into_iter()
-        .map(|name| directory.join(name));
-    paths
-        .filter(|other| other != path && other.is_file())
-        .collect()
-}
-
-/// Whether `path` holds the first bytes of `original`, as a copy does that is still being made.
-fn is_copy(path: &Path, original: &Path) -> io::Result<bool> {
-    use std::io::{BufRead, BufReader};
-    let mut copy = BufReader::new(std::fs::File::open(path)?);
-    let mut original = BufReader::new(std::fs::File::open(original)?);
-    loop {
-        let left = copy.fill_buf()?;
-        if left.is_empty() {
-            return Ok(true);
-        }
-        let right = original.fill_buf()?;
-        let length = left.len().min(right.len());
-        if length == 0 || left[..length] != right[..length] {
-            return Ok(false);
-        }
-        copy.consume(length);
-        original.consume(length);
-    }
 }

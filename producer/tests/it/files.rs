@@ -242,6 +242,96 @@ fn what_happened_to_a_file_is_told_apart_and_no_line_is_passed_over() {
 }
 
 #[test]
+fn a_file_that_begins_as_another_one_is_sent_from_its_start() {
+    struct Twin {
+        first: (&'static str, &'static str),
+        change: fn(&Path),
+        second: (&'static str, &'static str),
+        added: &'static [&'static str],
+        says: &'static str,
+    }
+    let twins = [
+        Twin {
+            first: ("status-01.json", "ok\n"),
+            change: |path| fs::remove_file(path).unwrap(),
+            second: ("status-02.json", "ok\n"),
+            added: &["ok"],
+            says: "is sent from its start",
+        },
+        Twin {
+            first: ("status-20261128.json", "ok\n"),
+            change: |path| fs::remove_file(path).unwrap(),
+            second: ("status-20261129.json", "ok\nmore\n"),
+            added: &["ok", "more"],
+            says: "is sent from its start",
+        },
+        Twin {
+            first: ("w1", "s\n"),
+            change: |_| {},
+            second: ("w10", "s\na\n"),
+            added: &["s", "a"],
+            says: "",
+        },
+        Twin {
+            first: ("w1", "s\na\n"),
+            change: |_| {},
+            second: ("w10", "s\n"),
+            added: &["s"],
+            says: "",
+        },
+        // By its name it may be a copy, but the original has all that was taken.
+        Twin {
+            first: ("w", "s\n"),
+            change: |_| {},
+            second: ("w.1", "s\na\n"),
+            added: &["s", "a"],
+            says: "",
+        },
+        // The former one is rewritten: its rest is not looked for in a file of its own.
+        Twin {
+            first: ("w-1", "s\n"),
+            change: |path| fs::write(path, "t\n").unwrap(),
+            second: ("w-2", "s\na\n"),
+            added: &["t", "s", "a"],
+            says: "read from its start",
+        },
+    ];
+    for Twin {
+        first,
+        change,
+        second,
+        added,
+        says,
+    } in twins
+    {
+        let name = second.0;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join("in").join(name);
+        fs::create_dir(dir.path().join("in")).unwrap();
+        append(&path(first.0), first.1);
+        run(dir.path(), &["--input", "in/*"]);
+        let had = stored(dir.path()).len();
+        change(&path(first.0));
+        append(&path(name), second.1);
+        let said = run(dir.path(), &["--input", "in/*"]);
+        assert_eq!(stored(dir.path())[had..], *added, "{name}: {said}");
+        assert!(said.contains(says), "{name}: {said}");
+        // Each goes on where it ended.
+        for path in fs::read_dir(dir.path().join("in")).unwrap() {
+            append(&path.unwrap().path(), "end\n");
+        }
+        run(dir.path(), &["--input", "in/*"]);
+        let stored = stored(dir.path());
+        assert!(
+            stored[had + added.len()..].iter().all(|one| one == "end"),
+            "{stored:?}"
+        );
+        let files = fs::read_dir(dir.path().join("in")).unwrap().count();
+        assert_eq!(stored.len(), had + added.len() + files, "{name}");
+    }
+}
+
+#[test]
 fn several_inputs_are_read_in_their_order_each_file_once_from_its_own_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);

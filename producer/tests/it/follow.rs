@@ -104,6 +104,50 @@ fn growth_rotation_and_new_files_are_followed_and_a_signal_ends_it() {
     }
 }
 
+#[test]
+fn a_file_that_was_truncated_behind_its_copy_is_followed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let mut running = Running::start(dir.path(), &[FOLLOW, &["--input", "app.log*"]].concat());
+    append(&path("app.log"), "a\n");
+    await_records(dir.path(), &["a"]);
+    // Both between two looks.
+    running.signal("-STOP");
+    append(&path("app.log"), "b\n");
+    fs::copy(path("app.log"), path("app.log.1")).unwrap();
+    fs::write(path("app.log"), "").unwrap();
+    running.signal("-CONT");
+    await_records(dir.path(), &["a", "b"]);
+    append(&path("app.log"), "c\n");
+    await_records(dir.path(), &["a", "b", "c"]);
+    assert_eq!(running.terminate()["duplicates"], 0);
+}
+
+#[test]
+fn a_copy_that_grows_is_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let running = Running::start(dir.path(), &[FOLLOW, &["--input", "w*"]].concat());
+    append(&path("w"), "s\na\n");
+    await_records(dir.path(), &["s", "a"]);
+    append(&path("w.1"), "s\n");
+    // Behind this one it was looked at.
+    append(&path("w.0"), "x\n");
+    await_records(dir.path(), &["s", "a", "x"]);
+    append(&path("w.2"), "y\n");
+    await_records(dir.path(), &["s", "a", "x", "y"]);
+    append(&path("w.1"), "b\n");
+    await_some("the records of both", || {
+        let found = stored(dir.path());
+        (found.get("b") == Some(&1) && found.get("s") == Some(&2)).then_some(())
+    });
+    append(&path("w"), "c\n");
+    await_some("the original to go on", || {
+        stored(dir.path()).get("c").copied()
+    });
+    running.terminate();
+}
+
 /// Clock ticks of computation.
 #[cfg(target_os = "linux")]
 fn ticks(id: u32) -> u64 {

@@ -106,6 +106,13 @@ impl Running {
         report(&self.child.take().unwrap().wait_with_output().unwrap())
     }
 
+    /// Sends it a signal, such as `-STOP`.
+    pub(crate) fn signal(&mut self, signal: &str) {
+        let id = self.child().id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success());
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child().kill().unwrap();
@@ -115,9 +122,7 @@ impl Running {
 
     /// SIGTERM, waits for success and answers the report.
     pub(crate) fn terminate(mut self) -> Value {
-        let id = self.child().id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(status.success());
+        self.signal("-TERM");
         // Standard input stays open: a pipe that says nothing must not hold the process.
         let stdin = self.child().stdin.take();
         let output = self.child.take().unwrap().wait_with_output().unwrap();

@@ -25,6 +25,9 @@ const TURN_BLOCKS: u32 = 16;
 /// How long a file that is at no input's path may be quiet before it is left: its writer may still have it open.
 const LEAVE_AFTER: Duration = Duration::from_secs(5);
 
+/// When a file that failed is looked at again although it did not grow.
+const FAILED_AGAIN: Duration = Duration::from_secs(60);
+
 /// Files that are open at once: each costs a descriptor.
 const OPEN_MAX: usize = 512;
 
@@ -72,7 +75,6 @@ impl Walk {
         }
         let moved = self.moved().into_iter();
         let mut files: Vec<_> = moved.map(|live| Followed::new(live, false, None)).collect();
-        // Sizes at which files were closed.
         let mut closed = BTreeMap::new();
         let mut watch = Watch::new();
         loop {
@@ -113,7 +115,7 @@ impl Walk {
     fn discover(
         &mut self,
         files: &mut Vec<Followed>,
-        closed: &mut BTreeMap<FileId, u64>,
+        closed: &mut BTreeMap<FileId, Closed>,
         watch: &mut Watch,
     ) -> Result<bool, Gone> {
         let mut at = Vec::new();
@@ -147,7 +149,8 @@ impl Walk {
         let (mut is_new, mut is_taken) = (false, false);
         for (id, path, size) in at {
             // An empty file may become anything, also a copy that is being made.
-            if self.seen.contains(&id) || closed.get(&id) == Some(&size) || size == 0 {
+            let is_closed = closed.get(&id).is_some_and(|closed| closed.holds(size));
+            if self.seen.contains(&id) || is_closed || size == 0 {
                 continue;
             }
             if !std::mem::replace(&mut is_new, true) {
@@ -162,12 +165,24 @@ impl Walk {
             let visited = self.visit(&path);
             self.note_left()?;
             match visited {
+                // It is a copy, which has nothing to read unless it grows.
+                Ok(found) if found.is_empty() && self.seen.remove(&id) => {
+                    closed.insert(id, Closed::at(size));
+                }
                 Ok(found) => {
                     is_taken = !found.is_empty();
                     let mut behind = None;
                     for live in found {
                         let number = live.entry.number;
-                        files.retain(|followed| followed.live.entry.number != number);
+                        // What is read on in its copy is another file from now on.
+                        files.retain(|followed| {
+                            let is_other = followed.live.entry.number != number;
+                            let was = followed.live.entry.id.filter(|_| !is_other);
+                            if was != live.entry.id {
+                                was.map(|id| self.seen.remove(&id));
+                            }
+                            is_other
+                        });
                         let is_at_path = live.entry.path == path;
                         files.push(Followed::new(live, is_at_path, behind.replace(number)));
                     }
@@ -177,12 +192,9 @@ impl Walk {
                     self.seen.remove(&id);
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        error = error.report(),
-                        "a file is looked at again when it grows"
-                    );
+                    tell_failed(&error);
                     self.seen.remove(&id);
-                    closed.insert(id, size);
+                    closed.insert(id, Closed::failed(size));
                 }
             }
             // The others are looked at once the ledger knows this one: they may be copies of it.
@@ -204,7 +216,7 @@ impl Walk {
     fn turn(
         &mut self,
         followed: &mut Followed,
-        closed: &mut BTreeMap<FileId, u64>,
+        closed: &mut BTreeMap<FileId, Closed>,
     ) -> Result<Turn, Gone> {
         let live = &mut followed.live;
         for _ in 0..TURN_BLOCKS {
@@ -217,7 +229,7 @@ impl Walk {
                     return Ok(Turn::Over);
                 }
                 Read::End if live.reader.is_compressed() => {
-                    close(live, closed, &mut self.seen);
+                    close(live, closed, &mut self.seen, Closed::at);
                     return Ok(Turn::Over);
                 }
                 Read::End if followed.is_at_path || followed.since.elapsed() < LEAVE_AFTER => {
@@ -234,12 +246,8 @@ impl Walk {
                     return Ok(Turn::Over);
                 }
                 Read::Failed(error) => {
-                    let error = Error::from(error);
-                    tracing::warn!(
-                        error = error.report(),
-                        "a file is looked at again when it grows"
-                    );
-                    close(live, closed, &mut self.seen);
+                    tell_failed(&error.into());
+                    close(live, closed, &mut self.seen, Closed::failed);
                     return Ok(Turn::Over);
                 }
             }
@@ -263,13 +271,60 @@ impl Walk {
     }
 }
 
-/// Closes a file until it grows.
-fn close(live: &Live<Tail>, closed: &mut BTreeMap<FileId, u64>, seen: &mut BTreeSet<FileId>) {
+/// Closes a file until it grows, or until it is looked at again.
+fn close(
+    live: &Live<Tail>,
+    closed: &mut BTreeMap<FileId, Closed>,
+    seen: &mut BTreeSet<FileId>,
+    closes: fn(u64) -> Closed,
+) {
     let size = std::fs::metadata(&live.entry.path).map_or(0, |metadata| metadata.len());
     if let Some(id) = live.entry.id {
-        closed.insert(id, size);
+        closed.insert(id, closes(size));
         seen.remove(&id);
     }
+}
+
+fn tell_failed(error: &Error) {
+    tracing::warn!(
+        error = error.report(),
+        "a file is looked at again when it grows, or in a minute"
+    );
+}
+
+/// A file that is not looked at while it has its size.
+struct Closed {
+    size: u64,
+    /// When it is looked at again all the same: what failed may have ended.
+    until: Option<Instant>,
+}
+
+impl Closed {
+    const fn at(size: u64) -> Self {
+        Closed { size, until: None }
+    }
+
+    fn failed(size: u64) -> Self {
+        let until = Some(clock::now() + FAILED_AGAIN);
+        Closed { size, until }
+    }
+
+    fn holds(&self, size: u64) -> bool {
+        self.size == size && self.until.is_none_or(|until| clock::now() < until)
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn a_file_that_failed_is_looked_at_again_when_it_grows_and_in_a_while() {
+    let failed = Closed::failed(8);
+    assert!(failed.holds(8) && !failed.holds(9));
+    let later = Closed {
+        until: Some(clock::now()),
+        ..failed
+    };
+    assert!(!later.holds(8));
+    assert!(Closed::at(8).holds(8) && !Closed::at(8).holds(9));
 }
 
 /// Wakes up when something changes in a directory.
