@@ -292,7 +292,8 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
             evidence |= Evidence::PAYMENT;
         }
         if matches!(word, b"version" | b"versions" | b"firmware" | b"fw") {
-            evidence |= Evidence::VERSION;
+            // Something about one: `firmware_client` is none.
+            evidence |= Evidence::AGENT;
         }
     }
     evidence

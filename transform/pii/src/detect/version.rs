@@ -18,7 +18,9 @@ pub(super) fn is_version(text: &Text<'_>, number: Range<usize>, address: Ipv4Add
     {
         return false;
     }
-    if evidence.has(Evidence::VERSION) && !evidence.has(Evidence::HOSTED) {
+    // A text about a version may also say where it came from.
+    let plain = number.start == 0 || is_low(first) || is_like_version(address);
+    if evidence.has(Evidence::VERSION) && !evidence.has(Evidence::HOSTED) && plain {
         return true;
     }
     let agent = evidence.has(Evidence::AGENT);

@@ -234,6 +234,7 @@ fn versions_are_no_addresses() {
         r#"[{"key":"service.version","value":{"stringValue":"2.4.10.7"}},{"type":"fw","value":"2.4.10.7"}]"#,
     );
     stays(r#"{"firmware":{"current":"198.51.100.23","previous":"2.4.10.7"}}"#);
+    stays(r#"{"version":"App 2.4.10.107 (stable)","fw":"81.4.10.107 (stable)"}"#);
     stays(r#"{"agent":"7.46.0.1","ua":"tool/2.4.10.7 Other/124.0.6.7"}"#);
     stays(r#"{"key":"http.user_agent","value":{"stringValue":"Foo/1.2.3.4"}}"#);
     let address = "198.51.100.23";
@@ -268,6 +269,7 @@ fn versions_are_no_addresses() {
         "release: A",
         "fw_server=A",
         "firmware_ip: A",
+        "fw_client=A",
         "A-device42",
         "A_dev0",
         "A-dev0",
@@ -296,6 +298,7 @@ fn versions_are_no_addresses() {
         r#"{"firmware":{"server":"A","ip":"A"}}"#,
         r#"{"fw_server":"A","agent":"A","agent_ip":"A","os":{"host":"A"}}"#,
         r#"{"driver":{"last_seen":"A"},"platform":{"client":"A"},"os":["A"],"firmware":{"fetched_by":"A"}}"#,
+        r#"{"fw_client":"A","version_seen_by":"A","firmware":"fetched from A","kernel":"SRC=A"}"#,
         r#"{"agent":{"log":"host/A"},"driver":"kafka/A","platform":"Kafka/A","build":{"log":"host/A"}}"#,
     ] {
         let record = record.replace('A', address);
