@@ -210,6 +210,18 @@ async fn a_copy_to_a_device_or_a_pipe_is_whole_and_leaves_the_device() {
     assert_all(&to, 500, |_| true);
 }
 
+/// A device does not gain room: trying again would count records that nobody got.
+#[tokio::test]
+async fn a_full_device_ends_the_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = url(dir.path(), "raw");
+    fill(&create(&raw, 1).await, 0..10).await;
+    let copied = copy(None, &args(&raw, "/dev/full"));
+    let ended = tokio::time::timeout(Duration::from_secs(60), copied).await;
+    let error = ended.expect("it ends").unwrap_err();
+    assert!(error.to_string().contains("/dev/full"), "{error}");
+}
+
 #[tokio::test]
 async fn a_pipe_whose_reader_goes_away_drains_the_copy() {
     let dir = tempfile::tempdir().unwrap();

@@ -94,7 +94,7 @@ pub(crate) fn moment_text(micros: Option<i64>) -> String {
         .and_then(chrono::DateTime::from_timestamp_micros)
         .map_or_else(
             || "-".to_owned(),
-            |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         )
 }
 
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(count_text(1_234_567), "1,234,567");
         assert_eq!(bytes_text(1023), "1023 B");
         assert_eq!(bytes_text(1536), "1.5 KiB");
-        assert_eq!(moment_text(Some(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(moment_text(Some(0)), "1970-01-01T00:00:00Z");
         assert_eq!(moment_text(None), "-");
     }
 }

@@ -4,7 +4,7 @@
 //! the process. When the reader of a pipe goes away, the process drains, as it does for `| head`.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use hydrant_core::disk::is_special;
@@ -46,7 +46,7 @@ impl Device {
                     OpenOptions::new()
                         .append(true)
                         .open(path)
-                        .map_err(|error| Error::io("open", path, error))?,
+                        .map_err(|error| failed("open", path, &error))?,
                 ),
             };
             match file.write_all(text) {
@@ -55,8 +55,13 @@ impl Device {
                     shutdown.advance(Phase::Draining);
                     Ok(false)
                 }
-                Err(error) => Err(Error::io("write to", path, error)),
+                Err(error) => Err(failed("write to", path, &error)),
             }
         })
     }
+}
+
+/// Nothing makes room on a device, so that no failure of one is worth another try.
+fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::fatal(format!("cannot {what} `{}`: {error}", path.display()))
 }

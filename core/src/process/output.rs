@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::panic::PanicHookInfo;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,7 +54,10 @@ impl Stdout {
                 self.close();
                 Ok(())
             }
-            Err(error) => Err(Error::io("write to", Path::new("standard output"), error)),
+            // Another try would print the beginning again.
+            Err(error) => Err(Error::fatal(format!(
+                "cannot write to standard output: {error}"
+            ))),
         }
     }
 
