@@ -338,7 +338,8 @@ impl Splitter {
             Step::LineEnd(_) => Next::At(at),
             Step::Damaged(place) => self.damaged(bytes, at, place, block),
             Step::Open if is_all => self.give_up(at),
-            Step::Open if extent == Extent::More => Next::Wait(at),
+            // What follows says whether it is a document, so that it does not matter when the source paused.
+            Step::Open if extent != Extent::End => Next::Wait(at),
             Step::Open => {
                 let length = bytes.len() - at;
                 match memchr::memchr(b'\n', &bytes[at..]) {
@@ -346,7 +347,6 @@ impl Splitter {
                         self.state = State::Rest;
                         Next::At(at)
                     }
-                    _ if extent == Extent::Pause => Next::Wait(at),
                     _ => self.take_document(bytes, at, length, block),
                 }
             }

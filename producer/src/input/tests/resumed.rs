@@ -61,8 +61,31 @@ fn text() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 1..30).prop_map(|pieces| format!("{{}}\n{}", pieces.concat()))
 }
 
+/// What looks like a damaged line now may be the beginning of a document when more is there.
+#[test]
+fn when_a_source_pauses_does_not_matter() {
+    let reading = remembering(Format::Auto, AtEnd::Wait);
+    for text in [
+        "{}\n[no json\n]\n{\"n\":1}\n",
+        "{}\n{\"a\":1\n,\"b\":2}\n{\"n\":1}\n",
+    ] {
+        let whole = run(&mut LineReader::new("t", text.as_bytes(), reading)).0;
+        for cut in 0..text.len() {
+            let mut first = LineReader::new("t", &text.as_bytes()[..cut], reading);
+            let mut seen = run(&mut first).0;
+            let Some(place) = first.place() else {
+                continue;
+            };
+            let mut second = LineReader::new("t", text.as_bytes(), reading);
+            assert!(second.resume(&place, None).unwrap());
+            seen.extend(run(&mut second).0);
+            assert_eq!(seen, whole, "cut at {cut}");
+        }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn from_every_place_the_same_records_follow_with_the_same_indexes(
