@@ -216,8 +216,8 @@ async fn a_full_device_ends_the_copy() {
     let dir = tempfile::tempdir().unwrap();
     let raw = url(dir.path(), "raw");
     fill(&create(&raw, 1).await, 0..10).await;
-    let copied = copy(None, &args(&raw, "/dev/full"));
-    let ended = tokio::time::timeout(Duration::from_secs(60), copied).await;
+    let full = args(&raw, "/dev/full");
+    let ended = tokio::time::timeout(Duration::from_secs(60), copy(None, &full)).await;
     let error = ended.expect("it ends").unwrap_err();
     assert!(error.to_string().contains("/dev/full"), "{error}");
 }
