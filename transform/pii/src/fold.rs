@@ -4,7 +4,8 @@
 //! scripts become ASCII, characters that nobody sees disappear, and what is percent-encoded, also
 //! several times, or stands in an escape that a text holds as it is (`\\n`, `\\x1b[32m`), becomes what
 //! it stands for. What only looks encoded may be data (`LIKE '%53%'`), so there is a second reading
-//! that leaves such things as they are written. Every byte of the shadow knows
+//! that leaves such things as they are written. What nobody sees may also stand between two things,
+//! so there is another reading in which it separates them. A NUL separates, except in UTF-16. Every byte of the shadow knows
 //! the source bytes it came from and its offset in the decoded value, so that an edit covers
 //! whole characters of the source and never a part of one. Characters without a rule stay as
 //! they are. Memory: the shadow is at most as long as the source; its map has one entry per
@@ -36,7 +37,62 @@ pub(crate) enum Reading {
     Once,
     /// Tricks of writing, and the colours of terminals, which also stand inside of values.
     Written,
+    /// As decoded, but what nobody sees separates.
+    Apart,
+    /// As written, but what nobody sees separates.
+    WrittenApart,
+    /// As decoded, but NULs are not there, as between the letters of UTF-16. Names are read so.
+    Joined,
 }
+
+impl Reading {
+    /// Those in which a value is looked at, the first of which says which others it needs.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Decoded,
+        Self::Written,
+        Self::Once,
+        Self::Apart,
+        Self::WrittenApart,
+        Self::Joined,
+    ];
+
+    /// Whether what encodes characters is left as it is.
+    fn is_written(self) -> bool {
+        matches!(self, Self::Written | Self::WrittenApart)
+    }
+
+    fn separates(self) -> bool {
+        matches!(self, Self::Apart | Self::WrittenApart)
+    }
+}
+
+/// What a text has that another reading takes for something else.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Doubts {
+    /// Something that encodes a character.
+    encoded: bool,
+    /// Something that nobody sees between two characters.
+    unseen: bool,
+    /// NULs that alternate with characters.
+    wide: bool,
+}
+
+impl Doubts {
+    /// Whether `reading` may be another text than the first one.
+    pub(crate) fn concern(self, reading: Reading) -> bool {
+        match reading {
+            Reading::Exact | Reading::Decoded => false,
+            Reading::Written | Reading::Once => self.encoded,
+            Reading::Apart => self.unseen,
+            Reading::WrittenApart => self.encoded && self.unseen,
+            Reading::Joined => self.wide,
+        }
+    }
+}
+
+/// A character that nobody sees: where it lies in the source and in the decoded value, and its
+/// widths there.
+type Unseen = (usize, usize, [usize; 2]);
 
 /// Units of equal widths that follow each other without a gap.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +110,7 @@ struct Run {
 pub(crate) struct Shadow {
     pub(crate) text: Vec<u8>,
     map: OffsetMap,
-    /// Whether the other reading may be another text.
-    ambiguous: bool,
+    doubts: Doubts,
 }
 
 /// From offsets in a shadow to ranges of its source and of the decoded value.
@@ -127,10 +182,14 @@ impl Shadow {
     pub(crate) fn cast(&mut self, source: &[u8], base: usize, writing: Writing, reading: Reading) {
         self.text.clear();
         self.map.runs.clear();
-        self.ambiguous = false;
+        self.doubts = Doubts::default();
         let folds = reading != Reading::Exact;
         let mut at = 0;
         let mut decoded = 0;
+        let mut unseen: Option<Unseen> = None;
+        let mut last = ' ';
+        // Whether the last character and the one before are NULs.
+        let mut nuls = [false; 2];
         while let Some(&byte) = source.get(at) {
             let (character, width) = if byte < 0x80 && byte != b'\\' {
                 (Some(char::from(byte)), 1)
@@ -148,15 +207,41 @@ impl Shadow {
                 }
                 _ => None,
             };
-            self.ambiguous |= whole.is_some();
+            self.doubts.encoded |= whole.is_some();
             unit = whole.unwrap_or(unit);
             let widths = [unit.width, unit.decoded];
             let fold = match unit.character {
-                Some(ESCAPE) if whole.is_some() && reading == Reading::Written => Fold::Drop,
-                Some(character) if folds => folded(character),
+                Some(ESCAPE) if whole.is_some() && reading.is_written() => Fold::Drop,
+                Some('\0') if reading == Reading::Joined => Fold::Drop,
+                Some(character) if folds => {
+                    let fold = folded(character);
+                    if matches!(fold, Fold::Drop) {
+                        unseen = Some((base + at, decoded, widths));
+                    }
+                    fold
+                }
                 Some(_) => Fold::Keep,
                 None => Fold::To(SEPARATOR),
             };
+            let shown = match (&fold, unit.character) {
+                (Fold::To(ascii), _) => Some(char::from(*ascii)),
+                (Fold::Keep, character) => character,
+                (Fold::Drop, _) => None,
+            };
+            if let Some(shown) = shown {
+                if let Some((source, decoded, widths)) = unseen.take()
+                    && may_join(last, shown)
+                {
+                    self.doubts.unseen = true;
+                    if reading.separates() {
+                        self.put(&[SEPARATOR], source, decoded, widths);
+                    }
+                }
+                last = shown;
+            }
+            let is_nul = unit.character == Some('\0');
+            self.doubts.wide |= is_nul && nuls[1];
+            nuls = [is_nul, nuls[0]];
             match (fold, unit.character) {
                 (Fold::To(ascii), _) => self.put(&[ascii], base + at, decoded, widths),
                 (Fold::Keep, Some(_)) if unit.width == unit.decoded && whole.is_none() => {
@@ -181,9 +266,9 @@ impl Shadow {
         }
     }
 
-    /// Whether another reading may be another text.
-    pub(crate) fn is_ambiguous(&self) -> bool {
-        self.ambiguous
+    /// Why other readings may be other texts.
+    pub(crate) fn doubts(&self) -> Doubts {
+        self.doubts
     }
 
     fn put(&mut self, text: &[u8], source: usize, decoded: usize, widths: [usize; 2]) {
@@ -211,7 +296,7 @@ impl Shadow {
         Self {
             text,
             map,
-            ambiguous: false,
+            doubts: Doubts::default(),
         }
     }
 
@@ -231,6 +316,12 @@ fn character(source: &[u8], writing: Writing) -> (Option<char>, usize) {
         Some(&byte) if byte < 0x80 => (Some(char::from(byte)), 1),
         _ => utf8(source),
     }
+}
+
+/// Whether two characters, with nothing between that anybody sees, may belong together or not.
+fn may_join(before: char, after: char) -> bool {
+    let ends = |character: char| character.is_whitespace() || character.is_control();
+    !ends(before) && !ends(after) && (before.is_ascii() || after.is_ascii())
 }
 
 /// What separates, where nothing can be shown.
@@ -278,7 +369,7 @@ const ZEROS: [u32; 51] = [
 fn folded(character: char) -> Fold {
     let code = u32::from(character);
     match code {
-        0 => Fold::Drop,
+        0 => Fold::To(SEPARATOR),
         0x01..=0x7f => Fold::Keep,
         // Characters without width, marks of direction, variation selectors, tags.
         0xad
@@ -459,7 +550,8 @@ mod tests {
         ] {
             shadow.cast(source.as_bytes(), 0, Writing::Plain, Reading::Decoded);
             assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{source}");
-            assert_eq!(shadow.is_ambiguous(), decoded != source, "{source}");
+            let differs = shadow.doubts().concern(Reading::Written);
+            assert_eq!(differs, decoded != source, "{source}");
             shadow.cast(source.as_bytes(), 0, Writing::Plain, Reading::Written);
             assert_eq!(String::from_utf8_lossy(&shadow.text), written, "{source}");
             // The same text as the inside of a JSON string.

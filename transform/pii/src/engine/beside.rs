@@ -152,7 +152,7 @@ impl Engine {
             return Evidence::NONE;
         }
         let mut decoded = std::mem::take(&mut self.decoded_key);
-        decoded.cast(written, 0, Writing::Escaped, Reading::Decoded);
+        decoded.cast(written, 0, Writing::Escaped, Reading::Joined);
         let said = if decoded.text.len() <= LABEL_BYTES_MAX {
             self.label(&decoded.text)
         } else {

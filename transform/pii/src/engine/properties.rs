@@ -58,6 +58,8 @@ fn piece() -> impl Strategy<Value = String> {
             "é",
             "٤١",
             "\u{200b}",
+            "\0",
+            "\u{ad}",
             "４",
             "\u{a0}",
             "\"",

@@ -11,7 +11,7 @@ use crate::action::{self, Action, Outcome};
 use crate::audit::{Class, Finding};
 use crate::classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
 use crate::detect::{self, BY_RULE, Hit, Kind, TABLE, Text};
-use crate::fold::{OffsetMap, Reading, Writing};
+use crate::fold::{Doubts, OffsetMap, Reading, Writing};
 use crate::json::Token;
 use crate::policy::Policy;
 use crate::trail::{Member, Segment};
@@ -45,10 +45,12 @@ impl Engine {
         }
         let mut shadow = std::mem::take(&mut self.shadow);
         let mut shown = Ok(None);
-        let mut ambiguous = true;
-        for reading in [Reading::Decoded, Reading::Written, Reading::Once] {
-            if reading == Reading::Once && memchr::memmem::find(written, b"%25").is_none() {
-                break;
+        let mut doubts = None;
+        for reading in Reading::ALL {
+            if doubts.is_some_and(|doubts: Doubts| !doubts.concern(reading))
+                || reading == Reading::Once && memchr::memmem::find(written, b"%25").is_none()
+            {
+                continue;
             }
             shadow.cast(written, start, writing, reading);
             let earlier = told..self.findings.len();
@@ -67,10 +69,12 @@ impl Engine {
                 }
                 (_, stop) => stop,
             };
-            ambiguous &= reading != Reading::Decoded || shadow.is_ambiguous();
-            if shown.is_err() || !ambiguous {
+            if shown.is_err() {
                 break;
             }
+            doubts = doubts.or(Some(shadow.doubts()));
+            // The next reading asks for them in the order of the text.
+            self.findings[told..].sort_by_key(|finding| finding.offset);
         }
         self.shadow = shadow;
         shown

@@ -266,7 +266,7 @@ impl Engine {
         let mut decoded = std::mem::take(&mut self.decoded_key);
         let folds = token.classes & (ESCAPE | HIGH) != 0;
         let name = if folds {
-            decoded.cast(written, 0, Writing::Escaped, Reading::Decoded);
+            decoded.cast(written, 0, Writing::Escaped, Reading::Joined);
             &decoded.text
         } else {
             written

@@ -41,7 +41,7 @@ pub(super) fn encoded(
     first: Unit,
 ) -> Option<Unit> {
     let mut whole = first;
-    if reading != Reading::Written {
+    if !reading.is_written() {
         if whole.character == Some('%') {
             whole = percent_encoded(source, writing, reading).unwrap_or(whole);
         }
