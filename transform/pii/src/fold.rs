@@ -41,18 +41,21 @@ pub(crate) enum Reading {
     Apart,
     /// As written, but what nobody sees separates.
     WrittenApart,
+    /// As decoded, but what nobody sees separates letters from digits.
+    KindsApart,
     /// As decoded, but NULs are not there, as between the letters of UTF-16. Names are read so.
     Joined,
 }
 
 impl Reading {
     /// Those in which a value is looked at, the first of which says which others it needs.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Decoded,
         Self::Written,
         Self::Once,
         Self::Apart,
         Self::WrittenApart,
+        Self::KindsApart,
         Self::Joined,
     ];
 
@@ -61,8 +64,13 @@ impl Reading {
         matches!(self, Self::Written | Self::WrittenApart)
     }
 
-    fn separates(self) -> bool {
-        matches!(self, Self::Apart | Self::WrittenApart)
+    /// Whether what nobody sees separates here characters that are, or are not, of two kinds.
+    fn separates(self, two_kinds: bool) -> bool {
+        match self {
+            Self::Apart | Self::WrittenApart => true,
+            Self::KindsApart => two_kinds,
+            _ => false,
+        }
     }
 }
 
@@ -71,8 +79,10 @@ impl Reading {
 pub(crate) struct Doubts {
     /// Something that encodes a character.
     encoded: bool,
-    /// Something that nobody sees between two characters.
+    /// Something that nobody sees between two characters of one kind.
     unseen: bool,
+    /// Something that nobody sees between a letter and a digit.
+    unseen_between_kinds: bool,
     /// NULs that alternate with characters.
     wide: bool,
 }
@@ -83,8 +93,9 @@ impl Doubts {
         match reading {
             Reading::Exact | Reading::Decoded => false,
             Reading::Written | Reading::Once => self.encoded,
-            Reading::Apart => self.unseen,
-            Reading::WrittenApart => self.encoded && self.unseen,
+            Reading::Apart => self.unseen || self.unseen_between_kinds,
+            Reading::WrittenApart => self.encoded && self.concern(Reading::Apart),
+            Reading::KindsApart => self.unseen && self.unseen_between_kinds,
             Reading::Joined => self.wide,
         }
     }
@@ -232,8 +243,10 @@ impl Shadow {
                 if let Some((source, decoded, widths)) = unseen.take()
                     && may_join(last, shown)
                 {
-                    self.doubts.unseen = true;
-                    if reading.separates() {
+                    let two_kinds = are_letter_and_digit(last, shown);
+                    self.doubts.unseen |= !two_kinds;
+                    self.doubts.unseen_between_kinds |= two_kinds;
+                    if reading.separates(two_kinds) {
                         self.put(&[SEPARATOR], source, decoded, widths);
                     }
                 }
@@ -322,6 +335,11 @@ fn character(source: &[u8], writing: Writing) -> (Option<char>, usize) {
 fn may_join(before: char, after: char) -> bool {
     let ends = |character: char| character.is_whitespace() || character.is_control();
     !ends(before) && !ends(after) && (before.is_ascii() || after.is_ascii())
+}
+
+/// Whether one of two characters is a letter and the other one a digit, in either order.
+fn are_letter_and_digit(one: char, other: char) -> bool {
+    one.is_ascii_digit() && other.is_alphabetic() || one.is_alphabetic() && other.is_ascii_digit()
 }
 
 /// What separates, where nothing can be shown.

@@ -516,6 +516,10 @@ fn an_unseen_character_neither_glues_nor_splits_a_value() {
             ("le#e@ma#il.exam#ple ok", &["ma", "exam", "le@"]),
             ("219-#09-#9999 ok", &["219", "9999"]),
             ("198#.51.1#00.23 ok", &["23"]),
+            // Inside of values and beside them.
+            ("PAN#5105#1051#0510#5100#EXP", &["5105", "5100"]),
+            ("x#219-#09-#9999#x", &["219", "9999"]),
+            ("198#.51.1#00.23#PORT", &["23"]),
         ] {
             for depth in 0..3 {
                 for record in both_writings(&with(text), unseen, depth) {
