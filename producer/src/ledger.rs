@@ -29,6 +29,7 @@ use crate::input::file::FileId;
 
 mod body;
 mod keeper;
+mod path;
 
 use body::{Body, parse};
 pub use body::{Checked, Digest, FileEntry, Former};

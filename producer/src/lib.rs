@@ -20,6 +20,7 @@ pub mod simulate;
 pub mod wire;
 
 mod error;
+mod own;
 mod run;
 mod source;
 

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use crate::batcher::{Batcher, Chunk, Flight, Ready};
 use crate::config::{Config, Origin};
 use crate::ledger::{Claim, Keeper, Ledger};
+use crate::own::OwnFiles;
 use crate::pace::Pace;
 use crate::report::{Counters, Ended, Report, Subject, Tally};
 use crate::source::{Limits, Source};
@@ -46,6 +47,10 @@ pub async fn run(
     shutdown: Shutdown,
     counters: Option<Arc<Counters>>,
 ) -> Result<Report> {
+    if let Origin::Files(files) = &config.origin {
+        let (own, files) = (OwnFiles::of(&config), files.clone());
+        context.workers.run(move || own.check(&files)).await??;
+    }
     let stream = wire::open(&config, context).await?;
     run_into(
         stream,

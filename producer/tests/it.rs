@@ -10,6 +10,8 @@ mod follow;
 mod inputs;
 #[path = "it/library.rs"]
 mod library;
+#[path = "it/own.rs"]
+mod own;
 #[path = "it/process.rs"]
 mod process;
 #[path = "it/refusals.rs"]

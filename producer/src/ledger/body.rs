@@ -59,6 +59,7 @@ pub struct FileEntry {
     /// Part of the origins of its records: never used again.
     pub number: u32,
     /// Where it was seen last, without links; `-` is standard input.
+    #[serde(with = "super::path")]
     pub path: PathBuf,
     /// What it keeps when it is renamed; pipes have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,7 @@ use crate::input::file::{self, FileId, Tail};
 use crate::input::reader::begins_with;
 use crate::input::{AtEnd, InputError, LineReader, Reading, glob, stdin};
 use crate::ledger::FileEntry;
+use crate::own::OwnFiles;
 
 mod copies;
 mod follow;
@@ -42,6 +43,7 @@ const QUIET: Duration = Duration::from_secs(3600);
 /// The walk over all inputs.
 pub(super) struct Walk {
     inputs: Vec<PathBuf>,
+    own: OwnFiles,
     follow: bool,
     reading: Reading,
     known: BTreeMap<u32, FileEntry>,
@@ -62,6 +64,7 @@ type Found = Vec<Live<Tail>>;
 impl Walk {
     pub(super) fn new(
         inputs: Vec<PathBuf>,
+        own: OwnFiles,
         follow: bool,
         reading: Reading,
         known: Vec<FileEntry>,
@@ -74,6 +77,7 @@ impl Walk {
             .unwrap_or(0);
         Walk {
             inputs,
+            own,
             follow,
             reading,
             known: known
@@ -120,7 +124,7 @@ impl Walk {
                 self.read_stdin()?;
                 continue;
             }
-            let paths = glob::expand(&input);
+            let paths = self.own.without(glob::expand(&input));
             if paths.is_empty() {
                 let text = input.display();
                 self.fail(Error::refused(format!(

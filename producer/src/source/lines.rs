@@ -14,6 +14,7 @@ use crate::batcher::Chunk;
 use crate::config::{Config, Files};
 use crate::input::{LINE_BYTES_MAX_DEFAULT, Reading};
 use crate::ledger::{FileEntry, InputIdentity};
+use crate::own::OwnFiles;
 
 /// Chunks that the thread may have ready beside the one in its hand, which the budget does not know
 /// yet. A chunk is what one read brings (256 KiB, with its index up to 4 MiB) or one longest line.
@@ -59,13 +60,15 @@ impl LineSource {
         };
         let inputs = files.inputs.clone();
         let follow = files.follow;
+        let own = OwnFiles::of(config);
         workers::spawn_named("input", move || {
             // The asker may be gone: the process stops.
             let Ok(known) = starts.blocking_recv() else {
                 return;
             };
             let sender = Sender::new(indexer, sender, known.is_some());
-            Walk::new(inputs, follow, reading, known.unwrap_or_default(), sender).run();
+            let known = known.unwrap_or_default();
+            Walk::new(inputs, own, follow, reading, known, sender).run();
         })?;
         Ok(LineSource {
             identity: InputIdentity::Records {

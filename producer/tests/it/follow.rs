@@ -25,7 +25,7 @@ const FOLLOW: &[&str] = &[
     "2ms",
 ];
 
-fn append(path: &Path, text: &str) {
+pub(crate) fn append(path: &Path, text: &str) {
     let mut file = fs::OpenOptions::new()
         .append(true)
         .create(true)
@@ -45,7 +45,7 @@ fn stored(dir: &Path) -> BTreeMap<String, u32> {
     found
 }
 
-fn await_records(dir: &Path, wanted: &[&str]) {
+pub(crate) fn await_records(dir: &Path, wanted: &[&str]) {
     let wanted: BTreeMap<String, u32> = wanted.iter().map(|one| ((*one).to_owned(), 1)).collect();
     await_some("the records", || {
         let is_there = dir.join("raw/manifest.json").exists();
@@ -146,6 +146,35 @@ fn a_copy_that_grows_is_a_file_of_its_own() {
         stored(dir.path()).get("c").copied()
     });
     running.terminate();
+}
+
+/// What the file system allows but JSON and text do not.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_name_that_is_no_text_is_remembered_as_it_is() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(name));
+    let args = [FOLLOW, &["--input", "*.log"]].concat();
+    let running = Running::start(dir.path(), &args);
+    append(&path(b"b\xFF.log"), "a\n");
+    append(&path(b"b\xFE.log"), "b\n");
+    await_records(dir.path(), &["a", "b"]);
+    assert_eq!(running.terminate()["stored"], 2);
+    let noted = ledger_index(&dir.path().join("ledger.json"));
+    assert_eq!(noted, Some(2));
+    // Grown, and renamed from a name that must be read back to be looked beside.
+    fs::rename(path(b"b\xFF.log"), path(b"b\xFF.log.1")).unwrap();
+    append(&path(b"b\xFF.log.1"), "c\n");
+    append(&path(b"b\xFF.log"), "d\n");
+    append(&path(b"b\xFE.log"), "e\n");
+    let running = Running::start(dir.path(), &args);
+    await_records(dir.path(), &["a", "b", "c", "d", "e"]);
+    let report = running.terminate();
+    assert_eq!(
+        (&report["stored"], &report["duplicates"]),
+        (&3.into(), &0.into())
+    );
 }
 
 /// Clock ticks of computation.

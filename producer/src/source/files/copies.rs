@@ -225,7 +225,8 @@ mod tests {
             clock: Arc::new(ManualClock::new(0)),
         };
         let sender = Sender::new(indexer, mpsc::channel(1).0, true);
-        let mut walk = Walk::new(Vec::new(), true, Reading::lines(1_024), Vec::new(), sender);
+        let (own, reading) = (OwnFiles::default(), Reading::lines(1_024));
+        let mut walk = Walk::new(Vec::new(), own, true, reading, Vec::new(), sender);
         let entry = |id| FileEntry {
             bytes: 8,
             digest: Digest(1),

@@ -121,7 +121,7 @@ impl Walk {
         let mut at = Vec::new();
         for input in &self.inputs {
             watch.add(input);
-            for path in glob::expand(input) {
+            for path in self.own.without(glob::expand(input)) {
                 if let Ok(metadata) = std::fs::metadata(&path)
                     && let Some(id) = FileId::of(&metadata)
                 {

@@ -1,0 +1,86 @@
+//! The files that a producer writes itself are never its input.
+
+use std::fs;
+
+use crate::follow::{append, await_records};
+use crate::process::{Running, await_some, fails, ledger_index, produce};
+use crate::stored::records;
+
+const ALL: &[&str] = &[
+    "--to",
+    "local:raw",
+    "--name",
+    "e",
+    "--ledger",
+    "edge.json",
+    "--report",
+    "report.json",
+    "--input",
+    "*.json*",
+    "--input",
+    ".*",
+];
+
+#[test]
+fn a_pattern_passes_the_ledger_and_the_report_over() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&dir.path().join("a.json"), "{\"n\":1}\n");
+    append(&dir.path().join(".h.json"), "{\"n\":2}\n");
+    for stored in [2, 0, 0] {
+        assert_eq!(produce(dir.path(), ALL)["stored"], stored);
+    }
+    assert!(dir.path().join("report.json").exists());
+    assert_eq!(records(dir.path(), "raw").len(), 2);
+}
+
+#[test]
+fn a_producer_that_follows_is_not_fed_by_its_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::os::unix::fs::symlink("edge.json", path("link.json")).unwrap();
+    let args = [ALL, &["--follow"]].concat();
+    let mut all = Vec::new();
+    for round in 0..2 {
+        let running = Running::start(dir.path(), &args);
+        // Each record makes a ledger that is new.
+        for n in 0..4 {
+            let record = format!("{{\"n\":{}}}", round * 4 + n);
+            append(&path("a.json"), &format!("{record}\n"));
+            all.push(record);
+            let wanted: Vec<&str> = all.iter().map(String::as_str).collect();
+            await_records(dir.path(), &wanted);
+            await_some("the ledger", || {
+                (ledger_index(&path("edge.json")) == Some(all.len() as u64)).then_some(())
+            });
+        }
+        assert_eq!(running.terminate()["stored"], 4);
+    }
+    assert_eq!(records(dir.path(), "raw").len(), 8);
+}
+
+#[test]
+fn an_input_that_is_the_ledger_or_the_report_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    append(&path("a.json"), "{\"n\":1}\n");
+    append(&path(".h.json"), "{\"n\":2}\n");
+    std::os::unix::fs::symlink("edge.json", path("link")).unwrap();
+    fs::create_dir(path("sub")).unwrap();
+    let refused = |input: &str| {
+        for more in [&[][..], &["--follow"]] {
+            let args = [ALL, &["--input", input], more].concat();
+            let said = fails(dir.path(), &args, 64);
+            let wanted = format!("`{input}` is a file that this producer writes itself");
+            assert!(said.contains(&wanted), "{said}");
+        }
+    };
+    for input in ["edge.json", "edge.json.lock", "sub/../report.json"] {
+        refused(input);
+    }
+    assert!(!path("raw").exists() && !path("edge.json").exists());
+    produce(dir.path(), ALL);
+    fs::hard_link(path("edge.json"), path("hard")).unwrap();
+    for input in ["edge.json", "link", "hard"] {
+        refused(input);
+    }
+}
