@@ -12,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::decode::{self, Decoded, Failure};
-use super::split::{Extent, Splitter};
+use super::split::{Extent, Splitter, is_blank};
 use super::text::Text;
 use super::{Format, InputError, LineBlock, LineCounts};
 
@@ -165,8 +165,7 @@ impl<R: Read> LineReader<R> {
     /// The line and the length of a last record whose end did not come; call it at the end.
     #[must_use]
     pub fn unfinished(&self) -> Option<(u64, usize)> {
-        let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0);
-        let open = self.splitter.is_discarding() || !self.buffer.iter().all(blank);
+        let open = self.splitter.is_discarding() || !self.buffer.iter().all(|byte| is_blank(*byte));
         open.then(|| (self.splitter.line, self.buffer.len()))
     }
 

@@ -551,9 +551,9 @@ enum Next {
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// NUL is what a file has where a writer went on behind a truncation.
-const fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
+/// NUL is what a file has where a writer went on behind a truncation, and 0x1E separates records (RFC 7464).
+pub(super) const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0 | 0x1E)
 }
 
 /// Whether these are the first bytes of a byte order mark whose rest has not come.
@@ -596,7 +596,8 @@ fn another_follows(behind: &[u8]) -> bool {
     for &byte in behind {
         match byte {
             b'{' => return true,
-            b' ' | b'\t' | b'\r' | 0 => {}
+            b'\n' => return false,
+            _ if is_blank(byte) => {}
             _ => return false,
         }
     }

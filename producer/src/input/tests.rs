@@ -335,6 +335,15 @@ fn a_failing_source_is_an_error_once_and_then_the_end() {
 
 #[test]
 fn other_formats_are_refused_by_name_with_a_remedy() {
+    let mut tar = [0; 1_024];
+    for (at, text) in [
+        (0, &b"a.json"[..]),
+        (100, b"0000644"),
+        (257, b"ustar  "),
+        (512, b"{}\n"),
+    ] {
+        tar[at..at + text.len()].copy_from_slice(text);
+    }
     let sources: &[(&[u8], &str)] = &[
         (b"BZh91AY", "bzip2"),
         (b"\xFD7zXZ\0\0", "xz"),
@@ -348,6 +357,7 @@ fn other_formats_are_refused_by_name_with_a_remedy() {
         (b"ARROW1\0\0", "Arrow"),
         (b"\x89PNG\r\n\x1A\n\0\0\0\rIHDR", "binary data"),
         (b"\x0A\x05\x08\x96\x01\x12\x03abc", "binary data"),
+        (&tar, "a tar archive"),
         (&gzip(&gzip(b"{}")), "compressed again"),
         (&gzip(b"PAR1aaaa"), "Parquet"),
     ];

@@ -15,6 +15,9 @@ const RAW_BYTES: usize = 64 << 10;
 /// How much of the first read is looked at for signs of binary data.
 const LOOKED_AT_BYTES: usize = 1 << 10;
 
+/// Zeros in a row that are a hole, which a truncation left, rather than those of a binary number.
+const HOLE_BYTES_MIN: usize = 16;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Encoding {
     name: &'static str,
@@ -111,6 +114,12 @@ impl<R: Read> Text<R> {
                 return Err(failure);
             }
             let Some((encoding, mark)) = encoding_of(start) else {
+                if !self.is_trusted && is_tar(start) {
+                    return Err(Failure::Format {
+                        format: "a tar archive",
+                        remedy: "unpack it first: `tar xf FILE`",
+                    });
+                }
                 if !self.is_trusted && is_binary(&start[..read.min(LOOKED_AT_BYTES)]) {
                     return Err(Failure::Format {
                         format: "binary data",
@@ -163,14 +172,28 @@ fn is_spread(start: &[u8], width: usize) -> bool {
         .is_none_or(|next| next[0] != 0 && next[1..].iter().all(|byte| *byte == 0))
 }
 
+/// Whether the first bytes are not those of a text. Holes that a truncation left say nothing.
 fn is_binary(start: &[u8]) -> bool {
     let hole = start.iter().take_while(|byte| **byte == 0).count();
-    let text = &start[hole..];
-    let is_control = |byte: &&u8| matches!(byte, 0..=8 | 0x0E..=0x1A | 0x1C..=0x1F);
-    let control = text.iter().filter(is_control).count();
-    // The last character may be cut.
-    let invalid: usize = text.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
-    (control > 3 && control * 10 > text.len()) || (invalid > 3 && invalid * 4 > text.len())
+    let pieces = start[hole..]
+        .chunk_by(|left, right| (*left == 0) == (*right == 0))
+        .filter(|piece| piece[0] != 0 || piece.len() < HOLE_BYTES_MIN);
+    // A record separator stands before each record of RFC 7464.
+    let is_control = |byte: &&u8| matches!(byte, 0..=8 | 0x0E..=0x1A | 0x1C..=0x1D | 0x1F);
+    let (mut bytes, mut control, mut invalid) = (0, 0, 0);
+    for piece in pieces {
+        bytes += piece.len();
+        control += piece.iter().filter(is_control).count();
+        // The last character may be cut.
+        let chunks = piece.utf8_chunks();
+        invalid += chunks.map(|chunk| chunk.invalid().len()).sum::<usize>();
+    }
+    (control > 3 && control * 10 > bytes) || (invalid > 3 && invalid * 4 > bytes)
+}
+
+/// Whether this is a tar archive: a text in which holes stand, were it not for its signature.
+fn is_tar(start: &[u8]) -> bool {
+    matches!(start.get(257..265), Some(b"ustar\x0000" | b"ustar  \0"))
 }
 
 /// Decodes units that come piece by piece.

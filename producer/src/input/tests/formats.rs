@@ -165,6 +165,7 @@ fn lists_that_are_lines_stay_records_and_blank_space_is_none() {
         "\n\r\n \t\n",
         "\u{FEFF}",
         "\0\0\0\0",
+        "\u{1E}\n\u{1E}",
         "[]",
         "[ \n ]\n",
     ] {
@@ -185,6 +186,38 @@ fn a_hole_that_a_truncation_left_is_passed_over_and_needs_no_memory() {
         assert_eq!(refused, []);
         let payloads: Vec<_> = lines.into_iter().map(|one| one.1).collect();
         assert_eq!(payloads, [b"{\"n\":1}", b"{\"n\":2}"]);
+    }
+}
+
+#[test]
+fn a_hole_among_the_first_bytes_is_no_sign_of_binary_data() {
+    for length in [16, 100, 500, 4_096] {
+        let hole = "\0".repeat(length);
+        let text = format!("{{\"n\":1}}\n{hole}{{\"n\":2}}\n{hole}{{\"n\":3}}\n");
+        for format in [Format::Auto, Format::Ndjson, Format::Json] {
+            let wanted = [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#];
+            assert_eq!(payloads(format, &text), wanted, "{length}");
+        }
+    }
+}
+
+#[test]
+fn record_separators_are_blank_space() {
+    let wanted = [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#];
+    for text in [
+        "\u{1E}{\"n\":1}\n\u{1E}{\"n\":2}\n\u{1E}{\"n\":3}\n",
+        "\u{1E}{\"n\":1}\u{1E}{\"n\":2}\u{1E}{\"n\":3}",
+        "\u{1E}\n{\"n\":1} \u{1E} {\"n\":2}\n\u{1E}\u{1E}{\"n\":3}\u{1E}\n",
+        "\u{1E}{\n\"n\":1}\n\u{1E}{\"n\"\n:2}\n\u{1E}{\"n\":3}\n",
+    ] {
+        for format in [Format::Auto, Format::Json] {
+            assert_eq!(payloads(format, text), wanted, "{text:?}");
+        }
+    }
+    // Enough of them to be taken for binary data.
+    let text = "\u{1E}{}\n".repeat(400);
+    for format in [Format::Auto, Format::Ndjson, Format::Json] {
+        assert_eq!(payloads(format, &text).len(), 400);
     }
 }
 
