@@ -63,8 +63,8 @@ enum State {
     Rest,
     /// In an element of an array that is neither an object nor an array.
     Scalar,
-    /// In a record that is too long, of which so many bytes are gone.
-    Discard(u64),
+    /// In a line that is too long, of which so many bytes are gone; whether all of them were blank space.
+    Discard(u64, bool),
 }
 
 pub(super) const ARRAY: &str = "a JSON array, each element is a record";
@@ -122,7 +122,7 @@ impl Splitter {
 
     /// Whether bytes were thrown away of a record that has not ended.
     pub(super) const fn is_discarding(&self) -> bool {
-        matches!(self.state, State::Discard(_))
+        matches!(self.state, State::Discard(..))
     }
 
     /// Takes the finished records out of `bytes`, which begin with what the last call left; answers how many bytes
@@ -137,7 +137,9 @@ impl Splitter {
                 State::Closed(length) => self.closed(bytes, at, length, extent, block),
                 State::Rest => self.rest(bytes, at, extent, block),
                 State::Scalar => self.scalar(bytes, at, extent, block),
-                State::Discard(gone) => self.discard(bytes, at, gone, extent, block),
+                State::Discard(gone, blank) => {
+                    self.discard(bytes, at, (gone, blank), extent, block)
+                }
             };
             match next {
                 Next::At(place) => at = place,
@@ -149,7 +151,8 @@ impl Splitter {
         }
         let unfinished = bytes.len() - at;
         if unfinished >= self.window() && matches!(self.state, State::Line | State::Rest) {
-            self.state = State::Discard(unfinished as u64);
+            let blank = bytes[at..].iter().all(|byte| is_blank(*byte));
+            self.state = State::Discard(unfinished as u64, blank);
             self.searched = 0;
             return bytes.len();
         }
@@ -173,7 +176,7 @@ impl Splitter {
 
     /// Throws the record at `at` away, to the end of the line that its last byte that is looked at lies in.
     fn give_up(&mut self, at: usize) -> Next {
-        self.state = State::Discard(self.window() as u64);
+        self.state = State::Discard(self.window() as u64, false);
         Next::At(at + self.window())
     }
 
@@ -490,17 +493,24 @@ impl Splitter {
         &mut self,
         bytes: &[u8],
         at: usize,
-        gone: u64,
+        (gone, blank): (u64, bool),
         extent: Extent,
         block: &mut LineBlock,
     ) -> Next {
         let end = memchr::memchr(b'\n', &bytes[at..]).map(|end| at + end);
-        let gone = gone + (end.unwrap_or(bytes.len()) - at) as u64;
+        let more = &bytes[at..end.unwrap_or(bytes.len())];
+        let blank = blank && more.iter().all(|byte| is_blank(*byte));
+        let gone = gone + more.len() as u64;
         if end.is_none() && extent != Extent::End {
-            self.state = State::Discard(gone);
+            self.state = State::Discard(gone, blank);
             return Next::Wait(bytes.len());
         }
-        self.refuse(gone, block);
+        if blank {
+            self.counts.empty += 1;
+            self.index += 1;
+        } else {
+            self.refuse(gone, block);
+        }
         self.state = self.line_start();
         match end {
             None => Next::Wait(bytes.len()),

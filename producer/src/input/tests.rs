@@ -146,6 +146,15 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+#[test]
+fn a_line_of_blank_space_beyond_the_limit_is_empty_however_it_is_read() {
+    let text = [b"{}\n".as_slice(), &[b' '; 40], b"\r\r\n{}\n"].concat();
+    for size in 1..50 {
+        let mut reader = reader(Dribble::new(text.clone(), vec![size]), 4);
+        assert_eq!(read_all(&mut reader).unwrap(), naive(&text, 4), "{size}");
+    }
+}
+
 proptest! {
     #[test]
     fn lines_equal_those_of_a_naive_splitter(
