@@ -20,6 +20,7 @@ pub use special::is_special;
 
 use std::fmt;
 use std::io;
+use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -163,6 +164,26 @@ pub fn is_failed_sync(error: &io::Error) -> bool {
 
 /// A shared disk.
 pub type SharedDisk = Arc<dyn Disk>;
+
+/// Makes the name of a directory durable, and those above it as far as this process may open them: a process that made
+/// them may have died before it synced them.
+pub async fn sync_above(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mut at = dir;
+    loop {
+        let above = parent(at);
+        match disk.sync_dir(above).await {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), PermissionDenied | Unsupported | InvalidInput) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        match at.parent() {
+            Some(next) if next != Path::new("") && next.parent().is_some() => at = next,
+            _ => return Ok(()),
+        }
+    }
+}
 
 /// Reads a whole file; `None` when it does not exist.
 pub async fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Bytes>> {

@@ -52,6 +52,9 @@ impl FileLake {
     pub async fn open(root: &Path, context: &Context) -> Result<Self> {
         let lake = Self::new(root, context, true);
         lake.ensure_dir(&root.join(TEMPORARY)).await?;
+        disk::sync_above(&*lake.context.disk, root)
+            .await
+            .map_err(|e| lake.syncs.failed(root, &e))?;
         lake.probe().await?;
         Ok(lake)
     }
