@@ -3,7 +3,7 @@
 //! A [`Chunk`] is what an input brings at once. The batcher lays chunks behind one another, in order
 //! and without touching their bytes, and closes a batch when it holds enough bytes or when its first
 //! record has waited for the linger time. Nothing is reordered, so records of a key keep their order.
-//! Memory: at most the target, [`RECORDS_MAX`] and one chunk.
+//! Memory: at most the target, `RECORDS_MAX` and one chunk.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,7 @@
 //! repetitions of this one's; ledgers of version 1 are read.
 //!
 //! Refuses: a ledger of another name, stream, incarnation or kind of input, and one that it cannot read. Whether a
-//! file is the one that it was is not decided here: see [`crate::source`].
+//! file is the one that it was is not decided here: see `source`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

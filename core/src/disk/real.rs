@@ -2,7 +2,7 @@
 //!
 //! Blocking calls run on tokio's blocking threads. `renameat2(RENAME_NOREPLACE)` is used where the kernel and the file
 //! system have it; elsewhere [`RealDisk::rename_new`](Disk::rename_new) links and unlinks, which replaces nothing
-//! either. A call whose waiter was dropped goes on; locks outlive the calls that they guard ([`super::calls`]).
+//! either. A call whose waiter was dropped goes on; locks outlive the calls that they guard (`calls.rs`).
 
 mod locks;
 mod rights;
