@@ -51,8 +51,8 @@ const REFUSED: u8 = 64;
 /// A second signal ended the process.
 const ABORTED: u8 = 130;
 
-/// Disk calls under way at once, in a thread each. None of them waits for another one, so that any number is enough;
-/// more would not make a disk faster.
+/// Disk calls under way at once, in a thread each. None of them waits for another one, and more would not make a disk
+/// faster. Calls that hang, as on a network file system that is gone, each keep their thread.
 const BLOCKING_THREADS: usize = 64;
 
 /// What a running process has at hand.

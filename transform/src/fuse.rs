@@ -142,7 +142,8 @@ impl ShardStage for FusedShard {
         let Shared {
             context, overdraft, ..
         } = &*self.shared;
-        // The inner stage waits for no memory, so it gives this back.
+        // The inner stage may wait for memory while this is held. That ends: whoever holds the inner stage's overdraft
+        // never waits for this one.
         let _grown = context.budget.acquire_more(missing, overdraft).await;
         self.inner.push(Read::Batch(batch)).await
     }
