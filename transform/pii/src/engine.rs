@@ -19,6 +19,7 @@ use crate::policy::{Child, Effect, Policy};
 use crate::trail::{Member, Segment, Trail};
 
 mod beside;
+mod nested;
 mod partition_key;
 mod settle;
 mod verdict;
@@ -187,7 +188,7 @@ impl Engine {
         self.edited = false;
         self.findings.clear();
         self.pointers.clear();
-        self.found.clear();
+        self.found.clear(SCRATCH_BYTES_MAX);
         self.restart();
     }
 
@@ -215,7 +216,6 @@ impl Engine {
             self.second = Vec::new();
         }
         self.trail.shrink(SCRATCH_BYTES_MAX);
-        self.found.shrink(SCRATCH_BYTES_MAX);
         for (text, map) in self.texts.iter_mut().zip(&mut self.maps) {
             if text.capacity() > SCRATCH_BYTES_MAX {
                 let mut shadow = Shadow::from_parts(std::mem::take(text), std::mem::take(map));

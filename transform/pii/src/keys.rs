@@ -9,13 +9,13 @@ mod cache;
 mod endings;
 
 pub(crate) use cache::{KeyCache, Known};
-use endings::{FILLERS, NOTATIONS, PAYMENTS, STATISTICS, TYPES, holds};
+use endings::List;
 
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 
 /// What is known about a value from the keys above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Evidence(u32);
+pub(crate) struct Evidence(u64);
 
 impl Evidence {
     pub(crate) const NONE: Self = Self(0);
@@ -75,6 +75,8 @@ impl Evidence {
     pub(crate) const DIALLED: Self = Self(1 << 30);
     /// Something about a phone: only texts that are written like a phone number are one.
     pub(crate) const NEAR_PHONE: Self = Self(1 << 31);
+    /// A person or a program: what is named like software is no person.
+    pub(crate) const PROGRAM: Self = Self(1 << 32);
 
     /// Whether both have something in common.
     pub(crate) fn has(self, other: Self) -> bool {
@@ -124,16 +126,19 @@ impl Evidence {
 
     /// What a value has whose key says `self`, beneath keys that said `above`.
     pub(crate) fn beneath(self, above: Self) -> Self {
+        if above.is_none() {
+            return self;
+        }
         let everywhere = Self::PERSON | Self::NAME | Self::PAYMENT;
         let mut evidence = self | above & (everywhere | Self::BIRTH_DATE);
         if above.has(Self::PERSON | Self::STREET) && self.has(Self::BARE_NAME) {
-            evidence |= Self::NAME;
+            evidence |= Self::NAME | above & Self::PROGRAM;
         }
         if above.has(Self::PERSON) && self.has(Self::BARE_ADDRESS) {
             evidence |= Self::STREET;
         }
         if self.has(Self::VALUE) {
-            evidence |= above & (Self::OF_VALUES | Self::STREET);
+            evidence |= above & (Self::OF_VALUES | Self::STREET | Self::PROGRAM);
         } else if above.has(Self::VERSION) {
             // Not all members are the version: `{"firmware":{"current":..,"fetched_by":..}}`.
             evidence |= Self::AGENT;
@@ -155,12 +160,16 @@ impl Evidence {
     /// What the members of an object learn from the evidence of the object itself, whose key says
     /// `key`.
     pub(crate) fn for_members(self, key: Self) -> Self {
+        if self.is_none() {
+            return self;
+        }
         let mut kept = self
             & Self::HANDED_DOWN
                 .with(Self::PERSON)
                 .with(Self::NAME)
                 .with(Self::STREET)
                 .with(Self::NEAR_PHONE)
+                .with(Self::PROGRAM)
                 .with(Self::OF_VALUES);
         if self.has(Self::PHONE | Self::DIALLED) {
             kept |= Self::PHONE | Self::NEAR_PHONE;
@@ -200,16 +209,20 @@ const KEY_BYTES_MAX: usize = 96;
 
 /// A key split into words, in lower case, written together.
 struct Words {
-    text: Vec<u8>,
-    starts: Vec<usize>,
+    text: [u8; KEY_BYTES_MAX],
+    length: usize,
+    starts: [u8; KEY_BYTES_MAX],
+    count: usize,
 }
 
 impl Words {
     fn split(key: &[u8]) -> Self {
         let key = &key[key.len().saturating_sub(KEY_BYTES_MAX)..];
         let mut words = Self {
-            text: Vec::with_capacity(key.len()),
-            starts: Vec::new(),
+            text: [0; KEY_BYTES_MAX],
+            length: 0,
+            starts: [0; KEY_BYTES_MAX],
+            count: 0,
         };
         let mut before = b' ';
         for (at, &byte) in key.iter().enumerate() {
@@ -225,9 +238,12 @@ impl Words {
                 let of_ip = byte == b'v' && before.eq_ignore_ascii_case(&b'p')
                     || matches!(byte, b'4' | b'6') && before.eq_ignore_ascii_case(&b'v');
                 if starts && !of_ip {
-                    words.starts.push(words.text.len());
+                    words.starts[words.count] =
+                        u8::try_from(words.length).expect("so few bytes are looked at");
+                    words.count += 1;
                 }
-                words.text.push(byte.to_ascii_lowercase());
+                words.text[words.length] = byte.to_ascii_lowercase();
+                words.length += 1;
             }
             before = byte;
         }
@@ -235,33 +251,38 @@ impl Words {
     }
 
     fn len(&self) -> usize {
-        self.starts.len()
+        self.count
+    }
+
+    /// Where a word starts; the one behind the last starts at the end.
+    fn start(&self, index: usize) -> usize {
+        match self.starts[..self.count].get(index) {
+            Some(&start) => usize::from(start),
+            None => self.length,
+        }
     }
 
     fn word(&self, index: usize) -> &[u8] {
-        let end = self
-            .starts
-            .get(index + 1)
-            .copied()
-            .unwrap_or(self.text.len());
-        &self.text[self.starts[index]..end]
+        &self.text[self.start(index)..self.start(index + 1)]
     }
 
     /// The last `count` words together.
     fn tail(&self, count: usize) -> &[u8] {
-        &self.text[self.starts[self.len() - count]..]
+        &self.text[self.start(self.count - count)..self.length]
     }
 
     fn drop_last(&mut self) {
-        if let Some(start) = self.starts.pop() {
-            self.text.truncate(start);
+        if self.count > 0 {
+            self.length = self.start(self.count - 1);
+            self.count -= 1;
         }
     }
 }
 
 /// The key in lower case without separators, as key rules of policies compare it.
 pub(crate) fn normal_form(key: &[u8]) -> Vec<u8> {
-    Words::split(key).text
+    let words = Words::split(key);
+    words.text[..words.length].to_vec()
 }
 
 /// What `key`, decoded, says.
@@ -277,7 +298,7 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
         // One of several lines, as `address1` is.
         evidence |= Evidence::STREET;
     }
-    while words.len() > 1 && holds(FILLERS, words.word(words.len() - 1)) {
+    while words.len() > 1 && List::Fillers.holds(words.word(words.len() - 1)) {
         words.drop_last();
         evidence |= of_words(&words);
     }
@@ -288,7 +309,7 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
     }
     for index in 0..words.len() {
         let word = words.word(index);
-        if holds(PAYMENTS, word) {
+        if List::Payments.holds(word) {
             evidence |= Evidence::PAYMENT;
         }
         if matches!(word, b"version" | b"versions" | b"firmware" | b"fw") {
@@ -305,11 +326,19 @@ fn of_words(words: &Words) -> Evidence {
         let tail = words.tail(count);
         let whole = count == words.len();
         evidence |= endings::says(tail, whole);
-        if of_person(tail, b"name") {
+        if let Some(noun) = person_with(tail, b"name") {
             evidence |= Evidence::NAME;
+            if List::Programs.holds(noun) {
+                evidence |= Evidence::PROGRAM;
+            }
         }
-        if of_person(tail, b"address") || of_person(tail, b"addr") {
+        let address = person_with(tail, b"address").or_else(|| person_with(tail, b"addr"));
+        // That of a program is one of a machine.
+        if address.is_some_and(|noun| !List::Programs.holds(noun)) {
             evidence |= Evidence::STREET;
+        }
+        if count == 1 && List::Programs.holds(tail) {
+            evidence |= Evidence::PROGRAM;
         }
     }
     if is_coordinate(words) {
@@ -327,12 +356,12 @@ fn is_coordinate(words: &Words) -> bool {
     }
     let (first, last) = (words.word(0), words.word(count - 1));
     match last {
-        b"lat" => !holds(STATISTICS, first) && !holds(STATISTICS, words.word(count - 2)),
-        b"long" => !holds(TYPES, words.word(count - 2)),
-        _ if holds(NOTATIONS, last) => {
+        b"lat" => !List::Statistics.holds(first) && !List::Statistics.holds(words.word(count - 2)),
+        b"long" => !List::Types.holds(words.word(count - 2)),
+        _ if List::Notations.holds(last) => {
             let before = words.word(count - 2);
             let named = match before {
-                b"lat" => count == 2 || !holds(STATISTICS, first),
+                b"lat" => count == 2 || !List::Statistics.holds(first),
                 b"long" => count == 2,
                 b"latitude" | b"longitude" | b"lon" | b"lng" => true,
                 _ => false,
@@ -343,15 +372,24 @@ fn is_coordinate(words: &Words) -> bool {
     }
 }
 
-/// Words for persons that are programs as often, of which an address is that of a machine.
-const PROGRAMS: &str = "client clients member members worker workers operator sender";
+/// The word for a person in `tail` that `what` follows: `ownername`, `customeraddress`.
+fn person_with<'a>(tail: &'a [u8], what: &[u8]) -> Option<&'a [u8]> {
+    let noun = tail.strip_suffix(what)?;
+    endings::says(noun, false)
+        .has(Evidence::PERSON)
+        .then_some(noun)
+}
 
-/// Whether `tail` is a word for a person followed by `what`: `ownername`, `customeraddress`.
-fn of_person(tail: &[u8], what: &[u8]) -> bool {
-    tail.strip_suffix(what).is_some_and(|noun| {
-        endings::says(noun, false).has(Evidence::PERSON)
-            && (what == b"name" || !holds(PROGRAMS, noun))
-    })
+/// Whether a value under a key for a person or a program is named like software: in small letters,
+/// with a word for such.
+pub(crate) fn names_software(value: &[u8]) -> bool {
+    let separates = |byte: &u8| matches!(byte, b'.' | b'_' | b'/' | b'-' | b':' | b'@');
+    let written = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || separates(byte);
+    value.len() <= KEY_BYTES_MAX
+        && value.iter().all(written)
+        && value
+            .split(separates)
+            .any(|word| List::Software.holds(word))
 }
 
 #[cfg(test)]

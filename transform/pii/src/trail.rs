@@ -65,6 +65,17 @@ pub(crate) struct Frame {
     effects: usize,
 }
 
+/// A value about which a later member may say something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Noted {
+    /// Where it lies in its text.
+    pub(crate) value: (u32, u32),
+    /// Where its key lies.
+    pub(crate) key: (u32, u32),
+    /// What its key says.
+    pub(crate) says: Evidence,
+}
+
 /// Longest pointer, in bytes; a longer one ends with `/…`.
 const POINTER_BYTES_MAX: usize = 1024;
 /// Longest name in a pointer, in bytes; a longer one ends with `…`.
@@ -78,9 +89,9 @@ pub(crate) struct Trail {
     names: Vec<u8>,
     pub(crate) states: Vec<u16>,
     effects: Vec<Effect>,
-    /// Values of the open containers about which a later member may say something: the span of
-    /// each and that of its key. At most one for each few bytes of the record.
-    pub(crate) values: Vec<[u32; 4]>,
+    /// Values of the open containers about which a later member may say something. At most one for
+    /// each few bytes of the record.
+    pub(crate) values: Vec<Noted>,
 }
 
 /// A place to come back to.
@@ -143,7 +154,7 @@ impl Trail {
 
     /// Gives memory back that only an unusual record needed.
     pub(crate) fn shrink(&mut self, bytes_max: usize) {
-        if self.values.capacity() * size_of::<[u32; 4]>() > bytes_max {
+        if self.values.capacity() * size_of::<Noted>() > bytes_max {
             self.values = Vec::new();
         }
     }
@@ -247,12 +258,17 @@ impl Trail {
                 Segment::Index(index) => out.extend_from_slice(format!("/{index}").as_bytes()),
                 Segment::Name(from, to) => {
                     out.push(b'/');
-                    for &byte in &self.names[from as usize..to as usize] {
-                        match byte {
-                            b'~' => out.extend_from_slice(b"~0"),
-                            b'/' => out.extend_from_slice(b"~1"),
-                            byte => out.push(byte),
+                    let name = &self.names[from as usize..to as usize];
+                    if name.iter().any(|byte| matches!(byte, b'~' | b'/')) {
+                        for &byte in name {
+                            match byte {
+                                b'~' => out.extend_from_slice(b"~0"),
+                                b'/' => out.extend_from_slice(b"~1"),
+                                byte => out.push(byte),
+                            }
                         }
+                    } else {
+                        out.extend_from_slice(name);
                     }
                 }
             }

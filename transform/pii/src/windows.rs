@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::classes::{self, COLON, DASH, DIGIT, DOT, HEX_LETTER};
+
 /// Fewest digits of a run that any detector takes; `1.1.1.1` has three dots besides.
 const DIGITS_MIN: usize = 7;
 
@@ -162,17 +164,16 @@ pub(crate) fn hex_runs(text: &[u8], mut visit: impl FnMut(Range<usize>)) {
     let mut start = 0;
     let mut separators = 0;
     for (at, &byte) in text.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => {}
-            b':' | b'.' | b'-' => separators += 1,
-            _ => {
-                if separators >= 2 {
-                    visit(start..at);
-                }
-                start = at + 1;
-                separators = 0;
-            }
+        let class = classes::TABLE[usize::from(byte)];
+        if class & (DIGIT | HEX_LETTER | COLON | DOT | DASH) != 0 {
+            separators += usize::from(class & (COLON | DOT | DASH) != 0);
+            continue;
         }
+        if separators >= 2 {
+            visit(start..at);
+        }
+        start = at + 1;
+        separators = 0;
     }
     if separators >= 2 {
         visit(start..text.len());

@@ -24,9 +24,10 @@ pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hit
     let evidence = text.evidence.has(Evidence::CARD);
     if text.kind == Kind::Number {
         // Hashes of 64 bits are as often negative as not, cards never.
-        if Integer::read(text.bytes).is_some_and(|number| {
-            !number.negative && is_card(number.digits(), evidence) && is_paid(text.evidence)
-        }) {
+        if is_paid(text.evidence)
+            && Integer::read(text.bytes)
+                .is_some_and(|number| !number.negative && is_card(number.digits(), evidence))
+        {
             hits.push(window);
         }
         return;

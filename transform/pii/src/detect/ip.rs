@@ -39,11 +39,13 @@ pub(crate) fn parse_address(text: &[u8]) -> Option<Address> {
 pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     if text.kind == Kind::Number {
-        let integer = std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|digits| digits.parse::<u32>().ok());
+        let integer = || {
+            std::str::from_utf8(bytes)
+                .ok()
+                .and_then(|digits| digits.parse::<u32>().ok())
+        };
         let names = |address| names_a_host(Ipv4Addr::from_bits(address));
-        if text.evidence.has(Evidence::IP) && integer.is_some_and(names) {
+        if text.evidence.has(Evidence::IP) && integer().is_some_and(names) {
             hits.push(window);
         }
         return;
@@ -56,7 +58,12 @@ pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
             {
                 let (prefix, end) = prefix(bytes, v4_end, 32);
                 let mask = prefix.or_else(|| mask(bytes, v4_end));
-                let network = is_network(u128::from(u32::from(address)), mask, 32);
+                let is_network =
+                    |length| is_network(u128::from(address.to_bits()), Some(length), 32);
+                let network = match mask {
+                    Some(mask) => is_network(mask),
+                    None => glued_prefixes(bytes, v4_end, 32).any(is_network),
+                };
                 let hidden = !network
                     && names_a_host(address)
                     && !ends_v6(bytes, at, v4_end)
@@ -81,16 +88,13 @@ fn ends_v6(bytes: &[u8], at: usize, end: usize) -> bool {
     if before(bytes, at) != Some(b':') {
         return false;
     }
-    // The longest head has six groups.
-    let floor = at.saturating_sub(31);
-    let length = bytes[floor..at]
-        .iter()
-        .rev()
-        .take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':')
-        .count();
-    let start = at - length;
-    let alone = !before(bytes, start).is_some_and(|byte| byte.is_ascii_alphanumeric());
-    alone && v6(&bytes[start..end]).is_some()
+    let in_run = |byte: &&u8| in_v6(**byte);
+    // What stands further in front is no part of the address.
+    let floor = at.saturating_sub(2 * V6_BYTES_MAX);
+    let head = bytes[floor..at].iter().rev().take_while(in_run).count();
+    let tail = bytes[end..].iter().take(V6_BYTES_MAX).take_while(in_run);
+    let run = at - head..end + tail.count();
+    v6_within(bytes, run).is_some_and(|(text, address)| text.end == end && v6_names_a_host(address))
 }
 
 /// Nothing before that makes the number part of a longer dotted number or of a word.
@@ -164,6 +168,22 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
     }
 }
 
+/// The prefix lengths that may be meant at `at` where something is glued to the digits, as in
+/// `192.0.2.0/24x`: what nobody sees may stand between.
+fn glued_prefixes(bytes: &[u8], at: usize, bits: u8) -> impl Iterator<Item = u8> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let rest = rest.strip_prefix(b"/").unwrap_or_default();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    // Another address may follow: `10.1.2.0/10.1.2.4`.
+    let digits = match rest.get(digits) {
+        Some(b'.') => 0,
+        _ => digits.min(3),
+    };
+    (1..=digits)
+        .filter_map(|count| std::str::from_utf8(&rest[..count]).ok()?.parse().ok())
+        .filter(move |length| *length <= bits)
+}
+
 /// The length of the netmask behind the slash at `at`, as in `10.1.2.0/255.255.255.0`.
 fn mask(bytes: &[u8], at: usize) -> Option<u8> {
     let (mask, _) = v4(bytes, at + 1).filter(|_| bytes.get(at) == Some(&b'/'))?;
@@ -213,9 +233,9 @@ pub(crate) fn carried(address: Ipv6Addr) -> Option<u8> {
 
 /// Whether an IPv6 address with this prefix is a network. One of 6to4 that names all of an IPv4
 /// address is a host's.
-fn is_v6_network(address: Ipv6Addr, prefix: Option<u8>) -> bool {
-    let whole = carried(address).is_some_and(|at| prefix.is_some_and(|prefix| prefix >= at + 32));
-    !whole && is_network(u128::from(address), prefix, 128)
+fn is_v6_network(address: Ipv6Addr, prefix: u8) -> bool {
+    let whole = carried(address).is_some_and(|at| prefix >= at + 32);
+    !whole && is_network(u128::from(address), Some(prefix), 128)
 }
 
 /// Whether an address of `bits` bits with this prefix has no bit beyond it.
@@ -245,7 +265,7 @@ fn zone_end(bytes: &[u8], at: usize) -> usize {
 }
 
 fn v6(run: &[u8]) -> Option<Ipv6Addr> {
-    if run.len() > 45 {
+    if run.len() > V6_BYTES_MAX {
         return None;
     }
     std::str::from_utf8(run).ok()?.parse().ok()
@@ -283,19 +303,61 @@ pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
 }
 
 fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
-    let is_word = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let mut run = run;
-    if is_glued(bytes, run.start) {
-        // The end of a word that an address follows: `udp6:fe80::1`.
-        let colon = bytes[run.clone()].iter().position(|&byte| byte == b':');
-        run.start += colon.map_or(run.len(), |colon| colon + 1);
-    }
-    let colons = bytes[run.clone()]
-        .iter()
-        .filter(|&&byte| byte == b':')
-        .count();
-    if colons < 2 {
+    let Some((text, address)) = v6_within(bytes, run) else {
         return;
+    };
+    let written = &bytes[text.clone()];
+    let plausible = written.iter().any(u8::is_ascii_digit)
+        || written.iter().filter(|&&byte| byte == b':').count() > 2;
+    if plausible && v6_names_a_host(address) {
+        let zone_end = zone_end(bytes, text.end);
+        let (prefix, end) = prefix(bytes, zone_end, 128);
+        let network = match prefix {
+            Some(prefix) => is_v6_network(address, prefix),
+            None => {
+                glued_prefixes(bytes, zone_end, 128).any(|prefix| is_v6_network(address, prefix))
+            }
+        };
+        if !network {
+            hits.push(text.start..end);
+        }
+    }
+}
+
+/// The longest text of an address.
+const V6_BYTES_MAX: usize = 45;
+
+/// The address in a run of hexadecimal digits, colons and dots.
+fn v6_within(bytes: &[u8], mut run: Range<usize>) -> Option<(Range<usize>, Ipv6Addr)> {
+    if is_glued(bytes, run.start) {
+        // The end of a word that an address follows: `udp6:fe80::1`. Its colon belongs to that
+        // where nothing else can be meant: `u0000::ffff:192.0.2.1`.
+        let colon = bytes[run.clone()].iter().position(|&byte| byte == b':')?;
+        let mapped = bytes[run.start + colon..].get(..MAPPED.len());
+        let mapped = mapped.is_some_and(|head| head.eq_ignore_ascii_case(MAPPED));
+        run.start += colon + usize::from(!mapped);
+    }
+    // Behind the four numbers at the end of an address may stand a port.
+    let dot = bytes[run.clone()].iter().position(|&byte| byte == b'.');
+    let numbers = dot.map(|dot| {
+        let in_numbers = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
+        let rest = &bytes[run.start + dot..run.end];
+        run.start + dot + rest.iter().take_while(in_numbers).count()
+    });
+    numbers
+        .filter(|&end| end < run.end)
+        .and_then(|end| v6_at_end(bytes, run.start..end))
+        .or_else(|| v6_at_end(bytes, run))
+}
+
+/// How IPv4 addresses are written as IPv6 addresses.
+const MAPPED: &[u8] = b"::ffff:";
+
+/// The address that ends where the run does.
+fn v6_at_end(bytes: &[u8], run: Range<usize>) -> Option<(Range<usize>, Ipv6Addr)> {
+    let colons = bytes[run.clone()].iter().filter(|&&byte| byte == b':');
+    if colons.count() < 2 {
+        return None;
     }
     // Text may be glued to either end: `addr:fe80::1`, `fe80::1.`, `fe80::1:`.
     let mut end = run.end;
@@ -305,30 +367,17 @@ fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
     {
         end -= 1;
     }
-    if is_word(bytes.get(end).copied()) {
-        return;
+    if bytes.get(end).is_some_and(u8::is_ascii_alphanumeric) {
+        return None;
     }
-    // The longest text of an address has 45 bytes.
-    for start in run.start.max(end.saturating_sub(45))..end {
+    (run.start.max(end.saturating_sub(V6_BYTES_MAX))..end).find_map(|start| {
         let glued = start == run.start || matches!(bytes[start - 1], b'.' | b':');
         // Nine groups and more are no address, nor are the last eight of them one.
         let behind_groups = bytes[run.start..start].iter().any(u8::is_ascii_hexdigit)
             && memchr::memmem::find(&bytes[start..end], b"::").is_none();
         if !glued || end - start < 2 || behind_groups {
-            continue;
+            return None;
         }
-        let Some(address) = v6(&bytes[start..end]) else {
-            continue;
-        };
-        let written = &bytes[start..end];
-        let plausible = written.iter().any(u8::is_ascii_digit)
-            || written.iter().filter(|&&byte| byte == b':').count() > 2;
-        if plausible && v6_names_a_host(address) {
-            let (prefix, end) = prefix(bytes, zone_end(bytes, end), 128);
-            if !is_v6_network(address, prefix) {
-                hits.push(start..end);
-            }
-        }
-        return;
-    }
+        Some((start..end, v6(&bytes[start..end])?))
+    })
 }

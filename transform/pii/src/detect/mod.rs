@@ -135,7 +135,7 @@ pub(crate) struct Detector {
     numbers: bool,
     /// Whether a text with so many bytes of each kind can hold a finding: cheap, and only ever
     /// wrong by saying yes.
-    possible: fn(&Text<'_>, &Counts) -> bool,
+    possible: Option<fn(&Text<'_>, &Counts) -> bool>,
     matcher: fn(&Text<'_>, Range<usize>, &mut Hits),
     /// Keys and values that it must find, each value as a whole.
     pub(crate) samples: &'static [(&'static str, &'static str)],
@@ -149,10 +149,6 @@ impl Detector {
             Class::Name | Class::Address | Class::BirthDate | Class::Custom
         )
     }
-}
-
-fn always(_: &Text<'_>, _: &Counts) -> bool {
-    true
 }
 
 /// Row of the findings that a rule for a path or key makes.
@@ -280,22 +276,36 @@ fn scan_rows(text: &Text<'_>, mut rows: u64, hits: &mut Hits) {
     }
 }
 
-/// Whether counting bytes can rule a row out: where it looks at runs, or at words of a length.
-const fn is_counted(row: &Detector) -> bool {
-    matches!(row.anchor, Anchor::Digits { .. } | Anchor::Hex)
-        || matches!(row.info.class, Class::Iban)
-}
-
 /// The rows that match a condition, as a set.
-const fn rows(numbers: bool, evidence: bool, counted: bool, needs: Classes) -> u64 {
+const fn rows(numbers: bool, evidence: bool, judged: bool, needs: Classes) -> u64 {
     let mut set = 0;
     let mut index = 0;
     while index < TABLE.len() {
         let row = &TABLE[index];
         let matches = (!numbers || row.numbers)
             && (!evidence || !row.evidence.is_none())
-            && (!counted || is_counted(row))
+            && (!judged || row.possible.is_some())
             && row.needs & needs == needs;
+        if matches {
+            set |= 1 << index;
+        }
+        index += 1;
+    }
+    set
+}
+
+/// The rows for which a text with so many digits and dots has enough of them.
+const fn enough(digits: usize, dots: usize) -> u64 {
+    let mut set = 0;
+    let mut index = 0;
+    while index < TABLE.len() {
+        let matches = match TABLE[index].anchor {
+            Anchor::Digits {
+                digits_min,
+                dots_min,
+            } => digits >= digits_min && dots >= dots_min,
+            _ => true,
+        };
         if matches {
             set |= 1 << index;
         }
@@ -307,7 +317,33 @@ const fn rows(numbers: bool, evidence: bool, counted: bool, needs: Classes) -> u
 const ALL: u64 = rows(false, false, false, 0);
 const ON_NUMBERS: u64 = rows(true, false, false, 0);
 const BY_EVIDENCE: u64 = rows(false, true, false, 0);
-const COUNTED: u64 = rows(false, false, true, 0);
+/// The rows that a count of all bytes may rule out, by more than a number of digits.
+const JUDGED: u64 = rows(false, false, true, 0);
+/// The rows that a count of all bytes may rule out.
+const COUNTED: u64 = JUDGED | !enough(0, 0) & ALL;
+/// More digits and dots than the first say nothing more.
+const DIGITS_MAX: usize = 12;
+const DOTS_MAX: usize = 3;
+/// By a number of digits, and by a number of dots: the rows for which there are enough.
+const ENOUGH_DIGITS: [u64; DIGITS_MAX + 1] = {
+    let mut sets = [0; DIGITS_MAX + 1];
+    let mut count = 0;
+    while count <= DIGITS_MAX {
+        sets[count] = enough(count, usize::MAX);
+        count += 1;
+    }
+    sets
+};
+const ENOUGH_DOTS: [u64; DOTS_MAX + 1] = {
+    let mut sets = [0; DOTS_MAX + 1];
+    let mut count = 0;
+    while count <= DOTS_MAX {
+        sets[count] = enough(usize::MAX, count);
+        count += 1;
+    }
+    sets
+};
+const _: () = assert!(enough(DIGITS_MAX, DOTS_MAX) == ALL);
 const OF_ADDRESSES: u64 = {
     let mut set = 0;
     let mut index = 0;
@@ -344,8 +380,7 @@ fn candidates(text: &Text<'_>, classes: Classes) -> u64 {
     if text.kind == Kind::Number {
         return rows & ON_NUMBERS;
     }
-    let mut left = rows & COUNTED;
-    if left == 0 {
+    if rows & COUNTED == 0 {
         return rows;
     }
     let counts = Counts::of(text.bytes);
@@ -355,21 +390,14 @@ fn candidates(text: &Text<'_>, classes: Classes) -> u64 {
     {
         return rows & OF_ADDRESSES;
     }
-    while left != 0 {
-        let index = left.trailing_zeros() as usize;
-        left &= left - 1;
-        let row = &TABLE[index];
-        let enough = match row.anchor {
-            Anchor::Digits {
-                digits_min,
-                dots_min,
-            } => counts.digits >= digits_min && counts.dots >= dots_min,
-            _ => true,
-        };
-        if !enough || !(row.possible)(text, &counts) {
+    rows &= ENOUGH_DIGITS[counts.digits.min(DIGITS_MAX)];
+    rows &= ENOUGH_DOTS[counts.dots.min(DOTS_MAX)];
+    each(rows & JUDGED, |index| {
+        let possible = TABLE[index].possible;
+        if !possible.is_none_or(|possible| possible(text, &counts)) {
             rows &= !(1 << index);
         }
-    }
+    });
     rows
 }
 

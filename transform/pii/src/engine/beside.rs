@@ -1,5 +1,7 @@
 //! What stands beside a value: members that say what it is, and pairs of names and values in a text.
 
+use std::ops::Range;
+
 use super::verdict::Stop;
 use super::{Engine, Scalar, narrow};
 use crate::classes::{self, ESCAPE, HIGH};
@@ -7,7 +9,7 @@ use crate::detect::{self, Hits, Kind, Text, WHOLE_VALUES};
 use crate::fold::{Reading, Writing};
 use crate::json::{Token, Walker};
 use crate::keys::{self, Evidence, Known};
-use crate::trail::{Frame, Member, Segment};
+use crate::trail::{Frame, Member, Noted, Segment};
 
 /// Longest text that may say what a value beside it is.
 const LABEL_BYTES_MAX: usize = 128;
@@ -15,7 +17,10 @@ const LABEL_BYTES_MAX: usize = 128;
 const ESCAPED_BYTES_MAX: usize = 6;
 
 /// What a member says about one beside it: what it is, or that it is a version.
-const TELLING: Evidence = WHOLE_VALUES.with(Evidence::VERSION).with(Evidence::AGENT);
+const TELLING: Evidence = WHOLE_VALUES
+    .with(Evidence::VERSION)
+    .with(Evidence::AGENT)
+    .with(Evidence::PROGRAM);
 /// Containers inside each other about which a later member may say something:
 /// `{"value":{"arrayValue":{"values":[{"stringValue":..}]}},"key":"mac"}`.
 const HEIGHT_MAX: u32 = 4;
@@ -31,6 +36,27 @@ fn names_a_resource(bytes: &[u8], member: &Member) -> bool {
     }
 }
 
+/// What keys say whose values a later member may explain: `{"value":..,"type":"ssn"}`,
+/// `{"name":..,"resourceType":"Patient"}`.
+pub(super) const EXPLAINED: Evidence = Evidence::CONTENT
+    .with(Evidence::BARE_NAME)
+    .with(Evidence::BARE_ADDRESS);
+
+/// A value whose key lies at `key`.
+fn noted(value: Range<usize>, key: (u32, u32), says: Evidence) -> Noted {
+    let value = (narrow(value.start), narrow(value.end));
+    Noted { value, key, says }
+}
+
+/// Where the key of a member lies in `bytes`, unless it has escapes.
+fn key_of(bytes: &[u8], member: &Member) -> (u32, u32) {
+    let start = member.start + 1;
+    match memchr::memchr2(b'"', b'\\', &bytes[start..]) {
+        Some(length) if bytes[start + length] == b'"' => (narrow(start), narrow(start + length)),
+        _ => (0, 0),
+    }
+}
+
 impl Engine {
     /// Notes what a member of the innermost object says about the values beside it, as
     /// `{"type":"ssn","value":..}` does, also if they came first.
@@ -40,20 +66,31 @@ impl Engine {
         };
         let before = frame.said;
         let Token { start, end, .. } = scalar.token;
+        if member.key.has(EXPLAINED) {
+            let key = match member.segment {
+                Segment::Written(start, end) => (start, end),
+                _ => (0, 0),
+            };
+            self.trail.values.push(noted(start..end, key, member.key));
+        }
         if member.key.has(Evidence::LABEL) && scalar.kind == Kind::Text {
             let said = self.written_label(&scalar.bytes[start..end]);
-            let is_person = said.has(Evidence::PERSON) && names_a_resource(scalar.bytes, member);
-            if is_person && let Some(frame) = self.trail.frames.last_mut() {
-                frame.member.evidence |= Evidence::PERSON;
-            }
+            let is_person = said.has(Evidence::PERSON)
+                && names_a_resource(scalar.bytes, member)
+                && self.make_person();
             let said = said & TELLING;
             // Values are looked at again once for each thing that can be said, however often.
             let new = said.without(before);
+            let new = if is_person {
+                new.with(Evidence::PERSON)
+            } else {
+                new
+            };
             if new.is_none() {
                 return Ok(());
             }
             if let Some(frame) = self.trail.frames.last_mut() {
-                frame.said |= new;
+                frame.said |= new.without(Evidence::PERSON);
             }
             // What nested JSON says about itself was heeded when it was walked for the first time.
             if !self.revisits {
@@ -62,26 +99,30 @@ impl Engine {
                 self.revisits = false;
                 return revisited;
             }
-        } else if member.key.has(Evidence::CONTENT) {
-            let key = match member.segment {
-                Segment::Written(start, end) => [start, end],
-                _ => [0, 0],
-            };
-            self.trail
-                .values
-                .push([narrow(start), narrow(end), key[0], key[1]]);
         }
         Ok(())
     }
 
+    /// Notes that the members of the innermost object are those of a person. Returns whether that
+    /// is new.
+    fn make_person(&mut self) -> bool {
+        let Some(frame) = self.trail.frames.last_mut() else {
+            return false;
+        };
+        let known = frame.member.evidence.has(Evidence::PERSON);
+        frame.member.evidence |= Evidence::PERSON;
+        !known
+    }
+
     /// Notes a value that is a container, which ended at `end`, about which a later member may say
     /// something. Each byte lies in few of those, so that the work stays linear.
-    pub(super) fn container_beside(&mut self, frame: &Frame, end: usize) {
+    pub(super) fn container_beside(&mut self, bytes: &[u8], frame: &Frame, end: usize) {
         let around = self.trail.frames.last().filter(|around| around.object);
         if around.is_some() && frame.height < HEIGHT_MAX && !self.revisits {
+            let key = key_of(bytes, &frame.member);
             self.trail
                 .values
-                .push([narrow(frame.at), narrow(end), 0, 0]);
+                .push(noted(frame.at..end, key, frame.member.key));
         }
     }
 
@@ -92,8 +133,16 @@ impl Engine {
             return Ok(());
         };
         for index in frame.values..self.trail.values.len() {
-            let [start, end, key_start, key_end] = self.trail.values[index];
-            let (start, end) = (start as usize, end as usize);
+            let Noted { value, key, says } = self.trail.values[index];
+            let above = frame.member.evidence.for_members(frame.member.key);
+            let evidence = if says.has(Evidence::CONTENT) {
+                above | said
+            } else if said.has(Evidence::PERSON) {
+                says.beneath(above)
+            } else {
+                continue;
+            };
+            let (start, end) = (value.0 as usize, value.1 as usize);
             let kind = match label.bytes.get(end) {
                 Some(b'"') if start > 0 && label.bytes[start - 1] == b'"' => Kind::Text,
                 _ => Kind::Number,
@@ -105,8 +154,9 @@ impl Engine {
                 classes: classes::of(&label.bytes[start..end]),
             };
             let value = Member {
-                segment: Segment::Written(key_start, key_end),
-                evidence: frame.member.evidence.for_members(frame.member.key) | said,
+                segment: Segment::Written(key.0, key.1),
+                evidence,
+                key: says,
                 rule: None,
                 ..frame.member
             };
@@ -164,7 +214,7 @@ impl Engine {
 
     /// What a name of a key says that is no key here.
     fn label(&mut self, name: &[u8]) -> Evidence {
-        if self.is_own(name) {
+        if self.holds_own(name) {
             return Evidence::NONE;
         }
         if let Some(known) = self.labels.get(name) {
@@ -176,10 +226,10 @@ impl Engine {
         evidence
     }
 
-    /// Whether the engine may have written `name`, which then says nothing. What a producer wrote
-    /// was heeded when it was scanned for the first time.
-    pub(super) fn is_own(&self, name: &[u8]) -> bool {
-        self.edited && self.policy.is_label(name)
+    /// Whether the engine may have written something in `name`, which then says nothing. What stood
+    /// there before was heeded when it was scanned for the first time.
+    pub(super) fn holds_own(&self, name: &[u8]) -> bool {
+        self.edited && self.policy.holds_label(name)
     }
 
     /// Adds what the detectors find in the values of pairs like `first_name=Jane` in a text.
@@ -187,8 +237,9 @@ impl Engine {
         let mut from = 0;
         while let Some(name) = detect::pair(text.bytes, from) {
             from = name.end + 1;
-            let evidence = self.label(&text.bytes[name]) & WHOLE_VALUES;
-            if evidence.is_none() {
+            let said = self.label(&text.bytes[name]);
+            let evidence = said & WHOLE_VALUES.with(Evidence::PROGRAM);
+            if !evidence.has(WHOLE_VALUES) {
                 continue;
             }
             let value = detect::pair_value(text.bytes, from);

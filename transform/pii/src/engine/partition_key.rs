@@ -35,19 +35,33 @@ struct Value {
     rule: u16,
 }
 
-/// The values that were found in the last payload.
+/// The values that were found in the last payload: as they were written until a key is compared
+/// with them, and then their letters and digits.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     text: Vec<u8>,
     values: Vec<Value>,
+    /// Whether the text holds letters and digits alone.
+    plain: bool,
+    written: Vec<u8>,
     /// The letters and digits of the present key.
     key: Vec<u8>,
 }
 
 impl Found {
-    pub(super) fn clear(&mut self) {
-        self.text.clear();
+    /// Forgets all values, and gives memory back that only an unusual record needed.
+    pub(super) fn clear(&mut self, bytes_max: usize) {
+        for text in [&mut self.text, &mut self.written] {
+            text.clear();
+            if text.capacity() > bytes_max {
+                *text = Vec::new();
+            }
+        }
         self.values.clear();
+        if self.values.capacity() * size_of::<Value>() > bytes_max {
+            self.values = Vec::new();
+        }
+        self.plain = false;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,31 +75,41 @@ impl Found {
         self.text.truncate(end as usize);
     }
 
-    /// Gives memory back that only an unusual record needed.
-    pub(super) fn shrink(&mut self, bytes_max: usize) {
-        if self.text.capacity() > bytes_max {
-            self.text = Vec::new();
-        }
-        if self.values.capacity() * size_of::<Value>() > bytes_max {
-            self.values = Vec::new();
-        }
-    }
-
     fn add(&mut self, detector: u8, rule: u16, written: &[u8]) {
         let start = self.text.len();
-        letters(written, &mut self.text);
-        if self.text.len() > start {
-            self.values.push(Value {
-                start: narrow(start),
-                end: narrow(self.text.len()),
-                detector,
-                rule,
-            });
+        self.text.extend_from_slice(written);
+        self.values.push(Value {
+            start: narrow(start),
+            end: narrow(self.text.len()),
+            detector,
+            rule,
+        });
+    }
+
+    /// Leaves the letters and digits of all values, and the values that have some.
+    fn make_plain(&mut self) {
+        if std::mem::replace(&mut self.plain, true) {
+            return;
         }
+        let Self {
+            text,
+            values,
+            written,
+            ..
+        } = self;
+        std::mem::swap(text, written);
+        text.clear();
+        values.retain_mut(|value| {
+            let start = text.len();
+            letters(&written[value.start as usize..value.end as usize], text);
+            (value.start, value.end) = (narrow(start), narrow(text.len()));
+            text.len() > start
+        });
     }
 
     /// Whether a value may lie in `key`: cheap, and only ever wrong by saying yes.
     fn may_lie_in(&mut self, key: &[u8]) -> bool {
+        self.make_plain();
         if may_fold(key) {
             return !self.values.is_empty();
         }
@@ -118,8 +142,13 @@ fn may_fold(key: &[u8]) -> bool {
 /// Appends the letters and digits of `written`, in lower case.
 fn letters(written: &[u8], out: &mut Vec<u8>) {
     if written.is_ascii() {
-        let characters = written.iter().filter(|byte| byte.is_ascii_alphanumeric());
-        out.extend(characters.map(u8::to_ascii_lowercase));
+        let mut end = out.len();
+        out.resize(end + written.len(), 0);
+        for &byte in written {
+            out[end] = byte.to_ascii_lowercase();
+            end += usize::from(byte.is_ascii_alphanumeric());
+        }
+        out.truncate(end);
         return;
     }
     for character in String::from_utf8_lossy(written).chars() {

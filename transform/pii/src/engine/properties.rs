@@ -112,6 +112,10 @@ fn piece() -> impl Strategy<Value = String> {
             "2002:cb00:7107::1",
             "::ffff:10.1.2.3",
             "user@1000.service",
+            "nginx:1.25.3.1",
+            "pkg:npm/x@1.2.3.4",
+            "POINT(13.404954 52.520008)",
+            "client.name=kafka-python",
             "DE89370400440532013000",
             "号",
             "20051980",
@@ -121,8 +125,140 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What stands directly beside values: quotes, brackets, prefixes, escapes, and what nobody sees.
+fn edge() -> impl Strategy<Value = String> {
+    select(vec![
+        "",
+        " ",
+        "\"",
+        "'",
+        "`",
+        "\\",
+        "\\\"",
+        "\\\\\"",
+        "\0",
+        "\0\0",
+        "\u{200b}",
+        "\u{feff}",
+        "\u{2060}",
+        "\u{fe0f}",
+        "\u{e0020}",
+        "\u{1b}[1m",
+        "\n",
+        "\t",
+        "\\n",
+        "\\t",
+        "\\\\n",
+        "\\u0000",
+        "\\x00",
+        "\\u000a",
+        "\\u200b",
+        "%00",
+        "%20",
+        "%22",
+        "%3A",
+        "%2525",
+        "^[[0m",
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        "<",
+        ">",
+        ":",
+        "::",
+        "=",
+        "/",
+        "/24",
+        "/120",
+        "/7",
+        "#",
+        "##",
+        "-",
+        "_",
+        ".",
+        ",",
+        ";",
+        "+",
+        "&",
+        "x",
+        "7",
+        "0",
+        "v",
+        "号",
+        "é",
+        "4１",
+        "udp6:",
+        "host:",
+        "nginx:",
+        "u0000",
+        "POINT(",
+        "pkg:npm/x@",
+        "ssn ",
+        "card ",
+        "from ",
+        " to ",
+        "{\"a\":",
+        "{\\\"a\\\":",
+        "\"}",
+        "first_name=",
+        "ip=",
+    ])
+    .prop_map(str::to_owned)
+}
+
+/// A value with something directly beside it.
+fn between() -> impl Strategy<Value = String> {
+    let value = select(vec![
+        "jane@x.org",
+        "10.1.2.3",
+        "10.1.2.0/24",
+        "::ffff:10.1.2.3",
+        "::ffff:10.1.2.0/120",
+        "::10.1.2.3",
+        "2001:db8::1",
+        "2001:db8::/48",
+        "2002:cb00:7107::1",
+        "fe80::1%en0",
+        "64:ff9b::10.1.2.3",
+        "4111111111111111",
+        "4111 1111 1111 1111",
+        "536-90-4399",
+        "536904399",
+        "911-70-1234",
+        "00:1b:44:11:3a:b7",
+        "001b.4411.3ab7",
+        "+49 171 1234567",
+        "(415) 555-2671",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+        "AKIAIOSFODNN7EXAMPLE",
+        "DE89370400440532013000",
+        "1980-05-17",
+        "52.520008",
+        "52.520008,13.404954",
+        "geo:52.520008,13.404954",
+        "POINT(13.404954 52.520008)",
+        "Jane",
+        "Jane Doe",
+        "kafka-python",
+        "1.2.3.4",
+        "1.25.3.1",
+        "[IP]",
+        "[EMAIL]",
+        "[SSN]",
+    ])
+    .prop_map(str::to_owned);
+    let edges = || prop::collection::vec(edge(), 0..3).prop_map(|edges| edges.concat());
+    (edges(), value, edges()).prop_map(|(before, value, after)| format!("{before}{value}{after}"))
+}
+
 fn text() -> impl Strategy<Value = String> {
-    prop::collection::vec(piece(), 0..6).prop_map(|pieces| pieces.concat())
+    prop_oneof![
+        3 => prop::collection::vec(piece(), 0..6).prop_map(|pieces| pieces.concat()),
+        2 => prop::collection::vec(between(), 1..3).prop_map(|values| values.concat()),
+    ]
 }
 
 fn key() -> impl Strategy<Value = String> {
@@ -132,10 +268,26 @@ fn key() -> impl Strategy<Value = String> {
             "location", "firmware", "device", "email", "mac", "secret_key", "first_name", "street", "id",
             "type", "value", "data", "lat_e7", "ts_us", "account", "[EMAIL]", "S", "stringValue", "key", "cell",
             "mobile", "card", "passenger", "resourceType", "system", "agent", "fw", "rx_bytes", "stop_lat", "address1",
+            "client.name", "client", "worker", "image", "tag", "geom", "line", "family", "given", "birthDate", "version", "n",
         ])
         .prop_map(str::to_owned),
         1 => text(),
     ]
+}
+
+/// JSON with a backslash before some of its quotes.
+fn half_escaped(text: &str, which: u64) -> String {
+    let mut quotes = 0;
+    text.chars().fold(String::new(), |mut out, character| {
+        if character == '"' {
+            quotes += 1;
+            if which >> (quotes % 64) & 1 == 1 {
+                out.push('\\');
+            }
+        }
+        out.push(character);
+        out
+    })
 }
 
 fn json() -> impl Strategy<Value = serde_json::Value> {
@@ -158,7 +310,15 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
                 .into_iter()
                 .collect::<serde_json::Map<_, _>>()
                 .into()),
-            inner.prop_map(|inside| serde_json::Value::from(inside.to_string())),
+            inner
+                .clone()
+                .prop_map(|inside| serde_json::Value::from(inside.to_string())),
+            (inner, any::<u64>(), edge(), edge()).prop_map(|(inside, which, before, after)| {
+                serde_json::Value::from(format!(
+                    "{before}{}{after}",
+                    half_escaped(&inside.to_string(), which)
+                ))
+            }),
         ]
     })
 }
@@ -169,11 +329,30 @@ fn run(engine: &mut Engine, record: &[u8]) -> (Verdict, Vec<u8>) {
     (verdict, out)
 }
 
-/// Whether a label, taken for what a producer wrote, may be evidence: as a word before a number, or
-/// at the start of a key or of a value that says what another one is.
+/// Whether a label, taken for what a producer wrote, may be evidence: as a word before a number, in
+/// a key, or in a value that says what another one is.
 fn labels_say_something(redacted: &[u8]) -> bool {
-    let says = |word: &&str| memchr::memmem::find(redacted, word.as_bytes()).is_some();
-    ["SSN]", "PHONE]", "\"["].iter().any(says)
+    let holds = |word: &str| memchr::memmem::find(redacted, word.as_bytes()).is_some();
+    let labels = || crate::audit::Class::ALL.iter().map(|class| class.label());
+    let in_key = |label: &str| {
+        memchr::memmem::find_iter(redacted, label.as_bytes()).any(|at| {
+            let rest = &redacted[at..];
+            let quote = memchr::memchr(b'"', rest).unwrap_or(rest.len() - 1);
+            rest[quote + 1..].trim_ascii_start().first() == Some(&b':')
+        })
+    };
+    let says = [
+        "\"type",
+        "\"name",
+        "\"key",
+        "\"n",
+        "\"code",
+        "\"system",
+        "\"resourceType",
+    ];
+    ["SSN]", "PHONE]", "CARD]", "\"["].into_iter().any(holds)
+        || labels().any(in_key)
+        || labels().any(holds) && says.into_iter().any(holds)
 }
 
 proptest! {

@@ -564,6 +564,21 @@ fn keeping_does_not_count_twice_when_a_record_is_scanned_again() {
 }
 
 #[test]
+fn a_key_is_compared_with_values_of_any_size() {
+    let mut engine = with("[limits]\nrecord_bytes = 8388608");
+    let long = "x".repeat(3 << 20);
+    let record = serde_json::json!({ "first_name": long, "last_name": "Fairburn" }).to_string();
+    let mut out = Vec::new();
+    let verdict = engine.process(record.as_bytes(), &mut out);
+    assert_eq!(verdict, Verdict::Redacted);
+    for _ in 0..2 {
+        let mut key = Vec::new();
+        let verdict = engine.process_key_beside(b"fairburn-1", &mut key);
+        assert_eq!((verdict, &key[..]), (Verdict::Redacted, &b"[NAME]-1"[..]));
+    }
+}
+
+#[test]
 fn engines_move_between_threads_and_policies_are_shared() {
     fn moves<T: Send>() {}
     fn shared<T: Send + Sync>() {}
@@ -605,3 +620,4 @@ mod leaks;
 mod numbers;
 mod rules;
 mod things;
+mod unseen;

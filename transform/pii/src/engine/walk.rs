@@ -1,17 +1,21 @@
-//! The walk over one JSON text: containers, keys, scalars, and JSON inside strings.
+//! The walk over one JSON text: containers, keys and scalars.
 
 use std::ops::Range;
 
+use super::nested::may_hold_json;
 use super::verdict::Stop;
-use super::{Engine, Reason, Scalar, narrow};
+use super::{Engine, Reason, Scalar, beside, narrow};
 use crate::action::Action;
-use crate::classes::{self, Classes, ESCAPE, HIGH};
+use crate::classes::{self, ESCAPE, HIGH};
 use crate::detect::{self, BY_RULE, Kind};
-use crate::fold::{Reading, Shadow, Writing};
-use crate::json::{Event, JsonError, Token, Walker};
+use crate::fold::{Reading, Writing};
+use crate::json::{Event, Token, Walker};
 use crate::keys::{self, Evidence, Known};
 use crate::policy::Child;
 use crate::trail::{Member, Segment};
+
+/// What keys say whose values are noted for those beside them.
+const SPEAKING: Evidence = Evidence::LABEL.with(beside::EXPLAINED);
 
 impl Engine {
     /// Walks one JSON text, whose only value is `root`.
@@ -36,7 +40,7 @@ impl Engine {
             let event = walker.advance()?;
             let at = match event {
                 Event::Key(token) => {
-                    member = self.key(bytes, level, token, walker.comma_before())?;
+                    self.key(&mut member, bytes, level, token, walker.comma_before())?;
                     continue;
                 }
                 Event::End(end) => {
@@ -45,8 +49,8 @@ impl Engine {
                         let contained = self.trail.frames.len() > floor;
                         if !frame.removed {
                             self.keep(contained);
-                            if contained && member.key.has(Evidence::CONTENT) {
-                                self.container_beside(&frame, end);
+                            if contained && member.key.has(beside::EXPLAINED) {
+                                self.container_beside(bytes, &frame, end);
                             }
                         } else if !(contained && self.removed()) {
                             self.remove(walker, level, &member, end, contained);
@@ -61,7 +65,7 @@ impl Engine {
             };
             let contained = self.trail.frames.len() > floor;
             if contained {
-                member = self.element(member, at, walker.comma_before());
+                self.element(&mut member, at, walker.comma_before());
             } else {
                 member.start = at;
             }
@@ -89,7 +93,8 @@ impl Engine {
                 _ if removed => {}
                 Event::Text(token) | Event::Number(token) | Event::Literal(token) => {
                     let (kind, end) = match event {
-                        Event::Text(_) => (Kind::Text, token.end + 1),
+                        // A string that is cut off has no quote at its end.
+                        Event::Text(_) => (Kind::Text, (token.end + 1).min(bytes.len())),
                         _ => (Kind::Number, token.end),
                     };
                     let scalar = Scalar {
@@ -104,7 +109,7 @@ impl Engine {
                         Event::Literal(_) => self.literal(scalar, &member)?,
                         _ => self.scalar(scalar, &member)?,
                     };
-                    let speaks = member.key.has(Evidence::LABEL | Evidence::CONTENT);
+                    let speaks = member.key.has(SPEAKING);
                     if contained && speaks && !matches!(event, Event::Literal(_)) {
                         self.beside(scalar, &member)?;
                     }
@@ -185,26 +190,28 @@ impl Engine {
             .fold(range, |range, level| self.maps[level].source(range))
     }
 
-    /// The member that starts at a key.
+    /// Makes the member that starts at a key.
     fn key(
         &mut self,
+        member: &mut Member,
         bytes: &[u8],
         level: usize,
         token: Token,
         comma: Option<usize>,
-    ) -> Result<Member, Stop> {
+    ) -> Result<(), Stop> {
         self.trail.next_member();
-        let Some(&frame) = self.trail.frames.last() else {
+        let Some(frame) = self.trail.frames.last() else {
             return Err(Stop::Quarantine(Reason::Malformed));
         };
+        let (parent, removed, said) = (frame.member, frame.removed, frame.said);
         let written = &bytes[token.start..token.end];
-        let member = Member {
+        *member = Member {
             segment: Segment::Root,
             start: token.start - 1,
             comma,
-            ..frame.member
+            ..parent
         };
-        if frame.removed {
+        if removed {
             let scalar = Scalar {
                 bytes,
                 level,
@@ -213,41 +220,38 @@ impl Engine {
                 part: false,
             };
             self.note_removed(scalar, member.rule);
-            return Ok(member);
+            return Ok(());
         }
         let known = self.keys.get(written);
         let (segment, mut known) = match known {
             Some(known) => (written_segment(token), known),
-            None => self.unknown_key(bytes, level, token, &member)?,
+            None => self.unknown_key(bytes, level, token, member)?,
         };
-        if self.is_own(written) {
+        if self.holds_own(written) {
             known.evidence = Evidence::NONE;
         }
-        let above = frame.member.evidence.for_members(frame.member.key);
-        let mut member = Member {
-            segment,
-            evidence: known.evidence.beneath(above),
-            key: known.evidence,
-            ..member
-        };
+        let above = parent.evidence.for_members(parent.key);
+        member.segment = segment;
+        member.evidence = known.evidence.beneath(above);
+        member.key = known.evidence;
         if known.evidence.has(Evidence::CONTENT) {
-            member.evidence |= frame.said;
+            member.evidence |= said;
         }
-        let inherited = frame.member.rule;
+        let inherited = parent.rule;
         member.rule = None;
         if !self.policy.paths().is_empty() {
-            member.rule = self.trail.effect(&frame.member).values;
+            member.rule = self.trail.effect(&parent).values;
             if token.classes & ESCAPE == 0 {
-                self.descend(&mut member, &frame.member, Child::Name(written));
+                self.descend(member, &parent, Child::Name(written));
             } else {
                 let mut decoded = std::mem::take(&mut self.decoded_key);
                 decoded.cast(written, 0, Writing::Escaped, Reading::Exact);
-                self.descend(&mut member, &frame.member, Child::Name(&decoded.text));
+                self.descend(member, &parent, Child::Name(&decoded.text));
                 self.decoded_key = decoded;
             }
         }
         member.rule = member.rule.or(known.rule).or(inherited);
-        Ok(member)
+        Ok(())
     }
 
     /// Looks at a key that the cache does not hold: its evidence, and findings in it.
@@ -319,32 +323,28 @@ impl Engine {
         Ok((segment, known))
     }
 
-    /// The member for a value: in an object its key has made it, in an array it is made here.
-    fn element(&mut self, member: Member, at: usize, comma: Option<usize>) -> Member {
-        let Some(frame) = self.trail.frames.last_mut() else {
-            return member;
+    /// Makes the member for a value of an array; that of an object has been made at its key.
+    fn element(&mut self, member: &mut Member, at: usize, comma: Option<usize>) {
+        let Some(frame) = self.trail.frames.last_mut().filter(|frame| !frame.object) else {
+            return;
         };
-        if frame.object {
-            return member;
-        }
         let index = frame.index;
         frame.index = index.saturating_add(1);
-        let frame = *frame;
-        let mut member = Member {
+        let (parent, removed) = (frame.member, frame.removed);
+        *member = Member {
             segment: Segment::Index(index),
             start: at,
             comma,
-            ..frame.member
+            ..parent
         };
         if member.evidence.has(Evidence::SPOT) {
             member.evidence |= Evidence::COORDINATES;
         }
-        if !frame.removed && !self.policy.paths().is_empty() {
+        if !removed && !self.policy.paths().is_empty() {
             self.trail.next_member();
-            self.descend(&mut member, &frame.member, Child::Index(index));
-            member.rule = member.rule.or(frame.member.rule);
+            self.descend(member, &parent, Child::Index(index));
+            member.rule = member.rule.or(parent.rule);
         }
-        member
     }
 
     /// `true`, `false` and `null`: only a rule for the whole value touches them. Returns whether
@@ -411,7 +411,7 @@ impl Engine {
     }
 
     /// Scans a text or number by itself. Returns whether the member is to be removed.
-    fn plain(
+    pub(super) fn plain(
         &mut self,
         scalar: Scalar<'_>,
         writing: Writing,
@@ -423,230 +423,8 @@ impl Engine {
             .iter()
             .any(|finding| finding.action == Action::DropField.name()))
     }
-
-    /// Scans the JSON that a text holds as JSON, also where it is cut off, and what stands around
-    /// it as text. Returns whether the member is to be removed, or nothing if there is no JSON.
-    pub(super) fn nested(
-        &mut self,
-        scalar: Scalar<'_>,
-        writing: Writing,
-        member: &Member,
-    ) -> Result<Option<bool>, Stop> {
-        let Token { start, end, .. } = scalar.token;
-        let written = &scalar.bytes[start..end];
-        let level = scalar.level + 1;
-        let limits = self.policy.limits();
-        if level > limits.nested_json {
-            let mut shadow = std::mem::take(&mut self.shadow);
-            shadow.cast(written, 0, writing, Reading::Exact);
-            let holds = holds_json(&shadow.text, limits.depth);
-            self.shadow = shadow;
-            return if holds {
-                Err(Stop::Quarantine(Reason::NestedTooDeep))
-            } else {
-                Ok(None)
-            };
-        }
-        let text = std::mem::take(&mut self.texts[level]);
-        let map = std::mem::take(&mut self.maps[level]);
-        let mut shadow = Shadow::from_parts(text, map);
-        shadow.cast(written, start, writing, Reading::Exact);
-        let (text, map) = shadow.into_parts();
-        self.maps[level] = map;
-        let scanned = self.parts(&text, scalar, writing, member);
-        self.texts[level] = text;
-        scanned
-    }
-
-    /// Scans what JSON there is in `text`, and the parts between.
-    fn parts(
-        &mut self,
-        text: &[u8],
-        scalar: Scalar<'_>,
-        writing: Writing,
-        member: &Member,
-    ) -> Result<Option<bool>, Stop> {
-        let level = scalar.level + 1;
-        let (mut covered, mut from) = (0, 0);
-        let mut gone = false;
-        let between = |engine: &mut Self, part: Range<usize>| {
-            if part.is_empty() {
-                return Ok(false);
-            }
-            let written = engine.maps[level].source(part);
-            let token = Token {
-                start: written.start,
-                end: written.end,
-                classes: classes::of(&scalar.bytes[written]),
-            };
-            let part = true;
-            engine.plain(
-                Scalar {
-                    token,
-                    part,
-                    ..scalar
-                },
-                writing,
-                member,
-            )
-        };
-        while let Some(at) = opening(text, from) {
-            if let Some(end) = escaped_end(text, at) {
-                let part = Scalar {
-                    bytes: text,
-                    level,
-                    token: Token {
-                        start: at,
-                        end,
-                        classes: classes::of(&text[at..end]),
-                    },
-                    kind: scalar.kind,
-                    part: true,
-                };
-                let segment = self.trail.lasting(member.segment, scalar.bytes);
-                let member = Member { segment, ..*member };
-                if let Some(inner) = self.nested(part, Writing::Escaped, &member)? {
-                    gone |= inner | between(self, covered..at)?;
-                    covered = end;
-                }
-                from = end;
-                continue;
-            }
-            let end = self.inside(text, at, scalar.bytes, level, member)?;
-            from = end.max(at + 1);
-            // Brackets alone are none of JSON: a colour of a terminal starts with one.
-            let bracket = |byte: &u8| matches!(byte, b'[' | b'{') || byte.is_ascii_whitespace();
-            if !text[at..end].iter().all(bracket) {
-                gone |= between(self, covered..at)?;
-                covered = end;
-            }
-        }
-        if covered == 0 {
-            return Ok(None);
-        }
-        gone |= between(self, covered..text.len())?;
-        Ok(Some(gone))
-    }
-
-    /// Walks the JSON at `at`, and returns where it ends or stops to be JSON.
-    fn inside(
-        &mut self,
-        text: &[u8],
-        at: usize,
-        around: &[u8],
-        level: usize,
-        member: &Member,
-    ) -> Result<usize, Stop> {
-        let mark = self.trail.mark();
-        let floor = self.trail.frames.len();
-        self.trail.enter(member.segment, around);
-        let root = Member {
-            segment: Segment::Root,
-            ..*member
-        };
-        let stack = std::mem::take(&mut self.stacks[level]);
-        let mut walker = Walker::within(text, at, self.policy.limits().depth, stack);
-        let walked = self.events(&mut walker, text, level, root);
-        let mut end = walker.settled();
-        self.stacks[level] = walker.into_stack();
-        if let Err(Stop::Quarantine(Reason::Malformed)) = walked {
-            let removed = self.trail.frames[floor..]
-                .iter()
-                .find(|frame| frame.removed);
-            if let Some(start) = removed.map(|frame| frame.member.start) {
-                // Where what is to be removed would end, is unknown.
-                end = text.len();
-                let range = self.in_record(level, start..end);
-                self.edits.add(range, |out| out.extend_from_slice(b"null"));
-                self.unsettled = true;
-            }
-        } else {
-            walked?;
-        }
-        self.trail.back_to(mark);
-        Ok(end)
-    }
 }
 
 fn written_segment(token: Token) -> Segment {
     Segment::Written(narrow(token.start), narrow(token.end))
-}
-
-/// Whether a text, as it is written, may hold JSON: it starts with it, or has the escapes that
-/// quotes need.
-fn may_hold_json(written: &[u8], classes: Classes) -> bool {
-    let starts = |byte: &u8| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
-    let first = written.iter().find(|byte| starts(byte));
-    matches!(first, Some(b'{' | b'['))
-        || classes & ESCAPE != 0
-            && (memchr::memchr2(b'{', b'[', written).is_some()
-                || memchr::memmem::find(written, b"\\u").is_some())
-}
-
-/// Where JSON may start in `text`, from `from` on: at the first byte that is no space, before a
-/// quote, escaped or not, and at the quote of a string that itself holds JSON.
-fn opening(text: &[u8], from: usize) -> Option<usize> {
-    let first = text.len() - text.trim_ascii_start().len();
-    memchr::memchr2_iter(b'{', b'[', &text[from..]).find_map(|found| {
-        let at = from + found;
-        let next = text[at + 1..]
-            .iter()
-            .find(|byte| !byte.is_ascii_whitespace());
-        let starts = match next {
-            Some(b'"') => true,
-            Some(b'{' | b'[') => text[at] == b'[',
-            _ => false,
-        };
-        if starts || at == first {
-            Some(at)
-        } else if at > from && text[at - 1] == b'"' && next == Some(&b'\\') {
-            Some(at - 1)
-        } else {
-            is_escaped(text, at).then_some(at)
-        }
-    })
-}
-
-/// Whether what opens at `at` is JSON with escaped quotes that no string is around: `{\"a\":1}`.
-fn is_escaped(text: &[u8], at: usize) -> bool {
-    let inside = text[at + 1..].trim_ascii_start();
-    let slashes = inside.iter().take_while(|&&byte| byte == b'\\').count();
-    slashes > 0 && inside.get(slashes) == Some(&b'"') && matches!(text[at], b'{' | b'[')
-}
-
-/// Where JSON with escaped quotes that opens at `at` ends, at the latest: before a quote without.
-fn escaped_end(text: &[u8], at: usize) -> Option<usize> {
-    if !is_escaped(text, at) {
-        return None;
-    }
-    let bare = memchr::memchr_iter(b'"', &text[at..]).find(|&quote| text[at + quote - 1] != b'\\');
-    let Some(bare) = bare else {
-        return Some(text.len());
-    };
-    // What opens before that quote belongs to it.
-    let mut end = &text[at..at + bare];
-    while let [rest @ .., b'{' | b'[' | b' ' | b'\n' | b'\r' | b'\t'] = end {
-        end = rest;
-    }
-    Some(at + end.len())
-}
-
-/// Whether a text holds at least one scalar inside of JSON.
-fn holds_json(text: &[u8], depth_max: usize) -> bool {
-    let mut from = 0;
-    while let Some(at) = opening(text, from) {
-        if is_escaped(text, at) {
-            return true;
-        }
-        let mut walker = Walker::within(text, at, depth_max, Vec::new());
-        loop {
-            match walker.advance() {
-                Ok(Event::Text(_) | Event::Number(_)) | Err(JsonError::TooDeep) => return true,
-                Ok(Event::Done) | Err(_) => break,
-                Ok(_) => {}
-            }
-        }
-        from = walker.settled().max(at + 1);
-    }
-    false
 }

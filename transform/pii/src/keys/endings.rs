@@ -119,7 +119,7 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
         Evidence::AGENT,
         Tail,
         "agent useragent ua browser os driver platform distro edition library package plugin \
-         runtime sw software hw hardware",
+         runtime sw software hw hardware image images imagetag tag artifact purl",
     ),
     (
         Evidence::HOSTED,
@@ -212,11 +212,6 @@ const ENDINGS: &[(Evidence, Cover, &str)] = &[
     ),
 ];
 
-/// Words of a key, wherever they stand, under which a number that looks like a card is one.
-pub(super) const PAYMENTS: &str = "card cards pan cc creditcard debitcard cardnumber credit debit payment payments pay paid \
-     payer billing account acct wallet checkout purchase visa mastercard amex maestro discover jcb \
-     unionpay diners";
-
 /// What an ending says, and what it says besides if it is the whole key.
 #[derive(Clone, Copy, Default)]
 struct Says {
@@ -248,25 +243,85 @@ pub(super) fn says(ending: &[u8], whole: bool) -> Evidence {
     }
 }
 
-/// Words that turn what may be a coordinate into a statistic, mostly of latency.
-pub(super) const STATISTICS: &str = "p avg mean median sum stddev p50 p90 p95 p99 read write request req response resp net \
-     network db query disk io cpu gpu ping rtt tcp udp http rpc grpc api cache commit fsync flush \
-     sync queue wait seek dns tls service svc upstream backend op ops call";
+/// A list of words that say something by themselves.
+#[derive(Clone, Copy)]
+pub(super) enum List {
+    /// Words of a key, wherever they stand, under which a number that looks like a card is one.
+    Payments,
+    /// Words that turn what may be a coordinate into a statistic, mostly of latency.
+    Statistics,
+    /// Words before `long` that make it a type, or a length.
+    Types,
+    /// Words around `lat` and `long` that say in what way a coordinate is written.
+    Notations,
+    /// Words at the end of a key that say nothing.
+    Fillers,
+    /// Words for persons that are programs as often, of which an address is that of a machine.
+    Programs,
+    /// Words in the names of programs that are none in those of persons.
+    Software,
+}
 
-/// Words before `long` that make it a type, or a length.
-pub(super) const TYPES: &str =
-    "value as is int unsigned signed type data field how too so very not for";
+const LISTS: [(List, &str); 7] = [
+    (
+        List::Payments,
+        "card cards pan cc creditcard debitcard cardnumber credit debit payment payments pay paid \
+         payer billing account acct wallet checkout purchase visa mastercard amex maestro discover \
+         jcb unionpay diners",
+    ),
+    (
+        List::Statistics,
+        "p avg mean median sum stddev p50 p90 p95 p99 read write request req response resp net \
+         network db query disk io cpu gpu ping rtt tcp udp http rpc grpc api cache commit fsync \
+         flush sync queue wait seek dns tls service svc upstream backend op ops call",
+    ),
+    (
+        List::Types,
+        "value as is int unsigned signed type data field how too so very not for",
+    ),
+    (
+        List::Notations,
+        "deg degs degree degrees decimal dec dd wgs rad radians gps gnss start end from to origin \
+         destination current last prev previous pickup dropoff north south east west min max center \
+         centre mean avg e",
+    ),
+    (
+        List::Fillers,
+        "info data profile details record list value raw text iso utc str string",
+    ),
+    (
+        List::Programs,
+        "client clients member members worker workers operator sender",
+    ),
+    (
+        List::Software,
+        "kafka librdkafka rdkafka sarama python java golang nodejs dotnet jvm php flink airflow celery \
+         sidekiq worker workers consumer producer client server agent proxy gateway bot service svc \
+         app api cron cronjob scheduler controller operator exporter prometheus grafana etcd redis \
+         postgres postgresql mysql mongodb rabbitmq mqtt nginx envoy istio kubernetes kube kubelet \
+         docker containerd terraform ansible gitlab github curl sdk daemon cli pod vm",
+    ),
+];
 
-/// Words around `lat` and `long` that say in what way a coordinate is written.
-pub(super) const NOTATIONS: &str = "deg degs degree degrees decimal dec dd wgs rad radians gps gnss \
-     start end from to origin destination current last prev previous pickup dropoff north south east \
-     west min max center centre mean avg e";
+/// The lists that hold each word, as bits.
+static BY_WORD: LazyLock<HashMap<&'static [u8], u8>> = LazyLock::new(|| {
+    let mut by_word = HashMap::new();
+    for (list, words) in LISTS {
+        for word in words.split_ascii_whitespace() {
+            *by_word.entry(word.as_bytes()).or_default() |= list.bit();
+        }
+    }
+    by_word
+});
 
-/// Words at the end of a key that say nothing.
-pub(super) const FILLERS: &str =
-    "info data profile details record list value raw text iso utc str string";
+impl List {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
 
-/// Whether `list` (separated by spaces) holds `word`.
-pub(super) fn holds(list: &str, word: &[u8]) -> bool {
-    list.split(' ').any(|entry| entry.as_bytes() == word)
+    /// Whether the list holds `word`.
+    pub(super) fn holds(self, word: &[u8]) -> bool {
+        let lists = BY_WORD.get(word);
+        lists.is_some_and(|lists| lists & self.bit() != 0)
+    }
 }

@@ -300,6 +300,15 @@ impl Policy {
     pub(crate) fn is_label(&self, value: &[u8]) -> bool {
         self.labels.iter().any(|label| label.as_bytes() == value)
     }
+
+    /// Whether a rule may have written a part of `text`.
+    pub(crate) fn holds_label(&self, text: &[u8]) -> bool {
+        self.labels.iter().any(|label| {
+            let first = label.as_bytes().first();
+            first.is_some_and(|first| text.contains(first))
+                && memchr::memmem::find(text, label.as_bytes()).is_some()
+        })
+    }
 }
 
 /// The source of the built-in policy.

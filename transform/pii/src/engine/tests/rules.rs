@@ -1,3 +1,4 @@
+use super::leaks::at_depth;
 use super::*;
 
 #[test]
@@ -141,6 +142,32 @@ fn a_path_rule_that_shows_a_part_never_shows_what_must_be_redacted() {
     let mut engine = with("[[rule]]\npath = \"$.v\"\naction = \"partial\"\nkeep_last = 20");
     let record = r#"{"v":"a long enough text, so that its end stays: 536-90-4399"}"#;
     assert_eq!(passed(&mut engine, record), r#"{"v":"[SSN]"}"#);
+}
+
+#[test]
+fn a_string_that_is_cut_off_is_removed_to_its_end() {
+    let mut engine = with("[[rule]]\nclass = \"mac\"\naction = \"drop-field\"");
+    for (text, expected) in [
+        (r#"["00:1b:44:11:3a:b7\"]"#, "[null]"),
+        (r#"["00:1b:44:11:3a:b7\"] x"#, "[null] x"),
+        (r#"["00:1b:44:11:3a:b7\","#, "[null"),
+        ("[1,\"00:1b:44:11:3a:b7\u{200b}", "[1,null"),
+        (r#"{"a":1,"b":"00:1b:44:11:3a:b7"#, r#"{"a":1"#),
+        (r#""{\"a\":00:1b:44:11:3a:b7 号"#, "null"),
+    ] {
+        for depth in 0..2 {
+            let (record, expected) = (at_depth(text, depth), at_depth(expected, depth));
+            let out = passed(&mut engine, &record);
+            assert!(!out.contains("1b:44"), "{record}: {out}");
+            if !text.starts_with('"') {
+                assert_eq!(out, expected);
+            }
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&out).is_ok(),
+                "{out}"
+            );
+        }
+    }
 }
 
 #[test]
