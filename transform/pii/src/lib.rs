@@ -52,19 +52,21 @@
 //! - national phone numbers without `+`, a phone key or a word for phone before them, and phone
 //!   numbers that mix separators beyond those of `phone`;
 //! - cards and social security numbers whose separators differ within one number, without a key;
-//! - coordinates in degrees, minutes and seconds, and in free text without key, pair or `geo:`;
+//! - coordinates in degrees, minutes and seconds, and in free text without key, pair, `geo:` or the
+//!   geometry around them (`POINT(13.404954 52.520008)`);
 //! - IP addresses as parts of host names (`ip-10-1-2-3.internal`), in hexadecimal or octal;
 //! - hardware addresses without separators, or with fewer digits (`0:1b:4:11:3a:b7`), without a key;
 //! - JSON Web Tokens whose header does not start with `eyJ`, and data in base64;
-//! - what a later sibling says about a value with more than four containers inside each other, and
-//!   `resourceType` about members before it;
+//! - what a later sibling says about a value with more than four containers inside each other;
 //! - cards that are numbers without a key of payment, and bare digits in texts that are not 15 or
 //!   16, or stand under a key or beside a word of ids, counts or times;
 //! - an address behind the words of a version (`firmware 203.0.113.7`), or under its key, and one of
-//!   small numbers (`5.6.7.8`) where a version may stand;
+//!   small numbers (`5.6.7.8`) where a version may stand, as behind the name of an image;
 //! - e-mail addresses whose domain ends like a unit of systemd (`bob@corp.timer`), or like a device
 //!   of one (`bob@tty1.service`);
-//! - names in JSON of which only some quotes are escaped (`{\"first_name":\"Jane\"}`);
+//! - names in JSON of which only some quotes are escaped, if it is also cut off;
+//! - names of persons in small letters with a word for software in them, under a key that may be
+//!   that of a program (`{"client":{"name":"jane-api"}}`);
 //! - names that are the value of a key for a person (`{"driver":"Jane Doe"}`);
 //! - in a partition key, values of a payload in another form than with other separators and in
 //!   another case: another order of a date, a coordinate with other decimals.

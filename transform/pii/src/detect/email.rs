@@ -26,7 +26,7 @@ pub(super) fn at_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     let Some(end) = domain_end(bytes, at.end, text.evidence.has(Evidence::EMAIL)) else {
         return;
     };
-    if is_picture(&bytes[at.end..end]) {
+    if is_picture(&bytes[at.end..end]) || is_of_package(bytes, start, at.end..end) {
         return;
     }
     hits.push(start..end);
@@ -99,6 +99,24 @@ fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {
     }
     (dotless && !domain.is_empty()).then_some(start + domain.len())
 }
+
+/// Whether what stands behind the `@` is the version of a package: `pkg:npm/left-pad@1.2.3.4`.
+fn is_of_package(bytes: &[u8], start: usize, domain: Range<usize>) -> bool {
+    let number = bytes[domain]
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let floor = start.saturating_sub(PACKAGE_BYTES_MAX);
+    let named = |byte: &&u8| is_domain(**byte) || matches!(byte, b'/' | b':' | b'%' | b'@');
+    let length = bytes[floor..start].iter().rev().take_while(named).count();
+    let name = &bytes[start - length..start];
+    let purl = name
+        .get(..4)
+        .is_some_and(|head| head.eq_ignore_ascii_case(b"pkg:"));
+    number && (purl || name.starts_with(b"@")) && name.ends_with(b"/")
+}
+
+/// Longest name of a package before its last part.
+const PACKAGE_BYTES_MAX: usize = 128;
 
 /// Whether the name behind the `@` is the instance of a systemd unit: `user@1000.service`. Domains
 /// may end like some types, so those count behind numbers and devices only.

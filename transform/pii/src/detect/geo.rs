@@ -69,6 +69,72 @@ pub(super) fn uri(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     }
 }
 
+/// A geometry of well-known text, as in `POINT(13.404954 52.520008)`.
+pub(super) fn geometry(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+    let bytes = text.bytes;
+    let Some(start) = start_of_geometry(bytes, at.start) else {
+        return;
+    };
+    let mut depth = 0;
+    let mut end = at.start;
+    while let Some(&byte) = bytes.get(end) {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            b'0'..=b'9' | b'.' | b',' | b'-' | b'+' | b'e' | b'E' | b' ' | b'\t' | b'\n' => {}
+            _ => break,
+        }
+        end += 1;
+        if depth == 0 {
+            break;
+        }
+    }
+    let inside = &bytes[at.start..end];
+    let mut pair = numbers(inside).take(2);
+    let (Some(x), Some(y)) = (pair.next(), pair.next()) else {
+        return;
+    };
+    // What a comma stands between is a point of something else.
+    let spaced = matches!(inside[x.end], b' ' | b'+');
+    let degrees = [x, y].map(|number| judge(&inside[number]).is_some()) == [true; 2];
+    if spaced && degrees && numbers(inside).any(|number| judge(&inside[number]) == Some(true)) {
+        hits.push(start..end);
+    }
+}
+
+/// The names of geometries that hold coordinates themselves.
+const GEOMETRIES: &str =
+    "point linestring polygon multipoint multilinestring multipolygon linearring circularstring";
+/// Longest of them.
+const GEOMETRY_BYTES_MAX: usize = 15;
+
+/// Where the name of a geometry starts whose bracket is at `at`: `POINT Z (`.
+fn start_of_geometry(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut rest = bytes[..at].trim_ascii_end();
+    for dimension in ["zm", "z", "m"] {
+        if let Some((named @ [.., b' '], last)) =
+            rest.split_at_checked(rest.len().checked_sub(dimension.len())?)
+            && last.eq_ignore_ascii_case(dimension.as_bytes())
+        {
+            rest = named.trim_ascii_end();
+            break;
+        }
+    }
+    let letters = rest
+        .iter()
+        .rev()
+        .take(GEOMETRY_BYTES_MAX + 1)
+        .take_while(|byte| byte.is_ascii_alphabetic())
+        .count();
+    let start = rest.len() - letters;
+    let name = &rest[start..];
+    GEOMETRIES
+        .split_ascii_whitespace()
+        .any(|known| known.len() == name.len() && name.eq_ignore_ascii_case(known.as_bytes()))
+        .then_some(start)
+        .filter(|&start| starts_word(bytes, start))
+}
+
 /// Fewest digits of a coordinate that is written as an integer.
 const SCALED_DIGITS: std::ops::RangeInclusive<usize> = 6..=10;
 /// Digits of such a number that say more than the decimals that remain. With fewer decimals than

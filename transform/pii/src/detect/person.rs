@@ -3,13 +3,20 @@
 use std::ops::Range;
 
 use super::{Hits, Kind, Text};
-use crate::keys::Evidence;
+use crate::keys::{self, Evidence};
 
 /// The whole value, unless it is blank. Values that the policy already replaced are recognised by
 /// the caller, who knows the replacement.
-pub(super) fn whole_value(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+fn whole_value(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     if text.kind != Kind::Key && !text.bytes.iter().all(u8::is_ascii_whitespace) {
         hits.push(window);
+    }
+}
+
+/// The name of a person, and not that of a program.
+pub(super) fn name(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+    if !(text.evidence.has(Evidence::PROGRAM) && keys::names_software(text.bytes)) {
+        whole_value(text, window, hits);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The table of detectors: a new one is one more row here.
 
 use super::{
-    Anchor, Detector, DetectorInfo, NO, by_key, card, email, geo, iban, ip, mac, person,
-    phone, ssn, token,
+    Anchor, Detector, DetectorInfo, NO, by_key, card, email, geo, iban, ip, mac, person, phone,
+    ssn, token,
 };
 use crate::audit::Class;
 use crate::classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
@@ -288,7 +288,8 @@ pub(crate) static TABLE: &[Detector] = &[
         info: DetectorInfo {
             name: "person-name",
             class: Class::Name,
-            description: "any value under a key for the name of a person",
+            description: "any value under a key for the name of a person, unless that may be a program and \
+                          the value is named like one",
         },
         anchor: Anchor::Whole,
         needs: 0,
@@ -296,7 +297,7 @@ pub(crate) static TABLE: &[Detector] = &[
         evidence: Evidence::NAME,
         numbers: true,
         possible: None,
-        matcher: person::whole_value,
+        matcher: person::name,
         samples: &[("first_name", "Jane")],
     },
     Detector {
@@ -346,6 +347,22 @@ pub(crate) static TABLE: &[Detector] = &[
         possible: None,
         matcher: geo::uri,
         samples: &[("", "geo:52.520008,13.404954")],
+    },
+    Detector {
+        info: DetectorInfo {
+            name: "geo-wkt",
+            class: Class::Geo,
+            description: "numbers with more than 2 decimals in a geometry like `POINT(13.404954 52.520008)`, \
+                          within the range of degrees",
+        },
+        anchor: Anchor::Byte(b'('),
+        needs: DOT | DIGIT,
+        bytes_min: 12,
+        evidence: NO,
+        numbers: false,
+        possible: None,
+        matcher: geo::geometry,
+        samples: &[("", "POINT(13.404954 52.520008)")],
     },
     Detector {
         info: DetectorInfo {

@@ -1,5 +1,5 @@
-//! Four numbers that are a version and no address: by their key, by the product before them
-//! (`Chrome/124.0.0.0`), by the word before them, or by what follows.
+//! Four numbers that are a version and no address: by their key, by the product or package before
+//! them (`Chrome/124.0.0.0`, `nginx:1.25.3.1`), by the word before them, or by what follows.
 //!
 //! Every look goes back over a bounded number of bytes. Addresses of private networks other than
 //! `10.0.0.0/8` are never versions: nobody counts that far.
@@ -32,6 +32,8 @@ pub(super) fn is_version(text: &Text<'_>, number: Range<usize>, address: Ipv4Add
     }
     is_prerelease(&bytes[number.end..])
         || is_of_product(bytes, &number, address, agent)
+        || is_of_package(bytes, &number, address, agent)
+        || is_heading(bytes, &number, address)
         || is_said(bytes, &number, address)
 }
 
@@ -120,6 +122,86 @@ fn is_of_product(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
     }
 }
 
+/// Programs of which there are images, besides the products.
+const IMAGES: &str = "alpine busybox caddy cassandra coredns debian elasticsearch envoy etcd grafana haproxy httpd \
+    influxdb jenkins kafka keycloak kibana logstash mariadb memcached minio mongo mongodb mosquitto mysql node \
+    openjdk php postgres postgresql prometheus python rabbitmq redis registry ruby telegraf traefik ubuntu vault \
+    wordpress zookeeper";
+
+/// Longest reference to a package or image.
+const PACKAGE_BYTES_MAX: usize = 128;
+
+/// Whether the number is the version in a reference: `nginx:1.25.3.1`, `registry.example/team/app:1.2.3.4`,
+/// `pkg:npm/left-pad@1.2.3.4`, `@scope/name@1.2.3.4`. Behind a colon may also stand the address of
+/// what is named, so the numbers have to be those of a version, too.
+fn is_of_package(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: bool) -> bool {
+    let Some(mark @ (b':' | b'@')) = before(bytes, number.start) else {
+        return false;
+    };
+    let end = number.start - 1;
+    let floor = end.saturating_sub(PACKAGE_BYTES_MAX);
+    let named = |byte: &&u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b'-' | b'+' | b'/' | b'@' | b':' | b'%')
+    };
+    let length = bytes[floor..end].iter().rev().take_while(named).count();
+    let name = &bytes[end - length..end];
+    let path = memchr::memchr(b'/', name).is_some();
+    let version = is_low(address.octets()[0]) && is_like_version(address);
+    if mark == b'@' {
+        let purl = name
+            .get(..4)
+            .is_some_and(|head| head.eq_ignore_ascii_case(b"pkg:"));
+        return path && (purl || version && name.starts_with(b"@"));
+    }
+    let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let known = || is_known(&last.to_ascii_lowercase());
+    let port = bytes.get(number.end) == Some(&b':');
+    let url = memchr::memmem::find(name, b"//").is_some();
+    version
+        && !port
+        && !url
+        && last.first().is_some_and(u8::is_ascii_alphabetic)
+        && !last.contains(&b':')
+        && (path || agent || known())
+}
+
+/// Whether `name` (lower case) is that of a product or image.
+fn is_known(name: &[u8]) -> bool {
+    let lists = [PRODUCTS, IMAGES].into_iter();
+    lists
+        .flat_map(str::split_ascii_whitespace)
+        .any(|one| one.as_bytes() == name)
+}
+
+/// Whether a number is the heading of a list of changes, and names its version:
+/// `## [1.2.3.4] - 2026-11-21`, `app (1.2.3.4) unstable; urgency=low`.
+fn is_heading(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr) -> bool {
+    let floor = number.start.saturating_sub(WORDS_BYTES_MAX);
+    let ahead = bytes[floor..number.start].trim_ascii_end();
+    let rest = &bytes[number.end..bytes.len().min(number.end + WORDS_BYTES_MAX)];
+    if !is_low(address.octets()[0]) {
+        return false;
+    }
+    if ahead.ends_with(b"(") {
+        return rest.starts_with(b")") && memchr::memmem::find(rest, b"; urgency=").is_some();
+    }
+    let ahead = ahead.strip_suffix(b"[").unwrap_or(ahead).trim_ascii_end();
+    let marks = ahead.iter().rev().take_while(|byte| **byte == b'#').count();
+    let line = matches!(before(ahead, ahead.len() - marks), None | Some(b'\n'));
+    let rest = rest.strip_prefix(b"]").unwrap_or(rest).trim_ascii_start();
+    let dated = match rest {
+        [b'-' | b'(', date @ ..] => {
+            let date = date.trim_ascii_start();
+            date.get(..4)
+                .is_some_and(|year| year.iter().all(u8::is_ascii_digit))
+                && date.get(4) == Some(&b'-')
+        }
+        _ => false,
+    };
+    marks > 0 && line && (dated || marks > 1 && is_like_version(address))
+}
+
 /// Words before a number that are looked at.
 const WORDS_MAX: usize = 8;
 /// Bytes before a number in which they stand.
@@ -201,7 +283,8 @@ fn says_change(mut rest: &[u8]) -> bool {
     ) {
         return true;
     }
-    (is_program(&lower) || names_version(word)) && verb_of_change(&mut rest)
+    let thing = is_program(&lower) || is_known(&lower) || names_version(word);
+    thing && verb_of_change(&mut rest)
 }
 
 /// The first of four numbers.

@@ -325,6 +325,189 @@ fn versions_are_no_addresses() {
 }
 
 #[test]
+fn versions_of_packages_and_images_are_no_addresses() {
+    for text in [
+        "nginx:1.25.3.1",
+        "pulled image nginx:1.25.3.1 in 3 s",
+        "docker.io/library/nginx:1.25.3.1",
+        "registry.example:5000/team/app:1.2.3.4@sha256:00ff",
+        "ghcr.io/org/app:v1.2.3.4",
+        "postgres:15.4.0.1-alpine",
+        "pkg:npm/left-pad@1.2.3.4",
+        "pkg:maven/org.apache.x/y@121.2.30.4?type=jar",
+        "pkg:npm/%40scope/name@1.2.3.4",
+        "@scope/name@1.2.3.4",
+        "v1.2.3.4",
+        "V1.2.3.4 is out",
+        "## 1.2.3.4",
+        "# 2.14.101.7 (2026-11-21)",
+        "## [1.2.3.4] - 2026-11-21",
+        "fixes\n\n## [2.14.101.7] - 2026-11-21\n- more",
+        "app (1.2.3.4) unstable; urgency=medium",
+        "Bump nginx from 1.25.3.0 to 1.25.3.1",
+        "app-1.2.3.4.tar.gz",
+    ] {
+        stays(&serde_json::json!({ "msg": text }).to_string());
+    }
+    for key in [
+        "image",
+        "images",
+        "container_image",
+        "imageTag",
+        "tag",
+        "purl",
+    ] {
+        stays(&format!(
+            r#"{{"{key}":"app:1.2.3.4","x":{{"{key}":["1.2.3.4"]}}}}"#
+        ));
+    }
+    for address in ["198.51.100.23", "10.1.2.3", "81.2.69.142"] {
+        for text in [
+            "nginx:A",
+            "peer:A",
+            "host:A",
+            "client/web:A",
+            "tcp://proxy:A",
+            "nginx:A:80",
+            "@scope/name@A",
+            "pkg@A",
+            "# A gateway",
+            "## A",
+            "(A) unstable",
+            "#A",
+            "v A",
+            "bump A",
+            "moved nginx from A to A",
+        ] {
+            let record = serde_json::json!({ "msg": text.replace('A', address) }).to_string();
+            assert!(!redacted(&record).contains(address), "{record}");
+        }
+        for key in ["image", "images", "tag", "purl"] {
+            for value in ["A", "host:A", "http://A/x"] {
+                let record = serde_json::json!({ key: value.replace('A', address) }).to_string();
+                assert!(!redacted(&record).contains(address), "{record}");
+            }
+        }
+    }
+    for text in [
+        "root@1.2.3.4",
+        "x/root@1.2.3.4",
+        "ssh://a@1.2.3.4",
+        "redis:8.8.8.8:80",
+    ] {
+        let record = serde_json::json!({ "msg": text }).to_string();
+        assert!(!redacted(&record).contains(text), "{record}");
+    }
+}
+
+#[test]
+fn names_of_things_are_no_persons() {
+    for key in [
+        "host.name",
+        "service.name",
+        "process.name",
+        "container.name",
+        "k8s.pod.name",
+        "app_name",
+        "deviceName",
+        "thread.name",
+        "agent.name",
+    ] {
+        stays(&format!(
+            r#"{{"{key}":"kafka-python","x":{{"{key}":"Line Three"}}}}"#
+        ));
+    }
+    for noun in ["client", "worker", "operator", "member", "sender"] {
+        for value in [
+            "kafka-python",
+            "rdkafka",
+            "python/3.12",
+            "etcd-0",
+            "prometheus-operator",
+            "worker_3",
+        ] {
+            for record in [
+                r#"{"<K>.name":"<V>"}"#,
+                r#"{"<K>_name":"<V>"}"#,
+                r#"{"<K>":{"name":"<V>"}}"#,
+                r#"{"key":"<K>.name","value":{"stringValue":"<V>"}}"#,
+                r#"{"m":"<K>_name=<V> up"}"#,
+            ] {
+                stays(&record.replace("<K>", noun).replace("<V>", value));
+            }
+        }
+        for value in [
+            "Lee Ray",
+            "lee-ray",
+            "lee.ray7",
+            "Kafka",
+            "ruby",
+            "lee kafka",
+        ] {
+            for record in [
+                r#"{"<K>.name":"<V>"}"#,
+                r#"{"<K>_name":"<V>"}"#,
+                r#"{"<K>":{"name":"<V>"}}"#,
+            ] {
+                let record = record.replace("<K>", noun).replace("<V>", value);
+                assert_eq!(redacted(&record), record.replace(value, "[NAME]"));
+            }
+        }
+    }
+    for record in [
+        r#"{"user.name":"kafka-python"}"#,
+        r#"{"first_name":"worker"}"#,
+        r#"{"client":{"user":{"name":"kafka-python"}}}"#,
+        r#"{"client":{"first_name":"proxy"}}"#,
+    ] {
+        assert!(redacted(record).contains("[NAME]"), "{record}");
+    }
+}
+
+#[test]
+fn geometries_of_well_known_text_are_coarse() {
+    for (text, expected) in [
+        ("POINT(13.404954 52.520008)", "POINT(13.40 52.52)"),
+        ("point (-13.404954 52.5)", "point (-13.40 52.5)"),
+        (
+            "SRID=4326;POINT Z (13.404954 52.520008 500.1234)",
+            "SRID=4326;POINT Z (13.40 52.52 500.1234)",
+        ),
+        (
+            "at LINESTRING(13.404954 52.520008, 13.5 52.6123) now",
+            "at LINESTRING(13.40 52.52, 13.5 52.61) now",
+        ),
+        (
+            "POLYGON((1.5 2.5,1.23456 2.5,1.5 2.5),(1 1))",
+            "POLYGON((1.5 2.5,1.23 2.5,1.5 2.5),(1 1))",
+        ),
+        (
+            "GEOMETRYCOLLECTION(POINT(13.404954 52.520008),MULTIPOINT((1.234 5.678)))",
+            "GEOMETRYCOLLECTION(POINT(13.40 52.52),MULTIPOINT((1.23 5.68)))",
+        ),
+        ("POINT(13.404954 52.52", "POINT(13.40 52.52"),
+        ("POINT(13.4 52.5)", "POINT(13.4 52.5)"),
+        (
+            "POINT(389000.123 5820000.456)",
+            "POINT(389000.123 5820000.456)",
+        ),
+        ("Point(12.3456, 100.5678)", "Point(12.3456, 100.5678)"),
+        (
+            "checkpoint(12.3456 100.5678)",
+            "checkpoint(12.3456 100.5678)",
+        ),
+        ("f(12.3456 100.5678) POINT()", "f(12.3456 100.5678) POINT()"),
+    ] {
+        for key in ["msg", "geom", "wkt"] {
+            let record = serde_json::json!({ key: text }).to_string();
+            let out = redacted(&record);
+            assert_eq!(out, record.replace(text, expected), "{record}");
+            assert_eq!(redacted(&out), out);
+        }
+    }
+}
+
+#[test]
 fn addresses_that_name_nobody_stay() {
     for address in [
         "0.0.0.0",
