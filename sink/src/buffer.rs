@@ -66,11 +66,6 @@ pub(crate) enum Taken {
 /// How many records are taken until it is looked how far the interval has grown.
 const RECORDS_UNWATCHED: usize = 1024;
 
-/// What the rows of an interval take while it is published, in parts of what they take in the decoder: themselves, and
-/// the bytes of their files twice, once as they are encoded and once as a whole. Splitting them into partitions, before
-/// anything is encoded, takes less.
-const PUBLISHING: u64 = 3;
-
 /// An open interval.
 #[derive(Debug)]
 pub(crate) struct Buffer {
@@ -190,14 +185,17 @@ impl Buffer {
         self.input == 0 && self.gaps.is_empty() && self.origins.is_empty()
     }
 
-    /// What it takes in memory, with what publishing it will take.
+    /// What it takes in memory, with what publishing it will take: its rows twice while they are split into partitions;
+    /// then once, beside the bytes of their files twice, as they are encoded and as a whole. No codec is counted on, but
+    /// nulls take no bytes of a file.
     pub(crate) fn bytes(&self) -> u64 {
         let rows = if self.decoder.rows() == 0 {
             0
         } else {
-            self.decoder.bytes() as u64
+            let size = self.decoder.size();
+            (size.arrays + size.arrays.max(size.present * 2)) as u64
         };
-        rows * PUBLISHING + self.letter_bytes + self.positions.bytes()
+        rows + self.letter_bytes + self.positions.bytes()
     }
 
     /// Holes end here.

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use notify::Watcher;
+use rustix::buffer::spare_capacity;
 use tokio::sync::watch;
 
 pub use self::rights::FileMode;
@@ -91,18 +92,17 @@ impl DiskFile for RealFile {
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
         blocking(&self.calls, move || {
-            let mut buffer = BytesMut::zeroed(len);
-            let mut filled = 0;
-            while filled < len {
-                match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-                    Ok(0) => break,
-                    Ok(n) => filled += n,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+            // Not zeroed first: that would cost as much as reading.
+            let mut buffer = Vec::with_capacity(len);
+            while buffer.len() < len {
+                let at = offset + buffer.len() as u64;
+                let read = || rustix::io::pread(&*file, spare_capacity(&mut buffer), at);
+                if rustix::io::retry_on_intr(read)? == 0 {
+                    break;
                 }
             }
-            buffer.truncate(filled);
-            Ok(buffer.freeze())
+            buffer.truncate(len);
+            Ok(Bytes::from(buffer))
         })
         .await
     }

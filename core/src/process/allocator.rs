@@ -4,28 +4,63 @@
 //! rises, up to 32 MiB, with what was freed before, and what is smaller stays with the process: with a small budget the
 //! gaps between batches came to more than the budget. So what is large is said here, in proportion to the budget:
 //! mapping costs time, of which a process with much memory has no reason to spend any.
+//!
+//! Saying it has a price: the allocator then gives back whatever is free at the end of a heap, down to 128 KiB, and
+//! faults it in again for the next batch. So how much may stay there is said as well, and how many heaps there are:
+//! threads come and go, and each could leave another one behind.
 
 /// Allocations of a budget's share are mapped.
 const SHARE: u64 = 64;
+/// The budget's share that may be free at the ends of all heaps together.
+const FREE_SHARE: u64 = 8;
+/// Heaps a core: one for whoever computes there, one for whoever waits for a disk.
+const HEAPS_PER_CORE: u64 = 2;
 const BYTES_MIN: u64 = 128 << 10;
 const BYTES_MAX: u64 = 32 << 20;
 
-/// From which size on an allocation is mapped by itself.
-fn large_bytes(memory_bytes: u64) -> i32 {
-    (memory_bytes / SHARE).clamp(BYTES_MIN, BYTES_MAX) as i32
+/// What the allocator is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rules {
+    /// From which size on an allocation is mapped by itself.
+    large_bytes: i32,
+    /// What may be free at the end of a heap.
+    free_bytes: i32,
+    heaps: i32,
+}
+
+impl Rules {
+    fn new(memory_bytes: u64, cores: usize) -> Self {
+        let clamped = |bytes: u64| bytes.clamp(BYTES_MIN, BYTES_MAX) as i32;
+        let heaps = (cores as u64).clamp(1, 1024) * HEAPS_PER_CORE;
+        Rules {
+            large_bytes: clamped(memory_bytes / SHARE),
+            free_bytes: clamped(memory_bytes / FREE_SHARE / heaps),
+            heaps: heaps as i32,
+        }
+    }
 }
 
 /// Settles it for a process with this budget; answers whether the allocator took it.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "the C library has no other way to be told")]
 pub(super) fn settle(memory_bytes: u64) -> bool {
+    const M_TRIM_THRESHOLD: i32 = -1;
     const M_MMAP_THRESHOLD: i32 = -3;
+    const M_ARENA_MAX: i32 = -8;
     // SAFETY: this is the declaration of `malloc.h`; the call takes two numbers, touches no memory of the caller, and
     // may be made at any time by any thread.
     unsafe extern "C" {
         safe fn mallopt(param: i32, value: i32) -> i32;
     }
-    mallopt(M_MMAP_THRESHOLD, large_bytes(memory_bytes)) == 1
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let rules = Rules::new(memory_bytes, cores);
+    [
+        (M_MMAP_THRESHOLD, rules.large_bytes),
+        (M_TRIM_THRESHOLD, rules.free_bytes),
+        (M_ARENA_MAX, rules.heaps),
+    ]
+    .iter()
+    .all(|(param, value)| mallopt(*param, *value) == 1)
 }
 
 /// Other allocators are left as they are.
@@ -39,10 +74,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_follows_the_budget_within_what_the_allocator_takes() {
-        assert_eq!(large_bytes(0), 128 << 10);
-        assert_eq!(large_bytes(64 << 20), 1 << 20);
-        assert_eq!(large_bytes(u64::MAX), 32 << 20);
+    fn the_sizes_follow_the_budget_within_what_the_allocator_takes() {
+        let rules = |memory_bytes, cores| {
+            let rules = Rules::new(memory_bytes, cores);
+            (rules.large_bytes, rules.free_bytes, rules.heaps)
+        };
+        assert_eq!(rules(0, 0), (128 << 10, 128 << 10, 2));
+        assert_eq!(rules(64 << 20, 2), (1 << 20, 2 << 20, 4));
+        assert_eq!(rules(64 << 20, 64), (1 << 20, 128 << 10, 128));
+        assert_eq!(rules(u64::MAX, 2), (32 << 20, 32 << 20, 4));
         let taken = cfg!(all(target_os = "linux", target_env = "gnu"));
         assert!(
             [0, 64 << 20, u64::MAX]

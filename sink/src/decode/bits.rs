@@ -15,11 +15,13 @@ impl Bits {
         self.ones
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.len
     }
 
     /// Sets the bit at `index`, which is at or behind the end; bits between are zero.
+    #[inline]
     pub(super) fn set(&mut self, index: usize) {
         let word = index / 64;
         if word >= self.words.len() {
@@ -61,6 +63,18 @@ impl Bits {
         self.words.truncate(word + 1);
         self.words[word] = kept_of_word;
         self.len = len;
+    }
+
+    /// Calls `put` with the index of each one, in order.
+    #[inline]
+    pub(super) fn each(&self, mut put: impl FnMut(usize)) {
+        for (at, word) in self.words.iter().enumerate() {
+            let mut rest = *word;
+            while rest != 0 {
+                put(at * 64 + rest.trailing_zeros() as usize);
+                rest &= rest - 1;
+            }
+        }
     }
 
     /// The bits, padded with zeros to `len`.
@@ -128,6 +142,10 @@ mod tests {
                 prop_assert_eq!(bits.ones(), list.iter().filter(|bit| **bit).count());
             }
             prop_assert!(list.iter().enumerate().all(|(index, bit)| bits.get(index) == *bit));
+            let mut ones = Vec::new();
+            bits.each(|index| ones.push(index));
+            let wanted: Vec<usize> = (0..list.len()).filter(|index| list[*index]).collect();
+            prop_assert_eq!(ones, wanted);
             let padded = list.len() + 70;
             let finished: Vec<bool> = bits.finish(padded).iter().collect();
             list.resize(padded, false);

@@ -246,19 +246,63 @@ impl Node {
         }
     }
 
-    /// The bytes of this node's Arrow array over `len` rows.
-    pub(super) fn bytes(&self, len: usize) -> usize {
-        let validity = len / 8;
-        validity
-            + match &self.values {
-                Values::Unknown => 0,
-                Values::Number(_) => len * 8,
-                Values::Decimal { .. } => len * 16,
-                Values::Boolean(_) => len / 8,
-                Values::Varchar(texts) => len * 4 + texts.bytes.len(),
-                Values::Struct(fields) => fields.bytes(len),
-                Values::List(items) => len * 4 + items.item.bytes(end_of(&items.ends)),
+    /// What this node takes over `len` rows.
+    pub(super) fn size(&self, len: usize) -> Size {
+        let array = |value_bytes: usize, present: usize| Size {
+            arrays: len.div_ceil(8) + len * value_bytes,
+            present,
+        };
+        let present = self.valid.ones();
+        // Which rows are null is told by a bit a row and level of nesting, and by nothing if all are alike.
+        let levels = if 0 < present && present < len {
+            len.div_ceil(8)
+        } else {
+            0
+        };
+        let mut size = match &self.values {
+            Values::Unknown => array(0, 0),
+            Values::Number(_) => array(8, present * 8),
+            Values::Decimal { .. } => array(16, present * 16),
+            Values::Boolean(_) => Size {
+                arrays: len.div_ceil(8) * 2,
+                present: present.div_ceil(8),
+            },
+            Values::Varchar(texts) => {
+                let text = texts.bytes.len();
+                let offsets = array(4, present * 4);
+                offsets.and(Size {
+                    arrays: text,
+                    present: text,
+                })
             }
+            Values::Struct(fields) => array(0, 0).and(fields.size(len)),
+            Values::List(items) => {
+                let count = end_of(&items.ends);
+                array(4, count.div_ceil(8)).and(items.item.size(count))
+            }
+        };
+        size.present += levels;
+        size
+    }
+}
+
+/// Bytes that columns take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// As Arrow arrays, where a null takes as much as a value.
+    pub arrays: usize,
+    /// In a file without compression, where a null takes next to nothing.
+    pub present: usize,
+}
+
+impl Size {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Size) -> Size {
+        Size {
+            arrays: self.arrays + other.arrays,
+            present: self.present + other.present,
+        }
     }
 }
 
@@ -380,8 +424,9 @@ impl Fields {
         self.fields.iter().map(|field| field.node.width()).sum()
     }
 
-    pub(super) fn bytes(&self, len: usize) -> usize {
-        self.fields.iter().map(|field| field.node.bytes(len)).sum()
+    pub(super) fn size(&self, len: usize) -> Size {
+        let sizes = self.fields.iter().map(|field| field.node.size(len));
+        sizes.fold(Size::default(), Size::and)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The decoder of one interval.
 
-use super::column::{COLUMNS_MAX, Fields, Node, Role};
+use super::column::{COLUMNS_MAX, Fields, Node, Role, Size};
 use super::finish::{Columns, Decoded};
 use super::reject::{Reason, Reject};
 use super::route::{Routed, Router};
@@ -339,16 +339,19 @@ impl Decoder {
         self.payload_bytes
     }
 
-    /// The bytes that the rows take as Arrow arrays. Costs a walk over the columns: ask per batch.
-    /// Splitting into partitions takes up to the same again while it lasts.
+    /// The bytes that the rows take. Costs a walk over the columns: ask per batch. Splitting into partitions takes up to
+    /// the arrays again while it lasts.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub fn size(&self) -> Size {
         let provenance = &self.provenance;
-        self.root.bytes(self.rows)
-            + self.rows * 8
+        let beside = self.rows * 8
             + provenance.sequences.len()
             + provenance.subs.len() * 20
-            + self.untimed.len() * 4
+            + self.untimed.len() * 4;
+        self.root.size(self.rows).and(Size {
+            arrays: beside,
+            present: beside,
+        })
     }
 
     /// Ends the interval.

@@ -7,7 +7,7 @@ use arrow_array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, NullArray,
     StringArray, StructArray, UInt32Array,
 };
-use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
@@ -164,20 +164,19 @@ fn finish(node: Node, len: usize) -> ArrayRef {
             )
         }
         Values::Boolean(values) => {
-            let dense = values.len();
-            let values = values.finish(dense);
             let values = if valid.ones() == len {
                 values
             } else {
-                let mut spread = BooleanBufferBuilder::new(len);
-                let mut next = 0;
-                for row in 0..len {
-                    let present = valid.get(row);
-                    spread.append(present && values.value(next));
-                    next += usize::from(present);
-                }
-                spread.finish()
+                let (mut spread, mut next) = (Bits::default(), 0);
+                valid.each(|row| {
+                    if values.get(next) {
+                        spread.set(row);
+                    }
+                    next += 1;
+                });
+                spread
             };
+            let values = values.finish(len);
             Arc::new(BooleanArray::new(values, valid.finish_nulls(len)))
         }
         Values::Varchar(Texts { bytes, ends }) => {
@@ -257,33 +256,28 @@ fn spread<T: Copy + Default>(dense: Vec<T>, valid: &Bits, len: usize) -> Vec<T> 
     if dense.len() == len {
         return dense;
     }
-    let mut next = dense.into_iter();
-    (0..len)
-        .map(|row| {
-            if valid.get(row) {
-                next.next().unwrap_or_default()
-            } else {
-                T::default()
-            }
-        })
-        .collect()
+    let mut rows = vec![T::default(); len];
+    let mut values = dense.into_iter();
+    valid.each(|row| rows[row] = values.next().unwrap_or_default());
+    rows
 }
 
 /// The offsets of all rows from the ends of the present ones.
 fn offsets(ends: &[i32], valid: &Bits, len: usize) -> OffsetBuffer<i32> {
-    let mut offsets = Vec::with_capacity(len + 1);
-    offsets.push(0);
+    let mut offsets = vec![0; len + 1];
     if ends.len() == len {
-        offsets.extend_from_slice(ends);
+        offsets[1..].copy_from_slice(ends);
     } else {
+        // All rows before `from` have their end.
+        let (mut from, mut end) = (0, 0);
         let mut next = ends.iter();
-        let mut end = 0;
-        for row in 0..len {
-            if valid.get(row) {
-                end = next.next().copied().unwrap_or(end);
-            }
-            offsets.push(end);
-        }
+        valid.each(|row| {
+            offsets[from + 1..=row].fill(end);
+            end = next.next().copied().unwrap_or(end);
+            offsets[row + 1] = end;
+            from = row + 1;
+        });
+        offsets[from + 1..].fill(end);
     }
     OffsetBuffer::new(offsets.into())
 }

@@ -9,7 +9,7 @@
 //! - Values are unchanged: integers are exact or refused, doubles are correctly rounded, text is
 //!   the decoded text. `-0` is the integer 0 in a BIGINT column and -0.0 in a DOUBLE column.
 //! - Nothing is allocated per record beyond the growth of the columns, and
-//!   [`Decoder::bytes`] says what the columns will take as Arrow arrays.
+//!   [`Decoder::size`] says what the columns will take as Arrow arrays.
 //! - Rows of a partition keep the order in which they were appended.
 //! - The same records under the same schema and options, conformed to the same schema, give the
 //!   same rows and the same rejects. Whoever makes an interval again needs both schemas: under the
@@ -39,7 +39,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub use column::COLUMNS_MAX;
+pub use column::{COLUMNS_MAX, Size};
 pub(crate) use conform::row_text;
 pub use conform::{ConformReject, Conformed, PartitionRows, Provenance};
 pub use decoder::{Appended, DecodeOptions, Decoder, RowOrigin};

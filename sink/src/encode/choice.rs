@@ -4,14 +4,13 @@
 //! split into streams of bytes, integers that do not are stored as differences, and text that does
 //! not is stored plainly. All of these are read by DuckDB, Polars, pyarrow and Spark.
 
-use std::collections::HashSet;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use parquet::basic::Encoding;
 use parquet::schema::types::ColumnPath;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// How many values of a column are looked at.
 const SAMPLE_VALUES: usize = 4_096;
@@ -52,35 +51,108 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
         }
         DataType::Float64 => {
             let values = array.as_primitive::<Float64Type>();
-            pick(
-                values.iter().flatten().map(f64::to_bits),
-                Encoding::BYTE_STREAM_SPLIT,
-            )
+            let hashes = values.iter().flatten().map(|value| mixed(value.to_bits()));
+            pick(hashes, Encoding::BYTE_STREAM_SPLIT)
         }
         DataType::Int64 => {
             let values = array.as_primitive::<Int64Type>();
-            pick(values.iter().flatten(), Encoding::DELTA_BINARY_PACKED)
+            let hashes = values
+                .iter()
+                .flatten()
+                .map(|value| mixed(value.cast_unsigned()));
+            pick(hashes, Encoding::DELTA_BINARY_PACKED)
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let values = array.as_primitive::<TimestampMicrosecondType>();
-            pick(values.iter().flatten(), Encoding::DELTA_BINARY_PACKED)
+            let hashes = values
+                .iter()
+                .flatten()
+                .map(|value| mixed(value.cast_unsigned()));
+            pick(hashes, Encoding::DELTA_BINARY_PACKED)
         }
-        DataType::Utf8 => pick(array.as_string::<i32>().iter().flatten(), Encoding::PLAIN),
+        DataType::Utf8 => {
+            let values = array.as_string::<i32>().iter().flatten();
+            pick(values.map(|text| xxh3_64(text.as_bytes())), Encoding::PLAIN)
+        }
         _ => Choice::Dictionary,
     };
     choices.push((ColumnPath::new(path), choice));
 }
 
-fn pick<T: Eq + std::hash::Hash>(values: impl Iterator<Item = T>, otherwise: Encoding) -> Choice {
+/// Spreads what tells two numbers apart over the upper bits.
+fn mixed(value: u64) -> u64 {
+    let product = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * 0xbf58_476d_1ce4_e5b9;
+    (product ^ (product >> 64)) as u64
+}
+
+/// Chooses by the hashes of the values.
+fn pick(hashes: impl Iterator<Item = u64>, otherwise: Encoding) -> Choice {
     let mut sampled = 0;
-    let mut distinct = HashSet::new();
-    for value in values.take(SAMPLE_VALUES) {
+    let mut distinct = Distinct::default();
+    for hash in hashes.take(SAMPLE_VALUES) {
         sampled += 1;
-        distinct.insert(value);
+        distinct.add(hash);
     }
-    if distinct.len() * 100 > sampled * DISTINCT_PERCENT_MAX && sampled > 1 {
+    if distinct.estimate() * 100 > sampled * DISTINCT_PERCENT_MAX && sampled > 1 {
         Choice::Encoding(otherwise)
     } else {
         Choice::Dictionary
+    }
+}
+
+/// How many different hashes there were, by linear counting: a bit for each place that one fell on. Off by less than four
+/// percent of a sample.
+struct Distinct {
+    places: [u64; Distinct::PLACES / 64],
+    taken: usize,
+}
+
+impl Default for Distinct {
+    fn default() -> Self {
+        Distinct {
+            places: [0; Distinct::PLACES / 64],
+            taken: 0,
+        }
+    }
+}
+
+impl Distinct {
+    const PLACES: usize = 1 << 15;
+
+    fn add(&mut self, hash: u64) {
+        let place = hash as usize % Self::PLACES;
+        let (word, bit) = (&mut self.places[place / 64], 1 << (place % 64));
+        self.taken += usize::from(*word & bit == 0);
+        *word |= bit;
+    }
+
+    /// The beginning of the series of `-places * ln(1 - taken / places)`, in whole numbers, so that every machine chooses
+    /// the same.
+    fn estimate(&self) -> usize {
+        let (places, taken) = (Self::PLACES, self.taken);
+        taken + taken.pow(2) / (2 * places) + taken.pow(3) / (3 * places.pow(2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_different_values_is_told_to_four_percent_of_a_sample() {
+        for distinct in [1, 2, 7, 100, 1_000, 2_000, 2_048, 3_000, 4_096] {
+            let kinds: [&dyn Fn(usize) -> u64; 4] = [
+                &|n| mixed(n as u64),
+                &|n| mixed(n as u64 * 1_000_000),
+                &|n| mixed((n as f64 / 8.0).to_bits()),
+                &|n| xxh3_64(format!("device-{n}").as_bytes()),
+            ];
+            for kind in kinds {
+                let mut told = Distinct::default();
+                (0..SAMPLE_VALUES).for_each(|n| told.add(kind(n % distinct)));
+                let off = told.estimate().abs_diff(distinct);
+                assert!(off * 25 <= SAMPLE_VALUES, "{distinct}: {}", told.estimate());
+            }
+        }
     }
 }

@@ -165,16 +165,23 @@ impl FileLake {
             true => self.syncs.failed(dir, &e),
             false => Error::io("make the directory", dir, e),
         })?;
+        let mut known = vec![dir.to_owned()];
         let mut above = dir.parent();
         while let Some(parent) = above.filter(|parent| parent.starts_with(&self.root)) {
             self.sync_dir(parent).await?;
+            if self.durable().contains(parent) {
+                break;
+            }
+            if parent != self.root {
+                known.push(parent.to_owned());
+            }
             above = parent.parent();
         }
         let mut durable = self.durable();
         if durable.len() >= DIRECTORIES_KNOWN_MAX {
             durable.clear();
         }
-        durable.insert(dir.to_owned());
+        durable.extend(known);
         Ok(())
     }
 
@@ -564,8 +571,7 @@ impl FileLake {
             }
             Err(error) => return Err(Error::io("make visible", &path, error)),
         };
-        self.sync_dir(to).await?;
-        self.sync_staging(from).await?;
+        futures::try_join!(self.sync_dir(to), self.sync_staging(from))?;
         Ok(reveal)
     }
 

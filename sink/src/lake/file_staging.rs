@@ -112,12 +112,9 @@ impl Staging for FileStaging {
 
     async fn seal(self: Box<Self>) -> Result<Sealed> {
         let dir = parent(&self.path);
-        let synced = match self.file.sync().await {
-            Ok(()) => self.context.disk.sync_dir(dir).await,
-            Err(error) => Err(error),
-        };
+        let synced = futures::try_join!(self.file.sync(), self.context.disk.sync_dir(dir));
         match synced {
-            Ok(()) => Ok(self.sealed),
+            Ok(_) => Ok(self.sealed),
             Err(error) => {
                 let failed = self.syncs.failed(&self.path, &error);
                 Err(self.give_up(failed).await)

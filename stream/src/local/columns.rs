@@ -65,16 +65,7 @@ pub(super) fn lay_out(batch: &Batch, picks: &[u32], routes: Option<&[u128]>) -> 
 pub(super) fn compress(raw: Vec<u8>, codec: Codec) -> (Codec, Bytes) {
     let compressed = match codec {
         Codec::None => None,
-        Codec::Lz4 => {
-            let mut out = vec![0; lz4_flex::block::get_maximum_output_size(raw.len())];
-            lz4_flex::block::compress_into(&raw, &mut out)
-                .ok()
-                .map(|len| {
-                    out.truncate(len);
-                    out.shrink_to_fit();
-                    out
-                })
-        }
+        Codec::Lz4 => Some(lz4_flex::block::compress(&raw)),
         Codec::Zstd => zstd::bulk::compress(&raw, ZSTD_LEVEL).ok(),
     };
     match compressed {
@@ -86,20 +77,16 @@ pub(super) fn compress(raw: Vec<u8>, codec: Codec) -> (Codec, Bytes) {
 /// The inverse of [`compress`]; `raw_len` was checked against its limit.
 pub(super) fn decompress(body: &Bytes, codec: Codec, raw_len: usize) -> Result<Bytes, Fault> {
     const BROKEN: Fault = Fault("a frame's body does not decompress to its length");
-    let mut raw = match codec {
-        Codec::None if body.len() == raw_len => return Ok(body.clone()),
-        Codec::None => return Err(BROKEN),
-        Codec::Lz4 | Codec::Zstd => vec![0; raw_len],
+    let raw = match codec {
+        Codec::None => body.clone(),
+        Codec::Lz4 => lz4_flex::block::decompress(body, raw_len)
+            .map_err(|_| BROKEN)?
+            .into(),
+        Codec::Zstd => zstd::bulk::decompress(body, raw_len)
+            .map_err(|_| BROKEN)?
+            .into(),
     };
-    let len = match codec {
-        Codec::Zstd => zstd::bulk::decompress_to_buffer(body, &mut raw).map_err(|_| BROKEN)?,
-        _ => lz4_flex::block::decompress_into(body, &mut raw).map_err(|_| BROKEN)?,
-    };
-    if len == raw_len {
-        Ok(raw.into())
-    } else {
-        Err(BROKEN)
-    }
+    (raw.len() == raw_len).then_some(raw).ok_or(BROKEN)
 }
 
 /// Reads the index of a decompressed body, leaving out its first `skip` records.

@@ -419,7 +419,7 @@ fn the_bytes_told_are_about_those_held() {
         let record = format!(r#"{{"device":"device-{index}","n":{index},"l":[{index}.5,2]}}"#);
         assert_eq!(decoder.append(record.as_bytes(), &ORIGIN), Appended::Row);
     }
-    let told = decoder.bytes();
+    let told = decoder.size().arrays;
     let decoded = decoder.finish();
     let schema = decoded.schema().clone();
     let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
