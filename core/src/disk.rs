@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>>;
     /// Watches a file or directory that exists.
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>>;
+    /// Carries out work whose calls of this disk follow one another, with few changes of threads between them. It may wait
+    /// for anything; what it computes should be little. When it is dropped it may go on up to where it waits.
+    fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        work
+    }
     /// The same disk, which leaves it to the process' umask who may use what it makes; `None` where there are no rights.
     fn by_umask(&self) -> Option<SharedDisk> {
         None
@@ -164,6 +171,17 @@ pub fn is_failed_sync(error: &io::Error) -> bool {
 
 /// A shared disk.
 pub type SharedDisk = Arc<dyn Disk>;
+
+/// As [`Disk::at_once`], with what the work answers.
+pub async fn at_once<T: Send + 'static>(
+    disk: &dyn Disk,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let (tell, told) = oneshot::channel();
+    let telling = async move { drop(tell.send(work.await)) };
+    disk.at_once(Box::pin(telling)).await;
+    told.await.expect("work that has ended has answered")
+}
 
 /// Makes the name of a directory durable, and those above it as far as this process may open them: a process that made
 /// them may have died before it synced them.

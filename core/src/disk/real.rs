@@ -2,8 +2,10 @@
 //!
 //! Blocking calls run on tokio's blocking threads. `renameat2(RENAME_NOREPLACE)` is used where the kernel and the file
 //! system have it; elsewhere [`RealDisk::rename_new`](Disk::rename_new) links and unlinks, which replaces nothing
-//! either. A call whose waiter was dropped goes on; locks outlive the calls that they guard (`calls.rs`).
+//! either. A call whose waiter was dropped goes on; locks outlive the calls that they guard (`calls.rs`). Calls that
+//! follow one another need no change of threads between them (`real/at_once.rs`).
 
+mod at_once;
 mod locks;
 mod rights;
 
@@ -16,12 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use notify::Watcher;
 use rustix::buffer::spare_capacity;
 use tokio::sync::watch;
 
 pub use self::rights::FileMode;
 
+use self::at_once::AtOnce;
 use self::locks::{Flock, Locks};
 use self::rights::Rights;
 use super::calls::Calls;
@@ -74,6 +78,11 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (under_way, _awaited) = calls.begin();
+    if at_once::is_here() {
+        let answer = call();
+        drop(under_way);
+        return answer;
+    }
     let answer = tokio::task::spawn_blocking(move || {
         let _under_way = under_way;
         call()
@@ -264,6 +273,10 @@ impl Disk for RealDisk {
             Ok(watch)
         })
         .await
+    }
+
+    fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        Box::pin(AtOnce::new(work))
     }
 
     fn by_umask(&self) -> Option<SharedDisk> {

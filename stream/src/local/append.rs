@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use hydrant_core::disk::at_once;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Append, Appended, StreamWriter, Ticket};
 use hydrant_core::{Error, Overdraft, Permit, Result, Shard, ShardId, clock};
@@ -231,22 +232,18 @@ impl Committer {
                 group.push(next);
             }
             self.log.metrics.queued(bytes);
-            self.process(group).await;
+            let ready = encoded(group).await;
+            // From the lock to the control file it is a row of short calls around one sync.
+            let disk = Arc::clone(&self.place.ctx.disk);
+            let work = async move {
+                self.process(ready).await;
+                self
+            };
+            self = at_once(&*disk, work).await;
         }
     }
 
-    async fn process(&mut self, group: Vec<Pending>) {
-        let mut ready = Vec::with_capacity(group.len());
-        for mut pending in group {
-            let encoded = match (&mut pending.encoded).await {
-                Ok((encoded, copy)) => {
-                    pending.copy = copy;
-                    encoded
-                }
-                Err(_) => Err(Error::fatal("the encoding of an append was ended")),
-            };
-            ready.push(Ready { pending, encoded });
-        }
+    async fn process(&mut self, ready: Vec<Ready>) {
         if let Some(reason) = &self.dead {
             for ready in ready {
                 answer(ready.pending, Err(Error::fatal(reason.clone())));
@@ -287,6 +284,22 @@ impl Committer {
             answer(pending, Err(copy_of(error)));
         }
     }
+}
+
+/// Waits for the frames of a group.
+async fn encoded(group: Vec<Pending>) -> Vec<Ready> {
+    let mut ready = Vec::with_capacity(group.len());
+    for mut pending in group {
+        let encoded = match (&mut pending.encoded).await {
+            Ok((encoded, copy)) => {
+                pending.copy = copy;
+                encoded
+            }
+            Err(_) => Err(Error::fatal("the encoding of an append was ended")),
+        };
+        ready.push(Ready { pending, encoded });
+    }
+    ready
 }
 
 /// Writes what is new of a group; answers refusals of single appends itself and hands the rest back with its outcomes.

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::disk::{Open, Watch};
+use hydrant_core::disk::{Open, Watch, at_once};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
-use hydrant_core::{Budget, Error, Position, Result, Shard, clock};
+use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
 
 use super::chunk::{Chunk, Decoded, Frame};
 use super::control::{Control, ControlFile};
@@ -40,7 +40,7 @@ const HOLDER_CHECK: Duration = Duration::from_millis(250);
 /// Reads one shard.
 #[derive(Debug)]
 pub(super) struct TailReader {
-    source: Source,
+    source: Arc<Source>,
     metrics: ReadMetrics,
     watch: Option<Box<dyn Watch>>,
     opened: Option<Opened>,
@@ -54,7 +54,7 @@ struct Source {
     budget: Budget,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Opened {
     dir: PathBuf,
     control_file: ControlFile,
@@ -100,15 +100,34 @@ enum Next {
     Removed,
 }
 
+/// What is next.
+enum Fetched {
+    Chunk(Stored),
+    /// After offsets that are lost.
+    Lost(u64, String),
+    /// In a segment that was removed meanwhile.
+    Removed,
+}
+
+/// Frames as they are stored.
+struct Stored {
+    /// Where they begin.
+    cursor: Cursor,
+    chunk: Chunk,
+    bytes: u64,
+    /// For them and for what they hold.
+    permit: Permit,
+}
+
 impl TailReader {
     pub(super) fn new(place: &Arc<Place>, shard: &Shard, budget: &Budget) -> Self {
         TailReader {
             metrics: ReadMetrics::new(&place.stream.name, &shard.id),
-            source: Source {
+            source: Arc::new(Source {
                 place: Arc::clone(place),
                 shard: shard.clone(),
                 budget: budget.clone(),
-            },
+            }),
             watch: None,
             opened: None,
         }
@@ -367,39 +386,62 @@ impl Source {
         }
     }
 
-    /// Reads and decodes from a frame on.
-    async fn read(&self, opened: &Opened, at: &Cursor, first: Header, end: u64) -> Result<Decoded> {
+    /// Finds the next frame and reads it, with those behind it that fit into the same batch.
+    async fn fetch(&self, opened: &Opened) -> Result<Fetched> {
+        let (cursor, first, end) = match self.next_frame(opened).await? {
+            Next::Frame(cursor, first, end) => (cursor, first, end),
+            Next::Lost(next, why) => return Ok(Fetched::Lost(next, why)),
+            Next::Removed => return Ok(Fetched::Removed),
+        };
         let most = self.budget.total_bytes() / CHUNKS_PER_BUDGET;
         let most = most.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let alone = Chunk::cost(&first);
         // Neighbours resemble one another: what would not fit into the batch is not read in vain.
         let alike = (most / alone.max(1)).saturating_mul(first.frame_len());
         let alike = alike.saturating_add(alike / 8);
-        let stored = first.frame_len().max((end - at.at).min(most).min(alike));
+        let stored = first
+            .frame_len()
+            .max((end - cursor.at).min(most).min(alike));
         let raw = if stored == first.frame_len() {
             alone
         } else {
             alone.max(most)
         };
-        let mut permit = self.budget.acquire(stored + raw).await;
-        let bytes = at.segment.read(at.at, stored as usize).await?;
-        let chunk = self.frames(opened, at, &bytes, raw);
+        let permit = self.budget.acquire(stored + raw).await;
+        let bytes = cursor.segment.read(cursor.at, stored as usize).await?;
+        let chunk = self.frames(opened, &cursor, &bytes, raw);
         if chunk.is_empty() {
             let fault = Fault("a frame changed while it was read");
-            return Err(at.segment.corrupt(at.at, fault));
+            return Err(cursor.segment.corrupt(cursor.at, fault));
         }
-        let next = opened.next;
+        Ok(Fetched::Chunk(Stored {
+            cursor,
+            chunk,
+            bytes: stored,
+            permit,
+        }))
+    }
+
+    /// Decodes the slots from offset `next` on; answers where they end as well.
+    async fn decode(&self, stored: Stored, next: u64) -> Result<(Decoded, Cursor)> {
+        let Stored {
+            mut cursor,
+            chunk,
+            bytes,
+            mut permit,
+        } = stored;
         let workers = &self.place.ctx.workers;
         let decoded = workers.run(move || chunk.decode(next)).await?;
-        let mut decoded = decoded.map_err(|fault| at.segment.corrupt(at.at, fault))?;
+        let mut decoded = decoded.map_err(|fault| cursor.segment.corrupt(cursor.at, fault))?;
         let shared = if decoded.shares_stored_bytes {
-            stored
+            bytes
         } else {
             0
         };
         permit.shrink_to(decoded.cost + shared);
         decoded.batch.permit = permit;
-        Ok(decoded)
+        cursor.at += decoded.stored_bytes;
+        Ok((decoded, cursor))
     }
 
     /// The frames that stand one after another at the beginning of `bytes`, up to `raw` bytes of memory.
@@ -446,7 +488,7 @@ fn lost_because(cursor: &Cursor, offset: u64) -> Option<String> {
 #[async_trait]
 impl ShardReader for TailReader {
     async fn open(&mut self, after: Position) -> Result<()> {
-        let Source { place, shard, .. } = &self.source;
+        let Source { place, shard, .. } = &*self.source;
         let disk = &*place.ctx.disk;
         let dir = place.shard_dir(&shard.id);
         let Some(control_file) = ControlFile::open_to_read(disk, &dir).await? else {
@@ -524,8 +566,11 @@ impl ShardReader for TailReader {
                 }
                 continue;
             }
-            match source.next_frame(opened).await? {
-                Next::Removed => {
+            let (fetching, seen) = (Arc::clone(source), opened.clone());
+            let fetch = async move { fetching.fetch(&seen).await };
+            let decoded = match at_once(&*source.place.ctx.disk, fetch).await {
+                Ok(Fetched::Chunk(stored)) => source.decode(stored, opened.next).await,
+                Ok(Fetched::Removed) => {
                     opened.cursor = None;
                     if source.refresh(opened).await? != Refreshed::Moved {
                         return Err(Error::Corrupt {
@@ -534,30 +579,26 @@ impl ShardReader for TailReader {
                             detail: format!("no segment holds offset {}", opened.next),
                         });
                     }
+                    continue;
                 }
-                Next::Lost(next, why) => {
+                Ok(Fetched::Lost(next, why)) => {
                     self.metrics.gap();
                     return Ok(opened.lose(next, why));
                 }
-                Next::Frame(cursor, first, end) => {
-                    let decoded = source.read(opened, &cursor, first, end).await;
-                    if decoded.is_err() {
-                        // An operator may have the place skipped before the next call.
-                        opened.cursor = None;
-                    }
-                    let decoded = decoded?;
-                    opened.next = decoded.next_offset;
-                    opened.idle = false;
-                    opened.cursor = Some(Cursor {
-                        at: cursor.at + decoded.stored_bytes,
-                        ..cursor
-                    });
-                    let lag = opened.control.next_offset.saturating_sub(opened.next);
-                    let records = decoded.batch.len() as u64;
-                    self.metrics.read(records, decoded.stored_bytes, lag);
-                    return Ok(Read::Batch(decoded.batch));
-                }
+                Err(error) => Err(error),
+            };
+            if decoded.is_err() {
+                // An operator may have the place skipped before the next call.
+                opened.cursor = None;
             }
+            let (decoded, cursor) = decoded?;
+            opened.next = decoded.next_offset;
+            opened.idle = false;
+            opened.cursor = Some(cursor);
+            let lag = opened.control.next_offset.saturating_sub(opened.next);
+            let records = decoded.batch.len() as u64;
+            self.metrics.read(records, decoded.stored_bytes, lag);
+            return Ok(Read::Batch(decoded.batch));
         }
     }
 }

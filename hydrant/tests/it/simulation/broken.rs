@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use hydrant_core::clock::Instant;
 use hydrant_core::disk::{
     self, Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch,
@@ -252,6 +253,9 @@ impl Disk for BrokenDisk {
     }
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
         self.inner.try_lock(path, kind).await
+    }
+    fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        work
     }
     fn by_umask(&self) -> Option<SharedDisk> {
         // Rights are nobody's business here, and the disk stays broken.
