@@ -188,6 +188,7 @@ impl Node {
         Reject::conflict(&self.kind(), found, offset)
     }
 
+    #[inline]
     pub(super) fn push_number(&mut self, index: usize, number: Number, offset: usize) -> Read<()> {
         if let Values::Unknown = self.values {
             self.values = Values::Number(Numbers::default());
@@ -311,7 +312,34 @@ impl Numbers {
         self.doubles_only || self.doubles_from.is_some()
     }
 
+    /// Converts what was written as integers in a column that became DOUBLE, so that values may change their places.
+    pub(super) fn settle(&mut self) {
+        if let Some(from) = self.doubles_from.filter(|_| !self.doubles_only) {
+            for bits in &mut self.bits[..from] {
+                *bits = (bits.cast_signed() as f64).to_bits();
+            }
+            self.doubles_from = Some(0);
+        }
+    }
+
+    #[inline]
     fn push(&mut self, number: Number, offset: usize) -> Read<()> {
+        let double = self.is_double();
+        match number {
+            Number::Float(value) if double => self.bits.push(value.to_bits()),
+            Number::Integer(value)
+                if !double && value.unsigned_abs() <= INTEGER_EXACT_MAX.unsigned_abs() =>
+            {
+                self.bits.push(value.cast_unsigned());
+            }
+            _ => return self.push_other(number, offset),
+        }
+        Ok(())
+    }
+
+    /// Takes a number that is not just one more of its column's kind.
+    #[inline(never)]
+    fn push_other(&mut self, number: Number, offset: usize) -> Read<()> {
         let double = self.is_double();
         match number {
             Number::Integer(value) => {

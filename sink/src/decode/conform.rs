@@ -105,7 +105,8 @@ impl Decoded {
                 refused.refuse(row, Reason::EmptyRecord, "", "a column", "none");
             }
         }
-        let rejects = self.render(&refused)?;
+        let mut rejects = self.render(&refused)?;
+        rejects.sort_by_key(|reject| reject.record);
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.keys.len()];
         for (row, partition) in (0_u32..).zip(&self.partitions) {
             if !refused.rows.contains_key(&(row as usize)) {
@@ -121,8 +122,13 @@ impl Decoded {
                 .iter()
                 .map(|row| self.records[*row as usize])
                 .collect();
+            let first = members[0] as usize;
             let columns = if members.len() == rows {
                 arrays.clone()
+            } else if members.last() == Some(&((first + members.len() - 1) as u32)) {
+                // None of them was refused.
+                let slices = arrays.iter().map(|array| array.slice(first, members.len()));
+                slices.collect()
             } else {
                 let members = UInt32Array::from(members);
                 arrays
@@ -143,7 +149,8 @@ impl Decoded {
         partitions.sort_by(|a, b| a.path.cmp(&b.path));
         let untimed = self.untimed.iter().map(|row| *row as usize);
         let untimed = untimed.filter(|row| !refused.rows.contains_key(row));
-        let untimed = untimed.map(|row| self.records[row]).collect();
+        let mut untimed: Vec<u32> = untimed.map(|row| self.records[row]).collect();
+        untimed.sort_unstable();
         Ok(Conformed {
             schema,
             partitions,

@@ -13,6 +13,7 @@ use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
 use super::bits::Bits;
 use super::column::{Fields, Items, Node, Numbers, Texts, Values};
 use super::decoder::ProvenanceColumns;
+use super::group::Groups;
 use crate::partition::{PartitionKey, PartitionSpec};
 use crate::schema::{Column, TableSchema, arrow_type};
 
@@ -25,7 +26,8 @@ pub(super) struct Columns {
     pub(super) untimed: Vec<u32>,
 }
 
-/// The rows of an interval, before they are brought under the table's stored schema.
+/// The rows of an interval, before they are brought under the table's stored schema. Those of a partition stand
+/// together, in the order in which they were appended.
 ///
 /// The way on: [`Decoded::schema`] is what the table's schema must be at least. If it differs from
 /// the stored one it is put under the next number; if another sink was faster,
@@ -50,14 +52,28 @@ pub struct Decoded {
 impl Decoded {
     pub(super) fn new(
         base: TableSchema,
-        columns: Columns,
+        mut columns: Columns,
         spec: PartitionSpec,
         keys: Vec<PartitionKey>,
-        partitions: Vec<u32>,
-        records: Vec<u32>,
+        mut partitions: Vec<u32>,
+        mut records: Vec<u32>,
         rejected: u64,
     ) -> Self {
         let rows = columns.rows;
+        if keys.len() > 1 {
+            let groups = Groups::new(partitions.clone(), keys.len());
+            groups.fields(&mut columns.root);
+            partitions = groups.rows(&partitions);
+            records = groups.rows(&records);
+            if !columns.provenance.subs.is_empty() {
+                let all: Vec<u32> = (0..).take(rows).collect();
+                columns.provenance = columns.provenance.take(&groups.rows(&all));
+            }
+            for row in &mut columns.untimed {
+                *row = groups.place(*row);
+            }
+            columns.untimed.sort_unstable();
+        }
         let (described, arrays): (Vec<Column>, Vec<ArrayRef>) = columns
             .root
             .fields
@@ -224,25 +240,10 @@ fn finish_struct(fields: Fields, nulls: Option<NullBuffer>, len: usize) -> Array
     Arc::new(StructArray::new(ArrowFields::from(fields), arrays, nulls))
 }
 
-fn finish_numbers(numbers: Numbers, valid: Bits, len: usize) -> ArrayRef {
+fn finish_numbers(mut numbers: Numbers, valid: Bits, len: usize) -> ArrayRef {
     if numbers.is_double() {
-        let from = if numbers.doubles_only {
-            0
-        } else {
-            numbers.doubles_from.unwrap_or(0)
-        };
-        let dense: Vec<f64> = numbers
-            .bits
-            .iter()
-            .enumerate()
-            .map(|(index, bits)| {
-                if index < from {
-                    bits.cast_signed() as f64
-                } else {
-                    f64::from_bits(*bits)
-                }
-            })
-            .collect();
+        numbers.settle();
+        let dense: Vec<f64> = numbers.bits.into_iter().map(f64::from_bits).collect();
         let values = spread(dense, &valid, len);
         return Arc::new(Float64Array::new(values.into(), valid.finish_nulls(len)));
     }

@@ -31,6 +31,7 @@ mod column;
 mod conform;
 mod decoder;
 mod finish;
+mod group;
 mod number;
 mod reject;
 mod route;

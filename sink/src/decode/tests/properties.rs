@@ -221,6 +221,36 @@ proptest! {
     }
 
     #[test]
+    fn rows_are_the_same_in_whichever_partition_they_lie(
+        ours in records(),
+        theirs in records(),
+        days in prop::collection::vec(0_i64..4, 12),
+    ) {
+        let mut winner = decoder(&TableSchema::default());
+        for record in &theirs {
+            drop(winner.append(&serde_json::to_vec(record).unwrap(), &ORIGIN));
+        }
+        let winner = winner.finish().schema().clone();
+        let rows_on = |day_of: &dyn Fn(usize) -> i64| {
+            let mut decoder = decoder(&TableSchema::default());
+            for (index, record) in ours.iter().enumerate() {
+                let day = Some(NOW_MICROS - day_of(index) * 86_400_000_000);
+                let origin = RowOrigin { stamp_micros: day, ..ORIGIN };
+                drop(decoder.append(&serde_json::to_vec(record).unwrap(), &origin));
+            }
+            let decoded = decoder.finish();
+            let target = winner.join(decoded.schema(), COLUMNS_MAX).schema;
+            let conformed = decoded.conform(&target, PROVENANCE).unwrap();
+            assert!(conformed.partitions.iter().all(|rows| rows.records.is_sorted()));
+            let records = conformed.partitions.iter().flat_map(|rows| rows.records.clone());
+            let mut rows: Vec<(u32, String)> = records.zip(rows_of(&conformed)).collect();
+            rows.sort();
+            (rows, conformed.rejects)
+        };
+        prop_assert_eq!(rows_on(&|_| 0), rows_on(&|index| days[index]));
+    }
+
+    #[test]
     fn any_bytes_are_taken_or_refused_like_another_parser_would(
         text in r#"[{}\[\]:,\"\\a-cuntrue0-9.eE+\- \t]{0,24}"#,
     ) {
