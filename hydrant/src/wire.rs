@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
 use hydrant_core::config::Problems;
@@ -17,6 +18,9 @@ const TRANSFORM: &str = "hydrant-transform";
 /// The same for the sink.
 const SINK: &str = "hydrant-sink";
 
+/// How long nothing may come when nothing is to come any more: time for a look or two.
+const IDLE_AT_END: Duration = Duration::from_millis(50);
+
 /// Runs the transform between two streams.
 pub(crate) async fn transform(
     config: &hydrant_transform::config::Config,
@@ -30,7 +34,7 @@ pub(crate) async fn transform(
         shutdown,
     };
     let mut spec = hydrant_transform::wire::prepare(parts, config).await?;
-    spec.exit_at_end |= exit_at_end;
+    end_if(&mut spec, exit_at_end);
     runtime::run(spec).await
 }
 
@@ -52,11 +56,19 @@ pub(crate) async fn sink(
         behind: behind.clone(),
     };
     let mut spec = hydrant_sink::wire::prepare(parts, config).await?;
-    spec.exit_at_end |= exit_at_end;
+    end_if(&mut spec, exit_at_end);
     if let Some(transform) = behind {
         spec = fused(spec, transform);
     }
     runtime::run(spec).await
+}
+
+/// Makes a stage end with its input, all of which has been written by stages of this process that have ended.
+fn end_if(spec: &mut RunSpec, input_ended: bool) {
+    if input_ended {
+        spec.exit_at_end = true;
+        spec.idle = spec.idle.min(IDLE_AT_END);
+    }
 }
 
 fn fused(spec: RunSpec, transform: Arc<dyn Transform>) -> RunSpec {
