@@ -79,10 +79,14 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
     choices.push((ColumnPath::new(path), choice));
 }
 
-/// Spreads what tells two numbers apart over the upper bits.
+/// Spreads what tells two numbers apart over all bits. Twice, because once leaves numbers that are evenly spaced evenly
+/// spaced, which collide less often than chance has it.
 fn mixed(value: u64) -> u64 {
-    let product = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * 0xbf58_476d_1ce4_e5b9;
-    (product ^ (product >> 64)) as u64
+    let folded = |value: u64| {
+        let product = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * 0xbf58_476d_1ce4_e5b9;
+        (product ^ (product >> 64)) as u64
+    };
+    folded(folded(value))
 }
 
 /// Chooses by the hashes of the values.
@@ -100,7 +104,7 @@ fn pick(hashes: impl Iterator<Item = u64>, otherwise: Encoding) -> Choice {
     }
 }
 
-/// How many different hashes there were, by linear counting: a bit for each place that one fell on. Off by less than four
+/// How many different hashes there were, by linear counting: a bit for each place that one fell on. Off by less than two
 /// percent of a sample.
 struct Distinct {
     places: [u64; Distinct::PLACES / 64],
@@ -139,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_different_values_is_told_to_four_percent_of_a_sample() {
+    fn the_number_of_different_values_is_told_to_two_percent_of_a_sample() {
         for distinct in [1, 2, 7, 100, 1_000, 2_000, 2_048, 3_000, 4_096] {
             let kinds: [&dyn Fn(usize) -> u64; 4] = [
                 &|n| mixed(n as u64),
@@ -151,7 +155,7 @@ mod tests {
                 let mut told = Distinct::default();
                 (0..SAMPLE_VALUES).for_each(|n| told.add(kind(n % distinct)));
                 let off = told.estimate().abs_diff(distinct);
-                assert!(off * 25 <= SAMPLE_VALUES, "{distinct}: {}", told.estimate());
+                assert!(off * 50 <= SAMPLE_VALUES, "{distinct}: {}", told.estimate());
             }
         }
     }
