@@ -62,7 +62,7 @@ pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
                     |length| is_network(u128::from(address.to_bits()), Some(length), 32);
                 let network = match mask {
                     Some(mask) => is_network(mask),
-                    None => glued_prefixes(bytes, v4_end, 32).any(is_network),
+                    None => glued_prefixes(bytes, v4_end, 24).any(is_network),
                 };
                 let hidden = !network
                     && names_a_host(address)
@@ -168,20 +168,21 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
     }
 }
 
-/// The prefix lengths that may be meant at `at` where something is glued to the digits, as in
-/// `192.0.2.0/24x`: what nobody sees may stand between.
-fn glued_prefixes(bytes: &[u8], at: usize, bits: u8) -> impl Iterator<Item = u8> {
+/// The prefix lengths up to `most` that may be meant at `at` where something is glued to the digits,
+/// as in `192.0.2.0/24x`: what nobody sees may stand between. Longer ones may be those of a host
+/// before a path: `192.0.2.8/29c1f`.
+fn glued_prefixes(bytes: &[u8], at: usize, most: u8) -> impl Iterator<Item = u8> {
     let rest = bytes.get(at..).unwrap_or_default();
     let rest = rest.strip_prefix(b"/").unwrap_or_default();
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     // Another address may follow: `10.1.2.0/10.1.2.4`.
     let digits = match rest.get(digits) {
         Some(b'.') => 0,
-        _ => digits.min(3),
+        _ => digits.min(2),
     };
     (1..=digits)
         .filter_map(|count| std::str::from_utf8(&rest[..count]).ok()?.parse().ok())
-        .filter(move |length| *length <= bits)
+        .filter(move |length| *length <= most)
 }
 
 /// The length of the netmask behind the slash at `at`, as in `10.1.2.0/255.255.255.0`.
@@ -315,7 +316,7 @@ fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
         let network = match prefix {
             Some(prefix) => is_v6_network(address, prefix),
             None => {
-                glued_prefixes(bytes, zone_end, 128).any(|prefix| is_v6_network(address, prefix))
+                glued_prefixes(bytes, zone_end, 48).any(|prefix| is_v6_network(address, prefix))
             }
         };
         if !network {

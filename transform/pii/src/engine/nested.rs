@@ -83,13 +83,19 @@ impl Engine {
         let last_escaped = memchr::memmem::rfind(text, b"\\\"").unwrap_or(0);
         let mut tries = MIXED_TRIES_MAX;
         while let Some(at) = opening(text, from) {
+            let mut escaped = escaped_end(text, at);
+            let open = escaped.and_then(|end| unclosed(text, at..end));
             // What opens and does not close before a quote without a backslash is read by itself.
-            let escaped = escaped_end(text, at).map(|end| match unclosed(text, at..end) {
-                Some(later) if later > at && end < text.len() => later,
-                _ => end,
-            });
+            if let (Some(end), Some(later)) = (&mut escaped, open)
+                && later > at
+                && *end < text.len()
+                && tries > 0
+            {
+                tries -= 1;
+                *end = later;
+            }
             let whole = match escaped {
-                Some(end) => end == text.len() || unclosed(text, at..end).is_none(),
+                Some(end) => end == text.len() || open != Some(at),
                 None => at >= last_escaped || is_json(text, at, self.policy.limits().depth),
             };
             let mut read = None;

@@ -224,6 +224,13 @@ fn work_is_linear_in_records_made_against_it() {
         "= ",
         "key=",
         "536-90-4399%",
+        r#"{\"}[ "#,
+        r#"{\"} {""#,
+        r#"[{\"a\":""#,
+        "::ffff:1.1.1.1:",
+        "POINT(1.234 ",
+        "nginx:1.1.1.1/",
+        "203.0.113.0/24x",
     ];
     for unit in units {
         let text = unit.repeat(60_000 / unit.len());

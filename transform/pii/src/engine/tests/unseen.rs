@@ -185,6 +185,12 @@ fn an_unseen_character_beside_a_prefix_does_not_double_it() {
     for (text, expected) in [
         ("10.1.2.0/10.1.2.4", "10.1.2.0/24/10.1.2.0/24"),
         ("10.1.2.3/24h", "10.1.2.0/24/24h"),
+        (
+            "http://203.0.113.8/29c1f/x",
+            "http://203.0.113.0/24/29c1f/x",
+        ),
+        ("203.0.113.8/3000", "203.0.113.0/24/3000"),
+        ("203.0.113.128/25x", "203.0.113.0/24/25x"),
     ] {
         assert_eq!(redacted(&at_depth(text, 0)), at_depth(expected, 0));
     }
