@@ -1,4 +1,4 @@
-//! What `hydrant-consumer` is told: flags and the `[consumer]` table.
+//! The configuration of `hydrant-consumer`: flags and the `[consumer]` table.
 
 use std::path::PathBuf;
 use std::time::Duration;

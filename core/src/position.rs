@@ -151,7 +151,7 @@ impl fmt::Display for Sequence {
 
 /// The text is not a sequence number or a position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no position: write `begin`, `end`, a sequence number, or `SEQUENCE.SUB`")]
+#[error("`{0}` is not a position: write `begin`, `end`, a sequence number, or `SEQUENCE.SUB`")]
 pub struct ParsePositionError(String);
 
 impl FromStr for Sequence {

@@ -19,7 +19,7 @@ mod output;
 mod panics;
 
 pub use arguments::{CommonArgs, Setup, parse};
-pub use output::Stdout;
+pub use output::{Stdout, count_text, counted};
 
 use std::io::IsTerminal;
 use std::panic::AssertUnwindSafe;
@@ -76,7 +76,7 @@ pub struct Process {
     pub stdout: Stdout,
 }
 
-/// Runs a binary: `configure` reads its part of the configuration and tells what is wrong (`None` only with a
+/// Runs a binary: `configure` reads its part of the configuration and adds what is wrong (`None` only with a
 /// problem); `run` is called when nothing is. Answers the exit code.
 pub fn main<C, R>(
     setup: Setup,

@@ -53,12 +53,12 @@ pub enum Read {
 pub trait ShardReader: Send + fmt::Debug {
     /// Starts after `after`, once, before the first [`ShardReader::next`].
     async fn open(&mut self, after: Position) -> Result<()>;
-    /// Waits for what comes next. A batch holds its bytes' permit. [`Read::Idle`] is told once each time the tip is
+    /// Waits for what comes next. A batch holds its bytes' permit. [`Read::Idle`] comes once each time the tip is
     /// reached; the next call then waits for an append. Cancel-safe: a dropped call has read nothing.
     async fn next(&mut self) -> Result<Read>;
 }
 
-/// An upstream unit of an append that is no record.
+/// An upstream unit of an append that is not a record.
 #[derive(Clone, Debug)]
 pub struct Unit {
     /// Where it came from: the log cuts units like records, by origin and route.
@@ -84,7 +84,7 @@ pub enum UnitKind {
 }
 
 impl Unit {
-    /// How many upstream units it stands for.
+    /// How many upstream units it counts for.
     pub fn count(&self) -> u64 {
         match &self.what {
             UnitKind::Letter(_) => 1,
@@ -110,7 +110,7 @@ pub struct Append {
     /// Upstream units that this append answers for, counted before the work was done; `None` for a producer. What the
     /// shard has already is subtracted, so that each unit is accounted for once however batches are cut.
     pub input: Option<u64>,
-    /// The units that are no records, by origin.
+    /// The units that are not records, by origin.
     pub units: Vec<Unit>,
     /// The bytes that the append holds until it is stored.
     pub permit: Permit,
@@ -155,7 +155,9 @@ pub enum Start {
 
 /// The text says no start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no start: write `earliest`, `latest` or a time such as `2026-11-21T08:00:00Z`")]
+#[error(
+    "`{0}` is not a start: write `earliest`, `latest` or a time such as `2026-11-21T08:00:00Z`"
+)]
 pub struct ParseStartError(String);
 
 impl FromStr for Start {
@@ -275,7 +277,7 @@ pub trait StreamAdmin: Send + Sync + fmt::Debug {
     async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId>;
     /// Removes old data of a shard, or of all shards. Answers the bytes freed.
     async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64>;
-    /// Skips corrupt data that stops a shard; readers are told of the gap. Answers what was skipped.
+    /// Skips corrupt data that stops a shard; its readers see a gap. Answers what was skipped.
     async fn repair(&self, shard: &ShardId) -> Result<Vec<crate::interval::Interval>>;
 }
 

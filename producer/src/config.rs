@@ -1,4 +1,4 @@
-//! What a producer is told to do: flags over environment over the table `[producer]` over defaults.
+//! The configuration of a producer: flags over environment over the table `[producer]` over defaults.
 
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -344,8 +344,8 @@ fn read_origin(section: &mut Section) -> Origin {
         ),
         (false, false) => section.problem(
             "simulate",
-            "no input is given: write `--simulate 1000` for simulated records, or \
-             `--input FILE` for those of a file",
+            "no input is given: write `simulate = 1000` (flag `--simulate 1000`) for simulated records, or \
+             `input = \"FILE\"` (flag `--input FILE`) for those of a file",
         ),
         _ => {}
     }
@@ -433,7 +433,9 @@ fn read_fleet(section: &mut Section, simulates: bool) -> FleetSpec {
         Some(text) => parse_time(&text).unwrap_or_else(|| {
             section.problem(
                 "start-time",
-                format!("`{text}` is no time: write for example `2026-01-01T00:00:00Z`"),
+                format!(
+                    "`{text}` is not a time since 1970: write for example `2026-01-01T00:00:00Z`"
+                ),
             );
             default.start_micros
         }),
@@ -462,17 +464,25 @@ fn read_fleet(section: &mut Section, simulates: bool) -> FleetSpec {
 fn read_remembered(section: &mut Section) -> Option<Remembered> {
     let (name, ledger) = (section.text("name"), section.path("ledger"));
     if let Some(name) = &name
-        && (name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control))
+        && (name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control))
     {
-        section.problem("name", "write 1 to 128 bytes without control characters");
+        section.problem(
+            "name",
+            "is too long or has control characters: write 1 to 128 bytes without them",
+        );
     }
     match (name, ledger) {
         (Some(name), Some(ledger)) => {
             if ledger.file_name().is_none() {
-                section.problem("ledger", "is no file name: write for example `ledger.json`");
+                section.problem(
+                    "ledger",
+                    "is not the name of a file: write for example `ledger.json`",
+                );
             }
             Some(Remembered { name, ledger })
         }
+        // One that was given and refused is not missing.
+        _ if section.is_given("name") && section.is_given("ledger") => None,
         (Some(_), None) => {
             section.problem(
                 "name",

@@ -1,4 +1,4 @@
-//! What `hydrant-sink` is told: flags over environment over the `[sink]` table over defaults.
+//! The configuration of `hydrant-sink`: flags over environment over the `[sink]` table over defaults.
 
 use std::time::Duration;
 
@@ -29,6 +29,23 @@ const PARTITIONS_MAX: u64 = 100_000;
 const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
 const ROW_GROUP_BYTES_MAX: u64 = 1 << 30;
 const ZSTD_LEVEL_MAX: u64 = 22;
+/// What a layout takes.
+const OFFSET_MINUTES_MAX: i64 = 18 * 60;
+
+/// The end of the help: the keys of `[sink]` that have no flag.
+pub const MORE_KEYS: &str = "\
+Settings without a flag are keys of the table [sink] of the configuration file, or environment
+variables such as HYDRANT_SINK_FROZEN=true (all but columns):
+  columns             table of names and types, such as price = \"DECIMAL(9,2)\", instead of those
+                      that the first records suggest
+  frozen              true: columns that are not known yet are refused [default: false]
+  columns-max         most columns of the table [default: 2000]
+  partitions-max      most partitions of one publish [default: 1024]
+  utc-offset-minutes  the time zone of days and hours [default: 0]
+  compression         zstd, snappy, lz4 or none [default: zstd]
+  zstd-level          1 to 22 [default: 1]
+  row-group-bytes     1MiB to 1GiB [default: 64MiB]
+  bloom-filters       columns that queries look up by value";
 
 /// The flags. Each outranks its environment variable (`HYDRANT_SINK_FROM`, ...), which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -42,16 +59,17 @@ pub struct SinkArgs {
     /// Table of the lake [default: events]
     #[arg(long, value_name = "NAME")]
     pub table: Option<String>,
-    /// Publish what is this old [default: 60s]
+    /// Publish records after this time at the latest [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub flush_interval: Option<String>,
     /// Publish when this much came in [default: 128MiB]
     #[arg(long, value_name = "BYTES")]
     pub flush_bytes: Option<String>,
-    /// Field that holds the event time, also a dotted path; the well-known names without it
+    /// Field that holds the event time, such as `meta.time`
+    /// [default: event_time, timestamp, ts, time or @timestamp, the first that a record has]
     #[arg(long, value_name = "FIELD")]
     pub event_time: Option<String>,
-    /// Partition by date, hour or fields, separated by commas [default: date]
+    /// Partition by `date` or `hour` and by fields, separated by commas [default: date]
     #[arg(long, value_name = "PARTS")]
     pub partition: Option<String>,
     /// Add columns that say where each row came from
@@ -235,13 +253,16 @@ fn read_rules(section: &mut Section) -> TableRules {
     if section.is_given("partition") {
         rules.partition = partition;
     }
-    if let Some(minutes) = section.parsed::<i32>("utc-offset-minutes") {
-        rules.offset_minutes = minutes;
-    }
+    let minutes = section.integer(
+        "utc-offset-minutes",
+        0,
+        -OFFSET_MINUTES_MAX..=OFFSET_MINUTES_MAX,
+    );
+    rules.offset_minutes = i32::try_from(minutes).unwrap_or_default();
     if let Err(error) = rules.layout() {
         section.problem("partition", error.to_string());
     }
-    rules.event_time = section.text("event-time").filter(|field| !field.is_empty());
+    rules.event_time = section.text("event-time");
     rules.provenance = section.flag("provenance", false);
     for (name, kind) in section.table("columns") {
         match kind.parse::<ColumnType>() {

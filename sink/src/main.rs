@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hydrant_core::process::{self, CommonArgs, Setup};
-use hydrant_sink::config::{Config, SinkArgs};
+use hydrant_sink::config::{Config, MORE_KEYS, SinkArgs};
 use hydrant_sink::wire;
 
 /// Lands the records of a stream as Parquet in a table of a data lake, each exactly once
@@ -12,7 +12,7 @@ use hydrant_sink::wire;
 /// Readers just list the table's directory. Records that are no rows become dead letters beside it, in the same
 /// commit. Start as many workers of one --app as you like; even two that believe to own the same shard are safe.
 #[derive(Debug, Parser)]
-#[command(name = "hydrant-sink", version)]
+#[command(name = "hydrant-sink", version, after_help = MORE_KEYS)]
 struct Cli {
     #[command(flatten)]
     sink: SinkArgs,

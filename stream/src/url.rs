@@ -29,16 +29,16 @@ impl FromStr for StreamUrl {
     fn from_str(url: &str) -> Result<Self, Error> {
         let Some((scheme, rest)) = url.split_once(':') else {
             return Err(Error::refused(format!(
-                "`{url}` is no stream URL: write `local:DIR`, for example `local:./events`"
+                "`{url}` is not the URL of a stream: write `local:DIR`, for example `local:./events`"
             )));
         };
         match scheme {
             "local" => local(url, rest),
             "kinesis" | "kafka" | "firehose" => Err(Error::refused(format!(
-                "this version of hydrant does not open `{scheme}:` streams (`{url}`): use `local:DIR`"
+                "this version of hydrant does not open `{scheme}:` streams (`{url}`): write `local:DIR`"
             ))),
             _ => Err(Error::refused(format!(
-                "`{scheme}:` in `{url}` is no kind of stream: use `local:DIR`"
+                "`{scheme}:` in `{url}` is not a kind of stream: write `local:DIR`"
             ))),
         }
     }
@@ -90,7 +90,7 @@ mod tests {
             ("kinesis://s?region=eu-west-1", "does not open `kinesis:`"),
             ("kafka://b/t", "does not open `kafka:`"),
             ("firehose://d", "does not open `firehose:`"),
-            ("ftp:x", "no kind of stream"),
+            ("ftp:x", "not a kind of stream"),
         ] {
             let error = StreamUrl::parse(url).unwrap_err().to_string();
             assert!(error.contains(says), "{url}: {error}");

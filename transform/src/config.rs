@@ -1,4 +1,4 @@
-//! What `hydrant-transform` is told: flags, the `[transform]` table, the policy.
+//! The configuration of `hydrant-transform`: flags, the `[transform]` table, the policy.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +16,12 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 const IDLE_DEFAULT: Duration = Duration::from_secs(1);
 /// The most shards that a stream is made with.
 const SHARDS_MAX: u64 = 4096;
+
+/// The end of the help: the settings that have no flag.
+pub const MORE_KEYS: &str = "\
+Secrets for tokens have no flag: the environment variable HYDRANT_PII_KEY_FILE, or key-file in the
+table [pii] of the configuration file, names a file of lines id = \"secret\"; or they stand in the
+table [pii.keys].";
 
 /// The flags. Each outranks its environment variable (`HYDRANT_TRANSFORM_FROM`, ...), which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -43,7 +49,7 @@ pub struct TransformArgs {
     pub idle: Option<String>,
     /// Shards of an output that is made; as many as the input has without it
     #[arg(long, value_name = "N")]
-    pub shards: Option<u64>,
+    pub shards: Option<String>,
 }
 
 /// The validated settings.
@@ -75,7 +81,7 @@ impl Config {
             args.exit_at_end.then_some(true),
         );
         flags.set("idle", "--idle", args.idle.as_ref());
-        flags.set("shards", "--shards", args.shards);
+        flags.set("shards", "--shards", args.shards.as_ref());
         let mut section = layers.section("transform", &flags);
         let from = section.required("from", "write the stream to read, such as `local:data/raw`");
         let to = section.required(
@@ -190,7 +196,7 @@ mod tests {
             policy: Some("no/such/file".into()),
             start: Some("soon".to_owned()),
             wait: Some("5".to_owned()),
-            shards: Some(0),
+            shards: Some("0".to_owned()),
             ..TransformArgs::default()
         };
         let told = read(&args).unwrap_err();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hydrant_core::process::{self, CommonArgs, Setup};
-use hydrant_transform::config::{Config, TransformArgs};
+use hydrant_transform::config::{Config, MORE_KEYS, TransformArgs};
 use hydrant_transform::wire;
 
 /// Strips personal data from the records of a stream and writes them to another, each exactly once
@@ -12,7 +12,7 @@ use hydrant_transform::wire;
 /// A record goes on only when all of it was scanned. What cannot be processed goes on as a dead letter
 /// without payload and ends in the lake's dead letters. Start as many workers of one --app as you like.
 #[derive(Debug, Parser)]
-#[command(name = "hydrant-transform", version)]
+#[command(name = "hydrant-transform", version, after_help = MORE_KEYS)]
 struct Cli {
     #[command(flatten)]
     transform: TransformArgs,

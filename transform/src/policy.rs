@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A secret is used as the bytes of its text. All workers of a deployment need the same ones. Promises: no secret is
-//! printed or logged; every problem of policy and keys is told at once.
+//! printed or logged; all problems of policy and keys are reported at once.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -31,7 +31,8 @@ pub fn load(layers: &Layers, file: Option<&Path>, problems: &mut Problems) -> Op
     let text = match read_text(file) {
         Ok(text) => text,
         Err(error) => {
-            problems.push(format!("policy `{}`", file.display()), error.to_string());
+            let place = format!("policy `{}`", file.display());
+            problems.push(place, format!("cannot be read: {error}"));
             return None;
         }
     };
@@ -52,19 +53,22 @@ pub fn load(layers: &Layers, file: Option<&Path>, problems: &mut Problems) -> Op
 pub fn keys(layers: &Layers, problems: &mut Problems) -> Option<Keys> {
     let mut section = layers.section("pii", &Flags::new());
     let file: Option<PathBuf> = section.path("key-file");
-    let mut secrets: Vec<(String, Secret<String>)> =
-        section.secret_table("keys").into_iter().collect();
-    if let Some(file) = &file {
-        match read_keys(file) {
-            Ok(more) => secrets.extend(more),
-            Err(message) => section.problem("key-file", message),
+    let written: Vec<_> = section.secret_table("keys").into_iter().collect();
+    let read = match file.as_deref().map(read_keys) {
+        Some(Ok(secrets)) => secrets,
+        Some(Err(message)) => {
+            section.problem("key-file", message);
+            Vec::new()
         }
-    }
+        None => Vec::new(),
+    };
     let mut keys = Keys::none();
-    for (id, secret) in &secrets {
-        if let Err(problem) = keys.insert(id, secret.expose().as_bytes()) {
-            let message = format!("{}: {}: {}", problem.place, problem.problem, problem.remedy);
-            section.problem("keys", message);
+    for (place, secrets) in [("keys", &written), ("key-file", &read)] {
+        for (id, secret) in secrets {
+            if let Err(problem) = keys.insert(id, secret.expose().as_bytes()) {
+                let message = format!("{}: {}: {}", problem.place, problem.problem, problem.remedy);
+                section.problem(place, message);
+            }
         }
     }
     let usable = !section.has_problems();
@@ -77,7 +81,7 @@ fn read_keys(file: &Path) -> Result<Vec<(String, Secret<String>)>, String> {
     let text = read_text(file).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
     // The parser's own message would quote the line, which holds a secret.
     let table: BTreeMap<String, String> = toml::from_str(&text).map_err(|_| {
-        format!("`{shown}` holds something else than lines of the form `id = \"secret\"`")
+        format!("`{shown}` holds something other than lines of the form `id = \"secret\"`")
     })?;
     if table.is_empty() {
         return Err(format!(

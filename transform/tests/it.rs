@@ -226,7 +226,7 @@ fn config(from: &str, to: &str, policy: Option<&Path>, exit: bool) -> Config {
         policy: policy.map(Path::to_owned),
         exit_at_end: exit,
         idle: Some("50ms".to_owned()),
-        shards: Some(4),
+        shards: Some("4".to_owned()),
         ..TransformArgs::default()
     };
     let mut problems = Problems::new();

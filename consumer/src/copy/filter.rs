@@ -7,7 +7,7 @@
 //! | `/POINTER=VALUE` | whose payload is JSON with this value at this JSON pointer (RFC 6901): `/device/type=thermo`, `/ok=true`, `/level=3` |
 //!
 //! VALUE is compared as JSON where it is JSON (`3`, `true`, `"3"`), and as the text of a string otherwise; an object or
-//! array matches nothing. Several filters must all hold. A payload that is no JSON cannot be read by a filter on a
+//! array matches nothing. Several filters must all hold. A payload that is not JSON cannot be read by a filter on a
 //! field: such a record is poison, see [`super::OnPoison`].
 
 use std::fmt;
@@ -33,10 +33,10 @@ pub enum Filter {
     },
 }
 
-/// The text is no filter.
+/// The text is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no filter: write `key=TEXT`, `key^=TEXT` or `/POINTER=VALUE` such as `/device/type=thermo`"
+    "`{0}` is not a filter: write `key=TEXT`, `key^=TEXT` or `/POINTER=VALUE` such as `/device/type=thermo`"
 )]
 pub struct ParseFilterError(String);
 

@@ -7,8 +7,9 @@ use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
+use super::nearest::nearest;
 use super::problems::Problems;
-use super::section::{Given, Raw, Section, Source, nearest};
+use super::section::{Given, Raw, Section, Source};
 
 /// The name of the keys at the head of the file, before its first table.
 pub const ROOT: &str = "";
@@ -36,6 +37,10 @@ type Keys = BTreeMap<String, Given>;
 /// The file and the environment, read once at start.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
+    /// The file does not read, so that keys which are missing may well stand in it.
+    is_unread: bool,
+    /// There are no flags: what takes their place is set by the program.
+    without_flags: bool,
     file: BTreeMap<String, Keys>,
     environment: BTreeMap<String, Keys>,
 }
@@ -43,7 +48,7 @@ pub struct Layers {
 impl Layers {
     /// Reads `file` and takes the variables that start with `HYDRANT_` out of `environment`. `sections` are the names
     /// of all tables that the file may hold, also of those that this binary does not read. What cannot be read is
-    /// left out and told in `problems`.
+    /// left out and added to `problems`.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -74,11 +79,20 @@ impl Layers {
                 Ok(value) => environment.push((variable, value)),
                 Err(_) => problems.push(
                     format!("environment `{variable}`"),
-                    "holds bytes that are no UTF-8",
+                    "holds bytes that are not UTF-8: write its value in UTF-8",
                 ),
             }
         }
         Layers::load(file, environment, sections, problems)
+    }
+
+    /// The same layers for a program that has no flags for these keys, but sets some of them itself: no problem then
+    /// names a flag.
+    pub fn without_flags(&self) -> Layers {
+        Layers {
+            without_flags: true,
+            ..self.clone()
+        }
     }
 
     /// The keys of one table, or of [`ROOT`], with `flags` on top.
@@ -90,9 +104,17 @@ impl Layers {
             self.file.get(name),
         ];
         for (key, value) in layers.into_iter().flatten().flatten() {
-            given.entry(key.clone()).or_default().push(value.clone());
+            let mut value = value.clone();
+            if self.without_flags && matches!(value.source, Source::Flag { .. }) {
+                value.source = Source::Program;
+            }
+            given.entry(key.clone()).or_default().push(value);
         }
-        Section::new(name, given, flags.names.clone())
+        let names = match self.without_flags {
+            true => BTreeMap::new(),
+            false => flags.names.clone(),
+        };
+        Section::new(name, given, names, self.is_unread)
     }
 
     fn read_variable(&mut self, variable: String, value: String, sections: &[&str]) {
@@ -127,6 +149,7 @@ impl Layers {
             Ok(text) => text,
             Err(error) => {
                 problems.push(format!("`{name}`"), format!("cannot be read: {error}"));
+                self.is_unread = true;
                 return;
             }
         };
@@ -150,12 +173,14 @@ impl Layers {
             errors
                 .iter()
                 .for_each(|error| refuse(error.span(), error.message()));
+            self.is_unread = true;
             return;
         }
         let values: toml::Table = match text.parse() {
             Ok(values) => values,
             Err(error) => {
                 refuse(error.span(), error.message());
+                self.is_unread = true;
                 return;
             }
         };
@@ -245,12 +270,12 @@ impl Flags {
         Self::default()
     }
 
-    /// Tells that `flag` (with its hyphens) stands for `key`, and its value when it was given.
+    /// Takes `flag` (with its hyphens) as the flag of `key`, and its value when it was given.
     pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
         self.insert(key, flag, value.map(|value| Raw::Text(value.to_string())));
     }
 
-    /// Tells that a repeatable `flag` stands for the list `key`; no values means that it was not given.
+    /// Takes a repeatable `flag` as the flag of the list `key`; no values means that it was not given.
     pub fn set_list<T: ToString>(&mut self, key: &'static str, flag: &'static str, values: &[T]) {
         let values: Vec<String> = values.iter().map(T::to_string).collect();
         self.insert(key, flag, (!values.is_empty()).then_some(Raw::List(values)));
@@ -283,8 +308,9 @@ fn line_of(text: &str, offset: usize) -> usize {
 fn read_text(path: &Path) -> std::io::Result<String> {
     let len = std::fs::metadata(path)?.len();
     if len > FILE_BYTES_MAX {
-        let message =
-            format!("{len} bytes are no configuration, at most {FILE_BYTES_MAX} are read");
+        let message = format!(
+            "it has {len} bytes, a configuration has at most {FILE_BYTES_MAX}: check the path"
+        );
         return Err(std::io::Error::other(message));
     }
     std::fs::read_to_string(path)

@@ -3,7 +3,7 @@
 //! A TOML file configures everything; each binary reads its own table and knows the names of the others. A key is
 //! `flush-interval` in the file (`flush_interval` reads the same), `--flush-interval` as a flag and
 //! `HYDRANT_SINK_FLUSH_INTERVAL` in the environment, where an empty value counts as absent. Keys that belong to no
-//! table ([`ROOT`]) stand at the head of the file.
+//! table ([`ROOT`]) come first in the file.
 //!
 //! Reading never stops at the first mistake: a [`Section`] answers each request with a usable value and keeps what is
 //! wrong, [`Problems`] lists all of it with its place and what to write instead. Unknown tables and keys are refused
@@ -11,6 +11,7 @@
 //! and change nothing. Values behind [`Secret`] are never printed.
 
 mod layers;
+mod nearest;
 mod problems;
 mod section;
 mod values;
@@ -18,7 +19,7 @@ mod values;
 pub use layers::{Flags, Layers, ROOT, SECTIONS};
 pub use problems::Problems;
 pub use section::{Effective, Section};
-pub use values::{ValueError, parse_bytes, parse_duration};
+pub use values::{ValueError, parse_bytes, parse_duration, parse_whole};
 
 use std::fmt;
 
@@ -32,7 +33,7 @@ impl<T> Secret<T> {
         Secret(value)
     }
 
-    /// The value; where this is called, somebody has thought about where it goes.
+    /// The value. The caller answers for where it goes.
     pub fn expose(&self) -> &T {
         &self.0
     }

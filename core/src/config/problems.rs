@@ -48,7 +48,7 @@ impl Problems {
         &self.effective
     }
 
-    /// Whether there is none.
+    /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
@@ -58,7 +58,7 @@ impl Problems {
         self.found.len()
     }
 
-    /// [`Error::Refused`] that lists all of them; `Ok` when there is none.
+    /// [`Error::Refused`] that lists all of them; `Ok` when nothing is wrong.
     pub fn into_result(self) -> Result<()> {
         if self.is_empty() {
             Ok(())

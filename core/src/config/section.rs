@@ -7,20 +7,29 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use toml::Value;
 
 use super::Secret;
-use super::layers::{ROOT, normal};
+use super::layers::ROOT;
+use super::nearest::nearest;
 use super::problems::Problems;
-use super::values::{ValueError, parse_bytes, parse_duration};
+use super::values::{ValueError, out_of_range, parse_bytes, parse_duration, whole, within_text};
 
 /// Where a value was written.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
-    Flag { flag: &'static str },
-    Environment { variable: String },
-    File { name: String, line: usize },
+    /// The program sets it, such as `hydrant run` the streams between its stages.
+    Program,
+    Flag {
+        flag: &'static str,
+    },
+    Environment {
+        variable: String,
+    },
+    File {
+        name: String,
+        line: usize,
+    },
 }
 
 /// A value as it was written.
@@ -38,6 +47,11 @@ pub(super) struct Given {
     pub(super) raw: Raw,
 }
 
+/// How the log names a value of the environment.
+const ENVIRONMENT: &str = "environment";
+/// How the log names a value of the file.
+const FILE: &str = "file";
+
 /// What a section came to, for one line in the log. Secrets are already left out.
 #[derive(Clone, Debug, Default)]
 pub struct Effective {
@@ -47,13 +61,21 @@ pub struct Effective {
 }
 
 impl Effective {
-    /// Logs the values that are in force and warns of variables that nobody reads.
+    /// Warns of variables that nobody reads, and logs what the file and the environment say; on level `debug` all
+    /// values that are in force.
     pub fn log(&self) {
         for variable in &self.strangers {
             tracing::warn!(target: "hydrant::config", "nothing reads the environment variable `{variable}`");
         }
         if !self.values.is_empty() {
-            tracing::info!(target: "hydrant::config", "{self}");
+            tracing::debug!(target: "hydrant::config", "{self}");
+        }
+        let mut given = self.clone();
+        given
+            .values
+            .retain(|(_, _, source)| matches!(*source, ENVIRONMENT | FILE));
+        if !given.values.is_empty() {
+            tracing::info!(target: "hydrant::config", "{given}");
         }
     }
 }
@@ -81,6 +103,9 @@ pub struct Section {
     flags: BTreeMap<String, &'static str>,
     known: BTreeSet<&'static str>,
     problems: Problems,
+    /// The file does not read: what is missing counts as a problem, but is not listed beside that of the file.
+    is_unread: bool,
+    lacks_keys: bool,
     effective: Vec<(String, String, &'static str)>,
 }
 
@@ -89,6 +114,7 @@ impl Section {
         name: &'static str,
         given: BTreeMap<String, Vec<Given>>,
         flags: BTreeMap<String, &'static str>,
+        is_unread: bool,
     ) -> Self {
         Section {
             name,
@@ -96,6 +122,8 @@ impl Section {
             flags,
             known: BTreeSet::new(),
             problems: Problems::new(),
+            is_unread,
+            lacks_keys: false,
             effective: Vec::new(),
         }
     }
@@ -105,18 +133,23 @@ impl Section {
         self.given.contains_key(key)
     }
 
-    /// A text.
+    /// A text, never an empty one.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
-        self.read(key, "a text", text_of, |text| text.clone())
+        self.text_such_as(key, "a text in quotes")
+    }
+
+    /// A text; `wanted` says what to write where something else stands, such as a number without quotes.
+    pub fn text_such_as(&mut self, key: &'static str, wanted: &str) -> Option<String> {
+        self.read(key, wanted, text_of, |text| text.clone())
     }
 
     /// A text that must be given; empty with a problem when it is not. `remedy` says what to write.
     pub fn required(&mut self, key: &'static str, remedy: &str) -> String {
-        match self.text(key) {
-            Some(text) if !text.is_empty() => return text,
-            Some(_) => self.problem(key, format!("is empty: {remedy}")),
-            None if self.is_given(key) => {}
+        let given = self.given.get(key).and_then(|layers| layers.first());
+        match given.map(|given| given.raw.is_empty()) {
             None => self.problem(key, format!("is missing: {remedy}")),
+            Some(true) => self.problem(key, format!("is empty: {remedy}")),
+            Some(false) => return self.text(key).unwrap_or_default(),
         }
         String::new()
     }
@@ -125,8 +158,8 @@ impl Section {
     pub fn secret(&mut self, key: &'static str) -> Option<Secret<String>> {
         self.read(
             key,
-            "a text",
-            |raw| text_of(raw).map(Secret::new).map_err(Fault::without_value),
+            "a text in quotes",
+            |raw| text_of(raw).map(Secret::new),
             |_| "[secret]".to_owned(),
         )
     }
@@ -178,9 +211,7 @@ impl Section {
             }
             raw => parse_duration(&text_of(raw)?).map_err(Fault::from),
         };
-        self.read(key, "a duration such as `5s`", parse, |value| {
-            shown_duration(*value)
-        })
+        self.read(key, "a duration such as `5s`", parse, shown_duration)
     }
 
     /// A number of bytes, such as `128MiB` or `1000`.
@@ -204,18 +235,23 @@ impl Section {
     /// A number of bytes without default.
     pub fn optional_bytes(&mut self, key: &'static str) -> Option<u64> {
         let parse = |raw: &Raw| match raw {
-            Raw::Toml(Value::Integer(number)) => whole(*number),
+            Raw::Toml(Value::Integer(number)) => {
+                parse_bytes(&number.to_string()).map_err(Fault::from)
+            }
             raw => parse_bytes(&text_of(raw)?).map_err(Fault::from),
         };
-        self.read(key, "a number of bytes such as `128MiB`", parse, |value| {
-            shown_bytes(*value)
-        })
+        self.read(
+            key,
+            "a number of bytes such as `128MiB`",
+            parse,
+            shown_bytes,
+        )
     }
 
     /// A whole number inside `range`.
     pub fn number(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let given = self.optional_number(key, range);
-        self.or_default(key, given, default, |number| number.to_string())
+        self.or_default(key, given, default, ToString::to_string)
     }
 
     /// A whole number inside `range`, without default.
@@ -224,22 +260,41 @@ impl Section {
         key: &'static str,
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
-        let parse = |raw: &Raw| match raw {
-            Raw::Toml(Value::Integer(number)) => whole(*number),
-            raw => {
-                let text = text_of(raw)?;
-                let plain = text.trim().replace('_', "");
-                plain
-                    .parse()
-                    .map_err(|_| Fault::Value(format!("`{text}` is no whole number")))
+        let remedy = within_text(&range, u64::MAX, u64::to_string);
+        let number = self.whole_number(key, &remedy)?;
+        let number = u64::try_from(number).ok();
+        if number.is_none() {
+            self.out_of_range(key, &remedy);
+        }
+        self.within(key, number, range, u64::to_string)
+    }
+
+    /// A whole number inside `range`, which may be negative.
+    pub fn integer(&mut self, key: &'static str, default: i64, range: RangeInclusive<i64>) -> i64 {
+        let remedy = within_text(&range, i64::MAX, i64::to_string);
+        let number = self.whole_number(key, &remedy);
+        let given = number.and_then(|number| {
+            let number = i64::try_from(number).ok();
+            if number.is_none() {
+                self.out_of_range(key, &remedy);
             }
+            number
+        });
+        let given = self.within(key, given, range, i64::to_string);
+        self.or_default(key, given, default, ToString::to_string)
+    }
+
+    fn whole_number(&mut self, key: &'static str, remedy: &str) -> Option<i128> {
+        let parse = |raw: &Raw| match raw {
+            Raw::Toml(Value::Integer(number)) => Ok(i128::from(*number)),
+            raw => whole(&text_of(raw)?, remedy).map_err(Fault::from),
         };
-        let given = self.read(key, "a whole number", parse, u64::to_string);
-        self.within(key, given, range, |number| number.to_string())
+        self.read(key, remedy, parse, i128::to_string)
     }
 
     /// A number with a fraction inside `range`.
     pub fn fraction(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let remedy = within_text(&range, f64::MAX, f64::to_string);
         let parse = |raw: &Raw| match raw {
             Raw::Toml(Value::Float(number)) => Ok(*number),
             #[allow(clippy::cast_precision_loss, reason = "a setting, not a count")]
@@ -248,12 +303,12 @@ impl Section {
                 let text = text_of(raw)?;
                 text.trim()
                     .parse()
-                    .map_err(|_| Fault::Value(format!("`{text}` is no number")))
+                    .map_err(|_| Fault::Value(format!("`{text}` is not a number: write {remedy}")))
             }
         };
-        let given = self.read(key, "a number", parse, f64::to_string);
-        let given = self.within(key, given, range, |number| number.to_string());
-        self.or_default(key, given, default, |number| number.to_string())
+        let given = self.read(key, &remedy, parse, f64::to_string);
+        let given = self.within(key, given, range, f64::to_string);
+        self.or_default(key, given, default, ToString::to_string)
     }
 
     /// A switch.
@@ -265,12 +320,12 @@ impl Section {
                 "true" | "yes" | "on" | "1" => Ok(true),
                 "false" | "no" | "off" | "0" => Ok(false),
                 other => Err(Fault::Value(format!(
-                    "`{other}` is neither `true` nor `false`"
+                    "`{other}` is not a switch: write `on` or `off`"
                 ))),
             },
         };
         let given = self.read(key, "`true` or `false`", parse, bool::to_string);
-        self.or_default(key, given, default, |value| value.to_string())
+        self.or_default(key, given, default, ToString::to_string)
     }
 
     /// One of a few words.
@@ -296,7 +351,7 @@ impl Section {
                         Some(word) => format!("did you mean `{word}`?"),
                         None => format!("write one of {}", words()),
                     };
-                    self.problem(key, format!("`{text}` is no choice: {hint}"));
+                    self.problem(key, format!("`{text}` is not a choice: {hint}"));
                     default
                 }
             },
@@ -311,11 +366,18 @@ impl Section {
                 .iter()
                 .map(|value| scalar_text(value).ok_or(Fault::Kind))
                 .collect(),
-            raw => Ok(text_of(raw)?
-                .split(',')
-                .map(|part| part.trim().to_owned())
-                .filter(|part| !part.is_empty())
-                .collect()),
+            raw => {
+                let text = text_of(raw)?;
+                let parts = text.split(',').map(str::trim);
+                let parts: Vec<String> = parts
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned)
+                    .collect();
+                if parts.is_empty() {
+                    return Err(Fault::Empty);
+                }
+                Ok(parts)
+            }
         };
         self.read(key, "a list of texts", parse, |list| list.join(","))
             .unwrap_or_default()
@@ -333,7 +395,7 @@ impl Section {
     /// A table of texts that are never printed.
     pub fn secret_table(&mut self, key: &'static str) -> BTreeMap<String, Secret<String>> {
         let parse = |raw: &Raw| {
-            let table = table_of(raw).map_err(Fault::without_value)?;
+            let table = table_of(raw)?;
             Ok(table
                 .into_iter()
                 .map(|(key, value)| (key, Secret::new(value)))
@@ -343,9 +405,14 @@ impl Section {
             .unwrap_or_default()
     }
 
-    /// Tells that something about a key is wrong: where it was written is known, `message` says what and what to write.
+    /// Adds that something about a key is wrong. The section knows where it was written; `message` says what is wrong
+    /// and what to write.
     pub fn problem(&mut self, key: &'static str, message: impl Into<String>) {
         self.known.insert(key);
+        if self.is_unread && !self.is_given(key) {
+            self.lacks_keys = true;
+            return;
+        }
         let place = self.place(key);
         self.effective.retain(|(shown, _, _)| shown != key);
         self.problems.push(place, message);
@@ -353,7 +420,7 @@ impl Section {
 
     /// Whether something was wrong so far.
     pub fn has_problems(&self) -> bool {
-        !self.problems.is_empty()
+        self.lacks_keys || !self.problems.is_empty()
     }
 
     /// Ends the section: keys that nobody asked for become problems, and all problems go to `problems`, which also
@@ -388,7 +455,7 @@ impl Section {
 
     fn known_keys(&self) -> String {
         if self.known.is_empty() {
-            return "no key is read here".to_owned();
+            return "this table has no keys".to_owned();
         }
         let keys: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
         format!("known keys are {}", keys.join(", "))
@@ -406,21 +473,18 @@ impl Section {
         match parse(&given.raw) {
             Ok(value) => {
                 let source = match given.source {
+                    Source::Program => "program",
                     Source::Flag { .. } => "flag",
-                    Source::Environment { .. } => "environment",
-                    Source::File { .. } => "file",
+                    Source::Environment { .. } => ENVIRONMENT,
+                    Source::File { .. } => FILE,
                 };
                 self.effective.push((key.to_owned(), show(&value), source));
                 Some(value)
             }
             Err(fault) => {
                 let message = match fault {
-                    Fault::Kind => {
-                        format!(
-                            "{} is no value for this key: write {wanted}",
-                            given.raw.kind()
-                        )
-                    }
+                    Fault::Kind => format!("is {}: write {wanted}", given.raw.kind()),
+                    Fault::Empty => "is empty: write a value, or leave it out".to_owned(),
                     Fault::Value(message) => message,
                 };
                 self.problem(key, message);
@@ -434,12 +498,12 @@ impl Section {
         key: &'static str,
         given: Option<T>,
         default: T,
-        show: impl FnOnce(T) -> String,
+        show: impl FnOnce(&T) -> String,
     ) -> T {
         given.unwrap_or_else(|| {
             if !self.is_given(key) {
                 self.effective
-                    .push((key.to_owned(), show(default), "default"));
+                    .push((key.to_owned(), show(&default), "default"));
             }
             default
         })
@@ -450,16 +514,23 @@ impl Section {
         key: &'static str,
         given: Option<T>,
         range: RangeInclusive<T>,
-        show: impl Fn(T) -> String,
+        show: impl Fn(&T) -> String,
     ) -> Option<T> {
         let value = given?;
         if range.contains(&value) {
             return Some(value);
         }
-        let (low, high) = (show(*range.start()), show(*range.end()));
-        let message = format!("{} is out of range: write {low} to {high}", show(value));
-        self.problem(key, message);
+        let remedy = format!("`{}` to `{}`", show(range.start()), show(range.end()));
+        self.out_of_range(key, &remedy);
         None
+    }
+
+    /// Adds that the value of a key, as it was written, is too small or too large.
+    fn out_of_range(&mut self, key: &'static str, remedy: &str) {
+        let given = self.given.get(key).and_then(|layers| layers.first());
+        let written = given.map(|given| given.raw.to_string());
+        let error = out_of_range(&written.unwrap_or_default(), remedy);
+        self.problem(key, error.0);
     }
 
     fn place(&self, key: &str) -> String {
@@ -482,6 +553,7 @@ impl Section {
 
     fn place_of(&self, key: &str, given: &Given) -> String {
         match &given.source {
+            Source::Program => self.path_of(key),
             Source::Flag { flag } => format!("flag `{flag}`"),
             Source::Environment { variable } => format!("environment `{variable}`"),
             Source::File { name, line } => {
@@ -507,13 +579,29 @@ impl Section {
 }
 
 impl Raw {
-    fn kind(&self) -> String {
+    /// What was written, without its value, which may be a secret.
+    fn kind(&self) -> &'static str {
         match self {
-            Raw::Text(_) => "a text".to_owned(),
-            Raw::List(_) | Raw::Toml(Value::Array(_)) => "a list".to_owned(),
-            Raw::Toml(Value::Table(_)) => "a table".to_owned(),
-            Raw::Toml(Value::String(_)) => "a text".to_owned(),
-            Raw::Toml(value) => format!("`{value}`"),
+            Raw::Text(_) | Raw::Toml(Value::String(_)) => "a text",
+            Raw::List(_) | Raw::Toml(Value::Array(_)) => "a list",
+            Raw::Toml(Value::Table(_)) => "a table",
+            Raw::Toml(Value::Integer(_) | Value::Float(_)) => "a number",
+            Raw::Toml(Value::Boolean(_)) => "a switch",
+            Raw::Toml(Value::Datetime(_)) => "a time",
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Raw::Text(text) | Raw::Toml(Value::String(text)) if text.is_empty())
+    }
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Raw::Text(text) | Raw::Toml(Value::String(text)) => f.write_str(text),
+            Raw::List(values) => f.write_str(&values.join(",")),
+            Raw::Toml(value) => write!(f, "{value}"),
         }
     }
 }
@@ -521,15 +609,10 @@ impl Raw {
 enum Fault {
     /// Another kind of value is wanted.
     Kind,
+    /// Nothing was written.
+    Empty,
     /// The right kind, but not a good value.
     Value(String),
-}
-
-impl Fault {
-    /// The same fault without what was written, for secrets.
-    fn without_value(self) -> Fault {
-        Fault::Value("is no text".to_owned())
-    }
 }
 
 impl From<ValueError> for Fault {
@@ -539,6 +622,9 @@ impl From<ValueError> for Fault {
 }
 
 fn text_of(raw: &Raw) -> Result<String, Fault> {
+    if raw.is_empty() {
+        return Err(Fault::Empty);
+    }
     match raw {
         Raw::Text(text) | Raw::Toml(Value::String(text)) => Ok(text.clone()),
         Raw::List(values) => Ok(values.join(",")),
@@ -563,58 +649,26 @@ fn table_of(raw: &Raw) -> Result<BTreeMap<String, String>, Fault> {
         .map(|(key, value)| {
             scalar_text(value)
                 .map(|text| (key.clone(), text))
-                .ok_or_else(|| Fault::Value(format!("`{key}` in it is no text")))
+                .ok_or_else(|| {
+                    Fault::Value(format!("`{key}` in it is not a text: write it in quotes"))
+                })
         })
         .collect()
 }
 
-fn whole(number: i64) -> Result<u64, Fault> {
-    u64::try_from(number).map_err(|_| Fault::Value(format!("`{number}` is negative")))
+fn shown_duration(value: &Duration) -> String {
+    humantime::format_duration(*value).to_string()
 }
 
-fn shown_duration(value: Duration) -> String {
-    humantime::format_duration(value).to_string()
-}
-
-fn shown_bytes(value: u64) -> String {
-    const KIB: u64 = 1024;
-    if value > 0 && value.is_multiple_of(KIB) {
-        ByteSize(value).to_string()
-    } else {
-        format!("{value} bytes")
+/// Bytes as they are written in a configuration: `8MiB`, or `1000` where no unit fits.
+fn shown_bytes(value: &u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fit = units.into_iter().find(|(_, shift)| {
+        let unit = 1_u64 << shift;
+        *value >= unit && value.is_multiple_of(unit)
+    });
+    match fit {
+        Some((name, shift)) => format!("{}{name}", value >> shift),
+        None => value.to_string(),
     }
-}
-
-/// The name that `written` was probably meant to be.
-pub(super) fn nearest<'a>(
-    written: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let written = normal(&written.to_ascii_lowercase());
-    let tolerated = (written.chars().count() / 3).clamp(1, 4);
-    names
-        .into_iter()
-        .map(|name| (edits(&written, name), name))
-        .filter(|(distance, _)| *distance <= tolerated)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Insertions, removals, replacements and swaps of neighbours that make `b` of `a`.
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut fewest = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                fewest = fewest.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(fewest);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

@@ -65,7 +65,7 @@ fn a_flag_outranks_the_environment_which_outranks_the_file_which_outranks_the_de
     assert!(problems.is_empty(), "{problems}");
     assert_eq!(
         effective,
-        "configuration [sink]: flush-interval = 3s (flag), flush-bytes = 2.0 MiB (environment), \
+        "configuration [sink]: flush-interval = 3s (flag), flush-bytes = 2MiB (environment), \
          rows = 5 (file), columns = 9 (default)"
     );
 }
@@ -99,13 +99,14 @@ fn all_problems_are_told_at_once_each_with_its_place() {
     let wanted = [
         "9 problems in the configuration".to_owned(),
         format!("`{name}` [sink] flush-interval (line 3): `5` has no unit: write for example `5s`"),
-        format!("`{name}` [sink] rows (line 4): 11 is out of range: write 1 to 10"),
-        "environment `HYDRANT_SINK_PARTS`: `many` is no whole number".to_owned(),
-        "flag `--flush-bytes`: `1XB` is no number of bytes".to_owned(),
-        format!("`{name}` [sink] mode (line 6): `fats` is no choice: did you mean `fast`?"),
+        format!("`{name}` [sink] rows (line 4): `11` is out of range: write `1` to `10`"),
+        "environment `HYDRANT_SINK_PARTS`: `many` is not a whole number: write `1` to `10`"
+            .to_owned(),
+        "flag `--flush-bytes`: `1XB` is not a number of bytes".to_owned(),
+        format!("`{name}` [sink] mode (line 6): `fats` is not a choice: did you mean `fast`?"),
         "[sink] table (flag `--table`, environment `HYDRANT_SINK_TABLE`): is missing: write `table"
             .to_owned(),
-        format!("`{name}` [sink] lake (line 7): `7` is no value for this key: write a text"),
+        format!("`{name}` [sink] lake (line 7): is a number: write a text in quotes"),
         format!(
             "`{name}` [sink] flush-bites (line 5): unknown key `flush-bites`: did you mean `flush-bytes`?"
         ),
@@ -147,6 +148,109 @@ fn unknown_tables_and_broken_files_are_refused_with_their_lines() {
         problems.to_string().contains("cannot be read"),
         "{problems}"
     );
+}
+
+#[test]
+fn what_may_stand_in_a_file_that_does_not_read_is_not_missed() {
+    let absent = std::path::PathBuf::from("/nonexistent/hydrant.toml");
+    let broken = file("[sink]\nrows = \n");
+    let empty = file("");
+    for path in [absent.as_path(), broken.path(), empty.path()] {
+        let mut problems = Problems::new();
+        let layers = Layers::load(Some(path), [], SECTIONS, &mut problems);
+        let mut flags = Flags::new();
+        flags.set("rows", "--rows", Some("many"));
+        let mut section = layers.section("sink", &flags);
+        section.required("to", "write a URL");
+        assert!(section.has_problems(), "the section cannot be used");
+        section.number("rows", 1, 1..=10);
+        section.finish(&mut problems);
+        assert_eq!(problems.len(), 2, "{problems}");
+        let is_read = path != absent && path != broken.path();
+        assert_eq!(
+            problems.to_string().contains("is missing"),
+            is_read,
+            "{problems}"
+        );
+    }
+}
+
+#[test]
+fn empty_values_are_refused_and_nothing_is_read_from_them() {
+    let layers = layers("[sink]\nname = ''\nparts = ''\nnone = []\nkey = ''\n", &[]);
+    let mut flags = Flags::new();
+    for (key, flag) in [
+        ("path", "--path"),
+        ("rows", "--rows"),
+        ("bytes", "--bytes"),
+        ("wait", "--wait"),
+        ("share", "--share"),
+        ("sync", "--sync"),
+        ("list", "--list"),
+    ] {
+        flags.set(key, flag, Some(if key == "list" { " , " } else { "" }));
+    }
+    let mut section = layers.section("sink", &flags);
+    assert_eq!(section.text("name"), None);
+    assert_eq!(section.path("path"), None);
+    assert!(section.secret("key").is_none());
+    assert_eq!(section.optional_number("rows", 0..=9), None);
+    assert_eq!(section.optional_bytes("bytes"), None);
+    assert_eq!(section.optional_duration("wait"), None);
+    assert_eq!(section.fraction("share", 0.5, 0.0..=1.0), 0.5);
+    assert!(section.flag("sync", true));
+    for key in ["parts", "list", "none"] {
+        assert!(section.list(key).is_empty());
+    }
+    let mut problems = Problems::new();
+    section.finish(&mut problems);
+    let told = problems.to_string();
+    assert_eq!(
+        told.matches("is empty: write a value").count(),
+        10,
+        "{told}"
+    );
+    assert_eq!(problems.len(), 10, "{told}");
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_quoted_as_they_were_written_with_the_range() {
+    let layers = layers(
+        "[sink]\nrows = -3\noffset = 60\nbytes = -1\nfar = -900\n",
+        &[],
+    );
+    let mut flags = Flags::new();
+    flags.set("parts", "--parts", Some("99999999999999999999999"));
+    flags.set("many", "--many", Some("-1"));
+    flags.set("huge", "--huge", Some("99999999999999999999999"));
+    flags.set("small", "--small", Some("1_0"));
+    flags.set("none", "--none", Some("0"));
+    let mut section = layers.section("sink", &flags);
+    assert_eq!(section.integer("offset", 0, -840..=840), 60);
+    assert_eq!(section.integer("far", 7, -840..=840), 7);
+    section.number("rows", 1, 1..=10);
+    section.number("parts", 1, 1..=10);
+    section.number("many", 1, 0..=u64::MAX);
+    section.optional_bytes("bytes");
+    section.optional_bytes("huge");
+    section.bytes_within("small", 64, 64..=8 << 20);
+    section.bytes_within("none", 64, 1 << 10..=3 << 40);
+    let mut problems = Problems::new();
+    section.finish(&mut problems);
+    let told = problems.to_string();
+    for line in [
+        "rows (line 2): `-3` is out of range: write `1` to `10`",
+        "far (line 5): `-900` is out of range: write `-840` to `840`",
+        "`--parts`: `99999999999999999999999` is out of range: write `1` to `10`",
+        "`--many`: `-1` is out of range: write a number from `0` on",
+        "bytes (line 4): `-1` is not a number of bytes",
+        "`--huge`: `99999999999999999999999` is too large",
+        "`--small`: `1_0` is not a number of bytes",
+        "`--none`: `0` is out of range: write `1KiB` to `3TiB`",
+    ] {
+        assert!(told.contains(line), "`{line}` is not in\n{told}");
+    }
+    assert_eq!(problems.len(), 8, "{told}");
 }
 
 #[test]

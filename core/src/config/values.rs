@@ -1,5 +1,7 @@
-//! The text forms of durations and byte counts.
+//! The text forms of durations, byte counts and whole numbers.
 
+use std::num::{IntErrorKind, ParseIntError};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -23,7 +25,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
                 format!("has the unknown unit `{unit}`")
             }
             humantime::DurationError::NumberOverflow => "is too large".to_owned(),
-            _ => "is no duration".to_owned(),
+            _ => "is not a duration".to_owned(),
         };
         ValueError(format!(
             "`{text}` {why}: write for example `5s`, `250ms` or `1h`"
@@ -43,13 +45,58 @@ pub fn parse_bytes(text: &str) -> Result<u64, ValueError> {
     if let Ok(bytes) = text.parse() {
         return Ok(bytes);
     }
-    let size: ByteSize = text.parse().map_err(|_| {
-        ValueError(format!(
-            "`{text}` is no number of bytes: write for example `128MiB` or `1000000`"
-        ))
-    })?;
+    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let size = if is_digits {
+        // More digits than a number of bytes can have.
+        ByteSize(u64::MAX)
+    } else {
+        text.parse().map_err(|_| {
+            ValueError(format!(
+                "`{text}` is not a number of bytes: write for example `128MiB` or `1000000`"
+            ))
+        })?
+    };
     if size.as_u64() == u64::MAX {
-        return Err(ValueError(format!("`{text}` is too large")));
+        return Err(ValueError(format!(
+            "`{text}` is too large: write for example `128MiB`"
+        )));
     }
     Ok(size.as_u64())
+}
+
+/// A whole number inside `range`; `_` may group its digits.
+pub fn parse_whole(text: &str, range: RangeInclusive<u64>) -> Result<u64, ValueError> {
+    let remedy = within_text(&range, u64::MAX, u64::to_string);
+    let number = u64::try_from(whole(text, &remedy)?).ok();
+    let number = number.filter(|number| range.contains(number));
+    number.ok_or_else(|| out_of_range(text, &remedy))
+}
+
+/// Any whole number; `remedy` says which ones are good.
+pub(super) fn whole(text: &str, remedy: &str) -> Result<i128, ValueError> {
+    let plain = text.trim().replace('_', "");
+    plain
+        .parse()
+        .map_err(|error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => out_of_range(text, remedy),
+            _ => ValueError(format!("`{text}` is not a whole number: write {remedy}")),
+        })
+}
+
+/// A value that is too small or too large.
+pub(super) fn out_of_range(written: &str, remedy: &str) -> ValueError {
+    ValueError(format!("`{written}` is out of range: write {remedy}"))
+}
+
+/// What to write for a number: the least and the greatest value, or only the least where every larger one is good.
+pub(super) fn within_text<T: PartialEq>(
+    range: &RangeInclusive<T>,
+    max: T,
+    show: impl Fn(&T) -> String,
+) -> String {
+    let low = show(range.start());
+    if *range.end() == max {
+        return format!("a number from `{low}` on");
+    }
+    format!("`{low}` to `{}`", show(range.end()))
 }

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use super::{DONE, REFUSED};
+use super::{DONE, REFUSED, complain};
 use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
 use crate::disk::real::FileMode;
 
+/// The heading of these flags in a help.
+const COMMON: &str = "Common options";
 /// The memory budget when none is given.
 const MEMORY_DEFAULT: u64 = 512 << 20;
 /// Less could not hold one batch of each stage.
@@ -24,12 +28,12 @@ const IO_THREADS_DEFAULT: u64 = 2;
 
 /// Flags of every binary. Each outranks its environment variable, which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Common options")]
+#[command(next_help_heading = COMMON)]
 pub struct CommonArgs {
     /// Configuration file, TOML [env: HYDRANT_CONFIG]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Name under which progress is kept; workers of one name share the work [env: HYDRANT_APP]
+    /// Name of the work: progress is kept under it, and workers of one name share the work [env: HYDRANT_APP]
     #[arg(long, value_name = "NAME", global = true)]
     pub app: Option<String>,
     /// Serve /metrics, /healthz and /readyz here; port 0 takes a free one [env: HYDRANT_METRICS_LISTEN]
@@ -49,14 +53,14 @@ pub struct CommonArgs {
     pub drain_timeout: Option<String>,
     /// Threads for decoding, scanning and encoding; one per core by default [env: HYDRANT_WORKERS]
     #[arg(long, value_name = "N", global = true)]
-    pub workers: Option<u64>,
+    pub workers: Option<String>,
     /// Rights of the files of streams, ledgers and spools, such as 0640; only the owner's by default
     /// [env: HYDRANT_FILE_MODE]
     #[arg(long, value_name = "MODE", global = true)]
     pub file_mode: Option<String>,
     /// Threads for network and disk [env: HYDRANT_IO_THREADS]
     #[arg(long, value_name = "N", global = true)]
-    pub io_threads: Option<u64>,
+    pub io_threads: Option<String>,
 }
 
 /// How a binary wants to be run.
@@ -134,15 +138,16 @@ impl Common {
             "--drain-timeout",
             args.drain_timeout.as_ref(),
         );
-        flags.set("workers", "--workers", args.workers);
-        flags.set("io-threads", "--io-threads", args.io_threads);
+        flags.set("workers", "--workers", args.workers.as_ref());
+        flags.set("io-threads", "--io-threads", args.io_threads.as_ref());
         flags.set("file-mode", "--file-mode", args.file_mode.as_ref());
         let mut root = layers.section(ROOT, &flags);
         root.path("config");
         let app = root.text("app").unwrap_or_else(|| setup.name.to_owned());
         if !is_name(&app) {
-            let message = "a name has 1 to 64 letters, digits, `.`, `_`, `-`, and starts with a letter or digit";
-            root.problem("app", format!("`{app}` is no name: {message}"));
+            let message =
+                "write 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit";
+            root.problem("app", format!("`{app}` is not a name: {message}"));
         }
         let memory = root.bytes_within("memory", MEMORY_DEFAULT, MEMORY_MIN..=1 << 42);
         let drain_timeout = root.duration_within(
@@ -152,7 +157,8 @@ impl Common {
         );
         let workers = root.optional_number("workers", 1..=1024);
         let io_threads = root.number("io-threads", IO_THREADS_DEFAULT, 1..=256);
-        let file_mode = root.text("file-mode").and_then(|text| {
+        let mode_text = root.text_such_as("file-mode", "it in quotes, such as `\"0640\"`");
+        let file_mode = mode_text.and_then(|text| {
             let mode = FileMode::parse(&text);
             if mode.is_none() {
                 let message =
@@ -169,7 +175,8 @@ impl Common {
         let metrics = section.text("listen").and_then(|text| {
             let address = text.parse().ok();
             if address.is_none() {
-                let message = format!("`{text}` is no address: write for example `127.0.0.1:9090`");
+                let message =
+                    format!("`{text}` is not an address: write for example `127.0.0.1:9090`");
                 section.problem("listen", message);
             }
             address
@@ -183,8 +190,9 @@ impl Common {
         let text = section
             .text("level")
             .unwrap_or_else(|| setup.log_level.to_owned());
-        let log_level = text.parse().unwrap_or_else(|_| {
-            let message = "write error, warn, info, debug, trace, off or a filter such as `info,hydrant_sink=debug`";
+        let log_level = parse_level(&text).unwrap_or_else(|| {
+            let message = "write `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as \
+                           `info,hydrant_sink=debug`";
             section.problem("level", format!("`{text}` is not a level: {message}"));
             Targets::new().with_default(LevelFilter::INFO)
         });
@@ -209,11 +217,81 @@ impl Common {
 /// Reads the command line. Help and version go to standard output with exit code 0, mistakes to standard error
 /// with 64.
 pub fn parse<A: clap::Parser>() -> Result<A, ExitCode> {
-    A::try_parse().map_err(|error| {
-        // A reader that went away does not change what was asked.
-        drop(error.print());
+    let mut command = with_short_help(A::command());
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed = parsed.and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| {
+        match wrong_value(&error) {
+            Some(message) => complain(&message),
+            // A reader that went away does not change what was asked.
+            None => drop(error.print()),
+        }
         ExitCode::from(if error.use_stderr() { REFUSED } else { DONE })
     })
+}
+
+/// The same commands with a help that fits: the short help leaves the common options out, and that of a subcommand
+/// names the command that lists them.
+fn with_short_help(command: Command) -> Command {
+    let is_common = |arg: &Arg| arg.get_help_heading() == Some(COMMON);
+    let common = command.get_arguments().filter(|arg| is_common(arg));
+    let hidden: Vec<Arg> = common.map(|arg| arg.clone().hide(true)).collect();
+    let all = format!(
+        "Common options, such as --config and --log-level: {} --help",
+        command.get_name()
+    );
+    command
+        .mut_args(|arg| match is_common(&arg) {
+            true => arg.hide_short_help(true).allow_negative_numbers(true),
+            false => with_negative_numbers(arg),
+        })
+        .mut_subcommands(|sub| with_hidden(sub, &hidden, &all))
+}
+
+fn with_hidden(command: Command, hidden: &[Arg], all: &str) -> Command {
+    // A command may have an option of its own under the name of a common one.
+    let is_free = |arg: &&Arg| {
+        command
+            .get_arguments()
+            .all(|own| own.get_id() != arg.get_id())
+    };
+    let hidden_here: Vec<Arg> = hidden.iter().filter(is_free).cloned().collect();
+    command
+        .mut_args(with_negative_numbers)
+        .args(hidden_here)
+        .after_help(all.to_owned())
+        .mut_subcommands(|sub| with_hidden(sub, hidden, all))
+}
+
+/// A negative number is a value, which is refused as one, not a flag.
+fn with_negative_numbers(arg: Arg) -> Arg {
+    let takes_values = arg.get_action().takes_values();
+    arg.allow_negative_numbers(takes_values)
+}
+
+/// The refusal of a value in one line, in the words of the configuration.
+fn wrong_value(error: &clap::Error) -> Option<String> {
+    let why =
+        std::error::Error::source(error).filter(|_| error.kind() == ErrorKind::ValueValidation)?;
+    let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let name = written.split(' ').next().unwrap_or_default();
+    let place = match name.starts_with('-') {
+        true => format!("flag `{name}`"),
+        false => format!(
+            "argument `{}`",
+            name.trim_matches(['<', '>', '[', ']', '.'])
+        ),
+    };
+    Some(format!("{place}: {why}"))
+}
+
+/// A level, or levels by module. A word alone is a level, never a module: a mistyped one would silence everything else.
+fn parse_level(text: &str) -> Option<Targets> {
+    let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    text.split(',').all(is_level).then_some(())?;
+    text.parse().ok()
 }
 
 /// Whether a text can be part of a path, a key and a metric label.

@@ -72,7 +72,26 @@ impl Stdout {
     }
 }
 
-/// Prints a line to standard error if anybody reads it.
+/// A count for people: `1,234,567`.
+pub fn count_text(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// So many things for people: `1 record`, `1,234 records`.
+pub fn counted(count: u64, one: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{} {one}{ending}", count_text(count))
+}
+
+/// Prints a line to standard error unless its reader has gone away.
 pub(super) fn to_stderr(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
@@ -85,4 +104,19 @@ pub(super) fn is_broken_pipe(panic: &PanicHookInfo<'_>) -> bool {
         .is_some_and(|text| {
             text.starts_with("failed printing to std") && text.contains("Broken pipe")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped_and_agree_with_what_they_count() {
+        assert_eq!(count_text(0), "0");
+        assert_eq!(count_text(999), "999");
+        assert_eq!(count_text(1_234_567), "1,234,567");
+        assert_eq!(counted(0, "record"), "0 records");
+        assert_eq!(counted(1, "dead letter"), "1 dead letter");
+        assert_eq!(counted(1_000, "record"), "1,000 records");
+    }
 }

@@ -192,6 +192,7 @@ fn every_problem_of_the_configuration_is_told_before_anything_runs() {
         ("HYDRANT_SINK_ROWS", "30"),
         ("HYDRANT_MEMORY", "1"),
         ("HYDRANT_LOG_FORMAT", "xml"),
+        ("HYDRANT_LOG_LEVEL", "inof"),
         ("HYDRANT_METRICS_LISTEN", "9090"),
         ("HYDRANT_APP", "a/b"),
         ("HYDRANT_CONFIG", "/nonexistent.toml"),
@@ -199,7 +200,7 @@ fn every_problem_of_the_configuration_is_told_before_anything_runs() {
     let (code, _, stderr) = finish(start("done", &wrong));
     assert_eq!(code, 64);
     assert!(
-        stderr.contains("error: 6 problems in the configuration"),
+        stderr.contains("error: 7 problems in the configuration"),
         "{stderr}"
     );
     for (variable, value) in wrong {

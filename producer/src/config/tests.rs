@@ -196,11 +196,11 @@ fn contradictions_are_refused_with_the_reason() {
     refused(&fleet(&["--ledger", "l.json"]), &["needs `--name NAME`"]);
     refused(
         &fleet(&["--name", "", "--ledger", "l.json"]),
-        &["1 to 128 bytes"],
+        &["`--name`: is empty"],
     );
     refused(
         &fleet(&["--name", "a", "--ledger", ".."]),
-        &["no file name"],
+        &["not the name of a file"],
     );
     refused(
         &[

@@ -52,7 +52,7 @@ impl TableNames {
             || !table.chars().all(fits)
         {
             return Err(Error::refused(format!(
-                "`{table}` is no name for a table: use letters, digits, `_`, `-` and `.`, starting with a letter or \
+                "`{table}` is not a name for a table: write letters, digits, `_`, `-` and `.`, starting with a letter or \
                  digit, at most {TABLE_NAME_BYTES_MAX}"
             )));
         }

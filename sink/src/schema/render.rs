@@ -25,7 +25,7 @@ impl FromStr for Reader {
             "polars" => Ok(Self::Polars),
             "pyarrow" => Ok(Self::PyArrow),
             other => Err(format!(
-                "`{other}` is no known reader: use duckdb, polars or pyarrow"
+                "`{other}` is not a reader: write `duckdb`, `polars` or `pyarrow`"
             )),
         }
     }

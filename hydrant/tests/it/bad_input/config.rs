@@ -13,7 +13,7 @@ fn all_mistakes_of_a_file_are_told_at_once_with_line_and_suggestion() {
         "line 7: unknown table `[sinc]`: did you mean `[sink]`?",
         "(line 2): unknown key `form`: did you mean `from`?",
         "(line 3): unknown key `flush-intervall`: did you mean `flush-interval`?",
-        "(line 4): `many` is no number of bytes: write for example `128MiB`",
+        "(line 4): `many` is not a number of bytes: write for example `128MiB`",
     ];
     let sink = place.run("hydrant-sink", &["--config", "hydrant.toml"]);
     let sink = sink.expect(64, &mistakes);

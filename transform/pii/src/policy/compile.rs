@@ -59,7 +59,7 @@ fn parse(text: &str) -> Result<RawPolicy, Problems> {
         Problems(vec![Problem {
             place: format!("line {}", before.matches('\n').count() + 1),
             problem: error.message().trim().replace('\n', ", "),
-            remedy: "see the policy format in the documentation".to_owned(),
+            remedy: "docs/policy.md describes the format".to_owned(),
         }])
     })
 }
@@ -259,7 +259,7 @@ fn classes(names: &OneOrMany, place: &str, problems: &mut Collected) -> ClassSet
                 let known: Vec<_> = Class::ALL.iter().map(|class| class.name()).collect();
                 problems.add(
                     place,
-                    format!("`{name}` is no class"),
+                    format!("`{name}` is not a class"),
                     format!("use one of {}", known.join(", ")),
                 );
             }
@@ -449,7 +449,7 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
         other => {
             problems.add(
                 place,
-                format!("`{other}` is no action"),
+                format!("`{other}` is not an action"),
                 "use keep, label, mask, partial, token, prefix, round, year, null, drop-field or drop-record",
             );
             return None;
