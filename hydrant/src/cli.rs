@@ -28,6 +28,9 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+    /// Whether a second configuration was named beside that of `run`.
+    #[arg(skip)]
+    is_configured_twice: bool,
 }
 
 /// What to do.
@@ -52,7 +55,8 @@ pub(crate) enum Command {
     Pii(PiiCommand),
     /// Prints the completions of a shell
     Completions {
-        /// The shell
+        /// The shell: `bash`, `elvish`, `fish`, `powershell` or `zsh`
+        #[arg(hide_possible_values = true)]
         shell: Shell,
     },
 }
@@ -70,9 +74,26 @@ impl Cli {
     /// The file that configures the process: the one that `run` names.
     pub(crate) fn with_run_file(mut self) -> Self {
         if let Command::Run { file } = &self.command {
-            self.common.config = Some(file.clone());
+            let other = self.common.config.replace(file.clone());
+            self.is_configured_twice = other.is_some();
         }
         self
+    }
+
+    /// Reads the configuration that the command needs.
+    pub(crate) fn configure(self, layers: &Layers, problems: &mut Problems) -> Option<Work> {
+        if self.is_configured_twice {
+            problems.push(
+                "flag `--config`",
+                "is given beside the FILE of `run`, which is its configuration: leave `--config` out",
+            );
+        }
+        match self.command {
+            Command::Run { .. } => {
+                Plan::read(layers, problems).map(|plan| Work::Run(Box::new(plan)))
+            }
+            other => Some(Work::Command(other)),
+        }
     }
 
     /// What to log unless the user says otherwise: commands that print a result keep quiet.
@@ -80,18 +101,6 @@ impl Cli {
         match self.command {
             Command::Run { .. } => "info",
             _ => "warn",
-        }
-    }
-}
-
-impl Command {
-    /// Reads the configuration that the command needs.
-    pub(crate) fn configure(self, layers: &Layers, problems: &mut Problems) -> Option<Work> {
-        match self {
-            Command::Run { .. } => {
-                Plan::read(layers, problems).map(|plan| Work::Run(Box::new(plan)))
-            }
-            other => Some(Work::Command(other)),
         }
     }
 }
@@ -112,8 +121,8 @@ pub(crate) async fn work(process: Process, work: Work, json: bool) -> Result<()>
             clap_complete::generate(shell, &mut Cli::command(), "hydrant", &mut script);
             process.stdout.bytes(&script)
         }
-        Work::Command(Command::Run { .. }) => {
-            Err(Error::fatal("`run` was started without its configuration"))
-        }
+        Work::Command(Command::Run { .. }) => Err(Error::fatal(
+            "`run` has lost its configuration: report this",
+        )),
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use hydrant_core::config::parse_whole;
 use hydrant_core::process::Process;
 use hydrant_core::telemetry::Metrics;
 use hydrant_core::{Error, Result, clock};
@@ -22,7 +23,7 @@ use hydrant_sink::verify::{self, Depth};
 use serde::Serialize;
 
 use crate::lake::text_of;
-use crate::output::{Output, count_text};
+use crate::output::{Output, counted};
 use crate::run::Pipeline;
 use place::Place;
 use sample::Sample;
@@ -34,17 +35,17 @@ const TABLE: &str = "events";
 /// How the demo runs.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// How long devices send
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// How many seconds the devices send
+    #[arg(long, value_name = "N", default_value = "10", value_parser = |text: &str| parse_whole(text, 1..=86_400))]
     seconds: u64,
     /// Where everything goes: a new or empty directory [default: a new one among the temporary files]
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Records a second
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = |text: &str| parse_whole(text, 1..=1_000_000_000))]
     rate: u64,
     /// Devices of the fleet
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = |text: &str| parse_whole(text, 1..=10_000_000))]
     devices: u64,
 }
 
@@ -139,23 +140,27 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &Output) -> R
     output.print(&result, || {
         let mut text = text_of(&report);
         text.push_str(&format!(
-            "\n{} records sent, {} findings of personal data replaced, {seconds:.1} s\n\n",
-            count_text(sent),
-            count_text(findings),
+            "\n{} sent, {} of personal data replaced, {seconds:.1} s\n\n",
+            counted(sent, "record"),
+            counted(findings, "finding"),
         ));
         text.push_str("before and after stripping:\n");
         for sample in &samples {
             text.push_str(&format!("  - {}\n  + {}\n", sample.before, sample.after));
         }
-        text.push_str(&format!("\n{}\n\nask the lake:\n  {query}\n", place.told()));
+        text.push_str(&format!(
+            "\n{}\n\nask the lake:\n  {query}\n",
+            place.contents()
+        ));
         text
     })?;
     if verified {
         Ok(())
     } else {
         Err(Error::fatal(format!(
-            "the lake does not verify: {sent} records sent, {accounted} accounted for, {} problems",
-            report.problem_count()
+            "the lake does not verify: {} sent, {accounted} accounted for, {}",
+            counted(sent, "record"),
+            counted(report.problem_count(), "problem"),
         )))
     }
 }

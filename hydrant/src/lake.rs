@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use comfy_table::Table;
+use hydrant_core::config::parse_whole;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_sink::lake::{TableNames, open_read};
-use hydrant_sink::schema::{Column, ColumnType, Reader, TableSchema};
+use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, Reader, TableSchema};
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, Problem, ProblemKind, Report};
 use serde::Serialize;
 
-use crate::output::{Output, bytes_text, count_text, table};
+use crate::output::{Output, bytes_text, count_text, counted, table};
 
 /// What to do with a lake.
 #[derive(Debug, Subcommand)]
@@ -21,7 +22,7 @@ pub(crate) enum LakeCommand {
         /// The lake, such as `file:data/lake`
         url: String,
         /// The table whose partitions are listed
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         table: Option<String>,
     },
     /// Checks that a table holds exactly what its commit records say
@@ -45,7 +46,7 @@ pub(crate) enum LakeCommand {
         #[command(flatten)]
         place: Place,
         /// How many rows
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, value_name = "N", default_value = "10", value_parser = parse_rows)]
         rows: usize,
     },
 }
@@ -56,7 +57,7 @@ pub(crate) struct Place {
     /// The lake, such as `file:data/lake`
     url: String,
     /// The table
-    #[arg(long, default_value = "events")]
+    #[arg(long, value_name = "NAME", default_value = "events")]
     table: String,
 }
 
@@ -80,13 +81,31 @@ fn parse_reader(text: &str) -> std::result::Result<Reader, String> {
     text.parse()
 }
 
+fn parse_rows(text: &str) -> std::result::Result<usize, String> {
+    let rows = parse_whole(text, 0..=u64::MAX).map_err(|error| error.to_string())?;
+    Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+}
+
+/// The line that reads a table.
+#[derive(Serialize)]
+struct Line {
+    line: String,
+}
+
 /// Runs one command.
 pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output) -> Result<()> {
     match command {
         LakeCommand::Ls { url, table: None } => {
             let tables = verify::tables(&open_read(&url, context).await?).await?;
+            if tables.is_empty() {
+                return Err(Error::NotFound {
+                    message: format!(
+                        "`{url}` holds no table: it is not a lake, or nothing was published in it yet"
+                    ),
+                });
+            }
             output.print(&tables, || {
-                let mut text = table(&["table", "partitions", "files", "size"]);
+                let mut text = table(&["table", ">partitions", ">files", ">size"]);
                 for summary in &tables {
                     text.add_row(vec![
                         summary.table.clone(),
@@ -105,7 +124,7 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
             let lake = open_read(&url, context).await?;
             let partitions = verify::partitions(&lake, &TableNames::try_new(&name)?).await?;
             output.print(&partitions, || {
-                let mut text = table(&["partition", "files", "size"]);
+                let mut text = table(&["partition", ">files", ">size"]);
                 for partition in &partitions {
                     text.add_row(vec![
                         partition.path.clone(),
@@ -127,9 +146,9 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
             if verified.ok {
                 return Ok(());
             }
-            let count = report.problem_count();
+            let problems = counted(report.problem_count(), "problem");
             Err(Error::fatal(format!(
-                "table `{}` is not sound: {count} problems",
+                "table `{}` is not sound: {problems}",
                 place.table
             )))
         }
@@ -137,9 +156,10 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
             let (lake, names) = place.open(context).await?;
             let schema = verify::schema(&lake, &names).await?;
             if let Some(reader) = reader {
-                return output
-                    .stdout()
-                    .line(schema.render(reader, &place.location()));
+                let line = Line {
+                    line: schema.render(reader, &place.location()),
+                };
+                return output.print(&line, || line.line.clone());
             }
             if output.is_json() {
                 return output
@@ -158,10 +178,26 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
     }
 }
 
-/// The columns of a table for people: the fields of a struct stand below it, indented, in rows of their own.
+/// The columns of a table for people: the fields of a struct stand below it, indented, in rows of their own; behind the
+/// columns of the records those that say where a row came from, and those that readers take from the directories.
 fn columns_text(schema: &TableSchema) -> String {
     let mut text = table(&["column", "type"]);
     add_columns(&mut text, schema.columns(), "");
+    if schema.provenance() {
+        for (name, kind) in PROVENANCE_TYPES {
+            text.add_row(vec![
+                name.to_owned(),
+                format!("{kind}, where the row came from"),
+            ]);
+        }
+    }
+    for column in schema.partition_columns() {
+        let kind = if column.is_date() { "DATE" } else { "VARCHAR" };
+        text.add_row(vec![
+            column.name.clone(),
+            format!("{kind}, of the directory"),
+        ]);
+    }
     text.to_string()
 }
 
@@ -197,9 +233,9 @@ struct Verified<'a> {
 
 /// A verification for people.
 pub(crate) fn text_of(report: &Report) -> String {
-    let mut counts = table(&["", "count"]);
+    let mut counts = table(&["", ">count"]);
     let rows: [(&str, u64); 7] = [
-        ("units in", report.input),
+        ("records in", report.input),
         ("rows", report.rows),
         ("dead letters", report.dead_letters),
         ("dropped by rule", report.dropped),
@@ -234,7 +270,7 @@ pub(crate) fn text_of(report: &Report) -> String {
     list("warning", &report.warnings, &report.warning_counts);
     list("problem", &report.problems, &report.problem_counts);
     text.push_str(if report.is_good() {
-        "sound: every unit is a row, a dead letter or dropped by a rule, once"
+        "sound: every record is a row, a dead letter or dropped by a rule, once"
     } else {
         "NOT sound"
     });

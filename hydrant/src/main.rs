@@ -19,10 +19,11 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let cli = cli.with_run_file();
+    let json = cli.json;
     let setup = Setup::new("hydrant", &cli.common).log_level(cli.log_level());
     process::main(
         setup,
-        |layers, problems| cli.command.configure(layers, problems),
-        async |process, work| cli::work(process, work, cli.json).await,
+        |layers, problems| cli.configure(layers, problems),
+        async |process, work| cli::work(process, work, json).await,
     )
 }

@@ -1,8 +1,9 @@
 //! How results are printed: a table for people, one JSON document for programs.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hydrant_core::Result;
 use hydrant_core::process::Stdout;
+pub(crate) use hydrant_core::process::{count_text, counted};
 use serde::Serialize;
 
 /// Where and how results go.
@@ -45,14 +46,20 @@ impl Output {
 /// The width of a table that goes to a file or a pipe, in columns.
 const WIDTH_ELSEWHERE: u16 = 120;
 
-/// A table with these column names. Long cells wrap: it is as wide as the terminal at most, or as [`WIDTH_ELSEWHERE`]
-/// where standard output is not one.
+/// A table with these column names; a column whose name begins with `>` is aligned to the right, as numbers are. Long
+/// cells wrap: it is as wide as the terminal at most, or as [`WIDTH_ELSEWHERE`] where standard output is not one.
 pub(crate) fn table(header: &[&str]) -> Table {
+    let names = header.iter().map(|name| name.trim_start_matches('>'));
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
+        .set_header(names);
+    for (column, name) in table.column_iter_mut().zip(header) {
+        if name.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     if !table.is_tty() {
         table.set_width(WIDTH_ELSEWHERE);
     }
@@ -75,20 +82,7 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     }
 }
 
-/// A count for people: `1,234,567`.
-pub(crate) fn count_text(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A moment for people, in UTC; `-` when there is none.
+/// A moment for people, in UTC; `-` without one.
 pub(crate) fn moment_text(micros: Option<i64>) -> String {
     micros
         .and_then(chrono::DateTime::from_timestamp_micros)
@@ -103,13 +97,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_scaled() {
-        assert_eq!(count_text(0), "0");
-        assert_eq!(count_text(999), "999");
-        assert_eq!(count_text(1_234_567), "1,234,567");
+    fn sizes_and_moments_are_for_people() {
         assert_eq!(bytes_text(1023), "1023 B");
         assert_eq!(bytes_text(1536), "1.5 KiB");
         assert_eq!(moment_text(Some(0)), "1970-01-01T00:00:00Z");
         assert_eq!(moment_text(None), "-");
+    }
+
+    #[test]
+    fn numbers_stand_at_the_right_of_their_columns() {
+        let mut text = table(&["name", ">records"]);
+        text.add_row(vec!["a", "1,234"]);
+        text.add_row(vec!["b", "7"]);
+        let text = text.to_string();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(
+            lines,
+            [
+                "| name   records |",
+                "| a        1,234 |",
+                "| b            7 |"
+            ],
+            "{text}"
+        );
     }
 }

@@ -17,16 +17,16 @@ use crate::wire;
 pub(crate) enum PiiCommand {
     /// Strips personal data from the lines of standard input
     Run {
-        /// The policy (default: the built-in `strict`)
-        #[arg(long)]
+        /// The policy, a TOML file [default: the built-in `strict`]
+        #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
-        /// Where to write one JSON line per finding; findings never hold the value
-        #[arg(long)]
+        /// File to write one JSON line per finding to; findings never hold the value
+        #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
     },
-    /// Checks a policy and says what it does
+    /// Checks a policy: says what is wrong with it, or its name, its key and its digest
     Check {
-        /// The policy
+        /// The policy, a TOML file
         file: PathBuf,
     },
     /// Lists the detectors

@@ -2,7 +2,7 @@
 //!
 //! The table `[run]` names the directory that holds all state and the stages; every stage reads its own table and takes
 //! from the directory what that does not say. A signal stops the stages in the order of the flow, each with everything
-//! published that it holds; what is still in a stream is carried on by the next start.
+//! published that it holds; the next start continues with what is still in a stream.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use hydrant_transform::config::TransformArgs;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::output::{Output, count_text, table};
+use crate::output::{Output, bytes_text, count_text, table};
 use crate::wire;
 
 /// Where the state lies when the configuration does not say.
@@ -43,6 +43,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Reads `[run]` and the tables of the stages; `None` with a problem.
     pub(crate) fn read(layers: &Layers, problems: &mut Problems) -> Option<Plan> {
+        // The stages have flags in their own binaries, not here.
+        let layers = &layers.without_flags();
         let mut section = layers.section("run", &Flags::new());
         let dir = section
             .path("dir")
@@ -53,12 +55,15 @@ impl Plan {
         if stages.is_empty() && !section.is_given("stages") {
             stages = STAGES.map(str::to_owned).to_vec();
         }
-        for stage in &stages {
+        for (index, stage) in stages.iter().enumerate() {
+            if stages[..index].contains(stage) {
+                section.problem("stages", format!("names `{stage}` twice: write it once"));
+            }
             if !STAGES.contains(&stage.as_str()) {
                 let known = STAGES.join("`, `");
                 section.problem(
                     "stages",
-                    format!("`{stage}` is no stage: write some of `{known}`"),
+                    format!("`{stage}` is not a stage: write some of `{known}`"),
                 );
             }
         }
@@ -182,6 +187,12 @@ pub(crate) struct Done {
     pub(crate) sink: Option<Summary>,
 }
 
+impl Done {
+    fn is_empty(&self) -> bool {
+        self.producer.is_none() && self.transform.is_none() && self.sink.is_none()
+    }
+}
+
 struct Running<T> {
     shutdown: Shutdown,
     task: JoinHandle<Result<T>>,
@@ -256,7 +267,7 @@ impl Pipeline {
         Some(Running { shutdown, task })
     }
 
-    /// Waits until the producer's input has ended or a stage has failed; for ever without either.
+    /// Waits until the producer's input has ended or a stage has failed; without either it never returns.
     async fn input_ended(&mut self) -> Result<Option<Report>> {
         let Pipeline {
             producer,
@@ -343,7 +354,7 @@ impl Pipeline {
     }
 }
 
-/// What a stage did before and after it was told to go on to the end.
+/// What a stage did, up to its drain and in the run to the end that followed.
 fn joined(first: Summary, mut rest: Summary) -> Summary {
     rest.records += first.records;
     rest.bytes += first.bytes;
@@ -408,22 +419,25 @@ pub(crate) async fn run(process: &Process, plan: Plan, output: &Output) -> Resul
             Err(error)
         }
     };
-    output.print(&done, || text_of(&done))?;
+    // A run that failed before a stage had done anything has nothing to show.
+    if ended.is_ok() || !done.is_empty() {
+        output.print(&done, || text_of(&done))?;
+    }
     ended
 }
 
 fn text_of(done: &Done) -> String {
-    let mut text = table(&["stage", "records", "bytes"]);
+    let mut text = table(&["stage", ">records", ">size"]);
     if let Some(report) = &done.producer {
         text.add_row(vec![
             "producer".to_owned(),
             count_text(report.accepted),
-            count_text(report.bytes),
+            bytes_text(report.bytes),
         ]);
     }
     for (name, summary) in [("transform", &done.transform), ("sink", &done.sink)] {
         if let Some(summary) = summary {
-            let (records, bytes) = (count_text(summary.records), count_text(summary.bytes));
+            let (records, bytes) = (count_text(summary.records), bytes_text(summary.bytes));
             text.add_row(vec![name.to_owned(), records, bytes]);
         }
     }

@@ -9,10 +9,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hydrant_core::Result;
+use hydrant_core::config::{parse_bytes, parse_duration, parse_whole};
 use hydrant_core::process::Process;
+use hydrant_core::stream::SharedStream;
+use hydrant_core::{Error, Position, Result, ShardId};
+use hydrant_stream::Codec;
 
 use crate::output::Output;
+
+/// The most shards that a stream is made with.
+const SHARDS_MAX: u32 = 4096;
+/// Data goes by age in quarters of it: less would remove what was just stored.
+const RETENTION_MIN: Duration = Duration::from_secs(1);
+/// More shards than these are not listed one by one in a message.
+const SHARDS_LISTED: usize = 16;
 
 /// What to do to a stream.
 #[derive(Debug, Subcommand)]
@@ -31,15 +41,15 @@ pub(crate) enum StreamCommand {
     },
     /// Appends the lines of standard input
     Put {
-        /// The stream
+        /// The stream, such as `local:data/raw`
         url: String,
         /// The partition key of each line: a field (`a.b`) or a template (`{a}-{b.c}`)
-        #[arg(long)]
+        #[arg(long, value_name = "FIELD|TEMPLATE")]
         key: Option<String>,
     },
     /// Prints one record
     Get {
-        /// The stream
+        /// The stream, such as `local:data/raw`
         url: String,
         /// The shard, as `describe` names it
         shard: String,
@@ -48,31 +58,31 @@ pub(crate) enum StreamCommand {
     },
     /// Prints records as they arrive, without leaving a trace in the stream
     Tail {
-        /// The stream
+        /// The stream, such as `local:data/raw`
         url: String,
         /// Where to start: `earliest`, `latest`, or a time such as `2026-11-21T10:00:00Z`
-        #[arg(long, default_value = "latest")]
+        #[arg(long, value_name = "START", default_value = "latest")]
         start: String,
-        /// How to print a record: `ndjson`, `json` or `raw`
-        #[arg(long, default_value = "json")]
-        format: String,
+        /// How to print a record: `ndjson`, `json` or `raw` [default: json]
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<String>,
         /// End when the tip is reached instead of waiting for more
         #[arg(long)]
         exit_at_end: bool,
     },
     /// Splits a shard in two
     Split {
-        /// The stream
+        /// The stream, such as `local:data/raw`
         url: String,
         /// The shard
         shard: String,
-        /// The first hash of the upper half (default: the middle)
-        #[arg(long)]
+        /// The first hash of the upper half [default: the middle]
+        #[arg(long, value_name = "HASH", value_parser = parse_hash)]
         at: Option<u128>,
     },
     /// Merges two neighbouring shards
     Merge {
-        /// The stream
+        /// The stream, such as `local:data/raw`
         url: String,
         /// One shard
         a: String,
@@ -86,16 +96,16 @@ pub(crate) enum StreamCommand {
         /// The stream that the app reads
         url: String,
         /// The app, as `describe` names it; all its workers are stopped
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         app: String,
         /// The first record that is sent again, in all shards: `earliest`, `latest` (none), or a time; or in one shard
         /// only: `SHARD:POSITION`, which may be repeated
-        #[arg(long, default_value = "earliest")]
+        #[arg(long, value_name = "FROM", default_value = "earliest")]
         from: Vec<String>,
     },
-    /// Skips corrupt data that stops a shard; readers are told of the gap
+    /// Skips corrupt data that stops a shard; its readers see a gap
     Repair {
-        /// The stream
+        /// The stream, such as `local:data/raw`
         url: String,
         /// The shard
         shard: String,
@@ -105,7 +115,7 @@ pub(crate) enum StreamCommand {
     },
     /// Removes a stream and everything in it
     Delete {
-        /// The stream
+        /// The stream, such as `local:data/raw`
         url: String,
         /// Confirms that its records are given up
         #[arg(long, required = true)]
@@ -119,41 +129,106 @@ pub(crate) struct CreateArgs {
     /// The stream, such as `local:data/raw`
     url: String,
     /// Number of shards
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = parse_shards)]
     shards: u32,
-    /// Records older than this are removed, such as `7d` (default: kept)
-    #[arg(long, value_parser = humantime::parse_duration)]
+    /// Records older than this are removed, such as `7d` [default: kept]
+    #[arg(long, value_name = "DURATION", value_parser = parse_retention)]
     retention: Option<Duration>,
-    /// The oldest records of a shard beyond this size are removed, such as `10GiB` (default: kept)
-    #[arg(long)]
-    retention_bytes: Option<bytesize::ByteSize>,
+    /// The oldest records of a shard beyond this size are removed, such as `10GiB` [default: kept]
+    #[arg(long, value_name = "BYTES", value_parser = parse_retention_bytes)]
+    retention_bytes: Option<u64>,
     /// Compression of the log: `lz4`, `zstd` or `none`
-    #[arg(long, default_value = "lz4")]
-    codec: String,
+    #[arg(long, value_name = "CODEC", default_value = "lz4", value_parser = parse_codec)]
+    codec: Codec,
 }
 
 /// What to remove.
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = false)]
 pub(crate) struct TrimWhat {
-    /// Everything up to this position that can go
-    #[arg(long, group = "what", requires = "shard")]
-    after: Option<String>,
-    /// Everything that arrived longer ago than this, such as `7d`
-    #[arg(long, group = "what", value_parser = humantime::parse_duration)]
+    /// Whole segments that hold nothing behind this position
+    #[arg(long, value_name = "POSITION", group = "what", requires = "shard")]
+    up_to: Option<Position>,
+    /// Whole segments that arrived longer ago than this, such as `7d`
+    #[arg(long, value_name = "DURATION", group = "what", value_parser = parse_duration)]
     older_than: Option<Duration>,
     /// The oldest data beyond this size a shard, such as `10GiB`
-    #[arg(long, group = "what")]
-    to_bytes: Option<bytesize::ByteSize>,
+    #[arg(long, value_name = "BYTES", group = "what", value_parser = parse_bytes)]
+    to_bytes: Option<u64>,
+}
+
+fn parse_shards(text: &str) -> std::result::Result<u32, String> {
+    let shards = parse_whole(text, 1..=u64::from(SHARDS_MAX)).map_err(|error| error.to_string())?;
+    u32::try_from(shards).map_err(|error| error.to_string())
+}
+
+fn parse_retention(text: &str) -> std::result::Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(age) if age < RETENTION_MIN => Err(format!(
+            "`{text}` is too short: write at least `1s`, such as `7d`"
+        )),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
+}
+
+fn parse_retention_bytes(text: &str) -> std::result::Result<u64, String> {
+    match parse_bytes(text) {
+        Ok(0) => Err(format!("`{text}` keeps nothing: write for example `10GiB`")),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
+}
+
+fn parse_codec(text: &str) -> std::result::Result<Codec, String> {
+    match text {
+        "lz4" => Ok(Codec::Lz4),
+        "zstd" => Ok(Codec::Zstd),
+        "none" => Ok(Codec::None),
+        other => Err(format!(
+            "`{other}` is not a codec: write `lz4`, `zstd` or `none`"
+        )),
+    }
+}
+
+fn parse_hash(text: &str) -> std::result::Result<u128, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is not a hash: write a whole number within the range of the shard, which `hydrant stream \
+             describe --json` shows"
+        )
+    })
+}
+
+/// The shard of a stream with this name.
+async fn shard_of(stream: &SharedStream, name: &str) -> Result<ShardId> {
+    let shard = ShardId::new(name);
+    let map = stream.shards().await?;
+    if map.get(&shard).is_some() {
+        return Ok(shard);
+    }
+    let known: Vec<&str> = map.all().iter().map(|shard| shard.id.as_str()).collect();
+    Err(Error::refused(format!(
+        "`{}` has no shard `{name}`: it has {}",
+        stream.url(),
+        some_of(&known),
+    )))
+}
+
+/// Names for people: all of a few, else the first and the last one.
+fn some_of(names: &[&str]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        [first, .., last] if names.len() > SHARDS_LISTED => format!("{first} to {last}"),
+        names => names.join(", "),
+    }
 }
 
 /// Where and what to remove.
 #[derive(Debug, Args)]
 pub(crate) struct TrimArgs {
-    /// The stream
+    /// The stream, such as `local:data/raw`
     url: String,
-    /// Only this shard (default: all)
-    #[arg(long)]
+    /// Only this shard [default: all]
+    #[arg(long, value_name = "SHARD")]
     shard: Option<String>,
     #[command(flatten)]
     what: TrimWhat,
@@ -177,7 +252,7 @@ pub(crate) async fn run(command: StreamCommand, process: &Process, output: &Outp
             start,
             format,
             exit_at_end,
-        } => records::tail(&url, &start, &format, exit_at_end, process).await,
+        } => records::tail(&url, &start, format, exit_at_end, process, output).await,
         StreamCommand::Split { url, shard, at } => {
             admin::split(&url, &shard, at, context, output).await
         }

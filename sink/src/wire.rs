@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_core::process::Process;
+use hydrant_core::process::{Process, counted};
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Result, Shutdown};
 use serde::Serialize;
@@ -111,13 +111,13 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         })
     } else {
         process.stdout.line(format!(
-            "{} records of {} shards of {}: {} rows and {} dead letters in {} files of table `{}` in {}",
-            summary.records,
-            summary.shards.len(),
+            "{} of {} of {}: {} and {} in {} of table `{}` in {}",
+            counted(summary.records, "record"),
+            counted(summary.shards.len() as u64, "shard"),
             config.from(),
-            published.rows,
-            published.dead_letters,
-            published.files,
+            counted(published.rows, "row"),
+            counted(published.dead_letters, "dead letter"),
+            counted(published.files, "file"),
             config.names().table(),
             config.to(),
         ))

@@ -36,7 +36,7 @@ pub async fn open_or_create(
     if let Some(stream) = LocalStream::open(&dir, url, ctx).await? {
         return Ok(stream);
     }
-    // Whoever made it meanwhile made it for us as well.
+    // Another process may have made it meanwhile: that one serves as well.
     local::create(&dir, &options, ctx).await?;
     open(url, ctx).await
 }
@@ -45,10 +45,11 @@ pub async fn open_or_create(
 pub async fn delete(url: &str, ctx: &Context) -> Result<()> {
     let StreamUrl::Local { dir } = StreamUrl::parse(url)?;
     if local::delete(&dir, ctx).await? {
-        Ok(())
-    } else {
-        Err(missing(url))
+        return Ok(());
     }
+    Err(Error::NotFound {
+        message: format!("stream `{url}` does not exist: nothing was deleted"),
+    })
 }
 
 fn missing(url: &str) -> Error {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_core::process::Process;
+use hydrant_core::process::{Process, counted};
 use hydrant_core::stream::SharedStream;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result};
@@ -76,15 +76,15 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     if json {
         process.stdout.json(&summary)
     } else {
-        process.stdout.line(told(&summary, &config))
+        process.stdout.line(text_of(&summary, &config))
     }
 }
 
-fn told(summary: &Summary, config: &Config) -> String {
+fn text_of(summary: &Summary, config: &Config) -> String {
     format!(
-        "{} records of {} shards of {} processed by policy `{}` into {}",
-        summary.records,
-        summary.shards.len(),
+        "{} of {} of {} processed by policy `{}` into {}",
+        counted(summary.records, "record"),
+        counted(summary.shards.len() as u64, "shard"),
         config.from(),
         config.policy().name(),
         config.to(),

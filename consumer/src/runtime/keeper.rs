@@ -401,6 +401,10 @@ impl Keeper {
         let takes = takes.collect();
         let taken = clock::now();
         let (swapped, outcome) = self.swap_all(takes).await;
+        if !swapped.is_empty() {
+            let (app, shards) = (&self.leased.app, swapped.len());
+            tracing::info!(app, shards, "leases taken");
+        }
         for row in swapped {
             if let Some(shard) = self.map.get(&row.shard).cloned() {
                 self.grant(shard, row, taken);
@@ -424,7 +428,7 @@ impl Keeper {
             shard: shard.id.clone(),
             grant: self.grants,
         };
-        tracing::info!(app = self.leased.app, shard = %shard.id, epoch = row.epoch, "lease taken");
+        tracing::debug!(app = self.leased.app, shard = %shard.id, epoch = row.epoch, "lease taken");
         let held = Arc::new(Held::new(
             &self.leased.app,
             &self.me,

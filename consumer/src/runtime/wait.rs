@@ -20,6 +20,9 @@ pub async fn wait_for(
     loop {
         match open().await {
             Err(Error::NotFound { message }) => {
+                if wait.is_zero() {
+                    return Err(Error::NotFound { message });
+                }
                 if clock::now() >= deadline {
                     let waited = wait.as_secs_f64();
                     return Err(Error::refused(format!(

@@ -29,6 +29,14 @@ impl Place {
             }
         };
         let disk = &*context.disk;
+        let stat = disk.stat(&dir).await;
+        let stat = stat.map_err(|error| Error::io("look at", &dir, error))?;
+        if stat.is_some_and(|stat| !stat.is_dir) {
+            return Err(Error::refused(format!(
+                "`{}` is a file: name a new directory with `--dir`, or leave it out",
+                dir.display()
+            )));
+        }
         disk.create_dir_all(&dir)
             .await
             .map_err(|error| Error::io("make", &dir, error))?;
@@ -100,10 +108,10 @@ impl Place {
     }
 
     /// What lies where, for people.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn contents(&self) -> String {
         format!(
             "everything is in {}\n  the key of the tokens: {} (readable by you only)\n  the policy: {}\n  \
-             go on with: hydrant run {}",
+             continue with: hydrant run {}",
             self.dir.display(),
             self.key_file().display(),
             self.policy_file().display(),

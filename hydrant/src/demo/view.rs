@@ -48,7 +48,7 @@ impl Numbers {
     }
 }
 
-/// Three lines on the terminal; nothing where there is none.
+/// Three lines on the terminal, or nothing without one.
 pub(super) struct View {
     lines: Option<[ProgressBar; 3]>,
     before: (Duration, Numbers),

@@ -14,7 +14,7 @@ struct Checked<'a> {
     record_bytes_max: usize,
 }
 
-/// Tells of a policy that was loaded, and so proved.
+/// Prints what a policy is that was loaded, and so proved.
 pub(super) fn check(policy: &Policy, output: &Output) -> Result<()> {
     let digest: String = policy
         .digest()
@@ -29,11 +29,11 @@ pub(super) fn check(policy: &Policy, output: &Output) -> Result<()> {
     };
     output.print(&checked, || {
         let key = checked.key.map_or_else(
-            || "needs no secret".to_owned(),
+            || "needs no key".to_owned(),
             |id| format!("makes tokens with key `{id}`"),
         );
         format!(
-            "policy `{}` holds, {key}\ndigest {}",
+            "policy `{}` is good: it {key}\ndigest {}",
             checked.policy, checked.digest
         )
     })

@@ -15,6 +15,7 @@ use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, Reading, stdin};
 use serde::Serialize;
 
 use super::write_error;
+use crate::output::{count_text, counted};
 
 /// What became of the lines.
 #[derive(Debug, Default, Serialize)]
@@ -33,15 +34,15 @@ impl Summary {
         let findings: Vec<String> = self
             .findings
             .iter()
-            .map(|(detector, count)| format!("{detector} {count}"))
+            .map(|(detector, count)| format!("{detector} {}", count_text(*count)))
             .collect();
         format!(
-            "{} lines: {} clean, {} redacted, {} quarantined, {} dropped; findings: {}",
-            self.lines,
-            self.clean,
-            self.redacted,
-            self.quarantined,
-            self.dropped,
+            "{}: {} clean, {} redacted, {} quarantined, {} dropped; findings: {}",
+            counted(self.lines, "line"),
+            count_text(self.clean),
+            count_text(self.redacted),
+            count_text(self.quarantined),
+            count_text(self.dropped),
             if findings.is_empty() {
                 "none".to_owned()
             } else {
@@ -74,7 +75,7 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
     let mut report = match report {
         None => None,
         Some(path) => {
-            let file = File::create(path).map_err(|error| Error::io("create", path, error))?;
+            let file = File::create(path).map_err(|error| uncreated(path, error))?;
             Some(BufWriter::new(file))
         }
     };
@@ -156,6 +157,20 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
             .map_err(|error| write_error("the report", &error))?;
     }
     Ok(summary(&tally, refused))
+}
+
+/// A report that cannot be created: refused where its path is wrong.
+fn uncreated(path: &Path, error: io::Error) -> Error {
+    let shown = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::refused(format!(
+            "the directory of the report `{shown}` does not exist: make it first"
+        )),
+        io::ErrorKind::IsADirectory => Error::refused(format!(
+            "the report `{shown}` is a directory: name a file in it"
+        )),
+        _ => Error::io("create", path, error),
+    }
 }
 
 /// Whether the reader of standard output is still there.

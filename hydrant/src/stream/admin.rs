@@ -1,15 +1,17 @@
 //! Making, describing and resharding streams.
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use hydrant_core::lease::Lease;
 use hydrant_core::stream::{Assignment, ShardState, SharedStream, StreamAdmin, Trim};
 use hydrant_core::{Context, Error, Interval, Result, ShardId};
-use hydrant_stream::{Codec, CreateOptions};
+use hydrant_stream::CreateOptions;
 use serde::Serialize;
 
-use super::{CreateArgs, TrimArgs};
-use crate::output::{Output, bytes_text, count_text, moment_text, table};
+use super::{CreateArgs, TrimArgs, shard_of, some_of};
+use crate::output::{Output, bytes_text, count_text, counted, moment_text, table};
 
 #[derive(Serialize)]
 struct Described {
@@ -27,36 +29,24 @@ struct AppProgress {
 }
 
 pub(super) async fn create(args: &CreateArgs, context: &Context, output: &Output) -> Result<()> {
-    let codec = match args.codec.as_str() {
-        "lz4" => Codec::Lz4,
-        "zstd" => Codec::Zstd,
-        "none" => Codec::None,
-        other => {
-            return Err(Error::refused(format!(
-                "`--codec {other}` is no codec: write `lz4`, `zstd` or `none`"
-            )));
-        }
-    };
     let options = CreateOptions {
         shards: args.shards,
         retention_time: args.retention,
-        retention_bytes: args.retention_bytes.map(|size| size.as_u64()),
-        codec,
+        retention_bytes: args.retention_bytes,
+        codec: args.codec,
         ..CreateOptions::default()
     };
     let stream = hydrant_stream::create(&args.url, options, context).await?;
     let described = read(&stream, &[]).await?;
     output.print(&described, || {
-        format!("made `{}` with {} shards", args.url, described.shards.len())
+        let shards = counted(described.shards.len() as u64, "shard");
+        format!("made `{}` with {shards}", args.url)
     })
 }
 
 pub(super) async fn list(dir: &Path, context: &Context, output: &Output) -> Result<()> {
-    let names = context
-        .disk
-        .list(dir)
-        .await
-        .map_err(|error| Error::io("list", dir, error))?;
+    let names = context.disk.list(dir).await;
+    let names = names.map_err(|error| unlisted(dir, error))?;
     let mut found = Vec::new();
     for name in names.iter().filter(|name| name.is_dir) {
         let path = dir.join(&name.name);
@@ -71,7 +61,10 @@ pub(super) async fn list(dir: &Path, context: &Context, output: &Output) -> Resu
         found.push(read(&stream, &[]).await?);
     }
     output.print(&found, || {
-        let mut rows = table(&["stream", "shards", "open", "records", "size"]);
+        if found.is_empty() {
+            return format!("there are no streams in `{}`", dir.display());
+        }
+        let mut rows = table(&["stream", ">shards", ">open", ">appended", ">size"]);
         for stream in &found {
             let open = stream
                 .shards
@@ -90,13 +83,38 @@ pub(super) async fn list(dir: &Path, context: &Context, output: &Output) -> Resu
     })
 }
 
+/// A directory that cannot be listed: refused where its name is wrong.
+fn unlisted(dir: &Path, error: std::io::Error) -> Error {
+    let shown = dir.display().to_string();
+    let hint = shown
+        .strip_prefix("local:")
+        .map(|path| format!(": write the path alone, `{path}`"));
+    match error.kind() {
+        ErrorKind::NotFound => Error::refused(format!(
+            "there is no directory `{shown}`{}",
+            hint.unwrap_or_default()
+        )),
+        ErrorKind::NotADirectory => Error::refused(format!(
+            "`{shown}` is not a directory: name one that holds streams"
+        )),
+        _ => Error::io("list", dir, error),
+    }
+}
+
 pub(super) async fn describe(url: &str, context: &Context, output: &Output) -> Result<()> {
     let stream = hydrant_stream::open(url, context).await?;
     let apps = stream.apps().await?;
     let described = read(&stream, &apps).await?;
     output.print(&described, || {
         let mut shards = table(&[
-            "shard", "state", "parents", "tip", "records", "size", "newest",
+            "shard",
+            "state",
+            "parents",
+            ">kept after",
+            ">tip",
+            ">appended",
+            ">size",
+            "newest",
         ]);
         for state in &described.shards {
             let parents: Vec<&str> = state.shard.parents.iter().map(ShardId::as_str).collect();
@@ -104,6 +122,7 @@ pub(super) async fn describe(url: &str, context: &Context, output: &Output) -> R
                 state.shard.id.to_string(),
                 if state.shard.closed { "closed" } else { "open" }.to_owned(),
                 parents.join(", "),
+                state.kept_after.to_string(),
                 state.tip.to_string(),
                 state.records.map_or_else(|| "-".to_owned(), count_text),
                 state.bytes.map_or_else(|| "-".to_owned(), bytes_text),
@@ -112,7 +131,7 @@ pub(super) async fn describe(url: &str, context: &Context, output: &Output) -> R
         }
         let mut text = format!("{}  ({})\n{shards}\n", described.url, described.incarnation);
         if !described.apps.is_empty() {
-            let mut progress = table(&["app", "shard", "done to", "owner", "epoch"]);
+            let mut progress = table(&["app", "shard", ">done to", "owner", ">epoch"]);
             for app in &described.apps {
                 for lease in &app.leases {
                     let to = lease
@@ -169,11 +188,12 @@ pub(super) async fn split(
     context: &Context,
     output: &Output,
 ) -> Result<()> {
-    let children = admin(url, context)
-        .await?
-        .split(&ShardId::new(shard), at)
-        .await?;
-    resharded(children, output)
+    let (stream, admin) = admin(url, context).await?;
+    let shard = shard_of(&stream, shard).await?;
+    match admin.split(&shard, at).await {
+        Ok(children) => resharded(children, output),
+        Err(error) => Err(closed(&stream, error).await?),
+    }
 }
 
 pub(super) async fn merge(
@@ -183,11 +203,30 @@ pub(super) async fn merge(
     context: &Context,
     output: &Output,
 ) -> Result<()> {
-    let child = admin(url, context)
-        .await?
-        .merge(&ShardId::new(a), &ShardId::new(b))
-        .await?;
-    resharded(vec![child], output)
+    let (stream, admin) = admin(url, context).await?;
+    let (a, b) = (shard_of(&stream, a).await?, shard_of(&stream, b).await?);
+    if a == b {
+        return Err(Error::refused(format!(
+            "`{a}` is named twice: name a shard and its neighbour"
+        )));
+    }
+    match admin.merge(&a, &b).await {
+        Ok(child) => resharded(vec![child], output),
+        Err(error) => Err(closed(&stream, error).await?),
+    }
+}
+
+/// The refusal of a shard that cannot be resharded any more, with those that can.
+async fn closed(stream: &SharedStream, error: Error) -> Result<Error> {
+    let Error::Sealed { shard } = error else {
+        return Ok(error);
+    };
+    let map = stream.shards().await?;
+    let open: Vec<&str> = map.open().map(|shard| shard.id.as_str()).collect();
+    Ok(Error::refused(format!(
+        "shard `{shard}` is closed: it was split or merged before; open ones are {}",
+        some_of(&open)
+    )))
 }
 
 fn resharded(children: Vec<ShardId>, output: &Output) -> Result<()> {
@@ -208,25 +247,23 @@ struct Trimmed {
 }
 
 pub(super) async fn trim(args: &TrimArgs, context: &Context, output: &Output) -> Result<()> {
-    let what = if let Some(after) = &args.what.after {
-        Trim::After(
-            after
-                .parse()
-                .map_err(|error| Error::refused(format!("`--after`: {error}")))?,
-        )
+    let what = if let Some(position) = args.what.up_to {
+        Trim::After(position)
     } else if let Some(age) = args.what.older_than {
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         Trim::OlderThan(context.clock.wall_micros().saturating_sub(micros))
     } else {
-        Trim::ToBytes(args.what.to_bytes.map_or(u64::MAX, |size| size.as_u64()))
+        Trim::ToBytes(args.what.to_bytes.unwrap_or(u64::MAX))
     };
-    let shard = args.shard.as_deref().map(ShardId::new);
-    let freed_bytes = admin(&args.url, context)
-        .await?
-        .trim(shard.as_ref(), what)
-        .await?;
-    output.print(&Trimmed { freed_bytes }, || {
-        format!("freed {}", bytes_text(freed_bytes))
+    let (stream, admin) = admin(&args.url, context).await?;
+    let shard = match &args.shard {
+        Some(shard) => Some(shard_of(&stream, shard).await?),
+        None => None,
+    };
+    let freed_bytes = admin.trim(shard.as_ref(), what).await?;
+    output.print(&Trimmed { freed_bytes }, || match freed_bytes {
+        0 => "freed nothing: no whole segment can go".to_owned(),
+        bytes => format!("freed {}", bytes_text(bytes)),
     })
 }
 
@@ -241,10 +278,8 @@ pub(super) async fn repair(
     context: &Context,
     output: &Output,
 ) -> Result<()> {
-    let skipped = admin(url, context)
-        .await?
-        .repair(&ShardId::new(shard))
-        .await?;
+    let (stream, admin) = admin(url, context).await?;
+    let skipped = admin.repair(&shard_of(&stream, shard).await?).await?;
     output.print(
         &Repaired {
             skipped: skipped.clone(),
@@ -256,7 +291,7 @@ pub(super) async fn repair(
                     .iter()
                     .map(|gap| format!("after {} up to {}", gap.from, gap.to))
                     .collect();
-                format!("skipped {}; readers are told of the gap", gaps.join("; "))
+                format!("skipped {}; readers see the gap", gaps.join("; "))
             }
         },
     )
@@ -272,11 +307,12 @@ pub(super) async fn delete(url: &str, context: &Context, output: &Output) -> Res
     output.print(&Deleted { deleted: url }, || format!("deleted `{url}`"))
 }
 
-async fn admin(url: &str, context: &Context) -> Result<std::sync::Arc<dyn StreamAdmin>> {
+async fn admin(url: &str, context: &Context) -> Result<(SharedStream, Arc<dyn StreamAdmin>)> {
     let stream = hydrant_stream::open(url, context).await?;
-    stream.admin().ok_or_else(|| {
+    let admin = stream.admin().ok_or_else(|| {
         Error::refused(format!(
             "`{url}` is administered by its own service, not from here"
         ))
-    })
+    })?;
+    Ok((stream, admin))
 }

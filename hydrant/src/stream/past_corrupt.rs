@@ -1,7 +1,7 @@
 //! A look at a stream that does not end at the first corrupt shard.
 //!
-//! A corrupt shard is told with its place, once, and counts as read to its end from there on, so that the others are
-//! read as far as they go. It is for looking only: whoever keeps progress must not go past what it has not read.
+//! A corrupt shard is logged with its place, once, and counts as read to its end from there on, so that the others are
+//! read as far as they go. It is for looking only: a reader that keeps progress must not go past what it has not read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,11 +7,15 @@ use hydrant_consumer::wire::{self as consumer, Parts};
 use hydrant_core::config::{Layers, Problems};
 use hydrant_core::process::Process;
 use hydrant_core::stream::Read;
-use hydrant_core::{Error, Position, Result, Sequence, ShardId};
+use hydrant_core::{Error, Position, Result, Sequence};
 use hydrant_producer::config::{Files, Origin};
 
 use super::past_corrupt::Corrupt;
-use crate::output::{Output, count_text};
+use super::shard_of;
+use crate::output::{Output, count_text, counted};
+
+/// The format that `--json` asks for.
+const JSON: &str = "json";
 
 /// Appends the lines of standard input.
 pub(super) async fn put(
@@ -31,8 +35,8 @@ pub(super) async fn put(
     output.print(&report, || {
         let refused: u64 = report.refused.values().sum();
         format!(
-            "{} records stored, {} without key, {} refused",
-            count_text(report.stored),
+            "{} stored, {} without key, {} refused",
+            counted(report.stored, "record"),
             count_text(report.keyless),
             count_text(refused)
         )
@@ -48,23 +52,24 @@ pub(super) async fn get(
     output: &Output,
 ) -> Result<()> {
     let stream = hydrant_stream::open(url, &process.context).await?;
-    let shard = ShardId::new(shard);
-    let map = stream.shards().await?;
-    if map.get(&shard).is_none() {
-        let known: Vec<&str> = map.all().iter().map(|shard| shard.id.as_str()).collect();
+    let shard = shard_of(&stream, shard).await?;
+    let Ok(Position::At { sequence, sub }) = position.parse() else {
         return Err(Error::refused(format!(
-            "`{url}` has no shard `{shard}`: it has {}",
-            known.join(", ")
-        )));
-    }
-    let wanted: Position = position
-        .parse()
-        .map_err(|error| Error::refused(format!("POSITION: {error}")))?;
-    let Position::At { sequence, sub } = wanted else {
-        return Err(Error::refused(format!(
-            "`{position}` is not the position of a record"
+            "argument `POSITION`: `{position}` is not the position of a record: write a sequence number such as \
+             `1234`, or `SEQUENCE.SUB`"
         )));
     };
+    let wanted = Position::at(sequence, sub);
+    let missing = |tip| match tip {
+        Position::Begin => Error::refused(format!("shard `{shard}` is empty")),
+        tip => Error::refused(format!(
+            "shard `{shard}` has no record at position {wanted}: its last one is at {tip}"
+        )),
+    };
+    let tip = stream.state(&shard).await?.tip;
+    if wanted > tip {
+        return Err(missing(tip));
+    }
     let mut reader = stream.reader(&shard, &process.context.budget).await?;
     reader.open(before(sequence, sub)).await?;
     match reader.next().await? {
@@ -89,9 +94,7 @@ pub(super) async fn get(
         Read::Gap { why, .. } => Err(Error::refused(format!(
             "shard `{shard}` no longer has position {wanted}: {why}"
         ))),
-        _ => Err(Error::refused(format!(
-            "shard `{shard}` has no record at position {wanted}: see `hydrant stream describe {url}`"
-        ))),
+        _ => Err(missing(tip)),
     }
 }
 
@@ -108,19 +111,26 @@ fn before(sequence: Sequence, sub: u32) -> Position {
     }
 }
 
-/// Prints records as they arrive. With an end, a corrupt shard is told and the others are printed up to theirs; without
-/// one, it stands still until it is repaired.
+/// Prints records as they arrive. With an end, a corrupt shard is logged and the others are printed up to theirs; without
+/// one, it waits until it is repaired.
 pub(super) async fn tail(
     url: &str,
     start: &str,
-    format: &str,
+    format: Option<String>,
     exit_at_end: bool,
     process: &Process,
+    output: &Output,
 ) -> Result<()> {
+    let format = format.unwrap_or_else(|| JSON.to_owned());
+    if output.is_json() && format != JSON {
+        return Err(Error::refused(format!(
+            "flag `--format`: `{format}` contradicts `--json`: leave one of them out"
+        )));
+    }
     let args = ConsumerArgs {
         from: Some(url.to_owned()),
         start: Some(start.to_owned()),
-        format: Some(format.to_owned()),
+        format: Some(format),
         wait: Some("0s".to_owned()),
         exit_at_end,
         ..ConsumerArgs::default()

@@ -1,8 +1,8 @@
 //! `hydrant stream reprocess`: has an app's records sent again, as new ones.
 //!
 //! An output stream drops what it has of an app, and cannot take what the app once passed over. So records are sent
-//! again under another generation of the app, whose records are others to the output: what it holds already stays, and
-//! comes once more.
+//! again under another generation of the app, whose records are new to the output: it keeps what it holds already, and
+//! gets them once more.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use hydrant_core::stream::{Assignment, SharedStream, Start};
 use hydrant_core::{Context, Error, Position, Result, Sequence, ShardId};
 use serde::Serialize;
 
+use super::shard_of;
 use crate::output::Output;
 
 #[derive(Serialize)]
@@ -30,16 +31,17 @@ pub(super) async fn run(
     let apps = stream.apps().await?;
     if !apps.iter().any(|known| known == app) {
         let known = match apps.as_slice() {
-            [] => "none does".to_owned(),
+            [] => "no app does".to_owned(),
+            [one] => format!("only `{one}` does"),
             apps => format!("`{}` do", apps.join("`, `")),
         };
         return Err(Error::refused(format!(
-            "app `{app}` keeps no progress in `{url}`; {known}"
+            "app `{app}` keeps no progress in `{url}`: {known}"
         )));
     }
     let Assignment::Leases(leases) = stream.assignment(app).await? else {
         return Err(Error::refused(format!(
-            "the progress of `{app}` lies with the broker of `{url}`: reset it there"
+            "the broker of `{url}` keeps the progress of `{app}`: reset it there"
         )));
     };
     check_output(&*leases, app).await?;
@@ -70,7 +72,7 @@ pub(super) async fn run(
             })
             .collect();
         format!(
-            "app `{app}` sends records again, as new ones, when it is started:\n{}\nwhat its output has of them stays there as well",
+            "app `{app}` sends records again, as new ones, when it is started:\n{}\nits output keeps what it has of them",
             begins.join("\n")
         )
     })
@@ -94,13 +96,12 @@ async fn check_output(leases: &dyn LeaseStore, app: &str) -> Result<()> {
 }
 
 async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
-    let map = stream.shards().await?;
     if let [one] = from
         && let Ok(start) = one.parse::<Start>()
     {
         let mut starts = BTreeMap::new();
         if start != Start::Earliest {
-            for shard in map.all() {
+            for shard in stream.shards().await?.all() {
                 starts.insert(shard.id.clone(), stream.start(&shard.id, start).await?);
             }
         }
@@ -108,23 +109,26 @@ async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
     }
     let mut starts = BTreeMap::new();
     for text in from {
-        let bad = |what: &str| {
-            Error::refused(format!(
-                "`--from {text}`: {what}: write `earliest`, `latest`, a time such as `2026-11-21T08:00:00Z`, or one or \
-                 more `SHARD:POSITION`"
-            ))
-        };
-        let (shard, position) = text
-            .split_once(':')
-            .ok_or_else(|| bad("neither a start nor a place"))?;
-        let shard = ShardId::new(shard);
-        if map.get(&shard).is_none() {
-            return Err(bad(&format!("the stream has no shard `{shard}`")));
+        let bad = |what: String| Error::refused(format!("flag `--from`: {what}"));
+        if text.parse::<Start>().is_ok() {
+            return Err(bad(format!("`{text}` is for all shards: write it alone")));
         }
-        let position: Position = position.parse().map_err(|error| bad(&format!("{error}")))?;
-        let after = before(position).ok_or_else(|| bad("not a position of this stream"))?;
-        if starts.insert(shard, after).is_some() {
-            return Err(bad("the shard is named twice"));
+        let Some((shard, position)) = text.split_once(':') else {
+            return Err(bad(format!(
+                "`{text}` is not a start: write `earliest`, `latest`, a time such as `2026-11-21T08:00:00Z`, or one or \
+                 more `SHARD:POSITION`"
+            )));
+        };
+        let shard = shard_of(stream, shard).await?;
+        let position: Position = position
+            .parse()
+            .map_err(|error| bad(format!("`{text}`: {error}")))?;
+        let after = before(position)
+            .ok_or_else(|| bad(format!("`{position}` is not a position of this stream")))?;
+        if let Some(other) = starts.insert(shard.clone(), after) {
+            return Err(bad(format!(
+                "names shard `{shard}` twice, after {other} and after {after}"
+            )));
         }
     }
     Ok(Reprocess::Only(starts))

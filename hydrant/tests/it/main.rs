@@ -18,3 +18,4 @@ mod place;
 mod process;
 mod rights;
 mod simulation;
+mod words;

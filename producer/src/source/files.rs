@@ -6,7 +6,7 @@
 //! compressed is found beside its old path and read to its end before the file that took its path; and one that was
 //! truncated or rewritten is another file, which is read from its start.
 //!
-//! Promises: no record is passed over without a word; what cannot be found again is told.
+//! Promises: no record is passed over without a word; what cannot be found again is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -94,7 +94,7 @@ impl Walk {
         }
     }
 
-    /// Reads everything. What fails is told, the other inputs are read, and the first failure ends the whole.
+    /// Reads everything: the other inputs also where one fails. The run ends with the first failure.
     pub(super) fn run(mut self) {
         let done = if self.follow {
             self.follow()
@@ -254,11 +254,14 @@ impl Walk {
         Ok(())
     }
 
+    /// Keeps the first failure, with which the run ends. The others are logged, and all of a run that follows its files.
     fn fail(&mut self, error: Error) {
-        tracing::error!(
-            error = error.report(),
-            "an input is not read, or not to its end"
-        );
+        if self.follow || self.failed.is_some() {
+            tracing::error!(
+                error = error.report(),
+                "an input is not read, or not to its end"
+            );
+        }
         self.failed.get_or_insert(error);
     }
 

@@ -1,11 +1,11 @@
-//! The types of a table: what a column may be, how it may grow, and how readers are told.
+//! The types of a table: what a column may be, how it may grow, and how readers learn of it.
 //!
 //! Owns the join rules ([`TableSchema::join`]), the JSON form of the numbered schema object, the
 //! mapping to Arrow and the lines users paste into DuckDB, Polars and pyarrow. Promises that a join
 //! never makes a value unreadable: a column may be added, BIGINT may become DOUBLE while every
 //! integer so far is exact in a DOUBLE, and nothing else changes. Refuses to guess: strings stay
 //! strings, booleans join with nothing, and a column that was only ever null (or only ever `{}` or
-//! `[]`) is no column yet.
+//! `[]`) is not a column yet.
 
 mod arrow;
 mod lattice;
@@ -18,6 +18,6 @@ pub use arrow::{SchemaError, arrow_field, arrow_type};
 pub use lattice::{Conflict, Joined};
 pub use render::Reader;
 pub use types::{
-    Column, ColumnType, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, ParseTypeError, PartitionColumn,
-    TableSchema, fold_name,
+    Column, ColumnType, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, PROVENANCE_TYPES, ParseTypeError,
+    PartitionColumn, TableSchema, fold_name,
 };

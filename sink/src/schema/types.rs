@@ -14,6 +14,15 @@ pub const INTEGER_EXACT_MAX: i64 = 1 << 53;
 /// The columns that provenance adds behind the record's own, in this order.
 pub const PROVENANCE_COLUMNS: [&str; 5] = ["_stream", "_shard", "_sequence", "_sub", "_stamp"];
 
+/// [`PROVENANCE_COLUMNS`] with their types, for people.
+pub const PROVENANCE_TYPES: [(&str, &str); 5] = [
+    ("_stream", "VARCHAR"),
+    ("_shard", "VARCHAR"),
+    ("_sequence", "VARCHAR"),
+    ("_sub", "BIGINT"),
+    ("_stamp", "TIMESTAMP"),
+];
+
 /// The name under which readers that ignore case would find a column.
 #[must_use]
 pub fn fold_name(name: &str) -> String {

@@ -40,17 +40,10 @@ pub struct Partition {
 /// Those of the lake.
 pub async fn tables(lake: &SharedLake) -> Result<Vec<TableSummary>> {
     let mut summaries = Vec::new();
-    for table in lake.list_dirs(&format!("{SYSTEM}/")).await? {
-        // What else lies there, such as stagings, has no chains.
-        let Ok(names) = TableNames::try_new(&table) else {
-            continue;
-        };
-        if lake.list_dirs(&names.commits()).await?.is_empty() {
-            continue;
-        }
-        let partitions = partitions(lake, &names).await?;
+    for names in published(lake).await? {
+        let partitions = partitions_of(lake, &names).await?;
         summaries.push(TableSummary {
-            table,
+            table: names.table().to_owned(),
             partitions: partitions.len() as u64,
             files: partitions.iter().map(|partition| partition.files).sum(),
             bytes: partitions.iter().map(|partition| partition.bytes).sum(),
@@ -59,11 +52,59 @@ pub async fn tables(lake: &SharedLake) -> Result<Vec<TableSummary>> {
     Ok(summaries)
 }
 
+/// The tables in which something was published.
+async fn published(lake: &SharedLake) -> Result<Vec<TableNames>> {
+    let mut tables = Vec::new();
+    for table in lake.list_dirs(&format!("{SYSTEM}/")).await? {
+        // What else lies there, such as stagings, has no chains.
+        let Ok(names) = TableNames::try_new(&table) else {
+            continue;
+        };
+        if !lake.list_dirs(&names.commits()).await?.is_empty() {
+            tables.push(names);
+        }
+    }
+    Ok(tables)
+}
+
+/// The refusal of a table that does not exist, with those that do.
+pub(super) async fn missing(lake: &SharedLake, names: &TableNames) -> Result<Error> {
+    let tables = published(lake).await?;
+    let known: Vec<String> = tables
+        .iter()
+        .map(|names| format!("`{}`", names.table()))
+        .collect();
+    let known = match known.as_slice() {
+        [] => "it holds no table: it is not a lake, or nothing was published in it yet".to_owned(),
+        known => format!("it has {}", known.join(", ")),
+    };
+    Ok(Error::NotFound {
+        message: format!(
+            "there is no table `{}` in `{}`: {known}",
+            names.table(),
+            lake.url()
+        ),
+    })
+}
+
+/// Refuses a table that does not exist.
+async fn check(lake: &SharedLake, names: &TableNames) -> Result<()> {
+    match lake.list_dirs(&names.commits()).await?.is_empty() {
+        true => Err(missing(lake, names).await?),
+        false => Ok(()),
+    }
+}
+
 /// The partitions of a table, by path.
 ///
 /// # Errors
-/// Those of the lake.
+/// Those of the lake, and [`Error::NotFound`] when there is no such table.
 pub async fn partitions(lake: &SharedLake, names: &TableNames) -> Result<Vec<Partition>> {
+    check(lake, names).await?;
+    partitions_of(lake, names).await
+}
+
+async fn partitions_of(lake: &SharedLake, names: &TableNames) -> Result<Vec<Partition>> {
     let prefix = names.data();
     let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for object in lake.list(&prefix, None).await? {
@@ -82,13 +123,14 @@ pub async fn partitions(lake: &SharedLake, names: &TableNames) -> Result<Vec<Par
 /// The newest schema of a table.
 ///
 /// # Errors
-/// [`Error::NotFound`] when the table has none.
+/// [`Error::NotFound`] when there is no such table, or it has no schema.
 pub async fn schema(lake: &SharedLake, names: &TableNames) -> Result<TableSchema> {
+    check(lake, names).await?;
     registry::newest(lake, names)
         .await?
         .ok_or_else(|| Error::NotFound {
             message: format!(
-                "table `{}` in `{}` has no schema: nothing was published yet",
+                "table `{}` in `{}` has no schema: no row was published yet",
                 names.table(),
                 lake.url(),
             ),
@@ -98,8 +140,9 @@ pub async fn schema(lake: &SharedLake, names: &TableNames) -> Result<TableSchema
 /// Some rows of a table as lines of JSON, from its last partition on backwards.
 ///
 /// # Errors
-/// Those of the lake; fatal when a file is no Parquet.
+/// Those of the lake; [`Error::NotFound`] when there is no such table; fatal when a file is not Parquet.
 pub async fn head(lake: &SharedLake, names: &TableNames, rows_max: usize) -> Result<Vec<String>> {
+    check(lake, names).await?;
     let mut lines = Vec::new();
     for object in lake.list(&names.data(), None).await?.iter().rev() {
         if lines.len() >= rows_max {

@@ -4,7 +4,7 @@
 //! [`schema`], [`head`]). Promises to change nothing, to judge from the objects alone, and to stay right while sinks
 //! are publishing: data is listed first and chains are read after, so that whatever was listed has a record by then, and
 //! what is missing is looked at again last. Memory does not grow with the table but for eight bytes a file: chains are
-//! read one after another, record by record, and of each kind of finding the first ones are told and the others counted.
+//! read one after another, record by record, and of each kind of finding the first ones are listed and the others counted.
 //! Refuses to call a table good that has a file too many, a file too few, a byte changed, a slot missing, a chain in the
 //! place of another, or a sum that does not add up.
 
@@ -16,9 +16,9 @@ mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use hydrant_core::Result;
 use hydrant_core::hash;
 use hydrant_core::lake::SharedLake;
-use hydrant_core::{Error, Result};
 
 pub use browse::{Partition, TableSummary, head, partitions, schema, tables};
 pub use report::{ChainReport, LISTED_MAX, Problem, ProblemKind, Report};
@@ -43,7 +43,7 @@ impl Default for Depth {
 /// Checks a table; everything that is wrong stands in the report.
 ///
 /// # Errors
-/// Those of the lake, and [`Error::NotFound`] when there is no such table.
+/// Those of the lake, and [`hydrant_core::Error::NotFound`] when there is no such table.
 pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Result<Report> {
     let mut verification = Verification {
         lake: SharedLake::clone(lake),
@@ -64,9 +64,7 @@ pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Resu
     verification.tell_unnamed().await?;
     let report = verification.finish();
     if report.chains.is_empty() && report.is_good() {
-        return Err(Error::NotFound {
-            message: format!("there is no table `{}` in `{}`", names.table(), lake.url()),
-        });
+        return Err(browse::missing(lake, names).await?);
     }
     Ok(report)
 }

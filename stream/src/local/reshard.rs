@@ -45,7 +45,7 @@ pub(super) async fn merge(place: &Arc<Place>, a: &ShardId, b: &ShardId) -> Resul
         let joined = parents[0].range.join(parents[1].range);
         let joined = joined.ok_or_else(|| {
             Error::refused(format!(
-                "shards `{a}` and `{b}` are no neighbours: merge two whose hash ranges meet"
+                "shards `{a}` and `{b}` are not neighbours: merge two whose hash ranges meet"
             ))
         })?;
         Ok(vec![joined])

@@ -338,7 +338,7 @@ impl StreamAdmin for MemoryStream {
         let second = state.open_shard(b)?.shard.range;
         let Some(range) = first.join(second) else {
             return Err(Error::refused(format!(
-                "shards `{a}` and `{b}` are no neighbours"
+                "shards `{a}` and `{b}` are not neighbours"
             )));
         };
         let mut inherited = Vec::new();

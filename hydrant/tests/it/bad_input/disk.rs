@@ -16,7 +16,7 @@ struct Inside<'a> {
     answers: BufReader<ChildStdout>,
 }
 
-/// Whether the system lets a user mount a file system in a namespace of its own; told once why not.
+/// Whether the system lets a user mount a file system in a namespace of its own; the reason why not is printed once.
 fn is_permitted() -> bool {
     static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
     let why_not = WHY_NOT.get_or_init(|| {
@@ -193,7 +193,7 @@ fn trimming_frees_a_full_disk() {
         "sink",
     );
     place.wait_until("a lease", || {
-        place.read_so_far("sink.log").contains("lease taken")
+        place.read_so_far("sink.log").contains("leases taken")
     });
     let producer = inside.start(
         "hydrant-producer --to local:mount/raw --simulate 10000 --devices 20 --malformed 0 --batch-bytes 16KiB --json",
