@@ -1,10 +1,10 @@
 //! The memory budget of a process: every buffer that can grow holds a [`Permit`] for its bytes.
 //!
-//! [`Budget::acquire`] waits when the bytes are spent, which is how a slow sink slows its source. Whoever holds bytes
-//! that a flush would free watches [`Budget::pressure`]: it fires while somebody waits. A request larger than the
-//! whole budget is cut to the budget, so that one huge record passes alone instead of blocking for ever. Who needs
-//! more while it holds some already could wait for ever for others that do the same: of those who share an [`Overdraft`]
-//! one at a time takes it although the budget does not have it.
+//! [`Budget::acquire`] waits when the bytes are spent, which is how a slow sink slows its source. A holder of
+//! bytes that a flush would free watches [`Budget::pressure`]: it fires while a request waits. A request larger than the
+//! whole budget is cut to the budget, so that one huge record passes alone instead of blocking without end. A
+//! holder that needs more could wait without end for others that do the same: of the holders that share an
+//! [`Overdraft`], one at a time takes it although the budget does not have it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -118,12 +118,12 @@ impl Budget {
         Some(self.granted(bytes, units))
     }
 
-    /// Whether somebody waits for bytes now.
+    /// Whether a request waits for bytes now.
     pub fn is_pressed(&self) -> bool {
         self.shared.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// Resolves once somebody waits for bytes. Cancel-safe.
+    /// Resolves once a request waits for bytes. Cancel-safe.
     pub async fn pressure(&self) {
         loop {
             let notified = self.shared.pressure.notified();
@@ -198,7 +198,7 @@ impl fmt::Debug for Permit {
 }
 
 impl Permit {
-    /// The bytes it stands for.
+    /// The bytes that it holds.
     pub fn bytes(&self) -> u64 {
         self.held.as_ref().map_or(0, |held| held.bytes)
     }
@@ -287,7 +287,7 @@ mod tests {
         let mut other = Box::pin(budget.acquire_more(1000, &overdraft));
         assert!(futures::poll!(&mut other).is_pending());
         assert!(budget.is_pressed());
-        // Another overdraft is no matter of this one.
+        // Another overdraft does not concern this one.
         drop(budget.acquire_more(1000, &Overdraft::default()).await);
         drop(one);
         let other = other.await;

@@ -47,7 +47,7 @@ pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Waits until `deadline`; for ever when there is none. Cancel-safe.
+/// Waits until `deadline`; without one it never returns. Cancel-safe.
 pub async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,

@@ -86,7 +86,7 @@ pub trait Lock: Send + Sync + fmt::Debug {}
 #[async_trait]
 pub trait Watch: Send + fmt::Debug {
     /// Resolves when the watched file or directory may have changed since the last call; changes between calls are
-    /// not lost, several may be told as one, and a change that did not happen may be told. Cancel-safe.
+    /// not lost, several may be reported as one, and a change that did not happen may be reported. Cancel-safe.
     async fn changed(&mut self);
 }
 
@@ -115,7 +115,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file.
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
     /// Makes a directory and its missing parents and makes their names survive a power cut; no error if it exists. An
-    /// error of that second part is told by [`is_failed_sync`].
+    /// error of that second part is recognised by [`is_failed_sync`].
     async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
@@ -144,7 +144,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         work
     }
-    /// The same disk, which leaves it to the process' umask who may use what it makes; `None` where there are no rights.
+    /// The same disk, which leaves it to the process' umask who may use what it makes; `None` where the disk has no rights.
     fn by_umask(&self) -> Option<SharedDisk> {
         None
     }

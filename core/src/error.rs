@@ -27,7 +27,7 @@ pub enum Disposition {
     },
     /// The right to work on the shard is gone: stop the shard's task and write nothing more.
     Fenced,
-    /// Read the shard map again and route anew.
+    /// Read the shard map again and route by it.
     Reroute,
     /// The user must change input or configuration; nothing was done.
     Refused,

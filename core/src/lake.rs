@@ -98,7 +98,7 @@ pub trait Lake: Send + Sync + fmt::Debug {
     async fn discard(&self, upload: &str) -> Result<()>;
     /// An object's bytes.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
-    /// The bytes of an object; `None` when there is none.
+    /// The bytes of an object; `None` without the object.
     async fn size(&self, key: &str) -> Result<Option<u64>>;
     /// Shows every object whose key starts with `prefix` to `seen`, in any order, without holding them all.
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()>;

@@ -1,7 +1,7 @@
 //! The seam of lease stores: rows that are read together and written by compare-and-swap.
 //!
 //! A lease is the right to work on a shard. Its `epoch` rises each time the owner changes and fences the old owner's
-//! ledger writes; its `counter` rises with each renewal, so that an observer sees by his own clock that a holder has
+//! ledger writes; its `counter` rises with each renewal, so that an observer sees by its own clock that a holder has
 //! gone silent. The progress of the shard lies in the same row. Epochs are compared only inside a store: the output is
 //! what protects the data.
 //!
@@ -221,7 +221,7 @@ impl Lease {
 pub enum Swap {
     /// The row is now what was written.
     Swapped,
-    /// The row was another one and is unchanged; `None` when there is no row.
+    /// The row was another one and is unchanged; `None` without a row.
     Beaten(Option<Lease>),
 }
 

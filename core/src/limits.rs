@@ -1,4 +1,4 @@
-//! What a record may be that is to become a row; inputs tell what breaks it before they accept it.
+//! What a record may be to become a row; inputs refuse what breaks these limits before they accept it.
 
 /// How deep objects and arrays may nest, the record itself included.
 pub const DEPTH_MAX: usize = 64;

@@ -3,7 +3,7 @@
 //! Every append that Hydrant makes for an upstream shard carries an [`OriginEntry`]: who wrote, which upstream shard,
 //! the interval `(from, to]` of it that this append completes for the receiving hash range, and the origin of each
 //! record. A log or a reader that keeps a *mark* per (writer, upstream shard) can so drop what it has seen. Beside the
-//! records travels an [`Account`]: how many units came in, and what became of those that are no records now. The byte
+//! records travels an [`Account`]: how many units came in, and what became of those that are not records any more. The byte
 //! form written by [`OriginEntry::encode`] is the same in a local frame, a Kinesis tag and a Kafka header.
 
 use std::fmt;

@@ -33,7 +33,7 @@ impl fmt::Display for ClaimId {
 }
 
 /// The source's own memory of progress. It is written after the output is durable and may lag behind it. It keeps
-/// [`Progress::output`] with the rest, so that progress for another output is told from that for one's own.
+/// [`Progress::output`] with the rest, so that progress for another output does not count for this one.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
     /// The progress, as of now.
@@ -85,7 +85,7 @@ pub enum Event {
 pub trait Subscription: Send {
     /// The next event. Cancel-safe.
     async fn next(&mut self) -> Result<Event>;
-    /// The app's progress in every shard that has any, whoever owns it. A source that keeps only what its own worker
+    /// The app's progress in every shard that has any, whichever worker owns it. A source that keeps only what its own worker
     /// wrote answers with nothing.
     fn progress(&self) -> BoxFuture<'static, Result<Vec<(ShardId, Progress)>>> {
         std::future::ready(Ok(Vec::new())).boxed()

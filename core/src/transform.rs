@@ -31,7 +31,7 @@ pub struct Transformed {
 }
 
 impl Transformed {
-    /// The batch with accounts for everything of it that is no record now, for a stage that follows in the same process.
+    /// The batch with accounts for everything of it that is not a record any more, for a stage that follows in the same process.
     /// `runs` are the positions of the records that came in. A dead letter counts at the position of its record, and what
     /// was dropped between two records that go on at the last position dropped: so an interval holds the same letters and
     /// drops however its records were cut into batches, and one that ends at a record ends between two accounts.

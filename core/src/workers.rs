@@ -108,7 +108,7 @@ impl Workers {
     }
 }
 
-/// A thread of its own for calls that may block for ever, such as reading a pipe; nobody waits for its end.
+/// A thread of its own for calls that may never return, such as reading a pipe; nobody waits for its end.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place that makes threads for blocking calls"
@@ -125,7 +125,7 @@ thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Computes `job`; `None` when it panicked and the caller knows what that means for its data. Such a panic is told by
+/// Computes `job`; `None` when it panicked and the caller knows what that means for its data. Such a panic is reported by
 /// its place and does not end the process.
 pub fn contain<T>(job: impl FnOnce() -> T) -> Option<T> {
     let before = CONTAINED.replace(true);
@@ -167,7 +167,7 @@ pub(crate) fn is_contained() -> bool {
 }
 
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Error {
-    // A formatted message may quote a record: only fixed texts are told.
+    // A formatted message may quote a record: only fixed texts are printed.
     let text = panic
         .downcast_ref::<&str>()
         .copied()

@@ -344,7 +344,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Panics of checks are told by the run, which makes their input small first.
+/// The run reports panics of checks, which makes their input small first.
 fn hide_expected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! A check that never ends: told, because a test that hangs tells nothing.
+//! Reports a check that never ends, because a test that hangs says nothing.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;

@@ -55,7 +55,7 @@ fn special_near_the_end(input: &[u8], at: usize) -> Option<usize> {
 /// Reads the string whose opening quote is at `open`, and checks its escapes.
 ///
 /// # Errors
-/// It is cut off, holds a control character or an escape that stands for no character.
+/// It is cut off, holds a control character or an escape that is not a character.
 #[inline(always)]
 pub fn string(input: &[u8], open: usize) -> Result<Text, Fault> {
     let start = open + 1;
@@ -92,7 +92,7 @@ fn escaped_string(input: &[u8], start: usize, first: Option<usize>) -> Result<Te
     }
 }
 
-/// Appends what a text stands for, its escapes decoded.
+/// Appends a text with its escapes decoded.
 ///
 /// # Errors
 /// Never for what [`string`] has accepted.
@@ -114,7 +114,7 @@ pub fn unescape(input: &[u8], text: Text, out: &mut Vec<u8>) -> Result<(), Fault
 /// Reads the escape whose backslash is at `at`; answers its character and the place behind it.
 ///
 /// # Errors
-/// It stands for no character.
+/// It is not a character.
 pub fn escape(input: &[u8], at: usize) -> Result<(char, usize), Fault> {
     let character = match input.get(at + 1) {
         Some(b'"') => '"',

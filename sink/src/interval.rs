@@ -5,7 +5,7 @@
 //! same spec gives files with the same rows in the same order, so that a lost one can be made again; that a row whose
 //! conforming or encoding panics becomes a dead letter and the other files are what they would be without it; and that
 //! nothing staged stays when staging fails. Refuses to keep more than a few encoded files in memory, and to write an
-//! interval when a panic is no single row's.
+//! interval when no single row causes a panic.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -2,7 +2,7 @@
 //!
 //! Owns which of a record's fields is its event time, how that field is read, and how a partition
 //! is named. Promises that the name depends on the row, the layout and the given `now` only: there
-//! is no clock here, so whoever rebuilds an interval passes the `now` of its first build. Refuses
+//! is no clock here, so the rebuild of an interval passes the `now` of its first build. Refuses
 //! to drop or move a row: an event time that cannot be read, or that lies outside
 //! [2000-01-01, now + 1 day], puts the row into the default partition, where it is counted.
 

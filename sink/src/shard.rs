@@ -2,7 +2,7 @@
 //!
 //! Owns the open interval of a claim: when it is cut, and what is done with it. Promises that `to` is fixed before the
 //! first byte is encoded, that at most one interval is not visible, that an interval with nothing in it leaves no
-//! record, and that progress is told only of what is visible. Refuses to go on after another owner took the slot.
+//! record, and that progress is reported only of what is visible. Refuses to go on after another owner took the slot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

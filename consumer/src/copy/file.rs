@@ -4,7 +4,7 @@
 //! reach in each shard. A publish writes text after the committed bytes, syncs it, and then replaces that record
 //! atomically, which is the commit. Whatever lies in the file beyond the committed length was never committed and is cut
 //! off by the next publish. So the file itself is the truth of a copy's progress, and the source's ledger only follows. A
-//! file that was removed is copied anew.
+//! file that was removed is copied again from the start.
 //!
 //! One process at a time writes a file: it holds the lock of `.FILE.copy.lock`. A file that was not made by a copy of the
 //! same stream is refused and left as it is. Dead letters go to `FILE.dead-letters.ndjson` in the same way, one object a

@@ -2,7 +2,7 @@
 //!
 //! - `ndjson`: the payload and a line feed. Line breaks inside of a payload become spaces where the payload is JSON,
 //!   which leaves its value as it is, because JSON has no raw line break inside of a string; a line break at the very
-//!   end of any text is dropped. Other text with line breaks and bytes that are no UTF-8 are no line: poison.
+//!   end of any text is dropped. Other text with line breaks and bytes that are not UTF-8 are not a line: poison.
 //! - `json`: one object a line with `stream`, `shard`, `sequence` (text: it may have 56 digits), `sub`, `key` (or
 //!   `key_base64`; null without one), `stamp` (microseconds since 1970; null when the producer did not say), `origin`
 //!   (null, or `writer`, `shard`, `sequence`, `sub`, `index`) and the payload: as `payload` where it is JSON, else as

@@ -7,7 +7,7 @@
 //! **The pin.** A stage whose outputs depend on a policy works under a digest. The ledger holds the digest from before
 //! the first output made under it until a clean stop, at which everything that may lie in the output is confirmed and
 //! in the ledger: then the pin is taken out. So a ledger without a pin may go on under any policy, from its `to` on, and
-//! a ledger with one only under that policy: somebody may have put records past `to` into the output that nobody
+//! a ledger with one only under that policy: another worker may have put records past `to` into the output that nobody
 //! confirmed, and the output drops what is sent again of them, whatever another policy would make of it. An output that
 //! tells the progress itself ([`Stage::resume`]) holds nothing past it, so it needs no pin.
 //!

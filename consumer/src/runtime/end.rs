@@ -1,7 +1,7 @@
 //! When a stream is done: everything published up to the tip, and no append for a while.
 //!
 //! The app's *shared* progress with this run's output counts: the rows of the lease store, or what the broker keeps
-//! ([`Subscription::progress`](hydrant_core::subscription::Subscription::progress)), whoever owns the shards. Where a broker tells nothing of shards of other workers, the
+//! ([`Subscription::progress`](hydrant_core::subscription::Subscription::progress)), whichever worker owns the shards. Where a broker tells nothing of shards of other workers, the
 //! end is reached only if this worker holds them all. A closed shard is done when its *end* was published, because only
 //! then do its children start. A shard that stands still at corrupt data, and all shards that would begin after it, do
 //! not keep the others' end from being reached; the run ends with the error.

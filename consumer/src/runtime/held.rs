@@ -1,7 +1,7 @@
 //! A lease that this worker holds: every write of its row goes through here, one at a time.
 //!
 //! The row is changed by compare-and-swap on what was read or written last. Finding another row of the same owner and
-//! epoch is no defeat: an answer was lost, a write of this worker was dropped half way, or somebody asked for the shard;
+//! epoch is not a defeat: an answer was lost, a write of this worker was dropped half way, or another worker asked for the shard;
 //! the change is made again on top of it. Finding another owner or epoch is final.
 
 use std::fmt;

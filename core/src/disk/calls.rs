@@ -26,7 +26,7 @@ struct State<L> {
     kept: Vec<(u64, L)>,
 }
 
-/// A call under way: dropped by whoever carries it out, once its effect is there or will never be.
+/// A call under way: dropped by the thread that carries it out, once its effect is there or will never be.
 #[derive(Debug)]
 pub(crate) struct UnderWay<L> {
     calls: Arc<Calls<L>>,
@@ -109,7 +109,7 @@ impl<L> Drop for UnderWay<L> {
             .into_iter()
             .partition(|(since, _)| state.is_guarding(*since));
         state.kept = still;
-        // Freeing a lock may wake somebody who makes a call.
+        // Freeing a lock may wake a waiter that makes a call.
         drop(state);
         drop(free);
     }

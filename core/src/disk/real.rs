@@ -313,7 +313,7 @@ fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
 
 /// One operating-system watcher for the whole disk: they are scarce (128 a user by Linux' default).
 ///
-/// The watcher's thread takes the lock of `paths` to tell of an event, and a call of the watcher waits for that thread:
+/// The watcher's thread takes the lock of `paths` to report an event, and a call of the watcher waits for that thread:
 /// so no call is made while `paths` is locked. `watcher` is locked first, and as long as both change together.
 #[derive(Debug, Default)]
 struct Watches {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Directories whose names stand for the open descriptors of a process, whatever these are.
+/// Directories whose names are the open descriptors of a process, whatever these are.
 const DESCRIPTORS: [&str; 3] = ["/dev/fd", "/proc/self/fd", "/proc/thread-self/fd"];
 
 /// Whether `path` is something that is written to but not stored: neither a regular file, nor a directory, nor a name

@@ -130,7 +130,7 @@ const PROCESS: &[Described] = &[
         name: "hydrant_process_budget_waiting",
         kind: Kind::Gauge,
         unit: None,
-        help: "1 while somebody waits for bytes of the memory budget.",
+        help: "1 while a request waits for bytes of the memory budget.",
     },
     Described {
         name: "hydrant_process_resident_bytes",
@@ -216,7 +216,7 @@ impl Metrics {
         values.sum()
     }
 
-    /// Folds samples into histograms for ever, so that a process that nobody scrapes stays small.
+    /// Folds samples into histograms without end, so that a process that nobody scrapes stays small.
     pub async fn keep_up(self) {
         loop {
             clock::sleep(UPKEEP).await;

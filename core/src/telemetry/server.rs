@@ -1,6 +1,6 @@
 //! Answers `/metrics`, `/healthz` and `/readyz` over HTTP/1.
 //!
-//! One request a connection, a bounded number of connections, a time limit on each: whoever scrapes cannot slow the
+//! One request a connection, a bounded number of connections, a time limit on each: a scraper cannot slow the
 //! process down. `/healthz` is 200 while the process works and 503 once it has failed; `/readyz` is 503 before
 //! [`Readiness`] is set and while the process drains.
 
@@ -57,7 +57,7 @@ impl Health {
     }
 }
 
-/// What the server tells of.
+/// What the server reports.
 #[derive(Clone, Debug)]
 pub struct Probes {
     /// The metrics.

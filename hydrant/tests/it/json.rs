@@ -4,7 +4,7 @@
 //! A difference between what was scanned and what is stored is a leak, and one between the key and
 //! the record puts records of a device in several shards. So on the same bytes all of them accept
 //! and refuse alike, and see the same keys and values. What a reader refuses for a reason of its own
-//! (a table's types, repeated keys) is told from what it takes for no JSON.
+//! (a table's types, repeated keys) is kept apart from what it does not take for JSON.
 
 use hydrant_fuzz::Target;
 use hydrant_pii::testing::seen;
@@ -62,7 +62,7 @@ fn stored(record: &[u8]) -> Stored {
         .conform(&schema, provenance)
         .expect("rows fit their own schema");
     let Some(partition) = rows.partitions.first() else {
-        // No value had a type, so that there is no column.
+        // No value had a type, so there is no column.
         return Stored::Other;
     };
     let batch = &partition.batch;
@@ -194,7 +194,7 @@ fn agree_with_the_sink(record: &[u8], tree: &Tree, refused: Option<Reason>) -> u
 }
 
 fn agree_with_keys(record: &[u8], tree: &Tree, refused: Option<Reason>) {
-    // What stands behind a key does not matter, also if it is no text.
+    // What stands behind a key does not matter, even if it is not a text.
     let valid = match std::str::from_utf8(record) {
         Ok(_) => record.len(),
         Err(error) => error.valid_up_to(),

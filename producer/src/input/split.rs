@@ -3,7 +3,7 @@
 //! Owns the rules of the formats. In [`Format::Ndjson`] a line is a record. In [`Format::Json`] a document is one,
 //! wherever lines end, and a top-level array is its elements. [`Format::Auto`] is both: a line that begins with `{`
 //! and ends with `}` is a record; anything else is looked at as documents from the start of its line on, and falls
-//! back to lines where it is none, so that a damaged line costs itself and not the lines behind it.
+//! back to lines where it fails, so that a damaged line costs itself and not the lines behind it.
 //!
 //! Promises: the same bytes give the same records with the same indexes, however they are cut into reads; nothing is
 //! left out but blank space, commas between documents and the brackets of top-level arrays; a record that is longer

@@ -1,7 +1,7 @@
 //! Text out of bytes: UTF-8 as it is, UTF-16 and UTF-32 decoded, everything else refused by its name.
 //!
-//! Owns how an encoding is told: by a byte order mark, else by where the first characters have their zero bytes, as
-//! JSON begins with ASCII. UTF-8 passes without a copy. A unit that is no character becomes bytes that are no UTF-8,
+//! Owns how an encoding is recognised: by a byte order mark, else by where the first characters have their zero bytes, as
+//! JSON begins with ASCII. UTF-8 passes without a copy. A unit that is not a character becomes bytes that are not UTF-8,
 //! so that its record is refused later, as a record, and the ones around it are not. Half a character at the end of a
 //! source that grows waits for its other half.
 

@@ -1,7 +1,7 @@
 //! Files and standard input as an input: a thread of their own reads, decompresses, splits and finds keys.
 //!
-//! The thread runs ahead by [`AHEAD_CHUNKS`] chunks and then waits. A pipe may block it for ever; the process ends
-//! without it. It begins when it is told what the ledger knows.
+//! The thread runs ahead by [`AHEAD_CHUNKS`] chunks and then waits. A pipe may block it without end; the process ends
+//! without it. It begins when it has what the ledger knows.
 
 use hydrant_core::clock::SharedClock;
 use hydrant_core::{Budget, Context, Result, workers};

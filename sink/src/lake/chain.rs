@@ -1,7 +1,7 @@
 //! The chain of commit records of one shard.
 //!
 //! Owns how a chain begins and how its newest record is found: names sort newest first, so one listing of a few names
-//! is enough, however long the chain. Promises that what it answers is durable, and that a foreign name is told and never
+//! is enough, however long the chain. Promises that what it answers is durable, and that a foreign name is reported and never
 //! taken for a record. Refuses to guess where records were removed.
 
 use bytes::Bytes;

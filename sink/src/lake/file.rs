@@ -138,7 +138,7 @@ impl FileLake {
             Ok(self.root.join(key))
         } else {
             Err(Error::refused(format!(
-                "`{key}` is no key of an object in a lake"
+                "`{key}` is not the key of an object in a lake"
             )))
         }
     }
@@ -583,7 +583,7 @@ impl FileLake {
             self.path(upload)
         } else {
             Err(Error::refused(format!(
-                "`{upload}` is no staging of a lake in a directory"
+                "`{upload}` is not a staging of a lake in a directory"
             )))
         }
     }

@@ -58,7 +58,7 @@ pub enum SchemaError {
         configured: String,
     },
     /// An Arrow type that no table of ours has.
-    #[error("column `{column}`: {kind} is no type of a table")]
+    #[error("column `{column}`: {kind} is not a type of a table")]
     Arrow {
         /// The column's path.
         column: String,

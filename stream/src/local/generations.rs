@@ -4,7 +4,7 @@
 //! DIR/_generations/<APP>.json
 //! ```
 //!
-//! They lie apart from the rows of the app: whoever removes those must not make the app send records under origins that
+//! They lie apart from the rows of the app: their removal must not make the app send records under origins that
 //! its output has seen already for other records. A file is replaced as a whole, so a reprocessing is done or not.
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! Removing old segments.
 //!
 //! Whole segments go, oldest first; the segment that is appended to stays. The first offset kept is written, durably,
-//! before the files are removed, so that readers are told of a gap and not of missing files.
+//! before the files are removed, so that readers find a gap and not missing files.
 //!
 //! Whoever has the stream open for writing keeps all its shards: those that nothing is appended to age as well, and so
 //! do closed ones. A segment that is appended to is followed by a new one when its first frame is old, and by an empty

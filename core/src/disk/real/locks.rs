@@ -2,7 +2,7 @@
 //!
 //! A thread that blocks in `flock` is lost to all other disk calls for as long as the holder likes, and enough of them
 //! would keep the holder itself from finishing. So a lock is only ever *tried*. A waiter tries again when a holder in
-//! this process lets go, and otherwise after pauses that grow with its wait, since no other process tells of its
+//! this process lets go, and otherwise after pauses that grow with its wait, since no other process reports its
 //! release. One waiter a path and process tries; the others stand in line behind it and take their turns in order.
 
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::disk::Open;
 
-/// The rights of new files, such as `0600`; directories may be searched by whoever may read files.
+/// The rights of new files, such as `0600`; users who may read files may search directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMode(u32);
 

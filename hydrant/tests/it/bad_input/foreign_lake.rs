@@ -1,4 +1,4 @@
-//! A lake that somebody else wrote to, and a system directory that is not ours.
+//! A lake that another program wrote to, and a system directory that is not ours.
 
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Hostile input and environments: each has a clear answer, and nothing is lost.
 //!
-//! Every case feeds real processes and then counts: what went in is a row, a dead letter with reason and place, or told
+//! Every case feeds real processes and then counts: what went in is a row, a dead letter with reason and place, or named
 //! by the process that refused it. Refusals name the place and what to do. No process panics.
 //!
 //! Cases that need a file system of their own mount one in a namespace. Where the system does not permit that they are

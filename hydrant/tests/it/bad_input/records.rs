@@ -174,7 +174,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
         assert!(letter.stream.starts_with("raw@"), "{letter:?}");
         assert_eq!(letter.length, record.len() as i64, "{letter:?}");
         assert_eq!(letter.payload, None, "what nobody scanned is in a letter");
-        // The raw stream still gives the record to whoever may read it.
+        // The raw stream still gives the record to every user who may read it.
         let (shard, at) = (letter.shard.as_str(), letter.sequence.to_string());
         let got = place.run("hydrant", &["stream", "get", "local:raw", shard, &at]);
         assert_eq!(got.code, Some(0), "{got:?}");
@@ -227,7 +227,7 @@ fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
     );
 }
 
-/// Personal data in a key is replaced before anybody can see it, and so it is where the value cannot be read.
+/// Personal data in a key is replaced before a reader can see it, and so it is where the value cannot be read.
 #[test]
 fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
     let place = Place::new();

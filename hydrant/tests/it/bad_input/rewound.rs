@@ -1,4 +1,4 @@
-//! An app that goes back in its input: what its output cannot take is refused with the command that sends it anew.
+//! An app that goes back in its input: what its output cannot take is refused with the command that sends it again.
 
 use crate::place::{Answer, Place};
 

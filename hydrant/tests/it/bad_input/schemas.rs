@@ -35,7 +35,7 @@ fn integers_then_fractions_make_a_double_column() {
         (&verified["rows"], &verified["dead_letters"]),
         (&4.into(), &0.into())
     );
-    // Files of the older schema are read together with the newer ones, and the user is told how.
+    // Files of the older schema are read together with the newer ones, and the command says how.
     assert_eq!(verified["files_of_older_schemas"], 1, "{verified}");
 }
 

@@ -263,7 +263,7 @@ fn copies_without_an_app_go_on_where_their_output_is() {
         }
         assert_eq!((sum("local:copy"), sum("local:other")), (all, all));
         assert_eq!((lines("copy.ndjson"), lines("other.ndjson")), (all, all));
-        // Standard output starts anew, unless it is named.
+        // Standard output starts from the start, unless it is named.
         assert_eq!(printed(&place, &[]) as u64, all);
         let named = printed(&place, &["--app", "screen"]) as u64;
         assert_eq!(named, if round == 0 { all } else { 50 });
