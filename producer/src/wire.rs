@@ -143,6 +143,16 @@ fn show(bar: &ProgressBar, counters: &Counters) {
 }
 
 async fn check_directory(context: &Context, path: &std::path::Path) -> Result<()> {
+    match context.disk.stat(path).await {
+        Ok(Some(stat)) if stat.is_dir => {
+            return Err(Error::refused(format!(
+                "the report `{}` is a directory: name a file in it",
+                path.display()
+            )));
+        }
+        // What else is wrong with the path is said below, or when the report is written.
+        Ok(_) | Err(_) => {}
+    }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => return Ok(()),

@@ -263,6 +263,12 @@ fn read_rules(section: &mut Section) -> TableRules {
         section.problem("partition", error.to_string());
     }
     rules.event_time = section.text("event-time");
+    if let Some(path) = &rules.event_time
+        && path.split('.').any(str::is_empty)
+    {
+        let message = format!("`{path}` has an empty part: write for example `meta.time`");
+        section.problem("event-time", message);
+    }
     rules.provenance = section.flag("provenance", false);
     for (name, kind) in section.table("columns") {
         match kind.parse::<ColumnType>() {
@@ -303,7 +309,14 @@ fn read_encoding(section: &mut Section) -> EncodeOptions {
         ROW_GROUP_BYTES_MIN..=ROW_GROUP_BYTES_MAX,
     );
     options.row_group_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let bloom = section.list("bloom-filters").into_iter();
+    let bloom = section.list("bloom-filters");
+    if bloom.iter().any(String::is_empty) {
+        section.problem(
+            "bloom-filters",
+            "names no column: write the names of columns, or leave it out",
+        );
+    }
+    let bloom = bloom.into_iter();
     options.columns = bloom
         .map(|column| ColumnOptions {
             column,

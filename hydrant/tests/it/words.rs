@@ -166,6 +166,10 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
                 &["`absent`", "there is no such file"],
             ),
             (
+                "hydrant-producer --to local:raw --simulate 1 --report .",
+                &["report `.` is a directory"],
+            ),
+            (
                 "hydrant-producer --to local:raw --input *.absent",
                 &["no file matches `*.absent`"],
             ),
@@ -318,6 +322,10 @@ fn a_wrong_value_of_any_other_command_is_refused_in_one_line() {
         (
             format!("{sink} --partition ''"),
             &["flag `--partition`: is empty"],
+        ),
+        (
+            format!("{sink} --event-time a..b"),
+            &["flag `--event-time`: `a..b` has an empty part"],
         ),
         (
             format!("{sink} --event-time ''"),

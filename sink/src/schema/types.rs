@@ -362,7 +362,7 @@ impl fmt::Display for ColumnType {
 /// A declared type that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no column type: use BIGINT, DOUBLE, DECIMAL(p,s), BOOLEAN, VARCHAR, \
+    "`{0}` is not a column type: write BIGINT, DOUBLE, DECIMAL(p,s), BOOLEAN, VARCHAR, \
      STRUCT(name TYPE, ...) or TYPE[]"
 )]
 pub struct ParseTypeError(String);
