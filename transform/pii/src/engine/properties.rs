@@ -337,8 +337,9 @@ fn labels_say_something(redacted: &[u8]) -> bool {
     let in_key = |label: &str| {
         memchr::memmem::find_iter(redacted, label.as_bytes()).any(|at| {
             let rest = &redacted[at..];
-            let quote = memchr::memchr(b'"', rest).unwrap_or(rest.len() - 1);
-            rest[quote + 1..].trim_ascii_start().first() == Some(&b':')
+            let quote = memchr::memchr(b'"', rest).unwrap_or(rest.len());
+            let ends = |byte: &&u8| matches!(byte, b'"' | b'\\' | b' ');
+            rest[quote..].iter().find(|byte| !ends(byte)) == Some(&b':')
         })
     };
     let says = [
