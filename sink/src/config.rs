@@ -41,7 +41,7 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   frozen              true: columns that are not known yet are refused [default: false]
   columns-max         most columns of the table [default: 2000]
   partitions-max      most partitions of one publish [default: 1024]
-  utc-offset-minutes  the time zone of days and hours [default: 0]
+  utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
   compression         zstd, snappy, lz4 or none [default: zstd]
   zstd-level          1 to 22 [default: 1]
   row-group-bytes     1MiB to 1GiB [default: 64MiB]

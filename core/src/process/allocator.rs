@@ -13,12 +13,12 @@
 const SHARE: u64 = 64;
 /// The budget's share that may be free at the ends of all heaps together.
 const FREE_SHARE: u64 = 8;
-/// Heaps a core: one for whoever computes there, one for whoever waits for a disk.
+/// Heaps a core: one for a thread that computes there, one for a thread that waits for a disk.
 const HEAPS_PER_CORE: u64 = 2;
 const BYTES_MIN: u64 = 128 << 10;
 const BYTES_MAX: u64 = 32 << 20;
 
-/// What the allocator is told.
+/// The settings of the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rules {
     /// From which size on an allocation is mapped by itself.

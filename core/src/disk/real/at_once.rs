@@ -57,7 +57,7 @@ enum State {
     Finished,
 }
 
-/// Whether the work may go on; it may be told so while it is polled.
+/// Whether the work may go on, which may be said while it is polled.
 struct Woken {
     woken: AtomicBool,
     task: AtomicWaker,
