@@ -81,11 +81,7 @@ impl KeyTemplate {
     ///
     /// # Errors
     /// It panicked.
-    pub fn try_extract(
-        &self,
-        json: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Range<usize>>, Panicked> {
+    pub fn try_extract(&self, json: &[u8], out: &mut Vec<u8>) -> Result<Option<Key>, Panicked> {
         let start = out.len();
         contain(|| self.extract(json, out)).ok_or_else(|| {
             out.truncate(start);
@@ -93,17 +89,24 @@ impl KeyTemplate {
         })
     }
 
-    /// Appends the key of the record `json` to `out` and says where it lies there. `None`, and
-    /// nothing appended, when a field is missing, null, an object or a list, when the record is
-    /// damaged before it, or when the key is empty.
-    pub fn extract(&self, json: &[u8], out: &mut Vec<u8>) -> Option<Range<usize>> {
-        let start = out.len();
+    /// Finds the key of the record `json`; one that does not stand there as it is gets appended to `out`. `None`, and
+    /// nothing appended, when a field is missing, null, an object or a list, when the record is damaged before it, or
+    /// when the key is empty.
+    pub fn extract(&self, json: &[u8], out: &mut Vec<u8>) -> Option<Key> {
         #[cfg(test)]
         tests::panic_if_asked(json, out);
+        if let [Piece::Field(path)] = &self.pieces[..] {
+            let scalar = Scan { json, place: 0 }.field(path, out)?;
+            if scalar.text.plain {
+                let key = scalar.text.start..scalar.text.end;
+                return (!key.is_empty() && is_text(&json[..scalar.end]))
+                    .then_some(Key::Record(key));
+            }
+        }
+        let start = out.len();
         let read = self.append(json, out);
-        let sound = read.is_some_and(|read| std::str::from_utf8(&json[..read]).is_ok());
-        if sound && out.len() > start {
-            Some(start..out.len())
+        if read.is_some_and(|read| is_text(&json[..read])) && out.len() > start {
+            Some(Key::Made(start..out.len()))
         } else {
             out.truncate(start);
             None
@@ -118,11 +121,41 @@ impl KeyTemplate {
                 Some(read)
             }
             Piece::Field(path) => {
-                let end = Scan { json, place: 0 }.field(path, out)?;
+                let Scalar { text, end } = Scan { json, place: 0 }.field(path, out)?;
+                if text.plain {
+                    out.extend_from_slice(&json[text.start..text.end]);
+                } else {
+                    json::unescape(json, text, out).ok()?;
+                }
                 Some(read.max(end))
             }
         })
     }
+}
+
+/// Where a record's key stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// In the record, as it is.
+    Record(Range<usize>),
+    /// In the buffer to which it was appended.
+    Made(Range<usize>),
+}
+
+impl Key {
+    /// The key's bytes; `out` is the buffer to which it was appended.
+    #[must_use]
+    pub fn bytes<'a>(&self, json: &'a [u8], out: &'a [u8]) -> &'a [u8] {
+        match self {
+            Key::Record(range) => &json[range.clone()],
+            Key::Made(range) => &out[range.clone()],
+        }
+    }
+}
+
+/// Whether these are UTF-8; most are ASCII, which is told sooner.
+fn is_text(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }
 
 /// Finding a record's key panicked: a fault of hydrant, not of the record.
@@ -260,18 +293,24 @@ struct Scan<'a> {
     place: usize,
 }
 
+/// A string, number or boolean, and the place behind it.
+struct Scalar {
+    text: Text,
+    end: usize,
+}
+
 impl Scan<'_> {
-    /// Appends the scalar at `path` as key text; answers the place behind it.
-    fn field(mut self, path: &[Vec<u8>], out: &mut Vec<u8>) -> Option<usize> {
+    /// Finds the scalar at `path`. Names with escapes are decoded behind `scratch`, which is left as it was.
+    fn field(mut self, path: &[Vec<u8>], scratch: &mut Vec<u8>) -> Option<Scalar> {
         for name in path {
-            self.enter(name, out)?;
+            self.enter(name, scratch)?;
         }
         let start = self.place;
         let end = match self.peek()? {
             b'"' => {
                 let text = json::string(self.json, start).ok()?;
-                json::unescape(self.json, text, out).ok()?;
-                return Some(text.end + 1);
+                let end = text.end + 1;
+                return Some(Scalar { text, end });
             }
             b'-' | b'0'..=b'9' => json::number(self.json, start).ok()?.end,
             _ => match json::word(self.json, start).ok()? {
@@ -286,8 +325,9 @@ impl Scan<'_> {
         ) {
             return None;
         }
-        out.extend_from_slice(&self.json[start..end]);
-        Some(end)
+        let plain = true;
+        let text = Text { start, end, plain };
+        Some(Scalar { text, end })
     }
 
     /// From before an object to before the value of its first field called `name`.

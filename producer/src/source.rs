@@ -38,6 +38,18 @@ pub(crate) enum Source {
     Lines(LineSource),
 }
 
+/// What tells equal inputs.
+pub(crate) fn identity(config: &Config) -> InputIdentity {
+    let key = config.key.as_ref().map(|key| key.0.clone());
+    match &config.origin {
+        Origin::Simulator { spec, .. } => fleet::identity(spec, key),
+        Origin::Files(files) => InputIdentity::Records {
+            key,
+            format: files.format,
+        },
+    }
+}
+
 impl Source {
     /// Prepares the input; it is opened when it starts.
     ///
@@ -46,21 +58,13 @@ impl Source {
     pub(crate) fn open(config: &Config, context: &Context, limits: Limits) -> Result<Self> {
         Ok(match &config.origin {
             Origin::Simulator { spec, records } => {
-                let key = config.key.clone();
+                let key = config.key.as_ref().map(|key| key.1.clone());
                 Source::Fleet(FleetSource::open(spec, *records, key, context, limits)?)
             }
             Origin::Files(files) => {
                 Source::Lines(LineSource::open(files, config, context, limits)?)
             }
         })
-    }
-
-    /// What tells equal inputs.
-    pub(crate) fn identity(&self) -> InputIdentity {
-        match self {
-            Source::Fleet(fleet) => fleet.identity(),
-            Source::Lines(lines) => lines.identity(),
-        }
     }
 
     /// Begins where the ledger says, if there is one. Called once, before [`Source::next`].

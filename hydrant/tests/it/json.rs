@@ -93,10 +93,11 @@ fn key(path: &[&str], record: &[u8]) -> Option<String> {
         }
     }
     let mut out = Vec::new();
-    let range = KeyTemplate::parse(&template)
+    let key = KeyTemplate::parse(&template)
         .expect("every path that is short enough has a template")
         .extract(record, &mut out)?;
-    Some(String::from_utf8(out[range].to_vec()).expect("a key is text"))
+    let key = key.bytes(record, &out).to_vec();
+    Some(String::from_utf8(key).expect("a key is text"))
 }
 
 /// The paths of scalars through objects alone, of names that a template can have.

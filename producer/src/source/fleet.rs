@@ -6,8 +6,9 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::{Context, Result, clock, hash};
 
 use super::Limits;
+use super::index::within;
 use crate::batcher::{Chunk, Part, Refusal, Refused};
-use crate::key::KeyTemplate;
+use crate::key::{Key, KeyTemplate};
 use crate::ledger::InputIdentity;
 use crate::simulate::{Fleet, FleetSpec};
 
@@ -17,10 +18,9 @@ const LAST_RECORD_BYTES: usize = 4 << 10;
 /// A fleet that speaks in chunks.
 pub(crate) struct FleetSource {
     fleet: Arc<Fleet>,
-    spec: FleetSpec,
     end: u64,
     next: u64,
-    key: Option<Arc<(String, KeyTemplate)>>,
+    key: Option<Arc<KeyTemplate>>,
     context: Context,
     limits: Limits,
 }
@@ -29,28 +29,18 @@ impl FleetSource {
     pub(crate) fn open(
         spec: &FleetSpec,
         records: Option<u64>,
-        key: Option<(String, KeyTemplate)>,
+        key: Option<KeyTemplate>,
         context: &Context,
         limits: Limits,
     ) -> Result<Self> {
         Ok(FleetSource {
             fleet: Arc::new(Fleet::try_new(spec)?),
-            spec: spec.clone(),
             end: records.unwrap_or(u64::MAX),
             next: 0,
             key: key.map(Arc::new),
             context: context.clone(),
             limits,
         })
-    }
-
-    pub(crate) fn identity(&self) -> InputIdentity {
-        InputIdentity::Simulator {
-            seed: self.spec.seed,
-            devices: self.spec.devices,
-            fleet: digest(&self.spec),
-            key: self.key.as_ref().map(|key| key.0.clone()),
-        }
     }
 
     pub(crate) fn start(&mut self, index: u64) {
@@ -79,6 +69,16 @@ impl FleetSource {
         chunk.produced = produced;
         self.next = chunk.end;
         Ok(Some(chunk))
+    }
+}
+
+/// What tells equal fleets.
+pub(super) fn identity(spec: &FleetSpec, key: Option<String>) -> InputIdentity {
+    InputIdentity::Simulator {
+        seed: spec.seed,
+        devices: spec.devices,
+        fleet: digest(spec),
+        key,
     }
 }
 
@@ -115,7 +115,7 @@ fn digest(spec: &FleetSpec) -> String {
 
 struct Generation {
     fleet: Arc<Fleet>,
-    key: Option<Arc<(String, KeyTemplate)>>,
+    key: Option<Arc<KeyTemplate>>,
     first: u64,
     count: u64,
     stamp: i64,
@@ -129,6 +129,7 @@ impl Generation {
         let mut records = Vec::with_capacity(self.count.min(1_024) as usize);
         let mut runs = Vec::new();
         let mut refused = Vec::new();
+        let mut made = Vec::new();
         let mut index = self.first;
         let mut broken = true;
         while index - self.first < self.count && bytes.len() < bytes_target {
@@ -136,15 +137,21 @@ impl Generation {
             let meta = self.fleet.record(index, &mut bytes);
             let payload = Span::new(start as u32, (bytes.len() - start) as u32);
             let key = match &self.key {
-                None => Ok(Some(meta.key)),
+                None => {
+                    let key = meta.key;
+                    Ok(Some(Span::new(key.start as u32, key.len() as u32)))
+                }
                 Some(template) => {
-                    let mut found = Vec::new();
-                    let range = template.1.try_extract(&bytes[start..], &mut found);
-                    range.map(|range| {
-                        range.map(|range| {
-                            let start = bytes.len();
-                            bytes.extend_from_slice(&found[range]);
-                            start..bytes.len()
+                    made.clear();
+                    let found = template.try_extract(&bytes[start..], &mut made);
+                    found.map(|key| {
+                        Some(match key? {
+                            Key::Record(range) => within(payload, &range),
+                            Key::Made(_) => {
+                                let start = bytes.len() as u32;
+                                bytes.extend_from_slice(&made);
+                                Span::new(start, made.len() as u32)
+                            }
                         })
                     })
                 }
@@ -161,8 +168,7 @@ impl Generation {
                 index += 1;
                 continue;
             };
-            let key_len = key.as_ref().map_or(0, |key| key.len());
-            let length = payload.len as usize + key_len;
+            let length = payload.len as usize + key.map_or(0, |key| key.len as usize);
             if length > self.limits.record_bytes_max {
                 bytes.truncate(start);
                 refused.push(Refused {
@@ -178,7 +184,7 @@ impl Generation {
                 }
                 records.push(Entry {
                     segment: 0,
-                    key: key.map(|key| Span::new(key.start as u32, key.len() as u32)),
+                    key,
                     payload,
                     stamp: self.stamp,
                 });

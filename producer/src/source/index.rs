@@ -1,5 +1,6 @@
 //! Records out of blocks: keys, limits and indexes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hydrant_core::batch::{Entry, Span};
@@ -9,7 +10,7 @@ use hydrant_core::{Permit, clock};
 use super::limits;
 use crate::batcher::{Chunk, Part, Refusal, Refused};
 use crate::input::LineBlock;
-use crate::key::KeyTemplate;
+use crate::key::{Key, KeyTemplate};
 
 /// Makes chunks of blocks.
 pub(super) struct Indexer {
@@ -44,9 +45,8 @@ impl Indexer {
             let found = self.key.as_ref().map_or(Ok(None), |template| {
                 template.try_extract(payload, &mut scratch)
             });
-            let key = found.as_ref().ok().and_then(Clone::clone);
-            let key = key.map(|range| &scratch[range]);
-            let length = payload.len() + key.map_or(0, <[u8]>::len);
+            let key = found.as_ref().ok().and_then(Option::as_ref);
+            let length = payload.len() + key.map_or(0, |key| key.bytes(payload, &scratch).len());
             let broken = if found.is_err() {
                 Some(Refusal::InternalFault)
             } else if length > self.record_bytes_max {
@@ -68,7 +68,21 @@ impl Indexer {
                 runs.push((records.len() as u32, index));
             }
             next = Some(index + 1);
-            records.push(entry(line.range.start, payload, key, stamp, &mut copies));
+            let place = Span::new(line.range.start as u32, payload.len() as u32);
+            records.push(match key {
+                None => entry(0, None, place, stamp),
+                Some(Key::Record(key)) => entry(0, Some(within(place, key)), place, stamp),
+                Some(made @ Key::Made(_)) => {
+                    // Key and payload share a segment.
+                    let start = copies.len();
+                    copies.extend_from_slice(payload);
+                    copies.extend_from_slice(made.bytes(payload, &scratch));
+                    let place = Span::new(start as u32, payload.len() as u32);
+                    let end = (start + payload.len()) as u32;
+                    let key = Span::new(end, copies.len() as u32 - end);
+                    entry(1, Some(key), place, stamp)
+                }
+            });
         }
         refused.sort_by_key(|refused| refused.index);
         let mut segments = vec![block.bytes];
@@ -91,42 +105,18 @@ impl Indexer {
     }
 }
 
-/// A key that stands in the line as it is points there; another one is laid beside a copy of the line,
-/// because key and payload share a segment.
-fn entry(
-    start: usize,
-    payload: &[u8],
-    key: Option<&[u8]>,
-    stamp: i64,
-    copies: &mut Vec<u8>,
-) -> Entry {
-    let len = payload.len() as u32;
-    let Some(key) = key else {
-        return Entry {
-            segment: 0,
-            key: None,
-            payload: Span::new(start as u32, len),
-            stamp,
-        };
-    };
-    let key_len = key.len() as u32;
-    if let Some(at) = memchr::memmem::find(payload, key) {
-        return Entry {
-            segment: 0,
-            key: Some(Span::new((start + at) as u32, key_len)),
-            payload: Span::new(start as u32, len),
-            stamp,
-        };
-    }
-    let start = copies.len() as u32;
-    copies.extend_from_slice(payload);
-    copies.extend_from_slice(key);
+const fn entry(segment: u32, key: Option<Span>, payload: Span, stamp: i64) -> Entry {
     Entry {
-        segment: 1,
-        key: Some(Span::new(start + len, key_len)),
-        payload: Span::new(start, len),
+        segment,
+        key,
+        payload,
         stamp,
     }
+}
+
+/// The part `range` of a record at `place`.
+pub(super) fn within(place: Span, range: &Range<usize>) -> Span {
+    Span::new(place.start + range.start as u32, range.len() as u32)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::index::Indexer;
 use crate::batcher::Chunk;
 use crate::config::{Config, Files};
 use crate::input::{LINE_BYTES_MAX_DEFAULT, Reading};
-use crate::ledger::{FileEntry, InputIdentity};
+use crate::ledger::FileEntry;
 use crate::own::OwnFiles;
 
 /// Chunks that the thread may have ready beside the one in its hand, which the budget does not know
@@ -25,7 +25,6 @@ const READ_BYTES_PACED: usize = 4 << 10;
 
 /// Records that come from a thread.
 pub(crate) struct LineSource {
-    identity: InputIdentity,
     start: Option<oneshot::Sender<Option<Vec<FileEntry>>>>,
     chunks: mpsc::Receiver<Result<Chunk>>,
     /// The part of a chunk for which no record was due yet.
@@ -71,19 +70,11 @@ impl LineSource {
             Walk::new(inputs, own, follow, reading, known, sender).run();
         })?;
         Ok(LineSource {
-            identity: InputIdentity::Records {
-                key: config.key.as_ref().map(|key| key.0.clone()),
-                format: files.format,
-            },
             start: Some(start),
             chunks,
             rest: None,
             budget: context.budget.clone(),
         })
-    }
-
-    pub(crate) fn identity(&self) -> InputIdentity {
-        self.identity.clone()
     }
 
     /// Begins with what the ledger knows, where there is one.
