@@ -103,7 +103,11 @@ impl<R: Read> LineReader<R> {
         let window_log_max = decode::window_log_max(reading.memory_bytes);
         Self {
             name: name.into(),
-            source: Text::new(Decoded::new(source, window_log_max), reading.grows),
+            source: Text::new(
+                Decoded::new(source, window_log_max),
+                reading.grows,
+                reading.remembers,
+            ),
             splitter: Splitter::new(reading.format, reading.record_bytes_max),
             reading,
             buffer: BytesMut::new(),
@@ -156,6 +160,13 @@ impl<R: Read> LineReader<R> {
         })
     }
 
+    /// What the source begins with: so many bytes and their digest; `None` when the place is not asked for.
+    #[must_use]
+    pub fn beginning(&self) -> Option<(u64, u128)> {
+        let hasher = self.hasher.as_ref()?;
+        Some((self.done, hasher.digest128()))
+    }
+
     /// The index of the next record.
     #[must_use]
     pub const fn next_index(&self) -> u64 {
@@ -167,6 +178,12 @@ impl<R: Read> LineReader<R> {
     pub fn unfinished(&self) -> Option<(u64, usize)> {
         let open = self.splitter.is_discarding() || !self.buffer.iter().all(|byte| is_blank(*byte));
         open.then(|| (self.splitter.line, self.buffer.len()))
+    }
+
+    /// Whether the source ended within a character, or before it was known what it is.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.source.is_cut()
     }
 
     /// Whether the source ended within a top-level array.
@@ -187,6 +204,9 @@ impl<R: Read> LineReader<R> {
                 0 => Extent::Pause,
                 _ => Extent::More,
             };
+            if extent == Extent::End {
+                self.end_character();
+            }
             let block = self.split(extent);
             let paused = extent != Extent::More;
             self.ended = paused && !self.reading.grows;
@@ -203,14 +223,28 @@ impl<R: Read> LineReader<R> {
     }
 
     /// Takes what is unfinished as a record: nothing follows.
-    pub fn finish(&mut self) -> Option<LineBlock> {
-        self.ended = true;
+    ///
+    /// # Errors
+    /// As [`LineReader::next_block`].
+    pub fn finish(&mut self) -> Result<Option<LineBlock>, InputError> {
+        self.source.end();
         if self.source.is_cut() {
-            // No byte of UTF-8.
+            // It is decided what the source is.
+            self.read_more()?;
+        }
+        self.ended = true;
+        self.end_character();
+        let block = self.split(Extent::End);
+        Ok((!block.lines.is_empty() || !block.refused.is_empty()).then_some(block))
+    }
+
+    /// Makes the record damaged that ends within a character; not where the place is asked for: what was taken before
+    /// the character must be the same once its other half has come.
+    fn end_character(&mut self) {
+        if self.hasher.is_none() && self.source.is_cut() {
+            // Not a byte of UTF-8.
             self.buffer.extend_from_slice(&[0xFF]);
         }
-        let block = self.split(Extent::End);
-        (!block.lines.is_empty() || !block.refused.is_empty()).then_some(block)
     }
 
     /// Passes over what was taken up to `place`; `false` when the source begins with something else. `first` are
@@ -425,7 +459,7 @@ pub(crate) fn begins_with<R: Read>(
     memory_bytes: u64,
 ) -> Result<bool, std::io::Error> {
     let decoded = Decoded::new(source, decode::window_log_max(memory_bytes));
-    let mut text = Text::new(decoded, false);
+    let mut text = Text::new(decoded, false, false);
     text.trust();
     let mut buffer = vec![0; READ_BYTES];
     let mut digest = Box::<Xxh3>::default();

@@ -1,9 +1,12 @@
 //! Text out of bytes: UTF-8 as it is, UTF-16 and UTF-32 decoded, everything else refused by its name.
 //!
 //! Owns how an encoding is recognised: by a byte order mark, else by where the first characters have their zero bytes, as
-//! JSON begins with ASCII. UTF-8 passes without a copy. A unit that is not a character becomes bytes that are not UTF-8,
-//! so that its record is refused later, as a record, and the ones around it are not. Half a character at the end of a
-//! source that grows waits for its other half.
+//! JSON begins with ASCII. UTF-8 passes without a copy. A unit that is not a character becomes a byte that is not UTF-8,
+//! so that its record is refused later, as a record, and the ones around it are not. Half a character at the end of the
+//! source waits for its other half.
+//!
+//! Promises: what the source is taken for depends on its bytes alone, however they are cut into reads. Text is not held
+//! up for that.
 
 use std::io::Read;
 
@@ -12,8 +15,11 @@ use super::decode::{self, Decoded, Failure};
 /// What is read of another encoding at once.
 const RAW_BYTES: usize = 64 << 10;
 
-/// How much of the first read is looked at for signs of binary data.
+/// The most that is looked at for signs of binary data.
 const LOOKED_AT_BYTES: usize = 1 << 10;
+
+/// The least that is looked at when the first line has such signs.
+const DOUBTED_BYTES_MIN: usize = 64;
 
 /// Zeros in a row that are a hole, which a truncation left, rather than those of a binary number.
 const HOLE_BYTES_MIN: usize = 16;
@@ -39,7 +45,11 @@ const UTF_32_LE: Encoding = encoding("UTF-32LE", true, false);
 const UTF_32_BE: Encoding = encoding("UTF-32BE", true, true);
 
 enum Kind {
-    Unknown,
+    /// Not known yet, from the first bytes: those that were passed on, since they are text, and those that wait.
+    Unknown {
+        passed: Vec<u8>,
+        held: Vec<u8>,
+    },
     Utf8,
     Other(Transcoder),
 }
@@ -50,16 +60,22 @@ pub(super) struct Text<R: Read> {
     kind: Kind,
     /// Whether the end of the source is one for now.
     grows: bool,
+    /// Whether what was passed on must be the same when there is more.
+    remembers: bool,
     /// Whether it was read before: it is text, whatever stands in its first bytes.
     is_trusted: bool,
 }
 
 impl<R: Read> Text<R> {
-    pub(super) const fn new(source: Decoded<R>, grows: bool) -> Self {
+    pub(super) const fn new(source: Decoded<R>, grows: bool, remembers: bool) -> Self {
         Text {
             source,
-            kind: Kind::Unknown,
+            kind: Kind::Unknown {
+                passed: Vec::new(),
+                held: Vec::new(),
+            },
             grows,
+            remembers,
             is_trusted: false,
         }
     }
@@ -73,16 +89,26 @@ impl<R: Read> Text<R> {
         &self.source
     }
 
-    /// Whether the source stands within a character.
+    /// Whether the source ended within a character, or before it was known what it is.
     pub(super) const fn is_cut(&self) -> bool {
-        matches!(&self.kind, Kind::Other(transcoder) if !transcoder.raw.is_empty())
+        match &self.kind {
+            Kind::Unknown { held, .. } => !held.is_empty(),
+            Kind::Utf8 => false,
+            Kind::Other(transcoder) => !transcoder.raw.is_empty(),
+        }
+    }
+
+    /// Nothing follows what has come.
+    pub(super) const fn end(&mut self) {
+        self.grows = false;
+        self.remembers = false;
     }
 
     /// The encoding, where it is not UTF-8.
     pub(super) const fn encoding(&self) -> Option<&'static str> {
         match &self.kind {
             Kind::Other(transcoder) => Some(transcoder.encoding.name),
-            Kind::Unknown | Kind::Utf8 => None,
+            Kind::Unknown { .. } | Kind::Utf8 => None,
         }
     }
 
@@ -91,48 +117,108 @@ impl<R: Read> Text<R> {
         match &mut self.kind {
             Kind::Utf8 => self.source.read(into),
             Kind::Other(transcoder) => transcoder.read(&mut self.source, into),
-            Kind::Unknown => self.first(into),
+            Kind::Unknown { .. } => self.first(into),
         }
     }
 
+    /// Reads on until it is known what the source is, or until something of it may be passed on.
     fn first(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
-        let mut read = 0;
+        let Kind::Unknown { mut passed, held } = std::mem::replace(&mut self.kind, Kind::Utf8)
+        else {
+            return Ok(0);
+        };
+        let known = passed.len();
+        let mut read = held.len();
+        into[..read].copy_from_slice(&held);
         loop {
             let more = self.source.read(&mut into[read..])?;
             read += more;
-            let ended = more == 0;
-            let start = &into[..read];
-            if !ended && is_undecided(start) {
-                continue;
-            }
-            if read == 0 {
-                return Ok(0);
-            }
-            if self.source.is_compressed()
-                && let Some(failure) = decode::refused(start)
-            {
-                return Err(failure);
-            }
-            let Some((encoding, mark)) = encoding_of(start) else {
-                if !self.is_trusted && is_tar(start) {
-                    return Err(Failure::Format {
-                        format: "a tar archive",
-                        remedy: "unpack it first: `tar xf FILE`",
-                    });
-                }
-                if !self.is_trusted && is_binary(&start[..read.min(LOOKED_AT_BYTES)]) {
-                    return Err(Failure::Format {
-                        format: "binary data",
-                        remedy: "export it as NDJSON or JSON first",
-                    });
-                }
-                self.kind = Kind::Utf8;
-                return Ok(read);
+            passed.truncate(known);
+            passed.extend_from_slice(&into[..read.min(LOOKED_AT_BYTES)]);
+            let start = &passed[..];
+            let waits = self.grows || self.remembers && is_coded(start);
+            let has_ended = more == 0 && (self.is_trusted || !waits);
+            let first = if has_ended && !start.is_empty() {
+                First::Known(encoding_of(start))
+            } else {
+                First::of(start, self.is_trusted)
             };
-            let mut transcoder = Transcoder::new(encoding, self.grows);
-            transcoder.raw.extend_from_slice(&start[mark..]);
-            self.kind = Kind::Other(transcoder);
-            return self.read(into);
+            match first {
+                First::Known(Some((encoding, mark))) => {
+                    let raw = into[mark..read].to_vec();
+                    self.kind = Kind::Other(Transcoder { encoding, raw });
+                    return self.read(into);
+                }
+                First::Known(None) => {
+                    return match self.refused(start) {
+                        Some(failure) => Err(failure),
+                        None => Ok(read),
+                    };
+                }
+                First::Unknown if more > 0 => {}
+                First::Unknown => {
+                    passed.truncate(known);
+                    let held = into[..read].to_vec();
+                    self.kind = Kind::Unknown { passed, held };
+                    return Ok(0);
+                }
+                First::TextSoFar => {
+                    let held = Vec::new();
+                    self.kind = Kind::Unknown { passed, held };
+                    return Ok(read);
+                }
+            }
+        }
+    }
+
+    /// What UTF-8 that begins like this is refused for.
+    fn refused(&self, start: &[u8]) -> Option<Failure> {
+        if self.source.is_compressed()
+            && let Some(failure) = decode::refused(start)
+        {
+            return Some(failure);
+        }
+        let (looked_at, _) = looked_at(start);
+        if self.is_trusted {
+            None
+        } else if is_tar(looked_at) {
+            Some(Failure::Format {
+                format: "a tar archive",
+                remedy: "unpack it first: `tar xf FILE`",
+            })
+        } else if is_binary(looked_at) {
+            Some(Failure::Format {
+                format: "binary data",
+                remedy: "export it as NDJSON or JSON first",
+            })
+        } else {
+            None
+        }
+    }
+}
+
+/// What the first bytes say.
+enum First {
+    /// Too little.
+    Unknown,
+    /// They are text in UTF-8, and more of them are looked at.
+    TextSoFar,
+    /// The encoding and the length of its byte order mark; `None` is UTF-8, or what is taken for it.
+    Known(Option<(Encoding, usize)>),
+}
+
+impl First {
+    fn of(start: &[u8], is_trusted: bool) -> Self {
+        if is_undecided(start) {
+            return First::Unknown;
+        }
+        let encoding = encoding_of(start);
+        if encoding.is_some() || is_trusted || looked_at(start).1 {
+            First::Known(encoding)
+        } else if signs_of(start).is_none() {
+            First::TextSoFar
+        } else {
+            First::Unknown
         }
     }
 }
@@ -145,6 +231,11 @@ fn is_undecided(start: &[u8]) -> bool {
         [0, _, ..] | [_, 0, ..] => start.len() < 4,
         _ => false,
     }
+}
+
+/// Whether so few bytes are probably the beginning of a character, or of a mark, of another encoding than UTF-8.
+fn is_coded(start: &[u8]) -> bool {
+    is_undecided(start) && start.iter().any(|byte| *byte == 0 || *byte >= 0xFE)
 }
 
 /// The encoding and the length of its byte order mark; `None` for UTF-8.
@@ -172,23 +263,59 @@ fn is_spread(start: &[u8], width: usize) -> bool {
         .is_none_or(|next| next[0] != 0 && next[1..].iter().all(|byte| *byte == 0))
 }
 
-/// Whether the first bytes are not those of a text. Holes that a truncation left say nothing.
+/// What is looked at for signs of binary data: whole lines, the first one if it is text, else some more; or what there
+/// is, but not more than [`LOOKED_AT_BYTES`]. Answers also whether more bytes would change nothing.
+fn looked_at(start: &[u8]) -> (&[u8], bool) {
+    let most = &start[..start.len().min(LOOKED_AT_BYTES)];
+    let mut lines = memchr::memchr_iter(b'\n', most).map(|end| &most[..=end]);
+    let is_text = |lines: &[u8]| signs_of(lines).is_none() && !lines.trim_ascii().is_empty();
+    match lines.find(|lines| lines.len() >= DOUBTED_BYTES_MIN || is_text(lines)) {
+        Some(lines) => (lines, true),
+        None => (most, most.len() == LOOKED_AT_BYTES),
+    }
+}
+
+/// Whether the first bytes are not those of a text.
 fn is_binary(start: &[u8]) -> bool {
+    let Signs {
+        bytes,
+        control,
+        invalid,
+    } = signs_of(start);
+    (control > 3 && control * 10 > bytes) || (invalid > 3 && invalid * 4 > bytes)
+}
+
+/// How many bytes there are, and how many of them are not those of a text.
+#[derive(Default)]
+struct Signs {
+    bytes: usize,
+    control: usize,
+    invalid: usize,
+}
+
+impl Signs {
+    const fn is_none(&self) -> bool {
+        self.control == 0 && self.invalid == 0
+    }
+}
+
+/// Counts. Holes that a truncation left say nothing.
+fn signs_of(start: &[u8]) -> Signs {
+    let mut signs = Signs::default();
     let hole = start.iter().take_while(|byte| **byte == 0).count();
     let pieces = start[hole..]
         .chunk_by(|left, right| (*left == 0) == (*right == 0))
         .filter(|piece| piece[0] != 0 || piece.len() < HOLE_BYTES_MIN);
     // A record separator stands before each record of RFC 7464.
     let is_control = |byte: &&u8| matches!(byte, 0..=8 | 0x0E..=0x1A | 0x1C..=0x1D | 0x1F);
-    let (mut bytes, mut control, mut invalid) = (0, 0, 0);
     for piece in pieces {
-        bytes += piece.len();
-        control += piece.iter().filter(is_control).count();
+        signs.bytes += piece.len();
+        signs.control += piece.iter().filter(is_control).count();
         // The last character may be cut.
         let chunks = piece.utf8_chunks();
-        invalid += chunks.map(|chunk| chunk.invalid().len()).sum::<usize>();
+        signs.invalid += chunks.map(|chunk| chunk.invalid().len()).sum::<usize>();
     }
-    (control > 3 && control * 10 > bytes) || (invalid > 3 && invalid * 4 > bytes)
+    signs
 }
 
 /// Whether this is a tar archive: a text in which holes stand, were it not for its signature.
@@ -199,22 +326,11 @@ fn is_tar(start: &[u8]) -> bool {
 /// Decodes units that come piece by piece.
 struct Transcoder {
     encoding: Encoding,
-    /// What was read and not decoded.
+    /// What was read and not decoded: less than a character between two reads.
     raw: Vec<u8>,
-    grows: bool,
-    ended: bool,
 }
 
 impl Transcoder {
-    const fn new(encoding: Encoding, grows: bool) -> Self {
-        Transcoder {
-            encoding,
-            raw: Vec::new(),
-            grows,
-            ended: false,
-        }
-    }
-
     fn read<R: Read>(
         &mut self,
         source: &mut Decoded<R>,
@@ -230,16 +346,9 @@ impl Transcoder {
             self.raw.resize(known + RAW_BYTES, 0);
             let outcome = source.read(&mut self.raw[known..]);
             self.raw.truncate(known + *outcome.as_ref().unwrap_or(&0));
-            let read = outcome?;
-            if read == 0 && (known == 0 || self.grows) {
+            if outcome? == 0 {
                 // A character that was cut goes on when the source does.
                 return Ok(0);
-            }
-            self.ended = read == 0;
-            if self.ended {
-                let (used, made) = self.decode(into);
-                self.raw.drain(..used);
-                return Ok(made);
             }
         }
     }
@@ -256,7 +365,7 @@ impl Transcoder {
                         value = 0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
                         width += more;
                     }
-                    None if !self.ended => break,
+                    None => break,
                     _ => {}
                 }
             }

@@ -144,7 +144,7 @@ fn a_window_is_accepted_as_far_as_memory_allows() {
     }
 }
 
-fn coded(text: &str, width: usize, big: bool, mark: bool) -> Vec<u8> {
+pub(super) fn coded(text: &str, width: usize, big: bool, mark: bool) -> Vec<u8> {
     let text = if mark {
         format!("\u{FEFF}{text}")
     } else {
@@ -210,6 +210,74 @@ fn a_unit_that_is_no_character_spoils_its_own_record() {
         (&b"{\"n\":1}"[..], &b"{\"n\":3}"[..])
     );
     assert!(std::str::from_utf8(&seen[1].1).is_err());
+}
+
+/// Bytes that begin like text, like binary data, or like both.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just(b"{\"n\":1}\n".to_vec()),
+        Just(b"\x89PNG\r\n\x1A\n\0\0\0\rIHDR".to_vec()),
+        Just(b"{\"name\":\"M\xFCller\"}\n".to_vec()),
+        Just(vec![0; 20]),
+        proptest::collection::vec(0u8..=255, 0..40),
+        proptest::collection::vec(0u8..=32, 0..40),
+        proptest::collection::vec(b'a'..=b'z', 0..400),
+    ];
+    proptest::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat())
+}
+
+/// The records, and why there are no more.
+fn outcome(reader: &mut LineReader<impl Read>) -> (Vec<Vec<u8>>, Option<String>) {
+    let payloads = |seen: Seen| seen.0.into_iter().map(|line| line.1).collect();
+    match read_all(reader) {
+        Ok(seen) => (payloads(seen), None),
+        Err(failed) => (payloads(failed.0), Some(failed.1.to_string())),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn what_a_source_is_does_not_depend_on_how_it_is_cut(
+        source in bytes(),
+        sizes in proptest::collection::vec(1usize..60, 1..8),
+    ) {
+        let whole = outcome(&mut reader(&source[..], 1_000));
+        let cut = outcome(&mut reader(Dribble::new(source, sizes), 1_000));
+        prop_assert_eq!(&cut.1, &whole.1);
+        if whole.1.is_none() {
+            prop_assert_eq!(cut.0, whole.0);
+        }
+    }
+}
+
+#[test]
+fn a_source_that_grows_is_what_it_is_as_a_whole_and_a_line_of_text_does_not_wait() {
+    let mut picture =
+        b"\x89PNG\r\n\x1A\n\0\0\0\rIHDR\0\0\x02\x80\0\0\x01\xE0\x08\x06\0\0\0".to_vec();
+    picture.extend((0..=255).cycle().skip(128).take(900));
+    let reading = Reading {
+        grows: true,
+        remembers: true,
+        ..Reading::lines(1_000)
+    };
+    for cut in 1..picture.len() {
+        let pieces = [&picture[..cut], &[], &picture[cut..]].map(<[u8]>::to_vec);
+        let mut reader = LineReader::new("t", Growing(pieces.to_vec()), reading);
+        let failure = (0..4).find_map(|_| reader.next_block().err()).unwrap();
+        assert!(
+            failure.to_string().contains("binary data"),
+            "cut at {cut}: {failure}"
+        );
+    }
+    let lines = [&b"{\"n\":1}\n"[..], &[], &[7; 900]].map(<[u8]>::to_vec);
+    let mut reader = LineReader::new("t", Growing(lines.to_vec()), reading);
+    assert_eq!(reader.next_block().unwrap().unwrap().lines.len(), 1);
+    // A few bytes that nothing follows are a record, whatever they are.
+    let mut short = LineReader::new("t", Growing(vec![b"M\xFCller\n".to_vec()]), reading);
+    assert!(short.next_block().unwrap().is_none() && short.is_cut());
+    assert_eq!(short.finish().unwrap().unwrap().lines.len(), 1);
 }
 
 /// Runs a tool on standard input; `None` where it is not installed.

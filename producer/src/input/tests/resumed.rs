@@ -84,6 +84,36 @@ fn when_a_source_pauses_does_not_matter() {
     }
 }
 
+/// What was sent of a source that ended within a character is what it begins with when the other half has come.
+#[test]
+fn half_a_character_is_taken_with_its_other_half() {
+    let text = "{\"n\":1}\n{\"s\":\"x\u{1F600}y\"}\n{\"n\":3}\n";
+    for (width, big) in [(2, false), (2, true), (4, false), (4, true)] {
+        let source = coded::coded(text, width, big, true);
+        for cut in 0..source.len() {
+            let reading = remembering(Format::Auto, AtEnd::Send);
+            let mut first = LineReader::new("t", &source[..cut], reading);
+            let mut seen = run(&mut first).0;
+            let place = first.place().unwrap();
+            let mut second = LineReader::new("t", &source[..], reading);
+            assert!(second.resume(&place, None).unwrap(), "{width} cut at {cut}");
+            seen.extend(run(&mut second).0);
+            let all: String = seen
+                .iter()
+                .map(|one| String::from_utf8_lossy(&one.2))
+                .collect();
+            assert_eq!(all, text.replace('\n', ""), "{width} cut at {cut}");
+        }
+    }
+    // Where nothing is remembered, a record that ends like this is damaged.
+    let source = coded::coded(text, 2, false, true);
+    let whole = coded::coded("{\"n\":1}\n{\"s\":\"x", 2, false, true).len();
+    for cut in [whole + 1, whole + 2, whole + 3] {
+        let seen = read_bytes(&source[..cut]).0;
+        assert!(seen[1].1.ends_with(b"x\xFF"), "{seen:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -138,13 +138,10 @@ impl<R: io::Read> Live<R> {
         let opens = (!self.is_opened).then(|| {
             if self.entry.first.is_none()
                 && self.entry.former.is_none()
-                && let Some(place) = place
+                && let Some((bytes, digest)) = self.reader.beginning()
             {
-                let digest = Digest(place.digest);
-                self.entry.first = Some(Checked {
-                    bytes: place.bytes,
-                    digest,
-                });
+                let digest = Digest(digest);
+                self.entry.first = Some(Checked { bytes, digest });
             }
             Box::new(self.entry.clone())
         });
@@ -171,7 +168,7 @@ impl<R: io::Read> Live<R> {
         {
             self.is_told = true;
             let encoding = encoding.unwrap_or("UTF-8");
-            tracing::info!(input = &*self.name, encoding, "the format: {found}");
+            tracing::info!(input = &*self.name, encoding, "the format is {found}");
         }
     }
 
@@ -182,12 +179,17 @@ impl<R: io::Read> Live<R> {
                 input = &*self.name,
                 line,
                 bytes,
-                "ends within a record, which is sent when its end has come, or as it is with `--at-end send`"
+                "ends within a record, which is sent once it is complete, or as it is with `--at-end send`"
+            );
+        } else if self.reader.is_cut() {
+            tracing::warn!(
+                input = &*self.name,
+                "ends within a character, or before it is known what it is: its last bytes are sent when more has come"
             );
         } else if self.reader.is_in_array() {
             tracing::warn!(
                 input = &*self.name,
-                "ends within its array: the file was cut, or is still written"
+                "ends within its array: it was cut, or is still being written"
             );
         }
     }
