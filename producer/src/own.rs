@@ -1,13 +1,17 @@
-//! The files that a producer writes itself, which are never its input: it would feed itself.
+//! What is never a producer's input, since it would feed itself: the files that it writes, and what hydrant keeps in
+//! directories of its own.
 //!
-//! Owns which ones they are: the ledger, its lock, the report, and what each is written to before it gets its name.
-//! A ledger is replaced four times a second, so that its inode alone would not do: a path counts, and behind links
-//! both the path that they lead to and the inode.
+//! Owns which these are. The files are the ledger, its lock, the report, and what each is written to before it gets its
+//! name. A ledger is replaced four times a second, so that its inode alone would not do: a path counts, and behind links
+//! both the path that they lead to and the inode. The directories are streams and lakes; a pattern does not enter one,
+//! but an input that names one may be read, unless it is the stream that is written to.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use hydrant_core::{Error, Result};
+use hydrant_stream::StreamUrl;
 
 use crate::config::{Config, Files};
 use crate::input::file::{FileId, real_path};
@@ -17,6 +21,10 @@ use crate::input::glob;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnFiles {
     paths: Vec<PathBuf>,
+    /// The directory of the stream that is written to.
+    stream: Option<PathBuf>,
+    /// What was passed over, of which the user was told.
+    passed: BTreeSet<PathBuf>,
 }
 
 impl OwnFiles {
@@ -29,8 +37,11 @@ impl OwnFiles {
             ledger.with_file_name(name)
         });
         let paths = ledger.into_iter().chain(lock).chain(config.report.clone());
+        let stream = StreamUrl::parse(config.to()).ok();
         OwnFiles {
             paths: paths.collect(),
+            stream: stream.map(|StreamUrl::Local { dir }| dir),
+            passed: BTreeSet::new(),
         }
     }
 
@@ -67,13 +78,40 @@ impl OwnFiles {
         self.has_name(path) || id.is_some_and(|id| ids.contains(&id))
     }
 
-    /// The paths that lead to none of them.
-    pub(crate) fn without(&self, mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
-        if !self.paths.is_empty() {
-            let ids = self.ids();
-            paths.retain(|path| !self.holds(path, &ids));
+    /// What the input stands for, without them.
+    pub(crate) fn expand(&mut self, input: &Path) -> Vec<PathBuf> {
+        let mut paths = glob::expand(input, |directory| self.is_closed(directory));
+        if self.paths.is_empty() {
+            return paths;
         }
+        let ids = self.ids();
+        paths.retain(|path| {
+            let is_own = self.holds(path, &ids);
+            if is_own && self.passed.insert(path.clone()) {
+                tracing::info!(input = %path.display(), "is not read: this producer writes it itself");
+            }
+            !is_own
+        });
         paths
+    }
+
+    /// The directories whose changes may change that.
+    pub(crate) fn directories(&mut self, input: &Path) -> Vec<PathBuf> {
+        glob::directories(input, |directory| self.is_closed(directory))
+    }
+
+    /// Whether patterns do not enter the directory.
+    fn is_closed(&mut self, directory: &Path) -> bool {
+        let Some(kind) = kept_in(directory) else {
+            return false;
+        };
+        if self.passed.insert(directory.to_owned()) {
+            tracing::info!(
+                directory = %directory.display(),
+                "is not searched for input: it is {kind}, whose files belong to hydrant"
+            );
+        }
+        true
     }
 
     /// Refuses an input that names one of them.
@@ -82,26 +120,57 @@ impl OwnFiles {
     /// Refused.
     pub(crate) fn check(&self, files: &Files) -> Result<()> {
         let ids = self.ids();
-        let mut named = files
-            .inputs
-            .iter()
-            .filter(|input| input.as_os_str() != "-")
-            .filter(|input| !glob::is_pattern(input) || input.exists());
-        match named.find(|input| self.holds(input, &ids)) {
-            None => Ok(()),
-            Some(input) => Err(Error::refused(format!(
-                "the input `{}` is a file that this producer writes itself, its ledger or its report: name \
-                 another `--input`, `--ledger` or `--report`",
-                input.display()
-            ))),
+        for input in files.inputs.iter().filter(|input| input.as_os_str() != "-") {
+            let shown = input.display();
+            if self
+                .stream
+                .as_ref()
+                .is_some_and(|stream| is_within(input, stream))
+            {
+                return Err(Error::refused(format!(
+                    "the input `{shown}` lies in the stream that this producer writes: name another `--input` or `--to`"
+                )));
+            }
+            if (!glob::is_pattern(input) || input.exists()) && self.holds(input, &ids) {
+                return Err(Error::refused(format!(
+                    "the input `{shown}` is a file that this producer writes itself, its ledger or its report: name \
+                     another `--input`, `--ledger` or `--report`"
+                )));
+            }
         }
+        Ok(())
     }
 }
 
+/// What hydrant keeps in the directory, if it made it.
+fn kept_in(directory: &Path) -> Option<&'static str> {
+    if directory.join("_hydrant").is_dir() {
+        Some("a lake")
+    } else if ["manifest.json", "manifest.lock", "shards"]
+        .iter()
+        .all(|name| directory.join(name).exists())
+    {
+        Some("a stream")
+    } else {
+        None
+    }
+}
+
+/// Whether what `input` names lies in `directory`, if that is there.
+fn is_within(input: &Path, directory: &Path) -> bool {
+    let named = directory_or_here(glob::named(input));
+    directory.is_dir() && real_path(&named).starts_with(real_path(directory))
+}
+
 fn directory(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
+    directory_or_here(path.parent().unwrap_or(path).to_owned())
+}
+
+fn directory_or_here(path: PathBuf) -> PathBuf {
+    if path.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        path
     }
 }
 
@@ -162,9 +231,9 @@ mod tests {
         ] {
             assert_eq!(own.holds(&at(name), &own.ids()), is_own, "`{name}`");
         }
-        let nothing = OwnFiles::of(&Config::new("local:raw", config.origin));
-        assert_eq!(nothing.without(vec![at("edge.json")]), [at("edge.json")]);
-        let all = ["a.json", "edge.json", "soft.json"].map(at).to_vec();
-        assert_eq!(own.without(all), [at("a.json")]);
+        let mut nothing = OwnFiles::of(&Config::new("local:raw", config.origin));
+        assert_eq!(nothing.expand(&at("edge.json")), [at("edge.json")]);
+        let (mut own, all) = (own, at("*.json"));
+        assert_eq!(own.expand(&all), [at("a.json")]);
     }
 }

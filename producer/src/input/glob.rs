@@ -6,14 +6,16 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// What `text` stands for, in the order of the paths' bytes; a path without pattern stands for itself.
+/// What `text` stands for, in the order of the paths' bytes; a path without pattern stands for itself. Directories that
+/// `is_closed` to patterns are not entered, unless they are named.
 #[must_use]
-pub fn expand(text: &Path) -> Vec<PathBuf> {
+pub fn expand(text: &Path, mut is_closed: impl FnMut(&Path) -> bool) -> Vec<PathBuf> {
     if !is_pattern(text) || text.exists() {
         return vec![text.to_owned()];
     }
     let mut found = vec![PathBuf::new()];
-    for component in text.components() {
+    let mut components = text.components().peekable();
+    while let Some(component) = components.next() {
         let Component::Normal(name) = component else {
             for path in &mut found {
                 path.push(component);
@@ -22,7 +24,11 @@ pub fn expand(text: &Path) -> Vec<PathBuf> {
         };
         let pattern = name.as_encoded_bytes();
         found = if pattern == b"**" {
-            found.into_iter().flat_map(descend).collect()
+            let mut below = Vec::new();
+            for directory in found {
+                descend(directory, &mut is_closed, &mut below);
+            }
+            below
         } else if has_meaning(pattern) {
             let matching = |directory: PathBuf| {
                 names(&directory)
@@ -30,7 +36,11 @@ pub fn expand(text: &Path) -> Vec<PathBuf> {
                     .filter(|name| matches(pattern, name.as_encoded_bytes()))
                     .map(move |name| directory.join(name))
             };
-            found.into_iter().flat_map(matching).collect()
+            let mut matching: Vec<_> = found.into_iter().flat_map(matching).collect();
+            if components.peek().is_some() {
+                matching.retain(|path| path.is_dir() && !is_closed(path));
+            }
+            matching
         } else {
             found
                 .into_iter()
@@ -53,24 +63,29 @@ pub fn is_pattern(text: &Path) -> bool {
 
 /// The directories whose changes may change what `text` stands for.
 #[must_use]
-pub fn directories(text: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = expand(text)
+pub fn directories(text: &Path, is_closed: impl FnMut(&Path) -> bool) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = expand(text, is_closed)
         .iter()
         .filter_map(|path| path.parent())
         .map(here)
         .collect();
+    found.push(here(&named(text)));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The directory that `text` names, in which it stands for something.
+#[must_use]
+pub(crate) fn named(text: &Path) -> PathBuf {
     let fixed: PathBuf = text
         .components()
         .take_while(|part| !has_meaning(part.as_os_str().as_encoded_bytes()))
         .collect();
-    found.push(here(if is_pattern(text) {
-        &fixed
-    } else {
-        text.parent().unwrap_or(&fixed)
-    }));
-    found.sort();
-    found.dedup();
-    found
+    match text.parent() {
+        Some(parent) if !is_pattern(text) => parent.to_owned(),
+        _ => fixed,
+    }
 }
 
 /// `.` for the empty path.
@@ -94,17 +109,16 @@ pub(crate) fn names(directory: &Path) -> Vec<std::ffi::OsString> {
     names
 }
 
-/// The directory and all below it; links are not followed.
-fn descend(directory: PathBuf) -> Vec<PathBuf> {
-    let mut found = vec![directory.clone()];
+/// Adds the directory and all below it; links are not followed.
+fn descend(directory: PathBuf, is_closed: &mut dyn FnMut(&Path) -> bool, found: &mut Vec<PathBuf>) {
+    found.push(directory.clone());
     for name in names(&directory) {
         let path = directory.join(&name);
         let is_dir = path.symlink_metadata().is_ok_and(|found| found.is_dir());
-        if is_dir && !name.as_encoded_bytes().starts_with(b".") {
-            found.extend(descend(path));
+        if is_dir && !name.as_encoded_bytes().starts_with(b".") && !is_closed(&path) {
+            descend(path, is_closed, found);
         }
     }
-    found
 }
 
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
@@ -234,7 +248,7 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let found = |text: &str| {
-            let paths = expand(&root.join(text));
+            let paths = expand(&root.join(text), |_| false);
             let shown = |path: PathBuf| path.strip_prefix(root).unwrap().display().to_string();
             paths.into_iter().map(shown).collect::<Vec<_>>()
         };
@@ -244,11 +258,22 @@ mod tests {
         assert_eq!(found("x/**/*.log"), ["x/d.log", "x/y/e.log"]);
         assert_eq!(found("absent.log"), ["absent.log"]);
         assert!(found("absent*").is_empty() && found("absent/*").is_empty());
+        let directories = |text: &Path| directories(text, |_| false);
         assert_eq!(
             directories(&root.join("*/*.log")),
             [root.to_owned(), root.join("x")]
         );
         assert_eq!(directories(&root.join("a.log")), [root.to_owned()]);
         assert_eq!(directories(Path::new("a.log")), [PathBuf::from(".")]);
+        // A closed directory is entered by its name only.
+        for (text, count) in [
+            ("**/*.log", 3),
+            ("*/*.log", 0),
+            ("x/*.log", 1),
+            ("x/**/*.log", 2),
+        ] {
+            let found = expand(&root.join(text), |path| path.ends_with("x"));
+            assert_eq!(found.len(), count, "{text}");
+        }
     }
 }

@@ -18,16 +18,18 @@ use hydrant_core::{Error, Result};
 
 use crate::input::file::{self, FileId, Tail};
 use crate::input::reader::begins_with;
-use crate::input::{AtEnd, InputError, LineReader, Reading, glob, stdin};
+use crate::input::{AtEnd, InputError, LineReader, Reading, stdin};
 use crate::ledger::FileEntry;
 use crate::own::OwnFiles;
 
 mod copies;
+mod failures;
 mod follow;
 mod live;
 mod names;
 
 use copies::Copied;
+use failures::Failures;
 pub(super) use live::Sender;
 use live::{Gone, Live, Read, is_truncated};
 
@@ -52,8 +54,10 @@ pub(super) struct Walk {
     seen: BTreeSet<FileId>,
     /// Known files that are not where they were.
     gone: Vec<u32>,
+    /// Files that may be copies which are being made.
+    making: BTreeSet<FileId>,
     sender: Sender,
-    failed: Option<Error>,
+    failures: Failures,
     has_sent: bool,
     /// Files that were given up, of which the ledger was not told yet.
     left: Vec<FileEntry>,
@@ -87,44 +91,47 @@ impl Walk {
             next_number,
             seen: BTreeSet::new(),
             gone: Vec::new(),
+            making: BTreeSet::new(),
             sender,
-            failed: None,
+            failures: Failures::default(),
             has_sent: false,
             left: Vec::new(),
         }
     }
 
-    /// Reads everything: the other inputs also where one fails. The run ends with the first failure.
+    /// Reads everything. What fails is told, and the other inputs are read all the same.
     pub(super) fn run(mut self) {
         let done = if self.follow {
             self.follow()
         } else {
             self.once()
         };
-        if let (Ok(()), Some(error)) = (done, self.failed.take()) {
-            // Refused means that nothing was done.
-            self.sender.fail(if self.has_sent {
-                Error::fatal(error.to_string())
-            } else {
-                error
-            });
+        match done {
+            Ok(()) => {
+                if let Some(error) = self.failures.end(self.has_sent) {
+                    self.sender.fail(error);
+                }
+            }
+            Err(Gone) => self.failures.tell(),
         }
     }
 
     fn once(&mut self) -> Result<(), Gone> {
         self.find_gone();
         for mut live in self.moved() {
+            self.failures.tell();
             if let Read::Failed(error) = self.read_live(&mut live)? {
                 self.fail(error.into());
             }
             self.end_quiet(live)?;
         }
         for input in self.inputs.clone() {
+            self.failures.tell();
             if input.as_os_str() == STDIN {
                 self.read_stdin()?;
                 continue;
             }
-            let paths = self.own.without(glob::expand(&input));
+            let paths = self.own.expand(&input);
             if paths.is_empty() {
                 let text = input.display();
                 self.fail(Error::refused(format!(
@@ -132,6 +139,7 @@ impl Walk {
                 )));
             }
             for path in paths {
+                self.failures.tell();
                 self.read(&path)?;
             }
         }
@@ -170,10 +178,10 @@ impl Walk {
             if !again {
                 return Ok(());
             }
-            tracing::warn!(input = %path.display(), "was truncated or rewritten while it was read: looks again");
+            tracing::warn!(input = %path.display(), "was truncated or rewritten while it was read: it is looked at again");
         }
         self.fail(Error::fatal(format!(
-            "`{}` is rewritten all the time",
+            "`{}` is rewritten again and again while it is read: read a copy of it",
             path.display()
         )));
         Ok(())
@@ -254,15 +262,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Keeps the first failure, with which the run ends. The others are logged, and all of a run that follows its files.
     fn fail(&mut self, error: Error) {
-        if self.follow || self.failed.is_some() {
-            tracing::error!(
-                error = error.report(),
-                "an input is not read, or not to its end"
-            );
-        }
-        self.failed.get_or_insert(error);
+        self.failures.add(error);
     }
 
     fn read_stdin(&mut self) -> Result<(), Gone> {
@@ -306,8 +307,8 @@ impl Walk {
         match fits {
             Some(()) => Ok(entry),
             None => Err(Error::refused(format!(
-                "`{}` does not begin with the {} lines that are stored by its ledger: give the \
-                 same input from its start, or another `--ledger`",
+                "`{}` does not begin with what its ledger knows of it (lines: {}): give the same input from its start, or \
+                 another `--ledger`",
                 reader.name(),
                 entry.line.max(entry.index + 1) - 1
             ))),
@@ -405,6 +406,10 @@ impl Walk {
             },
             None => match self.copy_of(&real, id)? {
                 Copied::Whole => return Ok(()),
+                Copied::Making => {
+                    self.making.insert(id);
+                    return Ok(());
+                }
                 Copied::Goes(live) => *live,
                 Copied::New => self.fresh(real, tail),
             },
@@ -489,8 +494,8 @@ impl Walk {
         tracing::warn!(
             input = %entry.path.display(),
             lines = entry.line - 1,
-            "the file that was read is gone and is not found beside its path: what was written to it behind \
-             these lines is not sent; the file that is there now is read from its start"
+            "the file that was read is gone and is not found beside its path: what was written to it after \
+             these lines is not sent; a file that is there now is read from its start"
         );
         entry.ended = true;
         self.known.insert(entry.number, entry.clone());
@@ -516,7 +521,7 @@ fn tell_replaced(live: &Live<Tail>) {
     tracing::warn!(
         input = &*live.name,
         lines = live.entry.line - 1,
-        "is another file than the one that was read, and begins with all lines that were taken: goes on behind \
-         them; to send it from its start give another `--ledger`"
+        "is another file than the one that was read, but begins with all lines that were taken: only what follows \
+         them is sent; to send it from its start, give another `--ledger`"
     );
 }

@@ -242,6 +242,65 @@ fn what_happened_to_a_file_is_told_apart_and_no_line_is_passed_over() {
 }
 
 #[test]
+fn a_name_of_rotation_makes_no_copy_of_a_file_that_holds_less_or_is_older() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join("in").join(name);
+    fs::create_dir(dir.path().join("in")).unwrap();
+    append(&path("w"), "s\na\n");
+    run(dir.path(), &["--input", "in/*"]);
+    append(&path("w.2024-01-01"), "s\n");
+    let said = run(dir.path(), &["--input", "in/*"]);
+    assert!(said.contains("may be a copy that is being made"), "{said}");
+    assert_eq!(stored(dir.path()), ["s", "a"]);
+    // It did not grow.
+    let file = fs::File::options()
+        .write(true)
+        .open(path("w.2024-01-01"))
+        .unwrap();
+    let written = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(written - std::time::Duration::from_secs(120))
+        .unwrap();
+    for _ in 0..2 {
+        run(dir.path(), &["--input", "in/*"]);
+        assert_eq!(stored(dir.path()), ["s", "a", "s"]);
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let born = |name: &str| fs::metadata(path(name)).unwrap().created();
+    append(&path("w.1"), "s\n");
+    let Ok(older) = born("w.1") else {
+        eprintln!("skipped: the file system knows no birth times");
+        return;
+    };
+    append(&path("w"), "s\n");
+    while born("w").unwrap() <= older {
+        fs::remove_file(path("w")).unwrap();
+        append(&path("w"), "s\n");
+    }
+    run(dir.path(), &["--input", "w"]);
+    for _ in 0..2 {
+        run(dir.path(), &["--input", "w*"]);
+        assert_eq!(stored(dir.path()), ["s", "s"]);
+    }
+}
+
+#[test]
+fn a_file_of_which_only_a_line_that_is_too_long_was_seen_to_begin_is_told_from_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w");
+    let args = ["--input", "w", "--record-bytes", "64"];
+    append(&path, &format!("1\n{}", "x".repeat(300)));
+    run(dir.path(), &args);
+    fs::remove_file(&path).unwrap();
+    append(&path, "2\n");
+    run(dir.path(), &args);
+    append(&path, "3\n");
+    run(dir.path(), &args);
+    assert_eq!(stored(dir.path()), ["1", "2", "3"]);
+}
+
+#[test]
 fn a_file_that_begins_as_another_one_is_sent_from_its_start() {
     struct Twin {
         first: (&'static str, &'static str),

@@ -222,3 +222,53 @@ fn a_rate_is_kept() {
     };
     assert_is_fleet(&records(dir.path(), "raw"), &spec, 301);
 }
+
+#[test]
+fn each_input_that_fails_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("a.json", &b"{\"n\":1}\n"[..]),
+        ("b.bz2", b"BZh91AY"),
+        ("c.xz", b"\xFD7zXZ\0"),
+    ] {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let to = ["--to", "local:raw"];
+    for (inputs, code, told, end) in [
+        (
+            &["b.bz2"][..],
+            64,
+            &["b.bz2"][..],
+            "b.bz2` looks like bzip2",
+        ),
+        (
+            &["a.json", "b.bz2"],
+            1,
+            &["b.bz2"],
+            "b.bz2` looks like bzip2",
+        ),
+        (&["b.bz2", "a.json"], 1, &["b.bz2"], "an input was not read"),
+        (
+            &["b.bz2", "c.xz"],
+            64,
+            &["b.bz2", "c.xz"],
+            "2 inputs were not read",
+        ),
+        (&["*"], 1, &["b.bz2", "c.xz"], "2 inputs were not read"),
+    ] {
+        let inputs: Vec<&str> = inputs.iter().flat_map(|input| ["--input", input]).collect();
+        let said = fails(dir.path(), &[&to[..], &inputs].concat(), code);
+        for name in told {
+            assert_eq!(
+                said.matches(&format!("{name}` looks like")).count(),
+                1,
+                "{said}"
+            );
+        }
+        let last = said.lines().last().unwrap();
+        assert!(
+            last.starts_with("error: ") && last.contains(end),
+            "{end}: {said}"
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::follow::{append, await_records};
-use crate::process::{Running, await_some, fails, ledger_index, produce};
+use crate::process::{Running, await_some, fails, ledger_index, produce, produce_saying};
 use crate::stored::records;
 
 const ALL: &[&str] = &[
@@ -82,5 +82,68 @@ fn an_input_that_is_the_ledger_or_the_report_is_refused() {
     fs::hard_link(path("edge.json"), path("hard")).unwrap();
     for input in ["edge.json", "link", "hard"] {
         refused(input);
+    }
+}
+
+#[test]
+fn a_pattern_does_not_enter_streams_and_lakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir_all(path("in/deep")).unwrap();
+    fs::create_dir_all(path("lake/_hydrant/events/dead-letters")).unwrap();
+    append(&path("in/a.json"), "{\"n\":1}\n");
+    append(&path("in/deep/b.json"), "{\"n\":2}\n");
+    append(
+        &path("lake/_hydrant/events/dead-letters/c.json"),
+        "{\"n\":3}\n",
+    );
+    produce(dir.path(), &["--to", "local:other", "--simulate", "5"]);
+    let args = [
+        "--to",
+        "local:raw",
+        "--name",
+        "e",
+        "--ledger",
+        "l.json",
+        "--input",
+        "**/*",
+    ];
+    let following = [&args[..], &["--follow"]].concat();
+    for stored in [2, 0] {
+        let (report, said) = produce_saying(dir.path(), &args);
+        assert_eq!(report["stored"], stored, "{said}");
+        for (name, kind) in [
+            ("lake", "a lake"),
+            ("other", "a stream"),
+            ("raw", "a stream"),
+        ] {
+            let line = said
+                .lines()
+                .find(|line| line.contains(&format!("directory={name}")));
+            assert!(
+                line.is_some_and(|line| line.contains(kind)),
+                "{name}: {said}"
+            );
+        }
+        assert_eq!(said.matches("directory=lake").count(), 1, "{said}");
+    }
+    let running = Running::start(dir.path(), &following);
+    append(&path("in/deep/b.json"), "{\"n\":4}\n");
+    await_records(dir.path(), &["{\"n\":1}", "{\"n\":2}", "{\"n\":4}"]);
+    assert_eq!(running.terminate()["stored"], 1);
+    // What is named is read, but not the stream that is written to.
+    let named = [
+        "--to",
+        "local:raw",
+        "--input",
+        "lake/_hydrant/*/dead-letters/*",
+    ];
+    assert_eq!(produce(dir.path(), &named)["stored"], 1);
+    for input in ["raw/*", "raw/**/*", "raw/manifest.json", "./in/../raw/*"] {
+        let said = fails(dir.path(), &["--to", "local:raw", "--input", input], 64);
+        assert!(
+            said.contains(&format!("`{input}` lies in the stream")),
+            "{said}"
+        );
     }
 }

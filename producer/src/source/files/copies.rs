@@ -1,7 +1,8 @@
 //! What became of a file that was read: where it was renamed to, and what is a copy of it.
 //!
-//! Owns the search beside its path. A renamed file is known by its inode. A copy is known by what it begins with *and*
-//! by its name, since two files may begin with the same records: in doubt a file is a new one, which is sent.
+//! Owns the search beside its path. A renamed file is known by its inode. A copy is known by its name *and* by what it
+//! holds, which is all that was taken of the original: a name alone proves nothing, and two files may begin with the
+//! same records. A file that is older than its original is not a copy of it. In doubt a file is a new one, which is sent.
 //!
 //! Promises: what cannot be looked at is an error, so that nobody takes it for what is not there.
 
@@ -12,8 +13,13 @@ pub(super) enum Copied {
     New,
     /// What it holds is read from its original.
     Whole,
+    /// It may be a copy that is not finished.
+    Making,
     Goes(Box<Live<Tail>>),
 }
+
+/// How long ago a copy was written to at most that is still being made.
+const MAKING: Duration = Duration::from_secs(60);
 
 impl Walk {
     /// The file of `entry` under another name in its directory, by its inode.
@@ -30,7 +36,7 @@ impl Walk {
                 Ok(Some(mut live)) => {
                     live.entry.moved = true;
                     self.seen.insert(id);
-                    tracing::info!(input = %entry.path.display(), now = &*live.name, "was renamed: its rest is read first");
+                    tracing::info!(input = %entry.path.display(), now = &*live.name, "was renamed: the rest of it is read first");
                     return Ok(Some(live));
                 }
                 Ok(None) => return Ok(None),
@@ -44,6 +50,9 @@ impl Walk {
 
     /// A copy of what was taken of `entry`, compressed perhaps, under a name that rotation makes of its own.
     pub(super) fn find_copy(&mut self, entry: &FileEntry) -> Result<Option<Live<Tail>>> {
+        if !is_provable(entry) {
+            return Ok(None);
+        }
         for _ in 0..CHANGES_MAX {
             let mut is_changed = false;
             for path in beside(&entry.path)? {
@@ -85,12 +94,31 @@ impl Walk {
             let Some(original) = original.filter(|_| names::is_rotated(path, &entry.path)) else {
                 continue;
             };
-            if is_copy(path, &entry.path).unwrap_or(false) {
-                tracing::info!(input = %path.display(), of = %entry.path.display(), "is a copy: it is not read");
-                return Ok(Copied::Whole);
+            if is_older(path, &entry.path) || !is_provable(entry) {
+                continue;
+            }
+            let has_all = self.resume(path, id, entry.clone())?;
+            if is_beginning(path, &entry.path).unwrap_or(false) {
+                if has_all.is_some() {
+                    tracing::info!(
+                        input = %path.display(),
+                        of = %entry.path.display(),
+                        "is a copy: its records are read from the original"
+                    );
+                    return Ok(Copied::Whole);
+                }
+                if is_being_made(path) {
+                    tracing::warn!(
+                        input = %path.display(),
+                        of = %entry.path.display(),
+                        "may be a copy that is being made, and is looked at again in a minute or by the next run"
+                    );
+                    return Ok(Copied::Making);
+                }
+                continue;
             }
             // The original may have been truncated behind the copy; else each has records of its own.
-            if let Some(live) = self.resume(path, id, entry.clone())?
+            if let Some(live) = has_all
                 && self.resume(&entry.path, original, entry.clone())?.is_none()
             {
                 return Ok(goes(live, entry));
@@ -99,20 +127,23 @@ impl Walk {
         let gone = self.gone.iter().rev();
         let gone = gone.filter_map(|number| self.known.get(number));
         let mut doubtful = None;
-        for entry in gone.filter(|entry| stem(path).is_some() && stem(path) == stem(&entry.path)) {
+        let is_like = |entry: &&FileEntry| {
+            is_provable(entry) && stem(path).is_some() && stem(path) == stem(&entry.path)
+        };
+        for entry in gone.filter(is_like) {
             if let Some(live) = self.resume(path, id, entry.clone())? {
                 if names::is_rotated(path, &entry.path) {
                     return Ok(goes(live, entry));
                 }
-                doubtful = doubtful.or((entry.index > 0).then_some(entry));
+                doubtful = doubtful.or(Some(entry));
             }
         }
         if let Some(entry) = doubtful {
             tracing::warn!(
                 input = %path.display(),
                 like = %entry.path.display(),
-                "begins with all that was taken of a file that is gone, but has no name that rotation makes of \
-                 that: it is sent from its start"
+                "begins like a file that was read and is gone, but is not named like a rotation of it: it is taken for \
+                 another file, and is sent from its start"
             );
         }
         Ok(Copied::New)
@@ -126,7 +157,7 @@ fn goes(mut live: Live<Tail>, entry: &FileEntry) -> Copied {
 }
 
 fn tell_copied(live: &Live<Tail>, entry: &FileEntry) {
-    tracing::info!(input = &*live.name, of = %entry.path.display(), "is a copy: only its rest is read");
+    tracing::info!(input = &*live.name, of = %entry.path.display(), "is a copy: only what was not read from its original is read");
 }
 
 /// Passes over a file whose content is damaged, with a warning; it is not the one that is looked for.
@@ -145,14 +176,16 @@ fn tell_damaged(error: InputError) -> Result<()> {
     }
     tracing::warn!(
         error = error.report(),
-        "is damaged: not taken for what was read before"
+        "a file is damaged, so it is not taken for one that was read before"
     );
     Ok(())
 }
 
 fn changes(path: &Path) -> Error {
     let path = path.display();
-    Error::fatal(format!("the files beside `{path}` change all the time"))
+    Error::fatal(format!(
+        "the files beside `{path}` change faster than they can be looked at: start again"
+    ))
 }
 
 /// The other files in the directory of `path`, by name.
@@ -185,8 +218,26 @@ fn stem(path: &Path) -> Option<(&Path, &[u8])> {
     (letters > 0).then(|| (path.parent().unwrap_or(path), &name[..letters]))
 }
 
+/// Whether so much is known of the file that another one can be told by what it holds.
+const fn is_provable(entry: &FileEntry) -> bool {
+    entry.bytes > 0 || entry.first.is_some() || entry.former.is_some() && entry.index > 0
+}
+
+/// Whether `path` was made before `original`, where the file system knows: it is not a copy of it.
+fn is_older(path: &Path, original: &Path) -> bool {
+    let born = |path| std::fs::metadata(path).and_then(|found| found.created());
+    matches!((born(path), born(original)), (Ok(copy), Ok(original)) if copy < original)
+}
+
+/// Whether `path` may be a copy that is not finished.
+fn is_being_made(path: &Path) -> bool {
+    let modified = std::fs::metadata(path).and_then(|found| found.modified());
+    let since = modified.ok().and_then(|modified| modified.elapsed().ok());
+    since.is_none_or(|since| since < MAKING)
+}
+
 /// Whether `path` holds the first bytes of `original`, as a copy does that is still being made.
-fn is_copy(path: &Path, original: &Path) -> io::Result<bool> {
+fn is_beginning(path: &Path, original: &Path) -> io::Result<bool> {
     use std::io::{BufRead, BufReader};
     let mut copy = BufReader::new(std::fs::File::open(path)?);
     let mut original = BufReader::new(std::fs::File::open(original)?);

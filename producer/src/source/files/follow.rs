@@ -67,7 +67,7 @@ impl Walk {
             if found.is_ok_and(|found| !found.is_file()) {
                 let text = input.display();
                 self.fail(Error::refused(format!(
-                    "`{text}` cannot be followed, it is not a file: name files, such as `{text}/*`, \
+                    "`{text}` cannot be followed, since it is not a file: name files, such as `{text}/*`, \
                      or read a pipe without `--follow`"
                 )));
                 return Err(self.end());
@@ -120,8 +120,8 @@ impl Walk {
     ) -> Result<bool, Gone> {
         let mut at = Vec::new();
         for input in &self.inputs {
-            watch.add(input);
-            for path in self.own.without(glob::expand(input)) {
+            watch.add(self.own.directories(input));
+            for path in self.own.expand(input) {
                 if let Ok(metadata) = std::fs::metadata(&path)
                     && let Some(id) = FileId::of(&metadata)
                 {
@@ -158,7 +158,7 @@ impl Walk {
             }
             if files.len() >= OPEN_MAX {
                 self.fail(Error::fatal(format!(
-                    "more than {OPEN_MAX} files are followed: give the others to a producer of their own"
+                    "there are more than {OPEN_MAX} files to follow: give some of them to another producer"
                 )));
                 return Err(self.end());
             }
@@ -167,7 +167,13 @@ impl Walk {
             match visited {
                 // It is a copy, which has nothing to read unless it grows.
                 Ok(found) if found.is_empty() && self.seen.remove(&id) => {
-                    closed.insert(id, Closed::at(size));
+                    let is_making = self.making.remove(&id);
+                    let closes = if is_making {
+                        Closed::failed
+                    } else {
+                        Closed::at
+                    };
+                    closed.insert(id, closes(size));
                 }
                 Ok(found) => {
                     is_taken = !found.is_empty();
@@ -207,7 +213,7 @@ impl Walk {
 
     /// Ends the walk with what failed.
     fn end(&mut self) -> Gone {
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.failures.end(self.has_sent) {
             self.sender.fail(error);
         }
         Gone
@@ -257,11 +263,14 @@ impl Walk {
 
     /// Leaves a file that is at no path any more.
     fn leave_behind(&mut self, live: &mut Live<Tail>) -> Result<(), Gone> {
-        if self.reading.at_end == AtEnd::Wait {
-            live.tell_unfinished();
-        } else if let Some(block) = live.reader.finish() {
-            live.send(block, &mut self.sender)?;
+        if self.reading.at_end == AtEnd::Send {
+            match live.reader.finish() {
+                Ok(Some(block)) => live.send(block, &mut self.sender)?,
+                Ok(None) => {}
+                Err(error) => tell_failed(&error.into()),
+            }
         }
+        live.tell_unfinished();
         live.entry.ended = true;
         if live.is_opened || self.known.contains_key(&live.entry.number) {
             self.sender.note(&live.entry)?;
@@ -288,7 +297,7 @@ fn close(
 fn tell_failed(error: &Error) {
     tracing::warn!(
         error = error.report(),
-        "a file is looked at again when it grows, or in a minute"
+        "a file cannot be read; it is tried again when it grows, or in a minute"
     );
 }
 
@@ -355,8 +364,8 @@ impl Watch {
         }
     }
 
-    fn add(&mut self, input: &Path) {
-        for directory in glob::directories(input) {
+    fn add(&mut self, directories: Vec<PathBuf>) {
+        for directory in directories {
             if let Some(watcher) = &mut self.watcher
                 && !self.directories.contains(&directory)
             {
@@ -389,5 +398,5 @@ impl Watch {
 }
 
 fn blind(error: &notify::Error) {
-    tracing::warn!(%error, "the system does not tell of changes: looks at the files four times a second");
+    tracing::warn!(%error, "the system does not report changes to files: they are looked at four times a second");
 }

@@ -1,0 +1,92 @@
+//! What failed while inputs were read.
+//!
+//! Promises: each failure is told once, at once: in the log when the walk goes on, or as the end of the whole.
+
+use hydrant_core::{Disposition, Error};
+
+/// The failures of a walk.
+#[derive(Default)]
+pub(super) struct Failures {
+    /// The last one, which nobody was told of.
+    last: Option<Error>,
+    told: usize,
+    /// Whether one of them is more than a refusal.
+    is_fatal: bool,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, error: Error) {
+        self.tell();
+        self.is_fatal |= error.disposition() != Disposition::Refused;
+        self.last = Some(error);
+    }
+
+    /// Tells the last one: the walk goes on.
+    pub(super) fn tell(&mut self) {
+        if let Some(error) = self.last.take() {
+            let error = error.report();
+            tracing::error!("an input is not read, or not to its end: {error}");
+            self.told += 1;
+        }
+    }
+
+    /// What ends the whole; refused means that nothing was done.
+    pub(super) fn end(&mut self, has_sent: bool) -> Option<Error> {
+        if self.told > 0 {
+            self.tell();
+        }
+        let is_fatal = self.is_fatal || has_sent;
+        let ending = |text: String| match is_fatal {
+            true => Error::fatal(text),
+            false => Error::refused(text),
+        };
+        match (self.last.take(), self.told) {
+            (Some(error), _) if has_sent => Some(ending(error.report())),
+            (Some(error), _) => Some(error),
+            (None, 0) => None,
+            (None, 1) => Some(ending(
+                "an input was not read, or not to its end, as told above; all others were"
+                    .to_owned(),
+            )),
+            (None, told) => Some(ending(format!(
+                "{told} inputs were not read, or not to their ends, as told above; all others were"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_is_the_end_and_of_several_there_is_a_count() {
+        let mut failures = Failures::default();
+        assert!(failures.end(true).is_none());
+        failures.add(Error::refused("a"));
+        assert_eq!(failures.end(false).unwrap().to_string(), "a");
+        failures.add(Error::refused("b"));
+        let end = failures.end(true).unwrap();
+        assert_eq!(
+            (end.to_string().as_str(), end.disposition()),
+            ("b", Disposition::Fatal)
+        );
+        failures.add(Error::refused("c"));
+        failures.add(Error::refused("d"));
+        let end = failures.end(false).unwrap();
+        assert!(
+            end.to_string().starts_with("2 inputs were not read"),
+            "{end}"
+        );
+        assert_eq!(end.disposition(), Disposition::Refused);
+        let mut failures = Failures::default();
+        failures.add(Error::fatal("e"));
+        failures.tell();
+        let end = failures.end(false).unwrap();
+        assert!(
+            end.to_string().starts_with("an input was not read"),
+            "{end}"
+        );
+        assert_eq!(end.disposition(), Disposition::Fatal);
+    }
+}
