@@ -1,4 +1,4 @@
-//! A producer's memory of what is stored, so that a restart goes on where the last one ended.
+//! A producer's memory of what is stored, so that a restart goes on where the last run ended.
 //!
 //! The ledger is a JSON file: for whom (name), into which stream (with its incarnation), out of which input, and how
 //! far every record is stored durably: an index for the simulator, a place in each file for files and standard input.
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::disk::{self, Lock, LockKind, SharedDisk};
-use hydrant_core::{Context, Disposition, Error, Result, StreamId};
+use hydrant_core::{Context, Disposition, Error, Result, Shutdown, StreamId};
 use serde::{Deserialize, Serialize};
 
 use crate::input::Format;
@@ -137,12 +137,7 @@ impl Claim {
     /// # Errors
     /// Refused when another producer has it, the directory does not exist, or it is a device.
     pub async fn take(context: &Context, path: &Path) -> Result<Claim> {
-        if disk::is_special(path) {
-            return Err(Error::refused(format!(
-                "the ledger `{}` is not a file and would remember nothing: name a file",
-                path.display()
-            )));
-        }
+        check_kind(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".lock");
         let lock_path = path.with_file_name(name);
@@ -152,16 +147,11 @@ impl Claim {
                 lock,
             }),
             Ok(None) => Err(Error::refused(format!(
-                "another producer works from the ledger `{}`: stop it, or give this one a \
-                 `--name` and a `--ledger` of its own",
+                "another producer uses the ledger `{}`: stop it, or give this one another \
+                 `--name` and `--ledger`",
                 path.display()
             ))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::refused(format!(
-                    "the directory of the ledger `{}` does not exist: make it first",
-                    path.display()
-                )))
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(homeless(path)),
             Err(error) => Err(Error::io("lock", &lock_path, error)),
         }
     }
@@ -204,10 +194,82 @@ impl Claim {
             return Ok(ledger);
         };
         let was = parse(&ledger.path, &found)?;
-        ledger.check(&was)?;
+        was.check(&ledger.path, name, &ledger.body.input)?;
+        if was.stream != ledger.body.stream {
+            let why = format!("it is about the stream `{}`, not `{stream}`", was.stream);
+            return Err(misfit(&ledger.path, &why));
+        }
         ledger.body = was;
         Ok(ledger)
     }
+}
+
+/// Refuses a ledger that is there before its stream is: it can only be about another one. It is neither locked nor
+/// changed.
+///
+/// # Errors
+/// Refused, also when the ledger has no directory and the stream `place` would not make it.
+pub(crate) async fn check_without_stream(
+    context: &Context,
+    path: &Path,
+    name: &str,
+    input: &InputIdentity,
+    place: &Path,
+) -> Result<()> {
+    check_kind(path)?;
+    let found = disk::read_file(&*context.disk, path)
+        .await
+        .map_err(|error| Error::io("read", path, error))?;
+    if let Some(found) = found {
+        let was = parse(path, &found)?;
+        was.check(path, name, input)?;
+        let why = format!(
+            "it is about the stream `{}`, which is not there",
+            was.stream
+        );
+        return Err(misfit(path, &why));
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let Some(directory) = directory.filter(|directory| !is_above(directory, place)) else {
+        return Ok(());
+    };
+    match context.disk.stat(directory).await {
+        Ok(Some(stat)) if stat.is_dir => Ok(()),
+        Ok(_) => Err(homeless(path)),
+        Err(error) => Err(Error::io("look at", directory, error)),
+    }
+}
+
+/// Whether `directory` comes with `place`, as far as names say.
+fn is_above(directory: &Path, place: &Path) -> bool {
+    let paths = (std::path::absolute(directory), std::path::absolute(place));
+    matches!(paths, (Ok(directory), Ok(place)) if place.starts_with(&directory))
+}
+
+fn check_kind(path: &Path) -> Result<()> {
+    if disk::is_special(path) {
+        return Err(Error::refused(format!(
+            "the ledger `{}` is not a regular file, so it would remember nothing: name a file",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn homeless(path: &Path) -> Error {
+    Error::refused(format!(
+        "the directory of the ledger `{}` does not exist: make it first",
+        path.display()
+    ))
+}
+
+fn misfit(path: &Path, why: &str) -> Error {
+    Error::refused(format!(
+        "the ledger `{}` does not fit: {why}; give the one that does, or a new `--ledger` to begin again",
+        path.display()
+    ))
 }
 
 impl Ledger {
@@ -239,31 +301,6 @@ impl Ledger {
         self.write(&body).await?;
         self.body = body;
         Ok(())
-    }
-
-    fn check(&self, was: &Body) -> Result<()> {
-        let (path, is) = (self.path.display(), &self.body);
-        let refuse = |why: String| {
-            Err(Error::refused(format!(
-                "the ledger `{path}` does not fit: {why}; or give another `--ledger` to start anew"
-            )))
-        };
-        if was.name != is.name {
-            return refuse(format!(
-                "it is that of the producer `{}`, not `{}`",
-                was.name, is.name
-            ));
-        }
-        if was.stream != is.stream {
-            return refuse(format!(
-                "it is about the stream `{}`, not `{}`",
-                was.stream, is.stream
-            ));
-        }
-        match was.input.conflict(&is.input) {
-            Some(why) => refuse(why),
-            None => Ok(()),
-        }
     }
 
     async fn write(&self, body: &Body) -> Result<()> {

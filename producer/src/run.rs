@@ -27,7 +27,7 @@ use crate::ledger::{Claim, Keeper, Ledger};
 use crate::own::OwnFiles;
 use crate::pace::Pace;
 use crate::report::{Counters, Ended, Report, Subject, Tally};
-use crate::source::{Limits, Source};
+use crate::source::{self, Limits, Source};
 use crate::wire;
 
 /// Chunks between the input and the batcher: one is taken while the next is made.
@@ -94,12 +94,16 @@ pub async fn run_into(
         stream: stream.id().to_string(),
         name: config.remembered.as_ref().map(|who| who.name.clone()),
     };
+    let _unstored = Unstored {
+        counters: Arc::clone(&counters),
+        is_remembered: config.remembered.is_some(),
+    };
     let mut tally = Tally::new(counters);
     let mut source = Source::open(config, context, limits)?;
     let ledger = match (claim, &config.remembered) {
         (Some(claim), Some(who)) => Some(
             claim
-                .open(context, &who.name, stream.id(), source.identity())
+                .open(context, &who.name, stream.id(), source::identity(config))
                 .await?,
         ),
         _ => None,
@@ -125,6 +129,7 @@ pub async fn run_into(
         flights: VecDeque::new(),
         keeper: ledger.map(Keeper::new),
         by_file,
+        shutdown: shutdown.clone(),
         next_index: start,
         started: None,
         input_error: None,
@@ -132,10 +137,7 @@ pub async fn run_into(
     let elapsed = tokio::select! {
         biased;
         () = shutdown.reached(Phase::Aborting) => {
-            return Err(Error::fatal(
-                "ended at once: what was accepted and is not yet stored is lost, unless a ledger \
-                 sends it again",
-            ));
+            return Err(Error::fatal("ended at once by a second signal"));
         }
         done = sending.run(&mut tally) => done?,
     };
@@ -149,7 +151,7 @@ pub async fn run_into(
         if sending.started.is_some() {
             tracing::warn!(
                 next_index = sending.next_index,
-                "the input failed; what came before it is stored"
+                "the input failed; everything before that is stored"
             );
         }
         return Err(error);
@@ -161,6 +163,37 @@ pub async fn run_into(
     };
     let duplicates = sending.way.duplicates();
     Ok(tally.report(subject, ended, duplicates, elapsed, sending.next_index))
+}
+
+/// Tells, when a run ends in whatever way, of what was accepted and is not known to be stored.
+struct Unstored {
+    counters: Arc<Counters>,
+    is_remembered: bool,
+}
+
+impl Drop for Unstored {
+    fn drop(&mut self) {
+        let records = self
+            .counters
+            .accepted()
+            .saturating_sub(self.counters.durable());
+        if records == 0 {
+            return;
+        }
+        if self.is_remembered {
+            tracing::warn!(
+                records,
+                "ended before these records were known to be stored: start again with the same `--ledger`, which \
+                 sends them again and stores nothing twice"
+            );
+        } else {
+            tracing::warn!(
+                records,
+                "ended before these records were known to be stored: some of them may be missing in the stream; with \
+                 `--name` and `--ledger` they would be sent again"
+            );
+        }
+    }
 }
 
 /// The way into the stream: a session for each file that has origins of its own, one at a time.
@@ -290,6 +323,7 @@ struct Sending {
     flights: VecDeque<Flight>,
     keeper: Option<Keeper>,
     by_file: bool,
+    shutdown: Shutdown,
     /// Everything below is durable; of files, the sum of their indexes.
     next_index: u64,
     started: Option<Instant>,
@@ -304,7 +338,7 @@ impl Sending {
             .started
             .map_or_else(Default::default, |at| at.elapsed());
         if let Some(keeper) = &mut self.keeper {
-            keeper.finish().await?;
+            keeper.finish(&self.shutdown).await?;
         }
         Ok(elapsed)
     }
@@ -409,7 +443,7 @@ impl Sending {
         let start = opens.as_ref().map_or(0, |entry| entry.index);
         if let (Some(entry), Some(keeper)) = (opens, &mut self.keeper) {
             keeper.note_file(*entry);
-            keeper.finish().await?;
+            keeper.finish(&self.shutdown).await?;
         }
         self.way.turn_to(chunk.part.number, start).await;
         let ready = self.take(chunk, tally);

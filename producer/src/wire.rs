@@ -8,28 +8,26 @@ use bytes::Bytes;
 use hydrant_core::process::Process;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, clock, disk};
-use hydrant_stream::CreateOptions;
+use hydrant_stream::{CreateOptions, StreamUrl};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{Config, Files, Origin, SHARDS_DEFAULT};
 use crate::input::{file, glob};
 use crate::report::{Counters, Report};
+use crate::{ledger, source};
 
 /// How often the progress line changes.
 const PROGRESS: Duration = Duration::from_millis(200);
 
-/// Opens the stream; a local one is made when it does not exist and the input does.
+/// Opens the stream; a local one is made when it does not exist, and what it is made for does.
 ///
 /// # Errors
-/// When the URL is none, or the stream is neither there nor can be made, or would be made for an input that is not
-/// there.
+/// When the URL is not one of a stream, or the stream is not there and cannot be made, or would be made for an input or
+/// a ledger that does not fit.
 pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
     match hydrant_stream::open(config.to(), context).await {
         Err(Error::NotFound { .. }) if config.to().starts_with("local:") => {
-            if let Origin::Files(files) = &config.origin {
-                let files = files.clone();
-                context.workers.run(move || check(&files)).await??;
-            }
+            check(config, context).await?;
             let options = CreateOptions {
                 shards: config.shards.unwrap_or(SHARDS_DEFAULT as u32),
                 ..CreateOptions::default()
@@ -37,7 +35,7 @@ pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
             tracing::info!(
                 url = config.to(),
                 shards = options.shards,
-                "makes the stream"
+                "the stream does not exist and is made"
             );
             // Another producer may make it at the same time.
             hydrant_stream::open_or_create(config.to(), options, context).await
@@ -46,7 +44,7 @@ pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
             if config.shards.is_some() {
                 tracing::info!(
                     url = config.to(),
-                    "the stream exists: `--shards` is for new ones"
+                    "the stream exists already: `--shards` has no effect"
                 );
             }
             Ok(stream)
@@ -55,8 +53,22 @@ pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
     }
 }
 
-/// Refuses files that are not there, before a stream is made for them.
-fn check(files: &Files) -> Result<()> {
+/// Refuses what does not fit, before a stream is made for it: files that are not there, and a ledger that is, since it
+/// is about another stream.
+async fn check(config: &Config, context: &Context) -> Result<()> {
+    if let Origin::Files(files) = &config.origin {
+        let files = files.clone();
+        context.workers.run(move || check_files(&files)).await??;
+    }
+    if let Some(who) = &config.remembered {
+        let StreamUrl::Local { dir } = StreamUrl::parse(config.to())?;
+        let input = source::identity(config);
+        ledger::check_without_stream(context, &who.ledger, &who.name, &input, &dir).await?;
+    }
+    Ok(())
+}
+
+fn check_files(files: &Files) -> Result<()> {
     let paths = files.inputs.iter().filter(|input| input.as_os_str() != "-");
     for path in paths {
         if !files.follow && (path.exists() || !glob::is_pattern(path)) {
@@ -105,7 +117,7 @@ pub async fn produce(process: Process, config: Config, json: bool) -> Result<()>
     if json {
         process.stdout.json(&report)
     } else {
-        // Whoever closed standard error does not want the table.
+        // When standard error is closed, the table is not wanted.
         drop(std::io::Write::write_all(
             &mut std::io::stderr().lock(),
             report.table().as_bytes(),

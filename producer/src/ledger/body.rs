@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hydrant_core::{Error, Result, StreamId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{InputIdentity, VERSION};
+use super::{InputIdentity, VERSION, misfit};
 use crate::input::file::FileId;
 use crate::input::{Format, Place};
 
@@ -135,6 +135,20 @@ pub(super) struct Body {
     pub(super) next_index: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) files: Vec<FileEntry>,
+}
+
+impl Body {
+    /// Refuses a ledger of another producer or kind of input.
+    pub(super) fn check(&self, path: &Path, name: &str, input: &InputIdentity) -> Result<()> {
+        if self.name != name {
+            let why = format!("it is that of the producer `{}`, not `{name}`", self.name);
+            return Err(misfit(path, &why));
+        }
+        match self.input.conflict(input) {
+            Some(why) => Err(misfit(path, &why)),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Deserialize)]

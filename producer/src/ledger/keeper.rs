@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How long a full disk is tried again once the process is to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 type Writing = BoxFuture<'static, (Ledger, Progress, Result<()>)>;
 
 /// Writes progress down beside the work, not more often than [`CADENCE`].
@@ -11,6 +14,8 @@ pub(crate) struct Keeper {
     wanted: Progress,
     due: Option<Instant>,
     last: Instant,
+    /// Why the last attempt failed, where another one may not.
+    failure: Option<Error>,
 }
 
 impl Keeper {
@@ -21,6 +26,7 @@ impl Keeper {
             writing: None,
             due: None,
             last: clock::now(),
+            failure: None,
         }
     }
 
@@ -50,8 +56,13 @@ impl Keeper {
         self.written().await
     }
 
-    /// Writes down everything that was noted; a full disk is tried again until there is room.
-    pub(crate) async fn finish(&mut self) -> Result<()> {
+    /// Writes down everything that was noted; a full disk is tried again until there is room, or until the process has
+    /// drained for [`PATIENCE`].
+    ///
+    /// # Errors
+    /// When writing failed for good.
+    pub(crate) async fn finish(&mut self, shutdown: &Shutdown) -> Result<()> {
+        let mut patience = None;
         loop {
             if self.writing.is_some() {
                 self.written().await?;
@@ -62,12 +73,39 @@ impl Keeper {
             if self.due.is_none() {
                 return Ok(());
             }
-            // After a failure `due` lies in the future.
-            if self.due.is_some_and(|due| due > self.last + CADENCE) {
-                clock::sleep_until(self.due).await;
+            if self.failure.is_some() {
+                if shutdown.is_draining() {
+                    let ends = *patience.get_or_insert_with(|| clock::now() + PATIENCE);
+                    if clock::now() >= ends {
+                        return Err(self.behind());
+                    }
+                    clock::sleep_until(Some(ends.min(clock::now() + CADENCE))).await;
+                } else {
+                    // Cancel-safe: neither holds anything.
+                    tokio::select! {
+                        biased;
+                        () = shutdown.draining() => {}
+                        () = clock::sleep_until(self.due) => {}
+                    }
+                }
             }
             self.start();
         }
+    }
+
+    /// Nothing is lost, since the ledger never runs ahead of the stream.
+    fn behind(&mut self) -> Error {
+        let path = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.path.display().to_string());
+        let why = self.failure.take().map(|error| error.report());
+        Error::fatal(format!(
+            "the ledger `{}` could not be written before the end, and lags behind the stream: make room and start \
+             again with it, which sends what it does not know and stores nothing twice: {}",
+            path.unwrap_or_default(),
+            why.unwrap_or_default()
+        ))
     }
 
     fn start(&mut self) {
@@ -92,6 +130,7 @@ impl Keeper {
         self.ledger = Some(ledger);
         match result {
             Ok(()) => {
+                self.failure = None;
                 if self.due.is_some() {
                     self.due = Some(self.last + CADENCE);
                 }
@@ -106,8 +145,12 @@ impl Keeper {
                 let Disposition::Retry { after } = error.disposition() else {
                     return Err(error);
                 };
-                tracing::warn!(error = error.report(), "the ledger is written again later");
+                tracing::warn!(
+                    error = error.report(),
+                    "the ledger could not be written, and is written again later"
+                );
                 self.due = Some(self.last + CADENCE + after);
+                self.failure = Some(error);
                 Ok(())
             }
         }
@@ -115,5 +158,5 @@ impl Keeper {
 }
 
 fn lost() -> Error {
-    Error::fatal("the ledger was lost from sight, which is a fault of hydrant")
+    Error::fatal("the ledger was dropped while it was written, which is a fault of hydrant")
 }

@@ -7,6 +7,8 @@ use hydrant_core::testing::clock::ManualClock;
 use hydrant_core::testing::disk::{Death, Loss, Moment, Op, Rule, SimWorld};
 use hydrant_core::{Budget, Random, Workers};
 
+use hydrant_core::shutdown::Phase;
+
 use super::*;
 use crate::input::file::FileId;
 
@@ -239,12 +241,12 @@ async fn each_file_has_a_place_of_its_own() {
     keeper.note_file(entry(0, 5));
     keeper.note_file(entry(2, 1));
     keeper.note_file(entry(0, 6));
-    keeper.finish().await.unwrap();
+    keeper.finish(&Shutdown::new()).await.unwrap();
     keeper.note_file(FileEntry {
         ended: true,
         ..entry(2, 4)
     });
-    keeper.finish().await.unwrap();
+    keeper.finish(&Shutdown::new()).await.unwrap();
     drop(keeper);
     let ledger = open().await.unwrap();
     let ended = FileEntry {
@@ -389,7 +391,7 @@ async fn progress_is_written_down_every_quarter_second_and_at_the_end() {
     // One replacement is: open, truncate, write, sync, rename, sync of the directory.
     let replacements = (renames() - quiet) as f64 / 6.0;
     assert!((3.0..=5.0).contains(&replacements), "{replacements}");
-    keeper.finish().await.unwrap();
+    keeper.finish(&Shutdown::new()).await.unwrap();
     drop(keeper);
     assert_eq!(open(&context).await.unwrap().next_index(), index);
 }
@@ -406,10 +408,41 @@ async fn a_full_disk_delays_the_ledger_and_another_failure_ends_it() {
     });
     keeper.note(5);
     keeper.turn().await.unwrap();
-    keeper.finish().await.unwrap();
+    keeper.finish(&Shutdown::new()).await.unwrap();
     world.fail(Rule::always(Op::Rename, "ledger"));
     keeper.note(6);
-    assert!(keeper.finish().await.is_err());
+    assert!(keeper.finish(&Shutdown::new()).await.is_err());
+    world.heal();
+    drop(keeper);
+    assert_eq!(open(&context).await.unwrap().next_index(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_holds_the_end_up_for_a_while_and_says_what_to_do() {
+    let world = world(1).await;
+    let context = context(&world, "p");
+    let mut keeper = Keeper::new(open(&context).await.unwrap());
+    keeper.note(5);
+    keeper.finish(&Shutdown::new()).await.unwrap();
+    world.fail(Rule {
+        kind: ErrorKind::StorageFull,
+        times: None,
+        ..Rule::once(Op::WriteAt, "ledger")
+    });
+    keeper.note(6);
+    let shutdown = Shutdown::new();
+    let signal = async {
+        // Until then it waits for room.
+        clock::sleep(Duration::from_secs(600)).await;
+        shutdown.advance(Phase::Draining);
+        clock::now()
+    };
+    let (finished, since) = tokio::join!(keeper.finish(&shutdown), signal);
+    let said = finished.unwrap_err().report();
+    for words in [PATH, "make room and start again", "stores nothing twice"] {
+        assert!(said.contains(words), "`{words}` is not in {said}");
+    }
+    assert!(since.elapsed() < Duration::from_secs(6));
     world.heal();
     drop(keeper);
     assert_eq!(open(&context).await.unwrap().next_index(), 5);

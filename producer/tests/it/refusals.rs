@@ -54,6 +54,13 @@ fn what_cannot_be_opened_is_refused_with_a_remedy() {
     for (args, word) in cases {
         let said = fails(dir.path(), &[&to[..], args].concat(), 64);
         assert!(said.contains(word), "{args:?}: {said}");
+        // What is not there, or is not what it should be, is seen before a stream is made for it.
+        let is_looked_into = ["bzip2", "no file matches", "cannot be followed"].contains(word);
+        let is_made = dir.path().join("raw").exists();
+        assert!(is_looked_into || !is_made, "{args:?}");
+        if is_made {
+            std::fs::remove_dir_all(dir.path().join("raw")).unwrap();
+        }
     }
     let said = fails(dir.path(), &["--to", "file:x", "--simulate", "1"], 64);
     assert!(said.contains("file:x"), "{said}");
@@ -83,8 +90,30 @@ fn a_ledger_of_another_input_or_stream_is_refused() {
         .collect();
     assert!(fails(dir.path(), &other_name, 64).contains("`edge`, not `b`"));
     std::fs::remove_dir_all(dir.path().join("raw")).unwrap();
-    let said = fails(dir.path(), &with(&["--simulate", "50"]), 64);
-    assert!(said.contains("stream"), "{said}");
+    for (args, word) in [
+        (with(&["--simulate", "50"]), "the stream `raw@"),
+        (with(&["--simulate", "50", "--seed", "2"]), "--seed"),
+        (with(&["--input", "-"]), "not files or standard input"),
+        (other_name, "`edge`, not `b`"),
+    ] {
+        let said = fails(dir.path(), &args, 64);
+        assert!(said.contains(word), "{said}");
+        // No stream is made for a ledger that cannot be about it.
+        assert!(!dir.path().join("raw").exists(), "{args:?}");
+    }
+    std::fs::write(dir.path().join("l.json"), "{}").unwrap();
+    fails(dir.path(), &with(&["--simulate", "50"]), 64);
+    assert!(!dir.path().join("raw").exists());
+    // A directory that the stream brings with it need not be there.
+    let ledger = [
+        "--to",
+        "local:./new/raw",
+        "--name",
+        "e",
+        "--ledger",
+        "new/l.json",
+    ];
+    produce(dir.path(), &[&ledger[..], &["--simulate", "50"]].concat());
 }
 
 #[test]
@@ -116,7 +145,7 @@ fn devices_stay_devices() {
     assert_eq!(report["stored"], 1);
     let ledger = ["--name", "n", "--ledger", "/dev/null"];
     let said = fails(dir.path(), &[&flags[..], &ledger].concat(), 64);
-    assert!(said.contains("`/dev/null` is not a file"), "{said}");
+    assert!(said.contains("`/dev/null` is not a regular file"), "{said}");
     let device = std::fs::symlink_metadata("/dev/null").unwrap().file_type();
     assert!(device.is_char_device());
 }
