@@ -38,10 +38,10 @@ const NAME_BYTES_MAX: usize = 128;
 /// The flags, as they were written; what they mean is read together with the other layers.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ProducerArgs {
-    /// The stream to write to, such as `local:data/raw`; a local one is made if absent
+    /// The stream to write to, such as `local:data/raw`; it is made if it does not exist
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
-    /// Send this many records of a simulated fleet; 0 for ever
+    /// Send this many records of a simulated fleet; with 0 until stopped
     #[arg(long, value_name = "N")]
     pub simulate: Option<String>,
     /// Devices of the simulated fleet [default: 1000]
@@ -50,31 +50,31 @@ pub struct ProducerArgs {
     /// Which fleet is simulated; the same seed gives the same records [default: 1]
     #[arg(long, value_name = "S")]
     pub seed: Option<String>,
-    /// Share of simulated records that are no JSON objects [default: 0.001]
+    /// Share of simulated records that are not JSON objects [default: 0.001]
     #[arg(long, value_name = "SHARE")]
     pub malformed: Option<String>,
-    /// Share of simulated records whose event time lies hours or days back [default: 0.02]
+    /// Share of simulated records that are hours or days late [default: 0.02]
     #[arg(long, value_name = "SHARE")]
     pub late: Option<String>,
     /// Whether simulated records carry personal data: `on` or `off` [default: on]
     #[arg(long, value_name = "on|off")]
     pub pii: Option<String>,
-    /// Event time of the first simulated records [default: 2026-01-01T00:00:00Z]
+    /// Event time of the first simulated record [default: 2026-01-01T00:00:00Z]
     #[arg(long, value_name = "TIME")]
     pub start_time: Option<String>,
-    /// Send the records of files (plain, gzip or zstd), of those that match a pattern ('logs/*.gz'), or of standard
-    /// input with `-`; may be given several times, and is read in that order, the matches of a pattern by name
+    /// Send the records of a file (plain, gzip or zstd), of the files that match a pattern ('logs/*.gz'), or of standard
+    /// input (`-`); may be given several times: inputs are read in that order, the matches of a pattern by name
     #[arg(long, value_name = "FILE|PATTERN")]
     pub input: Vec<String>,
     /// What a record is: a line (`ndjson`), a JSON document or an element of a top-level array (`json`), or whatever
     /// of these the input holds (`auto`) [default: auto]
     #[arg(long, value_name = "auto|ndjson|json")]
     pub format: Option<String>,
-    /// What the end of an input means for a last record without its line end: `wait` for the rest, or `send` it as it
-    /// is [default: wait with a ledger, else send]
+    /// What to do with a last record that has no line end: `wait` for the rest of it, or `send` it as it is
+    /// [default: wait with a ledger, else send]
     #[arg(long, value_name = "wait|send")]
     pub at_end: Option<String>,
-    /// Go on with what is appended to the files, across rotation, and with new files of a pattern, until stopped
+    /// Keep reading what is appended to the files, across rotation, and new files that match a pattern, until stopped
     #[arg(long)]
     pub follow: bool,
     /// Send this many records a second [default: as fast as the stream takes them]
@@ -86,22 +86,22 @@ pub struct ProducerArgs {
     /// Shards of a stream that is made because it does not exist [default: 4]
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
-    /// Who sends: with `--ledger`, a restart goes on where the last one ended, exactly once
+    /// The name of this producer; with `--ledger`, a restart goes on where the last run ended and stores nothing twice
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The file that remembers progress
+    /// The file in which progress is remembered; it is made if it does not exist
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<String>,
     /// Write the final report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<String>,
-    /// How long a record waits for others to be sent with [default: 20ms]
+    /// The longest that a record waits for others before it is sent with them [default: 20ms]
     #[arg(long, value_name = "DURATION")]
     pub linger: Option<String>,
     /// The size at which a batch is sent [default: 4MiB]
     #[arg(long, value_name = "BYTES")]
     pub batch_bytes: Option<String>,
-    /// Records larger than this with their key are refused; the transform's policy must take as much [default: 1MiB]
+    /// The largest record with its key; larger ones are refused. Raise the limit of the transform's policy, too [default: 1MiB]
     #[arg(long, value_name = "BYTES")]
     pub record_bytes: Option<String>,
 }
@@ -340,7 +340,7 @@ fn read_origin(section: &mut Section) -> Origin {
     match (simulates, section.is_given("input")) {
         (true, true) => section.problem(
             "input",
-            "is given together with `simulate`: a producer simulates or reads, leave one out",
+            "cannot be given together with `simulate`: leave one of them out",
         ),
         (false, false) => section.problem(
             "simulate",
@@ -363,7 +363,7 @@ fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Fi
     if simulates {
         for key in ["format", "at-end", "follow"] {
             if section.is_given(key) {
-                section.problem(key, "is about files only: leave it or `--simulate` out");
+                section.problem(key, "is for files only: leave it out, or `--simulate`");
             }
         }
     }
@@ -385,11 +385,14 @@ fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Fi
     if stdin > 0 && follow {
         section.problem(
             "follow",
-            "is about files: standard input is read until it ends without it",
+            "is for files only: standard input is read until it ends anyway",
         );
     }
     if stdin > 1 {
-        section.problem("input", "names standard input twice: it can be read once");
+        section.problem(
+            "input",
+            "names standard input twice, which can be read only once",
+        );
     }
     Files {
         at_end,
@@ -413,7 +416,10 @@ fn one_of<T>(
         } else {
             "`wait` or `send`"
         };
-        section.problem(key, format!("`{text}` is unknown: write {words}"));
+        section.problem(
+            key,
+            format!("`{text}` is not one of its values: write {words}"),
+        );
     }
     value
 }
@@ -423,7 +429,7 @@ fn read_fleet(section: &mut Section, simulates: bool) -> FleetSpec {
     if !simulates {
         for key in ["devices", "seed", "malformed", "late", "pii", "start-time"] {
             if section.is_given(key) {
-                section.problem(key, "shapes simulated records only: add `--simulate N`");
+                section.problem(key, "is for simulated records only: add `--simulate N`");
             }
         }
         return default;
@@ -486,14 +492,14 @@ fn read_remembered(section: &mut Section) -> Option<Remembered> {
         (Some(_), None) => {
             section.problem(
                 "name",
-                "needs `--ledger FILE`: without its memory a name cannot tell old records from new",
+                "needs `--ledger FILE`, the file in which progress is remembered",
             );
             None
         }
         (None, Some(_)) => {
             section.problem(
                 "ledger",
-                "needs `--name NAME`: the name marks this producer's records across restarts",
+                "needs `--name NAME`, by which the stream knows the records of this producer again",
             );
             None
         }

@@ -7,14 +7,15 @@ use hydrant_core::process::{self, CommonArgs, Setup};
 use hydrant_producer::config::{Config, ProducerArgs};
 use hydrant_producer::wire;
 
-/// Sends simulated device records, or those of files or of standard input, into a stream
+/// Sends the records of files, of standard input, or of a simulated fleet of devices into a stream
 ///
-/// With --name and --ledger a restart goes on in each file where the last run ended and every record is stored exactly
-/// once, also after `kill -9` and across rotation. What is piped through standard input (`--input -`) must then be piped
-/// again from its start: what is stored already is passed over. With --follow files are followed until a signal comes.
+/// With --name and --ledger, a restart goes on in each file where the last run ended, and every record is stored exactly
+/// once, even after `kill -9` and across rotation. Standard input (`--input -`) must then be piped again from its start:
+/// what is already stored is passed over. With --follow, files are followed until a signal comes (SIGTERM or Ctrl-C).
 ///
-/// Inputs hold a JSON record a line, an array, or documents one after another (`--format`), plain, gzip or zstd, in
-/// UTF-8, UTF-16 or UTF-32. A record may have 8 MiB with its key, 64 levels, and field names of 256 bytes.
+/// An input holds one JSON record a line, a JSON array, or JSON documents one after another (see --format). It may be
+/// compressed (gzip, zstd), and is UTF-8, UTF-16 or UTF-32. A record may have up to 8 MiB with its key (see
+/// --record-bytes), nest 64 levels deep, and have field names of up to 256 bytes.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-producer", version)]
 struct Cli {

@@ -174,7 +174,7 @@ impl Tally {
                     one.reason.why()
                 );
             } else if before == LOGGED_REFUSALS {
-                tracing::warn!("more records are not sent; they are counted in the report");
+                tracing::warn!("more records are not sent: they are only counted, in the report");
             }
         }
     }
@@ -235,6 +235,11 @@ impl Tally {
 
 impl Report {
     /// The report for people: a name and a value in each line.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate for people"
+    )]
     pub fn table(&self) -> String {
         let refused: u64 = self.refused.values().sum();
         let reasons: Vec<String> = self
@@ -243,45 +248,67 @@ impl Report {
             .map(|(reason, count)| format!("{reason} {}", grouped(*count)))
             .collect();
         let latency = &self.latency_ms;
+        let count = |name, number| (name, Cell::Number(number, String::new()));
+        let why = if refused == 0 {
+            String::new()
+        } else {
+            format!(" ({})", reasons.join(", "))
+        };
         let mut rows = vec![
-            ("stream", self.stream.clone()),
-            ("accepted", grouped(self.accepted)),
-            ("stored", grouped(self.stored)),
-            ("duplicates", grouped(self.duplicates)),
-            (
-                "refused",
-                if refused == 0 {
-                    "0".to_owned()
-                } else {
-                    format!("{} ({})", grouped(refused), reasons.join(", "))
-                },
-            ),
-            ("without key", grouped(self.keyless)),
-            ("bytes", grouped(self.bytes)),
+            ("stream", Cell::Text(self.stream.clone())),
+            count("accepted", self.accepted),
+            count("stored", self.stored),
+            count("duplicates", self.duplicates),
+            ("refused", Cell::Number(refused, why)),
+            count("without key", self.keyless),
+            count("bytes", self.bytes),
+            count("next index", self.next_index),
             (
                 "rate",
-                format!(
-                    "{:.0} records/s, {:.1} MB/s over {:.2} s",
-                    self.records_per_second, self.megabytes_per_second, self.seconds
-                ),
+                Cell::Text(format!(
+                    "{} records/s, {:.1} MB/s over {:.2} s",
+                    grouped(self.records_per_second.round() as u64),
+                    self.megabytes_per_second,
+                    self.seconds
+                )),
             ),
             (
                 "until durable",
-                format!(
+                Cell::Text(format!(
                     "p50 {:.1} ms, p90 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1}",
                     latency.p50, latency.p90, latency.p99, latency.p999, latency.max
-                ),
+                )),
             ),
-            ("next index", grouped(self.next_index)),
         ];
         if let Some(name) = &self.name {
-            rows.insert(1, ("name", name.clone()));
+            rows.insert(1, ("name", Cell::Text(name.clone())));
         }
+        let width = rows.iter().map(|row| row.1.width()).max().unwrap_or(0);
         let mut text = String::new();
-        for (name, value) in rows {
-            text.push_str(&format!("{name:>14}  {value}\n"));
+        for (name, cell) in rows {
+            text.push_str(&match cell {
+                Cell::Number(number, more) => {
+                    format!("{name:>14}  {:>width$}{more}\n", grouped(number))
+                }
+                Cell::Text(value) => format!("{name:>14}  {value}\n"),
+            });
         }
         text
+    }
+}
+
+/// What stands in a row; numbers are aligned with one another.
+enum Cell {
+    Number(u64, String),
+    Text(String),
+}
+
+impl Cell {
+    fn width(&self) -> usize {
+        match self {
+            Cell::Number(number, _) => grouped(*number).len(),
+            Cell::Text(_) => 0,
+        }
     }
 }
 
@@ -375,8 +402,9 @@ mod tests {
         let table = report.table();
         for text in [
             "edge",
-            "1,000",
-            "3 (line_too_long 2, record_too_large 1)",
+            "accepted  1,000\n",
+            "stored    900\n",
+            "refused      3 (line_too_long 2, record_too_large 1)\n",
             "500 records/s",
         ] {
             assert!(table.contains(text), "`{text}` is not in\n{table}");

@@ -180,7 +180,7 @@ fn all_problems_are_told_at_once() {
 
 #[test]
 fn contradictions_are_refused_with_the_reason() {
-    refused(&fleet(&["--input", "-"]), &["leave one out"]);
+    refused(&fleet(&["--input", "-"]), &["leave one of them out"]);
     refused(
         &fleet(&["--follow", "--format", "json"]),
         &["--follow", "--format"],
