@@ -1,21 +1,22 @@
 //! One call of a process: it takes a thread, yields, may hang, die or fail, has its effect, may hang, die or fail again.
 //!
-//! A call is made on one of the process' blocking threads, as tokio makes it on a real disk: with
-//! [`SimWorld::detach`] it is carried out also when nobody waits for it any more.
+//! A call is made on one of the process' blocking threads, as tokio makes it on a real disk: it goes on while nobody
+//! asks for its answer, and with [`SimWorld::detach`] also when nobody waits for it any more.
 
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 
 use super::model::{Inode, error};
 use super::{At, Death, Fall, Moment, Op, Shared, SimDisk, SimWorld, State, YIELDS_MAX};
 use crate::clock;
-use crate::disk::calls::{Awaited, Kept, UnderWay};
+use crate::disk::calls::{Awaited, Kept};
 use crate::disk::{Lock, LockKind};
 use crate::mutant::{self, Mutant};
 
@@ -51,6 +52,12 @@ impl SimWorld {
     /// for a lock takes none. Default: `None`.
     pub fn set_threads(&self, threads: Option<usize>) {
         self.shared.lock().threads = threads;
+    }
+
+    /// Whether listings are made in two halves, with other calls in between, as the system reads large directories: a
+    /// name that moves meanwhile is missed or seen twice. Default: not.
+    pub fn tear_listings(&self, torn: bool) {
+        self.shared.lock().listings_torn = torn;
     }
 
     /// Lets something befall a living process at one of its calls.
@@ -99,11 +106,20 @@ struct Begun<T: Send + 'static, F: Effect<T>> {
     op: Op,
     path: PathBuf,
     file: Option<Inode>,
-    effect: Option<F>,
-    under_way: Option<UnderWay<Held>>,
-    /// `None` when nobody waits for it.
-    awaited: Option<Awaited<Held>>,
+    effect: F,
+    /// How late it comes, once its waiter has gone.
+    late: Arc<OnceLock<Duration>>,
     answers: PhantomData<fn() -> T>,
+}
+
+/// Waits for the answer of a call, which a task of its own carries out.
+struct Answer<T> {
+    task: JoinHandle<Option<io::Result<T>>>,
+    disk: SimDisk,
+    op: Op,
+    path: PathBuf,
+    late: Arc<OnceLock<Duration>>,
+    _awaited: Awaited<Held>,
 }
 
 impl SimDisk {
@@ -119,19 +135,33 @@ impl SimDisk {
             std::future::pending::<()>().await;
         }
         let (under_way, awaited) = self.calls.begin();
-        let mut call = Begun {
+        let late = Arc::<OnceLock<Duration>>::default();
+        let call = Begun {
             disk: self.clone(),
             op,
             path: path.to_owned(),
             file,
-            effect: Some(effect),
-            under_way: Some(under_way),
-            awaited: Some(awaited),
+            effect,
+            late: Arc::clone(&late),
             answers: PhantomData,
         };
-        match call.carry_out().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
+        let task = tokio::spawn(async move {
+            let answer = call.carry_out().await;
+            drop(under_way);
+            answer
+        });
+        let mut answer = Answer {
+            task,
+            disk: self.clone(),
+            op,
+            path: path.to_owned(),
+            late,
+            _awaited: awaited,
+        };
+        match (&mut answer.task).await {
+            Ok(Some(answer)) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            _ => std::future::pending().await,
         }
     }
 
@@ -154,11 +184,15 @@ impl SimDisk {
     /// All calls of this process wait for so long, or until somebody lets it go on.
     async fn hang(&self, time: Duration) {
         self.shared.set_hanging(&self.name, true);
-        tokio::select! {
-            biased;
-            () = self.wait_while_hanging() => {}
-            () = clock::sleep(time) => self.shared.set_hanging(&self.name, false),
-        }
+        let disk = self.clone();
+        // It ends although nobody waits for the call at which it began.
+        drop(tokio::spawn(async move {
+            clock::sleep(time).await;
+            if disk.is_alive() {
+                disk.shared.set_hanging(&disk.name, false);
+            }
+        }));
+        self.wait_while_hanging().await;
     }
 
     /// The call that is under way takes a part of the time until the end.
@@ -238,7 +272,7 @@ impl SimDisk {
 
 impl<T: Send + 'static, F: Effect<T>> Begun<T, F> {
     /// `None` when the process is dead, before or after the effect.
-    async fn carry_out(&mut self) -> Option<io::Result<T>> {
+    async fn carry_out(self) -> Option<io::Result<T>> {
         let disk = self.disk.clone();
         let _thread = disk.thread().await;
         let (yields, time) = disk.shared.lock().time_of(self.op);
@@ -247,6 +281,9 @@ impl<T: Send + 'static, F: Effect<T>> Begun<T, F> {
         }
         if !time.is_zero() {
             clock::sleep(time).await;
+        }
+        if let Some(late) = self.late.get() {
+            clock::sleep(*late).await;
         }
         disk.wait_while_hanging().await;
         let caught = disk.befalls(self.op, &self.path);
@@ -262,12 +299,12 @@ impl<T: Send + 'static, F: Effect<T>> Begun<T, F> {
         Some(answer)
     }
 
-    fn attempt(&mut self, caught: Option<(Moment, Fall)>) -> Option<io::Result<T>> {
+    fn attempt(self, caught: Option<(Moment, Fall)>) -> Option<io::Result<T>> {
         let SimDisk {
             shared, name, id, ..
         } = &self.disk;
         let (disk, op, text) = (&self.disk, self.op, self.path.to_string_lossy());
-        let effect = self.effect.take()?;
+        let effect = self.effect;
         let mut guard = shared.lock();
         let state = &mut *guard;
         if !state.is_alive(*id) {
@@ -323,36 +360,19 @@ impl<T: Send + 'static, F: Effect<T>> Begun<T, F> {
     }
 }
 
-impl<T: Send + 'static, F: Effect<T>> Drop for Begun<T, F> {
+impl<T> Drop for Answer<T> {
+    /// The call goes on alone, or never happened.
     fn drop(&mut self) {
-        let Some(effect) = self.effect.take().filter(|_| self.awaited.is_some()) else {
+        if self.task.is_finished() {
             return;
+        }
+        let Some(late) = self.disk.lateness() else {
+            return self.task.abort();
         };
-        let (Some(late), Ok(runtime)) = (self.disk.lateness(), Handle::try_current()) else {
-            return;
-        };
-        let (disk, op, path) = (self.disk.clone(), self.op, self.path.clone());
-        let (file, under_way) = (self.file, self.under_way.take());
+        let (disk, op, path) = (&self.disk, self.op, self.path.display());
         let trace = &disk.shared.trace;
-        trace.event(format_args!(
-            "{disk:?} {op:?} {}: goes on alone",
-            path.display()
-        ));
-        drop(runtime.spawn(async move {
-            clock::sleep(late).await;
-            let mut call = Begun {
-                disk,
-                op,
-                path,
-                file,
-                effect: Some(effect),
-                under_way,
-                awaited: None,
-                answers: PhantomData,
-            };
-            // Its answer is of no use to anybody.
-            drop(call.carry_out().await);
-        }));
+        trace.event(format_args!("{disk:?} {op:?} {path}: goes on alone"));
+        self.late.get_or_init(|| late);
     }
 }
 
@@ -401,6 +421,11 @@ impl Drop for Waiting {
 }
 
 impl State {
+    /// Where a listing is cut in two; `None` when it is made at once.
+    pub(super) fn cut_of_listing(&mut self) -> Option<u64> {
+        self.listings_torn.then(|| self.rng.u64(..))
+    }
+
     /// How often a call yields, and how long it takes.
     fn time_of(&mut self, op: Op) -> (u64, Duration) {
         let yields = 1 + self.rng.u64(..YIELDS_MAX);

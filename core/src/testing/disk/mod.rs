@@ -13,6 +13,7 @@
 //!   [`SimWorld::snare`] at one call of one kind on one path.
 //! - [`SimWorld::detach`] carries calls out whose waiter has gone, as a blocking thread does; [`SimWorld::unwind`] ends
 //!   a process while its threads still work. [`SimWorld::set_threads`] bounds these threads.
+//! - [`SimWorld::tear_listings`] lets other calls happen in the middle of a listing.
 //! - [`SimWorld::set_quota`] makes the disk full.
 //!
 //! A directory's name survives when its parent was synced, as a file's does: [`Disk::create_dir_all`] shows a directory
@@ -185,6 +186,7 @@ struct State {
     detached: Option<Duration>,
     /// Threads of each process that starts.
     threads: Option<usize>,
+    listings_torn: bool,
     rng: fastrand::Rng,
 }
 
@@ -232,6 +234,7 @@ impl SimWorld {
             sync_time: Duration::ZERO,
             detached: None,
             threads: None,
+            listings_torn: false,
             rng: fastrand::Rng::with_seed(seed),
         };
         SimWorld {

@@ -1,12 +1,14 @@
 //! What is in the page cache, what is on the platter, and what a power cut makes of the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 
 use bytes::Bytes;
 
 use super::Loss;
+use crate::disk::Listed;
 
 /// The unit in which a disk writes: a sector is kept or lost as a whole, except the one under the head.
 const SECTOR_BYTES: usize = 512;
@@ -39,6 +41,15 @@ pub(super) struct File {
 pub(super) enum Node {
     File(File),
     Dir(BTreeMap<String, Inode>),
+}
+
+impl Node {
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Node::File(file) => file.seen.len() as u64,
+            Node::Dir(_) => 0,
+        }
+    }
 }
 
 /// An operation on names: all of its changes survive a power cut, or none.
@@ -123,6 +134,34 @@ impl Model {
         self.nodes
             .get(&inode)
             .ok_or_else(|| error(ErrorKind::NotFound))
+    }
+
+    /// The names of a directory that stand at these places of it. The system keeps names in an order of its own.
+    pub(super) fn list(
+        &self,
+        dir: Inode,
+        is_wanted: impl Fn(u64) -> bool,
+    ) -> io::Result<Vec<Listed>> {
+        let Node::Dir(names) = self.node(dir)? else {
+            return Err(error(ErrorKind::NotADirectory));
+        };
+        let place = |name: &str| {
+            let mut hash = DefaultHasher::new();
+            (dir, name).hash(&mut hash);
+            hash.finish()
+        };
+        let wanted = names.iter().filter(|(name, _)| is_wanted(place(name)));
+        let listed = wanted.map(|(name, inode)| {
+            let node = self.node(*inode)?;
+            Ok(Listed {
+                name: name.clone(),
+                is_dir: matches!(node, Node::Dir(_)),
+                len: node.len(),
+                identity: *inode,
+                modified: self.modified(*inode),
+            })
+        });
+        listed.collect()
     }
 
     pub(super) fn file(&self, inode: Inode) -> io::Result<&File> {

@@ -181,25 +181,21 @@ impl Disk for SimDisk {
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
-        let at = path.to_owned();
+        let (at, cut) = (path.to_owned(), self.shared.lock().cut_of_listing());
         let list = move |state: &mut State, _| {
-            let model = &state.model;
-            let Node::Dir(names) = model.node(model.find_or_fail(&at)?)? else {
-                return Err(error(ErrorKind::NotADirectory));
-            };
-            let listed = names.iter().map(|(name, inode)| {
-                let node = model.node(*inode)?;
-                Ok(Listed {
-                    name: name.clone(),
-                    is_dir: matches!(node, Node::Dir(_)),
-                    len: len_of(node),
-                    identity: *inode,
-                    modified: model.modified(*inode),
-                })
-            });
-            listed.collect()
+            let dir = state.model.find_or_fail(&at)?;
+            let listed = state
+                .model
+                .list(dir, |place| cut.is_none_or(|cut| place < cut))?;
+            Ok((dir, listed))
         };
-        self.call(Op::List, path, None, list).await
+        let (dir, mut listed) = self.call(Op::List, path, None, list).await?;
+        if let Some(cut) = cut {
+            let list = move |state: &mut State, _| state.model.list(dir, |place| place >= cut);
+            listed.extend(self.call(Op::List, path, None, list).await?);
+            listed.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(listed)
     }
 
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
@@ -211,7 +207,7 @@ impl Disk for SimDisk {
             let node = state.model.node(inode)?;
             Ok(Some(Stat {
                 is_dir: matches!(node, Node::Dir(_)),
-                len: len_of(node),
+                len: node.len(),
                 identity: inode,
                 modified: state.model.modified(inode),
             }))
@@ -290,13 +286,6 @@ impl Disk for SimDisk {
             inode,
             version,
         }))
-    }
-}
-
-fn len_of(node: &Node) -> u64 {
-    match node {
-        Node::File(file) => file.seen.len() as u64,
-        Node::Dir(_) => 0,
     }
 }
 
