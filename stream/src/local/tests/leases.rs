@@ -1,5 +1,7 @@
 //! Leases as files: swaps that stand still, rows that share a sync, wakes, and what is left behind.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,7 +147,8 @@ async fn a_worker_that_stands_still_in_a_swap_stops_nobody() {
     assert_eq!(stood, 8 * 2 * 4);
 }
 
-/// Workers that stand still at any call and go on later raise a counter; each time that is answered is there once.
+/// Workers that stand still at any call and go on later raise a counter; each swap is there once, or is beaten and is not
+/// there. A swap that was written over at once may be answered as beaten: whoever wrote over it had seen it.
 #[tokio::test(start_paused = true)]
 async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
     const EACH: u64 = 12;
@@ -158,18 +161,32 @@ async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
             workers.push((name, store(&world, name).await));
         }
         let first = make(&*workers[0].1, "000000").await;
+        // Whose row it was, by the counter: each row was seen by whoever replaced it.
+        let held = RefCell::new(BTreeMap::new());
+        let see = |row: &Lease| {
+            let before = held.borrow_mut().insert(row.counter, row.owner.clone());
+            assert!(before.is_none_or(|before| before == row.owner), "{row:?}");
+        };
+        let answered = RefCell::new(BTreeSet::new());
+        let beaten = RefCell::new(BTreeSet::new());
         let raises = join_all(workers.iter().map(|(name, store)| {
-            let mut seen = first.clone();
+            let (mut seen, answered, beaten) = (first.clone(), &answered, &beaten);
             async move {
                 let mut raised = 0;
                 while raised < EACH {
+                    see(&seen);
                     let next = next(&seen, name);
+                    let swap = (next.counter, next.owner.clone());
                     match store.swap(Some(&seen), &next).await.unwrap() {
                         Swap::Swapped => {
                             raised += 1;
+                            answered.borrow_mut().insert(swap);
                             seen = next;
                         }
-                        Swap::Beaten(row) => seen = row.unwrap(),
+                        Swap::Beaten(row) => {
+                            beaten.borrow_mut().insert(swap);
+                            seen = row.unwrap();
+                        }
                     }
                     tokio::task::yield_now().await;
                 }
@@ -195,9 +212,22 @@ async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
         names.iter().for_each(|name| world.resume(name));
         let row = row(&*workers[0].1).await;
         assert_eq!(row.counter, row.epoch);
-        // A swap that was written over at once may have been answered as beaten.
-        assert!(row.counter >= 3 * EACH, "seed {seed}: {row:?}");
-        assert!(row.counter <= 3 * EACH + 3, "seed {seed}: {row:?}");
+        see(&row);
+        let mut held = held.into_inner();
+        held.remove(&first.counter);
+        let (held, answered): (BTreeSet<_>, _) =
+            (held.into_iter().collect(), answered.into_inner());
+        assert_eq!(
+            held.len() as u64,
+            row.counter,
+            "seed {seed}: one row a count"
+        );
+        assert!(
+            held.is_superset(&answered),
+            "seed {seed}: a swap is not there"
+        );
+        let unanswered: BTreeSet<_> = held.difference(&answered).cloned().collect();
+        assert!(beaten.borrow().is_superset(&unanswered), "seed {seed}");
     }
 }
 
