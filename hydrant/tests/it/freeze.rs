@@ -6,20 +6,16 @@
 //! `HYDRANT_FREEZE_ROUNDS=20 HYDRANT_FREEZE_SECONDS=300 HYDRANT_FREEZE_ANSWER_SECONDS=2 cargo test --release \
 //! --workspace freeze_test -- --nocapture`
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hydrant_core::Context;
-use hydrant_core::lease::Lease;
-use hydrant_core::stream::Assignment;
+use crate::pipeline::{Pipeline, describe, leases, records, until};
+use crate::process::{command, setting};
 
-use crate::kill::{DEVICES, SEED, check, describe, setting, shards};
-use crate::process::{Running, command, run};
-
-const SHARDS: usize = 8;
 /// That of transforms and sinks.
 const LEASE_TIME: Duration = Duration::from_secs(10);
 /// So long after it the others are at work.
@@ -36,30 +32,6 @@ fn a_random_moment() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis = now.map_or(0, |now| now.subsec_nanos() % 1_500);
     std::thread::sleep(Duration::from_millis(u64::from(millis)));
-}
-
-/// The rows of an app.
-pub(crate) fn leases(dir: &Path, stream: &str, app: &str) -> Vec<Lease> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let context = Context::system(1 << 20).expect("a context");
-        let url = format!("local:{}", dir.join(stream).display());
-        let stream = hydrant_stream::open(&url, &context).await;
-        match stream.expect("the stream opens").assignment(app).await {
-            Ok(Assignment::Leases(leases)) => leases.list().await.expect("the leases"),
-            _ => panic!("no leases"),
-        }
-    })
-}
-
-fn records(dir: &Path, stream: &str) -> u64 {
-    let described = describe(dir, &format!("local:{stream}"));
-    let all = shards(&described);
-    let counts = all.iter().map(|state| state["records"].as_u64());
-    counts.map(|count| count.expect("a count")).sum()
 }
 
 /// How often the sinks have committed.
@@ -115,17 +87,9 @@ fn all_answer(dir: &Path, within: Duration, when: &str) {
     }
 }
 
-/// Waits until `reached`.
-pub(crate) fn until(deadline: Instant, what: &str, mut reached: impl FnMut() -> bool) {
-    while !reached() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// What has arrived behind each stage.
 fn arrived(dir: &Path) -> [u64; 2] {
-    [records(dir, "clean"), commits(dir) as u64]
+    [records(dir, "local:clean"), commits(dir) as u64]
 }
 
 #[test]
@@ -136,66 +100,15 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
     assert!(stands > LEASE_TIME + GRACE, "too short for a take-over");
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = temporary.path();
-    for stream in ["local:raw", "local:clean"] {
-        let shards = SHARDS.to_string();
-        run(
-            "hydrant",
-            dir,
-            &["stream", "create", stream, "--shards", &shards],
-        );
-    }
     // There are records to the end, also of rounds that take longer.
     let count = RATE * rounds * (stands + LEASE_TIME + GRACE).as_secs();
-    let texts = [count, DEVICES, SEED, RATE].map(|number| number.to_string());
-    let [sent, devices, seed, rate] = &texts;
-    let start = |binary: &str, log: &str, args: &[&str]| {
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Running::start(binary, dir, &args, log)
-    };
-    let producer_args = [
-        "--to",
-        "local:raw",
-        "--simulate",
-        sent,
-        "--devices",
-        devices,
-        "--seed",
-        seed,
-        "--name",
-        "freeze",
-        "--ledger",
-        "ledger.json",
-        "--rate",
-        rate,
-        "--report",
-        "report.json",
-    ];
-    let transform = ["--from", "local:raw", "--to", "local:clean"];
-    let sink = [
-        "--from",
-        "local:clean",
-        "--to",
-        "file:lake",
-        "--flush-interval",
-        "1s",
-    ];
-    let mut producer = start("hydrant-producer", "producer.log", &producer_args);
-    let mut workers = [
-        ["1", "2"].map(|n| {
-            start(
-                "hydrant-transform",
-                &format!("transform-{n}.log"),
-                &transform,
-            )
-        }),
-        ["1", "2"].map(|n| start("hydrant-sink", &format!("sink-{n}.log"), &sink)),
-    ];
+    let pipeline = Pipeline::start(dir, count, RATE);
+    let stages = [&pipeline.transforms, &pipeline.sinks];
     let soon = || Instant::now() + Duration::from_secs(60);
     for (stream, app) in STAGES {
         until(soon(), "both workers of each app have shards", || {
             let rows = leases(dir, stream, app);
-            let owners: std::collections::BTreeSet<_> =
-                rows.iter().filter_map(|row| row.owner.clone()).collect();
+            let owners: BTreeSet<_> = rows.iter().filter_map(|row| row.owner.clone()).collect();
             owners.len() == 2
         });
     }
@@ -203,12 +116,11 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
         let chosen = (round % 2) as usize;
         a_random_moment();
         let stopped = Instant::now();
-        workers
-            .iter()
-            .for_each(|stage| stage[chosen].signal("-STOP"));
+        let signal_all = |signal| stages.map(|stage| stage[chosen].process.signal(signal));
+        signal_all("-STOP");
         all_answer(dir, within, "a transform and a sink stand still");
-        for ((stream, app), stage) in STAGES.iter().zip(&workers) {
-            let frozen = format!("-{}-", stage[chosen].id());
+        for ((stream, app), stage) in STAGES.iter().zip(stages) {
+            let frozen = format!("-{}-", stage[chosen].process.id());
             let what = format!("{app} goes on without its worker{frozen}");
             until(stopped + LEASE_TIME + GRACE, &what, || {
                 leases(dir, stream, app).iter().all(|row| {
@@ -225,29 +137,12 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
         });
         std::thread::sleep(stands.saturating_sub(stopped.elapsed()));
         all_answer(dir, within, "a transform and a sink still stand still");
-        workers
-            .iter()
-            .for_each(|stage| stage[chosen].signal("-CONT"));
+        signal_all("-CONT");
         a_random_moment();
-        producer.signal("-STOP");
+        pipeline.producer.process.signal("-STOP");
         all_answer(dir, within, "the producer stands still");
         std::thread::sleep(PRODUCER_STANDS);
-        producer.signal("-CONT");
+        pipeline.producer.process.signal("-CONT");
     }
-    let end = Instant::now() + Duration::from_secs(count / RATE * 4 + 60);
-    until(end, "the end of the producer", || {
-        producer.ended().is_some()
-    });
-    assert_eq!(producer.ended(), Some(Some(0)), "see producer.log");
-    for worker in workers.as_flattened_mut() {
-        assert_eq!(worker.terminate(), Some(0), "a worker does not drain");
-    }
-    for (binary, args) in [
-        ("hydrant-transform", &transform[..]),
-        ("hydrant-sink", &sink[..]),
-    ] {
-        let args: Vec<&str> = args.iter().copied().chain(["--exit-at-end"]).collect();
-        run(binary, dir, &args);
-    }
-    check(dir, count);
+    pipeline.end(Duration::from_secs(count / RATE * 4 + 60));
 }

@@ -14,6 +14,7 @@ mod kill;
 mod lake;
 mod many_shards;
 mod memory;
+mod pipeline;
 mod place;
 mod process;
 mod rights;

@@ -4,9 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::freeze::{leases, until};
-use crate::kill::setting;
-use crate::process::{Running, run};
+use crate::pipeline::{leases, records, until};
+use crate::process::{Running, run, setting};
 
 const APP: &str = "many";
 /// How long taking all, taking all over and giving all back may take, each.
@@ -25,11 +24,11 @@ fn many_shards_are_taken_taken_over_and_given_back_in_time() {
             &["stream", "create", stream, "--shards", &shards],
         );
     }
-    let records = (count * 20).to_string();
+    let sent = (count * 20).to_string();
     run(
         "hydrant-producer",
         dir,
-        &["--to", "local:raw", "--simulate", &records],
+        &["--to", "local:raw", "--simulate", &sent],
     );
     let start = |n: usize| {
         let args = ["--from", "local:raw", "--to", "local:out", "--app", APP].map(str::to_owned);
@@ -91,8 +90,6 @@ fn many_shards_are_taken_taken_over_and_given_back_in_time() {
         "--exit-at-end",
     ];
     run("hydrant-consumer", dir, &all);
-    let copied = crate::kill::describe(dir, "local:out");
-    let counts = crate::kill::shards(&copied).into_iter();
-    let copied: u64 = counts.filter_map(|state| state["records"].as_u64()).sum();
-    assert_eq!(copied.to_string(), records, "each record once");
+    let copied = records(dir, "local:out");
+    assert_eq!(copied.to_string(), sent, "each record once");
 }

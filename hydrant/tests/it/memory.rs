@@ -8,7 +8,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::place::Place;
+use crate::place::{Place, to_the_end};
+use crate::process::setting;
 
 const MIB: u64 = 1 << 20;
 const MEMORY_MIB: u64 = 16;
@@ -16,17 +17,13 @@ const FIXED_COST: u64 = 60 * MIB;
 const SHORT_LINES: u64 = 300_000;
 const LONG_LINES: u64 = 64;
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
 fn memory_mib() -> u64 {
-    number("HYDRANT_MEMORY_MIB", MEMORY_MIB)
+    setting("HYDRANT_MEMORY_MIB", MEMORY_MIB)
 }
 
 /// Numbers of two digits, one a line.
 fn short_lines(place: &Place) -> u64 {
-    let lines = number("HYDRANT_MEMORY_LINES", SHORT_LINES);
+    let lines = setting("HYDRANT_MEMORY_LINES", SHORT_LINES);
     let mut text = Vec::new();
     for n in 0..lines {
         writeln!(text, "{:02}", 10 + n % 90).expect("memory takes it");
@@ -81,28 +78,13 @@ fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
 fn assert_all_bounded(place: &Place, lines: u64) {
     let input = ["--to", "local:raw", "--input", "input"];
     assert_bounded(place, "hydrant-producer", &input);
-    let to_end = |from: &'static str, to: &'static str| {
-        [
-            "--from",
-            from,
-            "--to",
-            to,
-            "--exit-at-end",
-            "--idle",
-            "50ms",
-        ]
-    };
-    assert_bounded(
-        place,
-        "hydrant-transform",
-        &to_end("local:raw", "local:clean"),
-    );
-    assert_bounded(
-        place,
-        "hydrant-consumer",
-        &to_end("local:clean", "local:copy"),
-    );
-    assert_bounded(place, "hydrant-sink", &to_end("local:clean", "file:lake"));
+    for (name, [from, to]) in [
+        ("hydrant-transform", ["local:raw", "local:clean"]),
+        ("hydrant-consumer", ["local:clean", "local:copy"]),
+        ("hydrant-sink", ["local:clean", "file:lake"]),
+    ] {
+        assert_bounded(place, name, &to_the_end(from, to));
+    }
     let copied: u64 = place.stored("local:copy").iter().sum();
     assert_eq!(copied, lines);
     assert_run_bounded(place, true);

@@ -186,36 +186,14 @@ impl Place {
 
     /// Strips what is in `from` onto `to`.
     pub(crate) fn transform(&self, from: &str, to: &str) -> Answer {
-        self.run(
-            "hydrant-transform",
-            &[
-                "--from",
-                from,
-                "--to",
-                to,
-                "--exit-at-end",
-                "--idle",
-                "50ms",
-                "--json",
-            ],
-        )
+        let args = [&to_the_end(from, to)[..], &["--json"]].concat();
+        self.run("hydrant-transform", &args)
     }
 
     /// Lands what is in `from`.
     pub(crate) fn sink(&self, from: &str, lake: &str) -> Answer {
-        self.run(
-            "hydrant-sink",
-            &[
-                "--from",
-                from,
-                "--to",
-                lake,
-                "--exit-at-end",
-                "--idle",
-                "50ms",
-                "--json",
-            ],
-        )
+        let args = [&to_the_end(from, lake)[..], &["--json"]].concat();
+        self.run("hydrant-sink", &args)
     }
 
     /// The verification of a lake, whatever it says.
@@ -335,6 +313,19 @@ impl Place {
         }
         logs
     }
+}
+
+/// The arguments of a stage that ends when there is nothing more to read.
+pub(crate) fn to_the_end<'a>(from: &'a str, to: &'a str) -> [&'a str; 7] {
+    [
+        "--from",
+        from,
+        "--to",
+        to,
+        "--exit-at-end",
+        "--idle",
+        "50ms",
+    ]
 }
 
 /// The records of each shard of a described stream.

@@ -14,6 +14,11 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// A number that the environment may set.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
 /// A command that runs binary `name` in `dir`.
 pub(crate) fn command(name: &str, dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary(name));
