@@ -23,6 +23,8 @@ pub enum Mutant {
     DuplicateToldEarly,
     /// The tail of a dead process is synced where it is instead of being written again.
     TailSyncedInPlace,
+    /// The marks of a tail that a dead process left are not taken up when the tail is written again.
+    TailWithoutMarks,
     /// Readers read what is written, durable or not.
     ReadersPastDurableEnd,
     /// A process that catches up looks for a segment that a dead holder left under the name of before.
@@ -37,6 +39,8 @@ pub enum Mutant {
     BuffersKept,
     /// A sink begins at what the ledger says instead of at the end of its chain.
     FromOfReader,
+    /// A sink removes stagings whose interval begins where its chain ends.
+    CleanedAtTip,
     /// A sink writes dead letters in the order in which it came upon them.
     LettersAsTheyCame,
     /// The name of a file is drawn instead of following from its interval.

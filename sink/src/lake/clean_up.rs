@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Position, Result};
 use tokio::sync::OnceCell;
 
@@ -82,7 +83,8 @@ impl Leftovers {
     }
 
     async fn is_done(chain: &Chain, leftover: &Leftover, to: Position) -> Result<bool> {
-        if leftover.name.from >= to {
+        let is_at_tip = leftover.name.from == to && !mutant::is(Mutant::CleanedAtTip);
+        if leftover.name.from > to || is_at_tip {
             return Ok(false);
         }
         if leftover.name.generation == 0 {

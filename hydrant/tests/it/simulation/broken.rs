@@ -53,6 +53,10 @@ pub(super) enum Broken {
     FoundUnfinished,
     /// A record of the same interval is taken for one's own.
     MineByInterval,
+    /// The staged files of a record are removed as leftovers before they are shown.
+    CleanedBeforeFinish,
+    /// Several writers send as one origin.
+    OriginsReused,
     /// A file is made again without a look whether it is there.
     RebuiltWithoutLook,
     /// A file is made again without a claim.
@@ -286,6 +290,7 @@ impl DiskFile for LateSync {
         if self.is_control {
             let owed = lock(&self.state).owed.remove(&self.home);
             if let Some(segment) = owed {
+                self.inner.sync().await?;
                 segment.sync().await?;
             }
         }
@@ -369,6 +374,10 @@ impl Lake for BrokenLake {
         let is_mine = lock(&self.staged).contains(&sealed.upload);
         match self.how {
             Broken::FoundUnfinished if !is_mine => Ok(Reveal::Already),
+            Broken::CleanedBeforeFinish if !is_mine => {
+                self.inner.discard(&sealed.upload).await?;
+                self.inner.reveal(sealed).await
+            }
             Broken::LedgerBeforeReveal if is_mine => {
                 lock(&self.late).push(sealed.clone());
                 Ok(Reveal::Revealed)

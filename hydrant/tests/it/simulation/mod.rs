@@ -3,8 +3,8 @@
 //!
 //! A seed is a [`plan`]: the shape of the pipeline (a producer with a ledger, transforms and sinks or both in one
 //! process, two streams, a lake) and the faults that befall it. The [`world`] runs the libraries as the binaries wire
-//! them ([`roles`]), one task a process, on a disk that forgets, tears, fails and fills up, a clock that jumps and time
-//! that is paused. [`witness`] stands outside and remembers what producers were told and readers were given; [`oracle`]
+//! them ([`roles`]), one task a process, on a [`machine`] whose disk forgets, tears, fails and fills up, whose clock jumps
+//! and whose time is paused. [`witness`] stands outside and remembers what producers were told and readers were given; [`oracle`]
 //! judges by Parquet files, dead letters and logs alone. [`mutants`] tries the simulation itself: each broken variant of
 //! the protocols ([`broken`]) must fall within a hundred seeds.
 //!
@@ -14,6 +14,8 @@
 //! - `HYDRANT_SIMULATION_EVENTS=1000000` keeps more of the trace for the report of a failure.
 
 mod broken;
+mod chance;
+mod machine;
 mod mutants;
 mod oracle;
 mod plan;
@@ -27,7 +29,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use world::{Outcome, simulate};
+use machine::{Outcome, lock};
+use world::simulate;
 
 /// Seeds by default: what takes some ten seconds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 50 } else { 500 };
@@ -66,11 +69,10 @@ fn seeds(default: u64) -> (Range<u64>, bool) {
 fn run(seeds: Range<u64>, all: bool, one: impl Fn(u64) -> Outcome + Sync) -> Vec<Outcome> {
     let next = AtomicU64::new(seeds.start);
     let failed: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());
-    let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while all || lock().is_empty() {
+                while all || lock(&failed).is_empty() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
@@ -80,7 +82,7 @@ fn run(seeds: Range<u64>, all: bool, one: impl Fn(u64) -> Outcome + Sync) -> Vec
                         println!("{}", outcome.report());
                     }
                     if !outcome.faults.is_empty() {
-                        lock().push(outcome);
+                        lock(&failed).push(outcome);
                     }
                 }
             });

@@ -3,7 +3,8 @@
 use hydrant_core::mutant::Mutant;
 
 use super::broken::Broken;
-use super::world::{Outcome, simulate};
+use super::machine::Outcome;
+use super::world::simulate;
 use super::{run, seeds, writers};
 
 /// Seeds in which a mutant must fall.
@@ -134,6 +135,26 @@ fn falls_a_partition_published_alone() {
 #[test]
 fn falls_found_records_not_finished() {
     falls(Broken::FoundUnfinished);
+}
+
+#[test]
+fn falls_a_clean_up_before_the_finish() {
+    falls(Broken::CleanedBeforeFinish);
+}
+
+#[test]
+fn falls_a_clean_up_of_what_begins_at_the_tip() {
+    falls(Broken::Inside(Mutant::CleanedAtTip));
+}
+
+#[test]
+fn falls_an_origin_that_is_used_again() {
+    falls_among_writers(Broken::OriginsReused);
+}
+
+#[test]
+fn falls_marks_not_recomputed_after_a_torn_tail() {
+    falls_among_writers(Broken::Inside(Mutant::TailWithoutMarks));
 }
 
 #[test]

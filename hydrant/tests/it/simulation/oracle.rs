@@ -42,6 +42,8 @@ pub(super) struct Lake {
     /// Stream, shard and offset.
     pub(super) letters: Vec<(String, String, String)>,
     verified: Report,
+    /// Files that had vanished.
+    pub(super) made_again: usize,
     /// Files whose rows do not stand in the order of their positions.
     disordered: Vec<String>,
 }
@@ -102,10 +104,12 @@ pub(super) async fn read_lake(context: &Context) -> Result<Lake> {
             }));
         }
     }
+    let rebuilds = format!("{}rebuild/", names.system());
     Ok(Lake {
         rows,
         letters,
         verified,
+        made_again: lake.list(&rebuilds, None).await?.len(),
         disordered,
     })
 }

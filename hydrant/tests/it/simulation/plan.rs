@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
-use hydrant_core::testing::disk::{Death, Fall, Loss, Moment, Op};
+use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op};
 
 use super::broken::Broken;
+use super::chance::{Chance, Fate};
+use super::machine::Blow;
 
 /// Faults stop after this, and everything is brought to its end.
 const STORM: Duration = Duration::from_millis(2_500);
@@ -50,6 +52,12 @@ pub(super) struct Shape {
     pub(super) sync_time: Duration,
     /// Calls whose waiter went come so late at most; `None` when they do not come.
     pub(super) detached: Option<Duration>,
+    /// Threads of each process for its calls.
+    pub(super) threads: Option<usize>,
+    /// Whether other calls happen in the middle of listings.
+    pub(super) torn: bool,
+    /// Longer than any run, with all its jumps of the wall clock: nothing may go.
+    pub(super) retention_time: Option<Duration>,
     /// The watcher leaves one in so many calls of its readers; 0 for none.
     pub(super) left: u64,
 }
@@ -81,22 +89,14 @@ pub(super) struct Step {
     pub(super) fault: Fault,
 }
 
-/// What befalls a process at a disk call, counted from when the fault strikes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fate {
-    pub(super) calls: u64,
-    pub(super) moment: Moment,
-    pub(super) fall: Fall,
-}
-
 /// What happens.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
     /// A process dies alone or with the machine, stands still for longer than a lease, is answered with an error, or
     /// unwinds while its threads still work.
     Befall { slot: Slot, fate: Fate },
-    /// Power fails now.
-    PowerCut(Loss),
+    /// All of the machine suffers.
+    Blow(Blow),
     /// Calls on paths that contain a word fail; for ever, or so often.
     Fail {
         op: Op,
@@ -108,10 +108,6 @@ pub(super) enum Fault {
     },
     /// What was failing for ever works again.
     Heal,
-    /// The disk has only so much room left, for a while.
-    Full { room: u64, until: Duration },
-    /// Wall time jumps.
-    Jump { micros: i64 },
     /// A process stands still for a while.
     Hang { slot: Slot, until: Duration },
     /// A process hangs for a while, and the others take its shards from under it.
@@ -141,6 +137,13 @@ pub(super) enum Fault {
         which: u64,
         fate: Option<Fate>,
     },
+}
+
+impl Fault {
+    /// Whether a file that a record names may be gone before it was shown.
+    pub(super) fn removes_files(&self) -> bool {
+        matches!(self, Fault::Sweep | Fault::Remake { .. })
+    }
 }
 
 impl Shape {
@@ -231,25 +234,7 @@ impl Plan {
     }
 }
 
-struct Chance(Random);
-
 impl Chance {
-    fn below(&self, end: u64) -> u64 {
-        self.0.below(end)
-    }
-
-    fn percent(&self, share: u64) -> bool {
-        self.below(100) < share
-    }
-
-    fn one<T: Copy>(&self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-
-    fn millis(&self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to - from + 1))
-    }
-
     fn shape(&self) -> Shape {
         let fused = self.percent(15);
         let records = 60 + self.below(120);
@@ -271,26 +256,17 @@ impl Chance {
             loss: self.one(&[0, 0, 40, 12]),
             sync_time: Duration::from_micros(self.one(&[0, 500, 8_000, 30_000])),
             detached: self.one(&[None, Some(Duration::ZERO), Some(Duration::from_millis(40))]),
+            threads: self.one(&[None, None, Some(2), Some(8)]),
+            torn: self.percent(30),
+            retention_time: self.one(&[None, None, Some(Duration::from_secs(100_000))]),
             left: self.one(&[0, 4, 12]),
-        }
-    }
-
-    fn loss(&self) -> Loss {
-        self.one(&[Loss::Everything, Loss::Some, Loss::Some, Loss::Nothing])
-    }
-
-    fn death(&self) -> Death {
-        if self.percent(50) {
-            Death::Kill
-        } else {
-            Death::PowerCut(self.loss())
         }
     }
 
     fn fate(&self, calls: u64) -> Fate {
         Fate {
-            calls: 1 + self.below(calls),
-            moment: self.one(&[Moment::Before, Moment::After]),
+            at: At::Call(1 + self.below(calls)),
+            moment: self.moment(),
             fall: match self.below(100) {
                 0..65 => Fall::Dies(self.death()),
                 65..85 => Fall::Hangs(self.millis(300, 6_000)),
@@ -308,7 +284,7 @@ impl Chance {
             },
             30..34 => self.rivals(),
             34..42 => self.remake(),
-            42..48 => Fault::PowerCut(self.loss()),
+            42..48 => Fault::Blow(self.power_cut()),
             48..58 => Fault::Fail {
                 op: self.one(&[Op::Sync, Op::Sync, Op::SyncDir, Op::WriteAt, Op::LinkNew]),
                 path: self.one(&[
@@ -325,17 +301,12 @@ impl Chance {
                 } else {
                     None
                 },
-                moment: self.one(&[Moment::Before, Moment::After]),
+                moment: self.moment(),
                 kind: ErrorKind::Other,
             },
             58..63 => Fault::Heal,
-            63..69 => Fault::Full {
-                room: self.below(20_000),
-                until: self.millis(500, 3_500),
-            },
-            69..75 => Fault::Jump {
-                micros: self.below(8_000_000_000) as i64 - 4_000_000_000,
-            },
+            63..69 => Fault::Blow(self.full(20_000, 500, 3_500)),
+            69..75 => Fault::Blow(self.jump(4_000_000_000)),
             75..79 => Fault::Hang {
                 slot: self.below(slots) as usize,
                 until: self.millis(1_000, 6_000),
@@ -403,7 +374,6 @@ impl Chance {
                 };
                 vec![step(at, merge), step(later, self.reshard())]
             }
-            Broken::Inside(Mutant::ChildrenWithoutMarks) => vec![step(at, self.reshard())],
             // Who has the parent stands still, and another one has a child.
             Broken::ChildrenBeforeParents => {
                 let split = Fault::Reshard {
@@ -418,13 +388,6 @@ impl Chance {
                 };
                 vec![step(at, hang), step(at + self.millis(0, 100), split)]
             }
-            Broken::Inside(Mutant::MarksKeptAfterFailure) => {
-                let full = Fault::Full {
-                    room: self.below(4_000),
-                    until: self.millis(500, 2_000),
-                };
-                vec![step(at, full)]
-            }
             // A sync fails, what it forgot cannot be cut, and later the power goes.
             Broken::Inside(Mutant::TailSyncedInPlace) => {
                 let fail = |op, times| Fault::Fail {
@@ -438,7 +401,7 @@ impl Chance {
                 vec![
                     step(at, fail(Op::Sync, Some(2))),
                     step(at, fail(Op::Truncate, Some(2))),
-                    step(later, Fault::PowerCut(Loss::Everything)),
+                    step(later, Fault::Blow(Blow::PowerCut(Loss::Everything))),
                 ]
             }
             // The power goes, again and again, while somebody syncs what others have read.
@@ -460,7 +423,7 @@ impl Chance {
                 Fault::Caught {
                     op: Op::WriteAt,
                     path: "/r/9",
-                    moment: self.one(&[Moment::Before, Moment::After]),
+                    moment: self.moment(),
                     death: self.death(),
                 },
             )],
@@ -478,7 +441,7 @@ impl Chance {
                 let shown = caught(Op::SyncDir, "/staging/", Moment::Before, cut);
                 vec![step(at, put), step(later, shown)]
             }
-            Broken::DurableEndBeforeSync | Broken::DirectoriesNotSynced => {
+            Broken::DirectoriesNotSynced => {
                 let fate = Fate {
                     fall: Fall::Dies(Death::PowerCut(Loss::Everything)),
                     ..self.fate(80)

@@ -83,6 +83,7 @@ pub(super) async fn create(shape: &Shape, context: &Context) -> Result<()> {
             codec: Codec::Lz4,
             segment_bytes: shape.segment_bytes,
             linger: shape.linger,
+            retention_time: shape.retention_time,
             ..CreateOptions::default()
         };
         hydrant_stream::open_or_create(log.url(), options, context).await?;

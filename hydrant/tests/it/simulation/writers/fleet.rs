@@ -1,83 +1,64 @@
 //! The processes of a run: those that append, one that reads along, and an operator.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hydrant_core::batch::{Entry, Span};
+use hydrant_core::clock::{self, Instant};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
 use hydrant_core::stream::{Append, SharedStream, StreamWriter, Ticket};
-use hydrant_core::testing::clock::ManualClock;
-use hydrant_core::testing::disk::{Loss, SimDisk, SimWorld};
-use hydrant_core::testing::trace::Trace;
+use hydrant_core::testing::disk::{Loss, SimDisk};
 use hydrant_core::{
-    Batch, Budget, Context, Error, Permit, Position, Random, Result, Sequence, Shard, ShardId,
-    Workers, clock, hash,
+    Batch, Context, Error, Permit, Position, Random, Result, Sequence, Shard, ShardId, hash,
 };
 use hydrant_stream::{Codec, CreateOptions};
 use tokio::task::JoinSet;
 
 use super::super::broken::Broken;
+use super::super::machine::{End, Machine, Outcome, all_of, lock};
 use super::super::plan::Log;
 use super::super::roles;
 use super::super::witness::{self, Given};
-use super::super::world::Outcome;
-use super::judge::{self, Found};
+use super::judge::{self, Found, Record};
 use super::plan::{Fault, Plan, Shape};
 
-/// 2026-02-01T00:00:00Z.
-const WALL: i64 = 1_769_904_000_000_000;
-
-/// Virtual time after which a run that was healed must have ended.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// The memory of a process.
+const BUDGET: u64 = 8 << 20;
 
 /// Up to which record each origin was told that all is stored.
 pub(super) type Told = BTreeMap<usize, u64>;
 
-pub(super) fn run(seed: u64, broken: Option<Broken>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O");
+/// Runs one seed.
+pub(in super::super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
     let mut plan = Plan::draw(seed);
     if let Some(mutant) = broken.and_then(Broken::mutant)
         && super::super::is_steered()
     {
         plan.steer(mutant);
     }
-    runtime.block_on(async {
-        let machine = Machine::new(seed, &plan, broken);
-        let faults = match tokio::time::timeout(PATIENCE, machine.clone().live(&plan)).await {
-            Ok(faults) => faults,
-            Err(_) => vec!["it does not end".to_owned()],
+    Machine::run(seed, broken, plan.to_string(), BUDGET, async |machine| {
+        let fleet = Fleet {
+            machine,
+            shape: Arc::new(plan.shape.clone()),
+            told: Arc::default(),
+            sent: Arc::default(),
+            given: Given::default(),
         };
-        Outcome {
-            seed,
-            plan: plan.to_string(),
-            faults,
-            trace: machine.trace,
-        }
+        fleet.live(&plan).await
     })
 }
 
-/// The machine; cheap to clone.
+/// All processes; cheap to clone.
 #[derive(Clone)]
-struct Machine {
-    seed: u64,
-    world: SimWorld,
-    clock: ManualClock,
-    trace: Trace,
+struct Fleet {
+    machine: Machine,
     shape: Arc<Shape>,
-    broken: Option<Broken>,
     told: Arc<Mutex<Told>>,
+    /// When each record was sent first.
+    sent: Arc<Mutex<BTreeMap<Record, Instant>>>,
     given: Given,
-    births: Arc<Mutex<u64>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Record `n` of an origin: where it goes, and what it says.
@@ -113,9 +94,10 @@ fn place_of(n: u64) -> Position {
     }
 }
 
-/// An interval of an origin as one shard gets it.
+/// An interval of an origin as one shard gets it; `writer` is who sends it.
 fn append(
     origin: usize,
+    writer: &str,
     shard: &Shard,
     (low, from, to): (u64, u64, u64),
     bytes_max: u64,
@@ -150,7 +132,7 @@ fn append(
         routes: here.iter().map(|n| route(origin, *n)).collect(),
         explicit: true,
         entry: Some(OriginEntry {
-            writer: WriterId::of_name(&format!("writer-{origin}")),
+            writer: WriterId::of_name(writer),
             shard: ShardId::new("input"),
             start: Position::Begin,
             low: place_of(low),
@@ -167,7 +149,7 @@ fn append(
 
 /// One process that appends, during one life.
 struct Session {
-    machine: Machine,
+    fleet: Fleet,
     origin: usize,
     disk: SimDisk,
     stream: SharedStream,
@@ -191,7 +173,7 @@ struct OnItsWay {
 impl Session {
     /// Appends to the end; answers what it cannot go on after.
     async fn work(&mut self) -> Result<()> {
-        let shape = Arc::clone(&self.machine.shape);
+        let shape = Arc::clone(&self.fleet.shape);
         let mut sent = self.done;
         let mut waiting = VecDeque::new();
         loop {
@@ -231,14 +213,18 @@ impl Session {
     async fn submit(&self, from: u64, to: u64) -> Result<Vec<Ticket>> {
         let map = self.stream.shards().await?;
         let mut tickets = Vec::new();
+        let origin = self.origin;
+        let writer = match self.fleet.machine.broken {
+            Some(Broken::OriginsReused) => "writer".to_owned(),
+            _ => format!("writer-{origin}"),
+        };
+        for n in from + 1..=to {
+            let mut sent = lock(&self.fleet.sent);
+            sent.entry((origin, n)).or_insert_with(clock::now);
+        }
         for shard in map.open() {
-            let interval = (self.low, from, to);
-            let append = append(
-                self.origin,
-                shard,
-                interval,
-                self.machine.shape.record_bytes_max,
-            );
+            let (interval, most) = ((self.low, from, to), self.fleet.shape.record_bytes_max);
+            let append = append(origin, &writer, shard, interval, most);
             tickets.push(self.writer.submit(&shard.id, append).await?);
         }
         Ok(tickets)
@@ -256,11 +242,11 @@ impl Session {
             Some(error) => Err(error),
             None if self.disk.is_alive() && self.done == interval.from => {
                 self.done = interval.to;
-                let mut told = lock(&self.machine.told);
+                let mut told = lock(&self.fleet.told);
                 let known = told.entry(self.origin).or_default();
                 *known = self.done.max(*known);
                 let (origin, done) = (self.origin, self.done);
-                let trace = &self.machine.trace;
+                let trace = &self.fleet.machine.trace;
                 trace.event(format_args!("{origin} was told up to {done}"));
                 Ok(())
             }
@@ -281,74 +267,7 @@ impl Session {
     }
 }
 
-/// How a life ended.
-enum End {
-    Died,
-    Done(Result<()>),
-}
-
-impl Machine {
-    fn new(seed: u64, plan: &Plan, broken: Option<Broken>) -> Self {
-        let clock = ManualClock::new(WALL);
-        let kept = super::setting("HYDRANT_SIMULATION_EVENTS").unwrap_or(200);
-        let trace = Trace::keeping(kept as usize);
-        Machine {
-            seed,
-            world: SimWorld::with(seed, Arc::new(clock.clone()), trace.clone()),
-            clock,
-            trace,
-            shape: Arc::new(plan.shape.clone()),
-            broken,
-            told: Arc::default(),
-            given: Given::default(),
-            births: Arc::default(),
-        }
-    }
-
-    fn context(&self, disk: &SimDisk) -> Context {
-        let birth = {
-            let mut births = lock(&self.births);
-            *births += 1;
-            *births
-        };
-        Context {
-            disk: match self.broken {
-                Some(broken) => broken.disk(disk.shared()),
-                None => disk.shared(),
-            },
-            clock: Arc::new(self.clock.clone()),
-            random: Random::seeded(self.seed.wrapping_mul(0x9e37_79b9) ^ (birth << 32)),
-            workers: Workers::Inline,
-            budget: Budget::new(8 << 20),
-        }
-    }
-
-    /// One life of a process.
-    async fn life(&self, name: &str, job: impl AsyncFnOnce(Context, SimDisk) -> Result<()>) -> End {
-        let disk = self.world.process(name);
-        self.live_until_dead(name, disk, job).await
-    }
-
-    async fn live_until_dead(
-        &self,
-        name: &str,
-        disk: SimDisk,
-        job: impl AsyncFnOnce(Context, SimDisk) -> Result<()>,
-    ) -> End {
-        let context = self.context(&disk);
-        let end = tokio::select! {
-            biased;
-            () = disk.died() => End::Died,
-            answer = job(context, disk.clone()) => End::Done(answer),
-        };
-        if let End::Done(Err(error)) = &end {
-            let error = error.report();
-            self.trace.event(format_args!("{name} has failed: {error}"));
-        }
-        self.world.kill(name);
-        end
-    }
-
+impl Fleet {
     fn origin_of(&self, process: usize) -> usize {
         match self.shape.twins {
             true => process.min(self.shape.writers - 2),
@@ -356,7 +275,12 @@ impl Machine {
         }
     }
 
-    async fn write(self, process: usize, context: Context, disk: SimDisk) -> Result<()> {
+    /// What a process does; the last one reads.
+    async fn work(self, process: usize, context: Context, disk: SimDisk) -> Result<()> {
+        if process == self.shape.writers {
+            let left = self.shape.left;
+            return witness::watch_stream(Log::Raw, context, self.given, left).await;
+        }
         let origin = self.origin_of(process);
         let low = lock(&self.told).get(&origin).copied().unwrap_or_default();
         let stream = roles::open(Log::Raw, &context).await?;
@@ -369,37 +293,28 @@ impl Machine {
             pace: self.shape.paces[process],
             low,
             done: low,
-            machine: self,
+            fleet: self,
         };
         session.work().await
     }
 
-    async fn read(self, context: Context) -> Result<()> {
-        let left = self.shape.left;
-        witness::watch_stream(Log::Raw, context, self.given.clone(), left).await
-    }
-
-    /// A process that starts again whenever it has died, until the faults stop. The last one reads.
-    async fn lives(self, process: usize, plan: Plan, storm: clock::Instant) -> Vec<String> {
+    /// A process that starts again whenever it has died, until the faults stop.
+    async fn lives(self, process: usize, plan: Plan, storm: Instant) -> Vec<String> {
         let name = format!("process-{process}");
-        let chance = Random::seeded(self.seed ^ (process as u64) << 40);
+        let chance = Random::seeded(self.machine.seed ^ (process as u64) << 40);
         let mut faults = Vec::new();
         for life in 0.. {
             if clock::now() >= storm {
                 break;
             }
-            let disk = self.world.process(&name);
-            for fall in &plan.falls {
-                if (fall.process, fall.life) == (process, life) {
-                    self.world.befall(&name, fall.at, fall.moment, fall.fall);
-                }
+            let disk = self.machine.world.process(&name);
+            let mine = |(of, in_life)| (of, in_life) == (process, life);
+            for fall in plan.falls.iter().filter(|f| mine((f.process, f.life))) {
+                self.machine.befall(&name, fall.fate);
             }
-            let machine = self.clone();
-            let job = async move |context, disk| match process == machine.shape.writers {
-                true => machine.read(context).await,
-                false => machine.write(process, context, disk).await,
-            };
-            match self.live_until_dead(&name, disk, job).await {
+            let fleet = self.clone();
+            let job = async move |context, disk| fleet.work(process, context, disk).await;
+            match self.machine.life(&name, disk, job).await {
                 End::Done(Ok(())) => break,
                 End::Done(Err(error)) => faults.extend(unforgivable(&name, &error)),
                 End::Died => {}
@@ -410,41 +325,32 @@ impl Machine {
     }
 
     async fn strike(self, fault: Fault) {
-        self.trace.event(format_args!("{fault:?}"));
+        self.machine.trace.event(format_args!("{fault:?}"));
         match fault {
-            Fault::PowerCut(loss) => self.world.power_cut(loss),
-            Fault::Full { room, time } => {
-                self.world.set_quota(Some(self.world.used_bytes() + room));
-                clock::sleep(time).await;
-                self.world.set_quota(None);
-            }
-            Fault::Jump { micros } => self.clock.jump(micros),
+            Fault::Blow(blow) => self.machine.strike(blow).await,
             Fault::Reshard {
                 merge,
                 which,
-                at_call,
-            } => {
-                let mut at_call = at_call;
-                loop {
-                    let disk = self.world.process("operator");
-                    if let Some((at, moment, fall)) = at_call.take() {
-                        self.world.befall("operator", at, moment, fall);
-                    }
-                    let job = async move |context: Context, _| {
-                        roles::reshard(Log::Raw, merge, which, &context).await
-                    };
-                    // What failed is in the trace.
-                    match self.live_until_dead("operator", disk, job).await {
-                        End::Done(_) => return,
-                        End::Died => clock::sleep(Duration::from_millis(4)).await,
-                    }
+                mut fate,
+            } => loop {
+                let disk = self.machine.world.process("operator");
+                if let Some(fate) = fate.take() {
+                    self.machine.befall("operator", fate);
                 }
-            }
+                let job = async move |context: Context, _| {
+                    roles::reshard(Log::Raw, merge, which, &context).await
+                };
+                // What failed is in the trace.
+                match self.machine.life("operator", disk, job).await {
+                    End::Done(_) => return,
+                    End::Died => clock::sleep(Duration::from_millis(4)).await,
+                }
+            },
         }
     }
 
     async fn live(self, plan: &Plan) -> Vec<String> {
-        let shape = Arc::clone(&self.shape);
+        let (shape, world) = (Arc::clone(&self.shape), &self.machine.world);
         let options = CreateOptions {
             shards: shape.shards,
             // Sizes as they are drawn.
@@ -452,141 +358,118 @@ impl Machine {
             segment_bytes: shape.segment_bytes,
             linger: shape.linger,
             retention_bytes: shape.retention_bytes,
+            retention_time: shape.retention_time,
             ..CreateOptions::default()
         };
-        let made = self.life("maker", async |context, _| {
-            hydrant_stream::create(Log::Raw.url(), options, &context).await?;
-            Ok(())
-        });
-        if let End::Done(Err(error)) = made.await {
-            return vec![format!("the stream cannot be made: {}", error.report())];
+        let job = async |context: Context| {
+            hydrant_stream::create(Log::Raw.url(), options, &context).await
+        };
+        if let Err(fault) = self.machine.task("maker", job).await {
+            return vec![fault];
         }
-        self.world.set_sync_time(shape.sync_time);
-        self.world.detach(shape.detached);
-        self.world.set_threads(shape.threads);
+        world.set_sync_time(shape.sync_time);
+        world.detach(shape.detached);
+        world.set_threads(shape.threads);
+        world.tear_listings(shape.torn);
         let start = clock::now();
         let storm = start + plan.storm;
+        let lives = |process| self.clone().lives(process, plan.clone(), storm);
         let mut processes = JoinSet::new();
         for process in 0..shape.writers {
-            processes.spawn(self.clone().lives(process, plan.clone(), storm));
+            processes.spawn(lives(process));
         }
         let mut reader = JoinSet::new();
         if shape.reader {
-            reader.spawn(self.clone().lives(shape.writers, plan.clone(), storm));
+            reader.spawn(lives(shape.writers));
         }
         let mut events = JoinSet::new();
         for (at, fault) in plan.steps.clone() {
-            let machine = self.clone();
+            let fleet = self.clone();
             events.spawn(async move {
                 clock::sleep_until(Some(start + at)).await;
-                machine.strike(fault).await;
+                fleet.strike(fault).await;
             });
         }
         let mut faults = Vec::new();
-        let ended = async {
-            while let Some(ended) = processes.join_next().await {
-                match ended {
-                    Ok(found) => faults.extend(found),
-                    Err(error) => faults.push(format!("a process panicked: {error}")),
-                }
-            }
-        };
+        let ended = all_of(&mut processes, &mut faults);
         // Who is in the middle of it is killed below, and joined then.
         drop(tokio::time::timeout_at(storm, ended).await);
-        self.trace.event("the faults stop");
+        self.machine.trace.event("the faults stop");
         events.shutdown().await;
-        self.world.heal();
-        self.world.set_quota(None);
-        self.world.kill("operator");
+        world.heal();
+        world.set_quota(None);
+        world.kill("operator");
         reader.shutdown().await;
         for process in 0..=shape.writers {
-            self.world.kill(&format!("process-{process}"));
+            world.kill(&format!("process-{process}"));
         }
-        while let Some(ended) = processes.join_next().await {
-            match ended {
-                Ok(found) => faults.extend(found),
-                Err(error) => faults.push(format!("a process panicked: {error}")),
-            }
-        }
+        all_of(&mut processes, &mut faults).await;
         let mut reader = JoinSet::new();
         if shape.reader {
-            let machine = self.clone();
-            reader.spawn(async move {
-                let inner = machine.clone();
-                let job = async move |context, _| inner.read(context).await;
-                machine.life("reader", job).await
-            });
+            reader.spawn(self.clone().ends(shape.writers));
         }
         if faults.is_empty() {
-            faults.extend(self.finish().await);
+            let mut processes = JoinSet::new();
+            for process in 0..shape.writers {
+                processes.spawn(self.clone().ends(process));
+            }
+            all_of(&mut processes, &mut faults).await;
         }
         // The reader has had time to see the last record.
         clock::sleep(Duration::from_millis(50)).await;
         reader.shutdown().await;
-        self.world.kill("reader");
         if faults.is_empty() {
-            faults.extend(self.judge().await);
+            faults.extend(self.judge().await.unwrap_or_else(|fault| vec![fault]));
         }
         faults
     }
 
-    /// Lets everybody come to the end.
-    async fn finish(&self) -> Vec<String> {
-        let mut processes = JoinSet::new();
-        for process in 0..self.shape.writers {
-            let machine = self.clone();
-            processes.spawn(async move {
-                let name = format!("process-{process}");
-                let inner = machine.clone();
-                let job = async move |context, disk| inner.write(process, context, disk).await;
-                match machine.life(&name, job).await {
-                    End::Done(Ok(())) => None,
-                    End::Done(Err(error)) => Some(format!("{name}: {}", error.report())),
-                    End::Died => Some(format!("{name} died after the faults had stopped")),
-                }
-            });
+    /// The last life of a process, in which it comes to its end.
+    async fn ends(self, process: usize) -> Vec<String> {
+        let name = format!("process-{process}");
+        let fleet = self.clone();
+        let disk = self.machine.world.process(&name);
+        let job = async move |context, disk| fleet.work(process, context, disk).await;
+        match self.machine.life(&name, disk, job).await {
+            End::Done(Ok(())) => Vec::new(),
+            End::Done(Err(error)) => vec![format!("{name}: {}", error.report())],
+            End::Died => vec![format!("{name} died after the faults had stopped")],
         }
-        let mut faults = Vec::new();
-        while let Some(ended) = processes.join_next().await {
-            match ended {
-                Ok(fault) => faults.extend(fault),
-                Err(error) => faults.push(format!("a process panicked: {error}")),
-            }
-        }
-        faults
     }
 
     /// Cuts the power once more, every second time, and looks at the log.
-    async fn judge(&self) -> Vec<String> {
-        if self.seed.is_multiple_of(2) {
-            self.world.power_cut(Loss::Everything);
+    async fn judge(&self) -> Result<Vec<String>, String> {
+        self.machine
+            .world
+            .kill(&format!("process-{}", self.shape.writers));
+        if self.machine.seed.is_multiple_of(2) {
+            self.machine.world.power_cut(Loss::Everything);
         }
-        let found = match self.look().await {
-            Ok(found) => found,
-            Err(fault) => return vec![fault],
+        let job = async |context: Context| {
+            Ok(Found {
+                stored: witness::read_all(Log::Raw, &context).await?,
+                states: roles::open(Log::Raw, &context).await?.states().await?,
+            })
         };
-        let told = lock(&self.told).clone();
-        let retained = self.shape.retention_bytes.is_some();
+        let found = self.machine.task("judge", job).await?;
+        let Shape {
+            retention_bytes,
+            retention_time,
+            ..
+        } = &*self.shape;
+        let retained = retention_bytes.is_some() || retention_time.is_some();
         let mut faults = self.given.judge(&found.stored, retained);
-        faults.extend(judge::judge(&told, &found));
-        self.trace
+        let may_be_gone = |record: Record| {
+            let made = lock(&self.sent).get(&record).copied();
+            let age = made.map_or(Duration::ZERO, |made| self.machine.age_of(made));
+            retention_bytes.is_some() || retention_time.is_some_and(|most| age >= most)
+        };
+        faults.extend(judge::judge(&lock(&self.told), &found, may_be_gone));
+        self.machine
+            .trace
             .event(format_args!("{} records were found", found.stored.len()));
         faults.truncate(12);
-        faults
-    }
-
-    async fn look(&self) -> Result<Found, String> {
-        let mut found = Found::default();
-        let job = async |context: Context, _| {
-            found.stored = witness::read_all(Log::Raw, &context).await?;
-            found.states = roles::open(Log::Raw, &context).await?.states().await?;
-            Ok(())
-        };
-        match self.life("judge", job).await {
-            End::Done(Ok(())) => Ok(found),
-            End::Done(Err(error)) => Err(format!("the log cannot be read: {}", error.report())),
-            End::Died => Err("the reader of the log died".to_owned()),
-        }
+        Ok(faults)
     }
 }
 

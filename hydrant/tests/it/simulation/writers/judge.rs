@@ -16,10 +16,14 @@ pub(super) struct Found {
 }
 
 /// A record: its origin, and its number there.
-type Record = (usize, u64);
+pub(super) type Record = (usize, u64);
 
-/// What is wrong with what was found.
-pub(super) fn judge(told: &Told, found: &Found) -> Vec<String> {
+/// What is wrong with what was found; `may_be_gone` says what retention may have removed.
+pub(super) fn judge(
+    told: &Told,
+    found: &Found,
+    may_be_gone: impl Fn(Record) -> bool,
+) -> Vec<String> {
     let mut faults = Vec::new();
     let mut places: BTreeMap<Record, Vec<(&ShardId, Position)>> = BTreeMap::new();
     let mut newest: BTreeMap<(&ShardId, usize), u64> = BTreeMap::new();
@@ -47,12 +51,13 @@ pub(super) fn judge(told: &Told, found: &Found) -> Vec<String> {
     }
     // Retention takes the front of a shard: nothing that is younger than what it has of the same origin.
     let is_trimmed = |(origin, n): Record| {
-        found.states.iter().any(|state| {
-            let oldest = oldest.get(&(&state.shard.id, origin));
-            state.kept_after > Position::Begin
-                && state.shard.range.contains(route(origin, n))
-                && oldest.is_none_or(|oldest| n < *oldest)
-        })
+        may_be_gone((origin, n))
+            && found.states.iter().any(|state| {
+                let oldest = oldest.get(&(&state.shard.id, origin));
+                state.kept_after > Position::Begin
+                    && state.shard.range.contains(route(origin, n))
+                    && oldest.is_none_or(|oldest| n < *oldest)
+            })
     };
     for (origin, to) in told {
         let missing = |n: &u64| !places.contains_key(&(*origin, *n)) && !is_trimmed((*origin, *n));

@@ -11,20 +11,12 @@ mod fleet;
 mod judge;
 mod plan;
 
-use hydrant_core::mutant;
+pub(super) use fleet::simulate;
 
-use super::broken::Broken;
-use super::world::Outcome;
-use super::{must_hold, setting};
+use super::must_hold;
 
 /// Seeds by default.
 const SEEDS: u64 = if cfg!(debug_assertions) { 150 } else { 3_000 };
-
-/// Runs one seed.
-pub(super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
-    let mutant = broken.and_then(Broken::mutant);
-    mutant::with(mutant, || fleet::run(seed, broken))
-}
 
 #[test]
 fn simulation_of_writers_loses_and_doubles_nothing() {

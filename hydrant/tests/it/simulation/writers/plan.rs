@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
-use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op};
+use hydrant_core::testing::disk::{At, Death, Fall, Moment, Op};
+
+use super::super::chance::{Chance, Fate};
+use super::super::machine::Blow;
 
 /// Faults stop after this, or when all is appended, and everybody is brought to the end.
 const STORM: Duration = Duration::from_millis(600);
@@ -59,7 +62,10 @@ pub(super) struct Shape {
     /// Calls whose waiter went come so late at most.
     pub(super) detached: Option<Duration>,
     pub(super) threads: Option<usize>,
+    /// Whether other calls happen in the middle of listings.
+    pub(super) torn: bool,
     pub(super) retention_bytes: Option<u64>,
+    pub(super) retention_time: Option<Duration>,
     /// Readers leave one in so many calls; 0 for none.
     pub(super) left: u64,
 }
@@ -69,36 +75,29 @@ pub(super) struct Shape {
 pub(super) struct OneFall {
     pub(super) process: usize,
     pub(super) life: u64,
-    pub(super) at: At,
-    pub(super) moment: Moment,
-    pub(super) fall: Fall,
+    pub(super) fate: Fate,
 }
 
 /// Something that befalls the machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    PowerCut(Loss),
-    /// The disk has only so much room left, for a while.
-    Full {
-        room: u64,
-        time: Duration,
-    },
-    /// Wall time jumps.
-    Jump {
-        micros: i64,
-    },
+    Blow(Blow),
     /// A shard is split, or two neighbours merged; something may befall the operator, who then tries again.
     Reshard {
         merge: bool,
         which: u64,
-        at_call: Option<(At, Moment, Fall)>,
+        fate: Option<Fate>,
     },
 }
 
 impl Plan {
     /// Brings what a broken variant needs to where it may show. Only those are here that fall too rarely without.
     pub(super) fn steer(&mut self, mutant: Mutant) {
-        let kill = |op, nth, moment| (At::Nth(op, nth), moment, Fall::Dies(Death::Kill));
+        let kill = |op, nth, moment| Fate {
+            at: At::Nth(op, nth),
+            moment,
+            fall: Fall::Dies(Death::Kill),
+        };
         let nth = 1 + self.shape.records % 4;
         let (shape, first) = (&mut self.shape, &mut self.falls[0]);
         let brief = Duration::from_millis(2);
@@ -106,24 +105,26 @@ impl Plan {
             // Who is about to say that a segment has begun dies.
             Mutant::LeftoverOverlooked => {
                 (shape.shards, shape.reader, first.process) = (1, false, 0);
-                (first.at, first.moment, first.fall) = kill(Op::RenameNew, nth, Moment::After);
+                first.fate = kill(Op::RenameNew, nth, Moment::After);
             }
             // Calls are late when their locks are gone.
             Mutant::LockFreedEarly => {
                 shape.detached = Some(Duration::from_millis(40));
-                first.fall = Fall::Unwinds(Duration::from_millis(30));
+                first.fate.fall = Fall::Unwinds(Duration::from_millis(30));
             }
             // An operator dies before the manifest, and a reader stands still at asking for it.
             Mutant::EndedOnStaleControl => {
                 (shape.shards, shape.reader, first.process) = (1, true, shape.writers);
                 shape.paces = [brief; 3];
-                first.at = At::Nth(Op::Watch, 3);
-                first.moment = Moment::Before;
-                first.fall = Fall::Hangs(4 * brief);
+                first.fate = Fate {
+                    at: At::Nth(Op::Watch, 3),
+                    moment: Moment::Before,
+                    fall: Fall::Hangs(4 * brief),
+                };
                 let reshard = Fault::Reshard {
                     merge: false,
                     which: 0,
-                    at_call: Some(kill(Op::Rename, 1, Moment::Before)),
+                    fate: Some(kill(Op::Rename, 1, Moment::Before)),
                 };
                 self.steps = vec![(brief * nth as u32, reshard)];
                 (shape.records, shape.left) = (60, 0);
@@ -152,26 +153,21 @@ impl Plan {
     /// the seed, so that seeds in a row try every call.
     pub(super) fn draw(seed: u64) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x0077_2173_0c0f_fee5));
-        let shape = chance.shape();
+        let shape = chance.shape_of_writers();
         let processes = shape.writers as u64 + u64::from(shape.reader);
         let mut falls: Vec<OneFall> = (0..1 + chance.below(4))
-            .map(|_| {
-                let (at, moment, fall) = chance.at_call(CALLS);
-                OneFall {
-                    process: chance.below(processes) as usize,
-                    life: chance.one(&[0, 0, 0, 1]),
-                    at,
-                    moment,
-                    fall,
-                }
+            .map(|_| OneFall {
+                fate: chance.fate_of_call(CALLS),
+                process: chance.below(processes) as usize,
+                life: chance.one(&[0, 0, 0, 1]),
             })
             .collect();
         falls[0].life = 0;
         if seed.is_multiple_of(2) {
-            falls[0].at = At::Call(1 + seed / 2 % CALLS);
+            falls[0].fate.at = At::Call(1 + seed / 2 % CALLS);
         }
         let mut steps: Vec<_> = (0..chance.one(&[0, 0, 1, 1, 2, 3]))
-            .map(|_| (chance.micros(STORM), chance.fault()))
+            .map(|_| (chance.micros(STORM), chance.fault_of_machine()))
             .collect();
         steps.sort_by_key(|(at, _)| *at);
         Plan {
@@ -183,22 +179,8 @@ impl Plan {
     }
 }
 
-struct Chance(Random);
-
 impl Chance {
-    fn below(&self, end: u64) -> u64 {
-        self.0.below(end)
-    }
-
-    fn one<T: Copy>(&self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-
-    fn micros(&self, most: Duration) -> Duration {
-        Duration::from_micros(self.below(most.as_micros() as u64))
-    }
-
-    fn shape(&self) -> Shape {
+    fn shape_of_writers(&self) -> Shape {
         let ms = Duration::from_millis;
         Shape {
             writers: self.one(&[2, 2, 2, 3]),
@@ -214,49 +196,43 @@ impl Chance {
             in_flight: self.one(&[1, 1, 2, 4]),
             detached: self.one(&[None, Some(ms(1)), Some(ms(40))]),
             threads: self.one(&[None, Some(2), Some(8)]),
+            torn: self.percent(30),
             retention_bytes: self.one(&[None, None, None, Some(12 << 10)]),
+            retention_time: self.one(&[None, None, Some(ms(1_000)), Some(ms(100_000_000))]),
             left: self.one(&[0, 4, 20]),
         }
     }
 
-    fn loss(&self) -> Loss {
-        self.one(&[Loss::Everything, Loss::Some, Loss::Some, Loss::Nothing])
-    }
-
     /// Something that befalls a process at one of so many calls: at any of them, or at any of one kind, so that the
     /// rare kinds have their share.
-    fn at_call(&self, calls: u64) -> (At, Moment, Fall) {
+    fn fate_of_call(&self, calls: u64) -> Fate {
         let at = match self.below(4) {
             0 => At::Call(1 + self.below(calls)),
             _ => At::Nth(self.one(&KINDS), 1 + self.below(4)),
         };
-        (at, self.one(&[Moment::Before, Moment::After]), self.fall())
-    }
-
-    fn fall(&self) -> Fall {
-        match self.below(100) {
+        let fall = match self.below(100) {
             0..60 => Fall::Dies(Death::Kill),
             60..70 => Fall::Dies(Death::PowerCut(self.loss())),
-            70..82 => Fall::Hangs(Duration::from_millis(20 + self.below(3_000))),
+            70..82 => Fall::Hangs(self.millis(20, 3_000)),
             82..92 => Fall::Fails(ErrorKind::Other),
-            _ => Fall::Unwinds(Duration::from_millis(1 + self.below(30))),
+            _ => Fall::Unwinds(self.millis(1, 30)),
+        };
+        Fate {
+            at,
+            moment: self.moment(),
+            fall,
         }
     }
 
-    fn fault(&self) -> Fault {
+    fn fault_of_machine(&self) -> Fault {
         match self.below(100) {
-            0..15 => Fault::PowerCut(self.loss()),
-            15..30 => Fault::Full {
-                room: self.below(6_000),
-                time: Duration::from_millis(100 + self.below(900)),
-            },
-            30..45 => Fault::Jump {
-                micros: self.below(16_000_000_000) as i64 - 8_000_000_000,
-            },
+            0..15 => Fault::Blow(self.power_cut()),
+            15..30 => Fault::Blow(self.full(6_000, 100, 1_000)),
+            30..45 => Fault::Blow(self.jump(8_000_000_000)),
             _ => Fault::Reshard {
-                merge: self.below(2) == 0,
+                merge: self.percent(50),
                 which: self.below(1_000),
-                at_call: (self.below(2) == 0).then(|| self.at_call(90)),
+                fate: self.percent(50).then(|| self.fate_of_call(90)),
             },
         }
     }
