@@ -169,8 +169,8 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
 }
 
 /// The prefix lengths up to `most` that may be meant at `at` where something is glued to the digits,
-/// as in `192.0.2.0/24x`: what nobody sees may stand between. Longer ones may be those of a host
-/// before a path: `192.0.2.8/29c1f`.
+/// as in `192.0.2.0/24x`: what nobody sees may stand between. Longer ones than what policies leave of
+/// an address may be those of a host before a path: `192.0.2.8/29c1f`.
 fn glued_prefixes(bytes: &[u8], at: usize, most: u8) -> impl Iterator<Item = u8> {
     let rest = bytes.get(at..).unwrap_or_default();
     let rest = rest.strip_prefix(b"/").unwrap_or_default();
@@ -178,7 +178,7 @@ fn glued_prefixes(bytes: &[u8], at: usize, most: u8) -> impl Iterator<Item = u8>
     // Another address may follow: `10.1.2.0/10.1.2.4`.
     let digits = match rest.get(digits) {
         Some(b'.') => 0,
-        _ => digits.min(2),
+        _ => digits.min(3),
     };
     (1..=digits)
         .filter_map(|count| std::str::from_utf8(&rest[..count]).ok()?.parse().ok())
@@ -304,23 +304,27 @@ pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
 }
 
 fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
-    let Some((text, address)) = v6_within(bytes, run) else {
+    let Some((place, address)) = v6_within(bytes, run) else {
         return;
     };
-    let written = &bytes[text.clone()];
+    let written = &bytes[place.clone()];
     let plausible = written.iter().any(u8::is_ascii_digit)
         || written.iter().filter(|&&byte| byte == b':').count() > 2;
     if plausible && v6_names_a_host(address) {
-        let zone_end = zone_end(bytes, text.end);
+        let zone_end = zone_end(bytes, place.end);
         let (prefix, end) = prefix(bytes, zone_end, 128);
+        let most = match address.to_ipv4_mapped() {
+            Some(_) => 96 + 24,
+            None => 64,
+        };
         let network = match prefix {
             Some(prefix) => is_v6_network(address, prefix),
             None => {
-                glued_prefixes(bytes, zone_end, 48).any(|prefix| is_v6_network(address, prefix))
+                glued_prefixes(bytes, zone_end, most).any(|prefix| is_v6_network(address, prefix))
             }
         };
         if !network {
-            hits.push(text.start..end);
+            hits.push(place.start..end);
         }
     }
 }

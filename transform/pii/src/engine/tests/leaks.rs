@@ -183,6 +183,7 @@ fn an_address_inside_of_an_address_is_as_coarse_as_by_itself() {
 
 #[test]
 fn an_address_that_carries_another_is_one_thing_in_each_reading() {
+    let mut engine = engine();
     let before = [
         "",
         "\0",
@@ -222,9 +223,9 @@ fn an_address_that_carries_another_is_one_thing_in_each_reading() {
                     let text = format!("{before}{value}{after}");
                     for text in [text.clone(), serde_json::Value::from(text).to_string()] {
                         let record = serde_json::json!({ key: text }).to_string();
-                        let out = redacted(&record);
+                        let out = passed(&mut engine, &record);
                         assert!(!out.contains(hidden), "{record}: {out}");
-                        assert_eq!(redacted(&out), out, "{record}");
+                        assert_eq!(passed(&mut engine, &out), out, "{record}");
                     }
                 }
             }
@@ -237,7 +238,7 @@ fn an_address_that_carries_another_is_one_thing_in_each_reading() {
         ("std::f64 core::f32::consts", "std::f64 core::f32::consts"),
     ] {
         let record = serde_json::json!({ "msg": text }).to_string();
-        assert_eq!(redacted(&record), record.replace(text, expected));
+        assert_eq!(passed(&mut engine, &record), record.replace(text, expected));
     }
 }
 
