@@ -313,10 +313,8 @@ fn v6_in(bytes: &[u8], run: Range<usize>, hits: &mut Hits) {
     if plausible && v6_names_a_host(address) {
         let zone_end = zone_end(bytes, place.end);
         let (prefix, end) = prefix(bytes, zone_end, 128);
-        let most = match address.to_ipv4_mapped() {
-            Some(_) => 96 + 24,
-            None => 64,
-        };
+        // With four numbers at its end it may be a mapped one with something glued to its start.
+        let most = if written.contains(&b'.') { 96 + 24 } else { 64 };
         let network = match prefix {
             Some(prefix) => is_v6_network(address, prefix),
             None => {
