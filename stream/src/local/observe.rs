@@ -20,9 +20,10 @@ use super::shard_log::ShardLog;
 /// What is known of a shard's end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Seen {
-    /// All that was acknowledged lies before the durable end. `None`: no slot of the control file is intact, and this
-    /// process may not mend it.
+    /// All that was acknowledged lies before the durable end. `None`: no slot of the control file is intact.
     Settled(Option<Control>),
+    /// What lies past the durable end is not made good, and this process may not do it.
+    Unrecovered(Option<Control>),
     /// A living process holds the lock, and may be about to find more of what a dead one left.
     Busy(Option<Control>),
 }
@@ -54,7 +55,7 @@ pub(super) async fn observe(
     let lock = match try_lock(place, &dir).await? {
         Try::Free(lock) => lock,
         Try::Taken => return Ok(Seen::Busy(file.read().await?)),
-        Try::Forbidden => return Ok(Seen::Settled(file.read().await?)),
+        Try::Forbidden => return Ok(Seen::Unrecovered(file.read().await?)),
     };
     // A living writer was between its write and the control file, and is done.
     let control = file.read().await?;

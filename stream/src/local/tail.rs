@@ -208,6 +208,10 @@ impl Source {
                 Ok(Seen::Settled(control)) => return Ok(control),
                 Ok(Seen::Busy(Some(control))) if covers(&control) => return Ok(Some(control)),
                 Ok(Seen::Busy(_)) => {}
+                Ok(Seen::Unrecovered(Some(control))) if covers(&control) => {
+                    return Ok(Some(control));
+                }
+                Ok(Seen::Unrecovered(_)) => return Err(self.unrecovered()),
                 // A full disk takes no new segment and is read up to where that is certain.
                 Err(full @ Error::Full { .. }) => {
                     let control = file.read().await?.filter(covers);
@@ -221,6 +225,19 @@ impl Source {
                 () = watch.changed() => {}
                 () = clock::sleep(HOLDER_CHECK) => {}
             }
+        }
+    }
+
+    /// A power cut or a death took back what is to be read, until a process makes that good which may.
+    fn unrecovered(&self) -> Error {
+        Error::Unavailable {
+            message: format!(
+                "shard `{}` of `{}` is not recovered yet, which takes the right to write it: open the stream once as its \
+                 owner",
+                self.shard.id,
+                self.place.dir.display()
+            ),
+            after: HOLDER_CHECK,
         }
     }
 
