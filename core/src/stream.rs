@@ -17,7 +17,7 @@ use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
 use crate::error::Result;
 use crate::lease::LeaseStore;
-use crate::origin::{DeadLetter, Origin, OriginEntry};
+use crate::origin::{DeadLetter, Origin, OriginEntry, WriterId};
 use crate::position::Position;
 use crate::shard::{ShardId, ShardMap, StreamId};
 use crate::subscription::Subscription;
@@ -125,6 +125,20 @@ pub struct Appended {
     pub duplicates: u64,
 }
 
+/// Where an origin began in a part of a shard, beyond the beginning of its upstream shard.
+///
+/// What lies at or before the start was passed over: an append that holds something of it is refused
+/// ([`crate::Error::Rewound`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Who writes.
+    pub writer: WriterId,
+    /// The upstream shard.
+    pub upstream: ShardId,
+    /// Where it began.
+    pub start: Position,
+}
+
 /// Resolves when the append is durable, or was found to be and is durable.
 pub type Ticket = BoxFuture<'static, Result<Appended>>;
 
@@ -134,6 +148,9 @@ pub trait StreamWriter: Send + Sync + fmt::Debug {
     /// Hands an append in; waits for room. The order of calls for one shard is the order in the log, and an append
     /// whose predecessor of the same origin failed is refused ([`crate::Error::OutOfOrder`]).
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket>;
+    /// The origins that began in a shard beyond the beginning of their upstream shard. Waits for no writer; empty where
+    /// appends are not checked.
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>>;
     /// The stream's secret for routing by keys that may be personal; see [`crate::hash::Router`].
     fn routing_secret(&self) -> [u8; 32];
     /// The largest sum of key and payload bytes of one record.

@@ -18,8 +18,8 @@ use crate::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use crate::position::Position;
 use crate::shard::{ShardId, ShardMap, StreamId};
 use crate::stream::{
-    Append, Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
-    StreamWriter, Ticket,
+    Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamAdmin, StreamWriter, Ticket,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,9 +39,10 @@ enum Break {
     IgnoresOpen,
     ClosesNothing,
     RunsPastTheEnd,
+    HidesBeginnings,
 }
 
-const ALL: [Break; 14] = [
+const ALL: [Break; 15] = [
     Break::ForgetsItself,
     Break::SkipsABatch,
     Break::TellsIdleForever,
@@ -56,6 +57,7 @@ const ALL: [Break; 14] = [
     Break::IgnoresOpen,
     Break::ClosesNothing,
     Break::RunsPastTheEnd,
+    Break::HidesBeginnings,
 ];
 
 #[derive(Clone, Debug)]
@@ -162,6 +164,13 @@ impl StreamWriter for Broken<Arc<MemoryStream>> {
             _ => {}
         }
         self.inner.submit(shard, append).await
+    }
+
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        match self.how {
+            Break::HidesBeginnings => Ok(Vec::new()),
+            _ => self.inner.begun(shard).await,
+        }
     }
 
     fn routing_secret(&self) -> [u8; 32] {

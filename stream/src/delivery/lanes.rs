@@ -5,7 +5,7 @@
 //! output keeps the order of submission and refuses one whose predecessor failed. After a failure a lane waits until
 //! everything in flight has been answered and submits again, in order, from its oldest unconfirmed append; what was stored
 //! although its answer was lost is found to be a duplicate. When a shard has closed, its unconfirmed appends are routed
-//! anew by the new map, and a lane of a child claims to start only where *all* its parents' lanes were confirmed.
+//! again by the new map, and a lane of a child claims to start only where *all* its parents' lanes were confirmed.
 //!
 //! A session holds no task: it makes progress while one of its methods runs, and the runtime calls one at each push and
 //! at each checkpoint. Every method is cancel-safe: a submission whose fate is unknown is submitted again.
@@ -26,6 +26,7 @@ use hydrant_core::{
 };
 use tokio::sync::Mutex;
 
+use super::begun::{Beginnings, First};
 use super::lane::{Lane, Sent, State, append_of};
 use super::plan::{Piece, Plan, Planner, Sizes, Upstream, reroute};
 use super::reached::Reached;
@@ -62,6 +63,7 @@ pub struct Lanes {
     /// Of the batches that grew while they were changed and planned.
     overdraft: Overdraft,
     table: Mutex<Arc<Table>>,
+    beginnings: Beginnings,
 }
 
 impl fmt::Debug for Lanes {
@@ -89,6 +91,7 @@ impl Lanes {
             budget: context.budget.clone(),
             overdraft: Overdraft::default(),
             table: Mutex::new(table),
+            beginnings: Beginnings::default(),
             output,
         }))
     }
@@ -108,6 +111,8 @@ impl Lanes {
         let table = Arc::clone(&*self.table.lock().await);
         let rule = RouteRule::new(self.routing, &self.router, upstream.shard.clone());
         let low = upstream.after;
+        // Later on, what was asked when it began holds. A producer, which has no upstream, begins with its first record.
+        let begins = low == upstream.start && upstream.stream != *self.output.id();
         LaneSession {
             sizes: Sizes {
                 record_bytes_max: self.writer.record_bytes_max(),
@@ -116,6 +121,8 @@ impl Lanes {
             lanes: Arc::clone(self),
             rule,
             upstream: Arc::new(upstream),
+            unasked: begins,
+            first: None,
             table,
             open: BTreeMap::new(),
             reached: Reached::new(low),
@@ -172,6 +179,9 @@ pub struct LaneSession {
     rule: RouteRule,
     upstream: Arc<Upstream>,
     sizes: Sizes,
+    /// The output was not asked yet whether the session may begin here.
+    unasked: bool,
+    first: Option<First>,
     table: Arc<Table>,
     open: BTreeMap<ShardId, Lane>,
     reached: Reached,
@@ -238,6 +248,7 @@ impl LaneSession {
 
     /// Lets the checkpoint pass to `through` when everything before is confirmed: there is nothing in between.
     pub fn skip(&mut self, through: Position) {
+        self.first.get_or_insert(First::After(through));
         match self.kept.back_mut() {
             Some(last) if last.unconfirmed == 0 => last.to = last.to.max(through),
             _ => self.kept.push_back(Kept {
@@ -266,7 +277,7 @@ impl LaneSession {
         }
     }
 
-    /// Waits until more is confirmed than when it was called, and answers how far that is; for ever when nothing was
+    /// Waits until more is confirmed than when it was called, and answers how far that is; without end when nothing was
     /// sent that is not confirmed.
     pub async fn advance(&mut self) -> Result<Position> {
         let before = self.confirmed;
@@ -326,10 +337,25 @@ impl LaneSession {
             self.answered(answer);
         }
         self.check()?;
+        self.ask().await?;
         let mended = self.mend().await;
         self.checked(mended)?;
         self.submit().await?;
         self.settle();
+        Ok(())
+    }
+
+    /// Asks the output, before anything is sent or passed over, whether the session may begin where it does.
+    async fn ask(&mut self) -> Result<()> {
+        let Some(first) = self.first.filter(|_| self.unasked) else {
+            return Ok(());
+        };
+        let (lanes, upstream) = (Arc::clone(&self.lanes), Arc::clone(&self.upstream));
+        let (output, writer) = (&*lanes.output, &*lanes.writer);
+        let asked = lanes.beginnings.check(output, writer, &upstream, first);
+        let asked = asked.await;
+        self.checked(asked)?;
+        self.unasked = false;
         Ok(())
     }
 
@@ -364,6 +390,10 @@ impl LaneSession {
         if plan.pieces.is_empty() {
             self.skip(plan.to);
             return Ok(());
+        }
+        if self.unasked {
+            let pieces = plan.pieces.iter().map(|(_, piece)| piece);
+            self.first.get_or_insert_with(|| First::of(pieces, plan.to));
         }
         let batch = self.first_kept + self.kept.len() as u64;
         let pieces = if Arc::ptr_eq(&plan.table, &self.table) {
@@ -562,6 +592,9 @@ impl LaneSession {
 
     /// Moves the checkpoint over the batches that are confirmed.
     fn settle(&mut self) {
+        if self.unasked {
+            return;
+        }
         while let Some(kept) = self.kept.pop_front_if(|kept| kept.unconfirmed == 0) {
             self.first_kept += 1;
             self.confirmed = self.confirmed.max(kept.to);

@@ -10,6 +10,7 @@
 //! batch into appends for the shards of one map; [`LaneSession`] submits these in order, follows confirmations and mends
 //! what failed.
 
+mod begun;
 mod lane;
 mod lanes;
 mod plan;

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use hydrant_core::clock;
 use hydrant_core::origin::{Account, Dropped, WriterId};
 use hydrant_core::stream::{
-    Append, Appended, Assignment, ShardReader, ShardState, Start, Stream, StreamAdmin,
+    Append, Appended, Assignment, Begun, ShardReader, ShardState, Start, Stream, StreamAdmin,
     StreamWriter, Ticket, Unit, UnitKind,
 };
 use hydrant_core::{
@@ -309,6 +309,11 @@ impl StreamWriter for ModelStream {
             result
         }
         .boxed())
+    }
+
+    async fn begun(&self, _: &ShardId) -> Result<Vec<Begun>> {
+        // The model knows no starts.
+        Ok(Vec::new())
     }
 
     fn routing_secret(&self) -> [u8; 32] {

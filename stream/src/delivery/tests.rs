@@ -16,7 +16,7 @@ use super::{LaneSession, Lanes, Limits, Routing, Upstream};
 
 const STREAM: &str = "in";
 
-fn context(random: Random) -> Context {
+pub(super) fn context(random: Random) -> Context {
     Context {
         disk: Arc::new(hydrant_core::disk::real::RealDisk::new()),
         clock: Arc::new(hydrant_core::clock::SystemClock),

@@ -15,11 +15,12 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::disk::at_once;
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::stream::{Append, Appended, StreamWriter, Ticket};
+use hydrant_core::stream::{Append, Appended, Begun, StreamWriter, Ticket};
 use hydrant_core::{Error, Overdraft, Permit, Result, Shard, ShardId, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::begun;
 use super::marks::Verdict;
 use super::place::Place;
 use super::retention;
@@ -180,6 +181,11 @@ impl StreamWriter for LocalWriter {
             })
         }
         .boxed())
+    }
+
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        let manifest = self.place.manifest().await?;
+        begun::find(&self.place, manifest.shard(shard)?).await
     }
 
     fn routing_secret(&self) -> [u8; 32] {

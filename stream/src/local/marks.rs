@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{OriginEntry, WriterId};
+use hydrant_core::stream::Begun;
 use hydrant_core::varint::{self, Malformed, Reader};
 use hydrant_core::{HashRange, Position, ShardId};
 
@@ -135,6 +136,21 @@ impl Marks {
             true => 0,
             false => ENTRY_BYTES_MAX + claim.origin.1.as_str().len() as u64,
         }
+    }
+
+    /// The origins that began beyond the beginning of their upstream shard.
+    pub(super) fn begun(&self) -> Vec<Begun> {
+        let parts = self.origins.iter().flat_map(|(origin, marks)| {
+            let began = marks.iter().filter(|mark| mark.start > Position::Begin);
+            began.map(move |mark| (origin, mark))
+        });
+        parts
+            .map(|((writer, upstream), mark)| Begun {
+                writer: *writer,
+                upstream: upstream.clone(),
+                start: mark.start,
+            })
+            .collect()
     }
 
     /// The origins that end with their process.

@@ -87,6 +87,7 @@
 mod admin;
 mod age;
 mod append;
+mod begun;
 mod chunk;
 mod columns;
 mod control;

@@ -17,7 +17,7 @@ use hydrant_core::{Error, Result, Shard, ShardId, clock};
 
 use super::control::{Control, ControlFile};
 use super::draft::Draft;
-use super::frame::Fault;
+use super::frame::{Fault, Header};
 use super::marks::{Claim, Marks};
 use super::metrics::ShardMetrics;
 use super::place::Place;
@@ -573,14 +573,26 @@ async fn replay(known: &mut Known, salt: u64, skips: &Skips, from: u64) -> Resul
             *oldest = header.arrival;
         }
         *newest = (*newest).max(header.arrival);
-        if header.meta_len == 0 {
-            continue;
+        if let Some(claim) = claim_at(&mut walk, active, at, &header).await? {
+            marks.apply(&claim);
         }
-        let meta = walk.meta(at, &header).await?;
-        let meta = meta.map_err(|fault| active.corrupt(at, fault))?;
-        let entry = OriginEntry::decode(&mut Reader::new(&meta))
-            .map_err(|_| active.corrupt(at, Fault("an origin entry is malformed")))?;
-        marks.apply(&Claim::from(&entry));
     }
     Ok(())
+}
+
+/// What the frame at `at` says of its origin; `None` when it has none.
+pub(super) async fn claim_at(
+    walk: &mut Walk<'_>,
+    segment: &Segment,
+    at: u64,
+    header: &Header,
+) -> Result<Option<Claim>> {
+    if header.meta_len == 0 {
+        return Ok(None);
+    }
+    let meta = walk.meta(at, header).await?;
+    let meta = meta.map_err(|fault| segment.corrupt(at, fault))?;
+    let entry = OriginEntry::decode(&mut Reader::new(&meta))
+        .map_err(|_| segment.corrupt(at, Fault("an origin entry is malformed")))?;
+    Ok(Some(Claim::from(&entry)))
 }

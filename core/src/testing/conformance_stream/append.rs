@@ -236,6 +236,7 @@ pub(super) async fn an_append_from_before_its_origins_start_is_refused(harness: 
     send(&*writer, &shard, beginning_at(Some(8), 9, 11)).await;
     let refused = try_send(&*writer, &shard, beginning_at(Some(3), 6, 10)).await;
     assert!(matches!(refused, Err(Error::Rewound(_))));
+    assert_eq!(began(&*writer, &shard).await, [Position::offset(8)]);
     // It holds nothing of what was passed over.
     let appended = send(&*writer, &shard, {
         let mut append = beginning_at(None, 9, 12);

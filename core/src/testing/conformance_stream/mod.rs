@@ -67,6 +67,7 @@ pub async fn conforms(harness: &dyn Harness) {
         reshard::what_is_trimmed_is_told_as_a_gap(harness).await;
         if harness.checks_appends() {
             reshard::children_know_what_their_parents_knew(harness).await;
+            reshard::children_know_where_origins_began(harness).await;
         }
     }
 }

@@ -183,6 +183,28 @@ pub(super) async fn children_know_what_their_parents_knew(harness: &dyn Harness)
     assert_eq!(found, wanted);
 }
 
+/// A shard tells where an origin began of which it has nothing itself, when its parent has; another process is told too.
+pub(super) async fn children_know_where_origins_began(harness: &dyn Harness) {
+    let stream = harness.create(1).await;
+    let parent = only_shard(&stream).await;
+    let first = writer(&stream).await;
+    assert!(began(&*first, &parent).await.is_empty());
+    let mut append = from_origin(&messages("a", 3), 6, None, None);
+    if let Some(entry) = &mut append.entry {
+        (entry.start, entry.low) = (Position::offset(5), Position::offset(5));
+    }
+    send(&*first, &parent, append).await;
+    for child in split(&stream, &parent).await {
+        assert_eq!(began(&*first, &child).await, [Position::offset(5)]);
+    }
+    let stream = harness.reopen(stream).await;
+    let second = writer(&stream).await;
+    let map = must(stream.shards().await, "read the shard map");
+    for child in map.open() {
+        assert_eq!(began(&*second, &child.id).await, [Position::offset(5)]);
+    }
+}
+
 /// Retention never takes what must stay; a reader before it is told of the gap and goes on after it.
 pub(super) async fn what_is_trimmed_is_told_as_a_gap(harness: &dyn Harness) {
     let stream = harness.create(1).await;

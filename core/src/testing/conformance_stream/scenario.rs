@@ -190,6 +190,21 @@ pub(super) async fn send(writer: &dyn StreamWriter, shard: &ShardId, append: App
     must(try_send(writer, shard, append).await, "append")
 }
 
+/// Where the origin of [`from_origin`] began in a shard, as far as its writer is told.
+pub(super) async fn began(writer: &dyn StreamWriter, shard: &ShardId) -> Vec<Position> {
+    let begun = writer.begun(shard).await.expect("beginnings are told");
+    let mut starts = Vec::new();
+    for one in begun {
+        assert_eq!(
+            (one.writer, one.upstream.as_str()),
+            (writer_id(), "upstream")
+        );
+        starts.push(one.start);
+    }
+    starts.dedup();
+    starts
+}
+
 pub(super) async fn writer(stream: &SharedStream) -> Arc<dyn StreamWriter> {
     must(stream.writer().await, "make a writer")
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, Rewound};
 use crate::origin::{Account, OriginEntry, WriterId};
 use crate::position::{Position, Sequence};
 use crate::shard::{HashRange, Shard, ShardId};
-use crate::stream::{Append, Appended, ShardState, Unit, UnitKind};
+use crate::stream::{Append, Appended, Begun, ShardState, Unit, UnitKind};
 
 /// A batch holds no more bytes than this, but at least one frame's rest.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -79,6 +79,19 @@ impl MemoryShard {
             bytes: Some(self.bytes()),
             newest_arrival: self.newest_arrival(),
         }
+    }
+
+    /// The origins that began beyond the beginning of their upstream shard.
+    pub(super) fn begun(&self) -> Vec<Begun> {
+        let parts = self.segments.iter().flat_map(|(_, marks)| marks);
+        let begun = parts.filter(|(_, (start, _))| *start > Position::Begin);
+        begun
+            .map(|((writer, upstream), (start, _))| Begun {
+                writer: *writer,
+                upstream: upstream.clone(),
+                start: *start,
+            })
+            .collect()
     }
 
     /// The last position taken.

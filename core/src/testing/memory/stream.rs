@@ -17,8 +17,8 @@ use crate::lease::LeaseStore;
 use crate::position::Position;
 use crate::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
 use crate::stream::{
-    Append, Assignment, Read, ShardReader, ShardState, Start, Stream, StreamAdmin, StreamWriter,
-    Ticket, Trim,
+    Append, Assignment, Begun, Read, ShardReader, ShardState, Start, Stream, StreamAdmin,
+    StreamWriter, Ticket, Trim,
 };
 
 /// The largest record, as that of the embedded log.
@@ -202,6 +202,10 @@ impl StreamWriter for MemoryStream {
         let appended = self.shared.lock().shard(shard)?.append(append, now);
         self.shared.changes.notify_waiters();
         Ok(std::future::ready(appended).boxed())
+    }
+
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        Ok(self.shared.lock().shard(shard)?.begun())
     }
 
     fn routing_secret(&self) -> [u8; 32] {

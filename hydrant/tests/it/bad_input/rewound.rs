@@ -70,6 +70,26 @@ fn what_was_passed_over_is_refused_until_it_is_sent_as_new() {
     assert_eq!(in_clean(&place), all);
 }
 
+/// Shards of the output that have nothing of the app would take what the others refuse.
+#[test]
+fn what_was_passed_over_reaches_no_shard_of_the_output() {
+    let place = Place::new();
+    place.create("local:raw", 2);
+    place.create("local:clean", 8);
+    place.simulate("local:raw", PASSED, 1);
+    copy(&place, "latest").expect(0, &[]);
+    place.simulate("local:raw", 2, 2);
+    copy(&place, "latest").expect(0, &[]);
+    forget_progress(&place);
+    for _ in 0..2 {
+        copy(&place, "earliest").expect(64, &[REMEDY]);
+        assert_eq!(in_clean(&place), 2);
+    }
+    reprocess(&place, "earliest").expect(0, &[]);
+    copy(&place, "earliest").expect(0, &[]);
+    assert_eq!(in_clean(&place), 2 + PASSED + 2);
+}
+
 #[test]
 fn a_split_and_a_merge_know_what_was_passed_over() {
     let place = begun_at_latest();

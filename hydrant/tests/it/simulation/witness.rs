@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::stream::{
-    Append, Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
-    StreamWriter, Ticket,
+    Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamAdmin, StreamWriter, Ticket,
 };
 use hydrant_core::testing::disk::SimDisk;
 use hydrant_core::testing::trace::Trace;
@@ -154,6 +154,9 @@ impl StreamWriter for AckWriter {
             answer
         }
         .boxed())
+    }
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        self.inner.begun(shard).await
     }
     fn routing_secret(&self) -> [u8; 32] {
         self.inner.routing_secret()

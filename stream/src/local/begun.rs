@@ -1,0 +1,64 @@
+//! Where origins began in a shard, for a writer that is about to begin.
+//!
+//! Read without the shard's lock: only origins matter whose writers have ended, and what they were told is durable.
+
+use std::sync::Arc;
+
+use hydrant_core::disk::Open;
+use hydrant_core::stream::Begun;
+use hydrant_core::{Error, Result, Shard};
+
+use super::control::{Control, ControlFile};
+use super::marks::Marks;
+use super::observe::{Seen, observe};
+use super::place::Place;
+use super::segment::{self, Segment, Walk};
+use super::shard_log::claim_at;
+use super::skips::Skips;
+
+/// The origins that began in `shard` beyond the beginning of their upstream shard.
+pub(super) async fn find(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Begun>> {
+    let disk = &*place.ctx.disk;
+    let file = ControlFile::open_to_read(disk, &place.shard_dir(&shard.id)).await?;
+    let file = file.ok_or_else(|| place.gone())?;
+    loop {
+        let seen = match observe(place, shard, &file, |_| false).await {
+            // What is durable can be read; appends are refused with the same words.
+            Err(Error::Full { .. } | Error::Io { .. }) => Seen::Busy(file.read().await?),
+            seen => seen?,
+        };
+        let (Seen::Settled(control) | Seen::Busy(control) | Seen::Unrecovered(control)) = seen;
+        let Some(control) = control else {
+            return Ok(Vec::new());
+        };
+        if let Some(marks) = marks(place, shard, &control).await? {
+            return Ok(marks.begun());
+        }
+    }
+}
+
+/// The marks that hold at the durable end; `None` when the segment was removed meanwhile.
+async fn marks(place: &Place, shard: &Shard, control: &Control) -> Result<Option<Marks>> {
+    let disk = &*place.ctx.disk;
+    let dir = place.shard_dir(&shard.id);
+    let segments = segment::list(disk, &dir).await?;
+    let Some(listed) = segments.iter().find(|one| one.number == control.active) else {
+        // Retention leaves a closed shard nothing; its children know what it knew.
+        return Ok((control.sealed || segments.is_empty()).then(|| Marks::new(shard.range)));
+    };
+    let opened = Segment::open(disk, &dir, listed.number, listed.base, Open::Read).await?;
+    let Some(segment) = opened else {
+        return Ok(None);
+    };
+    let (head, mut marks) = segment.marks(place.incarnation, shard.range).await?;
+    let skips = Skips::read(&place.ctx, &dir).await?;
+    let end = control.durable_bytes;
+    let mut walk = Walk::new(&segment, place.salt(), head.len, end, &skips);
+    while let Some(step) = walk.next().await? {
+        let (at, header) = step.map_err(|fault| segment.corrupt(walk.at(), fault))?;
+        if let Some(claim) = claim_at(&mut walk, &segment, at, &header).await? {
+            marks.apply(&claim);
+        }
+    }
+    Ok(Some(marks))
+}
