@@ -14,17 +14,18 @@ use hydrant_core::subscription::{Claim, ClaimId, Event};
 use tokio::sync::{Notify, mpsc};
 
 use super::balance::{View, Workable};
-use super::held::{Fate, Held, LeaseLedger, SILENT};
+use super::held::{Fate, Held, LeaseLedger};
 use super::leased::{Command, Leased};
 use super::lineage;
 use super::prefetch::OpenedLate;
+use super::renewals::Renewals;
 use super::target::Target;
 
 /// Swaps under way at once: hundreds of leases fit into a third of a lease time on a remote store, and a local one makes
 /// those that wait together.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
-/// A call of the store or the stream, left undone when it takes too long: a keeper that waits renews nothing.
+/// A call of the store or the stream, left undone when it takes too long: a keeper that waits hands nothing over.
 pub(super) async fn limited<T>(
     patience: Duration,
     call: impl Future<Output = Result<T>>,
@@ -66,6 +67,7 @@ pub(crate) struct Keeper {
     pub(super) seen: BTreeMap<ShardId, Seen>,
     pub(super) dead: BTreeSet<String>,
     held: BTreeMap<ShardId, Mine>,
+    renewals: Renewals,
     pending: VecDeque<Result<Event>>,
     pub(super) claiming: bool,
     /// The run takes no more; heeded also amid a round.
@@ -89,6 +91,7 @@ impl Keeper {
         Keeper {
             target: Target::of(&leased.stage),
             generations,
+            renewals: Renewals::start(leased.settings),
             leased,
             me,
             map: ShardMap::default(),
@@ -120,7 +123,7 @@ impl Keeper {
         self.leased.settings.patience()
     }
 
-    /// Keeps them until it is told to close.
+    /// Keeps the leases until a command closes it.
     pub(crate) async fn keep(mut self, mut commands: mpsc::Receiver<Command>) {
         let store = Arc::clone(&self.leased.store);
         let stream = Arc::clone(&self.leased.stream);
@@ -181,7 +184,6 @@ impl Keeper {
     }
 
     async fn round(&mut self) -> Result<()> {
-        self.renew().await;
         if self.map_is_stale {
             self.map = limited(self.patience(), self.leased.stream.shards()).await?;
             self.map_is_stale = false;
@@ -196,30 +198,6 @@ impl Keeper {
         }
         self.end_handovers().await;
         Ok(())
-    }
-
-    /// Renews what is due; a lease that could not be renewed for a lease time is lost.
-    async fn renew(&mut self) {
-        let now = clock::now();
-        let settings = self.leased.settings;
-        let due: Vec<_> = self
-            .held
-            .values()
-            .filter(|mine| now.duration_since(mine.held.written()) >= settings.renew_after())
-            .map(|mine| Arc::clone(&mine.held))
-            .collect();
-        let patience = settings.patience();
-        futures::stream::iter(due)
-            .map(|held| async move {
-                let renewed = tokio::time::timeout(patience, held.change(|_| {})).await;
-                let too_old = clock::now().duration_since(held.written()) >= settings.lease_time;
-                if !matches!(renewed, Ok(Ok(_))) && too_old {
-                    held.lose(SILENT);
-                }
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect::<()>()
-            .await;
     }
 
     async fn look(&mut self) -> Result<()> {
@@ -438,6 +416,7 @@ impl Keeper {
             self.leased.settings.lease_time,
             Arc::clone(&self.nudge),
         ));
+        self.renewals.add(&held);
         let reader = OpenedLate::new(&self.leased.stream, &shard.id, &self.leased.budget);
         let mine = Mine {
             claim: claim.clone(),
@@ -501,6 +480,8 @@ impl Keeper {
             if let Some(mine) = self.held.remove(&shard) {
                 self.pending.push_back(Ok(Event::Lost(mine.claim)));
                 Self::try_change(patience, &mine.held, |row| row.owner = None).await;
+                // Where the store did not answer, the lease runs out.
+                mine.held.lose("nobody");
             }
         }
     }

@@ -1,8 +1,8 @@
 //! A subscription made of leases: workers share the shards of a stream through a [`LeaseStore`].
 //!
-//! A task of its own, the keeper, keeps the leases, so that renewal depends on nobody's polling; [`LeasedSubscription::next`] only
-//! receives. The task looks at all rows in rounds: when the store or the shard map says that something changed, and at
-//! least every second, or more often where the lease time is short.
+//! A task of its own, the keeper, takes leases and gives them back; another one renews them, whatever the keeper waits
+//! for. [`LeasedSubscription::next`] only receives. The keeper looks at all rows in rounds: when the store or the shard
+//! map says that something changed, and at least every second, or more often where the lease time is short.
 //!
 //! - A row is free when it has no owner, when the store knows that its owner is dead, or when its counter did not move
 //!   for the lease time *by this worker's own clock*; clocks are never compared.

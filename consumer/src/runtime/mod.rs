@@ -19,6 +19,7 @@ pub mod leased;
 mod lineage;
 mod prefetch;
 mod publish;
+mod renewals;
 mod rows;
 mod shard_task;
 mod supervisor;

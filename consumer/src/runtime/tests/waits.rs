@@ -1,8 +1,15 @@
 //! Nothing waits for what only lags: drains, ledgers, keepers and supervisors beside stores that are slow or stand still.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hydrant_core::Budget;
+use hydrant_core::stream::{SharedStream, Start};
+use hydrant_core::subscription::{Claim, Event, Subscription};
 
 use super::*;
+use crate::runtime::LeaseSettings;
+use crate::runtime::leased::{Leased, LeasedSubscription};
 use crate::runtime::testing::BrokerStream;
 
 #[tokio::test(start_paused = true)]
@@ -125,4 +132,81 @@ async fn what_is_read_after_the_lease_time_is_not_taken() {
     pass(Duration::from_secs(1)).await;
     world.assert_complete();
     worker.drained().await.unwrap();
+}
+
+/// What happened to the claims of one worker that hands over what it is asked for.
+async fn claim_and_count_losses(leased: Leased, held: &AtomicUsize, lost: &AtomicUsize) {
+    let mut claims: BTreeMap<_, Claim> = BTreeMap::new();
+    let mut subscription = LeasedSubscription::start(leased).await.unwrap();
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = subscription.next() => event,
+            () = pass(Duration::from_millis(100)) => {
+                // As a task does before it takes a record; a lease that is not held is told as lost.
+                for claim in claims.values() {
+                    claim.ledger.is_held();
+                }
+                continue;
+            }
+        };
+        match event.unwrap() {
+            Event::Granted(claim) => {
+                held.fetch_add(1, Ordering::SeqCst);
+                claims.insert(claim.id.clone(), claim);
+            }
+            Event::Revoking { claim, .. } => {
+                if let Some(claim) = claims.remove(&claim) {
+                    held.fetch_sub(1, Ordering::SeqCst);
+                    tokio::spawn(async move { claim.ledger.release().await });
+                }
+            }
+            Event::Lost(claim) => {
+                if claims.remove(&claim).is_some() {
+                    held.fetch_sub(1, Ordering::SeqCst);
+                    lost.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+}
+
+/// Each step of taking, and each batch of rows made, takes the store a second: together longer than a lease time.
+#[tokio::test(start_paused = true)]
+async fn leases_are_renewed_while_hundreds_are_taken_from_a_slow_store() {
+    const SHARDS: usize = 600;
+    let world = World::new(1, false);
+    let clock = Arc::new(hydrant_core::clock::SystemClock);
+    let stream = hydrant_core::testing::memory::MemoryStream::new("raw", SHARDS as u32, clock);
+    let stream: SharedStream = Arc::new(stream);
+    world.leases.slow_ms.store(1_000, Ordering::SeqCst);
+    let (held, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let worker = |seed| {
+        let leased = Leased {
+            stream: Arc::clone(&stream),
+            store: Arc::clone(&world.leases) as _,
+            app: "app".to_owned(),
+            worker: format!("w{seed}"),
+            start: Start::Earliest,
+            stage: Arc::new(Plain::new(&world.log)),
+            settings: LeaseSettings::default(),
+            budget: Budget::new(1 << 20),
+            random: hydrant_core::Random::seeded(seed),
+        };
+        claim_and_count_losses(leased, &held, &lost)
+    };
+    let watched = async {
+        until("all shards are held", || {
+            held.load(Ordering::SeqCst) == SHARDS
+        })
+        .await;
+        pass(Duration::from_secs(60)).await;
+    };
+    tokio::select! {
+        biased;
+        _ = futures::future::join(worker(1), worker(2)) => unreachable!("they have no end"),
+        () = watched => {}
+    }
+    assert_eq!(lost.load(Ordering::SeqCst), 0, "leases were lost");
+    assert_eq!(held.load(Ordering::SeqCst), SHARDS);
 }

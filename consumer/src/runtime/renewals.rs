@@ -1,0 +1,78 @@
+//! Renewal of a worker's leases, whatever its keeper waits for.
+//!
+//! A round of the keeper takes as long as the store makes it: with hundreds of shards to take, or rows to make, longer
+//! than a lease time. So a task of its own renews what is due, all that is due at once, and looks at the leases in
+//! memory only; it costs the store one swap a lease and a third of a lease time, as rounds would.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use futures::StreamExt;
+use hydrant_core::clock;
+use tokio::task::JoinSet;
+
+use super::held::{Fate, Held, SILENT};
+use super::keeper::AT_ONCE;
+use super::leased::LeaseSettings;
+
+/// The leases that are renewed; dropping it stops that at once.
+pub(super) struct Renewals {
+    held: Arc<Mutex<Vec<Weak<Held>>>>,
+    _task: JoinSet<()>,
+}
+
+impl Renewals {
+    /// Of no lease yet.
+    pub(super) fn start(settings: LeaseSettings) -> Self {
+        let held = Arc::default();
+        let mut task = JoinSet::new();
+        task.spawn(renew(Arc::clone(&held), settings));
+        Renewals { held, _task: task }
+    }
+
+    /// Renews a lease from now on, until it is given back or lost.
+    pub(super) fn add(&self, held: &Arc<Held>) {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::downgrade(held));
+    }
+}
+
+async fn renew(held: Arc<Mutex<Vec<Weak<Held>>>>, settings: LeaseSettings) {
+    loop {
+        clock::sleep(settings.observe() / 2).await;
+        let due = due(&held, settings);
+        futures::stream::iter(due)
+            .map(|held| renew_one(held, settings))
+            .buffer_unordered(AT_ONCE)
+            .collect::<()>()
+            .await;
+    }
+}
+
+/// The leases that are to be renewed now; forgets those that are not held any more.
+fn due(held: &Mutex<Vec<Weak<Held>>>, settings: LeaseSettings) -> Vec<Arc<Held>> {
+    let mut all = held.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut due = Vec::new();
+    let now = clock::now();
+    all.retain(|held| {
+        let held = held.upgrade().filter(|held| held.fate() == Fate::Held);
+        let Some(held) = held else {
+            return false;
+        };
+        if now.duration_since(held.written()) >= settings.renew_after() {
+            due.push(held);
+        }
+        true
+    });
+    // Those that were silent for longest first: there may be no time for all.
+    due.sort_by_key(|held| held.written());
+    due
+}
+
+/// Renews a lease; one that could not be renewed for a lease time is lost.
+async fn renew_one(held: Arc<Held>, settings: LeaseSettings) {
+    let renewed = tokio::time::timeout(settings.patience(), held.change(|_| {})).await;
+    let silent = clock::now().duration_since(held.written()) >= settings.lease_time;
+    if !matches!(renewed, Ok(Ok(_))) && silent {
+        held.lose(SILENT);
+    }
+}
