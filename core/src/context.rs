@@ -1,5 +1,6 @@
 //! What is injected into every part of a process.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::budget::Budget;
@@ -35,6 +36,15 @@ impl Context {
             workers: Workers::per_core()?,
             budget: Budget::new(budget_bytes),
         })
+    }
+
+    /// The same for what lies in `place`, such as the directory of a stream; see [`Disk::apart`](crate::disk::Disk).
+    pub fn apart(&self, place: &Path) -> Self {
+        let disk = self.disk.apart(place);
+        Context {
+            disk: disk.unwrap_or_else(|| Arc::clone(&self.disk)),
+            ..self.clone()
+        }
     }
 
     /// The same for what is made for others: tables, copies and reports. Its files have the rights that the umask

@@ -80,7 +80,10 @@ pub enum LockKind {
 }
 
 /// A held file lock; dropping it releases it.
-pub trait Lock: Send + Sync + fmt::Debug {}
+pub trait Lock: Send + Sync + fmt::Debug {
+    /// The file that is locked, as [`Stat::identity`]: its name may lead to another one by now.
+    fn identity(&self) -> u64;
+}
 
 /// Tells of changes to a path.
 #[async_trait]
@@ -146,6 +149,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     }
     /// The same disk, which leaves it to the process' umask who may use what it makes; `None` where the disk has no rights.
     fn by_umask(&self) -> Option<SharedDisk> {
+        None
+    }
+    /// The same disk for what lies in `place`, such as the directory of a stream: calls that hang there leave those
+    /// elsewhere what they need. `None` where no call can hang another.
+    fn apart(&self, _place: &Path) -> Option<SharedDisk> {
         None
     }
 }

@@ -51,9 +51,11 @@ const REFUSED: u8 = 64;
 /// A second signal ended the process.
 const ABORTED: u8 = 130;
 
-/// Disk calls under way at once, in a thread each. None of them waits for another one, and more would not make a disk
-/// faster. Calls that hang, as on a network file system that is gone, each keep their thread.
-const BLOCKING_THREADS: usize = 64;
+/// Disk calls under way at once, in a thread each; threads are made when they are needed. None of them waits for another
+/// one. Each place has at most 32 calls under way, whether they hang or not, and no process works in 16 places.
+const BLOCKING_THREADS: usize = 512;
+/// A disk call that takes this long hangs.
+const HANGING: Duration = Duration::from_secs(5);
 
 /// What a running process has at hand.
 #[derive(Clone, Debug)]
@@ -128,7 +130,8 @@ where
         tracing::debug!("the allocator keeps its own idea of how soon memory is given back");
     }
     let mut context = Context::system(common.memory)?;
-    context.disk = Arc::new(RealDisk::with_mode(common.file_mode));
+    let disk = RealDisk::with_mode(common.file_mode);
+    context.disk = Arc::new(disk.clone());
     if let Some(count) = common.workers {
         context.workers = crate::Workers::threads(count)?;
     }
@@ -156,6 +159,7 @@ where
         listen: common.metrics,
         drain_timeout: common.drain_timeout,
         health,
+        disk,
     };
     let code = runtime.block_on(supervised.run(process, config, run));
     // A task may stand in a call that nothing ends, such as a sync on a disk that hangs: the process does not wait for it.
@@ -168,6 +172,7 @@ struct Supervised {
     listen: Option<std::net::SocketAddr>,
     drain_timeout: Duration,
     health: Health,
+    disk: RealDisk,
 }
 
 impl Supervised {
@@ -201,14 +206,27 @@ impl Supervised {
                 Err(_) => FAILED,
             },
             () = overdue => {
-                let seconds = self.drain_timeout.as_secs_f64();
-                complain(&format!(
-                    "the drain took longer than {seconds} s: what was not published will be done again; \
-                     raise it with `--drain-timeout`"
-                ));
+                complain(&self.overdue());
                 FAILED
             }
         }
+    }
+
+    /// What is said of a drain that took too long.
+    fn overdue(&self) -> String {
+        let seconds = self.drain_timeout.as_secs_f64();
+        let hanging = self.disk.hanging(HANGING.min(self.drain_timeout / 2));
+        let advice = match hanging.first() {
+            Some((place, since)) => format!(
+                "the disk has not answered in `{}` for {:.0} s, look whether that directory can be read and written",
+                place.display(),
+                since.as_secs_f64(),
+            ),
+            None => "raise it with `--drain-timeout`".to_owned(),
+        };
+        format!(
+            "the drain took longer than {seconds} s: what was not published will be done again; {advice}"
+        )
     }
 
     async fn attend(&self, process: &mut Process, helpers: &mut JoinSet<()>) -> Result<()> {

@@ -100,9 +100,9 @@ impl FileOutput {
                 path.display()
             )));
         }
-        let context = context.for_results();
-        let disk = &context.disk;
         let dir = directory(path);
+        let context = context.for_results().apart(dir);
+        let disk = &context.disk;
         disk.create_dir_all(dir)
             .await
             .map_err(|e| Error::io("create", dir, e))?;

@@ -8,6 +8,7 @@
 mod at_once;
 mod locks;
 mod rights;
+mod rooms;
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -15,6 +16,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +30,7 @@ pub use self::rights::FileMode;
 use self::at_once::AtOnce;
 use self::locks::{Flock, Locks};
 use self::rights::Rights;
+use self::rooms::{Room, Rooms};
 use super::calls::Calls;
 use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
 
@@ -36,7 +39,15 @@ use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watc
 pub struct RealDisk {
     locks: Arc<Locks>,
     watches: Arc<Watches>,
+    rooms: Arc<Rooms>,
+    means: Means,
+}
+
+/// What a call is made with.
+#[derive(Clone, Debug)]
+struct Means {
     calls: Arc<Calls<Flock>>,
+    room: Arc<Room>,
     rights: Rights,
 }
 
@@ -51,15 +62,18 @@ impl RealDisk {
         RealDisk {
             locks: Arc::default(),
             watches: Arc::default(),
-            calls: Arc::default(),
-            rights: Rights::Given(mode),
+            rooms: Arc::default(),
+            means: Means {
+                calls: Arc::default(),
+                room: Arc::default(),
+                rights: Rights::Given(mode),
+            },
         }
     }
-}
 
-impl RealDisk {
-    fn means(&self) -> (&Arc<Calls<Flock>>, Rights) {
-        (&self.calls, self.rights)
+    /// The places ([`Disk::apart`]) in which a call has been under way for so long, and since when.
+    pub fn hanging(&self, at_least: Duration) -> Vec<(PathBuf, Duration)> {
+        self.rooms.hanging(at_least)
     }
 }
 
@@ -69,221 +83,247 @@ impl Default for RealDisk {
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one door to blocking file calls"
-)]
-async fn blocking<T: Send + 'static>(
-    calls: &Arc<Calls<Flock>>,
-    call: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (under_way, _awaited) = calls.begin();
-    if at_once::is_here() {
-        let answer = call();
-        drop(under_way);
-        return answer;
+impl Means {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one door to blocking file calls"
+    )]
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        if at_once::is_here() {
+            // The work has room.
+            let (under_way, _awaited) = self.calls.begin();
+            let answer = call();
+            drop(under_way);
+            return answer;
+        }
+        let taken = Arc::clone(&self.room).enter().await;
+        let (under_way, _awaited) = self.calls.begin();
+        let answer = tokio::task::spawn_blocking(move || {
+            let _ends = (under_way, taken);
+            call()
+        });
+        answer.await.map_err(io::Error::other)?
     }
-    let answer = tokio::task::spawn_blocking(move || {
-        let _under_way = under_way;
-        call()
-    });
-    answer.await.map_err(io::Error::other)?
 }
 
 #[derive(Debug)]
 struct RealFile {
     file: Arc<File>,
-    calls: Arc<Calls<Flock>>,
+    means: Means,
 }
 
 #[async_trait]
 impl DiskFile for RealFile {
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
-        blocking(&self.calls, move || {
-            // Not zeroed first: that would cost as much as reading.
-            let mut buffer = Vec::with_capacity(len);
-            while buffer.len() < len {
-                let at = offset + buffer.len() as u64;
-                let read = || rustix::io::pread(&*file, spare_capacity(&mut buffer), at);
-                if rustix::io::retry_on_intr(read)? == 0 {
-                    break;
+        self.means
+            .blocking(move || {
+                // Not zeroed first: that would cost as much as reading.
+                let mut buffer = Vec::with_capacity(len);
+                while buffer.len() < len {
+                    let at = offset + buffer.len() as u64;
+                    let read = || rustix::io::pread(&*file, spare_capacity(&mut buffer), at);
+                    if rustix::io::retry_on_intr(read)? == 0 {
+                        break;
+                    }
                 }
-            }
-            buffer.truncate(len);
-            Ok(Bytes::from(buffer))
-        })
-        .await
+                buffer.truncate(len);
+                Ok(Bytes::from(buffer))
+            })
+            .await
     }
 
     async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
         let file = Arc::clone(&self.file);
-        blocking(&self.calls, move || {
-            let mut at = offset;
-            for part in parts {
-                file.write_all_at(&part, at)?;
-                at += part.len() as u64;
-            }
-            Ok(())
-        })
-        .await
+        self.means
+            .blocking(move || {
+                let mut at = offset;
+                for part in parts {
+                    file.write_all_at(&part, at)?;
+                    at += part.len() as u64;
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn sync(&self) -> io::Result<()> {
         let file = Arc::clone(&self.file);
-        blocking(&self.calls, move || file.sync_data()).await
+        self.means.blocking(move || file.sync_data()).await
     }
 
     async fn len(&self) -> io::Result<u64> {
         let file = Arc::clone(&self.file);
-        blocking(&self.calls, move || Ok(file.metadata()?.len())).await
+        self.means
+            .blocking(move || Ok(file.metadata()?.len()))
+            .await
     }
 
     async fn truncate(&self, len: u64) -> io::Result<()> {
         let file = Arc::clone(&self.file);
-        blocking(&self.calls, move || file.set_len(len)).await
+        self.means.blocking(move || file.set_len(len)).await
     }
 }
 
 #[async_trait]
 impl Disk for RealDisk {
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let (path, calls) = (path.to_owned(), Arc::clone(&self.calls));
-        let rights = self.rights;
-        blocking(&self.calls, move || {
-            let file = Arc::new(rights.open(&path, how)?);
-            let file: Arc<dyn DiskFile> = Arc::new(RealFile { file, calls });
-            Ok(file)
-        })
-        .await
+        let (path, means) = (path.to_owned(), self.means.clone());
+        self.means
+            .blocking(move || {
+                let file = Arc::new(means.rights.open(&path, how)?);
+                let file: Arc<dyn DiskFile> = Arc::new(RealFile { file, means });
+                Ok(file)
+            })
+            .await
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let (path, rights) = (path.to_owned(), self.rights);
-        blocking(&self.calls, move || {
-            let mut missing = Vec::new();
-            let mut current = path.as_path();
-            while current != Path::new("") && !current.is_dir() {
-                missing.push(current);
-                match current.parent() {
-                    Some(parent) => current = parent,
-                    None => break,
+        let (path, rights) = (path.to_owned(), self.means.rights);
+        self.means
+            .blocking(move || {
+                let mut missing = Vec::new();
+                let mut current = path.as_path();
+                while current != Path::new("") && !current.is_dir() {
+                    missing.push(current);
+                    match current.parent() {
+                        Some(parent) => current = parent,
+                        None => break,
+                    }
                 }
-            }
-            rights.create_dir_all(&path)?;
-            for made in missing {
-                let above = File::open(super::parent(made))?;
-                above.sync_all().map_err(super::failed_sync)?;
-            }
-            Ok(())
-        })
-        .await
+                rights.create_dir_all(&path)?;
+                for made in missing {
+                    let above = File::open(super::parent(made))?;
+                    above.sync_all().map_err(super::failed_sync)?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
         let path = path.to_owned();
-        blocking(&self.calls, move || {
-            let mut names = Vec::new();
-            for entry in std::fs::read_dir(path)? {
-                let entry = entry?;
-                let metadata = match entry.metadata() {
-                    Ok(metadata) => metadata,
-                    // Removed between listing and looking.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                names.push(Listed {
-                    name: entry.file_name().to_string_lossy().into_owned(),
-                    is_dir: metadata.is_dir(),
-                    len: metadata.len(),
-                    identity: metadata.ino(),
-                    modified: modified(&metadata),
-                });
-            }
-            names.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(names)
-        })
-        .await
+        self.means
+            .blocking(move || {
+                let mut names = Vec::new();
+                for entry in std::fs::read_dir(path)? {
+                    let entry = entry?;
+                    let metadata = match entry.metadata() {
+                        Ok(metadata) => metadata,
+                        // Removed between listing and looking.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        Err(error) => return Err(error),
+                    };
+                    names.push(Listed {
+                        name: entry.file_name().to_string_lossy().into_owned(),
+                        is_dir: metadata.is_dir(),
+                        len: metadata.len(),
+                        identity: metadata.ino(),
+                        modified: modified(&metadata),
+                    });
+                }
+                names.sort_by(|a, b| a.name.cmp(&b.name));
+                Ok(names)
+            })
+            .await
     }
 
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         let path = path.to_owned();
-        blocking(&self.calls, move || match std::fs::metadata(path) {
-            Ok(metadata) => Ok(Some(Stat {
-                is_dir: metadata.is_dir(),
-                len: metadata.len(),
-                identity: metadata.ino(),
-                modified: modified(&metadata),
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        })
-        .await
+        self.means
+            .blocking(move || match std::fs::metadata(path) {
+                Ok(metadata) => Ok(Some(Stat {
+                    is_dir: metadata.is_dir(),
+                    len: metadata.len(),
+                    identity: metadata.ino(),
+                    modified: modified(&metadata),
+                })),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            })
+            .await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(&self.calls, move || std::fs::remove_file(path)).await
+        self.means
+            .blocking(move || std::fs::remove_file(path))
+            .await
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(&self.calls, move || std::fs::remove_dir(path)).await
+        self.means.blocking(move || std::fs::remove_dir(path)).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(&self.calls, move || std::fs::rename(from, to)).await
+        self.means.blocking(move || std::fs::rename(from, to)).await
     }
 
     async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(&self.calls, move || rename_noreplace(&from, &to)).await
+        self.means
+            .blocking(move || rename_noreplace(&from, &to))
+            .await
     }
 
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(&self.calls, move || std::fs::hard_link(from, to)).await
+        self.means
+            .blocking(move || std::fs::hard_link(from, to))
+            .await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(&self.calls, move || File::open(path)?.sync_all()).await
+        self.means
+            .blocking(move || File::open(path)?.sync_all())
+            .await
     }
 
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
-        self.locks.wait(self.means(), path, kind).await
+        self.locks.wait(&self.means, path, kind).await
     }
 
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
-        self.locks.attempt(self.means(), path, kind).await
+        self.locks.attempt(&self.means, path, kind).await
     }
 
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
         let path = path.to_owned();
         let watches = Arc::clone(&self.watches);
-        blocking(&self.calls, move || {
-            let path = path.canonicalize()?;
-            let changes = Watches::subscribe(&watches, &path)?;
-            let watch: Box<dyn Watch> = Box::new(RealWatch {
-                changes: Some(changes),
-                path,
-                watches,
-            });
-            Ok(watch)
-        })
-        .await
+        self.means
+            .blocking(move || {
+                let path = path.canonicalize()?;
+                let changes = Watches::subscribe(&watches, &path)?;
+                let watch: Box<dyn Watch> = Box::new(RealWatch {
+                    changes: Some(changes),
+                    path,
+                    watches,
+                });
+                Ok(watch)
+            })
+            .await
     }
 
     fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        Box::pin(AtOnce::new(work))
+        Box::pin(AtOnce::new(work, Arc::clone(&self.means.room)))
     }
 
     fn by_umask(&self) -> Option<SharedDisk> {
-        Some(Arc::new(RealDisk {
-            rights: Rights::Umask,
-            ..self.clone()
-        }))
+        let mut disk = self.clone();
+        disk.means.rights = Rights::Umask;
+        Some(Arc::new(disk))
+    }
+
+    fn apart(&self, place: &Path) -> Option<SharedDisk> {
+        let mut disk = self.clone();
+        disk.means.room = self.rooms.of(place);
+        Some(Arc::new(disk))
     }
 }
 

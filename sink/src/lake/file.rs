@@ -81,7 +81,7 @@ impl FileLake {
         FileLake {
             root: root.to_owned(),
             url: format!("file:{}", root.display()),
-            context: context.for_results(),
+            context: context.for_results().apart(root),
             writable,
             durable_dirs: Mutex::default(),
             syncs: Arc::default(),

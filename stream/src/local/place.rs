@@ -35,7 +35,7 @@ impl Place {
     /// Of the stream with this manifest.
     pub(super) fn try_new(ctx: &Context, dir: &Path, manifest: &Manifest) -> Result<Arc<Self>> {
         Ok(Arc::new(Place {
-            ctx: ctx.clone(),
+            ctx: ctx.apart(dir),
             dir: dir.to_owned(),
             stream: manifest.stream.clone(),
             incarnation: manifest.incarnation()?,

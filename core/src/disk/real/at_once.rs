@@ -2,7 +2,8 @@
 //!
 //! A call costs less than handing it to a blocking thread and its answer back. So work that consists of many calls is
 //! *polled* on a blocking thread, where each call is made on the spot. Work that waits for something else, such as a
-//! lock, a timer or a worker, comes back and goes on later: it holds no thread meanwhile.
+//! lock, a timer or a worker, comes back and goes on later: it holds no thread meanwhile. Each time it takes room for a
+//! call of its place ([`Room`]).
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -13,6 +14,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
 use tokio::task::JoinHandle;
+
+use super::rooms::{Room, Taken};
 
 thread_local! {
     static ON_THE_SPOT: Cell<bool> = const { Cell::new(false) };
@@ -48,10 +51,13 @@ type Work = BoxFuture<'static, ()>;
 pub(super) struct AtOnce {
     state: State,
     woken: Arc<Woken>,
+    room: Arc<Room>,
 }
 
 enum State {
     Waiting(Work),
+    /// There is no room for another call.
+    Entering(Work, BoxFuture<'static, Taken>),
     /// On a blocking thread, which gives back what is not finished.
     Polled(JoinHandle<Option<Work>>),
     Finished,
@@ -71,8 +77,9 @@ impl Wake for Woken {
 }
 
 impl AtOnce {
-    pub(super) fn new(work: Work) -> Self {
+    pub(super) fn new(work: Work, room: Arc<Room>) -> Self {
         AtOnce {
+            room,
             state: State::Waiting(work),
             woken: Arc::new(Woken {
                 woken: AtomicBool::new(true),
@@ -86,9 +93,10 @@ impl AtOnce {
     clippy::disallowed_methods,
     reason = "the other door to blocking file calls"
 )]
-fn poll_elsewhere(mut work: Work, woken: &Arc<Woken>) -> JoinHandle<Option<Work>> {
+fn poll_elsewhere(mut work: Work, woken: &Arc<Woken>, taken: Taken) -> JoinHandle<Option<Work>> {
     let waker = Waker::from(Arc::clone(woken));
     tokio::task::spawn_blocking(move || {
+        let _taken = taken;
         let _here = Here::enter();
         match work.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(()) => None,
@@ -101,13 +109,23 @@ impl Future for AtOnce {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let AtOnce { state, woken } = self.get_mut();
+        let AtOnce { state, woken, room } = self.get_mut();
         woken.task.register(context.waker());
         loop {
             *state = match std::mem::replace(state, State::Finished) {
                 State::Waiting(work) if woken.woken.swap(false, Ordering::SeqCst) => {
-                    State::Polled(poll_elsewhere(work, woken))
+                    match room.try_enter() {
+                        Some(taken) => State::Polled(poll_elsewhere(work, woken, taken)),
+                        None => State::Entering(work, Box::pin(Arc::clone(room).enter())),
+                    }
                 }
+                State::Entering(work, mut entering) => match entering.as_mut().poll(context) {
+                    Poll::Ready(taken) => State::Polled(poll_elsewhere(work, woken, taken)),
+                    Poll::Pending => {
+                        *state = State::Entering(work, entering);
+                        return Poll::Pending;
+                    }
+                },
                 State::Polled(mut answer) => match Pin::new(&mut answer).poll(context) {
                     Poll::Ready(Ok(Some(work))) => State::Waiting(work),
                     Poll::Ready(Ok(None)) => return Poll::Ready(()),

@@ -8,16 +8,16 @@
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::blocking;
-use super::rights::Rights;
+use super::Means;
 use crate::clock;
-use crate::disk::calls::{Calls, Kept};
+use crate::disk::calls::Kept;
 use crate::disk::{Lock, LockKind, Open};
 
 /// The shortest pause: a timer is not finer.
@@ -30,7 +30,14 @@ const PAUSE_SHARE: u32 = 4;
 /// The locks that this process holds or waits for.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    lines: Mutex<HashMap<PathBuf, Arc<Line>>>,
+    lines: Mutex<HashMap<PathBuf, Counted>>,
+}
+
+/// A line, and how many stand in it.
+#[derive(Debug, Default)]
+struct Counted {
+    line: Arc<Line>,
+    waiters: usize,
 }
 
 /// The waiters of this process for one path.
@@ -50,28 +57,40 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut lines = self.locks.lines();
-        // One reference is the map's, one is this.
-        if Arc::strong_count(&self.line) == 2 {
-            lines.remove(self.path);
+        if let Some(counted) = lines.get_mut(self.path) {
+            counted.waiters -= 1;
+            if counted.waiters == 0 {
+                lines.remove(self.path);
+            }
         }
     }
 }
 
 impl Locks {
-    fn lines(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Line>>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<PathBuf, Counted>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter<'a>(&'a self, path: &'a Path) -> Waiting<'a> {
+        let mut lines = self.lines();
+        let counted = lines.entry(path.to_owned()).or_default();
+        counted.waiters += 1;
+        let line = Arc::clone(&counted.line);
+        Waiting {
+            locks: self,
+            path,
+            line,
+        }
     }
 
     /// Waits for a lock. Cancel-safe: a waiter that is dropped leaves nothing behind.
     pub(super) async fn wait(
         self: &Arc<Self>,
-        means: (&Arc<Calls<Flock>>, Rights),
+        means: &Means,
         path: &Path,
         kind: LockKind,
     ) -> io::Result<Box<dyn Lock>> {
-        let line = Arc::clone(self.lines().entry(path.to_owned()).or_default());
-        let locks = &**self;
-        let waiting = Waiting { locks, path, line };
+        let waiting = self.enter(path);
         let _turn = waiting.line.turn.lock().await;
         let began = clock::now();
         loop {
@@ -93,14 +112,13 @@ impl Locks {
     /// Takes a lock if it is free now.
     pub(super) async fn attempt(
         self: &Arc<Self>,
-        means: (&Arc<Calls<Flock>>, Rights),
+        means: &Means,
         path: &Path,
         kind: LockKind,
     ) -> io::Result<Option<Box<dyn Lock>>> {
         let (locks, path) = (Arc::clone(self), path.to_owned());
-        let (calls, rights) = means;
-        let keeper = Arc::clone(calls);
-        blocking(calls, move || {
+        let (keeper, rights) = (Arc::clone(&means.calls), means.rights);
+        let attempt = move || {
             let file = rights.open(&path, Open::Create)?;
             let taken = match kind {
                 LockKind::Exclusive => file.try_lock(),
@@ -108,26 +126,32 @@ impl Locks {
             };
             match taken {
                 Ok(()) => {
+                    let identity = file.metadata()?.ino();
                     let file = Some(file);
-                    let kept = keeper.keep(Flock { file, path, locks });
-                    let lock: Box<dyn Lock> = Box::new(RealLock { _kept: kept });
+                    let _kept = keeper.keep(Flock { file, path, locks });
+                    let lock: Box<dyn Lock> = Box::new(RealLock { identity, _kept });
                     Ok(Some(lock))
                 }
                 Err(TryLockError::WouldBlock) => Ok(None),
                 Err(TryLockError::Error(error)) => Err(error),
             }
-        })
-        .await
+        };
+        means.blocking(attempt).await
     }
 }
 
 /// A held lock.
 #[derive(Debug)]
 struct RealLock {
+    identity: u64,
     _kept: Kept<Flock>,
 }
 
-impl Lock for RealLock {}
+impl Lock for RealLock {
+    fn identity(&self) -> u64 {
+        self.identity
+    }
+}
 
 /// What holds a lock until it is dropped.
 #[derive(Debug)]
@@ -141,8 +165,8 @@ pub(super) struct Flock {
 impl Drop for Flock {
     fn drop(&mut self) {
         drop(self.file.take());
-        if let Some(line) = self.locks.lines().get(&self.path) {
-            line.freed.notify_waiters();
+        if let Some(counted) = self.locks.lines().get(&self.path) {
+            counted.line.freed.notify_waiters();
         }
     }
 }
@@ -207,6 +231,19 @@ mod tests {
                 assert!(disk.locks.lines().is_empty() && other.locks.lines().is_empty());
             }
         });
+    }
+
+    #[test]
+    fn a_line_goes_with_the_last_of_those_who_leave_at_once() {
+        let locks = Locks::default();
+        let path = Path::new("lock");
+        let (first, second) = (locks.enter(path), locks.enter(path));
+        // Both are on their way out, and neither has let go of the line yet.
+        let lines = [Arc::clone(&first.line), Arc::clone(&second.line)];
+        drop(first);
+        assert!(Arc::ptr_eq(&locks.enter(path).line, &lines[0]));
+        drop(second);
+        assert!(locks.lines().is_empty());
     }
 
     #[test]

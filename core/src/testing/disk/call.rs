@@ -244,9 +244,9 @@ impl SimDisk {
     }
 
     /// A lock that was just taken.
-    pub(super) fn keep(&self, held: Held) -> Box<dyn Lock> {
-        let kept = self.calls.keep(held);
-        Box::new(SimLock { _kept: kept })
+    pub(super) fn keep(&self, held: Held, inode: Inode) -> Box<dyn Lock> {
+        let _kept = self.calls.keep(held);
+        Box::new(SimLock { inode, _kept })
     }
 
     async fn take_when_free(&self, path: &Path, inode: Inode, kind: LockKind) -> Held {
@@ -387,10 +387,15 @@ impl SimDisk {
 
 #[derive(Debug)]
 struct SimLock {
+    inode: Inode,
     _kept: Kept<Held>,
 }
 
-impl Lock for SimLock {}
+impl Lock for SimLock {
+    fn identity(&self) -> u64 {
+        self.inode
+    }
+}
 
 /// Somebody waits for a lock.
 struct Waiting {

@@ -260,7 +260,7 @@ impl Disk for SimDisk {
         let open = move |state: &mut State, now| lock_file(state, &at, now);
         let inode = self.call(Op::Lock, path, None, open).await?;
         let held = self.wait_for_lock(path, inode, kind).await;
-        Ok(self.keep(held))
+        Ok(self.keep(held, inode))
     }
 
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
@@ -268,10 +268,10 @@ impl Disk for SimDisk {
         let take = move |state: &mut State, now| {
             let inode = lock_file(state, &at, now)?;
             let taken = state.take_lock(inode, disk.id, kind);
-            Ok(taken.map(|number| disk.shared.holds(number)))
+            Ok(taken.map(|number| (disk.shared.holds(number), inode)))
         };
         let taken = self.call(Op::Lock, path, None, take).await?;
-        Ok(taken.map(|held| self.keep(held)))
+        Ok(taken.map(|(held, inode)| self.keep(held, inode)))
     }
 
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {

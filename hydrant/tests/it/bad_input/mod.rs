@@ -10,6 +10,7 @@ mod config;
 mod corruption;
 mod disk;
 mod foreign_lake;
+mod hanging;
 mod owners;
 mod pii;
 mod records;

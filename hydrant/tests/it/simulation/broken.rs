@@ -261,6 +261,10 @@ impl Disk for BrokenDisk {
     fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         work
     }
+    fn apart(&self, _place: &Path) -> Option<SharedDisk> {
+        // The disk stays broken.
+        None
+    }
     fn by_umask(&self) -> Option<SharedDisk> {
         // Rights are nobody's business here, and the disk stays broken.
         None

@@ -98,8 +98,9 @@ impl Workers {
         for _ in 0..ENLIST_TRIES {
             if let Some(lock) = self.try_lock(worker, LockKind::Exclusive).await? {
                 let stat = self.place.ctx.disk.stat(&path).await;
-                // Without its name it is the lock of one that was just cleared away.
-                if stat.map_err(|e| Error::io("look at", &path, e))?.is_some() {
+                let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+                // A file without its name is that of a worker that was just cleared away.
+                if stat.is_some_and(|stat| stat.identity == lock.identity()) {
                     // A process has one worker; should there be more, what they leave goes by the first one's name.
                     drop(self.me.set(worker.to_owned()));
                     return Ok(Box::new(Presence { _lock: lock }));

@@ -400,3 +400,30 @@ async fn rows_of_the_earlier_form_go_on() {
     assert_eq!(row(&*store).await.counter, 3);
     assert!(!path.join("000000.json").exists());
 }
+
+/// Between a worker's lock and its look at it the file may be cleared away, and another one be made in its place.
+#[tokio::test(start_paused = true)]
+async fn a_lock_without_its_name_enlists_nobody() {
+    let world = world(1).await;
+    let (late, other) = (store(&world, "late").await, store(&world, "other").await);
+    let caught = world.snare(Snare {
+        process: "late".to_owned(),
+        op: Op::Lock,
+        path: "workers/w.lock".to_owned(),
+        moment: Moment::After,
+        fall: Fall::Hangs(A_WHILE),
+    });
+    let enlisting = tokio::spawn({
+        let late = Arc::clone(&late);
+        async move { late.enlist("w").await }
+    });
+    caught.await.unwrap();
+    let path = "/data/events/_apps/app/workers/w.lock";
+    world.process("broom").remove(path.as_ref()).await.unwrap();
+    let present = other.enlist("w").await.unwrap();
+    world.resume("late");
+    let refused = enlisting.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("`w` is running"), "{refused}");
+    drop(present);
+    drop(late.enlist("w").await.unwrap());
+}
