@@ -29,6 +29,8 @@ use super::super::place::Place;
 
 /// The digits of a counter in a name.
 const DIGITS: usize = 20;
+/// Listings that a row must be missing from before it counts as gone.
+const LISTINGS: usize = 3;
 /// When a swap is tried again whose file others took for that of a dead worker.
 const SOON: Duration = Duration::from_millis(50);
 
@@ -137,6 +139,29 @@ impl Rows {
         Ok(known.values().map(|known| known.row.clone()).collect())
     }
 
+    /// The names, at least the newest known of each row.
+    ///
+    /// A listing may show neither of two versions of a row: it has passed the place of the new one before that was made,
+    /// and comes to that of the old one after it was removed. So it is made again where it lacks a row, or shows only an
+    /// older version of it; what several listings in a row lack is gone.
+    async fn all_names(&self) -> Result<Names> {
+        let known = self.known();
+        let mut names = self.names().await?;
+        for _ in 1..LISTINGS {
+            let is_there = |(shard, known): (&ShardId, &Known)| {
+                let newest = names.get(shard).and_then(BTreeMap::last_key_value);
+                newest.is_some_and(|(version, _)| *version >= known.version)
+            };
+            if known.iter().all(is_there) {
+                break;
+            }
+            for (shard, versions) in self.names().await? {
+                names.entry(shard).or_default().extend(versions);
+            }
+        }
+        Ok(names)
+    }
+
     async fn names(&self) -> Result<Names> {
         let listed = self.place.ctx.disk.list(&self.dir).await;
         let mut names = Names::new();
@@ -155,7 +180,7 @@ impl Rows {
     /// All names, and all rows; reads only what is new, and each file once.
     async fn look(&self) -> Result<(Names, Arc<AllKnown>)> {
         'again: loop {
-            let names = self.names().await?;
+            let names = self.all_names().await?;
             let mut known = self.known();
             if known.keys().any(|shard| !names.contains_key(shard)) {
                 Arc::make_mut(&mut known).retain(|shard, _| names.contains_key(shard));
@@ -266,10 +291,17 @@ impl Rows {
             }
         }
         self.sync_names().await?;
-        if won.len() < fit.len() || won.iter().any(|n| swaps[*n].0.is_none()) {
-            let (_, known) = self.look().await?;
+        let is_first = |n: &usize| swaps[*n].0.is_none();
+        if won.len() < fit.len() || won.iter().any(is_first) {
+            let (_, mut known) = self.look().await?;
+            if won.iter().any(is_first) {
+                // Several listings have to show no other version; what one of them shows stays known.
+                for _ in 1..LISTINGS {
+                    (_, known) = self.look().await?;
+                }
+            }
             let now = |n: usize| known.get(&swaps[n].1.shard).map(|known| &known.row);
-            won.retain(|n| swaps[*n].0.is_some() || now(*n).is_some_and(|now| now.counter == 0));
+            won.retain(|n| !is_first(n) || now(*n).is_some_and(|now| now.counter == 0));
             for n in fit {
                 if !won.contains(&n) && results[n].is_none() {
                     results[n] = Some(Ok(Swap::Beaten(now(n).cloned())));
@@ -404,6 +436,10 @@ fn copy_of(error: &Error) -> Error {
             path: path.clone(),
             offset: *offset,
             detail: detail.clone(),
+        },
+        Error::Unavailable { message, after } => Error::Unavailable {
+            message: message.clone(),
+            after: *after,
         },
         other => Error::fatal(other.report()),
     }
