@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::budget::Permit;
+use hydrant_core::budget::{Overdraft, Permit};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::disk::{DiskFile, Lock, LockKind, Open, read_file, replace_file};
 use hydrant_core::error::{Error, Result};
@@ -353,6 +353,8 @@ struct Shared {
     output: FileOutput,
     sieve: Sieve,
     format: Format,
+    /// Of the texts that are longer than their records.
+    overdraft: Overdraft,
 }
 
 impl FileStage {
@@ -363,6 +365,7 @@ impl FileStage {
                 output,
                 sieve,
                 format,
+                overdraft: Overdraft::default(),
             }),
         }
     }
@@ -442,7 +445,8 @@ impl ShardFile {
             permit.shrink_to(held);
         } else {
             drop(permit);
-            permit = context.budget.acquire(held).await;
+            let overdraft = &self.shared.overdraft;
+            permit = context.budget.acquire_more(held, overdraft).await;
         }
         self.bytes += text.text.len();
         self.texts.push(text.text.into());

@@ -2,11 +2,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hydrant_core::Error;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
+use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::position::Position;
-use hydrant_core::shard::StreamId;
-use hydrant_core::stage::Stage;
+use hydrant_core::shard::{HashRange, Shard, StreamId};
+use hydrant_core::stage::{Flush, Opened, Stage};
+use hydrant_core::stream::Read;
+use hydrant_core::subscription::ClaimId;
+use hydrant_core::{Error, clock};
 
 use super::*;
 use crate::runtime::testing::{MemoryLeases, MemoryStream, Worker, context};
@@ -432,4 +435,65 @@ fn a_filtered_batch_keeps_positions_and_answers_for_every_record() {
         (2, "not_json", &None)
     );
     assert_ne!(sieve.digest(), everything(OnPoison::DeadLetter).digest());
+}
+
+/// Texts that are longer than their records wait for memory while others of the same shard hold some.
+#[tokio::test]
+async fn long_texts_of_a_small_budget_wait_for_no_one_who_waits() {
+    const RECORDS: u64 = 500;
+    let dir = tempfile::tempdir().unwrap();
+    let context = context(1, 16 << 10);
+    let path = dir.path().join("copy");
+    let output = FileOutput::open(&path, StreamId::new("s", "1"), context);
+    let sieve = Sieve::new(Vec::new(), OnPoison::DeadLetter);
+    let stage = FileStage::new(output.await.unwrap(), sieve, Format::Json);
+    let open = |id: &str| {
+        let shard = Shard {
+            id: id.into(),
+            range: HashRange::ALL,
+            parents: Vec::new(),
+            closed: false,
+        };
+        stage.open(Opened {
+            claim: ClaimId {
+                shard: shard.id.clone(),
+                grant: 1,
+            },
+            shard,
+            after: Progress::default(),
+            start: Position::Begin,
+            generation: 0,
+            parents: Vec::new(),
+        })
+    };
+    let (mut first, mut second) = (open("0").await.unwrap(), open("1").await.unwrap());
+    let some = |from: u64| {
+        let records = vec![(None, &b"1"[..]); RECORDS as usize];
+        Read::Batch(batch(from, &records))
+    };
+    let patience = Duration::from_secs(60);
+    let pushed = async {
+        first.push(some(0)).await?;
+        first.push(some(RECORDS)).await
+    };
+    let pushed = tokio::time::timeout(patience, pushed).await;
+    pushed.expect("a shard waits for itself").unwrap();
+    let mut waiting = second.push(some(0));
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("there is no memory for it"),
+        () = async {
+            while first.due(clock::now()) != Some(Flush::Memory) {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    let published = first.publish(Flush::Memory).await.unwrap();
+    assert_eq!(published.to, Position::offset(2 * RECORDS - 1));
+    let pushed = tokio::time::timeout(patience, waiting).await;
+    pushed.expect("a publish gives memory back").unwrap();
+    second.publish(Flush::Drain).await.unwrap();
+    let lines = std::fs::read(&path).unwrap();
+    let lines = lines.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(lines as u64, 3 * RECORDS);
 }
