@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hydrant_core::lease::OutputId;
 use hydrant_core::process::{Process, Stdout};
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::SharedStream;
@@ -66,7 +67,7 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
     let stage: Arc<dyn Stage> = match config.to() {
         Target::Stdout => {
             let printer = Printer::stdout(stdout)?;
-            Arc::new(print(PrintStage::stdout_id(), printer))
+            Arc::new(print(OutputId::stdout(), printer))
         }
         Target::Device(device) => {
             let printer = device.clone().printer(shutdown.clone())?;

@@ -53,6 +53,10 @@ impl OutputId {
 
 /// How the identity of a stream begins.
 const STREAM: &str = "stream ";
+/// How the identity of a device begins.
+const DEVICE: &str = "device:";
+/// The identity of standard output.
+const STDOUT: &str = "stdout";
 
 impl OutputId {
     /// Of a stream with this identity.
@@ -60,9 +64,23 @@ impl OutputId {
         OutputId::new(format!("{STREAM}{id}"), format!("{STREAM}{url}"))
     }
 
-    /// Whether it is a stream, which keeps no progress of what is written into it.
-    pub fn is_stream(&self) -> bool {
-        self.id.starts_with(STREAM)
+    /// Of standard output.
+    pub fn stdout() -> Self {
+        OutputId::new(STDOUT, "standard output")
+    }
+
+    /// Of the device or pipe at `path`.
+    pub fn of_device(path: &str) -> Self {
+        OutputId::new(format!("{DEVICE}{path}"), path)
+    }
+
+    /// Whether it takes records again that an app sends it under another generation: a stream, where they are new ones,
+    /// and what keeps nothing. Other outputs know by themselves what they have.
+    pub fn takes_records_again(&self) -> bool {
+        self.id == STDOUT
+            || [STREAM, DEVICE]
+                .iter()
+                .any(|kind| self.id.starts_with(kind))
     }
 }
 

@@ -31,8 +31,7 @@ impl Device {
 
     /// What leases know the output as.
     pub(crate) fn output_id(&self) -> OutputId {
-        let path = self.path.display().to_string();
-        OutputId::new(format!("device:{path}"), path)
+        OutputId::of_device(&self.path.display().to_string())
     }
 
     /// Prints to it until its reader goes away, which drains the process.

@@ -91,11 +91,6 @@ struct Shared {
 }
 
 impl PrintStage {
-    /// What leases know standard output as.
-    pub fn stdout_id() -> OutputId {
-        OutputId::new("stdout", "standard output")
-    }
-
     /// Prints records of `stream` to `output`.
     pub fn new(
         output: OutputId,

@@ -366,7 +366,7 @@ async fn printing_tells_everything_and_stops_counting_when_nobody_reads() {
         let sieve = Sieve::new(vec!["key^=x".parse().unwrap()], OnPoison::Stop);
         let all = everything(OnPoison::Stop);
         let taken = PrintStage::new(
-            PrintStage::stdout_id(),
+            OutputId::stdout(),
             id.clone(),
             all,
             Format::Ndjson,

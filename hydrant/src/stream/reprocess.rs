@@ -84,7 +84,7 @@ async fn check_output(leases: &dyn LeaseStore, app: &str) -> Result<()> {
     let other = rows
         .iter()
         .filter_map(|row| row.output())
-        .find(|id| !id.is_stream());
+        .find(|id| !id.takes_records_again());
     match other {
         None => Ok(()),
         Some(id) => Err(Error::refused(format!(

@@ -144,6 +144,27 @@ fn one_shard_is_sent_again_from_a_position_and_the_others_go_on() {
 }
 
 #[test]
+fn what_keeps_nothing_is_written_to_once_more() {
+    let place = Place::new();
+    place.create("local:raw", 2);
+    place.simulate("local:raw", COPIED, 1);
+    let app = ["--app", "printer"];
+    let printed = || {
+        let end = ["--to", "-", "--exit-at-end", "--idle", "50ms"];
+        let args = [&["--from", "local:raw"], &app[..], &end].concat();
+        let answer = place.run("hydrant-consumer", &args).expect(0, &[]);
+        answer.out.lines().count() as u64
+    };
+    assert_eq!(printed(), COPIED);
+    assert_eq!(printed(), 0);
+    let args = ["stream", "reprocess", "local:raw"];
+    place
+        .run("hydrant", &[&args[..], &app].concat())
+        .expect(0, &["`printer` sends records again"]);
+    assert_eq!(printed(), COPIED);
+}
+
+#[test]
 fn reprocessing_is_refused_where_it_would_do_harm() {
     let place = begun_at_latest();
     reprocess(&place, "000009:1").expect(64, &["no shard `000009`"]);
