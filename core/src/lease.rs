@@ -127,11 +127,13 @@ impl Generations {
         row.generation >= self.of(&row.shard).number
     }
 
-    /// What they are after `reprocess`. No number is used twice.
+    /// What they are after `reprocess`. No number is used twice; `None` when there is none left, which nobody lives to
+    /// see unless the file was changed by hand.
     #[must_use]
-    pub fn after(&self, reprocess: &Reprocess) -> Generations {
+    pub fn after(&self, reprocess: &Reprocess) -> Option<Generations> {
         let used = self.shards.values().map(|generation| generation.number);
-        let number = used.chain([self.others]).max().unwrap_or_default() + 1;
+        let newest = used.chain([self.others]).max().unwrap_or_default();
+        let number = newest.checked_add(1)?;
         let named = |starts: &BTreeMap<ShardId, Position>| {
             let named = starts.iter().map(|(shard, start)| {
                 let start = Some(*start);
@@ -139,7 +141,7 @@ impl Generations {
             });
             named.collect::<BTreeMap<_, _>>()
         };
-        match reprocess {
+        Some(match reprocess {
             Reprocess::All(starts) => Generations {
                 others: number,
                 shards: named(starts),
@@ -149,7 +151,7 @@ impl Generations {
                 next.shards.extend(named(starts));
                 next
             }
-        }
+        })
     }
 }
 
@@ -291,14 +293,14 @@ mod tests {
         let numbers = |all: &Generations| ["a", "b", "new"].map(|id| all.of(&id.into()).number);
         let none = Generations::default();
         assert_eq!(none.of(&"a".into()), Generation::default());
-        let one = none.after(&Reprocess::Only(at("a", 7)));
+        let one = none.after(&Reprocess::Only(at("a", 7))).unwrap();
         assert_eq!(numbers(&one), [1, 0, 0]);
         assert_eq!(one.of(&"a".into()).start, Some(Position::offset(7)));
-        let all = one.after(&Reprocess::All(at("b", 9)));
+        let all = one.after(&Reprocess::All(at("b", 9))).unwrap();
         assert_eq!(numbers(&all), [2, 2, 2]);
         let starts = ["a", "b"].map(|id| all.of(&id.into()).start);
         assert_eq!(starts, [Some(Position::Begin), Some(Position::offset(9))]);
-        let again = all.after(&Reprocess::Only(at("b", 1)));
+        let again = all.after(&Reprocess::Only(at("b", 1))).unwrap();
         assert_eq!(numbers(&again), [2, 3, 2]);
         let text = serde_json::to_string(&again).unwrap();
         assert_eq!(serde_json::from_str::<Generations>(&text).unwrap(), again);
@@ -306,6 +308,13 @@ mod tests {
         assert!(none.count(&row) && !again.count(&row));
         row.generation = 3;
         assert!(again.count(&row));
+    }
+
+    #[test]
+    fn there_is_no_generation_after_the_last_one() {
+        let text = format!("{{\"others\":{}}}", u64::MAX);
+        let last: Generations = serde_json::from_str(&text).unwrap();
+        assert_eq!(last.after(&Reprocess::All(BTreeMap::new())), None);
     }
 
     #[test]

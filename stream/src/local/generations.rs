@@ -40,8 +40,13 @@ pub(super) async fn read(place: &Place, app: &str) -> Result<Generations> {
 
 /// Moves the generations of `app`. The caller holds the app's lock, and no worker of it lives.
 pub(super) async fn reprocess(place: &Place, app: &str, what: &Reprocess) -> Result<Generations> {
-    let next = read(place, app).await?.after(what);
     let (dir, path) = (dir(place), path(place, app));
+    let next = read(place, app).await?.after(what);
+    let next = next.ok_or_else(|| Error::Corrupt {
+        path: path.clone(),
+        offset: 0,
+        detail: format!("generation {} is the last one: restore the file", u64::MAX),
+    })?;
     let disk = &*place.ctx.disk;
     place.make_dir(&dir).await?;
     let body = serde_json::to_vec(&next)

@@ -135,7 +135,7 @@ impl LeaseStore for MemoryLeases {
 
     async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
         let mut generations = self.generations.lock().unwrap();
-        *generations = generations.after(what);
+        *generations = generations.after(what).unwrap();
         Ok(generations.clone())
     }
 

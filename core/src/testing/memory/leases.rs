@@ -128,7 +128,8 @@ impl LeaseStore for MemoryLeases {
         if let Some((worker, _)) = state.workers.iter().find(|(_, count)| **count > 0) {
             return Err(Error::refused(format!("worker `{worker}` is at work")));
         }
-        state.generations = state.generations.after(what);
+        let next = state.generations.after(what);
+        state.generations = next.ok_or_else(|| Error::fatal("no generation is left"))?;
         Ok(state.generations.clone())
     }
 
