@@ -3,7 +3,7 @@
 //! Whole segments go, oldest first; the segment that is appended to stays. The first offset kept is written, durably,
 //! before the files are removed, so that readers find a gap and not missing files.
 //!
-//! Whoever has the stream open for writing keeps all its shards: those that nothing is appended to age as well, and so
+//! Each process that has the stream open for writing keeps all its shards: quiet ones age as well, and so
 //! do closed ones. A segment that is appended to is followed by a new one when its first frame is old, and by an empty
 //! one when all of it is. The bytes that a closed shard may keep are what its children do not hold yet. Data ages by the
 //! [stream's time](super::age), not by the wall clock.
@@ -17,6 +17,7 @@ use hydrant_core::disk::{LockKind, Open};
 use hydrant_core::stream::Trim;
 use hydrant_core::{Error, Result, Shard, ShardId, clock};
 
+use super::age::CLOCK_IS_SET;
 use super::control::{Control, ControlFile};
 use super::manifest::Settings;
 use super::place::Place;
@@ -83,18 +84,16 @@ async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
             false => None,
         };
         let after = after.unwrap_or_default();
-        let total = match found.control.first_offset {
-            0 => after.saturating_add(found.bytes()),
-            // It has removed data of its own: what is older goes first.
-            _ => u64::MAX,
-        };
-        held.insert(&shard.id, total);
         let bytes = place.settings.retention_bytes;
-        let limits = Limits {
-            older_than: older_than(&place.settings, now),
-            bytes: bytes.map(|bytes| bytes.saturating_sub(after)),
-            now: now.unwrap_or(i64::MAX),
-        };
+        let total = after.saturating_add(found.bytes());
+        let with_one_more = total.saturating_add(place.settings.segment_bytes);
+        let is_full = bytes.is_some_and(|most| with_one_more > most);
+        // It has removed data of its own to keep within its bytes: what is older goes first.
+        let has_removed = found.control.first_offset > 0 && is_full;
+        held.insert(&shard.id, if has_removed { u64::MAX } else { total });
+        let mut limits = Limits::of(&place.settings, now);
+        limits.bytes = bytes.map(|bytes| bytes.saturating_sub(after));
+        limits.undated = found.undated(place, shard, limits).await?;
         if let Err(error) = trim_one(place, shard, &found, limits).await {
             tracing::warn!(shard = %shard.id, error = %error.report(), "cannot remove old segments");
         }
@@ -133,6 +132,26 @@ impl Found {
         self.segments.iter().map(|s| s.len).sum()
     }
 
+    /// The offset after what is as old as data may become, of the data without date at the shard's end.
+    async fn undated(&self, place: &Place, shard: &Shard, limits: Limits) -> Result<Option<u64>> {
+        let Some(age) = place.settings.retention_micros.map(Duration::from_micros) else {
+            return Ok(None);
+        };
+        let is_dated = self.stamps(place, limits).arrived(0).await?.is_some();
+        let next = (!is_dated).then_some(self.control.next_offset);
+        Ok(place.age.undated(&shard.id, next, age))
+    }
+
+    fn stamps<'a>(&'a self, place: &'a Place, limits: Limits) -> Stamps<'a> {
+        Stamps {
+            place,
+            dir: &self.dir,
+            segments: &self.segments,
+            newest: self.control.newest_arrival,
+            times: limits.times,
+        }
+    }
+
     /// Whether the oldest segment goes, as far as can be said.
     async fn is_due(&self, place: &Place, limits: Limits) -> Result<bool> {
         let Some(oldest) = self.segments.first() else {
@@ -142,22 +161,17 @@ impl Found {
         if may_go && limits.bytes.is_some_and(|most| self.bytes() > most) {
             return Ok(true);
         }
-        let Some(time) = limits.older_than else {
+        if place.settings.retention_micros.is_none() {
             return Ok(false);
-        };
+        }
         let Some(head) = head(place, &self.dir, oldest).await? else {
             return Ok(false);
         };
-        let stamps = Stamps {
-            place,
-            dir: &self.dir,
-            segments: &self.segments,
-            newest: self.control.newest_arrival,
-            now: limits.now,
-        };
-        let arrived = stamps.arrived(0).await?;
+        let arrived = self.stamps(place, limits).arrived(0).await?;
         let holds_frames = oldest.len > head.len;
-        Ok((may_go || holds_frames) && arrived.is_some_and(|arrived| arrived < time))
+        let next = self.segments.get(1).map(|next| next.base);
+        let next = next.unwrap_or(self.control.next_offset);
+        Ok((may_go || holds_frames) && limits.are_passed(next, arrived))
     }
 }
 
@@ -166,8 +180,44 @@ impl Found {
 struct Limits {
     older_than: Option<i64>,
     bytes: Option<u64>,
-    /// The stream's time.
-    now: i64,
+    /// Between these a stamp says something: from when clocks were set, to the stream's time.
+    times: (i64, i64),
+    /// Before this offset what has no date is old.
+    undated: Option<u64>,
+}
+
+impl Limits {
+    /// Of an operator, who believes stamps.
+    const NONE: Limits = Limits {
+        older_than: None,
+        bytes: None,
+        times: (i64::MIN, i64::MAX),
+        undated: None,
+    };
+
+    /// What the stream's retention keeps at this time of it.
+    fn of(settings: &Settings, now: Option<i64>) -> Self {
+        Limits {
+            older_than: older_than(settings, now),
+            bytes: settings.retention_bytes,
+            times: (CLOCK_IS_SET, now.unwrap_or(i64::MAX)),
+            undated: None,
+        }
+    }
+
+    /// What goes by age.
+    fn age(&self) -> Option<Trim> {
+        let undated = self.undated.map(|_| i64::MIN);
+        self.older_than.or(undated).map(Trim::OlderThan)
+    }
+
+    /// Whether a segment that ends before this offset, with this newest arrival, is too old.
+    fn are_passed(&self, next_base: u64, arrived: Option<i64>) -> bool {
+        match arrived {
+            Some(arrived) => self.older_than.is_some_and(|time| arrived < time),
+            None => self.undated.is_some_and(|end| next_base <= end),
+        }
+    }
 }
 
 /// Removes what is too much of a shard. The lock is not taken for nothing, and not waited for: whoever appends now
@@ -184,11 +234,11 @@ async fn trim_one(place: &Arc<Place>, shard: &Shard, found: &Found, limits: Limi
     };
     let mut log = ShardLog::new(place, shard);
     let mut held = log.take_under(lock).await?;
-    if let Some(time) = limits.older_than {
-        held.trim_by(Trim::OlderThan(time), limits.now).await?;
+    if let Some(age) = limits.age() {
+        held.trim_by(age, limits).await?;
     }
     if let Some(bytes) = limits.bytes {
-        held.remove(Trim::ToBytes(bytes), limits.now).await?;
+        held.remove(Trim::ToBytes(bytes), limits).await?;
     }
     Ok(())
 }
@@ -209,27 +259,28 @@ struct Stamps<'a> {
     segments: &'a [Listed],
     /// When the newest frame of all was appended; 0 when the newest segment has none.
     newest: i64,
-    /// The stream's time.
-    now: i64,
+    /// As in [`Limits`].
+    times: (i64, i64),
 }
 
 impl Stamps<'_> {
-    /// When the newest frame of segment `n` was appended. A stamp after the stream's time, or before those of the
-    /// segment before, comes from a clock that had jumped and says nothing: that of the next segment counts, which is
-    /// younger. `None` when there is none that says something.
+    /// When the newest frame of segment `n` was appended. A stamp after the stream's time, from before clocks were set,
+    /// or before those of the segment before comes from a clock that was wrong and says nothing: that of the next
+    /// segment counts, which is younger. `None` when there is none that says something.
     async fn arrived(&self, n: usize) -> Result<Option<i64>> {
         let Some(head) = self.head(n).await? else {
             return Ok(None);
         };
-        let before = Some(head.previous_newest).filter(|before| *before <= self.now);
+        let (set, now) = self.times;
+        let says = |time: i64| time != 0 && (set..=now).contains(&time);
+        let before = Some(head.previous_newest).filter(|before| says(*before));
         for follower in n + 1.. {
             let arrived = match self.head(follower).await? {
                 Some(head) => head.previous_newest,
                 None if follower == self.segments.len() => self.newest,
                 None => return Ok(None),
             };
-            if arrived != 0 && arrived <= self.now && before.is_none_or(|before| before <= arrived)
-            {
+            if says(arrived) && before.is_none_or(|before| before <= arrived) {
                 return Ok(Some(arrived));
             }
             if follower == self.segments.len() {
@@ -252,27 +303,23 @@ impl Held<'_> {
     pub(super) async fn retain(&mut self) -> Result<u64> {
         let place = &self.log.place;
         let now = place.age.now(place.ctx.clock.wall_micros());
-        let (time, bytes) = (
-            older_than(&place.settings, now),
-            place.settings.retention_bytes,
-        );
-        let now = now.unwrap_or(i64::MAX);
+        let limits = Limits::of(&place.settings, now);
         let mut freed = 0;
-        if let Some(time) = time {
-            freed += self.remove(Trim::OlderThan(time), now).await?;
+        if let Some(age) = limits.age() {
+            freed += self.remove(age, limits).await?;
         }
-        if let Some(bytes) = bytes {
-            freed += self.remove(Trim::ToBytes(bytes), now).await?;
+        if let Some(bytes) = limits.bytes {
+            freed += self.remove(Trim::ToBytes(bytes), limits).await?;
         }
         Ok(freed)
     }
 
     /// Removes what an operator names, which may be all that the shard holds.
     pub(super) async fn trim(&mut self, what: Trim) -> Result<u64> {
-        self.trim_by(what, i64::MAX).await
+        self.trim_by(what, Limits::NONE).await
     }
 
-    async fn trim_by(&mut self, what: Trim, now: i64) -> Result<u64> {
+    async fn trim_by(&mut self, what: Trim, limits: Limits) -> Result<u64> {
         let mut freed = 0;
         if let Some(known) = self.known_if_any() {
             let control = known.control;
@@ -280,7 +327,13 @@ impl Held<'_> {
                 Trim::After(position) => position
                     .next_offset()
                     .is_none_or(|next| next >= control.next_offset),
-                Trim::OlderThan(time) => known.newest < time,
+                Trim::OlderThan(time) => {
+                    let (set, now) = limits.times;
+                    let is_dated = (set..=now).contains(&known.newest);
+                    let undated = limits.undated.filter(|_| !is_dated);
+                    is_dated && known.newest < time
+                        || undated.is_some_and(|end| control.next_offset <= end)
+                }
                 Trim::ToBytes(bytes) => bytes == 0,
             };
             let holds_frames = control.durable_bytes > known.head_len;
@@ -288,7 +341,7 @@ impl Held<'_> {
                 match self.start_segment(Vec::new(), None).await {
                     // There is room for the next segment once the older ones are gone.
                     Err(Error::Full { path }) => {
-                        freed = self.remove(what, now).await?;
+                        freed = self.remove(what, limits).await?;
                         if freed == 0 {
                             return Err(Error::Full { path });
                         }
@@ -298,10 +351,10 @@ impl Held<'_> {
                 }
             }
         }
-        Ok(freed + self.remove(what, now).await?)
+        Ok(freed + self.remove(what, limits).await?)
     }
 
-    async fn remove(&mut self, what: Trim, now: i64) -> Result<u64> {
+    async fn remove(&mut self, what: Trim, limits: Limits) -> Result<u64> {
         let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
         let Some(known) = self.known_if_any() else {
@@ -315,7 +368,7 @@ impl Held<'_> {
             dir: &dir,
             segments: &segments,
             newest,
-            now,
+            times: limits.times,
         };
         let mut left: u64 = segments.iter().map(|s| s.len).sum();
         let mut first_offset = control.first_offset;
@@ -331,8 +384,11 @@ impl Held<'_> {
                     position.next_offset().is_none_or(|next| next_base <= next)
                 }
                 Trim::OlderThan(time) => {
-                    let arrived = stamps.arrived(n).await?;
-                    arrived.is_some_and(|arrived| arrived < time)
+                    let limits = Limits {
+                        older_than: Some(time),
+                        ..limits
+                    };
+                    limits.are_passed(next_base, stamps.arrived(n).await?)
                 }
                 Trim::ToBytes(bytes) => left > bytes,
             };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Clock};
-use hydrant_core::stream::{SharedStream, StreamWriter};
+use hydrant_core::stream::{SharedStream, StreamWriter, Trim};
 use hydrant_core::testing::clock::ManualClock;
 use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Context, Position};
@@ -235,4 +235,130 @@ async fn a_closed_shard_gives_its_bytes_to_its_children() {
             _ => assert_eq!(bytes().await, 0),
         }
     }
+}
+
+/// To a day in 1970.
+fn until_1970(machine: &Machine) -> i64 {
+    YEAR / 2 - machine.clock.wall_micros()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_starts_in_1970_removes_nothing_early_and_keeps_nothing_too_long() {
+    let machine = Machine::by_age().await;
+    let unset = until_1970(&machine);
+    machine.clock.jump(unset);
+    let writing = machine.writes("a").await;
+    // Each of these starts a segment.
+    writing.append(0, 60).await;
+    seconds(20).await;
+    writing.append(60, 120).await;
+    seconds(20).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    machine.clock.jump(-unset);
+    writing.append(120, 180).await;
+    seconds(20).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    drop(writing);
+    // A start that finds the clock set does not take the first ones for old.
+    let writing = machine.writes("a").await;
+    writing.append(180, 240).await;
+    seconds(40).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    // The stream's time stood still from the last arrival before the start on, for twenty seconds.
+    seconds(55).await;
+    assert_eq!(writing.oldest().await, Some(181));
+    seconds(40).await;
+    assert_eq!(writing.oldest().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stamped_in_1970_goes_although_nothing_follows() {
+    for closes in [false, true] {
+        let machine = Machine::by_age().await;
+        let unset = until_1970(&machine);
+        machine.clock.jump(unset);
+        let writing = machine.writes("a").await;
+        writing.append(0, 60).await;
+        if closes {
+            let admin = writing.stream.admin().unwrap();
+            admin.split(&first(), None).await.unwrap();
+        }
+        machine.clock.jump(-unset);
+        seconds(70).await;
+        assert_eq!(writing.oldest().await, Some(1));
+        seconds(50).await;
+        assert_eq!(writing.oldest().await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_behind_at_the_start_and_put_right_removes_in_time() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    writing.append(0, 60).await;
+    seconds(20).await;
+    writing.append(60, 120).await;
+    drop(writing);
+    machine.clock.jump(-YEAR);
+    let writing = machine.writes("a").await;
+    seconds(20).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    machine.clock.jump(YEAR);
+    seconds(20).await;
+    assert_eq!(writing.oldest().await, Some(1));
+    seconds(90).await;
+    assert_eq!(writing.oldest().await, None);
+}
+
+/// A stream that was not written for long has a time from before what is appended then.
+#[tokio::test(start_paused = true)]
+async fn what_is_appended_after_a_long_silence_stays_as_long_as_all_else() {
+    let machine = Machine::by_age().await;
+    let writing = machine.writes("a").await;
+    writing.append(0, 3).await;
+    drop(writing);
+    machine.clock.jump(YEAR);
+    let writing = machine.writes("a").await;
+    for n in 1..60 {
+        writing.append(n * 3, n * 3 + 3).await;
+        seconds(5).await;
+        let oldest = writing.oldest().await.unwrap();
+        // Sixteen appends are younger than the limit.
+        let limit = (n * 3).saturating_sub(44).max(1);
+        assert!(oldest <= limit, "{oldest} at {n}");
+    }
+    seconds(300).await;
+    assert_eq!(writing.oldest().await, None);
+}
+
+/// What an operator removes of the children says nothing of how much the parent may keep.
+#[tokio::test(start_paused = true)]
+async fn a_trimmed_child_leaves_its_parent_the_bytes_it_may_keep() {
+    let machine = Machine::new(CreateOptions {
+        retention_bytes: Some(40_000),
+        ..options(1)
+    })
+    .await;
+    let writing = machine.writes("a").await;
+    for n in 0..100 {
+        writing.append(n * 10, n * 10 + 10).await;
+    }
+    let admin = writing.stream.admin().unwrap();
+    let children = admin.split(&first(), None).await.unwrap();
+    let bytes = async || writing.stream.state(&first()).await.unwrap().bytes.unwrap();
+    let before = bytes().await;
+    for child in &children {
+        let mine = (1..).find(|n| {
+            let low = route(*n) < u128::MAX / 2;
+            low == (child == &children[0])
+        });
+        let next = plain(&[mine.unwrap()]);
+        append(&writing.writer, child, next).await.unwrap();
+        let everything = Trim::After(Position::End);
+        admin.trim(Some(child), everything).await.unwrap();
+        let state = writing.stream.state(child).await.unwrap();
+        assert_eq!(state.kept_after, Position::offset(0));
+    }
+    seconds(2 * 3600).await;
+    assert_eq!(bytes().await, before);
 }
