@@ -9,9 +9,10 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_stream::CreateOptions;
 use hydrant_stream::delivery::{Delivery, Routing, deliver};
+use serde::Serialize;
 
 use crate::config::{Config, Target};
-use crate::copy::{Alone, FileOutput, FileStage, PrintStage, Printer, RelayStage, Sieve};
+use crate::copy::{Alone, Counts, FileOutput, FileStage, PrintStage, Printer, RelayStage, Sieve};
 use crate::runtime::{self, RunSpec, Summary};
 
 /// The name of the binary and of the app that none was named for.
@@ -21,7 +22,7 @@ pub const NAME: &str = "hydrant-consumer";
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// The name under which progress is kept in the source. `None` is [`NAME`] for a copy into a stream; other copies
-    /// then keep nothing there: a file has its own progress, standard output starts anew.
+    /// then keep nothing there: a file has its own progress, standard output starts again from the beginning.
     pub app: Option<String>,
     /// Disk, time, chance, computation and memory.
     pub context: Context,
@@ -36,6 +37,11 @@ pub struct Parts {
 /// # Errors
 /// The input does not appear in time, or the target cannot be used.
 pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
+    let sieve = Sieve::new(config.filters().to_vec(), config.on_poison());
+    prepare_with(sieve, parts, config).await
+}
+
+async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<RunSpec> {
     let Parts {
         app,
         context,
@@ -49,7 +55,6 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
         async move { hydrant_stream::open(&url, &context).await }
     };
     let mut input = runtime::wait_for(config.from(), config.wait(), open).await?;
-    let sieve = Sieve::new(config.filters().to_vec(), config.on_poison());
     let mut pin = None;
     let keeps_app = app.is_some() || matches!(config.to(), Target::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());
@@ -113,29 +118,64 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         shutdown: process.shutdown.clone(),
         stdout: process.stdout.clone(),
     };
-    let spec = prepare(parts, &config).await?;
+    let sieve = Sieve::new(config.filters().to_vec(), config.on_poison());
+    let tally = sieve.tally();
+    let spec = prepare_with(sieve, parts, &config).await?;
     process.ready.set(true);
-    let summary = runtime::run(spec).await?;
+    let read = runtime::run(spec).await?;
+    let copied = Copied {
+        counts: tally.counts(),
+        read,
+    };
     match config.to() {
         // Standard output holds the records and nothing else.
-        Target::Stdout => tracing::info!("{}", told(&summary, &config)),
-        _ if json => process.stdout.json(&summary)?,
-        _ => process.stdout.line(told(&summary, &config))?,
+        Target::Stdout => tracing::info!("{}", copied.told(&config)),
+        _ if json => process.stdout.json(&copied)?,
+        _ => process.stdout.line(copied.told(&config))?,
     }
     Ok(())
 }
 
-fn told(summary: &Summary, config: &Config) -> String {
-    let gaps = match summary.gaps {
-        0 => String::new(),
-        n => format!("; {n} gaps: records were gone before they were read"),
-    };
-    format!(
-        "{} records of {} shards of {} read{gaps}",
-        summary.records,
-        summary.shards.len(),
-        config.from(),
-    )
+/// What a copy did.
+#[derive(Debug, Serialize)]
+struct Copied {
+    #[serde(flatten)]
+    counts: Counts,
+    #[serde(flatten)]
+    read: Summary,
+}
+
+impl Copied {
+    fn told(&self, config: &Config) -> String {
+        let Copied { counts, read } = self;
+        let output = match config.to() {
+            Target::Stdout => "standard output".to_owned(),
+            Target::Device(device) => device.to_string(),
+            Target::File(path) => format!("`{}`", path.display()),
+            Target::Stream(url) => format!("`{url}`"),
+        };
+        let mut told = format!(
+            "{} records of {} shards of `{}` written to {output}",
+            counts.written,
+            read.shards.len(),
+            config.from(),
+        );
+        let others = [
+            (counts.duplicates, "were there already"),
+            (counts.filtered, "were left out by the filters"),
+            (counts.dead_letters, "cannot be copied and are dead letters"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            told.push_str(&format!("; {count} {what}"));
+        }
+        if read.gaps > 0 {
+            told.push_str(&format!(
+                "; {} gaps: records were gone before they were read",
+                read.gaps
+            ));
+        }
+        told
+    }
 }
 
 /// Opens the output; a local one is made when it does not exist.

@@ -177,6 +177,63 @@ async fn a_file_copy_goes_on_across_runs_and_takes_what_the_filter_takes() {
     assert_all(&out, 700, |n| n % 2 == 0);
 }
 
+/// What the binary says at its end, of copies that filter, that fail over records and that find their output full.
+#[tokio::test]
+async fn a_copy_tells_what_it_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = url(dir.path(), "raw");
+    let stream = create(&raw, 3).await;
+    fill(&stream, 0..500).await;
+    let mut bad = append(&[0]);
+    bad.batch = Arc::new(Batch {
+        segments: vec![Bytes::from_static(b"device-0no\nline")].into(),
+        records: vec![Entry {
+            segment: 0,
+            key: Some(Span::new(0, 8)),
+            payload: Span::new(8, 7),
+            stamp: 1,
+        }],
+        ..Batch::default()
+    });
+    let map = stream.shards().await.unwrap();
+    let shard = map.route(route(0)).unwrap().id.clone();
+    let writer = stream.writer().await.unwrap();
+    writer.submit(&shard, bad).await.unwrap().await.unwrap();
+    let said = |to: &str, more: &[&str]| {
+        let flags = ["--exit-at-end", "--idle", "100ms", "--json"];
+        let copied = std::process::Command::new(env!("CARGO_BIN_EXE_hydrant-consumer"))
+            .args(["--from", &raw, "--to", to])
+            .args(flags)
+            .args(more)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&copied.stderr).into_owned();
+        assert!(copied.status.success(), "{errors}");
+        let said: serde_json::Value = serde_json::from_slice(&copied.stdout).unwrap();
+        let names = [
+            "records",
+            "written",
+            "duplicates",
+            "filtered",
+            "dead_letters",
+        ];
+        names.map(|name| said[name].as_u64().unwrap())
+    };
+    let file = dir.path().join("out").display().to_string();
+    let even = ["--filter", "/even=true"];
+    // What is not JSON cannot be filtered, and what has line breaks is no line.
+    assert_eq!(said(&file, &even), [501, 250, 0, 250, 1]);
+    let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+    assert_eq!(lines, 250);
+    assert_eq!(said(&file, &even), [0, 0, 0, 0, 0]);
+    assert_eq!(said("/dev/null", &[]), [501, 500, 0, 0, 1]);
+    let clean = url(dir.path(), "clean");
+    assert_eq!(said(&clean, &[]), [501, 501, 0, 0, 0]);
+    // Another start sends everything again, and the output has it.
+    std::fs::remove_dir_all(dir.path().join("raw/_apps")).unwrap();
+    assert_eq!(said(&clean, &[]), [501, 0, 501, 0, 0]);
+}
+
 #[tokio::test]
 async fn a_copy_to_a_device_or_a_pipe_is_whole_and_leaves_the_device() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 //! The printing thread opens the path with the first text, so a named pipe without a reader holds the copy up and not
 //! the process. When the reader of a pipe goes away, the process drains, as it does for `| head`.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,12 @@ use super::print::Printer;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     path: PathBuf,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.path.display())
+    }
 }
 
 impl Device {

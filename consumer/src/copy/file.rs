@@ -35,6 +35,7 @@ use tokio::sync::Mutex;
 
 use super::format::Format;
 use super::sieve::Sieve;
+use super::tally::Counts;
 use super::{PUBLISH_AFTER, PUBLISH_BYTES, STAGE};
 
 /// The version of the record beside the file.
@@ -400,6 +401,7 @@ impl Stage for FileStage {
             to: claim.after.to,
             texts: Vec::new(),
             letters: Vec::new(),
+            counts: Counts::default(),
             bytes: 0,
             permits: Vec::new(),
             deadline: None,
@@ -419,6 +421,7 @@ struct ShardFile {
     to: Position,
     texts: Vec<Bytes>,
     letters: Vec<DeadLetter>,
+    counts: Counts,
     bytes: usize,
     permits: Vec<Permit>,
     deadline: Option<Instant>,
@@ -451,6 +454,7 @@ impl ShardFile {
         self.bytes += text.text.len();
         self.texts.push(text.text.into());
         self.letters.extend(text.letters);
+        self.counts = self.counts.and(text.counts);
         self.permits.push(permit);
         self.to = to;
         Ok(())
@@ -506,6 +510,8 @@ impl ShardStage for ShardFile {
                 .commit(&self.shard, self.from, self.to, texts, letters)
                 .await?;
             self.from = self.to;
+            let counts = std::mem::take(&mut self.counts);
+            self.shared.sieve.tally.add(counts);
             self.letters.clear();
             self.permits.clear();
             self.bytes = 0;

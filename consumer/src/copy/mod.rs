@@ -18,6 +18,7 @@ mod format;
 mod print;
 mod relay;
 mod sieve;
+mod tally;
 
 pub use alone::Alone;
 pub use device::Device;
@@ -27,6 +28,7 @@ pub use format::{Format, Place, Reason};
 pub use print::{PrintStage, Printer};
 pub use relay::RelayStage;
 pub use sieve::{OnPoison, Sieve};
+pub use tally::{Counts, Tally};
 
 use std::time::Duration;
 

@@ -187,6 +187,7 @@ impl ShardStage for ShardPrint {
                         after: UNREAD_PAUSE,
                     });
                 }
+                self.shared.sieve.tally.add(text.counts);
                 to
             }
             Read::Idle { through } => through,

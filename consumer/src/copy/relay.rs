@@ -3,6 +3,7 @@
 //! The record keeps its key and its route. The digest of the filters is pinned in the source's ledger, because a record
 //! that was dropped by a filter and sent again under another would be taken for one that the output has.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use hydrant_stream::delivery::{LaneSession, Lanes, Upstream};
 
 use super::STAGE;
 use super::sieve::Sieve;
+use super::tally::Counts;
 
 /// How often confirmations are gathered.
 const GATHER_EVERY: Duration = Duration::from_millis(250);
@@ -101,6 +103,8 @@ impl Stage for RelayStage {
             shared,
             shard: claim.shard.id,
             session,
+            unconfirmed: VecDeque::new(),
+            duplicates: 0,
             ended: false,
             deadline: None,
         }))
@@ -116,8 +120,28 @@ struct ShardRelay {
     shared: Arc<Shared>,
     shard: ShardId,
     session: LaneSession,
+    /// What was made of the batches that end there and are not confirmed.
+    unconfirmed: VecDeque<(Position, Counts)>,
+    /// Duplicates of the session that are counted.
+    duplicates: u64,
     ended: bool,
     deadline: Option<Instant>,
+}
+
+impl ShardRelay {
+    /// Counts what is confirmed up to here.
+    fn count(&mut self, to: Position) {
+        let confirmed = self.unconfirmed.iter().take_while(|(end, _)| *end <= to);
+        let confirmed = confirmed.count();
+        let sum = Counts {
+            duplicates: self.session.duplicates() - self.duplicates,
+            ..Counts::default()
+        };
+        self.duplicates = self.session.duplicates();
+        let done = self.unconfirmed.drain(..confirmed);
+        let sum = done.fold(sum, |sum, (_, counts)| sum.and(counts));
+        self.shared.sieve.tally.add(sum);
+    }
 }
 
 #[async_trait]
@@ -129,14 +153,24 @@ impl ShardStage for ShardRelay {
                 let planner = self.session.planner();
                 let now = shared.context.clock.wall_micros();
                 let workers = shared.context.workers.clone();
+                let to = batch.to;
                 let job = move || {
                     let routes = planner.routes(&batch);
                     let sifted = shared
                         .sieve
                         .transformed(batch, &shared.input, &shard, now)?;
-                    planner.plan(sifted, &routes, now)
+                    let counts = Counts {
+                        written: sifted.sources.len() as u64,
+                        filtered: sifted.dropped.len() as u64,
+                        dead_letters: sifted.letters.len() as u64,
+                        duplicates: 0,
+                    };
+                    planner
+                        .plan(sifted, &routes, now)
+                        .map(|plan| (plan, counts))
                 };
-                let plan = workers.run(job).await??;
+                let (plan, counts) = workers.run(job).await??;
+                self.unconfirmed.push_back((to, counts));
                 self.session.send(plan).await?;
             }
             Read::Idle { through } => self.session.skip(through),
@@ -162,6 +196,7 @@ impl ShardStage for ShardRelay {
             Flush::Revoke | Flush::Drain | Flush::End => self.session.drain().await?,
             Flush::Size | Flush::Time | Flush::Memory => self.session.progress().await?,
         };
+        self.count(to);
         let done = self.session.is_idle();
         self.deadline = (!done).then(|| clock::now() + GATHER_EVERY);
         let to = if self.ended && done {

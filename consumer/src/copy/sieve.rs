@@ -18,6 +18,7 @@ use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
 use super::STAGE;
 use super::filter::{Filter, all_hold};
 use super::format::{Format, Place, Reason};
+use super::tally::{Counts, Tally};
 
 /// What is done with a record that cannot be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ const FILTER_RULE: &str = "filter";
 pub struct Sieve {
     filters: Vec<Filter>,
     on_poison: OnPoison,
+    /// What became of the records that went through it.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// What the filters say of the records of a batch, by index.
@@ -66,12 +69,22 @@ struct Sifted {
 pub(crate) struct Text {
     pub(crate) text: Vec<u8>,
     pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) counts: Counts,
 }
 
 impl Sieve {
     /// Takes records that all filters take.
     pub fn new(filters: Vec<Filter>, on_poison: OnPoison) -> Self {
-        Sieve { filters, on_poison }
+        Sieve {
+            filters,
+            on_poison,
+            tally: Arc::default(),
+        }
+    }
+
+    /// What its copies have done with the records; shared by its clones.
+    pub fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
     }
 
     /// The digest of the rules, in hex: a copy into a stream is pinned to it.
@@ -160,7 +173,9 @@ impl Sieve {
     /// The records that go on, as text, in order.
     pub(crate) fn text(&self, batch: &Batch, format: Format, source: Source<'_>) -> Result<Text> {
         let Sifted {
-            taken, mut poison, ..
+            taken,
+            mut poison,
+            dropped,
         } = self.sift(batch);
         let place = Place {
             stream: source.stream,
@@ -170,7 +185,14 @@ impl Sieve {
         poison.extend(format.write(batch, &taken, place, &mut text));
         poison.sort_unstable();
         let letters = self.letters(batch, poison, source)?;
+        let (filtered, dead_letters) = (dropped.len() as u64, letters.len() as u64);
         Ok(Text {
+            counts: Counts {
+                written: batch.len() as u64 - filtered - dead_letters,
+                filtered,
+                dead_letters,
+                duplicates: 0,
+            },
             text,
             letters: letters.into_iter().map(|(_, letter)| letter).collect(),
         })
