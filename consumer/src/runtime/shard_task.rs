@@ -381,7 +381,7 @@ impl ShardTask {
                         }
                     };
                     if std::mem::take(&mut attempt.standing) {
-                        self.shared.note_corrupt(&self.claim.shard.id, None);
+                        self.shared.note_sound(&self.claim.shard.id);
                     }
                     let ended = matches!(read, Read::End { .. });
                     self.push(&mut attempt, read).await?;
@@ -490,7 +490,7 @@ impl ShardTask {
         let (pushed, settled) = (attempt.pushed, attempt.is_settled());
         self.status(|status| {
             status.pushed = pushed;
-            // A push that waits is no idleness; it is told when it has returned.
+            // A shard whose push waits is not idle; it is again when the push has returned.
             status.idle_since = None;
             status.settled = settled;
         });
@@ -552,8 +552,7 @@ impl ShardTask {
                     return Err(error);
                 }
                 self.count("corrupt");
-                tracing::error!(shard = %self.claim.shard.id, "the shard stands still: {}", error.report());
-                self.shared.note_corrupt(&self.claim.shard.id, Some(error));
+                self.shared.note_corrupt(&self.claim.shard.id, error);
                 let now = clock::now();
                 attempt.stopped_until = Some(now + CORRUPT_RECHECK);
                 attempt.standing = true;

@@ -104,7 +104,8 @@ pub(crate) struct Shared {
     pub(crate) target: Target,
     pub(crate) board: Board,
     pub(crate) transaction: Option<Arc<Transaction>>,
-    corrupt: Mutex<BTreeMap<ShardId, Error>>,
+    /// The shards that stand still: why, and what is answered for it at the end.
+    corrupt: Mutex<BTreeMap<ShardId, (String, Error)>>,
     began: Instant,
 }
 
@@ -119,13 +120,21 @@ impl Shared {
         now + every - Duration::from_nanos(since as u64)
     }
 
-    /// Remembers that a shard stands still, or that it goes on.
-    pub(crate) fn note_corrupt(&self, shard: &ShardId, error: Option<Error>) {
+    /// Remembers that a shard stands still, and says so where it did not already.
+    pub(crate) fn note_corrupt(&self, shard: &ShardId, error: Error) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        match error {
-            Some(error) => drop(corrupt.insert(shard.clone(), error)),
-            None => drop(corrupt.remove(shard)),
+        let known = corrupt.get(shard).map(|(report, _)| report.as_str());
+        let report = error.report();
+        if known != Some(report.as_str()) {
+            let error = say(shard, "stands still", error);
+            corrupt.insert(shard.clone(), (report, error));
         }
+    }
+
+    /// Remembers that a shard goes on, or that it is another worker's.
+    pub(crate) fn note_sound(&self, shard: &ShardId) {
+        let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
+        corrupt.remove(shard);
     }
 
     /// Whether a shard stands still.
@@ -136,7 +145,7 @@ impl Shared {
 
     fn first_corrupt(&self) -> Option<Error> {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        corrupt.pop_first().map(|(_, error)| error)
+        corrupt.pop_first().map(|(_, (_, error))| error)
     }
 }
 
@@ -459,12 +468,12 @@ impl Supervisor {
             Outcome::Ended => tracing::info!(%shard, "the shard has ended"),
             Outcome::Released => tracing::debug!(%shard, "the shard was given back"),
             Outcome::Lost => {
-                self.shared.note_corrupt(&shard, None);
+                self.shared.note_sound(&shard);
                 tracing::info!(%shard, "the shard is another worker's now");
             }
             Outcome::Failed(error) => {
-                tracing::error!(%shard, "{}", error.report());
-                self.fail(error);
+                let error = say(&shard, "cannot go on", error);
+                self.failure.get_or_insert(error);
                 self.begin_drain();
             }
         }
@@ -515,6 +524,20 @@ impl Supervisor {
                 }
             },
         }
+    }
+}
+
+/// Logs at once what stops a shard, and answers what is left to say of it at the end of the run, so that each error is
+/// printed once. Without a log that is all of it.
+fn say(shard: &ShardId, what: &str, error: Error) -> Error {
+    if !tracing::enabled!(tracing::Level::ERROR) {
+        return error;
+    }
+    tracing::error!(%shard, "the shard {what}: {}", error.report());
+    let rest = format!("shard `{shard}` {what}: see the error above");
+    match error.disposition() {
+        Disposition::Refused => Error::refused(rest),
+        _ => Error::fatal(rest),
     }
 }
 

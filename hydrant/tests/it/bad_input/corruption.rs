@@ -49,7 +49,12 @@ fn readers_name_file_and_byte_and_the_other_shards_go_on() {
     ];
     let stored = place.stored("local:raw");
     for _ in 0..2 {
-        place.sink("local:raw", "file:lake").expect(1, &words);
+        let answer = place.sink("local:raw", "file:lake").expect(1, &words);
+        let told = answer.err.matches("corrupt data in").count();
+        assert_eq!(told, 1, "it is told once: {}", answer.err);
+        let silent = ["--from", "local:raw", "--exit-at-end", "--log-level", "off"];
+        let answer = place.run("hydrant-consumer", &silent).expect(1, &words);
+        assert_eq!(answer.err.matches("corrupt data in").count(), 1);
     }
     let verified = place.sound("file:lake");
     let chains = verified["chains"].as_array().expect("chains");
