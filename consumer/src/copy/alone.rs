@@ -117,7 +117,7 @@ impl LeaseStore for Rows {
 
     async fn reprocess(&self, _what: &Reprocess) -> Result<Generations> {
         Err(Error::refused(
-            "a copy that keeps no progress begins anew each time",
+            "a copy that keeps no progress starts again each time",
         ))
     }
 

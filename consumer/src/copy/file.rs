@@ -150,7 +150,7 @@ impl FileOutput {
             .await
             .map_err(|e| Error::io("look at", path, e))?;
         if known && stat.is_none() {
-            // A commit follows the file: somebody has removed it, and the copy begins anew.
+            // A commit follows the file: it was removed since, and the copy starts again.
             tracing::info!(file = %path.display(), "the file is gone: copies everything again");
             output.forget().await?;
             (known, has_identity) = (false, false);
@@ -447,6 +447,7 @@ impl ShardFile {
         if permit.bytes() >= held {
             permit.shrink_to(held);
         } else {
+            // It holds what was taken before until it publishes, and so do others: one of them may always go on.
             drop(permit);
             let overdraft = &self.shared.overdraft;
             permit = context.budget.acquire_more(held, overdraft).await;

@@ -220,7 +220,7 @@ async fn a_file_is_the_same_output_before_anything_was_committed() {
     let first = identity(1).await;
     assert_eq!(first, identity(2).await);
     std::fs::remove_file(&path).unwrap();
-    assert_ne!(first, identity(3).await, "it begins anew");
+    assert_ne!(first, identity(3).await, "it begins again");
 }
 
 #[tokio::test]

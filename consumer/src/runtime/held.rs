@@ -26,7 +26,7 @@ pub(crate) enum Fate {
     Held,
     /// Given back.
     Released,
-    /// Somebody else's; says whose.
+    /// Another worker's; says whose.
     Lost(String),
 }
 
@@ -303,7 +303,7 @@ mod tests {
     async fn another_owner_or_a_later_epoch_is_final() {
         let takes: [fn(&mut Lease); 3] = [
             |row| (row.owner, row.epoch) = (Some("other".to_owned()), 2),
-            // The same worker took it anew after it had given it up.
+            // The same worker took it again after it had given it up.
             |row| row.epoch = 2,
             |row| row.owner = None,
         ];

@@ -7,11 +7,11 @@
 //! rest, and each output would lack what the other has.
 //!
 //! They also name the generation of the app's outputs that they are of. One of an earlier generation counts for nothing:
-//! an operator had the shard's records sent again, and it is made anew with the position where that begins.
+//! an operator had the shard's records sent again, and it is made again with the position where that begins.
 //!
 //! A worker counts as alive when its row *moved* before this worker's eyes; until then, or until its lease time has
 //! passed, nothing is taken. Two that start in the same instant may still have a lease each: then both see it, and the
-//! output with the greater identity yields. Neither output has lost anything by then, because each is told what to read
+//! output with the greater identity yields. Neither output has lost anything by then, because what each reads is decided
 //! by what it has itself.
 
 use std::collections::BTreeSet;
@@ -189,7 +189,7 @@ impl Keeper {
             let next = Lease {
                 owner: None,
                 wanted: None,
-                // Whoever held it and has only gone silent is fenced.
+                // A former owner that has only gone silent is fenced.
                 epoch: row.epoch + 1,
                 counter: row.counter + 1,
                 generation: row.generation.max(generation.number),

@@ -83,7 +83,7 @@ impl Lane {
         };
         metrics::counter!("hydrant_lanes_retries_total", "reason" => reason).increment(1);
         if let Some(fault) = &mut self.fault {
-            // One fault fails everything that is in flight: it is told, counted and waited for once.
+            // One fault fails everything that is in flight: it is logged, counted and waited for once.
             fault.closed |= closed;
             fault.not_before = fault.not_before.max(clock::now() + after);
             return None;

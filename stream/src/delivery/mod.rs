@@ -42,7 +42,7 @@ pub enum Delivery {
 /// Chooses how records get from `from` into `to`, and opens the output for writing.
 ///
 /// Two brokers of one cluster can commit outputs and input offsets in one transaction; every other pair goes by lanes
-/// with origins. An input that is its own output is refused: it would feed itself for ever.
+/// with origins. An input that is its own output is refused: it would feed itself without end.
 pub async fn deliver(
     from: &SharedStream,
     to: &SharedStream,

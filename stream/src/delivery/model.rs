@@ -176,7 +176,7 @@ impl Model {
 
     pub(super) fn land_late(&mut self) {
         for (shard, append) in std::mem::take(&mut self.late) {
-            // What its writer was told is unknown to it by now; the log decides as always.
+            // Its writer no longer waits for the answer; the log decides as always.
             drop(self.append(&shard, append));
         }
     }

@@ -42,7 +42,7 @@ pub(super) struct Sizes {
     pub(super) append_bytes: usize,
 }
 
-/// Cuts batches of one upstream shard; cheap to clone, and valid for ever: a plan made by an old map is routed anew when
+/// Cuts batches of one upstream shard; cheap to clone, and always valid: a plan made by an old map is routed again when
 /// it is sent.
 #[derive(Clone, Debug)]
 pub struct Planner {
@@ -338,7 +338,7 @@ fn check_count(transformed: &Transformed, routes: &Routes) -> Result<()> {
     counted.then_some(()).ok_or_else(lost)
 }
 
-/// Routes the items of several pieces of one batch anew.
+/// Routes the items of several pieces of one batch again.
 pub(super) fn reroute(
     pieces: Vec<Piece>,
     table: &Table,

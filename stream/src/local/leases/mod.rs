@@ -5,7 +5,7 @@
 //! DIR/_apps/<APP>/.<WORKER>.<NONCE>.tmp     rows on their way
 //! DIR/_apps/<APP>/changes                   written when owners, wishes or ends change: what keepers wait for
 //! DIR/_apps/<APP>/workers/<WORKER>.lock     held as long as the worker lives ([`presence`])
-//! DIR/_apps/<APP>/lock                      shared by those who enlist; whoever reprocesses holds it alone
+//! DIR/_apps/<APP>/lock                      shared by those who enlist; a reprocessing holds it alone
 //! ```
 //!
 //! A swap holds no lock: a worker that stands still in the middle of one keeps nobody else from swapping, not even the
@@ -52,7 +52,7 @@ pub(super) struct FileLeases {
     _committer: JoinSet<()>,
 }
 
-/// A swap that somebody waits for.
+/// A swap that a caller waits for.
 struct Request {
     seen: Option<Lease>,
     next: Lease,
@@ -105,7 +105,7 @@ impl FileLeases {
             let disk = &self.place.ctx.disk;
             let new = disk.watch(&self.changes).await;
             *watch = Some(new.map_err(|e| Error::io("watch", &self.changes, e))?);
-            // What happened before the watch is told as a change.
+            // What happened before the watch counts as a change.
             return Ok(());
         };
         // Both arms only wait.
