@@ -6,7 +6,7 @@
 //! them ([`roles`]), one task a process, on a [`machine`] whose disk forgets, tears, fails and fills up, whose clock jumps
 //! and whose time is paused. [`witness`] stands outside and remembers what producers were told and readers were given; [`oracle`]
 //! judges by Parquet files, dead letters and logs alone. [`mutants`] tries the simulation itself: each broken variant of
-//! the protocols ([`broken`]) must fall within a hundred seeds.
+//! the protocols ([`broken`]) must fall within so many seeds.
 //!
 //! One seed, one thread, one trace. Settings:
 //! - `HYDRANT_SIMULATION_SEEDS=10000 cargo test --release -p hydrant --test it simulation_loses` runs ten thousand;

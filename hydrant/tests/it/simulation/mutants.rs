@@ -1,4 +1,5 @@
-//! Every broken variant must fall within a hundred seeds, or the simulation is too weak to be believed.
+//! Every broken variant must fall within a hundred seeds of the pipeline, or three hundred of the writers, or the
+//! simulation is too weak to be believed.
 
 use hydrant_core::mutant::Mutant;
 
@@ -7,16 +8,23 @@ use super::machine::Outcome;
 use super::world::simulate;
 use super::{run, seeds, writers};
 
-/// Seeds in which a mutant must fall.
+/// Seeds of the pipeline in which a mutant must fall.
 const SEEDS: u64 = 100;
+
+/// Seeds of the writers, which are shorter.
+const SEEDS_OF_WRITERS: u64 = 300;
 
 /// The mutant falls in a simulation. With `HYDRANT_SIMULATION_SEEDS` all of these seeds run and the rate is printed.
 #[allow(
     clippy::print_stdout,
     reason = "the seed at which it fell, and the rate"
 )]
-fn falls_in(broken: Broken, simulate: impl Fn(u64, Option<Broken>) -> Outcome + Sync) {
-    let (seeds, all) = seeds(SEEDS);
+fn falls_in(
+    broken: Broken,
+    default: u64,
+    simulate: impl Fn(u64, Option<Broken>) -> Outcome + Sync,
+) {
+    let (seeds, all) = seeds(default);
     let count = seeds.end - seeds.start;
     let failed = run(seeds, all, |seed| simulate(seed, Some(broken)));
     let first = failed.first();
@@ -29,12 +37,12 @@ fn falls_in(broken: Broken, simulate: impl Fn(u64, Option<Broken>) -> Outcome + 
 
 /// Falls in the simulation of the pipeline.
 fn falls(broken: Broken) {
-    falls_in(broken, simulate);
+    falls_in(broken, SEEDS, simulate);
 }
 
 /// Falls in the simulation of several writers.
 fn falls_among_writers(broken: Broken) {
-    falls_in(broken, writers::simulate);
+    falls_in(broken, SEEDS_OF_WRITERS, writers::simulate);
 }
 
 #[test]

@@ -170,6 +170,12 @@ impl Shape {
                 self.fused = false;
                 self.transforms = 2;
             }
+            // What is sent takes its time.
+            Broken::LedgerBeforeOutput => {
+                self.fused = false;
+                self.transforms = 2;
+                self.sync_time = Duration::from_millis(30);
+            }
             // What is written and not yet durable can be read for longer, and is cut otherwise when it is sent again.
             Broken::Inside(Mutant::ReadersPastDurableEnd) => {
                 self.sync_time = Duration::from_millis(30);
@@ -355,6 +361,14 @@ impl Chance {
         let later = at + self.millis(50, 600);
         match broken {
             Broken::MineByInterval => vec![step(at, self.rivals())],
+            Broken::LedgerBeforeOutput => {
+                let fate = Fate {
+                    fall: Fall::Dies(self.death()),
+                    ..self.fate(150)
+                };
+                let slot = 1 + self.below(2) as usize;
+                vec![step(at, Fault::Befall { slot, fate })]
+            }
             Broken::Inside(Mutant::LettersAsTheyCame | Mutant::NamesDrawn) => {
                 vec![step(at, self.remake())]
             }
