@@ -224,8 +224,9 @@ pub(crate) async fn check_without_stream(
         let was = parse(path, &found)?;
         was.check(path, name, input)?;
         let why = format!(
-            "it is about the stream `{}`, which is not there",
-            was.stream
+            "it is about the stream `{}`, and there is none in `{}`",
+            was.stream,
+            place.display()
         );
         return Err(misfit(path, &why));
     }

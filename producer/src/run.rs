@@ -151,7 +151,7 @@ pub async fn run_into(
         if sending.started.is_some() {
             tracing::warn!(
                 next_index = sending.next_index,
-                "the input failed; everything before that is stored"
+                "the input failed; everything that was read is stored"
             );
         }
         return Err(error);
