@@ -36,6 +36,14 @@ fn names_a_resource(bytes: &[u8], member: &Member) -> bool {
     }
 }
 
+/// What names say only because of a label in them, and because of which more is found.
+pub(super) const TOLD_BY_LABELS: Evidence = WHOLE_VALUES
+    .with(Evidence::PERSON)
+    .with(Evidence::BARE_NAME)
+    .with(Evidence::BARE_ADDRESS)
+    .with(Evidence::PAYMENT)
+    .with(Evidence::LINE);
+
 /// What keys say whose values a later member may explain: `{"value":..,"type":"ssn"}`,
 /// `{"name":..,"resourceType":"Patient"}`.
 pub(super) const EXPLAINED: Evidence = Evidence::CONTENT
@@ -215,7 +223,7 @@ impl Engine {
     /// What a name of a key says that is no key here.
     fn label(&mut self, name: &[u8]) -> Evidence {
         if self.holds_own(name) {
-            return Evidence::NONE;
+            return keys::evidence(name).without(TOLD_BY_LABELS);
         }
         if let Some(known) = self.labels.get(name) {
             return known.evidence;
@@ -226,8 +234,8 @@ impl Engine {
         evidence
     }
 
-    /// Whether the engine may have written something in `name`, which then says nothing. What stood
-    /// there before was heeded when it was scanned for the first time.
+    /// Whether the engine may have written something in `name`, which then says no more what is
+    /// found. What stood there before was heeded when it was scanned for the first time.
     pub(super) fn holds_own(&self, name: &[u8]) -> bool {
         self.edited && self.policy.holds_label(name)
     }

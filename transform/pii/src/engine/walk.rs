@@ -228,7 +228,7 @@ impl Engine {
             None => self.unknown_key(bytes, level, token, member)?,
         };
         if self.holds_own(written) {
-            known.evidence = Evidence::NONE;
+            known.evidence = known.evidence.without(beside::TOLD_BY_LABELS);
         }
         let above = parent.evidence.for_members(parent.key);
         member.segment = segment;

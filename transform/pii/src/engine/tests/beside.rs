@@ -250,6 +250,10 @@ fn labels_of_the_engine_are_no_evidence() {
             r#"{"name":"x 536-90-4399","value":"123456789","my 911-70-1234":911701234}"#,
             r#"{"name":"x [SSN]","value":"123456789","my [SSN]":911701234}"#,
         ),
+        (
+            r#"{"[SSN] version":"x 1.25.3.1 a@b.org","a@b.org":1}"#,
+            r#"{"[SSN] version":"x 1.25.3.1 [EMAIL]","[EMAIL]":1}"#,
+        ),
         (r#"{"v":"[ssn] 536904399"}"#, r#"{"v":"[ssn] [SSN]"}"#),
         (r#"{"v":"SSN 536904399"}"#, r#"{"v":"SSN [SSN]"}"#),
     ] {
