@@ -55,7 +55,7 @@ fn wrong_and_contradictory_flags_are_refused_and_nothing_is_made() {
         (
             "hydrant-producer",
             &["--to", "local:a", "--simulate", "5", "--input", "x"],
-            &["--input", "simulate", "leave one out"],
+            &["--input", "simulate", "leave one of them out"],
         ),
         (
             "hydrant-producer",
