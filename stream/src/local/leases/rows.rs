@@ -152,7 +152,8 @@ impl Rows {
                 let newest = names.get(shard).and_then(BTreeMap::last_key_value);
                 newest.is_some_and(|(version, _)| *version >= known.version)
             };
-            if known.iter().all(is_there) {
+            // Who knows no row yet does not know which is missing.
+            if !known.is_empty() && known.iter().all(is_there) {
                 break;
             }
             for (shard, versions) in self.names().await? {

@@ -427,3 +427,38 @@ async fn a_lock_without_its_name_enlists_nobody() {
     drop(present);
     drop(late.enlist("w").await.unwrap());
 }
+
+/// A listing that others swap beside may show neither the old nor the new version of a row.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_a_listing_misses_is_neither_gone_nor_free() {
+    const ROWS: [&str; 3] = ["000000", "000001", "000002"];
+    for seed in 0..10 {
+        let world = world(seed).await;
+        world.tear_listings(true);
+        let first = store(&world, "first").await;
+        for row in ROWS {
+            make(&*first, row).await;
+        }
+        let swapping = ["a", "b", "c", "d"].map(|process| {
+            let world = &world;
+            async move {
+                let store = store(world, process).await;
+                for n in 0..50 {
+                    let rows = store.list().await.unwrap();
+                    assert_eq!(rows.len(), ROWS.len(), "{process}: a row is missing");
+                    let seen = rows[n % ROWS.len()].clone();
+                    let next = next(&seen, process);
+                    // Another worker may have been first, but the row is there.
+                    let answer = store.swap(Some(&seen), &next).await.unwrap();
+                    assert_ne!(answer, Swap::Beaten(None), "{process}: a row is gone");
+                }
+            }
+        });
+        join_all(swapping).await;
+        // What swaps moved ever on was never made for the first time again.
+        for row in ROWS {
+            let answer = first.swap(None, &Lease::new(row.into())).await.unwrap();
+            assert!(matches!(answer, Swap::Beaten(Some(row)) if row.counter > 0));
+        }
+    }
+}
