@@ -346,10 +346,7 @@ impl Splitter {
             Step::Open => {
                 let length = bytes.len() - at;
                 match memchr::memchr(b'\n', &bytes[at..]) {
-                    Some(end) if by_line && !is_opened(&bytes[at..at + end]) => {
-                        self.state = State::Rest;
-                        Next::At(at)
-                    }
+                    Some(end) if by_line => self.broken(bytes, at, length, end, block),
                     _ => self.take_document(bytes, at, length, block),
                 }
             }
@@ -363,13 +360,37 @@ impl Splitter {
             return self.take_document(bytes, at, place, block);
         }
         match memchr::memchr(b'\n', &bytes[at..at + place]) {
-            Some(end) if is_opened(&bytes[at..at + end]) => {
-                self.take_document(bytes, at, place, block)
-            }
-            _ => {
+            Some(end) => self.broken(bytes, at, place, end, block),
+            None => {
                 self.state = State::Rest;
                 Next::At(at)
             }
+        }
+    }
+
+    /// Sends what of the `length` bytes at `at` no document begins with, and of which the first line ends at `end`:
+    /// that line, or all of it where it looks like a document of several lines; but no line that is a record by itself.
+    fn broken(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        length: usize,
+        end: usize,
+        block: &mut LineBlock,
+    ) -> Next {
+        if !is_opened(&bytes[at..at + end]) {
+            self.state = State::Rest;
+            return Next::At(at);
+        }
+        let by_line = self.format == Format::Auto;
+        match record_behind(&bytes[at..at + length], end).filter(|_| by_line) {
+            Some(record) => {
+                self.found.get_or_insert(LINES);
+                let next = self.take_document(bytes, at, record, block);
+                self.state = State::Line;
+                next
+            }
+            None => self.take_document(bytes, at, length, block),
         }
     }
 
@@ -617,6 +638,20 @@ fn another_follows(behind: &[u8]) -> bool {
 /// What [`Splitter::lines`] decides of a whole line.
 fn is_record(line: &[u8]) -> bool {
     is_framed(line) && memchr::memchr_iter(b'}', line).all(|end| !another_follows(&line[end + 1..]))
+}
+
+/// Where the first line that is a record by itself begins, behind the line that ends at `end`. A document of several
+/// lines has commas between its records, unless they are the last ones.
+fn record_behind(bytes: &[u8], mut end: usize) -> Option<usize> {
+    loop {
+        let start = end + 1;
+        let rest = bytes.get(start..)?;
+        let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        if is_record(&rest[..length]) {
+            return Some(start);
+        }
+        end = start + length;
+    }
 }
 
 /// Whether a first line ends as that of a document that goes on in the next line does.

@@ -77,6 +77,10 @@ fn one_damaged_line_costs_itself() {
     for damaged in [
         "{\"a\":1,\"b\":\"cut",
         "{\"a\":1,",
+        "{\"a\":[1,",
+        "{\"a\":[1,{\"b\":2},",
+        "{\"a\":[",
+        "{\"a\":[{",
         "{\"a\":{\"b\":1}",
         "{\"a\":[1}",
         "{\"a\":1}}",
@@ -107,6 +111,16 @@ fn one_damaged_line_costs_itself() {
             payloads(Format::Ndjson, &text),
             [good[0], damaged, good[1], good[2]]
         );
+    }
+    // So it does as the last line but one, and beside others that are cut like it.
+    for damaged in ["{\"a\":[1,", "{\"a\":1,", "{\"a\":[1,\n{\"b\":[2,"] {
+        let seen = payloads(Format::Auto, &format!("{damaged}\n{}\n", good[0]));
+        assert_eq!(seen, [&damaged.replace('\n', ""), good[0]]);
+        let seen = payloads(
+            Format::Auto,
+            &format!("{}\n{damaged}\n{}", good[0], good[1]),
+        );
+        assert_eq!(seen, [good[0], &damaged.replace('\n', ""), good[1]]);
     }
     // A value that is missing takes the next record with it, and no more than that.
     let text = "{\"n\":1}\n{\"a\":\n{\"n\":2}\n{\"n\":3}\n";
