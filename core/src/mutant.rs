@@ -35,6 +35,14 @@ pub enum Mutant {
     LockFreedEarly,
     /// A reader takes a closed shard as read to its end by what it knew of the end before.
     EndedOnStaleControl,
+    /// An append is acknowledged without looking whether the shard was fenced meanwhile.
+    AcknowledgedPastFence,
+    /// Where a fenced shard ends is read before its mark is there.
+    EndBeforeMark,
+    /// A reader does not look whether the shard is fenced.
+    FenceUnseen,
+    /// A fenced shard ends where its control file says, if that is less than what the manifest says.
+    EndedAtControl,
     /// A sink takes records that it has taken before.
     BuffersKept,
     /// A sink begins at what the ledger says instead of at the end of its chain.

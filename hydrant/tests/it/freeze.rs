@@ -1,20 +1,22 @@
-//! The freeze test: a transform and a sink are stopped (SIGSTOP) at a random moment, and the other worker of each goes
-//! on when the lease time is over; then the producer is. Whoever describes or reads a stream is never kept waiting. After
-//! SIGCONT nothing is lost or doubled: the oracle is that of the kill test.
+//! The freeze test: a transform is stopped (SIGSTOP) inside an append and a sink at a random moment, and the other worker
+//! of each goes on when the lease time is over; then the producer is. Before that transforms are stopped inside appends
+//! again and again, and woken once the other one has fenced what they hold. Whoever describes or reads a stream is never
+//! kept waiting. After SIGCONT nothing is lost or doubled: the oracle is that of the kill test.
 //!
 //! Short by default. The long run:
-//! `HYDRANT_FREEZE_ROUNDS=20 HYDRANT_FREEZE_SECONDS=300 HYDRANT_FREEZE_ANSWER_SECONDS=2 cargo test --release \
-//! --workspace freeze_test -- --nocapture`
+//! `HYDRANT_FREEZE_ROUNDS=20 HYDRANT_FREEZE_SECONDS=300 HYDRANT_FREEZE_APPENDS=20 HYDRANT_FREEZE_ANSWER_SECONDS=2 \
+//! cargo test --release --workspace freeze_test -- --nocapture`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::pipeline::{Pipeline, describe, leases, records, until};
-use crate::process::{command, setting};
+use crate::pipeline::{Pipeline, describe, leases, records, shards, until};
+use crate::process::{Running, command, setting};
 
 /// That of transforms and sinks.
 const LEASE_TIME: Duration = Duration::from_secs(10);
@@ -87,6 +89,66 @@ fn all_answer(dir: &Path, within: Duration, when: &str) {
     }
 }
 
+/// The shard of a stream whose lock a process holds: `/proc/locks` names it by the file.
+fn held_shard(worker: u32, dir: &Path, stream: &str) -> Option<String> {
+    let mut shards = BTreeMap::new();
+    for entry in std::fs::read_dir(dir.join(stream).join("shards")).ok()? {
+        let entry = entry.ok()?;
+        if let Ok(lock) = std::fs::metadata(entry.path().join("lock")) {
+            let shard = entry.file_name().to_string_lossy().into_owned();
+            shards.insert(lock.ino().to_string(), shard);
+        }
+    }
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let worker = worker.to_string();
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        match fields[..] {
+            [_, "FLOCK", _, _, holder, file, ..] if holder == worker => {
+                shards.get(file.rsplit(':').next()?).cloned()
+            }
+            _ => None,
+        }
+    })
+}
+
+fn is_stopped(worker: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+    stat.rsplit(") ")
+        .next()
+        .is_some_and(|rest| rest.starts_with('T'))
+}
+
+/// Stops a worker while it holds the lock of a shard of its output, and answers which.
+fn stop_inside_an_append(worker: &Running, dir: &Path, stream: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < deadline, "it never appends to {stream}");
+        if held_shard(worker.id(), dir, stream).is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+            continue;
+        }
+        worker.signal("-STOP");
+        until(deadline, "it stops", || is_stopped(worker.id()));
+        if let Some(shard) = held_shard(worker.id(), dir, stream) {
+            return shard;
+        }
+        worker.signal("-CONT");
+    }
+}
+
+/// Records that are stored in the children of a shard, once it is closed.
+fn taken_over(dir: &Path, stream: &str, parent: &str) -> u64 {
+    let described = describe(dir, &format!("local:{stream}"));
+    let is_child = |state: &&&serde_json::Value| {
+        let parents = state["shard"]["parents"].as_array();
+        parents.is_some_and(|parents| parents.iter().any(|id| id == parent))
+    };
+    let all = shards(&described);
+    let counts = all.iter().filter(is_child).map(|state| &state["records"]);
+    counts.map(|count| count.as_u64().expect("a count")).sum()
+}
+
 /// What has arrived behind each stage.
 fn arrived(dir: &Path) -> [u64; 2] {
     [records(dir, "local:clean"), commits(dir) as u64]
@@ -95,13 +157,15 @@ fn arrived(dir: &Path) -> [u64; 2] {
 #[test]
 fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
     let rounds = setting("HYDRANT_FREEZE_ROUNDS", 1);
+    let appends = setting("HYDRANT_FREEZE_APPENDS", 2);
     let stands = Duration::from_secs(setting("HYDRANT_FREEZE_SECONDS", 16));
     let within = Duration::from_secs(setting("HYDRANT_FREEZE_ANSWER_SECONDS", 10));
     assert!(stands > LEASE_TIME + GRACE, "too short for a take-over");
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = temporary.path();
     // There are records to the end, also of rounds that take longer.
-    let count = RATE * rounds * (stands + LEASE_TIME + GRACE).as_secs();
+    let seconds = (rounds * stands.as_secs()) + (rounds + appends) * (LEASE_TIME + GRACE).as_secs();
+    let count = RATE * seconds;
     let pipeline = Pipeline::start(dir, count, RATE);
     let stages = [&pipeline.transforms, &pipeline.sinks];
     let soon = || Instant::now() + Duration::from_secs(60);
@@ -112,12 +176,24 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
             owners.len() == 2
         });
     }
+    for append in 0..appends {
+        let worker = &pipeline.transforms[(append % 2) as usize].process;
+        let shard = stop_inside_an_append(worker, dir, "clean");
+        let stopped = Instant::now();
+        let what = format!("records go on past shard {shard}, whose holder stands still");
+        until(stopped + LEASE_TIME + GRACE, &what, || {
+            taken_over(dir, "clean", &shard) > 0
+        });
+        eprintln!("append {append}: went on after {:?}", stopped.elapsed());
+        worker.signal("-CONT");
+    }
     for round in 0..rounds {
         let chosen = (round % 2) as usize;
         a_random_moment();
+        let shard = stop_inside_an_append(&pipeline.transforms[chosen].process, dir, "clean");
         let stopped = Instant::now();
         let signal_all = |signal| stages.map(|stage| stage[chosen].process.signal(signal));
-        signal_all("-STOP");
+        pipeline.sinks[chosen].process.signal("-STOP");
         all_answer(dir, within, "a transform and a sink stand still");
         for ((stream, app), stage) in STAGES.iter().zip(stages) {
             let frozen = format!("-{}-", stage[chosen].process.id());
@@ -129,6 +205,10 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
                 })
             });
         }
+        let what = format!("records go on past shard {shard}, whose holder stands still");
+        until(stopped + LEASE_TIME + GRACE, &what, || {
+            taken_over(dir, "clean", &shard) > 0
+        });
         eprintln!("round {round}: taken over after {:?}", stopped.elapsed());
         let before = arrived(dir);
         until(soon(), "records arrive behind both stages", || {

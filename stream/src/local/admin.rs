@@ -7,7 +7,7 @@ use hydrant_core::stream::{StreamAdmin, Trim};
 use hydrant_core::{Interval, Result, ShardId};
 
 use super::place::Place;
-use super::shard_log::ShardLog;
+use super::shard_log::{ShardLog, Taken};
 use super::{repair, reshard};
 
 /// The administration of one stream.
@@ -43,7 +43,10 @@ impl StreamAdmin for LocalAdmin {
         let mut freed = 0;
         for shard in &shards {
             let mut log = ShardLog::new(&self.place, shard);
-            freed += log.take().await?.trim(what).await?;
+            freed += match log.take_or_leave().await? {
+                Taken::Held(mut held) => held.trim(what).await?,
+                Taken::Stuck => return Err(self.place.stuck(&shard.id)),
+            };
         }
         Ok(freed)
     }

@@ -5,6 +5,8 @@
 //! the shard's lock, drops what the marks know, writes the rest, and answers the tickets once the control file says
 //! that it is durable. While one group is being synced the next one gathers.
 //!
+//! A group is acknowledged when the shard is not [fenced](super::fence) after that, or ends behind the group.
+//!
 //! An append that fails leaves the marks where they were, so later appends of its origin are refused as out of order.
 //! A full disk fails everything that is queued at that moment, in order, and nothing else.
 
@@ -21,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::begun;
+use super::control::Control;
+use super::fence;
 use super::marks::Verdict;
 use super::place::Place;
 use super::retention;
@@ -258,19 +262,43 @@ impl Committer {
         }
         let mut held = match self.log.take().await {
             Ok(held) => held,
-            Err(error) => return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error),
+            Err(error) => {
+                let error = self.log.unless_over(error);
+                return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error);
+            }
         };
         if let Err(error) = held.refuse_if_sealed() {
             drop(held);
             return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error);
         }
         let (outcomes, result) = write(&mut held, &self.place, ready).await;
+        let reached = held.reached();
         drop(held);
+        let result = self.unless_fenced(result, reached).await;
         match result {
             Ok(()) => outcomes.into_iter().for_each(|outcome| {
                 answer(outcome.pending, Ok(outcome.appended));
             }),
             Err(error) => self.fail(outcomes.into_iter().map(|o| o.pending).collect(), &error),
+        }
+    }
+
+    /// What became of a group, now that the control file speaks of it. If the shard was fenced meanwhile, its end says
+    /// that: also of duplicates, whose first copies may lie past it.
+    async fn unless_fenced(
+        &mut self,
+        result: Result<()>,
+        reached: Option<(Control, u64)>,
+    ) -> Result<()> {
+        if mutant::is(Mutant::AcknowledgedPastFence)
+            || !fence::is_marked(&self.place, &self.log.shard.id).await?
+        {
+            return result;
+        }
+        let end = self.log.fence().await?;
+        match (result, end, reached) {
+            (Ok(()), Some(end), Some((control, base))) if end.covers(&control, base) => Ok(()),
+            _ => Err(self.log.sealed()),
         }
     }
 

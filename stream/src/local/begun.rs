@@ -9,11 +9,13 @@ use hydrant_core::stream::Begun;
 use hydrant_core::{Error, Result, Shard};
 
 use super::control::{Control, ControlFile};
+use super::end::End;
+use super::fence::{self, Haste};
+use super::known::claim_at;
 use super::marks::Marks;
 use super::observe::{Seen, observe};
 use super::place::Place;
 use super::segment::{self, Segment, Walk};
-use super::shard_log::claim_at;
 use super::skips::Skips;
 
 /// The origins that began in `shard` beyond the beginning of their upstream shard.
@@ -27,21 +29,36 @@ pub(super) async fn find(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Begun>
             Err(Error::Full { .. } | Error::Io { .. }) => Seen::Busy(file.read().await?),
             seen => seen?,
         };
-        let (Seen::Settled(control) | Seen::Busy(control) | Seen::Unrecovered(control)) = seen;
+        let (control, end) = match seen {
+            Seen::Settled(control) | Seen::Busy(control) | Seen::Unrecovered(control) => {
+                (control, None)
+            }
+            Seen::Ended(control, end) => (Some(control), Some(end)),
+        };
         let Some(control) = control else {
+            if fence::is_marked(place, &shard.id).await? {
+                fence::settle(place, shard, Haste::Waits).await?;
+                continue;
+            }
             return Ok(Vec::new());
         };
-        if let Some(marks) = marks(place, shard, &control).await? {
+        if let Some(marks) = marks(place, shard, &control, end).await? {
             return Ok(marks.begun());
         }
     }
 }
 
 /// The marks that hold at the durable end; `None` when the segment was removed meanwhile.
-async fn marks(place: &Place, shard: &Shard, control: &Control) -> Result<Option<Marks>> {
+async fn marks(
+    place: &Place,
+    shard: &Shard,
+    control: &Control,
+    end: Option<End>,
+) -> Result<Option<Marks>> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
-    let segments = segment::list(disk, &dir).await?;
+    let mut segments = segment::list(disk, &dir).await?;
+    segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
     let Some(listed) = segments.iter().find(|one| one.number == control.active) else {
         // Retention leaves a closed shard nothing; its children know what it knew.
         return Ok((control.sealed || segments.is_empty()).then(|| Marks::new(shard.range)));

@@ -1,10 +1,11 @@
 //! Making and deleting a stream's directory.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use hydrant_core::disk::{Disk, LockKind};
-use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId};
+use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId, clock};
 
 use super::control::{Control, ControlFile};
 use super::draft::Draft;
@@ -18,6 +19,8 @@ use super::segment::Head;
 const SEGMENT_BYTES: u64 = 128 << 20;
 /// Smaller segments would make more files than data.
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// Whoever holds the lock of a shard that is deleted for longer is taken to stand still.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Shards of one stream, each of which has files and a lock.
 const SHARDS_MAX: u32 = 4096;
 
@@ -124,16 +127,21 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
         settings,
         next_shard: 0,
         shards: ShardMap::default(),
+        ends: BTreeMap::new(),
     };
     let place = Place::try_new(ctx, dir, &manifest)?;
     let mut shards = Vec::new();
     for range in HashRange::even(options.shards) {
         let shard = Shard {
-            id: manifest.name_shard(),
+            id: Manifest::name_of(manifest.next_shard),
             range,
             parents: Vec::new(),
             closed: false,
         };
+        manifest.next_shard += 1;
+        let dir = place.shard_dir(&shard.id);
+        let made = ctx.disk.create_dir_all(&dir).await;
+        made.map_err(|e| Error::io("create", &dir, e))?;
         make_shard(&place, &shard, &Marks::new(range)).await?;
         shards.push(shard);
     }
@@ -142,13 +150,10 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
     Ok(true)
 }
 
-/// Makes the directory of a shard that is in no manifest yet, durably, in place of what a dead process left there.
+/// Fills the empty directory of a shard that is in no manifest yet, durably.
 pub(super) async fn make_shard(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
-    remove_tree(disk, &dir).await?;
-    let made = disk.create_dir_all(&dir).await;
-    made.map_err(|e| Error::io("create", &dir, e))?;
     let mut head = Head {
         incarnation: place.incarnation,
         number: 1,
@@ -198,11 +203,17 @@ pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
         .map_err(|e| Error::io("sync", dir, e))?;
     let place = Place::try_new(ctx, dir, &manifest)?;
     for shard in manifest.shards.all() {
-        // Under the lock nobody appends; whoever has the file open is told.
+        // Under the lock nobody appends; whoever has the file open is told. A holder that stands still appends to files
+        // that have no name any more.
         let shard_dir = place.shard_dir(&shard.id);
         let path = shard_dir.join("lock");
-        let _shard = disk.lock(&path, LockKind::Exclusive).await;
-        let _shard = _shard.map_err(|e| Error::io("lock", &path, e))?;
+        let _shard = tokio::select! {
+            biased;
+            lock = disk.lock(&path, LockKind::Exclusive) => {
+                Some(lock.map_err(|e| Error::io("lock", &path, e))?)
+            }
+            () = clock::sleep(PATIENCE) => None,
+        };
         if let Some(file) = ControlFile::open(disk, &shard_dir).await? {
             let mut control = file.read().await?.unwrap_or_default();
             control.counter += 1;

@@ -20,9 +20,31 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// A file with a head.
+    /// A file with a head; the caller holds the lock under which segments are made.
     pub(super) async fn begin(ctx: &Context, dir: &Path, head: Head, bytes: Bytes) -> Result<Self> {
         let temporary = dir.join(format!(".{}.tmp", name(head.number, head.base)));
+        Self::begin_at(ctx, dir, temporary, head, bytes).await
+    }
+
+    /// As [`Draft::begin`], beside others who make the same segment without a lock.
+    pub(super) async fn begin_as(
+        ctx: &Context,
+        dir: &Path,
+        nonce: &str,
+        head: Head,
+        bytes: Bytes,
+    ) -> Result<Self> {
+        let temporary = dir.join(format!(".{}.{nonce}.tmp", name(head.number, head.base)));
+        Self::begin_at(ctx, dir, temporary, head, bytes).await
+    }
+
+    async fn begin_at(
+        ctx: &Context,
+        dir: &Path,
+        temporary: PathBuf,
+        head: Head,
+        bytes: Bytes,
+    ) -> Result<Self> {
         let io = |error| Error::io("create", &temporary, error);
         let file = ctx.disk.open(&temporary, Open::Create).await.map_err(io)?;
         file.truncate(0).await.map_err(io)?;
@@ -40,6 +62,11 @@ impl Draft {
     /// Bytes of the head.
     pub(super) fn head_len(&self) -> u64 {
         self.head.len
+    }
+
+    /// Where it is until it has its name.
+    pub(super) fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
     /// Bytes so far.

@@ -1,20 +1,27 @@
 //! The manifest of a stream: identity, settings and shards.
 //!
 //! It is one JSON file, replaced as a whole under `manifest.lock`; its replacement is the moment at which a reshard
-//! happens.
+//! happens. It says where each shard that was closed ends.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hydrant_core::disk::{self, Lock, LockKind};
-use hydrant_core::{Context, Error, Result, Shard, ShardId, ShardMap, StreamId};
+use hydrant_core::{Context, Error, Result, Shard, ShardId, ShardMap, StreamId, clock};
 use serde::{Deserialize, Serialize};
 
+use super::end::End;
 use super::frame::Codec;
 
 /// The version of the directory's format.
 pub(super) const FORMAT: u32 = 1;
+/// The version of one in which closed shards end where the manifest says: a build that does not know of that would
+/// append to a shard that is fenced.
+const FORMAT_WITH_ENDS: u32 = 2;
 const NAME: &str = "manifest.json";
+/// Whoever holds the manifest's lock for longer is taken to stand still.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was decided when the stream was created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +64,9 @@ pub(super) struct Manifest {
     pub(super) next_shard: u64,
     /// The shards.
     pub(super) shards: ShardMap,
+    /// Where closed shards end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) ends: BTreeMap<ShardId, End>,
 }
 
 #[derive(Deserialize)]
@@ -83,9 +93,9 @@ impl Manifest {
             detail: error.to_string(),
         };
         let FormatOnly { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
-        if format != FORMAT {
+        if !(FORMAT..=FORMAT_WITH_ENDS).contains(&format) {
             return Err(Error::refused(format!(
-                "`{}` has format {format}, this build reads {FORMAT}: use the version of hydrant that made it",
+                "`{}` has format {format}, this build reads {FORMAT} and {FORMAT_WITH_ENDS}: use the version of hydrant that made it",
                 path.display()
             )));
         }
@@ -95,6 +105,9 @@ impl Manifest {
     /// Replaces it; the caller holds [`lock`].
     pub(super) async fn replace(&mut self, ctx: &Context, dir: &Path) -> Result<()> {
         self.version += 1;
+        if !self.ends.is_empty() {
+            self.format = FORMAT_WITH_ENDS;
+        }
         super::draft::remove_leftovers(&*ctx.disk, dir, NAME).await?;
         let path = Manifest::path(dir);
         let body = serde_json::to_vec_pretty(self)
@@ -129,11 +142,9 @@ impl Manifest {
         Ok(secret)
     }
 
-    /// A name for a new shard.
-    pub(super) fn name_shard(&mut self) -> ShardId {
-        let id = ShardId::new(format!("{:06}", self.next_shard));
-        self.next_shard += 1;
-        id
+    /// The name of shard `number`.
+    pub(super) fn name_of(number: u64) -> ShardId {
+        ShardId::new(format!("{number:06}"))
     }
 
     /// The shard of this name, or an error that names it.
@@ -146,7 +157,31 @@ impl Manifest {
 
 /// Takes the lock that guards the manifest's replacement.
 pub(super) async fn lock(ctx: &Context, dir: &Path) -> Result<Box<dyn Lock>> {
-    let path = dir.join("manifest.lock");
-    let lock = ctx.disk.lock(&path, LockKind::Exclusive).await;
+    let path = lock_path(dir);
+    let lock = ctx.disk.lock(&path, LockKind::Exclusive);
+    let mut lock = std::pin::pin!(lock);
+    let taken = tokio::select! {
+        biased;
+        taken = &mut lock => taken,
+        () = clock::sleep(PATIENCE) => {
+            tracing::warn!(
+                "`{0}` is held by a process that does not go on, and no shard can be made or closed meanwhile: let it \
+                 continue or end it (`fuser {0}` names it)",
+                path.display()
+            );
+            lock.await
+        }
+    };
+    taken.map_err(|e| Error::io("lock", &path, e))
+}
+
+/// Takes that lock if it is free.
+pub(super) async fn try_lock(ctx: &Context, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
+    let path = lock_path(dir);
+    let lock = ctx.disk.try_lock(&path, LockKind::Exclusive).await;
     lock.map_err(|e| Error::io("lock", &path, e))
+}
+
+fn lock_path(dir: &Path) -> PathBuf {
+    dir.join("manifest.lock")
 }

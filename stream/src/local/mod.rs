@@ -6,7 +6,8 @@
 //!   that anybody has seen never holds another record.
 //! - Appends that carry origins are stored once, however often and by whomever they are sent, cut into whatever
 //!   intervals, across splits and merges ([`marks`]).
-//! - Any number of processes append and read. `kill -9` of one of them frees its locks at once.
+//! - Any number of processes append and read. `kill -9` of one of them frees its locks at once; one that stands still in
+//!   an append holds the others up for some seconds ([`fence`]).
 //! - Corrupt bytes are reported with file and offset, each time, until an operator skips them; they are never skipped
 //!   silently. Bytes that were never durable are no corruption: they are cut.
 //! - A full disk refuses appends, stays readable, and takes appends again when there is room.
@@ -20,6 +21,7 @@
 //! DIR/manifest.json                   identity, settings, routing secret, shards ([`manifest`]); replaced as a whole
 //! DIR/manifest.lock                   held for that
 //! DIR/shards/time.json                the time by which data ages ([`age`])
+//! DIR/shards/000000/fence             there once the shard was closed because a holder stood still ([`fence`])
 //! DIR/shards/000000/lock              held by whoever appends, for one group of appends
 //! DIR/shards/000000/control           the durable end ([`control`])
 //! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
@@ -77,7 +79,7 @@
 //!    \--(64 at once)--> worker threads, encoding --/
 //! ```
 //!
-//! A reader has no task: it reads a chunk (at most 1 MiB, or one larger frame) when asked, within its budget.
+//! Whoever waits for a lock waits for a holder that goes on ([`turn`]). A reader has no task: it reads a chunk (at most 1 MiB, or one larger frame) when asked, within its budget.
 
 #![allow(
     rustdoc::private_intra_doc_links,
@@ -93,8 +95,11 @@ mod columns;
 mod control;
 mod create;
 mod draft;
+mod end;
+mod fence;
 mod frame;
 mod generations;
+mod known;
 mod leases;
 mod manifest;
 mod marks;
@@ -112,6 +117,7 @@ mod skips;
 mod start;
 mod stream;
 mod tail;
+mod turn;
 mod work;
 
 pub use create::CreateOptions;

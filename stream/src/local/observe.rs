@@ -1,9 +1,9 @@
 //! Looking at a shard without appending to it.
 //!
-//! Whoever opens a stream or reads it makes good what a dead writer or a power cut left: nobody may ever append again,
-//! and what was acknowledged must be read all the same. It never waits for a lock: a lock that is held is held by a
-//! living process, and what the control file says is durable may be read meanwhile. Nor does it need the right to take
-//! one.
+//! Whoever opens a stream or reads it makes good what a dead writer or a power cut left, and completes the
+//! [fence](super::fence) of a dead process: nobody may ever append again, and what was acknowledged must be read all the
+//! same. It never waits for a lock: a lock that is held is held by a living process, and what the control file says is
+//! durable may be read meanwhile. Nor does it need the right to take one.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -13,6 +13,7 @@ use hydrant_core::disk::{Disk, Lock, LockKind};
 use hydrant_core::{Error, Result, Shard};
 
 use super::control::{Control, ControlFile};
+use super::end::{self, Durable, End, durable};
 use super::place::Place;
 use super::segment;
 use super::shard_log::ShardLog;
@@ -24,8 +25,11 @@ pub(super) enum Seen {
     Settled(Option<Control>),
     /// What lies past the durable end is not made good, and this process may not do it.
     Unrecovered(Option<Control>),
-    /// A living process holds the lock, and may be about to find more of what a dead one left.
+    /// A living process holds the lock, and may be about to find more of what a dead one left. `None` too when it is
+    /// being decided where a fenced shard ends.
     Busy(Option<Control>),
+    /// The shard is closed and ends there.
+    Ended(Control, End),
 }
 
 /// What was found of the shard's lock.
@@ -44,7 +48,11 @@ pub(super) async fn observe(
 ) -> Result<Seen> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
-    let control = file.read().await?;
+    let control = match end::decided(place, shard, file).await? {
+        Durable::Moving(control) => control,
+        Durable::Final(control, end) => return Ok(Seen::Ended(control, end)),
+        Durable::Undecided => return Ok(Seen::Busy(None)),
+    };
     let is_sound = async |control: Option<Control>| match control {
         Some(control) if !unsettled(&control) => Ok(!has_tail(disk, &dir, &control).await?),
         _ => Ok::<bool, Error>(false),
@@ -54,16 +62,33 @@ pub(super) async fn observe(
     }
     let lock = match try_lock(place, &dir).await? {
         Try::Free(lock) => lock,
-        Try::Taken => return Ok(Seen::Busy(file.read().await?)),
-        Try::Forbidden => return Ok(Seen::Unrecovered(file.read().await?)),
+        Try::Taken => return again(place, shard, file, Seen::Busy).await,
+        Try::Forbidden => return again(place, shard, file, Seen::Unrecovered).await,
     };
     // A living writer was between its write and the control file, and is done.
     let control = file.read().await?;
-    if is_sound(control).await? {
-        return Ok(Seen::Settled(control));
+    if !is_sound(control).await? {
+        match ShardLog::new(place, shard).take_under(lock).await {
+            Ok(held) => drop(held),
+            Err(Error::Sealed { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
-    drop(ShardLog::new(place, shard).take_under(lock).await?);
-    Ok(Seen::Settled(file.read().await?))
+    again(place, shard, file, Seen::Settled).await
+}
+
+/// Reads once more what is durable.
+async fn again(
+    place: &Arc<Place>,
+    shard: &Shard,
+    file: &ControlFile,
+    seen: impl Fn(Option<Control>) -> Seen,
+) -> Result<Seen> {
+    Ok(match durable(place, shard, file).await? {
+        Durable::Moving(control) => seen(control),
+        Durable::Final(control, end) => Seen::Ended(control, end),
+        Durable::Undecided => Seen::Busy(None),
+    })
 }
 
 /// Whether there is something past the durable end: somebody appends now, or died; or a power cut has taken back what

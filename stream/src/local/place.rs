@@ -110,6 +110,15 @@ impl Place {
         Ok(())
     }
 
+    /// What was asked for needs the lock of a shard whose holder stands still.
+    pub(super) fn stuck(&self, shard: &ShardId) -> Error {
+        Error::refused(format!(
+            "shard `{shard}` is held by a process that does not go on: let it continue or end it (`fuser {}` names it), \
+             and try again",
+            self.shard_dir(shard).join("lock").display()
+        ))
+    }
+
     /// The stream that was opened is no more.
     pub(super) fn gone(&self) -> Error {
         Error::fatal(format!(

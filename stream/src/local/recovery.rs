@@ -26,6 +26,8 @@ impl Held<'_> {
         if len <= end {
             return Ok(());
         }
+        self.refuse_if_fenced().await?;
+        let known = self.known()?;
         let mut group = Group {
             next_offset: known.control.next_offset,
             arrival: known.control.newest_arrival,
@@ -91,7 +93,7 @@ impl Held<'_> {
     clippy::option_option,
     reason = "intact without an entry differs from not intact"
 )]
-fn intact(header: &Header, bytes: &bytes::Bytes) -> Option<Option<OriginEntry>> {
+pub(super) fn intact(header: &Header, bytes: &bytes::Bytes) -> Option<Option<OriginEntry>> {
     if bytes.len() < HEADER_BYTES {
         return None;
     }

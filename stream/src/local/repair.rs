@@ -7,15 +7,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::disk::{LockKind, Open};
+use hydrant_core::disk::Open;
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Interval, Result, Shard};
 
 use super::control::ControlFile;
+use super::end::{self, Durable};
 use super::frame::{Fault, HEADER_BYTES, Header};
 use super::place::Place;
 use super::segment::{self, Segment};
+use super::shard_log::ShardLog;
 use super::skips::{Skip, Skips};
 use super::work::position_before;
 
@@ -26,12 +28,16 @@ const SEARCH_BYTES: usize = 1 << 20;
 pub(super) async fn repair(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Interval>> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
-    let path = dir.join("lock");
-    let lock = disk.lock(&path, LockKind::Exclusive).await;
-    let _lock = lock.map_err(|e| Error::io("lock", &path, e))?;
-    let control = match ControlFile::open_to_read(disk, &dir).await? {
-        Some(file) => file.read().await?,
-        None => return Err(place.gone()),
+    let mut log = ShardLog::new(place, shard);
+    let Some(_lock) = log.wait().await? else {
+        return Err(place.stuck(&shard.id));
+    };
+    let file = ControlFile::open_to_read(disk, &dir).await?;
+    let file = file.ok_or_else(|| place.gone())?;
+    let (control, end) = match end::decided(place, shard, &file).await? {
+        Durable::Final(control, end) => (Some(control), Some(end)),
+        Durable::Moving(control) => (control, None),
+        Durable::Undecided => return Err(place.stuck(&shard.id)),
     };
     let control = control.ok_or_else(|| {
         Error::refused(format!(
@@ -40,7 +46,8 @@ pub(super) async fn repair(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Inte
         ))
     })?;
     let mut skips = Skips::read(&place.ctx, &dir).await?;
-    let segments = segment::list(disk, &dir).await?;
+    let mut segments = segment::list(disk, &dir).await?;
+    segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
     let mut found = Vec::new();
     for (n, listed) in segments.iter().enumerate() {
         if listed.number > control.active {

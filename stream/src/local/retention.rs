@@ -19,6 +19,7 @@ use hydrant_core::{Error, Result, Shard, ShardId, clock};
 
 use super::age::CLOCK_IS_SET;
 use super::control::{Control, ControlFile};
+use super::end::{Durable, durable};
 use super::manifest::Settings;
 use super::place::Place;
 use super::segment::{self, Head, Listed, Segment};
@@ -119,8 +120,14 @@ impl Found {
         let disk = &*place.ctx.disk;
         let dir = place.shard_dir(&shard.id);
         let file = ControlFile::open_to_read(disk, &dir).await?;
-        let control = file.ok_or_else(|| place.gone())?.read().await?;
-        let segments = segment::list(disk, &dir).await?;
+        let file = file.ok_or_else(|| place.gone())?;
+        let (control, end) = match durable(place, shard, &file).await? {
+            Durable::Moving(control) => (control, None),
+            Durable::Final(control, end) => (Some(control), Some(end)),
+            Durable::Undecided => return Ok(None),
+        };
+        let mut segments = segment::list(disk, &dir).await?;
+        segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
         Ok(control.map(|control| Found {
             dir,
             control,
@@ -361,6 +368,9 @@ impl Held<'_> {
             return Ok(0);
         };
         let (control, newest) = (known.control, known.newest);
+        if !control.sealed {
+            self.refuse_if_fenced().await?;
+        }
         let dir = self.log.dir.clone();
         let segments = segment::list(disk, &dir).await?;
         let stamps = Stamps {

@@ -4,24 +4,28 @@
 //! the last time is read from the control file and the frames. The lock is held until the sync has returned and the
 //! control file says so. Whoever finds bytes past the durable end therefore knows that a holder died or could not
 //! sync, and [recovers](super::recovery).
+//!
+//! A holder that stands still is [fenced](super::fence). Whoever is about to change more than the bytes that follow the
+//! durable end looks for that first, under the lock: so none but the holder that was fenced changes segments of a fenced
+//! shard, and it the one time that it has begun.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::disk::{Disk, Lock, LockKind, Open};
+use hydrant_core::disk::{Lock, Open};
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::origin::OriginEntry;
-use hydrant_core::varint::Reader;
-use hydrant_core::{Error, Result, Shard, ShardId, clock};
+use hydrant_core::{Error, Result, Shard, clock};
 
 use super::control::{Control, ControlFile};
 use super::draft::Draft;
-use super::frame::{Fault, Header};
-use super::marks::{Claim, Marks};
+use super::end::End;
+use super::fence::{self, Haste, Settled};
+use super::frame::Fault;
+use super::known::{Known, replay};
 use super::metrics::ShardMetrics;
 use super::place::Place;
-use super::segment::{self, Head, Listed, Segment, Walk};
+use super::segment::{self, Head, Listed, Segment};
 use super::skips::Skips;
 
 /// One shard of an open stream.
@@ -33,51 +37,10 @@ pub(super) struct ShardLog {
     pub(super) metrics: ShardMetrics,
     control: Option<ControlFile>,
     known: Option<Known>,
-}
-
-/// What is known of a shard while its lock is held, and of its past afterwards.
-#[derive(Debug)]
-pub(super) struct Known {
-    /// The control file's newest slot.
-    pub(super) control: Control,
-    /// The segment that is appended to.
-    pub(super) active: Segment,
-    /// Bytes of its head.
-    pub(super) head_len: u64,
-    /// When its first frame was appended; 0 when it has none.
-    oldest: i64,
-    /// When its newest frame was appended; 0 when it has none.
-    pub(super) newest: i64,
-    /// What every origin is known up to.
-    pub(super) marks: Marks,
-    /// Bytes of new origins' marks that certainly have room in a segment's head; 0 before it was looked at.
-    marks_room: u64,
-    /// A sync of the segment failed: nothing more is written to it.
-    pub(super) tainted: bool,
-}
-
-/// What marks may take in a shard that takes new origins: half of what is read, since those of the origins that it has
-/// grow, and those of two shards come together in a merge.
-const MARKS_BYTES_TARGET: u64 = segment::MARKS_BYTES_MAX as u64 / 2;
-
-impl Known {
-    /// Refuses an append with a new origin for whose marks there is no room: a head that holds too many could not be
-    /// read again.
-    pub(super) fn admit(&mut self, shard: &ShardId, claim: &Claim) -> Result<()> {
-        let added = self.marks.added_by(claim);
-        if added > self.marks_room {
-            self.marks_room = MARKS_BYTES_TARGET.saturating_sub(self.marks.stored_bytes());
-        }
-        if added > self.marks_room {
-            return Err(Error::refused(format!(
-                "shard `{shard}` knows {} origins, as many as it can hold: write on to a new stream, and name fewer \
-                 ledgers and apps as its writers",
-                self.marks.len()
-            )));
-        }
-        self.marks_room -= added;
-        Ok(())
-    }
+    /// Whoever has the turn stands still.
+    pub(super) turn_is_stuck: bool,
+    /// The shard was found fenced, and is closed.
+    is_over: bool,
 }
 
 /// Frames that are appended together.
@@ -93,6 +56,15 @@ pub(super) struct Group {
     pub(super) records: u64,
     /// When they are appended.
     pub(super) arrival: i64,
+}
+
+/// What became of a wait for a shard's lock.
+#[derive(Debug)]
+pub(super) enum Taken<'a> {
+    /// It is held.
+    Held(Held<'a>),
+    /// Its holder stands still, or the shard is fenced.
+    Stuck,
 }
 
 /// A shard whose lock is held.
@@ -112,18 +84,37 @@ impl ShardLog {
             metrics: ShardMetrics::new(&place.stream.name, &shard.id),
             control: None,
             known: None,
+            turn_is_stuck: false,
+            is_over: false,
         }
     }
 
-    /// Waits for the shard's lock and learns what others did; cuts or rewrites what a dead holder left.
+    /// Waits for the shard's lock and learns what others did; cuts or rewrites what a dead holder left. A shard whose
+    /// holder stands still is fenced.
     pub(super) async fn take(&mut self) -> Result<Held<'_>> {
-        let disk = Arc::clone(&self.place.ctx.disk);
-        // Whoever waits for the lock holds the turn, so that a busy holder cannot take the lock again and again past
-        // everybody else: the kernel gives a freed lock to whoever asks first.
-        let turn = self.lock(&*disk, "turn").await?;
-        let lock = self.lock(&*disk, "lock").await?;
-        drop(turn);
+        if self.is_over {
+            return Err(self.sealed());
+        }
+        let lock = loop {
+            if let Some(lock) = self.wait().await? {
+                break lock;
+            }
+            match self.fence().await {
+                Ok(_) => return Err(self.sealed()),
+                // There is no room for a child: the holder is waited for, as long as that is so.
+                Err(Error::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        };
         self.take_under(lock).await
+    }
+
+    /// As [`ShardLog::take`], but leaves a shard alone whose holder stands still.
+    pub(super) async fn take_or_leave(&mut self) -> Result<Taken<'_>> {
+        match self.wait().await? {
+            Some(lock) => self.take_under(lock).await.map(Taken::Held),
+            None => Ok(Taken::Stuck),
+        }
     }
 
     /// As [`ShardLog::take`], with the shard's lock taken already.
@@ -132,21 +123,42 @@ impl ShardLog {
             log: self,
             _lock: lock,
         };
-        match held.learn().await {
-            Ok(()) => Ok(held),
-            Err(error) => {
-                held.log.known = None;
-                Err(error)
-            }
+        let Err(error) = held.learn().await else {
+            return Ok(held);
+        };
+        let Held { log, _lock: lock } = held;
+        log.known = None;
+        drop(lock);
+        // Whoever fences a shard and its holder may each be in the way of the other.
+        if fence::is_marked(&log.place, &log.shard.id).await? && !log.is_over {
+            log.fence().await?;
+            return Err(log.sealed());
+        }
+        Err(error)
+    }
+
+    /// Has the shard closed that was found fenced, or is to be; answers where it ends.
+    pub(super) async fn fence(&mut self) -> Result<Option<End>> {
+        let settled = fence::settle(&self.place, &self.shard, Haste::Waits).await?;
+        self.known = None;
+        self.is_over = true;
+        match settled {
+            Settled::Closed(end) => Ok(end),
+            Settled::Busy => Ok(None),
         }
     }
 
-    async fn lock(&self, disk: &dyn Disk, name: &str) -> Result<Box<dyn Lock>> {
-        let path = self.dir.join(name);
-        match disk.lock(&path, LockKind::Exclusive).await {
-            Ok(lock) => Ok(lock),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.place.gone()),
-            Err(error) => Err(Error::io("lock", &path, error)),
+    /// The same error, unless it is about a shard that was found fenced: that takes no appends anyway.
+    pub(super) fn unless_over(&self, error: Error) -> Error {
+        match self.is_over {
+            true => self.sealed(),
+            false => error,
+        }
+    }
+
+    pub(super) fn sealed(&self) -> Error {
+        Error::Sealed {
+            shard: self.shard.id.clone(),
         }
     }
 }
@@ -202,12 +214,70 @@ impl Held<'_> {
             _ => false,
         };
         if !caught_up {
+            if let Some(end) = self.end().await? {
+                return self.load_closed(control, end).await;
+            }
             self.load(control).await?;
         }
         if self.log.known.is_some() {
             self.recover_tail().await?;
             self.settle_sealing().await?;
         }
+        Ok(())
+    }
+
+    /// Where the shard ends, if it is fenced; whoever learns that sees to it that it is decided.
+    async fn end(&mut self) -> Result<Option<End>> {
+        let place = Arc::clone(&self.log.place);
+        if !fence::is_marked(&place, &self.log.shard.id).await? {
+            return Ok(None);
+        }
+        let end = self.log.fence().await?;
+        self.log.shard.closed = true;
+        Ok(end)
+    }
+
+    /// Refuses to change segments of a shard that is fenced.
+    pub(super) async fn refuse_if_fenced(&self) -> Result<()> {
+        match fence::is_marked(&self.log.place, &self.log.shard.id).await? {
+            true => Err(self.log.sealed()),
+            false => Ok(()),
+        }
+    }
+
+    /// How far the shard is known, and where the segment begins that is appended to.
+    pub(super) fn reached(&self) -> Option<(Control, u64)> {
+        let known = self.log.known.as_ref()?;
+        Some((known.control, known.active.base))
+    }
+
+    /// Reads a fenced shard up to its end. What lies beyond goes: its holder has let the lock go or died.
+    async fn load_closed(&mut self, said: Option<Control>, end: End) -> Result<()> {
+        let place = Arc::clone(&self.log.place);
+        let (disk, dir) = (&*place.ctx.disk, self.log.dir.clone());
+        super::draft::remove_leftovers(disk, &dir, "").await?;
+        let mut last = None;
+        for listed in segment::list(disk, &dir).await? {
+            if end.includes(&listed) {
+                last = Some(listed);
+                continue;
+            }
+            let path = dir.join(segment::name(listed.number, listed.base));
+            let removed = disk.remove(&path).await;
+            removed.map_err(|e| Error::io("remove", &path, e))?;
+        }
+        let Some(last) = last.filter(|last| last.number == end.segment) else {
+            // Retention has removed everything.
+            return Ok(());
+        };
+        let opened = Segment::open(disk, &dir, last.number, last.base, Open::Read);
+        let active = opened.await?.ok_or_else(|| place.gone())?;
+        let (head, marks) = active
+            .marks(place.incarnation, self.log.shard.range)
+            .await?;
+        let control = end.control(said, &place);
+        let found = (active, head, marks);
+        self.log.known = Some(Known::replayed(&place, &self.log.shard, control, found).await?);
         Ok(())
     }
 
@@ -264,18 +334,8 @@ impl Held<'_> {
         if newest.len < control.durable_bytes {
             return Err(active.corrupt(newest.len, Fault("durable bytes are missing at the end")));
         }
-        let skips = Skips::read(&place.ctx, &self.log.dir).await?;
-        let mut known = Known {
-            control,
-            active,
-            head_len: head.len,
-            oldest: 0,
-            newest: 0,
-            marks,
-            marks_room: 0,
-            tainted: false,
-        };
-        replay(&mut known, place.salt(), &skips, head.len).await?;
+        let found = (active, head, marks);
+        let known = Known::replayed(&place, &self.log.shard, control, found).await?;
         self.log.metrics.origins(known.marks.len());
         self.log.known = Some(known);
         Ok(())
@@ -353,6 +413,7 @@ impl Held<'_> {
         }
         let manifest = self.log.place.manifest().await?;
         let closed = manifest.shard(&self.log.shard.id)?.closed;
+        self.refuse_if_fenced().await?;
         self.set_control(true, |control| {
             control.sealing = closed;
             control.sealed = closed;
@@ -503,6 +564,7 @@ impl Held<'_> {
     /// A draft of the next segment, with the marks that hold at the durable end.
     pub(super) async fn draft(&mut self) -> Result<Draft> {
         let place = Arc::clone(&self.log.place);
+        self.refuse_if_fenced().await?;
         if let Err(error) = self.forget_the_dead().await {
             tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot look for dead producers");
         }
@@ -554,45 +616,4 @@ impl Held<'_> {
     pub(super) fn forget(&mut self) {
         self.log.known = None;
     }
-}
-
-/// Takes the origin entries from byte `from` up to the durable end into the marks.
-async fn replay(known: &mut Known, salt: u64, skips: &Skips, from: u64) -> Result<()> {
-    let Known {
-        control,
-        active,
-        oldest,
-        newest,
-        marks,
-        ..
-    } = known;
-    let mut walk = Walk::new(active, salt, from, control.durable_bytes, skips);
-    while let Some(step) = walk.next().await? {
-        let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
-        if *oldest == 0 {
-            *oldest = header.arrival;
-        }
-        *newest = (*newest).max(header.arrival);
-        if let Some(claim) = claim_at(&mut walk, active, at, &header).await? {
-            marks.apply(&claim);
-        }
-    }
-    Ok(())
-}
-
-/// What the frame at `at` says of its origin; `None` when it has none.
-pub(super) async fn claim_at(
-    walk: &mut Walk<'_>,
-    segment: &Segment,
-    at: u64,
-    header: &Header,
-) -> Result<Option<Claim>> {
-    if header.meta_len == 0 {
-        return Ok(None);
-    }
-    let meta = walk.meta(at, header).await?;
-    let meta = meta.map_err(|fault| segment.corrupt(at, fault))?;
-    let entry = OriginEntry::decode(&mut Reader::new(&meta))
-        .map_err(|_| segment.corrupt(at, Fault("an origin entry is malformed")))?;
-    Ok(Some(Claim::from(&entry)))
 }

@@ -1,29 +1,41 @@
 //! Where an app starts that has no progress.
 
+use std::sync::Arc;
+
 use hydrant_core::disk::Open;
 use hydrant_core::stream::Start;
-use hydrant_core::{Position, Result, ShardId};
+use hydrant_core::{Position, Result, Shard};
 
 use super::control::ControlFile;
+use super::end::{Durable, durable};
+use super::fence::{self, Haste};
 use super::place::Place;
 use super::segment::{self, Segment, Walk};
 use super::skips::Skips;
 use super::work::position_before;
 
 /// The position to read after.
-pub(super) async fn find(place: &Place, shard: &ShardId, start: Start) -> Result<Position> {
+pub(super) async fn find(place: &Arc<Place>, shard: &Shard, start: Start) -> Result<Position> {
     let disk = &*place.ctx.disk;
-    let dir = place.shard_dir(shard);
-    let control = match ControlFile::open_to_read(disk, &dir).await? {
-        Some(file) => file.read().await?.unwrap_or_default(),
-        None => return Err(place.gone()),
+    let dir = place.shard_dir(&shard.id);
+    let file = ControlFile::open_to_read(disk, &dir).await?;
+    let file = file.ok_or_else(|| place.gone())?;
+    let (control, end) = loop {
+        match durable(place, shard, &file).await? {
+            Durable::Moving(control) => break (control.unwrap_or_default(), None),
+            Durable::Final(control, end) => break (control, Some(end)),
+            Durable::Undecided => {
+                fence::settle(place, shard, Haste::Waits).await?;
+            }
+        }
     };
     let time = match start {
         Start::Earliest => return Ok(position_before(control.first_offset)),
         Start::Latest => return Ok(position_before(control.next_offset)),
         Start::At(time) => time,
     };
-    let segments = segment::list(disk, &dir).await?;
+    let mut segments = segment::list(disk, &dir).await?;
+    segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
     let skips = Skips::read(&place.ctx, &dir).await?;
     let mut follower = None;
     for (n, listed) in segments.iter().enumerate() {

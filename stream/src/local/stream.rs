@@ -13,6 +13,7 @@ use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, Sha
 use super::admin::LocalAdmin;
 use super::append::LocalWriter;
 use super::control::{Control, ControlFile};
+use super::end::{self, Durable, End};
 use super::generations;
 use super::manifest::Manifest;
 use super::observe::observe;
@@ -54,7 +55,7 @@ impl LocalStream {
         let place = Place::try_new(ctx, dir, &manifest)?;
         let manifest = place.manifest().await?;
         for shard in manifest.shards.all() {
-            recover(&place, shard).await?;
+            recover(&place, shard, manifest.ends.get(&shard.id)).await?;
         }
         Ok(Some(Arc::new(LocalStream {
             place,
@@ -71,9 +72,12 @@ impl LocalStream {
     async fn state_of(&self, shard: &Shard) -> Result<ShardState> {
         let disk = &*self.place.ctx.disk;
         let dir = self.place.shard_dir(&shard.id);
-        let control = match ControlFile::open_to_read(disk, &dir).await? {
-            Some(file) => file.read().await?,
-            None => return Err(self.place.gone()),
+        let file = ControlFile::open_to_read(disk, &dir).await?;
+        let file = file.ok_or_else(|| self.place.gone())?;
+        let control = match end::decided(&self.place, shard, &file).await? {
+            Durable::Moving(control) => control,
+            Durable::Final(control, _) => Some(control),
+            Durable::Undecided => file.read().await?,
         };
         let control = control.unwrap_or_default();
         let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
@@ -89,7 +93,11 @@ impl LocalStream {
 }
 
 /// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
-async fn recover(place: &Arc<Place>, shard: &Shard) -> Result<()> {
+async fn recover(place: &Arc<Place>, shard: &Shard, end: Option<&End>) -> Result<()> {
+    if end.is_some() {
+        // The manifest says where it ends, whatever its directory holds.
+        return Ok(());
+    }
     let dir = place.shard_dir(&shard.id);
     let file = ControlFile::open_to_read(&*place.ctx.disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
@@ -161,8 +169,8 @@ impl Stream for LocalStream {
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
-        self.place.manifest().await?.shard(shard)?;
-        super::start::find(&self.place, shard, start).await
+        let manifest = self.place.manifest().await?;
+        super::start::find(&self.place, manifest.shard(shard)?, start).await
     }
 
     async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {

@@ -2,9 +2,10 @@
 //!
 //! Small frames are gathered into one batch, large ones come alone. The budget's bytes are acquired before anything is
 //! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
-//! control file. It never looks at bytes past the durable end, and never waits for a writer's lock ([`super::observe`]). The directory is listed when a segment is entered and
-//! when its end is first asked for, not for each chunk. Whoever wants the next chunk decoded while it works on this one
-//! asks from a task of its own.
+//! control file. It never looks at bytes past the durable end, and never waits for a writer's lock ([`super::observe`]).
+//! The end of a closed shard is that of the [manifest](super::end), which is watched as well: a shard is fenced without
+//! its control file. The directory is listed when a segment is entered and when its end is first asked for, not for each
+//! chunk. Whoever wants the next chunk decoded while it works on this one asks from a task of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +20,12 @@ use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
 
 use super::chunk::{Chunk, Decoded, Frame};
 use super::control::{Control, ControlFile};
+use super::end::{self, Durable, End};
 use super::frame::{Fault, HEADER_BYTES, Header};
 use super::metrics::ReadMetrics;
 use super::observe::{Seen, observe};
 use super::place::Place;
-use super::segment::{self, Segment, Walk};
+use super::segment::{self, Listed, Segment, Walk};
 use super::skips::Skips;
 use super::work::position_before;
 
@@ -43,6 +45,8 @@ pub(super) struct TailReader {
     source: Arc<Source>,
     metrics: ReadMetrics,
     watch: Option<Box<dyn Watch>>,
+    /// Of the directory in which the manifest is replaced; there once there was something to wait for.
+    manifest: Option<Box<dyn Watch>>,
     opened: Option<Opened>,
 }
 
@@ -61,8 +65,12 @@ struct Opened {
     /// The first offset that was not handed on.
     next: u64,
     cursor: Option<Cursor>,
-    /// What the control file said last.
+    /// What the control file said last, or the manifest of a shard that has ended.
     control: Control,
+    /// Where it ends, if the manifest says so.
+    end: Option<End>,
+    /// Somebody is to decide where it ends.
+    is_undecided: bool,
     /// Whether the end of what is there was told.
     idle: bool,
     /// Whether everything was read of a shard that has ended before this reader.
@@ -129,6 +137,7 @@ impl TailReader {
                 budget: budget.clone(),
             }),
             watch: None,
+            manifest: None,
             opened: None,
         }
     }
@@ -139,26 +148,40 @@ impl TailReader {
             return Err(unopened());
         };
         let (place, shard) = (&self.source.place, &self.source.shard.id);
-        if opened.control.sealing && !opened.control.sealed {
-            // A reshard is under way, or died; the manifest says whether it happened.
-            let watched = place.ctx.disk.watch(&place.dir).await;
-            let mut manifest = watched.map_err(|e| Error::io("watch", &place.dir, e))?;
-            if place.manifest().await?.shard(shard)?.closed {
-                // What was appended between the last look and this reshard is read first: the reshard under way then
-                // may have been another one, which died.
-                let stale = mutant::is(Mutant::EndedOnStaleControl);
-                if stale || self.source.refresh(opened).await? != Refreshed::Torn {
-                    opened.ended = opened.next >= opened.control.next_offset;
-                    return Ok(());
-                }
+        let disk = &*place.ctx.disk;
+        let is_closing = opened.control.sealing && !opened.control.sealed;
+        let watches_anew = self.manifest.is_none() || is_closing;
+        if watches_anew {
+            let watched = disk.watch(&place.dir).await;
+            self.manifest = Some(watched.map_err(|e| Error::io("watch", &place.dir, e))?);
+        }
+        let stale = mutant::is(Mutant::EndedOnStaleControl);
+        if is_closing && place.manifest().await?.shard(shard)?.closed {
+            // What was appended between the last look and this reshard is read first: the reshard under way then may have
+            // been another one, which died.
+            if stale || self.source.refresh(opened).await? != Refreshed::Torn {
+                opened.ended = opened.next >= opened.control.next_offset;
+                return Ok(());
             }
-            tokio::select! {
-                biased;
-                () = watch.changed() => {}
-                () = manifest.changed() => {}
+        }
+        // What happened before it was watched is not told.
+        if watches_anew && self.source.refresh(opened).await? == Refreshed::Moved {
+            return Ok(());
+        }
+        let Some(manifest) = &mut self.manifest else {
+            return Err(unopened());
+        };
+        let undecided = opened.is_undecided;
+        // All arms only wait.
+        tokio::select! {
+            biased;
+            () = watch.changed() => {}
+            () = manifest.changed() => {}
+            () = clock::sleep(HOLDER_CHECK), if undecided => {
+                // Whoever was to decide may be dead.
+                let file = &opened.control_file;
+                end::decided(place, &self.source.shard, file).await?;
             }
-        } else {
-            watch.changed().await;
         }
         self.source.refresh(opened).await?;
         Ok(())
@@ -198,24 +221,32 @@ impl Source {
         file: &ControlFile,
         watch: &mut Box<dyn Watch>,
         after: Position,
-    ) -> Result<Option<Control>> {
+    ) -> Result<(Option<Control>, Option<End>)> {
         let covers = |control: &Control| {
             let next = after.next_offset();
             after == Position::End || next.is_some_and(|next| next <= control.next_offset)
         };
         loop {
             match observe(&self.place, &self.shard, file, |_| false).await {
-                Ok(Seen::Settled(control)) => return Ok(control),
-                Ok(Seen::Busy(Some(control))) if covers(&control) => return Ok(Some(control)),
+                Ok(Seen::Settled(control)) => return Ok((control, None)),
+                Ok(Seen::Ended(control, end)) => return Ok((Some(control), Some(end))),
+                Ok(Seen::Busy(Some(control))) if covers(&control) => {
+                    return Ok((Some(control), None));
+                }
                 Ok(Seen::Busy(_)) => {}
                 Ok(Seen::Unrecovered(Some(control))) if covers(&control) => {
-                    return Ok(Some(control));
+                    return Ok((Some(control), None));
                 }
                 Ok(Seen::Unrecovered(_)) => return Err(self.unrecovered()),
                 // A full disk takes no new segment and is read up to where that is certain.
                 Err(full @ Error::Full { .. }) => {
-                    let control = file.read().await?.filter(covers);
-                    return control.map(Some).ok_or(full);
+                    match end::durable(&self.place, &self.shard, file).await? {
+                        Durable::Moving(Some(control)) if covers(&control) => {
+                            return Ok((Some(control), None));
+                        }
+                        Durable::Final(control, end) => return Ok((Some(control), Some(end))),
+                        _ => return Err(full),
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -243,19 +274,26 @@ impl Source {
 
     /// Reads the control file again.
     async fn refresh(&self, opened: &mut Opened) -> Result<Refreshed> {
-        let Some(control) = opened.control_file.read().await? else {
+        let file = &opened.control_file;
+        let found = end::durable(&self.place, &self.shard, file).await?;
+        opened.is_undecided = matches!(found, Durable::Undecided);
+        let (control, end) = match found {
+            Durable::Moving(Some(control)) => (control, None),
+            Durable::Final(control, end) => (control, Some(end)),
+            // What is known is certain; it may be all.
+            Durable::Undecided => return Ok(Refreshed::Same),
             // Torn while it is written, or by a power cut: the writer or a recovery makes it good.
-            return Ok(Refreshed::Torn);
+            Durable::Moving(None) => return Ok(Refreshed::Torn),
         };
         if control.deleted || control.incarnation != self.place.incarnation {
             return Err(self.place.gone());
         }
-        let moved = control.counter != opened.control.counter;
+        let moved = control.counter != opened.control.counter || end != opened.end;
         let disk = &*self.place.ctx.disk;
         if !moved && !opened.control_file.is_current(disk).await? {
             return Err(self.place.gone());
         }
-        opened.control = control;
+        (opened.control, opened.end) = (control, end);
         if mutant::is(Mutant::ReadersPastDurableEnd) {
             opened.control = self.written(&opened.dir, control).await?;
         }
@@ -265,10 +303,17 @@ impl Source {
         })
     }
 
+    /// The segments of the shard, as far as they are of it.
+    async fn segments(&self, opened: &Opened) -> Result<Vec<Listed>> {
+        let mut segments = segment::list(&*self.place.ctx.disk, &opened.dir).await?;
+        segments.retain(|listed| opened.end.is_none_or(|end| end.includes(listed)));
+        Ok(segments)
+    }
+
     /// Finds the frame that holds the next offset.
     async fn locate(&self, opened: &Opened) -> Result<Option<Cursor>> {
         let (disk, next) = (&*self.place.ctx.disk, opened.next);
-        let segments = segment::list(disk, &opened.dir).await?;
+        let segments = self.segments(opened).await?;
         let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
             return Ok(None);
         };
@@ -325,7 +370,7 @@ impl Source {
     /// The segment after this one; `None` when it was removed.
     async fn follower(&self, opened: &Opened, segment: &Segment) -> Result<Option<Segment>> {
         let disk = &*self.place.ctx.disk;
-        let segments = segment::list(disk, &opened.dir).await?;
+        let segments = self.segments(opened).await?;
         let follower = segments.iter().find(|s| s.number == segment.number + 1);
         match follower {
             Some(s) => Segment::open(disk, &opened.dir, s.number, s.base, Open::Read).await,
@@ -515,7 +560,8 @@ impl ShardReader for TailReader {
         // Watched before it is read, so that no change is missed.
         let watch = disk.watch(path).await;
         let mut watch = watch.map_err(|e| Error::io("watch", path, e))?;
-        let Some(control) = self.source.look(&control_file, &mut watch, after).await? else {
+        let (control, end) = self.source.look(&control_file, &mut watch, after).await?;
+        let Some(control) = control else {
             return Err(Error::Corrupt {
                 path: path.to_owned(),
                 offset: 0,
@@ -545,6 +591,8 @@ impl ShardReader for TailReader {
             next,
             cursor: None,
             control,
+            end,
+            is_undecided: false,
             idle: false,
             ended: after == Position::End,
         });

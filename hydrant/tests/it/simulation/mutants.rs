@@ -219,3 +219,18 @@ fn falls_an_end_told_on_a_stale_control_file() {
 fn falls_waits_for_locks_on_threads() {
     falls_among_writers(Broken::Inside(Mutant::LocksWaitOnThreads));
 }
+
+#[test]
+fn falls_an_append_acknowledged_past_a_fence() {
+    falls_among_writers(Broken::Inside(Mutant::AcknowledgedPastFence));
+}
+
+#[test]
+fn falls_a_fence_that_readers_do_not_see() {
+    falls_among_writers(Broken::Inside(Mutant::FenceUnseen));
+}
+
+#[test]
+fn falls_a_fenced_shard_that_ends_at_its_control_file() {
+    falls_among_writers(Broken::Inside(Mutant::EndedAtControl));
+}

@@ -18,7 +18,7 @@ const URL: &str = "local:/data/events";
 const RECORDS: u64 = 24;
 
 /// What was seen of a shard by readers: it must stay.
-type Seen = BTreeMap<(ShardId, u64), u64>;
+pub(super) type Seen = BTreeMap<(ShardId, u64), u64>;
 
 /// Appends records 1..=RECORDS in intervals of `cut`, from `done` on, as lanes of one origin to all open shards; a
 /// split and a merge happen on the way. Answers how far everything was acknowledged.
@@ -56,7 +56,7 @@ async fn work(stream: &SharedStream, mut done: u64, cut: u64) -> hydrant_core::R
 }
 
 /// Reads all that is there; checks it against what was seen before.
-async fn look(stream: &SharedStream, seen: &mut Seen) -> Vec<u64> {
+pub(super) async fn look(stream: &SharedStream, seen: &mut Seen) -> Vec<u64> {
     let mut all = Vec::new();
     for shard in stream.shards().await.unwrap().all() {
         let mut reader = stream

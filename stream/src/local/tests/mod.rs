@@ -4,6 +4,7 @@ mod append_and_read;
 mod conformance;
 mod crashes;
 mod faults;
+mod fences;
 mod fixture;
 mod leases;
 mod limits;

@@ -22,7 +22,7 @@ use super::super::plan::Log;
 use super::super::roles;
 use super::super::witness::{self, Given};
 use super::judge::{self, Found, Record};
-use super::plan::{Fault, Plan, Shape};
+use super::plan::{ANSWERED, Fault, Plan, Shape};
 
 /// The memory of a process.
 const BUDGET: u64 = 8 << 20;
@@ -33,10 +33,9 @@ pub(super) type Told = BTreeMap<usize, u64>;
 /// Runs one seed.
 pub(in super::super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
     let mut plan = Plan::draw(seed);
-    if let Some(mutant) = broken.and_then(Broken::mutant)
-        && super::super::is_steered()
-    {
-        plan.steer(mutant);
+    match broken.and_then(Broken::mutant) {
+        Some(mutant) if super::super::is_steered() => plan.steer(mutant),
+        _ => plan.let_one_stand_still(seed),
     }
     Machine::run(seed, broken, plan.to_string(), BUDGET, async |machine| {
         let fleet = Fleet {
@@ -161,10 +160,13 @@ struct Session {
     low: u64,
     /// What was told to it.
     done: u64,
+    /// Whether it may be that it waits for itself, or for room.
+    may_wait: bool,
 }
 
 /// An interval on its way.
 struct OnItsWay {
+    began: clock::Instant,
     from: u64,
     to: u64,
     tickets: Vec<Ticket>,
@@ -180,8 +182,10 @@ impl Session {
             let mut failed = None;
             while waiting.len() < shape.in_flight && sent < shape.records && failed.is_none() {
                 let to = (sent + 1 + self.random.below(3)).min(shape.records);
+                let began = clock::now();
                 match self.submit(sent, to).await {
                     Ok(tickets) => waiting.push_back(OnItsWay {
+                        began,
                         from: sent,
                         to,
                         tickets,
@@ -238,6 +242,13 @@ impl Session {
                 failed.get_or_insert(error);
             }
         }
+        let waited = clock::now().duration_since(interval.began);
+        if waited > ANSWERED && !self.may_wait && self.disk.is_alive() {
+            return Err(Error::fatal(format!(
+                "the log has kept origin {} waiting for {waited:?}",
+                self.origin
+            )));
+        }
         match failed {
             Some(error) => Err(error),
             None if self.disk.is_alive() && self.done == interval.from => {
@@ -293,6 +304,7 @@ impl Fleet {
             pace: self.shape.paces[process],
             low,
             done: low,
+            may_wait: self.shape.may_wait[process],
             fleet: self,
         };
         session.work().await

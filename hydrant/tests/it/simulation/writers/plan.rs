@@ -13,6 +13,10 @@ use super::super::machine::Blow;
 
 /// Faults stop after this, or when all is appended, and everybody is brought to the end.
 const STORM: Duration = Duration::from_millis(600);
+/// As long where somebody stands still for so long that the others fence what he holds, and goes on.
+const LONG_STORM: Duration = Duration::from_secs(40);
+/// In which a writer has its answer that does not stand still itself: others may be in the way one after another.
+pub(super) const ANSWERED: Duration = Duration::from_secs(12);
 
 /// Calls of a process among which a fall comes: opening takes about thirty, an append ten, a new segment ten more.
 const CALLS: u64 = 160;
@@ -68,6 +72,8 @@ pub(super) struct Shape {
     pub(super) retention_time: Option<Duration>,
     /// Readers leave one in so many calls; 0 for none.
     pub(super) left: u64,
+    /// Which writers may wait for long, since they stand still themselves or there is no room.
+    pub(super) may_wait: [bool; 3],
 }
 
 /// Something that befalls a process at a call of one of its lives.
@@ -117,7 +123,7 @@ impl Plan {
                 (shape.shards, shape.reader, first.process) = (1, true, shape.writers);
                 shape.paces = [brief; 3];
                 first.fate = Fate {
-                    at: At::Nth(Op::Watch, 3),
+                    at: At::Nth(Op::Watch, 4),
                     moment: Moment::Before,
                     fall: Fall::Hangs(4 * brief),
                 };
@@ -129,6 +135,21 @@ impl Plan {
                 self.steps = vec![(brief * nth as u32, reshard)];
                 (shape.records, shape.left) = (60, 0);
                 (shape.linger, shape.sync_time) = (Duration::ZERO, Duration::ZERO);
+            }
+            // Who is about to write stands still, and goes on when it was fenced.
+            Mutant::AcknowledgedPastFence | Mutant::FenceUnseen | Mutant::EndedAtControl => {
+                shape.shards = 1;
+                (shape.reader, shape.may_wait) = (true, [true; 3]);
+                (shape.linger, shape.detached, shape.threads) = (Duration::ZERO, None, None);
+                (first.process, first.life) = (0, 0);
+                first.fate = Fate {
+                    at: At::Nth(Op::WriteAt, 1 + nth * 2),
+                    moment: Moment::Before,
+                    fall: Fall::Hangs(Duration::from_secs(15)),
+                };
+                self.falls.truncate(1);
+                self.steps.clear();
+                self.storm = LONG_STORM;
             }
             // Two threads, and two processes that wait for four locks each.
             Mutant::LocksWaitOnThreads => (shape.shards, shape.threads) = (4, Some(2)),
@@ -177,6 +198,38 @@ impl Plan {
             storm: STORM,
         }
     }
+
+    /// In every third run somebody stands still for so long that others fence what he holds, and then goes on. This is
+    /// drawn apart, so that what else a seed means stays as it is.
+    pub(super) fn let_one_stand_still(&mut self, seed: u64) {
+        let chance = Chance(Random::seeded(seed ^ 0x00fe_ce5f_e4ce));
+        if chance.below(3) == 0 {
+            self.storm = LONG_STORM;
+            let fate = Fate {
+                fall: Fall::Hangs(Duration::from_millis(14_000 + chance.below(12_000))),
+                ..chance.fate_of_call(CALLS)
+            };
+            self.falls.push(OneFall {
+                process: chance.below(self.shape.writers as u64) as usize,
+                life: 0,
+                fate,
+            });
+            for (at, _) in &mut self.steps {
+                *at *= 1 + chance.below(40) as u32;
+            }
+            self.steps.sort_by_key(|(at, _)| *at);
+        }
+        let is_full =
+            |(_, fault): &(Duration, Fault)| matches!(fault, Fault::Blow(Blow::Full { .. }));
+        let is_full = self.steps.iter().any(is_full);
+        let stands = |process| {
+            let hangs = |fall: &OneFall| matches!(fall.fate.fall, Fall::Hangs(_));
+            self.falls
+                .iter()
+                .any(|fall| fall.process == process && hangs(fall))
+        };
+        self.shape.may_wait = std::array::from_fn(|process| is_full || stands(process));
+    }
 }
 
 impl Chance {
@@ -200,6 +253,7 @@ impl Chance {
             retention_bytes: self.one(&[None, None, None, Some(12 << 10)]),
             retention_time: self.one(&[None, None, Some(ms(1_000)), Some(ms(100_000_000))]),
             left: self.one(&[0, 4, 20]),
+            may_wait: [true; 3],
         }
     }
 

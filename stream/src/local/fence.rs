@@ -1,0 +1,315 @@
+//! Fencing a shard whose lock is held by a process that stands still.
+//!
+//! A stopped process may hold the lock for minutes, in the middle of an append, and may go on at any time with the next
+//! disk call. So nobody takes the lock from it; the shard is closed where it stands, and a child goes on:
+//!
+//! 1. The mark `DIR/shards/ID/fence` is made, durably. It never goes away.
+//! 2. *After that* the end is found without the lock ([`find_end`]).
+//! 3. The child is made with the marks as of that end, and the manifest replaced: it says that the shard is closed, and
+//!    where it ends. This is the moment at which it happens; whoever comes later finds it done.
+//!
+//! Who appends looks for the mark *after* its update of the control file and before it acknowledges. No mark: whoever
+//! fences reads the control file later, so the end lies behind this append. A mark: the append counts exactly if the end
+//! says so, and is refused otherwise, so that its sender asks the map and sends it to the child, whose marks know what
+//! the shard has.
+//!
+//! Whoever finds a mark without an end takes the steps 2 and 3: the fencer may have died or stand still itself. What the
+//! holder does once it goes on lies in the shard's directory, past the end; nobody looks there. It has looked for the mark
+//! before it began to change segments ([`ShardLog`](super::shard_log::ShardLog)), so there is one such holder at most.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hydrant_core::disk::Open;
+use hydrant_core::mutant::{self, Mutant};
+use hydrant_core::{Error, Result, Shard, ShardId};
+
+use super::control::{Control, ControlFile};
+use super::draft::Draft;
+use super::end::End;
+use super::known::Known;
+use super::marks::Claim;
+use super::place::Place;
+use super::recovery::intact;
+use super::reshard::{self, Closed, Closing};
+use super::segment::{self, Head, Segment, Walk};
+use super::skips::Skips;
+
+/// How often the end is looked for while the holder goes on. It does so for one group at most.
+const TRIES_MAX: u32 = 100;
+
+/// Whether somebody who finds a mark without an end waits for the manifest's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// It waits.
+    Waits,
+    /// It only looks, and goes on without an answer.
+    Looks,
+}
+
+/// What became of a fence.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// The shard is closed; where it ends, if the manifest says so.
+    Closed(Option<End>),
+    /// Somebody else replaces the manifest just now.
+    Busy,
+}
+
+fn path(place: &Place, shard: &ShardId) -> PathBuf {
+    place.shard_dir(shard).join("fence")
+}
+
+/// Whether a shard is marked as fenced.
+pub(super) async fn is_marked(place: &Place, shard: &ShardId) -> Result<bool> {
+    let path = path(place, shard);
+    let found = place.ctx.disk.stat(&path).await;
+    Ok(found.map_err(|e| Error::io("look at", &path, e))?.is_some())
+}
+
+/// Marks a shard as fenced, durably.
+pub(super) async fn mark(place: &Place, shard: &ShardId) -> Result<()> {
+    let (disk, dir, path) = (&*place.ctx.disk, place.shard_dir(shard), path(place, shard));
+    let file = disk.open(&path, Open::Create).await;
+    let file = file.map_err(|e| place.failed("create", &path, e))?;
+    let synced = file.sync().await;
+    synced.map_err(|e| Error::io("sync", &path, e))?;
+    let synced = disk.sync_dir(&dir).await;
+    synced.map_err(|e| Error::io("sync", &dir, e))
+}
+
+/// Fences a shard, or completes what others began: afterwards it is closed.
+pub(super) async fn settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<Settled> {
+    let mut failed = false;
+    loop {
+        match try_settle(place, shard, haste).await {
+            Ok(Some(settled)) => return Ok(settled),
+            Ok(None) => {}
+            Err(error @ Error::Io { .. }) if !failed && haste == Haste::Waits => {
+                failed = true;
+                tracing::warn!(shard = %shard.id, error = %error.report(), "cannot fence a shard; trying once more");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `None` when another process has closed the shard meanwhile.
+async fn try_settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<Option<Settled>> {
+    let manifest = place.manifest().await?;
+    if manifest.shard(&shard.id)?.closed {
+        let end = manifest.ends.get(&shard.id).copied();
+        return Ok(Some(Settled::Closed(end)));
+    }
+    let early = match mutant::is(Mutant::EndBeforeMark) {
+        true => Some(find_end(place, shard).await?),
+        false => None,
+    };
+    mark(place, &shard.id).await?;
+    let parent = match early {
+        Some(early) => early,
+        None => find_end(place, shard).await?,
+    };
+    let end = parent.end;
+    match reshard::close(place, &[parent], &[shard.range], haste).await? {
+        Closed::Done(children) => {
+            tracing::warn!(
+                stream = %place.stream.name, shard = %shard.id, child = %children[0], next_offset = end.next_offset,
+                "closed a shard whose lock is held by a process that does not go on"
+            );
+            Ok(Some(Settled::Closed(Some(end))))
+        }
+        Closed::ByOthers => Ok(None),
+        Closed::Busy => Ok(Some(Settled::Busy)),
+    }
+}
+
+/// Where a marked shard may end, and its marks there: at or past all that was acknowledged in it, or ever will be.
+pub(super) async fn find_end(place: &Arc<Place>, shard: &Shard) -> Result<Closing> {
+    for _ in 0..TRIES_MAX {
+        if let Some(found) = try_find_end(place, shard).await? {
+            return Ok(found);
+        }
+    }
+    Err(Error::Corrupt {
+        path: place.shard_dir(&shard.id),
+        offset: 0,
+        detail: "the newest segment of the shard is missing".to_owned(),
+    })
+}
+
+/// What is looked at without the lock may change meanwhile: then there is no answer.
+///
+/// Bytes past the durable end may have been acknowledged all the same, when a power cut has taken back what the control
+/// file said and the holder stands still before it has made that good. So this is what recovery does, but for cutting:
+/// the holder may be about to do the same, and the name of the next segment is given once.
+async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closing>> {
+    let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
+    let file = ControlFile::open_to_read(disk, &dir).await?;
+    let file = file.ok_or_else(|| place.gone())?;
+    let control = file.read().await?;
+    if control.is_some_and(|c| c.incarnation != place.incarnation || c.deleted) {
+        return Err(place.gone());
+    }
+    let Some((segment, is_named_only)) = newest(place, shard, control).await? else {
+        return Ok(None);
+    };
+    // Who named it may have died before the name was durable.
+    let synced = disk.sync_dir(&dir).await;
+    synced.map_err(|e| Error::io("sync", &dir, e))?;
+    let (head, marks) = segment.marks(place.incarnation, shard.range).await?;
+    let state = match control {
+        Some(control) if !is_named_only => control,
+        said => Control {
+            active: head.number,
+            durable_bytes: head.len,
+            next_offset: head.base,
+            records: head.records_before,
+            newest_arrival: head.previous_newest,
+            ..said.unwrap_or_default()
+        },
+    };
+    let len = segment.file.len().await;
+    let len = len.map_err(|e| Error::io("read", &segment.path, e))?;
+    let known = Known::replayed(place, shard, state, (segment, head, marks)).await;
+    if file.read().await? != control {
+        return Ok(None);
+    }
+    let mut known = known?;
+    let mut tail = Tail::default();
+    let copied = tail
+        .take(place, shard, &mut known, len, !is_named_only)
+        .await?;
+    let base = known.active.base;
+    let mut end = End {
+        segment: state.active,
+        base,
+        bytes: tail.at.unwrap_or(state.durable_bytes),
+        next_offset: tail.next_offset.unwrap_or(state.next_offset),
+        records: state.records + tail.records,
+        newest_arrival: tail.arrival.unwrap_or(state.newest_arrival),
+    };
+    if let Some(draft) = copied {
+        let temporary = draft.temporary().to_owned();
+        let bytes = draft.len();
+        match draft.publish(disk).await {
+            Ok(named) => (end.segment, end.base, end.bytes) = (named.number, named.base, bytes),
+            Err(error) => {
+                drop(disk.remove(&temporary).await);
+                return match error {
+                    Error::Io { source, .. }
+                        if matches!(
+                            source.kind(),
+                            ErrorKind::AlreadyExists | ErrorKind::NotFound
+                        ) =>
+                    {
+                        Ok(None)
+                    }
+                    error => Err(error),
+                };
+            }
+        }
+    } else if file.read().await? != control {
+        return Ok(None);
+    }
+    Ok(Some(Closing {
+        shard: shard.clone(),
+        end,
+        marks: known.marks,
+    }))
+}
+
+/// The segment in which a shard ends, and whether the control file does not name it yet: then nothing was appended to it
+/// since it got its name, and all of it is durable.
+async fn newest(
+    place: &Place,
+    shard: &Shard,
+    control: Option<Control>,
+) -> Result<Option<(Segment, bool)>> {
+    let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
+    if let Some(control) = control {
+        let (number, base) = (control.active + 1, control.next_offset);
+        if let Some(next) = Segment::open(disk, &dir, number, base, Open::Read).await? {
+            return Ok(Some((next, true)));
+        }
+    }
+    let segments = segment::list(disk, &dir).await?;
+    let listed = match control {
+        Some(control) => segments.iter().find(|s| s.number == control.active),
+        None => segments.last(),
+    };
+    let Some(listed) = listed else {
+        return Ok(None);
+    };
+    let (number, base) = (listed.number, listed.base);
+    let opened = Segment::open(disk, &dir, number, base, Open::Read).await?;
+    Ok(opened.map(|segment| (segment, false)))
+}
+
+/// Intact frames past a durable end.
+#[derive(Debug, Default)]
+struct Tail {
+    /// The byte after the last one.
+    at: Option<u64>,
+    next_offset: Option<u64>,
+    records: u64,
+    arrival: Option<i64>,
+}
+
+impl Tail {
+    /// Takes the frames up to byte `len`, and their claims into the marks; `copies` answers them in a draft.
+    async fn take(
+        &mut self,
+        place: &Place,
+        shard: &Shard,
+        known: &mut Known,
+        len: u64,
+        copies: bool,
+    ) -> Result<Option<Draft>> {
+        let (active, control) = (known.active.clone(), known.control);
+        let (none, mut draft) = (Skips::default(), None);
+        let mut walk = Walk::new(&active, place.salt(), control.durable_bytes, len, &none);
+        while let Some(Ok((at, header))) = walk.next().await? {
+            if header.base != self.next_offset.unwrap_or(control.next_offset) {
+                break;
+            }
+            let bytes = active.read(at, header.frame_len() as usize).await?;
+            let Some(entry) = intact(&header, &bytes) else {
+                break;
+            };
+            if copies {
+                if draft.is_none() {
+                    draft = Some(draft_after(place, shard, known).await?);
+                }
+                if let Some(draft) = &mut draft {
+                    draft.append(vec![bytes]).await?;
+                }
+            }
+            if let Some(entry) = &entry {
+                known.marks.apply(&Claim::from(entry));
+            }
+            self.at = Some(walk.at());
+            self.next_offset = Some(header.next_offset());
+            self.records += u64::from(header.records);
+            self.arrival = Some(header.arrival);
+        }
+        Ok(draft)
+    }
+}
+
+/// A draft of the segment after a durable end. Its temporary name is its own: the holder may be making the same segment.
+async fn draft_after(place: &Place, shard: &Shard, known: &Known) -> Result<Draft> {
+    let mut head = Head {
+        incarnation: place.incarnation,
+        number: known.control.active + 1,
+        base: known.control.next_offset,
+        previous_bytes: known.control.durable_bytes,
+        previous_newest: known.newest,
+        records_before: known.control.records,
+        len: 0,
+    };
+    let bytes = head.encode(&known.marks);
+    let (dir, nonce) = (place.shard_dir(&shard.id), place.ctx.random.identity());
+    Draft::begin_as(&place.ctx, &dir, &nonce, head, bytes).await
+}

@@ -1,0 +1,120 @@
+//! What is known of a shard at a durable end: the segment that is appended to, and the marks.
+
+use hydrant_core::origin::OriginEntry;
+use hydrant_core::varint::Reader;
+use hydrant_core::{Error, Result, Shard, ShardId};
+
+use super::control::Control;
+use super::frame::{Fault, Header};
+use super::marks::{Claim, Marks};
+use super::place::Place;
+use super::segment::{self, Head, Segment, Walk};
+use super::skips::Skips;
+
+/// What is known of a shard while its lock is held, and of its past afterwards.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The control file's newest slot.
+    pub(super) control: Control,
+    /// The segment that is appended to.
+    pub(super) active: Segment,
+    /// Bytes of its head.
+    pub(super) head_len: u64,
+    /// When its first frame was appended; 0 when it has none.
+    pub(super) oldest: i64,
+    /// When its newest frame was appended; 0 when it has none.
+    pub(super) newest: i64,
+    /// What every origin is known up to.
+    pub(super) marks: Marks,
+    /// Bytes of new origins' marks that certainly have room in a segment's head; 0 before it was looked at.
+    marks_room: u64,
+    /// A sync of the segment failed: nothing more is written to it.
+    pub(super) tainted: bool,
+}
+
+/// What marks may take in a shard that takes new origins: half of what is read, since those of the origins that it has
+/// grow, and those of two shards come together in a merge.
+const MARKS_BYTES_TARGET: u64 = segment::MARKS_BYTES_MAX as u64 / 2;
+
+impl Known {
+    /// What is known when the control file says so, its segment begins like this, and its frames were read.
+    pub(super) async fn replayed(
+        place: &Place,
+        shard: &Shard,
+        control: Control,
+        (active, head, marks): (Segment, Head, Marks),
+    ) -> Result<Self> {
+        let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
+        let mut known = Known {
+            control,
+            active,
+            head_len: head.len,
+            oldest: 0,
+            newest: 0,
+            marks,
+            marks_room: 0,
+            tainted: false,
+        };
+        replay(&mut known, place.salt(), &skips, head.len).await?;
+        Ok(known)
+    }
+
+    /// Refuses an append with a new origin for whose marks there is no room: a head that holds too many could not be
+    /// read again.
+    pub(super) fn admit(&mut self, shard: &ShardId, claim: &Claim) -> Result<()> {
+        let added = self.marks.added_by(claim);
+        if added > self.marks_room {
+            self.marks_room = MARKS_BYTES_TARGET.saturating_sub(self.marks.stored_bytes());
+        }
+        if added > self.marks_room {
+            return Err(Error::refused(format!(
+                "shard `{shard}` knows {} origins, as many as it can hold: write on to a new stream, and name fewer \
+                 ledgers and apps as its writers",
+                self.marks.len()
+            )));
+        }
+        self.marks_room -= added;
+        Ok(())
+    }
+}
+
+/// Takes the origin entries from byte `from` up to the durable end into the marks.
+pub(super) async fn replay(known: &mut Known, salt: u64, skips: &Skips, from: u64) -> Result<()> {
+    let Known {
+        control,
+        active,
+        oldest,
+        newest,
+        marks,
+        ..
+    } = known;
+    let mut walk = Walk::new(active, salt, from, control.durable_bytes, skips);
+    while let Some(step) = walk.next().await? {
+        let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
+        if *oldest == 0 {
+            *oldest = header.arrival;
+        }
+        *newest = (*newest).max(header.arrival);
+        if let Some(claim) = claim_at(&mut walk, active, at, &header).await? {
+            marks.apply(&claim);
+        }
+    }
+    Ok(())
+}
+
+/// What the frame at `at` says of its origin; `None` when it has none.
+pub(super) async fn claim_at(
+    walk: &mut Walk<'_>,
+    segment: &Segment,
+    at: u64,
+    header: &Header,
+) -> Result<Option<Claim>> {
+    if header.meta_len == 0 {
+        return Ok(None);
+    }
+    let meta = walk.meta(at, header).await?;
+    let meta = meta.map_err(|fault| segment.corrupt(at, fault))?;
+    let entry = OriginEntry::decode(&mut Reader::new(&meta))
+        .map_err(|_| segment.corrupt(at, Fault("an origin entry is malformed")))?;
+    Ok(Some(Claim::from(&entry)))
+}

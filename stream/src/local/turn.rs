@@ -1,0 +1,84 @@
+//! Waiting for a shard's lock, but not for a process that stands still with it.
+//!
+//! Whoever waits for the lock holds the *turn*, so that a busy holder cannot take the lock again and again past everybody
+//! else: the kernel gives a freed lock to whoever asks first. A waiter may stand still as well, so that the turn is only
+//! waited for a while.
+//!
+//! A holder that goes on moves the control file. If it does not for some time, the wait is over. What counts is how often
+//! this process has looked, not what a clock says: when the whole machine was stopped nobody is late.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use hydrant_core::disk::{Lock, LockKind};
+use hydrant_core::{Error, Result, clock};
+
+use super::control::ControlFile;
+use super::fence;
+use super::shard_log::ShardLog;
+
+/// The longest wait for the turn, after which this process goes without it.
+const TURN_MAX: Duration = Duration::from_secs(1);
+/// The time between two looks at the control file: an append takes much less.
+const GLANCE: Duration = Duration::from_millis(250);
+/// So many looks in a row may find the control file as it was: a disk that is still of use syncs within them. Whoever takes
+/// a shard over after the time of a lease may only then come upon what its last owner holds, so they are few.
+const GLANCES_MAX: u32 = 8;
+
+impl ShardLog {
+    /// Waits for the shard's lock; `None` when its holder stands still, or the shard is fenced.
+    pub(super) async fn wait(&mut self) -> Result<Option<Box<dyn Lock>>> {
+        let _turn = self.turn().await?;
+        let mut lock = pin!(self.lock("lock"));
+        let (mut glances, mut seen) = (0, None);
+        loop {
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                lock = &mut lock => return lock.map(Some),
+                () = clock::sleep(GLANCE) => {}
+            }
+            if fence::is_marked(&self.place, &self.shard.id).await? {
+                return Ok(None);
+            }
+            let said = match ControlFile::open_to_read(&*self.place.ctx.disk, &self.dir).await? {
+                Some(file) => file.read().await?.map(|control| control.counter),
+                None => return Err(self.place.gone()),
+            };
+            glances = if seen == Some(said) { glances + 1 } else { 1 };
+            seen = Some(said);
+            if glances > GLANCES_MAX {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Option<Box<dyn Lock>>> {
+        if self.turn_is_stuck {
+            let path = self.dir.join("turn");
+            let turn = self.place.ctx.disk.try_lock(&path, LockKind::Exclusive);
+            let turn = turn
+                .await
+                .map_err(|e| self.place.failed("lock", &path, e))?;
+            self.turn_is_stuck = turn.is_none();
+            return Ok(turn);
+        }
+        // Both arms only wait.
+        tokio::select! {
+            biased;
+            turn = self.lock("turn") => return turn.map(Some),
+            () = clock::sleep(TURN_MAX) => {}
+        }
+        self.turn_is_stuck = true;
+        Ok(None)
+    }
+
+    async fn lock(&self, name: &str) -> Result<Box<dyn Lock>> {
+        let path = self.dir.join(name);
+        match self.place.ctx.disk.lock(&path, LockKind::Exclusive).await {
+            Ok(lock) => Ok(lock),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.place.gone()),
+            Err(error) => Err(Error::io("lock", &path, error)),
+        }
+    }
+}
