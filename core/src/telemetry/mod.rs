@@ -8,7 +8,7 @@ pub mod server;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::Unit;
@@ -163,17 +163,19 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// Makes this process record metrics. A second call shares the recorder of the first.
     pub fn install(budget: &Budget) -> Result<Self> {
-        static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
-        let handle = match INSTALLED.get() {
+        static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = match &*installed {
             Some(handle) => handle.clone(),
             None => {
                 let recorder = recorder()?;
                 let handle = recorder.handle();
                 metrics::set_global_recorder(recorder)
                     .map_err(|_| Error::fatal("another metrics recorder is installed"))?;
-                INSTALLED.get_or_init(|| handle).clone()
+                installed.insert(handle).clone()
             }
         };
+        drop(installed);
         describe(PROCESS);
         Ok(Metrics::over(handle, budget))
     }

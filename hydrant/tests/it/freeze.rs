@@ -20,8 +20,6 @@ use crate::process::{Running, command, setting};
 
 /// That of transforms and sinks.
 const LEASE_TIME: Duration = Duration::from_secs(10);
-/// So long after it the others are at work.
-const GRACE: Duration = Duration::from_secs(5);
 /// How long a producer stands still.
 const PRODUCER_STANDS: Duration = Duration::from_secs(3);
 /// Records a second: so few that the tests beside this one get their turn.
@@ -160,11 +158,13 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
     let appends = setting("HYDRANT_FREEZE_APPENDS", 2);
     let stands = Duration::from_secs(setting("HYDRANT_FREEZE_SECONDS", 16));
     let within = Duration::from_secs(setting("HYDRANT_FREEZE_ANSWER_SECONDS", 10));
-    assert!(stands > LEASE_TIME + GRACE, "too short for a take-over");
+    // So long after the lease time the others are at work.
+    let grace = Duration::from_secs(setting("HYDRANT_FREEZE_GRACE_SECONDS", 10));
+    assert!(stands > LEASE_TIME, "too short for a take-over");
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = temporary.path();
     // There are records to the end, also of rounds that take longer.
-    let seconds = (rounds * stands.as_secs()) + (rounds + appends) * (LEASE_TIME + GRACE).as_secs();
+    let seconds = (rounds * stands.as_secs()) + (rounds + appends) * (LEASE_TIME + grace).as_secs();
     let count = RATE * seconds;
     let pipeline = Pipeline::start(dir, count, RATE);
     let stages = [&pipeline.transforms, &pipeline.sinks];
@@ -181,7 +181,7 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
         let shard = stop_inside_an_append(worker, dir, "clean");
         let stopped = Instant::now();
         let what = format!("records go on past shard {shard}, whose holder stands still");
-        until(stopped + LEASE_TIME + GRACE, &what, || {
+        until(stopped + LEASE_TIME + grace, &what, || {
             taken_over(dir, "clean", &shard) > 0
         });
         eprintln!("append {append}: went on after {:?}", stopped.elapsed());
@@ -198,7 +198,7 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
         for ((stream, app), stage) in STAGES.iter().zip(stages) {
             let frozen = format!("-{}-", stage[chosen].process.id());
             let what = format!("{app} goes on without its worker{frozen}");
-            until(stopped + LEASE_TIME + GRACE, &what, || {
+            until(stopped + LEASE_TIME + grace, &what, || {
                 leases(dir, stream, app).iter().all(|row| {
                     let owner = row.owner.as_ref();
                     row.has_ended() || owner.is_some_and(|owner| !owner.contains(&frozen))
@@ -206,7 +206,7 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
             });
         }
         let what = format!("records go on past shard {shard}, whose holder stands still");
-        until(stopped + LEASE_TIME + GRACE, &what, || {
+        until(stopped + LEASE_TIME + grace, &what, || {
             taken_over(dir, "clean", &shard) > 0
         });
         eprintln!("round {round}: taken over after {:?}", stopped.elapsed());

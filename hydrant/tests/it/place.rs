@@ -14,7 +14,7 @@ use arrow_array::{Array as _, RecordBatch};
 use serde_json::Value;
 
 use crate::lake;
-use crate::process::{Running, command};
+use crate::process::{NO_SKIP, Running, command};
 
 /// A directory of one case.
 pub(crate) struct Place {
@@ -352,7 +352,7 @@ pub(crate) struct Letter {
 pub(crate) fn skip(why: &str) {
     eprintln!("skipped: {why}");
     assert!(
-        std::env::var_os("HYDRANT_TEST_NO_SKIP").is_none_or(|value| value != "1"),
+        std::env::var_os(NO_SKIP).is_none_or(|value| value != "1"),
         "skipped, and HYDRANT_TEST_NO_SKIP=1 forbids it: {why}"
     );
 }

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// Forbids tests to skip themselves; the binaries know no such setting and would say so.
+pub(crate) const NO_SKIP: &str = "HYDRANT_TEST_NO_SKIP";
+
 /// The binary `name` of the profile under test.
 pub(crate) fn binary(name: &str) -> PathBuf {
     let hydrant = PathBuf::from(env!("CARGO_BIN_EXE_hydrant"));
@@ -22,7 +25,11 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
 /// A command that runs binary `name` in `dir`.
 pub(crate) fn command(name: &str, dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary(name));
-    command.args(args).current_dir(dir).stdin(Stdio::null());
+    command
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .env_remove(NO_SKIP);
     command
 }
 
@@ -66,6 +73,7 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            .env_remove(NO_SKIP)
             .spawn()
             .expect("the binary starts");
         Running { child }

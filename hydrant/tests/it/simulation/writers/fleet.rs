@@ -371,7 +371,6 @@ impl Fleet {
             linger: shape.linger,
             retention_bytes: shape.retention_bytes,
             retention_time: shape.retention_time,
-            ..CreateOptions::default()
         };
         let job = async |context: Context| {
             hydrant_stream::create(Log::Raw.url(), options, &context).await
