@@ -284,6 +284,10 @@ async fn make_child(
             number += 1;
             continue;
         };
+        // Another process may have made the directory, and died before it was durable.
+        let above = place.dir.join("shards");
+        let synced = disk.sync_dir(&above).await;
+        synced.map_err(|e| Error::io("sync", &above, e))?;
         let child = Child {
             number,
             shard,

@@ -72,7 +72,7 @@ pub(super) struct Shape {
     pub(super) retention_time: Option<Duration>,
     /// Readers leave one in so many calls; 0 for none.
     pub(super) left: u64,
-    /// Which writers may wait for long, since they stand still themselves or there is no room.
+    /// Which writers may wait for long, since they stand still themselves, several do, or there is no room.
     pub(super) may_wait: [bool; 3],
 }
 
@@ -222,13 +222,21 @@ impl Plan {
         let is_full =
             |(_, fault): &(Duration, Fault)| matches!(fault, Fault::Blow(Blow::Full { .. }));
         let is_full = self.steps.iter().any(is_full);
+        let hangs = |fate: &Fate| matches!(fate.fall, Fall::Hangs(_));
         let stands = |process| {
-            let hangs = |fall: &OneFall| matches!(fall.fate.fall, Fall::Hangs(_));
             self.falls
                 .iter()
-                .any(|fall| fall.process == process && hangs(fall))
+                .any(|fall| fall.process == process && hangs(&fall.fate))
         };
-        self.shape.may_wait = std::array::from_fn(|process| is_full || stands(process));
+        // Of two that stand still one may do so while it replaces the manifest to fence what the other one holds, and
+        // the manifest's lock is waited for.
+        let reshards = |(_, fault): &&(Duration, Fault)| match fault {
+            Fault::Reshard { fate, .. } => fate.as_ref().is_some_and(hangs),
+            Fault::Blow(_) => false,
+        };
+        let falls = self.falls.iter().filter(|fall| hangs(&fall.fate)).count();
+        let several = falls + self.steps.iter().filter(reshards).count() > 1;
+        self.shape.may_wait = std::array::from_fn(|process| is_full || several || stands(process));
     }
 }
 
