@@ -118,6 +118,10 @@ async fn reshard(
         match log.take_or_leave().await? {
             Taken::Held(mut parent) => {
                 parent.refuse_if_sealed()?;
+                // What a failed append has cut must not come back with a power cut: nobody would write over it.
+                let active = &parent.known()?.active;
+                let synced = active.file.sync().await;
+                synced.map_err(|e| Error::io("sync", &active.path, e))?;
                 parent
                     .set_control(true, |control| control.sealing = true)
                     .await?;
@@ -279,15 +283,25 @@ async fn make_child(
             }
             Err(error) => return Err(Error::io("create", &path, error)),
         }
-        let lock = disk.try_lock(&path, LockKind::Exclusive).await;
-        let Some(lock) = lock.map_err(|e| Error::io("lock", &path, e))? else {
-            number += 1;
-            continue;
+        let lock = match disk.try_lock(&path, LockKind::Exclusive).await {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                number += 1;
+                continue;
+            }
+            // It was taken for one that a dead process left, and removed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                number += 1;
+                continue;
+            }
+            Err(error) => return Err(Error::io("lock", &path, error)),
         };
-        // Another process may have made the directory, and died before it was durable.
-        let above = place.dir.join("shards");
-        let synced = disk.sync_dir(&above).await;
-        synced.map_err(|e| Error::io("sync", &above, e))?;
+        // Before anything else lies there: so a directory without the lock is empty, also after a power cut. Another
+        // process may have made it, and died before it was durable.
+        for made in [&dir, &place.dir.join("shards")] {
+            let synced = disk.sync_dir(made).await;
+            synced.map_err(|e| Error::io("sync", made, e))?;
+        }
         let child = Child {
             number,
             shard,
