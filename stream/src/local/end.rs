@@ -99,7 +99,8 @@ pub(super) enum Durable {
 pub(super) async fn durable(place: &Place, shard: &Shard, file: &ControlFile) -> Result<Durable> {
     let control = file.read().await?;
     let marked = !mutant::is(Mutant::FenceUnseen) && fence::is_marked(place, &shard.id).await?;
-    let is_closing = control.is_none_or(|control| control.sealing && !control.sealed);
+    // Also of a sealed shard: what a failed append has cut may have come back with a power cut, past the end.
+    let is_closing = control.is_none_or(|control| control.sealing);
     if !marked && !is_closing {
         return Ok(Durable::Moving(control));
     }

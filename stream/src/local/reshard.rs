@@ -118,10 +118,6 @@ async fn reshard(
         match log.take_or_leave().await? {
             Taken::Held(mut parent) => {
                 parent.refuse_if_sealed()?;
-                // What a failed append has cut must not come back with a power cut: nobody would write over it.
-                let active = &parent.known()?.active;
-                let synced = active.file.sync().await;
-                synced.map_err(|e| Error::io("sync", &active.path, e))?;
                 parent
                     .set_control(true, |control| control.sealing = true)
                     .await?;
