@@ -1,4 +1,8 @@
 //! Chance, injected: identities, jitter and tie-breaks come from a [`Random`], which a simulation seeds.
+//!
+//! Outside a simulation every number is the operating system's. A generator of our own that a clock seeds gives two
+//! processes that start in the same instant the same identities: two workers of one name, two producers with one
+//! origin.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A shared source of random numbers; cheap to clone.
 #[derive(Clone)]
 pub struct Random {
-    rng: Arc<Mutex<fastrand::Rng>>,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    System,
+    Seeded(Arc<Mutex<fastrand::Rng>>),
 }
 
 impl fmt::Debug for Random {
@@ -16,27 +26,26 @@ impl fmt::Debug for Random {
 }
 
 impl Random {
-    /// Seeded by the operating system.
-    #[allow(clippy::disallowed_methods, reason = "the one unseeded generator")]
+    /// The numbers of the operating system, fit for secrets.
     pub fn system() -> Self {
         Random {
-            rng: Arc::new(Mutex::new(fastrand::Rng::new())),
+            source: Source::System,
         }
     }
 
     /// The same numbers for the same seed.
     pub fn seeded(seed: u64) -> Self {
         Random {
-            rng: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))),
+            source: Source::Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))),
         }
     }
 
     /// A number of all 64 bits.
     pub fn u64(&self) -> u64 {
-        self.rng
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .u64(..)
+        match &self.source {
+            Source::System => from_system(),
+            Source::Seeded(rng) => rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..),
+        }
     }
 
     /// A number below `end`; 0 when `end` is 0.
@@ -44,14 +53,50 @@ impl Random {
         if end == 0 {
             return 0;
         }
-        self.rng
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .u64(..end)
+        match &self.source {
+            Source::System => fastrand::Rng::with_seed(from_system()).u64(..end),
+            Source::Seeded(rng) => rng
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .u64(..end),
+        }
     }
 
     /// 32 hex digits that nobody else draws.
     pub fn identity(&self) -> String {
         format!("{:016x}{:016x}", self.u64(), self.u64())
+    }
+}
+
+/// # Panics
+/// When the operating system has no random numbers, as the standard library does when it makes its first hash map.
+fn from_system() -> u64 {
+    getrandom::u64().expect("the operating system gives random numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn identities_are_drawn_once() {
+        let sources: Vec<Random> = (0..4).map(|_| Random::system()).collect();
+        let drawn: HashSet<String> = (0..4_000).map(|n| sources[n % 4].identity()).collect();
+        assert_eq!(drawn.len(), 4_000);
+        assert!(drawn.iter().all(|id| id.len() == 32));
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_numbers_again_and_none_is_too_large() {
+        let (a, b) = (Random::seeded(7), Random::seeded(7));
+        for end in [0, 1, 2, 1_000, u64::MAX] {
+            let number = a.below(end);
+            assert_eq!(number, b.below(end));
+            assert!(number < end.max(1));
+            assert!(Random::system().below(end) < end.max(1));
+        }
+        assert_eq!(a.identity(), b.identity());
     }
 }
