@@ -12,6 +12,7 @@ use hydrant_core::clock::Instant;
 use hydrant_core::disk::{
     self, Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch,
 };
+use hydrant_core::hash;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
 use hydrant_core::lease::Progress;
 use hydrant_core::mutant::Mutant;
@@ -57,6 +58,8 @@ pub(super) enum Broken {
     CleanedBeforeFinish,
     /// Several writers send as one origin.
     OriginsReused,
+    /// Where a record goes depends on who sends it.
+    RoutedByWorker,
     /// A file is made again without a look whether it is there.
     RebuiltWithoutLook,
     /// A file is made again without a claim.
@@ -104,13 +107,16 @@ impl Broken {
         })
     }
 
-    pub(super) fn stage(self, inner: Arc<dyn Stage>) -> Arc<dyn Stage> {
+    /// The stage of the worker with this name.
+    pub(super) fn stage(self, inner: Arc<dyn Stage>, worker: &str) -> Arc<dyn Stage> {
         match self {
             Broken::LedgerBeforeOutput
             | Broken::BuffersKept
+            | Broken::RoutedByWorker
             | Broken::Inside(Mutant::FromOfReader) => Arc::new(BrokenStage {
                 how: self,
                 inner,
+                worker: worker.to_owned(),
                 kept: Arc::default(),
             }),
             _ => inner,
@@ -477,6 +483,7 @@ impl Rebuild for OtherRules {
 struct BrokenStage {
     how: Broken,
     inner: Arc<dyn Stage>,
+    worker: String,
     kept: Arc<Mutex<BTreeMap<ShardId, Vec<Batch>>>>,
 }
 
@@ -514,6 +521,7 @@ impl Stage for BrokenStage {
             how: self.how,
             inner,
             shard,
+            worker: self.worker.clone(),
             pushed: after,
             kept: Arc::clone(&self.kept),
         }))
@@ -527,6 +535,7 @@ struct BrokenShard {
     how: Broken,
     inner: Box<dyn ShardStage>,
     shard: ShardId,
+    worker: String,
     pushed: Position,
     kept: Arc<Mutex<BTreeMap<ShardId, Vec<Batch>>>>,
 }
@@ -545,10 +554,22 @@ fn copy_of(batch: &Batch) -> Batch {
     }
 }
 
+/// Hashes of the records' keys and the worker's name.
+fn routes_of(batch: &Batch, worker: &str) -> Vec<u128> {
+    let key = |entry| batch.key(entry).unwrap_or_default();
+    let entries = batch.records.iter();
+    entries
+        .map(|entry| hash::identity(&[key(entry), worker.as_bytes()]))
+        .collect()
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl ShardStage for BrokenShard {
-    async fn push(&mut self, read: Read) -> Result<()> {
+    async fn push(&mut self, mut read: Read) -> Result<()> {
+        if let (Broken::RoutedByWorker, Read::Batch(batch)) = (self.how, &mut read) {
+            batch.hashes = routes_of(batch, &self.worker);
+        }
         self.pushed = match &read {
             Read::Batch(batch) => batch.to,
             Read::Idle { through } => self.pushed.max(*through),

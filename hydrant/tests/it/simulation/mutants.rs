@@ -166,6 +166,11 @@ fn falls_marks_not_recomputed_after_a_torn_tail() {
 }
 
 #[test]
+fn falls_routes_that_differ_between_workers() {
+    falls(Broken::RoutedByWorker);
+}
+
+#[test]
 fn falls_mine_by_interval() {
     falls(Broken::MineByInterval);
 }

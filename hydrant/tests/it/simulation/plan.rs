@@ -166,7 +166,7 @@ impl Shape {
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(700);
             }
-            Broken::ChildrenBeforeParents => {
+            Broken::ChildrenBeforeParents | Broken::RoutedByWorker => {
                 self.fused = false;
                 self.transforms = 2;
             }

@@ -225,7 +225,7 @@ async fn consume(
     pin: Option<String>,
 ) -> Result<()> {
     let (stream, stage) = match orders.broken {
-        Some(broken) => (broken.stream(stream), broken.stage(stage)),
+        Some(broken) => (broken.stream(stream), broken.stage(stage, &orders.name)),
         None => (stream, stage),
     };
     let spec = RunSpec {
