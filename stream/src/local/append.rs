@@ -1,9 +1,9 @@
 //! The writer: one committer task per shard, which makes groups of appends durable with one sync.
 //!
-//! Appends are encoded on worker threads as soon as they are handed in; the budget has the encoded copies as well, but
-//! for one append that may always be on its way. The committer takes what is there, waits for
-//! the shard's lock, drops what the marks know, writes the rest, and answers the tickets once the control file says
-//! that it is durable. While one group is being synced the next one gathers.
+//! Appends are encoded as soon as they are handed in, on worker threads unless they are small; the budget has the encoded
+//! copies as well, but for one append that may always be on its way. The committer takes what is there, waits for the
+//! shard's lock, drops what the marks know, writes the rest, and answers the tickets once the control file says that it
+//! is durable. While one group is being synced the next one gathers.
 //!
 //! A group is acknowledged when the shard is not [fenced](super::fence) after that, or ends behind the group.
 //!
@@ -18,13 +18,14 @@ use futures::FutureExt;
 use hydrant_core::disk::at_once;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Append, Appended, Begun, StreamWriter, Ticket};
-use hydrant_core::{Error, Overdraft, Permit, Result, Shard, ShardId, clock};
+use hydrant_core::{Error, HashRange, Overdraft, Permit, Result, Shard, ShardId, Workers, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::begun;
 use super::control::Control;
 use super::fence;
+use super::frame::Codec;
 use super::marks::Verdict;
 use super::place::Place;
 use super::retention;
@@ -36,6 +37,8 @@ use super::work::{Encoded, Work, position_before};
 const QUEUE_BYTES: u32 = 8 << 20;
 /// Appends that wait for one shard, each of which may be small.
 const QUEUE_APPENDS: usize = 1024;
+/// Appends that are not larger are encoded where they are handed in: a hand-over to a worker thread would take longer.
+const SMALL_BYTES: u64 = 8 << 10;
 /// Appends of a process that are being encoded at once, well below the worker threads' queue.
 const ENCODING_MAX: usize = 64;
 /// A record of this size fits a frame with room for its key and index.
@@ -76,7 +79,7 @@ struct Lane {
 #[derive(Debug)]
 struct Pending {
     work: Work,
-    encoded: JoinHandle<(Result<Encoded>, Permit)>,
+    encoded: Encoding,
     answer: oneshot::Sender<Result<Appended>>,
     bytes: u64,
     /// The caller's bytes, held until the append is stored.
@@ -84,6 +87,47 @@ struct Pending {
     /// The encoded bytes.
     copy: Permit,
     _room: OwnedSemaphorePermit,
+}
+
+/// An append's frame, with the memory that it takes.
+type Frame = (Result<Encoded>, Permit);
+
+/// Where the encoding of an append is.
+#[derive(Debug)]
+enum Encoding {
+    /// Done when it was handed in.
+    Done(Box<Frame>),
+    /// On its way over the worker threads.
+    UnderWay(JoinHandle<Frame>),
+}
+
+impl Encoding {
+    async fn frame(&mut self) -> Frame {
+        match self {
+            Encoding::Done(frame) => {
+                let twice = Err(Error::fatal("the frame of an append was taken before"));
+                std::mem::replace(&mut **frame, (twice, Permit::default()))
+            }
+            Encoding::UnderWay(task) => task.await.unwrap_or_else(|_| {
+                let ended = Error::fatal("the encoding of an append was ended");
+                (Err(ended), Permit::default())
+            }),
+        }
+    }
+}
+
+/// Encodes a frame; what it takes less than `copy` goes back.
+async fn encode(
+    workers: &Workers,
+    work: Work,
+    range: HashRange,
+    codec: Codec,
+    mut copy: Permit,
+) -> Frame {
+    let encoded = workers.run(move || work.encode(range, codec)).await;
+    let encoded = encoded.flatten();
+    copy.shrink_to(encoded.as_ref().map_or(0, Encoded::frame_len));
+    (encoded, copy)
 }
 
 impl LocalWriter {
@@ -150,21 +194,19 @@ impl StreamWriter for LocalWriter {
         let room = room.map_err(|_| closed())?;
         let place = lane.queue.reserve().await.map_err(|_| closed())?;
         let budget = &self.place.ctx.budget;
-        let mut copy = budget
-            .acquire_more(work.encoded_bytes_max(bytes), &self.overdraft)
-            .await;
-        let encoded = {
-            let (work, range) = (work.clone(), lane.shard.range);
-            let codec = self.place.settings.codec;
-            let workers = self.place.ctx.workers.clone();
+        let size = work.encoded_bytes_max(bytes);
+        let copy = budget.acquire_more(size, &self.overdraft).await;
+        let (range, codec) = (lane.shard.range, self.place.settings.codec);
+        let encoded = if size <= SMALL_BYTES {
+            let frame = encode(&Workers::Inline, work.clone(), range, codec, copy).await;
+            Encoding::Done(Box::new(frame))
+        } else {
+            let (work, workers) = (work.clone(), self.place.ctx.workers.clone());
             let slots = Arc::clone(&self.encoding);
-            tokio::spawn(async move {
+            Encoding::UnderWay(tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await;
-                let encoded = workers.run(move || work.encode(range, codec)).await;
-                let encoded = encoded.flatten();
-                copy.shrink_to(encoded.as_ref().map_or(0, Encoded::frame_len));
-                (encoded, copy)
-            })
+                encode(&workers, work, range, codec, copy).await
+            }))
         };
         let (answer, result) = oneshot::channel();
         place.send(Pending {
@@ -324,13 +366,8 @@ impl Committer {
 async fn encoded(group: Vec<Pending>) -> Vec<Ready> {
     let mut ready = Vec::with_capacity(group.len());
     for mut pending in group {
-        let encoded = match (&mut pending.encoded).await {
-            Ok((encoded, copy)) => {
-                pending.copy = copy;
-                encoded
-            }
-            Err(_) => Err(Error::fatal("the encoding of an append was ended")),
-        };
+        let encoded;
+        (encoded, pending.copy) = pending.encoded.frame().await;
         ready.push(Ready { pending, encoded });
     }
     ready

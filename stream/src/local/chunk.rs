@@ -7,7 +7,7 @@ use hydrant_core::Batch;
 use hydrant_core::batch::{AccountOf, AccountSpan, Entry, OriginSpan, Run, Step};
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
-use hydrant_core::{Position, Sequence};
+use hydrant_core::{Permit, Position, Sequence};
 
 use super::columns;
 use super::frame::{Codec, Fault, Header};
@@ -42,6 +42,15 @@ pub(super) struct Decoded {
     pub(super) cost: u64,
     /// Whether a record points into what was read, because its frame is not compressed.
     pub(super) shares_stored_bytes: bool,
+}
+
+impl Decoded {
+    /// Gives the batch as much of `permit` as it takes, of which `read` are the bytes that were read.
+    pub(super) fn hold(&mut self, mut permit: Permit, read: u64) {
+        let shared = if self.shares_stored_bytes { read } else { 0 };
+        permit.shrink_to(self.cost + shared);
+        self.batch.permit = permit;
+    }
 }
 
 impl Chunk {

@@ -120,7 +120,6 @@ impl Control {
 pub(super) struct ControlFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
-    identity: u64,
 }
 
 impl ControlFile {
@@ -135,26 +134,17 @@ impl ControlFile {
     }
 
     async fn open_for(disk: &dyn Disk, dir: &Path, how: Open) -> Result<Option<Self>> {
-        let path = dir.join("control");
-        let file = match disk.open(&path, how).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", &path, error)),
-        };
-        let stat = disk.stat(&path).await;
-        let Some(stat) = stat.map_err(|e| Error::io("look at", &path, e))? else {
-            return Ok(None);
-        };
-        Ok(Some(ControlFile {
-            file,
-            path,
-            identity: stat.identity,
-        }))
+        let path = ControlFile::path(dir);
+        match disk.open(&path, how).await {
+            Ok(file) => Ok(Some(ControlFile { file, path })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", &path, error)),
+        }
     }
 
     /// Makes the control file of a new shard, durably but for its name.
     pub(super) async fn create(disk: &dyn Disk, dir: &Path, control: &Control) -> Result<()> {
-        let path = dir.join("control");
+        let path = ControlFile::path(dir);
         let io = |error| Error::io("create", &path, error);
         let file = disk.open(&path, Open::CreateNew).await.map_err(io)?;
         let mut both = vec![0; SLOT_STRIDE + SLOT_BYTES];
@@ -164,16 +154,9 @@ impl ControlFile {
         file.sync().await.map_err(io)
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether the name still leads to this file: a stream that was deleted and made again has another one.
-    pub(super) async fn is_current(&self, disk: &dyn Disk) -> Result<bool> {
-        let stat = disk.stat(&self.path).await;
-        let stat = stat.map_err(|e| Error::io("look at", &self.path, e))?;
-        Ok(stat.is_some_and(|stat| stat.identity == self.identity))
+    /// Where that of the shard in `dir` is.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join("control")
     }
 
     /// The newest intact slot; `None` when there is none.

@@ -172,19 +172,18 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
     };
     let len = segment.file.len().await;
     let len = len.map_err(|e| Error::io("read", &segment.path, e))?;
-    let known = Known::replayed(place, shard, state, (segment, head, marks)).await;
+    let known = Known::replayed(place, shard, state, (&segment, head, marks)).await;
     if file.read().await? != control {
         return Ok(None);
     }
     let mut known = known?;
     let mut tail = Tail::default();
     let copied = tail
-        .take(place, shard, &mut known, len, !is_named_only)
+        .take(place, shard, (&segment, &mut known), len, !is_named_only)
         .await?;
-    let base = known.active.base;
     let mut end = End {
         segment: state.active,
-        base,
+        base: segment.base,
         bytes: tail.at.unwrap_or(state.durable_bytes),
         next_offset: tail.next_offset.unwrap_or(state.next_offset),
         records: state.records + tail.records,
@@ -263,13 +262,13 @@ impl Tail {
         &mut self,
         place: &Place,
         shard: &Shard,
-        known: &mut Known,
+        (active, known): (&Segment, &mut Known),
         len: u64,
         copies: bool,
     ) -> Result<Option<Draft>> {
-        let (active, control) = (known.active.clone(), known.control);
-        let (none, mut draft) = (Skips::default(), None);
-        let mut walk = Walk::new(&active, place.salt(), control.durable_bytes, len, &none);
+        let (control, none) = (known.control, Skips::default());
+        let mut draft = None;
+        let mut walk = Walk::new(active, place.salt(), control.durable_bytes, len, &none);
         while let Some(Ok((at, header))) = walk.next().await? {
             if header.base != self.next_offset.unwrap_or(control.next_offset) {
                 break;

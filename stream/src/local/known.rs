@@ -1,4 +1,4 @@
-//! What is known of a shard at a durable end: the segment that is appended to, and the marks.
+//! What is known of a shard at a durable end: how its segment begins that is appended to, and the marks.
 
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
@@ -16,8 +16,8 @@ use super::skips::Skips;
 pub(super) struct Known {
     /// The control file's newest slot.
     pub(super) control: Control,
-    /// The segment that is appended to.
-    pub(super) active: Segment,
+    /// The offset of the first slot of the segment that is appended to.
+    pub(super) base: u64,
     /// Bytes of its head.
     pub(super) head_len: u64,
     /// When its first frame was appended; 0 when it has none.
@@ -42,12 +42,12 @@ impl Known {
         place: &Place,
         shard: &Shard,
         control: Control,
-        (active, head, marks): (Segment, Head, Marks),
+        (active, head, marks): (&Segment, Head, Marks),
     ) -> Result<Self> {
         let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
         let mut known = Known {
             control,
-            active,
+            base: active.base,
             head_len: head.len,
             oldest: 0,
             newest: 0,
@@ -55,7 +55,7 @@ impl Known {
             marks_room: 0,
             tainted: false,
         };
-        replay(&mut known, place.salt(), &skips, head.len).await?;
+        replay(&mut known, active, place.salt(), &skips, head.len).await?;
         Ok(known)
     }
 
@@ -79,10 +79,15 @@ impl Known {
 }
 
 /// Takes the origin entries from byte `from` up to the durable end into the marks.
-pub(super) async fn replay(known: &mut Known, salt: u64, skips: &Skips, from: u64) -> Result<()> {
+pub(super) async fn replay(
+    known: &mut Known,
+    active: &Segment,
+    salt: u64,
+    skips: &Skips,
+    from: u64,
+) -> Result<()> {
     let Known {
         control,
-        active,
         oldest,
         newest,
         marks,

@@ -55,9 +55,9 @@
 //!
 //! # An append
 //!
-//! Encoded on a worker thread, queued with others, then under the shard's lock: learn what other processes appended,
-//! judge by the marks, write, sync, write the control file, release the lock, acknowledge. The lock is held throughout,
-//! so whoever takes it and finds bytes past the durable end knows that its holder died or could not sync:
+//! Encoded, queued with others, then under the shard's lock: learn what other processes appended, judge by the marks,
+//! write, sync, write the control file, release the lock, acknowledge. The lock is held throughout, so whoever takes it
+//! and finds bytes past the durable end knows that its holder died or could not sync:
 //!
 //! - Intact frames there are *rewritten* into a new segment and synced; a torn rest is cut ([`recovery`]).
 //! - A segment gets its name after its first bytes were synced. A newer segment than the control file names is
@@ -76,10 +76,15 @@
 //!
 //! ```text
 //! submit --(8 MiB or 1024 appends per shard)--> committer of the shard --> tickets
-//!    \--(64 at once)--> worker threads, encoding --/
+//!    \--(64 at once)--> worker threads, encoding what is not small --/
 //! ```
 //!
-//! Whoever waits for a lock waits for a holder that goes on ([`turn`]). A reader has no task: it reads a chunk (at most 1 MiB, or one larger frame) when asked, within its budget.
+//! Whoever waits for a lock waits for a holder that goes on ([`turn`]). A reader has no task: it reads a chunk (at most
+//! 1 MiB, or one larger frame) when asked, within its budget.
+//!
+//! A stream may have hundreds of shards, each with few records. So one thread makes all the calls of a group of appends,
+//! and all those of a look at what is new. The files of a shard are open only meanwhile, which bounds what a process has
+//! open by its threads. A shard that nothing is appended to costs its readers nothing.
 
 #![allow(
     rustdoc::private_intra_doc_links,
@@ -111,6 +116,7 @@ mod repair;
 mod reshard;
 mod retention;
 mod runs;
+mod seek;
 mod segment;
 mod shard_log;
 mod skips;

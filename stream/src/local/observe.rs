@@ -9,14 +9,15 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use hydrant_core::disk::{Disk, Lock, LockKind};
+use hydrant_core::disk::{Disk, Lock, LockKind, Open};
 use hydrant_core::{Error, Result, Shard};
 
 use super::control::{Control, ControlFile};
 use super::end::{self, Durable, End, durable};
 use super::place::Place;
-use super::segment;
+use super::segment::{self, Segment, Walk};
 use super::shard_log::ShardLog;
+use super::skips::Skips;
 
 /// What is known of a shard's end.
 #[derive(Clone, Copy, Debug)]
@@ -113,4 +114,25 @@ async fn try_lock(place: &Place, dir: &Path) -> Result<Try> {
             _ => Err(Error::io("lock", &path, error)),
         },
     }
+}
+
+/// The control file as if everything written were durable; only a mutant asks for it.
+pub(super) async fn written(place: &Place, dir: &Path, mut control: Control) -> Result<Control> {
+    let disk = &*place.ctx.disk;
+    let segments = segment::list(disk, dir).await?;
+    let Some(newest) = segments.last().filter(|s| s.number == control.active) else {
+        return Ok(control);
+    };
+    let (number, base) = (newest.number, newest.base);
+    let Some(segment) = Segment::open(disk, dir, number, base, Open::Read).await? else {
+        return Ok(control);
+    };
+    let none = Skips::default();
+    let from = control.durable_bytes;
+    let mut walk = Walk::new(&segment, place.salt(), from, newest.len, &none);
+    while let Some(Ok((_, header))) = walk.next().await? {
+        control.durable_bytes = walk.at();
+        control.next_offset = header.next_offset();
+    }
+    Ok(control)
 }

@@ -19,8 +19,9 @@ impl Held<'_> {
     /// Rewrites or cuts what lies past the durable end.
     pub(super) async fn recover_tail(&mut self) -> Result<()> {
         let salt = self.log.place.salt();
+        let active = self.active()?;
         let known = self.known()?;
-        let (active, end) = (known.active.clone(), known.control.durable_bytes);
+        let end = known.control.durable_bytes;
         let len = active.file.len().await;
         let len = len.map_err(|e| Error::io("read", &active.path, e))?;
         if len <= end {

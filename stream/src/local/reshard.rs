@@ -124,7 +124,7 @@ async fn reshard(
                 let known = parent.known()?;
                 closing.push(Closing {
                     shard,
-                    end: End::at(&known.control, known.active.base),
+                    end: End::at(&known.control, known.base),
                     marks: known.marks.clone(),
                 });
                 held.push(parent);

@@ -153,6 +153,24 @@ impl Head {
     }
 }
 
+/// Stored frames at `at` of the segment in `path` are not what was written.
+pub(super) fn corrupt(path: &Path, at: u64, fault: Fault) -> Error {
+    // `DIR/shards/SHARD/SEGMENT`
+    let mut above = path.ancestors().skip(1);
+    let shard = above.next().and_then(Path::file_name).unwrap_or_default();
+    let stream = above.nth(1).unwrap_or(Path::new("."));
+    Error::Corrupt {
+        path: path.to_owned(),
+        offset: at,
+        detail: format!(
+            "{}: restore the file, or give up what is damaged with `hydrant stream repair local:{} {} --skip`",
+            fault.0,
+            stream.display(),
+            shard.display()
+        ),
+    }
+}
+
 /// An open segment.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
@@ -224,22 +242,9 @@ impl Segment {
         bytes.map_err(|e| Error::io("read", &self.path, e))
     }
 
-    /// Stored frames at `at` are not what was written.
+    /// As [`corrupt`].
     pub(super) fn corrupt(&self, at: u64, fault: Fault) -> Error {
-        // `DIR/shards/SHARD/SEGMENT`
-        let mut above = self.path.ancestors().skip(1);
-        let shard = above.next().and_then(Path::file_name).unwrap_or_default();
-        let stream = above.nth(1).unwrap_or(Path::new("."));
-        Error::Corrupt {
-            path: self.path.clone(),
-            offset: at,
-            detail: format!(
-                "{}: restore the file, or give up what is damaged with `hydrant stream repair local:{} {} --skip`",
-                fault.0,
-                stream.display(),
-                shard.display()
-            ),
-        }
+        corrupt(&self.path, at, fault)
     }
 
     /// Offsets below the durable end stand in the segment before this one as well.

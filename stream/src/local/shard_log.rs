@@ -35,7 +35,6 @@ pub(super) struct ShardLog {
     pub(super) shard: Shard,
     pub(super) dir: PathBuf,
     pub(super) metrics: ShardMetrics,
-    control: Option<ControlFile>,
     known: Option<Known>,
     /// Whoever has the turn stands still.
     pub(super) turn_is_stuck: bool,
@@ -67,10 +66,13 @@ pub(super) enum Taken<'a> {
     Stuck,
 }
 
-/// A shard whose lock is held.
+/// A shard whose lock is held, with its files, which are open only as long: a process has many more shards than it
+/// appends to at a time.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
     pub(super) log: &'a mut ShardLog,
+    control: Option<ControlFile>,
+    active: Option<Segment>,
     _lock: Box<dyn Lock>,
 }
 
@@ -82,7 +84,6 @@ impl ShardLog {
             shard: shard.clone(),
             dir: place.shard_dir(&shard.id),
             metrics: ShardMetrics::new(&place.stream.name, &shard.id),
-            control: None,
             known: None,
             turn_is_stuck: false,
             is_over: false,
@@ -121,14 +122,21 @@ impl ShardLog {
     pub(super) async fn take_under(&mut self, lock: Box<dyn Lock>) -> Result<Held<'_>> {
         let mut held = Held {
             log: self,
+            control: None,
+            active: None,
             _lock: lock,
         };
         let Err(error) = held.learn().await else {
             return Ok(held);
         };
-        let Held { log, _lock: lock } = held;
+        let Held {
+            log,
+            control,
+            active,
+            _lock: lock,
+        } = held;
         log.known = None;
-        drop(lock);
+        drop((control, active, lock));
         // Whoever fences a shard and its holder may each be in the way of the other.
         if fence::is_marked(&log.place, &log.shard.id).await? && !log.is_over {
             log.fence().await?;
@@ -178,24 +186,20 @@ impl Held<'_> {
         self.log.known.as_mut()
     }
 
-    async fn control_file(&mut self) -> Result<ControlFile> {
-        let disk = &*self.log.place.ctx.disk;
-        let file = match self.log.control.take() {
-            Some(file) => file,
-            None => match ControlFile::open(disk, &self.log.dir).await? {
-                Some(file) => file,
-                None => return Err(self.log.place.gone()),
-            },
-        };
-        if !file.is_current(disk).await? {
-            return Err(self.log.place.gone());
-        }
-        self.log.control = Some(file.clone());
-        Ok(file)
+    /// The segment that is appended to.
+    pub(super) fn active(&self) -> Result<Segment> {
+        let shard = &self.log.shard.id;
+        let active = self.active.clone();
+        active.ok_or_else(|| Error::fatal(format!("shard `{shard}` has no segment left")))
     }
 
     async fn learn(&mut self) -> Result<()> {
-        let control = self.control_file().await?.read().await?;
+        let place = Arc::clone(&self.log.place);
+        let disk = &*place.ctx.disk;
+        let file = ControlFile::open(disk, &self.log.dir).await?;
+        let file = file.ok_or_else(|| place.gone())?;
+        let control = file.read().await?;
+        self.control = Some(file);
         if control.is_some_and(|c| c.incarnation != self.log.place.incarnation || c.deleted) {
             return Err(self.log.place.gone());
         }
@@ -204,12 +208,17 @@ impl Held<'_> {
                 let before = known.control;
                 let same = before.counter == control.counter;
                 let near = before.active == control.active && before.counter <= control.counter;
-                if near && !same {
+                let (dir, base) = (&self.log.dir, known.base);
+                self.active = match same || near {
+                    true => Segment::open(disk, dir, before.active, base, Open::Write).await?,
+                    false => None,
+                };
+                if self.active.is_some() && !same {
                     self.catch_up(control).await?;
                 }
                 let overlooked = mutant::is(Mutant::LeftoverOverlooked);
                 let end = if overlooked { before } else { control };
-                (same || near) && !self.is_followed(end).await?
+                self.active.is_some() && !self.is_followed(end).await?
             }
             _ => false,
         };
@@ -248,7 +257,7 @@ impl Held<'_> {
     /// How far the shard is known, and where the segment begins that is appended to.
     pub(super) fn reached(&self) -> Option<(Control, u64)> {
         let known = self.log.known.as_ref()?;
-        Some((known.control, known.active.base))
+        Some((known.control, known.base))
     }
 
     /// Reads a fenced shard up to its end. What lies beyond goes: its holder has let the lock go or died.
@@ -276,8 +285,9 @@ impl Held<'_> {
             .marks(place.incarnation, self.log.shard.range)
             .await?;
         let control = end.control(said, &place);
-        let found = (active, head, marks);
+        let found = (&active, head, marks);
         self.log.known = Some(Known::replayed(&place, &self.log.shard, control, found).await?);
+        self.active = Some(active);
         Ok(())
     }
 
@@ -293,17 +303,18 @@ impl Held<'_> {
     async fn catch_up(&mut self, control: Control) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let skips = Skips::read(&place.ctx, &self.log.dir).await?;
+        let active = self.active()?;
         let known = self.known()?;
         let from = known.control.durable_bytes;
         known.control = control;
-        replay(known, place.salt(), &skips, from).await
+        replay(known, &active, place.salt(), &skips, from).await
     }
 
     /// Reads everything anew.
     async fn load(&mut self, control: Option<Control>) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
-        self.log.known = None;
+        (self.log.known, self.active) = (None, None);
         super::draft::remove_leftovers(disk, &self.log.dir, "").await?;
         let segments = segment::list(disk, &self.log.dir).await?;
         let Some(newest) = segments.last() else {
@@ -334,10 +345,11 @@ impl Held<'_> {
         if newest.len < control.durable_bytes {
             return Err(active.corrupt(newest.len, Fault("durable bytes are missing at the end")));
         }
-        let found = (active, head, marks);
+        let found = (&active, head, marks);
         let known = Known::replayed(&place, &self.log.shard, control, found).await?;
         self.log.metrics.origins(known.marks.len());
         self.log.known = Some(known);
+        self.active = Some(active);
         Ok(())
     }
 
@@ -381,7 +393,7 @@ impl Held<'_> {
 
     /// Writes a slot; `durably` syncs it.
     async fn write_control(&mut self, control: Control, durably: bool) -> Result<()> {
-        let Some(file) = &self.log.control else {
+        let Some(file) = &self.control else {
             return Err(self.log.place.gone());
         };
         file.write(&control).await?;
@@ -447,9 +459,7 @@ impl Held<'_> {
         if tainted || large || holds_frames && self.is_old(oldest) {
             return self.commit_in_new_segment(group).await;
         }
-        let known = self.known()?;
-        let (file, path) = (Arc::clone(&known.active.file), known.active.path.clone());
-        let at = known.control.durable_bytes;
+        let Segment { file, path, .. } = self.active()?;
         let started = clock::now();
         let mut failed = file.write_at(at, group.parts.clone()).await.err();
         let written = failed.is_none();
@@ -586,10 +596,11 @@ impl Held<'_> {
     pub(super) async fn adopt(&mut self, draft: Draft, group: Option<&Group>) -> Result<()> {
         let (head_len, len) = (draft.head_len(), draft.len());
         let active = draft.publish(&*self.log.place.ctx.disk).await?;
-        let number = active.number;
+        let (number, base) = (active.number, active.base);
+        let old = self.active.replace(active);
         let known = self.known()?;
-        let before = (known.active.clone(), known.control.durable_bytes);
-        known.active = active;
+        let end = known.control.durable_bytes;
+        known.base = base;
         known.head_len = head_len;
         known.oldest = group.map_or(0, |group| group.arrival);
         known.newest = known.oldest;
@@ -605,8 +616,9 @@ impl Held<'_> {
         })
         .await?;
         // What follows the durable end there counts no more, cut or not.
-        let (old, end) = before;
-        if let Err(error) = old.file.truncate(end).await {
+        if let Some(old) = old
+            && let Err(error) = old.file.truncate(end).await
+        {
             tracing::debug!(path = %old.path.display(), %error, "cannot cut a finished segment");
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
-use hydrant_core::disk::Watch;
+use hydrant_core::disk::{Watch, at_once};
 use hydrant_core::stream::{
     Assignment, ShardReader, ShardState, Start, Stream, StreamAdmin, StreamWriter,
 };
@@ -69,27 +69,36 @@ impl LocalStream {
         })))
     }
 
-    async fn state_of(&self, shard: &Shard) -> Result<ShardState> {
-        let disk = &*self.place.ctx.disk;
-        let dir = self.place.shard_dir(&shard.id);
-        let file = ControlFile::open_to_read(disk, &dir).await?;
-        let file = file.ok_or_else(|| self.place.gone())?;
-        let control = match end::decided(&self.place, shard, &file).await? {
-            Durable::Moving(control) => control,
-            Durable::Final(control, _) => Some(control),
-            Durable::Undecided => file.read().await?,
-        };
-        let control = control.unwrap_or_default();
-        let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
-        Ok(ShardState {
-            shard: shard.clone(),
-            tip: position_before(control.next_offset),
-            kept_after: position_before(control.first_offset),
-            records: Some(control.records),
-            bytes: Some(bytes),
-            newest_arrival: (control.newest_arrival != 0).then_some(control.newest_arrival),
-        })
+    /// What `look` finds, on one thread: hundreds of shards may be looked at at once, each of which has a file open.
+    async fn look<T, F>(&self, look: impl FnOnce(Arc<Place>) -> F + Send) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        at_once(&*self.place.ctx.disk, look(Arc::clone(&self.place))).await
     }
+}
+
+async fn state_of(place: &Arc<Place>, shard: Shard) -> Result<ShardState> {
+    let disk = &*place.ctx.disk;
+    let dir = place.shard_dir(&shard.id);
+    let file = ControlFile::open_to_read(disk, &dir).await?;
+    let file = file.ok_or_else(|| place.gone())?;
+    let control = match end::decided(place, &shard, &file).await? {
+        Durable::Moving(control) => control,
+        Durable::Final(control, _) => Some(control),
+        Durable::Undecided => file.read().await?,
+    };
+    let control = control.unwrap_or_default();
+    let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
+    Ok(ShardState {
+        shard,
+        tip: position_before(control.next_offset),
+        kept_after: position_before(control.first_offset),
+        records: Some(control.records),
+        bytes: Some(bytes),
+        newest_arrival: (control.newest_arrival != 0).then_some(control.newest_arrival),
+    })
 }
 
 /// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
@@ -158,19 +167,25 @@ impl Stream for LocalStream {
     async fn states(&self) -> Result<Vec<ShardState>> {
         let mut states = Vec::new();
         for shard in self.shards().await?.all() {
-            states.push(self.state_of(shard).await?);
+            let shard = shard.clone();
+            let state = self.look(|place| async move { state_of(&place, shard).await });
+            states.push(state.await?);
         }
         Ok(states)
     }
 
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {
         let manifest = self.place.manifest().await?;
-        self.state_of(manifest.shard(shard)?).await
+        let shard = manifest.shard(shard)?.clone();
+        self.look(|place| async move { state_of(&place, shard).await })
+            .await
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         let manifest = self.place.manifest().await?;
-        super::start::find(&self.place, manifest.shard(shard)?, start).await
+        let shard = manifest.shard(shard)?.clone();
+        self.look(|place| async move { super::start::find(&place, &shard, start).await })
+            .await
     }
 
     async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {

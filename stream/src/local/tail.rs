@@ -4,8 +4,11 @@
 //! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
 //! control file. It never looks at bytes past the durable end, and never waits for a writer's lock ([`super::observe`]).
 //! The end of a closed shard is that of the [manifest](super::end), which is watched as well: a shard is fenced without
-//! its control file. The directory is listed when a segment is entered and when its end is first asked for, not for each
-//! chunk. Whoever wants the next chunk decoded while it works on this one asks from a task of its own.
+//! its control file. Whoever wants the next chunk decoded while it works on this one asks from a task of its own.
+//!
+//! A stream may have many more shards than a process may open files: a reader has its files open only while a thread works
+//! on them. It looks for the next frame at once, on one thread, and reads what is there if that is little; a reader that
+//! waits costs nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::disk::{Open, Watch, at_once};
+use futures::FutureExt;
+use hydrant_core::disk::{Watch, at_once};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
 use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
@@ -23,10 +27,10 @@ use super::control::{Control, ControlFile};
 use super::end::{self, Durable, End};
 use super::frame::{Fault, HEADER_BYTES, Header};
 use super::metrics::ReadMetrics;
-use super::observe::{Seen, observe};
+use super::observe::{Seen, observe, written};
 use super::place::Place;
-use super::segment::{self, Listed, Segment, Walk};
-use super::skips::Skips;
+use super::seek::{Cursor, Next};
+use super::segment;
 use super::work::position_before;
 
 /// Stored bytes that are read at once, and decompressed bytes that are gathered into one batch, unless the first frame
@@ -36,6 +40,10 @@ const CHUNK_BYTES_MAX: u64 = 1 << 20;
 const CHUNK_BYTES_MIN: u64 = 64 << 10;
 /// Chunks that fit into a budget, so that one reader does not hold it alone.
 const CHUNKS_PER_BUDGET: u64 = 32;
+/// Stored bytes that are read by whoever finds them, without asking what they take: hundreds of readers may do so at once.
+const LITTLE: u64 = 4 << 10;
+/// The memory for that.
+const LITTLE_ROOM: u64 = 16 << 10;
 /// How often a reader looks whether a lock is free whose holder it needs: a freed lock tells nobody.
 const HOLDER_CHECK: Duration = Duration::from_millis(250);
 
@@ -44,47 +52,45 @@ const HOLDER_CHECK: Duration = Duration::from_millis(250);
 pub(super) struct TailReader {
     source: Arc<Source>,
     metrics: ReadMetrics,
-    watch: Option<Box<dyn Watch>>,
-    /// Of the directory in which the manifest is replaced; there once there was something to wait for.
-    manifest: Option<Box<dyn Watch>>,
+    watches: Option<Watches>,
+    /// The control file or the manifest may have changed since they were looked at.
+    moved: bool,
     opened: Option<Opened>,
+}
+
+/// What tells a reader of changes.
+#[derive(Debug)]
+struct Watches {
+    control: Box<dyn Watch>,
+    /// Of the directory in which the manifest is replaced.
+    manifest: Box<dyn Watch>,
 }
 
 /// What is read, and with which means.
 #[derive(Debug)]
-struct Source {
-    place: Arc<Place>,
-    shard: Shard,
+pub(super) struct Source {
+    pub(super) place: Arc<Place>,
+    pub(super) shard: Shard,
+    pub(super) dir: PathBuf,
     budget: Budget,
 }
 
+/// How far a shard is read and known.
 #[derive(Clone, Debug)]
-struct Opened {
-    dir: PathBuf,
-    control_file: ControlFile,
+pub(super) struct Opened {
     /// The first offset that was not handed on.
-    next: u64,
-    cursor: Option<Cursor>,
+    pub(super) next: u64,
+    pub(super) cursor: Option<Cursor>,
     /// What the control file said last, or the manifest of a shard that has ended.
-    control: Control,
+    pub(super) control: Control,
     /// Where it ends, if the manifest says so.
-    end: Option<End>,
+    pub(super) end: Option<End>,
     /// Somebody is to decide where it ends.
     is_undecided: bool,
     /// Whether the end of what is there was told.
     idle: bool,
     /// Whether everything was read of a shard that has ended before this reader.
     ended: bool,
-}
-
-/// A place between two frames.
-#[derive(Clone, Debug)]
-struct Cursor {
-    segment: Segment,
-    at: u64,
-    /// Where the segment ends, once it is known to be finished: that never changes.
-    end: Option<u64>,
-    skips: Arc<Skips>,
 }
 
 /// What became of the control file since it was read last.
@@ -98,33 +104,16 @@ enum Refreshed {
     Torn,
 }
 
-/// Where reading goes on.
-enum Next {
-    /// At this frame.
-    Frame(Cursor, Header, u64),
-    /// After offsets that are lost.
+/// What is done next.
+enum Step {
+    /// Everything is read.
+    Wait,
+    /// This is handed on, of so many bytes that were read.
+    Decoded(Cursor, Box<Decoded>, u64),
+    /// What is there takes memory first.
+    Read(Cursor, Header, u64),
+    /// Offsets are lost, up to this one.
     Lost(u64, String),
-    /// In a segment that was removed meanwhile.
-    Removed,
-}
-
-/// What is next.
-enum Fetched {
-    Chunk(Stored),
-    /// After offsets that are lost.
-    Lost(u64, String),
-    /// In a segment that was removed meanwhile.
-    Removed,
-}
-
-/// Frames as they are stored.
-struct Stored {
-    /// Where they begin.
-    cursor: Cursor,
-    chunk: Chunk,
-    bytes: u64,
-    /// For them and for what they hold.
-    permit: Permit,
 }
 
 impl TailReader {
@@ -134,58 +123,104 @@ impl TailReader {
             source: Arc::new(Source {
                 place: Arc::clone(place),
                 shard: shard.clone(),
+                dir: place.shard_dir(&shard.id),
                 budget: budget.clone(),
             }),
-            watch: None,
-            manifest: None,
+            watches: None,
+            moved: false,
             opened: None,
         }
     }
 
-    /// Waits for a change, and takes it in.
+    /// Whether the control file or the manifest may have changed since they were looked at.
+    fn may_have_moved(&mut self) -> bool {
+        let watches = self.watches.as_mut();
+        let told = watches.and_then(|watches| watches.changed().now_or_never());
+        self.moved |= told.is_some();
+        self.moved
+    }
+
+    /// Finds what comes next, on one thread, and reads it if it is little.
+    async fn step(&mut self) -> Result<Step> {
+        let opened = self.opened.as_ref().ok_or_else(unopened)?;
+        let (source, mut opened) = (Arc::clone(&self.source), opened.clone());
+        let permit = source.budget.try_acquire(LITTLE_ROOM);
+        let room = permit.as_ref().map_or(0, Permit::bytes);
+        let disk = Arc::clone(&source.place.ctx.disk);
+        let stepping = async move {
+            let step = source.step(&mut opened, room).await;
+            (opened, step)
+        };
+        let (opened, step) = at_once(&*disk, stepping).await;
+        self.opened = Some(opened);
+        let mut step = step?;
+        self.moved = false;
+        if let (Step::Decoded(_, decoded, read), Some(permit)) = (&mut step, permit) {
+            decoded.hold(permit, *read);
+        }
+        Ok(step)
+    }
+
+    /// Waits for a change.
     async fn wait(&mut self) -> Result<()> {
-        let (Some(watch), Some(opened)) = (&mut self.watch, &mut self.opened) else {
+        let (Some(watches), Some(opened)) = (&mut self.watches, &mut self.opened) else {
             return Err(unopened());
         };
-        let (place, shard) = (&self.source.place, &self.source.shard.id);
-        let disk = &*place.ctx.disk;
-        let is_closing = opened.control.sealing && !opened.control.sealed;
-        let watches_anew = self.manifest.is_none() || is_closing;
-        if watches_anew {
-            let watched = disk.watch(&place.dir).await;
-            self.manifest = Some(watched.map_err(|e| Error::io("watch", &place.dir, e))?);
-        }
-        let stale = mutant::is(Mutant::EndedOnStaleControl);
-        if is_closing && place.manifest().await?.shard(shard)?.closed {
-            // What was appended between the last look and this reshard is read first: the reshard under way then may have
-            // been another one, which died.
-            if stale || self.source.refresh(opened).await? != Refreshed::Torn {
-                opened.ended = opened.next >= opened.control.next_offset;
-                return Ok(());
+        let (source, control) = (&self.source, opened.control);
+        if control.sealing && !control.sealed {
+            // A reshard is under way, or died; the manifest says whether it happened. It is looked at below, so that what was
+            // told of it before is of no use.
+            watches.manifest = watch(&source.place, &source.place.dir).await?;
+            let manifest = source.place.manifest().await?;
+            if manifest.shard(&source.shard.id)?.closed {
+                // What was appended between the last look and this reshard is read first: the reshard under way then
+                // may have been another one, which died.
+                let stale = mutant::is(Mutant::EndedOnStaleControl);
+                if stale || source.refresh(opened).await? != Refreshed::Torn {
+                    opened.ended = opened.next >= opened.control.next_offset;
+                    return Ok(());
+                }
             }
         }
-        // What happened before it was watched is not told.
-        if watches_anew && self.source.refresh(opened).await? == Refreshed::Moved {
-            return Ok(());
-        }
-        let Some(manifest) = &mut self.manifest else {
-            return Err(unopened());
-        };
         let undecided = opened.is_undecided;
+        let written = source.wait_for_writes(opened.cursor.as_ref());
         // All arms only wait.
         tokio::select! {
             biased;
-            () = watch.changed() => {}
-            () = manifest.changed() => {}
+            () = watches.changed() => {}
             () = clock::sleep(HOLDER_CHECK), if undecided => {
                 // Whoever was to decide may be dead.
-                let file = &opened.control_file;
-                end::decided(place, &self.source.shard, file).await?;
+                source.decide().await?;
             }
+            written = written, if mutant::is(Mutant::ReadersPastDurableEnd) => written?,
         }
-        self.source.refresh(opened).await?;
+        self.moved = true;
         Ok(())
     }
+}
+
+impl Watches {
+    async fn of(place: &Place, control: &Path) -> Result<Self> {
+        Ok(Watches {
+            control: watch(place, control).await?,
+            manifest: watch(place, &place.dir).await?,
+        })
+    }
+
+    /// Resolves when one of both may have changed since the last call.
+    async fn changed(&mut self) {
+        // Both arms only wait.
+        tokio::select! {
+            biased;
+            () = self.control.changed() => {}
+            () = self.manifest.changed() => {}
+        }
+    }
+}
+
+async fn watch(place: &Place, path: &Path) -> Result<Box<dyn Watch>> {
+    let watched = place.ctx.disk.watch(path).await;
+    watched.map_err(|e| place.failed("watch", path, e))
 }
 
 fn unopened() -> Error {
@@ -193,69 +228,68 @@ fn unopened() -> Error {
 }
 
 impl Source {
-    /// The control file as if everything written were durable; only a mutant asks for it.
-    async fn written(&self, dir: &Path, mut control: Control) -> Result<Control> {
-        let disk = &*self.place.ctx.disk;
-        let segments = segment::list(disk, dir).await?;
-        let Some(newest) = segments.last().filter(|s| s.number == control.active) else {
-            return Ok(control);
+    /// Waits until something is written, durable or not; only a mutant asks for it.
+    async fn wait_for_writes(&self, at: Option<&Cursor>) -> Result<()> {
+        let Some(at) = at else {
+            return std::future::pending().await;
         };
-        let (number, base) = (newest.number, newest.base);
-        let Some(segment) = Segment::open(disk, dir, number, base, Open::Read).await? else {
-            return Ok(control);
-        };
-        let none = Skips::default();
-        let from = control.durable_bytes;
-        let mut walk = Walk::new(&segment, self.place.salt(), from, newest.len, &none);
-        while let Some(Ok((_, header))) = walk.next().await? {
-            control.durable_bytes = walk.at();
-            control.next_offset = header.next_offset();
-        }
-        Ok(control)
+        let path = self.dir.join(segment::name(at.number, at.base));
+        let watched = self.place.ctx.disk.watch(&path).await;
+        let mut segment = watched.map_err(|e| Error::io("watch", &path, e))?;
+        segment.changed().await;
+        Ok(())
     }
 
     /// What the shard's end is for a reader after a position. A living writer is not waited for, unless a power cut has
     /// taken back what the control file said and it is about to make that good.
     async fn look(
-        &self,
-        file: &ControlFile,
-        watch: &mut Box<dyn Watch>,
+        self: &Arc<Self>,
+        watches: &mut Watches,
         after: Position,
     ) -> Result<(Option<Control>, Option<End>)> {
-        let covers = |control: &Control| {
-            let next = after.next_offset();
-            after == Position::End || next.is_some_and(|next| next <= control.next_offset)
-        };
         loop {
-            match observe(&self.place, &self.shard, file, |_| false).await {
-                Ok(Seen::Settled(control)) => return Ok((control, None)),
-                Ok(Seen::Ended(control, end)) => return Ok((Some(control), Some(end))),
-                Ok(Seen::Busy(Some(control))) if covers(&control) => {
-                    return Ok((Some(control), None));
-                }
-                Ok(Seen::Busy(_)) => {}
-                Ok(Seen::Unrecovered(Some(control))) if covers(&control) => {
-                    return Ok((Some(control), None));
-                }
-                Ok(Seen::Unrecovered(_)) => return Err(self.unrecovered()),
-                // A full disk takes no new segment and is read up to where that is certain.
-                Err(full @ Error::Full { .. }) => {
-                    match end::durable(&self.place, &self.shard, file).await? {
-                        Durable::Moving(Some(control)) if covers(&control) => {
-                            return Ok((Some(control), None));
-                        }
-                        Durable::Final(control, end) => return Ok((Some(control), Some(end))),
-                        _ => return Err(full),
-                    }
-                }
-                Err(error) => return Err(error),
+            let source = Arc::clone(self);
+            let looking = async move { source.try_look(after).await };
+            if let Some(found) = at_once(&*self.place.ctx.disk, looking).await? {
+                return Ok(found);
             }
             // Both arms only wait.
             tokio::select! {
                 biased;
-                () = watch.changed() => {}
+                () = watches.changed() => {}
                 () = clock::sleep(HOLDER_CHECK) => {}
             }
+        }
+    }
+
+    /// As [`Source::look`]; `None` when a writer has to be waited for.
+    async fn try_look(&self, after: Position) -> Result<Option<(Option<Control>, Option<End>)>> {
+        let covers = |control: &Control| {
+            let next = after.next_offset();
+            after == Position::End || next.is_some_and(|next| next <= control.next_offset)
+        };
+        let file = self.control_file().await?;
+        match observe(&self.place, &self.shard, &file, |_| false).await {
+            Ok(Seen::Settled(control)) => Ok(Some((control, None))),
+            Ok(Seen::Ended(control, end)) => Ok(Some((Some(control), Some(end)))),
+            Ok(Seen::Busy(Some(control)) | Seen::Unrecovered(Some(control)))
+                if covers(&control) =>
+            {
+                Ok(Some((Some(control), None)))
+            }
+            Ok(Seen::Busy(_)) => Ok(None),
+            Ok(Seen::Unrecovered(_)) => Err(self.unrecovered()),
+            // A full disk takes no new segment and is read up to where that is certain.
+            Err(full @ Error::Full { .. }) => {
+                match end::durable(&self.place, &self.shard, &file).await? {
+                    Durable::Moving(Some(control)) if covers(&control) => {
+                        Ok(Some((Some(control), None)))
+                    }
+                    Durable::Final(control, end) => Ok(Some((Some(control), Some(end)))),
+                    _ => Err(full),
+                }
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -272,10 +306,16 @@ impl Source {
         }
     }
 
-    /// Reads the control file again.
+    /// The control file, open for one look.
+    async fn control_file(&self) -> Result<ControlFile> {
+        let file = ControlFile::open_to_read(&*self.place.ctx.disk, &self.dir).await?;
+        file.ok_or_else(|| self.place.gone())
+    }
+
+    /// Reads the control file again, and looks for a fence after that.
     async fn refresh(&self, opened: &mut Opened) -> Result<Refreshed> {
-        let file = &opened.control_file;
-        let found = end::durable(&self.place, &self.shard, file).await?;
+        let file = self.control_file().await?;
+        let found = end::durable(&self.place, &self.shard, &file).await?;
         opened.is_undecided = matches!(found, Durable::Undecided);
         let (control, end) = match found {
             Durable::Moving(Some(control)) => (control, None),
@@ -289,13 +329,9 @@ impl Source {
             return Err(self.place.gone());
         }
         let moved = control.counter != opened.control.counter || end != opened.end;
-        let disk = &*self.place.ctx.disk;
-        if !moved && !opened.control_file.is_current(disk).await? {
-            return Err(self.place.gone());
-        }
         (opened.control, opened.end) = (control, end);
         if mutant::is(Mutant::ReadersPastDurableEnd) {
-            opened.control = self.written(&opened.dir, control).await?;
+            opened.control = written(&self.place, &self.dir, control).await?;
         }
         Ok(match moved {
             true => Refreshed::Moved,
@@ -303,207 +339,108 @@ impl Source {
         })
     }
 
-    /// The segments of the shard, as far as they are of it.
-    async fn segments(&self, opened: &Opened) -> Result<Vec<Listed>> {
-        let mut segments = segment::list(&*self.place.ctx.disk, &opened.dir).await?;
-        segments.retain(|listed| opened.end.is_none_or(|end| end.includes(listed)));
-        Ok(segments)
+    /// Sees to it that it is decided where a fenced shard ends, if nobody else is about to.
+    async fn decide(self: &Arc<Self>) -> Result<()> {
+        let source = Arc::clone(self);
+        let deciding = async move {
+            let file = source.control_file().await?;
+            end::decided(&source.place, &source.shard, &file).await
+        };
+        at_once(&*self.place.ctx.disk, deciding).await.map(drop)
     }
 
-    /// Finds the frame that holds the next offset.
-    async fn locate(&self, opened: &Opened) -> Result<Option<Cursor>> {
-        let (disk, next) = (&*self.place.ctx.disk, opened.next);
-        let segments = self.segments(opened).await?;
-        let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
-            return Ok(None);
-        };
-        let (number, base) = (listed.number, listed.base);
-        let Some(segment) = Segment::open(disk, &opened.dir, number, base, Open::Read).await?
-        else {
-            return Ok(None);
-        };
-        let head = segment.head(self.place.incarnation).await?;
-        let skips = Arc::new(Skips::read(&self.place.ctx, &opened.dir).await?);
-        let mut cursor = Cursor {
-            segment,
-            at: head.len,
-            end: None,
-            skips,
-        };
-        let Some(end) = self.end_of(opened, &mut cursor).await? else {
-            return Ok(None);
-        };
-        let mut walk = Walk::new(
-            &cursor.segment,
-            self.place.salt(),
-            head.len,
-            end,
-            &cursor.skips,
-        );
-        let mut at = head.len;
-        while let Some(step) = walk.next().await? {
-            let (found, header) = step.map_err(|fault| cursor.segment.corrupt(walk.at(), fault))?;
-            at = found;
-            if header.next_offset() > next {
-                break;
-            }
-            at = walk.at();
-        }
-        cursor.at = at;
-        Ok(Some(cursor))
-    }
-
-    /// The durable end of the cursor's segment; `None` when the one after it was removed, and so itself.
-    async fn end_of(&self, opened: &Opened, cursor: &mut Cursor) -> Result<Option<u64>> {
-        if cursor.segment.number == opened.control.active {
-            return Ok(Some(opened.control.durable_bytes));
-        }
-        if cursor.end.is_none()
-            && let Some(follower) = self.follower(opened, &cursor.segment).await?
-        {
-            let head = follower.head(self.place.incarnation).await?;
-            cursor.end = Some(head.previous_bytes);
-        }
-        Ok(cursor.end)
-    }
-
-    /// The segment after this one; `None` when it was removed.
-    async fn follower(&self, opened: &Opened, segment: &Segment) -> Result<Option<Segment>> {
-        let disk = &*self.place.ctx.disk;
-        let segments = self.segments(opened).await?;
-        let follower = segments.iter().find(|s| s.number == segment.number + 1);
-        match follower {
-            Some(s) => Segment::open(disk, &opened.dir, s.number, s.base, Open::Read).await,
-            None => Ok(None),
-        }
-    }
-
-    /// The next frame to read, given that the control file knows one.
-    async fn next_frame(&self, opened: &Opened) -> Result<Next> {
-        let mut cursor = match &opened.cursor {
-            Some(cursor) => cursor.clone(),
-            None => match self.locate(opened).await? {
-                Some(cursor) => cursor,
-                None => return Ok(Next::Removed),
-            },
-        };
+    /// Finds what comes next.
+    async fn step(&self, opened: &mut Opened, room: u64) -> Result<Step> {
         loop {
-            while let Some(skip) = cursor.skips.at(cursor.segment.number, cursor.at) {
-                cursor.at = skip.to_byte;
+            if opened.next >= opened.control.next_offset {
+                let refreshed = self.refresh(opened).await?;
+                if opened.next >= opened.control.next_offset {
+                    opened.ended = refreshed != Refreshed::Moved && opened.control.sealed;
+                    return Ok(Step::Wait);
+                }
             }
-            let Some(end) = self.end_of(opened, &mut cursor).await? else {
-                return Ok(Next::Removed);
-            };
-            if cursor.at < end {
-                let bytes = cursor.segment.read(cursor.at, HEADER_BYTES).await?;
-                let header = Header::decode(&bytes, self.place.salt());
-                let header = header.and_then(|header| {
-                    let cut = cursor.at + header.frame_len() > end;
-                    if cut {
-                        Err(Fault("a frame is cut short"))
-                    } else {
-                        Ok(header)
+            if opened.next < opened.control.first_offset {
+                let why = "the stream's retention has passed".to_owned();
+                return Ok(Step::Lost(opened.control.first_offset, why));
+            }
+            match self.next_frame(opened).await? {
+                Next::Removed => {
+                    opened.cursor = None;
+                    if self.refresh(opened).await? != Refreshed::Moved {
+                        return Err(Error::Corrupt {
+                            path: self.dir.clone(),
+                            offset: 0,
+                            detail: format!("no segment holds offset {}", opened.next),
+                        });
                     }
-                });
-                let header = match header {
-                    Ok(header) => header,
-                    Err(fault) => {
-                        // Corrupt bytes stop the reader, unless an operator has skipped them meanwhile.
-                        let (number, at) = (cursor.segment.number, cursor.at);
-                        let skips = Skips::read(&self.place.ctx, &opened.dir).await?;
-                        if skips.at(number, at).is_none() {
-                            return Err(cursor.segment.corrupt(at, fault));
+                }
+                Next::Lost(next, why) => return Ok(Step::Lost(next, why)),
+                Next::Frame(segment, cursor, first, end) => {
+                    let stored = end - cursor.at;
+                    if stored > LITTLE || stored + Chunk::cost(&first) > room {
+                        return Ok(Step::Read(cursor, first, end));
+                    }
+                    let bytes = segment.read(cursor.at, stored as usize).await?;
+                    let chunk = self.frames(opened, &cursor, &bytes, room - stored);
+                    let decoded = match chunk.is_empty() {
+                        true => Err(CHANGED),
+                        false => chunk.decode(opened.next),
+                    };
+                    return match decoded {
+                        Ok(decoded) => Ok(Step::Decoded(cursor, Box::new(decoded), stored)),
+                        Err(fault) => {
+                            // An operator may have the place skipped before the next call.
+                            opened.cursor = None;
+                            Err(segment.corrupt(cursor.at, fault))
                         }
-                        cursor.skips = Arc::new(skips);
-                        continue;
-                    }
-                };
-                if header.base > opened.next {
-                    let why = lost_because(&cursor, opened.next);
-                    return match why {
-                        Some(why) => Ok(Next::Lost(header.base, why)),
-                        None => Err(cursor
-                            .segment
-                            .corrupt(cursor.at, Fault("offsets are missing"))),
                     };
                 }
-                if header.next_offset() > opened.next {
-                    return Ok(Next::Frame(cursor, header, end));
-                }
-                cursor.at += header.frame_len();
-                continue;
             }
-            if cursor.segment.number == opened.control.active {
-                return match lost_because(&cursor, opened.next) {
-                    Some(why) => Ok(Next::Lost(opened.control.next_offset, why)),
-                    None => Err(cursor.segment.corrupt(end, Fault("offsets are missing"))),
-                };
-            }
-            let Some(segment) = self.follower(opened, &cursor.segment).await? else {
-                return Ok(Next::Removed);
-            };
-            cursor.at = segment.head(self.place.incarnation).await?.len;
-            cursor.segment = segment;
-            cursor.end = None;
         }
     }
 
-    /// Finds the next frame and reads it, with those behind it that fit into the same batch.
-    async fn fetch(&self, opened: &Opened) -> Result<Fetched> {
-        let (cursor, first, end) = match self.next_frame(opened).await? {
-            Next::Frame(cursor, first, end) => (cursor, first, end),
-            Next::Lost(next, why) => return Ok(Fetched::Lost(next, why)),
-            Next::Removed => return Ok(Fetched::Removed),
-        };
+    /// Reads and decodes from a frame on; `None` when its segment was removed.
+    async fn read(
+        self: &Arc<Self>,
+        opened: &Opened,
+        at: &Cursor,
+        first: Header,
+        end: u64,
+    ) -> Result<Option<Decoded>> {
         let most = self.budget.total_bytes() / CHUNKS_PER_BUDGET;
         let most = most.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let alone = Chunk::cost(&first);
         // Neighbours resemble one another: what would not fit into the batch is not read in vain.
         let alike = (most / alone.max(1)).saturating_mul(first.frame_len());
         let alike = alike.saturating_add(alike / 8);
-        let stored = first
-            .frame_len()
-            .max((end - cursor.at).min(most).min(alike));
+        let stored = first.frame_len().max((end - at.at).min(most).min(alike));
         let raw = if stored == first.frame_len() {
             alone
         } else {
             alone.max(most)
         };
         let permit = self.budget.acquire(stored + raw).await;
-        let bytes = cursor.segment.read(cursor.at, stored as usize).await?;
-        let chunk = self.frames(opened, &cursor, &bytes, raw);
+        let (source, from) = (Arc::clone(self), at.clone());
+        let reading = async move {
+            match source.segment(from.number, from.base).await? {
+                Some(segment) => segment.read(from.at, stored as usize).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let Some(bytes) = at_once(&*self.place.ctx.disk, reading).await? else {
+            return Ok(None);
+        };
+        let path = self.dir.join(segment::name(at.number, at.base));
+        let chunk = self.frames(opened, at, &bytes, raw);
         if chunk.is_empty() {
-            let fault = Fault("a frame changed while it was read");
-            return Err(cursor.segment.corrupt(cursor.at, fault));
+            return Err(segment::corrupt(&path, at.at, CHANGED));
         }
-        Ok(Fetched::Chunk(Stored {
-            cursor,
-            chunk,
-            bytes: stored,
-            permit,
-        }))
-    }
-
-    /// Decodes the slots from offset `next` on; answers where they end as well.
-    async fn decode(&self, stored: Stored, next: u64) -> Result<(Decoded, Cursor)> {
-        let Stored {
-            mut cursor,
-            chunk,
-            bytes,
-            mut permit,
-        } = stored;
+        let next = opened.next;
         let workers = &self.place.ctx.workers;
         let decoded = workers.run(move || chunk.decode(next)).await?;
-        let mut decoded = decoded.map_err(|fault| cursor.segment.corrupt(cursor.at, fault))?;
-        let shared = if decoded.shares_stored_bytes {
-            bytes
-        } else {
-            0
-        };
-        permit.shrink_to(decoded.cost + shared);
-        decoded.batch.permit = permit;
-        cursor.at += decoded.stored_bytes;
-        Ok((decoded, cursor))
+        let mut decoded = decoded.map_err(|fault| segment::corrupt(&path, at.at, fault))?;
+        decoded.hold(permit, stored);
+        Ok(Some(decoded))
     }
 
     /// The frames that stand one after another at the beginning of `bytes`, up to `raw` bytes of memory.
@@ -517,10 +454,7 @@ impl Source {
                 None => header.next_offset() > opened.next,
                 Some(base) => header.base == base,
             };
-            let skipped = at
-                .skips
-                .at(at.segment.number, at.at + from as u64)
-                .is_some();
+            let skipped = at.skips.at(at.number, at.at + from as u64).is_some();
             if !in_order || skipped || from + len > bytes.len() || !chunk.takes(&header, raw) {
                 break;
             }
@@ -535,35 +469,21 @@ impl Source {
     }
 }
 
-/// Why the offset is lost that should stand before the cursor.
-fn lost_because(cursor: &Cursor, offset: u64) -> Option<String> {
-    let covers =
-        |skip: &&super::skips::Skip| skip.first_offset <= offset && offset < skip.next_offset;
-    cursor
-        .skips
-        .skips
-        .iter()
-        .find(covers)
-        .map(|skip| skip.why.clone())
-}
+const CHANGED: Fault = Fault("a frame changed while it was read");
 
 #[async_trait]
 impl ShardReader for TailReader {
     async fn open(&mut self, after: Position) -> Result<()> {
-        let Source { place, shard, .. } = &*self.source;
-        let disk = &*place.ctx.disk;
-        let dir = place.shard_dir(&shard.id);
-        let Some(control_file) = ControlFile::open_to_read(disk, &dir).await? else {
-            return Err(place.gone());
-        };
-        let path = control_file.path();
-        // Watched before it is read, so that no change is missed.
-        let watch = disk.watch(path).await;
-        let mut watch = watch.map_err(|e| Error::io("watch", path, e))?;
-        let (control, end) = self.source.look(&control_file, &mut watch, after).await?;
+        let Source {
+            place, shard, dir, ..
+        } = &*self.source;
+        let path = ControlFile::path(dir);
+        // Watched before they are read, so that no change is missed.
+        let mut watches = Watches::of(place, &path).await?;
+        let (control, end) = self.source.look(&mut watches, after).await?;
         let Some(control) = control else {
             return Err(Error::Corrupt {
-                path: path.to_owned(),
+                path,
                 offset: 0,
                 detail: "no slot is intact: appending to the shard mends it".to_owned(),
             });
@@ -584,10 +504,9 @@ impl ShardReader for TailReader {
                 position_before(control.next_offset)
             ))
         })?;
-        self.watch = Some(watch);
+        self.watches = Some(watches);
+        self.moved = false;
         self.opened = Some(Opened {
-            dir,
-            control_file,
             next,
             cursor: None,
             control,
@@ -601,65 +520,50 @@ impl ShardReader for TailReader {
 
     async fn next(&mut self) -> Result<Read> {
         loop {
-            let source = &self.source;
-            let opened = self.opened.as_mut().ok_or_else(unopened)?;
+            let opened = self.opened.as_ref().ok_or_else(unopened)?;
             if opened.ended {
-                let manifest = source.place.manifest().await?;
-                let children = manifest.shards.children(&source.shard.id);
+                let Source { place, shard, .. } = &*self.source;
+                let manifest = place.manifest().await?;
+                let children = manifest.shards.children(&shard.id);
                 return Ok(Read::End {
                     children: children.map(|child| child.id.clone()).collect(),
                 });
             }
-            let control = opened.control;
-            if opened.next < control.first_offset {
-                let why = "the stream's retention has passed".to_owned();
-                self.metrics.gap();
-                return Ok(opened.lose(control.first_offset, why));
-            }
-            if opened.next >= control.next_offset {
-                if source.refresh(opened).await? == Refreshed::Moved {
-                    continue;
-                }
-                if opened.control.sealed {
-                    opened.ended = true;
-                } else if opened.idle {
-                    self.wait().await?;
-                } else {
-                    opened.idle = true;
+            let is_at_tip = opened.next >= opened.control.next_offset;
+            if is_at_tip && !opened.control.sealed && !self.may_have_moved() {
+                let opened = self.opened.as_mut().ok_or_else(unopened)?;
+                if !std::mem::replace(&mut opened.idle, true) {
                     let through = position_before(opened.next);
                     return Ok(Read::Idle { through });
                 }
+                self.wait().await?;
                 continue;
             }
-            let (fetching, seen) = (Arc::clone(source), opened.clone());
-            let fetch = async move { fetching.fetch(&seen).await };
-            let decoded = match at_once(&*source.place.ctx.disk, fetch).await {
-                Ok(Fetched::Chunk(stored)) => source.decode(stored, opened.next).await,
-                Ok(Fetched::Removed) => {
-                    opened.cursor = None;
-                    if source.refresh(opened).await? != Refreshed::Moved {
-                        return Err(Error::Corrupt {
-                            path: opened.dir.clone(),
-                            offset: 0,
-                            detail: format!("no segment holds offset {}", opened.next),
-                        });
-                    }
-                    continue;
-                }
-                Ok(Fetched::Lost(next, why)) => {
+            let step = self.step().await?;
+            let opened = self.opened.as_mut().ok_or_else(unopened)?;
+            let (cursor, decoded) = match step {
+                Step::Wait => continue,
+                Step::Lost(next, why) => {
                     self.metrics.gap();
                     return Ok(opened.lose(next, why));
                 }
-                Err(error) => Err(error),
+                Step::Decoded(cursor, decoded, _) => (cursor, *decoded),
+                Step::Read(cursor, first, end) => {
+                    let read = self.source.read(opened, &cursor, first, end).await;
+                    // After an error an operator may have the place skipped before the next call.
+                    opened.cursor = None;
+                    match read? {
+                        Some(decoded) => (cursor, decoded),
+                        None => continue,
+                    }
+                }
             };
-            if decoded.is_err() {
-                // An operator may have the place skipped before the next call.
-                opened.cursor = None;
-            }
-            let (decoded, cursor) = decoded?;
             opened.next = decoded.next_offset;
             opened.idle = false;
-            opened.cursor = Some(cursor);
+            opened.cursor = Some(Cursor {
+                at: cursor.at + decoded.stored_bytes,
+                ..cursor
+            });
             let lag = opened.control.next_offset.saturating_sub(opened.next);
             let records = decoded.batch.len() as u64;
             self.metrics.read(records, decoded.stored_bytes, lag);

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use hydrant_core::disk::{Lock, LockKind};
-use hydrant_core::{Error, Result, clock};
+use hydrant_core::{Result, clock};
 
 use super::control::ControlFile;
 use super::fence;
@@ -75,10 +75,7 @@ impl ShardLog {
 
     async fn lock(&self, name: &str) -> Result<Box<dyn Lock>> {
         let path = self.dir.join(name);
-        match self.place.ctx.disk.lock(&path, LockKind::Exclusive).await {
-            Ok(lock) => Ok(lock),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.place.gone()),
-            Err(error) => Err(Error::io("lock", &path, error)),
-        }
+        let lock = self.place.ctx.disk.lock(&path, LockKind::Exclusive).await;
+        lock.map_err(|error| self.place.failed("lock", &path, error))
     }
 }

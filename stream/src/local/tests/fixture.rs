@@ -185,6 +185,17 @@ pub(super) async fn read_all(reader: &mut Box<dyn ShardReader>) -> Vec<(u64, u64
     }
 }
 
+/// What comes next, past the tip: the system may tell of an append after its acknowledgement.
+pub(super) async fn next_batch(reader: &mut Box<dyn ShardReader>) -> Batch {
+    loop {
+        match reader.next().await.unwrap() {
+            Read::Batch(batch) => return batch,
+            Read::Idle { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// The record numbers of a shard from the beginning.
 pub(super) async fn stored(stream: &SharedStream, shard: &ShardId) -> Vec<u64> {
     let mut reader = reader(stream, shard, Position::Begin).await;

@@ -8,6 +8,7 @@ mod fences;
 mod fixture;
 mod leases;
 mod limits;
+mod many_shards;
 mod observers;
 mod reshard;
 mod retention;
