@@ -86,7 +86,12 @@ impl FileLeases {
         let rows = Arc::new(Rows::new(place, dir.clone(), Arc::clone(&me)));
         let (swaps, requests) = mpsc::channel(QUEUED_MAX);
         let mut committer = JoinSet::new();
-        committer.spawn(commit(Arc::clone(&rows), requests, signal));
+        committer.spawn(commit(
+            Arc::clone(place),
+            Arc::clone(&rows),
+            requests,
+            signal,
+        ));
         Ok(FileLeases {
             place: Arc::clone(place),
             app: app.to_owned(),
@@ -118,7 +123,12 @@ impl FileLeases {
 }
 
 /// Makes the swaps that are asked for, all that wait at once.
-async fn commit(rows: Arc<Rows>, mut requests: mpsc::Receiver<Request>, signal: Arc<dyn DiskFile>) {
+async fn commit(
+    place: Arc<Place>,
+    rows: Arc<Rows>,
+    mut requests: mpsc::Receiver<Request>,
+    signal: Arc<dyn DiskFile>,
+) {
     let mut waiting = VecDeque::new();
     loop {
         if waiting.is_empty() {
@@ -146,7 +156,12 @@ async fn commit(rows: Arc<Rows>, mut requests: mpsc::Receiver<Request>, signal: 
             .into_iter()
             .map(|request| ((request.seen, request.next), request.answer))
             .unzip();
-        let results = rows.swap(&swaps).await;
+        let (disk, rows) = (Arc::clone(&place.ctx.disk), Arc::clone(&rows));
+        let swapping = async move {
+            let results = rows.swap(&swaps).await;
+            (swaps, results)
+        };
+        let (swaps, results) = disk::at_once(&*disk, swapping).await;
         let concerns_others = swaps.iter().zip(&results).any(|((seen, next), result)| {
             matches!(result, Ok(Swap::Swapped)) && concerns_others(seen.as_ref(), next)
         });
