@@ -18,12 +18,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use hydrant_core::clock;
+use hydrant_core::clock::{self, Instant};
 use hydrant_core::hash::Router;
 use hydrant_core::stream::{Appended, SharedStream, StreamWriter};
 use hydrant_core::{
     Budget, Context, Disposition, Error, Overdraft, Permit, Position, Random, Result, ShardId,
 };
+use metrics::{Counter, counter};
 use tokio::sync::Mutex;
 
 use super::begun::{Beginnings, First};
@@ -64,6 +65,8 @@ pub struct Lanes {
     overdraft: Overdraft,
     table: Mutex<Arc<Table>>,
     beginnings: Beginnings,
+    appends: Counter,
+    duplicates: Counter,
 }
 
 impl fmt::Debug for Lanes {
@@ -82,7 +85,10 @@ impl Lanes {
     ) -> Result<Arc<Self>> {
         let writer = output.writer().await?;
         let table = Table::new(output.shards().await?);
+        let stream = [("stream", output.id().name.to_string())];
         Ok(Arc::new(Lanes {
+            appends: counter!("hydrant_lanes_appends_total", &stream),
+            duplicates: counter!("hydrant_lanes_duplicate_records_total", &stream),
             router: Router::new(&writer.routing_secret()),
             writer,
             routing,
@@ -132,6 +138,8 @@ impl Lanes {
             answers: FuturesUnordered::new(),
             next_piece: 0,
             unconfirmed: Unconfirmed::default(),
+            waits: false,
+            faulty: false,
             duplicates: 0,
             failure: None,
         }
@@ -191,6 +199,10 @@ pub struct LaneSession {
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     next_piece: u64,
     unconfirmed: Unconfirmed,
+    /// Whether an append may wait to be submitted. Without it no lane is looked at: there may be hundreds.
+    waits: bool,
+    /// Whether a lane may be at fault.
+    faulty: bool,
     duplicates: u64,
     failure: Option<Failure>,
 }
@@ -310,13 +322,7 @@ impl LaneSession {
 
     /// Waits for the next answer or the end of a delay; returns at once when there is nothing to wait for.
     async fn wait(&mut self) {
-        let retry = self
-            .open
-            .values()
-            .filter_map(|lane| lane.fault.map(|fault| (lane, fault)))
-            .filter(|(lane, fault)| lane.in_flight == 0 || fault.closed)
-            .map(|(_, fault)| fault.not_before)
-            .min();
+        let retry = if self.faulty { self.retry() } else { None };
         if self.answers.is_empty() && retry.is_none() {
             return;
         }
@@ -328,6 +334,18 @@ impl LaneSession {
             () = clock::sleep_until(retry) => return,
         };
         self.answered(answer);
+    }
+
+    /// When the first lane at fault is tried again, of those that wait for nothing else.
+    fn retry(&self) -> Option<Instant> {
+        let faults = self
+            .open
+            .values()
+            .filter_map(|lane| lane.fault.map(|fault| (lane, fault)));
+        faults
+            .filter(|(lane, fault)| lane.in_flight == 0 || fault.closed)
+            .map(|(_, fault)| fault.not_before)
+            .min()
     }
 
     /// Does everything that can be done without waiting for a confirmation.
@@ -433,6 +451,7 @@ impl LaneSession {
                 state: State::Waiting,
                 piece,
             });
+            self.waits = true;
             self.next_piece += 1;
         }
         Ok(())
@@ -441,8 +460,13 @@ impl LaneSession {
     /// Submits what waits, lane by lane in order, as far as no lane is at fault.
     async fn submit(&mut self) -> Result<()> {
         let mut first_failure = None;
+        if !self.waits {
+            return Ok(());
+        }
+        let mut waits = false;
         for (shard, lane) in &mut self.open {
             if lane.fault.is_some() {
+                waits = true;
                 continue;
             }
             let mut from = lane.confirmed;
@@ -467,6 +491,7 @@ impl LaneSession {
                         Err(error) => {
                             let failed = lane.fail(error, at, &self.lanes.random, shard);
                             first_failure = first_failure.or(failed);
+                            (waits, self.faulty) = (true, true);
                             break;
                         }
                     }
@@ -474,6 +499,7 @@ impl LaneSession {
                 from = lane.sent[at].piece.to;
             }
         }
+        self.waits = waits;
         let submitted = first_failure.map_or(Ok(()), Err);
         self.checked(submitted)
     }
@@ -492,11 +518,8 @@ impl LaneSession {
                 let sent = &mut lane.sent[at];
                 sent.state = State::Stored;
                 lane.failures = 0;
-                let stream = self.lanes.output.id().name.to_string();
-                metrics::counter!("hydrant_lanes_appends_total", "stream" => stream.clone())
-                    .increment(1);
-                metrics::counter!("hydrant_lanes_duplicate_records_total", "stream" => stream)
-                    .increment(appended.duplicates);
+                self.lanes.appends.increment(1);
+                self.lanes.duplicates.increment(appended.duplicates);
                 self.duplicates += appended.duplicates;
                 self.unconfirmed.bytes -= sent.piece.bytes;
                 self.unconfirmed.appends -= 1;
@@ -512,6 +535,7 @@ impl LaneSession {
             }
             Err(error) => {
                 lane.sent[at].state = State::Waiting;
+                (self.waits, self.faulty) = (true, true);
                 if let Some(error) = lane.fail(error, at, &self.lanes.random, &shard) {
                     self.fail(error);
                 }
@@ -521,6 +545,9 @@ impl LaneSession {
 
     /// Ends faults whose time has come and takes a newer map into use.
     async fn mend(&mut self) -> Result<()> {
+        if !self.faulty {
+            return Ok(());
+        }
         let now = clock::now();
         let mut closed = false;
         for lane in self.open.values_mut() {
@@ -530,6 +557,7 @@ impl LaneSession {
                 _ => {}
             }
         }
+        self.faulty = self.open.values().any(|lane| lane.fault.is_some());
         if !closed {
             return Ok(());
         }
@@ -575,7 +603,7 @@ impl LaneSession {
                 orphans.entry(sent.batch).or_default().push(sent.piece);
             }
         }
-        metrics::counter!("hydrant_lanes_reroutes_total").increment(1);
+        counter!("hydrant_lanes_reroutes_total").increment(1);
         for (batch, pieces) in orphans {
             let to = self.kept[(batch - self.first_kept) as usize].to;
             let pieces = reroute(pieces, &table, self.sizes, to)?;
