@@ -20,6 +20,7 @@ use bytes::Bytes;
 use hydrant_core::disk::{self, Open, is_failed_sync};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
 use hydrant_core::{Context, Error, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::file_staging::{FileStaging, Syncs, parent};
 use super::names::{STAGING, SYSTEM, TEMPORARY};
@@ -29,6 +30,10 @@ const CHECK_BYTES: usize = 1 << 20;
 
 /// Directories whose names are known to be durable; more than a table has partitions in use at a time.
 const DIRECTORIES_KNOWN_MAX: usize = 4096;
+
+/// Files that are written at once, each of which costs a descriptor: hundreds of shards may publish at the same time, and no
+/// disk is faster for more.
+const FILES_OPEN: usize = 16;
 
 /// Separates a key from the nonce in the name of a staging; no key of ours has it.
 const NONCE_MARK: char = '~';
@@ -42,6 +47,7 @@ pub struct FileLake {
     writable: bool,
     durable_dirs: Mutex<HashSet<PathBuf>>,
     syncs: Arc<Syncs>,
+    files: Arc<Semaphore>,
 }
 
 impl FileLake {
@@ -85,7 +91,15 @@ impl FileLake {
             writable,
             durable_dirs: Mutex::default(),
             syncs: Arc::default(),
+            files: Arc::new(Semaphore::new(FILES_OPEN)),
         }
+    }
+
+    /// Waits until one more file may be written. Whoever writes one waits for no other one. Reads are bounded by the
+    /// threads instead: one may be begun ahead and stand still until whoever began it has read something else.
+    async fn file(&self) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.files).acquire_owned().await;
+        permit.map_err(|_| Error::fatal("the lake opens no more files"))
     }
 
     /// Tries on scratch names what exactly-once rests on.
@@ -202,6 +216,7 @@ impl FileLake {
     /// Writes a new file below an existing directory; on an error nothing is left of it.
     async fn write_file(&self, path: &Path, body: Bytes) -> Result<()> {
         let disk = &self.context.disk;
+        let _open = self.file().await?;
         let file = disk
             .open(path, Open::CreateNew)
             .await
@@ -218,27 +233,33 @@ impl FileLake {
 
     /// Whether the file that is visible under `path` is this one; `None` when nothing is there.
     async fn is_same(&self, path: &Path, sealed: &Sealed) -> Result<Option<bool>> {
-        let failed = |e| Error::io("read", path, e);
-        let file = match self.context.disk.open(path, Open::Read).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let len = file.len().await.map_err(failed)?;
-        if len != sealed.size {
-            return Ok(Some(false));
-        }
-        let mut crc = 0;
-        let mut at = 0;
-        while at < len {
-            let part = file.read_at(at, CHECK_BYTES).await.map_err(failed)?;
-            if part.is_empty() {
+        let (disk, path) = (Arc::clone(&self.context.disk), path.to_owned());
+        let (size, wanted) = (sealed.size, sealed.crc);
+        // On one thread: hundreds of shards may look at once, and each has the file open only there.
+        let comparing = async move {
+            let failed = |e| Error::io("read", &path, e);
+            let file = match disk.open(&path, Open::Read).await {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            };
+            let len = file.len().await.map_err(failed)?;
+            if len != size {
                 return Ok(Some(false));
             }
-            crc = crc32c::crc32c_append(crc, &part);
-            at += part.len() as u64;
-        }
-        Ok(Some(crc == sealed.crc))
+            let mut crc = 0;
+            let mut at = 0;
+            while at < len {
+                let part = file.read_at(at, CHECK_BYTES).await.map_err(failed)?;
+                if part.is_empty() {
+                    return Ok(Some(false));
+                }
+                crc = crc32c::crc32c_append(crc, &part);
+                at += part.len() as u64;
+            }
+            Ok(Some(crc == wanted))
+        };
+        disk::at_once(&*self.context.disk, comparing).await
     }
 
     fn other_content(&self, path: &Path, sealed: &Sealed) -> Error {
@@ -378,7 +399,9 @@ impl Lake for FileLake {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let path = self.path(key)?;
-        let body = disk::read_file(&*self.context.disk, &path).await;
+        let (disk, file) = (Arc::clone(&self.context.disk), path.clone());
+        let reading = async move { disk::read_file(&*disk, &file).await };
+        let body = disk::at_once(&*self.context.disk, reading).await;
         let body = body.map_err(|e| Error::io("read", &path, e))?;
         // An observer may act on what it finds, so the name must not be taken back by a power cut.
         if body.is_some() && self.writable && key.starts_with(SYSTEM) {
@@ -536,7 +559,9 @@ impl FileLake {
         let upload = format!("{STAGING}/{key}{NONCE_MARK}{nonce:016x}");
         let path = self.path(&upload)?;
         self.ensure_dir(parent(&path)).await?;
-        let staging = FileStaging::create(&self.context, &self.syncs, path, key, upload).await?;
+        let open = self.file().await?;
+        let (context, syncs) = (&self.context, &self.syncs);
+        let staging = FileStaging::create(context, syncs, open, path, key, upload).await?;
         Ok(Box::new(staging))
     }
 

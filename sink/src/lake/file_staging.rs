@@ -13,6 +13,7 @@ use bytes::Bytes;
 use hydrant_core::disk::{DiskFile, Open};
 use hydrant_core::lake::{Sealed, Staging};
 use hydrant_core::{Context, Error, Result};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Whether a sync has failed in this process. From then on it changes nothing in the lake any more, whichever shard it is
 /// for: a later sync may succeed over bytes and names that were dropped.
@@ -55,6 +56,7 @@ pub(super) struct FileStaging {
     file: Arc<dyn DiskFile>,
     syncs: Arc<Syncs>,
     sealed: Sealed,
+    _open: OwnedSemaphorePermit,
 }
 
 impl FileStaging {
@@ -62,6 +64,7 @@ impl FileStaging {
     pub(super) async fn create(
         context: &Context,
         syncs: &Arc<Syncs>,
+        open: OwnedSemaphorePermit,
         path: PathBuf,
         key: &str,
         upload: String,
@@ -81,6 +84,7 @@ impl FileStaging {
             file,
             syncs: Arc::clone(syncs),
             sealed,
+            _open: open,
         })
     }
 
