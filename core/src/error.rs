@@ -173,8 +173,7 @@ impl Error {
         let lacking = rustix::io::Errno::MFILE.raw_os_error();
         let source = match source.raw_os_error() {
             Some(code) if code == lacking => std::io::Error::other(format!(
-                "{source}: a shard that is read and written takes about ten: raise the hard limit with `ulimit -Hn`, \
-                 or run more processes with fewer shards each"
+                "{source}: raise the hard limit with `ulimit -Hn 1024`, or with `LimitNOFILE=1024` in a unit of systemd"
             )),
             _ => source,
         };

@@ -125,7 +125,7 @@ fn start<C, R>(name: &'static str, common: Common, layers: Layers, config: C, ru
 where
     R: AsyncFnOnce(Process, C) -> Result<()>,
 {
-    descriptors::raise_limit();
+    let blocking_threads = descriptors::threads_within_limit(BLOCKING_THREADS)?;
     if !allocator::settle(common.memory) {
         tracing::debug!("the allocator keeps its own idea of how soon memory is given back");
     }
@@ -151,7 +151,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.io_threads)
         .thread_name("io")
-        .max_blocking_threads(BLOCKING_THREADS)
+        .max_blocking_threads(blocking_threads)
         .enable_all()
         .build()
         .map_err(|source| Error::fatal(format!("cannot start the runtime: {source}")))?;

@@ -1,11 +1,14 @@
-//! Hundreds of shards on one machine: all are taken, taken over from a dead worker and given back in seconds.
+//! Hundreds of shards on one machine: all are taken, taken over from a dead worker and given back in seconds, with few
+//! open files. What a shard costs is counted in `hydrant-stream`.
 //!
 //! `HYDRANT_MANY_SHARDS=1000 cargo test --release --workspace many_shards -- --nocapture` tries more.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::pipeline::{leases, records, until};
-use crate::process::{Running, run, setting};
+use crate::place::{Answer, Place};
+use crate::process::{Running, binary, run, setting};
 
 const APP: &str = "many";
 /// How long taking all, taking all over and giving all back may take, each.
@@ -92,4 +95,31 @@ fn many_shards_are_taken_taken_over_and_given_back_in_time() {
     run("hydrant-consumer", dir, &all);
     let copied = records(dir, "local:out");
     assert_eq!(copied.to_string(), sent, "each record once");
+}
+
+/// `hydrant run`, in a process that may have so many files open.
+fn run_with_files(place: &Place, files: u32) -> Answer {
+    // Both limits: the soft one cannot be raised above the hard one.
+    let limited = format!("ulimit -n {files} && exec \"$0\" run run.toml");
+    let mut command = Command::new("sh");
+    command.args(["-c", &limited]).arg(binary("hydrant"));
+    let command = command.current_dir(place.root());
+    Answer::of(command.output().expect("the shell starts"))
+}
+
+#[test]
+fn few_open_files_are_enough_for_many_shards() {
+    const RECORDS: u64 = 20_000;
+    let place = Place::new();
+    for stream in ["local:data/raw", "local:data/clean"] {
+        place.create(stream, 128);
+    }
+    let config =
+        format!("[run]\ndir = \"data\"\nexit-at-end = true\n[producer]\nsimulate = {RECORDS}\n");
+    place.write("run.toml", config);
+    run_with_files(&place, 100).expect(64, &["may have 100 files open", "ulimit -Hn"]);
+    run_with_files(&place, 256).expect(0, &[]);
+    place.sound("file:data/lake");
+    let letters = place.letters("data/lake").len() as u64;
+    assert_eq!(place.rows_landed("data/lake") + letters, RECORDS);
 }
