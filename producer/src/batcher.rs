@@ -74,6 +74,10 @@ pub struct Refused {
 /// record.
 const RECORDS_MAX: u64 = 1 << 16;
 
+/// How many times as long a batch may grow while others are on their way. A batch of few records becomes an append of
+/// one record to each of many shards: what they cost would keep the stream from catching up.
+const LINGERS_WHILE_BUSY: u32 = 10;
+
 /// Consecutive records of an input.
 #[derive(Debug)]
 pub struct Chunk {
@@ -258,6 +262,12 @@ impl Batcher {
     pub fn deadline(&self) -> Option<Instant> {
         let growing = self.growing.as_ref()?;
         Some(growing.flight.produced + self.linger)
+    }
+
+    /// The same while the stream has not stored the batches before: it takes larger ones faster.
+    pub fn deadline_while_busy(&self) -> Option<Instant> {
+        let growing = self.growing.as_ref()?;
+        Some(growing.flight.produced + self.linger * LINGERS_WHILE_BUSY)
     }
 
     /// Closes the batch.

@@ -95,7 +95,8 @@ pub struct ProducerArgs {
     /// Write the final report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<String>,
-    /// The longest that a record waits for others before it is sent with them [default: 20ms]
+    /// The longest that a record waits for others before it is sent with them; ten times that while records before it
+    /// are not stored yet [default: 20ms]
     #[arg(long, value_name = "DURATION")]
     pub linger: Option<String>,
     /// The size at which a batch is sent [default: 4MiB]

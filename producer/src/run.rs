@@ -349,10 +349,10 @@ impl Sending {
             self.turn(tally).await?;
         }
         let may_take = self.planning.is_none() && self.waiting.is_none();
-        let linger = if may_take {
-            self.batcher.deadline()
-        } else {
-            None
+        let linger = match (may_take, self.flights.is_empty()) {
+            (true, true) => self.batcher.deadline(),
+            (true, false) => self.batcher.deadline_while_busy(),
+            (false, _) => None,
         };
         tokio::select! {
             biased;

@@ -135,6 +135,7 @@ async fn a_batch_waits_for_its_linger_time_from_its_first_record() {
     clock::sleep(Duration::from_millis(15)).await;
     assert!(batcher.push(chunk(&[(1, vec![0; 10])], 2)).is_none());
     assert_eq!(batcher.deadline(), Some(start + linger));
+    assert_eq!(batcher.deadline_while_busy(), Some(start + linger * 10));
     assert_eq!(batcher.flush().unwrap().batch.len(), 2);
     assert_eq!(batcher.deadline(), None);
 }
