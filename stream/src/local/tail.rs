@@ -149,6 +149,7 @@ impl TailReader {
         let disk = Arc::clone(&source.place.ctx.disk);
         let stepping = async move {
             let step = source.step(&mut opened, room).await;
+            let step = source.unless_gone(&opened, step).await;
             (opened, step)
         };
         let (opened, step) = at_once(&*disk, stepping).await;
@@ -337,6 +338,14 @@ impl Source {
             true => Refreshed::Moved,
             false => Refreshed::Same,
         })
+    }
+
+    /// The same, unless what looks damaged is another stream's by now: names of files are the same in each.
+    async fn unless_gone<T>(&self, opened: &Opened, found: Result<T>) -> Result<T> {
+        if matches!(found, Err(Error::Corrupt { .. })) {
+            self.refresh(&mut opened.clone()).await?;
+        }
+        found
     }
 
     /// Sees to it that it is decided where a fenced shard ends, if nobody else is about to.
@@ -550,6 +559,7 @@ impl ShardReader for TailReader {
                 Step::Decoded(cursor, decoded, _) => (cursor, *decoded),
                 Step::Read(cursor, first, end) => {
                     let read = self.source.read(opened, &cursor, first, end).await;
+                    let read = self.source.unless_gone(opened, read).await;
                     // After an error an operator may have the place skipped before the next call.
                     opened.cursor = None;
                     match read? {

@@ -438,6 +438,34 @@ async fn a_stream_made_again_is_not_mistaken_for_its_predecessor() {
     ));
 }
 
+#[tokio::test]
+async fn a_reader_behind_does_not_take_a_stream_made_again_for_a_damaged_one() {
+    // More than fits into a batch, twice.
+    let many: Vec<u64> = (0..20_000).collect();
+    let options = || CreateOptions::with_shards(1);
+    for has_begun in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = context(1);
+        let old = create(&url(&dir), options(), &ctx).await.unwrap();
+        let writer = old.writer().await.unwrap();
+        for _ in 0..2 {
+            append(&writer, &first(), plain(&many)).await.unwrap();
+        }
+        let mut behind = reader(&old, &first(), Position::Begin).await;
+        if has_begun {
+            assert_eq!(next_batch(&mut behind).await.len(), many.len());
+        }
+        delete(&url(&dir), &ctx).await.unwrap();
+        let new = create(&url(&dir), options(), &context(9)).await.unwrap();
+        let writer = new.writer().await.unwrap();
+        for _ in 0..3 {
+            append(&writer, &first(), plain(&many)).await.unwrap();
+        }
+        let error = behind.next().await.unwrap_err();
+        assert!(error.to_string().contains("deleted"), "{error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_dropped_at_any_await_has_read_nothing() {
     let world = SimWorld::new(5);
