@@ -271,23 +271,35 @@ async fn a_machine_that_starts_in_1970_removes_nothing_early_and_keeps_nothing_t
     assert_eq!(writing.oldest().await, None);
 }
 
+/// Also behind data with a date, than which its own stamps are older.
 #[tokio::test(start_paused = true)]
 async fn what_was_stamped_in_1970_goes_although_nothing_follows() {
-    for closes in [false, true] {
+    for (is_behind, closes) in [(false, false), (false, true), (true, false), (true, true)] {
+        let case = format!("behind data with a date: {is_behind}, closed: {closes}");
         let machine = Machine::by_age().await;
+        let writing = machine.writes("a").await;
+        // Each append starts a segment.
+        let from = if is_behind { 60 } else { 0 };
+        if is_behind {
+            writing.append(0, from).await;
+            seconds(20).await;
+        }
         let unset = until_1970(&machine);
         machine.clock.jump(unset);
-        let writing = machine.writes("a").await;
-        writing.append(0, 60).await;
+        writing.append(from, from + 60).await;
         if closes {
             let admin = writing.stream.admin().unwrap();
             admin.split(&first(), None).await.unwrap();
         }
         machine.clock.jump(-unset);
         seconds(70).await;
-        assert_eq!(writing.oldest().await, Some(1));
-        seconds(50).await;
-        assert_eq!(writing.oldest().await, None);
+        assert!(
+            writing.oldest().await.is_some_and(|n| n <= from + 1),
+            "{case}"
+        );
+        // It ages from when what stood before it has gone.
+        seconds(if is_behind { 130 } else { 50 }).await;
+        assert_eq!(writing.oldest().await, None, "{case}");
     }
 }
 
@@ -306,7 +318,14 @@ async fn a_clock_that_is_behind_at_the_start_and_put_right_removes_in_time() {
     machine.clock.jump(YEAR);
     seconds(20).await;
     assert_eq!(writing.oldest().await, Some(1));
-    seconds(90).await;
+    // Also while little is appended, which starts segments by the stream's time only.
+    for n in 120..160 {
+        writing.append(n, n + 1).await;
+        seconds(5).await;
+    }
+    assert!(writing.oldest().await.is_some_and(|n| n > 130));
+    // The stream's time stood still while the clock was behind.
+    seconds(140).await;
     assert_eq!(writing.oldest().await, None);
 }
 

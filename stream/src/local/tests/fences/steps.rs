@@ -14,6 +14,9 @@ use super::super::crashes::{Seen, look};
 use super::super::fixture::*;
 use super::{AT_ONCE, FEW, IN_TIME, OTHERS, STANDS_STILL, Sender, TRIMMED, made, opened};
 
+/// A disk takes so long for a sync, and is not stuck.
+const SLOW: Duration = Duration::from_millis(1_900);
+
 fn paused() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -278,7 +281,7 @@ async fn a_holder_that_goes_on_is_not_fenced() {
         ..
     } = stopped(Op::Sync, ".seg", Moment::Before).await;
     let sends = tokio::spawn(async move { second.send(FEW).await.unwrap() });
-    hydrant_core::clock::sleep(Duration::from_secs(1)).await;
+    hydrant_core::clock::sleep(SLOW).await;
     world.resume("first");
     appends.await.unwrap();
     sends.await.unwrap();
@@ -313,9 +316,12 @@ async fn a_waiter_that_stands_still_holds_nobody_up() {
     let Stopped {
         world, mut second, ..
     } = stopped(Op::Lock, "/lock", Moment::Before).await;
-    for _ in 0..5 {
-        second.send(FEW).await.unwrap();
-    }
+    let goes_on = async {
+        for _ in 0..5 {
+            second.send(FEW).await.unwrap();
+        }
+    };
+    tokio::time::timeout(IN_TIME, goes_on).await.unwrap();
     let began = tokio::time::Instant::now();
     for _ in 0..20 {
         second.send(1).await.unwrap();
