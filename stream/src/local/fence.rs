@@ -30,6 +30,7 @@ use super::draft::Draft;
 use super::end::End;
 use super::known::Known;
 use super::marks::Claim;
+use super::metrics;
 use super::place::Place;
 use super::recovery::intact;
 use super::reshard::{self, Closed, Closing};
@@ -114,6 +115,7 @@ async fn try_settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<O
     let end = parent.end;
     match reshard::close(place, &[parent], &[shard.range], haste).await? {
         Closed::Done(children) => {
+            metrics::fenced(&place.stream.name, &shard.id);
             tracing::warn!(
                 stream = %place.stream.name, shard = %shard.id, child = %children[0], next_offset = end.next_offset,
                 "closed a shard whose lock is held by a process that does not go on"

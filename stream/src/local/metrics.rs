@@ -69,6 +69,15 @@ impl ShardMetrics {
     }
 }
 
+/// Counts a shard that this process has closed since the holder of its lock does not go on.
+pub(super) fn fenced(stream: &str, shard: &ShardId) {
+    let labels = [
+        ("stream", stream.to_owned()),
+        ("shard", shard.as_str().to_owned()),
+    ];
+    counter!("hydrant_local_fences_total", &labels).increment(1);
+}
+
 /// The figures of one shard that this process reads.
 #[derive(Clone)]
 pub(super) struct ReadMetrics {

@@ -22,6 +22,7 @@ use super::end::End;
 use super::fence::{self, Haste};
 use super::manifest::{self, Manifest};
 use super::marks::Marks;
+use super::metrics;
 use super::place::Place;
 use super::segment::MARKS_BYTES_MAX;
 use super::shard_log::{ShardLog, Taken};
@@ -112,7 +113,7 @@ async fn reshard(
     // Two who take the same locks take them in one order.
     shards.sort_by(|a, b| a.id.cmp(&b.id));
     let mut logs: Vec<ShardLog> = shards.iter().map(|s| ShardLog::new(place, s)).collect();
-    let (mut held, mut closing) = (Vec::new(), Vec::new());
+    let (mut held, mut stuck, mut closing) = (Vec::new(), Vec::new(), Vec::new());
     for log in &mut logs {
         let shard = log.shard.clone();
         match log.take_or_leave().await? {
@@ -132,6 +133,7 @@ async fn reshard(
             Taken::Stuck => {
                 fence::mark(place, &shard.id).await?;
                 closing.push(fence::find_end(place, &shard).await?);
+                stuck.push(shard.id);
             }
         }
     }
@@ -146,6 +148,9 @@ async fn reshard(
             return Err(Error::Sealed { shard });
         }
     };
+    for shard in &stuck {
+        metrics::fenced(&place.stream.name, shard);
+    }
     for parent in &mut held {
         let sealed = parent
             .set_control(true, |control| control.sealed = true)

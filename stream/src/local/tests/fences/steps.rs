@@ -8,6 +8,7 @@ use hydrant_core::Position;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, Trim};
 use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld, Snare};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::task::JoinHandle;
 
 use super::super::crashes::{Seen, look};
@@ -271,9 +272,7 @@ async fn a_fencer_that_dies_at_any_call_loses_and_doubles_nothing() {
     }
 }
 
-/// A holder that is slow but goes on is waited for.
-#[tokio::test(start_paused = true)]
-async fn a_holder_that_goes_on_is_not_fenced() {
+async fn a_holder_is_waited_for() {
     let Stopped {
         world,
         mut second,
@@ -288,6 +287,12 @@ async fn a_holder_that_goes_on_is_not_fenced() {
     let stream = opened(&world, "judge", 9).await;
     assert_eq!(stream.shards().await.unwrap().all().len(), 1);
     assert_eq!(stored_now(&world).await, both(3 * FEW, FEW));
+}
+
+/// A holder that is slow but goes on is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_goes_on_is_not_fenced() {
+    a_holder_is_waited_for().await;
 }
 
 /// The disk is full when the shard is to be fenced: the holder is waited for.
@@ -361,4 +366,28 @@ async fn a_shard_whose_holder_stands_still_is_split() {
     admin.trim(Some(&first()), Trim::ToBytes(0)).await.unwrap();
     let state = stream.state(&first()).await.unwrap();
     assert_eq!((state.bytes, state.kept_after), (Some(0), state.tip));
+}
+
+/// Whoever closes a shard whose holder stands still counts it, be it to append or to split it.
+#[test]
+fn fences_are_counted_by_whoever_closes_the_shard() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let counted = |shard: &str, times: &str| {
+        let line =
+            format!("hydrant_local_fences_total{{stream=\"events\",shard=\"{shard}\"}} {times}\n");
+        let text = recorder.handle().render();
+        assert!(text.contains(&line), "no `{line}` in {text}");
+    };
+    metrics::with_local_recorder(&recorder, || {
+        paused().block_on(async {
+            a_holder_is_waited_for().await;
+            assert!(!recorder.handle().render().contains("fences_total"));
+            woken_past_a_fence().await;
+            counted("000000", "1");
+            let Stopped { world, .. } = stopped(Op::Sync, ".seg", Moment::Before).await;
+            let admin = opened(&world, "operator", 5).await.admin().unwrap();
+            admin.split(&first(), None).await.unwrap();
+            counted("000000", "2");
+        });
+    });
 }
