@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hydrant_core::lease::OutputId;
-use hydrant_core::process::{Process, Stdout};
+use hydrant_core::process::{Process, Stdout, count_text, counted};
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, Shutdown};
@@ -129,9 +129,9 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     };
     match config.to() {
         // Standard output holds the records and nothing else.
-        Target::Stdout => tracing::info!("{}", copied.told(&config)),
+        Target::Stdout => tracing::info!("{}", copied.summary(&config)),
         _ if json => process.stdout.json(&copied)?,
-        _ => process.stdout.line(copied.told(&config))?,
+        _ => process.stdout.line(copied.summary(&config))?,
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ struct Copied {
 }
 
 impl Copied {
-    fn told(&self, config: &Config) -> String {
+    fn summary(&self, config: &Config) -> String {
         let Copied { counts, read } = self;
         let output = match config.to() {
             Target::Stdout => "standard output".to_owned(),
@@ -154,27 +154,27 @@ impl Copied {
             Target::File(path) => format!("`{}`", path.display()),
             Target::Stream(url) => format!("`{url}`"),
         };
-        let mut told = format!(
-            "{} records of {} shards of `{}` written to {output}",
-            counts.written,
-            read.shards.len(),
+        let mut summary = format!(
+            "{} of {} of `{}` written to {output}",
+            counted(counts.written, "record"),
+            counted(read.shards.len() as u64, "shard"),
             config.from(),
         );
         let others = [
-            (counts.duplicates, "were there already"),
-            (counts.filtered, "were left out by the filters"),
-            (counts.dead_letters, "cannot be copied and are dead letters"),
+            ("there already", counts.duplicates),
+            ("left out by the filters", counts.filtered),
+            ("dead letters, which cannot be copied", counts.dead_letters),
         ];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            told.push_str(&format!("; {count} {what}"));
+        for (what, count) in others.into_iter().filter(|(_, count)| *count > 0) {
+            summary.push_str(&format!("; {what}: {}", count_text(count)));
         }
         if read.gaps > 0 {
-            told.push_str(&format!(
-                "; {} gaps: records were gone before they were read",
-                read.gaps
+            summary.push_str(&format!(
+                "; {}: records were gone before they were read",
+                counted(read.gaps, "gap")
             ));
         }
-        told
+        summary
     }
 }
 

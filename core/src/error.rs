@@ -189,6 +189,19 @@ impl Error {
         }
     }
 
+    /// As [`Error::io`], where a directory is named in which something is to be made or found: refused when it is a file,
+    /// or its path leads through one.
+    pub fn directory(action: &'static str, dir: &Path, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{AlreadyExists, NotADirectory};
+        match source.kind() {
+            AlreadyExists | NotADirectory => Error::refused(format!(
+                "`{}` is not a directory: it is a file, or its path leads through one: name another place",
+                dir.display()
+            )),
+            _ => Error::io(action, dir, source),
+        }
+    }
+
     /// What the caller does about it.
     pub fn disposition(&self) -> Disposition {
         match self {

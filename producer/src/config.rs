@@ -31,7 +31,8 @@ const RECORD_BYTES_DEFAULT: u64 = 1 << 20;
 const RECORD_BYTES_MIN: u64 = 64;
 /// What the local log takes.
 const RECORD_BYTES_MAX: u64 = 8 << 20;
-const SHARDS_MAX: u64 = 1_024;
+/// What the local log takes.
+const SHARDS_MAX: u64 = 4_096;
 const RATE_MAX: u64 = 1_000_000_000;
 const NAME_BYTES_MAX: usize = 128;
 
@@ -343,8 +344,8 @@ fn read_origin(section: &mut Section) -> Origin {
             "input",
             "cannot be given together with `simulate`: leave one of them out",
         ),
-        (false, false) => section.problem(
-            "simulate",
+        (false, false) => section.missing(
+            &["simulate", "input"],
             "no input is given: write `simulate = 1000` (flag `--simulate 1000`) for simulated records, or \
              `input = \"FILE\"` (flag `--input FILE`) for those of a file",
         ),

@@ -46,9 +46,15 @@ mod tests {
         let open = Error::from(InputError::Open {
             name: name(),
             remedy: "check the path",
-            source: source(),
+            source: Some(source()),
         });
         assert_eq!(open.disposition(), Disposition::Refused);
+        assert!(open.to_string().contains("cable pulled"));
+        let absent = crate::input::file::check(std::path::Path::new("absent")).unwrap_err();
+        assert_eq!(
+            Error::from(absent).to_string(),
+            "cannot open `absent`: there is no such file; check the path, or use `-` for standard input"
+        );
         let read = Error::from(InputError::Read {
             name: name(),
             line: 7,

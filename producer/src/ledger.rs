@@ -151,7 +151,14 @@ impl Claim {
                  `--name` and `--ledger`",
                 path.display()
             ))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(homeless(path)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Err(homeless(path))
+            }
             Err(error) => Err(Error::io("lock", &lock_path, error)),
         }
     }

@@ -106,7 +106,7 @@ impl FileOutput {
         let disk = &context.disk;
         disk.create_dir_all(dir)
             .await
-            .map_err(|e| Error::io("create", dir, e))?;
+            .map_err(|e| Error::directory("create", dir, e))?;
         let lock_path = beside(path, true, ".copy.lock");
         let lock = disk
             .try_lock(&lock_path, LockKind::Exclusive)

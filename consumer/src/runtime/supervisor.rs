@@ -527,17 +527,14 @@ impl Supervisor {
     }
 }
 
-/// Logs at once what stops a shard, and answers what is left to say of it at the end of the run, so that each error is
-/// printed once. Without a log that is all of it.
+/// Logs at once what stops a shard, and answers it for the end of the run, whose last words it is.
 fn say(shard: &ShardId, what: &str, error: Error) -> Error {
-    if !tracing::enabled!(tracing::Level::ERROR) {
-        return error;
-    }
-    tracing::error!(%shard, "the shard {what}: {}", error.report());
-    let rest = format!("shard `{shard}` {what}: see the error above");
+    let report = error.report();
+    tracing::error!(%shard, "the shard {what}: {report}");
+    let last = format!("shard `{shard}` {what}: {report}");
     match error.disposition() {
-        Disposition::Refused => Error::refused(rest),
-        _ => Error::fatal(rest),
+        Disposition::Refused => Error::refused(last),
+        _ => Error::fatal(last),
     }
 }
 

@@ -33,6 +33,11 @@ impl Problems {
         });
     }
 
+    /// Removes what is wrong there.
+    pub(super) fn forget(&mut self, place: &str) {
+        self.found.retain(|problem| problem.place != place);
+    }
+
     /// Adds those of `other`.
     pub fn extend(&mut self, other: Problems) {
         self.found.extend(other.found);

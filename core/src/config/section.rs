@@ -106,6 +106,8 @@ pub struct Section {
     /// The file does not read: what is missing counts as a problem, but is not listed beside that of the file.
     is_unread: bool,
     lacks_keys: bool,
+    /// The problems of keys that are missing: where each is, and which keys would do.
+    missing: Vec<(String, Vec<&'static str>)>,
     effective: Vec<(String, String, &'static str)>,
 }
 
@@ -124,6 +126,7 @@ impl Section {
             problems: Problems::new(),
             is_unread,
             lacks_keys: false,
+            missing: Vec::new(),
             effective: Vec::new(),
         }
     }
@@ -147,7 +150,7 @@ impl Section {
     pub fn required(&mut self, key: &'static str, remedy: &str) -> String {
         let given = self.given.get(key).and_then(|layers| layers.first());
         match given.map(|given| given.raw.is_empty()) {
-            None => self.problem(key, format!("is missing: {remedy}")),
+            None => self.missing(&[key], format!("is missing: {remedy}")),
             Some(true) => self.problem(key, format!("is empty: {remedy}")),
             Some(false) => return self.text(key).unwrap_or_default(),
         }
@@ -418,6 +421,15 @@ impl Section {
         self.problems.push(place, message);
     }
 
+    /// Adds that none of these keys is given; `message` says what to write. It is not listed beside an unknown key that was
+    /// meant to be one of them.
+    pub fn missing(&mut self, keys: &[&'static str], message: impl Into<String>) {
+        let Some(first) = keys.first() else { return };
+        self.known.extend(keys);
+        self.problem(first, message);
+        self.missing.push((self.place(first), keys.to_vec()));
+    }
+
     /// Whether something was wrong so far.
     pub fn has_problems(&self) -> bool {
         self.lacks_keys || !self.problems.is_empty()
@@ -437,7 +449,12 @@ impl Section {
                     continue;
                 }
                 let hint = match nearest(key, self.known.iter().copied()) {
-                    Some(known) => format!("did you mean `{known}`?"),
+                    Some(known) => {
+                        let meant = |(_, keys): &&(_, Vec<&str>)| keys.contains(&known);
+                        let missed = self.missing.iter().filter(meant);
+                        missed.for_each(|(place, _)| self.problems.forget(place));
+                        format!("did you mean `{known}`?")
+                    }
                     None => self.known_keys(),
                 };
                 let message = format!("unknown key `{key}`: {hint}");

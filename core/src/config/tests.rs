@@ -123,6 +123,27 @@ fn all_problems_are_told_at_once_each_with_its_place() {
 }
 
 #[test]
+fn a_missing_key_is_not_listed_beside_the_one_that_was_meant_to_be_it() {
+    let file = file("[sink]\ntabel = 'x'\ninptu = 'y'\n");
+    let mut problems = Problems::new();
+    let layers = Layers::load(Some(file.path()), environment(&[]), SECTIONS, &mut problems);
+    let mut section = layers.section("sink", &Flags::new());
+    section.required("table", "write `table`");
+    section.missing(&["simulate", "input"], "no input is given");
+    section.required("lake", "write `lake`");
+    section.finish(&mut problems);
+    let said = problems.to_string();
+    for line in [
+        "`tabel`: did you mean `table`?",
+        "`inptu`: did you mean `input`?",
+    ] {
+        assert!(said.contains(line), "`{line}` is not in\n{said}");
+    }
+    assert!(said.contains("is missing: write `lake`"), "{said}");
+    assert_eq!(problems.len(), 3, "{said}");
+}
+
+#[test]
 fn unknown_tables_and_broken_files_are_refused_with_their_lines() {
     let problems = refused("memory = 1\n[snik]\na = 1\n[a.b]\n");
     let told = problems.to_string();

@@ -51,6 +51,38 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
             ),
             ("hydrant stream list file", &["`file` is not a directory"]),
             (
+                "hydrant stream describe local:file",
+                &["`file` is not a directory"],
+            ),
+            (
+                "hydrant stream create local:file/x --shards 1",
+                &["`file/x` is not a directory", "name another place"],
+            ),
+            (
+                "hydrant-producer --to local:file/x --simulate 1",
+                &["`file/x` is not a directory"],
+            ),
+            (
+                "hydrant-transform --from local:raw --to local:file/x",
+                &["`file/x` is not a directory"],
+            ),
+            (
+                "hydrant-sink --from local:raw --to file:file/x --log-level warn",
+                &["`file/x/_hydrant", "its path leads through one"],
+            ),
+            (
+                "hydrant-consumer --from local:file/x",
+                &["`file/x` is not a directory"],
+            ),
+            (
+                "hydrant-consumer --from local:raw --to file/x",
+                &["`file` is not a directory"],
+            ),
+            (
+                "hydrant-producer --to local:raw --simulate 1 --ledger file/x --name n",
+                &["directory of the ledger `file/x` does not exist"],
+            ),
+            (
                 "hydrant stream create local:n --shards 0",
                 &["flag `--shards`: `0`", "`1` to `4096`"],
             ),
@@ -198,6 +230,7 @@ fn a_wrong_value_of_any_other_command_is_refused_in_one_line() {
     place.write("twice.toml", "[run]\nstages = [\"sink\", \"sink\"]\n");
     place.write("dir.toml", "[run]\ndir = \"\"\nstages = [\"sink\"]\n");
     place.write("empty.toml", "");
+    place.write("typo.toml", "[producer]\ninptu = \"x\"\n");
     place.write("broken.toml", "[run\n");
     place.write("zone.toml", "[sink]\nutc-offset-minutes = 2000\n");
     place.write("keys.toml", "[pii]\nkeys = \"RAWMARK\"\n");
@@ -211,6 +244,10 @@ fn a_wrong_value_of_any_other_command_is_refused_in_one_line() {
         (
             "hydrant run empty.toml".into(),
             &["[producer] simulate (environment", "no input is given"],
+        ),
+        (
+            "hydrant-producer --to local:a --config typo.toml".into(),
+            &["unknown key `inptu`: did you mean `input`?"],
         ),
         ("hydrant run broken.toml".into(), &["`broken.toml` line 1"]),
         ("hydrant run twice.toml".into(), &["names `sink` twice"]),
@@ -373,6 +410,14 @@ fn results_count_things_and_a_normal_run_is_quiet() {
     let stored = place.feed("hydrant", &["stream", "put", "local:one"], b"{\"a\":1}\n");
     stored.expect(0, &["1 record stored, 1 without key, 0 refused"]);
     run(&place, "hydrant stream trim local:one --to-bytes 1GiB").expect(0, &["freed nothing"]);
+    run(
+        &place,
+        "hydrant-consumer --from local:one --to out --exit-at-end --idle 50ms",
+    )
+    .expect(
+        0,
+        &["1 record of 1 shard of `local:one` written to `out`\n"],
+    );
     place.write(
         "sink.toml",
         "[sink]\nutc-offset-minutes = 60\nprovenance = true\nflush-bytes = \"1MiB\"\n",

@@ -152,23 +152,22 @@ pub fn real_path(path: &Path) -> PathBuf {
 }
 
 fn failed(path: &Path, source: io::Error) -> InputError {
+    let (remedy, source) = match source.kind() {
+        io::ErrorKind::NotFound => (
+            "there is no such file; check the path, or use `-` for standard input",
+            None,
+        ),
+        io::ErrorKind::PermissionDenied => (
+            "this user may not read it; grant read permission or run as its owner",
+            None,
+        ),
+        io::ErrorKind::IsADirectory => ("it is a directory; name its files, such as `DIR/*`", None),
+        _ => ("the system refused", Some(source)),
+    };
     InputError::Open {
         name: path.display().to_string(),
-        remedy: remedy(source.kind()),
+        remedy,
         source,
-    }
-}
-
-const fn remedy(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::NotFound => {
-            "there is no such file; check the path, or use `-` for standard input"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "this user may not read it; grant read permission or run as its owner"
-        }
-        io::ErrorKind::IsADirectory => "it is a directory; name its files, such as `DIR/*`",
-        _ => "the system refused; the reason follows",
     }
 }
 

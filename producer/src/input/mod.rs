@@ -45,9 +45,9 @@ pub enum InputError {
         name: String,
         /// What to do about it.
         remedy: &'static str,
-        /// The operating system's reason.
+        /// The operating system's reason, where `remedy` does not say it.
         #[source]
-        source: io::Error,
+        source: Option<io::Error>,
     },
     /// The input begins like something that is neither text, gzip nor zstd.
     #[error("`{name}` looks like {format}, which is not read: {remedy}")]

@@ -512,7 +512,7 @@ fn open_same(path: &Path, id: FileId) -> Result<Tail, InputError> {
         Err(InputError::Open {
             name: path.display().to_string(),
             remedy: "it was replaced meanwhile; start again",
-            source: io::ErrorKind::NotFound.into(),
+            source: None,
         })
     }
 }

@@ -177,7 +177,7 @@ impl FileLake {
         let made = self.context.disk.create_dir_all(dir).await;
         made.map_err(|e| match is_failed_sync(&e) {
             true => self.syncs.failed(dir, &e),
-            false => Error::io("make the directory", dir, e),
+            false => Error::directory("make the directory", dir, e),
         })?;
         let mut known = vec![dir.to_owned()];
         let mut above = dir.parent();

@@ -103,7 +103,7 @@ fn name_of(dir: &Path) -> String {
 pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Result<bool> {
     let settings = options.settings()?;
     let made = ctx.disk.create_dir_all(dir).await;
-    made.map_err(|e| Error::io("create", dir, e))?;
+    made.map_err(|e| Error::directory("create", dir, e))?;
     // Who made the directory may have died before its name was durable.
     if let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) {
         let synced = ctx.disk.sync_dir(parent).await;

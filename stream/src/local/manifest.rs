@@ -4,6 +4,7 @@
 //! happens. It says where each shard that was closed ends.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,7 +85,11 @@ impl Manifest {
     pub(super) async fn read(ctx: &Context, dir: &Path) -> Result<Option<Self>> {
         let path = Manifest::path(dir);
         let bytes = disk::read_file(&*ctx.disk, &path).await;
-        let Some(bytes) = bytes.map_err(|e| Error::io("read", &path, e))? else {
+        let bytes = bytes.map_err(|e| match e.kind() {
+            ErrorKind::NotADirectory => Error::directory("read", dir, e),
+            _ => Error::io("read", &path, e),
+        });
+        let Some(bytes) = bytes? else {
             return Ok(None);
         };
         let corrupt = |error: serde_json::Error| Error::Corrupt {
