@@ -165,9 +165,14 @@ impl Layers {
         problems: &mut Problems,
     ) {
         let (places, errors) = DeTable::parse_recoverable(text);
+        let mut last = 0;
         let mut refuse = |span: Option<Range<usize>>, message: &str| {
             let line = line_of(text, span.map_or(0, |span| span.start));
-            problems.push(format!("`{name}` line {line}"), message.trim_end());
+            // What else is wrong in a line follows from the first mistake, most times.
+            if line != last {
+                problems.push(format!("`{name}` line {line}"), message.trim_end());
+            }
+            last = line;
         };
         if !errors.is_empty() {
             errors

@@ -71,6 +71,18 @@ fn a_flag_outranks_the_environment_which_outranks_the_file_which_outranks_the_de
 }
 
 #[test]
+fn a_line_that_is_not_toml_is_one_problem() {
+    let mut problems = Problems::new();
+    let mut layers = Layers::default();
+    let text = format!("memory = [{}\n= 5\n", "}".repeat(40));
+    layers.take_text("f.toml", &text, SECTIONS, &mut problems);
+    let said = problems.to_string();
+    for line in ["`f.toml` line 1: ", "`f.toml` line 2: "] {
+        assert_eq!(said.matches(line).count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once_each_with_its_place() {
     let file = file(
         "memory = 1\n[sink]\nflush-interval = 5\nrows = 11\nflush_bites = 3\nmode = 'fats'\nlake = 7\n",

@@ -192,6 +192,14 @@ impl Engine {
         self.restart();
     }
 
+    /// Whether a scan that knows of the engine's own labels finds something to act on in what it made.
+    #[cfg(test)]
+    pub(crate) fn finds_in_its_own(&mut self, made: &[u8]) -> bool {
+        self.reset();
+        self.edited = true;
+        self.scan_json(made).is_err() || !self.edits.is_empty()
+    }
+
     /// Whether what cannot hold a finding is passed over. Always, except where a test compares.
     fn skips(&self) -> bool {
         #[cfg(test)]

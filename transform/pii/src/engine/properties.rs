@@ -369,10 +369,7 @@ proptest! {
                 Verdict::Clean => prop_assert!(out.is_empty() && engine.findings().is_empty()),
                 Verdict::Redacted => {
                     prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok(), "{}", String::from_utf8_lossy(&out));
-                    engine.reset();
-                    engine.edited = true;
-                    prop_assert!(engine.scan_json(&out).is_ok());
-                    prop_assert!(engine.edits.is_empty() && engine.findings().is_empty(), "{}", String::from_utf8_lossy(&out));
+                    prop_assert!(!engine.finds_in_its_own(&out) && engine.findings().is_empty(), "{}", String::from_utf8_lossy(&out));
                     let (again, nothing) = run(&mut engine, &out);
                     if !labels_say_something(&out) {
                         prop_assert_eq!(again, Verdict::Clean, "{}", String::from_utf8_lossy(&out));
