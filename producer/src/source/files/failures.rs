@@ -1,14 +1,16 @@
 //! What failed while inputs were read.
 //!
-//! Promises: each failure is told once, at once: in the log when the walk goes on, or as the end of the whole.
+//! Promises: each failure is said at once, in the log when the walk goes on; and the end of the whole says the last one.
 
 use hydrant_core::{Disposition, Error};
 
 /// The failures of a walk.
 #[derive(Default)]
 pub(super) struct Failures {
-    /// The last one, which nobody was told of.
+    /// The last one, if it was not logged.
     last: Option<Error>,
+    /// The last one that was logged.
+    logged: String,
     told: usize,
     /// Whether one of them is more than a refusal.
     is_fatal: bool,
@@ -24,8 +26,8 @@ impl Failures {
     /// Tells the last one: the walk goes on.
     pub(super) fn tell(&mut self) {
         if let Some(error) = self.last.take() {
-            let error = error.report();
-            tracing::error!("an input is not read, or not to its end: {error}");
+            self.logged = error.report();
+            tracing::error!("an input is not read, or not to its end: {}", self.logged);
             self.told += 1;
         }
     }
@@ -44,12 +46,13 @@ impl Failures {
             (Some(error), _) if has_sent => Some(ending(error.report())),
             (Some(error), _) => Some(error),
             (None, 0) => None,
-            (None, 1) => Some(ending(
-                "an input was not read, or not to its end, as told above; all others were"
-                    .to_owned(),
-            )),
+            (None, 1) => Some(ending(format!(
+                "an input was not read, or not to its end, but all others: {}",
+                self.logged
+            ))),
             (None, told) => Some(ending(format!(
-                "{told} inputs were not read, or not to their ends, as told above; all others were"
+                "{told} inputs were not read, or not to their ends, but all others; the last of them: {}",
+                self.logged
             ))),
         }
     }
@@ -75,7 +78,8 @@ mod tests {
         failures.add(Error::refused("d"));
         let end = failures.end(false).unwrap();
         assert!(
-            end.to_string().starts_with("2 inputs were not read"),
+            end.to_string().starts_with("2 inputs were not read")
+                && end.to_string().ends_with(": d"),
             "{end}"
         );
         assert_eq!(end.disposition(), Disposition::Refused);
@@ -84,7 +88,8 @@ mod tests {
         failures.tell();
         let end = failures.end(false).unwrap();
         assert!(
-            end.to_string().starts_with("an input was not read"),
+            end.to_string().starts_with("an input was not read")
+                && end.to_string().ends_with(": e"),
             "{end}"
         );
         assert_eq!(end.disposition(), Disposition::Fatal);
