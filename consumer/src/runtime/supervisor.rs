@@ -527,15 +527,10 @@ impl Supervisor {
     }
 }
 
-/// Logs at once what stops a shard, and answers it for the end of the run, whose last words it is.
+/// Logs at once what stops a shard, which is also what the run ends with.
 fn say(shard: &ShardId, what: &str, error: Error) -> Error {
-    let report = error.report();
-    tracing::error!(%shard, "the shard {what}: {report}");
-    let last = format!("shard `{shard}` {what}: {report}");
-    match error.disposition() {
-        Disposition::Refused => Error::refused(last),
-        _ => Error::fatal(last),
-    }
+    tracing::error!(%shard, "the shard {what}: {}", error.report());
+    error
 }
 
 /// Compares what is published with the tips.
