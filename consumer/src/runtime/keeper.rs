@@ -147,6 +147,9 @@ impl Keeper {
                 earliest = clock::now() + pause;
                 let jitter = self.leased.random.below(half.as_micros() as u64 + 1);
                 due = clock::now() + half + Duration::from_micros(jitter);
+                if let Some(free) = self.next_free() {
+                    due = due.min(free.max(earliest));
+                }
             }
             let soon = due > earliest;
             let events = self.events.clone();
@@ -181,6 +184,20 @@ impl Keeper {
                 () = clock::sleep_until(Some(due)) => {}
             }
         }
+    }
+
+    /// When the next lease of another worker runs out, unless that renews it: then it is taken at once, and not when a
+    /// round happens to come.
+    fn next_free(&self) -> Option<Instant> {
+        let theirs = self.seen.values().filter(|seen| {
+            let owner = seen.row.owner.as_ref();
+            owner.is_some_and(|owner| *owner != self.me)
+        });
+        let now = clock::now();
+        theirs
+            .map(|seen| seen.since + self.leased.settings.lease_time)
+            .filter(|runs_out| *runs_out > now)
+            .min()
     }
 
     async fn round(&mut self) -> Result<()> {

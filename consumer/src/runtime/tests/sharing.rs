@@ -50,23 +50,23 @@ async fn a_dead_workers_shards_are_taken_over_at_once_where_the_store_sees_death
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_workers_shards_are_taken_over_after_the_lease_time_by_own_clock() {
-    let mut world = World::new(2, false);
-    let first = Worker::start(world.exact());
-    pass(Duration::from_secs(5)).await;
-    drop(first);
-    let died = clock::now();
-    let _second = Worker::start(world.exact());
-    pass(Duration::from_millis(9500)).await;
-    assert!(world.leases.rows().iter().all(|row| row.epoch == 1));
-    until("take-over", || {
-        world.leases.rows().iter().all(|row| row.epoch == 2)
-    })
-    .await;
-    assert!(
-        clock::now() - died < Duration::from_secs(13),
-        "{:?}",
-        clock::now() - died
-    );
+    // Whatever chance puts between rounds.
+    for shards in 1..8 {
+        let mut world = World::new(shards, false);
+        let first = Worker::start(world.exact());
+        pass(Duration::from_secs(5)).await;
+        drop(first);
+        let died = clock::now();
+        let _second = Worker::start(world.exact());
+        pass(Duration::from_millis(9950)).await;
+        assert!(world.leases.rows().iter().all(|row| row.epoch == 1));
+        until("take-over", || {
+            world.leases.rows().iter().all(|row| row.epoch == 2)
+        })
+        .await;
+        let took = clock::now() - died;
+        assert!(took < Duration::from_millis(10_250), "{took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
