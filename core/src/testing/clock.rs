@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::clock::{self, Clock, Instant};
 use crate::random::Random;
 
-/// Runs with tokio's time, paused or not, from a given start; jumps when it is told to. Cheap to clone.
+/// Runs with tokio's time, paused or not, from a given start; jumps on demand. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     started: Instant,

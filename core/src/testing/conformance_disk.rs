@@ -161,7 +161,7 @@ pub async fn locks_exclude_until_they_are_dropped(one: &dyn Disk, two: &dyn Disk
     assert!(free(one, LockKind::Exclusive).await);
 }
 
-/// A change before the call and one during it are both told.
+/// A change before the call and one during it are both seen.
 pub async fn watches_tell_of_changes(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     let (path, renamed) = (dir.join("f"), dir.join("g"));
     refused(two.watch(&path).await.map(drop), ErrorKind::NotFound);

@@ -54,7 +54,7 @@ async fn keys(lake: &dyn Lake, prefix: &str, limit: Option<usize>) -> Vec<String
     objects.into_iter().map(|object| object.key).collect()
 }
 
-/// A key is taken by the first body, and the second writer is told of it.
+/// A key is taken by the first body, and the second writer learns it.
 pub async fn objects_are_put_once(lake: &dyn Lake) {
     assert!(!lake.url().is_empty());
     assert_eq!(body(lake, "a/b/slot").await, None);
@@ -150,7 +150,7 @@ pub async fn a_revealed_file_is_never_replaced(lake: &dyn Lake) {
     assert_eq!(body(lake, "t/f").await, Some(text("one")));
 }
 
-/// A discarded staging cannot be revealed; discarding twice is no error.
+/// A discarded staging cannot be revealed; discarding twice is not an error.
 pub async fn what_was_discarded_vanishes(lake: &dyn Lake) {
     let sealed = seal(lake, "t/f", &["x"]).await;
     for _ in 0..2 {

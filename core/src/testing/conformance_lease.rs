@@ -40,7 +40,7 @@ fn owned(lease: &Lease, owner: &str) -> Lease {
     }
 }
 
-/// What an operator reprocesses is refused beside any worker of the app, and is told to all who come later.
+/// What an operator reprocesses is refused beside any worker of the app, and all who come later learn it.
 pub async fn generations_move_only_while_nobody_works(
     (a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
 ) {
@@ -202,8 +202,11 @@ pub async fn the_dead_are_told_from_the_living((a, b): (Arc<dyn LeaseStore>, Arc
         assert!(!must(store.is_gone("worker-1").await, "ask for a worker"));
     }
     drop(presence);
-    let told = must(b.is_gone("worker-1").await, "ask for a worker");
-    assert_eq!(told, must(a.is_gone("worker-1").await, "ask for a worker"));
+    let is_gone = must(b.is_gone("worker-1").await, "ask for a worker");
+    assert_eq!(
+        is_gone,
+        must(a.is_gone("worker-1").await, "ask for a worker")
+    );
     assert!(!must(b.is_gone("worker-2").await, "ask for a worker"));
     let again = must(b.enlist("worker-1").await, "enlist a worker again");
     assert!(!must(a.is_gone("worker-1").await, "ask for a worker"));

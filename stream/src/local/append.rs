@@ -55,7 +55,7 @@ pub(super) struct LocalWriter {
     encoding: Arc<Semaphore>,
     /// Of the encoded copies: who submits holds the records already.
     overdraft: Overdraft,
-    /// Removes old data as long as somebody writes.
+    /// Removes old data as long as this process writes.
     keeper: AbortHandle,
 }
 
@@ -504,7 +504,7 @@ impl Outcome {
 }
 
 fn answer(pending: Pending, outcome: Result<Appended>) {
-    // Whoever submitted it may have stopped waiting.
+    // Its submitter may have stopped waiting.
     drop(pending.answer.send(outcome));
 }
 

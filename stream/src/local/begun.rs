@@ -1,6 +1,7 @@
 //! Where origins began in a shard, for a writer that is about to begin.
 //!
-//! Read without the shard's lock: only origins matter whose writers have ended, and what they were told is durable.
+//! Read without the shard's lock: only origins matter whose writers have ended, and what they got an answer for is
+//! durable.
 
 use std::sync::Arc;
 

@@ -128,7 +128,7 @@ impl ControlFile {
         Self::open_for(disk, dir, Open::Write).await
     }
 
-    /// As [`ControlFile::open`], for reading only: whoever just looks needs no right to write.
+    /// As [`ControlFile::open`], for reading only: a process that just looks needs no right to write.
     pub(super) async fn open_to_read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
         Self::open_for(disk, dir, Open::Read).await
     }

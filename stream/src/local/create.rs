@@ -19,7 +19,7 @@ use super::segment::Head;
 const SEGMENT_BYTES: u64 = 128 << 20;
 /// Smaller segments would make more files than data.
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
-/// Whoever holds the lock of a shard that is deleted for longer is taken to stand still.
+/// A process that holds the lock of a shard that is deleted for longer is taken to stand still.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Shards of one stream, each of which has files and a lock.
 const SHARDS_MAX: u32 = 4096;
@@ -203,8 +203,8 @@ pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
         .map_err(|e| Error::io("sync", dir, e))?;
     let place = Place::try_new(ctx, dir, &manifest)?;
     for shard in manifest.shards.all() {
-        // Under the lock nobody appends; whoever has the file open is told. A holder that stands still appends to files
-        // that have no name any more.
+        // Under the lock nobody appends; a process that has the file open reads it there. A holder that stands still
+        // appends to files that have no name any more.
         let shard_dir = place.shard_dir(&shard.id);
         let path = shard_dir.join("lock");
         let _shard = tokio::select! {

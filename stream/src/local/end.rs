@@ -1,10 +1,10 @@
-//! Where a shard ends for whoever does not hold its lock: where its control file says as long as it is open, and once it
-//! is closed where the manifest says, for good.
+//! Where a shard ends for a process that does not hold its lock: where its control file says as long as it is open, and
+//! once it is closed where the manifest says, for good.
 //!
 //! A [fenced](super::fence) shard may be written to by a holder that stood still and knows nothing of the fence. So who
-//! has read the control file looks for the mark of a fence *afterwards*: whoever sets it reads the control file later, and
-//! finds no less. With a mark only the manifest counts, also when the control file says less, since a power cut may have
-//! taken back what it said.
+//! has read the control file looks for the mark of a fence *afterwards*: the process that sets it reads the control
+//! file later, and finds no less. With a mark only the manifest counts, also when the control file says less, since a
+//! power cut may have taken back what it said.
 
 use std::sync::Arc;
 

@@ -6,16 +6,17 @@
 //! 1. The mark `DIR/shards/ID/fence` is made, durably. It never goes away.
 //! 2. *After that* the end is found without the lock ([`find_end`]).
 //! 3. The child is made with the marks as of that end, and the manifest replaced: it says that the shard is closed, and
-//!    where it ends. This is the moment at which it happens; whoever comes later finds it done.
+//!    where it ends. This is the moment at which it happens; those who come later find it done.
 //!
-//! Who appends looks for the mark *after* its update of the control file and before it acknowledges. No mark: whoever
-//! fences reads the control file later, so the end lies behind this append. A mark: the append counts exactly if the end
+//! A writer looks for the mark *after* its update of the control file and before it acknowledges. No mark: a fencer
+//! reads the control file later, so the end lies behind this append. A mark: the append counts exactly if the end
 //! says so, and is refused otherwise, so that its sender asks the map and sends it to the child, whose marks know what
 //! the shard has.
 //!
-//! Whoever finds a mark without an end takes the steps 2 and 3: the fencer may have died or stand still itself. What the
-//! holder does once it goes on lies in the shard's directory, past the end; nobody looks there. It has looked for the mark
-//! before it began to change segments ([`ShardLog`](super::shard_log::ShardLog)), so there is one such holder at most.
+//! A process that finds a mark without an end takes the steps 2 and 3: the fencer may have died or stand still itself.
+//! What the holder does once it goes on lies in the shard's directory, past the end; nobody looks there. It has looked
+//! for the mark before it began to change segments ([`ShardLog`](super::shard_log::ShardLog)), so there is one such
+//! holder at most.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ use super::skips::Skips;
 /// How often the end is looked for while the holder goes on. It does so for one group at most.
 const TRIES_MAX: u32 = 100;
 
-/// Whether somebody who finds a mark without an end waits for the manifest's lock.
+/// Whether a process that finds a mark without an end waits for the manifest's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Haste {
     /// It waits.
@@ -54,7 +55,7 @@ pub(super) enum Haste {
 pub(super) enum Settled {
     /// The shard is closed; where it ends, if the manifest says so.
     Closed(Option<End>),
-    /// Somebody else replaces the manifest just now.
+    /// Another process replaces the manifest just now.
     Busy,
 }
 

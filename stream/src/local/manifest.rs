@@ -21,7 +21,7 @@ pub(super) const FORMAT: u32 = 1;
 /// append to a shard that is fenced.
 const FORMAT_WITH_ENDS: u32 = 2;
 const NAME: &str = "manifest.json";
-/// Whoever holds the manifest's lock for longer is taken to stand still.
+/// A process that holds the manifest's lock for longer is taken to stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was decided when the stream was created.

@@ -32,7 +32,7 @@ impl Mark {
     /// What is known by what a claim says of the time before it.
     fn raised(self, claim: &Claim) -> Mark {
         if claim.start > self.to {
-            // The writer began anew beyond what is known, and passed over what lies between.
+            // The writer began again beyond what is known, and passed over what lies between.
             return Mark {
                 start: claim.start,
                 to: claim.start.max(claim.low),
@@ -396,7 +396,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Op {
-        /// The writer of an origin begins anew here.
+        /// The writer of an origin begins again here.
         Begin {
             origin: u8,
             at: u64,

@@ -22,7 +22,7 @@
 //! DIR/manifest.lock                   held for that
 //! DIR/shards/time.json                the time by which data ages ([`age`])
 //! DIR/shards/000000/fence             there once the shard was closed because a holder stood still ([`fence`])
-//! DIR/shards/000000/lock              held by whoever appends, for one group of appends
+//! DIR/shards/000000/lock              held by the process that appends, for one group of appends
 //! DIR/shards/000000/control           the durable end ([`control`])
 //! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
 //! DIR/shards/000000/skips.json        corrupt places that an operator has skipped ([`skips`])
@@ -56,7 +56,7 @@
 //! # An append
 //!
 //! Encoded, queued with others, then under the shard's lock: learn what other processes appended, judge by the marks,
-//! write, sync, write the control file, release the lock, acknowledge. The lock is held throughout, so whoever takes it
+//! write, sync, write the control file, release the lock, acknowledge. The lock is held throughout, so the next holder
 //! and finds bytes past the durable end knows that its holder died or could not sync:
 //!
 //! - Intact frames there are *rewritten* into a new segment and synced; a torn rest is cut ([`recovery`]).
@@ -66,7 +66,8 @@
 //!   segment only. If both its slots are torn, the newest segment's head stands in.
 //! - A failed sync or write: what was written does not count; the group goes once into a new segment; a second failure
 //!   is fatal. A full disk fails the group and what is queued behind it.
-//! - Whoever acts on a name that another process made syncs the directory first: its maker may have died before it did.
+//! - A process that acts on a name that another one made syncs the directory first: its maker may have died before it
+//!   did.
 //!
 //! The next segment starts when one would outgrow its limit or has become old; retention removes old ones
 //! ([`retention`]).
@@ -79,7 +80,7 @@
 //!    \--(64 at once)--> worker threads, encoding what is not small --/
 //! ```
 //!
-//! Whoever waits for a lock waits for a holder that goes on ([`turn`]). A reader has no task: it reads a chunk (at most
+//! A wait for a lock is one for a holder that goes on ([`turn`]). A reader has no task: it reads a chunk (at most
 //! 1 MiB, or one larger frame) when asked, within its budget.
 //!
 //! A stream may have hundreds of shards, each with few records. So one thread makes all the calls of a group of appends,
@@ -88,7 +89,7 @@
 
 #![allow(
     rustdoc::private_intra_doc_links,
-    reason = "the format is documented for whoever maintains it"
+    reason = "the format is documented for its maintainers"
 )]
 
 mod admin;

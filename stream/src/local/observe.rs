@@ -1,6 +1,6 @@
 //! Looking at a shard without appending to it.
 //!
-//! Whoever opens a stream or reads it makes good what a dead writer or a power cut left, and completes the
+//! A process that opens a stream or reads it makes good what a dead writer or a power cut left, and completes the
 //! [fence](super::fence) of a dead process: nobody may ever append again, and what was acknowledged must be read all the
 //! same. It never waits for a lock: a lock that is held is held by a living process, and what the control file says is
 //! durable may be read meanwhile. Nor does it need the right to take one.
@@ -92,8 +92,8 @@ async fn again(
     })
 }
 
-/// Whether there is something past the durable end: somebody appends now, or died; or a power cut has taken back what
-/// the control file said of frames that are durable.
+/// Whether there is something past the durable end: another process appends now, or died; or a power cut has taken back
+/// what the control file said of frames that are durable.
 async fn has_tail(disk: &dyn Disk, dir: &Path, control: &Control) -> Result<bool> {
     let segments = segment::list(disk, dir).await?;
     Ok(match segments.last() {

@@ -8,8 +8,8 @@
 //!    it happens. It says where the parents end.
 //! 4. The parents are marked as sealed.
 //!
-//! Whoever finds a parent sealing without its reshard looks into the manifest and finishes or takes back the mark. Who
-//! makes a child holds its lock; the directories of the dead are removed by the next reshard.
+//! A process that finds a parent sealing without its reshard looks into the manifest and finishes or takes back the
+//! mark. Who makes a child holds its lock; the directories of the dead are removed by the next reshard.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -156,7 +156,7 @@ async fn reshard(
             .set_control(true, |control| control.sealed = true)
             .await;
         if let Err(error) = sealed {
-            // It has happened; the mark is set by whoever comes next.
+            // It has happened; the next holder sets the mark.
             tracing::warn!(error = %error.report(), "cannot mark a closed shard as sealed");
         }
     }
@@ -275,7 +275,7 @@ async fn make_child(
         let path = dir.join("lock");
         match disk.open(&path, Open::CreateNew).await {
             Ok(_) => {}
-            // Somebody makes it, or takes it for one that a dead process left.
+            // Another process makes it, or takes it for one that a dead process left.
             Err(error)
                 if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) =>
             {

@@ -227,8 +227,8 @@ impl Limits {
     }
 }
 
-/// Removes what is too much of a shard. The lock is not taken for nothing, and not waited for: whoever appends now
-/// removes what is old when it starts its next segment, or the next look does.
+/// Removes what is too much of a shard. The lock is not taken for nothing, and not waited for: the process that appends
+/// now removes what is old when it starts its next segment, or the next look does.
 async fn trim_one(place: &Arc<Place>, shard: &Shard, found: &Found, limits: Limits) -> Result<()> {
     if !found.is_due(place, limits).await? {
         return Ok(());

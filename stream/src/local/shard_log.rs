@@ -2,12 +2,12 @@
 //!
 //! Everything here happens under the shard's lock, which [`ShardLog::take`] waits for; what other processes did since
 //! the last time is read from the control file and the frames. The lock is held until the sync has returned and the
-//! control file says so. Whoever finds bytes past the durable end therefore knows that a holder died or could not
+//! control file says so. A holder that finds bytes past the durable end therefore knows that a holder died or could not
 //! sync, and [recovers](super::recovery).
 //!
-//! A holder that stands still is [fenced](super::fence). Whoever is about to change more than the bytes that follow the
-//! durable end looks for that first, under the lock: so none but the holder that was fenced changes segments of a fenced
-//! shard, and it the one time that it has begun.
+//! A holder that stands still is [fenced](super::fence). One that is about to change more than the bytes that follow
+//! the durable end looks for that first, under the lock: so none but the holder that was fenced changes segments of a
+//! fenced shard, and it the one time that it has begun.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) struct ShardLog {
     pub(super) dir: PathBuf,
     pub(super) metrics: ShardMetrics,
     known: Option<Known>,
-    /// Whoever has the turn stands still.
+    /// The one who has the turn stands still.
     pub(super) turn_is_stuck: bool,
     /// The shard was found fenced, and is closed.
     is_over: bool,
@@ -137,7 +137,7 @@ impl ShardLog {
         } = held;
         log.known = None;
         drop((control, active, lock));
-        // Whoever fences a shard and its holder may each be in the way of the other.
+        // A fencer and the holder may each be in the way of the other.
         if fence::is_marked(&log.place, &log.shard.id).await? && !log.is_over {
             log.fence().await?;
             return Err(log.sealed());
@@ -235,7 +235,7 @@ impl Held<'_> {
         Ok(())
     }
 
-    /// Where the shard ends, if it is fenced; whoever learns that sees to it that it is decided.
+    /// Where the shard ends, if it is fenced; this sees to it that it is decided.
     async fn end(&mut self) -> Result<Option<End>> {
         let place = Arc::clone(&self.log.place);
         if !fence::is_marked(&place, &self.log.shard.id).await? {
@@ -310,7 +310,7 @@ impl Held<'_> {
         replay(known, &active, place.salt(), &skips, from).await
     }
 
-    /// Reads everything anew.
+    /// Reads everything again.
     async fn load(&mut self, control: Option<Control>) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
@@ -470,7 +470,7 @@ impl Held<'_> {
         if let Some(error) = failed {
             let error = Error::io(if written { "sync" } else { "write" }, &path, error);
             self.known()?.tainted |= written;
-            // What was written does not count. If it cannot be cut, whoever takes the lock next does it.
+            // What was written does not count. If it cannot be cut, the next holder does it.
             let cut = file.truncate(at).await;
             if matches!(error, Error::Full { .. }) {
                 return Err(error);

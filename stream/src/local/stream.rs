@@ -36,8 +36,8 @@ pub(crate) struct LocalStream {
 #[derive(Debug)]
 struct Changes {
     watch: tokio::sync::Mutex<Box<dyn Watch>>,
-    /// The manifest's version that was told last.
-    told: tokio::sync::watch::Sender<u64>,
+    /// The manifest's version that callers know.
+    known: tokio::sync::watch::Sender<u64>,
 }
 
 impl LocalStream {
@@ -64,7 +64,7 @@ impl LocalStream {
             writer: Mutex::new(Weak::new()),
             changes: Changes {
                 watch: tokio::sync::Mutex::new(watch),
-                told: tokio::sync::watch::Sender::new(manifest.version),
+                known: tokio::sync::watch::Sender::new(manifest.version),
             },
         })))
     }
@@ -138,15 +138,16 @@ impl Stream for LocalStream {
     }
 
     async fn shards_changed(&self) -> Result<()> {
-        let mut told = self.changes.told.subscribe();
-        let seen = *told.borrow_and_update();
+        let mut known = self.changes.known.subscribe();
+        let seen = *known.borrow_and_update();
         let look = async {
-            // Whoever waits here looks first: a caller before it may have been dropped between a change and its look.
+            // A caller that waits here looks first: the one before it may have been dropped between a change and its
+            // look.
             let mut watch = self.changes.watch.lock().await;
             loop {
                 let version = self.place.manifest().await?.version;
                 if version != seen {
-                    self.changes.told.send_replace(version);
+                    self.changes.known.send_replace(version);
                     return Ok(());
                 }
                 watch.changed().await;
@@ -155,8 +156,8 @@ impl Stream for LocalStream {
         // Both arms only wait and look.
         tokio::select! {
             biased;
-            // Another caller was told: so is this one.
-            answer = told.changed() => {
+            // Another caller has seen the change: so has this one.
+            answer = known.changed() => {
                 drop(answer);
                 Ok(())
             }

@@ -4,7 +4,7 @@
 //! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
 //! control file. It never looks at bytes past the durable end, and never waits for a writer's lock ([`super::observe`]).
 //! The end of a closed shard is that of the [manifest](super::end), which is watched as well: a shard is fenced without
-//! its control file. Whoever wants the next chunk decoded while it works on this one asks from a task of its own.
+//! its control file. A caller that wants the next chunk decoded while it works on this one asks from a task of its own.
 //!
 //! A stream may have many more shards than a process may open files: a reader has its files open only while a thread works
 //! on them. It looks for the next frame at once, on one thread, and reads what is there if that is little; a reader that
@@ -40,7 +40,8 @@ const CHUNK_BYTES_MAX: u64 = 1 << 20;
 const CHUNK_BYTES_MIN: u64 = 64 << 10;
 /// Chunks that fit into a budget, so that one reader does not hold it alone.
 const CHUNKS_PER_BUDGET: u64 = 32;
-/// Stored bytes that are read by whoever finds them, without asking what they take: hundreds of readers may do so at once.
+/// Stored bytes that are read where they are found, without asking what they take: hundreds of readers may do so at
+/// once.
 const LITTLE: u64 = 4 << 10;
 /// The memory for that.
 const LITTLE_ROOM: u64 = 16 << 10;
@@ -85,9 +86,9 @@ pub(super) struct Opened {
     pub(super) control: Control,
     /// Where it ends, if the manifest says so.
     pub(super) end: Option<End>,
-    /// Somebody is to decide where it ends.
+    /// It is not decided where it ends.
     is_undecided: bool,
-    /// Whether the end of what is there was told.
+    /// Whether the end of what is there was answered.
     idle: bool,
     /// Whether everything was read of a shard that has ended before this reader.
     ended: bool,
@@ -135,8 +136,8 @@ impl TailReader {
     /// Whether the control file or the manifest may have changed since they were looked at.
     fn may_have_moved(&mut self) -> bool {
         let watches = self.watches.as_mut();
-        let told = watches.and_then(|watches| watches.changed().now_or_never());
-        self.moved |= told.is_some();
+        let changed = watches.and_then(|watches| watches.changed().now_or_never());
+        self.moved |= changed.is_some();
         self.moved
     }
 
@@ -190,7 +191,7 @@ impl TailReader {
             biased;
             () = watches.changed() => {}
             () = clock::sleep(HOLDER_CHECK), if undecided => {
-                // Whoever was to decide may be dead.
+                // The one who was to decide may be dead.
                 source.decide().await?;
             }
             written = written, if mutant::is(Mutant::ReadersPastDurableEnd) => written?,

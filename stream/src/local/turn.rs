@@ -1,8 +1,8 @@
 //! Waiting for a shard's lock, but not for a process that stands still with it.
 //!
-//! Whoever waits for the lock holds the *turn*, so that a busy holder cannot take the lock again and again past everybody
-//! else: the kernel gives a freed lock to whoever asks first. A waiter may stand still as well, so that the turn is only
-//! waited for a while.
+//! A waiter for the lock holds the *turn*, so that a busy holder cannot take the lock again and again past everybody
+//! else: the kernel gives a freed lock to the first who asks. A waiter may stand still as well, so that the turn is
+//! only waited for a while.
 //!
 //! A holder that goes on moves the control file. If it does not for some time, the wait is over. What counts is how often
 //! this process has looked, not what a clock says: when the whole machine was stopped nobody is late.
@@ -21,8 +21,9 @@ use super::shard_log::ShardLog;
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// The time between two looks at the control file: an append takes much less.
 const GLANCE: Duration = Duration::from_millis(250);
-/// So many looks in a row may find the control file as it was: a disk that is still of use syncs within them. Whoever takes
-/// a shard over after the time of a lease may only then come upon what its last owner holds, so they are few.
+/// So many looks in a row may find the control file as it was: a disk that is still of use syncs within them. A worker
+/// that takes a shard over after the time of a lease may only then come upon what its last owner holds, so they are
+/// few.
 const GLANCES_MAX: u32 = 8;
 
 impl ShardLog {

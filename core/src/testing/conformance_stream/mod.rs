@@ -2,7 +2,7 @@
 //!
 //! [`conforms`] panics where an implementation does not keep it. A [`Harness`] makes streams and says which promises
 //! the system behind them does not make at all: those checks are left out, everything else runs unchanged. Nothing
-//! sleeps; a reader that never answers is told after [`PATIENCE`], which under paused time passes at once.
+//! sleeps; a reader that never answers is found out after [`PATIENCE`], which under paused time passes at once.
 
 mod append;
 mod read;

@@ -120,7 +120,7 @@ pub(super) async fn idle_is_told_once_a_tip_and_then_waits(harness: &dyn Harness
         assert_eq!(got.len(), 3);
         match end {
             Some(Read::Idle { through }) => assert!(Some(through) >= appended.last, "{through}"),
-            other => panic!("the tip was told as {other:?}"),
+            other => panic!("the tip was answered as {other:?}"),
         }
     }
 }

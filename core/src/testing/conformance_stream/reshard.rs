@@ -62,7 +62,7 @@ pub(super) async fn a_split_ends_the_parent_and_opens_two_children(harness: &dyn
         },);
     children.sort();
     match end {
-        Read::End { children: told } => assert_eq!(told.len(), 2),
+        Read::End { children } => assert_eq!(children.len(), 2),
         other => panic!("a reader at the tip of a shard that was split gave {other:?}"),
     }
     is_refused(&*writer, &parent).await;
@@ -183,7 +183,8 @@ pub(super) async fn children_know_what_their_parents_knew(harness: &dyn Harness)
     assert_eq!(found, wanted);
 }
 
-/// A shard tells where an origin began of which it has nothing itself, when its parent has; another process is told too.
+/// A shard tells where an origin began of which it has nothing itself, when its parent has; another process learns it
+/// too.
 pub(super) async fn children_know_where_origins_began(harness: &dyn Harness) {
     let stream = harness.create(1).await;
     let parent = only_shard(&stream).await;
@@ -205,7 +206,7 @@ pub(super) async fn children_know_where_origins_began(harness: &dyn Harness) {
     }
 }
 
-/// Retention never takes what must stay; a reader before it is told of the gap and goes on after it.
+/// Retention never takes what must stay; a reader before it learns of the gap and goes on after it.
 pub(super) async fn what_is_trimmed_is_told_as_a_gap(harness: &dyn Harness) {
     let stream = harness.create(1).await;
     let shard = only_shard(&stream).await;
@@ -235,12 +236,12 @@ pub(super) async fn what_is_trimmed_is_told_as_a_gap(harness: &dyn Harness) {
                 assert_eq!((from, to), (Position::Begin, kept_after));
                 assert!(!why.is_empty());
             }
-            other => panic!("what was trimmed was told as {other:?}"),
+            other => panic!("what was trimmed was answered as {other:?}"),
         }
         first = next(&mut *reader).await;
     }
     let Read::Batch(batch) = first else {
-        panic!("what was kept was told as {first:?}");
+        panic!("what was kept was answered as {first:?}");
     };
     let mut kept = found(&batch);
     kept.extend(read(&mut *reader, None).await.0);

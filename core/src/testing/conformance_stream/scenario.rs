@@ -190,9 +190,9 @@ pub(super) async fn send(writer: &dyn StreamWriter, shard: &ShardId, append: App
     must(try_send(writer, shard, append).await, "append")
 }
 
-/// Where the origin of [`from_origin`] began in a shard, as far as its writer is told.
+/// Where the origin of [`from_origin`] began in a shard, as far as its writer says.
 pub(super) async fn began(writer: &dyn StreamWriter, shard: &ShardId) -> Vec<Position> {
-    let begun = writer.begun(shard).await.expect("beginnings are told");
+    let begun = writer.begun(shard).await.expect("beginnings are answered");
     let mut starts = Vec::new();
     for one in begun {
         assert_eq!(

@@ -60,7 +60,7 @@ impl SimWorld {
         self.shared.lock().listings_torn = torn;
     }
 
-    /// Lets something befall a living process at one of its calls.
+    /// Lets something happen to a living process at one of its calls.
     pub fn befall(&self, name: &str, at: At, moment: Moment, fall: Fall) {
         if let Some(process) = self.shared.lock().processes.get_mut(name) {
             process.fates.push((at, moment, fall));
@@ -181,7 +181,7 @@ impl SimDisk {
         }
     }
 
-    /// All calls of this process wait for so long, or until somebody lets it go on.
+    /// All calls of this process wait for so long, or until it is resumed.
     async fn hang(&self, time: Duration) {
         self.shared.set_hanging(&self.name, true);
         let disk = self.clone();
@@ -210,7 +210,7 @@ impl SimDisk {
         clock::sleep(takes).await;
     }
 
-    /// What befalls a call.
+    /// What happens to a call.
     fn befalls(&self, op: Op, path: &Path) -> Option<(Moment, Fall)> {
         let state = &mut *self.shared.lock();
         if !state.is_alive(self.id) {
@@ -397,7 +397,7 @@ impl Lock for SimLock {
     }
 }
 
-/// Somebody waits for a lock.
+/// A wait for a lock.
 struct Waiting {
     disk: SimDisk,
     path: PathBuf,
@@ -446,7 +446,7 @@ impl State {
         Duration::from_micros(if most == 0 { 0 } else { self.rng.u64(..most) })
     }
 
-    /// Counts a call, and answers what befalls it.
+    /// Counts a call, and answers what happens to it.
     fn fate(&mut self, name: &str, op: Op) -> Option<(Moment, Fall)> {
         let process = self.processes.get_mut(name)?;
         process.calls += 1;

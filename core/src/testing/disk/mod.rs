@@ -59,7 +59,7 @@ pub enum Loss {
     Nothing,
 }
 
-/// When something befalls a call.
+/// When something happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Before its effect: nothing was done, or a part of a write.
@@ -220,7 +220,7 @@ impl SimWorld {
         )
     }
 
-    /// An empty disk whose files are stamped by `clock` and whose calls are told to `trace`.
+    /// An empty disk whose files are stamped by `clock` and whose calls go to `trace`.
     pub fn with(seed: u64, clock: SharedClock, trace: Trace) -> Self {
         let state = State {
             model: Model::new(),

@@ -76,7 +76,7 @@ pub(super) struct Model {
     versions: BTreeMap<Inode, u64>,
     modified: BTreeMap<Inode, i64>,
     pub(super) quota: Option<u64>,
-    /// Rises with every change that somebody can see.
+    /// Rises with every change that a process can see.
     pub(super) touched: u64,
 }
 

@@ -310,7 +310,7 @@ impl Watch for SimWatch {
                     return;
                 }
             }
-            // A dead process waits for ever.
+            // A dead process waits without end.
             changed.await;
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Death, Moment, Op, SimWorld, State};
 
-/// What befalls a process at a call.
+/// What happens to a process at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fall {
     /// It dies.
@@ -56,9 +56,9 @@ impl SimWorld {
     /// Lays a snare, which catches one process once. The answer tells who it was when the call is made, or ends
     /// without one when the snares are taken up by [`SimWorld::heal`].
     pub fn snare(&self, snare: Snare) -> oneshot::Receiver<Caught> {
-        let (tell, told) = oneshot::channel();
+        let (tell, caught) = oneshot::channel();
         self.shared.lock().snares.push(Laid { snare, tell });
-        told
+        caught
     }
 }
 
@@ -71,7 +71,7 @@ impl State {
         };
         let at = self.snares.iter().position(fits)?;
         let Laid { snare, tell } = self.snares.remove(at);
-        // Whoever laid it may not wait for it.
+        // The test may not wait for it.
         drop(tell.send(Caught {
             process: process.to_owned(),
             path: path.to_owned(),

@@ -42,7 +42,7 @@ pub(super) enum Broken {
     ExclusiveRecords,
     /// No directory is synced.
     DirectoriesNotSynced,
-    /// Whoever only finds a name does not sync its directory.
+    /// A process that only finds a name does not sync its directory.
     ObserversDoNotSync,
     /// Shards do not know their parents.
     ChildrenBeforeParents,

@@ -7,7 +7,7 @@ use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment};
 
 use super::machine::Blow;
 
-/// What befalls a process at one of its calls.
+/// What happens to a process at one of its calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fate {
     pub(super) at: At,

@@ -1,5 +1,5 @@
 //! What both simulations stand on: a machine with its clock and its trace, processes that live on it until they die, and
-//! the faults that befall all of it.
+//! the faults that happen to all of it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,7 +54,7 @@ impl Outcome {
     }
 }
 
-/// Something that befalls the machine as a whole.
+/// Something that happens to the machine as a whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Blow {
     PowerCut(Loss),
@@ -149,7 +149,7 @@ impl Machine {
         }
     }
 
-    /// One life of a process, which is dead when this returns; what befalls it was said before.
+    /// One life of a process, which is dead when this returns; what happens to it was said before.
     pub(super) async fn life<T>(
         &self,
         name: &str,
@@ -190,7 +190,7 @@ impl Machine {
         }
     }
 
-    /// Lets something befall a living process at a call, counted from now.
+    /// Lets something happen to a living process at a call, counted from now.
     pub(super) fn befall(&self, name: &str, fate: Fate) {
         let at = match fate.at {
             At::Call(call) => At::Call(self.world.calls(name) + call),

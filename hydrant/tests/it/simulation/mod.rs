@@ -2,11 +2,11 @@
 //! doubled.
 //!
 //! A seed is a [`plan`]: the shape of the pipeline (a producer with a ledger, transforms and sinks or both in one
-//! process, two streams, a lake) and the faults that befall it. The [`world`] runs the libraries as the binaries wire
-//! them ([`roles`]), one task a process, on a [`machine`] whose disk forgets, tears, fails and fills up, whose clock jumps
-//! and whose time is paused. [`witness`] stands outside and remembers what producers were told and readers were given; [`oracle`]
-//! judges by Parquet files, dead letters and logs alone. [`mutants`] tries the simulation itself: each broken variant of
-//! the protocols ([`broken`]) must fall within so many seeds.
+//! process, two streams, a lake) and the faults that happen to it. The [`world`] runs the libraries as the binaries
+//! wire them ([`roles`]), one task a process, on a [`machine`] whose disk forgets, tears, fails and fills up, whose
+//! clock jumps and whose time is paused. [`witness`] stands outside and remembers what producers were told and readers
+//! were given; [`oracle`] judges by Parquet files, dead letters and logs alone. [`mutants`] tries the simulation
+//! itself: each broken variant of the protocols ([`broken`]) must fall within so many seeds.
 //!
 //! One seed, one thread, one trace. Settings:
 //! - `HYDRANT_SIMULATION_SEEDS=10000 cargo test --release -p hydrant --test it simulation_loses` runs ten thousand;
@@ -42,16 +42,16 @@ fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
-            .unwrap_or_else(|_| panic!("{name} is `{text}`, which is no number")),
+            .unwrap_or_else(|_| panic!("{name} is `{text}`, which is not a number")),
     )
 }
 
-/// Whether plans of mutants are brought to where these may show. Not when somebody counts how many seeds it takes.
+/// Whether plans of mutants are brought to where these may show. Not when it is counted how many seeds it takes.
 fn is_steered() -> bool {
     setting("HYDRANT_SIMULATION_SEEDS").is_none()
 }
 
-/// Which seeds run, and whether all of them run although one has failed: they do when somebody asks for a number.
+/// Which seeds run, and whether all of them run although one has failed: they do when a number is asked for.
 fn seeds(default: u64) -> (Range<u64>, bool) {
     match (
         setting("HYDRANT_SIMULATION_SEED"),

@@ -13,8 +13,8 @@ use super::plan::{Log, Shape};
 use super::roles;
 use super::witness::{self, Place, Seen, index_of};
 
-/// Faults of a run that are told.
-const TOLD: usize = 12;
+/// Faults of a run that are listed.
+const LISTED: usize = 12;
 
 /// What both logs hold.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ pub(super) async fn read_lake(context: &Context) -> Result<Lake> {
 }
 
 async fn files(lake: &SharedLake, prefix: &str) -> Result<Vec<(String, Vec<RecordBatch>)>> {
-    let unreadable = |key: &str| Error::fatal(format!("`{key}` is no Parquet file"));
+    let unreadable = |key: &str| Error::fatal(format!("`{key}` is not a Parquet file"));
     let mut files = Vec::new();
     for object in lake.list(prefix, None).await? {
         let body = lake
@@ -194,7 +194,7 @@ pub(super) fn judge(shape: &Shape, logs: &Logs, lake: &Lake, told: &BTreeSet<u64
     );
     judge_order(shape, lake, &mut faults);
     judge_accounts(logs, lake, &mut faults);
-    faults.truncate(TOLD);
+    faults.truncate(LISTED);
     faults
 }
 

@@ -1,4 +1,4 @@
-//! What a seed means: the shape of the pipeline and the faults that befall it, as data.
+//! What a seed means: the shape of the pipeline and the faults that happen to it, as data.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -37,7 +37,7 @@ pub(super) struct Shape {
     pub(super) sinks: usize,
     /// Transform and sink in one process, with no stream between.
     pub(super) fused: bool,
-    /// Whether the producer starts again after a death: if not, only what it was told counts.
+    /// Whether the producer starts again after a death: if not, only what was acknowledged counts.
     pub(super) producer_returns: bool,
     /// Whether processes that live when the faults stop are drained instead of killed.
     pub(super) drained: bool,
@@ -97,7 +97,7 @@ pub(super) enum Fault {
     Befall { slot: Slot, fate: Fate },
     /// All of the machine suffers.
     Blow(Blow),
-    /// Calls on paths that contain a word fail; for ever, or so often.
+    /// Calls on paths that contain a word fail; without end, or so often.
     Fail {
         op: Op,
         path: &'static str,
@@ -106,7 +106,7 @@ pub(super) enum Fault {
         moment: Moment,
         kind: ErrorKind,
     },
-    /// What was failing for ever works again.
+    /// What was failing without end works again.
     Heal,
     /// A process stands still for a while.
     Hang { slot: Slot, until: Duration },
@@ -119,7 +119,7 @@ pub(super) enum Fault {
     /// Two owners publish one interval: while nothing new comes, one hangs before it puts its record, another takes
     /// its shards over, puts the record of that slot, and meets `fall` before it shows a file; then the first goes on.
     Rivals { hold: Duration, fall: Fall },
-    /// Whoever makes such a call next dies at it.
+    /// The next process that makes such a call dies at it.
     Caught {
         op: Op,
         path: &'static str,
@@ -418,7 +418,7 @@ impl Chance {
                     step(later, Fault::Blow(Blow::PowerCut(Loss::Everything))),
                 ]
             }
-            // The power goes, again and again, while somebody syncs what others have read.
+            // The power goes, again and again, while a process syncs what others have read.
             Broken::Inside(Mutant::ReadersPastDurableEnd) => {
                 let cut = |at| {
                     let fate = Fate {
@@ -431,7 +431,7 @@ impl Chance {
                 let times = [at, later, later + self.millis(50, 600)];
                 times.into_iter().map(cut).collect()
             }
-            // Somebody dies at writing a record under its name, which starts with a nine and not with a dot.
+            // A process dies at writing a record under its name, which starts with a nine and not with a dot.
             Broken::ExclusiveRecords => vec![step(
                 at,
                 Fault::Caught {
@@ -441,7 +441,7 @@ impl Chance {
                     death: self.death(),
                 },
             )],
-            // Somebody dies with a record put and its name not durable, and the power goes when a successor who found
+            // A process dies with a record put and its name not durable, and the power goes when a successor who found
             // it has shown its files.
             Broken::ObserversDoNotSync => {
                 let caught = |op, path, moment, death| Fault::Caught {

@@ -1,6 +1,6 @@
-//! Who stands outside and remembers: what producers were told, and what readers were given.
+//! Who stands outside and remembers: what was acknowledged to producers, and what readers were given.
 //!
-//! Both survive every fault, because people do: an acknowledgement counts once told, and a record that was handed to a
+//! Both survive every fault, because people do: an acknowledgement counts once given, and a record that was handed to a
 //! reader may have been handed on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ pub(super) fn index_of(position: Position) -> Option<u64> {
     position.next_offset().and_then(|next| next.checked_sub(1))
 }
 
-/// A stream as its writers see it: it notes what they are told, and loses requests and answers.
+/// A stream as its writers see it: it notes what is acknowledged to them, and loses requests and answers.
 #[derive(Debug)]
 pub(super) struct Acks {
     inner: SharedStream,

@@ -100,7 +100,7 @@ impl Pipeline {
         faults
     }
 
-    /// Somebody who reads along, and starts again where he was.
+    /// A process that reads along, and starts again where it was.
     async fn watches(self, storm: clock::Instant) {
         while clock::now() < storm {
             let (given, left) = (self.given.clone(), self.shape.left);
@@ -204,7 +204,7 @@ impl Pipeline {
     async fn judge(&self, plan: &Plan) -> Result<Vec<String>, String> {
         let job = async |context: Context| oracle::read_logs(&context).await;
         let logs = self.machine.task("reader", job).await?;
-        // What was told done must not need the page cache.
+        // What was acknowledged must not need the page cache.
         self.machine.world.power_cut(Loss::Everything);
         let job = async |context: Context| oracle::read_lake(&context).await;
         let lake = self.machine.task("auditor", job).await?;
@@ -274,7 +274,7 @@ impl Pipeline {
         world.resume(source);
     }
 
-    /// Lets a fault befall the machine.
+    /// Lets a fault happen to the machine.
     async fn strike(self, fault: Fault) {
         self.machine.trace.event(format_args!("{fault:?}"));
         let (machine, world) = (&self.machine, &self.machine.world);

@@ -69,7 +69,7 @@ async fn another_process_sees_what_is_appended_and_adds_to_it() {
         assert_eq!(numbers(&next_batch(&mut reader).await), [(n, n)]);
         if n % 3 == 0 {
             let Read::Idle { through } = reader.next().await.unwrap() else {
-                panic!("the tip is not told");
+                panic!("the tip is not answered");
             };
             assert_eq!(through, Position::offset(n));
         }

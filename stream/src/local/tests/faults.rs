@@ -358,7 +358,7 @@ async fn a_reader_is_told_of_what_retention_took() {
     let Read::Gap { from, to, .. } = slow.next().await.unwrap() else {
         panic!("no gap")
     };
-    // A reader that had not begun to read is told of all of it.
+    // A reader that had not begun to read learns all of it.
     assert_eq!((from, to), (Position::Begin, kept));
     let rest = read_all(&mut slow).await;
     assert_eq!(rest.last().unwrap().1, 800);
@@ -412,14 +412,14 @@ async fn a_stream_made_again_is_not_mistaken_for_its_predecessor() {
     append(&old_writer, &first(), plain(&[1, 2])).await.unwrap();
     let mut old_reader = reader(&old, &first(), Position::Begin).await;
     read_all(&mut old_reader).await;
-    let (told, new) = tokio::join!(
+    let (answered, new) = tokio::join!(
         tokio::time::timeout(Duration::from_secs(30), old_reader.next()),
         async {
             delete(&url(&dir), &ctx).await.unwrap();
             create(&url(&dir), options(1), &context(9)).await.unwrap()
         }
     );
-    let error = told.expect("the reader waits for ever").unwrap_err();
+    let error = answered.expect("the reader waits without end").unwrap_err();
     assert!(error.to_string().contains("deleted"), "{error}");
     assert_ne!(old.id(), new.id());
     let error = append(&old_writer, &first(), plain(&[3]))

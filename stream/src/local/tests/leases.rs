@@ -79,7 +79,7 @@ async fn leases_conform_on_a_disk_where_anything_may_come_between() {
 }
 
 /// Wherever a worker stands still in a swap, another one goes on at once, with this row too, and what the first one does
-/// when it goes on is told rightly.
+/// when it goes on has the right answer.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_stands_still_in_a_swap_stops_nobody() {
     let mut stood = 0;
@@ -148,7 +148,7 @@ async fn a_worker_that_stands_still_in_a_swap_stops_nobody() {
 }
 
 /// Workers that stand still at any call and go on later raise a counter; each swap is there once, or is beaten and is not
-/// there. A swap that was written over at once may be answered as beaten: whoever wrote over it had seen it.
+/// there. A swap that was written over at once may be answered as beaten: the worker that wrote over it had seen it.
 #[tokio::test(start_paused = true)]
 async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
     const EACH: u64 = 12;
@@ -161,7 +161,7 @@ async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
             workers.push((name, store(&world, name).await));
         }
         let first = make(&*workers[0].1, "000000").await;
-        // Whose row it was, by the counter: each row was seen by whoever replaced it.
+        // Whose row it was, by the counter: each row was seen by the worker that replaced it.
         let held = RefCell::new(BTreeMap::new());
         let see = |row: &Lease| {
             let before = held.borrow_mut().insert(row.counter, row.owner.clone());

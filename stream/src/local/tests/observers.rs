@@ -1,4 +1,4 @@
-//! Whoever opens or reads a stream while others write to it, stand still or may not be disturbed.
+//! Processes that open or read a stream while others write to it, stand still or may not be disturbed.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -93,8 +93,8 @@ async fn a_writer_that_stands_still_stops_neither_readers_nor_openers() {
     }
 }
 
-/// A power cut takes back what the control file said, and whoever makes that good stands still: a position that was read
-/// before is not taken for one of another stream.
+/// A power cut takes back what the control file said, and the process that makes that good stands still: a position
+/// that was read before is not taken for one of another stream.
 #[tokio::test(start_paused = true)]
 async fn a_reader_waits_for_a_recovery_that_it_needs() {
     let world = SimWorld::new(4);
@@ -170,8 +170,8 @@ async fn whoever_may_not_lock_reads_what_is_durable() {
     drop((stream, ticket));
 }
 
-/// A reshard died; a reader sees that it had begun. Before it looks into the manifest somebody settles that, appends,
-/// and another reshard closes the shard. Answers what the reader reads up to the end.
+/// A reshard died; a reader sees that it had begun. Before it looks into the manifest another process settles that,
+/// appends, and another reshard closes the shard. Answers what the reader reads up to the end.
 async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
     let world = SimWorld::new(1);
     let (stream, writer) = made(&world).await;

@@ -102,10 +102,10 @@ async fn split_first(stream: &SharedStream) {
     stream.admin().unwrap().split(&shard, None).await.unwrap();
 }
 
-/// Whether a change of the map is told without another one.
+/// Whether a change of the map is seen without another one.
 async fn is_told(stream: &SharedStream) -> bool {
-    let told = tokio::time::timeout(Duration::from_secs(5), stream.shards_changed()).await;
-    told.is_ok_and(|answer| answer.is_ok())
+    let seen = tokio::time::timeout(Duration::from_secs(5), stream.shards_changed()).await;
+    seen.is_ok_and(|answer| answer.is_ok())
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ async fn a_caller_that_is_dropped_takes_no_change_from_one_that_waits() {
         assert!(futures::poll!(&mut dropped).is_pending());
         drop(dropped);
         world.resume("mine");
-        let told = tokio::time::timeout(Duration::from_secs(5), waiting).await;
-        told.expect("the change is not told").unwrap();
+        let seen = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        seen.expect("the change is not seen").unwrap();
     }
 }

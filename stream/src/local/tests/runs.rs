@@ -38,7 +38,7 @@ async fn head_bytes(context: &Context, stream: &SharedStream) -> u64 {
     head.unwrap().len
 }
 
-/// Appends of somebody else, until the next segment was started.
+/// Appends of another writer, until the next segment was started.
 async fn roll(context: &Context, stream: &SharedStream, from: u64) -> u64 {
     let writer = stream.writer().await.unwrap();
     let newest = async || {

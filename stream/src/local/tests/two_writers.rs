@@ -61,14 +61,14 @@ impl Appender {
     }
 }
 
-/// What is stored of both origins, as somebody sees it who opens the stream now. Both count their records from 1.
+/// What is stored of both origins, for a process that opens the stream now. Both count their records from 1.
 async fn stored_by_all(world: &SimWorld) -> Vec<u64> {
     let context: Context = context_on(world.process("reader").shared(), 9);
     let stream = open(URL, &context).await.unwrap();
     stored(&stream, &first()).await
 }
 
-/// How often the records up to `done` are there, which two origins have appended as far as they were told.
+/// How often the records up to `done` are there, which two origins have appended as far as they know.
 fn copies(stored: &[u64], n: u64) -> usize {
     stored.iter().filter(|one| **one == n).count()
 }
@@ -155,7 +155,7 @@ fn a_leftover_that_is_overlooked_loses_what_was_acknowledged() {
     assert!((1..).map_while(falls).any(|fell| fell), "it survives");
 }
 
-/// A knows the first append of B not yet when B names the next segment and dies. Answers what A was told is stored.
+/// A knows the first append of B not yet when B names the next segment and dies. Answers what A knows to be stored.
 async fn named_and_died() -> (SimWorld, Appender) {
     let world = SimWorld::new(1);
     made(&world).await;

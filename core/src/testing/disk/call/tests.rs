@@ -232,7 +232,7 @@ async fn a_new_directory_is_there_before_it_is_durable() {
     let lost = async |loss| {
         let world = SimWorld::new(1);
         let (one, other) = (world.process("one"), world.process("other"));
-        let told = world.snare(Snare {
+        let caught = world.snare(Snare {
             process: "one".to_owned(),
             op: Op::SyncDir,
             path: "d".to_owned(),
@@ -244,7 +244,7 @@ async fn a_new_directory_is_there_before_it_is_durable() {
             () = one.died() => {}
             _ = one.create_dir_all(path("d/e")) => panic!("it lives"),
         }
-        told.await.unwrap();
+        caught.await.unwrap();
         // The other finds the directory, and its name is nobody's business any more.
         other.create_dir_all(path("d/e")).await.unwrap();
         let file = other.open(path("d/e/f"), Open::CreateNew).await.unwrap();

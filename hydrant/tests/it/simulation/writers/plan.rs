@@ -1,4 +1,4 @@
-//! What a seed means: who appends how, and what befalls whom, as data.
+//! What a seed means: who appends how, and what happens to whom, as data.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use super::super::machine::Blow;
 
 /// Faults stop after this, or when all is appended, and everybody is brought to the end.
 const STORM: Duration = Duration::from_millis(600);
-/// As long where somebody stands still for so long that the others fence what he holds, and goes on.
+/// As long where a process stands still for so long that the others fence what he holds, and goes on.
 const LONG_STORM: Duration = Duration::from_secs(40);
 /// In which a writer has its answer that does not stand still itself: others may be in the way one after another.
 pub(super) const ANSWERED: Duration = Duration::from_secs(12);
@@ -37,9 +37,9 @@ const KINDS: [Op; 8] = [
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) shape: Shape,
-    /// What befalls the first lives of the processes.
+    /// What happens to the first lives of the processes.
     pub(super) falls: Vec<OneFall>,
-    /// What befalls the machine.
+    /// What happens to the machine.
     pub(super) steps: Vec<(Duration, Fault)>,
     pub(super) storm: Duration,
 }
@@ -48,7 +48,7 @@ pub(super) struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) writers: usize,
-    /// Whether somebody reads along.
+    /// Whether a process reads along.
     pub(super) reader: bool,
     /// The last two processes send the same records: one of them is a zombie, or will be.
     pub(super) twins: bool,
@@ -76,7 +76,7 @@ pub(super) struct Shape {
     pub(super) may_wait: [bool; 3],
 }
 
-/// Something that befalls a process at a call of one of its lives.
+/// Something that happens to a process at a call of one of its lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OneFall {
     pub(super) process: usize,
@@ -84,11 +84,11 @@ pub(super) struct OneFall {
     pub(super) fate: Fate,
 }
 
-/// Something that befalls the machine.
+/// Something that happens to the machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Blow(Blow),
-    /// A shard is split, or two neighbours merged; something may befall the operator, who then tries again.
+    /// A shard is split, or two neighbours merged; something may happen to the operator, who then tries again.
     Reshard {
         merge: bool,
         which: u64,
@@ -199,7 +199,7 @@ impl Plan {
         }
     }
 
-    /// In every third run somebody stands still for so long that others fence what he holds, and then goes on. This is
+    /// In every third run a process stands still for so long that others fence what it holds, and then goes on. This is
     /// drawn apart, so that what else a seed means stays as it is.
     pub(super) fn let_one_stand_still(&mut self, seed: u64) {
         let chance = Chance(Random::seeded(seed ^ 0x00fe_ce5f_e4ce));
@@ -265,7 +265,7 @@ impl Chance {
         }
     }
 
-    /// Something that befalls a process at one of so many calls: at any of them, or at any of one kind, so that the
+    /// Something that happens to a process at one of so many calls: at any of them, or at any of one kind, so that the
     /// rare kinds have their share.
     fn fate_of_call(&self, calls: u64) -> Fate {
         let at = match self.below(4) {

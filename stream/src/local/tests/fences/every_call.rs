@@ -1,8 +1,8 @@
 //! One process appends, starts segments, trims, splits and merges; it is stopped at its n-th call, whichever that is.
 //!
-//! Meanwhile another one appends in time, and whoever opens or reads has its answer. Then the first goes on, or is dead,
-//! or the power is cut. Afterwards each record of both is there once and in order, and no offset that a reader has seen
-//! holds another record.
+//! Meanwhile another one appends in time, and those who open or read have their answers. Then the first goes on, or is
+//! dead, or the power is cut. Afterwards each record of both is there once and in order, and no offset that a reader
+//! has seen holds another record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ async fn work(world: SimWorld, done: Arc<AtomicU64>, ready: tokio::sync::oneshot
     let mut sender = Sender::of(stream, "first", 0).await;
     sender.done = done;
     ready.send(()).unwrap();
-    // Whatever others have done to a shard meanwhile is no fault.
+    // What others have done to a shard meanwhile is not a fault.
     let bear = |outcome: hydrant_core::Result<()>| match outcome {
         Ok(()) | Err(Error::Sealed { .. }) => {}
         Err(error) => panic!("{}", error.report()),
@@ -86,7 +86,7 @@ fn reads_along(world: &SimWorld, seen: &Arc<std::sync::Mutex<Seen>>) -> JoinHand
     })
 }
 
-/// Whether somebody holds the lock under which the manifest is replaced: then shards can be neither made nor closed.
+/// Whether a process holds the lock under which the manifest is replaced: then shards can be neither made nor closed.
 async fn manifest_is_held(world: &SimWorld) -> bool {
     let probe = world.process("probe");
     let path = std::path::Path::new("/data/events/manifest.lock");
@@ -173,19 +173,19 @@ async fn stopped_at(nth: u64, moment: Moment, fate: Fate) -> bool {
         Fate::PowerCut(loss) => world.power_cut(loss),
     }
     first_works.abort();
-    // Both are sent again from what was told, cut elsewhere.
+    // Both are sent again from what they know to be stored, cut elsewhere.
     let again = opened(&world, "again", 4).await;
-    let told = done.load(Ordering::SeqCst);
+    let known = done.load(Ordering::SeqCst);
     let mut rest = Sender::of(again, "first", 0).await;
-    rest.low = told;
-    rest.done.store(told, Ordering::SeqCst);
+    rest.low = known;
+    rest.done.store(known, Ordering::SeqCst);
     while rest.done.load(Ordering::SeqCst) < WORK {
         let left = WORK - rest.done.load(Ordering::SeqCst);
         rest.send(left.min(5)).await.unwrap();
     }
     let mut others = Sender::of(Arc::clone(&rest.stream), "second", OTHERS).await;
-    let told = second.done.load(Ordering::SeqCst);
-    (others.low, others.done) = (told, Arc::new(AtomicU64::new(told)));
+    let known = second.done.load(Ordering::SeqCst);
+    (others.low, others.done) = (known, Arc::new(AtomicU64::new(known)));
     let to = OTHERS + 4 * FEW + MANY;
     while others.done.load(Ordering::SeqCst) < to {
         let left = to - others.done.load(Ordering::SeqCst);

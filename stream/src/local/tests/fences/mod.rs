@@ -53,7 +53,7 @@ struct Sender {
     writer: Arc<dyn StreamWriter>,
     name: &'static str,
     low: u64,
-    /// Up to where it was told that all is stored.
+    /// Up to where it knows that all is stored.
     done: Arc<AtomicU64>,
 }
 

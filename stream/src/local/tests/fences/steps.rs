@@ -66,7 +66,7 @@ async fn stopped(op: Op, path: &str, moment: Moment) -> Stopped {
     }
 }
 
-/// What is stored of both, as somebody sees it who opens the stream now.
+/// What is stored of both, for a process that opens the stream now.
 async fn stored_now(world: &SimWorld) -> Vec<u64> {
     let stream = opened(world, "judge", 9).await;
     let mut all = look(&stream, &mut Seen::new()).await;
@@ -236,7 +236,7 @@ async fn fencer_dies_at(nth: u64, moment: Moment, death: Death) -> bool {
     } = stopped(Op::Sync, ".seg", Moment::Before).await;
     let at = At::Call(world.calls("second") + nth);
     world.befall("second", at, moment, Fall::Dies(death));
-    let told = Arc::clone(&second.done);
+    let sent = Arc::clone(&second.done);
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
     hydrant_core::clock::sleep(Duration::from_secs(20)).await;
     let died = !fences.is_finished();
@@ -248,7 +248,7 @@ async fn fencer_dies_at(nth: u64, moment: Moment, death: Death) -> bool {
     let stream = opened(&world, "third", 5).await;
     for (name, done, to) in [
         ("first", done.load(Ordering::SeqCst), 3 * FEW),
-        ("second", told.load(Ordering::SeqCst), OTHERS + FEW),
+        ("second", sent.load(Ordering::SeqCst), OTHERS + FEW),
     ] {
         let mut rest = Sender::of(Arc::clone(&stream), name, done).await;
         if done < to {
@@ -315,7 +315,7 @@ async fn on_a_full_disk_the_holder_is_waited_for() {
     assert_eq!(stored_now(&world).await, both(3 * FEW, FEW));
 }
 
-/// Whoever waits for the lock and stands still with the turn holds nobody up.
+/// A waiter for the lock that stands still with the turn holds nobody up.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_stands_still_holds_nobody_up() {
     let Stopped {
@@ -368,9 +368,9 @@ async fn a_shard_whose_holder_stands_still_is_split() {
     assert_eq!((state.bytes, state.kept_after), (Some(0), state.tip));
 }
 
-/// Whoever closes a shard whose holder stands still counts it, be it to append or to split it.
+/// The process that closes a shard whose holder stands still counts it, be it to append or to split it.
 #[test]
-fn fences_are_counted_by_whoever_closes_the_shard() {
+fn fences_are_counted_by_the_process_that_closes_the_shard() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let counted = |shard: &str, times: &str| {
         let line =
