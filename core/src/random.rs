@@ -82,6 +82,12 @@ mod tests {
 
     #[test]
     fn identities_are_drawn_once() {
+        // Two processes whose own generators begin in the same state.
+        let drawn = || {
+            fastrand::seed(7);
+            Random::system().identity()
+        };
+        assert_ne!(drawn(), drawn());
         let sources: Vec<Random> = (0..4).map(|_| Random::system()).collect();
         let drawn: HashSet<String> = (0..4_000).map(|n| sources[n % 4].identity()).collect();
         assert_eq!(drawn.len(), 4_000);

@@ -437,7 +437,9 @@ async fn a_full_disk_holds_the_end_up_for_a_while_and_says_what_to_do() {
         shutdown.advance(Phase::Draining);
         clock::now()
     };
-    let (finished, since) = tokio::join!(keeper.finish(&shutdown), signal);
+    let end = async { tokio::join!(keeper.finish(&shutdown), signal) };
+    let ended = tokio::time::timeout(Duration::from_secs(3600), end).await;
+    let (finished, since) = ended.expect("it waits for room without end");
     let said = finished.unwrap_err().report();
     for words in [PATH, "make room and start again", "stores nothing twice"] {
         assert!(said.contains(words), "`{words}` is not in {said}");
