@@ -207,3 +207,12 @@ pub(super) async fn stored(stream: &SharedStream, shard: &ShardId) -> Vec<u64> {
 pub(super) fn first() -> ShardId {
     "000000".into()
 }
+
+/// A runtime like that of tests in paused time, for those that run inside something else.
+pub(super) fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}

@@ -14,14 +14,6 @@ const FEW: u64 = 15;
 /// Records of an append that starts a new segment unless it comes first.
 const MANY: u64 = 45;
 
-fn paused() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap()
-}
-
 /// A stream of small segments without compression.
 async fn made(world: &SimWorld) {
     let options = CreateOptions {

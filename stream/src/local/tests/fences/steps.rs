@@ -18,14 +18,6 @@ use super::{AT_ONCE, FEW, IN_TIME, OTHERS, STANDS_STILL, Sender, TRIMMED, made, 
 /// A disk takes so long for a sync, and is not stuck.
 const SLOW: Duration = Duration::from_millis(1_900);
 
-fn paused() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap()
-}
-
 fn snare(process: &str, op: Op, path: &str, moment: Moment) -> Snare {
     Snare {
         process: process.to_owned(),
