@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use crate::lake::text_of;
 use crate::output::{Output, counted};
-use crate::run::Pipeline;
+use crate::run::{Done, Pipeline};
 use place::Place;
 use sample::Sample;
 use view::{Numbers, View};
@@ -94,19 +94,23 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &Output) -> R
         () = sending => {}
     }
     view.carrying_on();
-    let done = {
-        let finishing = pipeline.finish();
+    let mut done = Done::default();
+    {
+        let finishing = pipeline.finish(&mut done);
         tokio::pin!(finishing);
         loop {
             tokio::select! {
                 biased;
-                finished = &mut finishing => break finished?,
+                finished = &mut finishing => {
+                    finished?;
+                    break;
+                }
                 () = clock::sleep(view::EVERY) => {
                     view.show(&Numbers::read(&counters, &metrics), clock::now() - started);
                 }
             }
         }
-    };
+    }
     let seconds = (clock::now() - started).as_secs_f64();
     view.end();
 

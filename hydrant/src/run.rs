@@ -191,6 +191,14 @@ impl Done {
     fn is_empty(&self) -> bool {
         self.producer.is_none() && self.transform.is_none() && self.sink.is_none()
     }
+
+    fn add_transform(&mut self, summary: Summary) {
+        self.transform = Some(joined(self.transform.take(), summary));
+    }
+
+    fn add_sink(&mut self, summary: Summary) {
+        self.sink = Some(joined(self.sink.take(), summary));
+    }
 }
 
 struct Running<T> {
@@ -267,8 +275,8 @@ impl Pipeline {
         Some(Running { shutdown, task })
     }
 
-    /// Waits until the producer's input has ended or a stage has failed; without either it never returns.
-    async fn input_ended(&mut self) -> Result<Option<Report>> {
+    /// Waits until the producer's input has ended or another stage has, which it notes; without any it never returns.
+    async fn ended(&mut self, done: &mut Done) -> Result<Ended> {
         let Pipeline {
             producer,
             transform,
@@ -278,23 +286,27 @@ impl Pipeline {
         tokio::select! {
             report = end_of(producer, "producer") => {
                 *producer = None;
-                report.map(Some)
+                done.producer = Some(report?);
+                Ok(Ended::Input)
             }
-            failed = end_of(transform, "transform") => {
+            summary = end_of(transform, "transform") => {
                 *transform = None;
-                failed.map(|_| None)
+                done.add_transform(summary?);
+                Ok(Ended::Stage)
             }
-            failed = end_of(sink, "sink") => {
+            summary = end_of(sink, "sink") => {
                 *sink = None;
-                failed.map(|_| None)
+                done.add_sink(summary?);
+                Ok(Ended::Stage)
             }
         }
     }
 
     /// Resolves only when a stage fails.
     pub(crate) async fn failed(&mut self) -> Result<()> {
+        let mut done = Done::default();
         loop {
-            self.input_ended().await?;
+            self.ended(&mut done).await?;
         }
     }
 
@@ -315,47 +327,59 @@ impl Pipeline {
             );
         }
         if let Some(transform) = &mut self.transform {
-            keep(
-                transform
-                    .drain("transform")
-                    .await
-                    .map(|summary| done.transform = Some(summary)),
-            );
+            let summary = transform.drain("transform").await;
+            keep(summary.map(|summary| done.add_transform(summary)));
         }
         if let Some(sink) = &mut self.sink {
-            keep(
-                sink.drain("sink")
-                    .await
-                    .map(|summary| done.sink = Some(summary)),
-            );
+            let summary = sink.drain("sink").await;
+            keep(summary.map(|summary| done.add_sink(summary)));
         }
         first
     }
 
-    /// Stops the producer, carries everything in the streams to the lake, and ends.
-    pub(crate) async fn finish(mut self) -> Result<Done> {
-        let mut done = Done::default();
-        if let Some(mut producer) = self.producer.take() {
-            done.producer = Some(producer.drain("producer").await?);
+    /// Stops the producer, carries everything in the streams to the lake, and ends. What is dropped on the way can be
+    /// drained.
+    pub(crate) async fn finish(&mut self, done: &mut Done) -> Result<()> {
+        if let Some(producer) = &mut self.producer {
+            let report = producer.drain("producer").await;
+            self.producer = None;
+            done.producer = Some(report?);
         }
-        if let Some(mut transform) = self.transform.take() {
-            let first = transform.drain("transform").await?;
-            if let Some(mut rest) = self.start_transform(true) {
-                done.transform = Some(joined(first, rest.ended("transform").await?));
-            }
+        if let Some(transform) = &mut self.transform {
+            let first = transform.drain("transform").await;
+            self.transform = None;
+            done.add_transform(first?);
+            self.transform = self.start_transform(true);
+            let rest = end_of(&mut self.transform, "transform").await;
+            self.transform = None;
+            done.add_transform(rest?);
         }
-        if let Some(mut sink) = self.sink.take() {
-            let first = sink.drain("sink").await?;
-            if let Some(mut rest) = self.start_sink(true) {
-                done.sink = Some(joined(first, rest.ended("sink").await?));
-            }
+        if let Some(sink) = &mut self.sink {
+            let first = sink.drain("sink").await;
+            self.sink = None;
+            done.add_sink(first?);
+            self.sink = self.start_sink(true);
+            let rest = end_of(&mut self.sink, "sink").await;
+            self.sink = None;
+            done.add_sink(rest?);
         }
-        Ok(done)
+        Ok(())
     }
 }
 
+/// What came to its end.
+enum Ended {
+    /// The producer's input.
+    Input,
+    /// A stage that was to end by itself.
+    Stage,
+}
+
 /// What a stage did, up to its drain and in the run to the end that followed.
-fn joined(first: Summary, mut rest: Summary) -> Summary {
+fn joined(first: Option<Summary>, mut rest: Summary) -> Summary {
+    let Some(first) = first else {
+        return rest;
+    };
     rest.records += first.records;
     rest.bytes += first.bytes;
     rest.batches += first.batches;
@@ -386,38 +410,33 @@ pub(crate) async fn run(process: &Process, plan: Plan, output: &Output) -> Resul
     let mut pipeline = Pipeline::start(plan, &process.context, &Arc::new(Counters::default()));
     process.ready.set(true);
     let mut done = Done::default();
-    let ended = loop {
-        tokio::select! {
-            biased;
-            () = process.shutdown.draining() => break Ok(false),
-            ended = pipeline.input_ended() => match ended {
-                Ok(Some(report)) => {
-                    tracing::info!(records = report.stored, "the input has ended");
-                    done.producer = Some(report);
-                    if exit_at_end {
-                        break Ok(true);
-                    }
+    let work = async {
+        // Without a producer, what the streams hold is all.
+        let mut is_all = exit_at_end && pipeline.producer.is_none();
+        while !is_all {
+            match pipeline.ended(&mut done).await? {
+                Ended::Input => {
+                    let records = done.producer.as_ref().map(|report| report.stored);
+                    tracing::info!(records, "the input has ended");
+                    is_all = exit_at_end;
                 }
-                Ok(None) => break Ok(false),
-                Err(error) => break Err(error),
-            },
-        }
-    };
-    let ended = match ended {
-        Ok(true) => pipeline.finish().await.map(|rest| {
-            done = Done {
-                producer: done.producer.take(),
-                ..rest
-            };
-        }),
-        Ok(false) => pipeline.drain(&mut done).await,
-        Err(error) => {
-            let drained = pipeline.drain(&mut done).await;
-            if let Err(second) = drained {
-                tracing::error!("{}", second.report());
+                Ended::Stage => return Ok(()),
             }
+        }
+        pipeline.finish(&mut done).await
+    };
+    let worked = tokio::select! {
+        biased;
+        () = process.shutdown.draining() => Ok(()),
+        worked = work => worked,
+    };
+    let drained = pipeline.drain(&mut done).await;
+    let ended = match (worked, drained) {
+        (Err(error), Err(second)) => {
+            tracing::error!("{}", second.report());
             Err(error)
         }
+        (worked, drained) => worked.and(drained),
     };
     // A run that failed before a stage had done anything has nothing to show.
     if ended.is_ok() || !done.is_empty() {

@@ -18,5 +18,6 @@ mod pipeline;
 mod place;
 mod process;
 mod rights;
+mod run;
 mod simulation;
 mod words;
