@@ -35,7 +35,7 @@ use super::metrics;
 use super::place::Place;
 use super::recovery::intact;
 use super::reshard::{self, Closed, Closing};
-use super::segment::{self, Head, Segment, Walk};
+use super::segment::{self, Head, Listed, Segment, Walk};
 use super::skips::Skips;
 
 /// How often the end is looked for while the holder goes on. It does so for one group at most.
@@ -230,23 +230,25 @@ async fn newest(
     control: Option<Control>,
 ) -> Result<Option<(Segment, bool)>> {
     let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
-    if let Some(control) = control {
-        let (number, base) = (control.active + 1, control.next_offset);
-        if let Some(next) = Segment::open(disk, &dir, number, base, Open::Read).await? {
-            return Ok(Some((next, true)));
-        }
-    }
     let segments = segment::list(disk, &dir).await?;
-    let listed = match control {
-        Some(control) => segments.iter().find(|s| s.number == control.active),
-        None => segments.last(),
+    let (listed, is_named_only) = match control {
+        None => (segments.last(), false),
+        Some(control) => {
+            // A power cut may have taken back what the control file said of the segment before as well: this one may begin
+            // behind its end. One that begins before it holds nothing that counts.
+            let is_newer = |s: &&Listed| s.number > control.active && s.base >= control.next_offset;
+            match segments.last().filter(is_newer) {
+                Some(newer) => (Some(newer), true),
+                None => (segments.iter().find(|s| s.number == control.active), false),
+            }
+        }
     };
     let Some(listed) = listed else {
         return Ok(None);
     };
     let (number, base) = (listed.number, listed.base);
     let opened = Segment::open(disk, &dir, number, base, Open::Read).await?;
-    Ok(opened.map(|segment| (segment, false)))
+    Ok(opened.map(|segment| (segment, is_named_only)))
 }
 
 /// Intact frames past a durable end.

@@ -58,7 +58,7 @@ enum Fate {
 }
 
 /// Reads along, until its process is killed.
-fn reads_along(world: &SimWorld, seen: &Arc<std::sync::Mutex<Seen>>) -> JoinHandle<()> {
+pub(super) fn reads_along(world: &SimWorld, seen: &Arc<std::sync::Mutex<Seen>>) -> JoinHandle<()> {
     let (world, seen) = (world.clone(), Arc::clone(seen));
     tokio::spawn(async move {
         let stream = opened(&world, "reader", 7).await;

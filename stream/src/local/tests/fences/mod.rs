@@ -1,6 +1,7 @@
 //! A writer stands still, and another one goes on by fencing the shard.
 
 mod every_call;
+mod power_cuts;
 mod steps;
 
 use std::sync::Arc;
@@ -8,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hydrant_core::stream::{SharedStream, StreamWriter};
-use hydrant_core::testing::disk::{Fall, SimWorld};
+use hydrant_core::testing::disk::{Fall, Moment, Op, SimWorld, Snare};
 use hydrant_core::{Error, Position};
+use tokio::task::JoinHandle;
 
+use super::crashes::{Seen, look};
 use super::fixture::*;
 use crate::{Codec, CreateOptions, create, open};
 
@@ -105,4 +108,57 @@ impl Sender {
             }
         }
     }
+}
+
+fn snare(process: &str, op: Op, path: &str, moment: Moment) -> Snare {
+    Snare {
+        process: process.to_owned(),
+        op,
+        path: path.to_owned(),
+        moment,
+        fall: STANDS_STILL,
+    }
+}
+
+/// The first writer stands still at a call of an append, with this much of its origin stored before.
+struct Stopped {
+    world: SimWorld,
+    second: Sender,
+    done: Arc<AtomicU64>,
+    appends: JoinHandle<()>,
+}
+
+async fn stopped(op: Op, path: &str, moment: Moment) -> Stopped {
+    let world = SimWorld::new(1);
+    made(&world).await;
+    let second = opened(&world, "second", 3).await;
+    let second = Sender::of(second, "second", OTHERS).await;
+    let stream = opened(&world, "first", 2).await;
+    let mut sender = Sender::of(stream, "first", 0).await;
+    for _ in 0..2 {
+        sender.send(FEW).await.unwrap();
+    }
+    let done = Arc::clone(&sender.done);
+    let caught = world.snare(snare("first", op, path, moment));
+    let appends = tokio::spawn(async move { sender.send(FEW).await.unwrap() });
+    caught.await.unwrap();
+    Stopped {
+        world,
+        second,
+        done,
+        appends,
+    }
+}
+
+/// What is stored of both, for a process that opens the stream now.
+async fn stored_now(world: &SimWorld) -> Vec<u64> {
+    let stream = opened(world, "judge", 9).await;
+    let mut all = look(&stream, &mut Seen::new()).await;
+    all.retain(|n| *n < TRIMMED);
+    all.sort_unstable();
+    all
+}
+
+fn both(first: u64, second: u64) -> Vec<u64> {
+    (1..=first).chain(OTHERS + 1..=OTHERS + second).collect()
 }

@@ -1,71 +1,23 @@
 //! The steps of a fence: what each is good for, and who completes it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hydrant_core::Position;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, Trim};
-use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld, Snare};
+use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::task::JoinHandle;
 
-use super::super::crashes::{Seen, look};
 use super::super::fixture::*;
-use super::{AT_ONCE, FEW, IN_TIME, OTHERS, STANDS_STILL, Sender, TRIMMED, made, opened};
+use super::{
+    AT_ONCE, FEW, IN_TIME, OTHERS, Sender, Stopped, TRIMMED, both, opened, snare, stopped,
+    stored_now,
+};
 
 /// A disk takes so long for a sync, and is not stuck.
 const SLOW: Duration = Duration::from_millis(1_900);
-
-fn snare(process: &str, op: Op, path: &str, moment: Moment) -> Snare {
-    Snare {
-        process: process.to_owned(),
-        op,
-        path: path.to_owned(),
-        moment,
-        fall: STANDS_STILL,
-    }
-}
-
-/// The first writer stands still at a call of an append, with this much of its origin stored before.
-struct Stopped {
-    world: SimWorld,
-    second: Sender,
-    done: Arc<AtomicU64>,
-    appends: JoinHandle<()>,
-}
-
-async fn stopped(op: Op, path: &str, moment: Moment) -> Stopped {
-    let world = SimWorld::new(1);
-    made(&world).await;
-    let second = opened(&world, "second", 3).await;
-    let second = Sender::of(second, "second", OTHERS).await;
-    let stream = opened(&world, "first", 2).await;
-    let mut sender = Sender::of(stream, "first", 0).await;
-    for _ in 0..2 {
-        sender.send(FEW).await.unwrap();
-    }
-    let done = Arc::clone(&sender.done);
-    let caught = world.snare(snare("first", op, path, moment));
-    let appends = tokio::spawn(async move { sender.send(FEW).await.unwrap() });
-    caught.await.unwrap();
-    Stopped {
-        world,
-        second,
-        done,
-        appends,
-    }
-}
-
-/// What is stored of both, for a process that opens the stream now.
-async fn stored_now(world: &SimWorld) -> Vec<u64> {
-    let stream = opened(world, "judge", 9).await;
-    let mut all = look(&stream, &mut Seen::new()).await;
-    all.retain(|n| *n < TRIMMED);
-    all.sort_unstable();
-    all
-}
 
 /// Stopped before its bytes are written, fenced, and woken: it must not say that they are stored.
 async fn woken_past_a_fence() -> Vec<u64> {
@@ -131,10 +83,6 @@ async fn read_along_a_fence() -> Vec<u64> {
     all.retain(|n| *n < TRIMMED);
     all.sort_unstable();
     all
-}
-
-fn both(first: u64, second: u64) -> Vec<u64> {
-    (1..=first).chain(OTHERS + 1..=OTHERS + second).collect()
 }
 
 #[tokio::test(start_paused = true)]
