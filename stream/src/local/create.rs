@@ -240,7 +240,7 @@ const EMPTIED_MAX: u32 = 100;
 
 /// Removes a directory with everything in it; nothing when it is not there. Workers that do not know yet that the
 /// stream is gone may still write and remove files in it.
-pub(super) async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
+async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
     use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
     let mut open = vec![(dir.to_owned(), false)];
     let mut again = 0;

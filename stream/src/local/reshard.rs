@@ -9,15 +9,17 @@
 //! 4. The parents are marked as sealed.
 //!
 //! A process that finds a parent sealing without its reshard looks into the manifest and finishes or takes back the
-//! mark. Who makes a child holds its lock; the directories of the dead are removed by the next reshard.
+//! mark. Who makes or removes a child that no manifest names holds its lock; the directories of the dead are removed by
+//! the next reshard.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
-use hydrant_core::disk::{Lock, LockKind, Open};
+use hydrant_core::disk::{Disk, Lock, LockKind, Open};
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId, ShardMap};
 
-use super::create::{make_shard, remove_tree};
+use super::create::make_shard;
 use super::end::End;
 use super::fence::{self, Haste};
 use super::manifest::{self, Manifest};
@@ -200,10 +202,26 @@ pub(super) async fn close(
         }
     }
     let closed = name(place, parents, &children, haste).await;
-    if let Ok(Closed::ByOthers | Closed::Busy) = &closed {
+    let may_be_named = match &closed {
+        Ok(Closed::Done(_)) => true,
+        Ok(Closed::ByOthers | Closed::Busy) => false,
+        Err(_) => may_be_named(place, &children).await,
+    };
+    if !may_be_named {
         forget(place, &children).await;
     }
     closed
+}
+
+/// Whether a manifest names children after an error of the only call that does: it may have been replaced all the same.
+async fn may_be_named(place: &Place, children: &[Child]) -> bool {
+    match Manifest::read(&place.ctx, &place.dir).await {
+        Ok(Some(now)) => children
+            .iter()
+            .any(|c| now.shards.get(&c.shard.id).is_some()),
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 /// Replaces the manifest by one that names the children.
@@ -284,31 +302,22 @@ async fn make_child(
             }
             Err(error) => return Err(Error::io("create", &path, error)),
         }
-        let lock = match disk.try_lock(&path, LockKind::Exclusive).await {
-            Ok(Some(lock)) => lock,
-            Ok(None) => {
-                number += 1;
-                continue;
-            }
-            // It was taken for one that a dead process left, and removed.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                number += 1;
-                continue;
-            }
-            Err(error) => return Err(Error::io("lock", &path, error)),
+        let Some(lock) = own(disk, &dir).await? else {
+            number += 1;
+            continue;
         };
-        // Before anything else lies there: so a directory without the lock is empty, also after a power cut. Another
-        // process may have made it, and died before it was durable.
-        for made in [&dir, &place.dir.join("shards")] {
-            let synced = disk.sync_dir(made).await;
-            synced.map_err(|e| Error::io("sync", made, e))?;
+        // Another process may have filled the directory, and a manifest name it, since the lock file was made.
+        let names = disk.list(&dir).await;
+        if names.map_err(|e| Error::io("list", &dir, e))?.len() > 1 {
+            number += 1;
+            continue;
         }
         let child = Child {
             number,
             shard,
             _lock: lock,
         };
-        return match make_shard(place, &child.shard, &marks.restricted(range)).await {
+        return match fill(place, &child.shard, &marks.restricted(range)).await {
             Ok(()) => Ok(child),
             Err(error) => {
                 forget(place, std::slice::from_ref(&child)).await;
@@ -318,11 +327,40 @@ async fn make_child(
     }
 }
 
+/// Takes the lock of a child that no manifest names; `None` when another process has it. Whoever has this lock, and
+/// nobody else, fills or removes the directory.
+async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
+    let path = dir.join("lock");
+    let lock = match disk.try_lock(&path, LockKind::Exclusive).await {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("lock", &path, error)),
+    };
+    // The file that was locked may have been removed meanwhile, and be another one by now.
+    let stat = disk.stat(&path).await;
+    let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+    Ok(stat
+        .is_some_and(|stat| stat.identity == lock.identity())
+        .then_some(lock))
+}
+
+/// Fills the directory of a child. The lock file is durable before anything else lies there: so a directory without one
+/// is empty, also after a power cut. Another process may have made the directory, and died before it was durable.
+async fn fill(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
+    let disk = &*place.ctx.disk;
+    for made in [place.shard_dir(&shard.id), place.dir.join("shards")] {
+        let synced = disk.sync_dir(&made).await;
+        synced.map_err(|e| Error::io("sync", &made, e))?;
+    }
+    make_shard(place, shard, marks).await
+}
+
 /// Removes children that no manifest will name.
 async fn forget(place: &Place, children: &[Child]) {
     for child in children {
         let dir = place.shard_dir(&child.shard.id);
-        if let Err(error) = remove_tree(&*place.ctx.disk, &dir).await {
+        if let Err(error) = remove_owned(&*place.ctx.disk, &dir).await {
             tracing::debug!(error = %error.report(), "cannot remove a shard that was not needed");
         }
     }
@@ -338,14 +376,34 @@ async fn remove_unnamed(place: &Place, manifest: &Manifest) -> Result<()> {
         if !listed.is_dir || !listed.name.parse().is_ok_and(is_past) || !is_unnamed {
             continue;
         }
-        let (dir, path) = (
-            shards.join(&listed.name),
-            shards.join(&listed.name).join("lock"),
-        );
-        let lock = disk.try_lock(&path, LockKind::Exclusive).await;
-        if lock.map_err(|e| Error::io("lock", &path, e))?.is_some() {
-            remove_tree(disk, &dir).await?;
+        let dir = shards.join(&listed.name);
+        if let Some(_lock) = own(disk, &dir).await? {
+            remove_owned(disk, &dir).await?;
         }
     }
     Ok(())
+}
+
+/// Removes the directory of a child whose lock the caller has. The lock file goes last: then the name is free, and what
+/// lies in the directory is of whoever took it.
+async fn remove_owned(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let names = disk.list(dir).await;
+    let names = names.map_err(|e| Error::io("list", dir, e))?;
+    let (lock, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| n.name == "lock");
+    for listed in others.into_iter().chain(lock) {
+        let path = dir.join(&listed.name);
+        let removed = disk.remove(&path).await;
+        removed.map_err(|e| Error::io("remove", &path, e))?;
+    }
+    match disk.remove_dir(dir).await {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(Error::io("remove", dir, error))
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,6 +1,7 @@
 //! A writer stands still, and another one goes on by fencing the shard.
 
 mod every_call;
+mod makers;
 mod power_cuts;
 mod steps;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hydrant_core::disk::Disk;
 use hydrant_core::stream::{SharedStream, StreamWriter};
 use hydrant_core::testing::disk::{Fall, Moment, Op, SimWorld, Snare};
 use hydrant_core::{Error, Position};
@@ -161,4 +163,12 @@ async fn stored_now(world: &SimWorld) -> Vec<u64> {
 
 fn both(first: u64, second: u64) -> Vec<u64> {
     (1..=first).chain(OTHERS + 1..=OTHERS + second).collect()
+}
+
+/// The names in a directory of the stream, with the bytes of each.
+async fn names(world: &SimWorld, dir: &str) -> Vec<(String, u64)> {
+    let probe = world.process("probe");
+    let path = std::path::Path::new("/data/events").join(dir);
+    let listed = probe.list(&path).await.unwrap();
+    listed.into_iter().map(|l| (l.name, l.len)).collect()
 }
