@@ -64,7 +64,7 @@ pub(super) async fn keep(place: Arc<Place>) {
     }
 }
 
-/// Looks at each shard once.
+/// Looks at each shard once. What is damaged in one keeps nothing in the others.
 async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
     let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
     let now = match place.settings.retention_micros {
@@ -76,8 +76,15 @@ async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
     let mut held: BTreeMap<&ShardId, u64> = BTreeMap::new();
     // Children are younger than their parents, and have the later names.
     for shard in manifest.shards.all().iter().rev() {
-        let Some(found) = Found::new(place, shard).await? else {
-            continue;
+        let found = match Found::new(place, shard).await {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            // There is no stream any more.
+            Err(error @ Error::Fatal { .. }) => return Err(error),
+            Err(error) => {
+                cannot_remove(shard, &error);
+                continue;
+            }
         };
         let of = |child: &Shard| held.get(&child.id).copied().unwrap_or_default();
         let after = match shard.closed {
@@ -94,12 +101,19 @@ async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
         held.insert(&shard.id, if has_removed { u64::MAX } else { total });
         let mut limits = Limits::of(&place.settings, now);
         limits.bytes = bytes.map(|bytes| bytes.saturating_sub(after));
-        limits.undated = found.undated(place, shard, limits).await?;
-        if let Err(error) = trim_one(place, shard, &found, limits).await {
-            tracing::warn!(shard = %shard.id, error = %error.report(), "cannot remove old segments");
+        let trimmed = async {
+            limits.undated = found.undated(place, shard, limits).await?;
+            trim_one(place, shard, &found, limits).await
+        };
+        if let Err(error) = trimmed.await {
+            cannot_remove(shard, &error);
         }
     }
     Ok(())
+}
+
+fn cannot_remove(shard: &Shard, error: &Error) {
+    tracing::warn!(shard = %shard.id, error = %error.report(), "cannot remove old segments");
 }
 
 fn older_than(settings: &Settings, now: Option<i64>) -> Option<i64> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Clock};
+use hydrant_core::disk::{Disk, Open};
 use hydrant_core::stream::{SharedStream, StreamWriter, Trim};
 use hydrant_core::testing::clock::ManualClock;
 use hydrant_core::testing::disk::SimWorld;
@@ -380,4 +381,38 @@ async fn a_trimmed_child_leaves_its_parent_the_bytes_it_may_keep() {
     }
     seconds(2 * 3600).await;
     assert_eq!(bytes().await, before);
+}
+
+/// One segment of one shard is damaged: the data of the others ages all the same, and that of its own before it.
+#[tokio::test(start_paused = true)]
+async fn data_goes_by_age_beside_a_shard_that_is_damaged() {
+    let machine = Machine::new(CreateOptions {
+        retention_time: Some(AGE),
+        codec: Codec::None,
+        ..options(2)
+    })
+    .await;
+    let writing = machine.writes("a").await;
+    let map = writing.stream.shards().await.unwrap();
+    for shard in map.open() {
+        let here: Vec<u64> = (1..=40)
+            .filter(|n| shard.range.contains(route(*n)))
+            .collect();
+        append(&writing.writer, &shard.id, plain(&here))
+            .await
+            .unwrap();
+    }
+    let probe = machine.world.process("probe");
+    let dir = std::path::Path::new("/data/events/shards/000001");
+    let mut names = probe.list(dir).await.unwrap();
+    names.retain(|listed| listed.name.ends_with(".seg"));
+    let path = dir.join(&names[0].name);
+    let file = probe.open(&path, Open::Write).await.unwrap();
+    let wrong = bytes::Bytes::from_static(&[0xff; 4]);
+    file.write_at(30, vec![wrong]).await.unwrap();
+    seconds(600).await;
+    let state = writing.stream.state(&first()).await.unwrap();
+    assert_eq!(state.kept_after, state.tip);
+    let state = writing.stream.state(&"000001".into()).await.unwrap();
+    assert_ne!(state.kept_after, state.tip);
 }
