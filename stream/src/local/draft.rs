@@ -47,26 +47,29 @@ impl Draft {
     ) -> Result<Self> {
         let io = |error| Error::io("create", &temporary, error);
         let file = ctx.disk.open(&temporary, Open::Create).await.map_err(io)?;
-        file.truncate(0).await.map_err(io)?;
         let len = bytes.len() as u64;
-        file.write_at(0, vec![bytes]).await.map_err(io)?;
-        Ok(Draft {
+        let written = async {
+            file.truncate(0).await?;
+            file.write_at(0, vec![bytes]).await
+        };
+        let written = written.await.map_err(io);
+        let draft = Draft {
             file,
             dir: dir.to_owned(),
             temporary,
             head,
             len,
-        })
+        };
+        if let Err(error) = written {
+            draft.remove(&*ctx.disk).await;
+            return Err(error);
+        }
+        Ok(draft)
     }
 
     /// Bytes of the head.
     pub(super) fn head_len(&self) -> u64 {
         self.head.len
-    }
-
-    /// Where it is until it has its name.
-    pub(super) fn temporary(&self) -> &Path {
-        &self.temporary
     }
 
     /// Bytes so far.
@@ -81,6 +84,22 @@ impl Draft {
         written.map_err(|e| Error::io("write", &self.temporary, e))?;
         self.len += len as u64;
         Ok(())
+    }
+
+    /// As [`Draft::publish`], for those who are not followed by one that [removes leftovers](remove_leftovers).
+    pub(super) async fn publish_or_remove(self, disk: &dyn Disk) -> Result<Segment> {
+        let temporary = self.temporary.clone();
+        let published = self.publish(disk).await;
+        if published.is_err() {
+            // It is not there any more when only its name could not be made durable.
+            drop(disk.remove(&temporary).await);
+        }
+        published
+    }
+
+    /// Gives it up. What cannot be removed is a leftover.
+    pub(super) async fn remove(self, disk: &dyn Disk) {
+        drop(disk.remove(&self.temporary).await);
     }
 
     /// Makes the bytes durable, then the name.

@@ -181,9 +181,16 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
     }
     let mut known = known?;
     let mut tail = Tail::default();
-    let copied = tail
+    let taken = tail
         .take(place, shard, (&segment, &mut known), len, !is_named_only)
-        .await?;
+        .await;
+    let copied = tail.copy.take();
+    if let Err(error) = taken {
+        if let Some(draft) = copied {
+            draft.remove(disk).await;
+        }
+        return Err(error);
+    }
     let mut end = End {
         segment: state.active,
         base: segment.base,
@@ -193,24 +200,18 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
         newest_arrival: tail.arrival.unwrap_or(state.newest_arrival),
     };
     if let Some(draft) = copied {
-        let temporary = draft.temporary().to_owned();
         let bytes = draft.len();
-        match draft.publish(disk).await {
+        match draft.publish_or_remove(disk).await {
             Ok(named) => (end.segment, end.base, end.bytes) = (named.number, named.base, bytes),
-            Err(error) => {
-                drop(disk.remove(&temporary).await);
-                return match error {
-                    Error::Io { source, .. }
-                        if matches!(
-                            source.kind(),
-                            ErrorKind::AlreadyExists | ErrorKind::NotFound
-                        ) =>
-                    {
-                        Ok(None)
-                    }
-                    error => Err(error),
-                };
+            Err(Error::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    ErrorKind::AlreadyExists | ErrorKind::NotFound
+                ) =>
+            {
+                return Ok(None);
             }
+            Err(error) => return Err(error),
         }
     } else if file.read().await? != control {
         return Ok(None);
@@ -259,10 +260,12 @@ struct Tail {
     next_offset: Option<u64>,
     records: u64,
     arrival: Option<i64>,
+    /// Where they are copied to.
+    copy: Option<Draft>,
 }
 
 impl Tail {
-    /// Takes the frames up to byte `len`, and their claims into the marks; `copies` answers them in a draft.
+    /// Takes the frames up to byte `len`, and their claims into the marks; `copies` has them in a draft as well.
     async fn take(
         &mut self,
         place: &Place,
@@ -270,9 +273,8 @@ impl Tail {
         (active, known): (&Segment, &mut Known),
         len: u64,
         copies: bool,
-    ) -> Result<Option<Draft>> {
+    ) -> Result<()> {
         let (control, none) = (known.control, Skips::default());
-        let mut draft = None;
         let mut walk = Walk::new(active, place.salt(), control.durable_bytes, len, &none);
         while let Some(Ok((at, header))) = walk.next().await? {
             if header.base != self.next_offset.unwrap_or(control.next_offset) {
@@ -283,12 +285,11 @@ impl Tail {
                 break;
             };
             if copies {
-                if draft.is_none() {
-                    draft = Some(draft_after(place, shard, known).await?);
-                }
-                if let Some(draft) = &mut draft {
-                    draft.append(vec![bytes]).await?;
-                }
+                let copy = match &mut self.copy {
+                    Some(copy) => copy,
+                    none => none.insert(draft_after(place, shard, known).await?),
+                };
+                copy.append(vec![bytes]).await?;
             }
             if let Some(entry) = &entry {
                 known.marks.apply(&Claim::from(entry));
@@ -298,7 +299,7 @@ impl Tail {
             self.records += u64::from(header.records);
             self.arrival = Some(header.arrival);
         }
-        Ok(draft)
+        Ok(())
     }
 }
 

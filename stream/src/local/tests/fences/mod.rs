@@ -1,6 +1,7 @@
 //! A writer stands still, and another one goes on by fencing the shard.
 
 mod every_call;
+mod faults;
 mod makers;
 mod power_cuts;
 mod steps;
