@@ -34,10 +34,11 @@ pub(super) async fn repair(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Inte
     };
     let file = ControlFile::open_to_read(disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
-    let (control, end) = match end::decided(place, shard, &file).await? {
+    let (control, end) = match end::durable(place, shard, &file).await? {
         Durable::Final(control, end) => (Some(control), Some(end)),
         Durable::Moving(control) => (control, None),
-        Durable::Undecided => return Err(place.stuck(&shard.id)),
+        // Its end can only be decided once it can be read, and its holder is gone.
+        Durable::Undecided => (file.read().await?, None),
     };
     let control = control.ok_or_else(|| {
         Error::refused(format!(

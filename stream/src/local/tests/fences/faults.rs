@@ -1,11 +1,16 @@
 //! Fences beside other troubles: a full disk, a slow one, damaged data, late fencers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hydrant_core::disk::{Disk, Open};
 use hydrant_core::testing::disk::{Moment, Op, SimWorld};
+use hydrant_core::{Budget, Error, Position};
 
 use super::super::fixture::*;
-use super::{FEW, OTHERS, Sender, made, names, opened, snare};
+use super::{FEW, OTHERS, Sender, Stopped, made, names, opened, snare, stopped};
+use crate::open;
 
 /// A fence that copies frames begins a segment, and there is no room for it.
 #[tokio::test(start_paused = true)]
@@ -30,4 +35,51 @@ async fn fences_on_a_full_disk_leave_no_drafts() {
     assert!(left.len() < 2, "{left:?}");
     world.set_quota(None);
     sends.await.unwrap();
+}
+
+/// A frame is damaged, so that a marked shard can be closed by nobody before it is repaired.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_shard_that_is_half_fenced_is_repaired() {
+    let Stopped {
+        world,
+        mut second,
+        appends,
+        ..
+    } = stopped(Op::Sync, ".seg", Moment::Before).await;
+    let mut segments = names(&world, "shards/000000").await;
+    segments.retain(|(name, _)| name.ends_with(".seg"));
+    let path = PathBuf::from("/data/events/shards/000000").join(&segments.last().unwrap().0);
+    let probe = world.process("probe");
+    let file = probe.open(&path, Open::Write).await.unwrap();
+    let bytes = file.read_at(0, 1 << 20).await.unwrap();
+    let frames = bytes.windows(4).enumerate().filter(|(_, w)| *w == b"HYDf");
+    let frames: Vec<u64> = frames.map(|(at, _)| at as u64).collect();
+    // The last one was never durable.
+    let hit = frames[frames.len() - 2] + 20;
+    let wrong = Bytes::from_static(&[0xff; 4]);
+    file.write_at(hit, vec![wrong]).await.unwrap();
+    file.sync().await.unwrap();
+    let refused = second.send(FEW).await.unwrap_err();
+    assert!(refused.to_string().contains("repair"), "{refused}");
+    world.kill("first");
+    appends.abort();
+    let stream = opened(&world, "operator", 5).await;
+    let mut reader = stream
+        .reader(&first(), &Budget::new(1 << 20))
+        .await
+        .unwrap();
+    let unread = match reader.open(Position::Begin).await {
+        Ok(()) => loop {
+            match reader.next().await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        },
+        Err(error) => error,
+    };
+    assert!(matches!(unread, Error::Corrupt { .. }), "{unread}");
+    let lost = stream.admin().unwrap().repair(&first()).await.unwrap();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    let mut others = Sender::of(stream, "second", OTHERS).await;
+    others.send(FEW).await.unwrap();
 }
