@@ -30,6 +30,7 @@ use super::control::{Control, ControlFile};
 use super::draft::Draft;
 use super::end::End;
 use super::known::Known;
+use super::manifest;
 use super::marks::Claim;
 use super::metrics;
 use super::place::Place;
@@ -87,7 +88,7 @@ pub(super) async fn settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> R
     loop {
         match try_settle(place, shard, haste).await {
             Ok(Some(settled)) => return Ok(settled),
-            Ok(None) => {}
+            Ok(None) | Err(Error::Sealed { .. }) => {}
             Err(error @ Error::Io { .. }) if !failed && haste == Haste::Waits => {
                 failed = true;
                 tracing::warn!(shard = %shard.id, error = %error.report(), "cannot fence a shard; trying once more");
@@ -103,6 +104,9 @@ async fn try_settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<O
     if manifest.shard(&shard.id)?.closed {
         let end = manifest.ends.get(&shard.id).copied();
         return Ok(Some(Settled::Closed(end)));
+    }
+    if haste == Haste::Looks && manifest::try_lock(&place.ctx, &place.dir).await?.is_none() {
+        return Ok(Some(Settled::Busy));
     }
     let early = match mutant::is(Mutant::EndBeforeMark) {
         true => Some(find_end(place, shard).await?),
@@ -133,6 +137,12 @@ pub(super) async fn find_end(place: &Arc<Place>, shard: &Shard) -> Result<Closin
     for _ in 0..TRIES_MAX {
         if let Some(found) = try_find_end(place, shard).await? {
             return Ok(found);
+        }
+        // Then its segments may be gone as well.
+        if place.manifest().await?.shard(&shard.id)?.closed {
+            return Err(Error::Sealed {
+                shard: shard.id.clone(),
+            });
         }
     }
     Err(Error::Corrupt {

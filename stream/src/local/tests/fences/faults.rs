@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hydrant_core::disk::{Disk, Open};
+use hydrant_core::stream::Trim;
 use hydrant_core::testing::disk::{Moment, Op, SimWorld};
 use hydrant_core::{Budget, Error, Position};
 
@@ -82,4 +83,47 @@ async fn a_damaged_shard_that_is_half_fenced_is_repaired() {
     assert_eq!(lost.len(), 1, "{lost:?}");
     let mut others = Sender::of(stream, "second", OTHERS).await;
     others.send(FEW).await.unwrap();
+}
+
+/// A fencer that has only made the mark comes back when others have closed the shard and all of it was removed.
+#[tokio::test(start_paused = true)]
+async fn a_late_fencer_of_a_shard_that_was_trimmed_sends_to_the_child() {
+    let Stopped {
+        world,
+        mut second,
+        appends,
+        ..
+    } = stopped(Op::Sync, ".seg", Moment::Before).await;
+    let third = opened(&world, "third", 4).await;
+    let mut third = Sender::of(third, "third", OTHERS + 500).await;
+    let caught = world.snare(snare("third", Op::SyncDir, "shards/000000", Moment::After));
+    let late = tokio::spawn(async move { third.send(FEW).await });
+    caught.await.unwrap();
+    second.send(FEW).await.unwrap();
+    world.resume("first");
+    appends.await.unwrap();
+    let admin = second.stream.admin().unwrap();
+    admin.trim(Some(&first()), Trim::ToBytes(0)).await.unwrap();
+    world.resume("third");
+    late.await.unwrap().unwrap();
+}
+
+/// Nobody can close a marked shard while the manifest's lock is stuck: those who only look do not try again and again.
+#[tokio::test(start_paused = true)]
+async fn a_reader_makes_no_children_while_the_manifest_is_held() {
+    let Stopped {
+        world, mut second, ..
+    } = stopped(Op::Sync, ".seg", Moment::Before).await;
+    let caught = world.snare(snare("second", Op::Rename, "manifest.json", Moment::Before));
+    let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
+    caught.await.unwrap();
+    let mut makes = world.snare(snare("reader", Op::Open, "shards/000002", Moment::Before));
+    let stream = opened(&world, "reader", 7).await;
+    let mut reader = reader(&stream, &first(), Position::Begin).await;
+    for _ in 0..20 {
+        drop(reader.next().await.unwrap());
+    }
+    assert!(makes.try_recv().is_err(), "it has made a child");
+    world.resume("second");
+    fences.await.unwrap();
 }
