@@ -429,7 +429,8 @@ async fn write(
                 let (work, codec) = (pending.work.clone(), place.settings.codec);
                 let (id, range) = (shard.id.clone(), shard.range);
                 let rest = move || work.without(&marks, &id)?.encode(range, codec);
-                place.ctx.workers.run(rest).await.flatten()
+                // Here, since others wait for the shard's lock: the worker threads may be busy for long.
+                Workers::Inline.run(rest).await.flatten()
             }
         };
         let admitted = encoded.and_then(|encoded| match &encoded.claim {

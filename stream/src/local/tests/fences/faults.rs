@@ -10,10 +10,12 @@ use hydrant_core::disk::{Disk, Open};
 use hydrant_core::stream::Trim;
 use hydrant_core::testing::disk::{Moment, Op, SimWorld};
 use hydrant_core::testing::trace::Trace;
-use hydrant_core::{Budget, Error, Position};
+use hydrant_core::{Budget, Error, Position, Workers};
 
 use super::super::fixture::*;
-use super::{FEW, OTHERS, Sender, Stopped, both, made, names, opened, snare, stopped, stored_now};
+use super::{
+    FEW, OTHERS, Sender, Stopped, URL, both, made, names, opened, snare, stopped, stored_now,
+};
 use crate::open;
 
 /// A fence that copies frames begins a segment, and there is no room for it.
@@ -155,4 +157,27 @@ async fn a_reader_makes_no_children_while_the_manifest_is_held() {
     assert!(makes.try_recv().is_err(), "it has made a child");
     world.resume("second");
     fences.await.unwrap();
+}
+
+/// What is left of an append that is stored in part is encoded under the shard's lock, which others wait for.
+#[tokio::test(start_paused = true)]
+async fn an_append_that_is_stored_in_part_waits_for_no_worker() {
+    let world = SimWorld::new(1);
+    made(&world).await;
+    let mut context = context_on(world.process("busy").shared(), 2);
+    context.workers = Workers::threads(1).unwrap();
+    let stream = open(URL, &context).await.unwrap();
+    let (writer, shard) = (stream.writer().await.unwrap(), first());
+    append(&writer, &shard, interval("w", 0, 0, 6))
+        .await
+        .unwrap();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let workers = context.workers.clone();
+    let job = tokio::spawn(async move { workers.run(move || gate.recv()).await });
+    let wait = Duration::from_secs(10);
+    let part = append(&writer, &shard, interval("w", 0, 0, 9));
+    let part = tokio::time::timeout(wait, part).await.unwrap().unwrap();
+    assert_eq!(part.duplicates, 6);
+    drop(release);
+    assert!(job.await.unwrap().unwrap().is_err());
 }
