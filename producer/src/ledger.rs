@@ -355,15 +355,24 @@ fn is_there(file: &FileEntry) -> bool {
     file.id.is_some() && FileId::at(&file.path) == file.id
 }
 
-/// Forgets the oldest files that have ended and are not there any more.
+/// Forgets the oldest files that have ended and are not there any more; of a file that was truncated and read again,
+/// the last entry is what is there.
 fn forget(files: &mut Vec<FileEntry>, is_there: impl Fn(&FileEntry) -> bool) {
     let mut over = files
         .iter()
         .filter(|file| file.ended)
         .count()
         .saturating_sub(ENDED_MAX);
+    if over == 0 {
+        return;
+    }
+    let last: BTreeMap<PathBuf, u32> = files
+        .iter()
+        .map(|file| (file.path.clone(), file.number))
+        .collect();
     files.retain(|file| {
-        let forgotten = over > 0 && file.ended && !is_there(file);
+        let is_last = last.get(&file.path) == Some(&file.number);
+        let forgotten = over > 0 && file.ended && !(is_last && is_there(file));
         over -= usize::from(forgotten);
         !forgotten
     });

@@ -18,5 +18,7 @@ mod process;
 mod refusals;
 #[path = "it/restarts.rs"]
 mod restarts;
+#[path = "it/rotations.rs"]
+mod rotations;
 #[path = "it/stored.rs"]
 mod stored;

@@ -41,7 +41,20 @@ impl FileId {
         })
     }
 
-    /// That of what stands at `path`.
+    /// That of what stands at `path`; none where nothing does.
+    ///
+    /// # Errors
+    /// When it cannot be looked at, so that nobody takes it for what is not there.
+    pub fn look(path: &Path) -> io::Result<Option<Self>> {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        match std::fs::metadata(path) {
+            Ok(found) => Ok(FileId::of(&found)),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// That of what stands at `path`, if that can be looked at.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         FileId::of(&std::fs::metadata(path).ok()?)

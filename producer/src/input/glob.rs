@@ -61,6 +61,29 @@ pub fn is_pattern(text: &Path) -> bool {
     has_meaning(text.as_os_str().as_encoded_bytes())
 }
 
+/// Whether `text` would stand for `path` if that were there, as far as names say.
+#[must_use]
+pub(crate) fn covers(text: &Path, path: &Path) -> bool {
+    fn fits(patterns: &[Component<'_>], names: &[Component<'_>]) -> bool {
+        let Some((pattern, patterns)) = patterns.split_first() else {
+            return names.is_empty();
+        };
+        let pattern = pattern.as_os_str().as_encoded_bytes();
+        if pattern == b"**" {
+            return (0..=names.len()).any(|below| fits(patterns, &names[below..]));
+        }
+        names.split_first().is_some_and(|(name, names)| {
+            let name = name.as_os_str().as_encoded_bytes();
+            (pattern == name || has_meaning(pattern) && matches(pattern, name))
+                && fits(patterns, names)
+        })
+    }
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (text, path) = (absolute(text), absolute(path));
+    let parts = |path| Path::components(path).collect::<Vec<_>>();
+    fits(&parts(&text), &parts(&path))
+}
+
 /// The directories whose changes may change what `text` stands for.
 #[must_use]
 pub fn directories(text: &Path, is_closed: impl FnMut(&Path) -> bool) -> Vec<PathBuf> {
@@ -227,6 +250,23 @@ mod tests {
                 fits,
                 "{pattern} {name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_names_that_are_not_there() {
+        for (text, path, covered) in [
+            ("app-*.log", "app-1.log", true),
+            ("./app-*.log", "app-1.log.gz", false),
+            ("a/**/x", "a/b/c/x", true),
+            ("a/**/x", "a/x", true),
+            ("a/*/x", "a/b/c/x", false),
+            ("l[1].log", "l[1].log", true),
+            ("a", "a/b", false),
+            ("a/b", "a", false),
+        ] {
+            let told = covers(Path::new(text), Path::new(path));
+            assert_eq!(told, covered, "`{text}` `{path}`");
         }
     }
 

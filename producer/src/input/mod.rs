@@ -15,6 +15,7 @@ pub mod file;
 pub mod glob;
 pub mod stdin;
 
+pub(crate) mod alike;
 mod decode;
 mod document;
 pub(crate) mod reader;

@@ -415,7 +415,12 @@ impl<R: Read> LineReader<R> {
 }
 
 /// Adds `bytes` behind the first `total`; `false` when a digest of one of `checks` does not hold.
-fn hash(digest: &mut Xxh3, total: &mut u64, bytes: &[u8], checks: &[Option<(u64, u128)>]) -> bool {
+pub(super) fn hash(
+    digest: &mut Xxh3,
+    total: &mut u64,
+    bytes: &[u8],
+    checks: &[Option<(u64, u128)>],
+) -> bool {
     let mut from = 0;
     let end = *total + bytes.len() as u64;
     let mut inside: Vec<(u64, u128)> = checks

@@ -75,7 +75,21 @@ pub struct FileEntry {
     /// What it began with when its first records were sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Checked>,
-    /// Whether it was renamed from an input's path: its writer may still have it open.
+    /// What it began with when it had twice as much each time: of a copy that ends before its place, this proves the
+    /// most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Checked>,
+    /// The path at which an input led to it, where that is not `path`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "super::path::optional"
+    )]
+    pub input: Option<PathBuf>,
+    /// When it was seen first, microseconds since 1970: copies of it were made later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
+    /// Whether it is not at an input's path any more, or is the copy of what was: its writer may still have it open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moved: bool,
     /// Whether it was left for good.
@@ -98,6 +112,9 @@ impl FileEntry {
             bytes: 0,
             digest: Digest::default(),
             first: None,
+            marks: Vec::new(),
+            input: None,
+            seen: None,
             moved: false,
             ended: false,
             former: None,
@@ -114,8 +131,31 @@ impl FileEntry {
         }
     }
 
+    /// The path at which an input led to it.
+    pub fn input(&self) -> &Path {
+        self.input.as_deref().unwrap_or(&self.path)
+    }
+
+    /// What is known of its content before its place, in order.
+    pub fn checks(&self) -> impl Iterator<Item = Checked> {
+        let last = (self.bytes > 0).then_some(Checked {
+            bytes: self.bytes,
+            digest: self.digest,
+        });
+        let first = self.first.filter(|first| first.bytes <= self.bytes);
+        let marks = self.marks.iter().copied();
+        first.into_iter().chain(marks).chain(last)
+    }
+
     /// Moves to `place`.
     pub fn advance(&mut self, place: Place) {
+        let known = self.marks.last().or(self.first.as_ref());
+        if known.is_some_and(|known| place.bytes / 2 >= known.bytes.max(1)) {
+            self.marks.push(Checked {
+                bytes: place.bytes,
+                digest: Digest(place.digest),
+            });
+        }
         self.index = place.index;
         self.line = place.line;
         self.bytes = place.bytes;

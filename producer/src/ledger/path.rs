@@ -40,6 +40,28 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
 }
 
+/// A path that may be missing.
+pub(super) mod optional {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Path(#[serde(with = "super")] PathBuf);
+
+    pub(in crate::ledger) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.clone().map(Path).serialize(serializer)
+    }
+
+    pub(in crate::ledger) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        let path = Option::<Path>::deserialize(deserializer)?;
+        Ok(path.map(|path| path.0))
+    }
+}
+
 /// `%` and what is not UTF-8 as `%` and two hexadecimal digits a byte.
 fn escape(bytes: &[u8]) -> String {
     let mut text = String::new();

@@ -277,6 +277,18 @@ fn of_many_files_that_have_ended_the_oldest_that_are_gone_are_forgotten() {
     );
 }
 
+#[test]
+fn of_a_file_that_was_truncated_again_and_again_the_oldest_entries_are_forgotten() {
+    let ended = |number| FileEntry {
+        ended: true,
+        path: PathBuf::from("/f"),
+        ..entry(number, 1)
+    };
+    let mut files: Vec<_> = (0..=ENDED_MAX as u32 + 3).map(ended).collect();
+    forget(&mut files, |_| true);
+    assert_eq!((files.len(), files[0].number), (ENDED_MAX, 4));
+}
+
 /// Ledgers as version 1 wrote them.
 #[tokio::test]
 async fn a_ledger_of_version_1_is_read() {

@@ -6,10 +6,15 @@
 //! compressed is found beside its old path and read to its end before the file that took its path; and one that was
 //! truncated or rewritten is another file, which is read from its start.
 //!
+//! One rule covers every rotation: a known file that has not ended is looked for at its path, then beside it by its
+//! inode, then in a copy; where it is found, its rest is read before anything else. That is done for all of them at the
+//! start, for those whose inputs are given, and when another file stands at the path of one.
+//!
 //! Promises: no record is passed over without a word; what cannot be found again is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,18 +23,20 @@ use hydrant_core::{Error, Result};
 
 use crate::input::file::{self, FileId, Tail};
 use crate::input::reader::begins_with;
-use crate::input::{AtEnd, InputError, LineReader, Reading, stdin};
+use crate::input::{AtEnd, InputError, LineReader, Reading, glob, stdin};
 use crate::ledger::FileEntry;
 use crate::own::OwnFiles;
 
 mod copies;
 mod failures;
 mod follow;
+mod known;
 mod live;
 mod names;
 
 use copies::Copied;
 use failures::Failures;
+use known::Known;
 pub(super) use live::Sender;
 use live::{Gone, Live, Read, is_truncated};
 
@@ -48,7 +55,7 @@ pub(super) struct Walk {
     own: OwnFiles,
     follow: bool,
     reading: Reading,
-    known: BTreeMap<u32, FileEntry>,
+    known: Known,
     next_number: u32,
     /// Files that this walk reads or has read.
     seen: BTreeSet<FileId>,
@@ -74,21 +81,14 @@ impl Walk {
         known: Vec<FileEntry>,
         sender: Sender,
     ) -> Self {
-        let next_number = known
-            .iter()
-            .map(|entry| entry.number + 1)
-            .max()
-            .unwrap_or(0);
+        let known = Known::new(known);
         Walk {
             inputs,
             own,
             follow,
             reading,
-            known: known
-                .into_iter()
-                .map(|entry| (entry.number, entry))
-                .collect(),
-            next_number,
+            next_number: known.next_number(),
+            known,
             seen: BTreeSet::new(),
             gone: Vec::new(),
             making: BTreeSet::new(),
@@ -118,7 +118,7 @@ impl Walk {
 
     fn once(&mut self) -> Result<(), Gone> {
         self.find_gone();
-        for mut live in self.moved() {
+        for mut live in self.take_up()? {
             self.failures.tell();
             if let Read::Failed(error) = self.read_live(&mut live)? {
                 self.fail(error.into());
@@ -203,26 +203,70 @@ impl Walk {
         }
     }
 
-    /// Files that were renamed when they were read last, and are where they were then.
-    fn moved(&mut self) -> Found {
-        let is_moved = |entry: &&FileEntry| entry.moved && !entry.ended;
-        let moved: Vec<FileEntry> = self.known.values().filter(is_moved).cloned().collect();
-        let mut found = Vec::new();
-        for entry in moved {
-            let looked = match entry.id.filter(|id| FileId::at(&entry.path) == Some(*id)) {
-                Some(id) => self.resume(&entry.path, id, entry.clone()),
-                None => continue,
-            };
-            match looked {
-                Ok(Some(live)) => {
-                    live.entry.id.map(|id| self.seen.insert(id));
-                    found.push(live);
-                }
-                Ok(None) => self.leave(entry),
-                Err(error) => self.fail(error.into()),
+    /// What is left of known files that are not where an input leads to any more: it is read first.
+    fn take_up(&mut self) -> Result<Found, Gone> {
+        let mut at = BTreeMap::new();
+        for input in self.inputs.clone() {
+            for path in self.own.expand(&input) {
+                at.insert(file::real_path(&path), FileId::at(&path));
             }
         }
-        found
+        let led: BTreeSet<FileId> = at.values().flatten().copied().collect();
+        let open: Vec<FileEntry> = self
+            .known
+            .iter()
+            .filter(|one| !one.ended)
+            .cloned()
+            .collect();
+        let mut found = Vec::new();
+        for entry in open {
+            let is_pipe = entry.id.is_none() && entry.former.is_none();
+            let is_given = |input: &PathBuf| glob::covers(input, entry.input());
+            let is_given = self.inputs.iter().any(is_given)
+                // Where it was renamed from is not known of old ones.
+                || entry.moved && entry.input.is_none();
+            if is_pipe || !is_given {
+                continue;
+            }
+            match self.rest_of(&entry, &led) {
+                Ok(Rest::Follows) => {}
+                Ok(Rest::Found(live)) => {
+                    live.entry.id.map(|id| self.seen.insert(id));
+                    found.push(*live);
+                }
+                // What stands there now may go on where it ended.
+                Ok(Rest::Nowhere) if at.get(&entry.path).is_some_and(Option::is_some) => {}
+                Ok(Rest::Nowhere) if is_mounted(&entry) => self.leave(entry),
+                Ok(Rest::Nowhere) => tracing::warn!(
+                    input = %entry.path.display(),
+                    lines = entry.line - 1,
+                    "the file system of a file that was read is not there: the file is looked for at the next start"
+                ),
+                Err(error) => self.fail(error),
+            }
+        }
+        self.note_left()?;
+        Ok(found)
+    }
+
+    /// Where the rest of a known file is, when no walk over the inputs comes to it.
+    fn rest_of(&mut self, entry: &FileEntry, led: &BTreeSet<FileId>) -> Result<Rest> {
+        let there =
+            FileId::look(&entry.path).map_err(|error| Error::io("look at", &entry.path, error))?;
+        let same = there.filter(|id| entry.id.is_none_or(|known| known == *id));
+        if let Some(id) = same {
+            if led.contains(&id) && !entry.moved {
+                return Ok(Rest::Follows);
+            }
+            if let Some(mut live) = self.resume(&entry.path, id, entry.clone())? {
+                live.leads_from(entry);
+                return Ok(Rest::Found(Box::new(live)));
+            }
+        } else if let Some(live) = self.find_moved(entry)? {
+            return Ok(Rest::Found(Box::new(live)));
+        }
+        let copy = self.find_copy(entry)?;
+        Ok(copy.map_or(Rest::Nowhere, |live| Rest::Found(Box::new(live))))
     }
 
     /// Notes a former file that was read to its end; one that will not grow is left.
@@ -233,13 +277,13 @@ impl Walk {
         let quiet = modified.and_then(|modified| modified.elapsed().ok());
         live.entry.ended = live.is_copy || quiet.is_none_or(|quiet| quiet >= QUIET);
         self.sender.note(&live.entry)?;
-        self.known.insert(live.entry.number, live.entry);
+        self.known.insert(live.entry);
         Ok(())
     }
 
     fn remember<R: io::Read>(&mut self, live: &Live<R>) {
         if live.is_opened {
-            self.known.insert(live.entry.number, live.entry.clone());
+            self.known.insert(live.entry.clone());
         }
     }
 
@@ -248,7 +292,7 @@ impl Walk {
             |entry: &&FileEntry| entry.id.is_some() && FileId::at(&entry.path) != entry.id;
         self.gone = self
             .known
-            .values()
+            .iter()
             .filter(is_gone)
             .map(|entry| entry.number)
             .collect();
@@ -268,14 +312,10 @@ impl Walk {
 
     fn read_stdin(&mut self) -> Result<(), Gone> {
         let mut reader = stdin::open(self.reading);
-        let known = self
-            .known
-            .values()
-            .find(|entry| entry.path.as_os_str() == STDIN)
-            .cloned();
+        let known = self.known.at(Path::new(STDIN)).next().cloned();
         let entry = known
             .clone()
-            .unwrap_or_else(|| self.new_entry(PathBuf::from(STDIN), None));
+            .unwrap_or_else(|| self.new_entry(PathBuf::from(STDIN), None, None));
         match self.resume_pipe(&mut reader, entry) {
             Ok(entry) => {
                 let mut live = Live::new(entry, Arc::from(stdin::NAME), reader);
@@ -315,10 +355,19 @@ impl Walk {
         }
     }
 
-    fn new_entry(&mut self, path: PathBuf, id: Option<FileId>) -> FileEntry {
+    fn new_entry(
+        &mut self,
+        path: PathBuf,
+        input: Option<PathBuf>,
+        id: Option<FileId>,
+    ) -> FileEntry {
         let number = self.next_number;
         self.next_number += 1;
-        FileEntry::new(number, path, id)
+        FileEntry {
+            input,
+            seen: id.map(|_| self.sender.wall_micros()),
+            ..FileEntry::new(number, path, id)
+        }
     }
 
     /// What is to be read at `path`: what is left of former files, then the file itself; nothing when that was
@@ -346,13 +395,12 @@ impl Walk {
         let tail = Tail::open(path)?;
         let id = tail.id();
         let real = file::real_path(path);
+        let input = std::path::absolute(path)
+            .ok()
+            .filter(|input| *input != real);
         let Some(id) = id else {
-            let entry = self
-                .known
-                .values()
-                .find(|entry| entry.path == real)
-                .cloned();
-            let entry = entry.unwrap_or_else(|| self.new_entry(real, None));
+            let entry = self.known.at(&real).next().cloned();
+            let entry = entry.unwrap_or_else(|| self.new_entry(real, input, None));
             let mut reader = LineReader::new(path.display().to_string(), tail, self.reading);
             let entry = self.resume_pipe(&mut reader, entry)?;
             let name = Arc::from(path.display().to_string());
@@ -363,27 +411,27 @@ impl Walk {
             return Ok(());
         }
         if !self.reading.remembers {
-            found.push(self.fresh(real, tail));
+            found.push(self.fresh(real, input, tail));
             return Ok(());
         }
-        let own = self.last(|entry| entry.id == Some(id));
+        let own = self.known.with(id).next_back().cloned();
         for former in self.formers(&real, id, own.as_ref()) {
-            let moved = if former.id == Some(id) {
-                None
-            } else {
-                self.find_moved(&former)?
-            };
-            if let Some(moved) = moved {
-                found.push(moved);
+            let mut rest = None;
+            if former.id != Some(id) {
+                rest = self.find_moved(&former)?;
+            }
+            if rest.is_none() {
+                rest = self.find_copy(&former)?;
+            }
+            if let Some(rest) = rest {
+                found.push(rest);
             } else if own.is_none()
                 && let Some(mut live) = self.resume(&real, id, former.clone())?
             {
                 tell_replaced(&live);
-                live.entry.id = Some(id);
+                live.entry.input = input;
                 found.push(live);
                 return Ok(());
-            } else if let Some(copy) = self.find_copy(&former)? {
-                found.push(copy);
             } else {
                 self.leave(former);
             }
@@ -393,7 +441,12 @@ impl Walk {
             .retain(|number| found.iter().all(|live| live.entry.number != *number));
         let this = match own {
             Some(own) => match self.resume(&real, id, own.clone())? {
-                Some(live) => live,
+                Some(mut live) => {
+                    if !own.moved {
+                        live.entry.input = input;
+                    }
+                    live
+                }
                 None => {
                     if !own.ended {
                         match self.find_copy(&own)? {
@@ -401,7 +454,7 @@ impl Walk {
                             None => self.leave(own),
                         }
                     }
-                    self.fresh(real, tail)
+                    self.fresh(real, input, tail)
                 }
             },
             None => match self.copy_of(&real, id)? {
@@ -411,7 +464,7 @@ impl Walk {
                     return Ok(());
                 }
                 Copied::Goes(live) => *live,
-                Copied::New => self.fresh(real, tail),
+                Copied::New => self.fresh(real, input, tail),
             },
         };
         found.push(this);
@@ -420,20 +473,18 @@ impl Walk {
 
     /// Files that had this path or inode, and may have more than was taken.
     fn formers(&self, path: &Path, id: FileId, own: Option<&FileEntry>) -> Vec<FileEntry> {
-        let is_former = |entry: &&FileEntry| {
-            let had = entry.path == path || entry.id == Some(id);
-            had && !entry.ended && own.is_none_or(|own| own.number != entry.number)
-        };
-        self.known.values().filter(is_former).cloned().collect()
+        let numbers: BTreeSet<u32> = (self.known.at(path))
+            .chain(self.known.with(id))
+            .filter(|entry| !entry.ended && own.is_none_or(|own| own.number != entry.number))
+            .map(|entry| entry.number)
+            .collect();
+        let formers = numbers.iter().filter_map(|number| self.known.get(*number));
+        formers.cloned().collect()
     }
 
-    fn last(&self, is: impl Fn(&FileEntry) -> bool) -> Option<FileEntry> {
-        self.known.values().rev().find(|entry| is(entry)).cloned()
-    }
-
-    fn fresh(&mut self, path: PathBuf, tail: Tail) -> Live<Tail> {
+    fn fresh(&mut self, path: PathBuf, input: Option<PathBuf>, tail: Tail) -> Live<Tail> {
         let name: Arc<str> = Arc::from(path.display().to_string());
-        let entry = self.new_entry(path, tail.id());
+        let entry = self.new_entry(path, input, tail.id());
         let reader = LineReader::new(&*name, tail, self.reading);
         Live::new(entry, name, reader)
     }
@@ -498,9 +549,27 @@ impl Walk {
              these lines is not sent; a file that is there now is read from its start"
         );
         entry.ended = true;
-        self.known.insert(entry.number, entry.clone());
+        self.known.insert(entry.clone());
         self.left.push(entry);
     }
+}
+
+/// What becomes of a known file at the start.
+enum Rest {
+    /// It is where an input leads to.
+    Follows,
+    Found(Box<Live<Tail>>),
+    Nowhere,
+}
+
+/// Whether the file system that the file lay on is there: else the file is not gone.
+fn is_mounted(entry: &FileEntry) -> bool {
+    let above = entry.path.ancestors().skip(1);
+    let mut devices = above.filter_map(|directory| std::fs::metadata(directory).ok());
+    let device = devices.next().map(|found| found.dev());
+    entry
+        .id
+        .is_none_or(|id| device.is_none_or(|device| device == id.device))
 }
 
 /// Opens `path`, which must lead to the file `id` still.

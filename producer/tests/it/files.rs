@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::process::{fails, produce, produce_piped, produce_saying};
 use crate::stored::{counts, records};
 
-const LEDGER: &[&str] = &[
+pub(crate) const LEDGER: &[&str] = &[
     "--to",
     "local:raw",
     "--shards",
@@ -20,12 +20,12 @@ const LEDGER: &[&str] = &[
     "ledger.json",
 ];
 
-fn run(dir: &Path, more: &[&str]) -> String {
+pub(crate) fn run(dir: &Path, more: &[&str]) -> String {
     produce_saying(dir, &[LEDGER, more].concat()).1
 }
 
 /// What the stream holds, in order: it has one shard.
-fn stored(dir: &Path) -> Vec<String> {
+pub(crate) fn stored(dir: &Path) -> Vec<String> {
     let payload = |bytes| String::from_utf8(bytes).unwrap();
     records(dir, "raw")
         .into_iter()
@@ -33,7 +33,7 @@ fn stored(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-fn append(path: &Path, text: &str) {
+pub(crate) fn append(path: &Path, text: &str) {
     let mut file = fs::OpenOptions::new()
         .append(true)
         .create(true)
@@ -42,7 +42,7 @@ fn append(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

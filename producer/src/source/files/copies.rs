@@ -7,6 +7,7 @@
 //! Promises: what cannot be looked at is an error, so that nobody takes it for what is not there.
 
 use super::*;
+use crate::input::alike::{Alike, compare, proven};
 
 /// What a file is that nothing is known of.
 pub(super) enum Copied {
@@ -34,7 +35,7 @@ impl Walk {
             };
             match self.resume(&path, id, entry.clone()) {
                 Ok(Some(mut live)) => {
-                    live.entry.moved = true;
+                    live.leads_from(entry);
                     self.seen.insert(id);
                     tracing::info!(input = %entry.path.display(), now = &*live.name, "was renamed: the rest of it is read first");
                     return Ok(Some(live));
@@ -48,30 +49,36 @@ impl Walk {
         Err(changes(&entry.path))
     }
 
-    /// A copy of what was taken of `entry`, compressed perhaps, under a name that rotation makes of its own.
+    /// A copy of what was taken of `entry`, compressed perhaps, under a name that rotation makes of its own. Of several,
+    /// the first that was made after the file was seen: later ones may be of what was written behind the truncation;
+    /// else the last one before, since earlier ones are of what was truncated away.
     pub(super) fn find_copy(&mut self, entry: &FileEntry) -> Result<Option<Live<Tail>>> {
         if !is_provable(entry) {
             return Ok(None);
         }
         for _ in 0..CHANGES_MAX {
             let mut is_changed = false;
+            let mut candidates = Vec::new();
             for path in beside(&entry.path)? {
-                if !names::is_rotated(&path, &entry.path) {
-                    continue;
+                if names::is_rotated(&path, &entry.path) {
+                    match FileId::at(&path) {
+                        Some(id) => candidates.push((path, id)),
+                        None => is_changed = true,
+                    }
                 }
-                let Some(id) = FileId::at(&path) else {
-                    is_changed = true;
-                    continue;
-                };
-                if self.known.values().any(|known| known.id == Some(id)) {
-                    continue;
-                }
+            }
+            candidates
+                .retain(|(_, id)| !is_older(*id, entry) && self.known.with(*id).next().is_none());
+            candidates.sort_by_key(|(_, id)| match (id.born.map(i128::from), entry.seen) {
+                (Some(born), Some(seen)) if born >= i128::from(seen) => (0, born),
+                (Some(born), _) => (1, -born),
+                (None, _) => (2, 0),
+            });
+            for (path, id) in candidates {
                 match self.resume(&path, id, entry.clone()) {
-                    Ok(Some(mut live)) => {
-                        live.is_copy = true;
+                    Ok(Some(live)) => {
                         self.seen.insert(id);
-                        tell_copied(&live, entry);
-                        return Ok(Some(live));
+                        return Ok(Some(copied(live, entry)));
                     }
                     Ok(None) => {}
                     Err(_) if FileId::at(&path) != Some(id) => is_changed = true,
@@ -87,55 +94,32 @@ impl Walk {
 
     /// Whether a new file is the copy of a known one: what logrotate makes of it, found by a pattern.
     pub(super) fn copy_of(&self, path: &Path, id: FileId) -> Result<Copied> {
-        for entry in self.known.values() {
-            let original = entry
-                .id
-                .filter(|original| FileId::at(&entry.path) == Some(*original));
-            let Some(original) = original.filter(|_| names::is_rotated(path, &entry.path)) else {
-                continue;
-            };
-            if is_older(path, &entry.path) || !is_provable(entry) {
-                continue;
-            }
-            let has_all = self.resume(path, id, entry.clone())?;
-            if is_beginning(path, &entry.path).unwrap_or(false) {
-                if has_all.is_some() {
-                    tracing::info!(
-                        input = %path.display(),
-                        of = %entry.path.display(),
-                        "is a copy: its records are read from the original"
-                    );
-                    return Ok(Copied::Whole);
-                }
-                if is_being_made(path) {
-                    tracing::warn!(
-                        input = %path.display(),
-                        of = %entry.path.display(),
-                        "may be a copy that is being made, and is looked at again in a minute or by the next run"
-                    );
-                    return Ok(Copied::Making);
-                }
-                continue;
-            }
-            // The original may have been truncated behind the copy; else each has records of its own.
-            if let Some(live) = has_all
-                && self.resume(&entry.path, original, entry.clone())?.is_none()
-            {
-                return Ok(goes(live, entry));
+        let originals = names::originals(path);
+        let mut likely: Vec<&FileEntry> = originals
+            .iter()
+            .flat_map(|original| self.known.at(original))
+            .filter(|entry| is_provable(entry) && !is_older(id, entry))
+            .collect();
+        // The last one that stood there is the likeliest.
+        likely.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+        for entry in likely {
+            let copied = self.copy_of_one(path, id, entry)?;
+            if !matches!(copied, Copied::New) {
+                return Ok(copied);
             }
         }
         let gone = self.gone.iter().rev();
-        let gone = gone.filter_map(|number| self.known.get(number));
+        let gone = gone.filter_map(|number| self.known.get(*number));
         let mut doubtful = None;
         let is_like = |entry: &&FileEntry| {
-            is_provable(entry) && stem(path).is_some() && stem(path) == stem(&entry.path)
+            is_provable(entry)
+                && stem(path).is_some()
+                && stem(path) == stem(&entry.path)
+                && !originals.contains(&entry.path)
         };
         for entry in gone.filter(is_like) {
-            if let Some(live) = self.resume(path, id, entry.clone())? {
-                if names::is_rotated(path, &entry.path) {
-                    return Ok(goes(live, entry));
-                }
-                doubtful = doubtful.or(Some(entry));
+            if doubtful.is_none() && self.resume_undamaged(path, id, entry)?.is_some() {
+                doubtful = Some(entry);
             }
         }
         if let Some(entry) = doubtful {
@@ -148,12 +132,87 @@ impl Walk {
         }
         Ok(Copied::New)
     }
+
+    /// Whether a file whose name and age allow it is the copy of `entry`.
+    fn copy_of_one(&self, path: &Path, id: FileId, entry: &FileEntry) -> Result<Copied> {
+        let original = FileId::look(&entry.path)
+            .map_err(|error| Error::io("look at", &entry.path, error))?
+            .filter(|original| Some(*original) == entry.id);
+        let tell = |told: &str| {
+            tracing::info!(input = %path.display(), of = %entry.path.display(), "{told}");
+        };
+        let has_all = self.resume_undamaged(path, id, entry)?;
+        if let Some(original) = original {
+            let alike = self.compare(path, id, &entry.path, original)?;
+            let is_packed = names::is_packed(path);
+            if alike == Alike::Beginning && (has_all.is_some() || is_packed) {
+                tell("is a copy: its records are read from the original");
+                return Ok(Copied::Whole);
+            }
+            if alike != Alike::No && (is_being_made(path) || alike == Alike::Cut && is_packed) {
+                tracing::warn!(
+                    input = %path.display(),
+                    of = %entry.path.display(),
+                    "may be a copy that is being made, and is looked at again in a minute or by the next run"
+                );
+                return Ok(Copied::Making);
+            }
+            // It may have been truncated behind the copy; else each has records of its own.
+            if alike != Alike::No || self.resume(&entry.path, original, entry.clone())?.is_some() {
+                return Ok(Copied::New);
+            }
+        }
+        match has_all {
+            Some(live) => Ok(Copied::Goes(Box::new(copied(live, entry)))),
+            None if self.is_part(path, id, entry)? => {
+                tell(
+                    "is a copy that was made before the last records of its original were read: it has nothing new",
+                );
+                Ok(Copied::Whole)
+            }
+            None => Ok(Copied::New),
+        }
+    }
+
+    /// Whether the file holds a part of what was taken of `entry` and nothing else, which digests prove for one half of
+    /// it at least.
+    fn is_part(&self, path: &Path, id: FileId, entry: &FileEntry) -> Result<bool> {
+        let checks: Vec<_> = entry
+            .checks()
+            .map(|known| (known.bytes, known.digest.0))
+            .collect();
+        let memory = self.reading.memory_bytes;
+        let found = proven(open_same(path, id)?, &checks, entry.bytes, memory)
+            .map_err(|error| Error::io("read", path, error))?;
+        Ok(found.is_some_and(|(held, proven)| proven > 0 && proven >= held / 2))
+    }
+
+    /// What the file holds of its original.
+    fn compare(&self, path: &Path, id: FileId, original: &Path, its: FileId) -> Result<Alike> {
+        let (copy, original) = (open_same(path, id)?, open_same(original, its)?);
+        compare(copy, original, self.reading.memory_bytes)
+            .map_err(|error| Error::io("compare with its copy", path, error))
+    }
+
+    /// Like [`Walk::resume`]; what is damaged or cut is not the file.
+    fn resume_undamaged(
+        &self,
+        path: &Path,
+        id: FileId,
+        entry: &FileEntry,
+    ) -> Result<Option<Live<Tail>>> {
+        match self.resume(path, id, entry.clone()) {
+            Err(error) if is_damaged(&error) => Ok(None),
+            found => Ok(found?),
+        }
+    }
 }
 
-fn goes(mut live: Live<Tail>, entry: &FileEntry) -> Copied {
+fn copied(mut live: Live<Tail>, entry: &FileEntry) -> Live<Tail> {
     live.is_copy = true;
+    live.leads_from(entry);
     tell_copied(&live, entry);
-    Copied::Goes(Box::new(live))
+    live
 }
 
 fn tell_copied(live: &Live<Tail>, entry: &FileEntry) {
@@ -165,11 +224,7 @@ fn tell_copied(live: &Live<Tail>, entry: &FileEntry) {
 /// # Errors
 /// When the file could not be looked at.
 fn tell_damaged(error: InputError) -> Result<()> {
-    let is_damaged = match &error {
-        InputError::Format { .. } => true,
-        InputError::Read { source, .. } => source.raw_os_error().is_none(),
-        InputError::Open { .. } => false,
-    };
+    let is_damaged = is_damaged(&error);
     let error = Error::from(error);
     if !is_damaged {
         return Err(error);
@@ -179,6 +234,15 @@ fn tell_damaged(error: InputError) -> Result<()> {
         "a file is damaged, so it is not taken for one that was read before"
     );
     Ok(())
+}
+
+/// Whether the content of a file is at fault.
+fn is_damaged(error: &InputError) -> bool {
+    match error {
+        InputError::Format { .. } => true,
+        InputError::Read { source, .. } => source.raw_os_error().is_none(),
+        InputError::Open { .. } => false,
+    }
 }
 
 fn changes(path: &Path) -> Error {
@@ -203,9 +267,19 @@ fn beside(path: &Path) -> Result<Vec<PathBuf>> {
     };
     let paths = entries.map(|entry| entry.map(|entry| directory.join(entry.file_name())));
     let mut paths: Vec<PathBuf> = paths.collect::<io::Result<_>>().map_err(failed)?;
-    paths.retain(|other| other != path && other.is_file());
+    let mut files = Vec::new();
     paths.sort();
-    Ok(paths)
+    for other in paths {
+        match std::fs::metadata(&other) {
+            Ok(found) if found.is_file() && other != path => files.push(other),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A link that leads nowhere is not a file that was rotated.
+            Err(_) if other.is_symlink() => {}
+            Err(error) => return Err(Error::io("look at", &other, error)),
+        }
+    }
+    Ok(files)
 }
 
 /// The directory and the letters that the name begins with.
@@ -223,10 +297,10 @@ const fn is_provable(entry: &FileEntry) -> bool {
     entry.bytes > 0 || entry.first.is_some() || entry.former.is_some() && entry.index > 0
 }
 
-/// Whether `path` was made before `original`, where the file system knows: it is not a copy of it.
-fn is_older(path: &Path, original: &Path) -> bool {
-    let born = |path| std::fs::metadata(path).and_then(|found| found.created());
-    matches!((born(path), born(original)), (Ok(copy), Ok(original)) if copy < original)
+/// Whether a file was made before that of `entry`, where the file system knows: it is not a copy of it.
+fn is_older(id: FileId, entry: &FileEntry) -> bool {
+    let original = entry.id.and_then(|id| id.born);
+    matches!((id.born, original), (Some(copy), Some(original)) if copy < original)
 }
 
 /// Whether `path` may be a copy that is not finished.
@@ -234,26 +308,6 @@ fn is_being_made(path: &Path) -> bool {
     let modified = std::fs::metadata(path).and_then(|found| found.modified());
     let since = modified.ok().and_then(|modified| modified.elapsed().ok());
     since.is_none_or(|since| since < MAKING)
-}
-
-/// Whether `path` holds the first bytes of `original`, as a copy does that is still being made.
-fn is_beginning(path: &Path, original: &Path) -> io::Result<bool> {
-    use std::io::{BufRead, BufReader};
-    let mut copy = BufReader::new(std::fs::File::open(path)?);
-    let mut original = BufReader::new(std::fs::File::open(original)?);
-    loop {
-        let left = copy.fill_buf()?;
-        if left.is_empty() {
-            return Ok(true);
-        }
-        let right = original.fill_buf()?;
-        let length = left.len().min(right.len());
-        if length == 0 || left[..length] != right[..length] {
-            return Ok(false);
-        }
-        copy.consume(length);
-        original.consume(length);
-    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -73,8 +73,8 @@ impl Walk {
                 return Err(self.end());
             }
         }
-        let moved = self.moved().into_iter();
-        let mut files: Vec<_> = moved.map(|live| Followed::new(live, false, None)).collect();
+        let rests = self.take_up()?.into_iter();
+        let mut files: Vec<_> = rests.map(|live| Followed::new(live, false, None)).collect();
         let mut closed = BTreeMap::new();
         let mut watch = Watch::new();
         loop {
@@ -272,9 +272,9 @@ impl Walk {
         }
         live.tell_unfinished();
         live.entry.ended = true;
-        if live.is_opened || self.known.contains_key(&live.entry.number) {
+        if live.is_opened || self.known.contains(live.entry.number) {
             self.sender.note(&live.entry)?;
-            self.known.insert(live.entry.number, live.entry.clone());
+            self.known.insert(live.entry.clone());
         }
         Ok(())
     }

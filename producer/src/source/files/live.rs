@@ -43,6 +43,10 @@ impl Sender {
         }
     }
 
+    pub(super) fn wall_micros(&self) -> u64 {
+        u64::try_from(self.indexer.clock.wall_micros()).unwrap_or(0)
+    }
+
     /// Sends a block whose indexes lie in `indexes`.
     fn send(
         &mut self,
@@ -119,6 +123,12 @@ impl<R: io::Read> Live<R> {
             is_copy: false,
             is_told: false,
         }
+    }
+
+    /// Notes that it is the file of `entry` under another path than the one at which an input led to it.
+    pub(super) fn leads_from(&mut self, entry: &FileEntry) {
+        self.entry.moved = true;
+        self.entry.input = Some(entry.input().to_owned()).filter(|input| *input != self.entry.path);
     }
 
     /// Reads one block and sends it.

@@ -3,37 +3,93 @@
 //! Owns the decision whether a name says that its file was made of another one. What a file holds does not suffice:
 //! two files may begin with the same records, and each of them is to be sent.
 
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 /// Digits of a date: fewer are the number of a file of its own, such as `part-1`.
 const DATE_DIGITS: usize = 8;
 
+/// How many rotations a compressed file is looked back for.
+const COUNTED_MAX: u16 = 64;
+
+/// What compression adds to a name.
+const PACKED: [&str; 3] = [".gz", ".zst", ".zstd"];
+
+/// The name without what compression added to it.
+fn unpacked(name: &[u8]) -> Option<&[u8]> {
+    let mut suffixes = PACKED.iter();
+    suffixes.find_map(|suffix| name.strip_suffix(suffix.as_bytes()))
+}
+
+/// Whether the name is that of a compressed file.
+pub(super) fn is_packed(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| unpacked(name.as_encoded_bytes()).is_some())
+}
+
 /// Whether rotation or compression of `original` makes a file called `path`: `log` becomes `log.1`, `log-20261129`,
 /// `log.old` or `log.gz`, `x.log` also `x.1.log`, and `log.1` also `log.2.gz`.
 pub(super) fn is_rotated(path: &Path, original: &Path) -> bool {
-    let bytes = |path: &Path| Some(path.file_name()?.as_encoded_bytes().to_vec());
-    let (Some(name), Some(base)) = (bytes(path), bytes(original)) else {
+    let (Some(name), Some(base)) = (path.file_name(), original.file_name()) else {
         return false;
     };
-    if path.parent() != original.parent() {
-        return false;
-    }
-    let unpacked = [".gz", ".zst", ".zstd"]
-        .iter()
-        .find_map(|suffix| name.strip_suffix(suffix.as_bytes()));
+    is_made_of(name.as_encoded_bytes(), base.as_encoded_bytes())
+        && path.parent() == original.parent()
+}
+
+fn is_made_of(name: &[u8], base: &[u8]) -> bool {
+    let unpacked = unpacked(name);
     let is_packed = unpacked.is_some();
-    let name = unpacked.unwrap_or(&name);
+    let name = unpacked.unwrap_or(name);
     if name == base {
         return is_packed;
     }
-    if name.strip_prefix(&base[..]).is_some_and(is_mark) {
+    if name.strip_prefix(base).is_some_and(is_mark) {
         return true;
     }
-    let (front, extension) = base.split_at(extension_at(&base));
+    let (front, extension) = base.split_at(extension_at(base));
     let inserted = name
         .strip_prefix(front)
         .and_then(|rest| rest.strip_suffix(extension));
-    inserted.is_some_and(is_mark) || is_packed && is_counted_up(name, &base)
+    inserted.is_some_and(is_mark) || is_packed && is_counted_up(name, base)
+}
+
+/// The files that `path` may be made of by rotation or compression.
+pub(super) fn originals(path: &Path) -> Vec<PathBuf> {
+    let Some(whole) = path.file_name().map(OsStr::as_encoded_bytes) else {
+        return Vec::new();
+    };
+    let name = unpacked(whole).unwrap_or(whole);
+    let extension = &name[extension_at(name)..];
+    let mut bases = vec![name.to_vec()];
+    for (at, _) in name.iter().enumerate().filter(|one| b".-_".contains(one.1)) {
+        bases.push(name[..at].to_vec());
+        bases.push([&name[..at], extension].concat());
+    }
+    // `x.7.gz` and `x.7.log.gz` may have been `x.6` and `x.6.log`, and so on.
+    let before = &name[..extension_at(name)];
+    for (front, digits, rest) in [
+        (before, extension, &b""[..]),
+        (
+            &before[..extension_at(before)],
+            &before[extension_at(before)..],
+            extension,
+        ),
+    ] {
+        let below = number(digits).unwrap_or(0);
+        for count in below.saturating_sub(COUNTED_MAX)..below {
+            let width = digits.len() - 1;
+            for text in [format!(".{count}"), format!(".{count:0width$}")] {
+                bases.push([front, text.as_bytes(), rest].concat());
+            }
+        }
+    }
+    bases.retain(|base| is_made_of(whole, base));
+    bases.sort();
+    bases.dedup();
+    let named = |base| path.with_file_name(OsString::from_vec(base));
+    bases.into_iter().map(named).collect()
 }
 
 /// Where `.log` begins, or the end.
@@ -120,6 +176,9 @@ mod tests {
         ] {
             let told = is_rotated(Path::new(name), Path::new(original));
             assert_eq!(told, wanted, "`{name}` of `{original}`");
+            let originals = originals(Path::new(name));
+            let is_among = originals.contains(&PathBuf::from(original));
+            assert_eq!(is_among, wanted, "`{name}` of `{original}`: {originals:?}");
         }
     }
 }
