@@ -104,8 +104,10 @@ pub struct Chunk {
 pub struct Part {
     /// The input's name.
     pub name: Arc<str>,
-    /// The file's number, by which origins are told apart.
+    /// The file's number.
     pub number: u32,
+    /// By what origins are told apart.
+    pub origin: Arc<str>,
     /// What must be noted before the first chunk of a file is sent.
     pub opens: Option<Box<FileEntry>>,
     /// What may be noted once the chunk is stored.
@@ -164,6 +166,7 @@ impl Chunk {
             part: Part {
                 name: Arc::clone(&self.part.name),
                 number: self.part.number,
+                origin: Arc::clone(&self.part.origin),
                 opens: self.part.opens.take(),
                 // The place behind the first part is not known.
                 mark: None,

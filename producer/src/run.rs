@@ -113,7 +113,7 @@ pub async fn run_into(
     let start = ledger.as_ref().map_or(0, Ledger::next_index);
     let mut way = Way::new(config, ledger.as_ref(), &lanes, context);
     if !by_file {
-        way.turn_to(0, start).await;
+        way.turn_to(0, "", start).await;
     }
     let pace = config.rate.map(|rate| Pace::new(rate, config.linger));
     let (sender, chunks) = mpsc::channel(CHUNKS);
@@ -200,7 +200,7 @@ impl Drop for Unstored {
 struct Way {
     lanes: Arc<Lanes>,
     writer: WriterId,
-    /// The origin shard of the file with number 0, and the beginning of the others'.
+    /// The beginning of the origin shards of all files.
     shard: String,
     session: Option<LaneSession>,
     /// The number of the file that is on its way, and its index below which everything is durable.
@@ -247,21 +247,17 @@ impl Way {
     }
 
     /// Begins with the file of this number, at `start` if it was not on its way before. Nothing is on its way.
-    async fn turn_to(&mut self, number: u32, start: u64) {
+    async fn turn_to(&mut self, number: u32, origin: &str, start: u64) {
         if let Some(session) = self.session.take() {
             self.duplicates += session.duplicates();
             self.others.insert(self.number, self.durable);
         }
         self.number = number;
         self.durable = self.others.remove(&number).unwrap_or(start);
-        let shard = match number {
-            0 => self.shard.clone(),
-            number => format!("{}-{number}", self.shard),
-        };
         let upstream = Upstream {
             writer: self.writer,
             stream: self.lanes.output().id().clone(),
-            shard: ShardId::new(shard),
+            shard: ShardId::new(format!("{}{origin}", self.shard)),
             start: Position::Begin,
             after: position(self.durable),
             stage: Arc::from("producer"),
@@ -445,7 +441,8 @@ impl Sending {
             keeper.note_file(*entry);
             keeper.finish(&self.shutdown).await?;
         }
-        self.way.turn_to(chunk.part.number, start).await;
+        let part = &chunk.part;
+        self.way.turn_to(part.number, &part.origin, start).await;
         let ready = self.take(chunk, tally);
         self.plan(ready);
         Ok(())

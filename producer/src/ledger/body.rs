@@ -56,8 +56,11 @@ pub struct Former {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
-    /// Part of the origins of its records: never used again.
+    /// Part of the origins of its records: never used again by this ledger.
     pub number: u32,
+    /// The other part, since an older copy of this ledger may use the number again. Older entries have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<u32>,
     /// Where it was seen last, without links; `-` is standard input.
     #[serde(with = "super::path")]
     pub path: PathBuf,
@@ -105,6 +108,7 @@ impl FileEntry {
     pub fn new(number: u32, path: PathBuf, id: Option<FileId>) -> Self {
         FileEntry {
             number,
+            drawn: None,
             path,
             id,
             index: 0,
@@ -128,6 +132,15 @@ impl FileEntry {
             line: self.line,
             bytes: self.bytes,
             digest: self.digest.0,
+        }
+    }
+
+    /// What tells its records from those of the other files of this ledger.
+    pub fn origin(&self) -> String {
+        match (self.number, self.drawn) {
+            (0, None) => String::new(),
+            (number, None) => format!("-{number}"),
+            (number, Some(drawn)) => format!("-{number}-{drawn:08x}"),
         }
     }
 

@@ -364,6 +364,7 @@ impl Walk {
         let number = self.next_number;
         self.next_number += 1;
         FileEntry {
+            drawn: Some(self.sender.draw()),
             input,
             seen: id.map(|_| self.sender.wall_micros()),
             ..FileEntry::new(number, path, id)

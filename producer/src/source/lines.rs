@@ -4,7 +4,7 @@
 //! without it. It begins when it has what the ledger knows.
 
 use hydrant_core::clock::SharedClock;
-use hydrant_core::{Budget, Context, Result, workers};
+use hydrant_core::{Budget, Context, Random, Result, workers};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Limits;
@@ -57,6 +57,8 @@ impl LineSource {
                 .rate
                 .and(std::num::NonZeroUsize::new(READ_BYTES_PACED)),
         };
+        // Of its own: the thread draws when it comes to it, which must not change what others draw.
+        let random = Random::seeded(context.random.u64());
         let inputs = files.inputs.clone();
         let follow = files.follow;
         let own = OwnFiles::of(config);
@@ -65,7 +67,7 @@ impl LineSource {
             let Ok(known) = starts.blocking_recv() else {
                 return;
             };
-            let sender = Sender::new(indexer, sender, known.is_some());
+            let sender = Sender::new(indexer, random, sender, known.is_some());
             let known = known.unwrap_or_default();
             Walk::new(inputs, own, follow, reading, known, sender).run();
         })?;

@@ -544,11 +544,16 @@ fn put_version_1(dir: &Path, input: &Value, next_index: u64) {
 fn a_ledger_of_version_1_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("g");
+    append(&path, "");
+    run(dir.path(), &["--input", "g"]);
+    let real = path.canonicalize().unwrap();
+    // Nothing is stored yet: the records get the origins of version 1.
+    let file = json!({ "kind": "file", "path": real, "first_line": null, "key": null });
+    put_version_1(dir.path(), &file, 0);
     append(&path, "\n{\"n\":1}\r\n{\"n\":2}\n");
     run(dir.path(), &["--input", "g"]);
     let digest = hydrant_core::hash::identity(&[b"line", b"{\"n\":1}"]);
     let first_line = format!("{digest:032x}");
-    let real = path.canonicalize().unwrap();
     // The last record was stored and not noted: it is sent again and dropped.
     let file = json!({ "kind": "file", "path": real, "first_line": first_line, "key": null });
     put_version_1(dir.path(), &file, 2);

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::files::{LEDGER, append, gzip, run, stored};
-use crate::process::{Running, await_some, ledger_index};
+use crate::process::{Running, await_some, ledger_index, produce};
 
 fn lines(numbers: Run) -> String {
     numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect()
@@ -39,6 +39,12 @@ fn knows_births(path: &Path) -> bool {
         eprintln!("skipped: the file system knows no birth times");
     }
     knows
+}
+
+fn entries(dir: &Path) -> Vec<Value> {
+    let text = fs::read(dir.join("ledger.json")).unwrap();
+    let ledger: Value = serde_json::from_slice(&text).unwrap();
+    ledger["files"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -303,4 +309,21 @@ fn the_copy_of_a_file_goes_before_another_one_that_begins_like_it() {
             .count(),
         2
     );
+}
+
+#[test]
+fn an_older_ledger_costs_repetitions_and_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    append(&path("a.log"), &lines(1..=3));
+    run(dir.path(), &["--input", "*.log"]);
+    fs::copy(path("ledger.json"), path("backup.json")).unwrap();
+    append(&path("c.log"), &lines(101..=105));
+    run(dir.path(), &["--input", "*.log"]);
+    fs::copy(path("backup.json"), path("ledger.json")).unwrap();
+    append(&path("b.log"), &lines(201..=207));
+    let report = produce(dir.path(), &[LEDGER, &["--input", "*.log"]].concat());
+    assert_eq!(report["duplicates"], 0);
+    assert!(numbers(dir.path()).contains(&(201..=207)));
+    assert_eq!(entries(dir.path()).len(), 3);
 }

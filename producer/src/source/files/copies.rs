@@ -312,6 +312,7 @@ fn is_being_made(path: &Path) -> bool {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use hydrant_core::Random;
     use hydrant_core::testing::clock::ManualClock;
     use tokio::sync::mpsc;
 
@@ -329,7 +330,7 @@ mod tests {
             record_bytes_max: 1_024,
             clock: Arc::new(ManualClock::new(0)),
         };
-        let sender = Sender::new(indexer, mpsc::channel(1).0, true);
+        let sender = Sender::new(indexer, Random::seeded(1), mpsc::channel(1).0, true);
         let (own, reading) = (OwnFiles::default(), Reading::lines(1_024));
         let mut walk = Walk::new(Vec::new(), own, true, reading, Vec::new(), sender);
         let entry = |id| FileEntry {

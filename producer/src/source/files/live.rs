@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hydrant_core::{Error, Result};
+use hydrant_core::{Error, Random, Result};
 use tokio::sync::mpsc;
 
 use crate::batcher::{Chunk, Part};
@@ -19,6 +19,7 @@ use crate::source::index::Indexer;
 /// The thread's way out.
 pub(in crate::source) struct Sender {
     indexer: Indexer,
+    random: Random,
     pub(super) chunks: mpsc::Sender<Result<Chunk>>,
     /// Whether files have origins of their own; else indexes rise over all files.
     pub(super) by_file: bool,
@@ -32,11 +33,13 @@ pub(super) struct Gone;
 impl Sender {
     pub(in crate::source) const fn new(
         indexer: Indexer,
+        random: Random,
         chunks: mpsc::Sender<Result<Chunk>>,
         by_file: bool,
     ) -> Self {
         Sender {
             indexer,
+            random,
             chunks,
             by_file,
             next: 0,
@@ -45,6 +48,10 @@ impl Sender {
 
     pub(super) fn wall_micros(&self) -> u64 {
         u64::try_from(self.indexer.clock.wall_micros()).unwrap_or(0)
+    }
+
+    pub(super) fn draw(&self) -> u32 {
+        (self.random.u64() >> 32) as u32
     }
 
     /// Sends a block whose indexes lie in `indexes`.
@@ -78,6 +85,7 @@ impl Sender {
         let part = Part {
             name: Arc::clone(&name),
             number: entry.number,
+            origin: Arc::from(entry.origin()),
             opens: None,
             mark,
         };
@@ -94,6 +102,7 @@ impl Sender {
 pub(super) struct Live<R: io::Read> {
     pub(super) entry: FileEntry,
     pub(super) name: Arc<str>,
+    origin: Arc<str>,
     pub(super) reader: LineReader<R>,
     /// The index behind what was sent.
     sent: u64,
@@ -116,6 +125,7 @@ impl<R: io::Read> Live<R> {
     pub(super) fn new(entry: FileEntry, name: Arc<str>, reader: LineReader<R>) -> Self {
         Live {
             sent: entry.index,
+            origin: Arc::from(entry.origin()),
             entry,
             name,
             reader,
@@ -163,6 +173,7 @@ impl<R: io::Read> Live<R> {
         let part = Part {
             name: Arc::clone(&self.name),
             number: self.entry.number,
+            origin: Arc::clone(&self.origin),
             opens,
             mark,
         };
