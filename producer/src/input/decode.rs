@@ -183,6 +183,15 @@ impl<R: Read> Decoded<R> {
         matches!(self, Self::Gzip(_) | Self::Zstd(_))
     }
 
+    /// The source, while it is not decompressed.
+    pub(super) fn plain(&self) -> Option<&R> {
+        match self {
+            Self::Unknown { source, .. } => Some(source),
+            Self::Plain(counted) => Some(counted.source.get_ref().1),
+            Self::Gzip(_) | Self::Zstd(_) | Self::Closed => None,
+        }
+    }
+
     /// Like [`Read::read`], but an interrupted call is repeated.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         loop {

@@ -109,6 +109,18 @@ impl Tail {
         self.id
     }
 
+    /// Whether it has a name still: without one nobody finds it who does not have it open.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.file.metadata().is_ok_and(|found| found.nlink() > 0)
+    }
+
+    /// How many of its bytes were read.
+    #[must_use]
+    pub const fn read_bytes(&self) -> u64 {
+        self.read
+    }
+
     /// Whether what was read last stands where it stood.
     fn is_intact(&self) -> io::Result<bool> {
         if self.witness.is_empty() {

@@ -148,6 +148,12 @@ impl<R: Read> LineReader<R> {
         self.source.source().is_compressed()
     }
 
+    /// The source, where it is not compressed.
+    #[must_use]
+    pub fn plain(&self) -> Option<&R> {
+        self.source.source().plain()
+    }
+
     /// Behind the records that were handed out; `None` within one that is too long, and when it is not asked for.
     #[must_use]
     pub fn place(&self) -> Option<Place> {

@@ -98,6 +98,9 @@ pub struct FileEntry {
     /// Whether it was left for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
+    /// Its size then: one that has grown is read on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     /// Where bytes and digest are not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Former>,
@@ -121,6 +124,7 @@ impl FileEntry {
             seen: None,
             moved: false,
             ended: false,
+            size: None,
             former: None,
         }
     }

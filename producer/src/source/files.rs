@@ -68,6 +68,10 @@ pub(super) struct Walk {
     has_sent: bool,
     /// Files that were given up, of which the ledger was not told yet.
     left: Vec<FileEntry>,
+    /// The numbers of files that are open, wherever they are now: nobody looks for them.
+    open: BTreeSet<u32>,
+    /// Whether the user was told that there are more files than may be open.
+    is_crowded: bool,
 }
 
 type Found = Vec<Live<Tail>>;
@@ -96,6 +100,8 @@ impl Walk {
             failures: Failures::default(),
             has_sent: false,
             left: Vec::new(),
+            open: BTreeSet::new(),
+            is_crowded: false,
         }
     }
 
@@ -212,14 +218,11 @@ impl Walk {
             }
         }
         let led: BTreeSet<FileId> = at.values().flatten().copied().collect();
-        let open: Vec<FileEntry> = self
-            .known
-            .iter()
-            .filter(|one| !one.ended)
-            .cloned()
-            .collect();
+        let is_open = |entry: &&FileEntry| !entry.ended || has_grown(entry);
+        let open: Vec<FileEntry> = self.known.iter().filter(is_open).cloned().collect();
         let mut found = Vec::new();
-        for entry in open {
+        for mut entry in open {
+            entry.ended = false;
             let is_pipe = entry.id.is_none() && entry.former.is_none();
             let is_given = |input: &PathBuf| glob::covers(input, entry.input());
             let is_given = self.inputs.iter().any(is_given)
@@ -275,7 +278,9 @@ impl Walk {
             .and_then(|found| found.modified())
             .ok();
         let quiet = modified.and_then(|modified| modified.elapsed().ok());
-        live.entry.ended = live.is_copy || quiet.is_none_or(|quiet| quiet >= QUIET);
+        if live.is_copy || quiet.is_none_or(|quiet| quiet >= QUIET) {
+            live.end();
+        }
         self.sender.note(&live.entry)?;
         self.known.insert(live.entry);
         Ok(())
@@ -477,6 +482,7 @@ impl Walk {
         let numbers: BTreeSet<u32> = (self.known.at(path))
             .chain(self.known.with(id))
             .filter(|entry| !entry.ended && own.is_none_or(|own| own.number != entry.number))
+            .filter(|entry| !self.open.contains(&entry.number))
             .map(|entry| entry.number)
             .collect();
         let formers = numbers.iter().filter_map(|number| self.known.get(*number));
@@ -561,6 +567,14 @@ enum Rest {
     Follows,
     Found(Box<Live<Tail>>),
     Nowhere,
+}
+
+/// Whether a file that was left has grown since, so that its rest is read.
+fn has_grown(entry: &FileEntry) -> bool {
+    let found = entry.size.and(std::fs::metadata(&entry.path).ok());
+    found.is_some_and(|found| {
+        FileId::of(&found) == entry.id && entry.size.is_some_and(|size| found.len() > size)
+    })
 }
 
 /// Whether the file system that the file lay on is there: else the file is not gone.

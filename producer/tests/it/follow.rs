@@ -148,6 +148,40 @@ fn a_copy_that_grows_is_a_file_of_its_own() {
     running.terminate();
 }
 
+#[test]
+fn of_more_files_than_may_be_open_each_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |n: u32| dir.path().join(format!("host-{n}.log"));
+    let line = |n: u32, part: char| format!("{{\"n\":{n},\"part\":\"{part}\"}}");
+    for n in 0..540 {
+        append(&path(n), &(line(n, 'a') + "\n"));
+    }
+    // Nobody reads what it says of each file.
+    let args = [FOLLOW, &["--input", "*.log", "--log-level", "error"]].concat();
+    let running = Running::start(dir.path(), &args);
+    let await_index = |wanted: u32| {
+        // Found as text: it is large.
+        let wanted = format!("\"next_index\": {wanted},");
+        await_some("all to be noted", || {
+            let text = fs::read_to_string(dir.path().join("ledger.json")).unwrap_or_default();
+            text.contains(&wanted).then_some(())
+        });
+    };
+    await_index(540);
+    // The first ones were closed for the last ones, and half of a line waits in a file that is closed.
+    for n in (0..540).step_by(54) {
+        append(&path(n), &(line(n, 'b') + "\n" + &line(n, 'c')));
+    }
+    await_index(550);
+    for n in (0..540).step_by(54) {
+        append(&path(n), "\n");
+    }
+    await_index(560);
+    assert_eq!(running.terminate()["duplicates"], 0);
+    let found = stored(dir.path());
+    assert!(found.len() == 560 && found.values().all(|count| *count == 1));
+}
+
 /// What the file system allows but JSON and text do not.
 #[test]
 #[cfg(target_os = "linux")]

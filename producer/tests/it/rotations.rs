@@ -327,3 +327,24 @@ fn an_older_ledger_costs_repetitions_and_no_record() {
     assert!(numbers(dir.path()).contains(&(201..=207)));
     assert_eq!(entries(dir.path()).len(), 3);
 }
+
+#[test]
+fn a_file_that_was_left_is_read_on_when_it_has_grown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    append(&path("app.log"), &lines(1..=3));
+    run(dir.path(), &["--input", "app.log"]);
+    fs::rename(path("app.log"), path("app.log.1")).unwrap();
+    append(&path("app.log"), &lines(50..=51));
+    let old = fs::File::options().write(true).open(path("app.log.1"));
+    let hours = std::time::Duration::from_secs(7_200);
+    let written = fs::metadata(path("app.log.1")).unwrap().modified().unwrap();
+    old.unwrap().set_modified(written - hours).unwrap();
+    run(dir.path(), &["--input", "app.log"]);
+    assert_eq!(entries(dir.path())[0]["ended"], true);
+    append(&path("app.log.1"), &lines(4..=5));
+    for _ in 0..2 {
+        run(dir.path(), &["--input", "app.log"]);
+        assert_eq!(numbers(dir.path()), [1..=3, 50..=51, 4..=5]);
+    }
+}

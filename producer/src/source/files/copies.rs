@@ -253,7 +253,7 @@ fn changes(path: &Path) -> Error {
 }
 
 /// The other files in the directory of `path`, by name.
-fn beside(path: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn beside(path: &Path) -> Result<Vec<PathBuf>> {
     let directory = path.parent().unwrap_or(Path::new(""));
     let failed = |error| Error::io("list the directory of", path, error);
     let listed = if directory == Path::new("") {

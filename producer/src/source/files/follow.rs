@@ -2,7 +2,9 @@
 //!
 //! Owns the round: look for new files, then read what each file has, the older ones first, so that a file that was
 //! renamed is read to its end before the one that took its path. Between rounds it sleeps until a directory changes,
-//! or for a second where the system does not tell (network file systems), and never spins.
+//! or for a second where the system does not tell (network file systems), and never spins. A file that was renamed is
+//! read on for as long as its writer may have it open. Of more files than may be open at once, those that were quiet
+//! longest are closed until they grow.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -22,8 +24,8 @@ const POLL_BLIND: Duration = Duration::from_millis(250);
 /// Blocks of one file before the next one has its turn: 4 MiB at most.
 const TURN_BLOCKS: u32 = 16;
 
-/// How long a file that is at no input's path may be quiet before it is left: its writer may still have it open.
-const LEAVE_AFTER: Duration = Duration::from_secs(5);
+/// How long a file that has no name any more may be quiet before it is left; one that has a name, [`QUIET`].
+const QUIET_REMOVED: Duration = Duration::from_secs(5);
 
 /// When a file that failed is looked at again although it did not grow.
 const FAILED_AGAIN: Duration = Duration::from_secs(60);
@@ -36,8 +38,11 @@ struct Followed {
     /// When it brought something last.
     since: Instant,
     is_at_path: bool,
-    /// Whether it was read to its end once.
+    /// Whether it was read to its end since it is known, or since another file took its path.
     is_read: bool,
+    /// Its size at the last look, and at the one after which it was read to its end.
+    size: u64,
+    size_read: Option<u64>,
     /// The file whose path it took, which is read to its end first.
     behind: Option<u32>,
 }
@@ -49,9 +54,16 @@ impl Followed {
             since: clock::now(),
             is_at_path,
             is_read: false,
+            size: 0,
+            size_read: None,
             behind,
         }
     }
+}
+
+/// Whether a file that is at no input's path is left, after it was quiet for so long.
+fn is_left(is_linked: bool, quiet: Duration) -> bool {
+    quiet >= if is_linked { QUIET } else { QUIET_REMOVED }
 }
 
 enum Turn {
@@ -119,49 +131,54 @@ impl Walk {
         watch: &mut Watch,
     ) -> Result<bool, Gone> {
         let mut at = Vec::new();
+        let mut places = BTreeMap::new();
         for input in &self.inputs {
             watch.add(self.own.directories(input));
             for path in self.own.expand(input) {
                 if let Ok(metadata) = std::fs::metadata(&path)
                     && let Some(id) = FileId::of(&metadata)
                 {
-                    at.push((id, file::real_path(&path), metadata.len()));
+                    places.entry(id).or_insert(at.len());
+                    at.push((id, path, metadata.len()));
                 }
             }
         }
         for followed in files.iter_mut() {
-            let path = at
-                .iter()
-                .find(|found| Some(found.0) == followed.live.entry.id);
-            followed.is_at_path = path.is_some();
-            if let Some((_, path, _)) = path {
-                followed.live.entry.path.clone_from(path);
+            let place = followed.live.entry.id.and_then(|id| places.get(&id));
+            followed.is_at_path = place.is_some();
+            if let Some((_, path, size)) = place.map(|place| &at[*place]) {
+                followed.live.entry.path = file::real_path(path);
+                followed.size = *size;
             }
         }
-        let is_known = |id: &FileId| {
-            at.iter().any(|found| found.0 == *id)
-                || files
-                    .iter()
-                    .any(|followed| followed.live.entry.id == Some(*id))
-        };
-        self.seen.retain(is_known);
-        closed.retain(|id, _| at.iter().any(|found| found.0 == *id));
-        let (mut is_new, mut is_taken) = (false, false);
+        let open: BTreeSet<FileId> = files.iter().filter_map(|one| one.live.entry.id).collect();
+        self.seen
+            .retain(|id| places.contains_key(id) || open.contains(id));
+        closed.retain(|id, _| places.contains_key(id));
+        let mut is_new = false;
+        let mut taken = BTreeSet::new();
         for (id, path, size) in at {
             // An empty file may become anything, also a copy that is being made.
             let is_closed = closed.get(&id).is_some_and(|closed| closed.holds(size));
             if self.seen.contains(&id) || is_closed || size == 0 {
                 continue;
             }
+            // It is looked at once the ledger knows the file that it may be a copy of.
+            let real = file::real_path(&path);
+            if names::originals(&real)
+                .iter()
+                .any(|one| taken.contains(one))
+            {
+                continue;
+            }
+            // The others wait until some were read to their ends.
+            if files.len() >= OPEN_MAX && !self.make_room(files, closed) {
+                break;
+            }
             if !std::mem::replace(&mut is_new, true) {
                 self.find_gone();
             }
-            if files.len() >= OPEN_MAX {
-                self.fail(Error::fatal(format!(
-                    "there are more than {OPEN_MAX} files to follow: give some of them to another producer"
-                )));
-                return Err(self.end());
-            }
+            self.open = files.iter().map(|one| one.live.entry.number).collect();
             let visited = self.visit(&path);
             self.note_left()?;
             match visited {
@@ -176,8 +193,15 @@ impl Walk {
                     closed.insert(id, closes(size));
                 }
                 Ok(found) => {
-                    is_taken = !found.is_empty();
+                    if !found.is_empty() {
+                        taken.insert(real.clone());
+                    }
+                    let had = |one: &&mut Followed| !one.is_at_path && one.live.entry.path == real;
                     let mut behind = None;
+                    for former in files.iter_mut().filter(had) {
+                        former.is_read = false;
+                        behind = Some(former.live.entry.number);
+                    }
                     for live in found {
                         let number = live.entry.number;
                         // What is read on in its copy is another file from now on.
@@ -189,8 +213,10 @@ impl Walk {
                             }
                             is_other
                         });
-                        let is_at_path = live.entry.path == path;
-                        files.push(Followed::new(live, is_at_path, behind.replace(number)));
+                        let is_at_path = live.entry.path == real;
+                        let mut followed = Followed::new(live, is_at_path, behind.replace(number));
+                        followed.size = size;
+                        files.push(followed);
                     }
                 }
                 // It went between two looks.
@@ -203,12 +229,34 @@ impl Walk {
                     closed.insert(id, Closed::failed(size));
                 }
             }
-            // The others are looked at once the ledger knows this one: they may be copies of it.
-            if is_taken {
-                break;
-            }
         }
-        Ok(is_taken)
+        Ok(!taken.is_empty())
+    }
+
+    /// Closes the file that was quiet longest until it grows, since its place is known; `false` when none is quiet.
+    fn make_room(
+        &mut self,
+        files: &mut Vec<Followed>,
+        closed: &mut BTreeMap<FileId, Closed>,
+    ) -> bool {
+        let quiet = |one: &&(usize, &Followed)| {
+            one.1.is_at_path && one.1.is_read && one.1.size_read == Some(one.1.size)
+        };
+        let longest = (files.iter().enumerate())
+            .filter(|one| quiet(&one))
+            .min_by_key(|one| one.1.since);
+        let Some((n, _)) = longest else {
+            return false;
+        };
+        let Followed { live, size, .. } = files.remove(n);
+        close(&live, closed, &mut self.seen, Closed::at(size));
+        if !std::mem::replace(&mut self.is_crowded, true) {
+            tracing::warn!(
+                "more than {OPEN_MAX} files are followed: those that are quiet are closed, and read again from their \
+                 starts when they grow; give some of them to another producer if that takes too long"
+            );
+        }
+        true
     }
 
     /// Ends the walk with what failed.
@@ -235,16 +283,20 @@ impl Walk {
                     return Ok(Turn::Over);
                 }
                 Read::End if live.reader.is_compressed() => {
-                    close(live, closed, &mut self.seen, Closed::at);
+                    close(live, closed, &mut self.seen, Closed::at(followed.size));
                     return Ok(Turn::Over);
-                }
-                Read::End if followed.is_at_path || followed.since.elapsed() < LEAVE_AFTER => {
-                    followed.is_read = true;
-                    return Ok(Turn::Idle);
                 }
                 Read::End => {
-                    self.leave_behind(live)?;
-                    return Ok(Turn::Over);
+                    let quiet = followed.since.elapsed();
+                    let is_linked = || live.reader.plain().is_some_and(Tail::is_linked);
+                    if !followed.is_at_path && quiet >= QUIET_REMOVED && is_left(is_linked(), quiet)
+                    {
+                        self.leave_behind(live)?;
+                        return Ok(Turn::Over);
+                    }
+                    followed.is_read = true;
+                    followed.size_read = Some(followed.size);
+                    return Ok(Turn::Idle);
                 }
                 Read::Truncated => {
                     // The next look finds what it was and what it is.
@@ -253,7 +305,7 @@ impl Walk {
                 }
                 Read::Failed(error) => {
                     tell_failed(&error.into());
-                    close(live, closed, &mut self.seen, Closed::failed);
+                    close(live, closed, &mut self.seen, Closed::failed(followed.size));
                     return Ok(Turn::Over);
                 }
             }
@@ -271,7 +323,19 @@ impl Walk {
             }
         }
         live.tell_unfinished();
-        live.entry.ended = true;
+        if let Some(id) = live
+            .entry
+            .id
+            .filter(|id| FileId::at(&live.entry.path) != Some(*id))
+        {
+            let others = copies::beside(&live.entry.path).unwrap_or_default();
+            if let Some(now) = others.into_iter().find(|now| FileId::at(now) == Some(id)) {
+                let was = live.entry.clone();
+                live.entry.path = now;
+                live.leads_from(&was);
+            }
+        }
+        live.end();
         if live.is_opened || self.known.contains(live.entry.number) {
             self.sender.note(&live.entry)?;
             self.known.insert(live.entry.clone());
@@ -280,16 +344,15 @@ impl Walk {
     }
 }
 
-/// Closes a file until it grows, or until it is looked at again.
+/// Takes a file for closed until it grows, or until it is looked at again.
 fn close(
     live: &Live<Tail>,
     closed: &mut BTreeMap<FileId, Closed>,
     seen: &mut BTreeSet<FileId>,
-    closes: fn(u64) -> Closed,
+    how: Closed,
 ) {
-    let size = std::fs::metadata(&live.entry.path).map_or(0, |metadata| metadata.len());
     if let Some(id) = live.entry.id {
-        closed.insert(id, closes(size));
+        closed.insert(id, how);
         seen.remove(&id);
     }
 }
@@ -334,6 +397,13 @@ fn a_file_that_failed_is_looked_at_again_when_it_grows_and_in_a_while() {
     };
     assert!(!later.holds(8));
     assert!(Closed::at(8).holds(8) && !Closed::at(8).holds(9));
+}
+
+#[cfg(test)]
+#[test]
+fn a_file_that_was_renamed_is_left_when_its_writer_is_gone_for_sure() {
+    assert!(!is_left(true, QUIET_REMOVED) && !is_left(true, QUIET / 2) && is_left(true, QUIET));
+    assert!(!is_left(false, QUIET_REMOVED / 2) && is_left(false, QUIET_REMOVED));
 }
 
 /// Wakes up when something changes in a directory.

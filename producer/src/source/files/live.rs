@@ -11,7 +11,7 @@ use hydrant_core::{Error, Random, Result};
 use tokio::sync::mpsc;
 
 use crate::batcher::{Chunk, Part};
-use crate::input::file::Truncated;
+use crate::input::file::{Tail, Truncated};
 use crate::input::{InputError, LineBlock, LineReader};
 use crate::ledger::{Checked, Digest, FileEntry};
 use crate::source::index::Indexer;
@@ -154,6 +154,7 @@ impl<R: io::Read> Live<R> {
     }
 
     pub(super) fn send(&mut self, block: LineBlock, sender: &mut Sender) -> Result<(), Gone> {
+        self.entry.ended = false;
         let place = self.reader.place();
         let opens = (!self.is_opened).then(|| {
             if self.entry.first.is_none()
@@ -213,6 +214,14 @@ impl<R: io::Read> Live<R> {
                 "ends within its array: it was cut, or is still being written"
             );
         }
+    }
+}
+
+impl Live<Tail> {
+    /// Ends it: it is read on only if it has grown at the next start.
+    pub(super) fn end(&mut self) {
+        self.entry.ended = true;
+        self.entry.size = self.reader.plain().map(Tail::read_bytes);
     }
 }
 
