@@ -203,6 +203,11 @@ impl Permit {
         self.held.as_ref().map_or(0, |held| held.bytes)
     }
 
+    /// Whether its bytes are the exception of an [`Overdraft`].
+    pub fn is_overdrawn(&self) -> bool {
+        self.overdraft.is_some()
+    }
+
     /// Gives back all but `bytes`; does nothing when it holds fewer.
     pub fn shrink_to(&mut self, bytes: u64) {
         if let Some(held) = &mut self.held

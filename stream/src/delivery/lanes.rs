@@ -239,9 +239,15 @@ impl LaneSession {
             self.pump().await?;
         }
         let permit = self.hold(plan.missing_bytes).await?;
+        let is_overdrawn = permit.is_overdrawn();
         let taken = self.take(plan, permit);
         self.checked(taken)?;
-        self.pump().await
+        self.pump().await?;
+        if is_overdrawn {
+            // Another session may wait for its turn to overdraw.
+            self.drain().await?;
+        }
+        Ok(())
     }
 
     /// Waits for memory, and gives that of confirmed batches back meanwhile.

@@ -195,8 +195,11 @@ fn upstream(shard: &str, after: Position) -> Upstream {
 }
 
 async fn send(session: &mut LaneSession, seed: u64, shard: &str, from: u64, end: u64) {
+    send_batch(session, seed, shard, input(seed, shard, from, end)).await;
+}
+
+async fn send_batch(session: &mut LaneSession, seed: u64, shard: &str, batch: Batch) {
     let planner = session.planner();
-    let batch = input(seed, shard, from, end);
     let routes = planner.routes(&batch);
     let plan = planner
         .plan(transform(seed, shard, batch), &routes, 0)
@@ -543,6 +546,41 @@ fn what_is_unconfirmed_is_bounded() {
             &["a", "b"],
             &[to.sequence().unwrap().offset(), None],
         );
+    });
+}
+
+/// Of sessions that need more memory than there is, one at a time overdraws. Its turn ends with its send.
+#[test]
+fn a_session_that_overdraws_lets_the_next_one_do_so() {
+    run(async {
+        let random = Random::seeded(3);
+        let stream = ModelStream::new(2, random.clone());
+        // What is sent is stored at the second or third try.
+        stream.with(|model| model.faults.lost = 60);
+        let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
+        let context = context(random);
+        let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context)
+            .await
+            .unwrap();
+        let [little, as_little] = [(); 2].map(|()| context.budget.try_acquire(1).unwrap());
+        let all = context.budget.total_bytes() - context.budget.held_bytes();
+        let _spent = context.budget.try_acquire(all - 2048).unwrap();
+        let batch = |shard, permit| Batch {
+            permit,
+            ..input(3, shard, 0, 20)
+        };
+        let (mut a, mut b) = (
+            lanes.session(upstream("a", Position::Begin)).await,
+            lanes.session(upstream("b", Position::Begin)).await,
+        );
+        let sending = async {
+            send_batch(&mut a, 3, "a", batch("a", little)).await;
+            // Nobody asks the first session for anything meanwhile.
+            send_batch(&mut b, 3, "b", batch("b", as_little)).await;
+        };
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, sending).await.is_ok());
+        check(&stream, 3, &["a", "b"], &[Some(19), Some(19)]);
     });
 }
 
