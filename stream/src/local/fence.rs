@@ -218,7 +218,14 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
     if let Some(draft) = copied {
         let bytes = draft.len();
         match draft.publish_or_remove(disk).await {
-            Ok(named) => (end.segment, end.base, end.bytes) = (named.number, named.base, bytes),
+            Ok(named) => {
+                // In a stream that was made again meanwhile it has no place.
+                if let Err(gone @ Error::Fatal { .. }) = place.manifest().await {
+                    drop(disk.remove(&named.path).await);
+                    return Err(gone);
+                }
+                (end.segment, end.base, end.bytes) = (named.number, named.base, bytes);
+            }
             Err(Error::Io { source, .. })
                 if matches!(
                     source.kind(),
@@ -247,7 +254,8 @@ async fn newest(
     control: Option<Control>,
 ) -> Result<Option<(Segment, bool)>> {
     let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
-    let segments = segment::list(disk, &dir).await?;
+    let mut segments = segment::list(disk, &dir).await?;
+    segment::take_foreign(disk, &dir, place.incarnation, &mut segments).await?;
     let (listed, is_named_only) = match control {
         None => (segments.last(), false),
         Some(control) => {

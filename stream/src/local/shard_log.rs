@@ -73,7 +73,7 @@ pub(super) struct Held<'a> {
     pub(super) log: &'a mut ShardLog,
     control: Option<ControlFile>,
     active: Option<Segment>,
-    _lock: Box<dyn Lock>,
+    lock: Box<dyn Lock>,
 }
 
 impl ShardLog {
@@ -124,7 +124,7 @@ impl ShardLog {
             log: self,
             control: None,
             active: None,
-            _lock: lock,
+            lock,
         };
         let Err(error) = held.learn().await else {
             return Ok(held);
@@ -133,7 +133,7 @@ impl ShardLog {
             log,
             control,
             active,
-            _lock: lock,
+            lock,
         } = held;
         log.known = None;
         drop((control, active, lock));
@@ -316,7 +316,14 @@ impl Held<'_> {
         let disk = &*place.ctx.disk;
         (self.log.known, self.active) = (None, None);
         super::draft::remove_leftovers(disk, &self.log.dir, "").await?;
-        let segments = segment::list(disk, &self.log.dir).await?;
+        let mut segments = segment::list(disk, &self.log.dir).await?;
+        let dir = &self.log.dir;
+        for foreign in segment::take_foreign(disk, dir, place.incarnation, &mut segments).await? {
+            let path = &foreign.path;
+            tracing::warn!(path = %path.display(), "removing a segment of a stream that was here before");
+            let removed = disk.remove(path).await;
+            removed.map_err(|e| Error::io("remove", path, e))?;
+        }
         let Some(newest) = segments.last() else {
             return match control {
                 // Retention has removed everything of a shard that takes no more appends.
@@ -521,7 +528,7 @@ impl Held<'_> {
         let parts = group.parts.clone();
         match self.start_segment(parts, Some(&group)).await {
             Ok(()) => {}
-            Err(full @ Error::Full { .. }) => return Err(full),
+            Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
             Err(first) => {
                 tracing::warn!(shard = %self.log.shard.id, error = %first.report(),
                     "a new segment failed; trying once more");
@@ -596,6 +603,10 @@ impl Held<'_> {
     pub(super) async fn adopt(&mut self, draft: Draft, group: Option<&Group>) -> Result<()> {
         let (head_len, len) = (draft.head_len(), draft.len());
         let active = draft.publish(&*self.log.place.ctx.disk).await?;
+        if !self.lock_has_its_name().await? {
+            drop(self.log.place.ctx.disk.remove(&active.path).await);
+            return Err(self.log.place.gone());
+        }
         let (number, base) = (active.number, active.base);
         let old = self.active.replace(active);
         let known = self.known()?;
@@ -622,6 +633,15 @@ impl Held<'_> {
             tracing::debug!(path = %old.path.display(), %error, "cannot cut a finished segment");
         }
         Ok(())
+    }
+
+    /// Whether the lock that is held is that of the shard. It is not when this process stood still while the stream was
+    /// deleted, and perhaps made again.
+    async fn lock_has_its_name(&self) -> Result<bool> {
+        let path = self.log.dir.join("lock");
+        let stat = self.log.place.ctx.disk.stat(&path).await;
+        let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+        Ok(stat.is_some_and(|stat| stat.identity == self.lock.identity()))
     }
 
     /// Ends the knowledge that cannot be trusted after an error.
