@@ -235,6 +235,7 @@ impl Walk {
                 Ok(Rest::Follows) => {}
                 Ok(Rest::Found(live)) => {
                     live.entry.id.map(|id| self.seen.insert(id));
+                    self.remember(&live);
                     found.push(*live);
                 }
                 // What stands there now may go on where it ended.
@@ -287,7 +288,7 @@ impl Walk {
     }
 
     fn remember<R: io::Read>(&mut self, live: &Live<R>) {
-        if live.is_opened {
+        if live.is_opened || self.known.contains(live.entry.number) {
             self.known.insert(live.entry.clone());
         }
     }
@@ -382,6 +383,10 @@ impl Walk {
         let before = FileId::at(path);
         let mut found = Vec::new();
         let Err(error) = self.look_at(path, &mut found) else {
+            // Where they are now is known before others are compared with them.
+            for live in &found {
+                self.remember(live);
+            }
             return Ok(found);
         };
         // What was found is found again when this is looked at again.

@@ -182,6 +182,34 @@ fn of_more_files_than_may_be_open_each_is_followed() {
     assert!(found.len() == 560 && found.values().all(|count| *count == 1));
 }
 
+#[test]
+fn a_compressed_copy_of_a_file_that_was_renamed_while_nobody_looked_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let args = [FOLLOW, &["--input", "app.log*"]].concat();
+    append(&path("app.log"), "a\nb\n");
+    let running = Running::start(dir.path(), &args);
+    await_some("both to be noted", || {
+        ledger_index(&path("ledger.json")).filter(|noted| *noted == 2)
+    });
+    running.kill();
+    fs::rename(path("app.log"), path("app.log.1")).unwrap();
+    append(&path("app.log"), "c\n");
+    let running = Running::start(dir.path(), &args);
+    await_records(dir.path(), &["a", "b", "c"]);
+    // Nothing of the renamed file was left to read.
+    fs::write(path("app.log.2.gz"), crate::files::gzip(b"a\nb\n")).unwrap();
+    append(&path("app.log"), "d\n");
+    await_records(dir.path(), &["a", "b", "c", "d"]);
+    append(&path("app.log"), "e\n");
+    await_records(dir.path(), &["a", "b", "c", "d", "e"]);
+    let report = running.terminate();
+    assert_eq!(
+        (&report["accepted"], &report["duplicates"]),
+        (&3.into(), &0.into())
+    );
+}
+
 /// What the file system allows but JSON and text do not.
 #[test]
 #[cfg(target_os = "linux")]

@@ -147,8 +147,12 @@ impl Walk {
             let place = followed.live.entry.id.and_then(|id| places.get(&id));
             followed.is_at_path = place.is_some();
             if let Some((_, path, size)) = place.map(|place| &at[*place]) {
-                followed.live.entry.path = file::real_path(path);
+                let path = file::real_path(path);
                 followed.size = *size;
+                if followed.live.entry.path != path {
+                    followed.live.entry.path = path;
+                    self.remember(&followed.live);
+                }
             }
         }
         let open: BTreeSet<FileId> = files.iter().filter_map(|one| one.live.entry.id).collect();
