@@ -12,7 +12,7 @@
 //!
 //! Promises: no record is passed over without a word; what cannot be found again is reported.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ mod known;
 mod live;
 mod names;
 
-use copies::Copied;
+use copies::{Copied, Listing};
 use failures::Failures;
 use known::Known;
 pub(super) use live::Sender;
@@ -221,6 +221,7 @@ impl Walk {
         let is_open = |entry: &&FileEntry| !entry.ended || has_grown(entry);
         let open: Vec<FileEntry> = self.known.iter().filter(is_open).cloned().collect();
         let mut found = Vec::new();
+        let mut listings = BTreeMap::new();
         for mut entry in open {
             entry.ended = false;
             let is_pipe = entry.id.is_none() && entry.former.is_none();
@@ -231,7 +232,7 @@ impl Walk {
             if is_pipe || !is_given {
                 continue;
             }
-            match self.rest_of(&entry, &led) {
+            match self.rest_of(&entry, &led, &mut listings) {
                 Ok(Rest::Follows) => {}
                 Ok(Rest::Found(live)) => {
                     live.entry.id.map(|id| self.seen.insert(id));
@@ -254,7 +255,12 @@ impl Walk {
     }
 
     /// Where the rest of a known file is, when no walk over the inputs comes to it.
-    fn rest_of(&mut self, entry: &FileEntry, led: &BTreeSet<FileId>) -> Result<Rest> {
+    fn rest_of(
+        &mut self,
+        entry: &FileEntry,
+        led: &BTreeSet<FileId>,
+        listings: &mut BTreeMap<PathBuf, Listing>,
+    ) -> Result<Rest> {
         let there =
             FileId::look(&entry.path).map_err(|error| Error::io("look at", &entry.path, error))?;
         let same = there.filter(|id| entry.id.is_none_or(|known| known == *id));
@@ -266,8 +272,19 @@ impl Walk {
                 live.leads_from(entry);
                 return Ok(Rest::Found(Box::new(live)));
             }
-        } else if let Some(live) = self.find_moved(entry)? {
-            return Ok(Rest::Found(Box::new(live)));
+        } else {
+            // Each directory is listed once, however many files of it are gone.
+            let directory = entry.path.parent().unwrap_or(&entry.path).to_owned();
+            let listing = match listings.entry(directory) {
+                btree_map::Entry::Occupied(known) => known.into_mut(),
+                btree_map::Entry::Vacant(new) => new.insert(Listing::beside(&entry.path)?),
+            };
+            if !listing.may_hold(entry) {
+                return Ok(Rest::Nowhere);
+            }
+            if let Some(live) = self.find_moved(entry)? {
+                return Ok(Rest::Found(Box::new(live)));
+            }
         }
         let copy = self.find_copy(entry)?;
         Ok(copy.map_or(Rest::Nowhere, |live| Rest::Found(Box::new(live))))

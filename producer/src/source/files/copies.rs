@@ -6,6 +6,8 @@
 //!
 //! Promises: what cannot be looked at is an error, so that nobody takes it for what is not there.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::input::alike::{Alike, compare, proven};
 
@@ -252,6 +254,34 @@ fn changes(path: &Path) -> Error {
     ))
 }
 
+/// What was in a directory: whether a file that was there may be found in it under another name.
+pub(super) struct Listing {
+    ids: BTreeSet<FileId>,
+    /// The files that those in it may be made of.
+    originals: HashSet<PathBuf>,
+}
+
+impl Listing {
+    /// Of the directory of `path`.
+    pub(super) fn beside(path: &Path) -> Result<Self> {
+        let mut files = beside(path)?;
+        files.push(path.to_owned());
+        Ok(Listing {
+            ids: files.iter().filter_map(|file| FileId::at(file)).collect(),
+            originals: files
+                .iter()
+                .flat_map(|file| names::originals(file))
+                .collect(),
+        })
+    }
+
+    /// Whether a file that is not at its path now may be found. What goes to another name later had one of them when
+    /// this was listed.
+    pub(super) fn may_hold(&self, entry: &FileEntry) -> bool {
+        entry.id.is_none_or(|id| self.ids.contains(&id)) || self.originals.contains(&entry.path)
+    }
+}
+
 /// The other files in the directory of `path`, by name.
 pub(super) fn beside(path: &Path) -> Result<Vec<PathBuf>> {
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -319,6 +349,29 @@ mod tests {
     use super::*;
     use crate::ledger::Digest;
     use crate::source::index::Indexer;
+
+    #[test]
+    fn a_listing_tells_which_files_need_not_be_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["a.log.1.gz", "b"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        let listing = Listing::beside(&path("a.log")).unwrap();
+        let other = FileId {
+            device: 0,
+            inode: 0,
+            born: None,
+        };
+        for (name, id, may) in [
+            ("a.log", Some(other), true),
+            ("c", FileId::at(&path("b")), true),
+            ("c", Some(other), false),
+        ] {
+            let told = listing.may_hold(&FileEntry::new(0, path(name), id));
+            assert_eq!(told, may, "{name}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_read_is_not_taken_for_what_is_not_there() {
