@@ -21,6 +21,8 @@ use crate::ledger::FileEntry;
 pub enum Refusal {
     /// The line is longer than lines may be.
     LineTooLong,
+    /// A document over several lines is damaged, and its parts are no records.
+    Damaged,
     /// Key and payload together are larger than records may be.
     RecordTooLarge,
     /// Finding its key panicked: a fault of hydrant, not of the record.
@@ -36,6 +38,7 @@ impl Refusal {
     pub const fn name(self) -> &'static str {
         match self {
             Refusal::LineTooLong => "line_too_long",
+            Refusal::Damaged => "damaged",
             Refusal::RecordTooLarge => "record_too_large",
             Refusal::InternalFault => INTERNAL_FAULT,
             Refusal::TooDeep => "too_deep",
@@ -47,6 +50,7 @@ impl Refusal {
     pub(crate) const fn why(self) -> &'static str {
         match self {
             Refusal::LineTooLong => "it is longer than a record may be (`--record-bytes`)",
+            Refusal::Damaged => "it is a document over several lines that is damaged",
             Refusal::RecordTooLarge => {
                 "with its key it is larger than a record may be (`--record-bytes`)"
             }

@@ -4,7 +4,7 @@
 //! closes its first one. The scan stops at bytes and goes on with more of them later, so that a document of any length
 //! is looked at once, and it stops at a place that no valid document has, from where the caller finds the next one.
 //!
-//! Refuses: numbers, literals and escapes are not checked; later stages read them.
+//! Refuses: numbers, literals, escapes, and commas without a value are not checked; later stages read them.
 
 /// What a scan came to; places count from the document's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ enum Before {
     Bracket,
     Comma,
     Colon,
+    /// A string that names what must follow it.
+    Name,
+    /// A number or a literal, which may go on.
+    Scalar,
     Value,
 }
 
@@ -41,6 +45,8 @@ pub(super) struct Scan {
     before: Before,
     in_string: bool,
     has_line_end: bool,
+    /// Damage was found: only brackets count.
+    is_loose: bool,
 }
 
 impl Scan {
@@ -53,7 +59,34 @@ impl Scan {
             before: Before::Colon,
             in_string: false,
             has_line_end: false,
+            is_loose: false,
         }
+    }
+
+    /// Goes on behind damage with brackets alone, to the end of the line at most: a closing bracket closes all up to
+    /// its like, and one without its like belongs to what is around the document, which ends before it.
+    pub(super) const fn loosen(&mut self) {
+        self.is_loose = true;
+    }
+
+    /// Whether a line end was seen.
+    pub(super) const fn has_line_end(&self) -> bool {
+        self.has_line_end
+    }
+
+    /// Whether the document goes on behind what was looked at: another value or name must follow.
+    pub(super) const fn is_opened(&self) -> bool {
+        matches!(self.before, Before::Bracket | Before::Comma | Before::Colon)
+    }
+
+    /// Whether the value of a name must follow.
+    pub(super) const fn is_named(&self) -> bool {
+        matches!(self.before, Before::Name | Before::Colon) && self.depth > 0
+    }
+
+    /// Forgets the bytes that were looked at; answers how many these are.
+    pub(super) const fn forget(&mut self) -> usize {
+        std::mem::replace(&mut self.place, 0)
     }
 
     /// Looks at the bytes that were not looked at.
@@ -66,14 +99,15 @@ impl Scan {
                 }
             }
             match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => {
-                    if !self.may_open() {
-                        return Step::Damaged(self.place);
-                    }
-                    self.open(byte == b'{');
+                b'"' if self.may_begin() => self.in_string = true,
+                b'}' | b']' | b',' if self.is_named() && !self.is_loose => {
+                    return Step::Damaged(self.place);
                 }
+                b'{' | b'[' if self.may_open() => self.open(byte == b'{'),
                 b'}' | b']' => {
+                    if self.is_loose && !self.close_up_to(byte == b'}') {
+                        return Step::Closed(self.place);
+                    }
                     if !self.may_close(byte == b'}') {
                         return Step::Damaged(self.place);
                     }
@@ -86,14 +120,22 @@ impl Scan {
                 }
                 b',' => self.before = Before::Comma,
                 b':' => self.before = Before::Colon,
-                b'\n' => {
-                    if !std::mem::replace(&mut self.has_line_end, true) {
+                b'\n' if self.is_loose => return Step::Damaged(self.place),
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    if self.before == Before::Scalar {
+                        self.before = Before::Value;
+                    }
+                    if byte == b'\n' && !std::mem::replace(&mut self.has_line_end, true) {
                         self.place += 1;
                         return Step::LineEnd(self.place - 1);
                     }
                 }
-                b' ' | b'\t' | b'\r' => {}
-                _ => self.before = Before::Value,
+                0x1E if self.is_loose => {}
+                b'"' | b'{' | b'[' | 0x1E => return Step::Damaged(self.place),
+                _ if self.before == Before::Scalar || self.may_begin() => {
+                    self.before = Before::Scalar;
+                }
+                _ => return Step::Damaged(self.place),
             }
             self.place += 1;
         }
@@ -110,7 +152,10 @@ impl Scan {
         match bytes[at] {
             b'"' => {
                 self.in_string = false;
-                self.before = Before::Value;
+                self.before = match (self.before, self.is_object()) {
+                    (Before::Bracket | Before::Comma, Some(true)) => Before::Name,
+                    _ => Before::Value,
+                };
                 self.place = at + 1;
                 None
             }
@@ -140,13 +185,27 @@ impl Scan {
         }
     }
 
+    /// Whether a name or a value may begin.
+    const fn may_begin(&self) -> bool {
+        self.is_loose || !matches!(self.before, Before::Name | Before::Value | Before::Scalar)
+    }
+
     fn may_open(&self) -> bool {
-        match (self.before, self.is_object()) {
-            (Before::Colon, _) => true,
-            (Before::Value, _) => false,
-            (_, Some(true)) => false,
-            (_, _) => true,
+        let is_name = self.before != Before::Colon && self.is_object() == Some(true);
+        self.is_loose || (self.may_begin() && !is_name)
+    }
+
+    /// Closes what is open above the innermost bracket of this kind; `false` when there is none.
+    fn close_up_to(&mut self, object: bool) -> bool {
+        let depth = self.depth;
+        while self.depth > 0 && !self.may_close(object) {
+            self.depth -= 1;
         }
+        if self.depth == 0 {
+            self.depth = depth;
+            return false;
+        }
+        true
     }
 
     fn may_close(&self, object: bool) -> bool {
@@ -168,7 +227,7 @@ impl Scan {
 }
 
 /// Takes the white space between the tokens out, in place; answers the length that is left. Everything else keeps its
-/// bytes.
+/// bytes. Where white space alone parts two tokens, one space stays: what is not JSON does not become JSON.
 pub(super) fn compact(bytes: &mut [u8]) -> usize {
     let (mut from, mut to) = (0, 0);
     let mut in_string = false;
@@ -185,8 +244,14 @@ pub(super) fn compact(bytes: &mut [u8]) -> usize {
                 None => bytes.len(),
             };
             from..end
-        } else if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
-            from += 1;
+        } else if is_space(byte) {
+            let run = bytes[from..].iter().take_while(|byte| is_space(**byte));
+            from += run.count();
+            let parts = |byte: Option<&u8>| byte.is_some_and(|byte| !is_structural(*byte));
+            if parts(bytes[..to].last()) && parts(bytes.get(from)) {
+                bytes[to] = b' ';
+                to += 1;
+            }
             continue;
         } else {
             in_string = byte == b'"';
@@ -198,6 +263,14 @@ pub(super) fn compact(bytes: &mut [u8]) -> usize {
         to += length;
     }
     to
+}
+
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+const fn is_structural(byte: u8) -> bool {
+    matches!(byte, b'{' | b'}' | b'[' | b']' | b',' | b':')
 }
 
 #[cfg(test)]
@@ -256,6 +329,13 @@ mod tests {
             ("{\"a\":{\"b\":1}\n{", Some(13)),
             ("{\"a\":\"cut\n{\"b\":2}", Some(9)),
             ("{{", Some(1)),
+            ("{\"a\":1\n 2}", Some(8)),
+            ("{\"a\":tr\nue}", Some(8)),
+            ("{\"a\":1 \"b\":2}", Some(7)),
+            ("{\"a\"}", Some(4)),
+            ("{\"a\":}", Some(5)),
+            ("[WARN unclosed", Some(6)),
+            ("[1,\n\u{1E}{}", Some(4)),
         ] {
             match place {
                 Some(place) => assert_eq!(whole(text), Step::Damaged(place), "{text}"),
@@ -273,7 +353,10 @@ mod tests {
             ),
             ("[ ]", "[]"),
             ("\"cut \\", "\"cut \\"),
-            ("\" a \" \" b", "\" a \"\" b"),
+            ("\" a \" \" b", "\" a \" \" b"),
+            ("{\"a\": 1\n 2}", "{\"a\":1 2}"),
+            ("{\"b\":tr\nue}", "{\"b\":tr ue}"),
+            ("{\"b\":tr\"\" \"u\" e }", "{\"b\":tr\"\" \"u\" e}"),
         ] {
             let mut bytes = text.as_bytes().to_vec();
             let length = compact(&mut bytes);

@@ -19,6 +19,7 @@ pub(crate) mod alike;
 mod decode;
 mod document;
 pub(crate) mod reader;
+mod shape;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -84,15 +85,17 @@ pub struct Line {
     pub index: u64,
 }
 
-/// A record that was longer than allowed and is not handed out.
+/// A record that was longer than allowed, or a document that is damaged, and that is not handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedLine {
     /// The number of the line that it begins in, from 1.
     pub number: u64,
     /// Its index in the input, from 0.
     pub index: u64,
-    /// Its length in bytes, without `\n`.
+    /// Its length in bytes, without `\n` behind it.
     pub length: u64,
+    /// Whether it is a document that is damaged.
+    pub is_damaged: bool,
 }
 
 /// Some consecutive records, at least one of `lines` and `refused` being filled.
@@ -102,7 +105,7 @@ pub struct LineBlock {
     pub bytes: Bytes,
     /// The records, in order.
     pub lines: Vec<Line>,
-    /// The records that were too long.
+    /// The records that were too long or damaged.
     pub refused: Vec<RefusedLine>,
     /// Which of `lines` hold line ends.
     spanning: Vec<usize>,
@@ -115,7 +118,7 @@ pub struct LineCounts {
     pub taken: u64,
     /// Lines without a record, skipped.
     pub empty: u64,
-    /// Records that were too long, refused.
+    /// Records that were too long or damaged, refused.
     pub refused: u64,
     /// Bytes after decompression, line ends included.
     pub bytes: u64,

@@ -12,7 +12,8 @@ use bytes::{Buf, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::decode::{self, Decoded, Failure};
-use super::split::{Extent, Splitter, is_blank};
+use super::shape::{BYTE_ORDER_MARK, is_blank};
+use super::split::{Extent, Splitter};
 use super::text::Text;
 use super::{Format, InputError, LineBlock, LineCounts};
 
@@ -453,9 +454,7 @@ pub(super) fn hash(
 fn first_line_digest(line: &[u8]) -> Option<String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let line = line
-        .strip_prefix(super::split::BYTE_ORDER_MARK)
-        .unwrap_or(line);
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
     let digest = || hydrant_core::hash::identity(&[b"line", line]);
     (!line.is_empty()).then(|| format!("{:032x}", digest()))
 }

@@ -2,17 +2,23 @@
 //!
 //! Owns the rules of the formats. In [`Format::Ndjson`] a line is a record. In [`Format::Json`] a document is one,
 //! wherever lines end, and a top-level array is its elements. [`Format::Auto`] is both: a line that begins with `{`
-//! and ends with `}` is a record; anything else is looked at as documents from the start of its line on, and falls
-//! back to lines where it fails, so that a damaged line costs itself and not the lines behind it.
+//! and ends with `}` is a record; anything else is looked at as documents from the start of its line on. Where that
+//! fails, [`damage`] decides whether a line was cut, which costs itself, or a document over several lines is damaged.
 //!
 //! Promises: the same bytes give the same records with the same indexes, however they are cut into reads; nothing is
-//! left out but blank space, commas between documents and the brackets of top-level arrays; a record that is longer
-//! than allowed is not kept in memory.
+//! left out but blank space, commas between documents, the brackets of top-level arrays and what is refused; a record
+//! that is longer than allowed is not kept in memory.
 
 use std::ops::Range;
 
 use super::document::{Scan, Step};
+use super::shape::{
+    BYTE_ORDER_MARK, Wreck, another_follows, holes, indent, is_blank, is_framed, is_mark_begun,
+    is_opened, is_record, trim, trim_start,
+};
 use super::{Line, LineBlock, LineCounts, RefusedLine};
+
+mod damage;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -65,6 +71,24 @@ enum State {
     Scalar,
     /// In a line that is too long, of which so many bytes are gone; whether all of them were blank space.
     Discard(u64, bool),
+    /// In a document that is too long, and that the scan is in.
+    Long(Gone),
+    /// In an element that is too long and neither an object nor an array; whether in a string of it.
+    LongScalar(Gone, bool),
+    /// In a document that is damaged, whose end is looked for line by line; whether it goes on to the end of the line
+    /// whatever that is.
+    Wreck(Gone, bool),
+    /// At the start of a line behind damage of which nothing, or lines that look like the inside of a document, are
+    /// gone.
+    Behind(Option<Gone>),
+}
+
+/// What was thrown away of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gone {
+    /// The line that it began in.
+    line: u64,
+    bytes: u64,
 }
 
 pub(super) const ARRAY: &str = "a JSON array, each element is a record";
@@ -81,6 +105,15 @@ pub(super) struct Splitter {
     state: State,
     scan: Scan,
     in_array: bool,
+    /// How far the line of the document is moved in, and, between documents, whether it is still blank.
+    indent: usize,
+    is_fresh: bool,
+    /// How far a line is moved in whose blank space was taken before the rest of it came.
+    lead: usize,
+    /// Records at the top level have commas behind them.
+    has_commas: bool,
+    /// The damaged document whose parts may still come.
+    wreck: Option<Wreck>,
     /// Bytes from the record's start in which no line end was found.
     searched: usize,
     /// The number of the line, from 1.
@@ -102,6 +135,11 @@ impl Splitter {
             },
             scan: Scan::new(),
             in_array: false,
+            indent: 0,
+            is_fresh: true,
+            lead: 0,
+            has_commas: false,
+            wreck: None,
             searched: 0,
             line: 1,
             index: 0,
@@ -122,7 +160,14 @@ impl Splitter {
 
     /// Whether bytes were thrown away of a record that has not ended.
     pub(super) const fn is_discarding(&self) -> bool {
-        matches!(self.state, State::Discard(..))
+        matches!(
+            self.state,
+            State::Discard(..)
+                | State::Long(_)
+                | State::LongScalar(..)
+                | State::Wreck(..)
+                | State::Behind(Some(_))
+        )
     }
 
     /// Takes the finished records out of `bytes`, which begin with what the last call left; answers how many bytes
@@ -140,6 +185,14 @@ impl Splitter {
                 State::Discard(gone, blank) => {
                     self.discard(bytes, at, (gone, blank), extent, block)
                 }
+                State::Long(gone) => self.long(bytes, at, gone, extent, block),
+                State::LongScalar(gone, in_string) => {
+                    self.long_scalar(bytes, at, (gone, in_string), extent, block)
+                }
+                State::Wreck(gone, in_line) => {
+                    self.wreck(bytes, at, (gone, in_line), extent, block)
+                }
+                State::Behind(gone) => self.behind(bytes, at, gone, extent, block),
             };
             match next {
                 Next::At(place) => at = place,
@@ -174,12 +227,6 @@ impl Splitter {
         )
     }
 
-    /// Throws the record at `at` away, to the end of the line that its last byte that is looked at lies in.
-    fn give_up(&mut self, at: usize) -> Next {
-        self.state = State::Discard(self.window() as u64, false);
-        Next::At(at + self.window())
-    }
-
     /// Takes whole lines as long as they look like records. This is the path of NDJSON.
     fn lines(
         &mut self,
@@ -189,15 +236,23 @@ impl Splitter {
         block: &mut LineBlock,
     ) -> Next {
         let from = at + std::mem::take(&mut self.searched);
+        let (lead_at, lead) = (at, std::mem::take(&mut self.lead));
+        let margin = |at: usize, start: usize| {
+            indent(&bytes[at..start]) + if at == lead_at { lead } else { 0 }
+        };
         if self.format == Format::Auto {
             let mut several = false;
             for place in memchr::memchr2_iter(b'\n', b'}', &bytes[from..]) {
                 let place = from + place;
                 if bytes[place] == b'}' {
                     several |= another_follows(&bytes[place + 1..]);
-                } else if std::mem::take(&mut several) || !is_framed(&bytes[at..place]) {
+                } else if std::mem::take(&mut several)
+                    || !is_framed(&bytes[at..place])
+                    || place - at >= self.window()
+                {
                     let line = trim(bytes, at..place);
                     if !line.is_empty() && matches!(bytes[line.start], b'{' | b'[') {
+                        self.indent = margin(at, line.start);
                         return self.begin(bytes, line.start, extent);
                     }
                     self.take_line(bytes, at..place, block);
@@ -213,7 +268,9 @@ impl Splitter {
                 at = from + end + 1;
             }
         }
-        self.unfinished_line(bytes, at, extent, block)
+        let line = trim_start(bytes, at..bytes.len());
+        let margin = margin(at, line.start);
+        self.unfinished_line(bytes, at, (line, margin), extent, block)
     }
 
     fn take_line(&mut self, bytes: &[u8], line: Range<usize>, block: &mut LineBlock) {
@@ -230,13 +287,16 @@ impl Splitter {
         &mut self,
         bytes: &[u8],
         at: usize,
+        (line, margin): (Range<usize>, usize),
         extent: Extent,
         block: &mut LineBlock,
     ) -> Next {
-        let line = trim_start(bytes, at..bytes.len());
         let looks = self.format == Format::Auto;
         match bytes.get(line.start) {
-            Some(b'{' | b'[') if looks => self.begin(bytes, line.start, extent),
+            Some(b'{' | b'[') if looks => {
+                self.indent = margin;
+                self.begin(bytes, line.start, extent)
+            }
             _ if extent != Extent::End && is_mark_begun(&bytes[line.clone()]) => Next::Wait(at),
             Some(_) if looks => {
                 self.state = State::Rest;
@@ -246,6 +306,7 @@ impl Splitter {
                 if at < bytes.len() {
                     self.take(bytes, trim(bytes, line), bytes.len() - at, block);
                 }
+                self.lead = margin;
                 Next::Wait(bytes.len())
             }
             _ => {
@@ -267,6 +328,7 @@ impl Splitter {
                 (Some(_), _) => {}
                 (None, _) if extent != Extent::End && !is_all => {
                     self.state = State::Line;
+                    self.lead = self.indent;
                     return Next::Wait(at);
                 }
                 // Where a place lies behind it, the array was entered.
@@ -281,6 +343,7 @@ impl Splitter {
     fn enter(&mut self, at: usize) -> Next {
         self.found.get_or_insert(ARRAY);
         self.in_array = true;
+        self.is_fresh = false;
         self.state = State::Between;
         Next::At(at + 1)
     }
@@ -290,25 +353,35 @@ impl Splitter {
             match byte {
                 b'\n' => {
                     self.line += 1;
-                    if !self.in_array && self.format == Format::Auto {
-                        self.state = State::Line;
+                    (self.indent, self.is_fresh) = (0, true);
+                    if !self.in_array && (self.format == Format::Auto || self.wreck.is_some()) {
+                        self.state = self.line_start();
                         return Next::At(at + 1);
                     }
                 }
-                b']' if self.in_array => self.in_array = false,
-                b',' => {}
-                b'{' | b'[' => return self.begin(bytes, at, extent),
+                b' ' | b'\t' => self.indent += usize::from(self.is_fresh),
+                b']' if self.in_array => (self.in_array, self.is_fresh) = (false, false),
+                b',' => {
+                    self.is_fresh = false;
+                    self.has_commas |= !self.in_array;
+                }
+                b'{' | b'[' => {
+                    self.is_fresh = false;
+                    return self.begin(bytes, at, extent);
+                }
                 _ if is_blank(byte) => {}
                 0xEF if extent != Extent::End && is_mark_begun(&bytes[at..]) => {
                     return Next::Wait(at);
                 }
                 0xEF if bytes[at..].starts_with(BYTE_ORDER_MARK) => at += 2,
                 _ => {
-                    self.state = if self.in_array {
-                        State::Scalar
+                    self.is_fresh = false;
+                    if self.in_array {
+                        self.state = State::Scalar;
                     } else {
-                        State::Rest
-                    };
+                        self.wreck = Some(Wreck::new(self.indent, b'{'));
+                        self.state = State::Rest;
+                    }
                     return Next::At(at);
                 }
             }
@@ -339,58 +412,14 @@ impl Splitter {
                 Next::At(at)
             }
             Step::LineEnd(_) => Next::At(at),
-            Step::Damaged(place) => self.damaged(bytes, at, place, block),
-            Step::Open if is_all => self.give_up(at),
+            Step::Damaged(place) => self.damaged(bytes, at, place, extent, block),
+            Step::Open if is_all => {
+                let bytes = self.scan.forget();
+                self.throw_away(at, bytes, &rest[..bytes])
+            }
             // What follows says whether it is a document, so that it does not matter when the source paused.
             Step::Open if extent != Extent::End => Next::Wait(at),
-            Step::Open => {
-                let length = bytes.len() - at;
-                match memchr::memchr(b'\n', &bytes[at..]) {
-                    Some(end) if by_line => self.broken(bytes, at, length, end, block),
-                    _ => self.take_document(bytes, at, length, block),
-                }
-            }
-        }
-    }
-
-    /// Sends what was taken for a document as far as its damage, or its first line, as a record that others refuse.
-    fn damaged(&mut self, bytes: &[u8], at: usize, place: usize, block: &mut LineBlock) -> Next {
-        if self.in_array {
-            // The damaged byte may begin the next element.
-            return self.take_document(bytes, at, place, block);
-        }
-        match memchr::memchr(b'\n', &bytes[at..at + place]) {
-            Some(end) => self.broken(bytes, at, place, end, block),
-            None => {
-                self.state = State::Rest;
-                Next::At(at)
-            }
-        }
-    }
-
-    /// Sends what of the `length` bytes at `at` no document begins with, and of which the first line ends at `end`:
-    /// that line, or all of it where it looks like a document of several lines; but no line that is a record by itself.
-    fn broken(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        length: usize,
-        end: usize,
-        block: &mut LineBlock,
-    ) -> Next {
-        if !is_opened(&bytes[at..at + end]) {
-            self.state = State::Rest;
-            return Next::At(at);
-        }
-        let by_line = self.format == Format::Auto;
-        match record_behind(&bytes[at..at + length], end).filter(|_| by_line) {
-            Some(record) => {
-                self.found.get_or_insert(LINES);
-                let next = self.take_document(bytes, at, record, block);
-                self.state = State::Line;
-                next
-            }
-            None => self.take_document(bytes, at, length, block),
+            Step::Open => self.open_at_end(bytes, at, block),
         }
     }
 
@@ -418,7 +447,9 @@ impl Splitter {
             block.spanning.push(before);
         }
         self.line += ends;
+        self.wreck = (spans && !self.in_array).then(|| Wreck::behind(self.indent));
         self.state = State::Between;
+        self.is_fresh = false;
         Next::At(at + length)
     }
 
@@ -435,10 +466,22 @@ impl Splitter {
         let mut comma = false;
         for (n, &byte) in rest[length..].iter().enumerate() {
             match byte {
+                // Where records have no commas behind them, this may be the inside of a document.
+                b'\n' if comma && !self.has_commas && self.counts.taken > 0 => {
+                    self.wreck = Some(Wreck::new(self.indent, bytes[at]));
+                    let gone = Gone {
+                        line: self.line,
+                        bytes: (length + n + 1) as u64,
+                    };
+                    self.line += 1;
+                    self.state = State::Behind(Some(gone));
+                    return Next::At(at + length + n + 1);
+                }
                 b'\n' => {
                     self.found.get_or_insert(LINES);
                     self.take(bytes, at..at + length, length, block);
                     self.line += 1;
+                    self.has_commas |= comma;
                     self.state = State::Line;
                     return Next::At(at + length + n + 1);
                 }
@@ -446,6 +489,7 @@ impl Splitter {
                 b',' if !comma => comma = true,
                 _ if is_blank(byte) => {}
                 _ => {
+                    self.wreck = Some(Wreck::new(self.indent, bytes[at]));
                     self.state = State::Rest;
                     return Next::At(at);
                 }
@@ -471,16 +515,31 @@ impl Splitter {
             }
         };
         self.take(bytes, trim(bytes, at..end), end - at, block);
+        let is_short = end - at < self.window();
+        if self.format == Format::Auto && is_short && is_record(&bytes[at..end]) {
+            self.wreck = None;
+        } else if let Some(wreck) = &mut self.wreck {
+            wreck.was_opened = is_short && is_opened(&bytes[at..end]);
+        }
         self.state = self.line_start();
         if end == bytes.len() {
+            if trim(bytes, at..end).is_empty() {
+                self.lead = indent(&bytes[at..end]);
+            }
             return Next::Wait(end);
         }
         self.line += 1;
         Next::At(end + 1)
     }
 
-    const fn line_start(&self) -> State {
+    fn line_start(&mut self) -> State {
+        self.is_fresh = true;
+        self.indent = match self.format {
+            Format::Json => std::mem::take(&mut self.lead),
+            Format::Auto | Format::Ndjson => 0,
+        };
         match self.format {
+            _ if self.wreck.is_some() => State::Behind(None),
             Format::Json => State::Between,
             Format::Auto if self.in_array => State::Between,
             Format::Auto | Format::Ndjson => State::Line,
@@ -489,21 +548,17 @@ impl Splitter {
 
     fn scalar(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Next {
         let (rest, is_all) = self.look(bytes, at);
-        let mut in_string = false;
-        let mut end = 0;
-        while let Some(&byte) = rest.get(end) {
-            match byte {
-                b'\\' if in_string => end += 1,
-                b'"' => in_string = !in_string,
-                b'\n' => break,
-                b',' | b']' | b'{' if !in_string => break,
-                _ => {}
-            }
-            end += 1;
-        }
+        let (end, _) = scalar_end(rest, false);
         match extent {
             _ if end < rest.len() => {}
-            _ if is_all => return self.give_up(at),
+            _ if is_all => {
+                let gone = Gone {
+                    line: self.line,
+                    bytes: 0,
+                };
+                self.state = State::LongScalar(gone, false);
+                return Next::At(at);
+            }
             Extent::End => {}
             Extent::More | Extent::Pause => return Next::Wait(at),
         }
@@ -530,7 +585,10 @@ impl Splitter {
             self.counts.empty += 1;
             self.index += 1;
         } else {
-            self.refuse(gone, block);
+            self.refuse(self.line, gone, false, block);
+        }
+        if let Some(wreck) = &mut self.wreck {
+            wreck.was_opened = false;
         }
         self.state = self.line_start();
         match end {
@@ -548,7 +606,7 @@ impl Splitter {
             self.counts.empty += 1;
             self.index += 1;
         } else if range.len() > self.bytes_max {
-            self.refuse(whole as u64, block);
+            self.refuse(self.line, whole as u64, false, block);
         } else {
             debug_assert!(range.end <= bytes.len());
             self.counts.taken += 1;
@@ -561,12 +619,13 @@ impl Splitter {
         }
     }
 
-    fn refuse(&mut self, length: u64, block: &mut LineBlock) {
+    fn refuse(&mut self, number: u64, length: u64, is_damaged: bool, block: &mut LineBlock) {
         self.counts.refused += 1;
         block.refused.push(RefusedLine {
-            number: self.line,
+            number,
             index: self.index,
             length,
+            is_damaged,
         });
         self.index += 1;
     }
@@ -580,82 +639,19 @@ enum Next {
     Wait(usize),
 }
 
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-
-/// NUL is what a file has where a writer went on behind a truncation, and 0x1E separates records (RFC 7464).
-pub(super) const fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0 | 0x1E)
-}
-
-/// Whether these are the first bytes of a byte order mark whose rest has not come.
-fn is_mark_begun(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(bytes)
-}
-
-fn holes(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| **byte == 0).count()
-}
-
-fn trim_start(bytes: &[u8], mut range: Range<usize>) -> Range<usize> {
-    loop {
-        let rest = &bytes[range.clone()];
-        match rest.first() {
-            Some(byte) if is_blank(*byte) => range.start += 1,
-            Some(0xEF) if rest.starts_with(BYTE_ORDER_MARK) => range.start += BYTE_ORDER_MARK.len(),
-            _ => return range,
-        }
-    }
-}
-
-/// Without blank space and byte order marks around it.
-fn trim(bytes: &[u8], range: Range<usize>) -> Range<usize> {
-    let mut range = trim_start(bytes, range);
-    while !range.is_empty() && is_blank(bytes[range.end - 1]) {
-        range.end -= 1;
-    }
-    range
-}
-
-/// Whether the line is one object as far as its ends tell.
-fn is_framed(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    line.first() == Some(&b'{') && line.last() == Some(&b'}')
-}
-
-/// Whether the bytes behind a `}` begin another object, so that the line may hold several.
-fn another_follows(behind: &[u8]) -> bool {
-    for &byte in behind {
+/// Where an element that is neither an object nor an array ends, and whether that is in a string of it; beyond the
+/// bytes where the last one escapes the next.
+fn scalar_end(bytes: &[u8], mut in_string: bool) -> (usize, bool) {
+    let mut end = 0;
+    while let Some(&byte) = bytes.get(end) {
         match byte {
-            b'{' => return true,
-            b'\n' => return false,
-            _ if is_blank(byte) => {}
-            _ => return false,
+            b'\\' if in_string => end += 1,
+            b'"' => in_string = !in_string,
+            b'\n' => break,
+            b',' | b']' | b'{' if !in_string => break,
+            _ => {}
         }
+        end += 1;
     }
-    false
-}
-
-/// What [`Splitter::lines`] decides of a whole line.
-fn is_record(line: &[u8]) -> bool {
-    is_framed(line) && memchr::memchr_iter(b'}', line).all(|end| !another_follows(&line[end + 1..]))
-}
-
-/// Where the first line that is a record by itself begins, behind the line that ends at `end`. A document of several
-/// lines has commas between its records, unless they are the last ones.
-fn record_behind(bytes: &[u8], mut end: usize) -> Option<usize> {
-    loop {
-        let start = end + 1;
-        let rest = bytes.get(start..)?;
-        let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        if is_record(&rest[..length]) {
-            return Some(start);
-        }
-        end = start + length;
-    }
-}
-
-/// Whether a first line ends as that of a document that goes on in the next line does.
-fn is_opened(line: &[u8]) -> bool {
-    let last = line.iter().rev().find(|byte| !is_blank(**byte));
-    matches!(last, Some(b'{' | b'[' | b','))
+    (end, in_string)
 }

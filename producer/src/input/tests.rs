@@ -111,6 +111,7 @@ fn naive(bytes: &[u8], line_bytes_max: usize) -> Seen {
                 number,
                 index: number - 1,
                 length: piece.len() as u64,
+                is_damaged: false,
             });
         } else {
             seen.2.taken += 1;
@@ -250,12 +251,14 @@ fn a_too_long_line_is_refused_with_its_number_and_not_kept_in_memory() {
             RefusedLine {
                 number: 3,
                 index: 2,
-                length: length + 1
+                length: length + 1,
+                is_damaged: false,
             },
             RefusedLine {
                 number: 5,
                 index: 4,
-                length
+                length,
+                is_damaged: false,
             }
         ]
     );
@@ -387,6 +390,7 @@ fn text_that_begins_like_a_signature_stays_text() {
 }
 
 mod coded;
+mod damage;
 mod formats;
 mod resumed;
 

@@ -32,7 +32,10 @@ impl Indexer {
                 index: base + line.index,
                 line: line.number,
                 length: line.length,
-                reason: Refusal::LineTooLong,
+                reason: match line.is_damaged {
+                    true => Refusal::Damaged,
+                    false => Refusal::LineTooLong,
+                },
             })
             .collect();
         let mut copies = Vec::new();

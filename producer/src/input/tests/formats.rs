@@ -151,7 +151,9 @@ fn a_damaged_element_costs_itself() {
             vec!["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"],
         ),
     ] {
-        let seen = payloads(Format::Auto, text);
+        let (lines, ..) = read_as(Format::Auto, text.as_bytes()).unwrap();
+        let string = |bytes| String::from_utf8(bytes).unwrap();
+        let seen: Vec<String> = lines.into_iter().map(|one| string(one.1)).collect();
         for record in &wanted {
             assert!(
                 seen.iter().any(|one| one == record),
@@ -385,10 +387,16 @@ proptest! {
         for format in [Format::Auto, Format::Ndjson, Format::Json] {
             let left_out = |byte: &&u8| !matches!(**byte, b' ' | b'\n' | b'\r' | b'\t' | 0 | b',' | b'[' | b']' | 0xEF | 0xBB | 0xBF);
             let (lines, refused, _) = read_as(format, text.as_bytes()).unwrap();
-            prop_assert_eq!(refused, []);
             let seen: Vec<u8> = lines.iter().flat_map(|line| &line.1).filter(left_out).copied().collect();
             let wanted: Vec<u8> = text.as_bytes().iter().filter(left_out).copied().collect();
-            prop_assert_eq!(seen, wanted);
+            let gone: u64 = refused.iter().map(|one| one.length).sum();
+            if gone == 0 {
+                prop_assert_eq!(seen, wanted);
+            } else {
+                prop_assert!(format != Format::Ndjson && refused.iter().all(|one| one.is_damaged));
+                let (seen, wanted) = (seen.len() as u64, wanted.len() as u64);
+                prop_assert!(seen <= wanted && wanted <= seen + gone, "{} {} {}", seen, wanted, gone);
+            }
         }
     }
 }
