@@ -2,7 +2,8 @@
 //!
 //! `*` stands for any characters of a name, `?` for one, `[a-z]` and `[!a-z]` for one of a set, and a name `**` for
 //! any number of directories. A name that begins with a dot is matched only by a pattern that does. What exists under
-//! the very name of a pattern is that file.
+//! the very name of a pattern is that file. Pipes, sockets and devices are read where they are named, and passed over by
+//! patterns.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -49,10 +50,16 @@ pub fn expand(text: &Path, mut is_closed: impl FnMut(&Path) -> bool) -> Vec<Path
                 .collect()
         };
     }
-    found.retain(|path| !path.is_dir());
+    found.retain(|path| may_be_file(path));
     found.sort();
     found.dedup();
     found
+}
+
+/// Whether what a pattern matches is a file, or may be one: a pipe, a socket or a device is waited for by those who open
+/// it, so that only its own name leads to it.
+fn may_be_file(path: &Path) -> bool {
+    path.metadata().map_or(true, |found| found.is_file())
 }
 
 /// Whether a path stands for others.
@@ -268,6 +275,22 @@ mod tests {
             let told = covers(Path::new(text), Path::new(path));
             assert_eq!(told, covered, "`{text}` `{path}`");
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pattern_passes_over_what_is_not_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        std::fs::write(root.join("a.log"), "").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("b.log")).unwrap();
+        std::os::unix::fs::symlink("b.log", root.join("c.log")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", root.join("d.log")).unwrap();
+        std::os::unix::fs::symlink("a.log", root.join("e.log")).unwrap();
+        let found = expand(&root.join("*.log"), |_| false);
+        assert_eq!(found, [root.join("a.log"), root.join("e.log")]);
+        let named = root.join("b.log");
+        assert_eq!(expand(&named, |_| false), [named]);
     }
 
     #[test]
