@@ -252,7 +252,7 @@ impl Report {
         let why = if refused == 0 {
             String::new()
         } else {
-            format!(" ({})", reasons.join(", "))
+            format!(" ({}): not in the stream", reasons.join(", "))
         };
         let mut rows = vec![
             ("stream", Cell::Text(self.stream.clone())),
@@ -404,7 +404,7 @@ mod tests {
             "edge",
             "accepted  1,000\n",
             "stored    900\n",
-            "refused      3 (line_too_long 2, record_too_large 1)\n",
+            "refused      3 (line_too_long 2, record_too_large 1): not in the stream\n",
             "500 records/s",
         ] {
             assert!(table.contains(text), "`{text}` is not in\n{table}");
