@@ -241,6 +241,7 @@ impl Splitter {
             indent(&bytes[at..start]) + if at == lead_at { lead } else { 0 }
         };
         if self.format == Format::Auto {
+            let window = self.window();
             let mut several = false;
             for place in memchr::memchr2_iter(b'\n', b'}', &bytes[from..]) {
                 let place = from + place;
@@ -248,7 +249,7 @@ impl Splitter {
                     several |= another_follows(&bytes[place + 1..]);
                 } else if std::mem::take(&mut several)
                     || !is_framed(&bytes[at..place])
-                    || place - at >= self.window()
+                    || place - at >= window
                 {
                     let line = trim(bytes, at..place);
                     if !line.is_empty() && matches!(bytes[line.start], b'{' | b'[') {
