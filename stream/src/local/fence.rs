@@ -66,15 +66,9 @@ fn path(place: &Place, shard: &ShardId) -> PathBuf {
 
 /// Whether a shard is marked as fenced.
 pub(super) async fn is_marked(place: &Place, shard: &ShardId) -> Result<bool> {
-    Ok(marked_at(place, shard).await?.is_some())
-}
-
-/// When a shard was marked as fenced, microseconds since 1970; `None` when it is not.
-pub(super) async fn marked_at(place: &Place, shard: &ShardId) -> Result<Option<i64>> {
     let path = path(place, shard);
     let found = place.ctx.disk.stat(&path).await;
-    let found = found.map_err(|e| Error::io("look at", &path, e))?;
-    Ok(found.map(|mark| mark.modified))
+    Ok(found.map_err(|e| Error::io("look at", &path, e))?.is_some())
 }
 
 /// Marks a shard as fenced, durably.

@@ -25,11 +25,6 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// that takes a shard over after the time of a lease may only then come upon what its last owner holds, so they are
 /// few.
 const GLANCES_MAX: u32 = 8;
-/// A shard that was [fenced](super::fence) may have continued one that was, and so on: then it is the disk that is slow,
-/// and each next one is waited for twice as long as the one before, up to so many looks.
-const GLANCES_MOST: u32 = 8 * GLANCES_MAX;
-/// A fence that was made so long ago says nothing of the disk any more.
-const LATELY: Duration = Duration::from_secs(3600);
 
 impl ShardLog {
     /// Waits for the shard's lock; `None` when its holder stands still, or the shard is fenced.
@@ -53,27 +48,10 @@ impl ShardLog {
             };
             glances = if seen == Some(said) { glances + 1 } else { 1 };
             seen = Some(said);
-            if glances > GLANCES_MAX && glances > self.patience().await? {
+            if glances > GLANCES_MAX {
                 return Ok(None);
             }
         }
-    }
-
-    /// How many looks may find the control file of this shard as it was.
-    async fn patience(&self) -> Result<u32> {
-        let manifest = self.place.manifest().await?;
-        let now = self.place.ctx.clock.wall_micros();
-        let (mut glances, mut parents) = (GLANCES_MAX, &self.shard.parents);
-        while glances < GLANCES_MOST
-            && let Some(parent) = parents.first()
-            && let Some(marked) = fence::marked_at(&self.place, parent).await?
-            && now.abs_diff(marked) < LATELY.as_micros() as u64
-            && let Some(parent) = manifest.shards.get(parent)
-        {
-            glances *= 2;
-            parents = &parent.parents;
-        }
-        Ok(glances)
     }
 
     async fn turn(&mut self) -> Result<Option<Box<dyn Lock>>> {

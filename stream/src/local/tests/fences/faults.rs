@@ -1,15 +1,12 @@
 //! Fences beside other troubles: a full disk, a slow one, damaged data, late fencers.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hydrant_core::clock::SystemClock;
 use hydrant_core::disk::{Disk, Open};
 use hydrant_core::stream::Trim;
 use hydrant_core::testing::disk::{Moment, Op, SimWorld};
-use hydrant_core::testing::trace::Trace;
 use hydrant_core::{Budget, Error, Position, Workers};
 
 use super::super::fixture::*;
@@ -111,32 +108,6 @@ async fn a_late_fencer_of_a_shard_that_was_trimmed_sends_to_the_child() {
     admin.trim(Some(&first()), Trim::ToBytes(0)).await.unwrap();
     world.resume("third");
     late.await.unwrap().unwrap();
-}
-
-/// A holder on a disk that syncs for seconds looks like one that stands still: a shard that is closed for that again and
-/// again has ever more time.
-#[tokio::test(start_paused = true)]
-async fn a_slow_disk_costs_few_shards() {
-    // Its files have the time that the processes have.
-    let world = SimWorld::with(1, Arc::new(SystemClock), Trace::new());
-    made(&world).await;
-    let mut senders = Vec::new();
-    for (n, name) in (0..).zip(["one", "two"]) {
-        let stream = opened(&world, name, 3 + n).await;
-        senders.push(Sender::of(stream, name, OTHERS * n).await);
-    }
-    world.set_sync_time(Duration::from_secs(6));
-    let sends = senders.into_iter().map(|mut sender| async move {
-        for _ in 0..30 {
-            sender.send(FEW).await.unwrap();
-        }
-    });
-    futures::future::join_all(sends).await;
-    world.set_sync_time(Duration::ZERO);
-    assert_eq!(stored_now(&world).await, both(30 * FEW, 30 * FEW));
-    let stream = opened(&world, "judge", 9).await;
-    let shards = stream.shards().await.unwrap().all().len();
-    assert!(shards <= 5, "{shards} shards");
 }
 
 /// Nobody can close a marked shard while the manifest's lock is stuck: those who only look do not try again and again.
