@@ -392,6 +392,7 @@ fn text_that_begins_like_a_signature_stays_text() {
 mod coded;
 mod damage;
 mod formats;
+mod fuzz;
 mod resumed;
 
 /// A source that grows: between its pieces it has an end.

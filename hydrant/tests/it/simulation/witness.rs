@@ -196,6 +196,8 @@ struct Memory {
     seen: BTreeMap<Place, u64>,
     /// Up to where each shard was read.
     read_to: BTreeMap<(String, ShardId), Position>,
+    /// Up to where a reader was told that records are gone.
+    gone_to: BTreeMap<(String, ShardId), Position>,
     /// Where a reader was told that its shard has ended.
     ended: BTreeMap<(String, ShardId), Position>,
     faults: Vec<String>,
@@ -225,8 +227,11 @@ impl Given {
     fn note_gap(&self, log: Log, shard: &ShardId, to: Position) {
         let key = (log.url().to_owned(), shard.clone());
         let mut memory = self.lock();
-        let known = memory.read_to.entry(key).or_default();
-        *known = to.max(*known);
+        let memory = &mut *memory;
+        for known in [&mut memory.read_to, &mut memory.gone_to] {
+            let known = known.entry(key.clone()).or_default();
+            *known = to.max(*known);
+        }
     }
 
     fn note_end(&self, log: Log, shard: &ShardId) {
@@ -252,7 +257,10 @@ impl Given {
             let key = (stream.clone(), shard.clone());
             let read_to = memory.read_to.get(&key).copied().unwrap_or_default();
             let place = (stream.clone(), shard.clone(), *position);
-            if *position <= read_to && !memory.seen.contains_key(&place) {
+            // A power cut may bring back what retention removed.
+            let gone_to = memory.gone_to.get(&key).filter(|_| retained);
+            let was_gone = gone_to.is_some_and(|gone_to| position <= gone_to);
+            if *position <= read_to && !was_gone && !memory.seen.contains_key(&place) {
                 faults.push(format!("{place:?} was passed over by a reader"));
             }
             if memory.ended.get(&key).is_some_and(|ended| position > ended) {

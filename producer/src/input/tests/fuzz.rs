@@ -1,0 +1,80 @@
+//! Inputs of any bytes, fuzzed: see `docs/fuzzing.md`.
+
+use hydrant_fuzz::Target;
+
+use super::*;
+
+/// Reading ends, and gives the same records and refusals, wherever reads are cut.
+#[test]
+fn inputs_are_the_same_records_however_they_are_cut() {
+    let tokens = [
+        "{\"a\":",
+        "{\"n\":1}\n",
+        "},\n",
+        "\n  ",
+        "]\n",
+        "[\n",
+        "{\n",
+        "}\n",
+        "\"",
+        "\\\"",
+        ",",
+        ":",
+        "1\n2",
+        "\r\n",
+        "\u{feff}",
+        "\t}",
+        "{}{}",
+        "true",
+        "[1,2]",
+    ];
+    let target = Target::new("producer-records")
+        .tokens(&tokens)
+        .bytes_max(600);
+    let places = |refused: &[RefusedLine]| -> Vec<_> {
+        let place = |one: &RefusedLine| (one.number, one.index, one.is_damaged);
+        refused.iter().map(place).collect()
+    };
+    target.memory(8 << 20, 4_096).run(|input| {
+        let is_text = !input.contains(&0);
+        [Format::Auto, Format::Json, Format::Ndjson].map(|format| {
+            let read = |long: usize, sizes: &[usize]| {
+                let reading = Reading {
+                    format,
+                    ..Reading::lines(long)
+                };
+                let source = Dribble::new(input.to_vec(), sizes.to_vec());
+                read_all(&mut LineReader::new("t", source, reading))
+                    .map_err(|failed| failed.1.to_string())
+            };
+            let mut kinds = (0, 0, 0);
+            for long in [40, 1 << 20] {
+                let whole = read(long, &[1 << 20]);
+                for sizes in [&[1][..], &[7, 100], &[3]] {
+                    let cut = read(long, sizes);
+                    // Encodings and binary data are told from each other by what is there.
+                    if is_text
+                        && long > input.len()
+                        && let (Ok(whole), Ok(cut)) = (&whole, &cut)
+                    {
+                        assert_eq!(whole.0, cut.0, "{format:?}, {long}, {sizes:?}");
+                        assert_eq!(
+                            places(&whole.1),
+                            places(&cut.1),
+                            "{format:?}, {long}, {sizes:?}"
+                        );
+                    }
+                }
+                match whole {
+                    Ok((lines, refused, _)) => {
+                        assert!(lines.iter().all(|line| line.1.len() <= long));
+                        kinds.0 = lines.len().min(4);
+                        kinds.1 = refused.len().min(4);
+                    }
+                    Err(_) => kinds.2 += 1,
+                }
+            }
+            kinds
+        })
+    });
+}
