@@ -159,12 +159,12 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
     let stands = Duration::from_secs(setting("HYDRANT_FREEZE_SECONDS", 16));
     let within = Duration::from_secs(setting("HYDRANT_FREEZE_ANSWER_SECONDS", 10));
     // So long after the lease time the others are at work.
-    let grace = Duration::from_secs(setting("HYDRANT_FREEZE_GRACE_SECONDS", 10));
+    let grace = Duration::from_secs(setting("HYDRANT_FREEZE_GRACE_SECONDS", 20));
     assert!(stands > LEASE_TIME, "too short for a take-over");
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = temporary.path();
     // There are records to the end, also of rounds that take longer.
-    let seconds = (rounds * stands.as_secs()) + (rounds + appends) * (LEASE_TIME + grace).as_secs();
+    let seconds = (rounds * stands.as_secs()) + (rounds + appends) * 2 * LEASE_TIME.as_secs();
     let count = RATE * seconds;
     let pipeline = Pipeline::start(dir, count, RATE);
     let stages = [&pipeline.transforms, &pipeline.sinks];
