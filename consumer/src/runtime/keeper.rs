@@ -348,10 +348,12 @@ impl Keeper {
             if blocked {
                 return None;
             }
-            let wanted = seen.row.wanted.clone();
+            let holder = self.holder(seen);
+            // Who asked for a shard and does not take it, although nobody holds it, may stand still.
+            let wanted = seen.row.wanted.clone().filter(|_| holder.is_some());
             Some(Workable {
                 shard: shard.id.clone(),
-                holder: self.holder(seen),
+                holder,
                 wanted: wanted.filter(|name| !self.dead.contains(name)),
                 neglected: clock::now().duration_since(seen.since)
                     >= self.leased.settings.lease_time * 2,

@@ -1,3 +1,5 @@
+use hydrant_core::lease::{Lease, LeaseStore};
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -222,4 +224,38 @@ async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
     Worker::start(spec).ended().await.unwrap();
     world.assert_exact();
     assert_eq!(world.leases.to("b"), Position::End);
+}
+
+/// It was handed a shard that it had asked for, and never took it.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stands_still_is_no_reason_to_leave_its_shards_alone() {
+    let mut world = World::new(4, false);
+    let worker = Worker::start(world.exact());
+    pass(Duration::from_secs(3)).await;
+    let rows = world.leases.rows();
+    let silent = Some("silent".to_owned());
+    let stopped = clock::now();
+    for (row, owner, wanted) in [(&rows[0], silent.clone(), None), (&rows[1], None, silent)] {
+        // The worker renews now and then.
+        let (epoch, counter) = (row.epoch + 1, row.counter + 100);
+        let next = Lease {
+            owner,
+            wanted,
+            epoch,
+            counter,
+            ..row.clone()
+        };
+        let now = world.leases.row(row.shard.as_str());
+        world.leases.swap(now.as_ref(), &next).await.unwrap();
+    }
+    pass(Duration::from_secs(9)).await;
+    assert!(world.leases.loads().contains_key("silent"));
+    until("take-over", || {
+        world.leases.loads().into_values().collect::<Vec<_>>() == [4]
+    })
+    .await;
+    let took = clock::now() - stopped;
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    world.assert_exact();
+    worker.drained().await.unwrap();
 }
