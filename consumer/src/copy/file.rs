@@ -240,8 +240,14 @@ impl FileOutput {
             .await
             .map_err(|e| Error::io("look at", &path, e))?;
         state.dead_letters = match there {
-            None if bytes == 0 => None,
-            _ => Some(self.cut(&path, bytes).await?),
+            Some(_) => Some(self.cut(&path, bytes).await?),
+            None => {
+                if bytes > 0 {
+                    tracing::warn!(path = %path.display(), bytes, "the dead letters of the copy are gone; their file begins again");
+                    state.record.dead_letter_bytes = 0;
+                }
+                None
+            }
         };
         state.unsure = false;
         Ok(())

@@ -309,6 +309,25 @@ async fn foreign_files_and_second_writers_are_refused() {
 }
 
 #[tokio::test]
+async fn a_copy_goes_on_where_its_dead_letters_were_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(1);
+    stream.append_payload("a", b"two\nlines");
+    let (path, letters) = (
+        dir.path().join("out"),
+        dir.path().join("out.dead-letters.ndjson"),
+    );
+    copy_to(&path, &stream, OnPoison::DeadLetter).await.unwrap();
+    assert_eq!(lines(&letters).len(), 1);
+    std::fs::remove_file(&letters).unwrap();
+    stream.append("a", 1, 0);
+    stream.append_payload("a", b"two\nmore");
+    copy_to(&path, &stream, OnPoison::DeadLetter).await.unwrap();
+    let again = lines(&letters);
+    assert!(!again.is_empty() && again.iter().all(|letter| letter.starts_with('{')));
+}
+
+#[tokio::test]
 async fn poison_stops_waits_or_becomes_a_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
     let stream = stream(1);
