@@ -12,6 +12,8 @@ mod inputs;
 mod library;
 #[path = "it/own.rs"]
 mod own;
+#[path = "it/preallocated.rs"]
+mod preallocated;
 #[path = "it/process.rs"]
 mod process;
 #[path = "it/refusals.rs"]

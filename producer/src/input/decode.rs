@@ -118,6 +118,11 @@ pub(super) fn refused(start: &[u8]) -> Option<Failure> {
     })
 }
 
+/// Whether bytes that begin like this are compressed, or refused by name.
+pub(super) fn is_signed(start: &[u8]) -> bool {
+    signature_of(start).is_some()
+}
+
 fn signature_of(start: &[u8]) -> Option<Signature> {
     SIGNATURES
         .iter()

@@ -2,7 +2,8 @@
 //!
 //! Owns opening and its errors, what identifies a file, and [`Tail`], which reads a file that others write: what was
 //! read must still stand where it was read, else the file was truncated or rewritten and nothing more is taken from
-//! it. A named pipe is a file too: opening one waits for its writer.
+//! it. NULs up to the end of a file are not read: it was made longer before it was written (preallocated files, network
+//! file systems), and bytes come in their place. A named pipe is a file too: opening one waits for its writer.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -10,9 +11,15 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::InputError;
+use super::text::nul_bytes;
+
+/// What is looked at at once for a byte behind a run of NULs.
+const SEARCH_BYTES: usize = 64 << 10;
 
 /// How much of what was read last is looked at again.
 const WITNESS_BYTES: usize = 1 << 10;
@@ -78,6 +85,8 @@ pub struct Tail {
     file: File,
     id: Option<FileId>,
     read: u64,
+    /// Before this place NULs are read, too: something stands there.
+    solid: u64,
     witness: Vec<u8>,
 }
 
@@ -97,6 +106,7 @@ impl Tail {
                 file,
                 id,
                 read: 0,
+                solid: 0,
                 witness: Vec::new(),
             })
         });
@@ -135,11 +145,77 @@ impl Tail {
             Err(error) => Err(error),
         }
     }
+
+    /// Reads a regular file without the NULs at its end.
+    fn read_filled(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.file.read_at(into, self.read)?;
+            let end = self.read + read as u64;
+            if end <= self.solid {
+                return Ok(read);
+            }
+            let filled = self.without_nuls(&into[..read])?;
+            if filled > 0 || read == 0 {
+                return Ok(filled);
+            }
+            match self.solid_behind(end)? {
+                // Read again: what stands before that place was written before it.
+                Some(place) => self.solid = place + 1,
+                None => return Ok(0),
+            }
+        }
+    }
+
+    /// How much of what was read is left without the NULs at its end, which are whole characters.
+    fn without_nuls(&self, bytes: &[u8]) -> io::Result<usize> {
+        let nuls = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+        if nuls == 0 {
+            return Ok(bytes.len());
+        }
+        let mut start = [0; 8];
+        let known = self.file.read_at(&mut start, 0)?;
+        let Some(width) = nul_bytes(&start[..known]) else {
+            return Ok(bytes.len());
+        };
+        let place = self.read + (bytes.len() - nuls) as u64;
+        let filled = place.next_multiple_of(width) - self.read;
+        Ok(bytes.len().min(filled as usize))
+    }
+
+    /// The first place from `place` on where something else than a NUL stands.
+    fn solid_behind(&self, mut place: u64) -> io::Result<Option<u64>> {
+        let mut bytes = vec![0; SEARCH_BYTES];
+        while let Some(allocated) = self.allocated(place) {
+            place = allocated;
+            let read = self.file.read_at(&mut bytes, place)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            if let Some(at) = bytes[..read].iter().position(|byte| *byte != 0) {
+                return Ok(Some(place + at as u64));
+            }
+            place += read as u64;
+        }
+        Ok(None)
+    }
+
+    /// The first place from `place` on that the file system keeps bytes for, as far as it tells: the others are NULs.
+    fn allocated(&self, place: u64) -> Option<u64> {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(place)) {
+            Ok(found) => Some(found),
+            // There is none up to the end.
+            Err(Errno::NXIO) => None,
+            Err(_) => Some(place),
+        }
+    }
 }
 
 impl Read for Tail {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(into)?;
+        let read = match self.id {
+            Some(_) => self.read_filled(into)?,
+            None => self.file.read(into)?,
+        };
         // Looked at behind the read: what was read was there before anything was truncated.
         if self.id.is_some() && !self.is_intact()? {
             return Err(io::Error::new(io::ErrorKind::InvalidData, Truncated));

@@ -393,6 +393,7 @@ mod coded;
 mod damage;
 mod formats;
 mod fuzz;
+mod nuls;
 mod resumed;
 
 /// A source that grows: between its pieces it has an end.

@@ -256,6 +256,18 @@ fn encoding_of(start: &[u8]) -> Option<(Encoding, usize)> {
     })
 }
 
+/// How many bytes a NUL takes in a text that begins like this; none where it is compressed, so that a zero is not one.
+pub(super) fn nul_bytes(start: &[u8]) -> Option<u64> {
+    if decode::is_signed(start) {
+        return None;
+    }
+    Some(match encoding_of(start) {
+        None => 1,
+        Some((encoding, _)) if encoding.wide => 4,
+        Some(_) => 2,
+    })
+}
+
 /// Whether the second character has its zeros where the first one has them.
 fn is_spread(start: &[u8], width: usize) -> bool {
     start

@@ -7,8 +7,9 @@
 //! longest are closed until they grow.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hydrant_core::clock::{self, Instant};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -40,9 +41,9 @@ struct Followed {
     is_at_path: bool,
     /// Whether it was read to its end since it is known, or since another file took its path.
     is_read: bool,
-    /// Its size at the last look, and at the one after which it was read to its end.
-    size: u64,
-    size_read: Option<u64>,
+    /// What it looked like at the last look, and at the one after which it was read to its end.
+    look: Look,
+    look_read: Option<Look>,
     /// The file whose path it took, which is read to its end first.
     behind: Option<u32>,
 }
@@ -54,8 +55,8 @@ impl Followed {
             since: clock::now(),
             is_at_path,
             is_read: false,
-            size: 0,
-            size_read: None,
+            look: Look::default(),
+            look_read: None,
             behind,
         }
     }
@@ -139,16 +140,16 @@ impl Walk {
                     && let Some(id) = FileId::of(&metadata)
                 {
                     places.entry(id).or_insert(at.len());
-                    at.push((id, path, metadata.len()));
+                    at.push((id, path, Look::of(&metadata)));
                 }
             }
         }
         for followed in files.iter_mut() {
             let place = followed.live.entry.id.and_then(|id| places.get(&id));
             followed.is_at_path = place.is_some();
-            if let Some((_, path, size)) = place.map(|place| &at[*place]) {
+            if let Some((_, path, look)) = place.map(|place| &at[*place]) {
                 let path = file::real_path(path);
-                followed.size = *size;
+                followed.look = *look;
                 if followed.live.entry.path != path {
                     followed.live.entry.path = path;
                     self.remember(&followed.live);
@@ -161,10 +162,10 @@ impl Walk {
         closed.retain(|id, _| places.contains_key(id));
         let mut is_new = false;
         let mut taken = BTreeSet::new();
-        for (id, path, size) in at {
+        for (id, path, look) in at {
             // An empty file may become anything, also a copy that is being made.
-            let is_closed = closed.get(&id).is_some_and(|closed| closed.holds(size));
-            if self.seen.contains(&id) || is_closed || size == 0 {
+            let is_closed = closed.get(&id).is_some_and(|closed| closed.holds(look));
+            if self.seen.contains(&id) || is_closed || look.size == 0 {
                 continue;
             }
             // It is looked at once the ledger knows the file that it may be a copy of.
@@ -194,7 +195,7 @@ impl Walk {
                     } else {
                         Closed::at
                     };
-                    closed.insert(id, closes(size));
+                    closed.insert(id, closes(look));
                 }
                 Ok(found) => {
                     if !found.is_empty() {
@@ -219,7 +220,7 @@ impl Walk {
                         });
                         let is_at_path = live.entry.path == real;
                         let mut followed = Followed::new(live, is_at_path, behind.replace(number));
-                        followed.size = size;
+                        followed.look = look;
                         files.push(followed);
                     }
                 }
@@ -230,7 +231,7 @@ impl Walk {
                 Err(error) => {
                     tell_failed(&error);
                     self.seen.remove(&id);
-                    closed.insert(id, Closed::failed(size));
+                    closed.insert(id, Closed::failed(look));
                 }
             }
         }
@@ -244,7 +245,7 @@ impl Walk {
         closed: &mut BTreeMap<FileId, Closed>,
     ) -> bool {
         let quiet = |one: &&(usize, &Followed)| {
-            one.1.is_at_path && one.1.is_read && one.1.size_read == Some(one.1.size)
+            one.1.is_at_path && one.1.is_read && one.1.look_read == Some(one.1.look)
         };
         let longest = (files.iter().enumerate())
             .filter(|one| quiet(&one))
@@ -252,8 +253,8 @@ impl Walk {
         let Some((n, _)) = longest else {
             return false;
         };
-        let Followed { live, size, .. } = files.remove(n);
-        close(&live, closed, &mut self.seen, Closed::at(size));
+        let Followed { live, look, .. } = files.remove(n);
+        close(&live, closed, &mut self.seen, Closed::at(look));
         if !std::mem::replace(&mut self.is_crowded, true) {
             tracing::warn!(
                 "more than {OPEN_MAX} files are followed: those that are quiet are closed, and read again from their \
@@ -287,7 +288,7 @@ impl Walk {
                     return Ok(Turn::Over);
                 }
                 Read::End if live.reader.is_compressed() => {
-                    close(live, closed, &mut self.seen, Closed::at(followed.size));
+                    close(live, closed, &mut self.seen, Closed::at(followed.look));
                     return Ok(Turn::Over);
                 }
                 Read::End => {
@@ -299,7 +300,7 @@ impl Walk {
                         return Ok(Turn::Over);
                     }
                     followed.is_read = true;
-                    followed.size_read = Some(followed.size);
+                    followed.look_read = Some(followed.look);
                     return Ok(Turn::Idle);
                 }
                 Read::Truncated => {
@@ -309,7 +310,7 @@ impl Walk {
                 }
                 Read::Failed(error) => {
                     tell_failed(&error.into());
-                    close(live, closed, &mut self.seen, Closed::failed(followed.size));
+                    close(live, closed, &mut self.seen, Closed::failed(followed.look));
                     return Ok(Turn::Over);
                 }
             }
@@ -348,7 +349,7 @@ impl Walk {
     }
 }
 
-/// Takes a file for closed until it grows, or until it is looked at again.
+/// Takes a file for closed until it is written to, or until it is looked at again.
 fn close(
     live: &Live<Tail>,
     closed: &mut BTreeMap<FileId, Closed>,
@@ -368,39 +369,61 @@ fn tell_failed(error: &Error) {
     );
 }
 
-/// A file that is not looked at while it has its size.
-struct Closed {
+/// What a file looks like from outside. Its size alone does not tell that it was written to: bytes may have come in the
+/// place of NULs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Look {
     size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Look {
+    fn of(metadata: &Metadata) -> Self {
+        Look {
+            size: metadata.len(),
+            modified: metadata.modified().ok(),
+        }
+    }
+}
+
+/// A file that is not looked at while it looks the same.
+struct Closed {
+    look: Look,
     /// When it is looked at again all the same: what failed may have ended.
     until: Option<Instant>,
 }
 
 impl Closed {
-    const fn at(size: u64) -> Self {
-        Closed { size, until: None }
+    const fn at(look: Look) -> Self {
+        Closed { look, until: None }
     }
 
-    fn failed(size: u64) -> Self {
+    fn failed(look: Look) -> Self {
         let until = Some(clock::now() + FAILED_AGAIN);
-        Closed { size, until }
+        Closed { look, until }
     }
 
-    fn holds(&self, size: u64) -> bool {
-        self.size == size && self.until.is_none_or(|until| clock::now() < until)
+    fn holds(&self, look: Look) -> bool {
+        self.look == look && self.until.is_none_or(|until| clock::now() < until)
     }
 }
 
 #[cfg(test)]
 #[test]
-fn a_file_that_failed_is_looked_at_again_when_it_grows_and_in_a_while() {
-    let failed = Closed::failed(8);
-    assert!(failed.holds(8) && !failed.holds(9));
+fn a_file_that_failed_is_looked_at_again_when_it_is_written_to_and_in_a_while() {
+    let look = |size, seconds| Look {
+        size,
+        modified: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
+    };
+    for closed in [Closed::failed(look(8, 1)), Closed::at(look(8, 1))] {
+        assert!(closed.holds(look(8, 1)));
+        assert!(!closed.holds(look(9, 1)) && !closed.holds(look(8, 2)));
+    }
     let later = Closed {
         until: Some(clock::now()),
-        ..failed
+        look: look(8, 1),
     };
-    assert!(!later.holds(8));
-    assert!(Closed::at(8).holds(8) && !Closed::at(8).holds(9));
+    assert!(!later.holds(look(8, 1)));
 }
 
 #[cfg(test)]
