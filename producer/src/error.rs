@@ -18,7 +18,7 @@ impl From<FleetError> for Error {
 
 impl From<InputError> for Error {
     fn from(error: InputError) -> Self {
-        let refused = matches!(error, InputError::Open { .. } | InputError::Format { .. });
+        let refused = !matches!(error, InputError::Read { .. });
         let mut message = error.to_string();
         if let Some(source) = std::error::Error::source(&error) {
             message = format!("{message}: {source}");

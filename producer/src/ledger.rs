@@ -350,9 +350,9 @@ impl Progress {
 /// How many files that have ended are remembered, so that a copy of one is known.
 const ENDED_MAX: usize = 4_096;
 
-/// Whether a file is where it was seen last: it would be taken for a new one.
+/// Whether a file is where it was seen last, as far as that can be looked at: it would be taken for a new one.
 fn is_there(file: &FileEntry) -> bool {
-    file.id.is_some() && FileId::at(&file.path) == file.id
+    file.id.is_some() && FileId::look(&file.path).map_or(true, |found| found == file.id)
 }
 
 /// Forgets the oldest files that have ended and are not there any more; of a file that was truncated and read again,

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::FileType;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use hydrant_core::{Error, Result};
@@ -15,7 +17,7 @@ use hydrant_stream::StreamUrl;
 
 use crate::config::{Config, Files};
 use crate::input::file::{FileId, real_path};
-use crate::input::glob;
+use crate::input::glob::{self, Expansion};
 
 /// The files of one producer.
 #[derive(Clone, Debug, Default)]
@@ -78,26 +80,27 @@ impl OwnFiles {
         self.has_name(path) || id.is_some_and(|id| ids.contains(&id))
     }
 
-    /// What the input stands for, without them.
-    pub(crate) fn expand(&mut self, input: &Path) -> Vec<PathBuf> {
-        let mut paths = glob::expand(input, |directory| self.is_closed(directory));
+    /// What the input stands for, without them. What it passes over is told once.
+    pub(crate) fn expand(&mut self, input: &Path) -> Expansion {
+        let mut found = glob::expand(input, |directory| self.is_closed(directory));
+        for (path, metadata) in &found.passed {
+            if self.passed.insert(path.clone()) {
+                let kind = kind_of(metadata.file_type());
+                tracing::info!(input = %path.display(), "is not read: it is {kind}, which is read only where an input names it");
+            }
+        }
         if self.paths.is_empty() {
-            return paths;
+            return found;
         }
         let ids = self.ids();
-        paths.retain(|path| {
+        found.files.retain(|path| {
             let is_own = self.holds(path, &ids);
             if is_own && self.passed.insert(path.clone()) {
                 tracing::info!(input = %path.display(), "is not read: this producer writes it itself");
             }
             !is_own
         });
-        paths
-    }
-
-    /// The directories whose changes may change that.
-    pub(crate) fn directories(&mut self, input: &Path) -> Vec<PathBuf> {
-        glob::directories(input, |directory| self.is_closed(directory))
+        found
     }
 
     /// Whether patterns do not enter the directory.
@@ -139,6 +142,17 @@ impl OwnFiles {
             }
         }
         Ok(())
+    }
+}
+
+/// What is not a regular file.
+fn kind_of(kind: FileType) -> &'static str {
+    if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
     }
 }
 
@@ -232,8 +246,8 @@ mod tests {
             assert_eq!(own.holds(&at(name), &own.ids()), is_own, "`{name}`");
         }
         let mut nothing = OwnFiles::of(&Config::new("local:raw", config.origin));
-        assert_eq!(nothing.expand(&at("edge.json")), [at("edge.json")]);
+        assert_eq!(nothing.expand(&at("edge.json")).files, [at("edge.json")]);
         let (mut own, all) = (own, at("*.json"));
-        assert_eq!(own.expand(&all), [at("a.json")]);
+        assert_eq!(own.expand(&all).files, [at("a.json")]);
     }
 }

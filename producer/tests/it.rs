@@ -24,3 +24,5 @@ mod restarts;
 mod rotations;
 #[path = "it/stored.rs"]
 mod stored;
+#[path = "it/unlookable.rs"]
+mod unlookable;

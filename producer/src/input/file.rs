@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::InputError;
+use super::glob::is_absence;
 use super::text::nul_bytes;
 
 /// What is looked at at once for a byte behind a run of NULs.
@@ -53,10 +54,9 @@ impl FileId {
     /// # Errors
     /// When it cannot be looked at, so that nobody takes it for what is not there.
     pub fn look(path: &Path) -> io::Result<Option<Self>> {
-        use io::ErrorKind::{NotADirectory, NotFound};
         match std::fs::metadata(path) {
             Ok(found) => Ok(FileId::of(&found)),
-            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+            Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -4,62 +4,161 @@
 //! any number of directories. A name that begins with a dot is matched only by a pattern that does. What exists under
 //! the very name of a pattern is that file. Pipes, sockets and devices are read where they are named, and passed over by
 //! patterns.
+//!
+//! Promises: what cannot be looked at is answered, so that nobody takes it for what is not there.
 
+use std::fs::Metadata;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// What `text` stands for, in the order of the paths' bytes; a path without pattern stands for itself. Directories that
-/// `is_closed` to patterns are not entered, unless they are named.
-#[must_use]
-pub fn expand(text: &Path, mut is_closed: impl FnMut(&Path) -> bool) -> Vec<PathBuf> {
-    if !is_pattern(text) || text.exists() {
-        return vec![text.to_owned()];
-    }
-    let mut found = vec![PathBuf::new()];
-    let mut components = text.components().peekable();
-    while let Some(component) = components.next() {
-        let Component::Normal(name) = component else {
-            for path in &mut found {
-                path.push(component);
-            }
-            continue;
-        };
-        let pattern = name.as_encoded_bytes();
-        found = if pattern == b"**" {
-            let mut below = Vec::new();
-            for directory in found {
-                descend(directory, &mut is_closed, &mut below);
-            }
-            below
-        } else if has_meaning(pattern) {
-            let matching = |directory: PathBuf| {
-                names(&directory)
-                    .into_iter()
-                    .filter(|name| matches(pattern, name.as_encoded_bytes()))
-                    .map(move |name| directory.join(name))
-            };
-            let mut matching: Vec<_> = found.into_iter().flat_map(matching).collect();
-            if components.peek().is_some() {
-                matching.retain(|path| path.is_dir() && !is_closed(path));
-            }
-            matching
-        } else {
-            found
-                .into_iter()
-                .map(|path| path.join(name))
-                .filter(|path| path.exists())
-                .collect()
-        };
-    }
-    found.retain(|path| may_be_file(path));
-    found.sort();
-    found.dedup();
-    found
+use super::InputError;
+
+/// What an input stands for.
+#[derive(Debug, Default)]
+pub struct Expansion {
+    /// The files, in the order of their paths' bytes.
+    pub files: Vec<PathBuf>,
+    /// Pipes, sockets and devices that its pattern passes over, and what each is.
+    pub passed: Vec<(PathBuf, Metadata)>,
+    /// What could not be looked at: files may be missing.
+    pub failed: Vec<InputError>,
 }
 
-/// Whether what a pattern matches is a file, or may be one: a pipe, a socket or a device is waited for by those who open
-/// it, so that only its own name leads to it.
-fn may_be_file(path: &Path) -> bool {
-    path.metadata().map_or(true, |found| found.is_file())
+/// What `text` stands for; a path without pattern stands for itself. Directories that `is_closed` to patterns are not
+/// entered, unless they are named.
+#[must_use]
+pub fn expand(text: &Path, is_closed: impl FnMut(&Path) -> bool) -> Expansion {
+    let mut expander = Expander {
+        text,
+        is_closed,
+        expansion: Expansion::default(),
+    };
+    expander.run();
+    expander.expansion
+}
+
+struct Expander<'a, F> {
+    text: &'a Path,
+    is_closed: F,
+    expansion: Expansion,
+}
+
+impl<F: FnMut(&Path) -> bool> Expander<'_, F> {
+    fn run(&mut self) {
+        if !is_pattern(self.text) || self.text.exists() {
+            self.expansion.files.push(self.text.to_owned());
+            return;
+        }
+        let mut found = vec![PathBuf::new()];
+        let mut components = self.text.components().peekable();
+        while let Some(component) = components.next() {
+            let Component::Normal(name) = component else {
+                for path in &mut found {
+                    path.push(component);
+                }
+                continue;
+            };
+            let pattern = name.as_encoded_bytes();
+            let mut next = Vec::new();
+            for directory in found {
+                if pattern == b"**" {
+                    self.descend(directory, &mut next);
+                } else if has_meaning(pattern) {
+                    let names = self.names(&directory).into_iter();
+                    let names = names.filter(|name| matches(pattern, name.as_encoded_bytes()));
+                    let paths = names.map(|name| directory.join(name));
+                    if components.peek().is_none() {
+                        next.extend(paths);
+                    } else {
+                        next.extend(paths.filter(|path| {
+                            self.look(path).is_some_and(|found| found.is_dir())
+                                && !(self.is_closed)(path)
+                        }));
+                    }
+                } else {
+                    let path = directory.join(name);
+                    next.extend(self.look(&path).is_some().then_some(path));
+                }
+            }
+            found = next;
+        }
+        found.sort();
+        found.dedup();
+        for path in found {
+            match path.metadata() {
+                Ok(found) if found.is_dir() => {}
+                // Those who open it would wait for it, so that only its own name leads to it.
+                Ok(found) if !found.is_file() => self.expansion.passed.push((path, found)),
+                // Those who open it say why they cannot.
+                _ => self.expansion.files.push(path),
+            }
+        }
+    }
+
+    /// What stands at `path`; nothing also where that cannot be looked at.
+    fn look(&mut self, path: &Path) -> Option<Metadata> {
+        self.known(path, path.metadata())
+    }
+
+    fn known<T>(&mut self, path: &Path, looked_at: io::Result<T>) -> Option<T> {
+        match looked_at {
+            Ok(found) => Some(found),
+            Err(error) if is_absence(&error) => None,
+            Err(error) => {
+                self.expansion.failed.push(failed(path, self.text, error));
+                None
+            }
+        }
+    }
+
+    /// The names in a directory, in order.
+    fn names(&mut self, directory: &Path) -> Vec<std::ffi::OsString> {
+        let entries = self.known(directory, std::fs::read_dir(here(directory)));
+        let mut names = Vec::new();
+        for entry in entries.into_iter().flatten() {
+            names.extend(self.known(directory, entry).map(|entry| entry.file_name()));
+        }
+        names.sort();
+        names
+    }
+
+    /// Adds the directory and all below it; links are not followed.
+    fn descend(&mut self, directory: PathBuf, below: &mut Vec<PathBuf>) {
+        below.push(directory.clone());
+        for name in self.names(&directory) {
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = directory.join(&name);
+            let found = self.known(&path, path.symlink_metadata());
+            if found.is_some_and(|found| found.is_dir()) && !(self.is_closed)(&path) {
+                self.descend(path, below);
+            }
+        }
+    }
+}
+
+/// Whether nothing is there, rather than what cannot be looked at.
+#[must_use]
+pub(crate) fn is_absence(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+fn failed(path: &Path, text: &Path, source: io::Error) -> InputError {
+    let (remedy, source) = match source.kind() {
+        io::ErrorKind::PermissionDenied => (
+            "this user may not; grant the right to read and to search the directory",
+            None,
+        ),
+        _ => ("the system refused; repair or remove it", Some(source)),
+    };
+    InputError::Search {
+        name: here(path).display().to_string(),
+        input: text.display().to_string(),
+        remedy,
+        source,
+    }
 }
 
 /// Whether a path stands for others.
@@ -91,14 +190,11 @@ pub(crate) fn covers(text: &Path, path: &Path) -> bool {
     fits(&parts(&text), &parts(&path))
 }
 
-/// The directories whose changes may change what `text` stands for.
+/// The directories whose changes may change what `text` stands for, which is `files` now.
 #[must_use]
-pub fn directories(text: &Path, is_closed: impl FnMut(&Path) -> bool) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = expand(text, is_closed)
-        .iter()
-        .filter_map(|path| path.parent())
-        .map(here)
-        .collect();
+pub fn directories(text: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+    let parents = files.iter().filter_map(|path| path.parent());
+    let mut found: Vec<PathBuf> = parents.map(here).collect();
     found.push(here(&named(text)));
     found.sort();
     found.dedup();
@@ -129,26 +225,6 @@ fn here(path: &Path) -> PathBuf {
 
 fn has_meaning(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
-}
-
-/// The names in a directory, none when it cannot be read.
-pub(crate) fn names(directory: &Path) -> Vec<std::ffi::OsString> {
-    let entries = std::fs::read_dir(here(directory)).into_iter().flatten();
-    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
-    names
-}
-
-/// Adds the directory and all below it; links are not followed.
-fn descend(directory: PathBuf, is_closed: &mut dyn FnMut(&Path) -> bool, found: &mut Vec<PathBuf>) {
-    found.push(directory.clone());
-    for name in names(&directory) {
-        let path = directory.join(&name);
-        let is_dir = path.symlink_metadata().is_ok_and(|found| found.is_dir());
-        if is_dir && !name.as_encoded_bytes().starts_with(b".") && !is_closed(&path) {
-            descend(path, is_closed, found);
-        }
-    }
 }
 
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
@@ -288,9 +364,45 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", root.join("d.log")).unwrap();
         std::os::unix::fs::symlink("a.log", root.join("e.log")).unwrap();
         let found = expand(&root.join("*.log"), |_| false);
-        assert_eq!(found, [root.join("a.log"), root.join("e.log")]);
+        assert_eq!(found.files, [root.join("a.log"), root.join("e.log")]);
+        let passed: Vec<_> = found.passed.into_iter().map(|one| one.0).collect();
+        assert_eq!(
+            passed,
+            ["b.log", "c.log", "d.log"].map(|name| root.join(name))
+        );
         let named = root.join("b.log");
-        assert_eq!(expand(&named, |_| false), [named]);
+        assert_eq!(expand(&named, |_| false).files, [named]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_pattern_cannot_look_at_is_answered_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        std::fs::create_dir_all(root.join("d/e")).unwrap();
+        std::fs::write(root.join("d/a.log"), "").unwrap();
+        std::os::unix::fs::symlink("loop", root.join("d/loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("d/gone")).unwrap();
+        let long = "l".repeat(300);
+        for (text, place) in [
+            ("d/loop/*.log", "d/loop"),
+            ("*/loop/*.log", "d/loop"),
+            ("d/*/*.log", "d/loop"),
+            ("d/**/loop/*", "d/loop"),
+            (&format!("d/*/{long}/x"), &format!("d/e/{long}")),
+            ("d/gone/*", ""),
+            ("d/gone/**", ""),
+            ("d/a.log/*", ""),
+            ("d/**/*.log", ""),
+            ("absent/*", ""),
+        ] {
+            let found = expand(&root.join(text), |_| false);
+            let told: Vec<String> = found.failed.iter().map(ToString::to_string).collect();
+            let place = format!("`{}`", root.join(place).display());
+            let is_told = told.iter().any(|told| told.contains(&place));
+            assert_eq!(is_told, place.contains("d/"), "{text}: {told:?}");
+            assert_eq!(told.is_empty(), !is_told, "{text}: {told:?}");
+        }
     }
 
     #[test]
@@ -311,7 +423,7 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let found = |text: &str| {
-            let paths = expand(&root.join(text), |_| false);
+            let paths = expand(&root.join(text), |_| false).files;
             let shown = |path: PathBuf| path.strip_prefix(root).unwrap().display().to_string();
             paths.into_iter().map(shown).collect::<Vec<_>>()
         };
@@ -321,7 +433,7 @@ mod tests {
         assert_eq!(found("x/**/*.log"), ["x/d.log", "x/y/e.log"]);
         assert_eq!(found("absent.log"), ["absent.log"]);
         assert!(found("absent*").is_empty() && found("absent/*").is_empty());
-        let directories = |text: &Path| directories(text, |_| false);
+        let directories = |text: &Path| directories(text, &expand(text, |_| false).files);
         assert_eq!(
             directories(&root.join("*/*.log")),
             [root.to_owned(), root.join("x")]
@@ -336,7 +448,7 @@ mod tests {
             ("x/**/*.log", 2),
         ] {
             let found = expand(&root.join(text), |path| path.ends_with("x"));
-            assert_eq!(found.len(), count, "{text}");
+            assert_eq!(found.files.len(), count, "{text}");
         }
     }
 }

@@ -51,6 +51,19 @@ pub enum InputError {
         #[source]
         source: Option<io::Error>,
     },
+    /// A pattern leads to what cannot be looked at, so that files of it may be missing.
+    #[error("cannot look at `{name}`, to which the input `{input}` leads: {remedy}")]
+    Search {
+        /// What cannot be looked at.
+        name: String,
+        /// The input.
+        input: String,
+        /// What to do about it.
+        remedy: &'static str,
+        /// The operating system's reason, where `remedy` does not say it.
+        #[source]
+        source: Option<io::Error>,
+    },
     /// The input begins like something that is neither text, gzip nor zstd.
     #[error("`{name}` looks like {format}, which is not read: {remedy}")]
     Format {

@@ -72,6 +72,8 @@ pub(super) struct Walk {
     open: BTreeSet<u32>,
     /// Whether the user was told that there are more files than may be open.
     is_crowded: bool,
+    /// What could not be looked at in the last round, of which the user was told.
+    unseen: BTreeSet<String>,
 }
 
 type Found = Vec<Live<Tail>>;
@@ -102,6 +104,7 @@ impl Walk {
             left: Vec::new(),
             open: BTreeSet::new(),
             is_crowded: false,
+            unseen: BTreeSet::new(),
         }
     }
 
@@ -137,14 +140,17 @@ impl Walk {
                 self.read_stdin()?;
                 continue;
             }
-            let paths = self.own.expand(&input);
-            if paths.is_empty() {
+            let found = self.own.expand(&input);
+            if found.files.is_empty() && found.failed.is_empty() {
                 let text = input.display();
                 self.fail(Error::refused(format!(
                     "no file matches `{text}`: check the pattern, or wait for files with `--follow`"
                 )));
             }
-            for path in paths {
+            for error in found.failed {
+                self.fail(error.into());
+            }
+            for path in found.files {
                 self.failures.tell();
                 self.read(&path)?;
             }
@@ -177,11 +183,12 @@ impl Walk {
                     Read::Block | Read::End => {}
                 }
             }
-            let id = FileId::at(path);
-            if !again && id.is_some_and(|id| !self.seen.contains(&id)) {
-                continue;
-            }
             if !again {
+                match FileId::look(path) {
+                    Ok(Some(id)) if !self.seen.contains(&id) => continue,
+                    Ok(_) => {}
+                    Err(error) => self.fail(Error::io("look at", path, error)),
+                }
                 return Ok(());
             }
             tracing::warn!(input = %path.display(), "was truncated or rewritten while it was read: it is looked at again");
@@ -213,7 +220,8 @@ impl Walk {
     fn take_up(&mut self) -> Result<Found, Gone> {
         let mut at = BTreeMap::new();
         for input in self.inputs.clone() {
-            for path in self.own.expand(&input) {
+            // What cannot be looked at is told by those who read the inputs.
+            for path in self.own.expand(&input).files {
                 at.insert(file::real_path(&path), FileId::at(&path));
             }
         }
@@ -311,8 +319,9 @@ impl Walk {
     }
 
     fn find_gone(&mut self) {
-        let is_gone =
-            |entry: &&FileEntry| entry.id.is_some() && FileId::at(&entry.path) != entry.id;
+        let is_gone = |entry: &&FileEntry| {
+            entry.id.is_some() && FileId::look(&entry.path).is_ok_and(|id| id != entry.id)
+        };
         self.gone = self
             .known
             .iter()
@@ -593,10 +602,14 @@ enum Rest {
 
 /// Whether a file that was left has grown since, so that its rest is read.
 fn has_grown(entry: &FileEntry) -> bool {
-    let found = entry.size.and(std::fs::metadata(&entry.path).ok());
-    found.is_some_and(|found| {
-        FileId::of(&found) == entry.id && entry.size.is_some_and(|size| found.len() > size)
-    })
+    let Some(size) = entry.size else {
+        return false;
+    };
+    match std::fs::metadata(&entry.path) {
+        Ok(found) => FileId::of(&found) == entry.id && found.len() > size,
+        // Those who look for it say why it cannot be looked at.
+        Err(error) => !glob::is_absence(&error),
+    }
 }
 
 /// Whether the file system that the file lay on is there: else the file is not gone.

@@ -84,6 +84,14 @@ impl Running {
         Running { child: Some(child) }
     }
 
+    /// Like [`Running::start`], with what it says in the file `said`.
+    pub(crate) fn start_saying(dir: &Path, args: &[&str], said: &Path) -> Self {
+        let args = [args, &["--json"]].concat();
+        let said = std::fs::File::create(said).unwrap();
+        let child = command(dir, &args).stderr(said).spawn().unwrap();
+        Running { child: Some(child) }
+    }
+
     fn child(&mut self) -> &mut Child {
         self.child.as_mut().unwrap()
     }

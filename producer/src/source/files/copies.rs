@@ -243,7 +243,7 @@ fn is_damaged(error: &InputError) -> bool {
     match error {
         InputError::Format { .. } => true,
         InputError::Read { source, .. } => source.raw_os_error().is_none(),
-        InputError::Open { .. } => false,
+        InputError::Open { .. } | InputError::Search { .. } => false,
     }
 }
 

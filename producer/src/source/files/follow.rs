@@ -75,18 +75,10 @@ enum Turn {
 
 impl Walk {
     pub(super) fn follow(&mut self) -> Result<(), Gone> {
-        for input in self.inputs.clone() {
-            let found = std::fs::metadata(&input);
-            if found.is_ok_and(|found| !found.is_file()) {
-                let text = input.display();
-                self.fail(Error::refused(format!(
-                    "`{text}` cannot be followed, since it is not a file: name files, such as `{text}/*`, \
-                     or read a pipe without `--follow`"
-                )));
-                return Err(self.end());
-            }
-        }
+        self.check_followed();
+        self.refuse_failed()?;
         let rests = self.take_up()?.into_iter();
+        self.refuse_failed()?;
         let mut files: Vec<_> = rests.map(|live| Followed::new(live, false, None)).collect();
         let mut closed = BTreeMap::new();
         let mut watch = Watch::new();
@@ -124,6 +116,60 @@ impl Walk {
         }
     }
 
+    /// Refuses inputs that cannot be followed or looked at, and tells of those that have no file yet.
+    fn check_followed(&mut self) {
+        for input in self.inputs.clone() {
+            let text = input.display();
+            let found = self.own.expand(&input);
+            let mut failed: Vec<Error> = found.failed.into_iter().map(Error::from).collect();
+            let mut is_there = false;
+            for path in found.files {
+                match std::fs::metadata(&path) {
+                    Ok(found) if !found.is_file() => failed.push(Error::refused(format!(
+                        "`{text}` cannot be followed, since it is not a file: name files, such as `{text}/*`, or read a \
+                         pipe without `--follow`"
+                    ))),
+                    Ok(_) => is_there = true,
+                    Err(error) if glob::is_absence(&error) => {}
+                    Err(error) => failed.push(unlookable(&path, error)),
+                }
+            }
+            if failed.is_empty() && !is_there {
+                tracing::warn!(
+                    input = %text,
+                    "no file is there for this input: one is waited for; check the path if there should be one"
+                );
+            }
+            for error in failed {
+                self.fail(error);
+            }
+        }
+    }
+
+    /// Ends the walk if something failed before it follows anything.
+    fn refuse_failed(&mut self) -> Result<(), Gone> {
+        match self.failures.end(self.has_sent) {
+            None => Ok(()),
+            Some(error) => {
+                self.sender.fail(error);
+                Err(Gone)
+            }
+        }
+    }
+
+    /// Warns once of what cannot be looked at, and again when it could be in between.
+    fn tell_unseen(&mut self, failed: Vec<Error>) {
+        let mut unseen = BTreeSet::new();
+        for error in failed {
+            let told = error.report();
+            if !self.unseen.contains(&told) && !unseen.contains(&told) {
+                tracing::warn!("{told}: it is looked at again and again");
+            }
+            unseen.insert(told);
+        }
+        self.unseen = unseen;
+    }
+
     /// Takes a new file up, and notes which ones are where; answers whether there was one.
     fn discover(
         &mut self,
@@ -133,17 +179,25 @@ impl Walk {
     ) -> Result<bool, Gone> {
         let mut at = Vec::new();
         let mut places = BTreeMap::new();
+        let mut failed = Vec::new();
         for input in &self.inputs {
-            watch.add(self.own.directories(input));
-            for path in self.own.expand(input) {
-                if let Ok(metadata) = std::fs::metadata(&path)
-                    && let Some(id) = FileId::of(&metadata)
-                {
-                    places.entry(id).or_insert(at.len());
-                    at.push((id, path, Look::of(&metadata)));
+            let found = self.own.expand(input);
+            watch.add(glob::directories(input, &found.files));
+            failed.extend(found.failed.into_iter().map(Error::from));
+            for path in found.files {
+                match std::fs::metadata(&path) {
+                    Ok(metadata) => {
+                        if let Some(id) = FileId::of(&metadata) {
+                            places.entry(id).or_insert(at.len());
+                            at.push((id, path, Look::of(&metadata)));
+                        }
+                    }
+                    Err(error) if glob::is_absence(&error) => {}
+                    Err(error) => failed.push(unlookable(&path, error)),
                 }
             }
         }
+        self.tell_unseen(failed);
         for followed in files.iter_mut() {
             let place = followed.live.entry.id.and_then(|id| places.get(&id));
             followed.is_at_path = place.is_some();
@@ -225,7 +279,7 @@ impl Walk {
                     }
                 }
                 // It went between two looks.
-                Err(_) if !path.exists() => {
+                Err(_) if path.try_exists().is_ok_and(|is_there| !is_there) => {
                     self.seen.remove(&id);
                 }
                 Err(error) => {
@@ -262,14 +316,6 @@ impl Walk {
             );
         }
         true
-    }
-
-    /// Ends the walk with what failed.
-    fn end(&mut self) -> Gone {
-        if let Some(error) = self.failures.end(self.has_sent) {
-            self.sender.fail(error);
-        }
-        Gone
     }
 
     fn turn(
@@ -360,6 +406,13 @@ fn close(
         closed.insert(id, how);
         seen.remove(&id);
     }
+}
+
+fn unlookable(path: &Path, error: io::Error) -> Error {
+    Error::refused(format!(
+        "cannot look at `{}`: {error}: grant this user the right to, or repair or remove it",
+        path.display()
+    ))
 }
 
 fn tell_failed(error: &Error) {
@@ -470,8 +523,8 @@ impl Watch {
                     Ok(()) => {
                         self.directories.insert(directory);
                     }
-                    // It is not there yet.
-                    Err(_) if !directory.exists() => {}
+                    // It is not there yet, or may not be listed, which is told elsewhere.
+                    Err(_) if std::fs::read_dir(&directory).is_err() => {}
                     Err(error) => {
                         blind(&error);
                         self.watcher = None;
