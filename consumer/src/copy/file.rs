@@ -140,6 +140,9 @@ impl FileOutput {
             state: Mutex::new(state),
             _lock: lock,
         };
+        if let Err(error) = output.clear_away().await {
+            tracing::debug!(error = %error.report(), "cannot remove what dead copies left");
+        }
         let found = output.read_record().await?;
         let mut known = found.is_some();
         let mut has_identity = found.is_some_and(|record| !record.id.is_empty());
@@ -177,6 +180,26 @@ impl FileOutput {
 
     fn record_path(&self) -> PathBuf {
         beside(&self.path, true, ".copy.json")
+    }
+
+    /// Removes the records that copies were writing when they died: they are dead, since the lock is held.
+    async fn clear_away(&self) -> Result<()> {
+        let (disk, dir) = (&self.context.disk, directory(&self.path));
+        let record = self.record_path();
+        let name = record.file_name().unwrap_or_default().to_string_lossy();
+        let start = format!(".{name}.");
+        let names = disk.list(dir).await;
+        for listed in names.map_err(|e| Error::io("list", dir, e))? {
+            let nonce = listed.name.strip_prefix(&start);
+            let nonce = nonce.and_then(|nonce| nonce.strip_suffix(".tmp"));
+            // With a dot it is the record of a copy to a file whose name goes on.
+            if nonce.is_some_and(|nonce| !nonce.contains('.')) {
+                let path = dir.join(&listed.name);
+                let removed = disk.remove(&path).await;
+                removed.map_err(|e| Error::io("remove", &path, e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the record of what was committed.

@@ -277,6 +277,30 @@ async fn deaths_at_any_time_neither_lose_nor_double_a_line() {
     assert_eq!(lines(&path), all(&stream));
 }
 
+/// A copy that dies while it replaces its record leaves a temporary file, which the next one removes, and no other.
+#[tokio::test]
+async fn temporary_files_of_dead_copies_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let stream = stream(1);
+    stream.append("a", 1, 0);
+    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
+    let left = [
+        "..out.copy.json.0123456789abcdef0123456789abcdef.tmp",
+        "..out.copy.json.x.copy.json.0123456789abcdef0123456789abcdef.tmp",
+        "..other.copy.json.0123456789abcdef0123456789abcdef.tmp",
+        "out.tmp",
+    ];
+    for name in left {
+        std::fs::write(dir.path().join(name), "{").unwrap();
+    }
+    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
+    let is_there = |name: &&str| dir.path().join(name).exists();
+    let kept: Vec<&str> = left.into_iter().filter(is_there).collect();
+    assert_eq!(kept, left[1..]);
+    assert_eq!(lines(&path), all(&stream));
+}
+
 #[tokio::test]
 async fn foreign_files_and_second_writers_are_refused() {
     let dir = tempfile::tempdir().unwrap();
