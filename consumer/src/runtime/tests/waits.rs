@@ -21,9 +21,12 @@ async fn a_drain_is_told_to_the_tasks_before_the_store_answers() {
     let worker = Worker::start(world.spec(stage));
     pass(Duration::from_secs(2)).await;
     world.leases.slow_ms.store(5_000, Ordering::SeqCst);
-    let writes = || world.leases.writes.load(Ordering::SeqCst);
-    let before = writes();
-    until("a renewal that is not answered", || writes() > before).await;
+    // The keeper makes rows for the children, and waits for the answer.
+    world.stream.split("b", "c", "d");
+    until("a row that is not answered", || {
+        world.leases.row("c").is_some()
+    })
+    .await;
     assert!(world.log.records().is_empty());
     let began = clock::now();
     worker
@@ -86,6 +89,33 @@ async fn leases_of_the_shortest_time_stay_where_they_are() {
     let before = epochs(&world);
     pass(Duration::from_secs(300)).await;
     assert_eq!(epochs(&world), before);
+    drop((first, second));
+}
+
+/// A renewal may fail, however short the lease time is, also beside a slow store.
+#[tokio::test(start_paused = true)]
+async fn leases_of_the_shortest_time_outlive_a_store_that_is_away_for_a_moment() {
+    let mut world = World::new(4, false);
+    let start = |world: &mut World| {
+        let mut spec = world.exact();
+        spec.leases.lease_time = *LeaseSettings::LEASE_TIME_RANGE.start();
+        Worker::start(spec)
+    };
+    let first = start(&mut world);
+    let second = start(&mut world);
+    pass(Duration::from_secs(20)).await;
+    world.leases.slow_ms.store(300, Ordering::SeqCst);
+    let epochs =
+        |world: &World| -> Vec<u64> { world.leases.rows().iter().map(|row| row.epoch).collect() };
+    let before = epochs(&world);
+    for n in 0..100 {
+        world.leases.broken.store(true, Ordering::SeqCst);
+        pass(Duration::from_millis(300)).await;
+        world.leases.broken.store(false, Ordering::SeqCst);
+        // Renewals fail early and late in the lease time.
+        pass(Duration::from_millis(700 + n * 13 % 500)).await;
+    }
+    assert_eq!(epochs(&world), before, "leases were lost");
     drop((first, second));
 }
 
