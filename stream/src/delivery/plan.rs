@@ -503,3 +503,45 @@ impl<'a> Cutter<'a> {
         self.done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hydrant_core::Budget;
+    use hydrant_core::batch::{Entry, Span};
+
+    use super::*;
+
+    /// Records of few bytes take more with their plan than their text does.
+    #[test]
+    fn a_batch_holds_what_it_takes_with_its_plan() {
+        const RECORDS: usize = 100;
+        let budget = Budget::new(1 << 20);
+        let empty = Entry {
+            segment: 0,
+            key: None,
+            payload: Span::default(),
+            stamp: 0,
+        };
+        let batch = |held| Batch {
+            records: vec![empty; RECORDS],
+            permit: budget.try_acquire(held).unwrap(),
+            ..Batch::default()
+        };
+        // A pick and a route, and where the record came from.
+        let planned = (RECORDS * (size_of::<u32>() + size_of::<u128>() + 1)) as u64;
+        let mut large = batch(1 << 16);
+        let least = large.memory_bytes() + planned;
+        assert_eq!(settle_bytes(&mut large), 0);
+        let needed = large.permit.bytes();
+        assert!((least..1 << 16).contains(&needed), "{needed} of {least}");
+        // One that a transform made larger holds too little.
+        let mut little = batch(7);
+        assert_eq!(settle_bytes(&mut little), needed - 7);
+        // What holds nothing is counted elsewhere.
+        let mut none = Batch {
+            permit: hydrant_core::Permit::default(),
+            ..batch(1)
+        };
+        assert_eq!(settle_bytes(&mut none), 0);
+    }
+}

@@ -1,10 +1,12 @@
 //! What there is too much of, and what the dead leave.
 
+use std::time::Duration;
+
 use hydrant_core::testing::disk::{Death, Fall, Moment, Op, SimWorld, Snare};
 use hydrant_core::{Error, Position};
 
 use super::fixture::*;
-use crate::{create, open};
+use crate::{Codec, CreateOptions, create, open};
 
 /// A shard takes no more origins than a segment's head can tell of, and stays what it is.
 #[tokio::test(start_paused = true)]
@@ -81,4 +83,41 @@ async fn a_temporary_manifest_of_a_dead_process_is_removed() {
     assert_eq!(temporaries().await, 1);
     stream.admin().unwrap().split(&first(), None).await.unwrap();
     assert_eq!(temporaries().await, 0);
+}
+
+/// What a caller submits is its own; the encoded copies that wait for the disk are the log's.
+#[tokio::test(start_paused = true)]
+async fn the_budget_has_the_encoded_copies_of_appends_until_they_are_stored() {
+    let world = SimWorld::new(1);
+    let context = context_on(world.process("a").shared(), 1);
+    let options = CreateOptions {
+        codec: Codec::None,
+        ..options(1)
+    };
+    let stream = create("local:/events", options, &context).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    // Encoded where they are submitted, and on a worker.
+    for records in [20, 1000] {
+        let numbers: Vec<u64> = (1..=records).collect();
+        let bytes = |n: &u64| (key(*n).len() + payload(*n).len()) as u64;
+        let text: u64 = numbers.iter().map(bytes).sum();
+        let caught = world.snare(Snare {
+            process: "a".to_owned(),
+            op: Op::Sync,
+            path: ".seg".to_owned(),
+            moment: Moment::Before,
+            fall: Fall::Hangs(Duration::from_secs(1)),
+        });
+        let mut tickets = Vec::new();
+        for _ in 0..3 {
+            tickets.push(writer.submit(&first(), plain(&numbers)).await.unwrap());
+        }
+        caught.await.unwrap();
+        let held = context.budget.held_bytes();
+        assert!(held >= 3 * text, "{held} bytes for three times {text}");
+        for stored in tickets {
+            stored.await.unwrap();
+        }
+        assert_eq!(context.budget.held_bytes(), 0);
+    }
 }
