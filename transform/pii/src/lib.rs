@@ -68,6 +68,9 @@
 //! - names of persons in small letters with a word for software in them, under a key that may be
 //!   that of a program (`{"client":{"name":"jane-api"}}`);
 //! - names that are the value of a key for a person (`{"driver":"Jane Doe"}`);
+//! - streets under a bare `address` that stands under no key for a person, since it may be that of a
+//!   device (`{"billing":{"address":"1 Main St"}}`);
+//! - names, streets and national phone numbers under keys that are not English (`vorname`);
 //! - in a partition key, values of a payload in another form than with other separators and in
 //!   another case: another order of a date, a coordinate with other decimals.
 //!

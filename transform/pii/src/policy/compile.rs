@@ -157,7 +157,8 @@ pub(super) fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
     }
     policy.paths = Paths::new(&paths);
     finish(&mut policy);
-    proof::prove(&policy, &placed, &mut problems);
+    let names_key = raw.policy.key.is_some();
+    proof::prove(&policy, &placed, names_key, &mut problems);
     if problems.0.is_empty() {
         Ok(policy)
     } else {

@@ -106,6 +106,10 @@ impl ClassSet {
         self.0 & other.0 == other.0
     }
 
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     fn iter(self) -> impl Iterator<Item = Class> {
         Class::ALL.into_iter().filter(move |&class| self.has(class))
     }

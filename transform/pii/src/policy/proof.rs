@@ -12,11 +12,12 @@ use crate::classes;
 use crate::detect::{self, Hits, Kind, TABLE, Text};
 use crate::keys;
 
-pub(super) fn prove(policy: &Policy, placed: &[Placed], problems: &mut Collected) {
+/// Adds what does not hold. A policy that `names_key` for which there is no secret is a problem already.
+pub(super) fn prove(policy: &Policy, placed: &[Placed], names_key: bool, problems: &mut Collected) {
     for (index, one) in placed.iter().enumerate() {
         reached(one, &placed[..index], problems);
         let action = &policy.rule(one.rule).action;
-        if *action == Action::Token && policy.key.is_none() {
+        if *action == Action::Token && policy.key.is_none() && !names_key {
             problems.add(
                 &one.place,
                 "it makes tokens, and the policy has no key",
@@ -55,12 +56,13 @@ fn reached(one: &Placed, earlier: &[Placed], problems: &mut Collected) {
         let hidden = match (&other.scope, &one.scope) {
             (Scope::Classes(theirs), Scope::Classes(mine)) => {
                 taken.join(*theirs);
-                taken.contains(*mine)
+                // Without a class that exists, the rule has its problem already.
+                taken.contains(*mine) && !mine.is_empty()
             }
             (Scope::Key(theirs), Scope::Key(mine)) => theirs == mine,
             (Scope::Path(theirs), Scope::Path(mine)) => theirs.covers(mine),
             (Scope::PathClasses(theirs, more), Scope::PathClasses(mine, less)) => {
-                more.contains(*less) && theirs.covers(mine)
+                more.contains(*less) && !less.is_empty() && theirs.covers(mine)
             }
             _ => false,
         };

@@ -142,6 +142,16 @@ fn replacements_that_are_findings_are_refused() {
 }
 
 #[test]
+fn a_class_that_does_not_exist_is_one_problem() {
+    for path in ["", "path = \"$.a\"\n"] {
+        let rule =
+            |class: &str| format!("[[rule]]\n{path}class = \"{class}\"\naction = \"label\"\n");
+        let told = compiled(&(rule("email") + &rule("mail"))).unwrap_err();
+        assert_eq!(told.0.len(), 1, "{told}");
+    }
+}
+
+#[test]
 fn tokens_need_a_key() {
     let token = "[[rule]]\nclass = \"email\"\naction = \"token\"";
     let policy = compiled(token).unwrap();
@@ -157,6 +167,7 @@ fn tokens_need_a_key() {
         told.to_string().contains("no key with the id `b`"),
         "{told}"
     );
+    assert_eq!(told.0.len(), 1, "{told}");
 }
 
 #[test]
