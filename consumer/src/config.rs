@@ -24,7 +24,8 @@ pub struct ConsumerArgs {
     /// Where to start without progress: earliest, latest or a time [default: earliest]
     #[arg(long, value_name = "START")]
     pub start: Option<String>,
-    /// How records look outside of a stream: ndjson, json or raw [default: ndjson]
+    /// How a record is written outside of a stream: ndjson (its payload, one a line), json (one object a line, with its
+    /// place and key) or raw (the bytes of its payload and nothing else) [default: ndjson]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Take only records with `key=TEXT`, `key^=PREFIX` or `/json/pointer=VALUE`; all of several must hold

@@ -9,10 +9,10 @@ use hydrant_core::process::{self, CommonArgs, Setup};
 
 /// Copies the records of a stream to standard output, a file or another stream
 ///
-/// Into a file and into another stream each record comes exactly once, to standard output at least once. A file goes on
-/// where it ends, a copy into a stream where the --app is (hydrant-consumer, unless it is named), standard output starts
-/// anew each time: name an --app, and it goes on as well. Workers of one --app share the shards; copies into several
-/// streams at the same time need a name each.
+/// Into a file and into another stream each record comes exactly once, to standard output at least once. A file
+/// continues where it ends, a copy into a stream where the --app is (hydrant-consumer, unless you name another one).
+/// Standard output starts from the start each time, unless you name an --app. Workers of one --app share the shards;
+/// copies into several streams at the same time need a name each.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-consumer", version)]
 struct Cli {

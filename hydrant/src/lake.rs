@@ -211,10 +211,8 @@ fn add_columns(text: &mut Table, columns: &[Column], indent: &str) {
         let name = format!("{indent}{}", column.name);
         match kind {
             ColumnType::Struct(fields) => {
-                text.add_row(vec![
-                    name,
-                    format!("STRUCT{brackets}, {} fields", fields.len()),
-                ]);
+                let count = counted(fields.len() as u64, "field");
+                text.add_row(vec![name, format!("STRUCT{brackets}, {count}")]);
                 add_columns(text, fields, &format!("{indent}  "));
             }
             kind => {
@@ -308,6 +306,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("STRUCT[], 100 fields"), "{text}");
+        assert!(text.contains("STRUCT, 1 field "), "{text}");
         assert!(text.contains("  notify 99 with quite"), "{text}");
         assert!(text.contains("    b "), "{text}");
     }

@@ -63,7 +63,8 @@ pub(crate) enum StreamCommand {
         /// Where to start: `earliest`, `latest`, or a time such as `2026-11-21T10:00:00Z`
         #[arg(long, value_name = "START", default_value = "latest")]
         start: String,
-        /// How to print a record: `ndjson`, `json` or `raw` [default: json]
+        /// How to print a record: `ndjson` (its payload, one a line), `json` (one object a line, with its place and
+        /// key) or `raw` (the bytes of its payload and nothing else) [default: json]
         #[arg(long, value_name = "FORMAT")]
         format: Option<String>,
         /// End when the tip is reached instead of waiting for more

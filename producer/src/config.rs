@@ -87,7 +87,7 @@ pub struct ProducerArgs {
     /// Shards of a stream that is made because it does not exist [default: 4]
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
-    /// The name of this producer; with `--ledger`, a restart goes on where the last run ended and stores nothing twice
+    /// The name of this producer; with `--ledger`, a restart continues where the last run ended and stores nothing twice
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// The file in which progress is remembered; it is made if it does not exist
@@ -365,7 +365,10 @@ fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Fi
     if simulates {
         for key in ["format", "at-end", "follow"] {
             if section.is_given(key) {
-                section.problem(key, "is for files only: leave it out, or `--simulate`");
+                section.problem(
+                    key,
+                    "is for files only: leave it out, or leave `simulate` out",
+                );
             }
         }
     }

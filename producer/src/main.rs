@@ -9,7 +9,7 @@ use hydrant_producer::wire;
 
 /// Sends the records of files, of standard input, or of a simulated fleet of devices into a stream
 ///
-/// With --name and --ledger, a restart goes on in each file where the last run ended, and every record is stored exactly
+/// With --name and --ledger, a restart continues in each file where the last run ended, and every record is stored exactly
 /// once, even after `kill -9` and across rotation. Standard input (`--input -`) must then be piped again from its start:
 /// what is already stored is passed over. With --follow, files are followed until a signal comes (SIGTERM or Ctrl-C).
 ///

@@ -20,7 +20,7 @@ pub async fn create(url: &str, options: CreateOptions, ctx: &Context) -> Result<
     let StreamUrl::Local { dir } = StreamUrl::parse(url)?;
     if !local::create(&dir, &options, ctx).await? {
         return Err(Error::refused(format!(
-            "stream `{url}` exists already: open it, or remove it with `hydrant stream delete {url}`"
+            "stream `{url}` exists already: use it as it is, or remove it with `hydrant stream delete --yes {url}`"
         )));
     }
     open(url, ctx).await

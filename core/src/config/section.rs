@@ -290,6 +290,9 @@ impl Section {
     fn whole_number(&mut self, key: &'static str, remedy: &str) -> Option<i128> {
         let parse = |raw: &Raw| match raw {
             Raw::Toml(Value::Integer(number)) => Ok(i128::from(*number)),
+            Raw::Toml(Value::Float(number)) => Err(Fault::Value(format!(
+                "`{number}` is not a whole number: write {remedy}"
+            ))),
             raw => whole(&text_of(raw)?, remedy).map_err(Fault::from),
         };
         self.read(key, remedy, parse, i128::to_string)

@@ -249,7 +249,7 @@ fn empty_values_are_refused_and_nothing_is_read_from_them() {
 #[test]
 fn numbers_that_do_not_fit_are_quoted_as_they_were_written_with_the_range() {
     let layers = layers(
-        "[sink]\nrows = -3\noffset = 60\nbytes = -1\nfar = -900\n",
+        "[sink]\nrows = -3\noffset = 60\nbytes = -1\nfar = -900\nhalf = 0.5\n",
         &[],
     );
     let mut flags = Flags::new();
@@ -264,6 +264,7 @@ fn numbers_that_do_not_fit_are_quoted_as_they_were_written_with_the_range() {
     section.number("rows", 1, 1..=10);
     section.number("parts", 1, 1..=10);
     section.number("many", 1, 0..=u64::MAX);
+    section.number("half", 1, 1..=10);
     section.optional_bytes("bytes");
     section.optional_bytes("huge");
     section.bytes_within("small", 64, 64..=8 << 20);
@@ -276,6 +277,7 @@ fn numbers_that_do_not_fit_are_quoted_as_they_were_written_with_the_range() {
         "far (line 5): `-900` is out of range: write `-840` to `840`",
         "`--parts`: `99999999999999999999999` is out of range: write `1` to `10`",
         "`--many`: `-1` is out of range: write a number from `0` on",
+        "half (line 6): `0.5` is not a whole number: write `1` to `10`",
         "bytes (line 4): `-1` is not a number of bytes",
         "`--huge`: `99999999999999999999999` is too large",
         "`--small`: `1_0` is not a number of bytes",
@@ -283,7 +285,7 @@ fn numbers_that_do_not_fit_are_quoted_as_they_were_written_with_the_range() {
     ] {
         assert!(told.contains(line), "`{line}` is not in\n{told}");
     }
-    assert_eq!(problems.len(), 8, "{told}");
+    assert_eq!(problems.len(), 9, "{told}");
 }
 
 #[test]

@@ -363,8 +363,8 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
             return Err(Failure::Read(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "at byte {place} something stands behind the last {} that is none: cut the \
-                     file there, or make it anew",
+                    "at byte {place} something else stands behind the last {}: cut the file there, or \
+                     make it again",
                     D::NAME
                 ),
             )));
@@ -397,7 +397,7 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
         }
         let why = if kind == io::ErrorKind::UnexpectedEof {
             format!(
-                "it ends at byte {place} within a {}: the file was cut, copy or make it anew",
+                "it ends at byte {place} within a {}: the file was cut off: copy it or make it again",
                 D::NAME
             )
         } else {
