@@ -80,7 +80,7 @@ pub enum Error {
     #[error("{0}")]
     Rewound(Box<Rewound>),
     /// The disk is full; stored data stays readable.
-    #[error("no space left to write `{}`: free some, and appends continue by themselves", path.display())]
+    #[error("no space left to write `{}`: free some space, and writing continues by itself", path.display())]
     Full {
         /// The file.
         path: PathBuf,
