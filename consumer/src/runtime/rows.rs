@@ -203,7 +203,7 @@ impl Keeper {
                 ),
                 None => tracing::warn!(
                     app = self.leased.app, shard = %shard.id,
-                    "the progress kept is that of {}: it does not count, and is forgotten",
+                    "the progress that is kept is that of another output, {}: it does not count here, and is dropped",
                     row.output().map_or("an output without identity", |output| &output.name),
                 ),
             }
