@@ -54,7 +54,7 @@ async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<Run
         let (url, context) = (url.clone(), opening.clone());
         async move { hydrant_stream::open(&url, &context).await }
     };
-    let mut input = runtime::wait_for(config.from(), config.wait(), open).await?;
+    let mut input = runtime::wait_for(config.from(), config.wait(), &shutdown, open).await?;
     let mut pin = None;
     let keeps_app = app.is_some() || matches!(config.to(), Target::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());

@@ -107,6 +107,12 @@ pub enum Error {
         /// What does not exist, and how to make it.
         message: String,
     },
+    /// The process was asked to end before it had begun: nothing was done, and nothing is wrong.
+    #[error("{message}")]
+    Stopped {
+        /// What it was about to do.
+        message: String,
+    },
     /// A file operation failed.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -210,9 +216,10 @@ impl Error {
             Error::Sealed { .. } => Disposition::Reroute,
             Error::Full { .. } => Disposition::Retry { after: FULL_RETRY },
             Error::Unavailable { after, .. } => Disposition::Retry { after: *after },
-            Error::Refused { .. } | Error::NotFound { .. } | Error::Rewound(_) => {
-                Disposition::Refused
-            }
+            Error::Refused { .. }
+            | Error::NotFound { .. }
+            | Error::Stopped { .. }
+            | Error::Rewound(_) => Disposition::Refused,
             Error::OutOfOrder { .. }
             | Error::Corrupt { .. }
             | Error::Io { .. }

@@ -201,6 +201,10 @@ impl Supervised {
             answer = work => match answer {
                 Ok(Ok(())) if self.health.has_failed() => FAILED,
                 Ok(Ok(())) => DONE,
+                Ok(Err(Error::Stopped { message })) => {
+                    tracing::info!("{message}");
+                    DONE
+                }
                 Ok(Err(error)) => failed(&error),
                 Err(_) if stdout.is_closed() => DONE,
                 Err(_) => FAILED,

@@ -1,6 +1,14 @@
 //! How a process stops: the first signal drains, the second one ends at once.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+
+use crate::clock;
+
+/// Signals this close to one another are one: `timeout`, a terminal and service managers send one to a process and to
+/// its group.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,23 +74,29 @@ impl Shutdown {
         self.reached(Phase::Draining).await;
     }
 
-    /// Listens for SIGTERM and SIGINT until the process ends: the first drains, the second aborts.
+    /// Listens for SIGTERM and SIGINT until the process ends: the first drains, a second one aborts.
     #[cfg(unix)]
     pub async fn listen(self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut first = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            let next = if self.is_draining() {
+            let now = clock::now();
+            let is_second = match first {
+                Some(first) => now.saturating_duration_since(first) >= ONE_SIGNAL,
+                None => self.is_draining(),
+            };
+            first.get_or_insert(now);
+            self.advance(if is_second {
                 Phase::Aborting
             } else {
                 Phase::Draining
-            };
-            self.advance(next);
+            });
         }
     }
 }

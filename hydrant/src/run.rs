@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) inline: bool,
     /// The process ends when the producer's input has ended and everything of it is in the lake.
     pub(crate) exit_at_end: bool,
+    /// The directory of the producer's ledger, when its table does not name another one.
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl Plan {
@@ -76,10 +78,15 @@ impl Plan {
         }
         let usable = !section.has_problems();
         section.finish(problems);
-        let place = Place::new(&dir, layers, inline);
+        let place = Place::new(&dir, layers);
         let producer = runs("producer").then(|| place.producer(problems));
         let transform = runs("transform").then(|| place.transform(problems));
-        let sink = runs("sink").then(|| place.sink(problems));
+        let from = match (inline, &transform) {
+            (true, Some(Some(transform))) => transform.from(),
+            (true, _) => &place.raw,
+            (false, _) => &place.clean,
+        };
+        let sink = runs("sink").then(|| place.sink(from, problems));
         if !usable
             || [
                 producer.is_some_and_none(),
@@ -96,6 +103,7 @@ impl Plan {
             sink: sink.flatten(),
             inline,
             exit_at_end,
+            state: (runs("producer") && place.keeps_ledger()).then_some(dir),
         })
     }
 }
@@ -118,18 +126,16 @@ struct Place<'a> {
     clean: String,
     lake: String,
     ledger: PathBuf,
-    inline: bool,
 }
 
 impl<'a> Place<'a> {
-    fn new(dir: &Path, layers: &'a Layers, inline: bool) -> Self {
+    fn new(dir: &Path, layers: &'a Layers) -> Self {
         Place {
             layers,
             raw: format!("local:{}", dir.join("raw").display()),
             clean: format!("local:{}", dir.join("clean").display()),
             lake: format!("file:{}", dir.join("lake").display()),
             ledger: dir.join("producer.json"),
-            inline,
         }
     }
 
@@ -138,11 +144,15 @@ impl<'a> Place<'a> {
         (!given).then(|| value.to_owned())
     }
 
+    /// Whether the producer's ledger lies in the directory.
+    fn keeps_ledger(&self) -> bool {
+        let mut section = self.layers.section("producer", &Flags::new());
+        let says = ["name", "ledger"].iter().any(|key| section.is_given(key));
+        !says && !section.list("input").iter().any(|input| input == "-")
+    }
+
     fn producer(&self, problems: &mut Problems) -> Option<hydrant_producer::Config> {
-        let named = self.default("producer", "name", "").is_none();
-        let remembered = named || self.default("producer", "ledger", "").is_none();
-        let inputs = self.layers.section("producer", &Flags::new()).list("input");
-        let remember = !remembered && !inputs.iter().any(|input| input == "-");
+        let remember = self.keeps_ledger();
         let args = ProducerArgs {
             to: self.default("producer", "to", &self.raw),
             // State lies in the directory, so a restart goes on where it was.
@@ -162,8 +172,7 @@ impl<'a> Place<'a> {
         hydrant_transform::config::Config::read(&args, self.layers, problems)
     }
 
-    fn sink(&self, problems: &mut Problems) -> Option<hydrant_sink::config::Config> {
-        let from = if self.inline { &self.raw } else { &self.clean };
+    fn sink(&self, from: &str, problems: &mut Problems) -> Option<hydrant_sink::config::Config> {
         let args = SinkArgs {
             from: self.default("sink", "from", from),
             to: self.default("sink", "to", &self.lake),
@@ -404,9 +413,41 @@ async fn end_of<T>(stage: &mut Option<Running<T>>, name: &str) -> Result<T> {
     }
 }
 
+/// Makes the directory of the state, and refuses a table that a run has filled the other way: with transform and sink
+/// as one stage, or as two. The two ways keep their places in different streams, so that everything still in the
+/// input would be stored a second time.
+async fn prepare(plan: &Plan, context: &Context) -> Result<()> {
+    if let Some(dir) = &plan.state {
+        let made = context.disk.create_dir_all(dir).await;
+        made.map_err(|error| Error::io("make", dir, error))?;
+    }
+    let (Some(transform), Some(sink)) = (&plan.transform, &plan.sink) else {
+        return Ok(());
+    };
+    let other = if plan.inline {
+        transform.to()
+    } else {
+        transform.from()
+    };
+    if !wire::has_taken_from(sink, other, context).await? {
+        return Ok(());
+    }
+    let (table, lake) = (sink.names().table(), sink.to());
+    let advice = if plan.inline {
+        "leave `inline` out of `[run]`"
+    } else {
+        "set `inline = true` in `[run]`"
+    };
+    Err(Error::refused(format!(
+        "table `{table}` of `{lake}` was filled from `{other}`: this run would store what it holds a second time; \
+         {advice}, or name another table in `[sink]`"
+    )))
+}
+
 /// Runs a plan until a signal, a failure, or the end that the plan wants.
 pub(crate) async fn run(process: &Process, plan: Plan, output: &Output) -> Result<()> {
     let exit_at_end = plan.exit_at_end;
+    prepare(&plan, &process.context).await?;
     let mut pipeline = Pipeline::start(plan, &process.context, &Arc::new(Counters::default()));
     process.ready.set(true);
     let mut done = Done::default();

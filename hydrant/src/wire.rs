@@ -10,6 +10,7 @@ use hydrant_core::process::Process;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
+use hydrant_sink::{lake, verify};
 use hydrant_transform::{FusedStage, PiiTransform};
 
 /// The name under which the transform keeps its progress: that of its own binary, so that the two take over from each
@@ -61,6 +62,30 @@ pub(crate) async fn sink(
         spec = fused(spec, transform);
     }
     runtime::run(spec).await
+}
+
+/// Whether the sink's table holds anything that came straight from the stream `from`.
+pub(crate) async fn has_taken_from(
+    sink: &hydrant_sink::config::Config,
+    from: &str,
+    context: &Context,
+) -> Result<bool> {
+    let stream = if_there(hydrant_stream::open(from, context).await)?;
+    let lake = if_there(lake::open_read(sink.to(), context).await)?;
+    match (stream, lake) {
+        (Some(stream), Some(lake)) => {
+            verify::has_taken_from(&lake, sink.names(), stream.id()).await
+        }
+        _ => Ok(false),
+    }
+}
+
+fn if_there<T>(opened: Result<T>) -> Result<Option<T>> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a stage end with its input, all of which has been written by stages of this process that have ended.

@@ -57,7 +57,7 @@ pub async fn prepare_counted(parts: Parts, config: &Config) -> Result<(RunSpec, 
     };
     // The lake first: a mistake in its URL must not wait for the input.
     let lake = lake::open(config.to(), &context).await?;
-    let input = runtime::wait_for(config.from(), config.wait(), from).await?;
+    let input = runtime::wait_for(config.from(), config.wait(), &shutdown, from).await?;
     let mut rules = config.rules().clone();
     rules.policy = behind
         .as_ref()

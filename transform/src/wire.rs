@@ -41,7 +41,7 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
         let (url, context) = (url.clone(), opening.clone());
         async move { hydrant_stream::open(&url, &context).await }
     };
-    let input = runtime::wait_for(config.from(), config.wait(), from).await?;
+    let input = runtime::wait_for(config.from(), config.wait(), &shutdown, from).await?;
     let output = open_output(&input, config, &context).await?;
     let transform = Arc::new(PiiTransform::new(Arc::clone(config.policy())));
     let digest = transform.digest().to_owned();

@@ -280,8 +280,27 @@ fn the_first_signal_drains_and_the_second_ends_at_once() {
     wait_for(&mut lines, "working");
     signal(&child, "TERM");
     wait_for(&mut lines, "hanging");
-    signal(&child, "INT");
+    while child.try_wait().unwrap().is_none() {
+        signal(&child, "INT");
+    }
     assert_eq!(finish(child).0, 130);
+}
+
+#[test]
+fn signals_to_a_process_and_its_group_are_one() {
+    let mut child = start("hang", &[("PROCESS_TEST_DRAIN", "1s")]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut lines, "working");
+    let both = format!("kill -TERM {0}; kill -INT {0}; kill -TERM {0}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &both])
+            .status()
+            .unwrap()
+            .success()
+    );
+    wait_for(&mut lines, "raise it with `--drain-timeout`");
+    assert_eq!(finish(child).0, 1);
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! `hydrant run` as its `[run]` table has it.
 
-use crate::place::Place;
+use crate::place::{Answer, Place};
 
 fn filled() -> Place {
     let place = Place::new();
     place.create("local:raw", 2);
     place.simulate("local:raw", 300, 1);
     place
+}
+
+fn rows_and_letters(place: &Place) -> u64 {
+    let sound = place.sound("file:lake");
+    let (rows, letters) = (sound["rows"].as_u64(), sound["dead_letters"].as_u64());
+    rows.unwrap() + letters.unwrap()
 }
 
 /// What the streams hold is all there is, and it all goes to the lake.
@@ -21,9 +27,7 @@ fn a_run_without_a_producer_ends_where_the_streams_end() {
     for stage in ["transform", "sink"] {
         assert!(done.out.contains(stage), "{done:?}");
     }
-    let sound = place.sound("file:lake");
-    let (rows, letters) = (sound["rows"].as_u64(), sound["dead_letters"].as_u64());
-    assert_eq!(rows.unwrap() + letters.unwrap(), 300);
+    assert_eq!(rows_and_letters(&place), 300);
 }
 
 /// A stage that its own table lets end ends the run, and what it did is told.
@@ -36,4 +40,71 @@ fn a_stage_that_ends_by_itself_is_summed_up() {
     );
     let done = place.run("hydrant", &["run", "run.toml"]).expect(0, &[]);
     assert!(done.out.contains("300"), "{done:?}");
+}
+
+fn inline(place: &Place, inline: bool) -> Answer {
+    let table = format!(
+        "[run]\ndir = \".\"\nexit-at-end = true\nstages = [\"transform\", \"sink\"]\ninline = {inline}\n"
+    );
+    place.write("run.toml", table);
+    place.run("hydrant", &["run", "run.toml"])
+}
+
+/// Records that are in the lake are not stored a second time because the two stages became one, or one became two.
+#[test]
+fn a_table_that_was_filled_the_other_way_is_refused() {
+    for first in [false, true] {
+        let place = filled();
+        inline(&place, first).expect(0, &[]);
+        place.simulate("local:raw", 100, 2);
+        inline(&place, !first).expect(64, &["second time", "`inline", "`events`"]);
+        assert_eq!(rows_and_letters(&place), 300);
+        inline(&place, first).expect(0, &[]);
+        assert_eq!(rows_and_letters(&place), 400);
+    }
+}
+
+/// A ledger that no one named lies in a directory of this command's own, also where nothing else does.
+#[test]
+fn the_directory_of_the_state_is_made() {
+    let place = filled();
+    place.write(
+        "run.toml",
+        "[run]\nexit-at-end = true\nstages = [\"producer\"]\n[producer]\nto = \"local:raw\"\nsimulate = 5\n",
+    );
+    place.run("hydrant", &["run", "run.toml"]).expect(0, &[]);
+    assert!(place.path("hydrant-data/producer.json").exists());
+}
+
+/// A stage that waits for its input holds nothing, so nothing keeps it.
+#[test]
+fn a_stage_that_waits_for_its_input_ends_at_a_signal() {
+    let place = Place::new();
+    let waits = ["--from", "local:absent", "--wait", "1h"];
+    for (binary, to) in [
+        ("hydrant-sink", "file:lake"),
+        ("hydrant-transform", "local:clean"),
+        ("hydrant-consumer", "copy.ndjson"),
+    ] {
+        let args = [&waits[..], &["--to", to]].concat();
+        let log = format!("{binary}.log");
+        let mut process = place.start(binary, &args, &log);
+        place.wait_until("it waits for its input", || {
+            place
+                .read_so_far(&log)
+                .contains("for `local:absent` to appear")
+        });
+        process.signal("-TERM");
+        assert_eq!(
+            place.wait_for_end(&mut process),
+            Some(0),
+            "{}",
+            place.logs()
+        );
+        assert!(
+            place
+                .read(&log)
+                .contains("stopped before `local:absent` appeared")
+        );
+    }
 }

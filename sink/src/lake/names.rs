@@ -92,6 +92,11 @@ impl TableNames {
         format!("{}commits/", self.system())
     }
 
+    /// The prefix of the commit chains of `stream`.
+    pub(crate) fn commits_of(&self, stream: &StreamId) -> String {
+        format!("{}{}/", self.commits(), segment(&stream.to_string()))
+    }
+
     /// The prefix of the numbered schemas.
     pub fn schemas(&self) -> String {
         format!("{}schema/", self.system())
@@ -144,11 +149,12 @@ impl TableNames {
 
     /// The names of the chain of one shard.
     pub fn chain(&self, stream: &StreamId, shard: &ShardId) -> ChainNames {
+        let commits = self.commits_of(stream);
         let stream_name = segment(&stream.to_string());
         let shard_name = segment(shard.as_str());
         let digest = hash::identity(&[stream.name.as_bytes(), stream.incarnation.as_bytes()]) >> 80;
         ChainNames {
-            dir: format!("{}{stream_name}/{shard_name}/", self.commits()),
+            dir: format!("{commits}{shard_name}/"),
             rebuilds: format!("{}rebuild/{stream_name}/{shard_name}/", self.system()),
             file_stem: format!("s{shard_name}-{digest:012x}"),
             table: self.clone(),
@@ -193,7 +199,12 @@ impl ChainNames {
 
     /// The prefix of the records.
     pub fn records(&self) -> String {
-        format!("{}r/", self.dir)
+        Self::records_in(&self.dir)
+    }
+
+    /// The prefix of the records of the chain whose prefix is `dir`.
+    pub(crate) fn records_in(dir: &str) -> String {
+        format!("{dir}r/")
     }
 
     /// The record of `slot`.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use hydrant_core::lake::SharedLake;
-use hydrant_core::{Error, Result};
+use hydrant_core::{Error, Result, StreamId};
 use serde::Serialize;
 
 use crate::encode;
-use crate::lake::{SYSTEM, TableNames};
+use crate::lake::{ChainNames, SYSTEM, TableNames};
 use crate::schema::{TableSchema, registry};
 
 /// A table of a lake.
@@ -50,6 +50,25 @@ pub async fn tables(lake: &SharedLake) -> Result<Vec<TableSummary>> {
         });
     }
     Ok(summaries)
+}
+
+/// Whether the table holds anything that came straight from `stream`.
+///
+/// # Errors
+/// Those of the lake.
+pub async fn has_taken_from(
+    lake: &SharedLake,
+    names: &TableNames,
+    stream: &StreamId,
+) -> Result<bool> {
+    let chains = names.commits_of(stream);
+    for chain in lake.list_dirs(&chains).await? {
+        let records = ChainNames::records_in(&format!("{chains}{chain}/"));
+        if !lake.list(&records, Some(1)).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The tables in which something was published.

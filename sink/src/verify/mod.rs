@@ -20,7 +20,7 @@ use hydrant_core::Result;
 use hydrant_core::hash;
 use hydrant_core::lake::SharedLake;
 
-pub use browse::{Partition, TableSummary, head, partitions, schema, tables};
+pub use browse::{Partition, TableSummary, has_taken_from, head, partitions, schema, tables};
 pub use report::{ChainReport, LISTED_MAX, Problem, ProblemKind, Report};
 
 use crate::lake::{Commit, FileKind, OriginSum, TableNames};
