@@ -30,6 +30,10 @@ use crate::report::{Counters, Ended, Report, Subject, Tally};
 use crate::source::{self, Limits, Source};
 use crate::wire;
 
+mod waiting;
+
+use waiting::{Opened, Queue, Waiting};
+
 /// Chunks between the input and the batcher: one is taken while the next is made.
 const CHUNKS: usize = 2;
 
@@ -124,7 +128,7 @@ pub async fn run_into(
         way,
         batcher: Batcher::new(config.batch_bytes, config.linger),
         chunks: Some(chunks),
-        waiting: None,
+        waiting: Queue::new(context.budget.total_bytes()),
         planning: None,
         flights: VecDeque::new(),
         keeper: ledger.map(Keeper::new),
@@ -246,6 +250,11 @@ impl Way {
         self.session.is_some() && self.number == number
     }
 
+    /// Whether the file of this number is on its way or was before.
+    fn knows(&self, number: u32) -> bool {
+        self.is_at(number) || self.others.contains_key(&number)
+    }
+
     /// Begins with the file of this number, at `start` if it was not on its way before. Nothing is on its way.
     async fn turn_to(&mut self, number: u32, origin: &str, start: u64) {
         if let Some(session) = self.session.take() {
@@ -312,8 +321,9 @@ struct Sending {
     batcher: Batcher,
     /// `None` once the input has ended.
     chunks: Option<mpsc::Receiver<Result<Chunk>>>,
-    /// The first chunk of another file, which waits until nothing is on its way.
-    waiting: Option<Chunk>,
+    /// What was taken from the input: a chunk of another file waits until nothing is on its way and the ledger knows
+    /// that file.
+    waiting: Queue,
     planning: Option<Planning>,
     /// What is sent and not confirmed, oldest first.
     flights: VecDeque<Flight>,
@@ -341,11 +351,10 @@ impl Sending {
 
     /// One event; `false` when there is nothing left to wait for.
     async fn step(&mut self, tally: &mut Tally) -> Result<bool> {
-        if self.waiting.is_some() && self.is_idle() {
-            self.turn(tally).await?;
-        }
-        let may_take = self.planning.is_none() && self.waiting.is_none();
-        let linger = match (may_take, self.flights.is_empty()) {
+        self.work_off(tally).await;
+        let is_free = self.planning.is_none() && self.waiting.is_empty();
+        let may_take = is_free || self.by_file && self.waiting.has_room();
+        let linger = match (is_free, self.flights.is_empty()) {
             (true, true) => self.batcher.deadline(),
             (true, false) => self.batcher.deadline_while_busy(),
             (false, _) => None,
@@ -381,11 +390,11 @@ impl Sending {
             }
             // Cancel-safe: a chunk is taken out only when it is returned.
             chunk = receive(&mut self.chunks), if may_take && self.chunks.is_some() => {
-                self.receive(chunk, tally);
+                self.receive(chunk);
             }
             else => return Ok(false),
         }
-        Ok(!(self.chunks.is_none() && self.waiting.is_none() && self.is_idle()))
+        Ok(!(self.chunks.is_none() && self.waiting.is_empty() && self.is_idle()))
     }
 
     /// Whether nothing is on its way.
@@ -393,24 +402,56 @@ impl Sending {
         self.planning.is_none() && self.flights.is_empty() && self.batcher.deadline().is_none()
     }
 
-    fn receive(&mut self, chunk: Option<Result<Chunk>>, tally: &mut Tally) {
-        let ready = match chunk {
-            Some(Ok(chunk)) if chunk.is_note() => {
-                self.note(chunk);
-                None
+    fn receive(&mut self, chunk: Option<Result<Chunk>>) {
+        match chunk {
+            Some(Ok(chunk)) => {
+                let number = chunk.part.number;
+                let mut waiting = Waiting {
+                    chunk,
+                    opened: None,
+                };
+                // Of a file that this run sent nothing of, the ledger is told ahead, of many at once. Of others it is not
+                // known yet how far they are stored.
+                if !self.way.knows(number) && !self.waiting.holds(number) {
+                    open(&mut self.keeper, &mut waiting);
+                }
+                self.waiting.push(waiting);
             }
-            Some(Ok(chunk)) if self.by_file && !self.way.is_at(chunk.part.number) => {
-                self.waiting = Some(chunk);
-                self.batcher.flush()
-            }
-            Some(Ok(chunk)) => self.take(chunk, tally),
             ended => {
                 self.chunks = None;
                 self.input_error = ended.and_then(Result::err);
-                self.batcher.flush()
             }
-        };
-        self.plan(ready);
+        }
+    }
+
+    /// Puts on their way what waits and may go.
+    async fn work_off(&mut self, tally: &mut Tally) {
+        while self.planning.is_none() {
+            let Some(Waiting { chunk, .. }) = self.waiting.front() else {
+                if self.chunks.is_none() {
+                    let ready = self.batcher.flush();
+                    self.plan(ready);
+                }
+                return;
+            };
+            let is_at = !self.by_file || self.way.is_at(chunk.part.number);
+            if chunk.is_note() {
+                if let Some(note) = self.waiting.pop() {
+                    self.note(note);
+                }
+            } else if is_at {
+                let ready = self.waiting.pop().and_then(|chunk| self.take(chunk, tally));
+                self.plan(ready);
+            } else if self.batcher.deadline().is_some() {
+                let ready = self.batcher.flush();
+                self.plan(ready);
+            } else if self.shutdown.is_draining() {
+                // None of it was accepted: the next run reads it again.
+                self.waiting.clear();
+            } else if !self.flights.is_empty() || !self.turn().await {
+                return;
+            }
+        }
     }
 
     /// Takes note of a file that brings no record.
@@ -430,22 +471,23 @@ impl Sending {
         }
     }
 
-    /// Turns to another file: the ledger knows it before its first record is sent.
-    async fn turn(&mut self, tally: &mut Tally) -> Result<()> {
-        let Some(mut chunk) = self.waiting.take() else {
-            return Ok(());
+    /// Turns to the file of the first chunk that waits, once the ledger knows it durably; nothing is on its way.
+    async fn turn(&mut self) -> bool {
+        let Some(waiting) = self.waiting.front() else {
+            return false;
         };
-        let opens = chunk.part.opens.take();
-        let start = opens.as_ref().map_or(0, |entry| entry.index);
-        if let (Some(entry), Some(keeper)) = (opens, &mut self.keeper) {
-            keeper.note_file(*entry);
-            keeper.finish(&self.shutdown).await?;
-        }
-        let part = &chunk.part;
+        open(&mut self.keeper, waiting);
+        let start = match (waiting.opened, &mut self.keeper) {
+            (Some(opened), Some(keeper)) if !keeper.has_written(opened.note) => {
+                keeper.hurry(opened.note);
+                return false;
+            }
+            (Some(opened), _) => opened.start,
+            (None, _) => 0,
+        };
+        let part = waiting.chunk.part.clone();
         self.way.turn_to(part.number, &part.origin, start).await;
-        let ready = self.take(chunk, tally);
-        self.plan(ready);
-        Ok(())
+        true
     }
 
     fn take(&mut self, chunk: Chunk, tally: &mut Tally) -> Option<Ready> {
@@ -495,6 +537,16 @@ impl Sending {
         {
             keeper.note(self.next_index);
         }
+    }
+}
+
+/// Tells the ledger of the file that a chunk opens: it knows it before its first record is sent.
+fn open(keeper: &mut Option<Keeper>, waiting: &mut Waiting) {
+    if let (Some(entry), Some(keeper)) = (waiting.chunk.part.opens.take(), keeper) {
+        waiting.opened = Some(Opened {
+            start: entry.index,
+            note: keeper.open_file(*entry),
+        });
     }
 }
 

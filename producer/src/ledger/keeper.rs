@@ -14,6 +14,12 @@ pub(crate) struct Keeper {
     wanted: Progress,
     due: Option<Instant>,
     last: Instant,
+    /// Files that it was told of before they are sent: how many, how many of them are being written, and are written.
+    opened: u64,
+    writing_opened: u64,
+    written: u64,
+    /// Whether one of them is waited for.
+    is_urgent: bool,
     /// Why the last attempt failed, where another one may not.
     failure: Option<Error>,
 }
@@ -26,6 +32,10 @@ impl Keeper {
             writing: None,
             due: None,
             last: clock::now(),
+            opened: 0,
+            writing_opened: 0,
+            written: 0,
+            is_urgent: false,
             failure: None,
         }
     }
@@ -42,6 +52,30 @@ impl Keeper {
     pub(crate) fn note_file(&mut self, entry: FileEntry) {
         self.wanted.files.insert(entry.number, entry);
         self.due.get_or_insert(self.last + CADENCE);
+    }
+
+    /// Tells of a file of which nothing was sent yet; answers by what [`Keeper::has_written`] knows it.
+    pub(crate) fn open_file(&mut self, entry: FileEntry) -> u64 {
+        self.note_file(entry);
+        self.opened += 1;
+        self.opened
+    }
+
+    /// Writes down what was noted as soon as may be, since a file that was told of by this waits for it: now, or behind
+    /// what is being written.
+    pub(crate) fn hurry(&mut self, opened: u64) {
+        let is_being_written = self.writing.is_some() && opened <= self.writing_opened;
+        if !is_being_written && !self.is_urgent {
+            self.is_urgent = true;
+            if self.failure.is_none() {
+                self.due = Some(clock::now());
+            }
+        }
+    }
+
+    /// Whether the file that was told of by this is in the ledger durably.
+    pub(crate) const fn has_written(&self, opened: u64) -> bool {
+        self.written >= opened
     }
 
     /// Writes what is due; waits for ever when nothing was noted. Cancel-safe.
@@ -113,6 +147,8 @@ impl Keeper {
             let wanted = std::mem::take(&mut self.wanted);
             self.wanted.index = wanted.index;
             self.due = None;
+            self.is_urgent = false;
+            self.writing_opened = self.opened;
             self.writing = Some(Box::pin(async move {
                 let result = ledger.advance(&wanted).await;
                 (ledger, wanted, result)
@@ -131,8 +167,14 @@ impl Keeper {
         match result {
             Ok(()) => {
                 self.failure = None;
+                self.written = self.writing_opened;
                 if self.due.is_some() {
-                    self.due = Some(self.last + CADENCE);
+                    let rest = if self.is_urgent {
+                        Duration::ZERO
+                    } else {
+                        CADENCE
+                    };
+                    self.due = Some(self.last + rest);
                 }
                 Ok(())
             }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use hydrant_core::testing::clock::ManualClock;
 use hydrant_core::testing::disk::{Death, Loss, Moment, Op, Rule, SimWorld};
 use hydrant_core::{Budget, Random, Workers};
@@ -406,6 +407,50 @@ async fn progress_is_written_down_every_quarter_second_and_at_the_end() {
     keeper.finish(&Shutdown::new()).await.unwrap();
     drop(keeper);
     assert_eq!(open(&context).await.unwrap().next_index(), index);
+}
+
+/// A run over thousands of small files replaces the ledger once for as many of them as came since the last time.
+#[tokio::test(start_paused = true)]
+async fn files_are_written_down_together_before_they_are_sent() {
+    let world = world(1).await;
+    let context = context(&world, "p");
+    let open = || open_as(&context, "edge", records(None));
+    let mut keeper = Keeper::new(open().await.unwrap());
+    let start = clock::now();
+    let before = world.calls("p");
+    let early: Vec<u64> = (0..100).map(|n| keeper.open_file(entry(n, 0))).collect();
+    assert!(!early.iter().any(|opened| keeper.has_written(*opened)));
+    keeper.hurry(early[0]);
+    // It is being written when others come.
+    assert!(keeper.turn().now_or_never().is_none());
+    let late: Vec<u64> = (100..200).map(|n| keeper.open_file(entry(n, 0))).collect();
+    keeper.hurry(early[99]);
+    keeper.turn().await.unwrap();
+    assert!(early.iter().all(|opened| keeper.has_written(*opened)));
+    assert!(!late.iter().any(|opened| keeper.has_written(*opened)));
+    keeper.hurry(late[0]);
+    keeper.turn().await.unwrap();
+    assert!(late.iter().all(|opened| keeper.has_written(*opened)));
+    assert!(start.elapsed() < CADENCE / 10, "{:?}", start.elapsed());
+    // Two replacements of six calls each.
+    assert!(world.calls("p") - before <= 12);
+    // What failed is not written, and is when there is room again.
+    world.fail(Rule {
+        kind: ErrorKind::StorageFull,
+        times: Some(1),
+        ..Rule::once(Op::WriteAt, "ledger")
+    });
+    let opened = keeper.open_file(entry(200, 0));
+    keeper.hurry(opened);
+    keeper.turn().await.unwrap();
+    assert!(!keeper.has_written(opened));
+    let next = keeper.open_file(entry(201, 0));
+    while !keeper.has_written(next) {
+        keeper.hurry(next);
+        keeper.turn().await.unwrap();
+    }
+    drop(keeper);
+    assert_eq!(open().await.unwrap().files().len(), 202);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! Exactly once across restarts, draining, and resharding on the way.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use hydrant_producer::simulate::FleetSpec;
+use serde_json::Value;
 
 use crate::process::{
     Running, await_some, fails, fails_piped, ledger_index, produce, produce_piped,
@@ -61,6 +63,62 @@ fn kill_dash_nine_and_restart_store_each_record_once() {
     };
     assert_is_fleet(&records(dir.path(), "raw"), &spec, 24_000);
     assert_eq!(counts(&produce(dir.path(), &args)), (0, 0, 0, 24_000));
+}
+
+/// The ledger is told of many files at once, of each before its first record can be in the stream, and never of a record
+/// before the stream has it.
+#[test]
+fn kill_dash_nine_over_many_small_files_stores_each_record_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("in");
+    std::fs::create_dir(&files).unwrap();
+    let name = |n: usize| format!("{n:03}.log");
+    for n in 0..400 {
+        let text = format!(
+            "{{\"file\":\"{0}\",\"n\":0}}\n{{\"file\":\"{0}\",\"n\":1}}\n",
+            name(n)
+        );
+        std::fs::write(files.join(name(n)), text).unwrap();
+    }
+    let args = with_ledger(&["--input", "in/*.log"]);
+    let path = dir.path().join("ledger.json");
+    let (mut index, mut is_ahead) = (0, false);
+    for _ in 0..4 {
+        let mut running = Running::start(dir.path(), &args);
+        index = progress(dir.path(), index + 20);
+        assert!(!running.has_ended(), "it ended before it was killed");
+        running.kill();
+        let mut stored: BTreeMap<String, u64> = BTreeMap::new();
+        for record in records(dir.path(), "raw") {
+            let record: Value = serde_json::from_slice(&record.payload).unwrap();
+            let file = record["file"].as_str().unwrap();
+            *stored.entry(file.to_owned()).or_default() += 1;
+        }
+        let ledger: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for entry in ledger["files"].as_array().unwrap() {
+            let file = Path::new(entry["path"].as_str().unwrap())
+                .file_name()
+                .unwrap();
+            let found = stored.remove(file.to_str().unwrap()).unwrap_or(0);
+            assert!(found >= entry["index"].as_u64().unwrap(), "{entry}");
+            is_ahead |= found == 0;
+        }
+        assert!(
+            stored.is_empty(),
+            "the ledger does not know these: {stored:?}"
+        );
+    }
+    assert!(is_ahead, "the ledger was told of each file by itself");
+    produce(dir.path(), &args);
+    let mut all: Vec<Vec<u8>> = records(dir.path(), "raw")
+        .into_iter()
+        .map(|one| one.payload)
+        .collect();
+    all.sort();
+    assert_eq!(all.len(), 800);
+    all.dedup();
+    assert_eq!(all.len(), 800);
+    assert_eq!(counts(&produce(dir.path(), &args)), (0, 0, 0, 800));
 }
 
 #[test]
