@@ -12,7 +12,7 @@ fn filled() -> Place {
 fn rows_and_letters(place: &Place) -> u64 {
     let sound = place.sound("file:lake");
     let (rows, letters) = (sound["rows"].as_u64(), sound["dead_letters"].as_u64());
-    rows.unwrap() + letters.unwrap()
+    rows.expect("a count") + letters.expect("a count")
 }
 
 /// What the streams hold is all there is, and it all goes to the lake.
