@@ -123,6 +123,44 @@ fn a_file_that_was_truncated_behind_its_copy_is_followed_on() {
     assert_eq!(running.terminate()["duplicates"], 0);
 }
 
+/// As `rsync` and editors replace a file: what was taken is not sent again, and growth goes on.
+#[test]
+fn a_followed_file_that_is_replaced_by_a_longer_one_is_read_on() {
+    for ledger in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let without = ["--to", "local:raw", "--shards", "2", "--follow"];
+        let args = if ledger { FOLLOW } else { &without };
+        let args = [args, &["--input", "*.log"]].concat();
+        append(&path("a.log"), "a\nb\nc");
+        let running = Running::start(dir.path(), &args);
+        await_records(dir.path(), &["a", "b"]);
+        let mut all = vec!["a", "b"];
+        for next in ["cc", "d", "e"] {
+            fs::write(path("new"), [&all[..], &[next, ""]].concat().join("\n")).unwrap();
+            fs::rename(path("new"), path("a.log")).unwrap();
+            all.push(next);
+            await_records(dir.path(), &all);
+        }
+        append(&path("a.log"), "f\n");
+        all.push("f");
+        await_records(dir.path(), &all);
+        // One that begins otherwise is another file.
+        fs::write(path("new"), "x\ny\n").unwrap();
+        fs::rename(path("new"), path("a.log")).unwrap();
+        all.extend(["x", "y"]);
+        await_records(dir.path(), &all);
+        assert_eq!(running.terminate()["stored"], all.len());
+        if ledger {
+            let running = Running::start(dir.path(), &args);
+            append(&path("a.log"), "z\n");
+            all.push("z");
+            await_records(dir.path(), &all);
+            assert_eq!(running.terminate()["duplicates"], 0);
+        }
+    }
+}
+
 #[test]
 fn a_copy_that_grows_is_a_file_of_its_own() {
     let dir = tempfile::tempdir().unwrap();

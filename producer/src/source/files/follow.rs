@@ -234,6 +234,10 @@ impl Walk {
             if files.len() >= OPEN_MAX && !self.make_room(files, closed) {
                 break;
             }
+            if self.goes_on(&real, id, look, files, closed)? {
+                taken.insert(real);
+                continue;
+            }
             if !std::mem::replace(&mut is_new, true) {
                 self.find_gone();
             }
@@ -290,6 +294,49 @@ impl Walk {
             }
         }
         Ok(!taken.is_empty())
+    }
+
+    /// Whether the new file at `path` is read on from where the one is that was there and has no name any more, since it
+    /// begins with all of it, as `rsync` and editors leave it.
+    fn goes_on(
+        &mut self,
+        path: &Path,
+        id: FileId,
+        look: Look,
+        files: &mut Vec<Followed>,
+        closed: &mut BTreeMap<FileId, Closed>,
+    ) -> Result<bool, Gone> {
+        let was_replaced = |one: &Followed| {
+            let is_linked = || one.live.reader.plain().is_none_or(Tail::is_linked);
+            !one.is_at_path && one.live.entry.path == path && !is_linked()
+        };
+        let Some(n) = files.iter().position(was_replaced) else {
+            return Ok(false);
+        };
+        // What it still holds was there before the new one.
+        loop {
+            match self.turn(&mut files[n], closed)? {
+                Turn::Busy => {}
+                Turn::Idle => break,
+                Turn::Over => {
+                    files.remove(n);
+                    return Ok(false);
+                }
+            }
+        }
+        let Ok(Some(live)) = self.resume(path, id, files[n].live.entry.clone()) else {
+            return Ok(false);
+        };
+        tell_replaced(&live);
+        self.remember(&live);
+        self.seen.insert(id);
+        let followed = Followed {
+            look,
+            ..Followed::new(live, true, files[n].behind)
+        };
+        let former = std::mem::replace(&mut files[n], followed);
+        former.live.entry.id.map(|id| self.seen.remove(&id));
+        Ok(true)
     }
 
     /// Closes the file that was quiet longest until it grows, since its place is known; `false` when none is quiet.
