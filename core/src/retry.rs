@@ -40,6 +40,13 @@ impl Backoff {
     }
 }
 
+/// Whether failure `n` of a row (from 0) is told: the first, the second, the fourth and so on, so that a fault that lasts
+/// fills no log.
+#[must_use]
+pub const fn is_told(n: u32) -> bool {
+    n.saturating_add(1).is_power_of_two()
+}
+
 /// A bucket of retries shared by the calls of one client, in hundredths of a retry.
 #[derive(Debug)]
 pub struct RetryBudget {
@@ -108,6 +115,12 @@ mod tests {
             message: "no answer".to_owned(),
             after: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn a_fault_that_lasts_is_told_ever_more_rarely() {
+        let told: Vec<u32> = (0..100).filter(|n| is_told(*n)).collect();
+        assert_eq!(told, [0, 1, 3, 7, 15, 31, 63]);
     }
 
     #[tokio::test(start_paused = true)]

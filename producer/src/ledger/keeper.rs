@@ -187,10 +187,12 @@ impl Keeper {
                 let Disposition::Retry { after } = error.disposition() else {
                     return Err(error);
                 };
-                tracing::warn!(
-                    error = error.report(),
-                    "the ledger could not be written, and is written again later"
-                );
+                if self.failure.is_none() {
+                    tracing::warn!(
+                        error = error.report(),
+                        "the ledger could not be written, and is written again later"
+                    );
+                }
                 self.due = Some(self.last + CADENCE + after);
                 self.failure = Some(error);
                 Ok(())
