@@ -6,7 +6,7 @@ use std::io::Write;
 use hydrant_core::clock::{Clock, SystemClock};
 use hydrant_producer::simulate::FleetSpec;
 
-use crate::process::{Running, await_some, fails, produce, produce_piped};
+use crate::process::{Running, await_some, fails, produce, produce_piped, produce_saying};
 use crate::stored::{Stored, assert_is_fleet, block_on, counts, open, records};
 
 #[test]
@@ -272,4 +272,20 @@ fn each_input_that_fails_is_said_once_and_the_last_one_at_the_end() {
             "{end}: {said}"
         );
     }
+}
+
+/// Who sends a log of plain text learns at once what becomes of it in a lake, and not of each file again.
+#[test]
+fn an_input_that_holds_no_json_objects_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("a.log", "127.0.0.1 - - \"GET / HTTP/1.1\" 200\n");
+    write("b.log", "plain\n[1]\n");
+    write("c.log", "# a header\n{\"a\":1}\n");
+    let told = |input: &str| {
+        let args = ["--to", "local:raw", "--input", input];
+        let said = produce_saying(dir.path(), &args).1;
+        said.matches("does not begin with JSON objects").count()
+    };
+    assert_eq!((told("a.log"), told("?.log"), told("c.log")), (1, 1, 0));
 }

@@ -12,9 +12,12 @@ use tokio::sync::mpsc;
 
 use crate::batcher::{Chunk, Part};
 use crate::input::file::{Tail, Truncated};
-use crate::input::{InputError, LineBlock, LineReader};
+use crate::input::{InputError, Line, LineBlock, LineReader};
 use crate::ledger::{Checked, Digest, FileEntry};
 use crate::source::index::Indexer;
+
+/// By so many of its first records it is told whether an input holds JSON objects.
+const RECORDS_LOOKED_AT: usize = 16;
 
 /// The thread's way out.
 pub(in crate::source) struct Sender {
@@ -24,6 +27,8 @@ pub(in crate::source) struct Sender {
     /// Whether files have origins of their own; else indexes rise over all files.
     pub(super) by_file: bool,
     next: u64,
+    /// Whether it was said that records are no JSON objects.
+    has_told_text: bool,
 }
 
 /// The process does not want more.
@@ -43,6 +48,7 @@ impl Sender {
             chunks,
             by_file,
             next: 0,
+            has_told_text: false,
         }
     }
 
@@ -73,6 +79,20 @@ impl Sender {
             chunk.part = part;
         }
         self.chunks.blocking_send(Ok(chunk)).map_err(|_| Gone)
+    }
+
+    /// Says once what becomes of records that are no JSON objects, if the first ones of an input are not.
+    fn tell_text(&mut self, block: &LineBlock, name: &str) {
+        let is_object = |line: &Line| block.bytes[line.range.clone()].starts_with(b"{");
+        let mut first = block.lines.iter().take(RECORDS_LOOKED_AT);
+        if !self.has_told_text && !first.any(is_object) {
+            self.has_told_text = true;
+            tracing::warn!(
+                input = name,
+                "does not begin with JSON objects: its records are sent as they are, but a sink makes rows only of \
+                 objects, and dead letters of the rest"
+            );
+        }
     }
 
     /// Notes how a file that the ledger knows stands, with no record.
@@ -111,6 +131,8 @@ pub(super) struct Live<R: io::Read> {
     /// Whether it is a copy, which does not grow.
     pub(super) is_copy: bool,
     is_told: bool,
+    /// Whether its first records were looked at.
+    is_looked_at: bool,
 }
 
 /// What came of reading on.
@@ -132,6 +154,7 @@ impl<R: io::Read> Live<R> {
             is_opened: false,
             is_copy: false,
             is_told: false,
+            is_looked_at: false,
         }
     }
 
@@ -146,7 +169,13 @@ impl<R: io::Read> Live<R> {
         let block = self.reader.next_block();
         self.tell();
         match block {
-            Ok(Some(block)) => self.send(block, sender).map(|()| Read::Block),
+            Ok(Some(block)) => {
+                if !self.is_looked_at && !block.lines.is_empty() {
+                    self.is_looked_at = true;
+                    sender.tell_text(&block, &self.name);
+                }
+                self.send(block, sender).map(|()| Read::Block)
+            }
             Ok(None) => Ok(Read::End),
             Err(error) if is_truncated(&error) => Ok(Read::Truncated),
             Err(error) => Ok(Read::Failed(error)),
