@@ -232,9 +232,10 @@ struct Verified<'a> {
 /// A verification for people.
 pub(crate) fn text_of(report: &Report) -> String {
     let mut counts = table(&["", ">count"]);
-    let rows: [(&str, u64); 7] = [
+    let rows: [(&str, u64); 8] = [
         ("records in", report.input),
         ("rows", report.rows),
+        ("  of them in no date", report.untimed_rows),
         ("dead letters", report.dead_letters),
         ("dropped by rule", report.dropped),
         ("duplicates", report.duplicates),
@@ -267,11 +268,17 @@ pub(crate) fn text_of(report: &Report) -> String {
     };
     list("warning", &report.warnings, &report.warning_counts);
     list("problem", &report.problems, &report.problem_counts);
-    text.push_str(if report.is_good() {
-        "sound: every record is a row, a dead letter or dropped by a rule, once"
-    } else {
-        "NOT sound"
-    });
+    let gaps = report.warning_counts.get(&ProblemKind::Gap).copied();
+    let once = "every record that was read is a row, a dead letter or dropped by a rule, once";
+    let verdict = match gaps.unwrap_or_default() {
+        _ if !report.is_good() => "NOT sound".to_owned(),
+        0 => format!("sound: {once}"),
+        gaps => format!(
+            "sound, with records lost before they were read in {}: {once}",
+            counted(gaps, "gap")
+        ),
+    };
+    text.push_str(&verdict);
     text
 }
 

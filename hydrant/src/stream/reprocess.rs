@@ -72,7 +72,8 @@ pub(super) async fn run(
             })
             .collect();
         format!(
-            "app `{app}` sends records again, as new ones, when it is started:\n{}\nits output keeps what it has of them",
+            "app `{app}` begins here when it is started; what it sends from here on is new to its output, which keeps what \
+             it has:\n{}",
             begins.join("\n")
         )
     })

@@ -49,7 +49,7 @@ pub enum SchemaError {
     },
     /// The table is partitioned otherwise than configured.
     #[error(
-        "the table is partitioned by {stored}, the configuration says {configured}: a table keeps its layout"
+        "the table is partitioned by {stored}, not by {configured}: leave `partition` as it was, or write into another table"
     )]
     Partitioning {
         /// What the schema says.

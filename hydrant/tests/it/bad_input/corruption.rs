@@ -179,6 +179,12 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
         .filter(|warning| warning["kind"] == "gap")
         .collect();
     assert_eq!(gaps.len(), 1, "{verified}");
+    place
+        .run("hydrant", &["lake", "verify", "file:lake"])
+        .expect(
+            0,
+            &["sound, with records lost before they were read in 1 gap"],
+        );
     let detail = gaps[0]["detail"].as_str().expect("a detail");
     let file = segment.file_name().expect("a name").to_string_lossy();
     assert!(

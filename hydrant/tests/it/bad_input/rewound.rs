@@ -60,7 +60,7 @@ fn what_was_passed_over_is_refused_until_it_is_sent_as_new() {
         COPIED,
         "nothing was acknowledged or stored"
     );
-    reprocess(&place, "earliest").expect(0, &["as new ones"]);
+    reprocess(&place, "earliest").expect(0, &["is new to its output"]);
     copy(&place, "earliest").expect(0, &[]);
     let all = COPIED + PASSED + COPIED;
     assert_eq!(in_clean(&place), all);
@@ -160,7 +160,7 @@ fn what_keeps_nothing_is_written_to_once_more() {
     let args = ["stream", "reprocess", "local:raw"];
     place
         .run("hydrant", &[&args[..], &app].concat())
-        .expect(0, &["`printer` sends records again"]);
+        .expect(0, &["`printer` begins here"]);
     assert_eq!(printed(), COPIED);
 }
 
