@@ -17,6 +17,10 @@ use super::segment::Head;
 
 /// Segments are followed by a new one at this size.
 const SEGMENT_BYTES: u64 = 128 << 20;
+/// What is kept by bytes lies in so many segments at least, since a segment goes as a whole..
+const SEGMENTS_KEPT: u64 = 8;
+/// ..but they are not smaller than this for that.
+const SEGMENT_BYTES_KEPT_MIN: u64 = 1 << 20;
 /// Smaller segments would make more files than data.
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
 /// A process that holds the lock of a shard that is deleted for longer is taken to stand still.
@@ -37,7 +41,8 @@ pub struct CreateOptions {
     pub retention_bytes: Option<u64>,
     /// How frames are compressed. Default: lz4.
     pub codec: Codec,
-    /// A segment that would grow beyond this is followed by a new one. Default: 128 MiB.
+    /// A segment that would grow beyond this is followed by a new one, or beyond an eighth of `retention_bytes` when that
+    /// is less. Default: 128 MiB.
     pub segment_bytes: u64,
     /// How long an append waits for others to share its sync, beside those that come while one is under way anyway.
     /// Default: 0.
@@ -81,10 +86,11 @@ impl CreateOptions {
         if !problems.is_empty() {
             return Err(Error::refused(problems.join("; ")));
         }
+        let kept = self.retention_bytes.unwrap_or(u64::MAX) / SEGMENTS_KEPT;
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Ok(Settings {
             codec: self.codec,
-            segment_bytes: self.segment_bytes,
+            segment_bytes: self.segment_bytes.min(kept.max(SEGMENT_BYTES_KEPT_MIN)),
             linger_micros: micros(self.linger),
             retention_micros: self.retention_time.map(micros),
             retention_bytes: self.retention_bytes,
@@ -278,4 +284,30 @@ async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_small_enough_for_what_is_kept() {
+        for (kept, segment) in [
+            (None, 128 << 20),
+            (Some(u64::MAX), 128 << 20),
+            (Some(80 << 20), 10 << 20),
+            (Some(4 << 20), 1 << 20),
+            (Some(0), 1 << 20),
+        ] {
+            let options = CreateOptions {
+                retention_bytes: kept,
+                ..CreateOptions::default()
+            };
+            assert_eq!(
+                options.settings().unwrap().segment_bytes,
+                segment,
+                "{kept:?}"
+            );
+        }
+    }
 }
