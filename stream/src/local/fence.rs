@@ -3,8 +3,8 @@
 //! A stopped process may hold the lock for minutes, in the middle of an append, and may go on at any time with the next
 //! disk call. So nobody takes the lock from it; the shard is closed where it stands, and a child goes on:
 //!
-//! 1. The mark `DIR/shards/ID/fence` is made, durably. It never goes away.
-//! 2. *After that* the end is found without the lock ([`find_end`]).
+//! 1. The mark `DIR/shards/ID/fence` is made. It never goes away.
+//! 2. *After that* the end is found without the lock, and the directory synced ([`find_end`]).
 //! 3. The child is made with the marks as of that end, and the manifest replaced: it says that the shard is closed, and
 //!    where it ends. This is the moment at which it happens; those who come later find it done.
 //!
@@ -15,7 +15,7 @@
 //!
 //! A process that finds a mark without an end takes the steps 2 and 3: the fencer may have died or stand still itself.
 //! What the holder does once it goes on lies in the shard's directory, past the end; nobody looks there. It has looked
-//! for the mark before it began to change segments ([`ShardLog`](super::shard_log::ShardLog)), so there is one such
+//! for the mark before it began to make a segment ([`ShardLog`](super::shard_log::ShardLog)), so there is one such
 //! holder at most.
 
 use std::io::ErrorKind;
@@ -36,7 +36,7 @@ use super::metrics;
 use super::place::Place;
 use super::recovery::intact;
 use super::reshard::{self, Closed, Closing};
-use super::segment::{self, Head, Listed, Segment, Walk};
+use super::segment::{self, Listed, Segment, Walk};
 use super::skips::Skips;
 
 /// How often the end is looked for while the holder goes on. It does so for one group at most.
@@ -71,15 +71,11 @@ pub(super) async fn is_marked(place: &Place, shard: &ShardId) -> Result<bool> {
     Ok(found.map_err(|e| Error::io("look at", &path, e))?.is_some())
 }
 
-/// Marks a shard as fenced, durably.
+/// Marks a shard as fenced. [`find_end`] makes that durable.
 pub(super) async fn mark(place: &Place, shard: &ShardId) -> Result<()> {
-    let (disk, dir, path) = (&*place.ctx.disk, place.shard_dir(shard), path(place, shard));
-    let file = disk.open(&path, Open::Create).await;
-    let file = file.map_err(|e| place.failed("create", &path, e))?;
-    let synced = file.sync().await;
-    synced.map_err(|e| Error::io("sync", &path, e))?;
-    let synced = disk.sync_dir(&dir).await;
-    synced.map_err(|e| Error::io("sync", &dir, e))
+    let path = path(place, shard);
+    let made = place.ctx.disk.open(&path, Open::Create).await;
+    made.map_err(|e| place.failed("create", &path, e)).map(drop)
 }
 
 /// Fences a shard, or completes what others began: afterwards it is closed.
@@ -168,7 +164,8 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
     let Some((segment, is_named_only)) = newest(place, shard, control).await? else {
         return Ok(None);
     };
-    // Who named it may have died before the name was durable.
+    // Who named it may have died before the name was durable; nor is the mark. Without one nobody asks the manifest where the
+    // shard ends, so it is durable before that says so.
     let synced = disk.sync_dir(&dir).await;
     synced.map_err(|e| Error::io("sync", &dir, e))?;
     let (head, marks) = segment.marks(place.incarnation, shard.range).await?;
@@ -323,16 +320,7 @@ impl Tail {
 
 /// A draft of the segment after a durable end. Its temporary name is its own: the holder may be making the same segment.
 async fn draft_after(place: &Place, shard: &Shard, known: &Known) -> Result<Draft> {
-    let mut head = Head {
-        incarnation: place.incarnation,
-        number: known.control.active + 1,
-        base: known.control.next_offset,
-        previous_bytes: known.control.durable_bytes,
-        previous_newest: known.newest,
-        records_before: known.control.records,
-        len: 0,
-    };
-    let bytes = head.encode(&known.marks);
+    let (head, bytes) = known.next_head(place);
     let (dir, nonce) = (place.shard_dir(&shard.id), place.ctx.random.identity());
     Draft::begin_as(&place.ctx, &dir, &nonce, head, bytes).await
 }

@@ -1,5 +1,6 @@
 //! What is known of a shard at a durable end: how its segment begins that is appended to, and the marks.
 
+use bytes::Bytes;
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Result, Shard, ShardId};
@@ -57,6 +58,21 @@ impl Known {
         };
         replay(&mut known, active, place.salt(), &skips, head.len).await?;
         Ok(known)
+    }
+
+    /// The head of the segment that begins at the durable end, and its bytes.
+    pub(super) fn next_head(&self, place: &Place) -> (Head, Bytes) {
+        let mut head = Head {
+            incarnation: place.incarnation,
+            number: self.control.active + 1,
+            base: self.control.next_offset,
+            previous_bytes: self.control.durable_bytes,
+            previous_newest: self.newest,
+            records_before: self.control.records,
+            len: 0,
+        };
+        let bytes = head.encode(&self.marks);
+        (head, bytes)
     }
 
     /// Refuses an append with a new origin for whose marks there is no room: a head that holds too many could not be

@@ -23,6 +23,7 @@
 //! DIR/shards/time.json                the time by which data ages ([`age`])
 //! DIR/shards/000000/fence             there once the shard was closed because a holder stood still ([`fence`])
 //! DIR/shards/000000/lock              held by the process that appends, for one group of appends
+//! DIR/shards/000000/turn, pulse       held by the next to append, and by a slow holder now and then ([`turn`], [`pulse`])
 //! DIR/shards/000000/control           the durable end ([`control`])
 //! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
 //! DIR/shards/000000/skips.json        corrupt places that an operator has skipped ([`skips`])
@@ -112,6 +113,7 @@ mod marks;
 mod metrics;
 mod observe;
 mod place;
+mod pulse;
 mod recovery;
 mod repair;
 mod reshard;

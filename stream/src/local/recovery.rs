@@ -27,8 +27,6 @@ impl Held<'_> {
         if len <= end {
             return Ok(());
         }
-        self.refuse_if_fenced().await?;
-        let known = self.known()?;
         let mut group = Group {
             next_offset: known.control.next_offset,
             arrival: known.control.newest_arrival,

@@ -5,9 +5,8 @@
 //! control file says so. A holder that finds bytes past the durable end therefore knows that a holder died or could not
 //! sync, and [recovers](super::recovery).
 //!
-//! A holder that stands still is [fenced](super::fence). One that is about to change more than the bytes that follow
-//! the durable end looks for that first, under the lock: so none but the holder that was fenced changes segments of a
-//! fenced shard, and it the one time that it has begun.
+//! A holder that stands still is [fenced](super::fence). One that is about to make a segment looks for that first, under
+//! the lock: so none but the holder that was fenced makes one in a fenced shard, and it the one time that it has begun.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use super::frame::Fault;
 use super::known::{Known, replay};
 use super::metrics::ShardMetrics;
 use super::place::Place;
+use super::pulse::Pulse;
 use super::segment::{self, Head, Listed, Segment};
 use super::skips::Skips;
 
@@ -73,6 +73,7 @@ pub(super) struct Held<'a> {
     pub(super) log: &'a mut ShardLog,
     control: Option<ControlFile>,
     active: Option<Segment>,
+    _pulse: Pulse,
     lock: Box<dyn Lock>,
 }
 
@@ -121,6 +122,7 @@ impl ShardLog {
     /// As [`ShardLog::take`], with the shard's lock taken already.
     pub(super) async fn take_under(&mut self, lock: Box<dyn Lock>) -> Result<Held<'_>> {
         let mut held = Held {
+            _pulse: Pulse::of(&self.place, &self.dir),
             log: self,
             control: None,
             active: None,
@@ -133,6 +135,7 @@ impl ShardLog {
             log,
             control,
             active,
+            _pulse,
             lock,
         } = held;
         log.known = None;
@@ -246,8 +249,8 @@ impl Held<'_> {
         Ok(end)
     }
 
-    /// Refuses to change segments of a shard that is fenced.
-    pub(super) async fn refuse_if_fenced(&self) -> Result<()> {
+    /// Refuses to make a segment in a shard that is fenced.
+    async fn refuse_if_fenced(&self) -> Result<()> {
         match fence::is_marked(&self.log.place, &self.log.shard.id).await? {
             true => Err(self.log.sealed()),
             false => Ok(()),
@@ -432,7 +435,6 @@ impl Held<'_> {
         }
         let manifest = self.log.place.manifest().await?;
         let closed = manifest.shard(&self.log.shard.id)?.closed;
-        self.refuse_if_fenced().await?;
         self.set_control(true, |control| {
             control.sealing = closed;
             control.sealed = closed;
@@ -585,17 +587,7 @@ impl Held<'_> {
         if let Err(error) = self.forget_the_dead().await {
             tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot look for dead producers");
         }
-        let known = self.known()?;
-        let mut head = Head {
-            incarnation: place.incarnation,
-            number: known.control.active + 1,
-            base: known.control.next_offset,
-            previous_bytes: known.control.durable_bytes,
-            previous_newest: known.newest,
-            records_before: known.control.records,
-            len: 0,
-        };
-        let bytes = head.encode(&known.marks);
+        let (head, bytes) = self.known()?.next_head(&place);
         Draft::begin(&place.ctx, &self.log.dir, head, bytes).await
     }
 

@@ -84,7 +84,7 @@ async fn state_of(place: &Arc<Place>, shard: Shard) -> Result<ShardState> {
     let dir = place.shard_dir(&shard.id);
     let file = ControlFile::open_to_read(disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
-    let control = match end::decided(place, &shard, &file).await? {
+    let control = match end::durable(place, &shard, &file).await? {
         Durable::Moving(control) => control,
         Durable::Final(control, _) => Some(control),
         Durable::Undecided => file.read().await?,

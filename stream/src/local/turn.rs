@@ -4,7 +4,8 @@
 //! else: the kernel gives a freed lock to the first who asks. A waiter may stand still as well, so that the turn is
 //! only waited for a while.
 //!
-//! A holder that goes on moves the control file. If it does not for some time, the wait is over. What counts is how often
+//! A holder that goes on moves the control file, and one whose disk is slow still has a [pulse](super::pulse). If neither
+//! changes for some time, the wait is over, and much later if only the control file does not. What counts is how often
 //! this process has looked, not what a clock says: when the whole machine was stopped nobody is late.
 
 use std::pin::pin;
@@ -15,24 +16,50 @@ use hydrant_core::{Result, clock};
 
 use super::control::ControlFile;
 use super::fence;
+use super::pulse;
 use super::shard_log::ShardLog;
 
-/// The time between two looks at the control file: an append takes much less.
+/// The time between two looks at the shard: an append takes much less.
 const GLANCE: Duration = Duration::from_millis(250);
-/// So many looks in a row may find the control file as it was: a disk that is still of use syncs within them. A worker
-/// that takes a shard over after the time of a lease may only then come upon what its last owner holds, so they are
-/// few.
+/// So many looks in a row may find everything as it was. A worker that takes a shard over after the time of a lease may
+/// only then come upon what its last owner holds, so they are few.
 const GLANCES_MAX: u32 = 8;
+/// So many looks in a row may find the control file as it was while its holder lives: half a minute, in which a disk
+/// syncs that is still of use.
+const LIVING_GLANCES_MAX: u32 = 120;
 /// So many looks a process waits for the turn, and goes without it then.
 const TURN_GLANCES_MAX: u32 = 4;
 
-/// What a waiter saw of the control file.
+/// What a waiter saw of a shard.
 #[derive(Debug, Default)]
 struct Glances {
-    /// The counter that it last saw; the inner value is `None` when no slot could be read.
-    seen: Option<Option<u64>>,
-    /// How many looks in a row saw it.
+    /// What it saw last.
+    seen: Option<Glance>,
+    /// How many looks in a row saw the same.
     same: u32,
+    /// How many looks in a row saw the same counter.
+    unmoved: u32,
+}
+
+/// One look.
+#[derive(Clone, Copy, Debug)]
+struct Glance {
+    /// That of the control file; `None` when no slot could be read.
+    counter: Option<u64>,
+    /// Of the holder's pulse.
+    is_up: bool,
+}
+
+impl Glances {
+    /// Whether the shard was as it is for as many looks as a holder has.
+    fn stands_still(&mut self, now: Glance) -> bool {
+        let before = self.seen.replace(now);
+        let unmoved = before.is_some_and(|before| before.counter == now.counter);
+        let same = unmoved && before.is_some_and(|before| before.is_up == now.is_up);
+        self.unmoved = if unmoved { self.unmoved + 1 } else { 1 };
+        self.same = if same { self.same + 1 } else { 1 };
+        self.same > GLANCES_MAX || self.unmoved > LIVING_GLANCES_MAX
+    }
 }
 
 impl ShardLog {
@@ -87,19 +114,58 @@ impl ShardLog {
         if fence::is_marked(&self.place, &self.shard.id).await? {
             return Ok(true);
         }
-        let said = match ControlFile::open_to_read(&*self.place.ctx.disk, &self.dir).await? {
-            Some(file) => file.read().await?.map(|control| control.counter),
-            None => return Err(self.place.gone()),
-        };
-        let same = glances.seen == Some(said);
-        glances.same = if same { glances.same + 1 } else { 1 };
-        glances.seen = Some(said);
-        Ok(glances.same > GLANCES_MAX)
+        let file = ControlFile::open_to_read(&*self.place.ctx.disk, &self.dir).await?;
+        let control = file.ok_or_else(|| self.place.gone())?.read().await?;
+        Ok(glances.stands_still(Glance {
+            counter: control.map(|control| control.counter),
+            is_up: pulse::is_up(&self.place, &self.dir).await?,
+        }))
     }
 
     async fn lock(&self, name: &str) -> Result<Box<dyn Lock>> {
         let path = self.dir.join(name);
         let lock = self.place.ctx.disk.lock(&path, LockKind::Exclusive).await;
         lock.map_err(|error| self.place.failed("lock", &path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of these looks says that the holder stands still; looks are counted from 1.
+    fn over_at(looks: impl Iterator<Item = (u64, bool)>) -> Option<usize> {
+        let mut glances = Glances::default();
+        let mut looks = looks.map(|(counter, is_up)| Glance {
+            counter: Some(counter),
+            is_up,
+        });
+        let over = looks.position(|look| glances.stands_still(look));
+        over.map(|before| before + 1)
+    }
+
+    #[test]
+    fn a_holder_that_shows_nothing_stands_still() {
+        let most = GLANCES_MAX as usize;
+        assert_eq!(over_at([(7, false)].into_iter().cycle()), Some(most + 1));
+        assert_eq!(over_at([(7, true)].into_iter().cycle()), Some(most + 1));
+    }
+
+    #[test]
+    fn a_holder_that_moves_the_control_file_now_and_then_never_stands_still() {
+        let looks = (0..100_000).map(|n| (n / u64::from(GLANCES_MAX), false));
+        assert_eq!(over_at(looks), None);
+    }
+
+    #[test]
+    fn a_holder_with_a_pulse_stands_still_much_later_unless_the_control_file_moves() {
+        let beats = |n: u64| (n / 2).is_multiple_of(2);
+        let most = LIVING_GLANCES_MAX as usize;
+        assert_eq!(over_at((0..).map(|n| (7, beats(n)))), Some(most + 1));
+        let looks = (0..100_000).map(|n| (n / u64::from(LIVING_GLANCES_MAX), beats(n)));
+        assert_eq!(over_at(looks), None);
+        // Its last sign of life counts.
+        let stopped = (0..).map(|n| (7, beats(n.min(50))));
+        assert_eq!(over_at(stopped), Some(50 + GLANCES_MAX as usize + 1));
     }
 }

@@ -3,7 +3,9 @@
 mod every_call;
 mod faults;
 mod makers;
+mod parts;
 mod power_cuts;
+mod slow_disk;
 mod steps;
 
 use std::sync::Arc;

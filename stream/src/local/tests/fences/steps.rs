@@ -134,7 +134,6 @@ fn fences_without_one_of_their_rules_lose_or_double() {
 #[tokio::test(start_paused = true)]
 async fn a_fence_is_completed_by_others() {
     for (op, path) in [
-        (Op::Sync, "/fence"),
         (Op::SyncDir, "shards/000000"),
         (Op::Open, "shards/000001/lock"),
         (Op::RenameNew, "shards/000001"),
