@@ -127,4 +127,9 @@ pub trait ShardStage: Send {
     /// Makes what was pushed durable and visible, and answers how far. For [`Flush::Revoke`], [`Flush::Drain`] and
     /// [`Flush::End`] that is everything pushed; for the others it may be less, without waiting.
     async fn publish(&mut self, why: Flush) -> Result<Progress>;
+    /// Whether what was pushed before a push that failed is still there to be published, and nothing of what failed: then
+    /// a record that cannot be taken holds up none of those before it.
+    fn outlives_a_failed_push(&self) -> bool {
+        false
+    }
 }

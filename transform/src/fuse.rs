@@ -159,6 +159,10 @@ impl ShardStage for FusedShard {
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         self.inner.publish(why).await
     }
+
+    fn outlives_a_failed_push(&self) -> bool {
+        self.inner.outlives_a_failed_push()
+    }
 }
 
 #[cfg(test)]

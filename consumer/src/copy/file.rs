@@ -552,4 +552,8 @@ impl ShardStage for ShardFile {
             ..Progress::default()
         })
     }
+
+    fn outlives_a_failed_push(&self) -> bool {
+        true
+    }
 }

@@ -216,4 +216,8 @@ impl ShardStage for ShardPrint {
             ..Progress::default()
         })
     }
+
+    fn outlives_a_failed_push(&self) -> bool {
+        true
+    }
 }

@@ -209,4 +209,8 @@ impl ShardStage for ShardRelay {
             ..Progress::default()
         })
     }
+
+    fn outlives_a_failed_push(&self) -> bool {
+        true
+    }
 }

@@ -393,6 +393,42 @@ async fn poison_stops_waits_or_becomes_a_dead_letter() {
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
 }
 
+/// Records before one that cannot be copied arrive, each once, however often that one is tried.
+#[tokio::test]
+async fn poison_holds_up_nothing_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("copy");
+    let stream = stream(1);
+    stream.batch_records(2);
+    stream.append("a", 4, 0);
+    stream.append_payload("a", b"two\nlines");
+    stream.append("a", 2, 0);
+    let wanted = ["a:0", "a:1", "a:2", "a:3"];
+    let printed = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..2 {
+        copy_to(&path, &stream, OnPoison::Stop).await.unwrap_err();
+        assert_eq!(lines(&path), wanted);
+        let paper = Arc::clone(&printed);
+        let printer = Printer::start(move |text| {
+            paper.lock().unwrap().extend_from_slice(text);
+            Ok(true)
+        });
+        let print = PrintStage::new(
+            OutputId::stdout(),
+            StreamId::new("memory", "1"),
+            everything(OnPoison::Stop),
+            Format::Ndjson,
+            printer.unwrap(),
+            context(1, 1 << 20),
+        );
+        let mut spec = spec(&stream, print);
+        spec.app = "print".to_owned();
+        Worker::start(spec).ended().await.unwrap_err();
+        let text = String::from_utf8(printed.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().collect::<Vec<_>>(), wanted);
+    }
+}
+
 #[tokio::test]
 async fn printing_tells_everything_and_stops_counting_when_nobody_reads() {
     let stream = stream(2);

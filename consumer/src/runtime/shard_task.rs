@@ -384,7 +384,14 @@ impl ShardTask {
                         self.shared.note_sound(&self.claim.shard.id);
                     }
                     let ended = matches!(read, Read::End { .. });
-                    self.push(&mut attempt, read).await?;
+                    let before = attempt.unpublished;
+                    if let Err(error) = self.push(&mut attempt, read).await {
+                        if before && attempt.stage.outlives_a_failed_push() {
+                            self.publish(&mut attempt, Flush::Drain).await?;
+                            self.write_now(&mut attempt).await?;
+                        }
+                        return Err(error);
+                    }
                     if ended {
                         self.publish(&mut attempt, Flush::End).await?;
                         if attempt.published.to != Position::End {
