@@ -257,7 +257,6 @@ impl Supervised {
         let server = Server::bind(address, probes).await?;
         output::to_stderr(&format!("metrics on http://{}/metrics", server.address()));
         helpers.spawn(server.serve());
-        helpers.spawn(metrics.keep_up());
         Ok(())
     }
 }

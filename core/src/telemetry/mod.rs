@@ -4,58 +4,21 @@
 //! shard, stage, reason). Without `--metrics` no recorder is installed and recording costs nothing. With it, [`Metrics`]
 //! aggregates and [`server::Server`] answers `/metrics`, `/healthz` and `/readyz`.
 
+mod histogram;
 pub mod server;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use metrics::Unit;
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::budget::Budget;
 use crate::clock::{self, Instant};
 use crate::error::{Error, Result};
 
-/// Upper bounds of histograms whose names end in `_seconds`: from a local fsync to a stream that stood still.
-const SECONDS_BUCKETS: &[f64] = &[
-    0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0,
-];
-
-/// Upper bounds of histograms whose names end in `_bytes`: from a record to a large file.
-const BYTES_BUCKETS: &[f64] = &[
-    256.0,
-    1024.0,
-    4096.0,
-    16_384.0,
-    65_536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    67_108_864.0,
-    268_435_456.0,
-    1_073_741_824.0,
-];
-
-/// Upper bounds of all other histograms: counts of records or files.
-const COUNT_BUCKETS: &[f64] = &[
-    1.0,
-    10.0,
-    100.0,
-    1_000.0,
-    10_000.0,
-    100_000.0,
-    1_000_000.0,
-    10_000_000.0,
-];
-
-/// How often samples are folded into their histograms when nobody scrapes.
-const UPKEEP: Duration = Duration::from_secs(5);
+use histogram::{Counting, Histograms};
 
 /// Whether a process can take work; cheap to clone. Not ready at first.
 #[derive(Clone, Debug, Default)]
@@ -150,6 +113,7 @@ const PROCESS: &[Described] = &[
 #[derive(Clone)]
 pub struct Metrics {
     handle: PrometheusHandle,
+    histograms: Histograms,
     budget: Budget,
     started: Instant,
 }
@@ -163,26 +127,27 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// Makes this process record metrics. A second call shares the recorder of the first.
     pub fn install(budget: &Budget) -> Result<Self> {
-        static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+        static INSTALLED: Mutex<Option<(PrometheusHandle, Histograms)>> = Mutex::new(None);
         let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = match &*installed {
-            Some(handle) => handle.clone(),
+        let recorders = match &*installed {
+            Some(recorders) => recorders.clone(),
             None => {
-                let recorder = recorder()?;
-                let handle = recorder.handle();
+                let recorder = recorder();
+                let recorders = (recorder.others.handle(), recorder.histograms.clone());
                 metrics::set_global_recorder(recorder)
                     .map_err(|_| Error::fatal("another metrics recorder is installed"))?;
-                installed.insert(handle).clone()
+                installed.insert(recorders).clone()
             }
         };
         drop(installed);
         describe(PROCESS);
-        Ok(Metrics::over(handle, budget))
+        Ok(Metrics::over(recorders, budget))
     }
 
-    fn over(handle: PrometheusHandle, budget: &Budget) -> Self {
+    fn over((handle, histograms): (PrometheusHandle, Histograms), budget: &Budget) -> Self {
         Metrics {
             handle,
+            histograms,
             budget: budget.clone(),
             started: clock::now(),
         }
@@ -199,7 +164,9 @@ impl Metrics {
         if let Some(resident) = resident_bytes() {
             metrics::gauge!("hydrant_process_resident_bytes").set(resident as f64);
         }
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.histograms.render(&mut text);
+        text
     }
 
     /// The sum of a counter or gauge over all its labels; 0 when nothing was recorded.
@@ -217,27 +184,12 @@ impl Metrics {
         });
         values.sum()
     }
-
-    /// Folds samples into histograms without end, so that a process that nobody scrapes stays small.
-    pub async fn keep_up(self) {
-        loop {
-            clock::sleep(UPKEEP).await;
-            self.handle.run_upkeep();
-        }
-    }
 }
 
-fn recorder() -> Result<PrometheusRecorder> {
-    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
-    let build = || {
-        PrometheusBuilder::new()
-            .set_buckets(COUNT_BUCKETS)?
-            .set_buckets_for_metric(suffix("_seconds"), SECONDS_BUCKETS)?
-            .set_buckets_for_metric(suffix("_bytes"), BYTES_BUCKETS)
-    };
-    match build() {
-        Ok(builder) => Ok(builder.build_recorder()),
-        Err(error) => Err(Error::fatal(format!("cannot set up metrics: {error}"))),
+fn recorder() -> Counting {
+    Counting {
+        others: PrometheusBuilder::new().build_recorder(),
+        histograms: Histograms::default(),
     }
 }
 
@@ -262,9 +214,10 @@ mod tests {
 
     #[test]
     fn histograms_have_the_buckets_of_their_units() {
-        let recorder = recorder().unwrap();
+        let recorder = recorder();
         let budget = Budget::new(1 << 20);
-        let metrics = Metrics::over(recorder.handle(), &budget);
+        let recorders = (recorder.others.handle(), recorder.histograms.clone());
+        let metrics = Metrics::over(recorders, &budget);
         let held = budget.try_acquire(4096).unwrap();
         let text = metrics::with_local_recorder(&recorder, || {
             describe(PROCESS);
