@@ -122,6 +122,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
+    /// The first `most` of the names in a directory that come after `after`, sorted; fewer only where there are no more.
+    async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
+        let mut listed = self.list(path).await?;
+        listed.retain(|listed| *listed.name > *after);
+        listed.truncate(most);
+        Ok(listed)
+    }
     /// What is known of a path; `None` when nothing is there.
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
     /// Removes a file; `NotFound` when it is gone.

@@ -10,7 +10,8 @@ mod locks;
 mod rights;
 mod rooms;
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -106,6 +107,21 @@ impl Means {
             call()
         });
         answer.await.map_err(io::Error::other)?
+    }
+}
+
+/// A name with what is known of it; `None` when it was removed between listing and looking.
+fn listed(name: &OsStr, metadata: io::Result<Metadata>) -> io::Result<Option<Listed>> {
+    match metadata {
+        Ok(metadata) => Ok(Some(Listed {
+            name: name.to_string_lossy().into_owned(),
+            is_dir: metadata.is_dir(),
+            len: metadata.len(),
+            identity: metadata.ino(),
+            modified: modified(&metadata),
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -211,22 +227,43 @@ impl Disk for RealDisk {
                 let mut names = Vec::new();
                 for entry in std::fs::read_dir(path)? {
                     let entry = entry?;
-                    let metadata = match entry.metadata() {
-                        Ok(metadata) => metadata,
-                        // Removed between listing and looking.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                        Err(error) => return Err(error),
-                    };
-                    names.push(Listed {
-                        name: entry.file_name().to_string_lossy().into_owned(),
-                        is_dir: metadata.is_dir(),
-                        len: metadata.len(),
-                        identity: metadata.ino(),
-                        modified: modified(&metadata),
-                    });
+                    let known = listed(&entry.file_name(), entry.metadata())?;
+                    names.extend(known);
                 }
                 names.sort_by(|a, b| a.name.cmp(&b.name));
                 Ok(names)
+            })
+            .await
+    }
+
+    async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
+        let (path, after) = (path.to_owned(), after.to_owned());
+        self.means
+            .blocking(move || {
+                loop {
+                    let mut names = BinaryHeap::new();
+                    for entry in std::fs::read_dir(&path)? {
+                        let name = entry?.file_name();
+                        // Names are what they are listed as, also those that are not UTF-8.
+                        let text = name.to_string_lossy().into_owned();
+                        if text <= after {
+                            continue;
+                        }
+                        names.push((text, name));
+                        if names.len() > most {
+                            names.pop();
+                        }
+                    }
+                    let names = names.into_sorted_vec();
+                    let found = names
+                        .iter()
+                        .map(|(_, name)| listed(name, path.join(name).symlink_metadata()));
+                    let found: Option<Vec<Listed>> = found.collect::<io::Result<_>>()?;
+                    // Another name takes the place of one that was removed meanwhile.
+                    if let Some(found) = found {
+                        return Ok(found);
+                    }
+                }
             })
             .await
     }

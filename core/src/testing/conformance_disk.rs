@@ -132,6 +132,17 @@ pub async fn names_are_taken_once(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     assert_eq!(listed, [("g", false), ("sub", true)]);
     let listed = must(two.list(&sub).await, "list");
     assert_eq!((listed.len(), listed[0].len), (1, 1));
+    for (after, most, names) in [
+        ("", 1, &["g"][..]),
+        ("", 2, &["g", "sub"]),
+        ("f", 9, &["g", "sub"]),
+        ("g", 9, &["sub"]),
+        ("sub", 9, &[]),
+    ] {
+        let first = must(two.first(dir, after, most).await, "list the first");
+        let first: Vec<_> = first.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(first, names);
+    }
     assert!(must(two.stat(&sub).await, "stat").is_some_and(|stat| stat.is_dir));
     must(one.remove(&sub.join("f")).await, "remove");
     must(one.remove_dir(&sub).await, "remove a directory");

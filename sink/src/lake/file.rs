@@ -41,9 +41,9 @@ const NONCE_MARK: char = '~';
 /// A lake in a directory; see the module.
 #[derive(Debug)]
 pub struct FileLake {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     url: String,
-    context: Context,
+    pub(super) context: Context,
     writable: bool,
     durable_dirs: Mutex<HashSet<PathBuf>>,
     syncs: Arc<Syncs>,
@@ -146,7 +146,7 @@ impl FileLake {
         )))
     }
 
-    fn path(&self, key: &str) -> Result<PathBuf> {
+    pub(super) fn path(&self, key: &str) -> Result<PathBuf> {
         let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
         if key.split('/').all(plain) {
             Ok(self.root.join(key))
@@ -271,69 +271,6 @@ impl FileLake {
             sealed.crc,
         ))
     }
-
-    /// Shows the files whose keys start with `prefix`, by key, until `seen` has enough. Holds the names of the directories
-    /// on the way to one file.
-    async fn walk(
-        &self,
-        prefix: &str,
-        staged: bool,
-        seen: &mut (dyn FnMut(Object) -> ControlFlow<()> + Send),
-    ) -> Result<()> {
-        let top = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
-        // What is left to visit, the next one last.
-        let mut left = vec![(top.to_owned(), None)];
-        while let Some((key, len)) = left.pop() {
-            if let Some(size) = len {
-                if seen(Object { key, size }).is_break() {
-                    return Ok(());
-                }
-                continue;
-            }
-            let dir = if key.is_empty() {
-                self.root.clone()
-            } else {
-                self.path(&key)?
-            };
-            let mut names: Vec<(String, Option<u64>)> = self
-                .names(&dir)
-                .await?
-                .into_iter()
-                .filter(|listed| !is_temporary(&listed.name))
-                .map(|listed| {
-                    let slash = if key.is_empty() { "" } else { "/" };
-                    let key = format!("{key}{slash}{}", listed.name);
-                    (key, (!listed.is_dir).then_some(listed.len))
-                })
-                .filter(|(key, len)| match len {
-                    Some(_) => key.starts_with(prefix),
-                    None => {
-                        (staged || (key != STAGING && key != TEMPORARY))
-                            && (key.starts_with(prefix) || prefix.starts_with(&format!("{key}/")))
-                    }
-                })
-                .collect();
-            // In the order of the keys: a directory's keys go on with a slash.
-            names.sort_by_cached_key(|(key, len)| match len {
-                Some(_) => key.clone(),
-                None => format!("{key}/"),
-            });
-            left.extend(names.into_iter().rev());
-        }
-        Ok(())
-    }
-
-    async fn names(&self, dir: &Path) -> Result<Vec<disk::Listed>> {
-        match self.context.disk.list(dir).await {
-            Ok(names) => Ok(names),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                Ok(Vec::new())
-            }
-            Err(error) => Err(Error::io("list", dir, error)),
-        }
-    }
 }
 
 /// Where the object of this key is written before it gets its name.
@@ -349,11 +286,6 @@ fn key_of_temporary(temporary: &str) -> String {
     let key = written.map_or(temporary, |(key, _)| key);
     let (dir, name) = key.rsplit_once("/.").unwrap_or(("", key));
     format!("{dir}/{name}").trim_start_matches('/').to_owned()
-}
-
-/// Files on their way to a name; they are no objects.
-fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(".tmp")
 }
 
 #[async_trait]
@@ -415,6 +347,11 @@ impl Lake for FileLake {
         if limit == 0 {
             return Ok(found);
         }
+        if limit < usize::MAX
+            && let Some(first) = self.first(prefix, limit).await?
+        {
+            return Ok(first);
+        }
         let mut seen = |object| {
             found.push(object);
             match found.len() < limit {
@@ -434,11 +371,7 @@ impl Lake for FileLake {
     }
 
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        let mut each = |object| {
-            seen(object);
-            ControlFlow::Continue(())
-        };
-        self.walk(prefix, false, &mut each).await
+        self.visit_all(prefix, seen).await
     }
 
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {

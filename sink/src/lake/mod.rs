@@ -10,6 +10,7 @@ mod chain;
 mod clean_up;
 mod commit;
 mod file;
+mod file_listing;
 mod file_staging;
 mod identity;
 mod names;

@@ -5,6 +5,7 @@ mod cleaning;
 mod crash;
 mod faults;
 mod file_lake;
+mod long_chain;
 mod memory;
 mod owners;
 mod publish;
