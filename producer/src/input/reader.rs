@@ -211,6 +211,10 @@ impl<R: Read> LineReader<R> {
                 0 => Extent::Pause,
                 _ => Extent::More,
             };
+            if extent == Extent::More && self.source.is_doubted() {
+                // No record of it is handed on if it is refused in the end.
+                continue;
+            }
             if extent == Extent::End {
                 self.end_character();
             }

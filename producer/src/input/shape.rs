@@ -16,10 +16,6 @@ pub(super) fn is_mark_begun(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(bytes)
 }
 
-pub(super) fn holes(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| **byte == 0).count()
-}
-
 pub(super) fn trim_start(bytes: &[u8], mut range: Range<usize>) -> Range<usize> {
     loop {
         let rest = &bytes[range.clone()];

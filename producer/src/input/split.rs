@@ -13,8 +13,8 @@ use std::ops::Range;
 
 use super::document::{Scan, Step};
 use super::shape::{
-    BYTE_ORDER_MARK, Wreck, another_follows, holes, indent, is_blank, is_framed, is_mark_begun,
-    is_opened, is_record, trim, trim_start,
+    BYTE_ORDER_MARK, Wreck, another_follows, indent, is_blank, is_framed, is_mark_begun, is_opened,
+    is_record, trim, trim_start,
 };
 use super::{Line, LineBlock, LineCounts, RefusedLine};
 
@@ -69,8 +69,8 @@ enum State {
     Rest,
     /// In an element of an array that is neither an object nor an array.
     Scalar,
-    /// In a line that is too long, of which so many bytes are gone; whether all of them were blank space.
-    Discard(u64, bool),
+    /// In a line that is too long, of which so many bytes are gone.
+    Discard(u64),
     /// In a document that is too long, and that the scan is in.
     Long(Gone),
     /// In an element that is too long and neither an object nor an array; whether in a string of it.
@@ -110,6 +110,8 @@ pub(super) struct Splitter {
     is_fresh: bool,
     /// How far a line is moved in whose blank space was taken before the rest of it came.
     lead: usize,
+    /// Whether blank space of the line was taken.
+    is_begun: bool,
     /// Records at the top level have commas behind them.
     has_commas: bool,
     /// The damaged document whose parts may still come.
@@ -138,6 +140,7 @@ impl Splitter {
             indent: 0,
             is_fresh: true,
             lead: 0,
+            is_begun: false,
             has_commas: false,
             wreck: None,
             searched: 0,
@@ -182,9 +185,7 @@ impl Splitter {
                 State::Closed(length) => self.closed(bytes, at, length, extent, block),
                 State::Rest => self.rest(bytes, at, extent, block),
                 State::Scalar => self.scalar(bytes, at, extent, block),
-                State::Discard(gone, blank) => {
-                    self.discard(bytes, at, (gone, blank), extent, block)
-                }
+                State::Discard(gone) => self.discard(bytes, at, gone, extent, block),
                 State::Long(gone) => self.long(bytes, at, gone, extent, block),
                 State::LongScalar(gone, in_string) => {
                     self.long_scalar(bytes, at, (gone, in_string), extent, block)
@@ -204,8 +205,7 @@ impl Splitter {
         }
         let unfinished = bytes.len() - at;
         if unfinished >= self.window() && matches!(self.state, State::Line | State::Rest) {
-            let blank = bytes[at..].iter().all(|byte| is_blank(*byte));
-            self.state = State::Discard(unfinished as u64, blank);
+            self.state = State::Discard(unfinished as u64);
             self.searched = 0;
             return bytes.len();
         }
@@ -236,10 +236,7 @@ impl Splitter {
         block: &mut LineBlock,
     ) -> Next {
         let from = at + std::mem::take(&mut self.searched);
-        let (lead_at, lead) = (at, std::mem::take(&mut self.lead));
-        let margin = |at: usize, start: usize| {
-            indent(&bytes[at..start]) + if at == lead_at { lead } else { 0 }
-        };
+        let (begun_at, is_begun) = (at, std::mem::take(&mut self.is_begun));
         if self.format == Format::Auto {
             let window = self.window();
             let mut several = false;
@@ -253,7 +250,7 @@ impl Splitter {
                 {
                     let line = trim(bytes, at..place);
                     if !line.is_empty() && matches!(bytes[line.start], b'{' | b'[') {
-                        self.indent = margin(at, line.start);
+                        self.indent = self.lead(&bytes[at..line.start]);
                         return self.begin(bytes, line.start, extent);
                     }
                     self.take_line(bytes, at..place, block);
@@ -270,11 +267,14 @@ impl Splitter {
             }
         }
         let line = trim_start(bytes, at..bytes.len());
-        let margin = margin(at, line.start);
-        self.unfinished_line(bytes, at, (line, margin), extent, block)
+        let margin = self.lead(&bytes[at..line.start]);
+        let is_begun = at < line.start || at == begun_at && is_begun;
+        self.unfinished_line(bytes, (line, margin, is_begun), extent, block)
     }
 
     fn take_line(&mut self, bytes: &[u8], line: Range<usize>, block: &mut LineBlock) {
+        self.lead = 0;
+        let line = trim_start(bytes, line);
         let whole = line.len();
         let range = trim(bytes, line);
         if !range.is_empty() {
@@ -284,11 +284,11 @@ impl Splitter {
         self.line += 1;
     }
 
+    /// At a line whose end has not come, behind the blank space before it, which may be long and is not kept.
     fn unfinished_line(
         &mut self,
         bytes: &[u8],
-        at: usize,
-        (line, margin): (Range<usize>, usize),
+        (line, margin, is_begun): (Range<usize>, usize, bool),
         extent: Extent,
         block: &mut LineBlock,
     ) -> Next {
@@ -298,23 +298,23 @@ impl Splitter {
                 self.indent = margin;
                 self.begin(bytes, line.start, extent)
             }
-            _ if extent != Extent::End && is_mark_begun(&bytes[line.clone()]) => Next::Wait(at),
-            Some(_) if looks => {
+            Some(_) if looks && (extent == Extent::End || !is_mark_begun(&bytes[line.clone()])) => {
                 self.state = State::Rest;
                 Next::At(line.start)
             }
             _ if extent == Extent::End => {
-                if at < bytes.len() {
-                    self.take(bytes, trim(bytes, line), bytes.len() - at, block);
+                if is_begun || !line.is_empty() {
+                    let whole = line.len();
+                    self.take(bytes, trim(bytes, line), whole, block);
                 }
                 self.lead = margin;
                 Next::Wait(bytes.len())
             }
             _ => {
-                // The hole that a truncation left may be long: it is not kept.
-                let at = at + holes(&bytes[at..]);
-                self.searched = bytes.len() - at;
-                Next::Wait(at)
+                self.lead = margin;
+                self.is_begun = is_begun && line.is_empty();
+                self.searched = line.len();
+                Next::Wait(line.start)
             }
         }
     }
@@ -505,32 +505,43 @@ impl Splitter {
         Next::Wait(at)
     }
 
+    /// In a record that ends with its line. Blank space before it is not kept.
     fn rest(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Next {
         let from = at + std::mem::take(&mut self.searched);
-        let end = match memchr::memchr(b'\n', &bytes[from..]) {
-            Some(end) => from + end,
-            None if extent == Extent::End => bytes.len(),
-            None => {
-                self.searched = bytes.len() - at;
-                return Next::Wait(at);
+        let found = memchr::memchr(b'\n', &bytes[from..]).map(|end| from + end);
+        let end = found.unwrap_or(bytes.len());
+        let line = trim_start(bytes, at..end);
+        let lead = self.lead(&bytes[at..line.start]);
+        if found.is_none() && extent != Extent::End {
+            if line.is_empty() {
+                self.lead = lead;
             }
-        };
-        self.take(bytes, trim(bytes, at..end), end - at, block);
-        let is_short = end - at < self.window();
-        if self.format == Format::Auto && is_short && is_record(&bytes[at..end]) {
+            self.searched = line.len();
+            return Next::Wait(line.start);
+        }
+        self.take(bytes, trim(bytes, line.clone()), line.len(), block);
+        let is_short = line.len() < self.window();
+        if self.format == Format::Auto && is_short && is_record(&bytes[line.clone()]) {
             self.wreck = None;
         } else if let Some(wreck) = &mut self.wreck {
-            wreck.was_opened = is_short && is_opened(&bytes[at..end]);
+            wreck.was_opened = is_short && is_opened(&bytes[line.clone()]);
         }
         self.state = self.line_start();
-        if end == bytes.len() {
-            if trim(bytes, at..end).is_empty() {
-                self.lead = indent(&bytes[at..end]);
+        if found.is_none() {
+            if line.is_empty() {
+                self.lead = lead;
             }
             return Next::Wait(end);
         }
         self.line += 1;
         Next::At(end + 1)
+    }
+
+    /// How far a line is moved in, with what was taken of its blank space before `more` of it.
+    fn lead(&mut self, more: &[u8]) -> usize {
+        let before = std::mem::take(&mut self.lead);
+        let indent = indent(more);
+        indent + if indent == more.len() { before } else { 0 }
     }
 
     fn line_start(&mut self) -> State {
@@ -570,24 +581,17 @@ impl Splitter {
         &mut self,
         bytes: &[u8],
         at: usize,
-        (gone, blank): (u64, bool),
+        gone: u64,
         extent: Extent,
         block: &mut LineBlock,
     ) -> Next {
         let end = memchr::memchr(b'\n', &bytes[at..]).map(|end| at + end);
-        let more = &bytes[at..end.unwrap_or(bytes.len())];
-        let blank = blank && more.iter().all(|byte| is_blank(*byte));
-        let gone = gone + more.len() as u64;
+        let gone = gone + (end.unwrap_or(bytes.len()) - at) as u64;
         if end.is_none() && extent != Extent::End {
-            self.state = State::Discard(gone, blank);
+            self.state = State::Discard(gone);
             return Next::Wait(bytes.len());
         }
-        if blank {
-            self.counts.empty += 1;
-            self.index += 1;
-        } else {
-            self.refuse(self.line, gone, false, block);
-        }
+        self.refuse(self.line, gone, false, block);
         if let Some(wreck) = &mut self.wreck {
             wreck.was_opened = false;
         }
@@ -601,12 +605,12 @@ impl Splitter {
         }
     }
 
-    /// Takes, skips or refuses the record at `range`; `whole` bytes are its own with the space around it.
+    /// Takes, skips or refuses the record at `range`; `whole` bytes are its own with the blank space behind it.
     fn take(&mut self, bytes: &[u8], range: Range<usize>, whole: usize, block: &mut LineBlock) {
         if range.is_empty() {
             self.counts.empty += 1;
             self.index += 1;
-        } else if range.len() > self.bytes_max {
+        } else if range.len() > self.bytes_max || whole >= self.window() {
             self.refuse(self.line, whole as u64, false, block);
         } else {
             debug_assert!(range.end <= bytes.len());

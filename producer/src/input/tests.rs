@@ -103,14 +103,15 @@ fn naive(bytes: &[u8], line_bytes_max: usize) -> Seen {
     );
     for (number, piece) in (1..).zip(pieces) {
         let content = piece.trim_ascii();
+        let whole = piece.trim_ascii_start().len();
         if content.is_empty() {
             seen.2.empty += 1;
-        } else if content.len() > line_bytes_max {
+        } else if content.len() > line_bytes_max || whole > line_bytes_max + 1 {
             seen.2.refused += 1;
             seen.1.push(RefusedLine {
                 number,
                 index: number - 1,
-                length: piece.len() as u64,
+                length: whole as u64,
                 is_damaged: false,
             });
         } else {
@@ -390,6 +391,7 @@ fn text_that_begins_like_a_signature_stays_text() {
 }
 
 mod coded;
+mod cuts;
 mod damage;
 mod formats;
 mod fuzz;

@@ -98,6 +98,11 @@ impl<R: Read> Text<R> {
         }
     }
 
+    /// Whether more bytes may still change what the source is taken for.
+    pub(super) const fn is_doubted(&self) -> bool {
+        matches!(self.kind, Kind::Unknown { .. })
+    }
+
     /// Nothing follows what has come.
     pub(super) const fn end(&mut self) {
         self.grows = false;
@@ -227,7 +232,7 @@ impl First {
 fn is_undecided(start: &[u8]) -> bool {
     match start {
         [] | [_] | [0xFF, 0xFE] | [0xFF, 0xFE, 0] => true,
-        [0, 0, ..] => start.len() < 8,
+        [0, 0, ..] | [_, 0, 0, 0, ..] => start.len() < 8,
         [0, _, ..] | [_, 0, ..] => start.len() < 4,
         _ => false,
     }
@@ -355,7 +360,7 @@ impl Transcoder {
                 return Ok(made);
             }
             let known = self.raw.len();
-            self.raw.resize(known + RAW_BYTES, 0);
+            self.raw.resize(known + RAW_BYTES.min(into.len()), 0);
             let outcome = source.read(&mut self.raw[known..]);
             self.raw.truncate(known + *outcome.as_ref().unwrap_or(&0));
             if outcome? == 0 {
