@@ -268,6 +268,41 @@ async fn a_swap_is_whole_wherever_its_process_dies() {
     }
 }
 
+/// A process dies at a call of opening the leases, and leaves directories whose names are not durable. Answers whether it
+/// died.
+async fn dies_as_it_opens(nth: u64, moment: Moment) -> bool {
+    let world = world(nth).await;
+    let dead = world.process("dead");
+    world.die_at("dead", nth, moment, Death::Kill);
+    let ctx = context_on(dead.shared(), nth);
+    let opening = async { leases(&open(URL, &ctx).await.unwrap()).await };
+    let lived = tokio::select! {
+        biased;
+        () = dead.died() => false,
+        _ = opening => true,
+    };
+    let b = store(&world, "b").await;
+    let first = make(&*b, "000000").await;
+    let taken = take(&*b, first, "b").await;
+    world.power_cut(Loss::Everything);
+    let c = store(&world, "c").await;
+    let kept = c.list().await.unwrap();
+    assert_eq!(kept, [taken], "call {nth} {moment:?}");
+    !lived
+}
+
+/// Who made a directory may have died before its name was durable: who finds it makes it durable, before a row counts.
+#[tokio::test(start_paused = true)]
+async fn directories_that_a_dead_process_made_keep_what_others_put_there() {
+    for moment in [Moment::Before, Moment::After] {
+        let mut nth = 1;
+        while dies_as_it_opens(nth, moment).await {
+            nth += 1;
+        }
+        assert!(nth > 10, "only {nth} calls were tried");
+    }
+}
+
 #[test]
 fn many_swaps_at_once_need_few_threads() {
     const ROWS: usize = 300;

@@ -28,6 +28,7 @@ async fn an_origin_too_many_is_refused_before_a_head_cannot_be_read() {
     };
     let mut known = 0;
     let refused = loop {
+        assert!(known < 1000, "no origin is one too many");
         match append(&writer, &shard, of(known)).await {
             Ok(_) => known += 1,
             Err(error) => break error,
