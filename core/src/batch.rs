@@ -134,13 +134,19 @@ impl Batch {
         self.records.is_empty()
     }
 
-    /// The bytes that it takes in memory.
+    /// The bytes that it takes in memory beside its accounts.
     pub fn memory_bytes(&self) -> u64 {
         let segments: usize = self.segments.iter().map(Bytes::len).sum();
         let records = size_of_val(&self.records[..]);
         let hashes = size_of_val(&self.hashes[..]);
         let runs = size_of_val(&self.runs[..]);
         (segments + records + hashes + runs) as u64
+    }
+
+    /// The bytes that its accounts take in memory.
+    pub fn account_bytes(&self) -> u64 {
+        let accounts = self.accounts.iter().map(|span| span.account.memory_bytes());
+        accounts.sum::<u64>() + size_of_val(&self.accounts[..]) as u64
     }
 
     /// The payload of a record.

@@ -275,6 +275,14 @@ pub struct DeadLetter {
     pub time: i64,
 }
 
+impl DeadLetter {
+    /// The bytes that it takes in memory beside the texts that it may share with others.
+    pub fn memory_bytes(&self) -> u64 {
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        (size_of::<Self>() + self.detail.len() + key) as u64
+    }
+}
+
 /// Records dropped by a named rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
@@ -301,6 +309,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// The bytes that it takes in memory beside itself.
+    pub fn memory_bytes(&self) -> u64 {
+        let letters: u64 = self.letters.iter().map(DeadLetter::memory_bytes).sum();
+        letters + size_of_val(&self.dropped[..]) as u64
+    }
+
     /// Whether the sum holds.
     pub fn balances(&self) -> bool {
         let dropped = self.dropped.iter().map(|d| d.count);
@@ -429,6 +443,14 @@ fn encode_account(account: &Account, out: &mut Vec<u8>) {
     }
 }
 
+/// `text`, in the memory of `known` where that says the same.
+fn shared(text: &str, known: Option<&Arc<str>>) -> Arc<str> {
+    match known {
+        Some(known) if **known == *text => Arc::clone(known),
+        _ => text.into(),
+    }
+}
+
 fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
     let mut account = Account {
         input: reader.u64()?,
@@ -442,8 +464,14 @@ fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
         });
     }
     for _ in 0..reader.u64()? {
-        let stream = reader.text()?.into();
-        let shard = ShardId::new(reader.text()?);
+        // Letters of one account name the same places and stages again and again.
+        let before = account.letters.last();
+        let stream = shared(reader.text()?, before.map(|letter| &letter.stream));
+        let shard = reader.text()?;
+        let shard = match before {
+            Some(letter) if letter.shard.as_str() == shard => letter.shard.clone(),
+            _ => ShardId::new(shard),
+        };
         let Position::At { sequence, sub } = reader.position()? else {
             return Err(Malformed);
         };
@@ -452,14 +480,16 @@ fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
             1 => Some(reader.text()?.into()),
             _ => return Err(Malformed),
         };
+        let stage = shared(reader.text()?, before.map(|letter| &letter.stage));
+        let reason = shared(reader.text()?, before.map(|letter| &letter.reason));
         account.letters.push(DeadLetter {
             stream,
             shard,
             sequence,
             sub,
             key,
-            stage: reader.text()?.into(),
-            reason: reader.text()?.into(),
+            stage,
+            reason,
             detail: reader.text()?.to_owned(),
             length: reader.u64()?,
             time: reader.i64()?,

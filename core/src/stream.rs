@@ -91,6 +91,15 @@ impl Unit {
             UnitKind::Dropped { count, .. } => *count,
         }
     }
+
+    /// The bytes that it takes in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        let texts = match &self.what {
+            UnitKind::Letter(letter) => letter.memory_bytes() - size_of::<DeadLetter>() as u64,
+            UnitKind::Dropped { .. } => 0,
+        };
+        size_of::<Self>() as u64 + texts
+    }
 }
 
 /// One append to a shard.

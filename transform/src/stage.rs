@@ -152,6 +152,7 @@ impl ShardStage for ShardTransform {
         self.dirty = true;
         match read {
             Read::Batch(batch) => {
+                self.session.room(&batch).await?;
                 let planner = self.session.planner();
                 let shared = Arc::clone(&self.shared);
                 let plan = work(shared, planner, self.shard.clone(), batch).await?;

@@ -472,7 +472,9 @@ impl ShardFile {
             text.map(|text| (text, batch.permit))
         };
         let (text, mut permit) = context.workers.run(job).await??;
-        let held = text.text.len() as u64;
+        // Letters are there once more, as text, when they are written.
+        let letters: u64 = text.letters.iter().map(DeadLetter::memory_bytes).sum();
+        let held = text.text.len() as u64 + letters * 2;
         if permit.bytes() >= held {
             permit.shrink_to(held);
         } else {
@@ -481,7 +483,7 @@ impl ShardFile {
             let overdraft = &self.shared.overdraft;
             permit = context.budget.acquire_more(held, overdraft).await;
         }
-        self.bytes += text.text.len();
+        self.bytes += held as usize;
         self.texts.push(text.text.into());
         self.letters.extend(text.letters);
         self.counts = self.counts.and(text.counts);
@@ -510,7 +512,9 @@ impl ShardStage for ShardFile {
         if self.bytes >= PUBLISH_BYTES {
             return Some(Flush::Size);
         }
-        if self.bytes > 0 && self.shared.output.context.budget.is_pressed() {
+        let pressed = self.bytes > 0 && self.shared.output.context.budget.is_pressed();
+        // Who overdraws would wait for itself with the next text, and all others for it.
+        if pressed || self.permits.iter().any(Permit::is_overdrawn) {
             return Some(Flush::Memory);
         }
         self.deadline

@@ -149,6 +149,7 @@ impl ShardStage for ShardRelay {
     async fn push(&mut self, read: Read) -> Result<()> {
         match read {
             Read::Batch(batch) => {
+                self.session.room(&batch).await?;
                 let (shared, shard) = (Arc::clone(&self.shared), self.shard.clone());
                 let planner = self.session.planner();
                 let now = shared.context.clock.wall_micros();

@@ -523,7 +523,7 @@ async fn long_texts_of_a_small_budget_wait_for_no_one_who_waits() {
     let dir = tempfile::tempdir().unwrap();
     let context = context(1, 16 << 10);
     let path = dir.path().join("copy");
-    let output = FileOutput::open(&path, StreamId::new("s", "1"), context);
+    let output = FileOutput::open(&path, StreamId::new("s", "1"), context.clone());
     let sieve = Sieve::new(Vec::new(), OnPoison::DeadLetter);
     let stage = FileStage::new(output.await.unwrap(), sieve, Format::Json);
     let open = |id: &str| {
@@ -551,21 +551,20 @@ async fn long_texts_of_a_small_budget_wait_for_no_one_who_waits() {
         Read::Batch(batch(from, &records))
     };
     let patience = Duration::from_secs(60);
+    // The second one is overdrawn: with another text the shard would wait for itself, and all others for it.
     let pushed = async {
         first.push(some(0)).await?;
+        assert_eq!(first.due(clock::now()), None);
         first.push(some(RECORDS)).await
     };
     let pushed = tokio::time::timeout(patience, pushed).await;
     pushed.expect("a shard waits for itself").unwrap();
+    assert_eq!(first.due(clock::now()), Some(Flush::Memory));
     let mut waiting = second.push(some(0));
     tokio::select! {
         biased;
         _ = &mut waiting => panic!("there is no memory for it"),
-        () = async {
-            while first.due(clock::now()) != Some(Flush::Memory) {
-                tokio::task::yield_now().await;
-            }
-        } => {}
+        () = context.budget.pressure() => {}
     }
     let published = first.publish(Flush::Memory).await.unwrap();
     assert_eq!(published.to, Position::offset(2 * RECORDS - 1));

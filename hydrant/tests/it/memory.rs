@@ -1,9 +1,9 @@
 //! What the processes take in memory, as the system counts it, beside what `--memory` allows.
 //!
-//! The inputs are the two that grow most on their way: records of two bytes, of which little is payload, and records of
-//! a mebibyte that no codec makes smaller. The fixed cost holds the program, its threads, its allocator's gaps and one
-//! record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of short lines, `HYDRANT_MEMORY_MIB`
-//! the budget.
+//! The inputs are those that grow most on their way: records of two bytes, of which little is payload, also as dead
+//! letters, and records of a mebibyte that no codec makes smaller. The fixed cost holds the program, its threads, its
+//! allocator's gaps and one record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of short
+//! lines, `HYDRANT_MEMORY_MIB` the budget.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -29,6 +29,13 @@ fn short_lines(place: &Place) -> u64 {
         writeln!(text, "{:02}", 10 + n % 90).expect("memory takes it");
     }
     place.write("input", text);
+    lines
+}
+
+/// Pairs of letters that are no JSON, one a line: each becomes a dead letter.
+fn broken_lines(place: &Place) -> u64 {
+    let lines = setting("HYDRANT_MEMORY_LINES", SHORT_LINES);
+    place.write("input", b"ab\n".repeat(lines as usize));
     lines
 }
 
@@ -74,9 +81,16 @@ fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
     );
 }
 
-/// Sends the input through all stages.
-fn assert_all_bounded(place: &Place, lines: u64) {
-    let input = ["--to", "local:raw", "--input", "input"];
+/// Sends the input, of which this many records stay records, through all stages, one after another.
+fn assert_all_bounded(place: &Place, records: u64) {
+    let input = [
+        "--to",
+        "local:raw",
+        "--input",
+        "input",
+        "--format",
+        "ndjson",
+    ];
     assert_bounded(place, "hydrant-producer", &input);
     for (name, [from, to]) in [
         ("hydrant-transform", ["local:raw", "local:clean"]),
@@ -86,9 +100,7 @@ fn assert_all_bounded(place: &Place, lines: u64) {
         assert_bounded(place, name, &to_the_end(from, to));
     }
     let copied: u64 = place.stored("local:copy").iter().sum();
-    assert_eq!(copied, lines);
-    assert_run_bounded(place, true);
-    assert_run_bounded(place, false);
+    assert_eq!(copied, records);
 }
 
 /// The pipeline in one process, fused or with a stream between.
@@ -106,6 +118,8 @@ fn records_of_two_bytes_stay_within_the_memory() {
     let place = Place::new();
     let lines = short_lines(&place);
     assert_all_bounded(&place, lines);
+    assert_run_bounded(&place, true);
+    assert_run_bounded(&place, false);
 }
 
 #[test]
@@ -113,4 +127,18 @@ fn records_that_no_codec_makes_smaller_stay_within_the_memory() {
     let place = Place::new();
     let lines = long_lines(&place);
     assert_all_bounded(&place, lines);
+    assert_run_bounded(&place, true);
+    assert_run_bounded(&place, false);
+}
+
+#[test]
+fn records_that_become_dead_letters_stay_within_the_memory() {
+    let place = Place::new();
+    let lines = broken_lines(&place);
+    assert_all_bounded(&place, 0);
+    let copy = to_the_end("local:raw", "copy.txt");
+    let copy = [&copy[..], &["--filter", "/a=1"]].concat();
+    assert_bounded(&place, "hydrant-consumer", &copy);
+    let letters = place.read("copy.txt.dead-letters.ndjson");
+    assert_eq!(letters.lines().count() as u64, lines);
 }

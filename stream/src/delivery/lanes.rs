@@ -22,14 +22,15 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::hash::Router;
 use hydrant_core::stream::{Appended, SharedStream, StreamWriter};
 use hydrant_core::{
-    Budget, Context, Disposition, Error, Overdraft, Permit, Position, Random, Result, ShardId,
+    Batch, Budget, Context, Disposition, Error, Overdraft, Permit, Position, Random, Result,
+    ShardId,
 };
 use metrics::{Counter, counter};
 use tokio::sync::Mutex;
 
 use super::begun::{Beginnings, First};
 use super::lane::{Lane, Sent, State, append_of};
-use super::plan::{Piece, Plan, Planner, Sizes, Upstream, reroute};
+use super::plan::{Piece, Plan, Planner, Sizes, Upstream, growth_bytes, reroute};
 use super::reached::Reached;
 use super::route::{RouteRule, Routing, Table};
 
@@ -129,6 +130,7 @@ impl Lanes {
             upstream: Arc::new(upstream),
             unasked: begins,
             first: None,
+            room: Permit::default(),
             table,
             open: BTreeMap::new(),
             reached: Reached::new(low),
@@ -190,6 +192,8 @@ pub struct LaneSession {
     /// The output was not asked yet whether the session may begin here.
     unasked: bool,
     first: Option<First>,
+    /// What the batch that is being planned may grow by.
+    room: Permit,
     table: Arc<Table>,
     open: BTreeMap<ShardId, Lane>,
     reached: Reached,
@@ -228,6 +232,15 @@ impl LaneSession {
         }
     }
 
+    /// Waits for the memory that a batch may grow by on its way into [`Self::send`], which takes it over: a record of
+    /// two bytes that becomes a dead letter takes a hundred times as many.
+    pub async fn room(&mut self, batch: &Batch) -> Result<()> {
+        // Whoever overdraws would wait for itself.
+        self.room = Permit::default();
+        self.room = self.hold(growth_bytes(batch)).await?;
+        Ok(())
+    }
+
     /// Takes a plan; the order of calls is the order of the upstream shard. Waits while too much is unconfirmed.
     pub async fn send(&mut self, plan: Plan) -> Result<()> {
         self.pump().await?;
@@ -238,7 +251,7 @@ impl LaneSession {
             self.wait().await;
             self.pump().await?;
         }
-        let permit = self.hold(plan.missing_bytes).await?;
+        let permit = self.exchange(plan.missing_bytes).await?;
         let is_overdrawn = permit.is_overdrawn();
         let taken = self.take(plan, permit);
         self.checked(taken)?;
@@ -248,6 +261,23 @@ impl LaneSession {
             self.drain().await?;
         }
         Ok(())
+    }
+
+    /// What a plan takes, out of the room that its batch was given, as far as that goes.
+    async fn exchange(&mut self, bytes: u64) -> Result<Permit> {
+        let mut room = std::mem::take(&mut self.room);
+        room.shrink_to(bytes);
+        if room.bytes() == bytes && !room.is_overdrawn() {
+            return Ok(room);
+        }
+        if let Some(permit) = self.lanes.budget.try_acquire(bytes) {
+            return Ok(permit);
+        }
+        if room.bytes() == bytes {
+            return Ok(room);
+        }
+        drop(room);
+        self.hold(bytes).await
     }
 
     /// Waits for memory, and gives that of confirmed batches back meanwhile.

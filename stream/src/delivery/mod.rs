@@ -21,6 +21,8 @@ mod route;
 mod model;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_room;
 
 use std::sync::Arc;
 

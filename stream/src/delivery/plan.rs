@@ -126,6 +126,7 @@ impl Planner {
         } = transformed;
         let to = batch.to;
         let accounts = std::mem::take(&mut batch.accounts);
+        let held = batch.permit.bytes();
         let missing_bytes = settle_bytes(&mut batch);
         let batch = Arc::new(batch);
         let mut units = Vec::with_capacity(letters.len() + dropped.len() + accounts.len());
@@ -151,11 +152,17 @@ impl Planner {
         for unit in units {
             cutter.push(unit.into())?;
         }
+        let pieces = cutter.finish();
+        let units = pieces.iter().flat_map(|(_, piece)| &piece.units);
+        let units_bytes: u64 = units.map(Unit::memory_bytes).sum();
         Ok(Plan {
             to,
             table: Arc::clone(&self.table),
-            pieces: cutter.finish(),
-            missing_bytes,
+            missing_bytes: match held {
+                0 => 0,
+                _ => missing_bytes + units_bytes,
+            },
+            pieces,
         })
     }
 
@@ -283,6 +290,16 @@ impl Planner {
 
 /// What picks, routes and origin of a record take in a plan.
 const PLANNED_BYTES: u64 = 24;
+
+/// What a batch may grow by while it is changed and planned: by the bytes that a change writes again, and by its plan,
+/// whichever of its records become dead letters. Nothing for one that is counted elsewhere.
+pub(super) fn growth_bytes(batch: &Batch) -> u64 {
+    if batch.permit.bytes() == 0 {
+        return 0;
+    }
+    let planned = PLANNED_BYTES + size_of::<Unit>() as u64;
+    batch.memory_bytes() + batch.account_bytes() + batch.len() as u64 * planned
+}
 
 /// Holds for a batch what it will take in memory with its plan, as far as it holds that much; answers what is missing.
 /// One that holds nothing is counted elsewhere.
@@ -479,7 +496,8 @@ impl<'a> Cutter<'a> {
         Ok(())
     }
 
-    fn close(&mut self, number: usize, growing: Growing, to: Position) {
+    fn close(&mut self, number: usize, mut growing: Growing, to: Position) {
+        growing.units.shrink_to_fit();
         let piece = Piece {
             batch: Arc::clone(self.batch),
             picks: growing.picks.into(),

@@ -53,7 +53,7 @@ fn key(sequence: u64, shard: &str) -> Option<String> {
     (n != 3).then(|| format!("{shard}-key-{n}"))
 }
 
-fn letter(stream: &str, shard: &str, sequence: u64) -> DeadLetter {
+pub(super) fn letter(stream: &str, shard: &str, sequence: u64) -> DeadLetter {
     DeadLetter {
         stream: stream.into(),
         shard: shard.into(),
@@ -79,7 +79,7 @@ fn early_letter(shard: &str, sequence: u64, n: usize) -> DeadLetter {
 }
 
 /// The units of `(after, through]` as a batch of upstream shard `shard`.
-fn input(seed: u64, shard: &str, from: u64, end: u64) -> Batch {
+pub(super) fn input(seed: u64, shard: &str, from: u64, end: u64) -> Batch {
     let mut bytes = Vec::new();
     let mut records = Vec::new();
     let mut runs = RunBuilder::default();
@@ -182,7 +182,7 @@ fn transform(seed: u64, shard: &str, mut batch: Batch) -> Transformed {
     out
 }
 
-fn upstream(shard: &str, after: Position) -> Upstream {
+pub(super) fn upstream(shard: &str, after: Position) -> Upstream {
     let stream = StreamId::new(STREAM, "1");
     Upstream {
         writer: WriterId::of_app("app", 1, &stream),
@@ -448,7 +448,7 @@ async fn start(
     workers.push((which, Worker { session, next }));
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -1,0 +1,98 @@
+//! What batches hold of the budget on their way: that of their dead letters, and before these are made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::stream::Unit;
+use hydrant_core::transform::Transformed;
+use hydrant_core::{Batch, Position, Random};
+
+use super::model::{Faults, ModelStream};
+use super::tests::{context, input, letter, run, upstream};
+use super::{Lanes, Limits, Routing};
+
+const RECORDS: u64 = 200;
+
+/// All records of a batch as dead letters.
+fn all_letters(batch: Batch) -> Transformed {
+    let input = batch.len() as u32;
+    let positions = batch.positions().zip(0..);
+    let letters = positions.map(|((sequence, ..), index)| {
+        let sequence = sequence.offset().unwrap();
+        (index, letter("in", "a", sequence))
+    });
+    Transformed {
+        input,
+        letters: letters.collect(),
+        batch: Batch {
+            to: batch.to,
+            permit: batch.permit,
+            ..Batch::default()
+        },
+        ..Transformed::default()
+    }
+}
+
+#[test]
+fn dead_letters_hold_their_memory_from_before_they_are_made_until_they_are_stored() {
+    run(async {
+        let random = Random::seeded(1);
+        let stream = ModelStream::new(2, random.clone());
+        stream.with(|model| model.faults.full = 100);
+        let context = context(random);
+        let budget = context.budget.clone();
+        let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
+        let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context);
+        let lanes = lanes.await.unwrap();
+        let mut session = lanes.session(upstream("a", Position::Begin)).await;
+        let mut batch = input(1, "a", 0, RECORDS);
+        batch.accounts.clear();
+        let letters = (batch.len() * size_of::<Unit>()) as u64;
+        batch.permit = budget.acquire(batch.memory_bytes()).await;
+        let held = budget.held_bytes();
+        session.room(&batch).await.unwrap();
+        assert!(budget.held_bytes() >= held + letters);
+        let planner = session.planner();
+        let routes = planner.routes(&batch);
+        let plan = planner.plan(all_letters(batch), &routes, 0).unwrap();
+        session.send(plan).await.unwrap();
+        let held = budget.held_bytes();
+        assert!(
+            (letters..letters * 2).contains(&held),
+            "{held} of {letters}"
+        );
+        stream.with(|model| model.faults = Faults::default());
+        session.drain().await.unwrap();
+        assert_eq!(budget.held_bytes(), 0);
+    });
+}
+
+#[test]
+fn while_the_budget_is_spent_one_batch_at_a_time_is_given_room() {
+    run(async {
+        let random = Random::seeded(2);
+        let context = context(random.clone());
+        let output: hydrant_core::stream::SharedStream = Arc::new(ModelStream::new(2, random));
+        let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context);
+        let lanes = lanes.await.unwrap();
+        let mut first = lanes.session(upstream("a", Position::Begin)).await;
+        let mut other = lanes.session(upstream("b", Position::Begin)).await;
+        let budget = &context.budget;
+        let mut batches = Vec::new();
+        for shard in ["a", "b"] {
+            let mut batch = input(2, shard, 0, RECORDS);
+            batch.accounts.clear();
+            batch.permit = budget.acquire(budget.total_bytes() / 2).await;
+            batches.push(batch);
+        }
+        first.room(&batches[0]).await.unwrap();
+        let wait = tokio::time::timeout(Duration::from_secs(9), other.room(&batches[1]));
+        assert!(wait.await.is_err(), "both grow beyond the budget");
+        let planner = first.planner();
+        let routes = planner.routes(&batches[0]);
+        let plan = planner.plan(all_letters(batches.remove(0)), &routes, 0);
+        first.send(plan.unwrap()).await.unwrap();
+        // It is not overdrawn any more: the budget has what its letters take.
+        other.room(&batches[0]).await.unwrap();
+    });
+}
