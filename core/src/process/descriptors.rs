@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 /// Beside the files that threads work on: standard streams, runtime, watcher, inputs, files of a lake on their way,
 /// connections of the metrics, locks.
 const BASE: u64 = 80;
-/// What a thread has open at most: lock, control file, two segments and a directory.
-const FILES_PER_THREAD: u64 = 5;
+/// What a thread has open at most: lock, pulse, control file, two segments and a directory.
+const FILES_PER_THREAD: u64 = 6;
 
 /// The fewest threads for disk calls with which a process is of use.
 const THREADS_MIN: usize = 8;
@@ -53,10 +53,10 @@ mod tests {
     #[test]
     fn few_descriptors_make_few_threads_and_too_few_are_refused() {
         assert_eq!(threads_for(1024, 64).unwrap(), 64);
-        assert_eq!(threads_for(256, 64).unwrap(), 35);
-        assert_eq!(threads_for(120, 64).unwrap(), 8);
-        let refused = threads_for(119, 64).unwrap_err().report();
-        for word in ["119 files", "needs 120", "ulimit -Hn"] {
+        assert_eq!(threads_for(256, 64).unwrap(), 29);
+        assert_eq!(threads_for(128, 64).unwrap(), 8);
+        let refused = threads_for(127, 64).unwrap_err().report();
+        for word in ["127 files", "needs 128", "ulimit -Hn"] {
             assert!(refused.contains(word), "{refused}");
         }
     }

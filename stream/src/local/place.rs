@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hydrant_core::disk::Stat;
+use hydrant_core::disk::{SharedDisk, Stat};
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
 use super::age::Age;
@@ -15,6 +15,8 @@ use super::runs::Runs;
 pub(super) struct Place {
     /// What is injected.
     pub(super) ctx: Context,
+    /// The same disk with room of its own for the locks of [pulses](super::pulse).
+    pub(super) pulse_disk: SharedDisk,
     /// The directory.
     pub(super) dir: PathBuf,
     /// Name and incarnation.
@@ -36,6 +38,7 @@ impl Place {
     pub(super) fn try_new(ctx: &Context, dir: &Path, manifest: &Manifest) -> Result<Arc<Self>> {
         Ok(Arc::new(Place {
             ctx: ctx.apart(dir),
+            pulse_disk: ctx.apart(&dir.join("pulse")).disk,
             dir: dir.to_owned(),
             stream: manifest.stream.clone(),
             incarnation: manifest.incarnation()?,

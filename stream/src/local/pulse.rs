@@ -3,14 +3,16 @@
 //! A sync may take longer than a process is waited for that stands still. So a holder that needs long shows that it
 //! lives: it takes the lock of another file, lets it go, and takes it again. Who waits tries that lock at each look,
 //! *shared*, so that two who try do not take each other for the holder. Only a change says something: a stopped process
-//! keeps this lock as well, or leaves it free. Locks lie in memory, so that the slow disk is not asked.
+//! keeps this lock as well, or leaves it free. Locks lie in memory, so that the slow disk is not asked but for the file,
+//! once; and calls for it have room of their own, since what is slow may fill that of the stream.
+//!
+//! Without a pulse a holder is taken for one that stands still, which costs a shard and loses nothing.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::disk::LockKind;
-use hydrant_core::{Result, clock};
+use hydrant_core::clock;
+use hydrant_core::disk::{LockKind, SharedDisk};
 use tokio::task::AbortHandle;
 
 use super::place::Place;
@@ -25,11 +27,10 @@ pub(super) struct Pulse(AbortHandle);
 impl Pulse {
     /// Of the holder of the lock in a shard's directory.
     pub(super) fn of(place: &Place, dir: &Path) -> Self {
-        let (disk, path) = (Arc::clone(&place.ctx.disk), dir.join("pulse"));
+        let (disk, path) = (SharedDisk::clone(&place.pulse_disk), dir.join("pulse"));
         let beats = async move {
             loop {
                 clock::sleep(BEAT).await;
-                // Without a pulse the holder is taken for one that stands still, which loses nothing.
                 let Ok(_lock) = disk.lock(&path, LockKind::Exclusive).await else {
                     return;
                 };
@@ -46,10 +47,9 @@ impl Drop for Pulse {
     }
 }
 
-/// Whether a holder has the lock of its pulse just now.
-pub(super) async fn is_up(place: &Place, dir: &Path) -> Result<bool> {
+/// Whether a holder has the lock of its pulse just now; where that cannot be seen, none has.
+pub(super) async fn is_up(place: &Place, dir: &Path) -> bool {
     let path = dir.join("pulse");
-    let tried = place.ctx.disk.try_lock(&path, LockKind::Shared).await;
-    let tried = tried.map_err(|error| place.failed("lock", &path, error))?;
-    Ok(tried.is_none())
+    let tried = place.pulse_disk.try_lock(&path, LockKind::Shared).await;
+    tried.is_ok_and(|lock| lock.is_none())
 }

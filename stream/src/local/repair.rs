@@ -16,6 +16,7 @@ use super::control::ControlFile;
 use super::end::{self, Durable};
 use super::frame::{Fault, HEADER_BYTES, Header};
 use super::place::Place;
+use super::pulse::Pulse;
 use super::segment::{self, Segment};
 use super::shard_log::ShardLog;
 use super::skips::{Skip, Skips};
@@ -32,6 +33,8 @@ pub(super) async fn repair(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Inte
     let Some(_lock) = log.wait().await? else {
         return Err(place.stuck(&shard.id));
     };
+    // What is searched may be gigabytes.
+    let _pulse = Pulse::of(place, &dir);
     let file = ControlFile::open_to_read(disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
     let (control, end) = match end::durable(place, shard, &file).await? {

@@ -139,7 +139,7 @@ impl ShardLog {
             lock,
         } = held;
         log.known = None;
-        drop((control, active, lock));
+        drop((control, active, _pulse, lock));
         // A fencer and the holder may each be in the way of the other.
         if fence::is_marked(&log.place, &log.shard.id).await? && !log.is_over {
             log.fence().await?;

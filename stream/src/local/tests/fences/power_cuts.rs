@@ -2,6 +2,7 @@
 //!
 //! What the control file said may be taken back then, and what a reader was given may not.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,10 @@ use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld};
 
 use super::super::crashes::{Seen, look};
 use super::every_call::reads_along;
-use super::{FEW, MANY, OTHERS, STANDS_STILL, Sender, TRIMMED, both, made, opened, snare};
+use super::{
+    FEW, MANY, OTHERS, STANDS_STILL, Sender, Stopped, TRIMMED, both, made, opened, snare, stopped,
+    stored_now,
+};
 
 /// The holder has started a segment whose control file is not durable yet, and a reader has it. The fencer is on its way
 /// when the power goes: the segment is not the next one after what the control file says then.
@@ -138,4 +142,29 @@ async fn a_power_cut_at_any_call_of_a_fence_loses_and_doubles_nothing() {
         }
         assert!(nth > 10, "there are only {nth} calls");
     }
+}
+
+/// The mark of a fence may be lost although it was synced twice: a sync that failed once says nothing the second time.
+/// The manifest has the end, and who opens the stream settles it.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_closed_ends_there_also_without_its_mark() {
+    let Stopped {
+        world,
+        mut second,
+        appends,
+        ..
+    } = stopped(Op::Sync, "000000/control", Moment::Before).await;
+    second.send(FEW).await.unwrap();
+    let operator = world.process("operator").shared();
+    let shard = Path::new("/data/events/shards/000000");
+    operator.remove(&shard.join("fence")).await.unwrap();
+    operator.sync_dir(shard).await.unwrap();
+    world.power_cut(Loss::Everything);
+    appends.abort();
+    // The control file says less than the manifest by now.
+    assert_eq!(stored_now(&world).await, both(3 * FEW, FEW));
+    let stream = opened(&world, "third", 5).await;
+    let mut third = Sender::of(stream, "second", OTHERS + FEW).await;
+    third.send(FEW).await.unwrap();
+    assert_eq!(stored_now(&world).await, both(3 * FEW, 2 * FEW));
 }
