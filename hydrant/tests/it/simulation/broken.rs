@@ -196,6 +196,9 @@ impl Disk for BrokenDisk {
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
         self.inner.list(path).await
     }
+    async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
+        self.inner.first(path, after, most).await
+    }
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         self.inner.stat(path).await
     }
@@ -590,6 +593,9 @@ impl ShardStage for BrokenShard {
     }
     fn deadline(&self) -> Option<Instant> {
         self.inner.deadline()
+    }
+    fn outlives_a_failed_push(&self) -> bool {
+        self.inner.outlives_a_failed_push()
     }
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         let progress = self.inner.publish(why).await?;
