@@ -16,27 +16,49 @@ const DURATION_MAX: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// A duration such as `5s`, `250ms`, `1h 30m`; a bare number is refused because its unit is a guess.
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
-    let duration = humantime::parse_duration(text).map_err(|error| {
-        let why = match error {
-            humantime::DurationError::UnknownUnit { ref unit, .. } if unit.is_empty() => {
-                "has no unit".to_owned()
-            }
-            humantime::DurationError::UnknownUnit { unit, .. } => {
-                format!("has the unknown unit `{unit}`")
-            }
-            humantime::DurationError::NumberOverflow => "is too large".to_owned(),
-            _ => "is not a duration".to_owned(),
-        };
-        ValueError(format!(
-            "`{text}` {why}: write for example `5s`, `250ms` or `1h`"
-        ))
-    })?;
-    if duration > DURATION_MAX {
+    let mut sum = Duration::ZERO;
+    for part in duration_parts(text) {
+        let part = humantime::parse_duration(part).map_err(|error| not_a_duration(text, &error))?;
+        // One by one, since humantime's own sum may overflow.
+        sum = sum.saturating_add(part);
+    }
+    if sum > DURATION_MAX {
         return Err(ValueError(format!(
             "`{text}` is too large: write at most `100 years`"
         )));
     }
-    Ok(duration)
+    Ok(sum)
+}
+
+/// `1h` and `30m` of `1h 30m`; a text without a unit is one part.
+fn duration_parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut begin, mut has_unit) = (0, false);
+    for (at, c) in text.char_indices() {
+        if c.is_ascii_digit() && std::mem::take(&mut has_unit) {
+            parts.push(text[begin..at].trim_end());
+            begin = at;
+        }
+        has_unit |= c.is_alphabetic();
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+fn not_a_duration(text: &str, error: &humantime::DurationError) -> ValueError {
+    let why = match error {
+        humantime::DurationError::UnknownUnit { unit, .. } if unit.is_empty() => {
+            "has no unit".to_owned()
+        }
+        humantime::DurationError::UnknownUnit { unit, .. } => {
+            format!("has the unknown unit `{unit}`")
+        }
+        humantime::DurationError::NumberOverflow => "is too large".to_owned(),
+        _ => "is not a valid duration".to_owned(),
+    };
+    ValueError(format!(
+        "`{text}` {why}: write for example `5s`, `250ms` or `1h`"
+    ))
 }
 
 /// A number of bytes such as `1000`, `128MiB`, `1.5GB`.
