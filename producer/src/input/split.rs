@@ -483,7 +483,7 @@ impl Splitter {
                     self.take(bytes, at..at + length, length, block);
                     self.line += 1;
                     self.has_commas |= comma;
-                    self.state = State::Line;
+                    (self.state, self.wreck) = (State::Line, None);
                     return Next::At(at + length + n + 1);
                 }
                 b'{' if !comma => return self.take_document(bytes, at, length, block),
