@@ -152,3 +152,24 @@ impl Place {
 fn toml_text(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_the_owner_may_read_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            dir: dir.path().to_owned(),
+        };
+        let key = place.key_file();
+        place.write_secret(&key, "demo = \"0\"\n").unwrap();
+        let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        // What lies there already may be open to others.
+        assert!(place.write_secret(&key, "demo = \"1\"\n").is_err());
+    }
+}

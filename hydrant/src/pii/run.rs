@@ -1,17 +1,18 @@
 //! Lines in, stripped lines out, in order.
 //!
 //! A line that cannot be processed is not written: it appears in the report and in the summary only. Nothing that was
-//! not scanned leaves.
+//! not scanned leaves. A panic costs the line at which it happens.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use hydrant_core::workers::{INTERNAL_FAULT, contain};
 use hydrant_core::{Error, Result};
 use hydrant_pii::{Engine, Policy, Report, Tally, Verdict};
-use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, Reading, stdin};
+use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, LineReader, Reading, stdin};
 use serde::Serialize;
 
 use super::write_error;
@@ -81,6 +82,21 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
     };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut input = stdin::open(Reading::lines(LINE_BYTES_MAX_DEFAULT));
+    let summary = strip_lines(policy, &mut input, &mut out, &mut report)?;
+    if let Some(mut report) = report {
+        report
+            .flush()
+            .map_err(|error| write_error("the report", &error))?;
+    }
+    Ok(summary)
+}
+
+fn strip_lines(
+    policy: &Arc<Policy>,
+    input: &mut LineReader<impl Read>,
+    out: &mut impl Write,
+    report: &mut Option<impl Write>,
+) -> Result<Summary> {
     let mut engine = Engine::new(Arc::clone(policy));
     let mut tally = Tally::default();
     let mut stripped = Vec::new();
@@ -93,8 +109,16 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
         };
         for line in &block.lines {
             let payload = &block.bytes[line.range.clone()];
+            let length = payload.len() as u64;
             stripped.clear();
-            let verdict = engine.process(payload, &mut stripped);
+            let processed = contain(|| process(&mut engine, payload, &mut stripped));
+            let Some(verdict) = processed else {
+                // Whatever the panic left half done is thrown away.
+                engine = Engine::new(Arc::clone(policy));
+                refused += 1;
+                quarantine(report, line.number, INTERNAL_FAULT, length)?;
+                continue;
+            };
             tally.add(verdict, engine.findings());
             let (kept, fate) = match verdict {
                 Verdict::Clean => (Some(payload), None),
@@ -115,7 +139,6 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
             };
             if let Some((action, reason, rule)) = fate {
                 let reason = reason.map(hydrant_pii::Reason::code);
-                let length = payload.len() as u64;
                 let fate = FateLine {
                     line: line.number,
                     action,
@@ -138,25 +161,37 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
         }
         for line in &block.refused {
             refused += 1;
-            if let Some(report) = report.as_mut() {
-                let fate = FateLine {
-                    line: line.number,
-                    action: "quarantine",
-                    reason: Some("line-too-long"),
-                    rule: None,
-                    length: line.length,
-                };
-                write_line(report, &fate)?;
-            }
+            quarantine(report, line.number, "line-too-long", line.length)?;
         }
     }
     is_written(out.flush())?;
-    if let Some(mut report) = report {
-        report
-            .flush()
-            .map_err(|error| write_error("the report", &error))?;
-    }
     Ok(summary(&tally, refused))
+}
+
+fn process(engine: &mut Engine, payload: &[u8], out: &mut Vec<u8>) -> Verdict {
+    #[cfg(test)]
+    assert!(payload != tests::FAULT, "a fault that a test asked for");
+    engine.process(payload, out)
+}
+
+/// Tells of a line that was not processed.
+fn quarantine(
+    report: &mut Option<impl Write>,
+    line: u64,
+    reason: &'static str,
+    length: u64,
+) -> Result<()> {
+    let Some(report) = report else {
+        return Ok(());
+    };
+    let fate = FateLine {
+        line,
+        action: "quarantine",
+        reason: Some(reason),
+        rule: None,
+        length,
+    };
+    write_line(report, &fate)
 }
 
 /// A report that cannot be created: refused where its path is wrong.
@@ -208,5 +243,37 @@ fn summary(tally: &Tally, refused: u64) -> Summary {
         quarantined: tally.quarantined + refused,
         dropped: tally.dropped,
         findings: tally.findings().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const FAULT: &[u8] = br#"{"fault":1}"#;
+
+    #[test]
+    fn a_panic_costs_its_line_alone() {
+        let text = b"{\"a\":1}\n{\"fault\":1}\n{\"ip\":\"198.51.100.23\"}\n";
+        let mut input = LineReader::new("lines", &text[..], Reading::lines(1024));
+        let (mut out, mut report) = (Vec::new(), Some(Vec::new()));
+        let policy = Arc::new(Policy::strict());
+        let summary = strip_lines(&policy, &mut input, &mut out, &mut report).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out, "{\"a\":1}\n{\"ip\":\"198.51.100.0/24\"}\n");
+        let Summary {
+            lines,
+            clean,
+            redacted,
+            quarantined,
+            ..
+        } = summary;
+        assert_eq!((lines, clean, redacted, quarantined), (3, 1, 1, 1));
+        let report = String::from_utf8(report.unwrap()).unwrap();
+        let told = report.lines().next().unwrap();
+        assert!(
+            told.contains("\"line\":2") && told.contains("internal_fault"),
+            "{report}"
+        );
     }
 }
