@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::control::{Control, ControlFile};
 use super::fence::{self, Haste};
 use super::place::Place;
-use super::segment::Listed;
+use super::segment::{self, Listed};
 
 /// Where a closed shard ends. What lies beyond was never acknowledged there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +57,17 @@ impl End {
         listed.number < self.segment || (listed.number, listed.base) == (self.segment, self.base)
     }
 
-    /// What the control file should say, given what it says.
-    pub(super) fn control(&self, said: Option<Control>, place: &Place) -> Control {
-        let said = said.unwrap_or_default();
+    /// What the control file should say, given what it says; of these segments, where no slot of it is intact.
+    pub(super) fn control(
+        &self,
+        said: Option<Control>,
+        segments: &[Listed],
+        place: &Place,
+    ) -> Control {
+        let said = said.unwrap_or_else(|| Control {
+            first_offset: segment::kept_from(segments).unwrap_or(self.next_offset),
+            ..Control::default()
+        });
         let end = Control {
             counter: said.counter,
             incarnation: place.incarnation,
@@ -106,7 +114,14 @@ pub(super) async fn durable(place: &Place, shard: &Shard, file: &ControlFile) ->
     }
     let manifest = place.manifest().await?;
     Ok(match manifest.ends.get(&shard.id) {
-        Some(end) => Durable::Final(end.control(control, place), *end),
+        Some(end) => {
+            let mut segments = Vec::new();
+            if control.is_none() {
+                segments = segment::list(&*place.ctx.disk, &place.shard_dir(&shard.id)).await?;
+                segments.retain(|listed| end.includes(listed));
+            }
+            Durable::Final(end.control(control, &segments, place), *end)
+        }
         None if marked && !manifest.shard(&shard.id)?.closed => Durable::Undecided,
         None => Durable::Moving(control),
     })

@@ -66,6 +66,13 @@ pub(super) async fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>> {
     Ok(segments)
 }
 
+/// The offset from which on these segments, which are sorted, hold the shard without a hole: what lies before one was
+/// removed, and came back with a power cut.
+pub(super) fn kept_from(segments: &[Listed]) -> Option<u64> {
+    let mut runs = segments.chunk_by(|one, next| one.number + 1 == next.number);
+    Some(runs.next_back()?.first()?.base)
+}
+
 /// Takes off the newest of these segments that are not of the stream. A process that stood still while a stream was deleted
 /// and made again may have named them, and died before it saw that.
 pub(super) async fn take_foreign(
@@ -377,6 +384,25 @@ impl<'a> Walk<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn segments_before_a_hole_are_not_kept() {
+        let listed = |number: u64| Listed {
+            number,
+            base: number * 10,
+            len: 1,
+        };
+        for (numbers, base) in [
+            (&[][..], None),
+            (&[3], Some(30)),
+            (&[3, 4, 5], Some(30)),
+            (&[1, 3, 4], Some(30)),
+            (&[1, 2, 4, 6], Some(60)),
+        ] {
+            let segments: Vec<Listed> = numbers.iter().copied().map(listed).collect();
+            assert_eq!(kept_from(&segments), base, "{numbers:?}");
+        }
+    }
 
     #[test]
     fn names_sort_by_number_and_are_read_back() {

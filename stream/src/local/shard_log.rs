@@ -268,17 +268,17 @@ impl Held<'_> {
         let place = Arc::clone(&self.log.place);
         let (disk, dir) = (&*place.ctx.disk, self.log.dir.clone());
         super::draft::remove_leftovers(disk, &dir, "").await?;
-        let mut last = None;
+        let mut kept = Vec::new();
         for listed in segment::list(disk, &dir).await? {
             if end.includes(&listed) {
-                last = Some(listed);
+                kept.push(listed);
                 continue;
             }
             let path = dir.join(segment::name(listed.number, listed.base));
             let removed = disk.remove(&path).await;
             removed.map_err(|e| Error::io("remove", &path, e))?;
         }
-        let Some(last) = last.filter(|last| last.number == end.segment) else {
+        let Some(last) = kept.last().filter(|last| last.number == end.segment) else {
             // Retention has removed everything.
             return Ok(());
         };
@@ -287,7 +287,7 @@ impl Held<'_> {
         let (head, marks) = active
             .marks(place.incarnation, self.log.shard.range)
             .await?;
-        let control = end.control(said, &place);
+        let control = end.control(said, &kept, &place);
         let found = (&active, head, marks);
         self.log.known = Some(Known::replayed(&place, &self.log.shard, control, found).await?);
         self.active = Some(active);
@@ -376,6 +376,8 @@ impl Held<'_> {
         synced.map_err(|e| Error::io("sync", dir, e))?;
         let manifest = self.log.place.manifest().await?;
         let closed = manifest.shard(&self.log.shard.id)?.closed;
+        // A power cut may bring back some segments that were removed, of which the head knows nothing.
+        let kept = segment::kept_from(segments).unwrap_or(head.base);
         let control = Control {
             counter: older.map_or(0, |older| older.counter) + 1,
             incarnation: self.log.place.incarnation,
@@ -385,7 +387,7 @@ impl Held<'_> {
             active: head.number,
             durable_bytes: head.len,
             next_offset: head.base,
-            first_offset: segments.first().map_or(head.base, |first| first.base),
+            first_offset: older.map_or(kept, |older| older.first_offset.max(kept)),
             records: head.records_before,
             newest_arrival: head.previous_newest,
         };

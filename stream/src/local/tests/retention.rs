@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hydrant_core::clock::{self, Clock};
 use hydrant_core::disk::{Disk, Open};
-use hydrant_core::stream::{SharedStream, StreamWriter, Trim};
+use hydrant_core::stream::{Read, SharedStream, StreamWriter, Trim};
 use hydrant_core::testing::clock::ManualClock;
 use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Context, Position};
@@ -415,4 +415,63 @@ async fn data_goes_by_age_beside_a_shard_that_is_damaged() {
     assert_eq!(state.kept_after, state.tip);
     let state = writing.stream.state(&"000001".into()).await.unwrap();
     assert_ne!(state.kept_after, state.tip);
+}
+
+/// A power cut that takes back a removal, but not that of the next segment, and tears both slots of the control file:
+/// what came back holds nothing of the shard any more.
+#[tokio::test]
+async fn a_removed_segment_that_came_back_without_the_next_one_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = CreateOptions {
+        segment_bytes: 4 << 10,
+        ..options(1)
+    };
+    let stream = create(&url(&dir), options, &context(1)).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    for n in 0..80 {
+        let append_ten = interval("w", 0, n * 10, n * 10 + 10);
+        append(&writer, &first(), append_ten).await.unwrap();
+    }
+    let shard = dir.path().join("events").join("shards/000000");
+    let segments = || {
+        let names = std::fs::read_dir(&shard).unwrap();
+        let names = names.map(|entry| entry.unwrap().path());
+        let mut names: Vec<_> = names.filter(|path| path.extension().is_some()).collect();
+        names.sort();
+        names
+    };
+    let before = segments();
+    assert!(before.len() > 3, "{before:?}");
+    let back = std::fs::read(&before[0]).unwrap();
+    let kept = before[2].file_stem().unwrap().to_str().unwrap();
+    let base: u64 = kept.split_once('-').unwrap().1.parse().unwrap();
+    let what = Trim::After(Position::offset(base - 1));
+    let admin = stream.admin().unwrap();
+    admin.trim(Some(&first()), what).await.unwrap();
+    assert_eq!(segments(), before[2..]);
+    let rest = left(&stream).await;
+    drop((stream, writer, admin));
+    std::fs::write(&before[0], back).unwrap();
+    let torn = vec![0xFF; std::fs::read(shard.join("control")).unwrap().len()];
+    std::fs::write(shard.join("control"), torn).unwrap();
+    let stream = open(&url(&dir), &context(2)).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    assert_eq!(left(&stream).await, rest);
+    append(&writer, &first(), interval("w", 0, 800, 810))
+        .await
+        .unwrap();
+    assert_eq!(left(&stream).await.len(), rest.len() + 10);
+}
+
+/// What is left of the first shard, for who reads from its beginning.
+async fn left(stream: &SharedStream) -> Vec<u64> {
+    let mut reader = reader(stream, &first(), Position::Begin).await;
+    let mut all = Vec::new();
+    loop {
+        match reader.next().await.unwrap() {
+            Read::Batch(batch) => all.extend(numbers(&batch).into_iter().map(|(_, n)| n)),
+            Read::Gap { .. } => assert!(all.is_empty()),
+            Read::Idle { .. } | Read::End { .. } => return all,
+        }
+    }
 }
