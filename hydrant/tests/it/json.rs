@@ -235,6 +235,8 @@ fn all_readers_of_json_agree() {
             "]}",
             "\"id\":",
         ])
+        // The trees of this test are walked and dropped by recursion.
+        .bytes_max(2_048)
         .memory(16 << 20, 4_096)
         .run(agree);
 }
