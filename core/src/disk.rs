@@ -122,7 +122,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
-    /// The first `most` of the names in a directory that come after `after`, sorted; fewer only where there are no more.
+    /// The names in a directory that sort after `after`, in order: the first `most` of them, or all if they are fewer.
     async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
         let mut listed = self.list(path).await?;
         listed.retain(|listed| *listed.name > *after);

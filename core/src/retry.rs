@@ -40,10 +40,10 @@ impl Backoff {
     }
 }
 
-/// Whether failure `n` of a row (from 0) is told: the first, the second, the fourth and so on, so that a fault that lasts
-/// fills no log.
+/// Whether the log names failure `n` in a row, from 0: the first, second, fourth and so on, so that a fault that lasts does
+/// not fill it.
 #[must_use]
-pub const fn is_told(n: u32) -> bool {
+pub const fn is_logged(n: u32) -> bool {
     n.saturating_add(1).is_power_of_two()
 }
 
@@ -118,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_lasts_is_told_ever_more_rarely() {
-        let told: Vec<u32> = (0..100).filter(|n| is_told(*n)).collect();
-        assert_eq!(told, [0, 1, 3, 7, 15, 31, 63]);
+    fn a_fault_that_lasts_is_logged_ever_more_rarely() {
+        let logged: Vec<u32> = (0..100).filter(|n| is_logged(*n)).collect();
+        assert_eq!(logged, [0, 1, 3, 7, 15, 31, 63]);
     }
 
     #[tokio::test(start_paused = true)]

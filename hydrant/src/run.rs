@@ -201,12 +201,12 @@ impl Done {
         self.producer.is_none() && self.transform.is_none() && self.sink.is_none()
     }
 
-    fn add_transform(&mut self, summary: Summary) {
-        self.transform = Some(joined(self.transform.take(), summary));
+    fn add_transform(&mut self, summary: Option<Summary>) {
+        self.transform = joined(self.transform.take(), summary);
     }
 
-    fn add_sink(&mut self, summary: Summary) {
-        self.sink = Some(joined(self.sink.take(), summary));
+    fn add_sink(&mut self, summary: Option<Summary>) {
+        self.sink = joined(self.sink.take(), summary);
     }
 }
 
@@ -224,9 +224,14 @@ impl<T> Running<T> {
         }
     }
 
-    async fn drain(&mut self, name: &str) -> Result<T> {
+    /// What the stage did; `None` of one that was still waiting for its input.
+    async fn drain(&mut self, name: &str) -> Result<Option<T>> {
         self.shutdown.advance(Phase::Draining);
-        self.ended(name).await
+        match self.ended(name).await {
+            Ok(done) => Ok(Some(done)),
+            Err(Error::Stopped { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -300,12 +305,12 @@ impl Pipeline {
             }
             summary = end_of(transform, "transform") => {
                 *transform = None;
-                done.add_transform(summary?);
+                done.add_transform(Some(summary?));
                 Ok(Ended::Stage)
             }
             summary = end_of(sink, "sink") => {
                 *sink = None;
-                done.add_sink(summary?);
+                done.add_sink(Some(summary?));
                 Ok(Ended::Stage)
             }
         }
@@ -332,7 +337,7 @@ impl Pipeline {
                 producer
                     .drain("producer")
                     .await
-                    .map(|report| done.producer = Some(report)),
+                    .map(|report| done.producer = report),
             );
         }
         if let Some(transform) = &mut self.transform {
@@ -352,7 +357,7 @@ impl Pipeline {
         if let Some(producer) = &mut self.producer {
             let report = producer.drain("producer").await;
             self.producer = None;
-            done.producer = Some(report?);
+            done.producer = report?;
         }
         if let Some(transform) = &mut self.transform {
             let first = transform.drain("transform").await;
@@ -361,7 +366,7 @@ impl Pipeline {
             self.transform = self.start_transform(true);
             let rest = end_of(&mut self.transform, "transform").await;
             self.transform = None;
-            done.add_transform(rest?);
+            done.add_transform(Some(rest?));
         }
         if let Some(sink) = &mut self.sink {
             let first = sink.drain("sink").await;
@@ -370,7 +375,7 @@ impl Pipeline {
             self.sink = self.start_sink(true);
             let rest = end_of(&mut self.sink, "sink").await;
             self.sink = None;
-            done.add_sink(rest?);
+            done.add_sink(Some(rest?));
         }
         Ok(())
     }
@@ -385,9 +390,10 @@ enum Ended {
 }
 
 /// What a stage did, up to its drain and in the run to the end that followed.
-fn joined(first: Option<Summary>, mut rest: Summary) -> Summary {
-    let Some(first) = first else {
-        return rest;
+fn joined(first: Option<Summary>, rest: Option<Summary>) -> Option<Summary> {
+    let (first, mut rest) = match (first, rest) {
+        (Some(first), Some(rest)) => (first, rest),
+        (first, rest) => return first.or(rest),
     };
     rest.records += first.records;
     rest.bytes += first.bytes;
@@ -403,7 +409,7 @@ fn joined(first: Option<Summary>, mut rest: Summary) -> Summary {
         entry.gaps += shard.gaps;
         entry.to = entry.to.max(shard.to);
     }
-    rest
+    Some(rest)
 }
 
 async fn end_of<T>(stage: &mut Option<Running<T>>, name: &str) -> Result<T> {

@@ -64,7 +64,8 @@ pub(crate) async fn sink(
     runtime::run(spec).await
 }
 
-/// Whether the sink's table holds anything that came straight from the stream `from`.
+/// Whether the sink's table holds anything that came straight from the stream `from`, which is not the one that the sink
+/// is to read.
 pub(crate) async fn has_taken_from(
     sink: &hydrant_sink::config::Config,
     from: &str,
@@ -74,6 +75,10 @@ pub(crate) async fn has_taken_from(
     let lake = if_there(lake::open_read(sink.to(), context).await)?;
     match (stream, lake) {
         (Some(stream), Some(lake)) => {
+            let read = if_there(hydrant_stream::open(sink.from(), context).await)?;
+            if read.is_some_and(|read| read.id() == stream.id()) {
+                return Ok(false);
+            }
             verify::has_taken_from(&lake, sink.names(), stream.id()).await
         }
         _ => Ok(false),

@@ -23,7 +23,7 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result, Rewound};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
-use hydrant_core::retry::{Backoff, is_told};
+use hydrant_core::retry::{Backoff, is_logged};
 use hydrant_core::stage::{Flush, Opened, ShardStage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::Claim;
@@ -185,7 +185,7 @@ impl ShardTask {
                     self.count("retry");
                     if self.shared.spec.shutdown.is_draining() {
                         tracing::debug!(%shard, "given up while draining: {}", error.report());
-                    } else if is_told(self.failures) {
+                    } else if is_logged(self.failures) {
                         tracing::warn!(%shard, "will try again: {}", error.report());
                     }
                     delay.max(after)
@@ -537,7 +537,7 @@ impl ShardTask {
             Disposition::Retry { after } => {
                 self.count("read");
                 let shard = &self.claim.shard.id;
-                if is_told(self.failures) {
+                if is_logged(self.failures) {
                     tracing::warn!(%shard, "will read again: {}", error.report());
                 }
                 let pause = PACE

@@ -56,11 +56,28 @@ fn a_table_that_was_filled_the_other_way_is_refused() {
     for first in [false, true] {
         let place = filled();
         inline(&place, first).expect(0, &[]);
+        assert_eq!(rows_and_letters(&place), 300);
         place.simulate("local:raw", 100, 2);
         inline(&place, !first).expect(64, &["second time", "`inline", "`events`"]);
         assert_eq!(rows_and_letters(&place), 300);
         inline(&place, first).expect(0, &[]);
         assert_eq!(rows_and_letters(&place), 400);
+    }
+}
+
+/// A sink beside the transform, of the same stream, fills its table from there in every run.
+#[test]
+fn a_sink_of_the_raw_stream_continues_beside_a_transform() {
+    let place = filled();
+    place.write(
+        "run.toml",
+        "[run]\ndir = \".\"\nexit-at-end = true\nstages = [\"transform\", \"sink\"]\n\
+         [sink]\nfrom = \"local:raw\"\n",
+    );
+    for records in [300, 400] {
+        place.run("hydrant", &["run", "run.toml"]).expect(0, &[]);
+        assert_eq!(rows_and_letters(&place), records);
+        place.simulate("local:raw", 100, records);
     }
 }
 

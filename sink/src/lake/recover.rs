@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hydrant_core::lake::{Put, Reveal, Sealed};
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::retry::{Backoff, is_told};
+use hydrant_core::retry::{Backoff, is_logged};
 use hydrant_core::{Disposition, Error, Position, Random, Result, clock};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +76,7 @@ where
             Ok(value) => return Ok(value),
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
-                    if is_told(n) {
+                    if is_logged(n) {
                         tracing::warn!(what, attempt = n, error = %error.report(), "trying again");
                     }
                     clock::sleep(after.max(backoff.delay(n, random))).await;

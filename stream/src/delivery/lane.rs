@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::origin::OriginEntry;
-use hydrant_core::retry::{Backoff, is_told};
+use hydrant_core::retry::{Backoff, is_logged};
 use hydrant_core::stream::Append;
 use hydrant_core::{Disposition, Error, HashRange, Permit, Position, Random, ShardId};
 
@@ -88,7 +88,7 @@ impl Lane {
             fault.not_before = fault.not_before.max(clock::now() + after);
             return None;
         }
-        if is_told(self.failures) {
+        if is_logged(self.failures) {
             tracing::warn!(%shard, error = error.report(), "an append failed and is sent again");
         }
         let delay = if closed || reason == "predecessor" {
