@@ -83,6 +83,25 @@ pub(crate) fn of<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     (done, cost)
 }
 
+/// The memory that a piece of work took, beyond what its thread held before.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// The most at once.
+    pub peak_bytes: u64,
+    /// What it left behind.
+    pub held_bytes: u64,
+}
+
+/// Does `work` and says what memory it took, unless other threads took it.
+pub fn memory<T>(work: impl FnOnce() -> T) -> (T, Memory) {
+    let (done, cost) = of(work);
+    let memory = Memory {
+        peak_bytes: cost.bytes as u64,
+        held_bytes: u64::try_from(HELD.get()).unwrap_or(0),
+    };
+    (done, memory)
+}
+
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
@@ -103,6 +122,19 @@ mod tests {
             }
         });
         assert!((1_000_000..1_100_000).contains(&cost.bytes), "{cost:?}");
+    }
+
+    #[test]
+    fn what_is_left_is_held() {
+        let (kept, memory) = memory(|| {
+            drop(std::hint::black_box(vec![1_u8; 3_000_000]));
+            vec![1_u8; 1_000_000]
+        });
+        assert_eq!(
+            (memory.peak_bytes, memory.held_bytes),
+            (3_000_000, 1_000_000)
+        );
+        drop(kept);
     }
 
     #[test]
