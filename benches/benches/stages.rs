@@ -177,7 +177,7 @@ fn log(c: &mut Criterion) {
                 explicit: false,
                 entry: None,
                 input: None,
-                units: Vec::new(),
+                units: Arc::default(),
                 permit: Permit::default(),
             })
             .collect()

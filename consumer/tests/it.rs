@@ -90,7 +90,7 @@ fn append(numbers: &[u64]) -> Append {
         explicit: false,
         entry: None,
         input: None,
-        units: Vec::new(),
+        units: Arc::default(),
         permit: Permit::default(),
     }
 }

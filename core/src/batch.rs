@@ -78,7 +78,7 @@ pub struct OriginSpan {
     pub records: Range<u32>,
     /// Index into the entry's origins of the first of these records.
     pub skip: u32,
-    /// The entry as it was stored.
+    /// The entry as it was stored; its account is the batch's.
     pub entry: Arc<OriginEntry>,
 }
 

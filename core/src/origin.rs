@@ -281,6 +281,43 @@ impl DeadLetter {
         let key = self.key.as_ref().map_or(0, |key| key.len());
         (size_of::<Self>() + self.detail.len() + key) as u64
     }
+
+    /// The bytes that it takes at most in an encoded account.
+    pub fn encoded_bytes_max(&self) -> u64 {
+        let key = self.key.as_deref().unwrap_or_default();
+        let shard = self.shard.as_str();
+        let texts = [&*self.stream, shard, key, &self.stage, &self.reason];
+        let texts: usize = texts.iter().map(|text| text.len()).sum();
+        (LETTER_NUMBERS_MAX + texts + self.detail.len()) as u64
+    }
+}
+
+/// What a letter's numbers and the lengths of its texts take at most in their byte form.
+const LETTER_NUMBERS_MAX: usize = 1 + 2 * 19 + 5 + 1 + 2 * 10 + 6 * 10;
+/// No letter takes less: one byte each of six numbers and texts, of a text that is not there, and three of a position.
+const LETTER_BYTES_MIN: usize = 10;
+
+/// The texts that dead letters say again and again, such as their reasons, each once in memory.
+#[derive(Debug, Default)]
+pub struct Texts {
+    known: Vec<Arc<str>>,
+}
+
+impl Texts {
+    /// As many are kept: looking for one costs less than a copy of it, and all that may come is from short lists.
+    const KEPT_MAX: usize = 32;
+
+    /// This text, in the memory of the last one like it.
+    pub fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.known.iter().find(|known| ***known == *text) {
+            return Arc::clone(known);
+        }
+        let new = Arc::from(text);
+        if self.known.len() < Self::KEPT_MAX {
+            self.known.push(Arc::clone(&new));
+        }
+        new
+    }
 }
 
 /// Records dropped by a named rule.
@@ -360,6 +397,17 @@ pub struct OriginEntry {
 impl OriginEntry {
     /// Appends the byte form.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_with(self.account.as_ref(), [].iter(), out);
+    }
+
+    /// Appends the byte form with this account in place of its own. `letters` follow those of the account, as if they
+    /// lay in it: they are read where they are.
+    pub fn encode_with<'a>(
+        &self,
+        account: Option<&'a Account>,
+        letters: impl Iterator<Item = &'a DeadLetter> + Clone,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(&self.writer.0.to_be_bytes());
         varint::put_bytes(out, self.shard.as_str().as_bytes());
         varint::put_position(out, self.low);
@@ -369,9 +417,9 @@ impl OriginEntry {
         varint::put_bytes(out, &self.origins.bytes);
         let has = |part: u8, is_there: bool| if is_there { part } else { 0 };
         let starts = self.start != Position::Begin;
-        out.push(has(HAS_ACCOUNT, self.account.is_some()) | has(HAS_START, starts));
-        if let Some(account) = &self.account {
-            encode_account(account, out);
+        out.push(has(HAS_ACCOUNT, account.is_some()) | has(HAS_START, starts));
+        if let Some(account) = account {
+            encode_account(account, letters, out);
         }
         if starts {
             varint::put_position(out, self.start);
@@ -415,7 +463,11 @@ impl OriginEntry {
 const HAS_ACCOUNT: u8 = 1;
 const HAS_START: u8 = 2;
 
-fn encode_account(account: &Account, out: &mut Vec<u8>) {
+fn encode_account<'a>(
+    account: &'a Account,
+    letters: impl Iterator<Item = &'a DeadLetter> + Clone,
+    out: &mut Vec<u8>,
+) {
     varint::put_u64(out, account.input);
     varint::put_u64(out, account.records);
     varint::put_u64(out, account.dropped.len() as u64);
@@ -423,8 +475,9 @@ fn encode_account(account: &Account, out: &mut Vec<u8>) {
         varint::put_bytes(out, dropped.rule.as_bytes());
         varint::put_u64(out, dropped.count);
     }
-    varint::put_u64(out, account.letters.len() as u64);
-    for letter in &account.letters {
+    let count = account.letters.len() + letters.clone().count();
+    varint::put_u64(out, count as u64);
+    for letter in account.letters.iter().chain(letters) {
         varint::put_bytes(out, letter.stream.as_bytes());
         varint::put_bytes(out, letter.shard.as_str().as_bytes());
         varint::put_position(out, Position::at(letter.sequence, letter.sub));
@@ -443,14 +496,6 @@ fn encode_account(account: &Account, out: &mut Vec<u8>) {
     }
 }
 
-/// `text`, in the memory of `known` where that says the same.
-fn shared(text: &str, known: Option<&Arc<str>>) -> Arc<str> {
-    match known {
-        Some(known) if **known == *text => Arc::clone(known),
-        _ => text.into(),
-    }
-}
-
 fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
     let mut account = Account {
         input: reader.u64()?,
@@ -463,12 +508,15 @@ fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
             count: reader.u64()?,
         });
     }
-    for _ in 0..reader.u64()? {
-        // Letters of one account name the same places and stages again and again.
-        let before = account.letters.last();
-        let stream = shared(reader.text()?, before.map(|letter| &letter.stream));
+    let letters = reader.u64()?;
+    // As many as may follow: a number that says more is found out below.
+    let room = reader.rest().len() / LETTER_BYTES_MIN;
+    account.letters.reserve_exact(room.min(letters as usize));
+    let mut texts = Texts::default();
+    for _ in 0..letters {
+        let stream = texts.share(reader.text()?);
         let shard = reader.text()?;
-        let shard = match before {
+        let shard = match account.letters.last() {
             Some(letter) if letter.shard.as_str() == shard => letter.shard.clone(),
             _ => ShardId::new(shard),
         };
@@ -480,8 +528,8 @@ fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
             1 => Some(reader.text()?.into()),
             _ => return Err(Malformed),
         };
-        let stage = shared(reader.text()?, before.map(|letter| &letter.stage));
-        let reason = shared(reader.text()?, before.map(|letter| &letter.reason));
+        let stage = texts.share(reader.text()?);
+        let reason = texts.share(reader.text()?);
         account.letters.push(DeadLetter {
             stream,
             shard,

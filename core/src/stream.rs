@@ -119,8 +119,8 @@ pub struct Append {
     /// Upstream units that this append answers for, counted before the work was done; `None` for a producer. What the
     /// shard has already is subtracted, so that each unit is accounted for once however batches are cut.
     pub input: Option<u64>,
-    /// The units that are not records, by origin.
-    pub units: Vec<Unit>,
+    /// The units that are not records, by origin. Who submits them counts what they take in memory.
+    pub units: Arc<Vec<Unit>>,
     /// The bytes that the append holds until it is stored.
     pub permit: Permit,
 }

@@ -77,7 +77,7 @@ async fn fill(url: &str, context: &Context) {
                 explicit: false,
                 entry: None,
                 input: None,
-                units: Vec::new(),
+                units: Arc::default(),
                 permit: Permit::default(),
             };
             writer

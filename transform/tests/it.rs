@@ -85,7 +85,7 @@ async fn fill(stream: &SharedStream, from: u64, to: u64) -> Result<()> {
                 explicit: false,
                 entry: None,
                 input: None,
-                units: Vec::new(),
+                units: Arc::default(),
                 permit: Permit::default(),
             };
             writer.submit(&shard, append).await?.await?;

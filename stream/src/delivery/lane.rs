@@ -133,7 +133,7 @@ pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> A
             account: None,
         }),
         input: piece.counted.then(|| piece.input()),
-        units: piece.units.clone(),
+        units: Arc::clone(&piece.units),
         // The batch holds its bytes until everything of it is confirmed.
         permit: Permit::default(),
     }

@@ -70,7 +70,7 @@ pub(super) struct ModelStream {
     pub(super) model: Arc<Mutex<Model>>,
     random: Random,
     record_bytes_max: usize,
-    append_bytes: usize,
+    pub(super) append_bytes: usize,
 }
 
 impl std::fmt::Debug for ModelStream {
@@ -233,7 +233,7 @@ impl Model {
             records: kept.len() as u64,
             ..Account::default()
         };
-        for unit in append.units {
+        for unit in append.units.iter().cloned() {
             assert!(unit.origin.position() <= entry.to);
             let count = Unit::count(&unit);
             if seen(unit.route, unit.origin.position()) {

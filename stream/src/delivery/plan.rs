@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hydrant_core::batch::{AccountSpan, Batch};
-use hydrant_core::origin::{DeadLetter, Origin, OriginColumn, OriginColumnBuilder, WriterId};
+use hydrant_core::origin::{
+    Account, DeadLetter, Origin, OriginColumn, OriginColumnBuilder, WriterId,
+};
 use hydrant_core::stream::{Unit, UnitKind};
 use hydrant_core::transform::Transformed;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
@@ -70,7 +72,7 @@ pub(super) struct Piece {
     pub(super) routes: Arc<[u128]>,
     pub(super) explicit: bool,
     pub(super) origins: OriginColumn,
-    pub(super) units: Vec<Unit>,
+    pub(super) units: Arc<Vec<Unit>>,
     pub(super) to: Position,
     pub(super) bytes: usize,
     /// Whether the output keeps an account of what it answers for.
@@ -120,40 +122,41 @@ impl Planner {
         let Transformed {
             mut batch,
             sources,
-            letters,
-            dropped,
+            mut letters,
+            mut dropped,
             ..
         } = transformed;
         let to = batch.to;
-        let accounts = std::mem::take(&mut batch.accounts);
+        let accounts = self.accounts(&mut batch)?;
         let held = batch.permit.bytes();
         let missing_bytes = settle_bytes(&mut batch);
         let batch = Arc::new(batch);
-        let mut units = Vec::with_capacity(letters.len() + dropped.len() + accounts.len());
-        for (index, letter) in letters {
-            units.push(unit(routes, index, UnitKind::Letter(letter)));
-        }
-        for (index, rule) in dropped {
-            units.push(unit(routes, index, UnitKind::Dropped { rule, count: 1 }));
-        }
-        for span in accounts {
-            self.units_of_account(span, &mut units)?;
-        }
-        units.sort_by_key(|unit| (unit.origin.sequence, unit.origin.sub));
+        // Each becomes a unit only when its turn has come: a batch of tiny records must not be there several times.
+        letters.sort_unstable_by_key(|(index, _)| *index);
+        dropped.sort_unstable_by_key(|(index, _)| *index);
+        let letters = letters
+            .into_iter()
+            .map(|(index, letter)| unit(routes, index, UnitKind::Letter(letter)));
+        let dropped = dropped
+            .into_iter()
+            .map(|(index, rule)| unit(routes, index, UnitKind::Dropped { rule, count: 1 }));
+        let accounts = accounts
+            .into_iter()
+            .flat_map(|(at, account)| self.units_of_account(at, account));
+        let mut units = in_order(in_order(letters, dropped), accounts).peekable();
         let mut cutter = Cutter::new(&batch, &self.table, self.sizes, routes.explicit, to);
-        let mut units = units.into_iter().peekable();
         self.records(&batch, sources.iter().copied(), routes, now, |record| {
             let at = record.origin.position();
             while let Some(unit) = units.next_if(|unit| unit.origin.position() <= at) {
-                cutter.push(unit.into())?;
+                cutter.unit(unit)?;
             }
             cutter.push(record)
         })?;
         for unit in units {
-            cutter.push(unit.into())?;
+            cutter.unit(unit)?;
         }
         let pieces = cutter.finish();
-        let units = pieces.iter().flat_map(|(_, piece)| &piece.units);
+        let units = pieces.iter().flat_map(|(_, piece)| &*piece.units);
         let units_bytes: u64 = units.map(Unit::memory_bytes).sum();
         Ok(Plan {
             to,
@@ -254,18 +257,32 @@ impl Planner {
         Ok(())
     }
 
-    /// Hands on what an account from further upstream holds; its records are records here and counted as such.
-    fn units_of_account(&self, span: AccountSpan, units: &mut Vec<Unit>) -> Result<()> {
-        let account = span.account;
-        if account.letters.is_empty() && account.dropped.is_empty() {
-            return Ok(());
+    /// Takes the accounts from further upstream that hold more than records, which are counted here, out of a batch; in
+    /// order.
+    fn accounts(&self, batch: &mut Batch) -> Result<Vec<((Sequence, u32), Account)>> {
+        let mut accounts = Vec::new();
+        for AccountSpan { at, account, .. } in std::mem::take(&mut batch.accounts) {
+            if account.letters.is_empty() && account.dropped.is_empty() {
+                continue;
+            }
+            let Position::At { sequence, sub } = at else {
+                return Err(Error::fatal(format!(
+                    "an account of shard `{}` counts at `{at}`, where nothing can lie",
+                    self.upstream.shard
+                )));
+            };
+            accounts.push(((sequence, sub), account));
         }
-        let Position::At { sequence, sub } = span.at else {
-            return Err(Error::fatal(format!(
-                "an account of shard `{}` counts at `{}`, where nothing can lie",
-                self.upstream.shard, span.at
-            )));
-        };
+        accounts.sort_by_key(|(at, _)| *at);
+        Ok(accounts)
+    }
+
+    /// What an account from further upstream hands on.
+    fn units_of_account(
+        &self,
+        (sequence, sub): (Sequence, u32),
+        account: Account,
+    ) -> impl Iterator<Item = Unit> + use<> {
         let route = self.rule.of_account(sequence, sub);
         let letters = account.letters.into_iter().map(UnitKind::Letter);
         let dropped = account
@@ -275,16 +292,18 @@ impl Planner {
                 rule: dropped.rule,
                 count: dropped.count,
             });
-        units.extend(letters.chain(dropped).zip(0..).map(|(what, index)| Unit {
-            origin: Origin {
-                sequence,
-                sub,
-                index,
-            },
-            route,
-            what,
-        }));
-        Ok(())
+        letters
+            .chain(dropped)
+            .zip(0..)
+            .map(move |(what, index)| Unit {
+                origin: Origin {
+                    sequence,
+                    sub,
+                    index,
+                },
+                route,
+                what,
+            })
     }
 }
 
@@ -292,12 +311,13 @@ impl Planner {
 const PLANNED_BYTES: u64 = 24;
 
 /// What a batch may grow by while it is changed and planned: by the bytes that a change writes again, and by its plan,
-/// whichever of its records become dead letters. Nothing for one that is counted elsewhere.
+/// whichever of its records become dead letters, of which the transform keeps the list until all are planned. Nothing
+/// for one that is counted elsewhere.
 pub(super) fn growth_bytes(batch: &Batch) -> u64 {
     if batch.permit.bytes() == 0 {
         return 0;
     }
-    let planned = PLANNED_BYTES + size_of::<Unit>() as u64;
+    let planned = PLANNED_BYTES + (size_of::<(u32, DeadLetter)>() + size_of::<Unit>()) as u64;
     batch.memory_bytes() + batch.account_bytes() + batch.len() as u64 * planned
 }
 
@@ -324,6 +344,21 @@ fn unit(routes: &Routes, index: u32, what: UnitKind) -> Unit {
         route: routes.hashes[index as usize],
         what,
     }
+}
+
+/// The units of both, which stand in the order of their positions each, in that order.
+fn in_order(
+    a: impl Iterator<Item = Unit>,
+    b: impl Iterator<Item = Unit>,
+) -> impl Iterator<Item = Unit> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    std::iter::from_fn(move || match b.peek().map(|unit| unit.origin.position()) {
+        Some(at) => {
+            let first = a.next_if(|unit| unit.origin.position() <= at);
+            first.or_else(|| b.next())
+        }
+        None => a.next(),
+    })
 }
 
 /// Each record that came in went on, or is a dead letter, or was dropped: exactly one of the three.
@@ -378,7 +413,7 @@ pub(super) fn reroute(
                 what: What::Record(*pick),
             });
         }
-        items.extend(piece.units.into_iter().map(Item::from));
+        items.extend(piece.units.iter().cloned().map(Item::from));
     }
     // Stable: records of one position keep their order.
     items.sort_by_key(|item| (item.origin.sequence, item.origin.sub));
@@ -442,26 +477,52 @@ impl<'a> Cutter<'a> {
             route,
             what,
         } = item;
+        match what {
+            What::Record(pick) => {
+                let entry = &self.batch.records[pick as usize];
+                let bytes = entry.payload.len as usize + entry.key.map_or(0, |k| k.len as usize);
+                let growing = self.growing(origin, route, bytes, bytes)?;
+                growing.picks.push(pick);
+                growing.routes.push(route);
+                growing.origins.push(origin);
+                Ok(())
+            }
+            What::Unit(what) => self.unit(Unit {
+                origin,
+                route,
+                what: *what,
+            }),
+        }
+    }
+
+    /// Like [`Self::push`], for what is no record.
+    fn unit(&mut self, unit: Unit) -> Result<()> {
+        let (held, appended) = match &unit.what {
+            UnitKind::Letter(letter) => {
+                let bytes = UNIT_BYTES + letter.detail.len();
+                (bytes, bytes)
+            }
+            UnitKind::Dropped { .. } => (UNIT_BYTES, 0),
+        };
+        let growing = self.growing(unit.origin, unit.route, held, appended)?;
+        growing.units.push(unit);
+        Ok(())
+    }
+
+    /// The append that an item of these bytes joins.
+    fn growing(
+        &mut self,
+        origin: Origin,
+        route: u128,
+        held: usize,
+        appended: usize,
+    ) -> Result<&mut Growing> {
         let number = self.table.find(route).ok_or_else(|| {
             Error::fatal(format!(
                 "no open shard of the output owns the hash {route:032x}"
             ))
         })?;
         let at = (origin.sequence, origin.sub);
-        let (held, appended) = match &what {
-            What::Record(pick) => {
-                let entry = &self.batch.records[*pick as usize];
-                let bytes = entry.payload.len as usize + entry.key.map_or(0, |k| k.len as usize);
-                (bytes, bytes)
-            }
-            What::Unit(unit) => match &**unit {
-                UnitKind::Letter(letter) => {
-                    let bytes = UNIT_BYTES + letter.detail.len();
-                    (bytes, bytes)
-                }
-                UnitKind::Dropped { .. } => (UNIT_BYTES, 0),
-            },
-        };
         let full = self.growing.get(&number).is_some_and(|growing| {
             growing.appended_bytes + appended > self.sizes.append_bytes && growing.last != at
         });
@@ -481,19 +542,7 @@ impl<'a> Cutter<'a> {
         growing.last = at;
         growing.appended_bytes += appended;
         growing.bytes += held;
-        match what {
-            What::Record(pick) => {
-                growing.picks.push(pick);
-                growing.routes.push(route);
-                growing.origins.push(origin);
-            }
-            What::Unit(what) => growing.units.push(Unit {
-                origin,
-                route,
-                what: *what,
-            }),
-        }
-        Ok(())
+        Ok(growing)
     }
 
     fn close(&mut self, number: usize, mut growing: Growing, to: Position) {
@@ -504,7 +553,7 @@ impl<'a> Cutter<'a> {
             routes: growing.routes.into(),
             explicit: self.explicit,
             origins: growing.origins.finish(),
-            units: growing.units,
+            units: Arc::new(growing.units),
             to,
             bytes: growing.bytes,
             counted: true,

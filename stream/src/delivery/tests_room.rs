@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hydrant_core::batch::Span;
+use hydrant_core::origin::DeadLetter;
 use hydrant_core::stream::Unit;
 use hydrant_core::transform::Transformed;
-use hydrant_core::{Batch, Position, Random};
+use hydrant_core::{Batch, Budget, Context, Position, Random};
+use hydrant_fuzz::memory;
 
 use super::model::{Faults, ModelStream};
 use super::tests::{context, input, letter, run, upstream};
@@ -16,10 +20,11 @@ const RECORDS: u64 = 200;
 /// All records of a batch as dead letters.
 fn all_letters(batch: Batch) -> Transformed {
     let input = batch.len() as u32;
+    let alike = letter("in", "a", 0);
     let positions = batch.positions().zip(0..);
     let letters = positions.map(|((sequence, ..), index)| {
-        let sequence = sequence.offset().unwrap();
-        (index, letter("in", "a", sequence))
+        let alike = alike.clone();
+        (index, DeadLetter { sequence, ..alike })
     });
     Transformed {
         input,
@@ -64,6 +69,43 @@ fn dead_letters_hold_their_memory_from_before_they_are_made_until_they_are_store
         stream.with(|model| model.faults = Faults::default());
         session.drain().await.unwrap();
         assert_eq!(budget.held_bytes(), 0);
+    });
+}
+
+/// Records of two bytes that all become dead letters take no more than their batch was given room for.
+#[test]
+fn planning_dead_letters_takes_what_their_batch_was_given() {
+    const RECORDS: u64 = 10_000;
+    run(async {
+        let random = Random::seeded(3);
+        let context = Context {
+            budget: Budget::new(1 << 30),
+            ..context(random.clone())
+        };
+        let mut output = ModelStream::new(1, random);
+        output.append_bytes = 1 << 20;
+        let output: hydrant_core::stream::SharedStream = Arc::new(output);
+        let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context);
+        let lanes = lanes.await.unwrap();
+        let mut session = lanes.session(upstream("a", Position::Begin)).await;
+        let mut batch = input(1, "a", 0, RECORDS);
+        batch.accounts.clear();
+        batch.segments = Arc::from([Bytes::from(vec![b'x'; 2])]);
+        for entry in &mut batch.records {
+            (entry.key, entry.payload) = (None, Span::new(0, 2));
+        }
+        batch.permit = context.budget.acquire(batch.memory_bytes()).await;
+        let held = context.budget.held_bytes();
+        session.room(&batch).await.unwrap();
+        let room = context.budget.held_bytes() - held;
+        let planner = session.planner();
+        let (plan, taken) = memory(|| {
+            let routes = planner.routes(&batch);
+            planner.plan(all_letters(batch), &routes, 0).unwrap()
+        });
+        assert!(taken.peak_bytes <= room, "{taken:?} of {room}");
+        let missing = plan.missing_bytes;
+        assert!(taken.held_bytes <= missing, "{taken:?} of {missing}");
     });
 }
 

@@ -447,18 +447,18 @@ async fn write(
         if let Some(claim) = &encoded.claim {
             undos.push(known.marks.apply(claim));
         }
-        group
-            .parts
-            .extend(encoded.at(group.next_offset, arrival, salt));
+        let (records, slots) = (encoded.records(), encoded.slots());
+        let base = group.next_offset;
         group.bytes += encoded.frame_len();
-        group.records += encoded.records();
-        group.next_offset += encoded.slots();
-        duplicates += all - encoded.records();
+        group.records += records;
+        group.next_offset += slots;
+        group.parts.extend(encoded.at(base, arrival, salt));
+        duplicates += all - records;
         outcomes.push(Outcome {
             pending,
             appended: Appended {
-                last: (encoded.slots() > 0).then(|| position_before(group.next_offset)),
-                duplicates: all - encoded.records(),
+                last: (slots > 0).then(|| position_before(group.next_offset)),
+                duplicates: all - records,
             },
         });
     }

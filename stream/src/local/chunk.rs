@@ -14,6 +14,8 @@ use super::frame::{Codec, Fault, Header};
 
 /// What a record takes in a batch's index beside its bytes.
 const ENTRY_BYTES: u64 = (size_of::<Entry>() + size_of::<u128>()) as u64;
+/// By how much the letters of an account grow when they are decoded: their shortest form takes some 50 bytes.
+const LETTERS_GROWTH: u64 = 4;
 
 /// A frame as it was read.
 #[derive(Debug)]
@@ -56,9 +58,13 @@ impl Decoded {
 impl Chunk {
     /// The memory that a frame takes as part of a batch.
     pub(super) fn cost(header: &Header) -> u64 {
-        u64::from(header.raw_len)
-            + u64::from(header.meta_len)
-            + u64::from(header.records) * ENTRY_BYTES
+        let meta = u64::from(header.meta_len);
+        let account = if header.account {
+            meta * LETTERS_GROWTH
+        } else {
+            0
+        };
+        u64::from(header.raw_len) + meta + account + u64::from(header.records) * ENTRY_BYTES
     }
 
     /// Whether it is empty.
@@ -123,14 +129,15 @@ fn decode_frame(
     } else {
         let mut reader = Reader::new(&meta);
         let entry = OriginEntry::decode(&mut reader);
-        let entry = entry.map_err(|_| Fault("an origin entry is malformed"))?;
+        let mut entry = entry.map_err(|_| Fault("an origin entry is malformed"))?;
         let fits = reader.is_empty()
             && entry.origins.len() == header.records
             && entry.account.is_some() == header.account;
         if !fits {
             return Err(Fault("an origin entry does not fit its frame"));
         }
-        Some(Arc::new(entry))
+        let account = entry.account.take();
+        Some((Arc::new(entry), account))
     };
     let raw = columns::decompress(&body, header.codec, header.raw_len as usize)?;
     let skip = (decoded.next_offset - header.base.min(decoded.next_offset))
@@ -161,15 +168,16 @@ fn decode_frame(
             arrival: header.arrival,
         });
     }
-    if let Some(entry) = entry {
-        if let Some(account) = &entry.account {
+    if let Some((entry, account)) = entry {
+        if let Some(account) = account {
+            decoded.cost += account.memory_bytes() + size_of::<AccountSpan>() as u64;
             batch.accounts.push(AccountSpan {
                 at: Position::offset(header.next_offset() - 1),
                 entry: AccountOf {
                     writer: entry.writer,
                     shard: entry.shard.clone(),
                 },
-                account: account.clone(),
+                account,
             });
         }
         if last > first {
@@ -183,7 +191,10 @@ fn decode_frame(
     segments.push(raw);
     decoded.next_offset = header.next_offset();
     decoded.stored_bytes += header.frame_len();
-    decoded.cost += Chunk::cost(header);
+    decoded.cost += Chunk::cost(&Header {
+        account: false,
+        ..*header
+    });
     decoded.shares_stored_bytes |= header.codec == Codec::None;
     Ok(())
 }

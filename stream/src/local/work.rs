@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::error::Rewound;
-use hydrant_core::origin::{Account, OriginEntry};
+use hydrant_core::origin::{Account, DeadLetter, OriginEntry};
 use hydrant_core::stream::{Append, Unit, UnitKind};
 use hydrant_core::{Batch, Error, HashRange, Permit, Position, Result, ShardId};
 
 use super::columns;
 use super::frame::{Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX};
 use super::marks::{Claim, Mark, Standing, standing};
+
+/// What an origin entry takes beside its letters, unless it holds many records.
+const META_BYTES_USUAL: usize = 256;
 
 /// An append on its way to the log.
 #[derive(Clone, Debug)]
@@ -22,14 +25,16 @@ pub(super) struct Work {
     /// Without its account, which `input` and `units` make.
     pub(super) entry: Option<Arc<OriginEntry>>,
     pub(super) input: Option<u64>,
-    pub(super) units: Arc<[Unit]>,
+    /// Shared with who submitted them, who counts what they take.
+    pub(super) units: Arc<Vec<Unit>>,
 }
 
 /// A frame that lacks only its offset and its arrival.
 #[derive(Clone, Debug)]
 pub(super) struct Encoded {
     header: Header,
-    meta: Bytes,
+    /// Room for the header, and the origin entry.
+    head: Vec<u8>,
     body: Bytes,
     pub(super) claim: Option<Claim>,
     /// Whether a record or unit lies at or before the start of the interval.
@@ -53,16 +58,15 @@ impl Encoded {
     }
 
     /// The frame at its place.
-    pub(super) fn at(&self, base: u64, arrival: i64, salt: u64) -> [Bytes; 2] {
+    pub(super) fn at(self, base: u64, arrival: i64, salt: u64) -> [Bytes; 2] {
         let header = Header {
             base,
             arrival,
             ..self.header
         };
-        let mut head = Vec::with_capacity(HEADER_BYTES + self.meta.len());
-        head.extend_from_slice(&header.encode(salt));
-        head.extend_from_slice(&self.meta);
-        [head.into(), self.body.clone()]
+        let mut head = self.head;
+        head[..HEADER_BYTES].copy_from_slice(&header.encode(salt));
+        [head.into(), self.body]
     }
 }
 
@@ -79,7 +83,7 @@ impl Work {
                 Arc::new(entry)
             }),
             input: append.input,
-            units: append.units.into(),
+            units: append.units,
         };
         (work, append.permit)
     }
@@ -103,8 +107,8 @@ impl Work {
     /// About what its frame takes at most, when key and payload bytes are `bytes`.
     pub(super) fn encoded_bytes_max(&self, bytes: u64) -> u64 {
         let index = columns::INDEX_BYTES_USUAL + if self.explicit { 16 } else { 0 };
-        let units = (self.units.len() * size_of::<Unit>()) as u64;
-        bytes + self.picks.len() as u64 * index + units + HEADER_BYTES as u64
+        let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
+        bytes + self.picks.len() as u64 * index + letters + HEADER_BYTES as u64
     }
 
     fn check(&self, range: HashRange) -> Result<()> {
@@ -159,12 +163,16 @@ impl Work {
         let (codec, body) = columns::compress(raw, codec);
         let account = self.account()?;
         let has_account = account.is_some();
-        let mut meta = Vec::new();
+        let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
+        let mut head = Vec::with_capacity(HEADER_BYTES + META_BYTES_USUAL + letters as usize);
+        head.resize(HEADER_BYTES, 0);
         if let Some(entry) = &self.entry {
-            let mut entry = OriginEntry::clone(entry);
-            entry.account = account;
-            entry.encode(&mut meta);
+            entry.encode_with(account.as_ref(), self.letters(), &mut head);
         }
+        if letters > 0 {
+            head.shrink_to_fit();
+        }
+        let meta = &head[HEADER_BYTES..];
         if meta.len() > META_BYTES_MAX {
             return Err(Error::refused(format!(
                 "the origins and dead letters of an append exceed {META_BYTES_MAX} bytes: append less at once"
@@ -180,12 +188,12 @@ impl Work {
             meta_len: meta.len() as u32,
             body_len: body.len() as u32,
             raw_len,
-            meta_crc: crc32c::crc32c(&meta),
+            meta_crc: crc32c::crc32c(meta),
             body_crc: crc32c::crc32c(&body),
         };
         Ok(Encoded {
             header,
-            meta: meta.into(),
+            head,
             body,
             claim: self.entry.as_deref().map(Claim::from),
             reaches_back: self.entry.as_ref().is_some_and(|entry| {
@@ -197,7 +205,14 @@ impl Work {
         })
     }
 
-    /// What became of the upstream units; `None` when it would say nothing.
+    fn letters(&self) -> impl Iterator<Item = &DeadLetter> + Clone {
+        self.units.iter().filter_map(|unit| match &unit.what {
+            UnitKind::Letter(letter) => Some(letter),
+            UnitKind::Dropped { .. } => None,
+        })
+    }
+
+    /// What became of the upstream units, without the letters; `None` when it would say nothing.
     fn account(&self) -> Result<Option<Account>> {
         let Some(input) = self.input else {
             return Ok(None);
@@ -213,12 +228,12 @@ impl Work {
             ..Account::default()
         };
         for unit in self.units.iter() {
-            match &unit.what {
-                UnitKind::Letter(letter) => account.letters.push(letter.clone()),
-                UnitKind::Dropped { rule, count } => account.drop_by(rule, *count),
+            if let UnitKind::Dropped { rule, count } = &unit.what {
+                account.drop_by(rule, *count);
             }
         }
-        Ok((account != Account::default()).then_some(account))
+        let says_something = account != Account::default() || !self.units.is_empty();
+        Ok(says_something.then_some(account))
     }
 
     /// What is left for `shard` when the records and units known by `marks` are left out; refused when it holds one from
@@ -278,7 +293,7 @@ impl Work {
             explicit: self.explicit,
             entry: Some(Arc::new(entry)),
             input,
-            units: units.into(),
+            units: Arc::new(units),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Durability, several writers, origins, and appends that are stored once.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 
 use super::Harness;
@@ -264,7 +266,7 @@ pub(super) async fn accounts_count_each_unit_once(harness: &dyn Harness) {
     let all = messages("a", 4);
     let sending = |from: usize, to: usize, units: Vec<u64>, end: u64| Append {
         input: Some((to - from + units.len()) as u64),
-        units: units.into_iter().map(|offset| letter(offset, 1)).collect(),
+        units: Arc::new(units.into_iter().map(|offset| letter(offset, 1)).collect()),
         ..from_origin(&all[from..to], from as u64, None, Some(end))
     };
     send(&*writer, &shard, sending(0, 2, vec![2, 3], 3)).await;

@@ -87,7 +87,7 @@ pub(super) fn append(messages: &[Message]) -> Append {
         explicit: messages.iter().any(|message| message.key.is_none()),
         entry: None,
         input: None,
-        units: Vec::new(),
+        units: Arc::default(),
         permit: Permit::default(),
     }
 }

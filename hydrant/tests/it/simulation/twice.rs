@@ -67,7 +67,7 @@ fn append(n: u64) -> Append {
             account: None,
         }),
         input: None,
-        units: Vec::new(),
+        units: Arc::default(),
         permit: Permit::default(),
     }
 }

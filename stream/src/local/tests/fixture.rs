@@ -87,7 +87,7 @@ pub(super) fn plain(numbers: &[u64]) -> Append {
         explicit: false,
         entry: None,
         input: None,
-        units: Vec::new(),
+        units: Arc::default(),
         permit: Permit::default(),
     }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod fences;
 mod fixture;
 mod leases;
+mod letters;
 mod limits;
 mod many_shards;
 mod observers;

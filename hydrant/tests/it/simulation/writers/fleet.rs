@@ -141,7 +141,7 @@ fn append(
             account: None,
         }),
         input: None,
-        units: Vec::new(),
+        units: Arc::default(),
         permit: Permit::default(),
     }
 }
