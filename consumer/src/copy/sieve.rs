@@ -10,7 +10,7 @@ use std::time::Duration;
 use hydrant_core::batch::{Batch, RunBuilder};
 use hydrant_core::error::{Error, Result};
 use hydrant_core::hash;
-use hydrant_core::origin::DeadLetter;
+use hydrant_core::origin::{DeadLetter, Texts};
 use hydrant_core::shard::{ShardId, StreamId};
 use hydrant_core::transform::{Source, Transformed};
 use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
@@ -123,6 +123,7 @@ impl Sieve {
         source: Source<'_>,
     ) -> Result<Vec<(u32, DeadLetter)>> {
         let stream: Arc<str> = source.stream.to_string().into();
+        let mut texts = Texts::default();
         let mut letters = Vec::with_capacity(poison.len());
         for (index, reason) in poison {
             let entry = &batch.records[index as usize];
@@ -159,8 +160,8 @@ impl Sieve {
                     sub,
                     // Nobody scanned it: it may be personal.
                     key: None,
-                    stage: STAGE.into(),
-                    reason: reason.into(),
+                    stage: texts.share(STAGE),
+                    reason: texts.share(reason),
                     detail: String::new(),
                     length: u64::from(entry.payload.len),
                     time: source.now,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span};
-use hydrant_core::origin::DeadLetter;
+use hydrant_core::origin::{DeadLetter, Texts};
 use hydrant_core::transform::{Source, Transformed};
 use hydrant_core::workers::INTERNAL_FAULT;
 
@@ -283,6 +283,7 @@ impl Scanned {
             ..
         } = self;
         let stream: Arc<str> = Arc::from(source.stream.to_string());
+        let mut texts = Texts::default();
         let letters = quarantined.into_iter().map(|letter| {
             let (sequence, sub) = batch.position(letter.index as usize);
             let letter_of = DeadLetter {
@@ -292,8 +293,8 @@ impl Scanned {
                 sub,
                 // Whether a key is personal can only be told beside its payload.
                 key: None,
-                stage: Arc::from(STAGE),
-                reason: Arc::from(letter.reason),
+                stage: texts.share(STAGE),
+                reason: texts.share(letter.reason),
                 detail: String::new(),
                 length: u64::from(batch.records[letter.index as usize].payload.len),
                 time: source.now,
@@ -301,6 +302,8 @@ impl Scanned {
             (letter.index, letter_of)
         });
         let letters = letters.collect();
+        // There was room for all.
+        records.shrink_to_fit();
         let input = batch.len() as u32;
         let whole = sources.len() == batch.len();
         let runs = if whole {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hydrant_core::batch::{Entry, RunBuilder, Span, Step};
+use hydrant_core::origin::DeadLetter;
 use hydrant_core::{Position, Sequence, ShardId, StreamId};
 use proptest::prelude::*;
 
@@ -208,6 +209,22 @@ fn a_clean_batch_stays_where_it_is_and_a_changed_one_frees_the_old_bytes() {
     assert_eq!(after.segments.len(), 1);
     // The key stands in the new segment once.
     assert_eq!(&after.segments[0][..], b"R1kR2");
+}
+
+/// A batch of which nothing goes on may have many thousands of letters.
+#[test]
+fn letters_of_a_batch_share_their_texts_and_records_that_are_gone_take_nothing() {
+    let records: Vec<_> = (0..100).map(|_| record_of(None, "q")).collect();
+    let transformed = apply(&fake(), &records);
+    let letters: Vec<_> = transformed.letters.iter().map(|(_, l)| l).collect();
+    assert_eq!(letters.len(), 100);
+    for two in letters.windows(2) {
+        let texts = |l: &DeadLetter| [&l.stream, &l.stage, &l.reason].map(Arc::clone);
+        for (a, b) in texts(two[0]).iter().zip(&texts(two[1])) {
+            assert!(Arc::ptr_eq(a, b), "{a} is there twice");
+        }
+    }
+    assert_eq!(transformed.batch.records.capacity(), 0);
 }
 
 #[test]
