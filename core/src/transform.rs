@@ -52,6 +52,7 @@ impl Transformed {
             entry: of.clone(),
             account,
         };
+        batch.accounts.reserve_exact(letters.len() + 1);
         batch
             .accounts
             .extend(letters.into_iter().map(|(_, letter)| {
@@ -92,7 +93,10 @@ impl Transformed {
             ..Account::default()
         };
         batch.accounts.push(span(batch.to, account));
-        batch.accounts.sort_by_key(|span| span.at);
+        // Sorting takes as much memory again, whatever there is to sort.
+        if !batch.accounts.is_sorted_by_key(|span| span.at) {
+            batch.accounts.sort_by_key(|span| span.at);
+        }
         batch
     }
 }

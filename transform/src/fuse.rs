@@ -9,16 +9,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hydrant_core::batch::AccountOf;
+use hydrant_core::batch::{AccountOf, AccountSpan};
 use hydrant_core::clock::Instant;
 use hydrant_core::lease::Progress;
-use hydrant_core::origin::WriterId;
+use hydrant_core::origin::{DeadLetter, WriterId};
 use hydrant_core::shard::Shard;
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
-use hydrant_core::{Context, Overdraft, Result, ShardId, StreamId};
+use hydrant_core::{Batch, Context, Overdraft, Permit, Result, ShardId, StreamId};
 
 /// A stage whose records go through a transform first.
 pub struct FusedStage {
@@ -98,6 +98,43 @@ impl Stage for FusedStage {
     }
 }
 
+impl Shared {
+    /// Waits for this much memory beyond what a batch holds.
+    async fn room(&self, bytes: u64) -> Permit {
+        self.context
+            .budget
+            .acquire_more(bytes, &self.overdraft)
+            .await
+    }
+
+    /// What a batch has grown by, out of the room that it was given, as far as that goes.
+    async fn exchange(&self, mut room: Permit, bytes: u64) -> Permit {
+        room.shrink_to(bytes);
+        if room.bytes() == bytes && !room.is_overdrawn() {
+            return room;
+        }
+        if let Some(permit) = self.context.budget.try_acquire(bytes) {
+            return permit;
+        }
+        if room.bytes() == bytes {
+            return room;
+        }
+        drop(room);
+        self.room(bytes).await
+    }
+}
+
+/// What a batch may grow by: by the bytes that a change writes again, and by the accounts of its records, whichever of
+/// them become dead letters, beside the transform's list of these. Nothing for one that is counted elsewhere.
+fn growth_bytes(batch: &Batch) -> u64 {
+    if batch.permit.bytes() == 0 {
+        return 0;
+    }
+    let listed = size_of::<(u32, DeadLetter)>();
+    let counted = size_of::<AccountSpan>() + size_of::<DeadLetter>();
+    batch.memory_bytes() + (batch.len() * (listed + counted)) as u64
+}
+
 struct FusedShard {
     shared: Arc<Shared>,
     writer: WriterId,
@@ -112,6 +149,7 @@ impl ShardStage for FusedShard {
         let Read::Batch(batch) = read else {
             return self.inner.push(read).await;
         };
+        let room = self.shared.room(growth_bytes(&batch)).await;
         let shared = Arc::clone(&self.shared);
         let of = AccountOf {
             writer: self.writer,
@@ -128,7 +166,8 @@ impl ShardStage for FusedShard {
             let runs = batch.runs.clone();
             let transformed = shared.transform.apply(batch, source);
             let mut batch = transformed.into_batch(of, &runs);
-            let (held, needed) = (batch.permit.bytes(), batch.memory_bytes());
+            let needed = batch.memory_bytes() + batch.account_bytes();
+            let held = batch.permit.bytes();
             batch.permit.shrink_to(needed);
             // One that holds nothing is counted elsewhere.
             let missing = if held == 0 {
@@ -139,12 +178,9 @@ impl ShardStage for FusedShard {
             (batch, missing)
         };
         let (batch, missing) = workers.run(job).await?;
-        let Shared {
-            context, overdraft, ..
-        } = &*self.shared;
         // The inner stage may wait for memory while this is held. That ends: whoever holds the inner stage's overdraft
         // never waits for this one.
-        let _grown = context.budget.acquire_more(missing, overdraft).await;
+        let _grown = self.shared.exchange(room, missing).await;
         self.inner.push(Read::Batch(batch)).await
     }
 
@@ -305,7 +341,8 @@ mod tests {
             clean.payload(&clean.records[1]),
             br#"{"ip":"68.161.225.0/24"}"#
         );
-        assert_eq!(clean.permit.bytes(), clean.memory_bytes().min(bytes));
+        let needed = clean.memory_bytes() + clean.account_bytes();
+        assert_eq!(clean.permit.bytes(), needed.min(bytes));
         // The letter counts where its record was, the rest at the end.
         let [letter, rest] = &clean.accounts[..] else {
             panic!("{:?}", clean.accounts);
@@ -322,5 +359,36 @@ mod tests {
         }
         drop(reads);
         assert_eq!(context.budget.held_bytes(), 0);
+    }
+
+    /// Records of two bytes that all become dead letters take no more than their batch was given room for.
+    #[tokio::test]
+    async fn accounts_of_dead_letters_take_what_their_batch_was_given() {
+        let context = Context::system(1 << 26).unwrap();
+        let transform = PiiTransform::new(Arc::new(Policy::strict()));
+        let (stream, shard) = (StreamId::new("raw", "1"), ShardId::from("000001"));
+        let of = AccountOf {
+            writer: WriterId::of_name("app"),
+            shard: shard.clone(),
+        };
+        let source = Source {
+            stream: &stream,
+            shard: &shard,
+            now: 0,
+        };
+        // What the engine takes, it takes once.
+        drop(transform.apply(batch(&["ab"]), source));
+        let mut raw = batch(&["ab"; 10_000]);
+        raw.permit = context.budget.acquire(raw.memory_bytes()).await;
+        let room = growth_bytes(&raw);
+        let (clean, taken) = hydrant_fuzz::memory(|| {
+            let runs = raw.runs.clone();
+            transform.apply(raw, source).into_batch(of, &runs)
+        });
+        assert_eq!(clean.accounts.len(), 10_001);
+        assert!(taken.peak_bytes <= room, "{taken:?} of {room}");
+        let needed = clean.memory_bytes() + clean.account_bytes();
+        // The index of the records was there before.
+        assert!(taken.held_bytes <= needed, "{taken:?} of {needed}");
     }
 }
