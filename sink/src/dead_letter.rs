@@ -34,8 +34,13 @@ impl Letter {
     /// What it takes in memory, with what publishing it will take.
     pub fn bytes(&self) -> u64 {
         let payload = self.payload.as_ref().map_or(0, Bytes::len);
-        let key = self.letter.key.as_ref().map_or(0, |key| key.len());
-        LETTER_BYTES + (payload + key + self.letter.detail.len()) as u64 * LETTER_COPIES
+        Letter::bytes_of(&self.letter) + payload as u64 * LETTER_COPIES
+    }
+
+    /// The same of a letter without payload.
+    pub(crate) fn bytes_of(letter: &DeadLetter) -> u64 {
+        let key = letter.key.as_ref().map_or(0, |key| key.len());
+        LETTER_BYTES + (key + letter.detail.len()) as u64 * LETTER_COPIES
     }
 
     /// Leaves place and reason only.

@@ -17,6 +17,7 @@ use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
 
 use crate::buffer::{Buffer, Cut, Source, Taken};
+use crate::dead_letter::Letter;
 use crate::interval::{Stagings, conform, footer, untraced};
 use crate::lake::{
     COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, PRODUCT, Publisher, ShardInterval,
@@ -27,6 +28,13 @@ use crate::stage::Shared;
 
 /// By how much an interval may grow before the budget is asked again, in parts of the batch that it takes.
 const GROWTH: u64 = 4;
+
+/// What an interval may grow by before the budget is asked again, and by all letters of earlier stages in the batch.
+pub(crate) fn growth_bytes(batch: &Batch) -> u64 {
+    let letters = batch.accounts.iter().flat_map(|span| &span.account.letters);
+    let letters: u64 = letters.map(Letter::bytes_of).sum();
+    batch.memory_bytes() * GROWTH + letters
+}
 
 /// One shard on its way into the lake.
 #[derive(Debug)]
@@ -87,7 +95,7 @@ impl SinkShard {
         let shared = Arc::clone(&self.shared);
         let context = &shared.context;
         let raw = std::mem::take(&mut batch.permit);
-        let growth = batch.memory_bytes() * GROWTH;
+        let growth = growth_bytes(&batch);
         loop {
             let room = context.budget.acquire_more(growth, &shared.overdraft).await;
             let mut buffer = self.open_buffer()?;

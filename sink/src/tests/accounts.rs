@@ -14,6 +14,7 @@ use crate::dead_letter::letter_hash;
 use crate::interval::conform;
 use crate::lake::{Chain, Commit, FileKind};
 use crate::schema::TableSchema;
+use crate::shard::growth_bytes;
 use crate::spec::TableRules;
 use crate::verify::{Depth, verify};
 
@@ -290,6 +291,22 @@ async fn a_reader_that_goes_back_is_refused() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("went back"), "{error}");
+}
+
+/// Letters of earlier stages come without records: they take memory all the same, which is asked for before they are
+/// kept.
+#[test]
+fn letters_of_earlier_stages_take_what_their_interval_may_grow_by() {
+    let source = Source::new(&stream_id(), &shard("000000").id);
+    let (rules, base) = (TableRules::default(), Arc::new(TableSchema::default()));
+    let begin = Position::Begin;
+    let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, begin).unwrap();
+    let batch = with_account(Batch::default(), 5, account(0, 10_000, 0));
+    let growth = growth_bytes(&batch);
+    let (taken, memory) = hydrant_fuzz::memory(|| buffer.take(&batch, 0, NOW, growth).unwrap());
+    assert_eq!(taken, Taken::All);
+    assert!(memory.peak_bytes <= growth, "{memory:?} of {growth}");
+    assert!(buffer.bytes() <= growth, "{} of {growth}", buffer.bytes());
 }
 
 /// How a reader cuts its batches must not show in the files of an interval: one that vanished is made again from other
