@@ -2,7 +2,8 @@
 //!
 //! A [`Chunk`] is what an input brings at once. The batcher lays chunks behind one another, in order
 //! and without touching their bytes, and closes a batch when it holds enough bytes or when its first
-//! record has waited for the linger time. Nothing is reordered, so records of a key keep their order.
+//! record has waited for the linger time, but not sooner after the batch before than what that costs
+//! the stream. Nothing is reordered, so records of a key keep their order.
 //! Memory: at most the target, `RECORDS_MAX` and one chunk.
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hydrant_core::batch::{Entry, Run, Step};
-use hydrant_core::clock::Instant;
+use hydrant_core::clock::{self, Instant};
 use hydrant_core::workers::INTERNAL_FAULT;
 use hydrant_core::{Batch, Permit, Position, Sequence};
 
@@ -78,9 +79,13 @@ pub struct Refused {
 /// record.
 const RECORDS_MAX: u64 = 1 << 16;
 
-/// How many times as long a batch may grow while others are on their way. A batch of few records becomes an append of
-/// one record to each of many shards: what they cost would keep the stream from catching up.
-const LINGERS_WHILE_BUSY: u32 = 10;
+/// How long a batch may grow while others are on their way: it becomes as large as the stream needs it, which takes large
+/// batches faster than small ones.
+const LINGER_WHILE_BUSY: Duration = Duration::from_secs(1);
+
+/// What an append costs the stream and its readers, about. A batch becomes an append to each shard that it has a record
+/// for. Where there are hundreds, small batches one after another would take all of a machine.
+const APPEND_COST: Duration = Duration::from_millis(1);
 
 /// Consecutive records of an input.
 #[derive(Debug)]
@@ -208,6 +213,10 @@ pub struct Flight {
 pub struct Batcher {
     bytes_target: u64,
     linger: Duration,
+    /// Open shards of the stream.
+    shards: u64,
+    /// No batch is closed before, unless it is full.
+    not_before: Option<Instant>,
     growing: Option<Growing>,
 }
 
@@ -221,11 +230,13 @@ struct Growing {
 }
 
 impl Batcher {
-    /// Closes batches at `bytes_target` or `linger` after the first record.
-    pub fn new(bytes_target: u64, linger: Duration) -> Self {
+    /// Closes batches for a stream of so many shards at `bytes_target` or `linger` after the first record.
+    pub fn new(bytes_target: u64, linger: Duration, shards: usize) -> Self {
         Batcher {
             bytes_target,
             linger,
+            shards: shards as u64,
+            not_before: None,
             growing: None,
         }
     }
@@ -268,18 +279,28 @@ impl Batcher {
     /// When the batch is to be closed although it is not full; `None` when there is none.
     pub fn deadline(&self) -> Option<Instant> {
         let growing = self.growing.as_ref()?;
-        Some(growing.flight.produced + self.linger)
+        let lingered = growing.flight.produced + self.linger;
+        Some(self.not_before.map_or(lingered, |time| lingered.max(time)))
     }
 
     /// The same while the stream has not stored the batches before: it takes larger ones faster.
     pub fn deadline_while_busy(&self) -> Option<Instant> {
         let growing = self.growing.as_ref()?;
-        Some(growing.flight.produced + self.linger * LINGERS_WHILE_BUSY)
+        let linger = match self.linger.is_zero() {
+            true => Duration::ZERO,
+            false => self.linger.max(LINGER_WHILE_BUSY),
+        };
+        Some(growing.flight.produced + linger)
     }
 
     /// Closes the batch.
     pub fn flush(&mut self) -> Option<Ready> {
         let growing = self.growing.take()?;
+        if !self.linger.is_zero() {
+            let appends = growing.flight.records.min(self.shards);
+            let cost = APPEND_COST.saturating_mul(u32::try_from(appends).unwrap_or(u32::MAX));
+            self.not_before = Some(clock::now() + cost.min(LINGER_WHILE_BUSY));
+        }
         let to = match growing.flight.end {
             0 => Position::Begin,
             end => Position::offset(end - 1),

@@ -19,8 +19,10 @@ pub const SHARDS_DEFAULT: u64 = 4;
 /// How long a record waits for others by default.
 pub const LINGER_DEFAULT: Duration = Duration::from_millis(20);
 
-/// Bytes of a batch by default.
+/// Bytes of a batch by default, into a stream of few shards, and the most that is taken from an input at once.
 pub const BATCH_BYTES_DEFAULT: u64 = 4 << 20;
+/// The same for each shard of a stream of many: a sync of a shard costs as much as some ten kilobytes of records.
+const BATCH_BYTES_A_SHARD: u64 = 32 << 10;
 
 const LINGER_MAX: Duration = Duration::from_secs(10);
 const BATCH_BYTES_MIN: u64 = 1 << 10;
@@ -96,11 +98,11 @@ pub struct ProducerArgs {
     /// Write the final report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<String>,
-    /// The longest that a record waits for others before it is sent with them; ten times that while records before it
-    /// are not stored yet [default: 20ms]
+    /// The longest that a record waits for others before it is sent with them; up to a second while records before it
+    /// are not stored yet, or went to hundreds of shards just now; 0 sends each at once [default: 20ms]
     #[arg(long, value_name = "DURATION")]
     pub linger: Option<String>,
-    /// The size at which a batch is sent [default: 4MiB]
+    /// The size at which a batch is sent [default: 4MiB, or 32KiB for each shard up to 16MiB]
     #[arg(long, value_name = "BYTES")]
     pub batch_bytes: Option<String>,
     /// The largest record with its key; larger ones are refused. Raise the limit of the transform's policy, too [default: 1MiB]
@@ -167,7 +169,8 @@ pub struct Config {
     pub(crate) remembered: Option<Remembered>,
     pub(crate) report: Option<PathBuf>,
     pub(crate) linger: Duration,
-    pub(crate) batch_bytes: u64,
+    /// `None`: by the number of shards.
+    batch_bytes: Option<u64>,
     pub(crate) record_bytes: u64,
 }
 
@@ -183,7 +186,7 @@ impl Config {
             remembered: None,
             report: None,
             linger: LINGER_DEFAULT,
-            batch_bytes: BATCH_BYTES_DEFAULT,
+            batch_bytes: None,
             record_bytes: RECORD_BYTES_DEFAULT,
         }
     }
@@ -226,9 +229,21 @@ impl Config {
     /// With batches closed at `bytes`, or when their first record has waited for `linger`.
     #[must_use]
     pub fn with_batches(mut self, bytes: u64, linger: Duration) -> Self {
-        self.batch_bytes = bytes.clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX);
+        self.batch_bytes = Some(bytes.clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX));
         self.linger = linger.min(LINGER_MAX);
         self
+    }
+
+    /// The size at which a batch for a stream of so many open shards is sent.
+    pub(crate) fn batch_bytes(&self, shards: usize) -> u64 {
+        let by_shards = (shards as u64).saturating_mul(BATCH_BYTES_A_SHARD);
+        self.batch_bytes
+            .unwrap_or_else(|| by_shards.clamp(BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX))
+    }
+
+    /// The most that is taken from an input at once.
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        self.batch_bytes.unwrap_or(BATCH_BYTES_DEFAULT)
     }
 
     /// The stream's URL.
@@ -322,11 +337,8 @@ fn read(section: &mut Section) -> Config {
         remembered: read_remembered(section),
         report: section.path("report"),
         linger: section.duration_within("linger", LINGER_DEFAULT, Duration::ZERO..=LINGER_MAX),
-        batch_bytes: section.bytes_within(
-            "batch-bytes",
-            BATCH_BYTES_DEFAULT,
-            BATCH_BYTES_MIN..=BATCH_BYTES_MAX,
-        ),
+        batch_bytes: section
+            .optional_bytes_within("batch-bytes", BATCH_BYTES_MIN..=BATCH_BYTES_MAX),
         record_bytes: section.bytes_within(
             "record-bytes",
             RECORD_BYTES_DEFAULT,

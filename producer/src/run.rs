@@ -91,7 +91,7 @@ pub async fn run_into(
     let record_bytes_max = usize::try_from(config.record_bytes).unwrap_or(usize::MAX);
     let limits = Limits {
         record_bytes_max: record_bytes_max.min(lanes.record_bytes_max()),
-        chunk_bytes: usize::try_from(config.batch_bytes).unwrap_or(usize::MAX),
+        chunk_bytes: usize::try_from(config.chunk_bytes()).unwrap_or(usize::MAX),
     };
     let subject = Subject {
         url: stream.url().to_owned(),
@@ -119,6 +119,7 @@ pub async fn run_into(
     if !by_file {
         way.turn_to(0, "", start).await;
     }
+    let shards = stream.shards().await?.open().count();
     let pace = config.rate.map(|rate| Pace::new(rate, config.linger));
     let (sender, chunks) = mpsc::channel(CHUNKS);
     let mut tasks = JoinSet::new();
@@ -126,7 +127,7 @@ pub async fn run_into(
     let mut sending = Sending {
         context: context.clone(),
         way,
-        batcher: Batcher::new(config.batch_bytes, config.linger),
+        batcher: Batcher::new(config.batch_bytes(shards), config.linger, shards),
         chunks: Some(chunks),
         waiting: Queue::new(context.budget.total_bytes()),
         planning: None,

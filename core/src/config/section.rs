@@ -230,9 +230,18 @@ impl Section {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> u64 {
-        let given = self.optional_bytes(key);
-        let given = self.within(key, given, range, shown_bytes);
+        let given = self.optional_bytes_within(key, range);
         self.or_default(key, given, default, shown_bytes)
+    }
+
+    /// A number of bytes inside `range`, without default.
+    pub fn optional_bytes_within(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let given = self.optional_bytes(key);
+        self.within(key, given, range, shown_bytes)
     }
 
     /// A number of bytes without default.

@@ -75,7 +75,7 @@ proptest! {
         target in 1u64..300,
         lingers in prop::collection::vec(any::<bool>(), 1..6),
     ) {
-        let mut batcher = Batcher::new(target, Duration::from_millis(20));
+        let mut batcher = Batcher::new(target, Duration::from_millis(20), 4);
         let mut seen = Vec::new();
         let mut ends = Vec::new();
         let mut rest = &records[..];
@@ -110,7 +110,7 @@ proptest! {
     fn a_chunk_cut_in_two_is_the_same_chunk(records in records(), at in 0usize..130) {
         let end = records.last().map_or(0, |last| last.0 + 1);
         let mut back = chunk(&records, end);
-        let mut batcher = Batcher::new(u64::MAX, Duration::ZERO);
+        let mut batcher = Batcher::new(u64::MAX, Duration::ZERO, 4);
         let front = back.split_front(at);
         prop_assert_eq!(front.is_some(), at < records.len());
         if let Some(front) = front {
@@ -128,22 +128,51 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_its_linger_time_from_its_first_record() {
     let linger = Duration::from_millis(20);
-    let mut batcher = Batcher::new(1_000, linger);
+    let mut batcher = Batcher::new(1_000, linger, 4);
     assert_eq!(batcher.deadline(), None);
     let start = clock::now();
     assert!(batcher.push(chunk(&[(0, vec![0; 10])], 1)).is_none());
     clock::sleep(Duration::from_millis(15)).await;
     assert!(batcher.push(chunk(&[(1, vec![0; 10])], 2)).is_none());
     assert_eq!(batcher.deadline(), Some(start + linger));
-    assert_eq!(batcher.deadline_while_busy(), Some(start + linger * 10));
+    let busy = start + Duration::from_secs(1);
+    assert_eq!(batcher.deadline_while_busy(), Some(busy));
     assert_eq!(batcher.flush().unwrap().batch.len(), 2);
     assert_eq!(batcher.deadline(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_what_the_one_before_costs_many_shards() {
+    let ms = Duration::from_millis;
+    let all: Vec<_> = (0..700).map(|n| (n, vec![0; 10])).collect();
+    for (shards, records, pause) in [(600, 700, 600), (600, 40, 40), (8, 700, 20), (5_000, 1, 20)] {
+        let mut batcher = Batcher::new(u64::MAX, ms(20), shards);
+        assert!(batcher.push(chunk(&all[..records], 700)).is_none());
+        assert_eq!(batcher.deadline(), Some(clock::now() + ms(20)));
+        batcher.flush().unwrap();
+        let start = clock::now();
+        assert!(batcher.push(chunk(&[(700, vec![0; 10])], 701)).is_none());
+        assert_eq!(batcher.deadline(), Some(start + ms(pause)));
+        clock::sleep(ms(2_000)).await;
+        batcher.flush().unwrap();
+        clock::sleep(ms(10)).await;
+        // What is long over counts no more.
+        assert!(batcher.push(chunk(&[(701, vec![0; 10])], 702)).is_none());
+        assert_eq!(batcher.deadline(), Some(clock::now() + ms(20)));
+    }
+    // Who wants each record at once gets that.
+    let mut batcher = Batcher::new(u64::MAX, Duration::ZERO, 600);
+    for n in 0..2 {
+        assert!(batcher.push(chunk(&[(n, vec![0; 10])], n + 1)).is_none());
+        assert_eq!(batcher.deadline(), Some(clock::now()));
+        batcher.flush().unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_batch_holds_the_memory_of_its_chunks() {
     let budget = Budget::new(1 << 20);
-    let mut batcher = Batcher::new(30, Duration::ZERO);
+    let mut batcher = Batcher::new(30, Duration::ZERO, 4);
     for n in 0..2 {
         let mut one = chunk(&[(n, vec![0; 15])], n + 1);
         one.permit = budget.acquire(2_048).await;
@@ -159,7 +188,7 @@ async fn a_batch_holds_the_memory_of_its_chunks() {
 
 #[test]
 fn an_input_without_records_still_moves_on() {
-    let mut batcher = Batcher::new(30, Duration::ZERO);
+    let mut batcher = Batcher::new(30, Duration::ZERO, 4);
     assert!(batcher.push(chunk(&[], 12)).is_none());
     let ready = batcher.flush().unwrap();
     assert!(ready.batch.is_empty());

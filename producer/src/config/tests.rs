@@ -66,7 +66,9 @@ fn defaults_are_those_of_the_help() {
         (None, None, None)
     );
     assert_eq!(config.linger, Duration::from_millis(20));
-    assert_eq!(config.batch_bytes, 4 << 20);
+    assert_eq!(config.batch_bytes(4), 4 << 20);
+    assert_eq!(config.batch_bytes(300), 300 * (32 << 10));
+    assert_eq!(config.batch_bytes(10_000), 16 << 20);
     assert!(config.key.is_none() && config.remembered.is_none());
 }
 
@@ -117,7 +119,7 @@ fn every_flag_reaches_its_place() {
     );
     assert_eq!(config.report(), Some(&PathBuf::from("r.json")));
     assert_eq!(
-        (config.linger, config.batch_bytes),
+        (config.linger, config.batch_bytes(1_000)),
         (Duration::from_millis(5), 65_536)
     );
 }
