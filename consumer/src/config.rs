@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hydrant_core::config::{Flags, Layers, Problems};
 use hydrant_core::stream::Start;
+use hydrant_process::config::{Flags, Layers, Problems};
 
 use crate::copy::{Device, Filter, Format, OnPoison};
 use crate::runtime::{IDLE, LeaseSettings};

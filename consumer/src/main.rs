@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use hydrant_consumer::config::{Config, ConsumerArgs};
 use hydrant_consumer::wire;
-use hydrant_core::process::{self, CommonArgs, Setup};
+use hydrant_process::{CommonArgs, Setup};
 
 /// Copies the records of a stream to standard output, a file or another stream
 ///
@@ -26,11 +26,11 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match process::parse() {
+    let cli: Cli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    process::main(
+    hydrant_process::main(
         Setup::new(wire::NAME, &cli.common),
         |layers, problems| Config::read(&cli.consumer, layers, problems),
         async |process, config| wire::run(process, config, cli.json).await,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hydrant_core::lease::OutputId;
-use hydrant_core::process::{Process, Stdout, count_text, counted};
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_process::{Process, Stdout, count_text, counted};
 use hydrant_stream::CreateOptions;
 use hydrant_stream::delivery::{Delivery, Routing, deliver};
 use serde::Serialize;

@@ -14,14 +14,14 @@ use hydrant_consumer::config::{Config, ConsumerArgs};
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
 use hydrant_consumer::wire::{Parts, prepare};
 use hydrant_core::batch::{Entry, Span};
-use hydrant_core::config::{Layers, Problems};
 use hydrant_core::lease::LeaseStore;
-use hydrant_core::process::Stdout;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::{Append, Assignment, SharedStream};
-use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Batch, Context, Permit, Random, Result, Shutdown, Workers, clock, hash};
+use hydrant_process::Stdout;
+use hydrant_process::config::{Layers, Problems};
 use hydrant_stream::CreateOptions;
+use hydrant_testing::disk::SimWorld;
 
 fn context() -> Context {
     Context::system(32 << 20).unwrap()

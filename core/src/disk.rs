@@ -12,7 +12,7 @@
 //!   stays taken.
 //! - After a failed `sync` nothing is known about the bytes written since the last good one.
 
-pub(crate) mod calls;
+pub mod calls;
 pub mod real;
 mod special;
 
@@ -172,7 +172,7 @@ struct FailedSync(io::Error);
 
 /// Marks the error of a sync, which is worse than others: what it was to make durable may be gone, and a second sync
 /// would not say so.
-pub(crate) fn failed_sync(error: io::Error) -> io::Error {
+pub fn failed_sync(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), FailedSync(error))
 }
 

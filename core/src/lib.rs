@@ -9,7 +9,6 @@
 pub mod batch;
 pub mod budget;
 pub mod clock;
-pub mod config;
 pub mod disk;
 pub mod error;
 #[cfg(test)]
@@ -22,7 +21,6 @@ pub mod limits;
 pub mod mutant;
 pub mod origin;
 pub mod position;
-pub mod process;
 pub mod random;
 pub mod retry;
 pub mod shard;
@@ -30,9 +28,6 @@ pub mod shutdown;
 pub mod stage;
 pub mod stream;
 pub mod subscription;
-pub mod telemetry;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 pub mod transform;
 pub mod varint;
 pub mod workers;

@@ -1,6 +1,6 @@
 //! Broken variants of the protocols, which the simulation must catch.
 //!
-//! Each is one decision taken wrongly, at one place, for a thread that asks for it. Without the feature `testing` every
+//! Each is one decision taken wrongly, at one place, for a thread that asks for it. Without the feature `mutants` every
 //! question is answered with a constant no, and nothing of this is in the program.
 
 /// A decision taken wrongly. Those that a decorator at a seam can express are not here.
@@ -55,7 +55,7 @@ pub enum Mutant {
     NamesDrawn,
 }
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "mutants"))]
 mod active {
     use std::cell::Cell;
 
@@ -79,11 +79,11 @@ mod active {
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "mutants"))]
 pub use active::{is, with};
 
 /// No.
-#[cfg(not(any(test, feature = "testing")))]
+#[cfg(not(any(test, feature = "mutants")))]
 #[inline(always)]
 pub const fn is(_: Mutant) -> bool {
     false

@@ -162,7 +162,8 @@ pub fn contain_each<S, B>(
 }
 
 /// Whether this thread is inside [`contain`]; a panic hook asks.
-pub(crate) fn is_contained() -> bool {
+#[must_use]
+pub fn is_contained() -> bool {
     CONTAINED.get()
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use hydrant_core::config::{Layers, Problems};
-use hydrant_core::process::{CommonArgs, Process};
 use hydrant_core::{Error, Result};
+use hydrant_process::config::{Layers, Problems};
+use hydrant_process::{CommonArgs, Process};
 
 use crate::demo::{self, DemoArgs};
 use crate::lake::{self, LakeCommand};

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use hydrant_core::config::parse_whole;
-use hydrant_core::process::Process;
-use hydrant_core::telemetry::Metrics;
 use hydrant_core::{Error, Result, clock};
+use hydrant_process::Process;
+use hydrant_process::config::parse_whole;
+use hydrant_process::telemetry::Metrics;
 use hydrant_producer::Counters;
 use hydrant_sink::lake::{TableNames, open_read};
 use hydrant_sink::schema::Reader;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use comfy_table::Table;
-use hydrant_core::config::parse_whole;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
+use hydrant_process::config::parse_whole;
 use hydrant_sink::lake::{TableNames, open_read};
 use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, Reader, TableSchema};
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, Problem, ProblemKind, Report};

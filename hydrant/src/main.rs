@@ -11,17 +11,17 @@ mod wire;
 
 use std::process::ExitCode;
 
-use hydrant_core::process::{self, Setup};
+use hydrant_process::Setup;
 
 fn main() -> ExitCode {
-    let cli: cli::Cli = match process::parse() {
+    let cli: cli::Cli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     let cli = cli.with_run_file();
     let json = cli.json;
     let setup = Setup::new("hydrant", &cli.common).log_level(cli.log_level());
-    process::main(
+    hydrant_process::main(
         setup,
         |layers, problems| cli.configure(layers, problems),
         async |process, work| cli::work(process, work, json).await,

@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hydrant_core::Result;
-use hydrant_core::process::Stdout;
-pub(crate) use hydrant_core::process::{count_text, counted};
+use hydrant_process::Stdout;
+pub(crate) use hydrant_process::{count_text, counted};
 use serde::Serialize;
 
 /// Where and how results go.

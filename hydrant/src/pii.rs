@@ -6,8 +6,8 @@ mod run;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use hydrant_core::process::Process;
 use hydrant_core::{Error, Result};
+use hydrant_process::Process;
 
 use crate::output::Output;
 use crate::wire;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::Summary;
-use hydrant_core::config::{Flags, Layers, Problems};
-use hydrant_core::process::Process;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_process::Process;
+use hydrant_process::config::{Flags, Layers, Problems};
 use hydrant_producer::config::ProducerArgs;
 use hydrant_producer::{Counters, Report};
 use hydrant_sink::config::SinkArgs;

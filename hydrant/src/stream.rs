@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hydrant_core::config::{parse_bytes, parse_duration, parse_whole};
-use hydrant_core::process::Process;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Error, Position, Result, ShardId};
+use hydrant_process::Process;
+use hydrant_process::config::{parse_bytes, parse_duration, parse_whole};
 use hydrant_stream::Codec;
 
 use crate::output::Output;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_core::config::Problems;
-use hydrant_core::process::Process;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
+use hydrant_process::Process;
+use hydrant_process::config::Problems;
 use hydrant_sink::{lake, verify};
 use hydrant_transform::{FusedStage, PiiTransform};
 

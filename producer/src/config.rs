@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use hydrant_core::Result;
-use hydrant_core::config::{Flags, Layers, Problems, Section};
+use hydrant_process::config::{Flags, Layers, Problems, Section};
 
 use crate::input::{AtEnd, Format};
 use crate::key::KeyTemplate;

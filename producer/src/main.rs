@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hydrant_core::process::{self, CommonArgs, Setup};
+use hydrant_process::{CommonArgs, Setup};
 use hydrant_producer::config::{Config, ProducerArgs};
 use hydrant_producer::wire;
 
@@ -29,11 +29,11 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match process::parse() {
+    let cli: Cli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    process::main(
+    hydrant_process::main(
         Setup::new("hydrant-producer", &cli.common),
         |layers, problems| Config::read(&cli.producer, layers, problems),
         async |process, config| wire::produce(process, config, cli.json).await,

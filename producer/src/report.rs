@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hydrant_core::telemetry::{Described, Kind};
+use hydrant_process::telemetry::{Described, Kind};
 use serde::Serialize;
 
 use crate::batcher::{Refusal, Refused};
@@ -130,7 +130,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(counters: std::sync::Arc<Counters>) -> Self {
-        hydrant_core::telemetry::describe(METRICS);
+        hydrant_process::telemetry::describe(METRICS);
         Tally {
             counters,
             refused: BTreeMap::new(),

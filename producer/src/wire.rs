@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hydrant_core::process::Process;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, clock, disk};
+use hydrant_process::Process;
 use hydrant_stream::{CreateOptions, StreamUrl};
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hydrant_core::config::{Flags, Layers, Problems, Section};
 use hydrant_core::stream::Start;
+use hydrant_process::config::{Flags, Layers, Problems, Section};
 
 use crate::encode::{ColumnOptions, Compression, EncodeOptions};
 use crate::lake::TableNames;

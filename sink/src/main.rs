@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hydrant_core::process::{self, CommonArgs, Setup};
+use hydrant_process::{CommonArgs, Setup};
 use hydrant_sink::config::{Config, MORE_KEYS, SinkArgs};
 use hydrant_sink::wire;
 
@@ -24,11 +24,11 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match process::parse() {
+    let cli: Cli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    process::main(
+    hydrant_process::main(
         Setup::new("hydrant-sink", &cli.common),
         |layers, problems| Config::read(&cli.sink, layers, problems),
         async |process, config| wire::run(process, config, cli.json).await,

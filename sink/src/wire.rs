@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_core::process::{Process, counted};
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Result, Shutdown};
+use hydrant_process::{Process, counted};
 use serde::Serialize;
 
 use crate::config::Config;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::config::{Flags, Layers, Problems};
 use hydrant_core::stream::Start;
 use hydrant_pii::Policy;
+use hydrant_process::config::{Flags, Layers, Problems};
 
 use crate::policy;
 

@@ -16,8 +16,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hydrant_core::config::{Flags, Layers, Problems, Secret};
 use hydrant_pii::{Keys, Policy};
+use hydrant_process::config::{Flags, Layers, Problems, Secret};
 
 /// A policy or key file of more than this is a mistake in the path.
 const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_core::process::{Process, counted};
 use hydrant_core::stream::SharedStream;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result};
+use hydrant_process::{Process, counted};
 use hydrant_stream::CreateOptions;
 use hydrant_stream::delivery::{Delivery, Routing, deliver};
 

@@ -13,13 +13,13 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::position::Position;
-use hydrant_core::process::Stdout;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Source;
 use hydrant_core::{Context, workers};
+use hydrant_process::Stdout;
 use tokio::sync::{mpsc, oneshot};
 
 use super::format::Format;

@@ -12,7 +12,7 @@ use crate::mutant::{self, Mutant};
 
 /// The calls of one disk; `L` is what a lock is held by, and frees it when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Calls<L> {
+pub struct Calls<L> {
     state: Mutex<State<L>>,
 }
 
@@ -28,21 +28,21 @@ struct State<L> {
 
 /// A call under way: dropped by the thread that carries it out, once its effect is there or will never be.
 #[derive(Debug)]
-pub(crate) struct UnderWay<L> {
+pub struct UnderWay<L> {
     calls: Arc<Calls<L>>,
     number: u64,
 }
 
 /// Somebody waits for a call; dropped with the waiter.
 #[derive(Debug)]
-pub(crate) struct Awaited<L> {
+pub struct Awaited<L> {
     calls: Arc<Calls<L>>,
     number: u64,
 }
 
 /// A held lock.
 #[derive(Debug)]
-pub(crate) struct Kept<L> {
+pub struct Kept<L> {
     calls: Arc<Calls<L>>,
     since: u64,
     lock: Option<L>,
@@ -66,7 +66,7 @@ impl<L> Calls<L> {
     }
 
     /// Begins a call.
-    pub(crate) fn begin(self: &Arc<Self>) -> (UnderWay<L>, Awaited<L>) {
+    pub fn begin(self: &Arc<Self>) -> (UnderWay<L>, Awaited<L>) {
         let mut state = self.state();
         let number = state.begun;
         state.begun += 1;
@@ -82,7 +82,7 @@ impl<L> Calls<L> {
     }
 
     /// Keeps a lock that was just taken.
-    pub(crate) fn keep(self: &Arc<Self>, lock: L) -> Kept<L> {
+    pub fn keep(self: &Arc<Self>, lock: L) -> Kept<L> {
         Kept {
             since: self.state().begun,
             calls: Arc::clone(self),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use hydrant_core::config::{Layers, Problems, SECTIONS};
 use hydrant_core::disk::replace_file;
 use hydrant_core::{Context, Error, Result};
+use hydrant_process::config::{Layers, Problems, SECTIONS};
 
 use crate::run::Plan;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hydrant_core::telemetry::Metrics;
 use hydrant_core::{Error, Result};
+use hydrant_process::telemetry::Metrics;
 use hydrant_producer::Counters;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 

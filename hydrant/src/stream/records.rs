@@ -4,10 +4,10 @@ use hydrant_consumer::config::ConsumerArgs;
 use hydrant_consumer::copy::{Format, Place};
 use hydrant_consumer::runtime;
 use hydrant_consumer::wire::{self as consumer, Parts};
-use hydrant_core::config::{Layers, Problems};
-use hydrant_core::process::Process;
 use hydrant_core::stream::Read;
 use hydrant_core::{Error, Position, Result, Sequence};
+use hydrant_process::Process;
+use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, Origin};
 
 use super::past_corrupt::Corrupt;

@@ -23,7 +23,7 @@ fn load_with(args: &[&str], environment: &[(&str, &str)]) -> (Option<Config>, Pr
     let layers = Layers::load(
         None,
         environment,
-        hydrant_core::config::SECTIONS,
+        hydrant_process::config::SECTIONS,
         &mut problems,
     );
     let config = Config::read(&cli.producer, &layers, &mut problems);

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use hydrant_core::testing::clock::ManualClock;
-use hydrant_core::testing::disk::{Death, Loss, Moment, Op, Rule, SimWorld};
 use hydrant_core::{Budget, Random, Workers};
+use hydrant_testing::clock::ManualClock;
+use hydrant_testing::disk::{Death, Loss, Moment, Op, Rule, SimWorld};
 
 use hydrant_core::shutdown::Phase;
 

@@ -60,7 +60,7 @@ fn read(key: &str, body: &Bytes) -> Result<String, ObjectError> {
 mod tests {
     use std::sync::Arc;
 
-    use hydrant_core::testing::memory::MemoryLake;
+    use hydrant_testing::memory::MemoryLake;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hydrant_core::Position;
 use hydrant_core::lake::{Put, Sealed, SharedLake};
-use hydrant_core::testing::disk::{Op, Rule, SimWorld};
+use hydrant_testing::disk::{Op, Rule, SimWorld};
 
 use super::owners::{Plan, between, stream_of};
 use super::support::*;

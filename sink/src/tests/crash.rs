@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hydrant_core::testing::disk::{Death, Loss, Moment, SimWorld};
+use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::support::*;
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use hydrant_core::lake::{Lake, Put, Reveal, Sealed, SharedLake};
-use hydrant_core::testing::conformance_lake::conforms;
-use hydrant_core::testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 use hydrant_core::{Context, Disposition, Error};
+use hydrant_testing::conformance_lake::conforms;
+use hydrant_testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 
 use super::support::*;
 use crate::lake::FileLake;

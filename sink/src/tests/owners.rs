@@ -7,8 +7,8 @@ use bytes::Bytes;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
-use hydrant_core::testing::disk::{Op, Rule, SimWorld};
 use hydrant_core::{Disposition, Error, Position, Result};
+use hydrant_testing::disk::{Op, Rule, SimWorld};
 use tokio::sync::Mutex;
 
 use super::support::*;

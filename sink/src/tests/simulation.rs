@@ -1,7 +1,7 @@
 //! Several owners at once, dying alone or with the power, in every interleaving that a seed draws.
 
-use hydrant_core::testing::disk::{Death, Loss, Moment, SimWorld};
 use hydrant_core::{Disposition, Position, Random, Result};
+use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::support::*;
 use crate::verify::{Depth, verify};

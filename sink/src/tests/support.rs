@@ -16,14 +16,14 @@ use hydrant_core::stream::{
     StreamWriter,
 };
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::testing::clock::ManualClock;
-use hydrant_core::testing::disk::{SimDisk, SimWorld};
-use hydrant_core::testing::trace::Trace;
 use hydrant_core::transform::Transform;
 use hydrant_core::{
     Budget, Context, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
     StreamId, Workers,
 };
+use hydrant_testing::clock::ManualClock;
+use hydrant_testing::disk::{SimDisk, SimWorld};
+use hydrant_testing::trace::Trace;
 
 use crate::SourceRebuild;
 use crate::lake::{FileLake, Rebuild, TableNames};

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::stage::Flush;
 use hydrant_core::stream::Read;
-use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Error, Position};
+use hydrant_testing::disk::SimWorld;
 
 use super::owners::{Plan, between};
 use super::support::*;

@@ -114,10 +114,10 @@ mod tests {
     use bytes::Bytes;
     use hydrant_core::batch::{Entry, RunBuilder, Span, Step};
     use hydrant_core::stream::SharedStream;
-    use hydrant_core::testing::clock::ManualClock;
-    use hydrant_core::testing::memory::MemoryStream;
     use hydrant_core::transform::Transformed;
     use hydrant_core::{Batch, Random, Sequence, StreamId};
+    use hydrant_testing::clock::ManualClock;
+    use hydrant_testing::memory::MemoryStream;
 
     use super::super::{LaneSession, Lanes, Limits, Routing};
     use super::*;

@@ -207,7 +207,7 @@ async fn leases_are_renewed_while_hundreds_are_taken_from_a_slow_store() {
     const SHARDS: usize = 600;
     let world = World::new(1, false);
     let clock = Arc::new(hydrant_core::clock::SystemClock);
-    let stream = hydrant_core::testing::memory::MemoryStream::new("raw", SHARDS as u32, clock);
+    let stream = hydrant_testing::memory::MemoryStream::new("raw", SHARDS as u32, clock);
     let stream: SharedStream = Arc::new(stream);
     world.leases.slow_ms.store(1_000, Ordering::SeqCst);
     let (held, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hydrant_core::Random;
-use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment};
+use hydrant_testing::disk::{At, Death, Fall, Loss, Moment};
 
 use super::machine::Blow;
 

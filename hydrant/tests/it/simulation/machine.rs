@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::mutant;
-use hydrant_core::testing::clock::ManualClock;
-use hydrant_core::testing::disk::{At, Loss, SimDisk, SimWorld};
-use hydrant_core::testing::trace::Trace;
 use hydrant_core::{Budget, Context, Random, Result, Workers};
+use hydrant_testing::clock::ManualClock;
+use hydrant_testing::disk::{At, Loss, SimDisk, SimWorld};
+use hydrant_testing::trace::Trace;
 use tokio::task::JoinSet;
 
 use super::broken::Broken;

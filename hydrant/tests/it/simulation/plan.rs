@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
-use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op};
+use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op};
 
 use super::broken::Broken;
 use super::chance::{Chance, Fate};

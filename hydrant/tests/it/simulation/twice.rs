@@ -11,11 +11,11 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
 use hydrant_core::stream::{Append, Read, SharedStream};
-use hydrant_core::testing::disk::{Death, Loss, Moment, SimDisk, SimWorld};
 use hydrant_core::{
     Batch, Budget, Context, HashRange, Permit, Position, Random, Result, Sequence, ShardId, Workers,
 };
 use hydrant_stream::CreateOptions;
+use hydrant_testing::disk::{Death, Loss, Moment, SimDisk, SimWorld};
 
 use super::plan::Log;
 
@@ -23,7 +23,7 @@ use super::plan::Log;
 const APPENDS: u64 = 6;
 
 fn context(disk: &SimDisk, seed: u64) -> Context {
-    let clock = hydrant_core::testing::clock::ManualClock::new(1);
+    let clock = hydrant_testing::clock::ManualClock::new(1);
     Context {
         disk: disk.shared(),
         clock: Arc::new(clock),

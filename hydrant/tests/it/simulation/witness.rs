@@ -15,11 +15,11 @@ use hydrant_core::stream::{
     Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
     StreamAdmin, StreamWriter, Ticket,
 };
-use hydrant_core::testing::disk::SimDisk;
-use hydrant_core::testing::trace::Trace;
 use hydrant_core::{
     Batch, Budget, Context, Error, Position, Random, Result, ShardId, ShardMap, StreamId, clock,
 };
+use hydrant_testing::disk::SimDisk;
+use hydrant_testing::trace::Trace;
 use tokio::task::JoinSet;
 
 use super::plan::Log;

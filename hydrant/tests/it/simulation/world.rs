@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hydrant_core::clock;
 use hydrant_core::shutdown::Phase;
-use hydrant_core::testing::disk::{Fall, Loss, Moment, Op, Rule, SimDisk, Snare};
 use hydrant_core::{Context, Error, Random, Result, Shutdown};
+use hydrant_testing::disk::{Fall, Loss, Moment, Op, Rule, SimDisk, Snare};
 use tokio::task::JoinSet;
 
 use super::broken::Broken;

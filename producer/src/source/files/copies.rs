@@ -343,7 +343,7 @@ fn is_being_made(path: &Path) -> bool {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use hydrant_core::Random;
-    use hydrant_core::testing::clock::ManualClock;
+    use hydrant_testing::clock::ManualClock;
     use tokio::sync::mpsc;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hydrant_core::testing::clock::ManualClock;
+use hydrant_testing::clock::ManualClock;
 
 use super::*;
 use crate::input::{LineReader, Reading};

@@ -1,8 +1,8 @@
 //! Appending and reading where nothing goes wrong.
 
 use hydrant_core::stream::{Read, Start};
-use hydrant_core::testing::disk::{Op, Rule, SimWorld};
 use hydrant_core::{Error, Position};
+use hydrant_testing::disk::{Op, Rule, SimWorld};
 
 use super::fixture::*;
 use crate::{create, open};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use hydrant_core::lease::LeaseStore;
 use hydrant_core::stream::{Assignment, SharedStream};
-use hydrant_core::testing::disk::{Loss, SimWorld};
-use hydrant_core::testing::{conformance_lease, conformance_stream};
+use hydrant_testing::disk::{Loss, SimWorld};
+use hydrant_testing::{conformance_lease, conformance_stream};
 
 use super::fixture::{context, context_on, options, url};
 use crate::{create, open};

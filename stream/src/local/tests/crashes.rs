@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hydrant_core::stream::{Read, SharedStream};
-use hydrant_core::testing::disk::{Death, Loss, Moment, SimWorld};
 use hydrant_core::{Budget, Position, ShardId};
+use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::fixture::*;
 use crate::{create, open};

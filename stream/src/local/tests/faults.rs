@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hydrant_core::disk::Open;
 use hydrant_core::stream::{Read, SharedStream, Start, Trim};
-use hydrant_core::testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 use hydrant_core::{Error, Interval, Position};
+use hydrant_testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 
 use super::super::segment;
 use super::fixture::*;

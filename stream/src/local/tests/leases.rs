@@ -9,9 +9,9 @@ use futures::future::join_all;
 use hydrant_core::disk::real::RealDisk;
 use hydrant_core::disk::{Disk, Open};
 use hydrant_core::lease::{Lease, LeaseStore, Progress, Swap};
-use hydrant_core::testing::conformance_lease;
-use hydrant_core::testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
 use hydrant_core::{Position, ShardId, clock};
+use hydrant_testing::conformance_lease;
+use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
 use tokio::time::timeout;
 
 use super::conformance::leases;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hydrant_core::testing::disk::{Death, Fall, Moment, Op, SimWorld, Snare};
 use hydrant_core::{Error, Position};
+use hydrant_testing::disk::{Death, Fall, Moment, Op, SimWorld, Snare};
 
 use super::fixture::*;
 use crate::{Codec, CreateOptions, create, open};

@@ -12,8 +12,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hydrant_core::disk::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
 use hydrant_core::stream::{Read, StreamWriter};
-use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Position, ShardId, clock};
+use hydrant_testing::disk::SimWorld;
 use tokio::sync::Semaphore;
 
 use super::fixture::*;

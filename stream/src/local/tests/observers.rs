@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, SharedStream, Start, StreamWriter};
-use hydrant_core::testing::disk::{Death, Fall, Loss, Moment, Op, Rule, SimWorld, Snare};
 use hydrant_core::{Budget, Disposition, Position};
+use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, Rule, SimWorld, Snare};
 
 use super::fixture::*;
 use crate::{Codec, CreateOptions, create, open};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hydrant_core::stream::{Read, SharedStream};
-use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Error, Position};
+use hydrant_testing::disk::SimWorld;
 
 use super::fixture::*;
 use crate::{create, open};

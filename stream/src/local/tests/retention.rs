@@ -6,9 +6,9 @@ use std::time::Duration;
 use hydrant_core::clock::{self, Clock};
 use hydrant_core::disk::{Disk, Open};
 use hydrant_core::stream::{Read, SharedStream, StreamWriter, Trim};
-use hydrant_core::testing::clock::ManualClock;
-use hydrant_core::testing::disk::SimWorld;
 use hydrant_core::{Context, Position};
+use hydrant_testing::clock::ManualClock;
+use hydrant_testing::disk::SimWorld;
 
 use super::fixture::*;
 use crate::{Codec, CreateOptions, create, open};

@@ -1,8 +1,8 @@
 //! A writer dies at every call around the start of a new segment.
 
 use hydrant_core::stream::Read;
-use hydrant_core::testing::disk::{Death, Loss, Moment, SimWorld};
 use hydrant_core::{Budget, Context, Position};
+use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::fixture::*;
 use crate::{Codec, CreateOptions, create, open};

@@ -5,8 +5,8 @@ use std::path::Path;
 use hydrant_core::disk::Open;
 use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{Append, SharedStream};
-use hydrant_core::testing::disk::{Loss, SimWorld};
 use hydrant_core::{Context, Error};
+use hydrant_testing::disk::{Loss, SimWorld};
 
 use super::super::segment::{self, Segment};
 use super::fixture::*;

@@ -3,7 +3,7 @@
 use hydrant_core::Context;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{SharedStream, StreamWriter};
-use hydrant_core::testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
+use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
 
 use super::fixture::*;
 use crate::{Codec, CreateOptions, create, open};

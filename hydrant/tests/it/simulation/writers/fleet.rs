@@ -9,11 +9,11 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
 use hydrant_core::stream::{Append, SharedStream, StreamWriter, Ticket};
-use hydrant_core::testing::disk::{Loss, SimDisk};
 use hydrant_core::{
     Batch, Context, Error, Permit, Position, Random, Result, Sequence, Shard, ShardId, hash,
 };
 use hydrant_stream::{Codec, CreateOptions};
+use hydrant_testing::disk::{Loss, SimDisk};
 use tokio::task::JoinSet;
 
 use super::super::broken::Broken;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
-use hydrant_core::testing::disk::{At, Death, Fall, Moment, Op};
+use hydrant_testing::disk::{At, Death, Fall, Moment, Op};
 
 use super::super::chance::{Chance, Fate};
 use super::super::machine::Blow;

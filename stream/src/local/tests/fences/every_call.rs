@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use hydrant_core::disk::{Disk, LockKind};
 use hydrant_core::stream::{Read, SharedStream, Trim};
-use hydrant_core::testing::disk::{At, Loss, Moment, SimWorld};
 use hydrant_core::{Budget, Error, Position};
+use hydrant_testing::disk::{At, Loss, Moment, SimWorld};
 use tokio::task::JoinHandle;
 
 use super::super::crashes::Seen;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hydrant_core::disk::{Disk, Open};
 use hydrant_core::stream::Trim;
-use hydrant_core::testing::disk::{Moment, Op, SimWorld};
 use hydrant_core::{Budget, Error, Position, Workers};
+use hydrant_testing::disk::{Moment, Op, SimWorld};
 
 use super::super::fixture::*;
 use super::{

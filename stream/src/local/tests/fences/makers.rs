@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::testing::disk::{Moment, Op, Rule, SimWorld};
+use hydrant_testing::disk::{Moment, Op, Rule, SimWorld};
 
 use super::super::fixture::*;
 use super::{

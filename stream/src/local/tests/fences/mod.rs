@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use hydrant_core::disk::Disk;
 use hydrant_core::stream::{SharedStream, StreamWriter};
-use hydrant_core::testing::disk::{Fall, Moment, Op, SimWorld, Snare};
 use hydrant_core::{Error, Position};
+use hydrant_testing::disk::{Fall, Moment, Op, SimWorld, Snare};
 use tokio::task::JoinHandle;
 
 use super::crashes::{Seen, look};

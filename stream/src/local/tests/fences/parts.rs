@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hydrant_core::Position;
 use hydrant_core::stream::{Read, Trim};
-use hydrant_core::testing::disk::{Loss, Moment, Op, SimWorld};
+use hydrant_testing::disk::{Loss, Moment, Op, SimWorld};
 
 use super::super::fixture::*;
 use super::{

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld};
+use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld};
 
 use super::super::crashes::{Seen, look};
 use super::every_call::reads_along;

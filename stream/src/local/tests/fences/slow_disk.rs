@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hydrant_core::testing::disk::SimWorld;
+use hydrant_testing::disk::SimWorld;
 
 use super::{FEW, IN_TIME, OTHERS, Sender, both, made, opened, stored_now};
 

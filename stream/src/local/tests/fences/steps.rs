@@ -7,7 +7,7 @@ use std::time::Duration;
 use hydrant_core::Position;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, Trim};
-use hydrant_core::testing::disk::{At, Death, Fall, Loss, Moment, Op};
+use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::super::fixture::*;

@@ -1,0 +1,306 @@
+//! The flags that all binaries have in common, and the keys behind them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
+use crate::run::{DONE, REFUSED, complain};
+use hydrant_core::disk::real::FileMode;
+
+/// The heading of these flags in a help.
+const COMMON: &str = "Common options";
+/// The memory budget when none is given.
+const MEMORY_DEFAULT: u64 = 512 << 20;
+/// Less could not hold one batch of each stage.
+const MEMORY_MIN: u64 = 8 << 20;
+/// How long a drain may take when nothing else is said: the grace period of Kubernetes.
+const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Nobody waits longer for a drain.
+const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Threads that do I/O: computation has threads of its own.
+const IO_THREADS_DEFAULT: u64 = 2;
+
+/// Flags of every binary. Each outranks its environment variable, which outranks the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = COMMON)]
+pub struct CommonArgs {
+    /// Configuration file, TOML [env: HYDRANT_CONFIG]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Name of the work: progress is kept under it, and workers of one name share the work [env: HYDRANT_APP]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub app: Option<String>,
+    /// Serve /metrics, /healthz and /readyz here; port 0 takes a free one [env: HYDRANT_METRICS_LISTEN]
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub metrics: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or a filter by module [env: HYDRANT_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<String>,
+    /// How to log: text or json [env: HYDRANT_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub log_format: Option<String>,
+    /// Memory for everything that can grow, such as 512MiB [env: HYDRANT_MEMORY]
+    #[arg(long, value_name = "BYTES", global = true)]
+    pub memory: Option<String>,
+    /// How long a drain may take after a signal, such as 30s [env: HYDRANT_DRAIN_TIMEOUT]
+    #[arg(long, value_name = "DURATION", global = true)]
+    pub drain_timeout: Option<String>,
+    /// Threads for decoding, scanning and encoding; one per core by default [env: HYDRANT_WORKERS]
+    #[arg(long, value_name = "N", global = true)]
+    pub workers: Option<String>,
+    /// Rights of the files of streams, ledgers and spools, such as 0640; only the owner's by default
+    /// [env: HYDRANT_FILE_MODE]
+    #[arg(long, value_name = "MODE", global = true)]
+    pub file_mode: Option<String>,
+    /// Threads for network and disk [env: HYDRANT_IO_THREADS]
+    #[arg(long, value_name = "N", global = true)]
+    pub io_threads: Option<String>,
+}
+
+/// How a binary wants to be run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub(super) name: &'static str,
+    pub(super) sections: &'static [&'static str],
+    common: CommonArgs,
+    log_level: &'static str,
+}
+
+impl Setup {
+    /// A binary of this name with these flags; it logs from `info` on.
+    pub fn new(name: &'static str, common: &CommonArgs) -> Self {
+        Setup {
+            name,
+            sections: SECTIONS,
+            common: common.clone(),
+            log_level: "info",
+        }
+    }
+
+    /// Logs from this level on unless the user says otherwise: `warn` for commands that print a result and end.
+    pub fn log_level(mut self, level: &'static str) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// The tables that the configuration file may hold, instead of [`SECTIONS`].
+    pub fn sections(mut self, sections: &'static [&'static str]) -> Self {
+        self.sections = sections;
+        self
+    }
+
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        let from_environment = || {
+            std::env::var_os("HYDRANT_CONFIG")
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        self.common.config.clone().or_else(from_environment)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The common settings, validated.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) app: String,
+    pub(super) memory: u64,
+    pub(super) drain_timeout: Duration,
+    pub(super) workers: Option<usize>,
+    pub(super) io_threads: usize,
+    pub(super) file_mode: FileMode,
+    pub(super) metrics: Option<SocketAddr>,
+    pub(super) log_level: Targets,
+    pub(super) log_format: LogFormat,
+}
+
+impl Common {
+    pub(super) fn read(setup: &Setup, layers: &Layers, problems: &mut Problems) -> Common {
+        let args = &setup.common;
+        let mut flags = Flags::new();
+        let config = args.config.as_ref().map(|path| path.display());
+        flags.set("config", "--config", config);
+        flags.set("app", "--app", args.app.as_ref());
+        flags.set("memory", "--memory", args.memory.as_ref());
+        flags.set(
+            "drain-timeout",
+            "--drain-timeout",
+            args.drain_timeout.as_ref(),
+        );
+        flags.set("workers", "--workers", args.workers.as_ref());
+        flags.set("io-threads", "--io-threads", args.io_threads.as_ref());
+        flags.set("file-mode", "--file-mode", args.file_mode.as_ref());
+        let mut root = layers.section(ROOT, &flags);
+        root.path("config");
+        let app = root.text("app").unwrap_or_else(|| setup.name.to_owned());
+        if !is_name(&app) {
+            let message =
+                "write 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit";
+            root.problem("app", format!("`{app}` is not a name: {message}"));
+        }
+        let memory = root.bytes_within("memory", MEMORY_DEFAULT, MEMORY_MIN..=1 << 42);
+        let drain_timeout = root.duration_within(
+            "drain-timeout",
+            DRAIN_TIMEOUT_DEFAULT,
+            Duration::ZERO..=DRAIN_TIMEOUT_MAX,
+        );
+        let workers = root.optional_number("workers", 1..=1024);
+        let io_threads = root.number("io-threads", IO_THREADS_DEFAULT, 1..=256);
+        let mode_text = root.text_such_as("file-mode", "it in quotes, such as `\"0640\"`");
+        let file_mode = mode_text.and_then(|text| {
+            let mode = FileMode::parse(&text);
+            if mode.is_none() {
+                let message =
+                    format!("`{text}` is not a file mode: write for example `0600` or `0640`");
+                root.problem("file-mode", message);
+            }
+            mode
+        });
+        root.finish(problems);
+
+        let mut flags = Flags::new();
+        flags.set("listen", "--metrics", args.metrics.as_ref());
+        let mut section = layers.section("metrics", &flags);
+        let metrics = section.text("listen").and_then(|text| {
+            let address = text.parse().ok();
+            if address.is_none() {
+                let message =
+                    format!("`{text}` is not an address: write for example `127.0.0.1:9090`");
+                section.problem("listen", message);
+            }
+            address
+        });
+        section.finish(problems);
+
+        let mut flags = Flags::new();
+        flags.set("level", "--log-level", args.log_level.as_ref());
+        flags.set("format", "--log-format", args.log_format.as_ref());
+        let mut section = layers.section("log", &flags);
+        let text = section
+            .text("level")
+            .unwrap_or_else(|| setup.log_level.to_owned());
+        let log_level = parse_level(&text).unwrap_or_else(|| {
+            let message = "write `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as \
+                           `info,hydrant_sink=debug`";
+            section.problem("level", format!("`{text}` is not a level: {message}"));
+            Targets::new().with_default(LevelFilter::INFO)
+        });
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let log_format = section.choice("format", &formats, LogFormat::Text);
+        section.finish(problems);
+
+        Common {
+            app,
+            memory,
+            drain_timeout,
+            workers: workers.and_then(|count| usize::try_from(count).ok()),
+            io_threads: usize::try_from(io_threads).unwrap_or(usize::MAX),
+            file_mode: file_mode.unwrap_or_default(),
+            metrics,
+            log_level,
+            log_format,
+        }
+    }
+}
+
+/// Reads the command line. Help and version go to standard output with exit code 0, mistakes to standard error
+/// with 64.
+pub fn parse<A: clap::Parser>() -> Result<A, ExitCode> {
+    let mut command = with_short_help(A::command());
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed = parsed.and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| {
+        match wrong_value(&error) {
+            Some(message) => complain(&message),
+            // A reader that went away does not change what was asked.
+            None => drop(error.print()),
+        }
+        ExitCode::from(if error.use_stderr() { REFUSED } else { DONE })
+    })
+}
+
+/// The same commands with a help that fits: the short help leaves the common options out, and that of a subcommand
+/// names the command that lists them.
+fn with_short_help(command: Command) -> Command {
+    let is_common = |arg: &Arg| arg.get_help_heading() == Some(COMMON);
+    let common = command.get_arguments().filter(|arg| is_common(arg));
+    let hidden: Vec<Arg> = common.map(|arg| arg.clone().hide(true)).collect();
+    let all = format!(
+        "Common options, such as --config and --log-level: {} --help",
+        command.get_name()
+    );
+    command
+        .mut_args(|arg| match is_common(&arg) {
+            true => arg.hide_short_help(true).allow_negative_numbers(true),
+            false => with_negative_numbers(arg),
+        })
+        .mut_subcommands(|sub| with_hidden(sub, &hidden, &all))
+}
+
+fn with_hidden(command: Command, hidden: &[Arg], all: &str) -> Command {
+    // A command may have an option of its own under the name of a common one.
+    let is_free = |arg: &&Arg| {
+        command
+            .get_arguments()
+            .all(|own| own.get_id() != arg.get_id())
+    };
+    let hidden_here: Vec<Arg> = hidden.iter().filter(is_free).cloned().collect();
+    command
+        .mut_args(with_negative_numbers)
+        .args(hidden_here)
+        .after_help(all.to_owned())
+        .mut_subcommands(|sub| with_hidden(sub, hidden, all))
+}
+
+/// A negative number is a value, which is refused as one, not a flag.
+fn with_negative_numbers(arg: Arg) -> Arg {
+    let takes_values = arg.get_action().takes_values();
+    arg.allow_negative_numbers(takes_values)
+}
+
+/// The refusal of a value in one line, in the words of the configuration.
+fn wrong_value(error: &clap::Error) -> Option<String> {
+    let why =
+        std::error::Error::source(error).filter(|_| error.kind() == ErrorKind::ValueValidation)?;
+    let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let name = written.split(' ').next().unwrap_or_default();
+    let place = match name.starts_with('-') {
+        true => format!("flag `{name}`"),
+        false => format!(
+            "argument `{}`",
+            name.trim_matches(['<', '>', '[', ']', '.'])
+        ),
+    };
+    Some(format!("{place}: {why}"))
+}
+
+/// A level, or levels by module. A word alone is a level, never a module: a mistyped one would silence everything else.
+fn parse_level(text: &str) -> Option<Targets> {
+    let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    text.split(',').all(is_level).then_some(())?;
+    text.parse().ok()
+}
+
+/// Whether a text can be part of a path, a key and a metric label.
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    text.len() <= 64
+        && text.bytes().all(allowed)
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
+}

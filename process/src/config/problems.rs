@@ -1,0 +1,93 @@
+//! Everything that is wrong with a configuration, at once.
+
+use std::fmt;
+
+use super::section::Effective;
+use hydrant_core::error::{Error, Result};
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    place: String,
+    message: String,
+}
+
+/// All problems of a configuration, and what came of the sections that were read.
+#[derive(Clone, Debug, Default)]
+pub struct Problems {
+    found: Vec<Problem>,
+    effective: Vec<Effective>,
+}
+
+impl Problems {
+    /// None so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one: where it is, and what to write instead.
+    pub fn push(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        self.found.push(Problem {
+            place: place.into(),
+            message: message.into(),
+        });
+    }
+
+    /// Removes what is wrong there.
+    pub(super) fn forget(&mut self, place: &str) {
+        self.found.retain(|problem| problem.place != place);
+    }
+
+    /// Adds those of `other`.
+    pub fn extend(&mut self, other: Problems) {
+        self.found.extend(other.found);
+        self.effective.extend(other.effective);
+    }
+
+    pub(super) fn read(&mut self, section: Effective) {
+        self.effective.push(section);
+    }
+
+    /// What is in force in each section that was read.
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// [`Error::Refused`] that lists all of them; `Ok` when nothing is wrong.
+    pub fn into_result(self) -> Result<()> {
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(self.into())
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = self.found.as_slice() {
+            return write!(f, "{}: {}", only.place, only.message);
+        }
+        write!(f, "{} problems in the configuration", self.len())?;
+        for problem in &self.found {
+            write!(f, "\n  {}: {}", problem.place, problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Problems> for Error {
+    fn from(problems: Problems) -> Self {
+        Error::refused(problems.to_string())
+    }
+}

@@ -1,0 +1,103 @@
+//! Settings and configuration files, fuzzed: see `docs/fuzzing.md`.
+
+use hydrant_fuzz::Target;
+
+use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS, parse_bytes, parse_duration};
+
+/// A message without what tells one input from the next.
+fn kind(message: &str) -> String {
+    assert!(!message.is_empty());
+    message
+        .chars()
+        .filter(|c| c.is_alphabetic())
+        .take(60)
+        .collect()
+}
+
+#[test]
+fn values_of_settings_are_refused_with_a_remedy() {
+    Target::new("process-values")
+        .tokens(&[
+            "5s",
+            "250ms",
+            "1h 30m",
+            "MiB",
+            "GB",
+            "years",
+            "18446744073709551615",
+            "1e30",
+            "-1",
+            ".5",
+            "∞",
+        ])
+        .bytes_max(200)
+        .run(|input| {
+            let text = String::from_utf8_lossy(input);
+            let duration = parse_duration(&text).map(|duration| {
+                let shown = humantime::format_duration(duration).to_string();
+                assert_eq!(parse_duration(&shown), Ok(duration), "{shown}");
+            });
+            let bytes = parse_bytes(&text).map(|bytes| {
+                assert_eq!(parse_bytes(&bytes.to_string()), Ok(bytes));
+            });
+            [duration, bytes].map(|read| match read {
+                Ok(()) => String::new(),
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains("write") || message.contains("too large"),
+                        "{message}"
+                    );
+                    kind(&message.replace(&*text, ""))
+                }
+            })
+        });
+}
+
+/// Files as users write them: no problem stays without its place, and a message is as long as what it is about.
+#[test]
+fn configuration_files_are_read_or_refused_with_their_place() {
+    Target::new("process-config")
+        .tokens(&[
+            "[sink]",
+            "[pii.keys]",
+            "flush-interval",
+            "flush_bytes",
+            "= '1s'",
+            "\"\"\"",
+            "[[",
+            "]]",
+            "memory = ",
+            "2026-01-01T00:00:00Z",
+            "{ a = 1 }",
+            "inf",
+            "0x",
+            "#",
+            "'''",
+        ])
+        .bytes_max(4_000)
+        .memory(4 << 20, 1_024)
+        .run(|input| {
+            let text = String::from_utf8_lossy(input);
+            let mut problems = Problems::new();
+            let mut layers = Layers::default();
+            layers.take_text("f.toml", &text, SECTIONS, &mut problems);
+            let told = problems.to_string();
+            assert!(
+                problems.is_empty() || told.contains("`f.toml` line "),
+                "{told}"
+            );
+            assert!(told.len() < 1_000 + 100 * text.len(), "{told}");
+            let mut section = layers.section("sink", &Flags::new());
+            let _read = section.duration("flush-interval", std::time::Duration::ZERO);
+            let _read = section.bytes("flush-bytes", 9);
+            section.finish(&mut problems);
+            layers.section(ROOT, &Flags::new()).finish(&mut problems);
+            problems
+                .to_string()
+                .chars()
+                .filter(|c| c.is_alphabetic())
+                .take(60)
+                .collect::<String>()
+        });
+}

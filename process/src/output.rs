@@ -1,0 +1,122 @@
+//! Standard output and standard error, which may be closed by their readers at any time.
+
+use std::fmt;
+use std::io::{ErrorKind, Write};
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use hydrant_core::error::{Error, Result};
+use hydrant_core::shutdown::{Phase, Shutdown};
+
+/// Where results are printed; cheap to clone. When its reader goes away (`hydrant ... | head`) the process drains and
+/// ends well, and what is printed later is thrown away.
+#[derive(Clone, Debug)]
+pub struct Stdout {
+    shutdown: Shutdown,
+    closed: Arc<AtomicBool>,
+}
+
+impl Stdout {
+    /// The standard output of a process that ends through `shutdown`.
+    pub fn new(shutdown: Shutdown) -> Self {
+        Stdout {
+            shutdown,
+            closed: Arc::default(),
+        }
+    }
+
+    /// Prints a line.
+    pub fn line(&self, text: impl fmt::Display) -> Result<()> {
+        let mut text = text.to_string();
+        text.push('\n');
+        self.bytes(text.as_bytes())
+    }
+
+    /// Prints a value as one line of JSON.
+    pub fn json(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| Error::fatal(format!("cannot print a result as JSON: {error}")))?;
+        self.line(text)
+    }
+
+    /// Prints bytes as they are. Blocks while the reader is slow.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        if self.is_closed() {
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.close();
+                Ok(())
+            }
+            // Another try would print the beginning again.
+            Err(error) => Err(Error::fatal(format!(
+                "cannot write to standard output: {error}"
+            ))),
+        }
+    }
+
+    /// Whether its reader has gone away.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.shutdown.advance(Phase::Draining);
+    }
+}
+
+/// A count for people: `1,234,567`.
+pub fn count_text(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// So many things for people: `1 record`, `1,234 records`.
+pub fn counted(count: u64, one: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{} {one}{ending}", count_text(count))
+}
+
+/// Prints a line to standard error unless its reader has gone away.
+pub(super) fn to_stderr(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
+/// Whether a panic is that of `println!` whose reader went away.
+pub(super) fn is_broken_pipe(panic: &PanicHookInfo<'_>) -> bool {
+    panic
+        .payload()
+        .downcast_ref::<String>()
+        .is_some_and(|text| {
+            text.starts_with("failed printing to std") && text.contains("Broken pipe")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped_and_agree_with_what_they_count() {
+        assert_eq!(count_text(0), "0");
+        assert_eq!(count_text(999), "999");
+        assert_eq!(count_text(1_234_567), "1,234,567");
+        assert_eq!(counted(0, "record"), "0 records");
+        assert_eq!(counted(1, "dead letter"), "1 dead letter");
+        assert_eq!(counted(1_000, "record"), "1,000 records");
+    }
+}

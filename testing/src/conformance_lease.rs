@@ -1,0 +1,216 @@
+//! What every [`LeaseStore`](hydrant_core::lease::LeaseStore) promises.
+//!
+//! [`conforms`] panics where an implementation does not keep it. `make` answers an empty store each time, as two
+//! workers of one app see it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::must;
+use hydrant_core::lease::{
+    Generations, Lease, LeaseStore, OutputId, Pin, Progress, Reprocess, Swap,
+};
+use hydrant_core::position::Position;
+
+/// Workers that race for one row.
+const RACERS: u64 = 16;
+
+/// Tries everything.
+pub async fn conforms(make: impl AsyncFn() -> (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    rows_are_swapped_by_epoch_and_counter(make().await).await;
+    rows_keep_all_that_was_written(make().await).await;
+    a_race_has_one_winner(make().await).await;
+    counters_that_race_lose_nothing(make().await).await;
+    the_dead_are_told_from_the_living(make().await).await;
+    generations_move_only_while_nobody_works(make().await).await;
+}
+
+async fn swap(store: &dyn LeaseStore, seen: Option<&Lease>, next: &Lease) -> Swap {
+    must(store.swap(seen, next).await, "swap a lease")
+}
+
+async fn rows(store: &dyn LeaseStore) -> Vec<Lease> {
+    must(store.list().await, "list leases")
+}
+
+fn owned(lease: &Lease, owner: &str) -> Lease {
+    Lease {
+        owner: Some(owner.to_owned()),
+        epoch: lease.epoch + 1,
+        counter: lease.counter + 1,
+        ..lease.clone()
+    }
+}
+
+/// What an operator reprocesses is refused beside any worker of the app, and all who come later learn it.
+pub async fn generations_move_only_while_nobody_works(
+    (a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
+) {
+    let first = must(a.generations().await, "read the generations");
+    assert_eq!(first, Generations::default());
+    let what = Reprocess::Only(BTreeMap::from([("000001".into(), Position::offset(4))]));
+    let worker = must(a.enlist("a").await, "enlist");
+    for store in [&a, &b] {
+        assert!(store.reprocess(&what).await.is_err());
+        let same = must(store.generations().await, "read the generations");
+        assert_eq!(same, Generations::default());
+    }
+    drop(worker);
+    let moved = must(b.reprocess(&what).await, "reprocess");
+    assert_eq!(Some(&moved), first.after(&what).as_ref());
+    let all = Reprocess::All(BTreeMap::new());
+    let moved = must(a.reprocess(&all).await, "reprocess");
+    let after = first.after(&what).and_then(|after| after.after(&all));
+    assert_eq!(Some(&moved), after.as_ref());
+    assert_eq!(must(b.generations().await, "read the generations"), moved);
+}
+
+/// A row is written only over the row that was seen, also by the other worker.
+pub async fn rows_are_swapped_by_epoch_and_counter(
+    (a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
+) {
+    assert!(rows(&*a).await.is_empty());
+    let new = Lease::new("000001".into());
+    assert_eq!(
+        swap(&*a, Some(&new), &owned(&new, "a")).await,
+        Swap::Beaten(None)
+    );
+    assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
+    assert_eq!(swap(&*b, None, &new).await, Swap::Beaten(Some(new.clone())));
+    let first = owned(&new, "a");
+    assert_eq!(swap(&*a, Some(&new), &first).await, Swap::Swapped);
+    assert_eq!(
+        swap(&*b, Some(&new), &owned(&new, "b")).await,
+        Swap::Beaten(Some(first.clone()))
+    );
+    let renewed = Lease {
+        counter: first.counter + 1,
+        ..first.clone()
+    };
+    assert_eq!(swap(&*a, Some(&first), &renewed).await, Swap::Swapped);
+    assert_eq!(
+        swap(&*b, Some(&first), &owned(&first, "b")).await,
+        Swap::Beaten(Some(renewed.clone()))
+    );
+    let stolen = owned(&renewed, "b");
+    assert_eq!(swap(&*b, Some(&renewed), &stolen).await, Swap::Swapped);
+    let late = Lease {
+        counter: renewed.counter + 1,
+        ..renewed.clone()
+    };
+    assert_eq!(
+        swap(&*a, Some(&renewed), &late).await,
+        Swap::Beaten(Some(stolen.clone()))
+    );
+    assert_eq!(rows(&*a).await, [stolen]);
+}
+
+/// What is listed is what was written, by shard name.
+pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    let mut written = Vec::new();
+    for n in [3, 1, 2] {
+        let new = Lease::new(format!("00000{n}").as_str().into());
+        assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
+        let mut lease = owned(&new, "worker-1.host:7");
+        lease.generation = n;
+        lease.wanted = (n == 2).then(|| "worker 2".to_owned());
+        lease.progress = (n > 1).then(|| Progress {
+            start: Some(Position::offset(n / 2)),
+            to: if n == 2 {
+                Position::End
+            } else {
+                Position::at(7u64.into(), 3)
+            },
+            output: (n == 3)
+                .then(|| OutputId::new("7f", "table `events` of file:/data/länge lake")),
+            pin: Some(Pin {
+                digest: "00ff".to_owned(),
+                after: Position::Begin,
+            }),
+            marks: (0..=255).collect(),
+        });
+        assert_eq!(swap(&*a, Some(&new), &lease).await, Swap::Swapped);
+        written.push(lease);
+    }
+    written.sort_by(|a, b| a.shard.cmp(&b.shard));
+    assert_eq!(rows(&*b).await, written);
+    let mut freed = written[0].clone();
+    freed.owner = None;
+    freed.counter += 1;
+    assert_eq!(swap(&*b, Some(&written[0]), &freed).await, Swap::Swapped);
+    assert_eq!(rows(&*a).await[0], freed);
+}
+
+/// Of many workers that take a free row at once one gets it.
+pub async fn a_race_has_one_winner((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    let new = Lease::new("000001".into());
+    assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
+    let racers = (0..RACERS).map(|n| {
+        let (store, new) = (if n % 2 == 0 { &a } else { &b }, &new);
+        async move {
+            let next = owned(new, &format!("worker-{n}"));
+            (swap(&**store, Some(new), &next).await, next)
+        }
+    });
+    let answers = futures::future::join_all(racers).await;
+    let winners: Vec<&Lease> = answers
+        .iter()
+        .filter(|(answer, _)| *answer == Swap::Swapped)
+        .map(|(_, next)| next)
+        .collect();
+    assert_eq!(winners.len(), 1, "{answers:?}");
+    for (answer, _) in &answers {
+        if let Swap::Beaten(row) = answer {
+            assert_eq!(row.as_ref(), Some(winners[0]));
+        }
+    }
+}
+
+/// Increments by compare-and-swap from both workers are all there in the end.
+pub async fn counters_that_race_lose_nothing((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    const EACH: u64 = 10;
+    let new = Lease::new("000001".into());
+    assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
+    let count = async |store: &dyn LeaseStore| {
+        let mut seen = new.clone();
+        for _ in 0..EACH {
+            loop {
+                let next = Lease {
+                    counter: seen.counter + 1,
+                    ..seen.clone()
+                };
+                match swap(store, Some(&seen), &next).await {
+                    Swap::Swapped => {
+                        seen = next;
+                        break;
+                    }
+                    Swap::Beaten(row) => {
+                        seen = row.expect("rows are never removed here");
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        }
+    };
+    tokio::join!(count(&*a), count(&*b));
+    assert_eq!(rows(&*a).await[0].counter, 2 * EACH);
+}
+
+/// A worker that is enlisted is never called dead. Where the store can tell, one that has left is.
+pub async fn the_dead_are_told_from_the_living((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    let presence = must(a.enlist("worker-1").await, "enlist a worker");
+    let other = must(a.enlist("worker-2").await, "enlist a worker");
+    for store in [&a, &b] {
+        assert!(!must(store.is_gone("worker-1").await, "ask for a worker"));
+    }
+    drop(presence);
+    let is_gone = must(b.is_gone("worker-1").await, "ask for a worker");
+    assert_eq!(
+        is_gone,
+        must(a.is_gone("worker-1").await, "ask for a worker")
+    );
+    assert!(!must(b.is_gone("worker-2").await, "ask for a worker"));
+    let again = must(b.enlist("worker-1").await, "enlist a worker again");
+    assert!(!must(a.is_gone("worker-1").await, "ask for a worker"));
+    drop((other, again));
+}

@@ -1,0 +1,464 @@
+//! One call of a process: it takes a thread, yields, may hang, die or fail, has its effect, may hang, die or fail again.
+//!
+//! A call is made on one of the process' blocking threads, as tokio makes it on a real disk: it goes on while nobody
+//! asks for its answer, and with [`SimWorld::detach`] also when nobody waits for it any more.
+
+use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+
+use super::model::{Inode, error};
+use super::{At, Death, Fall, Moment, Op, Shared, SimDisk, SimWorld, State, YIELDS_MAX};
+use hydrant_core::clock;
+use hydrant_core::disk::calls::{Awaited, Kept};
+use hydrant_core::disk::{Lock, LockKind};
+use hydrant_core::mutant::{self, Mutant};
+
+/// What holds a lock until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared.release(self.number);
+    }
+}
+
+/// What a call does to the machine at this wall time.
+pub(super) trait Effect<T>:
+    FnOnce(&mut State, i64) -> io::Result<T> + Send + 'static
+{
+}
+
+impl<T, F: FnOnce(&mut State, i64) -> io::Result<T> + Send + 'static> Effect<T> for F {}
+
+impl SimWorld {
+    /// Lets a call whose waiter went away run all the same, up to `late` later, as `spawn_blocking` does: also after the
+    /// lock under which it was made is free. `None`: such a call never happened. Default: `None`.
+    pub fn detach(&self, late: Option<Duration>) {
+        self.shared.lock().detached = late;
+    }
+
+    /// Gives each process that starts from now on so many threads for its calls; `None` for as many as it wants. A wait
+    /// for a lock takes none. Default: `None`.
+    pub fn set_threads(&self, threads: Option<usize>) {
+        self.shared.lock().threads = threads;
+    }
+
+    /// Whether listings are made in two halves, with other calls in between, as the system reads large directories: a
+    /// name that moves meanwhile is missed or seen twice. Default: not.
+    pub fn tear_listings(&self, torn: bool) {
+        self.shared.lock().listings_torn = torn;
+    }
+
+    /// Lets something happen to a living process at one of its calls.
+    pub fn befall(&self, name: &str, at: At, moment: Moment, fall: Fall) {
+        if let Some(process) = self.shared.lock().processes.get_mut(name) {
+            process.fates.push((at, moment, fall));
+        }
+    }
+
+    /// Drops everything that a living process has, as a runtime does that is shut down while blocking calls are under
+    /// way: these have their effect, and nothing else of it happens any more. Its locks are kept until it is dead.
+    pub fn unwind(&self, name: &str) {
+        self.shared.unwind(name);
+    }
+}
+
+impl Shared {
+    /// What holds the lock of this number.
+    pub(super) fn holds(self: &Arc<Self>, number: u64) -> Held {
+        let shared = Arc::clone(self);
+        Held { shared, number }
+    }
+
+    fn release(&self, number: u64) {
+        self.lock().locks.retain(|held| held.number != number);
+        self.freed.notify_waiters();
+    }
+
+    fn unwind(&self, name: &str) {
+        let state = &mut *self.lock();
+        if let Some(process) = state.processes.get_mut(name).filter(|one| one.alive) {
+            process.unwound = true;
+            let id = process.id;
+            if mutant::is(Mutant::LockFreedEarly) {
+                state.locks.retain(|lock| lock.process != id);
+            }
+            self.trace.event(format_args!("unwind {name}"));
+        }
+        self.changed();
+    }
+}
+
+/// A call that has begun and has had no effect yet.
+struct Begun<T: Send + 'static, F: Effect<T>> {
+    disk: SimDisk,
+    op: Op,
+    path: PathBuf,
+    file: Option<Inode>,
+    effect: F,
+    /// How late it comes, once its waiter has gone.
+    late: Arc<OnceLock<Duration>>,
+    answers: PhantomData<fn() -> T>,
+}
+
+/// Waits for the answer of a call, which a task of its own carries out.
+struct Answer<T> {
+    task: JoinHandle<Option<io::Result<T>>>,
+    disk: SimDisk,
+    op: Op,
+    path: PathBuf,
+    late: Arc<OnceLock<Duration>>,
+    _awaited: Awaited<Held>,
+}
+
+impl SimDisk {
+    /// One call; never returns when the process dies at it.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        op: Op,
+        path: &Path,
+        file: Option<Inode>,
+        effect: impl Effect<T>,
+    ) -> io::Result<T> {
+        if self.shared.lock().is_unwound(self.id) {
+            std::future::pending::<()>().await;
+        }
+        let (under_way, awaited) = self.calls.begin();
+        let late = Arc::<OnceLock<Duration>>::default();
+        let call = Begun {
+            disk: self.clone(),
+            op,
+            path: path.to_owned(),
+            file,
+            effect,
+            late: Arc::clone(&late),
+            answers: PhantomData,
+        };
+        let task = tokio::spawn(async move {
+            let answer = call.carry_out().await;
+            drop(under_way);
+            answer
+        });
+        let mut answer = Answer {
+            task,
+            disk: self.clone(),
+            op,
+            path: path.to_owned(),
+            late,
+            _awaited: awaited,
+        };
+        match (&mut answer.task).await {
+            Ok(Some(answer)) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Waits for one of the process' threads.
+    async fn thread(&self) -> Option<OwnedSemaphorePermit> {
+        let threads = self.shared.lock().threads_of(self.id)?;
+        threads.acquire_owned().await.ok()
+    }
+
+    async fn wait_while_hanging(&self) {
+        loop {
+            let changed = self.shared.lives.notified();
+            if !self.shared.lock().hangs(self.id) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// All calls of this process wait for so long, or until it is resumed.
+    async fn hang(&self, time: Duration) {
+        self.shared.set_hanging(&self.name, true);
+        let disk = self.clone();
+        // It ends although nobody waits for the call at which it began.
+        drop(tokio::spawn(async move {
+            clock::sleep(time).await;
+            if disk.is_alive() {
+                disk.shared.set_hanging(&disk.name, false);
+            }
+        }));
+        self.wait_while_hanging().await;
+    }
+
+    /// The call that is under way takes a part of the time until the end.
+    async fn unwind_and_die(&self, time: Duration) {
+        self.shared.unwind(&self.name);
+        let takes = self.shared.lock().up_to(time);
+        let disk = self.clone();
+        drop(tokio::spawn(async move {
+            clock::sleep(time).await;
+            let state = &mut *disk.shared.lock();
+            if state.is_alive(disk.id) {
+                disk.shared.die(state, &disk.name, Death::Kill);
+            }
+        }));
+        clock::sleep(takes).await;
+    }
+
+    /// What happens to a call.
+    fn befalls(&self, op: Op, path: &Path) -> Option<(Moment, Fall)> {
+        let state = &mut *self.shared.lock();
+        if !state.is_alive(self.id) {
+            return None;
+        }
+        let caught = state.fate(&self.name, op);
+        let caught = caught.or_else(|| state.spring(&self.name, op, &path.to_string_lossy()));
+        if let Some((moment, fall)) = caught {
+            let (trace, path) = (&self.shared.trace, path.display());
+            trace.event(format_args!("{self:?} {op:?} {path}: {fall:?} {moment:?}"));
+        }
+        caught
+    }
+
+    /// Waits for a lock, and answers its number; never returns when the process dies.
+    pub(super) async fn wait_for_lock(&self, path: &Path, inode: Inode, kind: LockKind) -> Held {
+        let mut waits = Waiting {
+            disk: self.clone(),
+            path: path.to_owned(),
+            inode,
+            kind,
+            thread: None,
+            over: false,
+        };
+        if mutant::is(Mutant::LocksWaitOnThreads) {
+            waits.thread = self.thread().await;
+        }
+        let held = self.take_when_free(path, inode, kind).await;
+        waits.over = true;
+        held
+    }
+
+    /// A lock that was just taken.
+    pub(super) fn keep(&self, held: Held, inode: Inode) -> Box<dyn Lock> {
+        let _kept = self.calls.keep(held);
+        Box::new(SimLock { inode, _kept })
+    }
+
+    async fn take_when_free(&self, path: &Path, inode: Inode, kind: LockKind) -> Held {
+        loop {
+            let freed = self.shared.freed.notified();
+            {
+                let mut state = self.shared.lock();
+                if state.is_alive(self.id)
+                    && !state.is_unwound(self.id)
+                    && !state.hangs(self.id)
+                    && let Some(number) = state.take_lock(inode, self.id, kind)
+                {
+                    let (trace, path) = (&self.shared.trace, path.display());
+                    trace.event(format_args!("{self:?} holds {path}"));
+                    return self.shared.holds(number);
+                }
+            }
+            // A dead process waits without end.
+            freed.await;
+        }
+    }
+}
+
+impl<T: Send + 'static, F: Effect<T>> Begun<T, F> {
+    /// `None` when the process is dead, before or after the effect.
+    async fn carry_out(self) -> Option<io::Result<T>> {
+        let disk = self.disk.clone();
+        let _thread = disk.thread().await;
+        let (yields, time) = disk.shared.lock().time_of(self.op);
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        if !time.is_zero() {
+            clock::sleep(time).await;
+        }
+        if let Some(late) = self.late.get() {
+            clock::sleep(*late).await;
+        }
+        disk.wait_while_hanging().await;
+        let caught = disk.befalls(self.op, &self.path);
+        match caught {
+            Some((Moment::Before, Fall::Hangs(time))) => disk.hang(time).await,
+            Some((Moment::Before, Fall::Unwinds(time))) => disk.unwind_and_die(time).await,
+            _ => {}
+        }
+        let answer = self.attempt(caught)?;
+        if let Some((Moment::After, Fall::Hangs(time))) = caught {
+            disk.hang(time).await;
+        }
+        Some(answer)
+    }
+
+    fn attempt(self, caught: Option<(Moment, Fall)>) -> Option<io::Result<T>> {
+        let SimDisk {
+            shared, name, id, ..
+        } = &self.disk;
+        let (disk, op, text) = (&self.disk, self.op, self.path.to_string_lossy());
+        let effect = self.effect;
+        let mut guard = shared.lock();
+        let state = &mut *guard;
+        if !state.is_alive(*id) {
+            return None;
+        }
+        let trace = &shared.trace;
+        if let Some((Moment::Before, Fall::Dies(death))) = caught {
+            let part = op == Op::WriteAt && state.rng.bool();
+            if part {
+                state.half_done(op, self.file, |state| drop(effect(state, shared.now())));
+            }
+            let done = if part { "partly done" } else { "not done" };
+            trace.event(format_args!("{disk:?} {op:?} {text}: {done}"));
+            shared.die(state, name, death);
+            return None;
+        }
+        let (now, before) = (shared.now(), state.model.touched);
+        let fault = match caught {
+            Some((moment, Fall::Fails(kind))) => Some((moment, kind)),
+            _ => state.fault(op, &text),
+        };
+        let done = match fault {
+            Some((Moment::Before, _)) => {
+                state.half_done(op, self.file, |state| drop(effect(state, now)));
+                None
+            }
+            _ => Some(effect(state, now)),
+        };
+        let failed = match (&done, fault) {
+            (Some(Err(error)), _) => Some(error.kind()),
+            (_, Some((_, kind))) => Some(kind),
+            _ => None,
+        };
+        match failed {
+            Some(kind) => trace.event(format_args!("{disk:?} {op:?} {text}: {kind}")),
+            None => trace.event(format_args!("{disk:?} {op:?} {text}: ok")),
+        }
+        if state.model.touched != before {
+            shared.changes.notify_waiters();
+        }
+        if let Some((Moment::After, Fall::Dies(death))) = caught {
+            shared.die(state, name, death);
+        }
+        // What was under way when the process unwound has its effect, and nobody hears of it.
+        let is_heard = state.is_alive(*id) && !state.is_unwound(*id);
+        // What the effect gave may be a lock, which is freed when it is dropped.
+        drop(guard);
+        is_heard.then_some(match (done, fault) {
+            (Some(Ok(_)) | None, Some((_, kind))) => Err(error(kind)),
+            (Some(done), _) => done,
+            (None, None) => Err(error(io::ErrorKind::Other)),
+        })
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    /// The call goes on alone, or never happened.
+    fn drop(&mut self) {
+        if self.task.is_finished() {
+            return;
+        }
+        let Some(late) = self.disk.lateness() else {
+            return self.task.abort();
+        };
+        let (disk, op, path) = (&self.disk, self.op, self.path.display());
+        let trace = &disk.shared.trace;
+        trace.event(format_args!("{disk:?} {op:?} {path}: goes on alone"));
+        self.late.get_or_init(|| late);
+    }
+}
+
+impl SimDisk {
+    /// How late a call comes whose waiter has gone; `None` when it does not come at all.
+    fn lateness(&self) -> Option<Duration> {
+        let state = &mut *self.shared.lock();
+        let most = state.detached.filter(|_| state.is_alive(self.id))?;
+        Some(state.up_to(most))
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    inode: Inode,
+    _kept: Kept<Held>,
+}
+
+impl Lock for SimLock {
+    fn identity(&self) -> u64 {
+        self.inode
+    }
+}
+
+/// A wait for a lock.
+struct Waiting {
+    disk: SimDisk,
+    path: PathBuf,
+    inode: Inode,
+    kind: LockKind,
+    thread: Option<OwnedSemaphorePermit>,
+    over: bool,
+}
+
+impl Drop for Waiting {
+    /// A thread would go on waiting, and let the lock go as soon as it has it.
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take().filter(|_| !self.over) else {
+            return;
+        };
+        let (Some(_), Ok(runtime)) = (self.disk.lateness(), Handle::try_current()) else {
+            return;
+        };
+        let (disk, path) = (self.disk.clone(), self.path.clone());
+        let (inode, kind) = (self.inode, self.kind);
+        drop(runtime.spawn(async move {
+            drop(disk.take_when_free(&path, inode, kind).await);
+            drop(thread);
+        }));
+    }
+}
+
+impl State {
+    /// Where a listing is cut in two; `None` when it is made at once.
+    pub(super) fn cut_of_listing(&mut self) -> Option<u64> {
+        self.listings_torn.then(|| self.rng.u64(..))
+    }
+
+    /// How often a call yields, and how long it takes.
+    fn time_of(&mut self, op: Op) -> (u64, Duration) {
+        let yields = 1 + self.rng.u64(..YIELDS_MAX);
+        let time = match op {
+            Op::Sync | Op::SyncDir => self.up_to(self.sync_time),
+            _ => Duration::ZERO,
+        };
+        (yields, time)
+    }
+
+    fn up_to(&mut self, most: Duration) -> Duration {
+        let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(if most == 0 { 0 } else { self.rng.u64(..most) })
+    }
+
+    /// Counts a call, and answers what happens to it.
+    fn fate(&mut self, name: &str, op: Op) -> Option<(Moment, Fall)> {
+        let process = self.processes.get_mut(name)?;
+        process.calls += 1;
+        let of_kind = process.calls_of.entry(op).or_default();
+        *of_kind += 1;
+        let (call, nth) = (At::Call(process.calls), At::Nth(op, *of_kind));
+        let fits = |(at, _, _): &(At, Moment, Fall)| *at == call || *at == nth;
+        let first = process.fates.iter().position(fits)?;
+        let (_, moment, fall) = process.fates.remove(first);
+        Some((moment, fall))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! A lake in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<String, Bytes>,
+    staged: BTreeMap<String, (String, BytesMut)>,
+    next_upload: u64,
+}
+
+/// A lake in memory; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryLake {
+    state: Arc<Mutex<State>>,
+}
+
+impl MemoryLake {
+    /// An empty lake.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct MemoryStaging {
+    lake: MemoryLake,
+    key: String,
+    upload: String,
+}
+
+#[async_trait]
+impl Staging for MemoryStaging {
+    fn upload(&self) -> &str {
+        &self.upload
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        match self.lake.lock().staged.get_mut(&self.upload) {
+            Some((_, collected)) => {
+                collected.extend_from_slice(&bytes);
+                Ok(())
+            }
+            None => Err(discarded(&self.upload)),
+        }
+    }
+
+    async fn seal(self: Box<Self>) -> Result<Sealed> {
+        let state = self.lake.lock();
+        let Some((_, collected)) = state.staged.get(&self.upload) else {
+            return Err(discarded(&self.upload));
+        };
+        Ok(Sealed {
+            key: self.key.clone(),
+            upload: self.upload.clone(),
+            parts: Vec::new(),
+            size: collected.len() as u64,
+            crc: crc32c::crc32c(collected),
+        })
+    }
+}
+
+fn discarded(upload: &str) -> Error {
+    Error::fatal(format!(
+        "staging `{upload}` was discarded while it was written"
+    ))
+}
+
+#[async_trait]
+impl Lake for MemoryLake {
+    fn url(&self) -> &str {
+        "memory:"
+    }
+
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        let mut state = self.lock();
+        if let Some(there) = state.objects.get(key) {
+            return Ok(Put::Exists(there.clone()));
+        }
+        state.objects.insert(key.to_owned(), body);
+        Ok(Put::Created)
+    }
+
+    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+        let mut state = self.lock();
+        let upload = format!("upload-{:08}", state.next_upload);
+        state.next_upload += 1;
+        let staged = (key.to_owned(), BytesMut::new());
+        state.staged.insert(upload.clone(), staged);
+        Ok(Box::new(MemoryStaging {
+            lake: self.clone(),
+            key: key.to_owned(),
+            upload,
+        }))
+    }
+
+    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        let mut state = self.lock();
+        if let Some(there) = state.objects.get(&sealed.key) {
+            if there.len() as u64 != sealed.size || crc32c::crc32c(there) != sealed.crc {
+                let key = &sealed.key;
+                return Err(Error::fatal(format!(
+                    "`{key}` holds another file than was sealed"
+                )));
+            }
+            state.staged.remove(&sealed.upload);
+            return Ok(Reveal::Already);
+        }
+        match state.staged.remove(&sealed.upload) {
+            Some((key, collected)) => {
+                state.objects.insert(key, collected.freeze());
+                Ok(Reveal::Revealed)
+            }
+            None => Ok(Reveal::Vanished),
+        }
+    }
+
+    async fn discard(&self, upload: &str) -> Result<()> {
+        self.lock().staged.remove(upload);
+        Ok(())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        Ok(self.lock().objects.get(key).cloned())
+    }
+
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        let state = self.lock();
+        Ok(state.objects.get(key).map(|body| body.len() as u64))
+    }
+
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        self.list(prefix, None).await?.into_iter().for_each(seen);
+        Ok(())
+    }
+
+    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
+        let state = self.lock();
+        let found = state
+            .objects
+            .range(prefix.to_owned()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .take(limit.unwrap_or(usize::MAX))
+            .map(|(key, body)| Object {
+                key: key.clone(),
+                size: body.len() as u64,
+            });
+        Ok(found.collect())
+    }
+
+    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
+        let objects = self.list(prefix, None).await?;
+        let dirs: BTreeSet<String> = objects
+            .iter()
+            .filter_map(|object| object.key.strip_prefix(prefix)?.split_once('/'))
+            .map(|(dir, _)| dir.to_owned())
+            .collect();
+        Ok(dirs.into_iter().collect())
+    }
+
+    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+        let state = self.lock();
+        let staged = state.staged.iter();
+        Ok(staged
+            .map(|(upload, (key, _))| (upload.clone(), key.clone()))
+            .collect())
+    }
+
+    async fn tidy(&self, _prefix: &str) -> Result<()> {
+        // A put leaves nothing but the object.
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.lock().objects.remove(key);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance_lake;
+    use hydrant_core::lake::SharedLake;
+
+    #[tokio::test]
+    async fn it_conforms() {
+        conformance_lake::conforms(async || Arc::new(MemoryLake::new()) as SharedLake).await;
+    }
+}

@@ -1,0 +1,414 @@
+//! A stream in memory, by the rules of the embedded log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use tokio::sync::Notify;
+
+use super::leases::MemoryLeases;
+use super::shard::MemoryShard;
+use hydrant_core::budget::Budget;
+use hydrant_core::clock::SharedClock;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::interval::Interval;
+use hydrant_core::lease::LeaseStore;
+use hydrant_core::position::Position;
+use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
+use hydrant_core::stream::{
+    Append, Assignment, Begun, Read, ShardReader, ShardState, Start, Stream, StreamAdmin,
+    StreamWriter, Ticket, Trim,
+};
+
+/// The largest record, as that of the embedded log.
+const RECORD_BYTES_MAX: usize = 1 << 20;
+/// The size worth aiming at.
+const APPEND_BYTES_TARGET: usize = 64 << 10;
+
+#[derive(Debug, Default)]
+struct State {
+    shards: BTreeMap<ShardId, MemoryShard>,
+    apps: BTreeMap<String, MemoryLeases>,
+    map_version: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: StreamId,
+    url: String,
+    clock: SharedClock,
+    state: Mutex<State>,
+    changes: Notify,
+}
+
+/// A stream in memory; each clone is the stream as one process sees it.
+#[derive(Debug)]
+pub struct MemoryStream {
+    shared: Arc<Shared>,
+    seen_map: Mutex<u64>,
+}
+
+impl Clone for MemoryStream {
+    fn clone(&self) -> Self {
+        MemoryStream::over(Arc::clone(&self.shared))
+    }
+}
+
+impl MemoryStream {
+    /// An empty stream of `shards` shards; `clock` stamps arrivals.
+    pub fn new(name: &str, shards: u32, clock: SharedClock) -> Self {
+        let mut state = State::default();
+        for range in HashRange::even(shards) {
+            state.open(range, Vec::new(), vec![(range, BTreeMap::new())]);
+        }
+        MemoryStream::over(Arc::new(Shared {
+            id: StreamId::new(name, "memory"),
+            url: format!("memory:{name}"),
+            clock,
+            state: Mutex::new(state),
+            changes: Notify::new(),
+        }))
+    }
+
+    fn over(shared: Arc<Shared>) -> Self {
+        let seen_map = Mutex::new(shared.lock().map_version);
+        MemoryStream { shared, seen_map }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn open(
+        &mut self,
+        range: HashRange,
+        parents: Vec<ShardId>,
+        segments: Vec<(HashRange, super::shard::Marks)>,
+    ) -> ShardId {
+        let id = ShardId::new(format!("{:06}", self.shards.len() + 1));
+        let shard = Shard {
+            id: id.clone(),
+            range,
+            parents,
+            closed: false,
+        };
+        self.shards
+            .insert(id.clone(), MemoryShard::new(shard, segments));
+        id
+    }
+
+    fn map(&self) -> ShardMap {
+        ShardMap::new(self.shards.values().map(|one| one.shard.clone()).collect())
+    }
+
+    fn shard(&mut self, id: &ShardId) -> Result<&mut MemoryShard> {
+        self.shards.get_mut(id).ok_or_else(|| Error::NotFound {
+            message: format!("the stream has no shard `{id}`"),
+        })
+    }
+
+    fn open_shard(&mut self, id: &ShardId) -> Result<&mut MemoryShard> {
+        let shard = self.shard(id)?;
+        match shard.shard.closed {
+            false => Ok(shard),
+            true => Err(Error::refused(format!("shard `{id}` is closed"))),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct MemoryReader {
+    shared: Arc<Shared>,
+    shard: ShardId,
+    budget: Budget,
+    after: Position,
+    told_idle: bool,
+}
+
+impl MemoryReader {
+    /// What comes next and the bytes it needs; `None` when there is nothing to tell.
+    fn look(&mut self) -> Result<Option<(Read, u64)>> {
+        let mut state = self.shared.lock();
+        let map = state.map();
+        let shard = state.shard(&self.shard)?;
+        let (tip, kept) = (shard.tip(), shard.kept_after());
+        if self.after < kept {
+            let gap = Read::Gap {
+                from: self.after,
+                to: kept,
+                why: "retention passed".to_owned(),
+            };
+            return Ok(Some((gap, 0)));
+        }
+        if self.after < tip {
+            let batch = shard.batch(self.after.next_offset().unwrap_or(u64::MAX));
+            let bytes = batch
+                .segments
+                .iter()
+                .map(|segment| segment.len() as u64)
+                .sum();
+            return Ok(Some((Read::Batch(batch), bytes)));
+        }
+        if shard.shard.closed {
+            let children = map
+                .children(&self.shard)
+                .map(|child| child.id.clone())
+                .collect();
+            return Ok(Some((Read::End { children }, 0)));
+        }
+        Ok((!self.told_idle).then_some((Read::Idle { through: tip }, 0)))
+    }
+}
+
+#[async_trait]
+impl ShardReader for MemoryReader {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        self.after = after;
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Read> {
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let changed = shared.changes.notified();
+            let Some((mut read, bytes)) = self.look()? else {
+                changed.await;
+                continue;
+            };
+            if let Read::Batch(batch) = &mut read {
+                // Dropped while it waits, the call has taken nothing.
+                batch.permit = self.budget.acquire(bytes).await;
+            }
+            self.told_idle = matches!(read, Read::Idle { .. });
+            match &read {
+                Read::Batch(batch) => self.after = batch.to,
+                Read::Gap { to, .. } => self.after = *to,
+                Read::Idle { .. } | Read::End { .. } => {}
+            }
+            return Ok(read);
+        }
+    }
+}
+
+#[async_trait]
+impl StreamWriter for MemoryStream {
+    async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
+        let now = self.shared.clock.wall_micros();
+        let appended = self.shared.lock().shard(shard)?.append(append, now);
+        self.shared.changes.notify_waiters();
+        Ok(std::future::ready(appended).boxed())
+    }
+
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        Ok(self.shared.lock().shard(shard)?.begun())
+    }
+
+    fn routing_secret(&self) -> [u8; 32] {
+        [7; 32]
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        RECORD_BYTES_MAX
+    }
+
+    fn append_bytes_target(&self) -> usize {
+        APPEND_BYTES_TARGET
+    }
+}
+
+#[async_trait]
+impl Stream for MemoryStream {
+    fn id(&self) -> &StreamId {
+        &self.shared.id
+    }
+
+    fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        Ok(self.shared.lock().map())
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        loop {
+            let changed = self.shared.changes.notified();
+            {
+                let version = self.shared.lock().map_version;
+                let mut seen = self.seen_map.lock().unwrap_or_else(PoisonError::into_inner);
+                if *seen != version {
+                    *seen = version;
+                    return Ok(());
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        let state = self.shared.lock();
+        Ok(state.shards.values().map(MemoryShard::state).collect())
+    }
+
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        Ok(self.shared.lock().shard(shard)?.state())
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        let mut state = self.shared.lock();
+        let shard = state.shard(shard)?;
+        Ok(match start {
+            Start::Earliest => shard.kept_after(),
+            Start::Latest => shard.tip(),
+            Start::At(micros) => shard.before_arrival(micros),
+        })
+    }
+
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        self.shared.lock().shard(shard)?;
+        Ok(Box::new(MemoryReader {
+            shared: Arc::clone(&self.shared),
+            shard: shard.clone(),
+            budget: budget.clone(),
+            after: Position::Begin,
+            told_idle: false,
+        }))
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    async fn assignment(&self, app: &str) -> Result<Assignment> {
+        let leases = self
+            .shared
+            .lock()
+            .apps
+            .entry(app.to_owned())
+            .or_default()
+            .clone();
+        Ok(Assignment::Leases(Arc::new(leases) as Arc<dyn LeaseStore>))
+    }
+
+    async fn apps(&self) -> Result<Vec<String>> {
+        Ok(self.shared.lock().apps.keys().cloned().collect())
+    }
+
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl StreamAdmin for MemoryStream {
+    async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
+        let mut state = self.shared.lock();
+        let parent = state.open_shard(shard)?;
+        let range = parent.shard.range;
+        let halves = at.or_else(|| range.middle()).and_then(|at| range.split(at));
+        let Some((low, high)) = halves else {
+            return Err(Error::refused(format!(
+                "shard `{shard}` cannot be split there"
+            )));
+        };
+        parent.shard.closed = true;
+        let segments = parent.segments.clone();
+        let children = [low, high].map(|half| {
+            let inherited = segments
+                .iter()
+                .filter_map(|(range, marks)| Some((range.intersect(half)?, marks.clone())))
+                .collect();
+            state.open(half, vec![shard.clone()], inherited)
+        });
+        state.map_version += 1;
+        drop(state);
+        self.shared.changes.notify_waiters();
+        Ok(children.to_vec())
+    }
+
+    async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId> {
+        if a == b {
+            return Err(Error::refused(format!(
+                "shard `{a}` cannot be merged with itself"
+            )));
+        }
+        let mut state = self.shared.lock();
+        let first = state.open_shard(a)?.shard.range;
+        let second = state.open_shard(b)?.shard.range;
+        let Some(range) = first.join(second) else {
+            return Err(Error::refused(format!(
+                "shards `{a}` and `{b}` are not neighbours"
+            )));
+        };
+        let mut inherited = Vec::new();
+        for parent in [a, b] {
+            let parent = state.open_shard(parent)?;
+            parent.shard.closed = true;
+            inherited.extend(parent.segments.clone());
+        }
+        let child = state.open(range, vec![a.clone(), b.clone()], inherited);
+        state.map_version += 1;
+        drop(state);
+        self.shared.changes.notify_waiters();
+        Ok(child)
+    }
+
+    async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
+        let mut state = self.shared.lock();
+        if let Some(shard) = shard {
+            state.shard(shard)?;
+        }
+        let chosen = state
+            .shards
+            .values_mut()
+            .filter(|one| shard.is_none_or(|id| one.shard.id == *id));
+        let freed = chosen.map(|one| {
+            one.trim(|last, arrival, bytes| match what {
+                Trim::After(position) => last <= position,
+                Trim::OlderThan(micros) => arrival < micros,
+                Trim::ToBytes(most) => bytes > most,
+            })
+        });
+        let freed = freed.sum();
+        drop(state);
+        self.shared.changes.notify_waiters();
+        Ok(freed)
+    }
+
+    async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
+        self.shared.lock().shard(shard)?;
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::conformance_stream::{self, Harness};
+    use hydrant_core::stream::SharedStream;
+
+    struct Memory;
+
+    #[async_trait]
+    impl Harness for Memory {
+        async fn create(&self, shards: u32) -> SharedStream {
+            let clock = Arc::new(ManualClock::new(1_700_000_000_000_000));
+            Arc::new(MemoryStream::new("memory", shards, clock))
+        }
+
+        async fn reopen(&self, stream: SharedStream) -> SharedStream {
+            stream
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_conforms() {
+        conformance_stream::conforms(&Memory).await;
+    }
+}

@@ -1,0 +1,454 @@
+//! The conformance suites must fail on implementations that break a promise.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::clock::ManualClock;
+use super::conformance_stream::Harness;
+use super::memory::{MemoryLake, MemoryLeases, MemoryStream};
+use super::{conformance_lake, conformance_lease, conformance_stream};
+use hydrant_core::budget::{Budget, Permit};
+use hydrant_core::error::Result;
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
+use hydrant_core::position::Position;
+use hydrant_core::shard::{ShardId, ShardMap, StreamId};
+use hydrant_core::stream::{
+    Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamAdmin, StreamWriter, Ticket,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Break {
+    Nothing,
+    ForgetsItself,
+    SkipsABatch,
+    TellsIdleForever,
+    LosesWhenDropped,
+    IgnoresTheBudget,
+    HoldsNoPermit,
+    StartsAlwaysAtBegin,
+    ForgetsOrigins,
+    ForgetsAccounts,
+    TakesHoles,
+    IgnoresLow,
+    IgnoresOpen,
+    ClosesNothing,
+    RunsPastTheEnd,
+    HidesBeginnings,
+}
+
+const ALL: [Break; 15] = [
+    Break::ForgetsItself,
+    Break::SkipsABatch,
+    Break::TellsIdleForever,
+    Break::LosesWhenDropped,
+    Break::IgnoresTheBudget,
+    Break::HoldsNoPermit,
+    Break::StartsAlwaysAtBegin,
+    Break::ForgetsOrigins,
+    Break::ForgetsAccounts,
+    Break::TakesHoles,
+    Break::IgnoresLow,
+    Break::IgnoresOpen,
+    Break::ClosesNothing,
+    Break::RunsPastTheEnd,
+    Break::HidesBeginnings,
+];
+
+#[derive(Clone, Debug)]
+struct Broken<T> {
+    inner: T,
+    how: Break,
+}
+
+#[async_trait]
+impl Harness for Break {
+    async fn create(&self, shards: u32) -> SharedStream {
+        let clock = Arc::new(ManualClock::new(1));
+        let inner = Arc::new(MemoryStream::new("memory", shards, clock));
+        Arc::new(Broken { inner, how: *self })
+    }
+
+    async fn reopen(&self, stream: SharedStream) -> SharedStream {
+        match self {
+            Break::ForgetsItself => self.create(1).await,
+            _ => stream,
+        }
+    }
+}
+
+#[async_trait]
+impl Stream for Broken<Arc<MemoryStream>> {
+    fn id(&self) -> &StreamId {
+        self.inner.id()
+    }
+
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        self.inner.shards().await
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        self.inner.shards_changed().await
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        self.inner.states().await
+    }
+
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.inner.state(shard).await
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        match self.how {
+            Break::StartsAlwaysAtBegin => Ok(Position::Begin),
+            _ => self.inner.start(shard, start).await,
+        }
+    }
+
+    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+        let budget = match self.how {
+            Break::IgnoresTheBudget => &Budget::new(1 << 40),
+            _ => budget,
+        };
+        let inner = self.inner.reader(shard, budget).await?;
+        Ok(Box::new(Broken {
+            inner: (inner, 0),
+            how: self.how,
+        }))
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    async fn assignment(&self, app: &str) -> Result<Assignment> {
+        self.inner.assignment(app).await
+    }
+
+    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+        self.inner.admin()
+    }
+}
+
+#[async_trait]
+impl StreamWriter for Broken<Arc<MemoryStream>> {
+    async fn submit(&self, shard: &ShardId, mut append: Append) -> Result<Ticket> {
+        if let Some(entry) = &mut append.entry {
+            match self.how {
+                Break::TakesHoles => entry.from = Position::Begin,
+                Break::IgnoresLow => entry.low = Position::Begin,
+                _ => {}
+            }
+        }
+        match self.how {
+            Break::ForgetsOrigins => append.entry = None,
+            Break::ForgetsAccounts => append.input = None,
+            Break::ClosesNothing => {
+                let map = self.inner.shards().await?;
+                let closed = map.get(shard).is_some_and(|shard| shard.closed);
+                let open = map.open().next().map(|shard| shard.id.clone());
+                if let (true, Some(open)) = (closed, open) {
+                    return self.inner.submit(&open, append).await;
+                }
+            }
+            _ => {}
+        }
+        self.inner.submit(shard, append).await
+    }
+
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        match self.how {
+            Break::HidesBeginnings => Ok(Vec::new()),
+            _ => self.inner.begun(shard).await,
+        }
+    }
+
+    fn routing_secret(&self) -> [u8; 32] {
+        self.inner.routing_secret()
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        self.inner.record_bytes_max()
+    }
+
+    fn append_bytes_target(&self) -> usize {
+        self.inner.append_bytes_target()
+    }
+}
+
+#[async_trait]
+impl ShardReader for Broken<(Box<dyn ShardReader>, u32)> {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        let after = match self.how {
+            Break::IgnoresOpen => Position::Begin,
+            _ => after,
+        };
+        self.inner.0.open(after).await
+    }
+
+    async fn next(&mut self) -> Result<Read> {
+        let (inner, batches) = &mut self.inner;
+        if self.how == Break::TellsIdleForever {
+            return match inner.next().now_or_never() {
+                Some(read) => read,
+                None => Ok(Read::Idle {
+                    through: Position::Begin,
+                }),
+            };
+        }
+        let mut read = inner.next().await?;
+        if let Read::Batch(batch) = &mut read {
+            *batches += 1;
+            match self.how {
+                Break::SkipsABatch if *batches == 2 => return inner.next().await,
+                Break::LosesWhenDropped => tokio::task::yield_now().await,
+                Break::HoldsNoPermit => batch.permit = Permit::default(),
+                _ => {}
+            }
+        }
+        match (self.how, read) {
+            (Break::RunsPastTheEnd, Read::End { .. }) => Ok(Read::Idle {
+                through: Position::End,
+            }),
+            (_, read) => Ok(read),
+        }
+    }
+}
+
+async fn fails(suite: impl Future<Output = ()>) -> bool {
+    AssertUnwindSafe(suite).catch_unwind().await.is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_suite_catches_each_broken_promise() {
+    conformance_stream::conforms(&Break::Nothing).await;
+    for how in ALL {
+        let limit = std::time::Duration::from_secs(3600);
+        let suite = conformance_stream::conforms(&how);
+        let caught = tokio::time::timeout(limit, fails(suite)).await;
+        assert!(caught.unwrap_or(true), "{how:?} was not caught");
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum BreakLake {
+    ReplacesObjects,
+    HidesTheWinner,
+    ReplacesFiles,
+    RevealsWhatVanished,
+    ShowsStagings,
+    SharesStagings,
+    ListsBackwards,
+    ListsAll,
+    KeepsWhatIsDiscarded,
+}
+
+#[derive(Debug)]
+struct BrokenLake(MemoryLake, BreakLake);
+
+#[async_trait]
+impl Lake for BrokenLake {
+    fn url(&self) -> &str {
+        self.0.url()
+    }
+
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        if self.1 == BreakLake::ReplacesObjects {
+            self.0.delete(key).await?;
+        }
+        let put = self.0.put_new(key, body.clone()).await?;
+        Ok(match put {
+            Put::Exists(_) if self.1 == BreakLake::HidesTheWinner => Put::Exists(body),
+            put => put,
+        })
+    }
+
+    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+        if self.1 == BreakLake::SharesStagings {
+            for (upload, staged) in self.0.list_staged().await? {
+                if staged == key {
+                    self.0.discard(&upload).await?;
+                }
+            }
+        }
+        if self.1 == BreakLake::ShowsStagings {
+            self.0.put_new(key, Bytes::new()).await?;
+        }
+        self.0.stage(key).await
+    }
+
+    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        if self.1 == BreakLake::ReplacesFiles {
+            self.0.delete(&sealed.key).await?;
+        }
+        match self.0.reveal(sealed).await? {
+            Reveal::Vanished if self.1 == BreakLake::RevealsWhatVanished => Ok(Reveal::Already),
+            reveal => Ok(reveal),
+        }
+    }
+
+    async fn discard(&self, upload: &str) -> Result<()> {
+        match self.1 {
+            BreakLake::KeepsWhatIsDiscarded => Ok(()),
+            _ => self.0.discard(upload).await,
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        self.0.get(key).await
+    }
+
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.0.size(key).await
+    }
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        self.0.visit(prefix, seen).await
+    }
+    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
+        let limit = limit.filter(|_| self.1 != BreakLake::ListsAll);
+        let mut objects = self.0.list(prefix, limit).await?;
+        if self.1 == BreakLake::ListsBackwards {
+            objects.reverse();
+        }
+        Ok(objects)
+    }
+
+    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
+        self.0.list_dirs(prefix).await
+    }
+
+    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+        self.0.list_staged().await
+    }
+
+    async fn tidy(&self, prefix: &str) -> Result<()> {
+        self.0.tidy(prefix).await
+    }
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.0.delete(key).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lake_suite_catches_each_broken_promise() {
+    use BreakLake::*;
+    for how in [
+        ReplacesObjects,
+        HidesTheWinner,
+        ReplacesFiles,
+        RevealsWhatVanished,
+        ShowsStagings,
+        SharesStagings,
+        ListsBackwards,
+        ListsAll,
+        KeepsWhatIsDiscarded,
+    ] {
+        let make = async || Arc::new(BrokenLake(MemoryLake::new(), how)) as SharedLake;
+        assert!(
+            fails(conformance_lake::conforms(make)).await,
+            "{how:?} was not caught"
+        );
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum BreakLeases {
+    ComparesNothing,
+    ComparesEpochsOnly,
+    ForgetsProgress,
+    ForgetsGenerations,
+    KeepsRowsApart,
+    BuriesTheLiving,
+}
+
+#[derive(Debug)]
+struct BrokenLeases(MemoryLeases, BreakLeases);
+
+#[async_trait]
+impl LeaseStore for BrokenLeases {
+    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+        self.0.enlist(worker).await
+    }
+
+    async fn list(&self) -> Result<Vec<Lease>> {
+        self.0.list().await
+    }
+
+    async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap> {
+        let mut next = next.clone();
+        if self.1 == BreakLeases::ForgetsProgress {
+            next.progress = None;
+        }
+        let rows = self.0.list().await?;
+        let there = rows.iter().find(|row| row.shard == next.shard);
+        let overlooked = match self.1 {
+            BreakLeases::ComparesNothing => true,
+            BreakLeases::ComparesEpochsOnly => {
+                there.map(|row| row.epoch) == seen.map(|row| row.epoch)
+            }
+            _ => false,
+        };
+        self.0
+            .swap(if overlooked { there } else { seen }, &next)
+            .await
+    }
+
+    async fn generations(&self) -> Result<Generations> {
+        match self.1 {
+            BreakLeases::ForgetsGenerations => Ok(Generations::default()),
+            _ => self.0.generations().await,
+        }
+    }
+
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
+        self.0.reprocess(what).await
+    }
+
+    async fn is_gone(&self, worker: &str) -> Result<bool> {
+        match self.1 {
+            BreakLeases::BuriesTheLiving => Ok(true),
+            _ => self.0.is_gone(worker).await,
+        }
+    }
+
+    async fn changed(&self) {
+        self.0.changed().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_suite_catches_each_broken_promise() {
+    use BreakLeases::*;
+    for how in [
+        ComparesNothing,
+        ComparesEpochsOnly,
+        ForgetsProgress,
+        ForgetsGenerations,
+        KeepsRowsApart,
+        BuriesTheLiving,
+    ] {
+        let make = async || {
+            let one = MemoryLeases::new();
+            let two = match how {
+                KeepsRowsApart => MemoryLeases::new(),
+                _ => one.clone(),
+            };
+            let broken = |leases| Arc::new(BrokenLeases(leases, how)) as Arc<dyn LeaseStore>;
+            (broken(one), broken(two))
+        };
+        assert!(
+            fails(conformance_lease::conforms(make)).await,
+            "{how:?} was not caught"
+        );
+    }
+}
