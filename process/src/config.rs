@@ -10,15 +10,17 @@
 //! with the nearest known name; so are unknown variables of a section that is read. Variables of no section are warned of
 //! and change nothing. Values behind [`Secret`] are never printed.
 
+mod effective;
 mod layers;
 mod nearest;
 mod problems;
 mod section;
 mod values;
 
+pub use effective::Effective;
 pub use layers::{Flags, Layers, ROOT, SECTIONS};
 pub use problems::Problems;
-pub use section::{Effective, Section};
+pub use section::Section;
 pub use values::{ValueError, parse_bytes, parse_duration, parse_whole};
 
 use std::fmt;

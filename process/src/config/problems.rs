@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::section::Effective;
+use super::effective::Effective;
 use hydrant_core::error::{Error, Result};
 
 /// What is wrong, and where.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::Secret;
+use super::effective::{ENVIRONMENT, Effective, FILE};
 use super::layers::ROOT;
 use super::nearest::nearest;
 use super::problems::Problems;
@@ -45,53 +46,6 @@ pub(super) enum Raw {
 pub(super) struct Given {
     pub(super) source: Source,
     pub(super) raw: Raw,
-}
-
-/// How the log names a value of the environment.
-const ENVIRONMENT: &str = "environment";
-/// How the log names a value of the file.
-const FILE: &str = "file";
-
-/// What a section came to, for one line in the log. Secrets are already left out.
-#[derive(Clone, Debug, Default)]
-pub struct Effective {
-    section: &'static str,
-    values: Vec<(String, String, &'static str)>,
-    pub(super) strangers: Vec<String>,
-}
-
-impl Effective {
-    /// Warns of variables that nobody reads, and logs what the file and the environment say; on level `debug` all
-    /// values that are in force.
-    pub fn log(&self) {
-        for variable in &self.strangers {
-            tracing::warn!(target: "hydrant::config", "nothing reads the environment variable `{variable}`");
-        }
-        if !self.values.is_empty() {
-            tracing::debug!(target: "hydrant::config", "{self}");
-        }
-        let mut given = self.clone();
-        given
-            .values
-            .retain(|(_, _, source)| matches!(*source, ENVIRONMENT | FILE));
-        if !given.values.is_empty() {
-            tracing::info!(target: "hydrant::config", "{given}");
-        }
-    }
-}
-
-impl fmt::Display for Effective {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "configuration")?;
-        if self.section != ROOT {
-            write!(f, " [{}]", self.section)?;
-        }
-        for (n, (key, value, source)) in self.values.iter().enumerate() {
-            let separator = if n == 0 { ": " } else { ", " };
-            write!(f, "{separator}{key} = {value} ({source})")?;
-        }
-        Ok(())
-    }
 }
 
 /// The keys of one table. Each request names its key in kebab case, answers with a usable value, and keeps what is
