@@ -166,6 +166,13 @@ impl Shape {
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(700);
             }
+            // Between the staging of a file and its record there is time for another owner.
+            Broken::Inside(Mutant::CleanedAtTip) => {
+                self.sinks = 2;
+                self.fused = false;
+                self.sync_time = Duration::from_millis(30);
+                self.flush_interval = Duration::from_millis(100);
+            }
             Broken::ChildrenBeforeParents | Broken::RoutedByWorker => {
                 self.fused = false;
                 self.transforms = 2;
@@ -376,6 +383,24 @@ impl Chance {
             | Broken::FoundUnfinished
             | Broken::RenamedRecords
             | Broken::Inside(Mutant::FromOfReader) => vec![step(at, self.usurp(slots))],
+            // A sink stands still with what it has staged, and puts its record when it goes on. Meanwhile the other one
+            // starts again, and lists what is staged.
+            Broken::Inside(Mutant::CleanedAtTip) => {
+                let (one, other) = (slots - 1 - self.below(2), 2 * slots - 3);
+                let hold = Fault::Usurp {
+                    log: Log::Clean,
+                    slot: one as usize,
+                    until: self.millis(200, 700),
+                };
+                let fate = Fate {
+                    at: At::Call(1),
+                    moment: Moment::Before,
+                    fall: Fall::Dies(Death::Kill),
+                };
+                let slot = (other - one) as usize;
+                let soon = at + self.millis(1, 30);
+                vec![step(at, hold), step(soon, Fault::Befall { slot, fate })]
+            }
             Broken::RebuiltWithoutLook | Broken::RebuiltUnclaimed | Broken::RebuiltOtherwise => {
                 vec![step(at, Fault::Sweep)]
             }
