@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,6 +29,13 @@ fn context() -> Context {
 
 fn url(dir: &Path, name: &str) -> String {
     format!("local:{}", dir.join(name).display())
+}
+
+/// Where what the stream in a directory holds lies.
+fn home(dir: &Path) -> PathBuf {
+    let names = std::fs::read_dir(dir).unwrap();
+    let mut dirs = names.map(|entry| entry.unwrap().path());
+    dirs.find(|path| path.is_dir()).unwrap()
 }
 
 async fn create(url: &str, shards: u32) -> SharedStream {
@@ -230,7 +237,7 @@ async fn a_copy_tells_what_it_wrote() {
     let clean = url(dir.path(), "clean");
     assert_eq!(said(&clean, &[]), [501, 501, 0, 0, 0]);
     // Another start sends everything again, and the output has it.
-    std::fs::remove_dir_all(dir.path().join("raw/_apps")).unwrap();
+    std::fs::remove_dir_all(home(&dir.path().join("raw")).join("_apps")).unwrap();
     assert_eq!(said(&clean, &[]), [501, 0, 501, 0, 0]);
 }
 
@@ -488,7 +495,8 @@ async fn a_stream_copy_without_a_name_goes_on_where_it_was() {
     fill(&stream, 200..300).await;
     let summary = copy(None, &args(&raw, &clean)).await.unwrap();
     assert_eq!(summary.records, 100, "what was confirmed is not read again");
-    assert!(dir.path().join("raw/_apps/hydrant-consumer").exists());
+    let home = home(&dir.path().join("raw"));
+    assert!(home.join("_apps/hydrant-consumer").exists());
     // Another output of the same name starts at the start.
     let other = url(dir.path(), "other");
     copy(None, &args(&raw, &other)).await.unwrap();

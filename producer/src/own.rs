@@ -160,7 +160,7 @@ fn kind_of(kind: FileType) -> &'static str {
 fn kept_in(directory: &Path) -> Option<&'static str> {
     if directory.join("_hydrant").is_dir() {
         Some("a lake")
-    } else if ["manifest.json", "manifest.lock", "shards"]
+    } else if ["manifest.json", "manifest.lock"]
         .iter()
         .all(|name| directory.join(name).exists())
     {

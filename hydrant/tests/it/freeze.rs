@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::pipeline::{Pipeline, describe, leases, records, shards, until};
+use crate::place::home;
 use crate::process::{Running, command, setting};
 
 /// That of transforms and sinks.
@@ -90,7 +91,7 @@ fn all_answer(dir: &Path, within: Duration, when: &str) {
 /// The shard of a stream whose lock a process holds: `/proc/locks` names it by the file.
 fn held_shard(worker: u32, dir: &Path, stream: &str) -> Option<String> {
     let mut shards = BTreeMap::new();
-    for entry in std::fs::read_dir(dir.join(stream).join("shards")).ok()? {
+    for entry in std::fs::read_dir(home(&dir.join(stream)).join("shards")).ok()? {
         let entry = entry.ok()?;
         if let Ok(lock) = std::fs::metadata(entry.path().join("lock")) {
             let shard = entry.file_name().to_string_lossy().into_owned();

@@ -65,6 +65,13 @@ pub(crate) fn assert_no_panic(err: &str) {
     }
 }
 
+/// Where what the stream in a directory holds lies.
+pub(crate) fn home(dir: &Path) -> PathBuf {
+    let names = std::fs::read_dir(dir).expect("the stream's directory");
+    let mut dirs = names.map(|entry| entry.expect("the directory reads").path());
+    dirs.find(|path| path.is_dir()).expect("a home")
+}
+
 impl Place {
     pub(crate) fn new() -> Self {
         Place {
@@ -74,6 +81,11 @@ impl Place {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Where what a stream holds lies.
+    pub(crate) fn home(&self, stream: &str) -> PathBuf {
+        home(&self.path(stream))
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -27,11 +27,13 @@ impl LocalAdmin {
 #[async_trait]
 impl StreamAdmin for LocalAdmin {
     async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
-        reshard::split(&self.place, shard, at).await
+        let split = reshard::split(&self.place, shard, at).await;
+        self.place.unless_gone(split).await
     }
 
     async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId> {
-        reshard::merge(&self.place, a, b).await
+        let merged = reshard::merge(&self.place, a, b).await;
+        self.place.unless_gone(merged).await
     }
 
     async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
@@ -43,8 +45,8 @@ impl StreamAdmin for LocalAdmin {
         let mut freed = 0;
         for shard in &shards {
             let mut log = ShardLog::new(&self.place, shard);
-            freed += match log.take_or_leave().await? {
-                Taken::Held(mut held) => held.trim(what).await?,
+            freed += match self.place.unless_gone(log.take_or_leave().await).await? {
+                Taken::Held(mut held) => self.place.unless_gone(held.trim(what).await).await?,
                 Taken::Stuck => return Err(self.place.stuck(&shard.id)),
             };
         }
@@ -53,6 +55,7 @@ impl StreamAdmin for LocalAdmin {
 
     async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
         let manifest = self.place.manifest().await?;
-        repair::repair(&self.place, manifest.shard(shard)?).await
+        let lost = repair::repair(&self.place, manifest.shard(shard)?).await;
+        self.place.unless_gone(lost).await
     }
 }

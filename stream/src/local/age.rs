@@ -12,7 +12,7 @@
 //! What has no stamp that says something, and is followed by nothing that has, ages from when a process first saw it.
 //!
 //! ```text
-//! DIR/shards/time.json    how far the time had come, so that a stream ages in which nothing arrives any more
+//! HOME/shards/time.json    how far the time had come, so that a stream ages in which nothing arrives any more
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -108,7 +108,7 @@ impl Place {
         if wall < CLOCK_IS_SET {
             return Ok(None);
         }
-        let path = self.dir.join("shards").join("time.json");
+        let path = self.shards_dir().join("time.json");
         let stored = disk::read_file(&*self.ctx.disk, &path).await;
         let stored = stored.map_err(|e| Error::io("read", &path, e))?;
         // What is not legible was not written by this program: the arrivals count.

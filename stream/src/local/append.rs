@@ -181,7 +181,8 @@ impl StreamWriter for LocalWriter {
         let lane = self.lane(shard).await?;
         if let Some(entry) = append.entry.as_ref().filter(|entry| entry.writer.is_run()) {
             let disk = &*self.place.ctx.disk;
-            self.place.runs.enter(disk, entry.writer).await?;
+            let entered = self.place.runs.enter(disk, entry.writer).await;
+            self.place.unless_gone(entered).await?;
         }
         let (work, permit) = Work::new(append);
         let bytes = work.bytes()?;
@@ -231,7 +232,8 @@ impl StreamWriter for LocalWriter {
 
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
         let manifest = self.place.manifest().await?;
-        begun::find(&self.place, manifest.shard(shard)?).await
+        let begun = begun::find(&self.place, manifest.shard(shard)?).await;
+        self.place.unless_gone(begun).await
     }
 
     fn routing_secret(&self) -> [u8; 32] {
@@ -306,6 +308,7 @@ impl Committer {
             Ok(held) => held,
             Err(error) => {
                 let error = self.log.unless_over(error);
+                let error = self.place.explained(error).await;
                 return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error);
             }
         };
@@ -321,7 +324,10 @@ impl Committer {
             Ok(()) => outcomes.into_iter().for_each(|outcome| {
                 answer(outcome.pending, Ok(outcome.appended));
             }),
-            Err(error) => self.fail(outcomes.into_iter().map(|o| o.pending).collect(), &error),
+            Err(error) => {
+                let error = self.place.explained(error).await;
+                self.fail(outcomes.into_iter().map(|o| o.pending).collect(), &error);
+            }
         }
     }
 

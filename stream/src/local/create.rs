@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use hydrant_core::disk::{Disk, LockKind};
-use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId, clock};
+use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId};
 
 use super::control::{Control, ControlFile};
 use super::draft::Draft;
 use super::frame::Codec;
+use super::home;
 use super::manifest::{self, FORMAT, Manifest, Settings};
 use super::marks::Marks;
 use super::place::Place;
@@ -23,8 +23,6 @@ const SEGMENTS_KEPT: u64 = 8;
 const SEGMENT_BYTES_KEPT_MIN: u64 = 1 << 20;
 /// Smaller segments would make more files than data.
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
-/// A process that holds the lock of a shard that is deleted for longer is taken to stand still.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Shards of one stream, each of which has files and a lock.
 const SHARDS_MAX: u32 = 4096;
 
@@ -119,12 +117,9 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
     if Manifest::read(ctx, dir).await?.is_some() {
         return Ok(false);
     }
-    let shards_dir = dir.join("shards");
     // A creation or deletion that died has left parts.
-    remove_tree(&*ctx.disk, &shards_dir).await?;
-    remove_users(&*ctx.disk, dir).await?;
-    let made = ctx.disk.create_dir_all(&shards_dir).await;
-    made.map_err(|e| Error::io("create", &shards_dir, e))?;
+    home::remove_all(&*ctx.disk, dir).await?;
+    home::remove_parts(&*ctx.disk, dir).await?;
     let mut manifest = Manifest {
         format: FORMAT,
         version: 0,
@@ -136,6 +131,9 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
         ends: BTreeMap::new(),
     };
     let place = Place::try_new(ctx, dir, &manifest)?;
+    let shards_dir = place.shards_dir();
+    let made = ctx.disk.create_dir_all(&shards_dir).await;
+    made.map_err(|e| Error::io("create", &shards_dir, e))?;
     let mut shards = Vec::new();
     for range in HashRange::even(options.shards) {
         let shard = Shard {
@@ -184,7 +182,7 @@ pub(super) async fn make_shard(place: &Place, shard: &Shard, marks: &Marks) -> R
     synced.map_err(|e| Error::io("sync", &dir, e))
 }
 
-/// Deletes the stream in `dir`; `false` when there is none.
+/// Deletes the stream in `dir`, or what a creation or deletion that died has left of one; `false` when there is neither.
 pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
     let disk = &*ctx.disk;
     let path = Manifest::path(dir);
@@ -197,93 +195,28 @@ pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
         return Ok(false);
     }
     let _lock = manifest::lock(ctx, dir).await?;
-    let Some(manifest) = Manifest::read(ctx, dir).await? else {
-        return Ok(false);
-    };
-    // From here on there is no stream; the rest goes now or with the next creation.
-    disk.remove(&path)
-        .await
-        .map_err(|e| Error::io("remove", &path, e))?;
+    let manifest = Manifest::read(ctx, dir).await?;
+    if manifest.is_some() {
+        // From here on there is no stream. Those who are at work in it find that out by what they miss.
+        disk.remove(&path)
+            .await
+            .map_err(|e| Error::io("remove", &path, e))?;
+        disk.sync_dir(dir)
+            .await
+            .map_err(|e| Error::io("sync", dir, e))?;
+    }
+    let left = home::remove_all(disk, dir).await?;
+    if manifest
+        .as_ref()
+        .is_some_and(|manifest| !manifest.has_home())
+    {
+        home::remove_parts(disk, dir).await?;
+    }
+    // Nothing that was stored comes back with a power cut.
     disk.sync_dir(dir)
         .await
         .map_err(|e| Error::io("sync", dir, e))?;
-    let place = Place::try_new(ctx, dir, &manifest)?;
-    for shard in manifest.shards.all() {
-        // Under the lock nobody appends; a process that has the file open reads it there. A holder that stands still
-        // appends to files that have no name any more.
-        let shard_dir = place.shard_dir(&shard.id);
-        let path = shard_dir.join("lock");
-        let _shard = tokio::select! {
-            biased;
-            lock = disk.lock(&path, LockKind::Exclusive) => {
-                Some(lock.map_err(|e| Error::io("lock", &path, e))?)
-            }
-            () = clock::sleep(PATIENCE) => None,
-        };
-        if let Some(file) = ControlFile::open(disk, &shard_dir).await? {
-            let mut control = file.read().await?.unwrap_or_default();
-            control.counter += 1;
-            control.deleted = true;
-            file.write(&control).await?;
-        }
-        remove_tree(disk, &shard_dir).await?;
-    }
-    remove_tree(disk, &dir.join("shards")).await?;
-    remove_users(disk, dir).await?;
-    Ok(true)
-}
-
-/// Removes what is known of those who read and write a stream.
-async fn remove_users(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    for part in ["_apps", "_generations", "_runs"] {
-        remove_tree(disk, &dir.join(part)).await?;
-    }
-    Ok(())
-}
-
-/// How often a directory into which others still write is emptied again.
-const EMPTIED_MAX: u32 = 100;
-
-/// Removes a directory with everything in it; nothing when it is not there. Workers that do not know yet that the
-/// stream is gone may still write and remove files in it.
-async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
-    let mut open = vec![(dir.to_owned(), false)];
-    let mut again = 0;
-    while let Some((dir, emptied)) = open.pop() {
-        if emptied {
-            match disk.remove_dir(&dir).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == NotFound => {}
-                Err(error) if error.kind() == DirectoryNotEmpty && again < EMPTIED_MAX => {
-                    again += 1;
-                    open.push((dir, false));
-                }
-                Err(error) => return Err(Error::io("remove", &dir, error)),
-            }
-            continue;
-        }
-        let names = match disk.list(&dir).await {
-            Ok(names) => names,
-            Err(error) if error.kind() == NotFound => continue,
-            Err(error) => return Err(Error::io("list", &dir, error)),
-        };
-        open.push((dir.clone(), true));
-        for listed in names {
-            let path = dir.join(&listed.name);
-            if listed.is_dir {
-                open.push((path, false));
-                continue;
-            }
-            match disk.remove(&path).await {
-                Err(error) if error.kind() != NotFound => {
-                    return Err(Error::io("remove", &path, error));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
+    Ok(manifest.is_some() || left)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A stopped process may hold the lock for minutes, in the middle of an append, and may go on at any time with the next
 //! disk call. So nobody takes the lock from it; the shard is closed where it stands, and a child goes on:
 //!
-//! 1. The mark `DIR/shards/ID/fence` is made. It never goes away.
+//! 1. The mark `HOME/shards/ID/fence` is made. It never goes away.
 //! 2. *After that* the end is found without the lock, and the directory synced ([`find_end`]).
 //! 3. The child is made with the marks as of that end, and the manifest replaced: it says that the shard is closed, and
 //!    where it ends. This is the moment at which it happens; those who come later find it done.

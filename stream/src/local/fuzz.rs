@@ -273,6 +273,7 @@ fn manifests_are_refused_or_come_back() {
     Target::new("log-manifests")
         .tokens(&[
             "\"format\":1",
+            "\"format\":3",
             "\"shards\":[",
             "\"range\":{",
             "\"first\":\"0\"",

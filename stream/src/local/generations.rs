@@ -1,7 +1,7 @@
 //! The generations of the apps' outputs: one JSON file per app that was reprocessed.
 //!
 //! ```text
-//! DIR/_generations/<APP>.json
+//! HOME/_generations/<APP>.json
 //! ```
 //!
 //! They lie apart from the rows of the app: their removal must not make the app send records under origins that
@@ -17,7 +17,7 @@ use hydrant_core::{Error, Result};
 use super::place::Place;
 
 fn dir(place: &Place) -> PathBuf {
-    place.dir.join("_generations")
+    place.home.join("_generations")
 }
 
 fn path(place: &Place, app: &str) -> PathBuf {
@@ -60,7 +60,7 @@ pub(super) async fn reprocess(place: &Place, app: &str, what: &Reprocess) -> Res
 /// The apps that keep progress in the stream, or did so when they were reprocessed.
 pub(super) async fn apps(place: &Place) -> Result<Vec<String>> {
     let mut apps = BTreeSet::new();
-    for listed in list(place, &place.dir.join("_apps")).await? {
+    for listed in list(place, &place.home.join("_apps")).await? {
         apps.extend(listed.is_dir.then_some(listed.name));
     }
     for listed in list(place, &dir(place)).await? {

@@ -14,12 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use super::end::End;
 use super::frame::Codec;
+use super::home;
 
-/// The version of the directory's format.
-pub(super) const FORMAT: u32 = 1;
-/// The version of one in which closed shards end where the manifest says: a build that does not know of that would
-/// append to a shard that is fenced.
+/// The version of the directory's format: what the stream holds lies in its [`home`].
+pub(super) const FORMAT: u32 = 3;
+/// The version of one without a home in which closed shards end where the manifest says: a build that does not know of
+/// that would append to a shard that is fenced.
 const FORMAT_WITH_ENDS: u32 = 2;
+/// The version of the first ones.
+const FORMAT_FIRST: u32 = 1;
 const NAME: &str = "manifest.json";
 /// A process that holds the manifest's lock for longer is taken to stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -98,9 +101,9 @@ impl Manifest {
             detail: error.to_string(),
         };
         let FormatOnly { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
-        if !(FORMAT..=FORMAT_WITH_ENDS).contains(&format) {
+        if !(FORMAT_FIRST..=FORMAT).contains(&format) {
             return Err(Error::refused(format!(
-                "`{}` has format {format}, this build reads {FORMAT} and {FORMAT_WITH_ENDS}: use the version of hydrant that made it",
+                "`{}` has format {format}, this build reads {FORMAT_FIRST} to {FORMAT}: use the version of hydrant that made it",
                 path.display()
             )));
         }
@@ -111,7 +114,7 @@ impl Manifest {
     pub(super) async fn replace(&mut self, ctx: &Context, dir: &Path) -> Result<()> {
         self.version += 1;
         if !self.ends.is_empty() {
-            self.format = FORMAT_WITH_ENDS;
+            self.format = self.format.max(FORMAT_WITH_ENDS);
         }
         super::draft::remove_leftovers(&*ctx.disk, dir, NAME).await?;
         let path = Manifest::path(dir);
@@ -129,6 +132,19 @@ impl Manifest {
         number
             .filter(|_| text.len() == 32 && !text.starts_with('+'))
             .ok_or_else(|| Error::fatal("the manifest's incarnation is not 32 hex digits"))
+    }
+
+    /// Whether what the stream holds lies in a home of its own.
+    pub(super) fn has_home(&self) -> bool {
+        self.format > FORMAT_WITH_ENDS
+    }
+
+    /// Where what the stream in `dir` holds lies.
+    pub(super) fn home(&self, dir: &Path) -> Result<PathBuf> {
+        Ok(match self.has_home() {
+            true => dir.join(home::name(self.incarnation()?)),
+            false => dir.to_owned(),
+        })
     }
 
     /// The routing secret as bytes.

@@ -18,19 +18,22 @@
 //! # The directory
 //!
 //! ```text
-//! DIR/manifest.json                   identity, settings, routing secret, shards ([`manifest`]); replaced as a whole
-//! DIR/manifest.lock                   held for that
-//! DIR/shards/time.json                the time by which data ages ([`age`])
-//! DIR/shards/000000/fence             there once the shard was closed because a holder stood still ([`fence`])
-//! DIR/shards/000000/lock              held by the process that appends, for one group of appends
-//! DIR/shards/000000/turn, pulse       held by the next to append, and by a slow holder now and then ([`turn`], [`pulse`])
-//! DIR/shards/000000/control           the durable end ([`control`])
-//! DIR/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
-//! DIR/shards/000000/skips.json        corrupt places that an operator has skipped ([`skips`])
-//! DIR/_apps/APP/..                    leases and progress of the apps that read ([`leases`])
-//! DIR/_generations/APP.json            what `reprocess` has moved ([`generations`])
-//! DIR/_runs/..                        which producers without a ledger live ([`runs`])
+//! DIR/manifest.json              identity, settings, routing secret, shards ([`manifest`]); replaced as a whole
+//! DIR/manifest.lock              held for that
+//! DIR/stream-0f3a9c02b71e        the home of everything else, HOME below; each stream has one of its own ([`home`])
+//! HOME/shards/time.json          the time by which data ages ([`age`])
+//! HOME/shards/000000/fence       there once the shard was closed because a holder stood still ([`fence`])
+//! HOME/shards/000000/lock        held by the process that appends, for one group of appends
+//! HOME/shards/000000/turn, pulse  held by the next to append, and by a slow holder now and then ([`turn`], [`pulse`])
+//! HOME/shards/000000/control     the durable end ([`control`])
+//! HOME/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`segment`])
+//! HOME/shards/000000/skips.json  corrupt places that an operator has skipped ([`skips`])
+//! HOME/_apps/APP/..              leases and progress of the apps that read ([`leases`])
+//! HOME/_generations/APP.json     what `reprocess` has moved ([`generations`])
+//! HOME/_runs/..                  which producers without a ledger live ([`runs`])
 //! ```
+//!
+//! A stream that a build without homes made keeps all that in `DIR` itself.
 //!
 //! # Offsets
 //!
@@ -106,6 +109,7 @@ mod end;
 mod fence;
 mod frame;
 mod generations;
+mod home;
 mod known;
 mod leases;
 mod manifest;

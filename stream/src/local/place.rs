@@ -17,8 +17,10 @@ pub(super) struct Place {
     pub(super) ctx: Context,
     /// The same disk with room of its own for the locks of [pulses](super::pulse).
     pub(super) pulse_disk: SharedDisk,
-    /// The directory.
+    /// The directory, in which the manifest is.
     pub(super) dir: PathBuf,
+    /// Where everything else [lies](super::home).
+    pub(super) home: PathBuf,
     /// Name and incarnation.
     pub(super) stream: StreamId,
     /// The incarnation as a number.
@@ -36,14 +38,16 @@ pub(super) struct Place {
 impl Place {
     /// Of the stream with this manifest.
     pub(super) fn try_new(ctx: &Context, dir: &Path, manifest: &Manifest) -> Result<Arc<Self>> {
+        let home = manifest.home(dir)?;
         Ok(Arc::new(Place {
             ctx: ctx.apart(dir),
             pulse_disk: ctx.apart(&dir.join("pulse")).disk,
             dir: dir.to_owned(),
+            runs: Runs::new(home.join("_runs")),
+            home,
             stream: manifest.stream.clone(),
             incarnation: manifest.incarnation()?,
             settings: manifest.settings.clone(),
-            runs: Runs::new(dir.join("_runs")),
             age: Age::default(),
             manifest: Mutex::new(None),
         }))
@@ -54,9 +58,14 @@ impl Place {
         self.incarnation as u64
     }
 
+    /// The directory of the shards' directories.
+    pub(super) fn shards_dir(&self) -> PathBuf {
+        self.home.join("shards")
+    }
+
     /// The directory of a shard.
     pub(super) fn shard_dir(&self, shard: &ShardId) -> PathBuf {
-        self.dir.join("shards").join(shard.as_str())
+        self.shards_dir().join(shard.as_str())
     }
 
     /// The manifest as it is now; refused when the stream is not the one that was opened. It is read once for each
@@ -97,12 +106,12 @@ impl Place {
         }
     }
 
-    /// Makes a directory below the stream's, durably with those above it: who made one of them before may have died
+    /// Makes a directory below the stream's home, durably with those above it: who made one of them before may have died
     /// before its name was durable.
     pub(super) async fn make_dir(&self, dir: &Path) -> Result<()> {
         let disk = &*self.ctx.disk;
-        let below: Vec<_> = dir.ancestors().take_while(|d| *d != self.dir).collect();
-        let mut parent = self.dir.as_path();
+        let below: Vec<_> = dir.ancestors().take_while(|d| *d != self.home).collect();
+        let mut parent = self.home.as_path();
         for dir in below.into_iter().rev() {
             let made = disk.create_dir_all(dir).await;
             made.map_err(|e| Error::io("create", dir, e))?;
@@ -110,7 +119,27 @@ impl Place {
             synced.map_err(|e| Error::io("sync", parent, e))?;
             parent = dir;
         }
-        Ok(())
+        // In the home of a stream that is gone it is of no use.
+        self.manifest().await.map(drop)
+    }
+
+    /// The same, unless the stream is gone: that explains what is missing or looks damaged.
+    pub(super) async fn unless_gone<T>(&self, found: Result<T>) -> Result<T> {
+        match found {
+            Ok(found) => Ok(found),
+            Err(error) => Err(self.explained(error).await),
+        }
+    }
+
+    /// As [`Place::unless_gone`], of an error.
+    pub(super) async fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::Io { .. } | Error::Corrupt { .. } => match self.manifest().await {
+                Err(gone @ Error::Fatal { .. }) => gone,
+                _ => error,
+            },
+            _ => error,
+        }
     }
 
     /// What was asked for needs the lock of a shard whose holder stands still.

@@ -349,7 +349,7 @@ async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
 /// is empty, also after a power cut. Another process may have made the directory, and died before it was durable.
 async fn fill(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
     let disk = &*place.ctx.disk;
-    for made in [place.shard_dir(&shard.id), place.dir.join("shards")] {
+    for made in [place.shard_dir(&shard.id), place.shards_dir()] {
         let synced = disk.sync_dir(&made).await;
         synced.map_err(|e| Error::io("sync", &made, e))?;
     }
@@ -368,7 +368,7 @@ async fn forget(place: &Place, children: &[Child]) {
 
 /// Removes directories of shards that no manifest will name and whose makers are dead.
 async fn remove_unnamed(place: &Place, manifest: &Manifest) -> Result<()> {
-    let (disk, shards) = (&*place.ctx.disk, place.dir.join("shards"));
+    let (disk, shards) = (&*place.ctx.disk, place.shards_dir());
     let names = disk.list(&shards).await;
     for listed in names.map_err(|e| Error::io("list", &shards, e))? {
         let is_past = |number: u64| number < manifest.next_shard;

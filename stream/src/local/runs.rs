@@ -1,7 +1,7 @@
 //! Origins that end with their process ([`WriterId::is_run`]), and whether they have ended.
 //!
 //! ```text
-//! DIR/_runs/<WRITER>.lock   held from before the first append of a run until its process has closed the stream or died
+//! HOME/_runs/<WRITER>.lock   held from before the first append of a run until its process has closed the stream or died
 //! ```
 //!
 //! What a dead process has not appended nobody appends any more, so that the marks of its runs serve no purpose. The

@@ -12,6 +12,7 @@ use hydrant_core::varint::Reader;
 use hydrant_core::{Error, HashRange, Result};
 
 use super::frame::{Fault, HEADER_BYTES, Header};
+use super::home;
 use super::marks::{self, Marks};
 use super::skips::Skips;
 
@@ -186,10 +187,15 @@ impl Head {
 
 /// Stored frames at `at` of the segment in `path` are not what was written.
 pub(super) fn corrupt(path: &Path, at: u64, fault: Fault) -> Error {
-    // `DIR/shards/SHARD/SEGMENT`
+    // `DIR/HOME/shards/SHARD/SEGMENT`
     let mut above = path.ancestors().skip(1);
     let shard = above.next().and_then(Path::file_name).unwrap_or_default();
-    let stream = above.nth(1).unwrap_or(Path::new("."));
+    let home = above.nth(1).unwrap_or(Path::new("."));
+    let name = home.file_name().and_then(|name| name.to_str());
+    let stream = match name.is_some_and(home::is_name) {
+        true => home.parent().unwrap_or(home),
+        false => home,
+    };
     Error::Corrupt {
         path: path.to_owned(),
         offset: at,

@@ -529,17 +529,18 @@ impl Held<'_> {
     /// The frames are born with their segment: its head holds the marks that they make, and a head without them would
     /// turn records that were never stored into duplicates.
     async fn commit_in_new_segment(&mut self, group: Group) -> Result<()> {
-        let parts = group.parts.clone();
-        match self.start_segment(parts, Some(&group)).await {
+        let place = Arc::clone(&self.log.place);
+        let started = self.start_segment(group.parts.clone(), Some(&group)).await;
+        match place.unless_gone(started).await {
             Ok(()) => {}
             Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
             Err(first) => {
                 tracing::warn!(shard = %self.log.shard.id, error = %first.report(),
                     "a new segment failed; trying once more");
-                let parts = group.parts.clone();
-                match self.start_segment(parts, Some(&group)).await {
+                let started = self.start_segment(group.parts.clone(), Some(&group)).await;
+                match place.unless_gone(started).await {
                     Ok(()) => {}
-                    Err(full @ Error::Full { .. }) => return Err(full),
+                    Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
                     Err(second) => return Err(self.poisoned(&second)),
                 }
             }

@@ -70,12 +70,13 @@ impl LocalStream {
     }
 
     /// What `look` finds, on one thread: hundreds of shards may be looked at at once, each of which has a file open.
-    async fn look<T, F>(&self, look: impl FnOnce(Arc<Place>) -> F + Send) -> T
+    async fn look<T, F>(&self, look: impl FnOnce(Arc<Place>) -> F + Send) -> Result<T>
     where
         T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
     {
-        at_once(&*self.place.ctx.disk, look(Arc::clone(&self.place))).await
+        let found = at_once(&*self.place.ctx.disk, look(Arc::clone(&self.place))).await;
+        self.place.unless_gone(found).await
     }
 }
 
@@ -207,12 +208,14 @@ impl Stream for LocalStream {
     }
 
     async fn assignment(&self, app: &str) -> Result<Assignment> {
-        let leases = super::leases::FileLeases::open(&self.place, app).await?;
+        let leases = super::leases::FileLeases::open(&self.place, app).await;
+        let leases = self.place.unless_gone(leases).await?;
         Ok(Assignment::Leases(Arc::new(leases)))
     }
 
     async fn apps(&self) -> Result<Vec<String>> {
-        generations::apps(&self.place).await
+        let apps = generations::apps(&self.place).await;
+        self.place.unless_gone(apps).await
     }
 
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {

@@ -150,7 +150,7 @@ impl TailReader {
         let disk = Arc::clone(&source.place.ctx.disk);
         let stepping = async move {
             let step = source.step(&mut opened, room).await;
-            let step = source.unless_gone(&opened, step).await;
+            let step = source.place.unless_gone(step).await;
             (opened, step)
         };
         let (opened, step) = at_once(&*disk, stepping).await;
@@ -341,14 +341,6 @@ impl Source {
         })
     }
 
-    /// The same, unless what looks damaged is another stream's by now: names of files are the same in each.
-    async fn unless_gone<T>(&self, opened: &Opened, found: Result<T>) -> Result<T> {
-        if matches!(found, Err(Error::Corrupt { .. })) {
-            self.refresh(&mut opened.clone()).await?;
-        }
-        found
-    }
-
     /// Sees to it that it is decided where a fenced shard ends, if nobody else is about to.
     async fn decide(self: &Arc<Self>) -> Result<()> {
         let source = Arc::clone(self);
@@ -366,6 +358,8 @@ impl Source {
                 let refreshed = self.refresh(opened).await?;
                 if opened.next >= opened.control.next_offset {
                     opened.ended = refreshed != Refreshed::Moved && opened.control.sealed;
+                    // Nothing is new: what woke this reader may be that the stream is gone.
+                    self.place.manifest().await?;
                     return Ok(Step::Wait);
                 }
             }
@@ -490,7 +484,8 @@ impl ShardReader for TailReader {
         let path = ControlFile::path(dir);
         // Watched before they are read, so that no change is missed.
         let mut watches = Watches::of(place, &path).await?;
-        let (control, end) = self.source.look(&mut watches, after).await?;
+        let found = self.source.look(&mut watches, after).await;
+        let (control, end) = place.unless_gone(found).await?;
         let Some(control) = control else {
             return Err(Error::Corrupt {
                 path,
@@ -560,7 +555,7 @@ impl ShardReader for TailReader {
                 Step::Decoded(cursor, decoded, _) => (cursor, *decoded),
                 Step::Read(cursor, first, end) => {
                     let read = self.source.read(opened, &cursor, first, end).await;
-                    let read = self.source.unless_gone(opened, read).await;
+                    let read = self.source.place.unless_gone(read).await;
                     // After an error an operator may have the place skipped before the next call.
                     opened.cursor = None;
                     match read? {

@@ -17,7 +17,8 @@ fn damaged() -> (Place, PathBuf, Vec<u8>) {
     for seed in 0..RUNS {
         place.simulate("local:raw", RECORDS / RUNS, seed);
     }
-    let entries = fs::read_dir(place.path("raw/shards/000000")).expect("the shard's directory");
+    let entries =
+        fs::read_dir(place.home("raw").join("shards/000000")).expect("the shard's directory");
     let mut segments: Vec<PathBuf> = entries
         .map(|entry| entry.expect("the directory reads").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
@@ -212,7 +213,7 @@ fn garbage_in_the_manifest_is_refused_by_name() {
     let manifest = place.read("raw/manifest.json");
     for (content, word) in [
         ("garbage".to_owned(), "manifest.json"),
-        (manifest.replace("\"format\": 1", "\"format\": 99"), "99"),
+        (manifest.replace("\"format\": ", "\"format\": 99"), "99"),
     ] {
         place.write("raw/manifest.json", &content);
         {

@@ -47,7 +47,8 @@ fn in_clean(place: &Place) -> u64 {
 }
 
 fn forget_progress(place: &Place) {
-    std::fs::remove_dir_all(place.path("raw/_apps")).expect("the progress can be removed");
+    let apps = place.home("raw").join("_apps");
+    std::fs::remove_dir_all(apps).expect("the progress can be removed");
 }
 
 #[test]

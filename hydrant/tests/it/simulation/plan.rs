@@ -301,8 +301,8 @@ impl Chance {
             48..58 => Fault::Fail {
                 op: self.one(&[Op::Sync, Op::Sync, Op::SyncDir, Op::WriteAt, Op::LinkNew]),
                 path: self.one(&[
-                    "raw/shards",
-                    "clean/shards",
+                    "raw/stream-",
+                    "clean/stream-",
                     "lake/",
                     "_apps",
                     "ledger",

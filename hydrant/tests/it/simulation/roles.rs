@@ -264,9 +264,12 @@ pub(super) async fn reshard(log: Log, merge: bool, which: u64, context: &Context
 
 /// Lets all workers of the stage after `log` look dead to each other, so that each shard may have two owners for a while.
 pub(super) async fn disown(log: Log, context: &Context) -> Result<()> {
-    for app in ["transform", "fused", "sink"] {
-        let workers = PathBuf::from(format!("/{}/_apps/{app}/workers", log.name()));
-        remove_files(&workers, context).await?;
+    let dir = PathBuf::from(format!("/{}", log.name()));
+    for listed in context.disk.list(&dir).await.unwrap_or_default() {
+        for app in ["transform", "fused", "sink"] {
+            let apps = dir.join(&listed.name).join("_apps");
+            remove_files(&apps.join(app).join("workers"), context).await?;
+        }
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Leases as files: each version of a row is a name that is made once, so that nobody waits for anybody.
 //!
 //! ```text
-//! DIR/_apps/<APP>/<SHARD>.<COUNTER>.json    a version of a row ([`rows`])
-//! DIR/_apps/<APP>/.<WORKER>.<NONCE>.tmp     rows on their way
-//! DIR/_apps/<APP>/changes                   written when owners, wishes or ends change: what keepers wait for
-//! DIR/_apps/<APP>/workers/<WORKER>.lock     held as long as the worker lives ([`presence`])
-//! DIR/_apps/<APP>/lock                      shared by those who enlist; a reprocessing holds it alone
+//! HOME/_apps/<APP>/<SHARD>.<COUNTER>.json    a version of a row ([`rows`])
+//! HOME/_apps/<APP>/.<WORKER>.<NONCE>.tmp     rows on their way
+//! HOME/_apps/<APP>/changes                   written when owners, wishes or ends change: what keepers wait for
+//! HOME/_apps/<APP>/workers/<WORKER>.lock     held as long as the worker lives ([`presence`])
+//! HOME/_apps/<APP>/lock                      shared by those who enlist; a reprocessing holds it alone
 //! ```
 //!
 //! A swap holds no lock: a worker that stands still in the middle of one keeps nobody else from swapping, not even the
@@ -76,7 +76,7 @@ impl FileLeases {
     pub(super) async fn open(place: &Arc<Place>, app: &str) -> Result<Self> {
         check_name("app", app)?;
         place.manifest().await?;
-        let dir = place.dir.join("_apps").join(app);
+        let dir = place.home.join("_apps").join(app);
         let workers = dir.join("workers");
         place.make_dir(&workers).await?;
         let changes = dir.join("changes");
@@ -190,11 +190,12 @@ fn concerns_others(seen: Option<&Lease>, next: &Lease) -> bool {
 impl LeaseStore for FileLeases {
     async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
         check_name("worker", worker)?;
-        self.workers.enlist(worker).await
+        let enlisted = self.workers.enlist(worker).await;
+        self.place.unless_gone(enlisted).await
     }
 
     async fn list(&self) -> Result<Vec<Lease>> {
-        self.rows.list().await
+        self.place.unless_gone(self.rows.list().await).await
     }
 
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap> {
@@ -213,11 +214,13 @@ impl LeaseStore for FileLeases {
         };
         let ended = || Error::fatal("the task that writes the leases has ended");
         self.swaps.send(request).await.map_err(|_| ended())?;
-        answered.await.unwrap_or_else(|_| Err(ended()))
+        let swapped = answered.await.unwrap_or_else(|_| Err(ended()));
+        self.place.unless_gone(swapped).await
     }
 
     async fn generations(&self) -> Result<Generations> {
-        generations::read(&self.place, &self.app).await
+        let generations = generations::read(&self.place, &self.app).await;
+        self.place.unless_gone(generations).await
     }
 
     async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
@@ -233,7 +236,8 @@ impl LeaseStore for FileLeases {
                 self.app
             )));
         }
-        generations::reprocess(&self.place, &self.app, what).await
+        let moved = generations::reprocess(&self.place, &self.app, what).await;
+        self.place.unless_gone(moved).await
     }
 
     async fn is_gone(&self, worker: &str) -> Result<bool> {

@@ -168,7 +168,7 @@ async fn a_tail_torn_at_any_byte_is_cut_and_an_intact_one_is_kept() {
         .await
         .unwrap();
     let disk = world.process("surgeon").shared();
-    let dir = std::path::Path::new("/data/events/shards/000000");
+    let dir = &home(&*disk, "/data/events").await.join("shards/000000");
     let control = disk.open(&dir.join("control"), Open::Write).await.unwrap();
     let before = control.read_at(0, 4096).await.unwrap();
     append(&writer, &first(), interval("w", 0, 3, 6))
@@ -229,7 +229,7 @@ async fn an_intact_frame_in_a_wrong_place_is_cut() {
     let world = SimWorld::new(3);
     let ctx = context_on(world.process("a").shared(), 3);
     let stream = create(URL, options(1), &ctx).await.unwrap();
-    let dir = std::path::Path::new("/data/events/shards/000000");
+    let dir = &home(&*ctx.disk, "/data/events").await.join("shards/000000");
     let newest = segment::list(&*ctx.disk, dir).await.unwrap().remove(0);
     let file = dir.join(segment::name(newest.number, newest.base));
     let file = ctx.disk.open(&file, Open::Write).await.unwrap();
@@ -260,7 +260,8 @@ async fn corruption_stops_the_shard_until_it_is_skipped() {
         .await
         .unwrap();
     let writer = stream.writer().await.unwrap();
-    let shard = dir.path().join("events/shards/000000");
+    let home = home(&*ctx.disk, dir.path().join("events")).await;
+    let shard = home.join("shards/000000");
     let mut ends = Vec::new();
     for n in 0..10 {
         append(&writer, &first(), interval("w", 0, n * 2, n * 2 + 2))

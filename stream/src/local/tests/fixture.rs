@@ -1,18 +1,20 @@
 //! A stream in a temporary directory, and appends to it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::clock::SystemClock;
-use hydrant_core::disk::SharedDisk;
 use hydrant_core::disk::real::RealDisk;
+use hydrant_core::disk::{Disk, SharedDisk};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
 use hydrant_core::stream::{Append, Appended, Read, ShardReader, SharedStream, StreamWriter};
 use hydrant_core::{
     Batch, Budget, Context, Permit, Position, Random, Result, Sequence, ShardId, Workers, hash,
 };
 
+use super::super::home;
 use crate::CreateOptions;
 
 /// A process: a disk and chance of its own.
@@ -34,6 +36,15 @@ pub(super) fn context_on(disk: SharedDisk, seed: u64) -> Context {
 /// The URL of a stream in a directory.
 pub(super) fn url(dir: &tempfile::TempDir) -> String {
     format!("local:{}/events", dir.path().display())
+}
+
+/// The home of the stream in a directory.
+pub(super) async fn home(disk: &dyn Disk, dir: impl AsRef<Path>) -> PathBuf {
+    let names = disk.list(dir.as_ref()).await.unwrap();
+    let mut homes = names.iter().filter(|listed| home::is_name(&listed.name));
+    let found = homes.next().expect("the stream has a home");
+    assert!(homes.next().is_none(), "{names:?}");
+    dir.as_ref().join(&found.name)
 }
 
 /// A stream of small segments.

@@ -15,7 +15,7 @@ use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
 use tokio::time::timeout;
 
 use super::conformance::leases;
-use super::fixture::{context, context_on, options, url};
+use super::fixture::{context, context_on, home, options, url};
 use crate::{create, open};
 
 const URL: &str = "local:/data/events";
@@ -261,7 +261,8 @@ async fn a_swap_is_whole_wherever_its_process_dies() {
             let _present = b.enlist("b").await.unwrap();
             take(&*b, now, "b").await;
             let disk = world.process("looker");
-            let names = disk.list("/data/events/_apps/app".as_ref()).await.unwrap();
+            let rows = home(&disk, "/data/events").await.join("_apps/app");
+            let names = disk.list(&rows).await.unwrap();
             let left = names.iter().filter(|listed| listed.name.ends_with(".tmp"));
             assert_eq!(left.count(), 0, "call {nth} {loss:?}: {names:?}");
         }
@@ -414,8 +415,9 @@ async fn rows_of_the_earlier_form_go_on() {
         }),
         ..next(&Lease::new("000000".into()), "a")
     };
-    let path = dir.path().join("events/_apps/app");
     let disk = RealDisk::new();
+    let home = home(&disk, dir.path().join("events")).await;
+    let path = home.join("_apps/app");
     let file = disk
         .open(&path.join("000000.json"), Open::CreateNew)
         .await
@@ -453,8 +455,10 @@ async fn a_lock_without_its_name_enlists_nobody() {
         async move { late.enlist("w").await }
     });
     caught.await.unwrap();
-    let path = "/data/events/_apps/app/workers/w.lock";
-    world.process("broom").remove(path.as_ref()).await.unwrap();
+    let broom = world.process("broom");
+    let home = home(&broom, "/data/events").await;
+    let path = home.join("_apps/app/workers/w.lock");
+    broom.remove(&path).await.unwrap();
     let present = other.enlist("w").await.unwrap();
     world.resume("late");
     let refused = enlisting.await.unwrap().unwrap_err();

@@ -16,3 +16,4 @@ mod retention;
 mod rolling;
 mod runs;
 mod two_writers;
+mod without_home;

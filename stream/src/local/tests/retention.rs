@@ -403,8 +403,8 @@ async fn data_goes_by_age_beside_a_shard_that_is_damaged() {
             .unwrap();
     }
     let probe = machine.world.process("probe");
-    let dir = std::path::Path::new("/data/events/shards/000001");
-    let mut names = probe.list(dir).await.unwrap();
+    let dir = home(&probe, "/data/events").await.join("shards/000001");
+    let mut names = probe.list(&dir).await.unwrap();
     names.retain(|listed| listed.name.ends_with(".seg"));
     let path = dir.join(&names[0].name);
     let file = probe.open(&path, Open::Write).await.unwrap();
@@ -432,7 +432,12 @@ async fn a_removed_segment_that_came_back_without_the_next_one_is_passed_over() 
         let append_ten = interval("w", 0, n * 10, n * 10 + 10);
         append(&writer, &first(), append_ten).await.unwrap();
     }
-    let shard = dir.path().join("events").join("shards/000000");
+    let home = home(
+        &hydrant_core::disk::real::RealDisk::new(),
+        dir.path().join("events"),
+    )
+    .await;
+    let shard = home.join("shards/000000");
     let segments = || {
         let names = std::fs::read_dir(&shard).unwrap();
         let names = names.map(|entry| entry.unwrap().path());

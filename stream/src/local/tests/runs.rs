@@ -1,6 +1,6 @@
 //! Producers without a ledger come and go: their marks go with them, and never before.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use hydrant_core::disk::Open;
 use hydrant_core::origin::WriterId;
@@ -27,9 +27,14 @@ fn of_run(run: u64, from: u64, to: u64) -> Append {
     append
 }
 
+async fn shard_dir(context: &Context) -> PathBuf {
+    let home = home(&*context.disk, "/events").await;
+    home.join("shards/000000")
+}
+
 /// Bytes of the newest segment's head.
 async fn head_bytes(context: &Context, stream: &SharedStream) -> u64 {
-    let dir = Path::new("/events/shards/000000");
+    let dir = &shard_dir(context).await;
     let newest = segment::list(&*context.disk, dir).await.unwrap();
     let newest = newest.last().unwrap();
     let opened = Segment::open(&*context.disk, dir, newest.number, newest.base, Open::Read);
@@ -42,7 +47,7 @@ async fn head_bytes(context: &Context, stream: &SharedStream) -> u64 {
 async fn roll(context: &Context, stream: &SharedStream, from: u64) -> u64 {
     let writer = stream.writer().await.unwrap();
     let newest = async || {
-        let segments = segment::list(&*context.disk, Path::new("/events/shards/000000")).await;
+        let segments = segment::list(&*context.disk, &shard_dir(context).await).await;
         segments.unwrap().last().unwrap().number
     };
     let (before, mut to) = (newest().await, from);
@@ -77,13 +82,14 @@ async fn the_marks_of_short_producers_do_not_add_up() {
     }
     assert!(most < HEAD_BYTES_MAX, "{most} bytes");
     // Their files go as well.
-    let left = context.disk.list(Path::new("/events/_runs")).await.unwrap();
+    let runs = home(&*context.disk, "/events").await.join("_runs");
+    let left = context.disk.list(&runs).await.unwrap();
     assert!(left.len() < 64, "{} files", left.len());
     // A name that has a ledger is never forgotten.
     let again = append(&named, &first(), interval("named", 0, 0, 1)).await;
     assert_eq!(again.unwrap().duplicates, 1);
     delete(URL, &context).await.unwrap();
-    assert!(context.disk.list(Path::new("/events/_runs")).await.is_err());
+    assert!(context.disk.list(&runs).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

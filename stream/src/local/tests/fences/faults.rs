@@ -1,6 +1,5 @@
 //! Fences beside other troubles: a full disk, a slow one, damaged data, late fencers.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +9,8 @@ use hydrant_core::{Budget, Error, Position, Workers};
 use hydrant_testing::disk::{Moment, Op, SimWorld};
 
 use super::super::fixture::*;
-use super::{
-    FEW, MANY, OTHERS, Sender, Stopped, URL, both, made, names, opened, snare, stopped, stored_now,
-};
-use crate::{Codec, CreateOptions, create, delete, open};
+use super::{FEW, OTHERS, Sender, Stopped, URL, made, names, opened, snare, stopped};
+use crate::open;
 
 /// A fence that copies frames begins a segment, and there is no room for it.
 #[tokio::test(start_paused = true)]
@@ -51,8 +48,9 @@ async fn a_damaged_shard_that_is_half_fenced_is_repaired() {
     } = stopped(Op::Sync, ".seg", Moment::Before).await;
     let mut segments = names(&world, "shards/000000").await;
     segments.retain(|(name, _)| name.ends_with(".seg"));
-    let path = PathBuf::from("/data/events/shards/000000").join(&segments.last().unwrap().0);
     let probe = world.process("probe");
+    let shard = home(&probe, "/data/events").await.join("shards/000000");
+    let path = shard.join(&segments.last().unwrap().0);
     let file = probe.open(&path, Open::Write).await.unwrap();
     let bytes = file.read_at(0, 1 << 20).await.unwrap();
     let frames = bytes.windows(4).enumerate().filter(|(_, w)| *w == b"HYDf");
@@ -128,53 +126,6 @@ async fn a_reader_makes_no_children_while_the_manifest_is_held() {
     assert!(makes.try_recv().is_err(), "it has made a child");
     world.resume("second");
     fences.await.unwrap();
-}
-
-/// A holder that stands still while its stream is deleted and made again wakes up, or dies once it has named a segment
-/// there.
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_was_made_again_takes_no_segment_of_the_one_before() {
-    for (op, dies) in [
-        (Op::Open, false),
-        (Op::RenameNew, false),
-        (Op::RenameNew, true),
-    ] {
-        let world = SimWorld::new(1);
-        made(&world).await;
-        let stream = opened(&world, "first", 2).await;
-        let mut sender = Sender::of(stream, "first", 0).await;
-        sender.send(FEW).await.unwrap();
-        let caught = world.snare(snare("first", op, "0000000003", Moment::Before));
-        let appends = tokio::spawn(async move { sender.send(MANY).await });
-        caught.await.unwrap();
-        let operator = context_on(world.process("operator").shared(), 5);
-        delete(URL, &operator).await.unwrap();
-        let again = CreateOptions {
-            codec: Codec::None,
-            ..options(1)
-        };
-        drop(create(URL, again, &operator).await.unwrap());
-        let named = world.snare(snare("first", Op::SyncDir, "000000", Moment::Before));
-        world.resume("first");
-        named.await.unwrap();
-        if dies {
-            world.kill("first");
-            appends.abort();
-        } else {
-            world.resume("first");
-            let error = appends.await.unwrap().unwrap_err();
-            assert!(error.to_string().contains("deleted"), "{error}");
-        }
-        let stream = opened(&world, "second", 3).await;
-        let mut second = Sender::of(stream, "second", OTHERS).await;
-        for records in [FEW, MANY, MANY] {
-            second.send(records).await.unwrap();
-        }
-        assert_eq!(stored_now(&world).await, both(0, FEW + 2 * MANY));
-        let mut left = names(&world, "shards/000000").await;
-        left.retain(|(name, _)| name.ends_with(".seg"));
-        assert_eq!(left.len(), 2, "{left:?}");
-    }
 }
 
 /// What is left of an append that is stored in part is encoded under the shard's lock, which others wait for.

@@ -2,6 +2,7 @@
 
 mod every_call;
 mod faults;
+mod made_again;
 mod makers;
 mod parts;
 mod power_cuts;
@@ -168,10 +169,10 @@ fn both(first: u64, second: u64) -> Vec<u64> {
     (1..=first).chain(OTHERS + 1..=OTHERS + second).collect()
 }
 
-/// The names in a directory of the stream, with the bytes of each.
+/// The names in a directory of the stream's home, with the bytes of each.
 async fn names(world: &SimWorld, dir: &str) -> Vec<(String, u64)> {
     let probe = world.process("probe");
-    let path = std::path::Path::new("/data/events").join(dir);
+    let path = home(&probe, "/data/events").await.join(dir);
     let listed = probe.list(&path).await.unwrap();
     listed.into_iter().map(|l| (l.name, l.len)).collect()
 }

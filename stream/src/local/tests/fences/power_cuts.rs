@@ -2,7 +2,6 @@
 //!
 //! What the control file said may be taken back then, and what a reader was given may not.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld};
 
 use super::super::crashes::{Seen, look};
+use super::super::fixture::home;
 use super::every_call::reads_along;
 use super::{
     FEW, MANY, OTHERS, STANDS_STILL, Sender, Stopped, TRIMMED, both, made, opened, snare, stopped,
@@ -156,7 +156,7 @@ async fn a_shard_that_was_closed_ends_there_also_without_its_mark() {
     } = stopped(Op::Sync, "000000/control", Moment::Before).await;
     second.send(FEW).await.unwrap();
     let operator = world.process("operator").shared();
-    let shard = Path::new("/data/events/shards/000000");
+    let shard = &home(&*operator, "/data/events").await.join("shards/000000");
     operator.remove(&shard.join("fence")).await.unwrap();
     operator.sync_dir(shard).await.unwrap();
     world.power_cut(Loss::Everything);
