@@ -19,21 +19,18 @@ pub(super) const SLOT_BYTES: usize = 128;
 const SLOT_STRIDE: usize = 512;
 const FLAG_SEALING: u32 = 1;
 const FLAG_SEALED: u32 = 2;
-const FLAG_DELETED: u32 = 4;
 
 /// What a control file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Control {
     /// Rises with each write.
     pub(super) counter: u64,
-    /// The incarnation of the stream.
+    /// The incarnation of the stream. Builds that know no [homes](super::home) compare it.
     pub(super) incarnation: u128,
     /// A reshard has begun; the manifest says whether it happened.
     pub(super) sealing: bool,
     /// No append follows.
     pub(super) sealed: bool,
-    /// The stream was deleted.
-    pub(super) deleted: bool,
     /// The number of the segment that is appended to.
     pub(super) active: u64,
     /// Durable bytes of that segment.
@@ -52,11 +49,7 @@ impl Control {
     pub(super) fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut out = [0; SLOT_BYTES];
         let mut flags = 0;
-        for (set, flag) in [
-            (self.sealing, FLAG_SEALING),
-            (self.sealed, FLAG_SEALED),
-            (self.deleted, FLAG_DELETED),
-        ] {
+        for (set, flag) in [(self.sealing, FLAG_SEALING), (self.sealed, FLAG_SEALED)] {
             if set {
                 flags |= flag;
             }
@@ -104,7 +97,6 @@ impl Control {
             incarnation: u128::from_le_bytes(incarnation),
             sealing: flags & FLAG_SEALING != 0,
             sealed: flags & FLAG_SEALED != 0,
-            deleted: flags & FLAG_DELETED != 0,
             active: number(1),
             durable_bytes: number(2),
             next_offset: number(3),
@@ -222,7 +214,6 @@ mod tests {
         let sealed = Control {
             sealing: true,
             sealed: true,
-            deleted: true,
             ..control(2)
         };
         file.write(&sealed).await.unwrap();

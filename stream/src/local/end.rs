@@ -73,7 +73,6 @@ impl End {
             incarnation: place.incarnation,
             sealing: true,
             sealed: true,
-            deleted: said.deleted,
             active: self.segment,
             durable_bytes: self.bytes,
             next_offset: self.next_offset,

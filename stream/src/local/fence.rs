@@ -158,9 +158,6 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
     let file = ControlFile::open_to_read(disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
     let control = file.read().await?;
-    if control.is_some_and(|c| c.incarnation != place.incarnation || c.deleted) {
-        return Err(place.gone());
-    }
     let Some((segment, is_named_only)) = newest(place, shard, control).await? else {
         return Ok(None);
     };
@@ -210,11 +207,6 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
         let bytes = draft.len();
         match draft.publish_or_remove(disk).await {
             Ok(named) => {
-                // In a stream that was made again meanwhile it has no place.
-                if let Err(gone @ Error::Fatal { .. }) = place.manifest().await {
-                    drop(disk.remove(&named.path).await);
-                    return Err(gone);
-                }
                 (end.segment, end.base, end.bytes) = (named.number, named.base, bytes);
             }
             Err(Error::Io { source, .. })
@@ -245,8 +237,7 @@ async fn newest(
     control: Option<Control>,
 ) -> Result<Option<(Segment, bool)>> {
     let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
-    let mut segments = segment::list(disk, &dir).await?;
-    segment::take_foreign(disk, &dir, place.incarnation, &mut segments).await?;
+    let segments = segment::list(disk, &dir).await?;
     let (listed, is_named_only) = match control {
         None => (segments.last(), false),
         Some(control) => {

@@ -20,8 +20,6 @@ const MAGIC: [u8; 4] = *b"HYDs";
 pub(super) const FIXED_BYTES: usize = 88;
 /// The largest snapshot of marks that is read: two million origins. Tests reach a smaller one.
 pub(super) const MARKS_BYTES_MAX: u32 = if cfg!(test) { 64 << 10 } else { 128 << 20 };
-/// What a head says that is intact and has another incarnation.
-const FOREIGN: Fault = Fault("a segment belongs to another stream");
 /// What a walk over frames reads at once.
 const WINDOW_BYTES: u64 = 128 << 10;
 
@@ -72,28 +70,6 @@ pub(super) async fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>> {
 pub(super) fn kept_from(segments: &[Listed]) -> Option<u64> {
     let mut runs = segments.chunk_by(|one, next| one.number + 1 == next.number);
     Some(runs.next_back()?.first()?.base)
-}
-
-/// Takes off the newest of these segments that are not of the stream. A process that stood still while a stream was deleted
-/// and made again may have named them, and died before it saw that.
-pub(super) async fn take_foreign(
-    disk: &dyn Disk,
-    dir: &Path,
-    incarnation: u128,
-    segments: &mut Vec<Listed>,
-) -> Result<Vec<Segment>> {
-    let mut foreign = Vec::new();
-    while let Some(Listed { number, base, .. }) = segments.last().cloned()
-        && let Some(segment) = Segment::open(disk, dir, number, base, Open::Read).await?
-        && matches!(
-            Head::decode(&segment.read(0, FIXED_BYTES).await?, incarnation),
-            Err(FOREIGN)
-        )
-    {
-        segments.pop();
-        foreign.push(segment);
-    }
-    Ok(foreign)
 }
 
 /// What stands at the beginning of a segment file.
@@ -166,7 +142,7 @@ impl Head {
         }
         let found: [u8; 16] = *bytes[8..].first_chunk().expect("88 bytes hold 24");
         if u128::from_le_bytes(found) != incarnation {
-            return Err(FOREIGN);
+            return Err(Fault("a segment belongs to another stream"));
         }
         let marks_len = u32_at(72);
         if marks_len > MARKS_BYTES_MAX {

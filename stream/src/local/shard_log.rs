@@ -74,7 +74,7 @@ pub(super) struct Held<'a> {
     control: Option<ControlFile>,
     active: Option<Segment>,
     _pulse: Pulse,
-    lock: Box<dyn Lock>,
+    _lock: Box<dyn Lock>,
 }
 
 impl ShardLog {
@@ -126,7 +126,7 @@ impl ShardLog {
             log: self,
             control: None,
             active: None,
-            lock,
+            _lock: lock,
         };
         let Err(error) = held.learn().await else {
             return Ok(held);
@@ -136,10 +136,10 @@ impl ShardLog {
             control,
             active,
             _pulse,
-            lock,
+            _lock,
         } = held;
         log.known = None;
-        drop((control, active, _pulse, lock));
+        drop((control, active, _pulse, _lock));
         // A fencer and the holder may each be in the way of the other.
         if fence::is_marked(&log.place, &log.shard.id).await? && !log.is_over {
             log.fence().await?;
@@ -203,9 +203,6 @@ impl Held<'_> {
         let file = file.ok_or_else(|| place.gone())?;
         let control = file.read().await?;
         self.control = Some(file);
-        if control.is_some_and(|c| c.incarnation != self.log.place.incarnation || c.deleted) {
-            return Err(self.log.place.gone());
-        }
         let caught_up = match (&self.log.known, control) {
             (Some(known), Some(control)) => {
                 let before = known.control;
@@ -319,14 +316,7 @@ impl Held<'_> {
         let disk = &*place.ctx.disk;
         (self.log.known, self.active) = (None, None);
         super::draft::remove_leftovers(disk, &self.log.dir, "").await?;
-        let mut segments = segment::list(disk, &self.log.dir).await?;
-        let dir = &self.log.dir;
-        for foreign in segment::take_foreign(disk, dir, place.incarnation, &mut segments).await? {
-            let path = &foreign.path;
-            tracing::warn!(path = %path.display(), "removing a segment of a stream that was here before");
-            let removed = disk.remove(path).await;
-            removed.map_err(|e| Error::io("remove", path, e))?;
-        }
+        let segments = segment::list(disk, &self.log.dir).await?;
         let Some(newest) = segments.last() else {
             return match control {
                 // Retention has removed everything of a shard that takes no more appends.
@@ -383,7 +373,6 @@ impl Held<'_> {
             incarnation: self.log.place.incarnation,
             sealing: older.is_some_and(|older| older.sealing),
             sealed: closed,
-            deleted: false,
             active: head.number,
             durable_bytes: head.len,
             next_offset: head.base,
@@ -598,10 +587,6 @@ impl Held<'_> {
     pub(super) async fn adopt(&mut self, draft: Draft, group: Option<&Group>) -> Result<()> {
         let (head_len, len) = (draft.head_len(), draft.len());
         let active = draft.publish(&*self.log.place.ctx.disk).await?;
-        if !self.lock_has_its_name().await? {
-            drop(self.log.place.ctx.disk.remove(&active.path).await);
-            return Err(self.log.place.gone());
-        }
         let (number, base) = (active.number, active.base);
         let old = self.active.replace(active);
         let known = self.known()?;
@@ -628,15 +613,6 @@ impl Held<'_> {
             tracing::debug!(path = %old.path.display(), %error, "cannot cut a finished segment");
         }
         Ok(())
-    }
-
-    /// Whether the lock that is held is that of the shard. It is not when this process stood still while the stream was
-    /// deleted, and perhaps made again.
-    async fn lock_has_its_name(&self) -> Result<bool> {
-        let path = self.log.dir.join("lock");
-        let stat = self.log.place.ctx.disk.stat(&path).await;
-        let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
-        Ok(stat.is_some_and(|stat| stat.identity == self.lock.identity()))
     }
 
     /// Ends the knowledge that cannot be trusted after an error.

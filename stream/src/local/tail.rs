@@ -327,9 +327,6 @@ impl Source {
             // Torn while it is written, or by a power cut: the writer or a recovery makes it good.
             Durable::Moving(None) => return Ok(Refreshed::Torn),
         };
-        if control.deleted || control.incarnation != self.place.incarnation {
-            return Err(self.place.gone());
-        }
         let moved = control.counter != opened.control.counter || end != opened.end;
         (opened.control, opened.end) = (control, end);
         if mutant::is(Mutant::ReadersPastDurableEnd) {
@@ -493,9 +490,6 @@ impl ShardReader for TailReader {
                 detail: "no slot is intact: appending to the shard mends it".to_owned(),
             });
         };
-        if control.deleted || control.incarnation != place.incarnation {
-            return Err(place.gone());
-        }
         let next = match after {
             Position::End => Some(control.next_offset),
             after => after
