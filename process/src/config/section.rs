@@ -627,16 +627,12 @@ fn table_of(raw: &Raw) -> Result<BTreeMap<String, String>, Fault> {
     let Raw::Toml(Value::Table(table)) = raw else {
         return Err(Fault::Kind);
     };
-    table
-        .iter()
-        .map(|(key, value)| {
-            scalar_text(value)
-                .map(|text| (key.clone(), text))
-                .ok_or_else(|| {
-                    Fault::Value(format!("`{key}` in it is not a text: write it in quotes"))
-                })
-        })
-        .collect()
+    let entry = |(key, value): (&String, &Value)| {
+        let wrong = || Fault::Value(format!("`{key}` in it is not a text: write it in quotes"));
+        let text = scalar_text(value).ok_or_else(wrong)?;
+        Ok((key.clone(), text))
+    };
+    table.iter().map(entry).collect()
 }
 
 fn shown_duration(value: &Duration) -> String {
