@@ -13,8 +13,8 @@ use hydrant_core::disk::{Disk, Open, read_file};
 use hydrant_core::lease::{Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{SharedStream, Trim};
-use hydrant_core::testing::disk::{At, Death, Moment, Op, SimWorld};
 use hydrant_core::{Context, Error, Position, Result};
+use hydrant_testing::disk::{At, Death, Moment, Op, SimWorld};
 use tokio::time::timeout;
 
 use super::super::conformance::leases;
