@@ -11,108 +11,31 @@
 //! repetitions of this one's; ledgers of version 1 are read.
 //!
 //! Refuses: a ledger of another name, stream, incarnation or kind of input, and one that it cannot read. Whether a
-//! file is the one that it was is not decided here: see `source`.
+//! file is the one that it was is not decided here: see `input::files`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use hydrant_core::clock::{self, Instant};
 use hydrant_core::disk::{self, Lock, LockKind, SharedDisk};
-use hydrant_core::{Context, Disposition, Error, Result, Shutdown, StreamId};
-use serde::{Deserialize, Serialize};
+use hydrant_core::{Context, Error, Result, StreamId};
 
-use crate::input::Format;
-use crate::input::file::FileId;
+use crate::input::files::file::FileId;
 
 mod body;
-mod keeper;
+mod entry;
+mod identity;
 mod path;
+pub(crate) mod writer;
 
-use body::{Body, parse};
-pub use body::{Checked, Digest, FileEntry, Former};
-pub(crate) use keeper::Keeper;
-
-/// The version of the file that is written.
-const VERSION: u32 = 2;
+use body::{Body, VERSION, misfit, parse};
+pub use entry::{Checked, Digest, FileEntry, Former};
+pub use identity::InputIdentity;
 
 /// How often progress is written down: often enough that little is sent again after a crash, and far
 /// less often than batches are stored.
 pub const CADENCE: Duration = Duration::from_millis(250);
-
-/// Which records an index stands for. Equal inputs give equal records at equal indexes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum InputIdentity {
-    /// The simulator.
-    Simulator {
-        /// Its seed.
-        seed: u64,
-        /// Its devices.
-        devices: u64,
-        /// A digest of everything else that shapes its records.
-        fleet: String,
-        /// The partition key, where it is not the device's id.
-        key: Option<String>,
-    },
-    /// Files or standard input.
-    Records {
-        /// The partition key.
-        key: Option<String>,
-        /// What a record is.
-        format: Format,
-    },
-}
-
-impl InputIdentity {
-    /// Why records of `now` cannot go on where those of `self` ended.
-    fn conflict(&self, now: &InputIdentity) -> Option<String> {
-        use InputIdentity::{Records, Simulator};
-        let keys = |was: &Option<String>, is: &Option<String>| {
-            let shown = |key: &Option<String>| {
-                key.as_ref().map_or("without `--key`".to_owned(), |key| {
-                    format!("with `--key {key}`")
-                })
-            };
-            (was != is).then(|| format!("it was made {}, not {}", shown(was), shown(is)))
-        };
-        match (self, now) {
-            (Simulator { key: was, .. }, Simulator { key: is, .. }) if self != now => {
-                Some(keys(was, is).unwrap_or_else(|| {
-                    "the simulated fleet was another one; give the same `--seed`, `--devices`, \
-                     `--malformed`, `--late`, `--pii` and `--start-time`"
-                        .to_owned()
-                }))
-            }
-            (Simulator { .. }, Simulator { .. }) => None,
-            (
-                Records {
-                    key: was_key,
-                    format: was,
-                },
-                Records { key, format },
-            ) => keys(was_key, key).or_else(|| {
-                (was != format).then(|| {
-                    format!(
-                        "it was made with `--format {}`, not `--format {}`",
-                        was.name(),
-                        format.name()
-                    )
-                })
-            }),
-            (was, is) => Some(format!("its input is {}, not {}", was.kind(), is.kind())),
-        }
-    }
-
-    const fn kind(&self) -> &'static str {
-        match self {
-            InputIdentity::Simulator { .. } => "the simulator",
-            InputIdentity::Records { .. } => "files or standard input",
-        }
-    }
-}
 
 /// An open ledger.
 #[derive(Debug)]
@@ -269,13 +192,6 @@ fn check_kind(path: &Path) -> Result<()> {
 fn homeless(path: &Path) -> Error {
     Error::refused(format!(
         "the directory of the ledger `{}` does not exist: make it first",
-        path.display()
-    ))
-}
-
-fn misfit(path: &Path, why: &str) -> Error {
-    Error::refused(format!(
-        "the ledger `{}` does not fit: {why}; give the one that does, or a new `--ledger` to begin again",
         path.display()
     ))
 }

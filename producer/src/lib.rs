@@ -1,8 +1,7 @@
 //! Device telemetry in: simulator, files and standard input into a stream.
 //!
-//! [`simulate`] generates records, [`input`] reads lines, [`key`] finds their partition keys; all three
-//! are synchronous and know nothing of streams. [`batcher`] makes batches of what they bring, [`pace`]
-//! says when, [`ledger`] remembers what is stored, and [`run()`] joins them to a stream.
+//! [`simulate`] generates records, [`input`] reads files and standard input, [`key`] finds partition keys.
+//! [`batcher`] makes batches of what they bring, [`ledger`] remembers what is stored, and [`run()`] joins them to a stream.
 //!
 //! Promises: a record counts as stored only when the stream has it durably; records of a key keep their
 //! order; with a name and a ledger each record is stored exactly once, whatever crashes when; memory is
@@ -14,15 +13,12 @@ pub mod config;
 pub mod input;
 pub mod key;
 pub mod ledger;
-pub mod pace;
 pub mod report;
 pub mod simulate;
 pub mod wire;
 
-mod error;
-mod own;
+mod output;
 mod run;
-mod source;
 
 pub use config::Config;
 pub use report::{Counters, Report};

@@ -23,12 +23,14 @@ use tokio::task::JoinSet;
 
 use crate::batcher::{Batcher, Chunk, Flight, Ready};
 use crate::config::{Config, Origin};
-use crate::ledger::{Claim, Keeper, Ledger};
-use crate::own::OwnFiles;
-use crate::pace::Pace;
+use crate::input::chunk_source::{self, ChunkSource};
+use crate::input::files::own_files::OwnFiles;
+use crate::input::indexer::ChunkLimits;
+use crate::input::pace::Pace;
+use crate::ledger::writer::Keeper;
+use crate::ledger::{Claim, Ledger};
+use crate::output;
 use crate::report::{Counters, Ended, Report, Subject, Tally};
-use crate::source::{self, Limits, Source};
-use crate::wire;
 
 mod waiting;
 
@@ -55,7 +57,7 @@ pub async fn run(
         let (own, files) = (OwnFiles::of(&config), files.clone());
         context.workers.run(move || own.check(&files)).await??;
     }
-    let stream = wire::open(&config, context).await?;
+    let stream = output::open(&config, context).await?;
     run_into(
         stream,
         &config,
@@ -89,7 +91,7 @@ pub async fn run_into(
     )
     .await?;
     let record_bytes_max = usize::try_from(config.record_bytes).unwrap_or(usize::MAX);
-    let limits = Limits {
+    let limits = ChunkLimits {
         record_bytes_max: record_bytes_max.min(lanes.record_bytes_max()),
         chunk_bytes: usize::try_from(config.chunk_bytes()).unwrap_or(usize::MAX),
     };
@@ -103,11 +105,16 @@ pub async fn run_into(
         is_remembered: config.remembered.is_some(),
     };
     let mut tally = Tally::new(counters);
-    let mut source = Source::open(config, context, limits)?;
+    let mut source = ChunkSource::open(config, context, limits)?;
     let ledger = match (claim, &config.remembered) {
         (Some(claim), Some(who)) => Some(
             claim
-                .open(context, &who.name, stream.id(), source::identity(config))
+                .open(
+                    context,
+                    &who.name,
+                    stream.id(),
+                    chunk_source::identity(config),
+                )
                 .await?,
         ),
         _ => None,
@@ -290,7 +297,7 @@ fn position(index: u64) -> Position {
 
 /// Hands chunks on until the input ends or the process drains.
 async fn feed(
-    mut source: Source,
+    mut source: ChunkSource,
     mut pace: Option<Pace>,
     chunks: mpsc::Sender<Result<Chunk>>,
     shutdown: Shutdown,

@@ -1,82 +1,19 @@
-//! Joins the producer to concrete streams, files and the terminal.
+//! Joins the producer to a process: progress line, report, exit.
 
 use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, clock, disk};
 use hydrant_process::Process;
-use hydrant_stream::{CreateOptions, StreamUrl};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Config, Files, Origin, SHARDS_DEFAULT};
-use crate::input::{file, glob};
+use crate::config::Config;
 use crate::report::{Counters, Report};
-use crate::{ledger, source};
 
 /// How often the progress line changes.
 const PROGRESS: Duration = Duration::from_millis(200);
-
-/// Opens the stream; a local one is made when it does not exist, and what it is made for does.
-///
-/// # Errors
-/// When the URL is not one of a stream, or the stream is not there and cannot be made, or would be made for an input or
-/// a ledger that does not fit.
-pub async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
-    match hydrant_stream::open(config.to(), context).await {
-        Err(Error::NotFound { .. }) if config.to().starts_with("local:") => {
-            check(config, context).await?;
-            let options = CreateOptions {
-                shards: config.shards.unwrap_or(SHARDS_DEFAULT as u32),
-                ..CreateOptions::default()
-            };
-            tracing::info!(
-                url = config.to(),
-                shards = options.shards,
-                "the stream does not exist and is made"
-            );
-            // Another producer may make it at the same time.
-            hydrant_stream::open_or_create(config.to(), options, context).await
-        }
-        Ok(stream) => {
-            if config.shards.is_some() {
-                tracing::info!(
-                    url = config.to(),
-                    "the stream exists already: `--shards` has no effect"
-                );
-            }
-            Ok(stream)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Refuses what does not fit, before a stream is made for it: files that are not there, and a ledger that is, since it
-/// is about another stream.
-async fn check(config: &Config, context: &Context) -> Result<()> {
-    if let Origin::Files(files) = &config.origin {
-        let files = files.clone();
-        context.workers.run(move || check_files(&files)).await??;
-    }
-    if let Some(who) = &config.remembered {
-        let StreamUrl::Local { dir } = StreamUrl::parse(config.to())?;
-        let input = source::identity(config);
-        ledger::check_without_stream(context, &who.ledger, &who.name, &input, &dir).await?;
-    }
-    Ok(())
-}
-
-fn check_files(files: &Files) -> Result<()> {
-    let paths = files.inputs.iter().filter(|input| input.as_os_str() != "-");
-    for path in paths {
-        if !files.follow && (path.exists() || !glob::is_pattern(path)) {
-            file::check(path)?;
-        }
-    }
-    Ok(())
-}
 
 /// Runs the producer of a process and reports at its end: a table on standard error, or JSON on
 /// standard output.

@@ -1,185 +1,16 @@
 //! What stands in a ledger, and how older ledgers are read.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hydrant_core::{Error, Result, StreamId};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::{InputIdentity, VERSION, misfit};
-use crate::input::file::FileId;
-use crate::input::{Format, Place};
+use super::entry::{FileEntry, Former};
+use super::identity::InputIdentity;
+use crate::input::Format;
 
-/// A digest, written as 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Digest(pub u128);
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digest = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
-        Ok(Digest(digest))
-    }
-}
-
-/// The first bytes of a file and their digest, known before any record of it is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Checked {
-    /// How many, decompressed and as UTF-8.
-    pub bytes: u64,
-    /// Their digest.
-    pub digest: Digest,
-}
-
-/// What a ledger of version 1 knew of its input beside the index, which counted lines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Former {
-    /// A digest of the first line that was not empty.
-    pub first_line: Option<String>,
-}
-
-/// A file, or standard input, and how far it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileEntry {
-    /// Part of the origins of its records: never used again by this ledger.
-    pub number: u32,
-    /// The other part, since an older copy of this ledger may use the number again. Older entries have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drawn: Option<u32>,
-    /// Where it was seen last, without links; `-` is standard input.
-    #[serde(with = "super::path")]
-    pub path: PathBuf,
-    /// What it keeps when it is renamed; pipes have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<FileId>,
-    /// The index of its first record that may not be stored.
-    pub index: u64,
-    /// The line of that record, from 1.
-    pub line: u64,
-    /// The bytes before that record, decompressed and as UTF-8.
-    pub bytes: u64,
-    /// Their digest.
-    pub digest: Digest,
-    /// What it began with when its first records were sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first: Option<Checked>,
-    /// What it began with when it had twice as much each time: of a copy that ends before its place, this proves the
-    /// most.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub marks: Vec<Checked>,
-    /// The path at which an input led to it, where that is not `path`.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "super::path::optional"
-    )]
-    pub input: Option<PathBuf>,
-    /// When it was seen first, microseconds since 1970: copies of it were made later.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<u64>,
-    /// Whether it is not at an input's path any more, or is the copy of what was: its writer may still have it open.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub moved: bool,
-    /// Whether it was left for good.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ended: bool,
-    /// Its size then: one that has grown is read on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// Where bytes and digest are not known yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub former: Option<Former>,
-}
-
-impl FileEntry {
-    /// One of which nothing is stored.
-    pub fn new(number: u32, path: PathBuf, id: Option<FileId>) -> Self {
-        FileEntry {
-            number,
-            drawn: None,
-            path,
-            id,
-            index: 0,
-            line: 1,
-            bytes: 0,
-            digest: Digest::default(),
-            first: None,
-            marks: Vec::new(),
-            input: None,
-            seen: None,
-            moved: false,
-            ended: false,
-            size: None,
-            former: None,
-        }
-    }
-
-    /// How far it is stored.
-    pub fn place(&self) -> Place {
-        Place {
-            index: self.index,
-            line: self.line,
-            bytes: self.bytes,
-            digest: self.digest.0,
-        }
-    }
-
-    /// What tells its records from those of the other files of this ledger.
-    pub fn origin(&self) -> String {
-        match (self.number, self.drawn) {
-            (0, None) => String::new(),
-            (number, None) => format!("-{number}"),
-            (number, Some(drawn)) => format!("-{number}-{drawn:08x}"),
-        }
-    }
-
-    /// The path at which an input led to it.
-    pub fn input(&self) -> &Path {
-        self.input.as_deref().unwrap_or(&self.path)
-    }
-
-    /// What is known of its content before its place, in order.
-    pub fn checks(&self) -> impl Iterator<Item = Checked> {
-        let last = (self.bytes > 0).then_some(Checked {
-            bytes: self.bytes,
-            digest: self.digest,
-        });
-        let first = self.first.filter(|first| first.bytes <= self.bytes);
-        let marks = self.marks.iter().copied();
-        first.into_iter().chain(marks).chain(last)
-    }
-
-    /// Moves to `place`.
-    pub fn advance(&mut self, place: Place) {
-        let known = self.marks.last().or(self.first.as_ref());
-        if known.is_some_and(|known| place.bytes / 2 >= known.bytes.max(1)) {
-            self.marks.push(Checked {
-                bytes: place.bytes,
-                digest: Digest(place.digest),
-            });
-        }
-        self.index = place.index;
-        self.line = place.line;
-        self.bytes = place.bytes;
-        self.digest = Digest(place.digest);
-        self.former = None;
-    }
-}
+/// The version of the file that is written.
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -316,4 +147,11 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Body> {
         Err(error) => Err(error),
     };
     read.or_else(|error| refuse(error.to_string()))
+}
+
+pub(super) fn misfit(path: &Path, why: &str) -> Error {
+    Error::refused(format!(
+        "the ledger `{}` does not fit: {why}; give the one that does, or a new `--ledger` to begin again",
+        path.display()
+    ))
 }

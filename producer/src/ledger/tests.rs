@@ -2,16 +2,19 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
-use hydrant_core::{Budget, Random, Workers};
+use hydrant_core::{Budget, Disposition, Random, Shutdown, Workers, clock};
 use hydrant_testing::clock::ManualClock;
 use hydrant_testing::disk::{Death, Loss, Moment, Op, Rule, SimWorld};
 
 use hydrant_core::shutdown::Phase;
 
+use super::writer::Keeper;
 use super::*;
-use crate::input::file::FileId;
+use crate::input::Format;
+use crate::input::files::file::FileId;
 
 const PATH: &str = "state/ledger.json";
 

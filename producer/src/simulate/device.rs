@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::draw::{Draw, Share, Topic};
 use super::json::JsonWriter;
 use super::person::Person;
-use super::{FleetError, PiiShares};
+use super::spec::{FleetError, PiiShares};
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

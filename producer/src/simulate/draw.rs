@@ -3,7 +3,7 @@
 //! Owns the generator and the [`Share`] type (a probability as a 32-bit threshold). It keeps no
 //! state between records, so that record `index` can be generated again in any process.
 
-use super::FleetError;
+use super::spec::FleetError;
 
 const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 

@@ -10,10 +10,8 @@ use super::device::{Coverage, Device, DeviceKind};
 use super::draw::{Draw, Share, Topic};
 use super::faults;
 use super::json::JsonWriter;
-use super::report::{self, Moment};
-
-/// The largest fleet: device ids have eight digits, fewer than any phone or card number.
-pub const DEVICES_MAX: u64 = 100_000_000;
+use super::record::{self, Moment};
+use super::spec::{DEVICES_MAX, FleetError, FleetSpec};
 
 /// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can write.
 const EVENT_MICROS_MAX: i64 = 253_402_300_799_999_000;
@@ -26,116 +24,6 @@ const MICROS_PER_HOUR: i64 = 3_600 * MICROS_PER_SECOND;
 
 /// How many orders of the devices a fleet goes through; a round picks one and a rotation of it.
 const ORDERS: usize = 16;
-
-/// Shares of records (of devices, for partition keys) that carry personal data, by where it stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PiiShares {
-    /// In top-level values: addresses, tokens, card numbers, e-mail. Default: 0.5.
-    pub values: f64,
-    /// In nested objects: owners, drivers, patients, exact coordinates. Default: 0.5.
-    pub nested: f64,
-    /// In free text. Default: 0.2.
-    pub text: f64,
-    /// In a JSON key, of the records that have such an object. Default: 0.05.
-    pub object_keys: f64,
-    /// In the device's id and so in its partition key: share of devices. Default: 0.01.
-    pub partition_keys: f64,
-}
-
-impl PiiShares {
-    /// No personal data at all.
-    pub const NONE: Self = Self {
-        values: 0.0,
-        nested: 0.0,
-        text: 0.0,
-        object_keys: 0.0,
-        partition_keys: 0.0,
-    };
-
-    /// Personal data in every place that can hold it.
-    pub const ALL: Self = Self {
-        values: 1.0,
-        nested: 1.0,
-        text: 1.0,
-        object_keys: 1.0,
-        partition_keys: 1.0,
-    };
-}
-
-impl Default for PiiShares {
-    fn default() -> Self {
-        Self {
-            values: 0.5,
-            nested: 0.5,
-            text: 0.2,
-            object_keys: 0.05,
-            partition_keys: 0.01,
-        }
-    }
-}
-
-/// What a fleet is: two equal specifications give equal records.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FleetSpec {
-    /// Chooses one of 2^64 fleets. Default: 1.
-    pub seed: u64,
-    /// Devices, 1 to [`DEVICES_MAX`]. Default: 1,000.
-    pub devices: u64,
-    /// Share of records that are no JSON object: cut short, invalid UTF-8, bare text. Default:
-    /// 0.001.
-    pub malformed_share: f64,
-    /// Share of records whose event time lies 1 hour to 7 days back. Default: 0.02.
-    pub late_share: f64,
-    /// Share of records in which `firmware` is a number instead of a string. Default: 0.
-    pub conflict_share: f64,
-    /// Shares of personal data.
-    pub pii: PiiShares,
-    /// Event time of the first round, microseconds since 1970. Default: 2026-01-01T00:00:00Z.
-    pub start_micros: i64,
-    /// Event time between two records of a device, microseconds. Default: 10 s.
-    pub interval_micros: u64,
-}
-
-impl Default for FleetSpec {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            devices: 1_000,
-            malformed_share: 0.001,
-            late_share: 0.02,
-            conflict_share: 0.0,
-            pii: PiiShares::default(),
-            start_micros: 1_767_225_600_000_000,
-            interval_micros: 10_000_000,
-        }
-    }
-}
-
-/// Why a specification is no fleet.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FleetError {
-    /// The number of devices is 0 or too large.
-    #[error("`{devices}` devices make no fleet: give 1 to {DEVICES_MAX}")]
-    Devices {
-        /// The number given.
-        devices: u64,
-    },
-    /// A share is no probability.
-    #[error("the share `{name}` is `{value}`: give a number from 0 to 1")]
-    Share {
-        /// Which share.
-        name: &'static str,
-        /// The number given.
-        value: f64,
-    },
-    /// The start cannot be written as a date.
-    #[error("the start `{micros}` lies outside the years 2 to 9999: give microseconds since 1970")]
-    Start {
-        /// The microseconds given.
-        micros: i64,
-    },
-}
 
 /// What the simulator knows of a record beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,7 +130,7 @@ impl Fleet {
         };
         let start = out.len();
         let mut writer = JsonWriter::new(out, planted);
-        let key = report::write_record(&device, &moment, &self.coverage, &mut draw, &mut writer);
+        let key = record::write_record(&device, &moment, &self.coverage, &mut draw, &mut writer);
         let key = if malformed {
             faults::spoil(&mut draw, out, start, key)
         } else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
-use crate::input::file::FileId;
+use super::file::FileId;
 use crate::ledger::FileEntry;
 
 /// What a ledger holds, and what this walk adds to it.

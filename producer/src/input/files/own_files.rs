@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use hydrant_core::{Error, Result};
 use hydrant_stream::StreamUrl;
 
+use super::file::{FileId, real_path};
+use super::glob::{self, Expansion};
 use crate::config::{Config, Files};
-use crate::input::file::{FileId, real_path};
-use crate::input::glob::{self, Expansion};
 
 /// The files of one producer.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::input::file::Tail;
+use crate::input::files::file::Tail;
 
 const FOLLOWED: Reading = Reading {
     grows: true,

@@ -7,10 +7,18 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::clock::SharedClock;
 use hydrant_core::{Permit, clock};
 
-use super::limits;
+use super::{LineBlock, limits};
 use crate::batcher::{Chunk, Part, Refusal, Refused};
-use crate::input::LineBlock;
 use crate::key::{Key, KeyTemplate};
+
+/// What every input must know of the stream and the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkLimits {
+    /// Key and payload bytes of one record.
+    pub(crate) record_bytes_max: usize,
+    /// Where a chunk of simulated records ends.
+    pub(crate) chunk_bytes: usize,
+}
 
 /// Makes chunks of blocks.
 pub(super) struct Indexer {

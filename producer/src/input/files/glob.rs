@@ -11,7 +11,7 @@ use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::InputError;
+use crate::input::InputError;
 
 /// What an input stands for.
 #[derive(Debug, Default)]

@@ -14,9 +14,11 @@ mod faults;
 mod fleet;
 mod json;
 mod person;
-mod report;
+mod record;
+mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use device::DeviceKind;
-pub use fleet::{DEVICES_MAX, Fleet, FleetError, FleetSpec, Meta, PiiShares};
+pub use fleet::{Fleet, Meta};
+pub use spec::{DEVICES_MAX, FleetError, FleetSpec, PiiShares};

@@ -9,9 +9,10 @@
 
 use std::io::{self, BufRead, Cursor, Read};
 
-use super::file::Truncated;
 use flate2::bufread::GzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
+
+use crate::input::Truncated;
 
 /// The largest zstd window that is always accepted, as a power of two: 128 MiB, zstd's own default.
 pub(super) const ZSTD_WINDOW_LOG: u32 = 27;

@@ -15,9 +15,9 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::InputError;
 use super::glob::is_absence;
-use super::text::nul_bytes;
+use crate::input::records::text::nul_bytes;
+use crate::input::{InputError, Truncated};
 
 /// What is looked at at once for a byte behind a run of NULs.
 const SEARCH_BYTES: usize = 64 << 10;
@@ -73,11 +73,6 @@ fn micros(created: io::Result<SystemTime>) -> Option<u64> {
     let since = created.ok()?.duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since.as_micros()).ok()
 }
-
-/// A file that was truncated or rewritten while it was read.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("it was truncated or rewritten while it was read")]
-pub struct Truncated;
 
 /// A file that others may write.
 #[derive(Debug)]

@@ -117,7 +117,7 @@ impl<R: Read> Text<R> {
         }
     }
 
-    /// Like [`Read::read`]. `into` has room for [`super::READ_BYTES_MIN`] bytes at least.
+    /// Like [`Read::read`]. `into` has room for [`super::reader::READ_BYTES_MIN`] bytes at least.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         match &mut self.kind {
             Kind::Utf8 => self.source.read(into),
@@ -262,7 +262,7 @@ fn encoding_of(start: &[u8]) -> Option<(Encoding, usize)> {
 }
 
 /// How many bytes a NUL takes in a text that begins like this; none where it is compressed, so that a zero is not one.
-pub(super) fn nul_bytes(start: &[u8]) -> Option<u64> {
+pub(in crate::input) fn nul_bytes(start: &[u8]) -> Option<u64> {
     if decode::is_signed(start) {
         return None;
     }

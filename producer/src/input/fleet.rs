@@ -5,8 +5,7 @@ use std::sync::Arc;
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::{Context, Result, clock, hash};
 
-use super::Limits;
-use super::index::within;
+use super::indexer::{ChunkLimits, within};
 use crate::batcher::{Chunk, Part, Refusal, Refused};
 use crate::key::{Key, KeyTemplate};
 use crate::ledger::InputIdentity;
@@ -22,7 +21,7 @@ pub(crate) struct FleetSource {
     next: u64,
     key: Option<Arc<KeyTemplate>>,
     context: Context,
-    limits: Limits,
+    limits: ChunkLimits,
 }
 
 impl FleetSource {
@@ -31,7 +30,7 @@ impl FleetSource {
         records: Option<u64>,
         key: Option<KeyTemplate>,
         context: &Context,
-        limits: Limits,
+        limits: ChunkLimits,
     ) -> Result<Self> {
         Ok(FleetSource {
             fleet: Arc::new(Fleet::try_new(spec)?),
@@ -119,7 +118,7 @@ struct Generation {
     first: u64,
     count: u64,
     stamp: i64,
-    limits: Limits,
+    limits: ChunkLimits,
 }
 
 impl Generation {

@@ -21,24 +21,19 @@ use std::time::Duration;
 
 use hydrant_core::{Error, Result};
 
-use crate::input::file::{self, FileId, Tail};
-use crate::input::reader::begins_with;
-use crate::input::{AtEnd, InputError, LineReader, Reading, glob, stdin};
+use super::failures::Failures;
+use super::file::{self, FileId, Tail};
+use super::glob;
+use super::known_files::Known;
+use super::listing::Listing;
+use super::open_file::{Gone, Live, Read, Sender, is_truncated};
+use super::own_files::OwnFiles;
+use crate::input::records::reader::begins_with;
+use crate::input::{InputError, LineReader, Reading, stdin};
 use crate::ledger::FileEntry;
-use crate::own::OwnFiles;
 
 mod copies;
-mod failures;
 mod follow;
-mod known;
-mod live;
-mod names;
-
-use copies::{Copied, Listing};
-use failures::Failures;
-use known::Known;
-pub(super) use live::Sender;
-use live::{Gone, Live, Read, is_truncated};
 
 /// How standard input is written as an input, and in the ledger.
 const STDIN: &str = "-";
@@ -50,7 +45,7 @@ const CHANGES_MAX: u32 = 100;
 const QUIET: Duration = Duration::from_secs(3600);
 
 /// The walk over all inputs.
-pub(super) struct Walk {
+pub(in crate::input) struct Walk {
     inputs: Vec<PathBuf>,
     own: OwnFiles,
     follow: bool,
@@ -79,7 +74,7 @@ pub(super) struct Walk {
 type Found = Vec<Live<Tail>>;
 
 impl Walk {
-    pub(super) fn new(
+    pub(in crate::input) fn new(
         inputs: Vec<PathBuf>,
         own: OwnFiles,
         follow: bool,
@@ -109,7 +104,7 @@ impl Walk {
     }
 
     /// Reads everything. What fails is told, and the other inputs are read all the same.
-    pub(super) fn run(mut self) {
+    pub(in crate::input) fn run(mut self) {
         let done = if self.follow {
             self.follow()
         } else {
@@ -590,6 +585,16 @@ impl Walk {
         self.known.insert(entry.clone());
         self.left.push(entry);
     }
+}
+
+/// What a file is that nothing is known of.
+enum Copied {
+    New,
+    /// What it holds is read from its original.
+    Whole,
+    /// It may be a copy that is not finished.
+    Making,
+    Goes(Box<Live<Tail>>),
 }
 
 /// What becomes of a known file at the start.

@@ -1,6 +1,12 @@
 //! Writes progress down beside the work.
 
-use super::*;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::{Disposition, Error, Result, Shutdown};
+
+use super::{CADENCE, FileEntry, Ledger, Progress};
 
 /// How long a full disk is tried again once the process is to end.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -6,20 +6,19 @@
 //!
 //! Promises: what cannot be looked at is an error, so that nobody takes it for what is not there.
 
-use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
 
-use super::*;
-use crate::input::alike::{Alike, compare, proven};
+use hydrant_core::{Error, Result};
 
-/// What a file is that nothing is known of.
-pub(super) enum Copied {
-    New,
-    /// What it holds is read from its original.
-    Whole,
-    /// It may be a copy that is not finished.
-    Making,
-    Goes(Box<Live<Tail>>),
-}
+use super::{CHANGES_MAX, Copied, Walk, open_same};
+use crate::input::InputError;
+use crate::input::files::file::{FileId, Tail};
+use crate::input::files::listing::beside;
+use crate::input::files::open_file::Live;
+use crate::input::files::rotation;
+use crate::input::records::alike::{Alike, compare, proven};
+use crate::ledger::FileEntry;
 
 /// How long ago a copy was written to at most that is still being made.
 const MAKING: Duration = Duration::from_secs(60);
@@ -62,7 +61,7 @@ impl Walk {
             let mut is_changed = false;
             let mut candidates = Vec::new();
             for path in beside(&entry.path)? {
-                if names::is_rotated(&path, &entry.path) {
+                if rotation::is_rotated(&path, &entry.path) {
                     match FileId::at(&path) {
                         Some(id) => candidates.push((path, id)),
                         None => is_changed = true,
@@ -96,7 +95,7 @@ impl Walk {
 
     /// Whether a new file is the copy of a known one: what logrotate makes of it, found by a pattern.
     pub(super) fn copy_of(&self, path: &Path, id: FileId) -> Result<Copied> {
-        let originals = names::originals(path);
+        let originals = rotation::originals(path);
         let mut likely: Vec<&FileEntry> = originals
             .iter()
             .flat_map(|original| self.known.at(original))
@@ -146,7 +145,7 @@ impl Walk {
         let has_all = self.resume_undamaged(path, id, entry)?;
         if let Some(original) = original {
             let alike = self.compare(path, id, &entry.path, original)?;
-            let is_packed = names::is_packed(path);
+            let is_packed = rotation::is_packed(path);
             if alike == Alike::Beginning && (has_all.is_some() || is_packed) {
                 tell("is a copy: its records are read from the original");
                 return Ok(Copied::Whole);
@@ -254,64 +253,6 @@ fn changes(path: &Path) -> Error {
     ))
 }
 
-/// What was in a directory: whether a file that was there may be found in it under another name.
-pub(super) struct Listing {
-    ids: BTreeSet<FileId>,
-    /// The files that those in it may be made of.
-    originals: HashSet<PathBuf>,
-}
-
-impl Listing {
-    /// Of the directory of `path`.
-    pub(super) fn beside(path: &Path) -> Result<Self> {
-        let mut files = beside(path)?;
-        files.push(path.to_owned());
-        Ok(Listing {
-            ids: files.iter().filter_map(|file| FileId::at(file)).collect(),
-            originals: files
-                .iter()
-                .flat_map(|file| names::originals(file))
-                .collect(),
-        })
-    }
-
-    /// Whether a file that is not at its path now may be found. What goes to another name later had one of them when
-    /// this was listed.
-    pub(super) fn may_hold(&self, entry: &FileEntry) -> bool {
-        entry.id.is_none_or(|id| self.ids.contains(&id)) || self.originals.contains(&entry.path)
-    }
-}
-
-/// The other files in the directory of `path`, by name.
-pub(super) fn beside(path: &Path) -> Result<Vec<PathBuf>> {
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let failed = |error| Error::io("list the directory of", path, error);
-    let listed = if directory == Path::new("") {
-        std::fs::read_dir(".")
-    } else {
-        std::fs::read_dir(directory)
-    };
-    let entries = match listed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let paths = entries.map(|entry| entry.map(|entry| directory.join(entry.file_name())));
-    let mut paths: Vec<PathBuf> = paths.collect::<io::Result<_>>().map_err(failed)?;
-    let mut files = Vec::new();
-    paths.sort();
-    for other in paths {
-        match std::fs::metadata(&other) {
-            Ok(found) if found.is_file() && other != path => files.push(other),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // A link that leads nowhere is not a file that was rotated.
-            Err(_) if other.is_symlink() => {}
-            Err(error) => return Err(Error::io("look at", &other, error)),
-        }
-    }
-    Ok(files)
-}
-
 /// The directory and the letters that the name begins with.
 fn stem(path: &Path) -> Option<(&Path, &[u8])> {
     let name = path.file_name()?.as_encoded_bytes();
@@ -342,36 +283,18 @@ fn is_being_made(path: &Path) -> bool {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::sync::Arc;
+
     use hydrant_core::Random;
     use hydrant_testing::clock::ManualClock;
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::input::Reading;
+    use crate::input::files::open_file::Sender;
+    use crate::input::files::own_files::OwnFiles;
+    use crate::input::indexer::Indexer;
     use crate::ledger::Digest;
-    use crate::source::index::Indexer;
-
-    #[test]
-    fn a_listing_tells_which_files_need_not_be_looked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        for name in ["a.log.1.gz", "b"] {
-            std::fs::write(path(name), name).unwrap();
-        }
-        let listing = Listing::beside(&path("a.log")).unwrap();
-        let other = FileId {
-            device: 0,
-            inode: 0,
-            born: None,
-        };
-        for (name, id, may) in [
-            ("a.log", Some(other), true),
-            ("c", FileId::at(&path("b")), true),
-            ("c", Some(other), false),
-        ] {
-            let told = listing.may_hold(&FileEntry::new(0, path(name), id));
-            assert_eq!(told, may, "{name}");
-        }
-    }
 
     #[test]
     fn what_cannot_be_read_is_not_taken_for_what_is_not_there() {

@@ -1,11 +1,12 @@
 //! What the line reader promises, against a naive splitter and damaged sources.
 
-use std::io::{Cursor, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 
 use proptest::prelude::*;
 
+use super::reader::READ_BYTES_MIN;
 use super::*;
-use crate::input::reader::READ_BYTES_MIN;
+use crate::input::InputError;
 
 /// Gives `sizes` bytes at a time, round and round, with an interruption before each.
 struct Dribble {

@@ -5,33 +5,17 @@
 //! runtime. A restart begins where a ledger says: the simulator jumps there, files are read from their start and what
 //! was taken is passed over.
 
-mod files;
-mod fleet;
-mod index;
-mod limits;
-mod lines;
-
 use hydrant_core::{Context, Result};
 
+use super::fleet::{self, FleetSource};
+use super::indexer::ChunkLimits;
+use super::lines::LineSource;
+use super::pace::Pace;
 use crate::batcher::Chunk;
 use crate::config::{Config, Origin};
 use crate::ledger::{InputIdentity, Ledger};
-use crate::pace::Pace;
-
-use fleet::FleetSource;
-use lines::LineSource;
-
-/// What every input must know of the stream and the configuration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Key and payload bytes of one record.
-    pub(crate) record_bytes_max: usize,
-    /// Where a chunk of simulated records ends.
-    pub(crate) chunk_bytes: usize,
-}
-
 /// An input.
-pub(crate) enum Source {
+pub(crate) enum ChunkSource {
     /// Simulated records.
     Fleet(FleetSource),
     /// Lines.
@@ -50,28 +34,28 @@ pub(crate) fn identity(config: &Config) -> InputIdentity {
     }
 }
 
-impl Source {
+impl ChunkSource {
     /// Prepares the input; it is opened when it starts.
     ///
     /// # Errors
     /// When it cannot be.
-    pub(crate) fn open(config: &Config, context: &Context, limits: Limits) -> Result<Self> {
+    pub(crate) fn open(config: &Config, context: &Context, limits: ChunkLimits) -> Result<Self> {
         Ok(match &config.origin {
             Origin::Simulator { spec, records } => {
                 let key = config.key.as_ref().map(|key| key.1.clone());
-                Source::Fleet(FleetSource::open(spec, *records, key, context, limits)?)
+                ChunkSource::Fleet(FleetSource::open(spec, *records, key, context, limits)?)
             }
             Origin::Files(files) => {
-                Source::Lines(LineSource::open(files, config, context, limits)?)
+                ChunkSource::Lines(LineSource::open(files, config, context, limits)?)
             }
         })
     }
 
-    /// Begins where the ledger says, if there is one. Called once, before [`Source::next`].
+    /// Begins where the ledger says, if there is one. Called once, before [`ChunkSource::next`].
     pub(crate) fn start(&mut self, ledger: Option<&Ledger>) {
         match self {
-            Source::Fleet(fleet) => fleet.start(ledger.map_or(0, Ledger::next_index)),
-            Source::Lines(lines) => lines.start(ledger.map(|ledger| ledger.files().to_vec())),
+            ChunkSource::Fleet(fleet) => fleet.start(ledger.map_or(0, Ledger::next_index)),
+            ChunkSource::Lines(lines) => lines.start(ledger.map(|ledger| ledger.files().to_vec())),
         }
     }
 
@@ -90,9 +74,9 @@ impl Source {
             pace.give_back(due.records.saturating_sub(chunk.records.len() as u64));
             chunk.produced = match self {
                 // A record is made when it is due, however late its turn comes.
-                Source::Fleet(_) => due.since,
+                ChunkSource::Fleet(_) => due.since,
                 // A line cannot be due before it is there.
-                Source::Lines(_) => chunk.produced.max(due.since),
+                ChunkSource::Lines(_) => chunk.produced.max(due.since),
             };
         }
         Ok(taken)
@@ -100,8 +84,8 @@ impl Source {
 
     async fn take(&mut self, most: u64) -> Result<Option<Chunk>> {
         match self {
-            Source::Fleet(fleet) => fleet.take(most).await,
-            Source::Lines(lines) => lines.take(most).await,
+            ChunkSource::Fleet(fleet) => fleet.take(most).await,
+            ChunkSource::Lines(lines) => lines.take(most).await,
         }
     }
 }

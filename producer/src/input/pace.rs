@@ -10,13 +10,13 @@ use std::time::Duration;
 use hydrant_core::clock::{self, Instant};
 
 /// The longest stall that is made up for.
-pub const CATCH_UP: Duration = Duration::from_secs(1);
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(1);
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// Says how many records are due.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     rate: u64,
     /// Shortest time between two grants, so that a grant is worth a batch's overhead.
     grain: Duration,
@@ -29,16 +29,16 @@ pub struct Pace {
 
 /// Records that are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
+pub(crate) struct Due {
     /// How many, at least one.
-    pub records: u64,
+    pub(crate) records: u64,
     /// When the first of them was due.
-    pub since: Instant,
+    pub(crate) since: Instant,
 }
 
 impl Pace {
     /// `rate` records a second from now on, at least one; grants are at least `grain` apart.
-    pub fn new(rate: u64, grain: Duration) -> Self {
+    pub(crate) fn new(rate: u64, grain: Duration) -> Self {
         let start = clock::now();
         Pace {
             rate: rate.max(1),
@@ -50,7 +50,7 @@ impl Pace {
     }
 
     /// Waits for the next grant. Cancel-safe: a dropped call has granted nothing.
-    pub async fn due(&mut self) -> Due {
+    pub(crate) async fn due(&mut self) -> Due {
         loop {
             let next = self.due_at(self.granted).max(self.not_before);
             if next > clock::now() {
@@ -63,7 +63,7 @@ impl Pace {
     }
 
     /// Gives back records of the last grant that were not made.
-    pub fn give_back(&mut self, records: u64) {
+    pub(crate) fn give_back(&mut self, records: u64) {
         self.granted = self.granted.saturating_sub(records);
         if records > 0 {
             self.not_before = self.start;

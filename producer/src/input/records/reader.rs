@@ -15,7 +15,8 @@ use super::decode::{self, Decoded, Failure};
 use super::shape::{BYTE_ORDER_MARK, is_blank};
 use super::split::{Extent, Splitter};
 use super::text::Text;
-use super::{Format, InputError, LineBlock, LineCounts};
+use super::{Format, LineBlock, LineCounts};
+use crate::input::InputError;
 
 /// Size of the shared allocations that blocks are cut from.
 const ALLOCATION_BYTES: usize = 1 << 20;

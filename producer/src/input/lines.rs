@@ -7,14 +7,14 @@ use hydrant_core::clock::SharedClock;
 use hydrant_core::{Budget, Context, Random, Result, workers};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Limits;
-use super::files::{Sender, Walk};
-use super::index::Indexer;
+use super::files::open_file::Sender;
+use super::files::own_files::OwnFiles;
+use super::files::walk::Walk;
+use super::indexer::{ChunkLimits, Indexer};
+use super::{LINE_BYTES_MAX_DEFAULT, Reading};
 use crate::batcher::Chunk;
 use crate::config::{Config, Files};
-use crate::input::{LINE_BYTES_MAX_DEFAULT, Reading};
 use crate::ledger::FileEntry;
-use crate::own::OwnFiles;
 
 /// Chunks that the thread may have ready beside the one in its hand, which the budget does not know
 /// yet. A chunk is what one read brings (256 KiB, with its index up to 4 MiB) or one longest line.
@@ -37,7 +37,7 @@ impl LineSource {
         files: &Files,
         config: &Config,
         context: &Context,
-        limits: Limits,
+        limits: ChunkLimits,
     ) -> Result<Self> {
         let (start, starts) = oneshot::channel::<Option<Vec<FileEntry>>>();
         let (sender, chunks) = mpsc::channel(AHEAD_CHUNKS);

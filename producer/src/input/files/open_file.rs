@@ -10,17 +10,17 @@ use std::sync::Arc;
 use hydrant_core::{Error, Random, Result};
 use tokio::sync::mpsc;
 
+use super::file::Tail;
 use crate::batcher::{Chunk, Part};
-use crate::input::file::{Tail, Truncated};
-use crate::input::{InputError, Line, LineBlock, LineReader};
+use crate::input::indexer::Indexer;
+use crate::input::{InputError, Line, LineBlock, LineReader, Truncated};
 use crate::ledger::{Checked, Digest, FileEntry};
-use crate::source::index::Indexer;
 
 /// By so many of its first records it is told whether an input holds JSON objects.
 const RECORDS_LOOKED_AT: usize = 16;
 
 /// The thread's way out.
-pub(in crate::source) struct Sender {
+pub(in crate::input) struct Sender {
     indexer: Indexer,
     random: Random,
     pub(super) chunks: mpsc::Sender<Result<Chunk>>,
@@ -36,7 +36,7 @@ pub(in crate::source) struct Sender {
 pub(super) struct Gone;
 
 impl Sender {
-    pub(in crate::source) const fn new(
+    pub(in crate::input) const fn new(
         indexer: Indexer,
         random: Random,
         chunks: mpsc::Sender<Result<Chunk>>,

@@ -6,21 +6,21 @@
 //! read on for as long as its writer may have it open. Of more files than may be open at once, those that were quiet
 //! longest are closed until they grow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use hydrant_core::clock::{self, Instant};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use hydrant_core::{Error, Result};
 
-use super::*;
-
-/// How long nothing is looked at when the system tells of changes.
-const POLL: Duration = Duration::from_secs(1);
-
-/// How long when it does not.
-const POLL_BLIND: Duration = Duration::from_millis(250);
+use super::{QUIET, Walk, tell_replaced};
+use crate::input::AtEnd;
+use crate::input::files::file::{self, FileId, Tail};
+use crate::input::files::open_file::{Gone, Live, Read};
+use crate::input::files::watch::Watch;
+use crate::input::files::{glob, listing, rotation};
 
 /// Blocks of one file before the next one has its turn: 4 MiB at most.
 const TURN_BLOCKS: u32 = 16;
@@ -224,7 +224,7 @@ impl Walk {
             }
             // It is looked at once the ledger knows the file that it may be a copy of.
             let real = file::real_path(&path);
-            if names::originals(&real)
+            if rotation::originals(&real)
                 .iter()
                 .any(|one| taken.contains(one))
             {
@@ -426,7 +426,7 @@ impl Walk {
             .id
             .filter(|id| FileId::at(&live.entry.path) != Some(*id))
         {
-            let others = copies::beside(&live.entry.path).unwrap_or_default();
+            let others = listing::beside(&live.entry.path).unwrap_or_default();
             if let Some(now) = others.into_iter().find(|now| FileId::at(now) == Some(id)) {
                 let was = live.entry.clone();
                 live.entry.path = now;
@@ -531,69 +531,4 @@ fn a_file_that_failed_is_looked_at_again_when_it_is_written_to_and_in_a_while() 
 fn a_file_that_was_renamed_is_left_when_its_writer_is_gone_for_sure() {
     assert!(!is_left(true, QUIET_REMOVED) && !is_left(true, QUIET / 2) && is_left(true, QUIET));
     assert!(!is_left(false, QUIET_REMOVED / 2) && is_left(false, QUIET_REMOVED));
-}
-
-/// Wakes up when something changes in a directory.
-struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    directories: BTreeSet<PathBuf>,
-    woken: Receiver<()>,
-    /// Keeps the channel open where there is no watcher.
-    _wake: SyncSender<()>,
-}
-
-impl Watch {
-    fn new() -> Self {
-        let (wake, woken) = sync_channel(1);
-        let on_event = wake.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Looking at a directory is an event too.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                // One that waits already is enough.
-                let _full = on_event.try_send(());
-            }
-        });
-        Watch {
-            watcher: watcher.map_err(|error| blind(&error)).ok(),
-            directories: BTreeSet::new(),
-            woken,
-            _wake: wake,
-        }
-    }
-
-    fn add(&mut self, directories: Vec<PathBuf>) {
-        for directory in directories {
-            if let Some(watcher) = &mut self.watcher
-                && !self.directories.contains(&directory)
-            {
-                match watcher.watch(&directory, RecursiveMode::NonRecursive) {
-                    Ok(()) => {
-                        self.directories.insert(directory);
-                    }
-                    // It is not there yet, or may not be listed, which is told elsewhere.
-                    Err(_) if std::fs::read_dir(&directory).is_err() => {}
-                    Err(error) => {
-                        blind(&error);
-                        self.watcher = None;
-                    }
-                }
-            }
-        }
-        self.directories.retain(|directory| directory.exists());
-    }
-
-    fn wait(&self) {
-        let poll = if self.watcher.is_some() {
-            POLL
-        } else {
-            POLL_BLIND
-        };
-        match self.woken.recv_timeout(poll) {
-            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-        }
-    }
-}
-
-fn blind(error: &notify::Error) {
-    tracing::warn!(%error, "the system does not report changes to files: they are looked at four times a second");
 }
