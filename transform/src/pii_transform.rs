@@ -7,93 +7,19 @@
 //! payload that could not be scanned it does not leave at all.
 
 mod scan;
+mod scanner;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hydrant_core::batch::Batch;
 use hydrant_core::transform::{Source, Transform, Transformed};
-use hydrant_core::workers::{INTERNAL_FAULT, contain};
-use hydrant_pii::{Engine, Policy, Verdict};
-use scan::Scan;
+use hydrant_pii::Policy;
+use scan::Scanned;
+use scanner::{PiiScanner, Scanner};
 
-/// The stage that letters of this transform name.
-const STAGE: &str = "transform";
 /// Engines kept for the next batch: more batches than cores are not worked on at once.
 const ENGINES_MAX: usize = 64;
-
-/// What became of a payload or a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It is as it was.
-    Clean,
-    /// The new bytes were appended.
-    Redacted,
-    /// It must not go on, for this reason.
-    Quarantined(&'static str),
-    /// This rule drops it.
-    Dropped(Arc<str>),
-}
-
-/// What scans one record after the other.
-pub(crate) trait Scanner: Send {
-    /// Processes a payload; appends to `out` only for [`Fate::Redacted`].
-    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Fate;
-    /// Processes a partition key, by the same rule.
-    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate;
-    /// Processes the partition key of the payload of the last call, if something that was found there lies in it too;
-    /// otherwise it is [`Fate::Clean`], and has to be processed by itself. Its findings join those of the payload.
-    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate;
-    /// Tells detector and action of each finding of the last call.
-    fn findings(&self, tell: &mut dyn FnMut(&'static str, &'static str));
-}
-
-/// The engine with the names of the rules that dropped something.
-struct PiiScanner {
-    engine: Engine,
-    rules: Vec<(u16, Arc<str>)>,
-}
-
-impl PiiScanner {
-    fn fate(&mut self, verdict: Verdict) -> Fate {
-        match verdict {
-            Verdict::Clean => Fate::Clean,
-            Verdict::Redacted => Fate::Redacted,
-            Verdict::Quarantined { reason } => Fate::Quarantined(reason.code()),
-            Verdict::Dropped { rule } => {
-                if let Some((_, name)) = self.rules.iter().find(|(known, _)| *known == rule) {
-                    return Fate::Dropped(Arc::clone(name));
-                }
-                let name: Arc<str> = self.engine.policy().rule_name(rule).into();
-                self.rules.push((rule, Arc::clone(&name)));
-                Fate::Dropped(name)
-            }
-        }
-    }
-}
-
-impl Scanner for PiiScanner {
-    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Fate {
-        let verdict = self.engine.process(payload, out);
-        self.fate(verdict)
-    }
-
-    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate {
-        let verdict = self.engine.process_key(key, out);
-        self.fate(verdict)
-    }
-
-    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate {
-        let verdict = self.engine.process_key_beside(key, out);
-        self.fate(verdict)
-    }
-
-    fn findings(&self, tell: &mut dyn FnMut(&'static str, &'static str)) {
-        for finding in self.engine.findings() {
-            tell(finding.detector(), finding.action);
-        }
-    }
-}
 
 type Make = dyn Fn() -> Box<dyn Scanner> + Send + Sync;
 
@@ -119,12 +45,7 @@ impl PiiTransform {
             .iter()
             .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let name = policy.name().to_owned();
-        let make = move || -> Box<dyn Scanner> {
-            Box::new(PiiScanner {
-                engine: Engine::new(Arc::clone(&policy)),
-                rules: Vec::new(),
-            })
-        };
+        let make = move || -> Box<dyn Scanner> { Box::new(PiiScanner::new(Arc::clone(&policy))) };
         PiiTransform::with(Box::new(make), digest, name)
     }
 
@@ -146,57 +67,29 @@ impl PiiTransform {
         idle.unwrap_or_else(|| (self.make)())
     }
 
+    /// All records in one go; when one of them panics, each by itself with new scanners.
+    fn scan(&self, batch: &Batch, source: Source<'_>) -> Scanned {
+        let mut scanner = self.scanner();
+        let scanned = scan::together(batch, &mut *scanner).unwrap_or_else(|| {
+            let (scanned, last) = scan::apart(batch, source, &self.make);
+            scanner = last;
+            scanned
+        });
+        self.put_back(scanner);
+        scanned
+    }
+
     fn put_back(&self, scanner: Box<dyn Scanner>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < ENGINES_MAX {
             idle.push(scanner);
         }
     }
-
-    /// All records in one go, or `None` when one of them panicked.
-    fn scan_together<'a>(&self, batch: &'a Batch) -> Option<Scan<'a>> {
-        let mut scanner = self.scanner();
-        let mut scan = Scan::new(batch);
-        contain(|| {
-            for (index, entry) in batch.records.iter().enumerate() {
-                scan.record(&mut *scanner, index as u32, entry);
-            }
-        })?;
-        self.put_back(scanner);
-        Some(scan)
-    }
-
-    /// Each record by itself; those that panic are quarantined.
-    fn scan_apart<'a>(&self, batch: &'a Batch, source: Source<'_>) -> Scan<'a> {
-        let mut scanner = self.scanner();
-        let mut scan = Scan::new(batch);
-        for (index, entry) in batch.records.iter().enumerate() {
-            let index = index as u32;
-            let written = scan.written();
-            if contain(|| scan.record(&mut *scanner, index, entry)).is_none() {
-                // Whatever the panic left half done is thrown away: the scanner, its output, what was remembered.
-                scanner = (self.make)();
-                scan.roll_back(written);
-                scan.quarantine(index, INTERNAL_FAULT);
-                let (sequence, sub) = batch.position(index as usize);
-                tracing::error!(
-                    shard = %source.shard, %sequence, sub,
-                    "the scan of a record panicked, which is a fault of hydrant: the record is a dead letter `internal_fault`",
-                );
-            }
-        }
-        self.put_back(scanner);
-        scan
-    }
 }
 
 impl Transform for PiiTransform {
     fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed {
-        let scan = match self.scan_together(&batch) {
-            Some(scan) => scan,
-            None => self.scan_apart(&batch, source),
-        };
-        let scanned = scan.finish();
+        let scanned = self.scan(&batch, source);
         scanned.tell(source);
         scanned.into_transformed(batch, source)
     }

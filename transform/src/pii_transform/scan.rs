@@ -10,10 +10,12 @@ use bytes::Bytes;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span};
 use hydrant_core::origin::{DeadLetter, Texts};
 use hydrant_core::transform::{Source, Transformed};
-use hydrant_core::workers::INTERNAL_FAULT;
+use hydrant_core::workers::{INTERNAL_FAULT, contain};
 
-use super::{Fate, STAGE, Scanner};
+use super::scanner::{Fate, Scanner};
 
+/// The stage that letters of this transform name.
+const STAGE: &str = "transform";
 /// The reason of a letter for which the new segment of its batch has no room.
 const NO_ROOM: &str = "too_large";
 /// The most bytes of changed records of one batch; ranges have 32 bits.
@@ -37,8 +39,46 @@ struct Quarantined {
     reason: &'static str,
 }
 
+/// Scans all records in one go; `None` when one of them panicked.
+pub(super) fn together(batch: &Batch, scanner: &mut dyn Scanner) -> Option<Scanned> {
+    let mut scan = Scan::new(batch);
+    contain(|| {
+        for (index, entry) in batch.records.iter().enumerate() {
+            scan.record(scanner, index as u32, entry);
+        }
+    })?;
+    Some(scan.finish())
+}
+
+/// Scans each record by itself and quarantines those that panic, after each of which `make` makes a new scanner.
+/// Answers also the last scanner.
+pub(super) fn apart(
+    batch: &Batch,
+    source: Source<'_>,
+    make: &dyn Fn() -> Box<dyn Scanner>,
+) -> (Scanned, Box<dyn Scanner>) {
+    let mut scanner = make();
+    let mut scan = Scan::new(batch);
+    for (index, entry) in batch.records.iter().enumerate() {
+        let index = index as u32;
+        let written = scan.out.len();
+        if contain(|| scan.record(&mut *scanner, index, entry)).is_none() {
+            // Whatever the panic left half done is thrown away: the scanner, its output, what was remembered.
+            scanner = make();
+            scan.roll_back(written);
+            scan.quarantine(index, INTERNAL_FAULT);
+            let (sequence, sub) = batch.position(index as usize);
+            tracing::error!(
+                shard = %source.shard, %sequence, sub,
+                "the scan of a record panicked, which is a fault of hydrant: the record is a dead letter `internal_fault`",
+            );
+        }
+    }
+    (scan.finish(), scanner)
+}
+
 /// What the scan of a batch found so far.
-pub(super) struct Scan<'a> {
+struct Scan<'a> {
     batch: &'a Batch,
     memo: Memo<'a>,
     scanned: Scanned,
@@ -64,7 +104,7 @@ pub(super) struct Scanned {
 const NEW: u32 = u32::MAX;
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(batch: &'a Batch) -> Self {
+    fn new(batch: &'a Batch) -> Self {
         let scanned = Scanned {
             records: Vec::with_capacity(batch.len()),
             sources: Vec::with_capacity(batch.len()),
@@ -79,7 +119,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> Scanned {
+    fn finish(self) -> Scanned {
         Scanned {
             out: self.out,
             ..self.scanned
@@ -87,7 +127,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Scans a record. What it found is noted after the last call of the scanner, so that a panic notes nothing.
-    pub(super) fn record(&mut self, scanner: &mut dyn Scanner, index: u32, entry: &Entry) {
+    fn record(&mut self, scanner: &mut dyn Scanner, index: u32, entry: &Entry) {
         let mut key = match self.key(scanner, entry) {
             Ok(key) => key,
             Err(fate) => return self.stop(index, fate),
@@ -158,7 +198,7 @@ impl<'a> Scan<'a> {
             let start = self.out.len();
             let fate = scanner.key(key, &mut self.out);
             let mut findings = Vec::new();
-            scanner.findings(&mut |detector, action| findings.push((detector, action)));
+            findings.extend((0..).map_while(|index| scanner.finding(index)));
             let placed = (fate == Fate::Redacted).then(|| span(start, self.out.len()));
             self.memo.put(Known {
                 key,
@@ -210,18 +250,13 @@ impl<'a> Scan<'a> {
         self.keep(index, entry, rekeyed);
     }
 
-    /// Where the new segment ends now.
-    pub(super) fn written(&self) -> usize {
-        self.out.len()
-    }
-
     /// Throws away what a record left half done: its output after `written`, and what was remembered.
-    pub(super) fn roll_back(&mut self, written: usize) {
+    fn roll_back(&mut self, written: usize) {
         self.out.truncate(written);
         self.memo = Memo::new(self.batch.len());
     }
 
-    pub(super) fn quarantine(&mut self, index: u32, reason: &'static str) {
+    fn quarantine(&mut self, index: u32, reason: &'static str) {
         self.scanned.quarantined.push(Quarantined { index, reason });
     }
 }
@@ -235,7 +270,10 @@ pub(super) fn span(start: usize, end: usize) -> Span {
 impl Scanned {
     /// Counts the findings of the scanner's last call.
     fn note(&mut self, scanner: &dyn Scanner) {
-        scanner.findings(&mut |detector, action| self.count(detector, action));
+        let findings = (0..).map_while(|index| scanner.finding(index));
+        for (detector, action) in findings {
+            self.count(detector, action);
+        }
     }
 
     fn count(&mut self, detector: &'static str, action: &'static str) {
