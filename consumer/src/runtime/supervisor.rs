@@ -3,151 +3,31 @@
 //! A run ends
 //! - by a drain: intake stops, every task publishes and writes its ledger, claims are given back at once; tasks that
 //!   need longer than the drain timeout are cut off, which is an error;
-//! - with `exit_at_end`, when [`super::end`] says that the end was reached: then as by a drain;
+//! - with `exit_at_end`, when [`super::end_of_stream`] says that the end was reached: then as by a drain;
 //! - by an error that no retry can mend, of one shard or of the subscription: the run drains and ends with the first
 //!   such error. The other shards lose nothing by it, and a process manager that starts the process again does not hide
 //!   the fault. Corrupt data is the exception: its shard stands still, the others go on, and the run ends with that
 //!   error when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::Context;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::shard::ShardId;
-use hydrant_core::shutdown::{Phase, Shutdown};
-use hydrant_core::stage::{Scope, Stage};
-use hydrant_core::stream::{Assignment, SharedStream, Start};
+use hydrant_core::shutdown::Phase;
+use hydrant_core::stream::Assignment;
 use hydrant_core::subscription::{Claim, ClaimId, Event, Subscription};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::drain::{self, Drain};
-use super::end::{EndWatch, Looked};
-use super::lag::{Board, Summary};
-use super::leased::{LeaseSettings, Leased, LeasedSubscription};
-use super::shard_task::{Control, Outcome, ShardTask};
-use super::target::Target;
-use super::transaction::Transaction;
-
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct RunSpec {
-    /// Memory, chance, time.
-    pub context: Context,
-    /// The stream to read.
-    pub stream: SharedStream,
-    /// The app: workers of the same name share the work and the progress.
-    pub app: String,
-    /// This worker, for people; made unique by a suffix.
-    pub worker: String,
-    /// What happens to the records.
-    pub stage: Arc<dyn Stage>,
-    /// Where the app starts when it has no progress.
-    pub start: Start,
-    /// Whether to end when everything is published and nothing more comes.
-    pub exit_at_end: bool,
-    /// How long no append may have come for that to be the end. Default: 1 s.
-    pub idle: Duration,
-    /// How leases are kept, where the stream is shared by leases.
-    pub leases: LeaseSettings,
-    /// The digest of the policy that outputs are made by, where they depend on one; see
-    /// `runtime/begin.rs`.
-    pub pin: Option<String>,
-    /// The ledger is written at most this often. Default: 1 s. Cost: what is read again after a death.
-    pub checkpoint: Duration,
-    /// How long a drain may take. Default: none of its own; a process has its limit for all of its parts.
-    pub drain_timeout: Option<Duration>,
-    /// Asks for the end.
-    pub shutdown: Shutdown,
-}
-
-/// Default of [`RunSpec::idle`].
-pub const IDLE: Duration = Duration::from_secs(1);
-/// Default of [`RunSpec::checkpoint`].
-pub const CHECKPOINT: Duration = Duration::from_secs(1);
-/// How often lag is measured: one look at all shards' tips.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
-
-impl RunSpec {
-    /// With the defaults: from the earliest record on, until shutdown.
-    pub fn new(
-        context: Context,
-        stream: SharedStream,
-        app: impl Into<String>,
-        stage: Arc<dyn Stage>,
-        shutdown: Shutdown,
-    ) -> Self {
-        RunSpec {
-            context,
-            stream,
-            app: app.into(),
-            worker: format!("worker-{}", std::process::id()),
-            stage,
-            start: Start::Earliest,
-            exit_at_end: false,
-            idle: IDLE,
-            leases: LeaseSettings::default(),
-            pin: None,
-            checkpoint: CHECKPOINT,
-            drain_timeout: None,
-            shutdown,
-        }
-    }
-}
-
-/// What the tasks of a run share.
-pub(crate) struct Shared {
-    pub(crate) spec: RunSpec,
-    pub(crate) target: Target,
-    pub(crate) board: Board,
-    pub(crate) transaction: Option<Arc<Transaction>>,
-    /// The shards that stand still: why, and what is answered for it at the end.
-    corrupt: Mutex<BTreeMap<ShardId, (String, Error)>>,
-    began: Instant,
-}
-
-impl Shared {
-    /// When ledgers are written next. All shards write at the same moments.
-    pub(crate) fn next_checkpoint(&self) -> Instant {
-        let (now, every) = (clock::now(), self.spec.checkpoint);
-        if every.is_zero() {
-            return now;
-        }
-        let since = now.duration_since(self.began).as_nanos() % every.as_nanos();
-        now + every - Duration::from_nanos(since as u64)
-    }
-
-    /// Remembers that a shard stands still, and says so where it did not already.
-    pub(crate) fn note_corrupt(&self, shard: &ShardId, error: Error) {
-        let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = corrupt.get(shard).map(|(report, _)| report.as_str());
-        let report = error.report();
-        if known != Some(report.as_str()) {
-            let error = say(shard, "stands still", error);
-            corrupt.insert(shard.clone(), (report, error));
-        }
-    }
-
-    /// Remembers that a shard goes on, or that it is another worker's.
-    pub(crate) fn note_sound(&self, shard: &ShardId) {
-        let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        corrupt.remove(shard);
-    }
-
-    /// Whether a shard stands still.
-    pub(crate) fn is_corrupt(&self, shard: &ShardId) -> bool {
-        let corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        corrupt.contains_key(shard)
-    }
-
-    fn first_corrupt(&self) -> Option<Error> {
-        let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        corrupt.pop_first().map(|(_, (_, error))| error)
-    }
-}
+use super::end_of_stream::{EndWatch, Looked};
+use super::leases::{Leased, LeasedSubscription};
+use super::progress_board::Summary;
+use super::run_context::{RunContext, say};
+use super::run_spec::RunSpec;
+use super::task::{Control, Outcome, ShardTask};
 
 /// Runs a stage over a stream until the end. Dropping the future stops everything at once, like a death.
 pub async fn run(spec: RunSpec) -> Result<Summary> {
@@ -171,21 +51,9 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
                 (Box::new(LeasedSubscription::start(leased).await?), true)
             }
         };
-    let transaction = match spec.stage.scope() {
-        Scope::Shard => None,
-        Scope::Worker => Some(Transaction::new(Arc::clone(&spec.stage))),
-    };
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
-    let target = Target::of(&spec.stage);
     let supervisor = Supervisor {
-        shared: Arc::new(Shared {
-            spec,
-            target,
-            board: Board::default(),
-            transaction,
-            corrupt: Mutex::new(BTreeMap::new()),
-            began: clock::now(),
-        }),
+        shared: Arc::new(RunContext::new(spec)),
         subscription,
         by_leases,
         known,
@@ -204,6 +72,9 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     supervisor.run().await
 }
 
+/// How often lag is measured: one look at all shards' tips.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
 /// A claim that a task works on.
 struct Working {
     claim: ClaimId,
@@ -213,7 +84,7 @@ struct Working {
 }
 
 struct Supervisor {
-    shared: Arc<Shared>,
+    shared: Arc<RunContext>,
     subscription: Box<dyn Subscription>,
     by_leases: bool,
     /// The shards that were there when the run began.
@@ -233,6 +104,26 @@ struct Supervisor {
     silent_until: Option<Instant>,
     /// The subscription has failed for good.
     deaf: bool,
+}
+
+/// A drain under way.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    until: Option<Instant>,
+}
+
+impl Drain {
+    /// From now on, for `timeout` at most.
+    fn new(timeout: Option<Duration>) -> Self {
+        Drain {
+            until: timeout.map(|timeout| clock::now() + timeout),
+        }
+    }
+
+    /// After this, tasks are cut off.
+    fn until(&self) -> Option<Instant> {
+        self.until
+    }
 }
 
 /// A look at stream and ledgers, which may take long.
@@ -270,7 +161,7 @@ impl Supervisor {
                     let left = self.working.len();
                     self.tasks.shutdown().await;
                     self.working.clear();
-                    self.fail(drain::timed_out(left));
+                    self.fail(timed_out(left));
                     break;
                 }
                 () = clock::sleep_until(revoke_until) => self.cut_off(),
@@ -527,14 +418,8 @@ impl Supervisor {
     }
 }
 
-/// Logs at once what stops a shard, which is also what the run ends with.
-fn say(shard: &ShardId, what: &str, error: Error) -> Error {
-    tracing::error!(%shard, "the shard {what}: {}", error.report());
-    error
-}
-
 /// Compares what is published with the tips.
-async fn measure(shared: &Shared) {
+async fn measure(shared: &RunContext) {
     let spec = &shared.spec;
     match spec.stream.states().await {
         Ok(states) => shared.board.measure(&spec.stream.id().name, &states),
@@ -548,4 +433,12 @@ async fn release(claim: Claim) {
     if let Err(error) = ledger.release().await {
         tracing::debug!(shard = %id.shard, "release: {}", error.report());
     }
+}
+
+/// What a drain that took too long ends with.
+fn timed_out(shards: usize) -> Error {
+    Error::fatal(format!(
+        "the drain took too long: {shards} shards were cut off; what they had not published is read \
+         again at the next start"
+    ))
 }

@@ -118,7 +118,7 @@ async fn a_zombies_ledger_writes_are_fenced() {
     use hydrant_core::stream::Start;
     use hydrant_core::subscription::{Event, Subscription};
 
-    use crate::runtime::leased::{Leased, LeasedSubscription};
+    use crate::runtime::leases::{Leased, LeasedSubscription};
 
     let world = World::new(1, false);
     let leased = |worker: &str, seed| Leased {

@@ -9,7 +9,7 @@ use hydrant_core::subscription::{Claim, Event, Subscription};
 
 use super::*;
 use crate::runtime::LeaseSettings;
-use crate::runtime::leased::{Leased, LeasedSubscription};
+use crate::runtime::leases::{Leased, LeasedSubscription};
 use crate::runtime::testing::BrokerStream;
 
 #[tokio::test(start_paused = true)]

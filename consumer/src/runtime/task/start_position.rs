@@ -22,8 +22,8 @@ use hydrant_core::stage::Stage;
 use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::subscription::Ledger;
 
-use super::lineage;
-use super::target::Target;
+use crate::runtime::leases::lineage;
+use crate::runtime::output_identity::Target;
 
 /// Where a claim begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,123 +9,35 @@
 //! - Taking a lease raises its epoch, which fences the former owner's ledger. Data needs no such fence: the output is
 //!   what protects it.
 //! - A holder that cannot renew for a lease time gives the claim up by itself.
-//! - Balance and hand-over: see `runtime/balance.rs`. A holder asked for a shard publishes, writes the ledger and
+//! - Balance and hand-over: see `leases/balance.rs`. A holder asked for a shard publishes, writes the ledger and
 //!   releases; one that is asked and does not answer at all is superseded in the end.
 //! - Rows are made here, with the position where the app starts in them, and are about one output at a time; see
-//!   `runtime/rows.rs`.
+//!   `leases/rows.rs`.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use hydrant_core::Random;
-use hydrant_core::budget::Budget;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Generations, LeaseStore, Progress};
 use hydrant_core::shard::ShardId;
-use hydrant_core::stage::Stage;
-use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::subscription::{Event, Subscription};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::keeper::Keeper;
+use super::coordinator::{Command, Keeper};
+use super::settings::Leased;
 
-/// How leases are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseSettings {
-    /// A holder that was silent for this long is superseded. Default: 10 s. Raise it when the lease store answers
-    /// slowly. Cost: a hung worker's shards stand still for longer.
-    pub lease_time: Duration,
-    /// How long a holder that was asked for a shard may take to publish and hand it over. Default: 30 s.
-    pub handover: Duration,
-}
-
-impl Default for LeaseSettings {
-    fn default() -> Self {
-        LeaseSettings {
-            lease_time: Duration::from_secs(10),
-            handover: Duration::from_secs(30),
-        }
-    }
-}
-
-impl LeaseSettings {
-    /// Shorter lease times lose leases to a busy machine, longer ones nobody waits for.
-    pub const LEASE_TIME_RANGE: RangeInclusive<Duration> =
-        Duration::from_secs(1)..=Duration::from_secs(3600);
-
-    /// The rows are looked at this often at least, and several times in a lease time.
-    pub(crate) fn observe(&self) -> Duration {
-        OBSERVE.min(self.lease_time / 5)
-    }
-
-    /// A call of the store that takes longer is left undone; the next round sees what became of it.
-    pub(crate) fn patience(&self) -> Duration {
-        self.renew_after()
-    }
-
-    /// Leases are renewed when they are this old: two renewals may fail before anybody takes over.
-    pub(crate) fn renew_after(&self) -> Duration {
-        self.lease_time / 3
-    }
-
-    /// Rounds follow each other no faster, however often the store reports changes.
-    pub(crate) fn round_gap(&self) -> Duration {
-        self.observe() / 20
-    }
-
-    /// How long a shard that was handed over is kept for who asked.
-    pub(crate) fn reserve(&self) -> Duration {
-        self.observe() * 3
-    }
-}
-
-/// Rows are looked at at least this often: what nobody tells of is seen as late as this.
-const OBSERVE: Duration = Duration::from_secs(1);
 /// Events that wait for the runtime, which polls all the time; more wait in the task's own queue.
 const EVENTS: usize = 16;
 /// Commands that wait for the task; there is one commander.
 const COMMANDS: usize = 2;
 
-/// What a leased subscription is made of.
-#[derive(Debug)]
-pub struct Leased {
-    /// The stream.
-    pub stream: SharedStream,
-    /// Its lease store for the app.
-    pub store: Arc<dyn LeaseStore>,
-    /// The app.
-    pub app: String,
-    /// The worker's name; made unique by a suffix.
-    pub worker: String,
-    /// Where the app starts.
-    pub start: Start,
-    /// What the shards are worked on for: progress counts for its output only.
-    pub stage: Arc<dyn Stage>,
-    /// How leases are kept.
-    pub settings: LeaseSettings,
-    /// What readers take their memory from.
-    pub budget: Budget,
-    /// For the suffix, jitter and tie-breaks.
-    pub random: Random,
-}
-
-/// What the subscription asks of its keeper.
-pub(crate) enum Command {
-    /// To take and ask no more.
-    StopClaiming,
-    /// To give everything back and end.
-    Close(oneshot::Sender<()>),
-}
-
 /// The claims of one worker, held by leases. Dropping it stops renewal at once, like a death.
-pub struct LeasedSubscription {
+pub(crate) struct LeasedSubscription {
     store: Arc<dyn LeaseStore>,
     generations: Arc<Generations>,
     events: mpsc::Receiver<Result<Event>>,
@@ -146,7 +58,7 @@ impl fmt::Debug for LeasedSubscription {
 
 impl LeasedSubscription {
     /// Announces the worker and starts to take leases.
-    pub async fn start(leased: Leased) -> Result<Self> {
+    pub(crate) async fn start(leased: Leased) -> Result<Self> {
         let suffix = leased.random.u64() as u32;
         let me = format!("{}-{suffix:08x}", leased.worker);
         let enlisted = leased.store.enlist(&me).await?;

@@ -1,6 +1,6 @@
 //! One claim, from its grant to its end: reader, stage half and ledger have one owner, this task.
 //!
-//! The task makes attempts. An attempt begins after what is durable ([`super::begin`]), opens the stage and drives it:
+//! The task makes attempts. An attempt begins after what is durable ([`super::start_position`]), opens the stage and drives it:
 //! read, push, ask whether something is due, publish, write the ledger. It ends with the claim or with an error, and
 //! nothing is sought in place: stage, queue, buffers and permits of a failed attempt are dropped before the next one.
 //!
@@ -23,57 +23,30 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result, Rewound};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
-use hydrant_core::retry::{Backoff, is_logged};
-use hydrant_core::stage::{Flush, Opened, ShardStage};
+use hydrant_core::retry::is_logged;
+use hydrant_core::stage::{Flush, Opened};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::Claim;
 use tokio::sync::watch;
 
-use super::begin::{Begin, Rules};
-use super::held::SILENT;
+use super::attempt::Attempt;
+use super::control::{Control, Outcome, PACE, wanted};
+use super::ledger_write::Writing;
 use super::prefetch::{Prefetch, shedding};
-use super::supervisor::Shared;
-use super::transaction::{Membership, aborted};
-use super::writing::Writing;
-
-/// What the supervisor wants of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Control {
-    /// To go on.
-    Run,
-    /// To publish and give the claim back, for another worker.
-    Revoke,
-    /// To publish and give the claim back, because the process ends.
-    Drain,
-}
-
-/// How a task ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The shard has ended and its end is published.
-    Ended,
-    /// Everything is published and the claim given back.
-    Released,
-    /// The claim was lost.
-    Lost,
-    /// It cannot go on.
-    Failed(Error),
-}
+use super::start_position::{Begin, Rules};
+use crate::runtime::late_reader::OpenedLate;
+use crate::runtime::leases::SILENT;
+use crate::runtime::progress_board::Status;
+use crate::runtime::run_context::RunContext;
+use crate::runtime::transaction::{Membership, aborted};
 
 /// While the budget is pressed and no stage publishes, the shard that holds most is made to, this often.
 const PRESSURE_RECHECK: Duration = Duration::from_millis(100);
 /// How often a shard that stopped at corrupt data is looked at again.
 const CORRUPT_RECHECK: Duration = Duration::from_secs(5);
-/// Delays between attempts; a shard is tried for as long as the claim holds.
-pub(super) const PACE: Backoff = Backoff {
-    first: Duration::from_millis(50),
-    max: Duration::from_secs(5),
-    attempts: None,
-};
-
 /// The task of one claim.
 pub(crate) struct ShardTask {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<RunContext>,
     pub(super) claim: Claim,
     pub(super) control: watch::Receiver<Control>,
     pub(super) born_under_way: bool,
@@ -84,31 +57,6 @@ pub(crate) struct ShardTask {
     /// The output may hold unconfirmed records up to here, from this task or one before.
     pub(super) suspect: Position,
     pub(super) first_reader: bool,
-}
-
-/// What an attempt has under way.
-pub(crate) struct Attempt {
-    pub(super) stage: Box<dyn ShardStage>,
-    pub(super) prefetch: Prefetch,
-    // Declared after the stage, so that it leaves after the stage's half is gone.
-    pub(super) membership: Option<Membership>,
-    pub(super) pushed: Position,
-    pub(super) published: Progress,
-    /// Something was pushed since the last publish that said so.
-    pub(super) unpublished: bool,
-    /// Progress that is not in the ledger yet, and when to write it.
-    pub(super) unwritten: Option<(Progress, Instant)>,
-    /// The write of the ledger that is under way.
-    pub(super) writing: Writing,
-    pub(super) idle_since: Option<Instant>,
-    /// Since when the pressure is known that `due` did not answer.
-    pub(super) pressed_since: Option<Instant>,
-    /// A stage's deadline at which `due` had nothing to say.
-    pub(super) answered: Option<Instant>,
-    /// Reading stopped at corrupt data; it is tried again at this time.
-    pub(super) stopped_until: Option<Instant>,
-    /// It was reported as standing still.
-    pub(super) standing: bool,
 }
 
 enum Step {
@@ -123,7 +71,7 @@ enum Step {
 impl ShardTask {
     /// For a claim just granted.
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<RunContext>,
         claim: Claim,
         control: watch::Receiver<Control>,
         born_under_way: bool,
@@ -205,7 +153,7 @@ impl ShardTask {
         }
     }
 
-    pub(super) fn status<T>(&self, edit: impl FnOnce(&mut super::lag::Status) -> T) -> T {
+    pub(super) fn status<T>(&self, edit: impl FnOnce(&mut Status) -> T) -> T {
         self.shared.board.update(&self.claim.shard.id, edit)
     }
 
@@ -327,11 +275,7 @@ impl ShardTask {
     /// The claim's own reader; what it leaves behind makes a new one when asked.
     fn take_reader(&mut self) -> Box<dyn hydrant_core::stream::ShardReader> {
         let spec = &self.shared.spec;
-        let late = super::prefetch::OpenedLate::new(
-            &spec.stream,
-            &self.claim.shard.id,
-            &spec.context.budget,
-        );
+        let late = OpenedLate::new(&spec.stream, &self.claim.shard.id, &spec.context.budget);
         std::mem::replace(&mut self.claim.reader, Box::new(late))
     }
 
@@ -571,19 +515,6 @@ impl ShardTask {
             _ => Err(error),
         }
     }
-}
-
-impl Attempt {
-    /// Everything pushed is published and in the ledger.
-    pub(super) fn is_settled(&self) -> bool {
-        !self.unpublished && self.unwritten.is_none()
-    }
-}
-
-/// Resolves when the supervisor wants the claim back. Cancel-safe.
-async fn wanted(control: &mut watch::Receiver<Control>) {
-    // A supervisor that is gone wants nothing any more; its tasks are aborted with it.
-    drop(control.wait_for(|control| *control != Control::Run).await);
 }
 
 /// Resolves at the next publish for all claims; never without such. Cancel-safe.

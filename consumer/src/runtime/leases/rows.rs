@@ -22,8 +22,9 @@ use hydrant_core::lease::{Lease, OutputId, Progress};
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::Start;
 
-use super::keeper::{Keeper, Seen, limited};
+use super::coordinator::{Keeper, Seen};
 use super::lineage;
+use super::settings::limited;
 
 /// Swaps of rows that are made at once: none is of a parent of another one's shard.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! The task that keeps a worker's leases: takes, renews, hands over, asks, gives back; see [`super::leased`].
+//! The task that keeps a worker's leases: takes, renews, hands over, asks, gives back; see [`super::subscription`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -11,33 +11,15 @@ use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::lease::{Enlisted, Generations, Lease, Progress, Swap};
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimId, Event};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::balance::{View, Workable};
-use super::held::{Fate, Held, LeaseLedger};
-use super::leased::{Command, Leased};
+use super::held_lease::{Fate, Held, LeaseLedger};
 use super::lineage;
-use super::prefetch::OpenedLate;
 use super::renewals::Renewals;
-use super::target::Target;
-
-/// Swaps under way at once: hundreds of leases fit into a third of a lease time on a remote store, and a local one makes
-/// those that wait together.
-pub(super) const AT_ONCE: usize = 64;
-
-/// A call of the store or the stream, left undone when it takes too long: a keeper that waits hands nothing over.
-pub(super) async fn limited<T>(
-    patience: Duration,
-    call: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    match tokio::time::timeout(patience, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::Unavailable {
-            message: format!("no answer within {} s", patience.as_secs_f64()),
-            after: Duration::ZERO,
-        }),
-    }
-}
+use super::settings::{AT_ONCE, Leased, limited};
+use crate::runtime::late_reader::OpenedLate;
+use crate::runtime::output_identity::Target;
 
 /// A row as this worker saw it.
 pub(super) struct Seen {
@@ -54,6 +36,14 @@ struct Mine {
     held: Arc<Held>,
     /// Until when it must be handed over.
     leaving: Option<Instant>,
+}
+
+/// What the subscription asks of its keeper.
+pub(crate) enum Command {
+    /// To take and ask no more.
+    StopClaiming,
+    /// To give everything back and end.
+    Close(oneshot::Sender<()>),
 }
 
 /// Keeps the leases of one worker.

@@ -19,7 +19,7 @@ use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::ShardState;
 
-use super::supervisor::Shared;
+use super::run_context::RunContext;
 
 /// A shard, its tip, and whether it is closed.
 type Tip = (ShardId, Position, bool);
@@ -69,7 +69,7 @@ impl EndWatch {
     /// Begins a look, unless something is being read; `progress` is the subscription's.
     pub(crate) fn look(
         &mut self,
-        shared: &Shared,
+        shared: &RunContext,
         progress: BoxFuture<'static, Result<Vec<(ShardId, Progress)>>>,
     ) -> Option<BoxFuture<'static, Result<Looked>>> {
         let at = clock::now();
@@ -95,7 +95,7 @@ impl EndWatch {
     /// Whether the end is reached, by what a look found.
     pub(crate) fn judge(
         &mut self,
-        shared: &Shared,
+        shared: &RunContext,
         looked: Result<Looked>,
         by_leases: bool,
     ) -> Result<bool> {
@@ -105,7 +105,7 @@ impl EndWatch {
             states,
             progress,
         } = looked?;
-        let Shared { target, board, .. } = shared;
+        let RunContext { target, board, .. } = shared;
         if !board.all_idle() {
             self.tips = None;
             return Ok(false);

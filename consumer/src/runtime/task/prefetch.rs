@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use hydrant_core::budget::Budget;
 use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
@@ -16,6 +15,8 @@ use hydrant_core::shard::ShardId;
 use hydrant_core::stream::{Read, ShardReader, SharedStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use crate::runtime::late_reader::OpenedLate;
 
 /// Reads that wait for the stage: one, so that the next is there when a push returns.
 const READS_AHEAD: usize = 1;
@@ -143,44 +144,6 @@ async fn pressed_for(budget: &Budget, duration: Duration) {
         clock::sleep(duration).await;
         if budget.is_pressed() {
             return;
-        }
-    }
-}
-
-/// A reader that is made when it is opened, so that a slow stream does not keep leases from being renewed.
-#[derive(Debug)]
-pub(crate) struct OpenedLate {
-    stream: SharedStream,
-    shard: ShardId,
-    budget: Budget,
-    reader: Option<Box<dyn ShardReader>>,
-}
-
-impl OpenedLate {
-    /// A reader of `shard` to be.
-    pub(crate) fn new(stream: &SharedStream, shard: &ShardId, budget: &Budget) -> Self {
-        OpenedLate {
-            stream: Arc::clone(stream),
-            shard: shard.clone(),
-            budget: budget.clone(),
-            reader: None,
-        }
-    }
-}
-
-#[async_trait]
-impl ShardReader for OpenedLate {
-    async fn open(&mut self, after: Position) -> Result<()> {
-        let mut reader = self.stream.reader(&self.shard, &self.budget).await?;
-        reader.open(after).await?;
-        self.reader = Some(reader);
-        Ok(())
-    }
-
-    async fn next(&mut self) -> Result<Read> {
-        match &mut self.reader {
-            Some(reader) => reader.next().await,
-            None => Err(Error::fatal("a reader was asked before it was opened")),
         }
     }
 }

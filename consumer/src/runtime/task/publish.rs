@@ -5,9 +5,11 @@ use hydrant_core::error::{Disposition, Result};
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::Flush;
 
+use super::attempt::Attempt;
+use super::control::{Control, Outcome, PACE};
 use super::prefetch::shedding;
-use super::shard_task::{Attempt, Control, Outcome, PACE, ShardTask};
-use super::transaction::aborted;
+use super::shard_task::ShardTask;
+use crate::runtime::transaction::aborted;
 
 impl ShardTask {
     pub(super) async fn publish_if_due(&mut self, attempt: &mut Attempt) -> Result<()> {

@@ -10,9 +10,8 @@ use futures::StreamExt;
 use hydrant_core::clock;
 use tokio::task::JoinSet;
 
-use super::held::{Fate, Held, SILENT};
-use super::keeper::AT_ONCE;
-use super::leased::LeaseSettings;
+use super::held_lease::{Fate, Held, SILENT};
+use super::settings::{AT_ONCE, LeaseSettings};
 
 /// The leases that are renewed; dropping it stops that at once.
 pub(super) struct Renewals {

@@ -1,0 +1,48 @@
+//! A reader that opens its stream as late as possible.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hydrant_core::budget::Budget;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::position::Position;
+use hydrant_core::shard::ShardId;
+use hydrant_core::stream::{Read, ShardReader, SharedStream};
+
+/// A reader that is made when it is opened, so that a slow stream does not keep leases from being renewed.
+#[derive(Debug)]
+pub(crate) struct OpenedLate {
+    stream: SharedStream,
+    shard: ShardId,
+    budget: Budget,
+    reader: Option<Box<dyn ShardReader>>,
+}
+
+impl OpenedLate {
+    /// A reader of `shard` to be.
+    pub(crate) fn new(stream: &SharedStream, shard: &ShardId, budget: &Budget) -> Self {
+        OpenedLate {
+            stream: Arc::clone(stream),
+            shard: shard.clone(),
+            budget: budget.clone(),
+            reader: None,
+        }
+    }
+}
+
+#[async_trait]
+impl ShardReader for OpenedLate {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        let mut reader = self.stream.reader(&self.shard, &self.budget).await?;
+        reader.open(after).await?;
+        self.reader = Some(reader);
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Read> {
+        match &mut self.reader {
+            Some(reader) => reader.next().await,
+            None => Err(Error::fatal("a reader was asked before it was opened")),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! A worker's share of a stream's shards, by leases; see [`subscription`].
+
+mod balance;
+mod coordinator;
+mod held_lease;
+pub(crate) mod lineage;
+mod renewals;
+mod rows;
+mod settings;
+mod subscription;
+
+pub(crate) use held_lease::SILENT;
+pub use settings::LeaseSettings;
+pub(crate) use settings::Leased;
+pub(crate) use subscription::LeasedSubscription;

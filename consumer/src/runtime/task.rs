@@ -1,0 +1,12 @@
+//! The task of one claim, from its grant to its end; see [`shard_task`].
+
+mod attempt;
+mod control;
+mod ledger_write;
+mod prefetch;
+mod publish;
+mod shard_task;
+mod start_position;
+
+pub(crate) use control::{Control, Outcome};
+pub(crate) use shard_task::ShardTask;
