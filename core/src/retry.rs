@@ -1,7 +1,8 @@
 //! Retries with a budget: exponential delays with full jitter, and no more retries than a share of the successes.
 //!
 //! A fixed number of retries a call multiplies the load on a service that is already failing. The budget is one bucket
-//! a client: each success puts a little in, each retry takes one out, and an empty bucket lets the error through.
+//! a client: each success puts a little in, each retry takes one out, and an empty bucket lets the error through. Work
+//! that nothing can go on without, such as a publish, has no budget: [`retry_forever`].
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -45,6 +46,34 @@ impl Backoff {
 #[must_use]
 pub const fn is_logged(n: u32) -> bool {
     n.saturating_add(1).is_power_of_two()
+}
+
+/// Repeats `operation` while it may yet succeed: a full disk frees up, a store answers again. A caller that cannot wait
+/// drops the future, which is safe at every await as far as `operation` is.
+///
+/// # Errors
+/// The first error whose disposition is not [`Disposition::Retry`].
+pub async fn retry_forever<T, F, A>(what: &str, random: &Random, mut operation: F) -> Result<T>
+where
+    F: FnMut() -> A,
+    A: Future<Output = Result<T>>,
+{
+    let backoff = Backoff::default();
+    let mut failures = 0_u32;
+    loop {
+        let error: Error = match operation().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let Disposition::Retry { after } = error.disposition() else {
+            return Err(error);
+        };
+        if is_logged(failures) {
+            tracing::warn!(what, attempt = failures, error = %error.report(), "trying again");
+        }
+        clock::sleep(after.max(backoff.delay(failures, random))).await;
+        failures = failures.saturating_add(1);
+    }
 }
 
 /// A bucket of retries shared by the calls of one client, in hundredths of a retry.
@@ -121,6 +150,30 @@ mod tests {
     fn a_fault_that_lasts_is_logged_ever_more_rarely() {
         let logged: Vec<u32> = (0..100).filter(|n| is_logged(*n)).collect();
         assert_eq!(logged, [0, 1, 3, 7, 15, 31, 63]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_forever_outlasts_any_backoff_and_stops_at_a_final_error() {
+        let random = Random::seeded(1);
+        let mut calls = 0;
+        let answer = retry_forever("ask", &random, || {
+            calls += 1;
+            let answer = if calls < 100 {
+                Err(unavailable())
+            } else {
+                Ok(calls)
+            };
+            std::future::ready(answer)
+        });
+        assert_eq!(answer.await.unwrap(), 100);
+        let mut calls = 0;
+        let answer: Result<()> = retry_forever("ask", &random, || {
+            calls += 1;
+            std::future::ready(Err(Error::fatal("no")))
+        })
+        .await;
+        assert!(answer.is_err());
+        assert_eq!(calls, 1);
     }
 
     #[tokio::test(start_paused = true)]

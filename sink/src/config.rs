@@ -8,8 +8,8 @@ use hydrant_process::config::{Flags, Layers, Problems, Section};
 use crate::encode::{ColumnOptions, Compression, EncodeOptions};
 use crate::lake::TableNames;
 use crate::schema::ColumnType;
-use crate::spec::TableRules;
-use crate::stage::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
+use crate::shard::flush_rules::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
+use crate::table::spec::TableRules;
 
 /// The table's name when none is given.
 pub const TABLE_DEFAULT: &str = "events";

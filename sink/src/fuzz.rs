@@ -5,8 +5,9 @@ use hydrant_fuzz::Target;
 use crate::decode::{Appended, DecodeOptions, Decoder, Provenance, Reason, RowOrigin};
 use crate::encode::{EncodeOptions, encode, head, write_json_row};
 use crate::lake::{COMMIT_VERSION, Commit};
-use crate::partition::{PartitionSpec, parse_rfc3339};
 use crate::schema::{ColumnType, TableSchema};
+use crate::table::event_time::parse_rfc3339;
+use crate::table::partition::PartitionSpec;
 
 const NOW_MICROS: i64 = 1_780_000_000_000_000;
 
@@ -166,7 +167,7 @@ fn values_stay_within_their_directory() {
             if let Ok(spec) = text.parse::<PartitionSpec>() {
                 assert!(spec.fields().iter().all(|field| !field.is_empty()));
             }
-            let value = crate::partition::field_value(&text);
+            let value = crate::table::partition::field_value(&text);
             let Some(value) = &value else {
                 return 0;
             };

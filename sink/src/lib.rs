@@ -1,34 +1,22 @@
 //! Records to Arrow to Parquet to a lake, exactly once.
 //!
-//! [`decode`] turns JSON records into columns and routes rows to partitions, [`schema`] owns the
-//! types a table may have and how they may grow, [`partition`] owns event time and the layout's
-//! directory names, [`encode`] turns the rows of one partition into a Parquet file and reads one
-//! back. These four are synchronous and pure: no clock, no I/O, no randomness in their output.
+//! [`decode`] turns JSON records into columns and routes rows to partitions, [`schema`] owns the types a table may have
+//! and how they may grow, [`table`] owns event time and the layout's directory names, [`encode`] turns the rows of one
+//! partition into a Parquet file and reads one back. These four are synchronous and pure but for the registry of
+//! schemas: no clock, no I/O, no randomness in their output.
 //!
-//! [`lake`] owns the objects of the lake and the protocol that makes an interval visible exactly once, [`stage`] the
-//! way of a shard's batches into it.
+//! [`lake`] owns the objects of the lake and the protocol that makes an interval visible exactly once, [`shard`] the
+//! way of a shard's batches into it, [`table_sink`] the stage that the runtime drives, [`verify`] the proof that a table
+//! holds what its commit records say.
 
-mod buffer;
 pub mod config;
-mod culprits;
-pub mod dead_letter;
 pub mod decode;
 pub mod encode;
-mod error;
-#[cfg(test)]
-mod fault;
-mod interval;
 pub mod lake;
-mod latency;
-pub mod partition;
-mod position_hash;
-mod pressure;
-pub mod published;
 pub mod schema;
-mod shard;
-mod source;
-pub mod spec;
-pub mod stage;
+pub mod shard;
+pub mod table;
+pub mod table_sink;
 pub mod verify;
 pub mod wire;
 
@@ -37,6 +25,7 @@ mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use error::ObjectError;
-pub use source::SourceRebuild;
-pub use stage::{FlushRules, SinkStage};
+pub use lake::ObjectError;
+pub use shard::flush_rules::FlushRules;
+pub use shard::rebuild::SourceRebuild;
+pub use table_sink::SinkStage;

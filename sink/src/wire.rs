@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::lake;
-use crate::published::{Published, Totals};
-use crate::source::SourceRebuild;
-use crate::stage::SinkStage;
+use crate::shard::rebuild::SourceRebuild;
+use crate::shard::totals::{Published, Totals};
+use crate::table_sink::SinkStage;
 
 /// What a run is made of, apart from the configuration.
 #[derive(Clone, Debug)]

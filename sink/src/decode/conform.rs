@@ -18,10 +18,10 @@ use hydrant_core::workers::contain;
 use super::finish::Decoded;
 use super::reject::{Reason, Reject};
 use crate::encode::write_json_row;
-use crate::partition::PartitionKey;
 use crate::schema::{
     Column, ColumnType, INTEGER_EXACT_MAX, TableSchema, arrow_field, arrow_type, fold_name,
 };
+use crate::table::partition::PartitionKey;
 
 /// What every row of an interval has in common, for the provenance columns.
 #[derive(Clone, Copy, Debug)]
@@ -317,7 +317,7 @@ impl Refused {
     ) -> Result<ArrayRef, ArrowError> {
         use ColumnType as T;
         #[cfg(test)]
-        crate::fault::in_column("fault:conform", array);
+        crate::tests::fault::in_column("fault:conform", array);
         let wanted_type = arrow_type(&target.kind);
         if *array.data_type() == wanted_type {
             return Ok(Arc::clone(array));

@@ -5,8 +5,9 @@ use super::finish::{Columns, Decoded};
 use super::reject::{Reason, Reject};
 use super::route::{Routed, Router};
 use super::row::{Captures, Row, Rules, State};
-use crate::partition::{EventTimeField, PartitionSpec};
 use crate::schema::{SchemaError, TableSchema};
+use crate::table::event_time::EventTimeField;
+use crate::table::partition::PartitionSpec;
 
 /// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;

@@ -14,8 +14,8 @@ use super::bits::Bits;
 use super::column::{Fields, Items, Node, Numbers, Texts, Values};
 use super::decoder::ProvenanceColumns;
 use super::group::Groups;
-use crate::partition::{PartitionKey, PartitionSpec};
 use crate::schema::{Column, TableSchema, arrow_type};
+use crate::table::partition::{PartitionKey, PartitionSpec};
 
 /// What a decoder hands over when it is finished.
 pub(super) struct Columns {
@@ -82,7 +82,7 @@ impl Decoded {
                 let column = field.node.column(&field.name);
                 let array = finish(field.node, rows);
                 #[cfg(test)]
-                crate::fault::in_column("fault:finish", &array);
+                crate::tests::fault::in_column("fault:finish", &array);
                 (column, array)
             })
             .unzip();

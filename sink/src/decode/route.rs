@@ -6,10 +6,8 @@ use hydrant_json::{Text, unescape};
 
 use super::number::{Number, read_number};
 use super::row::Captures;
-use crate::partition::{
-    PartitionKey, PartitionSpec, field_value, in_window, parse_rfc3339, time_from_float,
-    time_from_integer,
-};
+use crate::table::event_time::{in_window, parse_rfc3339, time_from_float, time_from_integer};
+use crate::table::partition::{PartitionKey, PartitionSpec, field_value};
 
 /// The longest field values, as written, whose partition is remembered.
 const WRITTEN_BYTES_MAX: usize = 1_024;
@@ -70,7 +68,7 @@ impl Router {
         let time = micros.and_then(|micros| in_window(micros, self.now_micros));
         let bucket = time.and_then(|micros| self.spec.bucket(micros));
         #[cfg(test)]
-        crate::fault::in_text("fault:route", payload);
+        crate::tests::fault::in_text("fault:route", payload);
         let partition = if captures.fields.is_empty() {
             match self.last {
                 Some((last, id)) if last == bucket => id,

@@ -5,8 +5,8 @@ use hydrant_json::{Word, skip_space, string, unescape, word};
 use super::column::{Field, Fields, Items, NO_FIELD, Node, Role, Texts, Values, end_of};
 use super::number::{Decimal, read_decimal, read_number};
 use super::reject::{Read, Reason, Reject};
-use crate::partition::{EVENT_TIME_FIELDS, EventTimeField};
 use crate::schema::TableSchema;
+use crate::table::event_time::{EVENT_TIME_FIELDS, EventTimeField};
 
 pub use hydrant_core::limits::DEPTH_MAX;
 
@@ -370,7 +370,7 @@ impl Row<'_> {
             unescape(self.input.as_bytes(), text, &mut texts.bytes)?;
         }
         #[cfg(test)]
-        crate::fault::in_text("fault:decode", &texts.bytes[end_of(&texts.ends)..]);
+        crate::tests::fault::in_text("fault:decode", &texts.bytes[end_of(&texts.ends)..]);
         texts.ends.push(length(texts.bytes.len()));
         node.valid.set(index);
         Ok(())

@@ -109,7 +109,7 @@ pub fn encode<W: Write + Send>(
     #[cfg(test)]
     for column in batches.iter().flat_map(RecordBatch::columns) {
         for marker in ["fault:encode", "fault:first+fault:second", "fault:letter"] {
-            crate::fault::in_column(marker, column);
+            crate::tests::fault::in_column(marker, column);
         }
     }
     let properties = properties(batches, options, metadata)?;

@@ -10,8 +10,8 @@ use hydrant_core::{Error, Position, Result, ShardId, StreamId};
 use serde::{Deserialize, Serialize};
 
 use super::commit::{Commit, seal_body, unseal_body};
+use super::error::ObjectError;
 use super::names::{ChainNames, TableNames};
-use crate::error::ObjectError;
 
 /// The version of the form of [`Genesis`].
 const GENESIS_VERSION: u32 = 1;

@@ -13,8 +13,8 @@ use hydrant_core::{Position, Result};
 use tokio::sync::OnceCell;
 
 use super::chain::Chain;
+use super::finisher::RebuildRecord;
 use super::names::{StagedName, TableNames};
-use super::recover::RebuildRecord;
 
 /// A staging that nobody here is working on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use hydrant_core::{Interval, Position, ShardId, StreamId, hash};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ObjectError;
+use super::error::ObjectError;
 
 /// The version of the records that this program writes.
 pub const COMMIT_VERSION: u32 = 1;

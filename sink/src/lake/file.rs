@@ -9,6 +9,9 @@
 //! Promises that two processes may use one directory at once. Refuses file systems without hard links, keys that leave
 //! the directory, and to go on after a failed sync: what the disk then holds is unknown.
 
+mod listing;
+mod staging;
+
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
@@ -22,8 +25,8 @@ use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
 use hydrant_core::{Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::file_staging::{FileStaging, Syncs, parent};
 use super::names::{STAGING, SYSTEM, TEMPORARY};
+use staging::{FileStaging, Syncs, parent};
 
 /// Bytes that are read at once to check a file.
 const CHECK_BYTES: usize = 1 << 20;

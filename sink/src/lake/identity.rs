@@ -8,13 +8,13 @@
 
 use bytes::Bytes;
 use hydrant_core::lake::{Put, SharedLake};
+use hydrant_core::retry::retry_forever;
 use hydrant_core::{Random, Result};
 use serde::{Deserialize, Serialize};
 
 use super::commit::{seal_body, unseal_body};
+use super::error::ObjectError;
 use super::names::TableNames;
-use super::recover::persist;
-use crate::error::ObjectError;
 
 /// The version of the form of [`Identity`].
 const VERSION: u32 = 1;
@@ -43,7 +43,7 @@ pub(crate) async fn identify(
         id: random.identity(),
     };
     let body = seal_body(&mine);
-    let put = persist("put a table's identity", random, || {
+    let put = retry_forever("put a table's identity", random, || {
         lake.put_new(&key, body.clone())
     });
     match put.await? {

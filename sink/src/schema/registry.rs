@@ -7,12 +7,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hydrant_core::lake::{Put, SharedLake};
+use hydrant_core::retry::retry_forever;
 use hydrant_core::{Error, Random, Result};
 
 use super::{SchemaError, TableSchema};
 use crate::lake::TableNames;
-use crate::lake::persist;
-use crate::partition::PartitionSpec;
+use crate::table::partition::PartitionSpec;
 
 /// The schemas of one table.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Registry {
             let next = joined.with_number(current.number() + 1);
             let key = self.names.schema(next.number());
             let body = bytes::Bytes::from(next.to_json());
-            let put = persist("put a schema", &self.random, || {
+            let put = retry_forever("put a schema", &self.random, || {
                 self.lake.put_new(&key, body.clone())
             });
             match put.await? {

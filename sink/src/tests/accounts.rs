@@ -9,13 +9,13 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Interval, Position, Sequence};
 
 use super::support::*;
-use crate::buffer::{Buffer, Source, Taken};
-use crate::dead_letter::letter_hash;
-use crate::interval::conform;
 use crate::lake::{Chain, Commit, FileKind};
 use crate::schema::TableSchema;
-use crate::shard::growth_bytes;
-use crate::spec::TableRules;
+use crate::shard::buffer::{Buffer, Source, Taken};
+use crate::shard::interval::conform;
+use crate::shard::sink_shard::growth_bytes;
+use crate::table::dead_letter::letter_hash;
+use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
 const HOUR: i64 = 3_600_000_000;

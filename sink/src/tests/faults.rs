@@ -9,12 +9,12 @@ use hydrant_core::{Disposition, Interval, Position};
 use proptest::prelude::*;
 
 use super::support::*;
-use crate::buffer::{Buffer, Source, Taken};
-use crate::culprits::CULPRITS_MAX;
-use crate::interval::conform;
 use crate::lake::{Chain, Commit, generation_key};
 use crate::schema::TableSchema;
-use crate::spec::TableRules;
+use crate::shard::buffer::{Buffer, Source, Taken};
+use crate::shard::culprits::CULPRITS_MAX;
+use crate::shard::interval::conform;
+use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
 /// Faults that a test asks for tell nothing.

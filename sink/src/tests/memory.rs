@@ -8,8 +8,8 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Budget, Position, Workers};
 
 use super::support::*;
-use crate::spec::TableRules;
-use crate::stage::FlushRules;
+use crate::shard::flush_rules::FlushRules;
+use crate::table::spec::TableRules;
 
 /// A batch that holds a permit for its bytes, as a reader gives it.
 async fn held(budget: &Budget, range: std::ops::Range<u64>) -> Read {

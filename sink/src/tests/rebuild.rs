@@ -14,7 +14,7 @@ use hydrant_core::{Disposition, Position};
 use super::owners::{Plan, between, stream_of};
 use super::support::*;
 use crate::lake::{Chain, FileKind, Tip};
-use crate::spec::TableRules;
+use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use hydrant_core::{Disposition, Result};
 
 use super::support::*;
 use crate::schema::ColumnType;
-use crate::spec::TableRules;
+use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
 async fn publish_one(process: &Process, shard: &str, payload: &str) -> Result<()> {

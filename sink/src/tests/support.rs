@@ -27,8 +27,9 @@ use hydrant_testing::trace::Trace;
 
 use crate::SourceRebuild;
 use crate::lake::{FileLake, Rebuild, TableNames};
-use crate::spec::TableRules;
-use crate::stage::{FlushRules, SinkStage};
+use crate::shard::flush_rules::FlushRules;
+use crate::table::spec::TableRules;
+use crate::table_sink::SinkStage;
 
 /// 2026-11-21T00:00:00Z.
 pub(crate) const NOW: i64 = 1_795_219_200_000_000;

@@ -14,7 +14,7 @@ use hydrant_producer::config::{Config, Origin};
 use hydrant_producer::simulate::{FleetSpec, PiiShares};
 use hydrant_sink::encode::{Compression, EncodeOptions};
 use hydrant_sink::lake::{Rebuild, TableNames};
-use hydrant_sink::spec::TableRules;
+use hydrant_sink::table::spec::TableRules;
 use hydrant_sink::{FlushRules, SinkStage, SourceRebuild};
 use hydrant_stream::delivery::{Delivery, Routing, deliver};
 use hydrant_stream::{Codec, CreateOptions};

@@ -1,8 +1,9 @@
 //! Event times, partitions and the rows in them.
 
 use super::*;
-use crate::partition::{EventTimeField, PartitionSpec};
 use crate::schema::{Column, ColumnType};
+use crate::table::event_time::EventTimeField;
+use crate::table::partition::PartitionSpec;
 
 const OLD: i64 = 1_577_836_800_000_000;
 

@@ -9,13 +9,14 @@
 mod chain;
 mod clean_up;
 mod commit;
+mod error;
 mod file;
-mod file_listing;
-mod file_staging;
+mod finisher;
 mod identity;
 mod names;
 mod open;
-mod recover;
+pub(crate) mod position_hash;
+mod publisher;
 
 pub(crate) use chain::PRODUCT;
 pub use chain::{Chain, Genesis, Tip};
@@ -25,9 +26,10 @@ pub use commit::{
     COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, Gap, OriginSum, ShardInterval, TimeRange,
     seal_body, unseal_body,
 };
+pub use error::ObjectError;
 pub use file::FileLake;
+pub use finisher::{Finisher, Rebuild, RebuildRecord};
 pub(crate) use identity::identify;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
 pub use open::{Place, open, open_read, place};
-pub(crate) use recover::persist;
-pub use recover::{Claimed, Finisher, Publisher, Rebuild, RebuildRecord};
+pub use publisher::{Claimed, Publisher};

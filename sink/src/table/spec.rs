@@ -8,11 +8,12 @@ use bytes::Bytes;
 use hydrant_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::event_time::EventTimeField;
+use super::partition::{PartitionBy, PartitionSpec};
 use crate::decode::DecodeOptions;
 use crate::encode::EncodeOptions;
-use crate::error::ObjectError;
+use crate::lake::ObjectError;
 use crate::lake::{digest, seal_body, unseal_body};
-use crate::partition::{EventTimeField, PartitionBy, PartitionSpec};
 use crate::schema::{ColumnType, TableSchema};
 
 /// The version of the form of [`Spec`].

@@ -3,6 +3,7 @@
 mod accounts;
 mod cleaning;
 mod crash;
+pub(crate) mod fault;
 mod faults;
 mod file_lake;
 mod long_chain;

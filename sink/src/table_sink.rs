@@ -3,9 +3,8 @@
 //! Owns what the shards of one stream into one table share. Promises that the lake is asked first how far a shard is,
 //! and that what a dead owner left half done is finished before anything follows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::lake::SharedLake;
@@ -14,66 +13,20 @@ use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Context, Error, Overdraft, Result, Shard, ShardId, StreamId};
 
-use crate::buffer::{Cut, Source};
-use crate::lake::{
-    Chain, Claimed, Finisher, Leftovers, Place, Publisher, Rebuild, TableNames, identify, persist,
-};
-use crate::pressure::Holders;
-use crate::published::Totals;
+use crate::lake::{Chain, Claimed, Finisher, Place, Publisher, Rebuild, TableNames, identify};
 use crate::schema::registry::Registry;
-use crate::shard::SinkShard;
-use crate::spec::TableRules;
-
-/// Payload bytes after which an interval is cut.
-pub const FLUSH_BYTES: u64 = 128 << 20;
-
-/// The age at which an interval is cut.
-pub const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Digests of specs known to be in the lake; a process uses a handful.
-const SPECS_KNOWN_MAX: usize = 1024;
-
-/// When intervals are cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlushRules {
-    /// Payload bytes after which an interval is cut. Default: 128 MiB. Raise it for larger files. Cost: memory.
-    pub bytes: u64,
-    /// The age at which an interval is cut. Default: 60 s. Raise it for fewer files. Cost: rows appear later.
-    pub interval: Duration,
-}
-
-impl Default for FlushRules {
-    fn default() -> Self {
-        FlushRules {
-            bytes: FLUSH_BYTES,
-            interval: FLUSH_INTERVAL,
-        }
-    }
-}
-
-/// What all shards of a stage share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) lake: SharedLake,
-    pub(crate) context: Context,
-    pub(crate) stream: StreamId,
-    pub(crate) names: TableNames,
-    pub(crate) rules: TableRules,
-    pub(crate) flush: FlushRules,
-    pub(crate) registry: Registry,
-    pub(crate) finisher: Finisher,
-    pub(crate) holders: Holders,
-    /// Of the open intervals, which grow while they take a batch.
-    pub(crate) overdraft: Overdraft,
-    pub(crate) specs: Mutex<HashSet<String>>,
-    pub(crate) totals: Arc<Totals>,
-    pub(crate) leftovers: Arc<Leftovers>,
-}
+use crate::shard::buffer::Source;
+use crate::shard::context::SinkContext;
+use crate::shard::flush_rules::FlushRules;
+use crate::shard::pressure::Holders;
+use crate::shard::sink_shard::SinkShard;
+use crate::shard::totals::Totals;
+use crate::table::spec::TableRules;
 
 /// The sink of one stream into one table.
 #[derive(Clone, Debug)]
 pub struct SinkStage {
-    shared: Arc<Shared>,
+    shared: Arc<SinkContext>,
     output: OutputId,
     /// What was answered to whoever is about to open a shard.
     resumed: Arc<Mutex<HashMap<ShardId, Claimed>>>,
@@ -101,7 +54,7 @@ impl SinkStage {
         Ok(SinkStage {
             output,
             resumed: Arc::default(),
-            shared: Arc::new(Shared {
+            shared: Arc::new(SinkContext {
                 lake: SharedLake::clone(lake),
                 context: context.clone(),
                 stream: stream.clone(),
@@ -199,30 +152,5 @@ impl Stage for SinkStage {
 
     async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
         Err(Error::fatal("the sink publishes each shard by itself"))
-    }
-}
-
-impl Shared {
-    /// Makes sure that the rules of a cut interval are in the lake, and answers their digest.
-    pub(crate) async fn put_spec(&self, cut: &Cut, schema: u64) -> Result<String> {
-        let (digest, body) = self.rules.spec(&cut.base, schema).to_body();
-        let known = |digest: &str| self.specs().contains(digest);
-        if !known(&digest) {
-            let key = self.names.spec(&digest);
-            let put = persist("put a spec", &self.context.random, || {
-                self.lake.put_new(&key, body.clone())
-            });
-            put.await?;
-            let mut specs = self.specs();
-            if specs.len() >= SPECS_KNOWN_MAX {
-                specs.clear();
-            }
-            specs.insert(digest.clone());
-        }
-        Ok(digest)
-    }
-
-    fn specs(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.specs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,12 +8,12 @@ use hydrant_core::lake::{Object, SharedLake};
 use hydrant_core::{Position, Result};
 
 use super::Verification;
-use super::files::{Expected, check};
-use super::report::{ChainReport, ProblemKind, Report};
-use super::slots::Slots;
 use crate::lake::{
     ChainNames, Commit, CommitFile, FileKind, Genesis, RebuildRecord, TableNames, unseal_body,
 };
+use crate::verify::files::{Expected, check};
+use crate::verify::report::{ChainReport, ProblemKind, Report};
+use crate::verify::slots::Slots;
 
 /// Records that are read at a time.
 const RECORDS_AT_ONCE: usize = 16;

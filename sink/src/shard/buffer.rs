@@ -16,14 +16,14 @@ use hydrant_core::origin::{DeadLetter, Dropped};
 use hydrant_core::workers::contain_each;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
 
-use crate::culprits::CULPRITS_MAX;
-use crate::dead_letter::Letter;
+use super::culprits::CULPRITS_MAX;
+use super::latency::Latencies;
 use crate::decode::{Appended, Decoded, Decoder, Reject, RowOrigin};
+use crate::lake::position_hash::{Positions, position_in};
 use crate::lake::{Counts, Gap, OriginSum, TimeRange};
-use crate::latency::Latencies;
-use crate::position_hash::{Positions, position_in};
 use crate::schema::TableSchema;
-use crate::spec::TableRules;
+use crate::table::dead_letter::Letter;
+use crate::table::spec::TableRules;
 
 /// The stage that this sink's dead letters name.
 const STAGE: &str = "sink";
@@ -303,7 +303,7 @@ impl Buffer {
         };
         let appended = self.decoder.append(payload, &origin);
         #[cfg(test)]
-        crate::fault::in_text("fault:counted", payload);
+        crate::tests::fault::in_text("fault:counted", payload);
         match appended {
             Appended::Full => return false,
             Appended::Row => {

@@ -12,7 +12,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use bytes::Bytes;
 use hydrant_core::origin::DeadLetter;
 
-use crate::position_hash::PositionHash;
+use crate::lake::position_hash::PositionHash;
 
 /// What a letter costs in memory beside its texts and its payload: 192 bytes, what it points to, which is as much, and
 /// its columns when it becomes a row, which grow by doubling.

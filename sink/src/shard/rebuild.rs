@@ -18,11 +18,12 @@ use hydrant_core::workers::contain;
 use hydrant_core::{Batch, Context, Error, Interval, Position, Result, ShardId};
 use tokio::sync::Mutex;
 
-use crate::buffer::{Buffer, Source, Taken};
-use crate::interval::{Outcome, conform, footer_of, stage_one, untraced};
+use super::buffer::{Buffer, Source, Taken};
+use super::interval::{conform, footer_of, untraced};
+use super::upload::{Outcome, stage_one};
 use crate::lake::{Commit, CommitFile, Rebuild, TableNames};
 use crate::schema::registry;
-use crate::spec::Spec;
+use crate::table::spec::Spec;
 
 /// Reads intervals again from the stream that they came from.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 use hydrant_core::stage::Flush;
 use serde::Serialize;
 
+use super::latency::Latencies;
 use crate::lake::Commit;
-use crate::latency::Latencies;
 
 /// What a stage has published since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

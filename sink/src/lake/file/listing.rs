@@ -11,8 +11,8 @@ use hydrant_core::disk;
 use hydrant_core::lake::Object;
 use hydrant_core::{Error, Result};
 
-use super::file::FileLake;
-use super::names::{STAGING, TEMPORARY};
+use super::FileLake;
+use crate::lake::names::{STAGING, TEMPORARY};
 
 /// Names of a directory that a visit holds at once. More of them mean fewer readings of a directory that has more.
 const VISITED_AT_ONCE: usize = 1 << 15;

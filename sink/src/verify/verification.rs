@@ -1,18 +1,9 @@
-//! Proof that a table holds what its commit chains say, and what an operator looks at.
+//! A verification of one table under way.
 //!
-//! Owns the checks of `hydrant lake verify` ([`verify`]) and what the other commands print ([`tables`], [`partitions`],
-//! [`schema`], [`head`]). Promises to change nothing, to judge from the objects alone, and to stay right while sinks
-//! are publishing: data is listed first and chains are read after, so that whatever was listed has a record by then, and
-//! what is missing is looked at again last. Memory does not grow with the table but for eight bytes a file: chains are
-//! read one after another, record by record, and of each kind of finding the first ones are listed and the others counted.
-//! Refuses to call a table good that has a file too many, a file too few, a byte changed, a slot missing, a chain in the
-//! place of another, or a sum that does not add up.
+//! Owns the order of the checks: the files are listed first, the chains are read after, and what was missing is looked at
+//! once more at the end.
 
-mod browse;
 mod chains;
-mod files;
-mod report;
-mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -20,12 +11,11 @@ use hydrant_core::Result;
 use hydrant_core::hash;
 use hydrant_core::lake::SharedLake;
 
-pub use browse::{Partition, TableSummary, has_taken_from, head, partitions, schema, tables};
-pub use report::{ChainReport, LISTED_MAX, Problem, ProblemKind, Report};
-
+use super::browse;
+use super::files::{Checked, Expected, State, check};
+use super::report::{ProblemKind, Report};
 use crate::lake::{Commit, FileKind, OriginSum, TableNames};
 use crate::schema::registry;
-use files::{Checked, Expected, State, check};
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +170,7 @@ impl Verification {
         match self.lake.get(&key).await? {
             None => report.problem(ProblemKind::Missing, key, "a commit record names it"),
             Some(body) => {
-                if let Err(error) = crate::spec::Spec::from_body(&key, &body) {
+                if let Err(error) = crate::table::spec::Spec::from_body(&key, &body) {
                     report.problem(ProblemKind::Damaged, key, error);
                 }
             }

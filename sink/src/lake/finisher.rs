@@ -1,0 +1,188 @@
+//! How the files of a commit record become visible, also those that vanished.
+//!
+//! Owns the reveal of the files that a record names, and the rebuild of those that vanished before they were visible.
+//! Promises that finishing is repeatable, and that a vanished file is made again from the source by the recorded rules.
+//! Refuses to take up files that differ from what the record says.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use hydrant_core::lake::{Put, Reveal, Sealed};
+use hydrant_core::retry::retry_forever;
+use hydrant_core::{Error, Random, Result};
+use serde::{Deserialize, Serialize};
+
+use super::chain::Chain;
+use super::commit::{Commit, CommitFile, seal_body, unseal_body};
+use super::error::ObjectError;
+use super::names::generation_key;
+
+/// Files of one record that are made visible at a time.
+const REVEALS_MAX: usize = 8;
+
+/// How often a file may vanish before somebody must look why.
+const GENERATIONS_MAX: u32 = 9;
+
+/// The version of the form of [`RebuildRecord`].
+const REBUILD_VERSION: u32 = 1;
+
+/// Makes a file of a committed interval again.
+#[async_trait]
+pub trait Rebuild: Send + Sync + fmt::Debug {
+    /// Reads the interval of `commit` again by its recorded rules and stages its file number `file` under `key`.
+    async fn rebuild(&self, commit: &Commit, file: usize, key: &str) -> Result<CommitFile>;
+}
+
+/// Says which staging stands for a vanished file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildRecord {
+    /// The version of this form.
+    pub version: u32,
+    /// The slot of the record that names the file.
+    pub slot: u64,
+    /// The file's index in it.
+    pub index: usize,
+    /// How often the file was made again before and with this.
+    pub generation: u32,
+    /// The file as it was staged.
+    pub file: CommitFile,
+}
+
+impl RebuildRecord {
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// Damaged bytes or a newer version.
+    pub fn from_body(key: &str, body: &[u8]) -> Result<Self, ObjectError> {
+        unseal_body(key, body, REBUILD_VERSION)
+    }
+}
+
+/// Makes the files of records visible.
+#[derive(Clone, Debug)]
+pub struct Finisher {
+    rebuild: Option<Arc<dyn Rebuild>>,
+    pub(super) random: Random,
+}
+
+impl Finisher {
+    /// Without `rebuild` a vanished file is fatal.
+    pub fn new(rebuild: Option<Arc<dyn Rebuild>>, random: &Random) -> Self {
+        Finisher {
+            rebuild,
+            random: random.clone(),
+        }
+    }
+
+    /// Makes every file visible that the record names; done already is done.
+    ///
+    /// # Errors
+    /// Fatal when a file under a name differs from the record, or cannot be made again.
+    pub async fn finish(&self, chain: &Chain, commit: &Commit) -> Result<()> {
+        let files = (0..commit.files.len()).map(|index| self.finish_file(chain, commit, index));
+        // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
+        let files: Vec<_> = files.collect();
+        stream::iter(files)
+            .buffer_unordered(REVEALS_MAX)
+            .try_collect::<()>()
+            .await
+    }
+
+    async fn finish_file(&self, chain: &Chain, commit: &Commit, index: usize) -> Result<()> {
+        let file = &commit.files[index];
+        let mut sealed = file.sealed.clone();
+        for generation in 1..=GENERATIONS_MAX {
+            let what = "make a file visible";
+            let reveal = retry_forever(what, &self.random, || chain.lake().reveal(&sealed));
+            match reveal.await? {
+                Reveal::Revealed | Reveal::Already => return Ok(()),
+                Reveal::Vanished => {}
+            }
+            // A compaction may have taken the file up and removed it: only after the file was found missing, so that
+            // a compaction in between is seen.
+            self.check_layout(chain, &sealed).await?;
+            let rebuilt = self.generation(chain, commit, index, generation).await?;
+            sealed = rebuilt.sealed;
+        }
+        Err(Error::fatal(format!(
+            "`{}` vanished {GENERATIONS_MAX} times before it could be made visible: find out who removes files below \
+             `_hydrant/`",
+            file.sealed.key,
+        )))
+    }
+
+    async fn check_layout(&self, chain: &Chain, sealed: &Sealed) -> Result<()> {
+        let prefix = chain.names().table().layout();
+        if chain.lake().list(&prefix, Some(1)).await?.is_empty() {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "`{}` is missing and the table was compacted by a newer version: run that version",
+            sealed.key,
+        )))
+    }
+
+    /// The staging that stands for the file the `generation`-th time; claims it when nobody has.
+    async fn generation(
+        &self,
+        chain: &Chain,
+        commit: &Commit,
+        index: usize,
+        generation: u32,
+    ) -> Result<CommitFile> {
+        let wanted = &commit.files[index];
+        let record_key = chain.names().rebuild(commit.slot, index, generation);
+        if let Some(body) = chain.lake().get(&record_key).await? {
+            return self.claimed(&record_key, &body, wanted);
+        }
+        let Some(rebuild) = &self.rebuild else {
+            return Err(Error::fatal(format!(
+                "`{}` vanished before it was visible, and there is no source here to make it again from: start the \
+                 sink, which does that",
+                wanted.sealed.key,
+            )));
+        };
+        tracing::warn!(key = %wanted.sealed.key, generation, "making a vanished file again");
+        let key = generation_key(&wanted.sealed.key, generation);
+        let file = rebuild.rebuild(commit, index, &key).await?;
+        if (file.rows, &file.position_hash) != (wanted.rows, &wanted.position_hash) {
+            chain.lake().discard(&file.sealed.upload).await?;
+            return Err(Error::fatal(format!(
+                "`{}` cannot be made again: its {} rows became {} or others; the source does not hold what it held",
+                wanted.sealed.key, wanted.rows, file.rows,
+            )));
+        }
+        let record = RebuildRecord {
+            version: REBUILD_VERSION,
+            slot: commit.slot,
+            index,
+            generation,
+            file: file.clone(),
+        };
+        let body = seal_body(&record);
+        let put = retry_forever("put a rebuild record", &self.random, || {
+            chain.lake().put_new(&record_key, body.clone())
+        });
+        match put.await? {
+            Put::Created => Ok(file),
+            Put::Exists(found) if found == body => Ok(file),
+            Put::Exists(found) => {
+                chain.lake().discard(&file.sealed.upload).await?;
+                self.claimed(&record_key, &found, wanted)
+            }
+        }
+    }
+
+    fn claimed(&self, key: &str, body: &[u8], wanted: &CommitFile) -> Result<CommitFile> {
+        let record = RebuildRecord::from_body(key, body)?;
+        if (record.file.rows, &record.file.position_hash) == (wanted.rows, &wanted.position_hash) {
+            Ok(record.file)
+        } else {
+            Err(Error::fatal(format!(
+                "`{key}` stands for other rows than the record's"
+            )))
+        }
+    }
+}

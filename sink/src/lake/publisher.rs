@@ -1,0 +1,220 @@
+//! How an interval becomes visible exactly once.
+//!
+//! Owns the order of steps: stage everything invisibly, put the record under the next slot (the atomic point), make
+//! every file visible that the record names, and only then go on. Promises that only the newest record of a chain can be
+//! unfinished, and that whoever finds a record finishes it, also against a live owner. Refuses to publish after it lost a
+//! slot, and to judge by the interval whether a record is its own.
+
+use std::sync::Arc;
+
+use hydrant_core::lake::Put;
+use hydrant_core::mutant::{self, Mutant};
+use hydrant_core::retry::retry_forever;
+use hydrant_core::{Error, Position, Result};
+
+use super::chain::{Chain, Tip};
+use super::clean_up::Leftovers;
+use super::commit::Commit;
+use super::finisher::Finisher;
+
+/// How far a chain is, with everything of it visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The slot of the newest record, 0 without one.
+    pub slot: u64,
+    /// What is done.
+    pub to: Position,
+    /// What the reader had seen of its origins.
+    pub marks: Vec<u8>,
+}
+
+/// Publishes the intervals of one shard, one after another.
+#[derive(Debug)]
+pub struct Publisher {
+    chain: Chain,
+    finisher: Finisher,
+    slot: u64,
+    to: Position,
+    /// Where another owner's record ends that took our slot.
+    lost: Option<Position>,
+    /// What dead owners left, until it was cleaned up after the first record.
+    leftovers: Option<Arc<Leftovers>>,
+}
+
+impl Publisher {
+    /// Finishes the newest record of the chain and answers how far it is; `None` when it has not begun.
+    ///
+    /// # Errors
+    /// Those of finishing.
+    pub async fn resume(chain: &Chain, finisher: &Finisher) -> Result<Option<Claimed>> {
+        let tip = chain.tip().await?;
+        let marks = match &tip {
+            Tip::Record(commit) => {
+                finisher.finish(chain, commit).await?;
+                commit.marks.clone()
+            }
+            _ => Vec::new(),
+        };
+        Ok(tip.to().map(|to| Claimed {
+            slot: tip.slot(),
+            to,
+            marks,
+        }))
+    }
+
+    /// Begins to publish after `after`; a chain that has not begun begins at `start`. `resumed` is what [`Self::resume`]
+    /// has just answered, where it did: it spares finding the newest record again, and if another owner has gone on since,
+    /// the first record collides.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] when the chain is elsewhere: open again after its position.
+    pub async fn open(
+        chain: Chain,
+        finisher: Finisher,
+        start: Position,
+        after: Position,
+        resumed: Option<Claimed>,
+    ) -> Result<Self> {
+        let claimed = match resumed {
+            Some(claimed) => Some(claimed),
+            None => Self::resume(&chain, &finisher).await?,
+        };
+        let claimed = match claimed {
+            Some(claimed) => claimed,
+            None => {
+                let genesis = chain.begin(start).await?;
+                Claimed {
+                    slot: 0,
+                    to: genesis.start,
+                    marks: Vec::new(),
+                }
+            }
+        };
+        let from = if mutant::is(Mutant::FromOfReader) {
+            after
+        } else {
+            claimed.to
+        };
+        if from != after {
+            return Err(Error::Superseded {
+                shard: chain.shard().clone(),
+                after: claimed.to,
+            });
+        }
+        Ok(Publisher {
+            chain,
+            finisher,
+            slot: claimed.slot,
+            to: from,
+            lost: None,
+            leftovers: None,
+        })
+    }
+
+    /// Removes what dead owners left: now, when the newest record is finished, and once more after the first record of
+    /// this owner.
+    pub(crate) async fn clean_up(&mut self, leftovers: &Arc<Leftovers>) {
+        self.leftovers = Some(Arc::clone(leftovers));
+        self.clean().await;
+    }
+
+    async fn clean(&self) {
+        let Some(leftovers) = &self.leftovers else {
+            return;
+        };
+        // What is left only takes room: nothing waits for it.
+        if let Err(error) = leftovers.clean(&self.chain, self.to).await {
+            let shard = self.chain.shard();
+            tracing::warn!(%shard, error = %error.report(), "cannot clean up what dead owners left");
+        }
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// What is published.
+    pub fn to(&self) -> Position {
+        self.to
+    }
+
+    /// The slot that the next record takes.
+    pub fn next_slot(&self) -> u64 {
+        self.slot + 1
+    }
+
+    /// That no other owner took a slot of this publisher.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] once it happened.
+    pub fn check_owner(&self) -> Result<()> {
+        match self.lost {
+            None => Ok(()),
+            Some(after) => Err(Error::Superseded {
+                shard: self.chain.shard().clone(),
+                after,
+            }),
+        }
+    }
+
+    /// Puts the record under the next slot and makes its files visible.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] when another owner took the slot: his record was finished, nothing of ours is visible.
+    /// Fatal when the record does not follow the chain or its sums are wrong.
+    pub async fn publish(&mut self, commit: &Commit) -> Result<()> {
+        let key = self.chain.names().record(self.next_slot());
+        let interval = commit.interval(&key)?;
+        let follows = commit.slot == self.next_slot() && interval.from == self.to;
+        if !follows || self.to == Position::End {
+            return Err(Error::fatal(format!(
+                "a record of ({}, {}] for slot {} does not follow {} in slot {} of shard `{}`",
+                interval.from,
+                interval.to,
+                commit.slot,
+                self.to,
+                self.slot,
+                self.chain.shard(),
+            )));
+        }
+        self.check_owner()?;
+        commit.counts.check(&key)?;
+        let body = commit.to_body();
+        let put = retry_forever("put a commit record", &self.finisher.random, || {
+            self.chain.lake().put_new(&key, body.clone())
+        });
+        match put.await? {
+            Put::Created => {}
+            // The answer to an earlier attempt was lost: the nonce in the body is nobody else's.
+            Put::Exists(found) if found == body => {}
+            Put::Exists(found) => {
+                let winner = self.chain.read(commit.slot, &found)?;
+                self.lost = Some(winner.interval(&key)?.to);
+                self.discard_unnamed(commit, &winner).await?;
+                self.finisher.finish(&self.chain, &winner).await?;
+                return self.check_owner();
+            }
+        }
+        self.finisher.finish(&self.chain, commit).await?;
+        self.slot = commit.slot;
+        self.to = interval.to;
+        self.clean().await;
+        self.leftovers = None;
+        Ok(())
+    }
+
+    async fn discard_unnamed(&self, ours: &Commit, winner: &Commit) -> Result<()> {
+        for file in &ours.files {
+            let upload = &file.sealed.upload;
+            if !winner
+                .files
+                .iter()
+                .any(|named| named.sealed.upload == *upload)
+            {
+                self.chain.lake().discard(upload).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! What the shards of one stream into one table share.
+//!
+//! Owns the digests of the specs that are known to be in the lake. Promises that a spec is in the lake before its digest
+//! is handed out.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hydrant_core::lake::SharedLake;
+use hydrant_core::retry::retry_forever;
+use hydrant_core::{Context, Overdraft, Result, StreamId};
+
+use super::buffer::Cut;
+use super::flush_rules::FlushRules;
+use super::pressure::Holders;
+use super::totals::Totals;
+use crate::lake::{Finisher, Leftovers, TableNames};
+use crate::schema::registry::Registry;
+use crate::table::spec::TableRules;
+
+/// Digests of specs known to be in the lake; a process uses a handful.
+const SPECS_KNOWN_MAX: usize = 1024;
+
+/// What all shards of a stage share.
+#[derive(Debug)]
+pub(crate) struct SinkContext {
+    pub(crate) lake: SharedLake,
+    pub(crate) context: Context,
+    pub(crate) stream: StreamId,
+    pub(crate) names: TableNames,
+    pub(crate) rules: TableRules,
+    pub(crate) flush: FlushRules,
+    pub(crate) registry: Registry,
+    pub(crate) finisher: Finisher,
+    pub(crate) holders: Holders,
+    /// Of the open intervals, which grow while they take a batch.
+    pub(crate) overdraft: Overdraft,
+    pub(crate) specs: Mutex<HashSet<String>>,
+    pub(crate) totals: Arc<Totals>,
+    pub(crate) leftovers: Arc<Leftovers>,
+}
+
+impl SinkContext {
+    /// Makes sure that the rules of a cut interval are in the lake, and answers their digest.
+    pub(crate) async fn put_spec(&self, cut: &Cut, schema: u64) -> Result<String> {
+        let (digest, body) = self.rules.spec(&cut.base, schema).to_body();
+        let known = |digest: &str| self.specs().contains(digest);
+        if !known(&digest) {
+            let key = self.names.spec(&digest);
+            let put = retry_forever("put a spec", &self.context.random, || {
+                self.lake.put_new(&key, body.clone())
+            });
+            put.await?;
+            let mut specs = self.specs();
+            if specs.len() >= SPECS_KNOWN_MAX {
+                specs.clear();
+            }
+            specs.insert(digest.clone());
+        }
+        Ok(digest)
+    }
+
+    fn specs(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.specs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,19 @@
+//! Proof that a table holds what its commit chains say, and what an operator looks at.
+//!
+//! Owns the checks of `hydrant lake verify` ([`verify`]) and what the other commands print ([`tables`], [`partitions`],
+//! [`schema`], [`head`]). Promises to change nothing, to judge from the objects alone, and to stay right while sinks
+//! are publishing: data is listed first and chains are read after, so that whatever was listed has a record by then, and
+//! what is missing is looked at again last. Memory does not grow with the table but for eight bytes a file: chains are
+//! read one after another, record by record, and of each kind of finding the first ones are listed and the others counted.
+//! Refuses to call a table good that has a file too many, a file too few, a byte changed, a slot missing, a chain in the
+//! place of another, or a sum that does not add up.
+
+mod browse;
+mod files;
+mod report;
+mod slots;
+mod verification;
+
+pub use browse::{Partition, TableSummary, has_taken_from, head, partitions, schema, tables};
+pub use report::{ChainReport, LISTED_MAX, Problem, ProblemKind, Report};
+pub use verification::{Depth, verify};
