@@ -10,7 +10,7 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::audit::Class;
+use crate::class::Class;
 use crate::detect::{self, Address};
 
 /// What a rule does.

@@ -8,24 +8,25 @@
 use std::sync::Arc;
 
 use crate::action::PARTITION_KEY;
-use crate::audit::{Finding, Report};
-use crate::classes;
+use crate::audit::{Finding, Report, narrow};
 use crate::detect::{Hits, Kind};
 use crate::edit::Edits;
-use crate::fold::{OffsetMap, Shadow, Writing};
-use crate::json::Token;
 use crate::keys::{Evidence, KeyCache};
 use crate::policy::{Child, Effect, Policy};
+use crate::text::byte_classes;
+use crate::text::fold::{OffsetMap, Shadow, Writing};
+use crate::text::json::Token;
 use crate::trail::{Member, Segment, Trail};
 
 mod beside;
+mod found_values;
 mod nested;
 mod partition_key;
 mod settle;
 mod verdict;
 mod walk;
 
-use partition_key::Found;
+use found_values::Found;
 use verdict::Stop;
 pub use verdict::{Reason, Verdict};
 
@@ -366,7 +367,7 @@ impl Engine {
             }
         }
         let member = self.root();
-        let classes = classes::of(key);
+        let classes = byte_classes::of(key);
         let token = Token {
             start: 0,
             end: key.len(),
@@ -387,10 +388,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn narrow(offset: usize) -> u32 {
-    u32::try_from(offset).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

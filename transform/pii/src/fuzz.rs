@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hydrant_fuzz::Target;
 
-use crate::json::{Event, JsonError, Walker};
 use crate::testing::seen;
+use crate::text::json::{Event, JsonError, Walker};
 use crate::{Engine, Keys, Policy, STRICT, Verdict};
 
 /// A walk ends behind what it read, also where the text is cut off or something else follows it.

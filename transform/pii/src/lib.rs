@@ -76,29 +76,28 @@
 //!
 //! A policy covers what its owner knows about: a rule for the path or key.
 //!
-//! Rooms: `classes` (byte classes), `json` (the walker), `fold` (escapes and tricks of writing),
-//! `windows` (candidates), `detect` (detectors, one file per family), `keys` (what key names say),
+//! Rooms: `text` (byte classes, the walker over JSON, escapes and tricks of writing, candidates),
+//! `class` (what is personal), `detect` (detectors, one file per family), `keys` (what key names say),
 //! `policy` (TOML to proved rules), `action` and `edit` (what is written), `audit` (what is told),
 //! `engine` and `trail` (the walk over a record).
 
 mod action;
 mod audit;
-mod classes;
+mod class;
 mod detect;
 mod edit;
 mod engine;
-mod fold;
 #[cfg(test)]
 mod fuzz;
-mod json;
 mod keys;
 mod policy;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text;
 mod trail;
-mod windows;
 
-pub use audit::{Class, Finding, Report, Tally};
+pub use audit::{Finding, Report, Tally};
+pub use class::Class;
 pub use detect::{DetectorInfo, detectors};
 pub use engine::{Engine, Reason, Verdict};
 pub use policy::{Keys, Limits, Policy, Problem, Problems, SECRET_BYTES_MIN, STRICT};

@@ -1,8 +1,8 @@
 //! What the walker sees of a record, for tests that compare it with the other readers of JSON.
 
 use crate::Reason;
-use crate::fold::{Reading, Shadow, Writing};
-use crate::json::{Event, JsonError, Token, Walker};
+use crate::text::fold::{Reading, Shadow, Writing};
+use crate::text::json::{Event, JsonError, Token, Walker};
 
 /// A key, a scalar, or the begin or end of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]

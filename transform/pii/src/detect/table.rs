@@ -1,12 +1,10 @@
 //! The table of detectors: a new one is one more row here.
 
-use super::{
-    Anchor, Detector, DetectorInfo, NO, by_key, card, email, geo, iban, ip, mac, person, phone,
-    ssn, token,
-};
-use crate::audit::Class;
-use crate::classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
+use super::detector::{Anchor, Detector, DetectorInfo, NO};
+use super::families::{by_key, card, email, geo, iban, ip, mac, person, phone, ssn, token};
+use crate::class::Class;
 use crate::keys::Evidence;
+use crate::text::byte_classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
 
 /// All detectors. The order decides between overlapping hits of the same weight: earlier wins.
 pub(crate) static TABLE: &[Detector] = &[

@@ -1,5 +1,6 @@
 use super::*;
 use crate::keys;
+use crate::text::byte_classes;
 
 fn found(key: &str, value: &str, kind: Kind) -> Vec<(&'static str, String)> {
     let text = Text {
@@ -9,7 +10,12 @@ fn found(key: &str, value: &str, kind: Kind) -> Vec<(&'static str, String)> {
         edited: false,
     };
     let mut hits = Hits::default();
-    scan(&text, classes::of(value.as_bytes()), u64::MAX, &mut hits);
+    scan(
+        &text,
+        byte_classes::of(value.as_bytes()),
+        u64::MAX,
+        &mut hits,
+    );
     hits.list
         .iter()
         .map(|hit| {
@@ -45,7 +51,7 @@ fn every_detector_proves_itself_on_its_samples() {
             );
             let evidence = keys::evidence(key.as_bytes());
             assert!(
-                worth_a_look(classes::of(sample.as_bytes()), sample.len(), evidence),
+                worth_a_look(byte_classes::of(sample.as_bytes()), sample.len(), evidence),
                 "{sample} is passed over"
             );
         }

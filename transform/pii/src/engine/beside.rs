@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::verdict::Stop;
-use super::{Engine, Scalar, narrow};
-use crate::classes::{self, ESCAPE, HIGH};
+use super::{Engine, Scalar};
+use crate::audit::narrow;
 use crate::detect::{self, Hits, Kind, Text, WHOLE_VALUES};
-use crate::fold::{Reading, Writing};
-use crate::json::{Token, Walker};
 use crate::keys::{self, Evidence, Known};
+use crate::text::byte_classes::{self, ESCAPE, HIGH};
+use crate::text::fold::{Reading, Writing};
+use crate::text::json::{Token, Walker};
 use crate::trail::{Frame, Member, Noted, Segment};
 
 /// Longest text that may say what a value beside it is.
@@ -159,7 +160,7 @@ impl Engine {
             let token = Token {
                 start,
                 end,
-                classes: classes::of(&label.bytes[start..end]),
+                classes: byte_classes::of(&label.bytes[start..end]),
             };
             let value = Member {
                 segment: Segment::Written(key.0, key.1),
@@ -203,7 +204,7 @@ impl Engine {
 
     /// What a name of a key says that stands in a value, with its escapes.
     fn written_label(&mut self, written: &[u8]) -> Evidence {
-        if written.len() <= LABEL_BYTES_MAX && classes::of(written) & (ESCAPE | HIGH) == 0 {
+        if written.len() <= LABEL_BYTES_MAX && byte_classes::of(written) & (ESCAPE | HIGH) == 0 {
             return self.label(written);
         }
         if written.len() > LABEL_BYTES_MAX * ESCAPED_BYTES_MAX {
@@ -262,7 +263,7 @@ impl Engine {
             self.pair_hits.list.clear();
             detect::scan(
                 &inside,
-                classes::of(bytes),
+                byte_classes::of(bytes),
                 self.policy.enabled(),
                 &mut self.pair_hits,
             );
@@ -306,7 +307,7 @@ impl Engine {
         let token = Token {
             start: quote,
             end: value.len() - quote,
-            classes: classes::of(&value[quote..value.len() - quote]),
+            classes: byte_classes::of(&value[quote..value.len() - quote]),
         };
         let scalar = Scalar {
             bytes: value,

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::verdict::Stop;
 use super::{Engine, Reason, Scalar};
-use crate::classes::{self, Classes, ESCAPE};
-use crate::fold::{Reading, Shadow, Writing};
-use crate::json::{Event, JsonError, Token, Walker};
+use crate::text::byte_classes::{self, Classes, ESCAPE};
+use crate::text::fold::{Reading, Shadow, Writing};
+use crate::text::json::{Event, JsonError, Token, Walker};
 use crate::trail::{Member, Segment};
 
 /// Places in a text at which JSON of which only some quotes are escaped is looked for in vain.
@@ -67,7 +67,7 @@ impl Engine {
             let token = Token {
                 start: written.start,
                 end: written.end,
-                classes: classes::of(&scalar.bytes[written]),
+                classes: byte_classes::of(&scalar.bytes[written]),
             };
             let part = true;
             engine.plain(
@@ -154,7 +154,7 @@ impl Engine {
             token: Token {
                 start,
                 end,
-                classes: classes::of(&text[start..end]),
+                classes: byte_classes::of(&text[start..end]),
             },
             kind: around.kind,
             part: true,

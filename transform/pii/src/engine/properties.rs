@@ -333,7 +333,7 @@ fn run(engine: &mut Engine, record: &[u8]) -> (Verdict, Vec<u8>) {
 /// a key, or in a value that says what another one is.
 fn labels_say_something(redacted: &[u8]) -> bool {
     let holds = |word: &str| memchr::memmem::find(redacted, word.as_bytes()).is_some();
-    let labels = || crate::audit::Class::ALL.iter().map(|class| class.label());
+    let labels = || crate::class::Class::ALL.iter().map(|class| class.label());
     let in_key = |label: &str| {
         memchr::memmem::find_iter(redacted, label.as_bytes()).any(|at| {
             let rest = &redacted[at..];
@@ -408,7 +408,7 @@ proptest! {
         let (date, time) = digits.split_at(8);
         let timestamp = format!("{}-{}-{}T{}:{}:{}{fraction}{zone}", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
         let address = format!("{}{prefix}", std::net::Ipv4Addr::from(octets));
-        for (text, kept) in [(&timestamp, None), (&address, Some(crate::audit::Class::Ip))] {
+        for (text, kept) in [(&timestamp, None), (&address, Some(crate::class::Class::Ip))] {
             let mut hits = Hits::default();
             let looked = Text { bytes: text.as_bytes(), evidence: Evidence::NONE, kind: Kind::Text, edited: false };
             detect::scan_all(&looked, u64::MAX, &mut hits);
@@ -479,11 +479,11 @@ proptest! {
     #[test]
     fn what_is_not_worth_a_look_holds_nothing(text in text(), key in key()) {
         let evidence = keys::evidence(key.as_bytes());
-        let classes = classes::of(text.as_bytes());
+        let classes = byte_classes::of(text.as_bytes());
         if !detect::worth_a_look(classes, text.len(), evidence) {
             let mut hits = Hits::default();
             let looked = Text { bytes: text.as_bytes(), evidence, kind: Kind::Text, edited: false };
-            detect::scan(&looked, classes::TABLE.iter().fold(0, |all, class| all | class), u64::MAX, &mut hits);
+            detect::scan(&looked, byte_classes::TABLE.iter().fold(0, |all, class| all | class), u64::MAX, &mut hits);
             prop_assert!(hits.list.is_empty(), "{:?}", hits.list);
         }
     }

@@ -6,14 +6,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::verdict::Stop;
-use super::{Engine, Reason, Scalar, narrow};
+use super::{Engine, Reason, Scalar};
 use crate::action::{self, Action, Outcome};
-use crate::audit::{Class, Finding};
-use crate::classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
+use crate::audit::{Finding, narrow};
+use crate::class::Class;
 use crate::detect::{self, BY_RULE, Hit, Kind, TABLE, Text};
-use crate::fold::{Doubts, OffsetMap, Reading, Writing};
-use crate::json::Token;
 use crate::policy::Policy;
+use crate::text::byte_classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
+use crate::text::fold::{Doubts, OffsetMap, Reading, Writing};
+use crate::text::json::Token;
 use crate::trail::{Member, Segment};
 
 /// Bytes of pointers of one record, so that many findings far down cost no more memory than the
@@ -54,7 +55,7 @@ impl Engine {
             }
             shadow.cast(written, start, writing, reading);
             let earlier = told..self.findings.len();
-            let classes = classes::of(&shadow.text);
+            let classes = byte_classes::of(&shadow.text);
             let map = Some(shadow.map());
             let found = self.look(scalar, &shadow.text, map, classes, member, earlier);
             shown = match (shown, found) {

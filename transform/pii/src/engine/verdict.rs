@@ -1,6 +1,6 @@
 //! What becomes of a record, and why.
 
-use crate::json::JsonError;
+use crate::text::json::JsonError;
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use super::nested::may_hold_json;
 use super::verdict::Stop;
-use super::{Engine, Reason, Scalar, beside, narrow};
+use super::{Engine, Reason, Scalar, beside};
 use crate::action::Action;
-use crate::classes::{self, ESCAPE, HIGH};
+use crate::audit::narrow;
 use crate::detect::{self, BY_RULE, Kind};
-use crate::fold::{Reading, Writing};
-use crate::json::{Event, Token, Walker};
 use crate::keys::{self, Evidence, Known};
 use crate::policy::Child;
+use crate::text::byte_classes::{self, ESCAPE, HIGH};
+use crate::text::fold::{Reading, Writing};
+use crate::text::json::{Event, Token, Walker};
 use crate::trail::{Member, Segment};
 
 /// What keys say whose values are noted for those beside them.
@@ -264,7 +265,7 @@ impl Engine {
     ) -> Result<(Segment, Known), Stop> {
         let written = &bytes[token.start..token.end];
         let token = Token {
-            classes: token.classes | classes::of(written),
+            classes: token.classes | byte_classes::of(written),
             ..token
         };
         let mut decoded = std::mem::take(&mut self.decoded_key);

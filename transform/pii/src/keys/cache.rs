@@ -1,6 +1,6 @@
 //! Keys that were met before. It changes speed, never a result.
 
-use super::Evidence;
+use super::evidence::Evidence;
 
 /// Groups of the cache, a power of two, and how many keys with the same group are remembered: so
 /// few keys of a fleet never evict each other record after record.

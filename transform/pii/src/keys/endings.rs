@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::Evidence;
+use super::evidence::Evidence;
 use Cover::{Tail, Whole};
 
 /// How much of a key an entry has to cover.

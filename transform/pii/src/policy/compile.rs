@@ -2,52 +2,36 @@
 
 use sha2::{Digest, Sha256};
 
+use super::compiled::{ClassSet, Exempt, Limits, Policy, Rule, Target};
 use super::path::{Path, Paths, STEPS_MAX};
+use super::problems::{Collected, Problem, Problems};
+use super::proof;
 use super::raw::{Base, OneOrMany, RawAllow, RawLimits, RawPolicy, RawRule};
-use super::{
-    ClassSet, Exempt, Keys, Limits, Policy, Problem, Problems, Rule, STRICT, Target, proof,
-};
+use super::scope::{Placed, Scope};
+use super::secrets::Keys;
 use crate::action::Action;
-use crate::audit::Class;
+use crate::class::Class;
 use crate::detect::TABLE;
 use crate::keys::normal_form;
 
 /// Most rules and allowances of a file.
 const RULES_MAX: usize = 1000;
 
-/// What a rule holds for.
-#[derive(Debug)]
-pub(super) enum Scope {
-    Classes(ClassSet),
-    Key(Vec<u8>),
-    Path(Path),
-    PathClasses(Path, ClassSet),
-}
+/// The source of the built-in policy.
+pub const STRICT: &str = include_str!("../../policies/strict.toml");
 
-/// A rule with its scope and place, for the proofs.
-#[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) place: String,
-    pub(super) scope: Scope,
-    pub(super) rule: u16,
-}
+impl Policy {
+    /// The built-in policy. It needs no key.
+    pub fn strict() -> Self {
+        Self::from_toml(STRICT, &Keys::none()).expect("a test compiles the built-in policy")
+    }
 
-/// Collects problems.
-#[derive(Default)]
-pub(super) struct Collected(Vec<Problem>);
-
-impl Collected {
-    pub(super) fn add(
-        &mut self,
-        place: &str,
-        problem: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        self.0.push(Problem {
-            place: place.to_owned(),
-            problem: problem.into(),
-            remedy: remedy.into(),
-        });
+    /// Compiles and proves a policy.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its place and what to write instead.
+    pub fn from_toml(text: &str, keys: &Keys) -> Result<Self, Problems> {
+        compile(text, keys)
     }
 }
 
@@ -64,7 +48,7 @@ fn parse(text: &str) -> Result<RawPolicy, Problems> {
     })
 }
 
-pub(super) fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
+fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
     let raw = parse(text)?;
     let mut problems = Collected::default();
     let mut policy = Policy {

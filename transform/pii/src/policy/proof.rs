@@ -3,14 +3,14 @@
 //! Every rule can be reached; nothing that must be redacted is kept, wholly or too much of it;
 //! every action fits its class; and what the policy writes is no finding of any of its detectors.
 
-use super::ClassSet;
-use super::Policy;
-use super::compile::{Collected, Placed, Scope};
+use super::compiled::{ClassSet, Policy};
+use super::problems::Collected;
+use super::scope::{Placed, Scope};
 use crate::action::{self, Action};
-use crate::audit::Class;
-use crate::classes;
+use crate::class::Class;
 use crate::detect::{self, Hits, Kind, TABLE, Text};
 use crate::keys;
+use crate::text::byte_classes;
 
 /// Adds what does not hold. A policy that `names_key` for which there is no secret is a problem already.
 pub(super) fn prove(policy: &Policy, placed: &[Placed], names_key: bool, problems: &mut Collected) {
@@ -197,7 +197,7 @@ fn rewritten(
                 kind: Kind::Text,
                 edited: false,
             };
-            detect::scan(&text, classes::of(&written), policy.enabled, &mut hits);
+            detect::scan(&text, byte_classes::of(&written), policy.enabled, &mut hits);
         }
         let found = hits
             .list

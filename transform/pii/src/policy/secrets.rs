@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Problem;
+use super::problems::Problem;
 use crate::action::{TokenKey, is_key_id};
 
 /// Fewest bytes of a secret: as many as the hash has.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::class::Class;
 
 fn keys() -> Keys {
     let mut keys = Keys::none();

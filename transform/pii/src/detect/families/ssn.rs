@@ -5,17 +5,17 @@
 
 use std::ops::Range;
 
-use super::{Hits, Kind, Text};
+use crate::detect::detector::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{context_says, ends_number, ends_word, glued_to, starts_number};
+use crate::text::windows::{context_says, ends_number, ends_word, glued_to, starts_number};
 
 const WORDS: &[&str] = &["ssn", "ssns", "social", "itin", "taxpayer"];
 
-pub(super) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_ssn);
 }
 
-pub(super) fn us_itin(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn us_itin(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_itin);
 }
 

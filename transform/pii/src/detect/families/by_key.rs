@@ -2,20 +2,21 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use super::number::Integer;
-use super::{Hits, Kind, Text, phone};
+use super::phone;
+use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::number::Integer;
 use crate::keys::Evidence;
 
-pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     digits(text, window, hits, 12..=19, 12..=19);
 }
 
-pub(super) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     // An encoder of numbers drops leading zeros.
     digits(text, window, hits, 9..=9, 7..=9);
 }
 
-pub(super) fn phone(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn phone(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     if text.evidence.has(Evidence::PHONE) {
         return digits(text, window, hits, 7..=15, 7..=15);
     }

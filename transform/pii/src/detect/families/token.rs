@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use super::{Hits, Text};
+use crate::detect::detector::{Hits, Text};
 use crate::keys::Evidence;
-use crate::windows::{context_says, ends_word, starts_word};
+use crate::text::windows::{context_says, ends_word, starts_word};
 
 fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
@@ -14,7 +14,7 @@ fn is_base64url(byte: u8) -> bool {
 /// Fewest characters of a part that holds a JSON object with one member.
 const PART_MIN: usize = 8;
 
-pub(super) fn json_web_token(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn json_web_token(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = at.start.checked_sub(2) else {
         return;
@@ -71,7 +71,7 @@ fn access_key_at(bytes: &[u8], at: usize) -> bool {
         && ends_word(bytes, at + ACCESS_KEY_BYTES)
 }
 
-pub(super) fn aws_access_key(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn aws_access_key(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     if access_key_at(text.bytes, at.start) {
         hits.push(at.start..at.start + ACCESS_KEY_BYTES);
     }
@@ -80,7 +80,7 @@ pub(super) fn aws_access_key(text: &Text<'_>, at: Range<usize>, hits: &mut Hits)
 const SECRET_KEY_BYTES: usize = 40;
 const SECRET_WORDS: &[&str] = &["secret", "secretkey", "secretaccesskey"];
 
-pub(super) fn aws_secret_key(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn aws_secret_key(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = &text.bytes[window];
     let mut evidence = text.evidence.has(Evidence::SECRET).then_some(true);
     let mut at = 0;

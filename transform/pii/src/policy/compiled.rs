@@ -1,63 +1,11 @@
-//! Policies: what is done with which finding.
-//!
-//! A policy is a TOML file that is compiled once and proved before it is used; [`Policy::from_toml`]
-//! reports everything that is wrong at once. The format:
-//!
-//! ```toml
-//! [policy]
-//! name = "fleet"        # shown in reports
-//! base = "strict"       # what holds where no rule below does: "strict" (default) or "none"
-//! key = "2026-11"       # id of the key for tokens; the secret is not part of the file
-//! rescan = true         # scan what was redacted again, and quarantine what still holds findings
-//!
-//! [limits]
-//! record_bytes = 1048576  # longer records are quarantined; at most 64 MiB
-//! depth = 128             # containers inside each other; at most 1024
-//! nested_json = 4         # strings that hold JSON inside each other; at most 8
-//! findings = 10000        # findings in one record; default: as many as there are
-//!
-//! [[rule]]
-//! name = "cards"          # shown in reports and verdicts; default: `rule-1`, `rule-2`, ...
-//! class = "card"          # one class or several: ["card", "ssn"]
-//! path = "$.orders[*]"    # only at or beneath this path; without `class`: every value there
-//! key = "nick name"       # without `class` and `path`: every value under keys of this name
-//! action = "partial"
-//! mask = "*"              # for `mask` and `partial`: the character that replaces others
-//! keep_first = 0          # for `partial`
-//! keep_last = 4           # for `partial`
-//!
-//! [[allow]]               # exempts what must not be redacted by class
-//! class = "ip"            # never card, ssn, jwt or aws-key
-//! path = "$.gateway"      # one of: at or beneath this path,
-//! value = "192.0.2.1"     # exactly this value,
-//! prefix = "192.0.2."     # values that start like this
-//! ```
-//!
-//! Actions: `keep` (report only), `label` (with `label = "[X]"`, default by class), `mask`,
-//! `partial`, `token` (needs `key`), `prefix` (`prefix_v4 = 24`, `prefix_v6 = 48`; class `ip`),
-//! `round` (`decimals = 2`; class `geo`), `year` (class `birth-date`), `null`, `drop-field`,
-//! `drop-record`. A number keeps its type: where an action would write text, it becomes `null`.
-//!
-//! Order: a rule with a path beats a rule with a key, which beats a rule with a class alone, which
-//! beats the base; among rules of the same kind the first in the file.
+//! A compiled policy: its rules by class, key and path, and what it exempts.
 
-mod compile;
-mod path;
-mod proof;
-mod raw;
-mod secrets;
-
-pub(crate) use path::Child;
-pub use secrets::{Keys, SECRET_BYTES_MIN};
-
-use std::fmt;
-
+use super::path::Paths;
 use crate::action::{Action, TokenKey, is_masked, is_token};
-use crate::audit::Class;
-use path::Paths;
+use crate::class::Class;
 
 /// More findings than a record of the longest length can hold.
-const FINDINGS_MAX: usize = 64 << 20;
+pub(super) const FINDINGS_MAX: usize = 64 << 20;
 
 /// Bounds of the work on one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,15 +50,15 @@ impl ClassSet {
         self.0 |= other.0;
     }
 
-    fn contains(self, other: Self) -> bool {
+    pub(super) fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    fn is_empty(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    fn iter(self) -> impl Iterator<Item = Class> {
+    pub(super) fn iter(self) -> impl Iterator<Item = Class> {
         Class::ALL.into_iter().filter(move |&class| self.has(class))
     }
 }
@@ -124,7 +72,7 @@ pub(crate) struct Rule {
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy)]
-enum Target {
+pub(super) enum Target {
     /// Every value.
     Values(u16),
     /// Findings of these classes.
@@ -151,44 +99,31 @@ impl Effect {
 
 /// A value that is exempt.
 #[derive(Debug)]
-struct Exempt {
-    classes: ClassSet,
-    text: Vec<u8>,
-    whole: bool,
+pub(super) struct Exempt {
+    pub(super) classes: ClassSet,
+    pub(super) text: Vec<u8>,
+    pub(super) whole: bool,
 }
 
 /// A compiled and proved policy.
 #[derive(Debug)]
 pub struct Policy {
-    name: String,
-    rules: Vec<Rule>,
-    by_class: [Option<u16>; Class::ALL.len()],
-    by_key: Vec<(Vec<u8>, u16)>,
-    paths: Paths,
-    targets: Vec<Target>,
-    exempt: Vec<Exempt>,
-    labels: Vec<String>,
-    limits: Limits,
-    key: Option<TokenKey>,
-    rescan: bool,
-    enabled: u64,
-    digest: [u8; 32],
+    pub(super) name: String,
+    pub(super) rules: Vec<Rule>,
+    pub(super) by_class: [Option<u16>; Class::ALL.len()],
+    pub(super) by_key: Vec<(Vec<u8>, u16)>,
+    pub(super) paths: Paths,
+    pub(super) targets: Vec<Target>,
+    pub(super) exempt: Vec<Exempt>,
+    pub(super) labels: Vec<String>,
+    pub(super) limits: Limits,
+    pub(super) key: Option<TokenKey>,
+    pub(super) rescan: bool,
+    pub(super) enabled: u64,
+    pub(super) digest: [u8; 32],
 }
 
 impl Policy {
-    /// The built-in policy. It needs no key.
-    pub fn strict() -> Self {
-        Self::from_toml(STRICT, &Keys::none()).expect("a test compiles the built-in policy")
-    }
-
-    /// Compiles and proves a policy.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, each with its place and what to write instead.
-    pub fn from_toml(text: &str, keys: &Keys) -> Result<Self, Problems> {
-        compile::compile(text, keys)
-    }
-
     /// The name of the policy.
     pub fn name(&self) -> &str {
         &self.name
@@ -314,50 +249,3 @@ impl Policy {
         })
     }
 }
-
-/// The source of the built-in policy.
-pub const STRICT: &str = include_str!("../../policies/strict.toml");
-
-/// One thing that is wrong with a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where: the rule, the allowance or the line.
-    pub place: String,
-    /// What is wrong.
-    pub problem: String,
-    /// What to write instead.
-    pub remedy: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}: {}; {}",
-            self.place, self.problem, self.remedy
-        )
-    }
-}
-
-impl std::error::Error for Problem {}
-
-/// Everything that is wrong with a policy; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            if index > 0 {
-                formatter.write_str("\n")?;
-            }
-            problem.fmt(formatter)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Problems {}
-
-#[cfg(test)]
-mod tests;

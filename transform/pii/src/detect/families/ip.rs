@@ -10,9 +10,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::version::is_version;
-use super::{Hits, Kind, Text};
+use crate::detect::detector::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{Counts, before, glued_to, is_glued};
+use crate::text::windows::{Counts, before, glued_to, is_glued};
 
 /// An address with its prefix length, if one is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) fn parse_address(text: &[u8]) -> Option<Address> {
     (end == text.len()).then_some(Address::V6(address, prefix))
 }
 
-pub(super) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     if text.kind == Kind::Number {
         let integer = || {
@@ -274,7 +274,7 @@ fn v6(run: &[u8]) -> Option<Ipv6Addr> {
 
 /// Whether a text is an IPv4 address, or one with its prefix, and nothing more. No other detector
 /// finds anything in it unless a key says so. A zero may start a phone number.
-pub(super) fn is_plain(text: &[u8]) -> bool {
+pub(in crate::detect) fn is_plain(text: &[u8]) -> bool {
     if text.len() > 18 || text.first() == Some(&b'0') {
         return false;
     }
@@ -285,11 +285,11 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
 }
 
 /// Eight groups have seven colons, six before an IPv4 address six; less only with two together.
-pub(super) fn v6_possible(text: &Text<'_>, counts: &Counts) -> bool {
+pub(in crate::detect) fn v6_possible(text: &Text<'_>, counts: &Counts) -> bool {
     counts.colons >= 6 || counts.colons >= 2 && text.bytes.windows(2).any(|pair| pair == b"::")
 }
 
-pub(super) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     // The window may hold dashes, which no address has.
     let mut start = window.start;

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::classes::{self, COLON, DASH, DIGIT, DOT, HEX_LETTER};
+use crate::text::byte_classes::{self, COLON, DASH, DIGIT, DOT, HEX_LETTER};
 
 /// Fewest digits of a run that any detector takes; `1.1.1.1` has three dots besides.
 const DIGITS_MIN: usize = 7;
@@ -164,7 +164,7 @@ pub(crate) fn hex_runs(text: &[u8], mut visit: impl FnMut(Range<usize>)) {
     let mut start = 0;
     let mut separators = 0;
     for (at, &byte) in text.iter().enumerate() {
-        let class = classes::TABLE[usize::from(byte)];
+        let class = byte_classes::TABLE[usize::from(byte)];
         if class & (DIGIT | HEX_LETTER | COLON | DOT | DASH) != 0 {
             separators += usize::from(class & (COLON | DOT | DASH) != 0);
             continue;

@@ -10,21 +10,21 @@
 use std::cell::LazyCell;
 use std::ops::Range;
 
-use super::{Hits, Kind, Text};
+use crate::detect::detector::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::{Counts, before, context_says, ends_number, starts_number};
+use crate::text::windows::{Counts, before, context_says, ends_number, starts_number};
 
 const WORDS: &[&str] = &["phone", "tel", "telephone", "mobile", "fax", "whatsapp"];
 
 /// Without a key there is a sign, a bracket, two separators, or a word.
-pub(super) fn possible(text: &Text<'_>, counts: &Counts) -> bool {
+pub(in crate::detect) fn possible(text: &Text<'_>, counts: &Counts) -> bool {
     text.evidence.has(Evidence::PHONE)
         || counts.openers > 0
         || counts.letters >= 3
         || counts.dashes + counts.dots + counts.others >= 2
 }
 
-pub(super) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let evidence = text.evidence.has(Evidence::PHONE);
     if text.kind == Kind::Number {
@@ -227,7 +227,7 @@ fn is_assigned(digits: &[u8]) -> bool {
 }
 
 /// Area and exchange of the North American plan.
-pub(super) fn is_american(national: &[u8]) -> bool {
+pub(in crate::detect) fn is_american(national: &[u8]) -> bool {
     matches!(national, [b'2'..=b'9', b'0'..=b'8', _, b'2'..=b'9', ..]) && national.len() == 10
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Hits, Kind, Text};
+use crate::detect::detector::{Hits, Kind, Text};
 use crate::keys::{self, Evidence};
 
 /// The whole value, unless it is blank. Values that the policy already replaced are recognised by
@@ -14,14 +14,14 @@ fn whole_value(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
 }
 
 /// The name of a person, and not that of a program.
-pub(super) fn name(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn name(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     if !(text.evidence.has(Evidence::PROGRAM) && keys::names_software(text.bytes)) {
         whole_value(text, window, hits);
     }
 }
 
 /// The whole value, unless it is a year and nothing more.
-pub(super) fn birth_date(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn birth_date(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let is_year = text.bytes.len() == 4 && year_of(text.bytes).is_some();
     if !is_year {
         whole_value(text, window, hits);
@@ -29,7 +29,7 @@ pub(super) fn birth_date(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
 }
 
 /// The whole value, unless a bare `address` may be that of a machine.
-pub(super) fn street(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn street(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let bare = text.evidence.has(Evidence::BARE_ADDRESS);
     let of_person = text.evidence.has(Evidence::PERSON);
     let machine = match text.kind {

@@ -1,7 +1,8 @@
 //! What encodes characters in a text that is already decoded: percent signs, the escapes of JSON
 //! and of source code that the text holds, and the colours of terminals.
 
-use super::{ESCAPE, Reading, Writing, character};
+use super::character::{ESCAPE, character};
+use super::reading::{Reading, Writing};
 
 /// A character with the bytes of the source and of the decoded value that stand for it.
 #[derive(Clone, Copy)]

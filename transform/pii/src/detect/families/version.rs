@@ -7,11 +7,15 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::Text;
+use crate::detect::detector::Text;
 use crate::keys::{self, Evidence};
-use crate::windows::before;
+use crate::text::windows::before;
 
-pub(super) fn is_version(text: &Text<'_>, number: Range<usize>, address: Ipv4Addr) -> bool {
+pub(in crate::detect) fn is_version(
+    text: &Text<'_>,
+    number: Range<usize>,
+    address: Ipv4Addr,
+) -> bool {
     let (bytes, evidence) = (text.bytes, text.evidence);
     let [first, ..] = address.octets();
     if address.is_link_local() || address.is_private() && first != 10 || evidence.has(Evidence::IP)

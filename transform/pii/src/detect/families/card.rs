@@ -9,10 +9,10 @@
 
 use std::ops::Range;
 
-use super::number::Integer;
-use super::{Hits, Kind, Text};
+use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::number::Integer;
 use crate::keys::{self, Evidence};
-use crate::windows::{before, context_says, ends_number, ends_word, glued_to, starts_number};
+use crate::text::windows::{before, context_says, ends_number, ends_word, glued_to, starts_number};
 
 /// Words that a card may be written to without a space; `B` starts track 1 of a magnetic stripe.
 const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"];
@@ -20,7 +20,7 @@ const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"]
 /// Most digits of a card.
 const DIGITS_MAX: usize = 19;
 
-pub(super) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let evidence = text.evidence.has(Evidence::CARD);
     if text.kind == Kind::Number {
         // Hashes of 64 bits are as often negative as not, cards never.

@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use super::{Hits, Text};
+use crate::detect::detector::{Hits, Text};
 use crate::keys::Evidence;
-use crate::windows;
+use crate::text::windows;
 
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^%".contains(&byte)
@@ -18,7 +18,7 @@ fn is_domain(byte: u8) -> bool {
 }
 
 /// Judges the address whose `@` is `at`.
-pub(super) fn at_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn at_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = local_start(bytes, at.start, hits.covered_to()) else {
         return;
@@ -94,7 +94,7 @@ fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {
             _ => break,
         }
     }
-    if super::parse_address(domain).is_some() {
+    if super::ip::parse_address(domain).is_some() {
         return Some(start + domain.len());
     }
     (dotless && !domain.is_empty()).then_some(start + domain.len())

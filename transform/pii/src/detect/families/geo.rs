@@ -5,14 +5,14 @@
 
 use std::ops::Range;
 
-use super::{Hits, Kind, Text};
+use crate::detect::detector::{Hits, Kind, Text};
 use crate::keys::Evidence;
-use crate::windows::starts_word;
+use crate::text::windows::starts_word;
 
 /// Decimals that remain.
 pub(crate) const DECIMALS: usize = 2;
 
-pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let alone = text
         .evidence
         .has(Evidence::COORDINATE.with(Evidence::COORDINATES));
@@ -53,7 +53,7 @@ pub(super) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits)
 }
 
 /// A place as in `geo:52.520008,13.404954`.
-pub(super) fn uri(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn uri(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = at.start.checked_sub(3) else {
         return;
@@ -70,7 +70,7 @@ pub(super) fn uri(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
 }
 
 /// A geometry of well-known text, as in `POINT(13.404954 52.520008)`.
-pub(super) fn geometry(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn geometry(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = start_of_geometry(bytes, at.start) else {
         return;
@@ -142,7 +142,7 @@ const SCALED_DIGITS: std::ops::RangeInclusive<usize> = 6..=10;
 const SCALED_DECIMALS: usize = 7;
 
 /// An integer of degrees times a power of ten.
-pub(super) fn scaled(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn scaled(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
     let value = text.bytes[window.clone()].trim_ascii();
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     if text.kind != Kind::Key && is_scaled(digits, DECIMALS) {

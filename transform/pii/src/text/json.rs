@@ -11,7 +11,7 @@
 
 use hydrant_json::{self as lexer, Fault, FaultKind};
 
-use crate::classes::{CONTROL, Classes, ESCAPE, STOP, TABLE};
+use crate::text::byte_classes::{CONTROL, Classes, ESCAPE, STOP, TABLE};
 
 /// Why a text is no JSON that the engine can scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +255,7 @@ impl<'a> Walker<'a> {
         Ok(Event::Number(Token {
             start,
             end: at,
-            classes: crate::classes::DIGIT,
+            classes: crate::text::byte_classes::DIGIT,
         }))
     }
 

@@ -11,95 +11,17 @@
 //! they are. Memory: the shadow is at most as long as the source; its map has one entry per
 //! change of width, at most about ten times the source for a text made to provoke it.
 
+mod character;
 mod encoded;
+mod reading;
+mod table;
 
 use std::ops::Range;
 
+use character::{ESCAPE, character};
 use encoded::{Unit, encoded};
-
-/// How the source is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writing {
-    /// The inside of a JSON string that the walker accepted.
-    Escaped,
-    /// Plain bytes, possibly no UTF-8; bytes that are none separate tokens.
-    Plain,
-}
-
-/// What is undone in a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// Escapes of JSON, and nothing else.
-    Exact,
-    /// Tricks of writing, and whatever encodes characters in the text.
-    Decoded,
-    /// The same, but a percent sign that is itself encoded encodes nothing.
-    Once,
-    /// Tricks of writing, and the colours of terminals, which also stand inside of values.
-    Written,
-    /// As decoded, but what nobody sees separates.
-    Apart,
-    /// As written, but what nobody sees separates.
-    WrittenApart,
-    /// As decoded, but what nobody sees separates letters from digits.
-    KindsApart,
-    /// As decoded, but NULs are not there, as between the letters of UTF-16. Names are read so.
-    Joined,
-}
-
-impl Reading {
-    /// Those in which a value is looked at, the first of which says which others it needs.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Decoded,
-        Self::Written,
-        Self::Once,
-        Self::Apart,
-        Self::WrittenApart,
-        Self::KindsApart,
-        Self::Joined,
-    ];
-
-    /// Whether what encodes characters is left as it is.
-    fn is_written(self) -> bool {
-        matches!(self, Self::Written | Self::WrittenApart)
-    }
-
-    /// Whether what nobody sees separates here characters that are, or are not, of two kinds.
-    fn separates(self, two_kinds: bool) -> bool {
-        match self {
-            Self::Apart | Self::WrittenApart => true,
-            Self::KindsApart => two_kinds,
-            _ => false,
-        }
-    }
-}
-
-/// What a text has that another reading takes for something else.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Doubts {
-    /// Something that encodes a character.
-    encoded: bool,
-    /// Something that nobody sees between two characters of one kind.
-    unseen: bool,
-    /// Something that nobody sees between a letter and a digit.
-    unseen_between_kinds: bool,
-    /// NULs that alternate with characters.
-    wide: bool,
-}
-
-impl Doubts {
-    /// Whether `reading` may be another text than the first one.
-    pub(crate) fn concern(self, reading: Reading) -> bool {
-        match reading {
-            Reading::Exact | Reading::Decoded => false,
-            Reading::Written | Reading::Once => self.encoded,
-            Reading::Apart => self.unseen || self.unseen_between_kinds,
-            Reading::WrittenApart => self.encoded && self.concern(Reading::Apart),
-            Reading::KindsApart => self.unseen && self.unseen_between_kinds,
-            Reading::Joined => self.wide,
-        }
-    }
-}
+pub(crate) use reading::{Doubts, Reading, Writing};
+use table::{Fold, SEPARATOR, folded};
 
 /// A character that nobody sees: where it lies in the source and in the decoded value, and its
 /// widths there.
@@ -322,15 +244,6 @@ impl Shadow {
     }
 }
 
-/// The character at the start of `source` and how many bytes write it.
-fn character(source: &[u8], writing: Writing) -> (Option<char>, usize) {
-    match source.first() {
-        Some(b'\\') if writing == Writing::Escaped => escaped(source),
-        Some(&byte) if byte < 0x80 => (Some(char::from(byte)), 1),
-        _ => utf8(source),
-    }
-}
-
 /// Whether two characters, with nothing between that anybody sees, may belong together or not.
 fn may_join(before: char, after: char) -> bool {
     let ends = |character: char| character.is_whitespace() || character.is_control();
@@ -340,124 +253,6 @@ fn may_join(before: char, after: char) -> bool {
 /// Whether one of two characters is a letter and the other one a digit, in either order.
 fn are_letter_and_digit(one: char, other: char) -> bool {
     one.is_ascii_digit() && other.is_alphabetic() || one.is_alphabetic() && other.is_ascii_digit()
-}
-
-/// What separates, where nothing can be shown.
-const SEPARATOR: u8 = 0x1a;
-/// What starts the colours of terminals.
-const ESCAPE: char = '\u{1b}';
-
-/// The character of the escape at the start of `source`, and how many bytes it takes. The walker
-/// has checked it.
-fn escaped(source: &[u8]) -> (Option<char>, usize) {
-    match hydrant_json::escape(source, 0) {
-        Ok((character, width)) => (Some(character), width),
-        Err(_) => (None, source.len().min(2)),
-    }
-}
-
-/// The character at the start of `source`, which starts with a byte beyond ASCII, and its width.
-fn utf8(source: &[u8]) -> (Option<char>, usize) {
-    let head = &source[..source.len().min(4)];
-    let valid = match std::str::from_utf8(head) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
-    };
-    match valid.chars().next() {
-        Some(character) => (Some(character), character.len_utf8()),
-        None => (None, 1),
-    }
-}
-
-enum Fold {
-    Keep,
-    Drop,
-    To(u8),
-}
-
-/// The zeros of the decimal digits of other scripts; nine more digits follow each.
-const ZEROS: [u32; 51] = [
-    0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66,
-    0x0de6, 0x0e50, 0x0ed0, 0x0f20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90,
-    0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
-    0x104a0, 0x10d30, 0x11066, 0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0, 0x11650,
-    0x116c0, 0x11730, 0x118e0, 0x1e950, 0x1fbf0,
-];
-
-fn folded(character: char) -> Fold {
-    let code = u32::from(character);
-    match code {
-        0 => Fold::To(SEPARATOR),
-        0x01..=0x7f => Fold::Keep,
-        // Characters without width, marks of direction, variation selectors, tags.
-        0xad
-        | 0x34f
-        | 0x61c
-        | 0x115f
-        | 0x1160
-        | 0x17b4
-        | 0x17b5
-        | 0x180b..=0x180f
-        | 0x200b..=0x200f
-        | 0x202a..=0x202e
-        | 0x2060..=0x206f
-        | 0x3164
-        | 0xfe00..=0xfe0f
-        | 0xfeff
-        | 0xffa0
-        | 0xe0000..=0xe01ef => Fold::Drop,
-        // Spaces and line ends.
-        0x85 | 0xa0 | 0x1680 | 0x2000..=0x200a | 0x2028 | 0x2029 | 0x202f | 0x205f | 0x3000 => {
-            Fold::To(b' ')
-        }
-        // Dashes and minus signs.
-        0x58a
-        | 0x5be
-        | 0x1806
-        | 0x2010..=0x2015
-        | 0x2043
-        | 0x207b
-        | 0x208b
-        | 0x2212
-        | 0x2e3a
-        | 0x2e3b
-        | 0x30a0
-        | 0xfe31
-        | 0xfe32
-        | 0xfe58
-        | 0xfe63 => Fold::To(b'-'),
-        0x2024 | 0x3002 | 0xfe52 | 0xff61 => Fold::To(b'.'),
-        0x2236 | 0xa789 | 0xfe13 | 0xfe55 => Fold::To(b':'),
-        0x2044 | 0x2215 => Fold::To(b'/'),
-        0x207a | 0x208a | 0xfe62 => Fold::To(b'+'),
-        0x207d | 0x208d | 0xfe59 => Fold::To(b'('),
-        0x207e | 0x208e | 0xfe5a => Fold::To(b')'),
-        0xfe6b => Fold::To(b'@'),
-        0xff01..=0xff5e => Fold::To(ascii(code - 0xfee0)),
-        0xb9 => Fold::To(b'1'),
-        0xb2 | 0xb3 => Fold::To(ascii(code - 0xb2 + 0x32)),
-        0x2070 | 0x2074..=0x2079 => Fold::To(ascii(code - 0x2070 + 0x30)),
-        0x2080..=0x2089 => Fold::To(ascii(code - 0x2080 + 0x30)),
-        0x2460..=0x2468 => Fold::To(ascii(code - 0x2460 + 0x31)),
-        0x24ea => Fold::To(b'0'),
-        // Mathematical letters and digits.
-        0x1d400..=0x1d6a3 => match (code - 0x1d400) % 52 {
-            capital @ 0..26 => Fold::To(ascii(capital + 0x41)),
-            small => Fold::To(ascii(small - 26 + 0x61)),
-        },
-        0x1d7ce..=0x1d7ff => Fold::To(ascii((code - 0x1d7ce) % 10 + 0x30)),
-        _ => {
-            let after = ZEROS.partition_point(|&zero| zero <= code);
-            match after.checked_sub(1).map(|index| code - ZEROS[index]) {
-                Some(digit @ 0..=9) => Fold::To(ascii(digit + 0x30)),
-                _ => Fold::Keep,
-            }
-        }
-    }
-}
-
-fn ascii(code: u32) -> u8 {
-    u8::try_from(code).expect("every rule above yields ASCII")
 }
 
 #[cfg(test)]
@@ -489,7 +284,6 @@ mod tests {
             let shadow = cast(source.as_bytes(), Writing::Plain);
             assert_eq!(String::from_utf8_lossy(&shadow.text), text, "{source}");
         }
-        assert!(ZEROS.is_sorted());
     }
 
     #[test]

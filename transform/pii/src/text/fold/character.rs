@@ -1,0 +1,37 @@
+//! Characters as a source writes them.
+
+use super::reading::Writing;
+
+/// What starts the colours of terminals.
+pub(super) const ESCAPE: char = '\u{1b}';
+
+/// The character at the start of `source` and how many bytes write it.
+pub(super) fn character(source: &[u8], writing: Writing) -> (Option<char>, usize) {
+    match source.first() {
+        Some(b'\\') if writing == Writing::Escaped => escaped(source),
+        Some(&byte) if byte < 0x80 => (Some(char::from(byte)), 1),
+        _ => utf8(source),
+    }
+}
+
+/// The character of the escape at the start of `source`, and how many bytes it takes. The walker
+/// has checked it.
+fn escaped(source: &[u8]) -> (Option<char>, usize) {
+    match hydrant_json::escape(source, 0) {
+        Ok((character, width)) => (Some(character), width),
+        Err(_) => (None, source.len().min(2)),
+    }
+}
+
+/// The character at the start of `source`, which starts with a byte beyond ASCII, and its width.
+fn utf8(source: &[u8]) -> (Option<char>, usize) {
+    let head = &source[..source.len().min(4)];
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    match valid.chars().next() {
+        Some(character) => (Some(character), character.len_utf8()),
+        None => (None, 1),
+    }
+}

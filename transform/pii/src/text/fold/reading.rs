@@ -1,0 +1,85 @@
+//! The ways in which a text is read, and what makes them differ.
+
+/// How the source is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// The inside of a JSON string that the walker accepted.
+    Escaped,
+    /// Plain bytes, possibly no UTF-8; bytes that are none separate tokens.
+    Plain,
+}
+
+/// What is undone in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Escapes of JSON, and nothing else.
+    Exact,
+    /// Tricks of writing, and whatever encodes characters in the text.
+    Decoded,
+    /// The same, but a percent sign that is itself encoded encodes nothing.
+    Once,
+    /// Tricks of writing, and the colours of terminals, which also stand inside of values.
+    Written,
+    /// As decoded, but what nobody sees separates.
+    Apart,
+    /// As written, but what nobody sees separates.
+    WrittenApart,
+    /// As decoded, but what nobody sees separates letters from digits.
+    KindsApart,
+    /// As decoded, but NULs are not there, as between the letters of UTF-16. Names are read so.
+    Joined,
+}
+
+impl Reading {
+    /// Those in which a value is looked at, the first of which says which others it needs.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Decoded,
+        Self::Written,
+        Self::Once,
+        Self::Apart,
+        Self::WrittenApart,
+        Self::KindsApart,
+        Self::Joined,
+    ];
+
+    /// Whether what encodes characters is left as it is.
+    pub(super) fn is_written(self) -> bool {
+        matches!(self, Self::Written | Self::WrittenApart)
+    }
+
+    /// Whether what nobody sees separates here characters that are, or are not, of two kinds.
+    pub(super) fn separates(self, two_kinds: bool) -> bool {
+        match self {
+            Self::Apart | Self::WrittenApart => true,
+            Self::KindsApart => two_kinds,
+            _ => false,
+        }
+    }
+}
+
+/// What a text has that another reading takes for something else.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Doubts {
+    /// Something that encodes a character.
+    pub(super) encoded: bool,
+    /// Something that nobody sees between two characters of one kind.
+    pub(super) unseen: bool,
+    /// Something that nobody sees between a letter and a digit.
+    pub(super) unseen_between_kinds: bool,
+    /// NULs that alternate with characters.
+    pub(super) wide: bool,
+}
+
+impl Doubts {
+    /// Whether `reading` may be another text than the first one.
+    pub(crate) fn concern(self, reading: Reading) -> bool {
+        match reading {
+            Reading::Exact | Reading::Decoded => false,
+            Reading::Written | Reading::Once => self.encoded,
+            Reading::Apart => self.unseen || self.unseen_between_kinds,
+            Reading::WrittenApart => self.encoded && self.concern(Reading::Apart),
+            Reading::KindsApart => self.unseen && self.unseen_between_kinds,
+            Reading::Joined => self.wide,
+        }
+    }
+}
