@@ -12,7 +12,7 @@ use hydrant_stream::delivery::{Delivery, Routing, deliver};
 use serde::Serialize;
 
 use crate::config::{Config, Target};
-use crate::copy::{Alone, Counts, FileOutput, FileStage, PrintStage, Printer, RelayStage, Sieve};
+use crate::copy::{Counts, FileText, PrintStage, Printer, RelayStage, Sieve};
 use crate::runtime::{self, RunSpec, Summary};
 
 /// The name of the binary and of the app that none was named for.
@@ -22,7 +22,7 @@ pub const NAME: &str = "hydrant-consumer";
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// The name under which progress is kept in the source. `None` is [`NAME`] for a copy into a stream; other copies
-    /// then keep nothing there: a file has its own progress, standard output starts again from the beginning.
+    /// then keep no progress and start at the start each time.
     pub app: Option<String>,
     /// Disk, time, chance, computation and memory.
     pub context: Context,
@@ -54,9 +54,9 @@ async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<Run
         let (url, context) = (url.clone(), opening.clone());
         async move { hydrant_stream::open(&url, &context).await }
     };
-    let mut input = runtime::wait_for(config.from(), config.wait(), &shutdown, open).await?;
+    let input = runtime::wait_for(config.from(), config.wait(), &shutdown, open).await?;
     let mut pin = None;
-    let keeps_app = app.is_some() || matches!(config.to(), Target::Stream(_));
+    let keeps_progress = app.is_some() || matches!(config.to(), Target::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());
     let print = |output, printer| {
         let (stream, format) = (input.id().clone(), config.format());
@@ -71,16 +71,19 @@ async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<Run
     };
     let stage: Arc<dyn Stage> = match config.to() {
         Target::Stdout => {
-            let printer = Printer::stdout(stdout)?;
+            let printer = Printer::stdout(stdout).await?;
             Arc::new(print(OutputId::stdout(), printer))
         }
         Target::Device(device) => {
-            let printer = device.clone().printer(shutdown.clone())?;
+            let output = device.clone().output(shutdown.clone());
+            let printer = Printer::start(move || Ok(output)).await?;
             Arc::new(print(device.output_id(), printer))
         }
         Target::File(path) => {
-            let output = FileOutput::open(path, input.id().clone(), context.clone()).await?;
-            Arc::new(FileStage::new(output, sieve, config.format()))
+            let (at, format) = (path.clone(), config.format());
+            let open = move || FileText::open(&at, format, keeps_progress);
+            let printer = Printer::start(open).await?;
+            Arc::new(print(FileText::output_id(path), printer))
         }
         Target::Stream(to) => {
             pin = Some(sieve.digest());
@@ -94,10 +97,8 @@ async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<Run
             }
         }
     };
-    if !keeps_app {
-        input = Alone::around(input);
-    }
     Ok(RunSpec {
+        keeps_progress,
         start: config.start(),
         exit_at_end: config.exit_at_end(),
         idle: config.idle(),

@@ -177,10 +177,10 @@ async fn a_file_copy_goes_on_across_runs_and_takes_what_the_filter_takes() {
     fill(&stream, 0..500).await;
     let mut args = json(args(&raw, out.to_str().unwrap()));
     args.filter = vec!["/even=true".to_owned(), "key^=device".to_owned()];
-    let summary = copy(None, &args).await.unwrap();
+    let summary = copy(Some("file"), &args).await.unwrap();
     assert_eq!((summary.records, summary.gaps), (500, 0));
     fill(&stream, 500..700).await;
-    assert_eq!(copy(None, &args).await.unwrap().records, 200);
+    assert_eq!(copy(Some("file"), &args).await.unwrap().records, 200);
     assert_all(&out, 700, |n| n % 2 == 0);
 }
 
@@ -227,7 +227,7 @@ async fn a_copy_tells_what_it_wrote() {
         names.map(|name| said[name].as_u64().unwrap())
     };
     let file = dir.path().join("out").display().to_string();
-    let even = ["--filter", "/even=true"];
+    let even = ["--filter", "/even=true", "--app", "even"];
     // What is not JSON cannot be filtered, and what has line breaks is no line.
     assert_eq!(said(&file, &even), [501, 250, 0, 250, 1]);
     let lines = std::fs::read_to_string(&file).unwrap().lines().count();

@@ -4,7 +4,7 @@
 //! the process. When the reader of a pipe goes away, the process drains, as it does for `| head`.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::OutputId;
 use hydrant_core::shutdown::{Phase, Shutdown};
 
-use super::print::Printer;
+use super::printer::TextOutput;
 
 /// An output that is written to and keeps nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,29 +41,42 @@ impl Device {
         OutputId::of_device(&self.path.display().to_string())
     }
 
-    /// Prints to it until its reader goes away, which drains the process.
-    pub(crate) fn printer(self, shutdown: Shutdown) -> Result<Printer> {
-        let mut opened = None;
-        Printer::start(move |text| {
-            let path = &self.path;
-            let file = match &mut opened {
-                Some(file) => file,
-                None => opened.insert(
-                    OpenOptions::new()
-                        .append(true)
-                        .open(path)
-                        .map_err(|error| failed("open", path, &error))?,
-                ),
-            };
-            match file.write_all(text) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                    shutdown.advance(Phase::Draining);
-                    Ok(false)
-                }
-                Err(error) => Err(failed("write to", path, &error)),
+    /// Writes to the device until its reader goes away, which drains the process.
+    pub(crate) fn output(self, shutdown: Shutdown) -> impl TextOutput {
+        DeviceText {
+            device: self,
+            file: None,
+            shutdown,
+        }
+    }
+}
+
+/// A device that is opened by the first text.
+struct DeviceText {
+    device: Device,
+    file: Option<File>,
+    shutdown: Shutdown,
+}
+
+impl TextOutput for DeviceText {
+    fn write(&mut self, text: &[u8]) -> Result<bool> {
+        let path = &self.device.path;
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let opened = OpenOptions::new().append(true).open(path);
+                let opened = opened.map_err(|error| failed("open", path, &error))?;
+                self.file.insert(opened)
             }
-        })
+        };
+        match file.write_all(text) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.shutdown.advance(Phase::Draining);
+                Ok(false)
+            }
+            Err(error) => Err(failed("write to", path, &error)),
+        }
     }
 }
 

@@ -1,78 +1,34 @@
-//! A copy to standard output, or to a device that is written in the same way ([`super::Device`]).
+//! A copy as text, to what a [`Printer`] writes: standard output, a device, a file. Each record comes at least once.
 //!
-//! A thread of its own prints, because a reader that is slow or gone away blocks the call; its queue holds one text, so
-//! a slow reader slows the stream. Printed is done: a checkpoint follows, and what was printed after the last checkpoint
-//! before a death is printed again. When the reader goes away, nothing more counts as done.
+//! A checkpoint follows a sync of everything that was written; what was written after the last checkpoint before a death
+//! is written again. When the reader goes away, nothing more counts as done.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hydrant_core::Context;
+use hydrant_core::budget::Overdraft;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{OutputId, Progress};
+use hydrant_core::origin::DeadLetter;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Source;
-use hydrant_core::{Context, workers};
-use hydrant_process::Stdout;
-use tokio::sync::{mpsc, oneshot};
 
+use super::STAGE;
 use super::format::Format;
+use super::printer::Printer;
 use super::sieve::Sieve;
-use super::{PUBLISH_AFTER, STAGE};
 
-/// Texts that wait for the printing thread.
-const TEXTS_WAITING: usize = 1;
+/// What was written is published when it is this old.
+const PUBLISH_AFTER: Duration = Duration::from_millis(200);
 /// How long a shard pauses when the output was closed.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
-
-type Job = (Vec<u8>, oneshot::Sender<Result<bool>>);
-
-/// Prints texts, one after another.
-pub struct Printer {
-    queue: mpsc::Sender<Job>,
-}
-
-impl fmt::Debug for Printer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Printer")
-    }
-}
-
-impl Printer {
-    /// Prints to standard output.
-    pub fn stdout(stdout: Stdout) -> Result<Self> {
-        Printer::start(move |text| {
-            stdout.bytes(text)?;
-            Ok(!stdout.is_closed())
-        })
-    }
-
-    /// Prints by `print`, which answers whether anybody still reads.
-    pub fn start(mut print: impl FnMut(&[u8]) -> Result<bool> + Send + 'static) -> Result<Self> {
-        let (queue, mut jobs) = mpsc::channel::<Job>(TEXTS_WAITING);
-        workers::spawn_named("printer", move || {
-            while let Some((text, answer)) = jobs.blocking_recv() {
-                // The asker may have been ended meanwhile.
-                answer.send(print(&text)).ok();
-            }
-        })?;
-        Ok(Printer { queue })
-    }
-
-    /// Prints and answers whether anybody read it. Dropped half way, the text may still be printed.
-    async fn print(&self, text: Vec<u8>) -> Result<bool> {
-        let (answer, printed) = oneshot::channel();
-        let gone = || Error::fatal("the thread that prints has ended");
-        self.queue.send((text, answer)).await.map_err(|_| gone())?;
-        printed.await.map_err(|_| gone())?
-    }
-}
 
 /// Copies to what a [`Printer`] prints to.
 #[derive(Clone, Debug)]
@@ -88,6 +44,8 @@ struct Shared {
     format: Format,
     stream: StreamId,
     context: Context,
+    /// Of the texts that need more memory than their records.
+    overdraft: Overdraft,
 }
 
 impl PrintStage {
@@ -108,6 +66,7 @@ impl PrintStage {
                 format,
                 stream,
                 context,
+                overdraft: Overdraft::default(),
             }),
         }
     }
@@ -169,24 +128,30 @@ impl ShardStage for ShardPrint {
                     let text = shared.sieve.text(&batch, shared.format, source);
                     text.map(|text| (text, batch.to, batch.permit))
                 };
-                // The permit goes back when the text is printed.
-                let (text, to, _permit) = workers.run(job).await??;
+                let (text, to, mut permit) = workers.run(job).await??;
+                // Dead letters are held once more, as text, when they are written.
+                let letters: u64 = text.letters.iter().map(DeadLetter::memory_bytes).sum();
+                let held = text.text.len() as u64 + letters * 2;
+                if permit.bytes() < held {
+                    drop(permit);
+                    let Shared {
+                        context, overdraft, ..
+                    } = &*self.shared;
+                    permit = context.budget.acquire_more(held, overdraft).await;
+                }
                 for letter in &text.letters {
                     let (stage, reason) = (STAGE, letter.reason.to_string());
                     metrics::counter!("hydrant_consumer_dead_letters_total", "stage" => stage, "reason" => reason)
                         .increment(1);
-                    tracing::warn!(
-                        shard = %letter.shard, sequence = %letter.sequence, sub = letter.sub, reason = %letter.reason,
-                        "a record was not printed"
-                    );
                 }
-                if !text.text.is_empty() && !self.shared.printer.print(text.text).await? {
+                if !self.shared.printer.write(text.text, text.letters).await? {
                     // The process is about to drain; until then nothing counts as done.
                     return Err(Error::Unavailable {
                         message: format!("the reader of {} went away", self.shared.output.name),
                         after: UNREAD_PAUSE,
                     });
                 }
+                drop(permit);
                 self.shared.sieve.tally.add(text.counts);
                 to
             }
@@ -210,6 +175,7 @@ impl ShardStage for ShardPrint {
     }
 
     async fn publish(&mut self, _why: Flush) -> Result<Progress> {
+        self.shared.printer.sync().await?;
         self.deadline = None;
         Ok(Progress {
             to: self.to,

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hydrant_core::Error;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::position::Position;
@@ -9,7 +10,6 @@ use hydrant_core::shard::{HashRange, Shard, StreamId};
 use hydrant_core::stage::{Flush, Opened, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Error, clock};
 
 use super::*;
 use crate::runtime::testing::{MemoryLeases, MemoryStream, Worker, context};
@@ -127,20 +127,49 @@ fn everything(on_poison: OnPoison) -> Sieve {
     Sieve::new(Vec::new(), on_poison)
 }
 
-async fn file_stage(path: &Path, sieve: Sieve) -> hydrant_core::Result<FileStage> {
-    let id = StreamId::new("memory", "1");
-    let output = FileOutput::open(path, id, context(1, 1 << 20)).await?;
-    Ok(FileStage::new(output, sieve, Format::Ndjson))
+fn print_stage(printer: Printer, sieve: Sieve, budget_bytes: u64) -> PrintStage {
+    PrintStage::new(
+        OutputId::stdout(),
+        StreamId::new("memory", "1"),
+        sieve,
+        Format::Ndjson,
+        printer,
+        context(1, budget_bytes),
+    )
 }
 
+/// A copy to a file; `continues` under an app.
+async fn file_stage(
+    path: &Path,
+    on_poison: OnPoison,
+    continues: bool,
+) -> hydrant_core::Result<PrintStage> {
+    let at = path.to_owned();
+    let printer = Printer::start(move || FileText::open(&at, Format::Ndjson, continues)).await?;
+    Ok(print_stage(printer, everything(on_poison), 1 << 20))
+}
+
+/// As [`file_stage`], once the thread of a dead copy has closed the file.
+async fn file_stage_of_the_next(path: &Path) -> PrintStage {
+    loop {
+        match file_stage(path, OnPoison::Stop, true).await {
+            Ok(stage) => return stage,
+            Err(error) if error.to_string().contains("another process") => {
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Copies everything into a file that is absent or empty, without an app.
 async fn copy_to(
     path: &Path,
     stream: &Arc<MemoryStream>,
     on_poison: OnPoison,
 ) -> hydrant_core::Result<Summary> {
-    let stage = file_stage(path, everything(on_poison)).await?;
-    let mut spec = spec(stream, stage);
-    spec.stream = Alone::around(spec.stream);
+    let mut spec = spec(stream, file_stage(path, on_poison, false).await?);
+    spec.keeps_progress = false;
     Worker::start(spec).ended().await
 }
 
@@ -162,84 +191,58 @@ fn all(stream: &MemoryStream) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_file_goes_on_where_it_ends() {
+async fn a_copy_without_an_app_takes_a_new_file_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sub/out.ndjson");
     let stream = stream(3);
     stream.append("a", 35, 0);
     stream.append("b", 5, 0);
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    assert_eq!(lines(&path), all(&stream));
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    stream.append("a", 1, 0);
-    stream.append("c", 7, 0);
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    assert_eq!(lines(&path), all(&stream));
+    for _ in 0..2 {
+        copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
+        assert_eq!(lines(&path), all(&stream));
+        // The thread that prints closes the file when its last job is done.
+        let error = loop {
+            let error = copy_to(&path, &stream, OnPoison::Stop).await.unwrap_err();
+            if !error.to_string().contains("another process") {
+                break error;
+            }
+        };
+        assert!(error.to_string().contains("is not empty"), "{error}");
+        assert_eq!(lines(&path), all(&stream));
+        std::fs::remove_file(&path).unwrap();
+    }
 }
 
 #[tokio::test]
-async fn a_file_that_was_removed_is_copied_anew_and_a_second_one_is_complete() {
+async fn a_copy_under_an_app_appends_where_it_was_stopped() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, second) = (dir.path().join("out"), dir.path().join("second"));
+    let path = dir.path().join("out");
     let stream = stream(2);
-    stream.append("a", 35, 0);
-    stream.append("b", 5, 0);
-    // All runs are of one app and share its rows.
-    let copy = async |path: &Path, seed| {
-        let id = StreamId::new("memory", "1");
-        let output = FileOutput::open(path, id, context(seed, 1 << 20)).await;
-        let stage = FileStage::new(output.unwrap(), everything(OnPoison::Stop), Format::Ndjson);
+    for _ in 0..3 {
+        stream.append("a", 20, 0);
+        stream.append("b", 5, 0);
+        let stage = file_stage_of_the_next(&path).await;
         Worker::start(spec(&stream, stage)).ended().await.unwrap();
-        assert_eq!(lines(path), all(&stream));
-    };
-    for seed in 0..2 {
-        copy(&path, seed).await;
-        std::fs::remove_file(&path).unwrap();
-    }
-    copy(&path, 3).await;
-    copy(&second, 4).await;
-    stream.append("b", 5, 0);
-    copy(&path, 5).await;
-    copy(&second, 6).await;
-    for path in [path, second] {
         assert_eq!(lines(&path), all(&stream));
     }
 }
 
-/// Rows name the file before anything is in it: what "latest" was when the copy began must not be forgotten.
+/// What a death left of a line, or of a file without an end, does not spoil the line that comes behind it.
 #[tokio::test]
-async fn a_file_is_the_same_output_before_anything_was_committed() {
+async fn a_torn_line_is_ended_before_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");
-    let identity = async |seed| {
-        let id = StreamId::new("memory", "1");
-        let output = FileOutput::open(&path, id, context(seed, 1 << 20)).await;
-        let stage = FileStage::new(output.unwrap(), everything(OnPoison::Stop), Format::Ndjson);
-        stage.output().unwrap().id
-    };
-    let first = identity(1).await;
-    assert_eq!(first, identity(2).await);
-    std::fs::remove_file(&path).unwrap();
-    assert_ne!(first, identity(3).await, "it begins again");
-}
-
-#[tokio::test]
-async fn what_was_never_committed_is_cut_off() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("out");
+    std::fs::write(&path, "a:0\na:").unwrap();
     let stream = stream(1);
-    stream.append("a", 5, 0);
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    let mut torn = std::fs::read(&path).unwrap();
-    torn.extend_from_slice(b"a:5\na:6\na:");
-    std::fs::write(&path, torn).unwrap();
-    stream.append("a", 4, 0);
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    assert_eq!(lines(&path), all(&stream));
+    stream.append("a", 2, 0);
+    let stage = file_stage_of_the_next(&path).await;
+    Worker::start(spec(&stream, stage)).ended().await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, "a:0\na:\na:0\na:1\n");
 }
 
 #[tokio::test]
-async fn deaths_at_any_time_neither_lose_nor_double_a_line() {
+async fn deaths_at_any_time_lose_no_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");
     let stream = stream(2);
@@ -248,57 +251,18 @@ async fn deaths_at_any_time_neither_lose_nor_double_a_line() {
     for _ in 0..30 {
         stream.append("a", 4, 0);
         stream.append("b", 3, 0);
-        let stage = loop {
-            // The lock of the dead goes when its last task is gone.
-            match file_stage(&path, everything(OnPoison::Stop)).await {
-                Ok(stage) => break stage,
-                Err(error) if error.to_string().contains("another process") => {
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        };
-        let mut spec = spec(&stream, stage);
-        spec.stream = Alone::around(spec.stream);
-        let worker = Worker::start(spec);
+        let stage = file_stage_of_the_next(&path).await;
+        let worker = Worker::start(spec(&stream, stage));
         for _ in 0..random.below(3000) {
             tokio::task::yield_now().await;
         }
         drop(worker);
     }
-    loop {
-        match copy_to(&path, &stream, OnPoison::Stop).await {
-            Err(error) if error.to_string().contains("another process") => {
-                tokio::task::yield_now().await;
-            }
-            ended => break drop(ended.unwrap()),
-        }
-    }
-    assert_eq!(lines(&path), all(&stream));
-}
-
-/// A copy that dies while it replaces its record leaves a temporary file, which the next one removes, and no other.
-#[tokio::test]
-async fn temporary_files_of_dead_copies_are_removed() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("out");
-    let stream = stream(1);
-    stream.append("a", 1, 0);
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    let left = [
-        "..out.copy.json.0123456789abcdef0123456789abcdef.tmp",
-        "..out.copy.json.x.copy.json.0123456789abcdef0123456789abcdef.tmp",
-        "..other.copy.json.0123456789abcdef0123456789abcdef.tmp",
-        "out.tmp",
-    ];
-    for name in left {
-        std::fs::write(dir.path().join(name), "{").unwrap();
-    }
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    let is_there = |name: &&str| dir.path().join(name).exists();
-    let kept: Vec<&str> = left.into_iter().filter(is_there).collect();
-    assert_eq!(kept, left[1..]);
-    assert_eq!(lines(&path), all(&stream));
+    let stage = file_stage_of_the_next(&path).await;
+    Worker::start(spec(&stream, stage)).ended().await.unwrap();
+    let mut lines = lines(&path);
+    lines.dedup();
+    assert_eq!(lines, all(&stream));
 }
 
 #[tokio::test]
@@ -306,49 +270,16 @@ async fn foreign_files_and_second_writers_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let foreign = dir.path().join("foreign");
     std::fs::write(&foreign, "precious").unwrap();
-    let error = file_stage(&foreign, everything(OnPoison::Stop))
-        .await
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("was not made by a copy"),
-        "{error}"
-    );
+    let refused = file_stage(&foreign, OnPoison::Stop, false).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("is not empty"), "{error}");
     assert_eq!(std::fs::read(&foreign).unwrap(), b"precious");
 
     let path = dir.path().join("out");
-    let first = file_stage(&path, everything(OnPoison::Stop)).await.unwrap();
-    let error = file_stage(&path, everything(OnPoison::Stop))
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("another process"), "{error}");
-    drop(first);
-    let stream = stream(1);
-    stream.append("a", 1, 0);
-    copy_to(&path, &stream, OnPoison::Stop).await.unwrap();
-    let other = StreamId::new("memory", "2");
-    let error = FileOutput::open(&path, other, context(1, 1 << 20))
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("memory@1"), "{error}");
-}
-
-#[tokio::test]
-async fn a_copy_goes_on_where_its_dead_letters_were_taken_away() {
-    let dir = tempfile::tempdir().unwrap();
-    let stream = stream(1);
-    stream.append_payload("a", b"two\nlines");
-    let (path, letters) = (
-        dir.path().join("out"),
-        dir.path().join("out.dead-letters.ndjson"),
-    );
-    copy_to(&path, &stream, OnPoison::DeadLetter).await.unwrap();
-    assert_eq!(lines(&letters).len(), 1);
-    std::fs::remove_file(&letters).unwrap();
-    stream.append("a", 1, 0);
-    stream.append_payload("a", b"two\nmore");
-    copy_to(&path, &stream, OnPoison::DeadLetter).await.unwrap();
-    let again = lines(&letters);
-    assert!(!again.is_empty() && again.iter().all(|letter| letter.starts_with('{')));
+    let _first = file_stage(&path, OnPoison::Stop, true).await.unwrap();
+    let refused = file_stage(&path, OnPoison::Stop, true).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("another process"), "{error}");
 }
 
 #[tokio::test]
@@ -398,84 +329,85 @@ async fn poison_stops_waits_or_becomes_a_dead_letter() {
 async fn poison_holds_up_nothing_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("copy");
-    let stream = stream(1);
-    stream.batch_records(2);
-    stream.append("a", 4, 0);
-    stream.append_payload("a", b"two\nlines");
-    stream.append("a", 2, 0);
+    let poisoned = || {
+        let stream = stream(1);
+        stream.batch_records(2);
+        stream.append("a", 4, 0);
+        stream.append_payload("a", b"two\nlines");
+        stream.append("a", 2, 0);
+        stream
+    };
     let wanted = ["a:0", "a:1", "a:2", "a:3"];
+    let (into_file, onto_paper) = (poisoned(), poisoned());
     let printed = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..2 {
-        copy_to(&path, &stream, OnPoison::Stop).await.unwrap_err();
+        let stage = file_stage_of_the_next(&path).await;
+        let copied = Worker::start(spec(&into_file, stage)).ended().await;
+        copied.unwrap_err();
         assert_eq!(lines(&path), wanted);
-        let paper = Arc::clone(&printed);
-        let printer = Printer::start(move |text| {
-            paper.lock().unwrap().extend_from_slice(text);
-            Ok(true)
-        });
-        let print = PrintStage::new(
-            OutputId::stdout(),
-            StreamId::new("memory", "1"),
-            everything(OnPoison::Stop),
-            Format::Ndjson,
-            printer.unwrap(),
-            context(1, 1 << 20),
-        );
-        let mut spec = spec(&stream, print);
-        spec.app = "print".to_owned();
-        Worker::start(spec).ended().await.unwrap_err();
+        let paper = Paper(Arc::clone(&printed));
+        let printer = Printer::start(move || Ok(paper)).await.unwrap();
+        let stage = print_stage(printer, everything(OnPoison::Stop), 1 << 20);
+        let copied = Worker::start(spec(&onto_paper, stage)).ended().await;
+        copied.unwrap_err();
         let text = String::from_utf8(printed.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().collect::<Vec<_>>(), wanted);
     }
 }
 
+/// Keeps what is printed.
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl TextOutput for Paper {
+    fn write(&mut self, text: &[u8]) -> hydrant_core::Result<bool> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(true)
+    }
+}
+
+/// Has no reader.
+struct Closed;
+
+impl TextOutput for Closed {
+    fn write(&mut self, _text: &[u8]) -> hydrant_core::Result<bool> {
+        Ok(false)
+    }
+}
+
 #[tokio::test]
-async fn printing_tells_everything_and_stops_counting_when_nobody_reads() {
+async fn printing_prints_everything_and_stops_counting_without_a_reader() {
     let stream = stream(2);
     stream.append("a", 25, 0);
     stream.append("b", 25, 0);
     let printed = Arc::new(Mutex::new(Vec::new()));
-    let paper = Arc::clone(&printed);
-    let printer = Printer::start(move |text| {
-        paper.lock().unwrap().extend_from_slice(text);
-        Ok(true)
-    });
-    let print = |printer| {
-        let id = StreamId::new("memory", "1");
-        let sieve = Sieve::new(vec!["key^=x".parse().unwrap()], OnPoison::Stop);
-        let all = everything(OnPoison::Stop);
-        let taken = PrintStage::new(
-            OutputId::stdout(),
-            id.clone(),
-            all,
-            Format::Ndjson,
-            printer,
-            context(1, 1 << 20),
-        );
-        (taken, sieve)
-    };
-    let (stage, none) = print(printer.unwrap());
+    let paper = Paper(Arc::clone(&printed));
+    let printer = Printer::start(move || Ok(paper)).await.unwrap();
+    let stage = print_stage(printer, everything(OnPoison::Stop), 1 << 20);
     Worker::start(spec(&stream, stage)).ended().await.unwrap();
     let text = String::from_utf8(printed.lock().unwrap().clone()).unwrap();
     assert_eq!(text.lines().count(), 50);
+
+    stream.append("a", 1, 0);
+    let printer = Printer::start(|| Ok(Closed)).await.unwrap();
+    let stage = print_stage(printer, everything(OnPoison::Stop), 1 << 20);
+    let worker = Worker::start(spec(&stream, stage));
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    worker.drained().await.unwrap();
+}
+
+#[test]
+fn a_record_that_no_filter_takes_has_no_text() {
+    let sieve = Sieve::new(vec!["key^=x".parse().unwrap()], OnPoison::Stop);
     let id = StreamId::new("memory", "1");
     let place = hydrant_core::transform::Source {
         stream: &id,
         shard: &"a".into(),
         now: 0,
     };
-    let filtered = none
-        .text(&batch(0, &[(None, b"a")]), Format::Ndjson, place)
-        .unwrap();
-    assert!(filtered.text.is_empty());
-
-    stream.append("a", 1, 0);
-    let (stage, _) = print(Printer::start(|_| Ok(false)).unwrap());
-    let worker = Worker::start(spec(&stream, stage));
-    for _ in 0..200 {
-        tokio::task::yield_now().await;
-    }
-    worker.drained().await.unwrap();
+    let filtered = sieve.text(&batch(0, &[(None, b"a")]), Format::Ndjson, place);
+    assert!(filtered.unwrap().text.is_empty());
 }
 
 #[test]
@@ -516,62 +448,53 @@ fn a_filtered_batch_keeps_positions_and_answers_for_every_record() {
     assert_ne!(sieve.digest(), everything(OnPoison::DeadLetter).digest());
 }
 
-/// Texts that are longer than their records wait for memory while others of the same shard hold some.
+/// A text that is longer than its records, and its dead letters, find memory while others hold all of it.
 #[tokio::test]
 async fn long_texts_of_a_small_budget_wait_for_no_one_who_waits() {
-    const RECORDS: u64 = 500;
-    let dir = tempfile::tempdir().unwrap();
+    let printed = Arc::new(Mutex::new(Vec::new()));
+    let paper = Paper(Arc::clone(&printed));
+    let printer = Printer::start(move || Ok(paper)).await.unwrap();
     let context = context(1, 16 << 10);
-    let path = dir.path().join("copy");
-    let output = FileOutput::open(&path, StreamId::new("s", "1"), context.clone());
-    let sieve = Sieve::new(Vec::new(), OnPoison::DeadLetter);
-    let stage = FileStage::new(output.await.unwrap(), sieve, Format::Json);
-    let open = |id: &str| {
-        let shard = Shard {
-            id: id.into(),
-            range: HashRange::ALL,
-            parents: Vec::new(),
-            closed: false,
-        };
-        stage.open(Opened {
-            claim: ClaimId {
-                shard: shard.id.clone(),
-                grant: 1,
-            },
-            shard,
-            after: Progress::default(),
-            start: Position::Begin,
-            generation: 0,
-            parents: Vec::new(),
-        })
+    let stage = PrintStage::new(
+        OutputId::stdout(),
+        StreamId::new("memory", "1"),
+        everything(OnPoison::Stop),
+        Format::Json,
+        printer,
+        context.clone(),
+    );
+    let shard = Shard {
+        id: "0".into(),
+        range: HashRange::ALL,
+        parents: Vec::new(),
+        closed: false,
     };
-    let (mut first, mut second) = (open("0").await.unwrap(), open("1").await.unwrap());
-    let some = |from: u64| {
-        let records = vec![(None, &b"1"[..]); RECORDS as usize];
-        Read::Batch(batch(from, &records))
-    };
-    let patience = Duration::from_secs(60);
-    // The second one is overdrawn: with another text the shard would wait for itself, and all others for it.
-    let pushed = async {
-        first.push(some(0)).await?;
-        assert_eq!(first.due(clock::now()), None);
-        first.push(some(RECORDS)).await
-    };
-    let pushed = tokio::time::timeout(patience, pushed).await;
-    pushed.expect("a shard waits for itself").unwrap();
-    assert_eq!(first.due(clock::now()), Some(Flush::Memory));
-    let mut waiting = second.push(some(0));
-    tokio::select! {
-        biased;
-        _ = &mut waiting => panic!("there is no memory for it"),
-        () = context.budget.pressure() => {}
-    }
-    let published = first.publish(Flush::Memory).await.unwrap();
-    assert_eq!(published.to, Position::offset(2 * RECORDS - 1));
-    let pushed = tokio::time::timeout(patience, waiting).await;
-    pushed.expect("a publish gives memory back").unwrap();
-    second.publish(Flush::Drain).await.unwrap();
-    let lines = std::fs::read(&path).unwrap();
-    let lines = lines.iter().filter(|byte| **byte == b'\n').count();
-    assert_eq!(lines as u64, 3 * RECORDS);
+    let opened = stage.open(Opened {
+        claim: ClaimId {
+            shard: shard.id.clone(),
+            grant: 1,
+        },
+        shard,
+        after: Progress::default(),
+        start: Position::Begin,
+        generation: 0,
+        parents: Vec::new(),
+    });
+    let mut shard = opened.await.unwrap();
+    let _all = context.budget.acquire(16 << 10).await;
+    let records = vec![(None, &b"1"[..]); 500];
+    let pushed = shard.push(Read::Batch(batch(0, &records)));
+    let pushed = tokio::time::timeout(Duration::from_secs(60), pushed).await;
+    pushed.expect("one text at a time overdraws").unwrap();
+    assert_eq!(
+        shard.publish(Flush::Drain).await.unwrap().to,
+        Position::offset(499)
+    );
+    let lines = printed
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count();
+    assert_eq!(lines, 500);
 }

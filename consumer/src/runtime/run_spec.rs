@@ -29,6 +29,9 @@ pub struct RunSpec {
     pub exit_at_end: bool,
     /// How long no append may have come for that to be the end. Default: 1 s.
     pub idle: Duration,
+    /// Whether the app's leases and progress lie beside the stream, where other workers share them. Default: yes. If not,
+    /// the worker reads all shards alone, starts where the app starts, and leaves nothing behind.
+    pub keeps_progress: bool,
     /// How leases are kept, where the stream is shared by leases.
     pub leases: LeaseSettings,
     /// The digest of the policy that outputs are made by, where they depend on one; see
@@ -65,6 +68,7 @@ impl RunSpec {
             start: Start::Earliest,
             exit_at_end: false,
             idle: IDLE,
+            keeps_progress: true,
             leases: LeaseSettings::default(),
             pin: None,
             checkpoint: CHECKPOINT,

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::end_of_stream::{EndWatch, Looked};
-use super::leases::{Leased, LeasedSubscription};
+use super::leases::{Leased, LeasedSubscription, PrivateLeases};
 use super::progress_board::Summary;
 use super::run_context::{RunContext, say};
 use super::run_spec::RunSpec;
@@ -33,24 +33,28 @@ use super::task::{Control, Outcome, ShardTask};
 pub async fn run(spec: RunSpec) -> Result<Summary> {
     let known = spec.stream.shards().await?;
     let known = known.all().iter().map(|shard| shard.id.clone()).collect();
-    let (subscription, by_leases): (Box<dyn Subscription>, bool) =
-        match spec.stream.assignment(&spec.app).await? {
-            Assignment::Broker(subscription) => (subscription, false),
-            Assignment::Leases(store) => {
-                let leased = Leased {
-                    stream: Arc::clone(&spec.stream),
-                    store,
-                    app: spec.app.clone(),
-                    worker: spec.worker.clone(),
-                    start: spec.start,
-                    stage: Arc::clone(&spec.stage),
-                    settings: spec.leases,
-                    budget: spec.context.budget.clone(),
-                    random: spec.context.random.clone(),
-                };
-                (Box::new(LeasedSubscription::start(leased).await?), true)
-            }
-        };
+    let assignment = if spec.keeps_progress {
+        spec.stream.assignment(&spec.app).await?
+    } else {
+        Assignment::Leases(Arc::new(PrivateLeases::default()))
+    };
+    let (subscription, by_leases): (Box<dyn Subscription>, bool) = match assignment {
+        Assignment::Broker(subscription) => (subscription, false),
+        Assignment::Leases(store) => {
+            let leased = Leased {
+                stream: Arc::clone(&spec.stream),
+                store,
+                app: spec.app.clone(),
+                worker: spec.worker.clone(),
+                start: spec.start,
+                stage: Arc::clone(&spec.stage),
+                settings: spec.leases,
+                budget: spec.context.budget.clone(),
+                random: spec.context.random.clone(),
+            };
+            (Box::new(LeasedSubscription::start(leased).await?), true)
+        }
+    };
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
     let supervisor = Supervisor {
         shared: Arc::new(RunContext::new(spec)),

@@ -240,26 +240,26 @@ fn printed(place: &Place, more: &[&str]) -> usize {
 }
 
 #[test]
-fn copies_without_an_app_go_on_where_their_output_is() {
+fn copies_go_on_where_their_output_is() {
     let place = filled();
-    let copy = |to: &'static str| {
-        let args = [
-            "--from",
-            "local:raw",
-            "--to",
-            to,
-            "--exit-at-end",
-            "--idle",
-            "50ms",
-        ];
+    let copy_with = |to: &str, more: &[&str]| {
+        let args = ["--from", "local:raw", "--to", to, "--exit-at-end"];
+        let args = [&args[..], &["--idle", "50ms"], more].concat();
         place.run("hydrant-consumer", &args)
     };
+    let copy = |to: &str| copy_with(to, &[]);
+    // A file continues under an app of its own.
+    let copy_file = |name: &str| copy_with(name, &["--app", name]);
     let sum = |url: &str| place.stored(url).iter().sum::<u64>();
     let lines = |name: &str| place.read(name).lines().count() as u64;
     for round in 0..2 {
         let all = RECORDS + 50 * round;
-        for to in ["local:copy", "local:other", "copy.ndjson", "other.ndjson"] {
+        for to in ["local:copy", "local:other"] {
             copy(to).expect(0, &[]);
+        }
+        for name in ["copy.ndjson", "other.ndjson"] {
+            copy_file(name).expect(0, &[]);
+            copy(name).expect(64, &["is not empty", "`--app NAME`"]);
         }
         assert_eq!((sum("local:copy"), sum("local:other")), (all, all));
         assert_eq!((lines("copy.ndjson"), lines("other.ndjson")), (all, all));
@@ -276,6 +276,6 @@ fn copies_without_an_app_go_on_where_their_output_is() {
     );
     place.wait_until("records", || sum("local:copy") == RECORDS + 100);
     copy("local:other").expect(64, &["app `hydrant-consumer`", "stream local:copy"]);
-    copy("copy.ndjson").expect(0, &[]);
+    copy_file("copy.ndjson").expect(0, &[]);
     assert_eq!(first.terminate(), Some(0), "{}", place.logs());
 }

@@ -1,0 +1,84 @@
+//! Leases that live in this process and end with it: for a worker that reads alone and leaves nothing behind.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
+use hydrant_core::shard::ShardId;
+
+/// The lease rows of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct PrivateLeases {
+    rows: Mutex<BTreeMap<ShardId, Lease>>,
+}
+
+#[derive(Debug)]
+struct PrivateWorker;
+
+impl Enlisted for PrivateWorker {}
+
+#[async_trait]
+impl LeaseStore for PrivateLeases {
+    async fn enlist(&self, _worker: &str) -> Result<Box<dyn Enlisted>> {
+        Ok(Box::new(PrivateWorker))
+    }
+
+    async fn list(&self) -> Result<Vec<Lease>> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(rows.values().cloned().collect())
+    }
+
+    async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = rows.get(&next.shard);
+        let version = |row: &Lease| (row.epoch, row.counter);
+        if found.map(version) != seen.map(version) {
+            return Ok(Swap::Beaten(found.cloned()));
+        }
+        rows.insert(next.shard.clone(), next.clone());
+        Ok(Swap::Swapped)
+    }
+
+    async fn generations(&self) -> Result<Generations> {
+        Ok(Generations::default())
+    }
+
+    async fn reprocess(&self, _what: &Reprocess) -> Result<Generations> {
+        Err(Error::refused(
+            "a copy that keeps no progress starts again each time",
+        ))
+    }
+
+    async fn is_gone(&self, _worker: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn changed(&self) {
+        // There is one worker, and it knows of its own writes.
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hydrant_testing::conformance_lease as lease;
+
+    use super::*;
+
+    /// The promises that do not need a second worker or an operator.
+    #[tokio::test]
+    async fn private_rows_are_kept_as_shared_ones_are() {
+        let make = || {
+            let store: Arc<dyn LeaseStore> = Arc::new(PrivateLeases::default());
+            (Arc::clone(&store), store)
+        };
+        lease::rows_are_swapped_by_epoch_and_counter(make()).await;
+        lease::rows_keep_all_that_was_written(make()).await;
+        lease::a_race_has_one_winner(make()).await;
+        lease::counters_that_race_lose_nothing(make()).await;
+    }
+}
