@@ -18,7 +18,7 @@ use hydrant_process::config::parse_whole;
 use hydrant_process::telemetry::Metrics;
 use hydrant_producer::Counters;
 use hydrant_sink::lake::{TableNames, open_read};
-use hydrant_sink::schema::Reader;
+use hydrant_sink::schema::QueryEngine;
 use hydrant_sink::verify::{self, Depth};
 use serde::Serialize;
 
@@ -123,7 +123,10 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &Output) -> R
     let samples = sample::collect(&place, TABLE, context).await?;
     let location = format!("{}/{TABLE}", place.lake_dir().display());
     let schema = verify::schema(&lake, &names).await?;
-    let query = format!("duckdb -c \"{}\"", schema.render(Reader::DuckDb, &location));
+    let query = format!(
+        "duckdb -c \"{}\"",
+        schema.render(QueryEngine::DuckDb, &location)
+    );
     let findings = Numbers::read(&counters, &metrics).findings;
     let (dir, lake_url) = (place.dir().display().to_string(), place.lake_url());
     let result = Outcome {

@@ -8,8 +8,8 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
 use hydrant_sink::lake::{TableNames, open_read};
-use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, Reader, TableSchema};
-use hydrant_sink::verify::{self, Depth, LISTED_MAX, Problem, ProblemKind, Report};
+use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, QueryEngine, TableSchema};
+use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
 
 use crate::output::{Output, bytes_text, count_text, counted, table};
@@ -39,7 +39,7 @@ pub(crate) enum LakeCommand {
         place: Place,
         /// Print the line to paste into `duckdb`, `polars` or `pyarrow`
         #[arg(long = "for", value_name = "READER", value_parser = parse_reader)]
-        reader: Option<Reader>,
+        reader: Option<QueryEngine>,
     },
     /// Prints the first rows of a table as JSON lines
     Head {
@@ -77,7 +77,7 @@ impl Place {
     }
 }
 
-fn parse_reader(text: &str) -> std::result::Result<Reader, String> {
+fn parse_reader(text: &str) -> std::result::Result<QueryEngine, String> {
     text.parse()
 }
 
@@ -226,11 +226,11 @@ fn add_columns(text: &mut Table, columns: &[Column], indent: &str) {
 struct Verified<'a> {
     ok: bool,
     #[serde(flatten)]
-    report: &'a Report,
+    report: &'a TableReport,
 }
 
 /// A verification for people.
-pub(crate) fn text_of(report: &Report) -> String {
+pub(crate) fn text_of(report: &TableReport) -> String {
     let mut counts = table(&["", ">count"]);
     let rows: [(&str, u64); 8] = [
         ("records in", report.input),
@@ -253,7 +253,7 @@ pub(crate) fn text_of(report: &Report) -> String {
         report.table,
         bytes_text(report.bytes)
     );
-    let mut list = |what: &str, problems: &[Problem], counts: &BTreeMap<ProblemKind, u64>| {
+    let mut list = |what: &str, problems: &[TableProblem], counts: &BTreeMap<ProblemKind, u64>| {
         for problem in problems {
             let (kind, place) = (problem.kind.as_str(), &problem.place);
             text.push_str(&format!("{what}: {kind}: {place}: {}\n", problem.detail));

@@ -50,7 +50,7 @@ pub(crate) async fn sink(
     let behind = transform.map(|config| -> Arc<dyn Transform> {
         Arc::new(PiiTransform::new(Arc::clone(config.policy())))
     });
-    let parts = hydrant_sink::wire::Parts {
+    let parts = hydrant_sink::wire::SinkParts {
         app: SINK.to_owned(),
         context: context.clone(),
         shutdown,

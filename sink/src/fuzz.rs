@@ -2,7 +2,7 @@
 
 use hydrant_fuzz::Target;
 
-use crate::decode::{Appended, DecodeOptions, Decoder, Provenance, Reason, RowOrigin};
+use crate::decode::{DecodeOptions, DecodeOutcome, Decoder, Provenance, RejectReason, RowOrigin};
 use crate::encode::{EncodeOptions, encode, head, write_json_row};
 use crate::lake::{COMMIT_VERSION, Commit};
 use crate::schema::{ColumnType, TableSchema};
@@ -27,15 +27,15 @@ const PROVENANCE: Provenance<'_> = Provenance {
 const GOOD: &[u8] = br#"{"zzz":"good"}"#;
 
 /// The rows of records, in order, as JSON, after a way through Parquet; and why the others are none.
-fn rows(records: &[&[u8]], options: DecodeOptions) -> (Vec<Vec<u8>>, Vec<Reason>) {
+fn rows(records: &[&[u8]], options: DecodeOptions) -> (Vec<Vec<u8>>, Vec<RejectReason>) {
     let schema = TableSchema::default();
     let mut decoder = Decoder::try_new(&schema, options).expect("a new table has any layout");
     let mut refused = Vec::new();
     for record in records {
         match decoder.append(record, &ORIGIN) {
-            Appended::Row => {}
-            Appended::Full => break,
-            Appended::Rejected(reject) => {
+            DecodeOutcome::Row => {}
+            DecodeOutcome::Full => break,
+            DecodeOutcome::Rejected(reject) => {
                 assert!(reject.to_string().starts_with(reject.reason.code()));
                 assert!(reject.offset <= record.len());
                 refused.push(reject.reason);

@@ -19,17 +19,17 @@ pub(crate) mod position_hash;
 mod publisher;
 
 pub(crate) use chain::PRODUCT;
-pub use chain::{Chain, Genesis, Tip};
+pub use chain::{Chain, ChainTip, Genesis};
 pub(crate) use clean_up::Leftovers;
 pub(crate) use commit::digest;
 pub use commit::{
-    COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, Gap, OriginSum, ShardInterval, TimeRange,
-    seal_body, unseal_body,
+    COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, Gap, OriginSum, ShardInterval,
+    TimeRange, seal_body, unseal_body,
 };
 pub use error::ObjectError;
 pub use file::FileLake;
 pub use finisher::{Finisher, Rebuild, RebuildRecord};
 pub(crate) use identity::identify;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
-pub use open::{Place, open, open_read, place};
-pub use publisher::{Claimed, Publisher};
+pub use open::{LakeLocation, open, open_read, place};
+pub use publisher::{ChainProgress, Publisher};

@@ -28,4 +28,4 @@ mod tests;
 pub use lake::ObjectError;
 pub use shard::flush_rules::FlushRules;
 pub use shard::rebuild::SourceRebuild;
-pub use table_sink::SinkStage;
+pub use table_sink::TableSink;

@@ -13,7 +13,7 @@ use hydrant_sink::wire;
 /// commit. Start as many workers of one --app as you like; even two that believe they own the same shard are safe.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-sink", version, after_help = MORE_KEYS)]
-struct Cli {
+struct SinkCli {
     #[command(flatten)]
     sink: SinkArgs,
     /// Print the final summary as JSON
@@ -24,7 +24,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match hydrant_process::parse() {
+    let cli: SinkCli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };

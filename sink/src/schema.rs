@@ -16,7 +16,7 @@ mod types;
 
 pub use arrow::{SchemaError, arrow_field, arrow_type};
 pub use lattice::{Conflict, Joined};
-pub use render::Reader;
+pub use render::QueryEngine;
 pub use types::{
     Column, ColumnType, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, PROVENANCE_TYPES, ParseTypeError,
     PartitionColumn, TableSchema, fold_name,

@@ -13,9 +13,11 @@ use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Context, Error, Overdraft, Result, Shard, ShardId, StreamId};
 
-use crate::lake::{Chain, Claimed, Finisher, Place, Publisher, Rebuild, TableNames, identify};
+use crate::lake::{
+    Chain, ChainProgress, Finisher, LakeLocation, Publisher, Rebuild, TableNames, identify,
+};
 use crate::schema::registry::Registry;
-use crate::shard::buffer::Source;
+use crate::shard::buffer::StreamShard;
 use crate::shard::context::SinkContext;
 use crate::shard::flush_rules::FlushRules;
 use crate::shard::pressure::Holders;
@@ -25,14 +27,14 @@ use crate::table::spec::TableRules;
 
 /// The sink of one stream into one table.
 #[derive(Clone, Debug)]
-pub struct SinkStage {
+pub struct TableSink {
     shared: Arc<SinkContext>,
     output: OutputId,
     /// What was answered to whoever is about to open a shard.
-    resumed: Arc<Mutex<HashMap<ShardId, Claimed>>>,
+    resumed: Arc<Mutex<HashMap<ShardId, ChainProgress>>>,
 }
 
-impl SinkStage {
+impl TableSink {
     /// Opens the table. Files that vanished before they were visible are made again by `rebuild`.
     ///
     /// # Errors
@@ -51,7 +53,7 @@ impl SinkStage {
         let registry = Registry::open(lake, names, declared, &layout, columns_max, random).await?;
         let id = identify(lake, names, random).await?;
         let output = OutputId::new(id, name(names, lake.url()));
-        Ok(SinkStage {
+        Ok(TableSink {
             output,
             resumed: Arc::default(),
             shared: Arc::new(SinkContext {
@@ -73,7 +75,7 @@ impl SinkStage {
     }
 
     /// Of a table in a lake that lies at `place`, which tells it from a copy of the lake.
-    pub fn at(mut self, place: &Place) -> Self {
+    pub fn at(mut self, place: &LakeLocation) -> Self {
         let id = format!("{}-{}", self.output.id, place.id);
         self.output = OutputId::new(id, name(&self.shared.names, &place.url));
         self
@@ -89,7 +91,7 @@ impl SinkStage {
         Arc::clone(&self.shared.totals)
     }
 
-    fn resumed(&self) -> std::sync::MutexGuard<'_, HashMap<ShardId, Claimed>> {
+    fn resumed(&self) -> std::sync::MutexGuard<'_, HashMap<ShardId, ChainProgress>> {
         self.resumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,7 +106,7 @@ fn name(names: &TableNames, lake: &str) -> String {
 }
 
 #[async_trait]
-impl Stage for SinkStage {
+impl Stage for TableSink {
     fn scope(&self) -> Scope {
         Scope::Shard
     }
@@ -142,7 +144,7 @@ impl Stage for SinkStage {
         let resumed = resumed.filter(|claimed| claimed.to == after.to);
         let mut publisher = Publisher::open(chain, finisher, start, after.to, resumed).await?;
         publisher.clean_up(&self.shared.leftovers).await;
-        let source = Source::new(&self.shared.stream, &shard.id);
+        let source = StreamShard::new(&self.shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(
             Arc::clone(&self.shared),
             source,

@@ -12,11 +12,11 @@ use crate::config::Config;
 use crate::lake;
 use crate::shard::rebuild::SourceRebuild;
 use crate::shard::totals::{Published, Totals};
-use crate::table_sink::SinkStage;
+use crate::table_sink::TableSink;
 
 /// What a run is made of, apart from the configuration.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct SinkParts {
     /// The name under which progress is kept.
     pub app: String,
     /// Disk, time, chance, computation and memory.
@@ -29,12 +29,12 @@ pub struct Parts {
     pub behind: Option<Arc<dyn Transform>>,
 }
 
-/// Prepares a run: opens input and lake, and says what to run. With [`Parts::behind`] the caller puts the transform in
+/// Prepares a run: opens input and lake, and says what to run. With [`SinkParts::behind`] the caller puts the transform in
 /// front of the stage.
 ///
 /// # Errors
 /// The input does not appear in time, the lake cannot be opened, or the table contradicts the configuration.
-pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
+pub async fn prepare(parts: SinkParts, config: &Config) -> Result<RunSpec> {
     Ok(prepare_counted(parts, config).await?.0)
 }
 
@@ -42,8 +42,8 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
 ///
 /// # Errors
 /// As [`prepare`].
-pub async fn prepare_counted(parts: Parts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
-    let Parts {
+pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
+    let SinkParts {
         app,
         context,
         shutdown,
@@ -66,7 +66,7 @@ pub async fn prepare_counted(parts: Parts, config: &Config) -> Result<(RunSpec, 
     let rebuild = Arc::new(SourceRebuild::new(&input, &lake, &context, names, behind));
     let (flush, stream) = (config.flush(), input.id().clone());
     let stage =
-        SinkStage::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
+        TableSink::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
     let stage = stage.at(&lake::place(config.to(), &context).await?);
     let totals = stage.totals();
     let spec = RunSpec {
@@ -92,7 +92,7 @@ struct Printed<'a> {
 /// # Errors
 /// As [`prepare`] and the runtime.
 pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
-    let parts = Parts {
+    let parts = SinkParts {
         app: process.app.clone(),
         context: process.context.clone(),
         shutdown: process.shutdown.clone(),

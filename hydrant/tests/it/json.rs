@@ -10,7 +10,7 @@ use hydrant_fuzz::Target;
 use hydrant_pii::testing::seen;
 use hydrant_pii::{Engine, Policy, Reason, Verdict};
 use hydrant_producer::key::KeyTemplate;
-use hydrant_sink::decode::{self, Appended, DecodeOptions, Decoder, Provenance, RowOrigin};
+use hydrant_sink::decode::{self, DecodeOptions, DecodeOutcome, Decoder, Provenance, RowOrigin};
 use hydrant_sink::encode::write_json_row;
 use hydrant_sink::schema::TableSchema;
 
@@ -42,12 +42,14 @@ fn stored(record: &[u8]) -> Stored {
         sub: 0,
     };
     match decoder.append(record, &origin) {
-        Appended::Row => {}
-        Appended::Full => panic!("a new decoder is not full"),
-        Appended::Rejected(reject) => {
+        DecodeOutcome::Row => {}
+        DecodeOutcome::Full => panic!("a new decoder is not full"),
+        DecodeOutcome::Rejected(reject) => {
             return match reject.reason {
-                decode::Reason::MalformedJson | decode::Reason::NotUtf8 => Stored::NotJson,
-                decode::Reason::TooDeep => Stored::TooDeep,
+                decode::RejectReason::MalformedJson | decode::RejectReason::NotUtf8 => {
+                    Stored::NotJson
+                }
+                decode::RejectReason::TooDeep => Stored::TooDeep,
                 _ => Stored::Other,
             };
         }

@@ -117,17 +117,17 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum BitStep {
         Set(usize),
         Push(bool),
         Truncate(prop::sample::Index),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = BitStep> {
         prop_oneof![
-            (0_usize..150).prop_map(Step::Set),
-            any::<bool>().prop_map(Step::Push),
-            any::<prop::sample::Index>().prop_map(Step::Truncate),
+            (0_usize..150).prop_map(BitStep::Set),
+            any::<bool>().prop_map(BitStep::Push),
+            any::<prop::sample::Index>().prop_map(BitStep::Truncate),
         ]
     }
 
@@ -137,16 +137,16 @@ mod tests {
             let (mut bits, mut list) = (Bits::default(), Vec::<bool>::new());
             for step in steps {
                 match step {
-                    Step::Set(gap) => {
+                    BitStep::Set(gap) => {
                         bits.set(list.len() + gap);
                         list.resize(list.len() + gap, false);
                         list.push(true);
                     }
-                    Step::Push(bit) => {
+                    BitStep::Push(bit) => {
                         bits.push(bit);
                         list.push(bit);
                     }
-                    Step::Truncate(len) => {
+                    BitStep::Truncate(len) => {
                         let len = len.index(list.len() + 2);
                         bits.truncate(len);
                         list.truncate(len);

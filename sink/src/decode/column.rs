@@ -2,15 +2,15 @@
 //!
 //! A node keeps its present values densely and a bitmap that is padded lazily, so that an absent key
 //! costs nothing and a column that begins at row one million costs its bitmap only. Whatever a
-//! record added is undone by [`Node::truncate`] in time that does not depend on the rows before it:
+//! record added is undone by [`ColumnNode::truncate`] in time that does not depend on the rows before it:
 //! an integer column that became DOUBLE remembers at which value, a column that got its type
 //! remembers that it has no value without the record.
 
 use std::collections::HashMap;
 
 use super::bits::Bits;
-use super::number::Number;
-use super::reject::{Read, Reason, Reject};
+use super::number::ParsedNumber;
+use super::reject::{DecodeResult, Reject, RejectReason};
 use crate::schema::{Column, ColumnType, INTEGER_EXACT_MAX, fold_name};
 
 /// The most columns a table has unless configured, nested ones and their containers included.
@@ -21,7 +21,7 @@ pub(super) const NO_FIELD: u32 = u32::MAX;
 
 /// The values of one column, field or list item.
 #[derive(Debug, Default)]
-pub(super) struct Node {
+pub(super) struct ColumnNode {
     pub(super) valid: Bits,
     pub(super) values: Values,
     /// Whether the schema, not this decoder's records, gave the type.
@@ -33,14 +33,14 @@ pub(super) struct Node {
 pub(super) enum Values {
     #[default]
     Unknown,
-    Number(Numbers),
+    Number(NumberColumn),
     Decimal {
         unscaled: Vec<i128>,
         precision: u8,
         scale: u8,
     },
     Boolean(Bits),
-    Varchar(Texts),
+    Varchar(TextColumn),
     Struct(Box<Fields>),
     List(Box<Items>),
 }
@@ -48,7 +48,7 @@ pub(super) enum Values {
 /// BIGINT or DOUBLE values. Those before `doubles_from` are integers as written, those from there
 /// on the bits of doubles; the integers are converted once, at the end.
 #[derive(Debug, Default)]
-pub(super) struct Numbers {
+pub(super) struct NumberColumn {
     pub(super) bits: Vec<u64>,
     pub(super) doubles_from: Option<usize>,
     pub(super) beyond_exact_from: Option<usize>,
@@ -61,7 +61,7 @@ pub(super) struct Numbers {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Texts {
+pub(super) struct TextColumn {
     pub(super) bytes: Vec<u8>,
     /// The end of each text in `bytes`.
     pub(super) ends: Vec<i32>,
@@ -71,7 +71,7 @@ pub(super) struct Texts {
 pub(super) struct Items {
     /// The end of each list in the items.
     pub(super) ends: Vec<i32>,
-    pub(super) item: Node,
+    pub(super) item: ColumnNode,
 }
 
 #[derive(Debug)]
@@ -80,13 +80,13 @@ pub(super) struct Fields {
     pub(super) first: u32,
     by_name: HashMap<Box<str>, u32>,
     by_folded_name: HashMap<Box<str>, u32>,
-    pub(super) role: Role,
+    pub(super) role: ColumnRole,
 }
 
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: Box<str>,
-    pub(super) node: Node,
+    pub(super) node: ColumnNode,
     /// Whether the name is written without escapes, so that a key's bytes may be compared with it.
     pub(super) plain: bool,
     /// The field that followed this one in an earlier record.
@@ -95,12 +95,12 @@ pub(super) struct Field {
     pub(super) seen_in: u64,
     /// The record that brought this field.
     born_in: u64,
-    pub(super) role: Role,
+    pub(super) role: ColumnRole,
 }
 
 /// What a field means beyond its column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Role {
+pub(super) struct ColumnRole {
     /// The rank among the fields that may hold the event time.
     pub(super) time_rank: Option<u8>,
     /// How many parts of the configured event time's path lead to here.
@@ -109,19 +109,23 @@ pub(super) struct Role {
     pub(super) partition_field: Option<u8>,
 }
 
-impl Node {
+impl ColumnNode {
     /// A node for a column of the schema.
-    pub(super) fn of(column: &Column, role: Role, roles: &dyn Fn(Role, &str) -> Role) -> Self {
+    pub(super) fn of(
+        column: &Column,
+        role: ColumnRole,
+        roles: &dyn Fn(ColumnRole, &str) -> ColumnRole,
+    ) -> Self {
         let values = match &column.kind {
             ColumnType::Unknown => Values::Unknown,
-            ColumnType::Bigint => Values::Number(Numbers {
+            ColumnType::Bigint => Values::Number(NumberColumn {
                 integers_only: column.declared || column.integers_beyond_2_53,
                 earlier_beyond_exact: column.integers_beyond_2_53,
-                ..Numbers::default()
+                ..NumberColumn::default()
             }),
-            ColumnType::Double => Values::Number(Numbers {
+            ColumnType::Double => Values::Number(NumberColumn {
                 doubles_only: true,
-                ..Numbers::default()
+                ..NumberColumn::default()
             }),
             ColumnType::Decimal { precision, scale } => Values::Decimal {
                 unscaled: Vec::new(),
@@ -129,18 +133,18 @@ impl Node {
                 scale: *scale,
             },
             ColumnType::Boolean => Values::Boolean(Bits::default()),
-            ColumnType::Varchar => Values::Varchar(Texts::default()),
+            ColumnType::Varchar => Values::Varchar(TextColumn::default()),
             ColumnType::Struct(columns) => {
                 let mut fields = Fields::new(role);
                 for column in columns {
                     let role = roles(role, &column.name);
-                    fields.add(&column.name, Node::of(column, role, roles), role, 0);
+                    fields.add(&column.name, ColumnNode::of(column, role, roles), role, 0);
                 }
                 Values::Struct(Box::new(fields))
             }
             ColumnType::List(item) => Values::List(Box::new(Items {
                 ends: Vec::new(),
-                item: Node::of(item, Role::default(), roles),
+                item: ColumnNode::of(item, ColumnRole::default(), roles),
             })),
         };
         let known = !matches!(values, Values::Unknown);
@@ -189,9 +193,14 @@ impl Node {
     }
 
     #[inline]
-    pub(super) fn push_number(&mut self, index: usize, number: Number, offset: usize) -> Read<()> {
+    pub(super) fn push_number(
+        &mut self,
+        index: usize,
+        number: ParsedNumber,
+        offset: usize,
+    ) -> DecodeResult<()> {
         if let Values::Unknown = self.values {
-            self.values = Values::Number(Numbers::default());
+            self.values = Values::Number(NumberColumn::default());
         }
         match &mut self.values {
             Values::Number(numbers) => numbers.push(number, offset)?,
@@ -201,7 +210,12 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn push_boolean(&mut self, index: usize, value: bool, offset: usize) -> Read<()> {
+    pub(super) fn push_boolean(
+        &mut self,
+        index: usize,
+        value: bool,
+        offset: usize,
+    ) -> DecodeResult<()> {
         if let Values::Unknown = self.values {
             self.values = Values::Boolean(Bits::default());
         }
@@ -307,7 +321,7 @@ impl Size {
     }
 }
 
-impl Numbers {
+impl NumberColumn {
     pub(super) fn is_double(&self) -> bool {
         self.doubles_only || self.doubles_from.is_some()
     }
@@ -323,11 +337,11 @@ impl Numbers {
     }
 
     #[inline]
-    fn push(&mut self, number: Number, offset: usize) -> Read<()> {
+    fn push(&mut self, number: ParsedNumber, offset: usize) -> DecodeResult<()> {
         let double = self.is_double();
         match number {
-            Number::Float(value) if double => self.bits.push(value.to_bits()),
-            Number::Integer(value)
+            ParsedNumber::Float(value) if double => self.bits.push(value.to_bits()),
+            ParsedNumber::Integer(value)
                 if !double && value.unsigned_abs() <= INTEGER_EXACT_MAX.unsigned_abs() =>
             {
                 self.bits.push(value.cast_unsigned());
@@ -339,14 +353,14 @@ impl Numbers {
 
     /// Takes a number that is not just one more of its column's kind.
     #[inline(never)]
-    fn push_other(&mut self, number: Number, offset: usize) -> Read<()> {
+    fn push_other(&mut self, number: ParsedNumber, offset: usize) -> DecodeResult<()> {
         let double = self.is_double();
         match number {
-            Number::Integer(value) => {
+            ParsedNumber::Integer(value) => {
                 let exact = value.unsigned_abs() <= INTEGER_EXACT_MAX.unsigned_abs();
                 if !exact && double {
                     return Err(Reject::new(
-                        Reason::IntegerOverflow,
+                        RejectReason::IntegerOverflow,
                         "integer beyond 2^53",
                         offset,
                     )
@@ -361,20 +375,24 @@ impl Numbers {
                     value.cast_unsigned()
                 });
             }
-            Number::MinusZero => self
-                .bits
-                .push(if double { (-0.0_f64).to_bits() } else { 0 }),
-            Number::Huge => {
+            ParsedNumber::MinusZero => {
+                self.bits
+                    .push(if double { (-0.0_f64).to_bits() } else { 0 })
+            }
+            ParsedNumber::Huge => {
                 let wanted = if double { "DOUBLE" } else { "BIGINT" };
                 return Err(
-                    Reject::new(Reason::IntegerOverflow, number.kind(), offset).wanting(wanted)
+                    Reject::new(RejectReason::IntegerOverflow, number.kind(), offset)
+                        .wanting(wanted),
                 );
             }
-            Number::Infinite => {
-                return Err(Reject::new(Reason::NumberOutOfRange, number.kind(), offset)
-                    .wanting(if double { "DOUBLE" } else { "BIGINT" }));
+            ParsedNumber::Infinite => {
+                return Err(
+                    Reject::new(RejectReason::NumberOutOfRange, number.kind(), offset)
+                        .wanting(if double { "DOUBLE" } else { "BIGINT" }),
+                );
             }
-            Number::Float(value) => {
+            ParsedNumber::Float(value) => {
                 if !double {
                     if self.integers_only || self.beyond_exact_from.is_some() {
                         return Err(Reject::conflict(&ColumnType::Bigint, number.kind(), offset));
@@ -395,7 +413,7 @@ impl Numbers {
 }
 
 impl Fields {
-    pub(super) fn new(role: Role) -> Self {
+    pub(super) fn new(role: ColumnRole) -> Self {
         Self {
             fields: Vec::new(),
             first: 0,
@@ -415,7 +433,13 @@ impl Fields {
         self.fields.get(index as usize)
     }
 
-    pub(super) fn add(&mut self, name: &str, node: Node, role: Role, born_in: u64) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        node: ColumnNode,
+        role: ColumnRole,
+        born_in: u64,
+    ) -> u32 {
         let index = u32::try_from(self.fields.len()).unwrap_or(NO_FIELD);
         self.by_name.insert(name.into(), index);
         self.by_folded_name.insert(fold_name(name).into(), index);

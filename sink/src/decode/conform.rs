@@ -15,8 +15,8 @@ use arrow_schema::{ArrowError, Field, Fields, Schema};
 
 use hydrant_core::workers::contain;
 
-use super::finish::Decoded;
-use super::reject::{Reason, Reject};
+use super::finish::DecodedRows;
+use super::reject::{Reject, RejectReason};
 use crate::encode::write_json_row;
 use crate::schema::{
     Column, ColumnType, INTEGER_EXACT_MAX, TableSchema, arrow_field, arrow_type, fold_name,
@@ -73,14 +73,14 @@ pub struct Conformed {
 
 /// The rows refused so far, by row, with the first reason of each.
 #[derive(Default)]
-struct Refused {
+struct RefusedRows {
     rows: BTreeMap<usize, Box<Reject>>,
 }
 
 /// The row that a value belongs to: itself at top level, its list's row within lists.
 type RowOf<'a> = &'a dyn Fn(usize) -> usize;
 
-impl Decoded {
+impl DecodedRows {
     /// Brings the rows under the stored schema: columns in its order, absent ones null, BIGINT as
     /// DOUBLE where it says so. Rows that cannot be are refused, each on its own.
     ///
@@ -92,7 +92,7 @@ impl Decoded {
         provenance: Provenance<'_>,
     ) -> Result<Conformed, ArrowError> {
         let rows = self.rows();
-        let mut refused = Refused::default();
+        let mut refused = RefusedRows::default();
         let ours: Vec<(&Column, &ArrayRef)> = self.columns.iter().zip(&self.arrays).collect();
         let mut arrays =
             refused.columns(&ours, &target.columns, Some(target), rows, &|row| row, "")?;
@@ -102,7 +102,7 @@ impl Decoded {
         }
         if schema.fields().is_empty() {
             for row in 0..rows {
-                refused.refuse(row, Reason::EmptyRecord, "", "a column", "none");
+                refused.refuse(row, RejectReason::EmptyRecord, "", "a column", "none");
             }
         }
         let mut rejects = self.render(&refused)?;
@@ -201,7 +201,7 @@ impl Decoded {
         ])
     }
 
-    fn render(&self, refused: &Refused) -> Result<Vec<ConformReject>, ArrowError> {
+    fn render(&self, refused: &RefusedRows) -> Result<Vec<ConformReject>, ArrowError> {
         let fields: Vec<Field> = self.columns.iter().map(arrow_field).collect();
         refused
             .rows
@@ -229,11 +229,11 @@ pub(crate) fn row_text(fields: &[Field], arrays: &[ArrayRef], row: usize) -> Vec
     .unwrap_or_default()
 }
 
-impl Refused {
+impl RefusedRows {
     fn refuse(
         &mut self,
         row: usize,
-        reason: Reason,
+        reason: RejectReason,
         path: &str,
         wanted: &str,
         found: &'static str,
@@ -250,7 +250,7 @@ impl Refused {
         array: &ArrayRef,
         row_of: RowOf<'_>,
         [path, wanted]: [&str; 2],
-        reason: Reason,
+        reason: RejectReason,
         found: &'static str,
     ) {
         let nulls = array.logical_nulls();
@@ -279,11 +279,14 @@ impl Refused {
             let folded = fold_name(&column.name);
             let twin = target.iter().find(|known| fold_name(&known.name) == folded);
             let (reason, wanted) = match twin {
-                Some(twin) => (Reason::KeyCaseConflict, format!("`{}`", twin.name)),
+                Some(twin) => (RejectReason::KeyCaseConflict, format!("`{}`", twin.name)),
                 None if table.is_some_and(|table| table.is_reserved(&column.name)) => {
-                    (Reason::ReservedColumn, String::new())
+                    (RejectReason::ReservedColumn, String::new())
                 }
-                None => (Reason::TooManyColumns, "a column of the table".to_owned()),
+                None => (
+                    RejectReason::TooManyColumns,
+                    "a column of the table".to_owned(),
+                ),
             };
             self.refuse_present(
                 array,
@@ -334,7 +337,7 @@ impl Refused {
                             let found = "integer beyond 2^53";
                             self.refuse(
                                 row_of(index),
-                                Reason::IntegerOverflow,
+                                RejectReason::IntegerOverflow,
                                 path,
                                 "DOUBLE",
                                 found,
@@ -351,7 +354,13 @@ impl Refused {
                         let value = value?;
                         if value.fract() != 0.0 || value.abs() > INTEGER_EXACT_MAX as f64 {
                             let found = "number with a fraction or exponent";
-                            self.refuse(row_of(index), Reason::TypeConflict, path, "BIGINT", found);
+                            self.refuse(
+                                row_of(index),
+                                RejectReason::TypeConflict,
+                                path,
+                                "BIGINT",
+                                found,
+                            );
                         }
                         #[expect(
                             clippy::cast_possible_truncation,
@@ -372,7 +381,13 @@ impl Refused {
                         .filter(|scaled| scaled.abs() < limit);
                     if scaled.is_none() {
                         let found = "number with more digits";
-                        self.refuse(row_of(index), Reason::IntegerOverflow, path, &wanted, found);
+                        self.refuse(
+                            row_of(index),
+                            RejectReason::IntegerOverflow,
+                            path,
+                            &wanted,
+                            found,
+                        );
                     }
                     scaled
                 });
@@ -420,7 +435,13 @@ impl Refused {
             _ => {
                 let wanted = kind_name(&target.kind);
                 let found = kind_name(&ours.kind);
-                self.refuse_present(array, row_of, [path, wanted], Reason::TypeConflict, found);
+                self.refuse_present(
+                    array,
+                    row_of,
+                    [path, wanted],
+                    RejectReason::TypeConflict,
+                    found,
+                );
                 new_null_array(&wanted_type, array.len())
             }
         })

@@ -1,10 +1,10 @@
 //! The decoder of one interval.
 
-use super::column::{COLUMNS_MAX, Fields, Node, Role, Size};
-use super::finish::{Columns, Decoded};
-use super::reject::{Reason, Reject};
-use super::route::{Routed, Router};
-use super::row::{Captures, Row, Rules, State};
+use super::column::{COLUMNS_MAX, ColumnNode, ColumnRole, Fields, Size};
+use super::finish::{Columns, DecodedRows};
+use super::reject::{Reject, RejectReason};
+use super::route::{PartitionRouter, Routed};
+use super::row::{Captures, RecordReader, RecordRules, RecordState};
 use crate::schema::{SchemaError, TableSchema};
 use crate::table::event_time::EventTimeField;
 use crate::table::partition::PartitionSpec;
@@ -67,7 +67,7 @@ pub struct RowOrigin<'a> {
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Appended {
+pub enum DecodeOutcome {
     /// It is a row.
     Row,
     /// It was refused; the decoder is as before.
@@ -80,10 +80,10 @@ pub enum Appended {
 /// Decodes the records of one interval of one shard, in order.
 #[derive(Debug)]
 pub struct Decoder {
-    rules: Rules,
+    rules: RecordRules,
     root: Fields,
-    state: State,
-    router: Router,
+    state: RecordState,
+    router: PartitionRouter,
     provenance: ProvenanceColumns,
     rows: usize,
     payload_bytes: usize,
@@ -149,7 +149,7 @@ impl Decoder {
             EventTimeField::Named(path) => path.split('.').map(str::to_owned).collect(),
         };
         let partition_fields = options.partition.fields().to_vec();
-        let rules = Rules {
+        let rules = RecordRules {
             schema: schema.clone(),
             columns_max: options.columns_max,
             frozen: options.frozen,
@@ -157,27 +157,27 @@ impl Decoder {
             event_time_path,
             partition_fields,
         };
-        let root_role = Role {
+        let root_role = ColumnRole {
             path_depth: Some(0),
-            ..Role::default()
+            ..ColumnRole::default()
         };
         let mut root = Fields::new(root_role);
         for column in schema.columns() {
             let role = rules.role(root_role, true, &column.name);
             let nested = |parent, name: &str| rules.role(parent, false, name);
-            root.add(&column.name, Node::of(column, role, &nested), role, 0);
+            root.add(&column.name, ColumnNode::of(column, role, &nested), role, 0);
         }
         let captures = Captures {
             time: None,
             fields: vec![None; rules.partition_fields.len()],
         };
-        let state = State {
+        let state = RecordState {
             captures,
             width: root.width(),
-            ..State::default()
+            ..RecordState::default()
         };
         Ok(Self {
-            router: Router::new(
+            router: PartitionRouter::new(
                 options.partition,
                 options.now_micros,
                 options.partitions_max,
@@ -198,13 +198,13 @@ impl Decoder {
     }
 
     /// Appends one record. After a panic in here, [`Decoder::give_up`] makes the decoder as it was before.
-    pub fn append(&mut self, payload: &[u8], origin: &RowOrigin<'_>) -> Appended {
+    pub fn append(&mut self, payload: &[u8], origin: &RowOrigin<'_>) -> DecodeOutcome {
         let full = self.rows > 0
             && (self.payload_bytes.saturating_add(payload.len()) > PAYLOAD_BYTES_MAX
                 || self.provenance.sequences.len() >= PAYLOAD_BYTES_MAX
                 || self.rows >= ROWS_MAX);
         if full || self.state.ordinal >= u64::from(u32::MAX) {
-            return Appended::Full;
+            return DecodeOutcome::Full;
         }
         self.state.ordinal += 1;
         self.state.captures.time = None;
@@ -215,7 +215,7 @@ impl Decoder {
                 match self.router.route(payload, &self.state.captures, fallback) {
                     Some(routed) => {
                         self.commit(payload.len(), routed, origin);
-                        return Appended::Row;
+                        return DecodeOutcome::Row;
                     }
                     None => None,
                 }
@@ -227,23 +227,25 @@ impl Decoder {
             Some(reject) => {
                 self.rejected += 1;
                 self.done = self.state.ordinal;
-                Appended::Rejected(reject)
+                DecodeOutcome::Rejected(reject)
             }
             None => {
                 self.state.ordinal -= 1;
-                Appended::Full
+                DecodeOutcome::Full
             }
         }
     }
 
     fn read(&mut self, payload: &[u8]) -> Result<(), Box<Reject>> {
         if payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(Reject::new(Reason::TooLarge, "payload", PAYLOAD_BYTES_MAX)
-                .wanting(format!("at most {PAYLOAD_BYTES_MAX} bytes")));
+            return Err(
+                Reject::new(RejectReason::TooLarge, "payload", PAYLOAD_BYTES_MAX)
+                    .wanting(format!("at most {PAYLOAD_BYTES_MAX} bytes")),
+            );
         }
         let input = std::str::from_utf8(payload)
-            .map_err(|error| Reject::new(Reason::NotUtf8, "", error.valid_up_to()))?;
-        let mut row = Row {
+            .map_err(|error| Reject::new(RejectReason::NotUtf8, "", error.valid_up_to()))?;
+        let mut row = RecordReader {
             input,
             at: 0,
             rules: &self.rules,
@@ -357,9 +359,9 @@ impl Decoder {
 
     /// Ends the interval.
     #[must_use]
-    pub fn finish(self) -> Decoded {
+    pub fn finish(self) -> DecodedRows {
         let (keys, spec) = self.router.keys();
-        Decoded::new(
+        DecodedRows::new(
             self.rules.schema,
             Columns {
                 root: self.root,

@@ -11,7 +11,7 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
-use super::column::{Fields, Items, Node, Numbers, Texts, Values};
+use super::column::{ColumnNode, Fields, Items, NumberColumn, TextColumn, Values};
 use super::decoder::ProvenanceColumns;
 use super::group::Groups;
 use crate::schema::{Column, TableSchema, arrow_type};
@@ -29,12 +29,12 @@ pub(super) struct Columns {
 /// The rows of an interval, before they are brought under the table's stored schema. Those of a partition stand
 /// together, in the order in which they were appended.
 ///
-/// The way on: [`Decoded::schema`] is what the table's schema must be at least. If it differs from
+/// The way on: [`DecodedRows::schema`] is what the table's schema must be at least. If it differs from
 /// the stored one it is put under the next number; if another sink was faster,
-/// [`TableSchema::join`] the winner's with this one and try again. Then [`Decoded::conform`] the
+/// [`TableSchema::join`] the winner's with this one and try again. Then [`DecodedRows::conform`] the
 /// rows to what is stored.
 #[derive(Debug)]
-pub struct Decoded {
+pub struct DecodedRows {
     pub(super) schema: TableSchema,
     /// Every column seen, also those without a type yet.
     pub(super) columns: Vec<Column>,
@@ -49,7 +49,7 @@ pub struct Decoded {
     pub(super) rejected: u64,
 }
 
-impl Decoded {
+impl DecodedRows {
     pub(super) fn new(
         base: TableSchema,
         mut columns: Columns,
@@ -161,8 +161,8 @@ impl Decoded {
 }
 
 /// The array of a node over `len` rows.
-fn finish(node: Node, len: usize) -> ArrayRef {
-    let Node { valid, values, .. } = node;
+fn finish(node: ColumnNode, len: usize) -> ArrayRef {
+    let ColumnNode { valid, values, .. } = node;
     match values {
         Values::Unknown => Arc::new(NullArray::new(len)),
         Values::Number(numbers) => finish_numbers(numbers, valid, len),
@@ -195,7 +195,7 @@ fn finish(node: Node, len: usize) -> ArrayRef {
             let values = values.finish(len);
             Arc::new(BooleanArray::new(values, valid.finish_nulls(len)))
         }
-        Values::Varchar(Texts { bytes, ends }) => {
+        Values::Varchar(TextColumn { bytes, ends }) => {
             let offsets = offsets(&ends, &valid, len);
             Arc::new(
                 StringArray::try_new(offsets, Buffer::from_vec(bytes), valid.finish_nulls(len))
@@ -240,7 +240,7 @@ fn finish_struct(fields: Fields, nulls: Option<NullBuffer>, len: usize) -> Array
     Arc::new(StructArray::new(ArrowFields::from(fields), arrays, nulls))
 }
 
-fn finish_numbers(mut numbers: Numbers, valid: Bits, len: usize) -> ArrayRef {
+fn finish_numbers(mut numbers: NumberColumn, valid: Bits, len: usize) -> ArrayRef {
     if numbers.is_double() {
         numbers.settle();
         let dense: Vec<f64> = numbers.bits.into_iter().map(f64::from_bits).collect();

@@ -4,7 +4,7 @@
 //! column and partition; here only values that are present cost one. Rows of a partition keep their order.
 
 use super::bits::Bits;
-use super::column::{Fields, Items, Node, Texts, Values, end_of};
+use super::column::{ColumnNode, Fields, Items, TextColumn, Values, end_of};
 
 /// Where the rows go, or the items of lists.
 pub(super) struct Groups {
@@ -38,7 +38,7 @@ impl Groups {
         }
     }
 
-    fn node(&self, node: &mut Node) {
+    fn node(&self, node: &mut ColumnNode) {
         if node.valid.ones() == 0 {
             return;
         }
@@ -53,7 +53,7 @@ impl Groups {
                 *unscaled = placed(unscaled, &self.present(&node.valid));
             }
             Values::Boolean(values) => *values = values.moved(&self.present(&node.valid)),
-            Values::Varchar(Texts { bytes, ends }) => {
+            Values::Varchar(TextColumn { bytes, ends }) => {
                 let places = self.present(&node.valid);
                 let moved = moved_ends(ends, &places);
                 let mut text = vec![0; bytes.len()];

@@ -2,11 +2,11 @@
 
 use hydrant_json::Number as Written;
 
-use super::reject::{Read, Reject};
+use super::reject::{DecodeResult, Reject};
 
 /// A number, as far as columns care.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
+pub(super) enum ParsedNumber {
     /// An integer that fits 64 bits.
     Integer(i64),
     /// `-0`: an integer, but not the same DOUBLE as 0.
@@ -19,7 +19,7 @@ pub(super) enum Number {
     Infinite,
 }
 
-impl Number {
+impl ParsedNumber {
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Integer(_) | Self::MinusZero => "integer",
@@ -36,7 +36,7 @@ const POWERS_OF_TEN: [f64; 23] = [
 ];
 
 /// Reads the number that starts at `start`; answers it and where it ends.
-pub(super) fn read_number(input: &[u8], start: usize) -> Read<(Number, usize)> {
+pub(super) fn read_number(input: &[u8], start: usize) -> DecodeResult<(ParsedNumber, usize)> {
     let written = hydrant_json::number(input, start)?;
     let text = &input[start..written.end];
     let number = if written.integer {
@@ -49,7 +49,7 @@ pub(super) fn read_number(input: &[u8], start: usize) -> Read<(Number, usize)> {
 }
 
 #[inline(always)]
-fn double(text: &[u8], written: &Written) -> Option<Number> {
+fn double(text: &[u8], written: &Written) -> Option<ParsedNumber> {
     let value = if written.digits <= Written::EXACT_DIGITS
         && written.mantissa <= 1 << 53
         && let Some(scale) = POWERS_OF_TEN.get(written.power.unsigned_abs() as usize)
@@ -66,23 +66,24 @@ fn double(text: &[u8], written: &Written) -> Option<Number> {
         std::str::from_utf8(text).ok()?.parse().ok()?
     };
     Some(if value.is_finite() {
-        Number::Float(value)
+        ParsedNumber::Float(value)
     } else {
-        Number::Infinite
+        ParsedNumber::Infinite
     })
 }
 
 #[inline(always)]
-fn integer(text: &[u8], written: &Written) -> Number {
+fn integer(text: &[u8], written: &Written) -> ParsedNumber {
     if written.mantissa == 0 && written.negative && written.digits == 1 {
-        return Number::MinusZero;
+        return ParsedNumber::MinusZero;
     }
     if written.digits < Written::EXACT_DIGITS {
         let value = written.mantissa.cast_signed();
-        return Number::Integer(if written.negative { -value } else { value });
+        return ParsedNumber::Integer(if written.negative { -value } else { value });
     }
     let text = std::str::from_utf8(text).unwrap_or_default();
-    text.parse().map_or(Number::Huge, Number::Integer)
+    text.parse()
+        .map_or(ParsedNumber::Huge, ParsedNumber::Integer)
 }
 
 /// What a number's text is as a decimal.
@@ -142,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Number {
+    fn read(text: &str) -> ParsedNumber {
         let (number, end) = read_number(text.as_bytes(), 0).unwrap();
         assert_eq!(end, text.len(), "{text}");
         number
@@ -158,8 +159,8 @@ mod tests {
                 let text = if text.contains(['.', 'e', 'E']) { text } else { format!("{text}.0") };
                 let Ok(wanted) = text.parse::<f64>() else { continue };
                 match read(&text) {
-                    Number::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
-                    Number::Infinite => prop_assert!(wanted.is_infinite()),
+                    ParsedNumber::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
+                    ParsedNumber::Infinite => prop_assert!(wanted.is_infinite()),
                     other => prop_assert!(false, "{} as {:?}", text, other),
                 }
             }
@@ -171,8 +172,8 @@ mod tests {
         ) {
             let wanted: f64 = text.parse().unwrap();
             match read(&text) {
-                Number::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
-                Number::Infinite => prop_assert!(wanted.is_infinite()),
+                ParsedNumber::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
+                ParsedNumber::Infinite => prop_assert!(wanted.is_infinite()),
                 other => prop_assert!(false, "{} as {:?}", text, other),
             }
         }
@@ -214,8 +215,8 @@ mod tests {
         fn integers_are_exact_or_told_to_be_huge(value in any::<i128>(), small in any::<i64>()) {
             for value in [value, value >> 60, i128::from(small)] {
                 let wanted = match i64::try_from(value) {
-                    Ok(value) => Number::Integer(value),
-                    Err(_) => Number::Huge,
+                    Ok(value) => ParsedNumber::Integer(value),
+                    Err(_) => ParsedNumber::Huge,
                 };
                 prop_assert_eq!(read(&value.to_string()), wanted);
             }
@@ -287,13 +288,16 @@ mod tests {
             ] {
                 let is_zero = mantissa.starts_with('0') && mantissa != "0.1";
                 let large = if is_zero {
-                    Number::Float(0.0)
+                    ParsedNumber::Float(0.0)
                 } else {
-                    Number::Infinite
+                    ParsedNumber::Infinite
                 };
                 assert_eq!(read(&format!("{mantissa}e{exponent}")), large);
                 assert_eq!(read(&format!("{mantissa}E+{exponent}")), large);
-                assert_eq!(read(&format!("{mantissa}e-{exponent}")), Number::Float(0.0));
+                assert_eq!(
+                    read(&format!("{mantissa}e-{exponent}")),
+                    ParsedNumber::Float(0.0)
+                );
             }
         }
     }
@@ -357,13 +361,13 @@ mod tests {
                 };
                 let text = std::str::from_utf8(&input[..end]).unwrap();
                 match number {
-                    Number::Integer(value) => assert_eq!(text.parse(), Ok(value)),
-                    Number::MinusZero => assert_eq!(text, "-0"),
-                    Number::Huge => assert!(text.parse::<i64>().is_err()),
-                    Number::Float(value) => {
+                    ParsedNumber::Integer(value) => assert_eq!(text.parse(), Ok(value)),
+                    ParsedNumber::MinusZero => assert_eq!(text, "-0"),
+                    ParsedNumber::Huge => assert!(text.parse::<i64>().is_err()),
+                    ParsedNumber::Float(value) => {
                         assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
                     }
-                    Number::Infinite => assert!(text.parse::<f64>().unwrap().is_infinite()),
+                    ParsedNumber::Infinite => assert!(text.parse::<f64>().unwrap().is_infinite()),
                 }
                 for (precision, scale) in [(38, 0), (38, 38), (18, 6), (4, 2), (1, 1)] {
                     let wanted = decimal_of(text, usize::from(precision), i64::from(scale));

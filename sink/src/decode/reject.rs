@@ -9,7 +9,7 @@ use crate::schema::ColumnType;
 /// The reason of a reject, by its stable code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum RejectReason {
     /// The bytes are not JSON.
     MalformedJson,
     /// The bytes are not UTF-8.
@@ -45,7 +45,7 @@ pub enum Reason {
     InternalFault,
 }
 
-impl Reason {
+impl RejectReason {
     /// The code, as dead letters and metrics carry it.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -74,7 +74,7 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// Why.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// The column's path, such as `a.b[].c`; empty where no column is concerned.
     pub column: String,
     /// What would have been taken; empty where that says nothing.
@@ -102,7 +102,7 @@ impl fmt::Display for Reject {
 }
 
 /// The outcome of reading a part of a record.
-pub(super) type Read<T> = Result<T, Box<Reject>>;
+pub(super) type DecodeResult<T> = Result<T, Box<Reject>>;
 
 impl From<Fault> for Box<Reject> {
     #[cold]
@@ -112,7 +112,7 @@ impl From<Fault> for Box<Reject> {
 }
 
 impl Reject {
-    pub(super) fn new(reason: Reason, found: &'static str, offset: usize) -> Box<Self> {
+    pub(super) fn new(reason: RejectReason, found: &'static str, offset: usize) -> Box<Self> {
         Box::new(Self {
             reason,
             column: String::new(),
@@ -125,18 +125,18 @@ impl Reject {
     /// The reject of a record whose computation panicked.
     pub(crate) fn internal_fault() -> Box<Self> {
         Self::new(
-            Reason::InternalFault,
+            RejectReason::InternalFault,
             "a value that hydrant cannot compute",
             0,
         )
     }
 
     pub(super) fn malformed(found: &'static str, offset: usize) -> Box<Self> {
-        Self::new(Reason::MalformedJson, found, offset)
+        Self::new(RejectReason::MalformedJson, found, offset)
     }
 
     pub(super) fn conflict(wanted: &ColumnType, found: &'static str, offset: usize) -> Box<Self> {
-        let mut reject = Self::new(Reason::TypeConflict, found, offset);
+        let mut reject = Self::new(RejectReason::TypeConflict, found, offset);
         reject.wanted = match wanted {
             ColumnType::Struct(_) => "STRUCT".to_owned(),
             ColumnType::List(_) => "LIST".to_owned(),

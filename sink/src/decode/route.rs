@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hydrant_json::{Text, unescape};
 
-use super::number::{Number, read_number};
+use super::number::{ParsedNumber, read_number};
 use super::row::Captures;
 use crate::table::event_time::{in_window, parse_rfc3339, time_from_float, time_from_integer};
 use crate::table::partition::{PartitionKey, PartitionSpec, field_value};
@@ -14,7 +14,7 @@ const WRITTEN_BYTES_MAX: usize = 1_024;
 
 /// The partitions of a decoder's rows, numbered as they come.
 #[derive(Debug)]
-pub(super) struct Router {
+pub(super) struct PartitionRouter {
     spec: PartitionSpec,
     now_micros: i64,
     partitions_max: usize,
@@ -36,7 +36,7 @@ pub(super) struct Routed {
     pub(super) time: Option<i64>,
 }
 
-impl Router {
+impl PartitionRouter {
     pub(super) fn new(spec: PartitionSpec, now_micros: i64, partitions_max: usize) -> Self {
         Self {
             spec,
@@ -173,10 +173,10 @@ fn event_time(token: &[u8]) -> Option<i64> {
             parse_rfc3339(&text)
         }
         b'-' | b'0'..=b'9' => match read_number(token, 0).ok()?.0 {
-            Number::Integer(value) => Some(time_from_integer(value)),
-            Number::MinusZero => Some(0),
-            Number::Float(value) => time_from_float(value),
-            Number::Huge | Number::Infinite => None,
+            ParsedNumber::Integer(value) => Some(time_from_integer(value)),
+            ParsedNumber::MinusZero => Some(0),
+            ParsedNumber::Float(value) => time_from_float(value),
+            ParsedNumber::Huge | ParsedNumber::Infinite => None,
         },
         _ => None,
     }

@@ -2,9 +2,11 @@
 
 use hydrant_json::{Word, skip_space, string, unescape, word};
 
-use super::column::{Field, Fields, Items, NO_FIELD, Node, Role, Texts, Values, end_of};
+use super::column::{
+    ColumnNode, ColumnRole, Field, Fields, Items, NO_FIELD, TextColumn, Values, end_of,
+};
 use super::number::{Decimal, read_decimal, read_number};
-use super::reject::{Read, Reason, Reject};
+use super::reject::{DecodeResult, Reject, RejectReason};
 use crate::schema::TableSchema;
 use crate::table::event_time::{EVENT_TIME_FIELDS, EventTimeField};
 
@@ -15,7 +17,7 @@ pub const KEY_BYTES_MAX: usize = hydrant_core::limits::NAME_BYTES_MAX;
 
 /// What stays the same from record to record.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct RecordRules {
     pub(super) schema: TableSchema,
     pub(super) columns_max: usize,
     pub(super) frozen: bool,
@@ -33,7 +35,7 @@ pub(super) struct Captures {
 
 /// What the records of a decoder share while one of them is read.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct RecordState {
     pub(super) captures: Captures,
     /// How many columns there are now.
     pub(super) width: usize,
@@ -45,17 +47,17 @@ pub(super) struct State {
 }
 
 /// The reader of one record.
-pub(super) struct Row<'a> {
+pub(super) struct RecordReader<'a> {
     pub(super) input: &'a str,
     pub(super) at: usize,
-    pub(super) rules: &'a Rules,
-    pub(super) state: &'a mut State,
+    pub(super) rules: &'a RecordRules,
+    pub(super) state: &'a mut RecordState,
 }
 
-impl Rules {
+impl RecordRules {
     /// What a field means, given what its parent means. The root's `path_depth` is 0.
-    pub(super) fn role(&self, parent: Role, top: bool, name: &str) -> Role {
-        let mut role = Role::default();
+    pub(super) fn role(&self, parent: ColumnRole, top: bool, name: &str) -> ColumnRole {
+        let mut role = ColumnRole::default();
         match &self.event_time {
             EventTimeField::WellKnown if top => {
                 let rank = EVENT_TIME_FIELDS.iter().position(|field| *field == name);
@@ -89,9 +91,9 @@ impl Rules {
     }
 }
 
-impl Row<'_> {
+impl RecordReader<'_> {
     /// Reads the whole record into row `index`.
-    pub(super) fn read(&mut self, root: &mut Fields, index: usize) -> Read<()> {
+    pub(super) fn read(&mut self, root: &mut Fields, index: usize) -> DecodeResult<()> {
         self.skip_space();
         match self.peek() {
             Some(b'{') => self.object(root, index, 1)?,
@@ -124,7 +126,7 @@ impl Row<'_> {
 
     #[cold]
     fn not_an_object(&self, found: &'static str) -> Box<Reject> {
-        Reject::new(Reason::NotAnObject, found, self.at)
+        Reject::new(RejectReason::NotAnObject, found, self.at)
     }
 
     #[cold]
@@ -137,15 +139,17 @@ impl Row<'_> {
         Reject::malformed(found, self.at)
     }
 
-    fn enter(&self, depth: usize) -> Read<()> {
+    fn enter(&self, depth: usize) -> DecodeResult<()> {
         if depth <= DEPTH_MAX {
             return Ok(());
         }
-        Err(Reject::new(Reason::TooDeep, "deeper nesting", self.at)
-            .wanting(format!("at most {DEPTH_MAX} levels")))
+        Err(
+            Reject::new(RejectReason::TooDeep, "deeper nesting", self.at)
+                .wanting(format!("at most {DEPTH_MAX} levels")),
+        )
     }
 
-    fn object(&mut self, fields: &mut Fields, index: usize, depth: usize) -> Read<()> {
+    fn object(&mut self, fields: &mut Fields, index: usize, depth: usize) -> DecodeResult<()> {
         self.enter(depth)?;
         self.at += 1;
         self.state.objects += 1;
@@ -166,7 +170,8 @@ impl Row<'_> {
             let field = &mut fields.fields[found as usize];
             if field.seen_in == object {
                 return Err(
-                    Reject::new(Reason::DuplicateKey, "the key again", key_at).within(&field.name)
+                    Reject::new(RejectReason::DuplicateKey, "the key again", key_at)
+                        .within(&field.name),
                 );
             }
             field.seen_in = object;
@@ -190,11 +195,11 @@ impl Row<'_> {
         }
     }
 
-    fn field(&mut self, field: &mut Field, index: usize, depth: usize) -> Read<()> {
+    fn field(&mut self, field: &mut Field, index: usize, depth: usize) -> DecodeResult<()> {
         let start = self.at;
         self.value(&mut field.node, index, depth, field.role)
             .map_err(|reject| reject.within(&field.name))?;
-        if field.role == Role::default() || self.bytes()[start] == b'n' {
+        if field.role == ColumnRole::default() || self.bytes()[start] == b'n' {
             return Ok(());
         }
         if let Some(rank) = field.role.time_rank
@@ -214,7 +219,7 @@ impl Row<'_> {
 
     /// Reads a key and finds its field, or adds it. Telemetry repeats its keys in order, so the
     /// field that followed last time is compared before anything is looked up.
-    fn key(&mut self, fields: &mut Fields, previous: u32, top: bool) -> Read<u32> {
+    fn key(&mut self, fields: &mut Fields, previous: u32, top: bool) -> DecodeResult<u32> {
         let input = self.input;
         let open = self.at;
         let predicted = match fields.fields.get(previous as usize) {
@@ -256,45 +261,57 @@ impl Row<'_> {
     }
 
     #[cold]
-    fn new_field(&mut self, fields: &mut Fields, name: &str, at: usize, top: bool) -> Read<u32> {
+    fn new_field(
+        &mut self,
+        fields: &mut Fields,
+        name: &str,
+        at: usize,
+        top: bool,
+    ) -> DecodeResult<u32> {
         let refused = |reason, found| Reject::new(reason, found, at);
         if name.is_empty() {
-            return Err(refused(Reason::BadKey, "empty key"));
+            return Err(refused(RejectReason::BadKey, "empty key"));
         }
         if name.len() > KEY_BYTES_MAX {
-            return Err(refused(Reason::BadKey, "long key")
+            return Err(refused(RejectReason::BadKey, "long key")
                 .wanting(format!("at most {KEY_BYTES_MAX} bytes")));
         }
         if name.chars().any(char::is_control) {
-            return Err(refused(Reason::BadKey, "control character in a key"));
+            return Err(refused(RejectReason::BadKey, "control character in a key"));
         }
         if top && self.rules.schema.is_reserved(name) {
-            return Err(refused(Reason::ReservedColumn, "key of the record").within(name));
+            return Err(refused(RejectReason::ReservedColumn, "key of the record").within(name));
         }
         if let Some(known) = fields.find_folded(name) {
-            return Err(refused(Reason::KeyCaseConflict, "key in other case")
+            return Err(refused(RejectReason::KeyCaseConflict, "key in other case")
                 .wanting(format!("`{}`", known.name))
                 .within(name));
         }
         if self.rules.frozen {
-            return Err(refused(Reason::UnknownColumn, "new key").within(name));
+            return Err(refused(RejectReason::UnknownColumn, "new key").within(name));
         }
         self.widen(at).map_err(|reject| reject.within(name))?;
         let role = self.rules.role(fields.role, top, name);
-        Ok(fields.add(name, Node::default(), role, self.state.ordinal))
+        Ok(fields.add(name, ColumnNode::default(), role, self.state.ordinal))
     }
 
     /// Counts one more column.
-    fn widen(&mut self, at: usize) -> Read<()> {
+    fn widen(&mut self, at: usize) -> DecodeResult<()> {
         if self.state.width >= self.rules.columns_max {
-            return Err(Reject::new(Reason::TooManyColumns, "new column", at)
+            return Err(Reject::new(RejectReason::TooManyColumns, "new column", at)
                 .wanting(format!("at most {} columns", self.rules.columns_max)));
         }
         self.state.width += 1;
         Ok(())
     }
 
-    fn value(&mut self, node: &mut Node, index: usize, depth: usize, role: Role) -> Read<()> {
+    fn value(
+        &mut self,
+        node: &mut ColumnNode,
+        index: usize,
+        depth: usize,
+        role: ColumnRole,
+    ) -> DecodeResult<()> {
         let at = self.at;
         match self.peek() {
             Some(b'"') => self.string(node, index),
@@ -324,7 +341,7 @@ impl Row<'_> {
         }
     }
 
-    fn number(&mut self, node: &mut Node, index: usize) -> Read<()> {
+    fn number(&mut self, node: &mut ColumnNode, index: usize) -> DecodeResult<()> {
         let start = self.at;
         let (number, end) = read_number(self.bytes(), start)?;
         self.at = end;
@@ -345,18 +362,20 @@ impl Row<'_> {
             Decimal::TooFine => Err(node.conflict("number with more fraction digits", start)),
             Decimal::TooLarge => {
                 let wanted = node.kind().to_string();
-                Err(
-                    Reject::new(Reason::IntegerOverflow, "number with more digits", start)
-                        .wanting(wanted),
+                Err(Reject::new(
+                    RejectReason::IntegerOverflow,
+                    "number with more digits",
+                    start,
                 )
+                .wanting(wanted))
             }
         }
     }
 
-    fn string(&mut self, node: &mut Node, index: usize) -> Read<()> {
+    fn string(&mut self, node: &mut ColumnNode, index: usize) -> DecodeResult<()> {
         let open = self.at;
         if let Values::Unknown = node.values {
-            node.values = Values::Varchar(Texts::default());
+            node.values = Values::Varchar(TextColumn::default());
         }
         let text = string(self.bytes(), open)?;
         self.at = text.end + 1;
@@ -376,7 +395,7 @@ impl Row<'_> {
         Ok(())
     }
 
-    fn array(&mut self, node: &mut Node, index: usize, depth: usize) -> Read<()> {
+    fn array(&mut self, node: &mut ColumnNode, index: usize, depth: usize) -> DecodeResult<()> {
         self.enter(depth)?;
         let open = self.at;
         self.at += 1;
@@ -384,7 +403,7 @@ impl Row<'_> {
             self.widen(open)?;
             node.values = Values::List(Box::new(Items {
                 ends: Vec::new(),
-                item: Node::default(),
+                item: ColumnNode::default(),
             }));
         }
         let Values::List(items) = &mut node.values else {
@@ -396,7 +415,7 @@ impl Row<'_> {
             self.at += 1;
         } else {
             loop {
-                self.value(&mut items.item, count, depth, Role::default())
+                self.value(&mut items.item, count, depth, ColumnRole::default())
                     .map_err(|reject| reject.within("[]"))?;
                 count += 1;
                 self.skip_space();

@@ -29,12 +29,12 @@ pub(super) fn decoder(schema: &TableSchema) -> Decoder {
 }
 
 /// Decodes records that must all be taken.
-pub(super) fn decode(schema: &TableSchema, records: &[&str]) -> Decoded {
+pub(super) fn decode(schema: &TableSchema, records: &[&str]) -> DecodedRows {
     let mut decoder = decoder(schema);
     for record in records {
         assert_eq!(
             decoder.append(record.as_bytes(), &ORIGIN),
-            Appended::Row,
+            DecodeOutcome::Row,
             "{record}"
         );
     }
@@ -48,12 +48,12 @@ pub(super) fn reject_of(schema: &TableSchema, records: &[&str]) -> Reject {
     for record in before {
         assert_eq!(
             decoder.append(record.as_bytes(), &ORIGIN),
-            Appended::Row,
+            DecodeOutcome::Row,
             "{record}"
         );
     }
     match decoder.append(last.as_bytes(), &ORIGIN) {
-        Appended::Rejected(reject) => *reject,
+        DecodeOutcome::Rejected(reject) => *reject,
         other => panic!("{last}: {other:?}"),
     }
 }

@@ -56,7 +56,7 @@ fn batch() -> RecordBatch {
     .unwrap()
 }
 
-fn file(options: &EncodeOptions) -> (Encoded, Bytes) {
+fn file(options: &EncodeOptions) -> (EncodedFile, Bytes) {
     let batch = batch();
     let metadata = [
         ("b".to_owned(), "2".to_owned()),

@@ -70,7 +70,7 @@ impl Default for EncodeOptions {
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
+pub struct EncodedFile {
     /// Its rows.
     pub rows: u64,
     /// Its row groups.
@@ -105,7 +105,7 @@ pub fn encode<W: Write + Send>(
     options: &EncodeOptions,
     metadata: &[(String, String)],
     out: W,
-) -> Result<Encoded, EncodeError> {
+) -> Result<EncodedFile, EncodeError> {
     #[cfg(test)]
     for column in batches.iter().flat_map(RecordBatch::columns) {
         for marker in ["fault:encode", "fault:first+fault:second", "fault:letter"] {
@@ -125,7 +125,7 @@ pub fn encode<W: Write + Send>(
         }
     }
     let footer = writer.finish()?;
-    Ok(Encoded {
+    Ok(EncodedFile {
         rows: u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0),
         row_groups: footer.num_row_groups(),
         bytes: u64::try_from(writer.bytes_written()).unwrap_or(u64::MAX),

@@ -44,7 +44,7 @@ pub struct Genesis {
 
 /// The newest that a chain has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tip {
+pub enum ChainTip {
     /// Nothing: the chain has not begun.
     None,
     /// No record yet.
@@ -53,11 +53,11 @@ pub enum Tip {
     Record(Box<Commit>),
 }
 
-impl Tip {
+impl ChainTip {
     /// The slot of the newest record, 0 without one.
     pub fn slot(&self) -> u64 {
         match self {
-            Tip::Record(commit) => commit.slot,
+            ChainTip::Record(commit) => commit.slot,
             _ => 0,
         }
     }
@@ -65,9 +65,9 @@ impl Tip {
     /// How far the chain is.
     pub fn to(&self) -> Option<Position> {
         match self {
-            Tip::None => None,
-            Tip::Genesis(genesis) => Some(genesis.start),
-            Tip::Record(commit) => commit.intervals.last().map(|interval| interval.to),
+            ChainTip::None => None,
+            ChainTip::Genesis(genesis) => Some(genesis.start),
+            ChainTip::Record(commit) => commit.intervals.last().map(|interval| interval.to),
         }
     }
 }
@@ -124,7 +124,7 @@ impl Chain {
     ///
     /// # Errors
     /// Fatal when the newest record is damaged or names were tampered with.
-    pub async fn tip(&self) -> Result<Tip> {
+    pub async fn tip(&self) -> Result<ChainTip> {
         let newest = self
             .lake
             .list(&self.names.records(), Some(TIP_NAMES))
@@ -150,7 +150,7 @@ impl Chain {
                 )));
             };
             match self.read(slot, &body) {
-                Ok(commit) if follows => return Ok(Tip::Record(Box::new(commit))),
+                Ok(commit) if follows => return Ok(ChainTip::Record(Box::new(commit))),
                 Ok(_) => {
                     return Err(Error::fatal(format!(
                         "`{}` is missing and the record after it exists: commit records are never removed; restore it",
@@ -162,7 +162,10 @@ impl Chain {
             }
         }
         if newest.len() < TIP_NAMES {
-            return Ok(self.genesis().await?.map_or(Tip::None, Tip::Genesis));
+            return Ok(self
+                .genesis()
+                .await?
+                .map_or(ChainTip::None, ChainTip::Genesis));
         }
         Err(Error::fatal(format!(
             "`{}` holds {TIP_NAMES} names or more that are not commit records, such as `{}`: move them away",

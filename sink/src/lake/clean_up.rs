@@ -14,14 +14,14 @@ use tokio::sync::OnceCell;
 
 use super::chain::Chain;
 use super::finisher::RebuildRecord;
-use super::names::{StagedName, TableNames};
+use super::names::{DataFileName, TableNames};
 
 /// A staging that nobody here is working on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Leftover {
     upload: String,
     key: String,
-    name: StagedName,
+    name: DataFileName,
 }
 
 /// The stagings of a table that were found or left behind.
@@ -65,7 +65,7 @@ impl Leftovers {
 
     /// Takes up a staging that was dropped on its way.
     pub(crate) fn add(&self, upload: String, key: String) {
-        let Some((stem, name)) = StagedName::of(&key) else {
+        let Some((stem, name)) = DataFileName::of(&key) else {
             return;
         };
         let leftover = Leftover { upload, key, name };

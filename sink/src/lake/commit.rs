@@ -101,7 +101,7 @@ pub struct CommitFile {
 
 /// What became of the units of an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct CommitCounts {
     /// Units in: records read, and what the stages before say of units that are no records.
     pub input: u64,
     /// Rows.
@@ -120,7 +120,7 @@ pub struct Counts {
     pub untimed_rows: u64,
 }
 
-impl Counts {
+impl CommitCounts {
     /// Dead letters in all.
     pub fn letters(&self) -> u64 {
         self.own_letters.saturating_add(self.upstream_letters)
@@ -241,7 +241,7 @@ pub struct Commit {
     #[serde(default)]
     pub files: Vec<CommitFile>,
     /// What became of the units.
-    pub counts: Counts,
+    pub counts: CommitCounts,
     /// The same by upstream shard, as the accounts in the stream say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<OriginSum>,
@@ -352,11 +352,11 @@ mod tests {
                 rows: 8,
                 position_hash: "00".to_owned(),
             }],
-            counts: Counts {
+            counts: CommitCounts {
                 input: 10,
                 rows: 8,
                 own_letters: 2,
-                ..Counts::default()
+                ..CommitCounts::default()
             },
             origins: Vec::new(),
             gaps: vec![Gap {

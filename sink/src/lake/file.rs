@@ -26,7 +26,7 @@ use hydrant_core::{Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::names::{STAGING, SYSTEM, TEMPORARY};
-use staging::{FileStaging, Syncs, parent};
+use staging::{FileUpload, Syncs, parent};
 
 /// Bytes that are read at once to check a file.
 const CHECK_BYTES: usize = 1 << 20;
@@ -497,7 +497,7 @@ impl FileLake {
         self.ensure_dir(parent(&path)).await?;
         let open = self.file().await?;
         let (context, syncs) = (&self.context, &self.syncs);
-        let staging = FileStaging::create(context, syncs, open, path, key, upload).await?;
+        let staging = FileUpload::create(context, syncs, open, path, key, upload).await?;
         Ok(Box::new(staging))
     }
 

@@ -276,14 +276,14 @@ impl ChainNames {
 
 /// What the name of a data file says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StagedName {
+pub(crate) struct DataFileName {
     /// Where its interval starts.
     pub(crate) from: Position,
     /// How often it was made again; 0 is the first one.
     pub(crate) generation: u32,
 }
 
-impl StagedName {
+impl DataFileName {
     /// Reads the name in a key, and the stem that tells its chain; `None` for other keys.
     pub(crate) fn of(key: &str) -> Option<(String, Self)> {
         let name = key.rsplit('/').next()?.strip_suffix(PARQUET)?;
@@ -297,7 +297,7 @@ impl StagedName {
         number.parse::<u32>().ok()?;
         Position::from_name(to)?;
         let from = Position::from_name(from)?;
-        Some((stem, StagedName { from, generation }))
+        Some((stem, DataFileName { from, generation }))
     }
 }
 
@@ -373,18 +373,21 @@ mod tests {
         assert!(key.starts_with("devices/date=2026-11-21/s000001-"), "{key}");
         assert!(key.ends_with("_b_z_0002.parquet"), "{key}");
         assert!(generation_key(&key, 1).ends_with("_b_z_0002.g1.parquet"));
-        let (stem, name) = StagedName::of(&generation_key(&key, 1)).unwrap();
+        let (stem, name) = DataFileName::of(&generation_key(&key, 1)).unwrap();
         assert_eq!(stem, chain.file_stem());
         assert_eq!((name.from, name.generation), (Position::Begin, 1));
         let key_at = chain.rows("", Position::offset(7), Position::offset(9), 0);
-        assert_eq!(StagedName::of(&key_at).unwrap().1.from, Position::offset(7));
+        assert_eq!(
+            DataFileName::of(&key_at).unwrap().1.from,
+            Position::offset(7)
+        );
         for other in [
             "",
             "devices/x.parquet",
             "devices/a_b_z.parquet",
             "devices/s_b_z_1.csv",
         ] {
-            assert_eq!(StagedName::of(other), None, "{other}");
+            assert_eq!(DataFileName::of(other), None, "{other}");
         }
         assert_eq!(generation_key(&key, 0), key);
         assert!(

@@ -28,7 +28,7 @@ pub async fn open_read(url: &str, context: &Context) -> Result<SharedLake> {
 
 /// Where a lake lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct LakeLocation {
     /// Tells it from a copy of the same lake that lies elsewhere; the same by whatever path it is reached.
     pub id: String,
     /// Its URL, with a whole path.
@@ -39,7 +39,7 @@ pub struct Place {
 ///
 /// # Errors
 /// Refused for other URLs; not found when there is no such lake.
-pub async fn place(url: &str, context: &Context) -> Result<Place> {
+pub async fn place(url: &str, context: &Context) -> Result<LakeLocation> {
     let dir = directory(url)?;
     let stat = context.disk.stat(dir).await;
     let stat = stat.map_err(|e| Error::io("look at", dir, e))?;
@@ -48,7 +48,7 @@ pub async fn place(url: &str, context: &Context) -> Result<Place> {
     })?;
     // A path that cannot be made whole is as good for people as it was given.
     let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    Ok(Place {
+    Ok(LakeLocation {
         id: format!("{:x}", stat.identity),
         url: format!("file:{}", whole.display()),
     })

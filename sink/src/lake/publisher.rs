@@ -12,14 +12,14 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::retry::retry_forever;
 use hydrant_core::{Error, Position, Result};
 
-use super::chain::{Chain, Tip};
+use super::chain::{Chain, ChainTip};
 use super::clean_up::Leftovers;
 use super::commit::Commit;
 use super::finisher::Finisher;
 
 /// How far a chain is, with everything of it visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimed {
+pub struct ChainProgress {
     /// The slot of the newest record, 0 without one.
     pub slot: u64,
     /// What is done.
@@ -46,16 +46,16 @@ impl Publisher {
     ///
     /// # Errors
     /// Those of finishing.
-    pub async fn resume(chain: &Chain, finisher: &Finisher) -> Result<Option<Claimed>> {
+    pub async fn resume(chain: &Chain, finisher: &Finisher) -> Result<Option<ChainProgress>> {
         let tip = chain.tip().await?;
         let marks = match &tip {
-            Tip::Record(commit) => {
+            ChainTip::Record(commit) => {
                 finisher.finish(chain, commit).await?;
                 commit.marks.clone()
             }
             _ => Vec::new(),
         };
-        Ok(tip.to().map(|to| Claimed {
+        Ok(tip.to().map(|to| ChainProgress {
             slot: tip.slot(),
             to,
             marks,
@@ -73,7 +73,7 @@ impl Publisher {
         finisher: Finisher,
         start: Position,
         after: Position,
-        resumed: Option<Claimed>,
+        resumed: Option<ChainProgress>,
     ) -> Result<Self> {
         let claimed = match resumed {
             Some(claimed) => Some(claimed),
@@ -83,7 +83,7 @@ impl Publisher {
             Some(claimed) => claimed,
             None => {
                 let genesis = chain.begin(start).await?;
-                Claimed {
+                ChainProgress {
                     slot: 0,
                     to: genesis.start,
                     marks: Vec::new(),

@@ -7,7 +7,7 @@ use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, PartitionColumn, Tabl
 
 /// A program that reads the table by a glob over its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub enum QueryEngine {
     /// SQL for DuckDB.
     DuckDb,
     /// Python for Polars, with `import polars as pl`.
@@ -16,7 +16,7 @@ pub enum Reader {
     PyArrow,
 }
 
-impl FromStr for Reader {
+impl FromStr for QueryEngine {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -34,13 +34,13 @@ impl FromStr for Reader {
 impl TableSchema {
     /// The line that reads the table under `location` (its directory, without a trailing slash).
     #[must_use]
-    pub fn render(&self, reader: Reader, location: &str) -> String {
+    pub fn render(&self, reader: QueryEngine, location: &str) -> String {
         match reader {
-            Reader::DuckDb => format!(
+            QueryEngine::DuckDb => format!(
                 "SELECT * FROM read_parquet({}, union_by_name=true, hive_partitioning=true)",
                 sql_text(&format!("{location}/**/*.parquet"))
             ),
-            Reader::Polars => {
+            QueryEngine::Polars => {
                 let columns = self.named_types(polars_type, "pl.Datetime('us', 'UTC')");
                 let hive = self.partition_types("pl.Date", "pl.String");
                 let hive = match hive.is_empty() {
@@ -60,7 +60,7 @@ impl TableSchema {
                     join(&columns, python_entry),
                 )
             }
-            Reader::PyArrow => {
+            QueryEngine::PyArrow => {
                 let mut columns = self.named_types(pyarrow_type, "pa.timestamp('us', tz='UTC')");
                 columns.extend(self.partition_types("pa.date32()", "pa.string()"));
                 // pyarrow takes a directory whose name begins with an underscore for a hidden one.
@@ -225,12 +225,12 @@ mod tests {
     #[test]
     fn the_line_for_each_reader_names_every_column() {
         assert_eq!(
-            schema("date").render(Reader::DuckDb, "s3://lake/o'n"),
+            schema("date").render(QueryEngine::DuckDb, "s3://lake/o'n"),
             "SELECT * FROM read_parquet('s3://lake/o''n/**/*.parquet', union_by_name=true, \
              hive_partitioning=true)"
         );
         assert_eq!(
-            schema("date").render(Reader::Polars, "lake/t"),
+            schema("date").render(QueryEngine::Polars, "lake/t"),
             "pl.scan_parquet('lake/t/**/*.parquet', schema={'temp': pl.Float64, \
              'pos': pl.Struct({'it\\'s': pl.Boolean}), 'n': pl.Decimal(18, 2)}, \
              hive_schema={'date': pl.Date}, missing_columns='insert', \
@@ -241,7 +241,7 @@ mod tests {
             schema("date")
                 .with_provenance(true)
                 .unwrap()
-                .render(Reader::PyArrow, "lake/t"),
+                .render(QueryEngine::PyArrow, "lake/t"),
             "ds.dataset('lake/t', schema=pa.schema([('temp', pa.float64()), \
              ('pos', pa.struct([('it\\'s', pa.bool_())])), ('n', pa.decimal128(18, 2)), \
              ('_stream', pa.string()), ('_shard', pa.string()), ('_sequence', pa.string()), \
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_hidden_looking_partition_is_shown_to_pyarrow() {
-        let line = schema("_date").render(Reader::PyArrow, "lake/t");
+        let line = schema("_date").render(QueryEngine::PyArrow, "lake/t");
         assert!(
             line.ends_with("partitioning='hive', ignore_prefixes=['.'])"),
             "{line}"

@@ -18,11 +18,11 @@ use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
 
 use super::culprits::CULPRITS_MAX;
 use super::latency::Latencies;
-use crate::decode::{Appended, Decoded, Decoder, Reject, RowOrigin};
+use crate::decode::{DecodeOutcome, DecodedRows, Decoder, Reject, RowOrigin};
 use crate::lake::position_hash::{Positions, position_in};
-use crate::lake::{Counts, Gap, OriginSum, TimeRange};
+use crate::lake::{CommitCounts, Gap, OriginSum, TimeRange};
 use crate::schema::TableSchema;
-use crate::table::dead_letter::Letter;
+use crate::table::dead_letter::StoredDeadLetter;
 use crate::table::spec::TableRules;
 
 /// The stage that this sink's dead letters name.
@@ -33,7 +33,7 @@ const LETTER_PAYLOADS_MAX: u64 = 1 << 29;
 
 /// Whose records an interval holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Source {
+pub(crate) struct StreamShard {
     /// The stream.
     pub(crate) stream: StreamId,
     /// `name@incarnation`.
@@ -42,9 +42,9 @@ pub(crate) struct Source {
     pub(crate) shard: ShardId,
 }
 
-impl Source {
+impl StreamShard {
     pub(crate) fn new(stream: &StreamId, shard: &ShardId) -> Self {
-        Source {
+        StreamShard {
             stream: stream.clone(),
             stream_text: stream.to_string().into(),
             shard: shard.clone(),
@@ -54,7 +54,7 @@ impl Source {
 
 /// Where taking from a batch stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum TakeOutcome {
     /// All of it is in.
     All,
     /// The decoder takes no more: the interval ends before this record.
@@ -69,14 +69,14 @@ const RECORDS_UNWATCHED: usize = 1024;
 /// An open interval.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    source: Source,
+    source: StreamShard,
     base: Arc<TableSchema>,
     opened: i64,
     from: Position,
     to: Position,
     decoder: Decoder,
     positions: Positions,
-    letters: Vec<Letter>,
+    letters: Vec<StoredDeadLetter>,
     letter_bytes: u64,
     /// The payload bytes of this sink's own letters.
     letter_payloads: u64,
@@ -97,19 +97,19 @@ pub(crate) struct Buffer {
 
 /// An interval that takes no more.
 #[derive(Debug)]
-pub(crate) struct Cut {
-    pub(crate) source: Source,
+pub(crate) struct SealedInterval {
+    pub(crate) source: StreamShard,
     pub(crate) base: Arc<TableSchema>,
     pub(crate) opened: i64,
     pub(crate) from: Position,
     pub(crate) to: Position,
-    pub(crate) decoded: Decoded,
+    pub(crate) decoded: DecodedRows,
     pub(crate) positions: Positions,
-    pub(crate) letters: Vec<Letter>,
+    pub(crate) letters: Vec<StoredDeadLetter>,
     /// The records whose computation panicked so far.
     pub(crate) faults: Vec<Position>,
     /// The counts of what is known before the rows are conformed: of rows nothing yet.
-    pub(crate) counts: Counts,
+    pub(crate) counts: CommitCounts,
     pub(crate) origins: Vec<OriginSum>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) event_times: Option<TimeRange>,
@@ -123,7 +123,7 @@ impl Buffer {
     /// # Errors
     /// Refused when the layout is not the table's.
     pub(crate) fn open(
-        source: &Source,
+        source: &StreamShard,
         rules: &TableRules,
         base: &Arc<TableSchema>,
         opened: i64,
@@ -220,7 +220,7 @@ impl Buffer {
         start: usize,
         arrived: i64,
         growth: u64,
-    ) -> Result<Taken> {
+    ) -> Result<TakeOutcome> {
         let before = self.to;
         let bytes_max = self.bytes().saturating_add(growth);
         if start < batch.len() {
@@ -243,10 +243,10 @@ impl Buffer {
             let step = |buffer: &mut Self, index: usize| {
                 let position = position_in(run, index);
                 if index > start && buffer.has_grown(index, bytes_max) {
-                    return ControlFlow::Break(Taken::GrownBefore(index));
+                    return ControlFlow::Break(TakeOutcome::GrownBefore(index));
                 }
                 if !buffer.record(batch, index, position, run.arrival, arrived) {
-                    return ControlFlow::Break(Taken::FullBefore(index));
+                    return ControlFlow::Break(TakeOutcome::FullBefore(index));
                 }
                 buffer.passed(batch, index, position, run.step);
                 ControlFlow::Continue(())
@@ -264,7 +264,7 @@ impl Buffer {
         }
         self.to = self.to.max(batch.to);
         self.accounts(batch, before, self.to);
-        Ok(Taken::All)
+        Ok(TakeOutcome::All)
     }
 
     fn has_grown(&self, index: usize, bytes_max: u64) -> bool {
@@ -305,8 +305,8 @@ impl Buffer {
         #[cfg(test)]
         crate::tests::fault::in_text("fault:counted", payload);
         match appended {
-            Appended::Full => return false,
-            Appended::Row => {
+            DecodeOutcome::Full => return false,
+            DecodeOutcome::Row => {
                 let stamp = if entry.stamp == 0 {
                     arrival
                 } else {
@@ -315,7 +315,7 @@ impl Buffer {
                 self.stamps = Some(TimeRange::with(self.stamps, stamp));
                 self.latencies.add(stamp);
             }
-            Appended::Rejected(reject) => {
+            DecodeOutcome::Rejected(reject) => {
                 self.refuse(batch, index, (sequence, sub), &reject, arrived);
             }
         }
@@ -381,7 +381,7 @@ impl Buffer {
         self.to = Position::at(sequence, sub);
     }
 
-    fn keep(&mut self, letter: Letter) {
+    fn keep(&mut self, letter: StoredDeadLetter) {
         self.letter_bytes += letter.bytes();
         self.letters.push(letter);
     }
@@ -411,7 +411,7 @@ impl Buffer {
                 sum.letters += 1;
                 self.input += 1;
                 self.upstream_letters += 1;
-                let letter = Letter {
+                let letter = StoredDeadLetter {
                     letter: letter.clone(),
                     payload: None,
                 };
@@ -428,11 +428,11 @@ impl Buffer {
     }
 
     /// Ends the interval.
-    pub(crate) fn cut(self) -> Cut {
+    pub(crate) fn cut(self) -> SealedInterval {
         let own_letters = self.letters.len() as u64 - self.upstream_letters;
         let dropped = self.dropped.into_iter();
-        Cut {
-            counts: Counts {
+        SealedInterval {
+            counts: CommitCounts {
                 input: self.input,
                 rows: 0,
                 own_letters,
@@ -475,14 +475,14 @@ pub(crate) fn log_fault(shard: &ShardId, position: Position) {
 /// The letter of a record that this sink refuses. The reject holds no value of the record; the payload was scanned
 /// before it came here.
 pub(crate) fn own_letter(
-    source: &Source,
+    source: &StreamShard,
     (sequence, sub): (Sequence, u32),
     key: Option<Arc<str>>,
     reject: &Reject,
     payload: &[u8],
     time: i64,
-) -> Letter {
-    Letter {
+) -> StoredDeadLetter {
+    StoredDeadLetter {
         letter: DeadLetter {
             stream: Arc::clone(&source.stream_text),
             shard: source.shard.clone(),

@@ -10,7 +10,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::retry::retry_forever;
 use hydrant_core::{Context, Overdraft, Result, StreamId};
 
-use super::buffer::Cut;
+use super::buffer::SealedInterval;
 use super::flush_rules::FlushRules;
 use super::pressure::Holders;
 use super::totals::Totals;
@@ -42,7 +42,7 @@ pub(crate) struct SinkContext {
 
 impl SinkContext {
     /// Makes sure that the rules of a cut interval are in the lake, and answers their digest.
-    pub(crate) async fn put_spec(&self, cut: &Cut, schema: u64) -> Result<String> {
+    pub(crate) async fn put_spec(&self, cut: &SealedInterval, schema: u64) -> Result<String> {
         let (digest, body) = self.rules.spec(&cut.base, schema).to_body();
         let known = |digest: &str| self.specs().contains(digest);
         if !known(&digest) {

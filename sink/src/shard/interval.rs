@@ -17,20 +17,20 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::workers::contain;
 use hydrant_core::{Context, Error, Interval, Position, Result};
 
-use super::buffer::{Cut, Source, log_fault, own_letter};
+use super::buffer::{SealedInterval, StreamShard, log_fault, own_letter};
 use super::culprits::{CULPRITS_MAX, culprits, others};
-use super::upload::{Outcome, Plan, Stagings, stage_all};
-use crate::decode::{Decoded, PartitionRows, Provenance, Reject, row_text};
+use super::upload::{PlannedFile, UploadOutcome, Uploads, stage_all};
+use crate::decode::{DecodedRows, PartitionRows, Provenance, Reject, row_text};
 use crate::encode::EncodeOptions;
 use crate::lake::position_hash::Positions;
 use crate::lake::{ChainNames, CommitFile, FileKind};
 use crate::schema::TableSchema;
-use crate::table::dead_letter::{Letter, letter_batch, letter_hash, letter_schema};
+use crate::table::dead_letter::{StoredDeadLetter, letter_batch, letter_hash, letter_schema};
 
 /// What becomes of a cut interval under a schema.
 #[derive(Debug)]
-pub(crate) struct Ready {
-    source: Source,
+pub(crate) struct ConformedInterval {
+    source: StreamShard,
     interval: Interval,
     /// The time of the dead letters that are made here.
     time: i64,
@@ -38,7 +38,7 @@ pub(crate) struct Ready {
     /// The columns of the records themselves; those behind them say where a row came from.
     own_columns: usize,
     partitions: Vec<PartitionRows>,
-    pub(crate) letters: Vec<Letter>,
+    pub(crate) letters: Vec<StoredDeadLetter>,
     positions: Positions,
     /// The records, by index, whose rows have no believable event time.
     untimed: Vec<u32>,
@@ -50,7 +50,7 @@ pub(crate) struct Ready {
 
 /// A panic that no single record causes. What it means for the data is that nothing of the interval is published: it is
 /// read again by the next start.
-pub(crate) fn untraced(source: &Source, interval: Interval) -> Error {
+pub(crate) fn untraced(source: &StreamShard, interval: Interval) -> Error {
     Error::fatal(format!(
         "the interval ({}, {}] of shard `{}` cannot be computed: it panics whichever record is left out, which is a fault \
          of hydrant; nothing is lost: start a version that mends it, or cut the interval elsewhere by another \
@@ -61,14 +61,14 @@ pub(crate) fn untraced(source: &Source, interval: Interval) -> Error {
 
 /// Brings rows under the stored schema. `time` is that of the dead letters this makes.
 pub(crate) fn conform(
-    source: Source,
+    source: StreamShard,
     interval: Interval,
-    decoded: Decoded,
+    decoded: DecodedRows,
     positions: Positions,
-    letters: Vec<Letter>,
+    letters: Vec<StoredDeadLetter>,
     schema: &TableSchema,
     time: i64,
-) -> Result<Ready> {
+) -> Result<ConformedInterval> {
     let untraced = || untraced(&source, interval);
     let provenance = Provenance {
         stream: &source.stream_text,
@@ -94,7 +94,7 @@ pub(crate) fn conform(
     };
     drop(decoded);
     let conformed = conformed.map_err(|error| arrow_refused(&error))?;
-    let mut ready = Ready {
+    let mut ready = ConformedInterval {
         interval,
         time,
         schema: conformed.schema,
@@ -121,7 +121,7 @@ fn arrow_refused(error: &ArrowError) -> Error {
     Error::fatal(format!("rows cannot be brought under the schema: {error}"))
 }
 
-impl Ready {
+impl ConformedInterval {
     /// The rows of the interval.
     pub(crate) fn rows(&self) -> u64 {
         let rows = self.partitions.iter().map(|rows| rows.records.len() as u64);
@@ -155,7 +155,7 @@ impl Ready {
             return;
         }
         self.letters.sort_by(|a, b| {
-            let place = |letter: &Letter| (letter.letter.sequence, letter.letter.sub);
+            let place = |letter: &StoredDeadLetter| (letter.letter.sequence, letter.letter.sub);
             let (a_of, b_of) = (&a.letter, &b.letter);
             (&a_of.stream, &a_of.shard, place(a)).cmp(&(&b_of.stream, &b_of.shard, place(b)))
         });
@@ -234,11 +234,11 @@ impl Ready {
         &self,
         names: &ChainNames,
         metadata: &[(String, String)],
-    ) -> Result<Vec<Plan>> {
+    ) -> Result<Vec<PlannedFile>> {
         let (from, to) = (self.interval.from, self.interval.to);
         let mut plans = Vec::with_capacity(self.partitions.len() + 1);
         for (index, partition) in self.partitions.iter().enumerate() {
-            plans.push(Plan {
+            plans.push(PlannedFile {
                 kind: FileKind::Rows,
                 key: names.rows(&partition.path, from, to, index),
                 position_hash: self.positions.hash(&partition.records),
@@ -251,7 +251,7 @@ impl Ready {
             let batch = letter_batch(&self.letters).map_err(|error| {
                 Error::fatal(format!("dead letters cannot be written: {error}"))
             })?;
-            plans.push(Plan {
+            plans.push(PlannedFile {
                 kind: FileKind::DeadLetters,
                 key: names.dead_letters(from, to, plans.len()),
                 position_hash: letter_hash(&self.letters),
@@ -270,7 +270,7 @@ impl Ready {
     /// Those of the lake, after which nothing staged stays; fatal when encoding panics whichever row is left out.
     pub(crate) async fn stage(
         mut self,
-        stagings: &Stagings,
+        stagings: &Uploads,
         lake: &SharedLake,
         context: &Context,
         options: &EncodeOptions,
@@ -291,8 +291,8 @@ impl Ready {
             let mut faulted = Vec::new();
             for (index, outcome) in outcomes.into_iter().enumerate() {
                 match outcome {
-                    Outcome::Staged(file) => files.push(file),
-                    Outcome::Faulted(rows) => faulted.push((index, rows)),
+                    UploadOutcome::Staged(file) => files.push(file),
+                    UploadOutcome::Faulted(rows) => faulted.push((index, rows)),
                 }
             }
             if faulted.is_empty() {
@@ -307,12 +307,16 @@ impl Ready {
 }
 
 /// What the footer of every file of an interval says.
-pub(crate) fn footer(cut: &Cut, schema: u64) -> Vec<(String, String)> {
+pub(crate) fn footer(cut: &SealedInterval, schema: u64) -> Vec<(String, String)> {
     footer_of(&cut.source, Interval::new(cut.from, cut.to), schema)
 }
 
 /// The footer's entries.
-pub(crate) fn footer_of(source: &Source, interval: Interval, schema: u64) -> Vec<(String, String)> {
+pub(crate) fn footer_of(
+    source: &StreamShard,
+    interval: Interval,
+    schema: u64,
+) -> Vec<(String, String)> {
     [
         ("hydrant.stream", source.stream_text.to_string()),
         ("hydrant.shard", source.shard.to_string()),

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What the open shards of a stage hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holders {
-    shared: Arc<Mutex<Held>>,
+    shared: Arc<Mutex<HeldBytes>>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldBytes {
     next: u64,
     bytes: BTreeMap<u64, u64>,
 }
@@ -38,7 +38,7 @@ impl Holders {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldBytes> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

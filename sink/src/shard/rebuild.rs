@@ -18,9 +18,9 @@ use hydrant_core::workers::contain;
 use hydrant_core::{Batch, Context, Error, Interval, Position, Result, ShardId};
 use tokio::sync::Mutex;
 
-use super::buffer::{Buffer, Source, Taken};
+use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::interval::{conform, footer_of, untraced};
-use super::upload::{Outcome, stage_one};
+use super::upload::{UploadOutcome, stage_one};
 use crate::lake::{Commit, CommitFile, Rebuild, TableNames};
 use crate::schema::registry;
 use crate::table::spec::Spec;
@@ -57,7 +57,12 @@ impl SourceRebuild {
     }
 
     /// The interval as it was before it was cut, and the schema of its files.
-    async fn read(&self, commit: &Commit, source: &Source, spec: &Spec) -> Result<Box<Buffer>> {
+    async fn read(
+        &self,
+        commit: &Commit,
+        source: &StreamShard,
+        spec: &Spec,
+    ) -> Result<Box<Buffer>> {
         let (rules, base) = spec.rules(&self.names.spec(&commit.spec))?;
         let interval = commit.interval(&commit.nonce)?;
         let (from, until) = (interval.from, interval.to);
@@ -85,7 +90,7 @@ impl SourceRebuild {
                     });
                     let taken;
                     (buffer, taken) = taking.await?;
-                    if taken? != Taken::All {
+                    if taken? != TakeOutcome::All {
                         return Err(self.gone(&shard, until));
                     }
                 }
@@ -125,7 +130,7 @@ fn up_to(mut batch: Batch, until: Position) -> Batch {
 }
 
 /// What a transform in the same process makes of a batch. Its account is summed up nowhere: the record has its own.
-fn through(transform: &dyn Transform, batch: Batch, source: &Source, now: i64) -> Batch {
+fn through(transform: &dyn Transform, batch: Batch, source: &StreamShard, now: i64) -> Batch {
     let (stream, shard) = (&source.stream, &source.shard);
     let of = AccountOf {
         writer: WriterId(0),
@@ -169,7 +174,7 @@ impl Rebuild for SourceRebuild {
                 word(policy),
             )));
         }
-        let source = Source::new(&commit.stream, &interval_of.shard);
+        let source = StreamShard::new(&commit.stream, &interval_of.shard);
         let buffer = self.read(commit, &source, &spec).await?;
         let schema = match spec.schema {
             0 => spec.rules(&spec_key)?.1,
@@ -209,8 +214,8 @@ impl Rebuild for SourceRebuild {
             }
             key.clone_into(&mut plan.key);
             match stage_one(&self.lake, &self.context, &options, plan).await? {
-                Outcome::Staged(file) => return Ok(file),
-                Outcome::Faulted(rows) => ready.give_up(&[(file, rows)])?,
+                UploadOutcome::Staged(file) => return Ok(file),
+                UploadOutcome::Faulted(rows) => ready.give_up(&[(file, rows)])?,
             }
         }
     }

@@ -16,16 +16,16 @@ use hydrant_core::stream::Read;
 use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
 
-use super::buffer::{Buffer, Cut, Source, Taken};
+use super::buffer::{Buffer, SealedInterval, StreamShard, TakeOutcome};
 use super::context::SinkContext;
 use super::interval::{conform, footer, untraced};
 use super::pressure::Holder;
-use super::totals::{self, Staged};
-use super::upload::Stagings;
+use super::totals::{self, PreparedCommit};
+use super::upload::Uploads;
 use crate::lake::{
-    COMMIT_VERSION, Commit, CommitFile, Counts, FileKind, PRODUCT, Publisher, ShardInterval,
+    COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, PRODUCT, Publisher, ShardInterval,
 };
-use crate::table::dead_letter::Letter;
+use crate::table::dead_letter::StoredDeadLetter;
 
 /// By how much an interval may grow before the budget is asked again, in parts of the batch that it takes.
 const GROWTH: u64 = 4;
@@ -33,7 +33,7 @@ const GROWTH: u64 = 4;
 /// What an interval may grow by before the budget is asked again, and by all letters of earlier stages in the batch.
 pub(crate) fn growth_bytes(batch: &Batch) -> u64 {
     let letters = batch.accounts.iter().flat_map(|span| &span.account.letters);
-    let letters: u64 = letters.map(Letter::bytes_of).sum();
+    let letters: u64 = letters.map(StoredDeadLetter::bytes_of).sum();
     batch.memory_bytes() * GROWTH + letters
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn growth_bytes(batch: &Batch) -> u64 {
 #[derive(Debug)]
 pub(crate) struct SinkShard {
     shared: Arc<SinkContext>,
-    source: Source,
+    source: StreamShard,
     publisher: Publisher,
     /// The open interval; absent while there is nothing in it.
     buffer: Option<Box<Buffer>>,
@@ -61,7 +61,7 @@ pub(crate) struct SinkShard {
 
 impl SinkShard {
     /// The shard of `source`, after what `publisher` has published.
-    pub(crate) fn new(shared: Arc<SinkContext>, source: Source, publisher: Publisher) -> Self {
+    pub(crate) fn new(shared: Arc<SinkContext>, source: StreamShard, publisher: Publisher) -> Self {
         SinkShard {
             source,
             to: publisher.to(),
@@ -110,18 +110,18 @@ impl SinkShard {
             self.to = self.to.max(buffer.to());
             self.buffer = Some(buffer);
             let cut = match taken? {
-                Taken::All => {
+                TakeOutcome::All => {
                     drop(batch);
                     // Of another budget it would be handed back and returned there.
                     drop(self.permit.merge(raw));
                     self.exchange(room);
                     return Ok(());
                 }
-                Taken::FullBefore(index) => {
+                TakeOutcome::FullBefore(index) => {
                     self.exchange(room);
                     Some(index)
                 }
-                Taken::GrownBefore(index) => {
+                TakeOutcome::GrownBefore(index) => {
                     self.exchange(room);
                     start = index;
                     self.short.then_some(index)
@@ -172,7 +172,7 @@ impl SinkShard {
         let cutting = shared.context.workers.run(move || contain(|| buffer.cut()));
         let cut = cutting.await?.ok_or_else(|| untraced(&source, interval))?;
         let latencies = cut.latencies.clone();
-        let stagings = Stagings::new(&self.shared.leftovers);
+        let stagings = Uploads::new(&self.shared.leftovers);
         let staged = self.stage(cut, &stagings).await?;
         // What is staged lies on the disk: memory is free before the record is put.
         self.permit = Permit::default();
@@ -196,7 +196,7 @@ impl SinkShard {
     }
 
     /// Stages the files of a cut interval and writes the record that names them.
-    async fn stage(&self, cut: Cut, stagings: &Stagings) -> Result<Staged> {
+    async fn stage(&self, cut: SealedInterval, stagings: &Uploads) -> Result<PreparedCommit> {
         let shared = &self.shared;
         let schema = if cut.decoded.rows() > 0 {
             shared.registry.settle(cut.decoded.schema()).await?
@@ -214,7 +214,7 @@ impl SinkShard {
             Interval::new(cut.from, cut.to),
             self.publisher.chain().names().clone(),
         );
-        let Cut {
+        let SealedInterval {
             source,
             opened,
             decoded,
@@ -251,14 +251,14 @@ impl SinkShard {
             stamps: cut.stamps,
             ..self.record(interval, files, counts, spec, number, opened)
         };
-        Ok(Staged { commit, reasons })
+        Ok(PreparedCommit { commit, reasons })
     }
 
     fn record(
         &self,
         interval: Interval,
         files: Vec<CommitFile>,
-        counts: Counts,
+        counts: CommitCounts,
         spec: String,
         schema: u64,
         opened: i64,
@@ -297,7 +297,7 @@ impl SinkShard {
             let record = self.record(
                 interval,
                 Vec::new(),
-                Counts::default(),
+                CommitCounts::default(),
                 String::new(),
                 0,
                 opened,
@@ -310,7 +310,7 @@ impl SinkShard {
 }
 
 /// Rows and letters lie in files, no more and no fewer than were counted.
-fn check_files(files: &[CommitFile], counts: &Counts) -> Result<()> {
+fn check_files(files: &[CommitFile], counts: &CommitCounts) -> Result<()> {
     let rows = |kind| -> u64 {
         files
             .iter()

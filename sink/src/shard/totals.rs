@@ -70,7 +70,7 @@ impl Totals {
 
 /// A commit whose files are staged.
 #[derive(Debug)]
-pub(crate) struct Staged {
+pub(crate) struct PreparedCommit {
     /// The record to put.
     pub(crate) commit: Commit,
     /// Its dead letters by reason.
@@ -78,8 +78,14 @@ pub(crate) struct Staged {
 }
 
 /// Tells the metrics of a commit that is visible since `now`, which took so long from its cut.
-pub(crate) fn record(staged: &Staged, why: Flush, latencies: Latencies, now: i64, took: Duration) {
-    let Staged { commit, reasons } = staged;
+pub(crate) fn record(
+    staged: &PreparedCommit,
+    why: Flush,
+    latencies: Latencies,
+    now: i64,
+    took: Duration,
+) {
+    let PreparedCommit { commit, reasons } = staged;
     for (reason, letters) in reasons {
         metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
             .increment(*letters);

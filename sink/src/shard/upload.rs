@@ -27,7 +27,7 @@ const WRITE_BYTES: usize = 4 << 20;
 
 /// A file before it is encoded.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct PlannedFile {
     pub(crate) kind: FileKind,
     pub(crate) key: String,
     pub(crate) position_hash: String,
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 
 /// What came of a plan.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum UploadOutcome {
     /// A staged file.
     Staged(CommitFile),
     /// None: encoding these rows of it panicked.
@@ -48,15 +48,15 @@ pub(crate) enum Outcome {
 /// The stagings of an interval on their way to a record: none stays when one of them fails, and those of a publish that
 /// is dropped half way are left to the clean-up of the shard's next owner.
 #[derive(Debug, Default)]
-pub(crate) struct Stagings {
+pub(crate) struct Uploads {
     leftovers: Option<Arc<Leftovers>>,
     /// Uploads and their keys.
     staged: Mutex<Vec<(String, String)>>,
 }
 
-impl Stagings {
+impl Uploads {
     pub(crate) fn new(leftovers: &Arc<Leftovers>) -> Self {
-        Stagings {
+        Uploads {
             leftovers: Some(Arc::clone(leftovers)),
             staged: Mutex::default(),
         }
@@ -88,7 +88,7 @@ impl Stagings {
     }
 }
 
-impl Drop for Stagings {
+impl Drop for Uploads {
     fn drop(&mut self) {
         let staged = std::mem::take(&mut *self.lock());
         if let Some(leftovers) = &self.leftovers {
@@ -101,12 +101,12 @@ impl Drop for Stagings {
 
 /// Encodes and stages files, a few at a time; answers what came of them in the order of the plans.
 pub(crate) async fn stage_all(
-    stagings: &Stagings,
+    stagings: &Uploads,
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
-    plans: Vec<Plan>,
-) -> Result<Vec<Outcome>> {
+    plans: Vec<PlannedFile>,
+) -> Result<Vec<UploadOutcome>> {
     let staging = plans.into_iter().enumerate().map(|(index, plan)| {
         let staged = stage_in(stagings, lake, context, options, plan);
         async move { staged.await.map(|outcome| (index, outcome)) }
@@ -115,7 +115,7 @@ pub(crate) async fn stage_all(
     let staging: Vec<_> = staging.collect();
     let outcomes = stream::iter(staging)
         .buffer_unordered(FILES_AT_ONCE)
-        .try_collect::<Vec<(usize, Outcome)>>()
+        .try_collect::<Vec<(usize, UploadOutcome)>>()
         .await;
     match outcomes {
         Ok(mut outcomes) => {
@@ -134,18 +134,18 @@ pub(crate) async fn stage_one(
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
-    plan: Plan,
-) -> Result<Outcome> {
-    stage_in(&Stagings::default(), lake, context, options, plan).await
+    plan: PlannedFile,
+) -> Result<UploadOutcome> {
+    stage_in(&Uploads::default(), lake, context, options, plan).await
 }
 
 async fn stage_in(
-    stagings: &Stagings,
+    stagings: &Uploads,
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
-    plan: Plan,
-) -> Result<Outcome> {
+    plan: PlannedFile,
+) -> Result<UploadOutcome> {
     let options = options.clone();
     let (plan, encoded) = context
         .workers
@@ -159,9 +159,9 @@ async fn stage_in(
         Ok(Err(error)) => {
             return Err(Error::fatal(format!("a file cannot be encoded: {error}")));
         }
-        Err(rows) => return Ok(Outcome::Faulted(rows)),
+        Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
     };
-    let Plan {
+    let PlannedFile {
         kind,
         key,
         position_hash,
@@ -170,7 +170,7 @@ async fn stage_in(
     let sealed = retry_forever("stage a file", &context.random, || {
         stage(stagings, lake, &key, &body)
     });
-    Ok(Outcome::Staged(CommitFile {
+    Ok(UploadOutcome::Staged(CommitFile {
         kind,
         sealed: sealed.await?,
         rows,
@@ -180,7 +180,7 @@ async fn stage_in(
 
 /// The file and its rows, or the rows whose encoding panics: none when it is no single one's.
 fn encode_plan(
-    plan: &Plan,
+    plan: &PlannedFile,
     options: &EncodeOptions,
 ) -> Result<Result<(Bytes, u64), EncodeError>, Vec<u32>> {
     let encoding = |batch: &RecordBatch| {
@@ -199,7 +199,7 @@ fn encode_plan(
     })
 }
 
-async fn stage(stagings: &Stagings, lake: &SharedLake, key: &str, body: &Bytes) -> Result<Sealed> {
+async fn stage(stagings: &Uploads, lake: &SharedLake, key: &str, body: &Bytes) -> Result<Sealed> {
     let mut staging = lake.stage(key).await?;
     let upload = staging.upload().to_owned();
     stagings.add(&upload, key);

@@ -23,18 +23,18 @@ const LETTER_COPIES: u64 = 4;
 
 /// A dead letter, with the payload when this sink gave the record up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct StoredDeadLetter {
     /// Place and reason.
     pub letter: DeadLetter,
     /// The record's payload; of a record that was decoded before it was refused, the row as JSON.
     pub payload: Option<Bytes>,
 }
 
-impl Letter {
+impl StoredDeadLetter {
     /// What it takes in memory, with what publishing it will take.
     pub fn bytes(&self) -> u64 {
         let payload = self.payload.as_ref().map_or(0, Bytes::len);
-        Letter::bytes_of(&self.letter) + payload as u64 * LETTER_COPIES
+        StoredDeadLetter::bytes_of(&self.letter) + payload as u64 * LETTER_COPIES
     }
 
     /// The same of a letter without payload.
@@ -79,7 +79,7 @@ pub fn letter_schema() -> Arc<Schema> {
 ///
 /// # Errors
 /// Arrow refuses the arrays, which their construction rules out.
-pub fn letter_batch(letters: &[Letter]) -> Result<RecordBatch, ArrowError> {
+pub fn letter_batch(letters: &[StoredDeadLetter]) -> Result<RecordBatch, ArrowError> {
     let text = |read: &dyn Fn(&DeadLetter) -> String| -> ArrayRef {
         let mut column = StringBuilder::new();
         letters
@@ -120,9 +120,9 @@ pub fn letter_batch(letters: &[Letter]) -> Result<RecordBatch, ArrowError> {
 }
 
 /// The digest of the places of letters, in their order.
-pub fn letter_hash(letters: &[Letter]) -> String {
+pub fn letter_hash(letters: &[StoredDeadLetter]) -> String {
     let mut hash = PositionHash::default();
-    for Letter { letter, .. } in letters {
+    for StoredDeadLetter { letter, .. } in letters {
         hash.text(&letter.stream);
         hash.text(letter.shard.as_str());
         hash.position(letter.sequence, letter.sub);
@@ -138,8 +138,8 @@ mod tests {
 
     use super::*;
 
-    fn letter(n: u64, payload: Option<&'static [u8]>) -> Letter {
-        Letter {
+    fn letter(n: u64, payload: Option<&'static [u8]>) -> StoredDeadLetter {
+        StoredDeadLetter {
             letter: DeadLetter {
                 stream: "clean@1".into(),
                 shard: "000000".into(),

@@ -11,7 +11,7 @@ use hydrant_core::{Interval, Position, Sequence};
 use super::support::*;
 use crate::lake::{Chain, Commit, FileKind};
 use crate::schema::TableSchema;
-use crate::shard::buffer::{Buffer, Source, Taken};
+use crate::shard::buffer::{Buffer, StreamShard, TakeOutcome};
 use crate::shard::interval::conform;
 use crate::shard::sink_shard::growth_bytes;
 use crate::table::dead_letter::letter_hash;
@@ -57,7 +57,7 @@ fn with_account(mut batch: Batch, at: u64, account: Account) -> Batch {
     batch
 }
 
-async fn commit_of(process: &Process, slot: u64) -> Commit {
+async fn commit_of(process: &SinkProcess, slot: u64) -> Commit {
     let id = shard("000000").id;
     let chain = Chain::new(&process.lake, &names(), &stream_id(), &id);
     chain.record(slot).await.unwrap().unwrap()
@@ -72,7 +72,7 @@ async fn push(shard: &mut Box<dyn ShardStage>, batch: Batch) {
 #[tokio::test]
 async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     // Five records, one of which this sink refuses, then their account in a slot of its own.
     push(
@@ -137,7 +137,7 @@ async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
 #[tokio::test]
 async fn an_account_without_records_is_published_and_an_empty_one_too() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     push(
         &mut shard,
@@ -170,9 +170,9 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
         partitions_max: 1,
         ..TableRules::default()
     };
-    let start = Start {
+    let start = ProcessSetup {
         rules,
-        ..Start::named(&world, "a")
+        ..ProcessSetup::named(&world, "a")
     };
     let process = start.run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
@@ -196,7 +196,7 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
 #[tokio::test]
 async fn an_upstream_account_that_is_wrong_is_found_by_verification() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     let wrong = Account {
         input: 9,
@@ -218,7 +218,7 @@ async fn an_upstream_account_that_is_wrong_is_found_by_verification() {
 #[tokio::test]
 async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     shard
         .push(Read::Idle {
@@ -260,7 +260,7 @@ async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
 #[tokio::test]
 async fn lost_records_stand_in_the_commit() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     let (from, to) = (Position::Begin, Position::offset(8));
     shard
@@ -283,7 +283,7 @@ async fn lost_records_stand_in_the_commit() {
 #[tokio::test]
 async fn a_reader_that_goes_back_is_refused() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     push(&mut shard, batch(0, &payloads(0..5))).await;
     let error = shard
@@ -297,14 +297,14 @@ async fn a_reader_that_goes_back_is_refused() {
 /// kept.
 #[test]
 fn letters_of_earlier_stages_take_what_their_interval_may_grow_by() {
-    let source = Source::new(&stream_id(), &shard("000000").id);
+    let source = StreamShard::new(&stream_id(), &shard("000000").id);
     let (rules, base) = (TableRules::default(), Arc::new(TableSchema::default()));
     let begin = Position::Begin;
     let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, begin).unwrap();
     let batch = with_account(Batch::default(), 5, account(0, 10_000, 0));
     let growth = growth_bytes(&batch);
     let (taken, memory) = hydrant_fuzz::memory(|| buffer.take(&batch, 0, NOW, growth).unwrap());
-    assert_eq!(taken, Taken::All);
+    assert_eq!(taken, TakeOutcome::All);
     assert!(memory.peak_bytes <= growth, "{memory:?} of {growth}");
     assert!(buffer.bytes() <= growth, "{} of {growth}", buffer.bytes());
 }
@@ -314,12 +314,15 @@ fn letters_of_earlier_stages_take_what_their_interval_may_grow_by() {
 #[test]
 fn letters_lie_in_the_same_order_however_their_records_were_read() {
     let digest = |batches: &[Batch]| {
-        let source = Source::new(&stream_id(), &shard("000000").id);
+        let source = StreamShard::new(&stream_id(), &shard("000000").id);
         let (rules, base) = (TableRules::default(), Arc::new(TableSchema::default()));
         let (begin, end) = (Position::Begin, Position::Begin);
         let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, end).unwrap();
         for batch in batches {
-            assert_eq!(buffer.take(batch, 0, NOW, u64::MAX).unwrap(), Taken::All);
+            assert_eq!(
+                buffer.take(batch, 0, NOW, u64::MAX).unwrap(),
+                TakeOutcome::All
+            );
         }
         let cut = buffer.cut();
         let schema = cut.decoded.schema().clone();

@@ -5,7 +5,7 @@ use hydrant_core::Position;
 use hydrant_core::lake::{Put, Sealed, SharedLake};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
 
-use super::owners::{Plan, between, stream_of};
+use super::owners::{OwnersPlan, between, stream_of};
 use super::support::*;
 use crate::lake::{Commit, generation_key};
 
@@ -26,9 +26,9 @@ fn chain() -> crate::lake::ChainNames {
 
 /// A process that dies as it puts the record of its first interval, with everything staged.
 async fn dies_before_the_record(world: &SimWorld, name: &str) {
-    let plan = Plan {
+    let plan = OwnersPlan {
         refuse_records: true,
-        ..Plan::default()
+        ..OwnersPlan::default()
     };
     let (process, _) = between(world, name, plan).await;
     let (mut shard, after) = process.claim("000000").await.unwrap();
@@ -42,7 +42,7 @@ async fn twenty_owners_that_die_before_their_record_leave_nothing_behind_a_clean
     for n in 0..20 {
         dies_before_the_record(&world, &format!("dead-{n}")).await;
     }
-    let heir = Start::named(&world, "heir").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "heir").run().await.unwrap();
     let left = staged(&heir.lake).await.len();
     assert!(left >= 40, "{left}");
     let (mut shard, _) = heir.claim("000000").await.unwrap();
@@ -56,7 +56,7 @@ async fn twenty_owners_that_die_before_their_record_leave_nothing_behind_a_clean
     publish(&mut shard, 6..9).await.unwrap();
     let left = staged(&heir.lake).await.len();
     assert!(left >= 2, "{left}");
-    let last = Start::named(&world, "last").run().await.unwrap();
+    let last = ProcessSetup::named(&world, "last").run().await.unwrap();
     last.claim("000000").await.unwrap();
     assert_eq!(staged(&last.lake).await, [""; 0]);
 }
@@ -65,14 +65,14 @@ async fn twenty_owners_that_die_before_their_record_leave_nothing_behind_a_clean
 #[tokio::test]
 async fn stagings_that_the_newest_record_names_are_finished_first() {
     let world = world(1);
-    let plan = Plan {
+    let plan = OwnersPlan {
         hold_reveals: true,
-        ..Plan::default()
+        ..OwnersPlan::default()
     };
     let (dead, _) = between(&world, "a", plan).await;
     let (mut shard, _) = dead.claim("000000").await.unwrap();
     publish(&mut shard, 0..6).await.unwrap_err();
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     assert_eq!(staged(&heir.lake).await.len(), 3);
     heir.claim("000000").await.unwrap();
     assert_exactly_once(&world, 0..6, "").await;
@@ -83,7 +83,7 @@ async fn stagings_that_the_newest_record_names_are_finished_first() {
 #[tokio::test]
 async fn only_ones_own_are_removed() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard_of, _) = process.claim("000000").await.unwrap();
     publish(&mut shard_of, 0..6).await.unwrap();
     let other = names().chain(&stream_id(), &shard("000001").id);
@@ -108,7 +108,7 @@ async fn only_ones_own_are_removed() {
     for key in kept.iter().chain(&removed) {
         seal(&process.lake, key).await;
     }
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     heir.claim("000000").await.unwrap();
     let mut wanted: Vec<String> = kept.to_vec();
     let mut left = staged(&heir.lake).await;
@@ -121,7 +121,7 @@ async fn only_ones_own_are_removed() {
 #[tokio::test]
 async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     publish(&mut shard, 0..6).await.unwrap();
     let tip = process.lake.get(&chain().record(1)).await.unwrap().unwrap();
@@ -130,7 +130,10 @@ async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
     process.lake.delete(first).await.unwrap();
     let other = seal(&process.lake, &generation_key(first, 1)).await;
     let unclaimed = seal(&process.lake, &generation_key(second, 1)).await;
-    let heir = Start::named(&world, "b").over(stream_of(40)).await.unwrap();
+    let heir = ProcessSetup::named(&world, "b")
+        .over(stream_of(40))
+        .await
+        .unwrap();
     heir.claim("000000").await.unwrap();
     assert_exactly_once(&world, 0..6, "").await;
     let left: Vec<String> = heir
@@ -149,9 +152,9 @@ async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
 #[tokio::test]
 async fn a_zombie_whose_stagings_were_removed_does_no_harm() {
     let world = world(1);
-    let zombie = Start::named(&world, "a").run().await.unwrap();
+    let zombie = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut theirs, _) = zombie.claim("000000").await.unwrap();
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     // What the zombie has staged by now, as the heir finds it.
     let (begin, end) = (Position::Begin, Position::offset(3));
     let sealed = seal(
@@ -200,9 +203,9 @@ async fn a_put_whose_temporary_file_was_removed_finds_the_winner() {
 #[tokio::test]
 async fn a_dropped_publish_is_cleaned_up_in_the_same_process() {
     let world = world(1);
-    let plan = Plan {
+    let plan = OwnersPlan {
         refuse_records: true,
-        ..Plan::default()
+        ..OwnersPlan::default()
     };
     let (process, lake) = between(&world, "a", plan).await;
     let (mut shard, _) = process.claim("000000").await.unwrap();
@@ -220,7 +223,7 @@ async fn a_dropped_publish_is_cleaned_up_in_the_same_process() {
 #[tokio::test]
 async fn a_failed_staging_leaves_no_siblings() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     world.fail(Rule {
         kind: std::io::ErrorKind::PermissionDenied,

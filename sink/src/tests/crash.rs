@@ -8,7 +8,7 @@ use super::support::*;
 
 /// Takes over where the lake says, and cuts elsewhere than its predecessor.
 async fn second_owner(world: &SimWorld, name: &str, what: &str) {
-    let process = Start::named(world, name).run().await.unwrap();
+    let process = ProcessSetup::named(world, name).run().await.unwrap();
     let (mut shard, after) = process.claim("000000").await.unwrap();
     let next = after.next_offset().unwrap();
     assert!([0, 3, 5].contains(&next), "{what}: {next}");
@@ -41,7 +41,7 @@ async fn temporaries(world: &SimWorld) -> Vec<String> {
 async fn dies_at(seed: u64, nth: u64, moment: Moment, death: Death) -> bool {
     let what = format!("seed {seed}, call {nth}, {moment:?}, {death:?}");
     let world = world(seed);
-    let start = Start::named(&world, "first");
+    let start = ProcessSetup::named(&world, "first");
     world.die_at("first", nth, moment, death);
     let done = live(start.disk.clone(), first_owner(start)).await;
     if done.is_some() {
@@ -54,7 +54,7 @@ async fn dies_at(seed: u64, nth: u64, moment: Moment, death: Death) -> bool {
     true
 }
 
-async fn first_owner(start: Start) {
+async fn first_owner(start: ProcessSetup) {
     let process = start.run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     publish(&mut shard, 0..3).await.unwrap();

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::support::*;
 use crate::lake::{Chain, Commit, generation_key};
 use crate::schema::TableSchema;
-use crate::shard::buffer::{Buffer, Source, Taken};
+use crate::shard::buffer::{Buffer, StreamShard, TakeOutcome};
 use crate::shard::culprits::CULPRITS_MAX;
 use crate::shard::interval::conform;
 use crate::table::spec::TableRules;
@@ -56,20 +56,20 @@ fn mended(n: u64) -> String {
     faulty(n).replace("fault:", "")
 }
 
-async fn push(process: &Process, payloads: &[String]) -> hydrant_core::Result<()> {
+async fn push(process: &SinkProcess, payloads: &[String]) -> hydrant_core::Result<()> {
     let (mut shard, _) = process.claim("000000").await?;
     shard.push(Read::Batch(batch(0, payloads))).await?;
     shard.publish(Flush::Drain).await.map(drop)
 }
 
-async fn commit_of(process: &Process, slot: u64) -> Commit {
+async fn commit_of(process: &SinkProcess, slot: u64) -> Commit {
     let id = shard("000000").id;
     let chain = Chain::new(&process.lake, &names(), &stream_id(), &id);
     chain.record(slot).await.unwrap().unwrap()
 }
 
 /// Reasons of the dead letters by the number of their record.
-async fn letters(process: &Process) -> BTreeMap<u64, String> {
+async fn letters(process: &SinkProcess) -> BTreeMap<u64, String> {
     let rows = rows_of(&*process.lake, &names().dead_letters()).await;
     let letters = rows.iter().map(|row| {
         let n = row["sequence"].as_str().unwrap().parse().unwrap();
@@ -82,7 +82,7 @@ async fn letters(process: &Process) -> BTreeMap<u64, String> {
 async fn a_panic_makes_a_dead_letter_of_its_record_and_stops_nothing() {
     quietly();
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let payloads: Vec<String> = (0..40).map(faulty).collect();
     push(&process, &payloads).await.unwrap();
     assert_exactly_once(&world, 0..40, "").await;
@@ -111,7 +111,7 @@ async fn the_letter_of_a_fault_has_the_record() {
     quietly();
     for fault in ["fault:decode", "fault:conform", "fault:encode"] {
         let world = world(1);
-        let process = Start::named(&world, "a").run().await.unwrap();
+        let process = ProcessSetup::named(&world, "a").run().await.unwrap();
         let record = format!("{{\"n\":1,\"text\":\"{fault}\"}}");
         push(&process, &[payload(0), record.clone()]).await.unwrap();
         let key = commit_of(&process, 1).await.files[1].sealed.key.clone();
@@ -129,7 +129,7 @@ async fn the_letter_of_a_fault_has_the_record() {
 async fn a_partition_that_a_fault_empties_is_no_file() {
     quietly();
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let alone = "{\"n\":1,\"time\":\"2026-11-01T00:00:00Z\",\"text\":\"fault:encode\"}";
     push(&process, &[payload(0), alone.to_owned(), payload(2)])
         .await
@@ -147,7 +147,7 @@ async fn a_partition_that_a_fault_empties_is_no_file() {
 async fn a_row_that_was_taken_stays_a_row() {
     quietly();
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let record = "{\"n\":1,\"text\":\"fault:counted\"}".to_owned();
     push(&process, &[payload(0), record, payload(2)])
         .await
@@ -161,7 +161,7 @@ async fn a_row_that_was_taken_stays_a_row() {
 async fn a_letter_that_cannot_be_written_keeps_its_place_and_reason() {
     quietly();
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let record = "{\"n\":1,\"torn\":\"fault:letter\"".to_owned();
     push(&process, &[payload(0), record, payload(3)])
         .await
@@ -179,7 +179,7 @@ async fn a_panic_of_no_single_record_names_the_interval_and_a_remedy() {
     quietly();
     for [first, second] in [["fault:first", "fault:second"], ["fault:finish", "a"]] {
         let world = world(1);
-        let process = Start::named(&world, "a").run().await.unwrap();
+        let process = ProcessSetup::named(&world, "a").run().await.unwrap();
         let record = |n: u64, text: &str| format!("{{\"n\":{n},\"text\":\"{text}\"}}");
         let records = [record(0, first), record(1, second)];
         let error = push(&process, &records).await.unwrap_err();
@@ -197,7 +197,7 @@ async fn a_panic_of_no_single_record_names_the_interval_and_a_remedy() {
 async fn an_interval_ends_where_its_faults_are_too_many() {
     quietly();
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let many = CULPRITS_MAX as u64 + 3;
     let records: Vec<String> = (0..many)
         .map(|n| format!("{{\"n\":{n},\"text\":\"fault:decode\"}}"))
@@ -214,7 +214,7 @@ async fn a_later_program_gives_up_what_was_given_up() {
     quietly();
     for payload in [faulty as fn(u64) -> String, mended] {
         let world = world(1);
-        let process = Start::named(&world, "a").run().await.unwrap();
+        let process = ProcessSetup::named(&world, "a").run().await.unwrap();
         let payloads: Vec<String> = (0..20).map(faulty).collect();
         push(&process, &payloads).await.unwrap();
         let files = commit_of(&process, 1).await.files;
@@ -227,7 +227,7 @@ async fn a_later_program_gives_up_what_was_given_up() {
             len: 20,
             payload,
         };
-        let heir = Start::named(&world, "b").over(stream).await.unwrap();
+        let heir = ProcessSetup::named(&world, "b").over(stream).await.unwrap();
         heir.claim("000000").await.unwrap();
         assert_exactly_once(&world, 0..20, "").await;
         for file in &files {
@@ -239,13 +239,16 @@ async fn a_later_program_gives_up_what_was_given_up() {
 
 /// The rows and letters of an interval.
 fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
-    let source = Source::new(&stream_id(), &shard("000000").id);
+    let source = StreamShard::new(&stream_id(), &shard("000000").id);
     let (rules, base) = (TableRules::default(), Arc::new(TableSchema::default()));
     let begin = Position::Begin;
     let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, begin).unwrap();
     for (n, record) in records {
         let batch = batch(*n, std::slice::from_ref(record));
-        assert_eq!(buffer.take(&batch, 0, NOW, u64::MAX).unwrap(), Taken::All);
+        assert_eq!(
+            buffer.take(&batch, 0, NOW, u64::MAX).unwrap(),
+            TakeOutcome::All
+        );
     }
     let cut = buffer.cut();
     let schema = cut.decoded.schema().clone();

@@ -66,7 +66,7 @@ impl Disk for NeverAll {
 async fn an_owner_of_a_long_chain_lists_its_first_names_only() {
     const RECORDS: u64 = 20;
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = a.claim("000000").await.unwrap();
     for n in 0..RECORDS {
         publish(&mut shard, n..n + 1).await.unwrap();

@@ -29,9 +29,9 @@ async fn size_and_age_cut_an_interval() {
         bytes: 400,
         interval: Duration::from_secs(5),
     };
-    let process = Start {
+    let process = ProcessSetup {
         flush,
-        ..Start::named(&world, "a")
+        ..ProcessSetup::named(&world, "a")
     }
     .run()
     .await
@@ -56,7 +56,7 @@ async fn size_and_age_cut_an_interval() {
 #[tokio::test]
 async fn an_open_interval_holds_the_bytes_of_its_rows() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     let budget = process.context.budget.clone();
     let mut held = Vec::new();
@@ -76,7 +76,7 @@ async fn an_open_interval_holds_the_bytes_of_its_rows() {
 #[tokio::test]
 async fn pressure_flushes_the_largest_shard() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let budget = process.context.budget.clone();
     let (mut small, _) = process.claim("000000").await.unwrap();
     let (mut large, _) = process.claim("000001").await.unwrap();
@@ -107,9 +107,9 @@ async fn pressure_flushes_the_largest_shard() {
 async fn memory_stays_within_the_budget() {
     let world = world(1);
     let total = 256 * 1024;
-    let process = Start {
+    let process = ProcessSetup {
         budget: total,
-        ..Start::named(&world, "a")
+        ..ProcessSetup::named(&world, "a")
     }
     .run()
     .await
@@ -149,9 +149,9 @@ async fn a_full_decoder_cuts_inside_a_batch() {
         partitions_max: 1,
         ..TableRules::default()
     };
-    let process = Start {
+    let process = ProcessSetup {
         rules,
-        ..Start::named(&world, "a")
+        ..ProcessSetup::named(&world, "a")
     }
     .run()
     .await
@@ -174,9 +174,9 @@ async fn a_full_decoder_cuts_inside_a_batch() {
 async fn hundreds_of_shards_publish_at_once() {
     const SHARDS: u64 = 500;
     let world = world(1);
-    let process = Start {
+    let process = ProcessSetup {
         workers: Workers::threads(1).unwrap(),
-        ..Start::named(&world, "a")
+        ..ProcessSetup::named(&world, "a")
     }
     .run()
     .await

@@ -33,8 +33,8 @@ pub(super) fn stream_of(len: u64) -> FakeStream {
 #[tokio::test]
 async fn the_second_of_two_owners_publishes_nothing() {
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
-    let b = Start::named(&world, "b").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
+    let b = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut first, _) = a.claim("000000").await.unwrap();
     let (mut second, _) = b.claim("000000").await.unwrap();
     publish(&mut first, 0..6).await.unwrap();
@@ -58,8 +58,8 @@ async fn the_second_of_two_owners_publishes_nothing() {
 #[tokio::test]
 async fn an_equal_interval_of_another_owner_is_not_mine() {
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
-    let b = Start::named(&world, "b").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
+    let b = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut first, _) = a.claim("000000").await.unwrap();
     let (mut second, _) = b.claim("000000").await.unwrap();
     publish(&mut first, 0..6).await.unwrap();
@@ -73,7 +73,7 @@ async fn an_equal_interval_of_another_owner_is_not_mine() {
 #[tokio::test]
 async fn a_stage_opened_at_a_stale_position_is_sent_to_the_right_one() {
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut first, _) = a.claim("000000").await.unwrap();
     publish(&mut first, 0..6).await.unwrap();
     let Err(error) = a.open_at("000000", Position::offset(2)).await else {
@@ -86,10 +86,10 @@ async fn a_stage_opened_at_a_stale_position_is_sent_to_the_right_one() {
 #[tokio::test]
 async fn opening_what_was_just_resumed_does_not_look_for_the_newest_record_again() {
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut first, _) = a.claim("000000").await.unwrap();
     publish(&mut first, 0..6).await.unwrap();
-    let b = Start::named(&world, "b").run().await.unwrap();
+    let b = ProcessSetup::named(&world, "b").run().await.unwrap();
     let resumed = b.stage.resume(&shard("000000")).await.unwrap().unwrap();
     world.fail(Rule::always(Op::List, "/r"));
     let mut second = b.open_at("000000", resumed.to).await.unwrap();
@@ -106,7 +106,7 @@ async fn opening_what_was_just_resumed_does_not_look_for_the_newest_record_again
 #[tokio::test]
 async fn two_owners_agree_where_a_chain_begins() {
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
     a.open_at("000000", Position::offset(7)).await.unwrap();
     let Err(error) = a.open_at("000000", Position::offset(3)).await else {
         panic!("it was opened elsewhere");
@@ -121,11 +121,11 @@ async fn two_owners_agree_where_a_chain_begins() {
 #[derive(Debug)]
 pub(super) struct Between {
     pub(super) lake: SharedLake,
-    pub(super) plan: Mutex<Plan>,
+    pub(super) plan: Mutex<OwnersPlan>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct OwnersPlan {
     /// Commit records are not put: the process dies before.
     pub(super) refuse_records: bool,
     /// Puts whose answers are lost.
@@ -214,8 +214,15 @@ impl Lake for Between {
 }
 
 /// A process whose lake is told what to do.
-pub(super) async fn between(world: &SimWorld, name: &str, plan: Plan) -> (Process, Arc<Between>) {
-    let mut process = Start::named(world, name).over(stream_of(40)).await.unwrap();
+pub(super) async fn between(
+    world: &SimWorld,
+    name: &str,
+    plan: OwnersPlan,
+) -> (SinkProcess, Arc<Between>) {
+    let mut process = ProcessSetup::named(world, name)
+        .over(stream_of(40))
+        .await
+        .unwrap();
     let between = Arc::new(Between {
         lake: SharedLake::clone(&process.lake),
         plan: Mutex::new(plan),
@@ -229,10 +236,10 @@ pub(super) async fn between(world: &SimWorld, name: &str, plan: Plan) -> (Proces
 #[tokio::test(start_paused = true)]
 async fn lost_answers_publish_once() {
     let world = world(1);
-    let plan = Plan {
+    let plan = OwnersPlan {
         lose_puts: 3,
         lose_reveals: 3,
-        ..Plan::default()
+        ..OwnersPlan::default()
     };
     let (process, _) = between(&world, "a", plan).await;
     let (mut shard, _) = process.claim("000000").await.unwrap();
@@ -248,15 +255,15 @@ async fn a_zombies_late_reveal_shows_nothing_twice() {
     let (zombie, lake) = between(
         &world,
         "a",
-        Plan {
+        OwnersPlan {
             hold_reveals: true,
-            ..Plan::default()
+            ..OwnersPlan::default()
         },
     )
     .await;
     let (mut shard, _) = zombie.claim("000000").await.unwrap();
     publish(&mut shard, 0..6).await.unwrap_err();
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut theirs, from) = heir.claim("000000").await.unwrap();
     assert_eq!(
         from,
@@ -278,16 +285,16 @@ async fn a_record_that_was_only_put_is_finished_before_anything_follows() {
     let (dead, _) = between(
         &world,
         "a",
-        Plan {
+        OwnersPlan {
             hold_reveals: true,
-            ..Plan::default()
+            ..OwnersPlan::default()
         },
     )
     .await;
     let (mut shard, _) = dead.claim("000000").await.unwrap();
     publish(&mut shard, 0..6).await.unwrap_err();
     assert!(found(&world).await.is_empty());
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     heir.claim("000000").await.unwrap();
     assert_exactly_once(&world, 0..6, "").await;
 }
@@ -296,11 +303,11 @@ async fn a_record_that_was_only_put_is_finished_before_anything_follows() {
 #[tokio::test]
 async fn a_loser_finishes_the_winners_record() {
     let world = world(1);
-    let stale = Start::named(&world, "b").run().await.unwrap();
+    let stale = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut loser, _) = stale.claim("000000").await.unwrap();
-    let plan = Plan {
+    let plan = OwnersPlan {
         hold_reveals: true,
-        ..Plan::default()
+        ..OwnersPlan::default()
     };
     let (dead, _) = between(&world, "a", plan).await;
     let (mut winner, _) = dead.claim("000000").await.unwrap();
@@ -313,7 +320,7 @@ async fn a_loser_finishes_the_winners_record() {
 #[tokio::test]
 async fn nothing_follows_the_end_of_a_shard() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     shard
         .push(Read::End {

@@ -9,7 +9,7 @@ use super::support::*;
 #[tokio::test]
 async fn records_become_rows_in_the_partitions_of_their_event_times() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, after) = process.claim("000000").await.unwrap();
     assert_eq!(after, Position::Begin);
     let progress = publish(&mut shard, 0..20).await.unwrap();
@@ -31,7 +31,7 @@ async fn records_become_rows_in_the_partitions_of_their_event_times() {
 #[tokio::test]
 async fn an_ended_shard_says_so_after_its_last_rows() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     shard
         .push(Read::Batch(batch(0, &payloads(0..5))))

@@ -11,9 +11,9 @@ use hydrant_core::stream::Read;
 use hydrant_core::transform::{self, Transform, Transformed};
 use hydrant_core::{Disposition, Position};
 
-use super::owners::{Plan, between, stream_of};
+use super::owners::{OwnersPlan, between, stream_of};
 use super::support::*;
-use crate::lake::{Chain, FileKind, Tip};
+use crate::lake::{Chain, ChainTip, FileKind};
 use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
@@ -23,9 +23,9 @@ async fn vanished_stagings_are_made_again_from_the_source() {
     let (process, _) = between(
         &world,
         "a",
-        Plan {
+        OwnersPlan {
             empty_stagings: true,
-            ..Plan::default()
+            ..OwnersPlan::default()
         },
     )
     .await;
@@ -39,7 +39,7 @@ async fn vanished_stagings_are_made_again_from_the_source() {
         "{files:?}"
     );
     // An heir finds the rebuilt files in place.
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (_, from) = heir.claim("000000").await.unwrap();
     assert_eq!(from, Position::offset(14));
 }
@@ -51,9 +51,9 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
     let (dead, _) = between(
         &world,
         "a",
-        Plan {
+        OwnersPlan {
             hold_reveals: true,
-            ..Plan::default()
+            ..OwnersPlan::default()
         },
     )
     .await;
@@ -62,7 +62,7 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
     for (upload, _) in dead.lake.list_staged().await.unwrap() {
         dead.lake.discard(&upload).await.unwrap();
     }
-    let other = Start::named(&world, "b").run().await.unwrap();
+    let other = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut elsewhere, _) = other.claim("000001").await.unwrap();
     let wider = vec!["{\"n\":1000,\"more\":\"x\"}".to_owned()];
     elsewhere
@@ -71,7 +71,10 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
         .unwrap();
     elsewhere.publish(Flush::Time).await.unwrap();
     assert_eq!(other.stage.registry().newest().number(), 2);
-    let heir = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
+    let heir = ProcessSetup::named(&world, "c")
+        .over(stream_of(40))
+        .await
+        .unwrap();
     heir.claim("000000").await.unwrap();
     let mut found = found(&world).await;
     assert_eq!(found.remove(&1000), Some(1));
@@ -84,9 +87,9 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
     let (dead, _) = between(
         &world,
         "a",
-        Plan {
+        OwnersPlan {
             hold_reveals: true,
-            ..Plan::default()
+            ..OwnersPlan::default()
         },
     )
     .await;
@@ -99,14 +102,17 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
         payload: |n| format!("{{\"n\":{n}}}"),
         ..stream_of(40)
     };
-    let heir = Start::named(&world, "b").over(changed).await.unwrap();
+    let heir = ProcessSetup::named(&world, "b")
+        .over(changed)
+        .await
+        .unwrap();
     let error = heir
         .stage
         .resume(&super::support::shard("000000"))
         .await
         .unwrap_err();
     assert_eq!(error.disposition(), Disposition::Fatal);
-    let without = Start::named(&world, "c").run().await.unwrap();
+    let without = ProcessSetup::named(&world, "c").run().await.unwrap();
     let error = without
         .stage
         .resume(&super::support::shard("000000"))
@@ -167,7 +173,7 @@ impl Transform for Hiding {
 async fn a_file_is_made_again_through_the_transform_only() {
     let world = world(1);
     let hiding = || -> Option<Arc<dyn Transform>> { Some(Arc::new(Hiding("one"))) };
-    let dead = Start::named(&world, "a")
+    let dead = ProcessSetup::named(&world, "a")
         .behind(stream_of(40), hiding())
         .await
         .unwrap();
@@ -194,16 +200,20 @@ async fn a_file_is_made_again_through_the_transform_only() {
     dead.lake.delete(&key).await.unwrap();
 
     let resume =
-        async |process: Process| process.stage.resume(&super::support::shard("000000")).await;
-    let other = Start::named(&world, "b").behind(stream_of(40), Some(Arc::new(Hiding("two"))));
+        async |process: SinkProcess| process.stage.resume(&super::support::shard("000000")).await;
+    let other =
+        ProcessSetup::named(&world, "b").behind(stream_of(40), Some(Arc::new(Hiding("two"))));
     let error = resume(other.await.unwrap()).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Refused, "{error}");
-    let without = Start::named(&world, "c").over(stream_of(40)).await.unwrap();
+    let without = ProcessSetup::named(&world, "c")
+        .over(stream_of(40))
+        .await
+        .unwrap();
     let error = resume(without).await.unwrap_err();
     assert!(error.to_string().contains("no policy"), "{error}");
     assert!(found(&world).await.is_empty());
 
-    let same = Start::named(&world, "d")
+    let same = ProcessSetup::named(&world, "d")
         .behind(stream_of(40), hiding())
         .await
         .unwrap();
@@ -276,9 +286,9 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
         ..TableRules::default()
     };
     let behind = || -> Option<Arc<dyn Transform>> { Some(Arc::new(Quarantining)) };
-    let start = Start {
+    let start = ProcessSetup {
         rules: rules(),
-        ..Start::named(&world, "a")
+        ..ProcessSetup::named(&world, "a")
     };
     let dead = start.behind(stream_of(40), behind()).await.unwrap();
     let (mut shard, _) = dead.claim("000000").await.unwrap();
@@ -300,16 +310,16 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
     // After each publish the files of the newest record vanish and an heir makes them again.
     while shard.publish(Flush::Size).await.unwrap().to < Position::offset(19) {
         cuts += 1;
-        let Tip::Record(commit) = chain.tip().await.unwrap() else {
+        let ChainTip::Record(commit) = chain.tip().await.unwrap() else {
             panic!("a record");
         };
         for file in &commit.files {
             letters += u64::from(file.kind == FileKind::DeadLetters) * file.rows;
             dead.lake.delete(&file.sealed.key).await.unwrap();
         }
-        let start = Start {
+        let start = ProcessSetup {
             rules: rules(),
-            ..Start::named(&world, &format!("heir-{cuts}"))
+            ..ProcessSetup::named(&world, &format!("heir-{cuts}"))
         };
         let heir = start.behind(stream_of(40), behind()).await.unwrap();
         let resumed = heir.stage.resume(&super::support::shard("000000")).await;
@@ -377,9 +387,9 @@ async fn drops_of_a_cut_batch_count_once_whoever_goes_on() {
             partitions_max: 1,
             ..TableRules::default()
         };
-        let start = Start {
+        let start = ProcessSetup {
             rules,
-            ..Start::named(&world, &format!("life-{lives}"))
+            ..ProcessSetup::named(&world, &format!("life-{lives}"))
         };
         let process = start.run().await.unwrap();
         let (mut shard, after) = process.claim("000000").await.unwrap();

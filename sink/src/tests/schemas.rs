@@ -9,7 +9,7 @@ use crate::schema::ColumnType;
 use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
-async fn publish_one(process: &Process, shard: &str, payload: &str) -> Result<()> {
+async fn publish_one(process: &SinkProcess, shard: &str, payload: &str) -> Result<()> {
     let (mut stage, after) = process.claim(shard).await?;
     let next = after.next_offset().unwrap();
     stage
@@ -23,9 +23,9 @@ async fn publish_one(process: &Process, shard: &str, payload: &str) -> Result<()
 async fn two_sinks_race_for_a_schema() {
     let world = world(1);
     // Both have seen a table without a schema.
-    let a = Start::named(&world, "a").run().await.unwrap();
-    let b = Start::named(&world, "b").run().await.unwrap();
-    let c = Start::named(&world, "c").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
+    let b = ProcessSetup::named(&world, "b").run().await.unwrap();
+    let c = ProcessSetup::named(&world, "c").run().await.unwrap();
     publish_one(&a, "000000", "{\"n\":1,\"v\":5}")
         .await
         .unwrap();
@@ -64,8 +64,8 @@ async fn two_sinks_race_for_a_schema() {
 #[tokio::test]
 async fn an_integer_beyond_2_53_and_a_fraction_exclude_each_other() {
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
-    let b = Start::named(&world, "b").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
+    let b = ProcessSetup::named(&world, "b").run().await.unwrap();
     publish_one(&a, "000000", "{\"n\":1,\"v\":1}")
         .await
         .unwrap();
@@ -88,7 +88,7 @@ async fn an_integer_beyond_2_53_and_a_fraction_exclude_each_other() {
 #[tokio::test]
 async fn a_configuration_against_the_stored_schema_is_refused() {
     let world = world(1);
-    let a = Start::named(&world, "a").run().await.unwrap();
+    let a = ProcessSetup::named(&world, "a").run().await.unwrap();
     publish_one(&a, "000000", "{\"n\":1,\"v\":5}")
         .await
         .unwrap();
@@ -107,9 +107,9 @@ async fn a_configuration_against_the_stored_schema_is_refused() {
         },
     ];
     for rules in refused {
-        let error = Start {
+        let error = ProcessSetup {
             rules,
-            ..Start::named(&world, "b")
+            ..ProcessSetup::named(&world, "b")
         }
         .run()
         .await
@@ -125,9 +125,9 @@ async fn provenance_says_where_rows_came_from() {
         provenance: true,
         ..TableRules::default()
     };
-    let process = Start {
+    let process = ProcessSetup {
         rules,
-        ..Start::named(&world, "a")
+        ..ProcessSetup::named(&world, "a")
     }
     .run()
     .await

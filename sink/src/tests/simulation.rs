@@ -10,7 +10,7 @@ const RECORDS: u64 = 40;
 const OWNERS: [&str; 3] = ["a", "b", "c"];
 
 /// Works on the shard until all records are published, sent back to the winner's position whenever it lost.
-async fn own(start: Start, random: Random) -> Result<()> {
+async fn own(start: ProcessSetup, random: Random) -> Result<()> {
     let process = start
         .over(FakeStream {
             id: stream_id(),
@@ -45,7 +45,7 @@ async fn own(start: Start, random: Random) -> Result<()> {
 /// One process after the other under this name, each with a fate of its own, until one lives to the end.
 async fn restarted(world: &SimWorld, name: &str, random: Random) {
     for life in 0..4 {
-        let mut start = Start::named(world, name);
+        let mut start = ProcessSetup::named(world, name);
         start.seed = random.u64();
         if life < 3 {
             let death = match random.below(4) {
@@ -75,7 +75,9 @@ async fn simulate(seed: u64) -> u64 {
     let owners = OWNERS.map(|name| restarted(&world, name, Random::seeded(random.u64())));
     futures::future::join_all(owners).await;
     // Whoever is left finishes, if all died.
-    own(Start::named(&world, "last"), random).await.unwrap();
+    own(ProcessSetup::named(&world, "last"), random)
+        .await
+        .unwrap();
     world.power_cut(Loss::Everything);
     assert_exactly_once(&world, 0..RECORDS, &format!("seed {seed}")).await;
     let report = verify(&looker(&world).await, &names(), Depth::default())

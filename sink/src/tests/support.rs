@@ -29,7 +29,7 @@ use crate::SourceRebuild;
 use crate::lake::{FileLake, Rebuild, TableNames};
 use crate::shard::flush_rules::FlushRules;
 use crate::table::spec::TableRules;
-use crate::table_sink::SinkStage;
+use crate::table_sink::TableSink;
 
 /// 2026-11-21T00:00:00Z.
 pub(crate) const NOW: i64 = 1_795_219_200_000_000;
@@ -64,10 +64,10 @@ pub(crate) async fn live<T>(disk: SimDisk, process: impl Future<Output = T>) -> 
 
 /// One process with its sink.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct SinkProcess {
     pub(crate) context: Context,
     pub(crate) lake: SharedLake,
-    pub(crate) stage: SinkStage,
+    pub(crate) stage: TableSink,
 }
 
 pub(crate) fn stream_id() -> StreamId {
@@ -88,7 +88,7 @@ pub(crate) fn shard(name: &str) -> Shard {
 }
 
 /// What a process is started with.
-pub(crate) struct Start {
+pub(crate) struct ProcessSetup {
     pub(crate) disk: SimDisk,
     pub(crate) seed: u64,
     pub(crate) budget: u64,
@@ -97,13 +97,13 @@ pub(crate) struct Start {
     pub(crate) flush: FlushRules,
 }
 
-impl Start {
+impl ProcessSetup {
     /// A process of this name, with the defaults.
     pub(crate) fn named(world: &SimWorld, name: &str) -> Self {
         let seed = name
             .bytes()
             .fold(7, |seed, byte| seed * 31 + u64::from(byte));
-        Start {
+        ProcessSetup {
             disk: world.process(name),
             seed,
             budget: 64 << 20,
@@ -113,7 +113,7 @@ impl Start {
         }
     }
 
-    pub(crate) async fn run(self) -> Result<Process> {
+    pub(crate) async fn run(self) -> Result<SinkProcess> {
         self.with(|_, _| None).await
     }
 
@@ -121,7 +121,7 @@ impl Start {
     pub(crate) async fn with(
         self,
         rebuild: impl FnOnce(&SharedLake, &Context) -> Option<Arc<dyn Rebuild>>,
-    ) -> Result<Process> {
+    ) -> Result<SinkProcess> {
         let context = Context {
             workers: self.workers,
             ..context_on(self.disk.shared(), self.seed, self.budget)
@@ -129,10 +129,10 @@ impl Start {
         let lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), &context).await?);
         let rebuild = rebuild(&lake, &context);
         let (stream, names) = (stream_id(), names());
-        let stage = SinkStage::open(
+        let stage = TableSink::open(
             &lake, &context, &stream, &names, self.rules, self.flush, rebuild,
         );
-        Ok(Process {
+        Ok(SinkProcess {
             stage: stage.await?,
             context,
             lake,
@@ -140,14 +140,14 @@ impl Start {
     }
 }
 
-impl Process {
+impl SinkProcess {
     /// The stage again, on this process' lake as it is now.
-    pub(crate) async fn stage_on(&self, stream: FakeStream) -> Result<SinkStage> {
+    pub(crate) async fn stage_on(&self, stream: FakeStream) -> Result<TableSink> {
         let stream: SharedStream = Arc::new(stream);
         let (lake, context, names) = (&self.lake, &self.context, names());
         let rebuild = Arc::new(SourceRebuild::new(&stream, lake, context, &names, None));
         let (rules, flush) = (TableRules::default(), FlushRules::default());
-        SinkStage::open(
+        TableSink::open(
             lake,
             context,
             &stream_id(),
@@ -395,9 +395,9 @@ impl Stream for FakeStream {
     }
 }
 
-impl Start {
+impl ProcessSetup {
     /// With the stream as the place where vanished files come from.
-    pub(crate) async fn over(self, stream: FakeStream) -> Result<Process> {
+    pub(crate) async fn over(self, stream: FakeStream) -> Result<SinkProcess> {
         self.behind(stream, None).await
     }
 
@@ -406,7 +406,7 @@ impl Start {
         mut self,
         stream: FakeStream,
         behind: Option<Arc<dyn Transform>>,
-    ) -> Result<Process> {
+    ) -> Result<SinkProcess> {
         let stream: SharedStream = Arc::new(stream);
         self.rules.policy = behind
             .as_ref()

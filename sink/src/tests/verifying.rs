@@ -7,21 +7,21 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Error, Position};
 use hydrant_testing::disk::SimWorld;
 
-use super::owners::{Plan, between};
+use super::owners::{OwnersPlan, between};
 use super::support::*;
 use crate::lake::{Chain, ChainNames, Commit};
 use crate::verify::{
-    Depth, LISTED_MAX, ProblemKind, Report, head, partitions, schema, tables, verify,
+    Depth, LISTED_MAX, ProblemKind, TableReport, head, partitions, schema, tables, verify,
 };
 
 struct Good {
-    process: Process,
+    process: SinkProcess,
     chain: ChainNames,
 }
 
 /// Three records in one shard, one and the end in another.
 async fn good(world: &SimWorld) -> Good {
-    let process = Start::named(world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(world, "a").run().await.unwrap();
     let (mut first, _) = process.claim("000000").await.unwrap();
     for from in [0, 5, 10] {
         publish(&mut first, from..from + 5).await.unwrap();
@@ -39,7 +39,7 @@ async fn good(world: &SimWorld) -> Good {
     Good { process, chain }
 }
 
-async fn check(lake: &SharedLake) -> Report {
+async fn check(lake: &SharedLake) -> TableReport {
     verify(lake, &names(), Depth::default()).await.unwrap()
 }
 
@@ -48,14 +48,14 @@ async fn replace(lake: &SharedLake, key: &str, body: Vec<u8>) {
     lake.put_new(key, Bytes::from(body)).await.unwrap();
 }
 
-fn kinds(report: &Report) -> Vec<ProblemKind> {
+fn kinds(report: &TableReport) -> Vec<ProblemKind> {
     let mut kinds: Vec<ProblemKind> = report.problems.iter().map(|problem| problem.kind).collect();
     kinds.sort();
     kinds.dedup();
     kinds
 }
 
-fn warned(report: &Report) -> Vec<ProblemKind> {
+fn warned(report: &TableReport) -> Vec<ProblemKind> {
     report.warnings.iter().map(|warning| warning.kind).collect()
 }
 
@@ -203,9 +203,9 @@ async fn nothing_may_follow_an_end() {
 #[tokio::test]
 async fn a_file_that_is_on_its_way_is_told_from_one_that_is_gone() {
     let world = world(1);
-    let plan = Plan {
+    let plan = OwnersPlan {
         hold_reveals: true,
-        ..Plan::default()
+        ..OwnersPlan::default()
     };
     let (dead, between) = between(&world, "a", plan).await;
     let (mut shard, _) = dead.claim("000000").await.unwrap();
@@ -238,7 +238,7 @@ async fn newest_files_that_were_removed_are_missing() {
     let world = world(1);
     let Good { process, .. } = good(&world).await;
     let lake = &process.lake;
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut third, _) = heir.claim("000002").await.unwrap();
     publish(&mut third, 30..36).await.unwrap();
     for (name, slot) in [("000000", 3), ("000002", 1)] {
@@ -312,7 +312,7 @@ async fn a_stray_name_among_the_records_is_told_and_never_the_newest() {
             report.problems.iter().any(|problem| problem.place == key),
             "{report:?}"
         );
-        let heir = Start::named(&world, "b").run().await.unwrap();
+        let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
         let (mut shard, from) = heir.claim("000000").await.unwrap();
         assert_eq!(from, Position::offset(14), "{name}");
         publish(&mut shard, 15..17).await.unwrap();
@@ -321,7 +321,7 @@ async fn a_stray_name_among_the_records_is_told_and_never_the_newest() {
     let world = world(1);
     let Good { process, chain } = good(&world).await;
     process.lake.delete(&chain.record(2)).await.unwrap();
-    let heir = Start::named(&world, "b").run().await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     let error = heir.claim("000000").await.err().unwrap().to_string();
     assert!(
         error.contains(&chain.record(2)) && error.contains("restore"),
@@ -354,7 +354,7 @@ async fn a_report_lists_the_first_findings_of_a_kind_and_counts_all() {
 #[tokio::test]
 async fn untimed_rows_are_rows() {
     let world = world(1);
-    let process = Start::named(&world, "a").run().await.unwrap();
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
     let untimed =
         |n: u64, text: &str| format!("{{\"n\":{n},\"time\":\"never\",\"text\":\"{text}\"}}");
@@ -386,7 +386,7 @@ async fn a_rebuilt_file_counts_instead_of_the_vanished_one() {
         len: 40,
         payload,
     };
-    let heir = Start::named(&world, "b").over(stream).await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").over(stream).await.unwrap();
     heir.claim("000000").await.unwrap();
     let report = check(&heir.lake).await;
     assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");

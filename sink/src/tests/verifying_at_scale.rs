@@ -10,7 +10,7 @@ use hydrant_core::{Position, Result};
 
 use super::support::*;
 use crate::lake::{
-    ChainNames, Commit, CommitFile, Counts, FileKind, Genesis, ShardInterval, seal_body,
+    ChainNames, Commit, CommitCounts, CommitFile, FileKind, Genesis, ShardInterval, seal_body,
 };
 use crate::verify::{Depth, verify};
 
@@ -19,13 +19,13 @@ const RECORDS: u64 = 4_000;
 
 /// A lake that makes its objects up when it is asked for them, and watches how it is asked.
 #[derive(Debug)]
-struct Endless {
+struct EndlessLake {
     chain: ChainNames,
     asked_at_once: AtomicUsize,
     most_at_once: AtomicUsize,
 }
 
-impl Endless {
+impl EndlessLake {
     fn file(&self, slot: u64) -> CommitFile {
         let (from, to) = interval(slot);
         CommitFile {
@@ -56,10 +56,10 @@ impl Endless {
             nonce: String::new(),
             end: false,
             files: vec![self.file(slot)],
-            counts: Counts {
+            counts: CommitCounts {
                 input: 10,
                 rows: 10,
-                ..Counts::default()
+                ..CommitCounts::default()
             },
             origins: Vec::new(),
             gaps: Vec::new(),
@@ -91,7 +91,7 @@ fn interval(slot: u64) -> (Position, Position) {
 }
 
 #[async_trait]
-impl Lake for Endless {
+impl Lake for EndlessLake {
     fn url(&self) -> &str {
         "endless:"
     }
@@ -161,7 +161,7 @@ impl Lake for Endless {
 #[tokio::test]
 async fn records_and_files_are_read_some_at_a_time_and_never_listed_whole() {
     let chain = names().chain(&stream_id(), &shard("000000").id);
-    let endless = Arc::new(Endless {
+    let endless = Arc::new(EndlessLake {
         chain,
         asked_at_once: AtomicUsize::new(0),
         most_at_once: AtomicUsize::new(0),

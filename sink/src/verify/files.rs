@@ -23,7 +23,7 @@ pub(super) struct Expected {
 
 /// What became of a file.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum FileState {
     /// It is what it should be.
     Good,
     /// It is not there.
@@ -36,9 +36,9 @@ pub(super) enum State {
 
 /// A file that was looked for.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(super) struct CheckedFile {
     pub(super) file: Expected,
-    pub(super) state: State,
+    pub(super) state: FileState,
 }
 
 impl Expected {
@@ -55,34 +55,34 @@ impl Expected {
 }
 
 /// Looks for a file, and with `contents` reads it and compares checksum and rows.
-pub(super) async fn check(lake: SharedLake, file: Expected, contents: bool) -> Result<Checked> {
+pub(super) async fn check(lake: SharedLake, file: Expected, contents: bool) -> Result<CheckedFile> {
     let state = match lake.size(&file.key).await? {
-        None => State::Absent,
-        Some(size) if size != file.size => State::OtherSize(size),
-        Some(_) if !contents => State::Good,
+        None => FileState::Absent,
+        Some(size) if size != file.size => FileState::OtherSize(size),
+        Some(_) if !contents => FileState::Good,
         Some(_) => match lake.get(&file.key).await? {
-            None => State::Absent,
+            None => FileState::Absent,
             Some(body) => compare(&file, body),
         },
     };
-    Ok(Checked { file, state })
+    Ok(CheckedFile { file, state })
 }
 
-fn compare(file: &Expected, body: Bytes) -> State {
+fn compare(file: &Expected, body: Bytes) -> FileState {
     let crc = crc32c::crc32c(&body);
     if crc != file.crc {
         let detail = format!("its checksum is {crc:08x} instead of {:08x}", file.crc);
-        return State::Wrong(ProblemKind::Damaged, detail);
+        return FileState::Wrong(ProblemKind::Damaged, detail);
     }
     match inspect(body) {
-        Ok(found) if found.rows == file.rows => State::Good,
+        Ok(found) if found.rows == file.rows => FileState::Good,
         Ok(found) => {
             let detail = format!(
                 "it holds {} rows, its record says {}",
                 found.rows, file.rows
             );
-            State::Wrong(ProblemKind::Unbalanced, detail)
+            FileState::Wrong(ProblemKind::Unbalanced, detail)
         }
-        Err(error) => State::Wrong(ProblemKind::Damaged, error.to_string()),
+        Err(error) => FileState::Wrong(ProblemKind::Damaged, error.to_string()),
     }
 }

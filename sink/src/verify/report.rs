@@ -54,7 +54,7 @@ impl ProblemKind {
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct TableProblem {
     /// What.
     pub kind: ProblemKind,
     /// Which object.
@@ -92,7 +92,7 @@ pub struct ChainReport {
 
 /// What a verification found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct TableReport {
     /// The table.
     pub table: String,
     /// Its chains.
@@ -120,18 +120,18 @@ pub struct Report {
     /// The accounts of the stages before, by upstream shard.
     pub origins: Vec<OriginSum>,
     /// What makes the table wrong; of each kind the first [`LISTED_MAX`].
-    pub problems: Vec<Problem>,
+    pub problems: Vec<TableProblem>,
     /// How many problems there are of each kind.
     pub problem_counts: BTreeMap<ProblemKind, u64>,
     /// What an operator should know; of each kind the first [`LISTED_MAX`].
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<TableProblem>,
     /// How many warnings there are of each kind.
     pub warning_counts: BTreeMap<ProblemKind, u64>,
 }
 
-impl Report {
+impl TableReport {
     pub(super) fn new(table: &str) -> Self {
-        Report {
+        TableReport {
             table: table.to_owned(),
             chains: Vec::new(),
             input: 0,
@@ -198,7 +198,7 @@ impl Report {
 }
 
 fn list(
-    listed: &mut Vec<Problem>,
+    listed: &mut Vec<TableProblem>,
     counted: &mut u64,
     kind: ProblemKind,
     place: impl Into<String>,
@@ -206,7 +206,7 @@ fn list(
 ) {
     *counted += 1;
     if *counted <= LISTED_MAX as u64 {
-        listed.push(Problem {
+        listed.push(TableProblem {
             kind,
             place: place.into(),
             detail: detail.to_string(),

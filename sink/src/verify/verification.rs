@@ -12,8 +12,8 @@ use hydrant_core::hash;
 use hydrant_core::lake::SharedLake;
 
 use super::browse;
-use super::files::{Checked, Expected, State, check};
-use super::report::{ProblemKind, Report};
+use super::files::{CheckedFile, Expected, FileState, check};
+use super::report::{ProblemKind, TableReport};
 use crate::lake::{Commit, FileKind, OriginSum, TableNames};
 use crate::schema::registry;
 
@@ -34,12 +34,12 @@ impl Default for Depth {
 ///
 /// # Errors
 /// Those of the lake, and [`hydrant_core::Error::NotFound`] when there is no such table.
-pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Result<Report> {
+pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Result<TableReport> {
     let mut verification = Verification {
         lake: SharedLake::clone(lake),
         names: names.clone(),
         depth,
-        report: Report::new(names.table()),
+        report: TableReport::new(names.table()),
         unnamed: HashSet::new(),
         absent: Vec::new(),
         specs: BTreeSet::new(),
@@ -64,7 +64,7 @@ struct Verification {
     lake: SharedLake,
     names: TableNames,
     depth: Depth,
-    report: Report,
+    report: TableReport,
     /// The digests of the keys that were listed and that no record has named so far.
     unnamed: HashSet<u64>,
     /// Files of newest records that were not there when they were looked for.
@@ -179,26 +179,26 @@ impl Verification {
     }
 
     /// Takes note of what was found of a file.
-    fn checked(&mut self, Checked { file, state }: Checked) {
-        if !matches!(state, State::Absent) {
+    fn checked(&mut self, CheckedFile { file, state }: CheckedFile) {
+        if !matches!(state, FileState::Absent) {
             self.unnamed.remove(&digest(&file.key));
         }
         match state {
-            State::Good | State::Wrong(..) => {
+            FileState::Good | FileState::Wrong(..) => {
                 self.report.files += 1;
                 self.report.bytes += file.size;
             }
-            State::Absent | State::OtherSize(_) => {}
+            FileState::Absent | FileState::OtherSize(_) => {}
         }
         match state {
-            State::Good => {}
-            State::Wrong(kind, detail) => self.report.problem(kind, file.key, detail),
-            State::OtherSize(size) => {
+            FileState::Good => {}
+            FileState::Wrong(kind, detail) => self.report.problem(kind, file.key, detail),
+            FileState::OtherSize(size) => {
                 let detail = format!("it has {size} bytes instead of {}", file.size);
                 self.report.problem(ProblemKind::Damaged, file.key, detail);
             }
-            State::Absent if file.is_tip => self.absent.push(file),
-            State::Absent => {
+            FileState::Absent if file.is_tip => self.absent.push(file),
+            FileState::Absent => {
                 let detail = "a commit record names it";
                 self.report.problem(ProblemKind::Missing, file.key, detail);
             }
@@ -213,10 +213,10 @@ impl Verification {
         let mut awaited = BTreeSet::new();
         for file in std::mem::take(&mut self.absent) {
             let contents = self.depth.contents;
-            let Checked { file, state } =
+            let CheckedFile { file, state } =
                 check(SharedLake::clone(&self.lake), file, contents).await?;
             match state {
-                State::Absent if staged.contains_key(&file.upload) => {
+                FileState::Absent if staged.contains_key(&file.upload) => {
                     awaited.insert(file.upload);
                     self.report.warning(
                         ProblemKind::Unfinished,
@@ -225,13 +225,13 @@ impl Verification {
                          finishes it",
                     );
                 }
-                State::Absent => self.report.problem(
+                FileState::Absent => self.report.problem(
                     ProblemKind::Missing,
                     file.key,
                     "the newest record names it, and neither it nor its staging is there: a sink that takes the shard \
                      over makes it again from the stream",
                 ),
-                state => self.checked(Checked { file, state }),
+                state => self.checked(CheckedFile { file, state }),
             }
         }
         let dead_letters = self.names.dead_letters();
@@ -267,7 +267,7 @@ impl Verification {
         Ok(())
     }
 
-    fn finish(self) -> Report {
+    fn finish(self) -> TableReport {
         let mut report = self.report;
         let older = self.row_files.range(..report.schema);
         report.files_of_older_schemas = older.map(|(_, files)| files).sum();

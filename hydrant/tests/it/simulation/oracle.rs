@@ -6,7 +6,7 @@ use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Position, Result, ShardId};
 use hydrant_producer::simulate::Fleet;
-use hydrant_sink::verify::{Depth, Report, verify};
+use hydrant_sink::verify::{Depth, TableReport, verify};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::plan::{Log, Shape};
@@ -41,7 +41,7 @@ pub(super) struct Lake {
     pub(super) rows: Vec<Row>,
     /// Stream, shard and offset.
     pub(super) letters: Vec<(String, String, String)>,
-    verified: Report,
+    verified: TableReport,
     /// Files that had vanished.
     pub(super) made_again: usize,
     /// Files whose rows do not stand in the order of their positions.

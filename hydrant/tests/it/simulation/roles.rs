@@ -15,7 +15,7 @@ use hydrant_producer::simulate::{FleetSpec, PiiShares};
 use hydrant_sink::encode::{Compression, EncodeOptions};
 use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::table::spec::TableRules;
-use hydrant_sink::{FlushRules, SinkStage, SourceRebuild};
+use hydrant_sink::{FlushRules, SourceRebuild, TableSink};
 use hydrant_stream::delivery::{Delivery, Routing, deliver};
 use hydrant_stream::{Codec, CreateOptions};
 use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
@@ -178,7 +178,7 @@ async fn sink(
     context: &Context,
     from: &SharedStream,
     transform: Option<Arc<dyn Transform>>,
-) -> Result<SinkStage> {
+) -> Result<TableSink> {
     let mut lake = hydrant_sink::lake::open(&format!("file:{LAKE}"), context).await?;
     if let Some(broken) = orders.broken {
         lake = broken.lake(lake);
@@ -204,7 +204,7 @@ async fn sink(
     if let Some(broken) = orders.broken {
         rebuild = broken.rebuild(rebuild, &lake);
     }
-    SinkStage::open(
+    TableSink::open(
         &lake,
         context,
         from.id(),

@@ -81,7 +81,7 @@ fn a_known_column_keeps_its_type_whatever_the_flush_says() {
         let reject = reject_of(&schema, &[record]);
         assert_eq!(
             (reject.reason, &*reject.column),
-            (Reason::TypeConflict, column)
+            (RejectReason::TypeConflict, column)
         );
     }
 }
@@ -139,13 +139,13 @@ fn a_frozen_table_refuses_new_keys() {
     let mut decoder = Decoder::try_new(&schema, options).unwrap();
     assert_eq!(
         decoder.append(br#"{"a":1,"o":{"x":2}}"#, &ORIGIN),
-        Appended::Row
+        DecodeOutcome::Row
     );
     for record in [r#"{"b":1}"#, r#"{"o":{"y":null}}"#] {
-        let Appended::Rejected(reject) = decoder.append(record.as_bytes(), &ORIGIN) else {
+        let DecodeOutcome::Rejected(reject) = decoder.append(record.as_bytes(), &ORIGIN) else {
             panic!("{record}");
         };
-        assert_eq!(reject.reason, Reason::UnknownColumn);
+        assert_eq!(reject.reason, RejectReason::UnknownColumn);
     }
 }
 
@@ -260,7 +260,7 @@ fn provenance_follows_the_records_columns() {
     let reject = reject_of(&schema, &[r#"{"_Stream":"mine"}"#]);
     assert_eq!(
         (reject.reason, &*reject.column),
-        (Reason::ReservedColumn, "_Stream")
+        (RejectReason::ReservedColumn, "_Stream")
     );
     let (grown, rows) = next(&schema, &[r#"{"a":1,"o":{"_stream":1}}"#]);
     assert!(grown.provenance());

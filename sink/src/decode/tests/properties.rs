@@ -102,7 +102,7 @@ fn same(wanted: &Value, found: Option<&Value>) -> bool {
 fn append(decoder: &mut Decoder, records: &[Vec<u8>]) -> Vec<bool> {
     records
         .iter()
-        .map(|record| decoder.append(record, &ORIGIN) == Appended::Row)
+        .map(|record| decoder.append(record, &ORIGIN) == DecodeOutcome::Row)
         .collect()
 }
 
@@ -258,12 +258,12 @@ proptest! {
             let appended = decoder(&TableSchema::default()).append(record.as_bytes(), &ORIGIN);
             let value = serde_json::from_str::<Value>(&record);
             match appended {
-                Appended::Row => prop_assert!(value.is_ok_and(|value| value.is_object())),
-                Appended::Rejected(reject) if reject.reason == Reason::MalformedJson => {
+                DecodeOutcome::Row => prop_assert!(value.is_ok_and(|value| value.is_object())),
+                DecodeOutcome::Rejected(reject) if reject.reason == RejectReason::MalformedJson => {
                     prop_assert!(value.is_err(), "{}: {}", record, reject);
                 }
-                Appended::Rejected(_) => {}
-                Appended::Full => prop_assert!(false),
+                DecodeOutcome::Rejected(_) => {}
+                DecodeOutcome::Full => prop_assert!(false),
             }
         }
     }
@@ -274,14 +274,19 @@ fn a_record_cut_at_any_byte_is_refused() {
     let record = r#"{"a":{"b":[1,-2.5e3,null,7]},"c":"x\u00e9\n","d":false , "e":{}}"#;
     for end in 0..record.len() {
         let appended = decoder(&TableSchema::default()).append(&record.as_bytes()[..end], &ORIGIN);
-        let Appended::Rejected(reject) = appended else {
+        let DecodeOutcome::Rejected(reject) = appended else {
             panic!("{end}")
         };
-        assert_eq!(reject.reason, Reason::MalformedJson, "{}", &record[..end]);
+        assert_eq!(
+            reject.reason,
+            RejectReason::MalformedJson,
+            "{}",
+            &record[..end]
+        );
         assert!(reject.offset <= end, "{reject}");
     }
     let appended = decoder(&TableSchema::default()).append(record.as_bytes(), &ORIGIN);
-    assert_eq!(appended, Appended::Row);
+    assert_eq!(appended, DecodeOutcome::Row);
 }
 
 proptest! {
@@ -305,9 +310,9 @@ proptest! {
                 _ => format!("{{\"price\":{number}}}"),
             };
             match decoder.append(record.as_bytes(), &ORIGIN) {
-                Appended::Row => {}
-                Appended::Rejected(_) => rejected += 1,
-                Appended::Full => prop_assert!(false, "a few records fill no decoder"),
+                DecodeOutcome::Row => {}
+                DecodeOutcome::Rejected(_) => rejected += 1,
+                DecodeOutcome::Full => prop_assert!(false, "a few records fill no decoder"),
             }
         }
         prop_assert_eq!(decoder.rows() + rejected, forms.len());

@@ -140,10 +140,10 @@ fn only_objects_are_records() {
 #[test]
 fn bytes_that_are_no_text_are_refused_with_their_place() {
     let mut decoder = decoder(&EMPTY());
-    let Appended::Rejected(reject) = decoder.append(b"{\"a\":\"\xff\"}", &ORIGIN) else {
+    let DecodeOutcome::Rejected(reject) = decoder.append(b"{\"a\":\"\xff\"}", &ORIGIN) else {
         panic!("taken");
     };
-    assert_eq!((reject.reason, reject.offset), (Reason::NotUtf8, 6));
+    assert_eq!((reject.reason, reject.offset), (RejectReason::NotUtf8, 6));
 }
 
 #[test]
@@ -217,15 +217,15 @@ fn one_column_too_many_is_refused_and_forgotten() {
     ] {
         let appended = decoder.append(record.as_bytes(), &ORIGIN);
         match appended {
-            Appended::Row => assert!(taken, "{record}"),
-            Appended::Rejected(reject) => {
+            DecodeOutcome::Row => assert!(taken, "{record}"),
+            DecodeOutcome::Rejected(reject) => {
                 assert_eq!(
                     (taken, reject.reason),
-                    (false, Reason::TooManyColumns),
+                    (false, RejectReason::TooManyColumns),
                     "{record}"
                 );
             }
-            Appended::Full => panic!("full"),
+            DecodeOutcome::Full => panic!("full"),
         }
     }
     assert_eq!(decoder.finish().schema().width(), 3);
@@ -255,7 +255,7 @@ fn a_value_of_another_kind_is_refused() {
             );
             assert_eq!(
                 said,
-                (Reason::TypeConflict, "a", wanted[base], found[other])
+                (RejectReason::TypeConflict, "a", wanted[base], found[other])
             );
             assert_eq!(reject.offset, 5);
         }
@@ -308,7 +308,11 @@ fn a_refused_record_leaves_no_type_and_no_column() {
         ),
     ] {
         let appended = decoder.append(record.as_bytes(), &ORIGIN);
-        assert_eq!(appended == Appended::Row, row, "{record}: {appended:?}");
+        assert_eq!(
+            appended == DecodeOutcome::Row,
+            row,
+            "{record}: {appended:?}"
+        );
         if row {
             taken.push(record.to_owned());
         }
@@ -350,9 +354,9 @@ fn refused_records_among_many_disturb_none() {
         let bad = format!(r#"{{"n":0.5,"o":{{"s":"lost","b":false}},"l":[9,9,9],"k{n}":1,"o":1}}"#);
         assert!(matches!(
             decoder.append(bad.as_bytes(), &ORIGIN),
-            Appended::Rejected(_)
+            DecodeOutcome::Rejected(_)
         ));
-        assert_eq!(decoder.append(good.as_bytes(), &ORIGIN), Appended::Row);
+        assert_eq!(decoder.append(good.as_bytes(), &ORIGIN), DecodeOutcome::Row);
     }
     let decoded = decoder.finish();
     let schema = decoded.schema().clone();
@@ -408,7 +412,10 @@ fn an_empty_record_is_a_row_as_soon_as_the_table_has_a_column() {
         .collect();
     assert_eq!(
         reasons,
-        [(0, Reason::EmptyRecord), (1, Reason::EmptyRecord)]
+        [
+            (0, RejectReason::EmptyRecord),
+            (1, RejectReason::EmptyRecord)
+        ]
     );
 }
 
@@ -417,7 +424,10 @@ fn the_bytes_told_are_about_those_held() {
     let mut decoder = decoder(&EMPTY());
     for index in 0..2_000 {
         let record = format!(r#"{{"device":"device-{index}","n":{index},"l":[{index}.5,2]}}"#);
-        assert_eq!(decoder.append(record.as_bytes(), &ORIGIN), Appended::Row);
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            DecodeOutcome::Row
+        );
     }
     let told = decoder.size().arrays;
     let decoded = decoder.finish();

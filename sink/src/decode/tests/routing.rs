@@ -30,7 +30,7 @@ fn layout_under(
     for record in records {
         assert_eq!(
             decoder.append(record.as_bytes(), &origin),
-            Appended::Row,
+            DecodeOutcome::Row,
             "{record}"
         );
     }
@@ -139,7 +139,7 @@ fn a_row_without_an_event_time_takes_the_stamp_or_else_the_arrival() {
             stamp_micros,
             ..ORIGIN
         };
-        assert_eq!(decoder.append(b"{}", &origin), Appended::Row);
+        assert_eq!(decoder.append(b"{}", &origin), DecodeOutcome::Row);
         assert_eq!(decoder.untimed_rows(), 0);
         let decoded = decoder.finish();
         let schema = decoded.schema().clone();
@@ -154,7 +154,10 @@ fn a_row_without_an_event_time_takes_the_stamp_or_else_the_arrival() {
 fn rows_without_a_believable_time_are_counted() {
     let mut decoder = decoder(&TableSchema::default());
     for record in [r#"{"ts":1}"#, r#"{"time":"x"}"#, r#"{"ts":1767225600}"#] {
-        assert_eq!(decoder.append(record.as_bytes(), &ORIGIN), Appended::Row);
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            DecodeOutcome::Row
+        );
     }
     assert_eq!(
         (decoder.untimed_rows(), decoder.finish().untimed_rows()),
@@ -250,7 +253,7 @@ fn the_records_field_keeps_its_name_and_the_partition_column_yields() {
     let reject = reject_of(&fixed, &[r#"{"a":1,"Date":"mine"}"#]);
     assert_eq!(
         (reject.reason, &*reject.column),
-        (Reason::ReservedColumn, "Date")
+        (RejectReason::ReservedColumn, "Date")
     );
 
     let late = decode(
@@ -259,7 +262,10 @@ fn the_records_field_keeps_its_name_and_the_partition_column_yields() {
     );
     let conformed = late.conform(&fixed, PROVENANCE).unwrap();
     assert_eq!(conformed.partitions[0].path, "date=2026-11-21");
-    assert_eq!(conformed.rejects[0].reject.reason, Reason::ReservedColumn);
+    assert_eq!(
+        conformed.rejects[0].reject.reason,
+        RejectReason::ReservedColumn
+    );
 }
 
 #[test]
@@ -283,13 +289,22 @@ fn one_partition_too_many_fills_the_decoder_and_loses_nothing() {
     };
     let mut decoder = Decoder::try_new(&TableSchema::default(), options).unwrap();
     let record = |day: i64| format!(r#"{{"new{day}":1,"ts":{}}}"#, 1_767_225_600 + day * 86_400);
-    assert_eq!(decoder.append(record(0).as_bytes(), &ORIGIN), Appended::Row);
-    assert_eq!(decoder.append(record(1).as_bytes(), &ORIGIN), Appended::Row);
+    assert_eq!(
+        decoder.append(record(0).as_bytes(), &ORIGIN),
+        DecodeOutcome::Row
+    );
+    assert_eq!(
+        decoder.append(record(1).as_bytes(), &ORIGIN),
+        DecodeOutcome::Row
+    );
     assert_eq!(
         decoder.append(record(2).as_bytes(), &ORIGIN),
-        Appended::Full
+        DecodeOutcome::Full
     );
-    assert_eq!(decoder.append(record(0).as_bytes(), &ORIGIN), Appended::Row);
+    assert_eq!(
+        decoder.append(record(0).as_bytes(), &ORIGIN),
+        DecodeOutcome::Row
+    );
     assert_eq!((decoder.rows(), decoder.rejected()), (3, 0));
     let decoded = decoder.finish();
     assert!(decoded.schema().column("new2").is_none());

@@ -50,7 +50,7 @@ pub(super) fn parent(path: &Path) -> &Path {
 }
 
 #[derive(Debug)]
-pub(super) struct FileStaging {
+pub(super) struct FileUpload {
     context: Context,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
@@ -59,7 +59,7 @@ pub(super) struct FileStaging {
     _open: OwnedSemaphorePermit,
 }
 
-impl FileStaging {
+impl FileUpload {
     /// Makes the file, whose directory exists.
     pub(super) async fn create(
         context: &Context,
@@ -78,7 +78,7 @@ impl FileStaging {
             size: 0,
             crc: 0,
         };
-        Ok(FileStaging {
+        Ok(FileUpload {
             context: context.clone(),
             path,
             file,
@@ -96,7 +96,7 @@ impl FileStaging {
 }
 
 #[async_trait]
-impl Staging for FileStaging {
+impl Staging for FileUpload {
     fn upload(&self) -> &str {
         &self.sealed.upload
     }

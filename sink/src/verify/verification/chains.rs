@@ -12,7 +12,7 @@ use crate::lake::{
     ChainNames, Commit, CommitFile, FileKind, Genesis, RebuildRecord, TableNames, unseal_body,
 };
 use crate::verify::files::{Expected, check};
-use crate::verify::report::{ChainReport, ProblemKind, Report};
+use crate::verify::report::{ChainReport, ProblemKind, TableReport};
 use crate::verify::slots::Slots;
 
 /// Records that are read at a time.
@@ -22,14 +22,14 @@ const RECORDS_AT_ONCE: usize = 16;
 const FILES_AT_ONCE: usize = 4;
 
 /// Where a chain lies.
-struct Place {
+struct SlotPlace {
     stream: String,
     shard: String,
     dir: String,
 }
 
 /// A chain as far as it was read.
-struct Walk {
+struct ChainWalk {
     report: ChainReport,
     /// Where the next record starts. `None` after one that could not be read: what follows is compared with nothing.
     to: Option<Position>,
@@ -40,7 +40,7 @@ type Rebuilt = BTreeMap<(u64, usize), RebuildRecord>;
 
 impl Verification {
     pub(super) async fn check_chain(&mut self, stream: &str, shard: &str) -> Result<()> {
-        let place = Place {
+        let place = SlotPlace {
             dir: format!("{}{stream}/{shard}/", self.names.commits()),
             stream: stream.to_owned(),
             shard: shard.to_owned(),
@@ -50,7 +50,7 @@ impl Verification {
         let slots = self.list_slots(&records).await?;
         // Rebuilds are rare: one listing a chain instead of one a record.
         let rebuilt = self.read_rebuilds(&place).await?;
-        let mut walk = Walk::new(&place, genesis.as_ref());
+        let mut walk = ChainWalk::new(&place, genesis.as_ref());
         let mut checks = FuturesOrdered::new();
         let mut next = 1;
         for (first, last) in slots.ranges() {
@@ -102,7 +102,7 @@ impl Verification {
         Ok(())
     }
 
-    async fn read_genesis(&mut self, place: &Place) -> Result<Option<Genesis>> {
+    async fn read_genesis(&mut self, place: &SlotPlace) -> Result<Option<Genesis>> {
         let key = format!("{}genesis.json", place.dir);
         let Some(body) = self.lake.get(&key).await? else {
             let detail = "a chain begins with it";
@@ -139,7 +139,7 @@ impl Verification {
         Ok(slots)
     }
 
-    async fn read_rebuilds(&mut self, place: &Place) -> Result<Rebuilt> {
+    async fn read_rebuilds(&mut self, place: &SlotPlace) -> Result<Rebuilt> {
         let prefix = place.dir.replacen("/commits/", "/rebuild/", 1);
         let mut newest = Rebuilt::new();
         for object in self.lake.list(&prefix, None).await? {
@@ -162,8 +162,8 @@ impl Verification {
     /// Checks one record and counts it; `None` when there is none of this chain.
     fn check_record(
         &mut self,
-        place: &Place,
-        walk: &mut Walk,
+        place: &SlotPlace,
+        walk: &mut ChainWalk,
         slot: u64,
         key: &str,
         body: Option<Bytes>,
@@ -231,7 +231,7 @@ fn belongs_to(chain: &ChainNames) -> String {
     format!("it belongs to the chain `{}`", chain.dir())
 }
 
-fn check_sums(key: &str, commit: &Commit, report: &mut Report) {
+fn check_sums(key: &str, commit: &Commit, report: &mut TableReport) {
     if let Err(error) = commit.counts.check(key) {
         report.problem(ProblemKind::Unbalanced, key, error);
     }
@@ -260,10 +260,10 @@ fn check_sums(key: &str, commit: &Commit, report: &mut Report) {
     }
 }
 
-impl Walk {
-    fn new(place: &Place, genesis: Option<&Genesis>) -> Self {
+impl ChainWalk {
+    fn new(place: &SlotPlace, genesis: Option<&Genesis>) -> Self {
         let start = genesis.map(|genesis| genesis.start);
-        Walk {
+        ChainWalk {
             report: ChainReport {
                 stream: place.stream.clone(),
                 shard: place.shard.clone(),
