@@ -6,7 +6,7 @@ use std::time::Duration;
 use hydrant_core::stream::Start;
 use hydrant_process::config::{Flags, Layers, Problems};
 
-use crate::copy::{Device, Filter, Format, OnPoison};
+use crate::copy::{CopyFormat, Filter, OnPoison, OutputDevice};
 use crate::runtime::{IDLE, LeaseSettings};
 
 /// How long an input that does not exist is waited for: services start in any order.
@@ -50,29 +50,29 @@ pub struct ConsumerArgs {
 
 /// Where a copy goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum CopyTarget {
     /// Standard output.
     Stdout,
     /// A file.
     File(PathBuf),
     /// A device or a named pipe.
-    Device(Device),
+    Device(OutputDevice),
     /// A stream.
     Stream(String),
 }
 
-impl Target {
+impl CopyTarget {
     fn parse(text: &str) -> Self {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme);
         let known = ["local", "kinesis", "kafka", "firehose"];
         match scheme {
-            _ if text == "-" || text == "/dev/stdout" => Target::Stdout,
+            _ if text == "-" || text == "/dev/stdout" => CopyTarget::Stdout,
             Some(scheme) if known.contains(&scheme) || text.contains("://") => {
-                Target::Stream(text.to_owned())
+                CopyTarget::Stream(text.to_owned())
             }
             _ => {
                 let path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
-                Device::at(&path).map_or(Target::File(path), Target::Device)
+                OutputDevice::at(&path).map_or(CopyTarget::File(path), CopyTarget::Device)
             }
         }
     }
@@ -82,9 +82,9 @@ impl Target {
 #[derive(Clone, Debug)]
 pub struct Config {
     from: String,
-    to: Target,
+    to: CopyTarget,
     start: Start,
-    format: Format,
+    format: CopyFormat,
     filters: Vec<Filter>,
     on_poison: OnPoison,
     exit_at_end: bool,
@@ -120,8 +120,8 @@ impl Config {
                 format!("`{to}` is the input as well: name another target"),
             );
         }
-        let to = Target::parse(&to);
-        if matches!(to, Target::Stream(_)) && section.is_given("format") {
+        let to = CopyTarget::parse(&to);
+        if matches!(to, CopyTarget::Stream(_)) && section.is_given("format") {
             section.problem(
                 "format",
                 "a stream takes records as they are: leave `format` out",
@@ -135,7 +135,7 @@ impl Config {
             }
         }
         let start = section.parsed("start").unwrap_or(Start::Earliest);
-        let format = section.choice("format", Format::CHOICES, Format::Ndjson);
+        let format = section.choice("format", CopyFormat::CHOICES, CopyFormat::Ndjson);
         let on_poison = section.choice("on-poison", OnPoison::CHOICES, OnPoison::DeadLetter);
         let exit_at_end = section.flag("exit-at-end", false);
         let idle = section.duration("idle", IDLE);
@@ -171,7 +171,7 @@ impl Config {
     }
 
     /// Where the copy goes. Default: standard output.
-    pub fn to(&self) -> &Target {
+    pub fn to(&self) -> &CopyTarget {
         &self.to
     }
 
@@ -181,7 +181,7 @@ impl Config {
     }
 
     /// How records look outside of a stream. Default: ndjson.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> CopyFormat {
         self.format
     }
 
@@ -245,10 +245,10 @@ mod tests {
             ..Default::default()
         })
         .unwrap();
-        assert_eq!(config.to(), &Target::Stdout);
+        assert_eq!(config.to(), &CopyTarget::Stdout);
         assert_eq!(
             (config.start(), config.format()),
-            (Start::Earliest, Format::Ndjson)
+            (Start::Earliest, CopyFormat::Ndjson)
         );
         assert_eq!(config.on_poison(), OnPoison::DeadLetter);
     }
@@ -256,13 +256,13 @@ mod tests {
     #[test]
     fn targets_are_told_apart_by_their_form() {
         for (text, target) in [
-            ("-", Target::Stdout),
-            ("out.ndjson", Target::File("out.ndjson".into())),
-            ("file:/tmp/a:b", Target::File("/tmp/a:b".into())),
-            ("local:data/x", Target::Stream("local:data/x".into())),
-            ("sqs://x", Target::Stream("sqs://x".into())),
+            ("-", CopyTarget::Stdout),
+            ("out.ndjson", CopyTarget::File("out.ndjson".into())),
+            ("file:/tmp/a:b", CopyTarget::File("/tmp/a:b".into())),
+            ("local:data/x", CopyTarget::Stream("local:data/x".into())),
+            ("sqs://x", CopyTarget::Stream("sqs://x".into())),
         ] {
-            assert_eq!(Target::parse(text), target, "{text}");
+            assert_eq!(CopyTarget::parse(text), target, "{text}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! Copies of a stream: to standard output, to a file, to another stream.
 //!
-//! A [`Sieve`] says which records go on ([`Filter`]) and what a record becomes that cannot ([`OnPoison`]); a [`Format`]
+//! A [`RecordFilter`] says which records go on ([`Filter`]) and what a record becomes that cannot ([`OnPoison`]); a [`CopyFormat`]
 //! says how records look outside of a stream. The stages:
 //!
-//! - [`PrintStage`], standard output, a [`Device`] or a file: each record at least once; what was written after the
+//! - [`PrintStage`], standard output, a [`OutputDevice`] or a file: each record at least once; what was written after the
 //!   last checkpoint before a death is written again.
 //! - [`RelayStage`], another stream: each record exactly once where the output checks origins.
 //!
@@ -15,19 +15,19 @@ mod filter;
 mod format;
 mod print;
 mod printer;
+mod record_filter;
 mod relay;
-mod sieve;
 mod tally;
 
-pub use device::Device;
+pub use device::OutputDevice;
 pub(crate) use file::FileText;
 pub use filter::{Filter, ParseFilterError};
-pub use format::{Format, Place, Reason};
+pub use format::{CopyFormat, PoisonReason, ShardLabel};
 pub use print::PrintStage;
 pub use printer::{Printer, TextOutput};
+pub use record_filter::{OnPoison, RecordFilter};
 pub use relay::RelayStage;
-pub use sieve::{OnPoison, Sieve};
-pub use tally::{Counts, Tally};
+pub use tally::{CopyCounts, CopyTally};
 
 /// The name of the stage in dead letters.
 const STAGE: &str = "consumer";

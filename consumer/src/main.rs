@@ -16,7 +16,7 @@ use hydrant_process::{CommonArgs, Setup};
 /// outputs at the same time need a name each.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-consumer", version)]
-struct Cli {
+struct ConsumerCli {
     #[command(flatten)]
     consumer: ConsumerArgs,
     /// Print the final summary as JSON, unless records are printed
@@ -27,7 +27,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match hydrant_process::parse() {
+    let cli: ConsumerCli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };

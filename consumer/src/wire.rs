@@ -11,8 +11,8 @@ use hydrant_stream::CreateOptions;
 use hydrant_stream::delivery::{Delivery, Routing, deliver};
 use serde::Serialize;
 
-use crate::config::{Config, Target};
-use crate::copy::{Counts, FileText, PrintStage, Printer, RelayStage, Sieve};
+use crate::config::{Config, CopyTarget};
+use crate::copy::{CopyCounts, FileText, PrintStage, Printer, RecordFilter, RelayStage};
 use crate::runtime::{self, RunSpec, Summary};
 
 /// The name of the binary and of the app that none was named for.
@@ -20,7 +20,7 @@ pub const NAME: &str = "hydrant-consumer";
 
 /// What a run is made of, apart from the configuration.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct CopyParts {
     /// The name under which progress is kept in the source. `None` is [`NAME`] for a copy into a stream; other copies
     /// then keep no progress and start at the start each time.
     pub app: Option<String>,
@@ -36,13 +36,13 @@ pub struct Parts {
 ///
 /// # Errors
 /// The input does not appear in time, or the target cannot be used.
-pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
-    let sieve = Sieve::new(config.filters().to_vec(), config.on_poison());
-    prepare_with(sieve, parts, config).await
+pub async fn prepare(parts: CopyParts, config: &Config) -> Result<RunSpec> {
+    let filter = RecordFilter::new(config.filters().to_vec(), config.on_poison());
+    prepare_with(filter, parts, config).await
 }
 
-async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<RunSpec> {
-    let Parts {
+async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -> Result<RunSpec> {
+    let CopyParts {
         app,
         context,
         shutdown,
@@ -56,42 +56,42 @@ async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<Run
     };
     let input = runtime::wait_for(config.from(), config.wait(), &shutdown, open).await?;
     let mut pin = None;
-    let keeps_progress = app.is_some() || matches!(config.to(), Target::Stream(_));
+    let keeps_progress = app.is_some() || matches!(config.to(), CopyTarget::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());
     let print = |output, printer| {
         let (stream, format) = (input.id().clone(), config.format());
         PrintStage::new(
             output,
             stream,
-            sieve.clone(),
+            filter.clone(),
             format,
             printer,
             context.clone(),
         )
     };
     let stage: Arc<dyn Stage> = match config.to() {
-        Target::Stdout => {
+        CopyTarget::Stdout => {
             let printer = Printer::stdout(stdout).await?;
             Arc::new(print(OutputId::stdout(), printer))
         }
-        Target::Device(device) => {
+        CopyTarget::Device(device) => {
             let output = device.clone().output(shutdown.clone());
             let printer = Printer::start(move || Ok(output)).await?;
             Arc::new(print(device.output_id(), printer))
         }
-        Target::File(path) => {
+        CopyTarget::File(path) => {
             let (at, format) = (path.clone(), config.format());
             let open = move || FileText::open(&at, format, keeps_progress);
             let printer = Printer::start(open).await?;
             Arc::new(print(FileText::output_id(path), printer))
         }
-        Target::Stream(to) => {
-            pin = Some(sieve.digest());
+        CopyTarget::Stream(to) => {
+            pin = Some(filter.digest());
             let output = open_output(&input, to, &context).await?;
             match deliver(&input, &output, Routing::Natural, &context).await? {
                 Delivery::Lanes(lanes) => {
                     let input = input.id().clone();
-                    Arc::new(RelayStage::new(&app, input, sieve, lanes, context.clone()))
+                    Arc::new(RelayStage::new(&app, input, filter, lanes, context.clone()))
                 }
                 other => return Err(Error::fatal(format!("no copy delivers by {other:?}"))),
             }
@@ -113,24 +113,24 @@ async fn prepare_with(sieve: Sieve, parts: Parts, config: &Config) -> Result<Run
 /// # Errors
 /// As [`prepare`] and the runtime.
 pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
-    let parts = Parts {
+    let parts = CopyParts {
         app: (process.app != NAME).then(|| process.app.clone()),
         context: process.context.clone(),
         shutdown: process.shutdown.clone(),
         stdout: process.stdout.clone(),
     };
-    let sieve = Sieve::new(config.filters().to_vec(), config.on_poison());
-    let tally = sieve.tally();
-    let spec = prepare_with(sieve, parts, &config).await?;
+    let filter = RecordFilter::new(config.filters().to_vec(), config.on_poison());
+    let tally = filter.tally();
+    let spec = prepare_with(filter, parts, &config).await?;
     process.ready.set(true);
     let read = runtime::run(spec).await?;
-    let copied = Copied {
+    let copied = CopyReport {
         counts: tally.counts(),
         read,
     };
     match config.to() {
         // Standard output holds the records and nothing else.
-        Target::Stdout => tracing::info!("{}", copied.summary(&config)),
+        CopyTarget::Stdout => tracing::info!("{}", copied.summary(&config)),
         _ if json => process.stdout.json(&copied)?,
         _ => process.stdout.line(copied.summary(&config))?,
     }
@@ -139,21 +139,21 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
 
 /// What a copy did.
 #[derive(Debug, Serialize)]
-struct Copied {
+struct CopyReport {
     #[serde(flatten)]
-    counts: Counts,
+    counts: CopyCounts,
     #[serde(flatten)]
     read: Summary,
 }
 
-impl Copied {
+impl CopyReport {
     fn summary(&self, config: &Config) -> String {
-        let Copied { counts, read } = self;
+        let CopyReport { counts, read } = self;
         let output = match config.to() {
-            Target::Stdout => "standard output".to_owned(),
-            Target::Device(device) => device.to_string(),
-            Target::File(path) => format!("`{}`", path.display()),
-            Target::Stream(url) => format!("`{url}`"),
+            CopyTarget::Stdout => "standard output".to_owned(),
+            CopyTarget::Device(device) => device.to_string(),
+            CopyTarget::File(path) => format!("`{}`", path.display()),
+            CopyTarget::Stream(url) => format!("`{url}`"),
         };
         let mut summary = format!(
             "{} of {} of `{}` written to {output}",

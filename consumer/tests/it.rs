@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hydrant_consumer::config::{Config, ConsumerArgs};
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_consumer::wire::{Parts, prepare};
+use hydrant_consumer::wire::{CopyParts, prepare};
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::lease::LeaseStore;
 use hydrant_core::shutdown::Phase;
@@ -109,7 +109,7 @@ async fn spec(app: Option<&str>, args: &ConsumerArgs) -> Result<RunSpec> {
     let config = Config::read(args, &layers, &mut problems);
     problems.into_result()?;
     let shutdown = Shutdown::new();
-    let parts = Parts {
+    let parts = CopyParts {
         app: app.map(str::to_owned),
         context: context(),
         stdout: Stdout::new(shutdown.clone()),
@@ -515,7 +515,7 @@ async fn simulated(world: &SimWorld, name: &str, seed: u64, args: &ConsumerArgs)
     let layers = Layers::load(None, [], &["consumer"], &mut problems);
     let config = Config::read(args, &layers, &mut problems).unwrap();
     let shutdown = Shutdown::new();
-    let parts = Parts {
+    let parts = CopyParts {
         app: Some("relay".to_owned()),
         context: Context {
             disk: world.process(name).shared(),

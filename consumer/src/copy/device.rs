@@ -17,21 +17,21 @@ use super::printer::TextOutput;
 
 /// An output that is written to and keeps nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
+pub struct OutputDevice {
     path: PathBuf,
 }
 
-impl fmt::Display for Device {
+impl fmt::Display for OutputDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.path.display())
     }
 }
 
-impl Device {
+impl OutputDevice {
     /// The device at `path`; `None` if a file is or can be there.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
-        is_special(path).then(|| Device {
+        is_special(path).then(|| OutputDevice {
             path: path.to_owned(),
         })
     }
@@ -53,7 +53,7 @@ impl Device {
 
 /// A device that is opened by the first text.
 struct DeviceText {
-    device: Device,
+    device: OutputDevice,
     file: Option<File>,
     shutdown: Shutdown,
 }

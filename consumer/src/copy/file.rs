@@ -18,7 +18,7 @@ use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::OutputId;
 use hydrant_core::origin::DeadLetter;
 
-use super::format::Format;
+use super::format::CopyFormat;
 use super::printer::TextOutput;
 
 /// A file that a copy appends to.
@@ -33,7 +33,7 @@ impl FileText {
     ///
     /// # Errors
     /// Refused when another process writes the file, or when it holds something and the copy does not continue.
-    pub(crate) fn open(path: &Path, format: Format, continues: bool) -> Result<Self> {
+    pub(crate) fn open(path: &Path, format: CopyFormat, continues: bool) -> Result<Self> {
         if path.file_name().is_none() {
             let path = path.display();
             return Err(Error::refused(format!("`{path}` does not name a file")));
@@ -49,7 +49,7 @@ impl FileText {
                 path.display()
             )));
         }
-        if format != Format::Raw {
+        if format != CopyFormat::Raw {
             records.end_last_line()?;
         }
         Ok(FileText {

@@ -21,7 +21,7 @@ use hydrant_json as json;
 
 /// How records look outside of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum CopyFormat {
     /// One payload a line.
     Ndjson,
     /// One object a line, with everything known of the record.
@@ -30,60 +30,60 @@ pub enum Format {
     Raw,
 }
 
-impl Format {
+impl CopyFormat {
     /// The formats by name.
-    pub const CHOICES: &[(&str, Format)] = &[
-        ("ndjson", Format::Ndjson),
-        ("json", Format::Json),
-        ("raw", Format::Raw),
+    pub const CHOICES: &[(&str, CopyFormat)] = &[
+        ("ndjson", CopyFormat::Ndjson),
+        ("json", CopyFormat::Json),
+        ("raw", CopyFormat::Raw),
     ];
 }
 
 /// Why a record cannot be written in a format.
-pub type Reason = &'static str;
+pub type PoisonReason = &'static str;
 
-pub(crate) const NOT_UTF8: Reason = "not_utf8";
-pub(crate) const LINE_BREAK: Reason = "line_break";
+pub(crate) const NOT_UTF8: PoisonReason = "not_utf8";
+pub(crate) const LINE_BREAK: PoisonReason = "line_break";
 
 /// The place of a record.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct ShardLabel<'a> {
     /// The stream.
     pub stream: &'a StreamId,
     /// The shard.
     pub shard: &'a ShardId,
 }
 
-impl Format {
+impl CopyFormat {
     /// Appends the records of `batch` that are in `picks`; answers those that cannot be written so.
     pub fn write(
         self,
         batch: &Batch,
         picks: &[u32],
-        place: Place<'_>,
+        place: ShardLabel<'_>,
         out: &mut Vec<u8>,
-    ) -> Vec<(u32, Reason)> {
+    ) -> Vec<(u32, PoisonReason)> {
         let origins = match self {
-            Format::Json => origins(batch),
-            Format::Ndjson | Format::Raw => Vec::new(),
+            CopyFormat::Json => origins(batch),
+            CopyFormat::Ndjson | CopyFormat::Raw => Vec::new(),
         };
-        let mut written = Written {
+        let mut written = FormattedText {
             start: out.len(),
             out,
             refused: Vec::new(),
         };
-        let step = |written: &mut Written<'_>, at: usize| {
+        let step = |written: &mut FormattedText<'_>, at: usize| {
             let index = picks[at] as usize;
             let entry = &batch.records[index];
             written.start = written.out.len();
             match self {
-                Format::Raw => written.out.extend_from_slice(batch.payload(entry)),
-                Format::Ndjson => {
+                CopyFormat::Raw => written.out.extend_from_slice(batch.payload(entry)),
+                CopyFormat::Ndjson => {
                     if let Err(reason) = write_line(batch.payload(entry), written.out) {
                         written.refused.push((picks[at], reason));
                     }
                 }
-                Format::Json => {
+                CopyFormat::Json => {
                     let origin = origins.get(index).and_then(Option::as_ref);
                     write_object(batch, index, entry, origin, place, written.out);
                 }
@@ -92,7 +92,7 @@ impl Format {
             super::tests::panic_if_asked("fault:format", batch.payload(entry));
             ControlFlow::<()>::Continue(())
         };
-        let faulted = |written: &mut Written<'_>, at: usize| {
+        let faulted = |written: &mut FormattedText<'_>, at: usize| {
             written.out.truncate(written.start);
             written.refused.push((picks[at], INTERNAL_FAULT));
         };
@@ -102,14 +102,14 @@ impl Format {
 }
 
 /// What was written so far.
-struct Written<'a> {
+struct FormattedText<'a> {
     out: &'a mut Vec<u8>,
     /// Where the record that is being written begins.
     start: usize,
-    refused: Vec<(u32, Reason)>,
+    refused: Vec<(u32, PoisonReason)>,
 }
 
-fn write_line(payload: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+fn write_line(payload: &[u8], out: &mut Vec<u8>) -> Result<(), PoisonReason> {
     let payload = payload.strip_suffix(b"\n").unwrap_or(payload);
     let payload = payload.strip_suffix(b"\r").unwrap_or(payload);
     if std::str::from_utf8(payload).is_err() {
@@ -162,7 +162,7 @@ fn write_object(
     index: usize,
     entry: &Entry,
     origin: Option<&(Arc<OriginEntry>, Origin)>,
-    place: Place<'_>,
+    place: ShardLabel<'_>,
     out: &mut Vec<u8>,
 ) {
     let (sequence, sub) = batch.position(index);
@@ -251,10 +251,13 @@ mod tests {
     use super::super::tests::{batch, pick_all};
     use super::*;
 
-    fn written(format: Format, records: &[(Option<&[u8]>, &[u8])]) -> (String, Vec<(u32, Reason)>) {
+    fn written(
+        format: CopyFormat,
+        records: &[(Option<&[u8]>, &[u8])],
+    ) -> (String, Vec<(u32, PoisonReason)>) {
         let batch = batch(7, records);
         let stream = StreamId::new("s\"", "1");
-        let place = Place {
+        let place = ShardLabel {
             stream: &stream,
             shard: &"a".into(),
         };
@@ -266,7 +269,7 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         let (text, refused) = written(
-            Format::Ndjson,
+            CopyFormat::Ndjson,
             &[
                 (None, b"{\"a\":1}"),
                 (None, b"{\n \"a\": \"x\\n\"\r\n}\n"),
@@ -281,14 +284,14 @@ mod tests {
 
     #[test]
     fn raw_is_the_bytes() {
-        let (text, refused) = written(Format::Raw, &[(None, b"a\n"), (None, b"b")]);
+        let (text, refused) = written(CopyFormat::Raw, &[(None, b"a\n"), (None, b"b")]);
         assert_eq!((text.as_str(), refused.len()), ("a\nb", 0));
     }
 
     #[test]
     fn an_object_holds_everything_of_any_record() {
         let (text, refused) = written(
-            Format::Json,
+            CopyFormat::Json,
             &[
                 (Some(b"k\n"), b"{\n\"a\":1e400}"),
                 (None, b"two\nlines"),

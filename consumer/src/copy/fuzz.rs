@@ -5,19 +5,22 @@ use hydrant_fuzz::Target;
 use serde_json::Value;
 
 use super::filter::{Filter, all_hold};
-use super::format::{Format, Place};
+use super::format::{CopyFormat, ShardLabel};
 use super::tests::{batch, pick_all};
 
-fn written(format: Format, key: Option<&[u8]>, payload: &[u8]) -> Option<Vec<u8>> {
+fn written(format: CopyFormat, key: Option<&[u8]>, payload: &[u8]) -> Option<Vec<u8>> {
     let batch = batch(7, &[(key, payload)]);
     let stream = StreamId::new("s", "1");
-    let place = Place {
+    let place = ShardLabel {
         stream: &stream,
         shard: &"a".into(),
     };
     let mut out = Vec::new();
     let refused = format.write(&batch, &pick_all(&batch), place, &mut out);
-    assert_eq!(refused.is_empty(), !out.is_empty() || format == Format::Raw);
+    assert_eq!(
+        refused.is_empty(),
+        !out.is_empty() || format == CopyFormat::Raw
+    );
     refused.is_empty().then_some(out)
 }
 
@@ -53,10 +56,10 @@ fn lines_give_the_record_back() {
     target.run(|input| {
         let key = input.len() % 2 == 1;
         let key = key.then_some(&input[..input.len() / 2]);
-        assert_eq!(written(Format::Raw, key, input).as_deref(), Some(input));
+        assert_eq!(written(CopyFormat::Raw, key, input).as_deref(), Some(input));
 
         let value = serde_json::from_slice::<Value>(input).ok();
-        if let Some(line) = written(Format::Ndjson, key, input) {
+        if let Some(line) = written(CopyFormat::Ndjson, key, input) {
             assert_eq!(
                 line.iter()
                     .filter(|byte| matches!(byte, b'\n' | b'\r'))
@@ -69,7 +72,7 @@ fn lines_give_the_record_back() {
             assert_eq!(value, None);
         }
 
-        let line = written(Format::Json, key, input).expect("every record can be written so");
+        let line = written(CopyFormat::Json, key, input).expect("every record can be written so");
         let text = std::str::from_utf8(&line).expect("a line is text");
         assert_eq!(text.matches(['\n', '\r']).count(), 1);
         let object = match serde_json::from_str::<Value>(text) {

@@ -21,9 +21,9 @@ use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Source;
 
 use super::STAGE;
-use super::format::Format;
+use super::format::CopyFormat;
 use super::printer::Printer;
-use super::sieve::Sieve;
+use super::record_filter::RecordFilter;
 
 /// What was written is published when it is this old.
 const PUBLISH_AFTER: Duration = Duration::from_millis(200);
@@ -33,15 +33,15 @@ const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 /// Copies to what a [`Printer`] prints to.
 #[derive(Clone, Debug)]
 pub struct PrintStage {
-    shared: Arc<Shared>,
+    shared: Arc<PrintContext>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PrintContext {
     output: OutputId,
     printer: Printer,
-    sieve: Sieve,
-    format: Format,
+    filter: RecordFilter,
+    format: CopyFormat,
     stream: StreamId,
     context: Context,
     /// Of the texts that need more memory than their records.
@@ -53,16 +53,16 @@ impl PrintStage {
     pub fn new(
         output: OutputId,
         stream: StreamId,
-        sieve: Sieve,
-        format: Format,
+        filter: RecordFilter,
+        format: CopyFormat,
         printer: Printer,
         context: Context,
     ) -> Self {
         PrintStage {
-            shared: Arc::new(Shared {
+            shared: Arc::new(PrintContext {
                 output,
                 printer,
-                sieve,
+                filter,
                 format,
                 stream,
                 context,
@@ -105,7 +105,7 @@ impl Stage for PrintStage {
 }
 
 struct ShardPrint {
-    shared: Arc<Shared>,
+    shared: Arc<PrintContext>,
     shard: ShardId,
     to: Position,
     deadline: Option<Instant>,
@@ -125,7 +125,7 @@ impl ShardStage for ShardPrint {
                         shard: &shard,
                         now,
                     };
-                    let text = shared.sieve.text(&batch, shared.format, source);
+                    let text = shared.filter.text(&batch, shared.format, source);
                     text.map(|text| (text, batch.to, batch.permit))
                 };
                 let (text, to, mut permit) = workers.run(job).await??;
@@ -134,7 +134,7 @@ impl ShardStage for ShardPrint {
                 let held = text.text.len() as u64 + letters * 2;
                 if permit.bytes() < held {
                     drop(permit);
-                    let Shared {
+                    let PrintContext {
                         context, overdraft, ..
                     } = &*self.shared;
                     permit = context.budget.acquire_more(held, overdraft).await;
@@ -152,7 +152,7 @@ impl ShardStage for ShardPrint {
                     });
                 }
                 drop(permit);
-                self.shared.sieve.tally.add(text.counts);
+                self.shared.filter.tally.add(text.counts);
                 to
             }
             Read::Idle { through } => through,

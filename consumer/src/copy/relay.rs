@@ -22,8 +22,8 @@ use hydrant_core::subscription::ClaimId;
 use hydrant_stream::delivery::{LaneSession, Lanes, Upstream};
 
 use super::STAGE;
-use super::sieve::Sieve;
-use super::tally::Counts;
+use super::record_filter::RecordFilter;
+use super::tally::CopyCounts;
 
 /// How often confirmations are gathered.
 const GATHER_EVERY: Duration = Duration::from_millis(250);
@@ -31,12 +31,12 @@ const GATHER_EVERY: Duration = Duration::from_millis(250);
 /// Copies into another stream.
 #[derive(Clone)]
 pub struct RelayStage {
-    shared: Arc<Shared>,
+    shared: Arc<RelayContext>,
 }
 
-struct Shared {
+struct RelayContext {
     lanes: Arc<Lanes>,
-    sieve: Sieve,
+    filter: RecordFilter,
     app: String,
     input: StreamId,
     context: Context,
@@ -54,15 +54,15 @@ impl RelayStage {
     pub fn new(
         app: &str,
         input: StreamId,
-        sieve: Sieve,
+        filter: RecordFilter,
         lanes: Arc<Lanes>,
         context: Context,
     ) -> Self {
         let app = app.to_owned();
         RelayStage {
-            shared: Arc::new(Shared {
+            shared: Arc::new(RelayContext {
                 lanes,
-                sieve,
+                filter,
                 app,
                 input,
                 context,
@@ -117,11 +117,11 @@ impl Stage for RelayStage {
 }
 
 struct ShardRelay {
-    shared: Arc<Shared>,
+    shared: Arc<RelayContext>,
     shard: ShardId,
     session: LaneSession,
     /// What was made of the batches that end there and are not confirmed.
-    unconfirmed: VecDeque<(Position, Counts)>,
+    unconfirmed: VecDeque<(Position, CopyCounts)>,
     /// Duplicates of the session that are counted.
     duplicates: u64,
     ended: bool,
@@ -133,14 +133,14 @@ impl ShardRelay {
     fn count(&mut self, to: Position) {
         let confirmed = self.unconfirmed.iter().take_while(|(end, _)| *end <= to);
         let confirmed = confirmed.count();
-        let sum = Counts {
+        let sum = CopyCounts {
             duplicates: self.session.duplicates() - self.duplicates,
-            ..Counts::default()
+            ..CopyCounts::default()
         };
         self.duplicates = self.session.duplicates();
         let done = self.unconfirmed.drain(..confirmed);
         let sum = done.fold(sum, |sum, (_, counts)| sum.and(counts));
-        self.shared.sieve.tally.add(sum);
+        self.shared.filter.tally.add(sum);
     }
 }
 
@@ -157,17 +157,17 @@ impl ShardStage for ShardRelay {
                 let to = batch.to;
                 let job = move || {
                     let routes = planner.routes(&batch);
-                    let sifted = shared
-                        .sieve
+                    let filtered = shared
+                        .filter
                         .transformed(batch, &shared.input, &shard, now)?;
-                    let counts = Counts {
-                        written: sifted.sources.len() as u64,
-                        filtered: sifted.dropped.len() as u64,
-                        dead_letters: sifted.letters.len() as u64,
+                    let counts = CopyCounts {
+                        written: filtered.sources.len() as u64,
+                        filtered: filtered.dropped.len() as u64,
+                        dead_letters: filtered.letters.len() as u64,
                         duplicates: 0,
                     };
                     planner
-                        .plan(sifted, &routes, now)
+                        .plan(filtered, &routes, now)
                         .map(|plan| (plan, counts))
                 };
                 let (plan, counts) = workers.run(job).await??;

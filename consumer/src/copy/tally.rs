@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// What became of some records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct CopyCounts {
     /// Records that were written to the output.
     pub written: u64,
     /// Records that the output had already.
@@ -19,11 +19,11 @@ pub struct Counts {
     pub dead_letters: u64,
 }
 
-impl Counts {
+impl CopyCounts {
     /// These and others.
     #[must_use]
-    pub(crate) fn and(self, other: Counts) -> Counts {
-        Counts {
+    pub(crate) fn and(self, other: CopyCounts) -> CopyCounts {
+        CopyCounts {
             written: self.written + other.written,
             duplicates: self.duplicates + other.duplicates,
             filtered: self.filtered + other.filtered,
@@ -34,16 +34,16 @@ impl Counts {
 
 /// The counts of a copy, over all its shards.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct CopyTally {
     written: AtomicU64,
     duplicates: AtomicU64,
     filtered: AtomicU64,
     dead_letters: AtomicU64,
 }
 
-impl Tally {
+impl CopyTally {
     /// Adds what is done.
-    pub(crate) fn add(&self, counts: Counts) {
+    pub(crate) fn add(&self, counts: CopyCounts) {
         self.written.fetch_add(counts.written, Ordering::Relaxed);
         self.duplicates
             .fetch_add(counts.duplicates, Ordering::Relaxed);
@@ -53,9 +53,9 @@ impl Tally {
     }
 
     /// What was done so far.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> CopyCounts {
         let duplicates = self.duplicates.load(Ordering::Relaxed);
-        Counts {
+        CopyCounts {
             // A stream says only afterwards which of the records it had.
             written: self
                 .written

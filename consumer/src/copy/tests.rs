@@ -12,7 +12,7 @@ use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 
 use super::*;
-use crate::runtime::testing::{MemoryLeases, MemoryStream, Worker, context};
+use crate::runtime::testing::{RunningWorker, ScriptedLeases, ScriptedStream, context};
 use crate::runtime::{RunSpec, Summary};
 
 /// Records at offsets from `first` on.
@@ -70,9 +70,9 @@ fn a_panic_costs_its_record_alone() {
         now: 7,
     };
     let filters = vec!["key=a".parse().unwrap()];
-    let sieve = Sieve::new(filters.clone(), OnPoison::DeadLetter);
-    let text = sieve
-        .text(&batch(5, &records), Format::Ndjson, source)
+    let filter = RecordFilter::new(filters.clone(), OnPoison::DeadLetter);
+    let text = filter
+        .text(&batch(5, &records), CopyFormat::Ndjson, source)
         .unwrap();
     assert_eq!(
         String::from_utf8(text.text).unwrap(),
@@ -86,16 +86,16 @@ fn a_panic_costs_its_record_alone() {
     let faulted = |sequence: &str| (sequence.to_owned(), "internal_fault");
     assert_eq!(letters, [faulted("6"), faulted("8")]);
 
-    let sifted = sieve
+    let filtered = filter
         .transformed(batch(5, &records), &stream, &shard, 7)
         .unwrap();
-    assert_eq!(sifted.sources, [0, 2, 3]);
-    assert_eq!((sifted.letters.len(), sifted.dropped.len()), (1, 1));
-    assert_eq!(sifted.letters[0].0, 1);
+    assert_eq!(filtered.sources, [0, 2, 3]);
+    assert_eq!((filtered.letters.len(), filtered.dropped.len()), (1, 1));
+    assert_eq!(filtered.letters[0].0, 1);
 
-    let stops = Sieve::new(filters, OnPoison::Stop);
+    let stops = RecordFilter::new(filters, OnPoison::Stop);
     let error = stops
-        .text(&batch(5, &records), Format::Ndjson, source)
+        .text(&batch(5, &records), CopyFormat::Ndjson, source)
         .unwrap_err();
     assert!(error.to_string().contains("internal_fault"), "{error}");
 }
@@ -104,11 +104,11 @@ pub(super) fn pick_all(batch: &Batch) -> Vec<u32> {
     (0..batch.len() as u32).collect()
 }
 
-fn stream(shards: u8) -> Arc<MemoryStream> {
-    MemoryStream::new(shards, MemoryLeases::new(true))
+fn stream(shards: u8) -> Arc<ScriptedStream> {
+    ScriptedStream::new(shards, ScriptedLeases::new(true))
 }
 
-fn spec(stream: &Arc<MemoryStream>, stage: impl Stage + 'static) -> RunSpec {
+fn spec(stream: &Arc<ScriptedStream>, stage: impl Stage + 'static) -> RunSpec {
     let shutdown = hydrant_core::Shutdown::new();
     let stream = Arc::clone(stream) as _;
     let mut spec = RunSpec::new(
@@ -123,16 +123,16 @@ fn spec(stream: &Arc<MemoryStream>, stage: impl Stage + 'static) -> RunSpec {
     spec
 }
 
-fn everything(on_poison: OnPoison) -> Sieve {
-    Sieve::new(Vec::new(), on_poison)
+fn everything(on_poison: OnPoison) -> RecordFilter {
+    RecordFilter::new(Vec::new(), on_poison)
 }
 
-fn print_stage(printer: Printer, sieve: Sieve, budget_bytes: u64) -> PrintStage {
+fn print_stage(printer: Printer, filter: RecordFilter, budget_bytes: u64) -> PrintStage {
     PrintStage::new(
         OutputId::stdout(),
         StreamId::new("memory", "1"),
-        sieve,
-        Format::Ndjson,
+        filter,
+        CopyFormat::Ndjson,
         printer,
         context(1, budget_bytes),
     )
@@ -145,7 +145,8 @@ async fn file_stage(
     continues: bool,
 ) -> hydrant_core::Result<PrintStage> {
     let at = path.to_owned();
-    let printer = Printer::start(move || FileText::open(&at, Format::Ndjson, continues)).await?;
+    let printer =
+        Printer::start(move || FileText::open(&at, CopyFormat::Ndjson, continues)).await?;
     Ok(print_stage(printer, everything(on_poison), 1 << 20))
 }
 
@@ -165,12 +166,12 @@ async fn file_stage_of_the_next(path: &Path) -> PrintStage {
 /// Copies everything into a file that is absent or empty, without an app.
 async fn copy_to(
     path: &Path,
-    stream: &Arc<MemoryStream>,
+    stream: &Arc<ScriptedStream>,
     on_poison: OnPoison,
 ) -> hydrant_core::Result<Summary> {
     let mut spec = spec(stream, file_stage(path, on_poison, false).await?);
     spec.keeps_progress = false;
-    Worker::start(spec).ended().await
+    RunningWorker::start(spec).ended().await
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -180,7 +181,7 @@ fn lines(path: &Path) -> Vec<String> {
     lines
 }
 
-fn all(stream: &MemoryStream) -> Vec<String> {
+fn all(stream: &ScriptedStream) -> Vec<String> {
     let mut all: Vec<_> = stream
         .all()
         .iter()
@@ -222,7 +223,10 @@ async fn a_copy_under_an_app_appends_where_it_was_stopped() {
         stream.append("a", 20, 0);
         stream.append("b", 5, 0);
         let stage = file_stage_of_the_next(&path).await;
-        Worker::start(spec(&stream, stage)).ended().await.unwrap();
+        RunningWorker::start(spec(&stream, stage))
+            .ended()
+            .await
+            .unwrap();
         assert_eq!(lines(&path), all(&stream));
     }
 }
@@ -236,7 +240,10 @@ async fn a_torn_line_is_ended_before_the_next_one() {
     let stream = stream(1);
     stream.append("a", 2, 0);
     let stage = file_stage_of_the_next(&path).await;
-    Worker::start(spec(&stream, stage)).ended().await.unwrap();
+    RunningWorker::start(spec(&stream, stage))
+        .ended()
+        .await
+        .unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text, "a:0\na:\na:0\na:1\n");
 }
@@ -252,14 +259,17 @@ async fn deaths_at_any_time_lose_no_line() {
         stream.append("a", 4, 0);
         stream.append("b", 3, 0);
         let stage = file_stage_of_the_next(&path).await;
-        let worker = Worker::start(spec(&stream, stage));
+        let worker = RunningWorker::start(spec(&stream, stage));
         for _ in 0..random.below(3000) {
             tokio::task::yield_now().await;
         }
         drop(worker);
     }
     let stage = file_stage_of_the_next(&path).await;
-    Worker::start(spec(&stream, stage)).ended().await.unwrap();
+    RunningWorker::start(spec(&stream, stage))
+        .ended()
+        .await
+        .unwrap();
     let mut lines = lines(&path);
     lines.dedup();
     assert_eq!(lines, all(&stream));
@@ -311,15 +321,15 @@ async fn poison_stops_waits_or_becomes_a_dead_letter() {
         "a dead letter holds no payload"
     );
 
-    let sieve = everything(OnPoison::Retry);
+    let filter = everything(OnPoison::Retry);
     let id = StreamId::new("memory", "1");
     let place = hydrant_core::transform::Source {
         stream: &id,
         shard: &"a".into(),
         now: 0,
     };
-    let error = sieve
-        .text(&batch(0, &[(None, b"\xff")]), Format::Ndjson, place)
+    let error = filter
+        .text(&batch(0, &[(None, b"\xff")]), CopyFormat::Ndjson, place)
         .unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
 }
@@ -342,13 +352,13 @@ async fn poison_holds_up_nothing_before_it() {
     let printed = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..2 {
         let stage = file_stage_of_the_next(&path).await;
-        let copied = Worker::start(spec(&into_file, stage)).ended().await;
+        let copied = RunningWorker::start(spec(&into_file, stage)).ended().await;
         copied.unwrap_err();
         assert_eq!(lines(&path), wanted);
         let paper = Paper(Arc::clone(&printed));
         let printer = Printer::start(move || Ok(paper)).await.unwrap();
         let stage = print_stage(printer, everything(OnPoison::Stop), 1 << 20);
-        let copied = Worker::start(spec(&onto_paper, stage)).ended().await;
+        let copied = RunningWorker::start(spec(&onto_paper, stage)).ended().await;
         copied.unwrap_err();
         let text = String::from_utf8(printed.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().collect::<Vec<_>>(), wanted);
@@ -366,9 +376,9 @@ impl TextOutput for Paper {
 }
 
 /// Has no reader.
-struct Closed;
+struct NoReader;
 
-impl TextOutput for Closed {
+impl TextOutput for NoReader {
     fn write(&mut self, _text: &[u8]) -> hydrant_core::Result<bool> {
         Ok(false)
     }
@@ -383,14 +393,17 @@ async fn printing_prints_everything_and_stops_counting_without_a_reader() {
     let paper = Paper(Arc::clone(&printed));
     let printer = Printer::start(move || Ok(paper)).await.unwrap();
     let stage = print_stage(printer, everything(OnPoison::Stop), 1 << 20);
-    Worker::start(spec(&stream, stage)).ended().await.unwrap();
+    RunningWorker::start(spec(&stream, stage))
+        .ended()
+        .await
+        .unwrap();
     let text = String::from_utf8(printed.lock().unwrap().clone()).unwrap();
     assert_eq!(text.lines().count(), 50);
 
     stream.append("a", 1, 0);
-    let printer = Printer::start(|| Ok(Closed)).await.unwrap();
+    let printer = Printer::start(|| Ok(NoReader)).await.unwrap();
     let stage = print_stage(printer, everything(OnPoison::Stop), 1 << 20);
-    let worker = Worker::start(spec(&stream, stage));
+    let worker = RunningWorker::start(spec(&stream, stage));
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }
@@ -399,20 +412,20 @@ async fn printing_prints_everything_and_stops_counting_without_a_reader() {
 
 #[test]
 fn a_record_that_no_filter_takes_has_no_text() {
-    let sieve = Sieve::new(vec!["key^=x".parse().unwrap()], OnPoison::Stop);
+    let filter = RecordFilter::new(vec!["key^=x".parse().unwrap()], OnPoison::Stop);
     let id = StreamId::new("memory", "1");
     let place = hydrant_core::transform::Source {
         stream: &id,
         shard: &"a".into(),
         now: 0,
     };
-    let filtered = sieve.text(&batch(0, &[(None, b"a")]), Format::Ndjson, place);
+    let filtered = filter.text(&batch(0, &[(None, b"a")]), CopyFormat::Ndjson, place);
     assert!(filtered.unwrap().text.is_empty());
 }
 
 #[test]
 fn a_filtered_batch_keeps_positions_and_answers_for_every_record() {
-    let sieve = Sieve::new(
+    let filter = RecordFilter::new(
         vec!["key=k".parse().unwrap(), "/n=1".parse().unwrap()],
         OnPoison::DeadLetter,
     );
@@ -423,7 +436,7 @@ fn a_filtered_batch_keeps_positions_and_answers_for_every_record() {
         (Some(b"k"), b"{\"n\":1}"),
     ];
     let id = StreamId::new("memory", "1");
-    let out = sieve
+    let out = filter
         .transformed(batch(10, records), &id, &"a".into(), 5)
         .unwrap();
     assert_eq!(
@@ -445,7 +458,7 @@ fn a_filtered_batch_keeps_positions_and_answers_for_every_record() {
         (*index, &*letter.reason, &letter.key),
         (2, "not_json", &None)
     );
-    assert_ne!(sieve.digest(), everything(OnPoison::DeadLetter).digest());
+    assert_ne!(filter.digest(), everything(OnPoison::DeadLetter).digest());
 }
 
 /// A text that is longer than its records, and its dead letters, find memory while others hold all of it.
@@ -459,7 +472,7 @@ async fn long_texts_of_a_small_budget_wait_for_no_one_who_waits() {
         OutputId::stdout(),
         StreamId::new("memory", "1"),
         everything(OnPoison::Stop),
-        Format::Json,
+        CopyFormat::Json,
         printer,
         context.clone(),
     );

@@ -22,14 +22,14 @@ use hydrant_core::stream::ShardState;
 use super::run_context::RunContext;
 
 /// A shard, its tip, and whether it is closed.
-type Tip = (ShardId, Position, bool);
+type ShardTip = (ShardId, Position, bool);
 
 /// Looks for the end of a stream.
 #[derive(Debug)]
 pub(crate) struct EndWatch {
-    wanted: bool,
+    enabled: bool,
     idle: Duration,
-    tips: Option<(Vec<Tip>, Instant)>,
+    tips: Option<(Vec<ShardTip>, Instant)>,
     next: Instant,
     /// A look is under way.
     looking: bool,
@@ -37,7 +37,7 @@ pub(crate) struct EndWatch {
 
 /// What a look found.
 #[derive(Debug)]
-pub(crate) struct Looked {
+pub(crate) struct EndObservation {
     at: Instant,
     states: Vec<ShardState>,
     /// Read after the states.
@@ -46,9 +46,9 @@ pub(crate) struct Looked {
 
 impl EndWatch {
     /// Looks only when `wanted`; the end is reached when the tips stand still for `idle`.
-    pub(crate) fn new(wanted: bool, idle: Duration) -> Self {
+    pub(crate) fn new(enabled: bool, idle: Duration) -> Self {
         EndWatch {
-            wanted,
+            enabled,
             idle,
             tips: None,
             next: clock::now(),
@@ -58,7 +58,7 @@ impl EndWatch {
 
     /// Whether the end is looked for, and no look is under way.
     pub(crate) fn may_look(&self) -> bool {
-        self.wanted && !self.looking
+        self.enabled && !self.looking
     }
 
     /// When to look next.
@@ -71,7 +71,7 @@ impl EndWatch {
         &mut self,
         shared: &RunContext,
         progress: BoxFuture<'static, Result<Vec<(ShardId, Progress)>>>,
-    ) -> Option<BoxFuture<'static, Result<Looked>>> {
+    ) -> Option<BoxFuture<'static, Result<EndObservation>>> {
         let at = clock::now();
         self.next = at + (self.idle / 4).max(Duration::from_millis(1));
         if !shared.board.all_idle() {
@@ -83,7 +83,7 @@ impl EndWatch {
         let look = async move {
             let states = stream.states().await?;
             let progress = progress.await?;
-            Ok(Looked {
+            Ok(EndObservation {
                 at,
                 states,
                 progress,
@@ -96,16 +96,16 @@ impl EndWatch {
     pub(crate) fn judge(
         &mut self,
         shared: &RunContext,
-        looked: Result<Looked>,
+        observed: Result<EndObservation>,
         by_leases: bool,
     ) -> Result<bool> {
         self.looking = false;
-        let Looked {
+        let EndObservation {
             at,
             states,
             progress,
-        } = looked?;
-        let RunContext { target, board, .. } = shared;
+        } = observed?;
+        let RunContext { output, board, .. } = shared;
         if !board.all_idle() {
             self.tips = None;
             return Ok(false);
@@ -127,14 +127,14 @@ impl EndWatch {
         }
         let mut progress: BTreeMap<ShardId, Position> = progress
             .into_iter()
-            .filter(|(_, progress)| target.owns(progress))
+            .filter(|(_, progress)| output.owns(progress))
             .map(|(shard, progress)| (shard, progress.to))
             .collect();
         if !by_leases {
-            progress.extend(board.settled());
+            progress.extend(board.checkpointed());
         }
         let shards = states.iter().map(|state| &state.shard);
-        let out_of_reach = out_of_reach(shards, |shard| shared.is_corrupt(shard));
+        let out_of_reach = out_of_reach(shards, |shard| shared.is_stalled(shard));
         Ok(states
             .iter()
             .all(|state| is_done(state, &progress) || out_of_reach.contains(&state.shard.id)))
@@ -144,13 +144,13 @@ impl EndWatch {
 /// The shards that stand still at corrupt data, and all that begin after their ends: nothing more can be done there.
 fn out_of_reach<'a>(
     shards: impl Iterator<Item = &'a Shard> + Clone,
-    is_corrupt: impl Fn(&ShardId) -> bool,
+    is_stalled: impl Fn(&ShardId) -> bool,
 ) -> BTreeSet<ShardId> {
     let mut found: BTreeSet<ShardId> = BTreeSet::new();
     loop {
         let before = found.len();
         for shard in shards.clone() {
-            if is_corrupt(&shard.id) || shard.parents.iter().any(|parent| found.contains(parent)) {
+            if is_stalled(&shard.id) || shard.parents.iter().any(|parent| found.contains(parent)) {
                 found.insert(shard.id.clone());
             }
         }

@@ -11,17 +11,17 @@ use hydrant_core::stream::{Read, ShardReader, SharedStream};
 
 /// A reader that is made when it is opened, so that a slow stream does not keep leases from being renewed.
 #[derive(Debug)]
-pub(crate) struct OpenedLate {
+pub(crate) struct LateReader {
     stream: SharedStream,
     shard: ShardId,
     budget: Budget,
     reader: Option<Box<dyn ShardReader>>,
 }
 
-impl OpenedLate {
+impl LateReader {
     /// A reader of `shard` to be.
     pub(crate) fn new(stream: &SharedStream, shard: &ShardId, budget: &Budget) -> Self {
-        OpenedLate {
+        LateReader {
             stream: Arc::clone(stream),
             shard: shard.clone(),
             budget: budget.clone(),
@@ -31,7 +31,7 @@ impl OpenedLate {
 }
 
 #[async_trait]
-impl ShardReader for OpenedLate {
+impl ShardReader for LateReader {
     async fn open(&mut self, after: Position) -> Result<()> {
         let mut reader = self.stream.reader(&self.shard, &self.budget).await?;
         reader.open(after).await?;

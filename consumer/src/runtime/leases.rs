@@ -4,14 +4,14 @@ mod balance;
 mod coordinator;
 mod held_lease;
 pub(crate) mod lineage;
-mod private;
+mod private_leases;
 mod renewals;
 mod rows;
 mod settings;
 mod subscription;
 
 pub(crate) use held_lease::SILENT;
-pub(crate) use private::PrivateLeases;
+pub(crate) use private_leases::PrivateLeases;
 pub use settings::LeaseSettings;
-pub(crate) use settings::Leased;
+pub(crate) use settings::LeaseSetup;
 pub(crate) use subscription::LeasedSubscription;

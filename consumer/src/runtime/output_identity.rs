@@ -14,15 +14,15 @@ use hydrant_core::stage::{Output, Stage};
 
 /// The output of this worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct OutputIdentity {
     stage: Arc<dyn Stage>,
     output: Option<Output>,
 }
 
-impl Target {
+impl OutputIdentity {
     /// What `stage` writes into.
     pub(crate) fn of(stage: &Arc<dyn Stage>) -> Self {
-        Target {
+        OutputIdentity {
             stage: Arc::clone(stage),
             output: stage.output(),
         }

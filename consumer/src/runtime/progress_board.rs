@@ -48,7 +48,7 @@ pub struct Summary {
 
 /// A shard while it is worked on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Status {
+pub(crate) struct ShardStatus {
     /// The counts.
     pub(crate) summary: ShardSummary,
     /// Pushed to the stage up to here.
@@ -56,7 +56,7 @@ pub(crate) struct Status {
     /// Since when the reader has nothing more.
     pub(crate) idle_since: Option<Instant>,
     /// Everything pushed is published and in the ledger.
-    pub(crate) settled: bool,
+    pub(crate) checkpointed: bool,
     /// Bytes pushed since the last publish: an upper bound of what the stage holds.
     pub(crate) held_bytes: u64,
     /// A task works on it now.
@@ -65,24 +65,24 @@ pub(crate) struct Status {
 
 /// The shards of a run; written once a batch.
 #[derive(Debug, Default)]
-pub(crate) struct Board {
-    shards: Mutex<BTreeMap<ShardId, Status>>,
+pub(crate) struct ProgressBoard {
+    shards: Mutex<BTreeMap<ShardId, ShardStatus>>,
     /// Notified when a shard has settled.
-    pub(crate) settled: Notify,
+    pub(crate) became_quiet: Notify,
 }
 
-impl Board {
+impl ProgressBoard {
     /// Changes the status of a shard.
-    pub(crate) fn update<T>(&self, shard: &ShardId, edit: impl FnOnce(&mut Status) -> T) -> T {
+    pub(crate) fn update<T>(&self, shard: &ShardId, edit: impl FnOnce(&mut ShardStatus) -> T) -> T {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         if !shards.contains_key(shard) {
-            shards.insert(shard.clone(), Status::default());
+            shards.insert(shard.clone(), ShardStatus::default());
         }
         let status = shards.get_mut(shard).expect("the shard was inserted above");
-        let before = status.settled && status.idle_since.is_some();
+        let before = status.checkpointed && status.idle_since.is_some();
         let answer = edit(status);
-        if !before && status.settled && status.idle_since.is_some() {
-            self.settled.notify_one();
+        if !before && status.checkpointed && status.idle_since.is_some() {
+            self.became_quiet.notify_one();
         }
         answer
     }
@@ -103,11 +103,11 @@ impl Board {
     }
 
     /// The published position of each shard that is worked on now and has settled.
-    pub(crate) fn settled(&self) -> BTreeMap<ShardId, Position> {
+    pub(crate) fn checkpointed(&self) -> BTreeMap<ShardId, Position> {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         shards
             .iter()
-            .filter(|(_, status)| status.settled)
+            .filter(|(_, status)| status.checkpointed)
             .map(|(shard, status)| (shard.clone(), status.summary.to))
             .collect()
     }

@@ -9,16 +9,16 @@ use hydrant_core::error::Error;
 use hydrant_core::shard::ShardId;
 use hydrant_core::stage::Scope;
 
-use super::output_identity::Target;
-use super::progress_board::Board;
+use super::output_identity::OutputIdentity;
+use super::progress_board::ProgressBoard;
 use super::run_spec::RunSpec;
 use super::transaction::Transaction;
 
 /// What the tasks of a run share.
 pub(crate) struct RunContext {
     pub(crate) spec: RunSpec,
-    pub(crate) target: Target,
-    pub(crate) board: Board,
+    pub(crate) output: OutputIdentity,
+    pub(crate) board: ProgressBoard,
     pub(crate) transaction: Option<Arc<Transaction>>,
     /// The shards that stand still: why, and what is answered for it at the end.
     corrupt: Mutex<BTreeMap<ShardId, (String, Error)>>,
@@ -28,15 +28,15 @@ pub(crate) struct RunContext {
 impl RunContext {
     /// Of a run that begins now.
     pub(crate) fn new(spec: RunSpec) -> Self {
-        let target = Target::of(&spec.stage);
+        let output = OutputIdentity::of(&spec.stage);
         let transaction = match spec.stage.scope() {
             Scope::Shard => None,
             Scope::Worker => Some(Transaction::new(Arc::clone(&spec.stage))),
         };
         RunContext {
             spec,
-            target,
-            board: Board::default(),
+            output,
+            board: ProgressBoard::default(),
             transaction,
             corrupt: Mutex::new(BTreeMap::new()),
             began: clock::now(),
@@ -54,37 +54,37 @@ impl RunContext {
     }
 
     /// Remembers that a shard stands still, and says so where it did not already.
-    pub(crate) fn note_corrupt(&self, shard: &ShardId, error: Error) {
+    pub(crate) fn note_stalled(&self, shard: &ShardId, error: Error) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         let known = corrupt.get(shard).map(|(report, _)| report.as_str());
         let report = error.report();
         if known != Some(report.as_str()) {
-            let error = say(shard, "stands still", error);
+            let error = log_shard_error(shard, "stands still", error);
             corrupt.insert(shard.clone(), (report, error));
         }
     }
 
     /// Remembers that a shard goes on, or that it is another worker's.
-    pub(crate) fn note_sound(&self, shard: &ShardId) {
+    pub(crate) fn note_resumed(&self, shard: &ShardId) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         corrupt.remove(shard);
     }
 
     /// Whether a shard stands still.
-    pub(crate) fn is_corrupt(&self, shard: &ShardId) -> bool {
+    pub(crate) fn is_stalled(&self, shard: &ShardId) -> bool {
         let corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         corrupt.contains_key(shard)
     }
 
     /// What the first shard that stands still is answered with, once.
-    pub(crate) fn first_corrupt(&self) -> Option<Error> {
+    pub(crate) fn take_stalled(&self) -> Option<Error> {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         corrupt.pop_first().map(|(_, (_, error))| error)
     }
 }
 
 /// Logs at once what stops a shard, which is also what the run ends with.
-pub(crate) fn say(shard: &ShardId, what: &str, error: Error) -> Error {
+pub(crate) fn log_shard_error(shard: &ShardId, what: &str, error: Error) -> Error {
     tracing::error!(%shard, "the shard {what}: {}", error.report());
     error
 }

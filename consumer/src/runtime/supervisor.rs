@@ -22,17 +22,21 @@ use hydrant_core::subscription::{Claim, ClaimId, Event, Subscription};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::end_of_stream::{EndWatch, Looked};
-use super::leases::{Leased, LeasedSubscription, PrivateLeases};
+use super::end_of_stream::{EndObservation, EndWatch};
+use super::leases::{LeaseSetup, LeasedSubscription, PrivateLeases};
 use super::progress_board::Summary;
-use super::run_context::{RunContext, say};
+use super::run_context::{RunContext, log_shard_error};
 use super::run_spec::RunSpec;
-use super::task::{Control, Outcome, ShardTask};
+use super::task::{ShardTask, TaskOrder, TaskOutcome};
 
 /// Runs a stage over a stream until the end. Dropping the future stops everything at once, like a death.
 pub async fn run(spec: RunSpec) -> Result<Summary> {
-    let known = spec.stream.shards().await?;
-    let known = known.all().iter().map(|shard| shard.id.clone()).collect();
+    let initial_shards = spec.stream.shards().await?;
+    let initial_shards = initial_shards
+        .all()
+        .iter()
+        .map(|shard| shard.id.clone())
+        .collect();
     let assignment = if spec.keeps_progress {
         spec.stream.assignment(&spec.app).await?
     } else {
@@ -41,7 +45,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     let (subscription, by_leases): (Box<dyn Subscription>, bool) = match assignment {
         Assignment::Broker(subscription) => (subscription, false),
         Assignment::Leases(store) => {
-            let leased = Leased {
+            let leased = LeaseSetup {
                 stream: Arc::clone(&spec.stream),
                 store,
                 app: spec.app.clone(),
@@ -60,18 +64,18 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         shared: Arc::new(RunContext::new(spec)),
         subscription,
         by_leases,
-        known,
+        initial_shards,
         tasks: JoinSet::new(),
-        working: BTreeMap::new(),
+        active: BTreeMap::new(),
         waiting: BTreeMap::new(),
         drain: None,
         failure: None,
         end,
         measure_at: Some(clock::now() + MEASURE_EVERY),
         releases: JoinSet::new(),
-        looks: JoinSet::new(),
-        silent_until: None,
-        deaf: false,
+        observations: JoinSet::new(),
+        retry_at: None,
+        subscription_failed: false,
     };
     supervisor.run().await
 }
@@ -80,10 +84,10 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// A claim that a task works on.
-struct Working {
+struct ActiveClaim {
     claim: ClaimId,
     task: tokio::task::AbortHandle,
-    control: watch::Sender<Control>,
+    control: watch::Sender<TaskOrder>,
     until: Option<Instant>,
 }
 
@@ -92,9 +96,9 @@ struct Supervisor {
     subscription: Box<dyn Subscription>,
     by_leases: bool,
     /// The shards that were there when the run began.
-    known: BTreeSet<ShardId>,
-    tasks: JoinSet<(ShardId, Outcome)>,
-    working: BTreeMap<ShardId, Working>,
+    initial_shards: BTreeSet<ShardId>,
+    tasks: JoinSet<(ShardId, TaskOutcome)>,
+    active: BTreeMap<ShardId, ActiveClaim>,
     /// Claims granted while the task of the shard's former claim has not ended.
     waiting: BTreeMap<ShardId, Claim>,
     drain: Option<Drain>,
@@ -103,11 +107,11 @@ struct Supervisor {
     measure_at: Option<Instant>,
     /// Claims that nobody works on, on their way back.
     releases: JoinSet<()>,
-    looks: JoinSet<Look>,
+    observations: JoinSet<Observation>,
     /// Until when the subscription is left alone after a failure.
-    silent_until: Option<Instant>,
+    retry_at: Option<Instant>,
     /// The subscription has failed for good.
-    deaf: bool,
+    subscription_failed: bool,
 }
 
 /// A drain under way.
@@ -131,9 +135,9 @@ impl Drain {
 }
 
 /// A look at stream and ledgers, which may take long.
-enum Look {
+enum Observation {
     Measured,
-    End(Result<Looked>),
+    End(Result<EndObservation>),
 }
 
 impl Supervisor {
@@ -146,11 +150,7 @@ impl Supervisor {
             let draining = self.drain.is_some();
             let shared = Arc::clone(&self.shared);
             let drain_until = self.drain.as_ref().and_then(Drain::until);
-            let revoke_until = self
-                .working
-                .values()
-                .filter_map(|working| working.until)
-                .min();
+            let revoke_until = self.active.values().filter_map(|active| active.until).min();
             // Every arm is cancel-safe: watches, joins, sleeps, a notification and the subscription's receive. No body
             // waits for a store or a stream, so that none keeps the others from being heard.
             tokio::select! {
@@ -162,27 +162,27 @@ impl Supervisor {
                 () = shutdown.draining(), if !draining => self.begin_drain(),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 () = clock::sleep_until(drain_until), if draining => {
-                    let left = self.working.len();
+                    let left = self.active.len();
                     self.tasks.shutdown().await;
-                    self.working.clear();
+                    self.active.clear();
                     self.fail(timed_out(left));
                     break;
                 }
                 () = clock::sleep_until(revoke_until) => self.cut_off(),
-                () = clock::sleep_until(self.silent_until) => self.silent_until = None,
-                event = self.subscription.next(), if !self.deaf && self.silent_until.is_none() => {
-                    self.heard(event);
+                () = clock::sleep_until(self.retry_at) => self.retry_at = None,
+                event = self.subscription.next(), if !self.subscription_failed && self.retry_at.is_none() => {
+                    self.on_event(event);
                 }
                 Some(_) = self.releases.join_next() => {}
-                Some(look) = self.looks.join_next() => self.looked(look),
-                () = shared.board.settled.notified(), if !draining && self.end.may_look() => {
+                Some(look) = self.observations.join_next() => self.on_observation(look),
+                () = shared.board.became_quiet.notified(), if !draining && self.end.may_look() => {
                     self.look_for_end();
                 }
                 () = clock::sleep_until(self.end.next_look()), if !draining => self.look_for_end(),
                 () = clock::sleep_until(self.measure_at), if !draining => self.begin_measure(),
             }
         }
-        self.looks.abort_all();
+        self.observations.abort_all();
         // Without an answer the summary tells what was known before.
         drop(tokio::time::timeout(MEASURE_EVERY, measure(&self.shared)).await);
         for claim in std::mem::take(&mut self.waiting).into_values() {
@@ -193,7 +193,7 @@ impl Supervisor {
             tracing::warn!("subscription: {}", error.report());
         }
         if self.failure.is_none() {
-            self.failure = self.shared.first_corrupt();
+            self.failure = self.shared.take_stalled();
         }
         match self.failure {
             Some(error) => Err(error),
@@ -201,16 +201,16 @@ impl Supervisor {
         }
     }
 
-    fn heard(&mut self, event: Result<Event>) {
+    fn on_event(&mut self, event: Result<Event>) {
         match event {
-            Ok(event) => self.follow(event),
+            Ok(event) => self.handle(event),
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
                     tracing::warn!("subscription: {}", error.report());
-                    self.silent_until = Some(clock::now() + after);
+                    self.retry_at = Some(clock::now() + after);
                 }
                 _ => {
-                    self.deaf = true;
+                    self.subscription_failed = true;
                     self.fail(error);
                     self.begin_drain();
                 }
@@ -231,11 +231,11 @@ impl Supervisor {
             return;
         }
         self.drain = Some(Drain::new(self.shared.spec.drain_timeout));
-        for working in self.working.values() {
-            working.control.send_if_modified(|control| {
-                let changes = *control == Control::Run;
+        for active in self.active.values() {
+            active.control.send_if_modified(|control| {
+                let changes = *control == TaskOrder::Run;
                 if changes {
-                    *control = Control::Drain;
+                    *control = TaskOrder::Drain;
                 }
                 changes
             });
@@ -246,24 +246,24 @@ impl Supervisor {
         }
     }
 
-    fn follow(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Granted(claim) => {
                 if self.drain.is_some() {
                     self.releases.spawn(release(claim));
-                } else if self.working.contains_key(&claim.id.shard) {
+                } else if self.active.contains_key(&claim.id.shard) {
                     self.waiting.insert(claim.id.shard.clone(), claim);
                 } else {
                     self.spawn(claim);
                 }
             }
             Event::Revoking { claim, until } => {
-                if let Some(working) = self.current(&claim) {
-                    working.until = Some(until);
-                    working.control.send_if_modified(|control| {
-                        let changes = *control == Control::Run;
+                if let Some(active) = self.current(&claim) {
+                    active.until = Some(until);
+                    active.control.send_if_modified(|control| {
+                        let changes = *control == TaskOrder::Run;
                         if changes {
-                            *control = Control::Revoke;
+                            *control = TaskOrder::Revoke;
                         }
                         changes
                     });
@@ -272,8 +272,8 @@ impl Supervisor {
                 }
             }
             Event::Lost(claim) => {
-                if let Some(working) = self.current(&claim) {
-                    working.task.abort();
+                if let Some(active) = self.current(&claim) {
+                    active.task.abort();
                 } else {
                     self.waiting.retain(|_, waiting| waiting.id != claim);
                 }
@@ -281,10 +281,10 @@ impl Supervisor {
         }
     }
 
-    fn current(&mut self, claim: &ClaimId) -> Option<&mut Working> {
-        self.working
+    fn current(&mut self, claim: &ClaimId) -> Option<&mut ActiveClaim> {
+        self.active
             .get_mut(&claim.shard)
-            .filter(|working| working.claim == *claim)
+            .filter(|active| active.claim == *claim)
     }
 
     fn drop_waiting(&mut self, id: &ClaimId) {
@@ -301,25 +301,25 @@ impl Supervisor {
     /// Ends what was to be given back by now and was not.
     fn cut_off(&mut self) {
         let now = clock::now();
-        for working in self.working.values_mut() {
-            if working.until.is_some_and(|until| until <= now) {
-                working.until = None;
-                working.task.abort();
+        for active in self.active.values_mut() {
+            if active.until.is_some_and(|until| until <= now) {
+                active.until = None;
+                active.task.abort();
             }
         }
     }
 
     fn spawn(&mut self, claim: Claim) {
-        let (control, watch) = watch::channel(Control::Run);
+        let (control, watch) = watch::channel(TaskOrder::Run);
         let (id, shard) = (claim.id.clone(), claim.id.shard.clone());
         // Under leases the rows hold where the app starts, and one without progress means the beginning.
-        let born_under_way = self.by_leases || !self.known.contains(&shard);
-        let task = ShardTask::new(Arc::clone(&self.shared), claim, watch, born_under_way);
+        let created_after_start = self.by_leases || !self.initial_shards.contains(&shard);
+        let task = ShardTask::new(Arc::clone(&self.shared), claim, watch, created_after_start);
         let name = shard.clone();
         let task = self.tasks.spawn(async move { (name, task.work().await) });
-        self.working.insert(
+        self.active.insert(
             shard,
-            Working {
+            ActiveClaim {
                 claim: id,
                 task,
                 control,
@@ -332,42 +332,42 @@ impl Supervisor {
     fn gauge_claims(&self) {
         let stream = self.shared.spec.stream.id().name.to_string();
         metrics::gauge!("hydrant_consumer_claims", "stream" => stream)
-            .set(self.working.len() as f64);
+            .set(self.active.len() as f64);
     }
 
-    fn joined(&mut self, joined: Result<(Id, (ShardId, Outcome)), JoinError>) {
+    fn joined(&mut self, joined: Result<(Id, (ShardId, TaskOutcome)), JoinError>) {
         let (shard, outcome) = match joined {
             Ok((_, ended)) => ended,
             Err(error) => {
-                let found = self.working.iter().find(|(_, w)| w.task.id() == error.id());
+                let found = self.active.iter().find(|(_, w)| w.task.id() == error.id());
                 let Some(shard) = found.map(|(shard, _)| shard.clone()) else {
                     return;
                 };
                 let outcome = if error.is_cancelled() {
-                    Outcome::Lost
+                    TaskOutcome::Lost
                 } else {
-                    Outcome::Failed(Error::fatal(format!(
+                    TaskOutcome::Failed(Error::fatal(format!(
                         "the task of shard `{shard}` panicked, which is a fault of hydrant"
                     )))
                 };
                 (shard, outcome)
             }
         };
-        self.working.remove(&shard);
+        self.active.remove(&shard);
         self.shared.board.update(&shard, |status| {
             status.active = false;
             status.held_bytes = 0;
         });
         self.gauge_claims();
         match outcome {
-            Outcome::Ended => tracing::info!(%shard, "the shard has ended"),
-            Outcome::Released => tracing::debug!(%shard, "the shard was given back"),
-            Outcome::Lost => {
-                self.shared.note_sound(&shard);
+            TaskOutcome::Ended => tracing::info!(%shard, "the shard has ended"),
+            TaskOutcome::Released => tracing::debug!(%shard, "the shard was given back"),
+            TaskOutcome::Lost => {
+                self.shared.note_resumed(&shard);
                 tracing::info!(%shard, "the shard is another worker's now");
             }
-            Outcome::Failed(error) => {
-                let error = say(&shard, "cannot go on", error);
+            TaskOutcome::Failed(error) => {
+                let error = log_shard_error(&shard, "cannot go on", error);
                 self.failure.get_or_insert(error);
                 self.begin_drain();
             }
@@ -384,26 +384,27 @@ impl Supervisor {
     fn look_for_end(&mut self) {
         let progress = self.subscription.progress();
         if let Some(look) = self.end.look(&self.shared, progress) {
-            self.looks.spawn(async move { Look::End(look.await) });
+            self.observations
+                .spawn(async move { Observation::End(look.await) });
         }
     }
 
     fn begin_measure(&mut self) {
         self.measure_at = None;
         let shared = Arc::clone(&self.shared);
-        self.looks.spawn(async move {
+        self.observations.spawn(async move {
             measure(&shared).await;
-            Look::Measured
+            Observation::Measured
         });
     }
 
-    fn looked(&mut self, look: Result<Look, JoinError>) {
+    fn on_observation(&mut self, look: Result<Observation, JoinError>) {
         let end = match look {
-            Ok(Look::Measured) => {
+            Ok(Observation::Measured) => {
                 self.measure_at = Some(clock::now() + MEASURE_EVERY);
                 return;
             }
-            Ok(Look::End(looked)) => self.end.judge(&self.shared, looked, self.by_leases),
+            Ok(Observation::End(looked)) => self.end.judge(&self.shared, looked, self.by_leases),
             Err(_) => Err(Error::fatal(
                 "a look at the stream panicked, which is a fault of hydrant",
             )),

@@ -8,5 +8,5 @@ mod publish;
 mod shard_task;
 mod start_position;
 
-pub(crate) use control::{Control, Outcome};
+pub(crate) use control::{TaskOrder, TaskOutcome};
 pub(crate) use shard_task::ShardTask;

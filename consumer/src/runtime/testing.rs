@@ -7,10 +7,10 @@ mod stages;
 mod stream;
 
 pub(crate) use broker::BrokerStream;
-pub(crate) use leases::MemoryLeases;
-pub(crate) use named::Named;
-pub(crate) use stages::{Exact, Log, Plain, Together};
-pub(crate) use stream::MemoryStream;
+pub(crate) use leases::ScriptedLeases;
+pub(crate) use named::NamedStage;
+pub(crate) use stages::{Exact, OutputLog, PlainStage, Together};
+pub(crate) use stream::ScriptedStream;
 
 use std::sync::Arc;
 
@@ -33,15 +33,15 @@ pub(crate) fn context(seed: u64, budget_bytes: u64) -> Context {
 }
 
 /// A run under way; dropping it is a death.
-pub(crate) struct Worker {
+pub(crate) struct RunningWorker {
     pub(crate) shutdown: Shutdown,
     run: tokio::task::JoinHandle<hydrant_core::Result<Summary>>,
 }
 
-impl Worker {
+impl RunningWorker {
     /// Starts a run.
     pub(crate) fn start(spec: RunSpec) -> Self {
-        Worker {
+        RunningWorker {
             shutdown: spec.shutdown.clone(),
             run: tokio::spawn(super::run(spec)),
         }
@@ -65,7 +65,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for RunningWorker {
     fn drop(&mut self) {
         self.run.abort();
     }

@@ -8,7 +8,8 @@ use hydrant_core::stage::Stage;
 
 use super::RunSpec;
 use super::testing::{
-    Exact, Log, MemoryLeases, MemoryStream, Named, Plain, Together, Worker, context,
+    Exact, NamedStage, OutputLog, PlainStage, RunningWorker, ScriptedLeases, ScriptedStream,
+    Together, context,
 };
 
 mod basics;
@@ -22,16 +23,16 @@ mod waits;
 
 /// A stream, its leases and what came out.
 struct World {
-    leases: Arc<MemoryLeases>,
-    stream: Arc<MemoryStream>,
-    log: Arc<Log>,
+    leases: Arc<ScriptedLeases>,
+    stream: Arc<ScriptedStream>,
+    log: Arc<OutputLog>,
     seed: u64,
 }
 
 impl World {
     fn new(shards: u8, sees_deaths: bool) -> Self {
-        let leases = MemoryLeases::new(sees_deaths);
-        let stream = MemoryStream::new(shards, Arc::clone(&leases) as _);
+        let leases = ScriptedLeases::new(sees_deaths);
+        let stream = ScriptedStream::new(shards, Arc::clone(&leases) as _);
         World {
             leases,
             stream,
@@ -50,7 +51,7 @@ impl World {
     }
 
     fn plain(&mut self) -> RunSpec {
-        self.spec(Plain::new(&Arc::clone(&self.log)))
+        self.spec(PlainStage::new(&Arc::clone(&self.log)))
     }
 
     fn exact(&mut self) -> RunSpec {

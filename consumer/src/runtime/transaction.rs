@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 
 /// How many publishes succeeded and failed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct PublishCounts {
     /// Publishes that succeeded.
     pub(crate) commits: u64,
     /// Publishes that failed: what was pushed before is gone.
@@ -34,13 +34,13 @@ pub(crate) struct Counts {
 pub(crate) struct Transaction {
     stage: Arc<dyn Stage>,
     gate: tokio::sync::Mutex<()>,
-    claims: Mutex<Claims>,
+    claims: Mutex<MemberClaims>,
     left: Notify,
-    counts: watch::Sender<Counts>,
+    counts: watch::Sender<PublishCounts>,
 }
 
 #[derive(Default)]
-struct Claims {
+struct MemberClaims {
     /// The open halves of the stage, and how many publishes had failed when they were opened.
     members: BTreeMap<ClaimId, u64>,
     published: BTreeMap<ClaimId, Progress>,
@@ -51,7 +51,7 @@ pub(crate) struct Membership {
     transaction: Arc<Transaction>,
     claim: ClaimId,
     aborts: u64,
-    counts: watch::Receiver<Counts>,
+    counts: watch::Receiver<PublishCounts>,
 }
 
 impl Membership {
@@ -95,7 +95,7 @@ impl Membership {
         }
         transaction.old_halves_left(self.aborts).await;
         // Counted as failed unless it returns with success: a dropped publish is one that nobody knows the end of.
-        let mut failure = Failure {
+        let mut failure = AbortGuard {
             counts: &transaction.counts,
             armed: true,
         };
@@ -138,11 +138,11 @@ impl Transaction {
             gate: tokio::sync::Mutex::new(()),
             claims: Mutex::default(),
             left: Notify::new(),
-            counts: watch::Sender::new(Counts::default()),
+            counts: watch::Sender::new(PublishCounts::default()),
         })
     }
 
-    fn claims(&self) -> MutexGuard<'_, Claims> {
+    fn claims(&self) -> MutexGuard<'_, MemberClaims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,12 +178,12 @@ impl Transaction {
     }
 }
 
-struct Failure<'a> {
-    counts: &'a watch::Sender<Counts>,
+struct AbortGuard<'a> {
+    counts: &'a watch::Sender<PublishCounts>,
     armed: bool,
 }
 
-impl Drop for Failure<'_> {
+impl Drop for AbortGuard<'_> {
     fn drop(&mut self) {
         if self.armed {
             self.counts.send_modify(|counts| counts.aborts += 1);

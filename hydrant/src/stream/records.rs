@@ -1,9 +1,9 @@
 //! Putting records into a stream and looking at them.
 
 use hydrant_consumer::config::ConsumerArgs;
-use hydrant_consumer::copy::{Format, Place};
+use hydrant_consumer::copy::{CopyFormat, ShardLabel};
 use hydrant_consumer::runtime;
-use hydrant_consumer::wire::{self as consumer, Parts};
+use hydrant_consumer::wire::{self as consumer, CopyParts};
 use hydrant_core::stream::Read;
 use hydrant_core::{Error, Position, Result, Sequence};
 use hydrant_process::Process;
@@ -76,11 +76,11 @@ pub(super) async fn get(
         Read::Batch(batch) if !batch.is_empty() && batch.position(0) == (sequence, sub) => {
             let mut text = Vec::new();
             let format = if output.is_json() {
-                Format::Json
+                CopyFormat::Json
             } else {
-                Format::Raw
+                CopyFormat::Raw
             };
-            let place = Place {
+            let place = ShardLabel {
                 stream: stream.id(),
                 shard: &shard,
             };
@@ -139,7 +139,7 @@ pub(super) async fn tail(
     let config = hydrant_consumer::config::Config::read(&args, &Layers::default(), &mut problems);
     problems.into_result()?;
     let config = config.ok_or_else(|| Error::fatal("`tail` was refused without a reason"))?;
-    let parts = Parts {
+    let parts = CopyParts {
         app: None,
         context: process.context.clone(),
         shutdown: process.shutdown.clone(),

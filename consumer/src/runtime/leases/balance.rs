@@ -12,7 +12,7 @@ use hydrant_core::shard::ShardId;
 
 /// A shard that can be worked on now.
 #[derive(Clone, Debug)]
-pub(crate) struct Workable {
+pub(crate) struct WorkableShard {
     /// The shard.
     pub(crate) shard: ShardId,
     /// The live worker that holds it, or for whom it is kept.
@@ -25,15 +25,15 @@ pub(crate) struct Workable {
 
 /// What a worker sees of the shards that can be worked on.
 #[derive(Clone, Debug)]
-pub(crate) struct View {
+pub(crate) struct BalanceView {
     me: String,
-    shards: Vec<Workable>,
+    shards: Vec<WorkableShard>,
     loads: BTreeMap<String, usize>,
 }
 
-impl View {
+impl BalanceView {
     /// From the shards that can be worked on, by name.
-    pub(crate) fn new(me: &str, shards: Vec<Workable>) -> Self {
+    pub(crate) fn new(me: &str, shards: Vec<WorkableShard>) -> Self {
         let mut loads = BTreeMap::from([(me.to_owned(), 0)]);
         for shard in &shards {
             if let Some(holder) = &shard.holder {
@@ -43,7 +43,7 @@ impl View {
                 loads.entry(wanted.clone()).or_default();
             }
         }
-        View {
+        BalanceView {
             me: me.to_owned(),
             shards,
             loads,
@@ -55,7 +55,7 @@ impl View {
     }
 
     /// The free shards that this worker may take now, in the order to try them.
-    pub(crate) fn takes(&self, random: &Random) -> Vec<ShardId> {
+    pub(crate) fn shards_to_take(&self, random: &Random) -> Vec<ShardId> {
         let share = self.shards.len().div_ceil(self.loads.len());
         let room = share.saturating_sub(self.load(&self.me));
         let (mut neglected, mut free) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ impl View {
     }
 
     /// The shard to ask for, and who holds it.
-    pub(crate) fn asks(&self, random: &Random) -> Option<(ShardId, String)> {
+    pub(crate) fn shard_to_ask_for(&self, random: &Random) -> Option<(ShardId, String)> {
         let mine = self.load(&self.me);
         let (victim, most) = self
             .loads
@@ -96,10 +96,10 @@ impl View {
     }
 
     /// Which of this worker's wanted shards it hands over; `leaving` are already on their way. The rest is declined.
-    pub(crate) fn hands_over(&self, leaving: &BTreeSet<ShardId>) -> (Vec<ShardId>, Vec<ShardId>) {
+    pub(crate) fn handovers(&self, leaving: &BTreeSet<ShardId>) -> (Vec<ShardId>, Vec<ShardId>) {
         let mut loads = self.loads.clone();
-        let mine = |shard: &&Workable| shard.holder.as_deref() == Some(self.me.as_str());
-        let wanted = |shard: &Workable| shard.wanted.clone().filter(|name| *name != self.me);
+        let mine = |shard: &&WorkableShard| shard.holder.as_deref() == Some(self.me.as_str());
+        let wanted = |shard: &WorkableShard| shard.wanted.clone().filter(|name| *name != self.me);
         for shard in self.shards.iter().filter(mine) {
             if leaving.contains(&shard.shard) {
                 shift(&mut loads, &self.me, wanted(shard).as_deref());
@@ -137,11 +137,11 @@ mod tests {
 
     use super::*;
 
-    fn shards(holders: &[Option<usize>]) -> Vec<Workable> {
+    fn shards(holders: &[Option<usize>]) -> Vec<WorkableShard> {
         holders
             .iter()
             .enumerate()
-            .map(|(n, holder)| Workable {
+            .map(|(n, holder)| WorkableShard {
                 shard: ShardId::new(format!("{n:04}")),
                 holder: holder.map(|worker| format!("w{worker}")),
                 wanted: None,
@@ -153,26 +153,35 @@ mod tests {
     #[test]
     fn a_lone_worker_takes_all_and_asks_nobody() {
         let random = Random::seeded(1);
-        let view = View::new("w0", shards(&[None; 5]));
-        assert_eq!(view.takes(&random).len(), 5);
-        assert_eq!(view.asks(&random), None);
+        let view = BalanceView::new("w0", shards(&[None; 5]));
+        assert_eq!(view.shards_to_take(&random).len(), 5);
+        assert_eq!(view.shard_to_ask_for(&random), None);
     }
 
     #[test]
     fn what_others_neglect_is_taken_beyond_the_share() {
         let random = Random::seeded(1);
         let mut all = shards(&[Some(0), Some(0), None, Some(1)]);
-        assert!(View::new("w0", all.clone()).takes(&random).is_empty());
+        assert!(
+            BalanceView::new("w0", all.clone())
+                .shards_to_take(&random)
+                .is_empty()
+        );
         all[2].neglected = true;
-        assert_eq!(View::new("w0", all).takes(&random).len(), 1);
+        assert_eq!(BalanceView::new("w0", all).shards_to_take(&random).len(), 1);
     }
 
     #[test]
     fn nobody_asks_for_what_makes_loads_no_more_equal() {
         let random = Random::seeded(1);
         let all = shards(&[Some(0), Some(0), Some(1)]);
-        assert_eq!(View::new("w1", all.clone()).asks(&random), None);
-        let (shard, holder) = View::new("w2", all).asks(&random).unwrap();
+        assert_eq!(
+            BalanceView::new("w1", all.clone()).shard_to_ask_for(&random),
+            None
+        );
+        let (shard, holder) = BalanceView::new("w2", all)
+            .shard_to_ask_for(&random)
+            .unwrap();
         assert!(shard.as_str() < "0002" && holder == "w0");
     }
 
@@ -181,7 +190,7 @@ mod tests {
         let mut all = shards(&[Some(0), Some(0)]);
         all[0].wanted = Some("w1".to_owned());
         all[1].wanted = Some("w2".to_owned());
-        let (given, declined) = View::new("w0", all).hands_over(&BTreeSet::new());
+        let (given, declined) = BalanceView::new("w0", all).handovers(&BTreeSet::new());
         assert_eq!((given.len(), declined.len()), (1, 1));
     }
 
@@ -199,15 +208,15 @@ mod tests {
                 let before = moves;
                 for n in 0..workers {
                     let me = format!("w{n}");
-                    for shard in View::new(&me, all.clone()).takes(&random) {
+                    for shard in BalanceView::new(&me, all.clone()).shards_to_take(&random) {
                         let row = all.iter_mut().find(|row| row.shard == shard).unwrap();
                         row.holder = Some(me.clone());
                         moves += 1;
                     }
-                    if let Some((shard, victim)) = View::new(&me, all.clone()).asks(&random) {
+                    if let Some((shard, victim)) = BalanceView::new(&me, all.clone()).shard_to_ask_for(&random) {
                         let row = all.iter().position(|row| row.shard == shard).unwrap();
                         all[row].wanted = Some(me.clone());
-                        let (given, _) = View::new(&victim, all.clone()).hands_over(&BTreeSet::new());
+                        let (given, _) = BalanceView::new(&victim, all.clone()).handovers(&BTreeSet::new());
                         all[row].wanted = None;
                         if given.contains(&shard) {
                             all[row].holder = Some(me.clone());

@@ -13,16 +13,16 @@ use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimId, Event};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::balance::{View, Workable};
-use super::held_lease::{Fate, Held, LeaseLedger};
+use super::balance::{BalanceView, WorkableShard};
+use super::held_lease::{HeldLease, LeaseLedger, LeaseState};
 use super::lineage;
 use super::renewals::Renewals;
-use super::settings::{AT_ONCE, Leased, limited};
-use crate::runtime::late_reader::OpenedLate;
-use crate::runtime::output_identity::Target;
+use super::settings::{AT_ONCE, LeaseSetup, limited};
+use crate::runtime::late_reader::LateReader;
+use crate::runtime::output_identity::OutputIdentity;
 
 /// A row as this worker saw it.
-pub(super) struct Seen {
+pub(super) struct ObservedRow {
     pub(super) row: Lease,
     /// Since when it is this row, by this worker's clock.
     pub(super) since: Instant,
@@ -31,15 +31,15 @@ pub(super) struct Seen {
 }
 
 /// A lease of this worker.
-struct Mine {
+struct GrantedLease {
     claim: ClaimId,
-    held: Arc<Held>,
+    lease: Arc<HeldLease>,
     /// Until when it must be handed over.
     leaving: Option<Instant>,
 }
 
 /// What the subscription asks of its keeper.
-pub(crate) enum Command {
+pub(crate) enum LeaseCommand {
     /// To take and ask no more.
     StopClaiming,
     /// To give everything back and end.
@@ -47,16 +47,16 @@ pub(crate) enum Command {
 }
 
 /// Keeps the leases of one worker.
-pub(crate) struct Keeper {
-    pub(super) leased: Leased,
-    pub(super) target: Target,
+pub(crate) struct LeaseCoordinator {
+    pub(super) setup: LeaseSetup,
+    pub(super) output: OutputIdentity,
     pub(super) generations: Arc<Generations>,
     me: String,
     pub(super) map: ShardMap,
     map_is_stale: bool,
-    pub(super) seen: BTreeMap<ShardId, Seen>,
+    pub(super) rows: BTreeMap<ShardId, ObservedRow>,
     pub(super) dead: BTreeSet<String>,
-    held: BTreeMap<ShardId, Mine>,
+    leases: BTreeMap<ShardId, GrantedLease>,
     renewals: Renewals,
     pending: VecDeque<Result<Event>>,
     pub(super) claiming: bool,
@@ -69,26 +69,26 @@ pub(crate) struct Keeper {
     _enlisted: Box<dyn Enlisted>,
 }
 
-impl Keeper {
+impl LeaseCoordinator {
     /// Of the worker `me`; tells what happens through `events`.
     pub(crate) fn new(
-        leased: Leased,
+        setup: LeaseSetup,
         me: String,
         generations: Arc<Generations>,
         events: mpsc::Sender<Result<Event>>,
         enlisted: Box<dyn Enlisted>,
     ) -> Self {
-        Keeper {
-            target: Target::of(&leased.stage),
+        LeaseCoordinator {
+            output: OutputIdentity::of(&setup.stage),
             generations,
-            renewals: Renewals::start(leased.settings),
-            leased,
+            renewals: Renewals::start(setup.settings),
+            setup,
             me,
             map: ShardMap::default(),
             map_is_stale: true,
-            seen: BTreeMap::new(),
+            rows: BTreeMap::new(),
             dead: BTreeSet::new(),
-            held: BTreeMap::new(),
+            leases: BTreeMap::new(),
             pending: VecDeque::new(),
             claiming: true,
             stopping: Arc::default(),
@@ -110,32 +110,32 @@ impl Keeper {
     }
 
     fn patience(&self) -> Duration {
-        self.leased.settings.patience()
+        self.setup.settings.patience()
     }
 
     /// Keeps the leases until a command closes it.
-    pub(crate) async fn keep(mut self, mut commands: mpsc::Receiver<Command>) {
-        let store = Arc::clone(&self.leased.store);
-        let stream = Arc::clone(&self.leased.stream);
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<LeaseCommand>) {
+        let store = Arc::clone(&self.setup.store);
+        let stream = Arc::clone(&self.setup.stream);
         let nudge = Arc::clone(&self.nudge);
         let mut due = clock::now();
         let mut earliest = due;
         loop {
             if clock::now() >= due {
-                let half = self.leased.settings.observe() / 2;
-                let mut pause = self.leased.settings.round_gap();
+                let half = self.setup.settings.observe() / 2;
+                let mut pause = self.setup.settings.round_gap();
                 if let Err(error) = self.round().await {
                     match error.disposition() {
                         Disposition::Retry { after } => {
                             // What the failed round wrote must not wake the next one at once.
                             pause = pause.max(after.min(half));
-                            tracing::warn!(app = self.leased.app, "leases: {}", error.report());
+                            tracing::warn!(app = self.setup.app, "leases: {}", error.report());
                         }
                         _ => self.pending.push_back(Err(error)),
                     }
                 }
                 earliest = clock::now() + pause;
-                let jitter = self.leased.random.below(half.as_micros() as u64 + 1);
+                let jitter = self.setup.random.below(half.as_micros() as u64 + 1);
                 due = clock::now() + half + Duration::from_micros(jitter);
                 if let Some(free) = self.next_free() {
                     due = due.min(free.max(earliest));
@@ -148,9 +148,9 @@ impl Keeper {
                 biased;
                 command = commands.recv() => match command {
                     None => return,
-                    Some(Command::StopClaiming) => self.stop().await,
-                    Some(Command::Close(answer)) => {
-                        self.leave().await;
+                    Some(LeaseCommand::StopClaiming) => self.stop_claiming().await,
+                    Some(LeaseCommand::Close(answer)) => {
+                        self.release_all().await;
                         answer.send(()).ok();
                         return;
                     }
@@ -179,25 +179,25 @@ impl Keeper {
     /// When the next lease of another worker runs out, unless that renews it: then it is taken at once, and not when a
     /// round happens to come.
     fn next_free(&self) -> Option<Instant> {
-        let theirs = self.seen.values().filter(|seen| {
+        let theirs = self.rows.values().filter(|seen| {
             let owner = seen.row.owner.as_ref();
             owner.is_some_and(|owner| *owner != self.me)
         });
         let now = clock::now();
         theirs
-            .map(|seen| seen.since + self.leased.settings.lease_time)
+            .map(|seen| seen.since + self.setup.settings.lease_time)
             .filter(|runs_out| *runs_out > now)
             .min()
     }
 
     async fn round(&mut self) -> Result<()> {
         if self.map_is_stale {
-            self.map = limited(self.patience(), self.leased.stream.shards()).await?;
+            self.map = limited(self.patience(), self.setup.stream.shards()).await?;
             self.map_is_stale = false;
         }
-        self.look().await?;
-        self.find_losses();
-        self.find_deaths().await?;
+        self.read_rows().await?;
+        self.detect_losses();
+        self.detect_deaths().await?;
         if self.may_take() && self.claim_rows().await? {
             self.hand_over().await;
             self.take_free().await?;
@@ -207,9 +207,9 @@ impl Keeper {
         Ok(())
     }
 
-    async fn look(&mut self) -> Result<()> {
-        let rows = limited(self.patience(), self.leased.store.list()).await?;
-        rows.into_iter().for_each(|row| self.note_row(row));
+    async fn read_rows(&mut self) -> Result<()> {
+        let rows = limited(self.patience(), self.setup.store.list()).await?;
+        rows.into_iter().for_each(|row| self.observe(row));
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl Keeper {
         &mut self,
         swaps: Vec<(Option<Lease>, Lease)>,
     ) -> (Vec<Lease>, Result<()>) {
-        let (store, patience) = (Arc::clone(&self.leased.store), self.patience());
+        let (store, patience) = (Arc::clone(&self.setup.store), self.patience());
         let store = &store;
         let answers: Vec<_> = futures::stream::iter(swaps)
             .map(|(seen, next)| async move {
@@ -232,12 +232,12 @@ impl Keeper {
         for (next, answer) in answers {
             match answer {
                 Ok(Swap::Swapped) => {
-                    self.note_row(next.clone());
+                    self.observe(next.clone());
                     swapped.push(next);
                 }
-                Ok(Swap::Beaten(Some(other))) => self.note_row(other),
+                Ok(Swap::Beaten(Some(other))) => self.observe(other),
                 Ok(Swap::Beaten(None)) => {
-                    self.seen.remove(&next.shard);
+                    self.rows.remove(&next.shard);
                 }
                 Err(error) => outcome = Err(error),
             }
@@ -245,8 +245,8 @@ impl Keeper {
         (swapped, outcome)
     }
 
-    pub(super) fn note_row(&mut self, row: Lease) {
-        let known = self.seen.get(&row.shard);
+    pub(super) fn observe(&mut self, row: Lease) {
+        let known = self.rows.get(&row.shard);
         let same = known.is_some_and(|seen| {
             (seen.row.epoch, seen.row.counter) == (row.epoch, row.counter)
                 && seen.row.owner == row.owner
@@ -259,37 +259,39 @@ impl Keeper {
             self.nudge.notify_one();
         }
         let held = row.owner.as_ref().is_some_and(|owner| *owner != self.me);
-        let seen = Seen {
+        let seen = ObservedRow {
             moved: held && known.is_some(),
             since: clock::now(),
             row,
         };
-        self.seen.insert(seen.row.shard.clone(), seen);
+        self.rows.insert(seen.row.shard.clone(), seen);
     }
 
-    fn find_losses(&mut self) {
-        for (shard, mine) in &self.held {
-            if let Some(seen) = self.seen.get(shard)
-                && seen.row.epoch > mine.held.epoch()
+    fn detect_losses(&mut self) {
+        for (shard, granted) in &self.leases {
+            if let Some(seen) = self.rows.get(shard)
+                && seen.row.epoch > granted.lease.epoch()
             {
-                mine.held
+                granted
+                    .lease
                     .lose(seen.row.owner.as_deref().unwrap_or("nobody"));
             }
         }
         let pending = &mut self.pending;
-        self.held.retain(|_, mine| match mine.held.fate() {
-            Fate::Held => true,
-            Fate::Released => false,
-            Fate::Lost(_) => {
-                pending.push_back(Ok(Event::Lost(mine.claim.clone())));
-                false
-            }
-        });
+        self.leases
+            .retain(|_, granted| match granted.lease.state() {
+                LeaseState::Held => true,
+                LeaseState::Released => false,
+                LeaseState::Lost(_) => {
+                    pending.push_back(Ok(Event::Lost(granted.claim.clone())));
+                    false
+                }
+            });
     }
 
-    async fn find_deaths(&mut self) -> Result<()> {
+    async fn detect_deaths(&mut self) -> Result<()> {
         let names: BTreeSet<String> = self
-            .seen
+            .rows
             .values()
             .flat_map(|seen| [&seen.row.owner, &seen.row.wanted])
             .flatten()
@@ -298,7 +300,7 @@ impl Keeper {
             .collect();
         let mut dead = BTreeSet::new();
         for name in names {
-            if limited(self.patience(), self.leased.store.is_gone(&name)).await? {
+            if limited(self.patience(), self.setup.store.is_gone(&name)).await? {
                 dead.insert(name);
             }
         }
@@ -307,16 +309,16 @@ impl Keeper {
     }
 
     /// The live worker that holds a row or for whom it is kept.
-    pub(super) fn holder(&self, seen: &Seen) -> Option<String> {
+    pub(super) fn holder(&self, seen: &ObservedRow) -> Option<String> {
         let row = &seen.row;
         match &row.owner {
             Some(owner) if *owner == self.me => {
-                self.held.contains_key(&row.shard).then(|| owner.clone())
+                self.leases.contains_key(&row.shard).then(|| owner.clone())
             }
             Some(owner) => self.may_live(owner, seen).then(|| owner.clone()),
             None => {
                 let age = clock::now().duration_since(seen.since);
-                let kept = age < self.leased.settings.reserve();
+                let kept = age < self.setup.settings.reserve();
                 row.wanted
                     .clone()
                     .filter(|name| kept && *name != self.me && !self.dead.contains(name))
@@ -325,13 +327,13 @@ impl Keeper {
     }
 
     /// The shards that can be worked on now, as the balance sees them.
-    fn view(&self) -> View {
+    fn view(&self) -> BalanceView {
         let ended = |id: &ShardId| {
-            let seen = self.seen.get(id);
+            let seen = self.rows.get(id);
             seen.is_some_and(|seen| seen.row.has_ended() && self.counts(&seen.row))
         };
         let workable = self.map.all().iter().filter_map(|shard| {
-            let seen = self.seen.get(&shard.id)?;
+            let seen = self.rows.get(&shard.id)?;
             let blocked = !self.counts(&seen.row)
                 || seen.row.has_ended()
                 || !lineage::parents_have_ended(shard, &self.map, ended);
@@ -341,15 +343,15 @@ impl Keeper {
             let holder = self.holder(seen);
             // Who asked for a shard and does not take it, although nobody holds it, may stand still.
             let wanted = seen.row.wanted.clone().filter(|_| holder.is_some());
-            Some(Workable {
+            Some(WorkableShard {
                 shard: shard.id.clone(),
                 holder,
                 wanted: wanted.filter(|name| !self.dead.contains(name)),
                 neglected: clock::now().duration_since(seen.since)
-                    >= self.leased.settings.lease_time * 2,
+                    >= self.setup.settings.lease_time * 2,
             })
         });
-        View::new(&self.me, workable.collect())
+        BalanceView::new(&self.me, workable.collect())
     }
 
     /// Takes what it may, more at each step; between them it sees what others took, who may have started with it.
@@ -357,7 +359,7 @@ impl Keeper {
         let mut tried = BTreeSet::new();
         let mut step = 1;
         loop {
-            let takes = self.view().takes(&self.leased.random).into_iter();
+            let takes = self.view().shards_to_take(&self.setup.random).into_iter();
             let new: Vec<_> = takes
                 .filter(|shard| !tried.contains(shard))
                 .take(step)
@@ -368,13 +370,13 @@ impl Keeper {
             self.take(&new).await?;
             tried.extend(new);
             step = (step * 2).min(AT_ONCE);
-            self.look().await?;
+            self.read_rows().await?;
         }
     }
 
     async fn take(&mut self, shards: &[ShardId]) -> Result<()> {
         let takes = shards.iter().filter_map(|id| {
-            let row = &self.seen.get(id)?.row;
+            let row = &self.rows.get(id)?.row;
             let next = Lease {
                 owner: Some(self.me.clone()),
                 epoch: row.epoch + 1,
@@ -389,7 +391,7 @@ impl Keeper {
         let taken = clock::now();
         let (swapped, outcome) = self.swap_all(takes).await;
         if !swapped.is_empty() {
-            let (app, shards) = (&self.leased.app, swapped.len());
+            let (app, shards) = (&self.setup.app, swapped.len());
             tracing::info!(app, shards, "leases taken");
         }
         for row in swapped {
@@ -403,8 +405,8 @@ impl Keeper {
     /// The progress in a row of this output, with the output's name where it was written without.
     fn signed(&self, row: &Lease) -> Option<Progress> {
         let progress = row.progress.clone();
-        match self.target.id() {
-            Some(_) => Some(self.target.sign(progress.unwrap_or_default())),
+        match self.output.id() {
+            Some(_) => Some(self.output.sign(progress.unwrap_or_default())),
             None => progress,
         }
     }
@@ -415,24 +417,24 @@ impl Keeper {
             shard: shard.id.clone(),
             grant: self.grants,
         };
-        tracing::debug!(app = self.leased.app, shard = %shard.id, epoch = row.epoch, "lease taken");
-        let held = Arc::new(Held::new(
-            &self.leased.app,
+        tracing::debug!(app = self.setup.app, shard = %shard.id, epoch = row.epoch, "lease taken");
+        let held = Arc::new(HeldLease::new(
+            &self.setup.app,
             &self.me,
             row,
             taken,
-            Arc::clone(&self.leased.store),
-            self.leased.settings.lease_time,
+            Arc::clone(&self.setup.store),
+            self.setup.settings.lease_time,
             Arc::clone(&self.nudge),
         ));
         self.renewals.add(&held);
-        let reader = OpenedLate::new(&self.leased.stream, &shard.id, &self.leased.budget);
-        let mine = Mine {
+        let reader = LateReader::new(&self.setup.stream, &shard.id, &self.setup.budget);
+        let granted = GrantedLease {
             claim: claim.clone(),
-            held: Arc::clone(&held),
+            lease: Arc::clone(&held),
             leaving: None,
         };
-        self.held.insert(shard.id.clone(), mine);
+        self.leases.insert(shard.id.clone(), granted);
         self.pending.push_back(Ok(Event::Granted(Claim {
             id: claim,
             shard,
@@ -444,31 +446,35 @@ impl Keeper {
     /// Answers those who asked for a shard of this worker.
     async fn hand_over(&mut self) {
         let leaving = self
-            .held
+            .leases
             .iter()
-            .filter(|(_, mine)| mine.leaving.is_some())
+            .filter(|(_, granted)| granted.leaving.is_some())
             .map(|(shard, _)| shard.clone())
             .collect();
-        let (given, declined) = self.view().hands_over(&leaving);
-        let until = clock::now() + self.leased.settings.handover;
+        let (given, declined) = self.view().handovers(&leaving);
+        let until = clock::now() + self.setup.settings.handover;
         for shard in given {
-            if let Some(mine) = self.held.get_mut(&shard) {
-                mine.leaving = Some(until);
-                let claim = mine.claim.clone();
+            if let Some(granted) = self.leases.get_mut(&shard) {
+                granted.leaving = Some(until);
+                let claim = granted.claim.clone();
                 self.pending.push_back(Ok(Event::Revoking { claim, until }));
             }
         }
         let patience = self.patience();
         for shard in declined {
-            if let Some(mine) = self.held.get(&shard) {
-                Self::try_change(patience, &mine.held, |row| row.wanted = None).await;
+            if let Some(granted) = self.leases.get(&shard) {
+                Self::try_update(patience, &granted.lease, |row| row.wanted = None).await;
             }
         }
     }
 
     /// A change that may be left undone: the next round finds what it was about.
-    async fn try_change(patience: Duration, held: &Held, edit: impl Fn(&mut Lease) + Send + Sync) {
-        match tokio::time::timeout(patience, held.change(edit)).await {
+    async fn try_update(
+        patience: Duration,
+        held: &HeldLease,
+        edit: impl Fn(&mut Lease) + Send + Sync,
+    ) {
+        match tokio::time::timeout(patience, held.update(edit)).await {
             Ok(Ok(_) | Err(Error::Fenced { .. })) => {}
             Ok(Err(error)) => tracing::warn!("leases: {}", error.report()),
             Err(_) => tracing::warn!("leases: the store does not answer"),
@@ -479,29 +485,29 @@ impl Keeper {
     async fn end_handovers(&mut self) {
         let now = clock::now();
         let late: Vec<_> = self
-            .held
+            .leases
             .iter()
-            .filter(|(_, mine)| mine.leaving.is_some_and(|until| until <= now))
+            .filter(|(_, granted)| granted.leaving.is_some_and(|until| until <= now))
             .map(|(shard, _)| shard.clone())
             .collect();
         let patience = self.patience();
         for shard in late {
-            if let Some(mine) = self.held.remove(&shard) {
-                self.pending.push_back(Ok(Event::Lost(mine.claim)));
-                Self::try_change(patience, &mine.held, |row| row.owner = None).await;
+            if let Some(granted) = self.leases.remove(&shard) {
+                self.pending.push_back(Ok(Event::Lost(granted.claim)));
+                Self::try_update(patience, &granted.lease, |row| row.owner = None).await;
                 // Where the store did not answer, the lease runs out.
-                mine.held.lose("nobody");
+                granted.lease.lose("nobody");
             }
         }
     }
 
     async fn ask(&mut self) -> Result<()> {
         if let Some((shard, since)) = self.asked.clone() {
-            let open = self.seen.get(&shard).is_some_and(|seen| {
+            let open = self.rows.get(&shard).is_some_and(|seen| {
                 seen.row.wanted.as_ref() == Some(&self.me)
                     && self.holder(seen).is_some_and(|holder| holder != self.me)
             });
-            let settings = &self.leased.settings;
+            let settings = &self.setup.settings;
             let patience = settings.handover + settings.lease_time * 2;
             if !open {
                 self.asked = None;
@@ -513,51 +519,51 @@ impl Keeper {
                 return Ok(());
             }
         }
-        let Some((shard, holder)) = self.view().asks(&self.leased.random) else {
+        let Some((shard, holder)) = self.view().shard_to_ask_for(&self.setup.random) else {
             return Ok(());
         };
-        let Some(seen) = self.seen.get(&shard) else {
+        let Some(seen) = self.rows.get(&shard) else {
             return Ok(());
         };
         let mut next = seen.row.clone();
         next.counter += 1;
         next.wanted = Some(self.me.clone());
-        tracing::debug!(app = self.leased.app, %shard, holder, "asking for a lease");
-        let swap = self.leased.store.swap(Some(&seen.row), &next);
+        tracing::debug!(app = self.setup.app, %shard, holder, "asking for a lease");
+        let swap = self.setup.store.swap(Some(&seen.row), &next);
         match limited(self.patience(), swap).await? {
             Swap::Swapped => {
-                self.note_row(next);
+                self.observe(next);
                 self.asked = Some((shard, clock::now()));
             }
-            Swap::Beaten(Some(other)) => self.note_row(other),
+            Swap::Beaten(Some(other)) => self.observe(other),
             Swap::Beaten(None) => {}
         }
         Ok(())
     }
 
     /// Takes and asks no more.
-    async fn stop(&mut self) {
+    async fn stop_claiming(&mut self) {
         self.claiming = false;
         let asked = self
             .asked
             .take()
-            .and_then(|(shard, _)| self.seen.get(&shard));
+            .and_then(|(shard, _)| self.rows.get(&shard));
         if let Some(seen) = asked {
             let mut next = seen.row.clone();
             next.counter += 1;
             next.wanted = None;
             // Left undone, the shard is kept for this worker for a moment and then goes on.
-            let swap = self.leased.store.swap(Some(&seen.row), &next);
+            let swap = self.setup.store.swap(Some(&seen.row), &next);
             drop(limited(self.patience(), swap).await);
         }
     }
 
     /// Gives everything back.
-    async fn leave(&mut self) {
+    async fn release_all(&mut self) {
         let patience = self.patience();
-        futures::stream::iter(std::mem::take(&mut self.held).into_values())
-            .map(|mine| async move {
-                Self::try_change(patience, &mine.held, |row| row.owner = None).await;
+        futures::stream::iter(std::mem::take(&mut self.leases).into_values())
+            .map(|granted| async move {
+                Self::try_update(patience, &granted.lease, |row| row.owner = None).await;
             })
             .buffer_unordered(AT_ONCE)
             .collect::<()>()

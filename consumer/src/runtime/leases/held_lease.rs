@@ -21,7 +21,7 @@ pub(crate) const SILENT: &str = "nobody known: it could not be renewed in time";
 
 /// What became of a held lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum LeaseState {
     /// Held.
     Held,
     /// Given back.
@@ -31,7 +31,7 @@ pub(crate) enum Fate {
 }
 
 /// A lease from its taking to its loss.
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     app: String,
     me: String,
     shard: ShardId,
@@ -41,15 +41,15 @@ pub(crate) struct Held {
     lease_time: Duration,
     nudge: Arc<Notify>,
     row: tokio::sync::Mutex<Lease>,
-    state: Mutex<State>,
+    status: Mutex<LeaseStatus>,
 }
 
-struct State {
-    fate: Fate,
-    written: Instant,
+struct LeaseStatus {
+    state: LeaseState,
+    renewed_at: Instant,
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for HeldLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held")
             .field("app", &self.app)
@@ -58,7 +58,7 @@ impl fmt::Debug for Held {
     }
 }
 
-impl Held {
+impl HeldLease {
     /// From the row with which `me` took the lease at `taken`.
     pub(crate) fn new(
         app: &str,
@@ -69,7 +69,7 @@ impl Held {
         lease_time: Duration,
         nudge: Arc<Notify>,
     ) -> Self {
-        Held {
+        HeldLease {
             app: app.to_owned(),
             me: me.to_owned(),
             shard: row.shard.clone(),
@@ -79,20 +79,20 @@ impl Held {
             lease_time,
             nudge,
             row: tokio::sync::Mutex::new(row),
-            state: Mutex::new(State {
-                fate: Fate::Held,
-                written: taken,
+            status: Mutex::new(LeaseStatus {
+                state: LeaseState::Held,
+                renewed_at: taken,
             }),
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn status(&self) -> std::sync::MutexGuard<'_, LeaseStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What became of it, as far as this worker knows.
-    pub(crate) fn fate(&self) -> Fate {
-        self.state().fate.clone()
+    pub(crate) fn state(&self) -> LeaseState {
+        self.status().state.clone()
     }
 
     /// The epoch of the lease.
@@ -101,30 +101,30 @@ impl Held {
     }
 
     /// When the last write that succeeded began: others count the lease time from then on or later.
-    pub(crate) fn written(&self) -> Instant {
-        self.state().written
+    pub(crate) fn renewed_at(&self) -> Instant {
+        self.status().renewed_at
     }
 
     /// Writes nothing more: the lease went to `owner`.
     pub(crate) fn lose(&self, owner: &str) {
-        let mut state = self.state();
-        if state.fate == Fate::Held {
-            state.fate = Fate::Lost(owner.to_owned());
+        let mut status = self.status();
+        if status.state == LeaseState::Held {
+            status.state = LeaseState::Lost(owner.to_owned());
         }
     }
 
     /// Whether it was renewed within the lease time, so that no other worker has taken it for a silent one's yet. One that
     /// was not is given up: the process may have stood still and be the last to know.
     fn is_fresh(&self) -> bool {
-        let mut state = self.state();
-        if state.fate != Fate::Held {
+        let mut status = self.status();
+        if status.state != LeaseState::Held {
             return false;
         }
-        if clock::now().duration_since(state.written) < self.lease_time {
+        if clock::now().duration_since(status.renewed_at) < self.lease_time {
             return true;
         }
-        state.fate = Fate::Lost(SILENT.to_owned());
-        drop(state);
+        status.state = LeaseState::Lost(SILENT.to_owned());
+        drop(status);
         self.nudge.notify_one();
         false
     }
@@ -138,16 +138,16 @@ impl Held {
     }
 
     fn check(&self) -> Result<()> {
-        match self.fate() {
-            Fate::Held => Ok(()),
-            Fate::Released => Err(self.fenced("nobody")),
-            Fate::Lost(owner) => Err(self.fenced(&owner)),
+        match self.state() {
+            LeaseState::Held => Ok(()),
+            LeaseState::Released => Err(self.fenced("nobody")),
+            LeaseState::Lost(owner) => Err(self.fenced(&owner)),
         }
     }
 
     /// Changes the row, which also renews the lease. Cancel-safe: a change that was dropped half way is found by the
     /// next one.
-    pub(crate) async fn change(&self, edit: impl Fn(&mut Lease) + Send + Sync) -> Result<Lease> {
+    pub(crate) async fn update(&self, edit: impl Fn(&mut Lease) + Send + Sync) -> Result<Lease> {
         let mut row = self.row.lock().await;
         loop {
             self.check()?;
@@ -157,10 +157,10 @@ impl Held {
             edit(&mut next);
             match self.store.swap(Some(&row), &next).await? {
                 Swap::Swapped => {
-                    let mut state = self.state();
-                    state.written = began;
-                    if next.owner.is_none() && state.fate == Fate::Held {
-                        state.fate = Fate::Released;
+                    let mut status = self.status();
+                    status.renewed_at = began;
+                    if next.owner.is_none() && status.state == LeaseState::Held {
+                        status.state = LeaseState::Released;
                     }
                     *row = next.clone();
                     return Ok(next);
@@ -184,7 +184,7 @@ impl Held {
 
     /// Gives the lease back with the progress in it; nothing to do when it is gone already.
     pub(crate) async fn give_back(&self) -> Result<()> {
-        let freed = self.change(|row| row.owner = None).await;
+        let freed = self.update(|row| row.owner = None).await;
         self.nudge.notify_one();
         match freed {
             Ok(_) | Err(Error::Fenced { .. }) => Ok(()),
@@ -195,19 +195,19 @@ impl Held {
 
 /// The ledger in a held lease's row.
 #[derive(Debug)]
-pub(crate) struct LeaseLedger(pub(crate) Arc<Held>);
+pub(crate) struct LeaseLedger(pub(crate) Arc<HeldLease>);
 
 #[async_trait]
 impl Ledger for LeaseLedger {
     /// Renews the lease on the way, so that an answer proves that the claim holds.
     async fn read(&self) -> Result<Option<Progress>> {
-        Ok(self.0.change(|_| {}).await?.progress)
+        Ok(self.0.update(|_| {}).await?.progress)
     }
 
     async fn write(&self, progress: &Progress) -> Result<()> {
         let ended = progress.to == hydrant_core::Position::End;
         self.0
-            .change(|row| row.progress = Some(progress.clone()))
+            .update(|row| row.progress = Some(progress.clone()))
             .await?;
         if ended {
             self.0.nudge.notify_one();
@@ -231,16 +231,16 @@ impl Ledger for LeaseLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::testing::MemoryLeases;
+    use crate::runtime::testing::ScriptedLeases;
 
-    async fn held(store: &Arc<MemoryLeases>) -> Held {
+    async fn held(store: &Arc<ScriptedLeases>) -> HeldLease {
         let mut row = Lease::new("a".into());
         assert_eq!(store.swap(None, &row).await.unwrap(), Swap::Swapped);
         let free = row.clone();
         (row.owner, row.epoch, row.counter) = (Some("me".to_owned()), 1, 1);
         assert_eq!(store.swap(Some(&free), &row).await.unwrap(), Swap::Swapped);
         let store = Arc::clone(store) as _;
-        Held::new(
+        HeldLease::new(
             "app",
             "me",
             row,
@@ -253,7 +253,7 @@ mod tests {
 
     const LEASE_TIME: Duration = Duration::from_secs(10);
 
-    async fn change(store: &MemoryLeases, edit: impl Fn(&mut Lease)) {
+    async fn change(store: &ScriptedLeases, edit: impl Fn(&mut Lease)) {
         let seen = store.row("a").unwrap();
         let mut next = seen.clone();
         next.counter += 1;
@@ -263,34 +263,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_change_by_somebody_who_asks_is_built_upon() {
-        let store = MemoryLeases::new(true);
+        let store = ScriptedLeases::new(true);
         let held = held(&store).await;
         change(&store, |row| row.wanted = Some("other".to_owned())).await;
-        let row = held.change(|row| row.generation = 9).await.unwrap();
+        let row = held.update(|row| row.generation = 9).await.unwrap();
         assert_eq!((row.wanted.as_deref(), row.generation), (Some("other"), 9));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_write_dropped_half_way_is_found_by_the_next() {
-        let store = MemoryLeases::new(true);
+        let store = ScriptedLeases::new(true);
         let held = held(&store).await;
         store
             .slow_ms
             .store(1000, std::sync::atomic::Ordering::SeqCst);
-        let cut = tokio::time::timeout(std::time::Duration::from_millis(1), held.change(|_| {}));
+        let cut = tokio::time::timeout(std::time::Duration::from_millis(1), held.update(|_| {}));
         assert!(cut.await.is_err());
         assert_eq!(store.row("a").unwrap().counter, 2);
-        assert_eq!(held.change(|_| {}).await.unwrap().counter, 3);
+        assert_eq!(held.update(|_| {}).await.unwrap().counter, 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_as_good_as_lost_when_another_worker_may_have_it() {
-        let store = MemoryLeases::new(true);
+        let store = ScriptedLeases::new(true);
         let held = Arc::new(held(&store).await);
         let ledger = LeaseLedger(Arc::clone(&held));
         clock::sleep(LEASE_TIME - Duration::from_millis(1)).await;
         assert!(ledger.is_held());
-        held.change(|_| {}).await.unwrap();
+        held.update(|_| {}).await.unwrap();
         clock::sleep(LEASE_TIME - Duration::from_millis(1)).await;
         assert!(ledger.is_held());
         clock::sleep(Duration::from_millis(1)).await;
@@ -308,15 +308,15 @@ mod tests {
             |row| row.owner = None,
         ];
         for take in takes {
-            let store = MemoryLeases::new(true);
+            let store = ScriptedLeases::new(true);
             let held = held(&store).await;
             change(&store, take).await;
             let before = store.row("a");
             assert!(matches!(
-                held.change(|_| {}).await,
+                held.update(|_| {}).await,
                 Err(Error::Fenced { .. })
             ));
-            assert!(matches!(held.fate(), Fate::Lost(_)));
+            assert!(matches!(held.state(), LeaseState::Lost(_)));
             held.give_back().await.unwrap();
             assert_eq!(store.row("a"), before);
         }

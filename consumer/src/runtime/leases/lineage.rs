@@ -26,26 +26,26 @@ pub(crate) fn parents_have_ended(
 /// The shards of a map, each before its parents.
 pub(crate) fn children_first(map: &ShardMap) -> Vec<&Shard> {
     let mut order = Vec::with_capacity(map.all().len());
-    let mut placed = BTreeSet::new();
+    let mut visited = BTreeSet::new();
     for shard in map.all() {
-        place(map, shard, &mut placed, &mut order);
+        push_after_parents(map, shard, &mut visited, &mut order);
     }
     order.reverse();
     order
 }
 
 /// Appends `shard` after its parents; the depth is that of the reshardings whose data is still kept.
-fn place<'a>(
+fn push_after_parents<'a>(
     map: &'a ShardMap,
     shard: &'a Shard,
-    placed: &mut BTreeSet<&'a ShardId>,
+    visited: &mut BTreeSet<&'a ShardId>,
     order: &mut Vec<&'a Shard>,
 ) {
     let mut stack = vec![(shard, false)];
-    while let Some((shard, parents_placed)) = stack.pop() {
-        if parents_placed {
+    while let Some((shard, parents_visited)) = stack.pop() {
+        if parents_visited {
             order.push(shard);
-        } else if placed.insert(&shard.id) {
+        } else if visited.insert(&shard.id) {
             stack.push((shard, true));
             stack.extend(
                 shard
@@ -59,10 +59,10 @@ fn place<'a>(
 }
 
 /// Where an app starts in a shard without progress: `None` is the beginning.
-pub(crate) fn birth(start: Start, born_under_way: bool) -> Option<Start> {
+pub(crate) fn start_in(start: Start, created_after_start: bool) -> Option<Start> {
     match start {
         Start::Earliest => None,
-        Start::Latest if born_under_way => None,
+        Start::Latest if created_after_start => None,
         // A time is the same question for parent and child, and arrivals rise along both.
         Start::Latest | Start::At(_) => Some(start),
     }
@@ -117,9 +117,9 @@ mod tests {
 
     #[test]
     fn only_latest_depends_on_when_a_shard_was_born() {
-        assert_eq!(birth(Start::Earliest, false), None);
-        assert_eq!(birth(Start::Latest, false), Some(Start::Latest));
-        assert_eq!(birth(Start::Latest, true), None);
-        assert_eq!(birth(Start::At(5), true), Some(Start::At(5)));
+        assert_eq!(start_in(Start::Earliest, false), None);
+        assert_eq!(start_in(Start::Latest, false), Some(Start::Latest));
+        assert_eq!(start_in(Start::Latest, true), None);
+        assert_eq!(start_in(Start::At(5), true), Some(Start::At(5)));
     }
 }

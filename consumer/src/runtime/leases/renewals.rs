@@ -10,12 +10,12 @@ use futures::StreamExt;
 use hydrant_core::clock;
 use tokio::task::JoinSet;
 
-use super::held_lease::{Fate, Held, SILENT};
+use super::held_lease::{HeldLease, LeaseState, SILENT};
 use super::settings::{AT_ONCE, LeaseSettings};
 
 /// The leases that are renewed; dropping it stops that at once.
 pub(super) struct Renewals {
-    held: Arc<Mutex<Vec<Weak<Held>>>>,
+    held: Arc<Mutex<Vec<Weak<HeldLease>>>>,
     _task: JoinSet<()>,
 }
 
@@ -29,13 +29,13 @@ impl Renewals {
     }
 
     /// Renews a lease from now on, until it is given back or lost.
-    pub(super) fn add(&self, held: &Arc<Held>) {
+    pub(super) fn add(&self, held: &Arc<HeldLease>) {
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Arc::downgrade(held));
     }
 }
 
-async fn renew(held: Arc<Mutex<Vec<Weak<Held>>>>, settings: LeaseSettings) {
+async fn renew(held: Arc<Mutex<Vec<Weak<HeldLease>>>>, settings: LeaseSettings) {
     loop {
         clock::sleep(settings.observe() / 2).await;
         let due = due(&held, settings);
@@ -48,29 +48,31 @@ async fn renew(held: Arc<Mutex<Vec<Weak<Held>>>>, settings: LeaseSettings) {
 }
 
 /// The leases that are to be renewed now; forgets those that are not held any more.
-fn due(held: &Mutex<Vec<Weak<Held>>>, settings: LeaseSettings) -> Vec<Arc<Held>> {
+fn due(held: &Mutex<Vec<Weak<HeldLease>>>, settings: LeaseSettings) -> Vec<Arc<HeldLease>> {
     let mut all = held.lock().unwrap_or_else(PoisonError::into_inner);
     let mut due = Vec::new();
     let now = clock::now();
     all.retain(|held| {
-        let held = held.upgrade().filter(|held| held.fate() == Fate::Held);
+        let held = held
+            .upgrade()
+            .filter(|held| held.state() == LeaseState::Held);
         let Some(held) = held else {
             return false;
         };
-        if now.duration_since(held.written()) >= settings.renew_after() {
+        if now.duration_since(held.renewed_at()) >= settings.renew_after() {
             due.push(held);
         }
         true
     });
     // Those that were silent for longest first: there may be no time for all.
-    due.sort_by_key(|held| held.written());
+    due.sort_by_key(|held| held.renewed_at());
     due
 }
 
 /// Renews a lease; one that could not be renewed for a lease time is lost.
-async fn renew_one(held: Arc<Held>, settings: LeaseSettings) {
-    let renewed = tokio::time::timeout(settings.patience(), held.change(|_| {})).await;
-    let silent = clock::now().duration_since(held.written()) >= settings.lease_time;
+async fn renew_one(held: Arc<HeldLease>, settings: LeaseSettings) {
+    let renewed = tokio::time::timeout(settings.patience(), held.update(|_| {})).await;
+    let silent = clock::now().duration_since(held.renewed_at()) >= settings.lease_time;
     if !matches!(renewed, Ok(Ok(_))) && silent {
         held.lose(SILENT);
     }

@@ -22,7 +22,7 @@ use hydrant_core::lease::{Lease, OutputId, Progress};
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::Start;
 
-use super::coordinator::{Keeper, Seen};
+use super::coordinator::{LeaseCoordinator, ObservedRow};
 use super::lineage;
 use super::settings::limited;
 
@@ -41,7 +41,7 @@ struct Rival {
     is_alive: bool,
 }
 
-impl Keeper {
+impl LeaseCoordinator {
     /// Makes the rows of new shards and takes over those of another output. Answers whether shards may be taken now.
     pub(super) async fn claim_rows(&mut self) -> Result<bool> {
         let Some(rival) = self.rival() else {
@@ -52,7 +52,7 @@ impl Keeper {
         let ours = self.we_are_at_work();
         let yields = !ours
             || self
-                .target
+                .output
                 .id()
                 .is_some_and(|mine| mine.id > rival.output.id);
         if rival.is_alive && yields {
@@ -64,9 +64,9 @@ impl Keeper {
 
     /// The worker of another output that is alive, else one that may be.
     fn rival(&self) -> Option<Rival> {
-        let rivals = self.seen.values().filter_map(|seen| {
+        let rivals = self.rows.values().filter_map(|seen| {
             let owner = seen.row.owner.as_ref()?;
-            let output = self.target.other(&seen.row)?;
+            let output = self.output.other(&seen.row)?;
             self.may_live(owner, seen).then(|| Rival {
                 worker: owner.clone(),
                 output: output.clone(),
@@ -78,7 +78,7 @@ impl Keeper {
 
     /// Whether a worker of this output holds a shard.
     fn we_are_at_work(&self) -> bool {
-        self.seen.values().any(|seen| {
+        self.rows.values().any(|seen| {
             let owner = seen.row.owner.as_ref();
             self.counts(&seen.row) && owner.is_some() && self.holder(seen).is_some()
         })
@@ -86,51 +86,55 @@ impl Keeper {
 
     fn taken_by(&self, rival: &Rival) -> Error {
         let Rival { worker, output, .. } = rival;
-        let mine = self.target.id().map_or("", |mine| &mine.name);
+        let mine = self.output.id().map_or("", |mine| &mine.name);
         Error::refused(format!(
             "app `{}` is at work for {} (worker `{worker}`) and cannot work for {mine} at the same time: give this one a \
              name of its own with `--app NAME`, or start it when the other one has ended",
-            self.leased.app, output.name,
+            self.setup.app, output.name,
         ))
     }
 
     /// Whether what a row says is about this output and of this generation of it.
     pub(super) fn counts(&self, row: &Lease) -> bool {
-        self.target.owns_row(row) && self.generations.count(row)
+        self.output.owns_row(row) && self.generations.count(row)
     }
 
     /// What a row without progress is made with.
-    async fn start_of(&mut self, shard: &Shard, born_under_way: bool) -> Result<Option<Progress>> {
-        let start = lineage::birth(self.leased.start, born_under_way);
+    async fn start_of(
+        &mut self,
+        shard: &Shard,
+        created_after_start: bool,
+    ) -> Result<Option<Progress>> {
+        let start = lineage::start_in(self.setup.start, created_after_start);
         let to = match start {
             Some(start) => {
-                let find = self.leased.stream.start(&shard.id, start);
-                Some(limited(self.leased.settings.patience(), find).await?)
+                let find = self.setup.stream.start(&shard.id, start);
+                Some(limited(self.setup.settings.patience(), find).await?)
             }
             None => None,
         };
-        let says_something = to.is_some() || self.target.id().is_some();
+        let says_something = to.is_some() || self.output.id().is_some();
         Ok(says_something.then(|| {
-            self.target
+            self.output
                 .sign(to.map(Progress::starting).unwrap_or_default())
         }))
     }
 
     fn is_ours(&self, shard: &ShardId) -> bool {
-        let seen = self.seen.get(shard);
+        let seen = self.rows.get(shard);
         seen.is_some_and(|seen| self.counts(&seen.row))
     }
 
     /// Makes the rows of new shards, children first.
     async fn make_rows(&mut self) -> Result<()> {
-        let missing = |shard: &Shard| !self.seen.contains_key(&shard.id);
+        let missing = |shard: &Shard| !self.rows.contains_key(&shard.id);
         if !self.map.all().iter().any(missing) {
             return Ok(());
         }
         let map = self.map.clone();
         let mut wave = Wave::default();
         for shard in lineage::children_first(&map) {
-            if self.seen.contains_key(&shard.id) {
+            if self.rows.contains_key(&shard.id) {
                 continue;
             }
             let under_way = shard.parents.iter().any(|parent| self.is_ours(parent));
@@ -138,7 +142,7 @@ impl Keeper {
             let generation = self.generations.of(&shard.id);
             row.generation = generation.number;
             row.progress = match generation.start {
-                Some(start) => Some(self.target.sign(Progress::starting(start))),
+                Some(start) => Some(self.output.sign(Progress::starting(start))),
                 None => self.start_of(shard, under_way).await?,
             };
             self.add_to(&mut wave, shard, None, row).await?;
@@ -164,14 +168,14 @@ impl Keeper {
 
     /// Makes the rows that are about another output, or of an earlier generation, rows about this one, children first.
     async fn take_rows_over(&mut self) -> Result<()> {
-        if self.seen.values().all(|seen| self.counts(&seen.row)) {
+        if self.rows.values().all(|seen| self.counts(&seen.row)) {
             return Ok(());
         }
         let map = self.map.clone();
         let mut wave = Wave::default();
         for shard in lineage::children_first(&map) {
-            let Some(Seen { row, .. }) = self
-                .seen
+            let Some(ObservedRow { row, .. }) = self
+                .rows
                 .get(&shard.id)
                 .filter(|seen| !self.counts(&seen.row) && self.holder(seen).is_none())
             else {
@@ -181,7 +185,7 @@ impl Keeper {
             let generation = self.generations.of(&shard.id);
             let again = generation.start.filter(|_| !self.generations.count(&row));
             let progress = match again {
-                Some(start) => Some(self.target.sign(Progress::starting(start))),
+                Some(start) => Some(self.output.sign(Progress::starting(start))),
                 None => {
                     let under_way = self.was_under_way(shard).await?;
                     self.start_of(shard, under_way).await?
@@ -199,11 +203,11 @@ impl Keeper {
             };
             match again {
                 Some(after) => tracing::info!(
-                    app = self.leased.app, shard = %shard.id, %after, generation = next.generation,
+                    app = self.setup.app, shard = %shard.id, %after, generation = next.generation,
                     "records are sent again, as new ones",
                 ),
                 None => tracing::warn!(
-                    app = self.leased.app, shard = %shard.id,
+                    app = self.setup.app, shard = %shard.id,
                     "the progress that is kept is that of another output, {}: it does not count here, and is dropped",
                     row.output().map_or("an output without identity", |output| &output.name),
                 ),
@@ -226,8 +230,8 @@ impl Keeper {
                 closed: true,
                 ..shard.clone()
             });
-            let knows = limited(self.leased.settings.patience(), self.target.knows(&parent));
-            if self.leased.start == Start::Latest && knows.await? {
+            let knows = limited(self.setup.settings.patience(), self.output.knows(&parent));
+            if self.setup.start == Start::Latest && knows.await? {
                 return Ok(true);
             }
         }
@@ -235,8 +239,8 @@ impl Keeper {
     }
 
     /// Whether the owner of a row may be alive.
-    pub(super) fn may_live(&self, owner: &str, seen: &Seen) -> bool {
+    pub(super) fn may_live(&self, owner: &str, seen: &ObservedRow) -> bool {
         let age = clock::now().duration_since(seen.since);
-        age < self.leased.settings.lease_time && !self.dead.contains(owner)
+        age < self.setup.settings.lease_time && !self.dead.contains(owner)
     }
 }

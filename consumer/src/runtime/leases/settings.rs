@@ -65,7 +65,7 @@ impl LeaseSettings {
 const OBSERVE: Duration = Duration::from_secs(1);
 /// What a leased subscription is made of.
 #[derive(Debug)]
-pub(crate) struct Leased {
+pub(crate) struct LeaseSetup {
     /// The stream.
     pub(crate) stream: SharedStream,
     /// Its lease store for the app.

@@ -28,8 +28,8 @@ use hydrant_core::subscription::{Event, Subscription};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::coordinator::{Command, Keeper};
-use super::settings::Leased;
+use super::coordinator::{LeaseCommand, LeaseCoordinator};
+use super::settings::LeaseSetup;
 
 /// Events that wait for the runtime, which polls all the time; more wait in the task's own queue.
 const EVENTS: usize = 16;
@@ -41,7 +41,7 @@ pub(crate) struct LeasedSubscription {
     store: Arc<dyn LeaseStore>,
     generations: Arc<Generations>,
     events: mpsc::Receiver<Result<Event>>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<LeaseCommand>,
     /// Heeded also amid a round.
     stopping: Arc<AtomicBool>,
     // Aborts the keeper when it is dropped.
@@ -58,7 +58,7 @@ impl fmt::Debug for LeasedSubscription {
 
 impl LeasedSubscription {
     /// Announces the worker and starts to take leases.
-    pub(crate) async fn start(leased: Leased) -> Result<Self> {
+    pub(crate) async fn start(leased: LeaseSetup) -> Result<Self> {
         let suffix = leased.random.u64() as u32;
         let me = format!("{}-{suffix:08x}", leased.worker);
         let enlisted = leased.store.enlist(&me).await?;
@@ -67,10 +67,11 @@ impl LeasedSubscription {
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let store = Arc::clone(&leased.store);
-        let keeper = Keeper::new(leased, me, Arc::clone(&generations), event_sender, enlisted);
-        let stopping = keeper.stopping();
+        let coordinator =
+            LeaseCoordinator::new(leased, me, Arc::clone(&generations), event_sender, enlisted);
+        let stopping = coordinator.stopping();
         let mut tasks = JoinSet::new();
-        tasks.spawn(keeper.keep(command_receiver));
+        tasks.spawn(coordinator.run(command_receiver));
         Ok(LeasedSubscription {
             store,
             generations,
@@ -107,12 +108,17 @@ impl Subscription for LeasedSubscription {
     fn stop_claiming(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         // There is room: it is the first command. A keeper that has ended takes nothing any more.
-        drop(self.commands.try_send(Command::StopClaiming));
+        drop(self.commands.try_send(LeaseCommand::StopClaiming));
     }
 
     async fn close(&mut self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        if self.commands.send(Command::Close(answer)).await.is_ok() {
+        if self
+            .commands
+            .send(LeaseCommand::Close(answer))
+            .await
+            .is_ok()
+        {
             // An error means that the task has ended, which is what the command comes to.
             drop(answered.await);
         }

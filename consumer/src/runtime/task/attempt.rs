@@ -5,7 +5,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::stage::ShardStage;
 
-use super::ledger_write::Writing;
+use super::ledger_write::LedgerWrite;
 use super::prefetch::Prefetch;
 use crate::runtime::transaction::Membership;
 
@@ -22,7 +22,7 @@ pub(crate) struct Attempt {
     /// Progress that is not in the ledger yet, and when to write it.
     pub(super) unwritten: Option<(Progress, Instant)>,
     /// The write of the ledger that is under way.
-    pub(super) writing: Writing,
+    pub(super) writing: LedgerWrite,
     pub(super) idle_since: Option<Instant>,
     /// Since when the pressure is known that `due` did not answer.
     pub(super) pressed_since: Option<Instant>,
@@ -36,7 +36,7 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     /// Everything pushed is published and in the ledger.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_checkpointed(&self) -> bool {
         !self.unpublished && self.unwritten.is_none()
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// What the supervisor wants of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Control {
+pub(crate) enum TaskOrder {
     /// To go on.
     Run,
     /// To publish and give the claim back, for another worker.
@@ -19,7 +19,7 @@ pub(crate) enum Control {
 
 /// How a task ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum TaskOutcome {
     /// The shard has ended and its end is published.
     Ended,
     /// Everything is published and the claim given back.
@@ -38,7 +38,7 @@ pub(crate) const PACE: Backoff = Backoff {
 };
 
 /// Resolves when the supervisor wants the claim back. Cancel-safe.
-pub(crate) async fn wanted(control: &mut watch::Receiver<Control>) {
+pub(crate) async fn wanted(control: &mut watch::Receiver<TaskOrder>) {
     // A supervisor that is gone wants nothing any more; its tasks are aborted with it.
-    drop(control.wait_for(|control| *control != Control::Run).await);
+    drop(control.wait_for(|control| *control != TaskOrder::Run).await);
 }

@@ -9,12 +9,12 @@ use tokio::task::JoinSet;
 
 /// At most one write of a claim's ledger. Dropping it leaves the write undone or done, which the next one finds.
 #[derive(Default)]
-pub(crate) struct Writing {
+pub(crate) struct LedgerWrite {
     progress: Option<Progress>,
     task: JoinSet<Result<()>>,
 }
 
-impl Writing {
+impl LedgerWrite {
     /// Begins to write; the one before is done.
     pub(crate) fn begin(&mut self, ledger: &Arc<dyn Ledger>, progress: &Progress) {
         let (ledger, new) = (Arc::clone(ledger), progress.clone());

@@ -16,12 +16,12 @@ use hydrant_core::stream::{Read, ShardReader, SharedStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::runtime::late_reader::OpenedLate;
+use crate::runtime::late_reader::LateReader;
 
 /// Reads that wait for the stage: one, so that the next is there when a push returns.
 const READS_AHEAD: usize = 1;
 
-struct Running {
+struct ReadAhead {
     reads: mpsc::Receiver<Result<Read>>,
     // Aborts the reading task when it is dropped.
     _task: JoinSet<()>,
@@ -33,7 +33,7 @@ pub(crate) struct Prefetch {
     shard: ShardId,
     budget: Budget,
     after: Position,
-    running: Option<Running>,
+    running: Option<ReadAhead>,
 }
 
 impl Prefetch {
@@ -78,13 +78,13 @@ impl Prefetch {
                 }
             }
         });
-        self.running = Some(Running { reads, _task: task });
+        self.running = Some(ReadAhead { reads, _task: task });
     }
 
     /// The next read; after an error reading starts again where it failed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Read> {
         if self.running.is_none() {
-            let reader = OpenedLate::new(&self.stream, &self.shard, &self.budget);
+            let reader = LateReader::new(&self.stream, &self.shard, &self.budget);
             self.run(Box::new(reader));
         }
         let Some(running) = &mut self.running else {

@@ -6,7 +6,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::stage::Flush;
 
 use super::attempt::Attempt;
-use super::control::{Control, Outcome, PACE};
+use super::control::{PACE, TaskOrder, TaskOutcome};
 use super::prefetch::shedding;
 use super::shard_task::ShardTask;
 use crate::runtime::transaction::aborted;
@@ -65,11 +65,11 @@ impl ShardTask {
             attempt.unwritten = Some((progress.clone(), at));
             attempt.published = progress;
         }
-        let (to, settled) = (attempt.published.to, attempt.is_settled());
+        let (to, checkpointed) = (attempt.published.to, attempt.is_checkpointed());
         self.status(|status| {
             status.summary.to = to;
             status.summary.published += 1;
-            status.settled = settled;
+            status.checkpointed = checkpointed;
             status.held_bytes = 0;
         });
         let (stream, shard) = self.labels();
@@ -129,8 +129,8 @@ impl ShardTask {
         if let Some((_, at)) = &mut attempt.unwritten {
             *at = next;
         }
-        let settled = attempt.is_settled();
-        self.status(|status| status.settled = settled);
+        let checkpointed = attempt.is_checkpointed();
+        self.status(|status| status.checkpointed = checkpointed);
         Ok(())
     }
 
@@ -147,21 +147,25 @@ impl ShardTask {
     }
 
     /// Publishes everything pushed and gives the claim back.
-    pub(super) async fn hand_back(&mut self, attempt: &mut Attempt) -> Result<Outcome> {
+    pub(super) async fn hand_back(&mut self, attempt: &mut Attempt) -> Result<TaskOutcome> {
         attempt.prefetch.shed();
         let why = match *self.control.borrow() {
-            Control::Revoke => Flush::Revoke,
-            Control::Run | Control::Drain => Flush::Drain,
+            TaskOrder::Revoke => Flush::Revoke,
+            TaskOrder::Run | TaskOrder::Drain => Flush::Drain,
         };
         if attempt.unpublished {
             self.publish(attempt, why).await?;
         }
-        Ok(self.finish(attempt, Outcome::Released).await)
+        Ok(self.finish(attempt, TaskOutcome::Released).await)
     }
 
     /// Writes the last progress, without the pin when nothing of unknown fate can be in the output, and releases.
-    pub(super) async fn finish(&mut self, attempt: &mut Attempt, outcome: Outcome) -> Outcome {
-        let clean = !attempt.unpublished && attempt.published.to >= self.suspect;
+    pub(super) async fn finish(
+        &mut self,
+        attempt: &mut Attempt,
+        outcome: TaskOutcome,
+    ) -> TaskOutcome {
+        let clean = !attempt.unpublished && attempt.published.to >= self.unconfirmed_through;
         if clean && attempt.published.pin.take().is_some() {
             attempt.unwritten = Some((attempt.published.clone(), clock::now()));
         }
@@ -169,8 +173,10 @@ impl ShardTask {
         while attempt.unwritten.is_some() {
             match self.write_now(attempt).await {
                 Ok(()) => {}
-                Err(error) if error.disposition() == Disposition::Fenced => return Outcome::Lost,
-                Err(error) => return Outcome::Failed(error),
+                Err(error) if error.disposition() == Disposition::Fenced => {
+                    return TaskOutcome::Lost;
+                }
+                Err(error) => return TaskOutcome::Failed(error),
             }
             if attempt.unwritten.is_some() {
                 clock::sleep(PACE.delay(failures, &self.shared.spec.context.random)).await;
@@ -178,25 +184,25 @@ impl ShardTask {
             }
         }
         match self.give_back().await {
-            Outcome::Released => outcome,
+            TaskOutcome::Released => outcome,
             other => other,
         }
     }
 
-    pub(super) async fn give_back(&mut self) -> Outcome {
+    pub(super) async fn give_back(&mut self) -> TaskOutcome {
         for n in 0.. {
             match self.claim.ledger.release().await {
-                Ok(()) => return Outcome::Released,
+                Ok(()) => return TaskOutcome::Released,
                 Err(error) => match error.disposition() {
                     Disposition::Retry { after } => {
                         let pause = PACE.delay(n, &self.shared.spec.context.random).max(after);
                         clock::sleep(pause).await;
                     }
-                    Disposition::Fenced => return Outcome::Lost,
-                    _ => return Outcome::Failed(error),
+                    Disposition::Fenced => return TaskOutcome::Lost,
+                    _ => return TaskOutcome::Failed(error),
                 },
             }
         }
-        Outcome::Released
+        TaskOutcome::Released
     }
 }

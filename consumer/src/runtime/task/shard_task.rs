@@ -30,13 +30,13 @@ use hydrant_core::subscription::Claim;
 use tokio::sync::watch;
 
 use super::attempt::Attempt;
-use super::control::{Control, Outcome, PACE, wanted};
-use super::ledger_write::Writing;
+use super::control::{PACE, TaskOrder, TaskOutcome, wanted};
+use super::ledger_write::LedgerWrite;
 use super::prefetch::{Prefetch, shedding};
-use super::start_position::{Begin, Rules};
-use crate::runtime::late_reader::OpenedLate;
+use super::start_position::{StartPoint, StartRules};
+use crate::runtime::late_reader::LateReader;
 use crate::runtime::leases::SILENT;
-use crate::runtime::progress_board::Status;
+use crate::runtime::progress_board::ShardStatus;
 use crate::runtime::run_context::RunContext;
 use crate::runtime::transaction::{Membership, aborted};
 
@@ -48,19 +48,19 @@ const CORRUPT_RECHECK: Duration = Duration::from_secs(5);
 pub(crate) struct ShardTask {
     pub(super) shared: Arc<RunContext>,
     pub(super) claim: Claim,
-    pub(super) control: watch::Receiver<Control>,
-    pub(super) born_under_way: bool,
+    pub(super) control: watch::Receiver<TaskOrder>,
+    pub(super) created_after_start: bool,
     /// Failures since the last publish.
     pub(super) failures: u32,
     /// No attempt begins before this: another owner is known to be this far.
-    pub(super) floor: Position,
+    pub(super) min_position: Position,
     /// The output may hold unconfirmed records up to here, from this task or one before.
-    pub(super) suspect: Position,
+    pub(super) unconfirmed_through: Position,
     pub(super) first_reader: bool,
 }
 
-enum Step {
-    Control,
+enum TaskEvent {
+    Order,
     Timer,
     Pressure,
     Transaction,
@@ -73,26 +73,26 @@ impl ShardTask {
     pub(crate) fn new(
         shared: Arc<RunContext>,
         claim: Claim,
-        control: watch::Receiver<Control>,
-        born_under_way: bool,
+        control: watch::Receiver<TaskOrder>,
+        created_after_start: bool,
     ) -> Self {
         ShardTask {
             shared,
             claim,
             control,
-            born_under_way,
+            created_after_start,
             failures: 0,
-            floor: Position::Begin,
-            suspect: Position::Begin,
+            min_position: Position::Begin,
+            unconfirmed_through: Position::Begin,
             first_reader: true,
         }
     }
 
     /// Works until the claim ends.
-    pub(crate) async fn work(mut self) -> Outcome {
+    pub(crate) async fn work(mut self) -> TaskOutcome {
         self.status(|status| {
             status.active = true;
-            status.settled = false;
+            status.checkpointed = false;
             status.idle_since = None;
         });
         let outcome = self.attempts().await;
@@ -103,14 +103,14 @@ impl ShardTask {
         outcome
     }
 
-    async fn attempts(&mut self) -> Outcome {
+    async fn attempts(&mut self) -> TaskOutcome {
         loop {
             let error = match self.attempt().await {
                 Ok(outcome) => return outcome,
                 Err(error) => self.with_remedy(error),
             };
             self.status(|status| {
-                status.settled = false;
+                status.checkpointed = false;
                 status.idle_since = None;
                 status.held_bytes = 0;
             });
@@ -120,7 +120,7 @@ impl ShardTask {
                 Disposition::Superseded { after } => {
                     self.count("superseded");
                     tracing::info!(%shard, %after, "another owner published first");
-                    self.floor = self.floor.max(after);
+                    self.min_position = self.min_position.max(after);
                     // The first time the answer lies in the ledger access that the next attempt begins with.
                     if self.failures == 0 {
                         Duration::ZERO
@@ -128,7 +128,7 @@ impl ShardTask {
                         delay
                     }
                 }
-                Disposition::Fenced => return Outcome::Lost,
+                Disposition::Fenced => return TaskOutcome::Lost,
                 Disposition::Retry { after } => {
                     self.count("retry");
                     if self.shared.spec.shutdown.is_draining() {
@@ -139,7 +139,7 @@ impl ShardTask {
                     delay.max(after)
                 }
                 Disposition::Reroute => delay,
-                Disposition::Refused | Disposition::Fatal => return Outcome::Failed(error),
+                Disposition::Refused | Disposition::Fatal => return TaskOutcome::Failed(error),
             };
             self.failures = self.failures.saturating_add(1);
             tokio::select! {
@@ -153,7 +153,7 @@ impl ShardTask {
         }
     }
 
-    pub(super) fn status<T>(&self, edit: impl FnOnce(&mut Status) -> T) -> T {
+    pub(super) fn status<T>(&self, edit: impl FnOnce(&mut ShardStatus) -> T) -> T {
         self.shared.board.update(&self.claim.shard.id, edit)
     }
 
@@ -190,16 +190,16 @@ impl ShardTask {
     /// Finds where to begin, and stores it before the first output when a restart could not find it again.
     async fn begin(&mut self) -> Result<Progress> {
         let spec = &self.shared.spec;
-        let rules = Rules {
+        let rules = StartRules {
             app: &spec.app,
             start: spec.start,
             pin: spec.pin.as_deref(),
-            target: &self.shared.target,
-            born_under_way: self.born_under_way,
+            output: &self.shared.output,
+            created_after_start: self.created_after_start,
         };
-        let Begin {
+        let StartPoint {
             mut progress,
-            suspect,
+            unconfirmed_through,
             in_ledger,
         } = rules
             .begin(
@@ -209,12 +209,12 @@ impl ShardTask {
                 &*self.claim.ledger,
             )
             .await?;
-        self.suspect = self.suspect.max(suspect);
-        if progress.to < self.floor {
-            progress.to = self.floor;
+        self.unconfirmed_through = self.unconfirmed_through.max(unconfirmed_through);
+        if progress.to < self.min_position {
+            progress.to = self.min_position;
             progress.marks.clear();
         }
-        let nothing = self.shared.target.sign(Progress::default());
+        let nothing = self.shared.output.sign(Progress::default());
         let unsaid = in_ledger.is_none() && progress == nothing;
         if !unsaid && in_ledger.as_ref() != Some(&progress) {
             self.claim.ledger.write(&progress).await?;
@@ -253,7 +253,7 @@ impl ShardTask {
         self.status(|status| {
             status.pushed = to;
             status.summary.to = to;
-            status.settled = true;
+            status.checkpointed = true;
         });
         Ok(Attempt {
             stage,
@@ -263,7 +263,7 @@ impl ShardTask {
             published: progress,
             unpublished: false,
             unwritten: None,
-            writing: Writing::default(),
+            writing: LedgerWrite::default(),
             idle_since: None,
             pressed_since: None,
             answered: None,
@@ -275,17 +275,17 @@ impl ShardTask {
     /// The claim's own reader; what it leaves behind makes a new one when asked.
     fn take_reader(&mut self) -> Box<dyn hydrant_core::stream::ShardReader> {
         let spec = &self.shared.spec;
-        let late = OpenedLate::new(&spec.stream, &self.claim.shard.id, &spec.context.budget);
+        let late = LateReader::new(&spec.stream, &self.claim.shard.id, &spec.context.budget);
         std::mem::replace(&mut self.claim.reader, Box::new(late))
     }
 
-    async fn attempt(&mut self) -> Result<Outcome> {
+    async fn attempt(&mut self) -> Result<TaskOutcome> {
         let mut attempt = self.open().await?;
         if attempt.published.to == Position::End {
-            return Ok(self.finish(&mut attempt, Outcome::Ended).await);
+            return Ok(self.finish(&mut attempt, TaskOutcome::Ended).await);
         }
         loop {
-            if *self.control.borrow_and_update() != Control::Run {
+            if *self.control.borrow_and_update() != TaskOrder::Run {
                 return self.hand_back(&mut attempt).await;
             }
             let wake = self.wake(&attempt);
@@ -295,28 +295,28 @@ impl ShardTask {
             let step = tokio::select! {
                 biased;
                 changed = self.control.changed() => match changed {
-                    Ok(()) => Step::Control,
-                    Err(_) => return Ok(Outcome::Lost),
+                    Ok(()) => TaskEvent::Order,
+                    Err(_) => return Ok(TaskOutcome::Lost),
                 },
-                () = changed(&mut attempt.membership) => Step::Transaction,
-                written = attempt.writing.done() => Step::Written(Box::new(written)),
-                () = clock::sleep_until(wake) => Step::Timer,
-                () = budget.pressure(), if ask_pressure => Step::Pressure,
-                read = attempt.prefetch.next(), if attempt.stopped_until.is_none() => Step::Read(Box::new(read)),
+                () = changed(&mut attempt.membership) => TaskEvent::Transaction,
+                written = attempt.writing.done() => TaskEvent::Written(Box::new(written)),
+                () = clock::sleep_until(wake) => TaskEvent::Timer,
+                () = budget.pressure(), if ask_pressure => TaskEvent::Pressure,
+                read = attempt.prefetch.next(), if attempt.stopped_until.is_none() => TaskEvent::Read(Box::new(read)),
             };
             match step {
-                Step::Control => {}
-                Step::Timer => self.tick(&mut attempt).await?,
-                Step::Pressure => {
+                TaskEvent::Order => {}
+                TaskEvent::Timer => self.tick(&mut attempt).await?,
+                TaskEvent::Pressure => {
                     attempt.pressed_since = Some(clock::now());
                     self.publish_if_due(&mut attempt).await?;
                 }
-                Step::Transaction => self.follow_transaction(&mut attempt).await?,
-                Step::Written(done) => {
+                TaskEvent::Transaction => self.follow_transaction(&mut attempt).await?,
+                TaskEvent::Written(done) => {
                     let (progress, written) = *done;
                     self.written(&mut attempt, &progress, written)?;
                 }
-                Step::Read(read) => {
+                TaskEvent::Read(read) => {
                     let read = match *read {
                         Ok(read) => read,
                         Err(error) => {
@@ -325,7 +325,7 @@ impl ShardTask {
                         }
                     };
                     if std::mem::take(&mut attempt.standing) {
-                        self.shared.note_sound(&self.claim.shard.id);
+                        self.shared.note_resumed(&self.claim.shard.id);
                     }
                     let ended = matches!(read, Read::End { .. });
                     let before = attempt.unpublished;
@@ -344,7 +344,7 @@ impl ShardTask {
                                 self.claim.shard.id, attempt.published.to
                             )));
                         }
-                        return Ok(self.finish(&mut attempt, Outcome::Ended).await);
+                        return Ok(self.finish(&mut attempt, TaskOutcome::Ended).await);
                     }
                     self.publish_if_due(&mut attempt).await?;
                 }
@@ -436,14 +436,14 @@ impl ShardTask {
         attempt.unpublished |= moves;
         attempt.pushed = attempt.pushed.max(to);
         if self.shared.spec.pin.is_some() && to != Position::End {
-            self.suspect = self.suspect.max(to);
+            self.unconfirmed_through = self.unconfirmed_through.max(to);
         }
-        let (pushed, settled) = (attempt.pushed, attempt.is_settled());
+        let (pushed, checkpointed) = (attempt.pushed, attempt.is_checkpointed());
         self.status(|status| {
             status.pushed = pushed;
             // A shard whose push waits is not idle; it is again when the push has returned.
             status.idle_since = None;
-            status.settled = settled;
+            status.checkpointed = checkpointed;
         });
         let budget = &self.shared.spec.context.budget;
         let push = shedding(&mut attempt.prefetch, budget, attempt.stage.push(read));
@@ -505,7 +505,7 @@ impl ShardTask {
                     return Err(error);
                 }
                 self.count("corrupt");
-                self.shared.note_corrupt(&self.claim.shard.id, error);
+                self.shared.note_stalled(&self.claim.shard.id, error);
                 let now = clock::now();
                 attempt.stopped_until = Some(now + CORRUPT_RECHECK);
                 attempt.standing = true;

@@ -23,22 +23,22 @@ use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::subscription::Ledger;
 
 use crate::runtime::leases::lineage;
-use crate::runtime::output_identity::Target;
+use crate::runtime::output_identity::OutputIdentity;
 
 /// Where a claim begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Begin {
+pub(crate) struct StartPoint {
     /// Progress, with the pin to keep in the ledger from now on.
     pub(crate) progress: Progress,
     /// The output may hold unconfirmed records up to here.
-    pub(crate) suspect: Position,
+    pub(crate) unconfirmed_through: Position,
     /// What the ledger says: behind `progress` when it must be written at once.
     pub(crate) in_ledger: Option<Progress>,
 }
 
 /// What decides where claims begin.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules<'a> {
+pub(crate) struct StartRules<'a> {
     /// The app.
     pub(crate) app: &'a str,
     /// Where an app without progress starts.
@@ -46,12 +46,12 @@ pub(crate) struct Rules<'a> {
     /// The digest to work under.
     pub(crate) pin: Option<&'a str>,
     /// The output.
-    pub(crate) target: &'a Target,
+    pub(crate) output: &'a OutputIdentity,
     /// The shard is read from its beginning when `start` is the latest record: it was born while the app was under way.
-    pub(crate) born_under_way: bool,
+    pub(crate) created_after_start: bool,
 }
 
-impl Rules<'_> {
+impl StartRules<'_> {
     /// Asks output, ledger and stream, in this order.
     pub(crate) async fn begin(
         &self,
@@ -59,12 +59,12 @@ impl Rules<'_> {
         stage: &dyn Stage,
         shard: &Shard,
         ledger: &dyn Ledger,
-    ) -> Result<Begin> {
-        let Rules { target, .. } = self;
+    ) -> Result<StartPoint> {
+        let StartRules { output, .. } = self;
         let resumed = stage.resume(shard).await?;
         let in_ledger = ledger.read().await?;
-        let known = in_ledger.clone().filter(|known| target.owns(known));
-        if resumed.is_some() || target.keeps_progress() {
+        let known = in_ledger.clone().filter(|known| output.owns(known));
+        if resumed.is_some() || output.keeps_progress() {
             let progress = match (resumed, known) {
                 (Some(resumed), _) => Progress {
                     pin: None,
@@ -76,9 +76,9 @@ impl Rules<'_> {
                 },
                 (None, _) => self.start_of(stream, shard).await?,
             };
-            return Ok(Begin {
-                progress: target.sign(progress),
-                suspect: Position::Begin,
+            return Ok(StartPoint {
+                progress: output.sign(progress),
+                unconfirmed_through: Position::Begin,
                 in_ledger,
             });
         }
@@ -86,8 +86,8 @@ impl Rules<'_> {
             Some(known) => known,
             None => self.start_of(stream, shard).await?,
         };
-        let mut progress = target.sign(progress);
-        let mut suspect = Position::Begin;
+        let mut progress = output.sign(progress);
+        let mut unconfirmed_through = Position::Begin;
         progress.pin = match (progress.pin.take(), self.pin) {
             (None, None) => None,
             (None, Some(digest)) => Some(Pin {
@@ -95,28 +95,30 @@ impl Rules<'_> {
                 after: progress.to,
             }),
             (Some(pinned), Some(digest)) if pinned.digest == digest => {
-                suspect = stream.state(&shard.id).await?.tip;
+                unconfirmed_through = stream.state(&shard.id).await?.tip;
                 Some(pinned)
             }
             (Some(pinned), _) => return Err(self.refusal(&shard.id, &pinned)),
         };
-        Ok(Begin {
+        Ok(StartPoint {
             progress,
-            suspect,
+            unconfirmed_through,
             in_ledger,
         })
     }
 
     /// The start position.
     async fn start_of(&self, stream: &SharedStream, shard: &Shard) -> Result<Progress> {
-        Ok(match lineage::birth(self.start, self.born_under_way) {
-            Some(start) => Progress::starting(stream.start(&shard.id, start).await?),
-            None => Progress::default(),
-        })
+        Ok(
+            match lineage::start_in(self.start, self.created_after_start) {
+                Some(start) => Progress::starting(stream.start(&shard.id, start).await?),
+                None => Progress::default(),
+            },
+        )
     }
 
     fn refusal(&self, shard: &ShardId, pinned: &Pin) -> Error {
-        let Rules { app, .. } = self;
+        let StartRules { app, .. } = self;
         Error::refused(format!(
             "app `{app}` worked on shard `{shard}` under policy `{}` and did not stop cleanly; now it has {}: start it \
              once more with the former policy, let it catch up and stop it with SIGTERM, then change the policy",

@@ -161,13 +161,13 @@ impl Ledger for BrokerLedger {
     }
 }
 
-struct Orders {
+struct BrokerOrders {
     events: mpsc::Receiver<Event>,
     asked: Arc<AtomicU64>,
 }
 
 #[async_trait]
-impl Subscription for Orders {
+impl Subscription for BrokerOrders {
     async fn next(&mut self) -> Result<Event> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let event = self.events.recv().await;
@@ -222,7 +222,7 @@ impl Stream for BrokerStream {
     async fn assignment(&self, _app: &str) -> Result<Assignment> {
         let events = self.events.lock().unwrap().take().expect("one worker");
         let asked = Arc::clone(&self.asked);
-        Ok(Assignment::Broker(Box::new(Orders { events, asked })))
+        Ok(Assignment::Broker(Box::new(BrokerOrders { events, asked })))
     }
 
     fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 /// Leases in memory. `sees_deaths` is what a local store has and a remote one lacks.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryLeases {
+pub(crate) struct ScriptedLeases {
     rows: Mutex<BTreeMap<ShardId, Lease>>,
     generations: Mutex<Generations>,
     alive: Arc<Mutex<BTreeSet<String>>>,
@@ -27,26 +27,26 @@ pub(crate) struct MemoryLeases {
 }
 
 #[derive(Debug)]
-struct Present {
+struct ScriptedWorker {
     worker: String,
     alive: Arc<Mutex<BTreeSet<String>>>,
     changed: Arc<Notify>,
 }
 
-impl Enlisted for Present {}
+impl Enlisted for ScriptedWorker {}
 
-impl Drop for Present {
+impl Drop for ScriptedWorker {
     fn drop(&mut self) {
         self.alive.lock().unwrap().remove(&self.worker);
         self.changed.notify_waiters();
     }
 }
 
-impl MemoryLeases {
+impl ScriptedLeases {
     pub(crate) fn new(sees_deaths: bool) -> Arc<Self> {
-        Arc::new(MemoryLeases {
+        Arc::new(ScriptedLeases {
             sees_deaths,
-            ..MemoryLeases::default()
+            ..ScriptedLeases::default()
         })
     }
 
@@ -80,10 +80,10 @@ impl MemoryLeases {
 }
 
 #[async_trait]
-impl LeaseStore for MemoryLeases {
+impl LeaseStore for ScriptedLeases {
     async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
         self.alive.lock().unwrap().insert(worker.to_owned());
-        Ok(Box::new(Present {
+        Ok(Box::new(ScriptedWorker {
             worker: worker.to_owned(),
             alive: Arc::clone(&self.alive),
             changed: Arc::clone(&self.changed),

@@ -7,23 +7,23 @@ use hydrant_core::subscription::ClaimId;
 
 /// A stage whose output has an identity.
 #[derive(Debug)]
-pub(crate) struct Named<S> {
+pub(crate) struct NamedStage<S> {
     stage: S,
     output: Output,
 }
 
-impl<S> Named<S> {
+impl<S> NamedStage<S> {
     /// `keeps_progress` says whether `stage` answers [`Stage::resume`].
     pub(crate) fn new(id: &str, keeps_progress: bool, stage: S) -> Self {
         let id = OutputId::new(id, format!("lake {id}"));
         let output = Output { id, keeps_progress };
-        Named { stage, output }
+        NamedStage { stage, output }
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: Stage> Stage for Named<S> {
+impl<S: Stage> Stage for NamedStage<S> {
     fn scope(&self) -> Scope {
         self.stage.scope()
     }

@@ -16,14 +16,14 @@ use hydrant_core::subscription::ClaimId;
 
 /// What came out, over all workers.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+pub(crate) struct OutputLog {
     records: Mutex<Vec<(ShardId, u64)>>,
     /// What an output knows of each shard.
     committed: Mutex<BTreeMap<ShardId, Position>>,
     opened: Mutex<Vec<Opened>>,
 }
 
-impl Log {
+impl OutputLog {
     pub(crate) fn records(&self) -> Vec<(ShardId, u64)> {
         self.records.lock().unwrap().clone()
     }
@@ -83,23 +83,23 @@ fn offsets(shard: &ShardId, batch: &Batch) -> Vec<(ShardId, u64)> {
 
 /// Hands records out as they come, and knows nothing of its progress: at least once.
 #[derive(Clone)]
-pub(crate) struct Plain {
-    pub(crate) log: Arc<Log>,
+pub(crate) struct PlainStage {
+    pub(crate) log: Arc<OutputLog>,
     /// Publishes this long after the first push.
     pub(crate) every: Duration,
     /// A publish fails next with these, last first.
     pub(crate) failures: Arc<Mutex<Vec<Error>>>,
 }
 
-impl fmt::Debug for Plain {
+impl fmt::Debug for PlainStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Plain")
     }
 }
 
-impl Plain {
-    pub(crate) fn new(log: &Arc<Log>) -> Self {
-        Plain {
+impl PlainStage {
+    pub(crate) fn new(log: &Arc<OutputLog>) -> Self {
+        PlainStage {
             log: Arc::clone(log),
             every: Duration::from_millis(20),
             failures: Arc::default(),
@@ -108,7 +108,7 @@ impl Plain {
 }
 
 #[async_trait]
-impl Stage for Plain {
+impl Stage for PlainStage {
     fn scope(&self) -> Scope {
         Scope::Shard
     }
@@ -133,7 +133,7 @@ impl Stage for Plain {
 }
 
 struct PlainShard {
-    stage: Plain,
+    stage: PlainStage,
     shard: ShardId,
     to: Position,
     deadline: Option<Instant>,
@@ -181,7 +181,7 @@ impl ShardStage for PlainShard {
 /// Holds records until they are published by compare-and-set on the output's own progress: exactly once.
 #[derive(Clone)]
 pub(crate) struct Exact {
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Arc<OutputLog>,
     pub(crate) every: Duration,
     /// Publishes when it holds this many records.
     pub(crate) records_max: usize,
@@ -197,7 +197,7 @@ impl fmt::Debug for Exact {
 }
 
 impl Exact {
-    pub(crate) fn new(log: &Arc<Log>) -> Self {
+    pub(crate) fn new(log: &Arc<OutputLog>) -> Self {
         Exact {
             log: Arc::clone(log),
             every: Duration::from_millis(200),
@@ -320,7 +320,7 @@ type Half = (Position, Position, Vec<Batch>);
 /// Commits what all claims of a worker pushed in one transaction.
 #[derive(Clone)]
 pub(crate) struct Together {
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Arc<OutputLog>,
     /// A publish fails when this draws 0.
     pub(crate) chance: Option<(hydrant_core::Random, u64)>,
     open: Arc<Mutex<BTreeMap<ClaimId, Half>>>,
@@ -335,7 +335,7 @@ impl fmt::Debug for Together {
 
 impl Together {
     /// For one worker.
-    pub(crate) fn new(log: &Arc<Log>) -> Self {
+    pub(crate) fn new(log: &Arc<OutputLog>) -> Self {
         Together {
             log: Arc::clone(log),
             chance: None,

@@ -16,15 +16,15 @@ use hydrant_core::stream::{
 use tokio::sync::Notify;
 
 #[derive(Debug, Clone)]
-struct Log {
+struct ShardRecords {
     shard: Shard,
     records: Vec<Bytes>,
     kept_after: Position,
 }
 
 #[derive(Debug)]
-struct Logs {
-    logs: Mutex<BTreeMap<ShardId, Log>>,
+struct StreamRecords {
+    logs: Mutex<BTreeMap<ShardId, ShardRecords>>,
     appended: Notify,
     resharded: Notify,
     errors: Mutex<BTreeMap<ShardId, Vec<Error>>>,
@@ -33,13 +33,13 @@ struct Logs {
 
 /// A stream in memory whose positions are offsets.
 #[derive(Debug)]
-pub(crate) struct MemoryStream {
+pub(crate) struct ScriptedStream {
     id: StreamId,
-    logs: Arc<Logs>,
+    logs: Arc<StreamRecords>,
     leases: Arc<dyn LeaseStore>,
 }
 
-impl MemoryStream {
+impl ScriptedStream {
     /// Shards `a`, `b`, ... under leases.
     pub(crate) fn new(shards: u8, leases: Arc<dyn LeaseStore>) -> Arc<Self> {
         let logs = HashRange::even(u32::from(shards))
@@ -55,7 +55,7 @@ impl MemoryStream {
                 };
                 (
                     id,
-                    Log {
+                    ShardRecords {
                         shard,
                         records: vec![],
                         kept_after: Position::Begin,
@@ -63,9 +63,9 @@ impl MemoryStream {
                 )
             })
             .collect();
-        Arc::new(MemoryStream {
+        Arc::new(ScriptedStream {
             id: StreamId::new("memory", "1"),
-            logs: Arc::new(Logs {
+            logs: Arc::new(StreamRecords {
                 logs: Mutex::new(logs),
                 appended: Notify::new(),
                 resharded: Notify::new(),
@@ -108,13 +108,18 @@ impl MemoryStream {
         self.logs.appended.notify_waiters();
     }
 
-    fn close(logs: &mut BTreeMap<ShardId, Log>, id: &str) -> HashRange {
+    fn close(logs: &mut BTreeMap<ShardId, ShardRecords>, id: &str) -> HashRange {
         let log = logs.get_mut(&ShardId::from(id)).unwrap();
         log.shard.closed = true;
         log.shard.range
     }
 
-    fn add(logs: &mut BTreeMap<ShardId, Log>, id: &str, range: HashRange, parents: &[&str]) {
+    fn add(
+        logs: &mut BTreeMap<ShardId, ShardRecords>,
+        id: &str,
+        range: HashRange,
+        parents: &[&str],
+    ) {
         let parents = parents
             .iter()
             .map(|parent| ShardId::from(*parent))
@@ -127,7 +132,7 @@ impl MemoryStream {
         };
         logs.insert(
             id.into(),
-            Log {
+            ShardRecords {
                 shard,
                 records: vec![],
                 kept_after: Position::Begin,
@@ -192,7 +197,7 @@ impl MemoryStream {
     }
 }
 
-fn state(log: &Log) -> ShardState {
+fn state(log: &ShardRecords) -> ShardState {
     ShardState {
         shard: log.shard.clone(),
         tip: tip(log),
@@ -203,7 +208,7 @@ fn state(log: &Log) -> ShardState {
     }
 }
 
-fn tip(log: &Log) -> Position {
+fn tip(log: &ShardRecords) -> Position {
     match log.records.len() as u64 {
         0 => Position::Begin,
         n => Position::offset(n - 1),
@@ -211,7 +216,7 @@ fn tip(log: &Log) -> Position {
 }
 
 #[async_trait]
-impl Stream for MemoryStream {
+impl Stream for ScriptedStream {
     fn id(&self) -> &StreamId {
         &self.id
     }
@@ -257,7 +262,7 @@ impl Stream for MemoryStream {
     }
 
     async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
-        Ok(Box::new(MemoryReader {
+        Ok(Box::new(ScriptedReader {
             shard: shard.clone(),
             logs: Arc::clone(&self.logs),
             budget: budget.clone(),
@@ -280,22 +285,22 @@ impl Stream for MemoryStream {
 }
 
 #[derive(Debug)]
-struct MemoryReader {
+struct ScriptedReader {
     shard: ShardId,
-    logs: Arc<Logs>,
+    logs: Arc<StreamRecords>,
     budget: Budget,
     after: Position,
     told_idle: bool,
 }
 
-enum Found {
+enum NextRead {
     Records(Vec<Bytes>, u64),
     Read(Read),
     Wait,
 }
 
-impl MemoryReader {
-    fn look(&self) -> Result<Found> {
+impl ScriptedReader {
+    fn look(&self) -> Result<NextRead> {
         let failure = self
             .logs
             .errors
@@ -309,7 +314,7 @@ impl MemoryReader {
         let logs = self.logs.logs.lock().unwrap();
         let log = &logs[&self.shard];
         if self.after < log.kept_after {
-            return Ok(Found::Read(Read::Gap {
+            return Ok(NextRead::Read(Read::Gap {
                 from: self.after,
                 to: log.kept_after,
                 why: "retention passed".to_owned(),
@@ -325,18 +330,18 @@ impl MemoryReader {
             .cloned()
             .collect();
         Ok(if !records.is_empty() {
-            Found::Records(records, next)
+            NextRead::Records(records, next)
         } else if log.shard.closed {
             let children = logs
                 .values()
                 .filter(|log| log.shard.parents.contains(&self.shard));
-            Found::Read(Read::End {
+            NextRead::Read(Read::End {
                 children: children.map(|log| log.shard.id.clone()).collect(),
             })
         } else if self.told_idle {
-            Found::Wait
+            NextRead::Wait
         } else {
-            Found::Read(Read::Idle {
+            NextRead::Read(Read::Idle {
                 through: self.after,
             })
         })
@@ -344,7 +349,7 @@ impl MemoryReader {
 }
 
 #[async_trait]
-impl ShardReader for MemoryReader {
+impl ShardReader for ScriptedReader {
     async fn open(&mut self, after: Position) -> Result<()> {
         self.after = after;
         Ok(())
@@ -355,15 +360,15 @@ impl ShardReader for MemoryReader {
             let logs = Arc::clone(&self.logs);
             let appended = logs.appended.notified();
             match self.look()? {
-                Found::Wait => appended.await,
-                Found::Read(read) => {
+                NextRead::Wait => appended.await,
+                NextRead::Read(read) => {
                     self.told_idle = matches!(read, Read::Idle { .. });
                     if let Read::Gap { to, .. } = &read {
                         self.after = *to;
                     }
                     return Ok(read);
                 }
-                Found::Records(segments, first) => {
+                NextRead::Records(segments, first) => {
                     let bytes: usize = segments.iter().map(Bytes::len).sum();
                     let permit = self.budget.acquire(bytes as u64).await;
                     self.told_idle = false;

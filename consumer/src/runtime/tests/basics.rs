@@ -11,7 +11,7 @@ async fn a_run_ends_at_the_end_with_everything_published_and_released() {
     let mut spec = world.exact();
     spec.exit_at_end = true;
     let began = clock::now();
-    let summary = Worker::start(spec).ended().await.unwrap();
+    let summary = RunningWorker::start(spec).ended().await.unwrap();
     assert!(
         clock::now() - began < Duration::from_secs(3),
         "{:?}",
@@ -30,7 +30,7 @@ async fn the_end_waits_for_the_last_append_to_be_old() {
     let mut world = World::new(1, true);
     let mut spec = world.exact();
     spec.exit_at_end = true;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     for _ in 0..10 {
         pass(Duration::from_millis(700)).await;
         assert!(!worker.has_ended());
@@ -46,7 +46,7 @@ async fn a_drain_publishes_everything_and_releases() {
     world.stream.append("a", 30, 0);
     let mut stage = Exact::new(&world.log);
     stage.every = Duration::from_secs(3600);
-    let worker = Worker::start(world.spec(stage));
+    let worker = RunningWorker::start(world.spec(stage));
     pass(Duration::from_secs(5)).await;
     assert!(world.log.records().is_empty());
     worker.drained().await.unwrap();
@@ -63,7 +63,7 @@ async fn a_drain_ends_at_its_timeout() {
     stage.slow = Duration::from_secs(3600);
     let mut spec = world.spec(stage);
     spec.drain_timeout = Some(Duration::from_secs(5));
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     pass(Duration::from_secs(1)).await;
     let began = clock::now();
     let error = worker.drained().await.unwrap_err();
@@ -77,7 +77,7 @@ async fn latest_is_fixed_at_the_first_start() {
     world.stream.append("a", 10, 0);
     let mut spec = world.plain();
     spec.start = Start::Latest;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     until("the rows", || world.leases.rows().len() == 2).await;
     drop(worker);
     // What comes while nobody runs is not skipped.
@@ -85,7 +85,7 @@ async fn latest_is_fixed_at_the_first_start() {
     world.stream.append("b", 5, 0);
     let mut spec = world.plain();
     (spec.start, spec.exit_at_end) = (Start::Latest, true);
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     let offsets: Vec<_> = world
         .log
         .records()
@@ -103,7 +103,7 @@ async fn latest_skips_no_record_of_a_child_born_under_way() {
     world.stream.append("a", 10, 0);
     let mut spec = world.plain();
     spec.start = Start::Latest;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     until("the row", || world.leases.rows().len() == 1).await;
     drop(worker);
     world.stream.append("a", 2, 0);
@@ -111,7 +111,7 @@ async fn latest_skips_no_record_of_a_child_born_under_way() {
     world.stream.append("b", 3, 0);
     let mut spec = world.plain();
     (spec.start, spec.exit_at_end) = (Start::Latest, true);
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     let count = |shard: &str| {
         world
             .log
@@ -131,7 +131,7 @@ async fn latest_skips_what_lay_in_children_before_the_app() {
     world.stream.append("b", 3, 0);
     let mut spec = world.plain();
     (spec.start, spec.exit_at_end) = (Start::Latest, true);
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     assert!(world.log.records().is_empty());
     assert_eq!(world.leases.to("a"), Position::End);
 }
@@ -143,7 +143,7 @@ async fn a_gap_is_counted_and_passed() {
     world.stream.trim("a", 4);
     let mut spec = world.exact();
     spec.exit_at_end = true;
-    let summary = Worker::start(spec).ended().await.unwrap();
+    let summary = RunningWorker::start(spec).ended().await.unwrap();
     assert_eq!((summary.gaps, summary.records), (1, 6));
 }
 
@@ -154,7 +154,7 @@ async fn what_an_output_knows_reaches_the_ledger_without_new_records() {
     world.log.overtake("a", 0, 9);
     let mut spec = world.exact();
     spec.exit_at_end = true;
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     assert_eq!(world.leases.to("a"), p(9));
     world.assert_exact();
 }
@@ -168,7 +168,7 @@ async fn a_superseded_shard_goes_on_after_the_winner() {
     spec.exit_at_end = true;
     spec.idle = Duration::from_secs(2);
     world.stream.append("a", 20, 0);
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     pass(Duration::from_millis(500)).await;
     world.log.overtake("a", 0, 11);
     worker.ended().await.unwrap();
@@ -201,7 +201,7 @@ async fn a_passing_failure_of_output_reader_or_store_is_retried() {
         .extend([unavailable(), unavailable(), unavailable()]);
     let mut spec = world.spec(stage);
     spec.exit_at_end = true;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     until("a lease", || {
         world.leases.row("a").is_some_and(|row| row.owner.is_some())
     })
@@ -229,7 +229,7 @@ async fn a_fatal_error_of_one_shard_drains_the_run() {
     world
         .stream
         .fail_reads("b", vec![Error::fatal("broken for good")]);
-    let worker = Worker::start(world.exact());
+    let worker = RunningWorker::start(world.exact());
     let error = worker.ended().await.unwrap_err();
     assert_eq!(error.to_string(), "broken for good");
     let of_a = world
@@ -259,7 +259,7 @@ async fn corrupt_data_stops_its_shard_only_until_it_is_repaired() {
     let mut world = World::new(2, true);
     world.stream.append("a", 30, 0);
     world.stream.fail_reads("b", vec![corrupt(), corrupt()]);
-    let worker = Worker::start(world.exact());
+    let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(2)).await;
     world.stream.append("a", 10, 0);
     world.stream.append("b", 5, 0);
@@ -272,7 +272,7 @@ async fn corrupt_data_stops_its_shard_only_until_it_is_repaired() {
     world
         .stream
         .fail_reads("b", (0..100).map(|_| corrupt()).collect());
-    let worker = Worker::start(world.exact());
+    let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(2)).await;
     assert!(matches!(worker.drained().await, Err(Error::Corrupt { .. })));
 }
@@ -297,7 +297,7 @@ async fn corrupt_data_does_not_keep_other_shards_from_their_end() {
     world.stream.append("c", 500, 0);
     let mut spec = world.exact();
     spec.exit_at_end = true;
-    let ended = Worker::start(spec).ended().await;
+    let ended = RunningWorker::start(spec).ended().await;
     assert!(matches!(ended, Err(Error::Corrupt { .. })), "{ended:?}");
     assert_eq!(world.log.records().len(), 1_000);
 }
@@ -306,7 +306,7 @@ async fn corrupt_data_does_not_keep_other_shards_from_their_end() {
 async fn without_the_outputs_word_a_superseded_shard_goes_on_where_the_error_says() {
     let mut world = World::new(1, true);
     world.stream.append("a", 20, 0);
-    let stage = Plain::new(&world.log);
+    let stage = PlainStage::new(&world.log);
     let superseded = Error::Superseded {
         shard: "a".into(),
         after: p(15),
@@ -314,7 +314,7 @@ async fn without_the_outputs_word_a_superseded_shard_goes_on_where_the_error_say
     stage.failures.lock().unwrap().push(superseded);
     let mut spec = world.spec(stage);
     spec.exit_at_end = true;
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     let starts: Vec<_> = world
         .log
         .opened()

@@ -21,7 +21,7 @@ async fn a_worker_that_holds_all_finds_the_end_by_itself() {
     let (broker, mut spec) = world.brokered(stage);
     spec.exit_at_end = true;
     broker.grant("a", 1).await;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     pass(Duration::from_secs(20)).await;
     assert!(!worker.has_ended(), "nobody knows what became of `b`");
     broker.grant("b", 2).await;
@@ -43,7 +43,7 @@ async fn a_shard_granted_again_at_once_is_worked_on_by_one_task() {
         broker.lose("a", grant.saturating_sub(1));
     }
     broker.grant("a", 20).await;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     until("the records", || world.log.records().len() == 30).await;
     broker.lose("a", 19);
     world.stream.append("a", 5, 0);
@@ -66,7 +66,7 @@ async fn a_revoked_shard_is_published_and_given_back_in_time_or_cut_off() {
         let (broker, spec) = world.brokered(stage);
         world.stream.append("a", 10, 0);
         broker.grant("a", 1).await;
-        let worker = Worker::start(spec);
+        let worker = RunningWorker::start(spec);
         pass(Duration::from_secs(1)).await;
         broker.revoke("a", 1, clock::now() + Duration::from_secs(10));
         pass(Duration::from_secs(11)).await;
@@ -90,7 +90,7 @@ async fn latest_is_written_down_at_once_and_not_asked_for_newer_shards() {
     let (broker, mut spec) = world.brokered(stage);
     spec.start = Start::Latest;
     broker.grant("a", 1).await;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     until("the start", || broker.to("a") == Some(p(9))).await;
     world.stream.split("a", "b", "c");
     world.stream.append("b", 4, 0);

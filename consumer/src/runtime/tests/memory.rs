@@ -10,7 +10,7 @@ async fn with_a_tiny_budget(stage: impl Stage + 'static, world: &mut World) {
     spec.context = context(3, 20 << 10);
     spec.exit_at_end = true;
     let budget = spec.context.budget.clone();
-    tokio::time::timeout(Duration::from_secs(300), Worker::start(spec).ended())
+    tokio::time::timeout(Duration::from_secs(300), RunningWorker::start(spec).ended())
         .await
         .expect("the run does not stand still")
         .unwrap();
@@ -111,7 +111,7 @@ async fn a_push_that_needs_memory_does_not_wait_for_its_own_prefetch() {
     spec.context = context(3, 12 << 10);
     stage.budget.set(spec.context.budget.clone()).unwrap();
     spec.exit_at_end = true;
-    tokio::time::timeout(Duration::from_secs(300), Worker::start(spec).ended())
+    tokio::time::timeout(Duration::from_secs(300), RunningWorker::start(spec).ended())
         .await
         .expect("the run does not stand still")
         .unwrap();

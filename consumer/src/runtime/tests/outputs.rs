@@ -9,15 +9,15 @@ use crate::runtime::Summary;
 use crate::runtime::testing::BrokerStream;
 
 /// An output, with what is in it.
-struct Lake {
+struct LateLake {
     id: &'static str,
     keeps_progress: bool,
-    log: Arc<Log>,
+    log: Arc<OutputLog>,
 }
 
-impl Lake {
+impl LateLake {
     fn new(id: &'static str) -> Self {
-        Lake {
+        LateLake {
             id,
             keeps_progress: true,
             log: Arc::default(),
@@ -26,29 +26,29 @@ impl Lake {
 
     /// One that does not know how far it is.
     fn forgetful(id: &'static str) -> Self {
-        Lake {
+        LateLake {
             keeps_progress: false,
-            ..Lake::new(id)
+            ..LateLake::new(id)
         }
     }
 
     fn spec(&self, world: &mut World) -> RunSpec {
         if self.keeps_progress {
-            world.spec(Named::new(self.id, true, Exact::new(&self.log)))
+            world.spec(NamedStage::new(self.id, true, Exact::new(&self.log)))
         } else {
-            world.spec(Named::new(self.id, false, Plain::new(&self.log)))
+            world.spec(NamedStage::new(self.id, false, PlainStage::new(&self.log)))
         }
     }
 
-    fn start(&self, world: &mut World) -> Worker {
-        Worker::start(self.spec(world))
+    fn start(&self, world: &mut World) -> RunningWorker {
+        RunningWorker::start(self.spec(world))
     }
 
     /// Runs to the end of the stream.
     async fn fill(&self, world: &mut World) -> Result<Summary> {
         let mut spec = self.spec(world);
         spec.exit_at_end = true;
-        Worker::start(spec).ended().await
+        RunningWorker::start(spec).ended().await
     }
 
     /// Each record of the stream is in it once.
@@ -83,10 +83,10 @@ fn filled(shards: u8, sees_deaths: bool) -> World {
 #[tokio::test(start_paused = true)]
 async fn a_second_output_of_an_app_gets_everything_from_the_start() {
     for lakes in [
-        [Lake::new("one"), Lake::new("two")],
-        [Lake::forgetful("one"), Lake::forgetful("two")],
-        [Lake::new("one"), Lake::forgetful("two")],
-        [Lake::forgetful("one"), Lake::new("two")],
+        [LateLake::new("one"), LateLake::new("two")],
+        [LateLake::forgetful("one"), LateLake::forgetful("two")],
+        [LateLake::new("one"), LateLake::forgetful("two")],
+        [LateLake::forgetful("one"), LateLake::new("two")],
     ] {
         let mut world = filled(3, true);
         lakes[0].fill(&mut world).await.unwrap();
@@ -109,11 +109,11 @@ async fn a_second_output_of_an_app_gets_everything_from_the_start() {
 async fn an_output_made_again_starts_at_the_start() {
     for sees_deaths in [true, false] {
         let mut world = filled(2, sees_deaths);
-        let worker = Lake::new("first").start(&mut world);
+        let worker = LateLake::new("first").start(&mut world);
         pass(Duration::from_secs(2)).await;
         // It dies with its leases held.
         drop(worker);
-        let again = Lake::new("made again");
+        let again = LateLake::new("made again");
         again.fill(&mut world).await.unwrap();
         again.assert_exact(&world);
     }
@@ -123,11 +123,11 @@ async fn an_output_made_again_starts_at_the_start() {
 async fn an_output_that_lost_its_progress_is_not_given_that_of_the_ledger() {
     for start in [Start::Earliest, Start::At(0)] {
         let mut world = filled(2, true);
-        Lake::new("one").fill(&mut world).await.unwrap();
-        let emptied = Lake::new("one");
+        LateLake::new("one").fill(&mut world).await.unwrap();
+        let emptied = LateLake::new("one");
         let mut spec = emptied.spec(&mut world);
         spec.start = start;
-        let worker = Worker::start(spec);
+        let worker = RunningWorker::start(spec);
         pass(Duration::from_secs(3)).await;
         worker.drained().await.unwrap();
         emptied.assert_exact(&world);
@@ -139,7 +139,7 @@ async fn while_one_output_is_worked_for_another_is_refused() {
     for sees_deaths in [true, false] {
         for first in [["one", "two"], ["two", "one"]] {
             let mut world = filled(2, sees_deaths);
-            let [first, second] = first.map(Lake::new);
+            let [first, second] = first.map(LateLake::new);
             let worker = first.start(&mut world);
             pass(Duration::from_secs(2)).await;
             let words = [
@@ -173,10 +173,10 @@ async fn two_outputs_started_at_once_lose_and_double_nothing() {
             .leases
             .slow_ms
             .store(seed % 7 * 5, std::sync::atomic::Ordering::SeqCst);
-        let lakes = [Lake::new("one"), Lake::new("two")];
+        let lakes = [LateLake::new("one"), LateLake::new("two")];
         let workers = [lakes[0].start(&mut world), lakes[1].start(&mut world)];
         pass(Duration::from_secs(30)).await;
-        let ended = workers.each_ref().map(Worker::has_ended);
+        let ended = workers.each_ref().map(RunningWorker::has_ended);
         assert!(ended.contains(&true), "seed {seed}: they share the shards");
         both_refused += u32::from(ended == [true, true]);
         for (worker, ended) in workers.into_iter().zip(ended) {
@@ -199,13 +199,13 @@ async fn two_workers_of_a_second_output_find_its_end_together() {
     let mut world = filled(4, true);
     world.stream.split("a", "e", "f");
     world.stream.append("f", 9, 0);
-    Lake::new("one").fill(&mut world).await.unwrap();
-    let second = Lake::new("two");
+    LateLake::new("one").fill(&mut world).await.unwrap();
+    let second = LateLake::new("two");
     let workers = [(); 2].map(|()| {
         let mut spec = second.spec(&mut world);
         spec.exit_at_end = true;
         spec.idle = Duration::from_millis(50);
-        Worker::start(spec)
+        RunningWorker::start(spec)
     });
     for worker in workers {
         worker.ended().await.unwrap();
@@ -216,7 +216,7 @@ async fn two_workers_of_a_second_output_find_its_end_together() {
 #[tokio::test(start_paused = true)]
 async fn a_second_output_works_on_parents_before_children_although_the_first_has_ended_them() {
     let mut world = filled(2, true);
-    let first = Lake::new("one");
+    let first = LateLake::new("one");
     first.fill(&mut world).await.unwrap();
     world.stream.split("a", "c", "d");
     world.stream.append("c", 5, 0);
@@ -225,7 +225,7 @@ async fn a_second_output_works_on_parents_before_children_although_the_first_has
     first.fill(&mut world).await.unwrap();
     assert_eq!(world.leases.to("a"), Position::End);
     // The stage asserts the order at each opening. It dies again and again.
-    let second = Lake::new("two");
+    let second = LateLake::new("two");
     for _ in 0..10 {
         let before = second.log.records().len();
         let worker = second.start(&mut world);
@@ -245,11 +245,11 @@ async fn a_second_output_works_on_parents_before_children_although_the_first_has
 #[tokio::test(start_paused = true)]
 async fn a_start_at_the_latest_record_leaves_out_nothing_that_came_after_it() {
     let mut world = filled(1, true);
-    let lakes = [Lake::new("one"), Lake::new("two")];
+    let lakes = [LateLake::new("one"), LateLake::new("two")];
     for lake in &lakes {
         let mut spec = lake.spec(&mut world);
         spec.start = Start::Latest;
-        let worker = Worker::start(spec);
+        let worker = RunningWorker::start(spec);
         pass(Duration::from_secs(2)).await;
         world.stream.append("a", 1, 0);
         pass(Duration::from_secs(2)).await;
@@ -263,23 +263,23 @@ async fn a_start_at_the_latest_record_leaves_out_nothing_that_came_after_it() {
     for (lake, records) in [(&lakes[1], 1 + 7), (&lakes[0], 1 + 1 + 7)] {
         let mut spec = lake.spec(&mut world);
         (spec.start, spec.exit_at_end) = (Start::Latest, true);
-        Worker::start(spec).ended().await.unwrap();
+        RunningWorker::start(spec).ended().await.unwrap();
         assert_eq!(lake.log.records().len(), records, "{}", lake.id);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rows_from_before_outputs_had_identities_are_gone_on_from() {
-    for lake in [Lake::new("one"), Lake::forgetful("one")] {
+    for lake in [LateLake::new("one"), LateLake::forgetful("one")] {
         let mut world = filled(2, true);
         // Rows without an identity.
         let mut spec = if lake.keeps_progress {
             world.spec(Exact::new(&lake.log))
         } else {
-            world.spec(Plain::new(&lake.log))
+            world.spec(PlainStage::new(&lake.log))
         };
         spec.exit_at_end = true;
-        Worker::start(spec).ended().await.unwrap();
+        RunningWorker::start(spec).ended().await.unwrap();
         assert!(world.leases.rows().iter().all(|row| row.output().is_none()));
         world.stream.append("a", 5, 0);
         lake.fill(&mut world).await.unwrap();
@@ -308,7 +308,7 @@ async fn a_silent_owner_of_another_output_is_fenced_when_its_row_is_taken_over()
         ..Lease::new("a".into())
     };
     assert_eq!(world.leases.swap(None, &row).await.unwrap(), Swap::Swapped);
-    let second = Lake::new("two");
+    let second = LateLake::new("two");
     let worker = second.start(&mut world);
     pass(Duration::from_secs(8)).await;
     assert_eq!(world.leases.row("a"), Some(row), "it may be alive");
@@ -322,7 +322,7 @@ async fn a_silent_owner_of_another_output_is_fenced_when_its_row_is_taken_over()
 async fn what_a_broker_keeps_for_another_output_is_none() {
     for (id, records) in [("one", 8), ("two", 20)] {
         let mut world = filled(1, true);
-        let lake = Lake::forgetful(id);
+        let lake = LateLake::forgetful(id);
         let broker = BrokerStream::around(Arc::clone(&world.stream) as _);
         broker.keep(
             "a",
@@ -335,7 +335,7 @@ async fn what_a_broker_keeps_for_another_output_is_none() {
         let mut spec = lake.spec(&mut world);
         spec.stream = Arc::clone(&broker) as _;
         broker.grant("a", 1).await;
-        let worker = Worker::start(spec);
+        let worker = RunningWorker::start(spec);
         until("the records", || lake.log.records().len() == records).await;
         worker.drained().await.unwrap();
         assert_eq!(broker.to("a"), Some(p(19)));

@@ -19,14 +19,14 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn a_clean_stop_frees_the_policy() {
     let mut world = World::new(1, true);
-    let worker = Worker::start(world.pinned("old"));
+    let worker = RunningWorker::start(world.pinned("old"));
     until("the pin", || world.pin().is_some()).await;
     world.stream.append("a", 10, 0);
     pass(Duration::from_secs(1)).await;
     worker.drained().await.unwrap();
     assert_eq!((world.pin(), world.leases.to("a")), (None, p(9)));
 
-    let worker = Worker::start(world.pinned("new"));
+    let worker = RunningWorker::start(world.pinned("new"));
     until("the pin", || world.pin().is_some()).await;
     let pin = world.pin().unwrap();
     assert_eq!((pin.digest.as_str(), pin.after), ("new", p(9)));
@@ -38,7 +38,7 @@ async fn a_clean_stop_frees_the_policy() {
 async fn the_pin_is_in_the_ledger_before_the_first_output() {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
-    let worker = Worker::start(world.pinned("old"));
+    let worker = RunningWorker::start(world.pinned("old"));
     until("an output", || !world.log.records().is_empty()).await;
     assert_eq!(world.pin().unwrap().digest, "old");
     drop(worker);
@@ -48,14 +48,14 @@ async fn the_pin_is_in_the_ledger_before_the_first_output() {
 async fn after_a_death_only_the_same_policy_goes_on() {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
-    let worker = Worker::start(world.pinned("old"));
+    let worker = RunningWorker::start(world.pinned("old"));
     until("an output", || !world.log.records().is_empty()).await;
     drop(worker);
     pass(Duration::from_secs(1)).await;
 
     for mut spec in [world.pinned("new"), world.plain()] {
         spec.exit_at_end = true;
-        let error = Worker::start(spec).ended().await.unwrap_err();
+        let error = RunningWorker::start(spec).ended().await.unwrap_err();
         assert!(
             matches!(&error, Error::Refused { message } if message.contains("old")),
             "{error}"
@@ -63,11 +63,11 @@ async fn after_a_death_only_the_same_policy_goes_on() {
     }
     let mut spec = world.pinned("old");
     spec.exit_at_end = true;
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     assert_eq!(world.pin(), None);
     let mut spec = world.pinned("new");
     spec.exit_at_end = true;
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     world.assert_complete();
 }
 
@@ -78,7 +78,7 @@ async fn a_successor_that_stops_before_its_predecessors_reach_frees_nothing() {
     let mut spec = world.pinned("old");
     spec.checkpoint = Duration::from_secs(3600);
     world.stream.append("a", 10, 0);
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     until("all outputs", || world.log.records().len() == 10).await;
     drop(worker);
     pass(Duration::from_secs(1)).await;
@@ -91,9 +91,14 @@ async fn a_successor_that_stops_before_its_predecessors_reach_frees_nothing() {
         after: Duration::from_secs(60),
     };
     world.stream.fail_reads("a", vec![away()]);
-    let worker = Worker::start(world.pinned("old"));
+    let worker = RunningWorker::start(world.pinned("old"));
     until("the stage", || world.log.opened().len() > opened).await;
     worker.drained().await.unwrap();
     assert_eq!(world.pin().unwrap().digest, "old");
-    assert!(Worker::start(world.pinned("new")).ended().await.is_err());
+    assert!(
+        RunningWorker::start(world.pinned("new"))
+            .ended()
+            .await
+            .is_err()
+    );
 }

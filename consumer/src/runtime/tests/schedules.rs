@@ -8,17 +8,17 @@ use hydrant_core::error::Error;
 use super::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Plain,
+enum OutputKind {
+    PlainStage,
     Exact,
     Together,
 }
 
 impl World {
-    fn worker(&mut self, kind: Kind, random: &Random) -> RunSpec {
+    fn worker(&mut self, kind: OutputKind, random: &Random) -> RunSpec {
         let mut spec = match kind {
-            Kind::Plain => self.plain(),
-            Kind::Exact => {
+            OutputKind::PlainStage => self.plain(),
+            OutputKind::Exact => {
                 let stage = Exact::new(&self.log);
                 if random.below(4) == 0 {
                     let message = "away".to_owned();
@@ -30,7 +30,7 @@ impl World {
                 }
                 self.spec(stage)
             }
-            Kind::Together => {
+            OutputKind::Together => {
                 let mut stage = Together::new(&self.log);
                 stage.chance = Some((random.clone(), 6));
                 self.spec(stage)
@@ -43,13 +43,13 @@ impl World {
     }
 }
 
-async fn schedule(kind: Kind, seed: u64) {
+async fn schedule(kind: OutputKind, seed: u64) {
     let random = Random::seeded(seed);
     let mut world = World::new(2 + random.below(2) as u8, random.below(2) == 0);
     world.seed = seed * 1000;
     world.stream.batch_records(1 + random.below(15));
     let mut names = ('k'..='z').map(|name| name.to_string());
-    let mut workers: Vec<Worker> = Vec::new();
+    let mut workers: Vec<RunningWorker> = Vec::new();
     for _ in 0..30 {
         let open = world.stream.open_shards();
         let chosen = open[random.below(open.len() as u64) as usize].clone();
@@ -60,7 +60,7 @@ async fn schedule(kind: Kind, seed: u64) {
             }
             4 | 5 if workers.len() < 3 => {
                 let spec = world.worker(kind, &random);
-                workers.push(Worker::start(spec));
+                workers.push(RunningWorker::start(spec));
             }
             6 if !workers.is_empty() => {
                 drop(workers.remove(random.below(workers.len() as u64) as usize));
@@ -100,12 +100,12 @@ async fn schedule(kind: Kind, seed: u64) {
     world.leases.slow_ms.store(0, Ordering::SeqCst);
     let mut spec = world.worker(kind, &random);
     spec.exit_at_end = true;
-    tokio::time::timeout(Duration::from_secs(600), Worker::start(spec).ended())
+    tokio::time::timeout(Duration::from_secs(600), RunningWorker::start(spec).ended())
         .await
         .unwrap_or_else(|_| panic!("seed {seed} of {kind:?} does not end"))
         .unwrap_or_else(|error| panic!("seed {seed} of {kind:?}: {error}"));
     world.assert_complete();
-    if kind != Kind::Plain {
+    if kind != OutputKind::PlainStage {
         world.assert_exact();
     }
     for state in world.leases.rows() {
@@ -123,7 +123,7 @@ async fn schedule(kind: Kind, seed: u64) {
     drop(workers);
 }
 
-fn schedules(kind: Kind, seeds: std::ops::Range<u64>) {
+fn schedules(kind: OutputKind, seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -137,15 +137,15 @@ fn schedules(kind: Kind, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn no_schedule_loses_or_doubles_a_record_of_a_stage_that_knows_its_progress() {
-    schedules(Kind::Exact, 0..60);
+    schedules(OutputKind::Exact, 0..60);
 }
 
 #[test]
 fn no_schedule_loses_a_record_of_a_plain_stage() {
-    schedules(Kind::Plain, 100..160);
+    schedules(OutputKind::PlainStage, 100..160);
 }
 
 #[test]
 fn no_schedule_loses_or_doubles_a_record_of_a_transaction_of_all_claims() {
-    schedules(Kind::Together, 200..260);
+    schedules(OutputKind::Together, 200..260);
 }

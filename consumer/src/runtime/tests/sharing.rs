@@ -9,9 +9,9 @@ async fn two_workers_share_the_shards_without_ping_pong() {
         for shard in ["a", "b", "c", "d", "e", "f", "g"] {
             world.stream.append(shard, 20, 0);
         }
-        let first = Worker::start(world.exact());
+        let first = RunningWorker::start(world.exact());
         pass(Duration::from_secs(3)).await;
-        let second = Worker::start(world.exact());
+        let second = RunningWorker::start(world.exact());
         pass(Duration::from_secs(30)).await;
         let loads: Vec<_> = world.leases.loads().into_values().collect();
         assert!(loads == [3, 4] || loads == [4, 3], "{loads:?}");
@@ -29,9 +29,9 @@ async fn two_workers_share_the_shards_without_ping_pong() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_workers_shards_are_taken_over_at_once_where_the_store_sees_deaths() {
     let mut world = World::new(4, true);
-    let first = Worker::start(world.exact());
+    let first = RunningWorker::start(world.exact());
     pass(Duration::from_secs(1)).await;
-    let second = Worker::start(world.exact());
+    let second = RunningWorker::start(world.exact());
     pass(Duration::from_secs(10)).await;
     drop(first);
     let died = clock::now();
@@ -55,11 +55,11 @@ async fn a_silent_workers_shards_are_taken_over_after_the_lease_time_by_own_cloc
     // Whatever chance puts between rounds.
     for shards in 1..8 {
         let mut world = World::new(shards, false);
-        let first = Worker::start(world.exact());
+        let first = RunningWorker::start(world.exact());
         pass(Duration::from_secs(5)).await;
         drop(first);
         let died = clock::now();
-        let _second = Worker::start(world.exact());
+        let _second = RunningWorker::start(world.exact());
         pass(Duration::from_millis(9950)).await;
         assert!(world.leases.rows().iter().all(|row| row.epoch == 1));
         until("take-over", || {
@@ -74,7 +74,7 @@ async fn a_silent_workers_shards_are_taken_over_after_the_lease_time_by_own_cloc
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_cannot_renew_stops_by_itself() {
     let mut world = World::new(1, false);
-    let worker = Worker::start(world.exact());
+    let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(2)).await;
     world
         .leases
@@ -96,9 +96,9 @@ async fn a_worker_that_cannot_renew_stops_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_drained_worker_hands_over_at_once() {
     let mut world = World::new(4, false);
-    let first = Worker::start(world.exact());
+    let first = RunningWorker::start(world.exact());
     pass(Duration::from_secs(2)).await;
-    let second = Worker::start(world.exact());
+    let second = RunningWorker::start(world.exact());
     pass(Duration::from_secs(20)).await;
     first.drained().await.unwrap();
     let gone = clock::now();
@@ -118,16 +118,16 @@ async fn a_zombies_ledger_writes_are_fenced() {
     use hydrant_core::stream::Start;
     use hydrant_core::subscription::{Event, Subscription};
 
-    use crate::runtime::leases::{Leased, LeasedSubscription};
+    use crate::runtime::leases::{LeaseSetup, LeasedSubscription};
 
     let world = World::new(1, false);
-    let leased = |worker: &str, seed| Leased {
+    let leased = |worker: &str, seed| LeaseSetup {
         stream: Arc::clone(&world.stream) as _,
         store: Arc::clone(&world.leases) as _,
         app: "app".to_owned(),
         worker: worker.to_owned(),
         start: Start::Earliest,
-        stage: Arc::new(Plain::new(&world.log)),
+        stage: Arc::new(PlainStage::new(&world.log)),
         settings: crate::runtime::LeaseSettings::default(),
         budget: Budget::new(1 << 20),
         random: hydrant_core::Random::seeded(seed),
@@ -183,13 +183,13 @@ async fn the_end_counts_what_other_workers_hold() {
     let mut slow = Exact::new(&world.log);
     slow.every = Duration::from_secs(20);
     let began = clock::now();
-    let other = Worker::start(world.spec(slow));
+    let other = RunningWorker::start(world.spec(slow));
     pass(Duration::from_secs(1)).await;
     world.stream.split("a", "e", "f");
     world.stream.append("e", 10, 0);
     let mut spec = world.exact();
     spec.exit_at_end = true;
-    let summary = Worker::start(spec).ended().await.unwrap();
+    let summary = RunningWorker::start(spec).ended().await.unwrap();
     assert!(clock::now() - began > Duration::from_secs(18));
     assert!(
         summary.records < 50,
@@ -212,7 +212,7 @@ async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
     // Each worker dies as soon as something moved; the stage asserts the order at each opening.
     for _ in 0..40 {
         let before = world.log.records().len();
-        let worker = Worker::start(world.exact());
+        let worker = RunningWorker::start(world.exact());
         let deadline = clock::now() + Duration::from_secs(2);
         while world.log.records().len() == before && clock::now() < deadline {
             pass(Duration::from_millis(7)).await;
@@ -221,7 +221,7 @@ async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
     }
     let mut spec = world.exact();
     spec.exit_at_end = true;
-    Worker::start(spec).ended().await.unwrap();
+    RunningWorker::start(spec).ended().await.unwrap();
     world.assert_exact();
     assert_eq!(world.leases.to("b"), Position::End);
 }
@@ -230,7 +230,7 @@ async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_stands_still_is_no_reason_to_leave_its_shards_alone() {
     let mut world = World::new(4, false);
-    let worker = Worker::start(world.exact());
+    let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(3)).await;
     let rows = world.leases.rows();
     let silent = Some("silent".to_owned());

@@ -9,7 +9,7 @@ use hydrant_core::subscription::{Claim, Event, Subscription};
 
 use super::*;
 use crate::runtime::LeaseSettings;
-use crate::runtime::leases::{Leased, LeasedSubscription};
+use crate::runtime::leases::{LeaseSetup, LeasedSubscription};
 use crate::runtime::testing::BrokerStream;
 
 #[tokio::test(start_paused = true)]
@@ -18,7 +18,7 @@ async fn a_drain_is_told_to_the_tasks_before_the_store_answers() {
     world.stream.append("a", 30, 0);
     let mut stage = Exact::new(&world.log);
     (stage.every, stage.records_max) = (Duration::from_secs(3600), usize::MAX);
-    let worker = Worker::start(world.spec(stage));
+    let worker = RunningWorker::start(world.spec(stage));
     pass(Duration::from_secs(2)).await;
     world.leases.slow_ms.store(5_000, Ordering::SeqCst);
     // The keeper makes rows for the children, and waits for the answer.
@@ -44,7 +44,7 @@ async fn a_drain_is_told_to_the_tasks_before_the_store_answers() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_ledger_delays_no_record() {
     let mut world = World::new(1, false);
-    let worker = Worker::start(world.plain());
+    let worker = RunningWorker::start(world.plain());
     pass(Duration::from_secs(2)).await;
     world.leases.slow_ms.store(2_000, Ordering::SeqCst);
     for n in 1..=100 {
@@ -63,7 +63,7 @@ async fn a_slow_ledger_delays_no_record() {
 async fn a_store_that_does_not_answer_is_asked_again() {
     let mut world = World::new(1, false);
     world.leases.slow_ms.store(3_600_000, Ordering::SeqCst);
-    let worker = Worker::start(world.exact());
+    let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(60)).await;
     world.stream.append("a", 5, 0);
     world.leases.slow_ms.store(0, Ordering::SeqCst);
@@ -78,7 +78,7 @@ async fn leases_of_the_shortest_time_stay_where_they_are() {
     let start = |world: &mut World| {
         let mut spec = world.exact();
         spec.leases.lease_time = *crate::runtime::LeaseSettings::LEASE_TIME_RANGE.start();
-        Worker::start(spec)
+        RunningWorker::start(spec)
     };
     let first = start(&mut world);
     let second = start(&mut world);
@@ -99,7 +99,7 @@ async fn leases_of_the_shortest_time_outlive_a_store_that_is_away_for_a_moment()
     let start = |world: &mut World| {
         let mut spec = world.exact();
         spec.leases.lease_time = *LeaseSettings::LEASE_TIME_RANGE.start();
-        Worker::start(spec)
+        RunningWorker::start(spec)
     };
     let first = start(&mut world);
     let second = start(&mut world);
@@ -128,7 +128,7 @@ async fn a_subscription_that_failed_is_not_asked_again() {
     stage.slow = Duration::from_secs(5);
     let mut spec = world.spec(stage);
     spec.stream = Arc::clone(&broker) as _;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     broker.grant("a", 1).await;
     pass(Duration::from_secs(1)).await;
     let before = broker.asked();
@@ -147,7 +147,7 @@ async fn what_is_read_after_the_lease_time_is_not_taken() {
     let broker = BrokerStream::around(Arc::clone(&world.stream) as _);
     let mut spec = world.plain();
     spec.stream = Arc::clone(&broker) as _;
-    let worker = Worker::start(spec);
+    let worker = RunningWorker::start(spec);
     broker.grant("a", 1).await;
     world.stream.append("a", 10, 0);
     pass(Duration::from_secs(1)).await;
@@ -165,7 +165,7 @@ async fn what_is_read_after_the_lease_time_is_not_taken() {
 }
 
 /// What happened to the claims of one worker that hands over what it is asked for.
-async fn claim_and_count_losses(leased: Leased, held: &AtomicUsize, lost: &AtomicUsize) {
+async fn claim_and_count_losses(leased: LeaseSetup, held: &AtomicUsize, lost: &AtomicUsize) {
     let mut claims: BTreeMap<_, Claim> = BTreeMap::new();
     let mut subscription = LeasedSubscription::start(leased).await.unwrap();
     loop {
@@ -212,13 +212,13 @@ async fn leases_are_renewed_while_hundreds_are_taken_from_a_slow_store() {
     world.leases.slow_ms.store(1_000, Ordering::SeqCst);
     let (held, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worker = |seed| {
-        let leased = Leased {
+        let leased = LeaseSetup {
             stream: Arc::clone(&stream),
             store: Arc::clone(&world.leases) as _,
             app: "app".to_owned(),
             worker: format!("w{seed}"),
             start: Start::Earliest,
-            stage: Arc::new(Plain::new(&world.log)),
+            stage: Arc::new(PlainStage::new(&world.log)),
             settings: LeaseSettings::default(),
             budget: Budget::new(1 << 20),
             random: hydrant_core::Random::seeded(seed),

@@ -17,8 +17,8 @@ use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
 
 use super::STAGE;
 use super::filter::{Filter, all_hold};
-use super::format::{Format, Place, Reason};
-use super::tally::{Counts, Tally};
+use super::format::{CopyFormat, PoisonReason, ShardLabel};
+use super::tally::{CopyCounts, CopyTally};
 
 /// What is done with a record that cannot be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,39 +43,39 @@ impl OnPoison {
 
 /// How long a shard waits at a poisonous record before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-const NOT_JSON: Reason = "not_json";
+const NOT_JSON: PoisonReason = "not_json";
 /// The rule by which records are dropped that no filter takes.
 const FILTER_RULE: &str = "filter";
 
 /// Filters and the poison rule of a copy.
 #[derive(Clone, Debug)]
-pub struct Sieve {
+pub struct RecordFilter {
     filters: Vec<Filter>,
     on_poison: OnPoison,
     /// What became of the records that went through it.
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) tally: Arc<CopyTally>,
 }
 
 /// What the filters say of the records of a batch, by index.
 #[derive(Debug, Default)]
-struct Sifted {
+struct FilteredBatch {
     taken: Vec<u32>,
-    poison: Vec<(u32, Reason)>,
+    poison: Vec<(u32, PoisonReason)>,
     dropped: Vec<u32>,
 }
 
 /// Records as text.
 #[derive(Debug, Default)]
-pub(crate) struct Text {
+pub(crate) struct CopiedText {
     pub(crate) text: Vec<u8>,
     pub(crate) letters: Vec<DeadLetter>,
-    pub(crate) counts: Counts,
+    pub(crate) counts: CopyCounts,
 }
 
-impl Sieve {
+impl RecordFilter {
     /// Takes records that all filters take.
     pub fn new(filters: Vec<Filter>, on_poison: OnPoison) -> Self {
-        Sieve {
+        RecordFilter {
             filters,
             on_poison,
             tally: Arc::default(),
@@ -83,7 +83,7 @@ impl Sieve {
     }
 
     /// What its copies have done with the records; shared by its clones.
-    pub fn tally(&self) -> Arc<Tally> {
+    pub fn tally(&self) -> Arc<CopyTally> {
         Arc::clone(&self.tally)
     }
 
@@ -96,30 +96,30 @@ impl Sieve {
     }
 
     /// Which records go on, and which cannot be judged.
-    fn sift(&self, batch: &Batch) -> Sifted {
-        let mut sifted = Sifted::default();
-        let step = |sifted: &mut Sifted, index: usize| {
+    fn judge(&self, batch: &Batch) -> FilteredBatch {
+        let mut filtered = FilteredBatch::default();
+        let step = |filtered: &mut FilteredBatch, index: usize| {
             let entry = &batch.records[index];
             let holds = all_hold(&self.filters, batch.key(entry), batch.payload(entry));
             let index = index as u32;
             match holds {
-                Ok(true) => sifted.taken.push(index),
-                Ok(false) => sifted.dropped.push(index),
-                Err(_) => sifted.poison.push((index, NOT_JSON)),
+                Ok(true) => filtered.taken.push(index),
+                Ok(false) => filtered.dropped.push(index),
+                Err(_) => filtered.poison.push((index, NOT_JSON)),
             }
             ControlFlow::<()>::Continue(())
         };
-        let faulted = |sifted: &mut Sifted, index| {
-            sifted.poison.push((index as u32, INTERNAL_FAULT));
+        let faulted = |filtered: &mut FilteredBatch, index| {
+            filtered.poison.push((index as u32, INTERNAL_FAULT));
         };
-        let _all = contain_each(&mut sifted, 0..batch.len(), step, faulted);
-        sifted
+        let _all = contain_each(&mut filtered, 0..batch.len(), step, faulted);
+        filtered
     }
 
     fn letters(
         &self,
         batch: &Batch,
-        poison: Vec<(u32, Reason)>,
+        poison: Vec<(u32, PoisonReason)>,
         source: Source<'_>,
     ) -> Result<Vec<(u32, DeadLetter)>> {
         let stream: Arc<str> = source.stream.to_string().into();
@@ -172,13 +172,18 @@ impl Sieve {
     }
 
     /// The records that go on, as text, in order.
-    pub(crate) fn text(&self, batch: &Batch, format: Format, source: Source<'_>) -> Result<Text> {
-        let Sifted {
+    pub(crate) fn text(
+        &self,
+        batch: &Batch,
+        format: CopyFormat,
+        source: Source<'_>,
+    ) -> Result<CopiedText> {
+        let FilteredBatch {
             taken,
             mut poison,
             dropped,
-        } = self.sift(batch);
-        let place = Place {
+        } = self.judge(batch);
+        let place = ShardLabel {
             stream: source.stream,
             shard: source.shard,
         };
@@ -187,8 +192,8 @@ impl Sieve {
         poison.sort_unstable();
         let letters = self.letters(batch, poison, source)?;
         let (filtered, dead_letters) = (dropped.len() as u64, letters.len() as u64);
-        Ok(Text {
-            counts: Counts {
+        Ok(CopiedText {
+            counts: CopyCounts {
                 written: batch.len() as u64 - filtered - dead_letters,
                 filtered,
                 dead_letters,
@@ -207,11 +212,11 @@ impl Sieve {
         shard: &ShardId,
         now: i64,
     ) -> Result<Transformed> {
-        let Sifted {
+        let FilteredBatch {
             taken: sources,
             poison,
             dropped,
-        } = self.sift(&batch);
+        } = self.judge(&batch);
         let input = batch.len() as u32;
         let letters = self.letters(&batch, poison, Source { stream, shard, now })?;
         if sources.len() < batch.len() {
