@@ -423,8 +423,11 @@ impl Held<'_> {
         if going.is_empty() {
             return Ok(0);
         }
-        self.set_control(true, |control| control.first_offset = first_offset)
-            .await?;
+        // Both slots: a power cut may leave no more than the older one, as it was when it was last synced.
+        for _slot in 0..2 {
+            self.set_control(true, |control| control.first_offset = first_offset)
+                .await?;
+        }
         let mut freed = 0;
         for listed in going {
             let path = dir.join(segment::name(listed.number, listed.base));

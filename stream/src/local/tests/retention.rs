@@ -1,5 +1,6 @@
 //! Data that ages: of quiet and closed shards, over restarts, and while the wall clock jumps.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -417,10 +418,18 @@ async fn data_goes_by_age_beside_a_shard_that_is_damaged() {
     assert_ne!(state.kept_after, state.tip);
 }
 
-/// A power cut that takes back a removal, but not that of the next segment, and tears both slots of the control file:
-/// what came back holds nothing of the shard any more.
-#[tokio::test]
-async fn a_removed_segment_that_came_back_without_the_next_one_is_passed_over() {
+/// A shard whose first two segments were removed.
+struct Trimmed {
+    dir: tempfile::TempDir,
+    /// The directory of the shard.
+    shard: PathBuf,
+    /// The first segment, which is gone.
+    gone: (PathBuf, Vec<u8>),
+    /// What is left.
+    rest: Vec<u64>,
+}
+
+async fn trimmed() -> Trimmed {
     let dir = tempfile::tempdir().unwrap();
     let options = CreateOptions {
         segment_bytes: 4 << 10,
@@ -455,17 +464,51 @@ async fn a_removed_segment_that_came_back_without_the_next_one_is_passed_over() 
     admin.trim(Some(&first()), what).await.unwrap();
     assert_eq!(segments(), before[2..]);
     let rest = left(&stream).await;
-    drop((stream, writer, admin));
-    std::fs::write(&before[0], back).unwrap();
-    let torn = vec![0xFF; std::fs::read(shard.join("control")).unwrap().len()];
-    std::fs::write(shard.join("control"), torn).unwrap();
-    let stream = open(&url(&dir), &context(2)).await.unwrap();
-    let writer = stream.writer().await.unwrap();
-    assert_eq!(left(&stream).await, rest);
-    append(&writer, &first(), interval("w", 0, 800, 810))
-        .await
-        .unwrap();
-    assert_eq!(left(&stream).await.len(), rest.len() + 10);
+    let gone = (before[0].clone(), back);
+    Trimmed {
+        dir,
+        shard,
+        gone,
+        rest,
+    }
+}
+
+impl Trimmed {
+    async fn is_whole(&self) {
+        let stream = open(&url(&self.dir), &context(2)).await.unwrap();
+        let writer = stream.writer().await.unwrap();
+        assert_eq!(left(&stream).await, self.rest);
+        append(&writer, &first(), interval("w", 0, 800, 810))
+            .await
+            .unwrap();
+        assert_eq!(left(&stream).await.len(), self.rest.len() + 10);
+    }
+}
+
+/// A power cut that takes back a removal, but not that of the next segment, and tears both slots of the control file:
+/// what came back holds nothing of the shard any more.
+#[tokio::test]
+async fn a_removed_segment_that_came_back_without_the_next_one_is_passed_over() {
+    let trimmed = trimmed().await;
+    std::fs::write(&trimmed.gone.0, &trimmed.gone.1).unwrap();
+    let control = trimmed.shard.join("control");
+    let torn = vec![0xFF; std::fs::read(&control).unwrap().len()];
+    std::fs::write(&control, torn).unwrap();
+    trimmed.is_whole().await;
+}
+
+/// A power cut after later appends takes one slot of the control file back to what was durable, and tears the other one:
+/// either says where the shard begins.
+#[tokio::test]
+async fn either_slot_of_a_control_file_says_where_a_trimmed_shard_begins() {
+    for slot in [0, 512] {
+        let trimmed = trimmed().await;
+        let path = trimmed.shard.join("control");
+        let mut control = std::fs::read(&path).unwrap();
+        control[slot..slot + 128].fill(0xFF);
+        std::fs::write(&path, control).unwrap();
+        trimmed.is_whole().await;
+    }
 }
 
 /// What is left of the first shard, for who reads from its beginning.
