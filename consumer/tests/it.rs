@@ -374,7 +374,7 @@ async fn resharding_input_and_output_loses_doubles_and_reorders_nothing() {
             .collect()
     };
     fill(&stream, 0..300).await;
-    let admin = stream.admin().unwrap();
+    let admin = stream.admin();
     admin.split(&open(&stream).await[0], None).await.unwrap();
     fill(&stream, 300..600).await;
     let mut dying = spec(Some("relay"), &relay).await.unwrap();
@@ -388,7 +388,6 @@ async fn resharding_input_and_output_loses_doubles_and_reorders_nothing() {
     drop(run.await);
     output
         .admin()
-        .unwrap()
         .split(&open(&output).await[1], None)
         .await
         .unwrap();

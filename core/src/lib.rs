@@ -1,11 +1,12 @@
 //! The vocabulary and the seams of Hydrant.
 //!
 //! This crate says what the parts are to each other and holds no part itself: no AWS, no Kafka, no Arrow. The vocabulary
-//! ([`position`], [`shard`], [`interval`], [`batch`], [`origin`]) has one meaning each; the seams ([`stream`],
+//! ([`position`], [`shard`], [`interval`], [`batch`], [`origin`]) has one meaning each; the seams ([`stream`], [`admin`],
 //! [`subscription`], [`lease`], [`stage`], [`transform`], [`lake`], [`disk`], [`workers`], [`clock`], [`random`]) are
 //! where implementations are exchanged; the rest ([`budget`], [`retry`], [`shutdown`]) is what
 //! every binary needs alike.
 
+pub mod admin;
 pub mod batch;
 pub mod budget;
 pub mod clock;

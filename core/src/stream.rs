@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
+use crate::admin::Admin;
 use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
 use crate::error::Result;
-use crate::lease::LeaseStore;
+use crate::lease::{Lease, LeaseStore};
 use crate::origin::{DeadLetter, Origin, OriginEntry, WriterId};
 use crate::position::Position;
 use crate::shard::{ShardId, ShardMap, StreamId};
@@ -278,33 +279,15 @@ pub trait Stream: Send + Sync + fmt::Debug {
     async fn apps(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
-    /// What an operator does; `None` where the stream is run by others.
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>>;
-}
-
-/// What to remove from a shard's old end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trim {
-    /// Everything that can go while records after this position stay.
-    After(Position),
-    /// Everything that arrived before this time, microseconds since 1970.
-    OlderThan(i64),
-    /// The oldest data beyond this many bytes a shard.
-    ToBytes(u64),
-}
-
-/// Administration of a stream.
-#[async_trait]
-pub trait StreamAdmin: Send + Sync + fmt::Debug {
-    /// Closes a shard and opens two children; `at` is the first hash of the second, the middle by default. Answers
-    /// the children.
-    async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>>;
-    /// Closes two neighbours and opens one child. Answers the child.
-    async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId>;
-    /// Removes old data of a shard, or of all shards. Answers the bytes freed.
-    async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64>;
-    /// Skips corrupt data that stops a shard; its readers see a gap. Answers what was skipped.
-    async fn repair(&self, shard: &ShardId) -> Result<Vec<crate::interval::Interval>>;
+    /// How far an app is, a row for each shard that it has progress in, without joining it: nothing is made or moved. A
+    /// row of an earlier generation than its shard's has no progress.
+    async fn app_progress(&self, _app: &str) -> Result<Vec<Lease>> {
+        Ok(Vec::new())
+    }
+    /// What an operator can do with it from here.
+    fn admin(&self) -> Admin {
+        Admin::default()
+    }
 }
 
 /// A shared stream.

@@ -11,6 +11,7 @@ use super::clock::ManualClock;
 use super::conformance_stream::Harness;
 use super::memory::{MemoryLake, MemoryLeases, MemoryStream};
 use super::{conformance_lake, conformance_lease, conformance_stream};
+use hydrant_core::admin::Admin;
 use hydrant_core::budget::{Budget, Permit};
 use hydrant_core::error::Result;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
@@ -19,7 +20,7 @@ use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
     Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamAdmin, StreamWriter, Ticket,
+    StreamWriter, Ticket,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,7 +136,11 @@ impl Stream for Broken<Arc<MemoryStream>> {
         self.inner.assignment(app).await
     }
 
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        self.inner.app_progress(app).await
+    }
+
+    fn admin(&self) -> Admin {
         self.inner.admin()
     }
 }

@@ -2,10 +2,10 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 
+use hydrant_core::admin::{Admin, Trim};
 use hydrant_core::lease::Lease;
-use hydrant_core::stream::{Assignment, ShardState, SharedStream, StreamAdmin, Trim};
+use hydrant_core::stream::{ShardState, SharedStream};
 use hydrant_core::{Context, Error, Interval, Result, ShardId};
 use hydrant_stream::CreateOptions;
 use serde::Serialize;
@@ -162,16 +162,10 @@ async fn read(stream: &SharedStream, apps: &[String]) -> Result<Described> {
         apps: Vec::new(),
     };
     for app in apps {
-        if let Assignment::Leases(store) = stream.assignment(app).await? {
-            let generations = store.generations().await?;
-            let mut leases = store.list().await?;
-            // What was reprocessed begins again when the app does.
-            for row in leases.iter_mut().filter(|row| !generations.count(row)) {
-                row.progress = None;
-            }
-            let app = app.clone();
-            described.apps.push(AppProgress { app, leases });
-        }
+        described.apps.push(AppProgress {
+            app: app.clone(),
+            leases: stream.app_progress(app).await?,
+        });
     }
     Ok(described)
 }
@@ -307,12 +301,8 @@ pub(super) async fn delete(url: &str, context: &Context, output: &Output) -> Res
     output.print(&Deleted { deleted: url }, || format!("deleted `{url}`"))
 }
 
-async fn admin(url: &str, context: &Context) -> Result<(SharedStream, Arc<dyn StreamAdmin>)> {
+async fn admin(url: &str, context: &Context) -> Result<(SharedStream, Admin)> {
     let stream = hydrant_stream::open(url, context).await?;
-    let admin = stream.admin().ok_or_else(|| {
-        Error::refused(format!(
-            "`{url}` is administered by its own service, not from here"
-        ))
-    })?;
+    let admin = stream.admin();
     Ok((stream, admin))
 }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use hydrant_core::admin::Admin;
+use hydrant_core::lease::Lease;
 use hydrant_core::stream::{
-    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
-    StreamWriter,
+    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamWriter,
 };
 use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
 
@@ -120,7 +121,11 @@ impl Stream for Passing {
         self.stream.apps().await
     }
 
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        self.stream.app_progress(app).await
+    }
+
+    fn admin(&self) -> Admin {
         self.stream.admin()
     }
 }

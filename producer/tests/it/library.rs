@@ -46,7 +46,7 @@ fn resharding_on_the_way_neither_loses_doubles_nor_reorders() {
                     clock::sleep(Duration::from_millis(2)).await;
                 }
                 let stream = open(dir.path(), "raw").await;
-                let admin = stream.admin().unwrap();
+                let admin = stream.admin();
                 let map = stream.shards().await.unwrap();
                 let mut shards: Vec<_> = map.open().cloned().collect();
                 shards.sort_by_key(|shard| shard.range.first);

@@ -12,8 +12,7 @@ use hydrant_core::lake::{Lake, SharedLake};
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Opened, ShardStage, Stage};
 use hydrant_core::stream::{
-    self, Assignment, Read, ShardReader, ShardState, SharedStream, Stream, StreamAdmin,
-    StreamWriter,
+    self, Assignment, Read, ShardReader, ShardState, SharedStream, Stream, StreamWriter,
 };
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Transform;
@@ -389,9 +388,6 @@ impl Stream for FakeStream {
     }
     async fn assignment(&self, _app: &str) -> Result<Assignment> {
         unimplemented!("no test asks")
-    }
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
-        None
     }
 }
 

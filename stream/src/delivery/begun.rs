@@ -216,7 +216,7 @@ mod tests {
         for split in [false, true] {
             let (output, shard) = begun_in_one_shard().await;
             if split {
-                let admin = output.admin().unwrap();
+                let admin = output.admin();
                 admin.split(&shard, None).await.unwrap();
             }
             let lanes = lanes(&output).await;

@@ -9,8 +9,8 @@ use futures::FutureExt;
 use hydrant_core::clock;
 use hydrant_core::origin::{Account, Dropped, WriterId};
 use hydrant_core::stream::{
-    Append, Appended, Assignment, Begun, ShardReader, ShardState, Start, Stream, StreamAdmin,
-    StreamWriter, Ticket, Unit, UnitKind,
+    Append, Appended, Assignment, Begun, ShardReader, ShardState, Start, Stream, StreamWriter,
+    Ticket, Unit, UnitKind,
 };
 use hydrant_core::{
     Budget, Error, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
@@ -373,9 +373,5 @@ impl Stream for ModelStream {
 
     async fn assignment(&self, _: &str) -> Result<Assignment> {
         Err(Error::fatal("the model is only written"))
-    }
-
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
-        None
     }
 }

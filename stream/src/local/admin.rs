@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hydrant_core::stream::{StreamAdmin, Trim};
+use hydrant_core::admin::{Repair, Reshard, Retention, Trim};
 use hydrant_core::{Interval, Result, ShardId};
 
 use super::place::Place;
@@ -25,7 +25,7 @@ impl LocalAdmin {
 }
 
 #[async_trait]
-impl StreamAdmin for LocalAdmin {
+impl Reshard for LocalAdmin {
     async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
         let split = reshard::split(&self.place, shard, at).await;
         self.place.unless_gone(split).await
@@ -35,7 +35,10 @@ impl StreamAdmin for LocalAdmin {
         let merged = reshard::merge(&self.place, a, b).await;
         self.place.unless_gone(merged).await
     }
+}
 
+#[async_trait]
+impl Retention for LocalAdmin {
     async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
         let manifest = self.place.manifest().await?;
         let shards = match shard {
@@ -52,7 +55,10 @@ impl StreamAdmin for LocalAdmin {
         }
         Ok(freed)
     }
+}
 
+#[async_trait]
+impl Repair for LocalAdmin {
     async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
         let manifest = self.place.manifest().await?;
         let lost = repair::repair(&self.place, manifest.shard(shard)?).await;

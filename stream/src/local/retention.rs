@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hydrant_core::admin::Trim;
 use hydrant_core::disk::{LockKind, Open};
-use hydrant_core::stream::Trim;
 use hydrant_core::{Error, Result, Shard, ShardId, clock};
 
 use super::age::CLOCK_IS_SET;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
+use hydrant_core::admin::Admin;
 use hydrant_core::disk::{Watch, at_once};
-use hydrant_core::stream::{
-    Assignment, ShardReader, ShardState, Start, Stream, StreamAdmin, StreamWriter,
-};
+use hydrant_core::lease::{Lease, rows_that_count};
+use hydrant_core::stream::{Assignment, ShardReader, ShardState, Start, Stream, StreamWriter};
 use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, ShardMap, StreamId};
 
 use super::admin::LocalAdmin;
@@ -218,7 +218,12 @@ impl Stream for LocalStream {
         self.place.unless_gone(apps).await
     }
 
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
-        Some(Arc::new(LocalAdmin::new(&self.place)))
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        let leases = super::leases::FileLeases::open(&self.place, app).await?;
+        rows_that_count(&leases).await
+    }
+
+    fn admin(&self) -> Admin {
+        Admin::of(&Arc::new(LocalAdmin::new(&self.place)))
     }
 }

@@ -1,21 +1,16 @@
 //! Splits, merges and retention.
 
-use std::sync::Arc;
-
 use super::Harness;
 use super::scenario::*;
 use crate::must;
+use hydrant_core::admin::Trim;
 use hydrant_core::error::Disposition;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{HashRange, ShardId};
-use hydrant_core::stream::{Read, SharedStream, StreamAdmin, StreamWriter, Trim};
-
-fn admin(stream: &SharedStream) -> Arc<dyn StreamAdmin> {
-    stream.admin().expect("the stream had an admin before")
-}
+use hydrant_core::stream::{Read, SharedStream, StreamWriter};
 
 async fn split(stream: &SharedStream, shard: &ShardId) -> Vec<ShardId> {
-    let children = must(admin(stream).split(shard, None).await, "split a shard");
+    let children = must(stream.admin().split(shard, None).await, "split a shard");
     assert_eq!(children.len(), 2);
     children
 }
@@ -107,7 +102,7 @@ pub(super) async fn a_merge_ends_both_parents_and_opens_one_child(harness: &dyn 
         .await;
     }
     let child = must(
-        admin(&stream).merge(&parents[0], &parents[1]).await,
+        stream.admin().merge(&parents[0], &parents[1]).await,
         "merge shards",
     );
     assert_eq!(only_shard(&stream).await, child);
@@ -123,9 +118,9 @@ pub(super) async fn a_merge_ends_both_parents_and_opens_one_child(harness: &dyn 
         .unwrap_or_default();
     told.sort();
     assert_eq!(told, parents);
-    let again = admin(&stream).merge(&parents[0], &parents[1]).await;
+    let again = stream.admin().merge(&parents[0], &parents[1]).await;
     assert!(again.is_err(), "closed shards were merged again");
-    let strange = admin(&stream).split(&parents[0], None).await;
+    let strange = stream.admin().split(&parents[0], None).await;
     assert!(strange.is_err(), "a closed shard was split");
 }
 
@@ -164,7 +159,7 @@ pub(super) async fn children_know_what_their_parents_knew(harness: &dyn Harness)
     assert_eq!(send(&*writer, &children[0], known).await.duplicates, count);
     send(&*writer, &children[0], of(0, 20, range)).await;
     let child = must(
-        admin(&stream).merge(&children[0], &children[1]).await,
+        stream.admin().merge(&children[0], &children[1]).await,
         "merge shards",
     );
     let stream = harness.reopen(stream).await;
@@ -217,7 +212,8 @@ pub(super) async fn what_is_trimmed_is_told_as_a_gap(harness: &dyn Harness) {
     let all = read_all(&stream, &shard, Position::Begin).await;
     let stays_after = all[11].position;
     must(
-        admin(&stream)
+        stream
+            .admin()
             .trim(Some(&shard), Trim::After(stays_after))
             .await,
         "trim a shard",

@@ -9,16 +9,16 @@ use tokio::sync::Notify;
 
 use super::leases::MemoryLeases;
 use super::shard::MemoryShard;
+use hydrant_core::admin::{Admin, Repair, Reshard, Retention, Trim};
 use hydrant_core::budget::Budget;
 use hydrant_core::clock::SharedClock;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::interval::Interval;
-use hydrant_core::lease::LeaseStore;
+use hydrant_core::lease::{Lease, LeaseStore, rows_that_count};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Append, Assignment, Begun, Read, ShardReader, ShardState, Start, Stream, StreamAdmin,
-    StreamWriter, Ticket, Trim,
+    Append, Assignment, Begun, Read, ShardReader, ShardState, Start, Stream, StreamWriter, Ticket,
 };
 
 /// The largest record, as that of the embedded log.
@@ -299,13 +299,21 @@ impl Stream for MemoryStream {
         Ok(self.shared.lock().apps.keys().cloned().collect())
     }
 
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
-        Some(Arc::new(self.clone()))
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        let leases = self.shared.lock().apps.get(app).cloned();
+        match leases {
+            Some(leases) => rows_that_count(&leases).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn admin(&self) -> Admin {
+        Admin::of(&Arc::new(self.clone()))
     }
 }
 
 #[async_trait]
-impl StreamAdmin for MemoryStream {
+impl Reshard for MemoryStream {
     async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
         let mut state = self.shared.lock();
         let parent = state.open_shard(shard)?;
@@ -357,7 +365,10 @@ impl StreamAdmin for MemoryStream {
         self.shared.changes.notify_waiters();
         Ok(child)
     }
+}
 
+#[async_trait]
+impl Retention for MemoryStream {
     async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
         let mut state = self.shared.lock();
         if let Some(shard) = shard {
@@ -379,7 +390,10 @@ impl StreamAdmin for MemoryStream {
         self.shared.changes.notify_waiters();
         Ok(freed)
     }
+}
 
+#[async_trait]
+impl Repair for MemoryStream {
     async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
         self.shared.lock().shard(shard)?;
         Ok(Vec::new())

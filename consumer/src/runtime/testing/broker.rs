@@ -10,7 +10,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Assignment, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin, StreamWriter,
+    Assignment, ShardReader, ShardState, SharedStream, Start, Stream, StreamWriter,
 };
 use hydrant_core::subscription::{Claim, ClaimId, Event, Ledger, Subscription};
 use tokio::sync::mpsc;
@@ -223,9 +223,5 @@ impl Stream for BrokerStream {
         let events = self.events.lock().unwrap().take().expect("one worker");
         let asked = Arc::clone(&self.asked);
         Ok(Assignment::Broker(Box::new(BrokerOrders { events, asked })))
-    }
-
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
-        None
     }
 }

@@ -11,7 +11,7 @@ use hydrant_core::lease::LeaseStore;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Assignment, Read, ShardReader, ShardState, Start, Stream, StreamAdmin, StreamWriter,
+    Assignment, Read, ShardReader, ShardState, Start, Stream, StreamWriter,
 };
 use tokio::sync::Notify;
 
@@ -277,10 +277,6 @@ impl Stream for ScriptedStream {
 
     async fn assignment(&self, _app: &str) -> Result<Assignment> {
         Ok(Assignment::Leases(Arc::clone(&self.leases)))
-    }
-
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
-        None
     }
 }
 

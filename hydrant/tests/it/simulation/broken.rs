@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use hydrant_core::admin::Admin;
 use hydrant_core::clock::Instant;
 use hydrant_core::disk::{
     self, Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch,
 };
 use hydrant_core::hash;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::lease::Lease;
 use hydrant_core::lease::Progress;
 use hydrant_core::mutant::Mutant;
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::{
-    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamAdmin,
-    StreamWriter,
+    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamWriter,
 };
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Batch, Budget, Permit, Position, Result, Shard, ShardId, ShardMap, StreamId};
@@ -655,7 +656,11 @@ impl Stream for Orphans {
     async fn apps(&self) -> Result<Vec<String>> {
         self.0.apps().await
     }
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        self.0.app_progress(app).await
+    }
+
+    fn admin(&self) -> Admin {
         self.0.admin()
     }
 }

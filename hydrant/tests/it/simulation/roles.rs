@@ -246,9 +246,7 @@ async fn consume(
 /// Splits a shard, or merges it with its neighbour.
 pub(super) async fn reshard(log: Log, merge: bool, which: u64, context: &Context) -> Result<()> {
     let stream = open(log, context).await?;
-    let Some(admin) = stream.admin() else {
-        return Ok(());
-    };
+    let admin = stream.admin();
     let map = stream.shards().await?;
     let mut open: Vec<_> = map.open().collect();
     open.sort_by_key(|shard| shard.range.first);

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use hydrant_core::admin::Admin;
+use hydrant_core::lease::Lease;
 use hydrant_core::stream::{
     Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamAdmin, StreamWriter, Ticket,
+    StreamWriter, Ticket,
 };
 use hydrant_core::{
     Batch, Budget, Context, Error, Position, Random, Result, ShardId, ShardMap, StreamId, clock,
@@ -100,7 +102,11 @@ impl Stream for Acks {
     async fn apps(&self) -> Result<Vec<String>> {
         self.inner.apps().await
     }
-    fn admin(&self) -> Option<Arc<dyn StreamAdmin>> {
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        self.inner.app_progress(app).await
+    }
+
+    fn admin(&self) -> Admin {
         self.inner.admin()
     }
 }

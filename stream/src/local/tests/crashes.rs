@@ -24,7 +24,7 @@ pub(super) type Seen = BTreeMap<(ShardId, u64), u64>;
 /// split and a merge happen on the way. Answers how far everything was acknowledged.
 async fn work(stream: &SharedStream, mut done: u64, cut: u64) -> hydrant_core::Result<u64> {
     let low = done;
-    let admin = stream.admin().unwrap();
+    let admin = stream.admin();
     while done < RECORDS {
         let to = (done + cut).min(RECORDS);
         let map = stream.shards().await?;
@@ -153,7 +153,7 @@ async fn work_once(stream: &SharedStream, done: u64) -> u64 {
         || (done >= 16 && map.all().len() == 3 && map.open().count() == 2);
     if resharded {
         let open: Vec<_> = map.open().map(|s| s.id.clone()).collect();
-        let admin = stream.admin().unwrap();
+        let admin = stream.admin();
         match open.as_slice() {
             [one] => drop(admin.split(one, None).await.unwrap()),
             [a, b] => drop(admin.merge(a, b).await.unwrap()),

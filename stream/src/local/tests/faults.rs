@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use hydrant_core::admin::Trim;
 use hydrant_core::disk::Open;
-use hydrant_core::stream::{Read, SharedStream, Start, Trim};
+use hydrant_core::stream::{Read, SharedStream, Start};
 use hydrant_core::{Error, Interval, Position};
 use hydrant_testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 
@@ -137,7 +138,7 @@ async fn trimming_makes_room_on_a_full_disk() {
         let ctx = context_on(world.process("a").shared(), 1);
         let stream = create(URL, options(1), &ctx).await.unwrap();
         let done = filled(&world, &stream).await;
-        let admin = stream.admin().unwrap();
+        let admin = stream.admin();
         let freed = admin.trim(Some(&first()), what).await.unwrap();
         assert!(freed > 9_000, "{what:?}: {freed}");
         let left = stream.states().await.unwrap()[0].bytes.unwrap();
@@ -298,21 +299,13 @@ async fn corruption_stops_the_shard_until_it_is_skipped() {
             "{error}"
         );
     }
-    let lost = stream.admin().unwrap().repair(&first()).await.unwrap();
+    let lost = stream.admin().repair(&first()).await.unwrap();
     let p = Position::offset;
     assert_eq!(
         lost,
         [Interval::new(p(5), p(7)), Interval::new(p(11), p(13))]
     );
-    assert!(
-        stream
-            .admin()
-            .unwrap()
-            .repair(&first())
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(stream.admin().repair(&first()).await.unwrap().is_empty());
     let mut read = Vec::new();
     let mut gaps = Vec::new();
     loop {
@@ -345,7 +338,7 @@ async fn a_reader_is_told_of_what_retention_took() {
             .await
             .unwrap();
     }
-    let admin = stream.admin().unwrap();
+    let admin = stream.admin();
     let freed = admin
         .trim(None, Trim::After(Position::offset(399)))
         .await

@@ -68,7 +68,7 @@ async fn a_temporary_manifest_of_a_dead_process_is_removed() {
     let theirs = open("local:/events", &context_on(splitter.shared(), 2))
         .await
         .unwrap();
-    let (admin, shard) = (theirs.admin().unwrap(), first());
+    let (admin, shard) = (theirs.admin(), first());
     tokio::select! {
         biased;
         caught = died => drop(caught.unwrap()),
@@ -82,7 +82,7 @@ async fn a_temporary_manifest_of_a_dead_process_is_removed() {
             .count()
     };
     assert_eq!(temporaries().await, 1);
-    stream.admin().unwrap().split(&first(), None).await.unwrap();
+    stream.admin().split(&first(), None).await.unwrap();
     assert_eq!(temporaries().await, 0);
 }
 

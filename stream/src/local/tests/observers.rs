@@ -185,7 +185,7 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
     ));
     let split = tokio::spawn({
         let stream = opened(&world, "splitter").await;
-        async move { stream.admin().unwrap().split(&first(), None).await }
+        async move { stream.admin().split(&first(), None).await }
     });
     caught.await.unwrap();
     // Not through a new process, which would settle it at once.
@@ -229,7 +229,7 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
     append(&writer, &first(), interval("w", 0, 3, 6))
         .await
         .unwrap();
-    stream.admin().unwrap().split(&first(), None).await.unwrap();
+    stream.admin().split(&first(), None).await.unwrap();
     world.resume("observer");
     all.extend(rest.await.unwrap());
     drop(split);

@@ -26,7 +26,7 @@ async fn appends_queued_at_a_split_are_stored_or_refused_and_never_doubled() {
         let append = tracked("w", Position::Begin, from, to, &numbers);
         tickets.push(writer.submit(&first(), append).await.unwrap());
     }
-    let children = stream.admin().unwrap().split(&first(), None).await.unwrap();
+    let children = stream.admin().split(&first(), None).await.unwrap();
     let mut done = 0;
     for ticket in tickets {
         match ticket.await {
@@ -66,12 +66,7 @@ async fn the_end_names_the_children_and_is_told_to_a_waiting_reader() {
     assert!(matches!(waiting.next().await.unwrap(), Read::Idle { .. }));
     let other = "000001".into();
     let (end, child) = tokio::join!(waiting.next(), async {
-        stream
-            .admin()
-            .unwrap()
-            .merge(&other, &first())
-            .await
-            .unwrap()
+        stream.admin().merge(&other, &first()).await.unwrap()
     });
     for end in [end.unwrap(), waiting.next().await.unwrap()] {
         let Read::End { children } = end else {
@@ -87,19 +82,14 @@ async fn the_end_names_the_children_and_is_told_to_a_waiting_reader() {
         .await
         .map(drop);
     assert!(matches!(error, Err(Error::Sealed { .. })));
-    let strange = stream
-        .admin()
-        .unwrap()
-        .split(&child, Some(0))
-        .await
-        .unwrap_err();
+    let strange = stream.admin().split(&child, Some(0)).await.unwrap_err();
     assert!(matches!(strange, Error::Refused { .. }));
 }
 
 async fn split_first(stream: &SharedStream) {
     let map = stream.shards().await.unwrap();
     let shard = map.open().next().unwrap().id.clone();
-    stream.admin().unwrap().split(&shard, None).await.unwrap();
+    stream.admin().split(&shard, None).await.unwrap();
 }
 
 /// Whether a change of the map is seen without another one.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hydrant_core::admin::Trim;
 use hydrant_core::clock::{self, Clock};
 use hydrant_core::disk::{Disk, Open};
-use hydrant_core::stream::{Read, SharedStream, StreamWriter, Trim};
+use hydrant_core::stream::{Read, SharedStream, StreamWriter};
 use hydrant_core::{Context, Position};
 use hydrant_testing::clock::ManualClock;
 use hydrant_testing::disk::SimWorld;
@@ -125,7 +126,7 @@ async fn data_goes_by_age_from_a_closed_shard() {
     let machine = Machine::by_age().await;
     let writing = machine.writes("a").await;
     writing.append(0, 3).await;
-    let admin = writing.stream.admin().unwrap();
+    let admin = writing.stream.admin();
     admin.split(&first(), None).await.unwrap();
     seconds(60).await;
     assert_eq!(writing.oldest().await, Some(1));
@@ -207,7 +208,7 @@ async fn a_closed_shard_gives_its_bytes_to_its_children() {
     for n in 0..100 {
         writing.append(n * 10, n * 10 + 10).await;
     }
-    let admin = writing.stream.admin().unwrap();
+    let admin = writing.stream.admin();
     let children = admin.split(&first(), None).await.unwrap();
     let bytes = async || writing.stream.state(&first()).await.unwrap().bytes.unwrap();
     seconds(2 * 3600).await;
@@ -290,7 +291,7 @@ async fn what_was_stamped_in_1970_goes_although_nothing_follows() {
         machine.clock.jump(unset);
         writing.append(from, from + 60).await;
         if closes {
-            let admin = writing.stream.admin().unwrap();
+            let admin = writing.stream.admin();
             admin.split(&first(), None).await.unwrap();
         }
         machine.clock.jump(-unset);
@@ -364,7 +365,7 @@ async fn a_trimmed_child_leaves_its_parent_the_bytes_it_may_keep() {
     for n in 0..100 {
         writing.append(n * 10, n * 10 + 10).await;
     }
-    let admin = writing.stream.admin().unwrap();
+    let admin = writing.stream.admin();
     let children = admin.split(&first(), None).await.unwrap();
     let bytes = async || writing.stream.state(&first()).await.unwrap().bytes.unwrap();
     let before = bytes().await;
@@ -460,7 +461,7 @@ async fn trimmed() -> Trimmed {
     let kept = before[2].file_stem().unwrap().to_str().unwrap();
     let base: u64 = kept.split_once('-').unwrap().1.parse().unwrap();
     let what = Trim::After(Position::offset(base - 1));
-    let admin = stream.admin().unwrap();
+    let admin = stream.admin();
     admin.trim(Some(&first()), what).await.unwrap();
     assert_eq!(segments(), before[2..]);
     let rest = left(&stream).await;

@@ -63,7 +63,7 @@ async fn a_stream_without_a_home_goes_on_and_the_next_one_has_one() {
     let again = append(&writer, &first(), interval("w", 0, 0, 6)).await;
     assert_eq!(again.unwrap().duplicates, 3);
     assert_eq!(stored(&stream, &first()).await, [1, 2, 3, 4, 5, 6]);
-    let children = stream.admin().unwrap().split(&first(), None).await.unwrap();
+    let children = stream.admin().split(&first(), None).await.unwrap();
     assert_eq!(manifest(&dir)["format"], 2);
     assert!(dir.join("shards").join(children[0].as_str()).is_dir());
     let mut reader = reader(&stream, &first(), Position::Begin).await;
@@ -86,7 +86,7 @@ async fn a_stream_with_a_home_says_so_by_its_format() {
     let (url, dir) = (url(&top), top.path().join("events"));
     let stream = create(&url, options(1), &context(1)).await.unwrap();
     assert_eq!(manifest(&dir)["format"], 3);
-    stream.admin().unwrap().split(&first(), None).await.unwrap();
+    stream.admin().split(&first(), None).await.unwrap();
     assert_eq!(manifest(&dir)["format"], 3);
     set_format(&dir, 4);
     let error = open(&url, &context(2)).await.unwrap_err();

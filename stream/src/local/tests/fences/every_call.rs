@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hydrant_core::admin::Trim;
 use hydrant_core::disk::{Disk, LockKind};
-use hydrant_core::stream::{Read, SharedStream, Trim};
+use hydrant_core::stream::{Read, SharedStream};
 use hydrant_core::{Budget, Error, Position};
 use hydrant_testing::disk::{At, Loss, Moment, SimWorld};
 use tokio::task::JoinHandle;
@@ -30,7 +31,7 @@ async fn work(world: SimWorld, done: Arc<AtomicU64>, ready: tokio::sync::oneshot
         Ok(()) | Err(Error::Sealed { .. }) => {}
         Err(error) => panic!("{}", error.report()),
     };
-    let admin = sender.stream.admin().unwrap();
+    let admin = sender.stream.admin();
     for records in [FEW, FEW, MANY] {
         bear(sender.send(records).await);
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use hydrant_core::admin::Trim;
 use hydrant_core::disk::{Disk, Open};
-use hydrant_core::stream::Trim;
 use hydrant_core::{Budget, Error, Position, Workers};
 use hydrant_testing::disk::{Moment, Op, SimWorld};
 
@@ -79,7 +79,7 @@ async fn a_damaged_shard_that_is_half_fenced_is_repaired() {
         Err(error) => error,
     };
     assert!(matches!(unread, Error::Corrupt { .. }), "{unread}");
-    let lost = stream.admin().unwrap().repair(&first()).await.unwrap();
+    let lost = stream.admin().repair(&first()).await.unwrap();
     assert_eq!(lost.len(), 1, "{lost:?}");
     let mut others = Sender::of(stream, "second", OTHERS).await;
     others.send(FEW).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_late_fencer_of_a_shard_that_was_trimmed_sends_to_the_child() {
     second.send(FEW).await.unwrap();
     world.resume("first");
     appends.await.unwrap();
-    let admin = second.stream.admin().unwrap();
+    let admin = second.stream.admin();
     admin.trim(Some(&first()), Trim::ToBytes(0)).await.unwrap();
     world.resume("third");
     late.await.unwrap().unwrap();

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hydrant_core::admin::Trim;
 use hydrant_core::clock;
 use hydrant_core::disk::{Disk, Open, read_file};
 use hydrant_core::lease::{Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::origin::WriterId;
-use hydrant_core::stream::{SharedStream, Trim};
+use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Position, Result};
 use hydrant_testing::disk::{At, Death, Moment, Op, SimWorld};
 use tokio::time::timeout;
@@ -83,7 +84,7 @@ async fn damage(world: &SimWorld) {
 impl Work {
     async fn run(self, late: Context, mut sender: Sender) -> Result<()> {
         let stream = Arc::clone(&sender.stream);
-        let admin = stream.admin().unwrap();
+        let admin = stream.admin();
         match self {
             Work::Appends => {
                 send_as_run(&stream).await?;
@@ -191,7 +192,7 @@ async fn late_at(work: Work, nth: u64) -> bool {
     sends.send(MANY).await.unwrap();
     sends.send(MANY).await.unwrap();
     if work == Work::Splits {
-        let admin = new.admin().unwrap();
+        let admin = new.admin();
         let children = admin.split(&first(), None).await.unwrap();
         admin.split(&children[0], None).await.unwrap();
     }

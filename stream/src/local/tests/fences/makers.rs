@@ -35,7 +35,7 @@ async fn a_child_that_took_a_freed_name_is_not_removed() {
     let caught = world.snare(removes);
     world.resume("third");
     caught.await.unwrap();
-    let admin = second.stream.admin().unwrap();
+    let admin = second.stream.admin();
     let children = admin.split(&"000001".into(), None).await.unwrap();
     assert!(children.contains(&"000002".into()), "{children:?}");
     second.send(FEW).await.unwrap();
@@ -58,11 +58,11 @@ async fn a_child_is_not_removed_while_its_maker_goes_on() {
     let lock = "shards/000002/lock";
     let caught = world.snare(snare("third", Op::Lock, lock, Moment::Before));
     let splits = tokio::spawn(async move {
-        let admin = third.admin().unwrap();
+        let admin = third.admin();
         admin.split(&"000001".into(), None).await.unwrap()
     });
     caught.await.unwrap();
-    let admin = second.admin().unwrap();
+    let admin = second.admin();
     let made = admin.split(&first(), None).await.unwrap();
     let caught = world.snare(snare("second", Op::Remove, lock, Moment::Before));
     let again = tokio::spawn(async move { admin.split(&made[0], None).await.unwrap() });
@@ -119,7 +119,7 @@ async fn a_child_that_may_have_been_named_stays() {
             let caught = world.snare(snare("second", Op::Lock, "manifest.lock", Moment::Before));
             let stream = Arc::clone(&second);
             let splits = tokio::spawn(async move {
-                let admin = stream.admin().unwrap();
+                let admin = stream.admin();
                 drop(admin.split(&first(), None).await);
             });
             caught.await.unwrap();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use hydrant_core::Position;
-use hydrant_core::stream::{Read, Trim};
+use hydrant_core::admin::Trim;
+use hydrant_core::stream::Read;
 use hydrant_testing::disk::{Loss, Moment, Op, SimWorld};
 
 use super::super::fixture::*;
@@ -156,7 +157,7 @@ async fn what_lies_past_the_end_goes_with_the_next_trim_and_nothing_else() {
     let found: Vec<_> = found.iter().filter(is_data).cloned().collect();
     assert_eq!(found.len(), kept.len() + 1, "{found:?}");
     let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
-    let admin = second.stream.admin().unwrap();
+    let admin = second.stream.admin();
     admin
         .trim(Some(&first()), Trim::ToBytes(bytes))
         .await
@@ -202,7 +203,7 @@ async fn what_a_dead_fencer_has_begun_goes_with_the_next_trim() {
             .count()
     };
     assert_eq!(drafts().await, 1);
-    let admin = second.stream.admin().unwrap();
+    let admin = second.stream.admin();
     let nothing = Trim::After(Position::Begin);
     admin.trim(Some(&first()), nothing).await.unwrap();
     assert_eq!(drafts().await, 0);

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hydrant_core::Position;
+use hydrant_core::admin::Trim;
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::stream::{Read, Trim};
+use hydrant_core::stream::Read;
 use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -288,7 +289,7 @@ async fn a_waiter_that_stands_still_holds_nobody_up() {
 async fn a_shard_whose_holder_stands_still_is_split() {
     let Stopped { world, appends, .. } = stopped(Op::Sync, ".seg", Moment::Before).await;
     let stream = opened(&world, "operator", 5).await;
-    let admin = stream.admin().unwrap();
+    let admin = stream.admin();
     let children = tokio::time::timeout(IN_TIME, admin.split(&first(), None)).await;
     assert_eq!(children.unwrap().unwrap().len(), 2);
     for stuck in [
@@ -324,7 +325,7 @@ fn fences_are_counted_by_the_process_that_closes_the_shard() {
             woken_past_a_fence().await;
             counted("000000", "1");
             let Stopped { world, .. } = stopped(Op::Sync, ".seg", Moment::Before).await;
-            let admin = opened(&world, "operator", 5).await.admin().unwrap();
+            let admin = opened(&world, "operator", 5).await.admin();
             admin.split(&first(), None).await.unwrap();
             counted("000000", "2");
         });
