@@ -57,6 +57,7 @@ where
 pub(crate) fn all() -> Vec<Check> {
     let mut all = Vec::new();
     all.extend(crate::append::checks());
+    all.extend(crate::chain::checks());
     all.extend(crate::claims::checks());
     all.extend(crate::disk::checks());
     all.extend(crate::transactions::checks());

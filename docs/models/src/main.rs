@@ -8,6 +8,7 @@
 
 mod append;
 mod catalog;
+mod chain;
 mod claims;
 mod disk;
 mod leases;
