@@ -117,9 +117,8 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
     if Manifest::read(ctx, dir).await?.is_some() {
         return Ok(false);
     }
-    // A creation or deletion that died has left parts.
+    // A creation or deletion that died has left homes. Other names in the directory may be anybody's.
     home::remove_all(&*ctx.disk, dir).await?;
-    home::remove_parts(&*ctx.disk, dir).await?;
     let mut manifest = Manifest {
         format: FORMAT,
         version: 0,

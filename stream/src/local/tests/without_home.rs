@@ -92,3 +92,36 @@ async fn a_stream_with_a_home_says_so_by_its_format() {
     let error = open(&url, &context(2)).await.unwrap_err();
     assert!(error.to_string().contains("reads 1 to 3"), "{error}");
 }
+
+/// A directory with something else in it: only what is named like a home can be left over from a stream.
+#[tokio::test]
+async fn a_creation_leaves_what_others_keep_in_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("events");
+    let left = place.join("stream-0123456789ab/shards/000000");
+    fs::create_dir_all(&left).unwrap();
+    for name in [
+        "shards",
+        "_apps",
+        "_generations",
+        "_runs",
+        "stream-of-things",
+    ] {
+        fs::create_dir_all(place.join(name)).unwrap();
+        fs::write(place.join(name).join("notes.txt"), "mine").unwrap();
+    }
+    let stream = create(&url(&dir), options(1), &context(1)).await.unwrap();
+    drop(stream);
+    assert!(!left.exists());
+    delete(&url(&dir), &context(2)).await.unwrap();
+    for name in [
+        "shards",
+        "_apps",
+        "_generations",
+        "_runs",
+        "stream-of-things",
+    ] {
+        let notes = fs::read_to_string(place.join(name).join("notes.txt"));
+        assert_eq!(notes.unwrap(), "mine", "{name}");
+    }
+}
