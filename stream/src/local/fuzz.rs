@@ -11,12 +11,12 @@ use hydrant_fuzz::{Random, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::chunk::{Chunk, Frame};
-use super::control::{Control, SLOT_BYTES};
-use super::frame::{Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
-use super::manifest::Manifest;
-use super::marks::{FORMAT, FORMATS, Marks};
-use super::segment::{self, FIXED_BYTES, Head};
+use super::format::chunk::{Chunk, Frame};
+use super::format::control::{Control, SLOT_BYTES};
+use super::format::dedup_state::{FORMAT, FORMATS, Marks};
+use super::format::frame::{Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
+use super::format::manifest::Manifest;
+use super::format::segment::{self, FIXED_BYTES, Head};
 use crate::StreamUrl;
 
 /// The bytes at the front of `input`, with their checksum in the last four.

@@ -10,17 +10,19 @@ use hydrant_core::lease::{Lease, rows_that_count};
 use hydrant_core::stream::{Assignment, ShardReader, ShardState, Start, Stream, StreamWriter};
 use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, ShardMap, StreamId};
 
-use super::admin::LocalAdmin;
-use super::append::LocalWriter;
-use super::control::{Control, ControlFile};
-use super::end::{self, Durable, End};
-use super::generations;
-use super::manifest::Manifest;
-use super::observe::observe;
-use super::place::Place;
-use super::segment;
-use super::tail::TailReader;
-use super::work::position_before;
+use super::admin::stream_admin::LocalAdmin;
+use super::end::durable_end::{Durable, durable};
+use super::format::control::{Control, ControlFile};
+use super::format::frame::position_before;
+use super::format::manifest::Manifest;
+use super::format::segment;
+use super::format::shard_end::End;
+use super::leases::{FileLeases, generations};
+use super::read::reader::TailReader;
+use super::read::start_position;
+use super::stream_dir::Place;
+use super::write::observe::observe;
+use super::write::writer::LocalWriter;
 
 /// An open stream.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ async fn state_of(place: &Arc<Place>, shard: Shard) -> Result<ShardState> {
     let dir = place.shard_dir(&shard.id);
     let file = ControlFile::open_to_read(disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
-    let control = match end::durable(place, &shard, &file).await? {
+    let control = match durable(place, &shard, &file).await? {
         Durable::Moving(control) => control,
         Durable::Final(control, _) => Some(control),
         Durable::Undecided => file.read().await?,
@@ -186,7 +188,7 @@ impl Stream for LocalStream {
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
         let manifest = self.place.manifest().await?;
         let shard = manifest.shard(shard)?.clone();
-        self.look(|place| async move { super::start::find(&place, &shard, start).await })
+        self.look(|place| async move { start_position::find(&place, &shard, start).await })
             .await
     }
 
@@ -208,7 +210,7 @@ impl Stream for LocalStream {
     }
 
     async fn assignment(&self, app: &str) -> Result<Assignment> {
-        let leases = super::leases::FileLeases::open(&self.place, app).await;
+        let leases = FileLeases::open(&self.place, app).await;
         let leases = self.place.unless_gone(leases).await?;
         Ok(Assignment::Leases(Arc::new(leases)))
     }
@@ -219,7 +221,7 @@ impl Stream for LocalStream {
     }
 
     async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
-        let leases = super::leases::FileLeases::open(&self.place, app).await?;
+        let leases = FileLeases::open(&self.place, app).await?;
         rows_that_count(&leases).await
     }
 

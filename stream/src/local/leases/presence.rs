@@ -11,8 +11,8 @@ use hydrant_core::disk::{Lock, LockKind};
 use hydrant_core::lease::Enlisted;
 use hydrant_core::{Error, Result, clock};
 
-use super::super::place::Place;
 use super::rows;
+use crate::local::stream_dir::Place;
 
 /// How often the locks of other workers are tried while a change is waited for: a freed lock tells nobody.
 const DEATH_CHECK: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ const ENLIST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The workers of an app.
 #[derive(Debug)]
-pub(super) struct Workers {
+pub(crate) struct Workers {
     place: Arc<Place>,
     /// Where rows and what dead workers left of them are.
     rows: PathBuf,
@@ -41,7 +41,7 @@ impl Enlisted for Presence {}
 
 impl Workers {
     /// Those of the app whose rows are in this directory.
-    pub(super) fn new(place: &Arc<Place>, rows: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+    pub(crate) fn new(place: &Arc<Place>, rows: PathBuf, me: Arc<OnceLock<String>>) -> Self {
         Workers {
             place: Arc::clone(place),
             dir: rows.join("workers"),
@@ -61,7 +61,7 @@ impl Workers {
     }
 
     /// Whether the kernel says that a worker is dead.
-    pub(super) async fn is_gone(&self, worker: &str) -> Result<bool> {
+    pub(crate) async fn is_gone(&self, worker: &str) -> Result<bool> {
         let path = self.path(worker);
         let stat = self.place.ctx.disk.stat(&path).await;
         if stat.map_err(|e| Error::io("look at", &path, e))?.is_none() {
@@ -71,7 +71,7 @@ impl Workers {
     }
 
     /// Keeps workers from enlisting; `None` when one does so now.
-    pub(super) async fn keep_out(&self) -> Result<Option<Box<dyn Lock>>> {
+    pub(crate) async fn keep_out(&self) -> Result<Option<Box<dyn Lock>>> {
         let path = self.rows.join("lock");
         let disk = &self.place.ctx.disk;
         let taken = disk.try_lock(&path, LockKind::Exclusive).await;
@@ -79,7 +79,7 @@ impl Workers {
     }
 
     /// A worker that lives.
-    pub(super) async fn living(&self) -> Result<Option<String>> {
+    pub(crate) async fn living(&self) -> Result<Option<String>> {
         for worker in self.names().await? {
             if self.try_lock(&worker, LockKind::Shared).await?.is_none() {
                 return Ok(Some(worker));
@@ -89,7 +89,7 @@ impl Workers {
     }
 
     /// Announces a worker, after it has cleared away what dead ones left.
-    pub(super) async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+    pub(crate) async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
         let path = self.rows.join("lock");
         let entry = self.place.ctx.disk.lock(&path, LockKind::Shared).await;
         let _entry = entry.map_err(|e| self.place.failed("lock", &path, e))?;
@@ -165,7 +165,7 @@ impl Workers {
     }
 
     /// Resolves when a worker is dead that lived or was unknown at the first look.
-    pub(super) async fn one_dies(&self) -> Result<()> {
+    pub(crate) async fn one_dies(&self) -> Result<()> {
         let before = self.dead().await?;
         loop {
             clock::sleep(DEATH_CHECK).await;

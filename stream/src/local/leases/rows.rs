@@ -25,7 +25,7 @@ use hydrant_core::disk::{self, Open, Stat};
 use hydrant_core::lease::{Lease, Swap};
 use hydrant_core::{Error, Result, ShardId};
 
-use super::super::place::Place;
+use crate::local::stream_dir::Place;
 
 /// The digits of a counter in a name.
 const DIGITS: usize = 20;
@@ -36,7 +36,7 @@ const SOON: Duration = Duration::from_millis(50);
 
 /// The rows of an app.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     place: Arc<Place>,
     dir: PathBuf,
     /// The name of this process' worker, for what it leaves when it dies.
@@ -100,7 +100,7 @@ fn version_of(name: &str) -> Option<(ShardId, Version)> {
 }
 
 /// The worker that left rows on their way under this name.
-pub(super) fn worker_of(name: &str) -> Option<&str> {
+pub(crate) fn worker_of(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.')?.strip_suffix(".tmp")?;
     name.rsplit_once('.').map(|(worker, _)| worker)
 }
@@ -111,7 +111,7 @@ fn key(row: &Lease) -> (u64, u64) {
 
 impl Rows {
     /// Those in this directory.
-    pub(super) fn new(place: &Arc<Place>, dir: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+    pub(crate) fn new(place: &Arc<Place>, dir: PathBuf, me: Arc<OnceLock<String>>) -> Self {
         Rows {
             place: Arc::clone(place),
             dir,
@@ -134,7 +134,7 @@ impl Rows {
     }
 
     /// Every row, by shard name.
-    pub(super) async fn list(&self) -> Result<Vec<Lease>> {
+    pub(crate) async fn list(&self) -> Result<Vec<Lease>> {
         let (_, known) = self.look().await?;
         Ok(known.values().map(|known| known.row.clone()).collect())
     }
@@ -242,7 +242,7 @@ impl Rows {
     }
 
     /// Swaps rows, of different shards, each for itself.
-    pub(super) async fn swap(&self, swaps: &[(Option<Lease>, Lease)]) -> Vec<Result<Swap>> {
+    pub(crate) async fn swap(&self, swaps: &[(Option<Lease>, Lease)]) -> Vec<Result<Swap>> {
         let mut results: Vec<Option<Result<Swap>>> = Vec::new();
         results.resize_with(swaps.len(), || None);
         if let Err(error) = self.try_swap(swaps, &mut results).await {

@@ -9,8 +9,8 @@ use hydrant_core::stream::{Read, SharedStream, Start};
 use hydrant_core::{Error, Interval, Position};
 use hydrant_testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 
-use super::super::segment;
 use super::fixture::*;
+use crate::local::format::segment;
 use crate::{CreateOptions, create, delete, open};
 
 const URL: &str = "local:/data/events";

@@ -14,8 +14,8 @@ use hydrant_core::{
     Batch, Budget, Context, Permit, Position, Random, Result, Sequence, ShardId, Workers, hash,
 };
 
-use super::super::home;
 use crate::CreateOptions;
+use crate::local::format::home;
 
 /// A process: a disk and chance of its own.
 pub(super) fn context(seed: u64) -> Context {

@@ -1,0 +1,191 @@
+//! Finding corrupt bytes before the durable end, and recording them as skipped.
+//!
+//! Everything before the durable end is read and checked. Where a frame is not what was written, the next intact frame
+//! is searched byte by byte; headers hold a number of the stream that no payload can guess, so that bytes inside a
+//! payload are not mistaken for a frame.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::disk::Open;
+use hydrant_core::origin::OriginEntry;
+use hydrant_core::varint::Reader;
+use hydrant_core::{Error, Interval, Result, Shard};
+
+use crate::local::end::durable_end::{Durable, durable};
+use crate::local::format::control::ControlFile;
+use crate::local::format::frame::{Fault, HEADER_BYTES, Header, position_before};
+use crate::local::format::segment::{self, Segment};
+use crate::local::format::skips::{Skip, Skips};
+use crate::local::stream_dir::Place;
+use crate::local::write::pulse::Pulse;
+use crate::local::write::shard_log::ShardLog;
+
+/// What is searched at once for the next intact frame.
+const SEARCH_BYTES: usize = 1 << 20;
+
+/// Records the corrupt places of a shard as skipped; answers what was lost with them.
+pub(crate) async fn repair(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Interval>> {
+    let disk = &*place.ctx.disk;
+    let dir = place.shard_dir(&shard.id);
+    let mut log = ShardLog::new(place, shard);
+    let Some(_lock) = log.wait().await? else {
+        return Err(place.stuck(&shard.id));
+    };
+    // What is searched may be gigabytes.
+    let _pulse = Pulse::of(place, &dir);
+    let file = ControlFile::open_to_read(disk, &dir).await?;
+    let file = file.ok_or_else(|| place.gone())?;
+    let (control, end) = match durable(place, shard, &file).await? {
+        Durable::Final(control, end) => (Some(control), Some(end)),
+        Durable::Moving(control) => (control, None),
+        // Its end can only be decided once it can be read, and its holder is gone.
+        Durable::Undecided => (file.read().await?, None),
+    };
+    let control = control.ok_or_else(|| {
+        Error::refused(format!(
+            "no slot of the control file of shard `{}` is intact: open the stream for appending, which mends it, and repair then",
+            shard.id
+        ))
+    })?;
+    let mut skips = Skips::read(&place.ctx, &dir).await?;
+    let mut segments = segment::list(disk, &dir).await?;
+    segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
+    let mut found = Vec::new();
+    for (n, listed) in segments.iter().enumerate() {
+        if listed.number > control.active {
+            break;
+        }
+        let opened = Segment::open(disk, &dir, listed.number, listed.base, Open::Read).await?;
+        let segment = opened.ok_or_else(|| place.gone())?;
+        let (end, next_base) = match segments.get(n + 1) {
+            Some(next) if listed.number < control.active => {
+                let opened = Segment::open(disk, &dir, next.number, next.base, Open::Read).await?;
+                let follower = opened.ok_or_else(|| place.gone())?;
+                let head = follower.head(place.incarnation).await?;
+                (head.previous_bytes, next.base)
+            }
+            _ => (control.durable_bytes, control.next_offset),
+        };
+        let from = segment.head(place.incarnation).await?.len;
+        let range = Range {
+            from,
+            end,
+            next_base,
+        };
+        found.extend(check(place, &segment, &skips, range).await?);
+    }
+    if !found.is_empty() {
+        skips.skips.extend(found.iter().cloned());
+        skips
+            .skips
+            .sort_by_key(|skip| (skip.segment, skip.from_byte));
+        skips.replace(&place.ctx, &dir).await?;
+    }
+    let lost = found.iter().map(|skip| Interval {
+        from: position_before(skip.first_offset),
+        to: position_before(skip.next_offset),
+    });
+    Ok(lost.collect())
+}
+
+/// The bytes of a segment to be checked, and the offset that follows them.
+struct Range {
+    from: u64,
+    end: u64,
+    next_base: u64,
+}
+
+async fn check(place: &Place, segment: &Segment, skips: &Skips, range: Range) -> Result<Vec<Skip>> {
+    let mut found = Vec::new();
+    let (mut at, mut next_offset) = (range.from, segment.base);
+    while at < range.end {
+        if let Some(skip) = skips.at(segment.number, at) {
+            at = skip.to_byte;
+            next_offset = skip.next_offset;
+            continue;
+        }
+        match frame(place, segment, at, range.end).await? {
+            Ok(header) if header.base == next_offset => {
+                at += header.frame_len();
+                next_offset = header.next_offset();
+            }
+            broken => {
+                let why = broken.err().unwrap_or(Fault("offsets are missing"));
+                let after = search(place, segment, at + 1, range.end, next_offset).await?;
+                let (to_byte, base) = after.unwrap_or((range.end, range.next_base));
+                found.push(Skip {
+                    segment: segment.number,
+                    from_byte: at,
+                    to_byte,
+                    first_offset: next_offset,
+                    next_offset: base,
+                    why: format!(
+                        "corrupt data in `{}` from byte {at} to {to_byte} was skipped: {}",
+                        segment.path.display(),
+                        why.0
+                    ),
+                });
+                (at, next_offset) = (to_byte, base);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The header of the frame at `at`, if all of it is intact.
+async fn frame(
+    place: &Place,
+    segment: &Segment,
+    at: u64,
+    end: u64,
+) -> Result<Result<Header, Fault>> {
+    let bytes = segment.read(at, HEADER_BYTES).await?;
+    let header = match Header::decode(&bytes, place.salt()) {
+        Ok(header) if at + header.frame_len() <= end => header,
+        Ok(_) => return Ok(Err(Fault("a frame is cut short"))),
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let rest = header.frame_len() as usize - HEADER_BYTES;
+    let bytes = segment.read(at + HEADER_BYTES as u64, rest).await?;
+    Ok(parts(&header, &bytes).map(|()| header))
+}
+
+fn parts(header: &Header, bytes: &Bytes) -> Result<(), Fault> {
+    let (meta, body) = header.split(bytes).ok_or(Fault("a frame is cut short"))?;
+    header.check_meta(&meta)?;
+    header.check_body(&body)?;
+    if !meta.is_empty() && OriginEntry::decode(&mut Reader::new(&meta)).is_err() {
+        return Err(Fault("an origin entry is malformed"));
+    }
+    Ok(())
+}
+
+/// The next intact frame from byte `from` on, and its base.
+async fn search(
+    place: &Place,
+    segment: &Segment,
+    mut from: u64,
+    end: u64,
+    least: u64,
+) -> Result<Option<(u64, u64)>> {
+    while from + HEADER_BYTES as u64 <= end {
+        let len = ((end - from) as usize).min(SEARCH_BYTES);
+        let bytes = segment.read(from, len).await?;
+        for start in 0..(bytes.len() + 1).saturating_sub(HEADER_BYTES) {
+            let looks_like_one = Header::starts(&bytes[start..])
+                && Header::decode(&bytes[start..], place.salt()).is_ok();
+            if !looks_like_one {
+                continue;
+            }
+            let at = from + start as u64;
+            if let Ok(header) = frame(place, segment, at, end).await?
+                && header.base >= least
+            {
+                return Ok(Some((at, header.base)));
+            }
+        }
+        from += (bytes.len() + 1).saturating_sub(HEADER_BYTES).max(1) as u64;
+    }
+    Ok(None)
+}

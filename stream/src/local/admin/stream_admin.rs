@@ -1,0 +1,67 @@
+//! What an operator does to a stream.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hydrant_core::admin::{Repair, Reshard, Retention, Trim};
+use hydrant_core::{Interval, Result, ShardId};
+
+use super::{repair, reshard};
+use crate::local::stream_dir::Place;
+use crate::local::write::shard_log::{ShardLog, Taken};
+
+/// The administration of one stream.
+#[derive(Debug)]
+pub(crate) struct LocalAdmin {
+    place: Arc<Place>,
+}
+
+impl LocalAdmin {
+    pub(crate) fn new(place: &Arc<Place>) -> Self {
+        LocalAdmin {
+            place: Arc::clone(place),
+        }
+    }
+}
+
+#[async_trait]
+impl Reshard for LocalAdmin {
+    async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
+        let split = reshard::split(&self.place, shard, at).await;
+        self.place.unless_gone(split).await
+    }
+
+    async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId> {
+        let merged = reshard::merge(&self.place, a, b).await;
+        self.place.unless_gone(merged).await
+    }
+}
+
+#[async_trait]
+impl Retention for LocalAdmin {
+    async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
+        let manifest = self.place.manifest().await?;
+        let shards = match shard {
+            Some(id) => vec![manifest.shard(id)?.clone()],
+            None => manifest.shards.all().to_vec(),
+        };
+        let mut freed = 0;
+        for shard in &shards {
+            let mut log = ShardLog::new(&self.place, shard);
+            freed += match self.place.unless_gone(log.take_or_leave().await).await? {
+                Taken::Held(mut held) => self.place.unless_gone(held.trim(what).await).await?,
+                Taken::Stuck => return Err(self.place.stuck(&shard.id)),
+            };
+        }
+        Ok(freed)
+    }
+}
+
+#[async_trait]
+impl Repair for LocalAdmin {
+    async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
+        let manifest = self.place.manifest().await?;
+        let lost = repair::repair(&self.place, manifest.shard(shard)?).await;
+        self.place.unless_gone(lost).await
+    }
+}

@@ -1,0 +1,146 @@
+//! Closing shards for good: their children are made, and the manifest replaced by one that names them.
+
+use std::sync::Arc;
+
+use hydrant_core::{Error, HashRange, Result, Shard, ShardId, ShardMap};
+
+use super::new_shards::{Child, forget, make_child, remove_unnamed};
+use crate::local::format::dedup_state::Marks;
+use crate::local::format::manifest::{self, Manifest};
+use crate::local::format::segment::MARKS_BYTES_MAX;
+use crate::local::format::shard_end::End;
+use crate::local::stream_dir::Place;
+
+/// Whether a process that finds a mark without an end waits for the manifest's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// It waits.
+    Waits,
+    /// It only looks, and goes on without an answer.
+    Looks,
+}
+
+/// A shard that is about to be closed.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    /// The shard.
+    pub(crate) shard: Shard,
+    /// Where it ends.
+    pub(crate) end: End,
+    /// What it knows there.
+    pub(crate) marks: Marks,
+}
+
+/// What became of closing shards.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    /// These took over.
+    Done(Vec<ShardId>),
+    /// Another process has closed one of them meanwhile.
+    ByOthers,
+    /// Another process replaces the manifest just now.
+    Busy,
+}
+
+/// Makes children of these ranges and replaces the manifest, if the parents are still open.
+pub(crate) async fn close(
+    place: &Arc<Place>,
+    parents: &[Closing],
+    ranges: &[HashRange],
+    haste: Haste,
+) -> Result<Closed> {
+    let mut marks: Option<Marks> = None;
+    for parent in parents {
+        marks = match marks {
+            None => Some(parent.marks.clone()),
+            Some(before) => parent.marks.concatenated(&before),
+        };
+    }
+    let marks = marks.ok_or_else(|| Error::fatal("the marks of two shards do not meet"))?;
+    if marks.stored_bytes() > u64::from(MARKS_BYTES_MAX) {
+        return Err(Error::refused(format!(
+            "the shards know {} origins together, more than one can hold: leave them apart",
+            marks.len()
+        )));
+    }
+    let ids: Vec<ShardId> = parents
+        .iter()
+        .map(|parent| parent.shard.id.clone())
+        .collect();
+    let mut children = Vec::new();
+    for range in ranges {
+        let made = make_child(place, *range, &ids, &marks, &children).await;
+        match made {
+            Ok(child) => children.push(child),
+            Err(error) => {
+                forget(place, &children).await;
+                return Err(error);
+            }
+        }
+    }
+    let closed = name(place, parents, &children, haste).await;
+    let may_be_named = match &closed {
+        Ok(Closed::Done(_)) => true,
+        Ok(Closed::ByOthers | Closed::Busy) => false,
+        Err(_) => may_be_named(place, &children).await,
+    };
+    if !may_be_named {
+        forget(place, &children).await;
+    }
+    closed
+}
+
+/// Whether a manifest names children after an error of the only call that does: it may have been replaced all the same.
+async fn may_be_named(place: &Place, children: &[Child]) -> bool {
+    match Manifest::read(&place.ctx, &place.dir).await {
+        Ok(Some(now)) => children
+            .iter()
+            .any(|c| now.shards.get(&c.shard.id).is_some()),
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
+/// Replaces the manifest by one that names the children.
+async fn name(
+    place: &Place,
+    parents: &[Closing],
+    children: &[Child],
+    haste: Haste,
+) -> Result<Closed> {
+    let _manifest = match haste {
+        Haste::Waits => manifest::lock(&place.ctx, &place.dir).await?,
+        Haste::Looks => match manifest::try_lock(&place.ctx, &place.dir).await? {
+            Some(lock) => lock,
+            None => return Ok(Closed::Busy),
+        },
+    };
+    let mut manifest = Manifest::clone(&*place.manifest().await?);
+    for parent in parents {
+        if manifest.shard(&parent.shard.id)?.closed {
+            return Ok(Closed::ByOthers);
+        }
+    }
+    if let Err(error) = remove_unnamed(place, &manifest).await {
+        tracing::debug!(error = %error.report(), "cannot remove what a dead reshard left");
+    }
+    let mut all = manifest.shards.all().to_vec();
+    for shard in &mut all {
+        if let Some(parent) = parents.iter().find(|parent| parent.shard.id == shard.id) {
+            shard.closed = true;
+            manifest.ends.insert(shard.id.clone(), parent.end);
+        }
+    }
+    for child in children {
+        manifest.next_shard = manifest.next_shard.max(child.number + 1);
+        all.push(child.shard.clone());
+    }
+    manifest.shards = ShardMap::new(all);
+    manifest.replace(&place.ctx, &place.dir).await?;
+    Ok(Closed::Done(
+        children
+            .iter()
+            .map(|child| child.shard.id.clone())
+            .collect(),
+    ))
+}

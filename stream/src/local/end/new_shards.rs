@@ -1,0 +1,191 @@
+//! The directories of new shards: how they are made, and removed when no manifest names them.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use hydrant_core::disk::{Disk, Lock, LockKind, Open};
+use hydrant_core::{Error, HashRange, Result, Shard, ShardId};
+
+use crate::local::format::control::{Control, ControlFile};
+use crate::local::format::dedup_state::Marks;
+use crate::local::format::manifest::Manifest;
+use crate::local::format::segment::Head;
+use crate::local::format::segment_draft::Draft;
+use crate::local::stream_dir::Place;
+
+/// A child that no manifest names yet.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) number: u64,
+    pub(crate) shard: Shard,
+    /// Says that its maker lives.
+    _lock: Box<dyn Lock>,
+}
+
+/// Fills the empty directory of a shard that is in no manifest yet, durably.
+pub(crate) async fn make_shard(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
+    let disk = &*place.ctx.disk;
+    let dir = place.shard_dir(&shard.id);
+    let mut head = Head {
+        incarnation: place.incarnation,
+        number: 1,
+        base: 0,
+        previous_bytes: 0,
+        previous_newest: 0,
+        records_before: 0,
+        len: 0,
+    };
+    let bytes = head.encode(marks);
+    let control = Control {
+        counter: 1,
+        incarnation: place.incarnation,
+        active: 1,
+        durable_bytes: head.len,
+        ..Control::default()
+    };
+    let draft = Draft::begin(&place.ctx, &dir, head, bytes).await?;
+    draft.publish(disk).await?;
+    ControlFile::create(disk, &dir, &control).await?;
+    let synced = disk.sync_dir(&dir).await;
+    synced.map_err(|e| Error::io("sync", &dir, e))
+}
+
+/// Makes a shard under the first name that nobody has taken. Another process that makes one may stand still and go on
+/// later, so that no directory is ever used for two.
+pub(crate) async fn make_child(
+    place: &Place,
+    range: HashRange,
+    parents: &[ShardId],
+    marks: &Marks,
+    before: &[Child],
+) -> Result<Child> {
+    let disk = &*place.ctx.disk;
+    let mut number = before.last().map_or(0, |child| child.number + 1);
+    loop {
+        number = number.max(place.manifest().await?.next_shard);
+        let shard = Shard {
+            id: Manifest::name_of(number),
+            range,
+            parents: parents.to_vec(),
+            closed: false,
+        };
+        let dir = place.shard_dir(&shard.id);
+        let made = disk.create_dir_all(&dir).await;
+        made.map_err(|e| Error::io("create", &dir, e))?;
+        let path = dir.join("lock");
+        match disk.open(&path, Open::CreateNew).await {
+            Ok(_) => {}
+            // Another process makes it, or takes it for one that a dead process left.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) =>
+            {
+                number += 1;
+                continue;
+            }
+            Err(error) => return Err(Error::io("create", &path, error)),
+        }
+        let Some(lock) = own(disk, &dir).await? else {
+            number += 1;
+            continue;
+        };
+        // Another process may have filled the directory, and a manifest name it, since the lock file was made.
+        let names = disk.list(&dir).await;
+        if names.map_err(|e| Error::io("list", &dir, e))?.len() > 1 {
+            number += 1;
+            continue;
+        }
+        let child = Child {
+            number,
+            shard,
+            _lock: lock,
+        };
+        return match fill(place, &child.shard, &marks.restricted(range)).await {
+            Ok(()) => Ok(child),
+            Err(error) => {
+                forget(place, std::slice::from_ref(&child)).await;
+                Err(error)
+            }
+        };
+    }
+}
+
+/// Takes the lock of a child that no manifest names; `None` when another process has it. Whoever has this lock, and
+/// nobody else, fills or removes the directory.
+async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
+    let path = dir.join("lock");
+    let lock = match disk.try_lock(&path, LockKind::Exclusive).await {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("lock", &path, error)),
+    };
+    // The file that was locked may have been removed meanwhile, and be another one by now.
+    let stat = disk.stat(&path).await;
+    let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+    Ok(stat
+        .is_some_and(|stat| stat.identity == lock.identity())
+        .then_some(lock))
+}
+
+/// Fills the directory of a child. The lock file is durable before anything else lies there: so a directory without one
+/// is empty, also after a power cut. Another process may have made the directory, and died before it was durable.
+async fn fill(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
+    let disk = &*place.ctx.disk;
+    for made in [place.shard_dir(&shard.id), place.shards_dir()] {
+        let synced = disk.sync_dir(&made).await;
+        synced.map_err(|e| Error::io("sync", &made, e))?;
+    }
+    make_shard(place, shard, marks).await
+}
+
+/// Removes children that no manifest will name.
+pub(crate) async fn forget(place: &Place, children: &[Child]) {
+    for child in children {
+        let dir = place.shard_dir(&child.shard.id);
+        if let Err(error) = remove_owned(&*place.ctx.disk, &dir).await {
+            tracing::debug!(error = %error.report(), "cannot remove a shard that was not needed");
+        }
+    }
+}
+
+/// Removes directories of shards that no manifest will name and whose makers are dead.
+pub(crate) async fn remove_unnamed(place: &Place, manifest: &Manifest) -> Result<()> {
+    let (disk, shards) = (&*place.ctx.disk, place.shards_dir());
+    let names = disk.list(&shards).await;
+    for listed in names.map_err(|e| Error::io("list", &shards, e))? {
+        let is_past = |number: u64| number < manifest.next_shard;
+        let is_unnamed = manifest.shards.get(&ShardId::new(&listed.name)).is_none();
+        if !listed.is_dir || !listed.name.parse().is_ok_and(is_past) || !is_unnamed {
+            continue;
+        }
+        let dir = shards.join(&listed.name);
+        if let Some(_lock) = own(disk, &dir).await? {
+            remove_owned(disk, &dir).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the directory of a child whose lock the caller has. The lock file goes last: then the name is free, and what
+/// lies in the directory is of whoever took it.
+async fn remove_owned(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let names = disk.list(dir).await;
+    let names = names.map_err(|e| Error::io("list", dir, e))?;
+    let (lock, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| n.name == "lock");
+    for listed in others.into_iter().chain(lock) {
+        let path = dir.join(&listed.name);
+        let removed = disk.remove(&path).await;
+        removed.map_err(|e| Error::io("remove", &path, e))?;
+    }
+    match disk.remove_dir(dir).await {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(Error::io("remove", dir, error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,96 @@
+//! Where what a stream holds lies.
+//!
+//! A process may stand still at any call of the disk, while the stream is deleted and made again under its name, and go on
+//! with that call: write, name or remove a file. So each stream has a home, a directory below its own whose name no other
+//! stream ever gets. What is late happens in the home of the stream that is gone, and finds nothing there. Beside the homes
+//! lies the manifest alone, which is replaced and removed under its lock.
+//!
+//! The name holds 48 bits of the incarnation: of a million streams that follow one another under a name, two get the same
+//! one with a probability of 0.2 %, and that matters only to a process that slept through all those between. A stream that
+//! an older build made has no home: what it holds lies beside its manifest.
+
+use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+use std::path::Path;
+
+use hydrant_core::disk::Disk;
+use hydrant_core::{Error, Result};
+
+/// How the name of a home begins.
+const PREFIX: &str = "stream-";
+/// The digits that follow.
+const DIGITS: usize = 12;
+/// What streams without a home hold.
+const WITHOUT: [&str; 4] = ["shards", "_apps", "_generations", "_runs"];
+/// How often one directory into which others still write is emptied again.
+const EMPTIED_MAX: u32 = 100;
+
+/// The name of the home of a stream.
+pub(crate) fn name(incarnation: u128) -> String {
+    format!("{PREFIX}{:0DIGITS$x}", incarnation >> (128 - 4 * DIGITS))
+}
+
+/// Whether this is the name of a home.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    name.strip_prefix(PREFIX)
+        .is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(is_digit))
+}
+
+/// Removes the homes in `dir`; answers whether there was one. No stream is there, and the caller holds the manifest's lock.
+pub(crate) async fn remove_all(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    let names = disk.list(dir).await;
+    let mut homes = names.map_err(|e| Error::io("list", dir, e))?;
+    homes.retain(|listed| listed.is_dir && is_name(&listed.name));
+    for home in &homes {
+        remove_tree(disk, &dir.join(&home.name)).await?;
+    }
+    Ok(!homes.is_empty())
+}
+
+/// Removes what a stream without a home held.
+pub(crate) async fn remove_parts(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    for part in WITHOUT {
+        remove_tree(disk, &dir.join(part)).await?;
+    }
+    Ok(())
+}
+
+/// Removes a directory with everything in it; nothing when it is not there. Workers that do not know yet that the
+/// stream is gone may still write and remove files in it.
+async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    // With how often each was emptied, and whether it was just now.
+    let mut open = vec![(dir.to_owned(), 0, false)];
+    while let Some((dir, times, emptied)) = open.pop() {
+        if emptied {
+            match disk.remove_dir(&dir).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == NotFound => {}
+                Err(error) if error.kind() == DirectoryNotEmpty && times < EMPTIED_MAX => {
+                    open.push((dir, times, false));
+                }
+                Err(error) => return Err(Error::io("remove", &dir, error)),
+            }
+            continue;
+        }
+        let names = match disk.list(&dir).await {
+            Ok(names) => names,
+            Err(error) if error.kind() == NotFound => continue,
+            Err(error) => return Err(Error::io("list", &dir, error)),
+        };
+        open.push((dir.clone(), times + 1, true));
+        for listed in names {
+            let path = dir.join(&listed.name);
+            if listed.is_dir {
+                open.push((path, 0, false));
+                continue;
+            }
+            match disk.remove(&path).await {
+                Err(error) if error.kind() != NotFound => {
+                    return Err(Error::io("remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

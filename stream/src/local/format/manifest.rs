@@ -1,0 +1,209 @@
+//! The manifest of a stream: identity, settings and shards.
+//!
+//! It is one JSON file, replaced as a whole under `manifest.lock`; its replacement is the moment at which a reshard
+//! happens. It says where each shard that was closed ends.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hydrant_core::disk::{self, Lock, LockKind};
+use hydrant_core::{Context, Error, Result, Shard, ShardId, ShardMap, StreamId, clock};
+use serde::{Deserialize, Serialize};
+
+use super::frame::Codec;
+use super::home;
+use super::leftovers::remove_leftovers;
+use super::shard_end::End;
+
+/// The version of the directory's format: what the stream holds lies in its [`home`].
+pub(crate) const FORMAT: u32 = 3;
+/// The version of one without a home in which closed shards end where the manifest says: a build that does not know of
+/// that would append to a shard that is fenced.
+const FORMAT_WITH_ENDS: u32 = 2;
+/// The version of the first ones.
+const FORMAT_FIRST: u32 = 1;
+const NAME: &str = "manifest.json";
+/// A process that holds the manifest's lock for longer is taken to stand still.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was decided when the stream was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// How bodies are compressed.
+    pub(crate) codec: Codec,
+    /// A segment that would grow beyond this is followed by a new one.
+    pub(crate) segment_bytes: u64,
+    /// How long an append waits for others to share its sync, microseconds.
+    pub(crate) linger_micros: u64,
+    /// Data older than this goes, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_micros: Option<u64>,
+    /// The oldest data of a shard beyond this goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_bytes: Option<u64>,
+}
+
+impl Settings {
+    /// How long an append waits for others to share its sync.
+    pub(crate) fn linger(&self) -> Duration {
+        Duration::from_micros(self.linger_micros)
+    }
+}
+
+/// The manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// The version of the directory's format.
+    pub(crate) format: u32,
+    /// Rises with each replacement.
+    pub(crate) version: u64,
+    /// Name and incarnation.
+    pub(crate) stream: StreamId,
+    /// The secret for routing by keys that may be personal, 64 hex digits.
+    pub(crate) routing_secret: String,
+    /// What was decided at creation.
+    pub(crate) settings: Settings,
+    /// The number of the next shard to be made.
+    pub(crate) next_shard: u64,
+    /// The shards.
+    pub(crate) shards: ShardMap,
+    /// Where closed shards end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) ends: BTreeMap<ShardId, End>,
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+impl Manifest {
+    /// Where the manifest of the stream in `dir` is.
+    pub(crate) fn path(dir: &Path) -> PathBuf {
+        dir.join(NAME)
+    }
+
+    /// Reads it; `None` when there is no stream.
+    pub(crate) async fn read(ctx: &Context, dir: &Path) -> Result<Option<Self>> {
+        let path = Manifest::path(dir);
+        let bytes = disk::read_file(&*ctx.disk, &path).await;
+        let bytes = bytes.map_err(|e| match e.kind() {
+            ErrorKind::NotADirectory => Error::directory("read", dir, e),
+            _ => Error::io("read", &path, e),
+        });
+        let Some(bytes) = bytes? else {
+            return Ok(None);
+        };
+        let corrupt = |error: serde_json::Error| Error::Corrupt {
+            path: path.clone(),
+            offset: 0,
+            detail: error.to_string(),
+        };
+        let FormatOnly { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
+        if !(FORMAT_FIRST..=FORMAT).contains(&format) {
+            return Err(Error::refused(format!(
+                "`{}` has format {format}, this build reads {FORMAT_FIRST} to {FORMAT}: use the version of hydrant that made it",
+                path.display()
+            )));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
+    }
+
+    /// Replaces it; the caller holds [`lock`].
+    pub(crate) async fn replace(&mut self, ctx: &Context, dir: &Path) -> Result<()> {
+        self.version += 1;
+        if !self.ends.is_empty() {
+            self.format = self.format.max(FORMAT_WITH_ENDS);
+        }
+        remove_leftovers(&*ctx.disk, dir, NAME).await?;
+        let path = Manifest::path(dir);
+        let body = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
+        let nonce = ctx.random.identity();
+        let replaced = disk::replace_file(&*ctx.disk, &path, body.into(), &nonce).await;
+        replaced.map_err(|e| Error::io("replace", &path, e))
+    }
+
+    /// The incarnation as a number.
+    pub(crate) fn incarnation(&self) -> Result<u128> {
+        let text = &*self.stream.incarnation;
+        let number = u128::from_str_radix(text, 16).ok();
+        number
+            .filter(|_| text.len() == 32 && !text.starts_with('+'))
+            .ok_or_else(|| Error::fatal("the manifest's incarnation is not 32 hex digits"))
+    }
+
+    /// Whether what the stream holds lies in a home of its own.
+    pub(crate) fn has_home(&self) -> bool {
+        self.format > FORMAT_WITH_ENDS
+    }
+
+    /// Where what the stream in `dir` holds lies.
+    pub(crate) fn home(&self, dir: &Path) -> Result<PathBuf> {
+        Ok(match self.has_home() {
+            true => dir.join(home::name(self.incarnation()?)),
+            false => dir.to_owned(),
+        })
+    }
+
+    /// The routing secret as bytes.
+    pub(crate) fn secret(&self) -> Result<[u8; 32]> {
+        let mut secret = [0; 32];
+        let text = self.routing_secret.as_bytes();
+        let digits = text.as_chunks::<2>().0;
+        let bad = || Error::fatal("the manifest's routing secret is not 64 hex digits");
+        if text.len() != 64 || !text.iter().all(u8::is_ascii_hexdigit) {
+            return Err(bad());
+        }
+        for (byte, digits) in secret.iter_mut().zip(digits) {
+            let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
+        }
+        Ok(secret)
+    }
+
+    /// The name of shard `number`.
+    pub(crate) fn name_of(number: u64) -> ShardId {
+        ShardId::new(format!("{number:06}"))
+    }
+
+    /// The shard of this name, or an error that names it.
+    pub(crate) fn shard(&self, id: &ShardId) -> Result<&Shard> {
+        self.shards.get(id).ok_or_else(|| Error::NotFound {
+            message: format!("stream `{}` has no shard `{id}`", self.stream.name),
+        })
+    }
+}
+
+/// Takes the lock that guards the manifest's replacement.
+pub(crate) async fn lock(ctx: &Context, dir: &Path) -> Result<Box<dyn Lock>> {
+    let path = lock_path(dir);
+    let lock = ctx.disk.lock(&path, LockKind::Exclusive);
+    let mut lock = std::pin::pin!(lock);
+    let taken = tokio::select! {
+        biased;
+        taken = &mut lock => taken,
+        () = clock::sleep(PATIENCE) => {
+            tracing::warn!(
+                "`{0}` is held by a process that does not go on, and no shard can be made or closed meanwhile: let it \
+                 continue or end it (`fuser {0}` names it)",
+                path.display()
+            );
+            lock.await
+        }
+    };
+    taken.map_err(|e| Error::io("lock", &path, e))
+}
+
+/// Takes that lock if it is free.
+pub(crate) async fn try_lock(ctx: &Context, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
+    let path = lock_path(dir);
+    let lock = ctx.disk.try_lock(&path, LockKind::Exclusive).await;
+    lock.map_err(|e| Error::io("lock", &path, e))
+}
+
+fn lock_path(dir: &Path) -> PathBuf {
+    dir.join("manifest.lock")
+}

@@ -1,0 +1,79 @@
+//! The generations of the apps' outputs: one JSON file per app that was reprocessed.
+//!
+//! ```text
+//! HOME/_generations/<APP>.json
+//! ```
+//!
+//! They lie apart from the rows of the app: their removal must not make the app send records under origins that
+//! its output has seen already for other records. A file is replaced as a whole, so a reprocessing is done or not.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use hydrant_core::disk;
+use hydrant_core::lease::{Generations, Reprocess};
+use hydrant_core::{Error, Result};
+
+use crate::local::stream_dir::Place;
+
+fn dir(place: &Place) -> PathBuf {
+    place.home.join("_generations")
+}
+
+fn path(place: &Place, app: &str) -> PathBuf {
+    dir(place).join(format!("{app}.json"))
+}
+
+/// The generations of `app`.
+pub(crate) async fn read(place: &Place, app: &str) -> Result<Generations> {
+    let path = path(place, app);
+    let bytes = disk::read_file(&*place.ctx.disk, &path).await;
+    let Some(bytes) = bytes.map_err(|e| Error::io("read", &path, e))? else {
+        return Ok(Generations::default());
+    };
+    serde_json::from_slice(&bytes).map_err(|error| Error::Corrupt {
+        path,
+        offset: 0,
+        detail: error.to_string(),
+    })
+}
+
+/// Moves the generations of `app`. The caller holds the app's lock, and no worker of it lives.
+pub(crate) async fn reprocess(place: &Place, app: &str, what: &Reprocess) -> Result<Generations> {
+    let (dir, path) = (dir(place), path(place, app));
+    let next = read(place, app).await?.after(what);
+    let next = next.ok_or_else(|| Error::Corrupt {
+        path: path.clone(),
+        offset: 0,
+        detail: format!("generation {} is the last one: restore the file", u64::MAX),
+    })?;
+    let disk = &*place.ctx.disk;
+    place.make_dir(&dir).await?;
+    let body = serde_json::to_vec(&next)
+        .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
+    let nonce = place.ctx.random.identity();
+    let replaced = disk::replace_file(disk, &path, body.into(), &nonce).await;
+    replaced.map_err(|e| Error::io("replace", &path, e))?;
+    Ok(next)
+}
+
+/// The apps that keep progress in the stream, or did so when they were reprocessed.
+pub(crate) async fn apps(place: &Place) -> Result<Vec<String>> {
+    let mut apps = BTreeSet::new();
+    for listed in list(place, &place.home.join("_apps")).await? {
+        apps.extend(listed.is_dir.then_some(listed.name));
+    }
+    for listed in list(place, &dir(place)).await? {
+        let app = listed.name.strip_suffix(".json");
+        apps.extend(app.filter(|app| !app.starts_with('.')).map(str::to_owned));
+    }
+    Ok(apps.into_iter().collect())
+}
+
+async fn list(place: &Place, dir: &Path) -> Result<Vec<disk::Listed>> {
+    match place.ctx.disk.list(dir).await {
+        Ok(names) => Ok(names),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("list", dir, error)),
+    }
+}

@@ -1,0 +1,6 @@
+//! Reading shards: the reader, how it finds a frame, and where an app without progress starts.
+
+mod seek;
+
+pub(super) mod reader;
+pub(super) mod start_position;

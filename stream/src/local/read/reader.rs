@@ -1,0 +1,561 @@
+//! The reader of one shard: from any offset to the durable end, and on as it moves.
+//!
+//! Small frames are gathered into one batch, large ones come alone. The budget's bytes are acquired before anything is
+//! read; what was asked for too much goes back at once. At the durable end the reader waits for a change of the
+//! control file. It never looks at bytes past the durable end, and never waits for a writer's lock ([`observe`]).
+//! The end of a closed shard is that of the manifest ([`durable`]), which is watched as well: a shard is fenced without
+//! its control file. A caller that wants the next chunk decoded while it works on this one asks from a task of its own.
+//!
+//! A stream may have many more shards than a process may open files: a reader has its files open only while a thread works
+//! on them. It looks for the next frame at once, on one thread, and reads what is there if that is little; a reader that
+//! waits costs nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use hydrant_core::disk::{Watch, at_once};
+use hydrant_core::mutant::{self, Mutant};
+use hydrant_core::stream::{Read, ShardReader};
+use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
+
+use super::seek::{Cursor, Next, Opened, Source};
+use crate::local::end::durable_end::{Durable, durable};
+use crate::local::end::fence::decided;
+use crate::local::format::chunk::{Chunk, Decoded, Frame};
+use crate::local::format::control::{Control, ControlFile};
+use crate::local::format::frame::{Fault, HEADER_BYTES, Header, position_before};
+use crate::local::format::segment;
+use crate::local::format::shard_end::End;
+use crate::local::metrics::ReadMetrics;
+use crate::local::stream_dir::Place;
+use crate::local::write::observe::{Seen, observe, written};
+
+/// Stored bytes that are read at once, and decompressed bytes that are gathered into one batch, unless the first frame
+/// is larger.
+const CHUNK_BYTES_MAX: u64 = 1 << 20;
+/// The same with the smallest budgets.
+const CHUNK_BYTES_MIN: u64 = 64 << 10;
+/// Chunks that fit into a budget, so that one reader does not hold it alone.
+const CHUNKS_PER_BUDGET: u64 = 32;
+/// Stored bytes that are read where they are found, without asking what they take: hundreds of readers may do so at
+/// once.
+const LITTLE: u64 = 4 << 10;
+/// The memory for that.
+const LITTLE_ROOM: u64 = 16 << 10;
+/// How often a reader looks whether a lock is free whose holder it needs: a freed lock tells nobody.
+const HOLDER_CHECK: Duration = Duration::from_millis(250);
+
+/// Reads one shard.
+#[derive(Debug)]
+pub(crate) struct TailReader {
+    source: Arc<Source>,
+    metrics: ReadMetrics,
+    watches: Option<Watches>,
+    /// The control file or the manifest may have changed since they were looked at.
+    moved: bool,
+    opened: Option<Opened>,
+}
+
+/// What tells a reader of changes.
+#[derive(Debug)]
+struct Watches {
+    control: Box<dyn Watch>,
+    /// Of the directory in which the manifest is replaced.
+    manifest: Box<dyn Watch>,
+}
+
+/// What became of the control file since it was read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refreshed {
+    /// It was written.
+    Moved,
+    /// Nothing.
+    Same,
+    /// It cannot be read now.
+    Torn,
+}
+
+/// What is done next.
+enum Step {
+    /// Everything is read.
+    Wait,
+    /// This is handed on, of so many bytes that were read.
+    Decoded(Cursor, Box<Decoded>, u64),
+    /// What is there takes memory first.
+    Read(Cursor, Header, u64),
+    /// Offsets are lost, up to this one.
+    Lost(u64, String),
+}
+
+impl TailReader {
+    pub(crate) fn new(place: &Arc<Place>, shard: &Shard, budget: &Budget) -> Self {
+        TailReader {
+            metrics: ReadMetrics::new(&place.stream.name, &shard.id),
+            source: Arc::new(Source {
+                place: Arc::clone(place),
+                shard: shard.clone(),
+                dir: place.shard_dir(&shard.id),
+                budget: budget.clone(),
+            }),
+            watches: None,
+            moved: false,
+            opened: None,
+        }
+    }
+
+    /// Whether the control file or the manifest may have changed since they were looked at.
+    fn may_have_moved(&mut self) -> bool {
+        let watches = self.watches.as_mut();
+        let changed = watches.and_then(|watches| watches.changed().now_or_never());
+        self.moved |= changed.is_some();
+        self.moved
+    }
+
+    /// Finds what comes next, on one thread, and reads it if it is little.
+    async fn step(&mut self) -> Result<Step> {
+        let opened = self.opened.as_ref().ok_or_else(unopened)?;
+        let (source, mut opened) = (Arc::clone(&self.source), opened.clone());
+        let permit = source.budget.try_acquire(LITTLE_ROOM);
+        let room = permit.as_ref().map_or(0, Permit::bytes);
+        let disk = Arc::clone(&source.place.ctx.disk);
+        let stepping = async move {
+            let step = source.step(&mut opened, room).await;
+            let step = source.place.unless_gone(step).await;
+            (opened, step)
+        };
+        let (opened, step) = at_once(&*disk, stepping).await;
+        self.opened = Some(opened);
+        let mut step = step?;
+        self.moved = false;
+        if let (Step::Decoded(_, decoded, read), Some(permit)) = (&mut step, permit) {
+            decoded.hold(permit, *read);
+        }
+        Ok(step)
+    }
+
+    /// Waits for a change.
+    async fn wait(&mut self) -> Result<()> {
+        let (Some(watches), Some(opened)) = (&mut self.watches, &mut self.opened) else {
+            return Err(unopened());
+        };
+        let (source, control) = (&self.source, opened.control);
+        if control.sealing && !control.sealed {
+            // A reshard is under way, or died; the manifest says whether it happened. It is looked at below, so that what was
+            // told of it before is of no use.
+            watches.manifest = watch(&source.place, &source.place.dir).await?;
+            let manifest = source.place.manifest().await?;
+            if manifest.shard(&source.shard.id)?.closed {
+                // What was appended between the last look and this reshard is read first: the reshard under way then
+                // may have been another one, which died.
+                let stale = mutant::is(Mutant::EndedOnStaleControl);
+                if stale || source.refresh(opened).await? != Refreshed::Torn {
+                    opened.ended = opened.next >= opened.control.next_offset;
+                    return Ok(());
+                }
+            }
+        }
+        let undecided = opened.is_undecided;
+        let written = source.wait_for_writes(opened.cursor.as_ref());
+        // All arms only wait.
+        tokio::select! {
+            biased;
+            () = watches.changed() => {}
+            () = clock::sleep(HOLDER_CHECK), if undecided => {
+                // The one who was to decide may be dead.
+                source.decide().await?;
+            }
+            written = written, if mutant::is(Mutant::ReadersPastDurableEnd) => written?,
+        }
+        self.moved = true;
+        Ok(())
+    }
+}
+
+impl Watches {
+    async fn of(place: &Place, control: &Path) -> Result<Self> {
+        Ok(Watches {
+            control: watch(place, control).await?,
+            manifest: watch(place, &place.dir).await?,
+        })
+    }
+
+    /// Resolves when one of both may have changed since the last call.
+    async fn changed(&mut self) {
+        // Both arms only wait.
+        tokio::select! {
+            biased;
+            () = self.control.changed() => {}
+            () = self.manifest.changed() => {}
+        }
+    }
+}
+
+async fn watch(place: &Place, path: &Path) -> Result<Box<dyn Watch>> {
+    let watched = place.ctx.disk.watch(path).await;
+    watched.map_err(|e| place.failed("watch", path, e))
+}
+
+fn unopened() -> Error {
+    Error::fatal("a reader is read before it is opened")
+}
+
+impl Source {
+    /// Waits until something is written, durable or not; only a mutant asks for it.
+    async fn wait_for_writes(&self, at: Option<&Cursor>) -> Result<()> {
+        let Some(at) = at else {
+            return std::future::pending().await;
+        };
+        let path = self.dir.join(segment::name(at.number, at.base));
+        let watched = self.place.ctx.disk.watch(&path).await;
+        let mut segment = watched.map_err(|e| Error::io("watch", &path, e))?;
+        segment.changed().await;
+        Ok(())
+    }
+
+    /// What the shard's end is for a reader after a position. A living writer is not waited for, unless a power cut has
+    /// taken back what the control file said and it is about to make that good.
+    async fn look(
+        self: &Arc<Self>,
+        watches: &mut Watches,
+        after: Position,
+    ) -> Result<(Option<Control>, Option<End>)> {
+        loop {
+            let source = Arc::clone(self);
+            let looking = async move { source.try_look(after).await };
+            if let Some(found) = at_once(&*self.place.ctx.disk, looking).await? {
+                return Ok(found);
+            }
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                () = watches.changed() => {}
+                () = clock::sleep(HOLDER_CHECK) => {}
+            }
+        }
+    }
+
+    /// As [`Source::look`]; `None` when a writer has to be waited for.
+    async fn try_look(&self, after: Position) -> Result<Option<(Option<Control>, Option<End>)>> {
+        let covers = |control: &Control| {
+            let next = after.next_offset();
+            after == Position::End || next.is_some_and(|next| next <= control.next_offset)
+        };
+        let file = self.control_file().await?;
+        match observe(&self.place, &self.shard, &file, |_| false).await {
+            Ok(Seen::Settled(control)) => Ok(Some((control, None))),
+            Ok(Seen::Ended(control, end)) => Ok(Some((Some(control), Some(end)))),
+            Ok(Seen::Busy(Some(control)) | Seen::Unrecovered(Some(control)))
+                if covers(&control) =>
+            {
+                Ok(Some((Some(control), None)))
+            }
+            Ok(Seen::Busy(_)) => Ok(None),
+            Ok(Seen::Unrecovered(_)) => Err(self.unrecovered()),
+            // A full disk takes no new segment and is read up to where that is certain.
+            Err(full @ Error::Full { .. }) => {
+                match durable(&self.place, &self.shard, &file).await? {
+                    Durable::Moving(Some(control)) if covers(&control) => {
+                        Ok(Some((Some(control), None)))
+                    }
+                    Durable::Final(control, end) => Ok(Some((Some(control), Some(end)))),
+                    _ => Err(full),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A power cut or a death took back what is to be read, until a process makes that good which may.
+    fn unrecovered(&self) -> Error {
+        Error::Unavailable {
+            message: format!(
+                "shard `{}` of `{}` is not recovered yet, which takes the right to write it: open the stream once as its \
+                 owner",
+                self.shard.id,
+                self.place.dir.display()
+            ),
+            after: HOLDER_CHECK,
+        }
+    }
+
+    /// The control file, open for one look.
+    async fn control_file(&self) -> Result<ControlFile> {
+        let file = ControlFile::open_to_read(&*self.place.ctx.disk, &self.dir).await?;
+        file.ok_or_else(|| self.place.gone())
+    }
+
+    /// Reads the control file again, and looks for a fence after that.
+    async fn refresh(&self, opened: &mut Opened) -> Result<Refreshed> {
+        let file = self.control_file().await?;
+        let found = durable(&self.place, &self.shard, &file).await?;
+        opened.is_undecided = matches!(found, Durable::Undecided);
+        let (control, end) = match found {
+            Durable::Moving(Some(control)) => (control, None),
+            Durable::Final(control, end) => (control, Some(end)),
+            // What is known is certain; it may be all.
+            Durable::Undecided => return Ok(Refreshed::Same),
+            // Torn while it is written, or by a power cut: the writer or a recovery makes it good.
+            Durable::Moving(None) => return Ok(Refreshed::Torn),
+        };
+        let moved = control.counter != opened.control.counter || end != opened.end;
+        (opened.control, opened.end) = (control, end);
+        if mutant::is(Mutant::ReadersPastDurableEnd) {
+            opened.control = written(&self.place, &self.dir, control).await?;
+        }
+        Ok(match moved {
+            true => Refreshed::Moved,
+            false => Refreshed::Same,
+        })
+    }
+
+    /// Sees to it that it is decided where a fenced shard ends, if nobody else is about to.
+    async fn decide(self: &Arc<Self>) -> Result<()> {
+        let source = Arc::clone(self);
+        let deciding = async move {
+            let file = source.control_file().await?;
+            decided(&source.place, &source.shard, &file).await
+        };
+        at_once(&*self.place.ctx.disk, deciding).await.map(drop)
+    }
+
+    /// Finds what comes next.
+    async fn step(&self, opened: &mut Opened, room: u64) -> Result<Step> {
+        loop {
+            if opened.next >= opened.control.next_offset {
+                let refreshed = self.refresh(opened).await?;
+                if opened.next >= opened.control.next_offset {
+                    opened.ended = refreshed != Refreshed::Moved && opened.control.sealed;
+                    // Nothing is new: what woke this reader may be that the stream is gone.
+                    self.place.manifest().await?;
+                    return Ok(Step::Wait);
+                }
+            }
+            if opened.next < opened.control.first_offset {
+                let why = "the stream's retention has passed".to_owned();
+                return Ok(Step::Lost(opened.control.first_offset, why));
+            }
+            match self.next_frame(opened).await? {
+                Next::Removed => {
+                    opened.cursor = None;
+                    if self.refresh(opened).await? != Refreshed::Moved {
+                        return Err(Error::Corrupt {
+                            path: self.dir.clone(),
+                            offset: 0,
+                            detail: format!("no segment holds offset {}", opened.next),
+                        });
+                    }
+                }
+                Next::Lost(next, why) => return Ok(Step::Lost(next, why)),
+                Next::Frame(segment, cursor, first, end) => {
+                    let stored = end - cursor.at;
+                    if stored > LITTLE || stored + Chunk::cost(&first) > room {
+                        return Ok(Step::Read(cursor, first, end));
+                    }
+                    let bytes = segment.read(cursor.at, stored as usize).await?;
+                    let chunk = self.frames(opened, &cursor, &bytes, room - stored);
+                    let decoded = match chunk.is_empty() {
+                        true => Err(CHANGED),
+                        false => chunk.decode(opened.next),
+                    };
+                    return match decoded {
+                        Ok(decoded) => Ok(Step::Decoded(cursor, Box::new(decoded), stored)),
+                        Err(fault) => {
+                            // An operator may have the place skipped before the next call.
+                            opened.cursor = None;
+                            Err(segment.corrupt(cursor.at, fault))
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    /// Reads and decodes from a frame on; `None` when its segment was removed.
+    async fn read(
+        self: &Arc<Self>,
+        opened: &Opened,
+        at: &Cursor,
+        first: Header,
+        end: u64,
+    ) -> Result<Option<Decoded>> {
+        let most = self.budget.total_bytes() / CHUNKS_PER_BUDGET;
+        let most = most.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let alone = Chunk::cost(&first);
+        // Neighbours resemble one another: what would not fit into the batch is not read in vain.
+        let alike = (most / alone.max(1)).saturating_mul(first.frame_len());
+        let alike = alike.saturating_add(alike / 8);
+        let stored = first.frame_len().max((end - at.at).min(most).min(alike));
+        let raw = if stored == first.frame_len() {
+            alone
+        } else {
+            alone.max(most)
+        };
+        let permit = self.budget.acquire(stored + raw).await;
+        let (source, from) = (Arc::clone(self), at.clone());
+        let reading = async move {
+            match source.segment(from.number, from.base).await? {
+                Some(segment) => segment.read(from.at, stored as usize).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let Some(bytes) = at_once(&*self.place.ctx.disk, reading).await? else {
+            return Ok(None);
+        };
+        let path = self.dir.join(segment::name(at.number, at.base));
+        let chunk = self.frames(opened, at, &bytes, raw);
+        if chunk.is_empty() {
+            return Err(segment::corrupt(&path, at.at, CHANGED));
+        }
+        let next = opened.next;
+        let workers = &self.place.ctx.workers;
+        let decoded = workers.run(move || chunk.decode(next)).await?;
+        let mut decoded = decoded.map_err(|fault| segment::corrupt(&path, at.at, fault))?;
+        decoded.hold(permit, stored);
+        Ok(Some(decoded))
+    }
+
+    /// The frames that stand one after another at the beginning of `bytes`, up to `raw` bytes of memory.
+    fn frames(&self, opened: &Opened, at: &Cursor, bytes: &Bytes, raw: u64) -> Chunk {
+        let mut chunk = Chunk::default();
+        let mut from = 0usize;
+        let mut expected = None;
+        while let Ok(header) = Header::decode(&bytes[from..], self.place.salt()) {
+            let len = header.frame_len() as usize;
+            let in_order = match expected {
+                None => header.next_offset() > opened.next,
+                Some(base) => header.base == base,
+            };
+            let skipped = at.skips.at(at.number, at.at + from as u64).is_some();
+            if !in_order || skipped || from + len > bytes.len() || !chunk.takes(&header, raw) {
+                break;
+            }
+            chunk.push(Frame {
+                header,
+                bytes: bytes.slice(from + HEADER_BYTES..from + len),
+            });
+            expected = Some(header.next_offset());
+            from += len;
+        }
+        chunk
+    }
+}
+
+const CHANGED: Fault = Fault("a frame changed while it was read");
+
+#[async_trait]
+impl ShardReader for TailReader {
+    async fn open(&mut self, after: Position) -> Result<()> {
+        let Source {
+            place, shard, dir, ..
+        } = &*self.source;
+        let path = ControlFile::path(dir);
+        // Watched before they are read, so that no change is missed.
+        let mut watches = Watches::of(place, &path).await?;
+        let found = self.source.look(&mut watches, after).await;
+        let (control, end) = place.unless_gone(found).await?;
+        let Some(control) = control else {
+            return Err(Error::Corrupt {
+                path,
+                offset: 0,
+                detail: "no slot is intact: appending to the shard mends it".to_owned(),
+            });
+        };
+        let next = match after {
+            Position::End => Some(control.next_offset),
+            after => after
+                .next_offset()
+                .filter(|next| *next <= control.next_offset),
+        };
+        let next = next.ok_or_else(|| {
+            Error::fatal(format!(
+                "position {after} lies after the end of shard `{}`, which is {}: the stream was restored from an older copy, or the progress belongs to another stream",
+                shard.id,
+                position_before(control.next_offset)
+            ))
+        })?;
+        self.watches = Some(watches);
+        self.moved = false;
+        self.opened = Some(Opened {
+            next,
+            cursor: None,
+            control,
+            end,
+            is_undecided: false,
+            idle: false,
+            ended: after == Position::End,
+        });
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Read> {
+        loop {
+            let opened = self.opened.as_ref().ok_or_else(unopened)?;
+            if opened.ended {
+                let Source { place, shard, .. } = &*self.source;
+                let manifest = place.manifest().await?;
+                let children = manifest.shards.children(&shard.id);
+                return Ok(Read::End {
+                    children: children.map(|child| child.id.clone()).collect(),
+                });
+            }
+            let is_at_tip = opened.next >= opened.control.next_offset;
+            if is_at_tip && !opened.control.sealed && !self.may_have_moved() {
+                let opened = self.opened.as_mut().ok_or_else(unopened)?;
+                if !std::mem::replace(&mut opened.idle, true) {
+                    let through = position_before(opened.next);
+                    return Ok(Read::Idle { through });
+                }
+                self.wait().await?;
+                continue;
+            }
+            let step = self.step().await?;
+            let opened = self.opened.as_mut().ok_or_else(unopened)?;
+            let (cursor, decoded) = match step {
+                Step::Wait => continue,
+                Step::Lost(next, why) => {
+                    self.metrics.gap();
+                    return Ok(opened.lose(next, why));
+                }
+                Step::Decoded(cursor, decoded, _) => (cursor, *decoded),
+                Step::Read(cursor, first, end) => {
+                    let read = self.source.read(opened, &cursor, first, end).await;
+                    let read = self.source.place.unless_gone(read).await;
+                    // After an error an operator may have the place skipped before the next call.
+                    opened.cursor = None;
+                    match read? {
+                        Some(decoded) => (cursor, decoded),
+                        None => continue,
+                    }
+                }
+            };
+            opened.next = decoded.next_offset;
+            opened.idle = false;
+            opened.cursor = Some(Cursor {
+                at: cursor.at + decoded.stored_bytes,
+                ..cursor
+            });
+            let lag = opened.control.next_offset.saturating_sub(opened.next);
+            let records = decoded.batch.len() as u64;
+            self.metrics.read(records, decoded.stored_bytes, lag);
+            return Ok(Read::Batch(decoded.batch));
+        }
+    }
+}
+
+impl Opened {
+    /// Goes on after offsets that are lost.
+    fn lose(&mut self, next: u64, why: String) -> Read {
+        let from = position_before(self.next);
+        self.next = next;
+        self.cursor = None;
+        Read::Gap {
+            from,
+            to: position_before(next),
+            why,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Finding the frame with which a reader goes on, from segment to segment.
+//!
+//! A segment is opened for each look, since a reader keeps none open. The directory is listed when a segment is entered and
+//! when its end is first asked for, not for each chunk. Segments past the end of a fenced shard are not of
+//! it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hydrant_core::disk::Open;
+use hydrant_core::{Budget, Result, Shard};
+
+use crate::local::format::control::Control;
+use crate::local::format::frame::{Fault, HEADER_BYTES, Header};
+use crate::local::format::segment::{self, Listed, Segment, Walk};
+use crate::local::format::shard_end::End;
+use crate::local::format::skips::{Skip, Skips};
+use crate::local::stream_dir::Place;
+
+/// A place between two frames.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    /// The number of the segment.
+    pub(crate) number: u64,
+    /// The offset of its first slot.
+    pub(crate) base: u64,
+    pub(crate) at: u64,
+    /// Where the segment ends, once it is known to be finished: that never changes.
+    pub(crate) end: Option<u64>,
+    pub(crate) skips: Arc<Skips>,
+}
+
+/// What is read, and with which means.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) place: Arc<Place>,
+    pub(crate) shard: Shard,
+    pub(crate) dir: PathBuf,
+    pub(crate) budget: Budget,
+}
+
+/// How far a shard is read and known.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    /// The first offset that was not handed on.
+    pub(crate) next: u64,
+    pub(crate) cursor: Option<Cursor>,
+    /// What the control file said last, or the manifest of a shard that has ended.
+    pub(crate) control: Control,
+    /// Where it ends, if the manifest says so.
+    pub(crate) end: Option<End>,
+    /// It is not decided where it ends.
+    pub(crate) is_undecided: bool,
+    /// Whether the end of what is there was answered.
+    pub(crate) idle: bool,
+    /// Whether everything was read of a shard that has ended before this reader.
+    pub(crate) ended: bool,
+}
+
+/// Where reading goes on.
+pub(crate) enum Next {
+    /// At this frame, of a segment that ends there.
+    Frame(Segment, Cursor, Header, u64),
+    /// After offsets that are lost.
+    Lost(u64, String),
+    /// In a segment that was removed meanwhile.
+    Removed,
+}
+
+impl Source {
+    /// The segments of the shard, as far as they are of it.
+    async fn segments(&self, opened: &Opened) -> Result<Vec<Listed>> {
+        let mut segments = segment::list(&*self.place.ctx.disk, &self.dir).await?;
+        segments.retain(|listed| opened.end.is_none_or(|end| end.includes(listed)));
+        Ok(segments)
+    }
+
+    /// Opens a segment to read it; `None` when it was removed.
+    pub(crate) async fn segment(&self, number: u64, base: u64) -> Result<Option<Segment>> {
+        let disk = &*self.place.ctx.disk;
+        Segment::open(disk, &self.dir, number, base, Open::Read).await
+    }
+
+    /// Finds the frame that holds the next offset.
+    async fn locate(&self, opened: &Opened) -> Result<Option<(Segment, Cursor)>> {
+        let next = opened.next;
+        let segments = self.segments(opened).await?;
+        let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
+            return Ok(None);
+        };
+        let (number, base) = (listed.number, listed.base);
+        let Some(segment) = self.segment(number, base).await? else {
+            return Ok(None);
+        };
+        let head = segment.head(self.place.incarnation).await?;
+        let skips = Arc::new(Skips::read(&self.place.ctx, &self.dir).await?);
+        let mut cursor = Cursor {
+            number,
+            base,
+            at: head.len,
+            end: None,
+            skips,
+        };
+        let Some(end) = self.end_of(opened, &mut cursor).await? else {
+            return Ok(None);
+        };
+        let mut walk = Walk::new(&segment, self.place.salt(), head.len, end, &cursor.skips);
+        let mut at = head.len;
+        while let Some(step) = walk.next().await? {
+            let (found, header) = step.map_err(|fault| segment.corrupt(walk.at(), fault))?;
+            at = found;
+            if header.next_offset() > next {
+                break;
+            }
+            at = walk.at();
+        }
+        cursor.at = at;
+        Ok(Some((segment, cursor)))
+    }
+
+    /// The durable end of the cursor's segment; `None` when the one after it was removed, and so itself.
+    async fn end_of(&self, opened: &Opened, cursor: &mut Cursor) -> Result<Option<u64>> {
+        if cursor.number == opened.control.active {
+            return Ok(Some(opened.control.durable_bytes));
+        }
+        if cursor.end.is_none()
+            && let Some(follower) = self.follower(opened, cursor).await?
+        {
+            let head = follower.head(self.place.incarnation).await?;
+            cursor.end = Some(head.previous_bytes);
+        }
+        Ok(cursor.end)
+    }
+
+    /// The segment after this one; `None` when it was removed.
+    async fn follower(&self, opened: &Opened, cursor: &Cursor) -> Result<Option<Segment>> {
+        let segments = self.segments(opened).await?;
+        let follower = segments.iter().find(|s| s.number == cursor.number + 1);
+        match follower {
+            Some(s) => self.segment(s.number, s.base).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The next frame to read, given that the control file knows one.
+    pub(crate) async fn next_frame(&self, opened: &Opened) -> Result<Next> {
+        let found = match &opened.cursor {
+            Some(cursor) => {
+                let segment = self.segment(cursor.number, cursor.base).await?;
+                segment.map(|segment| (segment, cursor.clone()))
+            }
+            None => self.locate(opened).await?,
+        };
+        let Some((mut segment, mut cursor)) = found else {
+            return Ok(Next::Removed);
+        };
+        loop {
+            while let Some(skip) = cursor.skips.at(cursor.number, cursor.at) {
+                cursor.at = skip.to_byte;
+            }
+            let Some(end) = self.end_of(opened, &mut cursor).await? else {
+                return Ok(Next::Removed);
+            };
+            if cursor.at < end {
+                let bytes = segment.read(cursor.at, HEADER_BYTES).await?;
+                let header = Header::decode(&bytes, self.place.salt());
+                let header = header.and_then(|header| {
+                    let cut = cursor.at + header.frame_len() > end;
+                    if cut {
+                        Err(Fault("a frame is cut short"))
+                    } else {
+                        Ok(header)
+                    }
+                });
+                let header = match header {
+                    Ok(header) => header,
+                    Err(fault) => {
+                        // Corrupt bytes stop the reader, unless an operator has skipped them meanwhile.
+                        let (number, at) = (cursor.number, cursor.at);
+                        let skips = Skips::read(&self.place.ctx, &self.dir).await?;
+                        if skips.at(number, at).is_none() {
+                            return Err(segment.corrupt(at, fault));
+                        }
+                        cursor.skips = Arc::new(skips);
+                        continue;
+                    }
+                };
+                if header.base > opened.next {
+                    let why = lost_because(&cursor, opened.next);
+                    return match why {
+                        Some(why) => Ok(Next::Lost(header.base, why)),
+                        None => Err(segment.corrupt(cursor.at, Fault("offsets are missing"))),
+                    };
+                }
+                if header.next_offset() > opened.next {
+                    return Ok(Next::Frame(segment, cursor, header, end));
+                }
+                cursor.at += header.frame_len();
+                continue;
+            }
+            if cursor.number == opened.control.active {
+                return match lost_because(&cursor, opened.next) {
+                    Some(why) => Ok(Next::Lost(opened.control.next_offset, why)),
+                    None => Err(segment.corrupt(end, Fault("offsets are missing"))),
+                };
+            }
+            let Some(follower) = self.follower(opened, &cursor).await? else {
+                return Ok(Next::Removed);
+            };
+            segment = follower;
+            cursor.at = segment.head(self.place.incarnation).await?.len;
+            (cursor.number, cursor.base) = (segment.number, segment.base);
+            cursor.end = None;
+        }
+    }
+}
+
+/// Why the offset is lost that should stand before the cursor.
+fn lost_because(cursor: &Cursor, offset: u64) -> Option<String> {
+    let covers = |skip: &&Skip| skip.first_offset <= offset && offset < skip.next_offset;
+    cursor
+        .skips
+        .skips
+        .iter()
+        .find(covers)
+        .map(|skip| skip.why.clone())
+}

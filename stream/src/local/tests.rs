@@ -1,0 +1,13 @@
+//! The embedded log as its users see it.
+
+mod conformance;
+mod crashes;
+mod faults;
+mod fences;
+mod fixture;
+mod leases;
+mod many_shards;
+mod observers;
+mod reshard;
+mod without_home;
+mod write;

@@ -1,0 +1,299 @@
+//! One append before it has an offset: checking, encoding, and leaving out what the shard has.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::error::Rewound;
+use hydrant_core::origin::{Account, DeadLetter, OriginEntry};
+use hydrant_core::stream::{Append, Unit, UnitKind};
+use hydrant_core::{Batch, Error, HashRange, Permit, Result, ShardId};
+
+use crate::local::format::columns;
+use crate::local::format::dedup_state::{Claim, Mark, Standing, standing};
+use crate::local::format::frame::{Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX};
+
+/// What an origin entry takes beside its letters, unless it holds many records.
+const META_BYTES_USUAL: usize = 256;
+
+/// An append on its way to the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) picks: Arc<[u32]>,
+    pub(crate) routes: Arc<[u128]>,
+    pub(crate) explicit: bool,
+    /// Without its account, which `input` and `units` make.
+    pub(crate) entry: Option<Arc<OriginEntry>>,
+    pub(crate) input: Option<u64>,
+    /// Shared with who submitted them, who counts what they take.
+    pub(crate) units: Arc<Vec<Unit>>,
+}
+
+/// A frame that lacks only its offset and its arrival.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoded {
+    header: Header,
+    /// Room for the header, and the origin entry.
+    head: Vec<u8>,
+    body: Bytes,
+    pub(crate) claim: Option<Claim>,
+    /// Whether a record or unit lies at or before the start of the interval.
+    pub(crate) reaches_back: bool,
+}
+
+impl Encoded {
+    /// Offsets that the frame takes.
+    pub(crate) fn slots(&self) -> u64 {
+        self.header.slots()
+    }
+
+    /// Records in it.
+    pub(crate) fn records(&self) -> u64 {
+        u64::from(self.header.records)
+    }
+
+    /// Bytes of the frame.
+    pub(crate) fn frame_len(&self) -> u64 {
+        self.header.frame_len()
+    }
+
+    /// The frame at its place.
+    pub(crate) fn at(self, base: u64, arrival: i64, salt: u64) -> [Bytes; 2] {
+        let header = Header {
+            base,
+            arrival,
+            ..self.header
+        };
+        let mut head = self.head;
+        head[..HEADER_BYTES].copy_from_slice(&header.encode(salt));
+        [head.into(), self.body]
+    }
+}
+
+impl Work {
+    /// Takes an append apart; the permit is held until it is stored.
+    pub(crate) fn new(append: Append) -> (Work, Permit) {
+        let work = Work {
+            batch: append.batch,
+            picks: append.picks,
+            routes: append.routes,
+            explicit: append.explicit,
+            entry: append.entry.map(|mut entry| {
+                entry.account = None;
+                Arc::new(entry)
+            }),
+            input: append.input,
+            units: append.units,
+        };
+        (work, append.permit)
+    }
+
+    /// Key and payload bytes; refused when a pick lies outside the batch or the parts do not match.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        if self.routes.len() != self.picks.len() {
+            return Err(Error::fatal("an append has not one route for each record"));
+        }
+        let mut bytes = 0;
+        for pick in self.picks.iter() {
+            let entry = self.batch.records.get(*pick as usize);
+            let entry =
+                entry.ok_or_else(|| Error::fatal("an append picks no record of its batch"))?;
+            let key = entry.key.map_or(0, |key| key.len);
+            bytes += u64::from(key) + u64::from(entry.payload.len);
+        }
+        Ok(bytes)
+    }
+
+    /// About what its frame takes at most, when key and payload bytes are `bytes`.
+    pub(crate) fn encoded_bytes_max(&self, bytes: u64) -> u64 {
+        let index = columns::INDEX_BYTES_USUAL + if self.explicit { 16 } else { 0 };
+        let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
+        bytes + self.picks.len() as u64 * index + letters + HEADER_BYTES as u64
+    }
+
+    fn check(&self, range: HashRange) -> Result<()> {
+        if !self.routes.iter().all(|route| range.contains(*route)) {
+            return Err(Error::fatal(
+                "an append holds a record that routes to another shard",
+            ));
+        }
+        let Some(entry) = &self.entry else {
+            return Ok(());
+        };
+        let outside =
+            |unit: &&Unit| entry.to < unit.origin.position() || !range.contains(unit.route);
+        if let Some(unit) = self.units.iter().find(outside) {
+            return Err(Error::fatal(format!(
+                "an append holds a unit of origin {} beyond its interval or outside its shard",
+                unit.origin.position()
+            )));
+        }
+        if entry.to < entry.from {
+            return Err(Error::fatal(
+                "the origin interval of an append ends before it starts",
+            ));
+        }
+        let mut count = 0;
+        for origin in entry.origins.iter() {
+            let position = origin.position();
+            if entry.to < position {
+                return Err(Error::fatal(format!(
+                    "an append holds a record of origin {position} beyond its interval, which ends at {}",
+                    entry.to
+                )));
+            }
+            count += 1;
+        }
+        if count != self.picks.len() {
+            return Err(Error::fatal("an append has not one origin for each record"));
+        }
+        Ok(())
+    }
+
+    /// Encodes the frame for a shard that owns `range`.
+    pub(crate) fn encode(&self, range: HashRange, codec: Codec) -> Result<Encoded> {
+        self.check(range)?;
+        let routes = self.explicit.then_some(&self.routes[..]);
+        let raw = columns::lay_out(&self.batch, &self.picks, routes).ok_or_else(|| {
+            Error::refused(format!(
+                "an append exceeds {RAW_BYTES_MAX} bytes: append less at once"
+            ))
+        })?;
+        let raw_len = raw.len() as u32;
+        let (codec, body) = columns::compress(raw, codec);
+        let account = self.account()?;
+        let has_account = account.is_some();
+        let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
+        let mut head = Vec::with_capacity(HEADER_BYTES + META_BYTES_USUAL + letters as usize);
+        head.resize(HEADER_BYTES, 0);
+        if let Some(entry) = &self.entry {
+            entry.encode_with(account.as_ref(), self.letters(), &mut head);
+        }
+        if letters > 0 {
+            head.shrink_to_fit();
+        }
+        let meta = &head[HEADER_BYTES..];
+        if meta.len() > META_BYTES_MAX {
+            return Err(Error::refused(format!(
+                "the origins and dead letters of an append exceed {META_BYTES_MAX} bytes: append less at once"
+            )));
+        }
+        let header = Header {
+            codec,
+            account: has_account,
+            explicit: self.explicit,
+            base: 0,
+            records: self.picks.len() as u32,
+            arrival: 0,
+            meta_len: meta.len() as u32,
+            body_len: body.len() as u32,
+            raw_len,
+            meta_crc: crc32c::crc32c(meta),
+            body_crc: crc32c::crc32c(&body),
+        };
+        Ok(Encoded {
+            header,
+            head,
+            body,
+            claim: self.entry.as_deref().map(Claim::from),
+            reaches_back: self.entry.as_ref().is_some_and(|entry| {
+                let mut origins = entry.origins.iter();
+                let mut units = self.units.iter();
+                origins.any(|origin| origin.position() <= entry.from)
+                    || units.any(|unit| unit.origin.position() <= entry.from)
+            }),
+        })
+    }
+
+    fn letters(&self) -> impl Iterator<Item = &DeadLetter> + Clone {
+        self.units.iter().filter_map(|unit| match &unit.what {
+            UnitKind::Letter(letter) => Some(letter),
+            UnitKind::Dropped { .. } => None,
+        })
+    }
+
+    /// What became of the upstream units, without the letters; `None` when it would say nothing.
+    fn account(&self) -> Result<Option<Account>> {
+        let Some(input) = self.input else {
+            return Ok(None);
+        };
+        if self.entry.is_none() {
+            return Err(Error::fatal(
+                "an append counts upstream units but names no origin",
+            ));
+        }
+        let mut account = Account {
+            input,
+            records: self.picks.len() as u64,
+            ..Account::default()
+        };
+        for unit in self.units.iter() {
+            if let UnitKind::Dropped { rule, count } = &unit.what {
+                account.drop_by(rule, *count);
+            }
+        }
+        let says_something = account != Account::default() || !self.units.is_empty();
+        Ok(says_something.then_some(account))
+    }
+
+    /// What is left for `shard` when the records and units known by `marks` are left out; refused when it holds one from
+    /// before the place where its writer began.
+    ///
+    /// A successor may cut its intervals elsewhere than its predecessor did, so an account may be known in part: each
+    /// of its units counts at its own upstream position and route, like a record.
+    pub(crate) fn without(&self, marks: &[Mark], shard: &ShardId) -> Result<Work> {
+        let Some(entry) = &self.entry else {
+            return Ok(self.clone());
+        };
+        let mut picks = Vec::new();
+        let mut routes = Vec::new();
+        let mut origins = Vec::new();
+        let mut known = 0u64;
+        let is_known = |route, at| match standing(marks, route, at) {
+            Standing::New => Ok(false),
+            Standing::Known => Ok(true),
+            Standing::Before(start) => Err(Error::Rewound(Box::new(Rewound {
+                shard: shard.clone(),
+                start,
+                at,
+            }))),
+        };
+        for (n, origin) in entry.origins.iter().enumerate() {
+            let route = self.routes[n];
+            if is_known(route, origin.position())? {
+                known += 1;
+            } else {
+                picks.push(self.picks[n]);
+                routes.push(route);
+                origins.push(origin);
+            }
+        }
+        let mut units = Vec::new();
+        for unit in self.units.iter() {
+            if is_known(unit.route, unit.origin.position())? {
+                known += unit.count();
+            } else {
+                units.push(unit.clone());
+            }
+        }
+        let input = match self.input {
+            Some(input) => Some(input.checked_sub(known).ok_or_else(|| {
+                Error::fatal("an append holds more units than it counted as its input")
+            })?),
+            None => None,
+        };
+        let entry = OriginEntry {
+            origins: origins.into_iter().collect(),
+            ..OriginEntry::clone(entry)
+        };
+        Ok(Work {
+            batch: Arc::clone(&self.batch),
+            picks: picks.into(),
+            routes: routes.into(),
+            explicit: self.explicit,
+            entry: Some(Arc::new(entry)),
+            input,
+            units: Arc::new(units),
+        })
+    }
+}

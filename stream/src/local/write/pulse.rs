@@ -1,0 +1,55 @@
+//! Telling a holder of a shard's lock that is slow from one that stands still.
+//!
+//! A sync may take longer than a process is waited for that stands still. So a holder that needs long shows that it
+//! lives: it takes the lock of another file, lets it go, and takes it again. Who waits tries that lock at each look,
+//! *shared*, so that two who try do not take each other for the holder. Only a change says something: a stopped process
+//! keeps this lock as well, or leaves it free. Locks lie in memory, so that the slow disk is not asked but for the file,
+//! once; and calls for it have room of their own, since what is slow may fill that of the stream.
+//!
+//! Without a pulse a holder is taken for one that stands still, which costs a shard and loses nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hydrant_core::clock;
+use hydrant_core::disk::{LockKind, SharedDisk};
+use tokio::task::AbortHandle;
+
+use crate::local::stream_dir::Place;
+
+/// How long the lock is held, and left free: waiters look at least twice meanwhile.
+const BEAT: Duration = Duration::from_millis(600);
+
+/// Shows that the holder of a shard's lock lives, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Pulse(AbortHandle);
+
+impl Pulse {
+    /// Of the holder of the lock in a shard's directory.
+    pub(crate) fn of(place: &Place, dir: &Path) -> Self {
+        let (disk, path) = (SharedDisk::clone(&place.pulse_disk), dir.join("pulse"));
+        let beats = async move {
+            loop {
+                clock::sleep(BEAT).await;
+                let Ok(_lock) = disk.lock(&path, LockKind::Exclusive).await else {
+                    return;
+                };
+                clock::sleep(BEAT).await;
+            }
+        };
+        Pulse(tokio::spawn(beats).abort_handle())
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Whether a holder has the lock of its pulse just now; where that cannot be seen, none has.
+pub(crate) async fn is_up(place: &Place, dir: &Path) -> bool {
+    let path = dir.join("pulse");
+    let tried = place.pulse_disk.try_lock(&path, LockKind::Shared).await;
+    tried.is_ok_and(|lock| lock.is_none())
+}

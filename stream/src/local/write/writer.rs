@@ -1,0 +1,536 @@
+//! The writer: one committer task per shard, which makes groups of appends durable with one sync.
+//!
+//! Appends are encoded as soon as they are handed in, on worker threads unless they are small; the budget has the encoded
+//! copies as well, but for one append that may always be on its way. The committer takes what is there, waits for the
+//! shard's lock, drops what the marks know, writes the rest, and answers the tickets once the control file says that it
+//! is durable. While one group is being synced the next one gathers.
+//!
+//! A group is acknowledged when the shard is not [fenced](fence_mark) after that, or ends behind the group.
+//!
+//! An append that fails leaves the marks where they were, so later appends of its origin are refused as out of order.
+//! A full disk fails everything that is queued at that moment, in order, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use hydrant_core::disk::at_once;
+use hydrant_core::mutant::{self, Mutant};
+use hydrant_core::stream::{Append, Appended, Begun, StreamWriter, Ticket};
+use hydrant_core::{Error, HashRange, Overdraft, Permit, Result, Shard, ShardId, Workers, clock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::origin_starts;
+use super::pending_append::{Encoded, Work};
+use super::retention;
+use super::shard_log::{Group, Held, ShardLog};
+use crate::local::end::fence_mark;
+use crate::local::format::control::Control;
+use crate::local::format::dedup_state::Verdict;
+use crate::local::format::frame::{Codec, position_before};
+use crate::local::stream_dir::Place;
+
+/// Key and payload bytes that wait for one shard: more would only grow the time to the acknowledgement, fewer would
+/// leave the disk idle between two syncs.
+const QUEUE_BYTES: u32 = 8 << 20;
+/// Appends that wait for one shard, each of which may be small.
+const QUEUE_APPENDS: usize = 1024;
+/// Appends that are not larger are encoded where they are handed in: a hand-over to a worker thread would take longer.
+const SMALL_BYTES: u64 = 8 << 10;
+/// Appends of a process that are being encoded at once, well below the worker threads' queue.
+const ENCODING_MAX: usize = 64;
+/// A record of this size fits a frame with room for its key and index.
+const RECORD_BYTES_MAX: usize = 8 << 20;
+/// Large enough to compress well and to make a sync worth it, small enough to spread memory over many shards.
+const APPEND_BYTES_TARGET: usize = 1 << 20;
+
+/// Appends to the shards of one stream; shared by everybody who writes to it in this process.
+#[derive(Debug)]
+pub(crate) struct LocalWriter {
+    place: Arc<Place>,
+    secret: [u8; 32],
+    lanes: Mutex<BTreeMap<ShardId, Arc<Lane>>>,
+    encoding: Arc<Semaphore>,
+    /// Of the encoded copies: who submits holds the records already.
+    overdraft: Overdraft,
+    /// Removes old data as long as this process writes.
+    keeper: AbortHandle,
+}
+
+impl Drop for LocalWriter {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// The way to one shard's committer.
+#[derive(Debug)]
+struct Lane {
+    shard: Shard,
+    queue: mpsc::Sender<Pending>,
+    room: Arc<Semaphore>,
+    /// Held while an append waits for room, so that the order of calls stays.
+    order: tokio::sync::Mutex<()>,
+}
+
+/// An append in the queue of its shard.
+#[derive(Debug)]
+struct Pending {
+    work: Work,
+    encoded: Encoding,
+    answer: oneshot::Sender<Result<Appended>>,
+    bytes: u64,
+    /// The caller's bytes, held until the append is stored.
+    _permit: Permit,
+    /// The encoded bytes.
+    copy: Permit,
+    _room: OwnedSemaphorePermit,
+}
+
+/// An append's frame, with the memory that it takes.
+type Frame = (Result<Encoded>, Permit);
+
+/// Where the encoding of an append is.
+#[derive(Debug)]
+enum Encoding {
+    /// Done when it was handed in.
+    Done(Box<Frame>),
+    /// On its way over the worker threads.
+    UnderWay(JoinHandle<Frame>),
+}
+
+impl Encoding {
+    async fn frame(&mut self) -> Frame {
+        match self {
+            Encoding::Done(frame) => {
+                let twice = Err(Error::fatal("the frame of an append was taken before"));
+                std::mem::replace(&mut **frame, (twice, Permit::default()))
+            }
+            Encoding::UnderWay(task) => task.await.unwrap_or_else(|_| {
+                let ended = Error::fatal("the encoding of an append was ended");
+                (Err(ended), Permit::default())
+            }),
+        }
+    }
+}
+
+/// Encodes a frame; what it takes less than `copy` goes back.
+async fn encode(
+    workers: &Workers,
+    work: Work,
+    range: HashRange,
+    codec: Codec,
+    mut copy: Permit,
+) -> Frame {
+    let encoded = workers.run(move || work.encode(range, codec)).await;
+    let encoded = encoded.flatten();
+    copy.shrink_to(encoded.as_ref().map_or(0, Encoded::frame_len));
+    (encoded, copy)
+}
+
+impl LocalWriter {
+    pub(crate) fn new(place: &Arc<Place>, secret: [u8; 32]) -> Arc<Self> {
+        Arc::new(LocalWriter {
+            place: Arc::clone(place),
+            secret,
+            lanes: Mutex::new(BTreeMap::new()),
+            encoding: Arc::new(Semaphore::new(ENCODING_MAX)),
+            overdraft: Overdraft::default(),
+            keeper: tokio::spawn(retention::keep(Arc::clone(place))).abort_handle(),
+        })
+    }
+
+    async fn lane(&self, id: &ShardId) -> Result<Arc<Lane>> {
+        let known = |lanes: &BTreeMap<ShardId, Arc<Lane>>| lanes.get(id).map(Arc::clone);
+        if let Some(lane) = known(&self.lanes.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(lane);
+        }
+        let manifest = self.place.manifest().await?;
+        let shard = manifest.shard(id)?;
+        if shard.closed {
+            return Err(Error::Sealed { shard: id.clone() });
+        }
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = known(&lanes) {
+            return Ok(lane);
+        }
+        let (queue, pending) = mpsc::channel(QUEUE_APPENDS);
+        let committer = Committer {
+            log: ShardLog::new(&self.place, shard),
+            place: Arc::clone(&self.place),
+            pending,
+            dead: None,
+        };
+        drop(tokio::spawn(committer.run()));
+        let lane = Arc::new(Lane {
+            shard: shard.clone(),
+            queue,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
+            order: tokio::sync::Mutex::new(()),
+        });
+        lanes.insert(id.clone(), Arc::clone(&lane));
+        Ok(lane)
+    }
+}
+
+#[async_trait]
+impl StreamWriter for LocalWriter {
+    async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
+        let lane = self.lane(shard).await?;
+        if let Some(entry) = append.entry.as_ref().filter(|entry| entry.writer.is_run()) {
+            let disk = &*self.place.ctx.disk;
+            let entered = self.place.runs.enter(disk, entry.writer).await;
+            self.place.unless_gone(entered).await?;
+        }
+        let (work, permit) = Work::new(append);
+        let bytes = work.bytes()?;
+        let _turn = lane.order.lock().await;
+        let wanted = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .clamp(1, QUEUE_BYTES);
+        let room = Arc::clone(&lane.room).acquire_many_owned(wanted).await;
+        let closed = || Error::fatal(format!("the committer of shard `{shard}` has ended"));
+        let room = room.map_err(|_| closed())?;
+        let place = lane.queue.reserve().await.map_err(|_| closed())?;
+        let budget = &self.place.ctx.budget;
+        let size = work.encoded_bytes_max(bytes);
+        let copy = budget.acquire_more(size, &self.overdraft).await;
+        let (range, codec) = (lane.shard.range, self.place.settings.codec);
+        let encoded = if size <= SMALL_BYTES {
+            let frame = encode(&Workers::Inline, work.clone(), range, codec, copy).await;
+            Encoding::Done(Box::new(frame))
+        } else {
+            let (work, workers) = (work.clone(), self.place.ctx.workers.clone());
+            let slots = Arc::clone(&self.encoding);
+            Encoding::UnderWay(tokio::spawn(async move {
+                let _slot = slots.acquire_owned().await;
+                encode(&workers, work, range, codec, copy).await
+            }))
+        };
+        let (answer, result) = oneshot::channel();
+        place.send(Pending {
+            work,
+            encoded,
+            answer,
+            bytes,
+            _permit: permit,
+            copy: Permit::default(),
+            _room: room,
+        });
+        let shard = shard.clone();
+        Ok(async move {
+            result.await.unwrap_or_else(|_| {
+                Err(Error::fatal(format!(
+                    "the committer of shard `{shard}` has ended"
+                )))
+            })
+        }
+        .boxed())
+    }
+
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        let manifest = self.place.manifest().await?;
+        let begun = origin_starts::find(&self.place, manifest.shard(shard)?).await;
+        self.place.unless_gone(begun).await
+    }
+
+    fn routing_secret(&self) -> [u8; 32] {
+        self.secret
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        RECORD_BYTES_MAX
+    }
+
+    fn append_bytes_target(&self) -> usize {
+        APPEND_BYTES_TARGET
+    }
+}
+
+struct Committer {
+    log: ShardLog,
+    place: Arc<Place>,
+    pending: mpsc::Receiver<Pending>,
+    /// Why nothing can be appended any more.
+    dead: Option<String>,
+}
+
+/// An append with what its encoding gave. That it cannot be encoded is said only by an open shard: a closed one says
+/// that it is closed, which explains records that route elsewhere.
+struct Ready {
+    pending: Pending,
+    encoded: Result<Encoded>,
+}
+
+/// An append with its outcome, once the group is durable.
+struct Outcome {
+    pending: Pending,
+    appended: Appended,
+}
+
+impl Committer {
+    async fn run(mut self) {
+        while let Some(first) = self.pending.recv().await {
+            let linger = self.place.settings.linger();
+            if !linger.is_zero() {
+                clock::sleep(linger).await;
+            }
+            let mut group = vec![first];
+            let mut bytes = group[0].bytes;
+            while bytes < u64::from(QUEUE_BYTES)
+                && let Ok(next) = self.pending.try_recv()
+            {
+                bytes += next.bytes;
+                group.push(next);
+            }
+            self.log.metrics.queued(bytes);
+            let ready = encoded(group).await;
+            // From the lock to the control file it is a row of short calls around one sync.
+            let disk = Arc::clone(&self.place.ctx.disk);
+            let work = async move {
+                self.process(ready).await;
+                self
+            };
+            self = at_once(&*disk, work).await;
+        }
+    }
+
+    async fn process(&mut self, ready: Vec<Ready>) {
+        if let Some(reason) = &self.dead {
+            for ready in ready {
+                answer(ready.pending, Err(Error::fatal(reason.clone())));
+            }
+            return;
+        }
+        let mut held = match self.log.take().await {
+            Ok(held) => held,
+            Err(error) => {
+                let error = self.log.unless_over(error);
+                let error = self.place.explained(error).await;
+                return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error);
+            }
+        };
+        if let Err(error) = held.refuse_if_sealed() {
+            drop(held);
+            return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error);
+        }
+        let (outcomes, result) = write(&mut held, &self.place, ready).await;
+        let reached = held.reached();
+        drop(held);
+        let result = self.unless_fenced(result, reached).await;
+        match result {
+            Ok(()) => outcomes.into_iter().for_each(|outcome| {
+                answer(outcome.pending, Ok(outcome.appended));
+            }),
+            Err(error) => {
+                let error = self.place.explained(error).await;
+                self.fail(outcomes.into_iter().map(|o| o.pending).collect(), &error);
+            }
+        }
+    }
+
+    /// What became of a group, now that the control file speaks of it. If the shard was fenced meanwhile, its end says
+    /// that: also of duplicates, whose first copies may lie past it.
+    async fn unless_fenced(
+        &mut self,
+        result: Result<()>,
+        reached: Option<(Control, u64)>,
+    ) -> Result<()> {
+        if mutant::is(Mutant::AcknowledgedPastFence)
+            || !fence_mark::exists(&self.place, &self.log.shard.id).await?
+        {
+            return result;
+        }
+        let end = self.log.fence().await?;
+        match (result, end, reached) {
+            (Ok(()), Some(end), Some((control, base))) if end.covers(&control, base) => Ok(()),
+            _ => Err(self.log.sealed()),
+        }
+    }
+
+    /// Answers `group` with the error, and what is queued behind it when it would fail the same way.
+    fn fail(&mut self, group: Vec<Pending>, error: &Error) {
+        let mut failed = group;
+        match error {
+            Error::Full { .. } => {
+                while let Ok(next) = self.pending.try_recv() {
+                    failed.push(next);
+                }
+            }
+            Error::Fatal { message } => self.dead = Some(message.clone()),
+            _ => {}
+        }
+        for pending in failed {
+            answer(pending, Err(copy_of(error)));
+        }
+    }
+}
+
+/// Waits for the frames of a group.
+async fn encoded(group: Vec<Pending>) -> Vec<Ready> {
+    let mut ready = Vec::with_capacity(group.len());
+    for mut pending in group {
+        let encoded;
+        (encoded, pending.copy) = pending.encoded.frame().await;
+        ready.push(Ready { pending, encoded });
+    }
+    ready
+}
+
+/// Writes what is new of a group; answers refusals of single appends itself and hands the rest back with its outcomes.
+async fn write(
+    held: &mut Held<'_>,
+    place: &Place,
+    ready: Vec<Ready>,
+) -> (Vec<Outcome>, Result<()>) {
+    let shard = held.log.shard.clone();
+    let (salt, arrival) = (place.salt(), place.ctx.clock.wall_micros());
+    let mut outcomes = Vec::with_capacity(ready.len());
+    let known = match held.known() {
+        Ok(known) => known,
+        Err(error) => {
+            outcomes.extend(ready.into_iter().map(|r| Outcome::duplicate(r.pending, 0)));
+            return (outcomes, Err(error));
+        }
+    };
+    let mut group = Group {
+        next_offset: known.control.next_offset,
+        arrival,
+        ..Group::default()
+    };
+    let (mut undos, mut duplicates) = (Vec::new(), 0);
+    for Ready { pending, encoded } in ready {
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                answer(pending, Err(error));
+                continue;
+            }
+        };
+        let all = encoded.records();
+        let verdict = match &encoded.claim {
+            Some(claim) => known.marks.judge(claim, encoded.reaches_back),
+            None => Verdict::New,
+        };
+        let encoded = match verdict {
+            Verdict::New => Ok(encoded),
+            Verdict::Duplicate => {
+                duplicates += all;
+                let outcome = Outcome::duplicate(pending, all);
+                if mutant::is(Mutant::DuplicateToldEarly) {
+                    answer(outcome.pending, Ok(outcome.appended));
+                } else {
+                    outcomes.push(outcome);
+                }
+                continue;
+            }
+            Verdict::OutOfOrder(mark) => Err(Error::OutOfOrder {
+                shard: shard.id.clone(),
+                mark,
+                from: encoded.claim.map_or(mark, |claim| claim.from),
+            }),
+            Verdict::Partial(marks) => {
+                let (work, codec) = (pending.work.clone(), place.settings.codec);
+                let (id, range) = (shard.id.clone(), shard.range);
+                let rest = move || work.without(&marks, &id)?.encode(range, codec);
+                // Here, since others wait for the shard's lock: the worker threads may be busy for long.
+                Workers::Inline.run(rest).await.flatten()
+            }
+        };
+        let admitted = encoded.and_then(|encoded| match &encoded.claim {
+            Some(claim) => known.admit(&shard.id, claim).map(|()| encoded),
+            None => Ok(encoded),
+        });
+        let encoded = match admitted {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                answer(pending, Err(error));
+                continue;
+            }
+        };
+        if let Some(claim) = &encoded.claim {
+            undos.push(known.marks.apply(claim));
+        }
+        let (records, slots) = (encoded.records(), encoded.slots());
+        let base = group.next_offset;
+        group.bytes += encoded.frame_len();
+        group.records += records;
+        group.next_offset += slots;
+        group.parts.extend(encoded.at(base, arrival, salt));
+        duplicates += all - records;
+        outcomes.push(Outcome {
+            pending,
+            appended: Appended {
+                last: (slots > 0).then(|| position_before(group.next_offset)),
+                duplicates: all - records,
+            },
+        });
+    }
+    if group.bytes == 0 {
+        held.log.metrics.appended(outcomes.len(), 0, 0, duplicates);
+        return (outcomes, Ok(()));
+    }
+    let (records, bytes) = (group.records, group.bytes);
+    match held.commit(group).await {
+        Ok(()) => {
+            let appends = outcomes.len();
+            held.log
+                .metrics
+                .appended(appends, records, bytes, duplicates);
+            (outcomes, Ok(()))
+        }
+        Err(error) => {
+            if mutant::is(Mutant::MarksKeptAfterFailure) {
+                return (outcomes, Err(error));
+            }
+            if let (Error::Full { .. }, Ok(known)) = (&error, held.known()) {
+                undos
+                    .into_iter()
+                    .rev()
+                    .for_each(|undo| known.marks.undo(undo));
+            } else {
+                held.forget();
+            }
+            (outcomes, Err(error))
+        }
+    }
+}
+
+impl Outcome {
+    fn duplicate(pending: Pending, duplicates: u64) -> Self {
+        Outcome {
+            pending,
+            appended: Appended {
+                last: None,
+                duplicates,
+            },
+        }
+    }
+}
+
+fn answer(pending: Pending, outcome: Result<Appended>) {
+    // Its submitter may have stopped waiting.
+    drop(pending.answer.send(outcome));
+}
+
+/// The same outcome for another ticket.
+fn copy_of(error: &Error) -> Error {
+    match error {
+        Error::Full { path } => Error::Full { path: path.clone() },
+        Error::Sealed { shard } => Error::Sealed {
+            shard: shard.clone(),
+        },
+        Error::Corrupt {
+            path,
+            offset,
+            detail,
+        } => Error::Corrupt {
+            path: path.clone(),
+            offset: *offset,
+            detail: detail.clone(),
+        },
+        other => Error::fatal(other.report()),
+    }
+}
