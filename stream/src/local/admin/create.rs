@@ -129,8 +129,11 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
     };
     let place = Place::try_new(ctx, dir, &manifest)?;
     let shards_dir = place.shards_dir();
-    let made = ctx.disk.create_dir_all(&shards_dir).await;
-    made.map_err(|e| Error::io("create", &shards_dir, e))?;
+    // One by one: a directory above the one that is made may be anybody's, and has the rights that the umask gives.
+    for dir in [&place.home, &shards_dir] {
+        let made = ctx.disk.create_dir_all(dir).await;
+        made.map_err(|e| Error::io("create", dir, e))?;
+    }
     let mut shards = Vec::new();
     for range in HashRange::even(options.shards) {
         let shard = Shard {
