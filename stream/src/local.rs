@@ -24,7 +24,7 @@
 //! HOME/shards/time.json          the time by which data ages ([`stream_time`])
 //! HOME/shards/000000/fence       there once the shard was closed because a holder stood still ([`end::fence`])
 //! HOME/shards/000000/lock        held by the process that appends, for one group of appends
-//! HOME/shards/000000/turn, pulse  held by the next to append, and by a slow holder now and then ([`write::turn`], [`write::pulse`])
+//! HOME/shards/000000/turn, pulse  held by the next to append, and by a slow holder now and then (`write/turn.rs`, [`write::pulse`])
 //! HOME/shards/000000/control     the durable end ([`format::control`])
 //! HOME/shards/000000/NNNNNNNNNN-BBBBBBBBBBBBBBBBBBBB.seg    segment N, whose first slot has offset B ([`format::segment`])
 //! HOME/shards/000000/skips.json  corrupt places that an operator has skipped ([`format::skips`])
@@ -63,7 +63,7 @@
 //! write, sync, write the control file, release the lock, acknowledge. The lock is held throughout, so the next holder
 //! and finds bytes past the durable end knows that its holder died or could not sync:
 //!
-//! - Intact frames there are *rewritten* into a new segment and synced; a torn rest is cut ([`write::recovery`]).
+//! - Intact frames there are *rewritten* into a new segment and synced; a torn rest is cut (`write/recovery.rs`).
 //! - A segment gets its name after its first bytes were synced. A newer segment than the control file names is
 //!   therefore complete, and proves that everything below its base is durable.
 //! - The control file is synced when it names another segment, so that after a power cut it is behind within the newest
@@ -74,7 +74,7 @@
 //!   did.
 //!
 //! The next segment starts when one would outgrow its limit or has become old; retention removes old ones
-//! ([`write::retention`]). Splits and merges: [`admin::reshard`].
+//! (`write/retention.rs`). Splits and merges: `admin/reshard.rs`.
 //!
 //! # Tasks and bounds
 //!
@@ -83,7 +83,7 @@
 //!    \--(64 at once)--> worker threads, encoding what is not small --/
 //! ```
 //!
-//! A wait for a lock is one for a holder that goes on ([`write::turn`]). A reader has no task: it reads a chunk (at most
+//! A wait for a lock is one for a holder that goes on (`write/turn.rs`). A reader has no task: it reads a chunk (at most
 //! 1 MiB, or one larger frame) when asked, within its budget.
 //!
 //! A stream may have hundreds of shards, each with few records. So one thread makes all the calls of a group of appends,

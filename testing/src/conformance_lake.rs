@@ -1,4 +1,4 @@
-//! What every [`Lake`](hydrant_core::lake::Lake) promises.
+//! What every [`Lake`] promises.
 //!
 //! [`conforms`] panics where an implementation does not keep it. `make` answers an empty lake each time.
 

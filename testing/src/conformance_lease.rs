@@ -1,4 +1,4 @@
-//! What every [`LeaseStore`](hydrant_core::lease::LeaseStore) promises.
+//! What every [`LeaseStore`] promises.
 //!
 //! [`conforms`] panics where an implementation does not keep it. `make` answers an empty store each time, as two
 //! workers of one app see it.
