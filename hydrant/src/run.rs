@@ -13,7 +13,7 @@ use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_process::Process;
 use hydrant_process::config::{Flags, Layers, Problems};
 use hydrant_producer::config::ProducerArgs;
-use hydrant_producer::{Counters, Report};
+use hydrant_producer::{Counters, RunReport};
 use hydrant_sink::config::SinkArgs;
 use hydrant_transform::config::TransformArgs;
 use serde::Serialize;
@@ -187,7 +187,7 @@ impl<'a> Place<'a> {
 pub(crate) struct Done {
     /// The producer's report.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) producer: Option<Report>,
+    pub(crate) producer: Option<RunReport>,
     /// What the transform read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) transform: Option<Summary>,
@@ -239,7 +239,7 @@ impl<T> Running<T> {
 pub(crate) struct Pipeline {
     plan: Plan,
     context: Context,
-    producer: Option<Running<Report>>,
+    producer: Option<Running<RunReport>>,
     transform: Option<Running<Summary>>,
     sink: Option<Running<Summary>>,
 }

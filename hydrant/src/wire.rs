@@ -29,7 +29,7 @@ pub(crate) async fn transform(
     shutdown: Shutdown,
     exit_at_end: bool,
 ) -> Result<Summary> {
-    let parts = hydrant_transform::wire::Parts {
+    let parts = hydrant_transform::wire::TransformParts {
         app: TRANSFORM.to_owned(),
         context: context.clone(),
         shutdown,

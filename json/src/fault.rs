@@ -2,7 +2,7 @@
 
 /// What the lexer refuses, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct JsonFault {
     /// What is wrong.
     pub kind: FaultKind,
     /// Where, in bytes of the input.
@@ -39,7 +39,7 @@ pub enum FaultKind {
     TooDeep,
 }
 
-impl Fault {
+impl JsonFault {
     #[cold]
     pub(crate) fn new(kind: FaultKind, at: usize) -> Self {
         Self { kind, at }

@@ -1,10 +1,10 @@
 //! The grammar of numbers, and their digits.
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{FaultKind, JsonFault};
 
 /// A number's parts. Its value is the mantissa times ten to the power, with its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number {
+pub struct JsonNumber {
     /// The place behind it.
     pub end: usize,
     /// Whether it begins with a minus sign.
@@ -13,14 +13,14 @@ pub struct Number {
     pub integer: bool,
     /// How many digits the mantissa has, zeros included.
     pub digits: usize,
-    /// The digits without sign and point, modulo 2^64: exact up to [`Number::EXACT_DIGITS`] digits.
+    /// The digits without sign and point, modulo 2^64: exact up to [`JsonNumber::EXACT_DIGITS`] digits.
     pub mantissa: u64,
     /// The exponent less the digits of the fraction. An exponent beyond `2^40` counts as `2^40`:
     /// no input has as many digits, so that the value is zero or infinite either way.
     pub power: i64,
 }
 
-impl Number {
+impl JsonNumber {
     /// So many digits always fit the mantissa.
     pub const EXACT_DIGITS: usize = 19;
 }
@@ -32,16 +32,16 @@ const EXPONENT_MAX: i64 = 1 << 40;
 /// # Errors
 /// The text there is not a number.
 #[inline(always)]
-pub fn number(input: &[u8], start: usize) -> Result<Number, Fault> {
+pub fn number(input: &[u8], start: usize) -> Result<JsonNumber, JsonFault> {
     let negative = input.get(start) == Some(&b'-');
     let first = start + usize::from(negative);
     let (mut mantissa, mut at) = digits(input, first, 0);
     let mut digits_read = at - first;
     if digits_read == 0 {
-        return Err(Fault::new(FaultKind::NoDigit, at));
+        return Err(JsonFault::new(FaultKind::NoDigit, at));
     }
     if digits_read > 1 && input[first] == b'0' {
-        return Err(Fault::new(FaultKind::LeadingZero, first));
+        return Err(JsonFault::new(FaultKind::LeadingZero, first));
     }
     let mut power = 0;
     let integer = !matches!(input.get(at), Some(b'.' | b'e' | b'E'));
@@ -51,7 +51,7 @@ pub fn number(input: &[u8], start: usize) -> Result<Number, Fault> {
             (mantissa, at) = digits(input, fraction, mantissa);
             let length = at - fraction;
             if length == 0 {
-                return Err(Fault::new(FaultKind::NoFraction, at));
+                return Err(JsonFault::new(FaultKind::NoFraction, at));
             }
             digits_read += length;
             power = i64::try_from(length).map_or(-EXPONENT_MAX, |length| -length);
@@ -62,7 +62,7 @@ pub fn number(input: &[u8], start: usize) -> Result<Number, Fault> {
             at = end;
         }
     }
-    Ok(Number {
+    Ok(JsonNumber {
         end: at,
         negative,
         integer,
@@ -83,7 +83,7 @@ fn digits(input: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
 }
 
 #[inline(always)]
-fn exponent(input: &[u8], mut at: usize) -> Result<(i64, usize), Fault> {
+fn exponent(input: &[u8], mut at: usize) -> Result<(i64, usize), JsonFault> {
     let negative = input.get(at) == Some(&b'-');
     at += usize::from(matches!(input.get(at), Some(b'+' | b'-')));
     let first = at;
@@ -93,7 +93,7 @@ fn exponent(input: &[u8], mut at: usize) -> Result<(i64, usize), Fault> {
         at += 1;
     }
     if at == first {
-        return Err(Fault::new(FaultKind::NoExponent, at));
+        return Err(JsonFault::new(FaultKind::NoExponent, at));
     }
     Ok((if negative { -exponent } else { exponent }, at))
 }

@@ -1,10 +1,10 @@
 //! Strings: their end and their escapes.
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{FaultKind, JsonFault};
 
 /// A string: where the text between its quotes lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text {
+pub struct JsonString {
     /// The place behind the opening quote.
     pub start: usize,
     /// The place of the closing quote.
@@ -57,10 +57,10 @@ fn special_near_the_end(input: &[u8], at: usize) -> Option<usize> {
 /// # Errors
 /// It is cut off, holds a control character or an escape that is not a character.
 #[inline(always)]
-pub fn string(input: &[u8], open: usize) -> Result<Text, Fault> {
+pub fn string(input: &[u8], open: usize) -> Result<JsonString, JsonFault> {
     let start = open + 1;
     match special(input, start) {
-        Some(end) if input[end] == b'"' => Ok(Text {
+        Some(end) if input[end] == b'"' => Ok(JsonString {
             start,
             end,
             plain: true,
@@ -71,22 +71,26 @@ pub fn string(input: &[u8], open: usize) -> Result<Text, Fault> {
 
 /// Reads on from the first byte of a string that is neither plain nor its end.
 #[cold]
-fn escaped_string(input: &[u8], start: usize, first: Option<usize>) -> Result<Text, Fault> {
+fn escaped_string(
+    input: &[u8],
+    start: usize,
+    first: Option<usize>,
+) -> Result<JsonString, JsonFault> {
     let mut next = first;
     loop {
         let Some(found) = next else {
-            return Err(Fault::new(FaultKind::CutString, input.len()));
+            return Err(JsonFault::new(FaultKind::CutString, input.len()));
         };
         let at = match input[found] {
             b'"' => {
-                return Ok(Text {
+                return Ok(JsonString {
                     start,
                     end: found,
                     plain: false,
                 });
             }
             b'\\' => escape(input, found)?.1,
-            _ => return Err(Fault::new(FaultKind::ControlCharacter, found)),
+            _ => return Err(JsonFault::new(FaultKind::ControlCharacter, found)),
         };
         next = special(input, at);
     }
@@ -96,7 +100,7 @@ fn escaped_string(input: &[u8], start: usize, first: Option<usize>) -> Result<Te
 ///
 /// # Errors
 /// Never for what [`string`] has accepted.
-pub fn unescape(input: &[u8], text: Text, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub fn unescape(input: &[u8], text: JsonString, out: &mut Vec<u8>) -> Result<(), JsonFault> {
     let mut at = text.start;
     loop {
         let rest = &input[at..text.end];
@@ -115,7 +119,7 @@ pub fn unescape(input: &[u8], text: Text, out: &mut Vec<u8>) -> Result<(), Fault
 ///
 /// # Errors
 /// It is not a character.
-pub fn escape(input: &[u8], at: usize) -> Result<(char, usize), Fault> {
+pub fn escape(input: &[u8], at: usize) -> Result<(char, usize), JsonFault> {
     let character = match input.get(at + 1) {
         Some(b'"') => '"',
         Some(b'\\') => '\\',
@@ -126,19 +130,19 @@ pub fn escape(input: &[u8], at: usize) -> Result<(char, usize), Fault> {
         Some(b'r') => '\r',
         Some(b't') => '\t',
         Some(b'u') => return unicode_escape(input, at),
-        Some(_) => return Err(Fault::new(FaultKind::UnknownEscape, at)),
-        None => return Err(Fault::new(FaultKind::CutString, input.len())),
+        Some(_) => return Err(JsonFault::new(FaultKind::UnknownEscape, at)),
+        None => return Err(JsonFault::new(FaultKind::CutString, input.len())),
     };
     Ok((character, at + 2))
 }
 
 /// Reads `\u` and its digits, and the second half of a pair behind them.
-fn unicode_escape(input: &[u8], at: usize) -> Result<(char, usize), Fault> {
+fn unicode_escape(input: &[u8], at: usize) -> Result<(char, usize), JsonFault> {
     let high = unit(input, at)?;
     if let Some(character) = char::from_u32(high) {
         return Ok((character, at + 6));
     }
-    let lone = Fault::new(FaultKind::LoneSurrogate, at);
+    let lone = JsonFault::new(FaultKind::LoneSurrogate, at);
     if high >= 0xdc00 || input.get(at + 6..at + 8) != Some(b"\\u") {
         return Err(lone);
     }
@@ -151,7 +155,7 @@ fn unicode_escape(input: &[u8], at: usize) -> Result<(char, usize), Fault> {
 }
 
 /// The value of the four digits behind the `\u` at `at`.
-fn unit(input: &[u8], at: usize) -> Result<u32, Fault> {
+fn unit(input: &[u8], at: usize) -> Result<u32, JsonFault> {
     let digits = input.get(at + 2..at + 6);
     digits
         .and_then(|digits| {
@@ -159,5 +163,5 @@ fn unit(input: &[u8], at: usize) -> Result<u32, Fault> {
                 Some(unit << 4 | char::from(*digit).to_digit(16)?)
             })
         })
-        .ok_or_else(|| Fault::new(FaultKind::UnicodeEscape, at))
+        .ok_or_else(|| JsonFault::new(FaultKind::UnicodeEscape, at))
 }

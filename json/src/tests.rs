@@ -7,12 +7,12 @@ use serde_json::{Error, Value};
 use super::*;
 
 /// Whether all of a text is one value.
-fn is_json(text: &[u8]) -> Result<(), Fault> {
+fn is_json(text: &[u8]) -> Result<(), JsonFault> {
     let end = skip_space(text, value(text, skip_space(text, 0))?);
     if end == text.len() {
         Ok(())
     } else {
-        Err(Fault::new(FaultKind::Unexpected, end))
+        Err(JsonFault::new(FaultKind::Unexpected, end))
     }
 }
 
@@ -64,7 +64,7 @@ fn check_number(input: &[u8], start: usize) {
     serde_json::from_str::<serde::de::IgnoredAny>(text).expect("a number is a number");
     assert_eq!(number.negative, text.starts_with('-'));
     assert_eq!(number.integer, !text.contains(['.', 'e', 'E']));
-    if number.digits <= Number::EXACT_DIGITS {
+    if number.digits <= JsonNumber::EXACT_DIGITS {
         let sign = if number.negative { "-" } else { "" };
         let rebuilt = format!("{sign}{}e{}", number.mantissa, number.power);
         let (value, wanted) = (rebuilt.parse::<f64>(), text.parse::<f64>());
@@ -108,19 +108,19 @@ fn strings_end_at_their_quote_wherever_it_is() {
             let start = 2;
             assert_eq!(
                 string(input.as_bytes(), 1),
-                Ok(Text { start, end, plain }),
+                Ok(JsonString { start, end, plain }),
                 "{input}"
             );
         }
         for control in ["\0", "\n", "\x1f"] {
             let input = format!("\"{text}{control}{text}\"");
-            let fault = Fault::new(FaultKind::ControlCharacter, 1 + length);
+            let fault = JsonFault::new(FaultKind::ControlCharacter, 1 + length);
             assert_eq!(string(input.as_bytes(), 0), Err(fault), "{input}");
         }
         let cut = format!("\"{text}");
         assert_eq!(
             string(cut.as_bytes(), 0),
-            Err(Fault::new(FaultKind::CutString, 1 + length))
+            Err(JsonFault::new(FaultKind::CutString, 1 + length))
         );
     }
 }
@@ -149,7 +149,7 @@ fn a_fault_says_what_and_where() {
     ] {
         assert_eq!(
             is_json(text.as_bytes()),
-            Err(Fault::new(kind, at)),
+            Err(JsonFault::new(kind, at)),
             "{text}"
         );
     }
@@ -159,6 +159,6 @@ fn a_fault_says_what_and_where() {
 fn depth_is_bounded() {
     let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(is_json(nested(DEPTH_MAX).as_bytes()), Ok(()));
-    let fault = Fault::new(FaultKind::TooDeep, DEPTH_MAX);
+    let fault = JsonFault::new(FaultKind::TooDeep, DEPTH_MAX);
     assert_eq!(is_json(nested(DEPTH_MAX + 1).as_bytes()), Err(fault));
 }

@@ -1,21 +1,21 @@
 //! Whole values, for readers that pass over them.
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{FaultKind, JsonFault};
 use crate::{number, skip_space, string, word};
 
 /// How deep containers may nest in a value that is passed over.
 pub const DEPTH_MAX: usize = 1_024;
 
 /// The open containers, one bit each: whether it is an object.
-struct Open {
+struct OpenContainers {
     objects: [u64; DEPTH_MAX / 64],
     depth: usize,
 }
 
-impl Open {
-    fn push(&mut self, object: bool, at: usize) -> Result<(), Fault> {
+impl OpenContainers {
+    fn push(&mut self, object: bool, at: usize) -> Result<(), JsonFault> {
         let Some(bits) = self.objects.get_mut(self.depth / 64) else {
-            return Err(Fault::new(FaultKind::TooDeep, at));
+            return Err(JsonFault::new(FaultKind::TooDeep, at));
         };
         let bit = 1 << (self.depth % 64);
         *bits = if object { *bits | bit } else { *bits & !bit };
@@ -35,8 +35,8 @@ impl Open {
 ///
 /// # Errors
 /// The text there is not a JSON value.
-pub fn value(input: &[u8], mut at: usize) -> Result<usize, Fault> {
-    let mut open = Open {
+pub fn value(input: &[u8], mut at: usize) -> Result<usize, JsonFault> {
+    let mut open = OpenContainers {
         objects: [0; DEPTH_MAX / 64],
         depth: 0,
     };
@@ -64,7 +64,7 @@ pub fn value(input: &[u8], mut at: usize) -> Result<usize, Fault> {
             Some(b'"') => string(input, at)?.end + 1,
             Some(b'-' | b'0'..=b'9') => number(input, at)?.end,
             Some(b't' | b'f' | b'n') => word(input, at)?.1,
-            _ => return Err(Fault::new(FaultKind::Unexpected, at)),
+            _ => return Err(JsonFault::new(FaultKind::Unexpected, at)),
         };
         // Behind a value: what closes here, and the comma before the next one.
         loop {
@@ -85,20 +85,20 @@ pub fn value(input: &[u8], mut at: usize) -> Result<usize, Fault> {
                     at = skip_space(input, at + 1);
                     break;
                 }
-                _ => return Err(Fault::new(FaultKind::Unexpected, at)),
+                _ => return Err(JsonFault::new(FaultKind::Unexpected, at)),
             }
         }
     }
 }
 
 /// From a key to the value that belongs to it.
-fn key(input: &[u8], at: usize) -> Result<usize, Fault> {
+fn key(input: &[u8], at: usize) -> Result<usize, JsonFault> {
     if input.get(at) != Some(&b'"') {
-        return Err(Fault::new(FaultKind::Unexpected, at));
+        return Err(JsonFault::new(FaultKind::Unexpected, at));
     }
     let colon = skip_space(input, string(input, at)?.end + 1);
     if input.get(colon) != Some(&b':') {
-        return Err(Fault::new(FaultKind::Unexpected, colon));
+        return Err(JsonFault::new(FaultKind::Unexpected, colon));
     }
     Ok(skip_space(input, colon + 1))
 }

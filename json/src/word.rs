@@ -1,6 +1,6 @@
 //! White space and the three words.
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{FaultKind, JsonFault};
 
 /// A word of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub fn skip_space(input: &[u8], mut at: usize) -> usize {
 /// # Errors
 /// Another word stands there, or none.
 #[inline(always)]
-pub fn word(input: &[u8], at: usize) -> Result<(Word, usize), Fault> {
+pub fn word(input: &[u8], at: usize) -> Result<(Word, usize), JsonFault> {
     // Each word by itself, so that it is compared as one number and not as bytes of any length.
     let rest = input.get(at..).unwrap_or_default();
     if rest.starts_with(b"true") {
@@ -38,6 +38,6 @@ pub fn word(input: &[u8], at: usize) -> Result<(Word, usize), Fault> {
     } else if rest.starts_with(b"false") {
         Ok((Word::False, at + 5))
     } else {
-        Err(Fault::new(FaultKind::UnknownWord, at))
+        Err(JsonFault::new(FaultKind::UnknownWord, at))
     }
 }

@@ -1,6 +1,6 @@
 //! Batches out of chunks, by size and by time.
 //!
-//! A [`Chunk`] is what an input brings at once. The batcher lays chunks behind one another, in order
+//! A [`InputChunk`] is what an input brings at once. The batcher lays chunks behind one another, in order
 //! and without touching their bytes, and closes a batch when it holds enough bytes or when its first
 //! record has waited for the linger time, but not sooner after the batch before than what that costs
 //! the stream. Nothing is reordered, so records of a key keep their order.
@@ -64,7 +64,7 @@ impl Refusal {
 
 /// A record that is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedRecord {
     /// Its index in the input.
     pub index: u64,
     /// The line that it begins in, from 1; a simulated record counts as one.
@@ -89,7 +89,7 @@ const APPEND_COST: Duration = Duration::from_millis(1);
 
 /// Consecutive records of an input.
 #[derive(Debug)]
-pub struct Chunk {
+pub struct InputChunk {
     /// The bytes that the records point into.
     pub segments: Vec<Bytes>,
     /// The records, in order.
@@ -97,7 +97,7 @@ pub struct Chunk {
     /// Where indexes do not rise by one: a record and its index, from the first record on.
     pub runs: Vec<(u32, u64)>,
     /// Records that are not sent.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedRecord>,
     /// Every index below is answered for by this chunk or an earlier one.
     pub end: u64,
     /// When the first record came, or was due.
@@ -105,12 +105,12 @@ pub struct Chunk {
     /// The memory of the records.
     pub permit: Permit,
     /// What it is a part of.
-    pub part: Part,
+    pub part: FilePart,
 }
 
 /// Which file a chunk comes from, and what a ledger is to know of it.
 #[derive(Clone, Debug, Default)]
-pub struct Part {
+pub struct FilePart {
     /// The input's name.
     pub name: Arc<str>,
     /// The file's number.
@@ -123,7 +123,7 @@ pub struct Part {
     pub mark: Option<Box<FileEntry>>,
 }
 
-impl Chunk {
+impl InputChunk {
     /// Key and payload bytes of all records.
     pub fn bytes(&self) -> u64 {
         self.records
@@ -144,7 +144,7 @@ impl Chunk {
 
     /// Parts the first `records` from the rest, which stays here; `None` when there is no rest.
     /// What was refused goes with the first part, the mark with the rest. Permits are not parted: neither half has one.
-    pub fn split_front(&mut self, records: usize) -> Option<Chunk> {
+    pub fn split_front(&mut self, records: usize) -> Option<InputChunk> {
         if records >= self.records.len() {
             return None;
         }
@@ -164,7 +164,7 @@ impl Chunk {
         }
         let end = back.first().map_or(self.end, |run| run.1);
         self.runs = back;
-        Some(Chunk {
+        Some(InputChunk {
             segments: self.segments.clone(),
             records: front_records,
             runs: front,
@@ -172,7 +172,7 @@ impl Chunk {
             end,
             produced: self.produced,
             permit: Permit::default(),
-            part: Part {
+            part: FilePart {
                 name: Arc::clone(&self.part.name),
                 number: self.part.number,
                 origin: Arc::clone(&self.part.origin),
@@ -186,7 +186,7 @@ impl Chunk {
 
 /// A batch ready to be sent, and what is to be remembered of it until it is stored.
 #[derive(Debug)]
-pub struct Ready {
+pub struct ReadyBatch {
     /// The batch.
     pub batch: Batch,
     /// What to remember.
@@ -217,11 +217,11 @@ pub struct Batcher {
     shards: u64,
     /// No batch is closed before, unless it is full.
     not_before: Option<Instant>,
-    growing: Option<Growing>,
+    growing: Option<OpenBatch>,
 }
 
 #[derive(Debug)]
-struct Growing {
+struct OpenBatch {
     segments: Vec<Bytes>,
     records: Vec<Entry>,
     runs: Vec<Run>,
@@ -242,9 +242,9 @@ impl Batcher {
     }
 
     /// Adds a chunk; answers the batch when it is full.
-    pub fn push(&mut self, chunk: Chunk) -> Option<Ready> {
+    pub fn push(&mut self, chunk: InputChunk) -> Option<ReadyBatch> {
         let bytes = chunk.bytes();
-        let growing = self.growing.get_or_insert_with(|| Growing {
+        let growing = self.growing.get_or_insert_with(|| OpenBatch {
             segments: Vec::new(),
             records: Vec::new(),
             runs: Vec::new(),
@@ -294,7 +294,7 @@ impl Batcher {
     }
 
     /// Closes the batch.
-    pub fn flush(&mut self) -> Option<Ready> {
+    pub fn flush(&mut self) -> Option<ReadyBatch> {
         let growing = self.growing.take()?;
         if !self.linger.is_zero() {
             let appends = growing.flight.records.min(self.shards);
@@ -305,7 +305,7 @@ impl Batcher {
             0 => Position::Begin,
             end => Position::offset(end - 1),
         };
-        Some(Ready {
+        Some(ReadyBatch {
             batch: Batch {
                 segments: growing.segments.into(),
                 records: growing.records,
@@ -319,8 +319,8 @@ impl Batcher {
     }
 }
 
-impl Growing {
-    fn append(&mut self, chunk: Chunk, bytes: u64) {
+impl OpenBatch {
+    fn append(&mut self, chunk: InputChunk, bytes: u64) {
         let base = self.records.len() as u32;
         let first_segment = self.segments.len() as u32;
         for (first, index) in chunk.runs {

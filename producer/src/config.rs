@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use hydrant_core::Result;
 use hydrant_process::config::{Flags, Layers, Problems, Section};
 
-use crate::input::{AtEnd, Format};
+use crate::input::{AtEnd, RecordFormat};
 use crate::key::KeyTemplate;
 use crate::simulate::{DEVICES_MAX, Fleet, FleetSpec, PiiShares};
 
@@ -112,7 +112,7 @@ pub struct ProducerArgs {
 
 /// Where records come from.
 #[derive(Clone, Debug)]
-pub enum Origin {
+pub enum InputSpec {
     /// A simulated fleet.
     Simulator {
         /// The fleet.
@@ -130,7 +130,7 @@ pub struct Files {
     /// Paths, patterns, or `-` for standard input, in order.
     pub inputs: Vec<PathBuf>,
     /// What a record is.
-    pub format: Format,
+    pub format: RecordFormat,
     /// What the end means; `None` for the default.
     pub at_end: Option<AtEnd>,
     /// Whether to go on until stopped.
@@ -142,7 +142,7 @@ impl Files {
     pub fn new(inputs: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
         Files {
             inputs: inputs.into_iter().map(Into::into).collect(),
-            format: Format::Auto,
+            format: RecordFormat::Auto,
             at_end: None,
             follow: false,
         }
@@ -162,7 +162,7 @@ pub struct Remembered {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) to: String,
-    pub(crate) origin: Origin,
+    pub(crate) origin: InputSpec,
     pub(crate) key: Option<(String, KeyTemplate)>,
     pub(crate) rate: Option<u64>,
     pub(crate) shards: Option<u32>,
@@ -176,7 +176,7 @@ pub struct Config {
 
 impl Config {
     /// Records of `origin` into the stream `to`, as fast as it takes them, with all defaults.
-    pub fn new(to: impl Into<String>, origin: Origin) -> Self {
+    pub fn new(to: impl Into<String>, origin: InputSpec) -> Self {
         Config {
             to: to.into(),
             origin,
@@ -259,16 +259,16 @@ impl Config {
     /// How many records there will be, where that is known.
     pub fn records(&self) -> Option<u64> {
         match self.origin {
-            Origin::Simulator { records, .. } => records,
-            Origin::Files(_) => None,
+            InputSpec::Simulator { records, .. } => records,
+            InputSpec::Files(_) => None,
         }
     }
 
     /// What the end of an input means.
     pub(crate) fn at_end(&self) -> AtEnd {
         let chosen = match &self.origin {
-            Origin::Files(files) => files.at_end,
-            Origin::Simulator { .. } => None,
+            InputSpec::Files(files) => files.at_end,
+            InputSpec::Simulator { .. } => None,
         };
         let remembered = self.remembered.is_some();
         chosen.unwrap_or(if remembered { AtEnd::Wait } else { AtEnd::Send })
@@ -347,7 +347,7 @@ fn read(section: &mut Section) -> Config {
     }
 }
 
-fn read_origin(section: &mut Section) -> Origin {
+fn read_origin(section: &mut Section) -> InputSpec {
     let records = section.optional_number("simulate", 0..=u64::MAX);
     let inputs = section.list("input");
     let simulates = section.is_given("simulate");
@@ -367,9 +367,9 @@ fn read_origin(section: &mut Section) -> Origin {
     let files = read_files(section, inputs, simulates);
     if simulates || !section.is_given("input") {
         let records = records.filter(|records| *records > 0);
-        Origin::Simulator { spec, records }
+        InputSpec::Simulator { spec, records }
     } else {
-        Origin::Files(files)
+        InputSpec::Files(files)
     }
 }
 
@@ -385,7 +385,7 @@ fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Fi
         }
     }
     let format = one_of(section, "format", |text| {
-        [Format::Auto, Format::Ndjson, Format::Json]
+        [RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json]
             .into_iter()
             .find(|one| one.name() == text)
     });

@@ -21,6 +21,6 @@ pub(crate) mod pace;
 
 pub use error::{InputError, Truncated};
 pub use records::{
-    AtEnd, Format, LINE_BYTES_MAX_DEFAULT, Line, LineBlock, LineCounts, LineReader, Place, Reading,
-    RefusedLine,
+    AtEnd, InputPosition, LINE_BYTES_MAX_DEFAULT, LineBlock, LineCounts, LineReader, ReadOptions,
+    RecordFormat, RecordRange, RefusedLine,
 };

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use hydrant_core::workers::contain;
 use hydrant_json as json;
-use json::{Text, Word};
+use json::{JsonString, Word};
 
 /// The longest template, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 1_024;
@@ -37,11 +37,11 @@ pub struct KeyTemplateError {
 /// How to make a partition key of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyTemplate {
-    pieces: Vec<Piece>,
+    pieces: Vec<TemplatePiece>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
+enum TemplatePiece {
     Text(Vec<u8>),
     /// Names from the outermost object inwards, at least one.
     Field(Vec<Vec<u8>>),
@@ -81,7 +81,11 @@ impl KeyTemplate {
     ///
     /// # Errors
     /// It panicked.
-    pub fn try_extract(&self, json: &[u8], out: &mut Vec<u8>) -> Result<Option<Key>, Panicked> {
+    pub fn try_extract(
+        &self,
+        json: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<RecordKey>, Panicked> {
         let start = out.len();
         contain(|| self.extract(json, out)).ok_or_else(|| {
             out.truncate(start);
@@ -92,21 +96,21 @@ impl KeyTemplate {
     /// Finds the key of the record `json`; one that does not stand there as it is gets appended to `out`. `None`, and
     /// nothing appended, when a field is missing, null, an object or a list, when the record is damaged before it, or
     /// when the key is empty.
-    pub fn extract(&self, json: &[u8], out: &mut Vec<u8>) -> Option<Key> {
+    pub fn extract(&self, json: &[u8], out: &mut Vec<u8>) -> Option<RecordKey> {
         #[cfg(test)]
         tests::panic_if_asked(json, out);
-        if let [Piece::Field(path)] = &self.pieces[..] {
-            let scalar = Scan { json, place: 0 }.field(path, out)?;
+        if let [TemplatePiece::Field(path)] = &self.pieces[..] {
+            let scalar = KeyScan { json, place: 0 }.field(path, out)?;
             if scalar.text.plain {
                 let key = scalar.text.start..scalar.text.end;
                 return (!key.is_empty() && is_text(&json[..scalar.end]))
-                    .then_some(Key::Record(key));
+                    .then_some(RecordKey::Record(key));
             }
         }
         let start = out.len();
         let read = self.append(json, out);
         if read.is_some_and(|read| is_text(&json[..read])) && out.len() > start {
-            Some(Key::Made(start..out.len()))
+            Some(RecordKey::Made(start..out.len()))
         } else {
             out.truncate(start);
             None
@@ -116,12 +120,12 @@ impl KeyTemplate {
     /// Appends text and fields; answers how much of the record was read.
     fn append(&self, json: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         self.pieces.iter().try_fold(0, |read, piece| match piece {
-            Piece::Text(text) => {
+            TemplatePiece::Text(text) => {
                 out.extend_from_slice(text);
                 Some(read)
             }
-            Piece::Field(path) => {
-                let Scalar { text, end } = Scan { json, place: 0 }.field(path, out)?;
+            TemplatePiece::Field(path) => {
+                let KeyScalar { text, end } = KeyScan { json, place: 0 }.field(path, out)?;
                 if text.plain {
                     out.extend_from_slice(&json[text.start..text.end]);
                 } else {
@@ -135,20 +139,20 @@ impl KeyTemplate {
 
 /// Where a record's key stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
+pub enum RecordKey {
     /// In the record, as it is.
     Record(Range<usize>),
     /// In the buffer to which it was appended.
     Made(Range<usize>),
 }
 
-impl Key {
+impl RecordKey {
     /// The key's bytes; `out` is the buffer to which it was appended.
     #[must_use]
     pub fn bytes<'a>(&self, json: &'a [u8], out: &'a [u8]) -> &'a [u8] {
         match self {
-            Key::Record(range) => &json[range.clone()],
-            Key::Made(range) => &out[range.clone()],
+            RecordKey::Record(range) => &json[range.clone()],
+            RecordKey::Made(range) => &out[range.clone()],
         }
     }
 }
@@ -219,7 +223,7 @@ impl<'a> Parser<'a> {
         Ok(Some(symbol))
     }
 
-    fn lone_field(&mut self) -> Result<Vec<Piece>, &'static str> {
+    fn lone_field(&mut self) -> Result<Vec<TemplatePiece>, &'static str> {
         let mut path = vec![Vec::new()];
         while let Some(symbol) = self.next()? {
             extend_path(&mut path, symbol)?;
@@ -227,7 +231,7 @@ impl<'a> Parser<'a> {
         Ok(vec![finished(path)?])
     }
 
-    fn template(&mut self) -> Result<Vec<Piece>, &'static str> {
+    fn template(&mut self) -> Result<Vec<TemplatePiece>, &'static str> {
         let mut pieces = Vec::new();
         let mut text = Vec::new();
         let mut fields = 0;
@@ -235,7 +239,7 @@ impl<'a> Parser<'a> {
             match symbol {
                 Symbol::Open => {
                     if !text.is_empty() {
-                        pieces.push(Piece::Text(std::mem::take(&mut text)));
+                        pieces.push(TemplatePiece::Text(std::mem::take(&mut text)));
                     }
                     fields += 1;
                     if fields > FIELDS_MAX {
@@ -249,12 +253,12 @@ impl<'a> Parser<'a> {
             }
         }
         if !text.is_empty() {
-            pieces.push(Piece::Text(text));
+            pieces.push(TemplatePiece::Text(text));
         }
         Ok(pieces)
     }
 
-    fn braced_field(&mut self) -> Result<Piece, &'static str> {
+    fn braced_field(&mut self) -> Result<TemplatePiece, &'static str> {
         let mut path = vec![Vec::new()];
         loop {
             match self.next()? {
@@ -279,29 +283,29 @@ fn extend_path(path: &mut Vec<Vec<u8>>, symbol: Symbol) -> Result<(), &'static s
 
 const NAMELESS: &str = "a field's name is empty";
 
-fn finished(path: Vec<Vec<u8>>) -> Result<Piece, &'static str> {
+fn finished(path: Vec<Vec<u8>>) -> Result<TemplatePiece, &'static str> {
     if path.last().is_none_or(Vec::is_empty) {
         Err(NAMELESS)
     } else {
-        Ok(Piece::Field(path))
+        Ok(TemplatePiece::Field(path))
     }
 }
 
 /// A place in a record. Every step moves on or gives up, so a scan takes time linear in the record.
-struct Scan<'a> {
+struct KeyScan<'a> {
     json: &'a [u8],
     place: usize,
 }
 
 /// A string, number or boolean, and the place behind it.
-struct Scalar {
-    text: Text,
+struct KeyScalar {
+    text: JsonString,
     end: usize,
 }
 
-impl Scan<'_> {
+impl KeyScan<'_> {
     /// Finds the scalar at `path`. Names with escapes are decoded behind `scratch`, which is left as it was.
-    fn field(mut self, path: &[Vec<u8>], scratch: &mut Vec<u8>) -> Option<Scalar> {
+    fn field(mut self, path: &[Vec<u8>], scratch: &mut Vec<u8>) -> Option<KeyScalar> {
         for name in path {
             self.enter(name, scratch)?;
         }
@@ -310,7 +314,7 @@ impl Scan<'_> {
             b'"' => {
                 let text = json::string(self.json, start).ok()?;
                 let end = text.end + 1;
-                return Some(Scalar { text, end });
+                return Some(KeyScalar { text, end });
             }
             b'-' | b'0'..=b'9' => json::number(self.json, start).ok()?.end,
             _ => match json::word(self.json, start).ok()? {
@@ -326,8 +330,8 @@ impl Scan<'_> {
             return None;
         }
         let plain = true;
-        let text = Text { start, end, plain };
-        Some(Scalar { text, end })
+        let text = JsonString { start, end, plain };
+        Some(KeyScalar { text, end })
     }
 
     /// From before an object to before the value of its first field called `name`.
@@ -355,7 +359,7 @@ impl Scan<'_> {
         }
     }
 
-    fn is_name(&self, found: Text, name: &[u8], scratch: &mut Vec<u8>) -> Option<bool> {
+    fn is_name(&self, found: JsonString, name: &[u8], scratch: &mut Vec<u8>) -> Option<bool> {
         if found.plain {
             return Some(self.json[found.start..found.end] == *name);
         }

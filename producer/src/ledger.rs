@@ -21,7 +21,7 @@ use bytes::Bytes;
 use hydrant_core::disk::{self, Lock, LockKind, SharedDisk};
 use hydrant_core::{Context, Error, Result, StreamId};
 
-use crate::input::files::file::FileId;
+use crate::input::files::file::FileIdentity;
 
 mod body;
 mod entry;
@@ -30,7 +30,7 @@ mod path;
 pub(crate) mod writer;
 
 use body::{Body, VERSION, misfit, parse};
-pub use entry::{Checked, Digest, FileEntry, Former};
+pub use entry::{Digest, FileEntry, Former, PrefixDigest};
 pub use identity::InputIdentity;
 
 /// How often progress is written down: often enough that little is sent again after a crash, and far
@@ -39,7 +39,7 @@ pub const CADENCE: Duration = Duration::from_millis(250);
 
 /// An open ledger.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct ProducerLedger {
     disk: SharedDisk,
     path: PathBuf,
     body: Body,
@@ -49,23 +49,23 @@ pub struct Ledger {
 
 /// The right to a ledger, before its contents are looked at.
 #[derive(Debug)]
-pub struct Claim {
+pub struct LedgerLock {
     path: PathBuf,
     lock: Box<dyn Lock>,
 }
 
-impl Claim {
+impl LedgerLock {
     /// Takes the ledger at `path` for this process.
     ///
     /// # Errors
     /// Refused when another producer has it, the directory does not exist, or it is a device.
-    pub async fn take(context: &Context, path: &Path) -> Result<Claim> {
+    pub async fn take(context: &Context, path: &Path) -> Result<LedgerLock> {
         check_kind(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".lock");
         let lock_path = path.with_file_name(name);
         match context.disk.try_lock(&lock_path, LockKind::Exclusive).await {
-            Ok(Some(lock)) => Ok(Claim {
+            Ok(Some(lock)) => Ok(LedgerLock {
                 path: path.to_owned(),
                 lock,
             }),
@@ -102,10 +102,10 @@ impl Claim {
         name: &str,
         stream: &StreamId,
         input: InputIdentity,
-    ) -> Result<Ledger> {
+    ) -> Result<ProducerLedger> {
         let found = self.read(context).await?;
-        let Claim { path, lock } = self;
-        let mut ledger = Ledger {
+        let LedgerLock { path, lock } = self;
+        let mut ledger = ProducerLedger {
             disk: SharedDisk::clone(&context.disk),
             body: Body {
                 version: VERSION,
@@ -196,7 +196,7 @@ fn homeless(path: &Path) -> Error {
     ))
 }
 
-impl Ledger {
+impl ProducerLedger {
     /// Every record below this index is stored; of files, the sum of their indexes.
     pub fn next_index(&self) -> u64 {
         self.body.next_index
@@ -216,7 +216,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the file cannot be replaced; the old one stays.
-    pub async fn advance(&mut self, progress: &Progress) -> Result<()> {
+    pub async fn advance(&mut self, progress: &LedgerProgress) -> Result<()> {
         let mut body = self.body.clone();
         progress.apply(&mut body);
         if body == self.body {
@@ -240,14 +240,14 @@ impl Ledger {
 
 /// What is stored and not noted yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct LedgerProgress {
     /// The simulator's index.
     pub index: u64,
     /// Files by their numbers.
     pub files: BTreeMap<u32, FileEntry>,
 }
 
-impl Progress {
+impl LedgerProgress {
     fn apply(&self, body: &mut Body) {
         body.next_index = body.next_index.max(self.index);
         for (number, entry) in &self.files {
@@ -268,7 +268,7 @@ const ENDED_MAX: usize = 4_096;
 
 /// Whether a file is where it was seen last, as far as that can be looked at: it would be taken for a new one.
 fn is_there(file: &FileEntry) -> bool {
-    file.id.is_some() && FileId::look(&file.path).map_or(true, |found| found == file.id)
+    file.id.is_some() && FileIdentity::look(&file.path).map_or(true, |found| found == file.id)
 }
 
 /// Forgets the oldest files that have ended and are not there any more; of a file that was truncated and read again,

@@ -21,5 +21,5 @@ mod output;
 mod run;
 
 pub use config::Config;
-pub use report::{Counters, Report};
+pub use report::{Counters, RunReport};
 pub use run::{run, run_into};

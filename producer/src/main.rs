@@ -18,7 +18,7 @@ use hydrant_producer::wire;
 /// --record-bytes), nest 64 levels deep, and have field names of up to 256 bytes.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-producer", version)]
-struct Cli {
+struct ProducerCli {
     #[command(flatten)]
     producer: ProducerArgs,
     /// Print the final report to standard output as JSON, instead of a table to standard error
@@ -29,7 +29,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match hydrant_process::parse() {
+    let cli: ProducerCli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };

@@ -6,7 +6,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result};
 use hydrant_stream::{CreateOptions, StreamUrl};
 
-use crate::config::{Config, Files, Origin, SHARDS_DEFAULT};
+use crate::config::{Config, Files, InputSpec, SHARDS_DEFAULT};
 use crate::input::chunk_source;
 use crate::input::files::{file, glob};
 use crate::ledger;
@@ -48,7 +48,7 @@ pub(crate) async fn open(config: &Config, context: &Context) -> Result<SharedStr
 /// Refuses what does not fit, before a stream is made for it: files that are not there, and a ledger that is, since it
 /// is about another stream.
 async fn check(config: &Config, context: &Context) -> Result<()> {
-    if let Origin::Files(files) = &config.origin {
+    if let InputSpec::Files(files) = &config.origin {
         let files = files.clone();
         context.workers.run(move || check_files(&files)).await??;
     }

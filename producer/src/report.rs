@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use hydrant_process::telemetry::{Described, Kind};
 use serde::Serialize;
 
-use crate::batcher::{Refusal, Refused};
+use crate::batcher::{Refusal, RefusedRecord};
 
 /// Refused records that are logged one by one.
 const LOGGED_REFUSALS: u64 = 10;
@@ -54,7 +54,7 @@ impl Counters {
 /// Why a producer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+pub enum EndCause {
     /// The input has ended.
     Input,
     /// It was asked to stop; what had been accepted was stored first.
@@ -78,7 +78,7 @@ pub struct Latency {
 
 /// What a producer did.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct RunReport {
     /// The stream's URL.
     pub url: String,
     /// The stream's name and incarnation.
@@ -86,7 +86,7 @@ pub struct Report {
     /// The producer's name, where it has one.
     pub name: Option<String>,
     /// Why it ended.
-    pub ended: Ended,
+    pub ended: EndCause,
     /// Records taken from the input to be sent.
     pub accepted: u64,
     /// Records that this run added to the stream.
@@ -120,7 +120,7 @@ pub(crate) struct Subject {
 }
 
 /// Counts for the final report, and for metrics and progress on the way.
-pub(crate) struct Tally {
+pub(crate) struct RunTally {
     counters: std::sync::Arc<Counters>,
     refused: BTreeMap<&'static str, u64>,
     keyless: u64,
@@ -128,10 +128,10 @@ pub(crate) struct Tally {
     latency: Histogram<u64>,
 }
 
-impl Tally {
+impl RunTally {
     pub(crate) fn new(counters: std::sync::Arc<Counters>) -> Self {
         hydrant_process::telemetry::describe(METRICS);
-        Tally {
+        RunTally {
             counters,
             refused: BTreeMap::new(),
             keyless: 0,
@@ -152,7 +152,7 @@ impl Tally {
         }
     }
 
-    pub(crate) fn refused(&mut self, input: &str, refused: &[Refused]) {
+    pub(crate) fn refused(&mut self, input: &str, refused: &[RefusedRecord]) {
         for one in refused {
             let before = self.counters.refused.fetch_add(1, Ordering::Relaxed);
             *self.refused.entry(one.reason.name()).or_default() += 1;
@@ -191,11 +191,11 @@ impl Tally {
     pub(crate) fn report(
         self,
         subject: Subject,
-        ended: Ended,
+        ended: EndCause,
         duplicates: u64,
         elapsed: Duration,
         next_index: u64,
-    ) -> Report {
+    ) -> RunReport {
         let accepted = self.counters.accepted();
         let seconds = elapsed.as_secs_f64();
         let a_second = |amount: f64| {
@@ -213,7 +213,7 @@ impl Tally {
                 max: self.latency.max() as f64 / 1e3,
             }
         };
-        Report {
+        RunReport {
             url: subject.url,
             stream: subject.stream,
             name: subject.name,
@@ -233,7 +233,7 @@ impl Tally {
     }
 }
 
-impl Report {
+impl RunReport {
     /// The report for people: a name and a value in each line.
     #[allow(
         clippy::cast_possible_truncation,
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn latencies_are_weighted_by_records() {
-        let mut tally = Tally::new(Arc::default());
+        let mut tally = RunTally::new(Arc::default());
         tally.accepted(1_000, 3, 5_000);
         tally.durable(990, 4_950, Duration::from_millis(2));
         tally.durable(10, 50, Duration::from_millis(500));
@@ -377,7 +377,7 @@ mod tests {
         ];
         tally.refused(
             "in",
-            &refusals.map(|reason| Refused {
+            &refusals.map(|reason| RefusedRecord {
                 index: 4,
                 line: 5,
                 length: 9,
@@ -389,7 +389,7 @@ mod tests {
             stream: "raw@1".to_owned(),
             name: Some("edge".to_owned()),
         };
-        let report = tally.report(subject, Ended::Input, 100, Duration::from_secs(2), 1_003);
+        let report = tally.report(subject, EndCause::Input, 100, Duration::from_secs(2), 1_003);
         assert_eq!(
             (report.accepted, report.stored, report.duplicates),
             (1_000, 900, 100)
@@ -419,7 +419,7 @@ mod tests {
             name: None,
         };
         let report =
-            Tally::new(Arc::default()).report(subject, Ended::Drained, 0, Duration::ZERO, 7);
+            RunTally::new(Arc::default()).report(subject, EndCause::Drained, 0, Duration::ZERO, 7);
         assert_eq!(report.latency_ms, Latency::default());
         assert_eq!(
             serde_json::to_value(&report).unwrap()["records_per_second"],

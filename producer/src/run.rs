@@ -21,20 +21,20 @@ use hydrant_stream::delivery::{LaneSession, Lanes, Limits as LaneLimits, Plan, R
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batcher::{Batcher, Chunk, Flight, Ready};
-use crate::config::{Config, Origin};
+use crate::batcher::{Batcher, Flight, InputChunk, ReadyBatch};
+use crate::config::{Config, InputSpec};
 use crate::input::chunk_source::{self, ChunkSource};
 use crate::input::files::own_files::OwnFiles;
 use crate::input::indexer::ChunkLimits;
 use crate::input::pace::Pace;
-use crate::ledger::writer::Keeper;
-use crate::ledger::{Claim, Ledger};
+use crate::ledger::writer::LedgerWriter;
+use crate::ledger::{LedgerLock, ProducerLedger};
 use crate::output;
-use crate::report::{Counters, Ended, Report, Subject, Tally};
+use crate::report::{Counters, EndCause, RunReport, RunTally, Subject};
 
 mod waiting;
 
-use waiting::{Opened, Queue, Waiting};
+use waiting::{OpenedFile, Queue, WaitingChunk};
 
 /// Chunks between the input and the batcher: one is taken while the next is made.
 const CHUNKS: usize = 2;
@@ -52,8 +52,8 @@ pub async fn run(
     context: &Context,
     shutdown: Shutdown,
     counters: Option<Arc<Counters>>,
-) -> Result<Report> {
-    if let Origin::Files(files) = &config.origin {
+) -> Result<RunReport> {
+    if let InputSpec::Files(files) = &config.origin {
         let (own, files) = (OwnFiles::of(&config), files.clone());
         context.workers.run(move || own.check(&files)).await??;
     }
@@ -78,9 +78,9 @@ pub async fn run_into(
     context: &Context,
     shutdown: &Shutdown,
     counters: Arc<Counters>,
-) -> Result<Report> {
+) -> Result<RunReport> {
     let claim = match &config.remembered {
-        Some(remembered) => Some(Claim::take(context, &remembered.ledger).await?),
+        Some(remembered) => Some(LedgerLock::take(context, &remembered.ledger).await?),
         None => None,
     };
     let lanes = Lanes::open(
@@ -104,7 +104,7 @@ pub async fn run_into(
         counters: Arc::clone(&counters),
         is_remembered: config.remembered.is_some(),
     };
-    let mut tally = Tally::new(counters);
+    let mut tally = RunTally::new(counters);
     let mut source = ChunkSource::open(config, context, limits)?;
     let ledger = match (claim, &config.remembered) {
         (Some(claim), Some(who)) => Some(
@@ -119,9 +119,9 @@ pub async fn run_into(
         ),
         _ => None,
     };
-    let by_file = ledger.is_some() && matches!(config.origin, Origin::Files(_));
+    let by_file = ledger.is_some() && matches!(config.origin, InputSpec::Files(_));
     source.start(ledger.as_ref());
-    let start = ledger.as_ref().map_or(0, Ledger::next_index);
+    let start = ledger.as_ref().map_or(0, ProducerLedger::next_index);
     let mut way = Way::new(config, ledger.as_ref(), &lanes, context);
     if !by_file {
         way.turn_to(0, "", start).await;
@@ -139,7 +139,7 @@ pub async fn run_into(
         waiting: Queue::new(context.budget.total_bytes()),
         planning: None,
         flights: VecDeque::new(),
-        keeper: ledger.map(Keeper::new),
+        keeper: ledger.map(LedgerWriter::new),
         by_file,
         shutdown: shutdown.clone(),
         next_index: start,
@@ -169,9 +169,9 @@ pub async fn run_into(
         return Err(error);
     }
     let ended = if shutdown.is_draining() {
-        Ended::Drained
+        EndCause::Drained
     } else {
-        Ended::Input
+        EndCause::Input
     };
     let duplicates = sending.way.duplicates();
     Ok(tally.report(subject, ended, duplicates, elapsed, sending.next_index))
@@ -228,7 +228,7 @@ impl Way {
     /// this run, which makes its own retries harmless.
     fn new(
         config: &Config,
-        ledger: Option<&Ledger>,
+        ledger: Option<&ProducerLedger>,
         lanes: &Arc<Lanes>,
         context: &Context,
     ) -> Self {
@@ -299,7 +299,7 @@ fn position(index: u64) -> Position {
 async fn feed(
     mut source: ChunkSource,
     mut pace: Option<Pace>,
-    chunks: mpsc::Sender<Result<Chunk>>,
+    chunks: mpsc::Sender<Result<InputChunk>>,
     shutdown: Shutdown,
 ) {
     loop {
@@ -328,14 +328,14 @@ struct Sending {
     way: Way,
     batcher: Batcher,
     /// `None` once the input has ended.
-    chunks: Option<mpsc::Receiver<Result<Chunk>>>,
+    chunks: Option<mpsc::Receiver<Result<InputChunk>>>,
     /// What was taken from the input: a chunk of another file waits until nothing is on its way and the ledger knows
     /// that file.
     waiting: Queue,
     planning: Option<Planning>,
     /// What is sent and not confirmed, oldest first.
     flights: VecDeque<Flight>,
-    keeper: Option<Keeper>,
+    keeper: Option<LedgerWriter>,
     by_file: bool,
     shutdown: Shutdown,
     /// Everything below is durable; of files, the sum of their indexes.
@@ -346,7 +346,7 @@ struct Sending {
 
 impl Sending {
     /// Until the input has ended and everything of it is durable and noted; answers how long that took.
-    async fn run(&mut self, tally: &mut Tally) -> Result<Duration> {
+    async fn run(&mut self, tally: &mut RunTally) -> Result<Duration> {
         while self.step(tally).await? {}
         let elapsed = self
             .started
@@ -358,7 +358,7 @@ impl Sending {
     }
 
     /// One event; `false` when there is nothing left to wait for.
-    async fn step(&mut self, tally: &mut Tally) -> Result<bool> {
+    async fn step(&mut self, tally: &mut RunTally) -> Result<bool> {
         self.work_off(tally).await;
         let is_free = self.planning.is_none() && self.waiting.is_empty();
         let may_take = is_free || self.by_file && self.waiting.has_room();
@@ -410,11 +410,11 @@ impl Sending {
         self.planning.is_none() && self.flights.is_empty() && self.batcher.deadline().is_none()
     }
 
-    fn receive(&mut self, chunk: Option<Result<Chunk>>) {
+    fn receive(&mut self, chunk: Option<Result<InputChunk>>) {
         match chunk {
             Some(Ok(chunk)) => {
                 let number = chunk.part.number;
-                let mut waiting = Waiting {
+                let mut waiting = WaitingChunk {
                     chunk,
                     opened: None,
                 };
@@ -433,9 +433,9 @@ impl Sending {
     }
 
     /// Puts on their way what waits and may go.
-    async fn work_off(&mut self, tally: &mut Tally) {
+    async fn work_off(&mut self, tally: &mut RunTally) {
         while self.planning.is_none() {
-            let Some(Waiting { chunk, .. }) = self.waiting.front() else {
+            let Some(WaitingChunk { chunk, .. }) = self.waiting.front() else {
                 if self.chunks.is_none() {
                     let ready = self.batcher.flush();
                     self.plan(ready);
@@ -463,7 +463,7 @@ impl Sending {
     }
 
     /// Takes note of a file that brings no record.
-    fn note(&mut self, chunk: Chunk) {
+    fn note(&mut self, chunk: InputChunk) {
         let Some(mark) = chunk.part.mark else {
             return;
         };
@@ -498,7 +498,7 @@ impl Sending {
         true
     }
 
-    fn take(&mut self, chunk: Chunk, tally: &mut Tally) -> Option<Ready> {
+    fn take(&mut self, chunk: InputChunk, tally: &mut RunTally) -> Option<ReadyBatch> {
         self.started.get_or_insert(chunk.produced);
         let keyless = chunk
             .records
@@ -510,8 +510,8 @@ impl Sending {
         self.batcher.push(chunk)
     }
 
-    fn plan(&mut self, ready: Option<Ready>) {
-        let Some(Ready { batch, flight }) = ready else {
+    fn plan(&mut self, ready: Option<ReadyBatch>) {
+        let Some(ReadyBatch { batch, flight }) = ready else {
             return;
         };
         let Some(planner) = self.way.session.as_ref().map(LaneSession::planner) else {
@@ -525,7 +525,7 @@ impl Sending {
     }
 
     /// Takes note of what is durable.
-    fn settle(&mut self, tally: &mut Tally) {
+    fn settle(&mut self, tally: &mut RunTally) {
         let confirmed = self.way.session.as_ref().map(LaneSession::confirmed);
         let Some(done) = confirmed.and_then(|confirmed| confirmed.next_offset()) else {
             return;
@@ -549,9 +549,9 @@ impl Sending {
 }
 
 /// Tells the ledger of the file that a chunk opens: it knows it before its first record is sent.
-fn open(keeper: &mut Option<Keeper>, waiting: &mut Waiting) {
+fn open(keeper: &mut Option<LedgerWriter>, waiting: &mut WaitingChunk) {
     if let (Some(entry), Some(keeper)) = (waiting.chunk.part.opens.take(), keeper) {
-        waiting.opened = Some(Opened {
+        waiting.opened = Some(OpenedFile {
             start: entry.index,
             note: keeper.open_file(*entry),
         });
@@ -572,14 +572,16 @@ async fn present<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-async fn keep(keeper: &mut Option<Keeper>) -> Result<()> {
+async fn keep(keeper: &mut Option<LedgerWriter>) -> Result<()> {
     match keeper {
         Some(keeper) => keeper.turn().await,
         None => std::future::pending().await,
     }
 }
 
-async fn receive(chunks: &mut Option<mpsc::Receiver<Result<Chunk>>>) -> Option<Result<Chunk>> {
+async fn receive(
+    chunks: &mut Option<mpsc::Receiver<Result<InputChunk>>>,
+) -> Option<Result<InputChunk>> {
     match chunks {
         Some(chunks) => chunks.recv().await,
         None => std::future::pending().await,

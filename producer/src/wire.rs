@@ -10,7 +10,7 @@ use hydrant_process::Process;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::Config;
-use crate::report::{Counters, Report};
+use crate::report::{Counters, RunReport};
 
 /// How often the progress line changes.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -116,7 +116,7 @@ async fn check_directory(context: &Context, path: &std::path::Path) -> Result<()
     }
 }
 
-async fn write_report(context: &Context, path: &std::path::Path, report: &Report) -> Result<()> {
+async fn write_report(context: &Context, path: &std::path::Path, report: &RunReport) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(report)
         .map_err(|error| Error::fatal(format!("cannot write the report as JSON: {error}")))?;
     text.push(b'\n');

@@ -22,11 +22,11 @@ use hydrant_core::{Batch, Context, Overdraft, Permit, Result, ShardId, StreamId}
 
 /// A stage whose records go through a transform first.
 pub struct FusedStage {
-    shared: Arc<Shared>,
+    shared: Arc<FusedContext>,
     inner: Arc<dyn Stage>,
 }
 
-struct Shared {
+struct FusedContext {
     transform: Arc<dyn Transform>,
     input: StreamId,
     app: String,
@@ -55,7 +55,7 @@ impl FusedStage {
         context: Context,
     ) -> Self {
         FusedStage {
-            shared: Arc::new(Shared {
+            shared: Arc::new(FusedContext {
                 transform,
                 input,
                 app: app.to_owned(),
@@ -98,7 +98,7 @@ impl Stage for FusedStage {
     }
 }
 
-impl Shared {
+impl FusedContext {
     /// Waits for this much memory beyond what a batch holds.
     async fn room(&self, bytes: u64) -> Permit {
         self.context
@@ -136,7 +136,7 @@ fn growth_bytes(batch: &Batch) -> u64 {
 }
 
 struct FusedShard {
-    shared: Arc<Shared>,
+    shared: Arc<FusedContext>,
     writer: WriterId,
     shard: ShardId,
     inner: Box<dyn ShardStage>,

@@ -13,7 +13,7 @@ use hydrant_transform::wire;
 /// without payload and ends in the lake's dead letters. Start as many workers of one --app as you like.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-transform", version, after_help = MORE_KEYS)]
-struct Cli {
+struct TransformCli {
     #[command(flatten)]
     transform: TransformArgs,
     /// Print the final summary as JSON
@@ -24,7 +24,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match hydrant_process::parse() {
+    let cli: TransformCli = match hydrant_process::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };

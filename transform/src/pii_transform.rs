@@ -21,11 +21,11 @@ use scanner::{PiiScanner, Scanner};
 /// Engines kept for the next batch: more batches than cores are not worked on at once.
 const ENGINES_MAX: usize = 64;
 
-type Make = dyn Fn() -> Box<dyn Scanner> + Send + Sync;
+type MakeScanner = dyn Fn() -> Box<dyn Scanner> + Send + Sync;
 
 /// Strips personal data from batches by a policy.
 pub struct PiiTransform {
-    make: Box<Make>,
+    make: Box<MakeScanner>,
     idle: Mutex<Vec<Box<dyn Scanner>>>,
     digest: String,
     name: String,
@@ -49,7 +49,7 @@ impl PiiTransform {
         PiiTransform::with(Box::new(make), digest, name)
     }
 
-    pub(crate) fn with(make: Box<Make>, digest: String, name: String) -> Self {
+    pub(crate) fn with(make: Box<MakeScanner>, digest: String, name: String) -> Self {
         PiiTransform {
             make,
             idle: Mutex::new(Vec::new()),

@@ -16,7 +16,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hydrant_pii::{Keys, Policy};
+use hydrant_pii::{Policy, TokenKeys};
 use hydrant_process::config::{Flags, Layers, Problems, Secret};
 
 /// A policy or key file of more than this is a mistake in the path.
@@ -50,7 +50,7 @@ pub fn load(layers: &Layers, file: Option<&Path>, problems: &mut Problems) -> Op
 }
 
 /// The keys for tokens, of `[pii.keys]` and of the key file; `None` with a problem.
-pub fn keys(layers: &Layers, problems: &mut Problems) -> Option<Keys> {
+pub fn keys(layers: &Layers, problems: &mut Problems) -> Option<TokenKeys> {
     let mut section = layers.section("pii", &Flags::new());
     let file: Option<PathBuf> = section.path("key-file");
     let written: Vec<_> = section.secret_table("keys").into_iter().collect();
@@ -62,7 +62,7 @@ pub fn keys(layers: &Layers, problems: &mut Problems) -> Option<Keys> {
         }
         None => Vec::new(),
     };
-    let mut keys = Keys::none();
+    let mut keys = TokenKeys::none();
     for (place, secrets) in [("keys", &written), ("key-file", &read)] {
         for (id, secret) in secrets {
             if let Err(problem) = keys.insert(id, secret.expose().as_bytes()) {

@@ -30,10 +30,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Applies a transform to a stream's shards and sends what comes out into another stream.
 pub struct TransformStage {
-    shared: Arc<Shared>,
+    shared: Arc<TransformContext>,
 }
 
-struct Shared {
+struct TransformContext {
     transform: Arc<dyn Transform>,
     lanes: Arc<Lanes>,
     input: StreamId,
@@ -58,7 +58,7 @@ impl TransformStage {
         context: Context,
     ) -> Self {
         TransformStage {
-            shared: Arc::new(Shared {
+            shared: Arc::new(TransformContext {
                 transform,
                 lanes,
                 input,
@@ -120,7 +120,7 @@ impl Stage for TransformStage {
 }
 
 struct ShardTransform {
-    shared: Arc<Shared>,
+    shared: Arc<TransformContext>,
     shard: ShardId,
     session: LaneSession,
     published_at: Instant,
@@ -130,7 +130,12 @@ struct ShardTransform {
 }
 
 /// Routes, applies and cuts on a worker thread.
-async fn work(shared: Arc<Shared>, planner: Planner, shard: ShardId, batch: Batch) -> Result<Plan> {
+async fn work(
+    shared: Arc<TransformContext>,
+    planner: Planner,
+    shard: ShardId,
+    batch: Batch,
+) -> Result<Plan> {
     let now = shared.context.clock.wall_micros();
     let workers = shared.context.workers.clone();
     let job = move || {

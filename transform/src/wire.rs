@@ -16,7 +16,7 @@ use crate::stage::TransformStage;
 
 /// What a run is made of, apart from the configuration.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct TransformParts {
     /// The name under which progress is kept.
     pub app: String,
     /// Disk, time, chance, computation and memory.
@@ -29,8 +29,8 @@ pub struct Parts {
 ///
 /// # Errors
 /// The input does not appear in time, the output cannot be made, or both are one stream.
-pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
-    let Parts {
+pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> {
+    let TransformParts {
         app,
         context,
         shutdown,
@@ -65,7 +65,7 @@ pub async fn prepare(parts: Parts, config: &Config) -> Result<RunSpec> {
 /// # Errors
 /// As [`prepare`] and the runtime.
 pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
-    let parts = Parts {
+    let parts = TransformParts {
         app: process.app.clone(),
         context: process.context.clone(),
         shutdown: process.shutdown.clone(),

@@ -14,7 +14,7 @@ use hydrant_core::{Context, Disposition, Permit, Position, Result, Shutdown};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_stream::CreateOptions;
 use hydrant_transform::config::{Config, TransformArgs};
-use hydrant_transform::wire::{self, Parts};
+use hydrant_transform::wire::{self, TransformParts};
 
 const POLICY: &str = r#"
 [policy]
@@ -95,13 +95,13 @@ async fn fill(stream: &SharedStream, from: u64, to: u64) -> Result<()> {
 }
 
 /// Shard, key and explicit hash of a record.
-type Stored = (String, Option<String>, Option<u128>);
+type StoredRecord = (String, Option<String>, Option<u128>);
 
 /// What a stream holds.
 #[derive(Default)]
-struct Found {
+struct StreamContents {
     /// By number.
-    records: BTreeMap<u64, Vec<Stored>>,
+    records: BTreeMap<u64, Vec<StoredRecord>>,
     payloads: Vec<String>,
     letters: Vec<hydrant_core::origin::DeadLetter>,
     dropped: BTreeMap<String, u64>,
@@ -117,8 +117,12 @@ fn number(payload: &str) -> u64 {
 }
 
 /// Reads what a stream holds now; with `until`, waits for this many records and stops.
-async fn read(stream: &SharedStream, context: &Context, until: Option<usize>) -> Result<Found> {
-    let mut found = Found::default();
+async fn read(
+    stream: &SharedStream,
+    context: &Context,
+    until: Option<usize>,
+) -> Result<StreamContents> {
+    let mut found = StreamContents::default();
     let mut count = 0;
     for shard in stream.shards().await?.all() {
         let mut reader = stream.reader(&shard.id, &context.budget).await?;
@@ -164,7 +168,7 @@ async fn read(stream: &SharedStream, context: &Context, until: Option<usize>) ->
     Ok(found)
 }
 
-fn check(found: &Found, total: u64, units: u64) {
+fn check(found: &StreamContents, total: u64, units: u64) {
     assert_eq!(found.input, units, "units that came in");
     let mut dropped = 0;
     let mut letters = 0;
@@ -236,7 +240,7 @@ fn config(from: &str, to: &str, policy: Option<&Path>, exit: bool) -> Config {
 }
 
 async fn run(app: &str, config: &Config, shutdown: &Shutdown) -> Result<runtime::Summary> {
-    let parts = Parts {
+    let parts = TransformParts {
         app: app.to_owned(),
         context: Context::system(MEMORY)?,
         shutdown: shutdown.clone(),

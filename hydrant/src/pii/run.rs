@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use hydrant_core::workers::{INTERNAL_FAULT, contain};
 use hydrant_core::{Error, Result};
-use hydrant_pii::{Engine, Policy, Report, Tally, Verdict};
-use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, LineReader, Reading, stdin};
+use hydrant_pii::{Engine, FindingCounts, FindingReport, Policy, ScanVerdict};
+use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, LineReader, ReadOptions, stdin};
 use serde::Serialize;
 
 use super::write_error;
@@ -57,7 +57,7 @@ impl Summary {
 struct FindingLine<'a> {
     line: u64,
     #[serde(flatten)]
-    finding: Report<'a>,
+    finding: FindingReport<'a>,
 }
 
 #[derive(Serialize)]
@@ -81,7 +81,7 @@ pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summa
         }
     };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let mut input = stdin::open(Reading::lines(LINE_BYTES_MAX_DEFAULT));
+    let mut input = stdin::open(ReadOptions::lines(LINE_BYTES_MAX_DEFAULT));
     let summary = strip_lines(policy, &mut input, &mut out, &mut report)?;
     if let Some(mut report) = report {
         report
@@ -98,7 +98,7 @@ fn strip_lines(
     report: &mut Option<impl Write>,
 ) -> Result<Summary> {
     let mut engine = Engine::new(Arc::clone(policy));
-    let mut tally = Tally::default();
+    let mut tally = FindingCounts::default();
     let mut stripped = Vec::new();
     let mut refused = 0;
     loop {
@@ -121,10 +121,12 @@ fn strip_lines(
             };
             tally.add(verdict, engine.findings());
             let (kept, fate) = match verdict {
-                Verdict::Clean => (Some(payload), None),
-                Verdict::Redacted => (Some(stripped.as_slice()), None),
-                Verdict::Quarantined { reason } => (None, Some(("quarantine", Some(reason), None))),
-                Verdict::Dropped { rule } => {
+                ScanVerdict::Clean => (Some(payload), None),
+                ScanVerdict::Redacted => (Some(stripped.as_slice()), None),
+                ScanVerdict::Quarantined { reason } => {
+                    (None, Some(("quarantine", Some(reason), None)))
+                }
+                ScanVerdict::Dropped { rule } => {
                     (None, Some(("drop", None, Some(policy.rule_name(rule)))))
                 }
             };
@@ -138,7 +140,7 @@ fn strip_lines(
                 continue;
             };
             if let Some((action, reason, rule)) = fate {
-                let reason = reason.map(hydrant_pii::Reason::code);
+                let reason = reason.map(hydrant_pii::QuarantineReason::code);
                 let fate = FateLine {
                     line: line.number,
                     action,
@@ -168,7 +170,7 @@ fn strip_lines(
     Ok(summary(&tally, refused))
 }
 
-fn process(engine: &mut Engine, payload: &[u8], out: &mut Vec<u8>) -> Verdict {
+fn process(engine: &mut Engine, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
     #[cfg(test)]
     assert!(payload != tests::FAULT, "a fault that a test asked for");
     engine.process(payload, out)
@@ -235,7 +237,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn summary(tally: &Tally, refused: u64) -> Summary {
+fn summary(tally: &FindingCounts, refused: u64) -> Summary {
     Summary {
         lines: tally.clean + tally.redacted + tally.quarantined + tally.dropped + refused,
         clean: tally.clean,
@@ -255,7 +257,7 @@ mod tests {
     #[test]
     fn a_panic_costs_its_line_alone() {
         let text = b"{\"a\":1}\n{\"fault\":1}\n{\"ip\":\"198.51.100.23\"}\n";
-        let mut input = LineReader::new("lines", &text[..], Reading::lines(1024));
+        let mut input = LineReader::new("lines", &text[..], ReadOptions::lines(1024));
         let (mut out, mut report) = (Vec::new(), Some(Vec::new()));
         let policy = Arc::new(Policy::strict());
         let summary = strip_lines(&policy, &mut input, &mut out, &mut report).unwrap();

@@ -8,7 +8,7 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Error, Position, Result, Sequence};
 use hydrant_process::Process;
 use hydrant_process::config::{Layers, Problems};
-use hydrant_producer::config::{Files, Origin};
+use hydrant_producer::config::{Files, InputSpec};
 
 use super::past_corrupt::Corrupt;
 use super::shard_of;
@@ -26,7 +26,7 @@ pub(super) async fn put(
 ) -> Result<()> {
     // Opened first: `put` makes no stream, which a mistyped name would.
     hydrant_stream::open(&url, &process.context).await?;
-    let mut config = hydrant_producer::Config::new(url, Origin::Files(Files::new(["-"])));
+    let mut config = hydrant_producer::Config::new(url, InputSpec::Files(Files::new(["-"])));
     if let Some(key) = key {
         config = config.with_key(&key)?;
     }

@@ -8,7 +8,7 @@
 
 use hydrant_fuzz::Target;
 use hydrant_pii::testing::seen;
-use hydrant_pii::{Engine, Policy, Reason, Verdict};
+use hydrant_pii::{Engine, Policy, QuarantineReason, ScanVerdict};
 use hydrant_producer::key::KeyTemplate;
 use hydrant_sink::decode::{self, DecodeOptions, DecodeOutcome, Decoder, Provenance, RowOrigin};
 use hydrant_sink::encode::write_json_row;
@@ -118,7 +118,7 @@ fn paths<'t>(tree: &'t Tree, path: &mut Vec<&'t str>, all: &mut Vec<Vec<&'t str>
 }
 
 /// Compares all readers on one record; answers what became of it.
-fn agree(record: &[u8]) -> (Option<Reason>, u8) {
+fn agree(record: &[u8]) -> (Option<QuarantineReason>, u8) {
     let (events, refused) = seen(record, usize::MAX);
     let tree = Tree::of(&events);
     agree_with_the_engine(record, refused);
@@ -129,21 +129,29 @@ fn agree(record: &[u8]) -> (Option<Reason>, u8) {
 }
 
 /// The walker's verdict is that of the engine, whose limit of depth is lower.
-fn agree_with_the_engine(record: &[u8], refused: Option<Reason>) {
+fn agree_with_the_engine(record: &[u8], refused: Option<QuarantineReason>) {
     let mut engine = Engine::new(std::sync::Arc::new(Policy::strict()));
     let verdict = engine.process(record, &mut Vec::new());
     let quarantined = match verdict {
-        Verdict::Quarantined { reason } => Some(reason),
+        ScanVerdict::Quarantined { reason } => Some(reason),
         _ => None,
     };
     match (refused, quarantined) {
-        (None, None | Some(Reason::TooDeep | Reason::NestedTooDeep | Reason::TooManyFindings)) => {}
-        (Some(_), Some(Reason::TooDeep)) => {}
+        (
+            None,
+            None
+            | Some(
+                QuarantineReason::TooDeep
+                | QuarantineReason::NestedTooDeep
+                | QuarantineReason::TooManyFindings,
+            ),
+        ) => {}
+        (Some(_), Some(QuarantineReason::TooDeep)) => {}
         (refused, quarantined) => assert_eq!(refused, quarantined, "walker and engine"),
     }
 }
 
-fn agree_with_a_strict_parser(record: &[u8], tree: &Tree, refused: Option<Reason>) {
+fn agree_with_a_strict_parser(record: &[u8], tree: &Tree, refused: Option<QuarantineReason>) {
     match tree::strict(record) {
         Strict::Tree(strict) => {
             assert_eq!(refused, None, "the strict parser reads {strict:?}");
@@ -159,7 +167,7 @@ fn agree_with_a_strict_parser(record: &[u8], tree: &Tree, refused: Option<Reason
         Strict::Beyond { json: true } => {
             // As it passes over values, it looks neither at the depth nor at the characters.
             assert!(
-                refused != Some(Reason::Malformed),
+                refused != Some(QuarantineReason::Malformed),
                 "the strict parser takes it for JSON"
             );
         }
@@ -169,7 +177,7 @@ fn agree_with_a_strict_parser(record: &[u8], tree: &Tree, refused: Option<Reason
     }
 }
 
-fn agree_with_the_sink(record: &[u8], tree: &Tree, refused: Option<Reason>) -> u8 {
+fn agree_with_the_sink(record: &[u8], tree: &Tree, refused: Option<QuarantineReason>) -> u8 {
     match stored(record) {
         Stored::Row(row) => {
             assert_eq!(refused, None, "the sink stores {row:?}");
@@ -196,7 +204,7 @@ fn agree_with_the_sink(record: &[u8], tree: &Tree, refused: Option<Reason>) -> u
     }
 }
 
-fn agree_with_keys(record: &[u8], tree: &Tree, refused: Option<Reason>) {
+fn agree_with_keys(record: &[u8], tree: &Tree, refused: Option<QuarantineReason>) {
     // What stands behind a key does not matter, even if it is not a text.
     let valid = match std::str::from_utf8(record) {
         Ok(_) => record.len(),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Records as (index, payload), cut into chunks.
-fn chunk(records: &[(u64, Vec<u8>)], end: u64) -> Chunk {
+fn chunk(records: &[(u64, Vec<u8>)], end: u64) -> InputChunk {
     let mut bytes = Vec::new();
     let mut entries = Vec::new();
     let mut runs: Vec<(u32, u64)> = Vec::new();
@@ -27,7 +27,7 @@ fn chunk(records: &[(u64, Vec<u8>)], end: u64) -> Chunk {
         });
         bytes.extend_from_slice(payload);
     }
-    Chunk {
+    InputChunk {
         segments: vec![bytes.into()],
         records: entries,
         runs,
@@ -35,7 +35,7 @@ fn chunk(records: &[(u64, Vec<u8>)], end: u64) -> Chunk {
         end,
         produced: clock::now(),
         permit: Permit::default(),
-        part: Part::default(),
+        part: FilePart::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use clap::Parser;
 use super::*;
 
 #[derive(Parser)]
-struct Cli {
+struct ConfigCli {
     #[command(flatten)]
     producer: ProducerArgs,
 }
@@ -15,7 +15,7 @@ fn load(args: &[&str]) -> (Option<Config>, Problems) {
 }
 
 fn load_with(args: &[&str], environment: &[(&str, &str)]) -> (Option<Config>, Problems) {
-    let cli = Cli::try_parse_from(["producer"].iter().chain(args)).unwrap();
+    let cli = ConfigCli::try_parse_from(["producer"].iter().chain(args)).unwrap();
     let mut problems = Problems::new();
     let environment = environment
         .iter()
@@ -56,7 +56,7 @@ fn fleet(more: &[&'static str]) -> Vec<&'static str> {
 #[test]
 fn defaults_are_those_of_the_help() {
     let config = good(FLEET);
-    let Origin::Simulator { spec, records } = &config.origin else {
+    let InputSpec::Simulator { spec, records } = &config.origin else {
         panic!("{config:?}");
     };
     assert_eq!((spec, *records), (&FleetSpec::default(), Some(10)));
@@ -104,7 +104,7 @@ fn every_flag_reaches_its_place() {
         "--batch-bytes",
         "64KiB",
     ]));
-    let Origin::Simulator { spec, .. } = &config.origin else {
+    let InputSpec::Simulator { spec, .. } = &config.origin else {
         panic!("{config:?}");
     };
     assert_eq!((spec.devices, spec.seed, spec.pii), (5, 9, PiiShares::NONE));
@@ -131,7 +131,7 @@ fn zero_records_are_no_end_and_a_hyphen_is_standard_input() {
         None
     );
     let stdin = good(&["--to", "local:raw", "--input", "-"]);
-    assert!(matches!(&stdin.origin, Origin::Files(files) if *files == Files::new(["-"])));
+    assert!(matches!(&stdin.origin, InputSpec::Files(files) if *files == Files::new(["-"])));
     assert_eq!(stdin.at_end(), AtEnd::Send);
 }
 
@@ -148,25 +148,25 @@ fn several_inputs_keep_their_order_and_say_how_they_are_read() {
     ];
     let config = good(&[&to[..], &ledger].concat());
     let wanted = Files::new(["b,1", "logs/*.gz"]);
-    assert!(matches!(&config.origin, Origin::Files(files) if *files == wanted));
+    assert!(matches!(&config.origin, InputSpec::Files(files) if *files == wanted));
     assert_eq!(config.at_end(), AtEnd::Wait);
     let more = ["--format", "json", "--at-end", "send", "--follow"];
     let config = good(&[&to[..], &ledger, &more].concat());
     assert_eq!(config.at_end(), AtEnd::Send);
     let wanted = Files {
-        format: Format::Json,
+        format: RecordFormat::Json,
         at_end: Some(AtEnd::Send),
         follow: true,
         ..wanted
     };
-    assert!(matches!(&config.origin, Origin::Files(files) if *files == wanted));
+    assert!(matches!(&config.origin, InputSpec::Files(files) if *files == wanted));
     let (config, problems) = load_with(
         &["--to", "local:raw"],
         &[("HYDRANT_PRODUCER_INPUT", "a, b")],
     );
     assert!(problems.is_empty(), "{problems}");
     let wanted = Files::new(["a", "b"]);
-    assert!(matches!(config.unwrap().origin, Origin::Files(files) if files == wanted));
+    assert!(matches!(config.unwrap().origin, InputSpec::Files(files) if files == wanted));
 }
 
 #[test]
@@ -239,5 +239,5 @@ fn flags_outrank_the_environment() {
     assert!(problems.is_empty(), "{problems}");
     let config = config.unwrap();
     assert_eq!(config.to(), "local:raw");
-    assert!(matches!(config.origin, Origin::Simulator { spec, .. } if spec.seed == 4));
+    assert!(matches!(config.origin, InputSpec::Simulator { spec, .. } if spec.seed == 4));
 }

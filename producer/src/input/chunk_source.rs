@@ -11,9 +11,9 @@ use super::fleet::{self, FleetSource};
 use super::indexer::ChunkLimits;
 use super::lines::LineSource;
 use super::pace::Pace;
-use crate::batcher::Chunk;
-use crate::config::{Config, Origin};
-use crate::ledger::{InputIdentity, Ledger};
+use crate::batcher::InputChunk;
+use crate::config::{Config, InputSpec};
+use crate::ledger::{InputIdentity, ProducerLedger};
 /// An input.
 pub(crate) enum ChunkSource {
     /// Simulated records.
@@ -26,8 +26,8 @@ pub(crate) enum ChunkSource {
 pub(crate) fn identity(config: &Config) -> InputIdentity {
     let key = config.key.as_ref().map(|key| key.0.clone());
     match &config.origin {
-        Origin::Simulator { spec, .. } => fleet::identity(spec, key),
-        Origin::Files(files) => InputIdentity::Records {
+        InputSpec::Simulator { spec, .. } => fleet::identity(spec, key),
+        InputSpec::Files(files) => InputIdentity::Records {
             key,
             format: files.format,
         },
@@ -41,20 +41,20 @@ impl ChunkSource {
     /// When it cannot be.
     pub(crate) fn open(config: &Config, context: &Context, limits: ChunkLimits) -> Result<Self> {
         Ok(match &config.origin {
-            Origin::Simulator { spec, records } => {
+            InputSpec::Simulator { spec, records } => {
                 let key = config.key.as_ref().map(|key| key.1.clone());
                 ChunkSource::Fleet(FleetSource::open(spec, *records, key, context, limits)?)
             }
-            Origin::Files(files) => {
+            InputSpec::Files(files) => {
                 ChunkSource::Lines(LineSource::open(files, config, context, limits)?)
             }
         })
     }
 
     /// Begins where the ledger says, if there is one. Called once, before [`ChunkSource::next`].
-    pub(crate) fn start(&mut self, ledger: Option<&Ledger>) {
+    pub(crate) fn start(&mut self, ledger: Option<&ProducerLedger>) {
         match self {
-            ChunkSource::Fleet(fleet) => fleet.start(ledger.map_or(0, Ledger::next_index)),
+            ChunkSource::Fleet(fleet) => fleet.start(ledger.map_or(0, ProducerLedger::next_index)),
             ChunkSource::Lines(lines) => lines.start(ledger.map(|ledger| ledger.files().to_vec())),
         }
     }
@@ -64,7 +64,7 @@ impl ChunkSource {
     ///
     /// # Errors
     /// When the input fails; what came before it was handed out.
-    pub(crate) async fn next(&mut self, pace: Option<&mut Pace>) -> Result<Option<Chunk>> {
+    pub(crate) async fn next(&mut self, pace: Option<&mut Pace>) -> Result<Option<InputChunk>> {
         let Some(pace) = pace else {
             return self.take(u64::MAX).await;
         };
@@ -82,7 +82,7 @@ impl ChunkSource {
         Ok(taken)
     }
 
-    async fn take(&mut self, most: u64) -> Result<Option<Chunk>> {
+    async fn take(&mut self, most: u64) -> Result<Option<InputChunk>> {
         match self {
             ChunkSource::Fleet(fleet) => fleet.take(most).await,
             ChunkSource::Lines(lines) => lines.take(most).await,

@@ -6,8 +6,8 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::{Context, Result, clock, hash};
 
 use super::indexer::{ChunkLimits, within};
-use crate::batcher::{Chunk, Part, Refusal, Refused};
-use crate::key::{Key, KeyTemplate};
+use crate::batcher::{FilePart, InputChunk, Refusal, RefusedRecord};
+use crate::key::{KeyTemplate, RecordKey};
 use crate::ledger::InputIdentity;
 use crate::simulate::{Fleet, FleetSpec};
 
@@ -46,7 +46,7 @@ impl FleetSource {
         self.next = index;
     }
 
-    pub(crate) async fn take(&mut self, most: u64) -> Result<Option<Chunk>> {
+    pub(crate) async fn take(&mut self, most: u64) -> Result<Option<InputChunk>> {
         let count = most.min(self.end.saturating_sub(self.next));
         if count == 0 {
             return Ok(None);
@@ -54,7 +54,7 @@ impl FleetSource {
         let room = (self.limits.chunk_bytes + LAST_RECORD_BYTES) as u64;
         let mut permit = self.context.budget.acquire(room).await;
         let produced = clock::now();
-        let job = Generation {
+        let job = FleetJob {
             fleet: Arc::clone(&self.fleet),
             key: self.key.clone(),
             first: self.next,
@@ -112,7 +112,7 @@ fn digest(spec: &FleetSpec) -> String {
     format!("{:032x}", hash::identity(&[&bytes]))
 }
 
-struct Generation {
+struct FleetJob {
     fleet: Arc<Fleet>,
     key: Option<Arc<KeyTemplate>>,
     first: u64,
@@ -121,8 +121,8 @@ struct Generation {
     limits: ChunkLimits,
 }
 
-impl Generation {
-    fn run(self) -> Chunk {
+impl FleetJob {
+    fn run(self) -> InputChunk {
         let bytes_target = self.limits.chunk_bytes;
         let mut bytes = Vec::with_capacity(bytes_target + LAST_RECORD_BYTES);
         let mut records = Vec::with_capacity(self.count.min(1_024) as usize);
@@ -145,8 +145,8 @@ impl Generation {
                     let found = template.try_extract(&bytes[start..], &mut made);
                     found.map(|key| {
                         Some(match key? {
-                            Key::Record(range) => within(payload, &range),
-                            Key::Made(_) => {
+                            RecordKey::Record(range) => within(payload, &range),
+                            RecordKey::Made(_) => {
                                 let start = bytes.len() as u32;
                                 bytes.extend_from_slice(&made);
                                 Span::new(start, made.len() as u32)
@@ -157,7 +157,7 @@ impl Generation {
             };
             let Ok(key) = key else {
                 bytes.truncate(start);
-                refused.push(Refused {
+                refused.push(RefusedRecord {
                     index,
                     line: index + 1,
                     length: u64::from(payload.len),
@@ -170,7 +170,7 @@ impl Generation {
             let length = payload.len as usize + key.map_or(0, |key| key.len as usize);
             if length > self.limits.record_bytes_max {
                 bytes.truncate(start);
-                refused.push(Refused {
+                refused.push(RefusedRecord {
                     index,
                     line: index + 1,
                     length: u64::from(payload.len),
@@ -190,7 +190,7 @@ impl Generation {
             }
             index += 1;
         }
-        Chunk {
+        InputChunk {
             segments: vec![bytes.into()],
             records,
             runs,
@@ -198,7 +198,7 @@ impl Generation {
             end: index,
             produced: clock::now(),
             permit: hydrant_core::Permit::default(),
-            part: Part::default(),
+            part: FilePart::default(),
         }
     }
 }

@@ -8,8 +8,8 @@ use hydrant_core::clock::SharedClock;
 use hydrant_core::{Permit, clock};
 
 use super::{LineBlock, limits};
-use crate::batcher::{Chunk, Part, Refusal, Refused};
-use crate::key::{Key, KeyTemplate};
+use crate::batcher::{FilePart, InputChunk, Refusal, RefusedRecord};
+use crate::key::{KeyTemplate, RecordKey};
 
 /// What every input must know of the stream and the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +29,20 @@ pub(super) struct Indexer {
 
 impl Indexer {
     /// A block of the input `name`; `end` is the index behind it, and `base` is added to all indexes.
-    pub(super) fn chunk(&self, block: LineBlock, name: &Arc<str>, end: u64, base: u64) -> Chunk {
+    pub(super) fn chunk(
+        &self,
+        block: LineBlock,
+        name: &Arc<str>,
+        end: u64,
+        base: u64,
+    ) -> InputChunk {
         let stamp = self.clock.wall_micros();
         let mut records = Vec::with_capacity(block.lines.len());
         let mut runs: Vec<(u32, u64)> = Vec::new();
-        let mut refused: Vec<Refused> = block
+        let mut refused: Vec<RefusedRecord> = block
             .refused
             .iter()
-            .map(|line| Refused {
+            .map(|line| RefusedRecord {
                 index: base + line.index,
                 line: line.number,
                 length: line.length,
@@ -67,7 +73,7 @@ impl Indexer {
             };
             if let Some(reason) = broken {
                 let length = payload.len() as u64;
-                refused.push(Refused {
+                refused.push(RefusedRecord {
                     index,
                     line: line.number,
                     length,
@@ -82,8 +88,8 @@ impl Indexer {
             let place = Span::new(line.range.start as u32, payload.len() as u32);
             records.push(match key {
                 None => entry(0, None, place, stamp),
-                Some(Key::Record(key)) => entry(0, Some(within(place, key)), place, stamp),
-                Some(made @ Key::Made(_)) => {
+                Some(RecordKey::Record(key)) => entry(0, Some(within(place, key)), place, stamp),
+                Some(made @ RecordKey::Made(_)) => {
                     // Key and payload share a segment.
                     let start = copies.len();
                     copies.extend_from_slice(payload);
@@ -100,7 +106,7 @@ impl Indexer {
         if !copies.is_empty() {
             segments.push(copies.into());
         }
-        Chunk {
+        InputChunk {
             segments,
             records,
             runs,
@@ -108,9 +114,9 @@ impl Indexer {
             end: base + end,
             produced: clock::now(),
             permit: Permit::default(),
-            part: Part {
+            part: FilePart {
                 name: Arc::clone(name),
-                ..Part::default()
+                ..FilePart::default()
             },
         }
     }

@@ -7,12 +7,12 @@ use hydrant_core::clock::SharedClock;
 use hydrant_core::{Budget, Context, Random, Result, workers};
 use tokio::sync::{mpsc, oneshot};
 
-use super::files::open_file::Sender;
+use super::files::open_file::ChunkSender;
 use super::files::own_files::OwnFiles;
-use super::files::walk::Walk;
+use super::files::walk::InputWalk;
 use super::indexer::{ChunkLimits, Indexer};
-use super::{LINE_BYTES_MAX_DEFAULT, Reading};
-use crate::batcher::Chunk;
+use super::{LINE_BYTES_MAX_DEFAULT, ReadOptions};
+use crate::batcher::InputChunk;
 use crate::config::{Config, Files};
 use crate::ledger::FileEntry;
 
@@ -26,9 +26,9 @@ const READ_BYTES_PACED: usize = 4 << 10;
 /// Records that come from a thread.
 pub(crate) struct LineSource {
     start: Option<oneshot::Sender<Option<Vec<FileEntry>>>>,
-    chunks: mpsc::Receiver<Result<Chunk>>,
+    chunks: mpsc::Receiver<Result<InputChunk>>,
     /// The part of a chunk for which no record was due yet.
-    rest: Option<Chunk>,
+    rest: Option<InputChunk>,
     budget: Budget,
 }
 
@@ -46,7 +46,7 @@ impl LineSource {
             record_bytes_max: limits.record_bytes_max,
             clock: SharedClock::clone(&context.clock),
         };
-        let reading = Reading {
+        let reading = ReadOptions {
             format: files.format,
             record_bytes_max: LINE_BYTES_MAX_DEFAULT.min(limits.record_bytes_max),
             at_end: config.at_end(),
@@ -67,9 +67,9 @@ impl LineSource {
             let Ok(known) = starts.blocking_recv() else {
                 return;
             };
-            let sender = Sender::new(indexer, random, sender, known.is_some());
+            let sender = ChunkSender::new(indexer, random, sender, known.is_some());
             let known = known.unwrap_or_default();
-            Walk::new(inputs, own, follow, reading, known, sender).run();
+            InputWalk::new(inputs, own, follow, reading, known, sender).run();
         })?;
         Ok(LineSource {
             start: Some(start),
@@ -87,7 +87,7 @@ impl LineSource {
         }
     }
 
-    pub(crate) async fn take(&mut self, most: u64) -> Result<Option<Chunk>> {
+    pub(crate) async fn take(&mut self, most: u64) -> Result<Option<InputChunk>> {
         let mut chunk = match self.rest.take() {
             Some(rest) => rest,
             None => match self.chunks.recv().await {

@@ -22,9 +22,9 @@ mod split;
 mod tests;
 pub(super) mod text;
 
-pub use block::{Line, LineBlock, LineCounts, RefusedLine};
-pub use reader::{AtEnd, LineReader, Place, Reading};
-pub use split::Format;
+pub use block::{LineBlock, LineCounts, RecordRange, RefusedLine};
+pub use reader::{AtEnd, InputPosition, LineReader, ReadOptions};
+pub use split::RecordFormat;
 
 /// The longest line that is accepted by default, in bytes without its line end: 16 MiB.
 pub const LINE_BYTES_MAX_DEFAULT: usize = 16 << 20;

@@ -12,8 +12,8 @@ fn key(template: &str, json: &[u8]) -> Option<String> {
         .extract(json, &mut out);
     assert!(out.starts_with(b"kept"));
     match &key {
-        Some(Key::Made(range)) => assert_eq!(*range, 4..out.len()),
-        Some(Key::Record(_)) | None => assert_eq!(out, b"kept", "nothing is left behind"),
+        Some(RecordKey::Made(range)) => assert_eq!(*range, 4..out.len()),
+        Some(RecordKey::Record(_)) | None => assert_eq!(out, b"kept", "nothing is left behind"),
     }
     let key = key?.bytes(json, &out).to_vec();
     Some(String::from_utf8(key).unwrap())
@@ -34,7 +34,7 @@ fn a_panic_costs_its_record_alone_and_leaves_nothing_behind() {
     let faulty = template.try_extract(br#"{"id":"fault:key"}"#, &mut out);
     assert_eq!((faulty, out.as_slice()), (Err(Panicked), &b"kept"[..]));
     let good = template.try_extract(br#"{"id":"a"}"#, &mut out);
-    assert_eq!(good, Ok(Some(Key::Record(7..8))));
+    assert_eq!(good, Ok(Some(RecordKey::Record(7..8))));
 }
 
 fn assert_key(template: &str, json: &str, expected: Option<&str>) {
@@ -357,11 +357,11 @@ fn templates_are_refused_or_find_their_fields() {
             let (mut record, mut wanted) = (Value::Null, Vec::new());
             for (number, piece) in template.pieces.iter().enumerate() {
                 let path = match piece {
-                    Piece::Text(text) => {
+                    TemplatePiece::Text(text) => {
                         wanted.extend_from_slice(text);
                         continue;
                     }
-                    Piece::Field(path) => path,
+                    TemplatePiece::Field(path) => path,
                 };
                 let mut at = &mut record;
                 for name in path {

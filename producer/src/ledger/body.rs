@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{FileEntry, Former};
 use super::identity::InputIdentity;
-use crate::input::Format;
+use crate::input::RecordFormat;
 
 /// The version of the file that is written.
 pub(super) const VERSION: u32 = 2;
@@ -101,14 +101,14 @@ impl From<BodyOfVersion1> for Body {
             } => (
                 InputIdentity::Records {
                     key,
-                    format: Format::Auto,
+                    format: RecordFormat::Auto,
                 },
                 Some((path, first_line)),
             ),
             InputOfVersion1::Stdin { first_line, key } => (
                 InputIdentity::Records {
                     key,
-                    format: Format::Auto,
+                    format: RecordFormat::Auto,
                 },
                 Some((PathBuf::from("-"), first_line)),
             ),

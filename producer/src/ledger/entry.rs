@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::input::Place;
-use crate::input::files::file::FileId;
+use crate::input::InputPosition;
+use crate::input::files::file::FileIdentity;
 
 /// A digest, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for Digest {
 /// The first bytes of a file and their digest, known before any record of it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Checked {
+pub struct PrefixDigest {
     /// How many, decompressed and as UTF-8.
     pub bytes: u64,
     /// Their digest.
@@ -64,7 +64,7 @@ pub struct FileEntry {
     pub path: PathBuf,
     /// What it keeps when it is renamed; pipes have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<FileId>,
+    pub id: Option<FileIdentity>,
     /// The index of its first record that may not be stored.
     pub index: u64,
     /// The line of that record, from 1.
@@ -75,11 +75,11 @@ pub struct FileEntry {
     pub digest: Digest,
     /// What it began with when its first records were sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first: Option<Checked>,
+    pub first: Option<PrefixDigest>,
     /// What it began with when it had twice as much each time: of a copy that ends before its place, this proves the
     /// most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub marks: Vec<Checked>,
+    pub marks: Vec<PrefixDigest>,
     /// The path at which an input led to it, where that is not `path`.
     #[serde(
         default,
@@ -106,7 +106,7 @@ pub struct FileEntry {
 
 impl FileEntry {
     /// One of which nothing is stored.
-    pub fn new(number: u32, path: PathBuf, id: Option<FileId>) -> Self {
+    pub fn new(number: u32, path: PathBuf, id: Option<FileIdentity>) -> Self {
         FileEntry {
             number,
             drawn: None,
@@ -128,8 +128,8 @@ impl FileEntry {
     }
 
     /// How far it is stored.
-    pub fn place(&self) -> Place {
-        Place {
+    pub fn place(&self) -> InputPosition {
+        InputPosition {
             index: self.index,
             line: self.line,
             bytes: self.bytes,
@@ -152,8 +152,8 @@ impl FileEntry {
     }
 
     /// What is known of its content before its place, in order.
-    pub fn checks(&self) -> impl Iterator<Item = Checked> {
-        let last = (self.bytes > 0).then_some(Checked {
+    pub fn checks(&self) -> impl Iterator<Item = PrefixDigest> {
+        let last = (self.bytes > 0).then_some(PrefixDigest {
             bytes: self.bytes,
             digest: self.digest,
         });
@@ -163,10 +163,10 @@ impl FileEntry {
     }
 
     /// Moves to `place`.
-    pub fn advance(&mut self, place: Place) {
+    pub fn advance(&mut self, place: InputPosition) {
         let known = self.marks.last().or(self.first.as_ref());
         if known.is_some_and(|known| place.bytes / 2 >= known.bytes.max(1)) {
-            self.marks.push(Checked {
+            self.marks.push(PrefixDigest {
                 bytes: place.bytes,
                 digest: Digest(place.digest),
             });

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::input::Format;
+use crate::input::RecordFormat;
 
 /// Which records an index stands for. Equal inputs give equal records at equal indexes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub enum InputIdentity {
         /// The partition key.
         key: Option<String>,
         /// What a record is.
-        format: Format,
+        format: RecordFormat,
     },
 }
 

@@ -12,16 +12,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum PathText {
     Text(PathBuf),
     Bytes { escaped: String },
 }
 
 pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     let written = if path.to_str().is_some() {
-        Written::Text(path.to_owned())
+        PathText::Text(path.to_owned())
     } else {
-        Written::Bytes {
+        PathText::Bytes {
             escaped: escape(path.as_os_str().as_bytes()),
         }
     };
@@ -29,9 +29,9 @@ pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    match Written::deserialize(deserializer)? {
-        Written::Text(path) => Ok(path),
-        Written::Bytes { escaped } => {
+    match PathText::deserialize(deserializer)? {
+        PathText::Text(path) => Ok(path),
+        PathText::Bytes { escaped } => {
             let bytes = unescape(&escaped).ok_or_else(|| {
                 serde::de::Error::custom(format!("`{escaped}` is not an escaped path"))
             })?;

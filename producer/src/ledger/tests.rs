@@ -11,10 +11,10 @@ use hydrant_testing::disk::{Death, Loss, Moment, Op, Rule, SimWorld};
 
 use hydrant_core::shutdown::Phase;
 
-use super::writer::Keeper;
+use super::writer::LedgerWriter;
 use super::*;
-use crate::input::Format;
-use crate::input::files::file::FileId;
+use crate::input::RecordFormat;
+use crate::input::files::file::FileIdentity;
 
 const PATH: &str = "state/ledger.json";
 
@@ -51,23 +51,23 @@ fn fleet(seed: u64) -> InputIdentity {
 fn records(key: Option<&str>) -> InputIdentity {
     InputIdentity::Records {
         key: key.map(str::to_owned),
-        format: Format::Auto,
+        format: RecordFormat::Auto,
     }
 }
 
-fn at(index: u64) -> Progress {
-    Progress {
+fn at(index: u64) -> LedgerProgress {
+    LedgerProgress {
         index,
-        ..Progress::default()
+        ..LedgerProgress::default()
     }
 }
 
-async fn open_as(context: &Context, name: &str, input: InputIdentity) -> Result<Ledger> {
-    let claim = Claim::take(context, Path::new(PATH)).await?;
+async fn open_as(context: &Context, name: &str, input: InputIdentity) -> Result<ProducerLedger> {
+    let claim = LedgerLock::take(context, Path::new(PATH)).await?;
     claim.open(context, name, &stream(), input).await
 }
 
-async fn open(context: &Context) -> Result<Ledger> {
+async fn open(context: &Context) -> Result<ProducerLedger> {
     open_as(context, "edge", fleet(1)).await
 }
 
@@ -173,7 +173,7 @@ async fn another_name_stream_or_input_is_refused_and_changes_nothing() {
             "{message}"
         );
     }
-    let claim = Claim::take(&context, Path::new(PATH)).await.unwrap();
+    let claim = LedgerLock::take(&context, Path::new(PATH)).await.unwrap();
     let again = StreamId::new("raw", "i2");
     let error = claim
         .open(&context, "edge", &again, fleet(1))
@@ -212,13 +212,13 @@ async fn other_fleets_keys_and_formats_are_refused() {
     );
     let other = InputIdentity::Records {
         key: None,
-        format: Format::Json,
+        format: RecordFormat::Json,
     };
     assert!(is.conflict(&other).unwrap().contains("not `--format json`"));
 }
 
 fn entry(number: u32, index: u64) -> FileEntry {
-    let id = FileId {
+    let id = FileIdentity {
         device: 1,
         inode: 2,
         born: Some(3),
@@ -228,7 +228,7 @@ fn entry(number: u32, index: u64) -> FileEntry {
         line: index + 1,
         bytes: 9 * index,
         digest: Digest(u128::from(index) << 100),
-        first: Some(Checked {
+        first: Some(PrefixDigest {
             bytes: 9,
             digest: Digest(7),
         }),
@@ -241,7 +241,7 @@ async fn each_file_has_a_place_of_its_own() {
     let world = world(1).await;
     let context = context(&world, "p");
     let open = || open_as(&context, "edge", records(None));
-    let mut keeper = Keeper::new(open().await.unwrap());
+    let mut keeper = LedgerWriter::new(open().await.unwrap());
     keeper.note_file(entry(0, 5));
     keeper.note_file(entry(2, 1));
     keeper.note_file(entry(0, 6));
@@ -345,9 +345,9 @@ async fn a_ledger_of_version_1_is_read() {
         file.advance(entry(0, 8).place());
         let files = [(0, file.clone())].into();
         ledger
-            .advance(&Progress {
+            .advance(&LedgerProgress {
                 files,
-                ..Progress::default()
+                ..LedgerProgress::default()
             })
             .await
             .unwrap();
@@ -380,7 +380,7 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
             "{message}"
         );
     }
-    let absent = Claim::take(&context, Path::new("nowhere/ledger.json"))
+    let absent = LedgerLock::take(&context, Path::new("nowhere/ledger.json"))
         .await
         .unwrap_err();
     assert!(absent.to_string().contains("make it first"), "{absent}");
@@ -390,7 +390,7 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
 async fn progress_is_written_down_every_quarter_second_and_at_the_end() {
     let world = world(1).await;
     let context = context(&world, "p");
-    let mut keeper = Keeper::new(open(&context).await.unwrap());
+    let mut keeper = LedgerWriter::new(open(&context).await.unwrap());
     let start = clock::now();
     let renames = || world.calls("p");
     let quiet = renames();
@@ -418,7 +418,7 @@ async fn files_are_written_down_together_before_they_are_sent() {
     let world = world(1).await;
     let context = context(&world, "p");
     let open = || open_as(&context, "edge", records(None));
-    let mut keeper = Keeper::new(open().await.unwrap());
+    let mut keeper = LedgerWriter::new(open().await.unwrap());
     let start = clock::now();
     let before = world.calls("p");
     let early: Vec<u64> = (0..100).map(|n| keeper.open_file(entry(n, 0))).collect();
@@ -460,7 +460,7 @@ async fn files_are_written_down_together_before_they_are_sent() {
 async fn a_full_disk_delays_the_ledger_and_another_failure_ends_it() {
     let world = world(1).await;
     let context = context(&world, "p");
-    let mut keeper = Keeper::new(open(&context).await.unwrap());
+    let mut keeper = LedgerWriter::new(open(&context).await.unwrap());
     world.fail(Rule {
         kind: ErrorKind::StorageFull,
         times: Some(3),
@@ -481,7 +481,7 @@ async fn a_full_disk_delays_the_ledger_and_another_failure_ends_it() {
 async fn a_full_disk_holds_the_end_up_for_a_while_and_says_what_to_do() {
     let world = world(1).await;
     let context = context(&world, "p");
-    let mut keeper = Keeper::new(open(&context).await.unwrap());
+    let mut keeper = LedgerWriter::new(open(&context).await.unwrap());
     keeper.note(5);
     keeper.finish(&Shutdown::new()).await.unwrap();
     world.fail(Rule {

@@ -6,18 +6,18 @@ use futures::future::BoxFuture;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::{Disposition, Error, Result, Shutdown};
 
-use super::{CADENCE, FileEntry, Ledger, Progress};
+use super::{CADENCE, FileEntry, LedgerProgress, ProducerLedger};
 
 /// How long a full disk is tried again once the process is to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Writing = BoxFuture<'static, (Ledger, Progress, Result<()>)>;
+type LedgerWriting = BoxFuture<'static, (ProducerLedger, LedgerProgress, Result<()>)>;
 
 /// Writes progress down beside the work, not more often than [`CADENCE`].
-pub(crate) struct Keeper {
-    ledger: Option<Ledger>,
-    writing: Option<Writing>,
-    wanted: Progress,
+pub(crate) struct LedgerWriter {
+    ledger: Option<ProducerLedger>,
+    writing: Option<LedgerWriting>,
+    wanted: LedgerProgress,
     due: Option<Instant>,
     last: Instant,
     /// Files that it was told of before they are sent: how many, how many of them are being written, and are written.
@@ -30,10 +30,10 @@ pub(crate) struct Keeper {
     failure: Option<Error>,
 }
 
-impl Keeper {
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        Keeper {
-            wanted: Progress::default(),
+impl LedgerWriter {
+    pub(crate) fn new(ledger: ProducerLedger) -> Self {
+        LedgerWriter {
+            wanted: LedgerProgress::default(),
             ledger: Some(ledger),
             writing: None,
             due: None,
@@ -60,7 +60,7 @@ impl Keeper {
         self.due.get_or_insert(self.last + CADENCE);
     }
 
-    /// Tells of a file of which nothing was sent yet; answers by what [`Keeper::has_written`] knows it.
+    /// Tells of a file of which nothing was sent yet; answers by what [`LedgerWriter::has_written`] knows it.
     pub(crate) fn open_file(&mut self, entry: FileEntry) -> u64 {
         self.note_file(entry);
         self.opened += 1;

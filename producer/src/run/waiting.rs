@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::batcher::Chunk;
+use crate::batcher::InputChunk;
 
 /// Chunks that may wait: a ledger that is replaced for so many files at once costs little for each.
 const CHUNKS_MAX: usize = 256;
@@ -15,14 +15,14 @@ const BYTES_MAX: u64 = 4 << 20;
 const MEMORY_PARTS: u64 = 16;
 
 /// A chunk and, where the ledger was told of the file that it opens, how.
-pub(super) struct Waiting {
-    pub(super) chunk: Chunk,
-    pub(super) opened: Option<Opened>,
+pub(super) struct WaitingChunk {
+    pub(super) chunk: InputChunk,
+    pub(super) opened: Option<OpenedFile>,
 }
 
 /// What the ledger was told of a file.
 #[derive(Clone, Copy)]
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     /// The index from which on nothing of it was sent.
     pub(super) start: u64,
     /// By what the keeper of the ledger knows whether that is written down.
@@ -31,7 +31,7 @@ pub(super) struct Opened {
 
 /// The chunks, oldest first.
 pub(super) struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingChunk>,
     bytes: u64,
     bytes_max: u64,
 }
@@ -60,17 +60,17 @@ impl Queue {
             .any(|waiting| waiting.chunk.part.number == number)
     }
 
-    pub(super) fn push(&mut self, waiting: Waiting) {
+    pub(super) fn push(&mut self, waiting: WaitingChunk) {
         self.bytes += waiting.chunk.memory_bytes();
         self.waiting.push_back(waiting);
     }
 
-    pub(super) fn front(&mut self) -> Option<&mut Waiting> {
+    pub(super) fn front(&mut self) -> Option<&mut WaitingChunk> {
         self.waiting.front_mut()
     }
 
-    pub(super) fn pop(&mut self) -> Option<Chunk> {
-        let Waiting { chunk, .. } = self.waiting.pop_front()?;
+    pub(super) fn pop(&mut self) -> Option<InputChunk> {
+        let WaitingChunk { chunk, .. } = self.waiting.pop_front()?;
         self.bytes -= chunk.memory_bytes();
         Some(chunk)
     }

@@ -41,7 +41,7 @@ impl DeviceKind {
 
 /// Which records carry personal data, as thresholds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Coverage {
+pub(super) struct PiiCoverage {
     pub(super) values: Share,
     pub(super) nested: Share,
     pub(super) text: Share,
@@ -49,7 +49,7 @@ pub(super) struct Coverage {
     partition_keys: Share,
 }
 
-impl Coverage {
+impl PiiCoverage {
     pub(super) fn try_new(shares: &PiiShares) -> Result<Self, FleetError> {
         Ok(Self {
             values: Share::try_new("pii.values", shares.values)?,
@@ -62,7 +62,7 @@ impl Coverage {
 }
 
 /// A device's lasting traits.
-pub(super) struct Device {
+pub(super) struct SimulatedDevice {
     pub(super) kind: DeviceKind,
     /// How far its clock is ahead.
     pub(super) skew_micros: i64,
@@ -82,8 +82,8 @@ enum IdForm {
     Mac,
 }
 
-impl Device {
-    pub(super) fn new(seed: u64, number: u64, coverage: &Coverage) -> Self {
+impl SimulatedDevice {
+    pub(super) fn new(seed: u64, number: u64, coverage: &PiiCoverage) -> Self {
         let mut draw = Draw::new(seed, Topic::Device, number);
         let kind = match draw.below(100) {
             0..=24 => DeviceKind::Thermostat,

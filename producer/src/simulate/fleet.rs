@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use super::device::{Coverage, Device, DeviceKind};
+use super::device::{DeviceKind, PiiCoverage, SimulatedDevice};
 use super::draw::{Draw, Share, Topic};
 use super::faults;
 use super::json::JsonWriter;
-use super::record::{self, Moment};
+use super::record::{self, RecordContext};
 use super::spec::{DEVICES_MAX, FleetError, FleetSpec};
 
 /// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can write.
@@ -54,7 +54,7 @@ pub struct Fleet {
     malformed: Share,
     late: Share,
     conflict: Share,
-    coverage: Coverage,
+    coverage: PiiCoverage,
     /// Multipliers without a common divisor with `devices`: each permutes `0..devices`.
     multipliers: [u64; ORDERS],
 }
@@ -82,7 +82,7 @@ impl Fleet {
             malformed: Share::try_new("malformed_share", spec.malformed_share)?,
             late: Share::try_new("late_share", spec.late_share)?,
             conflict: Share::try_new("conflict_share", spec.conflict_share)?,
-            coverage: Coverage::try_new(&spec.pii)?,
+            coverage: PiiCoverage::try_new(&spec.pii)?,
             multipliers: multipliers(spec.seed, devices),
         })
     }
@@ -118,11 +118,11 @@ impl Fleet {
 
     fn generate(&self, index: u64, out: &mut Vec<u8>, planted: Option<&mut Vec<String>>) -> Meta {
         let (number, seq) = self.device_and_seq(index);
-        let device = Device::new(self.seed, number, &self.coverage);
+        let device = SimulatedDevice::new(self.seed, number, &self.coverage);
         let mut draw = Draw::new(self.seed, Topic::Record, index);
         let late = draw.chance(self.late);
         let malformed = draw.chance(self.malformed);
-        let moment = Moment {
+        let moment = RecordContext {
             index,
             seq,
             event_micros: self.event_micros(index, &device, late, &mut draw),
@@ -149,7 +149,13 @@ impl Fleet {
 
     /// The schedule's time, moved by the device's wrong clock, some jitter and, for late records,
     /// hours or days.
-    fn event_micros(&self, index: u64, device: &Device, late: bool, draw: &mut Draw) -> i64 {
+    fn event_micros(
+        &self,
+        index: u64,
+        device: &SimulatedDevice,
+        late: bool,
+        draw: &mut Draw,
+    ) -> i64 {
         let elapsed =
             u128::from(index) * u128::from(self.interval_micros) / u128::from(self.devices);
         let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);

@@ -1,18 +1,18 @@
 //! What each kind of device reports.
 //!
 //! Owns the records' fields. Promises: a column has one JSON type in all kinds (whole numbers never
-//! have a point, fractions always do); personal data stands only where `Coverage` lets it, through
+//! have a point, fractions always do); personal data stands only where `PiiCoverage` lets it, through
 //! `JsonWriter::plant`.
 
 use std::ops::Range;
 
-use super::device::{Coverage, Device, DeviceKind};
+use super::device::{DeviceKind, PiiCoverage, SimulatedDevice};
 use super::draw::Draw;
 use super::json::JsonWriter;
 use super::person;
 
 /// What a record is about besides its device.
-pub(super) struct Moment {
+pub(super) struct RecordContext {
     pub(super) index: u64,
     pub(super) seq: u64,
     pub(super) event_micros: i64,
@@ -22,9 +22,9 @@ pub(super) struct Moment {
 
 /// Writes one whole record and says where the device's id lies.
 pub(super) fn write_record(
-    device: &Device,
-    moment: &Moment,
-    coverage: &Coverage,
+    device: &SimulatedDevice,
+    moment: &RecordContext,
+    coverage: &PiiCoverage,
     draw: &mut Draw,
     to: &mut JsonWriter<'_>,
 ) -> Range<usize> {
@@ -38,7 +38,7 @@ pub(super) fn write_record(
     to.raw(device.kind.name());
     to.raw("\",\"firmware\":");
     write_firmware(device, moment.conflict, to);
-    let mut report = Report {
+    let mut report = RecordFields {
         device,
         coverage,
         draw,
@@ -75,7 +75,7 @@ pub(super) fn write_record(
 }
 
 /// A version of four parts on gateways: the shape of an IPv4 address, and none.
-fn write_firmware(device: &Device, conflict: bool, to: &mut JsonWriter<'_>) {
+fn write_firmware(device: &SimulatedDevice, conflict: bool, to: &mut JsonWriter<'_>) {
     if conflict {
         to.int(device.traits % 9_000);
         return;
@@ -94,15 +94,15 @@ fn write_firmware(device: &Device, conflict: bool, to: &mut JsonWriter<'_>) {
 }
 
 /// One record in the making: its device's traits, chance, and where it goes.
-struct Report<'a, 'b> {
-    device: &'a Device,
-    coverage: &'a Coverage,
+struct RecordFields<'a, 'b> {
+    device: &'a SimulatedDevice,
+    coverage: &'a PiiCoverage,
     draw: &'a mut Draw,
     to: &'a mut JsonWriter<'b>,
 }
 
-impl Report<'_, '_> {
-    fn time_in_millis(&mut self, moment: &Moment) {
+impl RecordFields<'_, '_> {
+    fn time_in_millis(&mut self, moment: &RecordContext) {
         self.to.raw(",\"ts\":");
         let millis = moment.event_micros.div_euclid(1_000);
         if millis < 0 {
@@ -111,7 +111,7 @@ impl Report<'_, '_> {
         self.to.int(millis.unsigned_abs());
     }
 
-    fn time_in_text(&mut self, moment: &Moment) {
+    fn time_in_text(&mut self, moment: &RecordContext) {
         self.to.raw(",\"event_time\":\"");
         self.to.rfc3339(moment.event_micros);
         self.to.raw("\"");
@@ -277,7 +277,7 @@ impl Report<'_, '_> {
         ]);
     }
 
-    fn gateway(&mut self, moment: &Moment) {
+    fn gateway(&mut self, moment: &RecordContext) {
         let person = self.device.person;
         self.whole(",\"uptime_s\":", 1, 9_999_999);
         self.whole(",\"clients\":", 0, 250);

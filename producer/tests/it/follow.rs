@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{Running, await_some, ledger_index};
+use crate::process::{RunningProducer, await_some, ledger_index};
 use crate::stored::records;
 
 const FOLLOW: &[&str] = &[
@@ -67,7 +67,7 @@ fn growth_rotation_and_new_files_are_followed_and_a_signal_ends_it() {
         let inputs = ["--input", "app.log", "--input", "new/*.log"];
         let without = ["--to", "local:raw", "--shards", "2", "--follow"];
         let args = if ledger { FOLLOW } else { &without };
-        let running = Running::start(dir.path(), &[args, &inputs].concat());
+        let running = RunningProducer::start(dir.path(), &[args, &inputs].concat());
         append(&path("app.log"), "a\nb");
         await_records(dir.path(), &["a"]);
         append(&path("app.log"), "b\n");
@@ -96,7 +96,7 @@ fn growth_rotation_and_new_files_are_followed_and_a_signal_ends_it() {
         );
         if ledger {
             // Nothing of it is sent again.
-            let running = Running::start(dir.path(), &[args, &inputs].concat());
+            let running = RunningProducer::start(dir.path(), &[args, &inputs].concat());
             append(&path("app.log"), "h\n");
             await_records(dir.path(), &[&all[..], &["h"]].concat());
             assert_eq!(running.terminate()["duplicates"], 0);
@@ -108,7 +108,8 @@ fn growth_rotation_and_new_files_are_followed_and_a_signal_ends_it() {
 fn a_file_that_was_truncated_behind_its_copy_is_followed_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let mut running = Running::start(dir.path(), &[FOLLOW, &["--input", "app.log*"]].concat());
+    let mut running =
+        RunningProducer::start(dir.path(), &[FOLLOW, &["--input", "app.log*"]].concat());
     append(&path("app.log"), "a\n");
     await_records(dir.path(), &["a"]);
     // Both between two looks.
@@ -133,7 +134,7 @@ fn a_followed_file_that_is_replaced_by_a_longer_one_is_read_on() {
         let args = if ledger { FOLLOW } else { &without };
         let args = [args, &["--input", "*.log"]].concat();
         append(&path("a.log"), "a\nb\nc");
-        let running = Running::start(dir.path(), &args);
+        let running = RunningProducer::start(dir.path(), &args);
         await_records(dir.path(), &["a", "b"]);
         let mut all = vec!["a", "b"];
         for next in ["cc", "d", "e"] {
@@ -152,7 +153,7 @@ fn a_followed_file_that_is_replaced_by_a_longer_one_is_read_on() {
         await_records(dir.path(), &all);
         assert_eq!(running.terminate()["stored"], all.len());
         if ledger {
-            let running = Running::start(dir.path(), &args);
+            let running = RunningProducer::start(dir.path(), &args);
             append(&path("a.log"), "z\n");
             all.push("z");
             await_records(dir.path(), &all);
@@ -165,7 +166,7 @@ fn a_followed_file_that_is_replaced_by_a_longer_one_is_read_on() {
 fn a_copy_that_grows_is_a_file_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let running = Running::start(dir.path(), &[FOLLOW, &["--input", "w*"]].concat());
+    let running = RunningProducer::start(dir.path(), &[FOLLOW, &["--input", "w*"]].concat());
     append(&path("w"), "s\na\n");
     await_records(dir.path(), &["s", "a"]);
     append(&path("w.1"), "s\n");
@@ -196,7 +197,7 @@ fn of_more_files_than_may_be_open_each_is_followed() {
     }
     // Nobody reads what it says of each file.
     let args = [FOLLOW, &["--input", "*.log", "--log-level", "error"]].concat();
-    let running = Running::start(dir.path(), &args);
+    let running = RunningProducer::start(dir.path(), &args);
     let await_index = |wanted: u32| {
         // Found as text: it is large.
         let wanted = format!("\"next_index\": {wanted},");
@@ -226,14 +227,14 @@ fn a_compressed_copy_of_a_file_that_was_renamed_while_nobody_looked_is_known() {
     let path = |name: &str| dir.path().join(name);
     let args = [FOLLOW, &["--input", "app.log*"]].concat();
     append(&path("app.log"), "a\nb\n");
-    let running = Running::start(dir.path(), &args);
+    let running = RunningProducer::start(dir.path(), &args);
     await_some("both to be noted", || {
         ledger_index(&path("ledger.json")).filter(|noted| *noted == 2)
     });
     running.kill();
     fs::rename(path("app.log"), path("app.log.1")).unwrap();
     append(&path("app.log"), "c\n");
-    let running = Running::start(dir.path(), &args);
+    let running = RunningProducer::start(dir.path(), &args);
     await_records(dir.path(), &["a", "b", "c"]);
     // Nothing of the renamed file was left to read.
     fs::write(path("app.log.2.gz"), crate::files::gzip(b"a\nb\n")).unwrap();
@@ -256,7 +257,7 @@ fn a_name_that_is_no_text_is_remembered_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(name));
     let args = [FOLLOW, &["--input", "*.log"]].concat();
-    let running = Running::start(dir.path(), &args);
+    let running = RunningProducer::start(dir.path(), &args);
     append(&path(b"b\xFF.log"), "a\n");
     append(&path(b"b\xFE.log"), "b\n");
     await_records(dir.path(), &["a", "b"]);
@@ -268,7 +269,7 @@ fn a_name_that_is_no_text_is_remembered_as_it_is() {
     append(&path(b"b\xFF.log.1"), "c\n");
     append(&path(b"b\xFF.log"), "d\n");
     append(&path(b"b\xFE.log"), "e\n");
-    let running = Running::start(dir.path(), &args);
+    let running = RunningProducer::start(dir.path(), &args);
     await_records(dir.path(), &["a", "b", "c", "d", "e"]);
     let report = running.terminate();
     assert_eq!(
@@ -295,7 +296,7 @@ fn ticks(id: u32) -> u64 {
 fn a_producer_that_waits_costs_next_to_nothing() {
     let dir = tempfile::tempdir().unwrap();
     append(&dir.path().join("app.log"), "a\n");
-    let mut running = Running::start(dir.path(), &[FOLLOW, &["--input", "*.log"]].concat());
+    let mut running = RunningProducer::start(dir.path(), &[FOLLOW, &["--input", "*.log"]].concat());
     await_records(dir.path(), &["a"]);
     let id = running.id();
     let before = ticks(id);
@@ -307,13 +308,13 @@ fn a_producer_that_waits_costs_next_to_nothing() {
 }
 
 /// Writes numbered records into `app.log` and rotates it, by renaming and by copying and truncating in turn.
-struct Writer {
+struct RotatingWriter {
     dir: PathBuf,
     next: u32,
     rotations: u32,
 }
 
-impl Writer {
+impl RotatingWriter {
     fn path(&self) -> PathBuf {
         self.dir.join("app.log")
     }
@@ -354,7 +355,7 @@ fn kill_while_rotating(input: &str, paced: bool, seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let random = hydrant_core::Random::seeded(seed);
     let draw = move |most: u32| u32::try_from(random.below(u64::from(most))).unwrap();
-    let mut writer = Writer {
+    let mut writer = RotatingWriter {
         dir: dir.path().to_owned(),
         next: 0,
         rotations: 0,
@@ -362,7 +363,7 @@ fn kill_while_rotating(input: &str, paced: bool, seed: u64) {
     let args = [FOLLOW, &["--input", input]].concat();
     let mut kills = 0;
     while writer.rotations < 24 {
-        let running = Running::start(dir.path(), &args);
+        let running = RunningProducer::start(dir.path(), &args);
         for _ in 0..=draw(3) {
             writer.write(1 + draw(200));
             if paced {
@@ -393,7 +394,7 @@ fn kill_while_rotating(input: &str, paced: bool, seed: u64) {
         writer.rotate();
         writer.write(1 + draw(20));
     }
-    let running = Running::start(dir.path(), &args);
+    let running = RunningProducer::start(dir.path(), &args);
     await_some("everything to be noted", || {
         let noted = ledger_index(&dir.path().join("ledger.json"));
         (noted == Some(u64::from(writer.next))).then_some(())

@@ -6,8 +6,8 @@ use std::io::Write;
 use hydrant_core::clock::{Clock, SystemClock};
 use hydrant_producer::simulate::FleetSpec;
 
-use crate::process::{Running, await_some, fails, produce, produce_piped, produce_saying};
-use crate::stored::{Stored, assert_is_fleet, block_on, counts, open, records};
+use crate::process::{RunningProducer, await_some, fails, produce, produce_piped, produce_saying};
+use crate::stored::{StreamRecord, assert_is_fleet, block_on, counts, open, records};
 
 #[test]
 fn simulated_records_are_stored_as_the_simulator_makes_them() {
@@ -89,7 +89,7 @@ fn lines() -> Vec<String> {
         .collect()
 }
 
-fn payloads<'a>(stored: impl IntoIterator<Item = &'a Stored>) -> Vec<String> {
+fn payloads<'a>(stored: impl IntoIterator<Item = &'a StreamRecord>) -> Vec<String> {
     stored
         .into_iter()
         .map(|one| String::from_utf8(one.payload.clone()).unwrap())
@@ -110,7 +110,7 @@ fn a_compressed_file_is_stored_with_its_keys_in_order() {
     assert_eq!(report["keyless"], 100);
 
     let stored = records(dir.path(), "raw");
-    let mut by_key: BTreeMap<Option<String>, Vec<&Stored>> = BTreeMap::new();
+    let mut by_key: BTreeMap<Option<String>, Vec<&StreamRecord>> = BTreeMap::new();
     for one in &stored {
         by_key.entry(one.key.clone()).or_default().push(one);
     }
@@ -159,7 +159,7 @@ fn standard_input_is_stored_and_a_slow_pipe_does_not_wait_for_a_full_batch() {
     assert_eq!(counts(&report), (2, 2, 0, 3));
     assert_eq!(records(dir.path(), "raw").len(), 2);
 
-    let mut running = Running::start(dir.path(), &input);
+    let mut running = RunningProducer::start(dir.path(), &input);
     running.write(b"{\"k\":\"c\"}\n{\"k\":");
     await_some("a record from an open pipe", || {
         (records(dir.path(), "raw").len() == 3).then_some(())

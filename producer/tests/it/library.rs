@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::{Budget, Context, Shutdown, clock};
-use hydrant_producer::config::{Files, Origin};
-use hydrant_producer::report::Ended;
+use hydrant_producer::config::{Files, InputSpec};
+use hydrant_producer::report::EndCause;
 use hydrant_producer::simulate::FleetSpec;
 use hydrant_producer::{Config, Counters};
 
@@ -19,7 +19,7 @@ fn spec() -> FleetSpec {
 }
 
 fn simulate(dir: &std::path::Path, count: u64) -> Config {
-    let origin = Origin::Simulator {
+    let origin = InputSpec::Simulator {
         spec: spec(),
         records: Some(count),
     };
@@ -64,7 +64,7 @@ fn resharding_on_the_way_neither_loses_doubles_nor_reorders() {
         report.unwrap()
     });
     assert_eq!((report.accepted, report.next_index), (count, count));
-    assert_eq!(report.ended, Ended::Input);
+    assert_eq!(report.ended, EndCause::Input);
     assert_is_fleet(&records(dir.path(), "raw"), &spec(), count);
 }
 
@@ -78,8 +78,8 @@ fn little_memory_slows_nothing_down_to_the_linger_time() {
         .collect();
     let path = dir.path().join("in");
     std::fs::write(&path, text).unwrap();
-    let lines =
-        Config::new(config.to(), Origin::Files(Files::new([path]))).with_batches(16 << 20, linger);
+    let lines = Config::new(config.to(), InputSpec::Files(Files::new([path])))
+        .with_batches(16 << 20, linger);
     block_on(async {
         let mut context = Context::system(8 << 20).unwrap();
         for (config, accepted) in [(config, 20_000), (lines, 60_000)] {

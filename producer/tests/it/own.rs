@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::follow::{append, await_records};
-use crate::process::{Running, await_some, fails, ledger_index, produce, produce_saying};
+use crate::process::{RunningProducer, await_some, fails, ledger_index, produce, produce_saying};
 use crate::stored::records;
 
 const ALL: &[&str] = &[
@@ -41,7 +41,7 @@ fn a_producer_that_follows_is_not_fed_by_its_ledger() {
     let args = [ALL, &["--follow"]].concat();
     let mut all = Vec::new();
     for round in 0..2 {
-        let running = Running::start(dir.path(), &args);
+        let running = RunningProducer::start(dir.path(), &args);
         // Each record makes a ledger that is new.
         for n in 0..4 {
             let record = format!("{{\"n\":{}}}", round * 4 + n);
@@ -127,7 +127,7 @@ fn a_pattern_does_not_enter_streams_and_lakes() {
         }
         assert_eq!(said.matches("directory=lake").count(), 1, "{said}");
     }
-    let running = Running::start(dir.path(), &following);
+    let running = RunningProducer::start(dir.path(), &following);
     append(&path("in/deep/b.json"), "{\"n\":4}\n");
     await_records(dir.path(), &["{\"n\":1}", "{\"n\":2}", "{\"n\":4}"]);
     assert_eq!(running.terminate()["stored"], 1);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::files::{LEDGER, run, stored};
 use crate::follow::await_records;
-use crate::process::{Running, produce};
+use crate::process::{RunningProducer, produce};
 
 /// Writes `text` over the NULs at `at`; answers where it ends.
 fn write_over(path: &Path, text: &str, at: u64) -> u64 {
@@ -50,7 +50,7 @@ fn what_is_written_over_nuls_is_followed_and_read_once_over_a_kill() {
     fs::write(&path, [0; 4_096]).unwrap();
     let mut at = 0;
     let mut seen: Vec<&str> = Vec::new();
-    let mut running = Running::start(dir.path(), &args);
+    let mut running = RunningProducer::start(dir.path(), &args);
     for (n, line) in lines.iter().enumerate() {
         at = write_over(&path, &format!("{line}\n"), at);
         seen.push(line);
@@ -59,7 +59,7 @@ fn what_is_written_over_nuls_is_followed_and_read_once_over_a_kill() {
             continue;
         }
         running.kill();
-        running = Running::start(dir.path(), &args);
+        running = RunningProducer::start(dir.path(), &args);
     }
     await_records(dir.path(), &seen);
     running.terminate();

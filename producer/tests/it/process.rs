@@ -72,24 +72,24 @@ fn report(output: &Output) -> Value {
 }
 
 /// A process that is killed when the test ends.
-pub(crate) struct Running {
+pub(crate) struct RunningProducer {
     child: Option<Child>,
 }
 
-impl Running {
+impl RunningProducer {
     /// Starts with `--json`.
     pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
         let args = [args, &["--json"]].concat();
         let child = command(dir, &args).stdin(Stdio::piped()).spawn().unwrap();
-        Running { child: Some(child) }
+        RunningProducer { child: Some(child) }
     }
 
-    /// Like [`Running::start`], with what it says in the file `said`.
+    /// Like [`RunningProducer::start`], with what it says in the file `said`.
     pub(crate) fn start_saying(dir: &Path, args: &[&str], said: &Path) -> Self {
         let args = [args, &["--json"]].concat();
         let said = std::fs::File::create(said).unwrap();
         let child = command(dir, &args).stderr(said).spawn().unwrap();
-        Running { child: Some(child) }
+        RunningProducer { child: Some(child) }
     }
 
     fn child(&mut self) -> &mut Child {
@@ -144,7 +144,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProducer {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             drop(child.kill());

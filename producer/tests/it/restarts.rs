@@ -8,7 +8,7 @@ use hydrant_producer::simulate::FleetSpec;
 use serde_json::Value;
 
 use crate::process::{
-    Running, await_some, fails, fails_piped, ledger_index, produce, produce_piped,
+    RunningProducer, await_some, fails, fails_piped, ledger_index, produce, produce_piped,
 };
 use crate::stored::{assert_is_fleet, counts, records};
 
@@ -47,7 +47,7 @@ fn kill_dash_nine_and_restart_store_each_record_once() {
     ]);
     let mut index = 0;
     for _ in 0..3 {
-        let mut running = Running::start(dir.path(), &args);
+        let mut running = RunningProducer::start(dir.path(), &args);
         index = progress(dir.path(), index);
         assert!(!running.has_ended(), "it ended before it was killed");
         running.kill();
@@ -84,7 +84,7 @@ fn kill_dash_nine_over_many_small_files_stores_each_record_once() {
     let path = dir.path().join("ledger.json");
     let (mut index, mut is_ahead) = (0, false);
     for _ in 0..4 {
-        let mut running = Running::start(dir.path(), &args);
+        let mut running = RunningProducer::start(dir.path(), &args);
         index = progress(dir.path(), index + 20);
         assert!(!running.has_ended(), "it ended before it was killed");
         running.kill();
@@ -204,7 +204,7 @@ fn another_ledger_of_the_same_name_is_never_taken_for_a_repetition() {
 fn a_signal_drains_an_endless_fleet_and_a_silent_pipe() {
     let dir = tempfile::tempdir().unwrap();
     let args = with_ledger(&["--simulate", "0", "--devices", "20", "--rate", "4000"]);
-    let running = Running::start(dir.path(), &args);
+    let running = RunningProducer::start(dir.path(), &args);
     progress(dir.path(), 0);
     let second = fails(dir.path(), &args, 64);
     assert!(second.contains("another producer"), "{second}");
@@ -222,7 +222,7 @@ fn a_signal_drains_an_endless_fleet_and_a_silent_pipe() {
     };
     assert_is_fleet(&records(dir.path(), "raw"), &spec, next_index);
 
-    let silent = Running::start(dir.path(), &["--to", "local:pipe", "--input", "-"]);
+    let silent = RunningProducer::start(dir.path(), &["--to", "local:pipe", "--input", "-"]);
     await_some("the stream to be made", || {
         dir.path().join("pipe/manifest.json").exists().then_some(())
     });

@@ -7,17 +7,17 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::files::{LEDGER, append, gzip, run, stored};
-use crate::process::{Running, await_some, ledger_index, produce};
+use crate::process::{RunningProducer, await_some, ledger_index, produce};
 
-fn lines(numbers: Run) -> String {
+fn lines(numbers: NumberRange) -> String {
     numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect()
 }
 
-type Run = std::ops::RangeInclusive<u32>;
+type NumberRange = std::ops::RangeInclusive<u32>;
 
 /// The numbers that the stream holds, in order, as runs.
-fn numbers(dir: &Path) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
+fn numbers(dir: &Path) -> Vec<NumberRange> {
+    let mut runs: Vec<NumberRange> = Vec::new();
     for one in stored(dir) {
         let value: Value = serde_json::from_str(&one).unwrap();
         let Some(n) = value["n"].as_u64().map(|n| u32::try_from(n).unwrap()) else {
@@ -88,7 +88,7 @@ fn the_rest_of_a_copy_is_read_on_after_a_kill() {
     fs::copy(path("app.log"), path("app.log.1")).unwrap();
     fs::write(path("app.log"), lines(20_001..=20_002)).unwrap();
     let slowly = [LEDGER, &["--input", "app.log", "--rate", "1000"]].concat();
-    let running = Running::start(dir.path(), &slowly);
+    let running = RunningProducer::start(dir.path(), &slowly);
     await_some("a part of the rest to be noted", || {
         ledger_index(&path("ledger.json")).filter(|noted| *noted > 3)
     });
@@ -102,19 +102,19 @@ fn the_rest_of_a_copy_is_read_on_after_a_kill() {
 }
 
 /// What happens between two runs to a file of which three records were taken.
-struct Turn {
+struct RotationCase {
     name: &'static str,
     input: &'static str,
     first: &'static str,
     change: fn(&Path),
-    wanted: &'static [Run],
+    wanted: &'static [NumberRange],
     says: &'static str,
 }
 
 #[test]
 fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_warning() {
     let turns = [
-        Turn {
+        RotationCase {
             name: "compressed, with a dated name",
             input: "app-*.log",
             first: "app-1.log",
@@ -128,7 +128,7 @@ fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_wa
             wanted: &[1..=5, 100..=101],
             says: "is a copy",
         },
-        Turn {
+        RotationCase {
             name: "renamed, and nothing took its path",
             input: "app*.log",
             first: "app.log",
@@ -140,7 +140,7 @@ fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_wa
             wanted: &[1..=5, 100..=101],
             says: "was renamed",
         },
-        Turn {
+        RotationCase {
             name: "the link leads to the next one",
             input: "cur.log",
             first: "x-1.log",
@@ -153,7 +153,7 @@ fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_wa
             wanted: &[1..=5, 100..=101],
             says: "",
         },
-        Turn {
+        RotationCase {
             name: "renamed twice, read between",
             input: "app.log",
             first: "app.log",
@@ -169,7 +169,7 @@ fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_wa
             wanted: &[1..=3, 50..=51, 4..=5, 100..=101],
             says: "was renamed",
         },
-        Turn {
+        RotationCase {
             name: "gone",
             input: "app-*.log",
             first: "app-1.log",
@@ -181,7 +181,7 @@ fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_wa
             says: "is gone",
         },
     ];
-    for Turn {
+    for RotationCase {
         name,
         input,
         first,

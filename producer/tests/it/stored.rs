@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// A record as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
+pub(crate) struct StreamRecord {
     pub(crate) key: Option<String>,
     pub(crate) payload: Vec<u8>,
     pub(crate) stamp: i64,
@@ -34,7 +34,7 @@ pub(crate) async fn open(dir: &Path, name: &str) -> SharedStream {
 }
 
 /// All records of the stream, parents before children, each shard in its order.
-pub(crate) fn records(dir: &Path, name: &str) -> Vec<Stored> {
+pub(crate) fn records(dir: &Path, name: &str) -> Vec<StreamRecord> {
     block_on(async {
         let stream = open(dir, name).await;
         let map = stream.shards().await.unwrap();
@@ -46,7 +46,7 @@ pub(crate) fn records(dir: &Path, name: &str) -> Vec<Stored> {
             loop {
                 match reader.next().await.unwrap() {
                     Read::Batch(batch) => all.extend(batch.records.iter().map(|entry| {
-                        Stored {
+                        StreamRecord {
                             key: batch
                                 .key(entry)
                                 .map(|key| String::from_utf8_lossy(key).into_owned()),
@@ -79,7 +79,7 @@ fn by_lineage(map: &ShardMap) -> Vec<hydrant_core::ShardId> {
 
 /// Each record of the fleet below `count` is stored once, byte for byte, under its device's key, and the
 /// records of a device in their order.
-pub(crate) fn assert_is_fleet(stored: &[Stored], spec: &FleetSpec, count: u64) {
+pub(crate) fn assert_is_fleet(stored: &[StreamRecord], spec: &FleetSpec, count: u64) {
     let fleet = Fleet::try_new(spec).unwrap();
     let mut wanted: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
     for index in 0..count {

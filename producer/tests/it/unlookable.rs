@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::files::{LEDGER, append, run, stored};
 use crate::follow::await_records;
-use crate::process::{Running, await_some, fails, produce};
+use crate::process::{RunningProducer, await_some, fails, produce};
 
 fn await_said(said: &Path, words: &[&str]) {
     await_some("what it says", || {
@@ -59,7 +59,7 @@ fn what_cannot_be_looked_at_is_refused_at_the_start_and_followed_later() {
         fs::remove_file(path(link)).unwrap();
     }
     let said = path("said");
-    let running = Running::start_saying(dir.path(), &args, &said);
+    let running = RunningProducer::start_saying(dir.path(), &args, &said);
     await_records(dir.path(), &["a"]);
     symlink("b", path("b")).unwrap();
     symlink("b.log", path("a/b.log")).unwrap();
@@ -96,7 +96,7 @@ fn a_rest_that_cannot_be_looked_at_refuses_the_start() {
     assert!(said.contains("g.1"), "{said}");
     assert_eq!(stored(dir.path()), ["1"]);
     fs::remove_file(path("g.1")).unwrap();
-    let running = Running::start(dir.path(), &followed);
+    let running = RunningProducer::start(dir.path(), &followed);
     await_records(dir.path(), &["1", "2"]);
     running.terminate();
 }
@@ -117,7 +117,7 @@ fn an_input_without_a_file_is_told_once_and_waited_for() {
         assert!(fails(dir.path(), &once, 64).contains(words));
     }
     args.extend(["--follow", "--linger", "2ms"]);
-    let running = Running::start_saying(dir.path(), &args, &said);
+    let running = RunningProducer::start_saying(dir.path(), &args, &said);
     await_records(dir.path(), &["h"]);
     fs::create_dir(dir.path().join("x")).unwrap();
     append(&dir.path().join("x/later.log"), "l\n");
@@ -150,7 +150,7 @@ fn what_a_pattern_passes_over_is_told_once() {
         ],
     ]
     .concat();
-    let running = Running::start_saying(dir.path(), &args, &said);
+    let running = RunningProducer::start_saying(dir.path(), &args, &said);
     await_records(dir.path(), &["a"]);
     append(&path("a.log"), "b\n");
     await_records(dir.path(), &["a", "b"]);

@@ -1,6 +1,6 @@
 //! The exact values of JSON's numbers.
 
-use hydrant_json::Number as Written;
+use hydrant_json::JsonNumber as Written;
 
 use super::reject::{DecodeResult, Reject};
 

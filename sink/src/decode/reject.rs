@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hydrant_json::Fault;
+use hydrant_json::JsonFault;
 
 use crate::schema::ColumnType;
 
@@ -104,9 +104,9 @@ impl fmt::Display for Reject {
 /// The outcome of reading a part of a record.
 pub(super) type DecodeResult<T> = Result<T, Box<Reject>>;
 
-impl From<Fault> for Box<Reject> {
+impl From<JsonFault> for Box<Reject> {
     #[cold]
-    fn from(fault: Fault) -> Self {
+    fn from(fault: JsonFault) -> Self {
         Reject::malformed(fault.kind.found(), fault.at)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hydrant_json::{Text, unescape};
+use hydrant_json::{JsonString, unescape};
 
 use super::number::{ParsedNumber, read_number};
 use super::row::Captures;
@@ -138,8 +138,8 @@ impl PartitionRouter {
 }
 
 /// The text of a string that lies from `start` to `end`, quotes included.
-fn inside(start: usize, end: usize) -> Text {
-    Text {
+fn inside(start: usize, end: usize) -> JsonString {
+    JsonString {
         start: start + 1,
         end: end - 1,
         plain: false,

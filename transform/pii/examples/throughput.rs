@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hydrant_pii::{Engine, Policy, Verdict};
+use hydrant_pii::{Engine, Policy, ScanVerdict};
 
 /// Names of the workloads, with one record each.
 const WORKLOADS: &[(&str, &str)] = &[
@@ -47,7 +47,7 @@ fn measure(name: &str, records: &[&[u8]]) {
         let start = std::time::Instant::now();
         for record in records.iter().cycle() {
             out.clear();
-            redacted += usize::from(engine.process(record, &mut out) == Verdict::Redacted);
+            redacted += usize::from(engine.process(record, &mut out) == ScanVerdict::Redacted);
             bytes += record.len();
             count += 1;
             if bytes >= ROUND_BYTES {

@@ -77,7 +77,7 @@ impl Action {
 
 /// What stands in the place of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Replacement {
     /// The text that was written, in the place of the matched bytes.
     Written,
     /// `null` in the place of the whole value.
@@ -91,7 +91,7 @@ pub(crate) fn replace(
     found: &[u8],
     key: Option<&TokenKey>,
     out: &mut Vec<u8>,
-) -> Outcome {
+) -> Replacement {
     let label = || class.label().as_bytes();
     match action {
         Action::Label(text) => {
@@ -117,10 +117,10 @@ pub(crate) fn replace(
             None => out.extend_from_slice(label()),
         },
         Action::Keep | Action::Null | Action::DropField | Action::DropRecord => {
-            return Outcome::Null;
+            return Replacement::Null;
         }
     }
-    Outcome::Written
+    Replacement::Written
 }
 
 /// Masks all letters and digits but the first and last ones, and keeps what separates them if
@@ -339,7 +339,7 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(
             replace(action, class, found.as_bytes(), Some(&key), &mut out),
-            Outcome::Written
+            Replacement::Written
         );
         String::from_utf8(out).unwrap()
     }

@@ -48,7 +48,7 @@ impl Finding {
 
 /// A finding with its pointer, ready for a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Report<'a> {
+pub struct FindingReport<'a> {
     /// RFC 6901 pointer; behind `#` it goes on inside a string that holds JSON.
     pub pointer: &'a str,
     /// `key` if the finding lies in the key that the pointer names, and nothing for a value.
@@ -70,7 +70,7 @@ pub struct Report<'a> {
 
 /// Counters over many records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct FindingCounts {
     /// Records that left unchanged.
     pub clean: u64,
     /// Records that left changed.
@@ -82,14 +82,14 @@ pub struct Tally {
     by_detector: Vec<u64>,
 }
 
-impl Tally {
+impl FindingCounts {
     /// Counts a record with its findings.
-    pub fn add(&mut self, verdict: crate::Verdict, findings: &[Finding]) {
+    pub fn add(&mut self, verdict: crate::ScanVerdict, findings: &[Finding]) {
         match verdict {
-            crate::Verdict::Clean => self.clean += 1,
-            crate::Verdict::Redacted => self.redacted += 1,
-            crate::Verdict::Quarantined { .. } => self.quarantined += 1,
-            crate::Verdict::Dropped { .. } => self.dropped += 1,
+            crate::ScanVerdict::Clean => self.clean += 1,
+            crate::ScanVerdict::Redacted => self.redacted += 1,
+            crate::ScanVerdict::Quarantined { .. } => self.quarantined += 1,
+            crate::ScanVerdict::Dropped { .. } => self.dropped += 1,
         }
         self.by_detector.resize(TABLE.len(), 0);
         for finding in findings {

@@ -15,7 +15,7 @@ mod table;
 mod triggers;
 
 pub use detector::DetectorInfo;
-pub(crate) use detector::{BY_RULE, Detector, Hit, Hits, Kind, Text};
+pub(crate) use detector::{BY_RULE, Detector, FoldedText, Hit, Hits, TextKind};
 pub(crate) use families::geo::{DECIMALS as DECIMALS_KEPT, rounded_numbers};
 pub(crate) use families::ip::{Address, carried, parse_address};
 pub(crate) use families::person::year_of;

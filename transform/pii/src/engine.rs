@@ -8,15 +8,15 @@
 use std::sync::Arc;
 
 use crate::action::PARTITION_KEY;
-use crate::audit::{Finding, Report, narrow};
-use crate::detect::{Hits, Kind};
+use crate::audit::{Finding, FindingReport, narrow};
+use crate::detect::{Hits, TextKind};
 use crate::edit::Edits;
 use crate::keys::{Evidence, KeyCache};
-use crate::policy::{Child, Effect, Policy};
+use crate::policy::{PathChild, PathEffect, Policy};
 use crate::text::byte_classes;
-use crate::text::fold::{OffsetMap, Shadow, Writing};
+use crate::text::fold::{Notation, OffsetMap, Shadow};
 use crate::text::json::Token;
-use crate::trail::{Member, Segment, Trail};
+use crate::trail::{Member, PointerSegment, Trail};
 
 mod beside;
 mod found_values;
@@ -26,9 +26,9 @@ mod settle;
 mod verdict;
 mod walk;
 
-use found_values::Found;
+use found_values::FoundValues;
 use verdict::Stop;
-pub use verdict::{Reason, Verdict};
+pub use verdict::{QuarantineReason, ScanVerdict};
 
 /// Scans after which a record that still has findings is quarantined.
 const SCANS_MAX: usize = 3;
@@ -52,7 +52,7 @@ pub struct Engine {
     decoded_key: Shadow,
     second: Vec<u8>,
     /// What was found in the payload, for its partition key.
-    found: Found,
+    found: FoundValues,
     stacks: Vec<Vec<bool>>,
     texts: Vec<Vec<u8>>,
     /// From the text at each nested level to the one around it.
@@ -87,7 +87,7 @@ struct Scalar<'a> {
     bytes: &'a [u8],
     level: usize,
     token: Token,
-    kind: Kind,
+    kind: TextKind,
     /// Whether it is a part of a text, beside JSON.
     part: bool,
 }
@@ -109,7 +109,7 @@ impl Engine {
             shadow: Shadow::default(),
             decoded_key: Shadow::default(),
             second: Vec::new(),
-            found: Found::default(),
+            found: FoundValues::default(),
             stacks: (0..levels).map(|_| Vec::new()).collect(),
             texts: (0..levels).map(|_| Vec::new()).collect(),
             maps: (0..levels).map(|_| OffsetMap::default()).collect(),
@@ -128,9 +128,9 @@ impl Engine {
         &self.policy
     }
 
-    /// Processes a record, which has to be one JSON value. Only for [`Verdict::Redacted`] bytes
+    /// Processes a record, which has to be one JSON value. Only for [`ScanVerdict::Redacted`] bytes
     /// are appended to `out`.
-    pub fn process(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Verdict {
+    pub fn process(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.reset();
         let start = out.len();
         let verdict = self.redact(payload, out).unwrap_or_else(|stop| {
@@ -144,7 +144,7 @@ impl Engine {
     /// Processes a partition key: any bytes. JSON is scanned as JSON, everything else as text;
     /// bytes that are no UTF-8 separate its parts. If the policy has a key, a partition key with
     /// a finding becomes one token as a whole, so that equal keys stay equal and others differ.
-    pub fn process_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Verdict {
+    pub fn process_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.reset();
         let start = out.len();
         let verdict = self.redact_key(key, out).unwrap_or_else(|stop| {
@@ -172,8 +172,8 @@ impl Engine {
     }
 
     /// The findings in the last record, ready for a report.
-    pub fn reports(&self) -> impl Iterator<Item = Report<'_>> {
-        self.findings.iter().map(|finding| Report {
+    pub fn reports(&self) -> impl Iterator<Item = FindingReport<'_>> {
+        self.findings.iter().map(|finding| FindingReport {
             pointer: self.pointer(finding),
             place: finding.in_key.then_some("key"),
             detector: finding.detector(),
@@ -234,30 +234,30 @@ impl Engine {
         }
     }
 
-    fn redact(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<Verdict, Stop> {
+    fn redact(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<ScanVerdict, Stop> {
         if payload.len() > self.policy.limits().record_bytes {
-            return Err(Stop::Quarantine(Reason::TooLarge));
+            return Err(Stop::Quarantine(QuarantineReason::TooLarge));
         }
         if std::str::from_utf8(payload).is_err() {
-            return Err(Stop::Quarantine(Reason::InvalidUtf8));
+            return Err(Stop::Quarantine(QuarantineReason::InvalidUtf8));
         }
         self.scan_json(payload)?;
         self.rewrite(payload, out, Self::scan_json)
     }
 
-    fn redact_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<Verdict, Stop> {
+    fn redact_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<ScanVerdict, Stop> {
         if key.len() > self.policy.limits().record_bytes {
-            return Err(Stop::Quarantine(Reason::TooLarge));
+            return Err(Stop::Quarantine(QuarantineReason::TooLarge));
         }
         self.scan_key(key)?;
         self.unsettled = true;
         if self.edits.is_empty() {
-            return Ok(Verdict::Clean);
+            return Ok(ScanVerdict::Clean);
         }
         let policy = Arc::clone(&self.policy);
         if let Some(token_key) = policy.key() {
             token_key.write(PARTITION_KEY, key, out);
-            return Ok(Verdict::Redacted);
+            return Ok(ScanVerdict::Redacted);
         }
         self.rewrite(key, out, Self::scan_key)
     }
@@ -268,14 +268,14 @@ impl Engine {
         input: &[u8],
         out: &mut Vec<u8>,
         scan: fn(&mut Self, &[u8]) -> Result<(), Stop>,
-    ) -> Result<Verdict, Stop> {
+    ) -> Result<ScanVerdict, Stop> {
         if self.edits.is_empty() {
-            return Ok(Verdict::Clean);
+            return Ok(ScanVerdict::Clean);
         }
         let start = out.len();
         self.edits.apply(input, out);
         if !self.policy.rescans() || !self.unsettled && self.skips() {
-            return Ok(Verdict::Redacted);
+            return Ok(ScanVerdict::Redacted);
         }
         let mut told = std::mem::take(&mut self.findings);
         let mut scans = 1;
@@ -288,10 +288,10 @@ impl Engine {
             }
             scans += 1;
             if self.edits.is_empty() {
-                break Ok(Verdict::Redacted);
+                break Ok(ScanVerdict::Redacted);
             }
             if scans > SCANS_MAX {
-                break Err(Stop::Quarantine(Reason::Residual));
+                break Err(Stop::Quarantine(QuarantineReason::Residual));
             }
             told.extend(self.findings.drain(..).filter(Finding::acted));
             let mut second = std::mem::take(&mut self.second);
@@ -307,7 +307,7 @@ impl Engine {
 
     fn root(&mut self) -> Member {
         let mut member = Member {
-            segment: Segment::Root,
+            segment: PointerSegment::Root,
             evidence: Evidence::NONE,
             key: Evidence::NONE,
             effect: 0,
@@ -318,7 +318,7 @@ impl Engine {
         };
         let paths = self.policy.paths();
         if !paths.is_empty() {
-            let mut effect = Effect::NONE;
+            let mut effect = PathEffect::NONE;
             for &path in paths.roots() {
                 self.policy.join(&mut effect, path);
             }
@@ -331,7 +331,7 @@ impl Engine {
     }
 
     /// Lets the paths of the policy see `child`, which is `member` of `parent`.
-    fn descend(&mut self, member: &mut Member, parent: &Member, child: Child<'_>) {
+    fn descend(&mut self, member: &mut Member, parent: &Member, child: PathChild<'_>) {
         let mut effect = *self.trail.effect(parent);
         let policy = &self.policy;
         let mut named = false;
@@ -358,7 +358,7 @@ impl Engine {
             && std::str::from_utf8(key).is_ok()
         {
             match self.scan_json(key) {
-                Err(Stop::Quarantine(Reason::Malformed)) => {
+                Err(Stop::Quarantine(QuarantineReason::Malformed)) => {
                     self.findings.clear();
                     self.pointers.clear();
                     self.restart();
@@ -377,11 +377,11 @@ impl Engine {
             bytes: key,
             level: 0,
             token,
-            kind: Kind::Key,
+            kind: TextKind::Key,
             part: false,
         };
-        if self.nested(scalar, Writing::Plain, &member)?.is_none() {
-            self.detect(scalar, Writing::Plain, &member)?;
+        if self.nested(scalar, Notation::Plain, &member)?.is_none() {
+            self.detect(scalar, Notation::Plain, &member)?;
         }
         for finding in &mut self.findings {
             finding.pointer = (0, 0);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hydrant_fuzz::Target;
 
 use crate::testing::seen;
-use crate::text::json::{Event, JsonError, Walker};
-use crate::{Engine, Keys, Policy, STRICT, Verdict};
+use crate::text::json::{JsonError, JsonEvent, Walker};
+use crate::{Engine, Policy, STRICT, ScanVerdict, TokenKeys};
 
 /// A walk ends behind what it read, also where the text is cut off or something else follows it.
 #[test]
@@ -32,9 +32,9 @@ fn walks_end_within_their_text() {
             let mut depth = 0_i32;
             let ended = loop {
                 match walker.advance() {
-                    Ok(Event::Object(_) | Event::Array(_)) => depth += 1,
-                    Ok(Event::End(_)) => depth -= 1,
-                    Ok(Event::Done) => break None,
+                    Ok(JsonEvent::Object(_) | JsonEvent::Array(_)) => depth += 1,
+                    Ok(JsonEvent::End(_)) => depth -= 1,
+                    Ok(JsonEvent::Done) => break None,
                     Ok(_) => {}
                     Err(error) => break Some(error),
                 }
@@ -69,8 +69,8 @@ fn records_get_a_verdict_and_what_is_redacted_is_clean() {
     target.memory(8 << 20, 1_024).run(|input| {
         let mut out = Vec::new();
         let verdict = engine.process(input, &mut out);
-        assert_eq!(out.is_empty(), verdict != Verdict::Redacted);
-        if verdict == Verdict::Redacted {
+        assert_eq!(out.is_empty(), verdict != ScanVerdict::Redacted);
+        if verdict == ScanVerdict::Redacted {
             assert_eq!(
                 seen(&out, 1_024).1,
                 None,
@@ -81,10 +81,10 @@ fn records_get_a_verdict_and_what_is_redacted_is_clean() {
             assert!(!engine.finds_in_its_own(&out), "{}", out.escape_ascii());
         }
         match verdict {
-            Verdict::Clean => 0,
-            Verdict::Redacted => 1,
-            Verdict::Quarantined { reason } => 2 + reason as u8,
-            Verdict::Dropped { .. } => 99,
+            ScanVerdict::Clean => 0,
+            ScanVerdict::Redacted => 1,
+            ScanVerdict::Quarantined { reason } => 2 + reason as u8,
+            ScanVerdict::Dropped { .. } => 99,
         }
     });
 }
@@ -118,9 +118,10 @@ fn policies_are_refused_with_place_and_remedy_or_work() {
     let target = Target::new("pii-policies").made_by(&make).tokens(&tokens);
     target.bytes_max(3_000).memory(4 << 20, 8_192).run(|input| {
         let text = String::from_utf8_lossy(input);
-        match Policy::from_toml(&text, &Keys::none()) {
+        match Policy::from_toml(&text, &TokenKeys::none()) {
             Ok(policy) => {
-                let again = Policy::from_toml(&text, &Keys::none()).expect("it was read before");
+                let again =
+                    Policy::from_toml(&text, &TokenKeys::none()).expect("it was read before");
                 assert_eq!(policy.digest(), again.digest());
                 let record = br#"{"a":[{"b":"jane@example.org"}],"name":"x","ip":"203.0.113.77"}"#;
                 let mut out = Vec::new();

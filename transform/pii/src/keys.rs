@@ -10,7 +10,7 @@ mod endings;
 mod evidence;
 mod words;
 
-pub(crate) use cache::{KeyCache, Known};
+pub(crate) use cache::{KeyCache, KeyFacts};
 use endings::List;
 pub(crate) use evidence::Evidence;
 use words::{KEY_BYTES_MAX, Words};
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn the_cache_answers_only_for_the_same_key() {
         let mut cache = KeyCache::new();
-        let known = Known {
+        let known = KeyFacts {
             evidence: Evidence::IP,
             rule: Some(3),
         };

@@ -1,8 +1,8 @@
 //! The PII engine: bytes in, bytes out and findings; synchronous and pure.
 //!
 //! [`Engine::process`] takes one record (JSON), scans every scalar and key, and says what became of
-//! it as a [`Verdict`]. No path returns the input unless a scan of all of it completed: what cannot
-//! be scanned is quarantined with a [`Reason`]. A panic would leave nothing in `out` that could be
+//! it as a [`ScanVerdict`]. No path returns the input unless a scan of all of it completed: what cannot
+//! be scanned is quarantined with a [`QuarantineReason`]. A panic would leave nothing in `out` that could be
 //! mistaken for a verdict; the caller catches it and treats the record as quarantined, and the
 //! engine stays usable, because it resets itself at each record.
 //!
@@ -11,12 +11,12 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use hydrant_pii::{Engine, Policy, Verdict};
+//! use hydrant_pii::{Engine, Policy, ScanVerdict};
 //!
 //! let mut engine = Engine::new(Arc::new(Policy::strict()));
 //! let mut out = Vec::new();
 //! let verdict = engine.process(br#"{"ip": "68.161.225.1", "temp": 22}"#, &mut out);
-//! assert_eq!(verdict, Verdict::Redacted);
+//! assert_eq!(verdict, ScanVerdict::Redacted);
 //! assert_eq!(out, br#"{"ip": "68.161.225.0/24", "temp": 22}"#);
 //! assert_eq!(engine.reports().next().unwrap().pointer, "/ip");
 //! ```
@@ -96,8 +96,10 @@ pub mod testing;
 mod text;
 mod trail;
 
-pub use audit::{Finding, Report, Tally};
+pub use audit::{Finding, FindingCounts, FindingReport};
 pub use class::Class;
 pub use detect::{DetectorInfo, detectors};
-pub use engine::{Engine, Reason, Verdict};
-pub use policy::{Keys, Limits, Policy, Problem, Problems, SECRET_BYTES_MIN, STRICT};
+pub use engine::{Engine, QuarantineReason, ScanVerdict};
+pub use policy::{
+    Policy, PolicyProblem, PolicyProblems, RecordLimits, SECRET_BYTES_MIN, STRICT, TokenKeys,
+};

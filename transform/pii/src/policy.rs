@@ -51,11 +51,11 @@ mod scope;
 mod secrets;
 
 pub use compile::STRICT;
-pub(crate) use compiled::Effect;
-pub use compiled::{Limits, Policy};
-pub(crate) use path::Child;
-pub use problems::{Problem, Problems};
-pub use secrets::{Keys, SECRET_BYTES_MIN};
+pub(crate) use compiled::PathEffect;
+pub use compiled::{Policy, RecordLimits};
+pub(crate) use path::PathChild;
+pub use problems::{PolicyProblem, PolicyProblems};
+pub use secrets::{SECRET_BYTES_MIN, TokenKeys};
 
 #[cfg(test)]
 mod tests;

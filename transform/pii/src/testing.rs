@@ -1,12 +1,12 @@
 //! What the walker sees of a record, for tests that compare it with the other readers of JSON.
 
-use crate::Reason;
-use crate::text::fold::{Reading, Shadow, Writing};
-use crate::text::json::{Event, JsonError, Token, Walker};
+use crate::QuarantineReason;
+use crate::text::fold::{Notation, Reading, Shadow};
+use crate::text::json::{JsonError, JsonEvent, Token, Walker};
 
 /// A key, a scalar, or the begin or end of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum JsonPart {
     /// An object begins.
     Object,
     /// An array begins.
@@ -24,9 +24,9 @@ pub enum Seen {
 }
 
 /// What the walker sees of a record up to its end, or to what it refuses.
-pub fn seen(record: &[u8], depth_max: usize) -> (Vec<Seen>, Option<Reason>) {
+pub fn seen(record: &[u8], depth_max: usize) -> (Vec<JsonPart>, Option<QuarantineReason>) {
     if std::str::from_utf8(record).is_err() {
-        return (Vec::new(), Some(Reason::InvalidUtf8));
+        return (Vec::new(), Some(QuarantineReason::InvalidUtf8));
     }
     let mut all = Vec::new();
     let mut walker = Walker::new(record, depth_max, Vec::new());
@@ -35,18 +35,18 @@ pub fn seen(record: &[u8], depth_max: usize) -> (Vec<Seen>, Option<Reason>) {
         let decoded = |token: Token| {
             let mut shadow = Shadow::default();
             let written = &record[token.start..token.end];
-            shadow.cast(written, token.start, Writing::Escaped, Reading::Exact);
+            shadow.cast(written, token.start, Notation::Escaped, Reading::Exact);
             String::from_utf8_lossy(&shadow.text).into_owned()
         };
         all.push(match walker.advance() {
-            Ok(Event::Object(_)) => Seen::Object,
-            Ok(Event::Array(_)) => Seen::Array,
-            Ok(Event::End(_)) => Seen::End,
-            Ok(Event::Key(token)) => Seen::Key(decoded(token)),
-            Ok(Event::Text(token)) => Seen::Text(decoded(token)),
-            Ok(Event::Number(token)) => Seen::Number(written(token).into_owned()),
-            Ok(Event::Literal(token)) => Seen::Word(written(token).into_owned()),
-            Ok(Event::Done) => return (all, None),
+            Ok(JsonEvent::Object(_)) => JsonPart::Object,
+            Ok(JsonEvent::Array(_)) => JsonPart::Array,
+            Ok(JsonEvent::End(_)) => JsonPart::End,
+            Ok(JsonEvent::Key(token)) => JsonPart::Key(decoded(token)),
+            Ok(JsonEvent::Text(token)) => JsonPart::Text(decoded(token)),
+            Ok(JsonEvent::Number(token)) => JsonPart::Number(written(token).into_owned()),
+            Ok(JsonEvent::Literal(token)) => JsonPart::Word(written(token).into_owned()),
+            Ok(JsonEvent::Done) => return (all, None),
             Err(error) => return (all, Some(JsonError::into(error))),
         });
     }

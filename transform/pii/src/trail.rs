@@ -4,11 +4,11 @@
 //! grow and shrink with the depth, so that nothing is allocated per scalar. Renders RFC 6901 pointers of bounded length.
 
 use crate::keys::Evidence;
-use crate::policy::Effect;
+use crate::policy::PathEffect;
 
 /// One step of a pointer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Segment {
+pub(crate) enum PointerSegment {
     /// The record itself.
     Root,
     /// A name in the arena of names.
@@ -24,7 +24,7 @@ pub(crate) enum Segment {
 /// The value that is walked now: where it stands and what holds for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member {
-    pub(crate) segment: Segment,
+    pub(crate) segment: PointerSegment,
     pub(crate) evidence: Evidence,
     /// What its own key says, without what stands above.
     pub(crate) key: Evidence,
@@ -42,7 +42,7 @@ pub(crate) struct Member {
 
 /// An open container.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Frame {
+pub(crate) struct OpenContainer {
     pub(crate) object: bool,
     /// The container as a member of what it lies in.
     pub(crate) member: Member,
@@ -84,11 +84,11 @@ const NAME_BYTES_MAX: usize = 128;
 /// The open containers with their arenas.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
-    pub(crate) frames: Vec<Frame>,
-    segments: Vec<Segment>,
+    pub(crate) frames: Vec<OpenContainer>,
+    segments: Vec<PointerSegment>,
     names: Vec<u8>,
     pub(crate) states: Vec<u16>,
-    effects: Vec<Effect>,
+    effects: Vec<PathEffect>,
     /// Values of the open containers about which a later member may say something. At most one for
     /// each few bytes of the record.
     pub(crate) values: Vec<Noted>,
@@ -116,16 +116,16 @@ impl Trail {
     }
 
     /// What the paths above a member do.
-    pub(crate) fn effect(&self, member: &Member) -> &Effect {
+    pub(crate) fn effect(&self, member: &Member) -> &PathEffect {
         match member.effect {
-            0 => &Effect::NONE,
+            0 => &PathEffect::NONE,
             index => &self.effects[index as usize - 1],
         }
     }
 
     /// Keeps an effect for members, and returns its index.
-    pub(crate) fn keep_effect(&mut self, effect: Effect) -> u32 {
-        if effect == Effect::NONE {
+    pub(crate) fn keep_effect(&mut self, effect: PathEffect) -> u32 {
+        if effect == PathEffect::NONE {
             return 0;
         }
         self.effects.push(effect);
@@ -160,7 +160,7 @@ impl Trail {
     }
 
     /// Keeps a name for pointers, cut to a bounded length.
-    pub(crate) fn name(&mut self, name: &[u8]) -> Segment {
+    pub(crate) fn name(&mut self, name: &[u8]) -> PointerSegment {
         let start = self.names.len();
         if name.len() <= NAME_BYTES_MAX {
             self.names.extend_from_slice(name);
@@ -172,13 +172,13 @@ impl Trail {
             self.names.extend_from_slice(&name[..end]);
             self.names.extend_from_slice("…".as_bytes());
         }
-        Segment::Name(narrow(start), narrow(self.names.len()))
+        PointerSegment::Name(narrow(start), narrow(self.names.len()))
     }
 
     /// A segment that stays when the walk goes on: a key of the text `bytes` becomes a name.
-    pub(crate) fn lasting(&mut self, segment: Segment, bytes: &[u8]) -> Segment {
+    pub(crate) fn lasting(&mut self, segment: PointerSegment, bytes: &[u8]) -> PointerSegment {
         match segment {
-            Segment::Written(start, end) => self.name(&bytes[start as usize..end as usize]),
+            PointerSegment::Written(start, end) => self.name(&bytes[start as usize..end as usize]),
             segment => segment,
         }
     }
@@ -193,7 +193,7 @@ impl Trail {
     ) {
         member.segment = self.lasting(member.segment, bytes);
         self.segments.push(member.segment);
-        self.frames.push(Frame {
+        self.frames.push(OpenContainer {
             object,
             member,
             removed,
@@ -210,7 +210,7 @@ impl Trail {
     }
 
     /// Closes the innermost container.
-    pub(crate) fn close(&mut self) -> Option<Frame> {
+    pub(crate) fn close(&mut self) -> Option<OpenContainer> {
         let frame = self.frames.pop()?;
         if let Some(around) = self.frames.last_mut() {
             around.height = around.height.max(frame.height + 1);
@@ -234,29 +234,31 @@ impl Trail {
     }
 
     /// Goes into the string `segment` of the text `bytes`, which holds JSON.
-    pub(crate) fn enter(&mut self, segment: Segment, bytes: &[u8]) {
+    pub(crate) fn enter(&mut self, segment: PointerSegment, bytes: &[u8]) {
         let segment = self.lasting(segment, bytes);
         self.segments.push(segment);
-        self.segments.push(Segment::Inside);
+        self.segments.push(PointerSegment::Inside);
     }
 
     /// Appends the pointer of the innermost container's member `last` in the text `bytes`.
-    pub(crate) fn render(&mut self, last: Segment, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn render(&mut self, last: PointerSegment, bytes: &[u8], out: &mut Vec<u8>) {
         let names = self.names.len();
         let last = self.lasting(last, bytes);
         self.append(last, out);
         self.names.truncate(names);
     }
 
-    fn append(&self, last: Segment, out: &mut Vec<u8>) {
+    fn append(&self, last: PointerSegment, out: &mut Vec<u8>) {
         let start = out.len();
         for segment in self.segments.iter().chain([&last]) {
             let before = out.len();
             match *segment {
-                Segment::Root | Segment::Written(..) => {}
-                Segment::Inside => out.push(b'#'),
-                Segment::Index(index) => out.extend_from_slice(format!("/{index}").as_bytes()),
-                Segment::Name(from, to) => {
+                PointerSegment::Root | PointerSegment::Written(..) => {}
+                PointerSegment::Inside => out.push(b'#'),
+                PointerSegment::Index(index) => {
+                    out.extend_from_slice(format!("/{index}").as_bytes())
+                }
+                PointerSegment::Name(from, to) => {
                     out.push(b'/');
                     let name = &self.names[from as usize..to as usize];
                     if name.iter().any(|byte| matches!(byte, b'~' | b'/')) {

@@ -12,7 +12,7 @@ use hydrant_core::origin::{DeadLetter, Texts};
 use hydrant_core::transform::{Source, Transformed};
 use hydrant_core::workers::{INTERNAL_FAULT, contain};
 
-use super::scanner::{Fate, Scanner};
+use super::scanner::{ScanOutcome, Scanner};
 
 /// The stage that letters of this transform name.
 const STAGE: &str = "transform";
@@ -24,7 +24,7 @@ const SEGMENT_BYTES_MAX: usize = 1 << 30;
 const MEMO_SLOTS_MAX: usize = 4096;
 
 /// A key as it goes on.
-enum Key {
+enum OutgoingKey {
     /// The record has none.
     None,
     /// In its old segment.
@@ -41,7 +41,7 @@ struct Quarantined {
 
 /// Scans all records in one go; `None` when one of them panicked.
 pub(super) fn together(batch: &Batch, scanner: &mut dyn Scanner) -> Option<Scanned> {
-    let mut scan = Scan::new(batch);
+    let mut scan = BatchScan::new(batch);
     contain(|| {
         for (index, entry) in batch.records.iter().enumerate() {
             scan.record(scanner, index as u32, entry);
@@ -58,7 +58,7 @@ pub(super) fn apart(
     make: &dyn Fn() -> Box<dyn Scanner>,
 ) -> (Scanned, Box<dyn Scanner>) {
     let mut scanner = make();
-    let mut scan = Scan::new(batch);
+    let mut scan = BatchScan::new(batch);
     for (index, entry) in batch.records.iter().enumerate() {
         let index = index as u32;
         let written = scan.out.len();
@@ -78,9 +78,9 @@ pub(super) fn apart(
 }
 
 /// What the scan of a batch found so far.
-struct Scan<'a> {
+struct BatchScan<'a> {
     batch: &'a Batch,
-    memo: Memo<'a>,
+    memo: KeyMemo<'a>,
     scanned: Scanned,
     out: Vec<u8>,
 }
@@ -103,7 +103,7 @@ pub(super) struct Scanned {
 /// The segment number of records in the new segment until its number is known.
 const NEW: u32 = u32::MAX;
 
-impl<'a> Scan<'a> {
+impl<'a> BatchScan<'a> {
     fn new(batch: &'a Batch) -> Self {
         let scanned = Scanned {
             records: Vec::with_capacity(batch.len()),
@@ -111,9 +111,9 @@ impl<'a> Scan<'a> {
             rekeyed: Vec::with_capacity(batch.len()),
             ..Scanned::default()
         };
-        Scan {
+        BatchScan {
             batch,
-            memo: Memo::new(batch.len()),
+            memo: KeyMemo::new(batch.len()),
             scanned,
             out: Vec::new(),
         }
@@ -136,12 +136,12 @@ impl<'a> Scan<'a> {
         let start = self.out.len();
         let fate = scanner.payload(payload, &mut self.out);
         let end = self.out.len();
-        if fate == Fate::Redacted
+        if fate == ScanOutcome::Redacted
             && let Some(bytes) = self.batch.key(entry)
         {
             match scanner.key_beside(bytes, &mut self.out) {
-                Fate::Clean => {}
-                Fate::Redacted => key = Key::New(span(end, self.out.len())),
+                ScanOutcome::Clean => {}
+                ScanOutcome::Redacted => key = OutgoingKey::New(span(end, self.out.len())),
                 fate => {
                     self.out.truncate(start);
                     return self.stop(index, fate);
@@ -150,19 +150,21 @@ impl<'a> Scan<'a> {
         }
         self.scanned.note(scanner);
         match (fate, key) {
-            (Fate::Clean, Key::None | Key::Kept) => self.keep(index, *entry, false),
-            (Fate::Clean, Key::New(key)) => {
+            (ScanOutcome::Clean, OutgoingKey::None | OutgoingKey::Kept) => {
+                self.keep(index, *entry, false)
+            }
+            (ScanOutcome::Clean, OutgoingKey::New(key)) => {
                 self.out.extend_from_slice(payload);
                 let payload = span(start, self.out.len());
                 self.keep_range(index, entry, Some(key), payload, true);
             }
-            (Fate::Redacted, Key::None) => {
+            (ScanOutcome::Redacted, OutgoingKey::None) => {
                 self.keep_range(index, entry, None, span(start, end), false);
             }
-            (Fate::Redacted, Key::New(key)) => {
+            (ScanOutcome::Redacted, OutgoingKey::New(key)) => {
                 self.keep_range(index, entry, Some(key), span(start, end), true);
             }
-            (Fate::Redacted, Key::Kept) => {
+            (ScanOutcome::Redacted, OutgoingKey::Kept) => {
                 let Some(key) = self.batch.key(entry) else {
                     return self.quarantine(index, INTERNAL_FAULT);
                 };
@@ -181,26 +183,30 @@ impl<'a> Scan<'a> {
     }
 
     /// Notes what became of a record that does not go on.
-    fn stop(&mut self, index: u32, fate: Fate) {
+    fn stop(&mut self, index: u32, fate: ScanOutcome) {
         match fate {
-            Fate::Dropped(rule) => self.scanned.dropped.push((index, rule)),
-            Fate::Quarantined(reason) => self.quarantine(index, reason),
-            Fate::Clean | Fate::Redacted => self.quarantine(index, INTERNAL_FAULT),
+            ScanOutcome::Dropped(rule) => self.scanned.dropped.push((index, rule)),
+            ScanOutcome::Quarantined(reason) => self.quarantine(index, reason),
+            ScanOutcome::Clean | ScanOutcome::Redacted => self.quarantine(index, INTERNAL_FAULT),
         }
     }
 
     /// Scans a key, or remembers what became of it.
-    fn key(&mut self, scanner: &mut dyn Scanner, entry: &Entry) -> Result<Key, Fate> {
+    fn key(
+        &mut self,
+        scanner: &mut dyn Scanner,
+        entry: &Entry,
+    ) -> Result<OutgoingKey, ScanOutcome> {
         let Some(key) = self.batch.key(entry) else {
-            return Ok(Key::None);
+            return Ok(OutgoingKey::None);
         };
         if self.memo.get(key).is_none() {
             let start = self.out.len();
             let fate = scanner.key(key, &mut self.out);
             let mut findings = Vec::new();
             findings.extend((0..).map_while(|index| scanner.finding(index)));
-            let placed = (fate == Fate::Redacted).then(|| span(start, self.out.len()));
-            self.memo.put(Known {
+            let placed = (fate == ScanOutcome::Redacted).then(|| span(start, self.out.len()));
+            self.memo.put(ScannedKey {
                 key,
                 fate,
                 placed,
@@ -208,14 +214,14 @@ impl<'a> Scan<'a> {
             });
         }
         let Some(known) = self.memo.get(key) else {
-            return Err(Fate::Quarantined(INTERNAL_FAULT));
+            return Err(ScanOutcome::Quarantined(INTERNAL_FAULT));
         };
         for (detector, action) in &known.findings {
             self.scanned.count(detector, action);
         }
         match (&known.fate, known.placed) {
-            (Fate::Clean, _) => Ok(Key::Kept),
-            (Fate::Redacted, Some(span)) => Ok(Key::New(span)),
+            (ScanOutcome::Clean, _) => Ok(OutgoingKey::Kept),
+            (ScanOutcome::Redacted, Some(span)) => Ok(OutgoingKey::New(span)),
             (fate, _) => Err(fate.clone()),
         }
     }
@@ -237,7 +243,7 @@ impl<'a> Scan<'a> {
     ) {
         if self.out.len() > SEGMENT_BYTES_MAX {
             self.out.truncate(payload.start as usize);
-            self.memo = Memo::new(self.batch.len());
+            self.memo = KeyMemo::new(self.batch.len());
             return self.quarantine(index, NO_ROOM);
         }
         self.scanned.redacted += 1;
@@ -253,7 +259,7 @@ impl<'a> Scan<'a> {
     /// Throws away what a record left half done: its output after `written`, and what was remembered.
     fn roll_back(&mut self, written: usize) {
         self.out.truncate(written);
-        self.memo = Memo::new(self.batch.len());
+        self.memo = KeyMemo::new(self.batch.len());
     }
 
     fn quarantine(&mut self, index: u32, reason: &'static str) {
@@ -403,23 +409,23 @@ fn new_segments(old: &Arc<[Bytes]>, records: &mut [Entry], out: Vec<u8>) -> Arc<
 }
 
 /// A key of the batch and what became of it.
-struct Known<'a> {
+struct ScannedKey<'a> {
     key: &'a [u8],
-    fate: Fate,
+    fate: ScanOutcome,
     /// Where it stands in the new segment.
     placed: Option<Span>,
     findings: Vec<(&'static str, &'static str)>,
 }
 
 /// Remembers keys within a batch: the devices of a fleet send many records each.
-struct Memo<'a> {
-    slots: Vec<Option<Known<'a>>>,
+struct KeyMemo<'a> {
+    slots: Vec<Option<ScannedKey<'a>>>,
 }
 
-impl<'a> Memo<'a> {
+impl<'a> KeyMemo<'a> {
     fn new(records: usize) -> Self {
         let slots = records.clamp(1, MEMO_SLOTS_MAX).next_power_of_two();
-        Memo {
+        KeyMemo {
             slots: std::iter::repeat_with(|| None).take(slots).collect(),
         }
     }
@@ -430,13 +436,13 @@ impl<'a> Memo<'a> {
         hasher.finish() as usize & (self.slots.len() - 1)
     }
 
-    fn get(&self, key: &[u8]) -> Option<&Known<'a>> {
+    fn get(&self, key: &[u8]) -> Option<&ScannedKey<'a>> {
         self.slots[self.slot(key)]
             .as_ref()
             .filter(|known| known.key == key)
     }
 
-    fn put(&mut self, known: Known<'a>) {
+    fn put(&mut self, known: ScannedKey<'a>) {
         let slot = self.slot(known.key);
         self.slots[slot] = Some(known);
     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hydrant_pii::{Engine, Policy, Verdict};
+use hydrant_pii::{Engine, Policy, ScanVerdict};
 
 /// What became of a payload or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum ScanOutcome {
     /// It is as it was.
     Clean,
     /// The new bytes were appended.
@@ -19,13 +19,13 @@ pub(crate) enum Fate {
 
 /// What scans one record after the other.
 pub(crate) trait Scanner: Send {
-    /// Processes a payload; appends to `out` only for [`Fate::Redacted`].
-    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Fate;
+    /// Processes a payload; appends to `out` only for [`ScanOutcome::Redacted`].
+    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanOutcome;
     /// Processes a partition key, by the same rule.
-    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate;
+    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanOutcome;
     /// Processes the partition key of the payload of the last call, if something that was found there lies in it too;
-    /// otherwise it is [`Fate::Clean`], and has to be processed by itself. Its findings join those of the payload.
-    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate;
+    /// otherwise it is [`ScanOutcome::Clean`], and has to be processed by itself. Its findings join those of the payload.
+    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanOutcome;
     /// The detector and the action of one finding of the last call, counted from 0; `None` behind the last one.
     fn finding(&self, index: usize) -> Option<(&'static str, &'static str)>;
 }
@@ -44,35 +44,35 @@ impl PiiScanner {
         }
     }
 
-    fn fate(&mut self, verdict: Verdict) -> Fate {
+    fn fate(&mut self, verdict: ScanVerdict) -> ScanOutcome {
         match verdict {
-            Verdict::Clean => Fate::Clean,
-            Verdict::Redacted => Fate::Redacted,
-            Verdict::Quarantined { reason } => Fate::Quarantined(reason.code()),
-            Verdict::Dropped { rule } => {
+            ScanVerdict::Clean => ScanOutcome::Clean,
+            ScanVerdict::Redacted => ScanOutcome::Redacted,
+            ScanVerdict::Quarantined { reason } => ScanOutcome::Quarantined(reason.code()),
+            ScanVerdict::Dropped { rule } => {
                 if let Some((_, name)) = self.rules.iter().find(|(known, _)| *known == rule) {
-                    return Fate::Dropped(Arc::clone(name));
+                    return ScanOutcome::Dropped(Arc::clone(name));
                 }
                 let name: Arc<str> = self.engine.policy().rule_name(rule).into();
                 self.rules.push((rule, Arc::clone(&name)));
-                Fate::Dropped(name)
+                ScanOutcome::Dropped(name)
             }
         }
     }
 }
 
 impl Scanner for PiiScanner {
-    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Fate {
+    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
         let verdict = self.engine.process(payload, out);
         self.fate(verdict)
     }
 
-    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate {
+    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
         let verdict = self.engine.process_key(key, out);
         self.fate(verdict)
     }
 
-    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate {
+    fn key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
         let verdict = self.engine.process_key_beside(key, out);
         self.fate(verdict)
     }

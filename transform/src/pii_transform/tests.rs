@@ -8,7 +8,7 @@ use hydrant_core::{Position, Sequence, ShardId, StreamId};
 use proptest::prelude::*;
 
 use super::scan::span;
-use super::scanner::Fate;
+use super::scanner::ScanOutcome;
 use super::*;
 
 /// Decides by the first byte: `r` redacts, `q` quarantines, `d` drops, `p` panics, anything else is clean. What is
@@ -18,37 +18,37 @@ struct Fake {
 }
 
 impl Fake {
-    fn scan(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Fate {
+    fn scan(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
         self.found = false;
         match bytes.first() {
             Some(b'r') => {
                 self.found = true;
                 out.push(b'R');
                 out.extend_from_slice(&bytes[1..]);
-                Fate::Redacted
+                ScanOutcome::Redacted
             }
-            Some(b'q') => Fate::Quarantined("q"),
-            Some(b'd') => Fate::Dropped("rule".into()),
+            Some(b'q') => ScanOutcome::Quarantined("q"),
+            Some(b'd') => ScanOutcome::Dropped("rule".into()),
             Some(b'p') => {
                 out.extend_from_slice(b"half of it");
                 panic!("the scanner has a fault");
             }
-            _ => Fate::Clean,
+            _ => ScanOutcome::Clean,
         }
     }
 }
 
 impl Scanner for Fake {
-    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Fate {
+    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
         self.scan(payload, out)
     }
 
-    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Fate {
+    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
         self.scan(key, out)
     }
 
-    fn key_beside(&mut self, _: &[u8], _: &mut Vec<u8>) -> Fate {
-        Fate::Clean
+    fn key_beside(&mut self, _: &[u8], _: &mut Vec<u8>) -> ScanOutcome {
+        ScanOutcome::Clean
     }
 
     fn finding(&self, index: usize) -> Option<(&'static str, &'static str)> {
@@ -61,9 +61,9 @@ fn fake() -> PiiTransform {
     PiiTransform::with(Box::new(make), "00".to_owned(), "fake".to_owned())
 }
 
-type Record = (Option<String>, String);
+type KeyedRecord = (Option<String>, String);
 
-fn batch(records: &[Record]) -> Batch {
+fn batch(records: &[KeyedRecord]) -> Batch {
     let mut bytes = Vec::new();
     let mut put = |text: &str| {
         let start = bytes.len();
@@ -95,7 +95,7 @@ fn batch(records: &[Record]) -> Batch {
     }
 }
 
-fn apply(transform: &PiiTransform, records: &[Record]) -> Transformed {
+fn apply(transform: &PiiTransform, records: &[KeyedRecord]) -> Transformed {
     let source = Source {
         stream: &StreamId::new("raw", "1"),
         shard: &ShardId::new("0001"),
@@ -111,7 +111,7 @@ fn redacted(text: &str) -> String {
     }
 }
 
-fn record() -> impl Strategy<Value = Record> {
+fn record() -> impl Strategy<Value = KeyedRecord> {
     let text = "[cccrrqdp][a-c]{0,3}";
     let key = prop_oneof![
         2 => Just(None),
@@ -191,7 +191,7 @@ proptest! {
     }
 }
 
-fn record_of(key: Option<&str>, payload: &str) -> Record {
+fn record_of(key: Option<&str>, payload: &str) -> KeyedRecord {
     (key.map(str::to_owned), payload.to_owned())
 }
 
@@ -413,7 +413,7 @@ fn a_key_of_json_beside_its_payload_stays_json() {
 #[test]
 fn rules_of_a_policy_count_for_the_key_too() {
     let with = |rules: &str| {
-        let mut keys = hydrant_pii::Keys::none();
+        let mut keys = hydrant_pii::TokenKeys::none();
         keys.insert("a", &[7; 32]).unwrap();
         let text = format!("[policy]\nname = \"t\"\n{rules}");
         PiiTransform::new(Arc::new(Policy::from_toml(&text, &keys).unwrap()))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hydrant_pii::testing::Seen;
+use hydrant_pii::testing::JsonPart;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A value. Members keep their order and may repeat.
@@ -21,7 +21,7 @@ pub(super) enum Tree {
 
 impl Tree {
     /// The tree of a walk, which may have ended early.
-    pub(super) fn of(events: &[Seen]) -> Tree {
+    pub(super) fn of(events: &[JsonPart]) -> Tree {
         let mut open: Vec<(Tree, Option<String>)> = Vec::new();
         let mut root = Tree::Absent;
         let put = |open: &mut Vec<(Tree, Option<String>)>, root: &mut Tree, value: Tree| match open
@@ -37,22 +37,22 @@ impl Tree {
         };
         for event in events {
             let value = match event {
-                Seen::Object => {
+                JsonPart::Object => {
                     open.push((Tree::Object(Vec::new()), None));
                     continue;
                 }
-                Seen::Array => {
+                JsonPart::Array => {
                     open.push((Tree::List(Vec::new()), None));
                     continue;
                 }
-                Seen::Key(key) => {
+                JsonPart::Key(key) => {
                     open.last_mut().expect("an object is open").1 = Some(key.clone());
                     continue;
                 }
-                Seen::End => open.pop().expect("a container is open").0,
-                Seen::Text(text) => Tree::Text(text.clone()),
-                Seen::Number(number) => Tree::Number(number.clone()),
-                Seen::Word(word) => match word.as_str() {
+                JsonPart::End => open.pop().expect("a container is open").0,
+                JsonPart::Text(text) => Tree::Text(text.clone()),
+                JsonPart::Number(number) => Tree::Number(number.clone()),
+                JsonPart::Word(word) => match word.as_str() {
                     "null" => Tree::Null,
                     word => Tree::Boolean(word == "true"),
                 },

@@ -10,7 +10,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
-use hydrant_producer::config::{Config, Origin};
+use hydrant_producer::config::{Config, InputSpec};
 use hydrant_producer::simulate::{FleetSpec, PiiShares};
 use hydrant_sink::encode::{Compression, EncodeOptions};
 use hydrant_sink::lake::{Rebuild, TableNames};
@@ -150,7 +150,7 @@ fn strict() -> Arc<dyn Transform> {
 }
 
 async fn produce(orders: Orders, shape: &Shape, context: &Context, told: &Told) -> Result<()> {
-    let origin = Origin::Simulator {
+    let origin = InputSpec::Simulator {
         spec: fleet(shape),
         records: Some(shape.records),
     };

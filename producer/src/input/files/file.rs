@@ -1,6 +1,6 @@
 //! Files as inputs.
 //!
-//! Owns opening and its errors, what identifies a file, and [`Tail`], which reads a file that others write: what was
+//! Owns opening and its errors, what identifies a file, and [`FileTail`], which reads a file that others write: what was
 //! read must still stand where it was read, else the file was truncated or rewritten and nothing more is taken from
 //! it. NULs up to the end of a file are not read: it was made longer before it was written (preallocated files, network
 //! file systems), and bytes come in their place. A named pipe is a file too: opening one waits for its writer.
@@ -28,7 +28,7 @@ const WITNESS_BYTES: usize = 1 << 10;
 /// What a file keeps when it is renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FileId {
+pub struct FileIdentity {
     /// The device that it lies on.
     pub device: u64,
     /// Its inode there.
@@ -38,11 +38,11 @@ pub struct FileId {
     pub born: Option<u64>,
 }
 
-impl FileId {
+impl FileIdentity {
     /// That of a regular file; others have none.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Option<Self> {
-        metadata.is_file().then(|| FileId {
+        metadata.is_file().then(|| FileIdentity {
             device: metadata.dev(),
             inode: metadata.ino(),
             born: micros(metadata.created()),
@@ -55,7 +55,7 @@ impl FileId {
     /// When it cannot be looked at, so that nobody takes it for what is not there.
     pub fn look(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::metadata(path) {
-            Ok(found) => Ok(FileId::of(&found)),
+            Ok(found) => Ok(FileIdentity::of(&found)),
             Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -64,7 +64,7 @@ impl FileId {
     /// That of what stands at `path`, if that can be looked at.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
-        FileId::of(&std::fs::metadata(path).ok()?)
+        FileIdentity::of(&std::fs::metadata(path).ok()?)
     }
 }
 
@@ -76,28 +76,28 @@ fn micros(created: io::Result<SystemTime>) -> Option<u64> {
 
 /// A file that others may write.
 #[derive(Debug)]
-pub struct Tail {
+pub struct FileTail {
     file: File,
-    id: Option<FileId>,
+    id: Option<FileIdentity>,
     read: u64,
     /// Before this place NULs are read, too: something stands there.
     solid: u64,
     witness: Vec<u8>,
 }
 
-impl Tail {
+impl FileTail {
     /// Opens `path`.
     ///
     /// # Errors
     /// When there is no such file, it may not be read, or it is a directory.
-    pub fn open(path: &Path) -> Result<Tail, InputError> {
+    pub fn open(path: &Path) -> Result<FileTail, InputError> {
         let opened = File::open(path).and_then(|file| {
             let metadata = file.metadata()?;
             if metadata.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
-            let id = FileId::of(&metadata);
-            Ok(Tail {
+            let id = FileIdentity::of(&metadata);
+            Ok(FileTail {
                 file,
                 id,
                 read: 0,
@@ -110,7 +110,7 @@ impl Tail {
 
     /// Its identity; none when it is no regular file.
     #[must_use]
-    pub const fn id(&self) -> Option<FileId> {
+    pub const fn id(&self) -> Option<FileIdentity> {
         self.id
     }
 
@@ -205,7 +205,7 @@ impl Tail {
     }
 }
 
-impl Read for Tail {
+impl Read for FileTail {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = match self.id {
             Some(_) => self.read_filled(into)?,
@@ -270,16 +270,16 @@ fn failed(path: &Path, source: io::Error) -> InputError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{LineReader, Reading};
+    use crate::input::{LineReader, ReadOptions};
     use std::io::Write;
 
     #[test]
     fn a_file_is_read_and_named() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"{\"a\":1}\n{\"a\":2}").unwrap();
-        let tail = Tail::open(file.path()).unwrap();
-        assert_eq!(tail.id(), FileId::at(file.path()));
-        let mut reader = LineReader::new("in", tail, Reading::lines(1_024));
+        let tail = FileTail::open(file.path()).unwrap();
+        assert_eq!(tail.id(), FileIdentity::at(file.path()));
+        let mut reader = LineReader::new("in", tail, ReadOptions::lines(1_024));
         let block = reader.next_block().unwrap().unwrap();
         assert_eq!(&block.bytes[block.lines[0].range.clone()], b"{\"a\":1}");
     }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_file_has_an_identity_where_the_file_system_knows_no_birth_times() {
-        let id = FileId::at(Path::new("/proc/self/status")).unwrap();
+        let id = FileIdentity::at(Path::new("/proc/self/status")).unwrap();
         assert_eq!(id.born, None);
         assert_eq!(micros(Ok(UNIX_EPOCH)), Some(0));
     }
@@ -297,7 +297,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let absent = directory.path().join("absent");
         for (path, word) in [(directory.path(), "directory"), (&absent, "no such file")] {
-            let opened = Tail::open(path).err().unwrap().to_string();
+            let opened = FileTail::open(path).err().unwrap().to_string();
             assert_eq!(check(path).unwrap_err().to_string(), opened);
             assert!(
                 opened.contains(word) && opened.contains(&path.display().to_string()),
@@ -322,7 +322,7 @@ mod tests {
             (line(2) + &line(3), false),
         ] {
             std::fs::write(&path, line(1)).unwrap();
-            let mut tail = Tail::open(&path).unwrap();
+            let mut tail = FileTail::open(&path).unwrap();
             assert_eq!(tail.read(&mut buffer).unwrap(), 8);
             std::fs::write(&path, &rewritten).unwrap();
             let answer = tail.read(&mut buffer);

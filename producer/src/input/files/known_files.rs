@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
-use super::file::FileId;
+use super::file::FileIdentity;
 use crate::ledger::FileEntry;
 
 /// What a ledger holds, and what this walk adds to it.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct KnownFiles {
     entries: BTreeMap<u32, FileEntry>,
     by_path: HashMap<PathBuf, BTreeSet<u32>>,
-    by_id: HashMap<FileId, BTreeSet<u32>>,
+    by_id: HashMap<FileIdentity, BTreeSet<u32>>,
 }
 
-impl Known {
+impl KnownFiles {
     pub(super) fn new(entries: Vec<FileEntry>) -> Self {
-        let mut known = Known::default();
+        let mut known = KnownFiles::default();
         for entry in entries {
             known.insert(entry);
         }
@@ -69,7 +69,7 @@ impl Known {
     }
 
     /// Those that are the file `id`, or were, in the order of their numbers.
-    pub(super) fn with(&self, id: FileId) -> impl DoubleEndedIterator<Item = &FileEntry> {
+    pub(super) fn with(&self, id: FileIdentity) -> impl DoubleEndedIterator<Item = &FileEntry> {
         self.of(self.by_id.get(&id))
     }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_found_where_it_is_and_not_where_it_was() {
-        let id = |inode| FileId {
+        let id = |inode| FileIdentity {
             device: 1,
             inode,
             born: None,
@@ -109,9 +109,9 @@ mod tests {
         let entry = |number, path: &str, inode| {
             FileEntry::new(number, PathBuf::from(path), Some(id(inode)))
         };
-        let mut known = Known::new(vec![entry(0, "a", 1), entry(4, "a", 2)]);
+        let mut known = KnownFiles::new(vec![entry(0, "a", 1), entry(4, "a", 2)]);
         assert_eq!(known.next_number(), 5);
-        let at = |known: &Known, path: &str| {
+        let at = |known: &KnownFiles, path: &str| {
             let numbers = known.at(Path::new(path)).map(|entry| entry.number);
             numbers.collect::<Vec<_>>()
         };

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use hydrant_core::{Error, Result};
 
-use super::file::FileId;
+use super::file::FileIdentity;
 use super::rotation;
 use crate::ledger::FileEntry;
 
 /// What was in a directory: whether a file that was there may be found in it under another name.
 pub(super) struct Listing {
-    ids: BTreeSet<FileId>,
+    ids: BTreeSet<FileIdentity>,
     /// The files that those in it may be made of.
     originals: HashSet<PathBuf>,
 }
@@ -23,7 +23,10 @@ impl Listing {
         let mut files = beside(path)?;
         files.push(path.to_owned());
         Ok(Listing {
-            ids: files.iter().filter_map(|file| FileId::at(file)).collect(),
+            ids: files
+                .iter()
+                .filter_map(|file| FileIdentity::at(file))
+                .collect(),
             originals: files
                 .iter()
                 .flat_map(|file| rotation::originals(file))
@@ -80,14 +83,14 @@ mod tests {
             std::fs::write(path(name), name).unwrap();
         }
         let listing = Listing::beside(&path("a.log")).unwrap();
-        let other = FileId {
+        let other = FileIdentity {
             device: 0,
             inode: 0,
             born: None,
         };
         for (name, id, may) in [
             ("a.log", Some(other), true),
-            ("c", FileId::at(&path("b")), true),
+            ("c", FileIdentity::at(&path("b")), true),
             ("c", Some(other), false),
         ] {
             let told = listing.may_hold(&FileEntry::new(0, path(name), id));

@@ -10,20 +10,20 @@ use std::sync::Arc;
 use hydrant_core::{Error, Random, Result};
 use tokio::sync::mpsc;
 
-use super::file::Tail;
-use crate::batcher::{Chunk, Part};
+use super::file::FileTail;
+use crate::batcher::{FilePart, InputChunk};
 use crate::input::indexer::Indexer;
-use crate::input::{InputError, Line, LineBlock, LineReader, Truncated};
-use crate::ledger::{Checked, Digest, FileEntry};
+use crate::input::{InputError, LineBlock, LineReader, RecordRange, Truncated};
+use crate::ledger::{Digest, FileEntry, PrefixDigest};
 
 /// By so many of its first records it is told whether an input holds JSON objects.
 const RECORDS_LOOKED_AT: usize = 16;
 
 /// The thread's way out.
-pub(in crate::input) struct Sender {
+pub(in crate::input) struct ChunkSender {
     indexer: Indexer,
     random: Random,
-    pub(super) chunks: mpsc::Sender<Result<Chunk>>,
+    pub(super) chunks: mpsc::Sender<Result<InputChunk>>,
     /// Whether files have origins of their own; else indexes rise over all files.
     pub(super) by_file: bool,
     next: u64,
@@ -33,16 +33,16 @@ pub(in crate::input) struct Sender {
 
 /// The process does not want more.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(super) struct ConsumerGone;
 
-impl Sender {
+impl ChunkSender {
     pub(in crate::input) const fn new(
         indexer: Indexer,
         random: Random,
-        chunks: mpsc::Sender<Result<Chunk>>,
+        chunks: mpsc::Sender<Result<InputChunk>>,
         by_file: bool,
     ) -> Self {
-        Sender {
+        ChunkSender {
             indexer,
             random,
             chunks,
@@ -66,8 +66,8 @@ impl Sender {
         block: LineBlock,
         name: &Arc<str>,
         indexes: Range<u64>,
-        part: Part,
-    ) -> Result<(), Gone> {
+        part: FilePart,
+    ) -> Result<(), ConsumerGone> {
         let base = if self.by_file {
             0
         } else {
@@ -78,12 +78,14 @@ impl Sender {
         if self.by_file {
             chunk.part = part;
         }
-        self.chunks.blocking_send(Ok(chunk)).map_err(|_| Gone)
+        self.chunks
+            .blocking_send(Ok(chunk))
+            .map_err(|_| ConsumerGone)
     }
 
     /// Says once what becomes of records that are no JSON objects, if the first ones of an input are not.
     fn tell_text(&mut self, block: &LineBlock, name: &str) {
-        let is_object = |line: &Line| block.bytes[line.range.clone()].starts_with(b"{");
+        let is_object = |line: &RecordRange| block.bytes[line.range.clone()].starts_with(b"{");
         let mut first = block.lines.iter().take(RECORDS_LOOKED_AT);
         if !self.has_told_text && !first.any(is_object) {
             self.has_told_text = true;
@@ -96,13 +98,13 @@ impl Sender {
     }
 
     /// Notes how a file that the ledger knows stands, with no record.
-    pub(super) fn note(&mut self, entry: &FileEntry) -> Result<(), Gone> {
+    pub(super) fn note(&mut self, entry: &FileEntry) -> Result<(), ConsumerGone> {
         if !self.by_file {
             return Ok(());
         }
         let name = Arc::default();
         let mark = Some(Box::new(entry.clone()));
-        let part = Part {
+        let part = FilePart {
             name: Arc::clone(&name),
             number: entry.number,
             origin: Arc::from(entry.origin()),
@@ -119,7 +121,7 @@ impl Sender {
 }
 
 /// A file that is being read.
-pub(super) struct Live<R: io::Read> {
+pub(super) struct OpenFile<R: io::Read> {
     pub(super) entry: FileEntry,
     pub(super) name: Arc<str>,
     origin: Arc<str>,
@@ -136,16 +138,16 @@ pub(super) struct Live<R: io::Read> {
 }
 
 /// What came of reading on.
-pub(super) enum Read {
+pub(super) enum ReadOutcome {
     Block,
     End,
     Truncated,
     Failed(InputError),
 }
 
-impl<R: io::Read> Live<R> {
+impl<R: io::Read> OpenFile<R> {
     pub(super) fn new(entry: FileEntry, name: Arc<str>, reader: LineReader<R>) -> Self {
-        Live {
+        OpenFile {
             sent: entry.index,
             origin: Arc::from(entry.origin()),
             entry,
@@ -165,7 +167,7 @@ impl<R: io::Read> Live<R> {
     }
 
     /// Reads one block and sends it.
-    pub(super) fn step(&mut self, sender: &mut Sender) -> Result<Read, Gone> {
+    pub(super) fn step(&mut self, sender: &mut ChunkSender) -> Result<ReadOutcome, ConsumerGone> {
         let block = self.reader.next_block();
         self.tell();
         match block {
@@ -174,15 +176,19 @@ impl<R: io::Read> Live<R> {
                     self.is_looked_at = true;
                     sender.tell_text(&block, &self.name);
                 }
-                self.send(block, sender).map(|()| Read::Block)
+                self.send(block, sender).map(|()| ReadOutcome::Block)
             }
-            Ok(None) => Ok(Read::End),
-            Err(error) if is_truncated(&error) => Ok(Read::Truncated),
-            Err(error) => Ok(Read::Failed(error)),
+            Ok(None) => Ok(ReadOutcome::End),
+            Err(error) if is_truncated(&error) => Ok(ReadOutcome::Truncated),
+            Err(error) => Ok(ReadOutcome::Failed(error)),
         }
     }
 
-    pub(super) fn send(&mut self, block: LineBlock, sender: &mut Sender) -> Result<(), Gone> {
+    pub(super) fn send(
+        &mut self,
+        block: LineBlock,
+        sender: &mut ChunkSender,
+    ) -> Result<(), ConsumerGone> {
         self.entry.ended = false;
         let place = self.reader.place();
         let opens = (!self.is_opened).then(|| {
@@ -191,7 +197,7 @@ impl<R: io::Read> Live<R> {
                 && let Some((bytes, digest)) = self.reader.beginning()
             {
                 let digest = Digest(digest);
-                self.entry.first = Some(Checked { bytes, digest });
+                self.entry.first = Some(PrefixDigest { bytes, digest });
             }
             Box::new(self.entry.clone())
         });
@@ -200,7 +206,7 @@ impl<R: io::Read> Live<R> {
             self.entry.advance(place);
         }
         let mark = place.map(|_| Box::new(self.entry.clone()));
-        let part = Part {
+        let part = FilePart {
             name: Arc::clone(&self.name),
             number: self.entry.number,
             origin: Arc::clone(&self.origin),
@@ -246,11 +252,11 @@ impl<R: io::Read> Live<R> {
     }
 }
 
-impl Live<Tail> {
+impl OpenFile<FileTail> {
     /// Ends it: it is read on only if it has grown at the next start.
     pub(super) fn end(&mut self) {
         self.entry.ended = true;
-        self.entry.size = self.reader.plain().map(Tail::read_bytes);
+        self.entry.size = self.reader.plain().map(FileTail::read_bytes);
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use hydrant_core::{Error, Result};
 use hydrant_stream::StreamUrl;
 
-use super::file::{FileId, real_path};
+use super::file::{FileIdentity, real_path};
 use super::glob::{self, Expansion};
 use crate::config::{Config, Files};
 
@@ -59,23 +59,23 @@ impl OwnFiles {
         })
     }
 
-    fn ids(&self) -> Vec<FileId> {
+    fn ids(&self) -> Vec<FileIdentity> {
         self.paths
             .iter()
-            .filter_map(|own| FileId::at(own))
+            .filter_map(|own| FileIdentity::at(own))
             .collect()
     }
 
     /// Whether `path` leads to one of them, which have these identities now.
-    fn holds(&self, path: &Path, ids: &[FileId]) -> bool {
+    fn holds(&self, path: &Path, ids: &[FileIdentity]) -> bool {
         let id = match path.symlink_metadata() {
             Ok(found) if found.is_symlink() => {
                 if self.has_name(&real_path(path)) {
                     return true;
                 }
-                FileId::at(path)
+                FileIdentity::at(path)
             }
-            found => found.ok().and_then(|found| FileId::of(&found)),
+            found => found.ok().and_then(|found| FileIdentity::of(&found)),
         };
         self.has_name(path) || id.is_some_and(|id| ids.contains(&id))
     }
@@ -204,13 +204,13 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::Origin;
+    use crate::config::InputSpec;
 
     #[test]
     fn own_files_are_known_by_path_through_links_and_by_inode() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let origin = Origin::Files(Files::new(["*"]));
+        let origin = InputSpec::Files(Files::new(["*"]));
         let mut config = Config::new("local:raw", origin).with_ledger("n", at("edge.json"));
         config.report = Some(at("report.json"));
         let own = OwnFiles::of(&config);

@@ -22,14 +22,14 @@ use std::time::Duration;
 use hydrant_core::{Error, Result};
 
 use super::failures::Failures;
-use super::file::{self, FileId, Tail};
+use super::file::{self, FileIdentity, FileTail};
 use super::glob;
-use super::known_files::Known;
+use super::known_files::KnownFiles;
 use super::listing::Listing;
-use super::open_file::{Gone, Live, Read, Sender, is_truncated};
+use super::open_file::{ChunkSender, ConsumerGone, OpenFile, ReadOutcome, is_truncated};
 use super::own_files::OwnFiles;
 use crate::input::records::reader::begins_with;
-use crate::input::{InputError, LineReader, Reading, stdin};
+use crate::input::{InputError, LineReader, ReadOptions, stdin};
 use crate::ledger::FileEntry;
 
 mod copies;
@@ -45,20 +45,20 @@ const CHANGES_MAX: u32 = 100;
 const QUIET: Duration = Duration::from_secs(3600);
 
 /// The walk over all inputs.
-pub(in crate::input) struct Walk {
+pub(in crate::input) struct InputWalk {
     inputs: Vec<PathBuf>,
     own: OwnFiles,
     follow: bool,
-    reading: Reading,
-    known: Known,
+    reading: ReadOptions,
+    known: KnownFiles,
     next_number: u32,
     /// Files that this walk reads or has read.
-    seen: BTreeSet<FileId>,
+    seen: BTreeSet<FileIdentity>,
     /// Known files that are not where they were.
     gone: Vec<u32>,
     /// Files that may be copies which are being made.
-    making: BTreeSet<FileId>,
-    sender: Sender,
+    making: BTreeSet<FileIdentity>,
+    sender: ChunkSender,
     failures: Failures,
     has_sent: bool,
     /// Files that were given up, of which the ledger was not told yet.
@@ -71,19 +71,19 @@ pub(in crate::input) struct Walk {
     unseen: BTreeSet<String>,
 }
 
-type Found = Vec<Live<Tail>>;
+type FoundFiles = Vec<OpenFile<FileTail>>;
 
-impl Walk {
+impl InputWalk {
     pub(in crate::input) fn new(
         inputs: Vec<PathBuf>,
         own: OwnFiles,
         follow: bool,
-        reading: Reading,
+        reading: ReadOptions,
         known: Vec<FileEntry>,
-        sender: Sender,
+        sender: ChunkSender,
     ) -> Self {
-        let known = Known::new(known);
-        Walk {
+        let known = KnownFiles::new(known);
+        InputWalk {
             inputs,
             own,
             follow,
@@ -116,15 +116,15 @@ impl Walk {
                     self.sender.fail(error);
                 }
             }
-            Err(Gone) => self.failures.tell(),
+            Err(ConsumerGone) => self.failures.tell(),
         }
     }
 
-    fn once(&mut self) -> Result<(), Gone> {
+    fn once(&mut self) -> Result<(), ConsumerGone> {
         self.find_gone();
         for mut live in self.take_up()? {
             self.failures.tell();
-            if let Read::Failed(error) = self.read_live(&mut live)? {
+            if let ReadOutcome::Failed(error) = self.read_live(&mut live)? {
                 self.fail(error.into());
             }
             self.end_quiet(live)?;
@@ -154,7 +154,7 @@ impl Walk {
     }
 
     /// Reads one file, after what is left of the ones that had its path.
-    fn read(&mut self, path: &Path) -> Result<(), Gone> {
+    fn read(&mut self, path: &Path) -> Result<(), ConsumerGone> {
         for _ in 0..CHANGES_MAX {
             let visited = self.visit(path);
             self.note_left()?;
@@ -169,17 +169,17 @@ impl Walk {
             let last = found.len().saturating_sub(1);
             for (n, mut live) in found.into_iter().enumerate() {
                 match self.read_live(&mut live)? {
-                    Read::Truncated => {
+                    ReadOutcome::Truncated => {
                         again = true;
                         live.entry.id.map(|id| self.seen.remove(&id));
                     }
-                    Read::Failed(error) => self.fail(error.into()),
-                    Read::End if n < last => self.end_quiet(live)?,
-                    Read::Block | Read::End => {}
+                    ReadOutcome::Failed(error) => self.fail(error.into()),
+                    ReadOutcome::End if n < last => self.end_quiet(live)?,
+                    ReadOutcome::Block | ReadOutcome::End => {}
                 }
             }
             if !again {
-                match FileId::look(path) {
+                match FileIdentity::look(path) {
                     Ok(Some(id)) if !self.seen.contains(&id) => continue,
                     Ok(_) => {}
                     Err(error) => self.fail(Error::io("look at", path, error)),
@@ -196,14 +196,17 @@ impl Walk {
     }
 
     /// Reads on to the end, or to what comes before it.
-    fn read_live<R: io::Read>(&mut self, live: &mut Live<R>) -> Result<Read, Gone> {
+    fn read_live<R: io::Read>(
+        &mut self,
+        live: &mut OpenFile<R>,
+    ) -> Result<ReadOutcome, ConsumerGone> {
         loop {
             let read = live.step(&mut self.sender)?;
             self.has_sent |= live.is_opened;
-            if let Read::Block = read {
+            if let ReadOutcome::Block = read {
                 continue;
             }
-            if let Read::End = read {
+            if let ReadOutcome::End = read {
                 live.tell_unfinished();
             }
             self.remember(live);
@@ -212,15 +215,15 @@ impl Walk {
     }
 
     /// What is left of known files that are not where an input leads to any more: it is read first.
-    fn take_up(&mut self) -> Result<Found, Gone> {
+    fn take_up(&mut self) -> Result<FoundFiles, ConsumerGone> {
         let mut at = BTreeMap::new();
         for input in self.inputs.clone() {
             // What cannot be looked at is told by those who read the inputs.
             for path in self.own.expand(&input).files {
-                at.insert(file::real_path(&path), FileId::at(&path));
+                at.insert(file::real_path(&path), FileIdentity::at(&path));
             }
         }
-        let led: BTreeSet<FileId> = at.values().flatten().copied().collect();
+        let led: BTreeSet<FileIdentity> = at.values().flatten().copied().collect();
         let is_open = |entry: &&FileEntry| !entry.ended || has_grown(entry);
         let open: Vec<FileEntry> = self.known.iter().filter(is_open).cloned().collect();
         let mut found = Vec::new();
@@ -261,11 +264,11 @@ impl Walk {
     fn rest_of(
         &mut self,
         entry: &FileEntry,
-        led: &BTreeSet<FileId>,
+        led: &BTreeSet<FileIdentity>,
         listings: &mut BTreeMap<PathBuf, Listing>,
     ) -> Result<Rest> {
-        let there =
-            FileId::look(&entry.path).map_err(|error| Error::io("look at", &entry.path, error))?;
+        let there = FileIdentity::look(&entry.path)
+            .map_err(|error| Error::io("look at", &entry.path, error))?;
         let same = there.filter(|id| entry.id.is_none_or(|known| known == *id));
         if let Some(id) = same {
             if led.contains(&id) && !entry.moved {
@@ -294,7 +297,7 @@ impl Walk {
     }
 
     /// Notes a former file that was read to its end; one that will not grow is left.
-    fn end_quiet(&mut self, mut live: Live<Tail>) -> Result<(), Gone> {
+    fn end_quiet(&mut self, mut live: OpenFile<FileTail>) -> Result<(), ConsumerGone> {
         let modified = std::fs::metadata(&live.entry.path)
             .and_then(|found| found.modified())
             .ok();
@@ -307,7 +310,7 @@ impl Walk {
         Ok(())
     }
 
-    fn remember<R: io::Read>(&mut self, live: &Live<R>) {
+    fn remember<R: io::Read>(&mut self, live: &OpenFile<R>) {
         if live.is_opened || self.known.contains(live.entry.number) {
             self.known.insert(live.entry.clone());
         }
@@ -315,7 +318,7 @@ impl Walk {
 
     fn find_gone(&mut self) {
         let is_gone = |entry: &&FileEntry| {
-            entry.id.is_some() && FileId::look(&entry.path).is_ok_and(|id| id != entry.id)
+            entry.id.is_some() && FileIdentity::look(&entry.path).is_ok_and(|id| id != entry.id)
         };
         self.gone = self
             .known
@@ -326,7 +329,7 @@ impl Walk {
     }
 
     /// Tells the ledger of files that were given up.
-    fn note_left(&mut self) -> Result<(), Gone> {
+    fn note_left(&mut self) -> Result<(), ConsumerGone> {
         for entry in std::mem::take(&mut self.left) {
             self.sender.note(&entry)?;
         }
@@ -337,7 +340,7 @@ impl Walk {
         self.failures.add(error);
     }
 
-    fn read_stdin(&mut self) -> Result<(), Gone> {
+    fn read_stdin(&mut self) -> Result<(), ConsumerGone> {
         let mut reader = stdin::open(self.reading);
         let known = self.known.at(Path::new(STDIN)).next().cloned();
         let entry = known
@@ -345,8 +348,8 @@ impl Walk {
             .unwrap_or_else(|| self.new_entry(PathBuf::from(STDIN), None, None));
         match self.resume_pipe(&mut reader, entry) {
             Ok(entry) => {
-                let mut live = Live::new(entry, Arc::from(stdin::NAME), reader);
-                if let Read::Failed(error) = self.read_live(&mut live)? {
+                let mut live = OpenFile::new(entry, Arc::from(stdin::NAME), reader);
+                if let ReadOutcome::Failed(error) = self.read_live(&mut live)? {
                     self.fail(error.into());
                 }
             }
@@ -386,7 +389,7 @@ impl Walk {
         &mut self,
         path: PathBuf,
         input: Option<PathBuf>,
-        id: Option<FileId>,
+        id: Option<FileIdentity>,
     ) -> FileEntry {
         let number = self.next_number;
         self.next_number += 1;
@@ -400,8 +403,8 @@ impl Walk {
 
     /// What is to be read at `path`: what is left of former files, then the file itself; nothing when that was
     /// replaced meanwhile, so that it is looked at again.
-    fn visit(&mut self, path: &Path) -> Result<Found> {
-        let before = FileId::at(path);
+    fn visit(&mut self, path: &Path) -> Result<FoundFiles> {
+        let before = FileIdentity::at(path);
         let mut found = Vec::new();
         let Err(error) = self.look_at(path, &mut found) else {
             // Where they are now is known before others are compared with them.
@@ -415,7 +418,7 @@ impl Walk {
             live.entry.id.map(|id| self.seen.remove(&id));
         }
         match before {
-            Some(id) if FileId::at(path) != before => {
+            Some(id) if FileIdentity::at(path) != before => {
                 self.seen.remove(&id);
                 Ok(Vec::new())
             }
@@ -423,8 +426,8 @@ impl Walk {
         }
     }
 
-    fn look_at(&mut self, path: &Path, found: &mut Found) -> Result<()> {
-        let tail = Tail::open(path)?;
+    fn look_at(&mut self, path: &Path, found: &mut FoundFiles) -> Result<()> {
+        let tail = FileTail::open(path)?;
         let id = tail.id();
         let real = file::real_path(path);
         let input = std::path::absolute(path)
@@ -436,7 +439,7 @@ impl Walk {
             let mut reader = LineReader::new(path.display().to_string(), tail, self.reading);
             let entry = self.resume_pipe(&mut reader, entry)?;
             let name = Arc::from(path.display().to_string());
-            found.push(Live::new(entry, name, reader));
+            found.push(OpenFile::new(entry, name, reader));
             return Ok(());
         };
         if !self.seen.insert(id) {
@@ -490,13 +493,13 @@ impl Walk {
                 }
             },
             None => match self.copy_of(&real, id)? {
-                Copied::Whole => return Ok(()),
-                Copied::Making => {
+                NewFile::Whole => return Ok(()),
+                NewFile::Making => {
                     self.making.insert(id);
                     return Ok(());
                 }
-                Copied::Goes(live) => *live,
-                Copied::New => self.fresh(real, input, tail),
+                NewFile::Goes(live) => *live,
+                NewFile::New => self.fresh(real, input, tail),
             },
         };
         found.push(this);
@@ -504,7 +507,7 @@ impl Walk {
     }
 
     /// Files that had this path or inode, and may have more than was taken.
-    fn formers(&self, path: &Path, id: FileId, own: Option<&FileEntry>) -> Vec<FileEntry> {
+    fn formers(&self, path: &Path, id: FileIdentity, own: Option<&FileEntry>) -> Vec<FileEntry> {
         let numbers: BTreeSet<u32> = (self.known.at(path))
             .chain(self.known.with(id))
             .filter(|entry| !entry.ended && own.is_none_or(|own| own.number != entry.number))
@@ -515,11 +518,16 @@ impl Walk {
         formers.cloned().collect()
     }
 
-    fn fresh(&mut self, path: PathBuf, input: Option<PathBuf>, tail: Tail) -> Live<Tail> {
+    fn fresh(
+        &mut self,
+        path: PathBuf,
+        input: Option<PathBuf>,
+        tail: FileTail,
+    ) -> OpenFile<FileTail> {
         let name: Arc<str> = Arc::from(path.display().to_string());
         let entry = self.new_entry(path, input, tail.id());
         let reader = LineReader::new(&*name, tail, self.reading);
-        Live::new(entry, name, reader)
+        OpenFile::new(entry, name, reader)
     }
 
     /// Opens the file `id` at `path` behind what was taken of `entry`; `None` when it begins with something else.
@@ -529,9 +537,9 @@ impl Walk {
     fn resume(
         &self,
         path: &Path,
-        id: FileId,
+        id: FileIdentity,
         mut entry: FileEntry,
-    ) -> Result<Option<Live<Tail>>, InputError> {
+    ) -> Result<Option<OpenFile<FileTail>>, InputError> {
         let name: Arc<str> = Arc::from(path.display().to_string());
         let memory = self.reading.memory_bytes;
         let failed = |source| InputError::Read {
@@ -565,7 +573,7 @@ impl Walk {
         match fits {
             Ok(Some(place)) => {
                 entry.advance(place);
-                Ok(Some(Live::new(entry, name, reader)))
+                Ok(Some(OpenFile::new(entry, name, reader)))
             }
             Ok(None) => Ok(None),
             Err(error) if is_truncated(&error) => Ok(None),
@@ -588,20 +596,20 @@ impl Walk {
 }
 
 /// What a file is that nothing is known of.
-enum Copied {
+enum NewFile {
     New,
     /// What it holds is read from its original.
     Whole,
     /// It may be a copy that is not finished.
     Making,
-    Goes(Box<Live<Tail>>),
+    Goes(Box<OpenFile<FileTail>>),
 }
 
 /// What becomes of a known file at the start.
 enum Rest {
     /// It is where an input leads to.
     Follows,
-    Found(Box<Live<Tail>>),
+    Found(Box<OpenFile<FileTail>>),
     Nowhere,
 }
 
@@ -611,7 +619,7 @@ fn has_grown(entry: &FileEntry) -> bool {
         return false;
     };
     match std::fs::metadata(&entry.path) {
-        Ok(found) => FileId::of(&found) == entry.id && found.len() > size,
+        Ok(found) => FileIdentity::of(&found) == entry.id && found.len() > size,
         // Those who look for it say why it cannot be looked at.
         Err(error) => !glob::is_absence(&error),
     }
@@ -628,8 +636,8 @@ fn is_mounted(entry: &FileEntry) -> bool {
 }
 
 /// Opens `path`, which must lead to the file `id` still.
-fn open_same(path: &Path, id: FileId) -> Result<Tail, InputError> {
-    let tail = Tail::open(path)?;
+fn open_same(path: &Path, id: FileIdentity) -> Result<FileTail, InputError> {
+    let tail = FileTail::open(path)?;
     if tail.id() == Some(id) {
         Ok(tail)
     } else {
@@ -641,7 +649,7 @@ fn open_same(path: &Path, id: FileId) -> Result<Tail, InputError> {
     }
 }
 
-fn tell_replaced(live: &Live<Tail>) {
+fn tell_replaced(live: &OpenFile<FileTail>) {
     tracing::warn!(
         input = &*live.name,
         lines = live.entry.line - 1,

@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_secs(1);
 const POLL_BLIND: Duration = Duration::from_millis(250);
 
 /// Wakes up when something changes in a directory.
-pub(super) struct Watch {
+pub(super) struct DirectoryWatch {
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     woken: Receiver<()>,
@@ -24,7 +24,7 @@ pub(super) struct Watch {
     _wake: SyncSender<()>,
 }
 
-impl Watch {
+impl DirectoryWatch {
     pub(super) fn new() -> Self {
         let (wake, woken) = sync_channel(1);
         let on_event = wake.clone();
@@ -35,7 +35,7 @@ impl Watch {
                 let _full = on_event.try_send(());
             }
         });
-        Watch {
+        DirectoryWatch {
             watcher: watcher.map_err(|error| blind(&error)).ok(),
             directories: BTreeSet::new(),
             woken,

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use hydrant_testing::clock::ManualClock;
 
 use super::*;
-use crate::input::{LineReader, Reading};
+use crate::input::{LineReader, ReadOptions};
 
-fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize) -> Vec<Chunk> {
+fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize) -> Vec<InputChunk> {
     let indexer = Indexer {
         key: key.map(|key| KeyTemplate::parse(key).unwrap()),
         record_bytes_max,
         clock: Arc::new(ManualClock::new(77)),
     };
-    let reading = Reading::lines(record_bytes_max);
+    let reading = ReadOptions::lines(record_bytes_max);
     let mut reader = LineReader::new("t", text.as_bytes(), reading);
     let mut chunks = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
@@ -22,7 +22,7 @@ fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize) -> Vec<Chunk> 
     chunks
 }
 
-fn records(chunk: &Chunk) -> Vec<(Option<String>, String)> {
+fn records(chunk: &InputChunk) -> Vec<(Option<String>, String)> {
     let text = |segment: u32, span: Span| {
         let start = span.start as usize;
         let bytes = &chunk.segments[segment as usize][start..start + span.len as usize];

@@ -7,9 +7,9 @@ use std::io::{self, Read};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::decode::{Decoded, Failure, window_log_max};
+use super::decode::{Decompressor, SourceFailure, window_log_max};
 use super::reader::{READ_BYTES_MIN, hash};
-use super::text::Text;
+use super::text::TextSource;
 
 /// What a source has of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +24,13 @@ pub(crate) enum Alike {
 
 /// A source that is read by pieces.
 struct Pieces<R: Read> {
-    source: Text<R>,
+    source: TextSource<R>,
     buffer: Vec<u8>,
     taken: usize,
     filled: usize,
 }
 
-enum Piece {
+enum PieceState {
     Some,
     End,
     /// Its content is damaged or was cut.
@@ -39,8 +39,8 @@ enum Piece {
 
 impl<R: Read> Pieces<R> {
     fn new(source: R, memory_bytes: u64) -> Self {
-        let decoded = Decoded::new(source, window_log_max(memory_bytes));
-        let mut source = Text::new(decoded, false, false);
+        let decoded = Decompressor::new(source, window_log_max(memory_bytes));
+        let mut source = TextSource::new(decoded, false, false);
         source.trust();
         Pieces {
             source,
@@ -50,21 +50,21 @@ impl<R: Read> Pieces<R> {
         }
     }
 
-    fn fill(&mut self) -> io::Result<Piece> {
+    fn fill(&mut self) -> io::Result<PieceState> {
         if self.taken == self.filled {
             self.taken = 0;
             self.filled = 0;
             match self.source.read(&mut self.buffer) {
-                Ok(0) => return Ok(Piece::End),
+                Ok(0) => return Ok(PieceState::End),
                 Ok(read) => self.filled = read,
-                Err(Failure::Format { .. }) => return Ok(Piece::Broken),
-                Err(Failure::Read(error)) if error.raw_os_error().is_none() => {
-                    return Ok(Piece::Broken);
+                Err(SourceFailure::Format { .. }) => return Ok(PieceState::Broken),
+                Err(SourceFailure::Read(error)) if error.raw_os_error().is_none() => {
+                    return Ok(PieceState::Broken);
                 }
-                Err(Failure::Read(error)) => return Err(error),
+                Err(SourceFailure::Read(error)) => return Err(error),
             }
         }
-        Ok(Piece::Some)
+        Ok(PieceState::Some)
     }
 
     fn piece(&self) -> &[u8] {
@@ -85,11 +85,11 @@ pub(crate) fn compare(
     let mut original = Pieces::new(original, memory_bytes);
     loop {
         match copy.fill()? {
-            Piece::Some => {}
-            Piece::End => return Ok(Alike::Beginning),
-            Piece::Broken => return Ok(Alike::Cut),
+            PieceState::Some => {}
+            PieceState::End => return Ok(Alike::Beginning),
+            PieceState::Broken => return Ok(Alike::Cut),
         }
-        let Piece::Some = original.fill()? else {
+        let PieceState::Some = original.fill()? else {
             return Ok(Alike::No);
         };
         let (left, right) = (copy.piece(), original.piece());
@@ -119,9 +119,9 @@ pub(crate) fn proven(
     let mut total = 0;
     loop {
         match pieces.fill()? {
-            Piece::Some => {}
-            Piece::End => break,
-            Piece::Broken => return Ok(None),
+            PieceState::Some => {}
+            PieceState::End => break,
+            PieceState::Broken => return Ok(None),
         }
         let is_alike = hash(&mut digest, &mut total, pieces.piece(), &checks);
         if !is_alike || total > most {

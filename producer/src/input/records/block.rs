@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// A record's place in its block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct RecordRange {
     /// The record's bytes in [`LineBlock::bytes`], without the space around it.
     pub range: Range<usize>,
     /// The number of the line that it begins in, from 1.
@@ -34,7 +34,7 @@ pub struct LineBlock {
     /// The shared bytes that `lines` points into.
     pub bytes: Bytes,
     /// The records, in order.
-    pub lines: Vec<Line>,
+    pub lines: Vec<RecordRange>,
     /// The records that were too long or damaged.
     pub refused: Vec<RefusedLine>,
     /// Which of `lines` hold line ends.

@@ -93,7 +93,7 @@ const fn refusal(format: &'static str, remedy: &'static str) -> Signature {
 }
 
 /// Why no more bytes come.
-pub(super) enum Failure {
+pub(super) enum SourceFailure {
     Format {
         format: &'static str,
         remedy: &'static str,
@@ -101,18 +101,18 @@ pub(super) enum Failure {
     Read(io::Error),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for SourceFailure {
     fn from(source: io::Error) -> Self {
         Self::Read(source)
     }
 }
 
 /// What decompressed bytes that begin like this are refused for.
-pub(super) fn refused(start: &[u8]) -> Option<Failure> {
+pub(super) fn refused(start: &[u8]) -> Option<SourceFailure> {
     let signature = signature_of(start)?;
     Some(match signature {
-        Signature::Refused { format, remedy } => Failure::Format { format, remedy },
-        Signature::Gzip | Signature::Zstd => Failure::Format {
+        Signature::Refused { format, remedy } => SourceFailure::Format { format, remedy },
+        Signature::Gzip | Signature::Zstd => SourceFailure::Format {
             format: "a compressed file that was compressed again",
             remedy: "decompress it once and pipe it with `--input -`",
         },
@@ -132,12 +132,12 @@ fn signature_of(start: &[u8]) -> Option<Signature> {
 }
 
 /// A source whose interrupted calls are repeated and whose bytes are counted.
-pub(super) struct Counted<R> {
+pub(super) struct CountedReader<R> {
     source: io::Chain<Cursor<Vec<u8>>, R>,
     read: u64,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountedReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.source.read(into) {
@@ -151,24 +151,24 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-pub(super) type Buffered<R> = io::BufReader<Counted<R>>;
+pub(super) type Buffered<R> = io::BufReader<CountedReader<R>>;
 
 /// A source and its decompressor, chosen at the first read.
-pub(super) enum Decoded<R: Read> {
+pub(super) enum Decompressor<R: Read> {
     Unknown { source: R, window_log_max: u32 },
-    Plain(Counted<R>),
-    Gzip(Parts<R, GzDecoder<Buffered<R>>>),
-    Zstd(Parts<R, ZstdDecoder<'static, Buffered<R>>>),
+    Plain(CountedReader<R>),
+    Gzip(MemberReader<R, GzDecoder<Buffered<R>>>),
+    Zstd(MemberReader<R, ZstdDecoder<'static, Buffered<R>>>),
     Closed,
 }
 
 /// A compressed source between and inside its members or frames.
-pub(super) struct Parts<R, D> {
-    part: Part<R, D>,
+pub(super) struct MemberReader<R, D> {
+    part: MemberState<R, D>,
     window_log_max: u32,
 }
 
-enum Part<R, D> {
+enum MemberState<R, D> {
     Between(Buffered<R>),
     Inside(Box<D>),
     Ended(Buffered<R>),
@@ -176,7 +176,7 @@ enum Part<R, D> {
     Nothing,
 }
 
-impl<R: Read> Decoded<R> {
+impl<R: Read> Decompressor<R> {
     /// zstd windows up to two to the power of `window_log_max` are accepted.
     pub(super) const fn new(source: R, window_log_max: u32) -> Self {
         Self::Unknown {
@@ -199,7 +199,7 @@ impl<R: Read> Decoded<R> {
     }
 
     /// Like [`Read::read`], but an interrupted call is repeated.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, SourceFailure> {
         loop {
             return match self {
                 Self::Unknown { .. } => match self.open()? {
@@ -215,7 +215,7 @@ impl<R: Read> Decoded<R> {
     }
 
     /// Reads ahead and chooses the decompressor; `false` when there is no byte. A source that fails here is closed.
-    fn open(&mut self) -> Result<bool, Failure> {
+    fn open(&mut self) -> Result<bool, SourceFailure> {
         if let Self::Unknown {
             mut source,
             window_log_max,
@@ -230,16 +230,16 @@ impl<R: Read> Decoded<R> {
                 };
                 return Ok(false);
             }
-            let source = Counted {
+            let source = CountedReader {
                 source: Cursor::new(start).chain(source),
                 read: 0,
             };
             *self = match signature {
                 None => Self::Plain(source),
-                Some(Signature::Gzip) => Self::Gzip(Parts::new(source, window_log_max)),
-                Some(Signature::Zstd) => Self::Zstd(Parts::new(source, window_log_max)),
+                Some(Signature::Gzip) => Self::Gzip(MemberReader::new(source, window_log_max)),
+                Some(Signature::Zstd) => Self::Zstd(MemberReader::new(source, window_log_max)),
                 Some(Signature::Refused { format, remedy }) => {
-                    return Err(Failure::Format { format, remedy });
+                    return Err(SourceFailure::Format { format, remedy });
                 }
             };
         }
@@ -247,17 +247,17 @@ impl<R: Read> Decoded<R> {
     }
 }
 
-impl<R: Read, D> Parts<R, D> {
-    fn new(source: Counted<R>, window_log_max: u32) -> Self {
-        Parts {
-            part: Part::Between(io::BufReader::with_capacity(BUFFER_BYTES, source)),
+impl<R: Read, D> MemberReader<R, D> {
+    fn new(source: CountedReader<R>, window_log_max: u32) -> Self {
+        MemberReader {
+            part: MemberState::Between(io::BufReader::with_capacity(BUFFER_BYTES, source)),
             window_log_max,
         }
     }
 }
 
 /// How a compressed source is made of parts.
-pub(super) trait Member<R: Read>: Read + Sized {
+pub(super) trait CompressedMember<R: Read>: Read + Sized {
     const NAME: &'static str;
 
     fn begin(source: Buffered<R>, window_log_max: u32) -> io::Result<Self>;
@@ -269,7 +269,7 @@ pub(super) trait Member<R: Read>: Read + Sized {
     fn is_start(bytes: &[u8]) -> bool;
 }
 
-impl<R: Read> Member<R> for GzDecoder<Buffered<R>> {
+impl<R: Read> CompressedMember<R> for GzDecoder<Buffered<R>> {
     const NAME: &'static str = "gzip member";
 
     fn begin(source: Buffered<R>, _: u32) -> io::Result<Self> {
@@ -289,7 +289,7 @@ impl<R: Read> Member<R> for GzDecoder<Buffered<R>> {
     }
 }
 
-impl<R: Read> Member<R> for ZstdDecoder<'static, Buffered<R>> {
+impl<R: Read> CompressedMember<R> for ZstdDecoder<'static, Buffered<R>> {
     const NAME: &'static str = "zstd frame";
 
     fn begin(source: Buffered<R>, window_log_max: u32) -> io::Result<Self> {
@@ -314,28 +314,28 @@ impl<R: Read> Member<R> for ZstdDecoder<'static, Buffered<R>> {
     }
 }
 
-impl<R: Read, D: Member<R>> Parts<R, D> {
-    fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+impl<R: Read, D: CompressedMember<R>> MemberReader<R, D> {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, SourceFailure> {
         loop {
-            match std::mem::replace(&mut self.part, Part::Nothing) {
-                Part::Nothing => return Ok(0),
-                Part::Ended(mut source) => {
+            match std::mem::replace(&mut self.part, MemberState::Nothing) {
+                MemberState::Nothing => return Ok(0),
+                MemberState::Ended(mut source) => {
                     // A file that grows may have got another member.
                     let more = !source.fill_buf()?.is_empty();
                     self.part = if more {
-                        Part::Between(source)
+                        MemberState::Between(source)
                     } else {
-                        Part::Ended(source)
+                        MemberState::Ended(source)
                     };
                     if !more {
                         return Ok(0);
                     }
                 }
-                Part::Between(source) => self.part = self.next(source)?,
-                Part::Inside(mut decoder) => match decoder.read(into) {
-                    Ok(0) => self.part = Part::Between(decoder.end()),
+                MemberState::Between(source) => self.part = self.next(source)?,
+                MemberState::Inside(mut decoder) => match decoder.read(into) {
+                    Ok(0) => self.part = MemberState::Between(decoder.end()),
                     Ok(read) => {
-                        self.part = Part::Inside(decoder);
+                        self.part = MemberState::Inside(decoder);
                         return Ok(read);
                     }
                     Err(source) => return Err(self.failed(&decoder, source)),
@@ -345,11 +345,11 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
     }
 
     /// Passes over zeros and begins what follows them.
-    fn next(&self, mut source: Buffered<R>) -> Result<Part<R, D>, Failure> {
+    fn next(&self, mut source: Buffered<R>) -> Result<MemberState<R, D>, SourceFailure> {
         loop {
             let bytes = source.fill_buf()?;
             if bytes.is_empty() {
-                return Ok(Part::Ended(source));
+                return Ok(MemberState::Ended(source));
             }
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             if zeros > 0 {
@@ -358,10 +358,10 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
             }
             if D::is_start(bytes) {
                 let decoder = D::begin(source, self.window_log_max)?;
-                return Ok(Part::Inside(Box::new(decoder)));
+                return Ok(MemberState::Inside(Box::new(decoder)));
             }
             let place = place(&source);
-            return Err(Failure::Read(io::Error::new(
+            return Err(SourceFailure::Read(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
                     "at byte {place} something else stands behind the last {}: cut the file there, or \
@@ -372,13 +372,13 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
         }
     }
 
-    fn failed(&self, decoder: &D, source: io::Error) -> Failure {
+    fn failed(&self, decoder: &D, source: io::Error) -> SourceFailure {
         // It is not the content that is at fault.
         let is_truncated = source
             .get_ref()
             .is_some_and(|inner| inner.is::<Truncated>());
         if is_truncated || source.raw_os_error().is_some() {
-            return Failure::Read(source);
+            return SourceFailure::Read(source);
         }
         let place = place(decoder.source());
         let kind = source.kind();
@@ -386,7 +386,7 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
         // zstd's own words; its errors have no kind.
         if text.contains("too much memory") {
             let memory = 1u64 << (self.window_log_max - 20);
-            return Failure::Format {
+            return SourceFailure::Format {
                 format: "zstd with a window that is larger than this memory allows",
                 remedy: if memory >= 1 << 11 {
                     "decompress it with `zstd -dc --long=31` and pipe it with `--input -`"
@@ -404,7 +404,7 @@ impl<R: Read, D: Member<R>> Parts<R, D> {
         } else {
             format!("near byte {place} of the compressed file: {text}")
         };
-        Failure::Read(io::Error::new(kind, why))
+        SourceFailure::Read(io::Error::new(kind, why))
     }
 }
 

@@ -8,7 +8,7 @@
 
 /// What a scan came to; places count from the document's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ScanStep {
     /// The document ends before this place.
     Closed(usize),
     /// The first line end inside the document stands at this place. The scan goes on behind it.
@@ -37,7 +37,7 @@ const KINDS: u32 = 128;
 
 /// A scan of one document.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scan {
+pub(super) struct DocumentScan {
     place: usize,
     depth: u32,
     /// A bit for each level: set for an object.
@@ -49,10 +49,10 @@ pub(super) struct Scan {
     is_loose: bool,
 }
 
-impl Scan {
+impl DocumentScan {
     /// Of a document that begins with its bracket.
     pub(super) const fn new() -> Self {
-        Scan {
+        DocumentScan {
             place: 0,
             depth: 0,
             kinds: 0,
@@ -90,7 +90,7 @@ impl Scan {
     }
 
     /// Looks at the bytes that were not looked at.
-    pub(super) fn run(&mut self, bytes: &[u8]) -> Step {
+    pub(super) fn run(&mut self, bytes: &[u8]) -> ScanStep {
         while let Some(&byte) = bytes.get(self.place) {
             if self.in_string {
                 match self.string(bytes) {
@@ -101,52 +101,52 @@ impl Scan {
             match byte {
                 b'"' if self.may_begin() => self.in_string = true,
                 b'}' | b']' | b',' if self.is_named() && !self.is_loose => {
-                    return Step::Damaged(self.place);
+                    return ScanStep::Damaged(self.place);
                 }
                 b'{' | b'[' if self.may_open() => self.open(byte == b'{'),
                 b'}' | b']' => {
                     if self.is_loose && !self.close_up_to(byte == b'}') {
-                        return Step::Closed(self.place);
+                        return ScanStep::Closed(self.place);
                     }
                     if !self.may_close(byte == b'}') {
-                        return Step::Damaged(self.place);
+                        return ScanStep::Damaged(self.place);
                     }
                     self.depth -= 1;
                     self.before = Before::Value;
                     if self.depth == 0 {
                         self.place += 1;
-                        return Step::Closed(self.place);
+                        return ScanStep::Closed(self.place);
                     }
                 }
                 b',' => self.before = Before::Comma,
                 b':' => self.before = Before::Colon,
-                b'\n' if self.is_loose => return Step::Damaged(self.place),
+                b'\n' if self.is_loose => return ScanStep::Damaged(self.place),
                 b' ' | b'\t' | b'\r' | b'\n' => {
                     if self.before == Before::Scalar {
                         self.before = Before::Value;
                     }
                     if byte == b'\n' && !std::mem::replace(&mut self.has_line_end, true) {
                         self.place += 1;
-                        return Step::LineEnd(self.place - 1);
+                        return ScanStep::LineEnd(self.place - 1);
                     }
                 }
                 0x1E if self.is_loose => {}
-                b'"' | b'{' | b'[' | 0x1E => return Step::Damaged(self.place),
+                b'"' | b'{' | b'[' | 0x1E => return ScanStep::Damaged(self.place),
                 _ if self.before == Before::Scalar || self.may_begin() => {
                     self.before = Before::Scalar;
                 }
-                _ => return Step::Damaged(self.place),
+                _ => return ScanStep::Damaged(self.place),
             }
             self.place += 1;
         }
-        Step::Open
+        ScanStep::Open
     }
 
     /// Inside a string, to its end; `None` when the scan goes on.
-    fn string(&mut self, bytes: &[u8]) -> Option<Step> {
+    fn string(&mut self, bytes: &[u8]) -> Option<ScanStep> {
         let Some(found) = memchr::memchr3(b'"', b'\\', b'\n', &bytes[self.place..]) else {
             self.place = bytes.len();
-            return Some(Step::Open);
+            return Some(ScanStep::Open);
         };
         let at = self.place + found;
         match bytes[at] {
@@ -161,7 +161,7 @@ impl Scan {
             }
             b'\\' if at + 1 == bytes.len() => {
                 self.place = at;
-                Some(Step::Open)
+                Some(ScanStep::Open)
             }
             b'\\' if bytes[at + 1] != b'\n' => {
                 self.place = at + 2;
@@ -170,7 +170,7 @@ impl Scan {
             // A line end in a string: the string was cut.
             _ => {
                 self.place = at;
-                Some(Step::Damaged(
+                Some(ScanStep::Damaged(
                     memchr::memchr(b'\n', &bytes[at..]).map_or(at, |end| at + end),
                 ))
             }
@@ -277,11 +277,11 @@ const fn is_structural(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn whole(text: &str) -> Step {
-        let mut scan = Scan::new();
+    fn whole(text: &str) -> ScanStep {
+        let mut scan = DocumentScan::new();
         loop {
             match scan.run(text.as_bytes()) {
-                Step::LineEnd(_) => {}
+                ScanStep::LineEnd(_) => {}
                 step => return step,
             }
         }
@@ -297,26 +297,26 @@ mod tests {
             ("{\"\\\\\":\"\\\\\"}", "\"}"),
         ] {
             let text = format!("{document}{behind}");
-            assert_eq!(whole(&text), Step::Closed(document.len()), "{text}");
+            assert_eq!(whole(&text), ScanStep::Closed(document.len()), "{text}");
             for cut in 0..document.len() {
-                let mut scan = Scan::new();
-                while let Step::LineEnd(_) = scan.run(&text.as_bytes()[..cut]) {}
+                let mut scan = DocumentScan::new();
+                while let ScanStep::LineEnd(_) = scan.run(&text.as_bytes()[..cut]) {}
                 assert_eq!(
                     scan.run(&text.as_bytes()[..cut]),
-                    Step::Open,
+                    ScanStep::Open,
                     "{cut} of {text}"
                 );
                 let rest = loop {
                     match scan.run(text.as_bytes()) {
-                        Step::LineEnd(_) => {}
+                        ScanStep::LineEnd(_) => {}
                         step => break step,
                     }
                 };
-                assert_eq!(rest, Step::Closed(document.len()), "{cut} of {text}");
+                assert_eq!(rest, ScanStep::Closed(document.len()), "{cut} of {text}");
             }
         }
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        assert_eq!(whole(&deep), Step::Closed(20_000));
+        assert_eq!(whole(&deep), ScanStep::Closed(20_000));
     }
 
     #[test]
@@ -338,8 +338,8 @@ mod tests {
             ("[1,\n\u{1E}{}", Some(4)),
         ] {
             match place {
-                Some(place) => assert_eq!(whole(text), Step::Damaged(place), "{text}"),
-                None => assert!(matches!(whole(text), Step::Closed(_)), "{text}"),
+                Some(place) => assert_eq!(whole(text), ScanStep::Damaged(place), "{text}"),
+                None => assert!(matches!(whole(text), ScanStep::Closed(_)), "{text}"),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Blocks of records out of a byte source, and the way back to a place in it.
 //!
-//! Owns the buffer, what the end of the source means, and [`Place`]: how much of the source is done with and the
+//! Owns the buffer, what the end of the source means, and [`InputPosition`]: how much of the source is done with and the
 //! digest of exactly that, by which a later reader knows the same source again. A reader that resumes reads the
 //! source from its start, so that it stands where the former one stood whatever the source is: compressed, an
 //! array, or in another encoding.
@@ -11,11 +11,11 @@ use std::num::NonZeroUsize;
 use bytes::{Buf, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::decode::{self, Decoded, Failure};
+use super::decode::{self, Decompressor, SourceFailure};
 use super::shape::{BYTE_ORDER_MARK, is_blank};
 use super::split::{Extent, Splitter};
-use super::text::Text;
-use super::{Format, LineBlock, LineCounts};
+use super::text::TextSource;
+use super::{LineBlock, LineCounts, RecordFormat};
 use crate::input::InputError;
 
 /// Size of the shared allocations that blocks are cut from.
@@ -38,9 +38,9 @@ pub enum AtEnd {
 
 /// How a source is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
+pub struct ReadOptions {
     /// What a record is.
-    pub format: Format,
+    pub format: RecordFormat,
     /// The longest record, in bytes.
     pub record_bytes_max: usize,
     /// What the end means.
@@ -55,11 +55,11 @@ pub struct Reading {
     pub read_bytes: Option<NonZeroUsize>,
 }
 
-impl Reading {
+impl ReadOptions {
     /// Of lines of at most `record_bytes_max` bytes, the last of which needs no line end.
     pub const fn lines(record_bytes_max: usize) -> Self {
-        Reading {
-            format: Format::Ndjson,
+        ReadOptions {
+            format: RecordFormat::Ndjson,
             record_bytes_max,
             at_end: AtEnd::Send,
             grows: false,
@@ -72,7 +72,7 @@ impl Reading {
 
 /// How far a source was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct InputPosition {
     /// The index of the next record.
     pub index: u64,
     /// The number of its line, from 1.
@@ -86,9 +86,9 @@ pub struct Place {
 /// Splits a byte source into records.
 pub struct LineReader<R: Read> {
     name: String,
-    source: Text<R>,
+    source: TextSource<R>,
     splitter: Splitter,
-    reading: Reading,
+    reading: ReadOptions,
     /// The unfinished record and, while reading, what follows it.
     buffer: BytesMut,
     /// Bytes that are done with, and their digest so far.
@@ -101,12 +101,12 @@ pub struct LineReader<R: Read> {
 impl<R: Read> LineReader<R> {
     /// Reads `source`, called `name` in errors.
     #[must_use]
-    pub fn new(name: impl Into<String>, source: R, reading: Reading) -> Self {
+    pub fn new(name: impl Into<String>, source: R, reading: ReadOptions) -> Self {
         let window_log_max = decode::window_log_max(reading.memory_bytes);
         Self {
             name: name.into(),
-            source: Text::new(
-                Decoded::new(source, window_log_max),
+            source: TextSource::new(
+                Decompressor::new(source, window_log_max),
                 reading.grows,
                 reading.remembers,
             ),
@@ -158,9 +158,9 @@ impl<R: Read> LineReader<R> {
 
     /// Behind the records that were handed out; `None` within one that is too long, and when it is not asked for.
     #[must_use]
-    pub fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<InputPosition> {
         let hasher = self.hasher.as_ref()?;
-        (!self.splitter.is_discarding()).then(|| Place {
+        (!self.splitter.is_discarding()).then(|| InputPosition {
             index: self.splitter.index,
             line: self.splitter.line,
             bytes: self.done,
@@ -266,7 +266,7 @@ impl<R: Read> LineReader<R> {
     /// As [`LineReader::next_block`].
     pub fn resume(
         &mut self,
-        place: &Place,
+        place: &InputPosition,
         first: Option<(u64, u128)>,
     ) -> Result<bool, InputError> {
         let mut digest = Box::<Xxh3>::default();
@@ -317,9 +317,9 @@ impl<R: Read> LineReader<R> {
         &mut self,
         lines: u64,
         first: Option<&str>,
-    ) -> Result<Option<Place>, InputError> {
+    ) -> Result<Option<InputPosition>, InputError> {
         let mut digest = Box::<Xxh3>::default();
-        let mut place = Place {
+        let mut place = InputPosition {
             index: lines,
             line: 1,
             bytes: 0,
@@ -364,16 +364,16 @@ impl<R: Read> LineReader<R> {
         Ok(Some(place))
     }
 
-    fn failed(&mut self, failure: Failure) -> InputError {
+    fn failed(&mut self, failure: SourceFailure) -> InputError {
         self.ended = true;
         let name = self.name.clone();
         match failure {
-            Failure::Format { format, remedy } => InputError::Format {
+            SourceFailure::Format { format, remedy } => InputError::Format {
                 name,
                 format,
                 remedy,
             },
-            Failure::Read(source) => InputError::Read {
+            SourceFailure::Read(source) => InputError::Read {
                 name,
                 line: self.splitter.line,
                 source,
@@ -473,8 +473,8 @@ pub(crate) fn begins_with<R: Read>(
     checks: &[(u64, u128)],
     memory_bytes: u64,
 ) -> Result<bool, std::io::Error> {
-    let decoded = Decoded::new(source, decode::window_log_max(memory_bytes));
-    let mut text = Text::new(decoded, false, false);
+    let decoded = Decompressor::new(source, decode::window_log_max(memory_bytes));
+    let mut text = TextSource::new(decoded, false, false);
     text.trust();
     let mut buffer = vec![0; READ_BYTES];
     let mut digest = Box::<Xxh3>::default();
@@ -483,9 +483,9 @@ pub(crate) fn begins_with<R: Read>(
     let checks: Vec<_> = checks.iter().copied().map(Some).collect();
     while total < last {
         let read = match text.read(&mut buffer) {
-            Ok(0) | Err(Failure::Format { .. }) => return Ok(false),
+            Ok(0) | Err(SourceFailure::Format { .. }) => return Ok(false),
             Ok(read) => read,
-            Err(Failure::Read(source)) => return Err(source),
+            Err(SourceFailure::Read(source)) => return Err(source),
         };
         if !hash(&mut digest, &mut total, &buffer[..read], &checks) {
             return Ok(false);

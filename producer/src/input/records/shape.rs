@@ -106,7 +106,7 @@ pub(super) fn indent(blank: &[u8]) -> usize {
 
 /// One line, by its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct LineShape {
     /// Where its text begins.
     pub(super) start: usize,
     /// How far that is moved in.
@@ -123,7 +123,7 @@ pub(super) struct Shape {
     pub(super) is_close: bool,
 }
 
-impl Shape {
+impl LineShape {
     /// `None` of a blank line.
     pub(super) fn of(line: &[u8]) -> Option<Self> {
         let text = trim(line, 0..line.len());
@@ -133,7 +133,7 @@ impl Shape {
         let closed = matches!(line[text.clone()].last(), Some(b'}' | b']'));
         let (depth, is_one) =
             balance(value.unwrap_or(&line[text.clone()])).unwrap_or((-i64::from(closed), false));
-        Some(Shape {
+        Some(LineShape {
             start: text.start,
             indent: indent(&line[..text.start]),
             first,
@@ -207,7 +207,7 @@ impl Wreck {
 
     /// Takes the next line, which is a part of the document; answers where in it something else begins, if it does.
     pub(super) fn ends_in(&mut self, line: &[u8], in_array: bool, commas: bool) -> Option<usize> {
-        let shape = Shape::of(line)?;
+        let shape = LineShape::of(line)?;
         if shape.indent <= self.margin {
             if shape.first == b']' && in_array && !self.is_flat {
                 return Some(shape.start);
@@ -226,12 +226,12 @@ impl Wreck {
     }
 
     /// Whether a line begins as the document did, or with an object.
-    pub(super) const fn is_like(&self, shape: &Shape) -> bool {
+    pub(super) const fn is_like(&self, shape: &LineShape) -> bool {
         matches!((shape.first, self.close), (b'{', _) | (b'[', b']'))
     }
 
     /// Takes note of a line of the document.
-    pub(super) fn pass(&mut self, shape: &Shape) {
+    pub(super) fn pass(&mut self, shape: &LineShape) {
         let at_margin = shape.indent <= self.margin;
         self.is_flat |= at_margin && (shape.is_element || !(shape.begins() || shape.is_close));
         self.was_opened = shape.is_opened;

@@ -1,7 +1,7 @@
 //! Where one record ends and the next one begins.
 //!
-//! Owns the rules of the formats. In [`Format::Ndjson`] a line is a record. In [`Format::Json`] a document is one,
-//! wherever lines end, and a top-level array is its elements. [`Format::Auto`] is both: a line that begins with `{`
+//! Owns the rules of the formats. In [`RecordFormat::Ndjson`] a line is a record. In [`RecordFormat::Json`] a document is one,
+//! wherever lines end, and a top-level array is its elements. [`RecordFormat::Auto`] is both: a line that begins with `{`
 //! and ends with `}` is a record; anything else is looked at as documents from the start of its line on. Where that
 //! fails, [`damage`] decides whether a line was cut, which costs itself, or a document over several lines is damaged.
 //!
@@ -11,19 +11,19 @@
 
 use std::ops::Range;
 
-use super::document::{Scan, Step};
+use super::document::{DocumentScan, ScanStep};
 use super::shape::{
     BYTE_ORDER_MARK, Wreck, another_follows, indent, is_blank, is_framed, is_mark_begun, is_opened,
     is_record, trim, trim_start,
 };
-use super::{Line, LineBlock, LineCounts, RefusedLine};
+use super::{LineBlock, LineCounts, RecordRange, RefusedLine};
 
 mod damage;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub enum RecordFormat {
     /// A line, or where lines are none a JSON document.
     #[default]
     Auto,
@@ -33,13 +33,13 @@ pub enum Format {
     Json,
 }
 
-impl Format {
+impl RecordFormat {
     /// The name in flags.
     pub const fn name(self) -> &'static str {
         match self {
-            Format::Auto => "auto",
-            Format::Ndjson => "ndjson",
-            Format::Json => "json",
+            RecordFormat::Auto => "auto",
+            RecordFormat::Ndjson => "ndjson",
+            RecordFormat::Json => "json",
         }
     }
 }
@@ -56,10 +56,10 @@ pub(super) enum Extent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SplitState {
     /// At the start of a line that may be a record.
     Line,
-    /// Between documents: in an array, behind another document of the line, or in [`Format::Json`].
+    /// Between documents: in an array, behind another document of the line, or in [`RecordFormat::Json`].
     Between,
     /// In a document.
     Document,
@@ -72,20 +72,20 @@ enum State {
     /// In a line that is too long, of which so many bytes are gone.
     Discard(u64),
     /// In a document that is too long, and that the scan is in.
-    Long(Gone),
+    Long(DiscardedBytes),
     /// In an element that is too long and neither an object nor an array; whether in a string of it.
-    LongScalar(Gone, bool),
+    LongScalar(DiscardedBytes, bool),
     /// In a document that is damaged, whose end is looked for line by line; whether it goes on to the end of the line
     /// whatever that is.
-    Wreck(Gone, bool),
+    Wreck(DiscardedBytes, bool),
     /// At the start of a line behind damage of which nothing, or lines that look like the inside of a document, are
     /// gone.
-    Behind(Option<Gone>),
+    Behind(Option<DiscardedBytes>),
 }
 
 /// What was thrown away of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Gone {
+struct DiscardedBytes {
     /// The line that it began in.
     line: u64,
     bytes: u64,
@@ -100,10 +100,10 @@ pub(super) const JOINED: &str = "JSON documents without line ends between them, 
 /// Finds records in bytes that come piece by piece.
 #[derive(Debug)]
 pub(super) struct Splitter {
-    format: Format,
+    format: RecordFormat,
     bytes_max: usize,
-    state: State,
-    scan: Scan,
+    state: SplitState,
+    scan: DocumentScan,
     in_array: bool,
     /// How far the line of the document is moved in, and, between documents, whether it is still blank.
     indent: usize,
@@ -127,15 +127,15 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    pub(super) const fn new(format: Format, bytes_max: usize) -> Self {
+    pub(super) const fn new(format: RecordFormat, bytes_max: usize) -> Self {
         Splitter {
             format,
             bytes_max,
             state: match format {
-                Format::Json => State::Between,
-                Format::Auto | Format::Ndjson => State::Line,
+                RecordFormat::Json => SplitState::Between,
+                RecordFormat::Auto | RecordFormat::Ndjson => SplitState::Line,
             },
-            scan: Scan::new(),
+            scan: DocumentScan::new(),
             in_array: false,
             indent: 0,
             is_fresh: true,
@@ -165,11 +165,11 @@ impl Splitter {
     pub(super) const fn is_discarding(&self) -> bool {
         matches!(
             self.state,
-            State::Discard(..)
-                | State::Long(_)
-                | State::LongScalar(..)
-                | State::Wreck(..)
-                | State::Behind(Some(_))
+            SplitState::Discard(..)
+                | SplitState::Long(_)
+                | SplitState::LongScalar(..)
+                | SplitState::Wreck(..)
+                | SplitState::Behind(Some(_))
         )
     }
 
@@ -179,33 +179,34 @@ impl Splitter {
         let mut at = 0;
         loop {
             let next = match self.state {
-                State::Line => self.lines(bytes, at, extent, block),
-                State::Between => self.between(bytes, at, extent),
-                State::Document => self.document(bytes, at, extent, block),
-                State::Closed(length) => self.closed(bytes, at, length, extent, block),
-                State::Rest => self.rest(bytes, at, extent, block),
-                State::Scalar => self.scalar(bytes, at, extent, block),
-                State::Discard(gone) => self.discard(bytes, at, gone, extent, block),
-                State::Long(gone) => self.long(bytes, at, gone, extent, block),
-                State::LongScalar(gone, in_string) => {
+                SplitState::Line => self.lines(bytes, at, extent, block),
+                SplitState::Between => self.between(bytes, at, extent),
+                SplitState::Document => self.document(bytes, at, extent, block),
+                SplitState::Closed(length) => self.closed(bytes, at, length, extent, block),
+                SplitState::Rest => self.rest(bytes, at, extent, block),
+                SplitState::Scalar => self.scalar(bytes, at, extent, block),
+                SplitState::Discard(gone) => self.discard(bytes, at, gone, extent, block),
+                SplitState::Long(gone) => self.long(bytes, at, gone, extent, block),
+                SplitState::LongScalar(gone, in_string) => {
                     self.long_scalar(bytes, at, (gone, in_string), extent, block)
                 }
-                State::Wreck(gone, in_line) => {
+                SplitState::Wreck(gone, in_line) => {
                     self.wreck(bytes, at, (gone, in_line), extent, block)
                 }
-                State::Behind(gone) => self.behind(bytes, at, gone, extent, block),
+                SplitState::Behind(gone) => self.behind(bytes, at, gone, extent, block),
             };
             match next {
-                Next::At(place) => at = place,
-                Next::Wait(place) => {
+                Advance::At(place) => at = place,
+                Advance::Wait(place) => {
                     at = place;
                     break;
                 }
             }
         }
         let unfinished = bytes.len() - at;
-        if unfinished >= self.window() && matches!(self.state, State::Line | State::Rest) {
-            self.state = State::Discard(unfinished as u64);
+        if unfinished >= self.window() && matches!(self.state, SplitState::Line | SplitState::Rest)
+        {
+            self.state = SplitState::Discard(unfinished as u64);
             self.searched = 0;
             return bytes.len();
         }
@@ -234,10 +235,10 @@ impl Splitter {
         mut at: usize,
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let from = at + std::mem::take(&mut self.searched);
         let (begun_at, is_begun) = (at, std::mem::take(&mut self.is_begun));
-        if self.format == Format::Auto {
+        if self.format == RecordFormat::Auto {
             let window = self.window();
             let mut several = false;
             for place in memchr::memchr2_iter(b'\n', b'}', &bytes[from..]) {
@@ -291,16 +292,16 @@ impl Splitter {
         (line, margin, is_begun): (Range<usize>, usize, bool),
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
-        let looks = self.format == Format::Auto;
+    ) -> Advance {
+        let looks = self.format == RecordFormat::Auto;
         match bytes.get(line.start) {
             Some(b'{' | b'[') if looks => {
                 self.indent = margin;
                 self.begin(bytes, line.start, extent)
             }
             Some(_) if looks && (extent == Extent::End || !is_mark_begun(&bytes[line.clone()])) => {
-                self.state = State::Rest;
-                Next::At(line.start)
+                self.state = SplitState::Rest;
+                Advance::At(line.start)
             }
             _ if extent == Extent::End => {
                 if is_begun || !line.is_empty() {
@@ -308,56 +309,57 @@ impl Splitter {
                     self.take(bytes, trim(bytes, line), whole, block);
                 }
                 self.lead = margin;
-                Next::Wait(bytes.len())
+                Advance::Wait(bytes.len())
             }
             _ => {
                 self.lead = margin;
                 self.is_begun = is_begun && line.is_empty();
                 self.searched = line.len();
-                Next::Wait(line.start)
+                Advance::Wait(line.start)
             }
         }
     }
 
     /// Begins the document, or the top-level array of records, at `at`.
-    fn begin(&mut self, bytes: &[u8], at: usize, extent: Extent) -> Next {
+    fn begin(&mut self, bytes: &[u8], at: usize, extent: Extent) -> Advance {
         if bytes[at] == b'[' && !self.in_array {
             let (rest, is_all) = self.look(bytes, at);
             let inside = rest[1..].iter().find(|byte| !is_blank(**byte));
             match (inside, self.format) {
-                (_, Format::Json) | (Some(b'{' | b']'), _) => return self.enter(at),
+                (_, RecordFormat::Json) | (Some(b'{' | b']'), _) => return self.enter(at),
                 (Some(_), _) => {}
                 (None, _) if extent != Extent::End && !is_all => {
-                    self.state = State::Line;
+                    self.state = SplitState::Line;
                     self.lead = self.indent;
-                    return Next::Wait(at);
+                    return Advance::Wait(at);
                 }
                 // Where a place lies behind it, the array was entered.
                 (None, _) => return self.enter(at),
             }
         }
-        self.scan = Scan::new();
-        self.state = State::Document;
-        Next::At(at)
+        self.scan = DocumentScan::new();
+        self.state = SplitState::Document;
+        Advance::At(at)
     }
 
-    fn enter(&mut self, at: usize) -> Next {
+    fn enter(&mut self, at: usize) -> Advance {
         self.found.get_or_insert(ARRAY);
         self.in_array = true;
         self.is_fresh = false;
-        self.state = State::Between;
-        Next::At(at + 1)
+        self.state = SplitState::Between;
+        Advance::At(at + 1)
     }
 
-    fn between(&mut self, bytes: &[u8], mut at: usize, extent: Extent) -> Next {
+    fn between(&mut self, bytes: &[u8], mut at: usize, extent: Extent) -> Advance {
         while let Some(&byte) = bytes.get(at) {
             match byte {
                 b'\n' => {
                     self.line += 1;
                     (self.indent, self.is_fresh) = (0, true);
-                    if !self.in_array && (self.format == Format::Auto || self.wreck.is_some()) {
+                    if !self.in_array && (self.format == RecordFormat::Auto || self.wreck.is_some())
+                    {
                         self.state = self.line_start();
-                        return Next::At(at + 1);
+                        return Advance::At(at + 1);
                     }
                 }
                 b' ' | b'\t' => self.indent += usize::from(self.is_fresh),
@@ -372,30 +374,36 @@ impl Splitter {
                 }
                 _ if is_blank(byte) => {}
                 0xEF if extent != Extent::End && is_mark_begun(&bytes[at..]) => {
-                    return Next::Wait(at);
+                    return Advance::Wait(at);
                 }
                 0xEF if bytes[at..].starts_with(BYTE_ORDER_MARK) => at += 2,
                 _ => {
                     self.is_fresh = false;
                     if self.in_array {
-                        self.state = State::Scalar;
+                        self.state = SplitState::Scalar;
                     } else {
                         self.wreck = Some(Wreck::new(self.indent, b'{'));
-                        self.state = State::Rest;
+                        self.state = SplitState::Rest;
                     }
-                    return Next::At(at);
+                    return Advance::At(at);
                 }
             }
             at += 1;
         }
-        Next::Wait(at)
+        Advance::Wait(at)
     }
 
-    fn document(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Next {
-        let by_line = self.format == Format::Auto && !self.in_array;
+    fn document(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        extent: Extent,
+        block: &mut LineBlock,
+    ) -> Advance {
+        let by_line = self.format == RecordFormat::Auto && !self.in_array;
         let (rest, is_all) = self.look(bytes, at);
         match self.scan.run(rest) {
-            Step::Closed(length) => {
+            ScanStep::Closed(length) => {
                 if !by_line {
                     return self.take_document(bytes, at, length, block);
                 }
@@ -403,24 +411,24 @@ impl Splitter {
                     self.found.get_or_insert(SPANNING);
                     return self.take_document(bytes, at, length, block);
                 }
-                self.state = State::Closed(length);
-                Next::At(at)
+                self.state = SplitState::Closed(length);
+                Advance::At(at)
             }
             // A line that is a record to those who look at it as a whole is one here, too.
-            Step::LineEnd(end) if by_line && is_record(&bytes[at..at + end]) => {
+            ScanStep::LineEnd(end) if by_line && is_record(&bytes[at..at + end]) => {
                 self.found.get_or_insert(LINES);
-                self.state = State::Rest;
-                Next::At(at)
+                self.state = SplitState::Rest;
+                Advance::At(at)
             }
-            Step::LineEnd(_) => Next::At(at),
-            Step::Damaged(place) => self.damaged(bytes, at, place, extent, block),
-            Step::Open if is_all => {
+            ScanStep::LineEnd(_) => Advance::At(at),
+            ScanStep::Damaged(place) => self.damaged(bytes, at, place, extent, block),
+            ScanStep::Open if is_all => {
                 let bytes = self.scan.forget();
                 self.throw_away(at, bytes, &rest[..bytes])
             }
             // What follows says whether it is a document, so that it does not matter when the source paused.
-            Step::Open if extent != Extent::End => Next::Wait(at),
-            Step::Open => self.open_at_end(bytes, at, block),
+            ScanStep::Open if extent != Extent::End => Advance::Wait(at),
+            ScanStep::Open => self.open_at_end(bytes, at, block),
         }
     }
 
@@ -431,13 +439,13 @@ impl Splitter {
         at: usize,
         length: usize,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let range = trim(bytes, at..at + length);
         let ends = memchr::memchr_iter(b'\n', &bytes[at..at + length]).count() as u64;
         let spans = memchr::memchr2(b'\n', b'\r', &bytes[range.clone()]).is_some();
         if !self.in_array {
             self.found.get_or_insert(match self.format {
-                Format::Json => DOCUMENTS,
+                RecordFormat::Json => DOCUMENTS,
                 _ if spans => SPANNING,
                 _ => JOINED,
             });
@@ -449,9 +457,9 @@ impl Splitter {
         }
         self.line += ends;
         self.wreck = (spans && !self.in_array).then(|| Wreck::behind(self.indent));
-        self.state = State::Between;
+        self.state = SplitState::Between;
         self.is_fresh = false;
-        Next::At(at + length)
+        Advance::At(at + length)
     }
 
     /// Behind the first document of a line: is it all of the line?
@@ -462,7 +470,7 @@ impl Splitter {
         length: usize,
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let (rest, is_all) = self.look(bytes, at);
         let mut comma = false;
         for (n, &byte) in rest[length..].iter().enumerate() {
@@ -470,43 +478,43 @@ impl Splitter {
                 // Where records have no commas behind them, this may be the inside of a document.
                 b'\n' if comma && !self.has_commas && self.counts.taken > 0 => {
                     self.wreck = Some(Wreck::new(self.indent, bytes[at]));
-                    let gone = Gone {
+                    let gone = DiscardedBytes {
                         line: self.line,
                         bytes: (length + n + 1) as u64,
                     };
                     self.line += 1;
-                    self.state = State::Behind(Some(gone));
-                    return Next::At(at + length + n + 1);
+                    self.state = SplitState::Behind(Some(gone));
+                    return Advance::At(at + length + n + 1);
                 }
                 b'\n' => {
                     self.found.get_or_insert(LINES);
                     self.take(bytes, at..at + length, length, block);
                     self.line += 1;
                     self.has_commas |= comma;
-                    (self.state, self.wreck) = (State::Line, None);
-                    return Next::At(at + length + n + 1);
+                    (self.state, self.wreck) = (SplitState::Line, None);
+                    return Advance::At(at + length + n + 1);
                 }
                 b'{' if !comma => return self.take_document(bytes, at, length, block),
                 b',' if !comma => comma = true,
                 _ if is_blank(byte) => {}
                 _ => {
                     self.wreck = Some(Wreck::new(self.indent, bytes[at]));
-                    self.state = State::Rest;
-                    return Next::At(at);
+                    self.state = SplitState::Rest;
+                    return Advance::At(at);
                 }
             }
         }
         if extent == Extent::End || is_all {
             self.found.get_or_insert(LINES);
             self.take(bytes, at..at + length, length, block);
-            self.state = State::Between;
-            return Next::At(at + rest.len());
+            self.state = SplitState::Between;
+            return Advance::At(at + rest.len());
         }
-        Next::Wait(at)
+        Advance::Wait(at)
     }
 
     /// In a record that ends with its line. Blank space before it is not kept.
-    fn rest(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Next {
+    fn rest(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Advance {
         let from = at + std::mem::take(&mut self.searched);
         let found = memchr::memchr(b'\n', &bytes[from..]).map(|end| from + end);
         let end = found.unwrap_or(bytes.len());
@@ -517,11 +525,11 @@ impl Splitter {
                 self.lead = lead;
             }
             self.searched = line.len();
-            return Next::Wait(line.start);
+            return Advance::Wait(line.start);
         }
         self.take(bytes, trim(bytes, line.clone()), line.len(), block);
         let is_short = line.len() < self.window();
-        if self.format == Format::Auto && is_short && is_record(&bytes[line.clone()]) {
+        if self.format == RecordFormat::Auto && is_short && is_record(&bytes[line.clone()]) {
             self.wreck = None;
         } else if let Some(wreck) = &mut self.wreck {
             wreck.was_opened = is_short && is_opened(&bytes[line.clone()]);
@@ -531,10 +539,10 @@ impl Splitter {
             if line.is_empty() {
                 self.lead = lead;
             }
-            return Next::Wait(end);
+            return Advance::Wait(end);
         }
         self.line += 1;
-        Next::At(end + 1)
+        Advance::At(end + 1)
     }
 
     /// How far a line is moved in, with what was taken of its blank space before `more` of it.
@@ -544,35 +552,41 @@ impl Splitter {
         indent + if indent == more.len() { before } else { 0 }
     }
 
-    fn line_start(&mut self) -> State {
+    fn line_start(&mut self) -> SplitState {
         self.is_fresh = true;
         self.indent = match self.format {
-            Format::Json => std::mem::take(&mut self.lead),
-            Format::Auto | Format::Ndjson => 0,
+            RecordFormat::Json => std::mem::take(&mut self.lead),
+            RecordFormat::Auto | RecordFormat::Ndjson => 0,
         };
         match self.format {
-            _ if self.wreck.is_some() => State::Behind(None),
-            Format::Json => State::Between,
-            Format::Auto if self.in_array => State::Between,
-            Format::Auto | Format::Ndjson => State::Line,
+            _ if self.wreck.is_some() => SplitState::Behind(None),
+            RecordFormat::Json => SplitState::Between,
+            RecordFormat::Auto if self.in_array => SplitState::Between,
+            RecordFormat::Auto | RecordFormat::Ndjson => SplitState::Line,
         }
     }
 
-    fn scalar(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Next {
+    fn scalar(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        extent: Extent,
+        block: &mut LineBlock,
+    ) -> Advance {
         let (rest, is_all) = self.look(bytes, at);
         let (end, _) = scalar_end(rest, false);
         match extent {
             _ if end < rest.len() => {}
             _ if is_all => {
-                let gone = Gone {
+                let gone = DiscardedBytes {
                     line: self.line,
                     bytes: 0,
                 };
-                self.state = State::LongScalar(gone, false);
-                return Next::At(at);
+                self.state = SplitState::LongScalar(gone, false);
+                return Advance::At(at);
             }
             Extent::End => {}
-            Extent::More | Extent::Pause => return Next::Wait(at),
+            Extent::More | Extent::Pause => return Advance::Wait(at),
         }
         self.take_document(bytes, at, end.clamp(1, rest.len()), block)
     }
@@ -584,12 +598,12 @@ impl Splitter {
         gone: u64,
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let end = memchr::memchr(b'\n', &bytes[at..]).map(|end| at + end);
         let gone = gone + (end.unwrap_or(bytes.len()) - at) as u64;
         if end.is_none() && extent != Extent::End {
-            self.state = State::Discard(gone);
-            return Next::Wait(bytes.len());
+            self.state = SplitState::Discard(gone);
+            return Advance::Wait(bytes.len());
         }
         self.refuse(self.line, gone, false, block);
         if let Some(wreck) = &mut self.wreck {
@@ -597,10 +611,10 @@ impl Splitter {
         }
         self.state = self.line_start();
         match end {
-            None => Next::Wait(bytes.len()),
+            None => Advance::Wait(bytes.len()),
             Some(end) => {
                 self.line += 1;
-                Next::At(end + 1)
+                Advance::At(end + 1)
             }
         }
     }
@@ -615,7 +629,7 @@ impl Splitter {
         } else {
             debug_assert!(range.end <= bytes.len());
             self.counts.taken += 1;
-            block.lines.push(Line {
+            block.lines.push(RecordRange {
                 range,
                 number: self.line,
                 index: self.index,
@@ -637,7 +651,7 @@ impl Splitter {
 }
 
 /// Where a state goes on.
-enum Next {
+enum Advance {
     /// There, in whatever state is next.
     At(usize),
     /// There, when more bytes have come.

@@ -52,9 +52,11 @@ impl Read for Torn {
     }
 }
 
-type Seen = (Vec<(u64, Vec<u8>)>, Vec<RefusedLine>, LineCounts);
+type ReadRecords = (Vec<(u64, Vec<u8>)>, Vec<RefusedLine>, LineCounts);
 
-fn read_all<R: Read>(reader: &mut LineReader<R>) -> Result<Seen, Box<(Seen, InputError)>> {
+fn read_all<R: Read>(
+    reader: &mut LineReader<R>,
+) -> Result<ReadRecords, Box<(ReadRecords, InputError)>> {
     let mut lines = Vec::new();
     let mut refused = Vec::new();
     loop {
@@ -73,23 +75,26 @@ fn read_all<R: Read>(reader: &mut LineReader<R>) -> Result<Seen, Box<(Seen, Inpu
 }
 
 fn reader<R: Read>(source: R, line_bytes_max: usize) -> LineReader<R> {
-    LineReader::new("test.ndjson", source, Reading::lines(line_bytes_max))
+    LineReader::new("test.ndjson", source, ReadOptions::lines(line_bytes_max))
 }
 
-fn read_as(format: Format, source: impl Read) -> Result<Seen, Box<(Seen, InputError)>> {
-    let reading = Reading {
+fn read_as(
+    format: RecordFormat,
+    source: impl Read,
+) -> Result<ReadRecords, Box<(ReadRecords, InputError)>> {
+    let reading = ReadOptions {
         format,
-        ..Reading::lines(1 << 20)
+        ..ReadOptions::lines(1 << 20)
     };
     read_all(&mut LineReader::new("test.ndjson", source, reading))
 }
 
-fn read_bytes(bytes: &[u8]) -> Seen {
+fn read_bytes(bytes: &[u8]) -> ReadRecords {
     read_all(&mut reader(bytes, 1 << 20)).unwrap()
 }
 
 /// The same by splitting the whole text at once.
-fn naive(bytes: &[u8], line_bytes_max: usize) -> Seen {
+fn naive(bytes: &[u8], line_bytes_max: usize) -> ReadRecords {
     let mut pieces: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
     if pieces.last().is_some_and(|last| last.is_empty()) {
         pieces.pop();
@@ -218,7 +223,7 @@ fn a_slow_pipe_hands_out_its_first_line_at_once() {
     let block = reader.next_block().unwrap().unwrap();
     assert_eq!(
         block.lines,
-        [Line {
+        [RecordRange {
             range: 0..2,
             number: 1,
             index: 0
@@ -376,7 +381,7 @@ fn other_formats_are_refused_by_name_with_a_remedy() {
         (&gzip(b"PAR1aaaa"), "Parquet"),
     ];
     for (source, word) in sources {
-        for format in [Format::Auto, Format::Ndjson, Format::Json] {
+        for format in [RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json] {
             let failure = read_as(format, *source).unwrap_err().1;
             assert!(matches!(failure, InputError::Format { .. }), "{failure}");
             assert!(failure.to_string().contains(word), "{failure}");
@@ -400,9 +405,9 @@ mod nuls;
 mod resumed;
 
 /// A source that grows: between its pieces it has an end.
-struct Growing(Vec<Vec<u8>>);
+struct GrowingSource(Vec<Vec<u8>>);
 
-impl Read for Growing {
+impl Read for GrowingSource {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(piece) = self.0.first_mut() else {
             return Ok(0);
@@ -425,13 +430,13 @@ fn a_character_that_a_growing_source_has_half_of_goes_on_when_it_grows() {
         for cut in 12..=18 {
             let (start, rest) = bytes.split_at(cut);
             let pieces = [start.to_vec(), Vec::new(), Vec::new(), rest.to_vec()];
-            let reading = Reading {
+            let reading = ReadOptions {
                 grows: true,
                 at_end: AtEnd::Wait,
                 remembers: true,
-                ..Reading::lines(1_024)
+                ..ReadOptions::lines(1_024)
             };
-            let mut reader = LineReader::new("t", Growing(pieces.to_vec()), reading);
+            let mut reader = LineReader::new("t", GrowingSource(pieces.to_vec()), reading);
             let mut lines = Vec::new();
             for _ in 0..4 {
                 if let Some(block) = reader.next_block().unwrap() {
@@ -460,9 +465,9 @@ fn a_character_that_a_growing_source_has_half_of_goes_on_when_it_grows() {
 #[test]
 fn what_was_taken_for_text_is_text_when_more_of_it_is_there() {
     let mut bytes = b"{\"n\":1}\n".to_vec();
-    let reading = Reading {
+    let reading = ReadOptions {
         remembers: true,
-        ..Reading::lines(1_024)
+        ..ReadOptions::lines(1_024)
     };
     let mut first = LineReader::new("t", Cursor::new(bytes.clone()), reading);
     while first.next_block().unwrap().is_some() {}

@@ -10,7 +10,7 @@
 
 use std::io::Read;
 
-use super::decode::{self, Decoded, Failure};
+use super::decode::{self, Decompressor, SourceFailure};
 
 /// What is read of another encoding at once.
 const RAW_BYTES: usize = 64 << 10;
@@ -25,26 +25,26 @@ const DOUBTED_BYTES_MIN: usize = 64;
 const HOLE_BYTES_MIN: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Encoding {
+struct TextEncoding {
     name: &'static str,
     wide: bool,
     big_endian: bool,
 }
 
-const fn encoding(name: &'static str, wide: bool, big_endian: bool) -> Encoding {
-    Encoding {
+const fn encoding(name: &'static str, wide: bool, big_endian: bool) -> TextEncoding {
+    TextEncoding {
         name,
         wide,
         big_endian,
     }
 }
 
-const UTF_16_LE: Encoding = encoding("UTF-16LE", false, false);
-const UTF_16_BE: Encoding = encoding("UTF-16BE", false, true);
-const UTF_32_LE: Encoding = encoding("UTF-32LE", true, false);
-const UTF_32_BE: Encoding = encoding("UTF-32BE", true, true);
+const UTF_16_LE: TextEncoding = encoding("UTF-16LE", false, false);
+const UTF_16_BE: TextEncoding = encoding("UTF-16BE", false, true);
+const UTF_32_LE: TextEncoding = encoding("UTF-32LE", true, false);
+const UTF_32_BE: TextEncoding = encoding("UTF-32BE", true, true);
 
-enum Kind {
+enum EncodingState {
     /// Not known yet, from the first bytes: those that were passed on, since they are text, and those that wait.
     Unknown {
         passed: Vec<u8>,
@@ -55,9 +55,9 @@ enum Kind {
 }
 
 /// A decompressed source as UTF-8.
-pub(super) struct Text<R: Read> {
-    source: Decoded<R>,
-    kind: Kind,
+pub(super) struct TextSource<R: Read> {
+    source: Decompressor<R>,
+    kind: EncodingState,
     /// Whether the end of the source is one for now.
     grows: bool,
     /// Whether what was passed on must be the same when there is more.
@@ -66,11 +66,11 @@ pub(super) struct Text<R: Read> {
     is_trusted: bool,
 }
 
-impl<R: Read> Text<R> {
-    pub(super) const fn new(source: Decoded<R>, grows: bool, remembers: bool) -> Self {
-        Text {
+impl<R: Read> TextSource<R> {
+    pub(super) const fn new(source: Decompressor<R>, grows: bool, remembers: bool) -> Self {
+        TextSource {
             source,
-            kind: Kind::Unknown {
+            kind: EncodingState::Unknown {
                 passed: Vec::new(),
                 held: Vec::new(),
             },
@@ -85,22 +85,22 @@ impl<R: Read> Text<R> {
         self.is_trusted = true;
     }
 
-    pub(super) const fn source(&self) -> &Decoded<R> {
+    pub(super) const fn source(&self) -> &Decompressor<R> {
         &self.source
     }
 
     /// Whether the source ended within a character, or before it was known what it is.
     pub(super) const fn is_cut(&self) -> bool {
         match &self.kind {
-            Kind::Unknown { held, .. } => !held.is_empty(),
-            Kind::Utf8 => false,
-            Kind::Other(transcoder) => !transcoder.raw.is_empty(),
+            EncodingState::Unknown { held, .. } => !held.is_empty(),
+            EncodingState::Utf8 => false,
+            EncodingState::Other(transcoder) => !transcoder.raw.is_empty(),
         }
     }
 
     /// Whether more bytes may still change what the source is taken for.
     pub(super) const fn is_doubted(&self) -> bool {
-        matches!(self.kind, Kind::Unknown { .. })
+        matches!(self.kind, EncodingState::Unknown { .. })
     }
 
     /// Nothing follows what has come.
@@ -112,23 +112,24 @@ impl<R: Read> Text<R> {
     /// The encoding, where it is not UTF-8.
     pub(super) const fn encoding(&self) -> Option<&'static str> {
         match &self.kind {
-            Kind::Other(transcoder) => Some(transcoder.encoding.name),
-            Kind::Unknown { .. } | Kind::Utf8 => None,
+            EncodingState::Other(transcoder) => Some(transcoder.encoding.name),
+            EncodingState::Unknown { .. } | EncodingState::Utf8 => None,
         }
     }
 
     /// Like [`Read::read`]. `into` has room for [`super::reader::READ_BYTES_MIN`] bytes at least.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, SourceFailure> {
         match &mut self.kind {
-            Kind::Utf8 => self.source.read(into),
-            Kind::Other(transcoder) => transcoder.read(&mut self.source, into),
-            Kind::Unknown { .. } => self.first(into),
+            EncodingState::Utf8 => self.source.read(into),
+            EncodingState::Other(transcoder) => transcoder.read(&mut self.source, into),
+            EncodingState::Unknown { .. } => self.first(into),
         }
     }
 
     /// Reads on until it is known what the source is, or until something of it may be passed on.
-    fn first(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
-        let Kind::Unknown { mut passed, held } = std::mem::replace(&mut self.kind, Kind::Utf8)
+    fn first(&mut self, into: &mut [u8]) -> Result<usize, SourceFailure> {
+        let EncodingState::Unknown { mut passed, held } =
+            std::mem::replace(&mut self.kind, EncodingState::Utf8)
         else {
             return Ok(0);
         };
@@ -144,32 +145,32 @@ impl<R: Read> Text<R> {
             let waits = self.grows || self.remembers && is_coded(start);
             let has_ended = more == 0 && (self.is_trusted || !waits);
             let first = if has_ended && !start.is_empty() {
-                First::Known(encoding_of(start))
+                FirstBytes::Known(encoding_of(start))
             } else {
-                First::of(start, self.is_trusted)
+                FirstBytes::of(start, self.is_trusted)
             };
             match first {
-                First::Known(Some((encoding, mark))) => {
+                FirstBytes::Known(Some((encoding, mark))) => {
                     let raw = into[mark..read].to_vec();
-                    self.kind = Kind::Other(Transcoder { encoding, raw });
+                    self.kind = EncodingState::Other(Transcoder { encoding, raw });
                     return self.read(into);
                 }
-                First::Known(None) => {
+                FirstBytes::Known(None) => {
                     return match self.refused(start) {
                         Some(failure) => Err(failure),
                         None => Ok(read),
                     };
                 }
-                First::Unknown if more > 0 => {}
-                First::Unknown => {
+                FirstBytes::Unknown if more > 0 => {}
+                FirstBytes::Unknown => {
                     passed.truncate(known);
                     let held = into[..read].to_vec();
-                    self.kind = Kind::Unknown { passed, held };
+                    self.kind = EncodingState::Unknown { passed, held };
                     return Ok(0);
                 }
-                First::TextSoFar => {
+                FirstBytes::TextSoFar => {
                     let held = Vec::new();
-                    self.kind = Kind::Unknown { passed, held };
+                    self.kind = EncodingState::Unknown { passed, held };
                     return Ok(read);
                 }
             }
@@ -177,7 +178,7 @@ impl<R: Read> Text<R> {
     }
 
     /// What UTF-8 that begins like this is refused for.
-    fn refused(&self, start: &[u8]) -> Option<Failure> {
+    fn refused(&self, start: &[u8]) -> Option<SourceFailure> {
         if self.source.is_compressed()
             && let Some(failure) = decode::refused(start)
         {
@@ -187,12 +188,12 @@ impl<R: Read> Text<R> {
         if self.is_trusted {
             None
         } else if is_tar(looked_at) {
-            Some(Failure::Format {
+            Some(SourceFailure::Format {
                 format: "a tar archive",
                 remedy: "unpack it first: `tar xf FILE`",
             })
         } else if is_binary(looked_at) {
-            Some(Failure::Format {
+            Some(SourceFailure::Format {
                 format: "binary data",
                 remedy: "export it as NDJSON or JSON first",
             })
@@ -203,27 +204,27 @@ impl<R: Read> Text<R> {
 }
 
 /// What the first bytes say.
-enum First {
+enum FirstBytes {
     /// Too little.
     Unknown,
     /// They are text in UTF-8, and more of them are looked at.
     TextSoFar,
     /// The encoding and the length of its byte order mark; `None` is UTF-8, or what is taken for it.
-    Known(Option<(Encoding, usize)>),
+    Known(Option<(TextEncoding, usize)>),
 }
 
-impl First {
+impl FirstBytes {
     fn of(start: &[u8], is_trusted: bool) -> Self {
         if is_undecided(start) {
-            return First::Unknown;
+            return FirstBytes::Unknown;
         }
         let encoding = encoding_of(start);
         if encoding.is_some() || is_trusted || looked_at(start).1 {
-            First::Known(encoding)
+            FirstBytes::Known(encoding)
         } else if signs_of(start).is_none() {
-            First::TextSoFar
+            FirstBytes::TextSoFar
         } else {
-            First::Unknown
+            FirstBytes::Unknown
         }
     }
 }
@@ -244,7 +245,7 @@ fn is_coded(start: &[u8]) -> bool {
 }
 
 /// The encoding and the length of its byte order mark; `None` for UTF-8.
-fn encoding_of(start: &[u8]) -> Option<(Encoding, usize)> {
+fn encoding_of(start: &[u8]) -> Option<(TextEncoding, usize)> {
     Some(match start {
         [0xFF, 0xFE, 0, 0, ..] => (UTF_32_LE, 4),
         [0, 0, 0xFE, 0xFF, ..] => (UTF_32_BE, 4),
@@ -342,7 +343,7 @@ fn is_tar(start: &[u8]) -> bool {
 
 /// Decodes units that come piece by piece.
 struct Transcoder {
-    encoding: Encoding,
+    encoding: TextEncoding,
     /// What was read and not decoded: less than a character between two reads.
     raw: Vec<u8>,
 }
@@ -350,9 +351,9 @@ struct Transcoder {
 impl Transcoder {
     fn read<R: Read>(
         &mut self,
-        source: &mut Decoded<R>,
+        source: &mut Decompressor<R>,
         into: &mut [u8],
-    ) -> Result<usize, Failure> {
+    ) -> Result<usize, SourceFailure> {
         loop {
             let (used, made) = self.decode(into);
             self.raw.drain(..used);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::class::Class;
 use crate::keys::Evidence;
 use crate::text::byte_classes::Classes;
-use crate::text::windows::Counts;
+use crate::text::windows::ByteCounts;
 
 /// What a detector is, for lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct DetectorInfo {
 
 /// What kind of scalar a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TextKind {
     Text,
     Number,
     Key,
@@ -29,10 +29,10 @@ pub(crate) enum Kind {
 
 /// A folded text with what its keys say.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Text<'a> {
+pub(crate) struct FoldedText<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) evidence: Evidence,
-    pub(crate) kind: Kind,
+    pub(crate) kind: TextKind,
     /// Whether the engine wrote a part of it, so that labels in it are no evidence.
     pub(crate) edited: bool,
 }
@@ -83,7 +83,7 @@ impl Hits {
 
 /// Where a matcher is called.
 #[derive(Clone, Copy)]
-pub(super) enum Anchor {
+pub(super) enum MatchAnchor {
     /// At each occurrence of the byte.
     Byte(u8),
     /// On each run of digits that holds at least so many digits and dots.
@@ -97,7 +97,7 @@ pub(super) enum Anchor {
 /// One detector.
 pub(crate) struct Detector {
     pub(crate) info: DetectorInfo,
-    pub(super) anchor: Anchor,
+    pub(super) anchor: MatchAnchor,
     /// Classes that must all be in the text.
     pub(super) needs: Classes,
     pub(super) bytes_min: usize,
@@ -107,8 +107,8 @@ pub(crate) struct Detector {
     pub(super) numbers: bool,
     /// Whether a text with so many bytes of each kind can hold a finding: cheap, and only ever
     /// wrong by saying yes.
-    pub(super) possible: Option<fn(&Text<'_>, &Counts) -> bool>,
-    pub(super) matcher: fn(&Text<'_>, Range<usize>, &mut Hits),
+    pub(super) possible: Option<fn(&FoldedText<'_>, &ByteCounts) -> bool>,
+    pub(super) matcher: fn(&FoldedText<'_>, Range<usize>, &mut Hits),
     /// Keys and values that it must find, each value as a whole.
     pub(crate) samples: &'static [(&'static str, &'static str)],
 }

@@ -1,13 +1,13 @@
 //! Rows of the table as sets of bits, and those that may find something in a text.
 
-use super::detector::{Anchor, Kind, Text};
+use super::detector::{FoldedText, MatchAnchor, TextKind};
 use super::families::ip;
 use super::table::TABLE;
 use super::triggers::WHOLE_VALUES;
 use crate::class::Class;
 use crate::keys::Evidence;
 use crate::text::byte_classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
-use crate::text::windows::Counts;
+use crate::text::windows::ByteCounts;
 
 /// The rows that match a condition, as a set.
 const fn rows(numbers: bool, evidence: bool, judged: bool, needs: Classes) -> u64 {
@@ -33,7 +33,7 @@ const fn enough(digits: usize, dots: usize) -> u64 {
     let mut index = 0;
     while index < TABLE.len() {
         let matches = match TABLE[index].anchor {
-            Anchor::Digits {
+            MatchAnchor::Digits {
                 digits_min,
                 dots_min,
             } => digits >= digits_min && dots >= dots_min,
@@ -100,7 +100,7 @@ const NEEDING: [(Classes, u64); 7] = [
 ];
 
 /// The rows that the classes, the kind, the evidence and the number of digits of a text leave.
-pub(super) fn candidates(text: &Text<'_>, classes: Classes) -> u64 {
+pub(super) fn candidates(text: &FoldedText<'_>, classes: Classes) -> u64 {
     let mut rows = ALL;
     for (class, needing) in NEEDING {
         if classes & class == 0 {
@@ -110,13 +110,13 @@ pub(super) fn candidates(text: &Text<'_>, classes: Classes) -> u64 {
     if !text.evidence.has(WHOLE_VALUES) {
         rows &= !BY_EVIDENCE;
     }
-    if text.kind == Kind::Number {
+    if text.kind == TextKind::Number {
         return rows & ON_NUMBERS;
     }
     if rows & COUNTED == 0 {
         return rows;
     }
-    let counts = Counts::of(text.bytes);
+    let counts = ByteCounts::of(text.bytes);
     if counts.dots == 3
         && !text.evidence.has(WHOLE_VALUES.without(Evidence::IP))
         && ip::is_plain(text.bytes)

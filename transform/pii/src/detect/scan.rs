@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-use super::detector::{Anchor, Hits, Kind, NO, Text};
+use super::detector::{FoldedText, Hits, MatchAnchor, NO, TextKind};
 use super::rows::{ALL, ON_NUMBERS, candidates, each};
 use super::table::TABLE;
 use crate::text::byte_classes::Classes;
 use crate::text::windows;
 
 /// Collects what the enabled detectors find in `text`, whose classes are `classes`.
-pub(crate) fn scan(text: &Text<'_>, classes: Classes, enabled: u64, hits: &mut Hits) {
+pub(crate) fn scan(text: &FoldedText<'_>, classes: Classes, enabled: u64, hits: &mut Hits) {
     scan_rows(text, enabled & candidates(text, classes), hits);
 }
 
 /// Collects what any row finds that looks at texts of this kind, possible or not.
-pub(crate) fn scan_all(text: &Text<'_>, enabled: u64, hits: &mut Hits) {
-    let rows = if text.kind == Kind::Number {
+pub(crate) fn scan_all(text: &FoldedText<'_>, enabled: u64, hits: &mut Hits) {
+    let rows = if text.kind == TextKind::Number {
         ON_NUMBERS
     } else {
         ALL
@@ -24,7 +24,7 @@ pub(crate) fn scan_all(text: &Text<'_>, enabled: u64, hits: &mut Hits) {
 }
 
 /// Collects what these rows find in `text`.
-fn scan_rows(text: &Text<'_>, mut rows: u64, hits: &mut Hits) {
+fn scan_rows(text: &FoldedText<'_>, mut rows: u64, hits: &mut Hits) {
     let mut digits = 0u64;
     let mut hex = 0u64;
     while rows != 0 {
@@ -37,13 +37,13 @@ fn scan_rows(text: &Text<'_>, mut rows: u64, hits: &mut Hits) {
             continue;
         }
         match detector.anchor {
-            Anchor::Digits { .. } => digits |= 1 << index,
-            Anchor::Hex => hex |= 1 << index,
-            Anchor::Whole => {
+            MatchAnchor::Digits { .. } => digits |= 1 << index,
+            MatchAnchor::Hex => hex |= 1 << index,
+            MatchAnchor::Whole => {
                 hits.detector = row(index);
                 (detector.matcher)(text, 0..text.bytes.len(), hits);
             }
-            Anchor::Byte(byte) => {
+            MatchAnchor::Byte(byte) => {
                 hits.detector = row(index);
                 for at in memchr::memchr_iter(byte, text.bytes) {
                     if at >= hits.covered_to() {
@@ -54,12 +54,12 @@ fn scan_rows(text: &Text<'_>, mut rows: u64, hits: &mut Hits) {
         }
     }
     if digits != 0 {
-        if text.kind == Kind::Number {
+        if text.kind == TextKind::Number {
             each(digits, |index| call(text, index, 0..text.bytes.len(), hits));
         } else {
             windows::digit_runs(text.bytes, |run| {
                 each(digits, |index| {
-                    if let Anchor::Digits {
+                    if let MatchAnchor::Digits {
                         digits_min,
                         dots_min,
                     } = TABLE[index].anchor
@@ -79,7 +79,7 @@ fn scan_rows(text: &Text<'_>, mut rows: u64, hits: &mut Hits) {
     }
 }
 
-fn call(text: &Text<'_>, index: usize, window: Range<usize>, hits: &mut Hits) {
+fn call(text: &FoldedText<'_>, index: usize, window: Range<usize>, hits: &mut Hits) {
     hits.detector = row(index);
     (TABLE[index].matcher)(text, window, hits);
 }

@@ -1,6 +1,6 @@
 //! The table of detectors: a new one is one more row here.
 
-use super::detector::{Anchor, Detector, DetectorInfo, NO};
+use super::detector::{Detector, DetectorInfo, MatchAnchor, NO};
 use super::families::{by_key, card, email, geo, iban, ip, mac, person, phone, ssn, token};
 use crate::class::Class;
 use crate::keys::Evidence;
@@ -14,7 +14,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Custom,
             description: "a value at a path or under a key that a rule of the policy names",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: Classes::MAX,
         bytes_min: usize::MAX,
         evidence: NO,
@@ -31,7 +31,7 @@ pub(crate) static TABLE: &[Detector] = &[
                           word of payment; in a text also 15 or 16 without, or in groups; under a card \
                           key without these checks",
         },
-        anchor: Anchor::Digits {
+        anchor: MatchAnchor::Digits {
             digits_min: 12,
             dots_min: 0,
         },
@@ -54,7 +54,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "US social security number: dashed with valid structure; other forms under \
                           an SSN key or after the word",
         },
-        anchor: Anchor::Digits {
+        anchor: MatchAnchor::Digits {
             digits_min: 9,
             dots_min: 0,
         },
@@ -72,7 +72,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ssn,
             description: "US individual taxpayer number, by the same rules in its own ranges",
         },
-        anchor: Anchor::Digits {
+        anchor: MatchAnchor::Digits {
             digits_min: 9,
             dots_min: 0,
         },
@@ -91,7 +91,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "an account number with a known country, its length and valid check digits, \
                           as one word or in groups of four",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 15,
         evidence: NO,
@@ -109,7 +109,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Jwt,
             description: "three base64url parts of which the first is a JSON object, or two that both are",
         },
-        anchor: Anchor::Byte(b'J'),
+        anchor: MatchAnchor::Byte(b'J'),
         needs: CAPITAL_J | DOT,
         bytes_min: 20,
         evidence: NO,
@@ -124,7 +124,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::AwsKey,
             description: "AKIA, ASIA, ABIA or ACCA and 16 characters of base32",
         },
-        anchor: Anchor::Byte(b'A'),
+        anchor: MatchAnchor::Byte(b'A'),
         needs: CAPITAL_A,
         bytes_min: 20,
         evidence: NO,
@@ -140,7 +140,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "40 characters of base64 under a secret-key name, after such a word, or in a \
                           text with an access key",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: CAPITAL,
         bytes_min: 40,
         evidence: NO,
@@ -159,7 +159,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "an address with a dotted or bracketed domain; under an e-mail key also \
                           without a dot",
         },
-        anchor: Anchor::Byte(b'@'),
+        anchor: MatchAnchor::Byte(b'@'),
         needs: AT,
         bytes_min: 3,
         evidence: NO,
@@ -178,7 +178,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Mac,
             description: "a hardware address with colons, dashes or dots; without any under a MAC key",
         },
-        anchor: Anchor::Hex,
+        anchor: MatchAnchor::Hex,
         needs: 0,
         bytes_min: 14,
         evidence: NO,
@@ -197,7 +197,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Mac,
             description: "12 or 16 hexadecimal digits under a MAC key, with any separators",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: 0,
         bytes_min: 12,
         evidence: Evidence::MAC,
@@ -212,7 +212,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ip,
             description: "an IPv6 address, with or without zone and prefix; no network",
         },
-        anchor: Anchor::Hex,
+        anchor: MatchAnchor::Hex,
         needs: COLON,
         bytes_min: 3,
         evidence: NO,
@@ -232,7 +232,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ip,
             description: "an IPv4 address; no network, no version; as an integer only under an IP key",
         },
-        anchor: Anchor::Digits {
+        anchor: MatchAnchor::Digits {
             digits_min: 4,
             dots_min: 3,
         },
@@ -251,7 +251,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "+ and a country code with 8 to 15 digits, or the North American form with \
                           separators; any form under a phone key",
         },
-        anchor: Anchor::Digits {
+        anchor: MatchAnchor::Digits {
             digits_min: 7,
             dots_min: 0,
         },
@@ -273,7 +273,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::BirthDate,
             description: "any value under a birth-date key that is more than a year",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: 0,
         bytes_min: 1,
         evidence: Evidence::BIRTH_DATE,
@@ -289,7 +289,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "any value under a key for the name of a person, unless that may be a program and \
                           the value is named like one",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: 0,
         bytes_min: 1,
         evidence: Evidence::NAME,
@@ -304,7 +304,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Address,
             description: "any value under a key for a street or the address of a person",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: 0,
         bytes_min: 1,
         evidence: Evidence::STREET,
@@ -320,7 +320,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "a number with more than 2 decimals under a coordinate key or in GeoJSON \
                           coordinates, within the range of degrees",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 2,
         evidence: Evidence::COORDINATE
@@ -337,7 +337,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Geo,
             description: "a `geo:` URI whose coordinates have more than 2 decimals",
         },
-        anchor: Anchor::Byte(b':'),
+        anchor: MatchAnchor::Byte(b':'),
         needs: COLON | DOT | DIGIT,
         bytes_min: 9,
         evidence: NO,
@@ -353,7 +353,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "numbers with more than 2 decimals in a geometry like `POINT(13.404954 52.520008)`, \
                           within the range of degrees",
         },
-        anchor: Anchor::Byte(b'('),
+        anchor: MatchAnchor::Byte(b'('),
         needs: DOT | DIGIT,
         bytes_min: 12,
         evidence: NO,
@@ -368,7 +368,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Geo,
             description: "degrees as an integer, times 100000 to ten million, under a key like `lat_e7`",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 6,
         evidence: Evidence::SCALED,
@@ -383,7 +383,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Card,
             description: "12 to 19 digits, however they are written, under a card key",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::CARD,
@@ -398,7 +398,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ssn,
             description: "nine digits, however they are written, under an SSN key",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::SSN,
@@ -413,7 +413,7 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Phone,
             description: "7 to 15 digits, however they are written, under a phone key",
         },
-        anchor: Anchor::Whole,
+        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::PHONE

@@ -2,8 +2,8 @@ use super::*;
 use crate::keys;
 use crate::text::byte_classes;
 
-fn found(key: &str, value: &str, kind: Kind) -> Vec<(&'static str, String)> {
-    let text = Text {
+fn found(key: &str, value: &str, kind: TextKind) -> Vec<(&'static str, String)> {
+    let text = FoldedText {
         bytes: value.as_bytes(),
         evidence: keys::evidence(key.as_bytes()),
         kind,
@@ -28,7 +28,7 @@ fn found(key: &str, value: &str, kind: Kind) -> Vec<(&'static str, String)> {
 }
 
 fn claims(detector: &str, key: &str, value: &str) -> bool {
-    found(key, value, Kind::Text).contains(&(
+    found(key, value, TextKind::Text).contains(&(
         TABLE
             .iter()
             .find(|row| row.info.name == detector)
@@ -102,7 +102,7 @@ fn cards_need_issuer_length_and_check_digit() {
         assert!(!claims("payment-card", "", other), "{other}");
     }
     assert_eq!(
-        found("", "4111 1111 1111 1111 12/26", Kind::Text)[0],
+        found("", "4111 1111 1111 1111 12/26", TextKind::Text)[0],
         ("payment-card", "4111 1111 1111 1111".to_owned())
     );
     for rare in ["30569309025904", "38520000023237", "4222222222222"] {
@@ -110,11 +110,11 @@ fn cards_need_issuer_length_and_check_digit() {
         assert!(claims("payment-card", "account_no", rare), "{rare}");
     }
     for written in ["4111111111111111", "4111111111111111.00"] {
-        assert!(found("", written, Kind::Number).is_empty());
-        assert_eq!(found("account_no", written, Kind::Number).len(), 1);
+        assert!(found("", written, TextKind::Number).is_empty());
+        assert_eq!(found("account_no", written, TextKind::Number).len(), 1);
     }
-    assert!(found("account_no", "4111111111111111.5", Kind::Number).is_empty());
-    assert!(found("account_no", "-4111111111111111", Kind::Number).is_empty());
+    assert!(found("account_no", "4111111111111111.5", TextKind::Number).is_empty());
+    assert!(found("account_no", "-4111111111111111", TextKind::Number).is_empty());
     assert!(claims("payment-card", "card_number", "4111.1111.1111.1112"));
 }
 
@@ -151,15 +151,15 @@ fn social_security_numbers_have_structure() {
     }
     assert!(claims("us-itin", "", "911-70-1234"));
     assert_eq!(
-        found("", "SSN: 536904399", Kind::Text),
+        found("", "SSN: 536904399", TextKind::Text),
         [("us-ssn", "536904399".to_owned())]
     );
     assert_eq!(
-        found("", "SSN 536 90 4399", Kind::Text),
+        found("", "SSN 536 90 4399", TextKind::Text),
         [("us-ssn", "536 90 4399".to_owned())]
     );
     assert_eq!(
-        found("ssn", "36904399", Kind::Number),
+        found("ssn", "36904399", TextKind::Number),
         [("us-ssn-by-key", "36904399".to_owned())]
     );
 }
@@ -179,7 +179,7 @@ fn addresses_are_taken_as_far_as_they_go() {
         ("jane@x.org.1", "jane@x.org"),
         ("{jane}@x.org", "jane}@x.org"),
     ] {
-        let all = found("", text, Kind::Text);
+        let all = found("", text, TextKind::Text);
         let mails: Vec<_> = all
             .iter()
             .filter(|(name, _)| name.starts_with("email"))
@@ -246,12 +246,12 @@ fn ip_addresses_are_told_from_networks_versions_and_times() {
         "192.168.1.0/255.255.255.0",
     ] {
         assert!(
-            found("", text, Kind::Text).is_empty(),
+            found("", text, TextKind::Text).is_empty(),
             "{text}: {:?}",
-            found("", text, Kind::Text)
+            found("", text, TextKind::Text)
         );
     }
-    assert!(found("firmware", "1.2.3.4", Kind::Text).is_empty());
+    assert!(found("firmware", "1.2.3.4", TextKind::Text).is_empty());
     for (text, address) in [
         ("addr:10.1.2.3", "10.1.2.3"),
         ("x::1.2.3.4", "1.2.3.4"),
@@ -264,7 +264,7 @@ fn ip_addresses_are_told_from_networks_versions_and_times() {
         ("_10.1.2.3_", "10.1.2.3"),
     ] {
         assert!(
-            found("", text, Kind::Text)
+            found("", text, TextKind::Text)
                 .iter()
                 .any(|(_, found)| found == address),
             "{text}"
@@ -315,10 +315,10 @@ fn phone_numbers_need_a_strong_form_or_a_key() {
     }
     assert!(claims("phone", "caller", "4155552671"));
     assert_eq!(
-        found("", "tel 0171 1234567", Kind::Text),
+        found("", "tel 0171 1234567", TextKind::Text),
         [("phone", "0171 1234567".to_owned())]
     );
-    assert!(found("serial_number", "415-555-2671", Kind::Text).is_empty());
+    assert!(found("serial_number", "415-555-2671", TextKind::Text).is_empty());
 }
 
 #[test]
@@ -345,19 +345,24 @@ fn tokens_have_three_parts_and_keys_their_alphabet() {
         "AKIAiosfodnn7example",
         "XAKIAIOSFODNN7EXAMPLE",
     ] {
-        assert!(found("", other, Kind::Text).is_empty(), "{other}");
+        assert!(found("", other, TextKind::Text).is_empty(), "{other}");
     }
     let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-    assert!(found("", secret, Kind::Text).is_empty());
+    assert!(found("", secret, TextKind::Text).is_empty());
     assert_eq!(
-        found("", &format!("AKIAIOSFODNN7EXAMPLE:{secret}"), Kind::Text).len(),
+        found(
+            "",
+            &format!("AKIAIOSFODNN7EXAMPLE:{secret}"),
+            TextKind::Text
+        )
+        .len(),
         2
     );
     assert!(
         found(
             "secret_key",
             "da39a3ee5e6b4b0d3255bfef95601890afd80709",
-            Kind::Text
+            TextKind::Text
         )
         .is_empty()
     );
@@ -392,7 +397,7 @@ fn work_is_linear_in_texts_made_against_it() {
         "1.1.1.1", "4111 ",
     ] {
         let text = unit.repeat(300_000 / unit.len());
-        let _ = found("phone", &text, Kind::Text);
-        let _ = found("", &text, Kind::Text);
+        let _ = found("phone", &text, TextKind::Text);
+        let _ = found("", &text, TextKind::Text);
     }
 }

@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::verdict::Stop;
 use super::{Engine, Scalar};
 use crate::audit::narrow;
-use crate::detect::{self, Hits, Kind, Text, WHOLE_VALUES};
-use crate::keys::{self, Evidence, Known};
+use crate::detect::{self, FoldedText, Hits, TextKind, WHOLE_VALUES};
+use crate::keys::{self, Evidence, KeyFacts};
 use crate::text::byte_classes::{self, ESCAPE, HIGH};
-use crate::text::fold::{Reading, Writing};
+use crate::text::fold::{Notation, Reading};
 use crate::text::json::{Token, Walker};
-use crate::trail::{Frame, Member, Noted, Segment};
+use crate::trail::{Member, Noted, OpenContainer, PointerSegment};
 
 /// Longest text that may say what a value beside it is.
 const LABEL_BYTES_MAX: usize = 128;
@@ -30,7 +30,7 @@ const HEIGHT_MAX: u32 = 4;
 /// of it.
 fn names_a_resource(bytes: &[u8], member: &Member) -> bool {
     match member.segment {
-        Segment::Written(start, end) => {
+        PointerSegment::Written(start, end) => {
             bytes[start as usize..end as usize].eq_ignore_ascii_case(b"resourceType")
         }
         _ => false,
@@ -77,12 +77,12 @@ impl Engine {
         let Token { start, end, .. } = scalar.token;
         if member.key.has(EXPLAINED) {
             let key = match member.segment {
-                Segment::Written(start, end) => (start, end),
+                PointerSegment::Written(start, end) => (start, end),
                 _ => (0, 0),
             };
             self.trail.values.push(noted(start..end, key, member.key));
         }
-        if member.key.has(Evidence::LABEL) && scalar.kind == Kind::Text {
+        if member.key.has(Evidence::LABEL) && scalar.kind == TextKind::Text {
             let said = self.written_label(&scalar.bytes[start..end]);
             let is_person = said.has(Evidence::PERSON)
                 && names_a_resource(scalar.bytes, member)
@@ -125,7 +125,7 @@ impl Engine {
 
     /// Notes a value that is a container, which ended at `end`, about which a later member may say
     /// something. Each byte lies in few of those, so that the work stays linear.
-    pub(super) fn container_beside(&mut self, bytes: &[u8], frame: &Frame, end: usize) {
+    pub(super) fn container_beside(&mut self, bytes: &[u8], frame: &OpenContainer, end: usize) {
         let around = self.trail.frames.last().filter(|around| around.object);
         if around.is_some() && frame.height < HEIGHT_MAX && !self.revisits {
             let key = key_of(bytes, &frame.member);
@@ -153,17 +153,18 @@ impl Engine {
             };
             let (start, end) = (value.0 as usize, value.1 as usize);
             let kind = match label.bytes.get(end) {
-                Some(b'"') if start > 0 && label.bytes[start - 1] == b'"' => Kind::Text,
-                _ => Kind::Number,
+                Some(b'"') if start > 0 && label.bytes[start - 1] == b'"' => TextKind::Text,
+                _ => TextKind::Number,
             };
-            let is_container = kind == Kind::Number && matches!(label.bytes[start], b'{' | b'[');
+            let is_container =
+                kind == TextKind::Number && matches!(label.bytes[start], b'{' | b'[');
             let token = Token {
                 start,
                 end,
                 classes: byte_classes::of(&label.bytes[start..end]),
             };
             let value = Member {
-                segment: Segment::Written(key.0, key.1),
+                segment: PointerSegment::Written(key.0, key.1),
                 evidence,
                 key: says,
                 rule: None,
@@ -180,7 +181,7 @@ impl Engine {
                 self.walk_again(scalar, value)?;
             } else if self.scalar(scalar, &value)? {
                 let range = match kind {
-                    Kind::Text => start - 1..end + 1,
+                    TextKind::Text => start - 1..end + 1,
                     _ => start..end,
                 };
                 let range = self.in_record(label.level, range);
@@ -211,7 +212,7 @@ impl Engine {
             return Evidence::NONE;
         }
         let mut decoded = std::mem::take(&mut self.decoded_key);
-        decoded.cast(written, 0, Writing::Escaped, Reading::Joined);
+        decoded.cast(written, 0, Notation::Escaped, Reading::Joined);
         let said = if decoded.text.len() <= LABEL_BYTES_MAX {
             self.label(&decoded.text)
         } else {
@@ -231,7 +232,7 @@ impl Engine {
         }
         let evidence = keys::evidence(name);
         let rule = None;
-        self.labels.put(name, Known { evidence, rule });
+        self.labels.put(name, KeyFacts { evidence, rule });
         evidence
     }
 
@@ -242,7 +243,7 @@ impl Engine {
     }
 
     /// Adds what the detectors find in the values of pairs like `first_name=Jane` in a text.
-    pub(super) fn pairs(&mut self, text: &Text<'_>, hits: &mut Hits) {
+    pub(super) fn pairs(&mut self, text: &FoldedText<'_>, hits: &mut Hits) {
         let mut from = 0;
         while let Some(name) = detect::pair(text.bytes, from) {
             from = name.end + 1;
@@ -254,10 +255,10 @@ impl Engine {
             let value = detect::pair_value(text.bytes, from);
             from = value.end;
             let bytes = &text.bytes[value.clone()];
-            let inside = Text {
+            let inside = FoldedText {
                 bytes,
                 evidence,
-                kind: Kind::Text,
+                kind: TextKind::Text,
                 edited: text.edited,
             };
             self.pair_hits.list.clear();
@@ -282,7 +283,7 @@ impl Engine {
         }
         let Token { start, end, .. } = scalar.token;
         let within = match scalar.kind {
-            Kind::Text => start - 1..end + 1,
+            TextKind::Text => start - 1..end + 1,
             _ => start..end,
         };
         let mut made = std::mem::take(&mut self.second);
@@ -300,9 +301,9 @@ impl Engine {
     fn has_findings(&mut self, value: &[u8], member: &Member) -> bool {
         let (kind, quote) = match value.first() {
             Some(b'"') if self.policy.is_label(&value[1..value.len() - 1]) => return false,
-            Some(b'"') => (Kind::Text, 1),
+            Some(b'"') => (TextKind::Text, 1),
             Some(b'n') => return false,
-            _ => (Kind::Number, 0),
+            _ => (TextKind::Number, 0),
         };
         let token = Token {
             start: quote,
@@ -318,7 +319,7 @@ impl Engine {
         };
         // Pointers would name a key of the record.
         let member = Member {
-            segment: Segment::Root,
+            segment: PointerSegment::Root,
             ..*member
         };
         let (told, shown, edits) = (self.findings.len(), self.pointers.len(), self.edits.len());

@@ -6,7 +6,7 @@ use crate::audit::narrow;
 use crate::class::Class;
 use crate::detect::TABLE;
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
-use crate::text::fold::{OffsetMap, Reading, Shadow, Writing};
+use crate::text::fold::{Notation, OffsetMap, Reading, Shadow};
 
 /// Fewest characters of a value that count in the middle of a word of the key. Fewer have to be
 /// words of it, and a single one all of it.
@@ -15,7 +15,7 @@ const INSIDE_MIN: usize = 4;
 const PHONE_DIGITS: usize = 9;
 /// A value that was found, as a range of the arena.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value {
+pub(super) struct FoundValue {
     start: u32,
     end: u32,
     pub(super) detector: u8,
@@ -25,9 +25,9 @@ pub(super) struct Value {
 /// The values that were found in the last payload: as they were written until a key is compared
 /// with them, and then their letters and digits.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundValues {
     text: Vec<u8>,
-    pub(super) values: Vec<Value>,
+    pub(super) values: Vec<FoundValue>,
     /// Whether the text holds letters and digits alone.
     plain: bool,
     written: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Found {
     key: Vec<u8>,
 }
 
-impl Found {
+impl FoundValues {
     /// Forgets all values, and gives memory back that only an unusual record needed.
     pub(super) fn clear(&mut self, bytes_max: usize) {
         for text in [&mut self.text, &mut self.written] {
@@ -45,7 +45,7 @@ impl Found {
             }
         }
         self.values.clear();
-        if self.values.capacity() * size_of::<Value>() > bytes_max {
+        if self.values.capacity() * size_of::<FoundValue>() > bytes_max {
             self.values = Vec::new();
         }
         self.plain = false;
@@ -65,7 +65,7 @@ impl Found {
     pub(super) fn add(&mut self, detector: u8, rule: u16, written: &[u8]) {
         let start = self.text.len();
         self.text.extend_from_slice(written);
-        self.values.push(Value {
+        self.values.push(FoundValue {
             start: narrow(start),
             end: narrow(self.text.len()),
             detector,
@@ -110,12 +110,12 @@ impl Found {
         })
     }
 
-    fn text(&self, value: Value) -> &[u8] {
+    fn text(&self, value: FoundValue) -> &[u8] {
         &self.text[value.start as usize..value.end as usize]
     }
 }
 
-impl Value {
+impl FoundValue {
     fn is_phone(self) -> bool {
         TABLE[usize::from(self.detector)].info.class == Class::Phone
     }
@@ -148,7 +148,7 @@ fn letters(written: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A key as values are compared with it, and the way back to its bytes.
-pub(super) struct Plain {
+pub(super) struct PlainKey {
     pub(super) text: Vec<u8>,
     /// For each byte of the text, the bytes of the key that it stands for.
     pub(super) places: Vec<Range<usize>>,
@@ -156,11 +156,11 @@ pub(super) struct Plain {
     starts: Vec<bool>,
 }
 
-impl Plain {
+impl PlainKey {
     pub(super) fn of(key: &[u8], reading: Reading) -> Self {
         let mut shadow = Shadow::default();
         let (bytes, map): (&[u8], Option<&OffsetMap>) = if may_fold(key) {
-            shadow.cast(key, 0, Writing::Plain, reading);
+            shadow.cast(key, 0, Notation::Plain, reading);
             (&shadow.text, Some(shadow.map()))
         } else {
             (key, None)
@@ -216,12 +216,12 @@ impl Plain {
 #[derive(Debug)]
 pub(super) struct Overlap {
     pub(super) range: Range<usize>,
-    pub(super) value: Value,
+    pub(super) value: FoundValue,
 }
 
-impl Found {
+impl FoundValues {
     /// Where in `key` values lie, in order and apart from each other.
-    pub(super) fn within(&self, key: &Plain) -> Vec<Overlap> {
+    pub(super) fn within(&self, key: &PlainKey) -> Vec<Overlap> {
         let mut overlaps = Vec::new();
         let mut taken = vec![false; key.text.len()];
         for short in [false, true] {
@@ -247,8 +247,8 @@ impl Found {
 
     fn mark(
         &self,
-        key: &Plain,
-        value: Value,
+        key: &PlainKey,
+        value: FoundValue,
         short: bool,
         taken: &mut [bool],
         overlaps: &mut Vec<Overlap>,

@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 use super::verdict::Stop;
-use super::{Engine, Reason, Scalar};
+use super::{Engine, QuarantineReason, Scalar};
 use crate::text::byte_classes::{self, Classes, ESCAPE};
-use crate::text::fold::{Reading, Shadow, Writing};
-use crate::text::json::{Event, JsonError, Token, Walker};
-use crate::trail::{Member, Segment};
+use crate::text::fold::{Notation, Reading, Shadow};
+use crate::text::json::{JsonError, JsonEvent, Token, Walker};
+use crate::trail::{Member, PointerSegment};
 
 /// Places in a text at which JSON of which only some quotes are escaped is looked for in vain.
 const MIXED_TRIES_MAX: usize = 4;
@@ -19,7 +19,7 @@ impl Engine {
     pub(super) fn nested(
         &mut self,
         scalar: Scalar<'_>,
-        writing: Writing,
+        writing: Notation,
         member: &Member,
     ) -> Result<Option<bool>, Stop> {
         let Token { start, end, .. } = scalar.token;
@@ -32,7 +32,7 @@ impl Engine {
             let holds = holds_json(&shadow.text, limits.depth);
             self.shadow = shadow;
             return if holds {
-                Err(Stop::Quarantine(Reason::NestedTooDeep))
+                Err(Stop::Quarantine(QuarantineReason::NestedTooDeep))
             } else {
                 Ok(None)
             };
@@ -53,7 +53,7 @@ impl Engine {
         &mut self,
         text: &[u8],
         scalar: Scalar<'_>,
-        writing: Writing,
+        writing: Notation,
         member: &Member,
     ) -> Result<Option<bool>, Stop> {
         let level = scalar.level + 1;
@@ -132,7 +132,7 @@ impl Engine {
     fn mixed_end(&mut self, text: &[u8], at: usize) -> Option<usize> {
         let end = closing(text, at)?;
         let mut shadow = std::mem::take(&mut self.shadow);
-        shadow.cast(&text[at..end], at, Writing::Escaped, Reading::Exact);
+        shadow.cast(&text[at..end], at, Notation::Escaped, Reading::Exact);
         let whole = is_json(&shadow.text, 0, self.policy.limits().depth);
         self.shadow = shadow;
         whole.then_some(end)
@@ -161,7 +161,7 @@ impl Engine {
         };
         let segment = self.trail.lasting(member.segment, around.bytes);
         let member = Member { segment, ..*member };
-        let read = self.nested(part, Writing::Escaped, &member)?;
+        let read = self.nested(part, Notation::Escaped, &member)?;
         Ok(read.map(|gone| (gone, end)))
     }
 
@@ -178,7 +178,7 @@ impl Engine {
         let floor = self.trail.frames.len();
         self.trail.enter(member.segment, around);
         let root = Member {
-            segment: Segment::Root,
+            segment: PointerSegment::Root,
             ..*member
         };
         let stack = std::mem::take(&mut self.stacks[level]);
@@ -186,7 +186,7 @@ impl Engine {
         let walked = self.events(&mut walker, text, level, root);
         let mut end = walker.settled();
         self.stacks[level] = walker.into_stack();
-        if let Err(Stop::Quarantine(Reason::Malformed)) = walked {
+        if let Err(Stop::Quarantine(QuarantineReason::Malformed)) = walked {
             let removed = self.trail.frames[floor..]
                 .iter()
                 .find(|frame| frame.removed);
@@ -252,7 +252,7 @@ fn is_json(text: &[u8], at: usize, depth_max: usize) -> bool {
     let mut walker = Walker::within(text, at, depth_max, Vec::new());
     loop {
         match walker.advance() {
-            Ok(Event::Done) => return true,
+            Ok(JsonEvent::Done) => return true,
             Ok(_) => {}
             Err(_) => return false,
         }
@@ -318,8 +318,10 @@ fn holds_json(text: &[u8], depth_max: usize) -> bool {
         let mut walker = Walker::within(text, at, depth_max, Vec::new());
         loop {
             match walker.advance() {
-                Ok(Event::Text(_) | Event::Number(_)) | Err(JsonError::TooDeep) => return true,
-                Ok(Event::Done) | Err(_) => break,
+                Ok(JsonEvent::Text(_) | JsonEvent::Number(_)) | Err(JsonError::TooDeep) => {
+                    return true;
+                }
+                Ok(JsonEvent::Done) | Err(_) => break,
                 Ok(_) => {}
             }
         }

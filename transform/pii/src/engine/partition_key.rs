@@ -8,14 +8,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::found_values::{Found, Overlap, Plain, may_fold};
-use super::verdict::{Stop, Verdict};
-use super::{Engine, Reason, Scalar};
-use crate::action::{self, Action, Outcome, PARTITION_KEY};
-use crate::detect::{self, BY_RULE, Kind, TABLE};
+use super::found_values::{FoundValues, Overlap, PlainKey, may_fold};
+use super::verdict::{ScanVerdict, Stop};
+use super::{Engine, QuarantineReason, Scalar};
+use crate::action::{self, Action, PARTITION_KEY, Replacement};
+use crate::detect::{self, BY_RULE, TABLE, TextKind};
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
-use crate::text::fold::{Reading, Writing};
-use crate::trail::Segment;
+use crate::text::fold::{Notation, Reading};
+use crate::trail::PointerSegment;
 
 /// Longest key, in letters and digits, in which values are looked for. A longer one beside findings
 /// is replaced as a whole, so that the work stays linear.
@@ -32,12 +32,12 @@ fn is_json_number(key: &[u8], place: &Range<usize>) -> bool {
 
 impl Engine {
     /// Notes a value that is not left as it is.
-    pub(super) fn note(&mut self, detector: u8, rule: u16, kind: Kind, found: &[u8]) {
+    pub(super) fn note(&mut self, detector: u8, rule: u16, kind: TextKind, found: &[u8]) {
         if self.policy.rule(rule).action == Action::Keep {
             return;
         }
         self.found.add(detector, rule, found);
-        if kind == Kind::Number
+        if kind == TextKind::Number
             && let Some(digits) = detect::plain_integer(found)
         {
             self.found.add(detector, rule, &digits);
@@ -54,18 +54,18 @@ impl Engine {
             return self.note(BY_RULE, rule, scalar.kind, written);
         }
         let mut shadow = std::mem::take(&mut self.shadow);
-        shadow.cast(written, 0, Writing::Escaped, Reading::Decoded);
+        shadow.cast(written, 0, Notation::Escaped, Reading::Decoded);
         self.note(BY_RULE, rule, scalar.kind, &shadow.text);
         self.shadow = shadow;
     }
 
     /// Processes the partition key of the payload that was processed last, if something that was
     /// found in the payload lies in the key too: as it is, with other separators, or in another
-    /// case. Otherwise the verdict is [`Verdict::Clean`], and the key still has to be processed by
+    /// case. Otherwise the verdict is [`ScanVerdict::Clean`], and the key still has to be processed by
     /// itself. Its findings are added to those of the payload.
-    pub fn process_key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> Verdict {
+    pub fn process_key_beside(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         if !self.found.may_lie_in(key) {
-            return Verdict::Clean;
+            return ScanVerdict::Clean;
         }
         let start = out.len();
         let found = std::mem::take(&mut self.found);
@@ -83,14 +83,14 @@ impl Engine {
     fn redact_key_beside(
         &mut self,
         key: &[u8],
-        found: &Found,
+        found: &FoundValues,
         out: &mut Vec<u8>,
-    ) -> Result<Verdict, Stop> {
+    ) -> Result<ScanVerdict, Stop> {
         if key.len() > self.policy.limits().record_bytes {
-            return Err(Stop::Quarantine(Reason::TooLarge));
+            return Err(Stop::Quarantine(QuarantineReason::TooLarge));
         }
         let policy = Arc::clone(&self.policy);
-        let mut plain = Plain::of(key, Reading::Decoded);
+        let mut plain = PlainKey::of(key, Reading::Decoded);
         let mut overlaps = match found.values.first() {
             Some(&value) if plain.text.len() > KEY_CHARACTERS_MAX => vec![Overlap {
                 range: 0..plain.text.len(),
@@ -99,11 +99,11 @@ impl Engine {
             _ => found.within(&plain),
         };
         if overlaps.is_empty() && may_fold(key) {
-            plain = Plain::of(key, Reading::Written);
+            plain = PlainKey::of(key, Reading::Written);
             overlaps = found.within(&plain);
         }
         if overlaps.is_empty() {
-            return Ok(Verdict::Clean);
+            return Ok(ScanVerdict::Clean);
         }
         self.restart();
         for Overlap { range, value } in overlaps {
@@ -111,7 +111,7 @@ impl Engine {
             self.tell(
                 value.detector,
                 value.rule,
-                Segment::Root,
+                PointerSegment::Root,
                 key,
                 true,
                 place.clone(),
@@ -128,7 +128,7 @@ impl Engine {
                 if null {
                     text.extend_from_slice(b"null");
                 } else if action::replace(action, class, &key[place], policy.key(), text)
-                    == Outcome::Null
+                    == Replacement::Null
                 {
                     text.extend_from_slice(class.label().as_bytes());
                 }
@@ -136,7 +136,7 @@ impl Engine {
         }
         if let Some(token_key) = policy.key() {
             token_key.write(PARTITION_KEY, key, out);
-            return Ok(Verdict::Redacted);
+            return Ok(ScanVerdict::Redacted);
         }
         let mut rest = Vec::new();
         self.edits.apply(key, &mut rest);
@@ -153,9 +153,9 @@ impl Engine {
         self.pointers = pointers;
         self.findings
             .extend(of_rest.into_iter().filter(|finding| finding.acted()));
-        if scanned? == Verdict::Clean {
+        if scanned? == ScanVerdict::Clean {
             out.extend_from_slice(&rest);
         }
-        Ok(Verdict::Redacted)
+        Ok(ScanVerdict::Redacted)
     }
 }

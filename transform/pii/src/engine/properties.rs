@@ -2,12 +2,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::detect::{self, Text};
+use crate::detect::{self, FoldedText};
 use crate::keys;
-use crate::policy::Keys;
+use crate::policy::TokenKeys;
 
 fn policies() -> Vec<Arc<Policy>> {
-    let mut keys = Keys::none();
+    let mut keys = TokenKeys::none();
     keys.insert("a", &[7; 32]).unwrap();
     let tokens = "[policy]\nname = \"t\"\nkey = \"a\"\n\
         [[rule]]\nclass = [\"email\", \"name\", \"phone\", \"ip\"]\naction = \"token\"\n\
@@ -323,7 +323,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-fn run(engine: &mut Engine, record: &[u8]) -> (Verdict, Vec<u8>) {
+fn run(engine: &mut Engine, record: &[u8]) -> (ScanVerdict, Vec<u8>) {
     let mut out = Vec::new();
     let verdict = engine.process(record, &mut out);
     (verdict, out)
@@ -366,21 +366,21 @@ proptest! {
             let mut engine = Engine::new(policy);
             let (verdict, out) = run(&mut engine, record.as_bytes());
             match verdict {
-                Verdict::Clean => prop_assert!(out.is_empty() && engine.findings().is_empty()),
-                Verdict::Redacted => {
+                ScanVerdict::Clean => prop_assert!(out.is_empty() && engine.findings().is_empty()),
+                ScanVerdict::Redacted => {
                     prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok(), "{}", String::from_utf8_lossy(&out));
                     prop_assert!(!engine.finds_in_its_own(&out) && engine.findings().is_empty(), "{}", String::from_utf8_lossy(&out));
                     let (again, nothing) = run(&mut engine, &out);
                     if !labels_say_something(&out) {
-                        prop_assert_eq!(again, Verdict::Clean, "{}", String::from_utf8_lossy(&out));
+                        prop_assert_eq!(again, ScanVerdict::Clean, "{}", String::from_utf8_lossy(&out));
                     }
                     match again {
-                        Verdict::Clean => prop_assert!(nothing.is_empty() && engine.findings().is_empty()),
-                        verdict => prop_assert_eq!(verdict, Verdict::Redacted),
+                        ScanVerdict::Clean => prop_assert!(nothing.is_empty() && engine.findings().is_empty()),
+                        verdict => prop_assert_eq!(verdict, ScanVerdict::Redacted),
                     }
                 }
-                Verdict::Quarantined { reason } => prop_assert_eq!(reason, Reason::NestedTooDeep),
-                Verdict::Dropped { .. } => prop_assert!(false, "no rule drops"),
+                ScanVerdict::Quarantined { reason } => prop_assert_eq!(reason, QuarantineReason::NestedTooDeep),
+                ScanVerdict::Dropped { .. } => prop_assert!(false, "no rule drops"),
             }
         }
     }
@@ -410,7 +410,7 @@ proptest! {
         let address = format!("{}{prefix}", std::net::Ipv4Addr::from(octets));
         for (text, kept) in [(&timestamp, None), (&address, Some(crate::class::Class::Ip))] {
             let mut hits = Hits::default();
-            let looked = Text { bytes: text.as_bytes(), evidence: Evidence::NONE, kind: Kind::Text, edited: false };
+            let looked = FoldedText { bytes: text.as_bytes(), evidence: Evidence::NONE, kind: TextKind::Text, edited: false };
             detect::scan_all(&looked, u64::MAX, &mut hits);
             let others = hits.list.iter().filter(|hit| Some(detect::TABLE[usize::from(hit.detector)].info.class) != kept).count();
             prop_assert_eq!(others, 0, "{}: {:?}", text, hits.list);
@@ -437,10 +437,10 @@ proptest! {
         );
         let mut engine = Engine::new(Arc::new(Policy::strict()));
         let (verdict, out) = run(&mut engine, frame("10.1.2.3").as_bytes());
-        prop_assert_eq!(verdict, Verdict::Redacted);
+        prop_assert_eq!(verdict, ScanVerdict::Redacted);
         // What stands beside a finding is treated as if the finding were not there.
         let (other, rest) = run(&mut engine, frame("nothing").as_bytes());
-        let rest = if other == Verdict::Clean { frame("nothing").into_bytes() } else { rest };
+        let rest = if other == ScanVerdict::Clean { frame("nothing").into_bytes() } else { rest };
         let rest = String::from_utf8(rest).unwrap();
         prop_assert_eq!(String::from_utf8(out).unwrap(), rest.replace("nothing", "10.1.2.0/24"));
     }
@@ -450,13 +450,13 @@ proptest! {
         let mut engine = Engine::new(Arc::new(Policy::strict()));
         let (verdict, out) = run(&mut engine, &bytes);
         if serde_json::from_slice::<serde_json::Value>(&bytes).is_err() {
-            let quarantined = matches!(verdict, Verdict::Quarantined { .. });
+            let quarantined = matches!(verdict, ScanVerdict::Quarantined { .. });
             prop_assert!(quarantined);
             prop_assert!(out.is_empty());
         }
         let mut key = Vec::new();
         let passes = engine.process_key(&bytes, &mut key);
-        let dropped = matches!(passes, Verdict::Dropped { .. });
+        let dropped = matches!(passes, ScanVerdict::Dropped { .. });
         prop_assert!(!dropped);
     }
 
@@ -468,8 +468,8 @@ proptest! {
         let mut engine = Engine::new(Arc::new(Policy::strict()));
         let (verdict, out) = run(&mut engine, &record);
         match verdict {
-            Verdict::Clean => prop_assert!((6..22).contains(&at), "the card left with byte {at} changed"),
-            Verdict::Redacted => prop_assert!(
+            ScanVerdict::Clean => prop_assert!((6..22).contains(&at), "the card left with byte {at} changed"),
+            ScanVerdict::Redacted => prop_assert!(
                 (6..22).contains(&at) || !String::from_utf8_lossy(&out).contains("\"p\":\"4111111111111111\"")
             ),
             _ => prop_assert!(out.is_empty()),
@@ -482,7 +482,7 @@ proptest! {
         let classes = byte_classes::of(text.as_bytes());
         if !detect::worth_a_look(classes, text.len(), evidence) {
             let mut hits = Hits::default();
-            let looked = Text { bytes: text.as_bytes(), evidence, kind: Kind::Text, edited: false };
+            let looked = FoldedText { bytes: text.as_bytes(), evidence, kind: TextKind::Text, edited: false };
             detect::scan(&looked, byte_classes::TABLE.iter().fold(0, |all, class| all | class), u64::MAX, &mut hits);
             prop_assert!(hits.list.is_empty(), "{:?}", hits.list);
         }
@@ -494,13 +494,13 @@ proptest! {
         for policy in policies() {
             let mut engine = Engine::new(policy);
             let mut out = Vec::new();
-            if engine.process_key(key.as_bytes(), &mut out) == Verdict::Redacted {
+            if engine.process_key(key.as_bytes(), &mut out) == ScanVerdict::Redacted {
                 engine.reset();
                 engine.edited = true;
                 prop_assert!(engine.scan_key(&out).is_ok());
                 prop_assert!(engine.edits.is_empty(), "{}", String::from_utf8_lossy(&out));
                 if !labels_say_something(&out) {
-                    prop_assert_eq!(engine.process_key(&out, &mut Vec::new()), Verdict::Clean, "{}", String::from_utf8_lossy(&out));
+                    prop_assert_eq!(engine.process_key(&out, &mut Vec::new()), ScanVerdict::Clean, "{}", String::from_utf8_lossy(&out));
                 }
             }
         }

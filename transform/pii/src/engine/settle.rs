@@ -6,16 +6,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::verdict::Stop;
-use super::{Engine, Reason, Scalar};
-use crate::action::{self, Action, Outcome};
+use super::{Engine, QuarantineReason, Scalar};
+use crate::action::{self, Action, Replacement};
 use crate::audit::{Finding, narrow};
 use crate::class::Class;
-use crate::detect::{self, BY_RULE, Hit, Kind, TABLE, Text};
+use crate::detect::{self, BY_RULE, FoldedText, Hit, TABLE, TextKind};
 use crate::policy::Policy;
 use crate::text::byte_classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
-use crate::text::fold::{Doubts, OffsetMap, Reading, Writing};
+use crate::text::fold::{Doubts, Notation, OffsetMap, Reading};
 use crate::text::json::Token;
-use crate::trail::{Member, Segment};
+use crate::trail::{Member, PointerSegment};
 
 /// Bytes of pointers of one record, so that many findings far down cost no more memory than the
 /// record. Those of findings after that are cut off at once.
@@ -29,9 +29,9 @@ impl Engine {
     pub(super) fn detect(
         &mut self,
         scalar: Scalar<'_>,
-        writing: Writing,
+        writing: Notation,
         member: &Member,
-    ) -> Result<Option<Segment>, Stop> {
+    ) -> Result<Option<PointerSegment>, Stop> {
         let Token {
             start,
             end,
@@ -39,7 +39,7 @@ impl Engine {
         } = scalar.token;
         let written = &scalar.bytes[start..end];
         let folds = classes & (ESCAPE | HIGH | PERCENT) != 0
-            || writing == Writing::Plain && written.contains(&0);
+            || writing == Notation::Plain && written.contains(&0);
         let told = self.findings.len();
         if !folds {
             return self.look(scalar, written, None, classes, member, told..told);
@@ -91,8 +91,8 @@ impl Engine {
         classes: Classes,
         member: &Member,
         earlier: Range<usize>,
-    ) -> Result<Option<Segment>, Stop> {
-        let text = Text {
+    ) -> Result<Option<PointerSegment>, Stop> {
+        let text = FoldedText {
             bytes,
             evidence: member.evidence,
             kind: scalar.kind,
@@ -124,12 +124,12 @@ impl Engine {
     fn settle(
         &mut self,
         scalar: Scalar<'_>,
-        text: &Text<'_>,
+        text: &FoldedText<'_>,
         map: Option<&OffsetMap>,
         member: &Member,
         hits: &mut Vec<Hit>,
         mut earlier: Range<usize>,
-    ) -> Result<Option<Segment>, Stop> {
+    ) -> Result<Option<PointerSegment>, Stop> {
         let policy = Arc::clone(&self.policy);
         let effect = *self.trail.effect(member);
         let rule_of = |hit: &Hit| match hit.detector {
@@ -170,7 +170,7 @@ impl Engine {
             let Some(rule) = rule_of(&winner) else {
                 continue;
             };
-            if scalar.kind == Kind::Key {
+            if scalar.kind == TextKind::Key {
                 shown.extend_from_slice(&text.bytes[copied..union.start]);
                 shown.extend_from_slice(class_of(winner.detector).label().as_bytes());
                 copied = union.end;
@@ -188,7 +188,7 @@ impl Engine {
                 exact,
             )?;
         }
-        if scalar.kind != Kind::Key || copied == 0 {
+        if scalar.kind != TextKind::Key || copied == 0 {
             return Ok(None);
         }
         shown.extend_from_slice(&text.bytes[copied..]);
@@ -196,7 +196,7 @@ impl Engine {
     }
 
     /// Shows a key like this in pointers, also in those of its findings, which were told before.
-    fn name_of_key(&mut self, scalar: Scalar<'_>, shown: &[u8]) -> Segment {
+    fn name_of_key(&mut self, scalar: Scalar<'_>, shown: &[u8]) -> PointerSegment {
         let segment = self.trail.name(shown);
         self.point(segment, scalar.bytes);
         segment
@@ -206,7 +206,7 @@ impl Engine {
     /// what encodes a character before it. Unions are asked for in their order.
     fn is_known(
         &self,
-        text: &Text<'_>,
+        text: &FoldedText<'_>,
         map: Option<&OffsetMap>,
         union: Range<usize>,
         earlier: &mut Range<usize>,
@@ -236,7 +236,7 @@ impl Engine {
     fn act(
         &mut self,
         scalar: Scalar<'_>,
-        text: &Text<'_>,
+        text: &FoldedText<'_>,
         map: Option<&OffsetMap>,
         member: &Member,
         policy: &Policy,
@@ -259,7 +259,7 @@ impl Engine {
             rule,
             member.segment,
             scalar.bytes,
-            scalar.kind == Kind::Key,
+            scalar.kind == TextKind::Key,
             decoded,
         )?;
         let found = &text.bytes[union];
@@ -267,7 +267,7 @@ impl Engine {
         let label = Action::Label(None);
         let whole = match scalar.kind {
             // A string that is cut off has no quote at its end.
-            Kind::Text if !scalar.part => {
+            TextKind::Text if !scalar.part => {
                 scalar.token.start - 1..(scalar.token.end + 1).min(scalar.bytes.len())
             }
             _ => scalar.token.start..scalar.token.end,
@@ -275,17 +275,18 @@ impl Engine {
         let action = match (action, scalar.kind) {
             (Action::DropRecord, _) => return Err(Stop::Drop(rule)),
             (Action::Keep, _) => return Ok(()),
-            (Action::DropField, Kind::Text | Kind::Number) => return Ok(()),
-            (Action::DropField | Action::Null | Action::Round { .. } | Action::Year, Kind::Key) => {
-                &label
-            }
-            (Action::Round { .. } | Action::Year, Kind::Number) => action,
-            (_, Kind::Number) => &Action::Null,
+            (Action::DropField, TextKind::Text | TextKind::Number) => return Ok(()),
+            (
+                Action::DropField | Action::Null | Action::Round { .. } | Action::Year,
+                TextKind::Key,
+            ) => &label,
+            (Action::Round { .. } | Action::Year, TextKind::Number) => action,
+            (_, TextKind::Number) => &Action::Null,
             // A union that reaches beyond the winner may hold more than its action hides.
             (action, _) if !exact && action.reveals() => &label,
             (action, _) => action,
         };
-        let is_year = scalar.kind == Kind::Number
+        let is_year = scalar.kind == TextKind::Number
             && *action == Action::Year
             && detect::year_of(found).is_none();
         let range = if *action == Action::Null || is_year {
@@ -296,7 +297,7 @@ impl Engine {
         let range = self.in_record(scalar.level, range);
         self.edits.add(range, |out| {
             let null = is_year
-                || action::replace(action, class, found, policy.key(), out) == Outcome::Null;
+                || action::replace(action, class, found, policy.key(), out) == Replacement::Null;
             if null {
                 out.extend_from_slice(b"null");
             }
@@ -309,13 +310,13 @@ impl Engine {
         &mut self,
         detector: u8,
         rule: u16,
-        segment: Segment,
+        segment: PointerSegment,
         bytes: &[u8],
         in_key: bool,
         decoded: Range<usize>,
     ) -> Result<(), Stop> {
         if self.findings.len() >= self.policy.limits().findings {
-            return Err(Stop::Quarantine(Reason::TooManyFindings));
+            return Err(Stop::Quarantine(QuarantineReason::TooManyFindings));
         }
         let from = self.pointers.len();
         if from >= POINTERS_BYTES_MAX {
@@ -337,7 +338,7 @@ impl Engine {
     }
 
     /// Gives the last findings, which lie in one key, their pointer.
-    fn point(&mut self, segment: Segment, bytes: &[u8]) {
+    fn point(&mut self, segment: PointerSegment, bytes: &[u8]) {
         let from = self.pointers.len();
         self.trail.render(segment, bytes, &mut self.pointers);
         let pointer = (narrow(from), narrow(self.pointers.len()));
@@ -363,6 +364,6 @@ fn weight(hit: &Hit, policy: &Policy, rule: Option<u16>) -> (bool, bool, usize, 
     (must, acts, hit.end - hit.start, u8::MAX - hit.detector)
 }
 
-fn number_classes(kind: Kind) -> Classes {
-    if kind == Kind::Number { DIGIT } else { 0 }
+fn number_classes(kind: TextKind) -> Classes {
+    if kind == TextKind::Number { DIGIT } else { 0 }
 }

@@ -1,12 +1,12 @@
 use super::*;
-use crate::policy::Keys;
+use crate::policy::TokenKeys;
 
 fn engine() -> Engine {
     Engine::new(Arc::new(Policy::strict()))
 }
 
 fn with(policy: &str) -> Engine {
-    let mut keys = Keys::none();
+    let mut keys = TokenKeys::none();
     keys.insert("a", &[7; 32]).unwrap();
     let policy = format!("[policy]\nname = \"test\"\n{policy}");
     Engine::new(Arc::new(
@@ -18,11 +18,11 @@ fn with(policy: &str) -> Engine {
 fn passed(engine: &mut Engine, record: &str) -> String {
     let mut out = b"before".to_vec();
     match engine.process(record.as_bytes(), &mut out) {
-        Verdict::Clean => {
+        ScanVerdict::Clean => {
             assert_eq!(out, b"before");
             record.to_owned()
         }
-        Verdict::Redacted => String::from_utf8(out[6..].to_vec()).unwrap(),
+        ScanVerdict::Redacted => String::from_utf8(out[6..].to_vec()).unwrap(),
         other => panic!("{other:?} for {record}"),
     }
 }
@@ -31,10 +31,10 @@ fn redacted(record: &str) -> String {
     passed(&mut engine(), record)
 }
 
-fn reason(engine: &mut Engine, record: &[u8]) -> Option<Reason> {
+fn reason(engine: &mut Engine, record: &[u8]) -> Option<QuarantineReason> {
     let mut out = b"before".to_vec();
     match engine.process(record, &mut out) {
-        Verdict::Quarantined { reason } => {
+        ScanVerdict::Quarantined { reason } => {
             assert_eq!(out, b"before");
             Some(reason)
         }
@@ -276,7 +276,7 @@ fn base_rates_of_generated_values_stay_low() {
         let mut found = 0;
         for _ in 0..2000 {
             let record = make(next(), next());
-            found += usize::from(engine.process(record.as_bytes(), &mut out) != Verdict::Clean);
+            found += usize::from(engine.process(record.as_bytes(), &mut out) != ScanVerdict::Clean);
         }
         found
     };
@@ -445,39 +445,48 @@ fn findings_tell_place_and_length_in_the_decoded_value() {
 fn what_cannot_be_scanned_is_quarantined() {
     let mut engine = engine();
     for (record, why) in [
-        (&b""[..], Reason::Malformed),
-        (b"plain text a@b.org", Reason::Malformed),
-        (b"{\"a\":1", Reason::Malformed),
-        (b"{\"a\":NaN}", Reason::Malformed),
-        (b"{}{}", Reason::Malformed),
-        (b"\"\xff\"", Reason::InvalidUtf8),
-        (br#"{"a":"\ud83d"}"#, Reason::LoneSurrogate),
-        (br#"{"a":"{\"b\":\"\\ud83d\"}"}"#, Reason::LoneSurrogate),
+        (&b""[..], QuarantineReason::Malformed),
+        (b"plain text a@b.org", QuarantineReason::Malformed),
+        (b"{\"a\":1", QuarantineReason::Malformed),
+        (b"{\"a\":NaN}", QuarantineReason::Malformed),
+        (b"{}{}", QuarantineReason::Malformed),
+        (b"\"\xff\"", QuarantineReason::InvalidUtf8),
+        (br#"{"a":"\ud83d"}"#, QuarantineReason::LoneSurrogate),
+        (
+            br#"{"a":"{\"b\":\"\\ud83d\"}"}"#,
+            QuarantineReason::LoneSurrogate,
+        ),
     ] {
         assert_eq!(reason(&mut engine, record), Some(why), "{record:?}");
     }
     for text in ["[", "{\"a\":"] {
         let deep = text.repeat(10_000);
-        assert_eq!(reason(&mut engine, deep.as_bytes()), Some(Reason::TooDeep));
+        assert_eq!(
+            reason(&mut engine, deep.as_bytes()),
+            Some(QuarantineReason::TooDeep)
+        );
     }
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
-    assert_eq!(reason(&mut engine, deep.as_bytes()), Some(Reason::TooDeep));
+    assert_eq!(
+        reason(&mut engine, deep.as_bytes()),
+        Some(QuarantineReason::TooDeep)
+    );
     let inside = serde_json::json!({ "a": deep }).to_string();
     assert_eq!(
         reason(&mut engine, inside.as_bytes()),
-        Some(Reason::TooDeep)
+        Some(QuarantineReason::TooDeep)
     );
     let large = format!("\"{}\"", "x".repeat(1 << 20));
     assert_eq!(
         reason(&mut engine, large.as_bytes()),
-        Some(Reason::TooLarge)
+        Some(QuarantineReason::TooLarge)
     );
     let many = format!("[{}1]", "\"a@b.org\",".repeat(1025));
     assert_eq!(reason(&mut engine, many.as_bytes()), None);
     let mut bounded = with("[limits]\nfindings = 1024");
     assert_eq!(
         reason(&mut bounded, many.as_bytes()),
-        Some(Reason::TooManyFindings)
+        Some(QuarantineReason::TooManyFindings)
     );
     let mut nested = "{\"a\":1}".to_owned();
     for _ in 0..5 {
@@ -486,7 +495,7 @@ fn what_cannot_be_scanned_is_quarantined() {
     }
     assert_eq!(
         reason(&mut engine, nested.as_bytes()),
-        Some(Reason::NestedTooDeep)
+        Some(QuarantineReason::NestedTooDeep)
     );
     assert_eq!(redacted("{}"), "{}");
 }
@@ -516,8 +525,8 @@ fn partition_keys_are_scanned_as_text_json_or_bytes() {
     let mut key = |key: &[u8]| {
         let mut out = Vec::new();
         match engine.process_key(key, &mut out) {
-            Verdict::Clean => key.to_vec(),
-            Verdict::Redacted => out,
+            ScanVerdict::Clean => key.to_vec(),
+            ScanVerdict::Redacted => out,
             other => panic!("{other:?}"),
         }
     };
@@ -535,7 +544,7 @@ fn partition_keys_are_scanned_as_text_json_or_bytes() {
     let mut tokens = with("key = \"a\"");
     let mut token = |key: &[u8]| {
         let mut out = Vec::new();
-        assert_eq!(tokens.process_key(key, &mut out), Verdict::Redacted);
+        assert_eq!(tokens.process_key(key, &mut out), ScanVerdict::Redacted);
         String::from_utf8(out).unwrap()
     };
     let first = token(b"jane@x.org/1");
@@ -546,10 +555,13 @@ fn partition_keys_are_scanned_as_text_json_or_bytes() {
 
 #[test]
 fn reason_codes_are_distinct() {
-    let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    let mut codes: Vec<_> = QuarantineReason::ALL
+        .iter()
+        .map(|reason| reason.code())
+        .collect();
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(codes.len(), Reason::ALL.len());
+    assert_eq!(codes.len(), QuarantineReason::ALL.len());
 }
 
 #[test]
@@ -570,11 +582,14 @@ fn a_key_is_compared_with_values_of_any_size() {
     let record = serde_json::json!({ "first_name": long, "last_name": "Fairburn" }).to_string();
     let mut out = Vec::new();
     let verdict = engine.process(record.as_bytes(), &mut out);
-    assert_eq!(verdict, Verdict::Redacted);
+    assert_eq!(verdict, ScanVerdict::Redacted);
     for _ in 0..2 {
         let mut key = Vec::new();
         let verdict = engine.process_key_beside(b"fairburn-1", &mut key);
-        assert_eq!((verdict, &key[..]), (Verdict::Redacted, &b"[NAME]-1"[..]));
+        assert_eq!(
+            (verdict, &key[..]),
+            (ScanVerdict::Redacted, &b"[NAME]-1"[..])
+        );
     }
 }
 
@@ -589,7 +604,7 @@ fn engines_move_between_threads_and_policies_are_shared() {
 #[test]
 fn a_tally_counts_verdicts_and_detectors() {
     let mut engine = engine();
-    let mut tally = crate::Tally::default();
+    let mut tally = crate::FindingCounts::default();
     for record in [
         r#"{"a":1}"#,
         r#"{"a":"a@b.org 10.1.2.3"}"#,

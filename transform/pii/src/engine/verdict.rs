@@ -5,7 +5,7 @@ use crate::text::json::JsonError;
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Verdict {
+pub enum ScanVerdict {
     /// All of it was scanned and nothing has to change: the caller passes its own bytes on.
     Clean,
     /// All of it was scanned; the redacted bytes were appended to `out`.
@@ -13,7 +13,7 @@ pub enum Verdict {
     /// It could not be processed and must not go on.
     Quarantined {
         /// Why.
-        reason: Reason,
+        reason: QuarantineReason,
     },
     /// A rule of the policy drops such records.
     Dropped {
@@ -25,7 +25,7 @@ pub enum Verdict {
 /// Why a record could not be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum QuarantineReason {
     /// Longer than the limit.
     TooLarge,
     /// No UTF-8.
@@ -44,7 +44,7 @@ pub enum Reason {
     Residual,
 }
 
-impl Reason {
+impl QuarantineReason {
     /// All reasons.
     pub const ALL: [Self; 8] = [
         Self::TooLarge,
@@ -72,7 +72,7 @@ impl Reason {
     }
 }
 
-impl From<JsonError> for Reason {
+impl From<JsonError> for QuarantineReason {
     fn from(error: JsonError) -> Self {
         match error {
             JsonError::Malformed => Self::Malformed,
@@ -85,7 +85,7 @@ impl From<JsonError> for Reason {
 /// What ends a walk early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    Quarantine(Reason),
+    Quarantine(QuarantineReason),
     Drop(u16),
 }
 
@@ -95,7 +95,7 @@ impl From<JsonError> for Stop {
     }
 }
 
-impl From<Stop> for Verdict {
+impl From<Stop> for ScanVerdict {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Quarantine(reason) => Self::Quarantined { reason },

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use super::nested::may_hold_json;
 use super::verdict::Stop;
-use super::{Engine, Reason, Scalar, beside};
+use super::{Engine, QuarantineReason, Scalar, beside};
 use crate::action::Action;
 use crate::audit::narrow;
-use crate::detect::{self, BY_RULE, Kind};
-use crate::keys::{self, Evidence, Known};
-use crate::policy::Child;
+use crate::detect::{self, BY_RULE, TextKind};
+use crate::keys::{self, Evidence, KeyFacts};
+use crate::policy::PathChild;
 use crate::text::byte_classes::{self, ESCAPE, HIGH};
-use crate::text::fold::{Reading, Writing};
-use crate::text::json::{Event, Token, Walker};
-use crate::trail::{Member, Segment};
+use crate::text::fold::{Notation, Reading};
+use crate::text::json::{JsonEvent, Token, Walker};
+use crate::trail::{Member, PointerSegment};
 
 /// What keys say whose values are noted for those beside them.
 const SPEAKING: Evidence = Evidence::LABEL.with(beside::EXPLAINED);
@@ -40,11 +40,11 @@ impl Engine {
         loop {
             let event = walker.advance()?;
             let at = match event {
-                Event::Key(token) => {
+                JsonEvent::Key(token) => {
                     self.key(&mut member, bytes, level, token, walker.comma_before())?;
                     continue;
                 }
-                Event::End(end) => {
+                JsonEvent::End(end) => {
                     if let Some(frame) = self.trail.close() {
                         member = frame.member;
                         let contained = self.trail.frames.len() > floor;
@@ -59,10 +59,10 @@ impl Engine {
                     }
                     continue;
                 }
-                Event::Done => return Ok(()),
-                Event::Object(at) | Event::Array(at) => at,
-                Event::Text(token) => token.start - 1,
-                Event::Number(token) | Event::Literal(token) => token.start,
+                JsonEvent::Done => return Ok(()),
+                JsonEvent::Object(at) | JsonEvent::Array(at) => at,
+                JsonEvent::Text(token) => token.start - 1,
+                JsonEvent::Number(token) | JsonEvent::Literal(token) => token.start,
             };
             let contained = self.trail.frames.len() > floor;
             if contained {
@@ -72,31 +72,31 @@ impl Engine {
             }
             let removed = self.removed();
             match event {
-                Event::Object(_) | Event::Array(_) => {
+                JsonEvent::Object(_) | JsonEvent::Array(_) => {
                     let drops = removed || self.drops_member(&member, bytes)?;
                     self.trail.open(
-                        matches!(event, Event::Object(_)),
+                        matches!(event, JsonEvent::Object(_)),
                         member,
                         drops,
                         (bytes, at),
                     );
                 }
-                Event::Text(token) | Event::Number(token) if removed => {
+                JsonEvent::Text(token) | JsonEvent::Number(token) if removed => {
                     let scalar = Scalar {
                         bytes,
                         level,
                         token,
-                        kind: Kind::Text,
+                        kind: TextKind::Text,
                         part: false,
                     };
                     self.note_removed(scalar, member.rule);
                 }
                 _ if removed => {}
-                Event::Text(token) | Event::Number(token) | Event::Literal(token) => {
+                JsonEvent::Text(token) | JsonEvent::Number(token) | JsonEvent::Literal(token) => {
                     let (kind, end) = match event {
                         // A string that is cut off has no quote at its end.
-                        Event::Text(_) => (Kind::Text, (token.end + 1).min(bytes.len())),
-                        _ => (Kind::Number, token.end),
+                        JsonEvent::Text(_) => (TextKind::Text, (token.end + 1).min(bytes.len())),
+                        _ => (TextKind::Number, token.end),
                     };
                     let scalar = Scalar {
                         bytes,
@@ -107,11 +107,11 @@ impl Engine {
                     };
                     let edits = self.edits.len();
                     let gone = match event {
-                        Event::Literal(_) => self.literal(scalar, &member)?,
+                        JsonEvent::Literal(_) => self.literal(scalar, &member)?,
                         _ => self.scalar(scalar, &member)?,
                     };
                     let speaks = member.key.has(SPEAKING);
-                    if contained && speaks && !matches!(event, Event::Literal(_)) {
+                    if contained && speaks && !matches!(event, JsonEvent::Literal(_)) {
                         self.beside(scalar, &member)?;
                     }
                     if level == 0 && !gone && self.edits.len() > edits {
@@ -202,12 +202,12 @@ impl Engine {
     ) -> Result<(), Stop> {
         self.trail.next_member();
         let Some(frame) = self.trail.frames.last() else {
-            return Err(Stop::Quarantine(Reason::Malformed));
+            return Err(Stop::Quarantine(QuarantineReason::Malformed));
         };
         let (parent, removed, said) = (frame.member, frame.removed, frame.said);
         let written = &bytes[token.start..token.end];
         *member = Member {
-            segment: Segment::Root,
+            segment: PointerSegment::Root,
             start: token.start - 1,
             comma,
             ..parent
@@ -217,7 +217,7 @@ impl Engine {
                 bytes,
                 level,
                 token,
-                kind: Kind::Key,
+                kind: TextKind::Key,
                 part: false,
             };
             self.note_removed(scalar, member.rule);
@@ -243,11 +243,11 @@ impl Engine {
         if !self.policy.paths().is_empty() {
             member.rule = self.trail.effect(&parent).values;
             if token.classes & ESCAPE == 0 {
-                self.descend(member, &parent, Child::Name(written));
+                self.descend(member, &parent, PathChild::Name(written));
             } else {
                 let mut decoded = std::mem::take(&mut self.decoded_key);
-                decoded.cast(written, 0, Writing::Escaped, Reading::Exact);
-                self.descend(member, &parent, Child::Name(&decoded.text));
+                decoded.cast(written, 0, Notation::Escaped, Reading::Exact);
+                self.descend(member, &parent, PathChild::Name(&decoded.text));
                 self.decoded_key = decoded;
             }
         }
@@ -262,7 +262,7 @@ impl Engine {
         level: usize,
         token: Token,
         member: &Member,
-    ) -> Result<(Segment, Known), Stop> {
+    ) -> Result<(PointerSegment, KeyFacts), Stop> {
         let written = &bytes[token.start..token.end];
         let token = Token {
             classes: token.classes | byte_classes::of(written),
@@ -271,12 +271,12 @@ impl Engine {
         let mut decoded = std::mem::take(&mut self.decoded_key);
         let folds = token.classes & (ESCAPE | HIGH) != 0;
         let name = if folds {
-            decoded.cast(written, 0, Writing::Escaped, Reading::Joined);
+            decoded.cast(written, 0, Notation::Escaped, Reading::Joined);
             &decoded.text
         } else {
             written
         };
-        let known = Known {
+        let known = KeyFacts {
             evidence: keys::evidence(name),
             rule: self
                 .policy
@@ -289,7 +289,7 @@ impl Engine {
             bytes,
             level,
             token,
-            kind: Kind::Key,
+            kind: TextKind::Key,
             part: false,
         };
         // A key is judged by itself: what stands above it only says that versions are no addresses.
@@ -304,13 +304,13 @@ impl Engine {
             ..*member
         };
         let edits = self.edits.len();
-        let shown = self.detect(scalar, Writing::Escaped, &member)?;
+        let shown = self.detect(scalar, Notation::Escaped, &member)?;
         self.unsettled |= self.edits.len() > edits;
         let segment = match shown {
             Some(segment) => segment,
             None => {
                 if folds {
-                    decoded.cast(written, 0, Writing::Escaped, Reading::Exact);
+                    decoded.cast(written, 0, Notation::Escaped, Reading::Exact);
                     self.trail.name(&decoded.text)
                 } else {
                     if self.findings.len() == told && !versions && member.effect == 0 {
@@ -333,7 +333,7 @@ impl Engine {
         frame.index = index.saturating_add(1);
         let (parent, removed) = (frame.member, frame.removed);
         *member = Member {
-            segment: Segment::Index(index),
+            segment: PointerSegment::Index(index),
             start: at,
             comma,
             ..parent
@@ -343,7 +343,7 @@ impl Engine {
         }
         if !removed && !self.policy.paths().is_empty() {
             self.trail.next_member();
-            self.descend(member, &parent, Child::Index(index));
+            self.descend(member, &parent, PathChild::Index(index));
             member.rule = member.rule.or(parent.rule);
         }
     }
@@ -385,12 +385,12 @@ impl Engine {
             self.scanned += end - start;
         }
         let skips = member.rule.is_none() && self.skips();
-        if scalar.kind == Kind::Text {
+        if scalar.kind == TextKind::Text {
             let whole = Evidence::NAME | Evidence::STREET | Evidence::BIRTH_DATE;
             if may_hold_json(&scalar.bytes[start..end], classes)
                 && member.rule.is_none()
                 && !member.evidence.has(whole)
-                && let Some(gone) = self.nested(scalar, Writing::Escaped, member)?
+                && let Some(gone) = self.nested(scalar, Notation::Escaped, member)?
             {
                 return Ok(gone);
             }
@@ -408,14 +408,14 @@ impl Engine {
             self.note_removed(scalar, member.rule);
             return Ok(true);
         }
-        self.plain(scalar, Writing::Escaped, member)
+        self.plain(scalar, Notation::Escaped, member)
     }
 
     /// Scans a text or number by itself. Returns whether the member is to be removed.
     pub(super) fn plain(
         &mut self,
         scalar: Scalar<'_>,
-        writing: Writing,
+        writing: Notation,
         member: &Member,
     ) -> Result<bool, Stop> {
         let told = self.findings.len();
@@ -426,6 +426,6 @@ impl Engine {
     }
 }
 
-fn written_segment(token: Token) -> Segment {
-    Segment::Written(narrow(token.start), narrow(token.end))
+fn written_segment(token: Token) -> PointerSegment {
+    PointerSegment::Written(narrow(token.start), narrow(token.end))
 }

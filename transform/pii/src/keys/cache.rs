@@ -11,7 +11,7 @@ const CACHED_KEY_BYTES_MAX: usize = 32;
 
 /// What is remembered of a key.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
+pub(crate) struct KeyFacts {
     pub(crate) evidence: Evidence,
     /// The whole-value rule of the policy that names this key.
     pub(crate) rule: Option<u16>,
@@ -69,23 +69,23 @@ impl Packed {
 }
 
 #[derive(Clone, Copy)]
-struct Slot {
+struct CacheSlot {
     key: Packed,
-    known: Known,
+    known: KeyFacts,
 }
 
 /// The keys that were met before and hold no finding themselves. It changes speed, never a result.
 pub(crate) struct KeyCache {
-    groups: Vec<[Slot; GROUP_KEYS]>,
+    groups: Vec<[CacheSlot; GROUP_KEYS]>,
     /// Which key of a full group makes way.
     turn: usize,
 }
 
 impl KeyCache {
     pub(crate) fn new() -> Self {
-        let empty = Slot {
+        let empty = CacheSlot {
             key: Packed::NONE,
-            known: Known {
+            known: KeyFacts {
                 evidence: Evidence::NONE,
                 rule: None,
             },
@@ -96,7 +96,7 @@ impl KeyCache {
         }
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Known> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<KeyFacts> {
         let key = Packed::of(key)?;
         self.groups[key.group()]
             .iter()
@@ -104,7 +104,7 @@ impl KeyCache {
             .map(|slot| slot.known)
     }
 
-    pub(crate) fn put(&mut self, key: &[u8], known: Known) {
+    pub(crate) fn put(&mut self, key: &[u8], known: KeyFacts) {
         let Some(key) = Packed::of(key) else {
             return;
         };
@@ -114,6 +114,6 @@ impl KeyCache {
             self.turn = (self.turn + 1) % GROUP_KEYS;
             self.turn
         });
-        group[index] = Slot { key, known };
+        group[index] = CacheSlot { key, known };
     }
 }

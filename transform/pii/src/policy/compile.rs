@@ -2,13 +2,13 @@
 
 use sha2::{Digest, Sha256};
 
-use super::compiled::{ClassSet, Exempt, Limits, Policy, Rule, Target};
-use super::path::{Path, Paths, STEPS_MAX};
-use super::problems::{Collected, Problem, Problems};
+use super::compiled::{ClassSet, Exempt, PathTarget, Policy, PolicyRule, RecordLimits};
+use super::path::{JsonPath, JsonPaths, STEPS_MAX};
+use super::problems::{Collected, PolicyProblem, PolicyProblems};
 use super::proof;
 use super::raw::{Base, OneOrMany, RawAllow, RawLimits, RawPolicy, RawRule};
-use super::scope::{Placed, Scope};
-use super::secrets::Keys;
+use super::scope::{Placed, RuleScope};
+use super::secrets::TokenKeys;
 use crate::action::Action;
 use crate::class::Class;
 use crate::detect::TABLE;
@@ -23,24 +23,24 @@ pub const STRICT: &str = include_str!("../../policies/strict.toml");
 impl Policy {
     /// The built-in policy. It needs no key.
     pub fn strict() -> Self {
-        Self::from_toml(STRICT, &Keys::none()).expect("a test compiles the built-in policy")
+        Self::from_toml(STRICT, &TokenKeys::none()).expect("a test compiles the built-in policy")
     }
 
     /// Compiles and proves a policy.
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its place and what to write instead.
-    pub fn from_toml(text: &str, keys: &Keys) -> Result<Self, Problems> {
+    pub fn from_toml(text: &str, keys: &TokenKeys) -> Result<Self, PolicyProblems> {
         compile(text, keys)
     }
 }
 
-fn parse(text: &str) -> Result<RawPolicy, Problems> {
+fn parse(text: &str) -> Result<RawPolicy, PolicyProblems> {
     toml::from_str(text).map_err(|error| {
         let before = error
             .span()
             .map_or("", |span| text.get(..span.start).unwrap_or(text));
-        Problems(vec![Problem {
+        PolicyProblems(vec![PolicyProblem {
             place: format!("line {}", before.matches('\n').count() + 1),
             problem: error.message().trim().replace('\n', ", "),
             remedy: "docs/policy.md describes the format".to_owned(),
@@ -48,7 +48,7 @@ fn parse(text: &str) -> Result<RawPolicy, Problems> {
     })
 }
 
-fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
+fn compile(text: &str, keys: &TokenKeys) -> Result<Policy, PolicyProblems> {
     let raw = parse(text)?;
     let mut problems = Collected::default();
     let mut policy = Policy {
@@ -56,7 +56,7 @@ fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
         rules: Vec::new(),
         by_class: [None; Class::ALL.len()],
         by_key: Vec::new(),
-        paths: Paths::default(),
+        paths: JsonPaths::default(),
         targets: Vec::new(),
         exempt: Vec::new(),
         labels: Vec::new(),
@@ -72,7 +72,7 @@ fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
             format!("more than {RULES_MAX} rules and allowances"),
             "join rules by class or path",
         );
-        return Err(Problems(problems.0));
+        return Err(PolicyProblems(problems.0));
     }
     if let Some(id) = &raw.policy.key {
         policy.key = keys.get(id).cloned();
@@ -97,25 +97,25 @@ fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
             continue;
         };
         let rule = narrow(policy.rules.len());
-        policy.rules.push(Rule { name, action });
+        policy.rules.push(PolicyRule { name, action });
         placed.push(Placed { place, scope, rule });
     }
     let mut paths = Vec::new();
     for Placed { scope, rule, .. } in &placed {
         match scope {
-            Scope::Classes(classes) => {
+            RuleScope::Classes(classes) => {
                 for class in classes.iter() {
                     policy.by_class[class as usize].get_or_insert(*rule);
                 }
             }
-            Scope::Key(key) => policy.by_key.push((key.clone(), *rule)),
-            Scope::Path(path) => {
+            RuleScope::Key(key) => policy.by_key.push((key.clone(), *rule)),
+            RuleScope::Path(path) => {
                 paths.push(path.clone());
-                policy.targets.push(Target::Values(*rule));
+                policy.targets.push(PathTarget::Values(*rule));
             }
-            Scope::PathClasses(path, classes) => {
+            RuleScope::PathClasses(path, classes) => {
                 paths.push(path.clone());
-                policy.targets.push(Target::Classes(*rule, *classes));
+                policy.targets.push(PathTarget::Classes(*rule, *classes));
             }
         }
     }
@@ -131,27 +131,27 @@ fn compile(text: &str, keys: &Keys) -> Result<Policy, Problems> {
     if raw.policy.base == Base::Strict {
         add_base(&mut policy);
     }
-    if paths.iter().map(Path::len).sum::<usize>() > STEPS_MAX {
+    if paths.iter().map(JsonPath::len).sum::<usize>() > STEPS_MAX {
         problems.add(
             "policy",
             format!("more than {STEPS_MAX} steps in all paths"),
             "use wildcards",
         );
-        return Err(Problems(problems.0));
+        return Err(PolicyProblems(problems.0));
     }
-    policy.paths = Paths::new(&paths);
+    policy.paths = JsonPaths::new(&paths);
     finish(&mut policy);
     let names_key = raw.policy.key.is_some();
     proof::prove(&policy, &placed, names_key, &mut problems);
     if problems.0.is_empty() {
         Ok(policy)
     } else {
-        Err(Problems(problems.0))
+        Err(PolicyProblems(problems.0))
     }
 }
 
 fn add_base(policy: &mut Policy) {
-    let base = compile(STRICT, &Keys::none()).expect("a test compiles the built-in policy");
+    let base = compile(STRICT, &TokenKeys::none()).expect("a test compiles the built-in policy");
     let offset = policy.rules.len();
     policy.rules.extend(base.rules);
     for (slot, rule) in policy.by_class.iter_mut().zip(base.by_class) {
@@ -163,7 +163,7 @@ fn add_base(policy: &mut Policy) {
 fn finish(policy: &mut Policy) {
     let mut at_paths = ClassSet::default();
     for target in &policy.targets {
-        if let Target::Classes(_, classes) = target {
+        if let PathTarget::Classes(_, classes) = target {
             at_paths.join(*classes);
         }
     }
@@ -201,8 +201,8 @@ fn digest(raw: &RawPolicy) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-fn limits(raw: &RawLimits, problems: &mut Collected) -> Limits {
-    let default = Limits::default();
+fn limits(raw: &RawLimits, problems: &mut Collected) -> RecordLimits {
+    let default = RecordLimits::default();
     let mut bounded =
         |name: &str, value: Option<usize>, default: usize, least: usize, most: usize| {
             let value = value.unwrap_or(default);
@@ -215,7 +215,7 @@ fn limits(raw: &RawLimits, problems: &mut Collected) -> Limits {
             }
             value
         };
-    Limits {
+    RecordLimits {
         record_bytes: bounded(
             "record_bytes",
             raw.record_bytes,
@@ -260,8 +260,8 @@ fn classes(names: &OneOrMany, place: &str, problems: &mut Collected) -> ClassSet
     set
 }
 
-fn path(text: &str, place: &str, problems: &mut Collected) -> Option<Path> {
-    Path::parse(text)
+fn path(text: &str, place: &str, problems: &mut Collected) -> Option<JsonPath> {
+    JsonPath::parse(text)
         .map_err(|error| {
             problems.add(
                 place,
@@ -272,7 +272,7 @@ fn path(text: &str, place: &str, problems: &mut Collected) -> Option<Path> {
         .ok()
 }
 
-fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Scope> {
+fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<RuleScope> {
     let set = raw
         .class
         .as_ref()
@@ -286,9 +286,9 @@ fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Scope> 
             );
             None
         }
-        (Some(set), None, None) => Some(Scope::Classes(set)),
+        (Some(set), None, None) => Some(RuleScope::Classes(set)),
         (Some(set), Some(text), None) => {
-            Some(Scope::PathClasses(path(text, place, problems)?, set))
+            Some(RuleScope::PathClasses(path(text, place, problems)?, set))
         }
         (None, Some(text), None) => {
             let path = path(text, place, problems)?;
@@ -299,7 +299,7 @@ fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Scope> 
                     "name a part of it",
                 );
             }
-            Some(Scope::Path(path))
+            Some(RuleScope::Path(path))
         }
         (None, None, Some(key)) => {
             let form = normal_form(key.as_bytes());
@@ -310,7 +310,7 @@ fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Scope> 
                     "name a key",
                 );
             }
-            Some(Scope::Key(form))
+            Some(RuleScope::Key(form))
         }
         (None, None, None) => {
             problems.add(
@@ -450,7 +450,7 @@ fn allowance(
     raw: &RawAllow,
     place: &str,
     policy: &mut Policy,
-    paths: &mut Vec<Path>,
+    paths: &mut Vec<JsonPath>,
     problems: &mut Collected,
 ) {
     let set = classes(&raw.class, place, problems);
@@ -474,7 +474,7 @@ fn allowance(
                 );
             }
             paths.push(path);
-            policy.targets.push(Target::Allow(set));
+            policy.targets.push(PathTarget::Allow(set));
         }
         (None, Some(value), None) if !value.is_empty() => {
             policy.exempt.push(Exempt {

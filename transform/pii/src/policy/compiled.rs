@@ -1,6 +1,6 @@
 //! A compiled policy: its rules by class, key and path, and what it exempts.
 
-use super::path::Paths;
+use super::path::JsonPaths;
 use crate::action::{Action, TokenKey, is_masked, is_token};
 use crate::class::Class;
 
@@ -9,7 +9,7 @@ pub(super) const FINDINGS_MAX: usize = 64 << 20;
 
 /// Bounds of the work on one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RecordLimits {
     /// Longest record, in bytes. Default: 1 MiB. Cost: memory of about eleven times as much for
     /// a record that is made to need it.
     pub record_bytes: usize,
@@ -22,7 +22,7 @@ pub struct Limits {
     pub findings: usize,
 }
 
-impl Default for Limits {
+impl Default for RecordLimits {
     fn default() -> Self {
         Self {
             record_bytes: 1 << 20,
@@ -65,14 +65,14 @@ impl ClassSet {
 
 /// A rule, compiled.
 #[derive(Debug)]
-pub(crate) struct Rule {
+pub(crate) struct PolicyRule {
     pub(crate) name: String,
     pub(crate) action: Action,
 }
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Target {
+pub(super) enum PathTarget {
     /// Every value.
     Values(u16),
     /// Findings of these classes.
@@ -83,13 +83,13 @@ pub(super) enum Target {
 
 /// What the paths that a value lies beneath do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Effect {
+pub(crate) struct PathEffect {
     pub(crate) values: Option<u16>,
     by_class: [Option<u16>; Class::ALL.len()],
     pub(crate) allow: ClassSet,
 }
 
-impl Effect {
+impl PathEffect {
     pub(crate) const NONE: Self = Self {
         values: None,
         by_class: [None; Class::ALL.len()],
@@ -109,14 +109,14 @@ pub(super) struct Exempt {
 #[derive(Debug)]
 pub struct Policy {
     pub(super) name: String,
-    pub(super) rules: Vec<Rule>,
+    pub(super) rules: Vec<PolicyRule>,
     pub(super) by_class: [Option<u16>; Class::ALL.len()],
     pub(super) by_key: Vec<(Vec<u8>, u16)>,
-    pub(super) paths: Paths,
-    pub(super) targets: Vec<Target>,
+    pub(super) paths: JsonPaths,
+    pub(super) targets: Vec<PathTarget>,
     pub(super) exempt: Vec<Exempt>,
     pub(super) labels: Vec<String>,
-    pub(super) limits: Limits,
+    pub(super) limits: RecordLimits,
     pub(super) key: Option<TokenKey>,
     pub(super) rescan: bool,
     pub(super) enabled: u64,
@@ -146,7 +146,7 @@ impl Policy {
     }
 
     /// The bounds.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> RecordLimits {
         self.limits
     }
 
@@ -157,7 +157,7 @@ impl Policy {
             .map_or("", |rule| &rule.name)
     }
 
-    pub(crate) fn rule(&self, rule: u16) -> &Rule {
+    pub(crate) fn rule(&self, rule: u16) -> &PolicyRule {
         &self.rules[usize::from(rule)]
     }
 
@@ -174,12 +174,12 @@ impl Policy {
         self.enabled
     }
 
-    pub(crate) fn paths(&self) -> &Paths {
+    pub(crate) fn paths(&self) -> &JsonPaths {
         &self.paths
     }
 
     /// The rule for a finding of `class`.
-    pub(crate) fn rule_for(&self, class: Class, effect: &Effect) -> Option<u16> {
+    pub(crate) fn rule_for(&self, class: Class, effect: &PathEffect) -> Option<u16> {
         effect.by_class[class as usize].or(self.by_class[class as usize])
     }
 
@@ -197,17 +197,17 @@ impl Policy {
     }
 
     /// Joins what a path does into an effect. The first rule of the file wins.
-    pub(crate) fn join(&self, effect: &mut Effect, path: u16) {
+    pub(crate) fn join(&self, effect: &mut PathEffect, path: u16) {
         let first = |old: Option<u16>, new: u16| Some(old.map_or(new, |old| old.min(new)));
         match self.targets[usize::from(path)] {
-            Target::Values(rule) => effect.values = first(effect.values, rule),
-            Target::Classes(rule, classes) => {
+            PathTarget::Values(rule) => effect.values = first(effect.values, rule),
+            PathTarget::Classes(rule, classes) => {
                 for class in classes.iter() {
                     let slot = &mut effect.by_class[class as usize];
                     *slot = first(*slot, rule);
                 }
             }
-            Target::Allow(classes) => effect.allow.join(classes),
+            PathTarget::Allow(classes) => effect.allow.join(classes),
         }
     }
 

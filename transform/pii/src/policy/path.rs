@@ -14,25 +14,25 @@ enum Down {
 
 /// A step, or the same at any depth below.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
+struct PathStep {
     down: Down,
     deep: bool,
 }
 
 /// A path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Path {
-    steps: Vec<Step>,
+pub(crate) struct JsonPath {
+    steps: Vec<PathStep>,
 }
 
 /// The child that a walk goes to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Child<'a> {
+pub(crate) enum PathChild<'a> {
     Name(&'a [u8]),
     Index(u32),
 }
 
-impl Path {
+impl JsonPath {
     /// Reads a path; the error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut rest = text.strip_prefix('$').ok_or("a path starts with `$`")?;
@@ -83,7 +83,7 @@ impl Path {
                     Down::Name(name.as_bytes().to_vec())
                 };
             }
-            steps.push(Step { down, deep });
+            steps.push(PathStep { down, deep });
         }
         Ok(Self { steps })
     }
@@ -112,9 +112,9 @@ impl Path {
 
 /// The automaton of several paths.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Paths {
+pub(crate) struct JsonPaths {
     /// The step that each state waits for, and the path it completes.
-    states: Vec<(Step, Option<u16>)>,
+    states: Vec<(PathStep, Option<u16>)>,
     starts: Vec<u16>,
     roots: Vec<u16>,
 }
@@ -122,8 +122,8 @@ pub(crate) struct Paths {
 /// Most steps of all paths together.
 pub(crate) const STEPS_MAX: usize = 4096;
 
-impl Paths {
-    pub(crate) fn new(paths: &[Path]) -> Self {
+impl JsonPaths {
+    pub(crate) fn new(paths: &[JsonPath]) -> Self {
         let mut all = Self::default();
         for (index, path) in paths.iter().enumerate() {
             let index = narrow(index);
@@ -160,7 +160,7 @@ impl Paths {
         &self,
         arena: &mut Vec<u16>,
         from: (u32, u32),
-        child: Child<'_>,
+        child: PathChild<'_>,
         mut complete: impl FnMut(u16),
     ) -> (u32, u32) {
         let start = arena.len();
@@ -172,8 +172,8 @@ impl Paths {
             }
             let matches = match (&step.down, child) {
                 (Down::Any, _) => true,
-                (Down::Name(name), Child::Name(key)) => name == key,
-                (Down::Index(index), Child::Index(at)) => *index == at,
+                (Down::Name(name), PathChild::Name(key)) => name == key,
+                (Down::Index(index), PathChild::Index(at)) => *index == at,
                 _ => false,
             };
             if matches {
@@ -196,7 +196,7 @@ fn narrow(index: usize) -> u16 {
     u16::try_from(index).expect("a policy has at most 4096 steps, which is checked first")
 }
 
-impl Path {
+impl JsonPath {
     /// How many steps it has.
     pub(crate) fn len(&self) -> usize {
         self.steps.len()
@@ -207,8 +207,8 @@ impl Path {
 mod tests {
     use super::*;
 
-    fn completed(path: &str, children: &[Child<'_>]) -> bool {
-        let paths = Paths::new(&[Path::parse(path).unwrap()]);
+    fn completed(path: &str, children: &[PathChild<'_>]) -> bool {
+        let paths = JsonPaths::new(&[JsonPath::parse(path).unwrap()]);
         let mut arena = paths.starts().to_vec();
         let mut range = (0, narrow_arena(arena.len()));
         let mut done = false;
@@ -221,9 +221,9 @@ mod tests {
 
     #[test]
     fn paths_name_what_they_say() {
-        let a = Child::Name(b"a");
-        let b = Child::Name(b"b");
-        let two = Child::Index(2);
+        let a = PathChild::Name(b"a");
+        let b = PathChild::Name(b"b");
+        let two = PathChild::Index(2);
         for (path, children, named) in [
             ("$.a", vec![a], true),
             ("$.a", vec![b], false),
@@ -237,7 +237,7 @@ mod tests {
             ("$..b", vec![a, two, a, b], true),
             ("$..a..b", vec![a, a, a, b], true),
             ("$['a']['b']", vec![a, b], true),
-            ("$['x.y']", vec![Child::Name(b"x.y")], true),
+            ("$['x.y']", vec![PathChild::Name(b"x.y")], true),
         ] {
             assert_eq!(completed(path, &children), named, "{path}");
         }
@@ -248,14 +248,18 @@ mod tests {
         for path in [
             "", "a", "$a", "$.", "$.a[", "$.a[x]", "$.a['b]", "$[1]x", "$...a",
         ] {
-            assert!(Path::parse(path).is_err(), "{path}");
+            assert!(JsonPath::parse(path).is_err(), "{path}");
         }
-        assert!(Path::parse("$").unwrap().is_root());
+        assert!(JsonPath::parse("$").unwrap().is_root());
     }
 
     #[test]
     fn covering_is_seen() {
-        let covers = |a: &str, b: &str| Path::parse(a).unwrap().covers(&Path::parse(b).unwrap());
+        let covers = |a: &str, b: &str| {
+            JsonPath::parse(a)
+                .unwrap()
+                .covers(&JsonPath::parse(b).unwrap())
+        };
         assert!(covers("$.a", "$.a.b"));
         assert!(covers("$.*", "$.a"));
         assert!(covers("$..b", "$..b"));

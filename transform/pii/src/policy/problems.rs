@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One thing that is wrong with a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct PolicyProblem {
     /// Where: the rule, the allowance or the line.
     pub place: String,
     /// What is wrong.
@@ -13,7 +13,7 @@ pub struct Problem {
     pub remedy: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for PolicyProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
@@ -23,13 +23,13 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for PolicyProblem {}
 
 /// Everything that is wrong with a policy; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct PolicyProblems(pub Vec<PolicyProblem>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for PolicyProblems {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {
@@ -41,11 +41,11 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for PolicyProblems {}
 
 /// Collects problems.
 #[derive(Default)]
-pub(super) struct Collected(pub(super) Vec<Problem>);
+pub(super) struct Collected(pub(super) Vec<PolicyProblem>);
 
 impl Collected {
     pub(super) fn add(
@@ -54,7 +54,7 @@ impl Collected {
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.0.push(Problem {
+        self.0.push(PolicyProblem {
             place: place.to_owned(),
             problem: problem.into(),
             remedy: remedy.into(),

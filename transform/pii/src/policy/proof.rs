@@ -5,10 +5,10 @@
 
 use super::compiled::{ClassSet, Policy};
 use super::problems::Collected;
-use super::scope::{Placed, Scope};
+use super::scope::{Placed, RuleScope};
 use crate::action::{self, Action};
 use crate::class::Class;
-use crate::detect::{self, Hits, Kind, TABLE, Text};
+use crate::detect::{self, FoldedText, Hits, TABLE, TextKind};
 use crate::keys;
 use crate::text::byte_classes;
 
@@ -25,13 +25,13 @@ pub(super) fn prove(policy: &Policy, placed: &[Placed], names_key: bool, problem
             );
         }
         match &one.scope {
-            Scope::Classes(classes) | Scope::PathClasses(_, classes) => {
+            RuleScope::Classes(classes) | RuleScope::PathClasses(_, classes) => {
                 for class in classes.iter() {
                     fits(class, action, &one.place, problems);
                     rewritten(policy, class, action, &one.place, problems);
                 }
             }
-            Scope::Path(_) | Scope::Key(_) => {
+            RuleScope::Path(_) | RuleScope::Key(_) => {
                 fits(Class::Custom, action, &one.place, problems);
                 rewritten(policy, Class::Custom, action, &one.place, problems);
             }
@@ -54,14 +54,14 @@ fn reached(one: &Placed, earlier: &[Placed], problems: &mut Collected) {
     let mut taken = ClassSet::default();
     for other in earlier {
         let hidden = match (&other.scope, &one.scope) {
-            (Scope::Classes(theirs), Scope::Classes(mine)) => {
+            (RuleScope::Classes(theirs), RuleScope::Classes(mine)) => {
                 taken.join(*theirs);
                 // Without a class that exists, the rule has its problem already.
                 taken.contains(*mine) && !mine.is_empty()
             }
-            (Scope::Key(theirs), Scope::Key(mine)) => theirs == mine,
-            (Scope::Path(theirs), Scope::Path(mine)) => theirs.covers(mine),
-            (Scope::PathClasses(theirs, more), Scope::PathClasses(mine, less)) => {
+            (RuleScope::Key(theirs), RuleScope::Key(mine)) => theirs == mine,
+            (RuleScope::Path(theirs), RuleScope::Path(mine)) => theirs.covers(mine),
+            (RuleScope::PathClasses(theirs, more), RuleScope::PathClasses(mine, less)) => {
                 more.contains(*less) && !less.is_empty() && theirs.covers(mine)
             }
             _ => false,
@@ -131,7 +131,9 @@ fn fits(class: Class, action: &Action, place: &str, problems: &mut Collected) {
 /// (PCI DSS 3.5.1).
 fn one_form_of_a_card(policy: &Policy, placed: &[Placed], problems: &mut Collected) {
     let card = |one: &&Placed| match &one.scope {
-        Scope::Classes(classes) | Scope::PathClasses(_, classes) => classes.has(Class::Card),
+        RuleScope::Classes(classes) | RuleScope::PathClasses(_, classes) => {
+            classes.has(Class::Card)
+        }
         _ => false,
     };
     let action = |one: &Placed| &policy.rule(one.rule).action;
@@ -191,10 +193,10 @@ fn rewritten(
         // Under the same key a detector of whole values would find its own replacement, which the
         // engine knows by its form; all others may not find it under any key.
         for evidence in [keys::Evidence::NONE, keys::evidence(key.as_bytes())] {
-            let text = Text {
+            let text = FoldedText {
                 bytes: &written,
                 evidence,
-                kind: Kind::Text,
+                kind: TextKind::Text,
                 edited: false,
             };
             detect::scan(&text, byte_classes::of(&written), policy.enabled, &mut hits);

@@ -1,21 +1,21 @@
 //! Rules with what they hold for and where they stand, for the proofs.
 
 use super::compiled::ClassSet;
-use super::path::Path;
+use super::path::JsonPath;
 
 /// What a rule holds for.
 #[derive(Debug)]
-pub(super) enum Scope {
+pub(super) enum RuleScope {
     Classes(ClassSet),
     Key(Vec<u8>),
-    Path(Path),
-    PathClasses(Path, ClassSet),
+    Path(JsonPath),
+    PathClasses(JsonPath, ClassSet),
 }
 
 /// A rule with its scope and place, for the proofs.
 #[derive(Debug)]
 pub(super) struct Placed {
     pub(super) place: String,
-    pub(super) scope: Scope,
+    pub(super) scope: RuleScope,
     pub(super) rule: u16,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::problems::Problem;
+use super::problems::PolicyProblem;
 use crate::action::{TokenKey, is_key_id};
 
 /// Fewest bytes of a secret: as many as the hash has.
@@ -11,11 +11,11 @@ pub const SECRET_BYTES_MIN: usize = 32;
 
 /// Secrets by key id.
 #[derive(Clone, Default)]
-pub struct Keys {
+pub struct TokenKeys {
     by_id: BTreeMap<String, TokenKey>,
 }
 
-impl Keys {
+impl TokenKeys {
     /// No keys: enough for every policy without tokens.
     pub fn none() -> Self {
         Self::default()
@@ -27,8 +27,8 @@ impl Keys {
     /// # Errors
     /// The id is not 1 to 16 small letters, digits and dashes, it is taken, or the secret has less
     /// than [`SECRET_BYTES_MIN`] bytes.
-    pub fn insert(&mut self, id: &str, secret: &[u8]) -> Result<(), Problem> {
-        let problem = |problem: &str, remedy: &str| Problem {
+    pub fn insert(&mut self, id: &str, secret: &[u8]) -> Result<(), PolicyProblem> {
+        let problem = |problem: &str, remedy: &str| PolicyProblem {
             place: format!("key `{id}`"),
             problem: problem.to_owned(),
             remedy: remedy.to_owned(),
@@ -62,7 +62,7 @@ impl Keys {
     }
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for TokenKeys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.ids()).finish()
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn short_secrets_and_bad_ids_are_refused_and_nothing_is_printed() {
-        let mut keys = Keys::none();
+        let mut keys = TokenKeys::none();
         assert!(keys.insert("a", &[1; 31]).is_err());
         assert!(keys.insert("A", &[1; 32]).is_err());
         assert!(keys.insert("", &[1; 32]).is_err());

@@ -1,13 +1,13 @@
 use super::*;
 use crate::class::Class;
 
-fn keys() -> Keys {
-    let mut keys = Keys::none();
+fn keys() -> TokenKeys {
+    let mut keys = TokenKeys::none();
     keys.insert("a", &[7; 32]).unwrap();
     keys
 }
 
-fn compiled(rules: &str) -> Result<Policy, Problems> {
+fn compiled(rules: &str) -> Result<Policy, PolicyProblems> {
     Policy::from_toml(
         &format!("[policy]\nname = \"test\"\nkey = \"a\"\n{rules}"),
         &keys(),
@@ -28,16 +28,19 @@ fn the_built_in_policy_compiles_and_has_a_rule_for_every_class() {
     assert_eq!(policy.name(), "strict");
     assert!(!policy.needs_key());
     for class in Class::ALL {
-        assert!(policy.rule_for(class, &Effect::NONE).is_some(), "{class:?}");
+        assert!(
+            policy.rule_for(class, &PathEffect::NONE).is_some(),
+            "{class:?}"
+        );
     }
-    assert_eq!(policy.limits(), Limits::default());
+    assert_eq!(policy.limits(), RecordLimits::default());
 }
 
 #[test]
 fn a_policy_without_rules_is_strict() {
     let policy = compiled("").unwrap();
     assert_eq!(
-        policy.rule_name(policy.rule_for(Class::Ip, &Effect::NONE).unwrap()),
+        policy.rule_name(policy.rule_for(Class::Ip, &PathEffect::NONE).unwrap()),
         "strict-ip"
     );
     assert_eq!(policy.key_id(), Some("a"));
@@ -118,8 +121,11 @@ fn nothing_that_must_be_redacted_may_pass() {
         let told = problems(rules);
         assert!(told.contains(says), "{rules}: {told}");
     }
-    let told =
-        Policy::from_toml("[policy]\nname = \"x\"\nbase = \"none\"", &Keys::none()).unwrap_err();
+    let told = Policy::from_toml(
+        "[policy]\nname = \"x\"\nbase = \"none\"",
+        &TokenKeys::none(),
+    )
+    .unwrap_err();
     assert_eq!(told.0.len(), 4, "{told}");
 }
 
@@ -248,11 +254,11 @@ fn all_problems_are_told_at_once_with_place_and_remedy() {
 #[test]
 fn wrong_files_name_the_line() {
     let told =
-        Policy::from_toml("[policy]\nname = \"x\"\nunknown = 1\n", &Keys::none()).unwrap_err();
+        Policy::from_toml("[policy]\nname = \"x\"\nunknown = 1\n", &TokenKeys::none()).unwrap_err();
     assert_eq!(told.0[0].place, "line 3");
     assert!(told.0[0].problem.contains("unknown"), "{told}");
-    assert!(Policy::from_toml("", &Keys::none()).is_err());
-    assert!(Policy::from_toml("[policy", &Keys::none()).is_err());
+    assert!(Policy::from_toml("", &TokenKeys::none()).is_err());
+    assert!(Policy::from_toml("[policy", &TokenKeys::none()).is_err());
 }
 
 #[test]

@@ -19,8 +19,8 @@ mod table;
 use std::ops::Range;
 
 use character::{ESCAPE, character};
-use encoded::{Unit, encoded};
-pub(crate) use reading::{Doubts, Reading, Writing};
+use encoded::{EncodedUnit, encoded};
+pub(crate) use reading::{Doubts, Notation, Reading};
 use table::{Fold, SEPARATOR, folded};
 
 /// A character that nobody sees: where it lies in the source and in the decoded value, and its
@@ -29,7 +29,7 @@ type Unseen = (usize, usize, [usize; 2]);
 
 /// Units of equal widths that follow each other without a gap.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct WidthRun {
     shadow: u32,
     source: u32,
     decoded: u32,
@@ -49,7 +49,7 @@ pub(crate) struct Shadow {
 /// From offsets in a shadow to ranges of its source and of the decoded value.
 #[derive(Debug, Default)]
 pub(crate) struct OffsetMap {
-    runs: Vec<Run>,
+    runs: Vec<WidthRun>,
 }
 
 impl OffsetMap {
@@ -63,7 +63,7 @@ impl OffsetMap {
                 return;
             }
         }
-        self.runs.push(Run {
+        self.runs.push(WidthRun {
             shadow: narrow(shadow),
             source: narrow(source),
             decoded: narrow(decoded),
@@ -112,7 +112,7 @@ fn narrow_width(width: usize) -> u8 {
 impl Shadow {
     /// Replaces the shadow by that of `source`, whose first byte lies at `base` of the text that
     /// source offsets refer to.
-    pub(crate) fn cast(&mut self, source: &[u8], base: usize, writing: Writing, reading: Reading) {
+    pub(crate) fn cast(&mut self, source: &[u8], base: usize, writing: Notation, reading: Reading) {
         self.text.clear();
         self.map.runs.clear();
         self.doubts = Doubts::default();
@@ -129,7 +129,7 @@ impl Shadow {
             } else {
                 character(&source[at..], writing)
             };
-            let mut unit = Unit {
+            let mut unit = EncodedUnit {
                 character,
                 width,
                 decoded: character.map_or(width, char::len_utf8),
@@ -240,7 +240,7 @@ impl Shadow {
         self.text.clear();
         self.map.runs.clear();
         self.text.shrink_to(bytes_max);
-        self.map.runs.shrink_to(bytes_max / size_of::<Run>());
+        self.map.runs.shrink_to(bytes_max / size_of::<WidthRun>());
     }
 }
 
@@ -259,7 +259,7 @@ fn are_letter_and_digit(one: char, other: char) -> bool {
 mod tests {
     use super::*;
 
-    fn cast(source: &[u8], writing: Writing) -> Shadow {
+    fn cast(source: &[u8], writing: Notation) -> Shadow {
         let mut shadow = Shadow::default();
         shadow.cast(source, 0, writing, Reading::Decoded);
         shadow
@@ -281,7 +281,7 @@ mod tests {
             ("𝒂𝐙", "aZ"),
             ("Zoë", "Zoë"),
         ] {
-            let shadow = cast(source.as_bytes(), Writing::Plain);
+            let shadow = cast(source.as_bytes(), Notation::Plain);
             assert_eq!(String::from_utf8_lossy(&shadow.text), text, "{source}");
         }
     }
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn the_map_leads_back_to_whole_characters() {
         let source = "x\u{200b}４２é\\u0041\\n\\ud83d\\ude00y";
-        let shadow = cast(source.as_bytes(), Writing::Escaped);
+        let shadow = cast(source.as_bytes(), Notation::Escaped);
         assert_eq!(String::from_utf8_lossy(&shadow.text), "x42éA\n😀y");
         let at = |text: &str| {
             let start = String::from_utf8_lossy(&shadow.text).find(text).unwrap();
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_utf8_separate() {
-        let shadow = cast(b"a\xff\xc3b", Writing::Plain);
+        let shadow = cast(b"a\xff\xc3b", Notation::Plain);
         assert_eq!(shadow.text, b"a\x1a\x1ab");
         assert_eq!(shadow.map().source(3..4), 3..4);
     }
@@ -327,7 +327,7 @@ mod tests {
         shadow.cast(
             "\\\"４\u{200b}\\/".as_bytes(),
             7,
-            Writing::Escaped,
+            Notation::Escaped,
             Reading::Exact,
         );
         assert_eq!(String::from_utf8_lossy(&shadow.text), "\"４\u{200b}/");
@@ -360,16 +360,16 @@ mod tests {
                 r"\\10.1.2.3\share \u12 \d",
             ),
         ] {
-            shadow.cast(source.as_bytes(), 0, Writing::Plain, Reading::Decoded);
+            shadow.cast(source.as_bytes(), 0, Notation::Plain, Reading::Decoded);
             assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{source}");
             let differs = shadow.doubts().concern(Reading::Written);
             assert_eq!(differs, decoded != source, "{source}");
-            shadow.cast(source.as_bytes(), 0, Writing::Plain, Reading::Written);
+            shadow.cast(source.as_bytes(), 0, Notation::Plain, Reading::Written);
             assert_eq!(String::from_utf8_lossy(&shadow.text), written, "{source}");
             // The same text as the inside of a JSON string.
             let json = serde_json::Value::from(source).to_string();
             let inside = &json.as_bytes()[1..json.len() - 1];
-            shadow.cast(inside, 0, Writing::Escaped, Reading::Decoded);
+            shadow.cast(inside, 0, Notation::Escaped, Reading::Decoded);
             assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{json}");
             let (all, map) = (0..shadow.text.len(), shadow.map());
             assert_eq!(map.source(all.clone()), 0..inside.len());

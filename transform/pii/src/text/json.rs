@@ -9,7 +9,7 @@
 //! The input must be valid UTF-8; whoever calls checks that once for the whole record.
 //! Refuses to decode: spans point into the bytes as written.
 
-use hydrant_json::{self as lexer, Fault, FaultKind};
+use hydrant_json::{self as lexer, FaultKind, JsonFault};
 
 use crate::text::byte_classes::{CONTROL, Classes, ESCAPE, STOP, TABLE};
 
@@ -24,9 +24,9 @@ pub(crate) enum JsonError {
     LoneSurrogate,
 }
 
-impl From<Fault> for JsonError {
+impl From<JsonFault> for JsonError {
     #[cold]
-    fn from(fault: Fault) -> Self {
+    fn from(fault: JsonFault) -> Self {
         match fault.kind {
             FaultKind::LoneSurrogate => Self::LoneSurrogate,
             _ => Self::Malformed,
@@ -45,7 +45,7 @@ pub(crate) struct Token {
 
 /// What the walker met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum JsonEvent {
     /// An object opens at this offset.
     Object(usize),
     /// An array opens at this offset.
@@ -139,21 +139,21 @@ impl<'a> Walker<'a> {
     /// The next event. This and what makes events is inlined: an event that is returned through
     /// memory is written in parts and read as a whole, which stalls the processor at each token.
     #[inline(always)]
-    pub(crate) fn advance(&mut self) -> Result<Event, JsonError> {
+    pub(crate) fn advance(&mut self) -> Result<JsonEvent, JsonError> {
         let event = self.step()?;
-        if event != Event::Done {
+        if event != JsonEvent::Done {
             self.settled = self.at;
         }
         Ok(event)
     }
 
     #[inline(always)]
-    fn step(&mut self) -> Result<Event, JsonError> {
+    fn step(&mut self) -> Result<JsonEvent, JsonError> {
         self.at = self.skip_space(self.at);
         if self.expect == Expect::Separator {
             let Some(&object) = self.open.last() else {
                 return if self.lenient || self.at == self.bytes.len() {
-                    Ok(Event::Done)
+                    Ok(JsonEvent::Done)
                 } else {
                     Err(JsonError::Malformed)
                 };
@@ -183,18 +183,18 @@ impl<'a> Walker<'a> {
                 }
                 self.at += 1;
                 self.expect = Expect::Value;
-                Ok(Event::Key(key))
+                Ok(JsonEvent::Key(key))
             }
             (Expect::Value | Expect::FirstElement, Some(&byte)) => self.value(byte),
             _ => Err(JsonError::Malformed),
         }
     }
 
-    fn close(&mut self) -> Event {
+    fn close(&mut self) -> JsonEvent {
         self.open.pop();
         self.at += 1;
         self.expect = Expect::Separator;
-        Event::End(self.at)
+        JsonEvent::End(self.at)
     }
 
     fn open(&mut self, object: bool) -> Result<usize, JsonError> {
@@ -213,14 +213,14 @@ impl<'a> Walker<'a> {
     }
 
     #[inline(always)]
-    fn value(&mut self, byte: u8) -> Result<Event, JsonError> {
+    fn value(&mut self, byte: u8) -> Result<JsonEvent, JsonError> {
         match byte {
-            b'{' => self.open(true).map(Event::Object),
-            b'[' => self.open(false).map(Event::Array),
+            b'{' => self.open(true).map(JsonEvent::Object),
+            b'[' => self.open(false).map(JsonEvent::Array),
             b'"' => {
                 let text = self.string()?;
                 self.expect = Expect::Separator;
-                Ok(Event::Text(text))
+                Ok(JsonEvent::Text(text))
             }
             b'-' | b'0'..=b'9' => self.number(),
             b't' | b'f' | b'n' => self.literal(),
@@ -229,11 +229,11 @@ impl<'a> Walker<'a> {
     }
 
     #[inline(always)]
-    fn literal(&mut self) -> Result<Event, JsonError> {
+    fn literal(&mut self) -> Result<JsonEvent, JsonError> {
         let start = self.at;
         (_, self.at) = lexer::word(self.bytes, start)?;
         self.expect = Expect::Separator;
-        Ok(Event::Literal(Token {
+        Ok(JsonEvent::Literal(Token {
             start,
             end: self.at,
             classes: 0,
@@ -241,7 +241,7 @@ impl<'a> Walker<'a> {
     }
 
     #[inline(always)]
-    fn number(&mut self) -> Result<Event, JsonError> {
+    fn number(&mut self) -> Result<JsonEvent, JsonError> {
         let start = self.at;
         let at = lexer::number(self.bytes, start)?.end;
         if self.lenient {
@@ -252,7 +252,7 @@ impl<'a> Walker<'a> {
         }
         self.at = at;
         self.expect = Expect::Separator;
-        Ok(Event::Number(Token {
+        Ok(JsonEvent::Number(Token {
             start,
             end: at,
             classes: crate::text::byte_classes::DIGIT,
@@ -327,14 +327,14 @@ mod tests {
             let show =
                 |kind: &str, token: Token| format!("{kind}{}", &text[token.start..token.end]);
             events.push(match walker.advance()? {
-                Event::Done => return Ok(events),
-                Event::Object(_) => "{".into(),
-                Event::Array(_) => "[".into(),
-                Event::End(_) => "^".into(),
-                Event::Key(token) => show("k:", token),
-                Event::Text(token) => show("s:", token),
-                Event::Number(token) => show("n:", token),
-                Event::Literal(token) => show("l:", token),
+                JsonEvent::Done => return Ok(events),
+                JsonEvent::Object(_) => "{".into(),
+                JsonEvent::Array(_) => "[".into(),
+                JsonEvent::End(_) => "^".into(),
+                JsonEvent::Key(token) => show("k:", token),
+                JsonEvent::Text(token) => show("s:", token),
+                JsonEvent::Number(token) => show("n:", token),
+                JsonEvent::Literal(token) => show("l:", token),
             });
         }
     }

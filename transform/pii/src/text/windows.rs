@@ -12,7 +12,7 @@ const DIGITS_MIN: usize = 7;
 
 /// How many bytes of each kind a text has.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
+pub(crate) struct ByteCounts {
     pub(crate) digits: usize,
     pub(crate) letters: usize,
     pub(crate) colons: usize,
@@ -46,7 +46,7 @@ const fn lanes() -> [u64; 256] {
     lanes
 }
 
-impl Counts {
+impl ByteCounts {
     /// Counts in one pass.
     pub(crate) fn of(text: &[u8]) -> Self {
         let mut counts = Self::default();

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use hydrant_core::{Error, Result};
 
-use super::{CHANGES_MAX, Copied, Walk, open_same};
+use super::{CHANGES_MAX, InputWalk, NewFile, open_same};
 use crate::input::InputError;
-use crate::input::files::file::{FileId, Tail};
+use crate::input::files::file::{FileIdentity, FileTail};
 use crate::input::files::listing::beside;
-use crate::input::files::open_file::Live;
+use crate::input::files::open_file::OpenFile;
 use crate::input::files::rotation;
 use crate::input::records::alike::{Alike, compare, proven};
 use crate::ledger::FileEntry;
@@ -23,15 +23,15 @@ use crate::ledger::FileEntry;
 /// How long ago a copy was written to at most that is still being made.
 const MAKING: Duration = Duration::from_secs(60);
 
-impl Walk {
+impl InputWalk {
     /// The file of `entry` under another name in its directory, by its inode.
-    pub(super) fn find_moved(&mut self, entry: &FileEntry) -> Result<Option<Live<Tail>>> {
+    pub(super) fn find_moved(&mut self, entry: &FileEntry) -> Result<Option<OpenFile<FileTail>>> {
         let Some(id) = entry.id else {
             return Ok(None);
         };
         for _ in 0..CHANGES_MAX {
             let mut beside = beside(&entry.path)?.into_iter();
-            let Some(path) = beside.find(|path| FileId::at(path) == Some(id)) else {
+            let Some(path) = beside.find(|path| FileIdentity::at(path) == Some(id)) else {
                 return Ok(None);
             };
             match self.resume(&path, id, entry.clone()) {
@@ -43,7 +43,7 @@ impl Walk {
                 }
                 Ok(None) => return Ok(None),
                 // It was renamed again.
-                Err(_) if FileId::at(&path) != Some(id) => {}
+                Err(_) if FileIdentity::at(&path) != Some(id) => {}
                 Err(error) => return tell_damaged(error).map(|()| None),
             }
         }
@@ -53,7 +53,7 @@ impl Walk {
     /// A copy of what was taken of `entry`, compressed perhaps, under a name that rotation makes of its own. Of several,
     /// the first that was made after the file was seen: later ones may be of what was written behind the truncation;
     /// else the last one before, since earlier ones are of what was truncated away.
-    pub(super) fn find_copy(&mut self, entry: &FileEntry) -> Result<Option<Live<Tail>>> {
+    pub(super) fn find_copy(&mut self, entry: &FileEntry) -> Result<Option<OpenFile<FileTail>>> {
         if !is_provable(entry) {
             return Ok(None);
         }
@@ -62,7 +62,7 @@ impl Walk {
             let mut candidates = Vec::new();
             for path in beside(&entry.path)? {
                 if rotation::is_rotated(&path, &entry.path) {
-                    match FileId::at(&path) {
+                    match FileIdentity::at(&path) {
                         Some(id) => candidates.push((path, id)),
                         None => is_changed = true,
                     }
@@ -82,7 +82,7 @@ impl Walk {
                         return Ok(Some(copied(live, entry)));
                     }
                     Ok(None) => {}
-                    Err(_) if FileId::at(&path) != Some(id) => is_changed = true,
+                    Err(_) if FileIdentity::at(&path) != Some(id) => is_changed = true,
                     Err(error) => tell_damaged(error)?,
                 }
             }
@@ -94,7 +94,7 @@ impl Walk {
     }
 
     /// Whether a new file is the copy of a known one: what logrotate makes of it, found by a pattern.
-    pub(super) fn copy_of(&self, path: &Path, id: FileId) -> Result<Copied> {
+    pub(super) fn copy_of(&self, path: &Path, id: FileIdentity) -> Result<NewFile> {
         let originals = rotation::originals(path);
         let mut likely: Vec<&FileEntry> = originals
             .iter()
@@ -105,7 +105,7 @@ impl Walk {
         likely.sort_by_key(|entry| std::cmp::Reverse(entry.number));
         for entry in likely {
             let copied = self.copy_of_one(path, id, entry)?;
-            if !matches!(copied, Copied::New) {
+            if !matches!(copied, NewFile::New) {
                 return Ok(copied);
             }
         }
@@ -131,12 +131,12 @@ impl Walk {
                  another file, and is sent from its start"
             );
         }
-        Ok(Copied::New)
+        Ok(NewFile::New)
     }
 
     /// Whether a file whose name and age allow it is the copy of `entry`.
-    fn copy_of_one(&self, path: &Path, id: FileId, entry: &FileEntry) -> Result<Copied> {
-        let original = FileId::look(&entry.path)
+    fn copy_of_one(&self, path: &Path, id: FileIdentity, entry: &FileEntry) -> Result<NewFile> {
+        let original = FileIdentity::look(&entry.path)
             .map_err(|error| Error::io("look at", &entry.path, error))?
             .filter(|original| Some(*original) == entry.id);
         let tell = |told: &str| {
@@ -148,7 +148,7 @@ impl Walk {
             let is_packed = rotation::is_packed(path);
             if alike == Alike::Beginning && (has_all.is_some() || is_packed) {
                 tell("is a copy: its records are read from the original");
-                return Ok(Copied::Whole);
+                return Ok(NewFile::Whole);
             }
             if alike != Alike::No && (is_being_made(path) || alike == Alike::Cut && is_packed) {
                 tracing::warn!(
@@ -156,28 +156,28 @@ impl Walk {
                     of = %entry.path.display(),
                     "may be a copy that is being made, and is looked at again in a minute or by the next run"
                 );
-                return Ok(Copied::Making);
+                return Ok(NewFile::Making);
             }
             // It may have been truncated behind the copy; else each has records of its own.
             if alike != Alike::No || self.resume(&entry.path, original, entry.clone())?.is_some() {
-                return Ok(Copied::New);
+                return Ok(NewFile::New);
             }
         }
         match has_all {
-            Some(live) => Ok(Copied::Goes(Box::new(copied(live, entry)))),
+            Some(live) => Ok(NewFile::Goes(Box::new(copied(live, entry)))),
             None if self.is_part(path, id, entry)? => {
                 tell(
                     "is a copy that was made before the last records of its original were read: it has nothing new",
                 );
-                Ok(Copied::Whole)
+                Ok(NewFile::Whole)
             }
-            None => Ok(Copied::New),
+            None => Ok(NewFile::New),
         }
     }
 
     /// Whether the file holds a part of what was taken of `entry` and nothing else, which digests prove for one half of
     /// it at least.
-    fn is_part(&self, path: &Path, id: FileId, entry: &FileEntry) -> Result<bool> {
+    fn is_part(&self, path: &Path, id: FileIdentity, entry: &FileEntry) -> Result<bool> {
         let checks: Vec<_> = entry
             .checks()
             .map(|known| (known.bytes, known.digest.0))
@@ -189,19 +189,25 @@ impl Walk {
     }
 
     /// What the file holds of its original.
-    fn compare(&self, path: &Path, id: FileId, original: &Path, its: FileId) -> Result<Alike> {
+    fn compare(
+        &self,
+        path: &Path,
+        id: FileIdentity,
+        original: &Path,
+        its: FileIdentity,
+    ) -> Result<Alike> {
         let (copy, original) = (open_same(path, id)?, open_same(original, its)?);
         compare(copy, original, self.reading.memory_bytes)
             .map_err(|error| Error::io("compare with its copy", path, error))
     }
 
-    /// Like [`Walk::resume`]; what is damaged or cut is not the file.
+    /// Like [`InputWalk::resume`]; what is damaged or cut is not the file.
     fn resume_undamaged(
         &self,
         path: &Path,
-        id: FileId,
+        id: FileIdentity,
         entry: &FileEntry,
-    ) -> Result<Option<Live<Tail>>> {
+    ) -> Result<Option<OpenFile<FileTail>>> {
         match self.resume(path, id, entry.clone()) {
             Err(error) if is_damaged(&error) => Ok(None),
             found => Ok(found?),
@@ -209,14 +215,14 @@ impl Walk {
     }
 }
 
-fn copied(mut live: Live<Tail>, entry: &FileEntry) -> Live<Tail> {
+fn copied(mut live: OpenFile<FileTail>, entry: &FileEntry) -> OpenFile<FileTail> {
     live.is_copy = true;
     live.leads_from(entry);
     tell_copied(&live, entry);
     live
 }
 
-fn tell_copied(live: &Live<Tail>, entry: &FileEntry) {
+fn tell_copied(live: &OpenFile<FileTail>, entry: &FileEntry) {
     tracing::info!(input = &*live.name, of = %entry.path.display(), "is a copy: only what was not read from its original is read");
 }
 
@@ -269,7 +275,7 @@ const fn is_provable(entry: &FileEntry) -> bool {
 }
 
 /// Whether a file was made before that of `entry`, where the file system knows: it is not a copy of it.
-fn is_older(id: FileId, entry: &FileEntry) -> bool {
+fn is_older(id: FileIdentity, entry: &FileEntry) -> bool {
     let original = entry.id.and_then(|id| id.born);
     matches!((id.born, original), (Some(copy), Some(original)) if copy < original)
 }
@@ -290,8 +296,8 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::input::Reading;
-    use crate::input::files::open_file::Sender;
+    use crate::input::ReadOptions;
+    use crate::input::files::open_file::ChunkSender;
     use crate::input::files::own_files::OwnFiles;
     use crate::input::indexer::Indexer;
     use crate::ledger::Digest;
@@ -306,15 +312,15 @@ mod tests {
             record_bytes_max: 1_024,
             clock: Arc::new(ManualClock::new(0)),
         };
-        let sender = Sender::new(indexer, Random::seeded(1), mpsc::channel(1).0, true);
-        let (own, reading) = (OwnFiles::default(), Reading::lines(1_024));
-        let mut walk = Walk::new(Vec::new(), own, true, reading, Vec::new(), sender);
+        let sender = ChunkSender::new(indexer, Random::seeded(1), mpsc::channel(1).0, true);
+        let (own, reading) = (OwnFiles::default(), ReadOptions::lines(1_024));
+        let mut walk = InputWalk::new(Vec::new(), own, true, reading, Vec::new(), sender);
         let entry = |id| FileEntry {
             bytes: 8,
             digest: Digest(1),
             ..FileEntry::new(0, dir.path().join("g"), id)
         };
-        let id = FileId::at(&dir.path().join("g.1"));
+        let id = FileIdentity::at(&dir.path().join("g.1"));
         for error in [
             walk.find_moved(&entry(id)).err().unwrap(),
             walk.find_copy(&entry(None)).err().unwrap(),

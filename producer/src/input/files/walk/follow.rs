@@ -15,11 +15,11 @@ use std::time::{Duration, SystemTime};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::{Error, Result};
 
-use super::{QUIET, Walk, tell_replaced};
+use super::{InputWalk, QUIET, tell_replaced};
 use crate::input::AtEnd;
-use crate::input::files::file::{self, FileId, Tail};
-use crate::input::files::open_file::{Gone, Live, Read};
-use crate::input::files::watch::Watch;
+use crate::input::files::file::{self, FileIdentity, FileTail};
+use crate::input::files::open_file::{ConsumerGone, OpenFile, ReadOutcome};
+use crate::input::files::watch::DirectoryWatch;
 use crate::input::files::{glob, listing, rotation};
 
 /// Blocks of one file before the next one has its turn: 4 MiB at most.
@@ -35,27 +35,27 @@ const FAILED_AGAIN: Duration = Duration::from_secs(60);
 const OPEN_MAX: usize = 512;
 
 struct Followed {
-    live: Live<Tail>,
+    live: OpenFile<FileTail>,
     /// When it brought something last.
     since: Instant,
     is_at_path: bool,
     /// Whether it was read to its end since it is known, or since another file took its path.
     is_read: bool,
     /// What it looked like at the last look, and at the one after which it was read to its end.
-    look: Look,
-    look_read: Option<Look>,
+    look: FileLook,
+    look_read: Option<FileLook>,
     /// The file whose path it took, which is read to its end first.
     behind: Option<u32>,
 }
 
 impl Followed {
-    fn new(live: Live<Tail>, is_at_path: bool, behind: Option<u32>) -> Self {
+    fn new(live: OpenFile<FileTail>, is_at_path: bool, behind: Option<u32>) -> Self {
         Followed {
             live,
             since: clock::now(),
             is_at_path,
             is_read: false,
-            look: Look::default(),
+            look: FileLook::default(),
             look_read: None,
             behind,
         }
@@ -67,21 +67,21 @@ fn is_left(is_linked: bool, quiet: Duration) -> bool {
     quiet >= if is_linked { QUIET } else { QUIET_REMOVED }
 }
 
-enum Turn {
+enum FollowTurn {
     Busy,
     Idle,
     Over,
 }
 
-impl Walk {
-    pub(super) fn follow(&mut self) -> Result<(), Gone> {
+impl InputWalk {
+    pub(super) fn follow(&mut self) -> Result<(), ConsumerGone> {
         self.check_followed();
         self.refuse_failed()?;
         let rests = self.take_up()?.into_iter();
         self.refuse_failed()?;
         let mut files: Vec<_> = rests.map(|live| Followed::new(live, false, None)).collect();
         let mut closed = BTreeMap::new();
-        let mut watch = Watch::new();
+        let mut watch = DirectoryWatch::new();
         loop {
             let mut busy = self.discover(&mut files, &mut closed, &mut watch)?;
             let mut n = 0;
@@ -97,18 +97,18 @@ impl Walk {
                     continue;
                 }
                 match self.turn(&mut files[n], &mut closed)? {
-                    Turn::Over => {
+                    FollowTurn::Over => {
                         files.remove(n);
                         busy = true;
                         continue;
                     }
-                    Turn::Busy => busy = true,
-                    Turn::Idle => {}
+                    FollowTurn::Busy => busy = true,
+                    FollowTurn::Idle => {}
                 }
                 n += 1;
             }
             if self.sender.chunks.is_closed() {
-                return Err(Gone);
+                return Err(ConsumerGone);
             }
             if !busy {
                 watch.wait();
@@ -147,12 +147,12 @@ impl Walk {
     }
 
     /// Ends the walk if something failed before it follows anything.
-    fn refuse_failed(&mut self) -> Result<(), Gone> {
+    fn refuse_failed(&mut self) -> Result<(), ConsumerGone> {
         match self.failures.end(self.has_sent) {
             None => Ok(()),
             Some(error) => {
                 self.sender.fail(error);
-                Err(Gone)
+                Err(ConsumerGone)
             }
         }
     }
@@ -174,9 +174,9 @@ impl Walk {
     fn discover(
         &mut self,
         files: &mut Vec<Followed>,
-        closed: &mut BTreeMap<FileId, Closed>,
-        watch: &mut Watch,
-    ) -> Result<bool, Gone> {
+        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
+        watch: &mut DirectoryWatch,
+    ) -> Result<bool, ConsumerGone> {
         let mut at = Vec::new();
         let mut places = BTreeMap::new();
         let mut failed = Vec::new();
@@ -187,9 +187,9 @@ impl Walk {
             for path in found.files {
                 match std::fs::metadata(&path) {
                     Ok(metadata) => {
-                        if let Some(id) = FileId::of(&metadata) {
+                        if let Some(id) = FileIdentity::of(&metadata) {
                             places.entry(id).or_insert(at.len());
-                            at.push((id, path, Look::of(&metadata)));
+                            at.push((id, path, FileLook::of(&metadata)));
                         }
                     }
                     Err(error) if glob::is_absence(&error) => {}
@@ -210,7 +210,8 @@ impl Walk {
                 }
             }
         }
-        let open: BTreeSet<FileId> = files.iter().filter_map(|one| one.live.entry.id).collect();
+        let open: BTreeSet<FileIdentity> =
+            files.iter().filter_map(|one| one.live.entry.id).collect();
         self.seen
             .retain(|id| places.contains_key(id) || open.contains(id));
         closed.retain(|id, _| places.contains_key(id));
@@ -249,9 +250,9 @@ impl Walk {
                 Ok(found) if found.is_empty() && self.seen.remove(&id) => {
                     let is_making = self.making.remove(&id);
                     let closes = if is_making {
-                        Closed::failed
+                        ClosedFile::failed
                     } else {
-                        Closed::at
+                        ClosedFile::at
                     };
                     closed.insert(id, closes(look));
                 }
@@ -289,7 +290,7 @@ impl Walk {
                 Err(error) => {
                     tell_failed(&error);
                     self.seen.remove(&id);
-                    closed.insert(id, Closed::failed(look));
+                    closed.insert(id, ClosedFile::failed(look));
                 }
             }
         }
@@ -301,13 +302,13 @@ impl Walk {
     fn goes_on(
         &mut self,
         path: &Path,
-        id: FileId,
-        look: Look,
+        id: FileIdentity,
+        look: FileLook,
         files: &mut Vec<Followed>,
-        closed: &mut BTreeMap<FileId, Closed>,
-    ) -> Result<bool, Gone> {
+        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
+    ) -> Result<bool, ConsumerGone> {
         let was_replaced = |one: &Followed| {
-            let is_linked = || one.live.reader.plain().is_none_or(Tail::is_linked);
+            let is_linked = || one.live.reader.plain().is_none_or(FileTail::is_linked);
             !one.is_at_path && one.live.entry.path == path && !is_linked()
         };
         let Some(n) = files.iter().position(was_replaced) else {
@@ -316,9 +317,9 @@ impl Walk {
         // What it still holds was there before the new one.
         loop {
             match self.turn(&mut files[n], closed)? {
-                Turn::Busy => {}
-                Turn::Idle => break,
-                Turn::Over => {
+                FollowTurn::Busy => {}
+                FollowTurn::Idle => break,
+                FollowTurn::Over => {
                     files.remove(n);
                     return Ok(false);
                 }
@@ -343,7 +344,7 @@ impl Walk {
     fn make_room(
         &mut self,
         files: &mut Vec<Followed>,
-        closed: &mut BTreeMap<FileId, Closed>,
+        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
     ) -> bool {
         let quiet = |one: &&(usize, &Followed)| {
             one.1.is_at_path && one.1.is_read && one.1.look_read == Some(one.1.look)
@@ -355,7 +356,7 @@ impl Walk {
             return false;
         };
         let Followed { live, look, .. } = files.remove(n);
-        close(&live, closed, &mut self.seen, Closed::at(look));
+        close(&live, closed, &mut self.seen, ClosedFile::at(look));
         if !std::mem::replace(&mut self.is_crowded, true) {
             tracing::warn!(
                 "more than {OPEN_MAX} files are followed: those that are quiet are closed, and read again from their \
@@ -368,51 +369,56 @@ impl Walk {
     fn turn(
         &mut self,
         followed: &mut Followed,
-        closed: &mut BTreeMap<FileId, Closed>,
-    ) -> Result<Turn, Gone> {
+        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
+    ) -> Result<FollowTurn, ConsumerGone> {
         let live = &mut followed.live;
         for _ in 0..TURN_BLOCKS {
             let read = live.step(&mut self.sender)?;
             self.remember(live);
             match read {
-                Read::Block => followed.since = clock::now(),
-                Read::End if live.is_copy => {
+                ReadOutcome::Block => followed.since = clock::now(),
+                ReadOutcome::End if live.is_copy => {
                     self.leave_behind(live)?;
-                    return Ok(Turn::Over);
+                    return Ok(FollowTurn::Over);
                 }
-                Read::End if live.reader.is_compressed() => {
-                    close(live, closed, &mut self.seen, Closed::at(followed.look));
-                    return Ok(Turn::Over);
+                ReadOutcome::End if live.reader.is_compressed() => {
+                    close(live, closed, &mut self.seen, ClosedFile::at(followed.look));
+                    return Ok(FollowTurn::Over);
                 }
-                Read::End => {
+                ReadOutcome::End => {
                     let quiet = followed.since.elapsed();
-                    let is_linked = || live.reader.plain().is_some_and(Tail::is_linked);
+                    let is_linked = || live.reader.plain().is_some_and(FileTail::is_linked);
                     if !followed.is_at_path && quiet >= QUIET_REMOVED && is_left(is_linked(), quiet)
                     {
                         self.leave_behind(live)?;
-                        return Ok(Turn::Over);
+                        return Ok(FollowTurn::Over);
                     }
                     followed.is_read = true;
                     followed.look_read = Some(followed.look);
-                    return Ok(Turn::Idle);
+                    return Ok(FollowTurn::Idle);
                 }
-                Read::Truncated => {
+                ReadOutcome::Truncated => {
                     // The next look finds what it was and what it is.
                     live.entry.id.map(|id| self.seen.remove(&id));
-                    return Ok(Turn::Over);
+                    return Ok(FollowTurn::Over);
                 }
-                Read::Failed(error) => {
+                ReadOutcome::Failed(error) => {
                     tell_failed(&error.into());
-                    close(live, closed, &mut self.seen, Closed::failed(followed.look));
-                    return Ok(Turn::Over);
+                    close(
+                        live,
+                        closed,
+                        &mut self.seen,
+                        ClosedFile::failed(followed.look),
+                    );
+                    return Ok(FollowTurn::Over);
                 }
             }
         }
-        Ok(Turn::Busy)
+        Ok(FollowTurn::Busy)
     }
 
     /// Leaves a file that is at no path any more.
-    fn leave_behind(&mut self, live: &mut Live<Tail>) -> Result<(), Gone> {
+    fn leave_behind(&mut self, live: &mut OpenFile<FileTail>) -> Result<(), ConsumerGone> {
         if self.reading.at_end == AtEnd::Send {
             match live.reader.finish() {
                 Ok(Some(block)) => live.send(block, &mut self.sender)?,
@@ -424,10 +430,13 @@ impl Walk {
         if let Some(id) = live
             .entry
             .id
-            .filter(|id| FileId::at(&live.entry.path) != Some(*id))
+            .filter(|id| FileIdentity::at(&live.entry.path) != Some(*id))
         {
             let others = listing::beside(&live.entry.path).unwrap_or_default();
-            if let Some(now) = others.into_iter().find(|now| FileId::at(now) == Some(id)) {
+            if let Some(now) = others
+                .into_iter()
+                .find(|now| FileIdentity::at(now) == Some(id))
+            {
                 let was = live.entry.clone();
                 live.entry.path = now;
                 live.leads_from(&was);
@@ -444,10 +453,10 @@ impl Walk {
 
 /// Takes a file for closed until it is written to, or until it is looked at again.
 fn close(
-    live: &Live<Tail>,
-    closed: &mut BTreeMap<FileId, Closed>,
-    seen: &mut BTreeSet<FileId>,
-    how: Closed,
+    live: &OpenFile<FileTail>,
+    closed: &mut BTreeMap<FileIdentity, ClosedFile>,
+    seen: &mut BTreeSet<FileIdentity>,
+    how: ClosedFile,
 ) {
     if let Some(id) = live.entry.id {
         closed.insert(id, how);
@@ -472,14 +481,14 @@ fn tell_failed(error: &Error) {
 /// What a file looks like from outside. Its size alone does not tell that it was written to: bytes may have come in the
 /// place of NULs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Look {
+struct FileLook {
     size: u64,
     modified: Option<SystemTime>,
 }
 
-impl Look {
+impl FileLook {
     fn of(metadata: &Metadata) -> Self {
-        Look {
+        FileLook {
             size: metadata.len(),
             modified: metadata.modified().ok(),
         }
@@ -487,23 +496,23 @@ impl Look {
 }
 
 /// A file that is not looked at while it looks the same.
-struct Closed {
-    look: Look,
+struct ClosedFile {
+    look: FileLook,
     /// When it is looked at again all the same: what failed may have ended.
     until: Option<Instant>,
 }
 
-impl Closed {
-    const fn at(look: Look) -> Self {
-        Closed { look, until: None }
+impl ClosedFile {
+    const fn at(look: FileLook) -> Self {
+        ClosedFile { look, until: None }
     }
 
-    fn failed(look: Look) -> Self {
+    fn failed(look: FileLook) -> Self {
         let until = Some(clock::now() + FAILED_AGAIN);
-        Closed { look, until }
+        ClosedFile { look, until }
     }
 
-    fn holds(&self, look: Look) -> bool {
+    fn holds(&self, look: FileLook) -> bool {
         self.look == look && self.until.is_none_or(|until| clock::now() < until)
     }
 }
@@ -511,15 +520,15 @@ impl Closed {
 #[cfg(test)]
 #[test]
 fn a_file_that_failed_is_looked_at_again_when_it_is_written_to_and_in_a_while() {
-    let look = |size, seconds| Look {
+    let look = |size, seconds| FileLook {
         size,
         modified: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
     };
-    for closed in [Closed::failed(look(8, 1)), Closed::at(look(8, 1))] {
+    for closed in [ClosedFile::failed(look(8, 1)), ClosedFile::at(look(8, 1))] {
         assert!(closed.holds(look(8, 1)));
         assert!(!closed.holds(look(9, 1)) && !closed.holds(look(8, 2)));
     }
-    let later = Closed {
+    let later = ClosedFile {
         until: Some(clock::now()),
         look: look(8, 1),
     };

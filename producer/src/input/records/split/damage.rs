@@ -4,7 +4,7 @@
 //! the next value of its level: where brackets do not tell that, lines do, by how far they are moved in and by how they
 //! begin and end. A line that was cut costs itself, and at most the line behind it.
 
-use super::super::shape::{Shape, record_behind};
+use super::super::shape::{LineShape, record_behind};
 use super::*;
 
 /// Lines that are looked at behind one that ends within a list or an object: does the next one go on with it?
@@ -12,12 +12,12 @@ const LINES_AHEAD: usize = 2;
 
 impl Splitter {
     /// Goes on with the document at `at`, whose first bytes are `gone`, without keeping it.
-    pub(super) fn throw_away(&mut self, at: usize, length: usize, gone: &[u8]) -> Next {
+    pub(super) fn throw_away(&mut self, at: usize, length: usize, gone: &[u8]) -> Advance {
         let line = self.line;
         self.line += line_ends(gone);
         let bytes = length as u64;
-        self.state = State::Long(Gone { line, bytes });
-        Next::At(at + length)
+        self.state = SplitState::Long(DiscardedBytes { line, bytes });
+        Advance::At(at + length)
     }
 
     /// In a document that is too long.
@@ -25,53 +25,53 @@ impl Splitter {
         &mut self,
         bytes: &[u8],
         at: usize,
-        mut gone: Gone,
+        mut gone: DiscardedBytes,
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let rest = &bytes[at..];
         let had_line_end = self.scan.has_line_end();
         match self.scan.run(rest) {
-            Step::Closed(length) => {
+            ScanStep::Closed(length) => {
                 self.line += line_ends(&rest[..length]);
                 self.refuse(gone.line, gone.bytes + length as u64, false, block);
-                self.state = State::Between;
+                self.state = SplitState::Between;
                 self.is_fresh = false;
-                Next::At(at + length)
+                Advance::At(at + length)
             }
-            Step::LineEnd(end) if !self.in_array && !self.scan.is_opened() => {
+            ScanStep::LineEnd(end) if !self.in_array && !self.scan.is_opened() => {
                 self.end_line(at, end, gone, block)
             }
-            Step::LineEnd(_) => Next::At(at),
-            Step::Damaged(place) if self.in_array && !had_line_end && rest[place] != b'\n' => {
+            ScanStep::LineEnd(_) => Advance::At(at),
+            ScanStep::Damaged(place) if self.in_array && !had_line_end && rest[place] != b'\n' => {
                 self.scan.loosen();
-                Next::At(at)
+                Advance::At(at)
             }
-            Step::Damaged(place) if !self.in_array && !had_line_end && rest[place] == b'\n' => {
+            ScanStep::Damaged(place) if !self.in_array && !had_line_end && rest[place] == b'\n' => {
                 self.end_line(at, place, gone, block)
             }
-            Step::Damaged(place) => {
+            ScanStep::Damaged(place) => {
                 self.line += line_ends(&rest[..place]);
                 gone.bytes += place as u64;
                 let mut wreck = self.new_wreck(b'{');
                 wreck.is_flat = had_line_end;
                 self.wreck = Some(wreck);
-                self.state = State::Wreck(gone, true);
-                Next::At(at + place)
+                self.state = SplitState::Wreck(gone, true);
+                Advance::At(at + place)
             }
-            Step::Open => {
+            ScanStep::Open => {
                 let done = match extent {
                     Extent::End => rest.len(),
                     Extent::More | Extent::Pause => self.scan.forget(),
                 };
                 self.line += line_ends(&rest[..done]);
                 gone.bytes += done as u64;
-                self.state = State::Long(gone);
+                self.state = SplitState::Long(gone);
                 if extent == Extent::End {
                     self.refuse(gone.line, gone.bytes, false, block);
                     self.state = self.line_start();
                 }
-                Next::Wait(at + done)
+                Advance::Wait(at + done)
             }
         }
     }
@@ -81,10 +81,10 @@ impl Splitter {
         &mut self,
         bytes: &[u8],
         at: usize,
-        (mut gone, in_string): (Gone, bool),
+        (mut gone, in_string): (DiscardedBytes, bool),
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let rest = &bytes[at..];
         let (end, in_string) = scalar_end(rest, in_string);
         // What the last byte escapes has not come.
@@ -96,23 +96,29 @@ impl Splitter {
         if end < rest.len() || extent == Extent::End {
             let end = end.min(rest.len());
             self.refuse(gone.line, gone.bytes + end as u64, false, block);
-            self.state = State::Between;
-            return Next::At(at + end);
+            self.state = SplitState::Between;
+            return Advance::At(at + end);
         }
         gone.bytes += done as u64;
-        self.state = State::LongScalar(gone, in_string);
-        Next::Wait(at + done)
+        self.state = SplitState::LongScalar(gone, in_string);
+        Advance::Wait(at + done)
     }
 
     /// Refuses a line that is too long and that no document goes on behind.
-    fn end_line(&mut self, at: usize, end: usize, gone: Gone, block: &mut LineBlock) -> Next {
+    fn end_line(
+        &mut self,
+        at: usize,
+        end: usize,
+        gone: DiscardedBytes,
+        block: &mut LineBlock,
+    ) -> Advance {
         self.refuse(gone.line, gone.bytes + end as u64, false, block);
         let mut wreck = self.new_wreck(b'{');
         wreck.was_opened = false;
         self.wreck = Some(wreck);
         self.line += 1;
         self.state = self.line_start();
-        Next::At(at + end + 1)
+        Advance::At(at + end + 1)
     }
 
     const fn new_wreck(&self, first: u8) -> Wreck {
@@ -127,29 +133,29 @@ impl Splitter {
         place: usize,
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let (rest, is_all) = self.look(bytes, at);
         let Some(first_end) = memchr::memchr(b'\n', &rest[..place]) else {
             if !self.in_array {
                 self.wreck = Some(self.new_wreck(bytes[at]));
-                self.state = State::Rest;
+                self.state = SplitState::Rest;
             } else if rest[place] == b'\n' {
                 self.wreck = Some(self.new_wreck(bytes[at]));
-                let gone = Gone {
+                let gone = DiscardedBytes {
                     line: self.line,
                     bytes: place as u64,
                 };
-                self.state = State::Wreck(gone, true);
-                return Next::At(at + place);
+                self.state = SplitState::Wreck(gone, true);
+                return Advance::At(at + place);
             } else {
                 self.scan.loosen();
             }
-            return Next::At(at);
+            return Advance::At(at);
         };
         // All of the damaged line tells whether it is one of a document.
         let line_end = memchr::memchr(b'\n', &rest[place..]);
         if line_end.is_none() && !is_all && extent != Extent::End {
-            return Next::Wait(at);
+            return Advance::Wait(at);
         }
         let end = line_end.map_or(rest.len(), |end| place + end);
         let last = memchr::memrchr(b'\n', &rest[..place]).map_or(0, |end| end + 1);
@@ -163,36 +169,36 @@ impl Splitter {
             let cut = if damaged == place { last } else { behind };
             return self.cut(bytes, at, first_end, (cut, behind), block);
         }
-        let gone = Gone {
+        let gone = DiscardedBytes {
             line: self.line,
             bytes: last as u64,
         };
         self.line += line_ends(&rest[..last]);
-        self.state = State::Wreck(gone, false);
+        self.state = SplitState::Wreck(gone, false);
         if wreck.is_flat || self.flat_after(wreck, &rest[last..end]) {
             // The damaged line is one of it.
-            if let Some(shape) = Shape::of(&rest[last..end]) {
+            if let Some(shape) = LineShape::of(&rest[last..end]) {
                 wreck.pass(&shape);
                 wreck.was_closed = false;
             }
-            self.state = State::Wreck(
-                Gone {
+            self.state = SplitState::Wreck(
+                DiscardedBytes {
                     bytes: end as u64,
                     ..gone
                 },
                 true,
             );
             self.wreck = Some(wreck);
-            return Next::At(at + end);
+            return Advance::At(at + end);
         }
         self.wreck = Some(wreck);
-        Next::At(at + last)
+        Advance::At(at + last)
     }
 
     /// Takes note of lines of a document; answers whether one looks like that.
     fn pass_lines(&self, wreck: &mut Wreck, lines: &[u8]) -> bool {
         let mut is_document = false;
-        for shape in lines.split(|byte| *byte == b'\n').filter_map(Shape::of) {
+        for shape in lines.split(|byte| *byte == b'\n').filter_map(LineShape::of) {
             is_document |= shape.is_inner(wreck.margin, self.has_commas);
             wreck.pass(&shape);
         }
@@ -200,14 +206,19 @@ impl Splitter {
     }
 
     fn flat_after(&self, mut wreck: Wreck, line: &[u8]) -> bool {
-        if let (Some(shape), false) = (Shape::of(line), self.in_array) {
+        if let (Some(shape), false) = (LineShape::of(line), self.in_array) {
             wreck.pass(&shape);
         }
         wreck.is_flat
     }
 
     /// What ends in the middle of a document, with all that there is.
-    pub(super) fn open_at_end(&mut self, bytes: &[u8], at: usize, block: &mut LineBlock) -> Next {
+    pub(super) fn open_at_end(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        block: &mut LineBlock,
+    ) -> Advance {
         let rest = &bytes[at..];
         let first_end = memchr::memchr(b'\n', rest);
         match first_end.filter(|_| !self.in_array) {
@@ -227,12 +238,12 @@ impl Splitter {
         first_end: usize,
         (cut, end): (usize, usize),
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let wreck = Some(self.new_wreck(bytes[at]));
         if !is_opened(&bytes[at..at + first_end]) && !self.scan.is_named() {
             self.wreck = wreck;
-            self.state = State::Rest;
-            return Next::At(at);
+            self.state = SplitState::Rest;
+            return Advance::At(at);
         }
         let record = record_behind(&bytes[at..at + end], first_end);
         let length = record.map_or(cut, |record| record.min(cut));
@@ -252,15 +263,15 @@ impl Splitter {
         &mut self,
         bytes: &[u8],
         at: usize,
-        (mut gone, in_line): (Gone, bool),
+        (mut gone, in_line): (DiscardedBytes, bool),
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let (rest, is_all) = self.look(bytes, at);
         let end = memchr::memchr(b'\n', rest);
         let is_last = extent == Extent::End && !is_all;
         if end.is_none() && !is_last && !is_all && !in_line {
-            return Next::Wait(at);
+            return Advance::Wait(at);
         }
         let line = &rest[..end.unwrap_or(rest.len())];
         let is_known = !in_line && (end.is_some() || is_last);
@@ -271,7 +282,7 @@ impl Splitter {
             if trim_start(line, 0..place).is_empty() {
                 self.refuse(gone.line, gone.bytes, true, block);
                 self.state = self.line_start();
-                return Next::At(at);
+                return Advance::At(at);
             }
             self.refuse(gone.line, gone.bytes + place as u64, true, block);
             if !in_array {
@@ -279,23 +290,23 @@ impl Splitter {
                 wreck.was_opened = false;
                 self.wreck = Some(wreck);
             }
-            self.state = State::Between;
+            self.state = SplitState::Between;
             self.is_fresh = false;
-            return Next::At(at + place);
+            return Advance::At(at + place);
         }
         gone.bytes += (line.len() + usize::from(end.is_some())) as u64;
         self.line += u64::from(end.is_some());
-        self.state = State::Wreck(gone, end.is_none());
+        self.state = SplitState::Wreck(gone, end.is_none());
         match end {
-            Some(end) => Next::At(at + end + 1),
+            Some(end) => Advance::At(at + end + 1),
             None if is_last => {
                 self.refuse(gone.line, gone.bytes, true, block);
                 self.wreck = None;
                 self.state = self.line_start();
-                Next::Wait(bytes.len())
+                Advance::Wait(bytes.len())
             }
-            None if rest.is_empty() => Next::Wait(at),
-            None => Next::At(at + rest.len()),
+            None if rest.is_empty() => Advance::Wait(at),
+            None => Advance::At(at + rest.len()),
         }
     }
 
@@ -304,18 +315,18 @@ impl Splitter {
         &mut self,
         bytes: &[u8],
         at: usize,
-        gone: Option<Gone>,
+        gone: Option<DiscardedBytes>,
         extent: Extent,
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         let (rest, is_all) = self.look(bytes, at);
         let is_final = is_all || extent == Extent::End;
         let end = memchr::memchr(b'\n', rest);
         if end.is_none() && !is_final {
-            return Next::Wait(at);
+            return Advance::Wait(at);
         }
         let length = end.unwrap_or(rest.len());
-        let (Some(mut wreck), Some(shape)) = (self.wreck, Shape::of(&rest[..length])) else {
+        let (Some(mut wreck), Some(shape)) = (self.wreck, LineShape::of(&rest[..length])) else {
             let ends = (end.is_some(), extent == Extent::End && !is_all);
             return self.blank_behind(at, length, (gone, ends), bytes, block);
         };
@@ -325,12 +336,12 @@ impl Splitter {
         let mut is_inner = may_be && is_whole && shape.is_inner(margin, self.has_commas);
         if !is_inner && is_whole && wreck.was_opened && shape.begins() {
             match self.goes_on(&rest[length..], margin, is_final) {
-                None if !is_final => return Next::Wait(at),
+                None if !is_final => return Advance::Wait(at),
                 goes_on => is_inner = goes_on.unwrap_or(false),
             }
         }
         if is_inner {
-            let mut gone = gone.unwrap_or(Gone {
+            let mut gone = gone.unwrap_or(DiscardedBytes {
                 line: self.line,
                 bytes: 0,
             });
@@ -339,9 +350,9 @@ impl Splitter {
             self.wreck = Some(wreck);
             gone.bytes += (length + usize::from(end.is_some())) as u64;
             self.line += u64::from(end.is_some());
-            self.state = State::Behind(Some(gone));
+            self.state = SplitState::Behind(Some(gone));
             return match end {
-                Some(end) => Next::At(at + end + 1),
+                Some(end) => Advance::At(at + end + 1),
                 None => self.end_behind(bytes, gone, block),
             };
         }
@@ -352,9 +363,9 @@ impl Splitter {
             self.wreck = None;
             self.state = self.line_start();
         } else {
-            self.state = State::Rest;
+            self.state = SplitState::Rest;
         }
-        Next::At(at)
+        Advance::At(at)
     }
 
     /// Whether the lines behind one that may be of a document are of it; `None` where that depends on what follows.
@@ -365,7 +376,7 @@ impl Splitter {
             _ => behind,
         };
         let lines = whole.split(|byte| *byte == b'\n');
-        let mut shapes = lines.skip(1).filter_map(Shape::of);
+        let mut shapes = lines.skip(1).filter_map(LineShape::of);
         for _ in 0..LINES_AHEAD {
             let shape = shapes.next()?;
             if shape.is_inner(margin, self.has_commas) {
@@ -382,41 +393,41 @@ impl Splitter {
         &mut self,
         at: usize,
         length: usize,
-        (gone, (has_end, is_last)): (Option<Gone>, (bool, bool)),
+        (gone, (has_end, is_last)): (Option<DiscardedBytes>, (bool, bool)),
         bytes: &[u8],
         block: &mut LineBlock,
-    ) -> Next {
+    ) -> Advance {
         match gone {
             Some(mut gone) => {
                 gone.bytes += (length + usize::from(has_end)) as u64;
                 self.line += u64::from(has_end);
-                self.state = State::Behind(Some(gone));
+                self.state = SplitState::Behind(Some(gone));
                 if !has_end && is_last {
                     return self.end_behind(bytes, gone, block);
                 }
             }
-            None if self.format == Format::Json => {
+            None if self.format == RecordFormat::Json => {
                 self.line += u64::from(has_end);
                 if !has_end {
                     self.lead = indent(&bytes[at..at + length]);
                     if length == 0 {
-                        return Next::Wait(at);
+                        return Advance::Wait(at);
                     }
                 }
             }
             None if length > 0 || has_end => {
-                self.state = State::Rest;
-                return Next::At(at);
+                self.state = SplitState::Rest;
+                return Advance::At(at);
             }
-            None => return Next::Wait(at),
+            None => return Advance::Wait(at),
         }
-        Next::At(at + length + usize::from(has_end))
+        Advance::At(at + length + usize::from(has_end))
     }
 
-    fn end_behind(&mut self, bytes: &[u8], gone: Gone, block: &mut LineBlock) -> Next {
+    fn end_behind(&mut self, bytes: &[u8], gone: DiscardedBytes, block: &mut LineBlock) -> Advance {
         self.refuse(gone.line, gone.bytes, true, block);
-        self.state = State::Behind(None);
-        Next::Wait(bytes.len())
+        self.state = SplitState::Behind(None);
+        Advance::Wait(bytes.len())
     }
 }
 

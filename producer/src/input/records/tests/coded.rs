@@ -22,7 +22,7 @@ fn read(source: &[u8]) -> (usize, Option<String>) {
         format!("{failure}: {}", cause.unwrap_or_default())
     };
     match read_as(
-        Format::Auto,
+        RecordFormat::Auto,
         Dribble::new(source.to_vec(), vec![1_000, 3, 70_000]),
     ) {
         Ok(seen) => (seen.0.len(), None),
@@ -125,9 +125,9 @@ fn a_window_is_accepted_as_far_as_memory_allows() {
         (28, 1 << 29, true),
         (30, 1 << 29, false),
     ] {
-        let reading = Reading {
+        let reading = ReadOptions {
             memory_bytes,
-            ..Reading::lines(1_000)
+            ..ReadOptions::lines(1_000)
         };
         let source = coded(window_log);
         let seen = read_all(&mut LineReader::new("t", &source[..], reading));
@@ -228,7 +228,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 /// The records, and why there are no more.
 fn outcome(reader: &mut LineReader<impl Read>) -> (Vec<Vec<u8>>, Option<String>) {
-    let payloads = |seen: Seen| seen.0.into_iter().map(|line| line.1).collect();
+    let payloads = |seen: ReadRecords| seen.0.into_iter().map(|line| line.1).collect();
     match read_all(reader) {
         Ok(seen) => (payloads(seen), None),
         Err(failed) => (payloads(failed.0), Some(failed.1.to_string())),
@@ -257,14 +257,14 @@ fn a_source_that_grows_is_what_it_is_as_a_whole_and_a_line_of_text_does_not_wait
     let mut picture =
         b"\x89PNG\r\n\x1A\n\0\0\0\rIHDR\0\0\x02\x80\0\0\x01\xE0\x08\x06\0\0\0".to_vec();
     picture.extend((0..=255).cycle().skip(128).take(900));
-    let reading = Reading {
+    let reading = ReadOptions {
         grows: true,
         remembers: true,
-        ..Reading::lines(1_000)
+        ..ReadOptions::lines(1_000)
     };
     for cut in 1..picture.len() {
         let pieces = [&picture[..cut], &[], &picture[cut..]].map(<[u8]>::to_vec);
-        let mut reader = LineReader::new("t", Growing(pieces.to_vec()), reading);
+        let mut reader = LineReader::new("t", GrowingSource(pieces.to_vec()), reading);
         let failure = (0..4).find_map(|_| reader.next_block().err()).unwrap();
         assert!(
             failure.to_string().contains("binary data"),
@@ -272,10 +272,10 @@ fn a_source_that_grows_is_what_it_is_as_a_whole_and_a_line_of_text_does_not_wait
         );
     }
     let lines = [&b"{\"n\":1}\n"[..], &[], &[7; 900]].map(<[u8]>::to_vec);
-    let mut reader = LineReader::new("t", Growing(lines.to_vec()), reading);
+    let mut reader = LineReader::new("t", GrowingSource(lines.to_vec()), reading);
     assert_eq!(reader.next_block().unwrap().unwrap().lines.len(), 1);
     // A few bytes that nothing follows are a record, whatever they are.
-    let mut short = LineReader::new("t", Growing(vec![b"M\xFCller\n".to_vec()]), reading);
+    let mut short = LineReader::new("t", GrowingSource(vec![b"M\xFCller\n".to_vec()]), reading);
     assert!(short.next_block().unwrap().is_none() && short.is_cut());
     assert_eq!(short.finish().unwrap().unwrap().lines.len(), 1);
 }
@@ -320,9 +320,9 @@ fn files_that_the_real_tools_make_are_read() {
         let Some(coded) = tool(command, &text) else {
             continue;
         };
-        let reading = Reading {
+        let reading = ReadOptions {
             memory_bytes: 5 << 30,
-            ..Reading::lines(1_000)
+            ..ReadOptions::lines(1_000)
         };
         let twice = [&coded[..], &coded[..]].concat();
         for (source, count) in [(&coded, 200_000), (&twice, 400_000)] {

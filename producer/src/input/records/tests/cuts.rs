@@ -113,10 +113,10 @@ proptest! {
         source in source(),
         sizes in proptest::collection::vec(prop_oneof![3 => 1..5_usize, 1 => 5..90_usize], 1..6),
         long in 30..40_usize,
-        format in proptest::sample::select(vec![Format::Auto, Format::Json, Format::Ndjson]),
+        format in proptest::sample::select(vec![RecordFormat::Auto, RecordFormat::Json, RecordFormat::Ndjson]),
         at_end in proptest::sample::select(vec![AtEnd::Wait, AtEnd::Send]),
     ) {
-        let reading = Reading { format, at_end, read_bytes: READ_BYTES, ..Reading::lines(long) };
+        let reading = ReadOptions { format, at_end, read_bytes: READ_BYTES, ..ReadOptions::lines(long) };
         let all = whole(&mut LineReader::new("t", &source[..], reading));
         for sizes in [sizes, vec![1]] {
             let cut = Dribble::new(source.clone(), sizes.clone());

@@ -3,10 +3,10 @@
 use super::*;
 
 /// The records and the refusals, however the text is cut.
-fn seen(format: Format, text: &str, long: usize) -> (Vec<String>, Vec<RefusedLine>) {
-    let reading = Reading {
+fn seen(format: RecordFormat, text: &str, long: usize) -> (Vec<String>, Vec<RefusedLine>) {
+    let reading = ReadOptions {
         format,
-        ..Reading::lines(long)
+        ..ReadOptions::lines(long)
     };
     let mut all = [vec![1 << 20], vec![1], vec![7, 100]].map(|sizes| {
         let source = Dribble::new(text.as_bytes().to_vec(), sizes);
@@ -119,7 +119,7 @@ fn no_part_of_a_document_with_a_damaged_byte_is_a_record() {
 /// That no patient of it is a record, and the document behind it is one.
 fn is_nothing_but_itself(broken: &str) {
     let next = "{\n  \"n\": 7\n}\n";
-    for format in [Format::Auto, Format::Json] {
+    for format in [RecordFormat::Auto, RecordFormat::Json] {
         let text = format!("{broken}{next}{{\"n\":8}}\n");
         let (records, _) = seen(format, &text, 1 << 20);
         let whole = objects(&records);
@@ -132,7 +132,7 @@ fn is_nothing_but_itself(broken: &str) {
 }
 
 fn has_no_patients(broken: &str) {
-    for format in [Format::Auto, Format::Json] {
+    for format in [RecordFormat::Auto, RecordFormat::Json] {
         let (records, _) = seen(format, broken, 1 << 20);
         for one in objects(&records) {
             let value: serde_json::Value = serde_json::from_str(one).unwrap();
@@ -151,7 +151,7 @@ fn a_document_that_is_too_long_costs_itself() {
             ("[\n", ",\n{\"n\":1}\n]\n"),
         ] {
             let whole = format!("{begin}{}{end}{{\"n\":2}}\n", text.trim_end());
-            for format in [Format::Auto, Format::Json] {
+            for format in [RecordFormat::Auto, RecordFormat::Json] {
                 let (records, refused) = seen(format, &whole, 40);
                 let wanted = match end {
                     "" => vec!["{\"n\":2}"],
@@ -170,7 +170,7 @@ fn a_document_that_is_too_long_costs_itself() {
 #[test]
 fn what_is_behind_a_record_that_is_too_long_on_its_line_is_taken() {
     let long = format!("{{\"i\":2,\"big\":\"{}\"}}", "y".repeat(5_000));
-    for format in [Format::Auto, Format::Json] {
+    for format in [RecordFormat::Auto, RecordFormat::Json] {
         for text in [
             format!("[{{\"i\":0}}, {{\"i\":1}}, {long}, {{\"i\":3}}, {{\"i\":4}}]\n"),
             format!("{{\"i\":0}} {{\"i\":1}} {long} {{\"i\":3}} {{\"i\":4}}\n"),
@@ -193,7 +193,7 @@ fn a_line_that_only_begins_like_a_document_costs_no_line_behind_it() {
     for damaged in ["[WARN unclosed", "{\"a\":\"cut", "{\"a\":[1,", "[", "{"] {
         let plain: Vec<String> = (0..3_000).map(|n| format!("line {n} is text")).collect();
         let text = format!("{damaged}\n{}\n", plain.join("\n"));
-        let (records, refused) = seen(Format::Auto, &text, 1_000);
+        let (records, refused) = seen(RecordFormat::Auto, &text, 1_000);
         assert_eq!(refused, [], "{damaged}");
         assert!(records.len() >= plain.len(), "{damaged}: {}", records.len());
     }
@@ -213,7 +213,7 @@ fn a_cut_line_costs_itself_whatever_is_around_it() {
         ),
         ("[\n{\"n\":1},\n{\"a\":\"cut\n{\"n\":2},\n{\"n\":3}\n]\n", 3),
     ] {
-        for format in [Format::Auto, Format::Json] {
+        for format in [RecordFormat::Auto, RecordFormat::Json] {
             let (records, _) = seen(format, text, 1_000);
             assert_eq!(objects(&records).len(), wanted, "{text}: {records:?}");
         }
@@ -232,10 +232,10 @@ fn lines_that_only_open_are_looked_at_once() {
     ] {
         for end in ["]", "}", "", "\"", "{\"n\":1}\n{\"n\":2}\n"] {
             let text = format!("{}{end}\n", format!("{line}\n").repeat(40_000));
-            for format in [Format::Auto, Format::Json] {
-                let reading = Reading {
+            for format in [RecordFormat::Auto, RecordFormat::Json] {
+                let reading = ReadOptions {
                     format,
-                    ..Reading::lines(8 << 20)
+                    ..ReadOptions::lines(8 << 20)
                 };
                 read_all(&mut LineReader::new("t", text.as_bytes(), reading)).unwrap();
             }
@@ -256,7 +256,7 @@ fn what_stands_behind_damage_and_blank_space_is_read() {
         ),
         "[{\"a\":[1}\u{1E}x\u{1E}{\"b\":1}\n,{\"n\":1}]\n".to_owned(),
     ] {
-        for format in [Format::Auto, Format::Json] {
+        for format in [RecordFormat::Auto, RecordFormat::Json] {
             let (records, _) = seen(format, &text, 1_000);
             assert_eq!(
                 records.last().map(|one| &one[..]),

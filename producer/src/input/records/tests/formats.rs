@@ -3,7 +3,7 @@
 use super::*;
 
 /// The records, each with its line.
-fn records(format: Format, text: &str) -> Vec<(u64, String)> {
+fn records(format: RecordFormat, text: &str) -> Vec<(u64, String)> {
     let (lines, refused, _) = read_as(format, text.as_bytes()).unwrap();
     assert_eq!(refused, [], "{text}");
     lines
@@ -12,7 +12,7 @@ fn records(format: Format, text: &str) -> Vec<(u64, String)> {
         .collect()
 }
 
-fn payloads(format: Format, text: &str) -> Vec<String> {
+fn payloads(format: RecordFormat, text: &str) -> Vec<String> {
     records(format, text).into_iter().map(|one| one.1).collect()
 }
 
@@ -43,8 +43,8 @@ fn whatever_holds_documents_gives_each_of_them() {
         (",\r\n", "\r\n[\r\n", ",\r\n]"),
     ] {
         let text = format!("{begin}{}{end}", whole.join(separator));
-        assert_eq!(payloads(Format::Auto, &text), whole, "{text:?}");
-        assert_eq!(payloads(Format::Json, &text), whole, "{text:?}");
+        assert_eq!(payloads(RecordFormat::Auto, &text), whole, "{text:?}");
+        assert_eq!(payloads(RecordFormat::Json, &text), whole, "{text:?}");
     }
 }
 
@@ -54,7 +54,7 @@ fn a_document_over_lines_becomes_one_line_and_others_keep_their_bytes() {
     let compact = "{\"n\":1.50,\"s\":\"a  b\",\"l\":[1,2]}";
     let one_line = "{ \"n\" : 1.50 ,  \"l\":[ 1, 2 ] }";
     let text = format!("{pretty}{pretty}{one_line}\n");
-    for format in [Format::Auto, Format::Json] {
+    for format in [RecordFormat::Auto, RecordFormat::Json] {
         assert_eq!(
             records(format, &text),
             [
@@ -94,7 +94,7 @@ fn one_damaged_line_costs_itself() {
         "{\"a\":\u{1}\"}",
     ] {
         let text = format!("{}\n{damaged}\n{}\n{}\n", good[0], good[1], good[2]);
-        let seen = payloads(Format::Auto, &text);
+        let seen = payloads(RecordFormat::Auto, &text);
         for record in good {
             assert!(
                 seen.iter().any(|one| one == record),
@@ -108,23 +108,23 @@ fn one_damaged_line_costs_itself() {
             .collect();
         assert_eq!(rest, damaged, "{seen:?}");
         assert_eq!(
-            payloads(Format::Ndjson, &text),
+            payloads(RecordFormat::Ndjson, &text),
             [good[0], damaged, good[1], good[2]]
         );
     }
     // So it does as the last line but one, and beside others that are cut like it.
     for damaged in ["{\"a\":[1,", "{\"a\":1,", "{\"a\":[1,\n{\"b\":[2,"] {
-        let seen = payloads(Format::Auto, &format!("{damaged}\n{}\n", good[0]));
+        let seen = payloads(RecordFormat::Auto, &format!("{damaged}\n{}\n", good[0]));
         assert_eq!(seen, [&damaged.replace('\n', ""), good[0]]);
         let seen = payloads(
-            Format::Auto,
+            RecordFormat::Auto,
             &format!("{}\n{damaged}\n{}", good[0], good[1]),
         );
         assert_eq!(seen, [good[0], &damaged.replace('\n', ""), good[1]]);
     }
     // A value that is missing takes the next record with it, and no more than that.
     let text = "{\"n\":1}\n{\"a\":\n{\"n\":2}\n{\"n\":3}\n";
-    let seen = payloads(Format::Auto, text);
+    let seen = payloads(RecordFormat::Auto, text);
     assert_eq!(seen, ["{\"n\":1}", "{\"a\":", "{\"n\":2}", "{\"n\":3}"]);
 }
 
@@ -151,7 +151,7 @@ fn a_damaged_element_costs_itself() {
             vec!["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"],
         ),
     ] {
-        let (lines, ..) = read_as(Format::Auto, text.as_bytes()).unwrap();
+        let (lines, ..) = read_as(RecordFormat::Auto, text.as_bytes()).unwrap();
         let string = |bytes| String::from_utf8(bytes).unwrap();
         let seen: Vec<String> = lines.into_iter().map(|one| string(one.1)).collect();
         for record in &wanted {
@@ -167,11 +167,11 @@ fn a_damaged_element_costs_itself() {
 #[test]
 fn lists_that_are_lines_stay_records_and_blank_space_is_none() {
     assert_eq!(
-        payloads(Format::Auto, "[1,2]\n[3,{}]\n"),
+        payloads(RecordFormat::Auto, "[1,2]\n[3,{}]\n"),
         ["[1,2]", "[3,{}]"]
     );
     assert_eq!(
-        payloads(Format::Json, "[[1,2],[3,{}],4]"),
+        payloads(RecordFormat::Json, "[[1,2],[3,{}],4]"),
         ["[1,2]", "[3,{}]", "4"]
     );
     for text in [
@@ -185,7 +185,7 @@ fn lists_that_are_lines_stay_records_and_blank_space_is_none() {
         "[]",
         "[ \n ]\n",
     ] {
-        for format in [Format::Auto, Format::Json] {
+        for format in [RecordFormat::Auto, RecordFormat::Json] {
             assert!(payloads(format, text).is_empty(), "{text:?}");
         }
     }
@@ -197,7 +197,7 @@ fn a_hole_that_a_truncation_left_is_passed_over_and_needs_no_memory() {
     text.extend_from_slice(b"{\"n\":1}\n");
     text.extend(vec![0; 3 << 20]);
     text.extend_from_slice(b"{\"n\":2}\n");
-    for format in [Format::Auto, Format::Ndjson, Format::Json] {
+    for format in [RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json] {
         let (lines, refused, _) = read_as(format, &text[..]).unwrap();
         assert_eq!(refused, []);
         let payloads: Vec<_> = lines.into_iter().map(|one| one.1).collect();
@@ -210,7 +210,7 @@ fn a_hole_among_the_first_bytes_is_no_sign_of_binary_data() {
     for length in [16, 100, 500, 4_096] {
         let hole = "\0".repeat(length);
         let text = format!("{{\"n\":1}}\n{hole}{{\"n\":2}}\n{hole}{{\"n\":3}}\n");
-        for format in [Format::Auto, Format::Ndjson, Format::Json] {
+        for format in [RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json] {
             let wanted = [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#];
             assert_eq!(payloads(format, &text), wanted, "{length}");
         }
@@ -226,13 +226,13 @@ fn record_separators_are_blank_space() {
         "\u{1E}\n{\"n\":1} \u{1E} {\"n\":2}\n\u{1E}\u{1E}{\"n\":3}\u{1E}\n",
         "\u{1E}{\n\"n\":1}\n\u{1E}{\"n\"\n:2}\n\u{1E}{\"n\":3}\n",
     ] {
-        for format in [Format::Auto, Format::Json] {
+        for format in [RecordFormat::Auto, RecordFormat::Json] {
             assert_eq!(payloads(format, text), wanted, "{text:?}");
         }
     }
     // Enough of them to be taken for binary data.
     let text = "\u{1E}{}\n".repeat(400);
-    for format in [Format::Auto, Format::Ndjson, Format::Json] {
+    for format in [RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json] {
         assert_eq!(payloads(format, &text).len(), 400);
     }
 }
@@ -246,9 +246,9 @@ fn a_document_that_is_too_long_is_refused_and_the_next_one_is_taken() {
         format!("[{{\"a\":\"{long}\"}},\n{{\"n\":2}}]\n"),
     ] {
         for sizes in [vec![7], vec![1 << 20]] {
-            let reading = Reading {
-                format: Format::Auto,
-                ..Reading::lines(1_000)
+            let reading = ReadOptions {
+                format: RecordFormat::Auto,
+                ..ReadOptions::lines(1_000)
             };
             let source = Dribble::new(text.clone().into_bytes(), sizes);
             let mut reader = LineReader::new("t", source, reading);
@@ -262,8 +262,8 @@ fn a_document_that_is_too_long_is_refused_and_the_next_one_is_taken() {
 
 #[test]
 fn an_array_of_any_length_needs_the_memory_of_a_block() {
-    struct Endless(u64);
-    impl Read for Endless {
+    struct EndlessArray(u64);
+    impl Read for EndlessArray {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             let part: &[u8] = match self.0 {
                 0 => b"[",
@@ -275,11 +275,11 @@ fn an_array_of_any_length_needs_the_memory_of_a_block() {
             Ok(part.len())
         }
     }
-    let reading = Reading {
-        format: Format::Auto,
-        ..Reading::lines(1 << 20)
+    let reading = ReadOptions {
+        format: RecordFormat::Auto,
+        ..ReadOptions::lines(1 << 20)
     };
-    let mut reader = LineReader::new("t", io::BufReader::new(Endless(0)), reading);
+    let mut reader = LineReader::new("t", io::BufReader::new(EndlessArray(0)), reading);
     let mut count = 0;
     while let Some(block) = reader.next_block().unwrap() {
         count += block.lines.len();
@@ -298,9 +298,9 @@ fn what_was_found_is_told() {
         ("{\n\"n\":1}", "over several lines"),
         ("{}{}", "without line ends"),
     ] {
-        let reading = Reading {
-            format: Format::Auto,
-            ..Reading::lines(100)
+        let reading = ReadOptions {
+            format: RecordFormat::Auto,
+            ..ReadOptions::lines(100)
         };
         let mut reader = LineReader::new("t", text.as_bytes(), reading);
         read_all(&mut reader).unwrap();
@@ -351,7 +351,7 @@ type Indexed = Vec<(u64, u64, Vec<u8>)>;
 fn indexed<R: Read>(reader: &mut LineReader<R>) -> Indexed {
     let mut seen = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
-        let line = |line: &Line| {
+        let line = |line: &RecordRange| {
             (
                 line.index,
                 line.number,
@@ -373,10 +373,10 @@ proptest! {
     fn records_do_not_depend_on_how_the_source_is_cut(
         text in pieces(),
         sizes in proptest::collection::vec(1usize..40, 1..8),
-        format in proptest::sample::select(vec![Format::Auto, Format::Ndjson, Format::Json]),
+        format in proptest::sample::select(vec![RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json]),
         long in 20usize..200,
     ) {
-        let reading = Reading { format, ..Reading::lines(long) };
+        let reading = ReadOptions { format, ..ReadOptions::lines(long) };
         let whole = indexed(&mut LineReader::new("t", text.as_bytes(), reading));
         let cut = indexed(&mut LineReader::new("t", Dribble::new(text.into_bytes(), sizes), reading));
         prop_assert_eq!(cut, whole);
@@ -384,7 +384,7 @@ proptest! {
 
     #[test]
     fn nothing_but_space_commas_and_brackets_of_arrays_is_left_out(text in pieces()) {
-        for format in [Format::Auto, Format::Ndjson, Format::Json] {
+        for format in [RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json] {
             let left_out = |byte: &&u8| !matches!(**byte, b' ' | b'\n' | b'\r' | b'\t' | 0 | b',' | b'[' | b']' | 0xEF | 0xBB | 0xBF);
             let (lines, refused, _) = read_as(format, text.as_bytes()).unwrap();
             let seen: Vec<u8> = lines.iter().flat_map(|line| &line.1).filter(left_out).copied().collect();
@@ -393,7 +393,7 @@ proptest! {
             if gone == 0 {
                 prop_assert_eq!(seen, wanted);
             } else {
-                prop_assert!(format != Format::Ndjson && refused.iter().all(|one| one.is_damaged));
+                prop_assert!(format != RecordFormat::Ndjson && refused.iter().all(|one| one.is_damaged));
                 let (seen, wanted) = (seen.len() as u64, wanted.len() as u64);
                 prop_assert!(seen <= wanted && wanted <= seen + gone, "{} {} {}", seen, wanted, gone);
             }

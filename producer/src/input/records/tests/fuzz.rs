@@ -32,11 +32,11 @@ fn inputs_are_the_same_records_however_they_are_cut() {
         .tokens(&tokens)
         .bytes_max(600);
     target.memory(8 << 20, 4_096).run(|input| {
-        [Format::Auto, Format::Json, Format::Ndjson].map(|format| {
+        [RecordFormat::Auto, RecordFormat::Json, RecordFormat::Ndjson].map(|format| {
             let read = |long: usize, sizes: &[usize]| {
-                let reading = Reading {
+                let reading = ReadOptions {
                     format,
-                    ..Reading::lines(long)
+                    ..ReadOptions::lines(long)
                 };
                 let source = Dribble::new(input.to_vec(), sizes.to_vec());
                 read_all(&mut LineReader::new("t", source, reading))

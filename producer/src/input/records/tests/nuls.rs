@@ -4,21 +4,21 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::input::files::file::Tail;
+use crate::input::files::file::FileTail;
 
-const FOLLOWED: Reading = Reading {
+const FOLLOWED: ReadOptions = ReadOptions {
     grows: true,
     remembers: true,
     at_end: AtEnd::Wait,
-    format: Format::Auto,
-    ..Reading::lines(1 << 10)
+    format: RecordFormat::Auto,
+    ..ReadOptions::lines(1 << 10)
 };
 
 fn next<R: Read>(reader: &mut LineReader<R>) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
         assert!(block.refused.is_empty());
-        let text = |line: &Line| String::from_utf8(block.bytes[line.range.clone()].to_vec());
+        let text = |line: &RecordRange| String::from_utf8(block.bytes[line.range.clone()].to_vec());
         seen.extend(block.lines.iter().map(|line| text(line).unwrap()));
     }
     seen
@@ -56,10 +56,10 @@ fn what_is_written_over_nuls_is_read_once() {
         // Fewer than the next line needs, as many, and many more.
         for more in [1, 3, 9, 64, 4_096] {
             let (named, file) = preallocated(&[], (more * width) as u64);
-            let mut reader = LineReader::new("t", Tail::open(named.path()).unwrap(), FOLLOWED);
+            let mut reader = LineReader::new("t", FileTail::open(named.path()).unwrap(), FOLLOWED);
             let mut resumed: Vec<String> = Vec::new();
             let mut at = 0;
-            let mut place: Option<Place> = None;
+            let mut place: Option<InputPosition> = None;
             for (n, line) in lines.iter().enumerate() {
                 let bytes = code(&format!("{line}\n"), mark && n == 0);
                 let length = file.metadata().unwrap().len();
@@ -75,7 +75,7 @@ fn what_is_written_over_nuls_is_read_once() {
                 }
                 assert_eq!(next(&mut reader), [line.as_str()], "{width} {big} {more}");
                 if n % 3 == 0 {
-                    let tail = Tail::open(named.path()).unwrap();
+                    let tail = FileTail::open(named.path()).unwrap();
                     let mut again = LineReader::new("t", tail, FOLLOWED);
                     if let Some(place) = &place {
                         assert!(again.resume(place, None).unwrap(), "{width} {big} {more}");
@@ -96,13 +96,13 @@ fn what_is_written_over_nuls_is_read_once() {
 fn nuls_before_something_are_blank() {
     for length in [1, 15, 16, 1_000, 300_000, 700_001] {
         let (named, file) = preallocated(b"{\"n\":1}\n", 8 + length);
-        let mut reader = LineReader::new("t", Tail::open(named.path()).unwrap(), FOLLOWED);
+        let mut reader = LineReader::new("t", FileTail::open(named.path()).unwrap(), FOLLOWED);
         assert_eq!(next(&mut reader), ["{\"n\":1}"]);
         file.write_all_at(b"{\"n\":2}\n\0\0", 8 + length).unwrap();
         assert_eq!(next(&mut reader), ["{\"n\":2}"], "{length}");
         let place = reader.place().unwrap();
         assert_eq!((place.index, place.bytes), (2, 16 + length));
-        let mut whole = LineReader::new("t", Tail::open(named.path()).unwrap(), FOLLOWED);
+        let mut whole = LineReader::new("t", FileTail::open(named.path()).unwrap(), FOLLOWED);
         assert_eq!(next(&mut whole).len(), 2);
         assert_eq!(whole.place(), Some(place), "{length}");
     }
@@ -112,16 +112,16 @@ fn nuls_before_something_are_blank() {
 #[test]
 fn nuls_at_the_end_are_not_taken_with_the_last_record() {
     for at_end in [AtEnd::Wait, AtEnd::Send] {
-        let reading = Reading {
+        let reading = ReadOptions {
             at_end,
             grows: false,
             ..FOLLOWED
         };
         let (named, file) = preallocated(b"{\"n\":1}\n{\"n\":2}", 500);
-        let mut first = LineReader::new("t", Tail::open(named.path()).unwrap(), reading);
+        let mut first = LineReader::new("t", FileTail::open(named.path()).unwrap(), reading);
         let mut seen = next(&mut first);
         file.write_all_at(b"\n{\"n\":3}\n", 15).unwrap();
-        let mut second = LineReader::new("t", Tail::open(named.path()).unwrap(), reading);
+        let mut second = LineReader::new("t", FileTail::open(named.path()).unwrap(), reading);
         assert!(second.resume(&first.place().unwrap(), None).unwrap());
         seen.extend(next(&mut second));
         assert_eq!(seen, ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"], "{at_end:?}");
@@ -132,7 +132,7 @@ fn nuls_at_the_end_are_not_taken_with_the_last_record() {
 #[test]
 fn what_the_file_system_keeps_no_bytes_for_is_not_read() {
     let (named, file) = preallocated(b"{\"n\":1}\n", 1 << 38);
-    let mut reader = LineReader::new("t", Tail::open(named.path()).unwrap(), FOLLOWED);
+    let mut reader = LineReader::new("t", FileTail::open(named.path()).unwrap(), FOLLOWED);
     assert_eq!(next(&mut reader).len(), 1);
     file.write_all_at(b"{\"n\":2}\n", 8).unwrap();
     assert_eq!(next(&mut reader), ["{\"n\":2}"]);
@@ -145,7 +145,7 @@ fn zeros_of_a_compressed_file_are_read() {
         for zeros in [0, 1, 16, 512] {
             let length = (coded.len() + zeros) as u64;
             let (named, _) = preallocated(&coded, length);
-            let mut tail = Tail::open(named.path()).unwrap();
+            let mut tail = FileTail::open(named.path()).unwrap();
             let mut bytes = Vec::new();
             assert_eq!(tail.read_to_end(&mut bytes).unwrap() as u64, length);
         }

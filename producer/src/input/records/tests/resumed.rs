@@ -2,26 +2,26 @@
 
 use super::*;
 
-fn remembering(format: Format, at_end: AtEnd) -> Reading {
-    Reading {
+fn remembering(format: RecordFormat, at_end: AtEnd) -> ReadOptions {
+    ReadOptions {
         format,
         at_end,
         remembers: true,
-        ..Reading::lines(60)
+        ..ReadOptions::lines(60)
     }
 }
 
-type Record = (u64, u64, Vec<u8>);
+type NumberedRecord = (u64, u64, Vec<u8>);
 
-fn records(block: &LineBlock) -> Vec<Record> {
-    let line = |line: &Line| {
+fn records(block: &LineBlock) -> Vec<NumberedRecord> {
+    let line = |line: &RecordRange| {
         (
             line.index,
             line.number,
             block.bytes[line.range.clone()].to_vec(),
         )
     };
-    let mut seen: Vec<Record> = block.lines.iter().map(line).collect();
+    let mut seen: Vec<NumberedRecord> = block.lines.iter().map(line).collect();
     seen.extend(
         block
             .refused
@@ -33,7 +33,7 @@ fn records(block: &LineBlock) -> Vec<Record> {
 }
 
 /// Every record and the places between blocks, with what came before each.
-fn run<R: Read>(reader: &mut LineReader<R>) -> (Vec<Record>, Vec<(usize, Place)>) {
+fn run<R: Read>(reader: &mut LineReader<R>) -> (Vec<NumberedRecord>, Vec<(usize, InputPosition)>) {
     let mut seen = Vec::new();
     let mut places = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
@@ -64,7 +64,7 @@ fn text() -> impl Strategy<Value = String> {
 /// What looks like a damaged line now may be the beginning of a document when more is there.
 #[test]
 fn when_a_source_pauses_does_not_matter() {
-    let reading = remembering(Format::Auto, AtEnd::Wait);
+    let reading = remembering(RecordFormat::Auto, AtEnd::Wait);
     for text in [
         "{}\n[no json\n]\n{\"n\":1}\n",
         "{}\n{\"a\":1\n,\"b\":2}\n{\"n\":1}\n",
@@ -91,7 +91,7 @@ fn half_a_character_is_taken_with_its_other_half() {
     for (width, big) in [(2, false), (2, true), (4, false), (4, true)] {
         let source = coded::coded(text, width, big, true);
         for cut in 0..source.len() {
-            let reading = remembering(Format::Auto, AtEnd::Send);
+            let reading = remembering(RecordFormat::Auto, AtEnd::Send);
             let mut first = LineReader::new("t", &source[..cut], reading);
             let mut seen = run(&mut first).0;
             let place = first.place().unwrap();
@@ -122,7 +122,7 @@ proptest! {
         text in text(),
         sizes in proptest::collection::vec(1usize..30, 1..6),
         other in proptest::collection::vec(1usize..30, 1..6),
-        format in proptest::sample::select(vec![Format::Auto, Format::Ndjson, Format::Json]),
+        format in proptest::sample::select(vec![RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json]),
         packed: bool,
     ) {
         let text = text.into_bytes();
@@ -154,20 +154,20 @@ proptest! {
         // Lines only: what is sent unfinished is the caller's wish.
         let text = text.as_bytes();
         let cut = cut.min(text.len());
-        let reading = remembering(Format::Auto, at_end);
-        let whole = run(&mut LineReader::new("t", text, remembering(Format::Auto, AtEnd::Wait))).0;
+        let reading = remembering(RecordFormat::Auto, at_end);
+        let whole = run(&mut LineReader::new("t", text, remembering(RecordFormat::Auto, AtEnd::Wait))).0;
         let mut first = LineReader::new("t", &text[..cut], reading);
         let (mut seen, places) = run(&mut first);
         let mut place = places.last().map(|last| last.1);
         if let Some(last) = first.place() {
             place = Some(last);
         }
-        let mut second = LineReader::new("t", text, remembering(Format::Auto, AtEnd::Wait));
+        let mut second = LineReader::new("t", text, remembering(RecordFormat::Auto, AtEnd::Wait));
         if let Some(place) = place {
             prop_assert!(second.resume(&place, None).unwrap());
             seen.extend(run(&mut second).0);
             if at_end == AtEnd::Wait {
-                let bytes = |records: &[Record]| records.iter().flat_map(|one| one.2.clone()).collect::<Vec<_>>();
+                let bytes = |records: &[NumberedRecord]| records.iter().flat_map(|one| one.2.clone()).collect::<Vec<_>>();
                 prop_assert_eq!(bytes(&seen), bytes(&whole));
             }
         }
@@ -185,14 +185,17 @@ fn an_unfinished_record_waits_or_is_sent() {
         ("[{\"n\":1},{\"n\":", Some((1, 5))),
         ("{\"n\":1}\n{\n\"n\":2", Some((2, 7))),
     ] {
-        let mut reader =
-            LineReader::new("t", text.as_bytes(), remembering(Format::Auto, AtEnd::Wait));
+        let mut reader = LineReader::new(
+            "t",
+            text.as_bytes(),
+            remembering(RecordFormat::Auto, AtEnd::Wait),
+        );
         assert_eq!(run(&mut reader).0.len(), 1, "{text}");
         assert_eq!(reader.unfinished(), waiting, "{text}");
         let sent = run(&mut LineReader::new(
             "t",
             text.as_bytes(),
-            remembering(Format::Auto, AtEnd::Send),
+            remembering(RecordFormat::Auto, AtEnd::Send),
         ))
         .0;
         assert_eq!(sent.len(), 1 + usize::from(waiting.is_some()), "{text}");
@@ -202,7 +205,7 @@ fn an_unfinished_record_waits_or_is_sent() {
 #[test]
 fn the_lines_of_version_1_lead_to_a_place() {
     let text = b"\xEF\xBB\xBF\n\r\n{\"n\":1}\r\n{\"n\":2}\n{\"n\":3}";
-    let reading = remembering(Format::Auto, AtEnd::Wait);
+    let reading = remembering(RecordFormat::Auto, AtEnd::Wait);
     let digest = hydrant_core::hash::identity(&[b"line", b"{\"n\":1}"]);
     let digest = format!("{digest:032x}");
     for (lines, rest) in [(0, 2), (3, 1), (4, 0), (5, 0)] {

@@ -3,27 +3,31 @@
 use std::ops::{Range, RangeInclusive};
 
 use super::phone;
-use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::Integer;
 use crate::keys::Evidence;
 
-pub(in crate::detect) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn payment_card(
+    text: &FoldedText<'_>,
+    window: Range<usize>,
+    hits: &mut Hits,
+) {
     digits(text, window, hits, 12..=19, 12..=19);
 }
 
-pub(in crate::detect) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     // An encoder of numbers drops leading zeros.
     digits(text, window, hits, 9..=9, 7..=9);
 }
 
-pub(in crate::detect) fn phone(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn phone(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     if text.evidence.has(Evidence::PHONE) {
         return digits(text, window, hits, 7..=15, 7..=15);
     }
     // The key is also that of a thing, which has numbers of its own.
     match text.kind {
-        Kind::Key => {}
-        Kind::Number => {
+        TextKind::Key => {}
+        TextKind::Number => {
             let american =
                 |digits: &[u8]| phone::is_american(digits.strip_prefix(b"1").unwrap_or(digits));
             let dialled = text.evidence.has(Evidence::DIALLED)
@@ -32,8 +36,8 @@ pub(in crate::detect) fn phone(text: &Text<'_>, window: Range<usize>, hits: &mut
                 hits.push(window);
             }
         }
-        Kind::Text if is_dialled(text.bytes) => digits(text, window, hits, 7..=15, 7..=15),
-        Kind::Text => {}
+        TextKind::Text if is_dialled(text.bytes) => digits(text, window, hits, 7..=15, 7..=15),
+        TextKind::Text => {}
     }
 }
 
@@ -63,22 +67,22 @@ fn is_date(text: &[u8]) -> bool {
 /// Claims a number with so many digits, or in a text without words all from its first digit to its
 /// last one.
 fn digits(
-    text: &Text<'_>,
+    text: &FoldedText<'_>,
     window: Range<usize>,
     hits: &mut Hits,
     in_text: RangeInclusive<usize>,
     in_number: RangeInclusive<usize>,
 ) {
     match text.kind {
-        Kind::Key => {}
-        Kind::Number => {
+        TextKind::Key => {}
+        TextKind::Number => {
             if Integer::read(text.bytes)
                 .is_some_and(|integer| in_number.contains(&integer.digits().len()))
             {
                 hits.push(window);
             }
         }
-        Kind::Text => {
+        TextKind::Text => {
             let count = text
                 .bytes
                 .iter()

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::Integer;
 use crate::keys::{self, Evidence};
 use crate::text::windows::{before, context_says, ends_number, ends_word, glued_to, starts_number};
@@ -20,9 +20,13 @@ const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"]
 /// Most digits of a card.
 const DIGITS_MAX: usize = 19;
 
-pub(in crate::detect) fn payment_card(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn payment_card(
+    text: &FoldedText<'_>,
+    window: Range<usize>,
+    hits: &mut Hits,
+) {
     let evidence = text.evidence.has(Evidence::CARD);
-    if text.kind == Kind::Number {
+    if text.kind == TextKind::Number {
         // Hashes of 64 bits are as often negative as not, cards never.
         if is_paid(text.evidence)
             && Integer::read(text.bytes)
@@ -123,7 +127,7 @@ fn is_counted(evidence: Evidence) -> bool {
 }
 
 /// Whether digits without separators are no card, although they look like one.
-fn is_bare(text: &Text<'_>, digits: Range<usize>) -> bool {
+fn is_bare(text: &FoldedText<'_>, digits: Range<usize>) -> bool {
     let Range { start, end } = digits;
     let bytes = text.bytes;
     if is_paid(text.evidence)

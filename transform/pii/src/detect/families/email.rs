@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Text};
+use crate::detect::detector::{FoldedText, Hits};
 use crate::keys::Evidence;
 use crate::text::windows;
 
@@ -18,7 +18,7 @@ fn is_domain(byte: u8) -> bool {
 }
 
 /// Judges the address whose `@` is `at`.
-pub(in crate::detect) fn at_sign(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn at_sign(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = local_start(bytes, at.start, hits.covered_to()) else {
         return;

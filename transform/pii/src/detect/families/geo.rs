@@ -5,24 +5,24 @@
 
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
 use crate::text::windows::starts_word;
 
 /// Decimals that remain.
 pub(crate) const DECIMALS: usize = 2;
 
-pub(in crate::detect) fn coordinate(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn coordinate(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let alone = text
         .evidence
         .has(Evidence::COORDINATE.with(Evidence::COORDINATES));
     let pair = text
         .evidence
         .has(Evidence::COORDINATES.with(Evidence::PLACE));
-    if text.kind == Kind::Key {
+    if text.kind == TextKind::Key {
         return;
     }
-    if text.kind == Kind::Number {
+    if text.kind == TextKind::Number {
         let number = text.bytes.strip_prefix(b"-").unwrap_or(text.bytes);
         if alone && judge(number) == Some(true) {
             hits.push(window);
@@ -53,7 +53,7 @@ pub(in crate::detect) fn coordinate(text: &Text<'_>, window: Range<usize>, hits:
 }
 
 /// A place as in `geo:52.520008,13.404954`.
-pub(in crate::detect) fn uri(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn uri(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = at.start.checked_sub(3) else {
         return;
@@ -70,7 +70,7 @@ pub(in crate::detect) fn uri(text: &Text<'_>, at: Range<usize>, hits: &mut Hits)
 }
 
 /// A geometry of well-known text, as in `POINT(13.404954 52.520008)`.
-pub(in crate::detect) fn geometry(text: &Text<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn geometry(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = start_of_geometry(bytes, at.start) else {
         return;
@@ -142,10 +142,10 @@ const SCALED_DIGITS: std::ops::RangeInclusive<usize> = 6..=10;
 const SCALED_DECIMALS: usize = 7;
 
 /// An integer of degrees times a power of ten.
-pub(in crate::detect) fn scaled(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn scaled(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let value = text.bytes[window.clone()].trim_ascii();
     let digits = value.strip_prefix(b"-").unwrap_or(value);
-    if text.kind != Kind::Key && is_scaled(digits, DECIMALS) {
+    if text.kind != TextKind::Key && is_scaled(digits, DECIMALS) {
         let start = window.start
             + text.bytes[window]
                 .iter()

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Text};
-use crate::text::windows::{Counts, ends_word, glued_to, is_glued};
+use crate::detect::detector::{FoldedText, Hits};
+use crate::text::windows::{ByteCounts, ends_word, glued_to, is_glued};
 
 /// Shortest and longest number.
 const LENGTHS: std::ops::RangeInclusive<usize> = 15..=33;
@@ -106,11 +106,15 @@ const COUNTRIES: &[([u8; 2], usize)] = &[
 const WORDS: &[&str] = &["iban"];
 
 /// The shortest number has two letters, and letters and digits for its length.
-pub(in crate::detect) fn possible(_: &Text<'_>, counts: &Counts) -> bool {
+pub(in crate::detect) fn possible(_: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     counts.letters >= 2 && counts.digits >= 2 && counts.letters + counts.digits >= *LENGTHS.start()
 }
 
-pub(in crate::detect) fn account_number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn account_number(
+    text: &FoldedText<'_>,
+    window: Range<usize>,
+    hits: &mut Hits,
+) {
     let bytes = &text.bytes[window];
     let mut at = 0;
     while at + LENGTHS.start() <= bytes.len() {

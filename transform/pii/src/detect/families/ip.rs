@@ -10,9 +10,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::version::is_version;
-use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
-use crate::text::windows::{Counts, before, glued_to, is_glued};
+use crate::text::windows::{ByteCounts, before, glued_to, is_glued};
 
 /// An address with its prefix length, if one is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,9 @@ pub(crate) fn parse_address(text: &[u8]) -> Option<Address> {
     (end == text.len()).then_some(Address::V6(address, prefix))
 }
 
-pub(in crate::detect) fn ipv4(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn ipv4(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
-    if text.kind == Kind::Number {
+    if text.kind == TextKind::Number {
         let integer = || {
             std::str::from_utf8(bytes)
                 .ok()
@@ -285,11 +285,11 @@ pub(in crate::detect) fn is_plain(text: &[u8]) -> bool {
 }
 
 /// Eight groups have seven colons, six before an IPv4 address six; less only with two together.
-pub(in crate::detect) fn v6_possible(text: &Text<'_>, counts: &Counts) -> bool {
+pub(in crate::detect) fn v6_possible(text: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     counts.colons >= 6 || counts.colons >= 2 && text.bytes.windows(2).any(|pair| pair == b"::")
 }
 
-pub(in crate::detect) fn ipv6(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn ipv6(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     // The window may hold dashes, which no address has.
     let mut start = window.start;

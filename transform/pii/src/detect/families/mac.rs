@@ -3,15 +3,15 @@
 
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Text};
-use crate::text::windows::{Counts, before, ends_word, starts_word};
+use crate::detect::detector::{FoldedText, Hits};
+use crate::text::windows::{ByteCounts, before, ends_word, starts_word};
 
 /// Six pairs have five separators, three quads two.
-pub(in crate::detect) fn possible(_: &Text<'_>, counts: &Counts) -> bool {
+pub(in crate::detect) fn possible(_: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     counts.colons >= 5 || counts.dashes >= 5 || counts.dots >= 2
 }
 
-pub(in crate::detect) fn separated(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn separated(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let mut at = window.start;
     while at < window.end {
@@ -38,7 +38,7 @@ pub(in crate::detect) fn separated(text: &Text<'_>, window: Range<usize>, hits: 
     }
 }
 
-pub(in crate::detect) fn bare(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn bare(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let value = &text.bytes[window.clone()];
     let digits = value.strip_prefix(b"0x").unwrap_or(value);
     let count = digits

@@ -2,26 +2,26 @@
 
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::{self, Evidence};
 
 /// The whole value, unless it is blank. Values that the policy already replaced are recognised by
 /// the caller, who knows the replacement.
-fn whole_value(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
-    if text.kind != Kind::Key && !text.bytes.iter().all(u8::is_ascii_whitespace) {
+fn whole_value(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+    if text.kind != TextKind::Key && !text.bytes.iter().all(u8::is_ascii_whitespace) {
         hits.push(window);
     }
 }
 
 /// The name of a person, and not that of a program.
-pub(in crate::detect) fn name(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn name(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     if !(text.evidence.has(Evidence::PROGRAM) && keys::names_software(text.bytes)) {
         whole_value(text, window, hits);
     }
 }
 
 /// The whole value, unless it is a year and nothing more.
-pub(in crate::detect) fn birth_date(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn birth_date(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let is_year = text.bytes.len() == 4 && year_of(text.bytes).is_some();
     if !is_year {
         whole_value(text, window, hits);
@@ -29,11 +29,11 @@ pub(in crate::detect) fn birth_date(text: &Text<'_>, window: Range<usize>, hits:
 }
 
 /// The whole value, unless a bare `address` may be that of a machine.
-pub(in crate::detect) fn street(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn street(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bare = text.evidence.has(Evidence::BARE_ADDRESS);
     let of_person = text.evidence.has(Evidence::PERSON);
     let machine = match text.kind {
-        Kind::Number => !of_person,
+        TextKind::Number => !of_person,
         _ => text.bytes.iter().all(|byte| {
             byte.is_ascii_hexdigit() || matches!(byte, b'x' | b'.' | b':' | b'/' | b'-' | b'%')
         }),

@@ -10,24 +10,24 @@
 use std::cell::LazyCell;
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
-use crate::text::windows::{Counts, before, context_says, ends_number, starts_number};
+use crate::text::windows::{ByteCounts, before, context_says, ends_number, starts_number};
 
 const WORDS: &[&str] = &["phone", "tel", "telephone", "mobile", "fax", "whatsapp"];
 
 /// Without a key there is a sign, a bracket, two separators, or a word.
-pub(in crate::detect) fn possible(text: &Text<'_>, counts: &Counts) -> bool {
+pub(in crate::detect) fn possible(text: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     text.evidence.has(Evidence::PHONE)
         || counts.openers > 0
         || counts.letters >= 3
         || counts.dashes + counts.dots + counts.others >= 2
 }
 
-pub(in crate::detect) fn number(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn number(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let evidence = text.evidence.has(Evidence::PHONE);
-    if text.kind == Kind::Number {
+    if text.kind == TextKind::Number {
         return;
     }
     let kept = text
@@ -77,13 +77,13 @@ const DIGITS_MAX: usize = 15;
 struct Grouped {
     digits: [u8; DIGITS_MAX],
     /// Of each group that is whole.
-    groups: [Group; DIGITS_MAX],
+    groups: [DigitGroup; DIGITS_MAX],
     count: usize,
 }
 
 /// What was read where a group of digits ends.
 #[derive(Clone, Copy)]
-struct Group {
+struct DigitGroup {
     digits: usize,
     dots: usize,
     separators: usize,
@@ -93,7 +93,7 @@ struct Group {
 impl Grouped {
     /// The end of the longest number that fits. What stands behind may be digits too: the next
     /// number of a list, a date.
-    fn longest(&self, fits: impl Fn(&[u8], usize, Group) -> bool) -> Option<usize> {
+    fn longest(&self, fits: impl Fn(&[u8], usize, DigitGroup) -> bool) -> Option<usize> {
         let whole = self.groups[..self.count].iter().enumerate().rev();
         whole
             .filter(|(index, group)| fits(&self.digits[..group.digits], index + 1, **group))
@@ -104,7 +104,7 @@ impl Grouped {
 
 /// Reads digits in groups up to the longest number there is.
 fn grouped(bytes: &[u8], mut at: usize) -> Grouped {
-    let none = Group {
+    let none = DigitGroup {
         digits: 0,
         dots: 0,
         separators: 0,

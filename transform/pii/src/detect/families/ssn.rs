@@ -5,24 +5,29 @@
 
 use std::ops::Range;
 
-use crate::detect::detector::{Hits, Kind, Text};
+use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
 use crate::text::windows::{context_says, ends_number, ends_word, glued_to, starts_number};
 
 const WORDS: &[&str] = &["ssn", "ssns", "social", "itin", "taxpayer"];
 
-pub(in crate::detect) fn us_ssn(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_ssn);
 }
 
-pub(in crate::detect) fn us_itin(text: &Text<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(in crate::detect) fn us_itin(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_itin);
 }
 
-fn find(text: &Text<'_>, window: Range<usize>, hits: &mut Hits, valid: fn(u32, u32, u32) -> bool) {
+fn find(
+    text: &FoldedText<'_>,
+    window: Range<usize>,
+    hits: &mut Hits,
+    valid: fn(u32, u32, u32) -> bool,
+) {
     let bytes = text.bytes;
     let evidence = text.evidence.has(Evidence::SSN);
-    if text.kind == Kind::Number {
+    if text.kind == TextKind::Number {
         return;
     }
     let mut at = window.start;

@@ -7,12 +7,12 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use crate::detect::detector::Text;
+use crate::detect::detector::FoldedText;
 use crate::keys::{self, Evidence};
 use crate::text::windows::before;
 
 pub(in crate::detect) fn is_version(
-    text: &Text<'_>,
+    text: &FoldedText<'_>,
     number: Range<usize>,
     address: Ipv4Addr,
 ) -> bool {

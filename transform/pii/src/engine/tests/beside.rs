@@ -170,7 +170,7 @@ fn values_in_nested_json_are_not_looked_at_again_for_each_level() {
     }
     engine.scanned = 0;
     let verdict = engine.process(record.as_bytes(), &mut Vec::new());
-    assert_eq!(verdict, Verdict::Clean);
+    assert_eq!(verdict, ScanVerdict::Clean);
     // What lies in the last of five levels is counted by each of them.
     assert!(
         engine.scanned <= 5 * (2 + LABELS.len()) * 2 * record.len(),

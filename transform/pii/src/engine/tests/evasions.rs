@@ -6,8 +6,8 @@ fn strict(record: &str) -> String {
     let mut engine = Engine::new(Arc::new(Policy::strict()));
     let mut out = Vec::new();
     match engine.process(record.as_bytes(), &mut out) {
-        Verdict::Clean => record.to_owned(),
-        Verdict::Redacted => String::from_utf8(out).unwrap(),
+        ScanVerdict::Clean => record.to_owned(),
+        ScanVerdict::Redacted => String::from_utf8(out).unwrap(),
         verdict => panic!("{record}: {verdict:?}"),
     }
 }
@@ -196,7 +196,7 @@ fn json_inside_of_texts_is_found_wherever_it_stands() {
     let mut engine = Engine::new(Arc::new(Policy::strict()));
     let mut out = Vec::new();
     let key = b"\xef\xbb\xbf{\"first_name\":\"Jane\"}\xff";
-    assert_eq!(engine.process_key(key, &mut out), Verdict::Redacted);
+    assert_eq!(engine.process_key(key, &mut out), ScanVerdict::Redacted);
     assert_eq!(out, b"\xef\xbb\xbf{\"first_name\":\"[NAME]\"}\xff");
 }
 

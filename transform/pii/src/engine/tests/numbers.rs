@@ -3,7 +3,7 @@
 use super::*;
 
 fn found(record: &str) -> bool {
-    engine().process(record.as_bytes(), &mut Vec::new()) != Verdict::Clean
+    engine().process(record.as_bytes(), &mut Vec::new()) != ScanVerdict::Clean
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn times_since_1970_are_no_cards() {
             ] {
                 assert_eq!(
                     engine.process(record.as_bytes(), &mut out),
-                    Verdict::Clean,
+                    ScanVerdict::Clean,
                     "{record}"
                 );
             }

@@ -113,7 +113,8 @@ fn records_are_dropped_by_a_named_rule() {
         (r#"{"a":"536-90-4399"}"#, "no-ssn"),
     ] {
         let mut out = Vec::new();
-        let Verdict::Dropped { rule: dropped } = engine.process(record.as_bytes(), &mut out) else {
+        let ScanVerdict::Dropped { rule: dropped } = engine.process(record.as_bytes(), &mut out)
+        else {
             panic!("{record} was not dropped");
         };
         assert_eq!(engine.policy().rule_name(dropped), rule);
@@ -127,7 +128,7 @@ fn keeping_reports_and_changes_nothing() {
     let mut out = Vec::new();
     assert_eq!(
         engine.process(br#"{"a":"a@b.org"}"#, &mut out),
-        Verdict::Clean
+        ScanVerdict::Clean
     );
     assert_eq!(engine.findings().len(), 1);
     assert_eq!(

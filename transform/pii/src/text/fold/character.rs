@@ -1,14 +1,14 @@
 //! Characters as a source writes them.
 
-use super::reading::Writing;
+use super::reading::Notation;
 
 /// What starts the colours of terminals.
 pub(super) const ESCAPE: char = '\u{1b}';
 
 /// The character at the start of `source` and how many bytes write it.
-pub(super) fn character(source: &[u8], writing: Writing) -> (Option<char>, usize) {
+pub(super) fn character(source: &[u8], writing: Notation) -> (Option<char>, usize) {
     match source.first() {
-        Some(b'\\') if writing == Writing::Escaped => escaped(source),
+        Some(b'\\') if writing == Notation::Escaped => escaped(source),
         Some(&byte) if byte < 0x80 => (Some(char::from(byte)), 1),
         _ => utf8(source),
     }

@@ -2,20 +2,20 @@
 //! and of source code that the text holds, and the colours of terminals.
 
 use super::character::{ESCAPE, character};
-use super::reading::{Reading, Writing};
+use super::reading::{Notation, Reading};
 
 /// A character with the bytes of the source and of the decoded value that stand for it.
 #[derive(Clone, Copy)]
-pub(super) struct Unit {
+pub(super) struct EncodedUnit {
     /// Nothing, where they stand for none.
     pub(super) character: Option<char>,
     pub(super) width: usize,
     pub(super) decoded: usize,
 }
 
-impl Unit {
+impl EncodedUnit {
     /// This with what `next` takes behind it, standing for `character`.
-    fn with(self, next: Unit, character: Option<char>) -> Self {
+    fn with(self, next: EncodedUnit, character: Option<char>) -> Self {
         Self {
             character,
             width: self.width + next.width,
@@ -25,9 +25,9 @@ impl Unit {
 }
 
 /// The character at `at`.
-fn unit(source: &[u8], at: usize, writing: Writing) -> Option<Unit> {
+fn unit(source: &[u8], at: usize, writing: Notation) -> Option<EncodedUnit> {
     let (character, width) = character(source.get(at..).filter(|rest| !rest.is_empty())?, writing);
-    character.map(|character| Unit {
+    character.map(|character| EncodedUnit {
         character: Some(character),
         width,
         decoded: character.len_utf8(),
@@ -37,10 +37,10 @@ fn unit(source: &[u8], at: usize, writing: Writing) -> Option<Unit> {
 /// What `first`, at the start of `source`, and bytes behind it stand for together.
 pub(super) fn encoded(
     source: &[u8],
-    writing: Writing,
+    writing: Notation,
     reading: Reading,
-    first: Unit,
-) -> Option<Unit> {
+    first: EncodedUnit,
+) -> Option<EncodedUnit> {
     let mut whole = first;
     if !reading.is_written() {
         if whole.character == Some('%') {
@@ -62,7 +62,7 @@ pub(super) fn encoded(
     (whole.width > first.width).then_some(whole)
 }
 
-impl Unit {
+impl EncodedUnit {
     fn only(self, holds: bool) -> Option<Self> {
         holds.then_some(self)
     }
@@ -72,7 +72,7 @@ impl Unit {
 const COLOUR_CHARACTERS_MAX: usize = 24;
 
 /// The sequence of a terminal that `escape` starts, as in `\u{1b}[1;32m`.
-fn colour(source: &[u8], writing: Writing, escape: Unit) -> Option<Unit> {
+fn colour(source: &[u8], writing: Notation, escape: EncodedUnit) -> Option<EncodedUnit> {
     let mut whole = escape;
     for count in 0..COLOUR_CHARACTERS_MAX {
         let next = unit(source, whole.width, writing)?;
@@ -90,7 +90,7 @@ fn colour(source: &[u8], writing: Writing, escape: Unit) -> Option<Unit> {
 
 /// What an escape stands for that the text itself holds, behind its `backslash`: that of a text
 /// which was JSON or source code before it became a value.
-fn literal_escape(source: &[u8], writing: Writing, backslash: Unit) -> Option<Unit> {
+fn literal_escape(source: &[u8], writing: Notation, backslash: EncodedUnit) -> Option<EncodedUnit> {
     let next = unit(source, backslash.width, writing)?;
     let control = |control: char| Some(backslash.with(next, Some(control)));
     let follows = |wanted: &[char]| {
@@ -120,13 +120,13 @@ fn literal_escape(source: &[u8], writing: Writing, backslash: Unit) -> Option<Un
         'u' => {
             let (whole, code) = hex_digits(source, writing, backslash.with(next, None), 4)?;
             if !(0xd800..0xdc00).contains(&code) {
-                return Some(Unit {
+                return Some(EncodedUnit {
                     character: char::from_u32(code),
                     ..whole
                 });
             }
             let pair = low_surrogate(source, writing, whole);
-            Some(pair.map_or(whole, |(pair, low)| Unit {
+            Some(pair.map_or(whole, |(pair, low)| EncodedUnit {
                 character: char::from_u32(0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00)),
                 ..pair
             }))
@@ -140,7 +140,7 @@ fn literal_escape(source: &[u8], writing: Writing, backslash: Unit) -> Option<Un
                 bytes[count] = u8::try_from(byte).ok()?;
                 first = first.or(Some(end));
                 if let Ok(text) = std::str::from_utf8(&bytes[..=count]) {
-                    return Some(Unit {
+                    return Some(EncodedUnit {
                         character: text.chars().next(),
                         ..end
                     });
@@ -157,7 +157,12 @@ fn literal_escape(source: &[u8], writing: Writing, backslash: Unit) -> Option<Un
 }
 
 /// `whole` with a backslash and `letter` behind it.
-fn introduced(source: &[u8], writing: Writing, whole: Unit, letter: char) -> Option<Unit> {
+fn introduced(
+    source: &[u8],
+    writing: Notation,
+    whole: EncodedUnit,
+    letter: char,
+) -> Option<EncodedUnit> {
     let backslash = unit(source, whole.width, writing)?;
     let whole = whole.with(backslash, None);
     let next = unit(source, whole.width, writing)?;
@@ -165,7 +170,11 @@ fn introduced(source: &[u8], writing: Writing, whole: Unit, letter: char) -> Opt
         .then(|| whole.with(next, None))
 }
 
-fn low_surrogate(source: &[u8], writing: Writing, high: Unit) -> Option<(Unit, u32)> {
+fn low_surrogate(
+    source: &[u8],
+    writing: Notation,
+    high: EncodedUnit,
+) -> Option<(EncodedUnit, u32)> {
     let whole = introduced(source, writing, high, 'u')?;
     hex_digits(source, writing, whole, 4).filter(|(_, low)| (0xdc00..0xe000).contains(low))
 }
@@ -173,10 +182,10 @@ fn low_surrogate(source: &[u8], writing: Writing, high: Unit) -> Option<(Unit, u
 /// `whole` with `count` hexadecimal digits behind it, and their value.
 fn hex_digits(
     source: &[u8],
-    writing: Writing,
-    mut whole: Unit,
+    writing: Notation,
+    mut whole: EncodedUnit,
     count: usize,
-) -> Option<(Unit, u32)> {
+) -> Option<(EncodedUnit, u32)> {
     let mut value = 0;
     for _ in 0..count {
         let digit = unit(source, whole.width, writing)?;
@@ -190,13 +199,13 @@ fn hex_digits(
 const ENCODINGS_MAX: usize = 3;
 
 /// The percent-encoded character at the start of `source`, which writes a percent sign there.
-fn percent_encoded(source: &[u8], writing: Writing, reading: Reading) -> Option<Unit> {
+fn percent_encoded(source: &[u8], writing: Notation, reading: Reading) -> Option<EncodedUnit> {
     let times = if reading == Reading::Once {
         0
     } else {
         ENCODINGS_MAX
     };
-    let mut whole = Unit {
+    let mut whole = EncodedUnit {
         character: None,
         width: 0,
         decoded: 0,
@@ -207,7 +216,7 @@ fn percent_encoded(source: &[u8], writing: Writing, reading: Reading) -> Option<
         whole = end;
         bytes[count] = byte;
         if let Ok(text) = std::str::from_utf8(&bytes[..=count]) {
-            return Some(Unit {
+            return Some(EncodedUnit {
                 character: Some(text.chars().next()?),
                 ..whole
             });
@@ -217,12 +226,17 @@ fn percent_encoded(source: &[u8], writing: Writing, reading: Reading) -> Option<
 }
 
 /// `whole` with the byte behind it that is percent-encoded.
-fn percent_byte(source: &[u8], whole: Unit, writing: Writing, times: usize) -> Option<(Unit, u8)> {
+fn percent_byte(
+    source: &[u8],
+    whole: EncodedUnit,
+    writing: Notation,
+    times: usize,
+) -> Option<(EncodedUnit, u8)> {
     let sign = unit(source, whole.width, writing)?;
     if sign.character != Some('%') {
         return None;
     }
-    let pair = |whole: Unit| {
+    let pair = |whole: EncodedUnit| {
         let (whole, byte) = hex_digits(source, writing, whole, 2)?;
         Some((whole, u8::try_from(byte).ok()?))
     };

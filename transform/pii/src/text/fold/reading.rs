@@ -2,7 +2,7 @@
 
 /// How the source is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writing {
+pub(crate) enum Notation {
     /// The inside of a JSON string that the walker accepted.
     Escaped,
     /// Plain bytes, possibly no UTF-8; bytes that are none separate tokens.
