@@ -41,7 +41,7 @@ const NAME_BYTES_MAX: usize = 128;
 /// The flags, as they were written; what they mean is read together with the other layers.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ProducerArgs {
-    /// The stream to write to, such as `local:data/raw`; it is made if it does not exist
+    /// The stream to write to, such as `local:data/raw`; it is created if it does not exist
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
     /// Send this many records of a simulated fleet; with 0 until stopped
@@ -86,13 +86,13 @@ pub struct ProducerArgs {
     /// The partition key: a field (`device.id`) or a template (`{site}-{device.id}`)
     #[arg(long, value_name = "FIELD|TEMPLATE")]
     pub key: Option<String>,
-    /// Shards of a stream that is made because it does not exist [default: 4]
+    /// Shards of a stream that is created because it does not exist [default: 4]
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
     /// The name of this producer; with `--ledger`, a restart continues where the last run ended and stores nothing twice
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The file in which progress is remembered; it is made if it does not exist
+    /// The file in which progress is remembered; it is created if it does not exist
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<String>,
     /// Write the final report to this file, as JSON

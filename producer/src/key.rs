@@ -215,7 +215,7 @@ impl<'a> Parser<'a> {
                     self.place += 1;
                     Symbol::Plain(escaped)
                 }
-                _ => return Err("a backslash stands only before `.`, `{`, `}` or a backslash"),
+                _ => return Err("a backslash must precede `.`, `{`, `}` or a backslash"),
             },
             byte => Symbol::Plain(byte),
         };
@@ -247,7 +247,7 @@ impl<'a> Parser<'a> {
                     }
                     pieces.push(self.braced_field()?);
                 }
-                Symbol::Close => return Err("`}` closes nothing"),
+                Symbol::Close => return Err("`}` has no `{` before it"),
                 Symbol::Dot => text.push(b'.'),
                 Symbol::Plain(byte) => text.push(byte),
             }
@@ -276,7 +276,7 @@ fn extend_path(path: &mut Vec<Vec<u8>>, symbol: Symbol) -> Result<(), &'static s
         (Symbol::Dot, Some(name)) if !name.is_empty() => path.push(Vec::new()),
         (Symbol::Dot, _) => return Err(NAMELESS),
         (Symbol::Open, _) => return Err("`{` stands inside a field"),
-        (Symbol::Close, _) | (Symbol::Plain(_), None) => return Err("`}` closes nothing"),
+        (Symbol::Close, _) | (Symbol::Plain(_), None) => return Err("`}` has no `{` before it"),
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ impl LedgerLock {
         let was = parse(&ledger.path, &found)?;
         was.check(&ledger.path, name, &ledger.body.input)?;
         if was.stream != ledger.body.stream {
-            let why = format!("it is about the stream `{}`, not `{stream}`", was.stream);
+            let why = format!("it belongs to the stream `{}`, not `{stream}`", was.stream);
             return Err(misfit(&ledger.path, &why));
         }
         ledger.body = was;
@@ -154,7 +154,7 @@ pub(crate) async fn check_without_stream(
         let was = parse(path, &found)?;
         was.check(path, name, input)?;
         let why = format!(
-            "it is about the stream `{}`, and there is none in `{}`",
+            "it belongs to the stream `{}`, and `{}` holds no stream",
             was.stream,
             place.display()
         );

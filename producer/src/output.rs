@@ -27,7 +27,7 @@ pub(crate) async fn open(config: &Config, context: &Context) -> Result<SharedStr
             tracing::info!(
                 url = config.to(),
                 shards = options.shards,
-                "the stream does not exist and is made"
+                "the stream does not exist and is created"
             );
             // Another producer may make it at the same time.
             hydrant_stream::open_or_create(config.to(), options, context).await

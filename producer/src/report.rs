@@ -174,7 +174,7 @@ impl RunTally {
                     one.reason.why()
                 );
             } else if before == LOGGED_REFUSALS {
-                tracing::warn!("more records are not sent: they are only counted, in the report");
+                tracing::warn!("more records are not sent: the report only counts them");
             }
         }
     }

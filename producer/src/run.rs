@@ -149,7 +149,7 @@ pub async fn run_into(
     let elapsed = tokio::select! {
         biased;
         () = shutdown.reached(Phase::Aborting) => {
-            return Err(Error::fatal("ended at once by a second signal"));
+            return Err(Error::fatal("a second signal ended the producer at once"));
         }
         done = sending.run(&mut tally) => done?,
     };
@@ -195,13 +195,13 @@ impl Drop for Unstored {
         if self.is_remembered {
             tracing::warn!(
                 records,
-                "ended before these records were known to be stored: start again with the same `--ledger`, which \
+                "the run ended before these records were known to be stored: start again with the same `--ledger`, which \
                  sends them again and stores nothing twice"
             );
         } else {
             tracing::warn!(
                 records,
-                "ended before these records were known to be stored: some of them may be missing in the stream; with \
+                "the run ended before these records were known to be stored: some of them may be missing in the stream; with \
                  `--name` and `--ledger` they would be sent again"
             );
         }

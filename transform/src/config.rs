@@ -29,7 +29,7 @@ pub struct TransformArgs {
     /// Stream to read, such as local:data/raw [env: HYDRANT_TRANSFORM_FROM]
     #[arg(long, value_name = "URL")]
     pub from: Option<String>,
-    /// Stream to write; a local one is made when it does not exist [env: HYDRANT_TRANSFORM_TO]
+    /// Stream to write; a local one is created if it does not exist [env: HYDRANT_TRANSFORM_TO]
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
     /// Policy, TOML; the built-in policy `strict` without it [env: HYDRANT_TRANSFORM_POLICY]
@@ -47,7 +47,7 @@ pub struct TransformArgs {
     /// With --exit-at-end: how long nothing may come for that to be the end [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub idle: Option<String>,
-    /// Shards of an output that is made; as many as the input has without it
+    /// Shards of an output that is created [default: as many as the input has]
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
 }

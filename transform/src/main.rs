@@ -9,8 +9,8 @@ use hydrant_transform::wire;
 
 /// Strips personal data from the records of a stream and writes them to another, each exactly once
 ///
-/// A record goes on only when all of it was scanned. What cannot be processed goes on as a dead letter
-/// without payload and ends in the lake's dead letters. Start as many workers of one --app as you like.
+/// A record is passed on only when all of it was scanned. What cannot be processed becomes a dead letter
+/// without payload, which ends in the lake's dead letters. Start as many workers of one --app as you like.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-transform", version, after_help = MORE_KEYS)]
 struct TransformCli {

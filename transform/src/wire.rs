@@ -49,7 +49,11 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
         Delivery::Lanes(lanes) => {
             TransformStage::new(&app, input.id().clone(), transform, lanes, context.clone())
         }
-        other => return Err(Error::fatal(format!("no stage delivers by {other:?}"))),
+        other => {
+            return Err(Error::fatal(format!(
+                "the transform cannot deliver by {other:?}"
+            )));
+        }
     };
     Ok(RunSpec {
         start: config.start(),
@@ -103,7 +107,7 @@ async fn open_output(
                 Some(shards) => shards,
                 None => input.shards().await?.open().count() as u32,
             };
-            tracing::info!(url = config.to(), shards, "makes the output");
+            tracing::info!(url = config.to(), shards, "creating the output stream");
             let options = CreateOptions::with_shards(shards);
             // Another worker may make it at the same time.
             hydrant_stream::open_or_create(config.to(), options, context).await

@@ -23,7 +23,7 @@ pub enum InputError {
         source: Option<io::Error>,
     },
     /// A pattern leads to what cannot be looked at, so that files of it may be missing.
-    #[error("cannot look at `{name}`, to which the input `{input}` leads: {remedy}")]
+    #[error("cannot look at `{name}` for the input `{input}`: {remedy}")]
     Search {
         /// What cannot be looked at.
         name: String,
@@ -36,7 +36,7 @@ pub enum InputError {
         source: Option<io::Error>,
     },
     /// The input begins like something that is neither text, gzip nor zstd.
-    #[error("`{name}` looks like {format}, which is not read: {remedy}")]
+    #[error("`{name}` looks like {format}, which is not supported: {remedy}")]
     Format {
         /// The input's name.
         name: String,
@@ -46,7 +46,7 @@ pub enum InputError {
         remedy: &'static str,
     },
     /// Reading or decompressing failed; all records before were handed out.
-    #[error("reading `{name}` failed in line {line}, the lines before it were taken")]
+    #[error("reading `{name}` failed in line {line}; the lines before it were accepted")]
     Read {
         /// The input's name.
         name: String,

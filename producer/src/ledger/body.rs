@@ -29,7 +29,7 @@ impl Body {
     /// Refuses a ledger of another producer or kind of input.
     pub(super) fn check(&self, path: &Path, name: &str, input: &InputIdentity) -> Result<()> {
         if self.name != name {
-            let why = format!("it is that of the producer `{}`, not `{name}`", self.name);
+            let why = format!("it belongs to the producer `{}`, not `{name}`", self.name);
             return Err(misfit(path, &why));
         }
         match self.input.conflict(input) {

@@ -43,7 +43,7 @@ impl InputIdentity {
         match (self, now) {
             (Simulator { key: was, .. }, Simulator { key: is, .. }) if self != now => {
                 Some(keys(was, is).unwrap_or_else(|| {
-                    "the simulated fleet was another one; give the same `--seed`, `--devices`, \
+                    "it was made for another simulated fleet; give the same `--seed`, `--devices`, \
                      `--malformed`, `--late`, `--pii` and `--start-time`"
                         .to_owned()
                 }))

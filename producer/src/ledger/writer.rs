@@ -141,8 +141,8 @@ impl LedgerWriter {
             .map(|ledger| ledger.path.display().to_string());
         let why = self.failure.take().map(|error| error.report());
         Error::fatal(format!(
-            "the ledger `{}` could not be written before the end, and lags behind the stream: make room and start \
-             again with it, which sends what it does not know and stores nothing twice: {}",
+            "the ledger `{}` could not be written before the process ended, and lags behind the stream: make room \
+             and start again with it, which sends what it does not record and stores nothing twice: {}",
             path.unwrap_or_default(),
             why.unwrap_or_default()
         ))
@@ -196,7 +196,7 @@ impl LedgerWriter {
                 if self.failure.is_none() {
                     tracing::warn!(
                         error = error.report(),
-                        "the ledger could not be written, and is written again later"
+                        "the ledger could not be written: the producer tries again"
                     );
                 }
                 self.due = Some(self.last + CADENCE + after);

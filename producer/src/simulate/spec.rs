@@ -94,7 +94,7 @@ impl Default for FleetSpec {
 #[non_exhaustive]
 pub enum FleetError {
     /// The number of devices is 0 or too large.
-    #[error("`{devices}` devices make no fleet: give 1 to {DEVICES_MAX}")]
+    #[error("a fleet of `{devices}` devices cannot be simulated: give 1 to {DEVICES_MAX}")]
     Devices {
         /// The number given.
         devices: u64,

@@ -247,7 +247,12 @@ fn each_input_that_fails_is_said_once_and_the_last_one_at_the_end() {
             &["b.bz2"],
             "b.bz2` looks like bzip2",
         ),
-        (&["b.bz2", "a.json"], 1, &["b.bz2"], "an input was not read"),
+        (
+            &["b.bz2", "a.json"],
+            1,
+            &["b.bz2"],
+            "one input was not read",
+        ),
         (
             &["b.bz2", "c.xz"],
             64,

@@ -70,7 +70,7 @@ fn an_input_that_is_the_ledger_or_the_report_is_refused() {
         for more in [&[][..], &["--follow"]] {
             let args = [ALL, &["--input", input], more].concat();
             let said = fails(dir.path(), &args, 64);
-            let wanted = format!("`{input}` is a file that this producer writes itself");
+            let wanted = format!("`{input}` is a file that this producer writes");
             assert!(said.contains(&wanted), "{said}");
         }
     };

@@ -175,7 +175,7 @@ fn lines_piped_again_are_passed_over() {
     for other in [&b"1\n3\n3\n4\n"[..], b"1\n2\n"] {
         let said = fails_piped(dir.path(), &args, other, 64);
         assert!(
-            said.contains("does not begin with what its ledger knows of it (lines: 3)"),
+            said.contains("does not begin with the lines that its ledger records (lines: 3)"),
             "{said}"
         );
     }

@@ -126,7 +126,7 @@ fn an_input_without_a_file_is_told_once_and_waited_for() {
     let said = fs::read_to_string(said).unwrap();
     let told: Vec<&str> = said
         .lines()
-        .filter(|line| line.contains("no file is there"))
+        .filter(|line| line.contains("no file exists"))
         .collect();
     assert_eq!(told.len(), 2, "{said}");
     for (line, input) in told.iter().zip(&inputs[2..]) {

@@ -27,7 +27,7 @@ impl Failures {
     pub(super) fn tell(&mut self) {
         if let Some(error) = self.last.take() {
             self.logged = error.report();
-            tracing::error!("an input is not read, or not to its end: {}", self.logged);
+            tracing::error!("an input cannot be read to its end: {}", self.logged);
             self.told += 1;
         }
     }
@@ -47,11 +47,11 @@ impl Failures {
             (Some(error), _) => Some(error),
             (None, 0) => None,
             (None, 1) => Some(ending(format!(
-                "an input was not read, or not to its end, but all others: {}",
+                "one input was not read to its end, all others were: {}",
                 self.logged
             ))),
             (None, told) => Some(ending(format!(
-                "{told} inputs were not read, or not to their ends, but all others; the last of them: {}",
+                "{told} inputs were not read to their ends, all others were; the last failure: {}",
                 self.logged
             ))),
         }
@@ -88,7 +88,7 @@ mod tests {
         failures.tell();
         let end = failures.end(false).unwrap();
         assert!(
-            end.to_string().starts_with("an input was not read")
+            end.to_string().starts_with("one input was not read")
                 && end.to_string().ends_with(": e"),
             "{end}"
         );

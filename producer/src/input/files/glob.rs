@@ -148,7 +148,7 @@ pub(crate) fn is_absence(error: &io::Error) -> bool {
 fn failed(path: &Path, text: &Path, source: io::Error) -> InputError {
     let (remedy, source) = match source.kind() {
         io::ErrorKind::PermissionDenied => (
-            "this user may not; grant the right to read and to search the directory",
+            "this user lacks permission; grant the right to read and to search the directory",
             None,
         ),
         _ => ("the system refused; repair or remove it", Some(source)),

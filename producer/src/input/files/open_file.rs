@@ -91,8 +91,8 @@ impl ChunkSender {
             self.has_told_text = true;
             tracing::warn!(
                 input = name,
-                "does not begin with JSON objects: its records are sent as they are, but a sink makes rows only of \
-                 objects, and dead letters of the rest"
+                "the input does not begin with JSON objects: its records are sent as they are, but a sink turns only \
+                 objects into rows, and the rest into dead letters"
             );
         }
     }
@@ -236,17 +236,17 @@ impl<R: io::Read> OpenFile<R> {
                 input = &*self.name,
                 line,
                 bytes,
-                "ends within a record, which is sent once it is complete, or as it is with `--at-end send`"
+                "the input ends within a record, which is sent once it is complete, or as it is with `--at-end send`"
             );
         } else if self.reader.is_cut() {
             tracing::warn!(
                 input = &*self.name,
-                "ends within a character, or before it is known what it is: its last bytes are sent when more has come"
+                "the input ends within a character, or before its format is known: its last bytes are sent when more follow"
             );
         } else if self.reader.is_in_array() {
             tracing::warn!(
                 input = &*self.name,
-                "ends within its array: it was cut, or is still being written"
+                "the input ends within its array: it was truncated, or is still being written"
             );
         }
     }

@@ -86,7 +86,7 @@ impl OwnFiles {
         for (path, metadata) in &found.passed {
             if self.passed.insert(path.clone()) {
                 let kind = kind_of(metadata.file_type());
-                tracing::info!(input = %path.display(), "is not read: it is {kind}, which is read only where an input names it");
+                tracing::info!(input = %path.display(), "the file is not read: it is {kind}, which is read only where an input names it");
             }
         }
         if self.paths.is_empty() {
@@ -96,7 +96,7 @@ impl OwnFiles {
         found.files.retain(|path| {
             let is_own = self.holds(path, &ids);
             if is_own && self.passed.insert(path.clone()) {
-                tracing::info!(input = %path.display(), "is not read: this producer writes it itself");
+                tracing::info!(input = %path.display(), "the file is not read: this producer writes it");
             }
             !is_own
         });
@@ -111,7 +111,7 @@ impl OwnFiles {
         if self.passed.insert(directory.to_owned()) {
             tracing::info!(
                 directory = %directory.display(),
-                "is not searched for input: it is {kind}, whose files belong to hydrant"
+                "the directory is not searched for inputs: it is {kind}, whose files belong to hydrant"
             );
         }
         true
@@ -136,7 +136,7 @@ impl OwnFiles {
             }
             if (!glob::is_pattern(input) || input.exists()) && self.holds(input, &ids) {
                 return Err(Error::refused(format!(
-                    "the input `{shown}` is a file that this producer writes itself, its ledger or its report: name \
+                    "the input `{shown}` is a file that this producer writes, its ledger or its report: name \
                      another `--input`, `--ledger` or `--report`"
                 )));
             }

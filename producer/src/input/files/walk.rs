@@ -186,10 +186,10 @@ impl InputWalk {
                 }
                 return Ok(());
             }
-            tracing::warn!(input = %path.display(), "was truncated or rewritten while it was read: it is looked at again");
+            tracing::warn!(input = %path.display(), "the file was truncated or rewritten while it was read: the producer looks at it again");
         }
         self.fail(Error::fatal(format!(
-            "`{}` is rewritten again and again while it is read: read a copy of it",
+            "`{}` is rewritten over and over while it is read: read a copy of it",
             path.display()
         )));
         Ok(())
@@ -251,7 +251,7 @@ impl InputWalk {
                 Ok(Rest::Nowhere) => tracing::warn!(
                     input = %entry.path.display(),
                     lines = entry.line - 1,
-                    "the file system of a file that was read is not there: the file is looked for at the next start"
+                    "the file system of a file that was read is not mounted: the next run looks for the file"
                 ),
                 Err(error) => self.fail(error),
             }
@@ -377,8 +377,8 @@ impl InputWalk {
         match fits {
             Some(()) => Ok(entry),
             None => Err(Error::refused(format!(
-                "`{}` does not begin with what its ledger knows of it (lines: {}): give the same input from its start, or \
-                 another `--ledger`",
+                "`{}` does not begin with the lines that its ledger records (lines: {}): give the same input from its \
+                 start, or another `--ledger`",
                 reader.name(),
                 entry.line.max(entry.index + 1) - 1
             ))),
@@ -586,7 +586,7 @@ impl InputWalk {
         tracing::warn!(
             input = %entry.path.display(),
             lines = entry.line - 1,
-            "the file that was read is gone and is not found beside its path: what was written to it after \
+            "a file that was read is gone and is not found beside its path: what was written to it after \
              these lines is not sent; a file that is there now is read from its start"
         );
         entry.ended = true;
@@ -653,7 +653,7 @@ fn tell_replaced(live: &OpenFile<FileTail>) {
     tracing::warn!(
         input = &*live.name,
         lines = live.entry.line - 1,
-        "is another file than the one that was read, but begins with all lines that were taken: only what follows \
+        "the file is another file than the one that was read, but begins with all lines that were sent: only what follows \
          them is sent; to send it from its start, give another `--ledger`"
     );
 }

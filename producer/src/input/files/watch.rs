@@ -77,5 +77,5 @@ impl DirectoryWatch {
 }
 
 fn blind(error: &notify::Error) {
-    tracing::warn!(%error, "the system does not report changes to files: they are looked at four times a second");
+    tracing::warn!(%error, "the system does not report changes to files: the producer looks at them four times a second");
 }

@@ -364,8 +364,8 @@ impl<R: Read, D: CompressedMember<R>> MemberReader<R, D> {
             return Err(SourceFailure::Read(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "at byte {place} something else stands behind the last {}: cut the file there, or \
-                     make it again",
+                    "other data follows the last {} at byte {place}: cut the file there, or create it \
+                     again",
                     D::NAME
                 ),
             )));
@@ -398,7 +398,7 @@ impl<R: Read, D: CompressedMember<R>> MemberReader<R, D> {
         }
         let why = if kind == io::ErrorKind::UnexpectedEof {
             format!(
-                "it ends at byte {place} within a {}: the file was cut off: copy it or make it again",
+                "it ends at byte {place} within a {}: the file was cut off; copy or create it again",
                 D::NAME
             )
         } else {

@@ -79,7 +79,7 @@ fn compile(text: &str, keys: &TokenKeys) -> Result<Policy, PolicyProblems> {
         if policy.key.is_none() {
             problems.add(
                 "policy",
-                format!("there is no key with the id `{id}`"),
+                format!("no key has the id `{id}`"),
                 "give the key with HYDRANT_PII_KEY_FILE or in `[pii.keys]`",
             );
         }
@@ -313,11 +313,7 @@ fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<RuleSco
             Some(RuleScope::Key(form))
         }
         (None, None, None) => {
-            problems.add(
-                place,
-                "it holds for nothing",
-                "add `class`, `path` or `key`",
-            );
+            problems.add(place, "it matches nothing", "add `class`, `path` or `key`");
             None
         }
     }
@@ -340,7 +336,7 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
         if given && !actions.contains(&raw.action.as_str()) {
             problems.add(
                 place,
-                format!("`{field}` means nothing for the action `{}`", raw.action),
+                format!("`{field}` has no effect with the action `{}`", raw.action),
                 format!("remove it, or use the action `{}`", actions.join("` or `")),
             );
         }
@@ -499,8 +495,8 @@ fn allowance(
         }
         _ => problems.add(
             place,
-            "it names no value, or in several ways",
-            "give one of `path`, `value`, `prefix`",
+            "it gives none or several of `path`, `value` and `prefix`",
+            "give exactly one of them",
         ),
     }
 }

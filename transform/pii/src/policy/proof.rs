@@ -98,7 +98,7 @@ fn fits(class: Class, action: &Action, place: &str, problems: &mut Collected) {
     if class == Class::Custom && *action == Action::Keep {
         problems.add(
             place,
-            "it keeps values whatever they are",
+            "it keeps every value",
             "use `[[allow]]` with a class",
         );
     }

@@ -46,7 +46,10 @@ impl TokenKeys {
             ));
         }
         if self.by_id.contains_key(id) {
-            return Err(problem("the id is taken", "give every secret its own id"));
+            return Err(problem(
+                "the id exists already",
+                "give every secret its own id",
+            ));
         }
         self.by_id.insert(id.to_owned(), TokenKey::new(id, secret));
         Ok(())

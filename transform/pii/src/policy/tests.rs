@@ -92,7 +92,7 @@ fn nothing_that_must_be_redacted_may_pass() {
         ),
         (
             "[[rule]]\npath = \"$.a\"\naction = \"keep\"",
-            "keeps values whatever",
+            "it keeps every value",
         ),
         (
             "[[allow]]\nclass = [\"ip\", \"card\"]\npath = \"$.a\"",
@@ -111,7 +111,7 @@ fn nothing_that_must_be_redacted_may_pass() {
             "[[allow]]\nclass = \"ip\"\nprefix = \"1\"",
             "most of a class",
         ),
-        ("[[allow]]\nclass = \"ip\"", "names no value"),
+        ("[[allow]]\nclass = \"ip\"", "none or several"),
         (
             "[[rule]]\nclass = \"card\"\naction = \"token\"\n\
              [[rule]]\npath = \"$.a\"\nclass = \"card\"\naction = \"partial\"\nkeep_last = 4",
@@ -170,10 +170,7 @@ fn tokens_need_a_key() {
         &keys(),
     )
     .unwrap_err();
-    assert!(
-        told.to_string().contains("no key with the id `b`"),
-        "{told}"
-    );
+    assert!(told.to_string().contains("no key has the id `b`"), "{told}");
     assert_eq!(told.0.len(), 1, "{told}");
 }
 
@@ -194,7 +191,7 @@ fn actions_have_to_fit_their_class_and_fields_their_action() {
         ),
         (
             "class = \"email\"\naction = \"label\"\nmask = \"*\"",
-            "means nothing",
+            "has no effect",
         ),
         (
             "class = \"email\"\naction = \"mask\"\nmask = \"1\"",
@@ -216,7 +213,7 @@ fn actions_have_to_fit_their_class_and_fields_their_action() {
         ("class = \"email\"\naction = \"erase\"", "is not an action"),
         ("class = \"e-mail\"\naction = \"label\"", "is not a class"),
         ("class = []\naction = \"label\"", "is empty"),
-        ("action = \"label\"", "holds for nothing"),
+        ("action = \"label\"", "matches nothing"),
         ("path = \"a.b\"\naction = \"label\"", "starts with `$`"),
         (
             "path = \"$\"\naction = \"label\"",

@@ -38,7 +38,7 @@ impl InputWalk {
                 Ok(Some(mut live)) => {
                     live.leads_from(entry);
                     self.seen.insert(id);
-                    tracing::info!(input = %entry.path.display(), now = &*live.name, "was renamed: the rest of it is read first");
+                    tracing::info!(input = %entry.path.display(), now = &*live.name, "the file was renamed: the rest of it is read first");
                     return Ok(Some(live));
                 }
                 Ok(None) => return Ok(None),
@@ -127,8 +127,8 @@ impl InputWalk {
             tracing::warn!(
                 input = %path.display(),
                 like = %entry.path.display(),
-                "begins like a file that was read and is gone, but is not named like a rotation of it: it is taken for \
-                 another file, and is sent from its start"
+                "the file begins like one that was read and is gone, but is not named like a rotation of it: it counts \
+                 as a new file, and is sent from its start"
             );
         }
         Ok(NewFile::New)
@@ -147,14 +147,14 @@ impl InputWalk {
             let alike = self.compare(path, id, &entry.path, original)?;
             let is_packed = rotation::is_packed(path);
             if alike == Alike::Beginning && (has_all.is_some() || is_packed) {
-                tell("is a copy: its records are read from the original");
+                tell("the file is a copy: its records are read from the original");
                 return Ok(NewFile::Whole);
             }
             if alike != Alike::No && (is_being_made(path) || alike == Alike::Cut && is_packed) {
                 tracing::warn!(
                     input = %path.display(),
                     of = %entry.path.display(),
-                    "may be a copy that is being made, and is looked at again in a minute or by the next run"
+                    "the file may be a copy that is being made: the producer looks at it again in a minute, or in the next run"
                 );
                 return Ok(NewFile::Making);
             }
@@ -167,7 +167,7 @@ impl InputWalk {
             Some(live) => Ok(NewFile::Goes(Box::new(copied(live, entry)))),
             None if self.is_part(path, id, entry)? => {
                 tell(
-                    "is a copy that was made before the last records of its original were read: it has nothing new",
+                    "the file is a copy that was made before the last records of its original were read: it has nothing new",
                 );
                 Ok(NewFile::Whole)
             }
@@ -223,7 +223,7 @@ fn copied(mut live: OpenFile<FileTail>, entry: &FileEntry) -> OpenFile<FileTail>
 }
 
 fn tell_copied(live: &OpenFile<FileTail>, entry: &FileEntry) {
-    tracing::info!(input = &*live.name, of = %entry.path.display(), "is a copy: only what was not read from its original is read");
+    tracing::info!(input = &*live.name, of = %entry.path.display(), "the file is a copy: only the records that were not read from its original are read");
 }
 
 /// Passes over a file whose content is damaged, with a warning; it is not the one that is looked for.
@@ -238,7 +238,7 @@ fn tell_damaged(error: InputError) -> Result<()> {
     }
     tracing::warn!(
         error = error.report(),
-        "a file is damaged, so it is not taken for one that was read before"
+        "a file is damaged, so that it does not count as one that was read before"
     );
     Ok(())
 }
@@ -255,7 +255,7 @@ fn is_damaged(error: &InputError) -> bool {
 fn changes(path: &Path) -> Error {
     let path = path.display();
     Error::fatal(format!(
-        "the files beside `{path}` change faster than they can be looked at: start again"
+        "the files beside `{path}` change faster than the producer can look at them: start again"
     ))
 }
 

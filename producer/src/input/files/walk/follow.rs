@@ -137,7 +137,7 @@ impl InputWalk {
             if failed.is_empty() && !is_there {
                 tracing::warn!(
                     input = %text,
-                    "no file is there for this input: one is waited for; check the path if there should be one"
+                    "no file exists for this input yet, so the producer waits for one: check the path if it should exist"
                 );
             }
             for error in failed {
@@ -163,7 +163,7 @@ impl InputWalk {
         for error in failed {
             let told = error.report();
             if !self.unseen.contains(&told) && !unseen.contains(&told) {
-                tracing::warn!("{told}: it is looked at again and again");
+                tracing::warn!("{told}: the producer keeps trying");
             }
             unseen.insert(told);
         }
@@ -359,8 +359,8 @@ impl InputWalk {
         close(&live, closed, &mut self.seen, ClosedFile::at(look));
         if !std::mem::replace(&mut self.is_crowded, true) {
             tracing::warn!(
-                "more than {OPEN_MAX} files are followed: those that are quiet are closed, and read again from their \
-                 starts when they grow; give some of them to another producer if that takes too long"
+                "more than {OPEN_MAX} files are followed: quiet ones are closed, and read again from their starts when \
+                 they grow; give some of them to another producer if that takes too long"
             );
         }
         true
@@ -466,7 +466,7 @@ fn close(
 
 fn unlookable(path: &Path, error: io::Error) -> Error {
     Error::refused(format!(
-        "cannot look at `{}`: {error}: grant this user the right to, or repair or remove it",
+        "cannot look at `{}`: {error}: grant this user the permission, or repair or remove it",
         path.display()
     ))
 }
@@ -474,7 +474,7 @@ fn unlookable(path: &Path, error: io::Error) -> Error {
 fn tell_failed(error: &Error) {
     tracing::warn!(
         error = error.report(),
-        "a file cannot be read; it is tried again when it grows, or in a minute"
+        "a file cannot be read: the producer tries it again when it grows, or in a minute"
     );
 }
 
