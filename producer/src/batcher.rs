@@ -22,7 +22,7 @@ use crate::ledger::FileEntry;
 pub enum Refusal {
     /// The line is longer than lines may be.
     LineTooLong,
-    /// A document over several lines is damaged, and its parts are no records.
+    /// A document over several lines is damaged, and its parts are not records.
     Damaged,
     /// Key and payload together are larger than records may be.
     RecordTooLarge,
@@ -115,7 +115,7 @@ pub struct FilePart {
     pub name: Arc<str>,
     /// The file's number.
     pub number: u32,
-    /// By what origins are told apart.
+    /// What tells the file's origins from those of other files.
     pub origin: Arc<str>,
     /// What must be noted before the first chunk of a file is sent.
     pub opens: Option<Box<FileEntry>>,
@@ -142,7 +142,7 @@ impl InputChunk {
         self.records.is_empty() && self.refused.is_empty()
     }
 
-    /// Parts the first `records` from the rest, which stays here; `None` when there is no rest.
+    /// Parts the first `records` from the rest, which stays here; `None` when nothing is left.
     /// What was refused goes with the first part, the mark with the rest. Permits are not parted: neither half has one.
     pub fn split_front(&mut self, records: usize) -> Option<InputChunk> {
         if records >= self.records.len() {
@@ -276,7 +276,7 @@ impl Batcher {
         }
     }
 
-    /// When the batch is to be closed although it is not full; `None` when there is none.
+    /// When the batch has to be closed although it is not full; `None` without a batch.
     pub fn deadline(&self) -> Option<Instant> {
         let growing = self.growing.as_ref()?;
         let lingered = growing.flight.produced + self.linger;

@@ -133,7 +133,7 @@ pub struct Files {
     pub format: RecordFormat,
     /// What the end means; `None` for the default.
     pub at_end: Option<AtEnd>,
-    /// Whether to go on until stopped.
+    /// Whether to continue until stopped.
     pub follow: bool,
 }
 
@@ -201,7 +201,7 @@ impl Config {
     /// With partition keys made by a template.
     ///
     /// # Errors
-    /// Refused when it is no template.
+    /// Refused when it is not a valid template.
     pub fn with_key(mut self, template: &str) -> Result<Self> {
         let parsed = KeyTemplate::parse(template)
             .map_err(|error| hydrant_core::Error::refused(error.to_string()))?;

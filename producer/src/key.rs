@@ -157,7 +157,7 @@ impl RecordKey {
     }
 }
 
-/// Whether these are UTF-8; most are ASCII, which is told sooner.
+/// Whether these are UTF-8; most are ASCII, which is checked faster.
 fn is_text(bytes: &[u8]) -> bool {
     bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }
@@ -354,7 +354,7 @@ impl KeyScan<'_> {
             }
             self.place = json::value(self.json, self.place).ok()?;
             self.skip_space();
-            // A closing brace means that there is no such field.
+            // A closing brace means that the field does not exist.
             self.expect(b',')?;
         }
     }

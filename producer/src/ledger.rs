@@ -1,4 +1,4 @@
-//! A producer's memory of what is stored, so that a restart goes on where the last run ended.
+//! A producer's record of what is stored, so that a restart continues where the last run ended.
 //!
 //! The ledger is a JSON file: for whom (name), into which stream (with its incarnation), out of which input, and how
 //! far every record is stored durably: an index for the simulator, a place in each file for files and standard input.
@@ -92,7 +92,7 @@ impl LedgerLock {
             .map_err(|error| Error::io("read", &self.path, error))
     }
 
-    /// Reads the ledger, or makes it durably when there is none.
+    /// Reads the ledger, or creates it durably if it does not exist.
     ///
     /// # Errors
     /// Refused when it belongs to another name, stream or input, or cannot be read.
@@ -207,7 +207,7 @@ impl ProducerLedger {
         &self.body.files
     }
 
-    /// What tells this ledger's records from those of every other ledger.
+    /// The identity of this ledger: part of the origins of its records.
     pub fn id(&self) -> &str {
         &self.body.id
     }

@@ -17,10 +17,10 @@ use crate::batcher::{Refusal, RefusedRecord};
 /// Refused records that are logged one by one.
 const LOGGED_REFUSALS: u64 = 10;
 
-/// An hour, the longest latency that is told apart.
+/// An hour, the longest latency that is measured.
 const LATENCY_MICROS_MAX: u64 = 3_600_000_000;
 
-/// Counts of a running producer, for whoever shows its progress.
+/// Counts of a running producer, for a display of its progress.
 #[derive(Debug, Default)]
 pub struct Counters {
     accepted: AtomicU64,

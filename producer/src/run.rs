@@ -42,7 +42,7 @@ const CHUNKS: usize = 2;
 /// Sends everything that the input has into the stream, which is made if it is local and absent.
 ///
 /// Ends when the input does, or after `shutdown` began to drain: then the input stops, and everything
-/// accepted is stored before the report is made. `counters` tell of the progress on the way.
+/// accepted is stored before the report is made. `counters` show the progress on the way.
 ///
 /// # Errors
 /// Refused when configuration, input and ledger do not fit together: nothing was sent then. Fatal when
@@ -177,7 +177,7 @@ pub async fn run_into(
     Ok(tally.report(subject, ended, duplicates, elapsed, sending.next_index))
 }
 
-/// Tells, when a run ends in whatever way, of what was accepted and is not known to be stored.
+/// Warns, however a run ends, of records that were accepted and are not known to be stored.
 struct Unstored {
     counters: Arc<Counters>,
     is_remembered: bool,
@@ -418,7 +418,7 @@ impl Sending {
                     chunk,
                     opened: None,
                 };
-                // Of a file that this run sent nothing of, the ledger is told ahead, of many at once. Of others it is not
+                // A file of which this run sent nothing is noted in the ledger ahead, many at once. Of others it is not
                 // known yet how far they are stored.
                 if !self.way.knows(number) && !self.waiting.holds(number) {
                     open(&mut self.keeper, &mut waiting);
@@ -548,7 +548,7 @@ impl Sending {
     }
 }
 
-/// Tells the ledger of the file that a chunk opens: it knows it before its first record is sent.
+/// Notes the file that a chunk opens in the ledger, which has it before its first record is sent.
 fn open(keeper: &mut Option<LedgerWriter>, waiting: &mut WaitingChunk) {
     if let (Some(entry), Some(keeper)) = (waiting.chunk.part.opens.take(), keeper) {
         waiting.opened = Some(OpenedFile {

@@ -137,7 +137,7 @@ impl Config {
 
     /// How long an input that does not exist is waited for.
     ///
-    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is told later.
+    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is reported later.
     pub fn wait(&self) -> Duration {
         self.wait
     }

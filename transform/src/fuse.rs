@@ -178,7 +178,7 @@ impl ShardStage for FusedShard {
             (batch, missing)
         };
         let (batch, missing) = workers.run(job).await?;
-        // The inner stage may wait for memory while this is held. That ends: whoever holds the inner stage's overdraft
+        // The inner stage may wait for memory while this is held. That ends: the shard that holds the inner stage's overdraft
         // never waits for this one.
         let _grown = self.shared.exchange(room, missing).await;
         self.inner.push(Read::Batch(batch)).await

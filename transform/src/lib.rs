@@ -2,7 +2,7 @@
 //!
 //! [`PiiTransform`] runs the engine of `hydrant-pii` over batches; [`TransformStage`] carries what comes out into
 //! another stream, each unit once; [`FusedStage`] hands it to a stage in the same process instead. Nothing passes
-//! unscanned: what cannot be processed goes on as a dead letter without payload.
+//! unscanned: what cannot be processed becomes a dead letter without payload.
 
 pub mod config;
 pub mod policy;

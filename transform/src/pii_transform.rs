@@ -1,9 +1,9 @@
 //! The PII engine behind the seam of transforms: a batch in, a batch and what became of the rest out.
 //!
-//! Owns what the engine leaves to its caller: engines per thread, batches, keys, letters, counters. Promises: a record
-//! goes on only with a verdict of its own, key and payload; unchanged records keep their bytes in place and changed ones
-//! share one new segment; a panic inside the engine quarantines the record that caused it and no other. Letters,
-//! logs and metrics hold codes and lengths, never a value. A key leaves without what was found in its payload; beside a
+//! Owns what the engine leaves to its caller: engines per thread, batches, keys, dead letters, counters. Promises: a record
+//! is passed on only with a verdict of its own, key and payload; unchanged records keep their bytes in place and changed ones
+//! share one new segment; a panic inside the engine quarantines the record that caused it and no other. Dead
+//! letters, logs and metrics hold codes and lengths, never a value. A key leaves without what was found in its payload; beside a
 //! payload that could not be scanned it does not leave at all.
 
 mod scan;

@@ -80,7 +80,7 @@ impl Stage for TransformStage {
     }
 
     async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
-        // The output drops what it has of an origin when it comes again, but it cannot tell how far an origin is done:
+        // The output drops what it has of an origin when it comes again, but it does not know how far an origin is done:
         // a record may have become nothing. So the ledger says where to begin.
         Ok(None)
     }
@@ -164,7 +164,7 @@ impl ShardStage for ShardTransform {
                 self.session.send(plan).await?;
             }
             Read::Idle { through } => self.session.skip(through),
-            // The runtime tells and counts it; the output has no place for records that never came.
+            // The runtime reports and counts it; the output has no place for records that never came.
             Read::Gap { to, .. } => self.session.skip(to),
             Read::End { .. } => self.ended = true,
         }

@@ -286,7 +286,7 @@ async fn every_record_is_accounted_for_once_through_a_kill_and_a_second_hop() {
     let refused = run("strip", &other, &shutdown).await.expect_err("a pin");
     assert_eq!(refused.disposition(), Disposition::Refused, "{refused}");
 
-    // Two workers go on, and so does a second hop at the same time.
+    // Two workers continue, and so does a second hop at the same time.
     let ending = config(&raw, &clean, Some(&policy), true);
     let hop = config(&clean, &twice, None, false);
     let hopping = Shutdown::new();
@@ -305,7 +305,7 @@ async fn every_record_is_accounted_for_once_through_a_kill_and_a_second_hop() {
         .expect("a readable output");
     check(&found, TOTAL, TOTAL);
 
-    // After a clean end another policy may go on.
+    // After a clean end another policy may continue.
     let summary = run("strip", &other, &shutdown).await.expect("a run");
     assert_eq!(summary.records, 0);
 

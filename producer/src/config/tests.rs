@@ -36,7 +36,7 @@ fn good(args: &[&str]) -> Config {
     config.unwrap()
 }
 
-/// The problems, each of which must be told by one of `words`.
+/// The problems, each of which one of `words` must name.
 fn refused(args: &[&str], words: &[&str]) {
     let (config, problems) = load(args);
     assert!(config.is_none(), "{args:?}");

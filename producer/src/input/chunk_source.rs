@@ -1,9 +1,9 @@
-//! One face for all inputs: the simulator, files and standard input as chunks of records.
+//! The one interface of all inputs: the simulator, files and standard input as chunks of records.
 //!
 //! Promises: chunks in input order; memory taken from the budget before a chunk is handed on, so that
 //! a slow stream slows the input; nothing that waits for a file or a pipe runs on a thread of the
-//! runtime. A restart begins where a ledger says: the simulator jumps there, files are read from their start and what
-//! was taken is passed over.
+//! runtime. A restart begins where a ledger says: the simulator jumps there; files are read from their start, and what
+//! was taken is skipped.
 
 use hydrant_core::{Context, Result};
 
@@ -22,7 +22,7 @@ pub(crate) enum ChunkSource {
     Lines(LineSource),
 }
 
-/// What tells equal inputs.
+/// What a ledger knows the input by.
 pub(crate) fn identity(config: &Config) -> InputIdentity {
     let key = config.key.as_ref().map(|key| key.0.clone());
     match &config.origin {

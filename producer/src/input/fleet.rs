@@ -71,7 +71,7 @@ impl FleetSource {
     }
 }
 
-/// What tells equal fleets.
+/// What a ledger knows a fleet by.
 pub(super) fn identity(spec: &FleetSpec, key: Option<String>) -> InputIdentity {
     InputIdentity::Simulator {
         seed: spec.seed,

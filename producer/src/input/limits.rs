@@ -12,7 +12,7 @@ use crate::batcher::Refusal;
 /// Bytes whose brackets are counted at once, in a byte, so that the compiler makes it a few instructions.
 const STRIDE: usize = 192;
 
-/// The limit that `record` breaks. What is not JSON breaks none: that is told by those who read it.
+/// The limit that `record` breaks. A record that is not JSON breaks none: its readers report that.
 pub(super) fn broken(record: &[u8]) -> Option<Refusal> {
     if record.len() <= DEPTH_MAX || !(may_nest_too_deep(record) || may_have_a_long_name(record)) {
         return None;

@@ -63,7 +63,7 @@ impl LineSource {
         let follow = files.follow;
         let own = OwnFiles::of(config);
         workers::spawn_named("input", move || {
-            // The asker may be gone: the process stops.
+            // The other end may be gone: the process stops.
             let Ok(known) = starts.blocking_recv() else {
                 return;
             };
@@ -82,7 +82,7 @@ impl LineSource {
     /// Begins with what the ledger knows, where there is one.
     pub(crate) fn start(&mut self, known: Option<Vec<FileEntry>>) {
         if let Some(start) = self.start.take() {
-            // A thread that is gone has ended with an error, which the first `take` tells.
+            // A thread that is gone has ended with an error, which the first `take` returns.
             let _gone = start.send(known);
         }
     }

@@ -3,7 +3,7 @@
 //! Promises: over any time in which the stream keeps up, the rate is kept on average; a record that
 //! was late keeps the moment at which it was due, so that latencies measured from there hide no
 //! stall. After a stall the backlog is made up at once, but no more than [`CATCH_UP`] of it: what
-//! lies further back is given up, and the schedule starts anew from there.
+//! lies further back is given up, and the schedule restarts from there.
 
 use std::time::Duration;
 

@@ -133,7 +133,7 @@ fn damage_before_the_key_gives_no_key_and_damage_behind_it_does_not_matter() {
         r#"{"x":["\ud800"],"id":2}"#,
         "{\"x\":\"\n\",\"id\":2}",
         "{\"\n\":1,\"id\":2}",
-        // Where the record is cut, the number may have gone on.
+        // Where the record is cut, the number may have been longer.
         r#"{"id":12"#,
         r#"{"id":12]"#,
         r#"{"id":true"#,

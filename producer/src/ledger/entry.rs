@@ -137,7 +137,7 @@ impl FileEntry {
         }
     }
 
-    /// What tells its records from those of the other files of this ledger.
+    /// The part of its records' origins that no other file of this ledger has.
     pub fn origin(&self) -> String {
         match (self.number, self.drawn) {
             (0, None) => String::new(),

@@ -29,7 +29,7 @@ pub enum InputIdentity {
 }
 
 impl InputIdentity {
-    /// Why records of `now` cannot go on where those of `self` ended.
+    /// Why records of `now` cannot continue where those of `self` ended.
     pub(super) fn conflict(&self, now: &InputIdentity) -> Option<String> {
         use InputIdentity::{Records, Simulator};
         let keys = |was: &Option<String>, is: &Option<String>| {

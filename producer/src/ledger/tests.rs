@@ -103,7 +103,7 @@ async fn a_crash_leaves_the_old_or_the_new_ledger() {
                     .await
                     .is_ok();
                 if survived {
-                    // The fate that never came must not befall the drop of the lock.
+                    // The fate that never came must not hit the drop of the lock.
                     world.kill("victim");
                 }
                 let after = open(&context(&world, "after")).await.unwrap();

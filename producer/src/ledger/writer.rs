@@ -1,4 +1,4 @@
-//! Writes progress down beside the work.
+//! Writes the ledger beside the work.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct LedgerWriter {
     wanted: LedgerProgress,
     due: Option<Instant>,
     last: Instant,
-    /// Files that it was told of before they are sent: how many, how many of them are being written, and are written.
+    /// Files that were opened before they are sent: how many, how many of them are being written, and are written.
     opened: u64,
     writing_opened: u64,
     written: u64,
@@ -46,7 +46,7 @@ impl LedgerWriter {
         }
     }
 
-    /// Tells how far everything of the simulator is stored.
+    /// Notes how far everything of the simulator is stored.
     pub(crate) fn note(&mut self, next_index: u64) {
         if next_index > self.wanted.index {
             self.wanted.index = next_index;
@@ -54,20 +54,20 @@ impl LedgerWriter {
         }
     }
 
-    /// Tells how far a file is stored.
+    /// Notes how far a file is stored.
     pub(crate) fn note_file(&mut self, entry: FileEntry) {
         self.wanted.files.insert(entry.number, entry);
         self.due.get_or_insert(self.last + CADENCE);
     }
 
-    /// Tells of a file of which nothing was sent yet; answers by what [`LedgerWriter::has_written`] knows it.
+    /// Notes a file of which nothing was sent yet; answers by what [`LedgerWriter::has_written`] knows it.
     pub(crate) fn open_file(&mut self, entry: FileEntry) -> u64 {
         self.note_file(entry);
         self.opened += 1;
         self.opened
     }
 
-    /// Writes down what was noted as soon as may be, since a file that was told of by this waits for it: now, or behind
+    /// Writes down what was noted as soon as may be, since a file that was opened by this note waits for it: now, or behind
     /// what is being written.
     pub(crate) fn hurry(&mut self, opened: u64) {
         let is_being_written = self.writing.is_some() && opened <= self.writing_opened;
@@ -79,12 +79,12 @@ impl LedgerWriter {
         }
     }
 
-    /// Whether the file that was told of by this is in the ledger durably.
+    /// Whether the file that was opened by this note is in the ledger durably.
     pub(crate) const fn has_written(&self, opened: u64) -> bool {
         self.written >= opened
     }
 
-    /// Writes what is due; waits for ever when nothing was noted. Cancel-safe.
+    /// Writes what is due; never returns when nothing was noted. Cancel-safe.
     ///
     /// # Errors
     /// When writing failed for good; a full disk is tried again.

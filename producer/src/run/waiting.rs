@@ -1,6 +1,6 @@
 //! Chunks that were taken from the input and are not on their way yet.
 //!
-//! Owns their order, and how many there may be: enough that the ledger is told of many files at once, since each is in it
+//! Owns their order, and how many there may be: enough that many files are noted in the ledger at once, since each is in it
 //! before its first record is sent.
 
 use std::collections::VecDeque;
@@ -14,13 +14,13 @@ const CHUNKS_MAX: usize = 256;
 const BYTES_MAX: u64 = 4 << 20;
 const MEMORY_PARTS: u64 = 16;
 
-/// A chunk and, where the ledger was told of the file that it opens, how.
+/// A chunk and, once the file that it opens is noted in the ledger, that note.
 pub(super) struct WaitingChunk {
     pub(super) chunk: InputChunk,
     pub(super) opened: Option<OpenedFile>,
 }
 
-/// What the ledger was told of a file.
+/// The note of a file in the ledger.
 #[derive(Clone, Copy)]
 pub(super) struct OpenedFile {
     /// The index from which on nothing of it was sent.

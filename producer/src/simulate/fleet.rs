@@ -40,7 +40,7 @@ pub struct Meta {
     pub event_micros: i64,
     /// Whether the event time lies hours or days back.
     pub late: bool,
-    /// Whether the record is no JSON object.
+    /// Whether the record is malformed: not a JSON object.
     pub malformed: bool,
 }
 

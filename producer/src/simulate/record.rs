@@ -152,7 +152,7 @@ impl RecordFields<'_, '_> {
         self.to.raw("\"");
     }
 
-    /// A nested person's opening, whose account number is no personal data.
+    /// A nested person's opening, whose account number is not personal data.
     fn open_person(&mut self, field: &str) {
         self.to.raw(field);
         self.to.raw("{\"account\":\"ac-");

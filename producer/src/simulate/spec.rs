@@ -59,7 +59,7 @@ pub struct FleetSpec {
     pub seed: u64,
     /// Devices, 1 to [`DEVICES_MAX`]. Default: 1,000.
     pub devices: u64,
-    /// Share of records that are no JSON object: cut short, invalid UTF-8, bare text. Default:
+    /// Share of records that are not JSON objects: cut short, invalid UTF-8, bare text. Default:
     /// 0.001.
     pub malformed_share: f64,
     /// Share of records whose event time lies 1 hour to 7 days back. Default: 0.02.
@@ -89,7 +89,7 @@ impl Default for FleetSpec {
     }
 }
 
-/// Why a specification is no fleet.
+/// Why a specification is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FleetError {
@@ -99,7 +99,7 @@ pub enum FleetError {
         /// The number given.
         devices: u64,
     },
-    /// A share is no probability.
+    /// A share is not a probability.
     #[error("the share `{name}` is `{value}`: give a number from 0 to 1")]
     Share {
         /// Which share.

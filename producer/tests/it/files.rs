@@ -375,7 +375,7 @@ fn a_file_that_begins_as_another_one_is_sent_from_its_start() {
         let said = run(dir.path(), &["--input", "in/*"]);
         assert_eq!(stored(dir.path())[had..], *added, "{name}: {said}");
         assert!(said.contains(says), "{name}: {said}");
-        // Each goes on where it ended.
+        // Each continues where it ended.
         for path in fs::read_dir(dir.path().join("in")).unwrap() {
             append(&path.unwrap().path(), "end\n");
         }

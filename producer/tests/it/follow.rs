@@ -1,4 +1,4 @@
-//! Files that go on growing while the producer follows them, is killed, and starts again.
+//! Files that grow while the producer follows them, is killed, and starts again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -124,7 +124,7 @@ fn a_file_that_was_truncated_behind_its_copy_is_followed_on() {
     assert_eq!(running.terminate()["duplicates"], 0);
 }
 
-/// As `rsync` and editors replace a file: what was taken is not sent again, and growth goes on.
+/// As `rsync` and editors replace a file: what was taken is not sent again, and growth continues.
 #[test]
 fn a_followed_file_that_is_replaced_by_a_longer_one_is_read_on() {
     for ledger in [true, false] {

@@ -31,7 +31,7 @@ fn each_run_reads_what_was_written_over_nuls_since_the_last_one() {
         at = write_over(&path, "a\n4\n", at);
         let said = run();
         assert!(!said.contains("read from its start"), "{said}");
-        // A writer went on behind what it left out: that is blank space.
+        // A writer continued behind what it left out: that is blank space.
         at = write_over(&path, "5\n", at + 20);
         run();
         assert_eq!(stored(dir.path()), wanted, "--at-end {at_end}");

@@ -65,7 +65,7 @@ fn kill_dash_nine_and_restart_store_each_record_once() {
     assert_eq!(counts(&produce(dir.path(), &args)), (0, 0, 0, 24_000));
 }
 
-/// The ledger is told of many files at once, of each before its first record can be in the stream, and never of a record
+/// Many files are noted in the ledger at once, each before its first record can be in the stream, and never of a record
 /// before the stream has it.
 #[test]
 fn kill_dash_nine_over_many_small_files_stores_each_record_once() {

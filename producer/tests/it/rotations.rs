@@ -1,5 +1,5 @@
 //! What becomes of files that were read and are not where they were at the next start: whatever rotated them, their
-//! rest is sent, nothing is sent twice, and what cannot be found again is told.
+//! rest is sent, nothing is sent twice, and what cannot be found again is reported.
 
 use std::fs;
 use std::path::Path;
@@ -59,7 +59,7 @@ fn what_is_compressed_while_its_original_is_still_there_is_sent_once() {
     }
     run(dir.path(), &["--input", "app.log*"]);
     assert_eq!(numbers(dir.path()), [1..=5]);
-    // One that is not finished is looked at later, and is no failure.
+    // One that is not finished is looked at later, and is not a failure.
     append(&path("app.log"), &lines(6..=9));
     let packed = gzip(lines(1..=9).as_bytes());
     for length in [packed.len() / 2, packed.len() - 4, 4] {
@@ -204,7 +204,7 @@ fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_wa
             says.is_empty() || said.lines().any(|line| is_told(&line)),
             "{name}: {said}"
         );
-        // It is told once.
+        // It is reported once.
         let said = run(dir.path(), &["--input", input]);
         assert!(!said.contains("is gone"), "{name}: {said}");
         assert_eq!(numbers(dir.path()), wanted, "{name}");

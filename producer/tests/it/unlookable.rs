@@ -17,7 +17,7 @@ fn await_said(said: &Path, words: &[&str]) {
     });
 }
 
-/// A directory that nobody can list: a link to itself.
+/// A directory that cannot be listed: a link to itself.
 #[test]
 fn what_cannot_be_looked_at_is_an_error_and_the_rest_is_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -79,7 +79,7 @@ fn what_cannot_be_looked_at_is_refused_at_the_start_and_followed_later() {
     assert_eq!(said.matches("cannot look at").count(), 2, "{said}");
 }
 
-/// What may be the rest of a known file, of which the first byte cannot be read, by nobody.
+/// What may be the rest of a known file, of which the first byte cannot be read by any user.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_rest_that_cannot_be_looked_at_refuses_the_start() {

@@ -2,8 +2,8 @@
 //!
 //! Owns the actions and the texts they write. Promises: whatever an action writes needs no JSON
 //! escape at any depth; a token is HMAC-SHA-256 of the normalised value under a key with an id,
-//! separated by class, so that equal values have equal tokens and nobody without the key can try
-//! values. Tokens hold no digits but those of the key id, so that no detector takes them for data.
+//! separated by class, so that equal values have equal tokens, and values cannot be tried without the
+//! key. Tokens hold no digits but those of the key id, so that no detector takes them for data.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What is told about findings: where and of which class, never the value.
+//! What is reported of findings: where they lie and of which class they are, never the value.
 //!
 //! Owns findings and the counters over many records. A pointer
 //! shows keys as they leave the engine: a key that holds personal data appears redacted.
@@ -36,7 +36,7 @@ impl Finding {
         self.row().info.name
     }
 
-    /// Whether something was done, and not only told.
+    /// Whether the value was changed, and not only reported.
     pub(crate) fn acted(&self) -> bool {
         self.action != Action::Keep.name()
     }
@@ -49,7 +49,7 @@ impl Finding {
 /// A finding with its pointer, ready for a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FindingReport<'a> {
-    /// RFC 6901 pointer; behind `#` it goes on inside a string that holds JSON.
+    /// RFC 6901 pointer; behind `#` it continues inside a string that holds JSON.
     pub pointer: &'a str,
     /// `key` if the finding lies in the key that the pointer names, and nothing for a value.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]

@@ -142,7 +142,7 @@ impl Engine {
     }
 
     /// Processes a partition key: any bytes. JSON is scanned as JSON, everything else as text;
-    /// bytes that are no UTF-8 separate its parts. If the policy has a key, a partition key with
+    /// bytes that are not UTF-8 separate its parts. If the policy has a key, a partition key with
     /// a finding becomes one token as a whole, so that equal keys stay equal and others differ.
     pub fn process_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.reset();

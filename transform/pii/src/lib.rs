@@ -33,14 +33,14 @@
 //! that speaks of a payment; digits in a text need one, or a word of payment, or the groups of a
 //! card, unless there are 15 or 16 of them and nothing says that they count, measure or tell apart.
 //! A phone and a card are also things: ids, counters and times beneath such keys stay. Four numbers
-//! that a key, a product or a word says to be a version are no address; where little says so, only
+//! that a key, a product or a word says to be a version are not an address; where little says so, only
 //! if they are small, as those of versions are.
 //!
 //! The partition key of a record ([`Engine::process_key_beside`]) loses what was found in the
 //! payload, whatever its own form says.
 //!
 //! A label like `[SSN]` that a producer wrote is a word like others. Those that the engine writes
-//! are no evidence for what stands beside them, unless the redacted record is processed as a new
+//! are not evidence for what stands beside them, unless the redacted record is processed as a new
 //! one: then more of it may be redacted, never less.
 //!
 //! # Known gaps
@@ -78,7 +78,7 @@
 //!
 //! Rooms: `text` (byte classes, the walker over JSON, escapes and tricks of writing, candidates),
 //! `class` (what is personal), `detect` (detectors, one file per family), `keys` (what key names say),
-//! `policy` (TOML to proved rules), `action` and `edit` (what is written), `audit` (what is told),
+//! `policy` (TOML to proved rules), `action` and `edit` (what is written), `audit` (what is reported),
 //! `engine` and `trail` (the walk over a record).
 
 mod action;

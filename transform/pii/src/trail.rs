@@ -175,7 +175,7 @@ impl Trail {
         PointerSegment::Name(narrow(start), narrow(self.names.len()))
     }
 
-    /// A segment that stays when the walk goes on: a key of the text `bytes` becomes a name.
+    /// A segment that stays valid when the walk continues: a key of the text `bytes` becomes a name.
     pub(crate) fn lasting(&mut self, segment: PointerSegment, bytes: &[u8]) -> PointerSegment {
         match segment {
             PointerSegment::Written(start, end) => self.name(&bytes[start as usize..end as usize]),

@@ -14,16 +14,16 @@ use hydrant_core::workers::{INTERNAL_FAULT, contain};
 
 use super::scanner::{ScanOutcome, Scanner};
 
-/// The stage that letters of this transform name.
+/// The stage that dead letters of this transform name.
 const STAGE: &str = "transform";
-/// The reason of a letter for which the new segment of its batch has no room.
+/// The reason of a dead letter for which the new segment of its batch has no room.
 const NO_ROOM: &str = "too_large";
 /// The most bytes of changed records of one batch; ranges have 32 bits.
 const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// Slots of the memo of keys at most.
 const MEMO_SLOTS_MAX: usize = 4096;
 
-/// A key as it goes on.
+/// A key as it is passed on.
 enum OutgoingKey {
     /// The record has none.
     None,
@@ -90,7 +90,7 @@ struct BatchScan<'a> {
 pub(super) struct Scanned {
     /// The new segment.
     out: Vec<u8>,
-    /// Records that go on; those in the new segment have its number to come.
+    /// Records that are passed on; those in the new segment have its number to come.
     records: Vec<Entry>,
     sources: Vec<u32>,
     rekeyed: Vec<bool>,
@@ -182,7 +182,7 @@ impl<'a> BatchScan<'a> {
         }
     }
 
-    /// Notes what became of a record that does not go on.
+    /// Notes what became of a record that is not passed on.
     fn stop(&mut self, index: u32, fate: ScanOutcome) {
         match fate {
             ScanOutcome::Dropped(rule) => self.scanned.dropped.push((index, rule)),
@@ -335,7 +335,7 @@ impl Scanned {
                 shard: source.shard.clone(),
                 sequence,
                 sub,
-                // Whether a key is personal can only be told beside its payload.
+                // Whether a key is personal can only be decided beside its payload.
                 key: None,
                 stage: texts.share(STAGE),
                 reason: texts.share(letter.reason),

@@ -11,7 +11,7 @@ pub(crate) enum ScanOutcome {
     Clean,
     /// The new bytes were appended.
     Redacted,
-    /// It must not go on, for this reason.
+    /// It must not be passed on, for this reason.
     Quarantined(&'static str),
     /// This rule drops it.
     Dropped(Arc<str>),

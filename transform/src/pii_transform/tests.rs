@@ -121,7 +121,7 @@ fn record() -> impl Strategy<Value = KeyedRecord> {
     (key, text)
 }
 
-/// Panics of the scanner are part of these tests and tell nothing.
+/// Panics of the scanner are part of these tests and print nothing.
 fn quietly<T>(test: impl FnOnce() -> T) -> T {
     use std::sync::Once;
     static QUIET: Once = Once::new();
@@ -211,7 +211,7 @@ fn a_clean_batch_stays_where_it_is_and_a_changed_one_frees_the_old_bytes() {
     assert_eq!(&after.segments[0][..], b"R1kR2");
 }
 
-/// A batch of which nothing goes on may have many thousands of letters.
+/// A batch of which nothing is passed on may have many thousands of dead letters.
 #[test]
 fn letters_of_a_batch_share_their_texts_and_records_that_are_gone_take_nothing() {
     let records: Vec<_> = (0..100).map(|_| record_of(None, "q")).collect();

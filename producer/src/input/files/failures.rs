@@ -1,6 +1,7 @@
-//! What failed while inputs were read.
+//! The failures of inputs during a walk.
 //!
-//! Promises: each failure is said at once, in the log when the walk goes on; and the end of the whole says the last one.
+//! Promises: each failure is reported: in the log at once when the walk continues, and the last one as the error of the
+//! whole walk.
 
 use hydrant_core::{Disposition, Error};
 
@@ -23,7 +24,7 @@ impl Failures {
         self.last = Some(error);
     }
 
-    /// Tells the last one: the walk goes on.
+    /// Logs the last failure: the walk continues.
     pub(super) fn tell(&mut self) {
         if let Some(error) = self.last.take() {
             self.logged = error.report();

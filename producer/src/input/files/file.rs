@@ -52,7 +52,7 @@ impl FileIdentity {
     /// That of what stands at `path`; none where nothing does.
     ///
     /// # Errors
-    /// When it cannot be looked at, so that nobody takes it for what is not there.
+    /// When it cannot be looked at; that does not count as absent.
     pub fn look(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::metadata(path) {
             Ok(found) => Ok(FileIdentity::of(&found)),
@@ -89,7 +89,7 @@ impl FileTail {
     /// Opens `path`.
     ///
     /// # Errors
-    /// When there is no such file, it may not be read, or it is a directory.
+    /// When the file does not exist, may not be read, or is a directory.
     pub fn open(path: &Path) -> Result<FileTail, InputError> {
         let opened = File::open(path).and_then(|file| {
             let metadata = file.metadata()?;
@@ -108,13 +108,13 @@ impl FileTail {
         opened.map_err(|source| failed(path, source))
     }
 
-    /// Its identity; none when it is no regular file.
+    /// Its identity; none unless it is a regular file.
     #[must_use]
     pub const fn id(&self) -> Option<FileIdentity> {
         self.id
     }
 
-    /// Whether it has a name still: without one nobody finds it who does not have it open.
+    /// Whether it still has a name: without one, only processes that have it open can read it.
     #[must_use]
     pub fn is_linked(&self) -> bool {
         self.file.metadata().is_ok_and(|found| found.nlink() > 0)
@@ -194,11 +194,11 @@ impl FileTail {
         Ok(None)
     }
 
-    /// The first place from `place` on that the file system keeps bytes for, as far as it tells: the others are NULs.
+    /// The first place from `place` on that the file system keeps bytes for, as far as it reports that: the others are NULs.
     fn allocated(&self, place: u64) -> Option<u64> {
         match rustix::fs::seek(&self.file, SeekFrom::Data(place)) {
             Ok(found) => Some(found),
-            // There is none up to the end.
+            // No bytes are kept up to the end.
             Err(Errno::NXIO) => None,
             Err(_) => Some(place),
         }

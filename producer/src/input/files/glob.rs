@@ -5,7 +5,7 @@
 //! the very name of a pattern is that file. Pipes, sockets and devices are read where they are named, and passed over by
 //! patterns.
 //!
-//! Promises: what cannot be looked at is answered, so that nobody takes it for what is not there.
+//! Promises: what cannot be looked at is part of the answer, and never counts as absent.
 
 use std::fs::Metadata;
 use std::io;
@@ -231,7 +231,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;
     }
-    // Behind the last `*`: where the pattern and the name go on when the rest does not match.
+    // Behind the last `*`: where the pattern and the name continue when the rest does not match.
     let (mut p, mut n) = (0, 0);
     let mut again = None;
     while n < name.len() {

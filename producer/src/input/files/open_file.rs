@@ -1,7 +1,7 @@
 //! A file that is being read, and the way of its records out of the thread.
 //!
-//! Owns what the ledger is told with each chunk: what a file begins with, before its first chunk is sent, and its
-//! place, once a chunk is stored.
+//! Owns what each chunk carries for the ledger: what a file begins with, before its first chunk is sent, and its
+//! position, once a chunk is stored.
 
 use std::io;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::input::indexer::Indexer;
 use crate::input::{InputError, LineBlock, LineReader, RecordRange, Truncated};
 use crate::ledger::{Digest, FileEntry, PrefixDigest};
 
-/// By so many of its first records it is told whether an input holds JSON objects.
+/// How many of the first records show whether an input holds JSON objects.
 const RECORDS_LOOKED_AT: usize = 16;
 
 /// The thread's way out.
@@ -27,7 +27,7 @@ pub(in crate::input) struct ChunkSender {
     /// Whether files have origins of their own; else indexes rise over all files.
     pub(super) by_file: bool,
     next: u64,
-    /// Whether it was said that records are no JSON objects.
+    /// Whether a warning said that records are not JSON objects.
     has_told_text: bool,
 }
 
@@ -83,7 +83,7 @@ impl ChunkSender {
             .map_err(|_| ConsumerGone)
     }
 
-    /// Says once what becomes of records that are no JSON objects, if the first ones of an input are not.
+    /// Warns once of what becomes of records that are not JSON objects, if the first ones of an input are not.
     fn tell_text(&mut self, block: &LineBlock, name: &str) {
         let is_object = |line: &RecordRange| block.bytes[line.range.clone()].starts_with(b"{");
         let mut first = block.lines.iter().take(RECORDS_LOOKED_AT);
@@ -115,7 +115,7 @@ impl ChunkSender {
     }
 
     pub(super) fn fail(&self, error: Error) {
-        // Without a receiver nobody wants to know.
+        // Without a receiver the process is ending.
         drop(self.chunks.blocking_send(Err(error)));
     }
 }
@@ -128,7 +128,7 @@ pub(super) struct OpenFile<R: io::Read> {
     pub(super) reader: LineReader<R>,
     /// The index behind what was sent.
     sent: u64,
-    /// Whether the ledger was told of it.
+    /// Whether a chunk has opened it in the ledger.
     pub(super) is_opened: bool,
     /// Whether it is a copy, which does not grow.
     pub(super) is_copy: bool,
@@ -218,7 +218,7 @@ impl<R: io::Read> OpenFile<R> {
         sender.send(block, &self.name, indexes, part)
     }
 
-    /// Says once what the records were found to be.
+    /// Logs once what the records were found to be.
     fn tell(&mut self) {
         if !self.is_told
             && let Some((found, encoding)) = self.reader.found()
@@ -229,7 +229,7 @@ impl<R: io::Read> OpenFile<R> {
         }
     }
 
-    /// Says what stays unsent at the end.
+    /// Warns of what stays unsent at the end.
     pub(super) fn tell_unfinished(&self) {
         if let Some((line, bytes)) = self.reader.unfinished() {
             tracing::warn!(

@@ -25,7 +25,7 @@ pub(crate) struct OwnFiles {
     paths: Vec<PathBuf>,
     /// The directory of the stream that is written to.
     stream: Option<PathBuf>,
-    /// What was passed over, of which the user was told.
+    /// Paths that were skipped, and that a log line has named.
     passed: BTreeSet<PathBuf>,
 }
 
@@ -80,7 +80,7 @@ impl OwnFiles {
         self.has_name(path) || id.is_some_and(|id| ids.contains(&id))
     }
 
-    /// What the input stands for, without them. What it passes over is told once.
+    /// The files that the input stands for, without the own ones. Each path that is skipped is logged once.
     pub(crate) fn expand(&mut self, input: &Path) -> Expansion {
         let mut found = glob::expand(input, |directory| self.is_closed(directory));
         for (path, metadata) in &found.passed {

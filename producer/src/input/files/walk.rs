@@ -2,7 +2,7 @@
 //!
 //! Owns the walk over inputs: in the order in which they are given, the matches of a pattern by name, each file once.
 //! What identifies a file is what it begins with: everything that was taken of it, by digest. Device, inode and birth
-//! time say where to look first. So a file that grew goes on behind what was taken; one that was renamed, copied or
+//! time say where to look first. So a file that grew is continued behind what was taken; one that was renamed, copied or
 //! compressed is found beside its old path and read to its end before the file that took its path; and one that was
 //! truncated or rewritten is another file, which is read from its start.
 //!
@@ -10,7 +10,7 @@
 //! inode, then in a copy; where it is found, its rest is read before anything else. That is done for all of them at the
 //! start, for those whose inputs are given, and when another file stands at the path of one.
 //!
-//! Promises: no record is passed over without a word; what cannot be found again is reported.
+//! Promises: no record is skipped silently; a file that cannot be found again is reported.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::io;
@@ -61,13 +61,13 @@ pub(in crate::input) struct InputWalk {
     sender: ChunkSender,
     failures: Failures,
     has_sent: bool,
-    /// Files that were given up, of which the ledger was not told yet.
+    /// Files that were given up, and that the ledger does not have as such yet.
     left: Vec<FileEntry>,
-    /// The numbers of files that are open, wherever they are now: nobody looks for them.
+    /// The numbers of files that are open, wherever they are now: the walk does not look for them.
     open: BTreeSet<u32>,
-    /// Whether the user was told that there are more files than may be open.
+    /// Whether a warning said that more files are followed than may be open.
     is_crowded: bool,
-    /// What could not be looked at in the last round, of which the user was told.
+    /// What could not be looked at in the last round, and was reported.
     unseen: BTreeSet<String>,
 }
 
@@ -103,7 +103,7 @@ impl InputWalk {
         }
     }
 
-    /// Reads everything. What fails is told, and the other inputs are read all the same.
+    /// Reads all inputs. A failure is reported, and the other inputs are read all the same.
     pub(in crate::input) fn run(mut self) {
         let done = if self.follow {
             self.follow()
@@ -218,7 +218,7 @@ impl InputWalk {
     fn take_up(&mut self) -> Result<FoundFiles, ConsumerGone> {
         let mut at = BTreeMap::new();
         for input in self.inputs.clone() {
-            // What cannot be looked at is told by those who read the inputs.
+            // What cannot be looked at is reported when the inputs are read.
             for path in self.own.expand(&input).files {
                 at.insert(file::real_path(&path), FileIdentity::at(&path));
             }
@@ -245,7 +245,7 @@ impl InputWalk {
                     self.remember(&live);
                     found.push(*live);
                 }
-                // What stands there now may go on where it ended.
+                // The file that stands there now may continue where it ended.
                 Ok(Rest::Nowhere) if at.get(&entry.path).is_some_and(Option::is_some) => {}
                 Ok(Rest::Nowhere) if is_mounted(&entry) => self.leave(entry),
                 Ok(Rest::Nowhere) => tracing::warn!(

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-/// How long nothing is looked at when the system tells of changes.
+/// How often files are looked at when the system reports changes.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long when it does not.
+/// How often when it does not.
 const POLL_BLIND: Duration = Duration::from_millis(250);
 
 /// Wakes up when something changes in a directory.
@@ -20,7 +20,7 @@ pub(super) struct DirectoryWatch {
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     woken: Receiver<()>,
-    /// Keeps the channel open where there is no watcher.
+    /// Keeps the channel open without a watcher.
     _wake: SyncSender<()>,
 }
 
@@ -52,7 +52,7 @@ impl DirectoryWatch {
                     Ok(()) => {
                         self.directories.insert(directory);
                     }
-                    // It is not there yet, or may not be listed, which is told elsewhere.
+                    // It does not exist yet, or may not be listed, which the walk reports.
                     Err(_) if std::fs::read_dir(&directory).is_err() => {}
                     Err(error) => {
                         blind(&error);

@@ -214,7 +214,7 @@ impl<R: Read> Decompressor<R> {
         }
     }
 
-    /// Reads ahead and chooses the decompressor; `false` when there is no byte. A source that fails here is closed.
+    /// Reads ahead and chooses the decompressor; `false` when the source has no byte. A source that fails here is closed.
     fn open(&mut self) -> Result<bool, SourceFailure> {
         if let Self::Unknown {
             mut source,

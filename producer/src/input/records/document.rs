@@ -1,7 +1,7 @@
 //! Where a JSON document ends, byte by byte, without reading it.
 //!
 //! Owns the structure only: strings, brackets and which byte came before. A document ends with the bracket that
-//! closes its first one. The scan stops at bytes and goes on with more of them later, so that a document of any length
+//! closes its first one. The scan stops where the bytes end and continues with more of them later, so that a document of any length
 //! is looked at once, and it stops at a place that no valid document has, from where the caller finds the next one.
 //!
 //! Refuses: numbers, literals, escapes, and commas without a value are not checked; later stages read them.
@@ -11,7 +11,7 @@
 pub(super) enum ScanStep {
     /// The document ends before this place.
     Closed(usize),
-    /// The first line end inside the document stands at this place. The scan goes on behind it.
+    /// The first line end inside the document stands at this place. The scan continues behind it.
     LineEnd(usize),
     /// No valid document has this byte at this place.
     Damaged(usize),
@@ -27,7 +27,7 @@ enum Before {
     Colon,
     /// A string that names what must follow it.
     Name,
-    /// A number or a literal, which may go on.
+    /// A number or a literal, which may continue.
     Scalar,
     Value,
 }
@@ -74,7 +74,7 @@ impl DocumentScan {
         self.has_line_end
     }
 
-    /// Whether the document goes on behind what was looked at: another value or name must follow.
+    /// Whether the document continues behind what was scanned: another value or name must follow.
     pub(super) const fn is_opened(&self) -> bool {
         matches!(self.before, Before::Bracket | Before::Comma | Before::Colon)
     }
@@ -142,7 +142,7 @@ impl DocumentScan {
         ScanStep::Open
     }
 
-    /// Inside a string, to its end; `None` when the scan goes on.
+    /// Inside a string, to its end; `None` when the scan continues.
     fn string(&mut self, bytes: &[u8]) -> Option<ScanStep> {
         let Some(found) = memchr::memchr3(b'"', b'\\', b'\n', &bytes[self.place..]) else {
             self.place = bytes.len();

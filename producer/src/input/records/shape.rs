@@ -6,7 +6,7 @@ use std::ops::Range;
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// NUL is what a file has where a writer went on behind a truncation, and 0x1E separates records (RFC 7464).
+/// NUL is what a file has where a writer continued behind a truncation, and 0x1E separates records (RFC 7464).
 pub(super) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0 | 0x1E)
 }
@@ -36,7 +36,7 @@ pub(super) fn trim(bytes: &[u8], range: Range<usize>) -> Range<usize> {
     range
 }
 
-/// Whether the line is one object as far as its ends tell.
+/// Whether the line is one object as far as its ends show.
 pub(super) fn is_framed(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     line.first() == Some(&b'{') && line.last() == Some(&b'}')
@@ -74,7 +74,7 @@ pub(super) fn record_behind(bytes: &[u8], mut end: usize) -> Option<usize> {
     }
 }
 
-/// Whether a line ends as that of a document that goes on in the next line does.
+/// Whether a line ends as that of a document that continues in the next line does.
 pub(super) fn is_opened(line: &[u8]) -> bool {
     let last = line.iter().rev().find(|byte| !is_blank(**byte));
     matches!(last, Some(b'{' | b'[' | b',' | b':'))
@@ -114,7 +114,7 @@ pub(super) struct LineShape {
     pub(super) first: u8,
     /// It ends within a list or an object: with a comma, a colon or an opening bracket.
     pub(super) is_opened: bool,
-    /// It is a whole value and a comma behind it, as far as its ends tell.
+    /// It is a whole value and a comma behind it, as far as its ends show.
     pub(super) is_element: bool,
     /// It closes brackets that it does not open.
     pub(super) closes: bool,
@@ -168,7 +168,7 @@ pub(super) struct Wreck {
     pub(super) margin: usize,
     /// The bracket that would have closed it.
     pub(super) close: u8,
-    /// It is damaged: nothing is wrong with one over several lines until its inside goes on behind it.
+    /// It is damaged: nothing is wrong with one over several lines until its inside continues behind it.
     pub(super) is_sure: bool,
     /// Lines of it are not moved in further than it.
     pub(super) is_flat: bool,

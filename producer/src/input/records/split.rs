@@ -24,7 +24,7 @@ mod damage;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordFormat {
-    /// A line, or where lines are none a JSON document.
+    /// A line, or a JSON document where lines are not records.
     #[default]
     Auto,
     /// A line.
@@ -75,7 +75,7 @@ enum SplitState {
     Long(DiscardedBytes),
     /// In an element that is too long and neither an object nor an array; whether in a string of it.
     LongScalar(DiscardedBytes, bool),
-    /// In a document that is damaged, whose end is looked for line by line; whether it goes on to the end of the line
+    /// In a document that is damaged, whose end is looked for line by line; whether it continues to the end of the line
     /// whatever that is.
     Wreck(DiscardedBytes, bool),
     /// At the start of a line behind damage of which nothing, or lines that look like the inside of a document, are
@@ -432,7 +432,7 @@ impl Splitter {
         }
     }
 
-    /// Takes `length` bytes from `at` as a record, and goes on between documents.
+    /// Takes `length` bytes from `at` as a record, and continues between documents.
     fn take_document(
         &mut self,
         bytes: &[u8],
@@ -650,7 +650,7 @@ impl Splitter {
     }
 }
 
-/// Where a state goes on.
+/// Where the next state continues.
 enum Advance {
     /// There, in whatever state is next.
     At(usize),

@@ -251,7 +251,7 @@ fn encoding_of(start: &[u8]) -> Option<(TextEncoding, usize)> {
         [0, 0, 0xFE, 0xFF, ..] => (UTF_32_BE, 4),
         [0xFF, 0xFE, ..] => (UTF_16_LE, 2),
         [0xFE, 0xFF, ..] => (UTF_16_BE, 2),
-        // Behind a hole that a truncation left, text goes on with more than zeros and one character.
+        // Behind a hole that a truncation left, text continues with more than zeros and one character.
         [0, 0, 0, first, 0, 0, 0, next, ..] if *first != 0 && *next != 0 => (UTF_32_BE, 0),
         [first, 0, 0, 0, ..] if *first != 0 && is_spread(start, 4) => (UTF_32_LE, 0),
         [0, first, 0, next, ..] if *first != 0 && *next != 0 => (UTF_16_BE, 0),
@@ -365,7 +365,7 @@ impl Transcoder {
             let outcome = source.read(&mut self.raw[known..]);
             self.raw.truncate(known + *outcome.as_ref().unwrap_or(&0));
             if outcome? == 0 {
-                // A character that was cut goes on when the source does.
+                // A character that was cut continues when the source does.
                 return Ok(0);
             }
         }

@@ -33,7 +33,7 @@ pub(crate) struct FoldedText<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) evidence: Evidence,
     pub(crate) kind: TextKind,
-    /// Whether the engine wrote a part of it, so that labels in it are no evidence.
+    /// Whether the engine wrote a part of it, so that labels in it are not evidence.
     pub(crate) edited: bool,
 }
 

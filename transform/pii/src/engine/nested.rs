@@ -10,12 +10,12 @@ use crate::text::fold::{Notation, Reading, Shadow};
 use crate::text::json::{JsonError, JsonEvent, Token, Walker};
 use crate::trail::{Member, PointerSegment};
 
-/// Places in a text at which JSON of which only some quotes are escaped is looked for in vain.
+/// Places in a text at which JSON of which only some quotes are escaped is looked for without success.
 const MIXED_TRIES_MAX: usize = 4;
 
 impl Engine {
     /// Scans the JSON that a text holds as JSON, also where it is cut off, and what stands around
-    /// it as text. Returns whether the member is to be removed, or nothing if there is no JSON.
+    /// it as text. Returns whether the member is to be removed, or nothing without JSON.
     pub(super) fn nested(
         &mut self,
         scalar: Scalar<'_>,
@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// Scans `part` of a text as JSON whose quotes are escaped. Returns whether the member is to be
-    /// removed, and where the part ends, or nothing if there is no JSON.
+    /// removed, and where the part ends, or nothing without JSON.
     fn escaped(
         &mut self,
         text: &[u8],
@@ -216,7 +216,7 @@ pub(super) fn may_hold_json(written: &[u8], classes: Classes) -> bool {
                 || memchr::memmem::find(written, b"\\u").is_some())
 }
 
-/// Where JSON may start in `text`, from `from` on: at the first byte that is no space, before a
+/// Where JSON may start in `text`, from `from` on: at the first byte that is not a space, before a
 /// quote, escaped or not, and at the quote of a string that itself holds JSON.
 fn opening(text: &[u8], from: usize) -> Option<usize> {
     let first = text.len() - text.trim_ascii_start().len();

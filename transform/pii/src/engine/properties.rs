@@ -125,7 +125,7 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What stands directly beside values: quotes, brackets, prefixes, escapes, and what nobody sees.
+/// What stands directly beside values: quotes, brackets, prefixes, escapes, and invisible characters.
 fn edge() -> impl Strategy<Value = String> {
     select(vec![
         "",

@@ -195,7 +195,7 @@ impl Engine {
         Ok(Some(self.name_of_key(scalar, &shown)))
     }
 
-    /// Shows a key like this in pointers, also in those of its findings, which were told before.
+    /// Shows a key like this in pointers, also in those of its findings, which were recorded before.
     fn name_of_key(&mut self, scalar: Scalar<'_>, shown: &[u8]) -> PointerSegment {
         let segment = self.trail.name(shown);
         self.point(segment, scalar.bytes);

@@ -10,7 +10,7 @@ pub enum ScanVerdict {
     Clean,
     /// All of it was scanned; the redacted bytes were appended to `out`.
     Redacted,
-    /// It could not be processed and must not go on.
+    /// It could not be processed and must not be passed on.
     Quarantined {
         /// Why.
         reason: QuarantineReason,

@@ -292,7 +292,7 @@ impl Engine {
             kind: TextKind::Key,
             part: false,
         };
-        // A key is judged by itself: what stands above it only says that versions are no addresses.
+        // A key is judged by itself: what stands above it only says that versions are not addresses.
         let versions = member.evidence.has(Evidence::VERSION);
         let member = Member {
             evidence: if versions {

@@ -64,7 +64,7 @@ impl Evidence {
     pub(crate) const DIALLED: Self = Self(1 << 30);
     /// Something about a phone: only texts that are written like a phone number are one.
     pub(crate) const NEAR_PHONE: Self = Self(1 << 31);
-    /// A person or a program: what is named like software is no person.
+    /// A person or a program: a name like that of software is not a person.
     pub(crate) const PROGRAM: Self = Self(1 << 32);
 
     /// Whether both have something in common.

@@ -1,7 +1,7 @@
 //! JSON paths of rules and allowances, run as one automaton beside the walker.
 //!
 //! The language: `$`, `.name`, `['any name']`, `[3]`, `[*]`, `.*`, and `..` before a name or `*` for
-//! any depth. A path goes on inside a string that holds JSON. A rule at a path holds for everything
+//! any depth. A path continues inside a string that holds JSON. A rule at a path holds for everything
 //! beneath it.
 
 /// One step down.

@@ -1,7 +1,7 @@
 //! What has to hold of a policy before it is used.
 //!
 //! Every rule can be reached; nothing that must be redacted is kept, wholly or too much of it;
-//! every action fits its class; and what the policy writes is no finding of any of its detectors.
+//! every action fits its class; and no detector of the policy finds anything in what the policy writes.
 
 use super::compiled::{ClassSet, Policy};
 use super::problems::Collected;

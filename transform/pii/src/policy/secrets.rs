@@ -25,7 +25,7 @@ impl TokenKeys {
     /// secret needs a new id.
     ///
     /// # Errors
-    /// The id is not 1 to 16 small letters, digits and dashes, it is taken, or the secret has less
+    /// The id is not 1 to 16 small letters, digits and dashes, it exists already, or the secret has less
     /// than [`SECRET_BYTES_MIN`] bytes.
     pub fn insert(&mut self, id: &str, secret: &[u8]) -> Result<(), PolicyProblem> {
         let problem = |problem: &str, remedy: &str| PolicyProblem {

@@ -1,11 +1,11 @@
 //! The shadow of a text in which tricks of writing are undone, with the way back to the source.
 //!
 //! Owns decoding of JSON escapes and folding: digits, letters, dots, dashes and spaces of other
-//! scripts become ASCII, characters that nobody sees disappear, and what is percent-encoded, also
+//! scripts become ASCII, invisible characters disappear, and what is percent-encoded, also
 //! several times, or stands in an escape that a text holds as it is (`\\n`, `\\x1b[32m`), becomes what
 //! it stands for. What only looks encoded may be data (`LIKE '%53%'`), so there is a second reading
-//! that leaves such things as they are written. What nobody sees may also stand between two things,
-//! so there is another reading in which it separates them. A NUL separates, except in UTF-16. Every byte of the shadow knows
+//! that leaves such things as they are written. Invisible characters may also stand between two things,
+//! so there is another reading in which they separate. A NUL separates, except in UTF-16. Every byte of the shadow knows
 //! the source bytes it came from and its offset in the decoded value, so that an edit covers
 //! whole characters of the source and never a part of one. Characters without a rule stay as
 //! they are. Memory: the shadow is at most as long as the source; its map has one entry per
@@ -23,7 +23,7 @@ use encoded::{EncodedUnit, encoded};
 pub(crate) use reading::{Doubts, Notation, Reading};
 use table::{Fold, SEPARATOR, folded};
 
-/// A character that nobody sees: where it lies in the source and in the decoded value, and its
+/// An invisible character: where it lies in the source and in the decoded value, and its
 /// widths there.
 type Unseen = (usize, usize, [usize; 2]);
 

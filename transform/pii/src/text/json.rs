@@ -6,14 +6,14 @@
 //! characters in strings, `NaN`, leading zeros. A `\u` escape that is half of a surrogate pair is
 //! refused too, because no UTF-8 text stands for it. Duplicate keys are legal, and each is
 //! yielded.
-//! The input must be valid UTF-8; whoever calls checks that once for the whole record.
+//! The input must be valid UTF-8; the caller checks that once for the whole record.
 //! Refuses to decode: spans point into the bytes as written.
 
 use hydrant_json::{self as lexer, FaultKind, JsonFault};
 
 use crate::text::byte_classes::{CONTROL, Classes, ESCAPE, STOP, TABLE};
 
-/// Why a text is no JSON that the engine can scan.
+/// Why the engine cannot scan a text as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JsonError {
     /// Against the grammar, or cut off.

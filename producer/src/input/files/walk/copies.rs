@@ -4,7 +4,7 @@
 //! holds, which is all that was taken of the original: a name alone proves nothing, and two files may begin with the
 //! same records. A file that is older than its original is not a copy of it. In doubt a file is a new one, which is sent.
 //!
-//! Promises: what cannot be looked at is an error, so that nobody takes it for what is not there.
+//! Promises: a file that cannot be looked at is an error, and never counts as absent.
 
 use std::path::Path;
 use std::time::Duration;
@@ -259,7 +259,7 @@ fn changes(path: &Path) -> Error {
     ))
 }
 
-/// The directory and the letters that the name begins with.
+/// The directory, and the ASCII letters that the name begins with.
 fn stem(path: &Path) -> Option<(&Path, &[u8])> {
     let name = path.file_name()?.as_encoded_bytes();
     let letters = name
@@ -269,7 +269,7 @@ fn stem(path: &Path) -> Option<(&Path, &[u8])> {
     (letters > 0).then(|| (path.parent().unwrap_or(path), &name[..letters]))
 }
 
-/// Whether so much is known of the file that another one can be told by what it holds.
+/// Whether enough is known of the file to recognise its content in another one.
 const fn is_provable(entry: &FileEntry) -> bool {
     entry.bytes > 0 || entry.first.is_some() || entry.former.is_some() && entry.index > 0
 }
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_taken_for_what_is_not_there() {
         let dir = tempfile::tempdir().unwrap();
-        // A regular file of which the first byte cannot be read, by nobody.
+        // A regular file of which the first byte cannot be read by any user.
         std::os::unix::fs::symlink("/proc/self/mem", dir.path().join("g.1")).unwrap();
         let indexer = Indexer {
             key: None,

@@ -1,8 +1,8 @@
-//! Files that go on growing: `--follow`.
+//! Files that grow while they are read: `--follow`.
 //!
 //! Owns the round: look for new files, then read what each file has, the older ones first, so that a file that was
 //! renamed is read to its end before the one that took its path. Between rounds it sleeps until a directory changes,
-//! or for a second where the system does not tell (network file systems), and never spins. A file that was renamed is
+//! or for a second where the system reports no changes (network file systems), and never spins. A file that was renamed is
 //! read on for as long as its writer may have it open. Of more files than may be open at once, those that were quiet
 //! longest are closed until they grow.
 
@@ -116,7 +116,7 @@ impl InputWalk {
         }
     }
 
-    /// Refuses inputs that cannot be followed or looked at, and tells of those that have no file yet.
+    /// Refuses inputs that cannot be followed or looked at, and warns of those that have no file yet.
     fn check_followed(&mut self) {
         for input in self.inputs.clone() {
             let text = input.display();
@@ -478,7 +478,7 @@ fn tell_failed(error: &Error) {
     );
 }
 
-/// What a file looks like from outside. Its size alone does not tell that it was written to: bytes may have come in the
+/// What a file looks like from outside. Its size alone does not show that it was written to: bytes may have come in the
 /// place of NULs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct FileLook {

@@ -1,13 +1,13 @@
-//! Where reading goes on behind a document that is damaged or too long.
+//! Where reading continues behind a document that is damaged or too long.
 //!
-//! Promises: no part of such a document becomes a record by itself. It is refused as a whole, and reading goes on at
-//! the next value of its level: where brackets do not tell that, lines do, by how far they are moved in and by how they
+//! Promises: no part of such a document becomes a record by itself. It is refused as a whole, and reading continues at
+//! the next value of its level: where brackets do not show that, lines do, by how far they are moved in and by how they
 //! begin and end. A line that was cut costs itself, and at most the line behind it.
 
 use super::super::shape::{LineShape, record_behind};
 use super::*;
 
-/// Lines that are looked at behind one that ends within a list or an object: does the next one go on with it?
+/// Lines that are looked at behind one that ends within a list or an object: does the next one continue it?
 const LINES_AHEAD: usize = 2;
 
 impl Splitter {
@@ -104,7 +104,7 @@ impl Splitter {
         Advance::Wait(at + done)
     }
 
-    /// Refuses a line that is too long and that no document goes on behind.
+    /// Refuses a line that is too long and that no document continues.
     fn end_line(
         &mut self,
         at: usize,
@@ -152,7 +152,7 @@ impl Splitter {
             }
             return Advance::At(at);
         };
-        // All of the damaged line tells whether it is one of a document.
+        // All of the damaged line shows whether it is one of a document.
         let line_end = memchr::memchr(b'\n', &rest[place..]);
         if line_end.is_none() && !is_all && extent != Extent::End {
             return Advance::Wait(at);

@@ -1,4 +1,4 @@
-//! Compressions and encodings as the tools write them, and as nobody should.
+//! Compressions and encodings as the tools write them, and as they should not be written.
 
 use super::*;
 
@@ -226,7 +226,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat())
 }
 
-/// The records, and why there are no more.
+/// The records, and why they end.
 fn outcome(reader: &mut LineReader<impl Read>) -> (Vec<Vec<u8>>, Option<String>) {
     let payloads = |seen: ReadRecords| seen.0.into_iter().map(|line| line.1).collect();
     match read_all(reader) {

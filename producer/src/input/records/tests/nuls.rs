@@ -91,7 +91,7 @@ fn what_is_written_over_nuls_is_read_once() {
     }
 }
 
-/// What a truncation left before a writer went on is blank space, wherever reads end in it.
+/// What a truncation left before a writer continued is blank space, wherever reads end in it.
 #[test]
 fn nuls_before_something_are_blank() {
     for length in [1, 15, 16, 1_000, 300_000, 700_001] {

@@ -1,7 +1,7 @@
 //! Payment cards: issuer, length and Luhn digit together, and something that speaks of a payment.
 //!
 //! One in ten machine-made numbers has a valid Luhn digit, one in forty of sixteen digits also an
-//! issuer; so edges count (a part of a UUID or of a decimal is no card), groups have to be the
+//! issuer; so edges count (a part of a UUID or of a decimal is not a card), groups have to be the
 //! groups of a card, and twelve digits need a card key. A number needs a key that speaks of a
 //! payment, whatever its digits: counters have them too. So do digits in a text, unless there are
 //! 15 or 16 of them, as nearly all cards have, and neither the key nor the words beside them say
@@ -126,7 +126,7 @@ fn is_counted(evidence: Evidence) -> bool {
     (is_id || evidence.has(Evidence::COUNTER)) && !is_paid(evidence)
 }
 
-/// Whether digits without separators are no card, although they look like one.
+/// Whether digits without separators are not a card, although they look like one.
 fn is_bare(text: &FoldedText<'_>, digits: Range<usize>) -> bool {
     let Range { start, end } = digits;
     let bytes = text.bytes;

@@ -1,7 +1,7 @@
 //! Coordinates, and rounding them in their text.
 //!
-//! Two decimals of a degree are about a kilometre. Numbers beyond the range of degrees are no
-//! coordinates, and numbers that are already that coarse are no findings.
+//! Two decimals of a degree are about a kilometre. Numbers beyond the range of degrees are not
+//! coordinates, and numbers that are already that coarse are not findings.
 
 use std::ops::Range;
 

@@ -2,7 +2,7 @@
 //!
 //! A text like `10.1.2.0/24` whose address has no bits beyond its prefix is a network and no
 //! finding; a prefix of 32 or 128 bits names one host and is. An address with a prefix and host
-//! bits is found with its prefix. Addresses that name nobody are none: unspecified, loopback,
+//! bits is found with its prefix. Addresses that identify no person are skipped: unspecified, loopback,
 //! multicast and reserved ones, netmasks, and what ends like a network of eight bits. Four numbers
 //! that are said to be a version are one (`version`).
 
@@ -89,7 +89,7 @@ fn ends_v6(bytes: &[u8], at: usize, end: usize) -> bool {
         return false;
     }
     let in_run = |byte: &&u8| in_v6(**byte);
-    // What stands further in front is no part of the address.
+    // What stands further in front is not part of the address.
     let floor = at.saturating_sub(2 * V6_BYTES_MAX);
     let head = bytes[floor..at].iter().rev().take_while(in_run).count();
     let tail = bytes[end..].iter().take(V6_BYTES_MAX).take_while(in_run);
@@ -169,7 +169,7 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
 }
 
 /// The prefix lengths up to `most` that may be meant at `at` where something is glued to the digits,
-/// as in `192.0.2.0/24x`: what nobody sees may stand between. Longer ones than what policies leave of
+/// as in `192.0.2.0/24x`: invisible characters may stand between. Longer ones than what policies leave of
 /// an address may be those of a host before a path: `192.0.2.8/29c1f`.
 fn glued_prefixes(bytes: &[u8], at: usize, most: u8) -> impl Iterator<Item = u8> {
     let rest = bytes.get(at..).unwrap_or_default();
@@ -193,7 +193,7 @@ fn mask(bytes: &[u8], at: usize) -> Option<u8> {
     u8::try_from(ones).ok().filter(|_| whole)
 }
 
-/// Whether an address may be that of a host. Nobody is told apart by the others: `0.0.0.0/8`,
+/// Whether an address may be that of a host. The others identify no person: `0.0.0.0/8`,
 /// loopback, multicast, what is reserved (which holds all netmasks), networks of eight bits, and
 /// the last address of a network of `192.168.0.0/16`, which is that of all its hosts. Other private
 /// networks are often larger.

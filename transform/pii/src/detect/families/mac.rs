@@ -1,5 +1,5 @@
 //! Hardware addresses: six pairs with colons or dashes, three quads with dots, or bare digits
-//! under a MAC key. The addresses of all zeros and all ones name nobody.
+//! under a MAC key. The addresses of all zeros and all ones name no device.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! Credentials: JSON Web Tokens and AWS keys. An expired token is one too: its claims still name
-//! somebody.
+//! Credentials: JSON Web Tokens and AWS keys. An expired token is one too: its claims still name a
+//! person.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
-//! Four numbers that are a version and no address: by their key, by the product or package before
+//! Four numbers that are a version and not an address: by their key, by the product or package before
 //! them (`Chrome/124.0.0.0`, `nginx:1.25.3.1`), by the word before them, or by what follows.
 //!
 //! Every look goes back over a bounded number of bytes. Addresses of private networks other than
-//! `10.0.0.0/8` are never versions: nobody counts that far.
+//! `10.0.0.0/8` are never versions: versions do not count that far.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;

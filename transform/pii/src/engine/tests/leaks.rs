@@ -87,7 +87,7 @@ fn texts_are_scanned_as_written_and_as_decoded() {
         redacted(r#"{"q":"LIKE '%536-90-4399%' AND mail=lee%40mail.example"}"#),
         r#"{"q":"LIKE '%[SSN]%' AND mail=[EMAIL]"}"#
     );
-    // What both have is told once.
+    // What both have is reported once.
     let mut engine = engine();
     let record = r#"{"q":"100% of 198.51.100.23%20 and a@b.org"}"#;
     assert!(passed(&mut engine, record).contains("198.51.100.0/24"));

@@ -1,9 +1,9 @@
-//! What nobody sees, inside of values and between them.
+//! Invisible characters, inside of values and between them.
 
 use super::leaks::{VALUES, at_depth};
 use super::*;
 
-/// Characters that nobody sees, which may stand inside of a value or between two things.
+/// Invisible characters, which may stand inside of a value or between two things.
 const UNSEEN: [char; 9] = [
     '\u{200b}',
     '\u{200c}',
@@ -145,7 +145,7 @@ fn an_unseen_character_neither_glues_nor_splits_a_value() {
             }
         }
     }
-    // Each is told once, in the order of the text.
+    // Each is reported once, in the order of the text.
     let mut engine = engine();
     let record = "{\"m\":\"a@b.org 536-90-4399\u{200b}x 219-\u{200b}09-9999\"}";
     let out = passed(&mut engine, record);

@@ -5,7 +5,7 @@
 pub(crate) enum Notation {
     /// The inside of a JSON string that the walker accepted.
     Escaped,
-    /// Plain bytes, possibly no UTF-8; bytes that are none separate tokens.
+    /// Plain bytes, possibly not UTF-8; invalid bytes separate tokens.
     Plain,
 }
 
@@ -20,13 +20,13 @@ pub(crate) enum Reading {
     Once,
     /// Tricks of writing, and the colours of terminals, which also stand inside of values.
     Written,
-    /// As decoded, but what nobody sees separates.
+    /// As decoded, but invisible characters separate.
     Apart,
-    /// As written, but what nobody sees separates.
+    /// As written, but invisible characters separate.
     WrittenApart,
-    /// As decoded, but what nobody sees separates letters from digits.
+    /// As decoded, but invisible characters separate letters from digits.
     KindsApart,
-    /// As decoded, but NULs are not there, as between the letters of UTF-16. Names are read so.
+    /// As decoded, but NULs are left out, as between the letters of UTF-16. Names are read so.
     Joined,
 }
 
@@ -47,7 +47,7 @@ impl Reading {
         matches!(self, Self::Written | Self::WrittenApart)
     }
 
-    /// Whether what nobody sees separates here characters that are, or are not, of two kinds.
+    /// Whether invisible characters separate characters here that are, or are not, of two kinds.
     pub(super) fn separates(self, two_kinds: bool) -> bool {
         match self {
             Self::Apart | Self::WrittenApart => true,
@@ -62,9 +62,9 @@ impl Reading {
 pub(crate) struct Doubts {
     /// Something that encodes a character.
     pub(super) encoded: bool,
-    /// Something that nobody sees between two characters of one kind.
+    /// Invisible characters between two characters of one kind.
     pub(super) unseen: bool,
-    /// Something that nobody sees between a letter and a digit.
+    /// Invisible characters between a letter and a digit.
     pub(super) unseen_between_kinds: bool,
     /// NULs that alternate with characters.
     pub(super) wide: bool,
