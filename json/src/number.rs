@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_told_by_its_parts() {
+    fn a_number_is_read_in_parts() {
         let parts = |text: &str| {
             let number = number(text.as_bytes(), 0).unwrap();
             assert_eq!(number.end, text.len());

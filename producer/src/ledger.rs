@@ -59,7 +59,7 @@ impl LedgerLock {
     ///
     /// # Errors
     /// Refused when another producer has it, the directory does not exist, or it is a device.
-    pub async fn take(context: &Context, path: &Path) -> Result<LedgerLock> {
+    pub async fn acquire(context: &Context, path: &Path) -> Result<LedgerLock> {
         check_kind(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".lock");

@@ -79,8 +79,8 @@ pub async fn run_into(
     shutdown: &Shutdown,
     counters: Arc<Counters>,
 ) -> Result<RunReport> {
-    let claim = match &config.remembered {
-        Some(remembered) => Some(LedgerLock::take(context, &remembered.ledger).await?),
+    let lock = match &config.remembered {
+        Some(remembered) => Some(LedgerLock::acquire(context, &remembered.ledger).await?),
         None => None,
     };
     let lanes = Lanes::open(
@@ -106,16 +106,15 @@ pub async fn run_into(
     };
     let mut tally = RunTally::new(counters);
     let mut source = ChunkSource::open(config, context, limits)?;
-    let ledger = match (claim, &config.remembered) {
-        (Some(claim), Some(who)) => Some(
-            claim
-                .open(
-                    context,
-                    &who.name,
-                    stream.id(),
-                    chunk_source::identity(config),
-                )
-                .await?,
+    let ledger = match (lock, &config.remembered) {
+        (Some(lock), Some(who)) => Some(
+            lock.open(
+                context,
+                &who.name,
+                stream.id(),
+                chunk_source::identity(config),
+            )
+            .await?,
         ),
         _ => None,
     };
@@ -139,7 +138,7 @@ pub async fn run_into(
         waiting: Queue::new(context.budget.total_bytes()),
         planning: None,
         flights: VecDeque::new(),
-        keeper: ledger.map(LedgerWriter::new),
+        ledger_writer: ledger.map(LedgerWriter::new),
         by_file,
         shutdown: shutdown.clone(),
         next_index: start,
@@ -335,7 +334,7 @@ struct Sending {
     planning: Option<Planning>,
     /// What is sent and not confirmed, oldest first.
     flights: VecDeque<Flight>,
-    keeper: Option<LedgerWriter>,
+    ledger_writer: Option<LedgerWriter>,
     by_file: bool,
     shutdown: Shutdown,
     /// Everything below is durable; of files, the sum of their indexes.
@@ -351,8 +350,8 @@ impl Sending {
         let elapsed = self
             .started
             .map_or_else(Default::default, |at| at.elapsed());
-        if let Some(keeper) = &mut self.keeper {
-            keeper.finish(&self.shutdown).await?;
+        if let Some(ledger_writer) = &mut self.ledger_writer {
+            ledger_writer.finish(&self.shutdown).await?;
         }
         Ok(elapsed)
     }
@@ -372,7 +371,7 @@ impl Sending {
             // Cancel-safe by the session's promise.
             moved = advance(&mut self.way.session), if !self.flights.is_empty() => {
                 moved?;
-                self.settle(tally);
+                self.note_confirmed(tally);
             }
             // Cancel-safe: the future stays where it is until it is done.
             planned = present(&mut self.planning), if self.planning.is_some() => {
@@ -382,10 +381,10 @@ impl Sending {
                 if let Some(session) = &mut self.way.session {
                     session.send(plan).await?;
                 }
-                self.settle(tally);
+                self.note_confirmed(tally);
             }
-            // Cancel-safe by the keeper's promise.
-            kept = keep(&mut self.keeper), if self.keeper.is_some() => kept?,
+            // Cancel-safe by the ledger_writer's promise.
+            written = write_ledger(&mut self.ledger_writer), if self.ledger_writer.is_some() => written?,
             // Cancel-safe: a sleep holds nothing.
             () = clock::sleep_until(linger), if linger.is_some() => {
                 let ready = self.batcher.flush();
@@ -421,7 +420,7 @@ impl Sending {
                 // A file of which this run sent nothing is noted in the ledger ahead, many at once. Of others it is not
                 // known yet how far they are stored.
                 if !self.way.knows(number) && !self.waiting.holds(number) {
-                    open(&mut self.keeper, &mut waiting);
+                    open(&mut self.ledger_writer, &mut waiting);
                 }
                 self.waiting.push(waiting);
             }
@@ -474,8 +473,8 @@ impl Sending {
             {
                 last.mark = Some(mark);
             }
-        } else if let Some(keeper) = &mut self.keeper {
-            keeper.note_file(*mark);
+        } else if let Some(ledger_writer) = &mut self.ledger_writer {
+            ledger_writer.note_file(*mark);
         }
     }
 
@@ -484,10 +483,10 @@ impl Sending {
         let Some(waiting) = self.waiting.front() else {
             return false;
         };
-        open(&mut self.keeper, waiting);
-        let start = match (waiting.opened, &mut self.keeper) {
-            (Some(opened), Some(keeper)) if !keeper.has_written(opened.note) => {
-                keeper.hurry(opened.note);
+        open(&mut self.ledger_writer, waiting);
+        let start = match (waiting.opened, &mut self.ledger_writer) {
+            (Some(opened), Some(ledger_writer)) if !ledger_writer.has_written(opened.note) => {
+                ledger_writer.hurry(opened.note);
                 return false;
             }
             (Some(opened), _) => opened.start,
@@ -525,7 +524,7 @@ impl Sending {
     }
 
     /// Takes note of what is durable.
-    fn settle(&mut self, tally: &mut RunTally) {
+    fn note_confirmed(&mut self, tally: &mut RunTally) {
         let confirmed = self.way.session.as_ref().map(LaneSession::confirmed);
         let Some(done) = confirmed.and_then(|confirmed| confirmed.next_offset()) else {
             return;
@@ -534,26 +533,30 @@ impl Sending {
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.end <= done) {
             let took = now.saturating_duration_since(flight.produced);
             tally.durable(flight.records, flight.bytes, took);
+            debug_assert!(
+                flight.end >= self.way.durable,
+                "batches are confirmed in order"
+            );
             self.next_index += flight.end.saturating_sub(self.way.durable);
             self.way.durable = self.way.durable.max(flight.end);
-            if let (Some(keeper), Some(mark)) = (&mut self.keeper, flight.mark) {
-                keeper.note_file(*mark);
+            if let (Some(ledger_writer), Some(mark)) = (&mut self.ledger_writer, flight.mark) {
+                ledger_writer.note_file(*mark);
             }
         }
-        if let Some(keeper) = &mut self.keeper
+        if let Some(ledger_writer) = &mut self.ledger_writer
             && !self.by_file
         {
-            keeper.note(self.next_index);
+            ledger_writer.note(self.next_index);
         }
     }
 }
 
 /// Notes the file that a chunk opens in the ledger, which has it before its first record is sent.
-fn open(keeper: &mut Option<LedgerWriter>, waiting: &mut WaitingChunk) {
-    if let (Some(entry), Some(keeper)) = (waiting.chunk.part.opens.take(), keeper) {
+fn open(ledger_writer: &mut Option<LedgerWriter>, waiting: &mut WaitingChunk) {
+    if let (Some(entry), Some(ledger_writer)) = (waiting.chunk.part.opens.take(), ledger_writer) {
         waiting.opened = Some(OpenedFile {
             start: entry.index,
-            note: keeper.open_file(*entry),
+            note: ledger_writer.open_file(*entry),
         });
     }
 }
@@ -572,9 +575,9 @@ async fn present<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-async fn keep(keeper: &mut Option<LedgerWriter>) -> Result<()> {
-    match keeper {
-        Some(keeper) => keeper.turn().await,
+async fn write_ledger(ledger_writer: &mut Option<LedgerWriter>) -> Result<()> {
+    match ledger_writer {
+        Some(ledger_writer) => ledger_writer.turn().await,
         None => std::future::pending().await,
     }
 }

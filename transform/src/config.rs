@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let args = TransformArgs {
             from: Some("local:a".to_owned()),
             to: Some("local:a".to_owned()),
@@ -199,11 +199,14 @@ mod tests {
             shards: Some("0".to_owned()),
             ..TransformArgs::default()
         };
-        let told = read(&args).unwrap_err();
+        let refusal = read(&args).unwrap_err();
         for part in ["--to", "no/such/file", "--start", "--wait", "--shards"] {
-            assert!(told.contains(part), "{part} in {told}");
+            assert!(refusal.contains(part), "{part} in {refusal}");
         }
-        let told = read(&TransformArgs::default()).unwrap_err();
-        assert!(told.contains("--from") && told.contains("--to"), "{told}");
+        let refusal = read(&TransformArgs::default()).unwrap_err();
+        assert!(
+            refusal.contains("--from") && refusal.contains("--to"),
+            "{refusal}"
+        );
     }
 }

@@ -90,7 +90,7 @@ impl PiiTransform {
 impl Transform for PiiTransform {
     fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed {
         let scanned = self.scan(&batch, source);
-        scanned.tell(source);
+        scanned.count_metrics(source);
         scanned.into_transformed(batch, source)
     }
 

@@ -113,7 +113,7 @@ mod tests {
     const TOKENS: &str =
         "[policy]\nname = \"t\"\nkey = \"k1\"\n[[rule]]\nclass = \"email\"\naction = \"token\"\n";
 
-    fn told(problems: Problems) -> String {
+    fn messages(problems: Problems) -> String {
         let error = problems.into_result().unwrap_err();
         error.to_string()
     }
@@ -143,8 +143,8 @@ mod tests {
         std::fs::write(&policy, TOKENS).unwrap();
         let mut problems = Problems::new();
         assert!(load(&layers(&[], None), Some(&policy), &mut problems).is_none());
-        let told = told(problems);
-        assert!(told.contains("HYDRANT_PII_KEY_FILE"), "{told}");
+        let message = messages(problems);
+        assert!(message.contains("HYDRANT_PII_KEY_FILE"), "{message}");
 
         let keys = dir.path().join("keys.toml");
         std::fs::write(&keys, format!("k1 = \"{SECRET}\"\n")).unwrap();
@@ -174,8 +174,8 @@ mod tests {
             let mut problems = Problems::new();
             let layers = layers(&[("HYDRANT_PII_KEY_FILE", &name)], None);
             assert!(load(&layers, None, &mut problems).is_none(), "{text}");
-            let told = told(problems);
-            assert!(!told.contains("hunter2"), "{told}");
+            let message = messages(problems);
+            assert!(!message.contains("hunter2"), "{message}");
         }
     }
 }

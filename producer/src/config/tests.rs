@@ -170,7 +170,7 @@ fn several_inputs_keep_their_order_and_say_how_they_are_read() {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported_at_once() {
     refused(
         &fleet(&[
             "--rate", "0", "--linger", "5", "--key", "{", "--shards", "0", "--late", "2",

@@ -102,6 +102,11 @@ impl Indexer {
             });
         }
         refused.sort_by_key(|refused| refused.index);
+        debug_assert_eq!(
+            records.len() + refused.len(),
+            block.lines.len() + block.refused.len(),
+            "each record is sent or counted as refused"
+        );
         let mut segments = vec![block.bytes];
         if !copies.is_empty() {
             segments.push(copies.into());

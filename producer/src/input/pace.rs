@@ -64,6 +64,7 @@ impl Pace {
 
     /// Gives back records of the last grant that were not made.
     pub(crate) fn give_back(&mut self, records: u64) {
+        debug_assert!(records <= self.granted, "only granted records come back");
         self.granted = self.granted.saturating_sub(records);
         if records > 0 {
             self.not_before = self.start;

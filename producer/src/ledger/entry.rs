@@ -128,7 +128,7 @@ impl FileEntry {
     }
 
     /// How far it is stored.
-    pub fn place(&self) -> InputPosition {
+    pub fn position(&self) -> InputPosition {
         InputPosition {
             index: self.index,
             line: self.line,
@@ -164,6 +164,10 @@ impl FileEntry {
 
     /// Moves to `place`.
     pub fn advance(&mut self, place: InputPosition) {
+        debug_assert!(
+            place.index >= self.index && place.bytes >= self.bytes,
+            "a file is never less far than it was: {self:?}, {place:?}"
+        );
         let known = self.marks.last().or(self.first.as_ref());
         if known.is_some_and(|known| place.bytes / 2 >= known.bytes.max(1)) {
             self.marks.push(PrefixDigest {

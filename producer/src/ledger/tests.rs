@@ -63,7 +63,7 @@ fn at(index: u64) -> LedgerProgress {
 }
 
 async fn open_as(context: &Context, name: &str, input: InputIdentity) -> Result<ProducerLedger> {
-    let claim = LedgerLock::take(context, Path::new(PATH)).await?;
+    let claim = LedgerLock::acquire(context, Path::new(PATH)).await?;
     claim.open(context, name, &stream(), input).await
 }
 
@@ -173,7 +173,9 @@ async fn another_name_stream_or_input_is_refused_and_changes_nothing() {
             "{message}"
         );
     }
-    let claim = LedgerLock::take(&context, Path::new(PATH)).await.unwrap();
+    let claim = LedgerLock::acquire(&context, Path::new(PATH))
+        .await
+        .unwrap();
     let again = StreamId::new("raw", "i2");
     let error = claim
         .open(&context, "edge", &again, fleet(1))
@@ -241,17 +243,17 @@ async fn each_file_has_a_place_of_its_own() {
     let world = world(1).await;
     let context = context(&world, "p");
     let open = || open_as(&context, "edge", records(None));
-    let mut keeper = LedgerWriter::new(open().await.unwrap());
-    keeper.note_file(entry(0, 5));
-    keeper.note_file(entry(2, 1));
-    keeper.note_file(entry(0, 6));
-    keeper.finish(&Shutdown::new()).await.unwrap();
-    keeper.note_file(FileEntry {
+    let mut writer = LedgerWriter::new(open().await.unwrap());
+    writer.note_file(entry(0, 5));
+    writer.note_file(entry(2, 1));
+    writer.note_file(entry(0, 6));
+    writer.finish(&Shutdown::new()).await.unwrap();
+    writer.note_file(FileEntry {
         ended: true,
         ..entry(2, 4)
     });
-    keeper.finish(&Shutdown::new()).await.unwrap();
-    drop(keeper);
+    writer.finish(&Shutdown::new()).await.unwrap();
+    drop(writer);
     let ledger = open().await.unwrap();
     let ended = FileEntry {
         ended: true,
@@ -342,7 +344,7 @@ async fn a_ledger_of_version_1_is_read() {
             Some("ab")
         );
         let mut file = file.clone();
-        file.advance(entry(0, 8).place());
+        file.advance(entry(0, 8).position());
         let files = [(0, file.clone())].into();
         ledger
             .advance(&LedgerProgress {
@@ -380,7 +382,7 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
             "{message}"
         );
     }
-    let absent = LedgerLock::take(&context, Path::new("nowhere/ledger.json"))
+    let absent = LedgerLock::acquire(&context, Path::new("nowhere/ledger.json"))
         .await
         .unwrap_err();
     assert!(absent.to_string().contains("make it first"), "{absent}");
@@ -390,25 +392,25 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
 async fn progress_is_written_down_every_quarter_second_and_at_the_end() {
     let world = world(1).await;
     let context = context(&world, "p");
-    let mut keeper = LedgerWriter::new(open(&context).await.unwrap());
+    let mut writer = LedgerWriter::new(open(&context).await.unwrap());
     let start = clock::now();
     let renames = || world.calls("p");
     let quiet = renames();
     let mut index = 0;
     while clock::now() - start < Duration::from_millis(1_010) {
         index += 1;
-        keeper.note(index);
+        writer.note(index);
         tokio::select! {
             biased;
-            kept = keeper.turn() => kept.unwrap(),
+            kept = writer.turn() => kept.unwrap(),
             () = clock::sleep(Duration::from_millis(1)) => {}
         }
     }
     // One replacement is: open, truncate, write, sync, rename, sync of the directory.
     let replacements = (renames() - quiet) as f64 / 6.0;
     assert!((3.0..=5.0).contains(&replacements), "{replacements}");
-    keeper.finish(&Shutdown::new()).await.unwrap();
-    drop(keeper);
+    writer.finish(&Shutdown::new()).await.unwrap();
+    drop(writer);
     assert_eq!(open(&context).await.unwrap().next_index(), index);
 }
 
@@ -418,22 +420,22 @@ async fn files_are_written_down_together_before_they_are_sent() {
     let world = world(1).await;
     let context = context(&world, "p");
     let open = || open_as(&context, "edge", records(None));
-    let mut keeper = LedgerWriter::new(open().await.unwrap());
+    let mut writer = LedgerWriter::new(open().await.unwrap());
     let start = clock::now();
     let before = world.calls("p");
-    let early: Vec<u64> = (0..100).map(|n| keeper.open_file(entry(n, 0))).collect();
-    assert!(!early.iter().any(|opened| keeper.has_written(*opened)));
-    keeper.hurry(early[0]);
+    let early: Vec<u64> = (0..100).map(|n| writer.open_file(entry(n, 0))).collect();
+    assert!(!early.iter().any(|opened| writer.has_written(*opened)));
+    writer.hurry(early[0]);
     // It is being written when others come.
-    assert!(keeper.turn().now_or_never().is_none());
-    let late: Vec<u64> = (100..200).map(|n| keeper.open_file(entry(n, 0))).collect();
-    keeper.hurry(early[99]);
-    keeper.turn().await.unwrap();
-    assert!(early.iter().all(|opened| keeper.has_written(*opened)));
-    assert!(!late.iter().any(|opened| keeper.has_written(*opened)));
-    keeper.hurry(late[0]);
-    keeper.turn().await.unwrap();
-    assert!(late.iter().all(|opened| keeper.has_written(*opened)));
+    assert!(writer.turn().now_or_never().is_none());
+    let late: Vec<u64> = (100..200).map(|n| writer.open_file(entry(n, 0))).collect();
+    writer.hurry(early[99]);
+    writer.turn().await.unwrap();
+    assert!(early.iter().all(|opened| writer.has_written(*opened)));
+    assert!(!late.iter().any(|opened| writer.has_written(*opened)));
+    writer.hurry(late[0]);
+    writer.turn().await.unwrap();
+    assert!(late.iter().all(|opened| writer.has_written(*opened)));
     assert!(start.elapsed() < CADENCE / 10, "{:?}", start.elapsed());
     // Two replacements of six calls each.
     assert!(world.calls("p") - before <= 12);
@@ -443,16 +445,16 @@ async fn files_are_written_down_together_before_they_are_sent() {
         times: Some(1),
         ..Rule::once(Op::WriteAt, "ledger")
     });
-    let opened = keeper.open_file(entry(200, 0));
-    keeper.hurry(opened);
-    keeper.turn().await.unwrap();
-    assert!(!keeper.has_written(opened));
-    let next = keeper.open_file(entry(201, 0));
-    while !keeper.has_written(next) {
-        keeper.hurry(next);
-        keeper.turn().await.unwrap();
+    let opened = writer.open_file(entry(200, 0));
+    writer.hurry(opened);
+    writer.turn().await.unwrap();
+    assert!(!writer.has_written(opened));
+    let next = writer.open_file(entry(201, 0));
+    while !writer.has_written(next) {
+        writer.hurry(next);
+        writer.turn().await.unwrap();
     }
-    drop(keeper);
+    drop(writer);
     assert_eq!(open().await.unwrap().files().len(), 202);
 }
 
@@ -460,20 +462,20 @@ async fn files_are_written_down_together_before_they_are_sent() {
 async fn a_full_disk_delays_the_ledger_and_another_failure_ends_it() {
     let world = world(1).await;
     let context = context(&world, "p");
-    let mut keeper = LedgerWriter::new(open(&context).await.unwrap());
+    let mut writer = LedgerWriter::new(open(&context).await.unwrap());
     world.fail(Rule {
         kind: ErrorKind::StorageFull,
         times: Some(3),
         ..Rule::once(Op::WriteAt, "ledger")
     });
-    keeper.note(5);
-    keeper.turn().await.unwrap();
-    keeper.finish(&Shutdown::new()).await.unwrap();
+    writer.note(5);
+    writer.turn().await.unwrap();
+    writer.finish(&Shutdown::new()).await.unwrap();
     world.fail(Rule::always(Op::Rename, "ledger"));
-    keeper.note(6);
-    assert!(keeper.finish(&Shutdown::new()).await.is_err());
+    writer.note(6);
+    assert!(writer.finish(&Shutdown::new()).await.is_err());
     world.heal();
-    drop(keeper);
+    drop(writer);
     assert_eq!(open(&context).await.unwrap().next_index(), 5);
 }
 
@@ -481,15 +483,15 @@ async fn a_full_disk_delays_the_ledger_and_another_failure_ends_it() {
 async fn a_full_disk_holds_the_end_up_for_a_while_and_says_what_to_do() {
     let world = world(1).await;
     let context = context(&world, "p");
-    let mut keeper = LedgerWriter::new(open(&context).await.unwrap());
-    keeper.note(5);
-    keeper.finish(&Shutdown::new()).await.unwrap();
+    let mut writer = LedgerWriter::new(open(&context).await.unwrap());
+    writer.note(5);
+    writer.finish(&Shutdown::new()).await.unwrap();
     world.fail(Rule {
         kind: ErrorKind::StorageFull,
         times: None,
         ..Rule::once(Op::WriteAt, "ledger")
     });
-    keeper.note(6);
+    writer.note(6);
     let shutdown = Shutdown::new();
     let signal = async {
         // Until then it waits for room.
@@ -497,7 +499,7 @@ async fn a_full_disk_holds_the_end_up_for_a_while_and_says_what_to_do() {
         shutdown.advance(Phase::Draining);
         clock::now()
     };
-    let end = async { tokio::join!(keeper.finish(&shutdown), signal) };
+    let end = async { tokio::join!(writer.finish(&shutdown), signal) };
     let ended = tokio::time::timeout(Duration::from_secs(3600), end).await;
     let (finished, since) = ended.expect("it waits for room without end");
     let said = finished.unwrap_err().report();
@@ -506,7 +508,7 @@ async fn a_full_disk_holds_the_end_up_for_a_while_and_says_what_to_do() {
     }
     assert!(since.elapsed() < Duration::from_secs(6));
     world.heal();
-    drop(keeper);
+    drop(writer);
     assert_eq!(open(&context).await.unwrap().next_index(), 5);
 }
 
@@ -532,12 +534,13 @@ fn ledgers_are_refused_or_come_back() {
                     String::new()
                 }
                 Err(error) => {
-                    let told = error.to_string();
+                    let message = error.to_string();
                     assert!(
-                        told.contains("`ledger.json`") && told.contains("`--ledger`"),
-                        "{told}"
+                        message.contains("`ledger.json`") && message.contains("`--ledger`"),
+                        "{message}"
                     );
-                    told.chars()
+                    message
+                        .chars()
                         .filter(|c| c.is_alphabetic())
                         .take(120)
                         .collect()

@@ -71,7 +71,9 @@ impl Queue {
 
     pub(super) fn pop(&mut self) -> Option<InputChunk> {
         let WaitingChunk { chunk, .. } = self.waiting.pop_front()?;
+        debug_assert!(self.bytes >= chunk.memory_bytes());
         self.bytes -= chunk.memory_bytes();
+        debug_assert!(!self.waiting.is_empty() || self.bytes == 0);
         Some(chunk)
     }
 

@@ -105,7 +105,7 @@ fn beside(path: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_happened_to_a_file_is_told_apart_and_no_line_is_passed_over() {
+fn what_happened_to_a_file_is_recognised_and_no_line_is_passed_over() {
     let changes = [
         Change {
             name: "grown",
@@ -184,7 +184,7 @@ fn what_happened_to_a_file_is_told_apart_and_no_line_is_passed_over() {
             says: "read from its start",
         },
         Change {
-            name: "removed and made anew",
+            name: "removed and created again",
             before: "1\n2\n3\n",
             change: |path| {
                 fs::remove_file(path).unwrap();
@@ -286,7 +286,7 @@ fn a_name_of_rotation_makes_no_copy_of_a_file_that_holds_less_or_is_older() {
 }
 
 #[test]
-fn a_file_of_which_only_a_line_that_is_too_long_was_seen_to_begin_is_told_from_the_next_one() {
+fn a_file_of_which_only_a_line_that_is_too_long_was_seen_to_begin_differs_from_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("w");
     let args = ["--input", "w", "--record-bytes", "64"];
@@ -438,7 +438,7 @@ fn several_inputs_are_read_in_their_order_each_file_once_from_its_own_place() {
 }
 
 #[test]
-fn of_several_inputs_one_that_fails_is_told_and_the_others_are_sent() {
+fn of_several_inputs_one_that_fails_is_reported_and_the_others_are_sent() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     fs::write(path("a"), "a1\n").unwrap();
@@ -462,7 +462,7 @@ fn of_several_inputs_one_that_fails_is_told_and_the_others_are_sent() {
 }
 
 #[test]
-fn whatever_holds_json_becomes_records_with_keys_and_the_format_is_told() {
+fn whatever_holds_json_becomes_records_with_keys_and_the_format_is_reported() {
     let pretty =
         "[\r\n  {\r\n    \"id\": \"a\",\r\n    \"n\": 1.0\r\n  },\r\n  {\"id\": \"b\"}\r\n]";
     let utf16: Vec<u8> = pretty.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -504,7 +504,7 @@ fn whatever_holds_json_becomes_records_with_keys_and_the_format_is_told() {
 }
 
 #[test]
-fn a_limit_is_told_with_file_and_line_before_a_record_is_accepted() {
+fn a_limit_is_reported_with_file_and_line_before_a_record_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let deep = "[".repeat(65) + &"]".repeat(65);
     let named = "k".repeat(257);
@@ -520,9 +520,11 @@ fn a_limit_is_told_with_file_and_line_before_a_record_is_accepted() {
         json!({ "too_deep": 1, "name_too_long": 1, "line_too_long": 1 })
     );
     for (line, word) in [(2, "64 levels"), (3, "256 bytes"), (4, "`--record-bytes`")] {
-        let told = |said: &str| said.contains(word) && said.contains(&format!("line={line}"));
+        let is_reported =
+            |said: &str| said.contains(word) && said.contains(&format!("line={line}"));
         assert!(
-            said.lines().any(|said| told(said) && said.contains("in\"")),
+            said.lines()
+                .any(|said| is_reported(said) && said.contains("in\"")),
             "{said}"
         );
     }
@@ -541,7 +543,7 @@ fn put_version_1(dir: &Path, input: &Value, next_index: u64) {
 }
 
 #[test]
-fn a_ledger_of_version_1_goes_on_where_it_was() {
+fn a_ledger_of_version_1_continues_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("g");
     append(&path, "");

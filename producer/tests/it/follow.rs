@@ -222,7 +222,7 @@ fn of_more_files_than_may_be_open_each_is_followed() {
 }
 
 #[test]
-fn a_compressed_copy_of_a_file_that_was_renamed_while_nobody_looked_is_known() {
+fn a_compressed_copy_of_a_file_that_was_renamed_between_runs_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let args = [FOLLOW, &["--input", "app.log*"]].concat();
@@ -426,6 +426,6 @@ fn kill_dash_nine_under_rotation_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn kill_dash_nine_under_rotation_that_nobody_waits_for_loses_and_doubles_nothing() {
+fn kill_dash_nine_under_rotation_without_a_pause_loses_and_doubles_nothing() {
     kill_while_rotating("app.log*", false, 2);
 }

@@ -234,7 +234,7 @@ fn each_input_that_fails_is_said_once_and_the_last_one_at_the_end() {
         std::fs::write(dir.path().join(name), bytes).unwrap();
     }
     let to = ["--to", "local:raw"];
-    for (inputs, code, told, end) in [
+    for (inputs, code, reported, end) in [
         (
             &["b.bz2"][..],
             64,
@@ -265,9 +265,9 @@ fn each_input_that_fails_is_said_once_and_the_last_one_at_the_end() {
         let said = fails(dir.path(), &[&to[..], &inputs].concat(), code);
         let said = said.trim_end();
         let (before, last) = said.rsplit_once('\n').unwrap_or(("", said));
-        for (n, name) in told.iter().enumerate() {
+        for (n, name) in reported.iter().enumerate() {
             let words = format!("{name}` looks like");
-            let is_last = n + 1 == told.len();
+            let is_last = n + 1 == reported.len();
             assert_eq!(last.matches(&words).count(), usize::from(is_last), "{said}");
             let logged = before.matches(&words).count();
             assert!(logged == 1 || is_last && logged == 0, "{said}");
@@ -281,16 +281,16 @@ fn each_input_that_fails_is_said_once_and_the_last_one_at_the_end() {
 
 /// Who sends a log of plain text learns at once what becomes of it in a lake, and not of each file again.
 #[test]
-fn an_input_that_holds_no_json_objects_is_told_once() {
+fn an_input_that_holds_no_json_objects_is_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write("a.log", "127.0.0.1 - - \"GET / HTTP/1.1\" 200\n");
     write("b.log", "plain\n[1]\n");
     write("c.log", "# a header\n{\"a\":1}\n");
-    let told = |input: &str| {
+    let count = |input: &str| {
         let args = ["--to", "local:raw", "--input", input];
         let said = produce_saying(dir.path(), &args).1;
         said.matches("does not begin with JSON objects").count()
     };
-    assert_eq!((told("a.log"), told("?.log"), told("c.log")), (1, 1, 0));
+    assert_eq!((count("a.log"), count("?.log"), count("c.log")), (1, 1, 0));
 }

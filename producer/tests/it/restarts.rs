@@ -108,7 +108,7 @@ fn kill_dash_nine_over_many_small_files_stores_each_record_once() {
             "the ledger does not know these: {stored:?}"
         );
     }
-    assert!(is_ahead, "the ledger was told of each file by itself");
+    assert!(is_ahead, "the ledger was written for each file by itself");
     produce(dir.path(), &args);
     let mut all: Vec<Vec<u8>> = records(dir.path(), "raw")
         .into_iter()
@@ -141,7 +141,7 @@ fn what_the_ledger_has_not_noted_is_sent_again_and_dropped() {
 }
 
 #[test]
-fn a_file_that_grows_goes_on_where_it_ended() {
+fn a_file_that_grows_continues_where_it_ended() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.ndjson");
     std::fs::write(&path, "{\"n\":0}\n\n{\"n\":1}\n").unwrap();

@@ -32,7 +32,10 @@ fn numbers(dir: &Path) -> Vec<NumberRange> {
 }
 
 /// Whether the file system knows when files were made.
-#[allow(clippy::print_stderr, reason = "what is not tested is told")]
+#[allow(
+    clippy::print_stderr,
+    reason = "the reason for a skipped test is printed"
+)]
 fn knows_births(path: &Path) -> bool {
     let knows = fs::metadata(path).unwrap().created().is_ok();
     if !knows {
@@ -199,9 +202,9 @@ fn a_file_that_no_input_leads_to_any_more_is_read_to_its_end_or_missed_with_a_wa
         change(dir.path());
         let said = run(dir.path(), &["--input", input]);
         assert_eq!(numbers(dir.path()), wanted, "{name}: {said}");
-        let is_told = |line: &&str| line.contains(says) && line.contains(first);
+        let is_reported = |line: &&str| line.contains(says) && line.contains(first);
         assert!(
-            says.is_empty() || said.lines().any(|line| is_told(&line)),
+            says.is_empty() || said.lines().any(|line| is_reported(&line)),
             "{name}: {said}"
         );
         // It is reported once.

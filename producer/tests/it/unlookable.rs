@@ -102,7 +102,7 @@ fn a_rest_that_cannot_be_looked_at_refuses_the_start() {
 }
 
 #[test]
-fn an_input_without_a_file_is_told_once_and_waited_for() {
+fn an_input_without_a_file_is_reported_once_and_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let (said, given) = (dir.path().join("said"), dir.path().join("here.log"));
     append(&given, "h\n");
@@ -124,18 +124,18 @@ fn an_input_without_a_file_is_told_once_and_waited_for() {
     await_records(dir.path(), &["h", "l"]);
     running.terminate();
     let said = fs::read_to_string(said).unwrap();
-    let told: Vec<&str> = said
+    let reports: Vec<&str> = said
         .lines()
         .filter(|line| line.contains("no file exists"))
         .collect();
-    assert_eq!(told.len(), 2, "{said}");
-    for (line, input) in told.iter().zip(&inputs[2..]) {
+    assert_eq!(reports.len(), 2, "{said}");
+    for (line, input) in reports.iter().zip(&inputs[2..]) {
         assert!(line.contains("WARN") && line.contains(input), "{line}");
     }
 }
 
 #[test]
-fn what_a_pattern_passes_over_is_told_once() {
+fn what_a_pattern_passes_over_is_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     append(&path("a.log"), "a\n");
@@ -157,9 +157,9 @@ fn what_a_pattern_passes_over_is_told_once() {
     running.terminate();
     let said = fs::read_to_string(said).unwrap();
     for (name, kind) in [("s.log", "a socket"), ("n.log", "a device")] {
-        let told = said.lines().filter(|line| line.contains(name));
-        let told: Vec<&str> = told.collect();
-        assert!(told.len() == 1 && told[0].contains(kind), "{said}");
+        let reports = said.lines().filter(|line| line.contains(name));
+        let reports: Vec<&str> = reports.collect();
+        assert!(reports.len() == 1 && reports[0].contains(kind), "{said}");
     }
     assert!(!said.contains("d.log"), "{said}");
     let once = [LEDGER, &["--input", "*.log"]].concat();

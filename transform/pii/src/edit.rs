@@ -88,6 +88,7 @@ impl Edits {
 
 /// Appends `within` of `record` with these edits, which are in order.
 fn joined(edits: &[Edit], texts: &[u8], record: &[u8], within: Range<usize>, out: &mut Vec<u8>) {
+    debug_assert!(edits.is_sorted_by_key(Edit::order));
     let mut copied = within.start;
     for edit in edits {
         if edit.start >= copied {

@@ -22,7 +22,7 @@ mod beside;
 mod found_values;
 mod nested;
 mod partition_key;
-mod settle;
+mod resolve;
 mod verdict;
 mod walk;
 
@@ -59,7 +59,7 @@ pub struct Engine {
     maps: Vec<OffsetMap>,
     /// Whether what the edits make has to be scanned as a whole: a key or the structure changed, or
     /// a value that changed has findings again.
-    unsettled: bool,
+    needs_rescan: bool,
     /// Whether the engine may have written a part of what is scanned.
     edited: bool,
     /// Whether a value is looked at again because of what stands beside it.
@@ -113,7 +113,7 @@ impl Engine {
             stacks: (0..levels).map(|_| Vec::new()).collect(),
             texts: (0..levels).map(|_| Vec::new()).collect(),
             maps: (0..levels).map(|_| OffsetMap::default()).collect(),
-            unsettled: false,
+            needs_rescan: false,
             edited: false,
             revisits: false,
             #[cfg(test)]
@@ -137,6 +137,7 @@ impl Engine {
             out.truncate(start);
             stop.into()
         });
+        debug_assert!(verdict == ScanVerdict::Redacted || out.len() == start);
         self.shrink();
         verdict
     }
@@ -151,6 +152,7 @@ impl Engine {
             out.truncate(start);
             stop.into()
         });
+        debug_assert!(verdict == ScanVerdict::Redacted || out.len() == start);
         self.shrink();
         verdict
     }
@@ -210,7 +212,7 @@ impl Engine {
     }
 
     fn restart(&mut self) {
-        self.unsettled = false;
+        self.needs_rescan = false;
         self.revisits = false;
         self.edits.clear();
         self.trail.clear();
@@ -250,7 +252,7 @@ impl Engine {
             return Err(Stop::Quarantine(QuarantineReason::TooLarge));
         }
         self.scan_key(key)?;
-        self.unsettled = true;
+        self.needs_rescan = true;
         if self.edits.is_empty() {
             return Ok(ScanVerdict::Clean);
         }
@@ -274,12 +276,12 @@ impl Engine {
         }
         let start = out.len();
         self.edits.apply(input, out);
-        if !self.policy.rescans() || !self.unsettled && self.skips() {
+        if !self.policy.rescans() || !self.needs_rescan && self.skips() {
             return Ok(ScanVerdict::Redacted);
         }
-        let mut told = std::mem::take(&mut self.findings);
+        let mut findings = std::mem::take(&mut self.findings);
         let mut scans = 1;
-        let settled = loop {
+        let verdict = loop {
             self.restart();
             self.edited = true;
             self.findings.clear();
@@ -293,7 +295,7 @@ impl Engine {
             if scans > SCANS_MAX {
                 break Err(Stop::Quarantine(QuarantineReason::Residual));
             }
-            told.extend(self.findings.drain(..).filter(Finding::acted));
+            findings.extend(self.findings.drain(..).filter(Finding::acted));
             let mut second = std::mem::take(&mut self.second);
             second.clear();
             self.edits.apply(&out[start..], &mut second);
@@ -301,8 +303,8 @@ impl Engine {
             out.extend_from_slice(&second);
             self.second = second;
         };
-        self.findings = told;
-        settled
+        self.findings = findings;
+        verdict
     }
 
     fn root(&mut self) -> Member {

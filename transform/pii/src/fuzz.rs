@@ -39,8 +39,8 @@ fn walks_end_within_their_text() {
                     Err(error) => break Some(error),
                 }
             };
-            assert!((at..=input.len()).contains(&walker.settled()));
-            assert!(text.is_char_boundary(walker.settled()));
+            assert!((at..=input.len()).contains(&walker.event_end()));
+            assert!(text.is_char_boundary(walker.event_end()));
             assert!(ended.is_some() || depth == 0);
             assert!(ended != Some(JsonError::TooDeep) || depth >= 64);
         }
@@ -134,8 +134,9 @@ fn policies_are_refused_with_place_and_remedy_or_work() {
                     let all = [&problem.place, &problem.problem, &problem.remedy];
                     assert!(all.iter().all(|part| !part.is_empty()), "{problem}");
                 }
-                let told = problems.to_string();
-                told.chars()
+                let problems = problems.to_string();
+                problems
+                    .chars()
                     .filter(|c| c.is_alphabetic())
                     .take(80)
                     .collect()

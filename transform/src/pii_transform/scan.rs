@@ -120,6 +120,20 @@ impl<'a> BatchScan<'a> {
     }
 
     fn finish(self) -> Scanned {
+        let Scanned {
+            records,
+            sources,
+            rekeyed,
+            quarantined,
+            dropped,
+            ..
+        } = &self.scanned;
+        debug_assert_eq!(
+            records.len() + quarantined.len() + dropped.len(),
+            self.batch.len(),
+            "each record has one outcome"
+        );
+        debug_assert!(sources.len() == records.len() && rekeyed.len() == records.len());
         Scanned {
             out: self.out,
             ..self.scanned
@@ -294,7 +308,7 @@ impl Scanned {
     }
 
     /// Adds this batch to the metrics.
-    pub(super) fn tell(&self, source: Source<'_>) {
+    pub(super) fn count_metrics(&self, source: Source<'_>) {
         let stream = source.stream.name.to_string();
         let outcomes = [
             ("clean", self.records.len() as u64 - self.redacted),

@@ -228,7 +228,7 @@ fn letters_of_a_batch_share_their_texts_and_records_that_are_gone_take_nothing()
 }
 
 #[test]
-fn one_record_that_panics_is_quarantined_and_its_neighbours_go_on() {
+fn one_record_that_panics_is_quarantined_and_its_neighbours_are_passed_on() {
     let records = [
         record_of(Some("rk"), "r1"),
         record_of(Some("rk"), "p"),
@@ -274,8 +274,8 @@ fn the_strict_policy_leaves_no_personal_data_in_records_keys_or_letters() {
     assert_eq!((*index, letter.key.as_deref()), (3, None));
     assert_eq!(&*letter.reason, "malformed_json");
     assert_eq!(letter.length, 17);
-    let told = format!("{letter:?}");
-    assert!(!told.contains("ann"), "{told}");
+    let printed = format!("{letter:?}");
+    assert!(!printed.contains("ann"), "{printed}");
 }
 
 /// What becomes of the key beside this payload, and whether the payload leaves.
@@ -458,8 +458,8 @@ fn a_key_beside_a_payload_that_cannot_be_scanned_does_not_leave() {
     ] {
         let transformed = apply(&transform, &[record_of(Some("536904399"), payload)]);
         assert!(transformed.batch.is_empty());
-        let told = format!("{:?}", transformed.letters);
-        assert!(!told.contains("536904399"), "{told}");
+        let printed = format!("{:?}", transformed.letters);
+        assert!(!printed.contains("536904399"), "{printed}");
     }
 }
 

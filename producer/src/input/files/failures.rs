@@ -12,38 +12,38 @@ pub(super) struct Failures {
     last: Option<Error>,
     /// The last one that was logged.
     logged: String,
-    told: usize,
+    logged_count: usize,
     /// Whether one of them is more than a refusal.
     is_fatal: bool,
 }
 
 impl Failures {
     pub(super) fn add(&mut self, error: Error) {
-        self.tell();
+        self.log_last();
         self.is_fatal |= error.disposition() != Disposition::Refused;
         self.last = Some(error);
     }
 
     /// Logs the last failure: the walk continues.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn log_last(&mut self) {
         if let Some(error) = self.last.take() {
             self.logged = error.report();
             tracing::error!("an input cannot be read to its end: {}", self.logged);
-            self.told += 1;
+            self.logged_count += 1;
         }
     }
 
     /// What ends the whole; refused means that nothing was done.
     pub(super) fn end(&mut self, has_sent: bool) -> Option<Error> {
-        if self.told > 0 {
-            self.tell();
+        if self.logged_count > 0 {
+            self.log_last();
         }
         let is_fatal = self.is_fatal || has_sent;
         let ending = |text: String| match is_fatal {
             true => Error::fatal(text),
             false => Error::refused(text),
         };
-        match (self.last.take(), self.told) {
+        match (self.last.take(), self.logged_count) {
             (Some(error), _) if has_sent => Some(ending(error.report())),
             (Some(error), _) => Some(error),
             (None, 0) => None,
@@ -51,8 +51,8 @@ impl Failures {
                 "one input was not read to its end, all others were: {}",
                 self.logged
             ))),
-            (None, told) => Some(ending(format!(
-                "{told} inputs were not read to their ends, all others were; the last failure: {}",
+            (None, logged_count) => Some(ending(format!(
+                "{logged_count} inputs were not read to their ends, all others were; the last failure: {}",
                 self.logged
             ))),
         }
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(end.disposition(), Disposition::Refused);
         let mut failures = Failures::default();
         failures.add(Error::fatal("e"));
-        failures.tell();
+        failures.log_last();
         let end = failures.end(false).unwrap();
         assert!(
             end.to_string().starts_with("one input was not read")

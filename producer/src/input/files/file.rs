@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_tells_what_opening_would_tell() {
+    fn a_check_reports_what_opening_would_report() {
         let directory = tempfile::tempdir().unwrap();
         let absent = directory.path().join("absent");
         for (path, word) in [(directory.path(), "directory"), (&absent, "no such file")] {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_truncated_is_told_from_what_grew() {
+    fn a_truncated_file_is_not_one_that_grew() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let line = |n: u32| format!("{{\"n\":{n}}}\n");

@@ -348,8 +348,8 @@ mod tests {
             ("a", "a/b", false),
             ("a/b", "a", false),
         ] {
-            let told = covers(Path::new(text), Path::new(path));
-            assert_eq!(told, covered, "`{text}` `{path}`");
+            let is_covered = covers(Path::new(text), Path::new(path));
+            assert_eq!(is_covered, covered, "`{text}` `{path}`");
         }
     }
 
@@ -397,11 +397,11 @@ mod tests {
             ("absent/*", ""),
         ] {
             let found = expand(&root.join(text), |_| false);
-            let told: Vec<String> = found.failed.iter().map(ToString::to_string).collect();
+            let reports: Vec<String> = found.failed.iter().map(ToString::to_string).collect();
             let place = format!("`{}`", root.join(place).display());
-            let is_told = told.iter().any(|told| told.contains(&place));
-            assert_eq!(is_told, place.contains("d/"), "{text}: {told:?}");
-            assert_eq!(told.is_empty(), !is_told, "{text}: {told:?}");
+            let is_reported = reports.iter().any(|report| report.contains(&place));
+            assert_eq!(is_reported, place.contains("d/"), "{text}: {reports:?}");
+            assert_eq!(reports.is_empty(), !is_reported, "{text}: {reports:?}");
         }
     }
 

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_tells_which_files_need_not_be_looked_for() {
+    fn a_listing_shows_which_files_need_no_search() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["a.log.1.gz", "b"] {
@@ -93,8 +93,8 @@ mod tests {
             ("c", FileIdentity::at(&path("b")), true),
             ("c", Some(other), false),
         ] {
-            let told = listing.may_hold(&FileEntry::new(0, path(name), id));
-            assert_eq!(told, may, "{name}");
+            let may_hold = listing.may_hold(&FileEntry::new(0, path(name), id));
+            assert_eq!(may_hold, may, "{name}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub(in crate::input) struct ChunkSender {
     pub(super) by_file: bool,
     next: u64,
     /// Whether a warning said that records are not JSON objects.
-    has_told_text: bool,
+    has_warned_of_text: bool,
 }
 
 /// The process does not want more.
@@ -48,7 +48,7 @@ impl ChunkSender {
             chunks,
             by_file,
             next: 0,
-            has_told_text: false,
+            has_warned_of_text: false,
         }
     }
 
@@ -84,11 +84,11 @@ impl ChunkSender {
     }
 
     /// Warns once of what becomes of records that are not JSON objects, if the first ones of an input are not.
-    fn tell_text(&mut self, block: &LineBlock, name: &str) {
+    fn warn_of_text(&mut self, block: &LineBlock, name: &str) {
         let is_object = |line: &RecordRange| block.bytes[line.range.clone()].starts_with(b"{");
         let mut first = block.lines.iter().take(RECORDS_LOOKED_AT);
-        if !self.has_told_text && !first.any(is_object) {
-            self.has_told_text = true;
+        if !self.has_warned_of_text && !first.any(is_object) {
+            self.has_warned_of_text = true;
             tracing::warn!(
                 input = name,
                 "the input does not begin with JSON objects: its records are sent as they are, but a sink turns only \
@@ -132,7 +132,7 @@ pub(super) struct OpenFile<R: io::Read> {
     pub(super) is_opened: bool,
     /// Whether it is a copy, which does not grow.
     pub(super) is_copy: bool,
-    is_told: bool,
+    is_format_logged: bool,
     /// Whether its first records were looked at.
     is_looked_at: bool,
 }
@@ -155,7 +155,7 @@ impl<R: io::Read> OpenFile<R> {
             reader,
             is_opened: false,
             is_copy: false,
-            is_told: false,
+            is_format_logged: false,
             is_looked_at: false,
         }
     }
@@ -169,12 +169,12 @@ impl<R: io::Read> OpenFile<R> {
     /// Reads one block and sends it.
     pub(super) fn step(&mut self, sender: &mut ChunkSender) -> Result<ReadOutcome, ConsumerGone> {
         let block = self.reader.next_block();
-        self.tell();
+        self.log_format();
         match block {
             Ok(Some(block)) => {
                 if !self.is_looked_at && !block.lines.is_empty() {
                     self.is_looked_at = true;
-                    sender.tell_text(&block, &self.name);
+                    sender.warn_of_text(&block, &self.name);
                 }
                 self.send(block, sender).map(|()| ReadOutcome::Block)
             }
@@ -190,7 +190,7 @@ impl<R: io::Read> OpenFile<R> {
         sender: &mut ChunkSender,
     ) -> Result<(), ConsumerGone> {
         self.entry.ended = false;
-        let place = self.reader.place();
+        let place = self.reader.position();
         let opens = (!self.is_opened).then(|| {
             if self.entry.first.is_none()
                 && self.entry.former.is_none()
@@ -219,18 +219,18 @@ impl<R: io::Read> OpenFile<R> {
     }
 
     /// Logs once what the records were found to be.
-    fn tell(&mut self) {
-        if !self.is_told
+    fn log_format(&mut self) {
+        if !self.is_format_logged
             && let Some((found, encoding)) = self.reader.found()
         {
-            self.is_told = true;
+            self.is_format_logged = true;
             let encoding = encoding.unwrap_or("UTF-8");
             tracing::info!(input = &*self.name, encoding, "the format is {found}");
         }
     }
 
     /// Warns of what stays unsent at the end.
-    pub(super) fn tell_unfinished(&self) {
+    pub(super) fn warn_unfinished(&self) {
         if let Some((line, bytes)) = self.reader.unfinished() {
             tracing::warn!(
                 input = &*self.name,

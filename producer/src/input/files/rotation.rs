@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rotation_is_told_from_files_that_are_numbered() {
+    fn rotation_differs_from_files_that_are_numbered() {
         for (name, original, wanted) in [
             ("app.log.1", "app.log", true),
             ("app.log.1.gz", "app.log", true),
@@ -174,8 +174,8 @@ mod tests {
             ("app.log", "app.log", false),
             ("other/app.log.1", "app.log", false),
         ] {
-            let told = is_rotated(Path::new(name), Path::new(original));
-            assert_eq!(told, wanted, "`{name}` of `{original}`");
+            let rotated = is_rotated(Path::new(name), Path::new(original));
+            assert_eq!(rotated, wanted, "`{name}` of `{original}`");
             let originals = originals(Path::new(name));
             let is_among = originals.contains(&PathBuf::from(original));
             assert_eq!(is_among, wanted, "`{name}` of `{original}`: {originals:?}");

@@ -116,21 +116,21 @@ impl InputWalk {
                     self.sender.fail(error);
                 }
             }
-            Err(ConsumerGone) => self.failures.tell(),
+            Err(ConsumerGone) => self.failures.log_last(),
         }
     }
 
     fn once(&mut self) -> Result<(), ConsumerGone> {
         self.find_gone();
         for mut live in self.take_up()? {
-            self.failures.tell();
+            self.failures.log_last();
             if let ReadOutcome::Failed(error) = self.read_live(&mut live)? {
                 self.fail(error.into());
             }
             self.end_quiet(live)?;
         }
         for input in self.inputs.clone() {
-            self.failures.tell();
+            self.failures.log_last();
             if input.as_os_str() == STDIN {
                 self.read_stdin()?;
                 continue;
@@ -146,7 +146,7 @@ impl InputWalk {
                 self.fail(error.into());
             }
             for path in found.files {
-                self.failures.tell();
+                self.failures.log_last();
                 self.read(&path)?;
             }
         }
@@ -207,7 +207,7 @@ impl InputWalk {
                 continue;
             }
             if let ReadOutcome::End = read {
-                live.tell_unfinished();
+                live.warn_unfinished();
             }
             self.remember(live);
             return Ok(read);
@@ -371,7 +371,7 @@ impl InputWalk {
             None => {
                 let first = entry.first.map(|first| (first.bytes, first.digest.0));
                 let first = first.filter(|first| first.0 <= entry.bytes);
-                reader.resume(&entry.place(), first)?.then_some(())
+                reader.resume(&entry.position(), first)?.then_some(())
             }
         };
         match fits {
@@ -463,7 +463,7 @@ impl InputWalk {
             } else if own.is_none()
                 && let Some(mut live) = self.resume(&real, id, former.clone())?
             {
-                tell_replaced(&live);
+                warn_replaced(&live);
                 live.entry.input = input;
                 found.push(live);
                 return Ok(());
@@ -564,7 +564,7 @@ impl InputWalk {
         let fits = match &entry.former {
             Some(former) => reader.skip_lines(entry.index, former.first_line.as_deref()),
             None => {
-                let place = entry.place();
+                let place = entry.position();
                 reader
                     .resume(&place, early)
                     .map(|fits| fits.then_some(place))
@@ -649,7 +649,7 @@ fn open_same(path: &Path, id: FileIdentity) -> Result<FileTail, InputError> {
     }
 }
 
-fn tell_replaced(live: &OpenFile<FileTail>) {
+fn warn_replaced(live: &OpenFile<FileTail>) {
     tracing::warn!(
         input = &*live.name,
         lines = live.entry.line - 1,

@@ -84,7 +84,7 @@ fn lines_keep_their_numbers_over_empty_and_refused_ones() {
 }
 
 #[test]
-fn a_record_whose_key_panics_is_refused_and_counted_and_the_others_go_on() {
+fn a_record_whose_key_panics_is_refused_and_counted_and_the_others_are_sent() {
     let text = "{\"k\":\"a\"}\n{\"k\":\"fault:key\"}\n{\"k\":\"b\"}\n";
     let chunk = chunks(text, Some("k"), 100).remove(0);
     let keys: Vec<Option<String>> = records(&chunk).into_iter().map(|one| one.0).collect();

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_is_told_from_a_cut_one_and_from_another_source() {
+    fn a_beginning_differs_from_a_cut_one_and_from_another_source() {
         let whole: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
         let packed = gzip(&whole[..700_000]);
         let other = [&whole[..600_000], b"x"].concat();

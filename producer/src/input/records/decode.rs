@@ -409,6 +409,7 @@ impl<R: Read, D: CompressedMember<R>> MemberReader<R, D> {
 }
 
 fn place<R>(source: &Buffered<R>) -> u64 {
+    debug_assert!(source.get_ref().read >= source.buffer().len() as u64);
     source.get_ref().read - source.buffer().len() as u64
 }
 

@@ -47,7 +47,7 @@ pub struct ReadOptions {
     pub at_end: AtEnd,
     /// Whether the source may grow: its end is one for now.
     pub grows: bool,
-    /// Whether [`LineReader::place`] is asked for.
+    /// Whether [`LineReader::position`] is asked for.
     pub remembers: bool,
     /// The memory of the process, by which zstd windows are judged.
     pub memory_bytes: u64,
@@ -158,7 +158,7 @@ impl<R: Read> LineReader<R> {
 
     /// Behind the records that were handed out; `None` within one that is too long, and when it is not asked for.
     #[must_use]
-    pub fn place(&self) -> Option<InputPosition> {
+    pub fn position(&self) -> Option<InputPosition> {
         let hasher = self.hasher.as_ref()?;
         (!self.splitter.is_discarding()).then(|| InputPosition {
             index: self.splitter.index,
@@ -298,6 +298,10 @@ impl<R: Read> LineReader<R> {
             bytes.advance(done);
             self.buffer = if extent == Extent::End { rest } else { bytes };
         }
+        debug_assert_eq!(
+            total, place.bytes,
+            "what was taken is read, and nothing behind it"
+        );
         self.splitter.index = place.index;
         self.splitter.line = place.line;
         self.done = place.bytes;
@@ -411,6 +415,7 @@ impl<R: Read> LineReader<R> {
         let mut block = LineBlock::default();
         let mut bytes = self.buffer.split();
         let done = self.splitter.split(&bytes, extent, &mut block);
+        debug_assert!(done <= bytes.len());
         let mut front = bytes.split_to(done);
         self.buffer = bytes;
         self.done += done as u64;

@@ -423,7 +423,7 @@ impl Read for GrowingSource {
 }
 
 #[test]
-fn a_character_that_a_growing_source_has_half_of_goes_on_when_it_grows() {
+fn a_character_that_a_growing_source_has_half_of_continues_when_it_grows() {
     let text = "{\"s\":\"\u{1F600}\"}\n{\"n\":2}\n";
     for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
         let bytes: Vec<u8> = text.encode_utf16().flat_map(to_bytes).collect();
@@ -452,7 +452,7 @@ fn a_character_that_a_growing_source_has_half_of_goes_on_when_it_grows() {
             assert_eq!(lines, wanted, "cut at {cut}");
             let mut whole = LineReader::new("t", &bytes[..], reading);
             while whole.next_block().unwrap().is_some() {}
-            assert_eq!(reader.place(), whole.place(), "cut at {cut}");
+            assert_eq!(reader.position(), whole.position(), "cut at {cut}");
             // Nothing follows: what is cut is a record, and not a valid one.
             let mut cut_off = LineReader::new("t", &bytes[..14], reading);
             assert!(cut_off.next_block().unwrap().is_none());
@@ -471,7 +471,7 @@ fn what_was_taken_for_text_is_text_when_more_of_it_is_there() {
     };
     let mut first = LineReader::new("t", Cursor::new(bytes.clone()), reading);
     while first.next_block().unwrap().is_some() {}
-    let place = first.place().unwrap();
+    let place = first.position().unwrap();
     bytes.extend([1; 900]);
     bytes.extend(b"\n{\"n\":3}\n");
     let checks = [(place.bytes, place.digest)];

@@ -64,7 +64,7 @@ impl Hits {
     }
 
     /// Adds a hit of a named row.
-    pub(crate) fn claim(&mut self, range: Range<usize>, detector: u8) {
+    pub(crate) fn add(&mut self, range: Range<usize>, detector: u8) {
         self.list.push(Hit {
             start: range.start,
             end: range.end,

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_values_are_told_apart() {
+    fn names_and_values_are_parted() {
         assert_eq!(
             all(r#"level=info user.name="Jane Doe" lat=52.5, a='b c';x=[NAME] (y=1) z="#),
             [

@@ -192,7 +192,7 @@ fn addresses_are_taken_as_far_as_they_go() {
 }
 
 #[test]
-fn ip_addresses_are_told_from_networks_versions_and_times() {
+fn ip_addresses_differ_from_networks_versions_and_times() {
     for (text, detector) in [
         ("68.161.225.1", "ipv4"),
         ("10.1.0.0", "ipv4"),

@@ -187,7 +187,7 @@ impl Engine {
                 let range = self.in_record(label.level, range);
                 self.edits.add(range, |out| out.extend_from_slice(b"null"));
             }
-            self.unsettled |= self.edits.len() > edits;
+            self.needs_rescan |= self.edits.len() > edits;
         }
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Engine {
             );
             for hit in &self.pair_hits.list {
                 let (start, end) = (hit.start + value.start, hit.end + value.start);
-                hits.claim(start..end, hit.detector);
+                hits.add(start..end, hit.detector);
             }
         }
     }
@@ -278,7 +278,7 @@ impl Engine {
     /// Scans the value `scalar` of the record as the edits after the first `edits` leave it, and
     /// notes whether there still are findings.
     pub(super) fn probe(&mut self, edits: usize, scalar: Scalar<'_>, member: &Member) {
-        if self.unsettled || !self.policy.rescans() {
+        if self.needs_rescan || !self.policy.rescans() {
             return;
         }
         let Token { start, end, .. } = scalar.token;
@@ -292,7 +292,7 @@ impl Engine {
             .edits
             .apply_within(edits, scalar.bytes, within, &mut made);
         if !all || self.has_findings(&made, member) {
-            self.unsettled = true;
+            self.needs_rescan = true;
         }
         self.second = made;
     }
@@ -322,14 +322,14 @@ impl Engine {
             segment: PointerSegment::Root,
             ..*member
         };
-        let (told, shown, edits) = (self.findings.len(), self.pointers.len(), self.edits.len());
+        let (findings, shown, edits) = (self.findings.len(), self.pointers.len(), self.edits.len());
         let values = self.found.len();
         let mark = self.trail.mark();
         let edited = std::mem::replace(&mut self.edited, true);
         let found = self.scalar(scalar, &member) != Ok(false) || self.edits.len() > edits;
         self.edited = edited;
         self.trail.back_to(mark);
-        self.findings.truncate(told);
+        self.findings.truncate(findings);
         self.pointers.truncate(shown);
         self.edits.truncate(edits);
         self.found.truncate(values);

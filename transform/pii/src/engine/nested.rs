@@ -184,7 +184,7 @@ impl Engine {
         let stack = std::mem::take(&mut self.stacks[level]);
         let mut walker = Walker::within(text, at, self.policy.limits().depth, stack);
         let walked = self.events(&mut walker, text, level, root);
-        let mut end = walker.settled();
+        let mut end = walker.event_end();
         self.stacks[level] = walker.into_stack();
         if let Err(Stop::Quarantine(QuarantineReason::Malformed)) = walked {
             let removed = self.trail.frames[floor..]
@@ -195,7 +195,7 @@ impl Engine {
                 end = text.len();
                 let range = self.in_record(level, start..end);
                 self.edits.add(range, |out| out.extend_from_slice(b"null"));
-                self.unsettled = true;
+                self.needs_rescan = true;
             }
         } else {
             walked?;
@@ -325,7 +325,7 @@ fn holds_json(text: &[u8], depth_max: usize) -> bool {
                 Ok(_) => {}
             }
         }
-        from = walker.settled().max(at + 1);
+        from = walker.event_end().max(at + 1);
     }
     false
 }

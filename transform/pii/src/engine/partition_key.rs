@@ -108,7 +108,7 @@ impl Engine {
         self.restart();
         for Overlap { range, value } in overlaps {
             let place = plain.places[range.start].start..plain.places[range.end - 1].end;
-            self.tell(
+            self.record_finding(
                 value.detector,
                 value.rule,
                 PointerSegment::Root,
@@ -141,15 +141,15 @@ impl Engine {
         let mut rest = Vec::new();
         self.edits.apply(key, &mut rest);
         // The rest of the key speaks for itself, as it does without a payload.
-        let told = std::mem::take(&mut self.findings);
+        let of_payload = std::mem::take(&mut self.findings);
         let pointers = std::mem::take(&mut self.pointers);
         self.restart();
         self.edited = true;
         let scanned = self.scan_key(&rest).and_then(|()| {
-            self.unsettled = true;
+            self.needs_rescan = true;
             self.rewrite(&rest, out, Self::scan_key)
         });
-        let of_rest = std::mem::replace(&mut self.findings, told);
+        let of_rest = std::mem::replace(&mut self.findings, of_payload);
         self.pointers = pointers;
         self.findings
             .extend(of_rest.into_iter().filter(|finding| finding.acted()));

@@ -364,12 +364,12 @@ fn keys_are_scanned_and_pointers_do_not_show_them() {
         passed(&mut engine, record),
         r#"{"a":{"[EMAIL]":{"ip":"10.1.2.0/24"},"10.9.8.0/24":1},"[EMAIL]":2}"#
     );
-    let told: Vec<_> = engine
+    let reported: Vec<_> = engine
         .reports()
         .map(|r| (r.pointer.to_owned(), r.place))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("/a/[EMAIL]".to_owned(), Some("key")),
             ("/a/[EMAIL]/ip".to_owned(), None),

@@ -149,7 +149,7 @@ impl Engine {
         match self.policy.rule(rule).action {
             Action::DropRecord => Err(Stop::Drop(rule)),
             Action::DropField => {
-                self.tell(BY_RULE, rule, member.segment, bytes, false, 0..0)?;
+                self.record_finding(BY_RULE, rule, member.segment, bytes, false, 0..0)?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -166,7 +166,7 @@ impl Engine {
         end: usize,
         contained: bool,
     ) {
-        self.unsettled = true;
+        self.needs_rescan = true;
         let container = self.trail.frames.last().filter(|_| contained);
         let (object, kept) = container.map_or((false, false), |frame| (frame.object, frame.kept));
         let range = match (object, kept, member.comma, walker.comma_after()) {
@@ -284,7 +284,7 @@ impl Engine {
                 .then(|| self.policy.rule_for_key(&keys::normal_form(name)))
                 .flatten(),
         };
-        let told = self.findings.len();
+        let before = self.findings.len();
         let scalar = Scalar {
             bytes,
             level,
@@ -305,7 +305,7 @@ impl Engine {
         };
         let edits = self.edits.len();
         let shown = self.detect(scalar, Notation::Escaped, &member)?;
-        self.unsettled |= self.edits.len() > edits;
+        self.needs_rescan |= self.edits.len() > edits;
         let segment = match shown {
             Some(segment) => segment,
             None => {
@@ -313,7 +313,7 @@ impl Engine {
                     decoded.cast(written, 0, Notation::Escaped, Reading::Exact);
                     self.trail.name(&decoded.text)
                 } else {
-                    if self.findings.len() == told && !versions && member.effect == 0 {
+                    if self.findings.len() == before && !versions && member.effect == 0 {
                         self.keys.put(written, known);
                     }
                     written_segment(token)
@@ -359,7 +359,7 @@ impl Engine {
         }
         let written = scalar.token.start..scalar.token.end;
         if &scalar.bytes[written.clone()] != b"null" {
-            self.tell(
+            self.record_finding(
                 BY_RULE,
                 rule,
                 member.segment,
@@ -418,9 +418,9 @@ impl Engine {
         writing: Notation,
         member: &Member,
     ) -> Result<bool, Stop> {
-        let told = self.findings.len();
+        let before = self.findings.len();
         self.detect(scalar, writing, member)?;
-        Ok(self.findings[told..]
+        Ok(self.findings[before..]
             .iter()
             .any(|finding| finding.action == Action::DropField.name()))
     }

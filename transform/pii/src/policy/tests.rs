@@ -59,10 +59,10 @@ fn unreachable_rules_are_refused() {
             "path = \"$.a[*]\"\nclass = \"email\"",
         ),
     ] {
-        let told = problems(&(rule(first) + &rule(second)));
+        let refusal = problems(&(rule(first) + &rule(second)));
         assert!(
-            told.contains("rule 2") && told.contains("never reached: rule 1"),
-            "{told}"
+            refusal.contains("rule 2") && refusal.contains("never reached: rule 1"),
+            "{refusal}"
         );
         assert!(
             compiled(&(rule(second) + &rule(first))).is_ok() || first.contains("nick"),
@@ -118,15 +118,15 @@ fn nothing_that_must_be_redacted_may_pass() {
             "give the number away",
         ),
     ] {
-        let told = problems(rules);
-        assert!(told.contains(says), "{rules}: {told}");
+        let refusal = problems(rules);
+        assert!(refusal.contains(says), "{rules}: {refusal}");
     }
-    let told = Policy::from_toml(
+    let refusal = Policy::from_toml(
         "[policy]\nname = \"x\"\nbase = \"none\"",
         &TokenKeys::none(),
     )
     .unwrap_err();
-    assert_eq!(told.0.len(), 4, "{told}");
+    assert_eq!(refusal.0.len(), 4, "{refusal}");
 }
 
 #[test]
@@ -138,10 +138,10 @@ fn replacements_that_are_findings_are_refused() {
         "4111111111111111",
         "536-90-4399",
     ] {
-        let told = problems(&format!(
+        let refusal = problems(&format!(
             "[[rule]]\nclass = \"name\"\naction = \"label\"\nlabel = \"{label}\""
         ));
-        assert!(told.contains("is itself found by"), "{label}: {told}");
+        assert!(refusal.contains("is itself found by"), "{label}: {refusal}");
     }
     assert!(
         compiled("[[rule]]\nclass = \"email\"\naction = \"label\"\nlabel = \"<mail>\"").is_ok()
@@ -153,8 +153,8 @@ fn a_class_that_does_not_exist_is_one_problem() {
     for path in ["", "path = \"$.a\"\n"] {
         let rule =
             |class: &str| format!("[[rule]]\n{path}class = \"{class}\"\naction = \"label\"\n");
-        let told = compiled(&(rule("email") + &rule("mail"))).unwrap_err();
-        assert_eq!(told.0.len(), 1, "{told}");
+        let refusal = compiled(&(rule("email") + &rule("mail"))).unwrap_err();
+        assert_eq!(refusal.0.len(), 1, "{refusal}");
     }
 }
 
@@ -163,15 +163,19 @@ fn tokens_need_a_key() {
     let token = "[[rule]]\nclass = \"email\"\naction = \"token\"";
     let policy = compiled(token).unwrap();
     assert!(policy.needs_key());
-    let told = Policy::from_toml(&format!("[policy]\nname = \"x\"\n{token}"), &keys()).unwrap_err();
-    assert!(told.to_string().contains("has no key"), "{told}");
-    let told = Policy::from_toml(
+    let refusal =
+        Policy::from_toml(&format!("[policy]\nname = \"x\"\n{token}"), &keys()).unwrap_err();
+    assert!(refusal.to_string().contains("has no key"), "{refusal}");
+    let refusal = Policy::from_toml(
         &format!("[policy]\nname = \"x\"\nkey = \"b\"\n{token}"),
         &keys(),
     )
     .unwrap_err();
-    assert!(told.to_string().contains("no key has the id `b`"), "{told}");
-    assert_eq!(told.0.len(), 1, "{told}");
+    assert!(
+        refusal.to_string().contains("no key has the id `b`"),
+        "{refusal}"
+    );
+    assert_eq!(refusal.0.len(), 1, "{refusal}");
 }
 
 #[test]
@@ -222,44 +226,44 @@ fn actions_have_to_fit_their_class_and_fields_their_action() {
         ("key = \"-\"\naction = \"label\"", "no letter or digit"),
         ("key = \"x\"\npath = \"$.a\"\naction = \"label\"", "beside"),
     ] {
-        let told = problems(&format!("[[rule]]\n{rule}"));
-        assert!(told.contains(says), "{rule}: {told}");
+        let refusal = problems(&format!("[[rule]]\n{rule}"));
+        assert!(refusal.contains(says), "{rule}: {refusal}");
     }
 }
 
 #[test]
-fn all_problems_are_told_at_once_with_place_and_remedy() {
-    let told = compiled(
+fn all_problems_are_reported_at_once_with_place_and_remedy() {
+    let refusal = compiled(
         "[limits]\ndepth = 0\nrecord_bytes = 999999999\n\
          [[rule]]\nname = \"cards\"\nclass = \"card\"\naction = \"keep\"\n\
          [[rule]]\nclass = \"nonsense\"\naction = \"label\"\n\
          [[allow]]\nclass = \"jwt\"\nvalue = \"x\"",
     )
     .unwrap_err();
-    let places: Vec<_> = told
+    let places: Vec<_> = refusal
         .0
         .iter()
         .map(|problem| problem.place.as_str())
         .collect();
     for place in ["limits", "rule 1 (`cards`)", "rule 2 (`rule-2`)", "allow 1"] {
-        assert!(places.contains(&place), "{place}: {told}");
+        assert!(places.contains(&place), "{place}: {refusal}");
     }
-    assert!(told.0.len() >= 5);
-    assert!(told.0.iter().all(|problem| !problem.remedy.is_empty()));
+    assert!(refusal.0.len() >= 5);
+    assert!(refusal.0.iter().all(|problem| !problem.remedy.is_empty()));
 }
 
 #[test]
 fn wrong_files_name_the_line() {
-    let told =
+    let refusal =
         Policy::from_toml("[policy]\nname = \"x\"\nunknown = 1\n", &TokenKeys::none()).unwrap_err();
-    assert_eq!(told.0[0].place, "line 3");
-    assert!(told.0[0].problem.contains("unknown"), "{told}");
+    assert_eq!(refusal.0[0].place, "line 3");
+    assert!(refusal.0[0].problem.contains("unknown"), "{refusal}");
     assert!(Policy::from_toml("", &TokenKeys::none()).is_err());
     assert!(Policy::from_toml("[policy", &TokenKeys::none()).is_err());
 }
 
 #[test]
-fn the_digest_tells_policies_apart_and_ignores_layout() {
+fn the_digest_differs_between_policies_and_ignores_layout() {
     let digest = |rules: &str| compiled(rules).unwrap().digest();
     let rule = "[[rule]]\nclass = \"email\"\naction = \"mask\"";
     assert_eq!(digest(rule), digest(&format!("# a comment\n\n{rule}\n")));

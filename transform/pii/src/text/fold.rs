@@ -199,6 +199,10 @@ impl Shadow {
             at += unit.width;
             decoded += unit.decoded;
         }
+        debug_assert!(
+            self.text.len() <= source.len(),
+            "a shadow is not longer than its source"
+        );
     }
 
     /// Why other readings may be other texts.

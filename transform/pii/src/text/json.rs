@@ -81,7 +81,7 @@ pub(crate) struct Walker<'a> {
     comma: Option<usize>,
     /// Whether the value may be cut off, and other text may follow it.
     lenient: bool,
-    settled: usize,
+    event_end: usize,
 }
 
 impl<'a> Walker<'a> {
@@ -96,7 +96,7 @@ impl<'a> Walker<'a> {
             depth_max,
             comma: None,
             lenient: false,
-            settled: 0,
+            event_end: 0,
         }
     }
 
@@ -106,14 +106,14 @@ impl<'a> Walker<'a> {
         Self {
             at,
             lenient: true,
-            settled: at,
+            event_end: at,
             ..Self::new(bytes, depth_max, open)
         }
     }
 
     /// The offset behind the last event.
-    pub(crate) fn settled(&self) -> usize {
-        self.settled
+    pub(crate) fn event_end(&self) -> usize {
+        self.event_end
     }
 
     /// Gives the stack back for the next walk.
@@ -142,7 +142,7 @@ impl<'a> Walker<'a> {
     pub(crate) fn advance(&mut self) -> Result<JsonEvent, JsonError> {
         let event = self.step()?;
         if event != JsonEvent::Done {
-            self.settled = self.at;
+            self.event_end = self.at;
         }
         Ok(event)
     }

@@ -44,7 +44,7 @@ impl InputWalk {
                 Ok(None) => return Ok(None),
                 // It was renamed again.
                 Err(_) if FileIdentity::at(&path) != Some(id) => {}
-                Err(error) => return tell_damaged(error).map(|()| None),
+                Err(error) => return warn_damaged(error).map(|()| None),
             }
         }
         Err(changes(&entry.path))
@@ -83,7 +83,7 @@ impl InputWalk {
                     }
                     Ok(None) => {}
                     Err(_) if FileIdentity::at(&path) != Some(id) => is_changed = true,
-                    Err(error) => tell_damaged(error)?,
+                    Err(error) => warn_damaged(error)?,
                 }
             }
             if !is_changed {
@@ -139,15 +139,15 @@ impl InputWalk {
         let original = FileIdentity::look(&entry.path)
             .map_err(|error| Error::io("look at", &entry.path, error))?
             .filter(|original| Some(*original) == entry.id);
-        let tell = |told: &str| {
-            tracing::info!(input = %path.display(), of = %entry.path.display(), "{told}");
+        let log = |message: &str| {
+            tracing::info!(input = %path.display(), of = %entry.path.display(), "{message}");
         };
         let has_all = self.resume_undamaged(path, id, entry)?;
         if let Some(original) = original {
             let alike = self.compare(path, id, &entry.path, original)?;
             let is_packed = rotation::is_packed(path);
             if alike == Alike::Beginning && (has_all.is_some() || is_packed) {
-                tell("the file is a copy: its records are read from the original");
+                log("the file is a copy: its records are read from the original");
                 return Ok(NewFile::Whole);
             }
             if alike != Alike::No && (is_being_made(path) || alike == Alike::Cut && is_packed) {
@@ -166,7 +166,7 @@ impl InputWalk {
         match has_all {
             Some(live) => Ok(NewFile::Goes(Box::new(copied(live, entry)))),
             None if self.is_part(path, id, entry)? => {
-                tell(
+                log(
                     "the file is a copy that was made before the last records of its original were read: it has nothing new",
                 );
                 Ok(NewFile::Whole)
@@ -218,11 +218,11 @@ impl InputWalk {
 fn copied(mut live: OpenFile<FileTail>, entry: &FileEntry) -> OpenFile<FileTail> {
     live.is_copy = true;
     live.leads_from(entry);
-    tell_copied(&live, entry);
+    log_copied(&live, entry);
     live
 }
 
-fn tell_copied(live: &OpenFile<FileTail>, entry: &FileEntry) {
+fn log_copied(live: &OpenFile<FileTail>, entry: &FileEntry) {
     tracing::info!(input = &*live.name, of = %entry.path.display(), "the file is a copy: only the records that were not read from its original are read");
 }
 
@@ -230,7 +230,7 @@ fn tell_copied(live: &OpenFile<FileTail>, entry: &FileEntry) {
 ///
 /// # Errors
 /// When the file could not be looked at.
-fn tell_damaged(error: InputError) -> Result<()> {
+fn warn_damaged(error: InputError) -> Result<()> {
     let is_damaged = is_damaged(&error);
     let error = Error::from(error);
     if !is_damaged {

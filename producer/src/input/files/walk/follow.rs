@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::{Error, Result};
 
-use super::{InputWalk, QUIET, tell_replaced};
+use super::{InputWalk, QUIET, warn_replaced};
 use crate::input::AtEnd;
 use crate::input::files::file::{self, FileIdentity, FileTail};
 use crate::input::files::open_file::{ConsumerGone, OpenFile, ReadOutcome};
@@ -158,14 +158,14 @@ impl InputWalk {
     }
 
     /// Warns once of what cannot be looked at, and again when it could be in between.
-    fn tell_unseen(&mut self, failed: Vec<Error>) {
+    fn warn_unseen(&mut self, failed: Vec<Error>) {
         let mut unseen = BTreeSet::new();
         for error in failed {
-            let told = error.report();
-            if !self.unseen.contains(&told) && !unseen.contains(&told) {
-                tracing::warn!("{told}: the producer keeps trying");
+            let report = error.report();
+            if !self.unseen.contains(&report) && !unseen.contains(&report) {
+                tracing::warn!("{report}: the producer keeps trying");
             }
-            unseen.insert(told);
+            unseen.insert(report);
         }
         self.unseen = unseen;
     }
@@ -197,7 +197,7 @@ impl InputWalk {
                 }
             }
         }
-        self.tell_unseen(failed);
+        self.warn_unseen(failed);
         for followed in files.iter_mut() {
             let place = followed.live.entry.id.and_then(|id| places.get(&id));
             followed.is_at_path = place.is_some();
@@ -235,7 +235,7 @@ impl InputWalk {
             if files.len() >= OPEN_MAX && !self.make_room(files, closed) {
                 break;
             }
-            if self.goes_on(&real, id, look, files, closed)? {
+            if self.continues(&real, id, look, files, closed)? {
                 taken.insert(real);
                 continue;
             }
@@ -288,7 +288,7 @@ impl InputWalk {
                     self.seen.remove(&id);
                 }
                 Err(error) => {
-                    tell_failed(&error);
+                    warn_failed(&error);
                     self.seen.remove(&id);
                     closed.insert(id, ClosedFile::failed(look));
                 }
@@ -299,7 +299,7 @@ impl InputWalk {
 
     /// Whether the new file at `path` is read on from where the one is that was there and has no name any more, since it
     /// begins with all of it, as `rsync` and editors leave it.
-    fn goes_on(
+    fn continues(
         &mut self,
         path: &Path,
         id: FileIdentity,
@@ -328,7 +328,7 @@ impl InputWalk {
         let Ok(Some(live)) = self.resume(path, id, files[n].live.entry.clone()) else {
             return Ok(false);
         };
-        tell_replaced(&live);
+        warn_replaced(&live);
         self.remember(&live);
         self.seen.insert(id);
         let followed = Followed {
@@ -403,7 +403,7 @@ impl InputWalk {
                     return Ok(FollowTurn::Over);
                 }
                 ReadOutcome::Failed(error) => {
-                    tell_failed(&error.into());
+                    warn_failed(&error.into());
                     close(
                         live,
                         closed,
@@ -423,10 +423,10 @@ impl InputWalk {
             match live.reader.finish() {
                 Ok(Some(block)) => live.send(block, &mut self.sender)?,
                 Ok(None) => {}
-                Err(error) => tell_failed(&error.into()),
+                Err(error) => warn_failed(&error.into()),
             }
         }
-        live.tell_unfinished();
+        live.warn_unfinished();
         if let Some(id) = live
             .entry
             .id
@@ -471,7 +471,7 @@ fn unlookable(path: &Path, error: io::Error) -> Error {
     ))
 }
 
-fn tell_failed(error: &Error) {
+fn warn_failed(error: &Error) {
     tracing::warn!(
         error = error.report(),
         "a file cannot be read: the producer tries it again when it grows, or in a minute"

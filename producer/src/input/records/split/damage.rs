@@ -335,9 +335,9 @@ impl Splitter {
         let may_be = wreck.is_sure || !shape.begins();
         let mut is_inner = may_be && is_whole && shape.is_inner(margin, self.has_commas);
         if !is_inner && is_whole && wreck.was_opened && shape.begins() {
-            match self.goes_on(&rest[length..], margin, is_final) {
+            match self.continues(&rest[length..], margin, is_final) {
                 None if !is_final => return Advance::Wait(at),
-                goes_on => is_inner = goes_on.unwrap_or(false),
+                continues => is_inner = continues.unwrap_or(false),
             }
         }
         if is_inner {
@@ -369,7 +369,7 @@ impl Splitter {
     }
 
     /// Whether the lines behind one that may be of a document are of it; `None` where that depends on what follows.
-    fn goes_on(&self, behind: &[u8], margin: usize, is_final: bool) -> Option<bool> {
+    fn continues(&self, behind: &[u8], margin: usize, is_final: bool) -> Option<bool> {
         // What follows the last line end is not a whole line, unless nothing follows it.
         let whole = match memchr::memrchr(b'\n', behind) {
             Some(end) if !is_final => &behind[..end],

@@ -40,7 +40,7 @@ fn whole<R: Read>(reader: &mut LineReader<R>) -> Whole {
     }
 }
 
-fn told((records, refused, counts, failure): &Whole) -> String {
+fn describe((records, refused, counts, failure): &Whole) -> String {
     let shown =
         |record: &(u64, u64, Vec<u8>)| (record.0, record.1, record.2.escape_ascii().to_string());
     let records: Vec<_> = records.iter().map(shown).collect();
@@ -122,7 +122,7 @@ proptest! {
             let cut = Dribble::new(source.clone(), sizes.clone());
             let cut = whole(&mut LineReader::new("t", cut, reading));
             let text = source.escape_ascii().to_string();
-            prop_assert!(cut == all, "{text}\n{sizes:?}\n{}\n{}", told(&cut), told(&all));
+            prop_assert!(cut == all, "{text}\n{sizes:?}\n{}\n{}", describe(&cut), describe(&all));
         }
     }
 }

@@ -290,7 +290,7 @@ fn an_array_of_any_length_needs_the_memory_of_a_block() {
 }
 
 #[test]
-fn what_was_found_is_told() {
+fn what_was_found_is_reported() {
     for (text, word) in [
         ("{\"n\":1}\n", "NDJSON"),
         ("no json\n", "NDJSON"),

@@ -81,7 +81,7 @@ fn what_is_written_over_nuls_is_read_once() {
                         assert!(again.resume(place, None).unwrap(), "{width} {big} {more}");
                     }
                     resumed.extend(next(&mut again));
-                    place = again.place();
+                    place = again.position();
                 }
                 at += bytes.len();
             }
@@ -100,11 +100,11 @@ fn nuls_before_something_are_blank() {
         assert_eq!(next(&mut reader), ["{\"n\":1}"]);
         file.write_all_at(b"{\"n\":2}\n\0\0", 8 + length).unwrap();
         assert_eq!(next(&mut reader), ["{\"n\":2}"], "{length}");
-        let place = reader.place().unwrap();
+        let place = reader.position().unwrap();
         assert_eq!((place.index, place.bytes), (2, 16 + length));
         let mut whole = LineReader::new("t", FileTail::open(named.path()).unwrap(), FOLLOWED);
         assert_eq!(next(&mut whole).len(), 2);
-        assert_eq!(whole.place(), Some(place), "{length}");
+        assert_eq!(whole.position(), Some(place), "{length}");
     }
 }
 
@@ -122,7 +122,7 @@ fn nuls_at_the_end_are_not_taken_with_the_last_record() {
         let mut seen = next(&mut first);
         file.write_all_at(b"\n{\"n\":3}\n", 15).unwrap();
         let mut second = LineReader::new("t", FileTail::open(named.path()).unwrap(), reading);
-        assert!(second.resume(&first.place().unwrap(), None).unwrap());
+        assert!(second.resume(&first.position().unwrap(), None).unwrap());
         seen.extend(next(&mut second));
         assert_eq!(seen, ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"], "{at_end:?}");
     }

@@ -38,7 +38,7 @@ fn run<R: Read>(reader: &mut LineReader<R>) -> (Vec<NumberedRecord>, Vec<(usize,
     let mut places = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
         seen.extend(records(&block));
-        places.extend(reader.place().map(|place| (seen.len(), place)));
+        places.extend(reader.position().map(|place| (seen.len(), place)));
     }
     (seen, places)
 }
@@ -73,7 +73,7 @@ fn when_a_source_pauses_does_not_matter() {
         for cut in 0..text.len() {
             let mut first = LineReader::new("t", &text.as_bytes()[..cut], reading);
             let mut seen = run(&mut first).0;
-            let Some(place) = first.place() else {
+            let Some(place) = first.position() else {
                 continue;
             };
             let mut second = LineReader::new("t", text.as_bytes(), reading);
@@ -94,7 +94,7 @@ fn half_a_character_is_taken_with_its_other_half() {
             let reading = remembering(RecordFormat::Auto, AtEnd::Send);
             let mut first = LineReader::new("t", &source[..cut], reading);
             let mut seen = run(&mut first).0;
-            let place = first.place().unwrap();
+            let place = first.position().unwrap();
             let mut second = LineReader::new("t", &source[..], reading);
             assert!(second.resume(&place, None).unwrap(), "{width} cut at {cut}");
             seen.extend(run(&mut second).0);
@@ -159,7 +159,7 @@ proptest! {
         let mut first = LineReader::new("t", &text[..cut], reading);
         let (mut seen, places) = run(&mut first);
         let mut place = places.last().map(|last| last.1);
-        if let Some(last) = first.place() {
+        if let Some(last) = first.position() {
             place = Some(last);
         }
         let mut second = LineReader::new("t", text, remembering(RecordFormat::Auto, AtEnd::Wait));

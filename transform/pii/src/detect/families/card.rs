@@ -5,7 +5,7 @@
 //! groups of a card, and twelve digits need a card key. A number needs a key that speaks of a
 //! payment, whatever its digits: counters have them too. So do digits in a text, unless there are
 //! 15 or 16 of them, as nearly all cards have, and neither the key nor the words beside them say
-//! that something is counted, measured or told apart by them.
+//! that something is counted, measured or identified by them.
 
 use std::ops::Range;
 
@@ -118,10 +118,10 @@ fn is_paid(evidence: Evidence) -> bool {
     evidence.has(Evidence::CARD) || evidence.has(Evidence::PAYMENT) && !counts
 }
 
-/// Whether the keys say that something is counted, measured or told apart by a number, and not that
+/// Whether the keys say that something is counted, measured or identified by a number, and not that
 /// it is one of a payment.
 fn is_counted(evidence: Evidence) -> bool {
-    // A bare `id` says too little: people are told apart by it as well.
+    // A bare `id` says too little: people are identified by it as well.
     let is_id = evidence.has(Evidence::IDENTIFIER) && !evidence.has(Evidence::BARE_ID);
     (is_id || evidence.has(Evidence::COUNTER)) && !is_paid(evidence)
 }
@@ -137,12 +137,12 @@ fn is_bare(text: &FoldedText<'_>, digits: Range<usize>) -> bool {
         return false;
     }
     !USUAL_DIGITS.contains(&end_of_digits(bytes, start).saturating_sub(start))
-        || is_told(word_before(bytes, start))
+        || names_a_count(word_before(bytes, start))
         || is_unit(bytes, end)
 }
 
 /// Whether the word before a number says that it counts, measures or tells apart.
-fn is_told(word: &[u8]) -> bool {
+fn names_a_count(word: &[u8]) -> bool {
     let money = MONEY_WORDS
         .iter()
         .any(|money| word.eq_ignore_ascii_case(money));

@@ -26,9 +26,9 @@ pub(in crate::detect) fn separated(text: &FoldedText<'_>, window: Range<usize>, 
             };
             let separator = bytes[at + width];
             let follows = before(bytes, at) == Some(separator) && ends_group(bytes, at - 1, width);
-            let goes_on = bytes.get(end) == Some(&separator)
+            let continues = bytes.get(end) == Some(&separator)
                 && bytes.get(end + 1).is_some_and(u8::is_ascii_hexdigit);
-            if ends_word(bytes, end) && !follows && !goes_on && names_a_device(&bytes[at..end]) {
+            if ends_word(bytes, end) && !follows && !continues && names_a_device(&bytes[at..end]) {
                 hits.push(at..end);
             }
             at = end;

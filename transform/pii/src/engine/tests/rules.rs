@@ -90,7 +90,7 @@ fn rules_by_path_key_and_class_act() {
 }
 
 #[test]
-fn paths_go_on_inside_strings_and_removed_members_too() {
+fn paths_continue_inside_strings_and_removed_members_too() {
     let mut engine = with("[[rule]]\npath = \"$.s.x\"\naction = \"drop-field\"");
     assert_eq!(
         passed(&mut engine, r#"{"s":"{\"x\":1,\"y\":2}"}"#),

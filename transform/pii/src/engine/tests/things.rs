@@ -508,7 +508,7 @@ fn geometries_of_well_known_text_are_coarse() {
 }
 
 #[test]
-fn addresses_that_name_nobody_stay() {
+fn addresses_of_no_person_stay() {
     for address in [
         "0.0.0.0",
         "0.0.0.255",

@@ -40,9 +40,9 @@ impl Engine {
         let written = &scalar.bytes[start..end];
         let folds = classes & (ESCAPE | HIGH | PERCENT) != 0
             || writing == Notation::Plain && written.contains(&0);
-        let told = self.findings.len();
+        let before = self.findings.len();
         if !folds {
-            return self.look(scalar, written, None, classes, member, told..told);
+            return self.look(scalar, written, None, classes, member, before..before);
         }
         let mut shadow = std::mem::take(&mut self.shadow);
         let mut shown = Ok(None);
@@ -54,7 +54,7 @@ impl Engine {
                 continue;
             }
             shadow.cast(written, start, writing, reading);
-            let earlier = told..self.findings.len();
+            let earlier = before..self.findings.len();
             let classes = byte_classes::of(&shadow.text);
             let map = Some(shadow.map());
             let found = self.look(scalar, &shadow.text, map, classes, member, earlier);
@@ -63,7 +63,7 @@ impl Engine {
                 (Ok(None), found) => found,
                 // Neither shows what only the other found.
                 (Ok(Some(_)), Ok(Some(_))) => {
-                    for finding in &mut self.findings[told..] {
+                    for finding in &mut self.findings[before..] {
                         finding.pointer = (0, 0);
                     }
                     Ok(Some(self.name_of_key(scalar, "…".as_bytes())))
@@ -75,7 +75,7 @@ impl Engine {
             }
             doubts = doubts.or(Some(shadow.doubts()));
             // The next reading asks for them in the order of the text.
-            self.findings[told..].sort_by_key(|finding| finding.offset);
+            self.findings[before..].sort_by_key(|finding| finding.offset);
         }
         self.shadow = shadow;
         shown
@@ -110,18 +110,18 @@ impl Engine {
             self.pairs(&text, &mut hits);
         }
         if member.rule.is_some() && !text.bytes.is_empty() {
-            hits.claim(0..text.bytes.len(), BY_RULE);
+            hits.add(0..text.bytes.len(), BY_RULE);
         }
         let mut shown = Ok(None);
         if !hits.list.is_empty() {
-            shown = self.settle(scalar, &text, map, member, &mut hits.list, earlier);
+            shown = self.resolve(scalar, &text, map, member, &mut hits.list, earlier);
         }
         self.hits = hits;
         shown
     }
 
     /// Joins overlapping hits and acts once on each union.
-    fn settle(
+    fn resolve(
         &mut self,
         scalar: Scalar<'_>,
         text: &FoldedText<'_>,
@@ -254,7 +254,7 @@ impl Engine {
                 (start + union.start..start + union.end, union.clone())
             }
         };
-        self.tell(
+        self.record_finding(
             detector,
             rule,
             member.segment,
@@ -306,7 +306,7 @@ impl Engine {
     }
 
     /// Records a finding.
-    pub(super) fn tell(
+    pub(super) fn record_finding(
         &mut self,
         detector: u8,
         rule: u16,
