@@ -1,11 +1,11 @@
-//! Why a text is not JSON.
+//! Errors of the lexer: why a text is not JSON.
 
-/// What the lexer refuses, and where.
+/// An error of the lexer: what it refuses, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonFault {
     /// What is wrong.
     pub kind: FaultKind,
-    /// Where, in bytes of the input.
+    /// The offset in the input, in bytes.
     pub at: usize,
 }
 
@@ -47,7 +47,7 @@ impl JsonFault {
 }
 
 impl FaultKind {
-    /// What was found, in words.
+    /// The fault in words, for messages.
     #[must_use]
     pub fn found(self) -> &'static str {
         match self {

@@ -1,11 +1,11 @@
-//! The grammar of numbers, and their digits.
+//! Reads numbers: their grammar, their digits and their exponent.
 
 use crate::fault::{FaultKind, JsonFault};
 
-/// A number's parts. Its value is the mantissa times ten to the power, with its sign.
+/// A number as it is written. Its value is the mantissa times ten to the power, with its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonNumber {
-    /// The place behind it.
+    /// The offset behind the number.
     pub end: usize,
     /// Whether it begins with a minus sign.
     pub negative: bool,
@@ -21,7 +21,7 @@ pub struct JsonNumber {
 }
 
 impl JsonNumber {
-    /// So many digits always fit the mantissa.
+    /// Numbers of up to so many digits fit the mantissa exactly.
     pub const EXACT_DIGITS: usize = 19;
 }
 

@@ -1,15 +1,15 @@
-//! Strings: their end and their escapes.
+//! Reads strings: finds their ends, checks and decodes their escapes.
 
 use crate::fault::{FaultKind, JsonFault};
 
-/// A string: where the text between its quotes lies.
+/// The range of a string between its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonString {
-    /// The place behind the opening quote.
+    /// The offset behind the opening quote.
     pub start: usize,
-    /// The place of the closing quote.
+    /// The offset of the closing quote.
     pub end: usize,
-    /// Whether the text has no escapes, so that it is what it says.
+    /// Whether the text has no escapes.
     pub plain: bool,
 }
 
@@ -27,7 +27,7 @@ fn specials(word: u64) -> u64 {
     (quote | backslash | control) & HIGHS
 }
 
-/// The place of the next byte that a string does not hold as it is, from `at` on: a quote, a
+/// Finds the next byte that a string does not hold as it is, from `at` on: a quote, a
 /// backslash or a control character.
 #[must_use]
 #[inline(always)]
@@ -43,7 +43,7 @@ pub fn special(input: &[u8], mut at: usize) -> Option<usize> {
     special_near_the_end(input, at)
 }
 
-/// The same where less than eight bytes are left.
+/// Like [`special`], where less than eight bytes are left.
 #[inline(never)]
 fn special_near_the_end(input: &[u8], at: usize) -> Option<usize> {
     let rest = input.get(at..)?;

@@ -1,9 +1,9 @@
-//! Whole values, for readers that pass over them.
+//! Skips whole values.
 
 use crate::fault::{FaultKind, JsonFault};
 use crate::{number, skip_space, string, word};
 
-/// How deep containers may nest in a value that is passed over.
+/// How deep containers may nest in a value that is skipped.
 pub const DEPTH_MAX: usize = 1_024;
 
 /// The open containers, one bit each: whether it is an object.
@@ -30,7 +30,7 @@ impl OpenContainers {
     }
 }
 
-/// Checks the value that starts at `at`, of any kind and depth up to [`DEPTH_MAX`]; answers the
+/// Checks and skips the value that starts at `at`, of any kind and depth up to [`DEPTH_MAX`]; answers the
 /// place behind it. Repeated keys are legal. Needs neither memory nor stack.
 ///
 /// # Errors
@@ -91,7 +91,7 @@ pub fn value(input: &[u8], mut at: usize) -> Result<usize, JsonFault> {
     }
 }
 
-/// From a key to the value that belongs to it.
+/// Skips a key and its colon; answers where its value starts.
 fn key(input: &[u8], at: usize) -> Result<usize, JsonFault> {
     if input.get(at) != Some(&b'"') {
         return Err(JsonFault::new(FaultKind::Unexpected, at));

@@ -1,8 +1,8 @@
-//! White space and the three words.
+//! Reads white space and the words `true`, `false` and `null`.
 
 use crate::fault::{FaultKind, JsonFault};
 
-/// A word of JSON.
+/// One of the three words of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
     /// `true`

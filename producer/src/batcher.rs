@@ -1,4 +1,4 @@
-//! Batches out of chunks, by size and by time.
+//! Builds batches of chunks, by size and by time.
 //!
 //! A [`InputChunk`] is what an input brings at once. The batcher lays chunks behind one another, in order
 //! and without touching their bytes, and closes a batch when it holds enough bytes or when its first
@@ -47,7 +47,7 @@ impl Refusal {
         }
     }
 
-    /// What is said of such a record.
+    /// The reason in words, for log lines.
     pub(crate) const fn why(self) -> &'static str {
         match self {
             Refusal::LineTooLong => "it is longer than a record may be (`--record-bytes`)",
@@ -71,7 +71,7 @@ pub struct RefusedRecord {
     pub line: u64,
     /// Its length in bytes.
     pub length: u64,
-    /// Why.
+    /// Why it is not sent.
     pub reason: Refusal,
 }
 
@@ -87,7 +87,7 @@ const LINGER_WHILE_BUSY: Duration = Duration::from_secs(1);
 /// for. Where there are hundreds, small batches one after another would take all of a machine.
 const APPEND_COST: Duration = Duration::from_millis(1);
 
-/// Consecutive records of an input.
+/// What an input hands over at once: consecutive records.
 #[derive(Debug)]
 pub struct InputChunk {
     /// The bytes that the records point into.
@@ -98,17 +98,17 @@ pub struct InputChunk {
     pub runs: Vec<(u32, u64)>,
     /// Records that are not sent.
     pub refused: Vec<RefusedRecord>,
-    /// Every index below is answered for by this chunk or an earlier one.
+    /// The index behind the last record: all below it are in this chunk or an earlier one.
     pub end: u64,
     /// When the first record came, or was due.
     pub produced: Instant,
     /// The memory of the records.
     pub permit: Permit,
-    /// What it is a part of.
+    /// The file that it belongs to.
     pub part: FilePart,
 }
 
-/// Which file a chunk comes from, and what a ledger is to know of it.
+/// The file that a chunk comes from, and what the ledger has to note of it.
 #[derive(Clone, Debug, Default)]
 pub struct FilePart {
     /// The input's name.
@@ -137,12 +137,12 @@ impl InputChunk {
         self.bytes() + size_of_val(&self.records[..]) as u64
     }
 
-    /// Whether it brings no record, but word of a file.
+    /// Whether it has no record, but only a note of a file for the ledger.
     pub(crate) fn is_note(&self) -> bool {
         self.records.is_empty() && self.refused.is_empty()
     }
 
-    /// Parts the first `records` from the rest, which stays here; `None` when nothing is left.
+    /// Splits the first `records` off the rest, which stays here; `None` when nothing is left.
     /// What was refused goes with the first part, the mark with the rest. Permits are not parted: neither half has one.
     pub fn split_front(&mut self, records: usize) -> Option<InputChunk> {
         if records >= self.records.len() {
@@ -189,11 +189,11 @@ impl InputChunk {
 pub struct ReadyBatch {
     /// The batch.
     pub batch: Batch,
-    /// What to remember.
+    /// The state to keep until it is stored.
     pub flight: Flight,
 }
 
-/// What is remembered of a batch until it is stored.
+/// A batch that is sent and not stored yet.
 #[derive(Clone, Debug)]
 pub struct Flight {
     /// Everything below this index is stored when the batch is.
@@ -208,7 +208,7 @@ pub struct Flight {
     pub mark: Option<Box<FileEntry>>,
 }
 
-/// Lays chunks behind one another.
+/// Joins chunks to batches.
 #[derive(Debug)]
 pub struct Batcher {
     bytes_target: u64,
@@ -265,7 +265,7 @@ impl Batcher {
         }
     }
 
-    /// Lays word of a file to what is growing; gives it back when nothing is.
+    /// Adds the note of a file to the open batch; returns it when no batch is open.
     pub(crate) fn mark(&mut self, mark: Box<FileEntry>) -> Option<Box<FileEntry>> {
         match &mut self.growing {
             Some(growing) => {
@@ -283,7 +283,7 @@ impl Batcher {
         Some(self.not_before.map_or(lingered, |time| lingered.max(time)))
     }
 
-    /// The same while the stream has not stored the batches before: it takes larger ones faster.
+    /// Like [`Batcher::deadline`], while the stream has not stored the batches before: it takes larger ones faster.
     pub fn deadline_while_busy(&self) -> Option<Instant> {
         let growing = self.growing.as_ref()?;
         let linger = match self.linger.is_zero() {

@@ -13,7 +13,7 @@ use crate::simulate::{DEVICES_MAX, Fleet, FleetSpec, PiiShares};
 /// The table of the configuration file.
 pub const SECTION: &str = "producer";
 
-/// Shards of a stream that is made because it does not exist.
+/// Shards of a stream that is created because it does not exist.
 pub const SHARDS_DEFAULT: u64 = 4;
 
 /// How long a record waits for others by default.
@@ -38,7 +38,7 @@ const SHARDS_MAX: u64 = 4_096;
 const RATE_MAX: u64 = 1_000_000_000;
 const NAME_BYTES_MAX: usize = 128;
 
-/// The flags, as they were written; what they mean is read together with the other layers.
+/// The flags as text; [`Config::read`] reads their values together with the other layers.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ProducerArgs {
     /// The stream to write to, such as `local:data/raw`; it is created if it does not exist
@@ -149,7 +149,7 @@ impl Files {
     }
 }
 
-/// Who sends, and where it remembers how far it is.
+/// The name of the producer and its ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
     /// The producer's name.

@@ -1,4 +1,4 @@
-//! Partition keys out of JSON records, without building a tree.
+//! Extracts partition keys from JSON records, without building a tree.
 //!
 //! Owns the language of `--key`: `a.b` is the field `b` of the object `a`; `{a}-{b.c}` joins fields
 //! and text; a backslash takes the meaning from `.`, `{`, `}` and itself. A key is read in one pass

@@ -1,4 +1,4 @@
-//! Device telemetry in: simulator, files and standard input into a stream.
+//! Sends device telemetry (simulated, from files, from standard input) into a stream.
 //!
 //! [`simulate`] generates records, [`input`] reads files and standard input, [`key`] finds partition keys.
 //! [`batcher`] makes batches of what they bring, [`ledger`] remembers what is stored, and [`run()`] joins them to a stream.

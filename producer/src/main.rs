@@ -1,4 +1,4 @@
-//! `hydrant-producer`: device telemetry into a stream.
+//! `hydrant-producer`: sends device telemetry into a stream.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What a producer counts while it runs, and what it says at its end.
+//! Counts what a producer does, and reports it at the end.
 //!
 //! `accepted = stored + duplicates` when everything accepted was answered; refused records are none of
 //! these. Latency runs from the moment at which a batch's first record came (or was due, with a rate)

@@ -1,4 +1,4 @@
-//! The way of a record: input, chunk, batch, plan, lanes, ledger.
+//! Runs a producer: from input to chunk, batch, plan, lanes and ledger.
 //!
 //! ```text
 //! input ─(2 chunks)─> batcher ─> planned on a worker ─> lanes (16 MiB, 256 appends) ─> stream
@@ -207,7 +207,7 @@ impl Drop for Unstored {
     }
 }
 
-/// The way into the stream: a session for each file that has origins of its own, one at a time.
+/// The path into the stream: a session for each file that has origins of its own, one at a time.
 struct Way {
     lanes: Arc<Lanes>,
     writer: WriterId,
@@ -223,8 +223,8 @@ struct Way {
 }
 
 impl Way {
-    /// By what the stream knows this producer's records again: the ledger across restarts; else something drawn for
-    /// this run, which makes its own retries harmless.
+    /// The origin of this producer's records: the ledger, across restarts; else a random id of this run, which makes
+    /// its own retries harmless.
     fn new(
         config: &Config,
         ledger: Option<&ProducerLedger>,
@@ -431,7 +431,7 @@ impl Sending {
         }
     }
 
-    /// Puts on their way what waits and may go.
+    /// Sends the chunks that wait and may be sent.
     async fn work_off(&mut self, tally: &mut RunTally) {
         while self.planning.is_none() {
             let Some(WaitingChunk { chunk, .. }) = self.waiting.front() else {
@@ -523,7 +523,7 @@ impl Sending {
         }));
     }
 
-    /// Takes note of what is durable.
+    /// Notes what the stream has confirmed.
     fn note_confirmed(&mut self, tally: &mut RunTally) {
         let confirmed = self.way.session.as_ref().map(LaneSession::confirmed);
         let Some(done) = confirmed.and_then(|confirmed| confirmed.next_offset()) else {

@@ -1,4 +1,4 @@
-//! A transform and a stage in one process, with no stream between.
+//! Fuses a transform and a stage into one stage, with no stream between them.
 //!
 //! [`FusedStage`] applies a transform to each batch and hands the result to another stage, such as the sink. What became
 //! no record travels as accounts at the positions where it was, so that the inner stage counts every unit that came in,

@@ -1,4 +1,4 @@
-//! The PII engine behind the seam of transforms: a batch in, a batch and what became of the rest out.
+//! Runs the PII engine over batches: a batch in, a batch and the dead letters and drops of the rest out.
 //!
 //! Owns what the engine leaves to its caller: engines per thread, batches, keys, dead letters, counters. Promises: a record
 //! is passed on only with a verdict of its own, key and payload; unchanged records keep their bytes in place and changed ones

@@ -1,4 +1,4 @@
-//! Reading a policy and its keys from the configuration: the `[pii]` table and the file that a flag names.
+//! Reads a policy and its keys from the configuration: the `[pii]` table and the file that a flag names.
 //!
 //! ```toml
 //! [pii]

@@ -1,4 +1,4 @@
-//! The transform as a stage between two streams.
+//! Runs a transform as a stage between two streams.
 //!
 //! Owns the records of a claim between the reader and the lanes of the output. Promises: each unit of the input shard is
 //! in the output once, whichever workers did how much of it, because every record is routed by its input key and carries

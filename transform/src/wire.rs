@@ -1,4 +1,4 @@
-//! Joins the transform to concrete streams.
+//! Joins the transform to concrete streams and the runtime.
 
 use std::sync::Arc;
 

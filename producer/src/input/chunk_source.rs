@@ -22,7 +22,7 @@ pub(crate) enum ChunkSource {
     Lines(LineSource),
 }
 
-/// What a ledger knows the input by.
+/// The identity of the input that the ledger keeps.
 pub(crate) fn identity(config: &Config) -> InputIdentity {
     let key = config.key.as_ref().map(|key| key.0.clone());
     match &config.origin {

@@ -1,4 +1,4 @@
-//! Why an input ends early, and what that is to the user of a producer.
+//! The errors of inputs, and which of them are refusals.
 //!
 //! An input that cannot be opened, or is of a format that is not read, is a refusal: nothing was done. One that fails
 //! later has failed, and what came before the failure is stored.

@@ -1,4 +1,4 @@
-//! The simulator as an input.
+//! Generates chunks of simulated records.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::simulate::{Fleet, FleetSpec};
 /// Room for the record that crosses the end of a chunk.
 const LAST_RECORD_BYTES: usize = 4 << 10;
 
-/// A fleet that speaks in chunks.
+/// The simulated fleet as a source of chunks.
 pub(crate) struct FleetSource {
     fleet: Arc<Fleet>,
     end: u64,
@@ -71,7 +71,7 @@ impl FleetSource {
     }
 }
 
-/// What a ledger knows a fleet by.
+/// The identity of a fleet that the ledger keeps.
 pub(super) fn identity(spec: &FleetSpec, key: Option<String>) -> InputIdentity {
     InputIdentity::Simulator {
         seed: spec.seed,

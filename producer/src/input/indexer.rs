@@ -1,4 +1,4 @@
-//! Records out of blocks: keys, limits and indexes.
+//! Turns blocks into chunks: finds keys, applies limits, counts indexes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{LineBlock, limits};
 use crate::batcher::{FilePart, InputChunk, Refusal, RefusedRecord};
 use crate::key::{KeyTemplate, RecordKey};
 
-/// What every input must know of the stream and the configuration.
+/// The limits of chunks and records that the stream and the configuration set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkLimits {
     /// Key and payload bytes of one record.
@@ -20,7 +20,7 @@ pub(crate) struct ChunkLimits {
     pub(crate) chunk_bytes: usize,
 }
 
-/// Makes chunks of blocks.
+/// Turns blocks into chunks.
 pub(super) struct Indexer {
     pub(super) key: Option<KeyTemplate>,
     pub(super) record_bytes_max: usize,

@@ -1,7 +1,7 @@
-//! Files and standard input as an input: a thread of their own reads, decompresses, splits and finds keys.
+//! Reads files and standard input on a thread that decompresses, splits and finds keys.
 //!
 //! The thread runs ahead by [`AHEAD_CHUNKS`] chunks and then waits. A pipe may block it without end; the process ends
-//! without it. It begins when it has what the ledger knows.
+//! without it. It begins when it has the files of the ledger.
 
 use hydrant_core::clock::SharedClock;
 use hydrant_core::{Budget, Context, Random, Result, workers};
@@ -79,7 +79,7 @@ impl LineSource {
         })
     }
 
-    /// Begins with what the ledger knows, where there is one.
+    /// Starts the thread with the files of the ledger, if the producer has one.
     pub(crate) fn start(&mut self, known: Option<Vec<FileEntry>>) {
         if let Some(start) = self.start.take() {
             // A thread that is gone has ended with an error, which the first `take` returns.

@@ -1,4 +1,4 @@
-//! Standard input as an input.
+//! Opens standard input.
 
 use std::io::Stdin;
 

@@ -1,4 +1,4 @@
-//! What stands in a ledger, and how older ledgers are read.
+//! The JSON of a ledger, and how ledgers of older versions are read.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What a ledger knows its input by.
+//! The identity of an input in a ledger.
 
 use serde::{Deserialize, Serialize};
 

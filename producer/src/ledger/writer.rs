@@ -1,4 +1,4 @@
-//! Writes the ledger beside the work.
+//! Writes progress to the ledger while the producer sends.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 type LedgerWriting = BoxFuture<'static, (ProducerLedger, LedgerProgress, Result<()>)>;
 
-/// Writes progress down beside the work, not more often than [`CADENCE`].
+/// Writes progress to the ledger while the producer sends, not more often than [`CADENCE`].
 pub(crate) struct LedgerWriter {
     ledger: Option<ProducerLedger>,
     writing: Option<LedgerWriting>,

@@ -1,4 +1,4 @@
-//! Chunks that were taken from the input and are not on their way yet.
+//! Queues chunks that were taken from the input and are not sent yet.
 //!
 //! Owns their order, and how many there may be: enough that many files are noted in the ledger at once, since each is in it
 //! before its first record is sent.

@@ -1,4 +1,4 @@
-//! The kinds of devices and what lasts about each: id, owner, home, and how wrong its clock is.
+//! The kinds of devices and the lasting traits of each: id, owner, home, and how wrong its clock is.
 
 use std::ops::Range;
 

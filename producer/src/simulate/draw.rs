@@ -1,4 +1,4 @@
-//! Chance for the simulator: a splitmix64 stream that is a pure function of what it was made from.
+//! Random numbers for the simulator: a splitmix64 stream that is a pure function of its seed.
 //!
 //! Owns the generator and the [`Share`] type (a probability as a 32-bit threshold). It keeps no
 //! state between records, so that record `index` can be generated again in any process.

@@ -1,4 +1,4 @@
-//! Records as broken devices send them: no JSON object, yet still of one device.
+//! Malformed records, as broken devices send them: not JSON objects, but still of one device.
 //!
 //! Owns the malformed share. Each fault keeps the device's id readable, so that the record keeps
 //! its partition key, and leaves no line end in the record.

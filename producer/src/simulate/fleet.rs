@@ -1,4 +1,4 @@
-//! The fleet: which device speaks at an index, when, and with which faults.
+//! Schedules the fleet: which device sends the record of an index, when, and with which faults.
 //!
 //! Owns the schedule. Records come in rounds: in each, every device reports once, in an order that
 //! differs from round to round; so a device's sequence number is the number of the round, known

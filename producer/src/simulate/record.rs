@@ -1,4 +1,4 @@
-//! What each kind of device reports.
+//! Writes records: the fields of each kind of device.
 //!
 //! Owns the records' fields. Promises: a column has one JSON type in all kinds (whole numbers never
 //! have a point, fractions always do); personal data stands only where `PiiCoverage` lets it, through
@@ -11,7 +11,7 @@ use super::draw::Draw;
 use super::json::JsonWriter;
 use super::person;
 
-/// What a record is about besides its device.
+/// The index, sequence number and time of a record.
 pub(super) struct RecordContext {
     pub(super) index: u64,
     pub(super) seq: u64,

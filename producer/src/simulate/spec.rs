@@ -1,4 +1,4 @@
-//! What a fleet is, as its user says it, and why a specification is refused.
+//! The specification of a fleet, and why one is refused.
 
 use hydrant_core::Error;
 
@@ -52,7 +52,7 @@ impl Default for PiiShares {
     }
 }
 
-/// What a fleet is: two equal specifications give equal records.
+/// The specification of a fleet: two equal ones give equal records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetSpec {
     /// Chooses one of 2^64 fleets. Default: 1.

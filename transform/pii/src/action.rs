@@ -1,4 +1,4 @@
-//! What happens to a finding.
+//! Replaces findings.
 //!
 //! Owns the actions and the texts they write. Promises: whatever an action writes needs no JSON
 //! escape at any depth; a token is HMAC-SHA-256 of the normalised value under a key with an id,

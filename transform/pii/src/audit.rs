@@ -1,4 +1,4 @@
-//! What is reported of findings: where they lie and of which class they are, never the value.
+//! Findings as they are reported: where they lie and of which class they are, never the value.
 //!
 //! Owns findings and the counters over many records. A pointer
 //! shows keys as they leave the engine: a key that holds personal data appears redacted.

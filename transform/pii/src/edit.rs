@@ -1,4 +1,4 @@
-//! Edits of a record and how they are joined.
+//! Collects the edits of a record, joins and applies them.
 //!
 //! Promises: bytes outside the edits are copied as they are; the result does not depend on the
 //! order in which edits were found; and every byte that some edit covers is gone, because an edit

@@ -1,4 +1,4 @@
-//! The walk over a record: from bytes to a verdict.
+//! Scans and redacts one record: from bytes to a verdict.
 //!
 //! Owns the order of the work: limits, UTF-8, the walker, keys, scalars, JSON inside strings,
 //! overlapping hits, edits, and the second scan of what was redacted. Promises: a verdict other

@@ -1,4 +1,4 @@
-//! What the name of a key says about its value.
+//! Finds out what the name of a key says about its value.
 //!
 //! A key is split into words (camelCase, snake_case, kebab-case, dots, spaces, digits) and its last
 //! words, written together, are looked up in one table: `customer_first_name`, `customerFirstName`

@@ -1,4 +1,4 @@
-//! Policies: what is done with which finding.
+//! Policies: which action replaces which finding.
 //!
 //! A policy is a TOML file that is compiled once and proved before it is used; [`Policy::from_toml`]
 //! reports everything that is wrong at once. The format:

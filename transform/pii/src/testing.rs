@@ -1,4 +1,4 @@
-//! What the walker sees of a record, for tests that compare it with the other readers of JSON.
+//! Lists what the walker sees of a record, for tests that compare it with the other readers of JSON.
 
 use crate::QuarantineReason;
 use crate::text::fold::{Notation, Reading, Shadow};

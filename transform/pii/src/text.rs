@@ -1,4 +1,4 @@
-//! What stands in a text: byte classes, the JSON walker, foldings and windows.
+//! Reads texts: byte classes, the JSON walker, foldings and candidate windows.
 
 pub(crate) mod byte_classes;
 pub(crate) mod fold;

@@ -1,4 +1,4 @@
-//! Where in a record the walk is: the open containers, their names, and what they hand down.
+//! The position of the walk in a record: the open containers, their names, and what they hand down.
 //!
 //! Owns the arenas of names, of waiting path states and of values that may be looked at again; they
 //! grow and shrink with the depth, so that nothing is allocated per scalar. Renders RFC 6901 pointers of bounded length.

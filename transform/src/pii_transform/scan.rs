@@ -1,4 +1,4 @@
-//! The scan of one batch: which bytes stay, which are written new, what became of the rest.
+//! Scans one batch: decides which bytes stay, writes the changed ones, and notes the outcome of each record.
 //!
 //! A record's bytes lie in one segment, so a change of key or payload takes both into the new segment. Keys are
 //! remembered within the batch, because the devices of a fleet send many records each.

@@ -1,10 +1,10 @@
-//! What scans the bytes of one record: the seam that the scan of a batch calls, and the engine behind it.
+//! Scans the bytes of one record: the trait that the scan of a batch calls, and the engine behind it.
 
 use std::sync::Arc;
 
 use hydrant_pii::{Engine, Policy, ScanVerdict};
 
-/// What became of a payload or a key.
+/// The outcome of a payload or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ScanOutcome {
     /// It is as it was.
@@ -17,7 +17,7 @@ pub(crate) enum ScanOutcome {
     Dropped(Arc<str>),
 }
 
-/// What scans one record after the other.
+/// Scans one record after the other.
 pub(crate) trait Scanner: Send {
     /// Processes a payload; appends to `out` only for [`ScanOutcome::Redacted`].
     fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanOutcome;

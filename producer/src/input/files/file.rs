@@ -1,4 +1,4 @@
-//! Files as inputs.
+//! Opens and reads the files of inputs.
 //!
 //! Owns opening and its errors, what identifies a file, and [`FileTail`], which reads a file that others write: what was
 //! read must still stand where it was read, else the file was truncated or rewritten and nothing more is taken from
@@ -25,7 +25,7 @@ const SEARCH_BYTES: usize = 64 << 10;
 /// How much of what was read last is looked at again.
 const WITNESS_BYTES: usize = 1 << 10;
 
-/// What a file keeps when it is renamed.
+/// The identity of a file, which it keeps when it is renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileIdentity {
@@ -39,7 +39,7 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// That of a regular file; others have none.
+    /// The identity of a regular file; others have none.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Option<Self> {
         metadata.is_file().then(|| FileIdentity {
@@ -49,7 +49,7 @@ impl FileIdentity {
         })
     }
 
-    /// That of what stands at `path`; none where nothing does.
+    /// The identity of the file at `path`; `None` where none exists.
     ///
     /// # Errors
     /// When it cannot be looked at; that does not count as absent.
@@ -61,7 +61,7 @@ impl FileIdentity {
         }
     }
 
-    /// That of what stands at `path`, if that can be looked at.
+    /// The identity of the file at `path`, if that can be looked at.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         FileIdentity::of(&std::fs::metadata(path).ok()?)
@@ -74,7 +74,7 @@ fn micros(created: io::Result<SystemTime>) -> Option<u64> {
     u64::try_from(since.as_micros()).ok()
 }
 
-/// A file that others may write.
+/// A file that is read while others may write it.
 #[derive(Debug)]
 pub struct FileTail {
     file: File,

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::input::InputError;
 
-/// What an input stands for.
+/// The files that an input stands for.
 #[derive(Debug, Default)]
 pub struct Expansion {
     /// The files, in the order of their paths' bytes.

@@ -1,4 +1,4 @@
-//! The files that are known, by number, path and identity.
+//! An index of the known files by number, path and identity.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::file::FileIdentity;
 use crate::ledger::FileEntry;
 
-/// What a ledger holds, and what this walk adds to it.
+/// The files of a ledger, and those that this walk adds.
 #[derive(Default)]
 pub(super) struct KnownFiles {
     entries: BTreeMap<u32, FileEntry>,

@@ -1,4 +1,4 @@
-//! The files beside a path, and which of them a file that is gone may be.
+//! Lists the files beside a path, to find a file that is not at its path any more.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -10,7 +10,7 @@ use super::file::FileIdentity;
 use super::rotation;
 use crate::ledger::FileEntry;
 
-/// What was in a directory: whether a file that was there may be found in it under another name.
+/// The files of a directory, which show whether a file that was there may have another name now.
 pub(super) struct Listing {
     ids: BTreeSet<FileIdentity>,
     /// The files that those in it may be made of.

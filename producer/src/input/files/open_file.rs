@@ -1,4 +1,4 @@
-//! A file that is being read, and the way of its records out of the thread.
+//! Reads an open file and sends its records out of the thread.
 //!
 //! Owns what each chunk carries for the ledger: what a file begins with, before its first chunk is sent, and its
 //! position, once a chunk is stored.
@@ -19,7 +19,7 @@ use crate::ledger::{Digest, FileEntry, PrefixDigest};
 /// How many of the first records show whether an input holds JSON objects.
 const RECORDS_LOOKED_AT: usize = 16;
 
-/// The thread's way out.
+/// Sends chunks from the thread of the walk to the producer.
 pub(in crate::input) struct ChunkSender {
     indexer: Indexer,
     random: Random,
@@ -31,7 +31,7 @@ pub(in crate::input) struct ChunkSender {
     has_warned_of_text: bool,
 }
 
-/// The process does not want more.
+/// The producer has dropped its end of the channel.
 #[derive(Debug)]
 pub(super) struct ConsumerGone;
 
@@ -137,7 +137,7 @@ pub(super) struct OpenFile<R: io::Read> {
     is_looked_at: bool,
 }
 
-/// What came of reading on.
+/// The outcome of reading one block.
 pub(super) enum ReadOutcome {
     Block,
     End,

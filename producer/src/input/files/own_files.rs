@@ -1,5 +1,4 @@
-//! What is never a producer's input, since it would feed itself: the files that it writes, and what hydrant keeps in
-//! directories of its own.
+//! Keeps a producer from reading what it writes: its own files, and the directories of hydrant.
 //!
 //! Owns which these are. The files are the ledger, its lock, the report, and what each is written to before it gets its
 //! name. A ledger is replaced four times a second, so that its inode alone would not do: a path counts, and behind links

@@ -1,4 +1,4 @@
-//! The names that rotation gives to files.
+//! Recognises the names that rotation gives to files.
 //!
 //! Owns the decision whether a name says that its file was made of another one. What a file holds does not suffice:
 //! two files may begin with the same records, and each of them is to be sent.

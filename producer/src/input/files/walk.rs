@@ -1,4 +1,4 @@
-//! Which file is read when, and from where on.
+//! Decides which file is read when, and from where on.
 //!
 //! Owns the walk over inputs: in the order in which they are given, the matches of a pattern by name, each file once.
 //! What identifies a file is what it begins with: everything that was taken of it, by digest. Device, inode and birth
@@ -195,7 +195,7 @@ impl InputWalk {
         Ok(())
     }
 
-    /// Reads on to the end, or to what comes before it.
+    /// Reads to the end of the file, or to the first failure.
     fn read_live<R: io::Read>(
         &mut self,
         live: &mut OpenFile<R>,
@@ -214,7 +214,7 @@ impl InputWalk {
         }
     }
 
-    /// What is left of known files that are not where an input leads to any more: it is read first.
+    /// Opens known files with unread rests that no input leads to any more: they are read first.
     fn take_up(&mut self) -> Result<FoundFiles, ConsumerGone> {
         let mut at = BTreeMap::new();
         for input in self.inputs.clone() {
@@ -260,7 +260,7 @@ impl InputWalk {
         Ok(found)
     }
 
-    /// Where the rest of a known file is, when no walk over the inputs comes to it.
+    /// Finds the rest of a known file that no walk over the inputs comes to.
     fn rest_of(
         &mut self,
         entry: &FileEntry,
@@ -328,7 +328,7 @@ impl InputWalk {
             .collect();
     }
 
-    /// Tells the ledger of files that were given up.
+    /// Sends notes of the files that were given up to the ledger.
     fn note_left(&mut self) -> Result<(), ConsumerGone> {
         for entry in std::mem::take(&mut self.left) {
             self.sender.note(&entry)?;
@@ -358,7 +358,7 @@ impl InputWalk {
         Ok(())
     }
 
-    /// Passes over what was taken of something that cannot be read twice.
+    /// Skips what was taken of a pipe, which cannot be read twice.
     fn resume_pipe<R: io::Read>(
         &self,
         reader: &mut LineReader<R>,
@@ -595,7 +595,7 @@ impl InputWalk {
     }
 }
 
-/// What a file is that nothing is known of.
+/// What a file turns out to be that is not known.
 enum NewFile {
     New,
     /// What it holds is read from its original.
@@ -605,7 +605,7 @@ enum NewFile {
     Goes(Box<OpenFile<FileTail>>),
 }
 
-/// What becomes of a known file at the start.
+/// Where the rest of a known file is at the start.
 enum Rest {
     /// It is where an input leads to.
     Follows,

@@ -15,7 +15,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// How often when it does not.
 const POLL_BLIND: Duration = Duration::from_millis(250);
 
-/// Wakes up when something changes in a directory.
+/// A watcher of directories.
 pub(super) struct DirectoryWatch {
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,

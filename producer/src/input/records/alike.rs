@@ -1,7 +1,7 @@
-//! What two sources have in common, decompressed and as UTF-8.
+//! Compares two sources, decompressed and as UTF-8.
 //!
 //! Owns the comparison of a copy with its original, and with what is known of one that is gone. A copy that ends in the
-//! middle of a compressed member is being made perhaps: that is an answer, not an error.
+//! middle of a compressed member may still be written: that is an answer, not an error.
 
 use std::io::{self, Read};
 
@@ -11,7 +11,7 @@ use super::decode::{Decompressor, SourceFailure, window_log_max};
 use super::reader::{READ_BYTES_MIN, hash};
 use super::text::TextSource;
 
-/// What a source has of another one.
+/// How much of another source a source holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alike {
     /// It holds something else.

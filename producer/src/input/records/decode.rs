@@ -1,4 +1,4 @@
-//! Tells from a source's first bytes how it is compressed, and decompresses it.
+//! Finds out from a source's first bytes how it is compressed, and decompresses it.
 //!
 //! Owns the table of signatures. No signature begins like JSON, so text is never mistaken; only as many bytes are read
 //! ahead as a signature needs, so that a short first line of a slow pipe does not wait.

@@ -1,8 +1,9 @@
-//! Where a JSON document ends, byte by byte, without reading it.
+//! Finds the end of a JSON document, byte by byte, without parsing it.
 //!
 //! Owns the structure only: strings, brackets and which byte came before. A document ends with the bracket that
-//! closes its first one. The scan stops where the bytes end and continues with more of them later, so that a document of any length
-//! is looked at once, and it stops at a place that no valid document has, from where the caller finds the next one.
+//! closes its first one. The scan stops where the bytes end and continues with more of them later, so that a
+//! document of any length is looked at once, and it stops at a place that no valid document has, from where the caller
+//! finds the next one.
 //!
 //! Refuses: numbers, literals, escapes, and commas without a value are not checked; later stages read them.
 

@@ -1,4 +1,4 @@
-//! Blocks of records out of a byte source, and the way back to a place in it.
+//! Reads blocks of records from a byte source, and resumes at a position in it.
 //!
 //! Owns the buffer, what the end of the source means, and [`InputPosition`]: how much of the source is done with and the
 //! digest of exactly that, by which a later reader knows the same source again. A reader that resumes reads the

@@ -1,6 +1,6 @@
-//! What a line looks like from outside: blank, a record by itself, or a part of a document over several lines.
+//! Judges lines by their ends: blank, a record by itself, or a part of a document over several lines.
 //!
-//! Owns looks only: nothing here reads JSON.
+//! Refuses to parse: nothing here reads JSON.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Where one record ends and the next one begins.
+//! Splits bytes into records.
 //!
 //! Owns the rules of the formats. In [`RecordFormat::Ndjson`] a line is a record. In [`RecordFormat::Json`] a document is one,
 //! wherever lines end, and a top-level array is its elements. [`RecordFormat::Auto`] is both: a line that begins with `{`

@@ -1,4 +1,4 @@
-//! Text out of bytes: UTF-8 as it is, UTF-16 and UTF-32 decoded, everything else refused by its name.
+//! Turns bytes into UTF-8: UTF-8 as it is, UTF-16 and UTF-32 decoded, everything else refused by its name.
 //!
 //! Owns how an encoding is recognised: by a byte order mark, else by where the first characters have their zero bytes, as
 //! JSON begins with ASCII. UTF-8 passes without a copy. A unit that is not a character becomes a byte that is not UTF-8,

@@ -1,4 +1,4 @@
-//! What a detector is, the texts that it looks at, and its hits.
+//! The types of detectors: a row of the table, the text that it looks at, and its hits.
 
 use std::ops::Range;
 

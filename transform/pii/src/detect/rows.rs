@@ -1,4 +1,4 @@
-//! Rows of the table as sets of bits, and those that may find something in a text.
+//! Selects the rows of the table that may find something in a text, as sets of bits.
 
 use super::detector::{FoldedText, MatchAnchor, TextKind};
 use super::families::ip;

@@ -1,4 +1,4 @@
-//! The scan of one text by the detectors.
+//! Scans one text with the detectors.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! What has to be there before any detector looks at a text.
+//! Cheap conditions without which no detector looks at a text.
 
 use crate::keys::Evidence;
 use crate::text::byte_classes::{

@@ -1,4 +1,4 @@
-//! What stands beside a value: members that say what it is, and pairs of names and values in a text.
+//! Uses what stands beside a value: members that say what it is, and pairs of names and values in a text.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The partition key beside a payload: what was found in the one must not leave in the other.
+//! Redacts the partition key beside a payload: what was found in the one must not leave in the other.
 //!
 //! Owns the values that the findings of the last payload covered, in the form in which they are
 //! compared with its key: letters and digits alone, in lower case, so that separators and case hide

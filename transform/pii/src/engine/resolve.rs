@@ -1,4 +1,4 @@
-//! From the hits in one scalar to edits and findings.
+//! Turns the hits in one scalar into edits and findings.
 //!
 //! Overlapping hits are joined, and their union is always covered, whichever of them decides how.
 

@@ -1,4 +1,4 @@
-//! What becomes of a record, and why.
+//! The outcome of a record, and its reason.
 
 use crate::text::json::JsonError;
 

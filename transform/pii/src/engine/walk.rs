@@ -1,4 +1,4 @@
-//! The walk over one JSON text: containers, keys and scalars.
+//! Walks over one JSON text: containers, keys and scalars.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Keys that were met before. It changes speed, never a result.
+//! A cache of keys that were met before. It changes speed, never a result.
 
 use super::evidence::Evidence;
 

@@ -1,4 +1,4 @@
-//! What is known about a value from the keys above it, as a set.
+//! Evidence: what the keys above a value say about it, as a set.
 
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 

@@ -1,4 +1,4 @@
-//! A key split into words.
+//! Splits a key into words.
 
 /// Bytes of a key that are looked at, from the end.
 pub(super) const KEY_BYTES_MAX: usize = 96;

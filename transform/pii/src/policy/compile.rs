@@ -1,4 +1,4 @@
-//! From the file to the compiled policy, collecting every problem on the way.
+//! Compiles the file of a policy, and collects all its problems.
 
 use sha2::{Digest, Sha256};
 

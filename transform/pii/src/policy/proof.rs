@@ -1,4 +1,4 @@
-//! What has to hold of a policy before it is used.
+//! Proves a policy before it is used.
 //!
 //! Every rule can be reached; nothing that must be redacted is kept, wholly or too much of it;
 //! every action fits its class; and no detector of the policy finds anything in what the policy writes.

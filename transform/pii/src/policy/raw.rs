@@ -1,4 +1,4 @@
-//! The policy file, as written.
+//! The policy file as it is written.
 
 use serde::{Deserialize, Serialize};
 

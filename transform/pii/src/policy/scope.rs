@@ -1,4 +1,4 @@
-//! Rules with what they hold for and where they stand, for the proofs.
+//! The scope and the place of each rule, for the proofs.
 
 use super::compiled::ClassSet;
 use super::path::JsonPath;

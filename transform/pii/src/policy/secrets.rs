@@ -1,4 +1,4 @@
-//! The keys for tokens. They print nothing but their ids.
+//! The keys for tokens, which print nothing but their ids.
 
 use std::collections::BTreeMap;
 use std::fmt;

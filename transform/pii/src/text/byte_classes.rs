@@ -1,4 +1,4 @@
-//! The byte classes that decide what of a record is looked at twice.
+//! The byte classes that decide which texts the detectors look at.
 //!
 //! Owns one 256-entry table. While the walker looks for the end of a string it joins the classes
 //! of the bytes it passes, so that one look-up per byte yields both the end and the triggers of

@@ -1,4 +1,4 @@
-//! What became of a file that was read: where it was renamed to, and what is a copy of it.
+//! Finds files that were read under other names: renamed files, and copies.
 //!
 //! Owns the search beside its path. A renamed file is known by its inode. A copy is known by its name *and* by what it
 //! holds, which is all that was taken of the original: a name alone proves nothing, and two files may begin with the
@@ -20,11 +20,11 @@ use crate::input::files::rotation;
 use crate::input::records::alike::{Alike, compare, proven};
 use crate::ledger::FileEntry;
 
-/// How long ago a copy was written to at most that is still being made.
+/// A copy that was written to within this time may still be unfinished.
 const MAKING: Duration = Duration::from_secs(60);
 
 impl InputWalk {
-    /// The file of `entry` under another name in its directory, by its inode.
+    /// Finds the file of `entry` under another name in its directory, by its inode.
     pub(super) fn find_moved(&mut self, entry: &FileEntry) -> Result<Option<OpenFile<FileTail>>> {
         let Some(id) = entry.id else {
             return Ok(None);
@@ -50,7 +50,7 @@ impl InputWalk {
         Err(changes(&entry.path))
     }
 
-    /// A copy of what was taken of `entry`, compressed perhaps, under a name that rotation makes of its own. Of several,
+    /// Finds a copy of what was taken of `entry`, perhaps compressed, under a name that rotation makes of its own. Of several,
     /// the first that was made after the file was seen: later ones may be of what was written behind the truncation;
     /// else the last one before, since earlier ones are of what was truncated away.
     pub(super) fn find_copy(&mut self, entry: &FileEntry) -> Result<Option<OpenFile<FileTail>>> {
@@ -226,7 +226,7 @@ fn log_copied(live: &OpenFile<FileTail>, entry: &FileEntry) {
     tracing::info!(input = &*live.name, of = %entry.path.display(), "the file is a copy: only the records that were not read from its original are read");
 }
 
-/// Passes over a file whose content is damaged, with a warning; it is not the one that is looked for.
+/// Warns of a file whose content is damaged, which is not the one that is looked for.
 ///
 /// # Errors
 /// When the file could not be looked at.

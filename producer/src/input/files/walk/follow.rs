@@ -170,7 +170,7 @@ impl InputWalk {
         self.unseen = unseen;
     }
 
-    /// Takes a new file up, and notes which ones are where; answers whether there was one.
+    /// Opens new files, and notes where the known ones are; answers whether a file was opened.
     fn discover(
         &mut self,
         files: &mut Vec<Followed>,
@@ -451,7 +451,7 @@ impl InputWalk {
     }
 }
 
-/// Takes a file for closed until it is written to, or until it is looked at again.
+/// Marks a file as closed until it is written to, or until it is looked at again.
 fn close(
     live: &OpenFile<FileTail>,
     closed: &mut BTreeMap<FileIdentity, ClosedFile>,
@@ -478,8 +478,8 @@ fn warn_failed(error: &Error) {
     );
 }
 
-/// What a file looks like from outside. Its size alone does not show that it was written to: bytes may have come in the
-/// place of NULs.
+/// Size and time of a file, which change when it is written to. Its size alone does not show that: bytes may have come
+/// in the place of NULs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct FileLook {
     size: u64,
@@ -495,7 +495,7 @@ impl FileLook {
     }
 }
 
-/// A file that is not looked at while it looks the same.
+/// A file that is not opened again while its size and time stay the same.
 struct ClosedFile {
     look: FileLook,
     /// When it is looked at again all the same: what failed may have ended.

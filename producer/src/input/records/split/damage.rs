@@ -1,4 +1,4 @@
-//! Where reading continues behind a document that is damaged or too long.
+//! Finds where reading continues behind a document that is damaged or too long.
 //!
 //! Promises: no part of such a document becomes a record by itself. It is refused as a whole, and reading continues at
 //! the next value of its level: where brackets do not show that, lines do, by how far they are moved in and by how they

@@ -1,4 +1,4 @@
-//! Characters as a source writes them.
+//! Reads characters as a source writes them.
 
 use super::reading::Notation;
 

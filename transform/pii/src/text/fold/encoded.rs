@@ -1,4 +1,4 @@
-//! What encodes characters in a text that is already decoded: percent signs, the escapes of JSON
+//! Decodes what still encodes characters in a decoded text: percent signs, the escapes of JSON
 //! and of source code that the text holds, and the colours of terminals.
 
 use super::character::{ESCAPE, character};

@@ -1,4 +1,4 @@
-//! What stands for which ASCII character.
+//! Folds characters to the ASCII characters that they look like.
 
 /// What separates, where nothing can be shown.
 pub(super) const SEPARATOR: u8 = 0x1a;
