@@ -9,35 +9,35 @@ use hydrant_process::config::{Flags, Layers, Problems};
 use crate::copy::{CopyFormat, Filter, OnPoison, OutputDevice};
 use crate::runtime::{IDLE, LeaseSettings};
 
-/// How long an input that does not exist is waited for: services start in any order.
+/// The default of `wait`: services start in any order.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// The flags. Each outranks its environment variable (`HYDRANT_CONSUMER_FROM`, ...), which outranks the file.
+/// The flags. A flag outranks its environment variable (`HYDRANT_CONSUMER_FROM`, ...), which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConsumerArgs {
     /// Stream to read, such as local:data/raw [env: HYDRANT_CONSUMER_FROM]
     #[arg(long, value_name = "URL")]
     pub from: Option<String>,
-    /// Where to: `-` for standard output, a file, a device or named pipe, or the URL of a stream [default: -]
+    /// Target: `-` for standard output, a file, a device or named pipe, or the URL of a stream [default: -]
     #[arg(long, value_name = "-|FILE|URL", allow_hyphen_values = true)]
     pub to: Option<String>,
     /// Where to start without progress: earliest, latest or a time [default: earliest]
     #[arg(long, value_name = "START")]
     pub start: Option<String>,
-    /// How a record is written outside of a stream: ndjson (its payload, one a line), json (one object a line, with its
-    /// place and key) or raw (the bytes of its payload and nothing else) [default: ndjson]
+    /// Format outside of a stream: ndjson (the payload, one a line), json (one object a line, with position and key)
+    /// or raw (the bytes of the payload and nothing else) [default: ndjson]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// Take only records with `key=TEXT`, `key^=PREFIX` or `/json/pointer=VALUE`; all of several must hold
+    /// Take only records with `key=TEXT`, `key^=PREFIX` or `/json/pointer=VALUE`; all filters must match
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
-    /// A record that format or filter cannot take: retry, dead-letter or stop [default: dead-letter]
+    /// What to do with a record that format or filter cannot take: retry, dead-letter or stop [default: dead-letter]
     #[arg(long, value_name = "WHAT")]
     pub on_poison: Option<String>,
-    /// End when everything is copied and nothing more comes
+    /// End when everything is copied and no more records come
     #[arg(long)]
     pub exit_at_end: bool,
-    /// With --exit-at-end: how long nothing may come for that to be the end [default: 1s]
+    /// With --exit-at-end: how long no record may come before the stream counts as ended [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub idle: Option<String>,
     /// How long to wait for a stream that does not exist yet [default: 10s]
@@ -48,7 +48,7 @@ pub struct ConsumerArgs {
     pub lease_time: Option<String>,
 }
 
-/// Where a copy goes.
+/// The target of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyTarget {
     /// Standard output.
@@ -94,7 +94,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads all of it; `None` with a problem.
+    /// Reads all settings and reports every problem; `None` if there is one.
     pub fn read(args: &ConsumerArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
         let mut flags = Flags::new();
         flags.set("from", "--from", args.from.as_ref());
@@ -117,14 +117,14 @@ impl Config {
         if !from.is_empty() && from == to {
             section.problem(
                 "to",
-                format!("`{to}` is the input as well: name another target"),
+                format!("`{to}` is also the input: name another target"),
             );
         }
         let to = CopyTarget::parse(&to);
         if matches!(to, CopyTarget::Stream(_)) && section.is_given("format") {
             section.problem(
                 "format",
-                "a stream takes records as they are: leave `format` out",
+                "a stream takes records unchanged: leave `format` out",
             );
         }
         let mut filters = Vec::new();
@@ -165,32 +165,32 @@ impl Config {
         })
     }
 
-    /// The URL of the input.
+    /// Returns the URL of the input.
     pub fn from(&self) -> &str {
         &self.from
     }
 
-    /// Where the copy goes. Default: standard output.
+    /// Returns the target. Default: standard output.
     pub fn to(&self) -> &CopyTarget {
         &self.to
     }
 
-    /// Where an app without progress starts. Default: earliest.
+    /// Returns where an app without progress starts. Default: earliest.
     pub fn start(&self) -> Start {
         self.start
     }
 
-    /// How records look outside of a stream. Default: ndjson.
+    /// Returns the format of records outside of a stream. Default: ndjson.
     pub fn format(&self) -> CopyFormat {
         self.format
     }
 
-    /// Which records are taken. Default: all.
+    /// Returns the filters. Default: none, which takes all records.
     pub fn filters(&self) -> &[Filter] {
         &self.filters
     }
 
-    /// What is done with a record that cannot be copied. Default: dead-letter.
+    /// Returns what to do with a record that cannot be copied. Default: dead-letter.
     pub fn on_poison(&self) -> OnPoison {
         self.on_poison
     }
@@ -200,21 +200,21 @@ impl Config {
         self.exit_at_end
     }
 
-    /// How long nothing may come for that to be the end.
+    /// Returns how long no record may come before the stream counts as ended.
     ///
-    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
+    /// Default: 1 s. Raise it when the input pauses. Cost: the end is detected later.
     pub fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// How long an input that does not exist is waited for.
+    /// Returns how long to wait for an input that does not exist.
     ///
     /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is reported later.
     pub fn wait(&self) -> Duration {
         self.wait
     }
 
-    /// How leases are kept.
+    /// Returns the times of leases.
     pub fn leases(&self) -> LeaseSettings {
         self.leases
     }

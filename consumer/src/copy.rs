@@ -1,13 +1,13 @@
 //! Copies of a stream: to standard output, to a file, to another stream.
 //!
-//! A [`RecordFilter`] says which records go on ([`Filter`]) and what a record becomes that cannot ([`OnPoison`]); a [`CopyFormat`]
-//! says how records look outside of a stream. The stages:
+//! A [`RecordFilter`] decides which records are copied ([`Filter`]) and what happens to a record that cannot be
+//! ([`OnPoison`]). A [`CopyFormat`] decides how records look outside of a stream. The stages:
 //!
-//! - [`PrintStage`], standard output, a [`OutputDevice`] or a file: each record at least once; what was written after the
-//!   last checkpoint before a death is written again.
-//! - [`RelayStage`], another stream: each record exactly once where the output checks origins.
+//! - [`PrintStage`], standard output, an [`OutputDevice`] or a file: each record comes at least once. What was
+//!   written after the last checkpoint before a death is written again.
+//! - [`RelayStage`], another stream: each record comes once where the output checks origins.
 //!
-//! A copy alters nothing: it is not the place for personal data to be stripped.
+//! A copy changes nothing in a record: it is not the place to strip personal data.
 
 mod device;
 mod file;

@@ -1,7 +1,7 @@
 //! Shard-aware consumption: leases, progress, ordering, backpressure, copies.
 //!
-//! [`runtime`] is what every stage of Hydrant runs on; [`copy`] holds the stages of `hydrant-consumer`, which [`wire`]
-//! joins to concrete streams and targets.
+//! Every stage of Hydrant runs on [`runtime`]. [`copy`] has the stages of `hydrant-consumer`, and [`wire`] connects
+//! them to concrete streams and targets.
 
 pub mod config;
 pub mod copy;

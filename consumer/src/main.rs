@@ -9,11 +9,11 @@ use hydrant_process::{CommonArgs, Setup};
 
 /// Copies the records of a stream to standard output, a file or another stream
 ///
-/// Into another stream each record comes exactly once, to standard output and into a file at least once. A copy into a
-/// stream continues where the --app is (hydrant-consumer, unless you name another one). A copy to standard output or
-/// into a new file starts from the start each time, unless you name an --app: then it continues where the app is, and
-/// appends to the file. Workers of one --app share the shards, and one at a time writes a file; copies into several
-/// outputs at the same time need a name each.
+/// Into another stream each record comes exactly once, to standard output and into a file at least once. A copy into
+/// a stream continues where its --app is (hydrant-consumer, unless you name another one). A copy to standard output
+/// or into a file keeps no progress, starts from the start, and takes only a file that is absent or empty, unless you
+/// name an --app: then it continues where the app is, and appends to the file. Workers of one --app share the shards.
+/// Copies into several outputs at the same time need a name each.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-consumer", version)]
 struct ConsumerCli {

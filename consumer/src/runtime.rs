@@ -1,12 +1,12 @@
-//! The runtime that carries every stage: claims, tasks, progress, the end.
+//! The runtime that drives every stage: claims, tasks, progress, and the end of a run.
 //!
-//! [`run`] drives a [`hydrant_core::stage::Stage`] over a [`hydrant_core::stream::Stream`]. Which shards come is the
-//! subscription's word: a broker's, or the leases of `leases`, which know parents from children and share the load.
-//! Each claim has one task that owns its reader, its half of the stage and its ledger.
+//! [`run`] drives a [`hydrant_core::stage::Stage`] over a [`hydrant_core::stream::Stream`]. The subscription decides
+//! which shards this worker reads: a broker's subscription, or the one of `leases`, which knows parents from children
+//! and balances the load. Each claim has one task, which owns its reader, its half of the stage and its ledger.
 //!
-//! Promises: a record is pushed after everything before it in its shard was, and its shard after its parents' ends were
-//! published; progress is in the ledger only when the output is durable; a claim that was lost writes nothing more;
-//! memory is bounded by the budget, and no shard waits for bytes that only itself could free.
+//! Promises: a record is pushed after everything before it in its shard, and a shard after the ends of its parents
+//! were published. Progress is in the ledger only when the output is durable. A lost claim writes nothing more. The
+//! budget bounds the memory, and no shard waits for bytes that only it could free.
 
 mod end_of_stream;
 mod late_reader;

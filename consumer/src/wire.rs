@@ -1,4 +1,4 @@
-//! Joins a copy to concrete streams and targets.
+//! Connects a copy to concrete streams and targets.
 
 use std::sync::Arc;
 
@@ -15,26 +15,27 @@ use crate::config::{Config, CopyTarget};
 use crate::copy::{CopyCounts, FileText, PrintStage, Printer, RecordFilter, RelayStage};
 use crate::runtime::{self, RunSpec, Summary};
 
-/// The name of the binary and of the app that none was named for.
+/// The name of the binary, and of its app unless another one is given.
 pub const NAME: &str = "hydrant-consumer";
 
-/// What a run is made of, apart from the configuration.
+/// The parts of a run apart from its configuration.
 #[derive(Clone, Debug)]
 pub struct CopyParts {
-    /// The name under which progress is kept in the source. `None` is [`NAME`] for a copy into a stream; other copies
-    /// then keep no progress and start at the start each time.
+    /// The name under which progress is kept in the input. Without one, a copy into a stream uses [`NAME`]; other
+    /// copies keep no progress and start at the start each time.
     pub app: Option<String>,
     /// Disk, time, chance, computation and memory.
     pub context: Context,
-    /// When to stop.
+    /// The shutdown of the process.
     pub shutdown: Shutdown,
-    /// Where standard output goes.
+    /// Standard output.
     pub stdout: Stdout,
 }
 
-/// Prepares a run: opens input and target, and says what to run.
+/// Opens input and target, and returns the run.
 ///
 /// # Errors
+///
 /// The input does not appear in time, or the target cannot be used.
 pub async fn prepare(parts: CopyParts, config: &Config) -> Result<RunSpec> {
     let filter = RecordFilter::new(config.filters().to_vec(), config.on_poison());
@@ -48,7 +49,7 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         shutdown,
         stdout,
     } = parts;
-    // It owns what it captures: the future of a closure with borrows could not be spawned.
+    // The closure owns what it captures, because the future of a closure that borrows could not be spawned.
     let (url, opening) = (config.from().to_owned(), context.clone());
     let open = move || {
         let (url, context) = (url.clone(), opening.clone());
@@ -108,7 +109,7 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
     })
 }
 
-/// Runs the copy of a process until its end.
+/// Runs a copy until its end.
 ///
 /// # Errors
 /// As [`prepare`] and the runtime.
@@ -137,7 +138,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// What a copy did.
+/// The summary of a copy.
 #[derive(Debug, Serialize)]
 struct CopyReport {
     #[serde(flatten)]
@@ -162,8 +163,8 @@ impl CopyReport {
             config.from(),
         );
         let others = [
-            ("there already", counts.duplicates),
-            ("left out by the filters", counts.filtered),
+            ("already there", counts.duplicates),
+            ("dropped by the filters", counts.filtered),
             ("dead letters, which cannot be copied", counts.dead_letters),
         ];
         for (what, count) in others.into_iter().filter(|(_, count)| *count > 0) {
@@ -171,7 +172,7 @@ impl CopyReport {
         }
         if read.gaps > 0 {
             summary.push_str(&format!(
-                "; {}: records were gone before they were read",
+                "; {}: records were removed before they were read",
                 counted(read.gaps, "gap")
             ));
         }
@@ -179,13 +180,13 @@ impl CopyReport {
     }
 }
 
-/// Opens the output; a local one is made when it does not exist.
+/// Opens the output, and creates a local one that does not exist.
 async fn open_output(input: &SharedStream, url: &str, context: &Context) -> Result<SharedStream> {
     match hydrant_stream::open(url, context).await {
         Err(Error::NotFound { .. }) if url.starts_with("local:") => {
             let shards = input.shards().await?.open().count() as u32;
-            tracing::info!(url, shards, "makes the output");
-            // Another worker may make it at the same time.
+            tracing::info!(url, shards, "creating the output stream");
+            // Another worker may create it at the same time.
             hydrant_stream::open_or_create(url, CreateOptions::with_shards(shards), context).await
         }
         opened => opened,

@@ -1,6 +1,6 @@
-//! A copy to a device or a named pipe: printed like standard output, at least once, with no progress of its own.
+//! A copy to a device or a named pipe: written like standard output, at least once.
 //!
-//! The printing thread opens the path with the first text, so a named pipe without a reader holds the copy up and not
+//! The printing thread opens the path with the first text, so a named pipe without a reader delays the copy and not
 //! the process. When the reader of a pipe goes away, the process drains, as it does for `| head`.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use hydrant_core::shutdown::{Phase, Shutdown};
 
 use super::printer::TextOutput;
 
-/// An output that is written to and keeps nothing.
+/// A device or a named pipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputDevice {
     path: PathBuf,
@@ -28,7 +28,7 @@ impl fmt::Display for OutputDevice {
 }
 
 impl OutputDevice {
-    /// The device at `path`; `None` if a file is or can be there.
+    /// Returns the device at `path`; `None` if a regular file is or can be there.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         is_special(path).then(|| OutputDevice {
@@ -36,7 +36,7 @@ impl OutputDevice {
         })
     }
 
-    /// What leases know the output as.
+    /// Returns the identity by which leases know the device.
     pub(crate) fn output_id(&self) -> OutputId {
         OutputId::of_device(&self.path.display().to_string())
     }
@@ -51,7 +51,7 @@ impl OutputDevice {
     }
 }
 
-/// A device that is opened by the first text.
+/// A device, opened by the first text.
 struct DeviceText {
     device: OutputDevice,
     file: Option<File>,
@@ -80,7 +80,7 @@ impl TextOutput for DeviceText {
     }
 }
 
-/// Nothing makes room on a device, so that no failure of one is worth another try.
+/// Returns a fatal error: a device does not get more room, so trying again does not help.
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::fatal(format!("cannot {what} `{}`: {error}", path.display()))
 }

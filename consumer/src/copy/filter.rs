@@ -1,4 +1,4 @@
-//! Which records a copy takes: conditions on the partition key and on fields of JSON payloads.
+//! The conditions by which a copy takes records: on the partition key and on fields of JSON payloads.
 //!
 //! | text | takes records |
 //! |---|---|
@@ -6,25 +6,25 @@
 //! | `key^=TEXT` | whose partition key starts with TEXT |
 //! | `/POINTER=VALUE` | whose payload is JSON with this value at this JSON pointer (RFC 6901): `/device/type=thermo`, `/ok=true`, `/level=3` |
 //!
-//! VALUE is compared as JSON where it is JSON (`3`, `true`, `"3"`), and as the text of a string otherwise; an object or
-//! array matches nothing. Several filters must all hold. A payload that is not JSON cannot be read by a filter on a
-//! field: such a record is poison, see [`super::OnPoison`].
+//! VALUE is compared as JSON where it is JSON (`3`, `true`, `"3"`), and otherwise as the text of a string; an object
+//! or array matches nothing. All of several filters must match. A filter on a field cannot read a payload that is not
+//! JSON: such a record is poison, see [`super::OnPoison`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde_json::Value;
 
-/// One condition.
+/// A condition on a record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
-    /// The partition key is this.
+    /// The partition key is this text.
     Key(String),
-    /// The partition key starts with this.
+    /// The partition key starts with this text.
     KeyPrefix(String),
-    /// The payload has a value at a pointer.
+    /// The payload has this value at a pointer.
     Field {
-        /// JSON pointer.
+        /// The JSON pointer.
         pointer: String,
         /// The value as it was written.
         text: String,
@@ -33,7 +33,7 @@ pub enum Filter {
     },
 }
 
-/// The text is not a filter.
+/// The error of a text that is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a filter: write `key=TEXT`, `key^=TEXT` or `/POINTER=VALUE` such as `/device/type=thermo`"
@@ -79,11 +79,11 @@ impl fmt::Display for Filter {
     }
 }
 
-/// A payload that a filter on a field cannot read.
+/// The error of a payload that a filter on a field cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotJson;
 
-/// Whether all conditions hold; `json` parses the payload at most once.
+/// Whether all filters match; the payload is parsed at most once.
 pub(crate) fn all_hold(
     filters: &[Filter],
     key: Option<&[u8]>,

@@ -1,12 +1,13 @@
-//! How records look outside of a stream.
+//! The formats of records outside of a stream.
 //!
-//! - `ndjson`: the payload and a line feed. Line breaks inside of a payload become spaces where the payload is JSON,
-//!   which leaves its value as it is, because JSON has no raw line break inside of a string; a line break at the very
-//!   end of any text is dropped. Other text with line breaks and bytes that are not UTF-8 are not a line: poison.
-//! - `json`: one object a line with `stream`, `shard`, `sequence` (text: it may have 56 digits), `sub`, `key` (or
-//!   `key_base64`; null without one), `stamp` (microseconds since 1970; null when the producer did not say), `origin`
-//!   (null, or `writer`, `shard`, `sequence`, `sub`, `index`) and the payload: as `payload` where it is JSON, else as
-//!   `payload_text` where it is UTF-8, else as `payload_base64`. Every record can be written so.
+//! - `ndjson`: the payload and a line feed. In a JSON payload line breaks become spaces, which does not change its
+//!   value, because JSON has no raw line break inside of a string. A line break at the very end of a payload is
+//!   dropped. Other text with line breaks, and bytes that are not UTF-8, cannot be written as a line: they are
+//!   poison.
+//! - `json`: one object a line with `stream`, `shard`, `sequence` (text, because it may have 56 digits), `sub`, `key`
+//!   (or `key_base64`; null without a key), `stamp` (microseconds since 1970; null if the producer gave none),
+//!   `origin` (null, or `writer`, `shard`, `sequence`, `sub`, `index`) and the payload: as `payload` if it is JSON,
+//!   else as `payload_text` if it is UTF-8, else as `payload_base64`. Every record can be written in this format.
 //! - `raw`: the bytes of the payload and nothing else.
 
 use std::io::Write;
@@ -19,12 +20,12 @@ use hydrant_core::shard::{ShardId, StreamId};
 use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
 use hydrant_json as json;
 
-/// How records look outside of a stream.
+/// A format of records outside of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyFormat {
     /// One payload a line.
     Ndjson,
-    /// One object a line, with everything known of the record.
+    /// One object a line, with everything that is known about the record.
     Json,
     /// The payloads' bytes.
     Raw,
@@ -39,13 +40,13 @@ impl CopyFormat {
     ];
 }
 
-/// Why a record cannot be written in a format.
+/// The reason why a record cannot be copied, as dead letters name it.
 pub type PoisonReason = &'static str;
 
 pub(crate) const NOT_UTF8: PoisonReason = "not_utf8";
 pub(crate) const LINE_BREAK: PoisonReason = "line_break";
 
-/// The place of a record.
+/// The stream and the shard that a format writes beside a record.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardLabel<'a> {
     /// The stream.
@@ -55,7 +56,7 @@ pub struct ShardLabel<'a> {
 }
 
 impl CopyFormat {
-    /// Appends the records of `batch` that are in `picks`; answers those that cannot be written so.
+    /// Appends the records of `batch` with the indexes `picks`; returns those that cannot be written in this format.
     pub fn write(
         self,
         batch: &Batch,
@@ -101,10 +102,10 @@ impl CopyFormat {
     }
 }
 
-/// What was written so far.
+/// The text of the records written so far.
 struct FormattedText<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the record that is being written begins.
+    /// Where the text of the current record begins.
     start: usize,
     refused: Vec<(u32, PoisonReason)>,
 }
@@ -143,7 +144,7 @@ fn write_unbroken(json: &[u8], out: &mut Vec<u8>) {
     }));
 }
 
-/// The origin of each record, by one walk over the entries.
+/// Returns the origin of each record, in one pass over the entries.
 fn origins(batch: &Batch) -> Vec<Option<(Arc<OriginEntry>, Origin)>> {
     let mut all = vec![None; batch.len()];
     for span in &batch.origins {

@@ -1,7 +1,8 @@
-//! A copy as text, to what a [`Printer`] writes: standard output, a device, a file. Each record comes at least once.
+//! A copy as text to what a [`Printer`] writes to: standard output, a device or a file. Each record comes at least
+//! once.
 //!
-//! A checkpoint follows a sync of everything that was written; what was written after the last checkpoint before a death
-//! is written again. When the reader goes away, nothing more counts as done.
+//! A checkpoint follows a sync of everything that was written. What was written after the last checkpoint before a
+//! death is written again. When the reader goes away, nothing more counts as done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +26,12 @@ use super::format::CopyFormat;
 use super::printer::Printer;
 use super::record_filter::RecordFilter;
 
-/// What was written is published when it is this old.
+/// The longest time between a write and its publish.
 const PUBLISH_AFTER: Duration = Duration::from_millis(200);
-/// How long a shard pauses when the output was closed.
+/// How long a shard pauses when the reader of the output has gone away.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Copies to what a [`Printer`] prints to.
+/// Copies to what a [`Printer`] writes to.
 #[derive(Clone, Debug)]
 pub struct PrintStage {
     shared: Arc<PrintContext>,
@@ -44,12 +45,12 @@ struct PrintContext {
     format: CopyFormat,
     stream: StreamId,
     context: Context,
-    /// Of the texts that need more memory than their records.
+    /// For the memory of texts that are longer than their records.
     overdraft: Overdraft,
 }
 
 impl PrintStage {
-    /// Prints records of `stream` to `output`.
+    /// Creates a copy of records of `stream` to the `printer` of `output`.
     pub fn new(
         output: OutputId,
         stream: StreamId,
@@ -129,7 +130,7 @@ impl ShardStage for ShardPrint {
                     text.map(|text| (text, batch.to, batch.permit))
                 };
                 let (text, to, mut permit) = workers.run(job).await??;
-                // Dead letters are held once more, as text, when they are written.
+                // Dead letters are in memory a second time, as text, when they are written.
                 let letters: u64 = text.letters.iter().map(DeadLetter::memory_bytes).sum();
                 let held = text.text.len() as u64 + letters * 2;
                 if permit.bytes() < held {

@@ -1,6 +1,7 @@
-//! The thread that writes the text of a copy, because a reader that is slow or gone away blocks the call.
+//! The thread that writes the text of a copy, because a slow or absent reader blocks the call.
 //!
-//! Its queue holds one job, so that a slow reader slows the stream. A job whose caller was dropped is still done.
+//! The queue of the thread holds one job, so that a slow reader slows the stream. A job is done even if its caller
+//! was dropped.
 
 use std::fmt;
 
@@ -13,12 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 /// Jobs that wait for the thread.
 const JOBS_WAITING: usize = 1;
 
-/// What a copy writes text to. Its calls may block.
+/// An output for text. Its calls may block.
 pub trait TextOutput: Send + 'static {
-    /// Writes the text of a batch; `false` when the reader has gone away and has not got it.
+    /// Writes the text of a batch; returns `false` when the reader has gone away and did not get it.
     fn write(&mut self, text: &[u8]) -> Result<bool>;
 
-    /// Records the dead letters of a batch. The default logs each one.
+    /// Records the dead letters of a batch. By default each one is logged.
     fn write_dead_letters(&mut self, letters: &[DeadLetter]) -> Result<()> {
         for letter in letters {
             tracing::warn!(
@@ -29,7 +30,7 @@ pub trait TextOutput: Send + 'static {
         Ok(())
     }
 
-    /// Makes everything written so far survive a power cut, where the output can.
+    /// Makes everything written so far survive a power cut, if the output can.
     fn sync(&mut self) -> Result<()> {
         Ok(())
     }
@@ -46,7 +47,7 @@ enum PrintJob {
     },
 }
 
-/// The way to the thread that owns a [`TextOutput`].
+/// The handle of the thread that owns a [`TextOutput`].
 pub struct Printer {
     queue: mpsc::Sender<PrintJob>,
 }
@@ -58,16 +59,17 @@ impl fmt::Debug for Printer {
 }
 
 impl Printer {
-    /// Starts the thread, which opens its output with `open` before it does anything else.
+    /// Starts the thread, which first opens its output with `open`.
     ///
     /// # Errors
+    ///
     /// Those of `open`.
     pub async fn start<O: TextOutput>(
         open: impl FnOnce() -> Result<O> + Send + 'static,
     ) -> Result<Self> {
         let (queue, mut jobs) = mpsc::channel(JOBS_WAITING);
         let (opened_sender, opened) = oneshot::channel();
-        // A send fails where the caller was dropped meanwhile, which changes nothing for the output.
+        // A send fails if the caller was dropped meanwhile, which changes nothing for the output.
         workers::spawn_named("printer", move || {
             let mut output = match open() {
                 Ok(output) => output,
@@ -94,8 +96,8 @@ impl Printer {
         Printer::start(move || Ok(StdoutText(stdout))).await
     }
 
-    /// Writes the text and the dead letters of a batch; `false` when the reader has gone away. Dropped half way, they
-    /// may still be written.
+    /// Writes the text and the dead letters of a batch; returns `false` when the reader has gone away. If the call is
+    /// dropped half way, they may still be written.
     pub(super) async fn write(&self, text: Vec<u8>, letters: Vec<DeadLetter>) -> Result<bool> {
         let (done, written) = oneshot::channel();
         let job = PrintJob::Write {
@@ -117,7 +119,7 @@ impl Printer {
 }
 
 fn ended() -> Error {
-    Error::fatal("the thread that prints has ended")
+    Error::fatal("the printing thread has ended")
 }
 
 fn write(output: &mut impl TextOutput, text: &[u8], letters: &[DeadLetter]) -> Result<bool> {
@@ -127,7 +129,7 @@ fn write(output: &mut impl TextOutput, text: &[u8], letters: &[DeadLetter]) -> R
     Ok(text.is_empty() || output.write(text)?)
 }
 
-/// Standard output.
+/// Standard output as text.
 struct StdoutText(Stdout);
 
 impl TextOutput for StdoutText {

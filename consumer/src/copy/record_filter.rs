@@ -1,7 +1,8 @@
-//! What a copy makes of a batch: the records that go on, and what becomes of those that cannot.
+//! Splits a batch into the records that are copied, those that a filter drops, and those that cannot be copied.
 //!
-//! Poison is a record that a filter cannot read, a format cannot express, or over which either panics. It never ends a copy silently and never
-//! blocks it unasked: it becomes a dead letter unless the user chooses otherwise.
+//! Poison is a record that a filter cannot read, that a format cannot express, or over which either of them panics.
+//! Unless the user chooses otherwise it becomes a dead letter. It never ends a copy silently, and never blocks one
+//! without the user's choice.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,15 +21,17 @@ use super::filter::{Filter, all_hold};
 use super::format::{CopyFormat, PoisonReason, ShardLabel};
 use super::tally::{CopyCounts, CopyTally};
 
-/// What is done with a record that cannot be copied.
+/// What to do with a record that cannot be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPoison {
-    /// The shard waits at the batch that holds it and tries again: for formats and filters that are about to be changed.
+    /// The shard waits at the batch that holds the record and tries again: for formats and filters that are about to
+    /// be changed.
     Retry,
-    /// It becomes a dead letter, with its place and the reason and without payload, and the copy goes on: in band in a
-    /// stream, in `FILE.dead-letters.ndjson` beside a file, in the log beside standard output.
+    /// The record becomes a dead letter with its position and the reason and without payload, and the copy continues.
+    /// The dead letter goes into the stream, into `FILE.dead-letters.ndjson` beside a file, or into the log beside
+    /// standard output.
     DeadLetter,
-    /// The copy ends with an error that tells the place.
+    /// The copy ends with an error that names the position.
     Stop,
 }
 
@@ -41,22 +44,22 @@ impl OnPoison {
     ];
 }
 
-/// How long a shard waits at a poisonous record before it tries again.
+/// How long a shard waits at a record that cannot be copied before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const NOT_JSON: PoisonReason = "not_json";
-/// The rule by which records are dropped that no filter takes.
+/// The rule that accounts for records that no filter takes.
 const FILTER_RULE: &str = "filter";
 
-/// Filters and the poison rule of a copy.
+/// The filters of a copy and what to do with poison.
 #[derive(Clone, Debug)]
 pub struct RecordFilter {
     filters: Vec<Filter>,
     on_poison: OnPoison,
-    /// What became of the records that went through it.
+    /// Counts the records that were copied; shared by all clones.
     pub(crate) tally: Arc<CopyTally>,
 }
 
-/// What the filters say of the records of a batch, by index.
+/// The verdicts of the filters on the records of a batch, by index.
 #[derive(Debug, Default)]
 struct FilteredBatch {
     taken: Vec<u32>,
@@ -64,7 +67,7 @@ struct FilteredBatch {
     dropped: Vec<u32>,
 }
 
-/// Records as text.
+/// Records as text, and those that became dead letters.
 #[derive(Debug, Default)]
 pub(crate) struct CopiedText {
     pub(crate) text: Vec<u8>,
@@ -73,7 +76,7 @@ pub(crate) struct CopiedText {
 }
 
 impl RecordFilter {
-    /// Takes records that all filters take.
+    /// Creates a filter that takes the records that match all `filters`.
     pub fn new(filters: Vec<Filter>, on_poison: OnPoison) -> Self {
         RecordFilter {
             filters,
@@ -82,12 +85,12 @@ impl RecordFilter {
         }
     }
 
-    /// What its copies have done with the records; shared by its clones.
+    /// Returns the counts of the copies that use this filter or a clone of it.
     pub fn tally(&self) -> Arc<CopyTally> {
         Arc::clone(&self.tally)
     }
 
-    /// The digest of the rules, in hex: a copy into a stream is pinned to it.
+    /// Returns the digest of the rules in hex; a copy into a stream is pinned to it.
     pub fn digest(&self) -> String {
         let filters: Vec<_> = self.filters.iter().map(Filter::to_string).collect();
         let mut parts: Vec<&[u8]> = vec![b"copy", self.on_poison.name().as_bytes()];
@@ -95,7 +98,7 @@ impl RecordFilter {
         format!("{:032x}", hash::identity(&parts))
     }
 
-    /// Which records go on, and which cannot be judged.
+    /// Sorts the records of a batch into accepted, dropped and poison.
     fn judge(&self, batch: &Batch) -> FilteredBatch {
         let mut filtered = FilteredBatch::default();
         let step = |filtered: &mut FilteredBatch, index: usize| {
@@ -145,7 +148,7 @@ impl RecordFilter {
                 }
                 OnPoison::Stop => {
                     return Err(Error::fatal(format!(
-                        "{} cannot be copied: {reason}; look at it with `hydrant stream get`, or copy on with \
+                        "{} cannot be copied: {reason}; look at it with `hydrant stream get`, or continue with \
                          `--on-poison dead-letter`",
                         place()
                     )));
@@ -158,7 +161,7 @@ impl RecordFilter {
                     shard: source.shard.clone(),
                     sequence,
                     sub,
-                    // Nobody scanned it: it may be personal.
+                    // The key was not scanned and may be personal.
                     key: None,
                     stage: texts.share(STAGE),
                     reason: texts.share(reason),
@@ -171,7 +174,7 @@ impl RecordFilter {
         Ok(letters)
     }
 
-    /// The records that go on, as text, in order.
+    /// Returns the accepted records as text, in order.
     pub(crate) fn text(
         &self,
         batch: &Batch,
@@ -204,7 +207,7 @@ impl RecordFilter {
         })
     }
 
-    /// The records that go on, as a batch, and what became of the others.
+    /// Returns the accepted records as a batch, with the account of all others.
     pub(crate) fn transformed(
         &self,
         mut batch: Batch,

@@ -1,7 +1,7 @@
-//! A copy into another stream, by lanes with origins: each record once where the output checks origins.
+//! A copy into another stream, by lanes with origins: each record comes once where the output checks origins.
 //!
-//! The record keeps its key and its route. The digest of the filters is pinned in the source's ledger, because a record
-//! that was dropped by a filter and sent again under another would be taken for one that the output has.
+//! A record keeps its key and its route. The digest of the filters is pinned in the source's ledger: a record that
+//! one filter dropped and another one sends later would be taken for a record that the output already has.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,10 +25,10 @@ use super::STAGE;
 use super::record_filter::RecordFilter;
 use super::tally::CopyCounts;
 
-/// How often confirmations are gathered.
+/// How often confirmations are collected.
 const GATHER_EVERY: Duration = Duration::from_millis(250);
 
-/// Copies into another stream.
+/// Copies records into another stream.
 #[derive(Clone)]
 pub struct RelayStage {
     shared: Arc<RelayContext>,
@@ -49,8 +49,8 @@ impl fmt::Debug for RelayStage {
 }
 
 impl RelayStage {
-    /// Copies records of `input` into the stream of `lanes`. The app is part of every origin: another name copies
-    /// everything once more.
+    /// Creates a copy of records of `input` into the stream of `lanes`. The app is part of every origin: under
+    /// another name everything is copied once more.
     pub fn new(
         app: &str,
         input: StreamId,
@@ -82,7 +82,8 @@ impl Stage for RelayStage {
     }
 
     async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
-        // The output knows what it has of an origin, not how far an origin is done: records may have been dropped.
+        // The output knows which records of an origin it has, but not how far the origin is done: records may have
+        // been dropped.
         Ok(None)
     }
 
@@ -120,16 +121,16 @@ struct ShardRelay {
     shared: Arc<RelayContext>,
     shard: ShardId,
     session: LaneSession,
-    /// What was made of the batches that end there and are not confirmed.
+    /// The counts of the batches that end at these positions and are not confirmed.
     unconfirmed: VecDeque<(Position, CopyCounts)>,
-    /// Duplicates of the session that are counted.
+    /// How many duplicates of the session are counted already.
     duplicates: u64,
     ended: bool,
     deadline: Option<Instant>,
 }
 
 impl ShardRelay {
-    /// Counts what is confirmed up to here.
+    /// Counts everything that is confirmed up to `to`.
     fn count(&mut self, to: Position) {
         let confirmed = self.unconfirmed.iter().take_while(|(end, _)| *end <= to);
         let confirmed = confirmed.count();

@@ -1,6 +1,6 @@
-//! What a copy did with the records that it read, for the summary at its end.
+//! The counts of a copy, for the summary at its end.
 //!
-//! Counted when it is done: a record that is read again after a failure counts once it is in the output.
+//! A record is counted when it is in the output, so one that is read again after a failure counts once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,16 +11,16 @@ use serde::Serialize;
 pub struct CopyCounts {
     /// Records that were written to the output.
     pub written: u64,
-    /// Records that the output had already.
+    /// Records that the output already had.
     pub duplicates: u64,
-    /// Records that no filter takes.
+    /// Records that a filter dropped.
     pub filtered: u64,
     /// Records that cannot be copied.
     pub dead_letters: u64,
 }
 
 impl CopyCounts {
-    /// These and others.
+    /// Adds `other`.
     #[must_use]
     pub(crate) fn and(self, other: CopyCounts) -> CopyCounts {
         CopyCounts {
@@ -32,7 +32,7 @@ impl CopyCounts {
     }
 }
 
-/// The counts of a copy, over all its shards.
+/// The counts of a copy over all its shards, which add to it at the same time.
 #[derive(Debug, Default)]
 pub struct CopyTally {
     written: AtomicU64,
@@ -42,7 +42,7 @@ pub struct CopyTally {
 }
 
 impl CopyTally {
-    /// Adds what is done.
+    /// Adds counts of records whose copy is done.
     pub(crate) fn add(&self, counts: CopyCounts) {
         self.written.fetch_add(counts.written, Ordering::Relaxed);
         self.duplicates
@@ -52,11 +52,11 @@ impl CopyTally {
             .fetch_add(counts.dead_letters, Ordering::Relaxed);
     }
 
-    /// What was done so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> CopyCounts {
         let duplicates = self.duplicates.load(Ordering::Relaxed);
         CopyCounts {
-            // A stream says only afterwards which of the records it had.
+            // A stream reports only afterwards which of the records it already had.
             written: self
                 .written
                 .load(Ordering::Relaxed)

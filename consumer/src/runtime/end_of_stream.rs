@@ -1,10 +1,11 @@
-//! When a stream is done: everything published up to the tip, and no append for a while.
+//! Decides when a stream is done: everything up to the tip is published, and no append has come for a while.
 //!
-//! The app's *shared* progress with this run's output counts: the rows of the lease store, or what the broker keeps
-//! ([`Subscription::progress`](hydrant_core::subscription::Subscription::progress)), whichever worker owns the shards. Where a broker tells nothing of shards of other workers, the
-//! end is reached only if this worker holds them all. A closed shard is done when its *end* was published, because only
-//! then do its children start. A shard that stands still at corrupt data, and all shards that would begin after it, do
-//! not keep the others' end from being reached; the run ends with the error.
+//! The app's *shared* progress with this run's output counts, whichever worker owns the shards: the rows of the lease
+//! store, or what the broker keeps ([`Subscription::progress`](hydrant_core::subscription::Subscription::progress)).
+//! If a broker reports nothing about the shards of other workers, the end is reached only when this worker holds all
+//! shards. A closed shard is done when its *end* was published, because only then do its children start. A shard that
+//! is stalled at corrupt data, and all shards that would begin after it, do not keep the others from reaching the
+//! end; the run then ends with the error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,21 +22,21 @@ use hydrant_core::stream::ShardState;
 
 use super::run_context::RunContext;
 
-/// A shard, its tip, and whether it is closed.
+/// A shard, its tip, and whether the shard is closed.
 type ShardTip = (ShardId, Position, bool);
 
-/// Looks for the end of a stream.
+/// Watches for the end of a stream.
 #[derive(Debug)]
 pub(crate) struct EndWatch {
     enabled: bool,
     idle: Duration,
     tips: Option<(Vec<ShardTip>, Instant)>,
     next: Instant,
-    /// A look is under way.
+    /// An observation is under way.
     looking: bool,
 }
 
-/// What a look found.
+/// What an observation found.
 #[derive(Debug)]
 pub(crate) struct EndObservation {
     at: Instant,
@@ -45,7 +46,7 @@ pub(crate) struct EndObservation {
 }
 
 impl EndWatch {
-    /// Looks only when `wanted`; the end is reached when the tips stand still for `idle`.
+    /// Watches only if `enabled`; the end is reached when the tips do not move for `idle`.
     pub(crate) fn new(enabled: bool, idle: Duration) -> Self {
         EndWatch {
             enabled,
@@ -56,17 +57,17 @@ impl EndWatch {
         }
     }
 
-    /// Whether the end is looked for, and no look is under way.
+    /// Whether an observation may begin: the end is watched for, and none is under way.
     pub(crate) fn may_look(&self) -> bool {
         self.enabled && !self.looking
     }
 
-    /// When to look next.
+    /// Returns when to observe next.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         self.may_look().then_some(self.next)
     }
 
-    /// Begins a look, unless something is being read; `progress` is the subscription's.
+    /// Begins an observation, unless something is being read; `progress` is that of the subscription.
     pub(crate) fn look(
         &mut self,
         shared: &RunContext,
@@ -92,7 +93,7 @@ impl EndWatch {
         Some(look.boxed())
     }
 
-    /// Whether the end is reached, by what a look found.
+    /// Whether an observation shows that the end is reached.
     pub(crate) fn judge(
         &mut self,
         shared: &RunContext,
@@ -141,7 +142,8 @@ impl EndWatch {
     }
 }
 
-/// The shards that stand still at corrupt data, and all that begin after their ends: nothing more can be done there.
+/// Returns the shards that are stalled at corrupt data and all that begin after their ends: nothing more can be done
+/// there.
 fn out_of_reach<'a>(
     shards: impl Iterator<Item = &'a Shard> + Clone,
     is_stalled: impl Fn(&ShardId) -> bool,

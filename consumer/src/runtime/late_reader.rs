@@ -9,7 +9,8 @@ use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use hydrant_core::stream::{Read, ShardReader, SharedStream};
 
-/// A reader that is made when it is opened, so that a slow stream does not keep leases from being renewed.
+/// A reader that asks the stream for its reader when it is opened, so that a slow stream does not delay the renewal
+/// of leases.
 #[derive(Debug)]
 pub(crate) struct LateReader {
     stream: SharedStream,
@@ -19,7 +20,7 @@ pub(crate) struct LateReader {
 }
 
 impl LateReader {
-    /// A reader of `shard` to be.
+    /// Creates a reader of `shard`, not opened yet.
     pub(crate) fn new(stream: &SharedStream, shard: &ShardId, budget: &Budget) -> Self {
         LateReader {
             stream: Arc::clone(stream),

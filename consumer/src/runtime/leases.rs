@@ -1,4 +1,4 @@
-//! A worker's share of a stream's shards, by leases; see [`subscription`].
+//! The leases by which a worker gets its share of a stream's shards; see [`subscription`].
 
 mod balance;
 mod coordinator;

@@ -1,9 +1,9 @@
-//! Whose progress counts: that of the output that this worker writes into.
+//! The identity of a worker's output: only progress of that output counts.
 //!
-//! Progress says how far one output is. For another output of the same app, a second lake or one that was deleted and
-//! made again, it says nothing: it is read as none, also where it would say that a shard has ended. Progress that does
-//! not name its output was written before outputs had identities: an output that keeps its progress itself needs none
-//! of it, every other one goes on from it.
+//! Progress says how far one output is. For another output of the same app, such as a second lake or one that was
+//! deleted and created again, it counts as none, even where it says that a shard has ended. Progress without an
+//! output's name was written before outputs had identities. An output that tracks its own progress ignores it; every
+//! other output continues from it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) struct OutputIdentity {
 }
 
 impl OutputIdentity {
-    /// What `stage` writes into.
+    /// Returns the identity of what `stage` writes into.
     pub(crate) fn of(stage: &Arc<dyn Stage>) -> Self {
         OutputIdentity {
             stage: Arc::clone(stage),
@@ -28,19 +28,19 @@ impl OutputIdentity {
         }
     }
 
-    /// What tells it from others.
+    /// Returns what tells the output from others.
     pub(crate) fn id(&self) -> Option<&OutputId> {
         self.output.as_ref().map(|output| &output.id)
     }
 
-    /// Whether it knows by itself how far it is.
+    /// Whether the output itself tracks how far it is.
     pub(crate) fn keeps_progress(&self) -> bool {
         self.output
             .as_ref()
             .is_some_and(|output| output.keeps_progress)
     }
 
-    /// Whether `progress` is that of this output.
+    /// Whether `progress` belongs to this output.
     pub(crate) fn owns(&self, progress: &Progress) -> bool {
         match (&self.output, &progress.output) {
             (None, _) => true,
@@ -49,20 +49,20 @@ impl OutputIdentity {
         }
     }
 
-    /// Whether what a row says is about this output.
+    /// Whether the progress of a row belongs to this output.
     pub(crate) fn owns_row(&self, row: &Lease) -> bool {
         row.progress
             .as_ref()
             .is_none_or(|progress| self.owns(progress))
     }
 
-    /// The other output that the owner of a row works for.
+    /// Returns the other output that the owner of a row works for.
     pub(crate) fn other<'a>(&self, row: &'a Lease) -> Option<&'a OutputId> {
         let mine = self.id()?;
         row.output().filter(|other| other.id != mine.id)
     }
 
-    /// `progress` as that of this output.
+    /// Returns `progress` with the identity of this output.
     pub(crate) fn sign(&self, progress: Progress) -> Progress {
         Progress {
             output: self.id().cloned(),
@@ -70,7 +70,7 @@ impl OutputIdentity {
         }
     }
 
-    /// Whether the output itself knows of a shard.
+    /// Whether the output itself has progress of a shard.
     pub(crate) async fn knows(&self, shard: &Shard) -> Result<bool> {
         Ok(self.keeps_progress() && self.stage.resume(shard).await?.is_some())
     }

@@ -1,4 +1,5 @@
-//! What each shard of a run has read and published, for the end of a run, for metrics and for the summary.
+//! What each shard of a run has read and published: it decides about the end of a run, and feeds metrics and the
+//! summary.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use hydrant_core::stream::ShardState;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-/// What a run did in one shard.
+/// The work of a run in one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ShardSummary {
     /// Records read; records read again after a failure count again.
@@ -21,15 +22,16 @@ pub struct ShardSummary {
     pub batches: u64,
     /// Publishes that succeeded.
     pub published: u64,
-    /// Gaps met: data that retention had taken before it was read, or that an operator skipped.
+    /// Gaps met: records that retention removed before they were read, or that an operator skipped.
     pub gaps: u64,
-    /// Published up to here.
+    /// The position up to which everything is published.
     pub to: Position,
-    /// Records between `to` and the shard's newest record when it was last looked at, where the stream counts by ones.
+    /// Records between `to` and the newest record of the shard when the lag was last measured, where sequence numbers
+    /// count records.
     pub lag: Option<u64>,
 }
 
-/// What a run did.
+/// The work of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Records read; records read again after a failure count again.
@@ -42,32 +44,31 @@ pub struct Summary {
     pub published: u64,
     /// Gaps met.
     pub gaps: u64,
-    /// Each shard that this worker worked on, by name.
+    /// Each shard that this worker has read, by name.
     pub shards: BTreeMap<ShardId, ShardSummary>,
 }
 
-/// A shard while it is worked on.
+/// The status of a shard while a task works on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShardStatus {
-    /// The counts.
     pub(crate) summary: ShardSummary,
-    /// Pushed to the stage up to here.
+    /// The position up to which everything was pushed to the stage.
     pub(crate) pushed: Position,
-    /// Since when the reader has nothing more.
+    /// When the reader ran out of records; `None` while it has some.
     pub(crate) idle_since: Option<Instant>,
-    /// Everything pushed is published and in the ledger.
+    /// Everything that was pushed is published and in the ledger.
     pub(crate) checkpointed: bool,
     /// Bytes pushed since the last publish: an upper bound of what the stage holds.
     pub(crate) held_bytes: u64,
-    /// A task works on it now.
+    /// A task works on the shard now.
     pub(crate) active: bool,
 }
 
-/// The shards of a run; written once a batch.
+/// The statuses of all shards of a run, written once a batch.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressBoard {
     shards: Mutex<BTreeMap<ShardId, ShardStatus>>,
-    /// Notified when a shard has settled.
+    /// Notified when a shard has become idle with everything in the ledger.
     pub(crate) became_quiet: Notify,
 }
 
@@ -87,14 +88,14 @@ impl ProgressBoard {
         answer
     }
 
-    /// Whether the stage of no other shard of this run holds more than that of `shard`, and that is something.
+    /// Whether the stage holds something for `shard`, and no more for any other shard of this run.
     pub(crate) fn holds_most(&self, shard: &ShardId) -> bool {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = shards.get(shard).map_or(0, |status| status.held_bytes);
         mine > 0 && shards.values().all(|other| other.held_bytes <= mine)
     }
 
-    /// Whether every shard that is worked on now has nothing to read.
+    /// Whether no shard that is worked on has anything to read.
     pub(crate) fn all_idle(&self) -> bool {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         shards
@@ -102,7 +103,7 @@ impl ProgressBoard {
             .all(|status| !status.active || status.idle_since.is_some())
     }
 
-    /// The published position of each shard that is worked on now and has settled.
+    /// Returns the published position of each shard whose progress is all in the ledger.
     pub(crate) fn checkpointed(&self) -> BTreeMap<ShardId, Position> {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         shards
@@ -112,7 +113,7 @@ impl ProgressBoard {
             .collect()
     }
 
-    /// Compares what is published with the tips.
+    /// Measures the lag: compares what is published with the tips.
     pub(crate) fn measure(&self, stream: &str, states: &[ShardState]) {
         for state in states {
             let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +129,7 @@ impl ProgressBoard {
         }
     }
 
-    /// What was done so far.
+    /// Returns the counts so far.
     pub(crate) fn summary(&self) -> Summary {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Summary::default();
@@ -145,7 +146,7 @@ impl ProgressBoard {
     }
 }
 
-/// How many records lie between a published position and a shard's tip, where sequence numbers count records.
+/// Returns how many records lie between a published position and a shard's tip, where sequence numbers count records.
 fn records_between(to: Position, state: &ShardState) -> Option<u64> {
     if to >= state.tip {
         return Some(0);

@@ -1,4 +1,4 @@
-//! What the tasks of a run share.
+//! The state that all tasks of a run share.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +20,13 @@ pub(crate) struct RunContext {
     pub(crate) output: OutputIdentity,
     pub(crate) board: ProgressBoard,
     pub(crate) transaction: Option<Arc<Transaction>>,
-    /// The shards that stand still: why, and what is answered for it at the end.
+    /// The stalled shards, each with the report that was logged and the error that the run ends with.
     corrupt: Mutex<BTreeMap<ShardId, (String, Error)>>,
     began: Instant,
 }
 
 impl RunContext {
-    /// Of a run that begins now.
+    /// Creates the context of a run that begins now.
     pub(crate) fn new(spec: RunSpec) -> Self {
         let output = OutputIdentity::of(&spec.stage);
         let transaction = match spec.stage.scope() {
@@ -43,7 +43,7 @@ impl RunContext {
         }
     }
 
-    /// When ledgers are written next. All shards write at the same moments.
+    /// Returns when ledgers are written next. All shards write at the same moments.
     pub(crate) fn next_checkpoint(&self) -> Instant {
         let (now, every) = (clock::now(), self.spec.checkpoint);
         if every.is_zero() {
@@ -53,37 +53,37 @@ impl RunContext {
         now + every - Duration::from_nanos(since as u64)
     }
 
-    /// Remembers that a shard stands still, and says so where it did not already.
+    /// Records that a shard is stalled at corrupt data, and logs it unless the same error was logged before.
     pub(crate) fn note_stalled(&self, shard: &ShardId, error: Error) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         let known = corrupt.get(shard).map(|(report, _)| report.as_str());
         let report = error.report();
         if known != Some(report.as_str()) {
-            let error = log_shard_error(shard, "stands still", error);
+            let error = log_shard_error(shard, "is stalled", error);
             corrupt.insert(shard.clone(), (report, error));
         }
     }
 
-    /// Remembers that a shard goes on, or that it is another worker's.
+    /// Records that a shard is read again, or that another worker has it.
     pub(crate) fn note_resumed(&self, shard: &ShardId) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         corrupt.remove(shard);
     }
 
-    /// Whether a shard stands still.
+    /// Whether a shard is stalled.
     pub(crate) fn is_stalled(&self, shard: &ShardId) -> bool {
         let corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         corrupt.contains_key(shard)
     }
 
-    /// What the first shard that stands still is answered with, once.
+    /// Removes the first stalled shard and returns its error.
     pub(crate) fn take_stalled(&self) -> Option<Error> {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         corrupt.pop_first().map(|(_, (_, error))| error)
     }
 }
 
-/// Logs at once what stops a shard, which is also what the run ends with.
+/// Logs the error that stops a shard at once; the run ends with it later.
 pub(crate) fn log_shard_error(shard: &ShardId, what: &str, error: Error) -> Error {
     tracing::error!(%shard, "the shard {what}: {}", error.report());
     error

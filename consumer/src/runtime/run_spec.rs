@@ -1,4 +1,4 @@
-//! What a run is given: stream, app, stage and their limits.
+//! The specification of a run: stream, app, stage and limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,45 +13,44 @@ use super::leases::LeaseSettings;
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
-    /// Memory, chance, time.
+    /// Memory, chance, time and computation.
     pub context: Context,
     /// The stream to read.
     pub stream: SharedStream,
-    /// The app: workers of the same name share the work and the progress.
+    /// The name of the app: workers of the same name share the work and the progress.
     pub app: String,
-    /// This worker, for people; made unique by a suffix.
+    /// A name for this worker in logs, which a suffix makes unique.
     pub worker: String,
-    /// What happens to the records.
+    /// The stage that the records go to.
     pub stage: Arc<dyn Stage>,
     /// Where the app starts when it has no progress.
     pub start: Start,
-    /// Whether to end when everything is published and nothing more comes.
+    /// Whether to end when everything is published and no more records come.
     pub exit_at_end: bool,
-    /// How long no append may have come for that to be the end. Default: 1 s.
+    /// How long no append may come before the stream counts as ended. Default: 1 s.
     pub idle: Duration,
-    /// Whether the app's leases and progress lie beside the stream, where other workers share them. Default: yes. If not,
-    /// the worker reads all shards alone, starts where the app starts, and leaves nothing behind.
+    /// Whether the app's leases and progress lie beside the stream, where other workers share them. Default: yes. If
+    /// not, the worker reads all shards alone, starts at `start`, and leaves nothing behind.
     pub keeps_progress: bool,
-    /// How leases are kept, where the stream is shared by leases.
+    /// The times of leases, where workers share the stream by leases.
     pub leases: LeaseSettings,
-    /// The digest of the policy that outputs are made by, where they depend on one; see
-    /// `runtime/task/start_position.rs`.
+    /// The digest of the policy that the output depends on, if it does; see `runtime/task/start_position.rs`.
     pub pin: Option<String>,
-    /// The ledger is written at most this often. Default: 1 s. Cost: what is read again after a death.
+    /// The shortest time between two writes of a ledger. Default: 1 s. Cost: what is read again after a death.
     pub checkpoint: Duration,
-    /// How long a drain may take. Default: none of its own; a process has its limit for all of its parts.
+    /// How long a drain may take. Default: no limit of its own; a process limits all of its parts together.
     pub drain_timeout: Option<Duration>,
-    /// Asks for the end.
+    /// The shutdown of the process.
     pub shutdown: Shutdown,
 }
 
-/// Default of [`RunSpec::idle`].
+/// The default of [`RunSpec::idle`].
 pub const IDLE: Duration = Duration::from_secs(1);
-/// Default of [`RunSpec::checkpoint`].
+/// The default of [`RunSpec::checkpoint`].
 pub const CHECKPOINT: Duration = Duration::from_secs(1);
 
 impl RunSpec {
-    /// With the defaults: from the earliest record on, until shutdown.
+    /// Creates a run with the defaults: from the earliest record until shutdown.
     pub fn new(
         context: Context,
         stream: SharedStream,

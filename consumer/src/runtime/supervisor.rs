@@ -1,13 +1,12 @@
-//! Runs a stage over a stream: takes what the subscription grants, one task a claim, until the end.
+//! Runs a stage over a stream: starts one task for each claim that the subscription grants, until the end.
 //!
 //! A run ends
-//! - by a drain: intake stops, every task publishes and writes its ledger, claims are given back at once; tasks that
-//!   need longer than the drain timeout are cut off, which is an error;
-//! - with `exit_at_end`, when [`super::end_of_stream`] says that the end was reached: then as by a drain;
-//! - by an error that no retry can mend, of one shard or of the subscription: the run drains and ends with the first
-//!   such error. The other shards lose nothing by it, and a process manager that starts the process again does not hide
-//!   the fault. Corrupt data is the exception: its shard stands still, the others go on, and the run ends with that
-//!   error when it ends.
+//! - by a drain: reading stops, every task publishes, writes its ledger and gives its claim back at once. Tasks that
+//!   need longer than the drain timeout are aborted, which is an error;
+//! - with `exit_at_end`, when [`super::end_of_stream`] finds that the end is reached: then by a drain;
+//! - by an error of a shard or of the subscription that no retry can fix: the run drains and ends with the first such
+//!   error. The other shards lose nothing, and a restart by a process manager does not hide the fault. Corrupt data
+//!   is the exception: its shard is stalled, the others continue, and the run ends with that error when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use super::run_context::{RunContext, log_shard_error};
 use super::run_spec::RunSpec;
 use super::task::{ShardTask, TaskOrder, TaskOutcome};
 
-/// Runs a stage over a stream until the end. Dropping the future stops everything at once, like a death.
+/// Runs a stage over a stream until the end. Dropping the future stops everything at once, as a death would.
 pub async fn run(spec: RunSpec) -> Result<Summary> {
     let initial_shards = spec.stream.shards().await?;
     let initial_shards = initial_shards
@@ -80,10 +79,10 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     supervisor.run().await
 }
 
-/// How often lag is measured: one look at all shards' tips.
+/// How often the lag is measured, with one reading of all shards' tips.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// A claim that a task works on.
+/// A claim and the task that works on it.
 struct ActiveClaim {
     claim: ClaimId,
     task: tokio::task::AbortHandle,
@@ -95,7 +94,7 @@ struct Supervisor {
     shared: Arc<RunContext>,
     subscription: Box<dyn Subscription>,
     by_leases: bool,
-    /// The shards that were there when the run began.
+    /// The shards that existed when the run began.
     initial_shards: BTreeSet<ShardId>,
     tasks: JoinSet<(ShardId, TaskOutcome)>,
     active: BTreeMap<ShardId, ActiveClaim>,
@@ -105,12 +104,12 @@ struct Supervisor {
     failure: Option<Error>,
     end: EndWatch,
     measure_at: Option<Instant>,
-    /// Claims that nobody works on, on their way back.
+    /// Claims without a task that are being given back.
     releases: JoinSet<()>,
     observations: JoinSet<Observation>,
-    /// Until when the subscription is left alone after a failure.
+    /// When to listen to the subscription again after a failure.
     retry_at: Option<Instant>,
-    /// The subscription has failed for good.
+    /// The subscription has failed and is not listened to any more.
     subscription_failed: bool,
 }
 
@@ -121,20 +120,20 @@ struct Drain {
 }
 
 impl Drain {
-    /// From now on, for `timeout` at most.
+    /// Begins a drain that may take `timeout`.
     fn new(timeout: Option<Duration>) -> Self {
         Drain {
             until: timeout.map(|timeout| clock::now() + timeout),
         }
     }
 
-    /// After this, tasks are cut off.
+    /// Returns when the remaining tasks are aborted.
     fn until(&self) -> Option<Instant> {
         self.until
     }
 }
 
-/// A look at stream and ledgers, which may take long.
+/// A reading of stream and ledgers, which may take long.
 enum Observation {
     Measured,
     End(Result<EndObservation>),
@@ -151,13 +150,13 @@ impl Supervisor {
             let shared = Arc::clone(&self.shared);
             let drain_until = self.drain.as_ref().and_then(Drain::until);
             let revoke_until = self.active.values().filter_map(|active| active.until).min();
-            // Every arm is cancel-safe: watches, joins, sleeps, a notification and the subscription's receive. No body
-            // waits for a store or a stream, so that none keeps the others from being heard.
+            // Every arm is cancel-safe: watches, joins, sleeps, a notification and the subscription's receive. No
+            // body waits for a store or a stream, so that no arm delays the others.
             tokio::select! {
                 biased;
                 () = shutdown.reached(Phase::Aborting) => {
                     self.tasks.shutdown().await;
-                    return Err(Error::fatal("stopped at once: what was not published is done again after a restart"));
+                    return Err(Error::fatal("stopped at once: what was not published is read again after a restart"));
                 }
                 () = shutdown.draining(), if !draining => self.begin_drain(),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
@@ -183,7 +182,7 @@ impl Supervisor {
             }
         }
         self.observations.abort_all();
-        // Without an answer the summary tells what was known before.
+        // Without an answer the summary has the lag that was measured before.
         drop(tokio::time::timeout(MEASURE_EVERY, measure(&self.shared)).await);
         for claim in std::mem::take(&mut self.waiting).into_values() {
             self.releases.spawn(release(claim));
@@ -298,7 +297,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends what was to be given back by now and was not.
+    /// Aborts the tasks that should have given their claims back by now.
     fn cut_off(&mut self) {
         let now = clock::now();
         for active in self.active.values_mut() {
@@ -312,7 +311,7 @@ impl Supervisor {
     fn spawn(&mut self, claim: Claim) {
         let (control, watch) = watch::channel(TaskOrder::Run);
         let (id, shard) = (claim.id.clone(), claim.id.shard.clone());
-        // Under leases the rows hold where the app starts, and one without progress means the beginning.
+        // Under leases the rows hold where the app starts, and a row without progress means the beginning.
         let created_after_start = self.by_leases || !self.initial_shards.contains(&shard);
         let task = ShardTask::new(Arc::clone(&self.shared), claim, watch, created_after_start);
         let name = shard.clone();
@@ -367,7 +366,7 @@ impl Supervisor {
                 tracing::info!(%shard, "the shard is another worker's now");
             }
             TaskOutcome::Failed(error) => {
-                let error = log_shard_error(&shard, "cannot go on", error);
+                let error = log_shard_error(&shard, "cannot continue", error);
                 self.failure.get_or_insert(error);
                 self.begin_drain();
             }
@@ -406,7 +405,7 @@ impl Supervisor {
             }
             Ok(Observation::End(looked)) => self.end.judge(&self.shared, looked, self.by_leases),
             Err(_) => Err(Error::fatal(
-                "a look at the stream panicked, which is a fault of hydrant",
+                "reading the state of the stream panicked, which is a fault of hydrant",
             )),
         };
         match end {
@@ -423,7 +422,7 @@ impl Supervisor {
     }
 }
 
-/// Compares what is published with the tips.
+/// Measures the lag.
 async fn measure(shared: &RunContext) {
     let spec = &shared.spec;
     match spec.stream.states().await {
@@ -432,7 +431,7 @@ async fn measure(shared: &RunContext) {
     }
 }
 
-/// Gives back a claim that nobody worked on.
+/// Gives back a claim that no task worked on.
 async fn release(claim: Claim) {
     let Claim { id, ledger, .. } = claim;
     if let Err(error) = ledger.release().await {
@@ -440,10 +439,10 @@ async fn release(claim: Claim) {
     }
 }
 
-/// What a drain that took too long ends with.
+/// Returns the error of a drain that took too long.
 fn timed_out(shards: usize) -> Error {
     Error::fatal(format!(
-        "the drain took too long: {shards} shards were cut off; what they had not published is read \
+        "the drain took too long: {shards} shards were aborted; what they had not published is read \
          again at the next start"
     ))
 }

@@ -1,12 +1,12 @@
-//! Publishing where the output is one transaction of the whole worker ([`Scope::Worker`]).
+//! Publishes where the output is one transaction of the whole worker ([`Scope::Worker`]).
 //!
-//! Whichever claim is due publishes for all of them, one publish at a time. Every task then finds its own progress here
-//! and writes its own ledger. A publish that fails has thrown away what every claim had pushed: every shard's task opens
-//! again from what is durable, and the next publish waits until the last of them has dropped its old half of the stage,
-//! so that nothing that was pushed after the lost part is committed without it.
+//! The claim that is due first publishes for all claims, one publish at a time. Every task then finds its own
+//! progress here and writes its own ledger. A failed publish has discarded what all claims had pushed. So the task of
+//! every shard opens again from what is durable, and the next publish waits until the last task has dropped its old
+//! half of the stage; otherwise records pushed after the discarded ones could be committed without them.
 //!
-//! What a stage of this scope owes: a half that is dropped with unpublished records takes the transaction with it, for
-//! its claim may be lost.
+//! A stage of this scope must abort the transaction when a half with unpublished records is dropped, because the
+//! claim of that half may be lost.
 //!
 //! [`Scope::Worker`]: hydrant_core::stage::Scope::Worker
 
@@ -21,16 +21,16 @@ use hydrant_core::stage::{Flush, Stage};
 use hydrant_core::subscription::ClaimId;
 use tokio::sync::{Notify, watch};
 
-/// How many publishes succeeded and failed so far.
+/// The numbers of publishes that succeeded and failed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PublishCounts {
     /// Publishes that succeeded.
     pub(crate) commits: u64,
-    /// Publishes that failed: what was pushed before is gone.
+    /// Publishes that failed and discarded what was pushed before them.
     pub(crate) aborts: u64,
 }
 
-/// The publisher of a worker's claims.
+/// Publishes for all claims of a worker.
 pub(crate) struct Transaction {
     stage: Arc<dyn Stage>,
     gate: tokio::sync::Mutex<()>,
@@ -41,12 +41,12 @@ pub(crate) struct Transaction {
 
 #[derive(Default)]
 struct MemberClaims {
-    /// The open halves of the stage, and how many publishes had failed when they were opened.
+    /// The open halves of the stage, each with the number of failed publishes when it was opened.
     members: BTreeMap<ClaimId, u64>,
     published: BTreeMap<ClaimId, Progress>,
 }
 
-/// An open half of the stage; dropped after it.
+/// The membership of an open half of the stage, dropped after it.
 pub(crate) struct Membership {
     transaction: Arc<Transaction>,
     claim: ClaimId,
@@ -55,18 +55,18 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Whether a publish failed since it was opened.
+    /// Whether a publish has failed since the half was opened.
     pub(crate) fn is_void(&self) -> bool {
         self.counts.borrow().aborts != self.aborts
     }
 
-    /// Resolves when a publish succeeded or failed since the last look. Cancel-safe.
+    /// Resolves when a publish has succeeded or failed since the last call. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
-        // The sender lives in the transaction that is held here.
+        // The sender lives in the transaction, which is held here.
         drop(self.counts.changed().await);
     }
 
-    /// Resolves when a publish has failed. Cancel-safe.
+    /// Resolves when a publish has failed since the half was opened. Cancel-safe.
     pub(crate) async fn voided(&self) {
         let aborts = self.aborts;
         drop(
@@ -80,7 +80,7 @@ impl Membership {
     /// Publishes what all claims have pushed, unless another claim has just done so up to `pushed`.
     pub(crate) async fn publish(&self, why: Flush, pushed: Position) -> Result<Option<Progress>> {
         let transaction = &self.transaction;
-        // Who holds the gate may be waiting for this half to leave. Both arms only wait.
+        // The holder of the gate may be waiting for this half to be dropped. Both arms only wait.
         let _alone = tokio::select! {
             biased;
             () = self.voided() => return Err(aborted()),
@@ -94,7 +94,7 @@ impl Membership {
             return Ok(published);
         }
         transaction.old_halves_left(self.aborts).await;
-        // Counted as failed unless it returns with success: a dropped publish is one that nobody knows the end of.
+        // The outcome of a dropped publish is unknown, so it counts as failed.
         let mut failure = AbortGuard {
             counts: &transaction.counts,
             armed: true,
@@ -106,7 +106,7 @@ impl Membership {
         Ok(self.take())
     }
 
-    /// The progress that was published and not taken yet.
+    /// Returns the progress that was published and not taken yet.
     pub(crate) fn take(&self) -> Option<Progress> {
         self.transaction.claims().published.remove(&self.claim)
     }
@@ -122,7 +122,7 @@ impl Drop for Membership {
     }
 }
 
-/// What the other claims of a worker meet when a publish failed.
+/// Returns the error that the other claims get when a publish has failed.
 pub(crate) fn aborted() -> Error {
     Error::Unavailable {
         message: "the transaction of this worker was aborted".to_owned(),
@@ -131,7 +131,7 @@ pub(crate) fn aborted() -> Error {
 }
 
 impl Transaction {
-    /// For the claims of `stage`.
+    /// Creates the transaction of the claims of `stage`.
     pub(crate) fn new(stage: Arc<dyn Stage>) -> Arc<Self> {
         Arc::new(Transaction {
             stage,
@@ -146,7 +146,7 @@ impl Transaction {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a claim take part, before it opens its half of the stage.
+    /// Adds a claim, before it opens its half of the stage.
     pub(crate) fn join(self: &Arc<Self>, claim: &ClaimId) -> Membership {
         let counts = self.counts.subscribe();
         let aborts = counts.borrow().aborts;
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// Fails its first publish.
+    /// A stage that fails its first publish.
     #[derive(Debug, Default)]
     struct FailsOnce(Mutex<u32>);
 
@@ -264,7 +264,7 @@ mod tests {
         );
         drop(b);
         assert_eq!(publish.await.unwrap().unwrap().to, Position::offset(9));
-        // What one claim published for all the others take without another publish.
+        // The other claims take what one claim published without another publish.
         let b = transaction.join(&claim("b"));
         assert!(
             a.publish(Flush::Time, Position::offset(20))

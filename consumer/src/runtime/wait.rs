@@ -1,4 +1,4 @@
-//! Waiting for a stream that is not there yet.
+//! Waits for a stream that does not exist yet.
 
 use std::time::Duration;
 
@@ -6,14 +6,15 @@ use hydrant_core::error::{Error, Result};
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Shutdown, clock};
 
-/// How often an absent stream is looked for.
+/// How often an absent stream is opened again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Opens a stream, waiting up to `wait` for it to appear.
+/// Opens a stream, and waits up to `wait` for it to appear.
 ///
 /// # Errors
-/// Those of `open`, which for an absent stream names the command that makes it; [`Error::Stopped`] when the process is
-/// asked to end while it waits.
+///
+/// Those of `open`, which for an absent stream names the command that creates it, and [`Error::Stopped`] when the
+/// process is asked to end while it waits.
 pub async fn wait_for(
     url: &str,
     wait: Duration,

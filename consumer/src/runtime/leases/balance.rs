@@ -1,9 +1,10 @@
-//! Who should hold how many shards, decided by each worker for itself from the same rows.
+//! Decides how many shards each worker should hold. Every worker decides for itself, from the same rows.
 //!
-//! A worker takes free shards up to its fair share, `ceil(shards / workers)`; what stays free for longer than a lease
-//! time anybody takes. A worker that holds fewer asks the worker that holds most to hand one over, one at a time, and
-//! only when that makes the two loads more equal by at least two: the sum of the squares of all loads falls with each
-//! move, so that moves end and no shard goes back and forth. The asked worker judges again by its own view.
+//! A worker takes free shards up to its fair share, `ceil(shards / workers)`. A shard that stays free for longer than
+//! a lease time may be taken by any worker. A worker that holds fewer shards asks the worker that holds most to hand
+//! one over, one at a time, and only when that makes the two loads more equal by at least two. Each such move lowers
+//! the sum of the squares of all loads, so moves come to an end and no shard goes back and forth. The worker that is
+//! asked decides again from its own view.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +14,16 @@ use hydrant_core::shard::ShardId;
 /// A shard that can be worked on now.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkableShard {
-    /// The shard.
     pub(crate) shard: ShardId,
-    /// The live worker that holds it, or for whom it is kept.
+    /// The live worker that holds the shard, or for which it is reserved.
     pub(crate) holder: Option<String>,
-    /// A live worker that asked for it.
+    /// A live worker that has asked for the shard.
     pub(crate) wanted: Option<String>,
-    /// Nobody took it for longer than a lease time.
+    /// The shard has been free for longer than a lease time.
     pub(crate) neglected: bool,
 }
 
-/// What a worker sees of the shards that can be worked on.
+/// The workable shards and the load of each worker, as one worker sees them.
 #[derive(Clone, Debug)]
 pub(crate) struct BalanceView {
     me: String,
@@ -32,7 +32,7 @@ pub(crate) struct BalanceView {
 }
 
 impl BalanceView {
-    /// From the shards that can be worked on, by name.
+    /// Counts the loads of all workers that hold or want one of `shards`, which are sorted by name.
     pub(crate) fn new(me: &str, shards: Vec<WorkableShard>) -> Self {
         let mut loads = BTreeMap::from([(me.to_owned(), 0)]);
         for shard in &shards {
@@ -54,7 +54,7 @@ impl BalanceView {
         self.loads.get(worker).copied().unwrap_or(0)
     }
 
-    /// The free shards that this worker may take now, in the order to try them.
+    /// Returns the free shards that this worker may take now, in the order in which it tries them.
     pub(crate) fn shards_to_take(&self, random: &Random) -> Vec<ShardId> {
         let share = self.shards.len().div_ceil(self.loads.len());
         let room = share.saturating_sub(self.load(&self.me));
@@ -76,7 +76,7 @@ impl BalanceView {
         neglected
     }
 
-    /// The shard to ask for, and who holds it.
+    /// Returns a shard to ask for and its holder, if a move would make the loads more equal.
     pub(crate) fn shard_to_ask_for(&self, random: &Random) -> Option<(ShardId, String)> {
         let mine = self.load(&self.me);
         let (victim, most) = self
@@ -95,7 +95,8 @@ impl BalanceView {
         Some((chosen.shard.clone(), victim.clone()))
     }
 
-    /// Which of this worker's wanted shards it hands over; `leaving` are already on their way. The rest is declined.
+    /// Splits the shards that others want from this worker into those that it hands over and those that it declines.
+    /// The shards in `leaving` are already being handed over.
     pub(crate) fn handovers(&self, leaving: &BTreeSet<ShardId>) -> (Vec<ShardId>, Vec<ShardId>) {
         let mut loads = self.loads.clone();
         let mine = |shard: &&WorkableShard| shard.holder.as_deref() == Some(self.me.as_str());
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_worker_takes_all_and_asks_nobody() {
+    fn a_lone_worker_takes_all_and_asks_for_none() {
         let random = Random::seeded(1);
         let view = BalanceView::new("w0", shards(&[None; 5]));
         assert_eq!(view.shards_to_take(&random).len(), 5);
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_neglect_is_taken_beyond_the_share() {
+    fn a_neglected_shard_is_taken_beyond_the_share() {
         let random = Random::seeded(1);
         let mut all = shards(&[Some(0), Some(0), None, Some(1)]);
         assert!(
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_asks_for_what_makes_loads_no_more_equal() {
+    fn a_worker_asks_only_if_the_loads_become_more_equal() {
         let random = Random::seeded(1);
         let all = shards(&[Some(0), Some(0), Some(1)]);
         assert_eq!(
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn two_askers_do_not_strip_the_asked() {
+    fn a_holder_that_two_workers_ask_keeps_its_share() {
         let mut all = shards(&[Some(0), Some(0)]);
         all[0].wanted = Some("w1".to_owned());
         all[1].wanted = Some("w2".to_owned());

@@ -1,4 +1,5 @@
-//! The task that keeps a worker's leases: takes, renews, hands over, asks, gives back; see [`super::subscription`].
+//! The task that coordinates a worker's leases: it takes, hands over, asks for and gives back; see
+//! [`super::subscription`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,32 +22,32 @@ use super::settings::{AT_ONCE, LeaseSetup, limited};
 use crate::runtime::late_reader::LateReader;
 use crate::runtime::output_identity::OutputIdentity;
 
-/// A row as this worker saw it.
+/// A lease row as this worker observed it.
 pub(super) struct ObservedRow {
     pub(super) row: Lease,
-    /// Since when it is this row, by this worker's clock.
+    /// When this worker first saw the row in this state, by its own clock.
     pub(super) since: Instant,
-    /// It became this row after the first look at it, by a write of another worker that holds it.
+    /// The row changed after this worker had first seen it, by a write of another worker, which holds it.
     pub(super) moved: bool,
 }
 
-/// A lease of this worker.
+/// A lease that this worker holds, and the claim that it was granted for.
 struct GrantedLease {
     claim: ClaimId,
     lease: Arc<HeldLease>,
-    /// Until when it must be handed over.
+    /// The end of the hand-over, if one has begun.
     leaving: Option<Instant>,
 }
 
-/// What the subscription asks of its keeper.
+/// What the subscription asks of the coordinator.
 pub(crate) enum LeaseCommand {
-    /// To take and ask no more.
+    /// Take no more leases and ask for none.
     StopClaiming,
-    /// To give everything back and end.
+    /// Give all leases back and end.
     Close(oneshot::Sender<()>),
 }
 
-/// Keeps the leases of one worker.
+/// Coordinates the leases of one worker.
 pub(crate) struct LeaseCoordinator {
     pub(super) setup: LeaseSetup,
     pub(super) output: OutputIdentity,
@@ -60,7 +61,7 @@ pub(crate) struct LeaseCoordinator {
     renewals: Renewals,
     pending: VecDeque<Result<Event>>,
     pub(super) claiming: bool,
-    /// The run takes no more; heeded also amid a round.
+    /// Set when the run takes no more leases; it also takes effect in the middle of a round.
     stopping: Arc<AtomicBool>,
     grants: u64,
     asked: Option<(ShardId, Instant)>,
@@ -70,7 +71,7 @@ pub(crate) struct LeaseCoordinator {
 }
 
 impl LeaseCoordinator {
-    /// Of the worker `me`; tells what happens through `events`.
+    /// Creates the coordinator of the worker `me`, which reports what happens through `events`.
     pub(crate) fn new(
         setup: LeaseSetup,
         me: String,
@@ -100,7 +101,7 @@ impl LeaseCoordinator {
         }
     }
 
-    /// To be set when nothing more is to be taken.
+    /// Returns the flag that stops the taking of leases.
     pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stopping)
     }
@@ -113,7 +114,7 @@ impl LeaseCoordinator {
         self.setup.settings.patience()
     }
 
-    /// Keeps the leases until a command closes it.
+    /// Works in rounds until a command closes the subscription.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<LeaseCommand>) {
         let store = Arc::clone(&self.setup.store);
         let stream = Arc::clone(&self.setup.stream);
@@ -127,7 +128,7 @@ impl LeaseCoordinator {
                 if let Err(error) = self.round().await {
                     match error.disposition() {
                         Disposition::Retry { after } => {
-                            // What the failed round wrote must not wake the next one at once.
+                            // The rows that the failed round wrote must not wake the next round at once.
                             pause = pause.max(after.min(half));
                             tracing::warn!(app = self.setup.app, "leases: {}", error.report());
                         }
@@ -143,7 +144,7 @@ impl LeaseCoordinator {
             }
             let soon = due > earliest;
             let events = self.events.clone();
-            // Every arm is cancel-safe: receiving, reserving, waiting; the work is done in the bodies.
+            // Every arm is cancel-safe: receiving, reserving, waiting. The bodies do the work.
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
@@ -167,7 +168,7 @@ impl LeaseCoordinator {
                     self.map_is_stale = true;
                     match changed {
                         Ok(()) => due = due.min(earliest),
-                        // The next regular round reads the map; until then nobody is asked again.
+                        // The next regular round reads the map; until then the stream is not asked again.
                         Err(_) => earliest = due,
                     }
                 }
@@ -176,8 +177,8 @@ impl LeaseCoordinator {
         }
     }
 
-    /// When the next lease of another worker runs out, unless that renews it: then it is taken at once, and not when a
-    /// round happens to come.
+    /// Returns when the next lease of another worker runs out unless it is renewed, so that this worker takes it at
+    /// once instead of at the next round.
     fn next_free(&self) -> Option<Instant> {
         let theirs = self.rows.values().filter(|seen| {
             let owner = seen.row.owner.as_ref();
@@ -213,7 +214,8 @@ impl LeaseCoordinator {
         Ok(())
     }
 
-    /// Swaps rows, many at once, and notes what they are now; answers those that were swapped, also beside a failure.
+    /// Swaps rows, many at once, and observes what they have become. Returns the rows that were swapped, also beside
+    /// an error.
     pub(super) async fn swap_all(
         &mut self,
         swaps: Vec<(Option<Lease>, Lease)>,
@@ -274,7 +276,7 @@ impl LeaseCoordinator {
             {
                 granted
                     .lease
-                    .lose(seen.row.owner.as_deref().unwrap_or("nobody"));
+                    .lose(seen.row.owner.as_deref().unwrap_or("no worker"));
             }
         }
         let pending = &mut self.pending;
@@ -308,7 +310,7 @@ impl LeaseCoordinator {
         Ok(())
     }
 
-    /// The live worker that holds a row or for whom it is kept.
+    /// Returns the live worker that holds a row, or for which the row is reserved.
     pub(super) fn holder(&self, seen: &ObservedRow) -> Option<String> {
         let row = &seen.row;
         match &row.owner {
@@ -326,7 +328,7 @@ impl LeaseCoordinator {
         }
     }
 
-    /// The shards that can be worked on now, as the balance sees them.
+    /// Returns the shards that can be worked on now, for the balance.
     fn view(&self) -> BalanceView {
         let ended = |id: &ShardId| {
             let seen = self.rows.get(id);
@@ -341,7 +343,7 @@ impl LeaseCoordinator {
                 return None;
             }
             let holder = self.holder(seen);
-            // Who asked for a shard and does not take it, although nobody holds it, may stand still.
+            // A worker that asked for a free shard and does not take it may be stuck.
             let wanted = seen.row.wanted.clone().filter(|_| holder.is_some());
             Some(WorkableShard {
                 shard: shard.id.clone(),
@@ -354,7 +356,8 @@ impl LeaseCoordinator {
         BalanceView::new(&self.me, workable.collect())
     }
 
-    /// Takes what it may, more at each step; between them it sees what others took, who may have started with it.
+    /// Takes the leases that the balance allows, more of them in each step. Between two steps it reads what other
+    /// workers, which may have started at the same time, have taken.
     async fn take_free(&mut self) -> Result<()> {
         let mut tried = BTreeSet::new();
         let mut step = 1;
@@ -402,7 +405,7 @@ impl LeaseCoordinator {
         outcome
     }
 
-    /// The progress in a row of this output, with the output's name where it was written without.
+    /// Returns the progress of a row, with the identity of this output where the row lacks one.
     fn signed(&self, row: &Lease) -> Option<Progress> {
         let progress = row.progress.clone();
         match self.output.id() {
@@ -443,7 +446,7 @@ impl LeaseCoordinator {
         })));
     }
 
-    /// Answers those who asked for a shard of this worker.
+    /// Hands over or declines the shards that other workers ask this worker for.
     async fn hand_over(&mut self) {
         let leaving = self
             .leases
@@ -468,7 +471,7 @@ impl LeaseCoordinator {
         }
     }
 
-    /// A change that may be left undone: the next round finds what it was about.
+    /// Updates a lease; an update that fails is left to the next round.
     async fn try_update(
         patience: Duration,
         held: &HeldLease,
@@ -481,7 +484,7 @@ impl LeaseCoordinator {
         }
     }
 
-    /// Takes from its owner's hands what was not handed over in time.
+    /// Gives up the leases whose hand-over took too long.
     async fn end_handovers(&mut self) {
         let now = clock::now();
         let late: Vec<_> = self
@@ -495,8 +498,8 @@ impl LeaseCoordinator {
             if let Some(granted) = self.leases.remove(&shard) {
                 self.pending.push_back(Ok(Event::Lost(granted.claim)));
                 Self::try_update(patience, &granted.lease, |row| row.owner = None).await;
-                // Where the store did not answer, the lease runs out.
-                granted.lease.lose("nobody");
+                // If the store did not answer, the lease runs out.
+                granted.lease.lose("no worker");
             }
         }
     }
@@ -512,7 +515,7 @@ impl LeaseCoordinator {
             if !open {
                 self.asked = None;
             } else if clock::now().duration_since(since) >= patience {
-                // The holder renews but neither hands over nor declines: it does not know how.
+                // The holder renews but neither hands over nor declines, so its runtime ignores requests.
                 self.asked = None;
                 return self.take(&[shard]).await;
             } else {
@@ -541,7 +544,7 @@ impl LeaseCoordinator {
         Ok(())
     }
 
-    /// Takes and asks no more.
+    /// Takes no more leases and withdraws its request.
     async fn stop_claiming(&mut self) {
         self.claiming = false;
         let asked = self
@@ -552,13 +555,12 @@ impl LeaseCoordinator {
             let mut next = seen.row.clone();
             next.counter += 1;
             next.wanted = None;
-            // Left undone, the shard is kept for this worker for a moment and then goes on.
+            // If the store does not answer, the shard stays reserved for this worker for a moment.
             let swap = self.setup.store.swap(Some(&seen.row), &next);
             drop(limited(self.patience(), swap).await);
         }
     }
 
-    /// Gives everything back.
     async fn release_all(&mut self) {
         let patience = self.patience();
         futures::stream::iter(std::mem::take(&mut self.leases).into_values())

@@ -1,8 +1,8 @@
-//! A lease that this worker holds: every write of its row goes through here, one at a time.
+//! A lease that this worker holds. Every write of its row goes through here, one at a time.
 //!
-//! The row is changed by compare-and-swap on what was read or written last. Finding another row of the same owner and
-//! epoch is not a defeat: an answer was lost, a write of this worker was dropped half way, or another worker asked for the shard;
-//! the change is made again on top of it. Finding another owner or epoch is final.
+//! The row is changed by compare-and-swap on the version that was read or written last. Another version with the same
+//! owner and epoch means that an answer was lost, that a write of this worker was dropped half way, or that another
+//! worker asked for the shard: the change is made again on top of it. Another owner or epoch is final.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,21 +16,21 @@ use hydrant_core::shard::ShardId;
 use hydrant_core::subscription::Ledger;
 use tokio::sync::Notify;
 
-/// Whose a lease is that was not renewed in time.
-pub(crate) const SILENT: &str = "nobody known: it could not be renewed in time";
+/// The owner that an error names when this worker could not renew the lease in time.
+pub(crate) const SILENT: &str = "an unknown worker (this one could not renew it in time)";
 
-/// What became of a held lease.
+/// The state of a lease that this worker took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseState {
-    /// Held.
+    /// This worker holds it.
     Held,
-    /// Given back.
+    /// This worker gave it back.
     Released,
-    /// Another worker's; says whose.
+    /// Another worker has it; the text names the owner.
     Lost(String),
 }
 
-/// A lease from its taking to its loss.
+/// A lease of this worker, from the time it is taken until it is lost or given back.
 pub(crate) struct HeldLease {
     app: String,
     me: String,
@@ -59,7 +59,7 @@ impl fmt::Debug for HeldLease {
 }
 
 impl HeldLease {
-    /// From the row with which `me` took the lease at `taken`.
+    /// Creates the lease from the `row` that `me` wrote at the time `taken`.
     pub(crate) fn new(
         app: &str,
         me: &str,
@@ -90,22 +90,22 @@ impl HeldLease {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What became of it, as far as this worker knows.
+    /// Returns the state as far as this worker knows it.
     pub(crate) fn state(&self) -> LeaseState {
         self.status().state.clone()
     }
 
-    /// The epoch of the lease.
+    /// Returns the epoch of the lease.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// When the last write that succeeded began: others count the lease time from then on or later.
+    /// Returns when the last successful write began. Other workers count the lease time from then or later.
     pub(crate) fn renewed_at(&self) -> Instant {
         self.status().renewed_at
     }
 
-    /// Writes nothing more: the lease went to `owner`.
+    /// Marks the lease as lost to `owner`, after which nothing more is written.
     pub(crate) fn lose(&self, owner: &str) {
         let mut status = self.status();
         if status.state == LeaseState::Held {
@@ -113,8 +113,8 @@ impl HeldLease {
         }
     }
 
-    /// Whether it was renewed within the lease time, so that no other worker has taken it for a silent one's yet. One that
-    /// was not is given up: the process may have stood still and be the last to know.
+    /// Whether the lease was renewed within the lease time, so that no other worker can have taken it yet. A lease
+    /// that was not is given up, because the process may have been frozen and be the last one to notice.
     fn is_fresh(&self) -> bool {
         let mut status = self.status();
         if status.state != LeaseState::Held {
@@ -140,13 +140,13 @@ impl HeldLease {
     fn check(&self) -> Result<()> {
         match self.state() {
             LeaseState::Held => Ok(()),
-            LeaseState::Released => Err(self.fenced("nobody")),
+            LeaseState::Released => Err(self.fenced("no worker")),
             LeaseState::Lost(owner) => Err(self.fenced(&owner)),
         }
     }
 
-    /// Changes the row, which also renews the lease. Cancel-safe: a change that was dropped half way is found by the
-    /// next one.
+    /// Changes the row, which also renews the lease. Cancel-safe: the next update finds a change that was dropped
+    /// half way.
     pub(crate) async fn update(&self, edit: impl Fn(&mut Lease) + Send + Sync) -> Result<Lease> {
         let mut row = self.row.lock().await;
         loop {
@@ -173,7 +173,7 @@ impl HeldLease {
                 Swap::Beaten(other) => {
                     let owner = other
                         .and_then(|other| other.owner)
-                        .unwrap_or_else(|| "nobody".to_owned());
+                        .unwrap_or_else(|| "no worker".to_owned());
                     self.lose(&owner);
                     self.nudge.notify_one();
                     return Err(self.fenced(&owner));
@@ -182,7 +182,7 @@ impl HeldLease {
         }
     }
 
-    /// Gives the lease back with the progress in it; nothing to do when it is gone already.
+    /// Gives the lease back with the progress in its row. Does nothing when the lease is already gone.
     pub(crate) async fn give_back(&self) -> Result<()> {
         let freed = self.update(|row| row.owner = None).await;
         self.nudge.notify_one();
@@ -193,13 +193,13 @@ impl HeldLease {
     }
 }
 
-/// The ledger in a held lease's row.
+/// The ledger of a claim: the progress in the row of a held lease.
 #[derive(Debug)]
 pub(crate) struct LeaseLedger(pub(crate) Arc<HeldLease>);
 
 #[async_trait]
 impl Ledger for LeaseLedger {
-    /// Renews the lease on the way, so that an answer proves that the claim holds.
+    /// Renews the lease at the same time, so that an answer proves that the claim holds.
     async fn read(&self) -> Result<Option<Progress>> {
         Ok(self.0.update(|_| {}).await?.progress)
     }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_by_somebody_who_asks_is_built_upon() {
+    async fn an_update_keeps_the_request_of_another_worker() {
         let store = ScriptedLeases::new(true);
         let held = held(&store).await;
         change(&store, |row| row.wanted = Some("other".to_owned())).await;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_dropped_half_way_is_found_by_the_next() {
+    async fn an_update_finds_the_one_that_was_dropped_half_way() {
         let store = ScriptedLeases::new(true);
         let held = held(&store).await;
         store
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_is_as_good_as_lost_when_another_worker_may_have_it() {
+    async fn a_lease_counts_as_lost_when_another_worker_may_have_it() {
         let store = ScriptedLeases::new(true);
         let held = Arc::new(held(&store).await);
         let ledger = LeaseLedger(Arc::clone(&held));
@@ -303,7 +303,7 @@ mod tests {
     async fn another_owner_or_a_later_epoch_is_final() {
         let takes: [fn(&mut Lease); 3] = [
             |row| (row.owner, row.epoch) = (Some("other".to_owned()), 2),
-            // The same worker took it again after it had given it up.
+            // The same worker gave the lease up and took it again.
             |row| row.epoch = 2,
             |row| row.owner = None,
         ];

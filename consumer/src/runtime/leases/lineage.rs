@@ -1,17 +1,17 @@
-//! Parents before children: which shards may be worked on, and where an app begins in a shard that it meets first.
+//! The order of parents and children: which shards may be worked on, and where an app starts in a new shard.
 //!
-//! A child is worked on once the end of each of its parents is in the ledger; a parent that the stream's map no longer
-//! has is gone with its data and is waited for no more. A shard that was born while the app was under way is read from
-//! its beginning, whatever `--start` says: its records are newer than those of the parent that the app was reading. The
-//! rows of a map are made children first, so that a missing row whose parent has one tells of such a birth, also after
-//! a crash amid the making.
+//! A child is worked on once the ends of all its parents are in the ledger. A parent that the stream's map no longer
+//! has is gone with its data and is not waited for. A shard that was created after the app started is read from its
+//! beginning, whatever `--start` says, because its records are newer than those that the app was reading in the
+//! parent. Rows are created children first. A missing row whose parent has one therefore means that the shard was
+//! created after the app started, even across a crash.
 
 use std::collections::BTreeSet;
 
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::stream::Start;
 
-/// Whether every parent of `shard` has ended or is unknown to the map.
+/// Whether every parent of `shard` has ended or is missing from the map.
 pub(crate) fn parents_have_ended(
     shard: &Shard,
     map: &ShardMap,
@@ -23,7 +23,7 @@ pub(crate) fn parents_have_ended(
         .all(|parent| map.get(parent).is_none() || has_ended(parent))
 }
 
-/// The shards of a map, each before its parents.
+/// Returns the shards of a map, each one before its parents.
 pub(crate) fn children_first(map: &ShardMap) -> Vec<&Shard> {
     let mut order = Vec::with_capacity(map.all().len());
     let mut visited = BTreeSet::new();
@@ -34,7 +34,7 @@ pub(crate) fn children_first(map: &ShardMap) -> Vec<&Shard> {
     order
 }
 
-/// Appends `shard` after its parents; the depth is that of the reshardings whose data is still kept.
+/// Appends `shard` after its parents. The depth is bounded by the reshardings whose data is still kept.
 fn push_after_parents<'a>(
     map: &'a ShardMap,
     shard: &'a Shard,
@@ -58,12 +58,12 @@ fn push_after_parents<'a>(
     }
 }
 
-/// Where an app starts in a shard without progress: `None` is the beginning.
+/// Returns where an app starts in a shard without progress; `None` means at the beginning.
 pub(crate) fn start_in(start: Start, created_after_start: bool) -> Option<Start> {
     match start {
         Start::Earliest => None,
         Start::Latest if created_after_start => None,
-        // A time is the same question for parent and child, and arrivals rise along both.
+        // A time means the same for parent and child, because arrival times rise along both.
         Start::Latest | Start::At(_) => Some(start),
     }
 }

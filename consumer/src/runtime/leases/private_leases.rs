@@ -1,4 +1,5 @@
-//! Leases that live in this process and end with it: for a worker that reads alone and leaves nothing behind.
+//! Leases of a single worker, which live in its process and end with it: the worker reads alone and leaves nothing
+//! behind.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,7 @@ use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::shard::ShardId;
 
-/// The lease rows of one worker.
+/// A lease store in memory for one worker.
 #[derive(Debug, Default)]
 pub(crate) struct PrivateLeases {
     rows: Mutex<BTreeMap<ShardId, Lease>>,
@@ -56,7 +57,7 @@ impl LeaseStore for PrivateLeases {
     }
 
     async fn changed(&self) {
-        // There is one worker, and it knows of its own writes.
+        // The only worker knows of its own writes.
         std::future::pending().await
     }
 }
@@ -69,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// The promises that do not need a second worker or an operator.
+    /// Checks the promises that need neither a second worker nor an operator.
     #[tokio::test]
     async fn private_rows_are_kept_as_shared_ones_are() {
         let make = || {

@@ -1,8 +1,8 @@
-//! Renewal of a worker's leases, whatever its keeper waits for.
+//! The renewal of a worker's leases, independent of what its coordinator waits for.
 //!
-//! A round of the keeper takes as long as the store makes it: with hundreds of shards to take, or rows to make, longer
-//! than a lease time. So a task of its own renews what is due, all that is due at once, and looks at the leases in
-//! memory only; it costs the store one swap a lease and a third of a lease time, as rounds would.
+//! A round of the coordinator takes as long as the store makes it. With hundreds of shards to take, or rows to
+//! create, that is longer than a lease time. So a separate task renews all leases that are due at once. It looks at
+//! the leases in memory only, and costs the store one swap for each lease and third of a lease time.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use super::held_lease::{HeldLease, LeaseState, SILENT};
 use super::settings::{AT_ONCE, LeaseSettings};
 
-/// The leases that are renewed; dropping it stops that at once.
+/// The leases that are renewed. Dropping this stops the renewals at once.
 pub(super) struct Renewals {
     held: Arc<Mutex<Vec<Weak<HeldLease>>>>,
     _task: JoinSet<()>,
 }
 
 impl Renewals {
-    /// Of no lease yet.
+    /// Starts the task, without any lease.
     pub(super) fn start(settings: LeaseSettings) -> Self {
         let held = Arc::default();
         let mut task = JoinSet::new();
@@ -47,7 +47,7 @@ async fn renew(held: Arc<Mutex<Vec<Weak<HeldLease>>>>, settings: LeaseSettings) 
     }
 }
 
-/// The leases that are to be renewed now; forgets those that are not held any more.
+/// Returns the leases that are due, and forgets those that are no longer held.
 fn due(held: &Mutex<Vec<Weak<HeldLease>>>, settings: LeaseSettings) -> Vec<Arc<HeldLease>> {
     let mut all = held.lock().unwrap_or_else(PoisonError::into_inner);
     let mut due = Vec::new();
@@ -64,12 +64,12 @@ fn due(held: &Mutex<Vec<Weak<HeldLease>>>, settings: LeaseSettings) -> Vec<Arc<H
         }
         true
     });
-    // Those that were silent for longest first: there may be no time for all.
+    // The leases whose renewal is longest ago come first, because there may not be time for all.
     due.sort_by_key(|held| held.renewed_at());
     due
 }
 
-/// Renews a lease; one that could not be renewed for a lease time is lost.
+/// Renews a lease, or marks it as lost when it could not be renewed for a lease time.
 async fn renew_one(held: Arc<HeldLease>, settings: LeaseSettings) {
     let renewed = tokio::time::timeout(settings.patience(), held.update(|_| {})).await;
     let silent = clock::now().duration_since(held.renewed_at()) >= settings.lease_time;

@@ -1,18 +1,18 @@
-//! The rows of an app, and the one output that they are about.
+//! The lease rows of an app, and the output that they belong to.
 //!
-//! Rows are made with the position where the app starts in their shards; see [`super::lineage`]. They name the output
-//! that they are about. A worker of another output takes them over only while no worker of the former one is alive, and
-//! then all it finds there is void: it starts where an app without progress does. Where a worker of another output is
-//! alive, the app's name is taken, and the newcomer is refused: it would get some of the shards and the other one the
-//! rest, and each output would lack what the other has.
+//! A row is created with the position where the app starts in its shard; see [`super::lineage`]. It names the output
+//! that it belongs to. A worker of another output takes the row over only while no worker of the former output is
+//! alive. The progress in the row is then void: the new output starts where an app without progress does. While a
+//! worker of another output is alive, the new worker is refused, because each of the two outputs would get only some
+//! of the shards.
 //!
-//! They also name the generation of the app's outputs that they are of. One of an earlier generation counts for nothing:
-//! an operator had the shard's records sent again, and it is made again with the position where that begins.
+//! A row also names its generation of the app's outputs. A row of an earlier generation is void: an operator had the
+//! records of its shard sent again, and the row is created again with the position where that begins.
 //!
-//! A worker counts as alive when its row *moved* before this worker's eyes; until then, or until its lease time has
-//! passed, nothing is taken. Two that start in the same instant may still have a lease each: then both see it, and the
-//! output with the greater identity yields. Neither output has lost anything by then, because what each reads is decided
-//! by what it has itself.
+//! A worker counts as alive when its row *moved* while this worker watched. Until that is decided, or the lease time
+//! has passed, nothing is taken. Two workers that start in the same instant may both hold a lease for a moment. Then
+//! each sees the other one, and the worker whose output has the greater identity gives way. Neither output has lost
+//! anything by then, because each reads on from what it holds itself.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ use super::coordinator::{LeaseCoordinator, ObservedRow};
 use super::lineage;
 use super::settings::limited;
 
-/// Swaps of rows that are made at once: none is of a parent of another one's shard.
+/// Swaps that are made together: none is for a parent of a shard of another one.
 #[derive(Default)]
 struct Wave {
     swaps: Vec<(Option<Lease>, Lease)>,
@@ -37,12 +37,13 @@ struct Wave {
 struct Rival {
     worker: String,
     output: OutputId,
-    /// Its row moved.
+    /// The row of the worker moved.
     is_alive: bool,
 }
 
 impl LeaseCoordinator {
-    /// Makes the rows of new shards and takes over those of another output. Answers whether shards may be taken now.
+    /// Creates the rows of new shards and takes over those of another output. Returns whether leases may be taken
+    /// now.
     pub(super) async fn claim_rows(&mut self) -> Result<bool> {
         let Some(rival) = self.rival() else {
             self.make_rows().await?;
@@ -62,7 +63,7 @@ impl LeaseCoordinator {
         Ok(ours)
     }
 
-    /// The worker of another output that is alive, else one that may be.
+    /// Returns a worker of another output: one that is alive, or else one that may be.
     fn rival(&self) -> Option<Rival> {
         let rivals = self.rows.values().filter_map(|seen| {
             let owner = seen.row.owner.as_ref()?;
@@ -76,7 +77,7 @@ impl LeaseCoordinator {
         rivals.max_by_key(|rival| rival.is_alive)
     }
 
-    /// Whether a worker of this output holds a shard.
+    /// Whether any worker of this output holds a shard.
     fn we_are_at_work(&self) -> bool {
         self.rows.values().any(|seen| {
             let owner = seen.row.owner.as_ref();
@@ -88,18 +89,18 @@ impl LeaseCoordinator {
         let Rival { worker, output, .. } = rival;
         let mine = self.output.id().map_or("", |mine| &mine.name);
         Error::refused(format!(
-            "app `{}` is at work for {} (worker `{worker}`) and cannot work for {mine} at the same time: give this one a \
-             name of its own with `--app NAME`, or start it when the other one has ended",
+            "app `{}` already works for {} (worker `{worker}`) and cannot work for {mine} at the same time: give this one \
+             another name with `--app NAME`, or start it after the other one has ended",
             self.setup.app, output.name,
         ))
     }
 
-    /// Whether what a row says is about this output and of this generation of it.
+    /// Whether a row belongs to this output and to its current generation.
     pub(super) fn counts(&self, row: &Lease) -> bool {
         self.output.owns_row(row) && self.generations.count(row)
     }
 
-    /// What a row without progress is made with.
+    /// Returns the progress that a new row starts with.
     async fn start_of(
         &mut self,
         shard: &Shard,
@@ -125,7 +126,7 @@ impl LeaseCoordinator {
         seen.is_some_and(|seen| self.counts(&seen.row))
     }
 
-    /// Makes the rows of new shards, children first.
+    /// Creates the rows of new shards, children first.
     async fn make_rows(&mut self) -> Result<()> {
         let missing = |shard: &Shard| !self.rows.contains_key(&shard.id);
         if !self.map.all().iter().any(missing) {
@@ -150,7 +151,7 @@ impl LeaseCoordinator {
         self.swap_all(wave.swaps).await.1
     }
 
-    /// Adds a swap; those added before are made first when the shard is a parent of one of theirs.
+    /// Adds a swap to `wave`. If the shard is a parent of one of the shards there, the wave is made first.
     async fn add_to(
         &mut self,
         wave: &mut Wave,
@@ -166,7 +167,7 @@ impl LeaseCoordinator {
         Ok(())
     }
 
-    /// Makes the rows that are about another output, or of an earlier generation, rows about this one, children first.
+    /// Takes over the rows of another output or an earlier generation, children first.
     async fn take_rows_over(&mut self) -> Result<()> {
         if self.rows.values().all(|seen| self.counts(&seen.row)) {
             return Ok(());
@@ -194,7 +195,7 @@ impl LeaseCoordinator {
             let next = Lease {
                 owner: None,
                 wanted: None,
-                // A former owner that has only gone silent is fenced.
+                // The higher epoch fences a former owner that has only gone silent.
                 epoch: row.epoch + 1,
                 counter: row.counter + 1,
                 generation: row.generation.max(generation.number),
@@ -204,11 +205,11 @@ impl LeaseCoordinator {
             match again {
                 Some(after) => tracing::info!(
                     app = self.setup.app, shard = %shard.id, %after, generation = next.generation,
-                    "records are sent again, as new ones",
+                    "sending records again, as new ones",
                 ),
                 None => tracing::warn!(
                     app = self.setup.app, shard = %shard.id,
-                    "the progress that is kept is that of another output, {}: it does not count here, and is dropped",
+                    "the stored progress belongs to another output, {}: it does not count for this one and is dropped",
                     row.output().map_or("an output without identity", |output| &output.name),
                 ),
             }
@@ -217,8 +218,8 @@ impl LeaseCoordinator {
         self.swap_all(wave.swaps).await.1
     }
 
-    /// Whether this output has worked on a parent of `shard`, whatever other output took its row meanwhile. Matters
-    /// only where a start at the latest record would leave out what the shard holds.
+    /// Whether this output has read a parent of `shard`, even if another output has taken over the row since. This
+    /// matters only where a start at the latest record would skip what the shard holds.
     async fn was_under_way(&mut self, shard: &Shard) -> Result<bool> {
         for id in &shard.parents {
             if self.is_ours(id) {

@@ -1,4 +1,4 @@
-//! How leases are kept: the times and limits of a worker, and what its subscription is made of.
+//! The times and limits of a worker's leases, and what its subscription is made of.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use hydrant_core::lease::LeaseStore;
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::{SharedStream, Start};
 
-/// How leases are kept.
+/// The times and limits of leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseSettings {
-    /// A holder that was silent for this long is superseded. Default: 10 s. Raise it when the lease store answers
-    /// slowly. Cost: a hung worker's shards stand still for longer.
+    /// A holder that is silent for this long loses its lease. Default: 10 s. Raise it when the lease store answers
+    /// slowly. Cost: the shards of a hung worker wait longer.
     pub lease_time: Duration,
-    /// How long a holder that was asked for a shard may take to publish and hand it over. Default: 30 s.
+    /// How long a holder may take to publish and hand over a shard that another worker asked for. Default: 30 s.
     pub handover: Duration,
 }
 
@@ -31,66 +31,66 @@ impl Default for LeaseSettings {
 }
 
 impl LeaseSettings {
-    /// Shorter lease times lose leases to a busy machine, longer ones nobody waits for.
+    /// The lease times that can be set. A busy machine loses shorter leases, and a dead worker's shards wait for
+    /// longer ones.
     pub const LEASE_TIME_RANGE: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_secs(3600);
 
-    /// The rows are looked at this often at least, and several times in a lease time.
+    /// The longest time between two readings of all rows: several readings fit into a lease time.
     pub(crate) fn observe(&self) -> Duration {
         OBSERVE.min(self.lease_time / 5)
     }
 
-    /// A call of the store that takes longer is left undone; the next round sees what became of it.
+    /// How long a call of the store may take before it is dropped; the next round sees whether it took effect.
     pub(crate) fn patience(&self) -> Duration {
         self.renew_after()
     }
 
-    /// Leases are renewed when they are this old: two renewals may fail before anybody takes over.
+    /// The age at which a lease is renewed: two renewals may fail before another worker takes over.
     pub(crate) fn renew_after(&self) -> Duration {
         self.lease_time / 3
     }
 
-    /// Rounds follow each other no faster, however often the store reports changes.
+    /// The shortest time between two rounds, however often the store reports changes.
     pub(crate) fn round_gap(&self) -> Duration {
         self.observe() / 20
     }
 
-    /// How long a shard that was handed over is kept for who asked.
+    /// How long a shard that was handed over stays reserved for the worker that asked.
     pub(crate) fn reserve(&self) -> Duration {
         self.observe() * 3
     }
 }
 
-/// Rows are looked at at least this often: what nobody tells of is seen as late as this.
+/// The longest time between two readings of all rows: changes that the store does not report are seen this late.
 const OBSERVE: Duration = Duration::from_secs(1);
 /// What a leased subscription is made of.
 #[derive(Debug)]
 pub(crate) struct LeaseSetup {
-    /// The stream.
+    /// The stream to read.
     pub(crate) stream: SharedStream,
-    /// Its lease store for the app.
+    /// The stream's lease store for the app.
     pub(crate) store: Arc<dyn LeaseStore>,
-    /// The app.
+    /// The name of the app.
     pub(crate) app: String,
-    /// The worker's name; made unique by a suffix.
+    /// The name of the worker, which a suffix makes unique.
     pub(crate) worker: String,
-    /// Where the app starts.
+    /// Where the app starts without progress.
     pub(crate) start: Start,
-    /// What the shards are worked on for: progress counts for its output only.
+    /// The stage that the shards are read for: only progress of its output counts.
     pub(crate) stage: Arc<dyn Stage>,
-    /// How leases are kept.
     pub(crate) settings: LeaseSettings,
-    /// What readers take their memory from.
+    /// The budget that readers take their memory from.
     pub(crate) budget: Budget,
-    /// For the suffix, jitter and tie-breaks.
+    /// Chance for the suffix, jitter and tie-breaks.
     pub(crate) random: Random,
 }
 
-/// Swaps under way at once: hundreds of leases fit into a third of a lease time on a remote store, and a local one makes
-/// those that wait together.
+/// How many swaps may run at once: with a remote store hundreds of leases fit into a third of a lease time, and a
+/// local store commits those that wait together.
 pub(super) const AT_ONCE: usize = 64;
 
-/// A call of the store or the stream, left undone when it takes too long: a keeper that waits hands nothing over.
+/// Awaits a call of the store or the stream for at most `patience`: a coordinator that waits hands nothing over.
 pub(super) async fn limited<T>(
     patience: Duration,
     call: impl Future<Output = Result<T>>,

@@ -1,17 +1,18 @@
-//! A subscription made of leases: workers share the shards of a stream through a [`LeaseStore`].
+//! A subscription by leases: workers share the shards of a stream through a [`LeaseStore`].
 //!
-//! A task of its own, the keeper, takes leases and gives them back; another one renews them, whatever the keeper waits
-//! for. [`LeasedSubscription::next`] only receives. The keeper looks at all rows in rounds: when the store or the shard
-//! map says that something changed, and at least every second, or more often where the lease time is short.
+//! The lease coordinator, a separate task, takes leases and gives them back. Another task renews them, independent of
+//! what the coordinator waits for. [`LeasedSubscription::next`] only receives. The coordinator reads all rows in
+//! rounds: when the store or the shard map reports a change, and at least every second, or more often for short lease
+//! times.
 //!
-//! - A row is free when it has no owner, when the store knows that its owner is dead, or when its counter did not move
-//!   for the lease time *by this worker's own clock*; clocks are never compared.
-//! - Taking a lease raises its epoch, which fences the former owner's ledger. Data needs no such fence: the output is
-//!   what protects it.
-//! - A holder that cannot renew for a lease time gives the claim up by itself.
-//! - Balance and hand-over: see `leases/balance.rs`. A holder asked for a shard publishes, writes the ledger and
-//!   releases; one that is asked and does not answer at all is superseded in the end.
-//! - Rows are made here, with the position where the app starts in them, and are about one output at a time; see
+//! - A row is free when it has no owner, when the store knows that its owner is dead, or when its counter did not
+//!   move for the lease time *by this worker's own clock*; clocks are never compared.
+//! - Taking a lease raises its epoch, which fences the ledger of the former owner. Records need no such fence,
+//!   because the output protects itself.
+//! - A holder that cannot renew its lease for a lease time gives up the claim.
+//! - Balance and hand-over: see `leases/balance.rs`. A holder that is asked for a shard publishes, writes the ledger
+//!   and releases the lease. A holder that does not react loses the lease in the end.
+//! - Rows are created with the position where the app starts, and belong to one output at a time; see
 //!   `leases/rows.rs`.
 
 use std::fmt;
@@ -31,20 +32,20 @@ use tokio::task::JoinSet;
 use super::coordinator::{LeaseCommand, LeaseCoordinator};
 use super::settings::LeaseSetup;
 
-/// Events that wait for the runtime, which polls all the time; more wait in the task's own queue.
+/// Events that wait for the runtime, which polls all the time. More events wait in the coordinator's own queue.
 const EVENTS: usize = 16;
-/// Commands that wait for the task; there is one commander.
+/// Commands that wait for the coordinator; only the subscription sends any.
 const COMMANDS: usize = 2;
 
-/// The claims of one worker, held by leases. Dropping it stops renewal at once, like a death.
+/// The claims of one worker, held by leases. Dropping it stops renewals at once, as a death would.
 pub(crate) struct LeasedSubscription {
     store: Arc<dyn LeaseStore>,
     generations: Arc<Generations>,
     events: mpsc::Receiver<Result<Event>>,
     commands: mpsc::Sender<LeaseCommand>,
-    /// Heeded also amid a round.
+    /// Also takes effect in the middle of a round.
     stopping: Arc<AtomicBool>,
-    // Aborts the keeper when it is dropped.
+    // Aborts the coordinator when it is dropped.
     _keeper: JoinSet<()>,
 }
 
@@ -57,12 +58,12 @@ impl fmt::Debug for LeasedSubscription {
 }
 
 impl LeasedSubscription {
-    /// Announces the worker and starts to take leases.
+    /// Registers the worker and starts to take leases.
     pub(crate) async fn start(leased: LeaseSetup) -> Result<Self> {
         let suffix = leased.random.u64() as u32;
         let me = format!("{}-{suffix:08x}", leased.worker);
         let enlisted = leased.store.enlist(&me).await?;
-        // From now on they stay as they are.
+        // A registered worker keeps the generations from changing.
         let generations = Arc::new(leased.store.generations().await?);
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
@@ -88,7 +89,7 @@ impl Subscription for LeasedSubscription {
     async fn next(&mut self) -> Result<Event> {
         match self.events.recv().await {
             Some(event) => event,
-            None => Err(Error::fatal("the task that keeps the leases has ended")),
+            None => Err(Error::fatal("the lease coordinator has ended")),
         }
     }
 
@@ -107,7 +108,7 @@ impl Subscription for LeasedSubscription {
 
     fn stop_claiming(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        // There is room: it is the first command. A keeper that has ended takes nothing any more.
+        // There is room, because it is the first command. A coordinator that has ended takes no leases.
         drop(self.commands.try_send(LeaseCommand::StopClaiming));
     }
 
@@ -119,7 +120,7 @@ impl Subscription for LeasedSubscription {
             .await
             .is_ok()
         {
-            // An error means that the task has ended, which is what the command comes to.
+            // An error means that the coordinator has ended, which is what the command is for.
             drop(answered.await);
         }
         Ok(())

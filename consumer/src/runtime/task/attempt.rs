@@ -1,4 +1,4 @@
-//! An attempt of a shard's task: what it has under way.
+//! One attempt of a shard's task: the open half of the stage and everything that belongs to it.
 
 use hydrant_core::clock::Instant;
 use hydrant_core::lease::Progress;
@@ -9,33 +9,33 @@ use super::ledger_write::LedgerWrite;
 use super::prefetch::Prefetch;
 use crate::runtime::transaction::Membership;
 
-/// What an attempt has under way.
+/// An attempt under way.
 pub(crate) struct Attempt {
     pub(super) stage: Box<dyn ShardStage>,
     pub(super) prefetch: Prefetch,
-    // Declared after the stage, so that it leaves after the stage's half is gone.
+    // Declared after the stage, so that it is dropped after the half of the stage.
     pub(super) membership: Option<Membership>,
     pub(super) pushed: Position,
     pub(super) published: Progress,
-    /// Something was pushed since the last publish that said so.
+    /// Something was pushed that the last publish did not cover.
     pub(super) unpublished: bool,
-    /// Progress that is not in the ledger yet, and when to write it.
+    /// The progress that is not in the ledger yet, and when to write it.
     pub(super) unwritten: Option<(Progress, Instant)>,
     /// The write of the ledger that is under way.
     pub(super) writing: LedgerWrite,
     pub(super) idle_since: Option<Instant>,
-    /// Since when the pressure is known that `due` did not answer.
+    /// When the budget came under pressure and `due` did not want to publish.
     pub(super) pressed_since: Option<Instant>,
-    /// A stage's deadline at which `due` had nothing to say.
+    /// The deadline of the stage at which `due` did not want to publish.
     pub(super) answered: Option<Instant>,
-    /// Reading stopped at corrupt data; it is tried again at this time.
+    /// When a reader that found corrupt data is tried again.
     pub(super) stopped_until: Option<Instant>,
-    /// It was reported as standing still.
+    /// The shard was recorded as stalled.
     pub(super) standing: bool,
 }
 
 impl Attempt {
-    /// Everything pushed is published and in the ledger.
+    /// Whether everything that was pushed is published and in the ledger.
     pub(super) fn is_checkpointed(&self) -> bool {
         !self.unpublished && self.unwritten.is_none()
     }

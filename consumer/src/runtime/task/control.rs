@@ -1,4 +1,4 @@
-//! What the supervisor and a shard's task say to each other, and how long the task pauses after failures.
+//! The orders of the supervisor, the outcome of a shard's task, and the task's pauses after failures.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use hydrant_core::error::Error;
 use hydrant_core::retry::Backoff;
 use tokio::sync::watch;
 
-/// What the supervisor wants of a task.
+/// What the supervisor wants a task to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TaskOrder {
-    /// To go on.
+    /// Continue.
     Run,
-    /// To publish and give the claim back, for another worker.
+    /// Publish and give the claim back, for another worker.
     Revoke,
-    /// To publish and give the claim back, because the process ends.
+    /// Publish and give the claim back, because the process ends.
     Drain,
 }
 
@@ -26,11 +26,11 @@ pub(crate) enum TaskOutcome {
     Released,
     /// The claim was lost.
     Lost,
-    /// It cannot go on.
+    /// The task cannot continue.
     Failed(Error),
 }
 
-/// Delays between attempts; a shard is tried for as long as the claim holds.
+/// The delays between attempts; a shard is tried for as long as the claim holds.
 pub(crate) const PACE: Backoff = Backoff {
     first: Duration::from_millis(50),
     max: Duration::from_secs(5),
@@ -39,6 +39,6 @@ pub(crate) const PACE: Backoff = Backoff {
 
 /// Resolves when the supervisor wants the claim back. Cancel-safe.
 pub(crate) async fn wanted(control: &mut watch::Receiver<TaskOrder>) {
-    // A supervisor that is gone wants nothing any more; its tasks are aborted with it.
+    // The tasks of a supervisor that is gone are aborted with it.
     drop(control.wait_for(|control| *control != TaskOrder::Run).await);
 }

@@ -1,8 +1,8 @@
-//! Reads ahead of a shard's stage, in a task of its own.
+//! Reads ahead of a shard's stage, in a separate task.
 //!
-//! One read waits in the channel and one in the task's hand; their bytes are counted by the permits in them. What was
-//! read ahead can be shed when those bytes are needed by the stage that would have to take them: the reader is opened
-//! again after the last position handed out.
+//! One read waits in the channel and one in the task; the permits in them account for their bytes. When the stage
+//! needs those bytes to take what was pushed, the reads are dropped, and the reader is opened again after the last
+//! position that was handed out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::runtime::late_reader::LateReader;
 
-/// Reads that wait for the stage: one, so that the next is there when a push returns.
+/// Reads that wait for the stage: one, so that the next one is ready when a push returns.
 const READS_AHEAD: usize = 1;
 
 struct ReadAhead {
@@ -37,7 +37,7 @@ pub(crate) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Reads after `after`; with `first`, a claim's reader that was not opened yet.
+    /// Reads after `after`, with `first` if it is given: the reader of the claim, not opened yet.
     pub(crate) fn start(
         stream: &SharedStream,
         shard: &ShardId,
@@ -81,14 +81,14 @@ impl Prefetch {
         self.running = Some(ReadAhead { reads, _task: task });
     }
 
-    /// The next read; after an error reading starts again where it failed. Cancel-safe.
+    /// Returns the next read. After an error, reading starts again where it failed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Read> {
         if self.running.is_none() {
             let reader = LateReader::new(&self.stream, &self.shard, &self.budget);
             self.run(Box::new(reader));
         }
         let Some(running) = &mut self.running else {
-            return Err(Error::fatal("a reader that was just started is not there"));
+            return Err(Error::fatal("the reader that was just started is missing"));
         };
         let read = match running.reads.recv().await {
             Some(read) => read,
@@ -107,21 +107,21 @@ impl Prefetch {
         read
     }
 
-    /// Whether something may have been read ahead.
+    /// Whether reads may have been made ahead.
     pub(crate) fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Gives back the bytes read ahead.
+    /// Drops the reads made ahead and gives their bytes back.
     pub(crate) fn shed(&mut self) {
         self.running = None;
     }
 }
 
-/// What was read ahead is shed when a push or a publish waits under pressure for this long.
+/// How long a push or a publish waits under pressure before the reads made ahead are dropped.
 const SHED_AFTER: Duration = Duration::from_secs(1);
 
-/// Awaits `work`; gives back what was read ahead when memory is short for long, for `work` may be waiting for it.
+/// Awaits `work`, and drops the reads made ahead when memory is short for long, because `work` may be waiting for it.
 pub(crate) async fn shedding<T>(
     prefetch: &mut Prefetch,
     budget: &Budget,

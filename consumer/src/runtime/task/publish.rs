@@ -1,4 +1,5 @@
-//! The publishing half of a shard's task: output first, ledger second and behind it, and the giving back of the claim.
+//! The publishing half of a shard's task: it publishes to the output first, writes the ledger afterwards, and gives
+//! the claim back.
 
 use hydrant_core::clock;
 use hydrant_core::error::{Disposition, Result};
@@ -16,7 +17,7 @@ impl ShardTask {
         if let Some(why) = attempt.stage.due(clock::now()) {
             self.publish(attempt, why).await?;
         }
-        // A deadline that stands although it has passed is not asked about again before it moves.
+        // `due` is not asked again about a deadline that has passed, until the stage moves it.
         attempt.answered = attempt
             .stage
             .deadline()
@@ -89,7 +90,7 @@ impl ShardTask {
         }
     }
 
-    /// Writes the ledger and waits for it; what a store that does not answer has not taken stays unwritten.
+    /// Writes the ledger and waits for the answer. Without an answer the progress stays unwritten.
     pub(super) async fn write_now(&mut self, attempt: &mut Attempt) -> Result<()> {
         if attempt.writing.is_under_way() {
             let (progress, written) = attempt.writing.done().await;
@@ -103,7 +104,7 @@ impl ShardTask {
         Ok(())
     }
 
-    /// What became of a write of the ledger; a store that does not answer is asked again later.
+    /// Handles the answer to a write of the ledger; a store without an answer is asked again later.
     pub(super) fn written(
         &mut self,
         attempt: &mut Attempt,
@@ -134,7 +135,7 @@ impl ShardTask {
         Ok(())
     }
 
-    /// What a publish for all claims did to this one.
+    /// Takes over what a publish for all claims did to this one.
     pub(super) async fn follow_transaction(&mut self, attempt: &mut Attempt) -> Result<()> {
         let Some(membership) = &attempt.membership else {
             return Ok(());
@@ -146,7 +147,7 @@ impl ShardTask {
         self.published(attempt, progress, Flush::Size).await
     }
 
-    /// Publishes everything pushed and gives the claim back.
+    /// Publishes everything that was pushed and gives the claim back.
     pub(super) async fn hand_back(&mut self, attempt: &mut Attempt) -> Result<TaskOutcome> {
         attempt.prefetch.shed();
         let why = match *self.control.borrow() {
@@ -159,7 +160,8 @@ impl ShardTask {
         Ok(self.finish(attempt, TaskOutcome::Released).await)
     }
 
-    /// Writes the last progress, without the pin when nothing of unknown fate can be in the output, and releases.
+    /// Writes the last progress and releases the claim. The pin is removed if the output cannot hold unconfirmed
+    /// records.
     pub(super) async fn finish(
         &mut self,
         attempt: &mut Attempt,

@@ -1,20 +1,22 @@
-//! One claim, from its grant to its end: reader, stage half and ledger have one owner, this task.
+//! The task of one claim, from its grant to its end. It alone owns the claim's reader, half of the stage and ledger.
 //!
-//! The task makes attempts. An attempt begins after what is durable ([`super::start_position`]), opens the stage and drives it:
-//! read, push, ask whether something is due, publish, write the ledger. It ends with the claim or with an error, and
-//! nothing is sought in place: stage, queue, buffers and permits of a failed attempt are dropped before the next one.
+//! The task makes attempts. An attempt begins after what is durable ([`super::start_position`]), opens the stage and
+//! drives it: it reads, pushes, asks whether a publish is due, publishes, and writes the ledger. It ends with the
+//! claim or with an error. Nothing is repaired in place: stage, queue, buffers and permits of a failed attempt are
+//! dropped before the next one.
 //!
 //! | error | what the task does |
 //! |---|---|
 //! | superseded | proves that the claim still holds by a ledger access, then opens after the winner's position |
 //! | fenced | ends and writes nothing |
 //! | retry, reroute | of a reader: reads on after the last push; of a ledger: writes again later; else a new attempt; with growing delays |
-//! | corrupt data | publishes what came before it, keeps the claim and looks again, so that it goes on once it is repaired |
+//! | corrupt data | publishes what came before it, keeps the claim and reads again from time to time, so that it
+//! continues after a repair |
 //! | refused, fatal | ends with the error, after which the whole run drains |
 //!
-//! The ledger is written after a publish, at most once a checkpoint interval, and always before the claim is given back.
-//! Nothing waits for it but the end of the claim: it may lag behind the output, by protocol. All shards of a run write
-//! theirs at the same moments, so that a store can make many rows durable at once.
+//! The ledger is written after a publish, at most once a checkpoint interval, and always before the claim is given
+//! back. Only the end of the claim waits for it: by protocol it may lag behind the output. All shards of a run write
+//! their ledgers at the same moments, so that a store can make many rows durable at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,9 +42,9 @@ use crate::runtime::progress_board::ShardStatus;
 use crate::runtime::run_context::RunContext;
 use crate::runtime::transaction::{Membership, aborted};
 
-/// While the budget is pressed and no stage publishes, the shard that holds most is made to, this often.
+/// How often the shard that holds most is made to publish while the budget is under pressure and no stage publishes.
 const PRESSURE_RECHECK: Duration = Duration::from_millis(100);
-/// How often a shard that stopped at corrupt data is looked at again.
+/// How often a stalled shard is read again.
 const CORRUPT_RECHECK: Duration = Duration::from_secs(5);
 /// The task of one claim.
 pub(crate) struct ShardTask {
@@ -52,9 +54,9 @@ pub(crate) struct ShardTask {
     pub(super) created_after_start: bool,
     /// Failures since the last publish.
     pub(super) failures: u32,
-    /// No attempt begins before this: another owner is known to be this far.
+    /// No attempt begins before this position, because another owner has published up to it.
     pub(super) min_position: Position,
-    /// The output may hold unconfirmed records up to here, from this task or one before.
+    /// The output may hold unconfirmed records up to here, from this task or an earlier one.
     pub(super) unconfirmed_through: Position,
     pub(super) first_reader: bool,
 }
@@ -69,7 +71,7 @@ enum TaskEvent {
 }
 
 impl ShardTask {
-    /// For a claim just granted.
+    /// Creates the task of a claim that was just granted.
     pub(crate) fn new(
         shared: Arc<RunContext>,
         claim: Claim,
@@ -119,9 +121,9 @@ impl ShardTask {
             let wait = match error.disposition() {
                 Disposition::Superseded { after } => {
                     self.count("superseded");
-                    tracing::info!(%shard, %after, "another owner published first");
+                    tracing::info!(%shard, %after, "another worker published first");
                     self.min_position = self.min_position.max(after);
-                    // The first time the answer lies in the ledger access that the next attempt begins with.
+                    // The first time, the answer lies in the ledger access with which the next attempt begins.
                     if self.failures == 0 {
                         Duration::ZERO
                     } else {
@@ -132,7 +134,7 @@ impl ShardTask {
                 Disposition::Retry { after } => {
                     self.count("retry");
                     if self.shared.spec.shutdown.is_draining() {
-                        tracing::debug!(%shard, "given up while draining: {}", error.report());
+                        tracing::debug!(%shard, "giving up while draining: {}", error.report());
                     } else if is_logged(self.failures) {
                         tracing::warn!(%shard, "will try again: {}", error.report());
                     }
@@ -145,7 +147,7 @@ impl ShardTask {
             tokio::select! {
                 biased;
                 () = wanted(&mut self.control) => {
-                    // Nothing is under way; what an attempt left in the output stays pinned in the ledger.
+                    // No attempt is under way. What one left in the output stays pinned in the ledger.
                     return self.give_back().await;
                 }
                 () = clock::sleep(wait) => {}
@@ -170,7 +172,7 @@ impl ShardTask {
         )
     }
 
-    /// An operator reads how the app's records can be sent again.
+    /// Adds the command that sends the app's records again.
     fn with_remedy(&self, error: Error) -> Error {
         let Error::Rewound(rewound) = error else {
             return error;
@@ -178,16 +180,15 @@ impl ShardTask {
         let Rewound { start, at, .. } = *rewound;
         let (spec, shard) = (&self.shared.spec, &self.claim.shard.id);
         Error::refused(format!(
-            "app `{app}` reads shard `{shard}` from {at}, but its output has that shard only from after {start} on, \
-             where the app began before: what lies between cannot be added to it any more. Send all records to it again, \
-             as new ones, with `hydrant stream reprocess {url} --app {app} --from {from}`",
+            "app `{app}` reads shard `{shard}` from {at}, but its output begins after {start}, where the app began \
+             earlier: the records in between can no longer be added. Send all records again, as new ones, with `hydrant stream reprocess {url} --app {app} --from {from}`",
             app = spec.app,
             url = spec.stream.url(),
             from = spec.start,
         ))
     }
 
-    /// Finds where to begin, and stores it before the first output when a restart could not find it again.
+    /// Finds the start position, and stores it before the first output if a restart could not find it again.
     async fn begin(&mut self) -> Result<Progress> {
         let spec = &self.shared.spec;
         let rules = StartRules {
@@ -272,7 +273,7 @@ impl ShardTask {
         })
     }
 
-    /// The claim's own reader; what it leaves behind makes a new one when asked.
+    /// Takes the claim's own reader, and leaves one in its place that asks the stream when it is opened.
     fn take_reader(&mut self) -> Box<dyn hydrant_core::stream::ShardReader> {
         let spec = &self.shared.spec;
         let late = LateReader::new(&spec.stream, &self.claim.shard.id, &spec.context.budget);
@@ -291,7 +292,7 @@ impl ShardTask {
             let wake = self.wake(&attempt);
             let budget = &self.shared.spec.context.budget;
             let ask_pressure = attempt.unpublished && attempt.pressed_since.is_none();
-            // Every arm is cancel-safe: a watch, a sleep, a notification, a receive; the work is in the bodies.
+            // Every arm is cancel-safe: a watch, sleeps, a notification, receives. The work is in the bodies.
             let step = tokio::select! {
                 biased;
                 changed = self.control.changed() => match changed {
@@ -352,7 +353,7 @@ impl ShardTask {
         }
     }
 
-    /// When something is to be done although nothing was read.
+    /// Returns when something must be done although nothing was read.
     fn wake(&self, attempt: &Attempt) -> Option<Instant> {
         let spec = &self.shared.spec;
         let stage = attempt
@@ -397,7 +398,7 @@ impl ShardTask {
         if idle_over && self.shared.spec.exit_at_end {
             if attempt.unpublished {
                 self.publish(attempt, Flush::Drain).await?;
-                // A stage that published less than all is asked again after another idle time.
+                // A stage that published less than everything is asked again after another idle time.
                 attempt.idle_since = Some(now);
             }
             self.write_now(attempt).await?;
@@ -424,7 +425,7 @@ impl ShardTask {
             Read::Idle { through } => (*through, Some(clock::now())),
             Read::Gap { from, to, why } => {
                 let shard = &self.claim.shard.id;
-                tracing::warn!(%shard, %from, %to, why, "records are lost to this reader");
+                tracing::warn!(%shard, %from, %to, why, "skipping records that the stream no longer has");
                 self.status(|status| status.summary.gaps += 1);
                 self.count("gap");
                 (*to, None)
@@ -441,7 +442,7 @@ impl ShardTask {
         let (pushed, checkpointed) = (attempt.pushed, attempt.is_checkpointed());
         self.status(|status| {
             status.pushed = pushed;
-            // A shard whose push waits is not idle; it is again when the push has returned.
+            // A shard whose push waits is not idle until the push has returned.
             status.idle_since = None;
             status.checkpointed = checkpointed;
         });
@@ -449,7 +450,7 @@ impl ShardTask {
         let push = shedding(&mut attempt.prefetch, budget, attempt.stage.push(read));
         match &attempt.membership {
             None => push.await?,
-            // A push cut short is lost with its attempt.
+            // A push that is dropped is lost with its attempt.
             Some(membership) => tokio::select! {
                 biased;
                 () = membership.voided() => return Err(aborted()),
@@ -496,7 +497,7 @@ impl ShardTask {
                 Ok(())
             }
             Disposition::Fatal | Disposition::Refused => {
-                // What was read before stays good.
+                // What was read before the error is good.
                 if attempt.unpublished {
                     self.publish(attempt, Flush::Drain).await?;
                 }
@@ -517,7 +518,7 @@ impl ShardTask {
     }
 }
 
-/// Resolves at the next publish for all claims; never without such. Cancel-safe.
+/// Resolves at the next publish for all claims. Pending without a transaction. Cancel-safe.
 async fn changed(membership: &mut Option<Membership>) {
     match membership {
         Some(membership) => membership.changed().await,

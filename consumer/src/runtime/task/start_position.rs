@@ -1,18 +1,19 @@
-//! Where a claim begins, and by which rules: the output's word, else the ledger, else the start position.
+//! Decides where a claim begins: where the output says, else where the ledger says, else at the start position.
 //!
-//! The ledger counts for an output that keeps no progress, and only what was written for this very output. One that
-//! keeps its own and knows nothing of a shard has nothing of it, whatever a ledger says; from there only the memory is
-//! taken of what the *latest* record was when the app began.
+//! The ledger counts only for an output that does not track progress, and only progress that was written for this
+//! very output. If the output tracks progress but has none for this shard, the ledger is ignored, except for the
+//! `latest` position that was captured at the first start.
 //!
-//! **The pin.** A stage whose outputs depend on a policy works under a digest. The ledger holds the digest from before
-//! the first output made under it until a clean stop, at which everything that may lie in the output is confirmed and
-//! in the ledger: then the pin is taken out. So a ledger without a pin may go on under any policy, from its `to` on, and
-//! a ledger with one only under that policy: another worker may have put records past `to` into the output that nobody
-//! confirmed, and the output drops what is sent again of them, whatever another policy would make of it. An output that
-//! tells the progress itself ([`Stage::resume`]) holds nothing past it, so it needs no pin.
+//! **The pin.** A stage whose output depends on a policy works under the policy's digest. The ledger holds the digest
+//! from before the first output under that policy until a clean stop, when everything that may lie in the output is
+//! confirmed and in the ledger. Then the pin is removed. So a ledger without a pin may continue under any policy,
+//! from its `to` on. A ledger with a pin may continue only under that policy: another worker may have put unconfirmed
+//! records past `to` into the output, and the output drops them when they are sent again, whatever another policy
+//! would make of them. An output that reports the progress itself ([`Stage::resume`]) holds nothing past it, so it
+//! needs no pin.
 //!
-//! A successor cannot know how far its predecessor got, only that it was not past the tip at the take-over; it stops
-//! cleanly from there on.
+//! A successor cannot know how far its predecessor got, only that it did not pass the tip at the take-over. From
+//! there on it can stop cleanly.
 
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Pin, Progress};
@@ -28,31 +29,30 @@ use crate::runtime::output_identity::OutputIdentity;
 /// Where a claim begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StartPoint {
-    /// Progress, with the pin to keep in the ledger from now on.
+    /// The progress to begin after, with the pin that the ledger must hold from now on.
     pub(crate) progress: Progress,
     /// The output may hold unconfirmed records up to here.
     pub(crate) unconfirmed_through: Position,
-    /// What the ledger says: behind `progress` when it must be written at once.
+    /// What the ledger holds: if it differs from `progress`, it must be written at once.
     pub(crate) in_ledger: Option<Progress>,
 }
 
-/// What decides where claims begin.
+/// The rules that decide where claims begin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StartRules<'a> {
-    /// The app.
     pub(crate) app: &'a str,
-    /// Where an app without progress starts.
+    /// Where the app starts without progress.
     pub(crate) start: Start,
-    /// The digest to work under.
+    /// The digest of the policy to work under.
     pub(crate) pin: Option<&'a str>,
-    /// The output.
+    /// The output of this worker.
     pub(crate) output: &'a OutputIdentity,
-    /// The shard is read from its beginning when `start` is the latest record: it was born while the app was under way.
+    /// The shard was created after the app started: it is read from its beginning if `start` is the latest record.
     pub(crate) created_after_start: bool,
 }
 
 impl StartRules<'_> {
-    /// Asks output, ledger and stream, in this order.
+    /// Decides where a claim of `shard` begins, from the output, the ledger and the stream, in this order.
     pub(crate) async fn begin(
         &self,
         stream: &SharedStream,
@@ -107,7 +107,7 @@ impl StartRules<'_> {
         })
     }
 
-    /// The start position.
+    /// Returns the progress of an app that starts in `shard` now.
     async fn start_of(&self, stream: &SharedStream, shard: &Shard) -> Result<Progress> {
         Ok(
             match lineage::start_in(self.start, self.created_after_start) {

@@ -122,7 +122,7 @@ fn tail_prints_what_can_be_read_and_names_the_corrupt_shard() {
     }
 }
 
-/// A run without end stands still at the shard and goes on with it once it is repaired.
+/// A run without end stalls at the shard and continues with it once it is repaired.
 #[test]
 fn a_repair_makes_a_gap_that_the_lake_records() {
     let (place, segment, _) = damaged();
@@ -139,8 +139,8 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
         ],
         "sink.log",
     );
-    place.wait_until("the shard stands still", || {
-        place.read("sink.log").contains("the shard stands still")
+    place.wait_until("the shard is stalled", || {
+        place.read("sink.log").contains("the shard is stalled")
     });
     // The other shard goes on, with records that come after as well.
     place.simulate("local:raw", 200, 9);
