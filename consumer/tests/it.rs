@@ -102,7 +102,7 @@ fn append(numbers: &[u64]) -> Append {
     }
 }
 
-/// What a copy with these flags would run, each time as a process of its own.
+/// Returns the run of a copy with these flags, each time as a process of its own.
 async fn spec(app: Option<&str>, args: &ConsumerArgs) -> Result<RunSpec> {
     let mut problems = Problems::new();
     let layers = Layers::load(None, [], &["consumer"], &mut problems);
@@ -132,7 +132,7 @@ async fn copy(app: Option<&str>, args: &ConsumerArgs) -> Result<Summary> {
     runtime::run(spec(app, args).await?).await
 }
 
-/// The numbers in a copy, by key, in the order of the file.
+/// Returns the numbers in a copy, by key, in the order of the file.
 fn numbers(path: &Path) -> BTreeMap<String, Vec<u64>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for line in std::fs::read_to_string(path).unwrap().lines() {
@@ -170,7 +170,7 @@ fn json(args: ConsumerArgs) -> ConsumerArgs {
 }
 
 #[tokio::test]
-async fn a_file_copy_goes_on_across_runs_and_takes_what_the_filter_takes() {
+async fn a_file_copy_continues_across_runs_with_the_records_that_its_filters_take() {
     let dir = tempfile::tempdir().unwrap();
     let (raw, out) = (url(dir.path(), "raw"), dir.path().join("out.ndjson"));
     let stream = create(&raw, 3).await;
@@ -184,9 +184,9 @@ async fn a_file_copy_goes_on_across_runs_and_takes_what_the_filter_takes() {
     assert_all(&out, 700, |n| n % 2 == 0);
 }
 
-/// What the binary says at its end, of copies that filter, that fail over records and that find their output full.
+/// The summaries of copies that filter, that cannot copy a record, and whose output has the records already.
 #[tokio::test]
-async fn a_copy_tells_what_it_wrote() {
+async fn a_copy_reports_what_it_wrote() {
     let dir = tempfile::tempdir().unwrap();
     let raw = url(dir.path(), "raw");
     let stream = create(&raw, 3).await;
@@ -228,7 +228,7 @@ async fn a_copy_tells_what_it_wrote() {
     };
     let file = dir.path().join("out").display().to_string();
     let even = ["--filter", "/even=true", "--app", "even"];
-    // What is not JSON cannot be filtered, and what has line breaks is no line.
+    // A payload that is not JSON cannot be filtered, and one with line breaks is not a line.
     assert_eq!(said(&file, &even), [501, 250, 0, 250, 1]);
     let lines = std::fs::read_to_string(&file).unwrap().lines().count();
     assert_eq!(lines, 250);
@@ -236,7 +236,7 @@ async fn a_copy_tells_what_it_wrote() {
     assert_eq!(said("/dev/null", &[]), [501, 500, 0, 0, 1]);
     let clean = url(dir.path(), "clean");
     assert_eq!(said(&clean, &[]), [501, 501, 0, 0, 0]);
-    // Another start sends everything again, and the output has it.
+    // Another start sends everything again, and the output already has it.
     std::fs::remove_dir_all(home(&dir.path().join("raw")).join("_apps")).unwrap();
     assert_eq!(said(&clean, &[]), [501, 0, 501, 0, 0]);
 }
@@ -274,7 +274,7 @@ async fn a_copy_to_a_device_or_a_pipe_is_whole_and_leaves_the_device() {
     assert_all(&to, 500, |_| true);
 }
 
-/// A device does not gain room: trying again would count records that nobody got.
+/// A device does not get more room: trying again would count records that did not arrive.
 #[tokio::test]
 async fn a_full_device_ends_the_copy() {
     let dir = tempfile::tempdir().unwrap();
@@ -439,7 +439,7 @@ async fn a_dead_workers_shards_go_to_the_other_well_within_two_seconds() {
     until_owners(&*leases, BTreeMap::is_empty).await;
 }
 
-/// Waits until the owners of leases, with the number of theirs, are as wanted.
+/// Waits until the numbers of leases by owner are as `wanted`.
 async fn until_owners(store: &dyn LeaseStore, wanted: impl Fn(&BTreeMap<String, usize>) -> bool) {
     let reached = async {
         loop {
@@ -485,7 +485,7 @@ async fn an_absent_stream_is_waited_for_and_then_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_stream_copy_without_a_name_goes_on_where_it_was() {
+async fn a_stream_copy_without_a_name_continues_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
     let stream = create(&raw, 2).await;
@@ -528,7 +528,7 @@ async fn simulated(world: &SimWorld, name: &str, seed: u64, args: &ConsumerArgs)
     prepare(parts, &config).await.unwrap()
 }
 
-/// Disk calls of a worker from its start until it holds all shards of one that died.
+/// Counts the disk calls of a worker from its start until it holds all shards of a dead one.
 async fn calls_of_a_take_over(shards: u32) -> u64 {
     let world = SimWorld::new(1);
     let maker = Context {

@@ -62,7 +62,7 @@ pub struct RecordFilter {
 /// The verdicts of the filters on the records of a batch, by index.
 #[derive(Debug, Default)]
 struct FilteredBatch {
-    taken: Vec<u32>,
+    accepted: Vec<u32>,
     poison: Vec<(u32, PoisonReason)>,
     dropped: Vec<u32>,
 }
@@ -106,7 +106,7 @@ impl RecordFilter {
             let holds = all_hold(&self.filters, batch.key(entry), batch.payload(entry));
             let index = index as u32;
             match holds {
-                Ok(true) => filtered.taken.push(index),
+                Ok(true) => filtered.accepted.push(index),
                 Ok(false) => filtered.dropped.push(index),
                 Err(_) => filtered.poison.push((index, NOT_JSON)),
             }
@@ -182,7 +182,7 @@ impl RecordFilter {
         source: Source<'_>,
     ) -> Result<CopiedText> {
         let FilteredBatch {
-            taken,
+            accepted,
             mut poison,
             dropped,
         } = self.judge(batch);
@@ -190,8 +190,8 @@ impl RecordFilter {
             stream: source.stream,
             shard: source.shard,
         };
-        let mut text = Vec::with_capacity(batch.payload_len() as usize + taken.len());
-        poison.extend(format.write(batch, &taken, place, &mut text));
+        let mut text = Vec::with_capacity(batch.payload_len() as usize + accepted.len());
+        poison.extend(format.write(batch, &accepted, place, &mut text));
         poison.sort_unstable();
         let letters = self.letters(batch, poison, source)?;
         let (filtered, dead_letters) = (dropped.len() as u64, letters.len() as u64);
@@ -216,7 +216,7 @@ impl RecordFilter {
         now: i64,
     ) -> Result<Transformed> {
         let FilteredBatch {
-            taken: sources,
+            accepted: sources,
             poison,
             dropped,
         } = self.judge(&batch);
@@ -236,6 +236,11 @@ impl RecordFilter {
                 batch.hashes = sources.iter().map(|i| batch.hashes[*i as usize]).collect();
             }
         }
+        debug_assert_eq!(
+            input as usize,
+            sources.len() + letters.len() + dropped.len(),
+            "each record is accounted for once"
+        );
         batch.origins.clear();
         let rule: Arc<str> = FILTER_RULE.into();
         Ok(Transformed {

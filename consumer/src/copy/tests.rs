@@ -45,7 +45,7 @@ pub(super) fn batch(first: u64, records: &[(Option<&[u8]>, &[u8])]) -> Batch {
     }
 }
 
-/// Panics over a payload that asks for it.
+/// Panics over a payload that holds `marker`.
 pub(super) fn panic_if_asked(marker: &str, payload: &[u8]) {
     let found = payload
         .windows(marker.len())
@@ -138,7 +138,7 @@ fn print_stage(printer: Printer, filter: RecordFilter, budget_bytes: u64) -> Pri
     )
 }
 
-/// A copy to a file; `continues` under an app.
+/// Opens a copy to a file; `continues` says that it runs under an app.
 async fn file_stage(
     path: &Path,
     on_poison: OnPoison,
@@ -150,7 +150,7 @@ async fn file_stage(
     Ok(print_stage(printer, everything(on_poison), 1 << 20))
 }
 
-/// As [`file_stage`], once the thread of a dead copy has closed the file.
+/// Like [`file_stage`] under an app, once the thread of a dead copy has closed the file.
 async fn file_stage_of_the_next(path: &Path) -> PrintStage {
     loop {
         match file_stage(path, OnPoison::Stop, true).await {
@@ -231,7 +231,7 @@ async fn a_copy_under_an_app_appends_where_it_was_stopped() {
     }
 }
 
-/// What a death left of a line, or of a file without an end, does not spoil the line that comes behind it.
+/// A line or a file that a death left without an end does not spoil the next line.
 #[tokio::test]
 async fn a_torn_line_is_ended_before_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -375,7 +375,7 @@ impl TextOutput for Paper {
     }
 }
 
-/// Has no reader.
+/// An output without a reader.
 struct NoReader;
 
 impl TextOutput for NoReader {
@@ -424,7 +424,7 @@ fn a_record_that_no_filter_takes_has_no_text() {
 }
 
 #[test]
-fn a_filtered_batch_keeps_positions_and_answers_for_every_record() {
+fn a_filtered_batch_keeps_positions_and_accounts_for_every_record() {
     let filter = RecordFilter::new(
         vec!["key=k".parse().unwrap(), "/n=1".parse().unwrap()],
         OnPoison::DeadLetter,
@@ -461,9 +461,9 @@ fn a_filtered_batch_keeps_positions_and_answers_for_every_record() {
     assert_ne!(filter.digest(), everything(OnPoison::DeadLetter).digest());
 }
 
-/// A text that is longer than its records, and its dead letters, find memory while others hold all of it.
+/// A text that is longer than its records finds memory while others hold all of it.
 #[tokio::test]
-async fn long_texts_of_a_small_budget_wait_for_no_one_who_waits() {
+async fn a_text_without_memory_overdraws_the_budget() {
     let printed = Arc::new(Mutex::new(Vec::new()));
     let paper = Paper(Arc::clone(&printed));
     let printer = Printer::start(move || Ok(paper)).await.unwrap();

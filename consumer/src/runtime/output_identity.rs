@@ -20,7 +20,7 @@ pub(crate) struct OutputIdentity {
 }
 
 impl OutputIdentity {
-    /// Returns the identity of what `stage` writes into.
+    /// Returns the output of `stage`.
     pub(crate) fn of(stage: &Arc<dyn Stage>) -> Self {
         OutputIdentity {
             stage: Arc::clone(stage),
@@ -28,7 +28,7 @@ impl OutputIdentity {
         }
     }
 
-    /// Returns what tells the output from others.
+    /// Returns the identity of the output, if it has one.
     pub(crate) fn id(&self) -> Option<&OutputId> {
         self.output.as_ref().map(|output| &output.id)
     }

@@ -309,6 +309,10 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, claim: Claim) {
+        debug_assert!(
+            !self.active.contains_key(&claim.id.shard),
+            "one task for each shard"
+        );
         let (control, watch) = watch::channel(TaskOrder::Run);
         let (id, shard) = (claim.id.clone(), claim.id.shard.clone());
         // Under leases the rows hold where the app starts, and a row without progress means the beginning.

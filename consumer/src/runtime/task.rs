@@ -2,7 +2,7 @@
 
 mod attempt;
 mod control;
-mod ledger_write;
+mod ledger_writer;
 mod prefetch;
 mod publish;
 mod shard_task;

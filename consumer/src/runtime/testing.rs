@@ -1,4 +1,4 @@
-//! A stream, leases and stages in memory, with faults to order.
+//! A stream, leases and stages in memory whose faults a test orders.
 
 mod broker;
 mod leases;

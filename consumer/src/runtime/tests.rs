@@ -21,7 +21,7 @@ mod schedules;
 mod sharing;
 mod waits;
 
-/// A stream, its leases and what came out.
+/// A stream, its leases and the records that came out.
 struct World {
     leases: Arc<ScriptedLeases>,
     stream: Arc<ScriptedStream>,
@@ -58,7 +58,7 @@ impl World {
         self.spec(Exact::new(&Arc::clone(&self.log)))
     }
 
-    /// Each record came out once.
+    /// Checks that each record came out once.
     fn assert_exact(&self) {
         let counts = self.log.counts();
         for record in self.stream.all() {
@@ -67,7 +67,7 @@ impl World {
         assert_eq!(counts.len(), self.stream.all().len());
     }
 
-    /// Each record came out.
+    /// Checks that each record came out.
     fn assert_complete(&self) {
         let counts = self.log.counts();
         for record in self.stream.all() {

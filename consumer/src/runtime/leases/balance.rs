@@ -125,6 +125,7 @@ impl BalanceView {
 
 fn shift(loads: &mut BTreeMap<String, usize>, from: &str, to: Option<&str>) {
     if let Some(load) = loads.get_mut(from) {
+        debug_assert!(*load > 0, "`{from}` hands over a shard that it holds");
         *load = load.saturating_sub(1);
     }
     if let Some(to) = to {

@@ -155,6 +155,7 @@ impl HeldLease {
             let mut next = row.clone();
             next.counter += 1;
             edit(&mut next);
+            debug_assert_eq!(next.epoch, self.epoch, "an update keeps the epoch");
             match self.store.swap(Some(&row), &next).await? {
                 Swap::Swapped => {
                     let mut status = self.status();

@@ -30,6 +30,7 @@ pub(crate) fn children_first(map: &ShardMap) -> Vec<&Shard> {
     for shard in map.all() {
         push_after_parents(map, shard, &mut visited, &mut order);
     }
+    debug_assert_eq!(order.len(), map.all().len(), "each shard once");
     order.reverse();
     order
 }

@@ -5,7 +5,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::stage::ShardStage;
 
-use super::ledger_write::LedgerWrite;
+use super::ledger_writer::LedgerWriter;
 use super::prefetch::Prefetch;
 use crate::runtime::transaction::Membership;
 
@@ -19,24 +19,70 @@ pub(crate) struct Attempt {
     pub(super) published: Progress,
     /// Something was pushed that the last publish did not cover.
     pub(super) unpublished: bool,
-    /// The progress that is not in the ledger yet, and when to write it.
-    pub(super) unwritten: Option<(Progress, Instant)>,
-    /// The write of the ledger that is under way.
-    pub(super) writing: LedgerWrite,
-    pub(super) idle_since: Option<Instant>,
+    pub(super) ledger: LedgerWriter,
+    pub(super) reading: Reading,
     /// When the budget came under pressure and `due` did not want to publish.
     pub(super) pressed_since: Option<Instant>,
     /// The deadline of the stage at which `due` did not want to publish.
-    pub(super) answered: Option<Instant>,
-    /// When a reader that found corrupt data is tried again.
-    pub(super) stopped_until: Option<Instant>,
-    /// The shard was recorded as stalled.
-    pub(super) standing: bool,
+    pub(super) asked_deadline: Option<Instant>,
+}
+
+/// The state of an attempt's reader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reading {
+    /// The reader has records, or has not said yet.
+    Active,
+    /// The reader has had no more records since then.
+    Idle { since: Instant },
+    /// The reader found corrupt data.
+    Stalled {
+        since: Instant,
+        /// When to read again; `None` while the reader is trying.
+        retry_at: Option<Instant>,
+    },
+}
+
+impl Reading {
+    /// Whether the reader is asked for its next read.
+    pub(crate) fn may_read(&self) -> bool {
+        self.retry_at().is_none()
+    }
+
+    /// Returns when a stalled shard is read again.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        match self {
+            Reading::Stalled { retry_at, .. } => *retry_at,
+            Reading::Active | Reading::Idle { .. } => None,
+        }
+    }
+
+    /// Returns since when no record has come from a reader that has none.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        match self {
+            Reading::Active => None,
+            Reading::Idle { since } | Reading::Stalled { since, .. } => Some(*since),
+        }
+    }
+
+    /// Counts the idle time from `now` on, and lets a stalled reader try again if it is time.
+    pub(crate) fn tick(&mut self, now: Instant, restart_idle: bool) {
+        match self {
+            Reading::Active => {}
+            Reading::Idle { since } if restart_idle => *since = now,
+            Reading::Idle { .. } => {}
+            Reading::Stalled { since, retry_at } => {
+                if restart_idle {
+                    *since = now;
+                }
+                retry_at.take_if(|at| *at <= now);
+            }
+        }
+    }
 }
 
 impl Attempt {
     /// Whether everything that was pushed is published and in the ledger.
     pub(super) fn is_checkpointed(&self) -> bool {
-        !self.unpublished && self.unwritten.is_none()
+        !self.unpublished && self.ledger.is_written()
     }
 }

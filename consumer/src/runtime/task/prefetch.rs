@@ -98,8 +98,14 @@ impl Prefetch {
             ))),
         };
         match &read {
-            Ok(Read::Batch(batch)) => self.after = self.after.max(batch.to),
-            Ok(Read::Gap { to, .. }) => self.after = self.after.max(*to),
+            Ok(Read::Batch(batch)) => {
+                debug_assert!(self.after <= batch.to, "a reader does not go back");
+                self.after = self.after.max(batch.to);
+            }
+            Ok(Read::Gap { from, to, .. }) => {
+                debug_assert!(from <= to, "a gap goes forward");
+                self.after = self.after.max(*to);
+            }
             Ok(Read::Idle { through }) => self.after = self.after.max(*through),
             Ok(Read::End { .. }) => self.after = Position::End,
             Err(_) => self.running = None,

@@ -18,7 +18,7 @@ impl ShardTask {
             self.publish(attempt, why).await?;
         }
         // `due` is not asked again about a deadline that has passed, until the stage moves it.
-        attempt.answered = attempt
+        attempt.asked_deadline = attempt
             .stage
             .deadline()
             .filter(|deadline| *deadline <= clock::now());
@@ -58,12 +58,15 @@ impl ShardTask {
         progress.output = attempt.published.output.clone();
         progress.start = attempt.published.start;
         self.failures = 0;
+        debug_assert!(
+            progress.to <= attempt.pushed,
+            "an output publishes no more than was pushed"
+        );
         let all = progress.to >= attempt.pushed;
         attempt.unpublished &= !all;
         if progress != attempt.published {
-            let known = attempt.unwritten.as_ref().map(|(_, at)| *at);
-            let at = known.unwrap_or_else(|| self.shared.next_checkpoint());
-            attempt.unwritten = Some((progress.clone(), at));
+            let next = self.shared.next_checkpoint();
+            attempt.ledger.owe(progress.clone(), next);
             attempt.published = progress;
         }
         let (to, checkpointed) = (attempt.published.to, attempt.is_checkpointed());
@@ -82,54 +85,43 @@ impl ShardTask {
 
     /// Begins to write the ledger when it is time.
     pub(super) fn checkpoint(&mut self, attempt: &mut Attempt) {
-        if let Some((progress, at)) = &attempt.unwritten
-            && *at <= clock::now()
-            && !attempt.writing.is_under_way()
+        if attempt
+            .ledger
+            .wake_at()
+            .is_some_and(|at| at <= clock::now())
         {
-            attempt.writing.begin(&self.claim.ledger, progress);
+            attempt.ledger.begin();
         }
     }
 
     /// Writes the ledger and waits for the answer. Without an answer the progress stays unwritten.
     pub(super) async fn write_now(&mut self, attempt: &mut Attempt) -> Result<()> {
-        if attempt.writing.is_under_way() {
-            let (progress, written) = attempt.writing.done().await;
-            self.written(attempt, &progress, written)?;
+        if attempt.ledger.is_writing() {
+            let written = attempt.ledger.done().await;
+            self.written(attempt, written)?;
         }
-        if let Some((progress, _)) = &attempt.unwritten {
-            attempt.writing.begin(&self.claim.ledger, progress);
-            let (progress, written) = attempt.writing.done().await;
-            self.written(attempt, &progress, written)?;
+        if !attempt.ledger.is_written() {
+            attempt.ledger.begin();
+            let written = attempt.ledger.done().await;
+            self.written(attempt, written)?;
         }
         Ok(())
     }
 
     /// Handles the answer to a write of the ledger; a store without an answer is asked again later.
-    pub(super) fn written(
-        &mut self,
-        attempt: &mut Attempt,
-        progress: &Progress,
-        written: Result<()>,
-    ) -> Result<()> {
+    pub(super) fn written(&mut self, attempt: &mut Attempt, written: Result<()>) -> Result<()> {
         let next = match written {
-            Ok(()) => {
-                attempt
-                    .unwritten
-                    .take_if(|(unwritten, _)| unwritten == progress);
-                self.shared.next_checkpoint()
-            }
+            Ok(()) => self.shared.next_checkpoint(),
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
                     self.count("ledger");
-                    tracing::warn!(shard = %self.claim.shard.id, "ledger: {}", error.report());
+                    tracing::warn!(shard = %self.shard.id, "ledger: {}", error.report());
                     clock::now() + after.max(PACE.first)
                 }
                 _ => return Err(error),
             },
         };
-        if let Some((_, at)) = &mut attempt.unwritten {
-            *at = next;
-        }
+        attempt.ledger.write_at(next);
         let checkpointed = attempt.is_checkpointed();
         self.status(|status| status.checkpointed = checkpointed);
         Ok(())
@@ -169,10 +161,10 @@ impl ShardTask {
     ) -> TaskOutcome {
         let clean = !attempt.unpublished && attempt.published.to >= self.unconfirmed_through;
         if clean && attempt.published.pin.take().is_some() {
-            attempt.unwritten = Some((attempt.published.clone(), clock::now()));
+            attempt.ledger.owe(attempt.published.clone(), clock::now());
         }
         let mut failures = 0;
-        while attempt.unwritten.is_some() {
+        while !attempt.ledger.is_written() {
             match self.write_now(attempt).await {
                 Ok(()) => {}
                 Err(error) if error.disposition() == Disposition::Fenced => {
@@ -180,7 +172,7 @@ impl ShardTask {
                 }
                 Err(error) => return TaskOutcome::Failed(error),
             }
-            if attempt.unwritten.is_some() {
+            if !attempt.ledger.is_written() {
                 clock::sleep(PACE.delay(failures, &self.shared.spec.context.random)).await;
                 failures += 1;
             }
@@ -193,7 +185,7 @@ impl ShardTask {
 
     pub(super) async fn give_back(&mut self) -> TaskOutcome {
         for n in 0.. {
-            match self.claim.ledger.release().await {
+            match self.ledger.release().await {
                 Ok(()) => return TaskOutcome::Released,
                 Err(error) => match error.disposition() {
                     Disposition::Retry { after } => {

@@ -26,17 +26,17 @@ use hydrant_core::error::{Disposition, Error, Result, Rewound};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::retry::is_logged;
+use hydrant_core::shard::Shard;
 use hydrant_core::stage::{Flush, Opened};
-use hydrant_core::stream::Read;
-use hydrant_core::subscription::Claim;
+use hydrant_core::stream::{Read, ShardReader};
+use hydrant_core::subscription::{Claim, ClaimId, Ledger};
 use tokio::sync::watch;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Reading};
 use super::control::{PACE, TaskOrder, TaskOutcome, wanted};
-use super::ledger_write::LedgerWrite;
+use super::ledger_writer::LedgerWriter;
 use super::prefetch::{Prefetch, shedding};
 use super::start_position::{StartPoint, StartRules};
-use crate::runtime::late_reader::LateReader;
 use crate::runtime::leases::SILENT;
 use crate::runtime::progress_board::ShardStatus;
 use crate::runtime::run_context::RunContext;
@@ -46,10 +46,15 @@ use crate::runtime::transaction::{Membership, aborted};
 const PRESSURE_RECHECK: Duration = Duration::from_millis(100);
 /// How often a stalled shard is read again.
 const CORRUPT_RECHECK: Duration = Duration::from_secs(5);
+
 /// The task of one claim.
 pub(crate) struct ShardTask {
     pub(super) shared: Arc<RunContext>,
-    pub(super) claim: Claim,
+    pub(super) claim: ClaimId,
+    pub(super) shard: Shard,
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// The reader of the claim, for the first attempt.
+    reader: Option<Box<dyn ShardReader>>,
     pub(super) control: watch::Receiver<TaskOrder>,
     pub(super) created_after_start: bool,
     /// Failures since the last publish.
@@ -58,7 +63,6 @@ pub(crate) struct ShardTask {
     pub(super) min_position: Position,
     /// The output may hold unconfirmed records up to here, from this task or an earlier one.
     pub(super) unconfirmed_through: Position,
-    pub(super) first_reader: bool,
 }
 
 enum TaskEvent {
@@ -66,7 +70,7 @@ enum TaskEvent {
     Timer,
     Pressure,
     Transaction,
-    Written(Box<(Progress, Result<()>)>),
+    Written(Result<()>),
     Read(Box<Result<Read>>),
 }
 
@@ -78,15 +82,23 @@ impl ShardTask {
         control: watch::Receiver<TaskOrder>,
         created_after_start: bool,
     ) -> Self {
+        let Claim {
+            id,
+            shard,
+            reader,
+            ledger,
+        } = claim;
         ShardTask {
             shared,
-            claim,
+            claim: id,
+            shard,
+            ledger,
+            reader: Some(reader),
             control,
             created_after_start,
             failures: 0,
             min_position: Position::Begin,
             unconfirmed_through: Position::Begin,
-            first_reader: true,
         }
     }
 
@@ -116,7 +128,7 @@ impl ShardTask {
                 status.idle_since = None;
                 status.held_bytes = 0;
             });
-            let shard = &self.claim.shard.id;
+            let shard = &self.shard.id;
             let delay = PACE.delay(self.failures, &self.shared.spec.context.random);
             let wait = match error.disposition() {
                 Disposition::Superseded { after } => {
@@ -156,7 +168,7 @@ impl ShardTask {
     }
 
     pub(super) fn status<T>(&self, edit: impl FnOnce(&mut ShardStatus) -> T) -> T {
-        self.shared.board.update(&self.claim.shard.id, edit)
+        self.shared.board.update(&self.shard.id, edit)
     }
 
     pub(super) fn count(&self, what: &'static str) {
@@ -168,7 +180,7 @@ impl ShardTask {
     pub(super) fn labels(&self) -> (String, String) {
         (
             self.shared.spec.stream.id().name.to_string(),
-            self.claim.shard.id.to_string(),
+            self.shard.id.to_string(),
         )
     }
 
@@ -178,7 +190,7 @@ impl ShardTask {
             return error;
         };
         let Rewound { start, at, .. } = *rewound;
-        let (spec, shard) = (&self.shared.spec, &self.claim.shard.id);
+        let (spec, shard) = (&self.shared.spec, &self.shard.id);
         Error::refused(format!(
             "app `{app}` reads shard `{shard}` from {at}, but its output begins after {start}, where the app began \
              earlier: the records in between can no longer be added. Send all records again, as new ones, with `hydrant stream reprocess {url} --app {app} --from {from}`",
@@ -203,12 +215,7 @@ impl ShardTask {
             unconfirmed_through,
             in_ledger,
         } = rules
-            .begin(
-                &spec.stream,
-                &*spec.stage,
-                &self.claim.shard,
-                &*self.claim.ledger,
-            )
+            .begin(&spec.stream, &*spec.stage, &self.shard, &*self.ledger)
             .await?;
         self.unconfirmed_through = self.unconfirmed_through.max(unconfirmed_through);
         if progress.to < self.min_position {
@@ -218,7 +225,7 @@ impl ShardTask {
         let nothing = self.shared.output.sign(Progress::default());
         let unsaid = in_ledger.is_none() && progress == nothing;
         if !unsaid && in_ledger.as_ref() != Some(&progress) {
-            self.claim.ledger.write(&progress).await?;
+            self.ledger.write(&progress).await?;
         }
         Ok(progress)
     }
@@ -226,22 +233,22 @@ impl ShardTask {
     async fn open(&mut self) -> Result<Attempt> {
         let progress = self.begin().await?;
         let transaction = self.shared.transaction.as_ref();
-        let membership = transaction.map(|transaction| transaction.join(&self.claim.id));
+        let membership = transaction.map(|transaction| transaction.join(&self.claim));
         let shared = Arc::clone(&self.shared);
         let spec = &shared.spec;
-        let shard = self.claim.shard.clone();
+        let shard = self.shard.clone();
         let stage = spec
             .stage
             .open(Opened {
-                claim: self.claim.id.clone(),
+                claim: self.claim.clone(),
                 shard: shard.clone(),
                 after: progress.clone(),
                 start: progress.to,
-                generation: self.claim.ledger.generation(),
+                generation: self.ledger.generation(),
                 parents: shard.parents.clone(),
             })
             .await?;
-        let first = self.first_reader.then(|| self.take_reader());
+        let first = self.reader.take();
         let prefetch = Prefetch::start(
             &spec.stream,
             &shard.id,
@@ -249,7 +256,6 @@ impl ShardTask {
             progress.to,
             first,
         );
-        self.first_reader = false;
         let to = progress.to;
         self.status(|status| {
             status.pushed = to;
@@ -263,21 +269,11 @@ impl ShardTask {
             pushed: to,
             published: progress,
             unpublished: false,
-            unwritten: None,
-            writing: LedgerWrite::default(),
-            idle_since: None,
+            ledger: LedgerWriter::new(&self.ledger),
+            reading: Reading::Active,
             pressed_since: None,
-            answered: None,
-            stopped_until: None,
-            standing: false,
+            asked_deadline: None,
         })
-    }
-
-    /// Takes the claim's own reader, and leaves one in its place that asks the stream when it is opened.
-    fn take_reader(&mut self) -> Box<dyn hydrant_core::stream::ShardReader> {
-        let spec = &self.shared.spec;
-        let late = LateReader::new(&spec.stream, &self.claim.shard.id, &spec.context.budget);
-        std::mem::replace(&mut self.claim.reader, Box::new(late))
     }
 
     async fn attempt(&mut self) -> Result<TaskOutcome> {
@@ -300,10 +296,10 @@ impl ShardTask {
                     Err(_) => return Ok(TaskOutcome::Lost),
                 },
                 () = changed(&mut attempt.membership) => TaskEvent::Transaction,
-                written = attempt.writing.done() => TaskEvent::Written(Box::new(written)),
+                written = attempt.ledger.done() => TaskEvent::Written(written),
                 () = clock::sleep_until(wake) => TaskEvent::Timer,
                 () = budget.pressure(), if ask_pressure => TaskEvent::Pressure,
-                read = attempt.prefetch.next(), if attempt.stopped_until.is_none() => TaskEvent::Read(Box::new(read)),
+                read = attempt.prefetch.next(), if attempt.reading.may_read() => TaskEvent::Read(Box::new(read)),
             };
             match step {
                 TaskEvent::Order => {}
@@ -313,10 +309,7 @@ impl ShardTask {
                     self.publish_if_due(&mut attempt).await?;
                 }
                 TaskEvent::Transaction => self.follow_transaction(&mut attempt).await?,
-                TaskEvent::Written(done) => {
-                    let (progress, written) = *done;
-                    self.written(&mut attempt, &progress, written)?;
-                }
+                TaskEvent::Written(written) => self.written(&mut attempt, written)?,
                 TaskEvent::Read(read) => {
                     let read = match *read {
                         Ok(read) => read,
@@ -325,8 +318,8 @@ impl ShardTask {
                             continue;
                         }
                     };
-                    if std::mem::take(&mut attempt.standing) {
-                        self.shared.note_resumed(&self.claim.shard.id);
+                    if matches!(attempt.reading, Reading::Stalled { .. }) {
+                        self.shared.note_resumed(&self.shard.id);
                     }
                     let ended = matches!(read, Read::End { .. });
                     let before = attempt.unpublished;
@@ -342,7 +335,7 @@ impl ShardTask {
                         if attempt.published.to != Position::End {
                             return Err(Error::fatal(format!(
                                 "the end of shard `{}` was published only up to {}",
-                                self.claim.shard.id, attempt.published.to
+                                self.shard.id, attempt.published.to
                             )));
                         }
                         return Ok(self.finish(&mut attempt, TaskOutcome::Ended).await);
@@ -359,21 +352,18 @@ impl ShardTask {
         let stage = attempt
             .stage
             .deadline()
-            .filter(|deadline| attempt.answered.is_none_or(|answered| *deadline > answered));
-        let ledger = attempt
-            .unwritten
-            .as_ref()
-            .filter(|_| !attempt.writing.is_under_way())
-            .map(|(_, at)| *at);
+            .filter(|deadline| attempt.asked_deadline.is_none_or(|asked| *deadline > asked));
+        let ledger = attempt.ledger.wake_at();
         let idle = attempt
-            .idle_since
-            .filter(|_| spec.exit_at_end && (attempt.unpublished || attempt.unwritten.is_some()))
+            .reading
+            .idle_since()
+            .filter(|_| spec.exit_at_end && !attempt.is_checkpointed())
             .map(|since| since + spec.idle);
         let pressure = attempt
             .pressed_since
             .filter(|_| attempt.unpublished)
             .map(|since| since + PRESSURE_RECHECK);
-        [stage, ledger, idle, pressure, attempt.stopped_until]
+        [stage, ledger, idle, pressure, attempt.reading.retry_at()]
             .into_iter()
             .flatten()
             .min()
@@ -387,33 +377,34 @@ impl ShardTask {
         {
             attempt.pressed_since = None;
             let pressed = spec.context.budget.is_pressed();
-            if pressed && attempt.unpublished && self.shared.board.holds_most(&self.claim.shard.id)
-            {
+            if pressed && attempt.unpublished && self.shared.board.holds_most(&self.shard.id) {
                 self.publish(attempt, Flush::Memory).await?;
             }
         }
         let idle_over = attempt
-            .idle_since
+            .reading
+            .idle_since()
             .is_some_and(|since| since + self.shared.spec.idle <= now);
+        let mut restart_idle = false;
         if idle_over && self.shared.spec.exit_at_end {
             if attempt.unpublished {
                 self.publish(attempt, Flush::Drain).await?;
                 // A stage that published less than everything is asked again after another idle time.
-                attempt.idle_since = Some(now);
+                restart_idle = true;
             }
             self.write_now(attempt).await?;
         }
-        attempt.stopped_until = attempt.stopped_until.filter(|until| *until > now);
+        attempt.reading.tick(now, restart_idle);
         self.publish_if_due(attempt).await?;
         self.checkpoint(attempt);
         Ok(())
     }
 
     async fn push(&mut self, attempt: &mut Attempt, read: Read) -> Result<()> {
-        if !self.claim.ledger.is_held() {
+        if !self.ledger.is_held() {
             return Err(Error::Fenced {
                 app: self.shared.spec.app.clone(),
-                shard: self.claim.shard.id.clone(),
+                shard: self.shard.id.clone(),
                 owner: SILENT.to_owned(),
             });
         }
@@ -424,7 +415,7 @@ impl ShardTask {
             }
             Read::Idle { through } => (*through, Some(clock::now())),
             Read::Gap { from, to, why } => {
-                let shard = &self.claim.shard.id;
+                let shard = &self.shard.id;
                 tracing::warn!(%shard, %from, %to, why, "skipping records that the stream no longer has");
                 self.status(|status| status.summary.gaps += 1);
                 self.count("gap");
@@ -433,7 +424,10 @@ impl ShardTask {
             Read::End { .. } => (Position::End, None),
         };
         let moves = to > attempt.pushed || idle.is_none();
-        attempt.idle_since = idle;
+        attempt.reading = match idle {
+            None => Reading::Active,
+            Some(since) => Reading::Idle { since },
+        };
         attempt.unpublished |= moves;
         attempt.pushed = attempt.pushed.max(to);
         if self.shared.spec.pin.is_some() && to != Position::End {
@@ -481,7 +475,7 @@ impl ShardTask {
         match error.disposition() {
             Disposition::Retry { after } => {
                 self.count("read");
-                let shard = &self.claim.shard.id;
+                let shard = &self.shard.id;
                 if is_logged(self.failures) {
                     tracing::warn!(%shard, "will read again: {}", error.report());
                 }
@@ -506,10 +500,12 @@ impl ShardTask {
                     return Err(error);
                 }
                 self.count("corrupt");
-                self.shared.note_stalled(&self.claim.shard.id, error);
+                self.shared.note_stalled(&self.shard.id, error);
                 let now = clock::now();
-                attempt.stopped_until = Some(now + CORRUPT_RECHECK);
-                attempt.standing = true;
+                attempt.reading = Reading::Stalled {
+                    since: now,
+                    retry_at: Some(now + CORRUPT_RECHECK),
+                };
                 self.status(|status| status.idle_since = Some(now));
                 Ok(())
             }

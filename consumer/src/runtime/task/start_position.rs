@@ -100,6 +100,13 @@ impl StartRules<'_> {
             }
             (Some(pinned), _) => return Err(self.refusal(&shard.id, &pinned)),
         };
+        debug_assert!(
+            progress
+                .pin
+                .as_ref()
+                .is_none_or(|pin| pin.after <= progress.to),
+            "progress does not fall behind its pin"
+        );
         Ok(StartPoint {
             progress,
             unconfirmed_through,

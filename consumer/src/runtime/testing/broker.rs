@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 type Progresses = Arc<Mutex<BTreeMap<ShardId, Progress>>>;
 
-/// A stream whose shards a test hands out by hand.
+/// A stream whose shards a test hands out itself.
 #[derive(Debug)]
 pub(crate) struct BrokerStream {
     stream: SharedStream,
@@ -27,7 +27,7 @@ pub(crate) struct BrokerStream {
     orders: Mutex<Option<mpsc::Sender<Event>>>,
     /// How often the subscription was asked for an event.
     asked: Arc<AtomicU64>,
-    /// What ledgers say of their claims.
+    /// The progress in the ledgers of the claims.
     pub(crate) held: Arc<AtomicBool>,
 }
 
@@ -76,7 +76,7 @@ impl BrokerStream {
         orders.as_ref().unwrap().try_send(event).unwrap();
     }
 
-    /// The broker is gone for good.
+    /// Closes the broker for good.
     pub(crate) fn hang_up(&self) {
         self.orders.lock().unwrap().take();
     }

@@ -10,7 +10,7 @@ use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use tokio::sync::Notify;
 
-/// Leases in memory. `sees_deaths` is what a local store has and a remote one lacks.
+/// Leases in memory. `sees_deaths` says whether the store notices that a worker died, as a local one does.
 #[derive(Debug, Default)]
 pub(crate) struct ScriptedLeases {
     rows: Mutex<BTreeMap<ShardId, Lease>>,
@@ -121,7 +121,7 @@ impl LeaseStore for ScriptedLeases {
         if self.sees_deaths {
             self.changed.notify_waiters();
         }
-        // The write is done; only its answer is late, and is lost when the caller goes.
+        // The write is done; only its answer is late, and is lost when the caller goes away.
         let slow = self.slow_ms.load(Ordering::SeqCst);
         if slow > 0 {
             hydrant_core::clock::sleep(Duration::from_millis(slow)).await;

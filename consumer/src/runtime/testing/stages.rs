@@ -14,11 +14,11 @@ use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 
-/// What came out, over all workers.
+/// The records that came out, over all workers.
 #[derive(Debug, Default)]
 pub(crate) struct OutputLog {
     records: Mutex<Vec<(ShardId, u64)>>,
-    /// What an output knows of each shard.
+    /// The progress that an output tracks, by shard.
     committed: Mutex<BTreeMap<ShardId, Position>>,
     opened: Mutex<Vec<Opened>>,
 }
@@ -81,13 +81,13 @@ fn offsets(shard: &ShardId, batch: &Batch) -> Vec<(ShardId, u64)> {
         .collect()
 }
 
-/// Hands records out as they come, and knows nothing of its progress: at least once.
+/// A stage that hands records out as they come and does not track progress: at least once.
 #[derive(Clone)]
 pub(crate) struct PlainStage {
     pub(crate) log: Arc<OutputLog>,
-    /// Publishes this long after the first push.
+    /// How long after the first push it publishes.
     pub(crate) every: Duration,
-    /// A publish fails next with these, last first.
+    /// The errors with which the next publishes fail, last first.
     pub(crate) failures: Arc<Mutex<Vec<Error>>>,
 }
 
@@ -178,12 +178,12 @@ impl ShardStage for PlainShard {
     }
 }
 
-/// Holds records until they are published by compare-and-set on the output's own progress: exactly once.
+/// A stage that holds records until they are published by compare-and-set on the output's own progress: exactly once.
 #[derive(Clone)]
 pub(crate) struct Exact {
     pub(crate) log: Arc<OutputLog>,
     pub(crate) every: Duration,
-    /// Publishes when it holds this many records.
+    /// How many held records make it publish.
     pub(crate) records_max: usize,
     /// A publish takes this long.
     pub(crate) slow: Duration,
@@ -314,10 +314,10 @@ impl ShardStage for ExactShard {
     }
 }
 
-/// From, to, and what lies between.
+/// The first and last position of a half, and the batches between them.
 type Half = (Position, Position, Vec<Batch>);
 
-/// Commits what all claims of a worker pushed in one transaction.
+/// A stage that commits what all claims of a worker pushed in one transaction.
 #[derive(Clone)]
 pub(crate) struct Together {
     pub(crate) log: Arc<OutputLog>,
@@ -390,7 +390,7 @@ impl Stage for Together {
                 != *from
         });
         if unlucky || poisoned || beaten {
-            // As simple as a stage may be: it does not remember who was open at an abort.
+            // The stage is as simple as it may be: it does not remember which halves were open at an abort.
             for (from, to, batches) in open.values_mut() {
                 batches.clear();
                 *to = *from;

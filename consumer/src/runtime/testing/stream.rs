@@ -76,7 +76,7 @@ impl ScriptedStream {
         })
     }
 
-    /// Batches of this many records at most.
+    /// Limits batches to this many records.
     pub(crate) fn batch_records(&self, records: u64) {
         self.logs.batch_records.store(records, Ordering::SeqCst);
     }
@@ -162,7 +162,7 @@ impl ScriptedStream {
         self.logs.resharded.notify_waiters();
     }
 
-    /// The open shards' names.
+    /// Returns the open shards.
     pub(crate) fn open_shards(&self) -> Vec<Shard> {
         let logs = self.logs.logs.lock().unwrap();
         logs.values()
@@ -178,7 +178,7 @@ impl ScriptedStream {
         log.kept_after = Position::offset(offset - 1);
     }
 
-    /// Readers of `shard` fail next with these, last first.
+    /// Makes the next reads of `shard` fail with `errors`, last first.
     pub(crate) fn fail_reads(&self, shard: &str, errors: Vec<Error>) {
         self.logs
             .errors
@@ -188,7 +188,7 @@ impl ScriptedStream {
         self.logs.appended.notify_waiters();
     }
 
-    /// Everything ever appended.
+    /// Returns everything that was ever appended.
     pub(crate) fn all(&self) -> Vec<(ShardId, u64)> {
         let logs = self.logs.logs.lock().unwrap();
         logs.values()

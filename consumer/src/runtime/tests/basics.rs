@@ -80,7 +80,7 @@ async fn latest_is_fixed_at_the_first_start() {
     let worker = RunningWorker::start(spec);
     until("the rows", || world.leases.rows().len() == 2).await;
     drop(worker);
-    // What comes while nobody runs is not skipped.
+    // Records that come while no worker runs are not skipped.
     world.stream.append("a", 5, 0);
     world.stream.append("b", 5, 0);
     let mut spec = world.plain();
@@ -98,7 +98,7 @@ async fn latest_is_fixed_at_the_first_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn latest_skips_no_record_of_a_child_born_under_way() {
+async fn latest_skips_no_record_of_a_child_created_after_the_start() {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
     let mut spec = world.plain();
@@ -148,7 +148,7 @@ async fn a_gap_is_counted_and_passed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_output_knows_reaches_the_ledger_without_new_records() {
+async fn progress_of_an_output_reaches_the_ledger_without_new_records() {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
     world.log.overtake("a", 0, 9);
@@ -160,7 +160,7 @@ async fn what_an_output_knows_reaches_the_ledger_without_new_records() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_superseded_shard_goes_on_after_the_winner() {
+async fn a_superseded_shard_continues_after_the_winner() {
     let mut world = World::new(1, true);
     let mut stage = Exact::new(&world.log);
     stage.every = Duration::from_secs(5);
@@ -250,7 +250,7 @@ async fn a_fatal_error_of_one_shard_drains_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn corrupt_data_stops_its_shard_only_until_it_is_repaired() {
+async fn corrupt_data_stalls_its_shard_until_it_is_repaired() {
     let corrupt = || Error::Corrupt {
         path: "x".into(),
         offset: 3,
@@ -303,7 +303,7 @@ async fn corrupt_data_does_not_keep_other_shards_from_their_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_outputs_word_a_superseded_shard_goes_on_where_the_error_says() {
+async fn a_superseded_shard_of_an_output_without_progress_continues_where_the_error_says() {
     let mut world = World::new(1, true);
     world.stream.append("a", 20, 0);
     let stage = PlainStage::new(&world.log);

@@ -23,7 +23,7 @@ async fn a_worker_that_holds_all_finds_the_end_by_itself() {
     broker.grant("a", 1).await;
     let worker = RunningWorker::start(spec);
     pass(Duration::from_secs(20)).await;
-    assert!(!worker.has_ended(), "nobody knows what became of `b`");
+    assert!(!worker.has_ended(), "the progress of `b` is unknown");
     broker.grant("b", 2).await;
     worker.ended().await.unwrap();
     world.assert_exact();
@@ -39,7 +39,7 @@ async fn a_shard_granted_again_at_once_is_worked_on_by_one_task() {
     for grant in 1..20 {
         broker.grant("a", grant).await;
         broker.lose("a", grant);
-        // An answer to an old grant is none.
+        // An answer to an old grant does not count.
         broker.lose("a", grant.saturating_sub(1));
     }
     broker.grant("a", 20).await;

@@ -12,7 +12,7 @@ async fn with_a_tiny_budget(stage: impl Stage + 'static, world: &mut World) {
     let budget = spec.context.budget.clone();
     tokio::time::timeout(Duration::from_secs(300), RunningWorker::start(spec).ended())
         .await
-        .expect("the run does not stand still")
+        .expect("the run does not hang")
         .unwrap();
     assert_eq!(budget.held_bytes(), 0);
     world.assert_exact();
@@ -26,7 +26,7 @@ async fn a_stage_that_holds_records_for_long_is_made_to_publish_under_pressure()
     with_a_tiny_budget(stage, &mut world).await;
 }
 
-/// Needs as many bytes again before it takes a batch, as a stage does that writes new records.
+/// A stage that needs as many bytes again before it takes a batch, as one that writes new records does.
 #[derive(Debug)]
 struct Copying {
     inner: Exact,
@@ -107,13 +107,13 @@ async fn a_push_that_needs_memory_does_not_wait_for_its_own_prefetch() {
     });
     let mut spec = world.plain();
     spec.stage = Arc::clone(&stage) as _;
-    // Room for two batches and a half: what is read ahead leaves no room for the copy.
+    // Two batches and a half fit: the reads made ahead leave no room for the copy.
     spec.context = context(3, 12 << 10);
     stage.budget.set(spec.context.budget.clone()).unwrap();
     spec.exit_at_end = true;
     tokio::time::timeout(Duration::from_secs(300), RunningWorker::start(spec).ended())
         .await
-        .expect("the run does not stand still")
+        .expect("the run does not hang")
         .unwrap();
     world.assert_exact();
 }

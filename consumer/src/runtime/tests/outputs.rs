@@ -1,4 +1,4 @@
-//! Several outputs under one app: none of them takes the other's progress for its own.
+//! Several outputs under one app: none of them takes the progress of another one for its own.
 
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Lease, LeaseStore as _, OutputId, Progress, Swap};
@@ -8,7 +8,7 @@ use super::*;
 use crate::runtime::Summary;
 use crate::runtime::testing::BrokerStream;
 
-/// An output, with what is in it.
+/// An output and the records in it.
 struct LateLake {
     id: &'static str,
     keeps_progress: bool,
@@ -24,7 +24,7 @@ impl LateLake {
         }
     }
 
-    /// One that does not know how far it is.
+    /// Creates an output that does not track its progress.
     fn forgetful(id: &'static str) -> Self {
         LateLake {
             keeps_progress: false,
@@ -51,7 +51,7 @@ impl LateLake {
         RunningWorker::start(spec).ended().await
     }
 
-    /// Each record of the stream is in it once.
+    /// Checks that the output holds each record of the stream once.
     fn assert_exact(&self, world: &World) {
         let counts = self.log.counts();
         for record in world.stream.all() {
@@ -120,7 +120,7 @@ async fn an_output_made_again_starts_at_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_output_that_lost_its_progress_is_not_given_that_of_the_ledger() {
+async fn an_output_that_lost_its_progress_does_not_get_that_of_the_ledger() {
     for start in [Start::Earliest, Start::At(0)] {
         let mut world = filled(2, true);
         LateLake::new("one").fill(&mut world).await.unwrap();
@@ -135,7 +135,7 @@ async fn an_output_that_lost_its_progress_is_not_given_that_of_the_ledger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_one_output_is_worked_for_another_is_refused() {
+async fn while_an_app_works_for_one_output_another_is_refused() {
     for sees_deaths in [true, false] {
         for first in [["one", "two"], ["two", "one"]] {
             let mut world = filled(2, sees_deaths);
@@ -191,7 +191,7 @@ async fn two_outputs_started_at_once_lose_and_double_nothing() {
             lake.assert_exact(&world);
         }
     }
-    assert_eq!(both_refused, 0, "one of them may go on");
+    assert_eq!(both_refused, 0, "one of them continues");
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,7 +224,7 @@ async fn a_second_output_works_on_parents_before_children_although_the_first_has
     world.stream.append("e", 5, 0);
     first.fill(&mut world).await.unwrap();
     assert_eq!(world.leases.to("a"), Position::End);
-    // The stage asserts the order at each opening. It dies again and again.
+    // The stage asserts the order at each opening. The worker dies again and again.
     let second = LateLake::new("two");
     for _ in 0..10 {
         let before = second.log.records().len();
@@ -256,7 +256,7 @@ async fn a_start_at_the_latest_record_leaves_out_nothing_that_came_after_it() {
         worker.drained().await.unwrap();
         assert_eq!(lake.log.records().len(), 1);
     }
-    // Born while the app was at work for the second one: the first one still gets all of it.
+    // The shard was created while the app worked for the second output: the first one still gets all of it.
     world.stream.append("a", 3, 0);
     world.stream.split("a", "b", "c");
     world.stream.append("b", 4, 0);
@@ -269,7 +269,7 @@ async fn a_start_at_the_latest_record_leaves_out_nothing_that_came_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_from_before_outputs_had_identities_are_gone_on_from() {
+async fn rows_from_before_outputs_had_identities_are_continued() {
     for lake in [LateLake::new("one"), LateLake::forgetful("one")] {
         let mut world = filled(2, true);
         // Rows without an identity.
@@ -319,7 +319,7 @@ async fn a_silent_owner_of_another_output_is_fenced_when_its_row_is_taken_over()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_broker_keeps_for_another_output_is_none() {
+async fn progress_that_a_broker_keeps_for_another_output_does_not_count() {
     for (id, records) in [("one", 8), ("two", 20)] {
         let mut world = filled(1, true);
         let lake = LateLake::forgetful(id);

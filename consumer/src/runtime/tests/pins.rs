@@ -45,7 +45,7 @@ async fn the_pin_is_in_the_ledger_before_the_first_output() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_death_only_the_same_policy_goes_on() {
+async fn after_a_death_only_the_same_policy_continues() {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
     let worker = RunningWorker::start(world.pinned("old"));
@@ -84,7 +84,7 @@ async fn a_successor_that_stops_before_its_predecessors_reach_frees_nothing() {
     pass(Duration::from_secs(1)).await;
     assert_eq!(world.leases.to("a"), Position::Begin);
 
-    // Drained as soon as its stage is open: it has published nothing of what its predecessor had handed out.
+    // The worker drains as soon as its stage is open: it has published nothing of what its predecessor sent.
     let opened = world.log.opened().len();
     let away = || Error::Unavailable {
         message: "away".to_owned(),

@@ -1,4 +1,5 @@
-//! Random schedules of deaths, drains, starts, appends, reshardings and store failures; each is a function of its seed.
+//! Random schedules of deaths, drains, starts, appends, reshardings and store failures. A seed determines its
+//! schedule.
 
 use std::sync::atomic::Ordering;
 
@@ -136,7 +137,7 @@ fn schedules(kind: OutputKind, seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn no_schedule_loses_or_doubles_a_record_of_a_stage_that_knows_its_progress() {
+fn no_schedule_loses_or_doubles_a_record_of_a_stage_that_tracks_its_progress() {
     schedules(OutputKind::Exact, 0..60);
 }
 

@@ -52,7 +52,7 @@ async fn a_dead_workers_shards_are_taken_over_at_once_where_the_store_sees_death
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_workers_shards_are_taken_over_after_the_lease_time_by_own_clock() {
-    // Whatever chance puts between rounds.
+    // The pauses between rounds are drawn, so several seeds are tried.
     for shards in 1..8 {
         let mut world = World::new(shards, false);
         let first = RunningWorker::start(world.exact());
@@ -143,7 +143,7 @@ async fn a_zombies_ledger_writes_are_fenced() {
         ..Progress::default()
     };
     old.ledger.write(&progress(3)).await.unwrap();
-    // Its keeper stops, its task goes on.
+    // Its coordinator stops, its task continues.
     drop(zombie);
     let mut second = LeasedSubscription::start(leased("second", 2))
         .await
@@ -209,7 +209,7 @@ async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
     world.stream.append("d", 5, 0);
     world.stream.merge("d", "b", "e");
     world.stream.append("e", 5, 0);
-    // Each worker dies as soon as something moved; the stage asserts the order at each opening.
+    // Each worker dies as soon as something has moved; the stage asserts the order at each opening.
     for _ in 0..40 {
         let before = world.log.records().len();
         let worker = RunningWorker::start(world.exact());
@@ -226,9 +226,9 @@ async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
     assert_eq!(world.leases.to("b"), Position::End);
 }
 
-/// It was handed a shard that it had asked for, and never took it.
+/// The frozen worker was handed a shard that it had asked for, and never took it.
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_stands_still_is_no_reason_to_leave_its_shards_alone() {
+async fn the_shards_reserved_for_a_frozen_worker_are_taken() {
     let mut world = World::new(4, false);
     let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(3)).await;
@@ -236,7 +236,7 @@ async fn a_worker_that_stands_still_is_no_reason_to_leave_its_shards_alone() {
     let silent = Some("silent".to_owned());
     let stopped = clock::now();
     for (row, owner, wanted) in [(&rows[0], silent.clone(), None), (&rows[1], None, silent)] {
-        // The worker renews now and then.
+        // The worker renews from time to time.
         let (epoch, counter) = (row.epoch + 1, row.counter + 100);
         let next = Lease {
             owner,

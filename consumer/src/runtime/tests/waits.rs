@@ -1,4 +1,4 @@
-//! Nothing waits for what only lags: drains, ledgers, keepers and supervisors beside stores that are slow or stand still.
+//! Nothing waits for what only lags: drains, ledgers, coordinators and supervisors beside slow and silent stores.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::runtime::leases::{LeaseSetup, LeasedSubscription};
 use crate::runtime::testing::BrokerStream;
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_is_told_to_the_tasks_before_the_store_answers() {
+async fn tasks_drain_before_the_store_answers() {
     let mut world = World::new(2, false);
     world.stream.append("a", 30, 0);
     let mut stage = Exact::new(&world.log);
@@ -21,7 +21,7 @@ async fn a_drain_is_told_to_the_tasks_before_the_store_answers() {
     let worker = RunningWorker::start(world.spec(stage));
     pass(Duration::from_secs(2)).await;
     world.leases.slow_ms.store(5_000, Ordering::SeqCst);
-    // The keeper makes rows for the children, and waits for the answer.
+    // The coordinator creates rows for the children, and waits for the answer.
     world.stream.split("b", "c", "d");
     until("a row that is not answered", || {
         world.leases.row("c").is_some()
@@ -140,9 +140,9 @@ async fn a_subscription_that_failed_is_not_asked_again() {
     world.assert_exact();
 }
 
-/// A process that stood still may be the last to know that its shard is another worker's.
+/// A process that was frozen may be the last to notice that another worker has its shard.
 #[tokio::test(start_paused = true)]
-async fn what_is_read_after_the_lease_time_is_not_taken() {
+async fn records_read_after_the_lease_time_are_not_pushed() {
     let mut world = World::new(1, true);
     let broker = BrokerStream::around(Arc::clone(&world.stream) as _);
     let mut spec = world.plain();
@@ -156,7 +156,7 @@ async fn what_is_read_after_the_lease_time_is_not_taken() {
     world.stream.append("a", 10, 0);
     pass(Duration::from_secs(1)).await;
     assert_eq!(world.log.records().len(), 10);
-    // Granted again, it goes on.
+    // After another grant the shard is read again.
     broker.held.store(true, Ordering::SeqCst);
     broker.grant("a", 2).await;
     pass(Duration::from_secs(1)).await;
@@ -164,7 +164,7 @@ async fn what_is_read_after_the_lease_time_is_not_taken() {
     worker.drained().await.unwrap();
 }
 
-/// What happened to the claims of one worker that hands over what it is asked for.
+/// Counts what happens to the claims of one worker, which hands over what it is asked for.
 async fn claim_and_count_losses(leased: LeaseSetup, held: &AtomicUsize, lost: &AtomicUsize) {
     let mut claims: BTreeMap<_, Claim> = BTreeMap::new();
     let mut subscription = LeasedSubscription::start(leased).await.unwrap();
@@ -173,7 +173,7 @@ async fn claim_and_count_losses(leased: LeaseSetup, held: &AtomicUsize, lost: &A
             biased;
             event = subscription.next() => event,
             () = pass(Duration::from_millis(100)) => {
-                // As a task does before it takes a record; a lease that is not held is told as lost.
+                // A task checks this before it takes a record; a lease that is not held is reported as lost.
                 for claim in claims.values() {
                     claim.ledger.is_held();
                 }
@@ -201,7 +201,7 @@ async fn claim_and_count_losses(leased: LeaseSetup, held: &AtomicUsize, lost: &A
     }
 }
 
-/// Each step of taking, and each batch of rows made, takes the store a second: together longer than a lease time.
+/// Each step of taking, and each batch of new rows, takes the store a second: together longer than a lease time.
 #[tokio::test(start_paused = true)]
 async fn leases_are_renewed_while_hundreds_are_taken_from_a_slow_store() {
     const SHARDS: usize = 600;

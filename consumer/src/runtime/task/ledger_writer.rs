@@ -1,0 +1,97 @@
+//! The progress of a claim on its way into the ledger, which is written while records are pushed and published.
+//!
+//! At most one write is under way. Progress that is published meanwhile replaces progress that still waits.
+
+use std::sync::Arc;
+
+use hydrant_core::clock::Instant;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::Progress;
+use hydrant_core::subscription::Ledger;
+use tokio::task::JoinSet;
+
+/// Published progress that the ledger lacks.
+struct OwedProgress {
+    progress: Progress,
+    write_at: Instant,
+}
+
+/// Writes the progress of one claim. After a drop a write may be done or not; the next reader of the ledger finds out.
+pub(crate) struct LedgerWriter {
+    ledger: Arc<dyn Ledger>,
+    owed: Option<OwedProgress>,
+    in_flight: Option<Progress>,
+    task: JoinSet<Result<()>>,
+}
+
+impl LedgerWriter {
+    /// Creates a writer for a ledger that holds everything.
+    pub(crate) fn new(ledger: &Arc<dyn Ledger>) -> Self {
+        LedgerWriter {
+            ledger: Arc::clone(ledger),
+            owed: None,
+            in_flight: None,
+            task: JoinSet::new(),
+        }
+    }
+
+    /// Whether the ledger holds everything that was published.
+    pub(crate) fn is_written(&self) -> bool {
+        self.owed.is_none()
+    }
+
+    /// Takes newer progress. It is written when older progress would have been, or else at `write_at`.
+    pub(crate) fn owe(&mut self, progress: Progress, write_at: Instant) {
+        let write_at = self.owed.as_ref().map_or(write_at, |owed| owed.write_at);
+        self.owed = Some(OwedProgress { progress, write_at });
+    }
+
+    /// Writes what the ledger lacks no earlier than `write_at`.
+    pub(crate) fn write_at(&mut self, at: Instant) {
+        if let Some(owed) = &mut self.owed {
+            owed.write_at = at;
+        }
+    }
+
+    /// Returns when the next write is to begin; `None` while one is under way.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let owed = self.owed.as_ref().filter(|_| !self.is_writing());
+        owed.map(|owed| owed.write_at)
+    }
+
+    /// Whether a write is under way.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Begins to write what the ledger lacks. No write may be under way.
+    pub(crate) fn begin(&mut self) {
+        debug_assert!(!self.is_writing(), "one write at a time");
+        let Some(OwedProgress { progress, .. }) = &self.owed else {
+            return;
+        };
+        let (ledger, new) = (Arc::clone(&self.ledger), progress.clone());
+        self.in_flight = Some(progress.clone());
+        self.task.spawn(async move { ledger.write(&new).await });
+    }
+
+    /// Resolves when the write under way is done; what it stored the ledger no longer lacks. Pending without a write.
+    /// Cancel-safe.
+    pub(crate) async fn done(&mut self) -> Result<()> {
+        if self.in_flight.is_none() {
+            return std::future::pending().await;
+        }
+        let written = match self.task.join_next().await {
+            Some(Ok(written)) => written,
+            _ => Err(Error::fatal(
+                "a write of the ledger panicked, which is a fault of hydrant",
+            )),
+        };
+        let stored = self.in_flight.take();
+        if written.is_ok() {
+            self.owed
+                .take_if(|owed| stored.as_ref() == Some(&owed.progress));
+        }
+        written
+    }
+}
