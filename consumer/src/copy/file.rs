@@ -38,6 +38,12 @@ impl FileText {
             let path = path.display();
             return Err(Error::refused(format!("`{path}` does not name a file")));
         }
+        if path.is_dir() {
+            let path = path.display();
+            return Err(Error::refused(format!(
+                "`{path}` is a directory: name a file"
+            )));
+        }
         let dir = directory(path);
         std::fs::create_dir_all(dir).map_err(|error| Error::directory("create", dir, error))?;
         let mut records = AppendedFile::open(path)?;

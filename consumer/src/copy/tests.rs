@@ -285,6 +285,10 @@ async fn foreign_files_and_second_writers_are_refused() {
     assert!(error.contains("is not empty"), "{error}");
     assert_eq!(std::fs::read(&foreign).unwrap(), b"precious");
 
+    let refused = file_stage(dir.path(), OnPoison::Stop, true).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("is a directory"), "{error}");
+
     let path = dir.path().join("out");
     let _first = file_stage(&path, OnPoison::Stop, true).await.unwrap();
     let refused = file_stage(&path, OnPoison::Stop, true).await;
