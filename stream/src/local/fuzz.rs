@@ -11,8 +11,8 @@ use hydrant_fuzz::{Random, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::format::chunk::{Chunk, Frame};
-use super::format::control::{Control, SLOT_BYTES};
+use super::format::chunk::{Frame, FrameChunk};
+use super::format::control::{ControlSlot, SLOT_BYTES};
 use super::format::dedup_state::{FORMAT, FORMATS, Marks};
 use super::format::frame::{Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
 use super::format::manifest::Manifest;
@@ -133,7 +133,7 @@ fn the_contents_of_frames_are_refused_or_fit() {
             Ok(header) => header,
             Err(fault) => return fault.0,
         };
-        let mut chunk = Chunk::default();
+        let mut chunk = FrameChunk::default();
         chunk.push(Frame {
             header,
             bytes: Bytes::copy_from_slice(rest),
@@ -164,13 +164,13 @@ fn the_contents_of_frames_are_refused_or_fit() {
 #[test]
 fn control_slots_are_refused_or_come_back() {
     let make = |random: &mut Random| {
-        let control = Control {
+        let control = ControlSlot {
             counter: random.u64(..),
             incarnation: random.u128(..),
             sealing: random.bool(),
             next_offset: random.u64(..),
             newest_arrival: random.i64(..),
-            ..Control::default()
+            ..ControlSlot::default()
         };
         control.encode().to_vec()
     };
@@ -178,10 +178,10 @@ fn control_slots_are_refused_or_come_back() {
         .made_by(&make)
         .bytes_max(300)
         .run(|input| {
-            let _as_it_is = Control::decode(input);
+            let _as_it_is = ControlSlot::decode(input);
             let bytes = summed::<SLOT_BYTES>(input)?;
-            let control = Control::decode(&bytes)?;
-            assert_eq!(Control::decode(&control.encode()), Some(control));
+            let control = ControlSlot::decode(&bytes)?;
+            assert_eq!(ControlSlot::decode(&control.encode()), Some(control));
             Some(())
         });
 }

@@ -18,7 +18,7 @@ use hydrant_core::{Error, Result};
 
 /// The runs of a stream.
 #[derive(Debug)]
-pub(super) struct Runs {
+pub(super) struct ProducerLocks {
     dir: PathBuf,
     /// Those of this process.
     held: Mutex<BTreeMap<WriterId, Box<dyn Lock>>>,
@@ -26,10 +26,10 @@ pub(super) struct Runs {
     adding: tokio::sync::Mutex<()>,
 }
 
-impl Runs {
+impl ProducerLocks {
     /// Those whose locks are in this directory.
     pub(super) fn new(dir: PathBuf) -> Self {
-        Runs {
+        ProducerLocks {
             dir,
             held: Mutex::new(BTreeMap::new()),
             adding: tokio::sync::Mutex::new(()),

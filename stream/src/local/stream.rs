@@ -12,22 +12,22 @@ use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, Sha
 
 use super::admin::stream_admin::LocalAdmin;
 use super::end::durable_end::{Durable, durable};
-use super::format::control::{Control, ControlFile};
+use super::format::control::{ControlFile, ControlSlot};
 use super::format::frame::position_before;
 use super::format::manifest::Manifest;
 use super::format::segment;
-use super::format::shard_end::End;
+use super::format::shard_end::ShardEnd;
 use super::leases::{FileLeases, generations};
 use super::read::reader::TailReader;
 use super::read::start_position;
-use super::stream_dir::Place;
+use super::stream_dir::StreamDir;
 use super::write::observe::observe;
 use super::write::writer::LocalWriter;
 
 /// An open stream.
 #[derive(Debug)]
 pub(crate) struct LocalStream {
-    place: Arc<Place>,
+    place: Arc<StreamDir>,
     url: String,
     secret: [u8; 32],
     writer: Mutex<Weak<LocalWriter>>,
@@ -54,7 +54,7 @@ impl LocalStream {
         let Some(manifest) = Manifest::read(ctx, dir).await? else {
             return Ok(None);
         };
-        let place = Place::try_new(ctx, dir, &manifest)?;
+        let place = StreamDir::try_new(ctx, dir, &manifest)?;
         let manifest = place.manifest().await?;
         for shard in manifest.shards.all() {
             recover(&place, shard, manifest.ends.get(&shard.id)).await?;
@@ -72,7 +72,7 @@ impl LocalStream {
     }
 
     /// What `look` finds, on one thread: hundreds of shards may be looked at at once, each of which has a file open.
-    async fn look<T, F>(&self, look: impl FnOnce(Arc<Place>) -> F + Send) -> Result<T>
+    async fn look<T, F>(&self, look: impl FnOnce(Arc<StreamDir>) -> F + Send) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
@@ -82,7 +82,7 @@ impl LocalStream {
     }
 }
 
-async fn state_of(place: &Arc<Place>, shard: Shard) -> Result<ShardState> {
+async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
     let file = ControlFile::open_to_read(disk, &dir).await?;
@@ -105,7 +105,7 @@ async fn state_of(place: &Arc<Place>, shard: Shard) -> Result<ShardState> {
 }
 
 /// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
-async fn recover(place: &Arc<Place>, shard: &Shard, end: Option<&End>) -> Result<()> {
+async fn recover(place: &Arc<StreamDir>, shard: &Shard, end: Option<&ShardEnd>) -> Result<()> {
     if end.is_some() {
         // The manifest says where it ends, whatever its directory holds.
         return Ok(());
@@ -114,7 +114,7 @@ async fn recover(place: &Arc<Place>, shard: &Shard, end: Option<&End>) -> Result
     let file = ControlFile::open_to_read(&*place.ctx.disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
     let half_sealed =
-        |control: &Control| control.sealing != control.sealed || control.sealed != shard.closed;
+        |control: &ControlSlot| control.sealing != control.sealed || control.sealed != shard.closed;
     match observe(place, shard, &file, half_sealed).await {
         Ok(_) => Ok(()),
         // What is durable can be read; appends are refused with the same words.

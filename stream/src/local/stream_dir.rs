@@ -7,12 +7,12 @@ use hydrant_core::disk::{SharedDisk, Stat};
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
 use super::format::manifest::{Manifest, Settings};
-use super::producer_locks::Runs;
-use super::stream_time::Age;
+use super::producer_locks::ProducerLocks;
+use super::stream_time::StreamTime;
 
 /// A stream's directory, identity and settings.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct StreamDir {
     /// What is injected.
     pub(super) ctx: Context,
     /// The same disk with room of its own for the locks of [pulses](super::write::pulse).
@@ -28,27 +28,27 @@ pub(super) struct Place {
     /// What was decided at creation.
     pub(super) settings: Settings,
     /// Which producers without a ledger live.
-    pub(super) runs: Runs,
+    pub(super) runs: ProducerLocks,
     /// The time by which data ages.
-    pub(super) age: Age,
+    pub(super) age: StreamTime,
     /// The manifest as it was read last, durable, and the file that it was read from.
     manifest: Mutex<Option<(Stat, Arc<Manifest>)>>,
 }
 
-impl Place {
+impl StreamDir {
     /// Of the stream with this manifest.
     pub(super) fn try_new(ctx: &Context, dir: &Path, manifest: &Manifest) -> Result<Arc<Self>> {
         let home = manifest.home(dir)?;
-        Ok(Arc::new(Place {
+        Ok(Arc::new(StreamDir {
             ctx: ctx.apart(dir),
             pulse_disk: ctx.apart(&dir.join("pulse")).disk,
             dir: dir.to_owned(),
-            runs: Runs::new(home.join("_runs")),
+            runs: ProducerLocks::new(home.join("_runs")),
             home,
             stream: manifest.stream.clone(),
             incarnation: manifest.incarnation()?,
             settings: manifest.settings.clone(),
-            age: Age::default(),
+            age: StreamTime::default(),
             manifest: Mutex::new(None),
         }))
     }
@@ -131,7 +131,7 @@ impl Place {
         }
     }
 
-    /// As [`Place::unless_gone`], of an error.
+    /// As [`StreamDir::unless_gone`], of an error.
     pub(super) async fn explained(&self, error: Error) -> Error {
         match error {
             Error::Io { .. } | Error::Corrupt { .. } => match self.manifest().await {

@@ -27,23 +27,23 @@ pub(super) const CLOCK_IS_SET: i64 = 1_577_836_800_000_000;
 
 /// The time of one open stream.
 #[derive(Debug, Default)]
-pub(super) struct Age {
-    anchor: Mutex<Option<Anchor>>,
+pub(super) struct StreamTime {
+    anchor: Mutex<Option<TimeAnchor>>,
     /// Of shards that end in data without date: the offsets that followed it at earlier looks, and when these were.
     undated: Mutex<BTreeMap<ShardId, VecDeque<(u64, Instant)>>>,
 }
 
 /// The stream's time at a moment of the monotonic clock.
 #[derive(Clone, Copy, Debug)]
-struct Anchor {
+struct TimeAnchor {
     at: Instant,
     time: i64,
     /// The newest arrival that was found.
     newest: i64,
 }
 
-impl Age {
-    fn anchor(&self) -> MutexGuard<'_, Option<Anchor>> {
+impl StreamTime {
+    fn anchor(&self) -> MutexGuard<'_, Option<TimeAnchor>> {
         self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,7 +53,7 @@ impl Age {
             return None;
         }
         let mut anchor = self.anchor();
-        let Anchor { at, time, newest } = anchor.as_mut()?;
+        let TimeAnchor { at, time, newest } = anchor.as_mut()?;
         let passed = clock::now().duration_since(*at).as_micros();
         let passed = i64::try_from(passed).unwrap_or(i64::MAX);
         let now = time.saturating_add(passed);
@@ -69,7 +69,7 @@ impl Age {
     /// Begins at the newest arrival, or at the wall clock if that shows less, unless it has begun.
     pub(super) fn begin(&self, newest: i64, wall: i64) {
         let (at, time) = (clock::now(), newest.min(wall));
-        self.anchor().get_or_insert(Anchor { at, time, newest });
+        self.anchor().get_or_insert(TimeAnchor { at, time, newest });
     }
 
     /// The offset after what has been known for so long of the data without date at the end of a shard. `next` is the

@@ -11,7 +11,7 @@ use crate::local::format::dedup_state::Marks;
 use crate::local::format::frame::Codec;
 use crate::local::format::home;
 use crate::local::format::manifest::{self, FORMAT, Manifest, Settings};
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// Segments are followed by a new one at this size.
 const SEGMENT_BYTES: u64 = 128 << 20;
@@ -127,7 +127,7 @@ pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -
         shards: ShardMap::default(),
         ends: BTreeMap::new(),
     };
-    let place = Place::try_new(ctx, dir, &manifest)?;
+    let place = StreamDir::try_new(ctx, dir, &manifest)?;
     let shards_dir = place.shards_dir();
     // One by one: a directory above the one that is made may be anybody's, and has the rights that the umask gives.
     for dir in [&place.home, &shards_dir] {

@@ -14,10 +14,10 @@ use hydrant_core::{Error, Interval, Result, Shard};
 
 use crate::local::end::durable_end::{Durable, durable};
 use crate::local::format::control::ControlFile;
-use crate::local::format::frame::{Fault, HEADER_BYTES, Header, position_before};
+use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, position_before};
 use crate::local::format::segment::{self, Segment};
 use crate::local::format::skips::{Skip, Skips};
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 use crate::local::write::pulse::Pulse;
 use crate::local::write::shard_log::ShardLog;
 
@@ -25,7 +25,7 @@ use crate::local::write::shard_log::ShardLog;
 const SEARCH_BYTES: usize = 1 << 20;
 
 /// Records the corrupt places of a shard as skipped; answers what was lost with them.
-pub(crate) async fn repair(place: &Arc<Place>, shard: &Shard) -> Result<Vec<Interval>> {
+pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<Interval>> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
     let mut log = ShardLog::new(place, shard);
@@ -96,7 +96,12 @@ struct Range {
     next_base: u64,
 }
 
-async fn check(place: &Place, segment: &Segment, skips: &Skips, range: Range) -> Result<Vec<Skip>> {
+async fn check(
+    place: &StreamDir,
+    segment: &Segment,
+    skips: &Skips,
+    range: Range,
+) -> Result<Vec<Skip>> {
     let mut found = Vec::new();
     let (mut at, mut next_offset) = (range.from, segment.base);
     while at < range.end {
@@ -111,7 +116,7 @@ async fn check(place: &Place, segment: &Segment, skips: &Skips, range: Range) ->
                 next_offset = header.next_offset();
             }
             broken => {
-                let why = broken.err().unwrap_or(Fault("offsets are missing"));
+                let why = broken.err().unwrap_or(FrameFault("offsets are missing"));
                 let after = search(place, segment, at + 1, range.end, next_offset).await?;
                 let (to_byte, base) = after.unwrap_or((range.end, range.next_base));
                 found.push(Skip {
@@ -135,15 +140,15 @@ async fn check(place: &Place, segment: &Segment, skips: &Skips, range: Range) ->
 
 /// The header of the frame at `at`, if all of it is intact.
 async fn frame(
-    place: &Place,
+    place: &StreamDir,
     segment: &Segment,
     at: u64,
     end: u64,
-) -> Result<Result<Header, Fault>> {
+) -> Result<Result<Header, FrameFault>> {
     let bytes = segment.read(at, HEADER_BYTES).await?;
     let header = match Header::decode(&bytes, place.salt()) {
         Ok(header) if at + header.frame_len() <= end => header,
-        Ok(_) => return Ok(Err(Fault("a frame is cut short"))),
+        Ok(_) => return Ok(Err(FrameFault("a frame is cut short"))),
         Err(fault) => return Ok(Err(fault)),
     };
     let rest = header.frame_len() as usize - HEADER_BYTES;
@@ -151,19 +156,21 @@ async fn frame(
     Ok(parts(&header, &bytes).map(|()| header))
 }
 
-fn parts(header: &Header, bytes: &Bytes) -> Result<(), Fault> {
-    let (meta, body) = header.split(bytes).ok_or(Fault("a frame is cut short"))?;
+fn parts(header: &Header, bytes: &Bytes) -> Result<(), FrameFault> {
+    let (meta, body) = header
+        .split(bytes)
+        .ok_or(FrameFault("a frame is cut short"))?;
     header.check_meta(&meta)?;
     header.check_body(&body)?;
     if !meta.is_empty() && OriginEntry::decode(&mut Reader::new(&meta)).is_err() {
-        return Err(Fault("an origin entry is malformed"));
+        return Err(FrameFault("an origin entry is malformed"));
     }
     Ok(())
 }
 
 /// The next intact frame from byte `from` on, and its base.
 async fn search(
-    place: &Place,
+    place: &StreamDir,
     segment: &Segment,
     mut from: u64,
     end: u64,

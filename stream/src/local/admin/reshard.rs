@@ -16,16 +16,16 @@ use std::sync::Arc;
 
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId};
 
-use crate::local::end::closing::{Closed, Closing, Haste, close};
+use crate::local::end::closing::{CloseOutcome, Closing, Haste, close};
 use crate::local::end::{fence, fence_mark};
-use crate::local::format::shard_end::End;
+use crate::local::format::shard_end::ShardEnd;
 use crate::local::metrics;
-use crate::local::stream_dir::Place;
-use crate::local::write::shard_log::{ShardLog, Taken};
+use crate::local::stream_dir::StreamDir;
+use crate::local::write::shard_log::{LockOutcome, ShardLog};
 
 /// Closes a shard and opens two children.
 pub(crate) async fn split(
-    place: &Arc<Place>,
+    place: &Arc<StreamDir>,
     shard: &ShardId,
     at: Option<u128>,
 ) -> Result<Vec<ShardId>> {
@@ -45,7 +45,7 @@ pub(crate) async fn split(
 }
 
 /// Closes two neighbours and opens one child.
-pub(crate) async fn merge(place: &Arc<Place>, a: &ShardId, b: &ShardId) -> Result<ShardId> {
+pub(crate) async fn merge(place: &Arc<StreamDir>, a: &ShardId, b: &ShardId) -> Result<ShardId> {
     let children = reshard(place, &[a.clone(), b.clone()], |parents| {
         let joined = parents[0].range.join(parents[1].range);
         let joined = joined.ok_or_else(|| {
@@ -61,7 +61,7 @@ pub(crate) async fn merge(place: &Arc<Place>, a: &ShardId, b: &ShardId) -> Resul
 }
 
 async fn reshard(
-    place: &Arc<Place>,
+    place: &Arc<StreamDir>,
     parents: &[ShardId],
     ranges: impl FnOnce(&[Shard]) -> Result<Vec<HashRange>>,
 ) -> Result<Vec<ShardId>> {
@@ -82,7 +82,7 @@ async fn reshard(
     for log in &mut logs {
         let shard = log.shard.clone();
         match log.take_or_leave().await? {
-            Taken::Held(mut parent) => {
+            LockOutcome::Held(mut parent) => {
                 parent.refuse_if_sealed()?;
                 parent
                     .set_control(true, |control| control.sealing = true)
@@ -90,12 +90,12 @@ async fn reshard(
                 let known = parent.known()?;
                 closing.push(Closing {
                     shard,
-                    end: End::at(&known.control, known.base),
+                    end: ShardEnd::at(&known.control, known.base),
                     marks: known.marks.clone(),
                 });
                 held.push(parent);
             }
-            Taken::Stuck => {
+            LockOutcome::Stuck => {
                 fence_mark::create(place, &shard.id).await?;
                 closing.push(fence::find_end(place, &shard).await?);
                 stuck.push(shard.id);
@@ -103,8 +103,8 @@ async fn reshard(
         }
     }
     let children = match close(place, &closing, &ranges, Haste::Waits).await? {
-        Closed::Done(children) => children,
-        Closed::ByOthers | Closed::Busy => {
+        CloseOutcome::Done(children) => children,
+        CloseOutcome::ByOthers | CloseOutcome::Busy => {
             let manifest = place.manifest().await?;
             let closed = parents
                 .iter()

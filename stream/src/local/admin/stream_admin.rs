@@ -7,17 +7,17 @@ use hydrant_core::admin::{Repair, Reshard, Retention, Trim};
 use hydrant_core::{Interval, Result, ShardId};
 
 use super::{repair, reshard};
-use crate::local::stream_dir::Place;
-use crate::local::write::shard_log::{ShardLog, Taken};
+use crate::local::stream_dir::StreamDir;
+use crate::local::write::shard_log::{LockOutcome, ShardLog};
 
 /// The administration of one stream.
 #[derive(Debug)]
 pub(crate) struct LocalAdmin {
-    place: Arc<Place>,
+    place: Arc<StreamDir>,
 }
 
 impl LocalAdmin {
-    pub(crate) fn new(place: &Arc<Place>) -> Self {
+    pub(crate) fn new(place: &Arc<StreamDir>) -> Self {
         LocalAdmin {
             place: Arc::clone(place),
         }
@@ -49,8 +49,10 @@ impl Retention for LocalAdmin {
         for shard in &shards {
             let mut log = ShardLog::new(&self.place, shard);
             freed += match self.place.unless_gone(log.take_or_leave().await).await? {
-                Taken::Held(mut held) => self.place.unless_gone(held.trim(what).await).await?,
-                Taken::Stuck => return Err(self.place.stuck(&shard.id)),
+                LockOutcome::Held(mut held) => {
+                    self.place.unless_gone(held.trim(what).await).await?
+                }
+                LockOutcome::Stuck => return Err(self.place.stuck(&shard.id)),
             };
         }
         Ok(freed)

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId, ShardMap};
 
-use super::new_shards::{Child, forget, make_child, remove_unnamed};
+use super::new_shards::{ChildShard, forget, make_child, remove_unnamed};
 use crate::local::format::dedup_state::Marks;
 use crate::local::format::manifest::{self, Manifest};
 use crate::local::format::segment::MARKS_BYTES_MAX;
-use crate::local::format::shard_end::End;
-use crate::local::stream_dir::Place;
+use crate::local::format::shard_end::ShardEnd;
+use crate::local::stream_dir::StreamDir;
 
 /// Whether a process that finds a mark without an end waits for the manifest's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub(crate) struct Closing {
     /// The shard.
     pub(crate) shard: Shard,
     /// Where it ends.
-    pub(crate) end: End,
+    pub(crate) end: ShardEnd,
     /// What it knows there.
     pub(crate) marks: Marks,
 }
 
 /// What became of closing shards.
 #[derive(Debug)]
-pub(crate) enum Closed {
+pub(crate) enum CloseOutcome {
     /// These took over.
     Done(Vec<ShardId>),
     /// Another process has closed one of them meanwhile.
@@ -44,11 +44,11 @@ pub(crate) enum Closed {
 
 /// Makes children of these ranges and replaces the manifest, if the parents are still open.
 pub(crate) async fn close(
-    place: &Arc<Place>,
+    place: &Arc<StreamDir>,
     parents: &[Closing],
     ranges: &[HashRange],
     haste: Haste,
-) -> Result<Closed> {
+) -> Result<CloseOutcome> {
     let mut marks: Option<Marks> = None;
     for parent in parents {
         marks = match marks {
@@ -80,8 +80,8 @@ pub(crate) async fn close(
     }
     let closed = name(place, parents, &children, haste).await;
     let may_be_named = match &closed {
-        Ok(Closed::Done(_)) => true,
-        Ok(Closed::ByOthers | Closed::Busy) => false,
+        Ok(CloseOutcome::Done(_)) => true,
+        Ok(CloseOutcome::ByOthers | CloseOutcome::Busy) => false,
         Err(_) => may_be_named(place, &children).await,
     };
     if !may_be_named {
@@ -91,7 +91,7 @@ pub(crate) async fn close(
 }
 
 /// Whether a manifest names children after an error of the only call that does: it may have been replaced all the same.
-async fn may_be_named(place: &Place, children: &[Child]) -> bool {
+async fn may_be_named(place: &StreamDir, children: &[ChildShard]) -> bool {
     match Manifest::read(&place.ctx, &place.dir).await {
         Ok(Some(now)) => children
             .iter()
@@ -103,22 +103,22 @@ async fn may_be_named(place: &Place, children: &[Child]) -> bool {
 
 /// Replaces the manifest by one that names the children.
 async fn name(
-    place: &Place,
+    place: &StreamDir,
     parents: &[Closing],
-    children: &[Child],
+    children: &[ChildShard],
     haste: Haste,
-) -> Result<Closed> {
+) -> Result<CloseOutcome> {
     let _manifest = match haste {
         Haste::Waits => manifest::lock(&place.ctx, &place.dir).await?,
         Haste::Looks => match manifest::try_lock(&place.ctx, &place.dir).await? {
             Some(lock) => lock,
-            None => return Ok(Closed::Busy),
+            None => return Ok(CloseOutcome::Busy),
         },
     };
     let mut manifest = Manifest::clone(&*place.manifest().await?);
     for parent in parents {
         if manifest.shard(&parent.shard.id)?.closed {
-            return Ok(Closed::ByOthers);
+            return Ok(CloseOutcome::ByOthers);
         }
     }
     if let Err(error) = remove_unnamed(place, &manifest).await {
@@ -137,7 +137,7 @@ async fn name(
     }
     manifest.shards = ShardMap::new(all);
     manifest.replace(&place.ctx, &place.dir).await?;
-    Ok(Closed::Done(
+    Ok(CloseOutcome::Done(
         children
             .iter()
             .map(|child| child.shard.id.clone())

@@ -10,24 +10,28 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Result, Shard};
 
 use super::fence_mark;
-use crate::local::format::control::{Control, ControlFile};
+use crate::local::format::control::{ControlFile, ControlSlot};
 use crate::local::format::segment;
-use crate::local::format::shard_end::End;
-use crate::local::stream_dir::Place;
+use crate::local::format::shard_end::ShardEnd;
+use crate::local::stream_dir::StreamDir;
 
 /// What is known of a shard's durable end without its lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Durable {
     /// What the control file says; `None` when no slot of it is intact.
-    Moving(Option<Control>),
+    Moving(Option<ControlSlot>),
     /// The shard is closed and ends here.
-    Final(Control, End),
+    Final(ControlSlot, ShardEnd),
     /// The shard is fenced, and nobody has decided yet where it ends.
     Undecided,
 }
 
 /// The durable end of a shard.
-pub(crate) async fn durable(place: &Place, shard: &Shard, file: &ControlFile) -> Result<Durable> {
+pub(crate) async fn durable(
+    place: &StreamDir,
+    shard: &Shard,
+    file: &ControlFile,
+) -> Result<Durable> {
     let control = file.read().await?;
     let marked = !mutant::is(Mutant::FenceUnseen) && fence_mark::exists(place, &shard.id).await?;
     // Also of a sealed shard: what a failed append has cut may have come back with a power cut, past the end.

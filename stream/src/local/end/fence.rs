@@ -25,20 +25,20 @@ use hydrant_core::disk::Open;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Error, Result, Shard};
 
-use super::closing::{Closed, Closing, Haste, close};
+use super::closing::{CloseOutcome, Closing, Haste, close};
 use super::durable_end::{Durable, durable};
 use super::fence_mark;
-use super::shard_state::Known;
-use crate::local::format::control::{Control, ControlFile};
-use crate::local::format::dedup_state::Claim;
+use super::shard_state::DurableState;
+use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::format::dedup_state::OriginInterval;
 use crate::local::format::frame::intact;
 use crate::local::format::manifest;
-use crate::local::format::segment::{self, Listed, Segment, Walk};
+use crate::local::format::segment::{self, FrameWalk, ListedSegment, Segment};
 use crate::local::format::segment_draft::Draft;
-use crate::local::format::shard_end::End;
+use crate::local::format::shard_end::ShardEnd;
 use crate::local::format::skips::Skips;
 use crate::local::metrics;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// How often the end is looked for while the holder goes on. It does so for one group at most.
 const TRIES_MAX: u32 = 100;
@@ -47,13 +47,13 @@ const TRIES_MAX: u32 = 100;
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// The shard is closed; where it ends, if the manifest says so.
-    Closed(Option<End>),
+    Closed(Option<ShardEnd>),
     /// Another process replaces the manifest just now.
     Busy,
 }
 
 /// Fences a shard, or completes what others began: afterwards it is closed.
-pub(crate) async fn settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<Settled> {
+pub(crate) async fn settle(place: &Arc<StreamDir>, shard: &Shard, haste: Haste) -> Result<Settled> {
     let mut failed = false;
     loop {
         match try_settle(place, shard, haste).await {
@@ -69,7 +69,11 @@ pub(crate) async fn settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> R
 }
 
 /// `None` when another process has closed the shard meanwhile.
-async fn try_settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<Option<Settled>> {
+async fn try_settle(
+    place: &Arc<StreamDir>,
+    shard: &Shard,
+    haste: Haste,
+) -> Result<Option<Settled>> {
     let manifest = place.manifest().await?;
     if manifest.shard(&shard.id)?.closed {
         let end = manifest.ends.get(&shard.id).copied();
@@ -89,7 +93,7 @@ async fn try_settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<O
     };
     let end = parent.end;
     match close(place, &[parent], &[shard.range], haste).await? {
-        Closed::Done(children) => {
+        CloseOutcome::Done(children) => {
             metrics::fenced(&place.stream.name, &shard.id);
             tracing::warn!(
                 stream = %place.stream.name, shard = %shard.id, child = %children[0], next_offset = end.next_offset,
@@ -97,15 +101,15 @@ async fn try_settle(place: &Arc<Place>, shard: &Shard, haste: Haste) -> Result<O
             );
             Ok(Some(Settled::Closed(Some(end))))
         }
-        Closed::ByOthers => Ok(None),
-        Closed::Busy => Ok(Some(Settled::Busy)),
+        CloseOutcome::ByOthers => Ok(None),
+        CloseOutcome::Busy => Ok(Some(Settled::Busy)),
     }
 }
 
 /// As [`durable`]; sees to it that it is decided where a fenced shard ends, unless another process is about to, or this one
 /// has no room or no right.
 pub(crate) async fn decided(
-    place: &Arc<Place>,
+    place: &Arc<StreamDir>,
     shard: &Shard,
     file: &ControlFile,
 ) -> Result<Durable> {
@@ -124,7 +128,7 @@ pub(crate) async fn decided(
 }
 
 /// Where a marked shard may end, and its marks there: at or past all that was acknowledged in it, or ever will be.
-pub(crate) async fn find_end(place: &Arc<Place>, shard: &Shard) -> Result<Closing> {
+pub(crate) async fn find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Closing> {
     for _ in 0..TRIES_MAX {
         if let Some(found) = try_find_end(place, shard).await? {
             return Ok(found);
@@ -148,7 +152,7 @@ pub(crate) async fn find_end(place: &Arc<Place>, shard: &Shard) -> Result<Closin
 /// Bytes past the durable end may have been acknowledged all the same, when a power cut has taken back what the control
 /// file said and the holder stands still before it has made that good. So this is what recovery does, but for cutting:
 /// the holder may be about to do the same, and the name of the next segment is given once.
-async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closing>> {
+async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Closing>> {
     let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
     let file = ControlFile::open_to_read(disk, &dir).await?;
     let file = file.ok_or_else(|| place.gone())?;
@@ -163,7 +167,7 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
     let (head, marks) = segment.marks(place.incarnation, shard.range).await?;
     let state = match control {
         Some(control) if !is_named_only => control,
-        said => Control {
+        said => ControlSlot {
             active: head.number,
             durable_bytes: head.len,
             next_offset: head.base,
@@ -174,12 +178,12 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
     };
     let len = segment.file.len().await;
     let len = len.map_err(|e| Error::io("read", &segment.path, e))?;
-    let known = Known::replayed(place, shard, state, (&segment, head, marks)).await;
+    let known = DurableState::replayed(place, shard, state, (&segment, head, marks)).await;
     if file.read().await? != control {
         return Ok(None);
     }
     let mut known = known?;
-    let mut tail = Tail::default();
+    let mut tail = IntactTail::default();
     let taken = tail
         .take(place, shard, (&segment, &mut known), len, !is_named_only)
         .await;
@@ -190,7 +194,7 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
         }
         return Err(error);
     }
-    let mut end = End {
+    let mut end = ShardEnd {
         segment: state.active,
         base: segment.base,
         bytes: tail.at.unwrap_or(state.durable_bytes),
@@ -227,9 +231,9 @@ async fn try_find_end(place: &Arc<Place>, shard: &Shard) -> Result<Option<Closin
 /// The segment in which a shard ends, and whether the control file does not name it yet: then nothing was appended to it
 /// since it got its name, and all of it is durable.
 async fn newest(
-    place: &Place,
+    place: &StreamDir,
     shard: &Shard,
-    control: Option<Control>,
+    control: Option<ControlSlot>,
 ) -> Result<Option<(Segment, bool)>> {
     let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
     let segments = segment::list(disk, &dir).await?;
@@ -238,7 +242,8 @@ async fn newest(
         Some(control) => {
             // A power cut may have taken back what the control file said of the segment before as well: this one may begin
             // behind its end. One that begins before it holds nothing that counts.
-            let is_newer = |s: &&Listed| s.number > control.active && s.base >= control.next_offset;
+            let is_newer =
+                |s: &&ListedSegment| s.number > control.active && s.base >= control.next_offset;
             match segments.last().filter(is_newer) {
                 Some(newer) => (Some(newer), true),
                 None => (segments.iter().find(|s| s.number == control.active), false),
@@ -255,7 +260,7 @@ async fn newest(
 
 /// Intact frames past a durable end.
 #[derive(Debug, Default)]
-struct Tail {
+struct IntactTail {
     /// The byte after the last one.
     at: Option<u64>,
     next_offset: Option<u64>,
@@ -265,18 +270,18 @@ struct Tail {
     copy: Option<Draft>,
 }
 
-impl Tail {
+impl IntactTail {
     /// Takes the frames up to byte `len`, and their claims into the marks; `copies` has them in a draft as well.
     async fn take(
         &mut self,
-        place: &Place,
+        place: &StreamDir,
         shard: &Shard,
-        (active, known): (&Segment, &mut Known),
+        (active, known): (&Segment, &mut DurableState),
         len: u64,
         copies: bool,
     ) -> Result<()> {
         let (control, none) = (known.control, Skips::default());
-        let mut walk = Walk::new(active, place.salt(), control.durable_bytes, len, &none);
+        let mut walk = FrameWalk::new(active, place.salt(), control.durable_bytes, len, &none);
         while let Some(Ok((at, header))) = walk.next().await? {
             if header.base != self.next_offset.unwrap_or(control.next_offset) {
                 break;
@@ -293,7 +298,7 @@ impl Tail {
                 copy.append(vec![bytes]).await?;
             }
             if let Some(entry) = &entry {
-                known.marks.apply(&Claim::from(entry));
+                known.marks.apply(&OriginInterval::from(entry));
             }
             self.at = Some(walk.at());
             self.next_offset = Some(header.next_offset());
@@ -305,7 +310,7 @@ impl Tail {
 }
 
 /// A draft of the segment after a durable end. Its temporary name is its own: the holder may be making the same segment.
-async fn draft_after(place: &Place, shard: &Shard, known: &Known) -> Result<Draft> {
+async fn draft_after(place: &StreamDir, shard: &Shard, known: &DurableState) -> Result<Draft> {
     let (head, bytes) = known.next_head(place);
     let (dir, nonce) = (place.shard_dir(&shard.id), place.ctx.random.identity());
     Draft::begin_as(&place.ctx, &dir, &nonce, head, bytes).await

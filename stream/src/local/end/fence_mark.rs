@@ -5,21 +5,21 @@ use std::path::PathBuf;
 use hydrant_core::disk::Open;
 use hydrant_core::{Error, Result, ShardId};
 
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
-fn path(place: &Place, shard: &ShardId) -> PathBuf {
+fn path(place: &StreamDir, shard: &ShardId) -> PathBuf {
     place.shard_dir(shard).join("fence")
 }
 
 /// Whether a shard is marked as fenced.
-pub(crate) async fn exists(place: &Place, shard: &ShardId) -> Result<bool> {
+pub(crate) async fn exists(place: &StreamDir, shard: &ShardId) -> Result<bool> {
     let path = path(place, shard);
     let found = place.ctx.disk.stat(&path).await;
     Ok(found.map_err(|e| Error::io("look at", &path, e))?.is_some())
 }
 
 /// Marks a shard as fenced. [`find_end`](super::fence::find_end) makes that durable.
-pub(crate) async fn create(place: &Place, shard: &ShardId) -> Result<()> {
+pub(crate) async fn create(place: &StreamDir, shard: &ShardId) -> Result<()> {
     let path = path(place, shard);
     let made = place.ctx.disk.open(&path, Open::Create).await;
     made.map_err(|e| place.failed("create", &path, e)).map(drop)

@@ -6,16 +6,16 @@ use std::path::Path;
 use hydrant_core::disk::{Disk, Lock, LockKind, Open};
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId};
 
-use crate::local::format::control::{Control, ControlFile};
+use crate::local::format::control::{ControlFile, ControlSlot};
 use crate::local::format::dedup_state::Marks;
 use crate::local::format::manifest::Manifest;
 use crate::local::format::segment::Head;
 use crate::local::format::segment_draft::Draft;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// A child that no manifest names yet.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub(crate) struct ChildShard {
     pub(crate) number: u64,
     pub(crate) shard: Shard,
     /// Says that its maker lives.
@@ -23,7 +23,7 @@ pub(crate) struct Child {
 }
 
 /// Fills the empty directory of a shard that is in no manifest yet, durably.
-pub(crate) async fn make_shard(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
+pub(crate) async fn make_shard(place: &StreamDir, shard: &Shard, marks: &Marks) -> Result<()> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
     let mut head = Head {
@@ -36,12 +36,12 @@ pub(crate) async fn make_shard(place: &Place, shard: &Shard, marks: &Marks) -> R
         len: 0,
     };
     let bytes = head.encode(marks);
-    let control = Control {
+    let control = ControlSlot {
         counter: 1,
         incarnation: place.incarnation,
         active: 1,
         durable_bytes: head.len,
-        ..Control::default()
+        ..ControlSlot::default()
     };
     let draft = Draft::begin(&place.ctx, &dir, head, bytes).await?;
     draft.publish(disk).await?;
@@ -53,12 +53,12 @@ pub(crate) async fn make_shard(place: &Place, shard: &Shard, marks: &Marks) -> R
 /// Makes a shard under the first name that nobody has taken. Another process that makes one may stand still and go on
 /// later, so that no directory is ever used for two.
 pub(crate) async fn make_child(
-    place: &Place,
+    place: &StreamDir,
     range: HashRange,
     parents: &[ShardId],
     marks: &Marks,
-    before: &[Child],
-) -> Result<Child> {
+    before: &[ChildShard],
+) -> Result<ChildShard> {
     let disk = &*place.ctx.disk;
     let mut number = before.last().map_or(0, |child| child.number + 1);
     loop {
@@ -94,7 +94,7 @@ pub(crate) async fn make_child(
             number += 1;
             continue;
         }
-        let child = Child {
+        let child = ChildShard {
             number,
             shard,
             _lock: lock,
@@ -129,7 +129,7 @@ async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
 
 /// Fills the directory of a child. The lock file is durable before anything else lies there: so a directory without one
 /// is empty, also after a power cut. Another process may have made the directory, and died before it was durable.
-async fn fill(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
+async fn fill(place: &StreamDir, shard: &Shard, marks: &Marks) -> Result<()> {
     let disk = &*place.ctx.disk;
     for made in [place.shard_dir(&shard.id), place.shards_dir()] {
         let synced = disk.sync_dir(&made).await;
@@ -139,7 +139,7 @@ async fn fill(place: &Place, shard: &Shard, marks: &Marks) -> Result<()> {
 }
 
 /// Removes children that no manifest will name.
-pub(crate) async fn forget(place: &Place, children: &[Child]) {
+pub(crate) async fn forget(place: &StreamDir, children: &[ChildShard]) {
     for child in children {
         let dir = place.shard_dir(&child.shard.id);
         if let Err(error) = remove_owned(&*place.ctx.disk, &dir).await {
@@ -149,7 +149,7 @@ pub(crate) async fn forget(place: &Place, children: &[Child]) {
 }
 
 /// Removes directories of shards that no manifest will name and whose makers are dead.
-pub(crate) async fn remove_unnamed(place: &Place, manifest: &Manifest) -> Result<()> {
+pub(crate) async fn remove_unnamed(place: &StreamDir, manifest: &Manifest) -> Result<()> {
     let (disk, shards) = (&*place.ctx.disk, place.shards_dir());
     let names = disk.list(&shards).await;
     for listed in names.map_err(|e| Error::io("list", &shards, e))? {

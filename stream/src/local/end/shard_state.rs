@@ -5,18 +5,18 @@ use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Result, Shard, ShardId};
 
-use crate::local::format::control::Control;
-use crate::local::format::dedup_state::{Claim, Marks};
-use crate::local::format::frame::{Fault, Header};
-use crate::local::format::segment::{self, Head, Segment, Walk};
+use crate::local::format::control::ControlSlot;
+use crate::local::format::dedup_state::{Marks, OriginInterval};
+use crate::local::format::frame::{FrameFault, Header};
+use crate::local::format::segment::{self, FrameWalk, Head, Segment};
 use crate::local::format::skips::Skips;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// What is known of a shard while its lock is held, and of its past afterwards.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct DurableState {
     /// The control file's newest slot.
-    pub(crate) control: Control,
+    pub(crate) control: ControlSlot,
     /// The offset of the first slot of the segment that is appended to.
     pub(crate) base: u64,
     /// Bytes of its head.
@@ -37,16 +37,16 @@ pub(crate) struct Known {
 /// grow, and those of two shards come together in a merge.
 const MARKS_BYTES_TARGET: u64 = segment::MARKS_BYTES_MAX as u64 / 2;
 
-impl Known {
+impl DurableState {
     /// What is known when the control file says so, its segment begins like this, and its frames were read.
     pub(crate) async fn replayed(
-        place: &Place,
+        place: &StreamDir,
         shard: &Shard,
-        control: Control,
+        control: ControlSlot,
         (active, head, marks): (&Segment, Head, Marks),
     ) -> Result<Self> {
         let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
-        let mut known = Known {
+        let mut known = DurableState {
             control,
             base: active.base,
             head_len: head.len,
@@ -61,7 +61,7 @@ impl Known {
     }
 
     /// The head of the segment that begins at the durable end, and its bytes.
-    pub(crate) fn next_head(&self, place: &Place) -> (Head, Bytes) {
+    pub(crate) fn next_head(&self, place: &StreamDir) -> (Head, Bytes) {
         let mut head = Head {
             incarnation: place.incarnation,
             number: self.control.active + 1,
@@ -77,7 +77,7 @@ impl Known {
 
     /// Refuses an append with a new origin for whose marks there is no room: a head that holds too many could not be
     /// read again.
-    pub(crate) fn admit(&mut self, shard: &ShardId, claim: &Claim) -> Result<()> {
+    pub(crate) fn admit(&mut self, shard: &ShardId, claim: &OriginInterval) -> Result<()> {
         let added = self.marks.added_by(claim);
         if added > self.marks_room {
             self.marks_room = MARKS_BYTES_TARGET.saturating_sub(self.marks.stored_bytes());
@@ -96,20 +96,20 @@ impl Known {
 
 /// Takes the origin entries from byte `from` up to the durable end into the marks.
 pub(crate) async fn replay(
-    known: &mut Known,
+    known: &mut DurableState,
     active: &Segment,
     salt: u64,
     skips: &Skips,
     from: u64,
 ) -> Result<()> {
-    let Known {
+    let DurableState {
         control,
         oldest,
         newest,
         marks,
         ..
     } = known;
-    let mut walk = Walk::new(active, salt, from, control.durable_bytes, skips);
+    let mut walk = FrameWalk::new(active, salt, from, control.durable_bytes, skips);
     while let Some(step) = walk.next().await? {
         let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
         if *oldest == 0 {
@@ -125,17 +125,17 @@ pub(crate) async fn replay(
 
 /// What the frame at `at` says of its origin; `None` when it has none.
 pub(crate) async fn claim_at(
-    walk: &mut Walk<'_>,
+    walk: &mut FrameWalk<'_>,
     segment: &Segment,
     at: u64,
     header: &Header,
-) -> Result<Option<Claim>> {
+) -> Result<Option<OriginInterval>> {
     if header.meta_len == 0 {
         return Ok(None);
     }
     let meta = walk.meta(at, header).await?;
     let meta = meta.map_err(|fault| segment.corrupt(at, fault))?;
     let entry = OriginEntry::decode(&mut Reader::new(&meta))
-        .map_err(|_| segment.corrupt(at, Fault("an origin entry is malformed")))?;
-    Ok(Some(Claim::from(&entry)))
+        .map_err(|_| segment.corrupt(at, FrameFault("an origin entry is malformed")))?;
+    Ok(Some(OriginInterval::from(&entry)))
 }

@@ -10,7 +10,7 @@ use hydrant_core::varint::Reader;
 use hydrant_core::{Permit, Position, Sequence};
 
 use super::columns;
-use super::frame::{Codec, Fault, Header, position_before};
+use super::frame::{Codec, FrameFault, Header, position_before};
 
 /// What a record takes in a batch's index beside its bytes.
 const ENTRY_BYTES: u64 = (size_of::<Entry>() + size_of::<u128>()) as u64;
@@ -27,14 +27,14 @@ pub(crate) struct Frame {
 
 /// Frames that stand one after another.
 #[derive(Debug, Default)]
-pub(crate) struct Chunk {
+pub(crate) struct FrameChunk {
     frames: Vec<Frame>,
     cost: u64,
 }
 
 /// What frames became.
 #[derive(Debug)]
-pub(crate) struct Decoded {
+pub(crate) struct DecodedChunk {
     pub(crate) batch: Batch,
     /// The offset after the last slot.
     pub(crate) next_offset: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Decoded {
     pub(crate) shares_stored_bytes: bool,
 }
 
-impl Decoded {
+impl DecodedChunk {
     /// Gives the batch as much of `permit` as it takes, of which `read` are the bytes that were read.
     pub(crate) fn hold(&mut self, mut permit: Permit, read: u64) {
         let shared = if self.shares_stored_bytes { read } else { 0 };
@@ -55,7 +55,7 @@ impl Decoded {
     }
 }
 
-impl Chunk {
+impl FrameChunk {
     /// The memory that a frame takes as part of a batch.
     pub(crate) fn cost(header: &Header) -> u64 {
         let meta = u64::from(header.meta_len);
@@ -78,21 +78,21 @@ impl Chunk {
             None => true,
             Some(first) => {
                 first.header.explicit == header.explicit
-                    && self.cost + Chunk::cost(header) <= cost_max
+                    && self.cost + FrameChunk::cost(header) <= cost_max
             }
         }
     }
 
     /// Adds the frame that follows.
     pub(crate) fn push(&mut self, frame: Frame) {
-        self.cost += Chunk::cost(&frame.header);
+        self.cost += FrameChunk::cost(&frame.header);
         self.frames.push(frame);
     }
 
     /// Decodes the slots from offset `next` on. A fault behind the first frame ends the batch before it.
-    pub(crate) fn decode(self, next: u64) -> Result<Decoded, Fault> {
+    pub(crate) fn decode(self, next: u64) -> Result<DecodedChunk, FrameFault> {
         let mut segments = Vec::with_capacity(self.frames.len());
-        let mut decoded = Decoded {
+        let mut decoded = DecodedChunk {
             batch: Batch::default(),
             next_offset: next,
             stored_bytes: 0,
@@ -116,12 +116,12 @@ impl Chunk {
 
 fn decode_frame(
     frame: &Frame,
-    decoded: &mut Decoded,
+    decoded: &mut DecodedChunk,
     segments: &mut Vec<Bytes>,
-) -> Result<(), Fault> {
+) -> Result<(), FrameFault> {
     let header = &frame.header;
     let split = header.split(&frame.bytes);
-    let (meta, body) = split.ok_or(Fault("a frame is cut short"))?;
+    let (meta, body) = split.ok_or(FrameFault("a frame is cut short"))?;
     header.check_meta(&meta)?;
     header.check_body(&body)?;
     let entry = if meta.is_empty() {
@@ -129,12 +129,12 @@ fn decode_frame(
     } else {
         let mut reader = Reader::new(&meta);
         let entry = OriginEntry::decode(&mut reader);
-        let mut entry = entry.map_err(|_| Fault("an origin entry is malformed"))?;
+        let mut entry = entry.map_err(|_| FrameFault("an origin entry is malformed"))?;
         let fits = reader.is_empty()
             && entry.origins.len() == header.records
             && entry.account.is_some() == header.account;
         if !fits {
-            return Err(Fault("an origin entry does not fit its frame"));
+            return Err(FrameFault("an origin entry does not fit its frame"));
         }
         let account = entry.account.take();
         Some((Arc::new(entry), account))
@@ -191,7 +191,7 @@ fn decode_frame(
     segments.push(raw);
     decoded.next_offset = header.next_offset();
     decoded.stored_bytes += header.frame_len();
-    decoded.cost += Chunk::cost(&Header {
+    decoded.cost += FrameChunk::cost(&Header {
         account: false,
         ..*header
     });

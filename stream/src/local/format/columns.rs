@@ -14,7 +14,7 @@ use hydrant_core::Batch;
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::varint::{self, Reader};
 
-use super::frame::{Codec, Fault, RAW_BYTES_MAX};
+use super::frame::{Codec, FrameFault, RAW_BYTES_MAX};
 
 const ZSTD_LEVEL: i32 = 1;
 /// What a record without key, payload and stamp takes at most of the index.
@@ -75,8 +75,8 @@ pub(crate) fn compress(raw: Vec<u8>, codec: Codec) -> (Codec, Bytes) {
 }
 
 /// The inverse of [`compress`]; `raw_len` was checked against its limit.
-pub(crate) fn decompress(body: &Bytes, codec: Codec, raw_len: usize) -> Result<Bytes, Fault> {
-    const BROKEN: Fault = Fault("a frame's body does not decompress to its length");
+pub(crate) fn decompress(body: &Bytes, codec: Codec, raw_len: usize) -> Result<Bytes, FrameFault> {
+    const BROKEN: FrameFault = FrameFault("a frame's body does not decompress to its length");
     let raw = match codec {
         Codec::None => body.clone(),
         Codec::Lz4 => lz4_flex::block::decompress(body, raw_len)
@@ -98,8 +98,8 @@ pub(crate) fn read_index(
     segment: u32,
     records: &mut Vec<Entry>,
     hashes: &mut Vec<u128>,
-) -> Result<(), Fault> {
-    const BROKEN: Fault = Fault("the index of a frame does not fit its body");
+) -> Result<(), FrameFault> {
+    const BROKEN: FrameFault = FrameFault("the index of a frame does not fit its body");
     let mut index = Reader::new(raw);
     let first = records.len();
     let (mut keys, mut payloads, mut stamp) = (0u32, 0u32, 0i64);

@@ -22,7 +22,7 @@ const FLAG_SEALED: u32 = 2;
 
 /// What a control file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Control {
+pub(crate) struct ControlSlot {
     /// Rises with each write.
     pub(crate) counter: u64,
     /// The incarnation of the stream. Builds that know no [homes](super::home) compare it.
@@ -45,7 +45,7 @@ pub(crate) struct Control {
     pub(crate) newest_arrival: i64,
 }
 
-impl Control {
+impl ControlSlot {
     pub(crate) fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut out = [0; SLOT_BYTES];
         let mut flags = 0;
@@ -77,7 +77,7 @@ impl Control {
     }
 
     /// `None` for a slot that was never written, or torn.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Control> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<ControlSlot> {
         let bytes = bytes.first_chunk::<SLOT_BYTES>()?;
         let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
         if bytes[0..4] != MAGIC
@@ -92,7 +92,7 @@ impl Control {
         };
         let flags = u32_at(8);
         let incarnation: [u8; 16] = *bytes[16..].first_chunk()?;
-        Some(Control {
+        Some(ControlSlot {
             counter: number(0),
             incarnation: u128::from_le_bytes(incarnation),
             sealing: flags & FLAG_SEALING != 0,
@@ -135,7 +135,7 @@ impl ControlFile {
     }
 
     /// Makes the control file of a new shard, durably but for its name.
-    pub(crate) async fn create(disk: &dyn Disk, dir: &Path, control: &Control) -> Result<()> {
+    pub(crate) async fn create(disk: &dyn Disk, dir: &Path, control: &ControlSlot) -> Result<()> {
         let path = ControlFile::path(dir);
         let io = |error| Error::io("create", &path, error);
         let file = disk.open(&path, Open::CreateNew).await.map_err(io)?;
@@ -152,15 +152,15 @@ impl ControlFile {
     }
 
     /// The newest intact slot; `None` when there is none.
-    pub(crate) async fn read(&self) -> Result<Option<Control>> {
+    pub(crate) async fn read(&self) -> Result<Option<ControlSlot>> {
         let bytes = self.file.read_at(0, SLOT_STRIDE + SLOT_BYTES).await;
         let bytes = bytes.map_err(|e| Error::io("read", &self.path, e))?;
-        let slots = [0, SLOT_STRIDE].map(|at| bytes.get(at..).and_then(Control::decode));
+        let slots = [0, SLOT_STRIDE].map(|at| bytes.get(at..).and_then(ControlSlot::decode));
         Ok(slots.into_iter().flatten().max_by_key(|slot| slot.counter))
     }
 
     /// Writes `control` over the older slot.
-    pub(crate) async fn write(&self, control: &Control) -> Result<()> {
+    pub(crate) async fn write(&self, control: &ControlSlot) -> Result<()> {
         let slot = Bytes::copy_from_slice(&control.encode());
         let at = slot_at(control.counter) as u64;
         let written = self.file.write_at(at, vec![slot]).await;
@@ -188,8 +188,8 @@ mod tests {
 
     use super::*;
 
-    fn control(counter: u64) -> Control {
-        Control {
+    fn control(counter: u64) -> ControlSlot {
+        ControlSlot {
             counter,
             incarnation: 77,
             active: 3,
@@ -198,7 +198,7 @@ mod tests {
             first_offset: 1,
             records: 40,
             newest_arrival: -5,
-            ..Control::default()
+            ..ControlSlot::default()
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
             .unwrap();
         let file = ControlFile::open(&disk, dir.path()).await.unwrap().unwrap();
         assert_eq!(file.read().await.unwrap(), Some(control(1)));
-        let sealed = Control {
+        let sealed = ControlSlot {
             sealing: true,
             sealed: true,
             ..control(2)

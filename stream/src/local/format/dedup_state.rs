@@ -30,7 +30,7 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// What is known by what a claim says of the time before it.
-    fn raised(self, claim: &Claim) -> Mark {
+    fn raised(self, claim: &OriginInterval) -> Mark {
         if claim.start > self.to {
             // The writer began again beyond what is known, and passed over what lies between.
             return Mark {
@@ -57,7 +57,7 @@ pub(crate) const FORMATS: std::ops::RangeInclusive<u32> = FORMAT_WITHOUT_STARTS.
 
 /// What an append says of its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claim {
+pub(crate) struct OriginInterval {
     /// Whose origin.
     pub(crate) origin: OriginKey,
     /// Where the writer began to read.
@@ -70,9 +70,9 @@ pub(crate) struct Claim {
     pub(crate) to: Position,
 }
 
-impl From<&OriginEntry> for Claim {
+impl From<&OriginEntry> for OriginInterval {
     fn from(entry: &OriginEntry) -> Self {
-        Claim {
+        OriginInterval {
             origin: (entry.writer, entry.shard.clone()),
             start: entry.start,
             low: entry.low,
@@ -84,7 +84,7 @@ impl From<&OriginEntry> for Claim {
 
 /// How an append stands to the marks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum DedupVerdict {
     /// None of it is known.
     New,
     /// All of it is known.
@@ -131,7 +131,7 @@ impl Marks {
     }
 
     /// Bytes that a claim adds at most, when its origin is new.
-    pub(crate) fn added_by(&self, claim: &Claim) -> u64 {
+    pub(crate) fn added_by(&self, claim: &OriginInterval) -> u64 {
         match self.origins.contains_key(&claim.origin) {
             true => 0,
             false => ENTRY_BYTES_MAX + claim.origin.1.as_str().len() as u64,
@@ -176,7 +176,7 @@ impl Marks {
 
     /// How an append stands to the marks, raised by what it says of the time before it; one that reaches back holds
     /// something before its interval.
-    pub(crate) fn judge(&self, claim: &Claim, reaches_back: bool) -> Verdict {
+    pub(crate) fn judge(&self, claim: &OriginInterval, reaches_back: bool) -> DedupVerdict {
         let mut marks = self.of(&claim.origin);
         marks.iter_mut().for_each(|mark| *mark = mark.raised(claim));
         let begins = |mark: &Mark| mark.start > Position::Begin;
@@ -187,17 +187,19 @@ impl Marks {
         let highest = marks.iter().map(|mark| mark.to).max();
         match (lowest, highest) {
             (Some(lowest), _) if claim.from > lowest && !mutant::is(Mutant::OutOfOrderAccepted) => {
-                Verdict::OutOfOrder(lowest)
+                DedupVerdict::OutOfOrder(lowest)
             }
-            _ if may_be_before => Verdict::Partial(marks),
-            (Some(lowest), _) if claim.to <= lowest => Verdict::Duplicate,
-            (_, Some(highest)) if highest > claim.from || reaches_back => Verdict::Partial(marks),
-            _ => Verdict::New,
+            _ if may_be_before => DedupVerdict::Partial(marks),
+            (Some(lowest), _) if claim.to <= lowest => DedupVerdict::Duplicate,
+            (_, Some(highest)) if highest > claim.from || reaches_back => {
+                DedupVerdict::Partial(marks)
+            }
+            _ => DedupVerdict::New,
         }
     }
 
     /// Takes in what an append completes.
-    pub(crate) fn apply(&mut self, claim: &Claim) -> Undo {
+    pub(crate) fn apply(&mut self, claim: &OriginInterval) -> Undo {
         let before = self.origins.get(&claim.origin).cloned();
         let marks = self
             .of(&claim.origin)
@@ -384,8 +386,8 @@ mod tests {
         }
     }
 
-    fn claim(origin: u8, low: u64, from: u64, to: u64) -> Claim {
-        Claim {
+    fn claim(origin: u8, low: u64, from: u64, to: u64) -> OriginInterval {
+        OriginInterval {
             origin: key(origin),
             start: Position::Begin,
             low: p(low),
@@ -450,7 +452,7 @@ mod tests {
                         let least = hashes.clone().map(top).min().unwrap();
                         let from = (least + 1).saturating_sub(back).max(start);
                         let to = from + len;
-                        let claim = Claim { start: p(start), ..claim(origin, start, from, to) };
+                        let claim = OriginInterval { start: p(start), ..claim(origin, start, from, to) };
                         let units: Vec<_> = hashes
                             .clone()
                             .flat_map(|h| (from + 1..=to).map(move |n| (h, n)))
@@ -458,19 +460,19 @@ mod tests {
                         let is_stored = |(h, n): (u128, u64)| stored.contains(&(origin, h, n));
                         let mut refused = false;
                         match shard.judge(&claim, false) {
-                            Verdict::OutOfOrder(mark) => {
+                            DedupVerdict::OutOfOrder(mark) => {
                                 prop_assert!(from > least);
                                 prop_assert_eq!(mark, p(least));
                                 continue;
                             }
-                            Verdict::Duplicate => {
+                            DedupVerdict::Duplicate => {
                                 prop_assert!(units.iter().all(|unit| is_stored(*unit)));
                                 continue;
                             }
-                            Verdict::New => {
+                            DedupVerdict::New => {
                                 prop_assert!(!units.iter().any(|unit| is_stored(*unit)));
                             }
-                            Verdict::Partial(marks) => {
+                            DedupVerdict::Partial(marks) => {
                                 for &(h, n) in &units {
                                     match standing(&marks, h, p(n)) {
                                         Standing::New => prop_assert!(!is_stored((h, n))),
@@ -541,15 +543,18 @@ mod tests {
         let mut marks = Marks::new(range(0, 7));
         assert_eq!(
             marks.judge(&claim(1, 0, 5, 9), false),
-            Verdict::OutOfOrder(Position::Begin)
+            DedupVerdict::OutOfOrder(Position::Begin)
         );
-        assert_eq!(marks.judge(&claim(1, 5, 5, 9), false), Verdict::New);
+        assert_eq!(marks.judge(&claim(1, 5, 5, 9), false), DedupVerdict::New);
         marks.apply(&claim(1, 5, 5, 9));
-        assert_eq!(marks.judge(&claim(1, 5, 5, 9), false), Verdict::Duplicate);
-        assert_eq!(marks.judge(&claim(1, 12, 12, 14), false), Verdict::New);
+        assert_eq!(
+            marks.judge(&claim(1, 5, 5, 9), false),
+            DedupVerdict::Duplicate
+        );
+        assert_eq!(marks.judge(&claim(1, 12, 12, 14), false), DedupVerdict::New);
         assert!(matches!(
             marks.judge(&claim(1, 0, 9, 14), true),
-            Verdict::Partial(_)
+            DedupVerdict::Partial(_)
         ));
     }
 

@@ -60,7 +60,7 @@ impl Codec {
 
 /// Why bytes are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault(pub(crate) &'static str);
+pub(crate) struct FrameFault(pub(crate) &'static str);
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,28 +139,30 @@ impl Header {
     }
 
     /// Reads a header from the beginning of `bytes`.
-    pub(crate) fn decode(bytes: &[u8], salt: u64) -> Result<Header, Fault> {
+    pub(crate) fn decode(bytes: &[u8], salt: u64) -> Result<Header, FrameFault> {
         let bytes = bytes
             .first_chunk::<HEADER_BYTES>()
-            .ok_or(Fault("a frame header is cut short"))?;
+            .ok_or(FrameFault("a frame header is cut short"))?;
         let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
         let u64_at =
             |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[at + i]));
         if bytes[0..4] != MAGIC {
-            return Err(Fault("no frame starts here"));
+            return Err(FrameFault("no frame starts here"));
         }
         if u32_at(60) != crc32c::crc32c(&bytes[..60]) {
-            return Err(Fault("the checksum of a frame header does not match"));
+            return Err(FrameFault("the checksum of a frame header does not match"));
         }
         if bytes[4] != FORMAT {
-            return Err(Fault("a frame has a format that this build does not read"));
+            return Err(FrameFault(
+                "a frame has a format that this build does not read",
+            ));
         }
         if u64_at(48) != salt {
-            return Err(Fault("a frame belongs to another stream"));
+            return Err(FrameFault("a frame belongs to another stream"));
         }
         let flags = u16::from_le_bytes([bytes[6], bytes[7]]);
         let codec = Codec::from_code(bytes[5]).filter(|_| flags & !FLAGS_KNOWN == 0);
-        let codec = codec.ok_or(Fault(
+        let codec = codec.ok_or(FrameFault(
             "a frame has a codec or flag that this build does not know",
         ))?;
         let header = Header {
@@ -186,25 +188,25 @@ impl Header {
         if fits {
             Ok(header)
         } else {
-            Err(Fault("a frame header holds impossible lengths"))
+            Err(FrameFault("a frame header holds impossible lengths"))
         }
     }
 
     /// Checks the encoded origin entry.
-    pub(crate) fn check_meta(&self, meta: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn check_meta(&self, meta: &[u8]) -> Result<(), FrameFault> {
         if meta.len() == self.meta_len as usize && crc32c::crc32c(meta) == self.meta_crc {
             Ok(())
         } else {
-            Err(Fault("the checksum of an origin entry does not match"))
+            Err(FrameFault("the checksum of an origin entry does not match"))
         }
     }
 
     /// Checks the stored body.
-    pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), FrameFault> {
         if body.len() == self.body_len as usize && crc32c::crc32c(body) == self.body_crc {
             Ok(())
         } else {
-            Err(Fault("the checksum of a frame's body does not match"))
+            Err(FrameFault("the checksum of a frame's body does not match"))
         }
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::Codec;
 use super::home;
 use super::leftovers::remove_leftovers;
-use super::shard_end::End;
+use super::shard_end::ShardEnd;
 
 /// The version of the directory's format: what the stream holds lies in its [`home`].
 pub(crate) const FORMAT: u32 = 3;
@@ -71,7 +71,7 @@ pub(crate) struct Manifest {
     pub(crate) shards: ShardMap,
     /// Where closed shards end.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) ends: BTreeMap<ShardId, End>,
+    pub(crate) ends: BTreeMap<ShardId, ShardEnd>,
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use hydrant_core::varint::Reader;
 use hydrant_core::{Error, HashRange, Result};
 
 use super::dedup_state::{self, Marks};
-use super::frame::{Fault, HEADER_BYTES, Header};
+use super::frame::{FrameFault, HEADER_BYTES, Header};
 use super::home;
 use super::skips::Skips;
 
@@ -25,7 +25,7 @@ const WINDOW_BYTES: u64 = 128 << 10;
 
 /// A segment by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listed {
+pub(crate) struct ListedSegment {
     /// Its number; each new segment has the next one.
     pub(crate) number: u64,
     /// The offset of its first slot.
@@ -50,15 +50,15 @@ pub(crate) fn parse(text: &str) -> Option<(u64, u64)> {
 }
 
 /// The segments of a shard, oldest first.
-pub(crate) async fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>> {
+pub(crate) async fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<ListedSegment>> {
     let names = disk.list(dir).await;
     let names = names.map_err(|e| Error::io("list", dir, e))?;
-    let mut segments: Vec<Listed> = names
+    let mut segments: Vec<ListedSegment> = names
         .into_iter()
         .filter_map(|listed| {
             let (number, base) = parse(&listed.name)?;
             let len = listed.len;
-            Some(Listed { number, base, len })
+            Some(ListedSegment { number, base, len })
         })
         .collect();
     segments.sort_by_key(|segment| segment.number);
@@ -67,7 +67,7 @@ pub(crate) async fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>> {
 
 /// The offset from which on these segments, which are sorted, hold the shard without a hole: what lies before one was
 /// removed, and came back with a power cut.
-pub(crate) fn kept_from(segments: &[Listed]) -> Option<u64> {
+pub(crate) fn kept_from(segments: &[ListedSegment]) -> Option<u64> {
     let mut runs = segments.chunk_by(|one, next| one.number + 1 == next.number);
     Some(runs.next_back()?.first()?.base)
 }
@@ -121,10 +121,10 @@ impl Head {
     }
 
     /// The head, and format and checksum of the marks that follow it.
-    pub(crate) fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32, u32), Fault> {
+    pub(crate) fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32, u32), FrameFault> {
         let bytes = bytes
             .first_chunk::<FIXED_BYTES>()
-            .ok_or(Fault("the head of a segment is cut short"))?;
+            .ok_or(FrameFault("the head of a segment is cut short"))?;
         let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
         let number = |n: usize| {
             let at = 24 + n * 8;
@@ -132,21 +132,25 @@ impl Head {
         };
         let crc_at = FIXED_BYTES - 4;
         if bytes[..4] != MAGIC || u32_at(crc_at) != crc32c::crc32c(&bytes[..crc_at]) {
-            return Err(Fault("the checksum of a segment's head does not match"));
+            return Err(FrameFault(
+                "the checksum of a segment's head does not match",
+            ));
         }
         let format = u32_at(4);
         if !dedup_state::FORMATS.contains(&format) {
-            return Err(Fault(
+            return Err(FrameFault(
                 "a segment has a format that this build does not read",
             ));
         }
         let found: [u8; 16] = *bytes[8..].first_chunk().expect("88 bytes hold 24");
         if u128::from_le_bytes(found) != incarnation {
-            return Err(Fault("a segment belongs to another stream"));
+            return Err(FrameFault("a segment belongs to another stream"));
         }
         let marks_len = u32_at(72);
         if marks_len > MARKS_BYTES_MAX {
-            return Err(Fault("the head of a segment holds an impossible length"));
+            return Err(FrameFault(
+                "the head of a segment holds an impossible length",
+            ));
         }
         let head = Head {
             incarnation,
@@ -162,7 +166,7 @@ impl Head {
 }
 
 /// Stored frames at `at` of the segment in `path` are not what was written.
-pub(crate) fn corrupt(path: &Path, at: u64, fault: Fault) -> Error {
+pub(crate) fn corrupt(path: &Path, at: u64, fault: FrameFault) -> Error {
     // `DIR/HOME/shards/SHARD/SEGMENT`
     let mut above = path.ancestors().skip(1);
     let shard = above.next().and_then(Path::file_name).unwrap_or_default();
@@ -225,9 +229,10 @@ impl Segment {
         let (head, ..) =
             Head::decode(&bytes, incarnation).map_err(|fault| self.corrupt_head(0, fault))?;
         if (head.number, head.base) != (self.number, self.base) {
-            return Err(
-                self.corrupt_head(0, Fault("the head of a segment is not that of its name"))
-            );
+            return Err(self.corrupt_head(
+                0,
+                FrameFault("the head of a segment is not that of its name"),
+            ));
         }
         Ok(head)
     }
@@ -240,11 +245,14 @@ impl Segment {
         let len = (head.len - FIXED_BYTES as u64) as usize;
         let bytes = self.read(FIXED_BYTES as u64, len).await?;
         if bytes.len() != len || crc32c::crc32c(&bytes) != crc {
-            let fault = Fault("the checksum of a segment's marks does not match");
+            let fault = FrameFault("the checksum of a segment's marks does not match");
             return Err(self.corrupt_head(FIXED_BYTES as u64, fault));
         }
         let marks = Marks::decode(&mut Reader::new(&bytes), format, range).map_err(|_| {
-            self.corrupt_head(FIXED_BYTES as u64, Fault("a segment's marks are malformed"))
+            self.corrupt_head(
+                FIXED_BYTES as u64,
+                FrameFault("a segment's marks are malformed"),
+            )
         })?;
         Ok((head, marks))
     }
@@ -256,7 +264,7 @@ impl Segment {
     }
 
     /// As [`corrupt`].
-    pub(crate) fn corrupt(&self, at: u64, fault: Fault) -> Error {
+    pub(crate) fn corrupt(&self, at: u64, fault: FrameFault) -> Error {
         corrupt(&self.path, at, fault)
     }
 
@@ -273,7 +281,7 @@ impl Segment {
     }
 
     /// The head at `at` is not what was written; without it nothing in the segment can be told from garbage.
-    fn corrupt_head(&self, at: u64, fault: Fault) -> Error {
+    fn corrupt_head(&self, at: u64, fault: FrameFault) -> Error {
         Error::Corrupt {
             path: self.path.clone(),
             offset: at,
@@ -284,7 +292,7 @@ impl Segment {
 
 /// A walk over the frames of a segment, which reads headers and what is asked for, and no bodies.
 #[derive(Debug)]
-pub(crate) struct Walk<'a> {
+pub(crate) struct FrameWalk<'a> {
     segment: &'a Segment,
     skips: &'a Skips,
     salt: u64,
@@ -294,7 +302,7 @@ pub(crate) struct Walk<'a> {
     window_at: u64,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> FrameWalk<'a> {
     /// From byte `at`, which starts a frame, up to byte `end`, past what an operator has skipped.
     pub(crate) fn new(
         segment: &'a Segment,
@@ -303,7 +311,7 @@ impl<'a> Walk<'a> {
         end: u64,
         skips: &'a Skips,
     ) -> Self {
-        Walk {
+        FrameWalk {
             segment,
             skips,
             salt,
@@ -335,7 +343,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The header of the next frame, where it starts; `None` at the end. A fault stays in place.
-    pub(crate) async fn next(&mut self) -> Result<Option<Result<(u64, Header), Fault>>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Result<(u64, Header), FrameFault>>> {
         while let Some(skip) = self.skips.at(self.segment.number, self.at) {
             self.at = skip.to_byte;
         }
@@ -349,13 +357,17 @@ impl<'a> Walk<'a> {
                 self.at += header.frame_len();
                 Ok((at, header))
             }
-            Ok(_) => Err(Fault("a frame is cut short")),
+            Ok(_) => Err(FrameFault("a frame is cut short")),
             Err(fault) => Err(fault),
         }))
     }
 
     /// The origin entry's bytes of the frame at `at`, checked.
-    pub(crate) async fn meta(&mut self, at: u64, header: &Header) -> Result<Result<Bytes, Fault>> {
+    pub(crate) async fn meta(
+        &mut self,
+        at: u64,
+        header: &Header,
+    ) -> Result<Result<Bytes, FrameFault>> {
         let meta = self
             .bytes(at + HEADER_BYTES as u64, header.meta_len as usize)
             .await?;
@@ -369,7 +381,7 @@ mod tests {
 
     #[test]
     fn segments_before_a_hole_are_not_kept() {
-        let listed = |number: u64| Listed {
+        let listed = |number: u64| ListedSegment {
             number,
             base: number * 10,
             len: 1,
@@ -381,7 +393,7 @@ mod tests {
             (&[1, 3, 4], Some(30)),
             (&[1, 2, 4, 6], Some(60)),
         ] {
-            let segments: Vec<Listed> = numbers.iter().copied().map(listed).collect();
+            let segments: Vec<ListedSegment> = numbers.iter().copied().map(listed).collect();
             assert_eq!(kept_from(&segments), base, "{numbers:?}");
         }
     }

@@ -3,12 +3,12 @@
 use hydrant_core::mutant::{self, Mutant};
 use serde::{Deserialize, Serialize};
 
-use super::control::Control;
-use super::segment::{self, Listed};
+use super::control::ControlSlot;
+use super::segment::{self, ListedSegment};
 
 /// Where a closed shard ends. What lies beyond was never acknowledged there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct End {
+pub(crate) struct ShardEnd {
     /// The number of its last segment.
     pub(crate) segment: u64,
     /// The offset of that segment's first slot.
@@ -23,10 +23,10 @@ pub(crate) struct End {
     pub(crate) newest_arrival: i64,
 }
 
-impl End {
+impl ShardEnd {
     /// At the durable end that a control file says, whose segment begins at `base`.
-    pub(crate) fn at(control: &Control, base: u64) -> Self {
-        End {
+    pub(crate) fn at(control: &ControlSlot, base: u64) -> Self {
+        ShardEnd {
             segment: control.active,
             base,
             bytes: control.durable_bytes,
@@ -37,27 +37,27 @@ impl End {
     }
 
     /// Whether all up to a durable end lies before this end, as far as can be said without reading.
-    pub(crate) fn covers(&self, control: &Control, base: u64) -> bool {
+    pub(crate) fn covers(&self, control: &ControlSlot, base: u64) -> bool {
         (self.segment, self.base) == (control.active, base) && control.durable_bytes <= self.bytes
     }
 
     /// Whether a segment holds something of the shard.
-    pub(crate) fn includes(&self, listed: &Listed) -> bool {
+    pub(crate) fn includes(&self, listed: &ListedSegment) -> bool {
         listed.number < self.segment || (listed.number, listed.base) == (self.segment, self.base)
     }
 
     /// What the control file should say, given what it says; of these segments, where no slot of it is intact.
     pub(crate) fn control(
         &self,
-        said: Option<Control>,
-        segments: &[Listed],
+        said: Option<ControlSlot>,
+        segments: &[ListedSegment],
         incarnation: u128,
-    ) -> Control {
-        let said = said.unwrap_or_else(|| Control {
+    ) -> ControlSlot {
+        let said = said.unwrap_or_else(|| ControlSlot {
             first_offset: segment::kept_from(segments).unwrap_or(self.next_offset),
-            ..Control::default()
+            ..ControlSlot::default()
         });
-        let end = Control {
+        let end = ControlSlot {
             counter: said.counter,
             incarnation,
             sealing: true,
@@ -70,7 +70,7 @@ impl End {
             newest_arrival: self.newest_arrival,
         };
         match mutant::is(Mutant::EndedAtControl) && said.next_offset < self.next_offset {
-            true => Control {
+            true => ControlSlot {
                 sealing: true,
                 sealed: true,
                 ..said

@@ -14,18 +14,18 @@ use hydrant_core::disk;
 use hydrant_core::lease::{Generations, Reprocess};
 use hydrant_core::{Error, Result};
 
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
-fn dir(place: &Place) -> PathBuf {
+fn dir(place: &StreamDir) -> PathBuf {
     place.home.join("_generations")
 }
 
-fn path(place: &Place, app: &str) -> PathBuf {
+fn path(place: &StreamDir, app: &str) -> PathBuf {
     dir(place).join(format!("{app}.json"))
 }
 
 /// The generations of `app`.
-pub(crate) async fn read(place: &Place, app: &str) -> Result<Generations> {
+pub(crate) async fn read(place: &StreamDir, app: &str) -> Result<Generations> {
     let path = path(place, app);
     let bytes = disk::read_file(&*place.ctx.disk, &path).await;
     let Some(bytes) = bytes.map_err(|e| Error::io("read", &path, e))? else {
@@ -39,7 +39,11 @@ pub(crate) async fn read(place: &Place, app: &str) -> Result<Generations> {
 }
 
 /// Moves the generations of `app`. The caller holds the app's lock, and no worker of it lives.
-pub(crate) async fn reprocess(place: &Place, app: &str, what: &Reprocess) -> Result<Generations> {
+pub(crate) async fn reprocess(
+    place: &StreamDir,
+    app: &str,
+    what: &Reprocess,
+) -> Result<Generations> {
     let (dir, path) = (dir(place), path(place, app));
     let next = read(place, app).await?.after(what);
     let next = next.ok_or_else(|| Error::Corrupt {
@@ -58,7 +62,7 @@ pub(crate) async fn reprocess(place: &Place, app: &str, what: &Reprocess) -> Res
 }
 
 /// The apps that keep progress in the stream, or did so when they were reprocessed.
-pub(crate) async fn apps(place: &Place) -> Result<Vec<String>> {
+pub(crate) async fn apps(place: &StreamDir) -> Result<Vec<String>> {
     let mut apps = BTreeSet::new();
     for listed in list(place, &place.home.join("_apps")).await? {
         apps.extend(listed.is_dir.then_some(listed.name));
@@ -70,7 +74,7 @@ pub(crate) async fn apps(place: &Place) -> Result<Vec<String>> {
     Ok(apps.into_iter().collect())
 }
 
-async fn list(place: &Place, dir: &Path) -> Result<Vec<disk::Listed>> {
+async fn list(place: &StreamDir, dir: &Path) -> Result<Vec<disk::Listed>> {
     match place.ctx.disk.list(dir).await {
         Ok(names) => Ok(names),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

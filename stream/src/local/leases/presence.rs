@@ -12,7 +12,7 @@ use hydrant_core::lease::Enlisted;
 use hydrant_core::{Error, Result, clock};
 
 use super::rows;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// How often the locks of other workers are tried while a change is waited for: a freed lock tells nobody.
 const DEATH_CHECK: Duration = Duration::from_millis(250);
@@ -22,8 +22,8 @@ const ENLIST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The workers of an app.
 #[derive(Debug)]
-pub(crate) struct Workers {
-    place: Arc<Place>,
+pub(crate) struct WorkerLocks {
+    place: Arc<StreamDir>,
     /// Where rows and what dead workers left of them are.
     rows: PathBuf,
     dir: PathBuf,
@@ -33,16 +33,16 @@ pub(crate) struct Workers {
 
 /// A worker's lock.
 #[derive(Debug)]
-struct Presence {
+struct WorkerPresence {
     _lock: Box<dyn Lock>,
 }
 
-impl Enlisted for Presence {}
+impl Enlisted for WorkerPresence {}
 
-impl Workers {
+impl WorkerLocks {
     /// Those of the app whose rows are in this directory.
-    pub(crate) fn new(place: &Arc<Place>, rows: PathBuf, me: Arc<OnceLock<String>>) -> Self {
-        Workers {
+    pub(crate) fn new(place: &Arc<StreamDir>, rows: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+        WorkerLocks {
             place: Arc::clone(place),
             dir: rows.join("workers"),
             rows,
@@ -103,7 +103,7 @@ impl Workers {
                 if stat.is_some_and(|stat| stat.identity == lock.identity()) {
                     // A process has one worker; should there be more, what they leave goes by the first one's name.
                     drop(self.me.set(worker.to_owned()));
-                    return Ok(Box::new(Presence { _lock: lock }));
+                    return Ok(Box::new(WorkerPresence { _lock: lock }));
                 }
             }
             clock::sleep(ENLIST_PAUSE).await;

@@ -25,7 +25,7 @@ use hydrant_core::disk::{self, Open, Stat};
 use hydrant_core::lease::{Lease, Swap};
 use hydrant_core::{Error, Result, ShardId};
 
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// The digits of a counter in a name.
 const DIGITS: usize = 20;
@@ -36,29 +36,29 @@ const SOON: Duration = Duration::from_millis(50);
 
 /// The rows of an app.
 #[derive(Debug)]
-pub(crate) struct Rows {
-    place: Arc<Place>,
+pub(crate) struct LeaseRows {
+    place: Arc<StreamDir>,
     dir: PathBuf,
     /// The name of this process' worker, for what it leaves when it dies.
     me: Arc<OnceLock<String>>,
     known: Mutex<Arc<AllKnown>>,
 }
 
-type AllKnown = BTreeMap<ShardId, Known>;
+type AllKnown = BTreeMap<ShardId, KnownRow>;
 
 /// A version of a row: its counter; `None` for the earlier form.
 type Version = Option<u64>;
 
 /// A file, told from every other one that has had its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct FileId {
+struct RowFileId {
     identity: u64,
     modified: i64,
 }
 
-impl FileId {
+impl RowFileId {
     fn of(stat: &Stat) -> Self {
-        FileId {
+        RowFileId {
             identity: stat.identity,
             modified: stat.modified,
         }
@@ -67,14 +67,14 @@ impl FileId {
 
 /// The newest version of a row when it was looked at last.
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownRow {
     version: Version,
-    file: FileId,
+    file: RowFileId,
     row: Lease,
 }
 
 /// The versions of each row, ascending.
-type Names = BTreeMap<ShardId, BTreeMap<Version, FileId>>;
+type Names = BTreeMap<ShardId, BTreeMap<Version, RowFileId>>;
 
 /// A name of a row's version.
 fn name_of(shard: &ShardId, version: Version) -> String {
@@ -109,10 +109,10 @@ fn key(row: &Lease) -> (u64, u64) {
     (row.epoch, row.counter)
 }
 
-impl Rows {
+impl LeaseRows {
     /// Those in this directory.
-    pub(crate) fn new(place: &Arc<Place>, dir: PathBuf, me: Arc<OnceLock<String>>) -> Self {
-        Rows {
+    pub(crate) fn new(place: &Arc<StreamDir>, dir: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+        LeaseRows {
             place: Arc::clone(place),
             dir,
             me,
@@ -148,7 +148,7 @@ impl Rows {
         let known = self.known();
         let mut names = self.names().await?;
         for _ in 1..LISTINGS {
-            let is_there = |(shard, known): (&ShardId, &Known)| {
+            let is_there = |(shard, known): (&ShardId, &KnownRow)| {
                 let newest = names.get(shard).and_then(BTreeMap::last_key_value);
                 newest.is_some_and(|(version, _)| *version >= known.version)
             };
@@ -168,7 +168,7 @@ impl Rows {
         let mut names = Names::new();
         for listed in listed.map_err(|e| self.place.failed("list", &self.dir, e))? {
             if let Some((shard, version)) = version_of(&listed.name) {
-                let file = FileId {
+                let file = RowFileId {
                     identity: listed.identity,
                     modified: listed.modified,
                 };
@@ -186,12 +186,12 @@ impl Rows {
             if known.keys().any(|shard| !names.contains_key(shard)) {
                 Arc::make_mut(&mut known).retain(|shard, _| names.contains_key(shard));
             }
-            let mut files: BTreeMap<FileId, Vec<Lease>> = BTreeMap::new();
+            let mut files: BTreeMap<RowFileId, Vec<Lease>> = BTreeMap::new();
             for (shard, versions) in &names {
                 let Some((version, file)) = versions.last_key_value() else {
                     continue;
                 };
-                let same = |known: &Known| known.version == *version && known.file == *file;
+                let same = |known: &KnownRow| known.version == *version && known.file == *file;
                 if known.get(shard).is_some_and(same) {
                     continue;
                 }
@@ -208,7 +208,7 @@ impl Rows {
                     let detail = format!("it does not hold the lease of shard `{shard}`");
                     return Err(corrupt(&path, detail));
                 };
-                let new = Known {
+                let new = KnownRow {
                     version: *version,
                     file: *file,
                     row: row.clone(),
@@ -316,7 +316,7 @@ impl Rows {
                 self.remove_old(&row.shard, versions).await;
             }
             let version = Some(row.counter);
-            let new = Known { version, file, row };
+            let new = KnownRow { version, file, row };
             Arc::make_mut(&mut known).insert(new.row.shard.clone(), new);
             results[n] = Some(Ok(Swap::Swapped));
         }
@@ -325,7 +325,7 @@ impl Rows {
     }
 
     /// Writes rows into a file that no name leads to yet.
-    async fn write(&self, rows: &[&Lease]) -> Result<(PathBuf, FileId)> {
+    async fn write(&self, rows: &[&Lease]) -> Result<(PathBuf, RowFileId)> {
         let ctx = &self.place.ctx;
         let me = self.me.get().map_or("-", String::as_str);
         let path = self
@@ -340,7 +340,7 @@ impl Rows {
             ctx.disk.stat(&path).await
         };
         match write.await {
-            Ok(Some(stat)) => Ok((path, FileId::of(&stat))),
+            Ok(Some(stat)) => Ok((path, RowFileId::of(&stat))),
             Ok(None) => Err(self.cleared_away(&path).await?),
             Err(error) => {
                 // On a full disk it would take the space that the next attempt needs.
@@ -385,15 +385,15 @@ impl Rows {
     }
 
     /// Whether a version is still the file that it was.
-    async fn is_there(&self, shard: &ShardId, known: &Known) -> Result<bool> {
+    async fn is_there(&self, shard: &ShardId, known: &KnownRow) -> Result<bool> {
         let path = self.path(shard, known.version);
         let stat = self.place.ctx.disk.stat(&path).await;
         let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
-        Ok(stat.is_some_and(|stat| FileId::of(&stat) == known.file))
+        Ok(stat.is_some_and(|stat| RowFileId::of(&stat) == known.file))
     }
 
     /// Removes the versions before the newest of these, which the version that was just made follows.
-    async fn remove_old(&self, shard: &ShardId, versions: &BTreeMap<Version, FileId>) {
+    async fn remove_old(&self, shard: &ShardId, versions: &BTreeMap<Version, RowFileId>) {
         for version in versions.keys().take(versions.len().saturating_sub(1)) {
             let path = self.path(shard, *version);
             match self.place.ctx.disk.remove(&path).await {

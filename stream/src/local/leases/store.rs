@@ -13,9 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::generations;
-use super::presence::Workers;
-use super::rows::Rows;
-use crate::local::stream_dir::Place;
+use super::presence::WorkerLocks;
+use super::rows::LeaseRows;
+use crate::local::stream_dir::StreamDir;
 
 /// Swaps that wait for the one before them: as many as a worker has shards, so that all fit into the next sync.
 const QUEUED_MAX: usize = 1024;
@@ -25,10 +25,10 @@ const AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// The leases of one app.
 #[derive(Debug)]
 pub(crate) struct FileLeases {
-    place: Arc<Place>,
+    place: Arc<StreamDir>,
     app: String,
-    rows: Arc<Rows>,
-    workers: Workers,
+    rows: Arc<LeaseRows>,
+    workers: WorkerLocks,
     changes: PathBuf,
     watch: tokio::sync::Mutex<Option<Box<dyn disk::Watch>>>,
     swaps: mpsc::Sender<Request>,
@@ -57,7 +57,7 @@ fn check_name(what: &str, name: &str) -> Result<()> {
 
 impl FileLeases {
     /// The leases of `app`.
-    pub(crate) async fn open(place: &Arc<Place>, app: &str) -> Result<Self> {
+    pub(crate) async fn open(place: &Arc<StreamDir>, app: &str) -> Result<Self> {
         check_name("app", app)?;
         place.manifest().await?;
         let dir = place.home.join("_apps").join(app);
@@ -67,7 +67,7 @@ impl FileLeases {
         let signal = place.ctx.disk.open(&changes, Open::Create).await;
         let signal = signal.map_err(|e| Error::io("create", &changes, e))?;
         let me = Arc::new(OnceLock::new());
-        let rows = Arc::new(Rows::new(place, dir.clone(), Arc::clone(&me)));
+        let rows = Arc::new(LeaseRows::new(place, dir.clone(), Arc::clone(&me)));
         let (swaps, requests) = mpsc::channel(QUEUED_MAX);
         let mut committer = JoinSet::new();
         committer.spawn(commit(
@@ -80,7 +80,7 @@ impl FileLeases {
             place: Arc::clone(place),
             app: app.to_owned(),
             rows,
-            workers: Workers::new(place, dir, me),
+            workers: WorkerLocks::new(place, dir, me),
             changes,
             watch: tokio::sync::Mutex::new(None),
             swaps,
@@ -108,8 +108,8 @@ impl FileLeases {
 
 /// Makes the swaps that are asked for, all that wait at once.
 async fn commit(
-    place: Arc<Place>,
-    rows: Arc<Rows>,
+    place: Arc<StreamDir>,
+    rows: Arc<LeaseRows>,
     mut requests: mpsc::Receiver<Request>,
     signal: Arc<dyn DiskFile>,
 ) {

@@ -22,17 +22,17 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
 use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
 
-use super::seek::{Cursor, Next, Opened, Source};
+use super::seek::{Cursor, NextFrame, OpenedShard, ShardSource};
 use crate::local::end::durable_end::{Durable, durable};
 use crate::local::end::fence::decided;
-use crate::local::format::chunk::{Chunk, Decoded, Frame};
-use crate::local::format::control::{Control, ControlFile};
-use crate::local::format::frame::{Fault, HEADER_BYTES, Header, position_before};
+use crate::local::format::chunk::{DecodedChunk, Frame, FrameChunk};
+use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, position_before};
 use crate::local::format::segment;
-use crate::local::format::shard_end::End;
+use crate::local::format::shard_end::ShardEnd;
 use crate::local::metrics::ReadMetrics;
-use crate::local::stream_dir::Place;
-use crate::local::write::observe::{Seen, observe, written};
+use crate::local::stream_dir::StreamDir;
+use crate::local::write::observe::{ShardObservation, observe, written};
 
 /// Stored bytes that are read at once, and decompressed bytes that are gathered into one batch, unless the first frame
 /// is larger.
@@ -52,17 +52,17 @@ const HOLDER_CHECK: Duration = Duration::from_millis(250);
 /// Reads one shard.
 #[derive(Debug)]
 pub(crate) struct TailReader {
-    source: Arc<Source>,
+    source: Arc<ShardSource>,
     metrics: ReadMetrics,
-    watches: Option<Watches>,
+    watches: Option<ReaderWatches>,
     /// The control file or the manifest may have changed since they were looked at.
     moved: bool,
-    opened: Option<Opened>,
+    opened: Option<OpenedShard>,
 }
 
 /// What tells a reader of changes.
 #[derive(Debug)]
-struct Watches {
+struct ReaderWatches {
     control: Box<dyn Watch>,
     /// Of the directory in which the manifest is replaced.
     manifest: Box<dyn Watch>,
@@ -80,11 +80,11 @@ enum Refreshed {
 }
 
 /// What is done next.
-enum Step {
+enum ReadStep {
     /// Everything is read.
     Wait,
     /// This is handed on, of so many bytes that were read.
-    Decoded(Cursor, Box<Decoded>, u64),
+    Decoded(Cursor, Box<DecodedChunk>, u64),
     /// What is there takes memory first.
     Read(Cursor, Header, u64),
     /// Offsets are lost, up to this one.
@@ -92,10 +92,10 @@ enum Step {
 }
 
 impl TailReader {
-    pub(crate) fn new(place: &Arc<Place>, shard: &Shard, budget: &Budget) -> Self {
+    pub(crate) fn new(place: &Arc<StreamDir>, shard: &Shard, budget: &Budget) -> Self {
         TailReader {
             metrics: ReadMetrics::new(&place.stream.name, &shard.id),
-            source: Arc::new(Source {
+            source: Arc::new(ShardSource {
                 place: Arc::clone(place),
                 shard: shard.clone(),
                 dir: place.shard_dir(&shard.id),
@@ -116,7 +116,7 @@ impl TailReader {
     }
 
     /// Finds what comes next, on one thread, and reads it if it is little.
-    async fn step(&mut self) -> Result<Step> {
+    async fn step(&mut self) -> Result<ReadStep> {
         let opened = self.opened.as_ref().ok_or_else(unopened)?;
         let (source, mut opened) = (Arc::clone(&self.source), opened.clone());
         let permit = source.budget.try_acquire(LITTLE_ROOM);
@@ -131,7 +131,7 @@ impl TailReader {
         self.opened = Some(opened);
         let mut step = step?;
         self.moved = false;
-        if let (Step::Decoded(_, decoded, read), Some(permit)) = (&mut step, permit) {
+        if let (ReadStep::Decoded(_, decoded, read), Some(permit)) = (&mut step, permit) {
             decoded.hold(permit, *read);
         }
         Ok(step)
@@ -175,9 +175,9 @@ impl TailReader {
     }
 }
 
-impl Watches {
-    async fn of(place: &Place, control: &Path) -> Result<Self> {
-        Ok(Watches {
+impl ReaderWatches {
+    async fn of(place: &StreamDir, control: &Path) -> Result<Self> {
+        Ok(ReaderWatches {
             control: watch(place, control).await?,
             manifest: watch(place, &place.dir).await?,
         })
@@ -194,7 +194,7 @@ impl Watches {
     }
 }
 
-async fn watch(place: &Place, path: &Path) -> Result<Box<dyn Watch>> {
+async fn watch(place: &StreamDir, path: &Path) -> Result<Box<dyn Watch>> {
     let watched = place.ctx.disk.watch(path).await;
     watched.map_err(|e| place.failed("watch", path, e))
 }
@@ -203,7 +203,7 @@ fn unopened() -> Error {
     Error::fatal("a reader is read before it is opened")
 }
 
-impl Source {
+impl ShardSource {
     /// Waits until something is written, durable or not; only a mutant asks for it.
     async fn wait_for_writes(&self, at: Option<&Cursor>) -> Result<()> {
         let Some(at) = at else {
@@ -220,9 +220,9 @@ impl Source {
     /// taken back what the control file said and it is about to make that good.
     async fn look(
         self: &Arc<Self>,
-        watches: &mut Watches,
+        watches: &mut ReaderWatches,
         after: Position,
-    ) -> Result<(Option<Control>, Option<End>)> {
+    ) -> Result<(Option<ControlSlot>, Option<ShardEnd>)> {
         loop {
             let source = Arc::clone(self);
             let looking = async move { source.try_look(after).await };
@@ -238,23 +238,25 @@ impl Source {
         }
     }
 
-    /// As [`Source::look`]; `None` when a writer has to be waited for.
-    async fn try_look(&self, after: Position) -> Result<Option<(Option<Control>, Option<End>)>> {
-        let covers = |control: &Control| {
+    /// As [`ShardSource::look`]; `None` when a writer has to be waited for.
+    async fn try_look(
+        &self,
+        after: Position,
+    ) -> Result<Option<(Option<ControlSlot>, Option<ShardEnd>)>> {
+        let covers = |control: &ControlSlot| {
             let next = after.next_offset();
             after == Position::End || next.is_some_and(|next| next <= control.next_offset)
         };
         let file = self.control_file().await?;
         match observe(&self.place, &self.shard, &file, |_| false).await {
-            Ok(Seen::Settled(control)) => Ok(Some((control, None))),
-            Ok(Seen::Ended(control, end)) => Ok(Some((Some(control), Some(end)))),
-            Ok(Seen::Busy(Some(control)) | Seen::Unrecovered(Some(control)))
-                if covers(&control) =>
-            {
-                Ok(Some((Some(control), None)))
-            }
-            Ok(Seen::Busy(_)) => Ok(None),
-            Ok(Seen::Unrecovered(_)) => Err(self.unrecovered()),
+            Ok(ShardObservation::Settled(control)) => Ok(Some((control, None))),
+            Ok(ShardObservation::Ended(control, end)) => Ok(Some((Some(control), Some(end)))),
+            Ok(
+                ShardObservation::Busy(Some(control))
+                | ShardObservation::Unrecovered(Some(control)),
+            ) if covers(&control) => Ok(Some((Some(control), None))),
+            Ok(ShardObservation::Busy(_)) => Ok(None),
+            Ok(ShardObservation::Unrecovered(_)) => Err(self.unrecovered()),
             // A full disk takes no new segment and is read up to where that is certain.
             Err(full @ Error::Full { .. }) => {
                 match durable(&self.place, &self.shard, &file).await? {
@@ -289,7 +291,7 @@ impl Source {
     }
 
     /// Reads the control file again, and looks for a fence after that.
-    async fn refresh(&self, opened: &mut Opened) -> Result<Refreshed> {
+    async fn refresh(&self, opened: &mut OpenedShard) -> Result<Refreshed> {
         let file = self.control_file().await?;
         let found = durable(&self.place, &self.shard, &file).await?;
         opened.is_undecided = matches!(found, Durable::Undecided);
@@ -323,7 +325,7 @@ impl Source {
     }
 
     /// Finds what comes next.
-    async fn step(&self, opened: &mut Opened, room: u64) -> Result<Step> {
+    async fn step(&self, opened: &mut OpenedShard, room: u64) -> Result<ReadStep> {
         loop {
             if opened.next >= opened.control.next_offset {
                 let refreshed = self.refresh(opened).await?;
@@ -331,15 +333,15 @@ impl Source {
                     opened.ended = refreshed != Refreshed::Moved && opened.control.sealed;
                     // Nothing is new: what woke this reader may be that the stream is gone.
                     self.place.manifest().await?;
-                    return Ok(Step::Wait);
+                    return Ok(ReadStep::Wait);
                 }
             }
             if opened.next < opened.control.first_offset {
                 let why = "the stream's retention has passed".to_owned();
-                return Ok(Step::Lost(opened.control.first_offset, why));
+                return Ok(ReadStep::Lost(opened.control.first_offset, why));
             }
             match self.next_frame(opened).await? {
-                Next::Removed => {
+                NextFrame::Removed => {
                     opened.cursor = None;
                     if self.refresh(opened).await? != Refreshed::Moved {
                         return Err(Error::Corrupt {
@@ -349,11 +351,11 @@ impl Source {
                         });
                     }
                 }
-                Next::Lost(next, why) => return Ok(Step::Lost(next, why)),
-                Next::Frame(segment, cursor, first, end) => {
+                NextFrame::Lost(next, why) => return Ok(ReadStep::Lost(next, why)),
+                NextFrame::Frame(segment, cursor, first, end) => {
                     let stored = end - cursor.at;
-                    if stored > LITTLE || stored + Chunk::cost(&first) > room {
-                        return Ok(Step::Read(cursor, first, end));
+                    if stored > LITTLE || stored + FrameChunk::cost(&first) > room {
+                        return Ok(ReadStep::Read(cursor, first, end));
                     }
                     let bytes = segment.read(cursor.at, stored as usize).await?;
                     let chunk = self.frames(opened, &cursor, &bytes, room - stored);
@@ -362,7 +364,7 @@ impl Source {
                         false => chunk.decode(opened.next),
                     };
                     return match decoded {
-                        Ok(decoded) => Ok(Step::Decoded(cursor, Box::new(decoded), stored)),
+                        Ok(decoded) => Ok(ReadStep::Decoded(cursor, Box::new(decoded), stored)),
                         Err(fault) => {
                             // An operator may have the place skipped before the next call.
                             opened.cursor = None;
@@ -377,14 +379,14 @@ impl Source {
     /// Reads and decodes from a frame on; `None` when its segment was removed.
     async fn read(
         self: &Arc<Self>,
-        opened: &Opened,
+        opened: &OpenedShard,
         at: &Cursor,
         first: Header,
         end: u64,
-    ) -> Result<Option<Decoded>> {
+    ) -> Result<Option<DecodedChunk>> {
         let most = self.budget.total_bytes() / CHUNKS_PER_BUDGET;
         let most = most.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
-        let alone = Chunk::cost(&first);
+        let alone = FrameChunk::cost(&first);
         // Neighbours resemble one another: what would not fit into the batch is not read in vain.
         let alike = (most / alone.max(1)).saturating_mul(first.frame_len());
         let alike = alike.saturating_add(alike / 8);
@@ -419,8 +421,8 @@ impl Source {
     }
 
     /// The frames that stand one after another at the beginning of `bytes`, up to `raw` bytes of memory.
-    fn frames(&self, opened: &Opened, at: &Cursor, bytes: &Bytes, raw: u64) -> Chunk {
-        let mut chunk = Chunk::default();
+    fn frames(&self, opened: &OpenedShard, at: &Cursor, bytes: &Bytes, raw: u64) -> FrameChunk {
+        let mut chunk = FrameChunk::default();
         let mut from = 0usize;
         let mut expected = None;
         while let Ok(header) = Header::decode(&bytes[from..], self.place.salt()) {
@@ -444,17 +446,17 @@ impl Source {
     }
 }
 
-const CHANGED: Fault = Fault("a frame changed while it was read");
+const CHANGED: FrameFault = FrameFault("a frame changed while it was read");
 
 #[async_trait]
 impl ShardReader for TailReader {
     async fn open(&mut self, after: Position) -> Result<()> {
-        let Source {
+        let ShardSource {
             place, shard, dir, ..
         } = &*self.source;
         let path = ControlFile::path(dir);
         // Watched before they are read, so that no change is missed.
-        let mut watches = Watches::of(place, &path).await?;
+        let mut watches = ReaderWatches::of(place, &path).await?;
         let found = self.source.look(&mut watches, after).await;
         let (control, end) = place.unless_gone(found).await?;
         let Some(control) = control else {
@@ -479,7 +481,7 @@ impl ShardReader for TailReader {
         })?;
         self.watches = Some(watches);
         self.moved = false;
-        self.opened = Some(Opened {
+        self.opened = Some(OpenedShard {
             next,
             cursor: None,
             control,
@@ -495,7 +497,7 @@ impl ShardReader for TailReader {
         loop {
             let opened = self.opened.as_ref().ok_or_else(unopened)?;
             if opened.ended {
-                let Source { place, shard, .. } = &*self.source;
+                let ShardSource { place, shard, .. } = &*self.source;
                 let manifest = place.manifest().await?;
                 let children = manifest.shards.children(&shard.id);
                 return Ok(Read::End {
@@ -515,13 +517,13 @@ impl ShardReader for TailReader {
             let step = self.step().await?;
             let opened = self.opened.as_mut().ok_or_else(unopened)?;
             let (cursor, decoded) = match step {
-                Step::Wait => continue,
-                Step::Lost(next, why) => {
+                ReadStep::Wait => continue,
+                ReadStep::Lost(next, why) => {
                     self.metrics.gap();
                     return Ok(opened.lose(next, why));
                 }
-                Step::Decoded(cursor, decoded, _) => (cursor, *decoded),
-                Step::Read(cursor, first, end) => {
+                ReadStep::Decoded(cursor, decoded, _) => (cursor, *decoded),
+                ReadStep::Read(cursor, first, end) => {
                     let read = self.source.read(opened, &cursor, first, end).await;
                     let read = self.source.place.unless_gone(read).await;
                     // After an error an operator may have the place skipped before the next call.
@@ -546,7 +548,7 @@ impl ShardReader for TailReader {
     }
 }
 
-impl Opened {
+impl OpenedShard {
     /// Goes on after offsets that are lost.
     fn lose(&mut self, next: u64, why: String) -> Read {
         let from = position_before(self.next);

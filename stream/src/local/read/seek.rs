@@ -10,12 +10,12 @@ use std::sync::Arc;
 use hydrant_core::disk::Open;
 use hydrant_core::{Budget, Result, Shard};
 
-use crate::local::format::control::Control;
-use crate::local::format::frame::{Fault, HEADER_BYTES, Header};
-use crate::local::format::segment::{self, Listed, Segment, Walk};
-use crate::local::format::shard_end::End;
+use crate::local::format::control::ControlSlot;
+use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header};
+use crate::local::format::segment::{self, FrameWalk, ListedSegment, Segment};
+use crate::local::format::shard_end::ShardEnd;
 use crate::local::format::skips::{Skip, Skips};
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// A place between two frames.
 #[derive(Clone, Debug)]
@@ -32,8 +32,8 @@ pub(crate) struct Cursor {
 
 /// What is read, and with which means.
 #[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) place: Arc<Place>,
+pub(crate) struct ShardSource {
+    pub(crate) place: Arc<StreamDir>,
     pub(crate) shard: Shard,
     pub(crate) dir: PathBuf,
     pub(crate) budget: Budget,
@@ -41,14 +41,14 @@ pub(crate) struct Source {
 
 /// How far a shard is read and known.
 #[derive(Clone, Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedShard {
     /// The first offset that was not handed on.
     pub(crate) next: u64,
     pub(crate) cursor: Option<Cursor>,
     /// What the control file said last, or the manifest of a shard that has ended.
-    pub(crate) control: Control,
+    pub(crate) control: ControlSlot,
     /// Where it ends, if the manifest says so.
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<ShardEnd>,
     /// It is not decided where it ends.
     pub(crate) is_undecided: bool,
     /// Whether the end of what is there was answered.
@@ -58,7 +58,7 @@ pub(crate) struct Opened {
 }
 
 /// Where reading goes on.
-pub(crate) enum Next {
+pub(crate) enum NextFrame {
     /// At this frame, of a segment that ends there.
     Frame(Segment, Cursor, Header, u64),
     /// After offsets that are lost.
@@ -67,9 +67,9 @@ pub(crate) enum Next {
     Removed,
 }
 
-impl Source {
+impl ShardSource {
     /// The segments of the shard, as far as they are of it.
-    async fn segments(&self, opened: &Opened) -> Result<Vec<Listed>> {
+    async fn segments(&self, opened: &OpenedShard) -> Result<Vec<ListedSegment>> {
         let mut segments = segment::list(&*self.place.ctx.disk, &self.dir).await?;
         segments.retain(|listed| opened.end.is_none_or(|end| end.includes(listed)));
         Ok(segments)
@@ -82,7 +82,7 @@ impl Source {
     }
 
     /// Finds the frame that holds the next offset.
-    async fn locate(&self, opened: &Opened) -> Result<Option<(Segment, Cursor)>> {
+    async fn locate(&self, opened: &OpenedShard) -> Result<Option<(Segment, Cursor)>> {
         let next = opened.next;
         let segments = self.segments(opened).await?;
         let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
@@ -104,7 +104,7 @@ impl Source {
         let Some(end) = self.end_of(opened, &mut cursor).await? else {
             return Ok(None);
         };
-        let mut walk = Walk::new(&segment, self.place.salt(), head.len, end, &cursor.skips);
+        let mut walk = FrameWalk::new(&segment, self.place.salt(), head.len, end, &cursor.skips);
         let mut at = head.len;
         while let Some(step) = walk.next().await? {
             let (found, header) = step.map_err(|fault| segment.corrupt(walk.at(), fault))?;
@@ -119,7 +119,7 @@ impl Source {
     }
 
     /// The durable end of the cursor's segment; `None` when the one after it was removed, and so itself.
-    async fn end_of(&self, opened: &Opened, cursor: &mut Cursor) -> Result<Option<u64>> {
+    async fn end_of(&self, opened: &OpenedShard, cursor: &mut Cursor) -> Result<Option<u64>> {
         if cursor.number == opened.control.active {
             return Ok(Some(opened.control.durable_bytes));
         }
@@ -133,7 +133,7 @@ impl Source {
     }
 
     /// The segment after this one; `None` when it was removed.
-    async fn follower(&self, opened: &Opened, cursor: &Cursor) -> Result<Option<Segment>> {
+    async fn follower(&self, opened: &OpenedShard, cursor: &Cursor) -> Result<Option<Segment>> {
         let segments = self.segments(opened).await?;
         let follower = segments.iter().find(|s| s.number == cursor.number + 1);
         match follower {
@@ -143,7 +143,7 @@ impl Source {
     }
 
     /// The next frame to read, given that the control file knows one.
-    pub(crate) async fn next_frame(&self, opened: &Opened) -> Result<Next> {
+    pub(crate) async fn next_frame(&self, opened: &OpenedShard) -> Result<NextFrame> {
         let found = match &opened.cursor {
             Some(cursor) => {
                 let segment = self.segment(cursor.number, cursor.base).await?;
@@ -152,14 +152,14 @@ impl Source {
             None => self.locate(opened).await?,
         };
         let Some((mut segment, mut cursor)) = found else {
-            return Ok(Next::Removed);
+            return Ok(NextFrame::Removed);
         };
         loop {
             while let Some(skip) = cursor.skips.at(cursor.number, cursor.at) {
                 cursor.at = skip.to_byte;
             }
             let Some(end) = self.end_of(opened, &mut cursor).await? else {
-                return Ok(Next::Removed);
+                return Ok(NextFrame::Removed);
             };
             if cursor.at < end {
                 let bytes = segment.read(cursor.at, HEADER_BYTES).await?;
@@ -167,7 +167,7 @@ impl Source {
                 let header = header.and_then(|header| {
                     let cut = cursor.at + header.frame_len() > end;
                     if cut {
-                        Err(Fault("a frame is cut short"))
+                        Err(FrameFault("a frame is cut short"))
                     } else {
                         Ok(header)
                     }
@@ -188,24 +188,24 @@ impl Source {
                 if header.base > opened.next {
                     let why = lost_because(&cursor, opened.next);
                     return match why {
-                        Some(why) => Ok(Next::Lost(header.base, why)),
-                        None => Err(segment.corrupt(cursor.at, Fault("offsets are missing"))),
+                        Some(why) => Ok(NextFrame::Lost(header.base, why)),
+                        None => Err(segment.corrupt(cursor.at, FrameFault("offsets are missing"))),
                     };
                 }
                 if header.next_offset() > opened.next {
-                    return Ok(Next::Frame(segment, cursor, header, end));
+                    return Ok(NextFrame::Frame(segment, cursor, header, end));
                 }
                 cursor.at += header.frame_len();
                 continue;
             }
             if cursor.number == opened.control.active {
                 return match lost_because(&cursor, opened.next) {
-                    Some(why) => Ok(Next::Lost(opened.control.next_offset, why)),
-                    None => Err(segment.corrupt(end, Fault("offsets are missing"))),
+                    Some(why) => Ok(NextFrame::Lost(opened.control.next_offset, why)),
+                    None => Err(segment.corrupt(end, FrameFault("offsets are missing"))),
                 };
             }
             let Some(follower) = self.follower(opened, &cursor).await? else {
-                return Ok(Next::Removed);
+                return Ok(NextFrame::Removed);
             };
             segment = follower;
             cursor.at = segment.head(self.place.incarnation).await?.len;

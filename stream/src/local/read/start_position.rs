@@ -11,12 +11,12 @@ use crate::local::end::durable_end::{Durable, durable};
 use crate::local::end::fence;
 use crate::local::format::control::ControlFile;
 use crate::local::format::frame::position_before;
-use crate::local::format::segment::{self, Segment, Walk};
+use crate::local::format::segment::{self, FrameWalk, Segment};
 use crate::local::format::skips::Skips;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// The position to read after.
-pub(crate) async fn find(place: &Arc<Place>, shard: &Shard, start: Start) -> Result<Position> {
+pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) -> Result<Position> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
     let file = ControlFile::open_to_read(disk, &dir).await?;
@@ -66,7 +66,7 @@ pub(crate) async fn find(place: &Arc<Place>, shard: &Shard, start: Start) -> Res
             head.previous_bytes
         };
         let head = segment.head(place.incarnation).await?;
-        let mut walk = Walk::new(&segment, place.salt(), head.len, end, &skips);
+        let mut walk = FrameWalk::new(&segment, place.salt(), head.len, end, &skips);
         while let Some(step) = walk.next().await? {
             let (_, header) = step.map_err(|fault| segment.corrupt(walk.at(), fault))?;
             if header.slots() > 0 && header.arrival >= time {

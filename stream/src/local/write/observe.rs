@@ -15,24 +15,24 @@ use hydrant_core::{Error, Result, Shard};
 use super::shard_log::ShardLog;
 use crate::local::end::durable_end::{Durable, durable};
 use crate::local::end::fence::decided;
-use crate::local::format::control::{Control, ControlFile};
-use crate::local::format::segment::{self, Segment, Walk};
-use crate::local::format::shard_end::End;
+use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::format::segment::{self, FrameWalk, Segment};
+use crate::local::format::shard_end::ShardEnd;
 use crate::local::format::skips::Skips;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// What is known of a shard's end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Seen {
+pub(crate) enum ShardObservation {
     /// All that was acknowledged lies before the durable end. `None`: no slot of the control file is intact.
-    Settled(Option<Control>),
+    Settled(Option<ControlSlot>),
     /// What lies past the durable end is not made good, and this process may not do it.
-    Unrecovered(Option<Control>),
+    Unrecovered(Option<ControlSlot>),
     /// A living process holds the lock, and may be about to find more of what a dead one left. `None` too when it is
     /// being decided where a fenced shard ends.
-    Busy(Option<Control>),
+    Busy(Option<ControlSlot>),
     /// The shard is closed and ends there.
-    Ended(Control, End),
+    Ended(ControlSlot, ShardEnd),
 }
 
 /// What was found of the shard's lock.
@@ -44,29 +44,29 @@ enum Try {
 
 /// Reads the control file and makes good what lies past its durable end. `unsettled` says what else has to be made good.
 pub(crate) async fn observe(
-    place: &Arc<Place>,
+    place: &Arc<StreamDir>,
     shard: &Shard,
     file: &ControlFile,
-    unsettled: impl Fn(&Control) -> bool,
-) -> Result<Seen> {
+    unsettled: impl Fn(&ControlSlot) -> bool,
+) -> Result<ShardObservation> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
     let control = match decided(place, shard, file).await? {
         Durable::Moving(control) => control,
-        Durable::Final(control, end) => return Ok(Seen::Ended(control, end)),
-        Durable::Undecided => return Ok(Seen::Busy(None)),
+        Durable::Final(control, end) => return Ok(ShardObservation::Ended(control, end)),
+        Durable::Undecided => return Ok(ShardObservation::Busy(None)),
     };
-    let is_sound = async |control: Option<Control>| match control {
+    let is_sound = async |control: Option<ControlSlot>| match control {
         Some(control) if !unsettled(&control) => Ok(!has_tail(disk, &dir, &control).await?),
         _ => Ok::<bool, Error>(false),
     };
     if is_sound(control).await? {
-        return Ok(Seen::Settled(control));
+        return Ok(ShardObservation::Settled(control));
     }
     let lock = match try_lock(place, &dir).await? {
         Try::Free(lock) => lock,
-        Try::Taken => return again(place, shard, file, Seen::Busy).await,
-        Try::Forbidden => return again(place, shard, file, Seen::Unrecovered).await,
+        Try::Taken => return again(place, shard, file, ShardObservation::Busy).await,
+        Try::Forbidden => return again(place, shard, file, ShardObservation::Unrecovered).await,
     };
     // A living writer was between its write and the control file, and is done.
     let control = file.read().await?;
@@ -77,26 +77,26 @@ pub(crate) async fn observe(
             Err(error) => return Err(error),
         }
     }
-    again(place, shard, file, Seen::Settled).await
+    again(place, shard, file, ShardObservation::Settled).await
 }
 
 /// Reads once more what is durable.
 async fn again(
-    place: &Arc<Place>,
+    place: &Arc<StreamDir>,
     shard: &Shard,
     file: &ControlFile,
-    seen: impl Fn(Option<Control>) -> Seen,
-) -> Result<Seen> {
+    seen: impl Fn(Option<ControlSlot>) -> ShardObservation,
+) -> Result<ShardObservation> {
     Ok(match durable(place, shard, file).await? {
         Durable::Moving(control) => seen(control),
-        Durable::Final(control, end) => Seen::Ended(control, end),
-        Durable::Undecided => Seen::Busy(None),
+        Durable::Final(control, end) => ShardObservation::Ended(control, end),
+        Durable::Undecided => ShardObservation::Busy(None),
     })
 }
 
 /// Whether there is something past the durable end: another process appends now, or died; or a power cut has taken back
 /// what the control file said of frames that are durable.
-async fn has_tail(disk: &dyn Disk, dir: &Path, control: &Control) -> Result<bool> {
+async fn has_tail(disk: &dyn Disk, dir: &Path, control: &ControlSlot) -> Result<bool> {
     let segments = segment::list(disk, dir).await?;
     Ok(match segments.last() {
         Some(newest) if newest.number == control.active => newest.len > control.durable_bytes,
@@ -105,7 +105,7 @@ async fn has_tail(disk: &dyn Disk, dir: &Path, control: &Control) -> Result<bool
     })
 }
 
-async fn try_lock(place: &Place, dir: &Path) -> Result<Try> {
+async fn try_lock(place: &StreamDir, dir: &Path) -> Result<Try> {
     let path = dir.join("lock");
     match place.ctx.disk.try_lock(&path, LockKind::Exclusive).await {
         Ok(Some(lock)) => Ok(Try::Free(lock)),
@@ -119,7 +119,11 @@ async fn try_lock(place: &Place, dir: &Path) -> Result<Try> {
 }
 
 /// The control file as if everything written were durable; only a mutant asks for it.
-pub(crate) async fn written(place: &Place, dir: &Path, mut control: Control) -> Result<Control> {
+pub(crate) async fn written(
+    place: &StreamDir,
+    dir: &Path,
+    mut control: ControlSlot,
+) -> Result<ControlSlot> {
     let disk = &*place.ctx.disk;
     let segments = segment::list(disk, dir).await?;
     let Some(newest) = segments.last().filter(|s| s.number == control.active) else {
@@ -131,7 +135,7 @@ pub(crate) async fn written(place: &Place, dir: &Path, mut control: Control) -> 
     };
     let none = Skips::default();
     let from = control.durable_bytes;
-    let mut walk = Walk::new(&segment, place.salt(), from, newest.len, &none);
+    let mut walk = FrameWalk::new(&segment, place.salt(), from, newest.len, &none);
     while let Some(Ok((_, header))) = walk.next().await? {
         control.durable_bytes = walk.at();
         control.next_offset = header.next_offset();

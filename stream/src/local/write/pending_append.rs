@@ -9,7 +9,7 @@ use hydrant_core::stream::{Append, Unit, UnitKind};
 use hydrant_core::{Batch, Error, HashRange, Permit, Result, ShardId};
 
 use crate::local::format::columns;
-use crate::local::format::dedup_state::{Claim, Mark, Standing, standing};
+use crate::local::format::dedup_state::{Mark, OriginInterval, Standing, standing};
 use crate::local::format::frame::{Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX};
 
 /// What an origin entry takes beside its letters, unless it holds many records.
@@ -17,7 +17,7 @@ const META_BYTES_USUAL: usize = 256;
 
 /// An append on its way to the log.
 #[derive(Clone, Debug)]
-pub(crate) struct Work {
+pub(crate) struct PendingAppend {
     pub(crate) batch: Arc<Batch>,
     pub(crate) picks: Arc<[u32]>,
     pub(crate) routes: Arc<[u128]>,
@@ -31,17 +31,17 @@ pub(crate) struct Work {
 
 /// A frame that lacks only its offset and its arrival.
 #[derive(Clone, Debug)]
-pub(crate) struct Encoded {
+pub(crate) struct EncodedAppend {
     header: Header,
     /// Room for the header, and the origin entry.
     head: Vec<u8>,
     body: Bytes,
-    pub(crate) claim: Option<Claim>,
+    pub(crate) claim: Option<OriginInterval>,
     /// Whether a record or unit lies at or before the start of the interval.
     pub(crate) reaches_back: bool,
 }
 
-impl Encoded {
+impl EncodedAppend {
     /// Offsets that the frame takes.
     pub(crate) fn slots(&self) -> u64 {
         self.header.slots()
@@ -70,10 +70,10 @@ impl Encoded {
     }
 }
 
-impl Work {
+impl PendingAppend {
     /// Takes an append apart; the permit is held until it is stored.
-    pub(crate) fn new(append: Append) -> (Work, Permit) {
-        let work = Work {
+    pub(crate) fn new(append: Append) -> (PendingAppend, Permit) {
+        let work = PendingAppend {
             batch: append.batch,
             picks: append.picks,
             routes: append.routes,
@@ -151,7 +151,7 @@ impl Work {
     }
 
     /// Encodes the frame for a shard that owns `range`.
-    pub(crate) fn encode(&self, range: HashRange, codec: Codec) -> Result<Encoded> {
+    pub(crate) fn encode(&self, range: HashRange, codec: Codec) -> Result<EncodedAppend> {
         self.check(range)?;
         let routes = self.explicit.then_some(&self.routes[..]);
         let raw = columns::lay_out(&self.batch, &self.picks, routes).ok_or_else(|| {
@@ -191,11 +191,11 @@ impl Work {
             meta_crc: crc32c::crc32c(meta),
             body_crc: crc32c::crc32c(&body),
         };
-        Ok(Encoded {
+        Ok(EncodedAppend {
             header,
             head,
             body,
-            claim: self.entry.as_deref().map(Claim::from),
+            claim: self.entry.as_deref().map(OriginInterval::from),
             reaches_back: self.entry.as_ref().is_some_and(|entry| {
                 let mut origins = entry.origins.iter();
                 let mut units = self.units.iter();
@@ -241,7 +241,7 @@ impl Work {
     ///
     /// A successor may cut its intervals elsewhere than its predecessor did, so an account may be known in part: each
     /// of its units counts at its own upstream position and route, like a record.
-    pub(crate) fn without(&self, marks: &[Mark], shard: &ShardId) -> Result<Work> {
+    pub(crate) fn without(&self, marks: &[Mark], shard: &ShardId) -> Result<PendingAppend> {
         let Some(entry) = &self.entry else {
             return Ok(self.clone());
         };
@@ -286,7 +286,7 @@ impl Work {
             origins: origins.into_iter().collect(),
             ..OriginEntry::clone(entry)
         };
-        Ok(Work {
+        Ok(PendingAppend {
             batch: Arc::clone(&self.batch),
             picks: picks.into(),
             routes: routes.into(),

@@ -15,7 +15,7 @@ use hydrant_core::clock;
 use hydrant_core::disk::{LockKind, SharedDisk};
 use tokio::task::AbortHandle;
 
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// How long the lock is held, and left free: waiters look at least twice meanwhile.
 const BEAT: Duration = Duration::from_millis(600);
@@ -26,7 +26,7 @@ pub(crate) struct Pulse(AbortHandle);
 
 impl Pulse {
     /// Of the holder of the lock in a shard's directory.
-    pub(crate) fn of(place: &Place, dir: &Path) -> Self {
+    pub(crate) fn of(place: &StreamDir, dir: &Path) -> Self {
         let (disk, path) = (SharedDisk::clone(&place.pulse_disk), dir.join("pulse"));
         let beats = async move {
             loop {
@@ -48,7 +48,7 @@ impl Drop for Pulse {
 }
 
 /// Whether a holder has the lock of its pulse just now; where that cannot be seen, none has.
-pub(crate) async fn is_up(place: &Place, dir: &Path) -> bool {
+pub(crate) async fn is_up(place: &StreamDir, dir: &Path) -> bool {
     let path = dir.join("pulse");
     let tried = place.pulse_disk.try_lock(&path, LockKind::Shared).await;
     tried.is_ok_and(|lock| lock.is_none())

@@ -7,13 +7,13 @@
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Error, Result};
 
-use super::shard_log::{Group, Held};
-use crate::local::format::dedup_state::Claim;
+use super::shard_log::{AppendGroup, LockedShard};
+use crate::local::format::dedup_state::OriginInterval;
 use crate::local::format::frame::intact;
-use crate::local::format::segment::Walk;
+use crate::local::format::segment::FrameWalk;
 use crate::local::format::skips::Skips;
 
-impl Held<'_> {
+impl LockedShard<'_> {
     /// Rewrites or cuts what lies past the durable end.
     pub(crate) async fn recover_tail(&mut self) -> Result<()> {
         let salt = self.log.place.salt();
@@ -25,15 +25,15 @@ impl Held<'_> {
         if len <= end {
             return Ok(());
         }
-        let mut group = Group {
+        let mut group = AppendGroup {
             next_offset: known.control.next_offset,
             arrival: known.control.newest_arrival,
-            ..Group::default()
+            ..AppendGroup::default()
         };
         let mut claims = Vec::new();
         let mut draft = None;
         let none = Skips::default();
-        let mut walk = Walk::new(&active, salt, end, len, &none);
+        let mut walk = FrameWalk::new(&active, salt, end, len, &none);
         while let Some(Ok((at, header))) = walk.next().await? {
             if header.base != group.next_offset {
                 break;
@@ -48,7 +48,7 @@ impl Held<'_> {
             if let Some(draft) = &mut draft {
                 draft.append(vec![bytes]).await?;
             }
-            claims.extend(entry.as_ref().map(Claim::from));
+            claims.extend(entry.as_ref().map(OriginInterval::from));
             group.bytes += header.frame_len();
             group.next_offset = header.next_offset();
             group.records += u64::from(header.records);
@@ -69,7 +69,7 @@ impl Held<'_> {
             }
         }
         let known = self.known()?;
-        let is_counted = |_: &&Claim| !mutant::is(Mutant::TailWithoutMarks);
+        let is_counted = |_: &&OriginInterval| !mutant::is(Mutant::TailWithoutMarks);
         for claim in claims.iter().filter(is_counted) {
             known.marks.apply(claim);
         }

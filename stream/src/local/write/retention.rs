@@ -17,12 +17,12 @@ use hydrant_core::admin::Trim;
 use hydrant_core::disk::{LockKind, Open};
 use hydrant_core::{Error, Result, Shard, ShardId, clock};
 
-use super::shard_log::{Held, ShardLog};
+use super::shard_log::{LockedShard, ShardLog};
 use crate::local::end::durable_end::{Durable, durable};
-use crate::local::format::control::{Control, ControlFile};
+use crate::local::format::control::{ControlFile, ControlSlot};
 use crate::local::format::manifest::Settings;
-use crate::local::format::segment::{self, Head, Listed, Segment};
-use crate::local::stream_dir::Place;
+use crate::local::format::segment::{self, Head, ListedSegment, Segment};
+use crate::local::stream_dir::StreamDir;
 use crate::local::stream_time::CLOCK_IS_SET;
 
 /// Data of one age lies in so many segments or more, so that it goes that much later than it could.
@@ -51,7 +51,7 @@ impl Settings {
 }
 
 /// Removes what the stream's retention does not keep, of all shards, now and again and again.
-pub(crate) async fn keep(place: Arc<Place>) {
+pub(crate) async fn keep(place: Arc<StreamDir>) {
     let Some(step) = place.settings.look() else {
         return;
     };
@@ -65,7 +65,7 @@ pub(crate) async fn keep(place: Arc<Place>) {
 }
 
 /// Looks at each shard once. What is damaged in one keeps nothing in the others.
-async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
+async fn look(place: &Arc<StreamDir>, step: Duration) -> Result<()> {
     let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
     let now = match place.settings.retention_micros {
         Some(_) => place.find_age(step).await?,
@@ -76,7 +76,7 @@ async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
     let mut held: BTreeMap<&ShardId, u64> = BTreeMap::new();
     // Children are younger than their parents, and have the later names.
     for shard in manifest.shards.all().iter().rev() {
-        let found = match Found::new(place, shard).await {
+        let found = match ShardSegments::new(place, shard).await {
             Ok(Some(found)) => found,
             Ok(None) => continue,
             // There is no stream any more.
@@ -99,7 +99,7 @@ async fn look(place: &Arc<Place>, step: Duration) -> Result<()> {
         // It has removed data of its own to keep within its bytes: what is older goes first.
         let has_removed = found.control.first_offset > 0 && is_full;
         held.insert(&shard.id, if has_removed { u64::MAX } else { total });
-        let mut limits = Limits::of(&place.settings, now);
+        let mut limits = TrimLimits::of(&place.settings, now);
         limits.bytes = bytes.map(|bytes| bytes.saturating_sub(after));
         let trimmed = async {
             limits.undated = found.undated(place, shard, limits).await?;
@@ -122,15 +122,15 @@ fn older_than(settings: &Settings, now: Option<i64>) -> Option<i64> {
 }
 
 /// A shard as it is found without its lock.
-struct Found {
+struct ShardSegments {
     dir: PathBuf,
-    control: Control,
-    segments: Vec<Listed>,
+    control: ControlSlot,
+    segments: Vec<ListedSegment>,
 }
 
-impl Found {
+impl ShardSegments {
     /// `None` while the control file cannot be read.
-    async fn new(place: &Place, shard: &Shard) -> Result<Option<Self>> {
+    async fn new(place: &StreamDir, shard: &Shard) -> Result<Option<Self>> {
         let disk = &*place.ctx.disk;
         let dir = place.shard_dir(&shard.id);
         let file = ControlFile::open_to_read(disk, &dir).await?;
@@ -142,7 +142,7 @@ impl Found {
         };
         let mut segments = segment::list(disk, &dir).await?;
         segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
-        Ok(control.map(|control| Found {
+        Ok(control.map(|control| ShardSegments {
             dir,
             control,
             segments,
@@ -154,7 +154,12 @@ impl Found {
     }
 
     /// The offset after what is as old as data may become, of the data without date at the shard's end.
-    async fn undated(&self, place: &Place, shard: &Shard, limits: Limits) -> Result<Option<u64>> {
+    async fn undated(
+        &self,
+        place: &StreamDir,
+        shard: &Shard,
+        limits: TrimLimits,
+    ) -> Result<Option<u64>> {
         let Some(age) = place.settings.retention_micros.map(Duration::from_micros) else {
             return Ok(None);
         };
@@ -163,7 +168,7 @@ impl Found {
         Ok(place.age.undated(&shard.id, next, age))
     }
 
-    fn stamps<'a>(&'a self, place: &'a Place, limits: Limits) -> Stamps<'a> {
+    fn stamps<'a>(&'a self, place: &'a StreamDir, limits: TrimLimits) -> Stamps<'a> {
         Stamps {
             place,
             dir: &self.dir,
@@ -174,7 +179,7 @@ impl Found {
     }
 
     /// Whether the oldest segment goes, as far as can be said.
-    async fn is_due(&self, place: &Place, limits: Limits) -> Result<bool> {
+    async fn is_due(&self, place: &StreamDir, limits: TrimLimits) -> Result<bool> {
         let Some(oldest) = self.segments.first() else {
             return Ok(false);
         };
@@ -198,7 +203,7 @@ impl Found {
 
 /// What a shard may keep.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct TrimLimits {
     older_than: Option<i64>,
     bytes: Option<u64>,
     /// Between these a stamp says something: from when clocks were set, to the stream's time.
@@ -207,9 +212,9 @@ struct Limits {
     undated: Option<u64>,
 }
 
-impl Limits {
+impl TrimLimits {
     /// Of an operator, who believes stamps.
-    const NONE: Limits = Limits {
+    const NONE: TrimLimits = TrimLimits {
         older_than: None,
         bytes: None,
         times: (i64::MIN, i64::MAX),
@@ -218,7 +223,7 @@ impl Limits {
 
     /// What the stream's retention keeps at this time of it.
     fn of(settings: &Settings, now: Option<i64>) -> Self {
-        Limits {
+        TrimLimits {
             older_than: older_than(settings, now),
             bytes: settings.retention_bytes,
             times: (CLOCK_IS_SET, now.unwrap_or(i64::MAX)),
@@ -243,7 +248,12 @@ impl Limits {
 
 /// Removes what is too much of a shard. The lock is not taken for nothing, and not waited for: the process that appends
 /// now removes what is old when it starts its next segment, or the next look does.
-async fn trim_one(place: &Arc<Place>, shard: &Shard, found: &Found, limits: Limits) -> Result<()> {
+async fn trim_one(
+    place: &Arc<StreamDir>,
+    shard: &Shard,
+    found: &ShardSegments,
+    limits: TrimLimits,
+) -> Result<()> {
     if !found.is_due(place, limits).await? {
         return Ok(());
     }
@@ -265,7 +275,7 @@ async fn trim_one(place: &Arc<Place>, shard: &Shard, found: &Found, limits: Limi
 }
 
 /// The head of a segment; `None` when it was removed.
-async fn head(place: &Place, dir: &Path, listed: &Listed) -> Result<Option<Head>> {
+async fn head(place: &StreamDir, dir: &Path, listed: &ListedSegment) -> Result<Option<Head>> {
     let disk = &*place.ctx.disk;
     match Segment::open(disk, dir, listed.number, listed.base, Open::Read).await? {
         Some(segment) => segment.head(place.incarnation).await.map(Some),
@@ -275,12 +285,12 @@ async fn head(place: &Place, dir: &Path, listed: &Listed) -> Result<Option<Head>
 
 /// When the frames of a shard's segments were appended.
 struct Stamps<'a> {
-    place: &'a Place,
+    place: &'a StreamDir,
     dir: &'a Path,
-    segments: &'a [Listed],
+    segments: &'a [ListedSegment],
     /// When the newest frame of all was appended; 0 when the newest segment has none.
     newest: i64,
-    /// As in [`Limits`].
+    /// As in [`TrimLimits`].
     times: (i64, i64),
 }
 
@@ -319,12 +329,12 @@ impl Stamps<'_> {
     }
 }
 
-impl Held<'_> {
+impl LockedShard<'_> {
     /// Removes what the stream's retention does not keep.
     pub(crate) async fn retain(&mut self) -> Result<u64> {
         let place = &self.log.place;
         let now = place.age.now(place.ctx.clock.wall_micros());
-        let limits = Limits::of(&place.settings, now);
+        let limits = TrimLimits::of(&place.settings, now);
         let mut freed = 0;
         if let Some(age) = limits.age() {
             freed += self.remove(age, limits).await?;
@@ -337,10 +347,10 @@ impl Held<'_> {
 
     /// Removes what an operator names, which may be all that the shard holds.
     pub(crate) async fn trim(&mut self, what: Trim) -> Result<u64> {
-        self.trim_by(what, Limits::NONE).await
+        self.trim_by(what, TrimLimits::NONE).await
     }
 
-    async fn trim_by(&mut self, what: Trim, limits: Limits) -> Result<u64> {
+    async fn trim_by(&mut self, what: Trim, limits: TrimLimits) -> Result<u64> {
         let mut freed = 0;
         if let Some(known) = self.known_if_any() {
             let control = known.control;
@@ -375,7 +385,7 @@ impl Held<'_> {
         Ok(freed + self.remove(what, limits).await?)
     }
 
-    async fn remove(&mut self, what: Trim, limits: Limits) -> Result<u64> {
+    async fn remove(&mut self, what: Trim, limits: TrimLimits) -> Result<u64> {
         let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
         let Some(known) = self.known_if_any() else {
@@ -405,7 +415,7 @@ impl Held<'_> {
                     position.next_offset().is_none_or(|next| next_base <= next)
                 }
                 Trim::OlderThan(time) => {
-                    let limits = Limits {
+                    let limits = TrimLimits {
                         older_than: Some(time),
                         ..limits
                     };

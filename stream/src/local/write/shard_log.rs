@@ -21,25 +21,25 @@ use super::pulse::Pulse;
 use crate::local::end::closing::Haste;
 use crate::local::end::fence::{self, Settled};
 use crate::local::end::fence_mark;
-use crate::local::end::shard_state::{Known, replay};
-use crate::local::format::control::{Control, ControlFile};
-use crate::local::format::frame::Fault;
+use crate::local::end::shard_state::{DurableState, replay};
+use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::format::frame::FrameFault;
 use crate::local::format::leftovers::remove_leftovers;
-use crate::local::format::segment::{self, Head, Listed, Segment};
+use crate::local::format::segment::{self, Head, ListedSegment, Segment};
 use crate::local::format::segment_draft::Draft;
-use crate::local::format::shard_end::End;
+use crate::local::format::shard_end::ShardEnd;
 use crate::local::format::skips::Skips;
 use crate::local::metrics::ShardMetrics;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// One shard of an open stream.
 #[derive(Debug)]
 pub(crate) struct ShardLog {
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Arc<StreamDir>,
     pub(crate) shard: Shard,
     pub(crate) dir: PathBuf,
     pub(crate) metrics: ShardMetrics,
-    known: Option<Known>,
+    known: Option<DurableState>,
     /// The one who has the turn stands still.
     pub(crate) turn_is_stuck: bool,
     /// The shard was found fenced, and is closed.
@@ -48,7 +48,7 @@ pub(crate) struct ShardLog {
 
 /// Frames that are appended together.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
+pub(crate) struct AppendGroup {
     /// Their bytes.
     pub(crate) parts: Vec<Bytes>,
     /// The sum of them.
@@ -63,9 +63,9 @@ pub(crate) struct Group {
 
 /// What became of a wait for a shard's lock.
 #[derive(Debug)]
-pub(crate) enum Taken<'a> {
+pub(crate) enum LockOutcome<'a> {
     /// It is held.
-    Held(Held<'a>),
+    Held(LockedShard<'a>),
     /// Its holder stands still, or the shard is fenced.
     Stuck,
 }
@@ -73,7 +73,7 @@ pub(crate) enum Taken<'a> {
 /// A shard whose lock is held, with its files, which are open only as long: a process has many more shards than it
 /// appends to at a time.
 #[derive(Debug)]
-pub(crate) struct Held<'a> {
+pub(crate) struct LockedShard<'a> {
     pub(crate) log: &'a mut ShardLog,
     control: Option<ControlFile>,
     active: Option<Segment>,
@@ -83,7 +83,7 @@ pub(crate) struct Held<'a> {
 
 impl ShardLog {
     /// A shard of which nothing is known yet.
-    pub(crate) fn new(place: &Arc<Place>, shard: &Shard) -> Self {
+    pub(crate) fn new(place: &Arc<StreamDir>, shard: &Shard) -> Self {
         ShardLog {
             place: Arc::clone(place),
             shard: shard.clone(),
@@ -97,7 +97,7 @@ impl ShardLog {
 
     /// Waits for the shard's lock and learns what others did; cuts or rewrites what a dead holder left. A shard whose
     /// holder stands still is fenced.
-    pub(crate) async fn take(&mut self) -> Result<Held<'_>> {
+    pub(crate) async fn take(&mut self) -> Result<LockedShard<'_>> {
         if self.is_over {
             return Err(self.sealed());
         }
@@ -116,16 +116,16 @@ impl ShardLog {
     }
 
     /// As [`ShardLog::take`], but leaves a shard alone whose holder stands still.
-    pub(crate) async fn take_or_leave(&mut self) -> Result<Taken<'_>> {
+    pub(crate) async fn take_or_leave(&mut self) -> Result<LockOutcome<'_>> {
         match self.wait().await? {
-            Some(lock) => self.take_under(lock).await.map(Taken::Held),
-            None => Ok(Taken::Stuck),
+            Some(lock) => self.take_under(lock).await.map(LockOutcome::Held),
+            None => Ok(LockOutcome::Stuck),
         }
     }
 
     /// As [`ShardLog::take`], with the shard's lock taken already.
-    pub(crate) async fn take_under(&mut self, lock: Box<dyn Lock>) -> Result<Held<'_>> {
-        let mut held = Held {
+    pub(crate) async fn take_under(&mut self, lock: Box<dyn Lock>) -> Result<LockedShard<'_>> {
+        let mut held = LockedShard {
             _pulse: Pulse::of(&self.place, &self.dir),
             log: self,
             control: None,
@@ -135,7 +135,7 @@ impl ShardLog {
         let Err(error) = held.learn().await else {
             return Ok(held);
         };
-        let Held {
+        let LockedShard {
             log,
             control,
             active,
@@ -153,7 +153,7 @@ impl ShardLog {
     }
 
     /// Has the shard closed that was found fenced, or is to be; answers where it ends.
-    pub(crate) async fn fence(&mut self) -> Result<Option<End>> {
+    pub(crate) async fn fence(&mut self) -> Result<Option<ShardEnd>> {
         let settled = fence::settle(&self.place, &self.shard, Haste::Waits).await?;
         self.known = None;
         self.is_over = true;
@@ -178,9 +178,9 @@ impl ShardLog {
     }
 }
 
-impl Held<'_> {
+impl LockedShard<'_> {
     /// What is known. The state is there from [`ShardLog::take`] on.
-    pub(crate) fn known(&mut self) -> Result<&mut Known> {
+    pub(crate) fn known(&mut self) -> Result<&mut DurableState> {
         let shard = &self.log.shard.id;
         self.log
             .known
@@ -189,7 +189,7 @@ impl Held<'_> {
     }
 
     /// What is known; `None` when retention has removed everything of a sealed shard.
-    pub(crate) fn known_if_any(&mut self) -> Option<&mut Known> {
+    pub(crate) fn known_if_any(&mut self) -> Option<&mut DurableState> {
         self.log.known.as_mut()
     }
 
@@ -240,7 +240,7 @@ impl Held<'_> {
     }
 
     /// Where the shard ends, if it is fenced; this sees to it that it is decided.
-    async fn end(&mut self) -> Result<Option<End>> {
+    async fn end(&mut self) -> Result<Option<ShardEnd>> {
         let place = Arc::clone(&self.log.place);
         if !fence_mark::exists(&place, &self.log.shard.id).await? {
             return Ok(None);
@@ -259,13 +259,13 @@ impl Held<'_> {
     }
 
     /// How far the shard is known, and where the segment begins that is appended to.
-    pub(crate) fn reached(&self) -> Option<(Control, u64)> {
+    pub(crate) fn reached(&self) -> Option<(ControlSlot, u64)> {
         let known = self.log.known.as_ref()?;
         Some((known.control, known.base))
     }
 
     /// Reads a fenced shard up to its end. What lies beyond goes: its holder has let the lock go or died.
-    async fn load_closed(&mut self, said: Option<Control>, end: End) -> Result<()> {
+    async fn load_closed(&mut self, said: Option<ControlSlot>, end: ShardEnd) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let (disk, dir) = (&*place.ctx.disk, self.log.dir.clone());
         remove_leftovers(disk, &dir, "").await?;
@@ -290,13 +290,14 @@ impl Held<'_> {
             .await?;
         let control = end.control(said, &kept, place.incarnation);
         let found = (&active, head, marks);
-        self.log.known = Some(Known::replayed(&place, &self.log.shard, control, found).await?);
+        self.log.known =
+            Some(DurableState::replayed(&place, &self.log.shard, control, found).await?);
         self.active = Some(active);
         Ok(())
     }
 
     /// Whether a segment begins at this durable end, which the control file does not name: a dead holder left it.
-    async fn is_followed(&self, end: Control) -> Result<bool> {
+    async fn is_followed(&self, end: ControlSlot) -> Result<bool> {
         let name = segment::name(end.active + 1, end.next_offset);
         let path = self.log.dir.join(name);
         let left = self.log.place.ctx.disk.stat(&path).await;
@@ -304,7 +305,7 @@ impl Held<'_> {
     }
 
     /// Reads the frames that other processes appended to the segment known.
-    async fn catch_up(&mut self, control: Control) -> Result<()> {
+    async fn catch_up(&mut self, control: ControlSlot) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let skips = Skips::read(&place.ctx, &self.log.dir).await?;
         let active = self.active()?;
@@ -315,7 +316,7 @@ impl Held<'_> {
     }
 
     /// Reads everything again.
-    async fn load(&mut self, control: Option<Control>) -> Result<()> {
+    async fn load(&mut self, control: Option<ControlSlot>) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
         (self.log.known, self.active) = (None, None);
@@ -347,10 +348,13 @@ impl Held<'_> {
             older => self.control_from_head(older, &head, &segments).await?,
         };
         if newest.len < control.durable_bytes {
-            return Err(active.corrupt(newest.len, Fault("durable bytes are missing at the end")));
+            return Err(active.corrupt(
+                newest.len,
+                FrameFault("durable bytes are missing at the end"),
+            ));
         }
         let found = (&active, head, marks);
-        let known = Known::replayed(&place, &self.log.shard, control, found).await?;
+        let known = DurableState::replayed(&place, &self.log.shard, control, found).await?;
         self.log.metrics.origins(known.marks.len());
         self.log.known = Some(known);
         self.active = Some(active);
@@ -360,10 +364,10 @@ impl Held<'_> {
     /// The control file fell behind its newest segment, or is torn: the segment's head says what was durable.
     async fn control_from_head(
         &mut self,
-        older: Option<Control>,
+        older: Option<ControlSlot>,
         head: &Head,
-        segments: &[Listed],
-    ) -> Result<Control> {
+        segments: &[ListedSegment],
+    ) -> Result<ControlSlot> {
         // Who made the segment may have died before its name was durable.
         let dir = &self.log.dir;
         let synced = self.log.place.ctx.disk.sync_dir(dir).await;
@@ -372,7 +376,7 @@ impl Held<'_> {
         let closed = manifest.shard(&self.log.shard.id)?.closed;
         // A power cut may bring back some segments that were removed, of which the head knows nothing.
         let kept = segment::kept_from(segments).unwrap_or(head.base);
-        let control = Control {
+        let control = ControlSlot {
             counter: older.map_or(0, |older| older.counter) + 1,
             incarnation: self.log.place.incarnation,
             sealing: older.is_some_and(|older| older.sealing),
@@ -397,7 +401,7 @@ impl Held<'_> {
     }
 
     /// Writes a slot; `durably` syncs it.
-    async fn write_control(&mut self, control: Control, durably: bool) -> Result<()> {
+    async fn write_control(&mut self, control: ControlSlot, durably: bool) -> Result<()> {
         let Some(file) = &self.control else {
             return Err(self.log.place.gone());
         };
@@ -412,7 +416,7 @@ impl Held<'_> {
     pub(crate) async fn set_control(
         &mut self,
         durably: bool,
-        change: impl FnOnce(&mut Control),
+        change: impl FnOnce(&mut ControlSlot),
     ) -> Result<()> {
         let mut control = self.known()?.control;
         change(&mut control);
@@ -453,7 +457,7 @@ impl Held<'_> {
 
     /// Appends a group durably. On [`Error::Full`] nothing was appended and the shard can be used further; after any
     /// other error it cannot.
-    pub(crate) async fn commit(&mut self, group: Group) -> Result<()> {
+    pub(crate) async fn commit(&mut self, group: AppendGroup) -> Result<()> {
         let segment_bytes = self.log.place.settings.segment_bytes;
         let known = self.known()?;
         let at = known.control.durable_bytes;
@@ -509,7 +513,7 @@ impl Held<'_> {
     }
 
     /// Says that a group is durable at the end of the segment.
-    pub(crate) async fn count(&mut self, group: &Group) -> Result<()> {
+    pub(crate) async fn count(&mut self, group: &AppendGroup) -> Result<()> {
         self.set_control(false, |control| {
             control.durable_bytes += group.bytes;
             control.next_offset = group.next_offset;
@@ -521,7 +525,7 @@ impl Held<'_> {
 
     /// The frames are born with their segment: its head holds the marks that they make, and a head without them would
     /// turn records that were never stored into duplicates.
-    async fn commit_in_new_segment(&mut self, group: Group) -> Result<()> {
+    async fn commit_in_new_segment(&mut self, group: AppendGroup) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let started = self.start_segment(group.parts.clone(), Some(&group)).await;
         match place.unless_gone(started).await {
@@ -556,7 +560,7 @@ impl Held<'_> {
     pub(crate) async fn start_segment(
         &mut self,
         parts: Vec<Bytes>,
-        group: Option<&Group>,
+        group: Option<&AppendGroup>,
     ) -> Result<()> {
         let started = self.try_start_segment(parts, group).await;
         if started.is_err() {
@@ -568,7 +572,11 @@ impl Held<'_> {
         started
     }
 
-    async fn try_start_segment(&mut self, parts: Vec<Bytes>, group: Option<&Group>) -> Result<()> {
+    async fn try_start_segment(
+        &mut self,
+        parts: Vec<Bytes>,
+        group: Option<&AppendGroup>,
+    ) -> Result<()> {
         let mut draft = self.draft().await?;
         if !parts.is_empty() {
             draft.append(parts).await?;
@@ -588,7 +596,7 @@ impl Held<'_> {
     }
 
     /// Publishes a draft and appends to it from now on; `group` describes the frames that it was born with.
-    pub(crate) async fn adopt(&mut self, draft: Draft, group: Option<&Group>) -> Result<()> {
+    pub(crate) async fn adopt(&mut self, draft: Draft, group: Option<&AppendGroup>) -> Result<()> {
         let (head_len, len) = (draft.head_len(), draft.len());
         let active = draft.publish(&*self.log.place.ctx.disk).await?;
         let (number, base) = (active.number, active.base);

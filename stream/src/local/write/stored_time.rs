@@ -6,16 +6,16 @@ use hydrant_core::{Error, Result, disk};
 use serde::{Deserialize, Serialize};
 
 use crate::local::format::control::ControlFile;
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 use crate::local::stream_time::CLOCK_IS_SET;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Stored {
+struct StoredTime {
     /// Microseconds since 1970.
     time: i64,
 }
 
-impl Place {
+impl StreamDir {
     /// The stream's time now; `None` while nothing has arrived, or the clock is not set. It is noted once it has moved by
     /// `step` microseconds.
     pub(crate) async fn find_age(&self, step: i64) -> Result<Option<i64>> {
@@ -27,7 +27,7 @@ impl Place {
         let stored = disk::read_file(&*self.ctx.disk, &path).await;
         let stored = stored.map_err(|e| Error::io("read", &path, e))?;
         // What is not legible was not written by this program: the arrivals count.
-        let stored: Stored = stored
+        let stored: StoredTime = stored
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
         if self.age.now(wall).is_none() {
@@ -48,7 +48,7 @@ impl Place {
     }
 
     async fn note_age(&self, path: PathBuf, time: i64) -> Result<()> {
-        let body = serde_json::to_vec(&Stored { time })
+        let body = serde_json::to_vec(&StoredTime { time })
             .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
         // One temporary name for all, so that the dead leave no more than one. What two write at once may be torn, and
         // counts as absent.

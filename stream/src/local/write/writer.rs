@@ -23,14 +23,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::origin_starts;
-use super::pending_append::{Encoded, Work};
+use super::pending_append::{EncodedAppend, PendingAppend};
 use super::retention;
-use super::shard_log::{Group, Held, ShardLog};
+use super::shard_log::{AppendGroup, LockedShard, ShardLog};
 use crate::local::end::fence_mark;
-use crate::local::format::control::Control;
-use crate::local::format::dedup_state::Verdict;
+use crate::local::format::control::ControlSlot;
+use crate::local::format::dedup_state::DedupVerdict;
 use crate::local::format::frame::{Codec, position_before};
-use crate::local::stream_dir::Place;
+use crate::local::stream_dir::StreamDir;
 
 /// Key and payload bytes that wait for one shard: more would only grow the time to the acknowledgement, fewer would
 /// leave the disk idle between two syncs.
@@ -49,9 +49,9 @@ const APPEND_BYTES_TARGET: usize = 1 << 20;
 /// Appends to the shards of one stream; shared by everybody who writes to it in this process.
 #[derive(Debug)]
 pub(crate) struct LocalWriter {
-    place: Arc<Place>,
+    place: Arc<StreamDir>,
     secret: [u8; 32],
-    lanes: Mutex<BTreeMap<ShardId, Arc<Lane>>>,
+    lanes: Mutex<BTreeMap<ShardId, Arc<AppendQueue>>>,
     encoding: Arc<Semaphore>,
     /// Of the encoded copies: who submits holds the records already.
     overdraft: Overdraft,
@@ -67,7 +67,7 @@ impl Drop for LocalWriter {
 
 /// The way to one shard's committer.
 #[derive(Debug)]
-struct Lane {
+struct AppendQueue {
     shard: Shard,
     queue: mpsc::Sender<Pending>,
     room: Arc<Semaphore>,
@@ -78,8 +78,8 @@ struct Lane {
 /// An append in the queue of its shard.
 #[derive(Debug)]
 struct Pending {
-    work: Work,
-    encoded: Encoding,
+    work: PendingAppend,
+    encoded: PendingEncoding,
     answer: oneshot::Sender<Result<Appended>>,
     bytes: u64,
     /// The caller's bytes, held until the append is stored.
@@ -90,25 +90,25 @@ struct Pending {
 }
 
 /// An append's frame, with the memory that it takes.
-type Frame = (Result<Encoded>, Permit);
+type EncodedFrame = (Result<EncodedAppend>, Permit);
 
 /// Where the encoding of an append is.
 #[derive(Debug)]
-enum Encoding {
+enum PendingEncoding {
     /// Done when it was handed in.
-    Done(Box<Frame>),
+    Done(Box<EncodedFrame>),
     /// On its way over the worker threads.
-    UnderWay(JoinHandle<Frame>),
+    UnderWay(JoinHandle<EncodedFrame>),
 }
 
-impl Encoding {
-    async fn frame(&mut self) -> Frame {
+impl PendingEncoding {
+    async fn frame(&mut self) -> EncodedFrame {
         match self {
-            Encoding::Done(frame) => {
+            PendingEncoding::Done(frame) => {
                 let twice = Err(Error::fatal("the frame of an append was taken before"));
                 std::mem::replace(&mut **frame, (twice, Permit::default()))
             }
-            Encoding::UnderWay(task) => task.await.unwrap_or_else(|_| {
+            PendingEncoding::UnderWay(task) => task.await.unwrap_or_else(|_| {
                 let ended = Error::fatal("the encoding of an append was ended");
                 (Err(ended), Permit::default())
             }),
@@ -119,19 +119,19 @@ impl Encoding {
 /// Encodes a frame; what it takes less than `copy` goes back.
 async fn encode(
     workers: &Workers,
-    work: Work,
+    work: PendingAppend,
     range: HashRange,
     codec: Codec,
     mut copy: Permit,
-) -> Frame {
+) -> EncodedFrame {
     let encoded = workers.run(move || work.encode(range, codec)).await;
     let encoded = encoded.flatten();
-    copy.shrink_to(encoded.as_ref().map_or(0, Encoded::frame_len));
+    copy.shrink_to(encoded.as_ref().map_or(0, EncodedAppend::frame_len));
     (encoded, copy)
 }
 
 impl LocalWriter {
-    pub(crate) fn new(place: &Arc<Place>, secret: [u8; 32]) -> Arc<Self> {
+    pub(crate) fn new(place: &Arc<StreamDir>, secret: [u8; 32]) -> Arc<Self> {
         Arc::new(LocalWriter {
             place: Arc::clone(place),
             secret,
@@ -142,8 +142,8 @@ impl LocalWriter {
         })
     }
 
-    async fn lane(&self, id: &ShardId) -> Result<Arc<Lane>> {
-        let known = |lanes: &BTreeMap<ShardId, Arc<Lane>>| lanes.get(id).map(Arc::clone);
+    async fn lane(&self, id: &ShardId) -> Result<Arc<AppendQueue>> {
+        let known = |lanes: &BTreeMap<ShardId, Arc<AppendQueue>>| lanes.get(id).map(Arc::clone);
         if let Some(lane) = known(&self.lanes.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(lane);
         }
@@ -164,7 +164,7 @@ impl LocalWriter {
             dead: None,
         };
         drop(tokio::spawn(committer.run()));
-        let lane = Arc::new(Lane {
+        let lane = Arc::new(AppendQueue {
             shard: shard.clone(),
             queue,
             room: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
@@ -184,7 +184,7 @@ impl StreamWriter for LocalWriter {
             let entered = self.place.runs.enter(disk, entry.writer).await;
             self.place.unless_gone(entered).await?;
         }
-        let (work, permit) = Work::new(append);
+        let (work, permit) = PendingAppend::new(append);
         let bytes = work.bytes()?;
         let _turn = lane.order.lock().await;
         let wanted = u32::try_from(bytes)
@@ -200,11 +200,11 @@ impl StreamWriter for LocalWriter {
         let (range, codec) = (lane.shard.range, self.place.settings.codec);
         let encoded = if size <= SMALL_BYTES {
             let frame = encode(&Workers::Inline, work.clone(), range, codec, copy).await;
-            Encoding::Done(Box::new(frame))
+            PendingEncoding::Done(Box::new(frame))
         } else {
             let (work, workers) = (work.clone(), self.place.ctx.workers.clone());
             let slots = Arc::clone(&self.encoding);
-            Encoding::UnderWay(tokio::spawn(async move {
+            PendingEncoding::UnderWay(tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await;
                 encode(&workers, work, range, codec, copy).await
             }))
@@ -251,7 +251,7 @@ impl StreamWriter for LocalWriter {
 
 struct Committer {
     log: ShardLog,
-    place: Arc<Place>,
+    place: Arc<StreamDir>,
     pending: mpsc::Receiver<Pending>,
     /// Why nothing can be appended any more.
     dead: Option<String>,
@@ -259,13 +259,13 @@ struct Committer {
 
 /// An append with what its encoding gave. That it cannot be encoded is said only by an open shard: a closed one says
 /// that it is closed, which explains records that route elsewhere.
-struct Ready {
+struct ReadyAppend {
     pending: Pending,
-    encoded: Result<Encoded>,
+    encoded: Result<EncodedAppend>,
 }
 
 /// An append with its outcome, once the group is durable.
-struct Outcome {
+struct CommitOutcome {
     pending: Pending,
     appended: Appended,
 }
@@ -297,7 +297,7 @@ impl Committer {
         }
     }
 
-    async fn process(&mut self, ready: Vec<Ready>) {
+    async fn process(&mut self, ready: Vec<ReadyAppend>) {
         if let Some(reason) = &self.dead {
             for ready in ready {
                 answer(ready.pending, Err(Error::fatal(reason.clone())));
@@ -336,7 +336,7 @@ impl Committer {
     async fn unless_fenced(
         &mut self,
         result: Result<()>,
-        reached: Option<(Control, u64)>,
+        reached: Option<(ControlSlot, u64)>,
     ) -> Result<()> {
         if mutant::is(Mutant::AcknowledgedPastFence)
             || !fence_mark::exists(&self.place, &self.log.shard.id).await?
@@ -369,39 +369,43 @@ impl Committer {
 }
 
 /// Waits for the frames of a group.
-async fn encoded(group: Vec<Pending>) -> Vec<Ready> {
+async fn encoded(group: Vec<Pending>) -> Vec<ReadyAppend> {
     let mut ready = Vec::with_capacity(group.len());
     for mut pending in group {
         let encoded;
         (encoded, pending.copy) = pending.encoded.frame().await;
-        ready.push(Ready { pending, encoded });
+        ready.push(ReadyAppend { pending, encoded });
     }
     ready
 }
 
 /// Writes what is new of a group; answers refusals of single appends itself and hands the rest back with its outcomes.
 async fn write(
-    held: &mut Held<'_>,
-    place: &Place,
-    ready: Vec<Ready>,
-) -> (Vec<Outcome>, Result<()>) {
+    held: &mut LockedShard<'_>,
+    place: &StreamDir,
+    ready: Vec<ReadyAppend>,
+) -> (Vec<CommitOutcome>, Result<()>) {
     let shard = held.log.shard.clone();
     let (salt, arrival) = (place.salt(), place.ctx.clock.wall_micros());
     let mut outcomes = Vec::with_capacity(ready.len());
     let known = match held.known() {
         Ok(known) => known,
         Err(error) => {
-            outcomes.extend(ready.into_iter().map(|r| Outcome::duplicate(r.pending, 0)));
+            outcomes.extend(
+                ready
+                    .into_iter()
+                    .map(|r| CommitOutcome::duplicate(r.pending, 0)),
+            );
             return (outcomes, Err(error));
         }
     };
-    let mut group = Group {
+    let mut group = AppendGroup {
         next_offset: known.control.next_offset,
         arrival,
-        ..Group::default()
+        ..AppendGroup::default()
     };
     let (mut undos, mut duplicates) = (Vec::new(), 0);
-    for Ready { pending, encoded } in ready {
+    for ReadyAppend { pending, encoded } in ready {
         let encoded = match encoded {
             Ok(encoded) => encoded,
             Err(error) => {
@@ -412,13 +416,13 @@ async fn write(
         let all = encoded.records();
         let verdict = match &encoded.claim {
             Some(claim) => known.marks.judge(claim, encoded.reaches_back),
-            None => Verdict::New,
+            None => DedupVerdict::New,
         };
         let encoded = match verdict {
-            Verdict::New => Ok(encoded),
-            Verdict::Duplicate => {
+            DedupVerdict::New => Ok(encoded),
+            DedupVerdict::Duplicate => {
                 duplicates += all;
-                let outcome = Outcome::duplicate(pending, all);
+                let outcome = CommitOutcome::duplicate(pending, all);
                 if mutant::is(Mutant::DuplicateToldEarly) {
                     answer(outcome.pending, Ok(outcome.appended));
                 } else {
@@ -426,12 +430,12 @@ async fn write(
                 }
                 continue;
             }
-            Verdict::OutOfOrder(mark) => Err(Error::OutOfOrder {
+            DedupVerdict::OutOfOrder(mark) => Err(Error::OutOfOrder {
                 shard: shard.id.clone(),
                 mark,
                 from: encoded.claim.map_or(mark, |claim| claim.from),
             }),
-            Verdict::Partial(marks) => {
+            DedupVerdict::Partial(marks) => {
                 let (work, codec) = (pending.work.clone(), place.settings.codec);
                 let (id, range) = (shard.id.clone(), shard.range);
                 let rest = move || work.without(&marks, &id)?.encode(range, codec);
@@ -460,7 +464,7 @@ async fn write(
         group.next_offset += slots;
         group.parts.extend(encoded.at(base, arrival, salt));
         duplicates += all - records;
-        outcomes.push(Outcome {
+        outcomes.push(CommitOutcome {
             pending,
             appended: Appended {
                 last: (slots > 0).then(|| position_before(group.next_offset)),
@@ -498,9 +502,9 @@ async fn write(
     }
 }
 
-impl Outcome {
+impl CommitOutcome {
     fn duplicate(pending: Pending, duplicates: u64) -> Self {
-        Outcome {
+        CommitOutcome {
             pending,
             appended: Appended {
                 last: None,

@@ -11,9 +11,9 @@ use hydrant_fuzz::memory;
 
 use super::super::fixture::tracked;
 use crate::Codec;
-use crate::local::format::chunk::{Chunk, Frame};
+use crate::local::format::chunk::{Frame, FrameChunk};
 use crate::local::format::frame::{HEADER_BYTES, Header};
-use crate::local::write::pending_append::Work;
+use crate::local::write::pending_append::PendingAppend;
 
 const LETTERS: u64 = 10_000;
 const SALT: u64 = 7;
@@ -57,7 +57,7 @@ fn letters() -> Append {
 #[test]
 fn an_append_of_letters_takes_what_is_counted() {
     let append = letters();
-    let ((work, _permit), taken) = memory(|| Work::new(append));
+    let ((work, _permit), taken) = memory(|| PendingAppend::new(append));
     assert!(taken.peak_bytes <= REST, "{taken:?} to submit letters");
     let counted = work.encoded_bytes_max(0);
     let (encoded, taken) = memory(|| work.encode(HashRange::ALL, Codec::default()).unwrap());
@@ -72,12 +72,12 @@ fn an_append_of_letters_takes_what_is_counted() {
 /// A reader holds memory for letters before it decodes them, and no less than they take until the batch is dropped.
 #[test]
 fn a_batch_of_letters_takes_what_is_counted() {
-    let (work, _permit) = Work::new(letters());
+    let (work, _permit) = PendingAppend::new(letters());
     let encoded = work.encode(HashRange::ALL, Codec::default()).unwrap();
     let bytes = Bytes::from(encoded.at(0, 0, SALT).concat());
     let header = Header::decode(&bytes, SALT).unwrap();
-    let counted = Chunk::cost(&header);
-    let mut chunk = Chunk::default();
+    let counted = FrameChunk::cost(&header);
+    let mut chunk = FrameChunk::default();
     chunk.push(Frame {
         header,
         bytes: bytes.slice(HEADER_BYTES..),
