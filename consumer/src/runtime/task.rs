@@ -2,8 +2,8 @@
 
 mod attempt;
 mod control;
-mod ledger_writer;
 mod prefetch;
+mod progress_writer;
 mod publish;
 mod shard_task;
 mod start_position;

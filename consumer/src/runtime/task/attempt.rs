@@ -5,8 +5,8 @@ use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::stage::ShardStage;
 
-use super::ledger_writer::LedgerWriter;
 use super::prefetch::Prefetch;
+use super::progress_writer::ProgressWriter;
 use crate::runtime::transaction::Membership;
 
 /// An attempt under way.
@@ -19,8 +19,8 @@ pub(crate) struct Attempt {
     pub(super) published: Progress,
     /// Something was pushed that the last publish did not cover.
     pub(super) unpublished: bool,
-    pub(super) ledger: LedgerWriter,
-    pub(super) reading: Reading,
+    pub(super) ledger: ProgressWriter,
+    pub(super) reading: ReaderState,
     /// When the budget came under pressure and `due` did not want to publish.
     pub(super) pressed_since: Option<Instant>,
     /// The deadline of the stage at which `due` did not want to publish.
@@ -29,7 +29,7 @@ pub(crate) struct Attempt {
 
 /// The state of an attempt's reader.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Reading {
+pub(crate) enum ReaderState {
     /// The reader has records, or has not said yet.
     Active,
     /// The reader has had no more records since then.
@@ -42,7 +42,7 @@ pub(crate) enum Reading {
     },
 }
 
-impl Reading {
+impl ReaderState {
     /// Whether the reader is asked for its next read.
     pub(crate) fn may_read(&self) -> bool {
         self.retry_at().is_none()
@@ -51,26 +51,26 @@ impl Reading {
     /// Returns when a stalled shard is read again.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         match self {
-            Reading::Stalled { retry_at, .. } => *retry_at,
-            Reading::Active | Reading::Idle { .. } => None,
+            ReaderState::Stalled { retry_at, .. } => *retry_at,
+            ReaderState::Active | ReaderState::Idle { .. } => None,
         }
     }
 
     /// Returns since when no record has come from a reader that has none.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         match self {
-            Reading::Active => None,
-            Reading::Idle { since } | Reading::Stalled { since, .. } => Some(*since),
+            ReaderState::Active => None,
+            ReaderState::Idle { since } | ReaderState::Stalled { since, .. } => Some(*since),
         }
     }
 
     /// Counts the idle time from `now` on, and lets a stalled reader try again if it is time.
     pub(crate) fn tick(&mut self, now: Instant, restart_idle: bool) {
         match self {
-            Reading::Active => {}
-            Reading::Idle { since } if restart_idle => *since = now,
-            Reading::Idle { .. } => {}
-            Reading::Stalled { since, retry_at } => {
+            ReaderState::Active => {}
+            ReaderState::Idle { since } if restart_idle => *since = now,
+            ReaderState::Idle { .. } => {}
+            ReaderState::Stalled { since, retry_at } => {
                 if restart_idle {
                     *since = now;
                 }

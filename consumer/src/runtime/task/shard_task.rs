@@ -32,10 +32,10 @@ use hydrant_core::stream::{Read, ShardReader};
 use hydrant_core::subscription::{Claim, ClaimId, Ledger};
 use tokio::sync::watch;
 
-use super::attempt::{Attempt, Reading};
+use super::attempt::{Attempt, ReaderState};
 use super::control::{PACE, TaskOrder, TaskOutcome, wanted};
-use super::ledger_writer::LedgerWriter;
 use super::prefetch::{Prefetch, shedding};
+use super::progress_writer::ProgressWriter;
 use super::start_position::{StartPoint, StartRules};
 use crate::runtime::leases::SILENT;
 use crate::runtime::progress_board::ShardStatus;
@@ -269,8 +269,8 @@ impl ShardTask {
             pushed: to,
             published: progress,
             unpublished: false,
-            ledger: LedgerWriter::new(&self.ledger),
-            reading: Reading::Active,
+            ledger: ProgressWriter::new(&self.ledger),
+            reading: ReaderState::Active,
             pressed_since: None,
             asked_deadline: None,
         })
@@ -318,7 +318,7 @@ impl ShardTask {
                             continue;
                         }
                     };
-                    if matches!(attempt.reading, Reading::Stalled { .. }) {
+                    if matches!(attempt.reading, ReaderState::Stalled { .. }) {
                         self.shared.note_resumed(&self.shard.id);
                     }
                     let ended = matches!(read, Read::End { .. });
@@ -425,8 +425,8 @@ impl ShardTask {
         };
         let moves = to > attempt.pushed || idle.is_none();
         attempt.reading = match idle {
-            None => Reading::Active,
-            Some(since) => Reading::Idle { since },
+            None => ReaderState::Active,
+            Some(since) => ReaderState::Idle { since },
         };
         attempt.unpublished |= moves;
         attempt.pushed = attempt.pushed.max(to);
@@ -502,7 +502,7 @@ impl ShardTask {
                 self.count("corrupt");
                 self.shared.note_stalled(&self.shard.id, error);
                 let now = clock::now();
-                attempt.reading = Reading::Stalled {
+                attempt.reading = ReaderState::Stalled {
                     since: now,
                     retry_at: Some(now + CORRUPT_RECHECK),
                 };

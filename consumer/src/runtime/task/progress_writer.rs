@@ -17,17 +17,17 @@ struct OwedProgress {
 }
 
 /// Writes the progress of one claim. After a drop a write may be done or not; the next reader of the ledger finds out.
-pub(crate) struct LedgerWriter {
+pub(crate) struct ProgressWriter {
     ledger: Arc<dyn Ledger>,
     owed: Option<OwedProgress>,
     in_flight: Option<Progress>,
     task: JoinSet<Result<()>>,
 }
 
-impl LedgerWriter {
+impl ProgressWriter {
     /// Creates a writer for a ledger that holds everything.
     pub(crate) fn new(ledger: &Arc<dyn Ledger>) -> Self {
-        LedgerWriter {
+        ProgressWriter {
             ledger: Arc::clone(ledger),
             owed: None,
             in_flight: None,
