@@ -17,7 +17,7 @@ use hydrant_core::origin::WriterId;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Position, Result, ShardId, Shutdown};
-use hydrant_stream::delivery::{LaneSession, Lanes, Limits as LaneLimits, Plan, Routing, Upstream};
+use hydrant_stream::delivery::{LaneLimits, LaneSession, Lanes, Plan, Routing, Upstream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

@@ -11,10 +11,10 @@
 //! what failed.
 
 mod begun;
+mod confirmed_by_range;
 mod lane;
 mod lanes;
 mod plan;
-mod reached;
 mod route;
 
 #[cfg(test)]
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result};
 
-pub use lanes::{LaneSession, Lanes, Limits};
+pub use lanes::{LaneLimits, LaneSession, Lanes};
 pub use plan::{Plan, Planner, Upstream};
 pub use route::{RouteRule, Routes, Routing};
 
@@ -57,6 +57,12 @@ pub async fn deliver(
             to.url()
         )));
     }
-    let lanes = Lanes::open(SharedStream::clone(to), routing, Limits::default(), context).await?;
+    let lanes = Lanes::open(
+        SharedStream::clone(to),
+        routing,
+        LaneLimits::default(),
+        context,
+    )
+    .await?;
     Ok(Delivery::Lanes(lanes))
 }

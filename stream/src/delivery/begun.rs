@@ -13,11 +13,11 @@ use hydrant_core::stream::{Stream, StreamWriter};
 use hydrant_core::{Error, Position, Result, ShardId};
 use tokio::sync::OnceCell;
 
-use super::plan::{Piece, Upstream};
+use super::plan::{AppendSlice, Upstream};
 
 /// Where a session begins.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum First {
+pub(super) enum FirstPosition {
     /// With a record or unit here.
     At(Position),
     /// With whatever comes after this.
@@ -43,7 +43,7 @@ impl Beginnings {
         output: &dyn Stream,
         writer: &dyn StreamWriter,
         upstream: &Upstream,
-        first: First,
+        first: FirstPosition,
     ) -> Result<()> {
         let origins = self.origins.get_or_try_init(|| read(output, writer));
         let origin = (upstream.writer, upstream.shard.clone());
@@ -51,8 +51,8 @@ impl Beginnings {
             return Ok(());
         };
         let (at, goes_back) = match first {
-            First::At(at) => (at, at <= *start),
-            First::After(at) => (at, at < *start),
+            FirstPosition::At(at) => (at, at <= *start),
+            FirstPosition::After(at) => (at, at < *start),
         };
         if goes_back {
             return Err(Error::Rewound(Box::new(Rewound {
@@ -94,16 +94,19 @@ async fn read(output: &dyn Stream, writer: &dyn StreamWriter) -> Result<Origins>
     Ok(origins)
 }
 
-impl First {
+impl FirstPosition {
     /// The first record or unit of appends that complete everything up to `to`.
-    pub(super) fn of<'a>(pieces: impl Iterator<Item = &'a Piece>, to: Position) -> First {
+    pub(super) fn of<'a>(
+        pieces: impl Iterator<Item = &'a AppendSlice>,
+        to: Position,
+    ) -> FirstPosition {
         let firsts = pieces.flat_map(|piece| {
             let record = piece.origins.iter().next();
             let units = piece.units.iter().map(|unit| unit.origin);
             record.into_iter().chain(units)
         });
         let first = firsts.map(|origin| origin.position()).min();
-        first.map_or(First::After(to), First::At)
+        first.map_or(FirstPosition::After(to), FirstPosition::At)
     }
 }
 
@@ -119,14 +122,14 @@ mod tests {
     use hydrant_testing::clock::ManualClock;
     use hydrant_testing::memory::MemoryStream;
 
-    use super::super::{LaneSession, Lanes, Limits, Routing};
+    use super::super::{LaneLimits, LaneSession, Lanes, Routing};
     use super::*;
 
     /// A worker's way into `output`, as a new process has it.
     async fn lanes(output: &SharedStream) -> Arc<Lanes> {
         let context = super::super::tests::context(Random::seeded(1));
         let output = SharedStream::clone(output);
-        let opened = Lanes::open(output, Routing::Natural, Limits::default(), &context);
+        let opened = Lanes::open(output, Routing::Natural, LaneLimits::default(), &context);
         opened.await.unwrap()
     }
 

@@ -10,11 +10,11 @@ use hydrant_core::retry::{Backoff, is_logged};
 use hydrant_core::stream::Append;
 use hydrant_core::{Disposition, Error, HashRange, Permit, Position, Random, ShardId};
 
-use super::plan::{Piece, Upstream};
+use super::plan::{AppendSlice, Upstream};
 
 /// How far an append is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum LaneState {
     /// Not submitted, or its submission failed.
     Waiting,
     /// Submitted and not answered.
@@ -27,13 +27,13 @@ pub(super) enum State {
 pub(super) struct Sent {
     pub(super) id: u64,
     pub(super) batch: u64,
-    pub(super) state: State,
-    pub(super) piece: Piece,
+    pub(super) state: LaneState,
+    pub(super) piece: AppendSlice,
 }
 
 /// Why a lane submits nothing now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fault {
+pub(super) struct LaneFault {
     /// The shard is closed or gone: the lane ends when the new map is there.
     pub(super) closed: bool,
     pub(super) not_before: Instant,
@@ -47,7 +47,7 @@ pub(super) struct Lane {
     /// Oldest first.
     pub(super) sent: VecDeque<Sent>,
     pub(super) in_flight: usize,
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<LaneFault>,
     /// Faults since the last success.
     pub(super) failures: u32,
 }
@@ -98,7 +98,7 @@ impl Lane {
             self.failures = self.failures.saturating_add(1);
             after.max(delay)
         };
-        self.fault = Some(Fault {
+        self.fault = Some(LaneFault {
             closed,
             not_before: clock::now() + delay,
         });
@@ -108,7 +108,7 @@ impl Lane {
     pub(super) fn wait_for_map(&mut self, after: Duration, random: &Random) {
         let delay = after.max(Backoff::default().delay(self.failures, random));
         self.failures = self.failures.saturating_add(1);
-        self.fault = Some(Fault {
+        self.fault = Some(LaneFault {
             closed: true,
             not_before: clock::now() + delay,
         });
@@ -116,7 +116,7 @@ impl Lane {
 }
 
 /// The append that a piece makes, after everything up to `from`.
-pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &Piece) -> Append {
+pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &AppendSlice) -> Append {
     Append {
         batch: Arc::clone(&piece.batch),
         picks: Arc::clone(&piece.picks),
@@ -152,7 +152,7 @@ mod tests {
             assert!(lane.fail(full(), at, &random, &shard).is_none());
         }
         assert_eq!(lane.failures, 1);
-        let wait = |fault: Option<Fault>| fault.unwrap().not_before - clock::now();
+        let wait = |fault: Option<LaneFault>| fault.unwrap().not_before - clock::now();
         assert!(
             wait(lane.fault) <= Duration::from_secs(1),
             "{:?}",

@@ -28,25 +28,25 @@ use hydrant_core::{
 use metrics::{Counter, counter};
 use tokio::sync::Mutex;
 
-use super::begun::{Beginnings, First};
-use super::lane::{Lane, Sent, State, append_of};
-use super::plan::{Piece, Plan, Planner, Sizes, Upstream, growth_bytes, reroute};
-use super::reached::Reached;
+use super::begun::{Beginnings, FirstPosition};
+use super::confirmed_by_range::ConfirmedByRange;
+use super::lane::{Lane, LaneState, Sent, append_of};
+use super::plan::{AppendSlice, Plan, Planner, Sizes, Upstream, growth_bytes, reroute};
 use super::route::{RouteRule, Routing, Table};
 
 /// What one session may have on its way; more waits in [`LaneSession::send`].
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct LaneLimits {
     /// Bytes of unconfirmed appends.
     pub bytes: usize,
     /// Unconfirmed appends.
     pub appends: usize,
 }
 
-impl Default for Limits {
+impl Default for LaneLimits {
     fn default() -> Self {
         // Enough to keep a disk busy over one group commit; the budget of the process bounds the sum over all shards.
-        Limits {
+        LaneLimits {
             bytes: 16 << 20,
             appends: 256,
         }
@@ -59,7 +59,7 @@ pub struct Lanes {
     writer: Arc<dyn StreamWriter>,
     router: Router,
     routing: Routing,
-    limits: Limits,
+    limits: LaneLimits,
     random: Random,
     budget: Budget,
     /// Of the batches that grew while they were changed and planned.
@@ -81,7 +81,7 @@ impl Lanes {
     pub async fn open(
         output: SharedStream,
         routing: Routing,
-        limits: Limits,
+        limits: LaneLimits,
         context: &Context,
     ) -> Result<Arc<Self>> {
         let writer = output.writer().await?;
@@ -133,7 +133,7 @@ impl Lanes {
             room: Permit::default(),
             table,
             open: BTreeMap::new(),
-            reached: Reached::new(low),
+            reached: ConfirmedByRange::new(low),
             kept: VecDeque::new(),
             first_kept: 0,
             confirmed: low,
@@ -158,13 +158,13 @@ impl Lanes {
 }
 
 /// What ended a session.
-struct Failure {
+struct LaneFailure {
     error: Option<Error>,
     text: String,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptPlan {
     to: Position,
     unconfirmed: usize,
     /// What the batch takes beside the permit in it, until all of it is confirmed.
@@ -177,7 +177,7 @@ struct Unconfirmed {
     appends: usize,
 }
 
-struct Answer {
+struct LaneAnswer {
     shard: ShardId,
     id: u64,
     result: Result<Appended>,
@@ -191,16 +191,16 @@ pub struct LaneSession {
     sizes: Sizes,
     /// The output was not asked yet whether the session may begin here.
     unasked: bool,
-    first: Option<First>,
+    first: Option<FirstPosition>,
     /// What the batch that is being planned may grow by.
     room: Permit,
     table: Arc<Table>,
     open: BTreeMap<ShardId, Lane>,
-    reached: Reached,
-    kept: VecDeque<Kept>,
+    reached: ConfirmedByRange,
+    kept: VecDeque<KeptPlan>,
     first_kept: u64,
     confirmed: Position,
-    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    answers: FuturesUnordered<BoxFuture<'static, LaneAnswer>>,
     next_piece: u64,
     unconfirmed: Unconfirmed,
     /// Whether an append may wait to be submitted. Without it no lane is looked at: there may be hundreds.
@@ -208,7 +208,7 @@ pub struct LaneSession {
     /// Whether a lane may be at fault.
     faulty: bool,
     duplicates: u64,
-    failure: Option<Failure>,
+    failure: Option<LaneFailure>,
 }
 
 impl fmt::Debug for LaneSession {
@@ -296,10 +296,10 @@ impl LaneSession {
 
     /// Lets the checkpoint pass to `through` when everything before is confirmed: there is nothing in between.
     pub fn skip(&mut self, through: Position) {
-        self.first.get_or_insert(First::After(through));
+        self.first.get_or_insert(FirstPosition::After(through));
         match self.kept.back_mut() {
             Some(last) if last.unconfirmed == 0 => last.to = last.to.max(through),
-            _ => self.kept.push_back(Kept {
+            _ => self.kept.push_back(KeptPlan {
                 to: through,
                 unconfirmed: 0,
                 permit: Permit::default(),
@@ -434,7 +434,7 @@ impl LaneSession {
     }
 
     fn fail(&mut self, error: Error) {
-        self.failure.get_or_insert_with(|| Failure {
+        self.failure.get_or_insert_with(|| LaneFailure {
             text: error.report(),
             error: Some(error),
         });
@@ -447,7 +447,8 @@ impl LaneSession {
         }
         if self.unasked {
             let pieces = plan.pieces.iter().map(|(_, piece)| piece);
-            self.first.get_or_insert_with(|| First::of(pieces, plan.to));
+            self.first
+                .get_or_insert_with(|| FirstPosition::of(pieces, plan.to));
         }
         let batch = self.first_kept + self.kept.len() as u64;
         let pieces = if Arc::ptr_eq(&plan.table, &self.table) {
@@ -456,7 +457,7 @@ impl LaneSession {
             let pieces = plan.pieces.into_iter().map(|(_, piece)| piece).collect();
             reroute(pieces, &self.table, self.sizes, plan.to)?
         };
-        self.kept.push_back(Kept {
+        self.kept.push_back(KeptPlan {
             to: plan.to,
             unconfirmed: 0,
             permit,
@@ -464,7 +465,7 @@ impl LaneSession {
         self.place(batch, pieces)
     }
 
-    fn place(&mut self, batch: u64, pieces: Vec<(ShardId, Piece)>) -> Result<()> {
+    fn place(&mut self, batch: u64, pieces: Vec<(ShardId, AppendSlice)>) -> Result<()> {
         for (shard, piece) in pieces {
             let lane = match self.open.entry(shard) {
                 std::collections::btree_map::Entry::Occupied(lane) => lane.into_mut(),
@@ -484,7 +485,7 @@ impl LaneSession {
             lane.sent.push_back(Sent {
                 id: self.next_piece,
                 batch,
-                state: State::Waiting,
+                state: LaneState::Waiting,
                 piece,
             });
             self.waits = true;
@@ -508,7 +509,7 @@ impl LaneSession {
             let mut from = lane.confirmed;
             for at in 0..lane.sent.len() {
                 let sent = &lane.sent[at];
-                if sent.state == State::Waiting {
+                if sent.state == LaneState::Waiting {
                     let append = append_of(&self.upstream, from, &sent.piece);
                     let id = sent.id;
                     match self.lanes.writer.submit(shard, append).await {
@@ -517,12 +518,12 @@ impl LaneSession {
                             self.answers.push(
                                 async move {
                                     let result = ticket.await;
-                                    Answer { shard, id, result }
+                                    LaneAnswer { shard, id, result }
                                 }
                                 .boxed(),
                             );
                             lane.in_flight += 1;
-                            lane.sent[at].state = State::InFlight;
+                            lane.sent[at].state = LaneState::InFlight;
                         }
                         Err(error) => {
                             let failed = lane.fail(error, at, &self.lanes.random, shard);
@@ -540,8 +541,8 @@ impl LaneSession {
         self.checked(submitted)
     }
 
-    fn answered(&mut self, answer: Answer) {
-        let Answer { shard, id, result } = answer;
+    fn answered(&mut self, answer: LaneAnswer) {
+        let LaneAnswer { shard, id, result } = answer;
         let Some(lane) = self.open.get_mut(&shard) else {
             return;
         };
@@ -552,7 +553,7 @@ impl LaneSession {
         match result {
             Ok(appended) => {
                 let sent = &mut lane.sent[at];
-                sent.state = State::Stored;
+                sent.state = LaneState::Stored;
                 lane.failures = 0;
                 self.lanes.appends.increment(1);
                 self.lanes.duplicates.increment(appended.duplicates);
@@ -565,12 +566,15 @@ impl LaneSession {
                         kept.permit = Permit::default();
                     }
                 }
-                while let Some(first) = lane.sent.pop_front_if(|sent| sent.state == State::Stored) {
+                while let Some(first) = lane
+                    .sent
+                    .pop_front_if(|sent| sent.state == LaneState::Stored)
+                {
                     lane.confirmed = first.piece.to;
                 }
             }
             Err(error) => {
-                lane.sent[at].state = State::Waiting;
+                lane.sent[at].state = LaneState::Waiting;
                 (self.waits, self.faulty) = (true, true);
                 if let Some(error) = lane.fail(error, at, &self.lanes.random, &shard) {
                     self.fail(error);
@@ -621,14 +625,14 @@ impl LaneSession {
     fn change_map(&mut self, next: Arc<Table>) -> Result<()> {
         self.table = next;
         let table = Arc::clone(&self.table);
-        let mut orphans: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
+        let mut orphans: BTreeMap<u64, Vec<AppendSlice>> = BTreeMap::new();
         for (_, lane) in self
             .open
             .extract_if(.., |shard, _| table.get_open(shard).is_none())
         {
             self.reached.set(lane.range, lane.confirmed);
             for sent in lane.sent {
-                if sent.state == State::Stored {
+                if sent.state == LaneState::Stored {
                     continue;
                 }
                 self.unconfirmed.bytes -= sent.piece.bytes;

@@ -19,7 +19,7 @@ use hydrant_core::{
 
 /// A stored record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(super) struct ModelRecord {
     pub(super) origin_shard: ShardId,
     pub(super) sequence: Sequence,
     pub(super) key: Option<Vec<u8>>,
@@ -32,7 +32,7 @@ type Marks = BTreeMap<(WriterId, ShardId), Position>;
 #[derive(Debug)]
 pub(super) struct ModelShard {
     pub(super) shard: Shard,
-    pub(super) log: Vec<Stored>,
+    pub(super) log: Vec<ModelRecord>,
     pub(super) accounts: Vec<Account>,
     segments: Vec<(HashRange, Marks)>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Faults {
     pub(super) stale_map: u64,
 }
 
-pub(super) struct Model {
+pub(super) struct ModelState {
     pub(super) shards: Vec<ModelShard>,
     pub(super) faults: Faults,
     late: Vec<(ShardId, Append)>,
@@ -67,7 +67,7 @@ pub(super) struct Model {
 #[derive(Clone)]
 pub(super) struct ModelStream {
     id: StreamId,
-    pub(super) model: Arc<Mutex<Model>>,
+    pub(super) model: Arc<Mutex<ModelState>>,
     random: Random,
     record_bytes_max: usize,
     pub(super) append_bytes: usize,
@@ -87,7 +87,7 @@ impl ModelStream {
             .collect();
         ModelStream {
             id: StreamId::new("out", "1"),
-            model: Arc::new(Mutex::new(Model {
+            model: Arc::new(Mutex::new(ModelState {
                 shards,
                 faults: Faults::default(),
                 late: Vec::new(),
@@ -99,7 +99,7 @@ impl ModelStream {
         }
     }
 
-    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Model) -> T) -> T {
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut ModelState) -> T) -> T {
         f(&mut self.model.lock().unwrap())
     }
 
@@ -129,7 +129,7 @@ impl ModelShard {
     }
 }
 
-impl Model {
+impl ModelState {
     fn map(&self) -> ShardMap {
         ShardMap::new(self.shards.iter().map(|s| s.shard.clone()).collect())
     }
@@ -221,7 +221,7 @@ impl Model {
                 continue;
             }
             let record = &append.batch.records[*pick as usize];
-            kept.push(Stored {
+            kept.push(ModelRecord {
                 origin_shard: entry.shard.clone(),
                 sequence: origin.sequence,
                 key: append.batch.key(record).map(<[u8]>::to_vec),

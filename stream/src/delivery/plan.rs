@@ -59,14 +59,14 @@ pub struct Planner {
 pub struct Plan {
     pub(super) to: Position,
     pub(super) table: Arc<Table>,
-    pub(super) pieces: Vec<(ShardId, Piece)>,
+    pub(super) pieces: Vec<(ShardId, AppendSlice)>,
     /// The memory of batch and plan that the batch holds no permit for.
     pub(super) missing_bytes: u64,
 }
 
 /// What one append will hold; kept until it is confirmed.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct AppendSlice {
     pub(super) batch: Arc<Batch>,
     pub(super) picks: Arc<[u32]>,
     pub(super) routes: Arc<[u128]>,
@@ -79,7 +79,7 @@ pub(super) struct Piece {
     pub(super) counted: bool,
 }
 
-impl Piece {
+impl AppendSlice {
     /// The upstream units that it answers for.
     pub(super) fn input(&self) -> u64 {
         self.picks.len() as u64 + self.units.iter().map(Unit::count).sum::<u64>()
@@ -392,11 +392,11 @@ fn check_count(transformed: &Transformed, routes: &Routes) -> Result<()> {
 
 /// Routes the items of several pieces of one batch again.
 pub(super) fn reroute(
-    pieces: Vec<Piece>,
+    pieces: Vec<AppendSlice>,
     table: &Table,
     sizes: Sizes,
     to: Position,
-) -> Result<Vec<(ShardId, Piece)>> {
+) -> Result<Vec<(ShardId, AppendSlice)>> {
     let Some(first) = pieces.first() else {
         return Ok(Vec::new());
     };
@@ -431,7 +431,7 @@ pub(super) fn reroute(
 /// Memory that a dead letter is counted with beside its detail.
 const UNIT_BYTES: usize = 160;
 
-struct Growing {
+struct GrowingSlice {
     picks: Vec<u32>,
     routes: Vec<u128>,
     origins: OriginColumnBuilder,
@@ -447,8 +447,8 @@ struct Cutter<'a> {
     sizes: Sizes,
     explicit: bool,
     to: Position,
-    growing: BTreeMap<usize, Growing>,
-    done: Vec<(ShardId, Piece)>,
+    growing: BTreeMap<usize, GrowingSlice>,
+    done: Vec<(ShardId, AppendSlice)>,
 }
 
 impl<'a> Cutter<'a> {
@@ -516,7 +516,7 @@ impl<'a> Cutter<'a> {
         route: u128,
         held: usize,
         appended: usize,
-    ) -> Result<&mut Growing> {
+    ) -> Result<&mut GrowingSlice> {
         let number = self.table.find(route).ok_or_else(|| {
             Error::fatal(format!(
                 "no open shard of the output owns the hash {route:032x}"
@@ -530,7 +530,7 @@ impl<'a> Cutter<'a> {
             let to = Position::at(growing.last.0, growing.last.1);
             self.close(number, growing, to);
         }
-        let growing = self.growing.entry(number).or_insert_with(|| Growing {
+        let growing = self.growing.entry(number).or_insert_with(|| GrowingSlice {
             picks: Vec::new(),
             routes: Vec::new(),
             origins: OriginColumnBuilder::default(),
@@ -545,9 +545,9 @@ impl<'a> Cutter<'a> {
         Ok(growing)
     }
 
-    fn close(&mut self, number: usize, mut growing: Growing, to: Position) {
+    fn close(&mut self, number: usize, mut growing: GrowingSlice, to: Position) {
         growing.units.shrink_to_fit();
-        let piece = Piece {
+        let piece = AppendSlice {
             batch: Arc::clone(self.batch),
             picks: growing.picks.into(),
             routes: growing.routes.into(),
@@ -562,7 +562,7 @@ impl<'a> Cutter<'a> {
         self.done.push((shard.clone(), piece));
     }
 
-    fn finish(mut self) -> Vec<(ShardId, Piece)> {
+    fn finish(mut self) -> Vec<(ShardId, AppendSlice)> {
         for (number, growing) in std::mem::take(&mut self.growing) {
             let to = self.to;
             self.close(number, growing, to);

@@ -52,7 +52,7 @@ impl RouteRule {
         let hashes = if batch.hashes.len() == batch.len() {
             batch.hashes.clone()
         } else {
-            let mut memo = Memo::new(batch.len());
+            let mut memo = RouteMemo::new(batch.len());
             let positions = batch.positions();
             let entries = batch.records.iter();
             entries
@@ -98,17 +98,17 @@ impl Routes {
 
 /// Remembers hashes of keys within a batch: a fleet's devices send many records each, and a keyed hash costs far more
 /// than a look.
-struct Memo<'a> {
+struct RouteMemo<'a> {
     slots: Vec<Option<(&'a [u8], u128)>>,
 }
 
 /// Slots of a memo at most: a few thousand keys fit the second-level cache.
 const MEMO_SLOTS_MAX: usize = 4096;
 
-impl<'a> Memo<'a> {
+impl<'a> RouteMemo<'a> {
     fn new(records: usize) -> Self {
         let slots = records.clamp(1, MEMO_SLOTS_MAX).next_power_of_two();
-        Memo {
+        RouteMemo {
             slots: vec![None; slots],
         }
     }

@@ -12,7 +12,7 @@ use hydrant_core::{
 };
 
 use super::model::{Faults, ModelStream};
-use super::{LaneSession, Lanes, Limits, Routing, Upstream};
+use super::{LaneLimits, LaneSession, Lanes, Routing, Upstream};
 
 const STREAM: &str = "in";
 
@@ -334,7 +334,7 @@ async fn simulate(seed: u64) {
         };
     });
     // Each process has its own view of the map.
-    let limits = Limits {
+    let limits = LaneLimits {
         bytes: 200 + random.below(2000) as usize,
         appends: 1 + random.below(12) as usize,
     };
@@ -435,7 +435,7 @@ async fn start(
     which: usize,
     stream: &ModelStream,
     context: &Context,
-    limits: Limits,
+    limits: LaneLimits,
     checkpoints: [Position; 2],
 ) {
     let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
@@ -473,7 +473,7 @@ fn one_seed_run_twice_gives_the_same_log() {
         run(async move {
             let context = context(random.clone());
             let output: hydrant_core::stream::SharedStream = Arc::new(stream_of_run.clone());
-            let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context)
+            let lanes = Lanes::open(output, Routing::Keyed, LaneLimits::default(), &context)
                 .await
                 .unwrap();
             let mut session = lanes.session(upstream("a", Position::Begin)).await;
@@ -497,9 +497,14 @@ fn a_shard_that_gets_nothing_from_a_batch_takes_the_next_one() {
         let random = Random::seeded(1);
         let stream = ModelStream::new(8, random.clone());
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-        let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context(random))
-            .await
-            .unwrap();
+        let lanes = Lanes::open(
+            output,
+            Routing::Keyed,
+            LaneLimits::default(),
+            &context(random),
+        )
+        .await
+        .unwrap();
         let mut session = lanes.session(upstream("a", Position::Begin)).await;
         for sequence in 0..UNITS {
             send(&mut session, 1, "a", sequence, sequence + 1).await;
@@ -521,7 +526,7 @@ fn what_is_unconfirmed_is_bounded() {
         let stream = ModelStream::new(2, random.clone());
         stream.with(|model| model.faults.full = 100);
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-        let limits = Limits {
+        let limits = LaneLimits {
             bytes: 1 << 20,
             appends: 4,
         };
@@ -559,7 +564,7 @@ fn a_session_that_overdraws_lets_the_next_one_do_so() {
         stream.with(|model| model.faults.lost = 60);
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
         let context = context(random);
-        let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context)
+        let lanes = Lanes::open(output, Routing::Keyed, LaneLimits::default(), &context)
             .await
             .unwrap();
         let [little, as_little] = [(); 2].map(|()| context.budget.try_acquire(1).unwrap());
@@ -590,9 +595,14 @@ fn a_transform_that_loses_count_is_refused_before_anything_is_sent() {
         let random = Random::seeded(3);
         let stream = ModelStream::new(2, random.clone());
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-        let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context(random))
-            .await
-            .unwrap();
+        let lanes = Lanes::open(
+            output,
+            Routing::Keyed,
+            LaneLimits::default(),
+            &context(random),
+        )
+        .await
+        .unwrap();
         let session = lanes.session(upstream("a", Position::Begin)).await;
         let planner = session.planner();
         let wrongs: [fn(&mut Transformed); 4] = [
@@ -620,9 +630,14 @@ fn a_route_depends_on_the_input_key_alone_and_an_explicit_hash_outranks_it() {
             Arc::new(ModelStream::new(2, random.clone()));
         let context = context(random);
         for (routing, explicit) in [(Routing::Keyed, true), (Routing::Natural, false)] {
-            let lanes = Lanes::open(Arc::clone(&output), routing, Limits::default(), &context)
-                .await
-                .unwrap();
+            let lanes = Lanes::open(
+                Arc::clone(&output),
+                routing,
+                LaneLimits::default(),
+                &context,
+            )
+            .await
+            .unwrap();
             let planner = lanes
                 .session(upstream("a", Position::Begin))
                 .await
@@ -657,9 +672,14 @@ fn a_failure_for_good_ends_the_session_with_its_own_error() {
                 model.faults.refused_at_call = at_call;
             });
             let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-            let lanes = Lanes::open(output, Routing::Keyed, Limits::default(), &context(random))
-                .await
-                .unwrap();
+            let lanes = Lanes::open(
+                output,
+                Routing::Keyed,
+                LaneLimits::default(),
+                &context(random),
+            )
+            .await
+            .unwrap();
             let mut session = lanes.session(upstream("a", Position::Begin)).await;
             let planner = session.planner();
             let batch = input(6, "a", 0, 30);

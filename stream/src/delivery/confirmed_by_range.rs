@@ -7,14 +7,14 @@ use hydrant_core::{HashRange, Position};
 
 /// A partition of the hash space into ranges, each with the position confirmed for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reached {
+pub(super) struct ConfirmedByRange {
     parts: Vec<(HashRange, Position)>,
 }
 
-impl Reached {
+impl ConfirmedByRange {
     /// Everything is confirmed up to `low`.
     pub(super) fn new(low: Position) -> Self {
-        Reached {
+        ConfirmedByRange {
             parts: vec![(HashRange::ALL, low)],
         }
     }
@@ -74,7 +74,7 @@ mod tests {
                 first: a.min(b) * UNIT,
                 last: a.max(b) * UNIT + (UNIT - 1),
             };
-            let mut reached = Reached::new(Position::Begin);
+            let mut reached = ConfirmedByRange::new(Position::Begin);
             let mut cells = [Position::Begin; 16];
             for (a, b, value) in sets {
                 reached.set(range(a, b), Position::offset(value));
