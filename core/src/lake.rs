@@ -1,8 +1,8 @@
 //! The seam of lakes: an object store reduced to what exactly-once needs.
 //!
-//! Two ways to make an object. [`Lake::put_new`] is atomic and never replaces: the commit records. [`Lake::stage`]
-//! collects a file invisibly; [`Lake::reveal`] makes it visible under its key, once: a staging that was revealed is
-//! gone, so that a late second reveal finds nothing to show. Keys are relative to the lake's root, with `/`.
+//! Two ways to make an object. [`Lake::put_new`] is atomic and never replaces: the commit records. [`Lake::upload`]
+//! collects a file invisibly; [`Lake::reveal`] makes it visible under its key, once: an upload that was revealed is gone,
+//! so that a late second reveal finds nothing to show. Keys are relative to the lake's root, with `/`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub enum Put {
 pub struct Sealed {
     /// The key under which it will be visible.
     pub key: String,
-    /// The staging: a path locally, an upload id on S3. Used once.
+    /// The id of the upload: a path locally, an upload id on S3. Used once.
     pub upload: String,
     /// The parts, for stores that complete an upload from them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -58,7 +58,7 @@ pub enum Reveal {
     Revealed,
     /// It was visible already, with the same size and checksum.
     Already,
-    /// Neither staging nor file is there.
+    /// Neither the upload nor the file exists.
     Vanished,
 }
 
@@ -73,9 +73,9 @@ pub struct Object {
 
 /// A file being collected.
 #[async_trait]
-pub trait Staging: Send + fmt::Debug {
+pub trait Upload: Send + fmt::Debug {
     /// What [`Lake::discard`] takes to throw it away.
-    fn upload(&self) -> &str;
+    fn id(&self) -> &str;
     /// Appends bytes.
     async fn write(&mut self, bytes: Bytes) -> Result<()>;
     /// Makes it durable.
@@ -91,10 +91,10 @@ pub trait Lake: Send + Sync + fmt::Debug {
     /// `Created` or `Exists` with that body, never a second object.
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put>;
     /// Starts to collect a file for `key`.
-    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>>;
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>>;
     /// Makes a sealed file visible; see [`Reveal`]. A file under the key with other content is an alarm.
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal>;
-    /// Throws a staging away; no error when it is gone.
+    /// Throws an upload away; no error when it is gone.
     async fn discard(&self, upload: &str) -> Result<()>;
     /// An object's bytes.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
@@ -106,8 +106,8 @@ pub trait Lake: Send + Sync + fmt::Debug {
     async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>>;
     /// The names of the "directories" directly below `prefix`, which ends with `/`.
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>>;
-    /// The stagings that exist: their ids and the keys they are for.
-    async fn list_staged(&self) -> Result<Vec<(String, String)>>;
+    /// The uploads that exist: their ids and the keys they are for.
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>>;
     /// Removes what dead processes left of their puts of objects whose keys start with `prefix` and exist by now.
     async fn tidy(&self, prefix: &str) -> Result<()>;
     /// Removes an object; no error when it is gone.

@@ -47,7 +47,7 @@ pub enum Mutant {
     BuffersKept,
     /// A sink begins at what the ledger says instead of at the end of its chain.
     FromOfReader,
-    /// A sink removes stagings whose interval begins where its chain ends.
+    /// A sink removes uploads whose interval begins where its chain ends.
     CleanedAtTip,
     /// A sink writes dead letters in the order in which it came upon them.
     LettersAsTheyCame,

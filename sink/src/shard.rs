@@ -1,7 +1,7 @@
 //! One shard on its way into the lake.
 //!
-//! Owns the open interval of each claimed shard (`buffer`), what is done with it when it is cut (`interval`,
-//! `upload`), and the rebuild of a file that vanished (`rebuild`).
+//! Owns the open interval of each claimed shard (`buffer`), how it is sealed and becomes files (`interval`, `upload`),
+//! and the rebuild of a file that vanished (`rebuild`).
 
 pub(crate) mod buffer;
 pub(crate) mod context;

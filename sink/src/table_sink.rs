@@ -144,10 +144,10 @@ impl Stage for TableSink {
         let resumed = resumed.filter(|claimed| claimed.to == after.to);
         let mut publisher = Publisher::open(chain, finisher, start, after.to, resumed).await?;
         publisher.clean_up(&self.shared.leftovers).await;
-        let source = StreamShard::new(&self.shared.stream, &shard.id);
+        let stream_shard = StreamShard::new(&self.shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(
             Arc::clone(&self.shared),
-            source,
+            stream_shard,
             publisher,
         )))
     }

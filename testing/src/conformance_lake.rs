@@ -34,11 +34,11 @@ async fn put(lake: &dyn Lake, key: &str, body: &str) -> Put {
 }
 
 async fn seal(lake: &dyn Lake, key: &str, parts: &[&str]) -> Sealed {
-    let mut staging = must(lake.stage(key).await, "stage a file");
+    let mut upload = must(lake.upload(key).await, "start an upload");
     for part in parts {
-        must(staging.write(text(part)).await, "write to a staging");
+        must(upload.write(text(part)).await, "write to an upload");
     }
-    must(staging.seal().await, "seal a staging")
+    must(upload.seal().await, "seal an upload")
 }
 
 async fn reveal(lake: &dyn Lake, sealed: &Sealed) -> Reveal {
@@ -103,7 +103,7 @@ pub async fn a_race_has_one_winner_and_all_read_its_body(lake: &SharedLake) {
     );
 }
 
-/// A staging is seen by nobody, then by everybody, and a second reveal finds it done.
+/// A file is invisible until it is revealed, visible afterwards, and a second reveal finds it done.
 pub async fn staged_bytes_are_invisible_until_revealed_once(lake: &dyn Lake) {
     let sealed = seal(lake, "t/date=2026-01-01/f.parquet", &["some ", "", "bytes"]).await;
     assert_eq!(sealed.key, "t/date=2026-01-01/f.parquet");
@@ -113,13 +113,13 @@ pub async fn staged_bytes_are_invisible_until_revealed_once(lake: &dyn Lake) {
     );
     assert_eq!(body(lake, &sealed.key).await, None);
     assert!(keys(lake, "t/", None).await.is_empty());
-    let staged = must(lake.list_staged().await, "list stagings");
-    assert_eq!(staged, [(sealed.upload.clone(), sealed.key.clone())]);
+    let uploads = must(lake.list_uploads().await, "list uploads");
+    assert_eq!(uploads, [(sealed.upload.clone(), sealed.key.clone())]);
     assert_eq!(reveal(lake, &sealed).await, Reveal::Revealed);
     assert_eq!(body(lake, &sealed.key).await, Some(text("some bytes")));
     assert_eq!(reveal(lake, &sealed).await, Reveal::Already);
     assert_eq!(keys(lake, "t/", None).await, [sealed.key.as_str()]);
-    assert!(must(lake.list_staged().await, "list stagings").is_empty());
+    assert!(must(lake.list_uploads().await, "list uploads").is_empty());
     must(
         lake.discard(&sealed.upload).await,
         "discard what was revealed",
@@ -132,7 +132,7 @@ pub async fn staged_bytes_are_invisible_until_revealed_once(lake: &dyn Lake) {
     assert_eq!(
         reveal(lake, &sealed).await,
         Reveal::Vanished,
-        "a staging was used twice"
+        "an upload was used twice"
     );
 }
 
@@ -150,39 +150,39 @@ pub async fn a_revealed_file_is_never_replaced(lake: &dyn Lake) {
     assert_eq!(body(lake, "t/f").await, Some(text("one")));
 }
 
-/// A discarded staging cannot be revealed; discarding twice is not an error.
+/// A discarded upload cannot be revealed; discarding twice is not an error.
 pub async fn what_was_discarded_vanishes(lake: &dyn Lake) {
     let sealed = seal(lake, "t/f", &["x"]).await;
     for _ in 0..2 {
-        must(lake.discard(&sealed.upload).await, "discard a staging");
+        must(lake.discard(&sealed.upload).await, "discard an upload");
     }
     assert_eq!(reveal(lake, &sealed).await, Reveal::Vanished);
     assert_eq!(body(lake, "t/f").await, None);
-    assert!(must(lake.list_staged().await, "list stagings").is_empty());
-    let unsealed = must(lake.stage("t/g").await, "stage a file");
-    let staged = must(lake.list_staged().await, "list stagings");
-    for (upload, key) in staged {
+    assert!(must(lake.list_uploads().await, "list uploads").is_empty());
+    let unsealed = must(lake.upload("t/g").await, "start an upload");
+    let uploads = must(lake.list_uploads().await, "list uploads");
+    for (upload, key) in uploads {
         assert_eq!(key, "t/g");
-        must(lake.discard(&upload).await, "discard an unsealed staging");
+        must(lake.discard(&upload).await, "discard an unsealed upload");
     }
     drop(unsealed);
     must(lake.tidy("t/").await, "tidy where nothing was left");
-    assert!(must(lake.list_staged().await, "list stagings").is_empty());
+    assert!(must(lake.list_uploads().await, "list uploads").is_empty());
 }
 
-/// Two workers that stage the same key do not write into each other's file.
+/// Two workers that upload the same key do not write into each other's file.
 pub async fn stagings_of_one_key_are_apart(lake: &dyn Lake) {
-    let mut a = must(lake.stage("t/f").await, "stage a file");
-    let mut b = must(lake.stage("t/f").await, "stage a file");
+    let mut a = must(lake.upload("t/f").await, "start an upload");
+    let mut b = must(lake.upload("t/f").await, "start an upload");
     for _ in 0..3 {
-        must(a.write(text("a")).await, "write to a staging");
-        must(b.write(text("b")).await, "write to a staging");
+        must(a.write(text("a")).await, "write to an upload");
+        must(b.write(text("b")).await, "write to an upload");
     }
     let (a, b) = (must(a.seal().await, "seal"), must(b.seal().await, "seal"));
     assert_ne!(a.upload, b.upload);
     assert_eq!(reveal(lake, &b).await, Reveal::Revealed);
     assert_eq!(body(lake, "t/f").await, Some(text("bbb")));
-    must(lake.discard(&a.upload).await, "discard a staging");
+    must(lake.discard(&a.upload).await, "discard an upload");
 }
 
 /// Lists are in byte order of whole keys, across "directories", and end at the limit.
@@ -193,7 +193,7 @@ pub async fn lists_are_sorted_and_limited(lake: &dyn Lake) {
     for key in all {
         assert_eq!(put(lake, key, key).await, Put::Created);
     }
-    let staged = seal(lake, "x/0", &["hidden"]).await;
+    let hidden = seal(lake, "x/0", &["hidden"]).await;
     let sorted: BTreeSet<&str> = all
         .into_iter()
         .filter(|key| key.starts_with("x/"))
@@ -233,7 +233,7 @@ pub async fn lists_are_sorted_and_limited(lake: &dyn Lake) {
         ["a", "b"]
     );
     assert!(must(lake.list_dirs("none/").await, "list directories").is_empty());
-    must(lake.discard(&staged.upload).await, "discard a staging");
+    must(lake.discard(&hidden.upload).await, "discard an upload");
 }
 
 /// A deleted object is gone, and its key is free again.

@@ -14,7 +14,7 @@ use super::{conformance_lake, conformance_lease, conformance_stream};
 use hydrant_core::admin::Admin;
 use hydrant_core::budget::{Budget, Permit};
 use hydrant_core::error::Result;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
@@ -251,8 +251,8 @@ enum BreakLake {
     HidesTheWinner,
     ReplacesFiles,
     RevealsWhatVanished,
-    ShowsStagings,
-    SharesStagings,
+    ShowsUploads,
+    SharesUploads,
     ListsBackwards,
     ListsAll,
     KeepsWhatIsDiscarded,
@@ -278,18 +278,18 @@ impl Lake for BrokenLake {
         })
     }
 
-    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
-        if self.1 == BreakLake::SharesStagings {
-            for (upload, staged) in self.0.list_staged().await? {
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
+        if self.1 == BreakLake::SharesUploads {
+            for (upload, staged) in self.0.list_uploads().await? {
                 if staged == key {
                     self.0.discard(&upload).await?;
                 }
             }
         }
-        if self.1 == BreakLake::ShowsStagings {
+        if self.1 == BreakLake::ShowsUploads {
             self.0.put_new(key, Bytes::new()).await?;
         }
-        self.0.stage(key).await
+        self.0.upload(key).await
     }
 
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
@@ -332,8 +332,8 @@ impl Lake for BrokenLake {
         self.0.list_dirs(prefix).await
     }
 
-    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
-        self.0.list_staged().await
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
+        self.0.list_uploads().await
     }
 
     async fn tidy(&self, prefix: &str) -> Result<()> {
@@ -352,8 +352,8 @@ async fn the_lake_suite_catches_each_broken_promise() {
         HidesTheWinner,
         ReplacesFiles,
         RevealsWhatVanished,
-        ShowsStagings,
-        SharesStagings,
+        ShowsUploads,
+        SharesUploads,
         ListsBackwards,
         ListsAll,
         KeepsWhatIsDiscarded,

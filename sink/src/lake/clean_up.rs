@@ -74,7 +74,7 @@ impl Leftovers {
 
     async fn list(&self, chain: &Chain) -> Result<()> {
         let table: &TableNames = chain.names().table();
-        for (upload, key) in chain.lake().list_staged().await? {
+        for (upload, key) in chain.lake().list_uploads().await? {
             if key.starts_with(&table.data()) || key.starts_with(&table.dead_letters()) {
                 self.add(upload, key);
             }

@@ -107,9 +107,11 @@ pub struct CommitCounts {
     /// Rows.
     pub rows: u64,
     /// Records that this sink refused.
-    pub own_letters: u64,
+    #[serde(rename = "own_letters")]
+    pub own_dead_letters: u64,
     /// Dead letters handed on by the stages before.
-    pub upstream_letters: u64,
+    #[serde(rename = "upstream_letters")]
+    pub upstream_dead_letters: u64,
     /// Drops by rule of the stages before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,
@@ -122,8 +124,9 @@ pub struct CommitCounts {
 
 impl CommitCounts {
     /// Dead letters in all.
-    pub fn letters(&self) -> u64 {
-        self.own_letters.saturating_add(self.upstream_letters)
+    pub fn dead_letters(&self) -> u64 {
+        self.own_dead_letters
+            .saturating_add(self.upstream_dead_letters)
     }
 
     /// Drops in all.
@@ -139,7 +142,7 @@ impl CommitCounts {
     pub fn check(&self, key: &str) -> Result<(), ObjectError> {
         let parts = [
             self.rows,
-            self.letters(),
+            self.dead_letters(),
             self.dropped_units(),
             self.duplicates,
         ];
@@ -153,7 +156,7 @@ impl CommitCounts {
             key: key.to_owned(),
             input: self.input,
             rows: self.rows,
-            letters: self.letters(),
+            dead_letters: self.dead_letters(),
             dropped: self.dropped_units(),
             duplicates: self.duplicates,
         })
@@ -172,7 +175,8 @@ pub struct OriginSum {
     /// Units that are records of the stream.
     pub records: u64,
     /// Units that are dead letters.
-    pub letters: u64,
+    #[serde(rename = "letters")]
+    pub dead_letters: u64,
     /// Units that were dropped.
     pub dropped: u64,
 }
@@ -180,7 +184,7 @@ pub struct OriginSum {
 impl OriginSum {
     /// Whether `input = records + letters + dropped`.
     pub fn balances(&self) -> bool {
-        let sum = self.records.checked_add(self.letters);
+        let sum = self.records.checked_add(self.dead_letters);
         sum.and_then(|sum| sum.checked_add(self.dropped)) == Some(self.input)
     }
 }
@@ -355,7 +359,7 @@ mod tests {
             counts: CommitCounts {
                 input: 10,
                 rows: 8,
-                own_letters: 2,
+                own_dead_letters: 2,
                 ..CommitCounts::default()
             },
             origins: Vec::new(),

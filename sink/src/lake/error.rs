@@ -26,7 +26,7 @@ pub enum ObjectError {
     },
     /// Its sums do not add up.
     #[error(
-        "`{key}` does not balance: {input} in, but {rows} rows + {letters} dead letters + {dropped} dropped + {duplicates} duplicates"
+        "`{key}` does not balance: {input} in, but {rows} rows + {dead_letters} dead letters + {dropped} dropped + {duplicates} duplicates"
     )]
     Unbalanced {
         /// The object, or the interval that was to become one.
@@ -36,7 +36,7 @@ pub enum ObjectError {
         /// Rows.
         rows: u64,
         /// Dead letters.
-        letters: u64,
+        dead_letters: u64,
         /// Dropped by rules.
         dropped: u64,
         /// Duplicates.

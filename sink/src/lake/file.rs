@@ -10,7 +10,7 @@
 //! the directory, and to go on after a failed sync: what the disk then holds is unknown.
 
 mod listing;
-mod staging;
+mod upload;
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -21,12 +21,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::disk::{self, Open, is_failed_sync};
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Upload};
 use hydrant_core::{Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::names::{STAGING, SYSTEM, TEMPORARY};
-use staging::{FileUpload, Syncs, parent};
+use upload::{FileUpload, Syncs, parent};
 
 /// Bytes that are read at once to check a file.
 const CHECK_BYTES: usize = 1 << 20;
@@ -305,10 +305,10 @@ impl Lake for FileLake {
         }
     }
 
-    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         self.check_writable()?;
-        match self.try_stage(key).await {
-            Err(error) if self.lacks_directory(&error) => self.try_stage(key).await,
+        match self.try_upload(key).await {
+            Err(error) if self.lacks_directory(&error) => self.try_upload(key).await,
             answer => answer,
         }
     }
@@ -391,7 +391,7 @@ impl Lake for FileLake {
             .collect())
     }
 
-    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
         let mut staged = Vec::new();
         let mut seen = |object: Object| {
             let key = &object.key[STAGING.len() + 1..];
@@ -489,7 +489,7 @@ impl FileLake {
         }
     }
 
-    async fn try_stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+    async fn try_upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         self.path(key)?;
         let nonce = self.context.random.u64();
         let upload = format!("{STAGING}/{key}{NONCE_MARK}{nonce:016x}");

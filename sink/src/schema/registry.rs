@@ -95,12 +95,12 @@ impl Registry {
         Arc::clone(&newest)
     }
 
-    /// The stored schema that rows of the schema `wanted` are to be brought under; stores one when that is needed.
-    /// What does not fit it is for the rows to find out.
+    /// Returns the stored schema for rows of the schema `wanted`, and stores a new one when the newest lacks something.
+    /// Rows may still not fit it; conforming finds out.
     ///
     /// # Errors
     /// Those of the lake; refused when another sink has laid the table out differently.
-    pub async fn settle(&self, wanted: &TableSchema) -> Result<Arc<TableSchema>> {
+    pub async fn ensure(&self, wanted: &TableSchema) -> Result<Arc<TableSchema>> {
         let mut current = self.newest();
         loop {
             self.partition

@@ -1,7 +1,7 @@
-//! The open interval of one shard: decoded rows, dead letters and counts, before they are cut.
+//! The open interval of one shard: decoded rows, dead letters and counts.
 //!
-//! Owns what of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or a
-//! drop when the interval is cut, that an account counts in the interval that holds its position, that an interval
+//! Owns which part of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or a
+//! drop when the interval is sealed, that an account counts in the interval that holds its position, that an interval
 //! ends at a record's position when the decoder is full, and that a record whose computation panics is a dead letter and
 //! changes nothing else. Refuses readers that go back.
 
@@ -25,18 +25,18 @@ use crate::schema::TableSchema;
 use crate::table::dead_letter::StoredDeadLetter;
 use crate::table::spec::TableRules;
 
-/// The stage that this sink's dead letters name.
+/// The value of `stage` in this sink's dead letters.
 const STAGE: &str = "sink";
 
 /// The most payload bytes of an interval's own dead letters: the offsets in their file have 31 bits.
-const LETTER_PAYLOADS_MAX: u64 = 1 << 29;
+const DEAD_LETTER_PAYLOADS_MAX: u64 = 1 << 29;
 
-/// Whose records an interval holds.
+/// The shard of a stream whose records an interval holds.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamShard {
     /// The stream.
     pub(crate) stream: StreamId,
-    /// `name@incarnation`.
+    /// The stream as text: `name@incarnation`.
     pub(crate) stream_text: Arc<str>,
     /// The shard.
     pub(crate) shard: ShardId,
@@ -52,38 +52,45 @@ impl StreamShard {
     }
 }
 
-/// Where taking from a batch stopped.
+/// Where [`Buffer::take`] stopped in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakeOutcome {
-    /// All of it is in.
+    /// The whole batch is in the interval.
     All,
-    /// The decoder takes no more: the interval ends before this record.
-    FullBefore(usize),
-    /// The interval has grown by what it might; this record is the next.
-    GrownBefore(usize),
+    /// The decoder takes no more: the interval ends before a record.
+    Full {
+        /// The index of that record.
+        next: usize,
+    },
+    /// The interval has grown by as much as it was allowed.
+    Grown {
+        /// The index of the next record.
+        next: usize,
+    },
 }
 
-/// How many records are taken until it is looked how far the interval has grown.
-const RECORDS_UNWATCHED: usize = 1024;
+/// After how many records the size of the interval is looked at.
+const RECORDS_BETWEEN_LOOKS: usize = 1024;
 
 /// An open interval.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    source: StreamShard,
+    stream_shard: StreamShard,
     base: Arc<TableSchema>,
     opened: i64,
     from: Position,
     to: Position,
     decoder: Decoder,
     positions: Positions,
-    letters: Vec<StoredDeadLetter>,
-    letter_bytes: u64,
-    /// The payload bytes of this sink's own letters.
-    letter_payloads: u64,
-    upstream_letters: u64,
-    /// The records whose computation panicked.
+    dead_letters: Vec<StoredDeadLetter>,
+    dead_letter_bytes: u64,
+    /// The payload bytes of this sink's own dead letters.
+    dead_letter_payloads: u64,
+    upstream_dead_letters: u64,
+    /// The positions of the records whose computation panicked.
     faults: Vec<Position>,
-    /// Records that are given up unread, because their computation panicked when the interval was first made.
+    /// The positions of records that become dead letters unread, because their computation panicked when the interval was
+    /// first made.
     given_up: BTreeSet<Position>,
     input: u64,
     input_bytes: u64,
@@ -95,20 +102,20 @@ pub(crate) struct Buffer {
     sequence_text: (Option<Sequence>, String),
 }
 
-/// An interval that takes no more.
+/// An interval that is complete.
 #[derive(Debug)]
 pub(crate) struct SealedInterval {
-    pub(crate) source: StreamShard,
+    pub(crate) stream_shard: StreamShard,
     pub(crate) base: Arc<TableSchema>,
     pub(crate) opened: i64,
     pub(crate) from: Position,
     pub(crate) to: Position,
     pub(crate) decoded: DecodedRows,
     pub(crate) positions: Positions,
-    pub(crate) letters: Vec<StoredDeadLetter>,
-    /// The records whose computation panicked so far.
+    pub(crate) dead_letters: Vec<StoredDeadLetter>,
+    /// The positions of the records whose computation has panicked so far.
     pub(crate) faults: Vec<Position>,
-    /// The counts of what is known before the rows are conformed: of rows nothing yet.
+    /// The counts before the rows are conformed; the rows are not counted yet.
     pub(crate) counts: CommitCounts,
     pub(crate) origins: Vec<OriginSum>,
     pub(crate) gaps: Vec<Gap>,
@@ -118,12 +125,12 @@ pub(crate) struct SealedInterval {
 }
 
 impl Buffer {
-    /// An interval from `from`, of which everything up to `to` is known to hold nothing.
+    /// Opens an interval that starts after `from`. Nothing lies between `from` and `to`.
     ///
     /// # Errors
     /// Refused when the layout is not the table's.
     pub(crate) fn open(
-        source: &StreamShard,
+        stream_shard: &StreamShard,
         rules: &TableRules,
         base: &Arc<TableSchema>,
         opened: i64,
@@ -134,17 +141,17 @@ impl Buffer {
         let decoder =
             Decoder::try_new(base, options).map_err(|error| Error::refused(error.to_string()))?;
         Ok(Buffer {
-            source: source.clone(),
+            stream_shard: stream_shard.clone(),
             base: Arc::clone(base),
             opened,
             from,
             to: to.max(from),
             decoder,
             positions: Positions::default(),
-            letters: Vec::new(),
-            letter_bytes: 0,
-            letter_payloads: 0,
-            upstream_letters: 0,
+            dead_letters: Vec::new(),
+            dead_letter_bytes: 0,
+            dead_letter_payloads: 0,
+            upstream_dead_letters: 0,
             faults: Vec::new(),
             given_up: BTreeSet::new(),
             input: 0,
@@ -158,36 +165,35 @@ impl Buffer {
         })
     }
 
-    /// Gives these records up unread when they come: whatever this program would make of them, they were dead letters
-    /// when the interval was first made.
+    /// Makes dead letters of these records without decoding them: that is what they were when the interval was first made.
     pub(crate) fn giving_up(mut self, faults: &[Position]) -> Self {
         self.given_up.extend(faults);
         self
     }
 
-    /// Where it begins.
+    /// The exclusive start of the interval.
     pub(crate) fn from(&self) -> Position {
         self.from
     }
 
-    /// Where it would end now.
+    /// The inclusive end of the interval so far.
     pub(crate) fn to(&self) -> Position {
         self.to
     }
 
-    /// Payload bytes that went in.
+    /// The payload bytes that went in.
     pub(crate) fn input_bytes(&self) -> u64 {
         self.input_bytes
     }
 
-    /// Whether a record of it would say nothing.
+    /// Whether there is nothing to commit.
     pub(crate) fn is_empty(&self) -> bool {
         self.input == 0 && self.gaps.is_empty() && self.origins.is_empty()
     }
 
-    /// What it takes in memory, with what publishing it will take: its rows twice while they are split into partitions;
-    /// then once, beside the bytes of their files twice, as they are encoded and as a whole. No codec is counted on, but
-    /// nulls take no bytes of a file.
+    /// The memory that the interval takes, with what publishing it will take: its rows twice while they are split into
+    /// partitions; then its rows once and the bytes of their files twice, once being encoded and once as a whole.
+    /// Compression is not counted on, but nulls take no bytes of a file.
     pub(crate) fn bytes(&self) -> u64 {
         let rows = if self.decoder.rows() == 0 {
             0
@@ -195,22 +201,22 @@ impl Buffer {
             let size = self.decoder.size();
             (size.arrays + size.arrays.max(size.present * 2)) as u64
         };
-        rows + self.letter_bytes + self.positions.bytes()
+        rows + self.dead_letter_bytes + self.positions.bytes()
     }
 
-    /// Holes end here.
-    pub(crate) fn pass(&mut self, through: Position) {
+    /// Marks everything up to `through` as read.
+    pub(crate) fn advance_to(&mut self, through: Position) {
         self.to = self.to.max(through);
     }
 
-    /// Records that are lost.
+    /// Adds records that the stream has lost.
     pub(crate) fn gap(&mut self, from: Position, to: Position, why: String) {
         self.gaps.push(Gap { from, to, why });
-        self.pass(to);
+        self.advance_to(to);
     }
 
-    /// Takes the records of `batch` from index `start` on, at least one, until it has grown by `growth` bytes. `arrived`
-    /// is the time that dead letters get.
+    /// Takes the records of `batch` from index `start` on, at least one, until the interval has grown by `growth` bytes.
+    /// `arrived` is the time of the dead letters.
     ///
     /// # Errors
     /// Fatal when the batch starts before the interval's end.
@@ -228,8 +234,8 @@ impl Buffer {
             let first = Position::at(sequence, sub);
             if first <= before && start == 0 && !mutant::is(Mutant::BuffersKept) {
                 return Err(Error::fatal(format!(
-                    "the reader of shard `{}` went back: {first} after {before}",
-                    self.source.shard,
+                    "the reader of shard `{}` went back: it returned {first} after {before}",
+                    self.stream_shard.shard,
                 )));
             }
         }
@@ -243,18 +249,18 @@ impl Buffer {
             let step = |buffer: &mut Self, index: usize| {
                 let position = position_in(run, index);
                 if index > start && buffer.has_grown(index, bytes_max) {
-                    return ControlFlow::Break(TakeOutcome::GrownBefore(index));
+                    return ControlFlow::Break(TakeOutcome::Grown { next: index });
                 }
                 if !buffer.record(batch, index, position, run.arrival, arrived) {
-                    return ControlFlow::Break(TakeOutcome::FullBefore(index));
+                    return ControlFlow::Break(TakeOutcome::Full { next: index });
                 }
-                buffer.passed(batch, index, position, run.step);
+                buffer.count(batch, index, position, run.step);
                 ControlFlow::Continue(())
             };
             let faulted = |buffer: &mut Self, index| {
                 let position = position_in(run, index);
                 buffer.faulted(batch, index, position, arrived);
-                buffer.passed(batch, index, position, run.step);
+                buffer.count(batch, index, position, run.step);
             };
             let indices = start.max(run.first as usize)..end;
             if let ControlFlow::Break(taken) = contain_each(self, indices, step, faulted) {
@@ -268,11 +274,11 @@ impl Buffer {
     }
 
     fn has_grown(&self, index: usize, bytes_max: u64) -> bool {
-        self.letter_bytes > bytes_max
-            || (index.is_multiple_of(RECORDS_UNWATCHED) && self.bytes() > bytes_max)
+        self.dead_letter_bytes > bytes_max
+            || (index.is_multiple_of(RECORDS_BETWEEN_LOOKS) && self.bytes() > bytes_max)
     }
 
-    /// Makes a row or a dead letter of a record; whether there was room for it.
+    /// Makes a row or a dead letter of a record, and returns whether there was room for it.
     fn record(
         &mut self,
         batch: &Batch,
@@ -283,7 +289,10 @@ impl Buffer {
     ) -> bool {
         let entry = &batch.records[index];
         let payload = batch.payload(entry);
-        let full = self.letter_payloads.saturating_add(payload.len() as u64) > LETTER_PAYLOADS_MAX
+        let full = self
+            .dead_letter_payloads
+            .saturating_add(payload.len() as u64)
+            > DEAD_LETTER_PAYLOADS_MAX
             || self.faults.len() >= CULPRITS_MAX;
         if full && self.input > 0 && self.given_up.is_empty() {
             return false;
@@ -322,7 +331,7 @@ impl Buffer {
         true
     }
 
-    /// A record whose computation panicked becomes a dead letter, unless it had become a row or a letter already.
+    /// Makes a dead letter of a record whose computation panicked, unless it had become a row or a dead letter already.
     #[cold]
     fn faulted(
         &mut self,
@@ -335,13 +344,13 @@ impl Buffer {
         if self.decoder.records() == self.positions.len() {
             self.decoder.give_up();
         }
-        let own_letters = self.letters.len() as u64 - self.upstream_letters;
-        if self.decoder.rejected() > own_letters {
+        let own_dead_letters = self.dead_letters.len() as u64 - self.upstream_dead_letters;
+        if self.decoder.rejected() > own_dead_letters {
             let reject = Reject::internal_fault();
             self.refuse(batch, index, (sequence, sub), &reject, arrived);
             self.faults.push(position);
         }
-        log_fault(&self.source.shard, position);
+        log_fault(&self.stream_shard.shard, position);
     }
 
     fn refuse(
@@ -356,9 +365,11 @@ impl Buffer {
         let key = batch.key(entry);
         let key = key.map(|key| String::from_utf8_lossy(key).into());
         let payload = batch.payload(entry);
-        self.letter_payloads = self.letter_payloads.saturating_add(payload.len() as u64);
-        self.keep(own_letter(
-            &self.source,
+        self.dead_letter_payloads = self
+            .dead_letter_payloads
+            .saturating_add(payload.len() as u64);
+        self.keep(own_dead_letter(
+            &self.stream_shard,
             position,
             key,
             reject,
@@ -367,23 +378,17 @@ impl Buffer {
         ));
     }
 
-    /// The record is in.
-    fn passed(
-        &mut self,
-        batch: &Batch,
-        index: usize,
-        (sequence, sub): (Sequence, u32),
-        step: Step,
-    ) {
+    /// Counts a record that is in the interval.
+    fn count(&mut self, batch: &Batch, index: usize, (sequence, sub): (Sequence, u32), step: Step) {
         self.input += 1;
         self.input_bytes += u64::from(batch.records[index].payload.len);
         self.positions.push(sequence, sub, step);
         self.to = Position::at(sequence, sub);
     }
 
-    fn keep(&mut self, letter: StoredDeadLetter) {
-        self.letter_bytes += letter.bytes();
-        self.letters.push(letter);
+    fn keep(&mut self, dead_letter: StoredDeadLetter) {
+        self.dead_letter_bytes += dead_letter.bytes();
+        self.dead_letters.push(dead_letter);
     }
 
     /// Counts the accounts at positions in `(before, to]`.
@@ -402,21 +407,21 @@ impl Buffer {
                     shard: span.entry.shard.clone(),
                     input: 0,
                     records: 0,
-                    letters: 0,
+                    dead_letters: 0,
                     dropped: 0,
                 });
             sum.input = sum.input.saturating_add(account.input);
             sum.records = sum.records.saturating_add(account.records);
-            for letter in &account.letters {
-                sum.letters += 1;
+            for dead_letter in &account.letters {
+                sum.dead_letters += 1;
                 self.input += 1;
-                self.upstream_letters += 1;
-                let letter = StoredDeadLetter {
-                    letter: letter.clone(),
+                self.upstream_dead_letters += 1;
+                let dead_letter = StoredDeadLetter {
+                    entry: dead_letter.clone(),
                     payload: None,
                 };
-                self.letter_bytes += letter.bytes();
-                self.letters.push(letter);
+                self.dead_letter_bytes += dead_letter.bytes();
+                self.dead_letters.push(dead_letter);
             }
             for dropped in &account.dropped {
                 sum.dropped = sum.dropped.saturating_add(dropped.count);
@@ -427,16 +432,16 @@ impl Buffer {
         }
     }
 
-    /// Ends the interval.
-    pub(crate) fn cut(self) -> SealedInterval {
-        let own_letters = self.letters.len() as u64 - self.upstream_letters;
+    /// Completes the interval.
+    pub(crate) fn seal(self) -> SealedInterval {
+        let own_dead_letters = self.dead_letters.len() as u64 - self.upstream_dead_letters;
         let dropped = self.dropped.into_iter();
         SealedInterval {
             counts: CommitCounts {
                 input: self.input,
                 rows: 0,
-                own_letters,
-                upstream_letters: self.upstream_letters,
+                own_dead_letters,
+                upstream_dead_letters: self.upstream_dead_letters,
                 dropped: dropped
                     .map(|(rule, count)| Dropped { rule, count })
                     .collect(),
@@ -447,14 +452,14 @@ impl Buffer {
                 .decoder
                 .event_times()
                 .map(|(min, max)| TimeRange { min, max }),
-            source: self.source,
+            stream_shard: self.stream_shard,
             base: self.base,
             opened: self.opened,
             from: self.from,
             to: self.to,
             decoded: self.decoder.finish(),
             positions: self.positions,
-            letters: self.letters,
+            dead_letters: self.dead_letters,
             faults: self.faults,
             origins: self.origins.into_values().collect(),
             gaps: self.gaps,
@@ -464,18 +469,18 @@ impl Buffer {
     }
 }
 
-/// Tells of a record whose computation panicked; the panic itself has told where.
+/// Logs that the computation of a record panicked; the panic hook has logged where.
 pub(crate) fn log_fault(shard: &ShardId, position: Position) {
     tracing::error!(
         %shard, %position,
-        "a computation over a record panicked, which is a fault of hydrant: the record is a dead letter `internal_fault`",
+        "computing a record panicked, which is a fault of hydrant; the record is a dead letter with the reason `internal_fault`",
     );
 }
 
-/// The letter of a record that this sink refuses. The reject holds no value of the record; the payload was scanned
+/// The dead letter of a record that this sink refuses. The reject holds no value of the record; the payload was scanned
 /// before it came here.
-pub(crate) fn own_letter(
-    source: &StreamShard,
+pub(crate) fn own_dead_letter(
+    stream_shard: &StreamShard,
     (sequence, sub): (Sequence, u32),
     key: Option<Arc<str>>,
     reject: &Reject,
@@ -483,9 +488,9 @@ pub(crate) fn own_letter(
     time: i64,
 ) -> StoredDeadLetter {
     StoredDeadLetter {
-        letter: DeadLetter {
-            stream: Arc::clone(&source.stream_text),
-            shard: source.shard.clone(),
+        entry: DeadLetter {
+            stream: Arc::clone(&stream_shard.stream_text),
+            shard: stream_shard.shard.clone(),
             sequence,
             sub,
             key,

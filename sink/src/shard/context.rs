@@ -18,10 +18,10 @@ use crate::lake::{Finisher, Leftovers, TableNames};
 use crate::schema::registry::Registry;
 use crate::table::spec::TableRules;
 
-/// Digests of specs known to be in the lake; a process uses a handful.
-const SPECS_KNOWN_MAX: usize = 1024;
+/// The most digests of stored specs that are remembered; a process uses a handful.
+const SPECS_STORED_MAX: usize = 1024;
 
-/// What all shards of a stage share.
+/// What all shards of a sink share.
 #[derive(Debug)]
 pub(crate) struct SinkContext {
     pub(crate) lake: SharedLake,
@@ -33,26 +33,26 @@ pub(crate) struct SinkContext {
     pub(crate) registry: Registry,
     pub(crate) finisher: Finisher,
     pub(crate) holders: Holders,
-    /// Of the open intervals, which grow while they take a batch.
+    /// The overdraft of the open intervals, which grow while they take a batch.
     pub(crate) overdraft: Overdraft,
+    /// The digests of the specs that are in the lake.
     pub(crate) specs: Mutex<HashSet<String>>,
     pub(crate) totals: Arc<Totals>,
     pub(crate) leftovers: Arc<Leftovers>,
 }
 
 impl SinkContext {
-    /// Makes sure that the rules of a cut interval are in the lake, and answers their digest.
-    pub(crate) async fn put_spec(&self, cut: &SealedInterval, schema: u64) -> Result<String> {
-        let (digest, body) = self.rules.spec(&cut.base, schema).to_body();
-        let known = |digest: &str| self.specs().contains(digest);
-        if !known(&digest) {
+    /// Stores the rules of a sealed interval in the lake unless they are there, and returns their digest.
+    pub(crate) async fn put_spec(&self, sealed: &SealedInterval, schema: u64) -> Result<String> {
+        let (digest, body) = self.rules.spec(&sealed.base, schema).to_body();
+        if !self.specs().contains(&digest) {
             let key = self.names.spec(&digest);
             let put = retry_forever("put a spec", &self.context.random, || {
                 self.lake.put_new(&key, body.clone())
             });
             put.await?;
             let mut specs = self.specs();
-            if specs.len() >= SPECS_KNOWN_MAX {
+            if specs.len() >= SPECS_STORED_MAX {
                 specs.clear();
             }
             specs.insert(digest.clone());

@@ -1,14 +1,14 @@
 //! Which rows make a computation panic.
 //!
-//! Owns the search, by halving. Promises that every row which panics by itself is found, and no other is blamed. Refuses
-//! to blame single rows for what most of them do.
+//! Owns the search by halving. Promises that every row that panics by itself is found, and that no other row is blamed.
+//! Refuses to blame single rows for what most of them do.
 
-/// The most records of one interval that are given up for a panic; where more would be, single records are not the
-/// cause.
+/// The most records of one interval that become dead letters because of a panic. If there were more, single records would
+/// not be the cause.
 pub(crate) const CULPRITS_MAX: usize = 1_000;
 
-/// The rows below `rows`, in order, for each of which alone `holds` answers no; `None` when they are more than
-/// [`CULPRITS_MAX`]. Costs a call of `holds` for each halving on the way to each of them.
+/// Finds the rows below `rows` for which `holds` returns false when each is tried alone, in order; `None` when they are
+/// more than [`CULPRITS_MAX`]. Costs a call of `holds` for each halving on the way to each of them.
 pub(crate) fn culprits(rows: usize, holds: impl Fn(&[u32]) -> bool) -> Option<Vec<u32>> {
     let all: Vec<u32> = numbers(rows).collect();
     let mut found = Vec::new();
@@ -29,14 +29,14 @@ pub(crate) fn culprits(rows: usize, holds: impl Fn(&[u32]) -> bool) -> Option<Ve
     Some(found)
 }
 
-/// The rows below `rows` that are not among `culprits`, which are in order.
+/// The rows below `rows` that are not among `culprits`, which must be sorted.
 pub(crate) fn others(rows: usize, culprits: &[u32]) -> Vec<u32> {
     numbers(rows)
         .filter(|row| culprits.binary_search(row).is_err())
         .collect()
 }
 
-/// A decoder's rows are numbered in 32 bits.
+/// The numbers of the rows; a decoder numbers them in 32 bits.
 fn numbers(rows: usize) -> std::ops::Range<u32> {
     0..u32::try_from(rows).unwrap_or(u32::MAX)
 }

@@ -1,19 +1,19 @@
-//! When an interval is cut.
+//! When an interval is sealed.
 
 use std::time::Duration;
 
-/// Payload bytes after which an interval is cut.
+/// The default of [`FlushRules::bytes`].
 pub const FLUSH_BYTES: u64 = 128 << 20;
 
-/// The age at which an interval is cut.
+/// The default of [`FlushRules::interval`].
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// When intervals are cut.
+/// When intervals are sealed and published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlushRules {
-    /// Payload bytes after which an interval is cut. Default: 128 MiB. Raise it for larger files. Cost: memory.
+    /// Payload bytes after which an interval is sealed. Default: 128 MiB. Raise it for larger files. Cost: memory.
     pub bytes: u64,
-    /// The age at which an interval is cut. Default: 60 s. Raise it for fewer files. Cost: rows appear later.
+    /// The age at which an interval is sealed. Default: 60 s. Raise it for fewer files. Cost: rows appear later.
     pub interval: Duration,
 }
 

@@ -1,11 +1,9 @@
-//! From a cut interval to staged files.
+//! From a sealed interval to uploaded files.
 //!
-//! Owns the order: what the rows need of the schema is settled first, then rows are brought under it (what does not fit
-//! becomes a dead letter), then each partition is encoded on a worker and staged. Promises that the same interval by the
-//! same spec gives files with the same rows in the same order, so that a lost one can be made again; that a row whose
-//! conforming or encoding panics becomes a dead letter and the other files are what they would be without it; and that
-//! nothing staged stays when staging fails. Refuses to keep more than a few encoded files in memory, and to write an
-//! interval when no single row causes a panic.
+//! Owns how rows are brought under the stored schema (a row that does not fit becomes a dead letter) and which files the
+//! interval has. Promises that the same interval by the same spec gives files with the same rows in the same order, so
+//! that a lost file can be made again, and that a row whose conforming or encoding panics becomes a dead letter while
+//! the other files are what they would be without it. Refuses to publish an interval when no single row causes a panic.
 
 use std::sync::Arc;
 
@@ -17,62 +15,64 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::workers::contain;
 use hydrant_core::{Context, Error, Interval, Position, Result};
 
-use super::buffer::{SealedInterval, StreamShard, log_fault, own_letter};
+use super::buffer::{SealedInterval, StreamShard, log_fault, own_dead_letter};
 use super::culprits::{CULPRITS_MAX, culprits, others};
-use super::upload::{PlannedFile, UploadOutcome, Uploads, stage_all};
+use super::upload::{PlannedFile, UploadOutcome, Uploads, upload_all};
 use crate::decode::{DecodedRows, PartitionRows, Provenance, Reject, row_text};
 use crate::encode::EncodeOptions;
 use crate::lake::position_hash::Positions;
 use crate::lake::{ChainNames, CommitFile, FileKind};
 use crate::schema::TableSchema;
-use crate::table::dead_letter::{StoredDeadLetter, letter_batch, letter_hash, letter_schema};
+use crate::table::dead_letter::{
+    StoredDeadLetter, dead_letter_batch, dead_letter_hash, dead_letter_schema,
+};
 
-/// What becomes of a cut interval under a schema.
+/// A sealed interval whose rows have the stored schema.
 #[derive(Debug)]
 pub(crate) struct ConformedInterval {
-    source: StreamShard,
+    stream_shard: StreamShard,
     interval: Interval,
     /// The time of the dead letters that are made here.
     time: i64,
     schema: Arc<Schema>,
-    /// The columns of the records themselves; those behind them say where a row came from.
+    /// How many columns come from the records; the columns behind them say where a row came from.
     own_columns: usize,
     partitions: Vec<PartitionRows>,
-    pub(crate) letters: Vec<StoredDeadLetter>,
+    pub(crate) dead_letters: Vec<StoredDeadLetter>,
     positions: Positions,
-    /// The records, by index, whose rows have no believable event time.
+    /// The indexes of the records whose rows have no believable event time.
     untimed: Vec<u32>,
-    /// Dead letters that were made here.
+    /// How many records became dead letters while they were conformed or encoded.
     pub(crate) refused: u64,
-    /// The records whose computation panicked.
+    /// The positions of the records whose computation panicked.
     pub(crate) faults: Vec<Position>,
 }
 
-/// A panic that no single record causes. What it means for the data is that nothing of the interval is published: it is
-/// read again by the next start.
-pub(crate) fn untraced(source: &StreamShard, interval: Interval) -> Error {
+/// The error of a panic that no single record causes. Nothing of the interval is published; the next start reads it
+/// again.
+pub(crate) fn untraced(stream_shard: &StreamShard, interval: Interval) -> Error {
     Error::fatal(format!(
-        "the interval ({}, {}] of shard `{}` cannot be computed: it panics whichever record is left out, which is a fault \
-         of hydrant; nothing is lost: start a version that mends it, or cut the interval elsewhere by another \
+        "cannot compute the interval ({}, {}] of shard `{}`: it panics whichever record is left out, which is a fault of \
+         hydrant; nothing is lost: start a version that fixes it, or end the interval elsewhere with another \
          `--flush-bytes` or `--flush-interval`",
-        interval.from, interval.to, source.shard,
+        interval.from, interval.to, stream_shard.shard,
     ))
 }
 
-/// Brings rows under the stored schema. `time` is that of the dead letters this makes.
+/// Brings rows under the stored schema. Rows that do not fit become dead letters with the time `time`.
 pub(crate) fn conform(
-    source: StreamShard,
+    stream_shard: StreamShard,
     interval: Interval,
     decoded: DecodedRows,
     positions: Positions,
-    letters: Vec<StoredDeadLetter>,
+    dead_letters: Vec<StoredDeadLetter>,
     schema: &TableSchema,
     time: i64,
 ) -> Result<ConformedInterval> {
-    let untraced = || untraced(&source, interval);
+    let untraced = || untraced(&stream_shard, interval);
     let provenance = Provenance {
-        stream: &source.stream_text,
-        shard: source.shard.as_str(),
+        stream: &stream_shard.stream_text,
+        shard: stream_shard.shard.as_str(),
     };
     let part = |rows: &[u32]| {
         contain(|| {
@@ -94,50 +94,50 @@ pub(crate) fn conform(
     };
     drop(decoded);
     let conformed = conformed.map_err(|error| arrow_refused(&error))?;
-    let mut ready = ConformedInterval {
+    let mut interval = ConformedInterval {
         interval,
         time,
         schema: conformed.schema,
         own_columns: schema.columns().len(),
         partitions: conformed.partitions,
-        letters,
+        dead_letters,
         positions,
         untimed: conformed.untimed,
         refused: 0,
         faults: Vec::new(),
-        source,
+        stream_shard,
     };
     for reject in &conformed.rejects {
-        ready.refuse(reject.record, &reject.reject, &reject.row);
+        interval.refuse(reject.record, &reject.reject, &reject.row);
     }
     for reject in &faulted {
-        ready.fault(reject.record, &reject.row);
+        interval.fault(reject.record, &reject.row);
     }
-    ready.sort_letters();
-    Ok(ready)
+    interval.sort_dead_letters();
+    Ok(interval)
 }
 
 fn arrow_refused(error: &ArrowError) -> Error {
-    Error::fatal(format!("rows cannot be brought under the schema: {error}"))
+    Error::fatal(format!("cannot bring rows under the schema: {error}"))
 }
 
 impl ConformedInterval {
-    /// The rows of the interval.
+    /// The number of rows of the interval.
     pub(crate) fn rows(&self) -> u64 {
         let rows = self.partitions.iter().map(|rows| rows.records.len() as u64);
         rows.sum()
     }
 
-    /// Those of them without a believable event time.
+    /// The number of rows without a believable event time.
     pub(crate) fn untimed_rows(&self) -> u64 {
         self.untimed.len() as u64
     }
 
     fn refuse(&mut self, record: u32, reject: &Reject, row: &[u8]) {
         let position = self.positions.get(record);
-        let (source, time) = (&self.source, self.time);
-        let letter = own_letter(source, position, None, reject, row, time);
-        self.letters.push(letter);
+        let (stream_shard, time) = (&self.stream_shard, self.time);
+        let dead_letter = own_dead_letter(stream_shard, position, None, reject, row, time);
+        self.dead_letters.push(dead_letter);
         self.refused += 1;
     }
 
@@ -145,46 +145,48 @@ impl ConformedInterval {
         self.refuse(record, &Reject::internal_fault(), row);
         let (sequence, sub) = self.positions.get(record);
         let position = Position::at(sequence, sub);
-        log_fault(&self.source.shard, position);
+        log_fault(&self.stream_shard.shard, position);
         self.faults.push(position);
     }
 
-    /// By their places: in which order they came depends on how the records were cut into batches.
-    fn sort_letters(&mut self) {
+    /// Sorts the dead letters by position: the order in which they came depends on how the records were cut into batches.
+    fn sort_dead_letters(&mut self) {
         if mutant::is(Mutant::LettersAsTheyCame) {
             return;
         }
-        self.letters.sort_by(|a, b| {
-            let place = |letter: &StoredDeadLetter| (letter.letter.sequence, letter.letter.sub);
-            let (a_of, b_of) = (&a.letter, &b.letter);
-            (&a_of.stream, &a_of.shard, place(a)).cmp(&(&b_of.stream, &b_of.shard, place(b)))
+        self.dead_letters.sort_by(|a, b| {
+            let position = |dead_letter: &StoredDeadLetter| {
+                (dead_letter.entry.sequence, dead_letter.entry.sub)
+            };
+            let (a_of, b_of) = (&a.entry, &b.entry);
+            (&a_of.stream, &a_of.shard, position(a)).cmp(&(&b_of.stream, &b_of.shard, position(b)))
         });
     }
 
-    /// Makes dead letters of the rows of files, by the number of the file in the plan, whose encoding panicked. A dead
-    /// letter that cannot be encoded keeps its place and its reason only.
+    /// Turns rows whose encoding panicked into dead letters. Each entry has the index of the file in the plan and its rows.
+    /// A dead letter that cannot be encoded keeps its position and its reason only.
     ///
     /// # Errors
-    /// Fatal when this is no matter of single records.
+    /// Fatal when no single record causes the panic.
     pub(crate) fn give_up(&mut self, faulted: &[(usize, Vec<u32>)]) -> Result<()> {
         for (file, rows) in faulted {
             self.give_up_rows(*file, rows)?;
         }
         self.partitions
             .retain(|partition| !partition.records.is_empty());
-        self.sort_letters();
+        self.sort_dead_letters();
         Ok(())
     }
 
     fn give_up_rows(&mut self, file: usize, rows: &[u32]) -> Result<()> {
-        let untraced = untraced(&self.source, self.interval);
+        let untraced = untraced(&self.stream_shard, self.interval);
         if rows.is_empty() || self.faults.len() + rows.len() > 2 * CULPRITS_MAX {
             return Err(untraced);
         }
         let Some(partition) = self.partitions.get_mut(file) else {
             for row in rows {
-                match self.letters.get_mut(*row as usize) {
-                    Some(letter) if !letter.is_bare() => letter.strip(),
+                match self.dead_letters.get_mut(*row as usize) {
+                    Some(dead_letter) if !dead_letter.is_bare() => dead_letter.strip(),
                     _ => return Err(untraced),
                 }
             }
@@ -229,7 +231,7 @@ impl ConformedInterval {
         Ok(())
     }
 
-    /// The files of the interval: one a partition, then the dead letters.
+    /// Plans the files of the interval: one for each partition, then one for the dead letters.
     pub(crate) fn plan(
         &self,
         names: &ChainNames,
@@ -247,15 +249,14 @@ impl ConformedInterval {
                 metadata: metadata.to_vec(),
             });
         }
-        if !self.letters.is_empty() {
-            let batch = letter_batch(&self.letters).map_err(|error| {
-                Error::fatal(format!("dead letters cannot be written: {error}"))
-            })?;
+        if !self.dead_letters.is_empty() {
+            let batch = dead_letter_batch(&self.dead_letters)
+                .map_err(|error| Error::fatal(format!("cannot write dead letters: {error}")))?;
             plans.push(PlannedFile {
                 kind: FileKind::DeadLetters,
                 key: names.dead_letters(from, to, plans.len()),
-                position_hash: letter_hash(&self.letters),
-                schema: letter_schema(),
+                position_hash: dead_letter_hash(&self.dead_letters),
+                schema: dead_letter_schema(),
                 batch,
                 metadata: metadata.to_vec(),
             });
@@ -263,14 +264,14 @@ impl ConformedInterval {
         Ok(plans)
     }
 
-    /// Encodes and stages the files of the interval, and answers them in the order of the plan, with what became of the
-    /// interval by then.
+    /// Encodes and uploads the files of the interval. Returns the files in the order of the plan, and the interval without
+    /// the rows whose encoding panicked.
     ///
     /// # Errors
-    /// Those of the lake, after which nothing staged stays; fatal when encoding panics whichever row is left out.
-    pub(crate) async fn stage(
+    /// Those of the lake, after which no upload stays; fatal when encoding panics whichever row is left out.
+    pub(crate) async fn upload(
         mut self,
-        stagings: &Uploads,
+        uploads: &Uploads,
         lake: &SharedLake,
         context: &Context,
         options: &EncodeOptions,
@@ -282,44 +283,49 @@ impl ConformedInterval {
             let (names, entries) = (names.clone(), Arc::clone(&metadata));
             let planning = context.workers.run(move || {
                 let plans = contain(|| self.plan(&names, &entries));
-                let plans = plans.unwrap_or_else(|| Err(untraced(&self.source, self.interval)));
+                let plans =
+                    plans.unwrap_or_else(|| Err(untraced(&self.stream_shard, self.interval)));
                 (self, plans)
             });
-            let (ready, plans) = planning.await?;
-            let outcomes = stage_all(stagings, lake, context, options, plans?).await?;
+            let (conformed, plans) = planning.await?;
+            let outcomes = upload_all(uploads, lake, context, options, plans?).await?;
             let mut files = Vec::with_capacity(outcomes.len());
             let mut faulted = Vec::new();
             for (index, outcome) in outcomes.into_iter().enumerate() {
                 match outcome {
-                    UploadOutcome::Staged(file) => files.push(file),
+                    UploadOutcome::Uploaded(file) => files.push(file),
                     UploadOutcome::Faulted(rows) => faulted.push((index, rows)),
                 }
             }
             if faulted.is_empty() {
-                return Ok((ready, files));
+                return Ok((conformed, files));
             }
-            // Names and numbers of files follow from the rows that are left, so all are made again.
-            stagings.discard(lake).await;
-            self = ready;
+            // Names and numbers of files follow from the rows that are left, so all files are made again.
+            uploads.discard(lake).await;
+            self = conformed;
             self.give_up(&faulted)?;
         }
     }
 }
 
-/// What the footer of every file of an interval says.
-pub(crate) fn footer(cut: &SealedInterval, schema: u64) -> Vec<(String, String)> {
-    footer_of(&cut.source, Interval::new(cut.from, cut.to), schema)
+/// The footer of every file of a sealed interval.
+pub(crate) fn footer(sealed: &SealedInterval, schema: u64) -> Vec<(String, String)> {
+    footer_of(
+        &sealed.stream_shard,
+        Interval::new(sealed.from, sealed.to),
+        schema,
+    )
 }
 
-/// The footer's entries.
+/// The footer of every file of an interval.
 pub(crate) fn footer_of(
-    source: &StreamShard,
+    stream_shard: &StreamShard,
     interval: Interval,
     schema: u64,
 ) -> Vec<(String, String)> {
     [
-        ("hydrant.stream", source.stream_text.to_string()),
-        ("hydrant.shard", source.shard.to_string()),
+        ("hydrant.stream", stream_shard.stream_text.to_string()),
+        ("hydrant.shard", stream_shard.shard.to_string()),
         ("hydrant.from", interval.from.to_string()),
         ("hydrant.to", interval.to.to_string()),
         ("hydrant.schema", schema.to_string()),

@@ -1,14 +1,14 @@
 //! How old rows are when they become visible.
 //!
 //! Owns the stamps of an interval's rows, in buckets, so that nothing is measured or kept per record. Promises bounded
-//! memory for any stamps: buckets widen when there are too many. Refuses precision below 10 milliseconds.
+//! memory for any stamps: buckets widen when there are too many. Refuses a precision below 10 milliseconds.
 
 use std::collections::BTreeMap;
 
-/// The width of a bucket at first, in microseconds.
+/// The initial width of a bucket, in microseconds.
 const BUCKET_MICROS: i64 = 10_000;
 
-/// Buckets beyond this are joined in pairs.
+/// The most buckets; when there are more, they are joined in pairs.
 const BUCKETS_MAX: usize = 2048;
 
 /// The stamps of rows, in buckets.
@@ -16,7 +16,7 @@ const BUCKETS_MAX: usize = 2048;
 pub(crate) struct Latencies {
     width: i64,
     buckets: BTreeMap<i64, u64>,
-    /// The bucket that is being counted: telemetry comes in the order of its stamps, more or less.
+    /// The bucket that is being counted, and its count: telemetry comes roughly in the order of its stamps.
     last: (i64, u64),
 }
 
@@ -38,11 +38,11 @@ impl Latencies {
             self.last.1 += 1;
             return;
         }
-        self.settle();
+        self.flush_last();
         self.last = (stamp.div_euclid(self.width), 1);
     }
 
-    fn settle(&mut self) {
+    fn flush_last(&mut self) {
         let (bucket, count) = std::mem::take(&mut self.last);
         if count > 0 {
             *self.buckets.entry(bucket).or_default() += count;
@@ -56,9 +56,9 @@ impl Latencies {
         }
     }
 
-    /// The ages at `now` in seconds, none below 0, with how many rows have them.
+    /// The ages of the rows at `now` in seconds, never negative, each with the number of rows that have it.
     pub(crate) fn ages(mut self, now: i64) -> impl Iterator<Item = (f64, u64)> {
-        self.settle();
+        self.flush_last();
         let width = self.width;
         self.buckets.into_iter().map(move |(bucket, count)| {
             let stamp = bucket.saturating_mul(width).saturating_add(width / 2);

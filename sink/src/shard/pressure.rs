@@ -1,12 +1,12 @@
-//! Who holds the most memory: the shard that is flushed when the budget is spent.
+//! Which shard holds the most memory, and is therefore flushed when the budget is spent.
 //!
-//! Owns what each open shard of a stage holds. Promises that of all shards exactly one is the largest, so that under
-//! pressure one flushes and not all of them. A shard that is gone holds nothing.
+//! Owns the bytes that each open shard of a sink holds. Promises that exactly one of the shards that hold something is the
+//! largest, so that under pressure one flushes and not all of them. A closed shard holds nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the open shards of a stage hold.
+/// The bytes that the open shards of a sink hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holders {
     shared: Arc<Mutex<HeldBytes>>,
@@ -18,7 +18,7 @@ struct HeldBytes {
     bytes: BTreeMap<u64, u64>,
 }
 
-/// One shard among the holders.
+/// One open shard.
 #[derive(Debug)]
 pub(crate) struct Holder {
     holders: Holders,
@@ -26,7 +26,7 @@ pub(crate) struct Holder {
 }
 
 impl Holders {
-    /// A shard that holds nothing yet.
+    /// Adds a shard that holds nothing yet.
     pub(crate) fn enter(&self) -> Holder {
         let mut held = self.held();
         let id = held.next;
@@ -44,12 +44,13 @@ impl Holders {
 }
 
 impl Holder {
-    /// Says what the shard holds now.
+    /// Sets how many bytes the shard holds.
     pub(crate) fn set(&self, bytes: u64) {
         self.holders.held().bytes.insert(self.id, bytes);
     }
 
-    /// Whether it holds something and no other shard holds more; of equals the first one is the largest.
+    /// Whether the shard holds something and no other shard holds more. Among equals the one that was added first is the
+    /// largest.
     pub(crate) fn is_largest(&self) -> bool {
         let held = self.holders.held();
         let mut largest = None;

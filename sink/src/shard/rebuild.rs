@@ -1,10 +1,9 @@
-//! A vanished file, made again from the stream.
+//! The rebuild of a vanished file from the stream.
 //!
 //! Owns how a committed interval is read and decoded a second time: from its own start to its own end, by its recorded
 //! spec and its recorded time, through the transform that it went through. Promises the same rows or none: the caller
-//! compares count and position digest. Refuses to make up what the stream no longer holds, and to make a file again
-//! without the transform, or by another policy, than the one by which it was made: what a policy redacts must not come
-//! back.
+//! compares count and position digest. Refuses to invent what the stream no longer holds, and to rebuild a file without
+//! the transform or under another policy than before: what a policy redacts must not come back.
 
 use std::sync::Arc;
 
@@ -20,12 +19,12 @@ use tokio::sync::Mutex;
 
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::interval::{conform, footer_of, untraced};
-use super::upload::{UploadOutcome, stage_one};
+use super::upload::{UploadOutcome, upload_one};
 use crate::lake::{Commit, CommitFile, Rebuild, TableNames};
 use crate::schema::registry;
 use crate::table::spec::Spec;
 
-/// Reads intervals again from the stream that they came from.
+/// Rebuilds files by reading their interval again from the stream.
 #[derive(Debug)]
 pub struct SourceRebuild {
     stream: SharedStream,
@@ -38,7 +37,8 @@ pub struct SourceRebuild {
 }
 
 impl SourceRebuild {
-    /// For the table that is filled from `stream`, after the transform `behind` which the sink stands in this process.
+    /// Rebuilds files of the table that is filled from `stream`. `behind` is the transform that records go through in this
+    /// process before they reach the sink.
     pub fn new(
         stream: &SharedStream,
         lake: &SharedLake,
@@ -56,34 +56,34 @@ impl SourceRebuild {
         }
     }
 
-    /// The interval as it was before it was cut, and the schema of its files.
+    /// Reads the interval of `commit` as it was before it was sealed.
     async fn read(
         &self,
         commit: &Commit,
-        source: &StreamShard,
+        stream_shard: &StreamShard,
         spec: &Spec,
     ) -> Result<Box<Buffer>> {
         let (rules, base) = spec.rules(&self.names.spec(&commit.spec))?;
         let interval = commit.interval(&commit.nonce)?;
         let (from, until) = (interval.from, interval.to);
-        let (base, shard) = (Arc::new(base), source.shard.clone());
-        let buffer = Buffer::open(source, &rules, &base, commit.opened, from, from)?;
+        let (base, shard) = (Arc::new(base), stream_shard.shard.clone());
+        let buffer = Buffer::open(stream_shard, &rules, &base, commit.opened, from, from)?;
         let mut buffer = Box::new(buffer.giving_up(&commit.faults));
         let mut reader = self
             .stream
-            .reader(&source.shard, &self.context.budget)
+            .reader(&stream_shard.shard, &self.context.budget)
             .await?;
         reader.open(from).await?;
         while buffer.to() < until {
             match reader.next().await? {
                 Read::Batch(batch) => {
                     let (opened, behind) = (commit.opened, self.behind.clone());
-                    let source = source.clone();
+                    let stream_shard = stream_shard.clone();
                     let taking = self.context.workers.run(move || {
                         let batch = up_to(batch, until);
                         let batch = match behind {
                             None => batch,
-                            Some(transform) => through(&*transform, batch, &source, opened),
+                            Some(transform) => through(&*transform, batch, &stream_shard, opened),
                         };
                         let taken = buffer.take(&batch, 0, opened, u64::MAX);
                         (buffer, taken)
@@ -94,9 +94,9 @@ impl SourceRebuild {
                         return Err(self.gone(&shard, until));
                     }
                 }
-                Read::Idle { through } => buffer.pass(through.min(until)),
+                Read::Idle { through } => buffer.advance_to(through.min(until)),
                 Read::Gap { from, to, why } => buffer.gap(from, to.min(until), why),
-                Read::End { .. } => buffer.pass(until),
+                Read::End { .. } => buffer.advance_to(until),
             }
         }
         Ok(buffer)
@@ -104,7 +104,7 @@ impl SourceRebuild {
 
     fn gone(&self, shard: &ShardId, until: Position) -> Error {
         Error::fatal(format!(
-            "the interval up to {until} of shard `{}` cannot be decoded again: `{}` does not hold what it held",
+            "cannot decode the interval up to {until} of shard `{}` again: `{}` no longer holds the same records",
             shard,
             self.stream.url(),
         ))
@@ -129,9 +129,10 @@ fn up_to(mut batch: Batch, until: Position) -> Batch {
     batch
 }
 
-/// What a transform in the same process makes of a batch. Its account is summed up nowhere: the record has its own.
-fn through(transform: &dyn Transform, batch: Batch, source: &StreamShard, now: i64) -> Batch {
-    let (stream, shard) = (&source.stream, &source.shard);
+/// Applies the transform of the same process to a batch. The account of the batch is not counted: the commit record has
+/// the sums already.
+fn through(transform: &dyn Transform, batch: Batch, stream_shard: &StreamShard, now: i64) -> Batch {
+    let (stream, shard) = (&stream_shard.stream, &stream_shard.shard);
     let of = AccountOf {
         writer: WriterId(0),
         shard: shard.clone(),
@@ -149,7 +150,7 @@ impl Rebuild for SourceRebuild {
         let interval_of = commit.interval(key)?;
         if *self.stream.id() != commit.stream {
             return Err(Error::fatal(format!(
-                "`{key}` is to be made again from `{}`, but this sink reads `{}`",
+                "cannot rebuild `{key}`: it comes from stream `{}`, but this sink reads `{}`",
                 commit.stream,
                 self.stream.id(),
             )));
@@ -157,7 +158,7 @@ impl Rebuild for SourceRebuild {
         let spec_key = self.names.spec(&commit.spec);
         let Some(body) = self.lake.get(&spec_key).await? else {
             return Err(Error::fatal(format!(
-                "`{spec_key}` is missing: specs are never removed"
+                "`{spec_key}` is missing: specs are never removed; restore it"
             )));
         };
         let spec = Spec::from_body(&spec_key, &body)?;
@@ -169,53 +170,61 @@ impl Rebuild for SourceRebuild {
                 })
             };
             return Err(Error::refused(format!(
-                "`{key}` is to be made again by {}, but this process works under {}: start the former one once more",
+                "cannot rebuild `{key}`: it was made under {}, but this process runs under {}; start the sink once more \
+                 with the former",
                 word(spec.policy.as_deref()),
                 word(policy),
             )));
         }
-        let source = StreamShard::new(&commit.stream, &interval_of.shard);
-        let buffer = self.read(commit, &source, &spec).await?;
+        let stream_shard = StreamShard::new(&commit.stream, &interval_of.shard);
+        let buffer = self.read(commit, &stream_shard, &spec).await?;
         let schema = match spec.schema {
             0 => spec.rules(&spec_key)?.1,
             number => registry::get(&self.lake, &self.names, number).await?,
         };
         let interval = Interval::new(interval_of.from, interval_of.to);
-        let names = self.names.chain(&commit.stream, &source.shard);
-        let metadata = footer_of(&source, interval, commit.schema);
+        let names = self.names.chain(&commit.stream, &stream_shard.shard);
+        let metadata = footer_of(&stream_shard, interval, commit.schema);
         let opened = commit.opened;
-        let broken = untraced(&source, interval);
+        let broken = untraced(&stream_shard, interval);
         let conforming = self.context.workers.run(move || {
             contain(|| {
-                let cut = buffer.cut();
-                let (decoded, positions, letters) = (cut.decoded, cut.positions, cut.letters);
+                let sealed = buffer.seal();
+                let (decoded, positions, dead_letters) =
+                    (sealed.decoded, sealed.positions, sealed.dead_letters);
                 conform(
-                    source, interval, decoded, positions, letters, &schema, opened,
+                    stream_shard,
+                    interval,
+                    decoded,
+                    positions,
+                    dead_letters,
+                    &schema,
+                    opened,
                 )
             })
         });
-        let mut ready = conforming.await?.unwrap_or(Err(broken))?;
+        let mut conformed = conforming.await?.unwrap_or(Err(broken))?;
         let options = crate::encode::EncodeOptions::default();
         loop {
             let (names, metadata) = (names.clone(), metadata.clone());
             let planning = self.context.workers.run(move || {
-                let plans = ready.plan(&names, &metadata);
-                (ready, plans)
+                let plans = conformed.plan(&names, &metadata);
+                (conformed, plans)
             });
             let plans;
-            (ready, plans) = planning.await?;
+            (conformed, plans) = planning.await?;
             let plan = plans?.into_iter().nth(file);
             let mut plan = plan.ok_or_else(|| self.gone(&interval_of.shard, interval.to))?;
             if plan.key != commit.files[file].sealed.key {
                 return Err(Error::fatal(format!(
-                    "`{}` became `{}` when it was made again: the source does not hold what it held",
+                    "cannot rebuild `{}`: it became `{}`; the stream no longer holds the same records",
                     commit.files[file].sealed.key, plan.key,
                 )));
             }
             key.clone_into(&mut plan.key);
-            match stage_one(&self.lake, &self.context, &options, plan).await? {
-                UploadOutcome::Staged(file) => return Ok(file),
-                UploadOutcome::Faulted(rows) => ready.give_up(&[(file, rows)])?,
+            match upload_one(&self.lake, &self.context, &options, plan).await? {
+                UploadOutcome::Uploaded(file) => return Ok(file),
+                UploadOutcome::Faulted(rows) => conformed.give_up(&[(file, rows)])?,
             }
         }
     }

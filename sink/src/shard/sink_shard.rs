@@ -1,8 +1,8 @@
 //! One shard on its way into the lake.
 //!
-//! Owns the open interval of a claim: when it is cut, and what is done with it. Promises that `to` is fixed before the
-//! first byte is encoded, that at most one interval is not visible, that an interval with nothing in it leaves no
-//! record, and that progress is reported only of what is visible. Refuses to go on after another owner took the slot.
+//! Owns the open interval of a claimed shard: when it is sealed, and how it is published. Promises that `to` is fixed
+//! before the first byte is encoded, that at most one interval is not visible, that an empty interval leaves no record,
+//! and that progress covers only what is visible. Refuses to continue after another owner took the slot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,43 +27,48 @@ use crate::lake::{
 };
 use crate::table::dead_letter::StoredDeadLetter;
 
-/// By how much an interval may grow before the budget is asked again, in parts of the batch that it takes.
+/// How often the bytes of a batch an interval may grow by before the budget is asked again.
 const GROWTH: u64 = 4;
 
-/// What an interval may grow by before the budget is asked again, and by all letters of earlier stages in the batch.
+/// The bytes that an interval may grow by before the budget is asked again. All dead letters of earlier stages in the
+/// batch are part of them.
 pub(crate) fn growth_bytes(batch: &Batch) -> u64 {
-    let letters = batch.accounts.iter().flat_map(|span| &span.account.letters);
-    let letters: u64 = letters.map(StoredDeadLetter::bytes_of).sum();
-    batch.memory_bytes() * GROWTH + letters
+    let dead_letters = batch.accounts.iter().flat_map(|span| &span.account.letters);
+    let dead_letters: u64 = dead_letters.map(StoredDeadLetter::bytes_of).sum();
+    batch.memory_bytes() * GROWTH + dead_letters
 }
 
 /// One shard on its way into the lake.
 #[derive(Debug)]
 pub(crate) struct SinkShard {
     shared: Arc<SinkContext>,
-    source: StreamShard,
+    stream_shard: StreamShard,
     publisher: Publisher,
     /// The open interval; absent while there is nothing in it.
     buffer: Option<Box<Buffer>>,
-    /// The bytes of the open interval.
+    /// The permit for the memory of the open interval.
     permit: Permit,
-    /// What the open interval's decoder did not take, from this record on.
+    /// The batch that did not fit into the open interval, and the index of its first record that is left.
     rest: Option<(Batch, usize)>,
-    /// What was pushed.
+    /// The position up to which batches were pushed.
     to: Position,
-    /// Since when something waits to be published.
+    /// When the oldest input that is not published was pushed.
     since: Option<Instant>,
-    /// Whether the interval takes more memory than the budget had left.
+    /// Whether the interval takes more memory than its permit covers.
     short: bool,
     ended: bool,
     holder: Holder,
 }
 
 impl SinkShard {
-    /// The shard of `source`, after what `publisher` has published.
-    pub(crate) fn new(shared: Arc<SinkContext>, source: StreamShard, publisher: Publisher) -> Self {
+    /// The shard `stream_shard`, after what `publisher` has published.
+    pub(crate) fn new(
+        shared: Arc<SinkContext>,
+        stream_shard: StreamShard,
+        publisher: Publisher,
+    ) -> Self {
         SinkShard {
-            source,
+            stream_shard,
             to: publisher.to(),
             holder: shared.holders.enter(),
             shared,
@@ -84,14 +89,21 @@ impl SinkShard {
         let shared = &self.shared;
         let opened = shared.context.clock.wall_micros();
         let (from, base) = (self.publisher.to(), shared.registry.newest());
-        let buffer = Buffer::open(&self.source, &shared.rules, &base, opened, from, self.to)?;
+        let buffer = Buffer::open(
+            &self.stream_shard,
+            &shared.rules,
+            &base,
+            opened,
+            from,
+            self.to,
+        )?;
         Ok(Box::new(buffer))
     }
 
-    /// Decodes a batch from record `start` on; its raw bytes go, and the permit becomes that of the decoded ones.
+    /// Decodes a batch from record `start` on. The raw bytes are freed, and the permit covers the decoded ones instead.
     ///
-    /// Memory for what the interval may grow by is there before it grows: tiny records take many times their bytes. While
-    /// the budget is spent one shard at a time grows, and then publishes.
+    /// The interval grows only within a permit that it has already: tiny records take many times their bytes. While the
+    /// budget is spent, one shard at a time grows and then publishes.
     async fn feed(&mut self, mut batch: Batch, mut start: usize) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         let context = &shared.context;
@@ -109,25 +121,25 @@ impl SinkShard {
             (buffer, batch, taken) = decoding.await?;
             self.to = self.to.max(buffer.to());
             self.buffer = Some(buffer);
-            let cut = match taken? {
+            let full_at = match taken? {
                 TakeOutcome::All => {
                     drop(batch);
-                    // Of another budget it would be handed back and returned there.
+                    // A permit of another budget is handed back by `merge` and returned there.
                     drop(self.permit.merge(raw));
-                    self.exchange(room);
+                    self.resize_permit(room);
                     return Ok(());
                 }
-                TakeOutcome::FullBefore(index) => {
-                    self.exchange(room);
+                TakeOutcome::Full { next: index } => {
+                    self.resize_permit(room);
                     Some(index)
                 }
-                TakeOutcome::GrownBefore(index) => {
-                    self.exchange(room);
+                TakeOutcome::Grown { next: index } => {
+                    self.resize_permit(room);
                     start = index;
                     self.short.then_some(index)
                 }
             };
-            if let Some(index) = cut {
+            if let Some(index) = full_at {
                 batch.permit = raw;
                 self.rest = Some((batch, index));
                 return Ok(());
@@ -135,10 +147,10 @@ impl SinkShard {
         }
     }
 
-    /// Holds exactly the bytes of the open interval, as far as the budget has them.
-    fn exchange(&mut self, raw: Permit) {
+    /// Makes the permit cover exactly the bytes of the open interval, as far as the budget has them.
+    fn resize_permit(&mut self, raw: Permit) {
         let wanted = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
-        // What is overdrawn is handed back and returned.
+        // An overdrawn permit is handed back by `merge` and returned.
         drop(self.permit.merge(raw));
         self.permit.shrink_to(wanted);
         let missing = wanted.saturating_sub(self.permit.bytes());
@@ -159,96 +171,108 @@ impl SinkShard {
             return Ok(());
         };
         if buffer.is_empty() {
-            self.exchange(Permit::default());
+            self.resize_permit(Permit::default());
             return Ok(());
         }
         self.publisher.check_owner()?;
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
-        let (source, interval) = (
-            self.source.clone(),
+        let (stream_shard, interval) = (
+            self.stream_shard.clone(),
             Interval::new(buffer.from(), buffer.to()),
         );
-        let cutting = shared.context.workers.run(move || contain(|| buffer.cut()));
-        let cut = cutting.await?.ok_or_else(|| untraced(&source, interval))?;
-        let latencies = cut.latencies.clone();
-        let stagings = Uploads::new(&self.shared.leftovers);
-        let staged = self.stage(cut, &stagings).await?;
-        // What is staged lies on the disk: memory is free before the record is put.
+        let sealing = shared
+            .context
+            .workers
+            .run(move || contain(|| buffer.seal()));
+        let sealed = sealing
+            .await?
+            .ok_or_else(|| untraced(&stream_shard, interval))?;
+        let latencies = sealed.latencies.clone();
+        let uploads = Uploads::new(&self.shared.leftovers);
+        let prepared = self.prepare(sealed, &uploads).await?;
+        // The uploaded files need no memory any more: it is freed before the record is put.
         self.permit = Permit::default();
-        self.exchange(Permit::default());
-        self.publisher.publish(&staged.commit).await?;
-        stagings.done();
-        shared.totals.add(&staged.commit);
+        self.resize_permit(Permit::default());
+        self.publisher.publish(&prepared.commit).await?;
+        uploads.forget();
+        shared.totals.add(&prepared.commit);
         let (now, took) = (shared.context.clock.wall_micros(), started.elapsed());
-        totals::record(&staged, why, latencies, now, took);
-        let commit = staged.commit;
+        totals::record(&prepared, why, latencies, now, took);
+        let commit = prepared.commit;
         tracing::debug!(
-            shard = %self.source.shard,
+            shard = %self.stream_shard.shard,
             slot = commit.slot,
             to = %self.publisher.to(),
             rows = commit.counts.rows,
-            letters = commit.counts.letters(),
+            dead_letters = commit.counts.dead_letters(),
             why = why.as_str(),
             "published",
         );
         Ok(())
     }
 
-    /// Stages the files of a cut interval and writes the record that names them.
-    async fn stage(&self, cut: SealedInterval, stagings: &Uploads) -> Result<PreparedCommit> {
+    /// Uploads the files of a sealed interval and writes the record that names them.
+    async fn prepare(&self, sealed: SealedInterval, uploads: &Uploads) -> Result<PreparedCommit> {
         let shared = &self.shared;
-        let schema = if cut.decoded.rows() > 0 {
-            shared.registry.settle(cut.decoded.schema()).await?
+        let schema = if sealed.decoded.rows() > 0 {
+            shared.registry.ensure(sealed.decoded.schema()).await?
         } else {
-            Arc::clone(&cut.base)
+            Arc::clone(&sealed.base)
         };
-        let number = if cut.decoded.rows() > 0 {
+        let number = if sealed.decoded.rows() > 0 {
             schema.number()
         } else {
             0
         };
-        let spec = shared.put_spec(&cut, number).await?;
-        let metadata = footer(&cut, number);
+        let spec = shared.put_spec(&sealed, number).await?;
+        let metadata = footer(&sealed, number);
         let (interval, names) = (
-            Interval::new(cut.from, cut.to),
+            Interval::new(sealed.from, sealed.to),
             self.publisher.chain().names().clone(),
         );
         let SealedInterval {
-            source,
+            stream_shard,
             opened,
             decoded,
             positions,
-            letters,
+            dead_letters,
             mut faults,
             mut counts,
             ..
-        } = cut;
+        } = sealed;
         let time = shared.context.clock.wall_micros();
-        let conforming = shared
-            .context
-            .workers
-            .run(move || conform(source, interval, decoded, positions, letters, &schema, time));
-        let ready = conforming.await??;
+        let conforming = shared.context.workers.run(move || {
+            conform(
+                stream_shard,
+                interval,
+                decoded,
+                positions,
+                dead_letters,
+                &schema,
+                time,
+            )
+        });
+        let conformed = conforming.await??;
         let (lake, context, options) = (&shared.lake, &shared.context, &shared.rules.encode);
-        let staging = ready.stage(stagings, lake, context, options, &names, metadata);
-        let (ready, files) = staging.await?;
+        let uploading = conformed.upload(uploads, lake, context, options, &names, metadata);
+        let (conformed, files) = uploading.await?;
         let mut reasons: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for letter in &ready.letters {
-            let reason = Arc::clone(&letter.letter.reason);
+        for dead_letter in &conformed.dead_letters {
+            let reason = Arc::clone(&dead_letter.entry.reason);
             *reasons.entry(reason).or_default() += 1;
         }
-        counts.own_letters += ready.refused;
-        counts.rows = ready.rows();
-        counts.untimed_rows = ready.untimed_rows();
-        faults.extend(ready.faults);
+        counts.own_dead_letters += conformed.refused;
+        counts.rows = conformed.rows();
+        counts.untimed_rows = conformed.untimed_rows();
+        faults.extend(conformed.faults);
         check_files(&files, &counts)?;
         let commit = Commit {
-            origins: cut.origins,
-            gaps: cut.gaps,
+            origins: sealed.origins,
+            gaps: sealed.gaps,
             faults,
-            event_times: cut.event_times,
-            stamps: cut.stamps,
+            event_times: sealed.event_times,
+            stamps: sealed.stamps,
             ..self.record(interval, files, counts, spec, number, opened)
         };
         Ok(PreparedCommit { commit, reasons })
@@ -266,9 +290,9 @@ impl SinkShard {
         Commit {
             version: COMMIT_VERSION,
             slot: self.publisher.next_slot(),
-            stream: self.source.stream.clone(),
+            stream: self.stream_shard.stream.clone(),
             intervals: vec![ShardInterval {
-                shard: self.source.shard.clone(),
+                shard: self.stream_shard.shard.clone(),
                 from: interval.from,
                 to: interval.to,
             }],
@@ -289,7 +313,7 @@ impl SinkShard {
         }
     }
 
-    /// Says in the lake that nothing follows; children begin after that.
+    /// Records in the lake that the shard has ended. Its children start after that.
     async fn publish_end(&mut self) -> Result<()> {
         if self.publisher.to() != Position::End {
             let interval = Interval::new(self.publisher.to(), Position::End);
@@ -309,7 +333,7 @@ impl SinkShard {
     }
 }
 
-/// Rows and letters lie in files, no more and no fewer than were counted.
+/// Checks that the files hold exactly the rows and dead letters that were counted.
 fn check_files(files: &[CommitFile], counts: &CommitCounts) -> Result<()> {
     let rows = |kind| -> u64 {
         files
@@ -319,13 +343,13 @@ fn check_files(files: &[CommitFile], counts: &CommitCounts) -> Result<()> {
             .sum()
     };
     let found = (rows(FileKind::Rows), rows(FileKind::DeadLetters));
-    if found == (counts.rows, counts.letters()) {
+    if found == (counts.rows, counts.dead_letters()) {
         return Ok(());
     }
     Err(Error::fatal(format!(
-        "{} rows and {} dead letters became {} and {} in files, which is a fault of hydrant",
+        "{} rows and {} dead letters were counted, but the files hold {} and {}, which is a fault of hydrant",
         counts.rows,
-        counts.letters(),
+        counts.dead_letters(),
         found.0,
         found.1,
     )))
@@ -335,7 +359,9 @@ fn check_files(files: &[CommitFile], counts: &CommitCounts) -> Result<()> {
 impl ShardStage for SinkShard {
     async fn push(&mut self, read: Read) -> Result<()> {
         if self.ended {
-            return Err(Error::fatal("records after the end of a shard"));
+            return Err(Error::fatal(
+                "the reader returned records after the end of the shard",
+            ));
         }
         while let Some((batch, start)) = self.rest.take() {
             self.publish_interval(Flush::Size).await?;
@@ -349,7 +375,7 @@ impl ShardStage for SinkShard {
             Read::Batch(batch) => self.feed(batch, 0).await?,
             Read::Idle { through } => self.to = self.to.max(through),
             Read::Gap { from, to, why } => {
-                tracing::warn!(shard = %self.source.shard, %from, %to, why, "records are lost");
+                tracing::warn!(shard = %self.stream_shard.shard, %from, %to, why, "records are lost");
                 let mut buffer = self.open_buffer()?;
                 buffer.gap(from, to, why);
                 self.to = self.to.max(to);
@@ -360,7 +386,7 @@ impl ShardStage for SinkShard {
         if let Some(buffer) = &mut self.buffer
             && self.rest.is_none()
         {
-            buffer.pass(self.to);
+            buffer.advance_to(self.to);
         }
         if self.to > before || self.ended {
             self.since.get_or_insert_with(clock::now);
@@ -407,7 +433,7 @@ impl ShardStage for SinkShard {
             self.publish_end().await?;
         }
         self.since = self.buffer.as_ref().map(|_| clock::now());
-        // What an open interval holds is not visible; holes before it are passed with it.
+        // An open interval is not visible; progress does not pass it.
         let to = if self.buffer.is_some() {
             self.publisher.to()
         } else {

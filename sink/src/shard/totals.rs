@@ -1,6 +1,6 @@
-//! What a stage has published, for summaries and metrics.
+//! What a sink has published, for summaries and metrics.
 //!
-//! Owns the counts of one stage and the names of its metrics. Promises to count a commit when its files are visible and
+//! Owns the counts of one sink and the names of its metrics. Promises to count a commit when its files are visible and
 //! not before.
 
 use std::collections::BTreeMap;
@@ -14,24 +14,24 @@ use serde::Serialize;
 use super::latency::Latencies;
 use crate::lake::Commit;
 
-/// What a stage has published since it was opened.
+/// What a sink has published since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Published {
     /// Rows.
     pub rows: u64,
-    /// Dead letters, its own and those of the stages before.
+    /// Dead letters: those of the sink and those of earlier stages.
     pub dead_letters: u64,
-    /// Units dropped by the stages before.
+    /// Units that earlier stages dropped.
     pub dropped: u64,
     /// Files.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of the files.
     pub bytes: u64,
     /// Commit records.
     pub commits: u64,
 }
 
-/// Counts what a stage publishes.
+/// The counters of what a sink publishes.
 #[derive(Debug, Default)]
 pub struct Totals {
     counts: [AtomicU64; 6],
@@ -42,7 +42,7 @@ impl Totals {
     pub(crate) fn add(&self, commit: &Commit) {
         let amounts = [
             commit.counts.rows,
-            commit.counts.letters(),
+            commit.counts.dead_letters(),
             commit.counts.dropped_units(),
             commit.files.len() as u64,
             commit.files.iter().map(|file| file.sealed.size).sum(),
@@ -53,7 +53,7 @@ impl Totals {
         }
     }
 
-    /// What was published so far.
+    /// The counts so far.
     pub fn published(&self) -> Published {
         let [rows, dead_letters, dropped, files, bytes, commits] =
             std::array::from_fn(|n| self.counts[n].load(Ordering::Relaxed));
@@ -68,24 +68,24 @@ impl Totals {
     }
 }
 
-/// A commit whose files are staged.
+/// A commit record whose files are uploaded.
 #[derive(Debug)]
 pub(crate) struct PreparedCommit {
     /// The record to put.
     pub(crate) commit: Commit,
-    /// Its dead letters by reason.
+    /// How many of its dead letters have each reason.
     pub(crate) reasons: BTreeMap<Arc<str>, u64>,
 }
 
-/// Tells the metrics of a commit that is visible since `now`, which took so long from its cut.
+/// Updates the metrics for a commit that became visible at `now`, `took` after its interval was sealed.
 pub(crate) fn record(
-    staged: &PreparedCommit,
+    prepared: &PreparedCommit,
     why: Flush,
     latencies: Latencies,
     now: i64,
     took: Duration,
 ) {
-    let PreparedCommit { commit, reasons } = staged;
+    let PreparedCommit { commit, reasons } = prepared;
     for (reason, letters) in reasons {
         metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
             .increment(*letters);

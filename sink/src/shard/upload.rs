@@ -19,13 +19,13 @@ use super::culprits::culprits;
 use crate::encode::{EncodeError, EncodeOptions, encode};
 use crate::lake::{CommitFile, FileKind, Leftovers};
 
-/// Files of one interval that are encoded and staged at a time.
+/// How many files of one interval are encoded and uploaded at a time.
 const FILES_AT_ONCE: usize = 3;
 
-/// How a Parquet file is written at a time: bytes handed to the lake at once.
+/// How many bytes of a file are handed to the lake at once.
 const WRITE_BYTES: usize = 4 << 20;
 
-/// A file before it is encoded.
+/// A file of an interval before it is encoded.
 #[derive(Debug)]
 pub(crate) struct PlannedFile {
     pub(crate) kind: FileKind,
@@ -36,84 +36,84 @@ pub(crate) struct PlannedFile {
     pub(crate) metadata: Vec<(String, String)>,
 }
 
-/// What came of a plan.
+/// The result of encoding and uploading a planned file.
 #[derive(Debug)]
 pub(crate) enum UploadOutcome {
-    /// A staged file.
-    Staged(CommitFile),
-    /// None: encoding these rows of it panicked.
+    /// The file is uploaded.
+    Uploaded(CommitFile),
+    /// Nothing is uploaded: encoding these rows panicked.
     Faulted(Vec<u32>),
 }
 
-/// The stagings of an interval on their way to a record: none stays when one of them fails, and those of a publish that
-/// is dropped half way are left to the clean-up of the shard's next owner.
+/// The uploads of an interval until a record names them. None stays when one of them fails. Those of a publish that is
+/// dropped half way become [`Leftovers`], which the shard's next owner cleans up.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
     leftovers: Option<Arc<Leftovers>>,
-    /// Uploads and their keys.
-    staged: Mutex<Vec<(String, String)>>,
+    /// The ids of the uploads and the keys they are for.
+    pending: Mutex<Vec<(String, String)>>,
 }
 
 impl Uploads {
     pub(crate) fn new(leftovers: &Arc<Leftovers>) -> Self {
         Uploads {
             leftovers: Some(Arc::clone(leftovers)),
-            staged: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
     fn add(&self, upload: &str, key: &str) {
-        let staged = (upload.to_owned(), key.to_owned());
-        self.lock().push(staged);
+        self.lock().push((upload.to_owned(), key.to_owned()));
     }
 
-    /// A record names them and its files are visible, or its owner threw them away.
-    pub(crate) fn done(&self) {
+    /// Forgets the uploads: a record names them and its files are visible, or its owner threw them away.
+    pub(crate) fn forget(&self) {
         self.lock().clear();
     }
 
-    /// Throws all of them away. One that cannot be thrown away stays for the next owner's clean-up.
+    /// Throws all uploads away. One that cannot be thrown away is left to the next owner's clean-up.
     pub(crate) async fn discard(&self, lake: &SharedLake) {
-        let staged = std::mem::take(&mut *self.lock());
-        for (upload, key) in staged {
+        let pending = std::mem::take(&mut *self.lock());
+        for (upload, key) in pending {
             if let Err(error) = lake.discard(&upload).await {
-                tracing::warn!(upload, error = %error.report(), "a staging stays");
+                let error = error.report();
+                tracing::warn!(upload, %error, "cannot remove an upload; the next owner of the shard does");
                 self.add(&upload, &key);
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Uploads {
     fn drop(&mut self) {
-        let staged = std::mem::take(&mut *self.lock());
+        let pending = std::mem::take(&mut *self.lock());
         if let Some(leftovers) = &self.leftovers {
-            for (upload, key) in staged {
+            for (upload, key) in pending {
                 leftovers.add(upload, key);
             }
         }
     }
 }
 
-/// Encodes and stages files, a few at a time; answers what came of them in the order of the plans.
-pub(crate) async fn stage_all(
-    stagings: &Uploads,
+/// Encodes and uploads files, a few at a time. The outcomes are in the order of the plans.
+pub(crate) async fn upload_all(
+    uploads: &Uploads,
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
     plans: Vec<PlannedFile>,
 ) -> Result<Vec<UploadOutcome>> {
-    let staging = plans.into_iter().enumerate().map(|(index, plan)| {
-        let staged = stage_in(stagings, lake, context, options, plan);
-        async move { staged.await.map(|outcome| (index, outcome)) }
+    let uploading = plans.into_iter().enumerate().map(|(index, plan)| {
+        let uploaded = upload_tracked(uploads, lake, context, options, plan);
+        async move { uploaded.await.map(|outcome| (index, outcome)) }
     });
     // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
-    let staging: Vec<_> = staging.collect();
-    let outcomes = stream::iter(staging)
+    let uploading: Vec<_> = uploading.collect();
+    let outcomes = stream::iter(uploading)
         .buffer_unordered(FILES_AT_ONCE)
         .try_collect::<Vec<(usize, UploadOutcome)>>()
         .await;
@@ -123,24 +123,24 @@ pub(crate) async fn stage_all(
             Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
         }
         Err(error) => {
-            stagings.discard(lake).await;
+            uploads.discard(lake).await;
             Err(error)
         }
     }
 }
 
-/// Encodes and stages one file.
-pub(crate) async fn stage_one(
+/// Encodes and uploads one file.
+pub(crate) async fn upload_one(
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
     plan: PlannedFile,
 ) -> Result<UploadOutcome> {
-    stage_in(&Uploads::default(), lake, context, options, plan).await
+    upload_tracked(&Uploads::default(), lake, context, options, plan).await
 }
 
-async fn stage_in(
-    stagings: &Uploads,
+async fn upload_tracked(
+    uploads: &Uploads,
     lake: &SharedLake,
     context: &Context,
     options: &EncodeOptions,
@@ -157,7 +157,10 @@ async fn stage_in(
     let (body, rows) = match encoded {
         Ok(Ok(encoded)) => encoded,
         Ok(Err(error)) => {
-            return Err(Error::fatal(format!("a file cannot be encoded: {error}")));
+            return Err(Error::fatal(format!(
+                "cannot encode `{}`: {error}",
+                plan.key
+            )));
         }
         Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
     };
@@ -167,10 +170,10 @@ async fn stage_in(
         position_hash,
         ..
     } = plan;
-    let sealed = retry_forever("stage a file", &context.random, || {
-        stage(stagings, lake, &key, &body)
+    let sealed = retry_forever("upload a file", &context.random, || {
+        upload_body(uploads, lake, &key, &body)
     });
-    Ok(UploadOutcome::Staged(CommitFile {
+    Ok(UploadOutcome::Uploaded(CommitFile {
         kind,
         sealed: sealed.await?,
         rows,
@@ -178,7 +181,7 @@ async fn stage_in(
     }))
 }
 
-/// The file and its rows, or the rows whose encoding panics: none when it is no single one's.
+/// The encoded file and its number of rows, or the rows whose encoding panics; no rows when no single row causes the panic.
 fn encode_plan(
     plan: &PlannedFile,
     options: &EncodeOptions,
@@ -199,23 +202,28 @@ fn encode_plan(
     })
 }
 
-async fn stage(stagings: &Uploads, lake: &SharedLake, key: &str, body: &Bytes) -> Result<Sealed> {
-    let mut staging = lake.stage(key).await?;
-    let upload = staging.upload().to_owned();
-    stagings.add(&upload, key);
+async fn upload_body(
+    uploads: &Uploads,
+    lake: &SharedLake,
+    key: &str,
+    body: &Bytes,
+) -> Result<Sealed> {
+    let mut upload = lake.upload(key).await?;
+    let id = upload.id().to_owned();
+    uploads.add(&id, key);
     let writing = async {
         let mut at = 0;
         while at < body.len() {
             let end = (at + WRITE_BYTES).min(body.len());
-            staging.write(body.slice(at..end)).await?;
+            upload.write(body.slice(at..end)).await?;
             at = end;
         }
-        staging.seal().await
+        upload.seal().await
     };
     let sealed = writing.await;
     if sealed.is_err() {
-        // The next attempt has another one.
-        lake.discard(&upload).await?;
+        // The next attempt starts another upload.
+        lake.discard(&id).await?;
     }
     sealed
 }

@@ -1,8 +1,8 @@
 //! Dead letters as rows of a file.
 //!
-//! Owns the columns of `_hydrant/<table>/dead-letters/`. Promises that a letter of an earlier stage has no payload (it
-//! was never scanned) and that one of this sink has it, as it was read from the stream. Refuses nothing: what cannot
-//! become a row of the table can always become a row here.
+//! Owns the columns of `_hydrant/<table>/dead-letters/`. Promises that a dead letter of an earlier stage has no payload,
+//! because the payload was never scanned, and that a dead letter of this sink has the payload as it was read from the
+//! stream. Refuses nothing: a record that cannot become a row of the table can always become a row here.
 
 use std::sync::Arc;
 
@@ -14,50 +14,50 @@ use hydrant_core::origin::DeadLetter;
 
 use crate::lake::position_hash::PositionHash;
 
-/// What a letter costs in memory beside its texts and its payload: 192 bytes, what it points to, which is as much, and
-/// its columns when it becomes a row, which grow by doubling.
-const LETTER_BYTES: u64 = 640;
-/// How often text and payload are in memory when a letter is published: in the letter, in the columns, and in the file,
-/// once as it is encoded and once as a whole.
-const LETTER_COPIES: u64 = 4;
+/// The memory that a dead letter takes beside its texts and its payload: 192 bytes, as much again for what it points to,
+/// and its columns when it becomes a row, which grow by doubling.
+const DEAD_LETTER_BYTES: u64 = 640;
+/// How often text and payload are in memory when a dead letter is published: in itself, in the columns, and in the file,
+/// once being encoded and once as a whole.
+const DEAD_LETTER_COPIES: u64 = 4;
 
-/// A dead letter, with the payload when this sink gave the record up.
+/// A dead letter as the table stores it, with the payload when this sink refused the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDeadLetter {
-    /// Place and reason.
-    pub letter: DeadLetter,
-    /// The record's payload; of a record that was decoded before it was refused, the row as JSON.
+    /// Position and reason.
+    pub entry: DeadLetter,
+    /// The payload of the record. For a record that was decoded before it was refused, the row as JSON.
     pub payload: Option<Bytes>,
 }
 
 impl StoredDeadLetter {
-    /// What it takes in memory, with what publishing it will take.
+    /// The memory that the dead letter takes, with what publishing it will take.
     pub fn bytes(&self) -> u64 {
         let payload = self.payload.as_ref().map_or(0, Bytes::len);
-        StoredDeadLetter::bytes_of(&self.letter) + payload as u64 * LETTER_COPIES
+        StoredDeadLetter::bytes_of(&self.entry) + payload as u64 * DEAD_LETTER_COPIES
     }
 
-    /// The same of a letter without payload.
-    pub(crate) fn bytes_of(letter: &DeadLetter) -> u64 {
-        let key = letter.key.as_ref().map_or(0, |key| key.len());
-        LETTER_BYTES + (key + letter.detail.len()) as u64 * LETTER_COPIES
+    /// The same for a dead letter without payload.
+    pub(crate) fn bytes_of(dead_letter: &DeadLetter) -> u64 {
+        let key = dead_letter.key.as_ref().map_or(0, |key| key.len());
+        DEAD_LETTER_BYTES + (key + dead_letter.detail.len()) as u64 * DEAD_LETTER_COPIES
     }
 
-    /// Leaves place and reason only.
+    /// Removes everything but position and reason.
     pub(crate) fn strip(&mut self) {
         self.payload = None;
-        self.letter.key = None;
-        self.letter.detail.clear();
+        self.entry.key = None;
+        self.entry.detail.clear();
     }
 
     /// Whether there is nothing to strip.
     pub(crate) fn is_bare(&self) -> bool {
-        self.payload.is_none() && self.letter.key.is_none() && self.letter.detail.is_empty()
+        self.payload.is_none() && self.entry.key.is_none() && self.entry.detail.is_empty()
     }
 }
 
 /// The columns of a file of dead letters.
-pub fn letter_schema() -> Arc<Schema> {
+pub fn dead_letter_schema() -> Arc<Schema> {
     let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
@@ -75,57 +75,59 @@ pub fn letter_schema() -> Arc<Schema> {
     ]))
 }
 
-/// The letters as one batch, in their order.
+/// Makes one batch of dead letters, in their order.
 ///
 /// # Errors
 /// Arrow refuses the arrays, which their construction rules out.
-pub fn letter_batch(letters: &[StoredDeadLetter]) -> Result<RecordBatch, ArrowError> {
+pub fn dead_letter_batch(dead_letters: &[StoredDeadLetter]) -> Result<RecordBatch, ArrowError> {
     let text = |read: &dyn Fn(&DeadLetter) -> String| -> ArrayRef {
         let mut column = StringBuilder::new();
-        letters
+        dead_letters
             .iter()
-            .for_each(|letter| column.append_value(read(&letter.letter)));
+            .for_each(|dead_letter| column.append_value(read(&dead_letter.entry)));
         Arc::new(column.finish())
     };
     let integer = |read: &dyn Fn(&DeadLetter) -> u64| -> ArrayRef {
-        let values = letters
+        let values = dead_letters
             .iter()
-            .map(|l| i64::try_from(read(&l.letter)).unwrap_or(i64::MAX));
+            .map(|l| i64::try_from(read(&l.entry)).unwrap_or(i64::MAX));
         Arc::new(Int64Array::from_iter_values(values))
     };
     let mut keys = StringBuilder::new();
     let mut payloads = BinaryBuilder::new();
-    for letter in letters {
-        keys.append_option(letter.letter.key.as_deref());
-        payloads.append_option(letter.payload.as_deref());
+    for dead_letter in dead_letters {
+        keys.append_option(dead_letter.entry.key.as_deref());
+        payloads.append_option(dead_letter.payload.as_deref());
     }
-    let times = letters.iter().map(|letter| letter.letter.time);
+    let times = dead_letters
+        .iter()
+        .map(|dead_letter| dead_letter.entry.time);
     let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
     RecordBatch::try_new(
-        letter_schema(),
+        dead_letter_schema(),
         vec![
-            text(&|letter| letter.stream.to_string()),
-            text(&|letter| letter.shard.to_string()),
-            text(&|letter| letter.sequence.to_string()),
-            integer(&|letter| u64::from(letter.sub)),
+            text(&|dead_letter| dead_letter.stream.to_string()),
+            text(&|dead_letter| dead_letter.shard.to_string()),
+            text(&|dead_letter| dead_letter.sequence.to_string()),
+            integer(&|dead_letter| u64::from(dead_letter.sub)),
             Arc::new(keys.finish()),
-            text(&|letter| letter.stage.to_string()),
-            text(&|letter| letter.reason.to_string()),
-            text(&|letter| letter.detail.clone()),
-            integer(&|letter| letter.length),
+            text(&|dead_letter| dead_letter.stage.to_string()),
+            text(&|dead_letter| dead_letter.reason.to_string()),
+            text(&|dead_letter| dead_letter.detail.clone()),
+            integer(&|dead_letter| dead_letter.length),
             Arc::new(payloads.finish()),
             Arc::new(times),
         ],
     )
 }
 
-/// The digest of the places of letters, in their order.
-pub fn letter_hash(letters: &[StoredDeadLetter]) -> String {
+/// The digest of the positions of dead letters, in their order.
+pub fn dead_letter_hash(dead_letters: &[StoredDeadLetter]) -> String {
     let mut hash = PositionHash::default();
-    for StoredDeadLetter { letter, .. } in letters {
-        hash.text(&letter.stream);
-        hash.text(letter.shard.as_str());
-        hash.position(letter.sequence, letter.sub);
+    for StoredDeadLetter { entry, .. } in dead_letters {
+        hash.text(&entry.stream);
+        hash.text(entry.shard.as_str());
+        hash.position(entry.sequence, entry.sub);
     }
     hash.finish()
 }
@@ -138,9 +140,9 @@ mod tests {
 
     use super::*;
 
-    fn letter(n: u64, payload: Option<&'static [u8]>) -> StoredDeadLetter {
+    fn dead_letter(n: u64, payload: Option<&'static [u8]>) -> StoredDeadLetter {
         StoredDeadLetter {
-            letter: DeadLetter {
+            entry: DeadLetter {
                 stream: "clean@1".into(),
                 shard: "000000".into(),
                 sequence: Sequence::from_parts(1, u128::from(n)),
@@ -157,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn letters_become_rows_with_payload_only_where_it_was_scanned() {
-        let letters = [letter(1, None), letter(2, Some(b"\xff{}"))];
-        let batch = letter_batch(&letters).unwrap();
+    fn dead_letters_become_rows_with_payload_only_where_it_was_scanned() {
+        let dead_letters = [dead_letter(1, None), dead_letter(2, Some(b"\xff{}"))];
+        let batch = dead_letter_batch(&dead_letters).unwrap();
         assert_eq!(batch.num_rows(), 2);
         let column = |name: &str| batch.column_by_name(name).unwrap();
         assert!(column("payload").is_null(0) && column("key").is_null(0));
@@ -168,8 +170,11 @@ mod tests {
             column("sequence").as_string::<i32>().value(1),
             Sequence::from_parts(1, 2).to_string()
         );
-        assert_ne!(letter_hash(&letters), letter_hash(&letters[..1]));
-        let swapped = [letters[1].clone(), letters[0].clone()];
-        assert_ne!(letter_hash(&letters), letter_hash(&swapped));
+        assert_ne!(
+            dead_letter_hash(&dead_letters),
+            dead_letter_hash(&dead_letters[..1])
+        );
+        let swapped = [dead_letters[1].clone(), dead_letters[0].clone()];
+        assert_ne!(dead_letter_hash(&dead_letters), dead_letter_hash(&swapped));
     }
 }

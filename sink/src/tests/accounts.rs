@@ -14,7 +14,7 @@ use crate::schema::TableSchema;
 use crate::shard::buffer::{Buffer, StreamShard, TakeOutcome};
 use crate::shard::interval::conform;
 use crate::shard::sink_shard::growth_bytes;
-use crate::table::dead_letter::letter_hash;
+use crate::table::dead_letter::dead_letter_hash;
 use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
@@ -85,7 +85,10 @@ async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
     let commit = commit_of(&process, 1).await;
     let counts = &commit.counts;
     assert_eq!((counts.input, counts.rows), (10, 4));
-    assert_eq!((counts.own_letters, counts.upstream_letters), (1, 2));
+    assert_eq!(
+        (counts.own_dead_letters, counts.upstream_dead_letters),
+        (1, 2)
+    );
     assert_eq!(counts.dropped_units(), 3);
     let times = commit.event_times.unwrap();
     assert_eq!((times.min, times.max), (NOW - 38 * HOUR, NOW - 14 * HOUR));
@@ -176,8 +179,8 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
     };
     let process = start.run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
-    let cut = with_account(batch(0, &payloads(0..2)), 0, account(1, 1, 0));
-    push(&mut shard, with_account(cut, 2, account(1, 1, 1))).await;
+    let sealed = with_account(batch(0, &payloads(0..2)), 0, account(1, 1, 0));
+    push(&mut shard, with_account(sealed, 2, account(1, 1, 1))).await;
     shard.publish(Flush::Drain).await.unwrap();
     let (first, second) = (commit_of(&process, 1).await, commit_of(&process, 2).await);
     assert_eq!(first.intervals[0].to, Position::offset(0));
@@ -324,12 +327,21 @@ fn letters_lie_in_the_same_order_however_their_records_were_read() {
                 TakeOutcome::All
             );
         }
-        let cut = buffer.cut();
-        let schema = cut.decoded.schema().clone();
-        let interval = Interval::new(cut.from, cut.to);
-        let (decoded, positions, letters) = (cut.decoded, cut.positions, cut.letters);
-        let ready = conform(source, interval, decoded, positions, letters, &schema, NOW);
-        letter_hash(&ready.unwrap().letters)
+        let sealed = buffer.seal();
+        let schema = sealed.decoded.schema().clone();
+        let interval = Interval::new(sealed.from, sealed.to);
+        let (decoded, positions, dead_letters) =
+            (sealed.decoded, sealed.positions, sealed.dead_letters);
+        let conformed = conform(
+            source,
+            interval,
+            decoded,
+            positions,
+            dead_letters,
+            &schema,
+            NOW,
+        );
+        dead_letter_hash(&conformed.unwrap().dead_letters)
     };
     let apart = [
         with_account(batch(0, &payloads(0..5)), 5, account(5, 2, 0)),

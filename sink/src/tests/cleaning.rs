@@ -10,12 +10,12 @@ use super::support::*;
 use crate::lake::{Commit, generation_key};
 
 async fn staged(lake: &SharedLake) -> Vec<String> {
-    let staged = lake.list_staged().await.unwrap();
+    let staged = lake.list_uploads().await.unwrap();
     staged.into_iter().map(|(_, key)| key).collect()
 }
 
 async fn seal(lake: &SharedLake, key: &str) -> Sealed {
-    let mut staging = lake.stage(key).await.unwrap();
+    let mut staging = lake.upload(key).await.unwrap();
     staging.write(Bytes::from_static(b"rows")).await.unwrap();
     staging.seal().await.unwrap()
 }
@@ -138,7 +138,7 @@ async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
     assert_exactly_once(&world, 0..6, "").await;
     let left: Vec<String> = heir
         .lake
-        .list_staged()
+        .list_uploads()
         .await
         .unwrap()
         .into_iter()

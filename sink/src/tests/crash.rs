@@ -13,7 +13,7 @@ async fn second_owner(world: &SimWorld, name: &str, what: &str) {
     let next = after.next_offset().unwrap();
     assert!([0, 3, 5].contains(&next), "{what}: {next}");
     publish(&mut shard, next..8).await.unwrap();
-    let staged = process.lake.list_staged().await.unwrap();
+    let staged = process.lake.list_uploads().await.unwrap();
     assert!(staged.is_empty(), "{what}: {staged:?}");
     assert_eq!(temporaries(world).await, [""; 0], "{what}");
 }

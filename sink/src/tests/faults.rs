@@ -69,13 +69,13 @@ async fn commit_of(process: &SinkProcess, slot: u64) -> Commit {
 }
 
 /// Reasons of the dead letters by the number of their record.
-async fn letters(process: &SinkProcess) -> BTreeMap<u64, String> {
+async fn dead_letters(process: &SinkProcess) -> BTreeMap<u64, String> {
     let rows = rows_of(&*process.lake, &names().dead_letters()).await;
-    let letters = rows.iter().map(|row| {
+    let dead_letters = rows.iter().map(|row| {
         let n = row["sequence"].as_str().unwrap().parse().unwrap();
         (n, row["reason"].as_str().unwrap().to_owned())
     });
-    letters.collect()
+    dead_letters.collect()
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn a_panic_makes_a_dead_letter_of_its_record_and_stops_nothing() {
     let payloads: Vec<String> = (0..40).map(faulty).collect();
     push(&process, &payloads).await.unwrap();
     assert_exactly_once(&world, 0..40, "").await;
-    for (n, reason) in letters(&process).await {
+    for (n, reason) in dead_letters(&process).await {
         let wanted = if is_faulty(n) {
             "internal_fault"
         } else {
@@ -97,7 +97,7 @@ async fn a_panic_makes_a_dead_letter_of_its_record_and_stops_nothing() {
     let commit = commit_of(&process, 1).await;
     assert_eq!(commit.faults.len(), 8);
     assert_eq!(
-        (commit.counts.input, commit.counts.own_letters),
+        (commit.counts.input, commit.counts.own_dead_letters),
         (40, 8 + 5)
     );
     let report = verify(&process.lake, &names(), Depth::default()).await;
@@ -138,7 +138,7 @@ async fn a_partition_that_a_fault_empties_is_no_file() {
     assert_eq!(files.len(), 2);
     assert!(files[0].sealed.key.ends_with("_0000.parquet"), "{files:?}");
     assert!(files[1].sealed.key.ends_with("_0001.parquet"), "{files:?}");
-    assert!(process.lake.list_staged().await.unwrap().is_empty());
+    assert!(process.lake.list_uploads().await.unwrap().is_empty());
     assert_exactly_once(&world, 0..3, "").await;
 }
 
@@ -153,7 +153,7 @@ async fn a_row_that_was_taken_stays_a_row() {
         .await
         .unwrap();
     assert_exactly_once(&world, 0..3, "").await;
-    assert!(letters(&process).await.is_empty());
+    assert!(dead_letters(&process).await.is_empty());
 }
 
 /// Not even what a dead letter says of its record may stop anything.
@@ -188,7 +188,7 @@ async fn a_panic_of_no_single_record_names_the_interval_and_a_remedy() {
         for said in ["(begin, 1]", "000000", "--flush-bytes"] {
             assert!(error.contains(said), "`{said}` is not in: {error}");
         }
-        assert!(process.lake.list_staged().await.unwrap().is_empty());
+        assert!(process.lake.list_uploads().await.unwrap().is_empty());
         assert!(found(&world).await.is_empty());
     }
 }
@@ -250,19 +250,29 @@ fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
             TakeOutcome::All
         );
     }
-    let cut = buffer.cut();
-    let schema = cut.decoded.schema().clone();
-    let interval = Interval::new(cut.from, cut.to);
-    let (decoded, positions, letters) = (cut.decoded, cut.positions, cut.letters);
-    let ready = conform(source, interval, decoded, positions, letters, &schema, NOW).unwrap();
-    let letters = ready.letters.iter().map(|letter| {
-        let at = letter.letter.sequence.to_string();
-        (at, letter.letter.reason.to_string())
+    let sealed = buffer.seal();
+    let schema = sealed.decoded.schema().clone();
+    let interval = Interval::new(sealed.from, sealed.to);
+    let (decoded, positions, dead_letters) =
+        (sealed.decoded, sealed.positions, sealed.dead_letters);
+    let conformed = conform(
+        source,
+        interval,
+        decoded,
+        positions,
+        dead_letters,
+        &schema,
+        NOW,
+    )
+    .unwrap();
+    let dead_letters = conformed.dead_letters.iter().map(|letter| {
+        let at = letter.entry.sequence.to_string();
+        (at, letter.entry.reason.to_string())
     });
-    let letters = letters.collect();
+    let dead_letters = dead_letters.collect();
     let names = names().chain(&stream_id(), &shard("000000").id);
     let mut rows = Vec::new();
-    for plan in ready.plan(&names, &[]).unwrap() {
+    for plan in conformed.plan(&names, &[]).unwrap() {
         if plan.key.contains("dead-letters") {
             continue;
         }
@@ -283,7 +293,7 @@ fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
             ));
         }
     }
-    (rows, letters)
+    (rows, dead_letters)
 }
 
 fn record() -> impl Strategy<Value = String> {
@@ -321,9 +331,9 @@ proptest! {
             all.push((2 * n + 1, record.clone()));
             good.push((2 * n + 1, record.clone()));
         }
-        let ((rows, mut letters), wanted) = (made_of(&all), made_of(&good));
+        let ((rows, mut dead_letters), wanted) = (made_of(&all), made_of(&good));
         let odd = |at: &str| at.parse::<u64>().unwrap() % 2 == 1;
-        letters.retain(|(at, _)| odd(at));
-        prop_assert_eq!((rows, letters), wanted);
+        dead_letters.retain(|(at, _)| odd(at));
+        prop_assert_eq!((rows, dead_letters), wanted);
     }
 }

@@ -20,7 +20,7 @@ async fn open(world: &SimWorld, name: &str) -> Result<FileLake, Error> {
 }
 
 async fn staged(lake: &FileLake, key: &str, body: &'static str) -> Sealed {
-    let mut staging = lake.stage(key).await.unwrap();
+    let mut staging = lake.upload(key).await.unwrap();
     staging
         .write(Bytes::from_static(body.as_bytes()))
         .await
@@ -175,11 +175,11 @@ async fn a_staging_is_invisible_and_used_once() {
     let lake = open(&world, "a").await.unwrap();
     let sealed = staged(&lake, "t/d=1/x.parquet", "rows").await;
     assert!(lake.list("", None).await.unwrap().is_empty());
-    let staged_now = lake.list_staged().await.unwrap();
+    let staged_now = lake.list_uploads().await.unwrap();
     assert_eq!(staged_now, [(sealed.upload.clone(), sealed.key.clone())]);
     assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Revealed);
     assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Already);
-    assert!(lake.list_staged().await.unwrap().is_empty());
+    assert!(lake.list_uploads().await.unwrap().is_empty());
     world.power_cut(Loss::Everything);
     let lake = open(&world, "b").await.unwrap();
     assert_eq!(lake.get("t/d=1/x.parquet").await.unwrap().unwrap(), "rows");
@@ -257,7 +257,7 @@ async fn a_failed_sync_is_fatal_wherever_it_happens() {
     fatal(lake.reveal(&sealed).await.map(drop));
     world.heal();
     let lake = open(&world, "d").await.unwrap();
-    let staging = lake.stage("t/x2.parquet").await.unwrap();
+    let staging = lake.upload("t/x2.parquet").await.unwrap();
     failing(Op::Sync, "staging/t/x2");
     fatal(staging.seal().await.map(drop));
 }
@@ -267,7 +267,7 @@ async fn a_full_disk_may_be_tried_again() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
     world.set_quota(Some(2));
-    let mut staging = lake.stage("t/x.parquet").await.unwrap();
+    let mut staging = lake.upload("t/x.parquet").await.unwrap();
     let error = staging
         .write(Bytes::from_static(b"rows"))
         .await
@@ -279,7 +279,7 @@ async fn a_full_disk_may_be_tried_again() {
         .unwrap_err();
     assert!(matches!(error.disposition(), Disposition::Retry { .. }));
     assert!(
-        lake.list_staged().await.unwrap().is_empty(),
+        lake.list_uploads().await.unwrap().is_empty(),
         "half a file only takes room"
     );
     world.set_quota(None);
@@ -332,7 +332,7 @@ async fn a_process_whose_sync_failed_writes_nothing_more() {
     let failed = lake.put_new("_hydrant/t/x", Bytes::from_static(b"1")).await;
     assert!(failed.unwrap_err().to_string().contains("sync"));
     assert!(lake.reveal(&ready).await.is_err());
-    assert!(lake.stage("t/d=1/more.parquet").await.is_err());
+    assert!(lake.upload("t/d=1/more.parquet").await.is_err());
     let put = lake.put_new("_hydrant/u/y", Bytes::from_static(b"1")).await;
     assert_eq!(put.unwrap_err().disposition(), Disposition::Fatal);
     let next = open(&world, "b").await.unwrap();
@@ -372,6 +372,6 @@ async fn one_who_only_looks_changes_nothing() {
         .await
         .unwrap();
     assert!(lake.put_new("x", Bytes::new()).await.is_err());
-    assert!(lake.stage("x").await.is_err());
+    assert!(lake.upload("x").await.is_err());
     assert!(lake.delete("x").await.is_err());
 }

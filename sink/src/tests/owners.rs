@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
 use hydrant_core::{Disposition, Error, Position, Result};
@@ -44,7 +44,7 @@ async fn the_second_of_two_owners_publishes_nothing() {
     let error = publish(&mut second, 9..10).await.unwrap_err();
     assert_eq!(after(&error), Position::offset(5), "once lost is lost");
     assert!(
-        a.lake.list_staged().await.unwrap().is_empty(),
+        a.lake.list_uploads().await.unwrap().is_empty(),
         "the loser cleans up after itself"
     );
     let (mut second, from) = b.claim("000000").await.unwrap();
@@ -163,13 +163,13 @@ impl Lake for Between {
         }
         Ok(put)
     }
-    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
-        self.lake.stage(key).await
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
+        self.lake.upload(key).await
     }
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         let mut plan = self.plan.lock().await;
         if std::mem::take(&mut plan.empty_stagings) {
-            for (upload, _) in self.lake.list_staged().await? {
+            for (upload, _) in self.lake.list_uploads().await? {
                 self.lake.discard(&upload).await?;
             }
         }
@@ -202,8 +202,8 @@ impl Lake for Between {
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
         self.lake.list_dirs(prefix).await
     }
-    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
-        self.lake.list_staged().await
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
+        self.lake.list_uploads().await
     }
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.lake.tidy(prefix).await

@@ -24,7 +24,7 @@ async fn records_become_rows_in_the_partitions_of_their_event_times() {
             .iter()
             .all(|file| file.key.starts_with("devices/date=2026-11-"))
     );
-    assert!(process.lake.list_staged().await.unwrap().is_empty());
+    assert!(process.lake.list_uploads().await.unwrap().is_empty());
     assert_eq!(process.context.budget.held_bytes(), 0);
 }
 

@@ -59,7 +59,7 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
     .await;
     let (mut shard, _) = dead.claim("000000").await.unwrap();
     publish(&mut shard, 0..8).await.unwrap_err();
-    for (upload, _) in dead.lake.list_staged().await.unwrap() {
+    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
         dead.lake.discard(&upload).await.unwrap();
     }
     let other = ProcessSetup::named(&world, "b").run().await.unwrap();
@@ -95,7 +95,7 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
     .await;
     let (mut shard, _) = dead.claim("000000").await.unwrap();
     publish(&mut shard, 0..8).await.unwrap_err();
-    for (upload, _) in dead.lake.list_staged().await.unwrap() {
+    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
         dead.lake.discard(&upload).await.unwrap();
     }
     let changed = FakeStream {

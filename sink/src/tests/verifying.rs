@@ -216,7 +216,7 @@ async fn a_file_that_is_on_its_way_is_told_from_one_that_is_gone() {
     assert_eq!(warned(&report), [ProblemKind::Unfinished; 3]);
     let writer = &between.lake;
     let mut staging = writer
-        .stage("devices/date=2026-11-20/late.parquet")
+        .upload("devices/date=2026-11-20/late.parquet")
         .await
         .unwrap();
     staging.write(Bytes::from_static(b"x")).await.unwrap();

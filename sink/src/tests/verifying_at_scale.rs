@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::{Position, Result};
 
 use super::support::*;
@@ -98,7 +98,7 @@ impl Lake for EndlessLake {
     async fn put_new(&self, _: &str, _: Bytes) -> Result<Put> {
         unreachable!("verification changes nothing")
     }
-    async fn stage(&self, _: &str) -> Result<Box<dyn Staging>> {
+    async fn upload(&self, _: &str) -> Result<Box<dyn Upload>> {
         unreachable!("verification changes nothing")
     }
     async fn reveal(&self, _: &Sealed) -> Result<Reveal> {
@@ -147,7 +147,7 @@ impl Lake for EndlessLake {
         let dir = dirs.and_then(|dirs| dirs.split('/').next());
         Ok(dir.into_iter().map(str::to_owned).collect())
     }
-    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
         Ok(Vec::new())
     }
     async fn tidy(&self, _: &str) -> Result<()> {

@@ -157,7 +157,7 @@ impl Verification {
                 Some(sum) => {
                     sum.input = sum.input.saturating_add(origin.input);
                     sum.records = sum.records.saturating_add(origin.records);
-                    sum.letters = sum.letters.saturating_add(origin.letters);
+                    sum.dead_letters = sum.dead_letters.saturating_add(origin.dead_letters);
                     sum.dropped = sum.dropped.saturating_add(origin.dropped);
                 }
             }
@@ -208,7 +208,7 @@ impl Verification {
     /// Tells the files of newest records that are on their way from those that are gone, and stagings that are left over.
     async fn check_absent(&mut self) -> Result<()> {
         // Stagings first: one that is not listed any more is visible, or it never will be.
-        let staged = self.lake.list_staged().await?;
+        let staged = self.lake.list_uploads().await?;
         let staged: BTreeMap<String, String> = staged.into_iter().collect();
         let mut awaited = BTreeSet::new();
         for file in std::mem::take(&mut self.absent) {
@@ -276,7 +276,7 @@ impl Verification {
                 let place = format!("shard `{}` of writer {}", origin.shard, origin.writer);
                 let detail = format!(
                     "{} upstream units in, but {} records + {} dead letters + {} dropped",
-                    origin.input, origin.records, origin.letters, origin.dropped,
+                    origin.input, origin.records, origin.dead_letters, origin.dropped,
                 );
                 report.problem(ProblemKind::Unbalanced, place, detail);
             }

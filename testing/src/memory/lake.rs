@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Staging};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Upload};
 
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<String, Bytes>,
-    staged: BTreeMap<String, (String, BytesMut)>,
+    uploads: BTreeMap<String, (String, BytesMut)>,
     next_upload: u64,
 }
 
@@ -34,20 +34,20 @@ impl MemoryLake {
 }
 
 #[derive(Debug)]
-struct MemoryStaging {
+struct MemoryUpload {
     lake: MemoryLake,
     key: String,
     upload: String,
 }
 
 #[async_trait]
-impl Staging for MemoryStaging {
-    fn upload(&self) -> &str {
+impl Upload for MemoryUpload {
+    fn id(&self) -> &str {
         &self.upload
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        match self.lake.lock().staged.get_mut(&self.upload) {
+        match self.lake.lock().uploads.get_mut(&self.upload) {
             Some((_, collected)) => {
                 collected.extend_from_slice(&bytes);
                 Ok(())
@@ -58,7 +58,7 @@ impl Staging for MemoryStaging {
 
     async fn seal(self: Box<Self>) -> Result<Sealed> {
         let state = self.lake.lock();
-        let Some((_, collected)) = state.staged.get(&self.upload) else {
+        let Some((_, collected)) = state.uploads.get(&self.upload) else {
             return Err(discarded(&self.upload));
         };
         Ok(Sealed {
@@ -73,7 +73,7 @@ impl Staging for MemoryStaging {
 
 fn discarded(upload: &str) -> Error {
     Error::fatal(format!(
-        "staging `{upload}` was discarded while it was written"
+        "upload `{upload}` was discarded while it was written"
     ))
 }
 
@@ -92,13 +92,13 @@ impl Lake for MemoryLake {
         Ok(Put::Created)
     }
 
-    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         let mut state = self.lock();
         let upload = format!("upload-{:08}", state.next_upload);
         state.next_upload += 1;
-        let staged = (key.to_owned(), BytesMut::new());
-        state.staged.insert(upload.clone(), staged);
-        Ok(Box::new(MemoryStaging {
+        let collected = (key.to_owned(), BytesMut::new());
+        state.uploads.insert(upload.clone(), collected);
+        Ok(Box::new(MemoryUpload {
             lake: self.clone(),
             key: key.to_owned(),
             upload,
@@ -114,10 +114,10 @@ impl Lake for MemoryLake {
                     "`{key}` holds another file than was sealed"
                 )));
             }
-            state.staged.remove(&sealed.upload);
+            state.uploads.remove(&sealed.upload);
             return Ok(Reveal::Already);
         }
-        match state.staged.remove(&sealed.upload) {
+        match state.uploads.remove(&sealed.upload) {
             Some((key, collected)) => {
                 state.objects.insert(key, collected.freeze());
                 Ok(Reveal::Revealed)
@@ -127,7 +127,7 @@ impl Lake for MemoryLake {
     }
 
     async fn discard(&self, upload: &str) -> Result<()> {
-        self.lock().staged.remove(upload);
+        self.lock().uploads.remove(upload);
         Ok(())
     }
 
@@ -169,10 +169,10 @@ impl Lake for MemoryLake {
         Ok(dirs.into_iter().collect())
     }
 
-    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
         let state = self.lock();
-        let staged = state.staged.iter();
-        Ok(staged
+        let uploads = state.uploads.iter();
+        Ok(uploads
             .map(|(upload, (key, _))| (upload.clone(), key.clone()))
             .collect())
     }

@@ -14,7 +14,7 @@ use hydrant_core::disk::{
     self, Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch,
 };
 use hydrant_core::hash;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Staging};
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::Lease;
 use hydrant_core::lease::Progress;
 use hydrant_core::mutant::Mutant;
@@ -55,7 +55,7 @@ pub(super) enum Broken {
     FoundUnfinished,
     /// A record of the same interval is taken for one's own.
     MineByInterval,
-    /// The staged files of a record are removed as leftovers before they are shown.
+    /// The uploaded files of a record are removed as leftovers before they are shown.
     CleanedBeforeFinish,
     /// Several writers send as one origin.
     OriginsReused,
@@ -103,7 +103,7 @@ impl Broken {
         Arc::new(BrokenLake {
             how: self,
             inner,
-            staged: Arc::default(),
+            uploads: Arc::default(),
             late: Mutex::default(),
         })
     }
@@ -330,8 +330,8 @@ impl DiskFile for LateSync {
 struct BrokenLake {
     how: Broken,
     inner: SharedLake,
-    /// The stagings of this process.
-    staged: Arc<Mutex<BTreeSet<String>>>,
+    /// The uploads of this process.
+    uploads: Arc<Mutex<BTreeSet<String>>>,
     /// Files that are to be visible after the next record.
     late: Mutex<Vec<Sealed>>,
 }
@@ -376,16 +376,16 @@ impl Lake for BrokenLake {
             _ => Ok(put),
         }
     }
-    async fn stage(&self, key: &str) -> Result<Box<dyn Staging>> {
-        Ok(Box::new(BrokenStaging {
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(BrokenUpload {
             how: self.how,
-            inner: self.inner.stage(key).await?,
+            inner: self.inner.upload(key).await?,
             lake: SharedLake::clone(&self.inner),
-            staged: Arc::clone(&self.staged),
+            uploads: Arc::clone(&self.uploads),
         }))
     }
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
-        let is_mine = lock(&self.staged).contains(&sealed.upload);
+        let is_mine = lock(&self.uploads).contains(&sealed.upload);
         match self.how {
             Broken::FoundUnfinished if !is_mine => Ok(Reveal::Already),
             Broken::CleanedBeforeFinish if !is_mine => {
@@ -421,8 +421,8 @@ impl Lake for BrokenLake {
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
         self.inner.list_dirs(prefix).await
     }
-    async fn list_staged(&self) -> Result<Vec<(String, String)>> {
-        self.inner.list_staged().await
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
+        self.inner.list_uploads().await
     }
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.inner.tidy(prefix).await
@@ -433,25 +433,25 @@ impl Lake for BrokenLake {
 }
 
 #[derive(Debug)]
-struct BrokenStaging {
+struct BrokenUpload {
     how: Broken,
-    inner: Box<dyn Staging>,
+    inner: Box<dyn Upload>,
     lake: SharedLake,
-    staged: Arc<Mutex<BTreeSet<String>>>,
+    uploads: Arc<Mutex<BTreeSet<String>>>,
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Staging for BrokenStaging {
-    fn upload(&self) -> &str {
-        self.inner.upload()
+impl Upload for BrokenUpload {
+    fn id(&self) -> &str {
+        self.inner.id()
     }
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.inner.write(bytes).await
     }
     async fn seal(self: Box<Self>) -> Result<Sealed> {
         let sealed = self.inner.seal().await?;
-        lock(&self.staged).insert(sealed.upload.clone());
+        lock(&self.uploads).insert(sealed.upload.clone());
         if self.how == Broken::PartitionAlone {
             self.lake.reveal(&sealed).await?;
         }

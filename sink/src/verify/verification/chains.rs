@@ -239,7 +239,7 @@ fn check_sums(key: &str, commit: &Commit, report: &mut TableReport) {
         (FileKind::Rows, commit.counts.rows, "rows"),
         (
             FileKind::DeadLetters,
-            commit.counts.letters(),
+            commit.counts.dead_letters(),
             "dead letters",
         ),
     ] {
@@ -291,7 +291,7 @@ impl ChainReport {
         for (sum, amount) in [
             (&mut self.input, counts.input),
             (&mut self.rows, counts.rows),
-            (&mut self.dead_letters, counts.letters()),
+            (&mut self.dead_letters, counts.dead_letters()),
             (&mut self.dropped, counts.dropped_units()),
             (&mut self.duplicates, counts.duplicates),
         ] {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::disk::{DiskFile, Open};
-use hydrant_core::lake::{Sealed, Staging};
+use hydrant_core::lake::{Sealed, Upload};
 use hydrant_core::{Context, Error, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -96,8 +96,8 @@ impl FileUpload {
 }
 
 #[async_trait]
-impl Staging for FileUpload {
-    fn upload(&self) -> &str {
+impl Upload for FileUpload {
+    fn id(&self) -> &str {
         &self.sealed.upload
     }
 
