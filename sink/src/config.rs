@@ -14,14 +14,14 @@ use crate::table::spec::TableRules;
 /// The table's name when none is given.
 pub const TABLE_DEFAULT: &str = "events";
 
-/// How long an input that does not exist is waited for: services start in any order.
+/// How long to wait for an input that does not exist yet: services start in any order.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
-/// How long nothing may come for that to be the end of the input.
+/// How long the input must be silent to count as ended.
 const IDLE_DEFAULT: Duration = Duration::from_secs(1);
-/// Event times are judged by the time at which an interval was opened, so it must not grow old.
+/// Event times are judged by the time at which an interval was opened, so an interval must not grow old.
 const FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// A decoder takes no more.
+/// The most that a decoder takes.
 const FLUSH_BYTES_MAX: u64 = 1 << 30;
 const FLUSH_BYTES_MIN: u64 = 1 << 10;
 const COLUMNS_MAX: u64 = 100_000;
@@ -29,16 +29,16 @@ const PARTITIONS_MAX: u64 = 100_000;
 const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
 const ROW_GROUP_BYTES_MAX: u64 = 1 << 30;
 const ZSTD_LEVEL_MAX: u64 = 22;
-/// What a layout takes.
+/// The largest offset that a layout takes.
 const OFFSET_MINUTES_MAX: i64 = 18 * 60;
 
 /// The end of the help: the keys of `[sink]` that have no flag.
 pub const MORE_KEYS: &str = "\
 Settings without a flag are keys of the table [sink] of the configuration file, or environment
 variables such as HYDRANT_SINK_FROZEN=true (all but columns):
-  columns             table of names and types, such as price = \"DECIMAL(9,2)\", instead of those
-                      that the first records suggest
-  frozen              true: columns that are not known yet are refused [default: false]
+  columns             table of names and types, such as price = \"DECIMAL(9,2)\", instead of the
+                      types that the first records suggest
+  frozen              true: new columns are refused [default: false]
   columns-max         most columns of the table [default: 2000]
   partitions-max      most partitions of one publish [default: 1024]
   utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
@@ -62,7 +62,7 @@ pub struct SinkArgs {
     /// Publish records after this time at the latest [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub flush_interval: Option<String>,
-    /// Publish when this much came in [default: 128MiB]
+    /// Publish when this much input has arrived [default: 128MiB]
     #[arg(long, value_name = "BYTES")]
     pub flush_bytes: Option<String>,
     /// Field that holds the event time, such as `meta.time`
@@ -75,7 +75,7 @@ pub struct SinkArgs {
     /// Add columns that say where each row came from
     #[arg(long)]
     pub provenance: bool,
-    /// Where to start a shard that the lake knows nothing of: earliest, latest or a time [default: earliest]
+    /// Where to start a shard that the lake holds nothing of: earliest, latest or a time [default: earliest]
     #[arg(long, value_name = "START")]
     pub start: Option<String>,
     /// How long to wait for an input that does not exist yet [default: 10s]
@@ -84,7 +84,7 @@ pub struct SinkArgs {
     /// End when everything is published and nothing more comes
     #[arg(long)]
     pub exit_at_end: bool,
-    /// With --exit-at-end: how long nothing may come for that to be the end [default: 1s]
+    /// With --exit-at-end: how long the input must be silent to count as ended [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub idle: Option<String>,
 }
@@ -104,7 +104,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads all of it; `None` with a problem.
+    /// Reads all settings. Returns `None` when one is wrong; `problems` says which.
     pub fn read(args: &SinkArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
         let mut flags = Flags::new();
         flags.set("from", "--from", args.from.as_ref());
@@ -187,7 +187,7 @@ impl Config {
         &self.names
     }
 
-    /// What the table is.
+    /// The rules of the table.
     pub fn rules(&self) -> &TableRules {
         &self.rules
     }
@@ -199,14 +199,14 @@ impl Config {
         self.flush
     }
 
-    /// Where a shard starts that neither lake nor ledger knows.
+    /// Where a shard starts that neither the lake nor the ledger knows.
     pub fn start(&self) -> Start {
         self.start
     }
 
-    /// How long an input that does not exist is waited for.
+    /// How long to wait for an input that does not exist yet.
     ///
-    /// Default: 10 s. Raise it when the stage before starts late. Cost: a mistake in the URL is told later.
+    /// Default: 10 s. Raise it when the stage before starts late. Cost: a mistake in the URL is reported later.
     pub fn wait(&self) -> Duration {
         self.wait
     }
@@ -216,7 +216,7 @@ impl Config {
         self.exit_at_end
     }
 
-    /// How long nothing may come for that to be the end.
+    /// How long the input must be silent to count as ended.
     ///
     /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
     pub fn idle(&self) -> Duration {
@@ -237,12 +237,12 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
     }
 }
 
-/// What the table is:
+/// Reads the rules of the table:
 ///
-/// - `partition`: `date`, `hour` or fields. Default: `date`. Add fields that queries filter by. Cost: a file a value and
-///   interval.
-/// - `utc-offset-minutes`: whose days and hours. Default: 0.
-/// - `columns`: a table of names and types that are not left to the first records. Default: none.
+/// - `partition`: `date`, `hour` or fields. Default: `date`. Add fields that queries filter by. Cost: a file for each
+///   value and interval.
+/// - `utc-offset-minutes`: the time zone of days and hours. Default: 0.
+/// - `columns`: a table of names and types that the first records do not decide. Default: none.
 /// - `frozen`: whether other columns are refused. Default: no.
 /// - `columns-max`, `partitions-max`: bounds of one table and one interval. Default: 2000 and 1024. Cost: memory.
 /// - `compression`, `zstd-level`, `row-group-bytes`, `bloom-filters`: how files are written. Default: zstd at level 1,
@@ -313,7 +313,7 @@ fn read_encoding(section: &mut Section) -> EncodeOptions {
     if bloom.iter().any(String::is_empty) {
         section.problem(
             "bloom-filters",
-            "names no column: write the names of columns, or leave it out",
+            "it names no column: write the names of columns, or leave it out",
         );
     }
     let bloom = bloom.into_iter();
@@ -385,17 +385,17 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let file = "[sink]\ntable = \"a/b\"\npartition = [\"date\", \"hour\"]\ncompresion = \"lz4\"\n\
                     flush-interval = \"5d\"\n[sink.columns]\nid = \"TEXT\"\n";
-        let told = read(
+        let reported = read(
             &SinkArgs {
                 start: Some("soon".to_owned()),
                 ..SinkArgs::default()
             },
             file,
         );
-        let told = told.unwrap_err();
+        let reported = reported.unwrap_err();
         for part in [
             "from",
             "to",
@@ -406,7 +406,7 @@ mod tests {
             "columns",
             "--start",
         ] {
-            assert!(told.contains(part), "{part} in {told}");
+            assert!(reported.contains(part), "{part} in {reported}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the way from payload bytes (one JSON object each) to Arrow arrays, the reasons why a record
 //! is refused, and the routing of rows to partitions. Promises:
 //!
-//! - A bad record is data: [`Decoder::append`] answers with a [`Reject`] and the rows before and
+//! - A bad record is data: [`Decoder::append`] returns a [`Reject`] and the rows before and
 //!   after are what they would have been without it. Columns and types that only the bad record
 //!   would have brought are forgotten.
 //! - Values are unchanged: integers are exact or refused, doubles are correctly rounded, text is
@@ -12,12 +12,12 @@
 //!   [`Decoder::size`] says what the columns will take as Arrow arrays.
 //! - Rows of a partition keep the order in which they were appended.
 //! - The same records under the same schema and options, conformed to the same schema, give the
-//!   same rows and the same rejects. Whoever makes an interval again needs both schemas: under the
-//!   later one alone, a value that the first decoding refused could be a row.
+//!   same rows and the same rejects. A rebuild of an interval needs both schemas: under
+//!   the later one alone, a value that the first decoding refused could be a row.
 //!
 //! Refuses, per record: JSON that RFC 8259 does not allow (NaN, leading zeros, lone surrogates,
 //! trailing bytes), keys that repeat in one object, keys that differ from a column's name in case
-//! only (DuckDB could not tell the two apart), keys that are empty, longer than
+//! only (DuckDB could not distinguish the two), keys that are empty, longer than
 //! [`KEY_BYTES_MAX`] or hold control characters, top-level keys with the name of a partition
 //! column or, with provenance on, of a provenance column, and values that do not fit the column.
 //!

@@ -1,9 +1,9 @@
 //! The rows of one partition as a Parquet file, and back.
 //!
 //! Owns compression, encodings per column, row groups and footers. Promises that the same rows,
-//! options and metadata give the same bytes with the same build of this program: nothing comes from
-//! a clock, from chance or from the order of a hash map. A file that was lost after its commit can
-//! so be built again. Refuses nothing that a table's schema allows; memory is one row group.
+//! options and metadata give the same bytes with the same build of this program: nothing depends
+//! on a clock, on randomness or on the order of a hash map. A file that was lost after its commit can
+//! therefore be built again. Refuses nothing that a table's schema allows; memory is one row group.
 
 mod choice;
 mod json;

@@ -26,7 +26,8 @@ const PROVENANCE: Provenance<'_> = Provenance {
 /// A record that every table takes.
 const GOOD: &[u8] = br#"{"zzz":"good"}"#;
 
-/// The rows of records, in order, as JSON, after a way through Parquet; and why the others are none.
+/// Writes records to Parquet and reads them back: the rows in order as JSON, and the reasons why the others were
+/// refused.
 fn rows(records: &[&[u8]], options: DecodeOptions) -> (Vec<Vec<u8>>, Vec<RejectReason>) {
     let schema = TableSchema::default();
     let mut decoder = Decoder::try_new(&schema, options).expect("a new table has any layout");
@@ -144,13 +145,16 @@ fn times_are_read_as_chrono_reads_them() {
         .run(|input| {
             let found = parse_rfc3339(input);
             let text = std::str::from_utf8(input).ok();
-            // A leap second in the middle of a minute is none for chrono.
+            // chrono does not accept a leap second in the middle of a minute.
             let leap = input.get(17..19) == Some(b"60");
             let wanted = text.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
             if let Some(wanted) = wanted.filter(|_| !leap) {
                 assert_eq!(found, Some(wanted.timestamp_micros()));
             } else if let Some(found) = found {
-                assert!(leap || wanted.is_some(), "{found} is no time for chrono");
+                assert!(
+                    leap || wanted.is_some(),
+                    "chrono does not accept the time {found}"
+                );
             }
             found.is_some()
         });
@@ -283,7 +287,7 @@ fn commits_are_refused_or_come_back() {
         });
 }
 
-/// A message without what tells one input from the next.
+/// A message without the parts that depend on the input.
 fn without_numbers(message: &str) -> String {
     assert!(!message.is_empty());
     message

@@ -1,10 +1,9 @@
-//! The lake: objects, commit chains, and what happens after a crash.
+//! The lake: objects, commit chains, and recovery after a crash.
 //!
-//! Owns the names of everything in the lake ([`TableNames`], [`ChainNames`]), the lake in a directory ([`FileLake`]), the
-//! commit records and their chain ([`Commit`], [`Chain`]), the steps by which an interval becomes visible exactly once
-//! ([`Publisher`]), and what tells a table from others. Promises what these say of themselves. Refuses to judge by
-//! intervals or by time which of two owners is right: the name of a record is the compare-and-set, and whoever finds a
-//! record finishes it.
+//! Owns the names of all objects in the lake ([`TableNames`], [`ChainNames`]), the lake in a directory ([`FileLake`]),
+//! the commit records and their chain ([`Commit`], [`Chain`]), the steps by which an interval becomes visible exactly
+//! once ([`Publisher`], [`Finisher`]), and the identity of a table. Refuses to judge by intervals or by time which of
+//! two owners is right: the name of a record is the compare-and-set, and each process that finds a record finishes it.
 
 mod chain;
 mod clean_up;
@@ -31,5 +30,5 @@ pub use file::FileLake;
 pub use finisher::{Finisher, Rebuild, RebuildRecord};
 pub(crate) use identity::identify;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
-pub use open::{LakeLocation, open, open_read, place};
+pub use open::{LakeLocation, locate, open, open_read};
 pub use publisher::{ChainProgress, Publisher};

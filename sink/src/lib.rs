@@ -6,8 +6,8 @@
 //! schemas: no clock, no I/O, no randomness in their output.
 //!
 //! [`lake`] owns the objects of the lake and the protocol that makes an interval visible exactly once, [`shard`] the
-//! way of a shard's batches into it, [`table_sink`] the stage that the runtime drives, [`verify`] the proof that a table
-//! holds what its commit records say.
+//! way of a shard's batches into it, [`table_sink`] the stage that the runtime drives, [`verify`] the proof that a
+//! table holds what its commit records say.
 
 pub mod config;
 pub mod decode;

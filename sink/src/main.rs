@@ -9,8 +9,8 @@ use hydrant_sink::wire;
 
 /// Lands the records of a stream as Parquet in a table of a data lake, each exactly once
 ///
-/// Readers just list the table's directory. Records that are no rows become dead letters beside it, in the same
-/// commit. Start as many workers of one --app as you like; even two that believe they own the same shard are safe.
+/// Readers just list the directory of the table. Records that cannot become rows become dead letters beside it, in the
+/// same commit. Start as many workers of one --app as you like; even two that believe they own the same shard are safe.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-sink", version, after_help = MORE_KEYS)]
 struct SinkCli {

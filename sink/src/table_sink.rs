@@ -1,7 +1,7 @@
-//! The sink as a stage: batches of a shard in, intervals in the lake out.
+//! The sink of one stream into one table, as a stage: it takes batches of shards and publishes intervals in the lake.
 //!
-//! Owns what the shards of one stream into one table share. Promises that the lake is asked first how far a shard is,
-//! and that what a dead owner left half done is finished before anything follows.
+//! Owns the table's identity and the progress that the lake holds of each shard. Promises that progress comes from the
+//! lake, and that a record which a dead owner left unfinished is finished before anything follows it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,12 +30,12 @@ use crate::table::spec::TableRules;
 pub struct TableSink {
     shared: Arc<SinkContext>,
     output: OutputId,
-    /// What was answered to whoever is about to open a shard.
+    /// The progress that `resume` found, for the `open` that follows.
     resumed: Arc<Mutex<HashMap<ShardId, ChainProgress>>>,
 }
 
 impl TableSink {
-    /// Opens the table. Files that vanished before they were visible are made again by `rebuild`.
+    /// Opens the table. `rebuild` makes files again that vanished before they were visible.
     ///
     /// # Errors
     /// Refused when the stored schema contradicts the rules.
@@ -74,10 +74,10 @@ impl TableSink {
         })
     }
 
-    /// Of a table in a lake that lies at `place`, which tells it from a copy of the lake.
-    pub fn at(mut self, place: &LakeLocation) -> Self {
-        let id = format!("{}-{}", self.output.id, place.id);
-        self.output = OutputId::new(id, name(&self.shared.names, &place.url));
+    /// Adds the lake's location to the output id, so that a copy of the lake counts as a different output.
+    pub fn at(mut self, location: &LakeLocation) -> Self {
+        let id = format!("{}-{}", self.output.id, location.id);
+        self.output = OutputId::new(id, name(&self.shared.names, &location.url));
         self
     }
 
@@ -86,7 +86,7 @@ impl TableSink {
         &self.shared.registry
     }
 
-    /// What it publishes.
+    /// The counters of what the sink publishes.
     pub fn totals(&self) -> Arc<Totals> {
         Arc::clone(&self.shared.totals)
     }
@@ -120,13 +120,13 @@ impl Stage for TableSink {
 
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         self.resumed().remove(&shard.id);
-        let claimed = Publisher::resume(&self.chain(shard), &self.shared.finisher).await?;
-        if let Some(claimed) = &claimed {
-            self.resumed().insert(shard.id.clone(), claimed.clone());
+        let progress = Publisher::resume(&self.chain(shard), &self.shared.finisher).await?;
+        if let Some(progress) = &progress {
+            self.resumed().insert(shard.id.clone(), progress.clone());
         }
-        Ok(claimed.map(|claimed| Progress {
-            to: claimed.to,
-            marks: claimed.marks,
+        Ok(progress.map(|progress| Progress {
+            to: progress.to,
+            marks: progress.marks,
             ..Progress::default()
         }))
     }
@@ -141,7 +141,7 @@ impl Stage for TableSink {
         let finisher = self.shared.finisher.clone();
         let chain = self.chain(&shard);
         let resumed = self.resumed().remove(&shard.id);
-        let resumed = resumed.filter(|claimed| claimed.to == after.to);
+        let resumed = resumed.filter(|progress| progress.to == after.to);
         let mut publisher = Publisher::open(chain, finisher, start, after.to, resumed).await?;
         publisher.clean_up(&self.shared.leftovers).await;
         let stream_shard = StreamShard::new(&self.shared.stream, &shard.id);
@@ -153,6 +153,6 @@ impl Stage for TableSink {
     }
 
     async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        Err(Error::fatal("the sink publishes each shard by itself"))
+        Err(Error::fatal("the sink publishes each shard separately"))
     }
 }

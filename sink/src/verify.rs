@@ -1,12 +1,12 @@
-//! Proof that a table holds what its commit chains say, and what an operator looks at.
+//! The proof that a table holds what its commit chains say, and the listings for operators.
 //!
-//! Owns the checks of `hydrant lake verify` ([`verify`]) and what the other commands print ([`tables`], [`partitions`],
-//! [`schema`], [`head`]). Promises to change nothing, to judge from the objects alone, and to stay right while sinks
-//! are publishing: data is listed first and chains are read after, so that whatever was listed has a record by then, and
-//! what is missing is looked at again last. Memory does not grow with the table but for eight bytes a file: chains are
-//! read one after another, record by record, and of each kind of finding the first ones are listed and the others counted.
-//! Refuses to call a table good that has a file too many, a file too few, a byte changed, a slot missing, a chain in the
-//! place of another, or a sum that does not add up.
+//! Owns the checks of `hydrant lake verify` ([`verify`]) and the output of the other commands ([`tables`],
+//! [`partitions`], [`schema`], [`head`]). Promises to change nothing, to judge from the objects alone, and to be right
+//! while sinks are publishing: files are listed first and chains are read after, so that every listed file has a record
+//! by then, and missing files are looked for once more at the end. Memory does not grow with the table except for eight
+//! bytes a file: chains are read one after another, record by record, and of each kind of problem the first ones are
+//! listed and the others counted. Refuses to call a table good that has a file too many, a file too few, a byte
+//! changed, a slot missing, a chain in the place of another, or a sum that does not add up.
 
 mod browse;
 mod files;

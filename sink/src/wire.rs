@@ -1,4 +1,4 @@
-//! Joins the sink to concrete streams and lakes.
+//! Connects the sink to concrete streams and lakes.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use crate::shard::rebuild::SourceRebuild;
 use crate::shard::totals::{Published, Totals};
 use crate::table_sink::TableSink;
 
-/// What a run is made of, apart from the configuration.
+/// The parts of a run that are not configuration.
 #[derive(Clone, Debug)]
 pub struct SinkParts {
     /// The name under which progress is kept.
     pub app: String,
-    /// Disk, time, chance, computation and memory.
+    /// Disk, clock, randomness, workers and memory budget.
     pub context: Context,
     /// When to stop.
     pub shutdown: Shutdown,
-    /// The transform that records go through in this process before they reach the sink; `None` when the input is
-    /// read as it is. A file that vanished before it was visible is made again through it, and by it only: what it
+    /// The transform that records go through in this process before they reach the sink; `None` when the input is read
+    /// as it is. A file that vanished before it was visible is rebuilt through this transform and no other: what it
     /// redacts must not come back with a rebuild.
     pub behind: Option<Arc<dyn Transform>>,
 }
 
-/// Prepares a run: opens input and lake, and says what to run. With [`SinkParts::behind`] the caller puts the transform in
-/// front of the stage.
+/// Prepares a run: opens input and lake, and returns what to run. With [`SinkParts::behind`] the caller puts the
+/// transform in front of the stage.
 ///
 /// # Errors
 /// The input does not appear in time, the lake cannot be opened, or the table contradicts the configuration.
@@ -38,7 +38,7 @@ pub async fn prepare(parts: SinkParts, config: &Config) -> Result<RunSpec> {
     Ok(prepare_counted(parts, config).await?.0)
 }
 
-/// As [`prepare`], with what the sink counts while it runs.
+/// Like [`prepare`], and returns the counters of the sink too.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -49,13 +49,13 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
         shutdown,
         behind,
     } = parts;
-    // It owns what it captures: the future of a closure with borrows could not be spawned.
+    // The closure owns what it captures: with borrows its future could not be spawned.
     let (url, opening) = (config.from().to_owned(), context.clone());
     let from = move || {
         let (url, context) = (url.clone(), opening.clone());
         async move { hydrant_stream::open(&url, &context).await }
     };
-    // The lake first: a mistake in its URL must not wait for the input.
+    // The lake is opened first: a mistake in its URL must not wait for the input.
     let lake = lake::open(config.to(), &context).await?;
     let input = runtime::wait_for(config.from(), config.wait(), &shutdown, from).await?;
     let mut rules = config.rules().clone();
@@ -67,7 +67,7 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
     let (flush, stream) = (config.flush(), input.id().clone());
     let stage =
         TableSink::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
-    let stage = stage.at(&lake::place(config.to(), &context).await?);
+    let stage = stage.at(&lake::locate(config.to(), &context).await?);
     let totals = stage.totals();
     let spec = RunSpec {
         start: config.start(),
@@ -78,7 +78,7 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
     Ok((spec, totals))
 }
 
-/// What a run of `hydrant-sink` prints.
+/// The summary that `hydrant-sink` prints.
 #[derive(Debug, Serialize)]
 struct Printed<'a> {
     table: &'a str,

@@ -16,7 +16,7 @@ use hydrant_sink::verify::{Depth, head, verify};
 use hydrant_stream::CreateOptions;
 
 const RECORDS: u64 = 4_000;
-/// Records of one append: one frame, so that a sink with a small flush size publishes often.
+/// How many records one append has: one frame, so that a sink with a small flush size publishes often.
 const APPEND: u64 = 40;
 
 /// A batch of the records `from..`, and the route of each.
@@ -109,7 +109,7 @@ fn sink(from: &str, to: &str, more: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Files below a directory of the lake; 0 before it is there.
+/// The number of files below a directory of the lake; 0 before the directory exists.
 fn count(dir: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return 0;
@@ -120,8 +120,8 @@ fn count(dir: &Path) -> usize {
         .sum()
 }
 
-/// Exactly once in the lake, whatever crashes when. Two sinks share the work and are killed again and again
-/// as soon as they have published something.
+/// Rows are exactly once in the lake. Two sinks share the work and are killed again and again as soon as they have
+/// published something.
 #[tokio::test]
 async fn killed_sinks_leave_each_row_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ async fn killed_sinks_leave_each_row_once() {
     assert_eq!(numbers, wanted);
 }
 
-/// A mistake is told with exit code 64 and nothing is done.
+/// A mistake is reported with exit code 64 and nothing is done.
 #[test]
 fn mistakes_are_refused() {
     let dir = tempfile::tempdir().unwrap();

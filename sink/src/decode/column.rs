@@ -1,8 +1,8 @@
 //! The growing columns: one node per column, field or list item.
 //!
 //! A node keeps its present values densely and a bitmap that is padded lazily, so that an absent key
-//! costs nothing and a column that begins at row one million costs its bitmap only. Whatever a
-//! record added is undone by [`ColumnNode::truncate`] in time that does not depend on the rows before it:
+//! costs nothing and a column that begins at row one million costs its bitmap only. What a record
+//! added is undone by [`ColumnNode::truncate`] in time that does not depend on the rows before it:
 //! an integer column that became DOUBLE remembers at which value, a column that got its type
 //! remembers that it has no value without the record.
 
@@ -268,7 +268,7 @@ impl ColumnNode {
             present,
         };
         let present = self.valid.ones();
-        // Which rows are null is told by a bit a row and level of nesting, and by nothing if all are alike.
+        // Nulls take one bit for each row and level of nesting, and nothing if all rows are alike.
         let levels = if 0 < present && present < len {
             len.div_ceil(8)
         } else {
@@ -351,7 +351,7 @@ impl NumberColumn {
         Ok(())
     }
 
-    /// Takes a number that is not just one more of its column's kind.
+    /// Takes a number of another kind than the column has so far.
     #[inline(never)]
     fn push_other(&mut self, number: ParsedNumber, offset: usize) -> DecodeResult<()> {
         let double = self.is_double();

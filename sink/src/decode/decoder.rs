@@ -32,7 +32,7 @@ pub struct DecodeOptions {
     /// Default: 1,024.
     pub partitions_max: usize,
     /// The time of the interval, in microseconds since 1970: event times more than a day later
-    /// are not believed. Whoever decodes an interval again passes the same time again.
+    /// are not believed. A rebuild of the interval passes the same time again.
     pub now_micros: i64,
 }
 
@@ -51,7 +51,7 @@ impl DecodeOptions {
     }
 }
 
-/// What is known of a record beside its payload.
+/// The facts about a record that are not in its payload.
 #[derive(Clone, Copy, Debug)]
 pub struct RowOrigin<'a> {
     /// The producer's stamp, in microseconds since 1970.
@@ -64,16 +64,16 @@ pub struct RowOrigin<'a> {
     pub sub: i64,
 }
 
-/// What became of a record.
+/// The outcome of appending a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum DecodeOutcome {
-    /// It is a row.
+    /// The record is a row.
     Row,
-    /// It was refused; the decoder is as before.
+    /// The record was refused; the decoder is as before.
     Rejected(Box<Reject>),
     /// The decoder takes no more: finish it, and append the record to the next one. A new decoder
-    /// never answers this.
+    /// never returns this.
     Full,
 }
 
@@ -141,7 +141,7 @@ impl Decoder {
     /// columns.
     ///
     /// # Errors
-    /// The layout is not the table's.
+    /// The layout differs from that of the table.
     pub fn try_new(schema: &TableSchema, options: DecodeOptions) -> Result<Self, SchemaError> {
         options.partition.columns_for(schema)?;
         let event_time_path = match &options.event_time {
@@ -342,8 +342,8 @@ impl Decoder {
         self.payload_bytes
     }
 
-    /// The bytes that the rows take. Costs a walk over the columns: ask per batch. Splitting into partitions takes up to
-    /// the arrays again while it lasts.
+    /// The bytes that the rows take. Costs a walk over the columns: ask per batch. Splitting into partitions takes up
+    /// to the arrays again while it lasts.
     #[must_use]
     pub fn size(&self) -> Size {
         let provenance = &self.provenance;

@@ -135,7 +135,7 @@ impl DecodedRows {
     }
 
     /// The schema that all rows fit: the decoder's, with what the records brought. Keeps the
-    /// decoder's number; [`TableSchema::same_content`] tells whether it must be stored anew.
+    /// decoder's number; [`TableSchema::same_content`] says whether it must be stored.
     #[must_use]
     pub fn schema(&self) -> &TableSchema {
         &self.schema
@@ -252,7 +252,7 @@ fn finish_numbers(mut numbers: NumberColumn, valid: Bits, len: usize) -> ArrayRe
     Arc::new(Int64Array::new(values, valid.finish_nulls(len)))
 }
 
-/// The dense values at their rows, zero where there is none.
+/// The dense values at their rows; rows without a value get zero.
 fn spread<T: Copy + Default>(dense: Vec<T>, valid: &Bits, len: usize) -> Vec<T> {
     if dense.len() == len {
         return dense;

@@ -35,7 +35,7 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Reads the number that starts at `start`; answers it and where it ends.
+/// Reads the number that starts at `start`; returns the number and where it ends.
 pub(super) fn read_number(input: &[u8], start: usize) -> DecodeResult<(ParsedNumber, usize)> {
     let written = hydrant_json::number(input, start)?;
     let text = &input[start..written.end];

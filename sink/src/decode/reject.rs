@@ -14,7 +14,7 @@ pub enum RejectReason {
     MalformedJson,
     /// The bytes are not UTF-8.
     NotUtf8,
-    /// The JSON is no object.
+    /// The JSON is not an object.
     NotAnObject,
     /// Objects and arrays nest deeper than a table's may.
     TooDeep,

@@ -79,8 +79,8 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
     choices.push((ColumnPath::new(path), choice));
 }
 
-/// Spreads what tells two numbers apart over all bits. Twice, because once leaves numbers that are evenly spaced evenly
-/// spaced, which collide less often than chance has it.
+/// Spreads the difference of two numbers over all bits. Twice, because once leaves numbers that are evenly spaced
+/// evenly spaced, which collide less often than chance has it.
 fn mixed(value: u64) -> u64 {
     let folded = |value: u64| {
         let product = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * 0xbf58_476d_1ce4_e5b9;
@@ -104,8 +104,8 @@ fn pick(hashes: impl Iterator<Item = u64>, otherwise: Encoding) -> Choice {
     }
 }
 
-/// How many different hashes there were, by linear counting: a bit for each place that one fell on. Off by less than two
-/// percent of a sample.
+/// How many different hashes there were, by linear counting: a bit for each place that one fell on. Off by less than
+/// two percent of a sample.
 struct Distinct {
     places: [u64; Distinct::PLACES / 64],
     taken: usize,
@@ -130,8 +130,8 @@ impl Distinct {
         *word |= bit;
     }
 
-    /// The beginning of the series of `-places * ln(1 - taken / places)`, in whole numbers, so that every machine chooses
-    /// the same.
+    /// The beginning of the series of `-places * ln(1 - taken / places)`, in whole numbers, so that every machine
+    /// chooses the same.
     fn estimate(&self) -> usize {
         let (places, taken) = (Self::PLACES, self.taken);
         taken + taken.pow(2) / (2 * places) + taken.pow(3) / (3 * places.pow(2))

@@ -95,7 +95,7 @@ fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<(), Ar
         }
         other => {
             return Err(ArrowError::NotYetImplemented(format!(
-                "{other} is not a type of a table"
+                "`{other}` is not a column type"
             )));
         }
     }

@@ -25,7 +25,7 @@ pub struct FileInfo {
 /// Reads a file's footer.
 ///
 /// # Errors
-/// The input is no Parquet.
+/// The input is not a Parquet file.
 pub fn inspect<R: ChunkReader + 'static>(file: R) -> Result<FileInfo, EncodeError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let footer = builder.metadata().file_metadata();
@@ -47,7 +47,7 @@ pub fn inspect<R: ChunkReader + 'static>(file: R) -> Result<FileInfo, EncodeErro
 /// Reads the first rows of a file as lines of JSON, without line ends.
 ///
 /// # Errors
-/// The input is no Parquet, or not a table's.
+/// The input is not a Parquet file, or not one of a table.
 pub fn head<R: ChunkReader + 'static>(
     file: R,
     rows_max: usize,

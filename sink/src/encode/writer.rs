@@ -83,11 +83,11 @@ pub struct EncodedFile {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The output refuses bytes, or the input is no Parquet.
-    #[error("the Parquet file cannot be written or read")]
+    /// The output refuses bytes, or the input is not a Parquet file.
+    #[error("cannot write or read the Parquet file")]
     Parquet(#[from] ParquetError),
     /// The rows cannot be handled.
-    #[error("the rows of a Parquet file cannot be handled")]
+    #[error("cannot process the rows of the Parquet file")]
     Arrow(#[from] arrow_schema::ArrowError),
     /// An option is out of range.
     #[error("zstd level {0} is not within 1 to 22")]
@@ -125,8 +125,16 @@ pub fn encode<W: Write + Send>(
         }
     }
     let footer = writer.finish()?;
+    let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0);
+    debug_assert_eq!(
+        rows,
+        batches
+            .iter()
+            .map(|batch| batch.num_rows() as u64)
+            .sum::<u64>()
+    );
     Ok(EncodedFile {
-        rows: u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0),
+        rows,
         row_groups: footer.num_row_groups(),
         bytes: u64::try_from(writer.bytes_written()).unwrap_or(u64::MAX),
     })

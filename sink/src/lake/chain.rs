@@ -1,8 +1,8 @@
 //! The chain of commit records of one shard.
 //!
 //! Owns how a chain begins and how its newest record is found: names sort newest first, so one listing of a few names
-//! is enough, however long the chain. Promises that what it answers is durable, and that a foreign name is reported and never
-//! taken for a record. Refuses to guess where records were removed.
+//! is enough, however long the chain. Promises that what it returns is durable, and that a foreign name is logged and
+//! never mistaken for a record. Refuses to guess where records were removed.
 
 use bytes::Bytes;
 use hydrant_core::lake::{Put, SharedLake};
@@ -13,48 +13,48 @@ use super::commit::{Commit, seal_body, unseal_body};
 use super::error::ObjectError;
 use super::names::{ChainNames, TableNames};
 
-/// The version of the form of [`Genesis`].
+/// The newest version of [`Genesis`].
 const GENESIS_VERSION: u32 = 1;
 
-/// The version of the rule by which keys of data files are made.
+/// The version of the rule that makes keys of data files.
 const KEY_FORMAT: u32 = 1;
 
-/// How many names are listed to find the newest record, so that a few foreign ones hide none.
+/// How many names are listed to find the newest record, so that a few foreign names do not hide it.
 const TIP_NAMES: usize = 8;
 
-/// The program, as records and footers name it.
+/// The program, as records name it.
 pub(crate) const PRODUCT: &str = concat!("hydrant ", env!("CARGO_PKG_VERSION"));
 
-/// Where a chain begins.
+/// The object that says where a chain begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Genesis {
-    /// The version of this form.
+    /// The version of the object.
     pub version: u32,
     /// The stream.
     pub stream: StreamId,
     /// The shard.
     pub shard: ShardId,
-    /// Where reading really began: the FROM of the first record.
+    /// The position after which reading began: `from` of the first record.
     pub start: Position,
-    /// The rule by which keys of data files are made.
+    /// The version of the rule that makes keys of data files.
     pub key_format: u32,
-    /// The program that wrote it.
+    /// The program that wrote the object.
     pub product: String,
 }
 
-/// The newest that a chain has.
+/// The newest object of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainTip {
-    /// Nothing: the chain has not begun.
+    /// The chain has not begun.
     None,
-    /// No record yet.
+    /// The chain has begun and has no record yet.
     Genesis(Genesis),
     /// The newest record; the only one that may be unfinished.
     Record(Box<Commit>),
 }
 
 impl ChainTip {
-    /// The slot of the newest record, 0 without one.
+    /// The slot of the newest record; 0 without a record.
     pub fn slot(&self) -> u64 {
         match self {
             ChainTip::Record(commit) => commit.slot,
@@ -62,7 +62,7 @@ impl ChainTip {
         }
     }
 
-    /// How far the chain is.
+    /// How far the chain has come; `None` when it has not begun.
     pub fn to(&self) -> Option<Position> {
         match self {
             ChainTip::None => None,
@@ -81,11 +81,11 @@ pub struct Chain {
     shard: ShardId,
 }
 
-/// Tells of a name that somebody else put among the records.
-fn ignored(key: &str) {
+/// Logs an object among the records that is not one of them.
+fn log_foreign(key: &str) {
     tracing::warn!(
         key,
-        "not a commit record of this chain: it is ignored; move it away"
+        "ignoring an object that is not a commit record of this chain; move it away"
     );
 }
 
@@ -120,7 +120,7 @@ impl Chain {
         &self.shard
     }
 
-    /// The newest record, else where the chain begins.
+    /// Finds the newest record, or where the chain begins.
     ///
     /// # Errors
     /// Fatal when the newest record is damaged or names were tampered with.
@@ -136,17 +136,17 @@ impl Chain {
         for (at, slot) in slots.iter().enumerate() {
             let key = &newest[at].key;
             let Some(slot) = *slot else {
-                ignored(key);
+                log_foreign(key);
                 continue;
             };
-            // Slots have no holes: what has no predecessor is not the newest of this chain.
+            // Slots have no holes: a record without a predecessor is not the newest of this chain.
             let before = slot - 1;
             let follows = before == 0
                 || slots[at + 1..].contains(&Some(before))
                 || self.lake.size(&self.names.record(before)).await?.is_some();
             let Some(body) = self.lake.get(key).await? else {
                 return Err(Error::fatal(format!(
-                    "`{key}` was removed while it was being read: commit records are never removed",
+                    "`{key}` was removed while it was being read: commit records are never removed; restore it",
                 )));
             };
             match self.read(slot, &body) {
@@ -158,7 +158,7 @@ impl Chain {
                     )));
                 }
                 Err(error) if follows => return Err(error.into()),
-                Err(_) => ignored(key),
+                Err(_) => log_foreign(key),
             }
         }
         if newest.len() < TIP_NAMES {
@@ -174,7 +174,7 @@ impl Chain {
         )))
     }
 
-    /// Begins the chain at `start` unless it has begun, and answers where it begins.
+    /// Begins the chain at `start` unless it has begun, and returns where it begins.
     ///
     /// # Errors
     /// Those of the lake; fatal when the object is damaged.
@@ -194,7 +194,7 @@ impl Chain {
         }
     }
 
-    /// Where the chain begins; `None` when it has not begun.
+    /// Reads where the chain begins; `None` when it has not begun.
     ///
     /// # Errors
     /// Those of the lake; fatal when the object is damaged.
@@ -218,11 +218,11 @@ impl Chain {
         if (&genesis.stream, &genesis.shard) == (&self.stream, &self.shard) {
             Ok(genesis)
         } else {
-            Err(ObjectError::damaged(key, "it is of another chain"))
+            Err(ObjectError::damaged(key, "it belongs to another chain"))
         }
     }
 
-    /// The record of `slot`.
+    /// Reads the record of `slot`.
     ///
     /// # Errors
     /// Those of the lake; fatal when the record is damaged.
@@ -237,7 +237,7 @@ impl Chain {
     /// Reads the body of the record of `slot`.
     ///
     /// # Errors
-    /// It is damaged or belongs elsewhere.
+    /// The body is damaged or belongs to another chain or slot.
     pub fn read(&self, slot: u64, body: &Bytes) -> Result<Commit, ObjectError> {
         let key = self.names.record(slot);
         let commit = Commit::from_body(&key, body)?;
@@ -245,7 +245,10 @@ impl Chain {
             || commit.stream != self.stream
             || commit.interval(&key)?.shard != self.shard
         {
-            return Err(ObjectError::damaged(&key, "it is of another chain or slot"));
+            return Err(ObjectError::damaged(
+                &key,
+                "it belongs to another chain or slot",
+            ));
         }
         Ok(commit)
     }

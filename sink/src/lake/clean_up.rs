@@ -1,9 +1,10 @@
-//! What dead owners left behind, and when it may go.
+//! The uploads that dead owners left behind, and when they may be removed.
 //!
-//! Owns the one listing of stagings that a process makes of a table, and what its own dropped publishes left. Promises to
-//! remove a staging of a shard only when no record can name it any more: its interval starts before what is published and
-//! finished, or it was to replace a vanished file and another one was chosen. Refuses to judge by age or by owner: a
-//! staging whose interval starts where the chain ends may belong to a record that lands late.
+//! Owns the one listing of uploads that a process makes of a table, and the uploads of its own dropped publishes.
+//! Promises to remove an upload of a shard only when no record can name it any more: its interval starts before the end
+//! of what is published and finished, or it was meant to replace a vanished file and another upload was chosen. Refuses
+//! to judge by age or by owner: an upload whose interval starts where the chain ends may belong to a record that lands
+//! late.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use super::chain::Chain;
 use super::finisher::RebuildRecord;
 use super::names::{DataFileName, TableNames};
 
-/// A staging that nobody here is working on.
+/// An upload that this process is not working on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Leftover {
     upload: String,
@@ -24,19 +25,20 @@ struct Leftover {
     name: DataFileName,
 }
 
-/// The stagings of a table that were found or left behind.
+/// The uploads of a table that were found or left behind.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
     listed: OnceCell<()>,
-    /// By the stem of their names, which tells the chain.
+    /// The uploads by the stem of their file names, which identifies the chain.
     by_stem: Mutex<HashMap<String, Vec<Leftover>>>,
 }
 
 impl Leftovers {
-    /// Removes of a chain what no record can name any more, now that everything up to `to` is published and finished.
+    /// Removes the uploads of a chain that no record can name any more, now that everything up to `to` is published and
+    /// finished.
     ///
     /// # Errors
-    /// Those of the lake; what could not be removed is tried again by the next owner.
+    /// Those of the lake; the next owner tries again.
     pub(crate) async fn clean(&self, chain: &Chain, to: Position) -> Result<()> {
         let listed = self.listed.get_or_try_init(|| self.list(chain));
         listed.await?;
@@ -46,6 +48,7 @@ impl Leftovers {
         let (mut kept, mut removed) = (Vec::new(), 0);
         for leftover in found.unwrap_or_default() {
             if Self::is_done(chain, &leftover, to).await? {
+                debug_assert!(leftover.name.from <= to);
                 lake.discard(&leftover.upload).await?;
                 removed += 1;
             } else {
@@ -54,7 +57,7 @@ impl Leftovers {
         }
         if removed > 0 {
             let shard = chain.shard();
-            tracing::info!(%shard, removed, "removed stagings that dead owners left");
+            tracing::info!(%shard, removed, "removed uploads of dead owners");
         }
         if !kept.is_empty() {
             let stem = chain.names().file_stem().to_owned();
@@ -63,7 +66,7 @@ impl Leftovers {
         Ok(())
     }
 
-    /// Takes up a staging that was dropped on its way.
+    /// Adds an upload whose publish was dropped.
     pub(crate) fn add(&self, upload: String, key: String) {
         let Some((stem, name)) = DataFileName::of(&key) else {
             return;

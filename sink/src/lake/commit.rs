@@ -1,7 +1,7 @@
 //! The commit record: what one publish of one shard put into the lake.
 //!
-//! Owns the record's form. Promises that a record proves itself: its own checksum stands in it, and what came in equals
-//! rows, dead letters, drops and duplicates. Refuses records of a newer version and damaged ones.
+//! Owns the form of the record. Promises that a record proves itself: it holds its own checksum, and its input equals
+//! the sum of rows, dead letters, drops and duplicates. Refuses damaged records and records of a newer version.
 
 use bytes::Bytes;
 use hydrant_core::lake::Sealed;
@@ -15,19 +15,20 @@ use super::error::ObjectError;
 /// The version of the records that this program writes.
 pub const COMMIT_VERSION: u32 = 1;
 
-/// `,"crc":"01234567"}` and a line end.
+/// The length of `,"crc":"01234567"}` and a line feed.
 const SEAL_BYTES: usize = 19;
 
 /// Writes an object with its own checksum as its last field.
 pub fn seal_body<T: Serialize>(object: &T) -> Bytes {
     let mut body = serde_json::to_vec(object).expect("records hold nothing that JSON lacks");
     let crc = crc32c::crc32c(&body);
+    debug_assert!(body.len() > 2 && body.ends_with(b"}"));
     body.pop();
     body.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}\n").as_bytes());
     body.into()
 }
 
-/// Reads what [`seal_body`] wrote.
+/// Reads an object that [`seal_body`] wrote.
 ///
 /// # Errors
 /// Damaged bytes, or a version above `version_known`.
@@ -69,13 +70,13 @@ pub fn unseal_body<T: DeserializeOwned>(
 pub struct ShardInterval {
     /// The shard.
     pub shard: ShardId,
-    /// Exclusive lower end: the `to` of the record before.
+    /// Exclusive lower end: `to` of the record before.
     pub from: Position,
     /// Inclusive upper end.
     pub to: Position,
 }
 
-/// What a file holds.
+/// The kind of rows that a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
@@ -88,34 +89,34 @@ pub enum FileKind {
 /// A file of a commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitFile {
-    /// What it holds.
+    /// The kind of its rows.
     pub kind: FileKind,
-    /// The file as it was staged.
+    /// The file as it was uploaded.
     #[serde(flatten)]
     pub sealed: Sealed,
-    /// Its rows.
+    /// The number of rows.
     pub rows: u64,
     /// Digest of the positions of its rows, in their order, in hex.
     pub position_hash: String,
 }
 
-/// What became of the units of an interval.
+/// The number of units of an interval, by what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitCounts {
-    /// Units in: records read, and what the stages before say of units that are no records.
+    /// Units that came in: the records read, and the units that earlier stages dropped or made dead letters.
     pub input: u64,
     /// Rows.
     pub rows: u64,
     /// Records that this sink refused.
     #[serde(rename = "own_letters")]
     pub own_dead_letters: u64,
-    /// Dead letters handed on by the stages before.
+    /// Dead letters of earlier stages.
     #[serde(rename = "upstream_letters")]
     pub upstream_dead_letters: u64,
-    /// Drops by rule of the stages before.
+    /// Drops of earlier stages, by rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,
-    /// Records that the reader had seen before.
+    /// Records that the reader had returned before.
     pub duplicates: u64,
     /// Rows without a believable event time.
     #[serde(default)]
@@ -135,10 +136,10 @@ impl CommitCounts {
         counts.fold(0, u64::saturating_add)
     }
 
-    /// Whether `input = rows + dead letters + dropped + duplicates`.
+    /// Checks that `input = rows + dead letters + dropped + duplicates`.
     ///
     /// # Errors
-    /// The sums, named after `key`.
+    /// [`ObjectError::Unbalanced`] with the sums of `key`.
     pub fn check(&self, key: &str) -> Result<(), ObjectError> {
         let parts = [
             self.rows,
@@ -163,10 +164,10 @@ impl CommitCounts {
     }
 }
 
-/// What the accounts of one upstream shard say, summed over an interval.
+/// The accounts of one upstream shard, summed over an interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginSum {
-    /// Who wrote into the stream.
+    /// The writer of the stream.
     pub writer: WriterId,
     /// The upstream shard.
     pub shard: ShardId,
@@ -189,14 +190,14 @@ impl OriginSum {
     }
 }
 
-/// Records that were lost before they could be read.
+/// An interval of records that were lost before they could be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// What was done before.
+    /// The last position before the gap.
     pub from: Position,
-    /// The last position that is lost.
+    /// The last position of the gap.
     pub to: Position,
-    /// Why.
+    /// The reason, as the stream gives it.
     pub why: String,
 }
 
@@ -210,7 +211,7 @@ pub struct TimeRange {
 }
 
 impl TimeRange {
-    /// The range that also holds `time`.
+    /// Extends `range` to hold `time`.
     pub fn with(range: Option<TimeRange>, time: i64) -> TimeRange {
         range.map_or(
             TimeRange {
@@ -225,60 +226,61 @@ impl TimeRange {
     }
 }
 
-/// One link of a chain.
+/// One record of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
-    /// The version of this form.
+    /// The version of the record.
     pub version: u32,
     /// The slot, from 1.
     pub slot: u64,
     /// The stream.
     pub stream: StreamId,
-    /// What the record makes done; one interval.
+    /// The intervals that the record commits: exactly one.
     pub intervals: Vec<ShardInterval>,
-    /// Tells the writer's attempt from all others.
+    /// A random text that distinguishes this attempt to publish from all others.
     pub nonce: String,
     /// Whether the shard has ended: nothing follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub end: bool,
-    /// The files; their index is the number in their names.
+    /// The files; the index of a file is the number in its name.
     #[serde(default)]
     pub files: Vec<CommitFile>,
-    /// What became of the units.
+    /// The units, by what became of them.
     pub counts: CommitCounts,
-    /// The same by upstream shard, as the accounts in the stream say.
+    /// The units of earlier stages by upstream shard, from the accounts in the stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<OriginSum>,
-    /// What was lost before it could be read.
+    /// The gaps: records that were lost before they could be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// Records whose computation panicked: they are dead letters also when a later program makes the interval again.
+    /// The positions of records whose computation panicked. They stay dead letters when the interval is rebuilt, also
+    /// by a later program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Position>,
-    /// Digest of the rules by which records became rows.
+    /// The digest of the rules by which records became rows.
     pub spec: String,
-    /// The number of the table's schema that the files have; 0 without files of rows.
+    /// The number of the schema that the files have; 0 without files of rows.
     pub schema: u64,
-    /// What the reader has seen of its origins, in the stream's own form.
+    /// The dedup state of the reader, in the form of the stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<u8>,
-    /// The event times of the rows that have a believable one.
+    /// The range of the believable event times of the rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_times: Option<TimeRange>,
-    /// The producers' stamps of the rows, or their arrival where there is none.
+    /// The range of the producers' stamps of the rows; a row without a stamp counts with its arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamps: Option<TimeRange>,
-    /// The time at which the interval was opened, microseconds since 1970; event times are judged against it.
+    /// When the interval was opened, in microseconds since 1970; event times are judged against it.
     pub opened: i64,
-    /// The program that wrote it.
+    /// The program that wrote the record.
     pub product: String,
 }
 
 impl Commit {
-    /// The interval of the chain's shard.
+    /// The interval that the record commits.
     ///
     /// # Errors
-    /// A record of more or fewer intervals than one.
+    /// Damaged when the record does not have exactly one interval.
     pub fn interval(&self, key: &str) -> Result<&ShardInterval, ObjectError> {
         match self.intervals.as_slice() {
             [interval] => Ok(interval),
@@ -289,7 +291,7 @@ impl Commit {
         }
     }
 
-    /// The stored form.
+    /// Writes the stored form.
     pub fn to_body(&self) -> Bytes {
         seal_body(self)
     }
@@ -311,19 +313,19 @@ impl Commit {
         if commit.end != (interval.to == Position::End) {
             return Err(ObjectError::damaged(
                 key,
-                "it ends the shard at another place than its end",
+                "it ends the shard at another position than its end",
             ));
         }
         Ok(commit)
     }
 
-    /// Files of this kind.
+    /// The files of this kind.
     pub fn files_of(&self, kind: FileKind) -> impl Iterator<Item = &CommitFile> {
         self.files.iter().filter(move |file| file.kind == kind)
     }
 }
 
-/// The digest under which rules are stored, in hex.
+/// The digest that names stored rules, in hex.
 pub(crate) fn digest(body: &[u8]) -> String {
     format!("{:032x}", hash::identity(&[body]))
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with an object of the lake.
+//! The error of an object in the lake.
 
 use hydrant_core::Error;
 
@@ -6,25 +6,27 @@ use hydrant_core::Error;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectError {
-    /// The bytes are not what was written.
+    /// The bytes are not those that were written.
     #[error("`{key}` is damaged: {detail}")]
     Damaged {
         /// The object.
         key: String,
-        /// What does not fit.
+        /// What is wrong with the bytes.
         detail: String,
     },
-    /// A newer program wrote it.
-    #[error("`{key}` has version {found}, this program knows up to {known}: upgrade it")]
+    /// A newer program wrote the object.
+    #[error(
+        "`{key}` has version {found}, but this program reads versions up to {known}: upgrade it"
+    )]
     Newer {
         /// The object.
         key: String,
-        /// Its version.
+        /// The version of the object.
         found: u32,
-        /// The newest version known.
+        /// The newest version that this program reads.
         known: u32,
     },
-    /// Its sums do not add up.
+    /// The sums of the object do not add up.
     #[error(
         "`{key}` does not balance: {input} in, but {rows} rows + {dead_letters} dead letters + {dropped} dropped + {duplicates} duplicates"
     )]

@@ -1,13 +1,13 @@
 //! A lake in a directory.
 //!
-//! Owns how the lake's two ways to make an object look on a file system. A record is a temporary file, synced, then
-//! *linked* to its name, which replaces nothing; a data file is collected below `_hydrant/staging/` and *renamed* to
-//! its name, which replaces nothing either and uses the staging up. Everything that is told to a caller survives a
-//! power cut: names by a sync of their directory, also by whoever only finds them, because the one who made them may
-//! have died before his sync.
+//! Owns how the lake's two ways to make an object work on a file system. A record is a temporary file, synced, then
+//! *linked* to its name, which replaces nothing. A data file is collected below `_hydrant/staging/` and *renamed* to
+//! its name, which replaces nothing either and consumes the upload. Everything that a caller learns survives a power
+//! cut: the directory of each name is synced, also by a process that only finds the name, because the process that made
+//! it may have died before its sync.
 //!
 //! Promises that two processes may use one directory at once. Refuses file systems without hard links, keys that leave
-//! the directory, and to go on after a failed sync: what the disk then holds is unknown.
+//! the directory, and any change after a failed sync: what the disk then holds is unknown.
 
 mod listing;
 mod upload;
@@ -28,20 +28,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::names::{STAGING, SYSTEM, TEMPORARY};
 use upload::{FileUpload, Syncs, parent};
 
-/// Bytes that are read at once to check a file.
+/// How many bytes are read at once to check a file.
 const CHECK_BYTES: usize = 1 << 20;
 
-/// Directories whose names are known to be durable; more than a table has partitions in use at a time.
+/// The most directories whose names are known to be durable; a table has fewer partitions in use at a time.
 const DIRECTORIES_KNOWN_MAX: usize = 4096;
 
-/// Files that are written at once, each of which costs a descriptor: hundreds of shards may publish at the same time, and no
-/// disk is faster for more.
+/// How many files are written at once. Each costs a descriptor: hundreds of shards may publish at the same time, and
+/// more files make no disk faster.
 const FILES_OPEN: usize = 16;
 
-/// Separates a key from the nonce in the name of a staging; no key of ours has it.
+/// Separates a key from the nonce in the name of an upload; the keys of the sink never have it.
 const NONCE_MARK: char = '~';
 
-/// A lake in a directory; see the module.
+/// A lake in a directory.
 #[derive(Debug)]
 pub struct FileLake {
     pub(super) root: PathBuf,
@@ -54,7 +54,7 @@ pub struct FileLake {
 }
 
 impl FileLake {
-    /// Opens the lake in `root` for reading and writing; makes the directory if it is missing.
+    /// Opens the lake in `root` for reading and writing; creates the directory if it is missing.
     ///
     /// # Errors
     /// Refused when the file system has no hard links or lets a name be replaced.
@@ -68,7 +68,7 @@ impl FileLake {
         Ok(lake)
     }
 
-    /// Opens the lake in `root` for reading only: nothing is made, synced or removed.
+    /// Opens the lake in `root` for reading only: nothing is created, synced or removed.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such directory.
@@ -98,14 +98,15 @@ impl FileLake {
         }
     }
 
-    /// Waits until one more file may be written. Whoever writes one waits for no other one. Reads are bounded by the
-    /// threads instead: one may be begun ahead and stand still until whoever began it has read something else.
+    /// Waits until one more file may be written. A task that writes a file never waits for a second one. Reads are
+    /// bounded by the threads instead: a read may be started ahead and stand still until its task has read something
+    /// else.
     async fn file(&self) -> Result<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.files).acquire_owned().await;
         permit.map_err(|_| Error::fatal("the lake opens no more files"))
     }
 
-    /// Tries on scratch names what exactly-once rests on.
+    /// Tries on scratch names the operations that exactly-once needs.
     async fn probe(&self) -> Result<()> {
         let disk = &self.context.disk;
         let nonce = self.context.random.identity();
@@ -142,7 +143,7 @@ impl FileLake {
         })
         .collect();
         Err(Error::refused(format!(
-            "the file system of `{}` cannot hold a lake: it needs hard links that never replace a name ({}); use a \
+            "the file system of `{}` cannot hold a lake: a lake needs hard links that never replace a name ({}); use a \
              local file system such as ext4 or xfs",
             self.root.display(),
             answers.join("; "),
@@ -155,7 +156,7 @@ impl FileLake {
             Ok(self.root.join(key))
         } else {
             Err(Error::refused(format!(
-                "`{key}` is not the key of an object in a lake"
+                "`{key}` is not a valid key of an object in a lake"
             )))
         }
     }
@@ -171,8 +172,8 @@ impl FileLake {
         )))
     }
 
-    /// Makes a directory and makes sure that its name and all above it, up to the lake's root, are durable, whoever
-    /// made them.
+    /// Makes a directory, and makes its name and all names above it durable, up to the lake's root, even if another
+    /// process made them.
     async fn ensure_dir(&self, dir: &Path) -> Result<()> {
         if self.durable().contains(dir) {
             return Ok(());
@@ -216,7 +217,7 @@ impl FileLake {
             .map_err(|e| self.syncs.failed(dir, &e))
     }
 
-    /// Writes a new file below an existing directory; on an error nothing is left of it.
+    /// Writes a new file below an existing directory. On an error nothing is left of it.
     async fn write_file(&self, path: &Path, body: Bytes) -> Result<()> {
         let disk = &self.context.disk;
         let _open = self.file().await?;
@@ -234,11 +235,11 @@ impl FileLake {
         written
     }
 
-    /// Whether the file that is visible under `path` is this one; `None` when nothing is there.
+    /// Whether the visible file `path` has the size and checksum of `sealed`; `None` without a file.
     async fn is_same(&self, path: &Path, sealed: &Sealed) -> Result<Option<bool>> {
         let (disk, path) = (Arc::clone(&self.context.disk), path.to_owned());
         let (size, wanted) = (sealed.size, sealed.crc);
-        // On one thread: hundreds of shards may look at once, and each has the file open only there.
+        // On one thread: hundreds of shards may compare at once, and a file is open only while its thread runs.
         let comparing = async move {
             let failed = |e| Error::io("read", &path, e);
             let file = match disk.open(&path, Open::Read).await {
@@ -267,7 +268,7 @@ impl FileLake {
 
     fn other_content(&self, path: &Path, sealed: &Sealed) -> Error {
         Error::fatal(format!(
-            "`{}` is not the file that the commit record names ({} bytes, checksum {:08x}): somebody else wrote it; \
+            "`{}` is not the file that the commit record names ({} bytes, checksum {:08x}): another program wrote it; \
              move it away and run `hydrant lake verify`",
             path.display(),
             sealed.size,
@@ -276,7 +277,7 @@ impl FileLake {
     }
 }
 
-/// Where the object of this key is written before it gets its name.
+/// The temporary name under which the object with this key is written first.
 fn temporary_of(key: &str, nonce: &str) -> String {
     let (dir, name) = key.rsplit_once('/').unwrap_or(("", key));
     format!("{TEMPORARY}/{dir}/.{name}{NONCE_MARK}{nonce}").replace("//", "/")
@@ -323,7 +324,7 @@ impl Lake for FileLake {
 
     async fn discard(&self, upload: &str) -> Result<()> {
         self.check_writable()?;
-        let path = self.staging_path(upload)?;
+        let path = self.upload_path(upload)?;
         match self.context.disk.remove(&path).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(Error::io("remove", &path, error))
@@ -338,7 +339,7 @@ impl Lake for FileLake {
         let reading = async move { disk::read_file(&*disk, &file).await };
         let body = disk::at_once(&*self.context.disk, reading).await;
         let body = body.map_err(|e| Error::io("read", &path, e))?;
-        // An observer may act on what it finds, so the name must not be taken back by a power cut.
+        // The caller may act on what it finds, so a power cut must not undo the name.
         if body.is_some() && self.writable && key.starts_with(SYSTEM) {
             self.sync_dir(parent(&path)).await?;
         }
@@ -392,16 +393,16 @@ impl Lake for FileLake {
     }
 
     async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        let mut staged = Vec::new();
+        let mut uploads = Vec::new();
         let mut seen = |object: Object| {
             let key = &object.key[STAGING.len() + 1..];
             let key = key.rsplit_once(NONCE_MARK).map_or(key, |(key, _)| key);
             let key = key.to_owned();
-            staged.push((object.key, key));
+            uploads.push((object.key, key));
             ControlFlow::Continue(())
         };
         self.walk(&format!("{STAGING}/"), true, &mut seen).await?;
-        Ok(staged)
+        Ok(uploads)
     }
 
     async fn tidy(&self, prefix: &str) -> Result<()> {
@@ -441,8 +442,8 @@ impl Lake for FileLake {
 }
 
 impl FileLake {
-    /// Whether an operation failed because a directory is gone that was known: somebody removed it behind our back. None
-    /// is known from then on, so that the operation makes them again.
+    /// Whether an operation failed because another program removed a directory that was known to be durable. From then
+    /// on no directory counts as durable, so that the next attempt makes them again.
     fn lacks_directory(&self, error: &Error) -> bool {
         let gone =
             matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound);
@@ -467,12 +468,12 @@ impl FileLake {
             // The link may have been made although its answer was lost.
             Err(error) => match (disk.stat(&temporary).await, disk.stat(&path).await) {
                 (Ok(Some(ours)), Ok(Some(there))) if ours.identity == there.identity => Ok(true),
-                // The clean-up of another owner took the temporary file, because the name was there.
+                // The clean-up of another owner removed the temporary file, because the name existed.
                 (Ok(None), Ok(Some(_))) => Ok(false),
                 _ => Err(Error::io("link", &path, error)),
             },
         };
-        // Observers too: a name that was found may not be durable yet.
+        // Also when the name was only found: it may not be durable yet.
         let synced = self.sync_dir(dir).await;
         drop(disk.remove(&temporary).await);
         let made = linked?;
@@ -497,16 +498,16 @@ impl FileLake {
         self.ensure_dir(parent(&path)).await?;
         let open = self.file().await?;
         let (context, syncs) = (&self.context, &self.syncs);
-        let staging = FileUpload::create(context, syncs, open, path, key, upload).await?;
-        Ok(Box::new(staging))
+        let upload_file = FileUpload::create(context, syncs, open, path, key, upload).await?;
+        Ok(Box::new(upload_file))
     }
 
     async fn try_reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         let disk = &self.context.disk;
-        let (staging, path) = (self.staging_path(&sealed.upload)?, self.path(&sealed.key)?);
-        let (from, to) = (parent(&staging), parent(&path));
+        let (hidden, path) = (self.upload_path(&sealed.upload)?, self.path(&sealed.key)?);
+        let (from, to) = (parent(&hidden), parent(&path));
         self.ensure_dir(to).await?;
-        let reveal = match disk.rename_new(&staging, &path).await {
+        let reveal = match disk.rename_new(&hidden, &path).await {
             Ok(()) => Reveal::Revealed,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if self.is_same(&path, sealed).await? != Some(true) {
@@ -516,11 +517,11 @@ impl FileLake {
                 Reveal::Already
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // Somebody removed the partition's directory behind our back.
+                // The upload may still exist: then another program removed the directory of the partition.
                 let stat = disk
-                    .stat(&staging)
+                    .stat(&hidden)
                     .await
-                    .map_err(|e| Error::io("look at", &staging, e))?;
+                    .map_err(|e| Error::io("look at", &hidden, e))?;
                 if stat.is_some() {
                     return Err(Error::io("make visible", &path, error));
                 }
@@ -532,11 +533,11 @@ impl FileLake {
             }
             Err(error) => return Err(Error::io("make visible", &path, error)),
         };
-        futures::try_join!(self.sync_dir(to), self.sync_staging(from))?;
+        futures::try_join!(self.sync_dir(to), self.sync_upload(from))?;
         Ok(reveal)
     }
 
-    fn staging_path(&self, upload: &str) -> Result<PathBuf> {
+    fn upload_path(&self, upload: &str) -> Result<PathBuf> {
         if upload
             .strip_prefix(STAGING)
             .is_some_and(|rest| rest.starts_with('/'))
@@ -544,13 +545,13 @@ impl FileLake {
             self.path(upload)
         } else {
             Err(Error::refused(format!(
-                "`{upload}` is not a staging of a lake in a directory"
+                "`{upload}` is not an upload of a lake in a directory"
             )))
         }
     }
 
-    /// The staging's directory may be gone when its file was revealed long ago by another process.
-    async fn sync_staging(&self, dir: &Path) -> Result<()> {
+    /// Syncs the directory of an upload. It may be gone when another process revealed the file long ago.
+    async fn sync_upload(&self, dir: &Path) -> Result<()> {
         match self.context.disk.sync_dir(dir).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.syncs.failed(dir, &error)),
@@ -564,7 +565,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_temporary_file_tells_its_key() {
+    fn the_key_of_a_temporary_file_is_read_from_its_name() {
         for key in [
             "x",
             "a/b",

@@ -1,8 +1,8 @@
 //! How the files of a commit record become visible, also those that vanished.
 //!
-//! Owns the reveal of the files that a record names, and the rebuild of those that vanished before they were visible.
-//! Promises that finishing is repeatable, and that a vanished file is made again from the source by the recorded rules.
-//! Refuses to take up files that differ from what the record says.
+//! Owns the reveal of the files that a record names, and the rebuild of files that vanished before they were visible.
+//! Promises that finishing is repeatable, and that a vanished file is rebuilt from the stream by the recorded rules.
+//! Refuses files that differ from what the record says.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,34 +19,34 @@ use super::commit::{Commit, CommitFile, seal_body, unseal_body};
 use super::error::ObjectError;
 use super::names::generation_key;
 
-/// Files of one record that are made visible at a time.
+/// How many files of one record are made visible at a time.
 const REVEALS_MAX: usize = 8;
 
-/// How often a file may vanish before somebody must look why.
+/// How often a file may vanish before an operator must find out why.
 const GENERATIONS_MAX: u32 = 9;
 
-/// The version of the form of [`RebuildRecord`].
+/// The newest version of [`RebuildRecord`].
 const REBUILD_VERSION: u32 = 1;
 
-/// Makes a file of a committed interval again.
+/// Rebuilds files of committed intervals.
 #[async_trait]
 pub trait Rebuild: Send + Sync + fmt::Debug {
-    /// Reads the interval of `commit` again by its recorded rules and stages its file number `file` under `key`.
+    /// Reads the interval of `commit` again by its recorded rules and uploads its file number `file` for `key`.
     async fn rebuild(&self, commit: &Commit, file: usize, key: &str) -> Result<CommitFile>;
 }
 
-/// Says which staging stands for a vanished file.
+/// The record that says which upload replaces a vanished file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RebuildRecord {
-    /// The version of this form.
+    /// The version of the record.
     pub version: u32,
     /// The slot of the record that names the file.
     pub slot: u64,
-    /// The file's index in it.
+    /// The index of the file in that record.
     pub index: usize,
-    /// How often the file was made again before and with this.
+    /// How often the file was rebuilt, this time included.
     pub generation: u32,
-    /// The file as it was staged.
+    /// The file as it was uploaded.
     pub file: CommitFile,
 }
 
@@ -68,7 +68,7 @@ pub struct Finisher {
 }
 
 impl Finisher {
-    /// Without `rebuild` a vanished file is fatal.
+    /// Makes a finisher. Without `rebuild` a vanished file is fatal.
     pub fn new(rebuild: Option<Arc<dyn Rebuild>>, random: &Random) -> Self {
         Finisher {
             rebuild,
@@ -76,10 +76,10 @@ impl Finisher {
         }
     }
 
-    /// Makes every file visible that the record names; done already is done.
+    /// Makes every file visible that the record names. Files that are visible already stay so.
     ///
     /// # Errors
-    /// Fatal when a file under a name differs from the record, or cannot be made again.
+    /// Fatal when a visible file differs from the record, or a vanished file cannot be rebuilt.
     pub async fn finish(&self, chain: &Chain, commit: &Commit) -> Result<()> {
         let files = (0..commit.files.len()).map(|index| self.finish_file(chain, commit, index));
         // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
@@ -100,14 +100,14 @@ impl Finisher {
                 Reveal::Revealed | Reveal::Already => return Ok(()),
                 Reveal::Vanished => {}
             }
-            // A compaction may have taken the file up and removed it: only after the file was found missing, so that
-            // a compaction in between is seen.
+            // A compaction may have merged the file and removed it. The check follows the reveal, so that it sees a
+            // compaction in between.
             self.check_layout(chain, &sealed).await?;
             let rebuilt = self.generation(chain, commit, index, generation).await?;
             sealed = rebuilt.sealed;
         }
         Err(Error::fatal(format!(
-            "`{}` vanished {GENERATIONS_MAX} times before it could be made visible: find out who removes files below \
+            "`{}` vanished {GENERATIONS_MAX} times before it could be made visible: find out what removes files below \
              `_hydrant/`",
             file.sealed.key,
         )))
@@ -124,7 +124,7 @@ impl Finisher {
         )))
     }
 
-    /// The staging that stands for the file the `generation`-th time; claims it when nobody has.
+    /// Returns the upload that replaces the file the `generation`-th time; rebuilds the file when there is none.
     async fn generation(
         &self,
         chain: &Chain,
@@ -135,22 +135,22 @@ impl Finisher {
         let wanted = &commit.files[index];
         let record_key = chain.names().rebuild(commit.slot, index, generation);
         if let Some(body) = chain.lake().get(&record_key).await? {
-            return self.claimed(&record_key, &body, wanted);
+            return Self::replacement(&record_key, &body, wanted);
         }
         let Some(rebuild) = &self.rebuild else {
             return Err(Error::fatal(format!(
-                "`{}` vanished before it was visible, and there is no source here to make it again from: start the \
-                 sink, which does that",
+                "`{}` vanished before it was visible, and this process has no stream to rebuild it from: start the sink, \
+                 which rebuilds it",
                 wanted.sealed.key,
             )));
         };
-        tracing::warn!(key = %wanted.sealed.key, generation, "making a vanished file again");
+        tracing::warn!(key = %wanted.sealed.key, generation, "rebuilding a vanished file");
         let key = generation_key(&wanted.sealed.key, generation);
         let file = rebuild.rebuild(commit, index, &key).await?;
         if (file.rows, &file.position_hash) != (wanted.rows, &wanted.position_hash) {
             chain.lake().discard(&file.sealed.upload).await?;
             return Err(Error::fatal(format!(
-                "`{}` cannot be made again: its {} rows became {} or others; the source does not hold what it held",
+                "cannot rebuild `{}`: its {} rows became {} or different ones; the stream no longer holds the same records",
                 wanted.sealed.key, wanted.rows, file.rows,
             )));
         }
@@ -170,18 +170,18 @@ impl Finisher {
             Put::Exists(found) if found == body => Ok(file),
             Put::Exists(found) => {
                 chain.lake().discard(&file.sealed.upload).await?;
-                self.claimed(&record_key, &found, wanted)
+                Self::replacement(&record_key, &found, wanted)
             }
         }
     }
 
-    fn claimed(&self, key: &str, body: &[u8], wanted: &CommitFile) -> Result<CommitFile> {
+    fn replacement(key: &str, body: &[u8], wanted: &CommitFile) -> Result<CommitFile> {
         let record = RebuildRecord::from_body(key, body)?;
         if (record.file.rows, &record.file.position_hash) == (wanted.rows, &wanted.position_hash) {
             Ok(record.file)
         } else {
             Err(Error::fatal(format!(
-                "`{key}` stands for other rows than the record's"
+                "`{key}` names a file with other rows than the commit record says"
             )))
         }
     }

@@ -1,10 +1,11 @@
-//! What tells a table from every other one.
+//! The identity of a table.
 //!
-//! Owns the table's identity: drawn by whoever opens the table first, put once, never replaced. Promises that a lake that
-//! was deleted and made again has another one, and that a lake that was moved has the same. A copy of a whole lake holds
-//! the same object; where the lake lies tells the two apart, see [`place`].
+//! Owns the object that holds it: the process that opens the table first draws the identity and puts it once; it is
+//! never replaced. Promises that a lake that was deleted and made again has another identity, and that a lake that was
+//! moved has the same. A copy of a whole lake holds the same object; the location distinguishes the two, see
+//! [`locate`].
 //!
-//! [`place`]: super::place
+//! [`locate`]: super::locate
 
 use bytes::Bytes;
 use hydrant_core::lake::{Put, SharedLake};
@@ -16,7 +17,7 @@ use super::commit::{seal_body, unseal_body};
 use super::error::ObjectError;
 use super::names::TableNames;
 
-/// The version of the form of [`Identity`].
+/// The newest version of [`Identity`].
 const VERSION: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ struct Identity {
     id: String,
 }
 
-/// The identity of a table; a table without one gets it.
+/// Reads the identity of a table. A table without an identity gets one.
 ///
 /// # Errors
 /// Those of the lake; fatal when the object is damaged.

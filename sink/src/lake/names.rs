@@ -1,8 +1,8 @@
 //! The names of a table's objects in the lake.
 //!
-//! Owns every key that the sink writes or looks for. Promises that a key tells the table, the stream with its
-//! incarnation and the shard it belongs to, that positions and slots sort in it as they should, and that no two
-//! intervals of one table ever share a data key. Refuses table names that readers or file systems would trip over.
+//! Owns every key that the sink writes or looks for. Promises that a key identifies the table, the stream with its
+//! incarnation, and the shard that it belongs to, that keys sort by position and by slot, and that no two intervals of
+//! one table ever share a data key. Refuses table names that readers or file systems cannot handle.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,22 +12,22 @@ use hydrant_core::{Error, Position, Result, ShardId, StreamId, hash};
 
 use super::commit::{CommitFile, FileKind};
 
-/// Where everything lies that is not a table's data.
+/// The prefix of all keys that are not a table's data.
 pub const SYSTEM: &str = "_hydrant";
 
-/// Where a lake in a directory collects files that are not visible yet.
+/// The directory in which a lake in a directory collects uploads.
 pub(crate) const STAGING: &str = "_hydrant/staging";
 
-/// Where a lake in a directory writes objects before they get their names. No table has a name like this.
+/// The directory in which a lake in a directory writes objects before they get their names. No table has such a name.
 pub(crate) const TEMPORARY: &str = "_hydrant/.temporary";
 
-/// What may not be the name of a table, because a lake in a directory uses it.
+/// The name that a table must not have, because a lake in a directory uses it.
 const RESERVED: &str = "staging";
 
 /// The ending of data files.
 const PARQUET: &str = ".parquet";
 
-/// Tells the names apart that [`Mutant::NamesDrawn`] draws.
+/// Distinguishes the names that [`Mutant::NamesDrawn`] draws.
 static DRAWN: AtomicU64 = AtomicU64::new(0);
 
 /// The longest name of a table.
@@ -40,7 +40,8 @@ pub struct TableNames {
 }
 
 impl TableNames {
-    /// Of the table `table`: letters, digits, `_`, `-` and `.`, not starting with `_` or `.`, at most 100 bytes.
+    /// The names of the table `table`, which has letters, digits, `_`, `-` and `.`, starts with a letter or a digit,
+    /// and has at most 100 bytes.
     ///
     /// # Errors
     /// Refused with what is wrong with the name.
@@ -52,14 +53,14 @@ impl TableNames {
             || !table.chars().all(fits)
         {
             return Err(Error::refused(format!(
-                "`{table}` is not a name for a table: write letters, digits, `_`, `-` and `.`, starting with a letter or \
+                "`{table}` is not a valid table name: write letters, digits, `_`, `-` and `.`, starting with a letter or \
                  digit, at most {TABLE_NAME_BYTES_MAX}"
             )));
         }
-        // Where case does not count for the file system, `Staging` would be the same directory.
+        // On a file system that ignores case, `Staging` would be the same directory.
         if table.eq_ignore_ascii_case(RESERVED) {
             return Err(Error::refused(format!(
-                "`{table}` cannot be the name of a table, because lakes collect files under it: take another one"
+                "`{table}` is reserved for files that are being uploaded: choose another table name"
             )));
         }
         Ok(TableNames {
@@ -67,7 +68,7 @@ impl TableNames {
         })
     }
 
-    /// The table.
+    /// The name of the table.
     pub fn table(&self) -> &str {
         &self.table
     }
@@ -82,7 +83,7 @@ impl TableNames {
         format!("{SYSTEM}/{}/", self.table)
     }
 
-    /// What tells the table from others.
+    /// The object that holds the identity of the table.
     pub fn identity(&self) -> String {
         format!("{}table.json", self.system())
     }
@@ -107,7 +108,7 @@ impl TableNames {
         format!("{}{number}.json", self.schemas())
     }
 
-    /// The number of a schema's key.
+    /// The number of the schema with this key; `None` for other keys.
     pub fn schema_number(&self, key: &str) -> Option<u64> {
         let number = key.strip_prefix(&self.schemas())?.strip_suffix(".json")?;
         number
@@ -116,7 +117,7 @@ impl TableNames {
             .filter(|n: &u64| n.to_string() == number)
     }
 
-    /// The rules of intervals, by digest.
+    /// The rules with this digest.
     pub fn spec(&self, digest: &str) -> String {
         format!("{}specs/{digest}.json", self.system())
     }
@@ -131,7 +132,7 @@ impl TableNames {
         format!("{}dead-letters/", self.system())
     }
 
-    /// The slot of a record's key below the prefix `records` of its chain.
+    /// The slot of the record with this key, below the prefix `records` of its chain; `None` for other keys.
     pub fn slot_of(records: &str, key: &str) -> Option<u64> {
         let digits = key.strip_prefix(records)?.strip_suffix(".json")?;
         if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -141,8 +142,8 @@ impl TableNames {
         u64::try_from(NINES.checked_sub(digits)?).ok()
     }
 
-    /// The last part of the key of the record of `slot`. Newer slots sort first, so that one listing of one name finds
-    /// the newest.
+    /// The last part of the key of the record of `slot`. Newer slots sort first, so that listing one name finds the
+    /// newest.
     pub fn record_name(slot: u64) -> String {
         format!("{:020}.json", NINES - u128::from(slot))
     }
@@ -182,12 +183,12 @@ impl ChainNames {
         &self.dir
     }
 
-    /// What the names of the chain's files begin with.
+    /// The start of the names of the chain's files.
     pub(crate) fn file_stem(&self) -> &str {
         &self.file_stem
     }
 
-    /// The prefix of the records that say which uploads stand for vanished files.
+    /// The prefix of the records that say which uploads replace vanished files.
     pub(crate) fn rebuilds(&self) -> &str {
         &self.rebuilds
     }
@@ -212,12 +213,12 @@ impl ChainNames {
         format!("{}{}", self.records(), TableNames::record_name(slot))
     }
 
-    /// The slot of a record's key.
+    /// The slot of the record with this key; `None` for other keys.
     pub fn slot(&self, key: &str) -> Option<u64> {
         TableNames::slot_of(&self.records(), key)
     }
 
-    /// Says which upload stands for a vanished file of `slot`.
+    /// The record that says which upload replaces a vanished file of `slot`.
     pub fn rebuild(&self, slot: u64, file: usize, generation: u32) -> String {
         format!("{}{slot}/{file}-g{generation}.json", self.rebuilds)
     }
@@ -257,6 +258,7 @@ impl ChainNames {
     }
 
     fn file(&self, from: Position, to: Position, file: usize) -> String {
+        debug_assert!(from < to);
         let drawn = match mutant::is(Mutant::NamesDrawn) {
             true => format!("-{}", DRAWN.fetch_add(1, Ordering::Relaxed)),
             false => String::new(),
@@ -274,17 +276,17 @@ impl ChainNames {
     }
 }
 
-/// What the name of a data file says of it.
+/// The parts of the name of a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DataFileName {
-    /// Where its interval starts.
+    /// The start of its interval.
     pub(crate) from: Position,
-    /// How often it was made again; 0 is the first one.
+    /// How often the file was rebuilt.
     pub(crate) generation: u32,
 }
 
 impl DataFileName {
-    /// Reads the name in a key, and the stem that tells its chain; `None` for other keys.
+    /// Reads the name in a key, and the stem that identifies its chain; `None` for other keys.
     pub(crate) fn of(key: &str) -> Option<(String, Self)> {
         let name = key.rsplit('/').next()?.strip_suffix(PARQUET)?;
         let mut parts = name.rsplitn(4, '_');
@@ -301,7 +303,7 @@ impl DataFileName {
     }
 }
 
-/// The key of a file that was made again; generation 0 is the first one.
+/// The key of a file that was rebuilt `generation` times.
 pub fn generation_key(key: &str, generation: u32) -> String {
     match (generation, key.strip_suffix(PARQUET)) {
         (0, _) | (_, None) => key.to_owned(),
@@ -309,10 +311,10 @@ pub fn generation_key(key: &str, generation: u32) -> String {
     }
 }
 
-/// A slot's name is this minus the slot.
+/// The name of a slot is this number minus the slot.
 const NINES: u128 = 99_999_999_999_999_999_999;
 
-/// A text as one segment of a key; what could leave it is percent-encoded.
+/// Writes a text as one segment of a key; bytes that could end the segment are percent-encoded.
 fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (index, byte) in text.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! Which lake a URL names.
+//! The lakes that URLs name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,27 +26,27 @@ pub async fn open_read(url: &str, context: &Context) -> Result<SharedLake> {
     ))
 }
 
-/// Where a lake lies.
+/// Where a lake is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LakeLocation {
-    /// Tells it from a copy of the same lake that lies elsewhere; the same by whatever path it is reached.
+    /// Distinguishes the lake from a copy of it elsewhere. All paths to the lake give the same id.
     pub id: String,
-    /// Its URL, with a whole path.
+    /// The URL of the lake, with an absolute path.
     pub url: String,
 }
 
-/// Where the lake that `url` names lies; it exists.
+/// Finds out where the existing lake that `url` names is stored.
 ///
 /// # Errors
 /// Refused for other URLs; not found when there is no such lake.
-pub async fn place(url: &str, context: &Context) -> Result<LakeLocation> {
+pub async fn locate(url: &str, context: &Context) -> Result<LakeLocation> {
     let dir = directory(url)?;
     let stat = context.disk.stat(dir).await;
     let stat = stat.map_err(|e| Error::io("look at", dir, e))?;
     let stat = stat.ok_or_else(|| Error::NotFound {
         message: format!("there is no lake in `{}`", dir.display()),
     })?;
-    // A path that cannot be made whole is as good for people as it was given.
+    // A path that cannot be made absolute is shown as it was given.
     let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     Ok(LakeLocation {
         id: format!("{:x}", stat.identity),
@@ -60,16 +60,16 @@ fn directory(url: &str) -> Result<&Path> {
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() {
                 return Err(Error::refused(format!(
-                    "`{url}` names no directory: write `file:DIR`"
+                    "`{url}` does not name a directory: write `file:DIR`"
                 )));
             }
             Ok(Path::new(path))
         }
         Some(("s3", _)) => Err(Error::refused(format!(
-            "`{url}`: lakes on S3 are not in this version; write `file:DIR` for a lake in a directory"
+            "`{url}`: this version does not support lakes on S3; write `file:DIR` for a lake in a directory"
         ))),
         _ => Err(Error::refused(format!(
-            "`{url}` names no lake: write `file:DIR`"
+            "`{url}` is not the URL of a lake: write `file:DIR`"
         ))),
     }
 }

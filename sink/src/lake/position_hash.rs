@@ -1,13 +1,13 @@
 //! The digest of the positions of a file's rows.
 //!
-//! Owns its form, which stands in commit records: XXH3 of 128 bits over each position in row order. Promises that two
-//! files with the same rows of the same interval have the same one. It tells files apart and keeps no secret.
+//! Owns its form, which commit records hold: XXH3 of 128 bits over each position in row order. Promises that two files
+//! with the same rows of the same interval have the same digest. It distinguishes files and keeps no secret.
 
 use hydrant_core::Sequence;
 use hydrant_core::batch::{Run, Step};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Digests positions.
+/// A digest of positions in the making.
 #[derive(Default)]
 pub(crate) struct PositionHash {
     state: Xxh3,
@@ -85,7 +85,7 @@ impl Positions {
         hash.finish()
     }
 
-    /// What they take in memory.
+    /// The memory that the positions take.
     pub(crate) fn bytes(&self) -> u64 {
         (self.runs.len() * size_of::<Run>()) as u64
     }
@@ -93,6 +93,7 @@ impl Positions {
 
 /// The position of record `index`, which belongs to `run`.
 pub(crate) fn position_in(run: &Run, index: usize) -> (Sequence, u32) {
+    debug_assert!(index >= run.first as usize);
     let n = u32::try_from(index).unwrap_or(u32::MAX) - run.first;
     match run.step {
         Step::Sequence => (run.sequence.saturating_add(u64::from(n)), run.sub),

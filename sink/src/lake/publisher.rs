@@ -1,9 +1,9 @@
 //! How an interval becomes visible exactly once.
 //!
-//! Owns the order of steps: stage everything invisibly, put the record under the next slot (the atomic point), make
-//! every file visible that the record names, and only then go on. Promises that only the newest record of a chain can be
-//! unfinished, and that whoever finds a record finishes it, also against a live owner. Refuses to publish after it lost a
-//! slot, and to judge by the interval whether a record is its own.
+//! Owns the order of steps once all files are uploaded and invisible: put the record under the next slot (the atomic
+//! point), make every file visible that the record names, and only then continue. Promises that only the newest record
+//! of a chain can be unfinished, and that each publisher that finds a record finishes it, also against a live owner.
+//! Refuses to publish after it lost a slot, and to judge by the interval whether a record is its own.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use super::clean_up::Leftovers;
 use super::commit::Commit;
 use super::finisher::Finisher;
 
-/// How far a chain is, with everything of it visible.
+/// How far a chain has come. All of its files are visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainProgress {
-    /// The slot of the newest record, 0 without one.
+    /// The slot of the newest record; 0 without a record.
     pub slot: u64,
-    /// What is done.
+    /// The position up to which everything is published.
     pub to: Position,
-    /// What the reader had seen of its origins.
+    /// The dedup state of the reader at that position.
     pub marks: Vec<u8>,
 }
 
@@ -35,14 +35,14 @@ pub struct Publisher {
     finisher: Finisher,
     slot: u64,
     to: Position,
-    /// Where another owner's record ends that took our slot.
+    /// The end of the record with which another owner took our slot.
     lost: Option<Position>,
-    /// What dead owners left, until it was cleaned up after the first record.
+    /// The uploads of dead owners, until they are cleaned up after the first record.
     leftovers: Option<Arc<Leftovers>>,
 }
 
 impl Publisher {
-    /// Finishes the newest record of the chain and answers how far it is; `None` when it has not begun.
+    /// Finishes the newest record of the chain and returns how far the chain has come; `None` when it has not begun.
     ///
     /// # Errors
     /// Those of finishing.
@@ -62,12 +62,12 @@ impl Publisher {
         }))
     }
 
-    /// Begins to publish after `after`; a chain that has not begun begins at `start`. `resumed` is what [`Self::resume`]
-    /// has just answered, where it did: it spares finding the newest record again, and if another owner has gone on since,
-    /// the first record collides.
+    /// Starts to publish after `after`; a chain that has not begun begins at `start`. `resumed` is what
+    /// [`Self::resume`] has just returned, if it was called: it spares finding the newest record again, and if another
+    /// owner has continued the chain since, the first record collides.
     ///
     /// # Errors
-    /// [`Error::Superseded`] when the chain is elsewhere: open again after its position.
+    /// [`Error::Superseded`] when the chain ends elsewhere: open again after its position.
     pub async fn open(
         chain: Chain,
         finisher: Finisher,
@@ -75,12 +75,12 @@ impl Publisher {
         after: Position,
         resumed: Option<ChainProgress>,
     ) -> Result<Self> {
-        let claimed = match resumed {
-            Some(claimed) => Some(claimed),
+        let found = match resumed {
+            Some(progress) => Some(progress),
             None => Self::resume(&chain, &finisher).await?,
         };
-        let claimed = match claimed {
-            Some(claimed) => claimed,
+        let progress = match found {
+            Some(progress) => progress,
             None => {
                 let genesis = chain.begin(start).await?;
                 ChainProgress {
@@ -93,26 +93,26 @@ impl Publisher {
         let from = if mutant::is(Mutant::FromOfReader) {
             after
         } else {
-            claimed.to
+            progress.to
         };
         if from != after {
             return Err(Error::Superseded {
                 shard: chain.shard().clone(),
-                after: claimed.to,
+                after: progress.to,
             });
         }
         Ok(Publisher {
             chain,
             finisher,
-            slot: claimed.slot,
+            slot: progress.slot,
             to: from,
             lost: None,
             leftovers: None,
         })
     }
 
-    /// Removes what dead owners left: now, when the newest record is finished, and once more after the first record of
-    /// this owner.
+    /// Removes the uploads of dead owners: now that the newest record is finished, and once more after the first record
+    /// of this owner.
     pub(crate) async fn clean_up(&mut self, leftovers: &Arc<Leftovers>) {
         self.leftovers = Some(Arc::clone(leftovers));
         self.clean().await;
@@ -122,19 +122,19 @@ impl Publisher {
         let Some(leftovers) = &self.leftovers else {
             return;
         };
-        // What is left only takes room: nothing waits for it.
+        // An upload that stays only takes room; nothing waits for it.
         if let Err(error) = leftovers.clean(&self.chain, self.to).await {
             let shard = self.chain.shard();
-            tracing::warn!(%shard, error = %error.report(), "cannot clean up what dead owners left");
+            tracing::warn!(%shard, error = %error.report(), "cannot remove uploads of dead owners");
         }
     }
 
-    /// The chain.
+    /// The chain that it extends.
     pub fn chain(&self) -> &Chain {
         &self.chain
     }
 
-    /// What is published.
+    /// The position up to which everything is published.
     pub fn to(&self) -> Position {
         self.to
     }
@@ -144,10 +144,10 @@ impl Publisher {
         self.slot + 1
     }
 
-    /// That no other owner took a slot of this publisher.
+    /// Checks that no other owner took a slot of this publisher.
     ///
     /// # Errors
-    /// [`Error::Superseded`] once it happened.
+    /// [`Error::Superseded`] once another owner did.
     pub fn check_owner(&self) -> Result<()> {
         match self.lost {
             None => Ok(()),
@@ -161,7 +161,7 @@ impl Publisher {
     /// Puts the record under the next slot and makes its files visible.
     ///
     /// # Errors
-    /// [`Error::Superseded`] when another owner took the slot: his record was finished, nothing of ours is visible.
+    /// [`Error::Superseded`] when another owner took the slot: its record is finished, and nothing of ours is visible.
     /// Fatal when the record does not follow the chain or its sums are wrong.
     pub async fn publish(&mut self, commit: &Commit) -> Result<()> {
         let key = self.chain.names().record(self.next_slot());
@@ -169,7 +169,7 @@ impl Publisher {
         let follows = commit.slot == self.next_slot() && interval.from == self.to;
         if !follows || self.to == Position::End {
             return Err(Error::fatal(format!(
-                "a record of ({}, {}] for slot {} does not follow {} in slot {} of shard `{}`",
+                "the record of ({}, {}] for slot {} does not follow {} in slot {} of shard `{}`",
                 interval.from,
                 interval.to,
                 commit.slot,
@@ -186,7 +186,7 @@ impl Publisher {
         });
         match put.await? {
             Put::Created => {}
-            // The answer to an earlier attempt was lost: the nonce in the body is nobody else's.
+            // The answer to an earlier attempt was lost: only this publisher has the nonce in the body.
             Put::Exists(found) if found == body => {}
             Put::Exists(found) => {
                 let winner = self.chain.read(commit.slot, &found)?;
@@ -197,6 +197,7 @@ impl Publisher {
             }
         }
         self.finisher.finish(&self.chain, commit).await?;
+        debug_assert!(self.to < interval.to);
         self.slot = commit.slot;
         self.to = interval.to;
         self.clean().await;

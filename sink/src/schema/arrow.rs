@@ -6,15 +6,17 @@ use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
 use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, TableSchema};
 
-/// Why something is no schema of a table.
+/// Why something is not a schema of a table.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaError {
     /// The bytes are not the JSON of a schema.
-    #[error("the schema object cannot be read")]
+    #[error("cannot read the schema object")]
     Json(#[from] serde_json::Error),
     /// A newer program wrote the schema.
-    #[error("the schema object has version {found}, this program knows up to {known}: upgrade it")]
+    #[error(
+        "the schema object has version {found}, but this program reads versions up to {known}: upgrade it"
+    )]
     Version {
         /// The version in the object.
         found: u32,
@@ -58,7 +60,7 @@ pub enum SchemaError {
         configured: String,
     },
     /// An Arrow type that no table of ours has.
-    #[error("column `{column}`: {kind} is not a type of a table")]
+    #[error("column `{column}`: `{kind}` is not a column type")]
     Arrow {
         /// The column's path.
         column: String,

@@ -53,6 +53,7 @@ impl TableSchema {
             join.refuse(&column.name, "a free name", &column.kind);
         }
         join.columns(&mut schema.columns, &admitted, "");
+        debug_assert!(schema.columns.len() >= self.columns.len());
         Joined {
             schema,
             conflicts: join.conflicts,

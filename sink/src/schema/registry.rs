@@ -1,8 +1,9 @@
 //! The numbered schemas of a table in the lake, shared by all its sinks.
 //!
-//! Owns how a schema gets its number: it is put under the next one if that is free. Promises that all sinks of a table
-//! agree on each number, whoever was faster: the slower one joins what it found with what it needs and takes the next
-//! number, or finds that its rows do not fit. Refuses a configuration that the stored schema contradicts.
+//! Owns how a schema gets its number: it is put under the next number if that is free. Promises that all sinks of a
+//! table agree on each number, whichever was faster: the slower one joins the schema that it found with the one that it
+//! needs and takes the next number, or finds that its rows do not fit. Refuses a configuration that the stored schema
+//! contradicts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -75,14 +76,14 @@ impl Registry {
         match conflicts.first() {
             None => Ok(()),
             Some(conflict) => Err(Error::refused(format!(
-                "column `{}` of table `{table}` is {} in the lake but declared as {}: declare it as it is, or write to \
-                 another table",
+                "column `{}` of table `{table}` is {} in the lake but declared as {}: declare it as it is in the lake, or \
+                 write to another table",
                 conflict.column, conflict.wanted, conflict.found,
             ))),
         }
     }
 
-    /// The newest schema that this sink knows; number 0 for a table that has none yet.
+    /// The newest schema that this sink knows; number 0 for a table without a schema.
     pub fn newest(&self) -> Arc<TableSchema> {
         Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -149,7 +150,7 @@ pub async fn get(lake: &SharedLake, names: &TableNames, number: u64) -> Result<T
     match lake.get(&key).await? {
         Some(body) => parse(&key, number, &body),
         None => Err(Error::fatal(format!(
-            "`{key}` is missing: schemas are never removed"
+            "`{key}` is missing: schemas are never removed; restore it"
         ))),
     }
 }
@@ -179,7 +180,7 @@ fn parse(key: &str, number: u64, body: &[u8]) -> Result<TableSchema> {
         Ok(schema)
     } else {
         Err(Error::fatal(format!(
-            "`{key}` is damaged: it says that it is number {}",
+            "`{key}` is damaged: it says that its number is {}",
             schema.number()
         )))
     }

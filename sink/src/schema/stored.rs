@@ -69,7 +69,7 @@ impl TableSchema {
     /// Reads the stored form.
     ///
     /// # Errors
-    /// Bytes that are no schema, a newer version, or a schema that breaks its own rules.
+    /// The bytes are not a schema, have a newer version, or break the rules of schemas.
     pub fn from_json(bytes: &[u8]) -> Result<Self, SchemaError> {
         let stored: StoredSchema = serde_json::from_slice(bytes)?;
         if stored.version != FORMAT_VERSION {

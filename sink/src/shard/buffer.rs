@@ -1,9 +1,9 @@
 //! The open interval of one shard: decoded rows, dead letters and counts.
 //!
-//! Owns which part of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or a
-//! drop when the interval is sealed, that an account counts in the interval that holds its position, that an interval
-//! ends at a record's position when the decoder is full, and that a record whose computation panics is a dead letter and
-//! changes nothing else. Refuses readers that go back.
+//! Owns which part of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or
+//! a drop when the interval is sealed, that an account counts in the interval that holds its position, that an interval
+//! ends at a record's position when the decoder is full, and that a record whose computation panics is a dead letter
+//! and changes nothing else. Refuses readers that go back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -89,8 +89,8 @@ pub(crate) struct Buffer {
     upstream_dead_letters: u64,
     /// The positions of the records whose computation panicked.
     faults: Vec<Position>,
-    /// The positions of records that become dead letters unread, because their computation panicked when the interval was
-    /// first made.
+    /// The positions of records that become dead letters unread, because their computation panicked when the interval
+    /// was first made.
     given_up: BTreeSet<Position>,
     input: u64,
     input_bytes: u64,
@@ -165,7 +165,8 @@ impl Buffer {
         })
     }
 
-    /// Makes dead letters of these records without decoding them: that is what they were when the interval was first made.
+    /// Makes dead letters of these records without decoding them: that is what they were when the interval was first
+    /// made.
     pub(crate) fn giving_up(mut self, faults: &[Position]) -> Self {
         self.given_up.extend(faults);
         self
@@ -215,8 +216,8 @@ impl Buffer {
         self.advance_to(to);
     }
 
-    /// Takes the records of `batch` from index `start` on, at least one, until the interval has grown by `growth` bytes.
-    /// `arrived` is the time of the dead letters.
+    /// Takes the records of `batch` from index `start` on, at least one, until the interval has grown by `growth`
+    /// bytes. `arrived` is the time of the dead letters.
     ///
     /// # Errors
     /// Fatal when the batch starts before the interval's end.
@@ -435,6 +436,9 @@ impl Buffer {
     /// Completes the interval.
     pub(crate) fn seal(self) -> SealedInterval {
         let own_dead_letters = self.dead_letters.len() as u64 - self.upstream_dead_letters;
+        debug_assert!(self.from <= self.to);
+        debug_assert_eq!(self.decoder.records(), self.positions.len());
+        debug_assert_eq!(self.decoder.rejected(), own_dead_letters);
         let dropped = self.dropped.into_iter();
         SealedInterval {
             counts: CommitCounts {
@@ -473,7 +477,7 @@ impl Buffer {
 pub(crate) fn log_fault(shard: &ShardId, position: Position) {
     tracing::error!(
         %shard, %position,
-        "computing a record panicked, which is a fault of hydrant; the record is a dead letter with the reason `internal_fault`",
+        "computing a record panicked, which is a fault of hydrant; the record becomes an `internal_fault` dead letter",
     );
 }
 

@@ -1,7 +1,7 @@
 //! What the shards of one stream into one table share.
 //!
-//! Owns the digests of the specs that are known to be in the lake. Promises that a spec is in the lake before its digest
-//! is handed out.
+//! Owns the digests of the specs that are known to be in the lake. Promises that a spec is in the lake before its
+//! digest is handed out.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,8 +3,8 @@
 //! Owns the search by halving. Promises that every row that panics by itself is found, and that no other row is blamed.
 //! Refuses to blame single rows for what most of them do.
 
-/// The most records of one interval that become dead letters because of a panic. If there were more, single records would
-/// not be the cause.
+/// The most records of one interval that become dead letters because of a panic. If there were more, single records
+/// would not be the cause.
 pub(crate) const CULPRITS_MAX: usize = 1_000;
 
 /// Finds the rows below `rows` for which `holds` returns false when each is tried alone, in order; `None` when they are
@@ -26,6 +26,7 @@ pub(crate) fn culprits(rows: usize, holds: impl Fn(&[u32]) -> bool) -> Option<Ve
             }
         }
     }
+    debug_assert!(found.is_sorted());
     Some(found)
 }
 

@@ -1,9 +1,10 @@
 //! From a sealed interval to uploaded files.
 //!
-//! Owns how rows are brought under the stored schema (a row that does not fit becomes a dead letter) and which files the
-//! interval has. Promises that the same interval by the same spec gives files with the same rows in the same order, so
-//! that a lost file can be made again, and that a row whose conforming or encoding panics becomes a dead letter while
-//! the other files are what they would be without it. Refuses to publish an interval when no single row causes a panic.
+//! Owns how rows are brought under the stored schema (a row that does not fit becomes a dead letter) and which files
+//! the interval has. Promises that the same interval by the same spec gives files with the same rows in the same order,
+//! so that a lost file can be made again, and that a row whose conforming or encoding panics becomes a dead letter
+//! while the other files are what they would be without it. Refuses to publish an interval when no single row causes a
+//! panic.
 
 use std::sync::Arc;
 
@@ -92,6 +93,7 @@ pub(crate) fn conform(
             rest
         }
     };
+    let rows = decoded.rows() as u64;
     drop(decoded);
     let conformed = conformed.map_err(|error| arrow_refused(&error))?;
     let mut interval = ConformedInterval {
@@ -114,6 +116,7 @@ pub(crate) fn conform(
         interval.fault(reject.record, &reject.row);
     }
     interval.sort_dead_letters();
+    debug_assert_eq!(interval.rows() + interval.refused, rows);
     Ok(interval)
 }
 
@@ -149,7 +152,8 @@ impl ConformedInterval {
         self.faults.push(position);
     }
 
-    /// Sorts the dead letters by position: the order in which they came depends on how the records were cut into batches.
+    /// Sorts the dead letters by position: the order in which they came depends on how the records were cut into
+    /// batches.
     fn sort_dead_letters(&mut self) {
         if mutant::is(Mutant::LettersAsTheyCame) {
             return;
@@ -163,8 +167,8 @@ impl ConformedInterval {
         });
     }
 
-    /// Turns rows whose encoding panicked into dead letters. Each entry has the index of the file in the plan and its rows.
-    /// A dead letter that cannot be encoded keeps its position and its reason only.
+    /// Turns rows whose encoding panicked into dead letters. Each entry has the index of the file in the plan and its
+    /// rows. A dead letter that cannot be encoded keeps its position and its reason only.
     ///
     /// # Errors
     /// Fatal when no single record causes the panic.
@@ -264,8 +268,8 @@ impl ConformedInterval {
         Ok(plans)
     }
 
-    /// Encodes and uploads the files of the interval. Returns the files in the order of the plan, and the interval without
-    /// the rows whose encoding panicked.
+    /// Encodes and uploads the files of the interval. Returns the files in the order of the plan, and the interval
+    /// without the rows whose encoding panicked.
     ///
     /// # Errors
     /// Those of the lake, after which no upload stays; fatal when encoding panics whichever row is left out.

@@ -54,6 +54,7 @@ impl Latencies {
                 *self.buckets.entry(bucket.div_euclid(2)).or_default() += count;
             }
         }
+        debug_assert!(self.buckets.len() <= BUCKETS_MAX);
     }
 
     /// The ages of the rows at `now` in seconds, never negative, each with the number of rows that have it.

@@ -1,7 +1,7 @@
 //! Which shard holds the most memory, and is therefore flushed when the budget is spent.
 //!
-//! Owns the bytes that each open shard of a sink holds. Promises that exactly one of the shards that hold something is the
-//! largest, so that under pressure one flushes and not all of them. A closed shard holds nothing.
+//! Owns the bytes that each open shard of a sink holds. Promises that exactly one of the shards that hold something is
+//! the largest, so that under pressure one flushes and not all of them. A closed shard holds nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,8 +49,8 @@ impl Holder {
         self.holders.held().bytes.insert(self.id, bytes);
     }
 
-    /// Whether the shard holds something and no other shard holds more. Among equals the one that was added first is the
-    /// largest.
+    /// Whether the shard holds something and no other shard holds more. Among equals the one that was added first is
+    /// the largest.
     pub(crate) fn is_largest(&self) -> bool {
         let held = self.holders.held();
         let mut largest = None;
@@ -65,7 +65,8 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.holders.held().bytes.remove(&self.id);
+        let removed = self.holders.held().bytes.remove(&self.id);
+        debug_assert!(removed.is_some());
     }
 }
 

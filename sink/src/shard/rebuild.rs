@@ -37,8 +37,8 @@ pub struct SourceRebuild {
 }
 
 impl SourceRebuild {
-    /// Rebuilds files of the table that is filled from `stream`. `behind` is the transform that records go through in this
-    /// process before they reach the sink.
+    /// Rebuilds files of the table that is filled from `stream`. `behind` is the transform that records go through in
+    /// this process before they reach the sink.
     pub fn new(
         stream: &SharedStream,
         lake: &SharedLake,
@@ -99,6 +99,7 @@ impl SourceRebuild {
                 Read::End { .. } => buffer.advance_to(until),
             }
         }
+        debug_assert_eq!(buffer.to(), until);
         Ok(buffer)
     }
 

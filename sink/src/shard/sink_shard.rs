@@ -162,6 +162,7 @@ impl SinkShard {
             }
             (_, None) => true,
         };
+        debug_assert!(self.short || self.permit.bytes() >= wanted);
         self.holder.set(wanted);
     }
 
@@ -175,6 +176,7 @@ impl SinkShard {
             return Ok(());
         }
         self.publisher.check_owner()?;
+        debug_assert_eq!(buffer.from(), self.publisher.to());
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
         let (stream_shard, interval) = (

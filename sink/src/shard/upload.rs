@@ -120,6 +120,12 @@ pub(crate) async fn upload_all(
     match outcomes {
         Ok(mut outcomes) => {
             outcomes.sort_by_key(|(index, _)| *index);
+            debug_assert!(
+                outcomes
+                    .iter()
+                    .map(|(index, _)| *index)
+                    .eq(0..outcomes.len())
+            );
             Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
         }
         Err(error) => {
@@ -181,7 +187,8 @@ async fn upload_tracked(
     }))
 }
 
-/// The encoded file and its number of rows, or the rows whose encoding panics; no rows when no single row causes the panic.
+/// The encoded file and its number of rows, or the rows whose encoding panics; no rows when no single row causes the
+/// panic.
 fn encode_plan(
     plan: &PlannedFile,
     options: &EncodeOptions,

@@ -1,8 +1,8 @@
 //! Dead letters as rows of a file.
 //!
-//! Owns the columns of `_hydrant/<table>/dead-letters/`. Promises that a dead letter of an earlier stage has no payload,
-//! because the payload was never scanned, and that a dead letter of this sink has the payload as it was read from the
-//! stream. Refuses nothing: a record that cannot become a row of the table can always become a row here.
+//! Owns the columns of `_hydrant/<table>/dead-letters/`. Promises that a dead letter of an earlier stage has no
+//! payload, because the payload was never scanned, and that a dead letter of this sink has the payload as it was read
+//! from the stream. Refuses nothing: a record that cannot become a row of the table can always become a row here.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use hydrant_core::origin::DeadLetter;
 
 use crate::lake::position_hash::PositionHash;
 
-/// The memory that a dead letter takes beside its texts and its payload: 192 bytes, as much again for what it points to,
-/// and its columns when it becomes a row, which grow by doubling.
+/// The memory that a dead letter takes beside its texts and its payload: 192 bytes, as much again for what it points
+/// to, and its columns when it becomes a row, which grow by doubling.
 const DEAD_LETTER_BYTES: u64 = 640;
-/// How often text and payload are in memory when a dead letter is published: in itself, in the columns, and in the file,
-/// once being encoded and once as a whole.
+/// How often text and payload are in memory when a dead letter is published: in itself, in the columns, and in the
+/// file, once being encoded and once as a whole.
 const DEAD_LETTER_COPIES: u64 = 4;
 
 /// A dead letter as the table stores it, with the payload when this sink refused the record.

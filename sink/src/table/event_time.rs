@@ -1,9 +1,9 @@
-//! Event time.
+//! The event time of a record.
 //!
-//! Owns which of a record's fields is its event time and how that field is read. Promises that the result depends on the
-//! record and the given `now` only: there is no clock here, so the rebuild of an interval passes the `now` of its first
-//! build. Refuses to drop or move a row: an event time that cannot be read, or that lies outside [2000-01-01, now + 1
-//! day], puts the row into the default partition, where it is counted.
+//! Owns which of a record's fields is its event time and how that field is read. Promises that the result depends on
+//! the record and the given `now` only: there is no clock here, so the rebuild of an interval passes the `now` of its
+//! first build. Refuses to drop or move a row: an event time that cannot be read, or that lies outside [2000-01-01, now
+//! + 1 day], puts the row into the default partition, where it is counted.
 
 /// The top-level fields that are tried for the event time, in this order.
 pub const EVENT_TIME_FIELDS: [&str; 5] = ["event_time", "timestamp", "ts", "time", "@timestamp"];

@@ -1,4 +1,4 @@
-//! Partitions of a table.
+//! The partitions of a table.
 //!
 //! Owns the layout of a table's directories and how a partition is named. Promises that the name depends on the row and
 //! the layout only. Refuses to drop or move a row: a row without a value for a part of the layout goes into the default
@@ -10,7 +10,7 @@ use std::str::FromStr;
 use super::event_time::{MICROS_PER_DAY, MICROS_PER_HOUR, civil_date};
 use crate::schema::{PartitionColumn, SchemaError, TableSchema, fold_name};
 
-/// The directory value of rows that have none, as Hive, DuckDB, Polars and pyarrow know it.
+/// The directory value of rows without a value, as Hive, DuckDB, Polars and pyarrow write it.
 pub const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The longest encoded field value in a path; an object's key has 1,024 bytes in all.
@@ -47,7 +47,7 @@ pub enum PartitionSpecError {
 }
 
 impl Default for PartitionSpec {
-    /// By the date of the event time in UTC.
+    /// Partitions by the date of the event time in UTC.
     fn default() -> Self {
         Self {
             time: Some(PartitionBy::Date),
@@ -116,7 +116,7 @@ impl PartitionSpec {
     /// readers see both; a partition by a field is therefore always named `_field`.
     ///
     /// # Errors
-    /// The table was laid out otherwise.
+    /// The table has another layout.
     pub fn columns_for(&self, schema: &TableSchema) -> Result<Vec<PartitionColumn>, SchemaError> {
         let sources = self.sources();
         let fixed = schema.partition_columns();
@@ -173,8 +173,8 @@ impl PartitionSpec {
             .collect()
     }
 
-    /// The bucket of an event time: its hour or day since 1970, or `None` where time is no part of
-    /// the layout.
+    /// The bucket of an event time: its hour or day since 1970, or `None` when the layout has no
+    /// time.
     #[must_use]
     pub(crate) fn bucket(&self, micros: i64) -> Option<i64> {
         let local = micros.saturating_add(i64::from(self.offset_minutes) * 60_000_000);
@@ -200,6 +200,7 @@ impl PartitionKey {
     /// table without partitions.
     #[must_use]
     pub fn path(&self, spec: &PartitionSpec, columns: &[PartitionColumn]) -> String {
+        debug_assert_eq!(self.values.len(), spec.fields.len());
         let mut path = String::new();
         let mut names = columns.iter().map(|column| percent_encode(&column.name));
         let mut push = |value: &str| {

@@ -1,8 +1,8 @@
 //! The rules by which records become rows, and their durable form.
 //!
-//! Owns what a table is configured to be ([`TableRules`]) and what of it an interval was made by ([`Spec`]). Promises
-//! that an interval that is decoded again by its recorded spec gives the same rows and the same dead letters, whatever
-//! the configuration says by then. Refuses specs of a newer version.
+//! Owns the configured rules of a table ([`TableRules`]) and the rules by which an interval was made ([`Spec`]).
+//! Promises that an interval that is decoded again by its recorded spec gives the same rows and the same dead letters,
+//! whatever the configuration says by then. Refuses specs of a newer version.
 
 use bytes::Bytes;
 use hydrant_core::{Error, Result};
@@ -16,23 +16,23 @@ use crate::lake::ObjectError;
 use crate::lake::{digest, seal_body, unseal_body};
 use crate::schema::{ColumnType, TableSchema};
 
-/// The version of the form of [`Spec`].
+/// The newest version of [`Spec`].
 const SPEC_VERSION: u32 = 1;
 
-/// What a table is configured to be.
+/// The configured rules of a table.
 #[derive(Clone, Debug)]
 pub struct TableRules {
     /// The layout's parts: `date`, `hour` or fields.
     pub partition: Vec<String>,
-    /// Days and hours are those of this many minutes east of UTC.
+    /// The time zone of days and hours, in minutes east of UTC.
     pub offset_minutes: i32,
-    /// The field that holds the event time; the well-known ones without it.
+    /// The field that holds the event time; `None` for the well-known fields.
     pub event_time: Option<String>,
-    /// Whether rows say where they came from.
+    /// Whether rows have columns that say where they came from.
     pub provenance: bool,
     /// Columns whose types are fixed.
     pub declared: Vec<(String, ColumnType)>,
-    /// Whether only declared columns and those already stored are taken.
+    /// Whether only declared columns and columns of the stored schema are accepted.
     pub frozen: bool,
     /// The most columns.
     pub columns_max: usize,
@@ -40,7 +40,7 @@ pub struct TableRules {
     pub partitions_max: usize,
     /// How files are written.
     pub encode: EncodeOptions,
-    /// The digest of the transform that records go through in the same process before they come here.
+    /// The digest of the transform that records go through in the same process before they reach the sink.
     pub policy: Option<String>,
 }
 
@@ -66,12 +66,12 @@ impl TableRules {
     /// The layout.
     ///
     /// # Errors
-    /// Refused with what is wrong with it.
+    /// Refused with what is wrong with the layout.
     pub fn layout(&self) -> Result<PartitionSpec> {
         layout(&self.partition, self.offset_minutes)
     }
 
-    /// The schema of a table that has none yet.
+    /// The schema of a table that has no stored schema yet.
     ///
     /// # Errors
     /// Refused when declared columns clash.
@@ -113,10 +113,10 @@ impl TableRules {
     }
 }
 
-/// By which rules the records of an interval became rows.
+/// The rules by which the records of an interval became rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
-    /// The version of this form.
+    /// The version of the spec.
     pub version: u32,
     /// The schema that the decoder began with.
     pub base: serde_json::Value,
@@ -124,7 +124,7 @@ pub struct Spec {
     pub schema: u64,
     /// The layout's parts.
     pub partition: Vec<String>,
-    /// Minutes east of UTC.
+    /// The time zone, in minutes east of UTC.
     pub offset_minutes: i32,
     /// The field of the event time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,11 +155,11 @@ impl Spec {
         unseal_body(key, body, SPEC_VERSION)
     }
 
-    /// The rules again, to decode an interval as it was decoded. How files are encoded is no part of them: rows are
-    /// compared, not bytes.
+    /// The rules for decoding the interval again as it was decoded first. They do not include how files are encoded:
+    /// rows are compared, not bytes.
     ///
     /// # Errors
-    /// Damaged when the base is no schema.
+    /// Damaged when the base is not a schema.
     pub fn rules(&self, key: &str) -> Result<(TableRules, TableSchema), ObjectError> {
         let base = TableSchema::from_json(self.base.to_string().as_bytes())
             .map_err(|error| ObjectError::damaged(key, error))?;

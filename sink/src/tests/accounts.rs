@@ -67,8 +67,7 @@ async fn push(shard: &mut Box<dyn ShardStage>, batch: Batch) {
     shard.push(Read::Batch(batch)).await.unwrap();
 }
 
-/// Records in = rows + dead letters + dropped, in the commit itself, and upstream letters have no
-/// payload.
+/// The commit record itself balances: input = rows + dead letters + dropped. Upstream dead letters have no payload.
 #[tokio::test]
 async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
     let world = world(1);
@@ -120,7 +119,7 @@ async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
     assert_eq!(
         arrow_array::Array::null_count(payloads),
         2,
-        "nobody scanned those"
+        "the payloads of upstream dead letters were not scanned"
     );
     let report = verify(&process.lake, &names(), Depth::default())
         .await
@@ -195,7 +194,7 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
     );
 }
 
-/// An account of the stage before that does not add up stops nothing, and verification finds it.
+/// An account of an earlier stage that does not add up stops nothing, and verification finds it.
 #[tokio::test]
 async fn an_upstream_account_that_is_wrong_is_found_by_verification() {
     let world = world(1);
@@ -296,8 +295,7 @@ async fn a_reader_that_goes_back_is_refused() {
     assert!(error.to_string().contains("went back"), "{error}");
 }
 
-/// Letters of earlier stages come without records: they take memory all the same, which is asked for before they are
-/// kept.
+/// Dead letters of earlier stages come without records. They take memory all the same, and the sink acquires it first.
 #[test]
 fn letters_of_earlier_stages_take_what_their_interval_may_grow_by() {
     let source = StreamShard::new(&stream_id(), &shard("000000").id);
@@ -312,8 +310,7 @@ fn letters_of_earlier_stages_take_what_their_interval_may_grow_by() {
     assert!(buffer.bytes() <= growth, "{} of {growth}", buffer.bytes());
 }
 
-/// How a reader cuts its batches must not show in the files of an interval: one that vanished is made again from other
-/// batches.
+/// The batches of a reader must not show in the files of an interval: a vanished file is rebuilt from other batches.
 #[test]
 fn letters_lie_in_the_same_order_however_their_records_were_read() {
     let digest = |batches: &[Batch]| {

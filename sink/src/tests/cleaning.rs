@@ -9,22 +9,22 @@ use super::owners::{OwnersPlan, between, stream_of};
 use super::support::*;
 use crate::lake::{Commit, generation_key};
 
-async fn staged(lake: &SharedLake) -> Vec<String> {
-    let staged = lake.list_uploads().await.unwrap();
-    staged.into_iter().map(|(_, key)| key).collect()
+async fn uploads(lake: &SharedLake) -> Vec<String> {
+    let uploads = lake.list_uploads().await.unwrap();
+    uploads.into_iter().map(|(_, key)| key).collect()
 }
 
 async fn seal(lake: &SharedLake, key: &str) -> Sealed {
-    let mut staging = lake.upload(key).await.unwrap();
-    staging.write(Bytes::from_static(b"rows")).await.unwrap();
-    staging.seal().await.unwrap()
+    let mut upload = lake.upload(key).await.unwrap();
+    upload.write(Bytes::from_static(b"rows")).await.unwrap();
+    upload.seal().await.unwrap()
 }
 
 fn chain() -> crate::lake::ChainNames {
     names().chain(&stream_id(), &shard("000000").id)
 }
 
-/// A process that dies as it puts the record of its first interval, with everything staged.
+/// Runs a process that dies while it puts the record of its first interval, when all files are uploaded.
 async fn dies_before_the_record(world: &SimWorld, name: &str) {
     let plan = OwnersPlan {
         refuse_records: true,
@@ -43,25 +43,25 @@ async fn twenty_owners_that_die_before_their_record_leave_nothing_behind_a_clean
         dies_before_the_record(&world, &format!("dead-{n}")).await;
     }
     let heir = ProcessSetup::named(&world, "heir").run().await.unwrap();
-    let left = staged(&heir.lake).await.len();
+    let left = uploads(&heir.lake).await.len();
     assert!(left >= 40, "{left}");
     let (mut shard, _) = heir.claim("000000").await.unwrap();
     // They start where the chain ends: a record that names them may yet land.
-    assert_eq!(staged(&heir.lake).await.len(), left);
+    assert_eq!(uploads(&heir.lake).await.len(), left);
     publish(&mut shard, 0..6).await.unwrap();
-    assert_eq!(staged(&heir.lake).await, [""; 0]);
+    assert_eq!(uploads(&heir.lake).await, [""; 0]);
     assert_exactly_once(&world, 0..6, "").await;
     // One that died after the chain went on is cleaned up by the next owner as he opens.
     dies_before_the_record(&world, "late").await;
     publish(&mut shard, 6..9).await.unwrap();
-    let left = staged(&heir.lake).await.len();
+    let left = uploads(&heir.lake).await.len();
     assert!(left >= 2, "{left}");
     let last = ProcessSetup::named(&world, "last").run().await.unwrap();
     last.claim("000000").await.unwrap();
-    assert_eq!(staged(&last.lake).await, [""; 0]);
+    assert_eq!(uploads(&last.lake).await, [""; 0]);
 }
 
-/// Also when the record exists that names them: they are made visible before anything is removed.
+/// When a record names the uploads, they are made visible before anything is removed.
 #[tokio::test]
 async fn stagings_that_the_newest_record_names_are_finished_first() {
     let world = world(1);
@@ -73,13 +73,13 @@ async fn stagings_that_the_newest_record_names_are_finished_first() {
     let (mut shard, _) = dead.claim("000000").await.unwrap();
     publish(&mut shard, 0..6).await.unwrap_err();
     let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
-    assert_eq!(staged(&heir.lake).await.len(), 3);
+    assert_eq!(uploads(&heir.lake).await.len(), 3);
     heir.claim("000000").await.unwrap();
     assert_exactly_once(&world, 0..6, "").await;
-    assert_eq!(staged(&heir.lake).await, [""; 0]);
+    assert_eq!(uploads(&heir.lake).await, [""; 0]);
 }
 
-/// Stagings of other shards and tables are none of an owner's business.
+/// An owner leaves the uploads of other shards and tables alone.
 #[tokio::test]
 async fn only_ones_own_are_removed() {
     let world = world(1);
@@ -111,13 +111,13 @@ async fn only_ones_own_are_removed() {
     let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     heir.claim("000000").await.unwrap();
     let mut wanted: Vec<String> = kept.to_vec();
-    let mut left = staged(&heir.lake).await;
+    let mut left = uploads(&heir.lake).await;
     wanted.sort();
     left.sort();
     assert_eq!(left, wanted);
 }
 
-/// Of stagings that were to replace a vanished file, those go that were not chosen, and only when one was.
+/// Uploads that were meant to replace a vanished file are removed when another upload was chosen, and only then.
 #[tokio::test]
 async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
     let world = world(1);
@@ -148,14 +148,14 @@ async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
     assert_eq!(left, [unclaimed.upload]);
 }
 
-/// An owner that was taken for dead and whose stagings were removed collides and shows nothing.
+/// A zombie whose uploads were removed collides and shows nothing.
 #[tokio::test]
 async fn a_zombie_whose_stagings_were_removed_does_no_harm() {
     let world = world(1);
     let zombie = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut theirs, _) = zombie.claim("000000").await.unwrap();
     let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
-    // What the zombie has staged by now, as the heir finds it.
+    // The uploads of the zombie so far, as the heir finds them.
     let (begin, end) = (Position::Begin, Position::offset(3));
     let sealed = seal(
         &zombie.lake,
@@ -164,15 +164,15 @@ async fn a_zombie_whose_stagings_were_removed_does_no_harm() {
     .await;
     let (mut ours, _) = heir.claim("000000").await.unwrap();
     publish(&mut ours, 0..6).await.unwrap();
-    assert_eq!(staged(&heir.lake).await, [""; 0]);
+    assert_eq!(uploads(&heir.lake).await, [""; 0]);
     let late = zombie.lake.reveal(&sealed).await.unwrap();
     assert_eq!(late, hydrant_core::lake::Reveal::Vanished);
     publish(&mut theirs, 0..4).await.unwrap_err();
     assert_exactly_once(&world, 0..6, "").await;
-    assert_eq!(staged(&heir.lake).await, [""; 0]);
+    assert_eq!(uploads(&heir.lake).await, [""; 0]);
 }
 
-/// A temporary file whose name was taken meanwhile may go at any moment of its owner's put.
+/// A temporary file whose name was taken meanwhile may be removed at any moment of its owner's put.
 #[tokio::test]
 async fn a_put_whose_temporary_file_was_removed_finds_the_winner() {
     let world = world(1);
@@ -199,7 +199,7 @@ async fn a_put_whose_temporary_file_was_removed_finds_the_winner() {
     assert_eq!(put, Put::Exists(Bytes::from_static(b"fast")));
 }
 
-/// A publish that is dropped on its way leaves its stagings to the next owner in the same process.
+/// A publish that is dropped half way leaves its uploads to the next owner in the same process.
 #[tokio::test]
 async fn a_dropped_publish_is_cleaned_up_in_the_same_process() {
     let world = world(1);
@@ -211,15 +211,15 @@ async fn a_dropped_publish_is_cleaned_up_in_the_same_process() {
     let (mut shard, _) = process.claim("000000").await.unwrap();
     publish(&mut shard, 0..4).await.unwrap_err();
     drop(shard);
-    assert_eq!(staged(&process.lake).await.len(), 3);
+    assert_eq!(uploads(&process.lake).await.len(), 3);
     lake.plan.lock().await.refuse_records = false;
     let (mut shard, _) = process.claim("000000").await.unwrap();
     publish(&mut shard, 0..6).await.unwrap();
     assert_exactly_once(&world, 0..6, "").await;
-    assert_eq!(staged(&process.lake).await, [""; 0]);
+    assert_eq!(uploads(&process.lake).await, [""; 0]);
 }
 
-/// One file that cannot be staged takes its siblings with it.
+/// When one file cannot be uploaded, the uploads of the other files are removed.
 #[tokio::test]
 async fn a_failed_staging_leaves_no_siblings() {
     let world = world(1);
@@ -230,5 +230,5 @@ async fn a_failed_staging_leaves_no_siblings() {
         ..Rule::once(Op::WriteAt, "dead-letters")
     });
     publish(&mut shard, 0..6).await.unwrap_err();
-    assert_eq!(staged(&process.lake).await, [""; 0]);
+    assert_eq!(uploads(&process.lake).await, [""; 0]);
 }

@@ -6,19 +6,19 @@ use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::support::*;
 
-/// Takes over where the lake says, and cuts elsewhere than its predecessor.
+/// Takes the shard over where the lake says, and ends its intervals elsewhere than its predecessor.
 async fn second_owner(world: &SimWorld, name: &str, what: &str) {
     let process = ProcessSetup::named(world, name).run().await.unwrap();
     let (mut shard, after) = process.claim("000000").await.unwrap();
     let next = after.next_offset().unwrap();
     assert!([0, 3, 5].contains(&next), "{what}: {next}");
     publish(&mut shard, next..8).await.unwrap();
-    let staged = process.lake.list_uploads().await.unwrap();
-    assert!(staged.is_empty(), "{what}: {staged:?}");
+    let uploads = process.lake.list_uploads().await.unwrap();
+    assert!(uploads.is_empty(), "{what}: {uploads:?}");
     assert_eq!(temporaries(world).await, [""; 0], "{what}");
 }
 
-/// Files that are on their way to the name of an object of the chain; those of the table go with the next process.
+/// The temporary files of objects of the chain. Those of the table are removed by the next process.
 async fn temporaries(world: &SimWorld) -> Vec<String> {
     let disk = world.process("counter").shared();
     let mut left = vec![PathBuf::from(LAKE).join("_hydrant/.temporary")];
@@ -48,7 +48,7 @@ async fn dies_at(seed: u64, nth: u64, moment: Moment, death: Death) -> bool {
         return false;
     }
     second_owner(&world, "second", &what).await;
-    // Whatever a power cut may still take was promised to nobody: the second owner's work stays.
+    // A power cut only undoes what no caller has learnt of: the second owner's work stays.
     world.power_cut(Loss::Everything);
     assert_exactly_once(&world, 0..8, &what).await;
     true
@@ -61,7 +61,7 @@ async fn first_owner(start: ProcessSetup) {
     publish(&mut shard, 3..5).await.unwrap();
 }
 
-/// Exactly once, whatever crashes when. Every call of two publishes is a place to die.
+/// Rows are exactly once whenever a process dies: it dies at each call of two publishes.
 #[tokio::test(start_paused = true)]
 async fn rows_are_there_once_wherever_a_process_dies() {
     for (moment, death) in [

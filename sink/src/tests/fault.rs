@@ -9,8 +9,8 @@ pub(crate) fn in_text(marker: &str, text: &[u8]) {
     assert!(!holds(text, marker), "a fault that a test asked for");
 }
 
-/// Panics when a text of a column holds `marker`; with a `+` in it, when texts hold each of the two parts. Payloads of dead
-/// letters are looked at for `fault:letter` only.
+/// Panics when a text of a column holds `marker`; with a `+` in it, when texts hold each of the two parts. Payloads of
+/// dead letters are looked at for `fault:letter` only.
 pub(crate) fn in_column(marker: &str, column: &ArrayRef) {
     let found = |marker: &str| match column.data_type() {
         DataType::Utf8 => {

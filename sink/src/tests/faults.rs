@@ -17,7 +17,7 @@ use crate::shard::interval::conform;
 use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
-/// Faults that a test asks for tell nothing.
+/// Silences the panics that a test asks for.
 fn quietly() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -31,7 +31,7 @@ fn quietly() {
     });
 }
 
-/// What the record at `n` is: one in five has a fault of its own kind, in the middle of it and with new columns, and one in
+/// The record at `n`: one in five has a fault of its own kind, in the middle of it and with new columns, and one in
 /// seven is refused.
 fn faulty(n: u64) -> String {
     let fault = match n % 20 {
@@ -51,7 +51,7 @@ fn is_faulty(n: u64) -> bool {
     n % 5 == 1
 }
 
-/// The same, from a later program that has no fault.
+/// The same record for a later program that has no fault.
 fn mended(n: u64) -> String {
     faulty(n).replace("fault:", "")
 }
@@ -68,7 +68,7 @@ async fn commit_of(process: &SinkProcess, slot: u64) -> Commit {
     chain.record(slot).await.unwrap().unwrap()
 }
 
-/// Reasons of the dead letters by the number of their record.
+/// The reasons of the dead letters, by the number of their record.
 async fn dead_letters(process: &SinkProcess) -> BTreeMap<u64, String> {
     let rows = rows_of(&*process.lake, &names().dead_letters()).await;
     let dead_letters = rows.iter().map(|row| {
@@ -105,7 +105,7 @@ async fn a_panic_makes_a_dead_letter_of_its_record_and_stops_nothing() {
     assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");
 }
 
-/// A letter has what there was of the record: its payload, or its row once it was decoded.
+/// A dead letter has the payload of its record, or the row once the record was decoded.
 #[tokio::test]
 async fn the_letter_of_a_fault_has_the_record() {
     quietly();
@@ -124,7 +124,7 @@ async fn the_letter_of_a_fault_has_the_record() {
     }
 }
 
-/// A partition that held nothing else goes with its row, and the files are numbered as if it had never been.
+/// A partition whose only row became a dead letter gets no file, and the files are numbered without it.
 #[tokio::test]
 async fn a_partition_that_a_fault_empties_is_no_file() {
     quietly();
@@ -142,7 +142,7 @@ async fn a_partition_that_a_fault_empties_is_no_file() {
     assert_exactly_once(&world, 0..3, "").await;
 }
 
-/// A record that counts already when something panics behind its row is that row.
+/// A record that became a row before something panicked stays that row.
 #[tokio::test]
 async fn a_row_that_was_taken_stays_a_row() {
     quietly();
@@ -156,7 +156,7 @@ async fn a_row_that_was_taken_stays_a_row() {
     assert!(dead_letters(&process).await.is_empty());
 }
 
-/// Not even what a dead letter says of its record may stop anything.
+/// A dead letter that cannot be encoded stops nothing either.
 #[tokio::test]
 async fn a_letter_that_cannot_be_written_keeps_its_place_and_reason() {
     quietly();
@@ -173,7 +173,7 @@ async fn a_letter_that_cannot_be_written_keeps_its_place_and_reason() {
     assert_eq!(rows[1]["key"], "device-2");
 }
 
-/// Where no single record is the cause, nothing is published and the error says what to do.
+/// When no single record is the cause, nothing is published and the error says what to do.
 #[tokio::test]
 async fn a_panic_of_no_single_record_names_the_interval_and_a_remedy() {
     quietly();
@@ -208,7 +208,7 @@ async fn an_interval_ends_where_its_faults_are_too_many() {
     assert_exactly_once(&world, 0..many, "").await;
 }
 
-/// A file that vanished is made again without the records that were given up, also by a program that could compute them.
+/// A vanished file is rebuilt without the records that were given up, also by a program that could compute them.
 #[tokio::test]
 async fn a_later_program_gives_up_what_was_given_up() {
     quietly();
@@ -237,7 +237,7 @@ async fn a_later_program_gives_up_what_was_given_up() {
     }
 }
 
-/// The rows and letters of an interval.
+/// The rows and dead letters of an interval.
 fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
     let source = StreamShard::new(&stream_id(), &shard("000000").id);
     let (rules, base) = (TableRules::default(), Arc::new(TableSchema::default()));

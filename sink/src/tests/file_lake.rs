@@ -19,13 +19,13 @@ async fn open(world: &SimWorld, name: &str) -> Result<FileLake, Error> {
     FileLake::open(Path::new(LAKE), &context).await
 }
 
-async fn staged(lake: &FileLake, key: &str, body: &'static str) -> Sealed {
-    let mut staging = lake.upload(key).await.unwrap();
-    staging
+async fn uploaded(lake: &FileLake, key: &str, body: &'static str) -> Sealed {
+    let mut upload = lake.upload(key).await.unwrap();
+    upload
         .write(Bytes::from_static(body.as_bytes()))
         .await
         .unwrap();
-    staging.seal().await.unwrap()
+    upload.seal().await.unwrap()
 }
 
 fn shared(lake: FileLake) -> SharedLake {
@@ -90,9 +90,9 @@ async fn a_name_is_put_once_and_survives_a_power_cut() {
     );
 }
 
-/// An observer of a name whose maker died before his sync makes it durable before acting on it.
+/// A process that finds a name whose maker died before its sync makes the name durable before it acts on it.
 #[tokio::test]
-async fn whoever_finds_a_name_makes_it_durable() {
+async fn a_process_that_finds_a_name_makes_it_durable() {
     for by_get in [false, true] {
         let world = world(1);
         let lake = open(&world, "a").await.unwrap();
@@ -123,16 +123,16 @@ async fn whoever_finds_a_name_makes_it_durable() {
     }
 }
 
-/// Who made a partition's directory may have died before he made its name durable, so everybody does before the first
-/// file in it counts.
+/// The process that made a partition's directory may have died before it made the name durable, so each process does so
+/// before its first file in the directory counts.
 #[tokio::test]
 async fn a_directory_that_is_there_is_made_durable_as_well() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
-    let first = staged(&lake, "t/d=1/x.parquet", "rows").await;
+    let first = uploaded(&lake, "t/d=1/x.parquet", "rows").await;
     lake.reveal(&first).await.unwrap();
     let other = open(&world, "b").await.unwrap();
-    let second = staged(&other, "t/d=1/y.parquet", "rows").await;
+    let second = uploaded(&other, "t/d=1/y.parquet", "rows").await;
     // The names in `t`, among them that of the partition, then those in the partition.
     world.fail(Rule {
         skip: 1,
@@ -173,7 +173,7 @@ async fn a_link_whose_answer_is_lost_is_ours() {
 async fn a_staging_is_invisible_and_used_once() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
-    let sealed = staged(&lake, "t/d=1/x.parquet", "rows").await;
+    let sealed = uploaded(&lake, "t/d=1/x.parquet", "rows").await;
     assert!(lake.list("", None).await.unwrap().is_empty());
     let staged_now = lake.list_uploads().await.unwrap();
     assert_eq!(staged_now, [(sealed.upload.clone(), sealed.key.clone())]);
@@ -191,10 +191,10 @@ async fn a_second_copy_is_discarded_and_another_file_is_an_alarm() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
     let (first, same, other, longer) = (
-        staged(&lake, "t/x.parquet", "rows").await,
-        staged(&lake, "t/x.parquet", "rows").await,
-        staged(&lake, "t/x.parquet", "swor").await,
-        staged(&lake, "t/x.parquet", "rows!").await,
+        uploaded(&lake, "t/x.parquet", "rows").await,
+        uploaded(&lake, "t/x.parquet", "rows").await,
+        uploaded(&lake, "t/x.parquet", "swor").await,
+        uploaded(&lake, "t/x.parquet", "rows!").await,
     );
     assert_eq!(lake.reveal(&first).await.unwrap(), Reveal::Revealed);
     assert_eq!(lake.reveal(&same).await.unwrap(), Reveal::Already);
@@ -210,7 +210,7 @@ async fn a_second_copy_is_discarded_and_another_file_is_an_alarm() {
 async fn a_staging_that_somebody_removed_has_vanished() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
-    let sealed = staged(&lake, "t/x.parquet", "rows").await;
+    let sealed = uploaded(&lake, "t/x.parquet", "rows").await;
     lake.discard(&sealed.upload).await.unwrap();
     lake.discard(&sealed.upload).await.unwrap();
     assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Vanished);
@@ -220,7 +220,7 @@ async fn a_staging_that_somebody_removed_has_vanished() {
 async fn a_failed_sync_is_fatal_wherever_it_happens() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
-    let sealed = staged(&lake, "t/x.parquet", "rows").await;
+    let sealed = uploaded(&lake, "t/x.parquet", "rows").await;
     lake.put_new("_hydrant/t/before", Bytes::from_static(b"0"))
         .await
         .unwrap();
@@ -257,9 +257,9 @@ async fn a_failed_sync_is_fatal_wherever_it_happens() {
     fatal(lake.reveal(&sealed).await.map(drop));
     world.heal();
     let lake = open(&world, "d").await.unwrap();
-    let staging = lake.upload("t/x2.parquet").await.unwrap();
+    let upload = lake.upload("t/x2.parquet").await.unwrap();
     failing(Op::Sync, "staging/t/x2");
-    fatal(staging.seal().await.map(drop));
+    fatal(upload.seal().await.map(drop));
 }
 
 #[tokio::test]
@@ -267,11 +267,8 @@ async fn a_full_disk_may_be_tried_again() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
     world.set_quota(Some(2));
-    let mut staging = lake.upload("t/x.parquet").await.unwrap();
-    let error = staging
-        .write(Bytes::from_static(b"rows"))
-        .await
-        .unwrap_err();
+    let mut upload = lake.upload("t/x.parquet").await.unwrap();
+    let error = upload.write(Bytes::from_static(b"rows")).await.unwrap_err();
     assert!(matches!(error.disposition(), Disposition::Retry { .. }));
     let error = lake
         .put_new("_hydrant/t/x", Bytes::from_static(b"rows"))
@@ -283,7 +280,7 @@ async fn a_full_disk_may_be_tried_again() {
         "half a file only takes room"
     );
     world.set_quota(None);
-    staged(&lake, "t/x.parquet", "rows").await;
+    uploaded(&lake, "t/x.parquet", "rows").await;
     lake.put_new("_hydrant/t/x", Bytes::from_static(b"rows"))
         .await
         .unwrap();
@@ -322,12 +319,12 @@ async fn keys_are_listed_in_their_order_and_up_to_a_limit() {
     }
 }
 
-/// After a failed sync nothing of the process becomes visible any more, of no shard.
+/// After a failed sync a process makes no file of any shard visible.
 #[tokio::test]
 async fn a_process_whose_sync_failed_writes_nothing_more() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
-    let ready = staged(&lake, "t/d=1/ready.parquet", "rows").await;
+    let ready = uploaded(&lake, "t/d=1/ready.parquet", "rows").await;
     world.fail(Rule::once(Op::Sync, "_hydrant"));
     let failed = lake.put_new("_hydrant/t/x", Bytes::from_static(b"1")).await;
     assert!(failed.unwrap_err().to_string().contains("sync"));
@@ -339,7 +336,7 @@ async fn a_process_whose_sync_failed_writes_nothing_more() {
     assert_eq!(next.reveal(&ready).await.unwrap(), Reveal::Revealed);
 }
 
-/// Directories that somebody removed while the lake is open are made again.
+/// Directories that another program removed while the lake is open are created again.
 #[tokio::test]
 async fn directories_that_were_removed_are_made_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -347,7 +344,7 @@ async fn directories_that_were_removed_are_made_again() {
     let lake = FileLake::open(dir.path(), &context).await.unwrap();
     for n in 0..3 {
         let key = format!("t/d=1/{n}.parquet");
-        let sealed = staged(&lake, &key, "rows").await;
+        let sealed = uploaded(&lake, &key, "rows").await;
         if n > 0 {
             std::fs::remove_dir_all(dir.path().join("t/d=1")).unwrap();
         }

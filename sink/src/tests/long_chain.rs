@@ -11,7 +11,7 @@ use hydrant_core::lake::SharedLake;
 use super::support::*;
 use crate::lake::{Chain, FileLake};
 
-/// Panics when somebody asks for all records of a chain.
+/// Panics when all records of a chain are listed.
 #[derive(Debug)]
 struct NeverAll(SharedDisk);
 

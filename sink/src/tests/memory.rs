@@ -52,7 +52,7 @@ async fn size_and_age_cut_an_interval() {
     assert_eq!(shard.due(clock::now()), Some(Flush::Size));
 }
 
-/// Raw bytes are exchanged for what the decoded rows take, and all of it returns.
+/// The permit of the raw bytes becomes one of the decoded rows, and all of it is returned.
 #[tokio::test]
 async fn an_open_interval_holds_the_bytes_of_its_rows() {
     let world = world(1);
@@ -72,7 +72,7 @@ async fn an_open_interval_holds_the_bytes_of_its_rows() {
     assert_eq!(budget.held_bytes(), 0, "a dropped shard gives all back");
 }
 
-/// Under pressure the shard that holds most is flushed, and only that one.
+/// Under pressure the largest shard is flushed, and no other.
 #[tokio::test]
 async fn pressure_flushes_the_largest_shard() {
     let world = world(1);
@@ -141,7 +141,7 @@ async fn memory_stays_within_the_budget() {
     assert_exactly_once(&world, 0..12_000, "").await;
 }
 
-/// A decoder that takes no more ends the interval before the record that it did not take.
+/// A full decoder ends the interval before the record that it did not take.
 #[tokio::test]
 async fn a_full_decoder_cuts_inside_a_batch() {
     let world = world(1);

@@ -82,7 +82,7 @@ async fn a_stage_opened_at_a_stale_position_is_sent_to_the_right_one() {
     assert_eq!(after(&error), Position::offset(5));
 }
 
-/// The newest record is looked for once a claim, however long its chain.
+/// A claim looks for the newest record once, however long the chain.
 #[tokio::test]
 async fn opening_what_was_just_resumed_does_not_look_for_the_newest_record_again() {
     let world = world(1);
@@ -102,7 +102,7 @@ async fn opening_what_was_just_resumed_does_not_look_for_the_newest_record_again
     assert_exactly_once(&world, 0..8, "").await;
 }
 
-/// Where reading began is decided once, by whoever was first.
+/// The first owner alone decides where reading began.
 #[tokio::test]
 async fn two_owners_agree_where_a_chain_begins() {
     let world = world(1);
@@ -117,7 +117,7 @@ async fn two_owners_agree_where_a_chain_begins() {
     assert!(a.stage.resume(&shard("000001")).await.unwrap().is_none());
 }
 
-/// A lake in front of another one that answers as a test wants.
+/// A lake before another one that answers as a test wants.
 #[derive(Debug)]
 pub(super) struct Between {
     pub(super) lake: SharedLake,
@@ -126,15 +126,15 @@ pub(super) struct Between {
 
 #[derive(Debug, Default)]
 pub(super) struct OwnersPlan {
-    /// Commit records are not put: the process dies before.
+    /// The process dies before it puts a commit record.
     pub(super) refuse_records: bool,
-    /// Puts whose answers are lost.
+    /// How many answers of puts are lost.
     pub(super) lose_puts: u32,
-    /// Reveals whose answers are lost.
+    /// How many answers of reveals are lost.
     pub(super) lose_reveals: u32,
-    /// Somebody empties the stagings before the next reveal.
+    /// All uploads are removed before the next reveal.
     pub(super) empty_stagings: bool,
-    /// Reveals that are held back and end the process instead.
+    /// The reveals that are held back; they end the process instead.
     pub(super) hold_reveals: bool,
     pub(super) held: Vec<Sealed>,
 }
@@ -213,7 +213,7 @@ impl Lake for Between {
     }
 }
 
-/// A process whose lake is told what to do.
+/// A process whose lake follows a plan.
 pub(super) async fn between(
     world: &SimWorld,
     name: &str,
@@ -232,7 +232,7 @@ pub(super) async fn between(
     (process, between)
 }
 
-/// After a lost answer the same body is put again until it is known to be there.
+/// After a lost answer the same body is put again until an answer arrives.
 #[tokio::test(start_paused = true)]
 async fn lost_answers_publish_once() {
     let world = world(1);
@@ -248,7 +248,7 @@ async fn lost_answers_publish_once() {
     assert_exactly_once(&world, 0..9, "").await;
 }
 
-/// A reveal of a process that was taken for dead lands after its successor has finished the record.
+/// A reveal of a zombie lands after its successor has finished the record.
 #[tokio::test]
 async fn a_zombies_late_reveal_shows_nothing_twice() {
     let world = world(1);
@@ -299,7 +299,7 @@ async fn a_record_that_was_only_put_is_finished_before_anything_follows() {
     assert_exactly_once(&world, 0..6, "").await;
 }
 
-/// Whoever collides finishes the record that he found, before anything else: its owner may be dead.
+/// An owner that collides first finishes the record that it found: the owner of that record may be dead.
 #[tokio::test]
 async fn a_loser_finishes_the_winners_record() {
     let world = world(1);

@@ -44,7 +44,7 @@ async fn vanished_stagings_are_made_again_from_the_source() {
     assert_eq!(from, Position::offset(14));
 }
 
-/// The recorded rules count, not those of today: another schema by now changes no row.
+/// The recorded rules apply, not the configured ones: a newer schema changes no row.
 #[tokio::test]
 async fn a_file_is_made_again_by_the_rules_of_its_record() {
     let world = world(1);
@@ -167,8 +167,8 @@ impl Transform for Hiding {
     }
 }
 
-/// What a transform in the same process hides does not come back when a file is made again, and without
-/// that transform no file is.
+/// What a transform in the same process hides does not come back when a file is rebuilt. Without that transform no file
+/// is rebuilt.
 #[tokio::test]
 async fn a_file_is_made_again_through_the_transform_only() {
     let world = world(1);
@@ -276,8 +276,8 @@ impl Transform for Quarantining {
     }
 }
 
-/// A full decoder cuts an interval in the middle of a batch: what a transform in the same process gave up before the
-/// cut belongs to the interval before it, as it does when the interval is read again.
+/// A full decoder ends an interval in the middle of a batch. Records that a transform in the same process gave up
+/// before that position belong to the interval, also when it is read again.
 #[tokio::test]
 async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records() {
     let world = world(1);
@@ -361,8 +361,8 @@ impl Transform for Halving {
     }
 }
 
-/// A full decoder cuts an interval in the middle of a batch and the process dies before the rest of it is published: what
-/// was dropped before the cut was counted with it, and nothing is counted twice.
+/// A full decoder ends an interval in the middle of a batch, and the process dies before the rest is published. Records
+/// that were dropped before that position are counted with the interval, and nothing is counted twice.
 #[tokio::test]
 async fn drops_of_a_cut_batch_count_once_whoever_goes_on() {
     let world = world(1);

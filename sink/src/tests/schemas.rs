@@ -72,7 +72,7 @@ async fn an_integer_beyond_2_53_and_a_fraction_exclude_each_other() {
     publish_one(&b, "000001", "{\"n\":2,\"v\":9007199254740993}")
         .await
         .unwrap();
-    // This one was told of schema 1 and not of the large integer.
+    // This sink knows schema 1 and not the large integer.
     publish_one(&a, "000000", "{\"n\":3,\"v\":2.5}")
         .await
         .unwrap();

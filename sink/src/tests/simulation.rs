@@ -9,7 +9,7 @@ use crate::verify::{Depth, verify};
 const RECORDS: u64 = 40;
 const OWNERS: [&str; 3] = ["a", "b", "c"];
 
-/// Works on the shard until all records are published, sent back to the winner's position whenever it lost.
+/// Works on the shard until all records are published; returns to the winner's position whenever it loses.
 async fn own(start: ProcessSetup, random: Random) -> Result<()> {
     let process = start
         .over(FakeStream {
@@ -42,7 +42,7 @@ async fn own(start: ProcessSetup, random: Random) -> Result<()> {
     }
 }
 
-/// One process after the other under this name, each with a fate of its own, until one lives to the end.
+/// Runs one process after another under this name, each with a fate of its own, until one lives to the end.
 async fn restarted(world: &SimWorld, name: &str, random: Random) {
     for life in 0..4 {
         let mut start = ProcessSetup::named(world, name);
@@ -95,7 +95,7 @@ async fn owners_that_overlap_and_die_leave_each_row_once() {
     }
 }
 
-/// One seed gives one run, so that a seed that failed can be looked into.
+/// One seed gives one run, so that a failed seed can be replayed.
 #[tokio::test(start_paused = true)]
 async fn a_seed_gives_the_same_run_twice() {
     assert_eq!(simulate(3).await, simulate(3).await);

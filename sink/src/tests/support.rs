@@ -33,7 +33,7 @@ use crate::table_sink::TableSink;
 /// 2026-11-21T00:00:00Z.
 pub(crate) const NOW: i64 = 1_795_219_200_000_000;
 
-/// Where the lake lies.
+/// The directory of the lake.
 pub(crate) const LAKE: &str = "/lake";
 
 /// A machine with an empty disk.
@@ -41,7 +41,7 @@ pub(crate) fn world(seed: u64) -> SimWorld {
     SimWorld::with(seed, Arc::new(ManualClock::new(NOW)), Trace::new())
 }
 
-/// A process' disk, clock, chance and memory.
+/// The disk, clock, randomness and memory of a process.
 pub(crate) fn context_on(disk: SharedDisk, seed: u64, budget: u64) -> Context {
     Context {
         disk,
@@ -86,7 +86,7 @@ pub(crate) fn shard(name: &str) -> Shard {
     }
 }
 
-/// What a process is started with.
+/// The setup of a process.
 pub(crate) struct ProcessSetup {
     pub(crate) disk: SimDisk,
     pub(crate) seed: u64,
@@ -97,7 +97,7 @@ pub(crate) struct ProcessSetup {
 }
 
 impl ProcessSetup {
-    /// A process of this name, with the defaults.
+    /// The default setup of a process with this name.
     pub(crate) fn named(world: &SimWorld, name: &str) -> Self {
         let seed = name
             .bytes()
@@ -116,7 +116,7 @@ impl ProcessSetup {
         self.with(|_, _| None).await
     }
 
-    /// With what makes vanished files again.
+    /// Starts the process with a rebuild of vanished files.
     pub(crate) async fn with(
         self,
         rebuild: impl FnOnce(&SharedLake, &Context) -> Option<Arc<dyn Rebuild>>,
@@ -140,7 +140,7 @@ impl ProcessSetup {
 }
 
 impl SinkProcess {
-    /// The stage again, on this process' lake as it is now.
+    /// Opens the sink again, on the lake of this process.
     pub(crate) async fn stage_on(&self, stream: FakeStream) -> Result<TableSink> {
         let stream: SharedStream = Arc::new(stream);
         let (lake, context, names) = (&self.lake, &self.context, names());
@@ -158,7 +158,7 @@ impl SinkProcess {
         .await
     }
 
-    /// The stage of a shard after what the lake knows, else after `Begin`.
+    /// Opens a shard after the position that the lake holds, else after `Begin`.
     pub(crate) async fn claim(&self, name: &str) -> Result<(Box<dyn ShardStage>, Position)> {
         let resumed = self.stage.resume(&shard(name)).await?;
         let after = resumed.map_or(Position::Begin, |progress| progress.to);
@@ -218,7 +218,7 @@ pub(crate) fn batch(first: u64, payloads: &[String]) -> Batch {
     }
 }
 
-/// The payload of the record at `n`: two days in turn, now and then one that is refused.
+/// The payload of the record at `n`: two days in turn; some are refused.
 pub(crate) fn payload(n: u64) -> String {
     if n % 7 == 3 {
         return format!("{{\"n\":{n},\"broken\"");
@@ -244,7 +244,7 @@ pub(crate) async fn publish(
     shard.publish(Flush::Time).await
 }
 
-/// The lake as one who only looks sees it.
+/// The lake, opened for reading only.
 pub(crate) async fn looker(world: &SimWorld) -> SharedLake {
     let context = context_on(world.process("looker").shared(), 99, 1 << 20);
     Arc::new(
@@ -254,8 +254,7 @@ pub(crate) async fn looker(world: &SimWorld) -> SharedLake {
     )
 }
 
-/// Every row and every dead letter that a lister finds, by the number of the record, with how often. Where the lake's
-/// directory is not there (yet), nothing is.
+/// How often each record is a row or a dead letter in a listing, by its number. A lake without a directory holds none.
 pub(crate) async fn found(world: &SimWorld) -> BTreeMap<u64, u64> {
     let mut found = BTreeMap::new();
     let disk = world.process("looker").shared();
@@ -306,7 +305,7 @@ pub(crate) async fn rows_of(lake: &dyn Lake, prefix: &str) -> Vec<serde_json::Va
     rows
 }
 
-/// That the records of `range` are there, each once, and no others.
+/// Asserts that the lake holds each record of `range` once, and no others.
 pub(crate) async fn assert_exactly_once(
     world: &SimWorld,
     range: impl Iterator<Item = u64>,
@@ -322,7 +321,7 @@ pub(crate) async fn assert_exactly_once(
 pub(crate) struct FakeStream {
     pub(crate) id: StreamId,
     pub(crate) len: u64,
-    /// What the record at a number is.
+    /// The record at a number.
     pub(crate) payload: fn(u64) -> String,
 }
 
@@ -392,12 +391,12 @@ impl Stream for FakeStream {
 }
 
 impl ProcessSetup {
-    /// With the stream as the place where vanished files come from.
+    /// Starts the process with a rebuild of vanished files from `stream`.
     pub(crate) async fn over(self, stream: FakeStream) -> Result<SinkProcess> {
         self.behind(stream, None).await
     }
 
-    /// The same, behind a transform in the same process.
+    /// The same, with a transform in the same process.
     pub(crate) async fn behind(
         mut self,
         stream: FakeStream,

@@ -199,7 +199,7 @@ async fn nothing_may_follow_an_end() {
     );
 }
 
-/// Files that wait for their owner are no damage; without their stagings nobody waits for them.
+/// Files that are not visible yet are no damage while their uploads exist; without the uploads they are missing.
 #[tokio::test]
 async fn a_file_that_is_on_its_way_is_told_from_one_that_is_gone() {
     let world = world(1);
@@ -215,12 +215,12 @@ async fn a_file_that_is_on_its_way_is_told_from_one_that_is_gone() {
     assert!(report.is_good(), "{report:?}");
     assert_eq!(warned(&report), [ProblemKind::Unfinished; 3]);
     let writer = &between.lake;
-    let mut staging = writer
+    let mut upload = writer
         .upload("devices/date=2026-11-20/late.parquet")
         .await
         .unwrap();
-    staging.write(Bytes::from_static(b"x")).await.unwrap();
-    staging.seal().await.unwrap();
+    upload.write(Bytes::from_static(b"x")).await.unwrap();
+    upload.seal().await.unwrap();
     let chain = names().chain(&stream_id(), &super::support::shard("000000").id);
     let body = lake.get(&chain.record(1)).await.unwrap().unwrap();
     let tip = Commit::from_body("k", &body).unwrap();
@@ -232,7 +232,7 @@ async fn a_file_that_is_on_its_way_is_told_from_one_that_is_gone() {
     assert_eq!(warned(&report), [Unfinished, Unfinished, Leftover]);
 }
 
-/// The newest files of every shard are gone, and with them all that ever pointed to them but the records.
+/// The newest files of every shard have vanished, and only the records still name them.
 #[tokio::test]
 async fn newest_files_that_were_removed_are_missing() {
     let world = world(1);
@@ -289,7 +289,7 @@ async fn a_file_that_two_records_name_is_a_problem() {
     );
 }
 
-/// Names that only look like records: the sink goes on and verification tells them.
+/// The sink ignores objects that only look like records, and verification reports them.
 #[tokio::test]
 async fn a_stray_name_among_the_records_is_told_and_never_the_newest() {
     for (name, body) in [
@@ -317,7 +317,7 @@ async fn a_stray_name_among_the_records_is_told_and_never_the_newest() {
         assert_eq!(from, Position::offset(14), "{name}");
         publish(&mut shard, 15..17).await.unwrap();
     }
-    // A record that was removed is no stray name: whoever went on would write its rows again.
+    // A removed record is not a stray object: a sink that continued would write its rows again.
     let world = world(1);
     let Good { process, chain } = good(&world).await;
     process.lake.delete(&chain.record(2)).await.unwrap();
@@ -350,7 +350,7 @@ async fn a_report_lists_the_first_findings_of_a_kind_and_counts_all() {
     );
 }
 
-/// Rows that conforming refuses are no rows without a time.
+/// Rows that conforming refuses do not count as rows without an event time.
 #[tokio::test]
 async fn untimed_rows_are_rows() {
     let world = world(1);

@@ -17,7 +17,7 @@ use crate::verify::{Depth, verify};
 /// The records of the one chain.
 const RECORDS: u64 = 4_000;
 
-/// A lake that makes its objects up when it is asked for them, and watches how it is asked.
+/// A lake that invents its objects on request and records the requests.
 #[derive(Debug)]
 struct EndlessLake {
     chain: ChainNames,
@@ -170,7 +170,7 @@ async fn records_and_files_are_read_some_at_a_time_and_never_listed_whole() {
     let quick = Depth { contents: false };
     let report = verify(&lake, &names(), quick).await.unwrap();
     assert_eq!((report.rows, report.files), (10 * RECORDS, RECORDS));
-    // Only the spec that the records name is not there.
+    // Only the spec that the records name is missing.
     assert_eq!(report.problem_count(), 1, "{:?}", report.problems);
     let most = endless.most_at_once.load(Ordering::Relaxed);
     assert!((8..=32).contains(&most), "{most} at once");

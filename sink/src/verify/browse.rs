@@ -1,4 +1,4 @@
-//! What lies in a lake, for people.
+//! The contents of a lake, for operators.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,24 @@ use crate::schema::{TableSchema, registry};
 /// A table of a lake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableSummary {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// Its partitions.
+    /// The number of partitions.
     pub partitions: u64,
-    /// Its visible files.
+    /// The number of visible files.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of the files.
     pub bytes: u64,
 }
 
 /// A partition of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Partition {
-    /// Its path below the table; empty for a table without partitions.
+    /// The path below the table; empty for a table without partitions.
     pub path: String,
-    /// Its files.
+    /// The number of visible files.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of the files.
     pub bytes: u64,
 }
 
@@ -52,7 +52,7 @@ pub async fn tables(lake: &SharedLake) -> Result<Vec<TableSummary>> {
     Ok(summaries)
 }
 
-/// Whether the table holds anything that came straight from `stream`.
+/// Whether the table holds records that were read from `stream`.
 ///
 /// # Errors
 /// Those of the lake.
@@ -71,11 +71,11 @@ pub async fn has_taken_from(
     Ok(false)
 }
 
-/// The tables in which something was published.
+/// The tables that have commit chains.
 async fn published(lake: &SharedLake) -> Result<Vec<TableNames>> {
     let mut tables = Vec::new();
     for table in lake.list_dirs(&format!("{SYSTEM}/")).await? {
-        // What else lies there, such as stagings, has no chains.
+        // Other directories there, such as that of uploads, have no chains.
         let Ok(names) = TableNames::try_new(&table) else {
             continue;
         };
@@ -86,7 +86,7 @@ async fn published(lake: &SharedLake) -> Result<Vec<TableNames>> {
     Ok(tables)
 }
 
-/// The refusal of a table that does not exist, with those that do.
+/// The error for a table that does not exist; it names the tables that do.
 pub(super) async fn missing(lake: &SharedLake, names: &TableNames) -> Result<Error> {
     let tables = published(lake).await?;
     let known: Vec<String> = tables
@@ -94,7 +94,9 @@ pub(super) async fn missing(lake: &SharedLake, names: &TableNames) -> Result<Err
         .map(|names| format!("`{}`", names.table()))
         .collect();
     let known = match known.as_slice() {
-        [] => "it holds no table: it is not a lake, or nothing was published in it yet".to_owned(),
+        [] => {
+            "it holds no table, so it is not a lake or nothing was published in it yet".to_owned()
+        }
         known => format!("it has {}", known.join(", ")),
     };
     Ok(Error::NotFound {
@@ -156,7 +158,7 @@ pub async fn schema(lake: &SharedLake, names: &TableNames) -> Result<TableSchema
         })
 }
 
-/// Some rows of a table as lines of JSON, from its last partition on backwards.
+/// Reads rows of a table as lines of JSON, the last partition first.
 ///
 /// # Errors
 /// Those of the lake; [`Error::NotFound`] when there is no such table; fatal when a file is not Parquet.
@@ -171,7 +173,7 @@ pub async fn head(lake: &SharedLake, names: &TableNames, rows_max: usize) -> Res
             continue;
         };
         let rows = encode::head(body, rows_max - lines.len())
-            .map_err(|error| Error::fatal(format!("`{}` cannot be read: {error}", object.key)))?;
+            .map_err(|error| Error::fatal(format!("cannot read `{}`: {error}", object.key)))?;
         lines.extend(
             rows.into_iter()
                 .map(|row| String::from_utf8_lossy(&row).into_owned()),

@@ -1,4 +1,4 @@
-//! The files that records name, and what is in them.
+//! The check of a file that a record names.
 
 use bytes::Bytes;
 use hydrant_core::Result;
@@ -8,33 +8,33 @@ use super::report::ProblemKind;
 use crate::encode::inspect;
 use crate::lake::CommitFile;
 
-/// A file as it should be.
+/// A file as its record describes it.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     pub(super) key: String,
-    /// The staging that becomes it.
+    /// The upload that becomes the file.
     pub(super) upload: String,
     pub(super) size: u64,
     crc: u32,
     rows: u64,
-    /// Whether the newest record of its chain names it: only that one may be unfinished.
+    /// Whether the newest record of its chain names the file: only that record may be unfinished.
     pub(super) is_tip: bool,
 }
 
-/// What became of a file.
+/// The result of checking a file.
 #[derive(Debug)]
 pub(super) enum FileState {
-    /// It is what it should be.
+    /// The file is as its record describes it.
     Good,
-    /// It is not there.
+    /// The file does not exist.
     Absent,
-    /// It has this many bytes, and should have others.
+    /// The file has this many bytes instead of those that its record says.
     OtherSize(u64),
-    /// It holds something else.
+    /// The file has other contents.
     Wrong(ProblemKind, String),
 }
 
-/// A file that was looked for.
+/// A file that was checked.
 #[derive(Debug)]
 pub(super) struct CheckedFile {
     pub(super) file: Expected,
@@ -78,7 +78,7 @@ fn compare(file: &Expected, body: Bytes) -> FileState {
         Ok(found) if found.rows == file.rows => FileState::Good,
         Ok(found) => {
             let detail = format!(
-                "it holds {} rows, its record says {}",
+                "it holds {} rows, but its record says {}",
                 found.rows, file.rows
             );
             FileState::Wrong(ProblemKind::Unbalanced, detail)

@@ -1,4 +1,4 @@
-//! What a verification found.
+//! The report of a verification.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,36 @@ use serde::Serialize;
 
 use crate::lake::OriginSum;
 
-/// The most findings of a kind that are told one by one.
+/// The most problems of a kind that are listed; the others are only counted.
 pub const LISTED_MAX: usize = 100;
 
-/// What is wrong with an object.
+/// The kind of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ProblemKind {
-    /// Something names it and it is not there.
+    /// A record names an object that does not exist.
     Missing,
-    /// Its bytes are not what was written.
+    /// The bytes of an object are not those that were written.
     Damaged,
-    /// It is there and nothing names it.
+    /// An object exists that no record names.
     Foreign,
-    /// It lies where something else belongs, or is named by a record of something else.
+    /// An object has the name of another one, or a record of another chain names it.
     Misplaced,
     /// A record does not follow the one before it.
     Discontinuous,
     /// Sums do not add up.
     Unbalanced,
-    /// The newest record's files are not all visible yet.
+    /// A file of the newest record is not visible yet.
     Unfinished,
-    /// A staging that no record names.
+    /// An upload that no record names.
     Leftover,
     /// Records were lost before they could be read.
     Gap,
 }
 
 impl ProblemKind {
-    /// The word for people.
+    /// The name of the kind in text output.
     pub fn as_str(self) -> &'static str {
         match self {
             ProblemKind::Missing => "missing",
@@ -52,31 +52,31 @@ impl ProblemKind {
     }
 }
 
-/// Something that is not as it should be.
+/// Something that is wrong with a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableProblem {
-    /// What.
+    /// The kind of the problem.
     pub kind: ProblemKind,
-    /// Which object.
+    /// The object.
     pub place: String,
-    /// In words.
+    /// What is wrong with the object.
     pub detail: String,
 }
 
-/// One chain.
+/// The counts of one chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChainReport {
     /// The stream, `name@incarnation`.
     pub stream: String,
     /// The shard.
     pub shard: String,
-    /// Where reading began.
+    /// The position after which reading began.
     pub start: Option<Position>,
-    /// What is done.
+    /// The position up to which everything is published.
     pub to: Option<Position>,
     /// Whether the shard has ended.
     pub ended: bool,
-    /// Its records.
+    /// Commit records.
     pub records: u64,
     /// Units in.
     pub input: u64,
@@ -90,7 +90,7 @@ pub struct ChainReport {
     pub duplicates: u64,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableReport {
     /// The table.
@@ -107,23 +107,23 @@ pub struct TableReport {
     pub dropped: u64,
     /// Duplicates.
     pub duplicates: u64,
-    /// Rows in the default partition for want of a believable event time.
+    /// Rows in the default partition because they have no believable event time.
     pub untimed_rows: u64,
     /// Files that are visible, dead letters included.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of the files.
     pub bytes: u64,
     /// The number of the newest schema; 0 without one.
     pub schema: u64,
-    /// Files with a schema before that; they are right, and readers need the line that unifies types.
+    /// Files with an older schema. They are correct, but readers must unify the types of columns by name.
     pub files_of_older_schemas: u64,
-    /// The accounts of the stages before, by upstream shard.
+    /// The accounts of earlier stages, by upstream shard.
     pub origins: Vec<OriginSum>,
-    /// What makes the table wrong; of each kind the first [`LISTED_MAX`].
+    /// The problems that make the table wrong; of each kind the first [`LISTED_MAX`].
     pub problems: Vec<TableProblem>,
     /// How many problems there are of each kind.
     pub problem_counts: BTreeMap<ProblemKind, u64>,
-    /// What an operator should know; of each kind the first [`LISTED_MAX`].
+    /// The problems that an operator should know of although the table is right; of each kind the first [`LISTED_MAX`].
     pub warnings: Vec<TableProblem>,
     /// How many warnings there are of each kind.
     pub warning_counts: BTreeMap<ProblemKind, u64>,
@@ -157,12 +157,12 @@ impl TableReport {
         self.problem_counts.is_empty()
     }
 
-    /// How many problems there are, those that are not listed included.
+    /// The number of problems, including those that are not listed.
     pub fn problem_count(&self) -> u64 {
         self.problem_counts.values().sum()
     }
 
-    /// Takes up a chain and its counts.
+    /// Adds a chain and its counts.
     pub(super) fn add(&mut self, chain: ChainReport) {
         for (sum, amount) in [
             (&mut self.input, chain.input),

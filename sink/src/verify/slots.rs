@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Numbers in ranges without holes: a sound chain is one range, however long it is.
+/// A set of numbers as ranges without holes: a sound chain is one range, however long it is.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     /// The last number of each range by its first.
@@ -10,8 +10,9 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Adds a number that is not in yet.
+    /// Adds a number that the set does not hold yet.
     pub(super) fn insert(&mut self, slot: u64) {
+        debug_assert!(!self.ranges.contains_key(&slot));
         let after = slot.checked_add(1);
         let last = after
             .and_then(|after| self.ranges.remove(&after))
@@ -24,7 +25,7 @@ impl Slots {
         }
     }
 
-    /// The ranges in order, first and last number of each.
+    /// The first and the last number of each range, in order.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         self.ranges.iter().map(|(first, last)| (*first, *last))
     }

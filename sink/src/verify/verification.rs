@@ -1,7 +1,7 @@
 //! A verification of one table under way.
 //!
-//! Owns the order of the checks: the files are listed first, the chains are read after, and what was missing is looked at
-//! once more at the end.
+//! Owns the order of the checks: the files are listed first, the chains are read after, and what was missing is looked
+//! at once more at the end.
 
 mod chains;
 
@@ -17,10 +17,10 @@ use super::report::{ProblemKind, TableReport};
 use crate::lake::{Commit, FileKind, OriginSum, TableNames};
 use crate::schema::registry;
 
-/// How much is checked.
+/// How thoroughly a table is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
-    /// Whether every file is read. Without it only names and sizes are compared. Default: yes.
+    /// Whether every file is read. Otherwise only names and sizes are compared. Default: yes.
     pub contents: bool,
 }
 
@@ -30,7 +30,7 @@ impl Default for Depth {
     }
 }
 
-/// Checks a table; everything that is wrong stands in the report.
+/// Checks a table. The report holds everything that is wrong.
 ///
 /// # Errors
 /// Those of the lake, and [`hydrant_core::Error::NotFound`] when there is no such table.
@@ -46,12 +46,12 @@ pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Resu
         row_files: BTreeMap::new(),
         origins: BTreeMap::new(),
     };
-    // What is listed now has a record already: a file becomes visible after the record that names it.
+    // Every file that is listed now has a record already: a file becomes visible after the record that names it.
     verification.list().await?;
     verification.check_schemas().await?;
     verification.check_chains().await?;
     verification.check_absent().await?;
-    verification.tell_unnamed().await?;
+    verification.report_unnamed().await?;
     let report = verification.finish();
     if report.chains.is_empty() && report.is_good() {
         return Err(browse::missing(lake, names).await?);
@@ -65,19 +65,19 @@ struct Verification {
     names: TableNames,
     depth: Depth,
     report: TableReport,
-    /// The digests of the keys that were listed and that no record has named so far.
+    /// The digests of the listed keys that no record has named so far.
     unnamed: HashSet<u64>,
-    /// Files of newest records that were not there when they were looked for.
+    /// The files of newest records that were not found.
     absent: Vec<Expected>,
-    /// The digests of the specs that were looked at.
+    /// The digests of the specs that were checked.
     specs: BTreeSet<String>,
-    /// How many files of rows have each schema.
+    /// How many files of rows have each schema, by its number.
     row_files: BTreeMap<u64, u64>,
-    /// The accounts of the stages before, by writer and upstream shard.
+    /// The accounts of earlier stages, by writer and upstream shard.
     origins: BTreeMap<(String, String), OriginSum>,
 }
 
-/// A key in eight bytes.
+/// A digest of a key, in eight bytes.
 fn digest(key: &str) -> u64 {
     (hash::identity(&[key.as_bytes()]) >> 64) as u64
 }
@@ -111,7 +111,10 @@ impl Verification {
         let mut next = 1;
         for number in numbers {
             if next < number {
-                let detail = format!("up to {} are missing, schema {number} exists", number - 1);
+                let detail = format!(
+                    "the schemas up to {} are missing, but schema {number} exists",
+                    number - 1
+                );
                 report.problem(ProblemKind::Missing, names.schema(next), detail);
             }
             next = number.saturating_add(1);
@@ -130,7 +133,7 @@ impl Verification {
         Ok(())
     }
 
-    /// Takes note of what a record says of the table.
+    /// Adds what a record says of the table.
     async fn note(&mut self, commit: &Commit) -> Result<()> {
         if commit.schema > self.report.schema {
             let key = self.names.schema(commit.schema);
@@ -178,8 +181,8 @@ impl Verification {
         Ok(())
     }
 
-    /// Takes note of what was found of a file.
-    fn checked(&mut self, CheckedFile { file, state }: CheckedFile) {
+    /// Adds the result of checking a file.
+    fn add_file(&mut self, CheckedFile { file, state }: CheckedFile) {
         if !matches!(state, FileState::Absent) {
             self.unnamed.remove(&digest(&file.key));
         }
@@ -205,52 +208,53 @@ impl Verification {
         }
     }
 
-    /// Tells the files of newest records that are on their way from those that are gone, and stagings that are left over.
+    /// Distinguishes files of newest records that are not visible yet from files that are missing, and reports uploads
+    /// that are left over.
     async fn check_absent(&mut self) -> Result<()> {
-        // Stagings first: one that is not listed any more is visible, or it never will be.
-        let staged = self.lake.list_uploads().await?;
-        let staged: BTreeMap<String, String> = staged.into_iter().collect();
+        // Uploads are listed first: the file of an upload that is not listed any more is visible, or never will be.
+        let uploads = self.lake.list_uploads().await?;
+        let uploads: BTreeMap<String, String> = uploads.into_iter().collect();
         let mut awaited = BTreeSet::new();
         for file in std::mem::take(&mut self.absent) {
             let contents = self.depth.contents;
             let CheckedFile { file, state } =
                 check(SharedLake::clone(&self.lake), file, contents).await?;
             match state {
-                FileState::Absent if staged.contains_key(&file.upload) => {
+                FileState::Absent if uploads.contains_key(&file.upload) => {
                     awaited.insert(file.upload);
                     self.report.warning(
                         ProblemKind::Unfinished,
                         file.key,
-                        "the newest record names it and it is not visible yet: a sink that takes the shard over \
-                         finishes it",
+                        "the newest record names it and it is not visible yet: the next sink that takes over the \
+                         shard finishes it",
                     );
                 }
                 FileState::Absent => self.report.problem(
                     ProblemKind::Missing,
                     file.key,
-                    "the newest record names it, and neither it nor its staging is there: a sink that takes the shard \
-                     over makes it again from the stream",
+                    "the newest record names it, and neither the file nor its upload exists: the next sink that takes \
+                     over the shard rebuilds it from the stream",
                 ),
-                state => self.checked(CheckedFile { file, state }),
+                state => self.add_file(CheckedFile { file, state }),
             }
         }
         let dead_letters = self.names.dead_letters();
         let data = self.names.data();
-        for (upload, key) in staged {
+        for (upload, key) in uploads {
             let ours = key.starts_with(&data) || key.starts_with(&dead_letters);
             if ours && !awaited.contains(&upload) {
                 self.report.warning(
                     ProblemKind::Leftover,
                     upload,
-                    "it was staged and no record waits for it: a publish is under way, or one died there",
+                    "it was uploaded and no record waits for it: a publish is running, or one died",
                 );
             }
         }
         Ok(())
     }
 
-    /// Tells what was listed and never named.
-    async fn tell_unnamed(&mut self) -> Result<()> {
+    /// Reports the files that were listed and that no record names.
+    async fn report_unnamed(&mut self) -> Result<()> {
         if self.unnamed.is_empty() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
-//! What lies in a lake in a directory.
+//! The listings of a lake in a directory.
 //!
-//! Owns how directories become listings of keys. Promises that who asks for the first keys, or looks at all of them one
-//! after another, holds no more names than that takes, however many a directory has: a chain of records grows for years.
+//! Owns how directories become listings of keys. Promises that listing the first keys, or visiting all of them one
+//! after another, takes memory for few names, however many a directory has: a chain of records grows for years.
 
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
@@ -14,23 +14,23 @@ use hydrant_core::{Error, Result};
 use super::FileLake;
 use crate::lake::names::{STAGING, TEMPORARY};
 
-/// Names of a directory that a visit holds at once. More of them mean fewer readings of a directory that has more.
+/// How many names of a directory a visit holds at once. With more names, large directories are read fewer times.
 const VISITED_AT_ONCE: usize = 1 << 15;
 
-/// Files on their way to a name; they are no objects.
+/// Whether the name belongs to a file that has not got its final name: it is not an object.
 fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".tmp")
 }
 
 impl FileLake {
-    /// The first objects of a directory, unless something else is among its first names. A chain of records grows for
-    /// years, and each owner asks for its first names: no more of them are held.
+    /// The first objects of a directory; `None` when something else is among its first names. A chain of records grows
+    /// for years, and each owner asks for its first names: no others are held.
     pub(super) async fn first(&self, prefix: &str, most: usize) -> Result<Option<Vec<Object>>> {
         let Some(dir) = prefix.strip_suffix('/') else {
             return Ok(None);
         };
         let path = self.path(dir)?;
-        let found = Self::if_there(self.context.disk.first(&path, "", most).await);
+        let found = Self::or_empty(self.context.disk.first(&path, "", most).await);
         let found = found.map_err(|e| Error::io("list", &path, e))?;
         let is_object = |listed: &disk::Listed| !listed.is_dir && !is_temporary(&listed.name);
         let all = found.iter().all(is_object);
@@ -41,16 +41,16 @@ impl FileLake {
         Ok(all.then(|| objects.collect()))
     }
 
-    /// Shows the files whose keys start with `prefix`, by key, until `seen` has enough. Holds the names of the directories
-    /// on the way to one file.
+    /// Shows the files whose keys start with `prefix` to `seen`, in the order of their keys, until it breaks. Holds the
+    /// names of the directories on the path to one file. `hidden` includes uploads and temporary files.
     pub(super) async fn walk(
         &self,
         prefix: &str,
-        staged: bool,
+        hidden: bool,
         seen: &mut (dyn FnMut(Object) -> ControlFlow<()> + Send),
     ) -> Result<()> {
         let top = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
-        // What is left to visit, the next one last.
+        // The directories and files that are left to visit; the next one is the last.
         let mut left = vec![(top.to_owned(), None)];
         while let Some((key, len)) = left.pop() {
             if let Some(size) = len {
@@ -76,10 +76,10 @@ impl FileLake {
                 })
                 .filter(|(key, len)| match len {
                     Some(_) => key.starts_with(prefix),
-                    None => Self::may_hold(key, prefix, staged),
+                    None => Self::may_hold(key, prefix, hidden),
                 })
                 .collect();
-            // In the order of the keys: a directory's keys go on with a slash.
+            // In the order of the keys: the keys below a directory continue with a slash.
             names.sort_by_cached_key(|(key, len)| match len {
                 Some(_) => key.clone(),
                 None => format!("{key}/"),
@@ -90,12 +90,12 @@ impl FileLake {
     }
 
     pub(super) async fn names(&self, dir: &Path) -> Result<Vec<disk::Listed>> {
-        let names = Self::if_there(self.context.disk.list(dir).await);
+        let names = Self::or_empty(self.context.disk.list(dir).await);
         names.map_err(|e| Error::io("list", dir, e))
     }
 
-    /// The names in a directory; none where there is no such directory.
-    fn if_there(names: io::Result<Vec<disk::Listed>>) -> io::Result<Vec<disk::Listed>> {
+    /// The names in a directory; no names when the directory does not exist.
+    fn or_empty(names: io::Result<Vec<disk::Listed>>) -> io::Result<Vec<disk::Listed>> {
         match names {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -106,13 +106,13 @@ impl FileLake {
         }
     }
 
-    /// Whether keys with this prefix may lie below the directory of this key.
-    fn may_hold(dir: &str, prefix: &str, staged: bool) -> bool {
-        (staged || (dir != STAGING && dir != TEMPORARY))
+    /// Whether the directory `dir` may contain keys that start with `prefix`.
+    fn may_hold(dir: &str, prefix: &str, hidden: bool) -> bool {
+        (hidden || (dir != STAGING && dir != TEMPORARY))
             && (dir.starts_with(prefix) || prefix.starts_with(&format!("{dir}/")))
     }
 
-    /// Shows all files whose keys start with `prefix`, a part of a directory at a time.
+    /// Shows all files whose keys start with `prefix` to `seen`, a part of a directory at a time.
     pub(super) async fn visit_all(
         &self,
         prefix: &str,
@@ -132,7 +132,7 @@ impl FileLake {
                     .disk
                     .first(&path, &after, VISITED_AT_ONCE)
                     .await;
-                let names = Self::if_there(names).map_err(|e| Error::io("list", &path, e))?;
+                let names = Self::or_empty(names).map_err(|e| Error::io("list", &path, e))?;
                 if let Some(last) = names.last() {
                     after.clone_from(&last.name);
                 }

@@ -1,7 +1,7 @@
 //! A file of a lake in a directory, before it is visible.
 //!
 //! Owns its bytes and their checksum. Promises that a sealed file and its name survive a power cut, and that nothing is
-//! left of one that could not be written. Refuses to go on after a failed sync.
+//! left of a file that could not be written. Refuses any change after a failed sync.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use hydrant_core::lake::{Sealed, Upload};
 use hydrant_core::{Context, Error, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Whether a sync has failed in this process. From then on it changes nothing in the lake any more, whichever shard it is
-/// for: a later sync may succeed over bytes and names that were dropped.
+/// Whether a sync has failed in this process. From then on the process changes nothing in the lake, for any shard: a
+/// later sync may succeed although bytes and names were dropped.
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
     failed: AtomicBool,
 }
 
 impl Syncs {
-    /// Takes note of a failure.
+    /// Records a failed sync and returns the error for it.
     pub(super) fn failed(&self, path: &Path, error: &io::Error) -> Error {
         self.failed.store(true, Ordering::SeqCst);
         Error::fatal(format!(
@@ -33,12 +33,14 @@ impl Syncs {
         ))
     }
 
+    /// Checks that no sync has failed.
+    ///
     /// # Errors
     /// Fatal once a sync has failed.
     pub(super) fn check(&self) -> Result<()> {
         if self.failed.load(Ordering::SeqCst) {
             return Err(Error::fatal(
-                "an earlier sync failed: this process writes nothing more into the lake",
+                "an earlier sync failed: this process writes nothing more into the lake; check the disk, then start again",
             ));
         }
         Ok(())
@@ -60,7 +62,7 @@ pub(super) struct FileUpload {
 }
 
 impl FileUpload {
-    /// Makes the file, whose directory exists.
+    /// Creates the file in an existing directory.
     pub(super) async fn create(
         context: &Context,
         syncs: &Arc<Syncs>,
@@ -88,7 +90,7 @@ impl FileUpload {
         })
     }
 
-    /// A file that was not finished only takes room on a disk that may be full.
+    /// Removes the file, which only takes room on a disk that may be full, and returns the error.
     async fn give_up(&self, error: Error) -> Error {
         drop(self.context.disk.remove(&self.path).await);
         error

@@ -1,4 +1,4 @@
-//! A commit chain of a table, read from its beginning, record by record.
+//! The check of a commit chain, which is read from its beginning, record by record.
 
 use std::collections::BTreeMap;
 
@@ -15,32 +15,33 @@ use crate::verify::files::{Expected, check};
 use crate::verify::report::{ChainReport, ProblemKind, TableReport};
 use crate::verify::slots::Slots;
 
-/// Records that are read at a time.
+/// How many records are read at a time.
 const RECORDS_AT_ONCE: usize = 16;
 
-/// Files that are looked for, and read whole, at a time.
+/// How many files are looked for, and read whole, at a time.
 const FILES_AT_ONCE: usize = 4;
 
-/// Where a chain lies.
-struct SlotPlace {
+/// The directory of a chain and the names in it.
+struct ChainDir {
     stream: String,
     shard: String,
     dir: String,
 }
 
-/// A chain as far as it was read.
+/// The state of reading a chain.
 struct ChainWalk {
     report: ChainReport,
-    /// Where the next record starts. `None` after one that could not be read: what follows is compared with nothing.
+    /// The position after which the next record must start. `None` after a record that could not be read: the next
+    /// record is not compared with it.
     to: Option<Position>,
 }
 
-/// The files that were made again, by slot and number, as they were made last.
+/// The newest rebuild record of each rebuilt file, by slot and index.
 type Rebuilt = BTreeMap<(u64, usize), RebuildRecord>;
 
 impl Verification {
     pub(super) async fn check_chain(&mut self, stream: &str, shard: &str) -> Result<()> {
-        let place = SlotPlace {
+        let place = ChainDir {
             dir: format!("{}{stream}/{shard}/", self.names.commits()),
             stream: stream.to_owned(),
             shard: shard.to_owned(),
@@ -48,7 +49,7 @@ impl Verification {
         let genesis = self.read_genesis(&place).await?;
         let records = format!("{}r/", place.dir);
         let slots = self.list_slots(&records).await?;
-        // Rebuilds are rare: one listing a chain instead of one a record.
+        // Rebuilds are rare: one listing for each chain instead of one for each record.
         let rebuilt = self.read_rebuilds(&place).await?;
         let mut walk = ChainWalk::new(&place, genesis.as_ref());
         let mut checks = FuturesOrdered::new();
@@ -57,7 +58,7 @@ impl Verification {
             if next < first {
                 let key = format!("{records}{}", TableNames::record_name(next));
                 let detail = format!(
-                    "slots {next} to {} are missing, slot {first} exists",
+                    "slots {next} to {} are missing, but slot {first} exists",
                     first - 1
                 );
                 self.report.problem(ProblemKind::Missing, key, detail);
@@ -76,7 +77,7 @@ impl Verification {
                     continue;
                 };
                 self.note(&commit).await?;
-                // What lies behind a hole may be a stray name: the record before it may be the newest.
+                // A record behind a hole may be a stray object: the record before the hole may be the newest.
                 let is_tip = slot == last;
                 for (index, file) in commit.files.iter().enumerate() {
                     let newest = rebuilt.get(&(slot, index));
@@ -90,22 +91,22 @@ impl Verification {
                     if checks.len() >= FILES_AT_ONCE
                         && let Some(checked) = checks.next().await
                     {
-                        self.checked(checked?);
+                        self.add_file(checked?);
                     }
                 }
             }
         }
         while let Some(checked) = checks.next().await {
-            self.checked(checked?);
+            self.add_file(checked?);
         }
         self.report.add(walk.report);
         Ok(())
     }
 
-    async fn read_genesis(&mut self, place: &SlotPlace) -> Result<Option<Genesis>> {
+    async fn read_genesis(&mut self, place: &ChainDir) -> Result<Option<Genesis>> {
         let key = format!("{}genesis.json", place.dir);
         let Some(body) = self.lake.get(&key).await? else {
-            let detail = "a chain begins with it";
+            let detail = "every chain begins with this object";
             self.report.problem(ProblemKind::Missing, key, detail);
             return Ok(None);
         };
@@ -139,7 +140,7 @@ impl Verification {
         Ok(slots)
     }
 
-    async fn read_rebuilds(&mut self, place: &SlotPlace) -> Result<Rebuilt> {
+    async fn read_rebuilds(&mut self, place: &ChainDir) -> Result<Rebuilt> {
         let prefix = place.dir.replacen("/commits/", "/rebuild/", 1);
         let mut newest = Rebuilt::new();
         for object in self.lake.list(&prefix, None).await? {
@@ -159,10 +160,10 @@ impl Verification {
         Ok(newest)
     }
 
-    /// Checks one record and counts it; `None` when there is none of this chain.
+    /// Checks one record and counts it; `None` when the record cannot be read or belongs to another chain.
     fn check_record(
         &mut self,
-        place: &SlotPlace,
+        place: &ChainDir,
         walk: &mut ChainWalk,
         slot: u64,
         key: &str,
@@ -171,7 +172,11 @@ impl Verification {
         let before = walk.to.take();
         let report = &mut self.report;
         let Some(body) = body else {
-            report.problem(ProblemKind::Missing, key, "it was listed a moment ago");
+            report.problem(
+                ProblemKind::Missing,
+                key,
+                "it was removed while the table was being verified",
+            );
             return None;
         };
         let read = Commit::from_body(key, &body)
@@ -189,7 +194,7 @@ impl Verification {
             return None;
         }
         if commit.slot != slot {
-            let detail = format!("it says that it is slot {}", commit.slot);
+            let detail = format!("it says that its slot is {}", commit.slot);
             report.problem(ProblemKind::Discontinuous, key, detail);
         }
         match before {
@@ -199,7 +204,7 @@ impl Verification {
             }
             Some(before) if before != interval.from => {
                 let detail = format!(
-                    "it starts after {} but the one before ends at {before}",
+                    "it starts after {}, but the record before it ends at {before}",
                     interval.from
                 );
                 report.problem(ProblemKind::Discontinuous, key, detail);
@@ -208,7 +213,7 @@ impl Verification {
         }
         for (index, file) in commit.files.iter().enumerate() {
             if !chain.is_file(file, interval.from, interval.to, index) {
-                let detail = format!("`{key}` names it, and it has the name of another file");
+                let detail = format!("`{key}` names it, but it has the name of another file");
                 report.problem(ProblemKind::Misplaced, file.sealed.key.clone(), detail);
             }
         }
@@ -247,13 +252,13 @@ fn check_sums(key: &str, commit: &Commit, report: &mut TableReport) {
             .files_of(kind)
             .fold(0, |sum: u64, file| sum.saturating_add(file.rows));
         if in_files != counted {
-            let detail = format!("its files hold {in_files} {what}, it counts {counted}");
+            let detail = format!("its files hold {in_files} {what}, but it counts {counted}");
             report.problem(ProblemKind::Unbalanced, key, detail);
         }
     }
     for gap in &commit.gaps {
         let detail = format!(
-            "({}, {}] was lost before it was read: {}",
+            "the records in ({}, {}] were lost before they were read: {}",
             gap.from, gap.to, gap.why
         );
         report.warning(ProblemKind::Gap, key, detail);
@@ -261,7 +266,7 @@ fn check_sums(key: &str, commit: &Commit, report: &mut TableReport) {
 }
 
 impl ChainWalk {
-    fn new(place: &SlotPlace, genesis: Option<&Genesis>) -> Self {
+    fn new(place: &ChainDir, genesis: Option<&Genesis>) -> Self {
         let start = genesis.map(|genesis| genesis.start);
         ChainWalk {
             report: ChainReport {
