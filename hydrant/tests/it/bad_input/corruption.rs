@@ -189,12 +189,12 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
     let detail = gaps[0]["detail"].as_str().expect("a detail");
     let file = segment.file_name().expect("a name").to_string_lossy();
     assert!(
-        detail.contains(&*file) && detail.contains("was lost"),
+        detail.contains(&*file) && detail.contains("were lost"),
         "{detail}"
     );
-    // What is missing is what the gap says, to the record: `(479, 497] was lost ...`.
+    // What is missing is what the gap says, to the record: `the records in (479, 497] were lost ...`.
     let (from, rest) = detail
-        .strip_prefix('(')
+        .strip_prefix("the records in (")
         .and_then(|rest| rest.split_once(", "))
         .expect("an interval");
     let to = rest.split_once(']').expect("an interval").0;

@@ -82,7 +82,7 @@ fn a_commit_record_of_a_newer_version_or_of_garbage_is_refused_and_nothing_is_wr
         ("garbage\n".to_owned(), "damaged"),
         (String::new(), "damaged"),
         (record.replace("\"rows\":", "\"rowz\":"), "checksum"),
-        (newer(&record), "knows up to 1: upgrade"),
+        (newer(&record), "versions up to 1: upgrade"),
     ];
     for (content, word) in cases {
         fs::write(&chain, &content).expect("the record can be replaced");
