@@ -82,12 +82,12 @@ fn configuration_files_are_read_or_refused_with_their_place() {
             let mut problems = Problems::new();
             let mut layers = Layers::default();
             layers.take_text("f.toml", &text, SECTIONS, &mut problems);
-            let told = problems.to_string();
+            let report = problems.to_string();
             assert!(
-                problems.is_empty() || told.contains("`f.toml` line "),
-                "{told}"
+                problems.is_empty() || report.contains("`f.toml` line "),
+                "{report}"
             );
-            assert!(told.len() < 1_000 + 100 * text.len(), "{told}");
+            assert!(report.len() < 1_000 + 100 * text.len(), "{report}");
             let mut section = layers.section("sink", &Flags::new());
             let _read = section.duration("flush-interval", std::time::Duration::ZERO);
             let _read = section.bytes("flush-bytes", 9);

@@ -19,7 +19,7 @@ pub(crate) trait Model {
     /// The promise that `at` breaks.
     fn broken(&self, at: &Self::State) -> Option<Broken>;
 
-    /// Whether the protocol may rest in `at`. A state without steps that is no end is stuck.
+    /// Whether the protocol may rest in `at`. Elsewhere a state without steps is stuck.
     fn is_end(&self, at: &Self::State) -> bool;
 }
 
