@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// Bytes of one semaphore unit, so that budgets above 4 GiB fit its 32-bit requests.
 const UNIT_BYTES: u64 = 1024;
 
-struct Shared {
+struct BudgetState {
     units: Semaphore,
     units_total: u32,
     waiting: AtomicUsize,
@@ -26,7 +26,7 @@ struct Shared {
 /// A budget of bytes shared by all stages of a process; cheap to clone.
 #[derive(Clone)]
 pub struct Budget {
-    shared: Arc<Shared>,
+    shared: Arc<BudgetState>,
 }
 
 /// The exception for one at a time of those that need more bytes while they hold some; cheap to clone.
@@ -59,7 +59,7 @@ impl Budget {
     pub fn new(bytes: u64) -> Self {
         let units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
         Budget {
-            shared: Arc::new(Shared {
+            shared: Arc::new(BudgetState {
                 units: Semaphore::new(units as usize),
                 units_total: units,
                 waiting: AtomicUsize::new(0),
@@ -85,7 +85,7 @@ impl Budget {
         if let Ok(taken) = self.shared.units.try_acquire_many(units) {
             taken.forget();
         } else {
-            let _waiting = Waiting::enter(&self.shared);
+            let _waiting = WaitingRequest::enter(&self.shared);
             match self.shared.units.acquire_many(units).await {
                 Ok(taken) => taken.forget(),
                 Err(_) => unreachable!("the semaphore of a budget is never closed"),
@@ -143,7 +143,7 @@ impl Budget {
     fn granted(&self, bytes: u64, units: u32) -> Permit {
         self.shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         Permit {
-            held: Some(Held {
+            held: Some(PermitBytes {
                 shared: Arc::clone(&self.shared),
                 bytes,
                 units,
@@ -153,29 +153,29 @@ impl Budget {
     }
 }
 
-struct Waiting<'a>(&'a Shared);
+struct WaitingRequest<'a>(&'a BudgetState);
 
-impl<'a> Waiting<'a> {
-    fn enter(shared: &'a Shared) -> Self {
+impl<'a> WaitingRequest<'a> {
+    fn enter(shared: &'a BudgetState) -> Self {
         shared.waiting.fetch_add(1, Ordering::SeqCst);
         shared.pressure.notify_waiters();
-        Waiting(shared)
+        WaitingRequest(shared)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-struct Held {
-    shared: Arc<Shared>,
+struct PermitBytes {
+    shared: Arc<BudgetState>,
     bytes: u64,
     units: u32,
 }
 
-impl Drop for Held {
+impl Drop for PermitBytes {
     fn drop(&mut self) {
         self.shared
             .held_bytes
@@ -187,7 +187,7 @@ impl Drop for Held {
 /// Bytes taken from a [`Budget`]; they go back when it is dropped. The default permit holds none.
 #[derive(Default)]
 pub struct Permit {
-    held: Option<Held>,
+    held: Option<PermitBytes>,
     overdraft: Option<OwnedSemaphorePermit>,
 }
 

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A shared source of random numbers; cheap to clone.
 #[derive(Clone)]
 pub struct Random {
-    source: Source,
+    source: RandomSource,
 }
 
 #[derive(Clone)]
-enum Source {
+enum RandomSource {
     System,
     Seeded(Arc<Mutex<fastrand::Rng>>),
 }
@@ -29,22 +29,22 @@ impl Random {
     /// The numbers of the operating system, fit for secrets.
     pub fn system() -> Self {
         Random {
-            source: Source::System,
+            source: RandomSource::System,
         }
     }
 
     /// The same numbers for the same seed.
     pub fn seeded(seed: u64) -> Self {
         Random {
-            source: Source::Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))),
+            source: RandomSource::Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))),
         }
     }
 
     /// A number of all 64 bits.
     pub fn u64(&self) -> u64 {
         match &self.source {
-            Source::System => from_system(),
-            Source::Seeded(rng) => rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..),
+            RandomSource::System => from_system(),
+            RandomSource::Seeded(rng) => rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..),
         }
     }
 
@@ -54,8 +54,8 @@ impl Random {
             return 0;
         }
         match &self.source {
-            Source::System => fastrand::Rng::with_seed(from_system()).u64(..end),
-            Source::Seeded(rng) => rng
+            RandomSource::System => fastrand::Rng::with_seed(from_system()).u64(..end),
+            RandomSource::Seeded(rng) => rng
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .u64(..end),

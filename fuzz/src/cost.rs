@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-struct Counting;
+struct CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 thread_local! {
     /// The bytes that this thread holds beyond those at the start of the measurement. Below zero
@@ -35,7 +35,7 @@ fn count(change: isize) {
 
 // SAFETY: every call goes to the system's allocator with the same arguments; counting neither
 // allocates nor panics, because the counters are constants without destructors.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size().cast_signed());
         // SAFETY: the caller's promises are the same.
@@ -85,7 +85,7 @@ pub(crate) fn of<T>(work: impl FnOnce() -> T) -> (T, Cost) {
 
 /// The memory that a piece of work took, beyond what its thread held before.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory {
+pub struct MemoryCost {
     /// The most at once.
     pub peak_bytes: u64,
     /// What it left behind.
@@ -93,9 +93,9 @@ pub struct Memory {
 }
 
 /// Does `work` and says what memory it took, unless other threads took it.
-pub fn memory<T>(work: impl FnOnce() -> T) -> (T, Memory) {
+pub fn memory<T>(work: impl FnOnce() -> T) -> (T, MemoryCost) {
     let (done, cost) = of(work);
-    let memory = Memory {
+    let memory = MemoryCost {
         peak_bytes: cost.bytes as u64,
         held_bytes: u64::try_from(HELD.get()).unwrap_or(0),
     };

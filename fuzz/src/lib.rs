@@ -18,7 +18,7 @@ mod mutate;
 mod target;
 mod watch;
 
-pub use cost::{Memory, memory};
+pub use cost::{MemoryCost, memory};
 pub use json::json;
 pub use target::Target;
 

@@ -121,7 +121,7 @@ impl<'a> Target<'a> {
             text.parse().expect("HYDRANT_FUZZ_SECONDS is a number")
         });
         let mut random = Random::with_seed(seed);
-        let mut run = Run {
+        let mut run = TargetRun {
             target: self,
             check: &mut check,
             coverage: Coverage::new(),
@@ -166,7 +166,7 @@ impl<'a> Target<'a> {
         corpus: &[Vec<u8>],
         check: &mut dyn FnMut(&[u8]) -> S,
     ) -> Vec<Vec<u8>> {
-        let mut run = Run {
+        let mut run = TargetRun {
             target: self,
             check,
             coverage: Coverage::new(),
@@ -264,7 +264,7 @@ impl<'a> Target<'a> {
 }
 
 /// A run: what it has seen and what it mutates.
-struct Run<'r, 'a, S> {
+struct TargetRun<'r, 'a, S> {
     target: &'r Target<'a>,
     check: &'r mut dyn FnMut(&[u8]) -> S,
     coverage: Coverage,
@@ -272,7 +272,7 @@ struct Run<'r, 'a, S> {
     pool: Vec<Vec<u8>>,
 }
 
-impl<S: Hash> Run<'_, '_, S> {
+impl<S: Hash> TargetRun<'_, '_, S> {
     /// Checks an input; answers whether it shows something new, and keeps it then.
     fn take(&mut self, input: &[u8]) -> bool {
         self.coverage.reset();

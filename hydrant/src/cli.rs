@@ -10,9 +10,9 @@ use hydrant_process::{CommonArgs, Process};
 
 use crate::demo::{self, DemoArgs};
 use crate::lake::{self, LakeCommand};
-use crate::output::Output;
+use crate::output::CommandOutput;
 use crate::pii::{self, PiiCommand};
-use crate::run::{self, Plan};
+use crate::run::{self, RunPlan};
 use crate::stream::{self, StreamCommand};
 
 /// Carries device telemetry through a sharded stream, strips personal data in flight, and lands it exactly once as
@@ -63,9 +63,9 @@ pub(crate) enum Command {
 
 /// A command whose configuration was read.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum ConfiguredCommand {
     /// Run stages.
-    Run(Box<Plan>),
+    Run(Box<RunPlan>),
     /// Anything that needs no configuration of stages.
     Command(Command),
 }
@@ -81,7 +81,11 @@ impl Cli {
     }
 
     /// Reads the configuration that the command needs.
-    pub(crate) fn configure(self, layers: &Layers, problems: &mut Problems) -> Option<Work> {
+    pub(crate) fn configure(
+        self,
+        layers: &Layers,
+        problems: &mut Problems,
+    ) -> Option<ConfiguredCommand> {
         if self.is_configured_twice {
             problems.push(
                 "flag `--config`",
@@ -90,9 +94,9 @@ impl Cli {
         }
         match self.command {
             Command::Run { .. } => {
-                Plan::read(layers, problems).map(|plan| Work::Run(Box::new(plan)))
+                RunPlan::read(layers, problems).map(|plan| ConfiguredCommand::Run(Box::new(plan)))
             }
-            other => Some(Work::Command(other)),
+            other => Some(ConfiguredCommand::Command(other)),
         }
     }
 
@@ -106,22 +110,26 @@ impl Cli {
 }
 
 /// Does the work.
-pub(crate) async fn work(process: Process, work: Work, json: bool) -> Result<()> {
-    let output = Output::new(process.stdout.clone(), json);
+pub(crate) async fn work(process: Process, work: ConfiguredCommand, json: bool) -> Result<()> {
+    let output = CommandOutput::new(process.stdout.clone(), json);
     match work {
-        Work::Run(plan) => run::run(&process, *plan, &output).await,
-        Work::Command(Command::Demo(args)) => demo::run(&process, args, &output).await,
-        Work::Command(Command::Stream(command)) => stream::run(command, &process, &output).await,
-        Work::Command(Command::Lake(command)) => {
+        ConfiguredCommand::Run(plan) => run::run(&process, *plan, &output).await,
+        ConfiguredCommand::Command(Command::Demo(args)) => demo::run(&process, args, &output).await,
+        ConfiguredCommand::Command(Command::Stream(command)) => {
+            stream::run(command, &process, &output).await
+        }
+        ConfiguredCommand::Command(Command::Lake(command)) => {
             lake::run(command, &process.context, &output).await
         }
-        Work::Command(Command::Pii(command)) => pii::run(command, &process, &output).await,
-        Work::Command(Command::Completions { shell }) => {
+        ConfiguredCommand::Command(Command::Pii(command)) => {
+            pii::run(command, &process, &output).await
+        }
+        ConfiguredCommand::Command(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "hydrant", &mut script);
             process.stdout.bytes(&script)
         }
-        Work::Command(Command::Run { .. }) => Err(Error::fatal(
+        ConfiguredCommand::Command(Command::Run { .. }) => Err(Error::fatal(
             "`run` has lost its configuration: report this",
         )),
     }

@@ -3,7 +3,7 @@
 //! Everything lies in one directory: streams, lake, key, policy, and the configuration with which `hydrant run` does the
 //! same. The demo ends well only if the lake verifies and every record sent is a row or a dead letter, once.
 
-mod place;
+mod directory;
 mod sample;
 mod view;
 
@@ -23,9 +23,9 @@ use hydrant_sink::verify::{self, Depth};
 use serde::Serialize;
 
 use crate::lake::text_of;
-use crate::output::{Output, counted};
+use crate::output::{CommandOutput, counted};
 use crate::run::{Done, Pipeline};
-use place::Place;
+use directory::DemoDir;
 use sample::Sample;
 use view::{Numbers, View};
 
@@ -51,7 +51,7 @@ pub(crate) struct DemoArgs {
 
 /// What the demo did.
 #[derive(Debug, Serialize)]
-struct Outcome<'a> {
+struct DemoReport<'a> {
     verified: bool,
     sent: u64,
     rows: u64,
@@ -68,9 +68,9 @@ struct Outcome<'a> {
 }
 
 /// Runs the demo.
-pub(crate) async fn run(process: &Process, args: DemoArgs, output: &Output) -> Result<()> {
+pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutput) -> Result<()> {
     let context = &process.context;
-    let place = Place::prepare(args.dir, context).await?;
+    let place = DemoDir::prepare(args.dir, context).await?;
     let plan = place.plan(args.rate, args.devices)?;
     let metrics = Metrics::install(&context.budget)?;
     let counters = Arc::new(Counters::default());
@@ -129,7 +129,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &Output) -> R
     );
     let findings = Numbers::read(&counters, &metrics).findings;
     let (dir, lake_url) = (place.dir().display().to_string(), place.lake_url());
-    let result = Outcome {
+    let result = DemoReport {
         verified,
         sent,
         rows: report.rows,

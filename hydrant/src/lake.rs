@@ -12,7 +12,7 @@ use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, QueryEngine, Ta
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
 
-use crate::output::{Output, bytes_text, count_text, counted, table};
+use crate::output::{CommandOutput, bytes_text, count_text, counted, table};
 
 /// What to do with a lake.
 #[derive(Debug, Subcommand)]
@@ -28,7 +28,7 @@ pub(crate) enum LakeCommand {
     /// Checks that a table holds exactly what its commit records say
     Verify {
         #[command(flatten)]
-        place: Place,
+        place: TableArgs,
         /// Compare names and sizes only, and read no file
         #[arg(long)]
         quick: bool,
@@ -36,7 +36,7 @@ pub(crate) enum LakeCommand {
     /// Shows the schema of a table, or the line that reads it
     Schema {
         #[command(flatten)]
-        place: Place,
+        place: TableArgs,
         /// Print the line to paste into `duckdb`, `polars` or `pyarrow`
         #[arg(long = "for", value_name = "READER", value_parser = parse_reader)]
         reader: Option<QueryEngine>,
@@ -44,7 +44,7 @@ pub(crate) enum LakeCommand {
     /// Prints the first rows of a table as JSON lines
     Head {
         #[command(flatten)]
-        place: Place,
+        place: TableArgs,
         /// How many rows
         #[arg(long, value_name = "N", default_value = "10", value_parser = parse_rows)]
         rows: usize,
@@ -53,7 +53,7 @@ pub(crate) enum LakeCommand {
 
 /// A table of a lake.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
+pub(crate) struct TableArgs {
     /// The lake, such as `file:data/lake`
     url: String,
     /// The table
@@ -61,7 +61,7 @@ pub(crate) struct Place {
     table: String,
 }
 
-impl Place {
+impl TableArgs {
     async fn open(&self, context: &Context) -> Result<(SharedLake, TableNames)> {
         Ok((
             open_read(&self.url, context).await?,
@@ -88,12 +88,16 @@ fn parse_rows(text: &str) -> std::result::Result<usize, String> {
 
 /// The line that reads a table.
 #[derive(Serialize)]
-struct Line {
+struct QueryLine {
     line: String,
 }
 
 /// Runs one command.
-pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output) -> Result<()> {
+pub(crate) async fn run(
+    command: LakeCommand,
+    context: &Context,
+    output: &CommandOutput,
+) -> Result<()> {
     match command {
         LakeCommand::Ls { url, table: None } => {
             let tables = verify::tables(&open_read(&url, context).await?).await?;
@@ -156,7 +160,7 @@ pub(crate) async fn run(command: LakeCommand, context: &Context, output: &Output
             let (lake, names) = place.open(context).await?;
             let schema = verify::schema(&lake, &names).await?;
             if let Some(reader) = reader {
-                let line = Line {
+                let line = QueryLine {
                     line: schema.render(reader, &place.location()),
                 };
                 return output.print(&line, || line.line.clone());

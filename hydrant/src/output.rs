@@ -8,15 +8,15 @@ use serde::Serialize;
 
 /// Where and how results go.
 #[derive(Clone, Debug)]
-pub(crate) struct Output {
+pub(crate) struct CommandOutput {
     stdout: Stdout,
     json: bool,
 }
 
-impl Output {
+impl CommandOutput {
     /// JSON when asked for, else text.
     pub(crate) fn new(stdout: Stdout, json: bool) -> Self {
-        Output { stdout, json }
+        CommandOutput { stdout, json }
     }
 
     /// Whether results are JSON.

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use hydrant_core::{Error, Result};
 use hydrant_process::Process;
 
-use crate::output::Output;
+use crate::output::CommandOutput;
 use crate::wire;
 
 /// What to do with the engine.
@@ -34,7 +34,11 @@ pub(crate) enum PiiCommand {
 }
 
 /// Runs one command.
-pub(crate) async fn run(command: PiiCommand, process: &Process, output: &Output) -> Result<()> {
+pub(crate) async fn run(
+    command: PiiCommand,
+    process: &Process,
+    output: &CommandOutput,
+) -> Result<()> {
     match command {
         PiiCommand::Run { policy, report } => {
             let policy = wire::policy(process, policy.as_deref())?;

@@ -19,7 +19,7 @@ use hydrant_transform::config::TransformArgs;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::output::{Output, bytes_text, count_text, table};
+use crate::output::{CommandOutput, bytes_text, count_text, table};
 use crate::wire;
 
 /// Where the state lies when the configuration does not say.
@@ -30,7 +30,7 @@ const STAGES: [&str; 3] = ["producer", "transform", "sink"];
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct RunPlan {
     pub(crate) producer: Option<hydrant_producer::Config>,
     pub(crate) transform: Option<hydrant_transform::config::Config>,
     pub(crate) sink: Option<hydrant_sink::config::Config>,
@@ -42,9 +42,9 @@ pub(crate) struct Plan {
     pub(crate) state: Option<PathBuf>,
 }
 
-impl Plan {
+impl RunPlan {
     /// Reads `[run]` and the tables of the stages; `None` with a problem.
-    pub(crate) fn read(layers: &Layers, problems: &mut Problems) -> Option<Plan> {
+    pub(crate) fn read(layers: &Layers, problems: &mut Problems) -> Option<RunPlan> {
         // The stages have flags in their own binaries, not here.
         let layers = &layers.without_flags();
         let mut section = layers.section("run", &Flags::new());
@@ -78,7 +78,7 @@ impl Plan {
         }
         let usable = !section.has_problems();
         section.finish(problems);
-        let place = Place::new(&dir, layers);
+        let place = StateDir::new(&dir, layers);
         let producer = runs("producer").then(|| place.producer(problems));
         let transform = runs("transform").then(|| place.transform(problems));
         let from = match (inline, &transform) {
@@ -88,16 +88,13 @@ impl Plan {
         };
         let sink = runs("sink").then(|| place.sink(from, problems));
         if !usable
-            || [
-                producer.is_some_and_none(),
-                transform.is_some_and_none(),
-                sink.is_some_and_none(),
-            ]
-            .contains(&true)
+            || is_unconfigured(&producer)
+            || is_unconfigured(&transform)
+            || is_unconfigured(&sink)
         {
             return None;
         }
-        Some(Plan {
+        Some(RunPlan {
             producer: producer.flatten(),
             transform: transform.flatten(),
             sink: sink.flatten(),
@@ -108,19 +105,13 @@ impl Plan {
     }
 }
 
-/// A stage that was asked for and could not be configured.
-trait Asked {
-    fn is_some_and_none(&self) -> bool;
-}
-
-impl<T> Asked for Option<Option<T>> {
-    fn is_some_and_none(&self) -> bool {
-        matches!(self, Some(None))
-    }
+/// Whether the plan names a stage that has no valid configuration.
+fn is_unconfigured<T>(stage: &Option<Option<T>>) -> bool {
+    matches!(stage, Some(None))
 }
 
 /// The directory of the state, and what the stages' tables leave to it.
-struct Place<'a> {
+struct StateDir<'a> {
     layers: &'a Layers,
     raw: String,
     clean: String,
@@ -128,9 +119,9 @@ struct Place<'a> {
     ledger: PathBuf,
 }
 
-impl<'a> Place<'a> {
+impl<'a> StateDir<'a> {
     fn new(dir: &Path, layers: &'a Layers) -> Self {
-        Place {
+        StateDir {
             layers,
             raw: format!("local:{}", dir.join("raw").display()),
             clean: format!("local:{}", dir.join("clean").display()),
@@ -210,12 +201,12 @@ impl Done {
     }
 }
 
-struct Running<T> {
+struct StageTask<T> {
     shutdown: Shutdown,
     task: JoinHandle<Result<T>>,
 }
 
-impl<T> Running<T> {
+impl<T> StageTask<T> {
     /// Waits for the end of the stage.
     async fn ended(&mut self, name: &str) -> Result<T> {
         match (&mut self.task).await {
@@ -237,16 +228,16 @@ impl<T> Running<T> {
 
 /// Stages at work in this process.
 pub(crate) struct Pipeline {
-    plan: Plan,
+    plan: RunPlan,
     context: Context,
-    producer: Option<Running<RunReport>>,
-    transform: Option<Running<Summary>>,
-    sink: Option<Running<Summary>>,
+    producer: Option<StageTask<RunReport>>,
+    transform: Option<StageTask<Summary>>,
+    sink: Option<StageTask<Summary>>,
 }
 
 impl Pipeline {
     /// Starts the stages of a plan.
-    pub(crate) fn start(plan: Plan, context: &Context, counters: &Arc<Counters>) -> Self {
+    pub(crate) fn start(plan: RunPlan, context: &Context, counters: &Arc<Counters>) -> Self {
         let mut pipeline = Pipeline {
             producer: None,
             transform: None,
@@ -260,14 +251,14 @@ impl Pipeline {
             let task = tokio::spawn(async move {
                 hydrant_producer::run(config, &context, stop, Some(counters)).await
             });
-            pipeline.producer = Some(Running { shutdown, task });
+            pipeline.producer = Some(StageTask { shutdown, task });
         }
         pipeline.transform = pipeline.start_transform(false);
         pipeline.sink = pipeline.start_sink(false);
         pipeline
     }
 
-    fn start_transform(&self, exit_at_end: bool) -> Option<Running<Summary>> {
+    fn start_transform(&self, exit_at_end: bool) -> Option<StageTask<Summary>> {
         let config = self.plan.transform.clone().filter(|_| !self.plan.inline)?;
         let (shutdown, context) = (Shutdown::new(), self.context.clone());
         let stop = shutdown.clone();
@@ -275,10 +266,10 @@ impl Pipeline {
             tokio::spawn(
                 async move { wire::transform(&config, &context, stop, exit_at_end).await },
             );
-        Some(Running { shutdown, task })
+        Some(StageTask { shutdown, task })
     }
 
-    fn start_sink(&self, exit_at_end: bool) -> Option<Running<Summary>> {
+    fn start_sink(&self, exit_at_end: bool) -> Option<StageTask<Summary>> {
         let config = self.plan.sink.clone()?;
         let transform = self.plan.transform.clone().filter(|_| self.plan.inline);
         let (shutdown, context) = (Shutdown::new(), self.context.clone());
@@ -286,7 +277,7 @@ impl Pipeline {
         let task = tokio::spawn(async move {
             wire::sink(&config, transform.as_ref(), &context, stop, exit_at_end).await
         });
-        Some(Running { shutdown, task })
+        Some(StageTask { shutdown, task })
     }
 
     /// Waits until the producer's input has ended or another stage has, which it notes; without any it never returns.
@@ -412,7 +403,7 @@ fn joined(first: Option<Summary>, rest: Option<Summary>) -> Option<Summary> {
     Some(rest)
 }
 
-async fn end_of<T>(stage: &mut Option<Running<T>>, name: &str) -> Result<T> {
+async fn end_of<T>(stage: &mut Option<StageTask<T>>, name: &str) -> Result<T> {
     match stage {
         Some(stage) => stage.ended(name).await,
         None => std::future::pending().await,
@@ -422,7 +413,7 @@ async fn end_of<T>(stage: &mut Option<Running<T>>, name: &str) -> Result<T> {
 /// Makes the directory of the state, and refuses a table that a run has filled the other way: with transform and sink
 /// as one stage, or as two. The two ways keep their places in different streams, so that everything still in the
 /// input would be stored a second time.
-async fn prepare(plan: &Plan, context: &Context) -> Result<()> {
+async fn prepare(plan: &RunPlan, context: &Context) -> Result<()> {
     if let Some(dir) = &plan.state {
         let made = context.disk.create_dir_all(dir).await;
         made.map_err(|error| Error::io("make", dir, error))?;
@@ -451,7 +442,7 @@ async fn prepare(plan: &Plan, context: &Context) -> Result<()> {
 }
 
 /// Runs a plan until a signal, a failure, or the end that the plan wants.
-pub(crate) async fn run(process: &Process, plan: Plan, output: &Output) -> Result<()> {
+pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput) -> Result<()> {
     let exit_at_end = plan.exit_at_end;
     prepare(&plan, &process.context).await?;
     let mut pipeline = Pipeline::start(plan, &process.context, &Arc::new(Counters::default()));

@@ -15,7 +15,7 @@ use hydrant_process::Process;
 use hydrant_process::config::{parse_bytes, parse_duration, parse_whole};
 use hydrant_stream::Codec;
 
-use crate::output::Output;
+use crate::output::CommandOutput;
 
 /// The most shards that a stream is made with.
 const SHARDS_MAX: u32 = 4096;
@@ -236,7 +236,11 @@ pub(crate) struct TrimArgs {
 }
 
 /// Runs one command.
-pub(crate) async fn run(command: StreamCommand, process: &Process, output: &Output) -> Result<()> {
+pub(crate) async fn run(
+    command: StreamCommand,
+    process: &Process,
+    output: &CommandOutput,
+) -> Result<()> {
     let context = &process.context;
     match command {
         StreamCommand::Create(args) => admin::create(&args, context, output).await,

@@ -18,7 +18,7 @@ use hydrant_core::budget::Budget;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Error, Result};
 
-use histogram::{Counting, Histograms};
+use histogram::{CountingRecorder, Histograms};
 
 /// Whether a process can take work; cheap to clone. Not ready at first.
 #[derive(Clone, Debug, Default)]
@@ -186,8 +186,8 @@ impl Metrics {
     }
 }
 
-fn recorder() -> Counting {
-    Counting {
+fn recorder() -> CountingRecorder {
+    CountingRecorder {
         others: PrometheusBuilder::new().build_recorder(),
         histograms: Histograms::default(),
     }

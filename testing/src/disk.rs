@@ -172,7 +172,7 @@ struct HeldLock {
 }
 
 #[derive(Debug)]
-struct State {
+struct WorldState {
     model: Model,
     processes: BTreeMap<String, ProcessState>,
     next_process: u64,
@@ -191,8 +191,8 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct WorldShared {
+    state: Mutex<WorldState>,
     clock: SharedClock,
     trace: Trace,
     /// Wakes those that wait for a change, first come first served: tokio's watch channel wakes in an order that differs
@@ -207,7 +207,7 @@ struct Shared {
 /// One machine and its disk; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SimWorld {
-    shared: Arc<Shared>,
+    shared: Arc<WorldShared>,
 }
 
 impl SimWorld {
@@ -222,7 +222,7 @@ impl SimWorld {
 
     /// An empty disk whose files are stamped by `clock` and whose calls go to `trace`.
     pub fn with(seed: u64, clock: SharedClock, trace: Trace) -> Self {
-        let state = State {
+        let state = WorldState {
             model: Model::new(),
             processes: BTreeMap::new(),
             next_process: 1,
@@ -238,7 +238,7 @@ impl SimWorld {
             rng: fastrand::Rng::with_seed(seed),
         };
         SimWorld {
-            shared: Arc::new(Shared {
+            shared: Arc::new(WorldShared {
                 state: Mutex::new(state),
                 clock,
                 trace,
@@ -349,8 +349,8 @@ impl SimWorld {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WorldShared {
+    fn lock(&self) -> MutexGuard<'_, WorldState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -372,7 +372,7 @@ impl Shared {
         self.changed();
     }
 
-    fn die(&self, state: &mut State, name: &str, death: Death) {
+    fn die(&self, state: &mut WorldState, name: &str, death: Death) {
         match death {
             Death::Kill => {
                 let Some(process) = state.processes.get_mut(name).filter(|one| one.alive) else {
@@ -397,7 +397,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl WorldState {
     fn living(&self, id: u64) -> Option<&ProcessState> {
         self.processes
             .values()
@@ -436,7 +436,7 @@ impl State {
     }
 
     /// What a failed call leaves: a sync has forgotten its bytes, a write has written a part, all else did nothing.
-    fn half_done(&mut self, op: Op, file: Option<Inode>, effect: impl FnOnce(&mut State)) {
+    fn half_done(&mut self, op: Op, file: Option<Inode>, effect: impl FnOnce(&mut WorldState)) {
         match (op, file) {
             (Op::Sync, Some(inode)) => {
                 self.model.fail_sync(inode, self.sync_loss, &mut self.rng);

@@ -13,11 +13,11 @@ use crate::mutant::{self, Mutant};
 /// The calls of one disk; `L` is what a lock is held by, and frees it when it is dropped.
 #[derive(Debug)]
 pub struct Calls<L> {
-    state: Mutex<State<L>>,
+    state: Mutex<CallsState<L>>,
 }
 
 #[derive(Debug)]
-struct State<L> {
+struct CallsState<L> {
     /// Calls begun so far.
     begun: u64,
     /// Those under way by number, and whether their waiters have gone.
@@ -28,7 +28,7 @@ struct State<L> {
 
 /// A call under way: dropped by the thread that carries it out, once its effect is there or will never be.
 #[derive(Debug)]
-pub struct UnderWay<L> {
+pub struct RunningCall<L> {
     calls: Arc<Calls<L>>,
     number: u64,
 }
@@ -51,7 +51,7 @@ pub struct Kept<L> {
 impl<L> Default for Calls<L> {
     fn default() -> Self {
         Calls {
-            state: Mutex::new(State {
+            state: Mutex::new(CallsState {
                 begun: 0,
                 under_way: BTreeMap::new(),
                 kept: Vec::new(),
@@ -61,19 +61,19 @@ impl<L> Default for Calls<L> {
 }
 
 impl<L> Calls<L> {
-    fn state(&self) -> MutexGuard<'_, State<L>> {
+    fn state(&self) -> MutexGuard<'_, CallsState<L>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a call.
-    pub fn begin(self: &Arc<Self>) -> (UnderWay<L>, Awaited<L>) {
+    pub fn begin(self: &Arc<Self>) -> (RunningCall<L>, Awaited<L>) {
         let mut state = self.state();
         let number = state.begun;
         state.begun += 1;
         state.under_way.insert(number, false);
         let (calls, awaited) = (Arc::clone(self), Arc::clone(self));
         (
-            UnderWay { calls, number },
+            RunningCall { calls, number },
             Awaited {
                 calls: awaited,
                 number,
@@ -91,13 +91,13 @@ impl<L> Calls<L> {
     }
 }
 
-impl<L> State<L> {
+impl<L> CallsState<L> {
     fn is_guarding(&self, since: u64) -> bool {
         self.under_way.range(since..).any(|(_, alone)| *alone)
     }
 }
 
-impl<L> Drop for UnderWay<L> {
+impl<L> Drop for RunningCall<L> {
     fn drop(&mut self) {
         let mut state = self.calls.state();
         let alone = state.under_way.remove(&self.number);

@@ -9,7 +9,7 @@ use hydrant_sink::verify;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::place::Place;
+use super::directory::DemoDir;
 
 /// How many are shown.
 const SAMPLES: usize = 3;
@@ -34,7 +34,11 @@ struct Numbered {
 }
 
 /// Finds records that were changed on their way, of devices of several kinds.
-pub(crate) async fn collect(place: &Place, table: &str, context: &Context) -> Result<Vec<Sample>> {
+pub(crate) async fn collect(
+    place: &DemoDir,
+    table: &str,
+    context: &Context,
+) -> Result<Vec<Sample>> {
     let lake = open_read(&place.lake_url(), context).await?;
     let rows = verify::head(&lake, &TableNames::try_new(table)?, ROWS).await?;
     let rows: HashMap<u64, Value> = rows

@@ -7,8 +7,8 @@ use hydrant_process::telemetry::Metrics;
 use hydrant_producer::Counters;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::place::Place;
-use crate::output::{Output, bytes_text, count_text};
+use super::directory::DemoDir;
+use crate::output::{CommandOutput, bytes_text, count_text};
 
 /// How often the view changes.
 pub(super) const EVERY: Duration = Duration::from_millis(250);
@@ -56,7 +56,7 @@ pub(super) struct View {
 
 impl View {
     /// Begins the view.
-    pub(super) fn new(output: &Output, place: &Place, seconds: u64) -> Result<Self> {
+    pub(super) fn new(output: &CommandOutput, place: &DemoDir, seconds: u64) -> Result<Self> {
         use std::io::IsTerminal;
         let before = (Duration::ZERO, Numbers::default());
         if output.is_json() {

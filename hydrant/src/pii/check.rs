@@ -4,10 +4,10 @@ use hydrant_core::Result;
 use hydrant_pii::Policy;
 use serde::Serialize;
 
-use crate::output::{Output, table};
+use crate::output::{CommandOutput, table};
 
 #[derive(Serialize)]
-struct Checked<'a> {
+struct PolicySummary<'a> {
     policy: &'a str,
     digest: String,
     key: Option<&'a str>,
@@ -15,13 +15,13 @@ struct Checked<'a> {
 }
 
 /// Prints what a policy is that was loaded, and so proved.
-pub(super) fn check(policy: &Policy, output: &Output) -> Result<()> {
+pub(super) fn check(policy: &Policy, output: &CommandOutput) -> Result<()> {
     let digest: String = policy
         .digest()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let checked = Checked {
+    let checked = PolicySummary {
         policy: policy.name(),
         digest,
         key: policy.key_id(),
@@ -40,15 +40,15 @@ pub(super) fn check(policy: &Policy, output: &Output) -> Result<()> {
 }
 
 /// Lists the detectors.
-pub(super) fn detectors(output: &Output) -> Result<()> {
+pub(super) fn detectors(output: &CommandOutput) -> Result<()> {
     #[derive(Serialize)]
-    struct Row {
+    struct DetectorRow {
         name: &'static str,
         class: &'static str,
         description: &'static str,
     }
-    let rows: Vec<Row> = hydrant_pii::detectors()
-        .map(|info| Row {
+    let rows: Vec<DetectorRow> = hydrant_pii::detectors()
+        .map(|info| DetectorRow {
             name: info.name,
             class: info.class.name(),
             description: info.description,

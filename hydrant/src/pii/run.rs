@@ -20,7 +20,7 @@ use crate::output::{count_text, counted};
 
 /// What became of the lines.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Summary {
+pub(super) struct LineSummary {
     lines: u64,
     clean: u64,
     redacted: u64,
@@ -29,7 +29,7 @@ pub(super) struct Summary {
     findings: BTreeMap<&'static str, u64>,
 }
 
-impl Summary {
+impl LineSummary {
     /// One line for people.
     pub(super) fn text(&self) -> String {
         let findings: Vec<String> = self
@@ -61,7 +61,7 @@ struct FindingLine<'a> {
 }
 
 #[derive(Serialize)]
-struct FateLine<'a> {
+struct OutcomeLine<'a> {
     line: u64,
     action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ struct FateLine<'a> {
 }
 
 /// Strips the lines of standard input onto standard output.
-pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<Summary> {
+pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<LineSummary> {
     let mut report = match report {
         None => None,
         Some(path) => {
@@ -96,7 +96,7 @@ fn strip_lines(
     input: &mut LineReader<impl Read>,
     out: &mut impl Write,
     report: &mut Option<impl Write>,
-) -> Result<Summary> {
+) -> Result<LineSummary> {
     let mut engine = Engine::new(Arc::clone(policy));
     let mut tally = FindingCounts::default();
     let mut stripped = Vec::new();
@@ -141,7 +141,7 @@ fn strip_lines(
             };
             if let Some((action, reason, rule)) = fate {
                 let reason = reason.map(hydrant_pii::QuarantineReason::code);
-                let fate = FateLine {
+                let fate = OutcomeLine {
                     line: line.number,
                     action,
                     reason,
@@ -186,7 +186,7 @@ fn quarantine(
     let Some(report) = report else {
         return Ok(());
     };
-    let fate = FateLine {
+    let fate = OutcomeLine {
         line,
         action: "quarantine",
         reason: Some(reason),
@@ -237,8 +237,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn summary(tally: &FindingCounts, refused: u64) -> Summary {
-    Summary {
+fn summary(tally: &FindingCounts, refused: u64) -> LineSummary {
+    LineSummary {
         lines: tally.clean + tally.redacted + tally.quarantined + tally.dropped + refused,
         clean: tally.clean,
         redacted: tally.redacted,
@@ -263,7 +263,7 @@ mod tests {
         let summary = strip_lines(&policy, &mut input, &mut out, &mut report).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out, "{\"a\":1}\n{\"ip\":\"198.51.100.0/24\"}\n");
-        let Summary {
+        let LineSummary {
             lines,
             clean,
             redacted,

@@ -11,10 +11,10 @@ use hydrant_stream::CreateOptions;
 use serde::Serialize;
 
 use super::{CreateArgs, TrimArgs, shard_of, some_of};
-use crate::output::{Output, bytes_text, count_text, counted, moment_text, table};
+use crate::output::{CommandOutput, bytes_text, count_text, counted, moment_text, table};
 
 #[derive(Serialize)]
-struct Described {
+struct StreamDescription {
     url: String,
     name: String,
     incarnation: String,
@@ -28,7 +28,11 @@ struct AppProgress {
     leases: Vec<Lease>,
 }
 
-pub(super) async fn create(args: &CreateArgs, context: &Context, output: &Output) -> Result<()> {
+pub(super) async fn create(
+    args: &CreateArgs,
+    context: &Context,
+    output: &CommandOutput,
+) -> Result<()> {
     let options = CreateOptions {
         shards: args.shards,
         retention_time: args.retention,
@@ -44,7 +48,7 @@ pub(super) async fn create(args: &CreateArgs, context: &Context, output: &Output
     })
 }
 
-pub(super) async fn list(dir: &Path, context: &Context, output: &Output) -> Result<()> {
+pub(super) async fn list(dir: &Path, context: &Context, output: &CommandOutput) -> Result<()> {
     let names = context.disk.list(dir).await;
     let names = names.map_err(|error| unlisted(dir, error))?;
     let mut found = Vec::new();
@@ -101,7 +105,7 @@ fn unlisted(dir: &Path, error: std::io::Error) -> Error {
     }
 }
 
-pub(super) async fn describe(url: &str, context: &Context, output: &Output) -> Result<()> {
+pub(super) async fn describe(url: &str, context: &Context, output: &CommandOutput) -> Result<()> {
     let stream = hydrant_stream::open(url, context).await?;
     let apps = stream.apps().await?;
     let described = read(&stream, &apps).await?;
@@ -153,8 +157,8 @@ pub(super) async fn describe(url: &str, context: &Context, output: &Output) -> R
     })
 }
 
-async fn read(stream: &SharedStream, apps: &[String]) -> Result<Described> {
-    let mut described = Described {
+async fn read(stream: &SharedStream, apps: &[String]) -> Result<StreamDescription> {
+    let mut described = StreamDescription {
         url: stream.url().to_owned(),
         name: stream.id().name.to_string(),
         incarnation: stream.id().incarnation.to_string(),
@@ -171,7 +175,7 @@ async fn read(stream: &SharedStream, apps: &[String]) -> Result<Described> {
 }
 
 #[derive(Serialize)]
-struct Resharded {
+struct ReshardReport {
     children: Vec<ShardId>,
 }
 
@@ -180,7 +184,7 @@ pub(super) async fn split(
     shard: &str,
     at: Option<u128>,
     context: &Context,
-    output: &Output,
+    output: &CommandOutput,
 ) -> Result<()> {
     let (stream, admin) = admin(url, context).await?;
     let shard = shard_of(&stream, shard).await?;
@@ -195,7 +199,7 @@ pub(super) async fn merge(
     a: &str,
     b: &str,
     context: &Context,
-    output: &Output,
+    output: &CommandOutput,
 ) -> Result<()> {
     let (stream, admin) = admin(url, context).await?;
     let (a, b) = (shard_of(&stream, a).await?, shard_of(&stream, b).await?);
@@ -223,9 +227,9 @@ async fn closed(stream: &SharedStream, error: Error) -> Result<Error> {
     )))
 }
 
-fn resharded(children: Vec<ShardId>, output: &Output) -> Result<()> {
+fn resharded(children: Vec<ShardId>, output: &CommandOutput) -> Result<()> {
     output.print(
-        &Resharded {
+        &ReshardReport {
             children: children.clone(),
         },
         || {
@@ -236,11 +240,11 @@ fn resharded(children: Vec<ShardId>, output: &Output) -> Result<()> {
 }
 
 #[derive(Serialize)]
-struct Trimmed {
+struct TrimReport {
     freed_bytes: u64,
 }
 
-pub(super) async fn trim(args: &TrimArgs, context: &Context, output: &Output) -> Result<()> {
+pub(super) async fn trim(args: &TrimArgs, context: &Context, output: &CommandOutput) -> Result<()> {
     let what = if let Some(position) = args.what.up_to {
         Trim::After(position)
     } else if let Some(age) = args.what.older_than {
@@ -255,14 +259,14 @@ pub(super) async fn trim(args: &TrimArgs, context: &Context, output: &Output) ->
         None => None,
     };
     let freed_bytes = admin.trim(shard.as_ref(), what).await?;
-    output.print(&Trimmed { freed_bytes }, || match freed_bytes {
+    output.print(&TrimReport { freed_bytes }, || match freed_bytes {
         0 => "freed nothing: no whole segment can go".to_owned(),
         bytes => format!("freed {}", bytes_text(bytes)),
     })
 }
 
 #[derive(Serialize)]
-struct Repaired {
+struct RepairReport {
     skipped: Vec<Interval>,
 }
 
@@ -270,12 +274,12 @@ pub(super) async fn repair(
     url: &str,
     shard: &str,
     context: &Context,
-    output: &Output,
+    output: &CommandOutput,
 ) -> Result<()> {
     let (stream, admin) = admin(url, context).await?;
     let skipped = admin.repair(&shard_of(&stream, shard).await?).await?;
     output.print(
-        &Repaired {
+        &RepairReport {
             skipped: skipped.clone(),
         },
         || match skipped.as_slice() {
@@ -292,13 +296,15 @@ pub(super) async fn repair(
 }
 
 #[derive(Serialize)]
-struct Deleted<'a> {
+struct DeleteReport<'a> {
     deleted: &'a str,
 }
 
-pub(super) async fn delete(url: &str, context: &Context, output: &Output) -> Result<()> {
+pub(super) async fn delete(url: &str, context: &Context, output: &CommandOutput) -> Result<()> {
     hydrant_stream::delete(url, context).await?;
-    output.print(&Deleted { deleted: url }, || format!("deleted `{url}`"))
+    output.print(&DeleteReport { deleted: url }, || {
+        format!("deleted `{url}`")
+    })
 }
 
 async fn admin(url: &str, context: &Context) -> Result<(SharedStream, Admin)> {

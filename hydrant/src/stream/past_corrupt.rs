@@ -15,18 +15,18 @@ use hydrant_core::stream::{
 use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
 
 /// What was found of each corrupt shard.
-type Found = Mutex<BTreeMap<ShardId, Error>>;
+type CorruptByShard = Mutex<BTreeMap<ShardId, Error>>;
 
 /// The shards that are corrupt.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Corrupt {
-    found: Arc<Found>,
+pub(super) struct CorruptShards {
+    found: Arc<CorruptByShard>,
 }
 
-impl Corrupt {
+impl CorruptShards {
     /// `stream`, read past its corrupt shards, which are noted here.
     pub(super) fn passed_in(&self, stream: SharedStream) -> SharedStream {
-        Arc::new(Passing {
+        Arc::new(SkipCorruptShards {
             stream,
             corrupt: self.clone(),
         })
@@ -61,14 +61,14 @@ impl Corrupt {
 }
 
 #[derive(Debug)]
-struct Passing {
+struct SkipCorruptShards {
     stream: SharedStream,
-    corrupt: Corrupt,
+    corrupt: CorruptShards,
 }
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl Stream for Passing {
+impl Stream for SkipCorruptShards {
     fn id(&self) -> &StreamId {
         self.stream.id()
     }
@@ -101,7 +101,7 @@ impl Stream for Passing {
     }
 
     async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
-        Ok(Box::new(PassingReader {
+        Ok(Box::new(SkipCorruptReader {
             reader: self.stream.reader(shard, budget).await?,
             stream: Arc::clone(&self.stream),
             shard: shard.clone(),
@@ -131,15 +131,15 @@ impl Stream for Passing {
 }
 
 #[derive(Debug)]
-struct PassingReader {
+struct SkipCorruptReader {
     reader: Box<dyn ShardReader>,
     stream: SharedStream,
     shard: ShardId,
-    corrupt: Corrupt,
+    corrupt: CorruptShards,
 }
 
 #[async_trait]
-impl ShardReader for PassingReader {
+impl ShardReader for SkipCorruptReader {
     async fn open(&mut self, after: Position) -> Result<()> {
         if self.corrupt.holds(&self.shard) {
             return Ok(());

@@ -10,9 +10,9 @@ use hydrant_process::Process;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, InputSpec};
 
-use super::past_corrupt::Corrupt;
+use super::past_corrupt::CorruptShards;
 use super::shard_of;
-use crate::output::{Output, count_text, counted};
+use crate::output::{CommandOutput, count_text, counted};
 
 /// The format that `--json` asks for.
 const JSON: &str = "json";
@@ -22,7 +22,7 @@ pub(super) async fn put(
     url: String,
     key: Option<String>,
     process: &Process,
-    output: &Output,
+    output: &CommandOutput,
 ) -> Result<()> {
     // Opened first: `put` makes no stream, which a mistyped name would.
     hydrant_stream::open(&url, &process.context).await?;
@@ -49,7 +49,7 @@ pub(super) async fn get(
     shard: &str,
     position: &str,
     process: &Process,
-    output: &Output,
+    output: &CommandOutput,
 ) -> Result<()> {
     let stream = hydrant_stream::open(url, &process.context).await?;
     let shard = shard_of(&stream, shard).await?;
@@ -119,7 +119,7 @@ pub(super) async fn tail(
     format: Option<String>,
     exit_at_end: bool,
     process: &Process,
-    output: &Output,
+    output: &CommandOutput,
 ) -> Result<()> {
     let format = format.unwrap_or_else(|| JSON.to_owned());
     if output.is_json() && format != JSON {
@@ -146,7 +146,7 @@ pub(super) async fn tail(
         stdout: process.stdout.clone(),
     };
     let mut spec = consumer::prepare(parts, &config).await?;
-    let corrupt = Corrupt::default();
+    let corrupt = CorruptShards::default();
     if exit_at_end {
         spec.stream = corrupt.passed_in(spec.stream);
     }

@@ -12,7 +12,7 @@ use hydrant_core::{Context, Error, Position, Result, Sequence, ShardId};
 use serde::Serialize;
 
 use super::shard_of;
-use crate::output::Output;
+use crate::output::CommandOutput;
 
 #[derive(Serialize)]
 struct Reprocessed {
@@ -25,7 +25,7 @@ pub(super) async fn run(
     app: &str,
     from: &[String],
     context: &Context,
-    output: &Output,
+    output: &CommandOutput,
 ) -> Result<()> {
     let stream = hydrant_stream::open(url, context).await?;
     let apps = stream.apps().await?;

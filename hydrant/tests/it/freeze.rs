@@ -15,7 +15,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::pipeline::{Pipeline, describe, leases, records, shards, until};
+use crate::pipeline::{ProcessPipeline, describe, leases, records, shards, until};
 use crate::place::home;
 use crate::process::{Running, command, setting};
 
@@ -167,7 +167,7 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
     // There are records to the end, also of rounds that take longer.
     let seconds = (rounds * stands.as_secs()) + (rounds + appends) * 2 * LEASE_TIME.as_secs();
     let count = RATE * seconds;
-    let pipeline = Pipeline::start(dir, count, RATE);
+    let pipeline = ProcessPipeline::start(dir, count, RATE);
     let stages = [&pipeline.transforms, &pipeline.sinks];
     let soon = || Instant::now() + Duration::from_secs(60);
     for (stream, app) in STAGES {

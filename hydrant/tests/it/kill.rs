@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::pipeline::{Pipeline, describe, shards};
+use crate::pipeline::{ProcessPipeline, describe, shards};
 use crate::process::{run, setting};
 
 /// Splits the first open shard, then merges the last two open neighbours.
@@ -42,7 +42,7 @@ fn kill_test_loses_and_doubles_nothing() {
     let dir = kept.as_ref().map_or(temporary.path(), Path::new);
     // The producer is to live through the whole time: it is throttled to finish a little before its end.
     let rate = (records * 10 / (seconds * 9)).max(1);
-    let mut pipeline = Pipeline::start(dir, records, rate);
+    let mut pipeline = ProcessPipeline::start(dir, records, rate);
     let mut killed: BTreeMap<&str, u32> = BTreeMap::new();
     let mut resharded = 0;
     let started = Instant::now();

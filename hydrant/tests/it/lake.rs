@@ -8,7 +8,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// One row, as the simulator numbers it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Row {
+pub(crate) struct TableRow {
     /// Shard and interval, from the file's name: they sort in reading order.
     pub(crate) file: (String, String),
     /// The row in the file.
@@ -73,7 +73,7 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
 }
 
 /// Every simulated row of a table.
-pub(crate) fn rows(table: &Path) -> Vec<Row> {
+pub(crate) fn rows(table: &Path) -> Vec<TableRow> {
     let mut rows = Vec::new();
     for path in files(table) {
         let name = path
@@ -90,7 +90,7 @@ pub(crate) fn rows(table: &Path) -> Vec<Row> {
         for batch in batches(&path) {
             let (seqs, indexes) = (integers(&batch, "seq"), integers(&batch, "index"));
             for row in 0..batch.num_rows() {
-                rows.push(Row {
+                rows.push(TableRow {
                     file: file.clone(),
                     number,
                     seq: seqs.value(row),

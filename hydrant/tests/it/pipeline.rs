@@ -11,7 +11,7 @@ use hydrant_core::stream::Assignment;
 use hydrant_producer::simulate::{Fleet, FleetSpec};
 use serde_json::Value;
 
-use crate::lake::{self, Row};
+use crate::lake::{self, TableRow};
 use crate::process::{Running, run};
 
 const SHARDS: &str = "8";
@@ -29,7 +29,7 @@ const SINK: [&str; 6] = [
 ];
 
 /// A process and how it was started.
-pub(crate) struct Worker {
+pub(crate) struct PipelineProcess {
     binary: &'static str,
     log: String,
     dir: PathBuf,
@@ -37,11 +37,11 @@ pub(crate) struct Worker {
     pub(crate) process: Running,
 }
 
-impl Worker {
+impl PipelineProcess {
     fn start(binary: &'static str, n: usize, dir: &Path, args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let log = format!("{binary}-{n}.log");
-        Worker {
+        PipelineProcess {
             process: Running::start(binary, dir, &args, &log),
             binary,
             log,
@@ -68,15 +68,15 @@ impl Worker {
 }
 
 /// All of them.
-pub(crate) struct Pipeline {
+pub(crate) struct ProcessPipeline {
     dir: PathBuf,
     records: u64,
-    pub(crate) producer: Worker,
-    pub(crate) transforms: [Worker; 2],
-    pub(crate) sinks: [Worker; 2],
+    pub(crate) producer: PipelineProcess,
+    pub(crate) transforms: [PipelineProcess; 2],
+    pub(crate) sinks: [PipelineProcess; 2],
 }
 
-impl Pipeline {
+impl ProcessPipeline {
     /// Starts them in a directory; `rate` records are sent a second.
     pub(crate) fn start(dir: &Path, records: u64, rate: u64) -> Self {
         for stream in ["local:raw", "local:clean"] {
@@ -103,12 +103,12 @@ impl Pipeline {
             "--report",
             "report.json",
         ];
-        let transform = |n| Worker::start("hydrant-transform", n, dir, &TRANSFORM);
-        let sink = |n| Worker::start("hydrant-sink", n, dir, &SINK);
-        Pipeline {
+        let transform = |n| PipelineProcess::start("hydrant-transform", n, dir, &TRANSFORM);
+        let sink = |n| PipelineProcess::start("hydrant-sink", n, dir, &SINK);
+        ProcessPipeline {
             dir: dir.to_owned(),
             records,
-            producer: Worker::start("hydrant-producer", 1, dir, &producer),
+            producer: PipelineProcess::start("hydrant-producer", 1, dir, &producer),
             transforms: [transform(1), transform(2)],
             sinks: [sink(1), sink(2)],
         }
@@ -290,7 +290,7 @@ fn check(dir: &Path, records: u64) {
 
 /// Per device `seq` rises from interval to interval along the lineage of shards, and from row to row in a file. Shards
 /// are numbered in order of birth, so that their names sort along every lineage.
-fn check_order(mut rows: Vec<Row>, fleet: &Fleet) {
+fn check_order(mut rows: Vec<TableRow>, fleet: &Fleet) {
     rows.sort();
     let mut done: HashMap<u64, i64> = HashMap::new();
     for interval in rows.chunk_by(|a, b| a.file == b.file) {

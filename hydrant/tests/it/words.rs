@@ -4,11 +4,11 @@
 use crate::place::{Answer, Place};
 
 /// A command and what it must say.
-type Case<'a> = (&'a str, &'a [&'a str]);
+type MessageCase<'a> = (&'a str, &'a [&'a str]);
 
 /// Refusals of one line each, with exit code 64.
 #[track_caller]
-fn refuses(place: &Place, cases: &[Case<'_>]) {
+fn refuses(place: &Place, cases: &[MessageCase<'_>]) {
     for (line, words) in cases {
         let answer = run(place, line).expect(64, words);
         let lines: Vec<&str> = answer.err.lines().collect();

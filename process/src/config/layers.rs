@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::nearest::nearest;
 use super::problems::Problems;
-use super::section::{Given, Raw, Section, Source};
+use super::section::{RawValue, Section, SourcedValue, ValueSource};
 
 /// The name of the keys at the head of the file, before its first table.
 pub const ROOT: &str = "";
@@ -32,7 +32,7 @@ const PREFIX: &str = "HYDRANT_";
 /// A configuration file of more than this is a mistake in the path.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-type Keys = BTreeMap<String, Given>;
+type Keys = BTreeMap<String, SourcedValue>;
 
 /// The file and the environment, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +97,7 @@ impl Layers {
 
     /// The keys of one table, or of [`ROOT`], with `flags` on top.
     pub fn section(&self, name: &'static str, flags: &Flags) -> Section {
-        let mut given: BTreeMap<String, Vec<Given>> = BTreeMap::new();
+        let mut given: BTreeMap<String, Vec<SourcedValue>> = BTreeMap::new();
         let layers = [
             Some(&flags.given),
             self.environment.get(name),
@@ -105,8 +105,8 @@ impl Layers {
         ];
         for (key, value) in layers.into_iter().flatten().flatten() {
             let mut value = value.clone();
-            if self.without_flags && matches!(value.source, Source::Flag { .. }) {
-                value.source = Source::Program;
+            if self.without_flags && matches!(value.source, ValueSource::Flag { .. }) {
+                value.source = ValueSource::Program;
             }
             given.entry(key.clone()).or_default().push(value);
         }
@@ -133,9 +133,9 @@ impl Layers {
             })
             .max_by_key(|(section, _)| section.len());
         let (section, key) = owner.unwrap_or((ROOT, path.as_str()));
-        let given = Given {
-            source: Source::Environment { variable },
-            raw: Raw::Text(value),
+        let given = SourcedValue {
+            source: ValueSource::Environment { variable },
+            raw: RawValue::Text(value),
         };
         self.environment
             .entry(section.to_owned())
@@ -244,13 +244,13 @@ impl Layers {
         value: Value,
         problems: &mut Problems,
     ) {
-        let source = Source::File {
+        let source = ValueSource::File {
             name: file.to_owned(),
             line,
         };
-        let given = Given {
+        let given = SourcedValue {
             source,
-            raw: Raw::Toml(value),
+            raw: RawValue::Toml(value),
         };
         let keys = self.file.entry(section.to_owned()).or_default();
         if keys.insert(normal(written), given).is_some() {
@@ -277,20 +277,29 @@ impl Flags {
 
     /// Takes `flag` (with its hyphens) as the flag of `key`, and its value when it was given.
     pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
-        self.insert(key, flag, value.map(|value| Raw::Text(value.to_string())));
+        self.insert(
+            key,
+            flag,
+            value.map(|value| RawValue::Text(value.to_string())),
+        );
     }
 
     /// Takes a repeatable `flag` as the flag of the list `key`; no values means that it was not given.
     pub fn set_list<T: ToString>(&mut self, key: &'static str, flag: &'static str, values: &[T]) {
         let values: Vec<String> = values.iter().map(T::to_string).collect();
-        self.insert(key, flag, (!values.is_empty()).then_some(Raw::List(values)));
+        self.insert(
+            key,
+            flag,
+            (!values.is_empty()).then_some(RawValue::List(values)),
+        );
     }
 
-    fn insert(&mut self, key: &'static str, flag: &'static str, raw: Option<Raw>) {
+    fn insert(&mut self, key: &'static str, flag: &'static str, raw: Option<RawValue>) {
         self.names.insert(key.to_owned(), flag);
         if let Some(raw) = raw {
-            let source = Source::Flag { flag };
-            self.given.insert(key.to_owned(), Given { source, raw });
+            let source = ValueSource::Flag { flag };
+            self.given
+                .insert(key.to_owned(), SourcedValue { source, raw });
         }
     }
 }

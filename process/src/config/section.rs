@@ -18,7 +18,7 @@ use super::values::{ValueError, out_of_range, parse_bytes, parse_duration, whole
 
 /// Where a value was written.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
+pub(super) enum ValueSource {
     /// The program sets it, such as `hydrant run` the streams between its stages.
     Program,
     Flag {
@@ -35,7 +35,7 @@ pub(super) enum Source {
 
 /// A value as it was written.
 #[derive(Clone, Debug)]
-pub(super) enum Raw {
+pub(super) enum RawValue {
     Text(String),
     List(Vec<String>),
     Toml(Value),
@@ -43,9 +43,9 @@ pub(super) enum Raw {
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
-pub(super) struct Given {
-    pub(super) source: Source,
-    pub(super) raw: Raw,
+pub(super) struct SourcedValue {
+    pub(super) source: ValueSource,
+    pub(super) raw: RawValue,
 }
 
 /// The keys of one table. Each request names its key in kebab case, answers with a usable value, and keeps what is
@@ -53,7 +53,7 @@ pub(super) struct Given {
 #[derive(Clone, Debug)]
 pub struct Section {
     name: &'static str,
-    given: BTreeMap<String, Vec<Given>>,
+    given: BTreeMap<String, Vec<SourcedValue>>,
     flags: BTreeMap<String, &'static str>,
     known: BTreeSet<&'static str>,
     problems: Problems,
@@ -68,7 +68,7 @@ pub struct Section {
 impl Section {
     pub(super) fn new(
         name: &'static str,
-        given: BTreeMap<String, Vec<Given>>,
+        given: BTreeMap<String, Vec<SourcedValue>>,
         flags: BTreeMap<String, &'static str>,
         is_unread: bool,
     ) -> Self {
@@ -162,11 +162,11 @@ impl Section {
 
     /// A duration without default.
     pub fn optional_duration(&mut self, key: &'static str) -> Option<Duration> {
-        let parse = |raw: &Raw| match raw {
-            Raw::Toml(Value::Integer(number)) => {
-                parse_duration(&number.to_string()).map_err(Fault::from)
+        let parse = |raw: &RawValue| match raw {
+            RawValue::Toml(Value::Integer(number)) => {
+                parse_duration(&number.to_string()).map_err(BadValue::from)
             }
-            raw => parse_duration(&text_of(raw)?).map_err(Fault::from),
+            raw => parse_duration(&text_of(raw)?).map_err(BadValue::from),
         };
         self.read(key, "a duration such as `5s`", parse, shown_duration)
     }
@@ -200,11 +200,11 @@ impl Section {
 
     /// A number of bytes without default.
     pub fn optional_bytes(&mut self, key: &'static str) -> Option<u64> {
-        let parse = |raw: &Raw| match raw {
-            Raw::Toml(Value::Integer(number)) => {
-                parse_bytes(&number.to_string()).map_err(Fault::from)
+        let parse = |raw: &RawValue| match raw {
+            RawValue::Toml(Value::Integer(number)) => {
+                parse_bytes(&number.to_string()).map_err(BadValue::from)
             }
-            raw => parse_bytes(&text_of(raw)?).map_err(Fault::from),
+            raw => parse_bytes(&text_of(raw)?).map_err(BadValue::from),
         };
         self.read(
             key,
@@ -251,12 +251,12 @@ impl Section {
     }
 
     fn whole_number(&mut self, key: &'static str, remedy: &str) -> Option<i128> {
-        let parse = |raw: &Raw| match raw {
-            Raw::Toml(Value::Integer(number)) => Ok(i128::from(*number)),
-            Raw::Toml(Value::Float(number)) => Err(Fault::Value(format!(
+        let parse = |raw: &RawValue| match raw {
+            RawValue::Toml(Value::Integer(number)) => Ok(i128::from(*number)),
+            RawValue::Toml(Value::Float(number)) => Err(BadValue::Value(format!(
                 "`{number}` is not a whole number: write {remedy}"
             ))),
-            raw => whole(&text_of(raw)?, remedy).map_err(Fault::from),
+            raw => whole(&text_of(raw)?, remedy).map_err(BadValue::from),
         };
         self.read(key, remedy, parse, i128::to_string)
     }
@@ -264,15 +264,15 @@ impl Section {
     /// A number with a fraction inside `range`.
     pub fn fraction(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let remedy = within_text(&range, f64::MAX, f64::to_string);
-        let parse = |raw: &Raw| match raw {
-            Raw::Toml(Value::Float(number)) => Ok(*number),
+        let parse = |raw: &RawValue| match raw {
+            RawValue::Toml(Value::Float(number)) => Ok(*number),
             #[allow(clippy::cast_precision_loss, reason = "a setting, not a count")]
-            Raw::Toml(Value::Integer(number)) => Ok(*number as f64),
+            RawValue::Toml(Value::Integer(number)) => Ok(*number as f64),
             raw => {
                 let text = text_of(raw)?;
-                text.trim()
-                    .parse()
-                    .map_err(|_| Fault::Value(format!("`{text}` is not a number: write {remedy}")))
+                text.trim().parse().map_err(|_| {
+                    BadValue::Value(format!("`{text}` is not a number: write {remedy}"))
+                })
             }
         };
         let given = self.read(key, &remedy, parse, f64::to_string);
@@ -282,13 +282,13 @@ impl Section {
 
     /// A switch.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let parse = |raw: &Raw| match raw {
-            Raw::Toml(Value::Boolean(value)) => Ok(*value),
-            Raw::Toml(_) => Err(Fault::Kind),
+        let parse = |raw: &RawValue| match raw {
+            RawValue::Toml(Value::Boolean(value)) => Ok(*value),
+            RawValue::Toml(_) => Err(BadValue::Kind),
             raw => match text_of(raw)?.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "on" | "1" => Ok(true),
                 "false" | "no" | "off" | "0" => Ok(false),
-                other => Err(Fault::Value(format!(
+                other => Err(BadValue::Value(format!(
                     "`{other}` is not a switch: write `on` or `off`"
                 ))),
             },
@@ -329,11 +329,11 @@ impl Section {
 
     /// A list of texts: an array in the file, separated by commas elsewhere; empty when it is not given.
     pub fn list(&mut self, key: &'static str) -> Vec<String> {
-        let parse = |raw: &Raw| match raw {
-            Raw::List(values) => Ok(values.clone()),
-            Raw::Toml(Value::Array(values)) => values
+        let parse = |raw: &RawValue| match raw {
+            RawValue::List(values) => Ok(values.clone()),
+            RawValue::Toml(Value::Array(values)) => values
                 .iter()
-                .map(|value| scalar_text(value).ok_or(Fault::Kind))
+                .map(|value| scalar_text(value).ok_or(BadValue::Kind))
                 .collect(),
             raw => {
                 let text = text_of(raw)?;
@@ -343,7 +343,7 @@ impl Section {
                     .map(str::to_owned)
                     .collect();
                 if parts.is_empty() {
-                    return Err(Fault::Empty);
+                    return Err(BadValue::Empty);
                 }
                 Ok(parts)
             }
@@ -363,7 +363,7 @@ impl Section {
 
     /// A table of texts that are never printed.
     pub fn secret_table(&mut self, key: &'static str) -> BTreeMap<String, Secret<String>> {
-        let parse = |raw: &Raw| {
+        let parse = |raw: &RawValue| {
             let table = table_of(raw)?;
             Ok(table
                 .into_iter()
@@ -410,7 +410,7 @@ impl Section {
                 continue;
             }
             for given in layers {
-                if let (ROOT, Source::Environment { variable }) = (self.name, &given.source) {
+                if let (ROOT, ValueSource::Environment { variable }) = (self.name, &given.source) {
                     strangers.push(variable.clone());
                     continue;
                 }
@@ -448,7 +448,7 @@ impl Section {
         &mut self,
         key: &'static str,
         wanted: &str,
-        parse: impl FnOnce(&Raw) -> Result<T, Fault>,
+        parse: impl FnOnce(&RawValue) -> Result<T, BadValue>,
         show: impl FnOnce(&T) -> String,
     ) -> Option<T> {
         self.known.insert(key);
@@ -456,19 +456,19 @@ impl Section {
         match parse(&given.raw) {
             Ok(value) => {
                 let source = match given.source {
-                    Source::Program => "program",
-                    Source::Flag { .. } => "flag",
-                    Source::Environment { .. } => ENVIRONMENT,
-                    Source::File { .. } => FILE,
+                    ValueSource::Program => "program",
+                    ValueSource::Flag { .. } => "flag",
+                    ValueSource::Environment { .. } => ENVIRONMENT,
+                    ValueSource::File { .. } => FILE,
                 };
                 self.effective.push((key.to_owned(), show(&value), source));
                 Some(value)
             }
             Err(fault) => {
                 let message = match fault {
-                    Fault::Kind => format!("is {}: write {wanted}", given.raw.kind()),
-                    Fault::Empty => "is empty: write a value, or leave it out".to_owned(),
-                    Fault::Value(message) => message,
+                    BadValue::Kind => format!("is {}: write {wanted}", given.raw.kind()),
+                    BadValue::Empty => "is empty: write a value, or leave it out".to_owned(),
+                    BadValue::Value(message) => message,
                 };
                 self.problem(key, message);
                 None
@@ -534,12 +534,12 @@ impl Section {
         }
     }
 
-    fn place_of(&self, key: &str, given: &Given) -> String {
+    fn place_of(&self, key: &str, given: &SourcedValue) -> String {
         match &given.source {
-            Source::Program => self.path_of(key),
-            Source::Flag { flag } => format!("flag `{flag}`"),
-            Source::Environment { variable } => format!("environment `{variable}`"),
-            Source::File { name, line } => {
+            ValueSource::Program => self.path_of(key),
+            ValueSource::Flag { flag } => format!("flag `{flag}`"),
+            ValueSource::Environment { variable } => format!("environment `{variable}`"),
+            ValueSource::File { name, line } => {
                 format!("`{name}` {} (line {line})", self.path_of(key))
             }
         }
@@ -561,35 +561,35 @@ impl Section {
     }
 }
 
-impl Raw {
+impl RawValue {
     /// What was written, without its value, which may be a secret.
     fn kind(&self) -> &'static str {
         match self {
-            Raw::Text(_) | Raw::Toml(Value::String(_)) => "a text",
-            Raw::List(_) | Raw::Toml(Value::Array(_)) => "a list",
-            Raw::Toml(Value::Table(_)) => "a table",
-            Raw::Toml(Value::Integer(_) | Value::Float(_)) => "a number",
-            Raw::Toml(Value::Boolean(_)) => "a switch",
-            Raw::Toml(Value::Datetime(_)) => "a time",
+            RawValue::Text(_) | RawValue::Toml(Value::String(_)) => "a text",
+            RawValue::List(_) | RawValue::Toml(Value::Array(_)) => "a list",
+            RawValue::Toml(Value::Table(_)) => "a table",
+            RawValue::Toml(Value::Integer(_) | Value::Float(_)) => "a number",
+            RawValue::Toml(Value::Boolean(_)) => "a switch",
+            RawValue::Toml(Value::Datetime(_)) => "a time",
         }
     }
 
     fn is_empty(&self) -> bool {
-        matches!(self, Raw::Text(text) | Raw::Toml(Value::String(text)) if text.is_empty())
+        matches!(self, RawValue::Text(text) | RawValue::Toml(Value::String(text)) if text.is_empty())
     }
 }
 
-impl fmt::Display for Raw {
+impl fmt::Display for RawValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Raw::Text(text) | Raw::Toml(Value::String(text)) => f.write_str(text),
-            Raw::List(values) => f.write_str(&values.join(",")),
-            Raw::Toml(value) => write!(f, "{value}"),
+            RawValue::Text(text) | RawValue::Toml(Value::String(text)) => f.write_str(text),
+            RawValue::List(values) => f.write_str(&values.join(",")),
+            RawValue::Toml(value) => write!(f, "{value}"),
         }
     }
 }
 
-enum Fault {
+enum BadValue {
     /// Another kind of value is wanted.
     Kind,
     /// Nothing was written.
@@ -598,20 +598,20 @@ enum Fault {
     Value(String),
 }
 
-impl From<ValueError> for Fault {
+impl From<ValueError> for BadValue {
     fn from(error: ValueError) -> Self {
-        Fault::Value(error.0)
+        BadValue::Value(error.0)
     }
 }
 
-fn text_of(raw: &Raw) -> Result<String, Fault> {
+fn text_of(raw: &RawValue) -> Result<String, BadValue> {
     if raw.is_empty() {
-        return Err(Fault::Empty);
+        return Err(BadValue::Empty);
     }
     match raw {
-        Raw::Text(text) | Raw::Toml(Value::String(text)) => Ok(text.clone()),
-        Raw::List(values) => Ok(values.join(",")),
-        Raw::Toml(_) => Err(Fault::Kind),
+        RawValue::Text(text) | RawValue::Toml(Value::String(text)) => Ok(text.clone()),
+        RawValue::List(values) => Ok(values.join(",")),
+        RawValue::Toml(_) => Err(BadValue::Kind),
     }
 }
 
@@ -623,12 +623,12 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-fn table_of(raw: &Raw) -> Result<BTreeMap<String, String>, Fault> {
-    let Raw::Toml(Value::Table(table)) = raw else {
-        return Err(Fault::Kind);
+fn table_of(raw: &RawValue) -> Result<BTreeMap<String, String>, BadValue> {
+    let RawValue::Toml(Value::Table(table)) = raw else {
+        return Err(BadValue::Kind);
     };
     let entry = |(key, value): (&String, &Value)| {
-        let wrong = || Fault::Value(format!("`{key}` in it is not a text: write it in quotes"));
+        let wrong = || BadValue::Value(format!("`{key}` in it is not a text: write it in quotes"));
         let text = scalar_text(value).ok_or_else(wrong)?;
         Ok((key.clone(), text))
     };

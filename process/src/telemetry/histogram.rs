@@ -170,12 +170,12 @@ fn escaped(value: &str) -> String {
 }
 
 /// Records histograms here and everything else with the exporter.
-pub(super) struct Counting {
+pub(super) struct CountingRecorder {
     pub(super) others: PrometheusRecorder,
     pub(super) histograms: Histograms,
 }
 
-impl Recorder for Counting {
+impl Recorder for CountingRecorder {
     fn describe_counter(&self, key: KeyName, unit: Option<Unit>, help: SharedString) {
         self.others.describe_counter(key, unit, help);
     }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_sample_counts_for_many_and_stands_in_the_buckets_that_it_fits() {
         let histograms = Histograms::default();
-        let recorder = Counting {
+        let recorder = CountingRecorder {
             others: PrometheusBuilder::new().build_recorder(),
             histograms: histograms.clone(),
         };

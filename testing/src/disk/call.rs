@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::model::{Inode, error};
-use super::{At, Death, Fall, Moment, Op, Shared, SimDisk, SimWorld, State, YIELDS_MAX};
+use super::{At, Death, Fall, Moment, Op, SimDisk, SimWorld, WorldShared, WorldState, YIELDS_MAX};
 use hydrant_core::clock;
 use hydrant_core::disk::calls::{Awaited, Kept};
 use hydrant_core::disk::{Lock, LockKind};
@@ -22,12 +22,12 @@ use hydrant_core::mutant::{self, Mutant};
 
 /// What holds a lock until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
-    shared: Arc<Shared>,
+pub(super) struct LockHold {
+    shared: Arc<WorldShared>,
     number: u64,
 }
 
-impl Drop for Held {
+impl Drop for LockHold {
     fn drop(&mut self) {
         self.shared.release(self.number);
     }
@@ -35,11 +35,11 @@ impl Drop for Held {
 
 /// What a call does to the machine at this wall time.
 pub(super) trait Effect<T>:
-    FnOnce(&mut State, i64) -> io::Result<T> + Send + 'static
+    FnOnce(&mut WorldState, i64) -> io::Result<T> + Send + 'static
 {
 }
 
-impl<T, F: FnOnce(&mut State, i64) -> io::Result<T> + Send + 'static> Effect<T> for F {}
+impl<T, F: FnOnce(&mut WorldState, i64) -> io::Result<T> + Send + 'static> Effect<T> for F {}
 
 impl SimWorld {
     /// Lets a call whose waiter went away run all the same, up to `late` later, as `spawn_blocking` does: also after the
@@ -74,11 +74,11 @@ impl SimWorld {
     }
 }
 
-impl Shared {
+impl WorldShared {
     /// What holds the lock of this number.
-    pub(super) fn holds(self: &Arc<Self>, number: u64) -> Held {
+    pub(super) fn holds(self: &Arc<Self>, number: u64) -> LockHold {
         let shared = Arc::clone(self);
-        Held { shared, number }
+        LockHold { shared, number }
     }
 
     fn release(&self, number: u64) {
@@ -101,7 +101,7 @@ impl Shared {
 }
 
 /// A call that has begun and has had no effect yet.
-struct Begun<T: Send + 'static, F: Effect<T>> {
+struct PendingCall<T: Send + 'static, F: Effect<T>> {
     disk: SimDisk,
     op: Op,
     path: PathBuf,
@@ -113,13 +113,13 @@ struct Begun<T: Send + 'static, F: Effect<T>> {
 }
 
 /// Waits for the answer of a call, which a task of its own carries out.
-struct Answer<T> {
+struct PendingAnswer<T> {
     task: JoinHandle<Option<io::Result<T>>>,
     disk: SimDisk,
     op: Op,
     path: PathBuf,
     late: Arc<OnceLock<Duration>>,
-    _awaited: Awaited<Held>,
+    _awaited: Awaited<LockHold>,
 }
 
 impl SimDisk {
@@ -136,7 +136,7 @@ impl SimDisk {
         }
         let (under_way, awaited) = self.calls.begin();
         let late = Arc::<OnceLock<Duration>>::default();
-        let call = Begun {
+        let call = PendingCall {
             disk: self.clone(),
             op,
             path: path.to_owned(),
@@ -150,7 +150,7 @@ impl SimDisk {
             drop(under_way);
             answer
         });
-        let mut answer = Answer {
+        let mut answer = PendingAnswer {
             task,
             disk: self.clone(),
             op,
@@ -226,8 +226,13 @@ impl SimDisk {
     }
 
     /// Waits for a lock, and answers its number; never returns when the process dies.
-    pub(super) async fn wait_for_lock(&self, path: &Path, inode: Inode, kind: LockKind) -> Held {
-        let mut waits = Waiting {
+    pub(super) async fn wait_for_lock(
+        &self,
+        path: &Path,
+        inode: Inode,
+        kind: LockKind,
+    ) -> LockHold {
+        let mut waits = LockWait {
             disk: self.clone(),
             path: path.to_owned(),
             inode,
@@ -244,12 +249,12 @@ impl SimDisk {
     }
 
     /// A lock that was just taken.
-    pub(super) fn keep(&self, held: Held, inode: Inode) -> Box<dyn Lock> {
+    pub(super) fn keep(&self, held: LockHold, inode: Inode) -> Box<dyn Lock> {
         let _kept = self.calls.keep(held);
         Box::new(SimLock { inode, _kept })
     }
 
-    async fn take_when_free(&self, path: &Path, inode: Inode, kind: LockKind) -> Held {
+    async fn take_when_free(&self, path: &Path, inode: Inode, kind: LockKind) -> LockHold {
         loop {
             let freed = self.shared.freed.notified();
             {
@@ -270,7 +275,7 @@ impl SimDisk {
     }
 }
 
-impl<T: Send + 'static, F: Effect<T>> Begun<T, F> {
+impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
     /// `None` when the process is dead, before or after the effect.
     async fn carry_out(self) -> Option<io::Result<T>> {
         let disk = self.disk.clone();
@@ -360,7 +365,7 @@ impl<T: Send + 'static, F: Effect<T>> Begun<T, F> {
     }
 }
 
-impl<T> Drop for Answer<T> {
+impl<T> Drop for PendingAnswer<T> {
     /// The call goes on alone, or never happened.
     fn drop(&mut self) {
         if self.task.is_finished() {
@@ -388,7 +393,7 @@ impl SimDisk {
 #[derive(Debug)]
 struct SimLock {
     inode: Inode,
-    _kept: Kept<Held>,
+    _kept: Kept<LockHold>,
 }
 
 impl Lock for SimLock {
@@ -398,7 +403,7 @@ impl Lock for SimLock {
 }
 
 /// A wait for a lock.
-struct Waiting {
+struct LockWait {
     disk: SimDisk,
     path: PathBuf,
     inode: Inode,
@@ -407,7 +412,7 @@ struct Waiting {
     over: bool,
 }
 
-impl Drop for Waiting {
+impl Drop for LockWait {
     /// A thread would go on waiting, and let the lock go as soon as it has it.
     fn drop(&mut self) {
         let Some(thread) = self.thread.take().filter(|_| !self.over) else {
@@ -425,7 +430,7 @@ impl Drop for Waiting {
     }
 }
 
-impl State {
+impl WorldState {
     /// Where a listing is cut in two; `None` when it is made at once.
     pub(super) fn cut_of_listing(&mut self) -> Option<u64> {
         self.listings_torn.then(|| self.rng.u64(..))

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::call::{Effect, Held};
+use super::call::{Effect, LockHold};
 use super::model::{Inode, Node, error};
-use super::{Op, Shared, State};
+use super::{Op, WorldShared, WorldState};
 use hydrant_core::disk::calls::Calls;
 use hydrant_core::disk::{
     Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch, failed_sync,
@@ -19,11 +19,11 @@ use hydrant_core::disk::{
 /// The disk as one process sees it; cheap to clone. When the process has died, its calls never return.
 #[derive(Clone)]
 pub struct SimDisk {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<WorldShared>,
     pub(super) name: Arc<str>,
     pub(super) id: u64,
     /// The calls of the process, which locks outlive.
-    pub(super) calls: Arc<Calls<Held>>,
+    pub(super) calls: Arc<Calls<LockHold>>,
 }
 
 impl fmt::Debug for SimDisk {
@@ -65,7 +65,7 @@ impl SimDisk {
 }
 
 /// Opens the file of a lock, which is made if absent.
-fn lock_file(state: &mut State, path: &Path, now: i64) -> io::Result<Inode> {
+fn lock_file(state: &mut WorldState, path: &Path, now: i64) -> io::Result<Inode> {
     match state.model.find(path)? {
         Some(inode) => state.model.file(inode).map(|_| inode),
         None => state.model.create(path, now),
@@ -91,7 +91,7 @@ struct SimFile {
 impl DiskFile for SimFile {
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let inode = self.inode;
-        let read = move |state: &mut State, _| {
+        let read = move |state: &mut WorldState, _| {
             let seen = &state.model.file(inode)?.seen;
             let start = usize::try_from(offset)
                 .unwrap_or(usize::MAX)
@@ -104,7 +104,7 @@ impl DiskFile for SimFile {
 
     async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
         let (inode, may) = (self.inode, self.writable);
-        let write = move |state: &mut State, now| {
+        let write = move |state: &mut WorldState, now| {
             writable(may)?;
             let mut at = offset;
             for part in parts {
@@ -121,19 +121,19 @@ impl DiskFile for SimFile {
 
     async fn sync(&self) -> io::Result<()> {
         let inode = self.inode;
-        let sync = move |state: &mut State, _| state.model.sync(inode);
+        let sync = move |state: &mut WorldState, _| state.model.sync(inode);
         self.call(Op::Sync, sync).await
     }
 
     async fn len(&self) -> io::Result<u64> {
         let inode = self.inode;
-        let len = move |state: &mut State, _| Ok(state.model.file(inode)?.seen.len() as u64);
+        let len = move |state: &mut WorldState, _| Ok(state.model.file(inode)?.seen.len() as u64);
         self.call(Op::Len, len).await
     }
 
     async fn truncate(&self, len: u64) -> io::Result<()> {
         let (inode, may) = (self.inode, self.writable);
-        let cut = move |state: &mut State, now| {
+        let cut = move |state: &mut WorldState, now| {
             writable(may)?;
             state.model.cut(inode, len, now)
         };
@@ -152,7 +152,7 @@ impl SimFile {
 impl Disk for SimDisk {
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let (disk, at) = (self.clone(), path.to_owned());
-        let open = move |state: &mut State, now| {
+        let open = move |state: &mut WorldState, now| {
             let inode = match (state.model.find(&at)?, how) {
                 (Some(_), Open::CreateNew) => return Err(error(ErrorKind::AlreadyExists)),
                 (Some(inode), _) => state.model.file(inode).map(|_| inode)?,
@@ -166,11 +166,11 @@ impl Disk for SimDisk {
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let at = path.to_owned();
-        let create = move |state: &mut State, now| state.model.create_dir_all(&at, now);
+        let create = move |state: &mut WorldState, now| state.model.create_dir_all(&at, now);
         let homes = self.call(Op::CreateDirAll, path, None, create).await?;
         // Each name is a directory for everybody before it is durable.
         for home in homes.into_iter().rev() {
-            let sync = move |state: &mut State, _| {
+            let sync = move |state: &mut WorldState, _| {
                 state.model.sync_names(home);
                 Ok(())
             };
@@ -182,7 +182,7 @@ impl Disk for SimDisk {
 
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
         let (at, cut) = (path.to_owned(), self.shared.lock().cut_of_listing());
-        let list = move |state: &mut State, _| {
+        let list = move |state: &mut WorldState, _| {
             let dir = state.model.find_or_fail(&at)?;
             let listed = state
                 .model
@@ -191,7 +191,7 @@ impl Disk for SimDisk {
         };
         let (dir, mut listed) = self.call(Op::List, path, None, list).await?;
         if let Some(cut) = cut {
-            let list = move |state: &mut State, _| state.model.list(dir, |place| place >= cut);
+            let list = move |state: &mut WorldState, _| state.model.list(dir, |place| place >= cut);
             listed.extend(self.call(Op::List, path, None, list).await?);
             listed.sort_by(|a, b| a.name.cmp(&b.name));
         }
@@ -200,7 +200,7 @@ impl Disk for SimDisk {
 
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         let at = path.to_owned();
-        let stat = move |state: &mut State, _| {
+        let stat = move |state: &mut WorldState, _| {
             let Some(inode) = state.model.find(&at)? else {
                 return Ok(None);
             };
@@ -217,37 +217,37 @@ impl Disk for SimDisk {
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         let at = path.to_owned();
-        let remove = move |state: &mut State, now| state.model.remove(&at, now);
+        let remove = move |state: &mut WorldState, now| state.model.remove(&at, now);
         self.call(Op::Remove, path, None, remove).await
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
         let at = path.to_owned();
-        let remove = move |state: &mut State, now| state.model.remove_dir(&at, now);
+        let remove = move |state: &mut WorldState, now| state.model.remove_dir(&at, now);
         self.call(Op::RemoveDir, path, None, remove).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (at, name) = (from.to_owned(), to.to_owned());
-        let rename = move |state: &mut State, now| state.model.rename(&at, &name, true, now);
+        let rename = move |state: &mut WorldState, now| state.model.rename(&at, &name, true, now);
         self.call(Op::Rename, to, None, rename).await
     }
 
     async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (at, name) = (from.to_owned(), to.to_owned());
-        let rename = move |state: &mut State, now| state.model.rename(&at, &name, false, now);
+        let rename = move |state: &mut WorldState, now| state.model.rename(&at, &name, false, now);
         self.call(Op::RenameNew, to, None, rename).await
     }
 
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (at, name) = (from.to_owned(), to.to_owned());
-        let link = move |state: &mut State, now| state.model.link(&at, &name, now);
+        let link = move |state: &mut WorldState, now| state.model.link(&at, &name, now);
         self.call(Op::LinkNew, to, None, link).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let at = path.to_owned();
-        let sync = move |state: &mut State, _| {
+        let sync = move |state: &mut WorldState, _| {
             let inode = state.model.find_or_fail(&at)?;
             state.model.sync_names(inode);
             Ok(())
@@ -257,7 +257,7 @@ impl Disk for SimDisk {
 
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
         let at = path.to_owned();
-        let open = move |state: &mut State, now| lock_file(state, &at, now);
+        let open = move |state: &mut WorldState, now| lock_file(state, &at, now);
         let inode = self.call(Op::Lock, path, None, open).await?;
         let held = self.wait_for_lock(path, inode, kind).await;
         Ok(self.keep(held, inode))
@@ -265,7 +265,7 @@ impl Disk for SimDisk {
 
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
         let (disk, at) = (self.clone(), path.to_owned());
-        let take = move |state: &mut State, now| {
+        let take = move |state: &mut WorldState, now| {
             let inode = lock_file(state, &at, now)?;
             let taken = state.take_lock(inode, disk.id, kind);
             Ok(taken.map(|number| (disk.shared.holds(number), inode)))
@@ -276,7 +276,7 @@ impl Disk for SimDisk {
 
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
         let at = path.to_owned();
-        let find = move |state: &mut State, _| {
+        let find = move |state: &mut WorldState, _| {
             let inode = state.model.find_or_fail(&at)?;
             Ok((inode, state.model.version(inode)))
         };

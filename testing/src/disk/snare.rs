@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Death, Moment, Op, SimWorld, State};
+use super::{Death, Moment, Op, SimWorld, WorldState};
 
 /// What happens to a process at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl SimWorld {
     }
 }
 
-impl State {
+impl WorldState {
     /// The snare into which a call of a living process runs.
     pub(super) fn spring(&mut self, process: &str, op: Op, path: &str) -> Option<(Moment, Fall)> {
         let fits = |laid: &Laid| {

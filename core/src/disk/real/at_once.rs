@@ -49,12 +49,12 @@ type Work = BoxFuture<'static, ()>;
 
 /// Work that is polled on blocking threads. What was begun when it is dropped goes on up to where it waits.
 pub(super) struct AtOnce {
-    state: State,
+    state: WorkState,
     woken: Arc<Woken>,
     room: Arc<Room>,
 }
 
-enum State {
+enum WorkState {
     Waiting(Work),
     /// There is no room for another call.
     Entering(Work, BoxFuture<'static, Taken>),
@@ -80,7 +80,7 @@ impl AtOnce {
     pub(super) fn new(work: Work, room: Arc<Room>) -> Self {
         AtOnce {
             room,
-            state: State::Waiting(work),
+            state: WorkState::Waiting(work),
             woken: Arc::new(Woken {
                 woken: AtomicBool::new(true),
                 task: AtomicWaker::new(),
@@ -112,22 +112,22 @@ impl Future for AtOnce {
         let AtOnce { state, woken, room } = self.get_mut();
         woken.task.register(context.waker());
         loop {
-            *state = match std::mem::replace(state, State::Finished) {
-                State::Waiting(work) if woken.woken.swap(false, Ordering::SeqCst) => {
+            *state = match std::mem::replace(state, WorkState::Finished) {
+                WorkState::Waiting(work) if woken.woken.swap(false, Ordering::SeqCst) => {
                     match room.try_enter() {
-                        Some(taken) => State::Polled(poll_elsewhere(work, woken, taken)),
-                        None => State::Entering(work, Box::pin(Arc::clone(room).enter())),
+                        Some(taken) => WorkState::Polled(poll_elsewhere(work, woken, taken)),
+                        None => WorkState::Entering(work, Box::pin(Arc::clone(room).enter())),
                     }
                 }
-                State::Entering(work, mut entering) => match entering.as_mut().poll(context) {
-                    Poll::Ready(taken) => State::Polled(poll_elsewhere(work, woken, taken)),
+                WorkState::Entering(work, mut entering) => match entering.as_mut().poll(context) {
+                    Poll::Ready(taken) => WorkState::Polled(poll_elsewhere(work, woken, taken)),
                     Poll::Pending => {
-                        *state = State::Entering(work, entering);
+                        *state = WorkState::Entering(work, entering);
                         return Poll::Pending;
                     }
                 },
-                State::Polled(mut answer) => match Pin::new(&mut answer).poll(context) {
-                    Poll::Ready(Ok(Some(work))) => State::Waiting(work),
+                WorkState::Polled(mut answer) => match Pin::new(&mut answer).poll(context) {
+                    Poll::Ready(Ok(Some(work))) => WorkState::Waiting(work),
                     Poll::Ready(Ok(None)) => return Poll::Ready(()),
                     Poll::Ready(Err(ended)) => match ended.try_into_panic() {
                         Ok(panic) => std::panic::resume_unwind(panic),
@@ -135,7 +135,7 @@ impl Future for AtOnce {
                         Err(_) => return Poll::Pending,
                     },
                     Poll::Pending => {
-                        *state = State::Polled(answer);
+                        *state = WorkState::Polled(answer);
                         return Poll::Pending;
                     }
                 },

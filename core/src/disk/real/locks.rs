@@ -30,31 +30,31 @@ const PAUSE_SHARE: u32 = 4;
 /// The locks that this process holds or waits for.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    lines: Mutex<HashMap<PathBuf, Counted>>,
+    lines: Mutex<HashMap<PathBuf, CountedLine>>,
 }
 
 /// A line, and how many stand in it.
 #[derive(Debug, Default)]
-struct Counted {
-    line: Arc<Line>,
+struct CountedLine {
+    line: Arc<WaitLine>,
     waiters: usize,
 }
 
 /// The waiters of this process for one path.
 #[derive(Debug, Default)]
-struct Line {
+struct WaitLine {
     turn: tokio::sync::Mutex<()>,
     freed: Notify,
 }
 
 /// A place in a line; the line goes with the last one.
-struct Waiting<'a> {
+struct WaitLinePlace<'a> {
     locks: &'a Locks,
     path: &'a Path,
-    line: Arc<Line>,
+    line: Arc<WaitLine>,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitLinePlace<'_> {
     fn drop(&mut self) {
         let mut lines = self.locks.lines();
         if let Some(counted) = lines.get_mut(self.path) {
@@ -67,16 +67,16 @@ impl Drop for Waiting<'_> {
 }
 
 impl Locks {
-    fn lines(&self) -> MutexGuard<'_, HashMap<PathBuf, Counted>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<PathBuf, CountedLine>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter<'a>(&'a self, path: &'a Path) -> Waiting<'a> {
+    fn enter<'a>(&'a self, path: &'a Path) -> WaitLinePlace<'a> {
         let mut lines = self.lines();
         let counted = lines.entry(path.to_owned()).or_default();
         counted.waiters += 1;
         let line = Arc::clone(&counted.line);
-        Waiting {
+        WaitLinePlace {
             locks: self,
             path,
             line,

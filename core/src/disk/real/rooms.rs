@@ -26,11 +26,11 @@ pub(super) struct Rooms {
 #[derive(Debug)]
 pub(super) struct Room {
     free: Arc<Semaphore>,
-    under_way: Mutex<UnderWay>,
+    under_way: Mutex<RoomCalls>,
 }
 
 #[derive(Debug, Default)]
-struct UnderWay {
+struct RoomCalls {
     begun: u64,
     since: BTreeMap<u64, Instant>,
 }
@@ -110,7 +110,7 @@ impl Room {
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+    fn under_way(&self) -> MutexGuard<'_, RoomCalls> {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

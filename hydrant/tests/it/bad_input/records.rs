@@ -11,13 +11,13 @@ const MARK: &str = "RAWMARK";
 const DEPTH: usize = 10_000;
 
 /// A record and what becomes of it.
-struct Case {
+struct RecordCase {
     record: Vec<u8>,
-    fate: Fate,
+    fate: RecordOutcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum RecordOutcome {
     Row,
     /// A dead letter of the stage, for this reason.
     Letter(&'static str, &'static str),
@@ -25,15 +25,15 @@ enum Fate {
     Refused(&'static str),
 }
 
-fn case(record: impl Into<Vec<u8>>, fate: Fate) -> Case {
+fn case(record: impl Into<Vec<u8>>, fate: RecordOutcome) -> RecordCase {
     let record = record.into();
-    Case { record, fate }
+    RecordCase { record, fate }
 }
 
 /// `n` is the number of the line.
-fn good(n: usize) -> Case {
+fn good(n: usize) -> RecordCase {
     let record = format!(r#"{{"device_id":"d{}","n":{n},"ok":true}}"#, n % 3);
-    case(record, Fate::Row)
+    case(record, RecordOutcome::Row)
 }
 
 pub(super) fn nested(open: &str, close: &str) -> Vec<u8> {
@@ -46,9 +46,9 @@ pub(super) fn nested(open: &str, close: &str) -> Vec<u8> {
 }
 
 /// Good and bad records in turn.
-fn cases() -> Vec<Case> {
-    let transform = |reason| Fate::Letter("transform", reason);
-    let sink = |reason| Fate::Letter("sink", reason);
+fn cases() -> Vec<RecordCase> {
+    let transform = |reason| RecordOutcome::Letter("transform", reason);
+    let sink = |reason| RecordOutcome::Letter("sink", reason);
     let mut huge = br#"{"device_id":"d1","secret":"RAWMARK","blob":""#.to_vec();
     huge.extend(std::iter::repeat_n(b'x', 10 << 20));
     huge.extend(b"\"}");
@@ -84,8 +84,8 @@ fn cases() -> Vec<Case> {
             transform("lone_surrogate"),
         ),
         case(not_utf8, transform("not_utf8")),
-        case(nested("[", "]"), Fate::Refused("too_deep")),
-        case(nested("{\"a\":", "}"), Fate::Refused("too_deep")),
+        case(nested("[", "]"), RecordOutcome::Refused("too_deep")),
+        case(nested("{\"a\":", "}"), RecordOutcome::Refused("too_deep")),
         case(r#"["RAWMARK",2]"#, sink("not_an_object")),
         case(r#""RAWMARK""#, sink("not_an_object")),
         case("null", sink("not_an_object")),
@@ -101,7 +101,7 @@ fn cases() -> Vec<Case> {
             sink("number_out_of_range"),
         ),
         case(r#"{"secret":"RAWMARK","n":"text"}"#, sink("type_conflict")),
-        case(huge, Fate::Refused("line_too_long")),
+        case(huge, RecordOutcome::Refused("line_too_long")),
     ];
     let mut cases = vec![good(0)];
     for case in bad {
@@ -143,14 +143,14 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
     let mut sequence = 0u64;
     for (line, case) in cases.iter().enumerate() {
         match case.fate {
-            Fate::Refused(reason) => {
+            RecordOutcome::Refused(reason) => {
                 *refused.entry(reason).or_default() += 1;
                 let told = format!("line={}", line + 1);
                 assert!(sent.err.contains(&told), "{told}: {}", sent.err);
                 continue;
             }
-            Fate::Row => rows.push(line as i64),
-            Fate::Letter(stage, reason) => {
+            RecordOutcome::Row => rows.push(line as i64),
+            RecordOutcome::Letter(stage, reason) => {
                 letters.insert(sequence, (stage, reason, &case.record));
             }
         }

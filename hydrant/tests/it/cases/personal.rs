@@ -3,16 +3,16 @@
 use crate::place::Place;
 
 /// A record, what must not be in the output, and what must be in it as it was.
-struct Case {
+struct LineCase {
     record: String,
     gone: Vec<&'static str>,
     kept: Vec<&'static str>,
 }
 
 /// Parts of `gone` and `kept` are separated by `|`.
-fn case(record: impl Into<String>, gone: &'static str, kept: &'static str) -> Case {
+fn case(record: impl Into<String>, gone: &'static str, kept: &'static str) -> LineCase {
     let parts = |text: &'static str| text.split('|').filter(|part| !part.is_empty()).collect();
-    Case {
+    LineCase {
         record: record.into(),
         gone: parts(gone),
         kept: parts(kept),
@@ -21,7 +21,7 @@ fn case(record: impl Into<String>, gone: &'static str, kept: &'static str) -> Ca
 
 /// Runs the records and fails with all that are wrong.
 #[track_caller]
-fn check(cases: &[Case]) {
+fn check(cases: &[LineCase]) {
     let records: Vec<&str> = cases.iter().map(|case| case.record.as_str()).collect();
     let input = records.join("\n") + "\n";
     let place = Place::new();

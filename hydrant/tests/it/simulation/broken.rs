@@ -28,7 +28,7 @@ use hydrant_sink::lake::{Commit, CommitFile, Rebuild};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(super) enum BrokenVariant {
     /// A decision inside a crate.
     Inside(Mutant),
     /// Files become visible before the commit record is put.
@@ -75,22 +75,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Broken {
+impl BrokenVariant {
     pub(super) fn mutant(self) -> Option<Mutant> {
         match self {
-            Broken::Inside(mutant) => Some(mutant),
-            Broken::BuffersKept => Some(Mutant::BuffersKept),
+            BrokenVariant::Inside(mutant) => Some(mutant),
+            BrokenVariant::BuffersKept => Some(Mutant::BuffersKept),
             _ => None,
         }
     }
 
     pub(super) fn disk(self, inner: SharedDisk) -> SharedDisk {
         match self {
-            Broken::RenamedRecords
-            | Broken::ExclusiveRecords
-            | Broken::DirectoriesNotSynced
-            | Broken::ObserversDoNotSync
-            | Broken::DurableEndBeforeSync => Arc::new(BrokenDisk {
+            BrokenVariant::RenamedRecords
+            | BrokenVariant::ExclusiveRecords
+            | BrokenVariant::DirectoriesNotSynced
+            | BrokenVariant::ObserversDoNotSync
+            | BrokenVariant::DurableEndBeforeSync => Arc::new(VariantDisk {
                 how: self,
                 inner,
                 state: Arc::default(),
@@ -100,7 +100,7 @@ impl Broken {
     }
 
     pub(super) fn lake(self, inner: SharedLake) -> SharedLake {
-        Arc::new(BrokenLake {
+        Arc::new(VariantLake {
             how: self,
             inner,
             uploads: Arc::default(),
@@ -111,10 +111,10 @@ impl Broken {
     /// The stage of the worker with this name.
     pub(super) fn stage(self, inner: Arc<dyn Stage>, worker: &str) -> Arc<dyn Stage> {
         match self {
-            Broken::LedgerBeforeOutput
-            | Broken::BuffersKept
-            | Broken::RoutedByWorker
-            | Broken::Inside(Mutant::FromOfReader) => Arc::new(BrokenStage {
+            BrokenVariant::LedgerBeforeOutput
+            | BrokenVariant::BuffersKept
+            | BrokenVariant::RoutedByWorker
+            | BrokenVariant::Inside(Mutant::FromOfReader) => Arc::new(VariantStage {
                 how: self,
                 inner,
                 worker: worker.to_owned(),
@@ -126,14 +126,14 @@ impl Broken {
 
     pub(super) fn stream(self, inner: SharedStream) -> SharedStream {
         match self {
-            Broken::ChildrenBeforeParents => Arc::new(Orphans(inner)),
+            BrokenVariant::ChildrenBeforeParents => Arc::new(Orphans(inner)),
             _ => inner,
         }
     }
 
     pub(super) fn rebuild(self, inner: Arc<dyn Rebuild>, lake: &SharedLake) -> Arc<dyn Rebuild> {
         match self {
-            Broken::RebuiltOtherwise => Arc::new(OtherRules {
+            BrokenVariant::RebuiltOtherwise => Arc::new(OtherRules {
                 inner,
                 lake: SharedLake::clone(lake),
             }),
@@ -143,8 +143,8 @@ impl Broken {
 }
 
 #[derive(Debug)]
-struct BrokenDisk {
-    how: Broken,
+struct VariantDisk {
+    how: BrokenVariant,
     inner: SharedDisk,
     state: Arc<Mutex<DiskState>>,
 }
@@ -157,7 +157,7 @@ struct DiskState {
     owed: BTreeMap<PathBuf, Arc<dyn DiskFile>>,
 }
 
-impl BrokenDisk {
+impl VariantDisk {
     fn touch(&self, path: &Path) {
         let home = path.parent().map(Path::to_owned);
         lock(&self.state).touched.extend(home);
@@ -170,13 +170,13 @@ fn is_record(path: &Path) -> bool {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Disk for BrokenDisk {
+impl Disk for VariantDisk {
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         if matches!(how, Open::Create | Open::CreateNew) {
             self.touch(path);
         }
         let inner = self.inner.open(path, how).await?;
-        if self.how != Broken::DurableEndBeforeSync {
+        if self.how != BrokenVariant::DurableEndBeforeSync {
             return Ok(inner);
         }
         let is_segment = path.extension().is_some_and(|extension| extension == "seg");
@@ -224,7 +224,7 @@ impl Disk for BrokenDisk {
     }
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         match self.how {
-            Broken::RenamedRecords if is_record(to) => {
+            BrokenVariant::RenamedRecords if is_record(to) => {
                 let body = disk::read_file(&*self.inner, from)
                     .await?
                     .unwrap_or_default();
@@ -233,7 +233,7 @@ impl Disk for BrokenDisk {
                 let again = self.inner.open(from, Open::CreateNew).await?;
                 again.write_at(0, vec![body]).await
             }
-            Broken::ExclusiveRecords if is_record(to) => {
+            BrokenVariant::ExclusiveRecords if is_record(to) => {
                 let body = disk::read_file(&*self.inner, from)
                     .await?
                     .unwrap_or_default();
@@ -257,8 +257,8 @@ impl Disk for BrokenDisk {
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let touched = lock(&self.state).touched.remove(path);
         match self.how {
-            Broken::DirectoriesNotSynced => Ok(()),
-            Broken::ObserversDoNotSync if !touched => Ok(()),
+            BrokenVariant::DirectoriesNotSynced => Ok(()),
+            BrokenVariant::ObserversDoNotSync if !touched => Ok(()),
             _ => self.inner.sync_dir(path).await,
         }
     }
@@ -327,8 +327,8 @@ impl DiskFile for LateSync {
 }
 
 #[derive(Debug)]
-struct BrokenLake {
-    how: Broken,
+struct VariantLake {
+    how: BrokenVariant,
     inner: SharedLake,
     /// The uploads of this process.
     uploads: Arc<Mutex<BTreeSet<String>>>,
@@ -342,19 +342,19 @@ fn is_chain(key: &str) -> bool {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Lake for BrokenLake {
+impl Lake for VariantLake {
     fn url(&self) -> &str {
         self.inner.url()
     }
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
-        if self.how == Broken::RebuiltUnclaimed && key.contains("/rebuild/") {
+        if self.how == BrokenVariant::RebuiltUnclaimed && key.contains("/rebuild/") {
             return Ok(Put::Created);
         }
         if !is_chain(key) {
             return self.inner.put_new(key, body).await;
         }
         let ours = Commit::from_body(key, &body)?;
-        if self.how == Broken::PublishedBeforeRecord {
+        if self.how == BrokenVariant::PublishedBeforeRecord {
             for file in &ours.files {
                 self.inner.reveal(&file.sealed).await?;
             }
@@ -365,7 +365,7 @@ impl Lake for BrokenLake {
             self.inner.reveal(&sealed).await?;
         }
         match &put {
-            Put::Exists(found) if self.how == Broken::MineByInterval => {
+            Put::Exists(found) if self.how == BrokenVariant::MineByInterval => {
                 let found = Commit::from_body(key, found)?;
                 Ok(if found.intervals == ours.intervals {
                     Put::Created
@@ -377,7 +377,7 @@ impl Lake for BrokenLake {
         }
     }
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(BrokenUpload {
+        Ok(Box::new(VariantUpload {
             how: self.how,
             inner: self.inner.upload(key).await?,
             lake: SharedLake::clone(&self.inner),
@@ -387,16 +387,16 @@ impl Lake for BrokenLake {
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         let is_mine = lock(&self.uploads).contains(&sealed.upload);
         match self.how {
-            Broken::FoundUnfinished if !is_mine => Ok(Reveal::Already),
-            Broken::CleanedBeforeFinish if !is_mine => {
+            BrokenVariant::FoundUnfinished if !is_mine => Ok(Reveal::Already),
+            BrokenVariant::CleanedBeforeFinish if !is_mine => {
                 self.inner.discard(&sealed.upload).await?;
                 self.inner.reveal(sealed).await
             }
-            Broken::LedgerBeforeReveal if is_mine => {
+            BrokenVariant::LedgerBeforeReveal if is_mine => {
                 lock(&self.late).push(sealed.clone());
                 Ok(Reveal::Revealed)
             }
-            Broken::RebuiltWithoutLook => match self.inner.reveal(sealed).await? {
+            BrokenVariant::RebuiltWithoutLook => match self.inner.reveal(sealed).await? {
                 Reveal::Already => Ok(Reveal::Vanished),
                 other => Ok(other),
             },
@@ -433,8 +433,8 @@ impl Lake for BrokenLake {
 }
 
 #[derive(Debug)]
-struct BrokenUpload {
-    how: Broken,
+struct VariantUpload {
+    how: BrokenVariant,
     inner: Box<dyn Upload>,
     lake: SharedLake,
     uploads: Arc<Mutex<BTreeSet<String>>>,
@@ -442,7 +442,7 @@ struct BrokenUpload {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Upload for BrokenUpload {
+impl Upload for VariantUpload {
     fn id(&self) -> &str {
         self.inner.id()
     }
@@ -452,7 +452,7 @@ impl Upload for BrokenUpload {
     async fn seal(self: Box<Self>) -> Result<Sealed> {
         let sealed = self.inner.seal().await?;
         lock(&self.uploads).insert(sealed.upload.clone());
-        if self.how == Broken::PartitionAlone {
+        if self.how == BrokenVariant::PartitionAlone {
             self.lake.reveal(&sealed).await?;
         }
         Ok(sealed)
@@ -484,8 +484,8 @@ impl Rebuild for OtherRules {
 }
 
 #[derive(Debug)]
-struct BrokenStage {
-    how: Broken,
+struct VariantStage {
+    how: BrokenVariant,
     inner: Arc<dyn Stage>,
     worker: String,
     kept: Arc<Mutex<BTreeMap<ShardId, Vec<Batch>>>>,
@@ -493,13 +493,13 @@ struct BrokenStage {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Stage for BrokenStage {
+impl Stage for VariantStage {
     fn scope(&self) -> Scope {
         self.inner.scope()
     }
     fn output(&self) -> Option<Output> {
         let output = self.inner.output()?;
-        let asks_the_ledger = self.how == Broken::Inside(Mutant::FromOfReader);
+        let asks_the_ledger = self.how == BrokenVariant::Inside(Mutant::FromOfReader);
         Some(Output {
             keeps_progress: output.keeps_progress && !asks_the_ledger,
             ..output
@@ -508,20 +508,20 @@ impl Stage for BrokenStage {
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         let resumed = self.inner.resume(shard).await?;
         Ok(match self.how {
-            Broken::Inside(Mutant::FromOfReader) => None,
+            BrokenVariant::Inside(Mutant::FromOfReader) => None,
             _ => resumed,
         })
     }
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let (shard, after) = (claim.shard.id.clone(), claim.after.to);
         let mut inner = self.inner.open(claim).await?;
-        if self.how == Broken::BuffersKept {
+        if self.how == BrokenVariant::BuffersKept {
             let kept = lock(&self.kept).remove(&shard).unwrap_or_default();
             for batch in kept {
                 inner.push(Read::Batch(batch)).await?;
             }
         }
-        Ok(Box::new(BrokenShard {
+        Ok(Box::new(VariantShard {
             how: self.how,
             inner,
             shard,
@@ -535,8 +535,8 @@ impl Stage for BrokenStage {
     }
 }
 
-struct BrokenShard {
-    how: Broken,
+struct VariantShard {
+    how: BrokenVariant,
     inner: Box<dyn ShardStage>,
     shard: ShardId,
     worker: String,
@@ -569,9 +569,9 @@ fn routes_of(batch: &Batch, worker: &str) -> Vec<u128> {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl ShardStage for BrokenShard {
+impl ShardStage for VariantShard {
     async fn push(&mut self, mut read: Read) -> Result<()> {
-        if let (Broken::RoutedByWorker, Read::Batch(batch)) = (self.how, &mut read) {
+        if let (BrokenVariant::RoutedByWorker, Read::Batch(batch)) = (self.how, &mut read) {
             batch.hashes = routes_of(batch, &self.worker);
         }
         self.pushed = match &read {
@@ -580,7 +580,7 @@ impl ShardStage for BrokenShard {
             Read::Gap { to, .. } => *to,
             Read::End { .. } => self.pushed,
         };
-        if let (Broken::BuffersKept, Read::Batch(batch)) = (self.how, &read) {
+        if let (BrokenVariant::BuffersKept, Read::Batch(batch)) = (self.how, &read) {
             let copy = copy_of(batch);
             lock(&self.kept)
                 .entry(self.shard.clone())
@@ -601,7 +601,7 @@ impl ShardStage for BrokenShard {
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         let progress = self.inner.publish(why).await?;
         lock(&self.kept).remove(&self.shard);
-        if self.how == Broken::LedgerBeforeOutput && progress.to != Position::End {
+        if self.how == BrokenVariant::LedgerBeforeOutput && progress.to != Position::End {
             return Ok(Progress {
                 to: self.pushed.max(progress.to),
                 ..progress

@@ -5,11 +5,11 @@ use std::time::Duration;
 use hydrant_core::Random;
 use hydrant_testing::disk::{At, Death, Fall, Loss, Moment};
 
-use super::machine::Blow;
+use super::machine::MachineFault;
 
 /// What happens to a process at one of its calls.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fate {
+pub(super) struct CallFault {
     pub(super) at: At,
     pub(super) moment: Moment,
     pub(super) fall: Fall,
@@ -54,20 +54,20 @@ impl Chance {
         }
     }
 
-    pub(super) fn power_cut(&self) -> Blow {
-        Blow::PowerCut(self.loss())
+    pub(super) fn power_cut(&self) -> MachineFault {
+        MachineFault::PowerCut(self.loss())
     }
 
-    pub(super) fn full(&self, room: u64, from: u64, to: u64) -> Blow {
-        Blow::Full {
+    pub(super) fn full(&self, room: u64, from: u64, to: u64) -> MachineFault {
+        MachineFault::Full {
             room: self.below(room),
             until: self.millis(from, to),
         }
     }
 
     /// A jump of so many microseconds at most, either way.
-    pub(super) fn jump(&self, most: u64) -> Blow {
+    pub(super) fn jump(&self, most: u64) -> MachineFault {
         let micros = self.below(2 * most) as i64 - most as i64;
-        Blow::Jump { micros }
+        MachineFault::Jump { micros }
     }
 }

@@ -13,8 +13,8 @@ use hydrant_testing::disk::{At, Loss, SimDisk, SimWorld};
 use hydrant_testing::trace::Trace;
 use tokio::task::JoinSet;
 
-use super::broken::Broken;
-use super::chance::Fate;
+use super::broken::BrokenVariant;
+use super::chance::CallFault;
 
 /// 2026-02-01T00:00:00Z, a month after the fleet's first event.
 const WALL: i64 = 1_769_904_000_000_000;
@@ -56,7 +56,7 @@ impl Outcome {
 
 /// Something that happens to the machine as a whole.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Blow {
+pub(super) enum MachineFault {
     PowerCut(Loss),
     /// The disk has only so much room left, for a while.
     Full {
@@ -77,11 +77,11 @@ pub(super) enum End<T = ()> {
 
 /// The machine; cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Machine {
+pub(super) struct SimMachine {
     pub(super) seed: u64,
     pub(super) world: SimWorld,
     pub(super) trace: Trace,
-    pub(super) broken: Option<Broken>,
+    pub(super) broken: Option<BrokenVariant>,
     clock: ManualClock,
     /// The memory of each process, in bytes.
     budget: u64,
@@ -90,14 +90,14 @@ pub(super) struct Machine {
     jumps: Arc<Mutex<BTreeMap<Instant, Duration>>>,
 }
 
-impl Machine {
+impl SimMachine {
     /// Runs `job` on a new machine until it answers what is wrong.
     pub(super) fn run(
         seed: u64,
-        broken: Option<Broken>,
+        broken: Option<BrokenVariant>,
         plan: String,
         budget: u64,
-        job: impl AsyncFnOnce(Machine) -> Vec<String>,
+        job: impl AsyncFnOnce(SimMachine) -> Vec<String>,
     ) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -108,7 +108,7 @@ impl Machine {
             let clock = ManualClock::new(WALL);
             let kept = super::setting("HYDRANT_SIMULATION_EVENTS").unwrap_or(200);
             let trace = Trace::keeping(kept as usize);
-            let machine = Machine {
+            let machine = SimMachine {
                 seed,
                 world: SimWorld::with(seed, Arc::new(clock.clone()), trace.clone()),
                 trace: trace.clone(),
@@ -126,7 +126,7 @@ impl Machine {
                 trace,
             }
         };
-        let mutant = broken.and_then(Broken::mutant);
+        let mutant = broken.and_then(BrokenVariant::mutant);
         mutant::with(mutant, || runtime.block_on(run))
     }
 
@@ -191,7 +191,7 @@ impl Machine {
     }
 
     /// Lets something happen to a living process at a call, counted from now.
-    pub(super) fn befall(&self, name: &str, fate: Fate) {
+    pub(super) fn befall(&self, name: &str, fate: CallFault) {
         let at = match fate.at {
             At::Call(call) => At::Call(self.world.calls(name) + call),
             nth @ At::Nth(..) => nth,
@@ -199,15 +199,15 @@ impl Machine {
         self.world.befall(name, at, fate.moment, fate.fall);
     }
 
-    pub(super) async fn strike(&self, blow: Blow) {
-        match blow {
-            Blow::PowerCut(loss) => self.world.power_cut(loss),
-            Blow::Full { room, until } => {
+    pub(super) async fn strike(&self, fault: MachineFault) {
+        match fault {
+            MachineFault::PowerCut(loss) => self.world.power_cut(loss),
+            MachineFault::Full { room, until } => {
                 self.world.set_quota(Some(self.world.used_bytes() + room));
                 clock::sleep(until).await;
                 self.world.set_quota(None);
             }
-            Blow::Jump { micros } => {
+            MachineFault::Jump { micros } => {
                 self.clock.jump(micros);
                 let forward = Duration::from_micros(micros.max(0).unsigned_abs());
                 *lock(&self.jumps).entry(clock::now()).or_default() += forward;

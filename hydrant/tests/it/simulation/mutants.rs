@@ -3,7 +3,7 @@
 
 use hydrant_core::mutant::Mutant;
 
-use super::broken::Broken;
+use super::broken::BrokenVariant;
 use super::machine::Outcome;
 use super::world::simulate;
 use super::{run, seeds, writers};
@@ -19,10 +19,10 @@ const SEEDS_OF_WRITERS: u64 = 300;
     clippy::print_stdout,
     reason = "the seed at which it fell, and the rate"
 )]
-fn falls_in(
-    broken: Broken,
+fn killed_in(
+    broken: BrokenVariant,
     default: u64,
-    simulate: impl Fn(u64, Option<Broken>) -> Outcome + Sync,
+    simulate: impl Fn(u64, Option<BrokenVariant>) -> Outcome + Sync,
 ) {
     let (seeds, all) = seeds(default);
     let count = seeds.end - seeds.start;
@@ -30,212 +30,215 @@ fn falls_in(
     let first = failed.first();
     let first = first.unwrap_or_else(|| panic!("{broken:?} survives {count} seeds"));
     if all {
-        println!("{broken:?} falls in {} of {count} seeds", failed.len());
+        println!("{broken:?} is killed in {} of {count} seeds", failed.len());
     }
-    println!("{broken:?} falls: seed {}: {}", first.seed, first.faults[0]);
+    println!(
+        "{broken:?} is killed by seed {}: {}",
+        first.seed, first.faults[0]
+    );
 }
 
 /// Falls in the simulation of the pipeline.
-fn falls(broken: Broken) {
-    falls_in(broken, SEEDS, simulate);
+fn killed(broken: BrokenVariant) {
+    killed_in(broken, SEEDS, simulate);
 }
 
 /// Falls in the simulation of several writers.
-fn falls_among_writers(broken: Broken) {
-    falls_in(broken, SEEDS_OF_WRITERS, writers::simulate);
+fn killed_among_writers(broken: BrokenVariant) {
+    killed_in(broken, SEEDS_OF_WRITERS, writers::simulate);
 }
 
 #[test]
-fn falls_marks_of_merged_shards_by_max() {
-    falls(Broken::Inside(Mutant::MergedByMax));
+fn kills_marks_of_merged_shards_by_max() {
+    killed(BrokenVariant::Inside(Mutant::MergedByMax));
 }
 
 #[test]
-fn falls_marks_of_merged_shards_by_min() {
-    falls(Broken::Inside(Mutant::MergedByMin));
+fn kills_marks_of_merged_shards_by_min() {
+    killed(BrokenVariant::Inside(Mutant::MergedByMin));
 }
 
 #[test]
-fn falls_children_without_inheritance() {
-    falls_among_writers(Broken::Inside(Mutant::ChildrenWithoutMarks));
+fn kills_children_without_inheritance() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::ChildrenWithoutMarks));
 }
 
 #[test]
-fn falls_marks_not_stored() {
-    falls_among_writers(Broken::Inside(Mutant::MarksNotStored));
+fn kills_marks_not_stored() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::MarksNotStored));
 }
 
 #[test]
-fn falls_an_out_of_order_append_accepted() {
-    falls_among_writers(Broken::Inside(Mutant::OutOfOrderAccepted));
+fn kills_an_out_of_order_append_accepted() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::OutOfOrderAccepted));
 }
 
 #[test]
-fn falls_marks_kept_after_a_failure() {
-    falls_among_writers(Broken::Inside(Mutant::MarksKeptAfterFailure));
+fn kills_marks_kept_after_a_failure() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::MarksKeptAfterFailure));
 }
 
 #[test]
-fn falls_a_dead_tail_synced_in_place() {
-    falls(Broken::Inside(Mutant::TailSyncedInPlace));
+fn kills_a_dead_tail_synced_in_place() {
+    killed(BrokenVariant::Inside(Mutant::TailSyncedInPlace));
 }
 
 #[test]
-fn falls_readers_past_the_durable_end() {
-    falls(Broken::Inside(Mutant::ReadersPastDurableEnd));
+fn kills_readers_past_the_durable_end() {
+    killed(BrokenVariant::Inside(Mutant::ReadersPastDurableEnd));
 }
 
 #[test]
-fn falls_from_of_the_reader() {
-    falls(Broken::Inside(Mutant::FromOfReader));
+fn kills_from_of_the_reader() {
+    killed(BrokenVariant::Inside(Mutant::FromOfReader));
 }
 
 #[test]
-fn falls_publish_before_the_commit_record() {
-    falls(Broken::PublishedBeforeRecord);
+fn kills_publish_before_the_commit_record() {
+    killed(BrokenVariant::PublishedBeforeRecord);
 }
 
 #[test]
-fn falls_ledger_before_the_output() {
-    falls(Broken::LedgerBeforeOutput);
+fn kills_ledger_before_the_output() {
+    killed(BrokenVariant::LedgerBeforeOutput);
 }
 
 #[test]
-fn falls_ledger_before_the_reveal() {
-    falls(Broken::LedgerBeforeReveal);
+fn kills_ledger_before_the_reveal() {
+    killed(BrokenVariant::LedgerBeforeReveal);
 }
 
 #[test]
-fn falls_rename_instead_of_link() {
-    falls(Broken::RenamedRecords);
+fn kills_rename_instead_of_link() {
+    killed(BrokenVariant::RenamedRecords);
 }
 
 #[test]
-fn falls_exclusive_create_instead_of_link() {
-    falls(Broken::ExclusiveRecords);
+fn kills_exclusive_create_instead_of_link() {
+    killed(BrokenVariant::ExclusiveRecords);
 }
 
 #[test]
-fn falls_no_directory_fsync() {
-    falls(Broken::DirectoriesNotSynced);
+fn kills_no_directory_fsync() {
+    killed(BrokenVariant::DirectoriesNotSynced);
 }
 
 #[test]
-fn falls_no_directory_fsync_by_the_observer() {
-    falls(Broken::ObserversDoNotSync);
+fn kills_no_directory_fsync_by_the_observer() {
+    killed(BrokenVariant::ObserversDoNotSync);
 }
 
 #[test]
-fn falls_children_before_parents() {
-    falls(Broken::ChildrenBeforeParents);
+fn kills_children_before_parents() {
+    killed(BrokenVariant::ChildrenBeforeParents);
 }
 
 #[test]
-fn falls_buffers_kept_over_a_reopen() {
-    falls(Broken::BuffersKept);
+fn kills_buffers_kept_over_a_reopen() {
+    killed(BrokenVariant::BuffersKept);
 }
 
 #[test]
-fn falls_a_partition_published_alone() {
-    falls(Broken::PartitionAlone);
+fn kills_a_partition_published_alone() {
+    killed(BrokenVariant::PartitionAlone);
 }
 
 #[test]
-fn falls_found_records_not_finished() {
-    falls(Broken::FoundUnfinished);
+fn kills_found_records_not_finished() {
+    killed(BrokenVariant::FoundUnfinished);
 }
 
 #[test]
-fn falls_a_clean_up_before_the_finish() {
-    falls(Broken::CleanedBeforeFinish);
+fn kills_a_clean_up_before_the_finish() {
+    killed(BrokenVariant::CleanedBeforeFinish);
 }
 
 #[test]
-fn falls_a_clean_up_of_what_begins_at_the_tip() {
-    falls(Broken::Inside(Mutant::CleanedAtTip));
+fn kills_a_clean_up_of_what_begins_at_the_tip() {
+    killed(BrokenVariant::Inside(Mutant::CleanedAtTip));
 }
 
 #[test]
-fn falls_an_origin_that_is_used_again() {
-    falls_among_writers(Broken::OriginsReused);
+fn kills_an_origin_that_is_used_again() {
+    killed_among_writers(BrokenVariant::OriginsReused);
 }
 
 #[test]
-fn falls_marks_not_recomputed_after_a_torn_tail() {
-    falls_among_writers(Broken::Inside(Mutant::TailWithoutMarks));
+fn kills_marks_not_recomputed_after_a_torn_tail() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::TailWithoutMarks));
 }
 
 #[test]
-fn falls_routes_that_differ_between_workers() {
-    falls(Broken::RoutedByWorker);
+fn kills_routes_that_differ_between_workers() {
+    killed(BrokenVariant::RoutedByWorker);
 }
 
 #[test]
-fn falls_mine_by_interval() {
-    falls(Broken::MineByInterval);
+fn kills_mine_by_interval() {
+    killed(BrokenVariant::MineByInterval);
 }
 
 #[test]
-fn falls_letters_in_the_order_of_arrival() {
-    falls(Broken::Inside(Mutant::LettersAsTheyCame));
+fn kills_letters_in_the_order_of_arrival() {
+    killed(BrokenVariant::Inside(Mutant::LettersAsTheyCame));
 }
 
 #[test]
-fn falls_names_that_are_drawn() {
-    falls(Broken::Inside(Mutant::NamesDrawn));
+fn kills_names_that_are_drawn() {
+    killed(BrokenVariant::Inside(Mutant::NamesDrawn));
 }
 
 #[test]
-fn falls_a_rebuild_without_a_look() {
-    falls(Broken::RebuiltWithoutLook);
+fn kills_a_rebuild_without_a_look() {
+    killed(BrokenVariant::RebuiltWithoutLook);
 }
 
 #[test]
-fn falls_a_rebuild_without_a_claim() {
-    falls(Broken::RebuiltUnclaimed);
+fn kills_a_rebuild_without_a_claim() {
+    killed(BrokenVariant::RebuiltUnclaimed);
 }
 
 #[test]
-fn falls_a_rebuild_by_other_rules() {
-    falls(Broken::RebuiltOtherwise);
+fn kills_a_rebuild_by_other_rules() {
+    killed(BrokenVariant::RebuiltOtherwise);
 }
 
 #[test]
-fn falls_the_durable_end_before_the_sync() {
-    falls_among_writers(Broken::DurableEndBeforeSync);
+fn kills_the_durable_end_before_the_sync() {
+    killed_among_writers(BrokenVariant::DurableEndBeforeSync);
 }
 
 #[test]
-fn falls_a_leftover_segment_overlooked() {
-    falls_among_writers(Broken::Inside(Mutant::LeftoverOverlooked));
+fn kills_a_leftover_segment_overlooked() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::LeftoverOverlooked));
 }
 
 #[test]
-fn falls_a_lock_freed_before_the_call_it_guards() {
-    falls_among_writers(Broken::Inside(Mutant::LockFreedEarly));
+fn kills_a_lock_freed_before_the_call_it_guards() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::LockFreedEarly));
 }
 
 #[test]
-fn falls_an_end_told_on_a_stale_control_file() {
-    falls_among_writers(Broken::Inside(Mutant::EndedOnStaleControl));
+fn kills_an_end_told_on_a_stale_control_file() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::EndedOnStaleControl));
 }
 
 #[test]
-fn falls_waits_for_locks_on_threads() {
-    falls_among_writers(Broken::Inside(Mutant::LocksWaitOnThreads));
+fn kills_waits_for_locks_on_threads() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::LocksWaitOnThreads));
 }
 
 #[test]
-fn falls_an_append_acknowledged_past_a_fence() {
-    falls_among_writers(Broken::Inside(Mutant::AcknowledgedPastFence));
+fn kills_an_append_acknowledged_past_a_fence() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::AcknowledgedPastFence));
 }
 
 #[test]
-fn falls_a_fence_that_readers_do_not_see() {
-    falls_among_writers(Broken::Inside(Mutant::FenceUnseen));
+fn kills_a_fence_that_readers_do_not_see() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::FenceUnseen));
 }
 
 #[test]
-fn falls_a_fenced_shard_that_ends_at_its_control_file() {
-    falls_among_writers(Broken::Inside(Mutant::EndedAtControl));
+fn kills_a_fenced_shard_that_ends_at_its_control_file() {
+    killed_among_writers(BrokenVariant::Inside(Mutant::EndedAtControl));
 }

@@ -9,9 +9,9 @@ use hydrant_producer::simulate::Fleet;
 use hydrant_sink::verify::{Depth, TableReport, verify};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::plan::{Log, Shape};
+use super::plan::{Log, PipelineShape};
 use super::roles;
-use super::witness::{self, Place, Seen, index_of};
+use super::witness::{self, RecordPlace, Seen, index_of};
 
 /// Faults of a run that are listed.
 const LISTED: usize = 12;
@@ -19,7 +19,7 @@ const LISTED: usize = 12;
 /// What both logs hold.
 #[derive(Debug)]
 pub(super) struct Logs {
-    pub(super) stored: BTreeMap<Place, Seen>,
+    pub(super) stored: BTreeMap<RecordPlace, Seen>,
     /// The index of each raw record, by shard and offset.
     indexes: BTreeMap<(String, String), u64>,
     /// Records of each raw shard, by the log's own count.
@@ -28,7 +28,7 @@ pub(super) struct Logs {
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Row {
+pub(super) struct LakeRow {
     shard: String,
     sequence: u64,
     index: u64,
@@ -37,8 +37,8 @@ pub(super) struct Row {
 
 /// What a lake holds.
 #[derive(Debug)]
-pub(super) struct Lake {
-    pub(super) rows: Vec<Row>,
+pub(super) struct LakeContents {
+    pub(super) rows: Vec<LakeRow>,
     /// Stream, shard and offset.
     pub(super) letters: Vec<(String, String, String)>,
     verified: TableReport,
@@ -71,7 +71,7 @@ pub(super) async fn read_logs(context: &Context) -> Result<Logs> {
 }
 
 /// Reads the table as anybody would who lists its prefix, and verifies it.
-pub(super) async fn read_lake(context: &Context) -> Result<Lake> {
+pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
     let lake = hydrant_sink::lake::open_read(&format!("file:{}", roles::LAKE), context).await?;
     let names = roles::table();
     let verified = verify(&lake, &names, Depth::default()).await?;
@@ -82,7 +82,7 @@ pub(super) async fn read_lake(context: &Context) -> Result<Lake> {
             let (shards, sequences) = (texts(batch, "_shard")?, texts(batch, "_sequence")?);
             let (indexes, seqs) = (integers(batch, "index")?, integers(batch, "seq")?);
             for row in 0..batch.num_rows() {
-                rows.push(Row {
+                rows.push(LakeRow {
                     shard: shards.value(row).to_owned(),
                     sequence: sequences.value(row).parse().unwrap_or(u64::MAX),
                     index: indexes.value(row).unsigned_abs(),
@@ -105,7 +105,7 @@ pub(super) async fn read_lake(context: &Context) -> Result<Lake> {
         }
     }
     let rebuilds = format!("{}rebuild/", names.system());
-    Ok(Lake {
+    Ok(LakeContents {
         rows,
         letters,
         verified,
@@ -149,7 +149,12 @@ fn integers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array> {
 }
 
 /// What is wrong.
-pub(super) fn judge(shape: &Shape, logs: &Logs, lake: &Lake, told: &BTreeSet<u64>) -> Vec<String> {
+pub(super) fn judge(
+    shape: &PipelineShape,
+    logs: &Logs,
+    lake: &LakeContents,
+    told: &BTreeSet<u64>,
+) -> Vec<String> {
     let mut faults = Vec::new();
     let problems = &lake.verified.problems;
     faults.extend(
@@ -210,8 +215,9 @@ fn lost(logs: &Logs, index: u64) -> String {
         ShardId::new(shard.as_str()),
         Position::offset(offset.parse().unwrap_or(u64::MAX)),
     ));
-    let clean =
-        |(place, seen): &(&Place, &Seen)| place.0 == Log::Clean.url() && seen.origin == origin;
+    let clean = |(place, seen): &(&RecordPlace, &Seen)| {
+        place.0 == Log::Clean.url() && seen.origin == origin
+    };
     if let Some((place, seen)) = logs.stored.iter().find(clean) {
         let payload = String::from_utf8_lossy(&seen.payload);
         text += &format!(" and in clean shard {} at {}: {payload}", place.1, place.2);
@@ -229,7 +235,7 @@ fn judge_log(logs: &Logs, faults: &mut Vec<String>) {
             ));
         }
     }
-    let mut origins: BTreeMap<&(ShardId, Position), &Place> = BTreeMap::new();
+    let mut origins: BTreeMap<&(ShardId, Position), &RecordPlace> = BTreeMap::new();
     for (place, seen) in logs
         .stored
         .iter()
@@ -260,7 +266,7 @@ fn index_of_letter(logs: &Logs, stream: &str, shard: &str, sequence: &str) -> Op
 }
 
 /// Per device the number rises along the lineage of shards, whose names rise with their birth, and along each shard.
-fn judge_order(shape: &Shape, lake: &Lake, faults: &mut Vec<String>) {
+fn judge_order(shape: &PipelineShape, lake: &LakeContents, faults: &mut Vec<String>) {
     let fleet = Fleet::try_new(&roles::fleet(shape)).expect("the fleet of the producer");
     let mut rows = lake.rows.clone();
     rows.sort();
@@ -284,7 +290,7 @@ fn judge_order(shape: &Shape, lake: &Lake, faults: &mut Vec<String>) {
 }
 
 /// What each raw shard holds is in the lake's accounts.
-fn judge_accounts(logs: &Logs, lake: &Lake, faults: &mut Vec<String>) {
+fn judge_accounts(logs: &Logs, lake: &LakeContents, faults: &mut Vec<String>) {
     let mut accounted: BTreeMap<&str, u64> = BTreeMap::new();
     for origin in &lake.verified.origins {
         *accounted.entry(origin.shard.as_str()).or_default() += origin.input;

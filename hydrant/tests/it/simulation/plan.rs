@@ -8,26 +8,26 @@ use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
 use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op};
 
-use super::broken::Broken;
-use super::chance::{Chance, Fate};
-use super::machine::Blow;
+use super::broken::BrokenVariant;
+use super::chance::{CallFault, Chance};
+use super::machine::MachineFault;
 
 /// Faults stop after this, and everything is brought to its end.
-const STORM: Duration = Duration::from_millis(2_500);
+const FAULT_PHASE: Duration = Duration::from_millis(2_500);
 
 /// One run.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) shape: Shape,
+pub(super) struct PipelinePlan {
+    pub(super) shape: PipelineShape,
     /// Faults, by the time at which they strike.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<FaultStep>,
     /// When the faults stop.
-    pub(super) storm: Duration,
+    pub(super) fault_phase: Duration,
 }
 
 /// What runs.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
+pub(super) struct PipelineShape {
     pub(super) records: u64,
     /// Records a second while the faults last.
     pub(super) rate: u64,
@@ -62,7 +62,7 @@ pub(super) struct Shape {
     pub(super) left: u64,
 }
 
-/// A process of the pipeline, by its place in [`Shape::processes`].
+/// A process of the pipeline, by its place in [`PipelineShape::processes`].
 pub(super) type Slot = usize;
 
 /// What a process is.
@@ -84,19 +84,19 @@ pub(super) enum Log {
 
 /// A fault and its time.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
+pub(super) struct FaultStep {
     pub(super) at: Duration,
-    pub(super) fault: Fault,
+    pub(super) fault: PipelineFault,
 }
 
 /// What happens.
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
+pub(super) enum PipelineFault {
     /// A process dies alone or with the machine, stands still for longer than a lease, is answered with an error, or
     /// unwinds while its threads still work.
-    Befall { slot: Slot, fate: Fate },
+    AtCall { slot: Slot, fate: CallFault },
     /// All of the machine suffers.
-    Blow(Blow),
+    Machine(MachineFault),
     /// Calls on paths that contain a word fail; without end, or so often.
     Fail {
         op: Op,
@@ -111,16 +111,16 @@ pub(super) enum Fault {
     /// A process stands still for a while.
     Hang { slot: Slot, until: Duration },
     /// A process hangs for a while, and the others take its shards from under it.
-    Usurp {
+    TakeOver {
         log: Log,
         slot: Slot,
         until: Duration,
     },
     /// Two owners publish one interval: while nothing new comes, one hangs before it puts its record, another takes
     /// its shards over, puts the record of that slot, and meets `fall` before it shows a file; then the first goes on.
-    Rivals { hold: Duration, fall: Fall },
+    ContendingOwners { hold: Duration, fall: Fall },
     /// The next process that makes such a call dies at it.
-    Caught {
+    DieAt {
         op: Op,
         path: &'static str,
         moment: Moment,
@@ -135,56 +135,56 @@ pub(super) enum Fault {
         log: Log,
         merge: bool,
         which: u64,
-        fate: Option<Fate>,
+        fate: Option<CallFault>,
     },
 }
 
-impl Fault {
+impl PipelineFault {
     /// Whether a file that a record names may be gone before it was shown.
     pub(super) fn removes_files(&self) -> bool {
-        matches!(self, Fault::Sweep | Fault::Remake { .. })
+        matches!(self, PipelineFault::Sweep | PipelineFault::Remake { .. })
     }
 }
 
-impl Shape {
+impl PipelineShape {
     /// Makes it likely that a broken variant shows.
-    fn suit(&mut self, broken: Broken) {
+    fn suit(&mut self, broken: BrokenVariant) {
         match broken {
-            Broken::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
+            BrokenVariant::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
                 self.shards = 3;
                 self.loss = 6;
                 self.fused = false;
             }
-            Broken::MineByInterval => {
+            BrokenVariant::MineByInterval => {
                 self.sinks = 2;
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(250);
             }
             // Intervals of many batches, that were cut by chance and are read again in one piece.
-            Broken::Inside(Mutant::LettersAsTheyCame) => {
+            BrokenVariant::Inside(Mutant::LettersAsTheyCame) => {
                 self.linger = Duration::ZERO;
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(700);
             }
             // Between the staging of a file and its record there is time for another owner.
-            Broken::Inside(Mutant::CleanedAtTip) => {
+            BrokenVariant::Inside(Mutant::CleanedAtTip) => {
                 self.sinks = 2;
                 self.fused = false;
                 self.sync_time = Duration::from_millis(30);
                 self.flush_interval = Duration::from_millis(100);
             }
-            Broken::ChildrenBeforeParents | Broken::RoutedByWorker => {
+            BrokenVariant::ChildrenBeforeParents | BrokenVariant::RoutedByWorker => {
                 self.fused = false;
                 self.transforms = 2;
             }
             // What is sent takes its time.
-            Broken::LedgerBeforeOutput => {
+            BrokenVariant::LedgerBeforeOutput => {
                 self.fused = false;
                 self.transforms = 2;
                 self.sync_time = Duration::from_millis(30);
             }
             // What is written and not yet durable can be read for longer, and is cut otherwise when it is sent again.
-            Broken::Inside(Mutant::ReadersPastDurableEnd) => {
+            BrokenVariant::Inside(Mutant::ReadersPastDurableEnd) => {
                 self.sync_time = Duration::from_millis(30);
                 self.linger = Duration::ZERO;
                 self.producer_returns = true;
@@ -206,7 +206,7 @@ impl Shape {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for PipelinePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {:?}", self.shape)?;
         let mut steps = self.steps.iter();
@@ -214,11 +214,11 @@ impl fmt::Display for Plan {
     }
 }
 
-impl Plan {
+impl PipelinePlan {
     /// Everything that `seed` decides before the run.
     ///
     /// A broken variant gets half of its faults where it may show.
-    pub(super) fn draw(seed: u64, broken: Option<Broken>) -> Self {
+    pub(super) fn draw(seed: u64, broken: Option<BrokenVariant>) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x05ee_d0f7_8e91_a11d));
         let mut shape = chance.shape();
         let broken = broken.filter(|_| super::is_steered());
@@ -226,12 +226,12 @@ impl Plan {
             shape.suit(broken);
         }
         let slots = shape.processes().len() as u64;
-        let mut steps: Vec<Step> = (0..2 + chance.below(8))
+        let mut steps: Vec<FaultStep> = (0..2 + chance.below(8))
             .flat_map(|_| {
-                let at = chance.millis(0, STORM.as_millis() as u64);
+                let at = chance.millis(0, FAULT_PHASE.as_millis() as u64);
                 match broken {
                     Some(broken) if chance.percent(60) => chance.faults_for(broken, slots, at),
-                    _ => vec![Step {
+                    _ => vec![FaultStep {
                         at,
                         fault: chance.fault(slots),
                     }],
@@ -239,19 +239,19 @@ impl Plan {
             })
             .collect();
         steps.sort_by_key(|step| step.at);
-        Plan {
+        PipelinePlan {
             shape,
             steps,
-            storm: STORM,
+            fault_phase: FAULT_PHASE,
         }
     }
 }
 
 impl Chance {
-    fn shape(&self) -> Shape {
+    fn shape(&self) -> PipelineShape {
         let fused = self.percent(15);
         let records = 60 + self.below(120);
-        Shape {
+        PipelineShape {
             records,
             rate: records * 1_000 / (300 + self.below(1_400)),
             devices: 4 + self.below(12),
@@ -276,8 +276,8 @@ impl Chance {
         }
     }
 
-    fn fate(&self, calls: u64) -> Fate {
-        Fate {
+    fn fate(&self, calls: u64) -> CallFault {
+        CallFault {
             at: At::Call(1 + self.below(calls)),
             moment: self.moment(),
             fall: match self.below(100) {
@@ -289,16 +289,16 @@ impl Chance {
         }
     }
 
-    fn fault(&self, slots: u64) -> Fault {
+    fn fault(&self, slots: u64) -> PipelineFault {
         match self.below(100) {
-            0..30 => Fault::Befall {
+            0..30 => PipelineFault::AtCall {
                 slot: self.below(slots) as usize,
                 fate: self.fate(150),
             },
-            30..34 => self.rivals(),
+            30..34 => self.contending_owners(),
             34..42 => self.remake(),
-            42..48 => Fault::Blow(self.power_cut()),
-            48..58 => Fault::Fail {
+            42..48 => PipelineFault::Machine(self.power_cut()),
+            48..58 => PipelineFault::Fail {
                 op: self.one(&[Op::Sync, Op::Sync, Op::SyncDir, Op::WriteAt, Op::LinkNew]),
                 path: self.one(&[
                     "raw/stream-",
@@ -317,44 +317,44 @@ impl Chance {
                 moment: self.moment(),
                 kind: ErrorKind::Other,
             },
-            58..63 => Fault::Heal,
-            63..69 => Fault::Blow(self.full(20_000, 500, 3_500)),
-            69..75 => Fault::Blow(self.jump(4_000_000_000)),
-            75..79 => Fault::Hang {
+            58..63 => PipelineFault::Heal,
+            63..69 => PipelineFault::Machine(self.full(20_000, 500, 3_500)),
+            69..75 => PipelineFault::Machine(self.jump(4_000_000_000)),
+            75..79 => PipelineFault::Hang {
                 slot: self.below(slots) as usize,
                 until: self.millis(1_000, 6_000),
             },
-            79..84 => self.usurp(slots),
-            84..87 => Fault::Sweep,
+            79..84 => self.take_over(slots),
+            84..87 => PipelineFault::Sweep,
             _ => self.reshard(),
         }
     }
 
-    fn usurp(&self, slots: u64) -> Fault {
-        Fault::Usurp {
+    fn take_over(&self, slots: u64) -> PipelineFault {
+        PipelineFault::TakeOver {
             log: self.one(&[Log::Raw, Log::Clean]),
             slot: self.below(slots) as usize,
             until: self.millis(10, 900),
         }
     }
 
-    fn rivals(&self) -> Fault {
+    fn contending_owners(&self) -> PipelineFault {
         let fall = if self.percent(50) {
             Fall::Dies(Death::Kill)
         } else {
             Fall::Hangs(self.millis(200, 900))
         };
         let hold = self.millis(600, 1_500);
-        Fault::Rivals { hold, fall }
+        PipelineFault::ContendingOwners { hold, fall }
     }
 
-    fn remake(&self) -> Fault {
+    fn remake(&self) -> PipelineFault {
         let death = self.death();
-        Fault::Remake { death }
+        PipelineFault::Remake { death }
     }
 
-    fn reshard(&self) -> Fault {
-        Fault::Reshard {
+    fn reshard(&self) -> PipelineFault {
+        PipelineFault::Reshard {
             log: self.one(&[Log::Raw, Log::Clean, Log::Clean]),
             merge: self.percent(45),
             which: self.below(1_000),
@@ -363,49 +363,54 @@ impl Chance {
     }
 
     /// Faults among which a broken variant is likely to show.
-    fn faults_for(&self, broken: Broken, slots: u64, at: Duration) -> Vec<Step> {
-        let step = |at, fault| Step { at, fault };
+    fn faults_for(&self, broken: BrokenVariant, slots: u64, at: Duration) -> Vec<FaultStep> {
+        let step = |at, fault| FaultStep { at, fault };
         let later = at + self.millis(50, 600);
         match broken {
-            Broken::MineByInterval => vec![step(at, self.rivals())],
-            Broken::LedgerBeforeOutput => {
-                let fate = Fate {
+            BrokenVariant::MineByInterval => vec![step(at, self.contending_owners())],
+            BrokenVariant::LedgerBeforeOutput => {
+                let fate = CallFault {
                     fall: Fall::Dies(self.death()),
                     ..self.fate(150)
                 };
                 let slot = 1 + self.below(2) as usize;
-                vec![step(at, Fault::Befall { slot, fate })]
+                vec![step(at, PipelineFault::AtCall { slot, fate })]
             }
-            Broken::Inside(Mutant::LettersAsTheyCame | Mutant::NamesDrawn) => {
+            BrokenVariant::Inside(Mutant::LettersAsTheyCame | Mutant::NamesDrawn) => {
                 vec![step(at, self.remake())]
             }
-            Broken::BuffersKept
-            | Broken::FoundUnfinished
-            | Broken::RenamedRecords
-            | Broken::Inside(Mutant::FromOfReader) => vec![step(at, self.usurp(slots))],
+            BrokenVariant::BuffersKept
+            | BrokenVariant::FoundUnfinished
+            | BrokenVariant::RenamedRecords
+            | BrokenVariant::Inside(Mutant::FromOfReader) => vec![step(at, self.take_over(slots))],
             // A sink stands still with what it has staged, and puts its record when it goes on. Meanwhile the other one
             // starts again, and lists what is staged.
-            Broken::Inside(Mutant::CleanedAtTip) => {
+            BrokenVariant::Inside(Mutant::CleanedAtTip) => {
                 let (one, other) = (slots - 1 - self.below(2), 2 * slots - 3);
-                let hold = Fault::Usurp {
+                let hold = PipelineFault::TakeOver {
                     log: Log::Clean,
                     slot: one as usize,
                     until: self.millis(200, 700),
                 };
-                let fate = Fate {
+                let fate = CallFault {
                     at: At::Call(1),
                     moment: Moment::Before,
                     fall: Fall::Dies(Death::Kill),
                 };
                 let slot = (other - one) as usize;
                 let soon = at + self.millis(1, 30);
-                vec![step(at, hold), step(soon, Fault::Befall { slot, fate })]
+                vec![
+                    step(at, hold),
+                    step(soon, PipelineFault::AtCall { slot, fate }),
+                ]
             }
-            Broken::RebuiltWithoutLook | Broken::RebuiltUnclaimed | Broken::RebuiltOtherwise => {
-                vec![step(at, Fault::Sweep)]
+            BrokenVariant::RebuiltWithoutLook
+            | BrokenVariant::RebuiltUnclaimed
+            | BrokenVariant::RebuiltOtherwise => {
+                vec![step(at, PipelineFault::Sweep)]
             }
-            Broken::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
-                let merge = Fault::Reshard {
+            BrokenVariant::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
+                let merge = PipelineFault::Reshard {
                     log: self.one(&[Log::Raw, Log::Clean]),
                     merge: true,
                     which: 0,
@@ -414,22 +419,22 @@ impl Chance {
                 vec![step(at, merge), step(later, self.reshard())]
             }
             // Who has the parent stands still, and another one has a child.
-            Broken::ChildrenBeforeParents => {
-                let split = Fault::Reshard {
+            BrokenVariant::ChildrenBeforeParents => {
+                let split = PipelineFault::Reshard {
                     log: Log::Raw,
                     merge: false,
                     which: self.below(1_000),
                     fate: None,
                 };
-                let hang = Fault::Hang {
+                let hang = PipelineFault::Hang {
                     slot: 1 + self.below(2) as usize,
                     until: self.millis(200, 1_000),
                 };
                 vec![step(at, hang), step(at + self.millis(0, 100), split)]
             }
             // A sync fails, what it forgot cannot be cut, and later the power goes.
-            Broken::Inside(Mutant::TailSyncedInPlace) => {
-                let fail = |op, times| Fault::Fail {
+            BrokenVariant::Inside(Mutant::TailSyncedInPlace) => {
+                let fail = |op, times| PipelineFault::Fail {
                     op,
                     path: "shards",
                     skip: 0,
@@ -440,26 +445,29 @@ impl Chance {
                 vec![
                     step(at, fail(Op::Sync, Some(2))),
                     step(at, fail(Op::Truncate, Some(2))),
-                    step(later, Fault::Blow(Blow::PowerCut(Loss::Everything))),
+                    step(
+                        later,
+                        PipelineFault::Machine(MachineFault::PowerCut(Loss::Everything)),
+                    ),
                 ]
             }
             // The power goes, again and again, while a process syncs what others have read.
-            Broken::Inside(Mutant::ReadersPastDurableEnd) => {
+            BrokenVariant::Inside(Mutant::ReadersPastDurableEnd) => {
                 let cut = |at| {
-                    let fate = Fate {
+                    let fate = CallFault {
                         fall: Fall::Dies(Death::PowerCut(Loss::Everything)),
                         ..self.fate(80)
                     };
                     let slot = self.below(slots) as usize;
-                    step(at, Fault::Befall { slot, fate })
+                    step(at, PipelineFault::AtCall { slot, fate })
                 };
                 let times = [at, later, later + self.millis(50, 600)];
                 times.into_iter().map(cut).collect()
             }
             // A process dies at writing a record under its name, which starts with a nine and not with a dot.
-            Broken::ExclusiveRecords => vec![step(
+            BrokenVariant::ExclusiveRecords => vec![step(
                 at,
-                Fault::Caught {
+                PipelineFault::DieAt {
                     op: Op::WriteAt,
                     path: "/r/9",
                     moment: self.moment(),
@@ -468,8 +476,8 @@ impl Chance {
             )],
             // A process dies with a record put and its name not durable, and the power goes when a successor who found
             // it has shown its files.
-            Broken::ObserversDoNotSync => {
-                let caught = |op, path, moment, death| Fault::Caught {
+            BrokenVariant::ObserversDoNotSync => {
+                let caught = |op, path, moment, death| PipelineFault::DieAt {
                     op,
                     path,
                     moment,
@@ -480,17 +488,17 @@ impl Chance {
                 let shown = caught(Op::SyncDir, "/staging/", Moment::Before, cut);
                 vec![step(at, put), step(later, shown)]
             }
-            Broken::DirectoriesNotSynced => {
-                let fate = Fate {
+            BrokenVariant::DirectoriesNotSynced => {
+                let fate = CallFault {
                     fall: Fall::Dies(Death::PowerCut(Loss::Everything)),
                     ..self.fate(80)
                 };
                 let slot = self.below(slots) as usize;
-                vec![step(at, Fault::Befall { slot, fate })]
+                vec![step(at, PipelineFault::AtCall { slot, fate })]
             }
             _ => {
                 let (slot, fate) = (self.below(slots) as usize, self.fate(150));
-                vec![step(at, Fault::Befall { slot, fate })]
+                vec![step(at, PipelineFault::AtCall { slot, fate })]
             }
         }
     }

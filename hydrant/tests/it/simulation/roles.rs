@@ -20,9 +20,9 @@ use hydrant_stream::delivery::{Delivery, Routing, deliver};
 use hydrant_stream::{Codec, CreateOptions};
 use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
 
-use super::broken::Broken;
-use super::plan::{Log, Role, Shape};
-use super::witness::{Acks, Told};
+use super::broken::BrokenVariant;
+use super::plan::{Log, PipelineShape, Role};
+use super::witness::{AckWitness, Acks};
 
 pub(super) const LAKE: &str = "/lake";
 const LEDGER: &str = "/ledger.json";
@@ -49,7 +49,7 @@ pub(super) fn table() -> TableNames {
 }
 
 /// What the devices of a run say.
-pub(super) fn fleet(shape: &Shape) -> FleetSpec {
+pub(super) fn fleet(shape: &PipelineShape) -> FleetSpec {
     FleetSpec {
         seed: shape.devices,
         devices: shape.devices,
@@ -72,11 +72,11 @@ pub(super) struct Orders {
     /// Whether to end when there is nothing more to do, and not to wait for more.
     pub(super) to_the_end: bool,
     pub(super) shutdown: Shutdown,
-    pub(super) broken: Option<Broken>,
+    pub(super) broken: Option<BrokenVariant>,
 }
 
 /// Makes the streams.
-pub(super) async fn create(shape: &Shape, context: &Context) -> Result<()> {
+pub(super) async fn create(shape: &PipelineShape, context: &Context) -> Result<()> {
     for log in [Log::Raw, Log::Clean] {
         let options = CreateOptions {
             shards: shape.shards,
@@ -94,9 +94,9 @@ pub(super) async fn create(shape: &Shape, context: &Context) -> Result<()> {
 /// Runs a process until it ends by itself.
 pub(super) async fn run(
     orders: Orders,
-    shape: &Shape,
+    shape: &PipelineShape,
     context: &Context,
-    told: &Told,
+    told: &AckWitness,
 ) -> Result<()> {
     match orders.role {
         Role::Producer => produce(orders, shape, context, told).await,
@@ -149,7 +149,12 @@ fn strict() -> Arc<dyn Transform> {
     Arc::new(PiiTransform::new(Arc::clone(policy)))
 }
 
-async fn produce(orders: Orders, shape: &Shape, context: &Context, told: &Told) -> Result<()> {
+async fn produce(
+    orders: Orders,
+    shape: &PipelineShape,
+    context: &Context,
+    told: &AckWitness,
+) -> Result<()> {
     let origin = InputSpec::Simulator {
         spec: fleet(shape),
         records: Some(shape.records),
@@ -174,7 +179,7 @@ async fn produce(orders: Orders, shape: &Shape, context: &Context, told: &Told) 
 
 async fn sink(
     orders: &Orders,
-    shape: &Shape,
+    shape: &PipelineShape,
     context: &Context,
     from: &SharedStream,
     transform: Option<Arc<dyn Transform>>,

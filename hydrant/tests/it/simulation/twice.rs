@@ -138,8 +138,8 @@ fn a_duplicate_is_told_only_when_its_first_copy_is_durable() {
 }
 
 #[test]
-fn falls_a_duplicate_told_before_it_is_durable() {
+fn kills_a_duplicate_told_before_it_is_durable() {
     let mutant = Some(Mutant::DuplicateToldEarly);
-    let falls = |seed| mutant::with(mutant, || lost(seed) > 0);
-    assert!((0..100).any(falls), "the mutant survives 100 seeds");
+    let is_killed = |seed| mutant::with(mutant, || lost(seed) > 0);
+    assert!((0..100).any(is_killed), "the mutant survives 100 seeds");
 }

@@ -29,7 +29,7 @@ use super::roles;
 
 /// The indexes of the records that a producer was told are stored.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct AckWitness {
     pub(super) indexes: Arc<Mutex<BTreeSet<u64>>>,
     pub(super) disk: SimDisk,
     pub(super) trace: Trace,
@@ -44,14 +44,19 @@ pub(super) fn index_of(position: Position) -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct Acks {
     inner: SharedStream,
-    told: Option<Told>,
+    told: Option<AckWitness>,
     /// One in so many appends is lost, or its answer; 0 for none.
     loss: u64,
     random: Random,
 }
 
 impl Acks {
-    pub(super) fn new(inner: SharedStream, told: Option<Told>, loss: u64, random: &Random) -> Self {
+    pub(super) fn new(
+        inner: SharedStream,
+        told: Option<AckWitness>,
+        loss: u64,
+        random: &Random,
+    ) -> Self {
         Acks {
             inner,
             told,
@@ -114,7 +119,7 @@ impl Stream for Acks {
 #[derive(Debug)]
 struct AckWriter {
     inner: Arc<dyn StreamWriter>,
-    told: Option<Told>,
+    told: Option<AckWitness>,
     loss: u64,
     random: Random,
 }
@@ -176,7 +181,7 @@ impl StreamWriter for AckWriter {
 }
 
 /// A place in a stream.
-pub(super) type Place = (String, ShardId, Position);
+pub(super) type RecordPlace = (String, ShardId, Position);
 
 /// What stands at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,17 +194,17 @@ pub(super) struct Seen {
 }
 
 /// What a log holds.
-pub(super) type Stored = BTreeMap<Place, Seen>;
+pub(super) type StoredRecords = BTreeMap<RecordPlace, Seen>;
 
 /// What readers were given.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Given {
-    memory: Arc<Mutex<Memory>>,
+pub(super) struct ReaderWitness {
+    memory: Arc<Mutex<ReaderMemory>>,
 }
 
 #[derive(Debug, Default)]
-struct Memory {
-    seen: BTreeMap<Place, u64>,
+struct ReaderMemory {
+    seen: BTreeMap<RecordPlace, u64>,
     /// Up to where each shard was read.
     read_to: BTreeMap<(String, ShardId), Position>,
     /// Up to where a reader was told that records are gone.
@@ -209,8 +214,8 @@ struct Memory {
     faults: Vec<String>,
 }
 
-impl Given {
-    fn lock(&self) -> MutexGuard<'_, Memory> {
+impl ReaderWitness {
+    fn lock(&self) -> MutexGuard<'_, ReaderMemory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -253,7 +258,7 @@ impl Given {
     }
 
     /// Compares with what stands in the logs in the end; `retained` when retention may have taken the oldest.
-    pub(super) fn judge(&self, stored: &Stored, retained: bool) -> Vec<String> {
+    pub(super) fn judge(&self, stored: &StoredRecords, retained: bool) -> Vec<String> {
         let memory = self.lock();
         let mut faults = memory.faults.clone();
         // Retention takes from the front.
@@ -319,7 +324,7 @@ pub(super) fn records_of(batch: &Batch) -> Vec<(Position, Seen)> {
 }
 
 /// Reads along in all shards of both streams, see [`watch_stream`].
-pub(super) async fn watch(context: Context, given: Given, left: u64) -> Result<()> {
+pub(super) async fn watch(context: Context, given: ReaderWitness, left: u64) -> Result<()> {
     let mut tasks = JoinSet::new();
     for log in [Log::Raw, Log::Clean] {
         let (context, given) = (context.clone(), given.clone());
@@ -336,7 +341,7 @@ pub(super) async fn watch(context: Context, given: Given, left: u64) -> Result<(
 pub(super) async fn watch_stream(
     log: Log,
     context: Context,
-    given: Given,
+    given: ReaderWitness,
     left: u64,
 ) -> Result<()> {
     let stream = roles::open(log, &context).await?;
@@ -371,7 +376,7 @@ async fn follow(
     log: Log,
     shard: &ShardId,
     mut reader: Box<dyn ShardReader>,
-    given: &Given,
+    given: &ReaderWitness,
     left: u64,
     random: &Random,
 ) -> Result<bool> {
@@ -416,7 +421,7 @@ async fn or_leave<T>(polls: Option<u64>, future: impl Future<Output = T>) -> Opt
 }
 
 /// Everything that a stream holds.
-pub(super) async fn read_all(log: Log, context: &Context) -> Result<Stored> {
+pub(super) async fn read_all(log: Log, context: &Context) -> Result<StoredRecords> {
     let stream = roles::open(log, context).await?;
     let mut all = BTreeMap::new();
     for shard in stream.shards().await?.all() {

@@ -10,27 +10,27 @@ use hydrant_core::{Context, Error, Random, Result, Shutdown};
 use hydrant_testing::disk::{Fall, Loss, Moment, Op, Rule, SimDisk, Snare};
 use tokio::task::JoinSet;
 
-use super::broken::Broken;
-use super::chance::Fate;
-use super::machine::{End, Machine, Outcome, all_of, lock};
+use super::broken::BrokenVariant;
+use super::chance::CallFault;
+use super::machine::{End, Outcome, SimMachine, all_of, lock};
 use super::oracle;
-use super::plan::{Fault, Log, Plan, Role, Shape};
+use super::plan::{Log, PipelineFault, PipelinePlan, PipelineShape, Role};
 use super::roles::{self, Orders};
-use super::witness::{self, Given, Told};
+use super::witness::{self, AckWitness, ReaderWitness};
 
 /// In this time records on their way arrive, and nothing new comes.
-const CALM: Duration = Duration::from_millis(60);
+const QUIET_PHASE: Duration = Duration::from_millis(60);
 
 /// Runs one seed.
-pub(super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
-    let plan = Plan::draw(seed, broken);
+pub(super) fn simulate(seed: u64, broken: Option<BrokenVariant>) -> Outcome {
+    let plan = PipelinePlan::draw(seed, broken);
     let text = plan.to_string();
-    Machine::run(seed, broken, text, plan.shape.budget, async |machine| {
-        let pipeline = Pipeline {
+    SimMachine::run(seed, broken, text, plan.shape.budget, async |machine| {
+        let pipeline = SimPipeline {
             machine,
             shape: Arc::new(plan.shape.clone()),
             told: Arc::default(),
-            given: Given::default(),
+            given: ReaderWitness::default(),
             running: Arc::default(),
         };
         pipeline.live(&plan).await
@@ -39,16 +39,16 @@ pub(super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
 
 /// The pipeline; cheap to clone.
 #[derive(Clone, Debug)]
-struct Pipeline {
-    machine: Machine,
-    shape: Arc<Shape>,
+struct SimPipeline {
+    machine: SimMachine,
+    shape: Arc<PipelineShape>,
     told: Arc<Mutex<BTreeSet<u64>>>,
-    given: Given,
+    given: ReaderWitness,
     /// Processes that live, and how to ask them to end.
     running: Arc<Mutex<BTreeMap<String, Shutdown>>>,
 }
 
-impl Pipeline {
+impl SimPipeline {
     /// One life of a process.
     async fn life(&self, name: &str, role: Role, to_the_end: bool) -> End {
         let disk = self.machine.world.process(name);
@@ -62,7 +62,7 @@ impl Pipeline {
             broken: self.machine.broken,
         };
         let job = async |context: Context, disk: SimDisk| {
-            let told = Told {
+            let told = AckWitness {
                 indexes: Arc::clone(&self.told),
                 disk,
                 trace: self.machine.trace.clone(),
@@ -80,10 +80,10 @@ impl Pipeline {
         name: String,
         role: Role,
         chance: Random,
-        storm: clock::Instant,
+        faults_end: clock::Instant,
     ) -> Vec<String> {
         let mut faults = Vec::new();
-        while clock::now() < storm {
+        while clock::now() < faults_end {
             let end = self.life(&name, role, false).await;
             match end {
                 End::Done(Ok(())) => break,
@@ -101,8 +101,8 @@ impl Pipeline {
     }
 
     /// A process that reads along, and starts again where it was.
-    async fn watches(self, storm: clock::Instant) {
-        while clock::now() < storm {
+    async fn watches(self, faults_end: clock::Instant) {
+        while clock::now() < faults_end {
             let (given, left) = (self.given.clone(), self.shape.left);
             let job = async move |context| witness::watch(context, given, left).await;
             // What failed is in the trace.
@@ -112,7 +112,7 @@ impl Pipeline {
     }
 
     /// The whole run; answers what is wrong in the end.
-    async fn live(self, plan: &Plan) -> Vec<String> {
+    async fn live(self, plan: &PipelinePlan) -> Vec<String> {
         let (shape, world) = (Arc::clone(&self.shape), &self.machine.world);
         let job = async |context: Context| roles::create(&shape, &context).await;
         if let Err(fault) = self.machine.task("maker", job).await {
@@ -123,15 +123,15 @@ impl Pipeline {
         world.set_threads(shape.threads);
         world.tear_listings(shape.torn);
         let start = clock::now();
-        let storm = start + plan.storm;
+        let faults_end = start + plan.fault_phase;
         let chance = Random::seeded(self.machine.seed ^ 0x11fe);
         let mut processes = JoinSet::new();
         for (name, role) in plan.shape.processes() {
             let chance = Random::seeded(chance.u64());
-            processes.spawn(self.clone().lives(name, role, chance, storm));
+            processes.spawn(self.clone().lives(name, role, chance, faults_end));
         }
         let mut watcher = JoinSet::new();
-        watcher.spawn(self.clone().watches(storm));
+        watcher.spawn(self.clone().watches(faults_end));
         let mut events = JoinSet::new();
         for step in plan.steps.clone() {
             let pipeline = self.clone();
@@ -140,7 +140,7 @@ impl Pipeline {
                 pipeline.strike(step.fault).await;
             });
         }
-        clock::sleep_until(Some(storm)).await;
+        clock::sleep_until(Some(faults_end)).await;
         self.machine.trace.event("the faults stop");
         events.shutdown().await;
         world.kill("operator");
@@ -174,7 +174,7 @@ impl Pipeline {
     }
 
     /// Brings everything that is stored to the lake.
-    async fn finish(&self, plan: &Plan) -> Vec<String> {
+    async fn finish(&self, plan: &PipelinePlan) -> Vec<String> {
         for role in [Role::Producer, Role::Transform, Role::Fused, Role::Sink] {
             if role == Role::Producer && !plan.shape.producer_returns {
                 continue;
@@ -201,7 +201,7 @@ impl Pipeline {
     }
 
     /// Looks at the logs, cuts the power once more, and looks at the lake.
-    async fn judge(&self, plan: &Plan) -> Result<Vec<String>, String> {
+    async fn judge(&self, plan: &PipelinePlan) -> Result<Vec<String>, String> {
         let job = async |context: Context| oracle::read_logs(&context).await;
         let logs = self.machine.task("reader", job).await?;
         // What was acknowledged must not need the page cache.
@@ -227,7 +227,7 @@ impl Pipeline {
     }
 
     /// What failed is in the trace.
-    async fn operate(&self, fate: Option<Fate>, job: impl AsyncFnOnce(Context) -> Result<()>) {
+    async fn operate(&self, fate: Option<CallFault>, job: impl AsyncFnOnce(Context) -> Result<()>) {
         let disk = self.machine.world.process("operator");
         if let Some(fate) = fate {
             self.machine.befall("operator", fate);
@@ -246,8 +246,8 @@ impl Pipeline {
         self.operate(None, job).await;
     }
 
-    /// Two owners at the same slot of a chain, see [`Fault::Rivals`].
-    async fn rivals(&self, hold: Duration, fall: Fall) {
+    /// Two owners at the same slot of a chain, see [`PipelineFault::ContendingOwners`].
+    async fn contending_owners(&self, hold: Duration, fall: Fall) {
         let (source, world) = ("producer", &self.machine.world);
         let put = |path: String, moment, fall| {
             world.snare(Snare {
@@ -259,7 +259,7 @@ impl Pipeline {
             })
         };
         world.hang(source);
-        clock::sleep(CALM).await;
+        clock::sleep(QUIET_PHASE).await;
         let former = put("/r/".to_owned(), Moment::Before, Fall::Hangs(hold));
         let former = tokio::time::timeout(hold, former).await;
         if let Ok(Ok(former)) = former {
@@ -267,7 +267,7 @@ impl Pipeline {
             self.disown(if fused { Log::Raw } else { Log::Clean }).await;
             let latter = put(former.path, Moment::After, fall);
             if let Ok(Ok(_)) = tokio::time::timeout(hold, latter).await {
-                clock::sleep(CALM).await;
+                clock::sleep(QUIET_PHASE).await;
             }
             world.resume(&former.process);
         }
@@ -275,7 +275,7 @@ impl Pipeline {
     }
 
     /// Lets a fault happen to the machine.
-    async fn strike(self, fault: Fault) {
+    async fn strike(self, fault: PipelineFault) {
         self.machine.trace.event(format_args!("{fault:?}"));
         let (machine, world) = (&self.machine, &self.machine.world);
         let name = |slot: usize| self.shape.processes()[slot].0.clone();
@@ -289,9 +289,9 @@ impl Pipeline {
             })
         };
         match fault {
-            Fault::Befall { slot, fate } => machine.befall(&name(slot), fate),
-            Fault::Blow(blow) => machine.strike(blow).await,
-            Fault::Fail {
+            PipelineFault::AtCall { slot, fate } => machine.befall(&name(slot), fate),
+            PipelineFault::Machine(fault) => machine.strike(fault).await,
+            PipelineFault::Fail {
                 op,
                 path,
                 skip,
@@ -306,35 +306,37 @@ impl Pipeline {
                 moment,
                 kind,
             }),
-            Fault::Heal => world.heal(),
-            Fault::Hang { slot, until } => {
+            PipelineFault::Heal => world.heal(),
+            PipelineFault::Hang { slot, until } => {
                 let name = name(slot);
                 world.hang(&name);
                 clock::sleep(until).await;
                 world.resume(&name);
             }
-            Fault::Usurp { log, slot, until } => {
+            PipelineFault::TakeOver { log, slot, until } => {
                 let name = name(slot);
                 world.hang(&name);
                 self.disown(log).await;
                 clock::sleep(until).await;
                 world.resume(&name);
             }
-            Fault::Rivals { hold, fall } => self.rivals(hold, fall).await,
-            Fault::Caught {
+            PipelineFault::ContendingOwners { hold, fall } => {
+                self.contending_owners(hold, fall).await
+            }
+            PipelineFault::DieAt {
                 op,
                 path,
                 moment,
                 death,
             } => drop(caught(op, path, moment, death)),
-            Fault::Sweep => self.sweep().await,
-            Fault::Remake { death } => {
+            PipelineFault::Sweep => self.sweep().await,
+            PipelineFault::Remake { death } => {
                 let letters = caught(Op::RenameNew, "/dead-letters/", Moment::Before, death);
                 if letters.await.is_ok() {
                     self.sweep().await;
                 }
             }
-            Fault::Reshard {
+            PipelineFault::Reshard {
                 log,
                 merge,
                 which,

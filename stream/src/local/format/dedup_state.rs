@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Op {
+    enum DedupOp {
         /// The writer of an origin begins again here.
         Begin {
             origin: u8,
@@ -419,13 +419,13 @@ mod tests {
         },
     }
 
-    fn op() -> impl Strategy<Value = Op> {
+    fn op() -> impl Strategy<Value = DedupOp> {
         prop_oneof![
             6 => (0u8..2, 0..HASHES, 0u64..4, 0u64..5)
-                .prop_map(|(origin, hash, back, len)| Op::Append { origin, hash, back, len }),
-            1 => (0u8..2, 0u64..20).prop_map(|(origin, at)| Op::Begin { origin, at }),
-            1 => (0..HASHES, 0..HASHES).prop_map(|(hash, at)| Op::Split { hash, at }),
-            1 => (0..HASHES).prop_map(|hash| Op::Merge { hash }),
+                .prop_map(|(origin, hash, back, len)| DedupOp::Append { origin, hash, back, len }),
+            1 => (0u8..2, 0u64..20).prop_map(|(origin, at)| DedupOp::Begin { origin, at }),
+            1 => (0..HASHES, 0..HASHES).prop_map(|(hash, at)| DedupOp::Split { hash, at }),
+            1 => (0..HASHES).prop_map(|hash| DedupOp::Merge { hash }),
         ]
     }
 
@@ -440,11 +440,11 @@ mod tests {
             let (mut starts, mut latest) = ([0u64; 2], [0u64; 2]);
             for op in ops {
                 match op {
-                    Op::Begin { origin, at } => {
+                    DedupOp::Begin { origin, at } => {
                         starts[usize::from(origin)] = at;
                         latest[usize::from(origin)] = latest[usize::from(origin)].max(at);
                     }
-                    Op::Append { origin, hash, back, len } => {
+                    DedupOp::Append { origin, hash, back, len } => {
                         let shard = shards.iter_mut().find(|s| s.range.contains(hash)).unwrap();
                         let start = starts[usize::from(origin)];
                         let hashes = shard.range.first..=shard.range.last;
@@ -501,7 +501,7 @@ mod tests {
                             *top = (*top).max(start).max(to);
                         }
                     }
-                    Op::Split { hash, at } => {
+                    DedupOp::Split { hash, at } => {
                         let n = shards.iter().position(|s| s.range.contains(hash)).unwrap();
                         if let Some((low, high)) = shards[n].range.split(at) {
                             let parent = shards.remove(n);
@@ -509,7 +509,7 @@ mod tests {
                             shards.push(parent.restricted(high));
                         }
                     }
-                    Op::Merge { hash } => {
+                    DedupOp::Merge { hash } => {
                         let n = shards.iter().position(|s| s.range.contains(hash)).unwrap();
                         let a = shards.remove(n);
                         match shards.iter().position(|s| s.range.join(a.range).is_some()) {

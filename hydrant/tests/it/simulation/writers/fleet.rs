@@ -16,34 +16,34 @@ use hydrant_stream::{Codec, CreateOptions};
 use hydrant_testing::disk::{Loss, SimDisk};
 use tokio::task::JoinSet;
 
-use super::super::broken::Broken;
-use super::super::machine::{End, Machine, Outcome, all_of, lock};
+use super::super::broken::BrokenVariant;
+use super::super::machine::{End, Outcome, SimMachine, all_of, lock};
 use super::super::plan::Log;
 use super::super::roles;
-use super::super::witness::{self, Given};
-use super::judge::{self, Found, Record};
-use super::plan::{ANSWERED, Fault, Plan, Shape};
+use super::super::witness::{self, ReaderWitness};
+use super::judge::{self, Record, StoredLog};
+use super::plan::{ANSWERED, WritersFault, WritersPlan, WritersShape};
 
 /// The memory of a process.
 const BUDGET: u64 = 8 << 20;
 
 /// Up to which record each origin was told that all is stored.
-pub(super) type Told = BTreeMap<usize, u64>;
+pub(super) type AckedThrough = BTreeMap<usize, u64>;
 
 /// Runs one seed.
-pub(in super::super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
-    let mut plan = Plan::draw(seed);
-    match broken.and_then(Broken::mutant) {
+pub(in super::super) fn simulate(seed: u64, broken: Option<BrokenVariant>) -> Outcome {
+    let mut plan = WritersPlan::draw(seed);
+    match broken.and_then(BrokenVariant::mutant) {
         Some(mutant) if super::super::is_steered() => plan.steer(mutant),
         _ => plan.let_one_stand_still(seed),
     }
-    Machine::run(seed, broken, plan.to_string(), BUDGET, async |machine| {
-        let fleet = Fleet {
+    SimMachine::run(seed, broken, plan.to_string(), BUDGET, async |machine| {
+        let fleet = WriterFleet {
             machine,
             shape: Arc::new(plan.shape.clone()),
             told: Arc::default(),
             sent: Arc::default(),
-            given: Given::default(),
+            given: ReaderWitness::default(),
         };
         fleet.live(&plan).await
     })
@@ -51,13 +51,13 @@ pub(in super::super) fn simulate(seed: u64, broken: Option<Broken>) -> Outcome {
 
 /// All processes; cheap to clone.
 #[derive(Clone)]
-struct Fleet {
-    machine: Machine,
-    shape: Arc<Shape>,
-    told: Arc<Mutex<Told>>,
+struct WriterFleet {
+    machine: SimMachine,
+    shape: Arc<WritersShape>,
+    told: Arc<Mutex<AckedThrough>>,
     /// When each record was sent first.
     sent: Arc<Mutex<BTreeMap<Record, Instant>>>,
-    given: Given,
+    given: ReaderWitness,
 }
 
 /// Record `n` of an origin: where it goes, and what it says.
@@ -147,8 +147,8 @@ fn append(
 }
 
 /// One process that appends, during one life.
-struct Session {
-    fleet: Fleet,
+struct WriterSession {
+    fleet: WriterFleet,
     origin: usize,
     disk: SimDisk,
     stream: SharedStream,
@@ -172,7 +172,7 @@ struct OnItsWay {
     tickets: Vec<Ticket>,
 }
 
-impl Session {
+impl WriterSession {
     /// Appends to the end; answers what it cannot go on after.
     async fn work(&mut self) -> Result<()> {
         let shape = Arc::clone(&self.fleet.shape);
@@ -219,7 +219,7 @@ impl Session {
         let mut tickets = Vec::new();
         let origin = self.origin;
         let writer = match self.fleet.machine.broken {
-            Some(Broken::OriginsReused) => "writer".to_owned(),
+            Some(BrokenVariant::OriginsReused) => "writer".to_owned(),
             _ => format!("writer-{origin}"),
         };
         for n in from + 1..=to {
@@ -278,7 +278,7 @@ impl Session {
     }
 }
 
-impl Fleet {
+impl WriterFleet {
     fn origin_of(&self, process: usize) -> usize {
         match self.shape.twins {
             true => process.min(self.shape.writers - 2),
@@ -295,7 +295,7 @@ impl Fleet {
         let origin = self.origin_of(process);
         let low = lock(&self.told).get(&origin).copied().unwrap_or_default();
         let stream = roles::open(Log::Raw, &context).await?;
-        let mut session = Session {
+        let mut session = WriterSession {
             origin,
             disk,
             writer: stream.writer().await?,
@@ -311,12 +311,12 @@ impl Fleet {
     }
 
     /// A process that starts again whenever it has died, until the faults stop.
-    async fn lives(self, process: usize, plan: Plan, storm: Instant) -> Vec<String> {
+    async fn lives(self, process: usize, plan: WritersPlan, faults_end: Instant) -> Vec<String> {
         let name = format!("process-{process}");
         let chance = Random::seeded(self.machine.seed ^ (process as u64) << 40);
         let mut faults = Vec::new();
         for life in 0.. {
-            if clock::now() >= storm {
+            if clock::now() >= faults_end {
                 break;
             }
             let disk = self.machine.world.process(&name);
@@ -336,11 +336,11 @@ impl Fleet {
         faults
     }
 
-    async fn strike(self, fault: Fault) {
+    async fn strike(self, fault: WritersFault) {
         self.machine.trace.event(format_args!("{fault:?}"));
         match fault {
-            Fault::Blow(blow) => self.machine.strike(blow).await,
-            Fault::Reshard {
+            WritersFault::Machine(fault) => self.machine.strike(fault).await,
+            WritersFault::Reshard {
                 merge,
                 which,
                 mut fate,
@@ -361,7 +361,7 @@ impl Fleet {
         }
     }
 
-    async fn live(self, plan: &Plan) -> Vec<String> {
+    async fn live(self, plan: &WritersPlan) -> Vec<String> {
         let (shape, world) = (Arc::clone(&self.shape), &self.machine.world);
         let options = CreateOptions {
             shards: shape.shards,
@@ -383,8 +383,8 @@ impl Fleet {
         world.set_threads(shape.threads);
         world.tear_listings(shape.torn);
         let start = clock::now();
-        let storm = start + plan.storm;
-        let lives = |process| self.clone().lives(process, plan.clone(), storm);
+        let faults_end = start + plan.fault_phase;
+        let lives = |process| self.clone().lives(process, plan.clone(), faults_end);
         let mut processes = JoinSet::new();
         for process in 0..shape.writers {
             processes.spawn(lives(process));
@@ -404,7 +404,7 @@ impl Fleet {
         let mut faults = Vec::new();
         let ended = all_of(&mut processes, &mut faults);
         // Who is in the middle of it is killed below, and joined then.
-        drop(tokio::time::timeout_at(storm, ended).await);
+        drop(tokio::time::timeout_at(faults_end, ended).await);
         self.machine.trace.event("the faults stop");
         events.shutdown().await;
         world.heal();
@@ -457,13 +457,13 @@ impl Fleet {
             self.machine.world.power_cut(Loss::Everything);
         }
         let job = async |context: Context| {
-            Ok(Found {
+            Ok(StoredLog {
                 stored: witness::read_all(Log::Raw, &context).await?,
                 states: roles::open(Log::Raw, &context).await?.states().await?,
             })
         };
         let found = self.machine.task("judge", job).await?;
-        let Shape {
+        let WritersShape {
             retention_bytes,
             retention_time,
             ..

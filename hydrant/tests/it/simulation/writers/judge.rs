@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use hydrant_core::stream::ShardState;
 use hydrant_core::{Position, ShardId};
 
-use super::super::witness::Stored;
-use super::fleet::{Told, record_of, route};
+use super::super::witness::StoredRecords;
+use super::fleet::{AckedThrough, record_of, route};
 
 /// What stands in the log.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) stored: Stored,
+pub(super) struct StoredLog {
+    pub(super) stored: StoredRecords,
     pub(super) states: Vec<ShardState>,
 }
 
@@ -20,8 +20,8 @@ pub(super) type Record = (usize, u64);
 
 /// What is wrong with what was found; `may_be_gone` says what retention may have removed.
 pub(super) fn judge(
-    told: &Told,
-    found: &Found,
+    told: &AckedThrough,
+    found: &StoredLog,
     may_be_gone: impl Fn(Record) -> bool,
 ) -> Vec<String> {
     let mut faults = Vec::new();

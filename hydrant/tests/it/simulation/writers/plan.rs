@@ -8,13 +8,13 @@ use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
 use hydrant_testing::disk::{At, Death, Fall, Moment, Op};
 
-use super::super::chance::{Chance, Fate};
-use super::super::machine::Blow;
+use super::super::chance::{CallFault, Chance};
+use super::super::machine::MachineFault;
 
 /// Faults stop after this, or when all is appended, and everybody is brought to the end.
-const STORM: Duration = Duration::from_millis(600);
+const FAULT_PHASE: Duration = Duration::from_millis(600);
 /// As long where a process stands still for so long that the others fence what he holds, and goes on.
-const LONG_STORM: Duration = Duration::from_secs(40);
+const LONG_FAULT_PHASE: Duration = Duration::from_secs(40);
 /// In which a writer has its answer that does not stand still itself: others may be in the way one after another.
 pub(super) const ANSWERED: Duration = Duration::from_secs(12);
 
@@ -35,18 +35,18 @@ const KINDS: [Op; 8] = [
 
 /// One run.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) shape: Shape,
+pub(super) struct WritersPlan {
+    pub(super) shape: WritersShape,
     /// What happens to the first lives of the processes.
-    pub(super) falls: Vec<OneFall>,
+    pub(super) falls: Vec<PlannedFall>,
     /// What happens to the machine.
-    pub(super) steps: Vec<(Duration, Fault)>,
-    pub(super) storm: Duration,
+    pub(super) steps: Vec<(Duration, WritersFault)>,
+    pub(super) fault_phase: Duration,
 }
 
 /// Who appends, and to what.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
+pub(super) struct WritersShape {
     pub(super) writers: usize,
     /// Whether a process reads along.
     pub(super) reader: bool,
@@ -78,28 +78,28 @@ pub(super) struct Shape {
 
 /// Something that happens to a process at a call of one of its lives.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OneFall {
+pub(super) struct PlannedFall {
     pub(super) process: usize,
     pub(super) life: u64,
-    pub(super) fate: Fate,
+    pub(super) fate: CallFault,
 }
 
 /// Something that happens to the machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fault {
-    Blow(Blow),
+pub(super) enum WritersFault {
+    Machine(MachineFault),
     /// A shard is split, or two neighbours merged; something may happen to the operator, who then tries again.
     Reshard {
         merge: bool,
         which: u64,
-        fate: Option<Fate>,
+        fate: Option<CallFault>,
     },
 }
 
-impl Plan {
+impl WritersPlan {
     /// Brings what a broken variant needs to where it may show. Only those are here that fall too rarely without.
     pub(super) fn steer(&mut self, mutant: Mutant) {
-        let kill = |op, nth, moment| Fate {
+        let kill = |op, nth, moment| CallFault {
             at: At::Nth(op, nth),
             moment,
             fall: Fall::Dies(Death::Kill),
@@ -122,12 +122,12 @@ impl Plan {
             Mutant::EndedOnStaleControl => {
                 (shape.shards, shape.reader, first.process) = (1, true, shape.writers);
                 shape.paces = [brief; 3];
-                first.fate = Fate {
+                first.fate = CallFault {
                     at: At::Nth(Op::Watch, 4),
                     moment: Moment::Before,
                     fall: Fall::Hangs(4 * brief),
                 };
-                let reshard = Fault::Reshard {
+                let reshard = WritersFault::Reshard {
                     merge: false,
                     which: 0,
                     fate: Some(kill(Op::Rename, 1, Moment::Before)),
@@ -142,14 +142,14 @@ impl Plan {
                 (shape.reader, shape.may_wait) = (true, [true; 3]);
                 (shape.linger, shape.detached, shape.threads) = (Duration::ZERO, None, None);
                 (first.process, first.life) = (0, 0);
-                first.fate = Fate {
+                first.fate = CallFault {
                     at: At::Nth(Op::WriteAt, 1 + nth * 2),
                     moment: Moment::Before,
                     fall: Fall::Hangs(Duration::from_secs(15)),
                 };
                 self.falls.truncate(1);
                 self.steps.clear();
-                self.storm = LONG_STORM;
+                self.fault_phase = LONG_FAULT_PHASE;
             }
             // Two threads, and two processes that wait for four locks each.
             Mutant::LocksWaitOnThreads => (shape.shards, shape.threads) = (4, Some(2)),
@@ -158,7 +158,7 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for WritersPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {:?}", self.shape)?;
         for fall in &self.falls {
@@ -169,15 +169,15 @@ impl fmt::Display for Plan {
     }
 }
 
-impl Plan {
+impl WritersPlan {
     /// Everything that `seed` decides before the run. In every second one the first fall is at the call that follows from
     /// the seed, so that seeds in a row try every call.
     pub(super) fn draw(seed: u64) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x0077_2173_0c0f_fee5));
         let shape = chance.shape_of_writers();
         let processes = shape.writers as u64 + u64::from(shape.reader);
-        let mut falls: Vec<OneFall> = (0..1 + chance.below(4))
-            .map(|_| OneFall {
+        let mut falls: Vec<PlannedFall> = (0..1 + chance.below(4))
+            .map(|_| PlannedFall {
                 fate: chance.fate_of_call(CALLS),
                 process: chance.below(processes) as usize,
                 life: chance.one(&[0, 0, 0, 1]),
@@ -188,14 +188,14 @@ impl Plan {
             falls[0].fate.at = At::Call(1 + seed / 2 % CALLS);
         }
         let mut steps: Vec<_> = (0..chance.one(&[0, 0, 1, 1, 2, 3]))
-            .map(|_| (chance.micros(STORM), chance.fault_of_machine()))
+            .map(|_| (chance.micros(FAULT_PHASE), chance.fault_of_machine()))
             .collect();
         steps.sort_by_key(|(at, _)| *at);
-        Plan {
+        WritersPlan {
             shape,
             falls,
             steps,
-            storm: STORM,
+            fault_phase: FAULT_PHASE,
         }
     }
 
@@ -204,12 +204,12 @@ impl Plan {
     pub(super) fn let_one_stand_still(&mut self, seed: u64) {
         let chance = Chance(Random::seeded(seed ^ 0x00fe_ce5f_e4ce));
         if chance.below(3) == 0 {
-            self.storm = LONG_STORM;
-            let fate = Fate {
+            self.fault_phase = LONG_FAULT_PHASE;
+            let fate = CallFault {
                 fall: Fall::Hangs(Duration::from_millis(14_000 + chance.below(12_000))),
                 ..chance.fate_of_call(CALLS)
             };
-            self.falls.push(OneFall {
+            self.falls.push(PlannedFall {
                 process: chance.below(self.shape.writers as u64) as usize,
                 life: 0,
                 fate,
@@ -219,10 +219,11 @@ impl Plan {
             }
             self.steps.sort_by_key(|(at, _)| *at);
         }
-        let is_full =
-            |(_, fault): &(Duration, Fault)| matches!(fault, Fault::Blow(Blow::Full { .. }));
+        let is_full = |(_, fault): &(Duration, WritersFault)| {
+            matches!(fault, WritersFault::Machine(MachineFault::Full { .. }))
+        };
         let is_full = self.steps.iter().any(is_full);
-        let hangs = |fate: &Fate| matches!(fate.fall, Fall::Hangs(_));
+        let hangs = |fate: &CallFault| matches!(fate.fall, Fall::Hangs(_));
         let stands = |process| {
             self.falls
                 .iter()
@@ -230,9 +231,9 @@ impl Plan {
         };
         // Of two that stand still one may do so while it replaces the manifest to fence what the other one holds, and
         // the manifest's lock is waited for.
-        let reshards = |(_, fault): &&(Duration, Fault)| match fault {
-            Fault::Reshard { fate, .. } => fate.as_ref().is_some_and(hangs),
-            Fault::Blow(_) => false,
+        let reshards = |(_, fault): &&(Duration, WritersFault)| match fault {
+            WritersFault::Reshard { fate, .. } => fate.as_ref().is_some_and(hangs),
+            WritersFault::Machine(_) => false,
         };
         let falls = self.falls.iter().filter(|fall| hangs(&fall.fate)).count();
         let several = falls + self.steps.iter().filter(reshards).count() > 1;
@@ -241,9 +242,9 @@ impl Plan {
 }
 
 impl Chance {
-    fn shape_of_writers(&self) -> Shape {
+    fn shape_of_writers(&self) -> WritersShape {
         let ms = Duration::from_millis;
-        Shape {
+        WritersShape {
             writers: self.one(&[2, 2, 2, 3]),
             reader: self.below(2) == 0,
             twins: self.below(3) == 0,
@@ -267,7 +268,7 @@ impl Chance {
 
     /// Something that happens to a process at one of so many calls: at any of them, or at any of one kind, so that the
     /// rare kinds have their share.
-    fn fate_of_call(&self, calls: u64) -> Fate {
+    fn fate_of_call(&self, calls: u64) -> CallFault {
         let at = match self.below(4) {
             0 => At::Call(1 + self.below(calls)),
             _ => At::Nth(self.one(&KINDS), 1 + self.below(4)),
@@ -279,19 +280,19 @@ impl Chance {
             82..92 => Fall::Fails(ErrorKind::Other),
             _ => Fall::Unwinds(self.millis(1, 30)),
         };
-        Fate {
+        CallFault {
             at,
             moment: self.moment(),
             fall,
         }
     }
 
-    fn fault_of_machine(&self) -> Fault {
+    fn fault_of_machine(&self) -> WritersFault {
         match self.below(100) {
-            0..15 => Fault::Blow(self.power_cut()),
-            15..30 => Fault::Blow(self.full(6_000, 100, 1_000)),
-            30..45 => Fault::Blow(self.jump(8_000_000_000)),
-            _ => Fault::Reshard {
+            0..15 => WritersFault::Machine(self.power_cut()),
+            15..30 => WritersFault::Machine(self.full(6_000, 100, 1_000)),
+            30..45 => WritersFault::Machine(self.jump(8_000_000_000)),
+            _ => WritersFault::Reshard {
                 merge: self.percent(50),
                 which: self.below(1_000),
                 fate: self.percent(50).then(|| self.fate_of_call(90)),

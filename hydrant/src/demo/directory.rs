@@ -7,18 +7,18 @@ use hydrant_core::disk::replace_file;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::{Layers, Problems, SECTIONS};
 
-use crate::run::Plan;
+use crate::run::RunPlan;
 
 /// The id of the demo's key.
 const KEY_ID: &str = "demo";
 
 /// The demo's directory.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct DemoDir {
     dir: PathBuf,
 }
 
-impl Place {
+impl DemoDir {
     /// Makes the directory, the key and the policy.
     pub(crate) async fn prepare(dir: Option<PathBuf>, context: &Context) -> Result<Self> {
         let dir = match dir {
@@ -50,7 +50,7 @@ impl Place {
                 dir.display()
             )));
         }
-        let place = Place { dir };
+        let place = DemoDir { dir };
         place.write_secret(
             &place.key_file(),
             &format!(
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// The plan: written as the configuration that `hydrant run` takes, and read as that.
-    pub(crate) fn plan(&self, rate: u64, devices: u64) -> Result<Plan> {
+    pub(crate) fn plan(&self, rate: u64, devices: u64) -> Result<RunPlan> {
         let file = self.dir.join("hydrant.toml");
         let text = format!(
             "# Runs what the demo ran: hydrant run {file}\n\
@@ -82,7 +82,7 @@ impl Place {
         std::fs::write(&file, text).map_err(|error| Error::io("write", &file, error))?;
         let mut problems = Problems::new();
         let layers = Layers::load(Some(&file), [], SECTIONS, &mut problems);
-        let plan = Plan::read(&layers, &mut problems);
+        let plan = RunPlan::read(&layers, &mut problems);
         problems.into_result()?;
         plan.ok_or_else(|| Error::fatal("the demo's configuration was refused without a reason"))
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn only_the_owner_may_read_the_key() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place {
+        let place = DemoDir {
             dir: dir.path().to_owned(),
         };
         let key = place.key_file();
