@@ -2,8 +2,10 @@
 
 use hydrant_fuzz::{Random, Target};
 
+use crate::marks::ReaderMarks;
 use crate::origin::{OriginEntry, WriterId};
 use crate::position::{Position, Sequence};
+use crate::shard::HashRange;
 use crate::varint::{self, Reader};
 
 #[test]
@@ -31,6 +33,66 @@ fn origin_entries_are_refused_or_come_back() {
         assert_eq!(OriginEntry::decode(&mut reader).as_ref(), Ok(&entry));
         assert!(reader.is_empty());
         Some((entry.account.is_some(), count.min(3)))
+    });
+}
+
+#[test]
+fn marks_are_refused_or_come_back() {
+    let make = |random: &mut Random| {
+        let mut out = vec![1];
+        varint::put_position(&mut out, Position::offset(random.u64(0..300)));
+        let origins = random.u64(0..3);
+        varint::put_u64(&mut out, origins);
+        for origin in 0..origins {
+            match origin > 0 && random.bool() {
+                true => out.push(0),
+                false => {
+                    out.push(1);
+                    out.extend([random.u8(0..3); 16]);
+                }
+            }
+            varint::put_bytes(&mut out, &[b'0' + random.u8(0..3)]);
+            let segments = random.u64(1..4);
+            varint::put_u64(&mut out, segments);
+            for segment in 1..=segments {
+                if segment < segments {
+                    varint::put_u128(&mut out, u128::from(random.u64(0..40)));
+                }
+                let islands = random.u64(0..3);
+                let ended = random.u64(0..2);
+                varint::put_u64(&mut out, islands << 1 | ended);
+                if ended == 1 {
+                    varint::put_i64(&mut out, random.i64(-3..3));
+                }
+                for _ in 0..=2 * islands {
+                    varint::put_u64(&mut out, random.u64(0..80));
+                }
+            }
+        }
+        out
+    };
+    let range = HashRange {
+        first: 10,
+        last: 99,
+    };
+    Target::new("core-marks").made_by(&make).run(|input| {
+        let marks = ReaderMarks::decode(input, range).ok()?;
+        let mut out = Vec::new();
+        marks.encode(&mut out);
+        assert_eq!(ReaderMarks::decode(&out, range).as_ref(), Ok(&marks));
+        // A child of the whole range knows the same, and one of a part is one whose bytes are read.
+        let mut whole = Vec::new();
+        let parents = std::slice::from_ref(&marks);
+        let child = ReaderMarks::of_child(range, parents);
+        assert_eq!(child.origins(), marks.origins());
+        let part = HashRange {
+            first: 20,
+            last: 40,
+        };
+        let child = ReaderMarks::of_child(part, parents);
+        child.encode(&mut whole);
+        assert_eq!(ReaderMarks::decode(&whole, part).as_ref(), Ok(&child));
+        Some((marks.origins().min(3), out.len() / 8))
     });
 }
 

@@ -53,6 +53,30 @@ pub enum Mutant {
     LettersAsTheyCame,
     /// The name of a file is drawn instead of following from its interval.
     NamesDrawn,
+    /// A reader counts what belongs to another shard as read.
+    FilteredMoveMarks,
+    /// A reader hands on what belongs to another shard.
+    RangeNotFiltered,
+    /// A claim counts for the whole of a segment that it covers in part.
+    ClaimOfWholeSegments,
+    /// The first claim of an origin counts everything before it as read.
+    FirstSightKnowsBefore,
+    /// A reader counts everything before what it has read as read.
+    HighWaterMark,
+    /// A unit counts by the range of its lane, and is known when one segment of it knows it.
+    UnitKnownByAnySegment,
+    /// A unit counts by the range of its lane, and is known when all segments of it know it.
+    UnitKnownByAllSegments,
+    /// A unit counts by the range of its lane, and is known when the first segment of it knows it.
+    UnitKnownByFirstSegment,
+    /// What is known of an origin is forgotten when its end arrives.
+    EndedPrunedAtOnce,
+    /// All of an origin in a stored record is judged by the last of it.
+    OriginPerStoredRecord,
+    /// The outputs of one upstream record are not told apart.
+    OutputIndexIgnored,
+    /// A reader that is set back keeps the marks of where it was.
+    MarksKeptOverRewind,
 }
 
 #[cfg(any(test, feature = "mutants"))]
