@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::decode::{self, Decompressor, SourceFailure};
 use super::shape::{BYTE_ORDER_MARK, is_blank};
-use super::split::{Extent, Splitter};
+use super::split::{Extent, Replay, Replayed, Splitter};
 use super::text::TextSource;
 use super::{LineBlock, LineCounts, RecordFormat};
 use crate::input::InputError;
@@ -272,7 +272,6 @@ impl<R: Read> LineReader<R> {
         let mut digest = Box::<Xxh3>::default();
         let mut total = 0;
         let checks = [first, Some((place.bytes, place.digest))];
-        let mut scrap = LineBlock::default();
         if place.bytes > 0 {
             self.source.trust();
         }
@@ -283,20 +282,22 @@ impl<R: Read> LineReader<R> {
                 return Ok(false);
             }
             let over = (total + read).saturating_sub(place.bytes) as usize;
-            let mut bytes = self.buffer.split();
-            let rest = bytes.split_off(bytes.len() - over);
-            if !hash(&mut digest, &mut total, &bytes[known..], &checks) {
+            let before = self.buffer.len() - over;
+            if !hash(
+                &mut digest,
+                &mut total,
+                &self.buffer[known..before],
+                &checks,
+            ) {
                 return Ok(false);
             }
-            let extent = if total == place.bytes {
-                Extent::End
+            if total < place.bytes {
+                let mut scrap = LineBlock::default();
+                let done = self.splitter.split(&self.buffer, Extent::More, &mut scrap);
+                self.buffer.advance(done);
             } else {
-                Extent::More
-            };
-            let done = self.splitter.split(&bytes, extent, &mut scrap);
-            scrap = LineBlock::default();
-            bytes.advance(done);
-            self.buffer = if extent == Extent::End { rest } else { bytes };
+                self.replay_to(before)?;
+            }
         }
         debug_assert_eq!(
             total, place.bytes,
@@ -309,6 +310,17 @@ impl<R: Read> LineReader<R> {
             self.hasher = Some(digest);
         }
         Ok(true)
+    }
+
+    /// Takes the splitter over what is left in front of `place` in the buffer.
+    fn replay_to(&mut self, place: usize) -> Result<(), InputError> {
+        let mut replay = Replay::new();
+        let mut is_all = false;
+        while replay.run(&mut self.splitter, &self.buffer, place, is_all) == Replayed::Wants {
+            is_all = self.read_more()? == 0;
+        }
+        self.buffer.advance(place);
+        Ok(())
     }
 
     /// Passes over `lines` lines, the last of which may lack its end, and answers where that is; `None` when there are

@@ -19,6 +19,9 @@ use super::shape::{
 use super::{LineBlock, LineCounts, RecordRange, RefusedLine};
 
 mod damage;
+mod replay;
+
+pub(super) use replay::{Replay, Replayed};
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -98,7 +101,7 @@ pub(super) const DOCUMENTS: &str = "JSON documents, each is a record";
 pub(super) const JOINED: &str = "JSON documents without line ends between them, each is a record";
 
 /// Finds records in bytes that come piece by piece.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Splitter {
     format: RecordFormat,
     bytes_max: usize,
@@ -178,24 +181,7 @@ impl Splitter {
     pub(super) fn split(&mut self, bytes: &[u8], extent: Extent, block: &mut LineBlock) -> usize {
         let mut at = 0;
         loop {
-            let next = match self.state {
-                SplitState::Line => self.lines(bytes, at, extent, block),
-                SplitState::Between => self.between(bytes, at, extent),
-                SplitState::Document => self.document(bytes, at, extent, block),
-                SplitState::Closed(length) => self.closed(bytes, at, length, extent, block),
-                SplitState::Rest => self.rest(bytes, at, extent, block),
-                SplitState::Scalar => self.scalar(bytes, at, extent, block),
-                SplitState::Discard(gone) => self.discard(bytes, at, gone, extent, block),
-                SplitState::Long(gone) => self.long(bytes, at, gone, extent, block),
-                SplitState::LongScalar(gone, in_string) => {
-                    self.long_scalar(bytes, at, (gone, in_string), extent, block)
-                }
-                SplitState::Wreck(gone, in_line) => {
-                    self.wreck(bytes, at, (gone, in_line), extent, block)
-                }
-                SplitState::Behind(gone) => self.behind(bytes, at, gone, extent, block),
-            };
-            match next {
+            match self.step(bytes, at, extent, block) {
                 Advance::At(place) => at = place,
                 Advance::Wait(place) => {
                     at = place;
@@ -211,6 +197,27 @@ impl Splitter {
             return bytes.len();
         }
         at
+    }
+
+    /// Does what the state asks for at `at`.
+    fn step(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Advance {
+        match self.state {
+            SplitState::Line => self.lines(bytes, at, extent, block),
+            SplitState::Between => self.between(bytes, at, extent),
+            SplitState::Document => self.document(bytes, at, extent, block),
+            SplitState::Closed(length) => self.closed(bytes, at, length, extent, block),
+            SplitState::Rest => self.rest(bytes, at, extent, block),
+            SplitState::Scalar => self.scalar(bytes, at, extent, block),
+            SplitState::Discard(gone) => self.discard(bytes, at, gone, extent, block),
+            SplitState::Long(gone) => self.long(bytes, at, gone, extent, block),
+            SplitState::LongScalar(gone, in_string) => {
+                self.long_scalar(bytes, at, (gone, in_string), extent, block)
+            }
+            SplitState::Wreck(gone, in_line) => {
+                self.wreck(bytes, at, (gone, in_line), extent, block)
+            }
+            SplitState::Behind(gone) => self.behind(bytes, at, gone, extent, block),
+        }
     }
 
     /// How many bytes of a record are looked at before it is too long, whatever is there: so that it does not matter

@@ -84,6 +84,39 @@ fn when_a_source_pauses_does_not_matter() {
     }
 }
 
+/// What lies in front of a place may have been decided by what lies behind it.
+#[test]
+fn a_resume_behind_damage_looks_at_what_follows() {
+    for (format, text, behind) in [
+        (
+            RecordFormat::Json,
+            "{}\nno json\n{\"n\":22},{\n \"a\":\n1}\n",
+            20,
+        ),
+        (
+            RecordFormat::Auto,
+            "{}\n[[{\"n\":1}\n{\n \"a\":\n1}\n]{\"cut\":\"x\n{\n \"a\":\n1}\n",
+            35,
+        ),
+    ] {
+        let reading = remembering(format, AtEnd::Wait);
+        let read = |size| {
+            let source = Dribble::new(text.as_bytes().to_vec(), vec![size]);
+            LineReader::new("t", source, reading)
+        };
+        let (seen, places) = run(&mut read(1));
+        assert_eq!(seen.last().unwrap().2, b"{\"a\":1}");
+        assert!(places.iter().any(|(_, place)| place.bytes == behind));
+        for (before, place) in places {
+            for size in [1, 2, 7, 100] {
+                let mut again = read(size);
+                assert!(again.resume(&place, None).unwrap());
+                assert_eq!(run(&mut again).0, seen[before..], "{size} {place:?}");
+            }
+        }
+    }
+}
+
 /// What was sent of a source that ended within a character is what it begins with when the other half has come.
 #[test]
 fn half_a_character_is_taken_with_its_other_half() {
