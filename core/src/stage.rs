@@ -65,6 +65,19 @@ pub struct Output {
     pub id: OutputId,
     /// Whether it knows by itself how far it is, by [`Stage::resume`]: then a ledger never says more than it does.
     pub keeps_progress: bool,
+    /// What the runtime does with the ledger.
+    pub ledger: LedgerUse,
+}
+
+/// What the runtime does with a claim's ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerUse {
+    /// It reads it at the beginning and writes it after each publish.
+    Written,
+    /// It neither reads nor writes it, and gives the claim back through it: the output commits the progress itself, in
+    /// the source's own store and together with the records, where a later write would move it back. Such an output
+    /// keeps progress.
+    Silent,
 }
 
 impl Output {
@@ -73,6 +86,7 @@ impl Output {
         Output {
             id: OutputId::of_stream(stream.id(), stream.url()),
             keeps_progress: false,
+            ledger: LedgerUse::Written,
         }
     }
 }
@@ -89,8 +103,10 @@ pub trait Stage: Send + Sync + fmt::Debug {
         None
     }
     /// What the output knows of a shard's progress; finishes what a dead owner left half done. `None` when the output
-    /// keeps no progress or has none for this shard.
+    /// keeps no progress or has none for this shard. Called under a claim of the shard only.
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;
+    /// Whether the output has progress of a shard, which another worker may own: it changes nothing, and fences nobody.
+    async fn knows(&self, shard: &Shard) -> Result<bool>;
     /// The stage of one claim, from `after` on.
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>>;
     /// With [`Scope::Worker`]: publishes all claims at once.

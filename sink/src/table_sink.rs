@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::lease::{OutputId, Progress};
-use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, LedgerUse, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Context, Error, Overdraft, Result, Shard, ShardId, StreamId};
 
@@ -115,6 +115,7 @@ impl Stage for TableSink {
         Some(Output {
             id: self.output.clone(),
             keeps_progress: true,
+            ledger: LedgerUse::Written,
         })
     }
 
@@ -129,6 +130,10 @@ impl Stage for TableSink {
             marks: progress.marks,
             ..Progress::default()
         }))
+    }
+
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        Ok(self.chain(shard).tip().await?.to().is_some())
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {

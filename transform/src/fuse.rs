@@ -82,6 +82,10 @@ impl Stage for FusedStage {
         self.inner.resume(shard).await
     }
 
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        self.inner.knows(shard).await
+    }
+
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let writer = WriterId::of_app(&self.shared.app, claim.generation, &self.shared.input);
         let shard = claim.shard.id.clone();
@@ -232,6 +236,10 @@ mod tests {
                 to,
                 ..Progress::default()
             }))
+        }
+
+        async fn knows(&self, _: &Shard) -> Result<bool> {
+            Ok(true)
         }
 
         async fn open(&self, _: Opened) -> Result<Box<dyn ShardStage>> {

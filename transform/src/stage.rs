@@ -85,6 +85,10 @@ impl Stage for TransformStage {
         Ok(None)
     }
 
+    async fn knows(&self, _shard: &Shard) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let shared = Arc::clone(&self.shared);
         let digest = shared.transform.digest();

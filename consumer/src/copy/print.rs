@@ -16,7 +16,7 @@ use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::origin::DeadLetter;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
-use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, LedgerUse, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Source;
@@ -83,11 +83,16 @@ impl Stage for PrintStage {
         Some(Output {
             id: self.shared.output.clone(),
             keeps_progress: false,
+            ledger: LedgerUse::Written,
         })
     }
 
     async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
         Ok(None)
+    }
+
+    async fn knows(&self, _shard: &Shard) -> Result<bool> {
+        Ok(false)
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {

@@ -87,6 +87,10 @@ impl Stage for RelayStage {
         Ok(None)
     }
 
+    async fn knows(&self, _shard: &Shard) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let shared = Arc::clone(&self.shared);
         let session = shared

@@ -70,8 +70,8 @@ impl OutputIdentity {
         }
     }
 
-    /// Whether the output itself has progress of a shard.
+    /// Whether the output itself has progress of a shard, whichever worker owns it.
     pub(crate) async fn knows(&self, shard: &Shard) -> Result<bool> {
-        Ok(self.keeps_progress() && self.stage.resume(shard).await?.is_some())
+        Ok(self.keeps_progress() && self.stage.knows(shard).await?)
     }
 }

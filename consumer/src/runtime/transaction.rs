@@ -212,6 +212,10 @@ mod tests {
             Ok(None)
         }
 
+        async fn knows(&self, _shard: &Shard) -> Result<bool> {
+            Ok(false)
+        }
+
         async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {
             Err(Error::fatal("not opened here"))
         }

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use hydrant_core::error::Result;
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::shard::Shard;
-use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
+use hydrant_core::stage::{Flush, LedgerUse, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
 
 /// A stage whose output has an identity.
@@ -16,7 +16,11 @@ impl<S> NamedStage<S> {
     /// `keeps_progress` says whether `stage` answers [`Stage::resume`].
     pub(crate) fn new(id: &str, keeps_progress: bool, stage: S) -> Self {
         let id = OutputId::new(id, format!("lake {id}"));
-        let output = Output { id, keeps_progress };
+        let output = Output {
+            id,
+            keeps_progress,
+            ledger: LedgerUse::Written,
+        };
         NamedStage { stage, output }
     }
 }
@@ -34,6 +38,10 @@ impl<S: Stage> Stage for NamedStage<S> {
 
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         self.stage.resume(shard).await
+    }
+
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        self.stage.knows(shard).await
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {

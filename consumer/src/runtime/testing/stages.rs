@@ -117,6 +117,10 @@ impl Stage for PlainStage {
         Ok(None)
     }
 
+    async fn knows(&self, _shard: &Shard) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
         self.log.opened.lock().unwrap().push(opened.clone());
         Ok(Box::new(PlainShard {
@@ -220,6 +224,10 @@ impl Stage for Exact {
             to: *to,
             ..Progress::default()
         }))
+    }
+
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        Ok(self.log.committed(shard.id.as_str()).is_some())
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
@@ -357,6 +365,10 @@ impl Stage for Together {
             to: *to,
             ..Progress::default()
         }))
+    }
+
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        Ok(self.log.committed(shard.id.as_str()).is_some())
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {

@@ -49,6 +49,9 @@ impl Stage for Copying {
     ) -> hydrant_core::Result<Option<hydrant_core::lease::Progress>> {
         self.inner.resume(shard).await
     }
+    async fn knows(&self, shard: &hydrant_core::Shard) -> hydrant_core::Result<bool> {
+        self.inner.knows(shard).await
+    }
     async fn open(
         &self,
         claim: hydrant_core::stage::Opened,

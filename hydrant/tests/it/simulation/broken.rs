@@ -512,6 +512,9 @@ impl Stage for VariantStage {
             _ => resumed,
         })
     }
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        self.inner.knows(shard).await
+    }
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let (shard, after) = (claim.shard.id.clone(), claim.after.to);
         let mut inner = self.inner.open(claim).await?;
