@@ -17,7 +17,7 @@ use criterion::{
 };
 use hydrant_benches::{INPUTS, Input, Records};
 use hydrant_core::stream::{Append, Read};
-use hydrant_core::{Context, Permit, Position, hash};
+use hydrant_core::{Context, Position, hash};
 use hydrant_pii::{Engine, Policy};
 use hydrant_producer::simulate::{Fleet, FleetSpec};
 use hydrant_sink::decode::{DecodeOptions, Decoder, Provenance, RowOrigin};
@@ -175,10 +175,7 @@ fn log(c: &mut Criterion) {
                 picks: picks.into(),
                 routes: picks.iter().map(|pick| routes[*pick as usize]).collect(),
                 explicit: false,
-                entry: None,
-                input: None,
-                units: Arc::default(),
-                permit: Permit::default(),
+                ..Append::default()
             })
             .collect()
     };

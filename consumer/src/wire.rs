@@ -8,7 +8,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_process::{Process, Stdout, count_text, counted};
 use hydrant_stream::CreateOptions;
-use hydrant_stream::delivery::{Delivery, Routing, deliver};
+use hydrant_stream::delivery::{Delivery, Keys, deliver};
 use serde::Serialize;
 
 use crate::config::{Config, CopyTarget};
@@ -89,7 +89,7 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         CopyTarget::Stream(to) => {
             pin = Some(filter.digest());
             let output = open_output(&input, to, &context).await?;
-            match deliver(&input, &output, Routing::Natural, &context).await? {
+            match deliver(&input, &output, Keys::Kept, &context).await? {
                 Delivery::Lanes(lanes) => {
                     let input = input.id().clone();
                     Arc::new(RelayStage::new(&app, input, filter, lanes, context.clone()))

@@ -17,7 +17,7 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::lease::LeaseStore;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::{Append, Assignment, SharedStream};
-use hydrant_core::{Batch, Context, Permit, Random, Result, Shutdown, Workers, clock, hash};
+use hydrant_core::{Batch, Context, Random, Result, Shutdown, Workers, clock, hash};
 use hydrant_process::Stdout;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_stream::CreateOptions;
@@ -95,10 +95,7 @@ fn append(numbers: &[u64]) -> Append {
         picks: (0..numbers.len() as u32).collect(),
         routes: numbers.iter().map(|n| route(*n)).collect(),
         explicit: false,
-        entry: None,
-        input: None,
-        units: Arc::default(),
-        permit: Permit::default(),
+        ..Append::default()
     }
 }
 

@@ -4,7 +4,8 @@
 //! the interval `(from, to]` of it that this append completes for the receiving hash range, and the origin of each
 //! record. A log or a reader that keeps a *mark* per (writer, upstream shard) can so drop what it has seen. Beside the
 //! records travels an [`Account`]: how many units came in, and what became of those that are not records any more. The byte
-//! form written by [`OriginEntry::encode`] is the same in a local frame, a Kinesis tag and a Kafka header.
+//! form written by [`OriginEntry::encode`] is that of a log that checks at append: it holds one `from`, where a log that
+//! does not check keeps every claim with its hash range.
 
 use std::fmt;
 use std::sync::Arc;
@@ -379,9 +380,10 @@ pub struct OriginEntry {
     pub writer: WriterId,
     /// The upstream shard.
     pub shard: ShardId,
-    /// A checkpoint of the writer: everything up to here was confirmed before this session began.
+    /// A checkpoint of the writer: everything of the origin up to here is in the log, before this append.
+    /// [`Position::Begin`] when none is old enough for that.
     pub low: Position,
-    /// What this lane had confirmed before.
+    /// Everything of the origin up to here that routes into the shard is in the log: the least of the append's claims.
     pub from: Position,
     /// After this append, all of `(from, to]` that routes here is in the log.
     pub to: Position,

@@ -17,10 +17,11 @@ use crate::admin::Admin;
 use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
 use crate::error::Result;
+use crate::hash::Routing;
 use crate::lease::{Lease, LeaseStore};
 use crate::origin::{DeadLetter, Origin, OriginEntry, WriterId};
 use crate::position::Position;
-use crate::shard::{ShardId, ShardMap, StreamId};
+use crate::shard::{HashRange, ShardId, ShardMap, StreamId};
 use crate::subscription::Subscription;
 
 /// What a reader gives.
@@ -103,8 +104,20 @@ impl Unit {
     }
 }
 
+/// How far an origin is confirmed in a part of a shard.
+///
+/// With [`OriginEntry::to`] it is a claim: of that origin, in that range, nothing in `(from, to]` is outside of the
+/// append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedRange {
+    /// The part.
+    pub range: HashRange,
+    /// Everything of the origin up to here that routes into the part is in the log.
+    pub from: Position,
+}
+
 /// One append to a shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Append {
     /// Where the bytes are.
     pub batch: Arc<Batch>,
@@ -117,6 +130,10 @@ pub struct Append {
     /// The origins; `None` for records of which nobody keeps track, which may be doubled by a retry. Its `account` is
     /// filled by the writer from `input` and what it kept.
     pub entry: Option<OriginEntry>,
+    /// What the sender claims of the entry's origin. The parts tile the range of the shard as the sender knows it, each
+    /// with a value of its own: the least one would deny what was confirmed in the others. A log that checks at append
+    /// goes by the least all the same, which is the entry's `from`. Empty without an entry.
+    pub claims: Vec<ClaimedRange>,
     /// Upstream units that this append answers for, counted before the work was done; `None` for a producer. What the
     /// shard has already is subtracted, so that each unit is accounted for once however batches are cut.
     pub input: Option<u64>,
@@ -127,12 +144,45 @@ pub struct Append {
 }
 
 /// What became of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
+    /// The shard that took it. Another one than the append was handed in for says that the sender's map is old, and that
+    /// everything that was stored with the append lies in this shard's range; the claims hold in that range only.
+    pub shard: ShardId,
     /// The last position that the append took; `None` when it was a duplicate as a whole.
     pub last: Option<Position>,
     /// Records that the shard had already.
     pub duplicates: u64,
+}
+
+/// The keys that the records of a stream can have. Every stream takes records without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRule {
+    /// Any bytes.
+    Any,
+    /// Text in UTF-8 of at least one character.
+    Text {
+        /// The most characters.
+        chars_max: usize,
+    },
+}
+
+impl KeyRule {
+    /// Why no record can have this key, by a code of dead letters; `None` when one can.
+    pub fn misfit(self, key: &[u8]) -> Option<&'static str> {
+        let KeyRule::Text { chars_max } = self else {
+            return None;
+        };
+        match std::str::from_utf8(key) {
+            Err(_) => Some("key_not_text"),
+            Ok("") => Some("key_empty"),
+            // A text has no more characters than bytes.
+            Ok(text) if text.len() > chars_max && text.chars().count() > chars_max => {
+                Some("key_too_long")
+            }
+            Ok(_) => None,
+        }
+    }
 }
 
 /// Where an origin began in a part of a shard, beyond the beginning of its upstream shard.
@@ -155,14 +205,20 @@ pub type Ticket = BoxFuture<'static, Result<Appended>>;
 /// Appends to a stream's shards.
 #[async_trait]
 pub trait StreamWriter: Send + Sync + fmt::Debug {
-    /// Hands an append in; waits for room. The order of calls for one shard is the order in the log, and an append
-    /// whose predecessor of the same origin failed is refused ([`crate::Error::OutOfOrder`]).
+    /// Hands an append in; waits for room in this shard, never for another one. The order of calls for one shard is the
+    /// order in the log, and an append whose predecessor of the same origin failed is refused
+    /// ([`crate::Error::OutOfOrder`]).
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket>;
     /// The origins that began in a shard beyond the beginning of their upstream shard. Waits for no writer; empty where
     /// appends are not checked.
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>>;
-    /// The stream's secret for routing by keys that may be personal; see [`crate::hash::Router`].
-    fn routing_secret(&self) -> [u8; 32];
+    /// For how long after its answer an append may still be placed behind one that another client handed in later; zero
+    /// for a log in the order of its answers. A checkpoint is claimed ([`OriginEntry::low`]) when it is as old.
+    fn reorders_within(&self) -> Duration;
+    /// How keys route, for as long as the stream exists.
+    fn routing(&self) -> Routing;
+    /// The keys that a record can have.
+    fn keys(&self) -> KeyRule;
     /// The largest sum of key and payload bytes of one record.
     fn record_bytes_max(&self) -> usize;
     /// The largest sum of key and payload bytes of one append, and the size worth aiming at.
@@ -296,6 +352,22 @@ pub type SharedStream = Arc<dyn Stream>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_judged_by_its_characters() {
+        let text = KeyRule::Text { chars_max: 3 };
+        for (key, misfit) in [
+            ("abc".as_bytes(), None),
+            ("äöü".as_bytes(), None),
+            (b"abcd", Some("key_too_long")),
+            ("äöüß".as_bytes(), Some("key_too_long")),
+            (b"", Some("key_empty")),
+            (b"a\xff", Some("key_not_text")),
+        ] {
+            assert_eq!(text.misfit(key), misfit, "{key:?}");
+            assert_eq!(KeyRule::Any.misfit(key), None);
+        }
+    }
 
     #[test]
     fn a_start_is_read_from_what_it_shows() {

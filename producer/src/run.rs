@@ -17,7 +17,7 @@ use hydrant_core::origin::WriterId;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Position, Result, ShardId, Shutdown};
-use hydrant_stream::delivery::{LaneLimits, LaneSession, Lanes, Plan, Routing, Upstream};
+use hydrant_stream::delivery::{Keys, LaneLimits, LaneSession, Lanes, Plan, Upstream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -85,7 +85,7 @@ pub async fn run_into(
     };
     let lanes = Lanes::open(
         SharedStream::clone(&stream),
-        Routing::Natural,
+        Keys::Kept,
         LaneLimits::default(),
         context,
     )

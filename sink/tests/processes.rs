@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::stream::Append;
-use hydrant_core::{Context, Permit, Sequence, clock, hash};
+use hydrant_core::{Context, Sequence, clock, hash};
 use hydrant_sink::lake::{TableNames, open_read};
 use hydrant_sink::verify::{Depth, head, verify};
 use hydrant_stream::CreateOptions;
@@ -75,10 +75,7 @@ async fn fill(url: &str, context: &Context) {
                 picks,
                 routes,
                 explicit: false,
-                entry: None,
-                input: None,
-                units: Arc::default(),
-                permit: Permit::default(),
+                ..Append::default()
             };
             writer
                 .submit(&shard.id, append)

@@ -31,7 +31,7 @@ use hydrant_core::{Context, Error, Result};
 
 pub use lanes::{LaneLimits, LaneSession, Lanes};
 pub use plan::{Plan, Planner, Upstream};
-pub use route::{RouteRule, Routes, Routing};
+pub use route::{Keys, RouteRule, Routes};
 
 /// How records get from one stream into another.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub enum Delivery {
 pub async fn deliver(
     from: &SharedStream,
     to: &SharedStream,
-    routing: Routing,
+    keys: Keys,
     context: &Context,
 ) -> Result<Delivery> {
     if from.id() == to.id() {
@@ -59,7 +59,7 @@ pub async fn deliver(
     }
     let lanes = Lanes::open(
         SharedStream::clone(to),
-        routing,
+        keys,
         LaneLimits::default(),
         context,
     )

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,12 +15,13 @@ use super::{conformance_lake, conformance_lease, conformance_stream};
 use hydrant_core::admin::Admin;
 use hydrant_core::budget::{Budget, Permit};
 use hydrant_core::error::Result;
+use hydrant_core::hash::Routing;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    Append, Assignment, Begun, KeyRule, Read, ShardReader, ShardState, SharedStream, Start, Stream,
     StreamWriter, Ticket,
 };
 
@@ -178,8 +180,16 @@ impl StreamWriter for Broken<Arc<MemoryStream>> {
         }
     }
 
-    fn routing_secret(&self) -> [u8; 32] {
-        self.inner.routing_secret()
+    fn reorders_within(&self) -> Duration {
+        self.inner.reorders_within()
+    }
+
+    fn routing(&self) -> Routing {
+        self.inner.routing()
+    }
+
+    fn keys(&self) -> KeyRule {
+        self.inner.keys()
     }
 
     fn record_bytes_max(&self) -> usize {

@@ -8,7 +8,7 @@ use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::{Process, counted};
 use hydrant_stream::CreateOptions;
-use hydrant_stream::delivery::{Delivery, Routing, deliver};
+use hydrant_stream::delivery::{Delivery, Keys, deliver};
 
 use crate::config::Config;
 use crate::pii_transform::PiiTransform;
@@ -45,7 +45,7 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
     let output = open_output(&input, config, &context).await?;
     let transform = Arc::new(PiiTransform::new(Arc::clone(config.policy())));
     let digest = transform.digest().to_owned();
-    let stage = match deliver(&input, &output, Routing::Keyed, &context).await? {
+    let stage = match deliver(&input, &output, Keys::Replaced, &context).await? {
         Delivery::Lanes(lanes) => {
             TransformStage::new(&app, input.id().clone(), transform, lanes, context.clone())
         }

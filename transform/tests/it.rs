@@ -10,7 +10,7 @@ use hydrant_consumer::runtime;
 use hydrant_core::batch::{Batch, Entry, Span};
 use hydrant_core::hash::route_of_key;
 use hydrant_core::stream::{Append, Read, SharedStream};
-use hydrant_core::{Context, Disposition, Permit, Position, Result, Shutdown};
+use hydrant_core::{Context, Disposition, Position, Result, Shutdown};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_stream::CreateOptions;
 use hydrant_transform::config::{Config, TransformArgs};
@@ -83,10 +83,7 @@ async fn fill(stream: &SharedStream, from: u64, to: u64) -> Result<()> {
                 }),
                 routes: routes.into(),
                 explicit: false,
-                entry: None,
-                input: None,
-                units: Arc::default(),
-                permit: Permit::default(),
+                ..Append::default()
             };
             writer.submit(&shard, append).await?.await?;
         }

@@ -122,14 +122,14 @@ mod tests {
     use hydrant_testing::clock::ManualClock;
     use hydrant_testing::memory::MemoryStream;
 
-    use super::super::{LaneLimits, LaneSession, Lanes, Routing};
+    use super::super::{Keys, LaneLimits, LaneSession, Lanes};
     use super::*;
 
     /// A worker's way into `output`, as a new process has it.
     async fn lanes(output: &SharedStream) -> Arc<Lanes> {
         let context = super::super::tests::context(Random::seeded(1));
         let output = SharedStream::clone(output);
-        let opened = Lanes::open(output, Routing::Natural, LaneLimits::default(), &context);
+        let opened = Lanes::open(output, Keys::Kept, LaneLimits::default(), &context);
         opened.await.unwrap()
     }
 

@@ -1,8 +1,10 @@
 //! How far each part of the hash space was confirmed when its shard closed.
 //!
-//! A lane that starts after a split or a merge, over any number of generations at once, may claim only what is confirmed
-//! for *every* hash of its shard: the smallest value over the parts it covers.
+//! A lane that starts after a split or a merge, over any number of generations at once, claims for each part what is
+//! confirmed in it. A log that checks at append goes by the least of them; one that does not check needs every value:
+//! where the service places appends late, the least one claims that what lies between was not sent before.
 
+use hydrant_core::stream::ClaimedRange;
 use hydrant_core::{HashRange, Position};
 
 /// A partition of the hash space into ranges, each with the position confirmed for it.
@@ -19,14 +21,13 @@ impl ConfirmedByRange {
         }
     }
 
-    /// What is confirmed for every hash of `range`.
-    pub(super) fn over(&self, range: HashRange) -> Position {
-        self.parts
-            .iter()
-            .filter(|(part, _)| part.intersect(range).is_some())
-            .map(|(_, position)| *position)
-            .min()
-            .unwrap_or_default()
+    /// What is confirmed in each part of `range`, which the answer tiles.
+    pub(super) fn over(&self, range: HashRange) -> Vec<ClaimedRange> {
+        let parts = self.parts.iter().filter_map(|(part, from)| {
+            let range = part.intersect(range)?;
+            Some(ClaimedRange { range, from: *from })
+        });
+        parts.collect()
     }
 
     /// Notes what is confirmed for `range`. Neighbours with the same value become one part, so that the number of parts
@@ -65,7 +66,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_least_of_the_parts_is_what_a_range_has_reached(
+        fn each_part_of_a_range_has_what_was_confirmed_for_it_last(
             sets in prop::collection::vec((0u128..16, 0u128..16, 0u64..9), 0..12),
             query in (0u128..16, 0u128..16),
         ) {
@@ -83,8 +84,14 @@ mod tests {
                 }
             }
             let (a, b) = query;
-            let least = cells[a.min(b) as usize..=a.max(b) as usize].iter().min();
-            prop_assert_eq!(reached.over(range(a, b)), *least.unwrap());
+            let over = reached.over(range(a, b));
+            prop_assert_eq!(over[0].range.first, range(a, b).first);
+            prop_assert_eq!(over[over.len() - 1].range.last, range(a, b).last);
+            prop_assert!(over.windows(2).all(|two| two[0].range.last + 1 == two[1].range.first));
+            for cell in a.min(b)..=a.max(b) {
+                let part = over.iter().find(|part| part.range.contains(cell * UNIT));
+                prop_assert_eq!(part.unwrap().from, cells[cell as usize]);
+            }
             prop_assert_eq!(reached.parts[0].0.first, 0);
             prop_assert_eq!(reached.parts[reached.parts.len() - 1].0.last, u128::MAX);
             for pair in reached.parts.windows(2) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::retry::{Backoff, is_logged};
-use hydrant_core::stream::Append;
+use hydrant_core::stream::{Append, ClaimedRange};
 use hydrant_core::{Disposition, Error, HashRange, Permit, Position, Random, ShardId};
 
 use super::plan::{AppendSlice, Upstream};
@@ -42,8 +42,8 @@ pub(super) struct LaneFault {
 /// The way of one session into one shard.
 pub(super) struct Lane {
     pub(super) range: HashRange,
-    /// Everything of the upstream shard up to here that routes here is durable.
-    pub(super) confirmed: Position,
+    /// How far everything of the upstream shard that routes here is durable; tiles the range.
+    pub(super) confirmed: Vec<ClaimedRange>,
     /// Oldest first.
     pub(super) sent: VecDeque<Sent>,
     pub(super) in_flight: usize,
@@ -53,8 +53,13 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane into a shard that owns `range`, where everything up to `confirmed` is durable.
-    pub(super) fn new(range: HashRange, confirmed: Position) -> Self {
+    /// A lane into a shard that owns `range`, in which this much is durable.
+    pub(super) fn new(range: HashRange, confirmed: Vec<ClaimedRange>) -> Self {
+        debug_assert!(
+            confirmed.first().map(|part| part.range.first) == Some(range.first)
+                && confirmed.last().map(|part| part.range.last) == Some(range.last),
+            "claims tile the range of their lane"
+        );
         Lane {
             range,
             confirmed,
@@ -63,6 +68,26 @@ impl Lane {
             fault: None,
             failures: 0,
         }
+    }
+
+    /// What the append of this number claims: what is confirmed, or what the one before it completes.
+    pub(super) fn claims_of(&self, at: usize) -> Vec<ClaimedRange> {
+        match at.checked_sub(1) {
+            None => self.confirmed.clone(),
+            Some(before) => vec![ClaimedRange {
+                range: self.range,
+                from: self.sent[before].piece.to,
+            }],
+        }
+    }
+
+    /// Everything up to `to` that routes here is durable.
+    pub(super) fn confirm(&mut self, to: Position) {
+        self.confirmed.clear();
+        self.confirmed.push(ClaimedRange {
+            range: self.range,
+            from: to,
+        });
     }
 
     /// Notes what is to be done about a failed append; answers the error when that is nothing.
@@ -115,8 +140,13 @@ impl Lane {
     }
 }
 
-/// The append that a piece makes, after everything up to `from`.
-pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &AppendSlice) -> Append {
+/// The append that a piece makes, with what its sender claims.
+pub(super) fn append_of(
+    upstream: &Upstream,
+    claims: Vec<ClaimedRange>,
+    piece: &AppendSlice,
+) -> Append {
+    let from = claims.iter().map(|claim| claim.from).min();
     Append {
         batch: Arc::clone(&piece.batch),
         picks: Arc::clone(&piece.picks),
@@ -126,12 +156,13 @@ pub(super) fn append_of(upstream: &Upstream, from: Position, piece: &AppendSlice
             writer: upstream.writer,
             shard: upstream.shard.clone(),
             low: upstream.after,
-            from,
+            from: from.unwrap_or_default(),
             to: piece.to,
             origins: piece.origins.clone(),
             start: upstream.start,
             account: None,
         }),
+        claims,
         input: piece.counted.then(|| piece.input()),
         units: Arc::clone(&piece.units),
         // The batch holds its bytes until everything of it is confirmed.
@@ -146,7 +177,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fault_that_fails_all_appends_in_flight_counts_once() {
         let (random, shard) = (Random::seeded(1), ShardId::from("a"));
-        let mut lane = Lane::new(HashRange::ALL, Position::Begin);
+        let all = ClaimedRange {
+            range: HashRange::ALL,
+            from: Position::Begin,
+        };
+        let mut lane = Lane::new(all.range, vec![all]);
         let full = || Error::Full { path: "/a".into() };
         for at in 0..256 {
             assert!(lane.fail(full(), at, &random, &shard).is_none());

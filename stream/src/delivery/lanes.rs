@@ -19,7 +19,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use hydrant_core::clock::{self, Instant};
-use hydrant_core::hash::Router;
+use hydrant_core::hash::Routing;
 use hydrant_core::stream::{Appended, SharedStream, StreamWriter};
 use hydrant_core::{
     Batch, Budget, Context, Disposition, Error, Overdraft, Permit, Position, Random, Result,
@@ -32,7 +32,7 @@ use super::begun::{Beginnings, FirstPosition};
 use super::confirmed_by_range::ConfirmedByRange;
 use super::lane::{Lane, LaneState, Sent, append_of};
 use super::plan::{AppendSlice, Plan, Planner, Sizes, Upstream, growth_bytes, reroute};
-use super::route::{RouteRule, Routing, Table};
+use super::route::{Keys, RouteRule, Table};
 
 /// What one session may have on its way; more waits in [`LaneSession::send`].
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +57,8 @@ impl Default for LaneLimits {
 pub struct Lanes {
     output: SharedStream,
     writer: Arc<dyn StreamWriter>,
-    router: Router,
     routing: Routing,
+    keys: Keys,
     limits: LaneLimits,
     random: Random,
     budget: Budget,
@@ -80,7 +80,7 @@ impl Lanes {
     /// Opens `output` for writing and reads its map.
     pub async fn open(
         output: SharedStream,
-        routing: Routing,
+        keys: Keys,
         limits: LaneLimits,
         context: &Context,
     ) -> Result<Arc<Self>> {
@@ -90,9 +90,9 @@ impl Lanes {
         Ok(Arc::new(Lanes {
             appends: counter!("hydrant_lanes_appends_total", &stream),
             duplicates: counter!("hydrant_lanes_duplicate_records_total", &stream),
-            router: Router::new(&writer.routing_secret()),
+            routing: writer.routing(),
             writer,
-            routing,
+            keys,
             limits,
             random: context.random.clone(),
             budget: context.budget.clone(),
@@ -116,7 +116,7 @@ impl Lanes {
     /// The session of one claim, from `upstream.after` on.
     pub async fn session(self: &Arc<Self>, upstream: Upstream) -> LaneSession {
         let table = Arc::clone(&*self.table.lock().await);
-        let rule = RouteRule::new(self.routing, &self.router, upstream.shard.clone());
+        let rule = RouteRule::new(self.keys, &self.routing, upstream.shard.clone());
         let low = upstream.after;
         // Later on, what was asked when it began holds. A producer, which has no upstream, begins with its first record.
         let begins = low == upstream.start && upstream.stream != *self.output.id();
@@ -506,11 +506,11 @@ impl LaneSession {
                 waits = true;
                 continue;
             }
-            let mut from = lane.confirmed;
             for at in 0..lane.sent.len() {
                 let sent = &lane.sent[at];
                 if sent.state == LaneState::Waiting {
-                    let append = append_of(&self.upstream, from, &sent.piece);
+                    let claims = lane.claims_of(at);
+                    let append = append_of(&self.upstream, claims, &sent.piece);
                     let id = sent.id;
                     match self.lanes.writer.submit(shard, append).await {
                         Ok(ticket) => {
@@ -533,7 +533,6 @@ impl LaneSession {
                         }
                     }
                 }
-                from = lane.sent[at].piece.to;
             }
         }
         self.waits = waits;
@@ -570,7 +569,7 @@ impl LaneSession {
                     .sent
                     .pop_front_if(|sent| sent.state == LaneState::Stored)
                 {
-                    lane.confirmed = first.piece.to;
+                    lane.confirm(first.piece.to);
                 }
             }
             Err(error) => {
@@ -630,7 +629,9 @@ impl LaneSession {
             .open
             .extract_if(.., |shard, _| table.get_open(shard).is_none())
         {
-            self.reached.set(lane.range, lane.confirmed);
+            for part in lane.confirmed {
+                self.reached.set(part.range, part.from);
+            }
             for sent in lane.sent {
                 if sent.state == LaneState::Stored {
                     continue;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::clock;
+use hydrant_core::hash::Routing;
 use hydrant_core::origin::{Account, Dropped, WriterId};
 use hydrant_core::stream::{
-    Append, Appended, Assignment, Begun, ShardReader, ShardState, Start, Stream, StreamWriter,
-    Ticket, Unit, UnitKind,
+    Append, Appended, Assignment, Begun, KeyRule, ShardReader, ShardState, Start, Stream,
+    StreamWriter, Ticket, Unit, UnitKind,
 };
 use hydrant_core::{
     Budget, Error, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
@@ -256,6 +257,7 @@ impl ModelState {
             marks.insert(name.clone(), mark);
         }
         Ok(Appended {
+            shard: id.clone(),
             last: None,
             duplicates,
         })
@@ -316,8 +318,16 @@ impl StreamWriter for ModelStream {
         Ok(Vec::new())
     }
 
-    fn routing_secret(&self) -> [u8; 32] {
-        [7; 32]
+    fn reorders_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn routing(&self) -> Routing {
+        Routing::Keyed([7; 32])
+    }
+
+    fn keys(&self) -> KeyRule {
+        KeyRule::Any
     }
 
     fn record_bytes_max(&self) -> usize {

@@ -8,24 +8,28 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hydrant_core::batch::Run;
-use hydrant_core::hash::{self, Router};
+use hydrant_core::hash::{self, Router, Routing};
 use hydrant_core::{Batch, HashRange, Sequence, Shard, ShardId, ShardMap};
 
-/// How keys become hashes.
+/// What a stage does with the keys of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routing {
-    /// By a keyed hash, always stored beside the record: for stages that may replace keys. A stage that stored the hash
-    /// only of replaced keys would give one key two hashes when the policy changes, and the stage after it would lose
-    /// the key's order.
-    Keyed,
-    /// By the plain hash of the key, stored only when the input record carries one: for stages that leave keys alone.
-    Natural,
+pub enum Keys {
+    /// It may replace them. The hash of a key is always stored beside the record: a stage that stored only those of
+    /// replaced keys would give one key two hashes when the policy changes, and the stage after it would lose the key's
+    /// order.
+    Replaced,
+    /// It leaves them alone. A hash is stored only when the input record carries one.
+    Kept,
 }
 
 /// The rule of one output stream for the records of one upstream shard; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RouteRule {
-    router: Option<Router>,
+    router: Router,
+    /// Whether no reader of the output could compute the hashes of keys.
+    explicit: bool,
+    /// Whether the output stores hashes: the partition of a record says its own.
+    stores_hashes: bool,
     shard: ShardId,
 }
 
@@ -39,16 +43,22 @@ pub struct Routes {
 }
 
 impl RouteRule {
-    pub(super) fn new(routing: Routing, router: &Router, shard: ShardId) -> Self {
+    pub(super) fn new(keys: Keys, routing: &Routing, shard: ShardId) -> Self {
+        let stores_hashes = !matches!(routing, Routing::Murmur2 { .. });
         RouteRule {
-            router: (routing == Routing::Keyed).then(|| router.clone()),
+            router: match keys {
+                Keys::Replaced => Router::of_replaced_keys(routing),
+                Keys::Kept => Router::of_kept_keys(routing),
+            },
+            explicit: stores_hashes && keys == Keys::Replaced,
+            stores_hashes,
             shard,
         }
     }
 
     /// The routes of the input batch's records; computation only, fit for a worker thread.
     pub fn routes(&self, batch: &Batch) -> Routes {
-        let mut explicit = !batch.hashes.is_empty();
+        let mut explicit = self.stores_hashes && !batch.hashes.is_empty();
         let hashes = if batch.hashes.len() == batch.len() {
             batch.hashes.clone()
         } else {
@@ -59,13 +69,14 @@ impl RouteRule {
                 .zip(positions)
                 .map(|(entry, (sequence, sub, _))| match batch.key(entry) {
                     None => hash::route_of_origin(self.shard.as_str(), sequence, sub),
-                    Some(key) => match &self.router {
-                        None => hash::route_of_key(key),
-                        Some(router) => {
-                            explicit = true;
-                            memo.get(key, |key| router.route(key))
+                    Some(key) => {
+                        explicit |= self.explicit;
+                        match &self.router {
+                            // A look into the memo would take as long.
+                            Router::Md5 => hash::route_of_key(key),
+                            router => memo.get(key, |key| router.route(key)),
                         }
-                    },
+                    }
                 })
                 .collect()
         };

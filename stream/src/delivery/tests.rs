@@ -12,7 +12,7 @@ use hydrant_core::{
 };
 
 use super::model::{Faults, ModelStream};
-use super::{LaneLimits, LaneSession, Lanes, Routing, Upstream};
+use super::{Keys, LaneLimits, LaneSession, Lanes, Upstream};
 
 const STREAM: &str = "in";
 
@@ -439,7 +439,7 @@ async fn start(
     checkpoints: [Position; 2],
 ) {
     let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-    let lanes = Lanes::open(output, Routing::Keyed, limits, context)
+    let lanes = Lanes::open(output, Keys::Replaced, limits, context)
         .await
         .unwrap();
     let after = checkpoints[which];
@@ -473,7 +473,7 @@ fn one_seed_run_twice_gives_the_same_log() {
         run(async move {
             let context = context(random.clone());
             let output: hydrant_core::stream::SharedStream = Arc::new(stream_of_run.clone());
-            let lanes = Lanes::open(output, Routing::Keyed, LaneLimits::default(), &context)
+            let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context)
                 .await
                 .unwrap();
             let mut session = lanes.session(upstream("a", Position::Begin)).await;
@@ -499,7 +499,7 @@ fn a_shard_that_gets_nothing_from_a_batch_takes_the_next_one() {
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
         let lanes = Lanes::open(
             output,
-            Routing::Keyed,
+            Keys::Replaced,
             LaneLimits::default(),
             &context(random),
         )
@@ -530,7 +530,7 @@ fn what_is_unconfirmed_is_bounded() {
             bytes: 1 << 20,
             appends: 4,
         };
-        let lanes = Lanes::open(output, Routing::Keyed, limits, &context(random))
+        let lanes = Lanes::open(output, Keys::Replaced, limits, &context(random))
             .await
             .unwrap();
         let mut session = lanes.session(upstream("a", Position::Begin)).await;
@@ -564,7 +564,7 @@ fn a_session_that_overdraws_lets_the_next_one_do_so() {
         stream.with(|model| model.faults.lost = 60);
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
         let context = context(random);
-        let lanes = Lanes::open(output, Routing::Keyed, LaneLimits::default(), &context)
+        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context)
             .await
             .unwrap();
         let [little, as_little] = [(); 2].map(|()| context.budget.try_acquire(1).unwrap());
@@ -597,7 +597,7 @@ fn a_transform_that_loses_count_is_refused_before_anything_is_sent() {
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
         let lanes = Lanes::open(
             output,
-            Routing::Keyed,
+            Keys::Replaced,
             LaneLimits::default(),
             &context(random),
         )
@@ -629,7 +629,7 @@ fn a_route_depends_on_the_input_key_alone_and_an_explicit_hash_outranks_it() {
         let output: hydrant_core::stream::SharedStream =
             Arc::new(ModelStream::new(2, random.clone()));
         let context = context(random);
-        for (routing, explicit) in [(Routing::Keyed, true), (Routing::Natural, false)] {
+        for (routing, explicit) in [(Keys::Replaced, true), (Keys::Kept, false)] {
             let lanes = Lanes::open(
                 Arc::clone(&output),
                 routing,
@@ -674,7 +674,7 @@ fn a_failure_for_good_ends_the_session_with_its_own_error() {
             let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
             let lanes = Lanes::open(
                 output,
-                Routing::Keyed,
+                Keys::Replaced,
                 LaneLimits::default(),
                 &context(random),
             )

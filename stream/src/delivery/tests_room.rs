@@ -13,7 +13,7 @@ use hydrant_fuzz::memory;
 
 use super::model::{Faults, ModelStream};
 use super::tests::{context, input, letter, run, upstream};
-use super::{LaneLimits, Lanes, Routing};
+use super::{Keys, LaneLimits, Lanes};
 
 const RECORDS: u64 = 200;
 
@@ -47,7 +47,7 @@ fn dead_letters_hold_their_memory_from_before_they_are_made_until_they_are_store
         let context = context(random);
         let budget = context.budget.clone();
         let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-        let lanes = Lanes::open(output, Routing::Keyed, LaneLimits::default(), &context);
+        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context);
         let lanes = lanes.await.unwrap();
         let mut session = lanes.session(upstream("a", Position::Begin)).await;
         let mut batch = input(1, "a", 0, RECORDS);
@@ -85,7 +85,7 @@ fn planning_dead_letters_takes_what_their_batch_was_given() {
         let mut output = ModelStream::new(1, random);
         output.append_bytes = 1 << 20;
         let output: hydrant_core::stream::SharedStream = Arc::new(output);
-        let lanes = Lanes::open(output, Routing::Keyed, LaneLimits::default(), &context);
+        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context);
         let lanes = lanes.await.unwrap();
         let mut session = lanes.session(upstream("a", Position::Begin)).await;
         let mut batch = input(1, "a", 0, RECORDS);
@@ -115,7 +115,7 @@ fn while_the_budget_is_spent_one_batch_at_a_time_is_given_room() {
         let random = Random::seeded(2);
         let context = context(random.clone());
         let output: hydrant_core::stream::SharedStream = Arc::new(ModelStream::new(2, random));
-        let lanes = Lanes::open(output, Routing::Keyed, LaneLimits::default(), &context);
+        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context);
         let lanes = lanes.await.unwrap();
         let mut first = lanes.session(upstream("a", Position::Begin)).await;
         let mut other = lanes.session(upstream("b", Position::Begin)).await;

@@ -155,15 +155,10 @@ pub(super) async fn an_append_is_stored_once(harness: &dyn Harness) {
         assert_eq!(payloads(&stream, &shard).await, wanted);
         stream = harness.reopen(stream).await;
     }
-    let other = Append {
-        entry: from_origin(&all[..4], 0, None, None)
-            .entry
-            .map(|mut entry| {
-                entry.writer = hydrant_core::origin::WriterId::of_name("another");
-                entry
-            }),
-        ..append(&all[..4])
-    };
+    let mut other = from_origin(&all[..4], 0, None, None);
+    if let Some(entry) = &mut other.entry {
+        entry.writer = hydrant_core::origin::WriterId::of_name("another");
+    }
     let stored = send(&*writer(&stream).await, &shard, other).await;
     assert_eq!(
         stored.duplicates, 0,
@@ -245,10 +240,12 @@ pub(super) async fn an_append_from_before_its_origins_start_is_refused(harness: 
     // It holds nothing of what was passed over.
     let appended = send(&*writer, &shard, {
         let mut append = beginning_at(None, 9, 12);
-        append
-            .entry
-            .iter_mut()
-            .for_each(|entry| entry.from = Position::Begin);
+        if let Some(entry) = &mut append.entry {
+            entry.from = Position::Begin;
+        }
+        for claim in &mut append.claims {
+            claim.from = Position::Begin;
+        }
         append
     })
     .await;
@@ -274,9 +271,11 @@ pub(super) async fn accounts_count_each_unit_once(harness: &dyn Harness) {
     };
     send(&*writer, &shard, sending(0, 2, vec![2, 3], 3)).await;
     send(&*writer, &shard, sending(0, 2, vec![2, 3], 3)).await;
+    let all_letters = sending(0, 0, vec![3, 4], 5);
     let only_letters = Append {
-        entry: from_origin(&[], 2, None, Some(5)).entry,
-        ..sending(0, 0, vec![3, 4], 5)
+        input: all_letters.input,
+        units: all_letters.units,
+        ..from_origin(&[], 2, None, Some(5))
     };
     send(&*writer, &shard, only_letters).await;
     let mut reader = reader(&stream, &shard, Position::Begin).await;

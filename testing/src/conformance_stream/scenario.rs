@@ -7,14 +7,15 @@ use bytes::{Bytes, BytesMut};
 use super::PATIENCE;
 use crate::must;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
-use hydrant_core::budget::{Budget, Permit};
+use hydrant_core::budget::Budget;
 use hydrant_core::error::Result;
 use hydrant_core::hash;
 use hydrant_core::origin::{DeadLetter, Origin, OriginEntry, WriterId};
 use hydrant_core::position::{Position, Sequence};
 use hydrant_core::shard::{HashRange, ShardId};
 use hydrant_core::stream::{
-    Append, Appended, Read, ShardReader, SharedStream, StreamWriter, Ticket, Unit, UnitKind,
+    Append, Appended, ClaimedRange, Read, ShardReader, SharedStream, StreamWriter, Ticket, Unit,
+    UnitKind,
 };
 
 /// More than any check needs.
@@ -85,10 +86,7 @@ pub(super) fn append(messages: &[Message]) -> Append {
         picks: (0..messages.len() as u32).collect(),
         routes: messages.iter().map(route).collect(),
         explicit: messages.iter().any(|message| message.key.is_none()),
-        entry: None,
-        input: None,
-        units: Arc::default(),
-        permit: Permit::default(),
+        ..Append::default()
     }
 }
 
@@ -122,6 +120,10 @@ pub(super) fn from_origin(
             start: Position::Begin,
             account: None,
         }),
+        claims: vec![ClaimedRange {
+            range: HashRange::ALL,
+            from: before(first),
+        }],
         ..append(messages)
     }
 }

@@ -155,6 +155,7 @@ impl MemoryShard {
             let all: Vec<usize> = (0..append.picks.len()).collect();
             let last = self.store(&append, &all, None, now);
             return Ok(Appended {
+                shard: self.shard.id.clone(),
                 last,
                 duplicates: 0,
             });
@@ -202,7 +203,11 @@ impl MemoryShard {
             let (start, to) = raised(*part, &entry);
             *part = (start, to.max(entry.to));
         }
-        Ok(Appended { last, duplicates })
+        Ok(Appended {
+            shard: self.shard.id.clone(),
+            last,
+            duplicates,
+        })
     }
 
     /// Which part of the origin is known in each segment.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -13,12 +14,14 @@ use hydrant_core::admin::{Admin, Repair, Reshard, Retention, Trim};
 use hydrant_core::budget::Budget;
 use hydrant_core::clock::SharedClock;
 use hydrant_core::error::{Error, Result};
+use hydrant_core::hash::Routing;
 use hydrant_core::interval::Interval;
 use hydrant_core::lease::{Lease, LeaseStore, rows_that_count};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Append, Assignment, Begun, Read, ShardReader, ShardState, Start, Stream, StreamWriter, Ticket,
+    Append, Assignment, Begun, KeyRule, Read, ShardReader, ShardState, Start, Stream, StreamWriter,
+    Ticket,
 };
 
 /// The largest record, as that of the embedded log.
@@ -208,8 +211,16 @@ impl StreamWriter for MemoryStream {
         Ok(self.shared.lock().shard(shard)?.begun())
     }
 
-    fn routing_secret(&self) -> [u8; 32] {
-        [7; 32]
+    fn reorders_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn routing(&self) -> Routing {
+        Routing::Keyed([7; 32])
+    }
+
+    fn keys(&self) -> KeyRule {
+        KeyRule::Any
     }
 
     fn record_bytes_max(&self) -> usize {

@@ -16,7 +16,7 @@ use hydrant_sink::encode::{Compression, EncodeOptions};
 use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::table::spec::TableRules;
 use hydrant_sink::{FlushRules, SourceRebuild, TableSink};
-use hydrant_stream::delivery::{Delivery, Routing, deliver};
+use hydrant_stream::delivery::{Delivery, Keys, deliver};
 use hydrant_stream::{Codec, CreateOptions};
 use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
 
@@ -106,7 +106,7 @@ pub(super) async fn run(
                 open(Log::Clean, context).await?,
             );
             let clean: SharedStream = Arc::new(Acks::new(clean, None, shape.loss, &context.random));
-            let Delivery::Lanes(lanes) = deliver(&raw, &clean, Routing::Keyed, context).await?
+            let Delivery::Lanes(lanes) = deliver(&raw, &clean, Keys::Replaced, context).await?
             else {
                 return Err(Error::fatal("two local streams are joined by lanes"));
             };

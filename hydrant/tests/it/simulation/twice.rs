@@ -10,9 +10,9 @@ use bytes::Bytes;
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
-use hydrant_core::stream::{Append, Read, SharedStream};
+use hydrant_core::stream::{Append, ClaimedRange, Read, SharedStream};
 use hydrant_core::{
-    Batch, Budget, Context, HashRange, Permit, Position, Random, Result, Sequence, ShardId, Workers,
+    Batch, Budget, Context, HashRange, Position, Random, Result, Sequence, ShardId, Workers,
 };
 use hydrant_stream::CreateOptions;
 use hydrant_testing::disk::{Death, Loss, Moment, SimDisk, SimWorld};
@@ -66,9 +66,11 @@ fn append(n: u64) -> Append {
             start: Position::Begin,
             account: None,
         }),
-        input: None,
-        units: Arc::default(),
-        permit: Permit::default(),
+        claims: vec![ClaimedRange {
+            range: HashRange::ALL,
+            from: position(n),
+        }],
+        ..Append::default()
     }
 }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::admin::Admin;
+use hydrant_core::hash::Routing;
 use hydrant_core::lease::Lease;
 use hydrant_core::stream::{
-    Append, Assignment, Begun, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    Append, Assignment, Begun, KeyRule, Read, ShardReader, ShardState, SharedStream, Start, Stream,
     StreamWriter, Ticket,
 };
 use hydrant_core::{
@@ -169,8 +170,14 @@ impl StreamWriter for AckWriter {
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
         self.inner.begun(shard).await
     }
-    fn routing_secret(&self) -> [u8; 32] {
-        self.inner.routing_secret()
+    fn reorders_within(&self) -> Duration {
+        self.inner.reorders_within()
+    }
+    fn routing(&self) -> Routing {
+        self.inner.routing()
+    }
+    fn keys(&self) -> KeyRule {
+        self.inner.keys()
     }
     fn record_bytes_max(&self) -> usize {
         self.inner.record_bytes_max()

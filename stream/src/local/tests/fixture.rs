@@ -9,9 +9,11 @@ use hydrant_core::clock::SystemClock;
 use hydrant_core::disk::real::RealDisk;
 use hydrant_core::disk::{Disk, SharedDisk};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
-use hydrant_core::stream::{Append, Appended, Read, ShardReader, SharedStream, StreamWriter};
+use hydrant_core::stream::{
+    Append, Appended, ClaimedRange, Read, ShardReader, SharedStream, StreamWriter,
+};
 use hydrant_core::{
-    Batch, Budget, Context, Permit, Position, Random, Result, Sequence, ShardId, Workers, hash,
+    Batch, Budget, Context, HashRange, Position, Random, Result, Sequence, ShardId, Workers, hash,
 };
 
 use crate::CreateOptions;
@@ -96,10 +98,7 @@ pub(super) fn plain(numbers: &[u64]) -> Append {
         picks: (0..numbers.len() as u32).collect(),
         routes: numbers.iter().map(|n| route(*n)).collect(),
         explicit: false,
-        entry: None,
-        input: None,
-        units: Arc::default(),
-        permit: Permit::default(),
+        ..Append::default()
     }
 }
 
@@ -132,6 +131,10 @@ pub(super) fn tracked(
             start: Position::Begin,
             account: None,
         }),
+        claims: vec![ClaimedRange {
+            range: HashRange::ALL,
+            from,
+        }],
         ..plain(numbers)
     }
 }

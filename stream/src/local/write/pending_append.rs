@@ -73,6 +73,11 @@ impl EncodedAppend {
 impl PendingAppend {
     /// Takes an append apart; the permit is held until it is stored.
     pub(crate) fn new(append: Append) -> (PendingAppend, Permit) {
+        debug_assert_eq!(
+            append.claims.iter().map(|claim| claim.from).min(),
+            append.entry.as_ref().map(|entry| entry.from),
+            "an entry starts at the least of its claims"
+        );
         let work = PendingAppend {
             batch: append.batch,
             picks: append.picks,

@@ -12,12 +12,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::disk::at_once;
+use hydrant_core::hash::Routing;
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::stream::{Append, Appended, Begun, StreamWriter, Ticket};
+use hydrant_core::stream::{Append, Appended, Begun, KeyRule, StreamWriter, Ticket};
 use hydrant_core::{Error, HashRange, Overdraft, Permit, Result, Shard, ShardId, Workers, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -236,8 +238,16 @@ impl StreamWriter for LocalWriter {
         self.place.unless_gone(begun).await
     }
 
-    fn routing_secret(&self) -> [u8; 32] {
-        self.secret
+    fn reorders_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn routing(&self) -> Routing {
+        Routing::Keyed(self.secret)
+    }
+
+    fn keys(&self) -> KeyRule {
+        KeyRule::Any
     }
 
     fn record_bytes_max(&self) -> usize {
@@ -394,7 +404,7 @@ async fn write(
             outcomes.extend(
                 ready
                     .into_iter()
-                    .map(|r| CommitOutcome::duplicate(r.pending, 0)),
+                    .map(|r| CommitOutcome::duplicate(r.pending, &shard.id, 0)),
             );
             return (outcomes, Err(error));
         }
@@ -422,7 +432,7 @@ async fn write(
             DedupVerdict::New => Ok(encoded),
             DedupVerdict::Duplicate => {
                 duplicates += all;
-                let outcome = CommitOutcome::duplicate(pending, all);
+                let outcome = CommitOutcome::duplicate(pending, &shard.id, all);
                 if mutant::is(Mutant::DuplicateToldEarly) {
                     answer(outcome.pending, Ok(outcome.appended));
                 } else {
@@ -467,6 +477,7 @@ async fn write(
         outcomes.push(CommitOutcome {
             pending,
             appended: Appended {
+                shard: shard.id.clone(),
                 last: (slots > 0).then(|| position_before(group.next_offset)),
                 duplicates: all - records,
             },
@@ -503,10 +514,11 @@ async fn write(
 }
 
 impl CommitOutcome {
-    fn duplicate(pending: Pending, duplicates: u64) -> Self {
+    fn duplicate(pending: Pending, shard: &ShardId, duplicates: u64) -> Self {
         CommitOutcome {
             pending,
             appended: Appended {
+                shard: shard.clone(),
                 last: None,
                 duplicates,
             },

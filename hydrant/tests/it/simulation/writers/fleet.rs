@@ -8,9 +8,9 @@ use bytes::Bytes;
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
-use hydrant_core::stream::{Append, SharedStream, StreamWriter, Ticket};
+use hydrant_core::stream::{Append, ClaimedRange, SharedStream, StreamWriter, Ticket};
 use hydrant_core::{
-    Batch, Context, Error, Permit, Position, Random, Result, Sequence, Shard, ShardId, hash,
+    Batch, Context, Error, Position, Random, Result, Sequence, Shard, ShardId, hash,
 };
 use hydrant_stream::{Codec, CreateOptions};
 use hydrant_testing::disk::{Loss, SimDisk};
@@ -140,9 +140,11 @@ fn append(
             origins: here.iter().map(origin_of).collect(),
             account: None,
         }),
-        input: None,
-        units: Arc::default(),
-        permit: Permit::default(),
+        claims: vec![ClaimedRange {
+            range: shard.range,
+            from: place_of(from),
+        }],
+        ..Append::default()
     }
 }
 
