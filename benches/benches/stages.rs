@@ -16,7 +16,7 @@ use criterion::{
     BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
 };
 use hydrant_benches::{INPUTS, Input, Records};
-use hydrant_core::stream::{Append, Read};
+use hydrant_core::stream::{Append, OpenAt, Read};
 use hydrant_core::{Context, Position, hash};
 use hydrant_pii::{Engine, Policy};
 use hydrant_producer::simulate::{Fleet, FleetSpec};
@@ -200,8 +200,8 @@ fn log(c: &mut Criterion) {
         b.iter(|| {
             runtime.block_on(async {
                 let stream = hydrant_stream::open(&url, &context).await.unwrap();
-                let mut reader = stream.reader(&shard, &context.budget).await.unwrap();
-                reader.open(Position::Begin).await.unwrap();
+                let at = OpenAt::after(Position::Begin);
+                let mut reader = stream.reader(&shard, at, &context.budget).await.unwrap();
                 let mut seen = 0;
                 while seen < RECORDS as usize {
                     if let Read::Batch(batch) = reader.next().await.unwrap() {

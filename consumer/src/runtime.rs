@@ -9,7 +9,6 @@
 //! budget bounds the memory, and no shard waits for bytes that only it could free.
 
 mod end_of_stream;
-mod late_reader;
 mod leases;
 mod output_identity;
 mod progress_board;

@@ -16,8 +16,8 @@ use hydrant_consumer::wire::{CopyParts, prepare};
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::lease::LeaseStore;
 use hydrant_core::shutdown::Phase;
-use hydrant_core::stream::{Append, Assignment, SharedStream};
-use hydrant_core::{Batch, Context, Random, Result, Shutdown, Workers, clock, hash};
+use hydrant_core::stream::{Append, Assignment, Join, SharedStream};
+use hydrant_core::{Batch, Budget, Context, Random, Result, Shutdown, Workers, clock, hash};
 use hydrant_process::Stdout;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_stream::CreateOptions;
@@ -376,7 +376,7 @@ async fn resharding_input_and_output_loses_doubles_and_reorders_nothing() {
     fill(&stream, 300..600).await;
     let mut dying = spec(Some("relay"), &relay).await.unwrap();
     dying.exit_at_end = false;
-    let Assignment::Leases(leases) = stream.assignment("relay").await.unwrap() else {
+    let Assignment::Leases(leases) = stream.assignment(&joining("relay")).await.unwrap() else {
         panic!()
     };
     let run = tokio::spawn(runtime::run(dying));
@@ -410,7 +410,7 @@ async fn a_dead_workers_shards_go_to_the_other_well_within_two_seconds() {
     let stream = create(&raw, 4).await;
     create(&clean, 2).await;
     let relay = args(&raw, &clean);
-    let Assignment::Leases(leases) = stream.assignment("relay").await.unwrap() else {
+    let Assignment::Leases(leases) = stream.assignment(&joining("relay")).await.unwrap() else {
         panic!()
     };
     let mut first = spec(Some("relay"), &relay).await.unwrap();
@@ -434,6 +434,10 @@ async fn a_dead_workers_shards_go_to_the_other_well_within_two_seconds() {
     shutdown.advance(Phase::Draining);
     second.await.unwrap().unwrap();
     until_owners(&*leases, BTreeMap::is_empty).await;
+}
+
+fn joining(app: &str) -> Join {
+    Join::new(app, "test", &Budget::new(1 << 20))
 }
 
 /// Waits until the numbers of leases by owner are as `wanted`.
@@ -539,7 +543,7 @@ async fn calls_of_a_take_over(shards: u32) -> u64 {
         hydrant_stream::create(url, options, &maker).await.unwrap();
     }
     let stream = hydrant_stream::open(raw, &maker).await.unwrap();
-    let Assignment::Leases(leases) = stream.assignment("relay").await.unwrap() else {
+    let Assignment::Leases(leases) = stream.assignment(&joining("relay")).await.unwrap() else {
         panic!()
     };
     let all = |owner: &'static str| {

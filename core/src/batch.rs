@@ -4,6 +4,7 @@
 //! are copied only where they change: a stage that keeps a record points into the segment that it came in. A batch
 //! owns the [`Permit`] for its bytes, so that dropping it gives them back to the budget.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -102,6 +103,12 @@ pub struct AccountOf {
     pub shard: ShardId,
 }
 
+/// What a reader that drops copies had seen of the origins, along one batch.
+pub trait MarksAt: Send + Sync + fmt::Debug {
+    /// The marks of a place at a unit boundary of the batch, in the stream's own form.
+    fn at(&self, to: Position) -> Vec<u8>;
+}
+
 /// Records of one shard, in position order.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -119,6 +126,10 @@ pub struct Batch {
     pub accounts: Vec<AccountSpan>,
     /// What is done when the whole batch is: the last record's position, or a later one with no record.
     pub to: Position,
+    /// The marks of the places in it, up to `to`; `None` where the stream checks at append.
+    pub marks: Option<Arc<dyn MarksAt>>,
+    /// How many copies the reader dropped, each number at a position at which it counts.
+    pub duplicates: Vec<(Position, u64)>,
     /// The budget's bytes that this batch holds.
     pub permit: Permit,
 }

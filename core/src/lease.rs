@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::position::Position;
 use crate::shard::ShardId;
+use crate::start::Start;
 
 /// Which rules an app's outputs were made by, and from where on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,15 +164,23 @@ pub struct Progress {
     /// Where the app began in the shard; what lies before was never meant for the output. `None` is the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Position>,
+    /// Where the app began, as it was asked for, in a stream that has no position for it; only progress at
+    /// [`Position::Begin`] is still read from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Start>,
     /// The output that is this far. For another one it says nothing; `None` was written before outputs had identities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputId>,
     /// The rules the outputs were made by; a successor works by the same or not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pin>,
-    /// What the reader has seen of its origins, in the stream's own form; streams that check at append have none.
+    /// What the reader has seen of its origins at `to`, in the stream's own form; streams that check at append have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<u8>,
+    /// When the stream stored the newest record known to lie at or before `to`, microseconds since 1970: tells by time how
+    /// much is lost where sequence numbers do not count records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<i64>,
 }
 
 impl Progress {

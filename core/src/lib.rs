@@ -35,6 +35,8 @@ pub mod varint;
 pub mod workers;
 
 mod context;
+mod read;
+mod start;
 
 pub use batch::Batch;
 pub use budget::{Budget, Overdraft, Permit};

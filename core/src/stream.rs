@@ -3,11 +3,14 @@
 //! What fits behind it was argued against three systems: an embedded log and Kinesis, where readers share shards by
 //! leases, and Kafka, whose broker hands partitions out ([`Assignment`] is the difference). Readers prefetch against a
 //! [`Budget`]; writers acknowledge only what is stored durably.
+//!
+//! Positions are compared and never computed: a stream may give numbers that are not dense, and may know neither its last
+//! position nor the one before a record. So callers ask how far a place is [behind](Stream::behind), open a reader
+//! [at a record](OpenAt::At), and keep a start as it was asked for until a record was read.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -18,47 +21,14 @@ use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
 use crate::error::Result;
 use crate::hash::Routing;
-use crate::lease::{Lease, LeaseStore};
+use crate::lease::{Lease, LeaseStore, Progress};
 use crate::origin::{DeadLetter, Origin, OriginEntry, WriterId};
 use crate::position::Position;
 use crate::shard::{HashRange, ShardId, ShardMap, StreamId};
 use crate::subscription::Subscription;
 
-/// What a reader gives.
-#[derive(Debug)]
-pub enum Read {
-    /// Records, accounts, or both.
-    Batch(Batch),
-    /// Nothing more for now.
-    Idle {
-        /// Done up to here when everything before is: lets holes pass that hold no record.
-        through: Position,
-    },
-    /// Records that are lost to this reader: retention passed, or an operator skipped corrupt data.
-    Gap {
-        /// What was done before.
-        from: Position,
-        /// Where reading goes on: the last position that is lost.
-        to: Position,
-        /// Why, in words.
-        why: String,
-    },
-    /// The shard has ended and everything was read.
-    End {
-        /// Who took over.
-        children: Vec<ShardId>,
-    },
-}
-
-/// Reads one shard in order.
-#[async_trait]
-pub trait ShardReader: Send + fmt::Debug {
-    /// Starts after `after`, once, before the first [`ShardReader::next`].
-    async fn open(&mut self, after: Position) -> Result<()>;
-    /// Waits for what comes next. A batch holds its bytes' permit. [`Read::Idle`] comes once each time the tip is
-    /// reached; the next call then waits for an append. Cancel-safe: a dropped call has read nothing.
-    async fn next(&mut self) -> Result<Read>;
-}
+pub use crate::read::{OpenAt, Read, Readers, ShardReader};
+pub use crate::start::{ParseStartError, Start};
 
 /// An upstream unit of an append that is not a record.
 #[derive(Clone, Debug)]
@@ -225,55 +195,6 @@ pub trait StreamWriter: Send + Sync + fmt::Debug {
     fn append_bytes_target(&self) -> usize;
 }
 
-/// Where an app starts that has no progress yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// At the oldest record kept.
-    Earliest,
-    /// After the newest record.
-    Latest,
-    /// At the first record that arrived at this time or later, microseconds since 1970.
-    At(i64),
-}
-
-/// The text says no start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a start: write `earliest`, `latest` or a time such as `2026-11-21T08:00:00Z`"
-)]
-pub struct ParseStartError(String);
-
-impl FromStr for Start {
-    type Err = ParseStartError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "earliest" => return Ok(Start::Earliest),
-            "latest" => return Ok(Start::Latest),
-            _ => {}
-        }
-        let bad = || ParseStartError(text.to_owned());
-        let time = humantime::parse_rfc3339_weak(text).map_err(|_| bad())?;
-        let since = time.duration_since(UNIX_EPOCH).map_err(|_| bad())?;
-        let micros = i64::try_from(since.as_micros()).map_err(|_| bad())?;
-        Ok(Start::At(micros))
-    }
-}
-
-impl fmt::Display for Start {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Start::Earliest => f.write_str("earliest"),
-            Start::Latest => f.write_str("latest"),
-            Start::At(micros) => {
-                let since = Duration::from_micros(u64::try_from(*micros).unwrap_or_default());
-                let time = humantime::format_rfc3339_micros(UNIX_EPOCH + since);
-                write!(f, "{time}")
-            }
-        }
-    }
-}
-
 /// How the shards of a stream come to a worker.
 pub enum Assignment {
     /// Workers share them by leases.
@@ -291,13 +212,49 @@ impl fmt::Debug for Assignment {
     }
 }
 
+/// Who joins an app.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// The app, whose workers share the shards.
+    pub app: String,
+    /// The worker: no other one has this name, also on another host.
+    pub worker: String,
+    /// The memory that its readers take.
+    pub budget: Budget,
+}
+
+impl Join {
+    /// As `worker` of an app, with readers that take memory of `budget`.
+    pub fn new(app: impl Into<String>, worker: impl Into<String>, budget: &Budget) -> Self {
+        Join {
+            app: app.into(),
+            worker: worker.into(),
+            budget: budget.clone(),
+        }
+    }
+}
+
+/// How far a place in a shard is behind the newest record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// Nothing comes after it now. In a closed shard only [`Position::End`] is done.
+    Done,
+    /// So many records come after it; 0 when only the end of a closed shard does.
+    Records(u64),
+    /// Records come after it, over so much time, in a stream that cannot count them.
+    Time(Duration),
+}
+
+/// How often [`Stream::states`] may be asked unless a stream says otherwise.
+const STATES_EVERY: Duration = Duration::from_secs(5);
+
 /// How full a shard is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShardState {
     /// The shard.
     pub shard: crate::shard::Shard,
-    /// The last durable position; `Begin` for an empty shard.
-    pub tip: Position,
+    /// The last durable position; `Begin` for an empty shard, `None` where the stream cannot tell.
+    pub tip: Option<Position>,
     /// The oldest position still kept, exclusive: reading after it loses nothing.
     pub kept_after: Position,
     /// Records appended over the shard's life, where the stream counts them.
@@ -323,14 +280,27 @@ pub trait Stream: Send + Sync + fmt::Debug {
     async fn states(&self) -> Result<Vec<ShardState>>;
     /// How full one shard is, at a cost that does not grow with the number of shards.
     async fn state(&self, shard: &ShardId) -> Result<ShardState>;
-    /// The position to read after, for an app without progress.
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position>;
-    /// A reader of one shard that prefetches within `budget`.
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>>;
+    /// How often asking for [`Stream::states`] and for [`Stream::behind`] of each shard is cheap enough.
+    fn states_every(&self) -> Duration {
+        STATES_EVERY
+    }
+    /// How far an app with this progress is behind in one shard.
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind>;
+    /// Where an app without progress begins: a position to read after. A stream without positions for times answers
+    /// [`Position::Begin`] with [`Progress::began`], in which the latest record is the time of this call: so it is kept
+    /// until the first record is read.
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress>;
+    /// A reader of one shard that prefetches within `budget`, for what has no claim.
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>>;
     /// A writer; clones of the `Arc` share its connections and its order.
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>>;
     /// How an app's workers share the shards.
-    async fn assignment(&self, app: &str) -> Result<Assignment>;
+    async fn assignment(&self, join: &Join) -> Result<Assignment>;
     /// The apps that keep progress in this stream, where it can tell; none where it cannot.
     async fn apps(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
@@ -366,24 +336,6 @@ mod tests {
         ] {
             assert_eq!(text.misfit(key), misfit, "{key:?}");
             assert_eq!(KeyRule::Any.misfit(key), None);
-        }
-    }
-
-    #[test]
-    fn a_start_is_read_from_what_it_shows() {
-        for start in [
-            Start::Earliest,
-            Start::Latest,
-            Start::At(1_795_248_000_250_000),
-        ] {
-            assert_eq!(start.to_string().parse::<Start>(), Ok(start));
-        }
-        assert_eq!(
-            "2026-11-21 08:00:00".parse(),
-            Ok(Start::At(1_795_248_000_000_000))
-        );
-        for text in ["", "now", "1969-12-31T23:59:59Z", "2026-13-01T00:00:00Z"] {
-            assert!(text.parse::<Start>().is_err(), "{text}");
         }
     }
 }

@@ -14,8 +14,8 @@ use futures::future::BoxFuture;
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::lease::Progress;
+use crate::read::Readers;
 use crate::shard::{Shard, ShardId};
-use crate::stream::ShardReader;
 
 /// A shard and the number of the grant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,10 +58,12 @@ pub struct Claim {
     pub id: ClaimId,
     /// The shard as the map has it.
     pub shard: Shard,
-    /// Its reader, not opened yet.
-    pub reader: Box<dyn ShardReader>,
+    /// Opens its readers.
+    pub readers: Arc<dyn Readers>,
     /// Its ledger.
     pub ledger: Arc<dyn Ledger>,
+    /// The final progress of its parents, where the source knows it.
+    pub parents: Vec<(Shard, Progress)>,
 }
 
 /// What happens to claims.

@@ -11,6 +11,7 @@ use hydrant_core::lease::{
     Generations, Lease, LeaseStore, OutputId, Pin, Progress, Reprocess, Swap,
 };
 use hydrant_core::position::Position;
+use hydrant_core::stream::Start;
 
 /// Workers that race for one row.
 const RACERS: u64 = 16;
@@ -128,6 +129,8 @@ pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dy
                 after: Position::Begin,
             }),
             marks: (0..=255).collect(),
+            began: (n == 2).then_some(Start::At(1_795_248_000_250_000)),
+            arrival: (n == 3).then_some(-7),
         });
         assert_eq!(swap(&*a, Some(&new), &lease).await, Swap::Swapped);
         written.push(lease);

@@ -47,6 +47,7 @@ pub trait Harness: Send + Sync {
 pub async fn conforms(harness: &dyn Harness) {
     read::records_come_back_in_order_as_they_were_sent(harness).await;
     read::reading_resumes_after_any_position(harness).await;
+    read::a_place_is_behind_until_everything_is_read(harness).await;
     read::idle_is_told_once_a_tip_and_then_waits(harness).await;
     read::a_dropped_call_has_read_nothing(harness).await;
     read::unread_bytes_stay_within_the_budget(harness).await;

@@ -17,12 +17,12 @@ use hydrant_core::budget::{Budget, Permit};
 use hydrant_core::error::Result;
 use hydrant_core::hash::Routing;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Reprocess, Swap};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Append, Assignment, Begun, KeyRule, Read, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamWriter, Ticket,
+    Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState,
+    SharedStream, Start, Stream, StreamWriter, Ticket,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,9 +43,11 @@ enum Break {
     ClosesNothing,
     RunsPastTheEnd,
     HidesBeginnings,
+    IsNeverBehind,
+    PassesTheRecordAsked,
 }
 
-const ALL: [Break; 15] = [
+const ALL: [Break; 17] = [
     Break::ForgetsItself,
     Break::SkipsABatch,
     Break::TellsIdleForever,
@@ -61,6 +63,8 @@ const ALL: [Break; 15] = [
     Break::ClosesNothing,
     Break::RunsPastTheEnd,
     Break::HidesBeginnings,
+    Break::IsNeverBehind,
+    Break::PassesTheRecordAsked,
 ];
 
 #[derive(Clone, Debug)]
@@ -111,19 +115,40 @@ impl Stream for Broken<Arc<MemoryStream>> {
         self.inner.state(shard).await
     }
 
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+    fn states_every(&self) -> Duration {
+        self.inner.states_every()
+    }
+
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
         match self.how {
-            Break::StartsAlwaysAtBegin => Ok(Position::Begin),
+            Break::IsNeverBehind => Ok(Behind::Done),
+            _ => self.inner.behind(shard, after).await,
+        }
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        match self.how {
+            Break::StartsAlwaysAtBegin => Ok(Progress::default()),
             _ => self.inner.start(shard, start).await,
         }
     }
 
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
         let budget = match self.how {
             Break::IgnoresTheBudget => &Budget::new(1 << 40),
             _ => budget,
         };
-        let inner = self.inner.reader(shard, budget).await?;
+        let at = match (self.how, at) {
+            (Break::IgnoresOpen, _) => OpenAt::after(Position::Begin),
+            (Break::PassesTheRecordAsked, OpenAt::At(record)) => OpenAt::after(record),
+            (_, at) => at,
+        };
+        let inner = self.inner.reader(shard, at, budget).await?;
         Ok(Box::new(Broken {
             inner: (inner, 0),
             how: self.how,
@@ -134,8 +159,8 @@ impl Stream for Broken<Arc<MemoryStream>> {
         Ok(Arc::new(self.clone()))
     }
 
-    async fn assignment(&self, app: &str) -> Result<Assignment> {
-        self.inner.assignment(app).await
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        self.inner.assignment(join).await
     }
 
     async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
@@ -203,14 +228,6 @@ impl StreamWriter for Broken<Arc<MemoryStream>> {
 
 #[async_trait]
 impl ShardReader for Broken<(Box<dyn ShardReader>, u32)> {
-    async fn open(&mut self, after: Position) -> Result<()> {
-        let after = match self.how {
-            Break::IgnoresOpen => Position::Begin,
-            _ => after,
-        };
-        self.inner.0.open(after).await
-    }
-
     async fn next(&mut self) -> Result<Read> {
         let (inner, batches) = &mut self.inner;
         if self.how == Break::TellsIdleForever {

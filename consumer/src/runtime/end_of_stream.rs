@@ -1,4 +1,4 @@
-//! Decides when a stream is done: everything up to the tip is published, and no append has come for a while.
+//! Decides when a stream is done: everything there is is published, and no append has come for a while.
 //!
 //! The app's *shared* progress with this run's output counts, whichever worker owns the shards: the rows of the lease
 //! store, or what the broker keeps ([`Subscription::progress`](hydrant_core::subscription::Subscription::progress)).
@@ -6,6 +6,10 @@
 //! shards. A closed shard is done when its *end* was published, because only then do its children start. A shard that
 //! is stalled at corrupt data, and all shards that would begin after it, do not keep the others from reaching the
 //! end; the run then ends with the error.
+//!
+//! A shard is done when its tip is published. Where the stream cannot tell the tip, a shard of this worker is done when
+//! its reader has nothing left and the rest is in the ledger; for a shard of another worker the stream is asked how far
+//! the app is behind, at most once an idle time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,11 +22,11 @@ use hydrant_core::error::Result;
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId};
-use hydrant_core::stream::ShardState;
+use hydrant_core::stream::{Behind, ShardState};
 
 use super::run_context::RunContext;
 
-/// A shard, its tip, and whether the shard is closed.
+/// A shard, its tip or else what of it is published, and whether the shard is closed.
 type ShardTip = (ShardId, Position, bool);
 
 /// Watches for the end of a stream.
@@ -32,6 +36,8 @@ pub(crate) struct EndWatch {
     idle: Duration,
     tips: Option<(Vec<ShardTip>, Instant)>,
     next: Instant,
+    /// When the stream was last asked how far the app is behind.
+    asked: Option<Instant>,
     /// An observation is under way.
     looking: bool,
 }
@@ -42,17 +48,21 @@ pub(crate) struct EndObservation {
     at: Instant,
     states: Vec<ShardState>,
     /// Read after the states.
-    progress: Vec<(ShardId, Progress)>,
+    progress: BTreeMap<ShardId, Progress>,
+    /// The shards without a tip that are done: those of this worker at the beginning of the observation, and those of
+    /// others, if the stream was asked.
+    done: BTreeSet<ShardId>,
 }
 
 impl EndWatch {
-    /// Watches only if `enabled`; the end is reached when the tips do not move for `idle`.
+    /// Watches only if `enabled`; the end is reached when nothing moves for `idle`.
     pub(crate) fn new(enabled: bool, idle: Duration) -> Self {
         EndWatch {
             enabled,
             idle,
             tips: None,
             next: clock::now(),
+            asked: None,
             looking: false,
         }
     }
@@ -80,14 +90,40 @@ impl EndWatch {
             return None;
         }
         self.looking = true;
+        let passed = |since: &Instant| at.duration_since(*since) >= self.idle;
+        let is_quiet = self.tips.as_ref().is_some_and(|(_, since)| passed(since));
+        let asks = is_quiet && self.asked.as_ref().is_none_or(passed);
+        if asks {
+            self.asked = Some(at);
+        }
         let stream = Arc::clone(&shared.spec.stream);
+        let output = shared.output.clone();
+        let mut done = shared.board.quiet();
         let look = async move {
             let states = stream.states().await?;
-            let progress = progress.await?;
+            let progress: BTreeMap<_, _> = progress
+                .await?
+                .into_iter()
+                .filter(|(_, progress)| output.owns(progress))
+                .collect();
+            let unknown = states
+                .iter()
+                .filter(|state| asks && state.tip.is_none() && !state.shard.closed)
+                .map(|state| &state.shard.id);
+            for shard in unknown {
+                if done.contains(shard) {
+                    continue;
+                }
+                let progress = progress.get(shard).cloned().unwrap_or_default();
+                if stream.behind(shard, &progress).await? == Behind::Done {
+                    done.insert(shard.clone());
+                }
+            }
             Ok(EndObservation {
                 at,
                 states,
                 progress,
+                done,
             })
         };
         Some(look.boxed())
@@ -105,15 +141,27 @@ impl EndWatch {
             at,
             states,
             progress,
+            done,
         } = observed?;
-        let RunContext { output, board, .. } = shared;
+        let board = &shared.board;
         if !board.all_idle() {
             self.tips = None;
             return Ok(false);
         }
+        let mut published: BTreeMap<ShardId, Position> = progress
+            .into_iter()
+            .map(|(shard, progress)| (shard, progress.to))
+            .collect();
+        if !by_leases {
+            published.extend(board.checkpointed());
+        }
+        let published = |id: &ShardId| published.get(id).copied().unwrap_or_default();
         let tips: Vec<_> = states
             .iter()
-            .map(|state| (state.shard.id.clone(), state.tip, state.shard.closed))
+            .map(|ShardState { shard, tip, .. }| {
+                let tip = tip.unwrap_or_else(|| published(&shard.id));
+                (shard.id.clone(), tip, shard.closed)
+            })
             .collect();
         match &self.tips {
             Some((known, since)) if *known == tips => {
@@ -126,19 +174,19 @@ impl EndWatch {
                 return Ok(false);
             }
         }
-        let mut progress: BTreeMap<ShardId, Position> = progress
-            .into_iter()
-            .filter(|(_, progress)| output.owns(progress))
-            .map(|(shard, progress)| (shard, progress.to))
-            .collect();
-        if !by_leases {
-            progress.extend(board.checkpointed());
-        }
+        let is_done = |state: &ShardState| {
+            let to = published(&state.shard.id);
+            match state.tip {
+                _ if state.shard.closed => to == Position::End,
+                Some(tip) => to >= tip,
+                None => done.contains(&state.shard.id),
+            }
+        };
         let shards = states.iter().map(|state| &state.shard);
         let out_of_reach = out_of_reach(shards, |shard| shared.is_stalled(shard));
         Ok(states
             .iter()
-            .all(|state| is_done(state, &progress) || out_of_reach.contains(&state.shard.id)))
+            .all(|state| is_done(state) || out_of_reach.contains(&state.shard.id)))
     }
 }
 
@@ -159,17 +207,5 @@ fn out_of_reach<'a>(
         if found.len() == before {
             return found;
         }
-    }
-}
-
-fn is_done(state: &ShardState, progress: &BTreeMap<ShardId, Position>) -> bool {
-    let to = progress
-        .get(&state.shard.id)
-        .copied()
-        .unwrap_or(Position::Begin);
-    if state.shard.closed {
-        to == Position::End
-    } else {
-        to >= state.tip
     }
 }

@@ -5,6 +5,7 @@ mod coordinator;
 mod held_lease;
 pub(crate) mod lineage;
 mod private_leases;
+mod readers;
 mod renewals;
 mod rows;
 mod settings;
@@ -12,6 +13,8 @@ mod subscription;
 
 pub(crate) use held_lease::SILENT;
 pub(crate) use private_leases::PrivateLeases;
+#[cfg(test)]
+pub(crate) use readers::LeasedReaders;
 pub use settings::LeaseSettings;
 pub(crate) use settings::LeaseSetup;
 pub(crate) use subscription::LeasedSubscription;

@@ -70,6 +70,14 @@ impl OutputIdentity {
         }
     }
 
+    /// Returns the progress that the output itself has of a shard.
+    pub(crate) async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        match self.keeps_progress() {
+            true => self.stage.resume(shard).await,
+            false => Ok(None),
+        }
+    }
+
     /// Whether the output itself has progress of a shard, whichever worker owns it.
     pub(crate) async fn knows(&self, shard: &Shard) -> Result<bool> {
         Ok(self.keeps_progress() && self.stage.knows(shard).await?)

@@ -1,13 +1,15 @@
 //! What each shard of a run has read and published: it decides about the end of a run, and feeds metrics and the
 //! summary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use hydrant_core::clock::Instant;
+use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
-use hydrant_core::stream::ShardState;
+use hydrant_core::stream::{Behind, Start};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -26,8 +28,8 @@ pub struct ShardSummary {
     pub gaps: u64,
     /// The position up to which everything is published.
     pub to: Position,
-    /// Records between `to` and the newest record of the shard when the lag was last measured, where sequence numbers
-    /// count records.
+    /// Records between `to` and the newest record of the shard when the lag was last measured, where the stream counts
+    /// them.
     pub lag: Option<u64>,
 }
 
@@ -54,6 +56,8 @@ pub(crate) struct ShardStatus {
     pub(crate) summary: ShardSummary,
     /// The position up to which everything was pushed to the stage.
     pub(crate) pushed: Position,
+    /// Where the app began in the shard, where the stream keeps that as it was asked for.
+    pub(crate) began: Option<Start>,
     /// When the reader ran out of records; `None` while it has some.
     pub(crate) idle_since: Option<Instant>,
     /// Everything that was pushed is published and in the ledger.
@@ -113,18 +117,53 @@ impl ProgressBoard {
             .collect()
     }
 
-    /// Measures the lag: compares what is published with the tips.
-    pub(crate) fn measure(&self, stream: &str, states: &[ShardState]) {
-        for state in states {
-            let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(status) = shards.get_mut(&state.shard.id) else {
-                continue;
+    /// Returns the shards that are worked on here and have nothing more to read, publish or write into the ledger.
+    pub(crate) fn quiet(&self) -> BTreeSet<ShardId> {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards
+            .iter()
+            .filter(|(_, status)| status.active && status.checkpointed)
+            .filter(|(_, status)| status.idle_since.is_some())
+            .map(|(shard, _)| shard.clone())
+            .collect()
+    }
+
+    /// Returns how far each shard of this run is published, as the stream is asked how far that is behind.
+    pub(crate) fn published(&self) -> Vec<(ShardId, Progress)> {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let progress = shards.iter().map(|(shard, status)| {
+            let progress = Progress {
+                to: status.summary.to,
+                began: status.began,
+                ..Progress::default()
             };
-            status.summary.lag = records_between(status.summary.to, state);
-            if let (Some(lag), true) = (status.summary.lag, status.active) {
-                let shard = state.shard.id.to_string();
-                metrics::gauge!("hydrant_consumer_lag_records", "stream" => stream.to_owned(), "shard" => shard)
-                    .set(lag as f64);
+            (shard.clone(), progress)
+        });
+        progress.collect()
+    }
+
+    /// Notes how far a shard is behind.
+    pub(crate) fn measured(&self, stream: &str, shard: &ShardId, behind: Behind) {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(status) = shards.get_mut(shard) else {
+            return;
+        };
+        let (records, time) = match behind {
+            Behind::Done => (Some(0), Duration::ZERO),
+            Behind::Records(records) => (Some(records), Duration::ZERO),
+            Behind::Time(time) => (None, time),
+        };
+        status.summary.lag = records;
+        if !status.active {
+            return;
+        }
+        let labels = [("stream", stream.to_owned()), ("shard", shard.to_string())];
+        match records {
+            Some(records) => {
+                metrics::gauge!("hydrant_consumer_lag_records", &labels).set(records as f64);
+            }
+            None => {
+                metrics::gauge!("hydrant_consumer_lag_seconds", &labels).set(time.as_secs_f64());
             }
         }
     }
@@ -143,57 +182,5 @@ impl ProgressBoard {
             all.shards.insert(id.clone(), shard.clone());
         }
         all
-    }
-}
-
-/// Returns how many records lie between a published position and a shard's tip, where sequence numbers count records.
-fn records_between(to: Position, state: &ShardState) -> Option<u64> {
-    if to >= state.tip {
-        return Some(0);
-    }
-    let next = state.tip.next_offset()?;
-    let done = to.max(state.kept_after).next_offset()?;
-    Some(next.saturating_sub(done))
-}
-
-#[cfg(test)]
-mod tests {
-    use hydrant_core::shard::{HashRange, Shard};
-
-    use super::*;
-
-    #[test]
-    fn lag_counts_what_is_kept_and_not_published() {
-        let state = |tip, kept_after| ShardState {
-            shard: Shard {
-                id: "a".into(),
-                range: HashRange::ALL,
-                parents: vec![],
-                closed: false,
-            },
-            tip,
-            kept_after,
-            records: None,
-            bytes: None,
-            newest_arrival: None,
-        };
-        let p = Position::offset;
-        assert_eq!(
-            records_between(Position::Begin, &state(Position::Begin, Position::Begin)),
-            Some(0)
-        );
-        assert_eq!(
-            records_between(Position::Begin, &state(p(9), Position::Begin)),
-            Some(10)
-        );
-        assert_eq!(
-            records_between(p(3), &state(p(9), Position::Begin)),
-            Some(6)
-        );
-        assert_eq!(
-            records_between(Position::Begin, &state(p(9), p(7))),
-            Some(2)
-        );
-        assert_eq!(records_between(Position::End, &state(p(9), p(7))), Some(0));
     }
 }

@@ -16,13 +16,14 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::shard::ShardId;
 use hydrant_core::shutdown::Phase;
-use hydrant_core::stream::Assignment;
+use hydrant_core::stream::{Assignment, Join};
 use hydrant_core::subscription::{Claim, ClaimId, Event, Subscription};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::end_of_stream::{EndObservation, EndWatch};
 use super::leases::{LeaseSetup, LeasedSubscription, PrivateLeases};
+use super::output_identity::OutputIdentity;
 use super::progress_board::Summary;
 use super::run_context::{RunContext, log_shard_error};
 use super::run_spec::RunSpec;
@@ -31,24 +32,32 @@ use super::task::{ShardTask, TaskOrder, TaskOutcome};
 /// Runs a stage over a stream until the end. Dropping the future stops everything at once, as a death would.
 pub async fn run(spec: RunSpec) -> Result<Summary> {
     let initial_shards = spec.stream.shards().await?;
-    let initial_shards = initial_shards
-        .all()
-        .iter()
-        .map(|shard| shard.id.clone())
-        .collect();
+    let context = &spec.context;
+    let draw = context.random.u64() as u32;
+    let worker = format!("{}-{draw:08x}", spec.worker);
     let assignment = if spec.keeps_progress {
-        spec.stream.assignment(&spec.app).await?
+        let join = Join::new(&spec.app, &worker, &context.budget);
+        spec.stream.assignment(&join).await?
     } else {
         Assignment::Leases(Arc::new(PrivateLeases::default()))
     };
+    let mut first_shards = BTreeSet::new();
     let (subscription, by_leases): (Box<dyn Subscription>, bool) = match assignment {
-        Assignment::Broker(subscription) => (subscription, false),
+        Assignment::Broker(subscription) => {
+            let output = OutputIdentity::of(&spec.stage);
+            let progress = subscription.progress().await?;
+            if !progress.iter().any(|(_, progress)| output.owns(progress)) {
+                let all = initial_shards.all().iter();
+                first_shards = all.map(|shard| shard.id.clone()).collect();
+            }
+            (subscription, false)
+        }
         Assignment::Leases(store) => {
             let leased = LeaseSetup {
                 stream: Arc::clone(&spec.stream),
                 store,
                 app: spec.app.clone(),
-                worker: spec.worker.clone(),
+                worker,
                 start: spec.start,
                 stage: Arc::clone(&spec.stage),
                 settings: spec.leases,
@@ -58,19 +67,20 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
             (Box::new(LeasedSubscription::start(leased).await?), true)
         }
     };
+    let measure_every = spec.stream.states_every();
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
     let supervisor = Supervisor {
         shared: Arc::new(RunContext::new(spec)),
         subscription,
         by_leases,
-        initial_shards,
+        first_shards,
         tasks: JoinSet::new(),
         active: BTreeMap::new(),
         waiting: BTreeMap::new(),
         drain: None,
         failure: None,
         end,
-        measure_at: Some(clock::now() + MEASURE_EVERY),
+        measure_at: Some(clock::now() + measure_every),
         releases: JoinSet::new(),
         observations: JoinSet::new(),
         retry_at: None,
@@ -79,8 +89,8 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     supervisor.run().await
 }
 
-/// How often the lag is measured, with one reading of all shards' tips.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// How long the lag is measured once more at the end of a run.
+const MEASURED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A claim and the task that works on it.
 struct ActiveClaim {
@@ -94,8 +104,9 @@ struct Supervisor {
     shared: Arc<RunContext>,
     subscription: Box<dyn Subscription>,
     by_leases: bool,
-    /// The shards that existed when the run began.
-    initial_shards: BTreeSet<ShardId>,
+    /// The shards that existed when the app began. Under leases the rows say where it did, and a row without progress means
+    /// the beginning; with a broker an app with progress in any shard began before.
+    first_shards: BTreeSet<ShardId>,
     tasks: JoinSet<(ShardId, TaskOutcome)>,
     active: BTreeMap<ShardId, ActiveClaim>,
     /// Claims granted while the task of the shard's former claim has not ended.
@@ -183,7 +194,7 @@ impl Supervisor {
         }
         self.observations.abort_all();
         // Without an answer the summary has the lag that was measured before.
-        drop(tokio::time::timeout(MEASURE_EVERY, measure(&self.shared)).await);
+        drop(tokio::time::timeout(MEASURED_WITHIN, measure(&self.shared)).await);
         for claim in std::mem::take(&mut self.waiting).into_values() {
             self.releases.spawn(release(claim));
         }
@@ -315,8 +326,7 @@ impl Supervisor {
         );
         let (control, watch) = watch::channel(TaskOrder::Run);
         let (id, shard) = (claim.id.clone(), claim.id.shard.clone());
-        // Under leases the rows hold where the app starts, and a row without progress means the beginning.
-        let created_after_start = self.by_leases || !self.initial_shards.contains(&shard);
+        let created_after_start = !self.first_shards.contains(&shard);
         let task = ShardTask::new(Arc::clone(&self.shared), claim, watch, created_after_start);
         let name = shard.clone();
         let task = self.tasks.spawn(async move { (name, task.work().await) });
@@ -404,7 +414,8 @@ impl Supervisor {
     fn on_observation(&mut self, look: Result<Observation, JoinError>) {
         let end = match look {
             Ok(Observation::Measured) => {
-                self.measure_at = Some(clock::now() + MEASURE_EVERY);
+                let every = self.shared.spec.stream.states_every();
+                self.measure_at = Some(clock::now() + every);
                 return;
             }
             Ok(Observation::End(looked)) => self.end.judge(&self.shared, looked, self.by_leases),
@@ -426,12 +437,14 @@ impl Supervisor {
     }
 }
 
-/// Measures the lag.
+/// Measures how far each shard of this worker is behind.
 async fn measure(shared: &RunContext) {
-    let spec = &shared.spec;
-    match spec.stream.states().await {
-        Ok(states) => shared.board.measure(&spec.stream.id().name, &states),
-        Err(error) => tracing::debug!("lag: {}", error.report()),
+    let stream = &shared.spec.stream;
+    for (shard, progress) in shared.board.published() {
+        match stream.behind(&shard, &progress).await {
+            Ok(behind) => shared.board.measured(&stream.id().name, &shard, behind),
+            Err(error) => tracing::debug!(%shard, "lag: {}", error.report()),
+        }
     }
 }
 

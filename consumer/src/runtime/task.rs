@@ -2,6 +2,7 @@
 
 mod attempt;
 mod control;
+mod place;
 mod prefetch;
 mod progress_writer;
 mod publish;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hydrant_core::stream::Read;
+use hydrant_core::stream::{OpenAt, Read};
 use hydrant_core::{Context, Position, Result};
 use hydrant_sink::lake::{TableNames, open_read};
 use hydrant_sink::verify;
@@ -50,8 +50,8 @@ pub(crate) async fn collect(
     let mut shapes = HashSet::new();
     let stream = hydrant_stream::open(&place.raw_url(), context).await?;
     for shard in stream.shards().await?.all() {
-        let mut reader = stream.reader(&shard.id, &context.budget).await?;
-        reader.open(Position::Begin).await?;
+        let at = OpenAt::after(Position::Begin);
+        let mut reader = stream.reader(&shard.id, at, &context.budget).await?;
         let mut seen = 0;
         while seen < RECORDS
             && let Read::Batch(batch) = reader.next().await?

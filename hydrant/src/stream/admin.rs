@@ -127,7 +127,9 @@ pub(super) async fn describe(url: &str, context: &Context, output: &CommandOutpu
                 if state.shard.closed { "closed" } else { "open" }.to_owned(),
                 parents.join(", "),
                 state.kept_after.to_string(),
-                state.tip.to_string(),
+                state
+                    .tip
+                    .map_or_else(|| "-".to_owned(), |tip| tip.to_string()),
                 state.records.map_or_else(|| "-".to_owned(), count_text),
                 state.bytes.map_or_else(|| "-".to_owned(), bytes_text),
                 moment_text(state.newest_arrival),

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::admin::Admin;
-use hydrant_core::lease::Lease;
+use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::stream::{
-    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamWriter,
+    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamWriter,
 };
-use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
+use hydrant_core::{Budget, Error, Result, ShardId, ShardMap, StreamId};
 
 /// What was found of each corrupt shard.
 type CorruptByShard = Mutex<BTreeMap<ShardId, Error>>;
@@ -93,16 +95,35 @@ impl Stream for SkipCorruptShards {
         self.stream.state(shard).await
     }
 
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+    fn states_every(&self) -> Duration {
+        self.stream.states_every()
+    }
+
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        self.stream.behind(shard, after).await
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         let found = self.stream.start(shard, start).await;
         // Without a place to start nothing of the shard is read.
         let found = self.corrupt.note(shard, found)?;
-        Ok(found.unwrap_or(Position::Begin))
+        Ok(found.unwrap_or_default())
     }
 
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        let reader = if self.corrupt.holds(shard) {
+            None
+        } else {
+            let opened = self.stream.reader(shard, at, budget).await;
+            self.corrupt.note(shard, opened)?
+        };
         Ok(Box::new(SkipCorruptReader {
-            reader: self.stream.reader(shard, budget).await?,
+            reader,
             stream: Arc::clone(&self.stream),
             shard: shard.clone(),
             corrupt: self.corrupt.clone(),
@@ -113,8 +134,8 @@ impl Stream for SkipCorruptShards {
         self.stream.writer().await
     }
 
-    async fn assignment(&self, app: &str) -> Result<Assignment> {
-        self.stream.assignment(app).await
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        self.stream.assignment(join).await
     }
 
     async fn apps(&self) -> Result<Vec<String>> {
@@ -132,7 +153,8 @@ impl Stream for SkipCorruptShards {
 
 #[derive(Debug)]
 struct SkipCorruptReader {
-    reader: Box<dyn ShardReader>,
+    /// `None` for a shard that was found corrupt before.
+    reader: Option<Box<dyn ShardReader>>,
     stream: SharedStream,
     shard: ShardId,
     corrupt: CorruptShards,
@@ -140,17 +162,13 @@ struct SkipCorruptReader {
 
 #[async_trait]
 impl ShardReader for SkipCorruptReader {
-    async fn open(&mut self, after: Position) -> Result<()> {
-        if self.corrupt.holds(&self.shard) {
-            return Ok(());
-        }
-        let opened = self.reader.open(after).await;
-        self.corrupt.note(&self.shard, opened).map(drop)
-    }
-
     async fn next(&mut self) -> Result<Read> {
-        if !self.corrupt.holds(&self.shard) {
-            let read = self.reader.next().await;
+        if let Some(reader) = self
+            .reader
+            .as_mut()
+            .filter(|_| !self.corrupt.holds(&self.shard))
+        {
+            let read = reader.next().await;
             if let Some(read) = self.corrupt.note(&self.shard, read)? {
                 return Ok(read);
             }

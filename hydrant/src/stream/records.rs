@@ -4,8 +4,8 @@ use hydrant_consumer::config::ConsumerArgs;
 use hydrant_consumer::copy::{CopyFormat, ShardLabel};
 use hydrant_consumer::runtime;
 use hydrant_consumer::wire::{self as consumer, CopyParts};
-use hydrant_core::stream::Read;
-use hydrant_core::{Error, Position, Result, Sequence};
+use hydrant_core::stream::{OpenAt, Read};
+use hydrant_core::{Error, Position, Result};
 use hydrant_process::Process;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, InputSpec};
@@ -61,17 +61,20 @@ pub(super) async fn get(
     };
     let wanted = Position::at(sequence, sub);
     let missing = |tip| match tip {
-        Position::Begin => Error::refused(format!("shard `{shard}` is empty")),
-        tip => Error::refused(format!(
+        Some(Position::Begin) => Error::refused(format!("shard `{shard}` is empty")),
+        Some(tip) => Error::refused(format!(
             "shard `{shard}` has no record at position {wanted}: its last one is at {tip}"
+        )),
+        None => Error::refused(format!(
+            "shard `{shard}` has no record at position {wanted}"
         )),
     };
     let tip = stream.state(&shard).await?.tip;
-    if wanted > tip {
+    if tip.is_some_and(|tip| wanted > tip) {
         return Err(missing(tip));
     }
-    let mut reader = stream.reader(&shard, &process.context.budget).await?;
-    reader.open(before(sequence, sub)).await?;
+    let budget = &process.context.budget;
+    let mut reader = stream.reader(&shard, OpenAt::At(wanted), budget).await?;
     match reader.next().await? {
         Read::Batch(batch) if !batch.is_empty() && batch.position(0) == (sequence, sub) => {
             let mut text = Vec::new();
@@ -95,19 +98,6 @@ pub(super) async fn get(
             "shard `{shard}` no longer has position {wanted}: {why}"
         ))),
         _ => Err(missing(tip)),
-    }
-}
-
-/// The last position before a record.
-fn before(sequence: Sequence, sub: u32) -> Position {
-    if sub > 0 {
-        return Position::at(sequence, sub - 1);
-    }
-    let (high, low) = (sequence.high(), sequence.low());
-    match (high, low) {
-        (0, 0) => Position::Begin,
-        (high, 0) => Position::at(Sequence::from_parts(high - 1, u128::MAX), u32::MAX),
-        (high, low) => Position::at(Sequence::from_parts(high, low - 1), u32::MAX),
     }
 }
 
@@ -152,21 +142,4 @@ pub(super) async fn tail(
     }
     runtime::run(spec).await?;
     corrupt.into_result()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_position_before_a_record_excludes_only_what_is_before() {
-        let p = |sequence: u64, sub| Position::at(Sequence::from(sequence), sub);
-        assert_eq!(before(Sequence::from(0), 0), Position::Begin);
-        assert_eq!(before(Sequence::from(7), 3), p(7, 2));
-        assert_eq!(before(Sequence::from(7), 0), p(6, u32::MAX));
-        assert_eq!(p(6, u32::MAX).next_offset(), Some(7));
-        assert!(
-            before(Sequence::from_parts(1, 0), 0) < Position::at(Sequence::from_parts(1, 0), 0)
-        );
-    }
 }

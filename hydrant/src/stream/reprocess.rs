@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use hydrant_core::lease::{Generation, LeaseStore, Reprocess};
-use hydrant_core::stream::{Assignment, SharedStream, Start};
+use hydrant_core::stream::{Assignment, Join, SharedStream, Start};
 use hydrant_core::{Context, Error, Position, Result, Sequence, ShardId};
 use serde::Serialize;
 
@@ -39,7 +39,8 @@ pub(super) async fn run(
             "app `{app}` keeps no progress in `{url}`: {known}"
         )));
     }
-    let Assignment::Leases(leases) = stream.assignment(app).await? else {
+    let join = Join::new(app, "reprocess", &context.budget);
+    let Assignment::Leases(leases) = stream.assignment(&join).await? else {
         return Err(Error::refused(format!(
             "the broker of `{url}` keeps the progress of `{app}`: reset it there"
         )));
@@ -103,7 +104,7 @@ async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
         let mut starts = BTreeMap::new();
         if start != Start::Earliest {
             for shard in stream.shards().await?.all() {
-                starts.insert(shard.id.clone(), stream.start(&shard.id, start).await?);
+                starts.insert(shard.id.clone(), stream.start(&shard.id, start).await?.to);
             }
         }
         return Ok(Reprocess::All(starts));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hydrant_core::Context;
 use hydrant_core::lease::Lease;
-use hydrant_core::stream::Assignment;
+use hydrant_core::stream::{Assignment, Join};
 use hydrant_producer::simulate::{Fleet, FleetSpec};
 use serde_json::Value;
 
@@ -167,7 +167,8 @@ pub(crate) fn leases(dir: &Path, stream: &str, app: &str) -> Vec<Lease> {
         let context = Context::system(1 << 20).expect("a context");
         let url = format!("local:{}", dir.join(stream).display());
         let stream = hydrant_stream::open(&url, &context).await;
-        match stream.expect("the stream opens").assignment(app).await {
+        let join = Join::new(app, "test", &context.budget);
+        match stream.expect("the stream opens").assignment(&join).await {
             Ok(Assignment::Leases(leases)) => leases.list().await.expect("the leases"),
             _ => panic!("no leases"),
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use hydrant_core::stream::{Read, SharedStream};
+use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::{Context, Position, ShardMap};
 use hydrant_producer::simulate::{Fleet, FleetSpec};
 use serde_json::Value;
@@ -41,8 +41,8 @@ pub(crate) fn records(dir: &Path, name: &str) -> Vec<StreamRecord> {
         let context = Context::system(64 << 20).unwrap();
         let mut all = Vec::new();
         for shard in by_lineage(&map) {
-            let mut reader = stream.reader(&shard, &context.budget).await.unwrap();
-            reader.open(Position::Begin).await.unwrap();
+            let at = OpenAt::after(Position::Begin);
+            let mut reader = stream.reader(&shard, at, &context.budget).await.unwrap();
             loop {
                 match reader.next().await.unwrap() {
                     Read::Batch(batch) => all.extend(batch.records.iter().map(|entry| {

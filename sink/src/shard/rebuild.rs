@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use hydrant_core::batch::AccountOf;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::origin::WriterId;
-use hydrant_core::stream::{Read, SharedStream};
+use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::transform::{self, Transform};
 use hydrant_core::workers::contain;
 use hydrant_core::{Batch, Context, Error, Interval, Position, Result, ShardId};
@@ -71,9 +71,12 @@ impl SourceRebuild {
         let mut buffer = Box::new(buffer.giving_up(&commit.faults));
         let mut reader = self
             .stream
-            .reader(&stream_shard.shard, &self.context.budget)
+            .reader(
+                &stream_shard.shard,
+                OpenAt::after(from),
+                &self.context.budget,
+            )
             .await?;
-        reader.open(from).await?;
         while buffer.to() < until {
             match reader.next().await? {
                 Read::Batch(batch) => {

@@ -12,7 +12,8 @@ use hydrant_core::lake::{Lake, SharedLake};
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Opened, ShardStage, Stage};
 use hydrant_core::stream::{
-    self, Assignment, Read, ShardReader, ShardState, SharedStream, Stream, StreamWriter,
+    self, Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Stream,
+    StreamWriter,
 };
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Transform;
@@ -334,11 +335,6 @@ struct FakeReader {
 
 #[async_trait]
 impl ShardReader for FakeReader {
-    async fn open(&mut self, after: Position) -> Result<()> {
-        self.next = after.next_offset().unwrap();
-        Ok(())
-    }
-
     async fn next(&mut self) -> Result<Read> {
         if self.next >= self.len {
             return Ok(Read::Idle {
@@ -372,12 +368,23 @@ impl Stream for FakeStream {
     async fn state(&self, _shard: &ShardId) -> Result<ShardState> {
         unimplemented!("no test asks")
     }
-    async fn start(&self, _shard: &ShardId, _start: stream::Start) -> Result<Position> {
-        Ok(Position::Begin)
+    async fn behind(&self, _shard: &ShardId, _after: &Progress) -> Result<Behind> {
+        unimplemented!("no test asks")
     }
-    async fn reader(&self, _shard: &ShardId, _budget: &Budget) -> Result<Box<dyn ShardReader>> {
+    async fn start(&self, _shard: &ShardId, _start: stream::Start) -> Result<Progress> {
+        Ok(Progress::default())
+    }
+    async fn reader(
+        &self,
+        _shard: &ShardId,
+        at: OpenAt,
+        _budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        let OpenAt::After { progress, .. } = at else {
+            unimplemented!("no test asks")
+        };
         Ok(Box::new(FakeReader {
-            next: 0,
+            next: progress.to.next_offset().unwrap(),
             len: self.len,
             payload: self.payload,
         }))
@@ -385,7 +392,7 @@ impl Stream for FakeStream {
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
         unimplemented!("no test asks")
     }
-    async fn assignment(&self, _app: &str) -> Result<Assignment> {
+    async fn assignment(&self, _join: &Join) -> Result<Assignment> {
         unimplemented!("no test asks")
     }
 }

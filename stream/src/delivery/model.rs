@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::clock;
 use hydrant_core::hash::Routing;
+use hydrant_core::lease::Progress;
 use hydrant_core::origin::{Account, Dropped, WriterId};
 use hydrant_core::stream::{
-    Append, Appended, Assignment, Begun, KeyRule, ShardReader, ShardState, Start, Stream,
-    StreamWriter, Ticket, Unit, UnitKind,
+    Append, Appended, Assignment, Begun, Behind, Join, KeyRule, OpenAt, ShardReader, ShardState,
+    Start, Stream, StreamWriter, Ticket, Unit, UnitKind,
 };
 use hydrant_core::{
     Budget, Error, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
@@ -369,11 +370,15 @@ impl Stream for ModelStream {
         Err(Error::fatal("the model is only written"))
     }
 
-    async fn start(&self, _: &ShardId, _: Start) -> Result<Position> {
-        Ok(Position::Begin)
+    async fn behind(&self, _: &ShardId, _: &Progress) -> Result<Behind> {
+        Err(Error::fatal("the model is only written"))
     }
 
-    async fn reader(&self, _: &ShardId, _: &Budget) -> Result<Box<dyn ShardReader>> {
+    async fn start(&self, _: &ShardId, _: Start) -> Result<Progress> {
+        Ok(Progress::default())
+    }
+
+    async fn reader(&self, _: &ShardId, _: OpenAt, _: &Budget) -> Result<Box<dyn ShardReader>> {
         Err(Error::fatal("the model is only written"))
     }
 
@@ -381,7 +386,7 @@ impl Stream for ModelStream {
         Ok(Arc::new(self.clone()))
     }
 
-    async fn assignment(&self, _: &str) -> Result<Assignment> {
+    async fn assignment(&self, _: &Join) -> Result<Assignment> {
         Err(Error::fatal("the model is only written"))
     }
 }

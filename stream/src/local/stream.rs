@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use async_trait::async_trait;
 use hydrant_core::admin::Admin;
 use hydrant_core::disk::{Watch, at_once};
-use hydrant_core::lease::{Lease, rows_that_count};
-use hydrant_core::stream::{Assignment, ShardReader, ShardState, Start, Stream, StreamWriter};
+use hydrant_core::lease::{Lease, Progress, rows_that_count};
+use hydrant_core::stream::{
+    Assignment, Behind, Join, OpenAt, ShardReader, ShardState, Start, Stream, StreamWriter,
+};
 use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, ShardMap, StreamId};
 
 use super::admin::stream_admin::LocalAdmin;
@@ -80,6 +82,47 @@ impl LocalStream {
         let found = at_once(&*self.place.ctx.disk, look(Arc::clone(&self.place))).await;
         self.place.unless_gone(found).await
     }
+
+    /// The position to read after for an app that starts now.
+    async fn find(&self, shard: &ShardId, start: Start) -> Result<Position> {
+        let manifest = self.place.manifest().await?;
+        let shard = manifest.shard(shard)?.clone();
+        self.look(|place| async move { start_position::find(&place, &shard, start).await })
+            .await
+    }
+
+    /// The position to read after for an app with this progress.
+    async fn place_of(&self, shard: &ShardId, progress: &Progress) -> Result<Position> {
+        match (progress.to, progress.began) {
+            (Position::Begin, Some(start)) => self.find(shard, start).await,
+            (to, _) => Ok(to),
+        }
+    }
+}
+
+/// How far an app that has done everything up to `to` is behind. In a log that counts by offsets an account takes one
+/// beside the records.
+fn behind(state: &ShardState, to: Position) -> Behind {
+    let tip = state.tip.unwrap_or_default();
+    if to == Position::End || (to >= tip && !state.shard.closed) {
+        return Behind::Done;
+    }
+    let next = |position: Position| position.next_offset().unwrap_or(u64::MAX);
+    let done = next(to.max(state.kept_after));
+    Behind::Records(next(tip).saturating_sub(done))
+}
+
+/// The last position before one.
+fn before(position: Position) -> Position {
+    match position {
+        Position::At { sequence, sub: 0 } => match sequence.offset() {
+            Some(offset) => position_before(offset),
+            // Past every offset: the reader refuses it.
+            None => position,
+        },
+        Position::At { sequence, sub } => Position::at(sequence, sub - 1),
+        end => end,
+    }
 }
 
 async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
@@ -96,7 +139,7 @@ async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
     let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
     Ok(ShardState {
         shard,
-        tip: position_before(control.next_offset),
+        tip: Some(position_before(control.next_offset)),
         kept_after: position_before(control.first_offset),
         records: Some(control.records),
         bytes: Some(bytes),
@@ -185,17 +228,30 @@ impl Stream for LocalStream {
             .await
     }
 
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
-        let manifest = self.place.manifest().await?;
-        let shard = manifest.shard(shard)?.clone();
-        self.look(|place| async move { start_position::find(&place, &shard, start).await })
-            .await
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        let to = self.place_of(shard, after).await?;
+        let state = self.state(shard).await?;
+        Ok(behind(&state, to))
     }
 
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        Ok(Progress::starting(self.find(shard, start).await?))
+    }
+
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        let after = match at {
+            OpenAt::After { progress, .. } => self.place_of(shard, &progress).await?,
+            OpenAt::At(record) => before(record),
+        };
         let manifest = self.place.manifest().await?;
         let shard = manifest.shard(shard)?;
-        Ok(Box::new(TailReader::new(&self.place, shard, budget)))
+        let reader = TailReader::open(&self.place, shard, after, budget).await?;
+        Ok(Box::new(reader))
     }
 
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
@@ -209,8 +265,8 @@ impl Stream for LocalStream {
         Ok(made)
     }
 
-    async fn assignment(&self, app: &str) -> Result<Assignment> {
-        let leases = FileLeases::open(&self.place, app).await;
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        let leases = FileLeases::open(&self.place, &join.app).await;
         let leases = self.place.unless_gone(leases).await?;
         Ok(Assignment::Leases(Arc::new(leases)))
     }

@@ -6,9 +6,10 @@ use super::scenario::*;
 use super::{Harness, PATIENCE};
 use crate::must;
 use hydrant_core::budget::Budget;
+use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
-use hydrant_core::stream::{Read, Start};
+use hydrant_core::stream::{Behind, OpenAt, Read, Start};
 
 /// Batches of a shard come back in the order of their appends, with keys, payloads and stamps.
 pub(super) async fn records_come_back_in_order_as_they_were_sent(harness: &dyn Harness) {
@@ -59,7 +60,7 @@ pub(super) async fn records_come_back_in_order_as_they_were_sent(harness: &dyn H
         "the acknowledgement names another position"
     );
     let state = must(stream.states().await, "read states");
-    assert_eq!(state[0].tip, last);
+    assert_eq!(state[0].tip, Some(last));
     let alone = must(stream.state(&state[0].shard.id).await, "read a state");
     assert_eq!(alone, state[0]);
     let unknown = stream.state(&ShardId::new("unknown")).await;
@@ -93,7 +94,56 @@ pub(super) async fn reading_resumes_after_any_position(harness: &dyn Harness) {
         );
         let positions = |found: &[Found]| found.iter().map(|one| one.position).collect::<Vec<_>>();
         assert_eq!(positions(&rest), positions(&all[n + 1..]));
+        let at = OpenAt::At(record.position);
+        let budget = Budget::new(AMPLE_BYTES);
+        let opened = stream.reader(&shard, at, &budget).await;
+        let mut reader = must(opened, "open a reader at a record");
+        let (found, _) = read(&mut *reader, Some(1)).await;
+        assert_eq!(found[0].position, record.position);
     }
+}
+
+/// What is left behind a place is said as long as something is, also of a closed shard whose end was not read.
+pub(super) async fn a_place_is_behind_until_everything_is_read(harness: &dyn Harness) {
+    let stream = harness.create(1).await;
+    let shard = only_shard(&stream).await;
+    let writer = writer(&stream).await;
+    let behind = async |to| {
+        let progress = Progress {
+            to,
+            ..Progress::default()
+        };
+        must(stream.behind(&shard, &progress).await, "measure a lag")
+    };
+    assert_eq!(behind(Position::Begin).await, Behind::Done);
+    send(&*writer, &shard, append(&messages("a", 6))).await;
+    let all = read_all(&stream, &shard, Position::Begin).await;
+    let (mut reader, mut to) = (
+        reader(&stream, &shard, Position::Begin).await,
+        Position::Begin,
+    );
+    for record in &all[..5] {
+        assert_ne!(behind(to).await, Behind::Done, "after {to}");
+        if let Behind::Records(left) = behind(to).await {
+            let unread = all.iter().filter(|one| one.position > to).count() as u64;
+            assert!(left >= unread, "{left} records are left after {to}");
+        }
+        to = record.position;
+    }
+    let through = loop {
+        match next(&mut *reader).await {
+            Read::Idle { through } => break through,
+            Read::Batch(_) => {}
+            other => panic!("a shard with records gave {other:?}"),
+        }
+    };
+    assert_eq!(behind(through).await, Behind::Done);
+    let Some(reshard) = stream.admin().reshard else {
+        return;
+    };
+    must(reshard.split(&shard, None).await, "split a shard");
+    assert_ne!(behind(through).await, Behind::Done, "its end was not read");
+    assert_eq!(behind(Position::End).await, Behind::Done);
 }
 
 /// At the tip a reader says so once and then waits; an append wakes it.
@@ -222,7 +272,7 @@ pub(super) async fn start_positions_are_where_they_say(harness: &dyn Harness) {
     let stream = harness.create(1).await;
     let shard = only_shard(&stream).await;
     let writer = writer(&stream).await;
-    let start = async |start| must(stream.start(&shard, start).await, "find a start position");
+    let start = async |start| must(stream.start(&shard, start).await, "find a start position").to;
     let empty = start(Start::Latest).await;
     for name in ["a", "b", "c"] {
         // Whatever the clock's resolution, the appends arrive at different times.

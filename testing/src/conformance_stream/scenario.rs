@@ -14,8 +14,8 @@ use hydrant_core::origin::{DeadLetter, Origin, OriginEntry, WriterId};
 use hydrant_core::position::{Position, Sequence};
 use hydrant_core::shard::{HashRange, ShardId};
 use hydrant_core::stream::{
-    Append, Appended, ClaimedRange, Read, ShardReader, SharedStream, StreamWriter, Ticket, Unit,
-    UnitKind,
+    Append, Appended, ClaimedRange, OpenAt, Read, ShardReader, SharedStream, StreamWriter, Ticket,
+    Unit, UnitKind,
 };
 
 /// More than any check needs.
@@ -217,9 +217,8 @@ pub(super) async fn reader_with(
     after: Position,
     budget: &Budget,
 ) -> Box<dyn ShardReader> {
-    let mut reader = must(stream.reader(shard, budget).await, "make a reader");
-    must(reader.open(after).await, "open a reader");
-    reader
+    let at = OpenAt::after(after);
+    must(stream.reader(shard, at, budget).await, "open a reader")
 }
 
 pub(super) async fn reader(

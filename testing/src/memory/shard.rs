@@ -9,10 +9,13 @@ use hydrant_core::batch::{
     AccountOf, AccountSpan, Batch, Entry, OriginSpan, RunBuilder, Span, Step,
 };
 use hydrant_core::error::{Error, Result, Rewound};
+use hydrant_core::lease::Progress;
 use hydrant_core::origin::{Account, OriginEntry, WriterId};
 use hydrant_core::position::{Position, Sequence};
 use hydrant_core::shard::{HashRange, Shard, ShardId};
-use hydrant_core::stream::{Append, Appended, Begun, ShardState, Unit, UnitKind};
+use hydrant_core::stream::{
+    Append, Appended, Begun, Behind, OpenAt, ShardState, Start, Unit, UnitKind,
+};
 
 /// A batch holds no more bytes than this, but at least one frame's rest.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -75,7 +78,7 @@ impl MemoryShard {
     pub(super) fn state(&self) -> ShardState {
         ShardState {
             shard: self.shard.clone(),
-            tip: self.tip(),
+            tip: Some(self.tip()),
             kept_after: self.kept_after(),
             records: Some(self.records()),
             bytes: Some(self.bytes()),
@@ -124,10 +127,40 @@ impl MemoryShard {
         self.frames.last().map(|frame| frame.arrival)
     }
 
-    /// The position before the first record that arrived at `micros` or later.
-    pub(super) fn before_arrival(&self, micros: i64) -> Position {
-        let frame = self.frames.iter().find(|frame| frame.arrival >= micros);
-        frame.map_or(self.tip(), |frame| before(frame.first))
+    /// The position to read after for an app that starts now.
+    pub(super) fn start(&self, start: Start) -> Position {
+        match start {
+            Start::Earliest => self.kept_after(),
+            Start::Latest => self.tip(),
+            Start::At(micros) => {
+                let frame = self.frames.iter().find(|frame| frame.arrival >= micros);
+                frame.map_or(self.tip(), |frame| before(frame.first))
+            }
+        }
+    }
+
+    /// The position to read after for a reader that is opened there.
+    pub(super) fn place_of(&self, at: &OpenAt) -> Position {
+        match at {
+            OpenAt::After { progress, .. } => match (progress.to, progress.began) {
+                (Position::Begin, Some(start)) => self.start(start),
+                (to, _) => to,
+            },
+            OpenAt::At(record) => record
+                .sequence()
+                .and_then(Sequence::offset)
+                .map_or(*record, before),
+        }
+    }
+
+    /// How far an app with this progress is behind.
+    pub(super) fn behind(&self, after: &Progress) -> Behind {
+        let to = self.place_of(&OpenAt::progress(after.clone()));
+        if to == Position::End || (to >= self.tip() && !self.shard.closed) {
+            return Behind::Done;
+        }
+        let done = to.max(self.kept_after()).next_offset().unwrap_or(u64::MAX);
+        Behind::Records(self.next.saturating_sub(done))
     }
 
     /// Drops the frames at the old end of which `can_go` holds; answers their bytes.

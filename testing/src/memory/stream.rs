@@ -16,12 +16,12 @@ use hydrant_core::clock::SharedClock;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::hash::Routing;
 use hydrant_core::interval::Interval;
-use hydrant_core::lease::{Lease, LeaseStore, rows_that_count};
+use hydrant_core::lease::{Lease, LeaseStore, Progress, rows_that_count};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Append, Assignment, Begun, KeyRule, Read, ShardReader, ShardState, Start, Stream, StreamWriter,
-    Ticket,
+    Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState, Start,
+    Stream, StreamWriter, Ticket,
 };
 
 /// The largest record, as that of the embedded log.
@@ -170,11 +170,6 @@ impl MemoryReader {
 
 #[async_trait]
 impl ShardReader for MemoryReader {
-    async fn open(&mut self, after: Position) -> Result<()> {
-        self.after = after;
-        Ok(())
-    }
-
     async fn next(&mut self) -> Result<Read> {
         loop {
             let shared = Arc::clone(&self.shared);
@@ -270,23 +265,28 @@ impl Stream for MemoryStream {
         Ok(self.shared.lock().shard(shard)?.state())
     }
 
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
-        let mut state = self.shared.lock();
-        let shard = state.shard(shard)?;
-        Ok(match start {
-            Start::Earliest => shard.kept_after(),
-            Start::Latest => shard.tip(),
-            Start::At(micros) => shard.before_arrival(micros),
-        })
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        Ok(self.shared.lock().shard(shard)?.behind(after))
     }
 
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
-        self.shared.lock().shard(shard)?;
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        Ok(Progress::starting(
+            self.shared.lock().shard(shard)?.start(start),
+        ))
+    }
+
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        let after = self.shared.lock().shard(shard)?.place_of(&at);
         Ok(Box::new(MemoryReader {
             shared: Arc::clone(&self.shared),
             shard: shard.clone(),
             budget: budget.clone(),
-            after: Position::Begin,
+            after,
             told_idle: false,
         }))
     }
@@ -295,12 +295,12 @@ impl Stream for MemoryStream {
         Ok(Arc::new(self.clone()))
     }
 
-    async fn assignment(&self, app: &str) -> Result<Assignment> {
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
         let leases = self
             .shared
             .lock()
             .apps
-            .entry(app.to_owned())
+            .entry(join.app.clone())
             .or_default()
             .clone();
         Ok(Assignment::Leases(Arc::new(leases) as Arc<dyn LeaseStore>))

@@ -392,6 +392,8 @@ impl Scanned {
                 origins: Vec::new(),
                 accounts: batch.accounts,
                 to: batch.to,
+                marks: batch.marks,
+                duplicates: batch.duplicates,
                 permit: batch.permit,
             },
             sources,

@@ -17,9 +17,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::balance::{BalanceView, WorkableShard};
 use super::held_lease::{HeldLease, LeaseLedger, LeaseState};
 use super::lineage;
+use super::readers::LeasedReaders;
 use super::renewals::Renewals;
 use super::settings::{AT_ONCE, LeaseSetup, limited};
-use crate::runtime::late_reader::LateReader;
 use crate::runtime::output_identity::OutputIdentity;
 
 /// A lease row as this worker observed it.
@@ -71,10 +71,9 @@ pub(crate) struct LeaseCoordinator {
 }
 
 impl LeaseCoordinator {
-    /// Creates the coordinator of the worker `me`, which reports what happens through `events`.
+    /// Creates the coordinator of a worker, which reports what happens through `events`.
     pub(crate) fn new(
         setup: LeaseSetup,
-        me: String,
         generations: Arc<Generations>,
         events: mpsc::Sender<Result<Event>>,
         enlisted: Box<dyn Enlisted>,
@@ -83,8 +82,8 @@ impl LeaseCoordinator {
             output: OutputIdentity::of(&setup.stage),
             generations,
             renewals: Renewals::start(setup.settings),
+            me: setup.worker.clone(),
             setup,
-            me,
             map: ShardMap::default(),
             map_is_stale: true,
             rows: BTreeMap::new(),
@@ -431,7 +430,12 @@ impl LeaseCoordinator {
             Arc::clone(&self.nudge),
         ));
         self.renewals.add(&held);
-        let reader = LateReader::new(&self.setup.stream, &shard.id, &self.setup.budget);
+        let readers = Arc::new(LeasedReaders {
+            stream: Arc::clone(&self.setup.stream),
+            shard: shard.id.clone(),
+            budget: self.setup.budget.clone(),
+        });
+        let parents = self.ended_parents(&shard);
         let granted = GrantedLease {
             claim: claim.clone(),
             lease: Arc::clone(&held),
@@ -441,9 +445,21 @@ impl LeaseCoordinator {
         self.pending.push_back(Ok(Event::Granted(Claim {
             id: claim,
             shard,
-            reader: Box::new(reader),
+            readers,
             ledger: Arc::new(LeaseLedger(held)),
+            parents,
         })));
+    }
+
+    /// Returns the final progress of a shard's parents, as far as there are rows of it.
+    fn ended_parents(&self, shard: &Shard) -> Vec<(Shard, Progress)> {
+        let parents = shard.parents.iter().filter_map(|id| {
+            let row = &self.rows.get(id)?.row;
+            let ended = self.counts(row) && row.has_ended();
+            let progress = row.progress.clone().filter(|_| ended)?;
+            Some((lineage::parent(id, shard, &self.map), progress))
+        });
+        parents.collect()
     }
 
     /// Hands over or declines the shards that other workers ask this worker for.

@@ -23,6 +23,16 @@ pub(crate) fn parents_have_ended(
         .all(|parent| map.get(parent).is_none() || has_ended(parent))
 }
 
+/// Returns a parent of `shard`, also one that the map no longer has.
+pub(crate) fn parent(id: &ShardId, shard: &Shard, map: &ShardMap) -> Shard {
+    map.get(id).cloned().unwrap_or_else(|| Shard {
+        id: id.clone(),
+        parents: Vec::new(),
+        closed: true,
+        ..shard.clone()
+    })
+}
+
 /// Returns the shards of a map, each one before its parents.
 pub(crate) fn children_first(map: &ShardMap) -> Vec<&Shard> {
     let mut order = Vec::with_capacity(map.all().len());

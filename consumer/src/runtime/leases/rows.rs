@@ -107,18 +107,15 @@ impl LeaseCoordinator {
         created_after_start: bool,
     ) -> Result<Option<Progress>> {
         let start = lineage::start_in(self.setup.start, created_after_start);
-        let to = match start {
+        let found = match start {
             Some(start) => {
                 let find = self.setup.stream.start(&shard.id, start);
                 Some(limited(self.setup.settings.patience(), find).await?)
             }
             None => None,
         };
-        let says_something = to.is_some() || self.output.id().is_some();
-        Ok(says_something.then(|| {
-            self.output
-                .sign(to.map(Progress::starting).unwrap_or_default())
-        }))
+        let says_something = found.is_some() || self.output.id().is_some();
+        Ok(says_something.then(|| self.output.sign(found.unwrap_or_default())))
     }
 
     fn is_ours(&self, shard: &ShardId) -> bool {
@@ -225,12 +222,7 @@ impl LeaseCoordinator {
             if self.is_ours(id) {
                 return Ok(true);
             }
-            let parent = self.map.get(id).cloned().unwrap_or_else(|| Shard {
-                id: id.clone(),
-                parents: Vec::new(),
-                closed: true,
-                ..shard.clone()
-            });
+            let parent = lineage::parent(id, shard, &self.map);
             let knows = limited(self.setup.settings.patience(), self.output.knows(&parent));
             if self.setup.start == Start::Latest && knows.await? {
                 return Ok(true);

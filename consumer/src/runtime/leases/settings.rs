@@ -73,7 +73,7 @@ pub(crate) struct LeaseSetup {
     pub(crate) store: Arc<dyn LeaseStore>,
     /// The name of the app.
     pub(crate) app: String,
-    /// The name of the worker, which a suffix makes unique.
+    /// The name of the worker, which no other one has.
     pub(crate) worker: String,
     /// Where the app starts without progress.
     pub(crate) start: Start,
@@ -82,7 +82,7 @@ pub(crate) struct LeaseSetup {
     pub(crate) settings: LeaseSettings,
     /// The budget that readers take their memory from.
     pub(crate) budget: Budget,
-    /// Chance for the suffix, jitter and tie-breaks.
+    /// Chance for jitter and tie-breaks.
     pub(crate) random: Random,
 }
 

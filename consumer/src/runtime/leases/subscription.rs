@@ -60,16 +60,14 @@ impl fmt::Debug for LeasedSubscription {
 impl LeasedSubscription {
     /// Registers the worker and starts to take leases.
     pub(crate) async fn start(leased: LeaseSetup) -> Result<Self> {
-        let suffix = leased.random.u64() as u32;
-        let me = format!("{}-{suffix:08x}", leased.worker);
-        let enlisted = leased.store.enlist(&me).await?;
+        let enlisted = leased.store.enlist(&leased.worker).await?;
         // A registered worker keeps the generations from changing.
         let generations = Arc::new(leased.store.generations().await?);
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let store = Arc::clone(&leased.store);
         let coordinator =
-            LeaseCoordinator::new(leased, me, Arc::clone(&generations), event_sender, enlisted);
+            LeaseCoordinator::new(leased, Arc::clone(&generations), event_sender, enlisted);
         let stopping = coordinator.stopping();
         let mut tasks = JoinSet::new();
         tasks.spawn(coordinator.run(command_receiver));

@@ -5,6 +5,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::stage::ShardStage;
 
+use super::place::Trail;
 use super::prefetch::Prefetch;
 use super::progress_writer::ProgressWriter;
 use crate::runtime::transaction::Membership;
@@ -17,6 +18,8 @@ pub(crate) struct Attempt {
     pub(super) membership: Option<Membership>,
     pub(super) pushed: Position,
     pub(super) published: Progress,
+    /// The places of what was pushed.
+    pub(super) trail: Trail,
     /// Something was pushed that the last publish did not cover.
     pub(super) unpublished: bool,
     pub(super) ledger: ProgressWriter,

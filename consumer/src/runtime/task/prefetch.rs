@@ -1,8 +1,8 @@
 //! Reads ahead of a shard's stage, in a separate task.
 //!
 //! One read waits in the channel and one in the task; the permits in them account for their bytes. When the stage
-//! needs those bytes to take what was pushed, the reads are dropped, and the reader is opened again after the last
-//! position that was handed out.
+//! needs those bytes to take what was pushed, the reads are dropped, and the claim opens another reader after the last
+//! place that was handed out, with its marks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use std::time::Duration;
 use hydrant_core::budget::Budget;
 use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
-use hydrant_core::shard::ShardId;
-use hydrant_core::stream::{Read, ShardReader, SharedStream};
+use hydrant_core::shard::{Shard, ShardId};
+use hydrant_core::stream::{OpenAt, Read, Readers};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::runtime::late_reader::LateReader;
+use super::place::Place;
 
 /// Reads that wait for the stage: one, so that the next one is ready when a push returns.
 const READS_AHEAD: usize = 1;
@@ -29,44 +30,59 @@ struct ReadAhead {
 
 /// The reads of one shard, in order.
 pub(crate) struct Prefetch {
-    stream: SharedStream,
+    readers: Arc<dyn Readers>,
     shard: ShardId,
-    budget: Budget,
-    after: Position,
+    /// Where the app began, for a shard of which nothing was read.
+    begun: Progress,
+    parents: Vec<(Shard, Progress)>,
+    /// What was handed out.
+    place: Place,
     running: Option<ReadAhead>,
 }
 
 impl Prefetch {
-    /// Reads after `after`, with `first` if it is given: the reader of the claim, not opened yet.
-    pub(crate) fn start(
-        stream: &SharedStream,
+    /// Reads after `progress`, which for a shard of which nothing was read goes on from that of its parents.
+    pub(crate) fn after(
+        readers: &Arc<dyn Readers>,
         shard: &ShardId,
-        budget: &Budget,
-        after: Position,
-        first: Option<Box<dyn ShardReader>>,
+        progress: &Progress,
+        parents: Vec<(Shard, Progress)>,
     ) -> Self {
-        let mut prefetch = Prefetch {
-            stream: Arc::clone(stream),
+        Prefetch {
+            readers: Arc::clone(readers),
             shard: shard.clone(),
-            budget: budget.clone(),
-            after,
+            begun: Progress {
+                marks: Vec::new(),
+                ..progress.clone()
+            },
+            parents,
+            place: Place::of(progress),
             running: None,
-        };
-        if let Some(reader) = first {
-            prefetch.run(reader);
         }
-        prefetch
     }
 
-    fn run(&mut self, mut reader: Box<dyn ShardReader>) {
+    /// Where the next reader begins.
+    fn open_at(&self) -> OpenAt {
+        let progress = self.place.complete(self.begun.clone());
+        let parents = match progress.to {
+            Position::Begin => self.parents.clone(),
+            _ => Vec::new(),
+        };
+        OpenAt::After { progress, parents }
+    }
+
+    fn run(&self) -> ReadAhead {
         let (sender, reads) = mpsc::channel(READS_AHEAD);
-        let after = self.after;
+        let (readers, at) = (Arc::clone(&self.readers), self.open_at());
         let mut task = JoinSet::new();
         task.spawn(async move {
-            if let Err(error) = reader.open(after).await {
-                drop(sender.send(Err(error)).await);
-                return;
-            }
+            let mut reader = match readers.open(at).await {
+                Ok(reader) => reader,
+                Err(error) => {
+                    drop(sender.send(Err(error)).await);
+                    return;
+                }
+            };
             loop {
                 let read = reader.next().await;
                 let last = !matches!(
@@ -78,14 +94,13 @@ impl Prefetch {
                 }
             }
         });
-        self.running = Some(ReadAhead { reads, _task: task });
+        ReadAhead { reads, _task: task }
     }
 
     /// Returns the next read. After an error, reading starts again where it failed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Read> {
         if self.running.is_none() {
-            let reader = LateReader::new(&self.stream, &self.shard, &self.budget);
-            self.run(Box::new(reader));
+            self.running = Some(self.run());
         }
         let Some(running) = &mut self.running else {
             return Err(Error::fatal("the reader that was just started is missing"));
@@ -98,16 +113,7 @@ impl Prefetch {
             ))),
         };
         match &read {
-            Ok(Read::Batch(batch)) => {
-                debug_assert!(self.after <= batch.to, "a reader does not go back");
-                self.after = self.after.max(batch.to);
-            }
-            Ok(Read::Gap { from, to, .. }) => {
-                debug_assert!(from <= to, "a gap goes forward");
-                self.after = self.after.max(*to);
-            }
-            Ok(Read::Idle { through }) => self.after = self.after.max(*through),
-            Ok(Read::End { .. }) => self.after = Position::End,
+            Ok(read) => self.place.follow(read),
             Err(_) => self.running = None,
         }
         read

@@ -57,11 +57,13 @@ impl ShardTask {
         progress.pin = attempt.published.pin.clone();
         progress.output = attempt.published.output.clone();
         progress.start = attempt.published.start;
+        progress.began = attempt.published.began;
         self.failures = 0;
         debug_assert!(
             progress.to <= attempt.pushed,
             "an output publishes no more than was pushed"
         );
+        let progress = attempt.trail.publish(progress.to).complete(progress);
         let all = progress.to >= attempt.pushed;
         attempt.unpublished &= !all;
         if progress != attempt.published {
@@ -159,7 +161,7 @@ impl ShardTask {
         attempt: &mut Attempt,
         outcome: TaskOutcome,
     ) -> TaskOutcome {
-        let clean = !attempt.unpublished && attempt.published.to >= self.unconfirmed_through;
+        let clean = !attempt.unpublished && self.unconfirmed.is_within(attempt.published.to);
         if clean && attempt.published.pin.take().is_some() {
             attempt.ledger.owe(attempt.published.clone(), clock::now());
         }

@@ -28,16 +28,17 @@ use hydrant_core::position::Position;
 use hydrant_core::retry::is_logged;
 use hydrant_core::shard::Shard;
 use hydrant_core::stage::{Flush, Opened};
-use hydrant_core::stream::{Read, ShardReader};
+use hydrant_core::stream::{Read, Readers};
 use hydrant_core::subscription::{Claim, ClaimId, Ledger};
 use tokio::sync::watch;
 
 use super::attempt::{Attempt, ReaderState};
 use super::control::{PACE, TaskOrder, TaskOutcome, wanted};
+use super::place::Trail;
 use super::prefetch::{Prefetch, shedding};
 use super::progress_writer::ProgressWriter;
-use super::start_position::{StartPoint, StartRules};
-use crate::runtime::leases::SILENT;
+use super::start_position::{StartPoint, StartRules, Unconfirmed};
+use crate::runtime::leases::{SILENT, lineage};
 use crate::runtime::progress_board::ShardStatus;
 use crate::runtime::run_context::RunContext;
 use crate::runtime::transaction::{Membership, aborted};
@@ -53,16 +54,16 @@ pub(crate) struct ShardTask {
     pub(super) claim: ClaimId,
     pub(super) shard: Shard,
     pub(super) ledger: Arc<dyn Ledger>,
-    /// The reader of the claim, for the first attempt.
-    reader: Option<Box<dyn ShardReader>>,
+    readers: Arc<dyn Readers>,
+    parents: Vec<(Shard, Progress)>,
     pub(super) control: watch::Receiver<TaskOrder>,
     pub(super) created_after_start: bool,
     /// Failures since the last publish.
     pub(super) failures: u32,
     /// No attempt begins before this position, because another owner has published up to it.
     pub(super) min_position: Position,
-    /// The output may hold unconfirmed records up to here, from this task or an earlier one.
-    pub(super) unconfirmed_through: Position,
+    /// What the output may hold unconfirmed, from this task or an earlier one.
+    pub(super) unconfirmed: Unconfirmed,
 }
 
 enum TaskEvent {
@@ -85,20 +86,22 @@ impl ShardTask {
         let Claim {
             id,
             shard,
-            reader,
+            readers,
             ledger,
+            parents,
         } = claim;
         ShardTask {
             shared,
             claim: id,
             shard,
             ledger,
-            reader: Some(reader),
+            readers,
+            parents,
             control,
             created_after_start,
             failures: 0,
             min_position: Position::Begin,
-            unconfirmed_through: Position::Begin,
+            unconfirmed: Unconfirmed::default(),
         }
     }
 
@@ -212,15 +215,17 @@ impl ShardTask {
         };
         let StartPoint {
             mut progress,
-            unconfirmed_through,
+            unconfirmed,
             in_ledger,
         } = rules
             .begin(&spec.stream, &*spec.stage, &self.shard, &*self.ledger)
             .await?;
-        self.unconfirmed_through = self.unconfirmed_through.max(unconfirmed_through);
+        self.unconfirmed = self.unconfirmed.max(unconfirmed);
         if progress.to < self.min_position {
+            // What the reader had seen there nobody has said.
             progress.to = self.min_position;
             progress.marks.clear();
+            progress.arrival = None;
         }
         let nothing = self.shared.output.sign(Progress::default());
         let unsaid = in_ledger.is_none() && progress == nothing;
@@ -230,8 +235,30 @@ impl ShardTask {
         Ok(progress)
     }
 
+    /// Returns the final progress of the shard's parents when nothing of it was read: from the source, and where that has
+    /// none any more from the output. The parents have ended, so no owner is in the way.
+    async fn parents_before(&self, progress: &Progress) -> Result<Vec<(Shard, Progress)>> {
+        let mut parents = Vec::new();
+        if progress.to != Position::Begin {
+            return Ok(parents);
+        }
+        for id in &self.shard.parents {
+            if let Some(known) = self.parents.iter().find(|(parent, _)| parent.id == *id) {
+                parents.push(known.clone());
+                continue;
+            }
+            let map = self.shared.spec.stream.shards().await?;
+            let parent = lineage::parent(id, &self.shard, &map);
+            if let Some(known) = self.shared.output.resume(&parent).await? {
+                parents.push((parent, known));
+            }
+        }
+        Ok(parents)
+    }
+
     async fn open(&mut self) -> Result<Attempt> {
         let progress = self.begin().await?;
+        let parents = self.parents_before(&progress).await?;
         let transaction = self.shared.transaction.as_ref();
         let membership = transaction.map(|transaction| transaction.join(&self.claim));
         let shared = Arc::clone(&self.shared);
@@ -248,18 +275,12 @@ impl ShardTask {
                 parents: shard.parents.clone(),
             })
             .await?;
-        let first = self.reader.take();
-        let prefetch = Prefetch::start(
-            &spec.stream,
-            &shard.id,
-            &spec.context.budget,
-            progress.to,
-            first,
-        );
-        let to = progress.to;
+        let prefetch = Prefetch::after(&self.readers, &shard.id, &progress, parents);
+        let (to, began) = (progress.to, progress.began);
         self.status(|status| {
             status.pushed = to;
             status.summary.to = to;
+            status.began = began;
             status.checkpointed = true;
         });
         Ok(Attempt {
@@ -267,6 +288,7 @@ impl ShardTask {
             prefetch,
             membership,
             pushed: to,
+            trail: Trail::after(&progress),
             published: progress,
             unpublished: false,
             ledger: ProgressWriter::new(&self.ledger),
@@ -430,8 +452,12 @@ impl ShardTask {
         };
         attempt.unpublished |= moves;
         attempt.pushed = attempt.pushed.max(to);
+        attempt.trail.push(&read);
         if self.shared.spec.pin.is_some() && to != Position::End {
-            self.unconfirmed_through = self.unconfirmed_through.max(to);
+            self.unconfirmed = self.unconfirmed.max(Unconfirmed::Through(to));
+        }
+        if idle.is_some() {
+            self.unconfirmed.end_at(attempt.pushed);
         }
         let (pushed, checkpointed) = (attempt.pushed, attempt.is_checkpointed());
         self.status(|status| {

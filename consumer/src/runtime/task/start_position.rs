@@ -13,7 +13,8 @@
 //! needs no pin.
 //!
 //! A successor cannot know how far its predecessor got, only that it did not pass the tip at the take-over. From
-//! there on it can stop cleanly.
+//! there on it can stop cleanly. Where the stream cannot tell its tip, the reader has passed it once it has reported that
+//! nothing is left.
 
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Pin, Progress};
@@ -26,13 +27,45 @@ use hydrant_core::subscription::Ledger;
 use crate::runtime::leases::lineage;
 use crate::runtime::output_identity::OutputIdentity;
 
+/// Up to where the output may hold records that nobody confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unconfirmed {
+    /// Up to this position.
+    Through(Position),
+    /// Up to the tip at the take-over, which the stream cannot tell.
+    UntilIdle,
+}
+
+impl Default for Unconfirmed {
+    fn default() -> Self {
+        Unconfirmed::Through(Position::Begin)
+    }
+}
+
+impl Unconfirmed {
+    /// The reader has read up to `position` and nothing is left.
+    pub(crate) fn end_at(&mut self, position: Position) {
+        if *self == Unconfirmed::UntilIdle {
+            *self = Unconfirmed::Through(position);
+        }
+    }
+
+    /// Whether everything is confirmed once everything up to `published` is. An ended shard holds nothing more.
+    pub(crate) fn is_within(self, published: Position) -> bool {
+        match self {
+            Unconfirmed::Through(position) => published >= position,
+            Unconfirmed::UntilIdle => published == Position::End,
+        }
+    }
+}
+
 /// Where a claim begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StartPoint {
     /// The progress to begin after, with the pin that the ledger must hold from now on.
     pub(crate) progress: Progress,
-    /// The output may hold unconfirmed records up to here.
-    pub(crate) unconfirmed_through: Position,
+    /// What the output may hold unconfirmed.
+    pub(crate) unconfirmed: Unconfirmed,
     /// What the ledger holds: if it differs from `progress`, it must be written at once.
     pub(crate) in_ledger: Option<Progress>,
 }
@@ -66,19 +99,23 @@ impl StartRules<'_> {
         let known = in_ledger.clone().filter(|known| output.owns(known));
         if resumed.is_some() || output.keeps_progress() {
             let progress = match (resumed, known) {
-                (Some(resumed), _) => Progress {
+                (Some(resumed), known) => Progress {
                     pin: None,
+                    arrival: known
+                        .filter(|known| known.to == resumed.to)
+                        .and_then(|known| known.arrival),
                     ..resumed
                 },
-                (None, Some(began)) if self.start == Start::Latest => Progress {
-                    to: began.to,
+                (None, Some(known)) if self.start == Start::Latest => Progress {
+                    to: known.to,
+                    began: known.began,
                     ..Progress::default()
                 },
                 (None, _) => self.start_of(stream, shard).await?,
             };
             return Ok(StartPoint {
                 progress: output.sign(progress),
-                unconfirmed_through: Position::Begin,
+                unconfirmed: Unconfirmed::default(),
                 in_ledger,
             });
         }
@@ -87,7 +124,7 @@ impl StartRules<'_> {
             None => self.start_of(stream, shard).await?,
         };
         let mut progress = output.sign(progress);
-        let mut unconfirmed_through = Position::Begin;
+        let mut unconfirmed = Unconfirmed::default();
         progress.pin = match (progress.pin.take(), self.pin) {
             (None, None) => None,
             (None, Some(digest)) => Some(Pin {
@@ -95,7 +132,8 @@ impl StartRules<'_> {
                 after: progress.to,
             }),
             (Some(pinned), Some(digest)) if pinned.digest == digest => {
-                unconfirmed_through = stream.state(&shard.id).await?.tip;
+                let tip = stream.state(&shard.id).await?.tip;
+                unconfirmed = tip.map_or(Unconfirmed::UntilIdle, Unconfirmed::Through);
                 Some(pinned)
             }
             (Some(pinned), _) => return Err(self.refusal(&shard.id, &pinned)),
@@ -109,7 +147,7 @@ impl StartRules<'_> {
         );
         Ok(StartPoint {
             progress,
-            unconfirmed_through,
+            unconfirmed,
             in_ledger,
         })
     }
@@ -118,7 +156,7 @@ impl StartRules<'_> {
     async fn start_of(&self, stream: &SharedStream, shard: &Shard) -> Result<Progress> {
         Ok(
             match lineage::start_in(self.start, self.created_after_start) {
-                Some(start) => Progress::starting(stream.start(&shard.id, start).await?),
+                Some(start) => stream.start(&shard.id, start).await?,
                 None => Progress::default(),
             },
         )

@@ -10,10 +10,13 @@ use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Assignment, ShardReader, ShardState, SharedStream, Start, Stream, StreamWriter,
+    Assignment, Behind, Join, OpenAt, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamWriter,
 };
 use hydrant_core::subscription::{Claim, ClaimId, Event, Ledger, Subscription};
 use tokio::sync::mpsc;
+
+use crate::runtime::leases::LeasedReaders;
 
 type Progresses = Arc<Mutex<BTreeMap<ShardId, Progress>>>;
 
@@ -52,11 +55,11 @@ impl BrokerStream {
             shard: shard.id.clone(),
             grant,
         };
-        let reader = self
-            .stream
-            .reader(&shard.id, &Budget::new(1 << 20))
-            .await
-            .unwrap();
+        let readers = Arc::new(LeasedReaders {
+            stream: Arc::clone(&self.stream),
+            shard: shard.id.clone(),
+            budget: Budget::new(1 << 20),
+        });
         let ledger = Arc::new(BrokerLedger {
             claim: id.clone(),
             ledger: Arc::clone(&self.ledger),
@@ -66,8 +69,9 @@ impl BrokerStream {
         self.order(Event::Granted(Claim {
             id,
             shard,
-            reader,
+            readers,
             ledger,
+            parents: Vec::new(),
         }));
     }
 
@@ -207,19 +211,28 @@ impl Stream for BrokerStream {
         self.stream.state(shard).await
     }
 
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        self.stream.behind(shard, after).await
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         self.stream.start(shard, start).await
     }
 
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
-        self.stream.reader(shard, budget).await
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        self.stream.reader(shard, at, budget).await
     }
 
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
         self.stream.writer().await
     }
 
-    async fn assignment(&self, _app: &str) -> Result<Assignment> {
+    async fn assignment(&self, _join: &Join) -> Result<Assignment> {
         let events = self.events.lock().unwrap().take().expect("one worker");
         let asked = Arc::clone(&self.asked);
         Ok(Assignment::Broker(Box::new(BrokerOrders { events, asked })))

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::budget::Budget;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::LeaseStore;
+use hydrant_core::lease::{LeaseStore, Progress};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
-    Assignment, Read, ShardReader, ShardState, Start, Stream, StreamWriter,
+    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, Start, Stream, StreamWriter,
 };
 use tokio::sync::Notify;
 
@@ -200,7 +200,7 @@ impl ScriptedStream {
 fn state(log: &ShardRecords) -> ShardState {
     ShardState {
         shard: log.shard.clone(),
-        tip: tip(log),
+        tip: Some(tip(log)),
         kept_after: log.kept_after,
         records: None,
         bytes: None,
@@ -250,23 +250,43 @@ impl Stream for ScriptedStream {
         Ok(state(log))
     }
 
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
         let logs = self.logs.logs.lock().unwrap();
-        Ok(match start {
+        let log = &logs[shard];
+        let done = after.to.next_offset().unwrap_or(u64::MAX);
+        let left = (log.records.len() as u64).saturating_sub(done);
+        let ended = after.to == Position::End;
+        Ok(match (left, log.shard.closed && !ended) {
+            (0, false) => Behind::Done,
+            (left, _) => Behind::Records(left),
+        })
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        let logs = self.logs.logs.lock().unwrap();
+        Ok(Progress::starting(match start {
             Start::Earliest => Position::Begin,
             Start::Latest => tip(&logs[shard]),
             // Records arrive at the time that their offset says.
             Start::At(time) if time <= 0 => Position::Begin,
             Start::At(time) => Position::offset(time as u64 - 1).min(tip(&logs[shard])),
-        })
+        }))
     }
 
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        let OpenAt::After { progress, .. } = at else {
+            return Err(Error::fatal("no test looks at a record"));
+        };
         Ok(Box::new(ScriptedReader {
             shard: shard.clone(),
             logs: Arc::clone(&self.logs),
             budget: budget.clone(),
-            after: Position::Begin,
+            after: progress.to,
             told_idle: false,
         }))
     }
@@ -275,7 +295,7 @@ impl Stream for ScriptedStream {
         Err(Error::fatal("tests append directly"))
     }
 
-    async fn assignment(&self, _app: &str) -> Result<Assignment> {
+    async fn assignment(&self, _join: &Join) -> Result<Assignment> {
         Ok(Assignment::Leases(Arc::clone(&self.leases)))
     }
 }
@@ -291,7 +311,7 @@ struct ScriptedReader {
 
 enum NextRead {
     Records(Vec<Bytes>, u64),
-    Read(Read),
+    Read(Box<Read>),
     Wait,
 }
 
@@ -310,11 +330,11 @@ impl ScriptedReader {
         let logs = self.logs.logs.lock().unwrap();
         let log = &logs[&self.shard];
         if self.after < log.kept_after {
-            return Ok(NextRead::Read(Read::Gap {
+            return Ok(NextRead::Read(Box::new(Read::Gap {
                 from: self.after,
                 to: log.kept_after,
                 why: "retention passed".to_owned(),
-            }));
+            })));
         }
         let next = self.after.next_offset().unwrap_or(u64::MAX);
         let most = self.logs.batch_records.load(Ordering::SeqCst) as usize;
@@ -331,26 +351,21 @@ impl ScriptedReader {
             let children = logs
                 .values()
                 .filter(|log| log.shard.parents.contains(&self.shard));
-            NextRead::Read(Read::End {
+            NextRead::Read(Box::new(Read::End {
                 children: children.map(|log| log.shard.id.clone()).collect(),
-            })
+            }))
         } else if self.told_idle {
             NextRead::Wait
         } else {
-            NextRead::Read(Read::Idle {
+            NextRead::Read(Box::new(Read::Idle {
                 through: self.after,
-            })
+            }))
         })
     }
 }
 
 #[async_trait]
 impl ShardReader for ScriptedReader {
-    async fn open(&mut self, after: Position) -> Result<()> {
-        self.after = after;
-        Ok(())
-    }
-
     async fn next(&mut self) -> Result<Read> {
         loop {
             let logs = Arc::clone(&self.logs);
@@ -358,11 +373,11 @@ impl ShardReader for ScriptedReader {
             match self.look()? {
                 NextRead::Wait => appended.await,
                 NextRead::Read(read) => {
-                    self.told_idle = matches!(read, Read::Idle { .. });
-                    if let Read::Gap { to, .. } = &read {
+                    self.told_idle = matches!(*read, Read::Idle { .. });
+                    if let Read::Gap { to, .. } = &*read {
                         self.after = *to;
                     }
-                    return Ok(read);
+                    return Ok(*read);
                 }
                 NextRead::Records(segments, first) => {
                     let bytes: usize = segments.iter().map(Bytes::len).sum();

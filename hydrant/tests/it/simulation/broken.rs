@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +21,8 @@ use hydrant_core::lease::Progress;
 use hydrant_core::mutant::Mutant;
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::{
-    Assignment, Read, ShardReader, ShardState, SharedStream, Start, Stream, StreamWriter,
+    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamWriter,
 };
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Batch, Budget, Permit, Position, Result, Shard, ShardId, ShardMap, StreamId};
@@ -557,6 +559,8 @@ fn copy_of(batch: &Batch) -> Batch {
         origins: batch.origins.clone(),
         accounts: batch.accounts.clone(),
         to: batch.to,
+        marks: batch.marks.clone(),
+        duplicates: batch.duplicates.clone(),
         permit: Permit::default(),
     }
 }
@@ -644,17 +648,30 @@ impl Stream for Orphans {
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {
         self.0.state(shard).await
     }
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+    fn states_every(&self) -> Duration {
+        self.0.states_every()
+    }
+
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        self.0.behind(shard, after).await
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         self.0.start(shard, start).await
     }
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
-        self.0.reader(shard, budget).await
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        self.0.reader(shard, at, budget).await
     }
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
         self.0.writer().await
     }
-    async fn assignment(&self, app: &str) -> Result<Assignment> {
-        self.0.assignment(app).await
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        self.0.assignment(join).await
     }
     async fn apps(&self) -> Result<Vec<String>> {
         self.0.apps().await

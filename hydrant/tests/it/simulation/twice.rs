@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
-use hydrant_core::stream::{Append, ClaimedRange, Read, SharedStream};
+use hydrant_core::stream::{Append, ClaimedRange, OpenAt, Read, SharedStream};
 use hydrant_core::{
     Batch, Budget, Context, HashRange, Position, Random, Result, Sequence, ShardId, Workers,
 };
@@ -123,9 +123,9 @@ fn lost(seed: u64) -> u64 {
             .await
             .expect("the stream opens");
         let shard = ShardId::new("000000");
-        let opened = stream.reader(&shard, &reader.budget).await;
+        let at = OpenAt::after(Position::Begin);
+        let opened = stream.reader(&shard, at, &reader.budget).await;
         let mut tail = opened.expect("the shard opens");
-        tail.open(Position::Begin).await.expect("the shard reads");
         let mut found = 0;
         while let Read::Batch(batch) = tail.next().await.expect("the shard reads") {
             found += batch.len() as u64;

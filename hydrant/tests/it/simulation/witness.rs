@@ -13,10 +13,10 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::admin::Admin;
 use hydrant_core::hash::Routing;
-use hydrant_core::lease::Lease;
+use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::stream::{
-    Append, Assignment, Begun, KeyRule, Read, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamWriter, Ticket,
+    Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState,
+    SharedStream, Start, Stream, StreamWriter, Ticket,
 };
 use hydrant_core::{
     Batch, Budget, Context, Error, Position, Random, Result, ShardId, ShardMap, StreamId, clock,
@@ -88,11 +88,22 @@ impl Stream for Acks {
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {
         self.inner.state(shard).await
     }
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Position> {
+    fn states_every(&self) -> Duration {
+        self.inner.states_every()
+    }
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        self.inner.behind(shard, after).await
+    }
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         self.inner.start(shard, start).await
     }
-    async fn reader(&self, shard: &ShardId, budget: &Budget) -> Result<Box<dyn ShardReader>> {
-        self.inner.reader(shard, budget).await
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        self.inner.reader(shard, at, budget).await
     }
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
         Ok(Arc::new(AckWriter {
@@ -102,8 +113,8 @@ impl Stream for Acks {
             random: self.random.clone(),
         }))
     }
-    async fn assignment(&self, app: &str) -> Result<Assignment> {
-        self.inner.assignment(app).await
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        self.inner.assignment(join).await
     }
     async fn apps(&self) -> Result<Vec<String>> {
         self.inner.apps().await
@@ -361,8 +372,7 @@ pub(super) async fn watch_stream(
                 let (given, shard) = (given.clone(), shard.id.clone());
                 tasks.spawn(async move {
                     loop {
-                        let reader = stream.reader(&shard, &context.budget).await?;
-                        if follow(log, &shard, reader, &given, left, &context.random).await? {
+                        if follow(log, &shard, &stream, &given, left, &context).await? {
                             return Ok(());
                         }
                     }
@@ -382,20 +392,22 @@ pub(super) async fn watch_stream(
 async fn follow(
     log: Log,
     shard: &ShardId,
-    mut reader: Box<dyn ShardReader>,
+    stream: &SharedStream,
     given: &ReaderWitness,
     left: u64,
-    random: &Random,
+    context: &Context,
 ) -> Result<bool> {
+    let random = &context.random;
     let polls = || match left {
         0 => None,
         left => (random.below(left) == 0).then(|| random.below(40)),
     };
-    let opening = reader.open(given.after(log, shard));
-    match or_leave(polls(), opening).await {
+    let at = OpenAt::after(given.after(log, shard));
+    let opening = stream.reader(shard, at, &context.budget);
+    let mut reader = match or_leave(polls(), opening).await {
         Some(opened) => opened?,
         None => return Ok(false),
-    }
+    };
     loop {
         match or_leave(polls(), reader.next()).await.transpose()? {
             Some(Read::Batch(batch)) => given.note(log, shard, &batch),
@@ -432,8 +444,8 @@ pub(super) async fn read_all(log: Log, context: &Context) -> Result<StoredRecord
     let stream = roles::open(log, context).await?;
     let mut all = BTreeMap::new();
     for shard in stream.shards().await?.all() {
-        let mut reader = stream.reader(&shard.id, &context.budget).await?;
-        reader.open(Position::Begin).await?;
+        let at = OpenAt::after(Position::Begin);
+        let mut reader = stream.reader(&shard.id, at, &context.budget).await?;
         loop {
             match reader.next().await? {
                 Read::Batch(batch) => {

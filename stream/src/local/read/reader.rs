@@ -54,10 +54,10 @@ const HOLDER_CHECK: Duration = Duration::from_millis(250);
 pub(crate) struct TailReader {
     source: Arc<ShardSource>,
     metrics: ReadMetrics,
-    watches: Option<ReaderWatches>,
+    watches: ReaderWatches,
     /// The control file or the manifest may have changed since they were looked at.
     moved: bool,
-    opened: Option<OpenedShard>,
+    opened: OpenedShard,
 }
 
 /// What tells a reader of changes.
@@ -92,33 +92,71 @@ enum ReadStep {
 }
 
 impl TailReader {
-    pub(crate) fn new(place: &Arc<StreamDir>, shard: &Shard, budget: &Budget) -> Self {
-        TailReader {
+    /// A reader of what comes after a position.
+    pub(crate) async fn open(
+        place: &Arc<StreamDir>,
+        shard: &Shard,
+        after: Position,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let source = Arc::new(ShardSource {
+            place: Arc::clone(place),
+            shard: shard.clone(),
+            dir: place.shard_dir(&shard.id),
+            budget: budget.clone(),
+        });
+        let path = ControlFile::path(&source.dir);
+        // Watched before they are read, so that no change is missed.
+        let mut watches = ReaderWatches::of(place, &path).await?;
+        let found = source.look(&mut watches, after).await;
+        let (control, end) = place.unless_gone(found).await?;
+        let Some(control) = control else {
+            return Err(Error::Corrupt {
+                path,
+                offset: 0,
+                detail: "no slot is intact: appending to the shard mends it".to_owned(),
+            });
+        };
+        let next = match after {
+            Position::End => Some(control.next_offset),
+            after => after
+                .next_offset()
+                .filter(|next| *next <= control.next_offset),
+        };
+        let next = next.ok_or_else(|| {
+            Error::fatal(format!(
+                "position {after} lies after the end of shard `{}`, which is {}: the stream was restored from an older copy, or the progress belongs to another stream",
+                shard.id,
+                position_before(control.next_offset)
+            ))
+        })?;
+        Ok(TailReader {
             metrics: ReadMetrics::new(&place.stream.name, &shard.id),
-            source: Arc::new(ShardSource {
-                place: Arc::clone(place),
-                shard: shard.clone(),
-                dir: place.shard_dir(&shard.id),
-                budget: budget.clone(),
-            }),
-            watches: None,
+            source,
+            watches,
             moved: false,
-            opened: None,
-        }
+            opened: OpenedShard {
+                next,
+                cursor: None,
+                control,
+                end,
+                is_undecided: false,
+                idle: false,
+                ended: after == Position::End,
+            },
+        })
     }
 
     /// Whether the control file or the manifest may have changed since they were looked at.
     fn may_have_moved(&mut self) -> bool {
-        let watches = self.watches.as_mut();
-        let changed = watches.and_then(|watches| watches.changed().now_or_never());
+        let changed = self.watches.changed().now_or_never();
         self.moved |= changed.is_some();
         self.moved
     }
 
     /// Finds what comes next, on one thread, and reads it if it is little.
     async fn step(&mut self) -> Result<ReadStep> {
-        let opened = self.opened.as_ref().ok_or_else(unopened)?;
-        let (source, mut opened) = (Arc::clone(&self.source), opened.clone());
+        let (source, mut opened) = (Arc::clone(&self.source), self.opened.clone());
         let permit = source.budget.try_acquire(LITTLE_ROOM);
         let room = permit.as_ref().map_or(0, Permit::bytes);
         let disk = Arc::clone(&source.place.ctx.disk);
@@ -128,7 +166,7 @@ impl TailReader {
             (opened, step)
         };
         let (opened, step) = at_once(&*disk, stepping).await;
-        self.opened = Some(opened);
+        self.opened = opened;
         let mut step = step?;
         self.moved = false;
         if let (ReadStep::Decoded(_, decoded, read), Some(permit)) = (&mut step, permit) {
@@ -139,9 +177,7 @@ impl TailReader {
 
     /// Waits for a change.
     async fn wait(&mut self) -> Result<()> {
-        let (Some(watches), Some(opened)) = (&mut self.watches, &mut self.opened) else {
-            return Err(unopened());
-        };
+        let (watches, opened) = (&mut self.watches, &mut self.opened);
         let (source, control) = (&self.source, opened.control);
         if control.sealing && !control.sealed {
             // A reshard is under way, or died; the manifest says whether it happened. It is looked at below, so that what was
@@ -197,10 +233,6 @@ impl ReaderWatches {
 async fn watch(place: &StreamDir, path: &Path) -> Result<Box<dyn Watch>> {
     let watched = place.ctx.disk.watch(path).await;
     watched.map_err(|e| place.failed("watch", path, e))
-}
-
-fn unopened() -> Error {
-    Error::fatal("a reader is read before it is opened")
 }
 
 impl ShardSource {
@@ -450,52 +482,9 @@ const CHANGED: FrameFault = FrameFault("a frame changed while it was read");
 
 #[async_trait]
 impl ShardReader for TailReader {
-    async fn open(&mut self, after: Position) -> Result<()> {
-        let ShardSource {
-            place, shard, dir, ..
-        } = &*self.source;
-        let path = ControlFile::path(dir);
-        // Watched before they are read, so that no change is missed.
-        let mut watches = ReaderWatches::of(place, &path).await?;
-        let found = self.source.look(&mut watches, after).await;
-        let (control, end) = place.unless_gone(found).await?;
-        let Some(control) = control else {
-            return Err(Error::Corrupt {
-                path,
-                offset: 0,
-                detail: "no slot is intact: appending to the shard mends it".to_owned(),
-            });
-        };
-        let next = match after {
-            Position::End => Some(control.next_offset),
-            after => after
-                .next_offset()
-                .filter(|next| *next <= control.next_offset),
-        };
-        let next = next.ok_or_else(|| {
-            Error::fatal(format!(
-                "position {after} lies after the end of shard `{}`, which is {}: the stream was restored from an older copy, or the progress belongs to another stream",
-                shard.id,
-                position_before(control.next_offset)
-            ))
-        })?;
-        self.watches = Some(watches);
-        self.moved = false;
-        self.opened = Some(OpenedShard {
-            next,
-            cursor: None,
-            control,
-            end,
-            is_undecided: false,
-            idle: false,
-            ended: after == Position::End,
-        });
-        Ok(())
-    }
-
     async fn next(&mut self) -> Result<Read> {
         loop {
-            let opened = self.opened.as_ref().ok_or_else(unopened)?;
+            let opened = &self.opened;
             if opened.ended {
                 let ShardSource { place, shard, .. } = &*self.source;
                 let manifest = place.manifest().await?;
@@ -506,16 +495,15 @@ impl ShardReader for TailReader {
             }
             let is_at_tip = opened.next >= opened.control.next_offset;
             if is_at_tip && !opened.control.sealed && !self.may_have_moved() {
-                let opened = self.opened.as_mut().ok_or_else(unopened)?;
-                if !std::mem::replace(&mut opened.idle, true) {
-                    let through = position_before(opened.next);
+                if !std::mem::replace(&mut self.opened.idle, true) {
+                    let through = position_before(self.opened.next);
                     return Ok(Read::Idle { through });
                 }
                 self.wait().await?;
                 continue;
             }
             let step = self.step().await?;
-            let opened = self.opened.as_mut().ok_or_else(unopened)?;
+            let opened = &mut self.opened;
             let (cursor, decoded) = match step {
                 ReadStep::Wait => continue,
                 ReadStep::Lost(next, why) => {

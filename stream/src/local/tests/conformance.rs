@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use hydrant_core::Budget;
 use hydrant_core::lease::LeaseStore;
-use hydrant_core::stream::{Assignment, SharedStream};
+use hydrant_core::stream::{Assignment, Join, SharedStream};
 use hydrant_testing::disk::{Loss, SimWorld};
 use hydrant_testing::{conformance_lease, conformance_stream};
 
@@ -77,7 +78,8 @@ async fn the_log_keeps_what_streams_promise_on_a_real_disk() {
 }
 
 pub(super) async fn leases(stream: &SharedStream) -> Arc<dyn LeaseStore> {
-    match stream.assignment("app").await.unwrap() {
+    let join = Join::new("app", "worker", &Budget::new(1 << 20));
+    match stream.assignment(&join).await.unwrap() {
         Assignment::Leases(leases) => leases,
         Assignment::Broker(_) => panic!("no broker here"),
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hydrant_core::stream::{Read, SharedStream};
-use hydrant_core::{Budget, Position, ShardId};
+use hydrant_core::{Position, ShardId};
 use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::fixture::*;
@@ -59,11 +59,7 @@ async fn work(stream: &SharedStream, mut done: u64, cut: u64) -> hydrant_core::R
 pub(super) async fn look(stream: &SharedStream, seen: &mut Seen) -> Vec<u64> {
     let mut all = Vec::new();
     for shard in stream.shards().await.unwrap().all() {
-        let mut reader = stream
-            .reader(&shard.id, &Budget::new(1 << 20))
-            .await
-            .unwrap();
-        reader.open(Position::Begin).await.unwrap();
+        let mut reader = reader(stream, &shard.id, Position::Begin).await;
         loop {
             match reader.next().await.unwrap() {
                 Read::Batch(batch) => {

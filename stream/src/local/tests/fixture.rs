@@ -10,7 +10,7 @@ use hydrant_core::disk::real::RealDisk;
 use hydrant_core::disk::{Disk, SharedDisk};
 use hydrant_core::origin::{Origin, OriginEntry, WriterId};
 use hydrant_core::stream::{
-    Append, Appended, ClaimedRange, Read, ShardReader, SharedStream, StreamWriter,
+    Append, Appended, ClaimedRange, OpenAt, Read, ShardReader, SharedStream, StreamWriter,
 };
 use hydrant_core::{
     Batch, Budget, Context, HashRange, Position, Random, Result, Sequence, ShardId, Workers, hash,
@@ -181,10 +181,17 @@ pub(super) async fn reader(
     shard: &ShardId,
     after: Position,
 ) -> Box<dyn ShardReader> {
+    opened_after(stream, shard, after).await.unwrap()
+}
+
+/// A reader after a position, unless it cannot be opened there.
+pub(super) async fn opened_after(
+    stream: &SharedStream,
+    shard: &ShardId,
+    after: Position,
+) -> hydrant_core::Result<Box<dyn ShardReader>> {
     let budget = Budget::new(8 << 20);
-    let mut reader = stream.reader(shard, &budget).await.unwrap();
-    reader.open(after).await.unwrap();
-    reader
+    stream.reader(shard, OpenAt::after(after), &budget).await
 }
 
 /// Everything up to the tip or the end.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, SharedStream, Start, StreamWriter};
-use hydrant_core::{Budget, Disposition, Position};
+use hydrant_core::{Disposition, Position};
 use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, Rule, SimWorld, Snare};
 
 use super::fixture::*;
@@ -70,8 +70,8 @@ async fn a_writer_that_stands_still_stops_neither_readers_nor_openers() {
             let tip = Position::offset(2);
             // At the end of these places the control file says already that the rest is durable.
             let state = stream.state(&first()).await.unwrap();
-            assert!(state.tip >= tip, "{op:?}: {state:?}");
-            assert!(stream.start(&first(), Start::Latest).await.unwrap() >= tip);
+            assert!(state.tip >= Some(tip), "{op:?}: {state:?}");
+            assert!(stream.start(&first(), Start::Latest).await.unwrap().to >= tip);
             let stored = stored(&stream, &first()).await;
             assert_eq!(stored[..3], [1, 2, 3], "{op:?}");
             for after in [Position::Begin, Position::offset(1), tip] {
@@ -116,11 +116,8 @@ async fn a_reader_waits_for_a_recovery_that_it_needs() {
     });
     caught.await.unwrap();
     let stream = opened(&world, "observer").await;
-    let mut waiting = stream
-        .reader(&first(), &Budget::new(1 << 20))
-        .await
-        .unwrap();
-    let mut open = waiting.open(Position::offset(5));
+    let shard = first();
+    let mut open = Box::pin(opened_after(&stream, &shard, Position::offset(5)));
     let early = tokio::time::timeout(AT_ONCE, &mut open).await;
     assert!(early.is_err(), "{early:?}");
     world.resume("repairer");
@@ -150,22 +147,16 @@ async fn whoever_may_not_lock_reads_what_is_durable() {
         }
         let observer = opened(&world, "observer").await;
         assert_eq!(stored(&observer, &first()).await, [1, 2, 3]);
-        let mut reader = observer
-            .reader(&first(), &Budget::new(1 << 20))
-            .await
-            .unwrap();
-        let beyond = reader.open(Position::offset(99)).await.unwrap_err();
+        let beyond = opened_after(&observer, &first(), Position::offset(99)).await;
+        let beyond = beyond.unwrap_err();
         let retry = matches!(beyond.disposition(), Disposition::Retry { .. });
         assert!(retry && beyond.to_string().contains("not recovered yet"));
     }
     // Once it is recovered, what lies beyond is nobody's.
     world.heal();
     let observer = opened(&world, "owner").await;
-    let mut reader = observer
-        .reader(&first(), &Budget::new(1 << 20))
-        .await
-        .unwrap();
-    let beyond = reader.open(Position::offset(99)).await.unwrap_err();
+    let beyond = opened_after(&observer, &first(), Position::offset(99)).await;
+    let beyond = beyond.unwrap_err();
     assert!(beyond.to_string().contains("after the end"), "{beyond}");
     drop((stream, ticket));
 }
@@ -189,7 +180,6 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
     });
     caught.await.unwrap();
     // Not through a new process, which would settle it at once.
-    let budget = Budget::new(1 << 20);
     let observer = {
         let quiet = Rule {
             kind: ErrorKind::PermissionDenied,
@@ -200,8 +190,7 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
         world.heal();
         observer
     };
-    let mut reader = observer.reader(&first(), &budget).await.unwrap();
-    reader.open(Position::Begin).await.unwrap();
+    let mut reader = reader(&observer, &first(), Position::Begin).await;
     let mut all: Vec<u64> = read_all(&mut reader)
         .await
         .into_iter()
@@ -266,7 +255,8 @@ async fn calls_of_a_take_over(shards: u32) -> u64 {
     world.fail(Rule::always(Op::ReadAt, "manifest.json"));
     for shard in stream.shards().await.unwrap().all() {
         let id = &shard.id;
-        assert_eq!(stream.state(id).await.unwrap().tip, Position::Begin);
+        let tip = stream.state(id).await.unwrap().tip;
+        assert_eq!(tip, Some(Position::Begin));
         stream.start(id, Start::Earliest).await.unwrap();
         let mut reader = reader(&stream, id, Position::Begin).await;
         assert!(matches!(reader.next().await.unwrap(), Read::Idle { .. }));

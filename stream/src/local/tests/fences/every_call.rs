@@ -12,7 +12,7 @@ use std::time::Duration;
 use hydrant_core::admin::Trim;
 use hydrant_core::disk::{Disk, LockKind};
 use hydrant_core::stream::{Read, SharedStream};
-use hydrant_core::{Budget, Error, Position};
+use hydrant_core::{Error, Position};
 use hydrant_testing::disk::{At, Loss, Moment, SimWorld};
 use tokio::task::JoinHandle;
 
@@ -65,9 +65,7 @@ pub(super) fn reads_along(world: &SimWorld, seen: &Arc<std::sync::Mutex<Seen>>) 
         let stream = opened(&world, "reader", 7).await;
         let mut left = vec![first()];
         while let Some(shard) = left.pop() {
-            let budget = Budget::new(1 << 20);
-            let mut reader = stream.reader(&shard, &budget).await.unwrap();
-            reader.open(Position::Begin).await.unwrap();
+            let mut reader = reader(&stream, &shard, Position::Begin).await;
             loop {
                 match reader.next().await.unwrap() {
                     Read::Batch(batch) => {
@@ -143,11 +141,8 @@ async fn stopped_at(nth: u64, moment: Moment, fate: Fate) -> bool {
     let look_at = async {
         let observer = opened(&world, "observer", 8).await;
         observer.states().await.unwrap();
-        let mut reader = observer
-            .reader(&first(), &Budget::new(1 << 20))
-            .await
-            .unwrap();
-        reader.open(Position::Begin).await.unwrap();
+        let at = Position::Begin;
+        drop(opened_after(&observer, &first(), at).await.unwrap());
     };
     let looked = tokio::time::timeout(AT_ONCE, look_at).await;
     assert!(looked.is_ok(), "{case}: an observer waits");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hydrant_core::admin::Trim;
 use hydrant_core::disk::{Disk, Open};
-use hydrant_core::{Budget, Error, Position, Workers};
+use hydrant_core::{Error, Position, Workers};
 use hydrant_testing::disk::{Moment, Op, SimWorld};
 
 use super::super::fixture::*;
@@ -65,12 +65,8 @@ async fn a_damaged_shard_that_is_half_fenced_is_repaired() {
     world.kill("first");
     appends.abort();
     let stream = opened(&world, "operator", 5).await;
-    let mut reader = stream
-        .reader(&first(), &Budget::new(1 << 20))
-        .await
-        .unwrap();
-    let unread = match reader.open(Position::Begin).await {
-        Ok(()) => loop {
+    let unread = match opened_after(&stream, &first(), Position::Begin).await {
+        Ok(mut reader) => loop {
             match reader.next().await {
                 Ok(_) => {}
                 Err(error) => break error,

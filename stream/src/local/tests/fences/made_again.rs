@@ -13,8 +13,8 @@ use hydrant_core::clock;
 use hydrant_core::disk::{Disk, Open, read_file};
 use hydrant_core::lease::{Lease, LeaseStore, Reprocess, Swap};
 use hydrant_core::origin::WriterId;
-use hydrant_core::stream::SharedStream;
-use hydrant_core::{Context, Error, Position, Result};
+use hydrant_core::stream::{Join, SharedStream};
+use hydrant_core::{Budget, Context, Error, Position, Result};
 use hydrant_testing::disk::{At, Death, Moment, Op, SimWorld};
 use tokio::time::timeout;
 
@@ -112,7 +112,8 @@ impl Work {
 }
 
 async fn assigned(stream: &SharedStream) -> Result<Arc<dyn LeaseStore>> {
-    match stream.assignment("app").await? {
+    let join = Join::new("app", "worker", &Budget::new(1 << 20));
+    match stream.assignment(&join).await? {
         hydrant_core::stream::Assignment::Leases(leases) => Ok(leases),
         hydrant_core::stream::Assignment::Broker(_) => panic!("no broker here"),
     }

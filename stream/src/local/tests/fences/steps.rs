@@ -305,7 +305,7 @@ async fn a_shard_whose_holder_stands_still_is_split() {
     // What it has left past the end goes when the shard is trimmed.
     admin.trim(Some(&first()), Trim::ToBytes(0)).await.unwrap();
     let state = stream.state(&first()).await.unwrap();
-    assert_eq!((state.bytes, state.kept_after), (Some(0), state.tip));
+    assert_eq!((state.bytes, Some(state.kept_after)), (Some(0), state.tip));
 }
 
 /// The process that closes a shard whose holder stands still counts it, be it to append or to split it.

@@ -1,6 +1,7 @@
 //! Appending and reading where nothing goes wrong.
 
-use hydrant_core::stream::{Read, Start};
+use hydrant_core::lease::Progress;
+use hydrant_core::stream::{Behind, OpenAt, Read, Start};
 use hydrant_core::{Error, Position};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
 
@@ -33,16 +34,47 @@ async fn what_is_appended_is_read_in_order_across_segments() {
         assert_eq!(rest, (after + 1..600).map(|n| (n, n)).collect::<Vec<_>>());
     }
     let state = &stream.states().await.unwrap()[0];
-    assert_eq!(state.tip, Position::offset(599));
+    assert_eq!(state.tip, Some(Position::offset(599)));
     assert_eq!(state.records, Some(600));
-    assert_eq!(
-        stream.start(&first(), Start::Latest).await.unwrap(),
-        state.tip
-    );
-    assert_eq!(
-        stream.start(&first(), Start::At(0)).await.unwrap(),
-        Position::Begin
-    );
+    let latest = stream.start(&first(), Start::Latest).await.unwrap();
+    assert_eq!(Some(latest.to), state.tip);
+    let all = stream.start(&first(), Start::At(0)).await.unwrap();
+    assert_eq!(all, Progress::default());
+}
+
+/// The place before the first record of a time is found when a reader begins there, not before.
+#[tokio::test]
+async fn a_start_that_was_kept_as_it_was_asked_for_is_found_when_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = context(1);
+    let stream = create(&url(&dir), options(1), &ctx).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    let asked = |start| Progress {
+        began: Some(start),
+        ..Progress::default()
+    };
+    append(&writer, &first(), plain(&[1, 2])).await.unwrap();
+    let newest = stream.state(&first()).await.unwrap().newest_arrival;
+    let later = asked(Start::At(newest.unwrap() + 1));
+    let all = asked(Start::At(0));
+    let behind = async |progress| stream.behind(&first(), progress).await.unwrap();
+    assert_eq!(behind(&later).await, Behind::Done);
+    assert_eq!(behind(&all).await, Behind::Records(2));
+    let open = async |progress: &Progress| {
+        let at = OpenAt::progress(progress.clone());
+        stream.reader(&first(), at, &ctx.budget).await.unwrap()
+    };
+    let mut from_later = open(&later).await;
+    assert!(matches!(
+        from_later.next().await.unwrap(),
+        Read::Idle { .. }
+    ));
+    assert_eq!(read_all(&mut open(&all).await).await, [(0, 1), (1, 2)]);
+    let passed = Progress {
+        to: Position::offset(0),
+        ..later
+    };
+    assert_eq!(read_all(&mut open(&passed).await).await, [(1, 2)]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A writer dies at every call around the start of a new segment.
 
 use hydrant_core::stream::Read;
-use hydrant_core::{Budget, Context, Position};
+use hydrant_core::{Context, Position};
 use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::super::fixture::*;
@@ -25,8 +25,7 @@ async fn write(context: &Context, from: u64) {
 async fn stored(context: &Context) -> Vec<u64> {
     let stream = open(URL, context).await.unwrap();
     let shard = stream.shards().await.unwrap().all()[0].id.clone();
-    let mut reader = stream.reader(&shard, &Budget::new(1 << 20)).await.unwrap();
-    reader.open(Position::Begin).await.unwrap();
+    let mut reader = reader(&stream, &shard, Position::Begin).await;
     let mut all = Vec::new();
     while let Read::Batch(batch) = reader.next().await.unwrap() {
         all.extend(numbers(&batch).into_iter().map(|(_, n)| n));

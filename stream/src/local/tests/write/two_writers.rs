@@ -194,12 +194,8 @@ fn a_segment_that_begins_below_the_durable_end_is_refused() {
         drop(a);
         let context = context_on(world.process("c").shared(), 4);
         let stream = open(URL, &context).await.unwrap();
-        let budget = hydrant_core::Budget::new(1 << 20);
-        let mut reader = stream.reader(&first(), &budget).await.unwrap();
-        let error = reader
-            .open(hydrant_core::Position::Begin)
-            .await
-            .unwrap_err();
+        let begin = hydrant_core::Position::Begin;
+        let error = opened_after(&stream, &first(), begin).await.unwrap_err();
         assert!(
             matches!(error, hydrant_core::Error::Corrupt { .. }),
             "{error}"
