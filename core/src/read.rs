@@ -2,7 +2,7 @@
 //!
 //! A position travels with its marks: what the reader had seen of the origins there. Streams that check at append have
 //! none; where copies are dropped while reading, a reader that is opened after a stored place, with the marks of that
-//! place, reads on as the one before it would have.
+//! place, reads on as the one before it would have. So each read that moves the place brings the marks behind it.
 
 use std::fmt;
 
@@ -33,11 +33,16 @@ pub enum Read {
         to: Position,
         /// Why, in words.
         why: String,
+        /// The marks behind it; none where the stream checks at append.
+        marks: Vec<u8>,
     },
     /// The shard has ended and everything was read.
     End {
         /// Who took over.
         children: Vec<ShardId>,
+        /// The final marks, also of a shard without records, whose parents had some; none where the stream checks at
+        /// append.
+        marks: Vec<u8>,
     },
 }
 

@@ -2,12 +2,14 @@
 
 mod broker;
 mod leases;
+mod marked;
 mod named;
 mod stages;
 mod stream;
 
 pub(crate) use broker::BrokerStream;
 pub(crate) use leases::ScriptedLeases;
+pub(crate) use marked::MarkedStream;
 pub(crate) use named::NamedStage;
 pub(crate) use stages::{Exact, OutputLog, PlainStage, Together};
 pub(crate) use stream::ScriptedStream;

@@ -14,6 +14,7 @@ use super::testing::{
 
 mod basics;
 mod broker;
+mod marks;
 mod memory;
 mod outputs;
 mod pins;

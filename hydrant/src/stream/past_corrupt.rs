@@ -177,6 +177,7 @@ impl ShardReader for SkipCorruptReader {
         let children = map.children(&self.shard);
         Ok(Read::End {
             children: children.map(|child| child.id.clone()).collect(),
+            marks: Vec::new(),
         })
     }
 }

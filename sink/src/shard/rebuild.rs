@@ -98,7 +98,7 @@ impl SourceRebuild {
                     }
                 }
                 Read::Idle { through } => buffer.advance_to(through.min(until)),
-                Read::Gap { from, to, why } => buffer.gap(from, to.min(until), why),
+                Read::Gap { from, to, why, .. } => buffer.gap(from, to.min(until), why),
                 Read::End { .. } => buffer.advance_to(until),
             }
         }

@@ -376,7 +376,7 @@ impl ShardStage for SinkShard {
             }
             Read::Batch(batch) => self.feed(batch, 0).await?,
             Read::Idle { through } => self.to = self.to.max(through),
-            Read::Gap { from, to, why } => {
+            Read::Gap { from, to, why, .. } => {
                 tracing::warn!(shard = %self.stream_shard.shard, %from, %to, why, "records are lost");
                 let mut buffer = self.open_buffer()?;
                 buffer.gap(from, to, why);

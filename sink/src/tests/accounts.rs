@@ -270,6 +270,7 @@ async fn lost_records_stand_in_the_commit() {
             from,
             to,
             why: "retention passed".to_owned(),
+            marks: Vec::new(),
         })
         .await
         .unwrap();

@@ -325,6 +325,7 @@ async fn nothing_follows_the_end_of_a_shard() {
     shard
         .push(Read::End {
             children: Vec::new(),
+            marks: Vec::new(),
         })
         .await
         .unwrap();

@@ -40,6 +40,7 @@ async fn an_ended_shard_says_so_after_its_last_rows() {
     shard
         .push(Read::End {
             children: Vec::new(),
+            marks: Vec::new(),
         })
         .await
         .unwrap();

@@ -31,6 +31,7 @@ async fn good(world: &SimWorld) -> Good {
     second
         .push(Read::End {
             children: Vec::new(),
+            marks: Vec::new(),
         })
         .await
         .unwrap();

@@ -30,7 +30,7 @@ async fn to_the_end(stream: &SharedStream, shard: &ShardId) -> (Vec<String>, Vec
         let (found, end) = read(&mut *reader, None).await;
         payloads.extend(found.into_iter().map(|one| one.message.payload));
         match end {
-            Some(Read::End { mut children }) => {
+            Some(Read::End { mut children, .. }) => {
                 children.sort();
                 return (payloads, children);
             }
@@ -57,7 +57,7 @@ pub(super) async fn a_split_ends_the_parent_and_opens_two_children(harness: &dyn
         },);
     children.sort();
     match end {
-        Read::End { children } => assert_eq!(children.len(), 2),
+        Read::End { children, .. } => assert_eq!(children.len(), 2),
         other => panic!("a reader at the tip of a shard that was split gave {other:?}"),
     }
     is_refused(&*writer, &parent).await;
@@ -228,7 +228,7 @@ pub(super) async fn what_is_trimmed_is_told_as_a_gap(harness: &dyn Harness) {
     let mut first = next(&mut *reader).await;
     if kept_after > Position::Begin {
         match first {
-            Read::Gap { from, to, why } => {
+            Read::Gap { from, to, why, .. } => {
                 assert_eq!((from, to), (Position::Begin, kept_after));
                 assert!(!why.is_empty());
             }

@@ -145,6 +145,7 @@ impl MemoryReader {
                 from: self.after,
                 to: kept,
                 why: "retention passed".to_owned(),
+                marks: Vec::new(),
             };
             return Ok(Some((gap, 0)));
         }
@@ -162,7 +163,13 @@ impl MemoryReader {
                 .children(&self.shard)
                 .map(|child| child.id.clone())
                 .collect();
-            return Ok(Some((Read::End { children }, 0)));
+            return Ok(Some((
+                Read::End {
+                    children,
+                    marks: Vec::new(),
+                },
+                0,
+            )));
         }
         Ok((!self.told_idle).then_some((Read::Idle { through: tip }, 0)))
     }

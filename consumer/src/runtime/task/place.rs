@@ -56,9 +56,12 @@ impl Place {
                 }
                 self.arrival = batch.runs.last().map(|run| run.arrival).or(self.arrival);
             }
-            Read::Gap { from, to, .. } => {
+            Read::Gap {
+                from, to, marks, ..
+            } => {
                 debug_assert!(from <= to, "a gap goes forward");
                 self.to = self.to.max(*to);
+                self.found(marks);
             }
             Read::Idle { through } => {
                 debug_assert!(
@@ -67,7 +70,16 @@ impl Place {
                 );
                 self.to = self.to.max(*through);
             }
-            Read::End { .. } => self.to = Position::End,
+            Read::End { marks, .. } => {
+                self.to = Position::End;
+                self.found(marks);
+            }
+        }
+    }
+
+    fn found(&mut self, marks: &[u8]) {
+        if !marks.is_empty() {
+            self.marks = PlaceMarks::Stored(marks.into());
         }
     }
 
@@ -130,14 +142,164 @@ impl Trail {
         if let Some(found) = self.pushed.get(before) {
             if found.to == to {
                 self.published = found.clone();
-            } else if let PlaceMarks::Within(marks, at) = &found.marks {
-                // Behind a batch that ends before `to` the marks are those of its end.
-                self.published.marks = PlaceMarks::Within(Arc::clone(marks), to.min(*at));
+            } else if let PlaceMarks::Within(marks, end) = &found.marks {
+                self.published.marks = PlaceMarks::Within(Arc::clone(marks), to.min(*end));
             }
         }
         self.published.to = to;
         self.pushed.drain(..before);
         self.pushed.pop_front_if(|place| place.to == to);
         &self.published
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hydrant_core::Random;
+    use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
+    use hydrant_core::position::Sequence;
+
+    use super::*;
+
+    /// The marks of a place are its text.
+    #[derive(Debug)]
+    struct Text {
+        from: Position,
+        to: Position,
+    }
+
+    impl MarksAt for Text {
+        fn at(&self, to: Position) -> Vec<u8> {
+            assert!(self.from < to && to <= self.to, "{to} in {self:?}");
+            to.to_string().into_bytes()
+        }
+    }
+
+    fn text(place: &Place) -> String {
+        String::from_utf8(place.complete(Progress::default()).marks).unwrap()
+    }
+
+    /// A batch of aggregates of two records each, after a sequence number.
+    fn batch(after: u64, aggregates: u64, marks: bool) -> Batch {
+        let mut runs = RunBuilder::default();
+        for n in 1..=aggregates {
+            let arrival = (after + n) as i64;
+            runs.push(Sequence::from(after + n), 0, Step::Sub, arrival);
+            runs.push(Sequence::from(after + n), 1, Step::Sub, arrival);
+        }
+        let entry = Entry {
+            segment: 0,
+            key: None,
+            payload: Span::default(),
+            stamp: 0,
+        };
+        let to = end(after + aggregates);
+        let text = Text {
+            from: end(after),
+            to,
+        };
+        Batch {
+            records: vec![entry; 2 * aggregates as usize],
+            runs: runs.finish(),
+            to,
+            marks: marks.then(|| Arc::new(text) as Arc<dyn MarksAt>),
+            ..Batch::default()
+        }
+    }
+
+    /// The place behind an aggregate.
+    fn end(sequence: u64) -> Position {
+        match sequence {
+            0 => Position::Begin,
+            sequence => Position::at(Sequence::from(sequence), 1),
+        }
+    }
+
+    /// Batches, gaps and idle times, published at any boundary of units: the marks found are always those of the place.
+    #[test]
+    fn what_is_published_finds_the_marks_of_its_place() {
+        for seed in 0..500 {
+            let random = Random::seeded(seed);
+            let mut trail = Trail::after(&Progress::default());
+            // Where units end; the first `published` of them are published.
+            let (mut ends, mut published) = (vec![0], 0);
+            for _ in 0..60 {
+                let pushed = *ends.last().unwrap();
+                let read = match random.below(8) {
+                    0..=3 => {
+                        let aggregates = 1 + random.below(4);
+                        ends.extend(pushed + 1..=pushed + aggregates);
+                        Read::Batch(batch(pushed, aggregates, true))
+                    }
+                    4 => {
+                        ends.push(pushed + 1 + random.below(3));
+                        let to = end(ends[ends.len() - 1]);
+                        Read::Gap {
+                            from: end(pushed),
+                            to,
+                            why: String::new(),
+                            marks: to.to_string().into_bytes(),
+                        }
+                    }
+                    5 => Read::Idle {
+                        through: end(pushed),
+                    },
+                    _ => {
+                        published += random.below((ends.len() - published) as u64) as usize;
+                        let to = end(ends[published]);
+                        let place = trail.publish(to);
+                        assert_eq!(place.to, to, "seed {seed}");
+                        if published > 0 {
+                            assert_eq!(text(place), to.to_string(), "seed {seed}");
+                        }
+                        continue;
+                    }
+                };
+                trail.push(&read);
+            }
+        }
+    }
+
+    #[test]
+    fn a_boundary_inside_of_a_batch_has_marks_of_its_own() {
+        let mut trail = Trail::after(&Progress {
+            to: end(1),
+            marks: b"1.1".to_vec(),
+            arrival: Some(1),
+            ..Progress::default()
+        });
+        trail.push(&Read::Batch(batch(1, 3, true)));
+        trail.push(&Read::Batch(batch(4, 3, true)));
+        for sequence in [1, 2, 3, 4, 6] {
+            let place = trail.publish(end(sequence)).clone();
+            assert_eq!(text(&place), format!("{sequence}.1"));
+            let arrival = place.complete(Progress::default()).arrival.unwrap();
+            assert!(arrival <= sequence as i64, "{arrival} is after {sequence}");
+        }
+    }
+
+    #[test]
+    fn the_end_keeps_the_marks_that_came_before_it() {
+        let mut trail = Trail::after(&Progress::default());
+        trail.push(&Read::Batch(batch(0, 2, true)));
+        let children = Vec::new();
+        trail.push(&Read::End {
+            children,
+            marks: b"2.1".to_vec(),
+        });
+        assert_eq!(text(trail.publish(Position::End)), "2.1");
+    }
+
+    /// Nothing is kept for each batch of a stream that checks at append.
+    #[test]
+    fn a_trail_without_marks_does_not_grow() {
+        let mut trail = Trail::after(&Progress::default());
+        for n in 0..1000 {
+            trail.push(&Read::Batch(batch(n, 1, false)));
+        }
+        assert_eq!(trail.pushed.len(), 1);
+        let last = trail.publish(end(1000)).complete(Progress::default());
+        assert_eq!((last.to, last.arrival), (end(1000), Some(1000)));
+        assert!(trail.pushed.is_empty());
     }
 }

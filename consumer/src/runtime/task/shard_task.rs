@@ -436,7 +436,7 @@ impl ShardTask {
                 (batch.to, None)
             }
             Read::Idle { through } => (*through, Some(clock::now())),
-            Read::Gap { from, to, why } => {
+            Read::Gap { from, to, why, .. } => {
                 let shard = &self.shard.id;
                 tracing::warn!(%shard, %from, %to, why, "skipping records that the stream no longer has");
                 self.status(|status| status.summary.gaps += 1);

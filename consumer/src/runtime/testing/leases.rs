@@ -62,6 +62,11 @@ impl ScriptedLeases {
         self.rows.lock().unwrap().values().cloned().collect()
     }
 
+    /// Removes a row, as another program that shares the table does.
+    pub(crate) fn remove(&self, shard: &str) {
+        self.rows.lock().unwrap().remove(&ShardId::from(shard));
+    }
+
     pub(crate) fn to(&self, shard: &str) -> Position {
         let progress = self.row(shard).and_then(|row| row.progress);
         progress.map_or(Position::Begin, |progress| progress.to)

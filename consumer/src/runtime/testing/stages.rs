@@ -19,7 +19,7 @@ use hydrant_core::subscription::ClaimId;
 pub(crate) struct OutputLog {
     records: Mutex<Vec<(ShardId, u64)>>,
     /// The progress that an output tracks, by shard.
-    committed: Mutex<BTreeMap<ShardId, Position>>,
+    committed: Mutex<BTreeMap<ShardId, Progress>>,
     opened: Mutex<Vec<Opened>>,
 }
 
@@ -37,7 +37,7 @@ impl OutputLog {
             .lock()
             .unwrap()
             .get(&ShardId::from(shard))
-            .copied()
+            .map(|place| place.to)
     }
 
     /// Another owner publishes up to `to`, records included.
@@ -48,7 +48,7 @@ impl OutputLog {
         self.committed
             .lock()
             .unwrap()
-            .insert(id, Position::offset(last));
+            .insert(id, Progress::starting(Position::offset(last)));
     }
 
     /// How often each record came out.
@@ -79,6 +79,36 @@ fn offsets(shard: &ShardId, batch: &Batch) -> Vec<(ShardId, u64)> {
             (shard.clone(), offset)
         })
         .collect()
+}
+
+/// Takes over the place behind a read, with its marks, as an output does that stores both.
+fn follow(place: &mut Progress, read: &Read) {
+    match read {
+        Read::Batch(batch) => {
+            place.to = batch.to;
+            if let Some(marks) = &batch.marks {
+                place.marks = marks.at(batch.to);
+            }
+        }
+        Read::Idle { through } => place.to = place.to.max(*through),
+        Read::Gap { to, marks, .. } => {
+            place.to = *to;
+            place.marks.clone_from(marks);
+        }
+        Read::End { marks, .. } => {
+            place.to = Position::End;
+            place.marks.clone_from(marks);
+        }
+    }
+}
+
+/// What an output answers of a place that it stored.
+fn stored(place: &Progress) -> Progress {
+    Progress {
+        to: place.to,
+        marks: place.marks.clone(),
+        ..Progress::default()
+    }
 }
 
 /// A stage that hands records out as they come and does not track progress: at least once.
@@ -220,10 +250,7 @@ impl Stage for Exact {
 
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         let committed = self.log.committed.lock().unwrap();
-        Ok(committed.get(&shard.id).map(|to| Progress {
-            to: *to,
-            ..Progress::default()
-        }))
+        Ok(committed.get(&shard.id).map(stored))
     }
 
     async fn knows(&self, shard: &Shard) -> Result<bool> {
@@ -244,7 +271,7 @@ impl Stage for Exact {
             stage: self.clone(),
             shard: opened.shard.id,
             from: opened.after.to,
-            to: opened.after.to,
+            place: opened.after,
             held: Vec::new(),
             deadline: None,
         }))
@@ -259,7 +286,7 @@ struct ExactShard {
     stage: Exact,
     shard: ShardId,
     from: Position,
-    to: Position,
+    place: Progress,
     held: Vec<Batch>,
     deadline: Option<Instant>,
 }
@@ -267,17 +294,11 @@ struct ExactShard {
 #[async_trait]
 impl ShardStage for ExactShard {
     async fn push(&mut self, read: Read) -> Result<()> {
+        follow(&mut self.place, &read);
         match read {
-            Read::Batch(batch) => {
-                self.to = batch.to;
-                self.held.push(batch);
-            }
-            Read::Idle { through } => {
-                self.to = self.to.max(through);
-                return Ok(());
-            }
-            Read::Gap { to, .. } => self.to = to,
-            Read::End { .. } => self.to = Position::End,
+            Read::Batch(batch) => self.held.push(batch),
+            Read::Idle { .. } => return Ok(()),
+            Read::Gap { .. } | Read::End { .. } => {}
         }
         self.deadline.get_or_insert(clock::now() + self.stage.every);
         Ok(())
@@ -303,27 +324,25 @@ impl ShardStage for ExactShard {
         }
         let mut records = self.stage.log.records.lock().unwrap();
         let mut committed = self.stage.log.committed.lock().unwrap();
-        if let Some(after) = committed.get(&self.shard).filter(|to| **to != self.from) {
+        let other = committed.get(&self.shard).map(|place| place.to);
+        if let Some(after) = other.filter(|to| *to != self.from) {
             return Err(Error::Superseded {
                 shard: self.shard.clone(),
-                after: *after,
+                after,
             });
         }
         for batch in self.held.drain(..) {
             records.extend(offsets(&self.shard, &batch));
         }
-        committed.insert(self.shard.clone(), self.to);
-        self.from = self.to;
+        committed.insert(self.shard.clone(), self.place.clone());
+        self.from = self.place.to;
         self.deadline = None;
-        Ok(Progress {
-            to: self.to,
-            ..Progress::default()
-        })
+        Ok(stored(&self.place))
     }
 }
 
-/// The first and last position of a half, and the batches between them.
-type Half = (Position, Position, Vec<Batch>);
+/// The first and last place of a half, and the batches between them.
+type Half = (Progress, Progress, Vec<Batch>);
 
 /// A stage that commits what all claims of a worker pushed in one transaction.
 #[derive(Clone)]
@@ -361,10 +380,7 @@ impl Stage for Together {
 
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         let committed = self.log.committed.lock().unwrap();
-        Ok(committed.get(&shard.id).map(|to| Progress {
-            to: *to,
-            ..Progress::default()
-        }))
+        Ok(committed.get(&shard.id).map(stored))
     }
 
     async fn knows(&self, shard: &Shard) -> Result<bool> {
@@ -373,11 +389,10 @@ impl Stage for Together {
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
         self.log.opened.lock().unwrap().push(opened.clone());
-        let to = opened.after.to;
-        self.open
-            .lock()
-            .unwrap()
-            .insert(opened.claim.clone(), (to, to, Vec::new()));
+        let half = (opened.after.clone(), opened.after, Vec::new());
+        let mut open = self.open.lock().unwrap();
+        open.insert(opened.claim.clone(), half);
+        drop(open);
         Ok(Box::new(TogetherShard {
             stage: self.clone(),
             claim: opened.claim,
@@ -395,17 +410,14 @@ impl Stage for Together {
         let poisoned = std::mem::take(&mut *self.poisoned.lock().unwrap());
         let mut committed = self.log.committed.lock().unwrap();
         let beaten = open.iter().any(|(claim, (from, ..))| {
-            committed
-                .get(&claim.shard)
-                .copied()
-                .unwrap_or(Position::Begin)
-                != *from
+            let known = committed.get(&claim.shard).map(|place| place.to);
+            known.unwrap_or_default() != from.to
         });
         if unlucky || poisoned || beaten {
             // The stage is as simple as it may be: it does not remember which halves were open at an abort.
-            for (from, to, batches) in open.values_mut() {
+            for (from, place, batches) in open.values_mut() {
                 batches.clear();
-                *to = *from;
+                place.clone_from(from);
             }
             let message = "the transaction was aborted".to_owned();
             return Err(Error::Unavailable {
@@ -415,19 +427,13 @@ impl Stage for Together {
         }
         let mut records = self.log.records.lock().unwrap();
         let mut published = Vec::new();
-        for (claim, (from, to, batches)) in open.iter_mut() {
+        for (claim, (from, place, batches)) in open.iter_mut() {
             for batch in batches.drain(..) {
                 records.extend(offsets(&claim.shard, &batch));
             }
-            committed.insert(claim.shard.clone(), *to);
-            *from = *to;
-            published.push((
-                claim.clone(),
-                Progress {
-                    to: *to,
-                    ..Progress::default()
-                },
-            ));
+            committed.insert(claim.shard.clone(), place.clone());
+            from.clone_from(place);
+            published.push((claim.clone(), stored(place)));
         }
         Ok(published)
     }
@@ -442,7 +448,7 @@ struct TogetherShard {
 impl Drop for TogetherShard {
     fn drop(&mut self) {
         let left = self.stage.open.lock().unwrap().remove(&self.claim);
-        if left.is_some_and(|(from, to, _)| from != to) {
+        if left.is_some_and(|(from, place, _)| from.to != place.to) {
             *self.stage.poisoned.lock().unwrap() = true;
         }
     }
@@ -452,15 +458,13 @@ impl Drop for TogetherShard {
 impl ShardStage for TogetherShard {
     async fn push(&mut self, read: Read) -> Result<()> {
         let mut open = self.stage.open.lock().unwrap();
-        let (_, to, held) = open.get_mut(&self.claim).unwrap();
-        match read {
-            Read::Batch(batch) => {
-                *to = batch.to;
-                held.push(batch);
-            }
-            Read::Idle { .. } => return Ok(()),
-            Read::Gap { to: lost, .. } => *to = lost,
-            Read::End { .. } => *to = Position::End,
+        let (_, place, held) = open.get_mut(&self.claim).unwrap();
+        if matches!(read, Read::Idle { .. }) {
+            return Ok(());
+        }
+        follow(place, &read);
+        if let Read::Batch(batch) = read {
+            held.push(batch);
         }
         self.deadline
             .get_or_insert(clock::now() + Duration::from_millis(50));
@@ -471,7 +475,7 @@ impl ShardStage for TogetherShard {
         let open = self.stage.open.lock().unwrap();
         let waits = open
             .get(&self.claim)
-            .is_some_and(|(from, to, _)| from != to);
+            .is_some_and(|(from, place, _)| from.to != place.to);
         self.deadline
             .filter(|deadline| *deadline <= now && waits)
             .map(|_| Flush::Time)
@@ -481,7 +485,7 @@ impl ShardStage for TogetherShard {
         let open = self.stage.open.lock().unwrap();
         let waits = open
             .get(&self.claim)
-            .is_some_and(|(from, to, _)| from != to);
+            .is_some_and(|(from, place, _)| from.to != place.to);
         self.deadline.filter(|_| waits)
     }
 

@@ -334,6 +334,7 @@ impl ScriptedReader {
                 from: self.after,
                 to: log.kept_after,
                 why: "retention passed".to_owned(),
+                marks: Vec::new(),
             })));
         }
         let next = self.after.next_offset().unwrap_or(u64::MAX);
@@ -353,6 +354,7 @@ impl ScriptedReader {
                 .filter(|log| log.shard.parents.contains(&self.shard));
             NextRead::Read(Box::new(Read::End {
                 children: children.map(|log| log.shard.id.clone()).collect(),
+                marks: Vec::new(),
             }))
         } else if self.told_idle {
             NextRead::Wait

@@ -7,6 +7,7 @@ use hydrant_core::Random;
 use hydrant_core::error::Error;
 
 use super::*;
+use crate::runtime::testing::MarkedStream;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum OutputKind {
@@ -37,6 +38,8 @@ impl World {
                 self.spec(stage)
             }
         };
+        // Its readers fail when they are opened with marks of another place.
+        spec.stream = MarkedStream::around(spec.stream);
         spec.leases.lease_time = Duration::from_secs(3);
         spec.leases.handover = Duration::from_secs(3);
         spec.idle = Duration::from_millis(300);

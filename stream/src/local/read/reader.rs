@@ -491,6 +491,7 @@ impl ShardReader for TailReader {
                 let children = manifest.shards.children(&shard.id);
                 return Ok(Read::End {
                     children: children.map(|child| child.id.clone()).collect(),
+                    marks: Vec::new(),
                 });
             }
             let is_at_tip = opened.next >= opened.control.next_offset;
@@ -546,6 +547,7 @@ impl OpenedShard {
             from,
             to: position_before(next),
             why,
+            marks: Vec::new(),
         }
     }
 }

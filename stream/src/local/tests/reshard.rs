@@ -69,7 +69,7 @@ async fn the_end_names_the_children_and_is_told_to_a_waiting_reader() {
         stream.admin().merge(&other, &first()).await.unwrap()
     });
     for end in [end.unwrap(), waiting.next().await.unwrap()] {
-        let Read::End { children } = end else {
+        let Read::End { children, .. } = end else {
             panic!("{end:?}");
         };
         assert_eq!(children, std::slice::from_ref(&child));

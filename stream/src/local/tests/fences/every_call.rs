@@ -74,7 +74,7 @@ pub(super) fn reads_along(world: &SimWorld, seen: &Arc<std::sync::Mutex<Seen>>) 
                             seen.insert((shard.clone(), offset), n);
                         }
                     }
-                    Read::End { children } => {
+                    Read::End { children, .. } => {
                         left.extend(children);
                         break;
                     }

@@ -68,7 +68,7 @@ async fn readers_complete_a_fence_when_nobody_appends_any_more() {
             loop {
                 match parent.next().await.unwrap() {
                     Read::Batch(batch) => all.extend(numbers(&batch)),
-                    Read::End { children } => break children,
+                    Read::End { children, .. } => break children,
                     _ => {}
                 }
             }

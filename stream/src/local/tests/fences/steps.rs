@@ -69,7 +69,9 @@ async fn read_along_a_fence() -> Vec<u64> {
     while let Ok(next) = tokio::time::timeout(AT_ONCE, parent.next()).await {
         match next.unwrap() {
             Read::Batch(batch) => all.extend(numbers(&batch)),
-            Read::End { children: these } => {
+            Read::End {
+                children: these, ..
+            } => {
                 children = these;
                 break;
             }

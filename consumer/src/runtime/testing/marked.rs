@@ -1,0 +1,232 @@
+//! A stream whose readers keep marks, and fail when they are opened with others than those of the place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hydrant_core::batch::MarksAt;
+use hydrant_core::budget::Budget;
+use hydrant_core::error::Result;
+use hydrant_core::lease::Progress;
+use hydrant_core::position::Position;
+use hydrant_core::shard::{ShardId, ShardMap, StreamId};
+use hydrant_core::stream::{
+    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamWriter,
+};
+
+/// The marks of a place are words: the final ones of its shard's parents, and the newest record before it.
+#[derive(Debug)]
+pub(crate) struct MarkedStream {
+    stream: SharedStream,
+    /// Where readers were opened.
+    opened: Mutex<Vec<(ShardId, Position)>>,
+    /// Shards that the map has no more.
+    gone: Mutex<BTreeSet<ShardId>>,
+}
+
+impl MarkedStream {
+    pub(crate) fn around(stream: SharedStream) -> Arc<Self> {
+        Arc::new(MarkedStream {
+            stream,
+            opened: Mutex::default(),
+            gone: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn opened(&self) -> Vec<(ShardId, Position)> {
+        self.opened.lock().unwrap().clone()
+    }
+
+    /// Removes a closed shard from the map.
+    pub(crate) fn forget(&self, shard: &str) {
+        self.gone.lock().unwrap().insert(shard.into());
+    }
+
+    /// What a shard begins with.
+    fn inherited(map: &ShardMap, tips: &BTreeMap<ShardId, Position>, shard: &ShardId) -> String {
+        let mut parents = map.get(shard).unwrap().parents.clone();
+        parents.sort();
+        let finals = parents.iter().map(|parent| {
+            let inherited = Self::inherited(map, tips, parent);
+            marks(&inherited, parent, tips[parent])
+        });
+        finals.collect()
+    }
+}
+
+/// The marks of a place, `to` being that of a record or the beginning.
+fn marks(inherited: &str, shard: &ShardId, to: Position) -> String {
+    match to {
+        Position::Begin => inherited.to_owned(),
+        to => format!("{inherited}{shard}@{to} "),
+    }
+}
+
+#[derive(Debug)]
+struct MarkedReader {
+    reader: Box<dyn ShardReader>,
+    shard: ShardId,
+    inherited: String,
+    /// The newest record that was read.
+    newest: Position,
+}
+
+/// The marks along a batch.
+#[derive(Debug)]
+struct MarkedBatch {
+    shard: ShardId,
+    inherited: String,
+}
+
+impl MarksAt for MarkedBatch {
+    fn at(&self, to: Position) -> Vec<u8> {
+        marks(&self.inherited, &self.shard, to).into_bytes()
+    }
+}
+
+#[async_trait]
+impl ShardReader for MarkedReader {
+    async fn next(&mut self) -> Result<Read> {
+        let mut read = self.reader.next().await?;
+        match &mut read {
+            Read::Batch(batch) => {
+                self.newest = batch.to;
+                batch.marks = Some(Arc::new(MarkedBatch {
+                    shard: self.shard.clone(),
+                    inherited: self.inherited.clone(),
+                }));
+            }
+            Read::Idle { .. } => {}
+            Read::Gap {
+                to, marks: found, ..
+            } => {
+                self.newest = *to;
+                *found = marks(&self.inherited, &self.shard, *to).into_bytes();
+            }
+            Read::End { marks: found, .. } => {
+                *found = marks(&self.inherited, &self.shard, self.newest).into_bytes();
+            }
+        }
+        Ok(read)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Stream for MarkedStream {
+    fn id(&self) -> &StreamId {
+        self.stream.id()
+    }
+
+    fn url(&self) -> &str {
+        self.stream.url()
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        let map = self.stream.shards().await?;
+        let gone = self.gone.lock().unwrap();
+        let kept = map.all().iter().filter(|shard| !gone.contains(&shard.id));
+        Ok(ShardMap::new(kept.cloned().collect()))
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        self.stream.shards_changed().await
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        let mut states = self.stream.states().await?;
+        let gone = self.gone.lock().unwrap();
+        states.retain(|state| !gone.contains(&state.shard.id));
+        Ok(states)
+    }
+
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.stream.state(shard).await
+    }
+
+    fn states_every(&self) -> Duration {
+        self.stream.states_every()
+    }
+
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        self.stream.behind(shard, after).await
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        self.stream.start(shard, start).await
+    }
+
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        let map = self.stream.shards().await?;
+        let states = self.stream.states().await?;
+        let tips = states.into_iter();
+        let tips = tips.map(|state| (state.shard.id, state.tip.unwrap()));
+        let tips = tips.collect();
+        let inherited = Self::inherited(&map, &tips, shard);
+        let OpenAt::After { progress, parents } = &at else {
+            panic!("no test looks at a record");
+        };
+        let newest = match progress.to {
+            Position::End => tips[shard],
+            to => to,
+        };
+        let given = String::from_utf8(progress.marks.clone()).unwrap();
+        match progress.to {
+            Position::Begin => {
+                assert_eq!(given, "", "{shard} begins with marks of another place");
+                let mut parents = parents.clone();
+                parents.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+                let given = parents.iter().map(|(parent, progress)| {
+                    assert_eq!(progress.to, Position::End, "{parent:?} has not ended");
+                    String::from_utf8(progress.marks.clone()).unwrap()
+                });
+                let given: String = given.collect();
+                assert_eq!(
+                    given, inherited,
+                    "{shard} begins without its parents' marks"
+                );
+            }
+            to => {
+                let wanted = marks(&inherited, shard, newest);
+                assert_eq!(given, wanted, "{shard} is opened after {to}");
+            }
+        }
+        self.opened
+            .lock()
+            .unwrap()
+            .push((shard.clone(), progress.to));
+        Ok(Box::new(MarkedReader {
+            reader: self.stream.reader(shard, at, budget).await?,
+            shard: shard.clone(),
+            inherited,
+            newest,
+        }))
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        self.stream.writer().await
+    }
+
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        self.stream.assignment(join).await
+    }
+
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.stream.apps().await
+    }
+
+    async fn app_progress(&self, app: &str) -> Result<Vec<hydrant_core::lease::Lease>> {
+        self.stream.app_progress(app).await
+    }
+
+    fn admin(&self) -> hydrant_core::admin::Admin {
+        self.stream.admin()
+    }
+}

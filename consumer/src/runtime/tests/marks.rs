@@ -1,0 +1,188 @@
+//! Marks come back with the position that they belong to, whatever opens the next reader.
+
+use hydrant_core::error::Error;
+use hydrant_core::shard::ShardId;
+
+use super::*;
+use crate::runtime::testing::MarkedStream;
+
+impl World {
+    /// A run over readers that fail when they are opened with marks of another place.
+    fn marked(&mut self, stage: impl Stage + 'static) -> (Arc<MarkedStream>, RunSpec) {
+        let stream = MarkedStream::around(Arc::clone(&self.stream) as _);
+        let mut spec = self.spec(stage);
+        spec.stream = Arc::clone(&stream) as _;
+        spec.exit_at_end = true;
+        (stream, spec)
+    }
+}
+
+fn away() -> Error {
+    Error::Unavailable {
+        message: "away".to_owned(),
+        after: Duration::ZERO,
+    }
+}
+
+fn places(stream: &MarkedStream, shard: &str) -> Vec<Position> {
+    let opened = stream.opened().into_iter();
+    opened
+        .filter(|(id, _)| *id == ShardId::from(shard))
+        .map(|(_, to)| to)
+        .collect()
+}
+
+/// A reader fails behind each record, and opens again with the marks there.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_failed_is_opened_again_with_the_marks_of_its_last_read() {
+    const RECORDS: u64 = 20;
+    let mut world = World::new(1, true);
+    world.stream.batch_records(1);
+    let stage = PlainStage::new(&world.log);
+    let (stream, spec) = world.marked(stage);
+    let worker = RunningWorker::start(spec);
+    for n in 0..RECORDS {
+        world.stream.append("a", 1, 0);
+        until("the record", || world.log.records().len() as u64 > n).await;
+        world.stream.fail_reads("a", vec![away()]);
+        until("the next reader", || places(&stream, "a").contains(&p(n))).await;
+    }
+    worker.ended().await.unwrap();
+    world.assert_exact();
+}
+
+/// The next attempt begins after the last publish, wherever that was, also where it was inside of a batch.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_failed_is_made_again_with_the_marks_of_what_is_published() {
+    for (batch, publishes) in [(1, 1), (3, 2), (7, 5)] {
+        let mut world = World::new(1, true);
+        world.stream.batch_records(batch);
+        let mut stage = Exact::new(&world.log);
+        stage.records_max = publishes;
+        // Every other publish fails, and its attempt with it.
+        let failures = Arc::clone(&stage.failures);
+        let (stream, spec) = world.marked(stage);
+        let worker = RunningWorker::start(spec);
+        for _ in 0..10 {
+            let before = stream.opened().len();
+            failures.lock().unwrap().push(away());
+            world.stream.append("a", 10, 0);
+            until("another attempt", || stream.opened().len() > before).await;
+        }
+        worker.ended().await.unwrap();
+        world.assert_exact();
+        assert!(places(&stream, "a").len() > 10);
+    }
+}
+
+/// Memory is short for so long that what was read ahead is given back, and read again.
+#[tokio::test(start_paused = true)]
+async fn reads_that_were_dropped_are_made_again_with_the_marks_of_what_was_handed_out() {
+    let mut world = World::new(8, true);
+    for shard in "abcdefgh".chars() {
+        world.stream.append(&shard.to_string(), 40, 1000);
+    }
+    world.stream.batch_records(4);
+    let mut stage = Exact::new(&world.log);
+    stage.slow = Duration::from_secs(5);
+    let (stream, mut spec) = world.marked(stage);
+    spec.context = context(3, 20 << 10);
+    RunningWorker::start(spec).ended().await.unwrap();
+    world.assert_exact();
+    let opened = stream.opened();
+    let again = opened.iter().filter(|(_, to)| *to != Position::Begin);
+    assert!(again.count() > 8, "{opened:?}");
+}
+
+/// Workers that die, drain and take over, of an output with and without progress of its own.
+#[tokio::test(start_paused = true)]
+async fn a_successor_begins_with_the_marks_of_its_predecessor() {
+    for keeps_progress in [true, false] {
+        let mut world = World::new(1, true);
+        world.stream.batch_records(3);
+        for round in 0..6 {
+            let (stream, mut spec) = match keeps_progress {
+                true => {
+                    let stage = Exact::new(&world.log);
+                    world.marked(stage)
+                }
+                false => {
+                    let stage = PlainStage::new(&world.log);
+                    world.marked(stage)
+                }
+            };
+            spec.exit_at_end = false;
+            spec.checkpoint = Duration::ZERO;
+            let worker = RunningWorker::start(spec);
+            let before = world.leases.to("a");
+            world.stream.append("a", 5, 0);
+            until("progress", || world.leases.to("a") > before).await;
+            match round % 2 {
+                0 => drop(worker),
+                _ => drop(worker.drained().await.unwrap()),
+            }
+            let wanted = places(&stream, "a");
+            assert_eq!(wanted[0] == Position::Begin, round == 0, "{wanted:?}");
+        }
+        world.assert_complete();
+    }
+}
+
+/// Children begin with what their parents' readers knew at their ends: split, merged, and past a shard without records.
+#[tokio::test(start_paused = true)]
+async fn children_begin_with_the_final_marks_of_their_parents() {
+    for keeps_progress in [true, false] {
+        let mut world = World::new(2, true);
+        world.stream.append("a", 10, 0);
+        world.stream.append("b", 3, 0);
+        world.stream.split("a", "low", "high");
+        world.stream.append("low", 4, 0);
+        // `high` ends without a record.
+        world.stream.merge("high", "b", "both");
+        world.stream.split("both", "left", "right");
+        world.stream.append("right", 4, 0);
+        let (stream, spec) = match keeps_progress {
+            true => {
+                let stage = Exact::new(&world.log);
+                world.marked(stage)
+            }
+            false => {
+                let stage = PlainStage::new(&world.log);
+                world.marked(stage)
+            }
+        };
+        RunningWorker::start(spec).ended().await.unwrap();
+        world.assert_exact();
+        assert_eq!(stream.opened().len(), 7);
+        let row = world.leases.row("right").unwrap();
+        let marks = String::from_utf8(row.progress.unwrap().marks).unwrap();
+        assert_eq!(marks, "b@2 a@9 right@3 ");
+    }
+}
+
+/// The source has lost the rows of parents that it no longer lists; an output that knows its own progress has them.
+#[tokio::test(start_paused = true)]
+async fn parents_that_the_source_forgot_are_asked_of_the_output() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    let stage = Exact::new(&world.log);
+    let (_, mut spec) = world.marked(NamedStage::new("1", true, stage));
+    spec.exit_at_end = false;
+    let worker = RunningWorker::start(spec);
+    until("the records", || world.log.records().len() == 10).await;
+    world.stream.split("a", "low", "high");
+    until("the end", || world.leases.to("a") == Position::End).await;
+    drop(worker);
+    world.leases.remove("a");
+    for child in ["low", "high"] {
+        world.leases.remove(child);
+        world.stream.append(child, 2, 0);
+    }
+    let stage = Exact::new(&world.log);
+    let (stream, spec) = world.marked(NamedStage::new("1", true, stage));
+    stream.forget("a");
+    RunningWorker::start(spec).ended().await.unwrap();
+    world.assert_exact();
+    assert_eq!(places(&stream, "low"), [Position::Begin]);
+    assert!(world.leases.row("a").is_none());
+}
