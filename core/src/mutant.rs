@@ -77,6 +77,18 @@ pub enum Mutant {
     OutputIndexIgnored,
     /// A reader that is set back keeps the marks of where it was.
     MarksKeptOverRewind,
+    /// Marks are stored of what was read ahead of their position.
+    MarksAhead,
+    /// Marks are stored of a place before their position.
+    MarksBehind,
+    /// A writer does not look which shard took what it sent.
+    AnsweringShardUnchecked,
+    /// What is queued behind something of its origin that failed is sent.
+    QueuedBehindFailure,
+    /// A lane sends while what it sent before is unconfirmed.
+    SeveralUnconfirmed,
+    /// A record is sent without its origin.
+    RecordsSentRaw,
 }
 
 #[cfg(any(test, feature = "mutants"))]

@@ -5,6 +5,7 @@
 //! sleeps; a reader that never answers is found out after [`PATIENCE`], which under paused time passes at once.
 
 mod append;
+mod dedup;
 mod read;
 mod reshard;
 mod scenario;
@@ -18,6 +19,17 @@ use hydrant_core::stream::SharedStream;
 /// How long a reader may take before it counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where a stream drops copies of what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropsCopies {
+    /// Where they are appended: what is stored is stored once.
+    AtAppend,
+    /// Where they are read: appends are stored as they come.
+    AtReader,
+    /// Nowhere: the order of appends is kept by other means.
+    Nowhere,
+}
+
 /// Makes streams.
 #[async_trait]
 pub trait Harness: Send + Sync {
@@ -27,8 +39,13 @@ pub trait Harness: Send + Sync {
     /// The stream as another process sees it that starts after this one died: what was acknowledged is in it.
     async fn reopen(&self, stream: SharedStream) -> SharedStream;
 
-    /// Whether the stream checks origins at append. Where readers do instead, appends are stored as they come.
-    fn checks_appends(&self) -> bool {
+    /// Where copies are dropped.
+    fn drops_copies(&self) -> DropsCopies {
+        DropsCopies::AtAppend
+    }
+
+    /// Whether the stream knows its last position, and a position for a start.
+    fn has_tips(&self) -> bool {
         true
     }
 
@@ -55,11 +72,23 @@ pub async fn conforms(harness: &dyn Harness) {
     append::what_was_acknowledged_survives_its_process(harness).await;
     append::writers_side_by_side_lose_and_reorder_nothing(harness).await;
     append::routes_and_origins_travel_with_records(harness).await;
-    if harness.checks_appends() {
+    let drops_copies = harness.drops_copies();
+    if drops_copies == DropsCopies::AtAppend {
         append::an_append_is_stored_once(harness).await;
         append::an_append_after_its_mark_is_refused(harness).await;
         append::a_low_mark_stands_for_what_was_confirmed(harness).await;
         append::an_append_from_before_its_origins_start_is_refused(harness).await;
+    }
+    if drops_copies == DropsCopies::AtReader {
+        dedup::what_is_stored_twice_is_read_once(harness).await;
+        dedup::what_comes_late_is_read_when_it_comes(harness).await;
+        dedup::outputs_of_one_record_are_told_apart(harness).await;
+        dedup::a_low_mark_is_known_to_readers(harness).await;
+        dedup::marks_are_restored_at_every_place(harness).await;
+        dedup::a_place_that_was_set_back_has_no_marks(harness).await;
+        dedup::a_claim_holds_in_its_range_only(harness).await;
+    }
+    if drops_copies != DropsCopies::Nowhere {
         append::accounts_count_each_unit_once(harness).await;
     }
     let admin = harness.create(1).await.admin();
@@ -69,7 +98,12 @@ pub async fn conforms(harness: &dyn Harness) {
     if admin.reshard.is_some() {
         reshard::a_split_ends_the_parent_and_opens_two_children(harness).await;
         reshard::a_merge_ends_both_parents_and_opens_one_child(harness).await;
-        if harness.checks_appends() {
+        if drops_copies == DropsCopies::AtReader {
+            dedup::children_know_what_the_readers_of_their_parents_knew(harness).await;
+            dedup::what_another_shard_took_is_read_once(harness).await;
+            dedup::nothing_is_taken_behind_what_failed(harness).await;
+        }
+        if drops_copies == DropsCopies::AtAppend {
             reshard::children_know_what_their_parents_knew(harness).await;
             reshard::children_know_where_origins_began(harness).await;
         }

@@ -5,8 +5,11 @@
 mod lake;
 mod leases;
 mod shard;
+mod state;
+mod storing;
 mod stream;
 
 pub use lake::MemoryLake;
 pub use leases::MemoryLeases;
+pub use state::StreamFaults;
 pub use stream::MemoryStream;

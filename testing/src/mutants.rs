@@ -1,5 +1,7 @@
 //! The conformance suites must fail on implementations that break a promise.
 
+mod readers;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;

@@ -217,7 +217,15 @@ pub(super) async fn reader_with(
     after: Position,
     budget: &Budget,
 ) -> Box<dyn ShardReader> {
-    let at = OpenAt::after(after);
+    open(stream, shard, OpenAt::after(after), budget).await
+}
+
+pub(super) async fn open(
+    stream: &SharedStream,
+    shard: &ShardId,
+    at: OpenAt,
+    budget: &Budget,
+) -> Box<dyn ShardReader> {
     must(stream.reader(shard, at, budget).await, "open a reader")
 }
 

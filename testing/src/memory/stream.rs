@@ -1,15 +1,14 @@
-//! A stream in memory, by the rules of the embedded log.
+//! A stream in memory: one that checks origins at append, as the embedded log does, or one that stores what comes as it
+//! comes, as Kinesis does.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use tokio::sync::Notify;
 
-use super::leases::MemoryLeases;
-use super::shard::MemoryShard;
+use super::state::{DedupMode, ShardLog, StreamFaults, StreamShared};
+use super::storing::{SiftingReader, StoringWriter};
 use hydrant_core::admin::{Admin, Repair, Reshard, Retention, Trim};
 use hydrant_core::budget::Budget;
 use hydrant_core::clock::SharedClock;
@@ -18,37 +17,25 @@ use hydrant_core::hash::Routing;
 use hydrant_core::interval::Interval;
 use hydrant_core::lease::{Lease, LeaseStore, Progress, rows_that_count};
 use hydrant_core::position::Position;
-use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
+use hydrant_core::random::Random;
+use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
     Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState, Start,
     Stream, StreamWriter, Ticket,
 };
 
 /// The largest record, as that of the embedded log.
-const RECORD_BYTES_MAX: usize = 1 << 20;
+pub(super) const RECORD_BYTES_MAX: usize = 1 << 20;
 /// The size worth aiming at.
-const APPEND_BYTES_TARGET: usize = 64 << 10;
+pub(super) const APPEND_BYTES_TARGET: usize = 64 << 10;
 
-#[derive(Debug, Default)]
-struct State {
-    shards: BTreeMap<ShardId, MemoryShard>,
-    apps: BTreeMap<String, MemoryLeases>,
-    map_version: u64,
-}
-
-#[derive(Debug)]
-struct Shared {
-    id: StreamId,
-    url: String,
-    clock: SharedClock,
-    state: Mutex<State>,
-    changes: Notify,
-}
+/// The secret of the routes of its records.
+pub(super) const SECRET: [u8; 32] = [7; 32];
 
 /// A stream in memory; each clone is the stream as one process sees it.
 #[derive(Debug)]
 pub struct MemoryStream {
-    shared: Arc<Shared>,
+    shared: Arc<StreamShared>,
     seen_map: Mutex<u64>,
 }
 
@@ -59,74 +46,39 @@ impl Clone for MemoryStream {
 }
 
 impl MemoryStream {
-    /// An empty stream of `shards` shards; `clock` stamps arrivals.
+    /// An empty stream of `shards` shards that checks origins at append; `clock` stamps arrivals.
     pub fn new(name: &str, shards: u32, clock: SharedClock) -> Self {
-        let mut state = State::default();
-        for range in HashRange::even(shards) {
-            state.open(range, Vec::new(), vec![(range, BTreeMap::new())]);
-        }
-        MemoryStream::over(Arc::new(Shared {
-            id: StreamId::new(name, "memory"),
-            url: format!("memory:{name}"),
-            clock,
-            state: Mutex::new(state),
-            changes: Notify::new(),
-        }))
+        let random = Random::seeded(0);
+        let shared = StreamShared::new(name, shards, clock, random, DedupMode::AtAppend);
+        MemoryStream::over(Arc::new(shared))
     }
 
-    fn over(shared: Arc<Shared>) -> Self {
+    /// An empty stream that stores what comes as it comes and lets its readers deduplicate. `random` chooses its numbers
+    /// and its faults.
+    pub fn storing(name: &str, shards: u32, clock: SharedClock, random: Random) -> Self {
+        let shared = StreamShared::new(name, shards, clock, random, DedupMode::AtReader);
+        MemoryStream::over(Arc::new(shared))
+    }
+
+    fn over(shared: Arc<StreamShared>) -> Self {
         let seen_map = Mutex::new(shared.lock().map_version);
         MemoryStream { shared, seen_map }
     }
-}
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn open(
-        &mut self,
-        range: HashRange,
-        parents: Vec<ShardId>,
-        segments: Vec<(HashRange, super::shard::Marks)>,
-    ) -> ShardId {
-        let id = ShardId::new(format!("{:06}", self.shards.len() + 1));
-        let shard = Shard {
-            id: id.clone(),
-            range,
-            parents,
-            closed: false,
-        };
-        self.shards
-            .insert(id.clone(), MemoryShard::new(shard, segments));
-        id
+    /// From now on this happens to what is sent.
+    pub fn set_faults(&self, faults: StreamFaults) {
+        self.shared.set_faults(faults);
     }
 
-    fn map(&self) -> ShardMap {
-        ShardMap::new(self.shards.values().map(|one| one.shard.clone()).collect())
-    }
-
-    fn shard(&mut self, id: &ShardId) -> Result<&mut MemoryShard> {
-        self.shards.get_mut(id).ok_or_else(|| Error::NotFound {
-            message: format!("the stream has no shard `{id}`"),
-        })
-    }
-
-    fn open_shard(&mut self, id: &ShardId) -> Result<&mut MemoryShard> {
-        let shard = self.shard(id)?;
-        match shard.shard.closed {
-            false => Ok(shard),
-            true => Err(Error::refused(format!("shard `{id}` is closed"))),
-        }
+    /// How many records came to readers after later ones of their origins.
+    pub fn origin_gaps(&self) -> u64 {
+        self.shared.origin_gaps()
     }
 }
 
 #[derive(Debug)]
 struct MemoryReader {
-    shared: Arc<Shared>,
+    shared: Arc<StreamShared>,
     shard: ShardId,
     budget: Budget,
     after: Position,
@@ -138,7 +90,7 @@ impl MemoryReader {
     fn look(&mut self) -> Result<Option<(Read, u64)>> {
         let mut state = self.shared.lock();
         let map = state.map();
-        let shard = state.shard(&self.shard)?;
+        let shard = state.checked(&self.shard)?;
         let (tip, kept) = (shard.tip(), shard.kept_after());
         if self.after < kept {
             let gap = Read::Gap {
@@ -180,7 +132,7 @@ impl ShardReader for MemoryReader {
     async fn next(&mut self) -> Result<Read> {
         loop {
             let shared = Arc::clone(&self.shared);
-            let changed = shared.changes.notified();
+            let changed = shared.changed();
             let Some((mut read, bytes)) = self.look()? else {
                 changed.await;
                 continue;
@@ -203,14 +155,14 @@ impl ShardReader for MemoryReader {
 #[async_trait]
 impl StreamWriter for MemoryStream {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
-        let now = self.shared.clock.wall_micros();
-        let appended = self.shared.lock().shard(shard)?.append(append, now);
-        self.shared.changes.notify_waiters();
+        let now = self.shared.now();
+        let appended = self.shared.lock().checked(shard)?.append(append, now);
+        self.shared.notify();
         Ok(std::future::ready(appended).boxed())
     }
 
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
-        Ok(self.shared.lock().shard(shard)?.begun())
+        Ok(self.shared.lock().checked(shard)?.begun())
     }
 
     fn reorders_within(&self) -> Duration {
@@ -218,7 +170,7 @@ impl StreamWriter for MemoryStream {
     }
 
     fn routing(&self) -> Routing {
-        Routing::Keyed([7; 32])
+        Routing::Keyed(SECRET)
     }
 
     fn keys(&self) -> KeyRule {
@@ -250,7 +202,7 @@ impl Stream for MemoryStream {
 
     async fn shards_changed(&self) -> Result<()> {
         loop {
-            let changed = self.shared.changes.notified();
+            let changed = self.shared.changed();
             {
                 let version = self.shared.lock().map_version;
                 let mut seen = self.seen_map.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,22 +216,22 @@ impl Stream for MemoryStream {
     }
 
     async fn states(&self) -> Result<Vec<ShardState>> {
-        let state = self.shared.lock();
-        Ok(state.shards.values().map(MemoryShard::state).collect())
+        let state = self.shared.settled();
+        Ok(state.shards.values().map(ShardLog::state).collect())
     }
 
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        Ok(self.shared.lock().shard(shard)?.state())
+        Ok(self.shared.settled().shard(shard)?.state())
     }
 
     async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
-        Ok(self.shared.lock().shard(shard)?.behind(after))
+        let now = self.shared.now();
+        Ok(self.shared.settled().shard(shard)?.behind(after, now))
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
-        Ok(Progress::starting(
-            self.shared.lock().shard(shard)?.start(start),
-        ))
+        let now = self.shared.now();
+        Ok(self.shared.settled().shard(shard)?.start(start, now))
     }
 
     async fn reader(
@@ -288,7 +240,12 @@ impl Stream for MemoryStream {
         at: OpenAt,
         budget: &Budget,
     ) -> Result<Box<dyn ShardReader>> {
-        let after = self.shared.lock().shard(shard)?.place_of(&at);
+        if self.shared.mode == DedupMode::AtReader {
+            let shard = self.shared.lock().shard(shard)?.shard().clone();
+            let reader = SiftingReader::open(&self.shared, &shard, at, budget)?;
+            return Ok(Box::new(reader));
+        }
+        let after = self.shared.lock().checked(shard)?.place_of(&at);
         Ok(Box::new(MemoryReader {
             shared: Arc::clone(&self.shared),
             shard: shard.clone(),
@@ -299,7 +256,10 @@ impl Stream for MemoryStream {
     }
 
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        Ok(Arc::new(self.clone()))
+        Ok(match self.shared.mode {
+            DedupMode::AtAppend => Arc::new(self.clone()),
+            DedupMode::AtReader => Arc::new(StoringWriter::new(&self.shared)),
+        })
     }
 
     async fn assignment(&self, join: &Join) -> Result<Assignment> {
@@ -333,27 +293,26 @@ impl Stream for MemoryStream {
 #[async_trait]
 impl Reshard for MemoryStream {
     async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
-        let mut state = self.shared.lock();
-        let parent = state.open_shard(shard)?;
-        let range = parent.shard.range;
+        let mut state = self.shared.settled();
+        let range = state.open_shard(shard)?.shard().range;
         let halves = at.or_else(|| range.middle()).and_then(|at| range.split(at));
         let Some((low, high)) = halves else {
             return Err(Error::refused(format!(
                 "shard `{shard}` cannot be split there"
             )));
         };
-        parent.shard.closed = true;
-        let segments = parent.segments.clone();
+        let segments = self.shared.close(&mut state, shard)?;
         let children = [low, high].map(|half| {
             let inherited = segments
                 .iter()
                 .filter_map(|(range, marks)| Some((range.intersect(half)?, marks.clone())))
                 .collect();
-            state.open(half, vec![shard.clone()], inherited)
+            let parents = vec![shard.clone()];
+            self.shared.open(&mut state, half, parents, inherited)
         });
         state.map_version += 1;
         drop(state);
-        self.shared.changes.notify_waiters();
+        self.shared.notify();
         Ok(children.to_vec())
     }
 
@@ -363,9 +322,9 @@ impl Reshard for MemoryStream {
                 "shard `{a}` cannot be merged with itself"
             )));
         }
-        let mut state = self.shared.lock();
-        let first = state.open_shard(a)?.shard.range;
-        let second = state.open_shard(b)?.shard.range;
+        let mut state = self.shared.settled();
+        let first = state.open_shard(a)?.shard().range;
+        let second = state.open_shard(b)?.shard().range;
         let Some(range) = first.join(second) else {
             return Err(Error::refused(format!(
                 "shards `{a}` and `{b}` are not neighbours"
@@ -373,14 +332,13 @@ impl Reshard for MemoryStream {
         };
         let mut inherited = Vec::new();
         for parent in [a, b] {
-            let parent = state.open_shard(parent)?;
-            parent.shard.closed = true;
-            inherited.extend(parent.segments.clone());
+            inherited.extend(self.shared.close(&mut state, parent)?);
         }
-        let child = state.open(range, vec![a.clone(), b.clone()], inherited);
+        let parents = vec![a.clone(), b.clone()];
+        let child = self.shared.open(&mut state, range, parents, inherited);
         state.map_version += 1;
         drop(state);
-        self.shared.changes.notify_waiters();
+        self.shared.notify();
         Ok(child)
     }
 }
@@ -388,14 +346,14 @@ impl Reshard for MemoryStream {
 #[async_trait]
 impl Retention for MemoryStream {
     async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.settled();
         if let Some(shard) = shard {
             state.shard(shard)?;
         }
         let chosen = state
             .shards
             .values_mut()
-            .filter(|one| shard.is_none_or(|id| one.shard.id == *id));
+            .filter(|one| shard.is_none_or(|id| one.shard().id == *id));
         let freed = chosen.map(|one| {
             one.trim(|last, arrival, bytes| match what {
                 Trim::After(position) => last <= position,
@@ -405,7 +363,7 @@ impl Retention for MemoryStream {
         });
         let freed = freed.sum();
         drop(state);
-        self.shared.changes.notify_waiters();
+        self.shared.notify();
         Ok(freed)
     }
 }
@@ -422,25 +380,44 @@ impl Repair for MemoryStream {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
-    use crate::conformance_stream::{self, Harness};
+    use crate::conformance_stream::{self, DropsCopies, Harness};
     use hydrant_core::stream::SharedStream;
 
-    struct Memory;
+    /// A stream in memory of one mode.
+    struct Memory(DropsCopies);
 
     #[async_trait]
     impl Harness for Memory {
         async fn create(&self, shards: u32) -> SharedStream {
             let clock = Arc::new(ManualClock::new(1_700_000_000_000_000));
-            Arc::new(MemoryStream::new("memory", shards, clock))
+            Arc::new(match self.0 {
+                DropsCopies::AtReader => {
+                    MemoryStream::storing("memory", shards, clock, Random::seeded(1))
+                }
+                _ => MemoryStream::new("memory", shards, clock),
+            })
         }
 
         async fn reopen(&self, stream: SharedStream) -> SharedStream {
             stream
         }
+
+        fn drops_copies(&self) -> DropsCopies {
+            self.0
+        }
+
+        fn has_tips(&self) -> bool {
+            self.0 == DropsCopies::AtAppend
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_conforms() {
-        conformance_stream::conforms(&Memory).await;
+        conformance_stream::conforms(&Memory(DropsCopies::AtAppend)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_conforms_where_readers_drop_copies() {
+        conformance_stream::conforms(&Memory(DropsCopies::AtReader)).await;
     }
 }

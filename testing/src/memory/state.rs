@@ -1,0 +1,375 @@
+//! What the clones of one stream in memory share: its shards, its apps, and what happens to what is sent to it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hydrant_core::clock::{self, Instant, SharedClock};
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::Progress;
+use hydrant_core::position::Position;
+use hydrant_core::random::Random;
+use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
+use hydrant_core::stream::{Behind, ShardState, Start};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::leases::MemoryLeases;
+use super::shard::{Marks, MemoryShard};
+use super::storing::{Landing, PutAnswer, REORDERS_WITHIN, ShardPut, StoredLog};
+
+/// The longest time that an answer takes.
+const ANSWER_MS: u64 = 20;
+/// What was given up lands within this time.
+const LANDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What happens to what is sent: chances, of 100.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamFaults {
+    /// It is lost.
+    pub lost: u64,
+    /// It is stored, and the answer is lost.
+    pub answer_lost: u64,
+    /// It is answered as lost, and lands up to a minute later.
+    pub late: u64,
+    /// It is refused because too much is sent.
+    pub throttled: u64,
+    /// It is acknowledged, and placed behind what other clients send in the next seconds.
+    pub placed_late: u64,
+}
+
+/// Where copies are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DedupMode {
+    /// It checks origins at append.
+    AtAppend,
+    /// It stores what comes as it comes.
+    AtReader,
+}
+
+/// One shard, by the way of its stream.
+#[derive(Debug)]
+pub(super) enum ShardLog {
+    Checked(MemoryShard),
+    Stored(StoredLog),
+}
+
+impl ShardLog {
+    pub(super) fn shard(&self) -> &Shard {
+        match self {
+            ShardLog::Checked(log) => &log.shard,
+            ShardLog::Stored(log) => &log.shard,
+        }
+    }
+
+    fn shard_mut(&mut self) -> &mut Shard {
+        match self {
+            ShardLog::Checked(log) => &mut log.shard,
+            ShardLog::Stored(log) => &mut log.shard,
+        }
+    }
+
+    pub(super) fn state(&self) -> ShardState {
+        match self {
+            ShardLog::Checked(log) => log.state(),
+            ShardLog::Stored(log) => log.state(),
+        }
+    }
+
+    pub(super) fn behind(&self, after: &Progress, now: i64) -> Behind {
+        match self {
+            ShardLog::Checked(log) => log.behind(after),
+            ShardLog::Stored(log) => log.behind(after, now),
+        }
+    }
+
+    pub(super) fn start(&self, start: Start, now: i64) -> Progress {
+        match self {
+            ShardLog::Checked(log) => Progress::starting(log.start(start)),
+            // It has no position for a time: the start is kept as it was asked for.
+            ShardLog::Stored(_) => Progress {
+                began: Some(match start {
+                    Start::Latest => Start::At(now),
+                    start => start,
+                }),
+                ..Progress::default()
+            },
+        }
+    }
+
+    pub(super) fn trim(&mut self, can_go: impl FnMut(Position, i64, u64) -> bool) -> u64 {
+        match self {
+            ShardLog::Checked(log) => log.trim(can_go),
+            ShardLog::Stored(log) => log.trim(can_go),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct StreamState {
+    pub(super) shards: BTreeMap<ShardId, ShardLog>,
+    pub(super) apps: BTreeMap<String, MemoryLeases>,
+    pub(super) map_version: u64,
+    faults: StreamFaults,
+    landings: Vec<Landing>,
+    clients: u64,
+}
+
+/// What the clones of one stream share.
+#[derive(Debug)]
+pub(super) struct StreamShared {
+    pub(super) id: StreamId,
+    pub(super) url: String,
+    pub(super) mode: DedupMode,
+    clock: SharedClock,
+    random: Random,
+    state: Mutex<StreamState>,
+    changes: Notify,
+    origin_gaps: AtomicU64,
+}
+
+impl StreamShared {
+    pub(super) fn new(
+        name: &str,
+        shards: u32,
+        clock: SharedClock,
+        random: Random,
+        mode: DedupMode,
+    ) -> Self {
+        let shared = StreamShared {
+            id: StreamId::new(name, "memory"),
+            url: format!("memory:{name}"),
+            mode,
+            clock,
+            random,
+            state: Mutex::new(StreamState {
+                shards: BTreeMap::new(),
+                apps: BTreeMap::new(),
+                map_version: 0,
+                faults: StreamFaults::default(),
+                landings: Vec::new(),
+                clients: 0,
+            }),
+            changes: Notify::new(),
+            origin_gaps: AtomicU64::new(0),
+        };
+        for range in HashRange::even(shards) {
+            shared.open(&mut shared.lock(), range, Vec::new(), Vec::new());
+        }
+        shared
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, StreamState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state with everything in its place that is due.
+    pub(super) fn settled(&self) -> MutexGuard<'_, StreamState> {
+        let mut state = self.lock();
+        let (moment, now) = (clock::now(), self.now());
+        let mut has_changed = false;
+        for log in state.shards.values_mut() {
+            if let ShardLog::Stored(log) = log {
+                has_changed |= log.settle(moment, now);
+            }
+        }
+        while let Some(at) = state.landings.iter().position(|one| one.due <= moment) {
+            let landing = state.landings.remove(at);
+            if let Some(log) = state.owner(landing.put.hash) {
+                log.place(landing.put, &self.random, now);
+                has_changed = true;
+            }
+        }
+        if has_changed {
+            self.changes.notify_waiters();
+        }
+        state
+    }
+
+    /// When something else will be in its place.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let state = self.lock();
+        let reserved = state.shards.values().filter_map(|log| match log {
+            ShardLog::Checked(_) => None,
+            ShardLog::Stored(log) => log.next_due(),
+        });
+        let landings = state.landings.iter().map(|landing| landing.due);
+        reserved.chain(landings).min()
+    }
+
+    /// Wall time.
+    pub(super) fn now(&self) -> i64 {
+        self.clock.wall_micros()
+    }
+
+    /// Resolves at the next change.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changes.notified()
+    }
+
+    pub(super) fn notify(&self) {
+        self.changes.notify_waiters();
+    }
+
+    pub(super) fn client(&self) -> u64 {
+        let mut state = self.lock();
+        state.clients += 1;
+        state.clients
+    }
+
+    pub(super) fn set_faults(&self, faults: StreamFaults) {
+        self.lock().faults = faults;
+    }
+
+    pub(super) fn count_gaps(&self, gaps: u64) {
+        self.origin_gaps.fetch_add(gaps, Ordering::Relaxed);
+    }
+
+    pub(super) fn origin_gaps(&self) -> u64 {
+        self.origin_gaps.load(Ordering::Relaxed)
+    }
+
+    /// Opens a shard. `segments` are what a stream that checks knows of its range.
+    pub(super) fn open(
+        &self,
+        state: &mut StreamState,
+        range: HashRange,
+        parents: Vec<ShardId>,
+        mut segments: Vec<(HashRange, Marks)>,
+    ) -> ShardId {
+        let id = ShardId::new(format!("{:06}", state.shards.len() + 1));
+        let shard = Shard {
+            id: id.clone(),
+            range,
+            parents,
+            closed: false,
+        };
+        if segments.is_empty() {
+            segments.push((range, Marks::new()));
+        }
+        let log = match self.mode {
+            DedupMode::AtAppend => ShardLog::Checked(MemoryShard::new(shard, segments)),
+            DedupMode::AtReader => ShardLog::Stored(StoredLog::new(shard, &self.random)),
+        };
+        state.shards.insert(id.clone(), log);
+        id
+    }
+
+    /// Closes an open shard; answers what it knew.
+    pub(super) fn close(
+        &self,
+        state: &mut StreamState,
+        id: &ShardId,
+    ) -> Result<Vec<(HashRange, Marks)>> {
+        let log = state.open_shard(id)?;
+        log.shard_mut().closed = true;
+        Ok(match log {
+            ShardLog::Checked(log) => log.segments.clone(),
+            ShardLog::Stored(log) => {
+                // What was acknowledged lies in the shard that answered.
+                log.settle_all(self.now());
+                Vec::new()
+            }
+        })
+    }
+
+    /// Takes a put of a stream that stores what comes, and decides what becomes of it.
+    pub(super) fn put(&self, put: &Arc<ShardPut>) -> PutAnswer {
+        let mut state = self.settled();
+        let faults = state.faults;
+        let chance = |of_100: u64| of_100 > 0 && self.random.below(100) < of_100;
+        let moment = clock::now();
+        let until = moment + Duration::from_millis(self.random.below(ANSWER_MS));
+        let failed = |message: &str, after| PutAnswer {
+            until,
+            result: Err(Error::Unavailable {
+                message: message.to_owned(),
+                after,
+            }),
+        };
+        if chance(faults.throttled) {
+            return failed("too much is sent", Duration::from_millis(50));
+        }
+        if chance(faults.lost) {
+            return failed("no answer", Duration::ZERO);
+        }
+        if chance(faults.late) {
+            let within = LANDS_WITHIN.as_millis() as u64 >> self.random.below(12);
+            let due = moment + Duration::from_millis(self.random.below(within));
+            let put = Arc::clone(put);
+            state.landings.push(Landing { due, put });
+            // Readers wait for the next change that they know of.
+            self.changes.notify_waiters();
+            return failed("no answer", Duration::ZERO);
+        }
+        let now = self.now();
+        let is_late = chance(faults.placed_late);
+        let Some(log) = state.owner(put.hash) else {
+            return failed("no shard owns the hash", Duration::ZERO);
+        };
+        let sequence = if is_late {
+            let within = REORDERS_WITHIN.as_millis() as u64 / 2;
+            let due = moment + Duration::from_millis(self.random.below(within));
+            log.reserve(Arc::clone(put), &self.random, due)
+        } else {
+            log.place(Arc::clone(put), &self.random, now)
+        };
+        let took = log.shard.clone();
+        self.changes.notify_waiters();
+        if chance(faults.answer_lost) {
+            return failed("no answer", Duration::ZERO);
+        }
+        PutAnswer {
+            until,
+            result: Ok((took, sequence)),
+        }
+    }
+}
+
+impl StreamState {
+    pub(super) fn map(&self) -> ShardMap {
+        let shards = self.shards.values().map(|log| log.shard().clone());
+        ShardMap::new(shards.collect())
+    }
+
+    pub(super) fn shard(&mut self, id: &ShardId) -> Result<&mut ShardLog> {
+        self.shards.get_mut(id).ok_or_else(|| Error::NotFound {
+            message: format!("the stream has no shard `{id}`"),
+        })
+    }
+
+    pub(super) fn open_shard(&mut self, id: &ShardId) -> Result<&mut ShardLog> {
+        let log = self.shard(id)?;
+        match log.shard().closed {
+            false => Ok(log),
+            true => Err(Error::refused(format!("shard `{id}` is closed"))),
+        }
+    }
+
+    /// A shard of a stream that checks.
+    pub(super) fn checked(&mut self, id: &ShardId) -> Result<&mut MemoryShard> {
+        match self.shard(id)? {
+            ShardLog::Checked(log) => Ok(log),
+            ShardLog::Stored(_) => Err(Error::fatal("the stream does not check appends")),
+        }
+    }
+
+    /// A shard of a stream that stores what comes.
+    pub(super) fn stored(&mut self, id: &ShardId) -> Result<&mut StoredLog> {
+        match self.shard(id)? {
+            ShardLog::Checked(_) => Err(Error::fatal("the stream checks appends")),
+            ShardLog::Stored(log) => Ok(log),
+        }
+    }
+
+    /// The open shard that owns a hash.
+    fn owner(&mut self, hash: u128) -> Option<&mut StoredLog> {
+        self.shards.values_mut().find_map(|log| match log {
+            ShardLog::Stored(log) if !log.shard.closed && log.shard.range.contains(hash) => {
+                Some(log)
+            }
+            _ => None,
+        })
+    }
+}
