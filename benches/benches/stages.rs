@@ -23,7 +23,7 @@ use hydrant_producer::simulate::{Fleet, FleetSpec};
 use hydrant_sink::decode::{DecodeOptions, Decoder, Provenance, RowOrigin};
 use hydrant_sink::encode::{EncodeOptions, encode};
 use hydrant_sink::schema::TableSchema;
-use hydrant_stream::CreateOptions;
+use hydrant_stream::Streams;
 
 const RECORDS: u64 = 20_000;
 /// A day in 2026, near the simulated event times.
@@ -157,13 +157,14 @@ fn log(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("local:{}", dir.path().join("s").display());
     let writer = runtime.block_on(async {
-        let stream = hydrant_stream::create(&url, CreateOptions::with_shards(1), &context)
+        let stream = Streams::default()
+            .create(&url, 1, &[], &context)
             .await
             .unwrap();
         stream.writer().await.unwrap()
     });
     let shard = runtime.block_on(async {
-        let stream = hydrant_stream::open(&url, &context).await.unwrap();
+        let stream = Streams::default().open(&url, &context).await.unwrap();
         stream.shards().await.unwrap().all()[0].id.clone()
     });
     let appends = || -> Vec<Append> {
@@ -199,7 +200,7 @@ fn log(c: &mut Criterion) {
     group.bench_function("read, one shard, cached", |b| {
         b.iter(|| {
             runtime.block_on(async {
-                let stream = hydrant_stream::open(&url, &context).await.unwrap();
+                let stream = Streams::default().open(&url, &context).await.unwrap();
                 let at = OpenAt::after(Position::Begin);
                 let mut reader = stream.reader(&shard, at, &context.budget).await.unwrap();
                 let mut seen = 0;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hydrant_core::stream::Start;
 use hydrant_process::config::{Flags, Layers, Problems};
+use hydrant_stream::{StreamUrl, Streams};
 
 use crate::copy::{CopyFormat, Filter, OnPoison, OutputDevice};
 use crate::runtime::{IDLE, LeaseSettings};
@@ -63,13 +64,9 @@ pub enum CopyTarget {
 
 impl CopyTarget {
     fn parse(text: &str) -> Self {
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-        let known = ["local", "kinesis", "kafka", "firehose"];
-        match scheme {
-            _ if text == "-" || text == "/dev/stdout" => CopyTarget::Stdout,
-            Some(scheme) if known.contains(&scheme) || text.contains("://") => {
-                CopyTarget::Stream(text.to_owned())
-            }
+        match text {
+            "-" | "/dev/stdout" => CopyTarget::Stdout,
+            url if StreamUrl::is_meant_by(url) => CopyTarget::Stream(url.to_owned()),
             _ => {
                 let path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
                 OutputDevice::at(&path).map_or(CopyTarget::File(path), CopyTarget::Device)
@@ -81,6 +78,7 @@ impl CopyTarget {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
+    streams: Streams,
     from: String,
     to: CopyTarget,
     start: Start,
@@ -95,7 +93,12 @@ pub struct Config {
 
 impl Config {
     /// Reads all settings and reports every problem; `None` if there is one.
-    pub fn read(args: &ConsumerArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+    pub fn read(
+        args: &ConsumerArgs,
+        streams: &Streams,
+        layers: &Layers,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let mut flags = Flags::new();
         flags.set("from", "--from", args.from.as_ref());
         flags.set("to", "--to", args.to.as_ref());
@@ -121,6 +124,16 @@ impl Config {
             );
         }
         let to = CopyTarget::parse(&to);
+        if !from.is_empty()
+            && let Err(error) = streams.check(&from)
+        {
+            section.problem("from", error.to_string());
+        }
+        if let CopyTarget::Stream(url) = &to
+            && let Err(error) = streams.check(url)
+        {
+            section.problem("to", error.to_string());
+        }
         if matches!(to, CopyTarget::Stream(_)) && section.is_given("format") {
             section.problem(
                 "format",
@@ -149,6 +162,7 @@ impl Config {
         let usable = !section.has_problems();
         section.finish(problems);
         usable.then_some(Config {
+            streams: streams.clone(),
             from,
             to,
             start,
@@ -163,6 +177,11 @@ impl Config {
                 ..defaults
             },
         })
+    }
+
+    /// Returns what opens the streams.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// Returns the URL of the input.
@@ -227,7 +246,7 @@ mod tests {
     fn read(args: &ConsumerArgs) -> Result<Config, String> {
         let mut problems = Problems::new();
         let layers = Layers::load(None, [], &["consumer"], &mut problems);
-        let config = Config::read(args, &layers, &mut problems);
+        let config = Config::read(args, &Streams::default(), &layers, &mut problems);
         match problems.into_result() {
             Ok(()) => Ok(config.unwrap()),
             Err(error) => Err(error.report()),

@@ -33,7 +33,10 @@ fn main() -> ExitCode {
     };
     hydrant_process::main(
         Setup::new(wire::NAME, &cli.common),
-        |layers, problems| Config::read(&cli.consumer, layers, problems),
+        |layers, problems| {
+            let streams = wire::streams(layers, problems);
+            Config::read(&cli.consumer, &streams, layers, problems)
+        },
         async |process, config| wire::run(process, config, cli.json).await,
     )
 }

@@ -6,9 +6,10 @@ use hydrant_core::lease::OutputId;
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_process::config::{Layers, Problems};
 use hydrant_process::{Process, Stdout, count_text, counted};
-use hydrant_stream::CreateOptions;
 use hydrant_stream::delivery::{Delivery, Keys, deliver};
+use hydrant_stream::{StreamUrl, Streams};
 use serde::Serialize;
 
 use crate::config::{Config, CopyTarget};
@@ -17,6 +18,13 @@ use crate::runtime::{self, RunSpec, Summary};
 
 /// The name of the binary, and of its app unless another one is given.
 pub const NAME: &str = "hydrant-consumer";
+
+/// The streams of a process, as its configuration says.
+pub fn streams(layers: &Layers, problems: &mut Problems) -> Streams {
+    let (streams, readings) = Streams::read(Arc::new(layers.clone()));
+    problems.take(readings);
+    streams
+}
 
 /// The parts of a run apart from its configuration.
 #[derive(Clone, Debug)]
@@ -50,10 +58,14 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         stdout,
     } = parts;
     // The closure owns what it captures, because the future of a closure that borrows could not be spawned.
-    let (url, opening) = (config.from().to_owned(), context.clone());
+    let (streams, url, opening) = (
+        config.streams().clone(),
+        config.from().to_owned(),
+        context.clone(),
+    );
     let open = move || {
-        let (url, context) = (url.clone(), opening.clone());
-        async move { hydrant_stream::open(&url, &context).await }
+        let (streams, url, context) = (streams.clone(), url.clone(), opening.clone());
+        async move { streams.open(&url, &context).await }
     };
     let input = runtime::wait_for(config.from(), config.wait(), &shutdown, open).await?;
     let mut pin = None;
@@ -88,7 +100,7 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         }
         CopyTarget::Stream(to) => {
             pin = Some(filter.digest());
-            let output = open_output(&input, to, &context).await?;
+            let output = open_output(config.streams(), &input, to, None, &context).await?;
             match deliver(&input, &output, Keys::Kept, &context).await? {
                 Delivery::Lanes(lanes) => {
                     let input = input.id().clone();
@@ -180,14 +192,27 @@ impl CopyReport {
     }
 }
 
-/// Opens the output, and creates a local one that does not exist.
-async fn open_output(input: &SharedStream, url: &str, context: &Context) -> Result<SharedStream> {
-    match hydrant_stream::open(url, context).await {
-        Err(Error::NotFound { .. }) if url.starts_with("local:") => {
-            let shards = input.shards().await?.open().count() as u32;
+/// Opens the output, and makes one that does not exist where its kind is made on demand. `shards` says with how many;
+/// else it gets as many as the input has open.
+///
+/// # Errors
+/// Those of opening and making it.
+pub async fn open_output(
+    streams: &Streams,
+    input: &SharedStream,
+    url: &str,
+    shards: Option<u32>,
+    context: &Context,
+) -> Result<SharedStream> {
+    match streams.open(url, context).await {
+        Err(Error::NotFound { .. }) if StreamUrl::parse(url)?.kind().is_made_on_demand() => {
+            let shards = match shards {
+                Some(shards) => shards,
+                None => input.shards().await?.open().count() as u32,
+            };
             tracing::info!(url, shards, "creating the output stream");
             // Another worker may create it at the same time.
-            hydrant_stream::open_or_create(url, CreateOptions::with_shards(shards), context).await
+            streams.open_or_create(url, shards, context).await
         }
         opened => opened,
     }

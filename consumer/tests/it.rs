@@ -20,7 +20,7 @@ use hydrant_core::stream::{Append, Assignment, Join, SharedStream};
 use hydrant_core::{Batch, Budget, Context, Random, Result, Shutdown, Workers, clock, hash};
 use hydrant_process::Stdout;
 use hydrant_process::config::{Layers, Problems};
-use hydrant_stream::CreateOptions;
+use hydrant_stream::Streams;
 use hydrant_testing::disk::SimWorld;
 
 fn context() -> Context {
@@ -39,7 +39,8 @@ fn home(dir: &Path) -> PathBuf {
 }
 
 async fn create(url: &str, shards: u32) -> SharedStream {
-    hydrant_stream::create(url, CreateOptions::with_shards(shards), &context())
+    Streams::default()
+        .create(url, shards, &[], &context())
         .await
         .unwrap()
 }
@@ -103,7 +104,7 @@ fn append(numbers: &[u64]) -> Append {
 async fn spec(app: Option<&str>, args: &ConsumerArgs) -> Result<RunSpec> {
     let mut problems = Problems::new();
     let layers = Layers::load(None, [], &["consumer"], &mut problems);
-    let config = Config::read(args, &layers, &mut problems);
+    let config = Config::read(args, &Streams::default(), &layers, &mut problems);
     problems.into_result()?;
     let shutdown = Shutdown::new();
     let parts = CopyParts {
@@ -513,7 +514,7 @@ async fn a_stream_copy_without_a_name_continues_where_it_was() {
 async fn simulated(world: &SimWorld, name: &str, seed: u64, args: &ConsumerArgs) -> RunSpec {
     let mut problems = Problems::new();
     let layers = Layers::load(None, [], &["consumer"], &mut problems);
-    let config = Config::read(args, &layers, &mut problems).unwrap();
+    let config = Config::read(args, &Streams::default(), &layers, &mut problems).unwrap();
     let shutdown = Shutdown::new();
     let parts = CopyParts {
         app: Some("relay".to_owned()),
@@ -539,10 +540,10 @@ async fn calls_of_a_take_over(shards: u32) -> u64 {
     };
     let (raw, out) = ("local:/data/raw", "local:/data/out");
     for (url, count) in [(raw, shards), (out, 1)] {
-        let options = CreateOptions::with_shards(count);
-        hydrant_stream::create(url, options, &maker).await.unwrap();
+        let made = Streams::default().create(url, count, &[], &maker).await;
+        drop(made.unwrap());
     }
-    let stream = hydrant_stream::open(raw, &maker).await.unwrap();
+    let stream = Streams::default().open(raw, &maker).await.unwrap();
     let Assignment::Leases(leases) = stream.assignment(&joining("relay")).await.unwrap() else {
         panic!()
     };

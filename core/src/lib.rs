@@ -25,6 +25,7 @@ pub mod origin;
 pub mod position;
 pub mod random;
 pub mod retry;
+pub mod settings;
 pub mod shard;
 pub mod shutdown;
 pub mod stage;

@@ -14,6 +14,7 @@ use crate::output::CommandOutput;
 use crate::pii::{self, PiiCommand};
 use crate::run::{self, RunPlan};
 use crate::stream::{self, StreamCommand};
+use crate::wire::Connections;
 
 /// Carries device telemetry through a sharded stream, strips personal data in flight, and lands it exactly once as
 /// Parquet in a data lake
@@ -67,7 +68,7 @@ pub(crate) enum ConfiguredCommand {
     /// Run stages.
     Run(Box<RunPlan>),
     /// Anything that needs no configuration of stages.
-    Command(Command),
+    Command(Command, Connections),
 }
 
 impl Cli {
@@ -96,7 +97,11 @@ impl Cli {
             Command::Run { .. } => {
                 RunPlan::read(layers, problems).map(|plan| ConfiguredCommand::Run(Box::new(plan)))
             }
-            other => Some(ConfiguredCommand::Command(other)),
+            command @ (Command::Stream(_) | Command::Lake(_)) => {
+                let connections = Connections::read(layers, problems);
+                Some(ConfiguredCommand::Command(command, connections))
+            }
+            other => Some(ConfiguredCommand::Command(other, Connections::default())),
         }
     }
 
@@ -114,22 +119,24 @@ pub(crate) async fn work(process: Process, work: ConfiguredCommand, json: bool) 
     let output = CommandOutput::new(process.stdout.clone(), json);
     match work {
         ConfiguredCommand::Run(plan) => run::run(&process, *plan, &output).await,
-        ConfiguredCommand::Command(Command::Demo(args)) => demo::run(&process, args, &output).await,
-        ConfiguredCommand::Command(Command::Stream(command)) => {
-            stream::run(command, &process, &output).await
+        ConfiguredCommand::Command(Command::Demo(args), _) => {
+            demo::run(&process, args, &output).await
         }
-        ConfiguredCommand::Command(Command::Lake(command)) => {
-            lake::run(command, &process.context, &output).await
+        ConfiguredCommand::Command(Command::Stream(command), connections) => {
+            stream::run(command, &connections.streams, &process, &output).await
         }
-        ConfiguredCommand::Command(Command::Pii(command)) => {
+        ConfiguredCommand::Command(Command::Lake(command), connections) => {
+            lake::run(command, &connections.lakes, &process.context, &output).await
+        }
+        ConfiguredCommand::Command(Command::Pii(command), _) => {
             pii::run(command, &process, &output).await
         }
-        ConfiguredCommand::Command(Command::Completions { shell }) => {
+        ConfiguredCommand::Command(Command::Completions { shell }, _) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "hydrant", &mut script);
             process.stdout.bytes(&script)
         }
-        ConfiguredCommand::Command(Command::Run { .. }) => Err(Error::fatal(
+        ConfiguredCommand::Command(Command::Run { .. }, _) => Err(Error::fatal(
             "`run` has lost its configuration: report this",
         )),
     }

@@ -17,7 +17,7 @@ use hydrant_process::Process;
 use hydrant_process::config::parse_whole;
 use hydrant_process::telemetry::Metrics;
 use hydrant_producer::Counters;
-use hydrant_sink::lake::{TableNames, open_read};
+use hydrant_sink::lake::{Lakes, TableNames};
 use hydrant_sink::schema::QueryEngine;
 use hydrant_sink::verify::{self, Depth};
 use serde::Serialize;
@@ -114,7 +114,9 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
     let seconds = (clock::now() - started).as_secs_f64();
     view.end();
 
-    let lake = open_read(&place.lake_url(), context).await?;
+    let lake = Lakes::default()
+        .open_read(&place.lake_url(), context)
+        .await?;
     let names = TableNames::try_new(TABLE)?;
     let report = verify::verify(&lake, &names, Depth::default()).await?;
     let sent = done.producer.as_ref().map_or(0, |report| report.stored);

@@ -7,7 +7,7 @@ use comfy_table::Table;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
-use hydrant_sink::lake::{TableNames, open_read};
+use hydrant_sink::lake::{Lakes, TableNames};
 use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, QueryEngine, TableSchema};
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
@@ -62,9 +62,9 @@ pub(crate) struct TableArgs {
 }
 
 impl TableArgs {
-    async fn open(&self, context: &Context) -> Result<(SharedLake, TableNames)> {
+    async fn open(&self, lakes: &Lakes, context: &Context) -> Result<(SharedLake, TableNames)> {
         Ok((
-            open_read(&self.url, context).await?,
+            lakes.open_read(&self.url, context).await?,
             TableNames::try_new(&self.table)?,
         ))
     }
@@ -95,12 +95,13 @@ struct QueryLine {
 /// Runs one command.
 pub(crate) async fn run(
     command: LakeCommand,
+    lakes: &Lakes,
     context: &Context,
     output: &CommandOutput,
 ) -> Result<()> {
     match command {
         LakeCommand::Ls { url, table: None } => {
-            let tables = verify::tables(&open_read(&url, context).await?).await?;
+            let tables = verify::tables(&lakes.open_read(&url, context).await?).await?;
             if tables.is_empty() {
                 return Err(Error::NotFound {
                     message: format!(
@@ -125,7 +126,7 @@ pub(crate) async fn run(
             url,
             table: Some(name),
         } => {
-            let lake = open_read(&url, context).await?;
+            let lake = lakes.open_read(&url, context).await?;
             let partitions = verify::partitions(&lake, &TableNames::try_new(&name)?).await?;
             output.print(&partitions, || {
                 let mut text = table(&["partition", ">files", ">size"]);
@@ -140,7 +141,7 @@ pub(crate) async fn run(
             })
         }
         LakeCommand::Verify { place, quick } => {
-            let (lake, names) = place.open(context).await?;
+            let (lake, names) = place.open(lakes, context).await?;
             let report = verify::verify(&lake, &names, Depth { contents: !quick }).await?;
             let verified = Verified {
                 ok: report.is_good(),
@@ -157,7 +158,7 @@ pub(crate) async fn run(
             )))
         }
         LakeCommand::Schema { place, reader } => {
-            let (lake, names) = place.open(context).await?;
+            let (lake, names) = place.open(lakes, context).await?;
             let schema = verify::schema(&lake, &names).await?;
             if let Some(reader) = reader {
                 let line = QueryLine {
@@ -173,7 +174,7 @@ pub(crate) async fn run(
             output.stdout().line(columns_text(&schema))
         }
         LakeCommand::Head { place, rows } => {
-            let (lake, names) = place.open(context).await?;
+            let (lake, names) = place.open(lakes, context).await?;
             for row in verify::head(&lake, &names, rows).await? {
                 output.stdout().line(row)?;
             }

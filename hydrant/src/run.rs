@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 
 use crate::output::{CommandOutput, bytes_text, count_text, table};
-use crate::wire;
+use crate::wire::{self, Connections};
 
 /// Where the state lies when the configuration does not say.
 const DIR_DEFAULT: &str = "hydrant-data";
@@ -78,7 +78,8 @@ impl RunPlan {
         }
         let usable = !section.has_problems();
         section.finish(problems);
-        let place = StateDir::new(&dir, layers);
+        let connections = Connections::read(layers, problems);
+        let place = StateDir::new(&dir, layers, &connections);
         let producer = runs("producer").then(|| place.producer(problems));
         let transform = runs("transform").then(|| place.transform(problems));
         let from = match (inline, &transform) {
@@ -113,6 +114,7 @@ fn is_unconfigured<T>(stage: &Option<Option<T>>) -> bool {
 /// The directory of the state, and what the stages' tables leave to it.
 struct StateDir<'a> {
     layers: &'a Layers,
+    connections: &'a Connections,
     raw: String,
     clean: String,
     lake: String,
@@ -120,9 +122,10 @@ struct StateDir<'a> {
 }
 
 impl<'a> StateDir<'a> {
-    fn new(dir: &Path, layers: &'a Layers) -> Self {
+    fn new(dir: &Path, layers: &'a Layers, connections: &'a Connections) -> Self {
         StateDir {
             layers,
+            connections,
             raw: format!("local:{}", dir.join("raw").display()),
             clean: format!("local:{}", dir.join("clean").display()),
             lake: format!("file:{}", dir.join("lake").display()),
@@ -151,7 +154,8 @@ impl<'a> StateDir<'a> {
             ledger: remember.then(|| self.ledger.display().to_string()),
             ..ProducerArgs::default()
         };
-        hydrant_producer::Config::read(&args, self.layers, problems)
+        let streams = &self.connections.streams;
+        hydrant_producer::Config::read(&args, streams, self.layers, problems)
     }
 
     fn transform(&self, problems: &mut Problems) -> Option<hydrant_transform::config::Config> {
@@ -160,7 +164,8 @@ impl<'a> StateDir<'a> {
             to: self.default("transform", "to", &self.clean),
             ..TransformArgs::default()
         };
-        hydrant_transform::config::Config::read(&args, self.layers, problems)
+        let streams = &self.connections.streams;
+        hydrant_transform::config::Config::read(&args, streams, self.layers, problems)
     }
 
     fn sink(&self, from: &str, problems: &mut Problems) -> Option<hydrant_sink::config::Config> {
@@ -169,7 +174,8 @@ impl<'a> StateDir<'a> {
             to: self.default("sink", "to", &self.lake),
             ..SinkArgs::default()
         };
-        hydrant_sink::config::Config::read(&args, self.layers, problems)
+        let Connections { streams, lakes } = self.connections;
+        hydrant_sink::config::Config::read(&args, (streams, lakes), self.layers, problems)
     }
 }
 

@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hydrant_core::stream::SharedStream;
-use hydrant_core::{Error, Position, Result, ShardId};
+use hydrant_core::{Context, Error, Position, Result, ShardId};
 use hydrant_process::Process;
 use hydrant_process::config::{parse_bytes, parse_duration, parse_whole};
-use hydrant_stream::Codec;
+use hydrant_stream::Streams;
 
 use crate::output::CommandOutput;
 
 /// The most shards that a stream is made with.
 const SHARDS_MAX: u32 = 4096;
-/// Data goes by age in quarters of it: less would remove what was just stored.
-const RETENTION_MIN: Duration = Duration::from_secs(1);
 /// More shards than these are not listed one by one in a message.
 const SHARDS_LISTED: usize = 16;
 
@@ -29,9 +27,9 @@ const SHARDS_LISTED: usize = 16;
 pub(crate) enum StreamCommand {
     /// Makes a stream
     Create(CreateArgs),
-    /// Lists the streams in a directory
+    /// Lists the local streams in a directory of this machine
     List {
-        /// The directory
+        /// The directory that holds them, such as `data`
         dir: PathBuf,
     },
     /// Shows shards, tips, sizes and the progress of each app
@@ -133,14 +131,14 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "N", default_value = "4", value_parser = parse_shards)]
     shards: u32,
     /// Records older than this are removed, such as `7d` [default: kept]
-    #[arg(long, value_name = "DURATION", value_parser = parse_retention)]
-    retention: Option<Duration>,
+    #[arg(long, value_name = "DURATION")]
+    retention: Option<String>,
     /// The oldest records of a shard beyond this size are removed, such as `10GiB` [default: kept]
-    #[arg(long, value_name = "BYTES", value_parser = parse_retention_bytes)]
-    retention_bytes: Option<u64>,
-    /// Compression of the log: `lz4`, `zstd` or `none`
-    #[arg(long, value_name = "CODEC", default_value = "lz4", value_parser = parse_codec)]
-    codec: Codec,
+    #[arg(long, value_name = "BYTES")]
+    retention_bytes: Option<String>,
+    /// Compression of the log: `lz4`, `zstd` or `none` [default: lz4]
+    #[arg(long, value_name = "CODEC")]
+    codec: Option<String>,
 }
 
 /// What to remove.
@@ -161,33 +159,6 @@ pub(crate) struct TrimWhat {
 fn parse_shards(text: &str) -> std::result::Result<u32, String> {
     let shards = parse_whole(text, 1..=u64::from(SHARDS_MAX)).map_err(|error| error.to_string())?;
     u32::try_from(shards).map_err(|error| error.to_string())
-}
-
-fn parse_retention(text: &str) -> std::result::Result<Duration, String> {
-    match parse_duration(text) {
-        Ok(age) if age < RETENTION_MIN => Err(format!(
-            "`{text}` is too short: write at least `1s`, such as `7d`"
-        )),
-        parsed => parsed.map_err(|error| error.to_string()),
-    }
-}
-
-fn parse_retention_bytes(text: &str) -> std::result::Result<u64, String> {
-    match parse_bytes(text) {
-        Ok(0) => Err(format!("`{text}` keeps nothing: write for example `10GiB`")),
-        parsed => parsed.map_err(|error| error.to_string()),
-    }
-}
-
-fn parse_codec(text: &str) -> std::result::Result<Codec, String> {
-    match text {
-        "lz4" => Ok(Codec::Lz4),
-        "zstd" => Ok(Codec::Zstd),
-        "none" => Ok(Codec::None),
-        other => Err(format!(
-            "`{other}` is not a codec: write `lz4`, `zstd` or `none`"
-        )),
-    }
 }
 
 fn parse_hash(text: &str) -> std::result::Result<u128, String> {
@@ -235,40 +206,67 @@ pub(crate) struct TrimArgs {
     what: TrimWhat,
 }
 
+/// What commands reach streams with.
+#[derive(Clone, Copy)]
+struct StreamAccess<'a> {
+    streams: &'a Streams,
+    context: &'a Context,
+}
+
+impl StreamAccess<'_> {
+    async fn open(&self, url: &str) -> Result<SharedStream> {
+        self.streams.open(url, self.context).await
+    }
+}
+
 /// Runs one command.
 pub(crate) async fn run(
     command: StreamCommand,
+    streams: &Streams,
     process: &Process,
     output: &CommandOutput,
 ) -> Result<()> {
-    let context = &process.context;
+    let access = StreamAccess {
+        streams,
+        context: &process.context,
+    };
     match command {
-        StreamCommand::Create(args) => admin::create(&args, context, output).await,
-        StreamCommand::List { dir } => admin::list(&dir, context, output).await,
-        StreamCommand::Describe { url } => admin::describe(&url, context, output).await,
-        StreamCommand::Put { url, key } => records::put(url, key, process, output).await,
+        StreamCommand::Create(args) => admin::create(&args, &access, output).await,
+        StreamCommand::List { dir } => admin::list(&dir, &access, output).await,
+        StreamCommand::Describe { url } => admin::describe(&url, &access, output).await,
+        StreamCommand::Put { url, key } => records::put(url, key, (streams, process), output).await,
         StreamCommand::Get {
             url,
             shard,
             position,
-        } => records::get(&url, &shard, &position, process, output).await,
+        } => records::get(&url, &shard, &position, (streams, process), output).await,
         StreamCommand::Tail {
             url,
             start,
             format,
             exit_at_end,
-        } => records::tail(&url, &start, format, exit_at_end, process, output).await,
+        } => {
+            records::tail(
+                &url,
+                &start,
+                format,
+                exit_at_end,
+                (streams, process),
+                output,
+            )
+            .await
+        }
         StreamCommand::Split { url, shard, at } => {
-            admin::split(&url, &shard, at, context, output).await
+            admin::split(&url, &shard, at, &access, output).await
         }
-        StreamCommand::Merge { url, a, b } => admin::merge(&url, &a, &b, context, output).await,
+        StreamCommand::Merge { url, a, b } => admin::merge(&url, &a, &b, &access, output).await,
         StreamCommand::Reprocess { url, app, from } => {
-            reprocess::run(&url, &app, &from, context, output).await
+            reprocess::run(&url, &app, &from, &access, output).await
         }
-        StreamCommand::Trim(args) => admin::trim(&args, context, output).await,
+        StreamCommand::Trim(args) => admin::trim(&args, &access, output).await,
         StreamCommand::Repair { url, shard, .. } => {
-            admin::repair(&url, &shard, context, output).await
+            admin::repair(&url, &shard, &access, output).await
         }
-        StreamCommand::Delete { url, .. } => admin::delete(&url, context, output).await,
+        StreamCommand::Delete { url, .. } => admin::delete(&url, &access, output).await,
     }
 }

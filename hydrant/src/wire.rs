@@ -9,8 +9,10 @@ use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
 use hydrant_process::Process;
-use hydrant_process::config::Problems;
-use hydrant_sink::{lake, verify};
+use hydrant_process::config::{Layers, Problems};
+use hydrant_sink::lake::Lakes;
+use hydrant_sink::verify;
+use hydrant_stream::Streams;
 use hydrant_transform::{FusedStage, PiiTransform};
 
 /// The name under which the transform keeps its progress: that of its own binary, so that the two take over from each
@@ -21,6 +23,23 @@ const SINK: &str = "hydrant-sink";
 
 /// How long nothing may come when nothing is to come any more: time for a look or two.
 const IDLE_AT_END: Duration = Duration::from_millis(50);
+
+/// What opens the streams and lakes that the process names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) streams: Streams,
+    pub(crate) lakes: Lakes,
+}
+
+impl Connections {
+    /// Reads the tables of all kinds.
+    pub(crate) fn read(layers: &Layers, problems: &mut Problems) -> Self {
+        let streams = hydrant_consumer::wire::streams(layers, problems);
+        let (lakes, readings) = Lakes::read(Arc::new(layers.clone()));
+        problems.take(readings);
+        Connections { streams, lakes }
+    }
+}
 
 /// Runs the transform between two streams.
 pub(crate) async fn transform(
@@ -71,11 +90,12 @@ pub(crate) async fn has_taken_from(
     from: &str,
     context: &Context,
 ) -> Result<bool> {
-    let stream = if_there(hydrant_stream::open(from, context).await)?;
-    let lake = if_there(lake::open_read(sink.to(), context).await)?;
+    let streams = sink.streams();
+    let stream = if_there(streams.open(from, context).await)?;
+    let lake = if_there(sink.lakes().open_read(sink.to(), context).await)?;
     match (stream, lake) {
         (Some(stream), Some(lake)) => {
-            let read = if_there(hydrant_stream::open(sink.from(), context).await)?;
+            let read = if_there(streams.open(sink.from(), context).await)?;
             if read.is_some_and(|read| read.id() == stream.id()) {
                 return Ok(false);
             }

@@ -15,6 +15,7 @@ mod layers;
 mod nearest;
 mod problems;
 mod section;
+mod settings;
 mod values;
 
 pub use effective::Effective;

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use hydrant_core::Result;
 use hydrant_process::config::{Flags, Layers, Problems, Section};
+use hydrant_stream::Streams;
 
 use crate::input::{AtEnd, RecordFormat};
 use crate::key::KeyTemplate;
@@ -161,6 +162,7 @@ pub struct Remembered {
 /// What a producer does; every value was checked.
 #[derive(Clone, Debug)]
 pub struct Config {
+    pub(crate) streams: Streams,
     pub(crate) to: String,
     pub(crate) origin: InputSpec,
     pub(crate) key: Option<(String, KeyTemplate)>,
@@ -178,6 +180,7 @@ impl Config {
     /// Records of `origin` into the stream `to`, as fast as it takes them, with all defaults.
     pub fn new(to: impl Into<String>, origin: InputSpec) -> Self {
         Config {
+            streams: Streams::default(),
             to: to.into(),
             origin,
             key: None,
@@ -189,6 +192,13 @@ impl Config {
             batch_bytes: None,
             record_bytes: RECORD_BYTES_DEFAULT,
         }
+    }
+
+    /// With a stream that these open.
+    #[must_use]
+    pub fn with_streams(mut self, streams: &Streams) -> Self {
+        self.streams = streams.clone();
+        self
     }
 
     /// With this many records a second, at least one.
@@ -275,9 +285,14 @@ impl Config {
     }
 
     /// Reads all layers; `None` only with a problem.
-    pub fn read(args: &ProducerArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+    pub fn read(
+        args: &ProducerArgs,
+        streams: &Streams,
+        layers: &Layers,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let mut section = layers.section(SECTION, &flags(args));
-        let config = read(&mut section);
+        let config = read(&mut section, streams);
         let sound = !section.has_problems();
         section.finish(problems);
         sound.then_some(config)
@@ -315,8 +330,13 @@ fn flags(args: &ProducerArgs) -> Flags {
     flags
 }
 
-fn read(section: &mut Section) -> Config {
+fn read(section: &mut Section, streams: &Streams) -> Config {
     let to = section.required("to", "write the stream's URL, such as `local:data/raw`");
+    if !to.is_empty()
+        && let Err(error) = streams.check(&to)
+    {
+        section.problem("to", error.to_string());
+    }
     let origin = read_origin(section);
     let key = section
         .text("key")
@@ -329,6 +349,7 @@ fn read(section: &mut Section) -> Config {
         });
     let shards = section.optional_number("shards", 1..=SHARDS_MAX);
     Config {
+        streams: streams.clone(),
         to,
         origin,
         key,

@@ -1,11 +1,13 @@
 //! `hydrant-producer`: sends device telemetry into a stream.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use hydrant_process::{CommonArgs, Setup};
 use hydrant_producer::config::{Config, ProducerArgs};
 use hydrant_producer::wire;
+use hydrant_stream::Streams;
 
 /// Sends the records of files, of standard input, or of a simulated fleet of devices into a stream
 ///
@@ -35,7 +37,11 @@ fn main() -> ExitCode {
     };
     hydrant_process::main(
         Setup::new("hydrant-producer", &cli.common),
-        |layers, problems| Config::read(&cli.producer, layers, problems),
+        |layers, problems| {
+            let (streams, readings) = Streams::read(Arc::new(layers.clone()));
+            problems.take(readings);
+            Config::read(&cli.producer, &streams, layers, problems)
+        },
         async |process, config| wire::produce(process, config, cli.json).await,
     )
 }

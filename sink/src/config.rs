@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use hydrant_core::stream::Start;
 use hydrant_process::config::{Flags, Layers, Problems, Section};
+use hydrant_stream::Streams;
 
 use crate::encode::{ColumnOptions, Compression, EncodeOptions};
-use crate::lake::TableNames;
+use crate::lake::{Lakes, TableNames};
 use crate::schema::ColumnType;
 use crate::shard::flush_rules::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
 use crate::table::spec::TableRules;
@@ -92,6 +93,8 @@ pub struct SinkArgs {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
+    streams: Streams,
+    lakes: Lakes,
     from: String,
     to: String,
     names: TableNames,
@@ -105,7 +108,12 @@ pub struct Config {
 
 impl Config {
     /// Reads all settings. Returns `None` when one is wrong; `problems` says which.
-    pub fn read(args: &SinkArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+    pub fn read(
+        args: &SinkArgs,
+        (streams, lakes): (&Streams, &Lakes),
+        layers: &Layers,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let mut flags = Flags::new();
         flags.set("from", "--from", args.from.as_ref());
         flags.set("to", "--to", args.to.as_ref());
@@ -137,6 +145,16 @@ impl Config {
             "write the stream to read, such as `local:data/clean`",
         );
         let to = section.required("to", "write the lake to write, such as `file:data/lake`");
+        if !from.is_empty()
+            && let Err(error) = streams.check(&from)
+        {
+            section.problem("from", error.to_string());
+        }
+        if !to.is_empty()
+            && let Err(error) = lakes.check(&to)
+        {
+            section.problem("to", error.to_string());
+        }
         let names = read_names(&mut section);
         let rules = read_rules(&mut section);
         let interval = section.duration_within(
@@ -158,6 +176,8 @@ impl Config {
         let names = names.filter(|_| usable)?;
         let flush = FlushRules { bytes, interval };
         Some(Config {
+            streams: streams.clone(),
+            lakes: lakes.clone(),
             from,
             to,
             names,
@@ -168,6 +188,16 @@ impl Config {
             exit_at_end,
             idle,
         })
+    }
+
+    /// What opens the input.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// What opens the lake.
+    pub fn lakes(&self) -> &Lakes {
+        &self.lakes
     }
 
     /// The URL of the input.
@@ -337,7 +367,8 @@ mod tests {
         let path = dir.path().join("hydrant.toml");
         std::fs::write(&path, file).unwrap();
         let layers = Layers::load(Some(&path), [], &["sink"], &mut problems);
-        let config = Config::read(args, &layers, &mut problems);
+        let connections = (&Streams::default(), &Lakes::default());
+        let config = Config::read(args, connections, &layers, &mut problems);
         match config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(problems.into_result().unwrap_err().to_string()),

@@ -12,8 +12,8 @@ mod error;
 mod file;
 mod finisher;
 mod identity;
+mod lakes;
 mod names;
-mod open;
 pub(crate) mod position_hash;
 mod publisher;
 
@@ -29,6 +29,6 @@ pub use error::ObjectError;
 pub use file::FileLake;
 pub use finisher::{Finisher, Rebuild, RebuildRecord};
 pub(crate) use identity::identify;
+pub use lakes::{LakeLocation, Lakes};
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
-pub use open::{LakeLocation, locate, open, open_read};
 pub use publisher::{ChainProgress, Publisher};

@@ -1,10 +1,12 @@
 //! `hydrant-sink`: lands a stream in a data lake as Parquet, exactly once.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use hydrant_process::{CommonArgs, Setup};
 use hydrant_sink::config::{Config, MORE_KEYS, SinkArgs};
+use hydrant_sink::lake::Lakes;
 use hydrant_sink::wire;
 
 /// Lands the records of a stream as Parquet in a table of a data lake, each exactly once
@@ -30,7 +32,12 @@ fn main() -> ExitCode {
     };
     hydrant_process::main(
         Setup::new("hydrant-sink", &cli.common),
-        |layers, problems| Config::read(&cli.sink, layers, problems),
+        |layers, problems| {
+            let streams = hydrant_consumer::wire::streams(layers, problems);
+            let (lakes, readings) = Lakes::read(Arc::new(layers.clone()));
+            problems.take(readings);
+            Config::read(&cli.sink, (&streams, &lakes), layers, problems)
+        },
         async |process, config| wire::run(process, config, cli.json).await,
     )
 }

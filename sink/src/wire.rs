@@ -9,7 +9,6 @@ use hydrant_process::{Process, counted};
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::lake;
 use crate::shard::rebuild::SourceRebuild;
 use crate::shard::totals::{Published, Totals};
 use crate::table_sink::TableSink;
@@ -50,13 +49,17 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
         behind,
     } = parts;
     // The closure owns what it captures: with borrows its future could not be spawned.
-    let (url, opening) = (config.from().to_owned(), context.clone());
+    let (streams, url, opening) = (
+        config.streams().clone(),
+        config.from().to_owned(),
+        context.clone(),
+    );
     let from = move || {
-        let (url, context) = (url.clone(), opening.clone());
-        async move { hydrant_stream::open(&url, &context).await }
+        let (streams, url, context) = (streams.clone(), url.clone(), opening.clone());
+        async move { streams.open(&url, &context).await }
     };
     // The lake is opened first: a mistake in its URL must not wait for the input.
-    let lake = lake::open(config.to(), &context).await?;
+    let lake = config.lakes().open(config.to(), &context).await?;
     let input = runtime::wait_for(config.from(), config.wait(), &shutdown, from).await?;
     let mut rules = config.rules().clone();
     rules.policy = behind
@@ -67,7 +70,7 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
     let (flush, stream) = (config.flush(), input.id().clone());
     let stage =
         TableSink::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
-    let stage = stage.at(&lake::locate(config.to(), &context).await?);
+    let stage = stage.at(&config.lakes().locate(config.to(), &context).await?);
     let totals = stage.totals();
     let spec = RunSpec {
         start: config.start(),

@@ -11,9 +11,9 @@ use bytes::BytesMut;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::stream::Append;
 use hydrant_core::{Context, Sequence, clock, hash};
-use hydrant_sink::lake::{TableNames, open_read};
+use hydrant_sink::lake::{Lakes, TableNames};
 use hydrant_sink::verify::{Depth, head, verify};
-use hydrant_stream::CreateOptions;
+use hydrant_stream::Streams;
 
 const RECORDS: u64 = 4_000;
 /// How many records one append has: one frame, so that a sink with a small flush size publishes often.
@@ -56,11 +56,8 @@ fn batch(from: u64, to: u64) -> (Batch, Vec<u128>) {
 }
 
 async fn fill(url: &str, context: &Context) {
-    let options = CreateOptions {
-        shards: 2,
-        ..CreateOptions::default()
-    };
-    let stream = hydrant_stream::create(url, options, context).await.unwrap();
+    let streams = Streams::default();
+    let stream = streams.create(url, 2, &[], context).await.unwrap();
     let writer = stream.writer().await.unwrap();
     let shards: Vec<_> = stream.shards().await.unwrap().open().cloned().collect();
     for from in (0..RECORDS).step_by(APPEND as usize) {
@@ -147,7 +144,7 @@ async fn killed_sinks_leave_each_row_once() {
         .unwrap();
     assert!(status.success(), "{status}");
 
-    let lake = open_read(&to, &context).await.unwrap();
+    let lake = Lakes::default().open_read(&to, &context).await.unwrap();
     let names = TableNames::try_new("events").unwrap();
     let report = verify(&lake, &names, Depth::default()).await.unwrap();
     assert!(report.is_good(), "{report:?}");

@@ -107,10 +107,10 @@ mod stream_dir;
 mod stream_time;
 mod write;
 
-pub use admin::create::CreateOptions;
+pub use admin::create::{CreateOptions, create};
 pub use format::frame::Codec;
 
-pub(crate) use admin::create::{create, delete};
+pub(crate) use admin::create::delete;
 pub(crate) use stream::LocalStream;
 
 #[cfg(test)]

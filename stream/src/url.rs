@@ -1,25 +1,91 @@
-//! The URLs of streams.
+//! The URLs of streams: a scheme, a place, and behind a `?` settings that outrank the table of the kind.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use hydrant_core::Error;
 
+/// A kind of streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// The embedded log in a directory: `local:DIR`.
+    Local,
+}
+
+impl StreamKind {
+    /// Every kind.
+    pub const ALL: [StreamKind; 1] = [StreamKind::Local];
+
+    /// The scheme of its URLs, which is also the name of its table in the configuration.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            StreamKind::Local => "local",
+        }
+    }
+
+    /// Whether a stream that does not exist is made by whoever is to write it: it costs nothing and needs no rights.
+    pub const fn is_made_on_demand(self) -> bool {
+        match self {
+            StreamKind::Local => true,
+        }
+    }
+}
+
+/// Schemes of streams that this version does not open.
+const LATER: [&str; 3] = ["kinesis", "kafka", "firehose"];
+
 /// Where a stream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamUrl {
-    /// `local:DIR`, the embedded log in a directory.
-    Local {
-        /// The directory.
-        dir: PathBuf,
-    },
+pub struct StreamUrl {
+    place: StreamPlace,
+    query: Vec<(String, String)>,
+}
+
+/// What a URL names, kind by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StreamPlace {
+    Local { dir: PathBuf },
 }
 
 impl StreamUrl {
     /// Reads a URL; see [`FromStr`].
+    ///
+    /// # Errors
+    /// Refused with what to write.
     pub fn parse(url: &str) -> Result<Self, Error> {
         url.parse()
+    }
+
+    /// Whether a text means a stream rather than a file, also where this version opens no such stream.
+    pub fn is_meant_by(text: &str) -> bool {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        let mut kinds = StreamKind::ALL.into_iter().map(StreamKind::scheme);
+        let is_known = |scheme| LATER.contains(&scheme) || kinds.any(|kind| kind == scheme);
+        text.contains("://") || scheme.is_some_and(is_known)
+    }
+
+    /// The kind of the stream.
+    pub const fn kind(&self) -> StreamKind {
+        match self.place {
+            StreamPlace::Local { .. } => StreamKind::Local,
+        }
+    }
+
+    /// The directory of an embedded log; `None` for streams that are not in this file system.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            StreamPlace::Local { dir } => Some(dir),
+        }
+    }
+
+    pub(crate) const fn place(&self) -> &StreamPlace {
+        &self.place
+    }
+
+    /// The settings behind the `?`.
+    pub(crate) fn query(&self) -> &[(String, String)] {
+        &self.query
     }
 }
 
@@ -32,39 +98,67 @@ impl FromStr for StreamUrl {
                 "`{url}` is not the URL of a stream: write `local:DIR`, for example `local:./events`"
             )));
         };
-        match scheme {
-            "local" => local(url, rest),
-            "kinesis" | "kafka" | "firehose" => Err(Error::refused(format!(
-                "this version of hydrant does not open `{scheme}:` streams (`{url}`): write `local:DIR`"
-            ))),
-            _ => Err(Error::refused(format!(
-                "`{scheme}:` in `{url}` is not a kind of stream: write `local:DIR`"
-            ))),
-        }
+        let kind = StreamKind::ALL
+            .into_iter()
+            .find(|kind| kind.scheme() == scheme);
+        let Some(kind) = kind else {
+            let why = match scheme {
+                _ if LATER.contains(&scheme) => {
+                    format!("this version of hydrant does not open `{scheme}:` streams (`{url}`)")
+                }
+                _ => format!("`{scheme}:` in `{url}` is not a kind of stream"),
+            };
+            return Err(Error::refused(format!("{why}: write `local:DIR`")));
+        };
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let place = match kind {
+            StreamKind::Local => directory(url, place)?,
+        };
+        let query = query.split('&').filter(|part| !part.is_empty());
+        let query: Result<Vec<_>, Error> = query
+            .map(|part| {
+                let setting = part.split_once('=').filter(|(key, _)| !key.is_empty());
+                let (key, value) = setting.ok_or_else(|| {
+                    Error::refused(format!(
+                        "`{part}` behind the `?` of `{url}` is not a setting: write `key=value`, more than one with `&`"
+                    ))
+                })?;
+                Ok((key.to_owned(), value.to_owned()))
+            })
+            .collect();
+        Ok(StreamUrl {
+            place,
+            query: query?,
+        })
     }
 }
 
-fn local(url: &str, rest: &str) -> Result<StreamUrl, Error> {
-    if rest.starts_with("//") {
-        let path = rest.trim_start_matches('/');
+fn directory(url: &str, dir: &str) -> Result<StreamPlace, Error> {
+    if dir.starts_with("//") {
+        let path = dir.trim_start_matches('/');
         return Err(Error::refused(format!(
             "`{url}` names a host: write `local:/{path}` for that absolute path, or `local:{path}` for a relative one"
         )));
     }
-    let dir = PathBuf::from(rest);
-    if dir.file_name().is_none() {
+    let path = PathBuf::from(dir);
+    if path.file_name().is_none() {
         return Err(Error::refused(format!(
             "`{url}` names no directory of its own: write `local:DIR`, for example `local:./events`"
         )));
     }
-    Ok(StreamUrl::Local { dir })
+    Ok(StreamPlace::Local { dir: path })
 }
 
 impl fmt::Display for StreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StreamUrl::Local { dir } => write!(f, "local:{}", dir.display()),
+        match &self.place {
+            StreamPlace::Local { dir } => write!(f, "local:{}", dir.display())?,
         }
+        for (n, (key, value)) in self.query.iter().enumerate() {
+            let separator = if n == 0 { '?' } else { '&' };
+            write!(f, "{separator}{key}={value}")?;
+        }
+        Ok(())
     }
 }
 
@@ -74,9 +168,16 @@ mod tests {
 
     #[test]
     fn local_urls_are_read_and_written() {
-        for url in ["local:events", "local:./a/b", "local:/var/lib/x"] {
+        for url in [
+            "local:events",
+            "local:./a/b",
+            "local:/var/lib/x",
+            "local:x?codec=zstd&retention=7d",
+        ] {
             assert_eq!(StreamUrl::parse(url).unwrap().to_string(), url);
         }
+        let url = StreamUrl::parse("local:a/b?codec=zstd").unwrap();
+        assert_eq!(url.directory(), Some(Path::new("a/b")));
     }
 
     #[test]
@@ -86,6 +187,8 @@ mod tests {
             ("local:", "names no directory"),
             ("local:..", "names no directory"),
             ("local:/", "names no directory"),
+            ("local:?codec=zstd", "names no directory"),
+            ("local:x?codec", "`codec` behind the `?`"),
             ("local:///var/x", "local:/var/x"),
             ("kinesis://s?region=eu-west-1", "does not open `kinesis:`"),
             ("kafka://b/t", "does not open `kafka:`"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hydrant_core::stream::Start;
 use hydrant_pii::Policy;
 use hydrant_process::config::{Flags, Layers, Problems};
+use hydrant_stream::Streams;
 
 use crate::policy;
 
@@ -55,6 +56,7 @@ pub struct TransformArgs {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
+    streams: Streams,
     from: String,
     to: String,
     policy: Arc<Policy>,
@@ -67,7 +69,12 @@ pub struct Config {
 
 impl Config {
     /// Reads all of it; `None` with a problem.
-    pub fn read(args: &TransformArgs, layers: &Layers, problems: &mut Problems) -> Option<Self> {
+    pub fn read(
+        args: &TransformArgs,
+        streams: &Streams,
+        layers: &Layers,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let mut flags = Flags::new();
         flags.set("from", "--from", args.from.as_ref());
         flags.set("to", "--to", args.to.as_ref());
@@ -94,6 +101,13 @@ impl Config {
                 format!("`{to}` is the input as well: name another stream"),
             );
         }
+        for (key, url) in [("from", &from), ("to", &to)] {
+            if !url.is_empty()
+                && let Err(error) = streams.check(url)
+            {
+                section.problem(key, error.to_string());
+            }
+        }
         let file = section.path("policy");
         let start = section.parsed("start").unwrap_or(Start::Earliest);
         let wait = section.duration("wait", WAIT_DEFAULT);
@@ -104,6 +118,7 @@ impl Config {
         section.finish(problems);
         let policy = policy::load(layers, file.as_deref(), problems)?;
         usable.then_some(Config {
+            streams: streams.clone(),
             from,
             to,
             policy,
@@ -113,6 +128,11 @@ impl Config {
             idle,
             shards: shards.and_then(|shards| u32::try_from(shards).ok()),
         })
+    }
+
+    /// What opens the streams.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// The URL of the input.
@@ -168,7 +188,7 @@ mod tests {
 
     fn read(args: &TransformArgs) -> Result<Config, String> {
         let mut problems = Problems::new();
-        let config = Config::read(args, &Layers::default(), &mut problems);
+        let config = Config::read(args, &Streams::default(), &Layers::default(), &mut problems);
         match config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(problems.into_result().unwrap_err().to_string()),

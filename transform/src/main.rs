@@ -30,7 +30,10 @@ fn main() -> ExitCode {
     };
     hydrant_process::main(
         Setup::new("hydrant-transform", &cli.common),
-        |layers, problems| Config::read(&cli.transform, layers, problems),
+        |layers, problems| {
+            let streams = hydrant_consumer::wire::streams(layers, problems);
+            Config::read(&cli.transform, &streams, layers, problems)
+        },
         async |process, config| wire::run(process, config, cli.json).await,
     )
 }

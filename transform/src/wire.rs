@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_core::stream::SharedStream;
+use hydrant_consumer::wire::open_output;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::{Process, counted};
-use hydrant_stream::CreateOptions;
 use hydrant_stream::delivery::{Delivery, Keys, deliver};
 
 use crate::config::Config;
@@ -36,13 +35,24 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
         shutdown,
     } = parts;
     // It owns what it captures: the future of a closure with borrows could not be spawned.
-    let (url, opening) = (config.from().to_owned(), context.clone());
+    let (streams, url, opening) = (
+        config.streams().clone(),
+        config.from().to_owned(),
+        context.clone(),
+    );
     let from = move || {
-        let (url, context) = (url.clone(), opening.clone());
-        async move { hydrant_stream::open(&url, &context).await }
+        let (streams, url, context) = (streams.clone(), url.clone(), opening.clone());
+        async move { streams.open(&url, &context).await }
     };
     let input = runtime::wait_for(config.from(), config.wait(), &shutdown, from).await?;
-    let output = open_output(&input, config, &context).await?;
+    let output = open_output(
+        config.streams(),
+        &input,
+        config.to(),
+        config.shards(),
+        &context,
+    )
+    .await?;
     let transform = Arc::new(PiiTransform::new(Arc::clone(config.policy())));
     let digest = transform.digest().to_owned();
     let stage = match deliver(&input, &output, Keys::Replaced, &context).await? {
@@ -93,25 +103,4 @@ fn text_of(summary: &Summary, config: &Config) -> String {
         config.policy().name(),
         config.to(),
     )
-}
-
-/// Opens the output; a local one is made when it does not exist.
-async fn open_output(
-    input: &SharedStream,
-    config: &Config,
-    context: &Context,
-) -> Result<SharedStream> {
-    match hydrant_stream::open(config.to(), context).await {
-        Err(Error::NotFound { .. }) if config.to().starts_with("local:") => {
-            let shards = match config.shards() {
-                Some(shards) => shards,
-                None => input.shards().await?.open().count() as u32,
-            };
-            tracing::info!(url = config.to(), shards, "creating the output stream");
-            let options = CreateOptions::with_shards(shards);
-            // Another worker may make it at the same time.
-            hydrant_stream::open_or_create(config.to(), options, context).await
-        }
-        opened => opened,
-    }
 }

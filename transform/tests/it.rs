@@ -12,7 +12,7 @@ use hydrant_core::hash::route_of_key;
 use hydrant_core::stream::{Append, OpenAt, Read, SharedStream};
 use hydrant_core::{Context, Disposition, Position, Result, Shutdown};
 use hydrant_process::config::{Layers, Problems};
-use hydrant_stream::CreateOptions;
+use hydrant_stream::Streams;
 use hydrant_transform::config::{Config, TransformArgs};
 use hydrant_transform::wire::{self, TransformParts};
 
@@ -231,7 +231,12 @@ fn config(from: &str, to: &str, policy: Option<&Path>, exit: bool) -> Config {
         ..TransformArgs::default()
     };
     let mut problems = Problems::new();
-    let config = Config::read(&args, &Layers::default(), &mut problems);
+    let config = Config::read(
+        &args,
+        &Streams::default(),
+        &Layers::default(),
+        &mut problems,
+    );
     problems.into_result().expect("a good configuration");
     config.expect("no problem")
 }
@@ -261,8 +266,8 @@ async fn every_record_is_accounted_for_once_through_a_kill_and_a_second_hop() {
     let create = |url: String, shards| {
         let context = context.clone();
         async move {
-            let options = CreateOptions::with_shards(shards);
-            hydrant_stream::create(&url, options, &context).await
+            let streams = Streams::default();
+            streams.create(&url, shards, &[], &context).await
         }
     };
     let input = create(raw.clone(), 3).await.expect("a stream");
@@ -311,7 +316,8 @@ async fn every_record_is_accounted_for_once_through_a_kill_and_a_second_hop() {
     second.await.expect("no panic").expect("a clean drain");
     let hop = config(&clean, &twice, None, true);
     run("again", &hop, &Shutdown::new()).await.expect("a run");
-    let output = hydrant_stream::open(&twice, &context)
+    let output = Streams::default()
+        .open(&twice, &context)
         .await
         .expect("a stream");
     let found = read(&output, &context, None)
@@ -331,11 +337,13 @@ async fn streams_that_are_resharded_meanwhile_keep_every_record_once_and_in_orde
     std::fs::write(&policy, POLICY).expect("a file");
     let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
     let context = Context::system(MEMORY).expect("a context");
-    let shards = CreateOptions::with_shards(2);
-    let input = hydrant_stream::create(&raw, shards.clone(), &context)
+    let streams = Streams::default();
+    let input = streams
+        .create(&raw, 2, &[], &context)
         .await
         .expect("a stream");
-    let output = hydrant_stream::create(&clean, shards, &context)
+    let output = streams
+        .create(&clean, 2, &[], &context)
         .await
         .expect("a stream");
     let admin = output.admin();
@@ -412,8 +420,8 @@ async fn the_binary_processes_to_the_end_and_refuses_what_makes_no_sense() {
     let dir = tempfile::tempdir().expect("a directory");
     let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
     let context = Context::system(MEMORY).expect("a context");
-    let options = CreateOptions::with_shards(2);
-    let input = hydrant_stream::create(&raw, options, &context)
+    let input = Streams::default()
+        .create(&raw, 2, &[], &context)
         .await
         .expect("a stream");
     fill(&input, 0, 100).await.expect("appends");
@@ -429,7 +437,8 @@ async fn the_binary_processes_to_the_end_and_refuses_what_makes_no_sense() {
     ]);
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains("\"records\":100"), "{stdout}");
-    let output = hydrant_stream::open(&clean, &context)
+    let output = Streams::default()
+        .open(&clean, &context)
         .await
         .expect("a stream");
     assert_eq!(output.shards().await.expect("a map").open().count(), 2);

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use hydrant_core::stream::{OpenAt, Read};
 use hydrant_core::{Context, Position, Result};
-use hydrant_sink::lake::{TableNames, open_read};
+use hydrant_sink::lake::{Lakes, TableNames};
 use hydrant_sink::verify;
+use hydrant_stream::Streams;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -39,7 +40,9 @@ pub(crate) async fn collect(
     table: &str,
     context: &Context,
 ) -> Result<Vec<Sample>> {
-    let lake = open_read(&place.lake_url(), context).await?;
+    let lake = Lakes::default()
+        .open_read(&place.lake_url(), context)
+        .await?;
     let rows = verify::head(&lake, &TableNames::try_new(table)?, ROWS).await?;
     let rows: HashMap<u64, Value> = rows
         .iter()
@@ -48,7 +51,7 @@ pub(crate) async fn collect(
         .collect();
     let mut samples = Vec::new();
     let mut shapes = HashSet::new();
-    let stream = hydrant_stream::open(&place.raw_url(), context).await?;
+    let stream = Streams::default().open(&place.raw_url(), context).await?;
     for shard in stream.shards().await?.all() {
         let at = OpenAt::after(Position::Begin);
         let mut reader = stream.reader(&shard.id, at, &context.budget).await?;

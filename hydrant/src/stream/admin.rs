@@ -5,12 +5,12 @@ use std::path::Path;
 
 use hydrant_core::admin::{Admin, Trim};
 use hydrant_core::lease::Lease;
+use hydrant_core::settings::OutrankingValue;
 use hydrant_core::stream::{ShardState, SharedStream};
-use hydrant_core::{Context, Error, Interval, Result, ShardId};
-use hydrant_stream::CreateOptions;
+use hydrant_core::{Error, Interval, Result, ShardId};
 use serde::Serialize;
 
-use super::{CreateArgs, TrimArgs, shard_of, some_of};
+use super::{CreateArgs, StreamAccess, TrimArgs, shard_of, some_of};
 use crate::output::{CommandOutput, bytes_text, count_text, counted, moment_text, table};
 
 #[derive(Serialize)]
@@ -30,17 +30,26 @@ struct AppProgress {
 
 pub(super) async fn create(
     args: &CreateArgs,
-    context: &Context,
+    access: &StreamAccess<'_>,
     output: &CommandOutput,
 ) -> Result<()> {
-    let options = CreateOptions {
-        shards: args.shards,
-        retention_time: args.retention,
-        retention_bytes: args.retention_bytes,
-        codec: args.codec,
-        ..CreateOptions::default()
-    };
-    let stream = hydrant_stream::create(&args.url, options, context).await?;
+    let given = [
+        ("retention", &args.retention),
+        ("retention-bytes", &args.retention_bytes),
+        ("codec", &args.codec),
+    ];
+    let flags = given.into_iter().filter_map(|(key, value)| {
+        Some(OutrankingValue {
+            key: key.to_owned(),
+            value: value.clone()?,
+            place: format!("flag `--{key}`"),
+        })
+    });
+    let (flags, context): (Vec<_>, _) = (flags.collect(), access.context);
+    let streams = access.streams;
+    let stream = streams
+        .create(&args.url, args.shards, &flags, context)
+        .await?;
     let described = read(&stream, &[]).await?;
     output.print(&described, || {
         let shards = counted(described.shards.len() as u64, "shard");
@@ -48,25 +57,30 @@ pub(super) async fn create(
     })
 }
 
-pub(super) async fn list(dir: &Path, context: &Context, output: &CommandOutput) -> Result<()> {
-    let names = context.disk.list(dir).await;
+pub(super) async fn list(
+    dir: &Path,
+    access: &StreamAccess<'_>,
+    output: &CommandOutput,
+) -> Result<()> {
+    let disk = &access.context.disk;
+    let names = disk.list(dir).await;
     let names = names.map_err(|error| unlisted(dir, error))?;
     let mut found = Vec::new();
     for name in names.iter().filter(|name| name.is_dir) {
         let path = dir.join(&name.name);
-        let manifest = context.disk.stat(&path.join("manifest.json")).await;
+        let manifest = disk.stat(&path.join("manifest.json")).await;
         if manifest
             .map_err(|error| Error::io("look at", &path, error))?
             .is_none()
         {
             continue;
         }
-        let stream = hydrant_stream::open(&format!("local:{}", path.display()), context).await?;
+        let stream = access.open(&format!("local:{}", path.display())).await?;
         found.push(read(&stream, &[]).await?);
     }
     output.print(&found, || {
         if found.is_empty() {
-            return format!("there are no streams in `{}`", dir.display());
+            return format!("there are no local streams in `{}`", dir.display());
         }
         let mut rows = table(&["stream", ">shards", ">open", ">appended", ">size"]);
         for stream in &found {
@@ -105,8 +119,12 @@ fn unlisted(dir: &Path, error: std::io::Error) -> Error {
     }
 }
 
-pub(super) async fn describe(url: &str, context: &Context, output: &CommandOutput) -> Result<()> {
-    let stream = hydrant_stream::open(url, context).await?;
+pub(super) async fn describe(
+    url: &str,
+    access: &StreamAccess<'_>,
+    output: &CommandOutput,
+) -> Result<()> {
+    let stream = access.open(url).await?;
     let apps = stream.apps().await?;
     let described = read(&stream, &apps).await?;
     output.print(&described, || {
@@ -185,10 +203,10 @@ pub(super) async fn split(
     url: &str,
     shard: &str,
     at: Option<u128>,
-    context: &Context,
+    access: &StreamAccess<'_>,
     output: &CommandOutput,
 ) -> Result<()> {
-    let (stream, admin) = admin(url, context).await?;
+    let (stream, admin) = admin(url, access).await?;
     let shard = shard_of(&stream, shard).await?;
     match admin.split(&shard, at).await {
         Ok(children) => resharded(children, output),
@@ -200,10 +218,10 @@ pub(super) async fn merge(
     url: &str,
     a: &str,
     b: &str,
-    context: &Context,
+    access: &StreamAccess<'_>,
     output: &CommandOutput,
 ) -> Result<()> {
-    let (stream, admin) = admin(url, context).await?;
+    let (stream, admin) = admin(url, access).await?;
     let (a, b) = (shard_of(&stream, a).await?, shard_of(&stream, b).await?);
     if a == b {
         return Err(Error::refused(format!(
@@ -246,16 +264,20 @@ struct TrimReport {
     freed_bytes: u64,
 }
 
-pub(super) async fn trim(args: &TrimArgs, context: &Context, output: &CommandOutput) -> Result<()> {
+pub(super) async fn trim(
+    args: &TrimArgs,
+    access: &StreamAccess<'_>,
+    output: &CommandOutput,
+) -> Result<()> {
     let what = if let Some(position) = args.what.up_to {
         Trim::After(position)
     } else if let Some(age) = args.what.older_than {
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        Trim::OlderThan(context.clock.wall_micros().saturating_sub(micros))
+        Trim::OlderThan(access.context.clock.wall_micros().saturating_sub(micros))
     } else {
         Trim::ToBytes(args.what.to_bytes.unwrap_or(u64::MAX))
     };
-    let (stream, admin) = admin(&args.url, context).await?;
+    let (stream, admin) = admin(&args.url, access).await?;
     let shard = match &args.shard {
         Some(shard) => Some(shard_of(&stream, shard).await?),
         None => None,
@@ -275,10 +297,10 @@ struct RepairReport {
 pub(super) async fn repair(
     url: &str,
     shard: &str,
-    context: &Context,
+    access: &StreamAccess<'_>,
     output: &CommandOutput,
 ) -> Result<()> {
-    let (stream, admin) = admin(url, context).await?;
+    let (stream, admin) = admin(url, access).await?;
     let skipped = admin.repair(&shard_of(&stream, shard).await?).await?;
     output.print(
         &RepairReport {
@@ -302,15 +324,19 @@ struct DeleteReport<'a> {
     deleted: &'a str,
 }
 
-pub(super) async fn delete(url: &str, context: &Context, output: &CommandOutput) -> Result<()> {
-    hydrant_stream::delete(url, context).await?;
+pub(super) async fn delete(
+    url: &str,
+    access: &StreamAccess<'_>,
+    output: &CommandOutput,
+) -> Result<()> {
+    access.streams.delete(url, access.context).await?;
     output.print(&DeleteReport { deleted: url }, || {
         format!("deleted `{url}`")
     })
 }
 
-async fn admin(url: &str, context: &Context) -> Result<(SharedStream, Admin)> {
-    let stream = hydrant_stream::open(url, context).await?;
+async fn admin(url: &str, access: &StreamAccess<'_>) -> Result<(SharedStream, Admin)> {
+    let stream = access.open(url).await?;
     let admin = stream.admin();
     Ok((stream, admin))
 }

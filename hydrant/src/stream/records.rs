@@ -9,6 +9,7 @@ use hydrant_core::{Error, Position, Result};
 use hydrant_process::Process;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, InputSpec};
+use hydrant_stream::Streams;
 
 use super::past_corrupt::CorruptShards;
 use super::shard_of;
@@ -21,12 +22,13 @@ const JSON: &str = "json";
 pub(super) async fn put(
     url: String,
     key: Option<String>,
-    process: &Process,
+    (streams, process): (&Streams, &Process),
     output: &CommandOutput,
 ) -> Result<()> {
     // Opened first: `put` makes no stream, which a mistyped name would.
-    hydrant_stream::open(&url, &process.context).await?;
-    let mut config = hydrant_producer::Config::new(url, InputSpec::Files(Files::new(["-"])));
+    streams.open(&url, &process.context).await?;
+    let input = InputSpec::Files(Files::new(["-"]));
+    let mut config = hydrant_producer::Config::new(url, input).with_streams(streams);
     if let Some(key) = key {
         config = config.with_key(&key)?;
     }
@@ -48,10 +50,10 @@ pub(super) async fn get(
     url: &str,
     shard: &str,
     position: &str,
-    process: &Process,
+    (streams, process): (&Streams, &Process),
     output: &CommandOutput,
 ) -> Result<()> {
-    let stream = hydrant_stream::open(url, &process.context).await?;
+    let stream = streams.open(url, &process.context).await?;
     let shard = shard_of(&stream, shard).await?;
     let Ok(Position::At { sequence, sub }) = position.parse() else {
         return Err(Error::refused(format!(
@@ -108,7 +110,7 @@ pub(super) async fn tail(
     start: &str,
     format: Option<String>,
     exit_at_end: bool,
-    process: &Process,
+    (streams, process): (&Streams, &Process),
     output: &CommandOutput,
 ) -> Result<()> {
     let format = format.unwrap_or_else(|| JSON.to_owned());
@@ -126,7 +128,8 @@ pub(super) async fn tail(
         ..ConsumerArgs::default()
     };
     let mut problems = Problems::new();
-    let config = hydrant_consumer::config::Config::read(&args, &Layers::default(), &mut problems);
+    let config =
+        hydrant_consumer::config::Config::read(&args, streams, &Layers::default(), &mut problems);
     problems.into_result()?;
     let config = config.ok_or_else(|| Error::fatal("`tail` was refused without a reason"))?;
     let parts = CopyParts {

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use hydrant_core::lease::{Generation, LeaseStore, Reprocess};
 use hydrant_core::stream::{Assignment, Join, SharedStream, Start};
-use hydrant_core::{Context, Error, Position, Result, Sequence, ShardId};
+use hydrant_core::{Error, Position, Result, Sequence, ShardId};
 use serde::Serialize;
 
-use super::shard_of;
+use super::{StreamAccess, shard_of};
 use crate::output::CommandOutput;
 
 #[derive(Serialize)]
@@ -24,10 +24,10 @@ pub(super) async fn run(
     url: &str,
     app: &str,
     from: &[String],
-    context: &Context,
+    access: &StreamAccess<'_>,
     output: &CommandOutput,
 ) -> Result<()> {
-    let stream = hydrant_stream::open(url, context).await?;
+    let stream = access.open(url).await?;
     let apps = stream.apps().await?;
     if !apps.iter().any(|known| known == app) {
         let known = match apps.as_slice() {
@@ -39,7 +39,7 @@ pub(super) async fn run(
             "app `{app}` keeps no progress in `{url}`: {known}"
         )));
     }
-    let join = Join::new(app, "reprocess", &context.budget);
+    let join = Join::new(app, "reprocess", &access.context.budget);
     let Assignment::Leases(leases) = stream.assignment(&join).await? else {
         return Err(Error::refused(format!(
             "the broker of `{url}` keeps the progress of `{app}`: reset it there"

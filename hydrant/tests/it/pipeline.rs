@@ -9,6 +9,7 @@ use hydrant_core::Context;
 use hydrant_core::lease::Lease;
 use hydrant_core::stream::{Assignment, Join};
 use hydrant_producer::simulate::{Fleet, FleetSpec};
+use hydrant_stream::Streams;
 use serde_json::Value;
 
 use crate::lake::{self, TableRow};
@@ -166,7 +167,7 @@ pub(crate) fn leases(dir: &Path, stream: &str, app: &str) -> Vec<Lease> {
     runtime.block_on(async {
         let context = Context::system(1 << 20).expect("a context");
         let url = format!("local:{}", dir.join(stream).display());
-        let stream = hydrant_stream::open(&url, &context).await;
+        let stream = Streams::default().open(&url, &context).await;
         let join = Join::new(app, "test", &context.budget);
         match stream.expect("the stream opens").assignment(&join).await {
             Ok(Assignment::Leases(leases)) => leases.list().await.expect("the leases"),

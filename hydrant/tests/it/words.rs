@@ -100,7 +100,7 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
             ),
             (
                 "hydrant stream create local:n --retention 0s",
-                &["`0s` is too short"],
+                &["`--retention`: is too short"],
             ),
             (
                 "hydrant stream create local:n --retention 1000years",
@@ -406,7 +406,7 @@ fn results_count_things_and_a_normal_run_is_quiet() {
     run(&place, "hydrant stream create local:one --shards 1").expect(0, &["with 1 shard\n"]);
     run(&place, "hydrant stream list .").expect(0, &["local:./one"]);
     place.write("empty/nothing", "");
-    run(&place, "hydrant stream list empty").expect(0, &["no streams in `empty`"]);
+    run(&place, "hydrant stream list empty").expect(0, &["no local streams in `empty`"]);
     let stored = place.feed("hydrant", &["stream", "put", "local:one"], b"{\"a\":1}\n");
     stored.expect(0, &["1 record stored, 1 without key, 0 refused"]);
     run(&place, "hydrant stream trim local:one --to-bytes 1GiB").expect(0, &["freed nothing"]);

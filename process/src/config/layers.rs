@@ -7,6 +7,8 @@ use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
+use hydrant_core::settings::OutrankingValue;
+
 use super::nearest::nearest;
 use super::problems::Problems;
 use super::section::{RawValue, Section, SourcedValue, ValueSource};
@@ -17,13 +19,13 @@ pub const ROOT: &str = "";
 /// The tables that Hydrant's binaries read between them.
 pub const SECTIONS: &[&str] = &[
     "consumer",
+    "local",
     "log",
     "metrics",
     "pii",
     "producer",
     "run",
     "sink",
-    "stream",
     "transform",
 ];
 
@@ -93,6 +95,25 @@ impl Layers {
             without_flags: true,
             ..self.clone()
         }
+    }
+
+    /// The keys of one table, with `outranking` values on top of what the environment and the file say.
+    pub(super) fn section_below(
+        &self,
+        name: &'static str,
+        outranking: &[OutrankingValue],
+    ) -> Section {
+        let mut flags = Flags::new();
+        for value in outranking {
+            let source = ValueSource::Above {
+                place: value.place.clone(),
+            };
+            let raw = RawValue::Text(value.value.clone());
+            flags
+                .given
+                .insert(normal(&value.key), SourcedValue { source, raw });
+        }
+        self.section(name, &flags)
     }
 
     /// The keys of one table, or of [`ROOT`], with `flags` on top.

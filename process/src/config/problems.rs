@@ -4,18 +4,12 @@ use std::fmt;
 
 use super::effective::Effective;
 use hydrant_core::error::{Error, Result};
-
-/// What is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Problem {
-    place: String,
-    message: String,
-}
+use hydrant_core::settings::SettingProblem;
 
 /// All problems of a configuration, and what came of the sections that were read.
 #[derive(Clone, Debug, Default)]
 pub struct Problems {
-    found: Vec<Problem>,
+    found: Vec<SettingProblem>,
     effective: Vec<Effective>,
 }
 
@@ -27,7 +21,7 @@ impl Problems {
 
     /// Adds one: where it is, and what to write instead.
     pub fn push(&mut self, place: impl Into<String>, message: impl Into<String>) {
-        self.found.push(Problem {
+        self.found.push(SettingProblem {
             place: place.into(),
             message: message.into(),
         });
@@ -42,6 +36,10 @@ impl Problems {
     pub fn extend(&mut self, other: Problems) {
         self.found.extend(other.found);
         self.effective.extend(other.effective);
+    }
+
+    pub(super) fn into_found(self) -> Vec<SettingProblem> {
+        self.found
     }
 
     pub(super) fn read(&mut self, section: Effective) {

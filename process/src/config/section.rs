@@ -21,6 +21,10 @@ use super::values::{ValueError, out_of_range, parse_bytes, parse_duration, whole
 pub(super) enum ValueSource {
     /// The program sets it, such as `hydrant run` the streams between its stages.
     Program,
+    /// It outranks the other layers, as the query of a URL does.
+    Above {
+        place: String,
+    },
     Flag {
         flag: &'static str,
     },
@@ -457,6 +461,7 @@ impl Section {
             Ok(value) => {
                 let source = match given.source {
                     ValueSource::Program => "program",
+                    ValueSource::Above { .. } => "url",
                     ValueSource::Flag { .. } => "flag",
                     ValueSource::Environment { .. } => ENVIRONMENT,
                     ValueSource::File { .. } => FILE,
@@ -537,6 +542,7 @@ impl Section {
     fn place_of(&self, key: &str, given: &SourcedValue) -> String {
         match &given.source {
             ValueSource::Program => self.path_of(key),
+            ValueSource::Above { place } => place.clone(),
             ValueSource::Flag { flag } => format!("flag `{flag}`"),
             ValueSource::Environment { variable } => format!("environment `{variable}`"),
             ValueSource::File { name, line } => {

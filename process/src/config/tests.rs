@@ -313,15 +313,15 @@ fn the_root_warns_of_variables_that_nobody_reads_and_refuses_keys() {
 #[test]
 fn lists_tables_switches_and_fractions_are_read_from_every_layer() {
     let layers = layers(
-        "[stream]\nbrokers = ['a', 'b']\nsync = true\nshare = 1\n[stream.kafka]\n'linger.ms' = 5\nacks = 'all'\n",
+        "[local]\nbrokers = ['a', 'b']\nsync = true\nshare = 1\n[local.kafka]\n'linger.ms' = 5\nacks = 'all'\n",
         &[
-            ("HYDRANT_STREAM_TOPICS", "x, y,"),
-            ("HYDRANT_STREAM_FOLLOW", "off"),
+            ("HYDRANT_LOCAL_TOPICS", "x, y,"),
+            ("HYDRANT_LOCAL_FOLLOW", "off"),
         ],
     );
     let mut flags = Flags::new();
     flags.set_list("files", "--file", &["p,q", "r"]);
-    let mut section = layers.section("stream", &flags);
+    let mut section = layers.section("local", &flags);
     assert_eq!(section.list("brokers"), ["a", "b"]);
     assert_eq!(section.list("topics"), ["x", "y"]);
     assert_eq!(section.list("files"), ["p,q", "r"]);

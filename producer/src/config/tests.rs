@@ -26,7 +26,7 @@ fn load_with(args: &[&str], environment: &[(&str, &str)]) -> (Option<Config>, Pr
         hydrant_process::config::SECTIONS,
         &mut problems,
     );
-    let config = Config::read(&cli.producer, &layers, &mut problems);
+    let config = Config::read(&cli.producer, &Streams::default(), &layers, &mut problems);
     (config, problems)
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::{Context, Position, ShardMap};
 use hydrant_producer::simulate::{Fleet, FleetSpec};
+use hydrant_stream::Streams;
 use serde_json::Value;
 
 /// A record as it is stored.
@@ -30,7 +31,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub(crate) async fn open(dir: &Path, name: &str) -> SharedStream {
     let context = Context::system(64 << 20).unwrap();
     let url = format!("local:{}", dir.join(name).display());
-    hydrant_stream::open(&url, &context).await.unwrap()
+    Streams::default().open(&url, &context).await.unwrap()
 }
 
 /// All records of the stream, parents before children, each shard in its order.

@@ -5,7 +5,7 @@
 //! moved has the same. A copy of a whole lake holds the same object; the location distinguishes the two, see
 //! [`locate`].
 //!
-//! [`locate`]: super::locate
+//! [`locate`]: super::Lakes::locate
 
 use bytes::Bytes;
 use hydrant_core::lake::{Put, SharedLake};

@@ -30,6 +30,32 @@ fn all_mistakes_of_a_file_are_told_at_once_with_line_and_suggestion() {
     assert_nothing_made(&place, &["hydrant.toml"]);
 }
 
+#[test]
+fn mistakes_of_streams_and_lakes_are_told_with_the_others() {
+    let place = Place::new();
+    place.write(
+        "hydrant.toml",
+        "[local]\ncodek = \"zstd\"\nretention = \"0s\"\n[sink]\nfrom = \"kafka://b/t\"\nto = \"file:lake?acl=x\"\nidle = \"soon\"\n",
+    );
+    let mistakes = [
+        "[local] codek (line 2): unknown key `codek`: did you mean `codec`?",
+        "[local] retention (line 3): is too short: write at least `1s`",
+        "(line 5): this version of hydrant does not open `kafka:` streams",
+        "(line 6): `acl` in `file:lake?acl=x`: unknown key `acl`",
+        "(line 7): `soon` is not a valid duration",
+    ];
+    let sink = place.run("hydrant-sink", &["--config", "hydrant.toml"]);
+    sink.expect(64, &mistakes);
+    let all = place.run("hydrant", &["run", "hydrant.toml"]);
+    all.expect(64, &mistakes);
+    let command = ["stream", "create", "local:x", "--config", "hydrant.toml"];
+    place.run("hydrant", &command).expect(64, &mistakes[..2]);
+    let url = ["--simulate", "1", "--to", "local:x?codec=gzip"];
+    let producer = place.run("hydrant-producer", &url);
+    producer.expect(64, &["flag `--to`", "`gzip` is not a codec"]);
+    assert_nothing_made(&place, &["hydrant.toml"]);
+}
+
 /// Nothing lies in the place but `files`.
 #[track_caller]
 fn assert_nothing_made(place: &Place, files: &[&str]) {

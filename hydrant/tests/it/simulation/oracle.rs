@@ -6,6 +6,7 @@ use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Position, Result, ShardId};
 use hydrant_producer::simulate::Fleet;
+use hydrant_sink::lake::Lakes;
 use hydrant_sink::verify::{Depth, TableReport, verify};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -72,7 +73,9 @@ pub(super) async fn read_logs(context: &Context) -> Result<Logs> {
 
 /// Reads the table as anybody would who lists its prefix, and verifies it.
 pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
-    let lake = hydrant_sink::lake::open_read(&format!("file:{}", roles::LAKE), context).await?;
+    let lake = Lakes::default()
+        .open_read(&format!("file:{}", roles::LAKE), context)
+        .await?;
     let names = roles::table();
     let verified = verify(&lake, &names, Depth::default()).await?;
     let (mut rows, mut letters, mut disordered) = (Vec::new(), Vec::new(), Vec::new());

@@ -13,11 +13,12 @@ use hydrant_pii::Policy;
 use hydrant_producer::config::{Config, InputSpec};
 use hydrant_producer::simulate::{FleetSpec, PiiShares};
 use hydrant_sink::encode::{Compression, EncodeOptions};
+use hydrant_sink::lake::Lakes;
 use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::table::spec::TableRules;
 use hydrant_sink::{FlushRules, SourceRebuild, TableSink};
 use hydrant_stream::delivery::{Delivery, Keys, deliver};
-use hydrant_stream::{Codec, CreateOptions};
+use hydrant_stream::{Codec, CreateOptions, Streams};
 use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
 
 use super::broken::BrokenVariant;
@@ -41,6 +42,14 @@ impl Log {
             Log::Raw => "local:/raw",
             Log::Clean => "local:/clean",
         }
+    }
+
+    /// The directory of the log.
+    pub(super) fn dir(self) -> &'static Path {
+        Path::new(match self {
+            Log::Raw => "/raw",
+            Log::Clean => "/clean",
+        })
     }
 }
 
@@ -86,7 +95,7 @@ pub(super) async fn create(shape: &PipelineShape, context: &Context) -> Result<(
             retention_time: shape.retention_time,
             ..CreateOptions::default()
         };
-        hydrant_stream::open_or_create(log.url(), options, context).await?;
+        hydrant_stream::local::create(log.dir(), &options, context).await?;
     }
     Ok(())
 }
@@ -139,7 +148,7 @@ pub(super) async fn run(
 }
 
 pub(super) async fn open(log: Log, context: &Context) -> Result<SharedStream> {
-    hydrant_stream::open(log.url(), context).await
+    Streams::default().open(log.url(), context).await
 }
 
 /// The built-in policy, compiled once: it is pure.
@@ -184,7 +193,9 @@ async fn sink(
     from: &SharedStream,
     transform: Option<Arc<dyn Transform>>,
 ) -> Result<TableSink> {
-    let mut lake = hydrant_sink::lake::open(&format!("file:{LAKE}"), context).await?;
+    let mut lake = Lakes::default()
+        .open(&format!("file:{LAKE}"), context)
+        .await?;
     if let Some(broken) = orders.broken {
         lake = broken.lake(lake);
     }

@@ -14,7 +14,7 @@ use hydrant_core::stream::{Append, ClaimedRange, OpenAt, Read, SharedStream};
 use hydrant_core::{
     Batch, Budget, Context, HashRange, Position, Random, Result, Sequence, ShardId, Workers,
 };
-use hydrant_stream::CreateOptions;
+use hydrant_stream::{CreateOptions, Streams};
 use hydrant_testing::disk::{Death, Loss, Moment, SimDisk, SimWorld};
 
 use super::plan::Log;
@@ -100,8 +100,8 @@ fn lost(seed: u64) -> u64 {
         };
         let url = Log::Raw.url();
         let maker = context(&world.process("maker"), 1);
-        let made = hydrant_stream::create(url, options, &maker).await;
-        drop(made.expect("an empty disk takes a stream"));
+        let made = hydrant_stream::local::create(Log::Raw.dir(), &options, &maker).await;
+        assert!(made.expect("an empty disk takes a stream"));
         world.set_sync_time(Duration::from_millis(1));
         let disk = world.process("writer");
         let calls = 1 + seed % 100;
@@ -109,7 +109,7 @@ fn lost(seed: u64) -> u64 {
         world.die_at("writer", calls, Moment::Before, death);
         let told = std::cell::Cell::new(0);
         let writing = async {
-            let stream = hydrant_stream::open(url, &context(&disk, 2)).await?;
+            let stream = Streams::default().open(url, &context(&disk, 2)).await?;
             let (one, other) = (session(&stream, &told), session(&stream, &told));
             futures::future::try_join(one, other).await
         };
@@ -119,7 +119,8 @@ fn lost(seed: u64) -> u64 {
             done = writing => drop(done.expect("nothing fails but the power")),
         }
         let reader = context(&world.process("reader"), 3);
-        let stream = hydrant_stream::open(url, &reader)
+        let stream = Streams::default()
+            .open(url, &reader)
             .await
             .expect("the stream opens");
         let shard = ShardId::new("000000");

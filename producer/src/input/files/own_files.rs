@@ -41,7 +41,7 @@ impl OwnFiles {
         let stream = StreamUrl::parse(config.to()).ok();
         OwnFiles {
             paths: paths.collect(),
-            stream: stream.map(|StreamUrl::Local { dir }| dir),
+            stream: stream.and_then(|url| Some(url.directory()?.to_owned())),
             passed: BTreeSet::new(),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use hydrant_core::settings::SettingsTable;
 use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId};
 
 use crate::local::end::new_shards::make_shard;
@@ -23,6 +24,9 @@ const SEGMENT_BYTES_KEPT_MIN: u64 = 1 << 20;
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
 /// Shards of one stream, each of which has files and a lock.
 const SHARDS_MAX: u32 = 4096;
+
+/// Data goes by age in quarters of it: less would remove what was just stored.
+const RETENTION_MIN: Duration = Duration::from_secs(1);
 
 /// How a stream is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +71,36 @@ impl CreateOptions {
         }
     }
 
+    /// Takes what the table of this kind says.
+    pub(crate) fn read(&mut self, table: &mut dyn SettingsTable) {
+        if let Some(age) = table.duration("retention") {
+            self.retention_time = Some(age);
+            if age < RETENTION_MIN {
+                let message = "is too short: write at least `1s`, such as `7d`".to_owned();
+                table.problem("retention", message);
+            }
+        }
+        if let Some(bytes) = table.bytes("retention-bytes") {
+            self.retention_bytes = Some(bytes);
+            if bytes == 0 {
+                let message = "`0` keeps nothing: write for example `10GiB`".to_owned();
+                table.problem("retention-bytes", message);
+            }
+        }
+        if let Some(name) = table.text("codec") {
+            match name.as_str() {
+                "lz4" => self.codec = Codec::Lz4,
+                "zstd" => self.codec = Codec::Zstd,
+                "none" => self.codec = Codec::None,
+                other => {
+                    let message =
+                        format!("`{other}` is not a codec: write `lz4`, `zstd` or `none`");
+                    table.problem("codec", message);
+                }
+            }
+        }
+    }
+
     fn settings(&self) -> Result<Settings> {
         let mut problems = Vec::new();
         if self.shards == 0 || self.shards > SHARDS_MAX {
@@ -101,8 +135,11 @@ fn name_of(dir: &Path) -> String {
     last.chars().map(|c| if fit(c) { c } else { '-' }).collect()
 }
 
-/// Makes a stream; `false` when there is one already.
-pub(crate) async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Result<bool> {
+/// Makes a stream in `dir`; `false` when there is one already.
+///
+/// # Errors
+/// Refused for options that no stream can have; those of the disk.
+pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Result<bool> {
     let settings = options.settings()?;
     let made = ctx.disk.create_dir_all(dir).await;
     made.map_err(|e| Error::directory("create", dir, e))?;

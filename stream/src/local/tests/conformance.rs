@@ -11,7 +11,7 @@ use hydrant_testing::disk::{Loss, SimWorld};
 use hydrant_testing::{conformance_lease, conformance_stream};
 
 use super::fixture::{context, context_on, options, url};
-use crate::{create, open};
+use crate::local::tests::fixture::{create, open};
 
 /// Streams on a disk that loses what was not synced when their process dies.
 struct Simulated {

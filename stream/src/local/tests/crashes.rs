@@ -12,7 +12,6 @@ use hydrant_core::{Position, ShardId};
 use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::fixture::*;
-use crate::{create, open};
 
 const URL: &str = "local:/data/events";
 const RECORDS: u64 = 24;

@@ -11,8 +11,8 @@ use hydrant_core::{Error, Interval, Position};
 use hydrant_testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 
 use super::fixture::*;
+use crate::CreateOptions;
 use crate::local::format::segment;
-use crate::{CreateOptions, create, delete, open};
 
 const URL: &str = "local:/data/events";
 

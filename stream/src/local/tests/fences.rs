@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::crashes::{Seen, look};
 use super::fixture::*;
-use crate::{Codec, CreateOptions, create, open};
+use crate::{Codec, CreateOptions};
 
 const URL: &str = "local:/data/events";
 /// Longer than any test.

@@ -13,11 +13,12 @@ use hydrant_core::stream::{
     Append, Appended, ClaimedRange, OpenAt, Read, ShardReader, SharedStream, StreamWriter,
 };
 use hydrant_core::{
-    Batch, Budget, Context, HashRange, Position, Random, Result, Sequence, ShardId, Workers, hash,
+    Batch, Budget, Context, Error, HashRange, Position, Random, Result, Sequence, ShardId, Workers,
+    hash,
 };
 
-use crate::CreateOptions;
-use crate::local::format::home;
+use crate::local::{self, format::home};
+use crate::{CreateOptions, StreamUrl, Streams};
 
 /// A process: a disk and chance of its own.
 pub(super) fn context(seed: u64) -> Context {
@@ -47,6 +48,30 @@ pub(super) async fn home(disk: &dyn Disk, dir: impl AsRef<Path>) -> PathBuf {
     let found = homes.next().expect("the stream has a home");
     assert!(homes.next().is_none(), "{names:?}");
     dir.as_ref().join(&found.name)
+}
+
+/// Opens the stream of a URL.
+pub(crate) async fn open(url: &str, ctx: &Context) -> Result<SharedStream> {
+    Streams::default().open(url, ctx).await
+}
+
+/// Makes a stream with options of which some are not settings, and opens it.
+pub(crate) async fn create(
+    url: &str,
+    options: CreateOptions,
+    ctx: &Context,
+) -> Result<SharedStream> {
+    let parsed = StreamUrl::parse(url)?;
+    let dir = parsed.directory().expect("a local stream");
+    if local::create(dir, &options, ctx).await? {
+        return open(url, ctx).await;
+    }
+    Err(Error::refused(format!("stream `{url}` exists already")))
+}
+
+/// Deletes the stream of a URL.
+pub(crate) async fn delete(url: &str, ctx: &Context) -> Result<()> {
+    Streams::default().delete(url, ctx).await
 }
 
 /// A stream of small segments.

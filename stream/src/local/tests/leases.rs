@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::conformance::leases;
 use super::fixture::{context, context_on, home, options, url};
-use crate::{create, open};
+use crate::local::tests::fixture::{create, open};
 
 const URL: &str = "local:/data/events";
 const A_WHILE: Duration = Duration::from_secs(3600);

@@ -17,7 +17,7 @@ use hydrant_testing::disk::SimWorld;
 use tokio::sync::Semaphore;
 
 use super::fixture::*;
-use crate::{CreateOptions, create};
+use crate::CreateOptions;
 
 const SHARDS: u64 = 300;
 /// Threads for disk calls.

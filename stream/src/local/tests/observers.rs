@@ -9,7 +9,7 @@ use hydrant_core::{Disposition, Position};
 use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, Rule, SimWorld, Snare};
 
 use super::fixture::*;
-use crate::{Codec, CreateOptions, create, open};
+use crate::{Codec, CreateOptions};
 
 const URL: &str = "local:/data/events";
 /// Longer than any test.

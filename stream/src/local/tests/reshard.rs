@@ -7,7 +7,6 @@ use hydrant_core::{Error, Position};
 use hydrant_testing::disk::SimWorld;
 
 use super::fixture::*;
-use crate::{create, open};
 
 #[tokio::test]
 async fn appends_queued_at_a_split_are_stored_or_refused_and_never_doubled() {

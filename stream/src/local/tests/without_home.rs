@@ -9,7 +9,6 @@ use hydrant_core::lease::{Lease, Swap};
 
 use super::conformance::leases;
 use super::fixture::*;
-use crate::{create, delete, open};
 
 /// Makes a stream into one of the first format.
 async fn take_home_away(dir: &Path) {

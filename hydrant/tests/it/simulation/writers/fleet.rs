@@ -375,7 +375,7 @@ impl WriterFleet {
             retention_time: shape.retention_time,
         };
         let job = async |context: Context| {
-            hydrant_stream::create(Log::Raw.url(), options, &context).await
+            hydrant_stream::local::create(Log::Raw.dir(), &options, &context).await
         };
         if let Err(fault) = self.machine.task("maker", job).await {
             return vec![fault];

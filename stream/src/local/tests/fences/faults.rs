@@ -10,7 +10,6 @@ use hydrant_testing::disk::{Moment, Op, SimWorld};
 
 use super::super::fixture::*;
 use super::{FEW, OTHERS, Sender, Stopped, URL, made, names, opened, snare, stopped};
-use crate::open;
 
 /// A fence that copies frames begins a segment, and there is no room for it.
 #[tokio::test(start_paused = true)]

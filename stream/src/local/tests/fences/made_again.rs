@@ -23,7 +23,6 @@ use super::super::fixture::*;
 use super::{
     FEW, MANY, OTHERS, STANDS_STILL, Sender, Stopped, URL, both, made, opened, stopped, stored_now,
 };
-use crate::{create, delete, open};
 
 const DIR: &str = "/data/events";
 /// In which a process that goes on is done.

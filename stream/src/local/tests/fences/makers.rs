@@ -9,7 +9,6 @@ use super::super::fixture::*;
 use super::{
     FEW, OTHERS, Sender, Stopped, URL, both, made, names, opened, snare, stopped, stored_now,
 };
-use crate::create;
 
 /// A fencer that comes too late stands still while it removes its child. Meanwhile the name is taken by another one.
 #[tokio::test(start_paused = true)]

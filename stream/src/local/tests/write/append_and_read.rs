@@ -6,7 +6,6 @@ use hydrant_core::{Error, Position};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
 
 use super::super::fixture::*;
-use crate::{create, open};
 
 #[tokio::test]
 async fn what_is_appended_is_read_in_order_across_segments() {

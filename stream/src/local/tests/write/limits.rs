@@ -6,7 +6,7 @@ use hydrant_core::{Error, Position};
 use hydrant_testing::disk::{Death, Fall, Moment, Op, SimWorld, Snare};
 
 use super::super::fixture::*;
-use crate::{Codec, CreateOptions, create, open};
+use crate::{Codec, CreateOptions};
 
 /// A shard takes no more origins than a segment's head can tell of, and stays what it is.
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,6 @@ use hydrant_testing::disk::{Loss, SimWorld};
 
 use super::super::fixture::*;
 use crate::local::format::segment::{self, Segment};
-use crate::{create, delete, open};
 
 const URL: &str = "local:/events";
 const RUNS: u64 = 1_000;

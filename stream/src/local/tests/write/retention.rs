@@ -13,7 +13,7 @@ use hydrant_testing::clock::ManualClock;
 use hydrant_testing::disk::SimWorld;
 
 use super::super::fixture::*;
-use crate::{Codec, CreateOptions, create, open};
+use crate::{Codec, CreateOptions};
 
 const URL: &str = "local:/data/events";
 const AGE: Duration = Duration::from_secs(80);

@@ -5,7 +5,7 @@ use hydrant_core::{Context, Position};
 use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
 use super::super::fixture::*;
-use crate::{Codec, CreateOptions, create, open};
+use crate::{Codec, CreateOptions};
 
 const URL: &str = "local:/events";
 /// Fills a segment, so that each append but the first starts a new one.

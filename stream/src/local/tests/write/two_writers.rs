@@ -6,7 +6,7 @@ use hydrant_core::stream::{SharedStream, StreamWriter};
 use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
 
 use super::super::fixture::*;
-use crate::{Codec, CreateOptions, create, open};
+use crate::{Codec, CreateOptions};
 
 const URL: &str = "local:/events";
 /// Records of an append that fits beside others into a segment.

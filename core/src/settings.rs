@@ -1,0 +1,104 @@
+//! Settings, as the kinds of streams and lakes read them: by name, from a table of their own.
+//!
+//! A kind declares its keys by asking for them. Where values come from, which layer outranks which, and how mistakes are
+//! shown is the business of the process that implements [`Settings`]; a key that a kind does not ask for is a mistake.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A value that outranks the tables, of the query of a URL or of a flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutrankingValue {
+    /// The key.
+    pub key: String,
+    /// The value as it was written.
+    pub value: String,
+    /// Where it was written, for people.
+    pub place: String,
+}
+
+/// What is wrong with a setting, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// Where it was written.
+    pub place: String,
+    /// What is wrong and what to write.
+    pub message: String,
+}
+
+/// What came of a table that was read.
+#[derive(Clone, Debug, Default)]
+pub struct TableReading {
+    /// The table.
+    pub table: &'static str,
+    /// Everything that is wrong.
+    pub problems: Vec<SettingProblem>,
+    /// What is in force: key, value and where it comes from; without secrets.
+    pub in_force: Vec<(String, String, &'static str)>,
+}
+
+/// The tables of a configuration.
+pub trait Settings: Send + Sync + fmt::Debug {
+    /// Lets `read` take what it wants of `table`, with `outranking` on top.
+    fn read_table(
+        &self,
+        table: &'static str,
+        outranking: &[OutrankingValue],
+        read: &mut dyn FnMut(&mut dyn SettingsTable),
+    ) -> TableReading;
+}
+
+/// The keys of one table. What is wrong with a value is kept, and the answer is then `None`.
+pub trait SettingsTable {
+    /// A text, never an empty one.
+    fn text(&mut self, key: &'static str) -> Option<String>;
+    /// A duration with its unit.
+    fn duration(&mut self, key: &'static str) -> Option<Duration>;
+    /// A number of bytes.
+    fn bytes(&mut self, key: &'static str) -> Option<u64>;
+    /// Adds that something about a key is wrong: what, and what to write.
+    fn problem(&mut self, key: &'static str, message: String);
+}
+
+/// No tables: everything is as by default, and nothing outranks it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSettings;
+
+impl Settings for NoSettings {
+    fn read_table(
+        &self,
+        table: &'static str,
+        outranking: &[OutrankingValue],
+        read: &mut dyn FnMut(&mut dyn SettingsTable),
+    ) -> TableReading {
+        read(&mut NoSettings);
+        let refused = |value: &OutrankingValue| SettingProblem {
+            place: value.place.clone(),
+            message: format!(
+                "`{}` is a setting, and there is no configuration here that reads it: leave it out",
+                value.key
+            ),
+        };
+        TableReading {
+            table,
+            problems: outranking.iter().map(refused).collect(),
+            in_force: Vec::new(),
+        }
+    }
+}
+
+impl SettingsTable for NoSettings {
+    fn text(&mut self, _: &'static str) -> Option<String> {
+        None
+    }
+
+    fn duration(&mut self, _: &'static str) -> Option<Duration> {
+        None
+    }
+
+    fn bytes(&mut self, _: &'static str) -> Option<u64> {
+        None
+    }
+
+    fn problem(&mut self, _: &'static str, _: String) {}
+}

@@ -1,0 +1,209 @@
+//! Opening, making and deleting streams by URL, with the settings of their kinds.
+//!
+//! Owns what belongs to a kind: its settings, the table that they stand in, and the type that implements the seams. A
+//! kind that comes later is a [`StreamKind`] with its scheme and an arm in [`Streams::target`]; nothing outside of
+//! these two files asks what kind a stream is.
+//!
+//! A setting of the URL outranks the kind's table (its environment, then its file). What is wrong with a table is found
+//! by [`Streams::read`], what is wrong with a URL by [`Streams::check`], so that a process refuses both at start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hydrant_core::settings::{
+    NoSettings, OutrankingValue, SettingProblem, Settings, SettingsTable, TableReading,
+};
+use hydrant_core::stream::SharedStream;
+use hydrant_core::{Context, Error, Result};
+
+use crate::local::{self, CreateOptions, LocalStream};
+use crate::url::{StreamKind, StreamPlace, StreamUrl};
+
+/// The streams that this process can name. By default all settings are as they are without a configuration.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    settings: Arc<dyn Settings>,
+    /// The tables have mistakes, which are told already.
+    has_problems: bool,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Streams {
+            settings: Arc::new(NoSettings),
+            has_problems: false,
+        }
+    }
+}
+
+/// The settings of a kind.
+enum KindSettings {
+    Local(CreateOptions),
+}
+
+/// A stream, and the settings of its kind.
+enum Target {
+    Local {
+        dir: PathBuf,
+        options: CreateOptions,
+    },
+}
+
+impl Streams {
+    /// Reads the tables of all kinds; also answers what came of each.
+    pub fn read(settings: Arc<dyn Settings>) -> (Streams, Vec<TableReading>) {
+        let read = |kind| read_kind(&*settings, kind, &[]).1;
+        let readings: Vec<TableReading> = StreamKind::ALL.into_iter().map(read).collect();
+        let has_problems = readings.iter().any(|reading| !reading.problems.is_empty());
+        let streams = Streams {
+            settings,
+            has_problems,
+        };
+        (streams, readings)
+    }
+
+    /// Reads a URL with its settings, without looking whether the stream is there.
+    ///
+    /// # Errors
+    /// Refused with all that is wrong.
+    pub fn check(&self, url: &str) -> Result<StreamUrl> {
+        let parsed = StreamUrl::parse(url)?;
+        if !self.has_problems {
+            self.target(&parsed, &[])?;
+        }
+        Ok(parsed)
+    }
+
+    fn target(&self, url: &StreamUrl, outranking: &[OutrankingValue]) -> Result<Target> {
+        let mut values: Vec<OutrankingValue> = url
+            .query()
+            .iter()
+            .map(|(key, value)| OutrankingValue {
+                key: key.clone(),
+                value: value.clone(),
+                place: format!("`{key}` in `{url}`"),
+            })
+            .collect();
+        values.extend_from_slice(outranking);
+        let (settings, reading) = read_kind(&*self.settings, url.kind(), &values);
+        let wrong = |problem: &SettingProblem| format!("{}: {}", problem.place, problem.message);
+        let wrong: Vec<String> = reading.problems.iter().map(wrong).collect();
+        if !wrong.is_empty() {
+            return Err(Error::refused(wrong.join("; ")));
+        }
+        Ok(match (url.place(), settings) {
+            (StreamPlace::Local { dir }, KindSettings::Local(options)) => Target::Local {
+                dir: dir.clone(),
+                options,
+            },
+        })
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] names the command that makes it.
+    pub async fn open(&self, url: &str, ctx: &Context) -> Result<SharedStream> {
+        match self.target(&StreamUrl::parse(url)?, &[])? {
+            Target::Local { dir, .. } => match LocalStream::open(&dir, url, ctx).await? {
+                Some(stream) => Ok(stream),
+                None => Err(missing(url)),
+            },
+        }
+    }
+
+    /// Makes a stream with so many shards and opens it. `flags` outrank the settings of the URL.
+    ///
+    /// # Errors
+    /// Refused when it exists, and for a flag that is not a setting of its kind.
+    pub async fn create(
+        &self,
+        url: &str,
+        shards: u32,
+        flags: &[OutrankingValue],
+        ctx: &Context,
+    ) -> Result<SharedStream> {
+        if !self.make(url, shards, flags, ctx).await? {
+            return Err(Error::refused(format!(
+                "stream `{url}` exists already: use it as it is, or remove it with `hydrant stream delete --yes {url}`"
+            )));
+        }
+        self.open(url, ctx).await
+    }
+
+    /// Opens a stream, which is made with so many shards first if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Streams::open`] and [`Streams::create`].
+    pub async fn open_or_create(
+        &self,
+        url: &str,
+        shards: u32,
+        ctx: &Context,
+    ) -> Result<SharedStream> {
+        match self.open(url, ctx).await {
+            Err(Error::NotFound { .. }) => {}
+            opened => return opened,
+        }
+        // Another process may have made it meanwhile: that one serves as well.
+        self.make(url, shards, &[], ctx).await?;
+        self.open(url, ctx).await
+    }
+
+    async fn make(
+        &self,
+        url: &str,
+        shards: u32,
+        flags: &[OutrankingValue],
+        ctx: &Context,
+    ) -> Result<bool> {
+        match self.target(&StreamUrl::parse(url)?, flags)? {
+            Target::Local { dir, options } => {
+                local::create(&dir, &CreateOptions { shards, ..options }, ctx).await
+            }
+        }
+    }
+
+    /// Deletes a stream with everything that was stored in it and every app's progress.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn delete(&self, url: &str, ctx: &Context) -> Result<()> {
+        let gone = match self.target(&StreamUrl::parse(url)?, &[])? {
+            Target::Local { dir, .. } => local::delete(&dir, ctx).await?,
+        };
+        if gone {
+            return Ok(());
+        }
+        Err(Error::NotFound {
+            message: format!("stream `{url}` does not exist: nothing was deleted"),
+        })
+    }
+}
+
+/// The settings of a kind, from its table with `outranking` on top.
+fn read_kind(
+    settings: &dyn Settings,
+    kind: StreamKind,
+    outranking: &[OutrankingValue],
+) -> (KindSettings, TableReading) {
+    let mut found = match kind {
+        StreamKind::Local => KindSettings::Local(CreateOptions::default()),
+    };
+    let mut read = |table: &mut dyn SettingsTable| match &mut found {
+        KindSettings::Local(options) => options.read(table),
+    };
+    let reading = settings.read_table(kind.scheme(), outranking, &mut read);
+    (found, reading)
+}
+
+fn missing(url: &str) -> Error {
+    Error::NotFound {
+        message: format!(
+            "stream `{url}` does not exist: create it with `hydrant stream create {url} --shards N`"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;
