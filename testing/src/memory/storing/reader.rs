@@ -32,6 +32,17 @@ struct Cursor {
     marks: Option<ReaderMarks>,
 }
 
+impl Cursor {
+    /// The marks as they are stored with the place.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Some(marks) = &self.marks {
+            marks.encode(&mut bytes);
+        }
+        bytes
+    }
+}
+
 /// Reads one shard.
 #[derive(Debug)]
 pub(in crate::memory) struct SiftingReader {
@@ -141,6 +152,7 @@ impl SiftingReader {
                 from: after,
                 to: kept,
                 why: "retention passed".to_owned(),
+                marks: self.cursor.bytes(),
             };
             return Ok(Some((gap, at(kept), 0)));
         }
@@ -150,7 +162,14 @@ impl SiftingReader {
         if log.shard.closed {
             let children = map.children(&self.shard).map(|child| child.id.clone());
             let children = children.collect();
-            return Ok(Some((Read::End { children }, at(after), 0)));
+            return Ok(Some((
+                Read::End {
+                    children,
+                    marks: self.cursor.bytes(),
+                },
+                at(after),
+                0,
+            )));
         }
         let idle = Read::Idle { through: after };
         Ok((!self.told_idle).then_some((idle, at(after), 0)))
