@@ -1,7 +1,7 @@
-//! What can go wrong at a seam, and what the caller does about it.
+//! The errors of the seams, and what a caller does about each.
 //!
 //! A variant is an outcome; its fields say where. Callers match on [`Error::disposition`], never on text. A bad record
-//! is data and no error: it becomes a [`crate::origin::DeadLetter`].
+//! is data, not an error: it becomes a [`crate::origin::DeadLetter`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,29 +9,29 @@ use std::time::Duration;
 use crate::position::Position;
 use crate::shard::ShardId;
 
-/// The result of a seam's operation.
+/// The result of an operation of a seam.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What the caller does about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Try again, not before the delay.
+    /// Try again after the delay.
     Retry {
         /// The shortest useful delay.
         after: Duration,
     },
-    /// Another owner has published: throw buffers away and open again after its position.
+    /// Another owner has published: discard the buffers and open again after its position.
     Superseded {
-        /// What is done.
+        /// The position up to which the other owner has published.
         after: Position,
     },
-    /// The right to work on the shard is gone: stop the shard's task and write nothing more.
+    /// The lease is lost: stop the shard's task and write nothing more.
     Fenced,
     /// Read the shard map again and route by it.
     Reroute,
     /// The user must change input or configuration; nothing was done.
     Refused,
-    /// The process cannot go on with this shard.
+    /// The process cannot continue with this shard.
     Fatal,
 }
 
@@ -44,7 +44,7 @@ pub enum Error {
     Superseded {
         /// The shard.
         shard: ShardId,
-        /// What is done.
+        /// The position up to which that owner has published.
         after: Position,
     },
     /// A lease or ledger write found a newer owner.
@@ -54,7 +54,7 @@ pub enum Error {
         app: String,
         /// The shard.
         shard: ShardId,
-        /// Who holds it.
+        /// The present owner.
         owner: String,
     },
     /// The shard takes no more appends.
@@ -63,24 +63,24 @@ pub enum Error {
         /// The shard.
         shard: ShardId,
     },
-    /// An append starts after what the shard has of its origin.
+    /// An append starts after the last record that the shard has of its origin.
     #[error(
         "append to shard `{shard}` starts at {from} but the shard has its origin only up to {mark}"
     )]
     OutOfOrder {
         /// The shard.
         shard: ShardId,
-        /// What the shard has.
+        /// The last record that the shard has of the origin.
         mark: Position,
         /// Where the append starts.
         from: Position,
     },
-    /// An append goes back to records that its origin passed over when it began in the shard: the shard does not have
-    /// them, and could not tell them from what it has if they were appended now.
+    /// An append goes back to records that its origin skipped when it began in the shard. The shard does not have them,
+    /// and if they were appended now it could not tell them from records that it has.
     #[error("{0}")]
     Rewound(Box<Rewound>),
     /// The disk is full; stored data stays readable.
-    #[error("no space left to write `{}`: free some space, and writing continues by itself", path.display())]
+    #[error("no space left to write `{}`: free some space, and writing continues", path.display())]
     Full {
         /// The file.
         path: PathBuf,
@@ -92,25 +92,25 @@ pub enum Error {
         path: PathBuf,
         /// The byte offset in it.
         offset: u64,
-        /// What does not fit.
+        /// What is wrong with the bytes.
         detail: String,
     },
-    /// What the user asked for cannot be done as asked.
+    /// The user must change the input or the configuration.
     #[error("{message}")]
     Refused {
         /// What is wrong, where, and what to write or run instead.
         message: String,
     },
-    /// The thing does not exist.
+    /// Something that the user named does not exist.
     #[error("{message}")]
     NotFound {
         /// What does not exist, and how to make it.
         message: String,
     },
-    /// The process was asked to end before it had begun: nothing was done, and nothing is wrong.
+    /// A signal stopped the process before it had begun: it did nothing, and nothing is wrong.
     #[error("{message}")]
     Stopped {
-        /// What it was about to do.
+        /// What the process was about to do.
         message: String,
     },
     /// A file operation failed.
@@ -120,11 +120,11 @@ pub enum Error {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// A remote answer or a timeout that may pass.
+    /// A remote service did not answer, which may pass.
     #[error("{message}")]
     Unavailable {
         /// What did not answer.
@@ -132,7 +132,7 @@ pub enum Error {
         /// The shortest useful delay.
         after: Duration,
     },
-    /// A broken invariant or a state that no retry can mend.
+    /// A broken invariant, or a state that no retry can repair.
     #[error("{message}")]
     Fatal {
         /// What happened, and what to do.
@@ -140,18 +140,18 @@ pub enum Error {
     },
 }
 
-/// What an append holds that its origin passed over.
+/// The record of an append that its origin skipped before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "append to shard `{shard}` holds a record at {at} of an origin that the shard has only after {start}: let the app \
+    "append to shard `{shard}` holds a record at {at} of an origin that the shard has only after {start}: make the app \
      send its records as new ones with `hydrant stream reprocess`"
 )]
 pub struct Rewound {
     /// The shard of the append.
     pub shard: ShardId,
-    /// The shard has everything of the origin after this, up to its mark.
+    /// The shard has all records of the origin after this position, up to its mark.
     pub start: Position,
-    /// Where the record lies upstream.
+    /// The position of the record in the upstream shard.
     pub at: Position,
 }
 
@@ -159,21 +159,22 @@ pub struct Rewound {
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
 impl Error {
-    /// A refusal with this message.
+    /// Creates a refusal with this message.
     pub fn refused(message: impl Into<String>) -> Self {
         Error::Refused {
             message: message.into(),
         }
     }
 
-    /// A state that no retry can mend.
+    /// Creates a fatal error with this message.
     pub fn fatal(message: impl Into<String>) -> Self {
         Error::Fatal {
             message: message.into(),
         }
     }
 
-    /// From a failed file operation; a full disk becomes [`Error::Full`], and a lack of descriptors says what to raise.
+    /// Converts the error of a file operation. A full disk becomes [`Error::Full`]; a lack of file descriptors says
+    /// which limit to raise.
     pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let lacking = rustix::io::Errno::MFILE.raw_os_error();
@@ -195,20 +196,20 @@ impl Error {
         }
     }
 
-    /// As [`Error::io`], where a directory is named in which something is to be made or found: refused when it is a file,
-    /// or its path leads through one.
+    /// Converts the error of an operation in a directory, as [`Error::io`] does. A directory that is a file, or whose
+    /// path leads through one, is a refusal.
     pub fn directory(action: &'static str, dir: &Path, source: std::io::Error) -> Self {
         use std::io::ErrorKind::{AlreadyExists, NotADirectory};
         match source.kind() {
             AlreadyExists | NotADirectory => Error::refused(format!(
-                "`{}` is not a directory: it is a file, or its path leads through one: name another place",
+                "`{}` is not a directory: it is a file, or its path leads through one: name another directory",
                 dir.display()
             )),
             _ => Error::io(action, dir, source),
         }
     }
 
-    /// What the caller does about it.
+    /// What the caller does about this error.
     pub fn disposition(&self) -> Disposition {
         match self {
             Error::Superseded { after, .. } => Disposition::Superseded { after: *after },

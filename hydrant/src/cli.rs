@@ -29,7 +29,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
-    /// Whether a second configuration was named beside that of `run`.
+    /// Whether `--config` names a second configuration beside that of `run`.
     #[arg(skip)]
     is_configured_twice: bool,
 }
@@ -37,15 +37,15 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Runs the whole pipeline for some seconds on simulated devices, then verifies the lake
+    /// Runs the whole pipeline on simulated devices for some seconds, then verifies the lake
     Demo(DemoArgs),
-    /// Runs the stages that a configuration file names until it is stopped
+    /// Runs the stages that a configuration file names, until a signal stops them
     Run {
         /// The configuration, such as `hydrant.toml`
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Makes, reads, reshards and repairs streams
+    /// Creates, reads, reshards and repairs streams
     #[command(subcommand)]
     Stream(StreamCommand),
     /// Lists, verifies and reads tables of a lake
@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// Strips personal data from lines, checks policies, lists detectors
     #[command(subcommand)]
     Pii(PiiCommand),
-    /// Prints the completions of a shell
+    /// Prints shell completions
     Completions {
         /// The shell: `bash`, `elvish`, `fish`, `powershell` or `zsh`
         #[arg(hide_possible_values = true)]
@@ -62,17 +62,17 @@ pub(crate) enum Command {
     },
 }
 
-/// A command whose configuration was read.
+/// A command with its configuration.
 #[derive(Debug)]
 pub(crate) enum ConfiguredCommand {
     /// Run stages.
     Run(Box<RunPlan>),
-    /// Anything that needs no configuration of stages.
+    /// A command that needs no configuration of stages.
     Command(Command, Connections),
 }
 
 impl Cli {
-    /// The file that configures the process: the one that `run` names.
+    /// Makes the file that `run` names the configuration of the process.
     pub(crate) fn with_run_file(mut self) -> Self {
         if let Command::Run { file } = &self.command {
             let other = self.common.config.replace(file.clone());
@@ -90,7 +90,7 @@ impl Cli {
         if self.is_configured_twice {
             problems.push(
                 "flag `--config`",
-                "is given beside the FILE of `run`, which is its configuration: leave `--config` out",
+                "is given beside FILE, which is the configuration of `run`: leave `--config` out",
             );
         }
         match self.command {
@@ -105,7 +105,7 @@ impl Cli {
         }
     }
 
-    /// What to log unless the user says otherwise: commands that print a result keep quiet.
+    /// The default log level: commands that print a result log warnings only.
     pub(crate) fn log_level(&self) -> &'static str {
         match self.command {
             Command::Run { .. } => "info",
@@ -114,7 +114,7 @@ impl Cli {
     }
 }
 
-/// Does the work.
+/// Runs a command.
 pub(crate) async fn work(process: Process, work: ConfiguredCommand, json: bool) -> Result<()> {
     let output = CommandOutput::new(process.stdout.clone(), json);
     match work {
@@ -137,7 +137,7 @@ pub(crate) async fn work(process: Process, work: ConfiguredCommand, json: bool) 
             process.stdout.bytes(&script)
         }
         ConfiguredCommand::Command(Command::Run { .. }, _) => Err(Error::fatal(
-            "`run` has lost its configuration: report this",
+            "`run` reached its command without a configuration: report this",
         )),
     }
 }

@@ -1,7 +1,7 @@
-//! `hydrant demo`: the whole pipeline on simulated devices, verified.
+//! `hydrant demo`: runs the whole pipeline on simulated devices and verifies the lake.
 //!
-//! Everything lies in one directory: streams, lake, key, policy, and the configuration with which `hydrant run` does the
-//! same. The demo ends well only if the lake verifies and every record sent is a row or a dead letter, once.
+//! One directory holds everything: streams, lake, key, policy, and the configuration with which `hydrant run` does the
+//! same. The demo succeeds only if the lake verifies and each record sent is a row or a dead letter, exactly once.
 
 mod directory;
 mod sample;
@@ -32,24 +32,24 @@ use view::{Numbers, View};
 /// The table of the demo.
 const TABLE: &str = "events";
 
-/// How the demo runs.
+/// The arguments of the demo.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// How many seconds the devices send
     #[arg(long, value_name = "N", default_value = "10", value_parser = |text: &str| parse_whole(text, 1..=86_400))]
     seconds: u64,
-    /// Where everything goes: a new or empty directory [default: a new one among the temporary files]
+    /// Where everything goes: a new or empty directory [default: a new temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Records a second
+    /// Records per second
     #[arg(long, value_name = "N", default_value = "50000", value_parser = |text: &str| parse_whole(text, 1..=1_000_000_000))]
     rate: u64,
-    /// Devices of the fleet
+    /// Number of devices
     #[arg(long, value_name = "N", default_value = "1000", value_parser = |text: &str| parse_whole(text, 1..=10_000_000))]
     devices: u64,
 }
 
-/// What the demo did.
+/// The result of the demo.
 #[derive(Debug, Serialize)]
 struct DemoReport<'a> {
     verified: bool,
@@ -149,7 +149,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
     output.print(&result, || {
         let mut text = text_of(&report);
         text.push_str(&format!(
-            "\n{} sent, {} of personal data replaced, {seconds:.1} s\n\n",
+            "\n{} sent, {} of personal data replaced, in {seconds:.1} s\n\n",
             counted(sent, "record"),
             counted(findings, "finding"),
         ));

@@ -1,4 +1,4 @@
-//! `hydrant lake ...`: what lies in a lake, and whether it is right.
+//! `hydrant lake ...`: lists, verifies and reads the tables of a lake.
 
 use std::collections::BTreeMap;
 
@@ -25,15 +25,15 @@ pub(crate) enum LakeCommand {
         #[arg(long, value_name = "NAME")]
         table: Option<String>,
     },
-    /// Checks that a table holds exactly what its commit records say
+    /// Checks that a table holds exactly what its commit records list
     Verify {
         #[command(flatten)]
         place: TableArgs,
-        /// Compare names and sizes only, and read no file
+        /// Compare names and sizes only, without reading files
         #[arg(long)]
         quick: bool,
     },
-    /// Shows the schema of a table, or the line that reads it
+    /// Shows the schema of a table, or a line of code that reads the table
     Schema {
         #[command(flatten)]
         place: TableArgs,
@@ -51,7 +51,7 @@ pub(crate) enum LakeCommand {
     },
 }
 
-/// A table of a lake.
+/// The arguments that name a table of a lake.
 #[derive(Debug, Args)]
 pub(crate) struct TableArgs {
     /// The lake, such as `file:data/lake`
@@ -69,7 +69,7 @@ impl TableArgs {
         ))
     }
 
-    /// Where readers find the table.
+    /// The path or URL at which readers find the table.
     fn location(&self) -> String {
         let root = self.url.strip_prefix("file:").unwrap_or(&self.url);
         let root = root.strip_prefix("//").unwrap_or(root);
@@ -105,7 +105,7 @@ pub(crate) async fn run(
             if tables.is_empty() {
                 return Err(Error::NotFound {
                     message: format!(
-                        "`{url}` holds no table: it is not a lake, or nothing was published in it yet"
+                        "`{url}` has no tables: it is not a lake, or no sink has published to it yet"
                     ),
                 });
             }
@@ -183,8 +183,8 @@ pub(crate) async fn run(
     }
 }
 
-/// The columns of a table for people: the fields of a struct stand below it, indented, in rows of their own; behind the
-/// columns of the records those that say where a row came from, and those that readers take from the directories.
+/// The columns of a table for people. The fields of a struct follow it, indented, a row each. After the columns of the
+/// records come those that say where a row came from, and those that readers take from the directories.
 fn columns_text(schema: &TableSchema) -> String {
     let mut text = table(&["column", "type"]);
     add_columns(&mut text, schema.columns(), "");

@@ -1,4 +1,4 @@
-//! `hydrant`: all stages in one process, and the operator's commands.
+//! `hydrant`: runs all stages in one process, and the operator's commands.
 
 mod cli;
 mod demo;

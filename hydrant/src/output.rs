@@ -1,4 +1,4 @@
-//! How results are printed: a table for people, one JSON document for programs.
+//! Prints results: a table for people, one JSON document for programs.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hydrant_core::Result;
@@ -6,7 +6,7 @@ use hydrant_process::Stdout;
 pub(crate) use hydrant_process::{count_text, counted};
 use serde::Serialize;
 
-/// Where and how results go.
+/// Prints the result of a command to standard output, as text or as JSON.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandOutput {
     stdout: Stdout,
@@ -14,7 +14,7 @@ pub(crate) struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// JSON when asked for, else text.
+    /// Prints JSON with `json`, else text.
     pub(crate) fn new(stdout: Stdout, json: bool) -> Self {
         CommandOutput { stdout, json }
     }
@@ -24,12 +24,12 @@ impl CommandOutput {
         self.json
     }
 
-    /// Where lines and bytes go.
+    /// The standard output, for lines and bytes.
     pub(crate) fn stdout(&self) -> &Stdout {
         &self.stdout
     }
 
-    /// Prints `value` as JSON, or else what `text` says.
+    /// Prints `value` as JSON, or else the answer of `text`.
     pub(crate) fn print<T: Serialize>(
         &self,
         value: &T,
@@ -43,11 +43,12 @@ impl CommandOutput {
     }
 }
 
-/// The width of a table that goes to a file or a pipe, in columns.
+/// The width of a table in a file or a pipe, in characters.
 const WIDTH_ELSEWHERE: u16 = 120;
 
-/// A table with these column names; a column whose name begins with `>` is aligned to the right, as numbers are. Long
-/// cells wrap: it is as wide as the terminal at most, or as [`WIDTH_ELSEWHERE`] where standard output is not one.
+/// An empty table with these column names. A column whose name begins with `>` is aligned to the right, as numbers are.
+/// Long cells wrap: the table is at most as wide as the terminal, or [`WIDTH_ELSEWHERE`] where standard output is not a
+/// terminal.
 pub(crate) fn table(header: &[&str]) -> Table {
     let names = header.iter().map(|name| name.trim_start_matches('>'));
     let mut table = Table::new();

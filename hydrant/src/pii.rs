@@ -1,4 +1,4 @@
-//! `hydrant pii ...`: the PII engine on lines, without streams.
+//! `hydrant pii ...`: runs the PII engine on lines, without streams.
 
 mod check;
 mod run;
@@ -24,7 +24,7 @@ pub(crate) enum PiiCommand {
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
     },
-    /// Checks a policy: says what is wrong with it, or its name, its key and its digest
+    /// Checks a policy: prints every mistake in it, or its name, key and digest
     Check {
         /// The policy, a TOML file
         file: PathBuf,
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     }
 }
 
-/// The summary of `pii run` goes to standard error: standard output holds the lines.
+/// Prints the summary of `pii run` to standard error, because standard output holds the lines.
 #[allow(
     clippy::print_stderr,
     reason = "a result for people beside the lines on standard output"
@@ -71,7 +71,7 @@ fn eprint_line(text: &str) {
     eprintln!("{text}");
 }
 
-/// A failed write of `what`.
+/// The error of a failed write of `what`.
 fn write_error(what: &str, error: &std::io::Error) -> Error {
     Error::fatal(format!("cannot write {what}: {error}"))
 }

@@ -1,8 +1,8 @@
 //! `hydrant run`: the stages of a configuration file in one process.
 //!
-//! The table `[run]` names the directory that holds all state and the stages; every stage reads its own table and takes
-//! from the directory what that does not say. A signal stops the stages in the order of the flow, each with everything
-//! published that it holds; the next start continues with what is still in a stream.
+//! The table `[run]` names the stages and the directory that holds all state. Each stage reads its own table; what that
+//! table leaves out lies in the directory. A signal stops the stages in the order of the flow, and each publishes what
+//! it holds; the next start continues with what is still in a stream.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use tokio::task::JoinHandle;
 use crate::output::{CommandOutput, bytes_text, count_text, table};
 use crate::wire::{self, Connections};
 
-/// Where the state lies when the configuration does not say.
+/// The directory of the state when the configuration names none.
 const DIR_DEFAULT: &str = "hydrant-data";
 
 /// The stages that a process can run.
 const STAGES: [&str; 3] = ["producer", "transform", "sink"];
 
-/// What to run.
+/// The stages to run, with their configurations.
 #[derive(Clone, Debug)]
 pub(crate) struct RunPlan {
     pub(crate) producer: Option<hydrant_producer::Config>,
@@ -36,9 +36,9 @@ pub(crate) struct RunPlan {
     pub(crate) sink: Option<hydrant_sink::config::Config>,
     /// Transform and sink are one stage: no clean stream between them.
     pub(crate) inline: bool,
-    /// The process ends when the producer's input has ended and everything of it is in the lake.
+    /// The process ends when the producer's input has ended and all its records are in the lake.
     pub(crate) exit_at_end: bool,
-    /// The directory of the producer's ledger, when its table does not name another one.
+    /// The directory of the producer's ledger, unless the producer's table names another place.
     pub(crate) state: Option<PathBuf>,
 }
 
@@ -59,22 +59,28 @@ impl RunPlan {
         }
         for (index, stage) in stages.iter().enumerate() {
             if stages[..index].contains(stage) {
-                section.problem("stages", format!("names `{stage}` twice: write it once"));
+                section.problem("stages", format!("names `{stage}` twice: name it once"));
             }
             if !STAGES.contains(&stage.as_str()) {
                 let known = STAGES.join("`, `");
                 section.problem(
                     "stages",
-                    format!("`{stage}` is not a stage: write some of `{known}`"),
+                    format!("`{stage}` is not a stage: choose from `{known}`"),
                 );
             }
         }
         let runs = |stage: &str| stages.iter().any(|named| named == stage);
         if stages.is_empty() {
-            section.problem("stages", "names no stage: leave it out to run all of them");
+            section.problem(
+                "stages",
+                "names no stage: leave the key out to run all stages",
+            );
         }
         if inline && !(runs("transform") && runs("sink")) {
-            section.problem("inline", "fuses transform and sink: name both in `stages`");
+            section.problem(
+                "inline",
+                "runs transform and sink as one stage: name both in `stages`",
+            );
         }
         let usable = !section.has_problems();
         section.finish(problems);
@@ -111,7 +117,7 @@ fn is_unconfigured<T>(stage: &Option<Option<T>>) -> bool {
     matches!(stage, Some(None))
 }
 
-/// The directory of the state, and what the stages' tables leave to it.
+/// The directory of the state: it supplies what the stages' tables leave out.
 struct StateDir<'a> {
     layers: &'a Layers,
     connections: &'a Connections,
@@ -138,7 +144,7 @@ impl<'a> StateDir<'a> {
         (!given).then(|| value.to_owned())
     }
 
-    /// Whether the producer's ledger lies in the directory.
+    /// Whether the producer's ledger lies in this directory.
     fn keeps_ledger(&self) -> bool {
         let mut section = self.layers.section("producer", &Flags::new());
         let says = ["name", "ledger"].iter().any(|key| section.is_given(key));
@@ -149,7 +155,7 @@ impl<'a> StateDir<'a> {
         let remember = self.keeps_ledger();
         let args = ProducerArgs {
             to: self.default("producer", "to", &self.raw),
-            // State lies in the directory, so a restart goes on where it was.
+            // The ledger lies in the directory, so that a restart continues where the producer stopped.
             name: remember.then(|| "hydrant-run".to_owned()),
             ledger: remember.then(|| self.ledger.display().to_string()),
             ..ProducerArgs::default()
@@ -179,7 +185,7 @@ impl<'a> StateDir<'a> {
     }
 }
 
-/// What the stages did.
+/// What the stages did, for the result of the run.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Done {
     /// The producer's report.
@@ -221,7 +227,7 @@ impl<T> StageTask<T> {
         }
     }
 
-    /// What the stage did; `None` of one that was still waiting for its input.
+    /// Stops the stage and answers what it did; `None` when it was still waiting for its input.
     async fn drain(&mut self, name: &str) -> Result<Option<T>> {
         self.shutdown.advance(Phase::Draining);
         match self.ended(name).await {
@@ -232,7 +238,7 @@ impl<T> StageTask<T> {
     }
 }
 
-/// Stages at work in this process.
+/// The running stages of this process.
 pub(crate) struct Pipeline {
     plan: RunPlan,
     context: Context,
@@ -286,7 +292,8 @@ impl Pipeline {
         Some(StageTask { shutdown, task })
     }
 
-    /// Waits until the producer's input has ended or another stage has, which it notes; without any it never returns.
+    /// Waits for the end of the producer's input or of another stage, and notes what that stage did. Without stages it
+    /// never returns.
     async fn ended(&mut self, done: &mut Done) -> Result<Ended> {
         let Pipeline {
             producer,
@@ -321,7 +328,7 @@ impl Pipeline {
         }
     }
 
-    /// Stops the stages in the order of the flow; each publishes what it holds.
+    /// Stops the stages in the order of the flow. Each publishes what it holds.
     pub(crate) async fn drain(mut self, done: &mut Done) -> Result<()> {
         let mut first: Result<()> = Ok(());
         let mut keep = |error: Result<()>| {
@@ -348,8 +355,8 @@ impl Pipeline {
         first
     }
 
-    /// Stops the producer, carries everything in the streams to the lake, and ends. What is dropped on the way can be
-    /// drained.
+    /// Stops the producer and carries everything in the streams to the lake. When this call is dropped, the rest can
+    /// still be drained.
     pub(crate) async fn finish(&mut self, done: &mut Done) -> Result<()> {
         if let Some(producer) = &mut self.producer {
             let report = producer.drain("producer").await;
@@ -378,15 +385,15 @@ impl Pipeline {
     }
 }
 
-/// What came to its end.
+/// What has ended.
 enum Ended {
     /// The producer's input.
     Input,
-    /// A stage that was to end by itself.
+    /// A stage that ends by itself.
     Stage,
 }
 
-/// What a stage did, up to its drain and in the run to the end that followed.
+/// Adds what a stage did before its drain and in the run to the end that followed.
 fn joined(first: Option<Summary>, rest: Option<Summary>) -> Option<Summary> {
     let (first, mut rest) = match (first, rest) {
         (Some(first), Some(rest)) => (first, rest),
@@ -416,9 +423,9 @@ async fn end_of<T>(stage: &mut Option<StageTask<T>>, name: &str) -> Result<T> {
     }
 }
 
-/// Makes the directory of the state, and refuses a table that a run has filled the other way: with transform and sink
-/// as one stage, or as two. The two ways keep their places in different streams, so that everything still in the
-/// input would be stored a second time.
+/// Creates the directory of the state, and refuses a table that an earlier run has filled the other way: with transform
+/// and sink as one stage, or as two. The two ways keep their progress in different streams, so this run would store
+/// everything still in the input a second time.
 async fn prepare(plan: &RunPlan, context: &Context) -> Result<()> {
     if let Some(dir) = &plan.state {
         let made = context.disk.create_dir_all(dir).await;
@@ -442,12 +449,12 @@ async fn prepare(plan: &RunPlan, context: &Context) -> Result<()> {
         "set `inline = true` in `[run]`"
     };
     Err(Error::refused(format!(
-        "table `{table}` of `{lake}` was filled from `{other}`: this run would store what it holds a second time; \
+        "table `{table}` of `{lake}` was filled from `{other}`: this run would store its records a second time; \
          {advice}, or name another table in `[sink]`"
     )))
 }
 
-/// Runs a plan until a signal, a failure, or the end that the plan wants.
+/// Runs a plan until a signal, a failure, or the end that the plan asks for.
 pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput) -> Result<()> {
     let exit_at_end = plan.exit_at_end;
     prepare(&plan, &process.context).await?;
@@ -455,7 +462,7 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
     process.ready.set(true);
     let mut done = Done::default();
     let work = async {
-        // Without a producer, what the streams hold is all.
+        // Without a producer, the streams hold everything already.
         let mut is_all = exit_at_end && pipeline.producer.is_none();
         while !is_all {
             match pipeline.ended(&mut done).await? {
@@ -482,7 +489,7 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
         }
         (worked, drained) => worked.and(drained),
     };
-    // A run that failed before a stage had done anything has nothing to show.
+    // A run that fails before any stage has done something has no result.
     if ended.is_ok() || !done.is_empty() {
         output.print(&done, || text_of(&done))?;
     }

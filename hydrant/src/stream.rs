@@ -1,4 +1,4 @@
-//! `hydrant stream ...`: what an operator does to a stream.
+//! `hydrant stream ...`: creates, reads, reshards and repairs streams.
 
 mod admin;
 mod past_corrupt;
@@ -17,15 +17,15 @@ use hydrant_stream::Streams;
 
 use crate::output::CommandOutput;
 
-/// The most shards that a stream is made with.
+/// The most shards that a new stream may have.
 const SHARDS_MAX: u32 = 4096;
-/// More shards than these are not listed one by one in a message.
+/// A message lists at most this many shards one by one.
 const SHARDS_LISTED: usize = 16;
 
 /// What to do to a stream.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StreamCommand {
-    /// Makes a stream
+    /// Creates a stream
     Create(CreateArgs),
     /// Lists the local streams in a directory of this machine
     List {
@@ -54,18 +54,18 @@ pub(crate) enum StreamCommand {
         /// The position, as dead letters and `--format json` print it
         position: String,
     },
-    /// Prints records as they arrive, without leaving a trace in the stream
+    /// Prints records as they arrive, and keeps no progress
     Tail {
         /// The stream, such as `local:data/raw`
         url: String,
         /// Where to start: `earliest`, `latest`, or a time such as `2026-11-21T10:00:00Z`
         #[arg(long, value_name = "START", default_value = "latest")]
         start: String,
-        /// How to print a record: `ndjson` (its payload, one a line), `json` (one object a line, with its place and
-        /// key) or `raw` (the bytes of its payload and nothing else) [default: json]
+        /// How to print a record: `ndjson` (its payload, one a line), `json` (one object a line, with position and key)
+        /// or `raw` (the bytes of its payload and nothing else) [default: json]
         #[arg(long, value_name = "FORMAT")]
         format: Option<String>,
-        /// End when the tip is reached instead of waiting for more
+        /// End at the tip instead of waiting for more records
         #[arg(long)]
         exit_at_end: bool,
     },
@@ -90,25 +90,25 @@ pub(crate) enum StreamCommand {
     },
     /// Removes old data
     Trim(TrimArgs),
-    /// Has an app send records of the stream again, as new ones, into the stream that it writes
+    /// Makes an app send records of the stream again, as new records of its output stream
     Reprocess {
         /// The stream that the app reads
         url: String,
-        /// The app, as `describe` names it; all its workers are stopped
+        /// The app, as `describe` names it; stop all its workers first
         #[arg(long, value_name = "NAME")]
         app: String,
-        /// The first record that is sent again, in all shards: `earliest`, `latest` (none), or a time; or in one shard
-        /// only: `SHARD:POSITION`, which may be repeated
+        /// The first record to send again, in all shards: `earliest`, `latest` (none), or a time; in one shard only:
+        /// `SHARD:POSITION`, which may be repeated
         #[arg(long, value_name = "FROM", default_value = "earliest")]
         from: Vec<String>,
     },
-    /// Skips corrupt data that stops a shard; its readers see a gap
+    /// Skips corrupt data that stops a shard; readers report a gap
     Repair {
         /// The stream, such as `local:data/raw`
         url: String,
         /// The shard
         shard: String,
-        /// Confirms that the records in the corrupt place are given up
+        /// Confirms that the records in the corrupt data are lost
         #[arg(long, required = true)]
         skip: bool,
     },
@@ -116,13 +116,13 @@ pub(crate) enum StreamCommand {
     Delete {
         /// The stream, such as `local:data/raw`
         url: String,
-        /// Confirms that its records are given up
+        /// Confirms that its records are deleted
         #[arg(long, required = true)]
         yes: bool,
     },
 }
 
-/// How a stream is made.
+/// The arguments of `stream create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// The stream, such as `local:data/raw`
@@ -130,10 +130,10 @@ pub(crate) struct CreateArgs {
     /// Number of shards
     #[arg(long, value_name = "N", default_value = "4", value_parser = parse_shards)]
     shards: u32,
-    /// Records older than this are removed, such as `7d` [default: kept]
+    /// Remove records older than this, such as `7d` [default: keep them]
     #[arg(long, value_name = "DURATION")]
     retention: Option<String>,
-    /// The oldest records of a shard beyond this size are removed, such as `10GiB` [default: kept]
+    /// Remove the oldest records of a shard beyond this size, such as `10GiB` [default: keep them]
     #[arg(long, value_name = "BYTES")]
     retention_bytes: Option<String>,
     /// Compression of the log: `lz4`, `zstd` or `none` [default: lz4]
@@ -141,17 +141,17 @@ pub(crate) struct CreateArgs {
     codec: Option<String>,
 }
 
-/// What to remove.
+/// What `stream trim` removes.
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = false)]
 pub(crate) struct TrimWhat {
-    /// Whole segments that hold nothing behind this position
+    /// Whole segments that hold nothing after this position
     #[arg(long, value_name = "POSITION", group = "what", requires = "shard")]
     up_to: Option<Position>,
     /// Whole segments that arrived longer ago than this, such as `7d`
     #[arg(long, value_name = "DURATION", group = "what", value_parser = parse_duration)]
     older_than: Option<Duration>,
-    /// The oldest data beyond this size a shard, such as `10GiB`
+    /// The oldest data of each shard beyond this size, such as `10GiB`
     #[arg(long, value_name = "BYTES", group = "what", value_parser = parse_bytes)]
     to_bytes: Option<u64>,
 }
@@ -170,7 +170,7 @@ fn parse_hash(text: &str) -> std::result::Result<u128, String> {
     })
 }
 
-/// The shard of a stream with this name.
+/// Finds the shard of a stream by its name.
 async fn shard_of(stream: &SharedStream, name: &str) -> Result<ShardId> {
     let shard = ShardId::new(name);
     let map = stream.shards().await?;
@@ -185,7 +185,7 @@ async fn shard_of(stream: &SharedStream, name: &str) -> Result<ShardId> {
     )))
 }
 
-/// Names for people: all of a few, else the first and the last one.
+/// Names for people: all names if they are few, else the first and the last.
 fn some_of(names: &[&str]) -> String {
     match names {
         [] => "none".to_owned(),
@@ -194,7 +194,7 @@ fn some_of(names: &[&str]) -> String {
     }
 }
 
-/// Where and what to remove.
+/// The arguments of `stream trim`.
 #[derive(Debug, Args)]
 pub(crate) struct TrimArgs {
     /// The stream, such as `local:data/raw`

@@ -1,4 +1,4 @@
-//! Joins stages, streams and lakes of one process.
+//! Connects the stages, streams and lakes of one process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use hydrant_sink::verify;
 use hydrant_stream::Streams;
 use hydrant_transform::{FusedStage, PiiTransform};
 
-/// The name under which the transform keeps its progress: that of its own binary, so that the two take over from each
+/// The app name of the transform: that of its own binary, so that the binary and this process can take over from each
 /// other.
 const TRANSFORM: &str = "hydrant-transform";
-/// The same for the sink.
+/// The app name of the sink, likewise.
 const SINK: &str = "hydrant-sink";
 
-/// How long nothing may come when nothing is to come any more: time for a look or two.
+/// How long a stage waits for more records once its input has ended: time to look once or twice.
 const IDLE_AT_END: Duration = Duration::from_millis(50);
 
 /// What opens the streams and lakes that the process names.
@@ -83,8 +83,8 @@ pub(crate) async fn sink(
     runtime::run(spec).await
 }
 
-/// Whether the sink's table holds anything that came straight from the stream `from`, which is not the one that the sink
-/// is to read.
+/// Whether the sink's table holds records that it read directly from the stream `from`, when that is not the stream
+/// that the sink reads now.
 pub(crate) async fn has_taken_from(
     sink: &hydrant_sink::config::Config,
     from: &str,
@@ -113,7 +113,7 @@ fn if_there<T>(opened: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Makes a stage end with its input, all of which has been written by stages of this process that have ended.
+/// Makes a stage end with its input when the stages that wrote it have ended.
 fn end_if(spec: &mut RunSpec, input_ended: bool) {
     if input_ended {
         spec.exit_at_end = true;
@@ -143,5 +143,5 @@ pub(crate) fn policy(process: &Process, file: Option<&Path>) -> Result<Arc<Polic
     let mut problems = Problems::new();
     let policy = hydrant_transform::policy::load(&process.layers, file, &mut problems);
     problems.into_result()?;
-    policy.ok_or_else(|| Error::fatal("the policy was refused without a reason"))
+    policy.ok_or_else(|| Error::fatal("the policy was refused without a reason: report this"))
 }

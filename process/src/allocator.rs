@@ -1,19 +1,19 @@
-//! How soon the allocator gives memory back to the system.
+//! Sets how soon the allocator returns memory to the system.
 //!
-//! The allocator of glibc maps large allocations one by one and returns each when it is freed. But its idea of *large*
-//! rises, up to 32 MiB, with what was freed before, and what is smaller stays with the process: with a small budget the
-//! gaps between batches came to more than the budget. So what is large is said here, in proportion to the budget:
-//! mapping costs time, of which a process with much memory has no reason to spend any.
+//! The allocator of glibc maps large allocations one by one and returns each when it is freed. But its threshold for
+//! *large* rises, up to 32 MiB, with the sizes freed before, and smaller allocations stay with the process: with a
+//! small budget, the gaps between batches added up to more than the budget. So the threshold is set here, in proportion
+//! to the budget, since mapping costs time that a process with much memory need not spend.
 //!
-//! Saying it has a price: the allocator then gives back whatever is free at the end of a heap, down to 128 KiB, and
-//! faults it in again for the next batch. So how much may stay there is said as well, and how many heaps there are:
-//! threads come and go, and each could leave another one behind.
+//! A fixed threshold has a price: the allocator then returns all free memory at the end of a heap, down to 128 KiB, and
+//! faults it in again for the next batch. So the memory that may stay there is set as well, and the number of heaps:
+//! threads come and go, and each could leave a heap behind.
 
-/// Allocations of a budget's share are mapped.
+/// Allocations of at least this share of the budget (1/64) are mapped.
 const SHARE: u64 = 64;
-/// The budget's share that may be free at the ends of all heaps together.
+/// The share of the budget (1/8) that may be free at the ends of all heaps together.
 const FREE_SHARE: u64 = 8;
-/// Heaps a core: one for a thread that computes there, one for a thread that waits for a disk.
+/// Heaps per core: one for a thread that computes, one for a thread that waits for a disk.
 const HEAPS_PER_CORE: u64 = 2;
 const BYTES_MIN: u64 = 128 << 10;
 const BYTES_MAX: u64 = 32 << 20;
@@ -21,9 +21,9 @@ const BYTES_MAX: u64 = 32 << 20;
 /// The settings of the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rules {
-    /// From which size on an allocation is mapped by itself.
+    /// The smallest allocation that is mapped by itself.
     large_bytes: i32,
-    /// What may be free at the end of a heap.
+    /// The most memory that stays free at the end of a heap.
     free_bytes: i32,
     heaps: i32,
 }
@@ -32,6 +32,7 @@ impl Rules {
     fn new(memory_bytes: u64, cores: usize) -> Self {
         let clamped = |bytes: u64| bytes.clamp(BYTES_MIN, BYTES_MAX) as i32;
         let heaps = (cores as u64).clamp(1, 1024) * HEAPS_PER_CORE;
+        debug_assert!(heaps >= HEAPS_PER_CORE && i32::try_from(heaps).is_ok());
         Rules {
             large_bytes: clamped(memory_bytes / SHARE),
             free_bytes: clamped(memory_bytes / FREE_SHARE / heaps),
@@ -40,10 +41,10 @@ impl Rules {
     }
 }
 
-/// Settles it for a process with this budget; answers whether the allocator took it.
+/// Configures the allocator for a process with this budget; answers whether it took the settings.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code, reason = "the C library has no other way to be told")]
-pub(super) fn settle(memory_bytes: u64) -> bool {
+#[allow(unsafe_code, reason = "the C library has no other interface for this")]
+pub(super) fn configure(memory_bytes: u64) -> bool {
     const M_TRIM_THRESHOLD: i32 = -1;
     const M_MMAP_THRESHOLD: i32 = -3;
     const M_ARENA_MAX: i32 = -8;
@@ -63,9 +64,9 @@ pub(super) fn settle(memory_bytes: u64) -> bool {
     .all(|(param, value)| mallopt(*param, *value) == 1)
 }
 
-/// Other allocators are left as they are.
+/// Other allocators keep their settings.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(super) fn settle(_memory_bytes: u64) -> bool {
+pub(super) fn configure(_memory_bytes: u64) -> bool {
     false
 }
 
@@ -87,7 +88,7 @@ mod tests {
         assert!(
             [0, 64 << 20, u64::MAX]
                 .iter()
-                .all(|memory| settle(*memory) == taken)
+                .all(|memory| configure(*memory) == taken)
         );
     }
 }

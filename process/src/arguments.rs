@@ -1,4 +1,4 @@
-//! The flags that all binaries have in common, and the keys behind them.
+//! The flags that all binaries share, and their keys in the configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,27 +13,27 @@ use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
 use crate::run::{DONE, REFUSED, complain};
 use hydrant_core::disk::real::FileMode;
 
-/// The heading of these flags in a help.
+/// The heading of these flags in `--help`.
 const COMMON: &str = "Common options";
-/// The memory budget when none is given.
+/// The default memory budget.
 const MEMORY_DEFAULT: u64 = 512 << 20;
-/// Less could not hold one batch of each stage.
+/// The smallest memory budget: one batch of each stage.
 const MEMORY_MIN: u64 = 8 << 20;
-/// How long a drain may take when nothing else is said: the grace period of Kubernetes.
+/// The default time for a drain: the grace period of Kubernetes.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// Nobody waits longer for a drain.
+/// The longest time for a drain.
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-/// Threads that do I/O: computation has threads of its own.
+/// The default number of I/O threads; computation has its own threads.
 const IO_THREADS_DEFAULT: u64 = 2;
 
-/// Flags of every binary. Each outranks its environment variable, which outranks the file.
+/// The flags of every binary. A flag outranks its environment variable, which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = COMMON)]
 pub struct CommonArgs {
     /// Configuration file, TOML [env: HYDRANT_CONFIG]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Name of the work: progress is kept under it, and workers of one name share the work [env: HYDRANT_APP]
+    /// Name of the app: it keeps progress under this name, and workers of one name share the work [env: HYDRANT_APP]
     #[arg(long, value_name = "NAME", global = true)]
     pub app: Option<String>,
     /// Serve /metrics, /healthz and /readyz here; port 0 takes a free one [env: HYDRANT_METRICS_LISTEN]
@@ -54,8 +54,8 @@ pub struct CommonArgs {
     /// Threads for decoding, scanning and encoding; one per core by default [env: HYDRANT_WORKERS]
     #[arg(long, value_name = "N", global = true)]
     pub workers: Option<String>,
-    /// Rights of the files of streams, ledgers and spools, such as 0640; only the owner's by default
-    /// [env: HYDRANT_FILE_MODE]
+    /// File mode of streams, ledgers and spools, such as 0640; only the owner may read them by default [env:
+    /// HYDRANT_FILE_MODE]
     #[arg(long, value_name = "MODE", global = true)]
     pub file_mode: Option<String>,
     /// Threads for network and disk [env: HYDRANT_IO_THREADS]
@@ -63,7 +63,7 @@ pub struct CommonArgs {
     pub io_threads: Option<String>,
 }
 
-/// How a binary wants to be run.
+/// How a binary is run: its name, flags and tables.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub(super) name: &'static str,
@@ -83,7 +83,7 @@ impl Setup {
         }
     }
 
-    /// Logs from this level on unless the user says otherwise: `warn` for commands that print a result and end.
+    /// Sets the default log level, such as `warn` for commands that print a result.
     pub fn log_level(mut self, level: &'static str) -> Self {
         self.log_level = level;
         self
@@ -214,8 +214,8 @@ impl Common {
     }
 }
 
-/// Reads the command line. Help and version go to standard output with exit code 0, mistakes to standard error
-/// with 64.
+/// Reads the command line. Help and version go to standard output with exit code 0, mistakes go to standard error with
+/// exit code 64.
 pub fn parse<A: clap::Parser>() -> Result<A, ExitCode> {
     let mut command = with_short_help(A::command());
     let parsed = command.try_get_matches_from_mut(std::env::args_os());
@@ -223,15 +223,15 @@ pub fn parse<A: clap::Parser>() -> Result<A, ExitCode> {
     parsed.map_err(|error| {
         match wrong_value(&error) {
             Some(message) => complain(&message),
-            // A reader that went away does not change what was asked.
+            // A closed standard error changes nothing.
             None => drop(error.print()),
         }
         ExitCode::from(if error.use_stderr() { REFUSED } else { DONE })
     })
 }
 
-/// The same commands with a help that fits: the short help leaves the common options out, and that of a subcommand
-/// names the command that lists them.
+/// The same commands with a shorter help: `-h` leaves the common options out, and the help of a subcommand names the
+/// command that lists them.
 fn with_short_help(command: Command) -> Command {
     let is_common = |arg: &Arg| arg.get_help_heading() == Some(COMMON);
     let common = command.get_arguments().filter(|arg| is_common(arg));
@@ -249,7 +249,7 @@ fn with_short_help(command: Command) -> Command {
 }
 
 fn with_hidden(command: Command, hidden: &[Arg], all: &str) -> Command {
-    // A command may have an option of its own under the name of a common one.
+    // A command may define an option with the name of a common one.
     let is_free = |arg: &&Arg| {
         command
             .get_arguments()
@@ -263,13 +263,13 @@ fn with_hidden(command: Command, hidden: &[Arg], all: &str) -> Command {
         .mut_subcommands(|sub| with_hidden(sub, hidden, all))
 }
 
-/// A negative number is a value, which is refused as one, not a flag.
+/// Reads a negative number as a value, so that it is refused as a value and not as an unknown flag.
 fn with_negative_numbers(arg: Arg) -> Arg {
     let takes_values = arg.get_action().takes_values();
     arg.allow_negative_numbers(takes_values)
 }
 
-/// The refusal of a value in one line, in the words of the configuration.
+/// The refusal of a value as one line, worded as in the configuration.
 fn wrong_value(error: &clap::Error) -> Option<String> {
     let why =
         std::error::Error::source(error).filter(|_| error.kind() == ErrorKind::ValueValidation)?;
@@ -287,14 +287,15 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     Some(format!("{place}: {why}"))
 }
 
-/// A level, or levels by module. A word alone is a level, never a module: a mistyped one would silence everything else.
+/// Parses a level, or levels by module. A word alone is a level, never a module: a mistyped level would otherwise
+/// silence all modules.
 fn parse_level(text: &str) -> Option<Targets> {
     let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
     text.split(',').all(is_level).then_some(())?;
     text.parse().ok()
 }
 
-/// Whether a text can be part of a path, a key and a metric label.
+/// Whether a text can be part of a path, of a key and of a metric label.
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     text.len() <= 64

@@ -1,14 +1,13 @@
 //! Configuration in layers: flag over environment over file over default.
 //!
-//! A TOML file configures everything; each binary reads its own table and knows the names of the others. A key is
-//! `flush-interval` in the file (`flush_interval` reads the same), `--flush-interval` as a flag and
-//! `HYDRANT_SINK_FLUSH_INTERVAL` in the environment, where an empty value counts as absent. Keys that belong to no
-//! table ([`ROOT`]) come first in the file.
+//! A TOML file configures everything; each binary reads its own table and knows the names of the other tables. A key is
+//! `flush-interval` in the file (or `flush_interval`), `--flush-interval` as a flag and `HYDRANT_SINK_FLUSH_INTERVAL`
+//! in the environment, where an empty value counts as absent. Keys outside of tables ([`ROOT`]) come first in the file.
 //!
-//! Reading never stops at the first mistake: a [`Section`] answers each request with a usable value and keeps what is
-//! wrong, [`Problems`] lists all of it with its place and what to write instead. Unknown tables and keys are refused
-//! with the nearest known name; so are unknown variables of a section that is read. Variables of no section are warned of
-//! and change nothing. Values behind [`Secret`] are never printed.
+//! Reading never stops at the first mistake: a [`Section`] answers each request with a usable value and keeps the
+//! mistakes, and [`Problems`] lists all of them with their places and what to write instead. Unknown tables and keys
+//! are refused with the nearest known name; so are unknown variables of a section that is read. Variables of no section
+//! only cause a warning. Values behind [`Secret`] are never printed.
 
 mod effective;
 mod layers;
@@ -36,7 +35,7 @@ impl<T> Secret<T> {
         Secret(value)
     }
 
-    /// The value. The caller answers for where it goes.
+    /// The value. The caller is responsible for where it goes.
     pub fn expose(&self) -> &T {
         &self.0
     }

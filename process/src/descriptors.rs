@@ -1,29 +1,29 @@
-//! File descriptors: the process asks for as many as it may have, and says at start when they are too few.
+//! File descriptors: raises the limit of the process, and refuses to start when it is too low.
 //!
-//! A process needs the same number for any number of shards: a shard's files are open only while a thread works on them.
-//! The usual soft limit of 1,024 would do; it is raised all the same.
+//! A process needs the same number of descriptors for any number of shards: a shard's files are open only while a
+//! thread works on them. The usual soft limit of 1,024 is enough; a lower one is raised.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use hydrant_core::error::{Error, Result};
 
-/// Beside the files that threads work on: standard streams, runtime, watcher, inputs, files of a lake on their way,
-/// connections of the metrics, locks.
+/// Descriptors beside those of the disk threads: standard streams, runtime, watcher, inputs, uploads to a lake,
+/// connections for metrics, locks.
 const BASE: u64 = 80;
-/// What a thread has open at most: lock, pulse, control file, two segments and a directory.
+/// The most files that a thread has open: lock, pulse, control file, two segments and a directory.
 const FILES_PER_THREAD: u64 = 6;
 
-/// The fewest threads for disk calls with which a process is of use.
+/// The fewest disk threads with which a process can work.
 const THREADS_MIN: usize = 8;
 
-/// Raises the soft limit to the hard one, which needs no rights, and answers for how many threads that make disk calls
-/// it suffices, up to `threads`.
+/// Raises the soft limit to the hard one, which needs no privilege, and answers how many disk threads the limit allows,
+/// up to `threads`.
 pub(super) fn threads_within_limit(threads: usize) -> Result<usize> {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            // The limit that there is may do; what follows counts what there is.
+            // The present limit may be enough: it is checked below.
             tracing::debug!(%error, "cannot raise the limit of open files");
         }
     }
@@ -39,10 +39,11 @@ fn threads_for(files: u64, threads: usize) -> Result<usize> {
     if fit < THREADS_MIN.min(threads) {
         let needed = BASE + FILES_PER_THREAD * THREADS_MIN as u64;
         return Err(Error::refused(format!(
-            "this process may have {files} files open and needs {needed}: raise the hard limit with `ulimit -Hn 1024`, or \
+            "this process may open {files} files and needs {needed}: raise the hard limit with `ulimit -Hn 1024`, or \
              with `LimitNOFILE=1024` in a unit of systemd"
         )));
     }
+    debug_assert!(fit as u64 * FILES_PER_THREAD + BASE <= files);
     Ok(fit)
 }
 

@@ -1,10 +1,10 @@
-//! Settings and configuration files, fuzzed: see `docs/fuzzing.md`.
+//! Fuzzes settings and configuration files: see `docs/fuzzing.md`.
 
 use hydrant_fuzz::Target;
 
 use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS, parse_bytes, parse_duration};
 
-/// A message without what tells one input from the next.
+/// The message without the parts that differ between inputs.
 fn kind(message: &str) -> String {
     assert!(!message.is_empty());
     message
@@ -54,7 +54,8 @@ fn values_of_settings_are_refused_with_a_remedy() {
         });
 }
 
-/// Files as users write them: no problem stays without its place, and a message is as long as what it is about.
+/// Reads files as users write them: each problem names its place, and a message is about as long as the text that it is
+/// about.
 #[test]
 fn configuration_files_are_read_or_refused_with_their_place() {
     Target::new("process-config")

@@ -1,8 +1,7 @@
-//! What every binary of Hydrant is made of: configuration, logs, signals, metrics, drain and exit code.
+//! The frame of every binary of Hydrant: configuration, logs, signals, metrics, drain and exit code.
 //!
-//! A binary's `main` is [`main`] with its flags and its work. This crate knows command lines, TOML and HTTP, so that the
-//! vocabulary and the seams in `hydrant-core` need not: a stage takes what it needs as a
-//! [`Context`](hydrant_core::Context) and a parsed [`config::Section`].
+//! A binary calls [`main`] with its flags and its work. This crate knows command lines, TOML and HTTP, so that
+//! `hydrant-core` does not: a stage gets a [`Context`](hydrant_core::Context) and reads its [`config::Section`].
 
 pub mod config;
 pub mod telemetry;

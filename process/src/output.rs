@@ -1,4 +1,4 @@
-//! Standard output and standard error, which may be closed by their readers at any time.
+//! Standard output and standard error, whose readers may close them at any time.
 
 use std::fmt;
 use std::io::{ErrorKind, Write};
@@ -11,8 +11,8 @@ use serde::Serialize;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::shutdown::{Phase, Shutdown};
 
-/// Where results are printed; cheap to clone. When its reader goes away (`hydrant ... | head`) the process drains and
-/// ends well, and what is printed later is thrown away.
+/// The standard output of a process; cheap to clone. When its reader goes away (`hydrant ... | head`), the process
+/// drains and ends with success, and later output is discarded.
 #[derive(Clone, Debug)]
 pub struct Stdout {
     shutdown: Shutdown,
@@ -54,14 +54,14 @@ impl Stdout {
                 self.close();
                 Ok(())
             }
-            // Another try would print the beginning again.
+            // A second attempt would print the beginning again.
             Err(error) => Err(Error::fatal(format!(
                 "cannot write to standard output: {error}"
             ))),
         }
     }
 
-    /// Whether its reader has gone away.
+    /// Whether its reader is gone.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -85,18 +85,18 @@ pub fn count_text(count: u64) -> String {
     text
 }
 
-/// So many things for people: `1 record`, `1,234 records`.
+/// A counted noun for people: `1 record`, `1,234 records`.
 pub fn counted(count: u64, one: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{} {one}{ending}", count_text(count))
 }
 
-/// Prints a line to standard error unless its reader has gone away.
+/// Prints a line to standard error. A closed standard error is ignored.
 pub(super) fn to_stderr(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
-/// Whether a panic is that of `println!` whose reader went away.
+/// Whether the panic comes from a `println!` to a closed standard output.
 pub(super) fn is_broken_pipe(panic: &PanicHookInfo<'_>) -> bool {
     panic
         .payload()

@@ -1,10 +1,10 @@
-//! What a panic does: one line for the user, the backtrace in a file, a drain, and exit code 1.
+//! Handles a panic: one line for the user, the backtrace in a file, a drain, and exit code 1.
 //!
-//! A panic is a bug of Hydrant, never the user's mistake, so the line says where it is, that nothing acknowledged is
-//! lost, and what to do. A formatted panic message may quote a record and is withheld; a backtrace quotes no values. With
-//! `RUST_BACKTRACE` set, the backtrace goes to standard error instead of a file. A panic that its caller contains
+//! A panic is a bug in Hydrant, never the user's mistake, so the line says where it happened, that nothing acknowledged
+//! is lost, and what to do. A formatted panic message may quote a record and is withheld; a backtrace quotes no values.
+//! With `RUST_BACKTRACE` set, the backtrace goes to standard error instead of a file. A panic that its caller contains
 //! ([`hydrant_core::workers::contain`]) ends nothing; a device may cause one with each record, so only the first
-//! [`CONTAINED_LINES`] are printed.
+//! [`CONTAINED_LINES`] of them are printed.
 
 use std::backtrace::Backtrace;
 use std::fs::OpenOptions;
@@ -19,12 +19,12 @@ use crate::run::{Process, complain};
 use crate::telemetry::server::Health;
 use hydrant_core::shutdown::{Phase, Shutdown};
 
-/// How many contained panics are printed.
+/// The most contained panics that a process prints.
 const CONTAINED_LINES: u32 = 5;
-/// How many backtraces one process writes to files.
+/// The most backtraces that a process writes to files.
 const BACKTRACE_FILES: u32 = 3;
 
-/// What the hook needs.
+/// The panic hook of a process.
 struct Hook {
     name: &'static str,
     shutdown: Shutdown,
@@ -34,8 +34,8 @@ struct Hook {
     contained: AtomicU32,
 }
 
-/// Makes each panic drain the process and fail it, except that of a `println!` whose reader went away, and one that its
-/// caller contains.
+/// Makes each panic drain the process and fail it, except a panic of `println!` to a closed standard output and one
+/// that its caller contains.
 pub(super) fn watch(process: &Process, health: &Health) {
     let hook = Hook {
         name: process.name,
@@ -59,7 +59,7 @@ impl Hook {
             return;
         }
         let consequence = if contained {
-            "the record that caused it is set aside, the process continues"
+            "the record that caused it is set aside and the process continues"
         } else {
             self.health.fail();
             "nothing acknowledged is lost: start it again"
@@ -74,7 +74,7 @@ impl Hook {
         }
     }
 
-    /// Writes the backtrace and says where it is.
+    /// Writes the backtrace to a file, and answers a text that names the file.
     fn backtrace(&self) -> String {
         let wanted = std::env::var_os("RUST_BACKTRACE").is_some_and(|wanted| wanted != "0");
         if wanted {
@@ -102,7 +102,7 @@ impl Hook {
     }
 }
 
-/// File, line, thread, and the message if it is a fixed text.
+/// File, line and thread of a panic, and its message if that is a fixed text.
 fn place_of(panic: &PanicHookInfo<'_>) -> String {
     let place = panic
         .location()

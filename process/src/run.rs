@@ -1,9 +1,9 @@
-//! What the `main` of every binary does: configuration, logs, runtime, signals, metrics, drain, exit code.
+//! The `main` of every binary: configuration, logs, runtime, signals, metrics, drain, exit code.
 //!
-//! Start is parse, validate, connect, then spawn: [`main`] reads the configuration with all its problems before it
-//! runs anything. The first SIGTERM or SIGINT drains: the process tells its parts through [`Shutdown`] and waits for
-//! them until the drain timeout; the second one ends it at once. A panic of any task drains the process and makes it
-//! fail (`panics.rs`).
+//! A start parses, validates, connects, then spawns: [`main`] reads the whole configuration, with all its problems,
+//! before it runs anything. The first SIGTERM or SIGINT drains: the process asks its tasks to end through [`Shutdown`]
+//! and waits for them until the drain timeout; the second signal ends it at once. A panic of any task drains the
+//! process and makes it fail (`panics.rs`).
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -35,7 +35,7 @@ use hydrant_core::disk::real::RealDisk;
 use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::shutdown::{Phase, Shutdown};
 
-/// The process did what it was asked to.
+/// The process succeeded.
 pub(crate) const DONE: u8 = 0;
 /// The process failed.
 pub(crate) const FAILED: u8 = 1;
@@ -44,35 +44,36 @@ pub(crate) const REFUSED: u8 = 64;
 /// A second signal ended the process.
 pub(crate) const ABORTED: u8 = 130;
 
-/// Disk calls under way at once, in a thread each; threads are made when they are needed. None of them waits for another
-/// one. Each place has at most 32 calls under way, whether they hang or not, and no process works in 16 places.
+/// The most disk calls under way at once, each on its own thread, which is started when needed. No call waits for
+/// another. Each directory has at most 32 calls under way, hanging ones included, and no process works in 16
+/// directories.
 const BLOCKING_THREADS: usize = 512;
-/// A disk call that takes this long hangs.
+/// A disk call that takes this long counts as hanging.
 const HANGING: Duration = Duration::from_secs(5);
 
-/// What a running process has at hand.
+/// A running process: its context, shutdown, configuration and outputs.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// The binary.
     pub name: &'static str,
-    /// The name under which progress is kept; the binary's by default.
+    /// The app name, under which progress is kept; the name of the binary by default.
     pub app: String,
     /// Disk, time, chance, computation and memory.
     pub context: Context,
-    /// When to stop.
+    /// Asks the process to stop.
     pub shutdown: Shutdown,
-    /// The configuration, for what is read later than at start.
+    /// The configuration, for values that are read after the start.
     pub layers: Layers,
-    /// To be set once the process can take work.
+    /// Set this once the process can take work.
     pub ready: Readiness,
     /// The metrics, when they are served.
     pub metrics: Option<Metrics>,
-    /// Where results are printed.
+    /// The standard output, for results.
     pub stdout: Stdout,
 }
 
-/// Runs a binary: `configure` reads its part of the configuration and adds what is wrong (`None` only with a
-/// problem); `run` is called when nothing is. Answers the exit code.
+/// Runs a binary and answers its exit code. `configure` reads its part of the configuration and adds problems (it
+/// answers `None` only with a problem); `run` is called if there is no problem.
 pub fn main<C, R>(
     setup: Setup,
     configure: impl FnOnce(&Layers, &mut Problems) -> Option<C>,
@@ -105,7 +106,7 @@ where
     }
     let Some(config) = config else {
         return failed(&Error::fatal(
-            "the configuration was refused without a reason",
+            "the configuration was refused without a reason: report this",
         ));
     };
     match start(setup.name, common, layers, config, run) {
@@ -119,8 +120,8 @@ where
     R: AsyncFnOnce(Process, C) -> Result<()>,
 {
     let blocking_threads = descriptors::threads_within_limit(BLOCKING_THREADS)?;
-    if !allocator::settle(common.memory) {
-        tracing::debug!("the allocator keeps its own idea of how soon memory is given back");
+    if !allocator::configure(common.memory) {
+        tracing::debug!("the allocator did not take the settings for returning memory");
     }
     let mut context = Context::system(common.memory)?;
     let disk = RealDisk::with_mode(common.file_mode);
@@ -155,8 +156,8 @@ where
         disk,
     };
     let code = runtime.block_on(supervised.run(process, config, run));
-    // A task may stand in a call that nothing ends, such as a sync on a disk that hangs: the process does not wait for it.
-    // Nor does it drop what the tasks hold: a file lock ends with the process, when no call that it guards goes on.
+    // A task may be in a call that never ends, such as a sync on a hanging disk: the process does not wait for it. Nor
+    // does it drop what the tasks hold: a file lock ends with the process, when no call under it continues.
     std::mem::forget(runtime);
     Ok(code)
 }
@@ -184,7 +185,7 @@ impl Supervised {
             tracing::info!("draining, for at most {:?}", self.drain_timeout);
             clock::sleep(self.drain_timeout).await;
         };
-        // The arms that lose are not polled again, so none of them has to be cancel-safe.
+        // The losing arms are not polled again, so none of them needs to be cancel-safe.
         tokio::select! {
             biased;
             () = shutdown.reached(Phase::Aborting) => {
@@ -209,20 +210,20 @@ impl Supervised {
         }
     }
 
-    /// What is said of a drain that took too long.
+    /// The message about a drain that took too long.
     fn overdue(&self) -> String {
         let seconds = self.drain_timeout.as_secs_f64();
         let hanging = self.disk.hanging(HANGING.min(self.drain_timeout / 2));
         let advice = match hanging.first() {
             Some((place, since)) => format!(
-                "the disk has not answered in `{}` for {:.0} s, look whether that directory can be read and written",
+                "the disk has not answered in `{}` for {:.0} s, check that this directory can be read and written",
                 place.display(),
                 since.as_secs_f64(),
             ),
             None => "raise it with `--drain-timeout`".to_owned(),
         };
         format!(
-            "the drain took longer than {seconds} s: what was not published will be done again; {advice}"
+            "the drain took longer than {seconds} s: the next start repeats what was not published; {advice}"
         )
     }
 
@@ -233,7 +234,7 @@ impl Supervised {
             return Err(Error::fatal(format!("cannot listen for signals: {source}")));
         }
         helpers.spawn(async move {
-            // It has no end of its own.
+            // It listens until the process ends.
             drop(listening.await);
         });
         let Some(address) = self.listen else {
@@ -272,7 +273,7 @@ fn start_log(common: &Common) {
         .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false);
     let log = tracing_subscriber::registry().with(common.log_level.clone());
-    // The first log of a process stays: only tests start a second one.
+    // A process starts one log; only tests try a second one, which is ignored.
     let _kept = match common.log_format {
         LogFormat::Text => log.with(lines).try_init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),

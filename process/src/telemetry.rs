@@ -27,7 +27,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Tells whether the process can take work now.
+    /// Sets whether the process can take work now.
     pub fn set(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
@@ -38,7 +38,7 @@ impl Readiness {
     }
 }
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only rises.
@@ -49,12 +49,12 @@ pub enum Kind {
     Histogram,
 }
 
-/// What a metric means, for `# HELP` lines.
+/// The description of a metric, for its `# HELP` line.
 #[derive(Clone, Copy, Debug)]
 pub struct Described {
     /// Its name.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its unit, when it has one.
     pub unit: Option<Unit>,
@@ -62,7 +62,7 @@ pub struct Described {
     pub help: &'static str,
 }
 
-/// Tells the recorder what metrics mean; each stage calls it once at start.
+/// Describes metrics to the recorder; each stage calls it once at start.
 pub fn describe(all: &[Described]) {
     metrics::with_recorder(|recorder| {
         for one in all {

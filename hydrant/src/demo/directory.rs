@@ -1,4 +1,4 @@
-//! The demo's directory: what is made before anything runs.
+//! The demo's directory: creates key, policy and configuration before any stage runs.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(crate) struct DemoDir {
 }
 
 impl DemoDir {
-    /// Makes the directory, the key and the policy.
+    /// Creates the directory, the key and the policy.
     pub(crate) async fn prepare(dir: Option<PathBuf>, context: &Context) -> Result<Self> {
         let dir = match dir {
             Some(dir) => dir,
@@ -64,7 +64,7 @@ impl DemoDir {
         Ok(place)
     }
 
-    /// The plan: written as the configuration that `hydrant run` takes, and read as that.
+    /// Writes the configuration for `hydrant run`, and reads the plan from it.
     pub(crate) fn plan(&self, rate: u64, devices: u64) -> Result<RunPlan> {
         let file = self.dir.join("hydrant.toml");
         let text = format!(
@@ -84,15 +84,17 @@ impl DemoDir {
         let layers = Layers::load(Some(&file), [], SECTIONS, &mut problems);
         let plan = RunPlan::read(&layers, &mut problems);
         problems.into_result()?;
-        plan.ok_or_else(|| Error::fatal("the demo's configuration was refused without a reason"))
+        plan.ok_or_else(|| {
+            Error::fatal("the demo's configuration was refused without a reason: report this")
+        })
     }
 
-    /// The directory.
+    /// The path of the directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Where the lake is.
+    /// The directory of the lake.
     pub(crate) fn lake_dir(&self) -> PathBuf {
         self.dir.join("lake")
     }
@@ -107,7 +109,7 @@ impl DemoDir {
         format!("local:{}", self.dir.join("raw").display())
     }
 
-    /// What lies where, for people.
+    /// Lists the files of the directory, for people.
     pub(crate) fn contents(&self) -> String {
         format!(
             "everything is in {}\n  the key of the tokens: {} (readable by you only)\n  the policy: {}\n  \
@@ -135,7 +137,7 @@ impl DemoDir {
             .map_err(|error| Error::io("write", path, error))
     }
 
-    /// Only the user who runs the demo may read the key.
+    /// Writes a file that only the user who runs the demo may read.
     fn write_secret(&self, path: &Path, text: &str) -> Result<()> {
         use std::io::Write;
         use std::os::unix::fs::OpenOptionsExt;
@@ -169,7 +171,7 @@ mod tests {
         place.write_secret(&key, "demo = \"0\"\n").unwrap();
         let mode = std::fs::metadata(&key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        // What lies there already may be open to others.
+        // An existing file may be readable by others.
         assert!(place.write_secret(&key, "demo = \"1\"\n").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Some records before and after stripping: the raw stream beside the rows of the lake.
+//! Samples of records before and after stripping: compares the raw stream with the rows of the lake.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,29 +12,29 @@ use serde_json::Value;
 
 use super::directory::DemoDir;
 
-/// How many are shown.
+/// The number of samples.
 const SAMPLES: usize = 3;
-/// Rows of the lake among which they are looked for.
+/// Rows of the lake that are searched.
 const ROWS: usize = 2_000;
-/// Records of a shard of the raw stream that are looked through: what a long demonstration sends, and no endless one.
+/// Records of each raw shard that are searched: enough for a long demo, and a bound for an endless one.
 const RECORDS: usize = 2_000_000;
 
-/// A record of the raw stream and what became of it.
+/// A record of the raw stream and its row.
 #[derive(Debug, Serialize)]
 pub(crate) struct Sample {
-    /// As it was sent.
+    /// The record as it was sent.
     pub(crate) before: String,
-    /// As it lies in the lake; columns that the record has not are left out.
+    /// The row in the lake, without columns that the record does not have.
     pub(crate) after: String,
 }
 
-/// What finds a record's row.
+/// The number by which a record's row is found.
 #[derive(Deserialize)]
 struct Numbered {
     index: u64,
 }
 
-/// Finds records that were changed on their way, of devices of several kinds.
+/// Finds records of several kinds of devices that the transform changed.
 pub(crate) async fn collect(
     place: &DemoDir,
     table: &str,
@@ -75,7 +75,7 @@ pub(crate) async fn collect(
     Ok(samples)
 }
 
-/// The record beside its row, if it was changed; with the names of its fields, which differ between kinds of devices.
+/// The record with its row, if the two differ, and the names of its fields, which tell the kinds of devices apart.
 fn changed(payload: &[u8], rows: &HashMap<u64, Value>) -> Option<(Vec<String>, Sample)> {
     let Numbered { index } = serde_json::from_slice(payload).ok()?;
     let row = rows.get(&index)?;
@@ -94,7 +94,7 @@ fn changed(payload: &[u8], rows: &HashMap<u64, Value>) -> Option<(Vec<String>, S
     ))
 }
 
-/// The row with the fields that the record has, in its order.
+/// The row with only the fields that the record has, in the order of the row.
 fn as_sent(sent: &Value, row: &Value) -> Value {
     match (sent, row) {
         (Value::Object(sent), Value::Object(row)) => Value::Object(

@@ -1,4 +1,4 @@
-//! The live view: what each part has done, how fast, and how far behind it is.
+//! The live view: shows what each stage has done, how fast, and how far behind it is.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::directory::DemoDir;
 use crate::output::{CommandOutput, bytes_text, count_text};
 
-/// How often the view changes.
+/// The time between two updates of the view.
 pub(super) const EVERY: Duration = Duration::from_millis(250);
 
-/// What the parts have done so far.
+/// What the stages have done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
     sent: u64,
@@ -48,14 +48,14 @@ impl Numbers {
     }
 }
 
-/// Three lines on the terminal, or nothing without one.
+/// Three lines on the terminal; nothing where standard error is not a terminal.
 pub(super) struct View {
     lines: Option<[ProgressBar; 3]>,
     before: (Duration, Numbers),
 }
 
 impl View {
-    /// Begins the view.
+    /// Starts the view.
     pub(super) fn new(output: &CommandOutput, place: &DemoDir, seconds: u64) -> Result<Self> {
         use std::io::IsTerminal;
         let before = (Duration::ZERO, Numbers::default());
@@ -90,7 +90,7 @@ impl View {
         Ok(View { lines, before })
     }
 
-    /// Shows the numbers at `elapsed` since the start.
+    /// Shows the numbers `elapsed` after the start.
     pub(super) fn show(&mut self, now: &Numbers, elapsed: Duration) {
         let (then, before) = std::mem::replace(&mut self.before, (elapsed, *now));
         let Some([producer, transform, sink]) = &self.lines else {
@@ -129,14 +129,14 @@ impl View {
         ));
     }
 
-    /// The devices have stopped; the rest is carried to the lake.
+    /// Freezes the line of the producer: the devices have stopped, and the rest is on its way to the lake.
     pub(super) fn carrying_on(&self) {
         if let Some([producer, ..]) = &self.lines {
             producer.abandon();
         }
     }
 
-    /// Leaves the last numbers standing.
+    /// Leaves the last numbers on the terminal.
     pub(super) fn end(&self) {
         for line in self.lines.iter().flatten() {
             line.abandon();

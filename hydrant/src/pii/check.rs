@@ -1,4 +1,4 @@
-//! What a policy does, and what can be found.
+//! Describes a policy, and lists the detectors.
 
 use hydrant_core::Result;
 use hydrant_pii::Policy;
@@ -14,7 +14,7 @@ struct PolicySummary<'a> {
     record_bytes_max: usize,
 }
 
-/// Prints what a policy is that was loaded, and so proved.
+/// Prints name, key and digest of a policy. Loading it has validated it.
 pub(super) fn check(policy: &Policy, output: &CommandOutput) -> Result<()> {
     let digest: String = policy
         .digest()
@@ -33,7 +33,7 @@ pub(super) fn check(policy: &Policy, output: &CommandOutput) -> Result<()> {
             |id| format!("makes tokens with key `{id}`"),
         );
         format!(
-            "policy `{}` is good: it {key}\ndigest {}",
+            "policy `{}` is valid: it {key}\ndigest {}",
             checked.policy, checked.digest
         )
     })

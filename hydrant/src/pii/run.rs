@@ -1,7 +1,7 @@
-//! Lines in, stripped lines out, in order.
+//! Strips personal data from lines, in order.
 //!
-//! A line that cannot be processed is not written: it appears in the report and in the summary only. Nothing that was
-//! not scanned leaves. A panic costs the line at which it happens.
+//! A line that cannot be processed is not written: only the report and the summary mention it. Nothing leaves
+//! unscanned. A panic costs only the line at which it happens.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::write_error;
 use crate::output::{count_text, counted};
 
-/// What became of the lines.
+/// Counts of what happened to the lines.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct LineSummary {
     lines: u64,
@@ -113,7 +113,7 @@ fn strip_lines(
             stripped.clear();
             let processed = contain(|| process(&mut engine, payload, &mut stripped));
             let Some(verdict) = processed else {
-                // Whatever the panic left half done is thrown away.
+                // The panic may have left the engine half done: start with a new one.
                 engine = Engine::new(Arc::clone(policy));
                 refused += 1;
                 quarantine(report, line.number, INTERNAL_FAULT, length)?;
@@ -172,11 +172,11 @@ fn strip_lines(
 
 fn process(engine: &mut Engine, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
     #[cfg(test)]
-    assert!(payload != tests::FAULT, "a fault that a test asked for");
+    assert!(payload != tests::FAULT, "a panic that a test asked for");
     engine.process(payload, out)
 }
 
-/// Tells of a line that was not processed.
+/// Reports a line that was not processed.
 fn quarantine(
     report: &mut Option<impl Write>,
     line: u64,
@@ -196,12 +196,12 @@ fn quarantine(
     write_line(report, &fate)
 }
 
-/// A report that cannot be created: refused where its path is wrong.
+/// The error of a report that cannot be created; a refusal where its path is wrong.
 fn uncreated(path: &Path, error: io::Error) -> Error {
     let shown = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => Error::refused(format!(
-            "the directory of the report `{shown}` does not exist: make it first"
+            "the directory of the report `{shown}` does not exist: create it first"
         )),
         io::ErrorKind::IsADirectory => Error::refused(format!(
             "the report `{shown}` is a directory: name a file in it"
@@ -210,7 +210,7 @@ fn uncreated(path: &Path, error: io::Error) -> Error {
     }
 }
 
-/// Whether the reader of standard output is still there.
+/// Whether the write succeeded; `false` when the reader of standard output is gone.
 fn is_written(written: io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
@@ -272,9 +272,9 @@ mod tests {
         } = summary;
         assert_eq!((lines, clean, redacted, quarantined), (3, 1, 1, 1));
         let report = String::from_utf8(report.unwrap()).unwrap();
-        let told = report.lines().next().unwrap();
+        let first = report.lines().next().unwrap();
         assert!(
-            told.contains("\"line\":2") && told.contains("internal_fault"),
+            first.contains("\"line\":2") && first.contains("internal_fault"),
             "{report}"
         );
     }

@@ -1,4 +1,4 @@
-//! Making, describing and resharding streams.
+//! Creates, describes, reshards, trims, repairs and deletes streams.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub(super) async fn create(
     let described = read(&stream, &[]).await?;
     output.print(&described, || {
         let shards = counted(described.shards.len() as u64, "shard");
-        format!("made `{}` with {shards}", args.url)
+        format!("created `{}` with {shards}", args.url)
     })
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn list(
     })
 }
 
-/// A directory that cannot be listed: refused where its name is wrong.
+/// The error of a directory that cannot be listed; a refusal where its name is wrong.
 fn unlisted(dir: &Path, error: std::io::Error) -> Error {
     let shown = dir.display().to_string();
     let hint = shown
@@ -109,7 +109,7 @@ fn unlisted(dir: &Path, error: std::io::Error) -> Error {
         .map(|path| format!(": write the path alone, `{path}`"));
     match error.kind() {
         ErrorKind::NotFound => Error::refused(format!(
-            "there is no directory `{shown}`{}",
+            "directory `{shown}` does not exist{}",
             hint.unwrap_or_default()
         )),
         ErrorKind::NotADirectory => Error::refused(format!(
@@ -234,7 +234,7 @@ pub(super) async fn merge(
     }
 }
 
-/// The refusal of a shard that cannot be resharded any more, with those that can.
+/// Turns the error of a closed shard into a refusal that lists the open shards.
 async fn closed(stream: &SharedStream, error: Error) -> Result<Error> {
     let Error::Sealed { shard } = error else {
         return Ok(error);
@@ -242,7 +242,7 @@ async fn closed(stream: &SharedStream, error: Error) -> Result<Error> {
     let map = stream.shards().await?;
     let open: Vec<&str> = map.open().map(|shard| shard.id.as_str()).collect();
     Ok(Error::refused(format!(
-        "shard `{shard}` is closed: it was split or merged before; open ones are {}",
+        "shard `{shard}` was split or merged and is closed: choose one of {}",
         some_of(&open)
     )))
 }
@@ -284,7 +284,8 @@ pub(super) async fn trim(
     };
     let freed_bytes = admin.trim(shard.as_ref(), what).await?;
     output.print(&TrimReport { freed_bytes }, || match freed_bytes {
-        0 => "freed nothing: no whole segment can go".to_owned(),
+        0 => "freed nothing: segments are removed as a whole, and none lies wholly in that range"
+            .to_owned(),
         bytes => format!("freed {}", bytes_text(bytes)),
     })
 }
@@ -307,7 +308,7 @@ pub(super) async fn repair(
             skipped: skipped.clone(),
         },
         || match skipped.as_slice() {
-            [] => format!("shard {shard} is sound: nothing was skipped"),
+            [] => format!("shard `{shard}` is not corrupt: nothing was skipped"),
             gaps => {
                 let gaps: Vec<String> = gaps
                     .iter()

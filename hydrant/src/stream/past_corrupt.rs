@@ -1,7 +1,8 @@
-//! A look at a stream that does not end at the first corrupt shard.
+//! A view of a stream that continues past corrupt shards.
 //!
-//! A corrupt shard is logged with its place, once, and counts as read to its end from there on, so that the others are
-//! read as far as they go. It is for looking only: a reader that keeps progress must not go past what it has not read.
+//! A corrupt shard is logged once, with the place of the corruption, and from then on counts as read to its end, so
+//! that the other shards are read completely. This is for commands that keep no progress: a reader that does must not
+//! pass records that it has not read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,17 +17,17 @@ use hydrant_core::stream::{
 };
 use hydrant_core::{Budget, Error, Result, ShardId, ShardMap, StreamId};
 
-/// What was found of each corrupt shard.
+/// The error of each corrupt shard.
 type CorruptByShard = Mutex<BTreeMap<ShardId, Error>>;
 
-/// The shards that are corrupt.
+/// The corrupt shards that readers have met; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CorruptShards {
     found: Arc<CorruptByShard>,
 }
 
 impl CorruptShards {
-    /// `stream`, read past its corrupt shards, which are noted here.
+    /// Wraps `stream` so that its readers skip corrupt shards, and notes those here.
     pub(super) fn passed_in(&self, stream: SharedStream) -> SharedStream {
         Arc::new(SkipCorruptShards {
             stream,
@@ -34,7 +35,7 @@ impl CorruptShards {
         })
     }
 
-    /// Fails with the first one.
+    /// Fails with the error of the first corrupt shard.
     pub(super) fn into_result(self) -> Result<()> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         match found.pop_first() {
@@ -48,11 +49,11 @@ impl CorruptShards {
         found.contains_key(shard)
     }
 
-    /// `answer`, or `None` and a note when the shard is corrupt.
+    /// Passes `answer` on; answers `None` and notes the shard when it is corrupt.
     fn note<T>(&self, shard: &ShardId, answer: Result<T>) -> Result<Option<T>> {
         match answer {
             Err(error @ Error::Corrupt { .. }) => {
-                tracing::error!(%shard, "the rest of the shard is left out: {}", error.report());
+                tracing::error!(%shard, "skipping the rest of the corrupt shard: {}", error.report());
                 let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
                 found.entry(shard.clone()).or_insert(error);
                 Ok(None)
@@ -105,7 +106,7 @@ impl Stream for SkipCorruptShards {
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         let found = self.stream.start(shard, start).await;
-        // Without a place to start nothing of the shard is read.
+        // The shard counts as ended, so the position does not matter.
         let found = self.corrupt.note(shard, found)?;
         Ok(found.unwrap_or_default())
     }

@@ -1,4 +1,4 @@
-//! Putting records into a stream and looking at them.
+//! Puts records into a stream, and prints them.
 
 use hydrant_consumer::config::ConsumerArgs;
 use hydrant_consumer::copy::{CopyFormat, ShardLabel};
@@ -15,7 +15,7 @@ use super::past_corrupt::CorruptShards;
 use super::shard_of;
 use crate::output::{CommandOutput, count_text, counted};
 
-/// The format that `--json` asks for.
+/// The name of the format that `--json` selects.
 const JSON: &str = "json";
 
 /// Appends the lines of standard input.
@@ -25,7 +25,7 @@ pub(super) async fn put(
     (streams, process): (&Streams, &Process),
     output: &CommandOutput,
 ) -> Result<()> {
-    // Opened first: `put` makes no stream, which a mistyped name would.
+    // Open the stream first: `put` must not create one under a mistyped name.
     streams.open(&url, &process.context).await?;
     let input = InputSpec::Files(Files::new(["-"]));
     let mut config = hydrant_producer::Config::new(url, input).with_streams(streams);
@@ -45,7 +45,7 @@ pub(super) async fn put(
     })
 }
 
-/// Prints one record: its payload, or with `--json` everything known of it.
+/// Prints one record: its payload, or with `--json` also its position, key and times.
 pub(super) async fn get(
     url: &str,
     shard: &str,
@@ -103,8 +103,8 @@ pub(super) async fn get(
     }
 }
 
-/// Prints records as they arrive. With an end, a corrupt shard is logged and the others are printed up to theirs; without
-/// one, it waits until it is repaired.
+/// Prints records as they arrive. With `exit_at_end`, a corrupt shard is logged and the other shards are printed to
+/// their ends; without it, the command waits until the shard is repaired.
 pub(super) async fn tail(
     url: &str,
     start: &str,
@@ -131,7 +131,8 @@ pub(super) async fn tail(
     let config =
         hydrant_consumer::config::Config::read(&args, streams, &Layers::default(), &mut problems);
     problems.into_result()?;
-    let config = config.ok_or_else(|| Error::fatal("`tail` was refused without a reason"))?;
+    let config =
+        config.ok_or_else(|| Error::fatal("`tail` was refused without a reason: report this"))?;
     let parts = CopyParts {
         app: None,
         context: process.context.clone(),

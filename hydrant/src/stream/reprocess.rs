@@ -1,8 +1,8 @@
-//! `hydrant stream reprocess`: has an app's records sent again, as new ones.
+//! `hydrant stream reprocess`: makes an app send records again, as new ones.
 //!
-//! An output stream drops what it has of an app, and cannot take what the app once passed over. So records are sent
-//! again under another generation of the app, whose records are new to the output: it keeps what it holds already, and
-//! gets them once more.
+//! An output stream drops records that it already has from an app, and cannot take records that the app once skipped.
+//! So the app sends them under a new generation, whose records are new to the output: the output keeps the old ones and
+//! stores the records once more.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub(super) async fn run(
     let join = Join::new(app, "reprocess", &access.context.budget);
     let Assignment::Leases(leases) = stream.assignment(&join).await? else {
         return Err(Error::refused(format!(
-            "the broker of `{url}` keeps the progress of `{app}`: reset it there"
+            "the broker of `{url}` keeps the progress of `{app}`: reset the progress there"
         )));
     };
     check_output(&*leases, app).await?;
@@ -73,14 +73,13 @@ pub(super) async fn run(
             })
             .collect();
         format!(
-            "app `{app}` begins here when it is started; what it sends from here on is new to its output, which keeps what \
-             it has:\n{}",
+            "app `{app}` will start here; its output keeps what it has and takes the records from here on as new ones:\n{}",
             begins.join("\n")
         )
     })
 }
 
-/// An output that knows by itself how far it is takes nothing twice.
+/// Refuses an app whose output tracks its own progress: such an output takes no record twice.
 async fn check_output(leases: &dyn LeaseStore, app: &str) -> Result<()> {
     let rows = leases.list().await?;
     let other = rows
@@ -90,8 +89,8 @@ async fn check_output(leases: &dyn LeaseStore, app: &str) -> Result<()> {
     match other {
         None => Ok(()),
         Some(id) => Err(Error::refused(format!(
-            "app `{app}` works for {}, which knows by itself how far it is and takes no record twice: give the app \
-             another table or file to have everything written again",
+            "app `{app}` writes to {}, which tracks its own progress and takes no record twice: write to another \
+             table or file to have everything written again",
             id.name
         ))),
     }

@@ -1,5 +1,5 @@
-//! Hundreds of shards on one machine: all are taken, taken over from a dead worker and given back in seconds, with few
-//! open files. What a shard costs is counted in `hydrant-stream`.
+//! Hundreds of shards on one machine: workers take all of them, take them over from a dead worker and give them back in
+//! seconds, with few open files. `hydrant-stream` counts the cost of a shard.
 //!
 //! `HYDRANT_MANY_SHARDS=1000 cargo test --release --workspace many_shards -- --nocapture` tries more.
 
@@ -11,7 +11,7 @@ use crate::place::{Answer, Place};
 use crate::process::{Running, binary, run, setting};
 
 const APP: &str = "many";
-/// How long taking all, taking all over and giving all back may take, each.
+/// The most time for taking all shards, for taking all over, and for giving all back.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
@@ -53,7 +53,7 @@ fn many_shards_are_taken_taken_over_and_given_back_in_time() {
     });
     eprintln!("{count} shards taken in {:?}", began.elapsed());
     let mut second = start(2);
-    // It asks for shards one by one, and the first one is killed amid that.
+    // The second worker asks for shards one by one; kill the first one meanwhile.
     until(
         Instant::now() + PATIENCE,
         "the second one has shards",
@@ -97,7 +97,7 @@ fn many_shards_are_taken_taken_over_and_given_back_in_time() {
     assert_eq!(copied.to_string(), sent, "each record once");
 }
 
-/// `hydrant run`, in a process that may have so many files open.
+/// Runs `hydrant run` in a process that may open this many files.
 fn run_with_files(place: &Place, files: u32) -> Answer {
     // Both limits: the soft one cannot be raised above the hard one.
     let limited = format!("ulimit -n {files} && exec \"$0\" run run.toml");
@@ -117,7 +117,7 @@ fn few_open_files_are_enough_for_many_shards() {
     let config =
         format!("[run]\ndir = \"data\"\nexit-at-end = true\n[producer]\nsimulate = {RECORDS}\n");
     place.write("run.toml", config);
-    run_with_files(&place, 100).expect(64, &["may have 100 files open", "ulimit -Hn"]);
+    run_with_files(&place, 100).expect(64, &["may open 100 files", "ulimit -Hn"]);
     run_with_files(&place, 256).expect(0, &[]);
     place.sound("file:data/lake");
     let letters = place.letters("data/lake").len() as u64;

@@ -1,12 +1,12 @@
-//! What commands say: a refusal is one line that says what is wrong, where, and what to do; results name what they
-//! count; a help is short.
+//! The messages of commands: a refusal is one line that says what is wrong, where, and what to do; results name what
+//! they count; help is short.
 
 use crate::place::{Answer, Place};
 
-/// A command and what it must say.
+/// A command and what it must print.
 type MessageCase<'a> = (&'a str, &'a [&'a str]);
 
-/// Refusals of one line each, with exit code 64.
+/// Checks that each command is refused in one line, with exit code 64.
 #[track_caller]
 fn refuses(place: &Place, cases: &[MessageCase<'_>]) {
     for (line, words) in cases {
@@ -44,7 +44,10 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
                 "hydrant stream describe file:raw",
                 &["`file:`", "not a kind of stream"],
             ),
-            ("hydrant stream list absent", &["no directory `absent`"]),
+            (
+                "hydrant stream list absent",
+                &["directory `absent` does not exist"],
+            ),
             (
                 "hydrant stream list local:raw",
                 &["write the path alone, `raw`"],
@@ -56,7 +59,7 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
             ),
             (
                 "hydrant stream create local:file/x --shards 1",
-                &["`file/x` is not a directory", "name another place"],
+                &["`file/x` is not a directory", "name another directory"],
             ),
             (
                 "hydrant-producer --to local:file/x --simulate 1",
@@ -189,7 +192,7 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
             ),
         ],
     );
-    // The stream is there: what follows fails in the run, not before it.
+    // The stream exists: these fail in the run, not before it.
     refuses(
         &place,
         &[
@@ -213,7 +216,7 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
         "hydrant stream merge local:raw 000000 000001",
     ] {
         let words = &[
-            "`000000` is closed: it was split or merged before",
+            "`000000` was split or merged and is closed",
             "000001, 000002, 000003",
         ];
         refuses(&place, &[(line, words)]);
@@ -293,7 +296,7 @@ fn a_wrong_value_of_any_other_command_is_refused_in_one_line() {
         ),
         (
             "hydrant lake ls file:empty".into(),
-            &["`file:empty` holds no table"],
+            &["`file:empty` has no tables"],
         ),
         (
             "hydrant lake ls file:empty --table t".into(),

@@ -1,4 +1,4 @@
-//! The configuration that is in force, as one line of the log.
+//! The effective configuration of a section, as one line of the log.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ pub(super) const ENVIRONMENT: &str = "environment";
 /// How the log names a value of the file.
 pub(super) const FILE: &str = "file";
 
-/// The values of a section that are in force. Secrets are already left out.
+/// The effective values of a section, without secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Effective {
     pub(super) section: &'static str,
     pub(super) values: Vec<(String, String, &'static str)>,
-    pub(super) strangers: Vec<String>,
+    pub(super) unknown_variables: Vec<String>,
 }
 
 impl Effective {
-    /// Warns of unknown environment variables, and logs what the file and the environment say; on level `debug` all
-    /// values that are in force.
+    /// Warns of unknown environment variables, and logs the values of the file and the environment; on level `debug`
+    /// all effective values.
     pub fn log(&self) {
-        for variable in &self.strangers {
-            tracing::warn!(target: "hydrant::config", "nothing reads the environment variable `{variable}`");
+        for variable in &self.unknown_variables {
+            tracing::warn!(target: "hydrant::config", "unknown environment variable `{variable}`");
         }
         if !self.values.is_empty() {
             tracing::debug!(target: "hydrant::config", "{self}");

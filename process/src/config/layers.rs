@@ -1,4 +1,4 @@
-//! Where values come from: the file, the environment, the command line.
+//! Reads values from the file, the environment and the command line.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::section::{RawValue, Section, SourcedValue, ValueSource};
 /// The name of the keys at the head of the file, before its first table.
 pub const ROOT: &str = "";
 
-/// The tables that Hydrant's binaries read between them.
+/// The tables that Hydrant's binaries read, all together.
 pub const SECTIONS: &[&str] = &[
     "consumer",
     "local",
@@ -31,7 +31,7 @@ pub const SECTIONS: &[&str] = &[
 
 const PREFIX: &str = "HYDRANT_";
 
-/// A configuration file of more than this is a mistake in the path.
+/// The largest configuration file: a larger one is probably not a configuration.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 type Keys = BTreeMap<String, SourcedValue>;
@@ -39,18 +39,18 @@ type Keys = BTreeMap<String, SourcedValue>;
 /// The file and the environment, read once at start.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
-    /// The file does not read, so that keys which are missing may well stand in it.
+    /// The file could not be read, so keys that seem missing may be in it.
     is_unread: bool,
-    /// There are no flags: what takes their place is set by the program.
+    /// The program has no flags for these keys and sets values itself.
     without_flags: bool,
     file: BTreeMap<String, Keys>,
     environment: BTreeMap<String, Keys>,
 }
 
 impl Layers {
-    /// Reads `file` and takes the variables that start with `HYDRANT_` out of `environment`. `sections` are the names
-    /// of all tables that the file may hold, also of those that this binary does not read. What cannot be read is
-    /// left out and added to `problems`.
+    /// Reads `file`, and the variables of `environment` that start with `HYDRANT_`. `sections` names all tables that
+    /// the file may hold, also those that this binary does not read. What cannot be read is left out and added to
+    /// `problems`.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -81,7 +81,7 @@ impl Layers {
                 Ok(value) => environment.push((variable, value)),
                 Err(_) => problems.push(
                     format!("environment `{variable}`"),
-                    "holds bytes that are not UTF-8: write its value in UTF-8",
+                    "is not valid UTF-8: write its value in UTF-8",
                 ),
             }
         }
@@ -177,7 +177,7 @@ impl Layers {
         self.take_text(&name, &text, sections, problems);
     }
 
-    /// Takes what the text of a file says.
+    /// Reads the text of a file.
     pub(crate) fn take_text(
         &mut self,
         name: &str,
@@ -189,7 +189,7 @@ impl Layers {
         let mut last = 0;
         let mut refuse = |span: Option<Range<usize>>, message: &str| {
             let line = line_of(text, span.map_or(0, |span| span.start));
-            // What else is wrong in a line follows from the first mistake, most times.
+            // Further errors in a line usually follow from the first one.
             if line != last {
                 problems.push(format!("`{name}` line {line}"), message.trim_end());
             }
@@ -283,7 +283,7 @@ impl Layers {
     }
 }
 
-/// What the command line says, by key.
+/// The values of the command line, by key.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     given: Keys,
@@ -296,7 +296,7 @@ impl Flags {
         Self::default()
     }
 
-    /// Takes `flag` (with its hyphens) as the flag of `key`, and its value when it was given.
+    /// Makes `flag` (with its hyphens) the flag of `key`, with its value if it was given.
     pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
         self.insert(
             key,
@@ -305,7 +305,7 @@ impl Flags {
         );
     }
 
-    /// Takes a repeatable `flag` as the flag of the list `key`; no values means that it was not given.
+    /// Makes a repeatable `flag` the flag of the list `key`; no values means that it was not given.
     pub fn set_list<T: ToString>(&mut self, key: &'static str, flag: &'static str, values: &[T]) {
         let values: Vec<String> = values.iter().map(T::to_string).collect();
         self.insert(
@@ -344,7 +344,7 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     let len = std::fs::metadata(path)?.len();
     if len > FILE_BYTES_MAX {
         let message = format!(
-            "it has {len} bytes, a configuration has at most {FILE_BYTES_MAX}: check the path"
+            "it has {len} bytes and a configuration has at most {FILE_BYTES_MAX}: check the path"
         );
         return Err(std::io::Error::other(message));
     }

@@ -1,8 +1,8 @@
-//! The known name that a mistyped one was meant to be.
+//! Finds the known name that a mistyped one probably means.
 
 use super::layers::normal;
 
-/// The name that `written` was probably meant to be.
+/// The known name that `written` probably means.
 pub(super) fn nearest<'a>(
     written: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -17,7 +17,7 @@ pub(super) fn nearest<'a>(
         .map(|(_, name)| name)
 }
 
-/// Insertions, removals, replacements and swaps of neighbours that make `b` of `a`.
+/// The number of insertions, removals, replacements and swaps of neighbours that turn `a` into `b`.
 fn edits(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];

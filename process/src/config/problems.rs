@@ -1,4 +1,4 @@
-//! Everything that is wrong with a configuration, at once.
+//! Collects all problems of a configuration, to report them at once.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::effective::Effective;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::settings::SettingProblem;
 
-/// All problems of a configuration, and what came of the sections that were read.
+/// All problems of a configuration, and the effective values of the sections that were read.
 #[derive(Clone, Debug, Default)]
 pub struct Problems {
     found: Vec<SettingProblem>,
@@ -14,12 +14,12 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// None so far.
+    /// No problems yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one: where it is, and what to write instead.
+    /// Adds a problem: its place, and a message that says what to write instead.
     pub fn push(&mut self, place: impl Into<String>, message: impl Into<String>) {
         self.found.push(SettingProblem {
             place: place.into(),
@@ -27,12 +27,12 @@ impl Problems {
         });
     }
 
-    /// Removes what is wrong there.
+    /// Removes the problems of this place.
     pub(super) fn forget(&mut self, place: &str) {
         self.found.retain(|problem| problem.place != place);
     }
 
-    /// Adds those of `other`.
+    /// Adds the problems of `other`.
     pub fn extend(&mut self, other: Problems) {
         self.found.extend(other.found);
         self.effective.extend(other.effective);
@@ -46,22 +46,22 @@ impl Problems {
         self.effective.push(section);
     }
 
-    /// What is in force in each section that was read.
+    /// The effective values of each section that was read.
     pub fn effective(&self) -> &[Effective] {
         &self.effective
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// How many there are.
+    /// The number of problems.
     pub fn len(&self) -> usize {
         self.found.len()
     }
 
-    /// [`Error::Refused`] that lists all of them; `Ok` when nothing is wrong.
+    /// An [`Error::Refused`] that lists all problems; `Ok` without any.
     pub fn into_result(self) -> Result<()> {
         if self.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! One table of the configuration, with all layers laid over each other.
+//! One table of the configuration, merged from all layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,7 +19,7 @@ use super::values::{ValueError, out_of_range, parse_bytes, parse_duration, whole
 /// Where a value was written.
 #[derive(Clone, Debug)]
 pub(super) enum ValueSource {
-    /// The program sets it, such as `hydrant run` the streams between its stages.
+    /// The program itself, such as `hydrant run` for the streams between its stages.
     Program,
     /// It outranks the other layers, as the query of a URL does.
     Above {
@@ -52,8 +52,8 @@ pub(super) struct SourcedValue {
     pub(super) raw: RawValue,
 }
 
-/// The keys of one table. Each request names its key in kebab case, answers with a usable value, and keeps what is
-/// wrong until [`Section::finish`].
+/// The keys of one table. Each request names its key in kebab case and gets a usable value; mistakes are kept until
+/// [`Section::finish`].
 #[derive(Clone, Debug)]
 pub struct Section {
     name: &'static str,
@@ -61,10 +61,10 @@ pub struct Section {
     flags: BTreeMap<String, &'static str>,
     known: BTreeSet<&'static str>,
     problems: Problems,
-    /// The file does not read: what is missing counts as a problem, but is not listed beside that of the file.
+    /// The file could not be read: a missing key counts as a problem, but is not listed beside the problem of the file.
     is_unread: bool,
     lacks_keys: bool,
-    /// The problems of keys that are missing: where each is, and which keys would do.
+    /// The problems of missing keys: the place of each, and the keys of which one must be given.
     missing: Vec<(String, Vec<&'static str>)>,
     effective: Vec<(String, String, &'static str)>,
 }
@@ -99,12 +99,12 @@ impl Section {
         self.text_such_as(key, "a text in quotes")
     }
 
-    /// A text; `wanted` says what to write where something else stands, such as a number without quotes.
+    /// A text; `wanted` says what to write instead of another type, such as a number without quotes.
     pub fn text_such_as(&mut self, key: &'static str, wanted: &str) -> Option<String> {
         self.read(key, wanted, text_of, |text| text.clone())
     }
 
-    /// A text that must be given; empty with a problem when it is not. `remedy` says what to write.
+    /// A required text; an empty text and a problem when it is not given. `remedy` says what to write.
     pub fn required(&mut self, key: &'static str, remedy: &str) -> String {
         let given = self.given.get(key).and_then(|layers| layers.first());
         match given.map(|given| given.raw.is_empty()) {
@@ -125,7 +125,7 @@ impl Section {
         )
     }
 
-    /// Anything with a text form; the message of a refusal is the type's own.
+    /// A value of any type that can be parsed; a refusal has the message of that type.
     pub fn parsed<T>(&mut self, key: &'static str) -> Option<T>
     where
         T: FromStr,
@@ -324,7 +324,7 @@ impl Section {
                         Some(word) => format!("did you mean `{word}`?"),
                         None => format!("write one of {}", words()),
                     };
-                    self.problem(key, format!("`{text}` is not a choice: {hint}"));
+                    self.problem(key, format!("`{text}` is not a valid value: {hint}"));
                     default
                 }
             },
@@ -356,8 +356,8 @@ impl Section {
             .unwrap_or_default()
     }
 
-    /// A table of texts (`key = { a = "1" }` or `[section.key]`), as it stands in the file only; empty when it is not
-    /// given. Numbers and switches come as their texts.
+    /// A table of texts (`key = { a = "1" }` or `[section.key]`), from the file only; empty when it is not given.
+    /// Numbers and switches become texts.
     pub fn table(&mut self, key: &'static str) -> BTreeMap<String, String> {
         self.read(key, "a table of texts", table_of, |table| {
             format!("{table:?}")
@@ -378,8 +378,7 @@ impl Section {
             .unwrap_or_default()
     }
 
-    /// Adds that something about a key is wrong. The section knows where it was written; `message` says what is wrong
-    /// and what to write.
+    /// Adds a problem about a key. The section adds its place; `message` says what is wrong and what to write.
     pub fn problem(&mut self, key: &'static str, message: impl Into<String>) {
         self.known.insert(key);
         if self.is_unread && !self.is_given(key) {
@@ -391,8 +390,8 @@ impl Section {
         self.problems.push(place, message);
     }
 
-    /// Adds that none of these keys is given; `message` says what to write. It is not listed beside an unknown key that was
-    /// meant to be one of them.
+    /// Adds the problem that none of these keys is given; `message` says what to write. The problem is not listed
+    /// beside an unknown key that probably means one of them.
     pub fn missing(&mut self, keys: &[&'static str], message: impl Into<String>) {
         let Some(first) = keys.first() else { return };
         self.known.extend(keys);
@@ -400,22 +399,22 @@ impl Section {
         self.missing.push((self.place(first), keys.to_vec()));
     }
 
-    /// Whether something was wrong so far.
+    /// Whether there are problems so far.
     pub fn has_problems(&self) -> bool {
         self.lacks_keys || !self.problems.is_empty()
     }
 
-    /// Ends the section: keys that nobody asked for become problems, and all problems go to `problems`, which also
-    /// keeps what is in force for the log.
+    /// Ends the section: unknown keys become problems, and `problems` takes all problems and the effective values for
+    /// the log.
     pub fn finish(mut self, problems: &mut Problems) {
-        let mut strangers = Vec::new();
+        let mut unknown_variables = Vec::new();
         for (key, layers) in &self.given {
             if self.known.contains(key.as_str()) {
                 continue;
             }
             for given in layers {
                 if let (ROOT, ValueSource::Environment { variable }) = (self.name, &given.source) {
-                    strangers.push(variable.clone());
+                    unknown_variables.push(variable.clone());
                     continue;
                 }
                 let hint = match nearest(key, self.known.iter().copied()) {
@@ -434,7 +433,7 @@ impl Section {
         let effective = Effective {
             section: self.name,
             values: self.effective,
-            strangers,
+            unknown_variables,
         };
         problems.extend(self.problems);
         problems.read(effective);
@@ -513,7 +512,7 @@ impl Section {
         None
     }
 
-    /// Adds that the value of a key, as it was written, is too small or too large.
+    /// Adds the problem that the value of a key is too small or too large, and quotes it as it was written.
     fn out_of_range(&mut self, key: &'static str, remedy: &str) {
         let given = self.given.get(key).and_then(|layers| layers.first());
         let written = given.map(|given| given.raw.to_string());
@@ -568,7 +567,7 @@ impl Section {
 }
 
 impl RawValue {
-    /// What was written, without its value, which may be a secret.
+    /// The kind of the value, without the value itself, which may be a secret.
     fn kind(&self) -> &'static str {
         match self {
             RawValue::Text(_) | RawValue::Toml(Value::String(_)) => "a text",
@@ -595,12 +594,13 @@ impl fmt::Display for RawValue {
     }
 }
 
+/// Why a value cannot be used.
 enum BadValue {
-    /// Another kind of value is wanted.
+    /// The value has the wrong kind.
     Kind,
-    /// Nothing was written.
+    /// The value is empty.
     Empty,
-    /// The right kind, but not a good value.
+    /// The value has the right kind but is not valid.
     Value(String),
 }
 

@@ -83,7 +83,7 @@ fn a_line_that_is_not_toml_is_one_problem() {
 }
 
 #[test]
-fn all_problems_are_told_at_once_each_with_its_place() {
+fn all_problems_are_reported_at_once_each_with_its_place() {
     let file = file(
         "memory = 1\n[sink]\nflush-interval = 5\nrows = 11\nflush_bites = 3\nmode = 'fats'\nlake = 7\n",
     );
@@ -107,7 +107,7 @@ fn all_problems_are_told_at_once_each_with_its_place() {
     assert_eq!(section.required("lake", "write a URL"), "");
     section.finish(&mut problems);
     let name = file.path().display().to_string();
-    let told = problems.to_string();
+    let said = problems.to_string();
     let wanted = [
         "9 problems in the configuration".to_owned(),
         format!("`{name}` [sink] flush-interval (line 3): `5` has no unit: write for example `5s`"),
@@ -115,7 +115,7 @@ fn all_problems_are_told_at_once_each_with_its_place() {
         "environment `HYDRANT_SINK_PARTS`: `many` is not a whole number: write `1` to `10`"
             .to_owned(),
         "flag `--flush-bytes`: `1XB` is not a number of bytes".to_owned(),
-        format!("`{name}` [sink] mode (line 6): `fats` is not a choice: did you mean `fast`?"),
+        format!("`{name}` [sink] mode (line 6): `fats` is not a valid value: did you mean `fast`?"),
         "[sink] table (flag `--table`, environment `HYDRANT_SINK_TABLE`): is missing: write `table"
             .to_owned(),
         format!("`{name}` [sink] lake (line 7): is a number: write a text in quotes"),
@@ -125,7 +125,7 @@ fn all_problems_are_told_at_once_each_with_its_place() {
         "environment `HYDRANT_SINK_LAKES`: unknown key `lakes`: did you mean `lake`?".to_owned(),
     ];
     for line in &wanted {
-        assert!(told.contains(line), "`{line}` is not in\n{told}");
+        assert!(said.contains(line), "`{line}` is not in\n{said}");
     }
     assert_eq!(problems.len(), wanted.len() - 1);
     assert!(matches!(
@@ -158,14 +158,14 @@ fn a_missing_key_is_not_listed_beside_the_one_that_was_meant_to_be_it() {
 #[test]
 fn unknown_tables_and_broken_files_are_refused_with_their_lines() {
     let problems = refused("memory = 1\n[snik]\na = 1\n[a.b]\n");
-    let told = problems.to_string();
+    let said = problems.to_string();
     assert!(
-        told.contains("line 2: unknown table `[snik]`: did you mean `[sink]`?"),
-        "{told}"
+        said.contains("line 2: unknown table `[snik]`: did you mean `[sink]`?"),
+        "{said}"
     );
     assert!(
-        told.contains("line 4: unknown table `[a]`: known tables are `[consumer]`"),
-        "{told}"
+        said.contains("line 4: unknown table `[a]`: known tables are `[consumer]`"),
+        "{said}"
     );
 
     let problems = refused("[sink]\nrows = \n[stream\n");
@@ -237,13 +237,13 @@ fn empty_values_are_refused_and_nothing_is_read_from_them() {
     }
     let mut problems = Problems::new();
     section.finish(&mut problems);
-    let told = problems.to_string();
+    let said = problems.to_string();
     assert_eq!(
-        told.matches("is empty: write a value").count(),
+        said.matches("is empty: write a value").count(),
         10,
-        "{told}"
+        "{said}"
     );
-    assert_eq!(problems.len(), 10, "{told}");
+    assert_eq!(problems.len(), 10, "{said}");
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn numbers_that_do_not_fit_are_quoted_as_they_were_written_with_the_range() {
     section.bytes_within("none", 64, 1 << 10..=3 << 40);
     let mut problems = Problems::new();
     section.finish(&mut problems);
-    let told = problems.to_string();
+    let said = problems.to_string();
     for line in [
         "rows (line 2): `-3` is out of range: write `1` to `10`",
         "far (line 5): `-900` is out of range: write `-840` to `840`",
@@ -283,13 +283,13 @@ fn numbers_that_do_not_fit_are_quoted_as_they_were_written_with_the_range() {
         "`--small`: `1_0` is not a number of bytes",
         "`--none`: `0` is out of range: write `1KiB` to `3TiB`",
     ] {
-        assert!(told.contains(line), "`{line}` is not in\n{told}");
+        assert!(said.contains(line), "`{line}` is not in\n{said}");
     }
-    assert_eq!(problems.len(), 9, "{told}");
+    assert_eq!(problems.len(), 9, "{said}");
 }
 
 #[test]
-fn the_root_warns_of_variables_that_nobody_reads_and_refuses_keys() {
+fn the_root_warns_of_unknown_variables_and_refuses_unknown_keys() {
     let layers = layers(
         "memory = '1MiB'\nmemroy = 1\n",
         &[
@@ -302,7 +302,10 @@ fn the_root_warns_of_variables_that_nobody_reads_and_refuses_keys() {
     assert_eq!(section.bytes("memory", 0), 2 << 20);
     let mut problems = Problems::new();
     section.finish(&mut problems);
-    assert_eq!(problems.effective()[0].strangers, ["HYDRANT_VERSION"]);
+    assert_eq!(
+        problems.effective()[0].unknown_variables,
+        ["HYDRANT_VERSION"]
+    );
     assert_eq!(problems.len(), 1);
     assert!(
         problems.to_string().contains("did you mean `memory`?"),
@@ -376,7 +379,7 @@ proptest! {
     }
 
     #[test]
-    fn a_bare_number_is_no_duration(number in any::<u64>()) {
+    fn a_bare_number_is_not_a_duration(number in any::<u64>()) {
         prop_assume!(number != 0);
         prop_assert!(parse_duration(&number.to_string()).is_err());
     }

@@ -1,4 +1,4 @@
-//! The text forms of durations, byte counts and whole numbers.
+//! Parses durations, byte counts and whole numbers.
 
 use std::num::{IntErrorKind, ParseIntError};
 use std::ops::RangeInclusive;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// Why a text is not the value that it should be, and what to write.
+/// Says why a text is not a valid value, and what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ValueError(pub(super) String);
 
-/// No duration is longer, so that adding one to a moment cannot overflow.
+/// The longest duration: adding it to a moment cannot overflow.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// A duration such as `5s`, `250ms`, `1h 30m`; a bare number is refused because its unit is a guess.
@@ -19,7 +19,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let mut sum = Duration::ZERO;
     for part in duration_parts(text) {
         let part = humantime::parse_duration(part).map_err(|error| not_a_duration(text, &error))?;
-        // One by one, since humantime's own sum may overflow.
+        // Part by part, because humantime's own sum may overflow.
         sum = sum.saturating_add(part);
     }
     if sum > DURATION_MAX {
@@ -69,7 +69,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, ValueError> {
     }
     let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let size = if is_digits {
-        // More digits than a number of bytes can have.
+        // The number has more digits than a `u64`.
         ByteSize(u64::MAX)
     } else {
         text.parse().map_err(|_| {
@@ -94,7 +94,7 @@ pub fn parse_whole(text: &str, range: RangeInclusive<u64>) -> Result<u64, ValueE
     number.ok_or_else(|| out_of_range(text, &remedy))
 }
 
-/// Any whole number; `remedy` says which ones are good.
+/// Parses any whole number; `remedy` says which numbers are valid.
 pub(super) fn whole(text: &str, remedy: &str) -> Result<i128, ValueError> {
     let plain = text.trim().replace('_', "");
     plain
@@ -105,12 +105,12 @@ pub(super) fn whole(text: &str, remedy: &str) -> Result<i128, ValueError> {
         })
 }
 
-/// A value that is too small or too large.
+/// The error of a value that is too small or too large.
 pub(super) fn out_of_range(written: &str, remedy: &str) -> ValueError {
     ValueError(format!("`{written}` is out of range: write {remedy}"))
 }
 
-/// What to write for a number: the least and the greatest value, or only the least where every larger one is good.
+/// The remedy for a number: the least and the greatest value, or only the least where no value is too large.
 pub(super) fn within_text<T: PartialEq>(
     range: &RangeInclusive<T>,
     max: T,

@@ -76,7 +76,7 @@ async fn act(process: Process, role: String) -> Result<()> {
     }
 }
 
-/// No test of its own: what the other tests start, see above.
+/// Not a test by itself: the other tests start it, see above.
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else {
@@ -188,7 +188,7 @@ fn a_process_may_open_as_many_files_as_its_hard_limit_says() {
 }
 
 #[test]
-fn every_problem_of_the_configuration_is_told_before_anything_runs() {
+fn every_problem_of_the_configuration_is_reported_before_anything_runs() {
     let wrong = [
         ("HYDRANT_SINK_ROWS", "30"),
         ("HYDRANT_MEMORY", "1"),
@@ -315,7 +315,7 @@ fn a_drain_ends_after_its_timeout() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_goes_away_is_not_a_failure() {
     for role in ["print", "println"] {
         let mut child = start(role, &[]);
         let mut stdout = child.stdout.take().unwrap();

@@ -1,8 +1,8 @@
-//! Histograms that are counted where they are recorded.
+//! Histograms that count each sample when it is recorded.
 //!
-//! Owns the buckets of all histograms of a process and their text form. Promises that a sample costs an addition to one
-//! bucket, however many rows it stands for, and that memory does not grow with samples: those of the exporter are kept one
-//! by one, each with the time, until they are folded.
+//! Owns the buckets of all histograms of a process and their text form. Promises that a sample costs one addition to a
+//! bucket, however many rows it stands for, and that memory does not grow with samples. The exporter would keep each
+//! sample with its time until the next scrape.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -14,7 +14,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::PrometheusRecorder;
 
-/// Upper bounds of histograms whose names end in `_seconds`: from a local fsync to a stream that stood still.
+/// Upper bounds of histograms whose names end in `_seconds`: from a local fsync to a stream that stopped for an hour.
 const SECONDS_BUCKETS: &[f64] = &[
     0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0,
@@ -83,6 +83,7 @@ impl HistogramFn for Buckets {
 
     fn record_many(&self, value: f64, count: usize) {
         let at = self.bounds.partition_point(|bound| *bound < value);
+        debug_assert_eq!(self.counts.len(), self.bounds.len() + 1);
         self.counts[at].fetch_add(count as u64, Ordering::Relaxed);
         let more = value * count as f64;
         let add = |sum: u64| Some((f64::from_bits(sum) + more).to_bits());

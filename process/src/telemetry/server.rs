@@ -1,7 +1,7 @@
 //! Answers `/metrics`, `/healthz` and `/readyz` over HTTP/1.
 //!
-//! One request a connection, a bounded number of connections, a time limit on each: a scraper cannot slow the
-//! process down. `/healthz` is 200 while the process works and 503 once it has failed; `/readyz` is 503 before
+//! Each connection serves one request within a time limit, and the number of connections is bounded: a scraper cannot
+//! slow the process down. `/healthz` is 200 while the process works and 503 once it has failed; `/readyz` is 503 before
 //! [`Readiness`] is set and while the process drains.
 
 use std::convert::Infallible;
@@ -46,7 +46,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Tells that the process has failed; it never recovers.
+    /// Marks the process as failed, which is final.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
@@ -139,7 +139,7 @@ async fn answer(connection: TcpStream, probes: &Probes) {
         .max_headers(64)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(connection), service);
-    // A client that hangs up or is too slow is its own affair.
+    // Ignore the error of a client that hangs up or is too slow.
     drop(tokio::time::timeout(CONNECTION_TIMEOUT, served).await);
 }
 
@@ -153,15 +153,15 @@ fn respond(method: &Method, path: &str, probes: &Probes) -> Response<Full<Bytes>
             "only GET\n".to_owned(),
         )
     } else {
-        let told = |good: bool, why: &str| match good {
+        let probe = |good: bool, why: &str| match good {
             true => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             false => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
         };
         match path {
             "/metrics" => (StatusCode::OK, PROMETHEUS, probes.metrics.render()),
-            "/healthz" => told(!probes.health.has_failed(), "failed"),
-            "/readyz" if probes.shutdown.is_draining() => told(false, "draining"),
-            "/readyz" => told(probes.ready.is_ready(), "starting"),
+            "/healthz" => probe(!probes.health.has_failed(), "failed"),
+            "/readyz" if probes.shutdown.is_draining() => probe(false, "draining"),
+            "/readyz" => probe(probes.ready.is_ready(), "starting"),
             _ => (
                 StatusCode::NOT_FOUND,
                 TEXT,

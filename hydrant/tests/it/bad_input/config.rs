@@ -1,9 +1,9 @@
-//! Wrong flags, files, policies and streams: refused with 64, all mistakes at once, nothing done.
+//! Wrong flags, files, policies and streams: refused with exit code 64, all mistakes at once, and nothing is done.
 
 use crate::place::Place;
 
 #[test]
-fn all_mistakes_of_a_file_are_told_at_once_with_line_and_suggestion() {
+fn all_mistakes_of_a_file_are_reported_at_once_with_line_and_suggestion() {
     let place = Place::new();
     place.write(
         "hydrant.toml",
@@ -56,7 +56,7 @@ fn mistakes_of_streams_and_lakes_are_told_with_the_others() {
     assert_nothing_made(&place, &["hydrant.toml"]);
 }
 
-/// Nothing lies in the place but `files`.
+/// Checks that the place holds only `files`.
 #[track_caller]
 fn assert_nothing_made(place: &Place, files: &[&str]) {
     let entries = std::fs::read_dir(place.root()).expect("the directory reads");
@@ -169,7 +169,7 @@ fn a_stream_that_appears_while_it_is_awaited_is_read() {
     place.wait_until("the sink waits", || place.path("lake/_hydrant").exists());
     place.simulate("local:late", 20, 1);
     assert_eq!(place.wait_for_end(&mut sink), Some(0), "{}", place.logs());
-    // The end may have come between two batches: what was left is landed by another run.
+    // The run may have ended between two batches: another run lands the rest.
     place.sink("local:late", "file:lake").expect(0, &[]);
     assert_eq!(place.sound("file:lake")["rows"], 20);
 }

@@ -1,4 +1,4 @@
-//! A segment with a byte that is not what was written.
+//! A segment with a corrupt byte.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ const RUNS: u64 = 8;
 fn damaged() -> (Place, PathBuf, Vec<u8>) {
     let place = Place::new();
     place.create_small("local:raw", SHARDS);
-    // Each run appends what fills most of a segment.
+    // Each run appends most of a segment.
     for seed in 0..RUNS {
         place.simulate("local:raw", RECORDS / RUNS, seed);
     }
@@ -35,7 +35,7 @@ fn damaged() -> (Place, PathBuf, Vec<u8>) {
 }
 
 #[test]
-fn readers_name_file_and_byte_and_the_other_shards_go_on() {
+fn readers_name_file_and_byte_and_other_shards_continue() {
     let (place, segment, intact) = damaged();
     let file = segment
         .file_name()
@@ -74,7 +74,7 @@ fn readers_name_file_and_byte_and_the_other_shards_go_on() {
             &["--from", "local:raw", "--exit-at-end", "--idle", "50ms"],
         )
         .expect(1, &words);
-    // With the file restored nothing is missing.
+    // With the file restored, nothing is missing.
     fs::write(&segment, intact).expect("the segment can be written");
     place.sink("local:raw", "file:lake").expect(0, &[]);
     let verified = place.sound("file:lake");
@@ -87,7 +87,7 @@ fn tail_prints_what_can_be_read_and_names_the_corrupt_shard() {
     let (place, segment, _) = damaged();
     let file = segment.file_name().expect("a name").to_string_lossy();
     let words = [
-        "the rest of the shard is left out",
+        "skipping the rest of the corrupt shard",
         "shard=000000",
         &*file,
         "at byte",
@@ -122,7 +122,7 @@ fn tail_prints_what_can_be_read_and_names_the_corrupt_shard() {
     }
 }
 
-/// A run without end stalls at the shard and continues with it once it is repaired.
+/// A run without end stalls at the shard and continues once the shard is repaired.
 #[test]
 fn a_repair_makes_a_gap_that_the_lake_records() {
     let (place, segment, _) = damaged();
@@ -142,7 +142,7 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
     place.wait_until("the shard is stalled", || {
         place.read("sink.log").contains("the shard is stalled")
     });
-    // The other shard goes on, with records that come after as well.
+    // The other shard continues, also with records that arrive later.
     place.simulate("local:raw", 200, 9);
     let came = place.stored("local:raw")[1];
     assert!(came > stored[1], "the shard got none of them");
@@ -154,7 +154,11 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
         })
     });
     assert_eq!(sink.ended(), None, "{}", place.logs());
-    assert_eq!(sink.terminate(), Some(1), "it tells of the corrupt shard");
+    assert_eq!(
+        sink.terminate(),
+        Some(1),
+        "the sink reports the corrupt shard"
+    );
 
     place
         .run("hydrant", &["stream", "repair", "local:raw", "000000"])
@@ -192,7 +196,7 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
         detail.contains(&*file) && detail.contains("were lost"),
         "{detail}"
     );
-    // What is missing is what the gap says, to the record: `the records in (479, 497] were lost ...`.
+    // Exactly the records of the gap are missing: `the records in (479, 497] were lost ...`.
     let (from, rest) = detail
         .strip_prefix("the records in (")
         .and_then(|rest| rest.split_once(", "))

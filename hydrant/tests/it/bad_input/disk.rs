@@ -1,4 +1,4 @@
-//! Full and read-only disks: small file systems of their own, mounted in a namespace.
+//! Full and read-only disks: small file systems, mounted in a namespace.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::place::{Answer, Place, skip};
 use crate::process::binary;
 
-/// A shell with a file system of its own at `mount` in the place, which nobody outside sees.
+/// A shell with a private file system at `mount` in the place.
 struct Inside<'a> {
     place: &'a Place,
     shell: Child,
@@ -16,7 +16,7 @@ struct Inside<'a> {
     answers: BufReader<ChildStdout>,
 }
 
-/// Whether the system lets a user mount a file system in a namespace of its own; the reason why not is printed once.
+/// Whether the system lets a user mount a file system in a new namespace; prints the reason once if it does not.
 fn is_permitted() -> bool {
     static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
     let why_not = WHY_NOT.get_or_init(|| {
@@ -73,7 +73,7 @@ impl<'a> Inside<'a> {
         answer.trim().to_owned()
     }
 
-    /// Runs a command to its end; a binary of ours by its name.
+    /// Runs a command to its end; binaries under test are called by name.
     fn run(&mut self, line: &str) -> Answer {
         let line = with_path(line);
         let code = self.say(&format!(
@@ -88,7 +88,7 @@ impl<'a> Inside<'a> {
         answer
     }
 
-    /// Starts a command that goes on; answers its number.
+    /// Starts a command in the background; answers its process id.
     fn start(&mut self, line: &str, log: &str) -> String {
         let line = with_path(line);
         self.say(&format!(
@@ -113,7 +113,7 @@ impl<'a> Inside<'a> {
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        // What still runs ends with the shell.
+        // Background processes end with the shell.
         drop(writeln!(self.input, "kill -9 $(jobs -p) 2>/dev/null; exit"));
         drop(self.shell.wait());
     }
@@ -148,9 +148,9 @@ fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
         place.read_so_far("producer.log").contains("no space left")
     });
     let said = place.read("producer.log");
-    assert!(said.contains("writing continues by itself"), "{said}");
+    assert!(said.contains("and writing continues"), "{said}");
     assert!(said.contains(".seg"), "the file is named: {said}");
-    // It stays readable, and the producer waits.
+    // The stream stays readable, and the producer waits.
     let described = inside
         .run("hydrant stream describe local:mount/raw --json")
         .expect(0, &[]);
@@ -159,7 +159,7 @@ fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
     let read = inside.run(TAIL).expect(0, &[]);
     assert_eq!(read.out.lines().count() as u64, stored);
     assert!(inside.is_alive(&producer));
-    // Whoever cannot even start says why.
+    // A process that cannot start says why.
     let second = inside.run("hydrant stream create local:mount/other --shards 64");
     assert_ne!(second.code, Some(0), "{second:?}");
     assert!(second.err.contains("no space left"), "{second:?}");
@@ -202,7 +202,7 @@ fn trimming_frees_a_full_disk() {
     place.wait_until("a full disk", || {
         place.read_so_far("producer.log").contains("no space left")
     });
-    // What the sink has landed may go.
+    // Data that the sink has landed may be trimmed.
     let stored: u64 = crate::place::stored(
         &inside
             .run("hydrant stream describe local:mount/raw --json")
@@ -220,13 +220,13 @@ fn trimming_frees_a_full_disk() {
     let wanted: Vec<i64> = (0..10_000).collect();
     assert_eq!(place.integers("lake", "index"), wanted, "{}", place.logs());
     place.sound("file:lake");
-    // No failed attempt left anything behind.
+    // Failed attempts have left nothing behind.
     let left = inside.run("find mount -name '*.tmp'").expect(0, &[]);
     assert_eq!(left.out, "");
 }
 
 #[test]
-fn a_sink_and_a_transform_whose_output_is_full_go_on_once_there_is_space() {
+fn a_sink_and_a_transform_with_a_full_output_continue_once_there_is_space() {
     let place = Place::new();
     let Some(mut inside) = Inside::with_bytes(&place, 1 << 20) else {
         return;
@@ -328,7 +328,7 @@ fn a_read_only_file_system_is_a_clear_refusal() {
             "{line}: {answer:?}"
         );
     }
-    // Looking leaves no trace, so it needs no right to write.
+    // Reading writes nothing, so it needs no write permission.
     let described = inside
         .run("hydrant stream describe local:mount/raw --json")
         .expect(0, &[]);

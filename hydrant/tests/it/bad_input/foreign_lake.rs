@@ -1,4 +1,4 @@
-//! A lake that another program wrote to, and a system directory that is not ours.
+//! A lake that another program wrote to, and a foreign system directory.
 
 use std::fs;
 
@@ -63,7 +63,7 @@ fn foreign_files_are_reported_by_verify_and_never_touched() {
     check(80);
     for path in &foreign {
         assert_eq!(
-            fs::read(path).expect("still there"),
+            fs::read(path).expect("the file reads"),
             before,
             "{}",
             path.display()
@@ -101,9 +101,12 @@ fn a_commit_record_of_a_newer_version_or_of_garbage_is_refused_and_nothing_is_wr
         let verified = place.verify("file:lake");
         assert_eq!(verified.code, Some(1), "{content}: {verified:?}");
         assert_eq!(lake::files(&place.path("lake/events")), rows);
-        assert_eq!(fs::read_to_string(&chain).expect("it is there"), content);
+        assert_eq!(
+            fs::read_to_string(&chain).expect("the record reads"),
+            content
+        );
     }
-    // With the record restored it goes on as if nothing had been.
+    // With the record restored, the sink continues as before.
     fs::write(&chain, record).expect("the record can be replaced");
     place.sink("local:raw", "file:lake").expect(0, &[]);
     assert_eq!(place.sound("file:lake")["rows"], 60);
@@ -127,7 +130,7 @@ fn newest_commit(place: &Place) -> std::path::PathBuf {
     records.remove(0)
 }
 
-/// The record as a later release would write it, with a checksum that holds.
+/// The record as a later release would write it, with a valid checksum.
 fn newer(record: &str) -> String {
     let object = record.replacen("{\"version\":1", "{\"version\":99", 1);
     let end = object.rfind(",\"crc\":").expect("a checksum");
@@ -149,7 +152,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn a_system_directory_that_is_no_directory_is_refused() {
+fn a_system_directory_that_is_a_file_is_refused() {
     let place = Place::new();
     place.create("local:raw", 1);
     place.simulate("local:raw", 5, 1);

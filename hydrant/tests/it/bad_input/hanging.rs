@@ -1,4 +1,4 @@
-//! Disks that hang: a named pipe that nobody writes stands for a file system that is gone.
+//! Disks that hang: a named pipe without a writer stands for a file system that is gone.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ fn a_drain_beside_a_disk_that_hangs_ends_in_time_and_names_it() {
     let to = ["--from", "local:raw", "--to", "file:lake"];
     let limits = ["--drain-timeout", "1s", "--metrics", "127.0.0.1:0"];
     let mut sink = place.start("hydrant-sink", &[to, limits].concat(), "sink.log");
-    // Said after the handlers of signals are there.
+    // The message comes after the signal handlers are installed.
     place.wait_until("the sink listens", || {
         place.read_so_far("sink.log").contains("metrics on ")
     });

@@ -1,8 +1,8 @@
-//! Workers that claim the same work, and a policy that changes under an app.
+//! Workers that own the same shards, and a policy that changes under an app.
 
 use crate::place::Place;
 
-/// Two sinks that share no lease: each takes every shard for its own, all the time.
+/// Two sinks that share no lease: each owns every shard all the time.
 #[test]
 fn sinks_that_both_own_every_shard_land_each_record_once() {
     own_together(&["--app", "a"], &["--app", "b"]);
@@ -65,7 +65,7 @@ fn own_together(first: &[&str], second: &[&str]) {
 
 const OTHER: &str = "[policy]\nname = \"other\"\n[[rule]]\nclass = \"email\"\naction = \"label\"\nlabel = \"[GONE]\"\n";
 
-/// Sends a record with an address and waits for it in the clean stream.
+/// Sends a record with an e-mail address and waits for it in the clean stream.
 fn feed(place: &Place, n: u64) {
     place.put(
         "local:raw",
@@ -100,7 +100,7 @@ fn a_policy_changes_after_a_clean_stop_and_is_refused_after_a_death() {
     place.wait_until("the record", || clean(&place).contains("[EMAIL]"));
     worker.kill();
 
-    // With nothing to read, the run might be at its end before it opens the shard.
+    // Without records, the run might end before it opens the shard.
     feed(&place, 2);
     let refused = place.run("hydrant-transform", &[&other[..], &to_the_end].concat());
     let refused = refused.expect(
@@ -115,7 +115,8 @@ fn a_policy_changes_after_a_clean_stop_and_is_refused_after_a_death() {
     assert!(refused.err.contains("SIGTERM"), "{refused:?}");
     assert!(!clean(&place).contains("[GONE]"));
 
-    // As the refusal says: once more with the former policy, to a clean stop; then the new one goes on from there.
+    // As the refusal says: run once more with the former policy to a clean stop; then the new policy continues from
+    // there.
     place
         .run("hydrant-transform", &[&strict[..], &to_the_end].concat())
         .expect(0, &[]);
@@ -141,8 +142,8 @@ fn a_policy_changes_after_a_clean_stop_and_is_refused_after_a_death() {
     assert!(!text.contains("x@example.com"), "{text}");
 }
 
-/// While a worker lives, one with another policy gets no shard that has unconfirmed output; what comes out is each
-/// record once, under one policy or the other.
+/// While a worker lives, a worker with another policy gets no shard with unconfirmed output: each record comes out
+/// once, under one policy or the other.
 #[test]
 fn two_policies_on_one_app_at_once_neither_lose_nor_double() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Bad lines through the engine alone.
+//! Bad lines through the PII engine alone.
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ fn bad_lines_are_only_in_the_report_and_the_good_ones_pass_in_order() {
             "too_large",
         ),
     ];
-    // What a table would refuse is still JSON, and passes.
+    // Records that only a table would refuse are valid JSON, and pass.
     let odd = [
         r#"{"n":1,"n":2}"#,
         r#"{"":1}"#,

@@ -1,4 +1,4 @@
-//! Records that no table can hold, through producer, transform and sink.
+//! Sends records that no table can hold through producer, transform and sink.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use hydrant_sink::decode::DEPTH_MAX;
 
 use crate::place::{Letter, Place};
 
-/// Stands in every bad record and must not come out anywhere but in the payload of the sink's letters.
+/// A mark in every bad record; it may come out only in the payload of the sink's dead letters.
 const MARK: &str = "RAWMARK";
 const DEPTH: usize = 10_000;
 
-/// A record and what becomes of it.
+/// A record and its expected outcome.
 struct RecordCase {
     record: Vec<u8>,
     fate: RecordOutcome,
@@ -19,9 +19,9 @@ struct RecordCase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RecordOutcome {
     Row,
-    /// A dead letter of the stage, for this reason.
+    /// A dead letter of this stage, for this reason.
     Letter(&'static str, &'static str),
-    /// The producer does not send it, for this reason.
+    /// The producer refuses it, for this reason.
     Refused(&'static str),
 }
 
@@ -137,7 +137,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
     let transformed = place.transform("local:raw", "local:clean").expect(0, &[]);
     let landed = place.sink("local:clean", "file:lake").expect(0, &[]);
 
-    // Where each record is: the raw shard holds them in the order of the lines, without the refused ones.
+    // The raw shard holds the records in the order of the lines, without the refused ones.
     let (mut rows, mut letters) = (Vec::new(), BTreeMap::new());
     let mut refused = BTreeMap::<&str, u64>::new();
     let mut sequence = 0u64;
@@ -145,8 +145,8 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
         match case.fate {
             RecordOutcome::Refused(reason) => {
                 *refused.entry(reason).or_default() += 1;
-                let told = format!("line={}", line + 1);
-                assert!(sent.err.contains(&told), "{told}: {}", sent.err);
+                let named = format!("line={}", line + 1);
+                assert!(sent.err.contains(&named), "{named}: {}", sent.err);
                 continue;
             }
             RecordOutcome::Row => rows.push(line as i64),
@@ -173,13 +173,16 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
         );
         assert!(letter.stream.starts_with("raw@"), "{letter:?}");
         assert_eq!(letter.length, record.len() as i64, "{letter:?}");
-        assert_eq!(letter.payload, None, "what nobody scanned is in a letter");
+        assert_eq!(
+            letter.payload, None,
+            "an unscanned payload is in a dead letter"
+        );
         // The raw stream still gives the record to every user who may read it.
         let (shard, at) = (letter.shard.as_str(), letter.sequence.to_string());
         let got = place.run("hydrant", &["stream", "get", "local:raw", shard, &at]);
         assert_eq!(got.code, Some(0), "{got:?}");
     }
-    // The sink's letters hold what it was given, in the order in which it came.
+    // The sink's dead letters hold its input, in order.
     let wanted = letters.values().filter(|(stage, ..)| *stage == "sink");
     let wanted: Vec<(&str, &[u8])> = wanted
         .map(|(_, reason, bytes)| (*reason, bytes.as_slice()))
@@ -208,7 +211,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
     }
 }
 
-/// A table that no column has yet cannot hold a row without values; later it can.
+/// A table without columns cannot hold a row without values; later it can.
 #[test]
 fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
     let place = Place::new();
@@ -227,7 +230,7 @@ fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
     );
 }
 
-/// Personal data in a key is replaced before a reader can see it, and so it is where the value cannot be read.
+/// Personal data in a key is replaced before a reader can see it, also in a record that cannot be read.
 #[test]
 fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
     let place = Place::new();
@@ -270,7 +273,7 @@ fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
     }
 }
 
-/// As deep as a table's columns may nest, with every stage and every command that reads them.
+/// Records as deep as columns may nest pass every stage and every command that reads them.
 #[test]
 fn the_deepest_records_become_rows() {
     let place = Place::new();

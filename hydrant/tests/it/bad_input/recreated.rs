@@ -1,4 +1,4 @@
-//! A stream that is deleted and made again under its name.
+//! A stream that is deleted and created again under its name.
 
 use crate::place::Place;
 
@@ -31,7 +31,7 @@ fn the_new_stream_is_another_chain_and_none_of_its_records_is_skipped() {
     let mut rows: Vec<u64> = chains.iter().map(|(_, rows)| *rows).collect();
     rows.sort_unstable();
     assert_eq!(rows, [100, 300], "{chains:?}");
-    // One more run finds nothing to do, in the new chain or the old.
+    // Another run finds nothing to do, in the new chain or the old one.
     place.sink("local:raw", "file:lake").expect(0, &[]);
     assert_eq!(place.sound("file:lake")["rows"], 400);
 }
@@ -83,7 +83,7 @@ fn running_readers_and_writers_end_with_a_clear_error() {
         crate::place::assert_no_panic(&said);
         let last = said.lines().last().expect("a message");
         assert!(last.starts_with("error: "), "{said}");
-        // The reason is logged with its shard when it is met.
+        // The reason is logged with its shard when it occurs.
         for word in GONE {
             assert!(said.contains(word), "{said}");
         }

@@ -1,8 +1,9 @@
-//! An app that goes back in its input: what its output cannot take is refused with the command that sends it again.
+//! An app that goes back in its input: records that its output cannot take are refused, and the refusal names the
+//! command that sends them again.
 
 use crate::place::{Answer, Place};
 
-/// Records that are passed over, and records that are copied after them.
+/// Records that the app skips, and records that it copies after them.
 const PASSED: u64 = 300;
 const COPIED: u64 = 200;
 
@@ -29,7 +30,7 @@ fn reprocess(place: &Place, from: &str) -> Answer {
     place.run("hydrant", &[&args[..], &app[..]].concat())
 }
 
-/// A copy that began at the latest record, and how many records it has.
+/// A copy that began at the latest record.
 fn begun_at_latest() -> Place {
     let place = Place::new();
     place.create("local:raw", 2);
@@ -52,7 +53,7 @@ fn forget_progress(place: &Place) {
 }
 
 #[test]
-fn what_was_passed_over_is_refused_until_it_is_sent_as_new() {
+fn skipped_records_are_refused_until_they_are_sent_as_new() {
     let place = begun_at_latest();
     forget_progress(&place);
     copy(&place, "earliest").expect(64, &[REMEDY]);
@@ -61,19 +62,19 @@ fn what_was_passed_over_is_refused_until_it_is_sent_as_new() {
         COPIED,
         "nothing was acknowledged or stored"
     );
-    reprocess(&place, "earliest").expect(0, &["is new to its output"]);
+    reprocess(&place, "earliest").expect(0, &["takes the records from here on as new ones"]);
     copy(&place, "earliest").expect(0, &[]);
     let all = COPIED + PASSED + COPIED;
     assert_eq!(in_clean(&place), all);
-    // The generation outlives the progress: what is sent again is known.
+    // The generation outlives the progress, so records that are sent again are recognised.
     forget_progress(&place);
     copy(&place, "earliest").expect(0, &[]);
     assert_eq!(in_clean(&place), all);
 }
 
-/// Shards of the output that have nothing of the app would take what the others refuse.
+/// Shards of the output without records of the app would take what the others refuse.
 #[test]
-fn what_was_passed_over_reaches_no_shard_of_the_output() {
+fn skipped_records_reach_no_shard_of_the_output() {
     let place = Place::new();
     place.create("local:raw", 2);
     place.create("local:clean", 8);
@@ -92,7 +93,7 @@ fn what_was_passed_over_reaches_no_shard_of_the_output() {
 }
 
 #[test]
-fn a_split_and_a_merge_know_what_was_passed_over() {
+fn a_split_and_a_merge_keep_what_was_skipped() {
     let place = begun_at_latest();
     let stream = |args: &[&str]| {
         place
@@ -129,7 +130,7 @@ fn a_start_beyond_what_is_known_passes_over_what_lies_between() {
 }
 
 #[test]
-fn one_shard_is_sent_again_from_a_position_and_the_others_go_on() {
+fn one_shard_is_sent_again_from_a_position_and_the_others_continue() {
     let place = Place::new();
     place.create("local:raw", 2);
     place.create("local:clean", 1);
@@ -161,7 +162,7 @@ fn what_keeps_nothing_is_written_to_once_more() {
     let args = ["stream", "reprocess", "local:raw"];
     place
         .run("hydrant", &[&args[..], &app].concat())
-        .expect(0, &["`printer` begins here"]);
+        .expect(0, &["`printer` will start here"]);
     assert_eq!(printed(), COPIED);
 }
 
@@ -185,7 +186,7 @@ fn reprocessing_is_refused_where_it_would_do_harm() {
     place.run("hydrant", &sink).expect(64, &["table `events`"]);
     let args = ["--from", "local:raw", "--to", "local:clean"];
     let running = place.start("hydrant-consumer", &args, "consumer.log");
-    place.wait_until("a worker is there", || {
+    place.wait_until("a worker is registered", || {
         let apps = place.describe("local:raw")["apps"].clone();
         let rows = apps.as_array().into_iter().flatten();
         let mut rows = rows.flat_map(|app| app["leases"].as_array().into_iter().flatten());

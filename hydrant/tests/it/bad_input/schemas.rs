@@ -1,4 +1,4 @@
-//! A column whose values change their kind.
+//! Columns whose values change their type.
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
@@ -35,7 +35,7 @@ fn integers_then_fractions_make_a_double_column() {
         (&verified["rows"], &verified["dead_letters"]),
         (&4.into(), &0.into())
     );
-    // Files of the older schema are read together with the newer ones, and the command says how.
+    // Files of the older schema can be read together with newer ones, as the command shows.
     assert_eq!(verified["files_of_older_schemas"], 1, "{verified}");
 }
 
@@ -62,7 +62,7 @@ fn a_fraction_after_an_integer_that_no_double_holds_is_a_dead_letter() {
     place.sound("file:lake");
 }
 
-/// Two columns of one name, kinds that never join, and a partition column's name.
+/// Two columns of one name, types that never join, and the name of a partition column.
 #[test]
 fn kinds_that_do_not_join_are_dead_letters_and_name_the_column() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Several outputs of one app: a second lake or table, one that was deleted and made again, two at once.
+//! Several outputs of one app: a second lake or table, a lake that is deleted and filled again, two lakes at once.
 
 use crate::place::Place;
 
@@ -11,7 +11,7 @@ fn filled() -> Place {
     place
 }
 
-/// All records of the stream are rows of the lake's table, each once.
+/// Checks that each record of the stream is one row of the lake's table.
 #[track_caller]
 fn assert_all(place: &Place, lake: &str, records: u64) {
     let verified = place.sound(&format!("file:{lake}"));
@@ -32,7 +32,7 @@ fn a_second_lake_gets_everything_from_the_start() {
     place.sink("local:raw", "file:other").expect(0, &[]);
     assert_all(&place, "lake", RECORDS);
     assert_all(&place, "other", RECORDS);
-    // Each goes on where it is itself, whichever was filled last.
+    // Each lake continues at its own progress, whichever was filled last.
     place.simulate("local:raw", 100, 2);
     place.sink("local:raw", "file:lake").expect(0, &[]);
     place.sink("local:raw", "file:other").expect(0, &[]);
@@ -74,7 +74,7 @@ fn a_deleted_lake_is_filled_again_from_the_start() {
 }
 
 #[test]
-fn a_lake_that_was_moved_goes_on_and_a_copy_is_another_lake() {
+fn a_moved_lake_continues_and_a_copy_is_another_lake() {
     let place = filled();
     place.sink("local:raw", "file:lake").expect(0, &[]);
     std::fs::rename(place.path("lake"), place.path("moved")).expect("the lake can be moved");
@@ -117,7 +117,8 @@ fn while_a_sink_is_at_work_one_for_another_lake_is_refused() {
     );
     place.simulate("local:raw", 100, 2);
     place.wait_until("all rows", || place.rows_landed("lake") == RECORDS + 100);
-    // As the refusal says: under a name of its own at once, under the same name after the other one's end.
+    // As the refusal says: it may start under another name at once, and under the same name after the other sink has
+    // ended.
     let own = [
         &sink("file:third")[..],
         &["--app", "third", "--exit-at-end"],
@@ -132,7 +133,7 @@ fn while_a_sink_is_at_work_one_for_another_lake_is_refused() {
 }
 
 #[test]
-fn of_two_sinks_started_at_once_for_two_lakes_one_goes_on() {
+fn of_two_sinks_started_at_once_for_two_lakes_one_continues() {
     let place = filled();
     let sink = |lake: &'static str| {
         [
@@ -199,7 +200,7 @@ fn a_second_clean_stream_gets_everything_from_the_start() {
     place.transform("local:raw", "local:other").expect(0, &[]);
     let sum = |url: &str| place.stored(url).iter().sum::<u64>();
     assert_eq!((sum("local:clean"), sum("local:other")), (RECORDS, RECORDS));
-    // Back to the first one, which drops what it has.
+    // Back to the first stream, which drops records that it has.
     place.transform("local:raw", "local:clean").expect(0, &[]);
     assert_eq!(sum("local:clean"), RECORDS);
     let delete = ["stream", "delete", "local:clean", "--yes"];
@@ -240,7 +241,7 @@ fn printed(place: &Place, more: &[&str]) -> usize {
 }
 
 #[test]
-fn copies_go_on_where_their_output_is() {
+fn copies_continue_at_the_progress_of_their_output() {
     let place = filled();
     let copy_with = |to: &str, more: &[&str]| {
         let args = ["--from", "local:raw", "--to", to, "--exit-at-end"];
@@ -248,7 +249,7 @@ fn copies_go_on_where_their_output_is() {
         place.run("hydrant-consumer", &args)
     };
     let copy = |to: &str| copy_with(to, &[]);
-    // A file continues under an app of its own.
+    // A copy to a file continues under its own app.
     let copy_file = |name: &str| copy_with(name, &["--app", name]);
     let sum = |url: &str| place.stored(url).iter().sum::<u64>();
     let lines = |name: &str| place.read(name).lines().count() as u64;
@@ -263,7 +264,7 @@ fn copies_go_on_where_their_output_is() {
         }
         assert_eq!((sum("local:copy"), sum("local:other")), (all, all));
         assert_eq!((lines("copy.ndjson"), lines("other.ndjson")), (all, all));
-        // Standard output starts from the start, unless it is named.
+        // A copy to standard output starts at the beginning, unless it is named.
         assert_eq!(printed(&place, &[]) as u64, all);
         let named = printed(&place, &["--app", "screen"]) as u64;
         assert_eq!(named, if round == 0 { all } else { 50 });
