@@ -110,6 +110,29 @@ pub trait MarksAt: Send + Sync + fmt::Debug {
 }
 
 /// Records of one shard, in position order.
+///
+/// ```
+/// use std::sync::Arc;
+/// use hydrant_core::batch::{Entry, RunBuilder, Span, Step};
+/// use hydrant_core::{Batch, Position, Sequence};
+///
+/// // Two records in one segment: keys and payloads are spans of its bytes.
+/// let entry = |key, payload| Entry { segment: 0, key: Some(key), payload, stamp: 0 };
+/// let mut runs = RunBuilder::default();
+/// for offset in [7, 8] {
+///     runs.push(Sequence::from(offset), 0, Step::Sequence, 0);
+/// }
+/// let batch = Batch {
+///     segments: Arc::new(["k1{\"n\":1}k2{\"n\":2}".into()]),
+///     records: vec![entry(Span::new(0, 2), Span::new(2, 7)), entry(Span::new(9, 2), Span::new(11, 7))],
+///     runs: runs.finish(),
+///     to: Position::offset(8),
+///     ..Batch::default()
+/// };
+/// assert_eq!(batch.key(&batch.records[1]), Some(&b"k2"[..]));
+/// assert_eq!(batch.payload(&batch.records[1]), b"{\"n\":2}");
+/// assert_eq!(batch.position(1), (Sequence::from(8), 0));
+/// ```
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The bytes.

@@ -1,10 +1,10 @@
 //! The memory budget of a process: every buffer that can grow holds a [`Permit`] for its bytes.
 //!
-//! [`Budget::acquire`] waits when the bytes are spent, which is how a slow sink slows its source. A holder of
-//! bytes that a flush would free watches [`Budget::pressure`]: it fires while a request waits. A request larger than the
-//! whole budget is cut to the budget, so that one huge record passes alone instead of blocking without end. A
-//! holder that needs more could wait without end for others that do the same: of the holders that share an
-//! [`Overdraft`], one at a time takes it although the budget does not have it.
+//! [`Budget::acquire`] waits while the bytes are spent, which is how a slow sink slows its source. A task whose flush
+//! would free bytes watches [`Budget::pressure`], which fires while a request waits. A request larger than the whole
+//! budget is cut to the budget, so that one huge record passes alone instead of blocking without end. Holders that need
+//! more bytes could wait for each other without end: of those that share an [`Overdraft`], one at a time takes bytes
+//! that the budget does not have.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of one semaphore unit, so that budgets above 4 GiB fit its 32-bit requests.
+/// The bytes of one semaphore unit: the semaphore takes 32-bit requests, and budgets may exceed 4 GiB.
 const UNIT_BYTES: u64 = 1024;
 
 struct BudgetState {
@@ -24,14 +24,26 @@ struct BudgetState {
 }
 
 /// A budget of bytes shared by all stages of a process; cheap to clone.
+///
+/// ```
+/// use hydrant_core::Budget;
+///
+/// let budget = Budget::new(8 * 1024);
+/// let mut permit = budget.try_acquire(6 * 1024).unwrap();
+/// assert!(budget.try_acquire(4 * 1024).is_none(), "the bytes are spent");
+/// permit.shrink_to(1024);
+/// assert!(budget.try_acquire(4 * 1024).is_some());
+/// drop(permit);
+/// assert_eq!(budget.held_bytes(), 0);
+/// ```
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<BudgetState>,
 }
 
-/// The exception for one at a time of those that need more bytes while they hold some; cheap to clone.
+/// Lets one holder at a time exceed the budget while it holds bytes already; cheap to clone.
 ///
-/// What its holder does with the bytes must end without waiting for others that share the same overdraft.
+/// What the holder does with the bytes must end without waiting for others that share the same overdraft.
 #[derive(Clone, Debug)]
 pub struct Overdraft {
     one: Arc<Semaphore>,
@@ -55,7 +67,7 @@ impl fmt::Debug for Budget {
 }
 
 impl Budget {
-    /// A budget of `bytes`, at least one KiB.
+    /// Creates a budget of `bytes`, at least one KiB.
     pub fn new(bytes: u64) -> Self {
         let units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
         Budget {
@@ -94,8 +106,8 @@ impl Budget {
         self.granted(bytes, units)
     }
 
-    /// Waits until `bytes` are free, or until nobody else overdraws by `overdraft`, and takes them. Cancel-safe: a
-    /// dropped call takes nothing.
+    /// Waits until `bytes` are free, or until no other holder uses `overdraft`, and takes them. Cancel-safe: a dropped
+    /// call takes nothing.
     pub async fn acquire_more(&self, bytes: u64, overdraft: &Overdraft) -> Permit {
         if let Some(permit) = self.try_acquire(bytes) {
             return permit;
@@ -140,7 +152,12 @@ impl Budget {
             .min(self.shared.units_total)
     }
 
+    /// A permit for `bytes`, which hold `units` of the semaphore: none for an overdraft.
     fn granted(&self, bytes: u64, units: u32) -> Permit {
+        debug_assert!(
+            units == 0 || u64::from(units) * UNIT_BYTES >= bytes.min(self.total_bytes()),
+            "{units} units do not cover {bytes} bytes"
+        );
         self.shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         Permit {
             held: Some(PermitBytes {
@@ -177,9 +194,11 @@ struct PermitBytes {
 
 impl Drop for PermitBytes {
     fn drop(&mut self) {
-        self.shared
+        let held = self
+            .shared
             .held_bytes
             .fetch_sub(self.bytes, Ordering::Relaxed);
+        debug_assert!(held >= self.bytes, "more bytes go back than were taken");
         self.shared.units.add_permits(self.units as usize);
     }
 }
@@ -198,17 +217,17 @@ impl fmt::Debug for Permit {
 }
 
 impl Permit {
-    /// The bytes that it holds.
+    /// The bytes that the permit holds.
     pub fn bytes(&self) -> u64 {
         self.held.as_ref().map_or(0, |held| held.bytes)
     }
 
-    /// Whether its bytes are the exception of an [`Overdraft`].
+    /// Whether the bytes come from an [`Overdraft`] and not from the budget.
     pub fn is_overdrawn(&self) -> bool {
         self.overdraft.is_some()
     }
 
-    /// Gives back all but `bytes`; does nothing when it holds fewer.
+    /// Returns all but `bytes` to the budget; does nothing when the permit holds fewer.
     pub fn shrink_to(&mut self, bytes: u64) {
         if let Some(held) = &mut self.held
             && bytes < held.bytes
@@ -224,8 +243,8 @@ impl Permit {
         }
     }
 
-    /// Takes over what `other` holds. Both come from the same budget or one of them is empty; else, and where bytes
-    /// are overdrawn, `other` is handed back.
+    /// Takes over the bytes of `other`. Both must come from the same budget, or one of them be empty; otherwise, and
+    /// where `other` is overdrawn, `other` is handed back.
     pub fn merge(&mut self, other: Permit) -> Option<Permit> {
         if other.overdraft.is_some() {
             return Some(other);

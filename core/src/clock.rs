@@ -1,7 +1,7 @@
-//! Time, injected.
+//! Injected time.
 //!
-//! Wall time comes from a [`Clock`], so that a simulation can let it jump. Durations and waiting use tokio's time, which
-//! a simulation pauses; [`now`] and [`sleep`] are its only doors.
+//! Wall time comes from a [`Clock`], so that a simulation can make it jump. Durations and waits use tokio's time, which
+//! a simulation pauses, and only through [`now`] and [`sleep`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use tokio::time::Instant;
 
-/// Wall time in microseconds since 1970. It may jump either way; no protocol decision rests on it.
+/// A source of wall time. It may jump either way, so no protocol decision depends on it.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The time now.
+    /// The time now, in microseconds since 1970.
     fn wall_micros(&self) -> i64;
 }
 
@@ -41,7 +41,7 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Waits. Cancel-safe.
+/// Waits for `duration`. Cancel-safe.
 #[allow(clippy::disallowed_methods, reason = "the one door to tokio's sleep")]
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;

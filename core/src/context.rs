@@ -1,4 +1,4 @@
-//! What is injected into every part of a process.
+//! The context: what is injected into every part of a process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::workers::Workers;
 /// Disk, time, chance, computation and memory of one process; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Where files are.
+    /// Where files lie.
     pub disk: SharedDisk,
     /// Wall time.
     pub clock: SharedClock,
-    /// Chance.
+    /// Random numbers.
     pub random: Random,
     /// Where computation runs.
     pub workers: Workers,
@@ -27,7 +27,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The real machine: its disk and clock, a worker thread per core, a budget of `budget_bytes`.
+    /// The context of a real machine: its disk and clock, a worker thread per core, a budget of `budget_bytes`.
     pub fn system(budget_bytes: u64) -> Result<Self> {
         Ok(Context {
             disk: Arc::new(RealDisk::new()),
@@ -38,7 +38,8 @@ impl Context {
         })
     }
 
-    /// The same for what lies in `place`, such as the directory of a stream; see [`Disk::apart`](crate::disk::Disk).
+    /// The same context for files in `place`, such as the directory of a stream; see
+    /// [`Disk::apart`](crate::disk::Disk).
     pub fn apart(&self, place: &Path) -> Self {
         let disk = self.disk.apart(place);
         Context {
@@ -47,8 +48,8 @@ impl Context {
         }
     }
 
-    /// The same for what is made for others: tables, copies and reports. Its files have the rights that the umask
-    /// leaves; all others are their owner's.
+    /// The same context for results that other users read: tables, copies and reports. Its files get the mode that the
+    /// umask leaves; all other files belong to their owner alone.
     pub fn for_results(&self) -> Self {
         let disk = self.disk.by_umask();
         Context {

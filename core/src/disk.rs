@@ -1,16 +1,16 @@
-//! The disk, injected: every file operation of Hydrant goes through a [`Disk`].
+//! The injected disk: every file operation of Hydrant goes through a [`Disk`].
 //!
 //! The real one is [`real::RealDisk`]; `testing::disk` has one that loses unsynced writes, tears them, fails and fills
-//! up. What the protocols rely on, and what every implementation promises:
+//! up. Every implementation promises, and the protocols rely on, the following:
 //!
 //! - Written bytes survive a power cut only after [`DiskFile::sync`], a new or renamed name only after
 //!   [`Disk::sync_dir`] of its directory.
 //! - [`Disk::link_new`] and [`Disk::rename_new`] never replace an existing name (`AlreadyExists`), atomically among all
 //!   processes. [`Disk::rename`] replaces atomically.
-//! - A [`Lock`] is held by a process, not a task: it ends when dropped or when its process dies, at once. It outlives
-//!   the calls that were begun under it: one whose waiter was dropped may have its effect later, and until then the lock
-//!   stays taken.
-//! - After a failed `sync` nothing is known about the bytes written since the last good one.
+//! - A [`Lock`] belongs to a process, not to a task: it ends when it is dropped, and at once when its process dies. It
+//!   outlives the calls that began under it: a call whose waiter was dropped may take effect later, and until then the
+//!   lock stays held.
+//! - After a failed `sync`, the state of the bytes written since the last successful one is unknown.
 
 pub mod calls;
 pub mod real;
@@ -32,13 +32,13 @@ use tokio::sync::oneshot;
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
-    /// It must exist; reading only.
+    /// Reads a file that must exist.
     Read,
-    /// It must exist; reading and writing.
+    /// Reads and writes a file that must exist.
     Write,
-    /// It is made if absent; reading and writing.
+    /// Reads and writes a file, and creates it if it does not exist.
     Create,
-    /// It must not exist; reading and writing.
+    /// Creates, reads and writes a file that must not exist.
     CreateNew,
 }
 
@@ -57,20 +57,20 @@ pub struct Listed {
     pub modified: i64,
 }
 
-/// What is known of a path.
+/// The metadata of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Whether it is a directory.
     pub is_dir: bool,
     /// Bytes, for a file.
     pub len: u64,
-    /// The file itself, whatever its names: equal for two names of one file.
+    /// Identifies the file itself: equal for two names of one file.
     pub identity: u64,
     /// When it last changed, microseconds since 1970.
     pub modified: i64,
 }
 
-/// Whether a lock excludes everybody or only exclusive holders.
+/// Whether a lock excludes all other holders or only exclusive ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
     /// One holder.
@@ -81,34 +81,34 @@ pub enum LockKind {
 
 /// A held file lock; dropping it releases it.
 pub trait Lock: Send + Sync + fmt::Debug {
-    /// The file that is locked, as [`Stat::identity`]: its name may lead to another one by now.
+    /// The locked file, as [`Stat::identity`]: its name may belong to another file by now.
     fn identity(&self) -> u64;
 }
 
-/// Tells of changes to a path.
+/// Reports changes to a path.
 #[async_trait]
 pub trait Watch: Send + fmt::Debug {
-    /// Resolves when the watched file or directory may have changed since the last call; changes between calls are
-    /// not lost, several may be reported as one, and a change that did not happen may be reported. Cancel-safe.
+    /// Resolves when the watched file or directory may have changed since the last call. Changes between calls are not
+    /// lost; several may be reported as one, and a spurious one may be reported. Cancel-safe.
     async fn changed(&mut self);
 }
 
 /// An open file.
 #[allow(
     clippy::len_without_is_empty,
-    reason = "a length that costs a call is asked once"
+    reason = "a length costs a call: callers ask once"
 )]
 #[async_trait]
 pub trait DiskFile: Send + Sync + fmt::Debug {
-    /// Up to `len` bytes at `offset`; fewer only at the end of the file.
+    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
-    /// Writes all parts one after another at `offset`. On an error any prefix may have been written.
+    /// Writes all parts one after another at `offset`. On an error, any prefix may have been written.
     async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()>;
     /// Makes the bytes written so far, and the length, survive a power cut.
     async fn sync(&self) -> io::Result<()>;
     /// The length in bytes.
     async fn len(&self) -> io::Result<u64>;
-    /// Cuts to `len` bytes.
+    /// Cuts or extends the file to `len` bytes.
     async fn truncate(&self, len: u64) -> io::Result<()>;
 }
 
@@ -117,25 +117,25 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file.
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
-    /// Makes a directory and its missing parents and makes their names survive a power cut; no error if it exists. An
-    /// error of that second part is recognised by [`is_failed_sync`].
+    /// Creates a directory and its missing parents, and makes their names survive a power cut; succeeds if it exists.
+    /// [`is_failed_sync`] recognises an error of the second part.
     async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// The names in a directory, sorted.
+    /// Lists the names in a directory, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
-    /// The names in a directory that sort after `after`, in order: the first `most` of them, or all if they are fewer.
+    /// Lists the first `most` names in a directory that sort after `after`, in order.
     async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
         let mut listed = self.list(path).await?;
         listed.retain(|listed| *listed.name > *after);
         listed.truncate(most);
         Ok(listed)
     }
-    /// What is known of a path; `None` when nothing is there.
+    /// The metadata of a path; `None` when it does not exist.
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
-    /// Removes a file; `NotFound` when it is gone.
+    /// Removes a file; `NotFound` when it does not exist.
     async fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     async fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Renames a file, replacing what has the new name.
+    /// Renames a file, and replaces a file of the new name.
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Renames a file; `AlreadyExists` when the new name is taken.
     async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -143,40 +143,41 @@ pub trait Disk: Send + Sync + fmt::Debug {
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Waits for the lock of a file, which is made if absent. The wait keeps no other call from being done.
+    /// Waits for the lock of a file, which is created if it does not exist. The wait blocks no other call.
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>>;
-    /// Takes the lock of a file if it is free now; the file is made if absent.
+    /// Takes the lock of a file if it is free now; the file is created if it does not exist.
     async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>>;
     /// Watches a file or directory that exists.
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>>;
-    /// Carries out work whose calls of this disk follow one another, with few changes of threads between them. It may wait
-    /// for anything; what it computes should be little. When it is dropped it may go on up to where it waits.
+    /// Runs work that calls this disk many times in a row, with few changes of threads between the calls. The work may
+    /// wait for anything and should compute little. When the future is dropped, the work may continue up to its next
+    /// wait.
     fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         work
     }
-    /// The same disk, which leaves it to the process' umask who may use what it makes; `None` where the disk has no rights.
+    /// The same disk, with the modes of new files left to the umask of the process; `None` where the disk has no modes.
     fn by_umask(&self) -> Option<SharedDisk> {
         None
     }
-    /// The same disk for what lies in `place`, such as the directory of a stream: calls that hang there leave those
-    /// elsewhere what they need. `None` where no call can hang another.
+    /// The same disk for files in `place`, such as the directory of a stream: calls that hang there leave threads for
+    /// calls elsewhere. `None` where no call can block another.
     fn apart(&self, _place: &Path) -> Option<SharedDisk> {
         None
     }
 }
 
-/// A sync that failed inside of a call that does more, such as [`Disk::create_dir_all`].
+/// A failed sync inside a larger call, such as [`Disk::create_dir_all`].
 #[derive(Debug, thiserror::Error)]
 #[error("a sync failed: {0}")]
 struct FailedSync(io::Error);
 
-/// Marks the error of a sync, which is worse than others: what it was to make durable may be gone, and a second sync
-/// would not say so.
+/// Marks the error of a sync, which is worse than other errors: the bytes or names may be lost, and a second sync would
+/// succeed without them.
 pub fn failed_sync(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), FailedSync(error))
 }
 
-/// Whether a call failed because of a sync in it.
+/// Whether a call failed because a sync in it failed.
 #[must_use]
 pub fn is_failed_sync(error: &io::Error) -> bool {
     error
@@ -187,19 +188,19 @@ pub fn is_failed_sync(error: &io::Error) -> bool {
 /// A shared disk.
 pub type SharedDisk = Arc<dyn Disk>;
 
-/// As [`Disk::at_once`], with what the work answers.
+/// Runs work as [`Disk::at_once`] does, and answers its result.
 pub async fn at_once<T: Send + 'static>(
     disk: &dyn Disk,
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {
-    let (tell, told) = oneshot::channel();
-    let telling = async move { drop(tell.send(work.await)) };
-    disk.at_once(Box::pin(telling)).await;
-    told.await.expect("work that has ended has answered")
+    let (answer, answered) = oneshot::channel();
+    let answering = async move { drop(answer.send(work.await)) };
+    disk.at_once(Box::pin(answering)).await;
+    answered.await.expect("work that has ended has answered")
 }
 
-/// Makes the name of a directory durable, and those above it as far as this process may open them: a process that made
-/// them may have died before it synced them.
+/// Makes the name of a directory durable, and the names above it as far as this process may open them: the process that
+/// created them may have died before it synced them.
 pub async fn sync_above(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let mut at = dir;
     loop {
@@ -247,10 +248,10 @@ pub async fn replace_file(
     disk.sync_dir(parent(path)).await
 }
 
-/// Makes a file atomically and durably unless its name is taken: temporary file, sync, link, sync of the directory.
+/// Creates a file atomically and durably unless its name is taken: temporary file, sync, link, sync of the directory.
 ///
-/// Answers whether this call made it. Also when it did not, the directory is synced: an observer must not act on a
-/// name that a power cut could take back.
+/// Answers whether this call created it. The directory is synced in either case: an observer must not act on a name
+/// that a power cut could remove.
 pub async fn create_file(
     disk: &dyn Disk,
     path: &Path,
@@ -264,10 +265,10 @@ pub async fn create_file(
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
         Err(error) => {
-            // The link may have been made although its answer was lost.
-            let (ours, there) = (disk.stat(&temporary).await?, disk.stat(path).await?);
-            match (ours, there) {
-                (Some(ours), Some(there)) if ours.identity == there.identity => true,
+            // The link may exist although the call failed.
+            let (ours, present) = (disk.stat(&temporary).await?, disk.stat(path).await?);
+            match (ours, present) {
+                (Some(ours), Some(present)) if ours.identity == present.identity => true,
                 _ => return Err(error),
             }
         }
@@ -291,8 +292,8 @@ async fn write_new(disk: &dyn Disk, path: &Path, body: Bytes) -> io::Result<()> 
     written
 }
 
-/// Removes what a failed write left, which on a full disk would take the space that the next attempt needs. Nothing
-/// refers to it, so that it may also stay.
+/// Removes what a failed write left: on a full disk it would take the space that the next attempt needs. Nothing refers
+/// to the file, so a failure is ignored.
 async fn clear_away(disk: &dyn Disk, temporary: &Path) {
     drop(disk.remove(temporary).await);
 }

@@ -1,4 +1,4 @@
-//! The byte and text forms of the vocabulary, fuzzed: see `docs/fuzzing.md`.
+//! Fuzzes the byte and text forms of the vocabulary: see `docs/fuzzing.md`.
 
 use hydrant_fuzz::{Random, Target};
 

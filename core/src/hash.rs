@@ -1,5 +1,5 @@
-//! Which hash a partition key has. The output says by which rule ([`Routing`]): MD5 as a big-endian 128-bit number is
-//! that of Kinesis and of the embedded log, murmur2 that of Kafka.
+//! Hashes partition keys by the rule of the output ([`Routing`]): Kinesis and the embedded log use MD5 as a big-endian
+//! 128-bit number, Kafka uses murmur2.
 //!
 //! A keyed [`Router`] hashes keys that may be personal: 16 bits of the MD5 keep a key in its neighbourhood, the other 112
 //! come from a keyed hash, so that a published route cannot be reversed with a dictionary.
@@ -30,14 +30,14 @@ pub fn identity(parts: &[&[u8]]) -> u128 {
 /// How the keys of a stream's records become route hashes.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Routing {
-    /// By MD5; where a stage may replace keys, by the keyed hash with this secret.
+    /// MD5; for a stage that may replace keys, the keyed hash with this secret.
     Keyed([u8; 32]),
-    /// By MD5, whether keys are replaced or not: for a stream that others write to by that rule.
+    /// MD5, even if a stage replaces keys: for a stream that other programs write to by that rule.
     Md5,
-    /// By Kafka's murmur2 over this many partitions, each of which owns an even part of the hash space. The hash of a key
-    /// is the first one of its partition's part; it is not stored, since the partition says it.
+    /// Kafka's murmur2 over this many partitions, each of which owns an even part of the hash space. The hash of a key
+    /// is the first hash of its partition's part; it is not stored, because it follows from the partition.
     Murmur2 {
-        /// How many.
+        /// The number of partitions.
         partitions: u32,
     },
 }
@@ -52,15 +52,15 @@ impl std::fmt::Debug for Routing {
     }
 }
 
-/// Routes records by their *input* keys, whatever a policy makes of those: a record that is sent again after a change
-/// of policy goes where it went before.
+/// Routes records by their *input* keys, so that the policy does not matter: a record that is sent again after a change
+/// of policy goes to the same shard.
 #[derive(Clone)]
 pub enum Router {
-    /// By a keyed hash that keeps the neighbourhood of the MD5.
+    /// A keyed hash that keeps the first 16 bits of the MD5.
     Keyed(Box<Hmac<Sha256>>),
-    /// By MD5.
+    /// MD5.
     Md5,
-    /// By murmur2, to the first hash of each partition's part.
+    /// Murmur2, to the first hash of each partition's part.
     Murmur2(Arc<[u128]>),
 }
 
@@ -144,7 +144,7 @@ fn murmur2(key: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The route of a record without key: spread evenly, the same each time it is sent.
+/// The route of a record without key: evenly spread, and the same each time the record is sent.
 pub fn route_of_origin(shard: &str, sequence: crate::Sequence, sub: u32) -> u128 {
     identity(&[
         shard.as_bytes(),

@@ -1,4 +1,4 @@
-//! Intervals `(from, to]` of one shard and how they follow each other.
+//! Intervals `(from, to]` of a shard, and how they relate to a checkpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,26 +13,26 @@ pub struct Interval {
     pub to: Position,
 }
 
-/// How an interval stands to a checkpoint that it wants to extend.
+/// How an interval relates to a checkpoint that it would extend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// It starts exactly where the checkpoint is.
+    /// It starts exactly at the checkpoint.
     Next,
-    /// All of it is done already.
+    /// It lies wholly before the checkpoint.
     Done,
-    /// Its beginning is done already.
+    /// It begins before the checkpoint and ends after it.
     Overlaps,
-    /// Something lies between the checkpoint and its start.
+    /// It starts after the checkpoint.
     Gap,
 }
 
 impl Interval {
-    /// `(from, to]`.
+    /// Creates the interval `(from, to]`.
     pub const fn new(from: Position, to: Position) -> Self {
         Interval { from, to }
     }
 
-    /// Whether it holds no position at all.
+    /// Whether it contains no position.
     pub fn is_empty(&self) -> bool {
         self.to <= self.from
     }
@@ -42,7 +42,7 @@ impl Interval {
         self.from < position && position <= self.to
     }
 
-    /// How it stands to `checkpoint`.
+    /// How it relates to `checkpoint`.
     pub fn fit(&self, checkpoint: Position) -> Fit {
         if self.from == checkpoint {
             Fit::Next

@@ -95,6 +95,22 @@ pub struct Generation {
 }
 
 /// The generations of an app's outputs, shard by shard.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use hydrant_core::lease::{Generations, Reprocess};
+/// use hydrant_core::{Position, ShardId};
+///
+/// let (one, other) = (ShardId::new("000000"), ShardId::new("000001"));
+/// let first = Generations::default();
+/// assert_eq!(first.of(&one).start, None, "it begins where the app does");
+/// // An operator has the records of one shard sent again, after position 9.
+/// let starts = BTreeMap::from([(one.clone(), Position::offset(9))]);
+/// let second = first.after(&Reprocess::Only(starts)).unwrap();
+/// assert_eq!(second.of(&one).start, Some(Position::offset(9)));
+/// assert!(second.of(&one).number > first.of(&one).number);
+/// assert_eq!(second.of(&other), first.of(&other));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generations {

@@ -1,4 +1,4 @@
-//! What a record may be to become a row; inputs refuse what breaks these limits before they accept it.
+//! The limits of a record that can become a row; inputs refuse records beyond them.
 
 /// How deep objects and arrays may nest, the record itself included.
 pub const DEPTH_MAX: usize = 64;

@@ -1,9 +1,9 @@
-//! Broken variants of the protocols, which the simulation must catch.
+//! Mutants: broken variants of the protocols, which the simulation must detect.
 //!
-//! Each is one decision taken wrongly, at one place, for a thread that asks for it. Without the feature `mutants` every
-//! question is answered with a constant no, and nothing of this is in the program.
+//! Each mutant is one wrong decision, at one place, on a thread that asks for it. Without the feature `mutants`, [`is`]
+//! is constantly `false` and the wrong code is compiled out.
 
-/// A decision taken wrongly. Those that a decorator at a seam can express are not here.
+/// A wrong decision inside a crate. The simulation has decorators for the wrong decisions that can be made at a seam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mutant {
@@ -11,47 +11,47 @@ pub enum Mutant {
     MergedByMax,
     /// The child of a merge takes the smaller of its parents' marks for its whole range.
     MergedByMin,
-    /// Children of a reshard know nothing of their parents' marks.
+    /// Children of a reshard do not inherit their parents' marks.
     ChildrenWithoutMarks,
     /// Segments do not begin with the marks that hold at their base.
     MarksNotStored,
-    /// An append whose predecessor is missing is taken all the same.
+    /// An append whose predecessor is missing is accepted.
     OutOfOrderAccepted,
-    /// Marks of an append that failed stay.
+    /// The marks of a failed append stay.
     MarksKeptAfterFailure,
     /// A duplicate is acknowledged before its first copy is durable.
     DuplicateToldEarly,
-    /// The tail of a dead process is synced where it is instead of being written again.
+    /// The tail of a dead process is synced in place instead of written again.
     TailSyncedInPlace,
-    /// The marks of a tail that a dead process left are not taken up when the tail is written again.
+    /// The marks of the tail of a dead process are lost when the tail is written again.
     TailWithoutMarks,
-    /// Readers read what is written, durable or not.
+    /// Readers read bytes that are not durable yet.
     ReadersPastDurableEnd,
-    /// A process that catches up looks for a segment that a dead holder left under the name of before.
+    /// A process that catches up looks for the segment that a dead holder left under its old name.
     LeftoverOverlooked,
-    /// A wait for a lock takes one of the threads that carry disk calls out.
+    /// A wait for a lock occupies one of the disk threads.
     LocksWaitOnThreads,
-    /// A lock is let go while a call that it guards still runs, when nobody waits for the call any more.
+    /// A lock is released while a call under it still runs, because the waiter of the call was dropped.
     LockFreedEarly,
-    /// A reader takes a closed shard as read to its end by what it knew of the end before.
+    /// A reader ends a closed shard at the end that it read earlier.
     EndedOnStaleControl,
-    /// An append is acknowledged without looking whether the shard was fenced meanwhile.
+    /// An append is acknowledged although the shard was fenced meanwhile.
     AcknowledgedPastFence,
-    /// Where a fenced shard ends is read before its mark is there.
+    /// The end of a fenced shard is read before the fence mark is written.
     EndBeforeMark,
-    /// A reader does not look whether the shard is fenced.
+    /// A reader does not check whether the shard is fenced.
     FenceUnseen,
-    /// A fenced shard ends where its control file says, if that is less than what the manifest says.
+    /// A fenced shard ends where its control file says, even if the manifest names a later end.
     EndedAtControl,
-    /// A sink takes records that it has taken before.
+    /// A sink keeps its buffer when it is opened again.
     BuffersKept,
-    /// A sink begins at what the ledger says instead of at the end of its chain.
+    /// A sink begins at the position of the ledger instead of at the end of its chain.
     FromOfReader,
     /// A sink removes uploads whose interval begins where its chain ends.
     CleanedAtTip,
-    /// A sink writes dead letters in the order in which it came upon them.
+    /// A sink writes dead letters in their order of arrival.
     LettersAsTheyCame,
-    /// The name of a file is drawn instead of following from its interval.
+    /// The name of a file is random instead of a function of its interval.
     NamesDrawn,
     /// A reader counts what belongs to another shard as read.
     FilteredMoveMarks,
@@ -101,7 +101,7 @@ mod active {
         static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// Whether this thread asked for this mutant.
+    /// Whether this thread runs with this mutant.
     pub fn is(mutant: Mutant) -> bool {
         ACTIVE.get() == Some(mutant)
     }
@@ -118,7 +118,7 @@ mod active {
 #[cfg(any(test, feature = "mutants"))]
 pub use active::{is, with};
 
-/// No.
+/// Always `false`.
 #[cfg(not(any(test, feature = "mutants")))]
 #[inline(always)]
 pub const fn is(_: Mutant) -> bool {

@@ -1,4 +1,4 @@
-//! Where a record stands in its shard.
+//! Positions of records in their shards.
 //!
 //! A [`Position`] orders everything that a shard ever holds: `Begin < (sequence, sub) < End`. A sequence number has
 //! 256 bits because Kinesis numbers have up to 56 decimal digits; the embedded log and Kafka use the low 64 bits.
@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A sequence number of 256 bits, given by the stream; rises along a shard.
+/// A sequence number of 256 bits. The stream assigns it, and it rises along a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence {
     high: u128,
@@ -149,7 +149,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// The text is not a sequence number or a position.
+/// A text is neither a sequence number nor a position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a position: write `begin`, `end`, a sequence number, or `SEQUENCE.SUB`")]
 pub struct ParsePositionError(String);
@@ -182,7 +182,19 @@ impl<'de> Deserialize<'de> for Sequence {
     }
 }
 
-/// A place in a shard; as a checkpoint it means "done up to and including this".
+/// A position in a shard; as a checkpoint it means "done up to and including this".
+///
+/// ```
+/// use hydrant_core::Position;
+///
+/// let position = Position::offset(42);
+/// assert!(Position::Begin < position && position < Position::End);
+/// assert_eq!(position.to_string(), "42");
+/// assert_eq!("42".parse(), Ok(position));
+/// assert_eq!(Position::from_name(&position.name()), Some(position));
+/// // A checkpoint at 42 means that 43 comes next.
+/// assert_eq!(position.next_offset(), Some(43));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Position {
     /// Before the first record.

@@ -1,6 +1,6 @@
-//! Chance, injected: identities, jitter and tie-breaks come from a [`Random`], which a simulation seeds.
+//! Injected randomness: identities, jitter and tie-breaks come from a [`Random`], which a simulation seeds.
 //!
-//! Outside a simulation every number is the operating system's. A generator of our own that a clock seeds gives two
+//! Outside a simulation, every number comes from the operating system. A generator seeded by the clock would give two
 //! processes that start in the same instant the same identities: two workers of one name, two producers with one
 //! origin.
 
@@ -26,21 +26,21 @@ impl fmt::Debug for Random {
 }
 
 impl Random {
-    /// The numbers of the operating system, fit for secrets.
+    /// Random numbers of the operating system, fit for secrets.
     pub fn system() -> Self {
         Random {
             source: RandomSource::System,
         }
     }
 
-    /// The same numbers for the same seed.
+    /// Random numbers that depend on `seed` alone.
     pub fn seeded(seed: u64) -> Self {
         Random {
             source: RandomSource::Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))),
         }
     }
 
-    /// A number of all 64 bits.
+    /// A random number of 64 bits.
     pub fn u64(&self) -> u64 {
         match &self.source {
             RandomSource::System => from_system(),
@@ -48,28 +48,31 @@ impl Random {
         }
     }
 
-    /// A number below `end`; 0 when `end` is 0.
+    /// A random number below `end`; 0 when `end` is 0.
     pub fn below(&self, end: u64) -> u64 {
         if end == 0 {
             return 0;
         }
-        match &self.source {
+        let number = match &self.source {
             RandomSource::System => fastrand::Rng::with_seed(from_system()).u64(..end),
             RandomSource::Seeded(rng) => rng
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .u64(..end),
-        }
+        };
+        debug_assert!(number < end);
+        number
     }
 
-    /// 32 hex digits that nobody else draws.
+    /// A unique identity of 32 hex digits.
     pub fn identity(&self) -> String {
         format!("{:016x}{:016x}", self.u64(), self.u64())
     }
 }
 
 /// # Panics
-/// When the operating system has no random numbers, as the standard library does when it makes its first hash map.
+/// When the operating system provides no random numbers; the standard library panics likewise when it creates its first
+/// hash map.
 fn from_system() -> u64 {
     getrandom::u64().expect("the operating system gives random numbers")
 }

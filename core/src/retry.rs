@@ -1,8 +1,8 @@
-//! Retries with a budget: exponential delays with full jitter, and no more retries than a share of the successes.
+//! Retries: exponential delays with full jitter, and a budget that bounds retries by the number of successes.
 //!
-//! A fixed number of retries a call multiplies the load on a service that is already failing. The budget is one bucket
-//! a client: each success puts a little in, each retry takes one out, and an empty bucket lets the error through. Work
-//! that nothing can go on without, such as a publish, has no budget: [`retry_forever`].
+//! A fixed number of retries per call multiplies the load on a failing service. The budget is one bucket per client:
+//! each success adds a little, each retry takes one, and an empty bucket lets the error through. Work that must succeed
+//! before anything else can, such as a publish, has no budget: [`retry_forever`].
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,14 +11,26 @@ use crate::clock;
 use crate::error::{Disposition, Error, Result};
 use crate::random::Random;
 
-/// How retries are paced.
+/// The pace of retries.
+///
+/// ```
+/// use std::time::Duration;
+/// use hydrant_core::Random;
+/// use hydrant_core::retry::Backoff;
+///
+/// let backoff = Backoff { first: Duration::from_millis(20), ..Backoff::default() };
+/// let random = Random::seeded(1);
+/// for (retry, bound) in [(0, 20), (1, 40), (2, 80), (30, 5_000)] {
+///     assert!(backoff.delay(retry, &random) <= Duration::from_millis(bound));
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
-    /// The first delay's upper bound.
+    /// The upper bound of the first delay.
     pub first: Duration,
-    /// No delay is longer.
+    /// The longest delay.
     pub max: Duration,
-    /// Retries of one call; `None` lets the budget and the caller decide.
+    /// The most retries of one call; `None` leaves that to the budget and the caller.
     pub attempts: Option<u32>,
 }
 
@@ -41,15 +53,15 @@ impl Backoff {
     }
 }
 
-/// Whether the log names failure `n` in a row, from 0: the first, second, fourth and so on, so that a fault that lasts does
-/// not fill it.
+/// Whether to log failure `n` in a row, from 0: the first, second, fourth and so on, so that a lasting fault does not
+/// fill the log.
 #[must_use]
 pub const fn is_logged(n: u32) -> bool {
     n.saturating_add(1).is_power_of_two()
 }
 
-/// Repeats `operation` while it may yet succeed: a full disk frees up, a store answers again. A caller that cannot wait
-/// drops the future, which is safe at every await as far as `operation` is.
+/// Repeats `operation` until it succeeds: a full disk frees up, a store answers again. A caller that cannot wait drops
+/// the future, which is as cancel-safe as `operation`.
 ///
 /// # Errors
 /// The first error whose disposition is not [`Disposition::Retry`].
@@ -84,7 +96,7 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A full bucket of `retries`.
+    /// Creates a full bucket of `retries`.
     pub fn new(retries: u32) -> Self {
         let capacity = i64::from(retries) * 100;
         RetryBudget {
@@ -104,13 +116,18 @@ impl RetryBudget {
     }
 
     fn take(&self) -> bool {
-        let spend = |now: i64| (now >= 100).then(|| now - 100);
+        let capacity = self.capacity;
+        let spend = |now: i64| {
+            debug_assert!((0..=capacity).contains(&now), "{now} of {capacity}");
+            (now >= 100).then(|| now - 100)
+        };
         self.hundredths
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
             .is_ok()
     }
 
-    /// Calls `operation` until it succeeds, fails for good, or retries are spent; returns its last answer.
+    /// Calls `operation` until it succeeds, fails with a final error, or the retries are spent; answers its last
+    /// result.
     pub async fn run<T, F>(&self, backoff: Backoff, random: &Random, mut operation: F) -> Result<T>
     where
         F: AsyncFnMut() -> Result<T>,
@@ -131,7 +148,7 @@ impl RetryBudget {
             }
             clock::sleep(after.max(backoff.delay(n, random))).await;
         }
-        unreachable!("the loop has no end of its own")
+        unreachable!("the loop returns from inside")
     }
 }
 

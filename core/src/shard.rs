@@ -1,7 +1,7 @@
 //! Shards, the hash ranges they own, and how a stream is identified.
 //!
-//! A [`ShardMap`] is one reading of a stream's shards, open and closed. Open shards cover the hash space without gap
-//! or overlap; a closed shard has children that took its range over. [`StreamId`] tells a re-created stream from its
+//! A [`ShardMap`] lists a stream's shards, open and closed, at one moment. Open shards cover the hash space without gap
+//! or overlap; a closed shard has children that took over its range. A [`StreamId`] tells a re-created stream from its
 //! predecessor by its incarnation: every durable name holds both.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct ShardId(Arc<str>);
 
 impl ShardId {
-    /// A shard of this name.
+    /// The id of the shard with this name.
     pub fn new(name: impl AsRef<str>) -> Self {
         ShardId(Arc::from(name.as_ref()))
     }
@@ -38,17 +38,17 @@ impl From<&str> for ShardId {
     }
 }
 
-/// A stream's name and what tells it from a predecessor of the same name.
+/// A stream's name, and the incarnation that tells it from a predecessor of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId {
     /// The name, fit for a path segment.
     pub name: Arc<str>,
-    /// Changes when a stream is deleted and made again (a uuid locally, Kinesis' creation time, Kafka's topic id).
+    /// Changes when a stream is deleted and created again (a uuid locally, Kinesis' creation time, Kafka's topic id).
     pub incarnation: Arc<str>,
 }
 
 impl StreamId {
-    /// From its two parts.
+    /// The id with this name and incarnation.
     pub fn new(name: impl AsRef<str>, incarnation: impl AsRef<str>) -> Self {
         StreamId {
             name: Arc::from(name.as_ref()),
@@ -64,6 +64,16 @@ impl fmt::Display for StreamId {
 }
 
 /// A range of route hashes with inclusive ends.
+///
+/// ```
+/// use hydrant_core::HashRange;
+///
+/// let (low, high) = HashRange::ALL.split(1 << 127).unwrap();
+/// assert!(low.contains(0) && high.contains(u128::MAX));
+/// assert_eq!(low.intersect(high), None);
+/// assert_eq!(low.join(high), Some(HashRange::ALL));
+/// assert_eq!(HashRange::even(2), [low, high]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HashRange {
     /// The smallest hash inside.
@@ -84,7 +94,7 @@ impl HashRange {
         self.first <= hash && hash <= self.last
     }
 
-    /// The part common with `other`.
+    /// The part that it shares with `other`; `None` without one.
     pub fn intersect(self, other: HashRange) -> Option<HashRange> {
         let range = HashRange {
             first: self.first.max(other.first),
@@ -93,7 +103,7 @@ impl HashRange {
         (range.first <= range.last).then_some(range)
     }
 
-    /// Two halves with `at` as the first hash of the second; `None` when a half would be empty.
+    /// Splits it in two, with `at` as the first hash of the second part; `None` when a part would be empty.
     pub fn split(self, at: u128) -> Option<(HashRange, HashRange)> {
         (self.first < at && at <= self.last).then(|| {
             (
@@ -109,12 +119,12 @@ impl HashRange {
         })
     }
 
-    /// The hash in the middle, as the first of the upper half; `None` for a range of one hash.
+    /// The first hash of its upper half; `None` for a range of one hash.
     pub fn middle(self) -> Option<u128> {
         (self.first < self.last).then(|| self.first + (self.last - self.first) / 2 + 1)
     }
 
-    /// The union, when the two ranges lie side by side.
+    /// The union of two adjacent ranges; `None` when they are not adjacent.
     pub fn join(self, other: HashRange) -> Option<HashRange> {
         let (low, high) = if self.first <= other.first {
             (self, other)
@@ -131,7 +141,7 @@ impl HashRange {
     pub fn even(n: u32) -> Vec<HashRange> {
         let n = u128::from(n.max(1));
         let step = u128::MAX / n;
-        (0..n)
+        let ranges: Vec<HashRange> = (0..n)
             .map(|i| HashRange {
                 first: i * step + u128::from(i > 0),
                 last: if i + 1 == n {
@@ -140,7 +150,12 @@ impl HashRange {
                     (i + 1) * step
                 },
             })
-            .collect()
+            .collect();
+        debug_assert!(
+            ranges.windows(2).all(|two| two[0].last + 1 == two[1].first),
+            "the ranges leave no gap and do not overlap"
+        );
+        ranges
     }
 }
 
@@ -167,7 +182,7 @@ impl<'de> Deserialize<'de> for HashRange {
         let (first, last) = (parse(text.first)?, parse(text.last)?);
         if last < first {
             return Err(serde::de::Error::custom(
-                "a range of hashes ends before it begins",
+                "a hash range ends before it begins",
             ));
         }
         Ok(HashRange { first, last })
@@ -187,14 +202,34 @@ pub struct Shard {
     pub closed: bool,
 }
 
-/// All shards of a stream at one moment, closed ones included while their data is kept.
+/// All shards of a stream at one moment, including closed ones whose data is kept.
+///
+/// ```
+/// use hydrant_core::{HashRange, Shard, ShardId, ShardMap};
+///
+/// let shard = |id: &str, range, parents: &[&str], closed| Shard {
+///     id: ShardId::new(id),
+///     range,
+///     parents: parents.iter().map(ShardId::new).collect(),
+///     closed,
+/// };
+/// let (low, high) = HashRange::ALL.split(1 << 127).unwrap();
+/// // Shard 0 was split in two.
+/// let map = ShardMap::new(vec![
+///     shard("2", high, &["0"], false),
+///     shard("0", HashRange::ALL, &[], true),
+///     shard("1", low, &["0"], false),
+/// ]);
+/// assert_eq!(map.route(7).unwrap().id, ShardId::new("1"));
+/// assert_eq!(map.children(&ShardId::new("0")).count(), 2);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StoredShards")]
 pub struct ShardMap {
     shards: Vec<Shard>,
 }
 
-/// The shards as they are stored: nothing says that they are sorted.
+/// The shards as they are stored, in any order.
 #[derive(Deserialize)]
 struct StoredShards {
     shards: Vec<Shard>,
@@ -207,25 +242,25 @@ impl TryFrom<StoredShards> for ShardMap {
         let map = ShardMap::new(stored.shards);
         let mut pairs = map.shards.windows(2);
         match pairs.find(|pair| pair[0].id == pair[1].id) {
-            Some(pair) => Err(format!("the shard `{}` is there twice", pair[0].id)),
+            Some(pair) => Err(format!("shard `{}` appears twice", pair[0].id)),
             None => Ok(map),
         }
     }
 }
 
 impl ShardMap {
-    /// From shards in any order; kept sorted by name.
+    /// Creates a map of shards given in any order.
     pub fn new(mut shards: Vec<Shard>) -> Self {
         shards.sort_by(|a, b| a.id.cmp(&b.id));
         ShardMap { shards }
     }
 
-    /// Every shard, by name.
+    /// All shards, sorted by name.
     pub fn all(&self) -> &[Shard] {
         &self.shards
     }
 
-    /// The open shards, by name.
+    /// The open shards, sorted by name.
     pub fn open(&self) -> impl Iterator<Item = &Shard> {
         self.shards.iter().filter(|shard| !shard.closed)
     }
@@ -238,7 +273,7 @@ impl ShardMap {
             .map(|i| &self.shards[i])
     }
 
-    /// The shards that took over from `id`.
+    /// The shards that took over the range of `id`.
     pub fn children<'a>(&'a self, id: &'a ShardId) -> impl Iterator<Item = &'a Shard> {
         self.shards
             .iter()

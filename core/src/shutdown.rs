@@ -1,4 +1,4 @@
-//! How a process stops: the first signal drains, the second one ends at once.
+//! Stops a process: the first signal drains, the second one ends it at once.
 
 use std::time::Duration;
 
@@ -6,22 +6,21 @@ use tokio::sync::watch;
 
 use crate::clock;
 
-/// Signals this close to one another are one: `timeout`, a terminal and service managers send one to a process and to
-/// its group.
+/// Signals within this time count as one: `timeout`, a terminal and service managers signal a process and its group.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
-/// How far the end has come.
+/// The phase of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Working.
+    /// The process works.
     Running,
-    /// Intake has stopped; what is under way is finished and published.
+    /// Intake has stopped; work under way is finished and published.
     Draining,
-    /// Stop now.
+    /// The process ends at once.
     Aborting,
 }
 
-/// Asks for the end and tells everybody; cheap to clone.
+/// Asks all parts of a process to stop; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     phase: watch::Sender<Phase>,
@@ -36,12 +35,12 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// A process that runs.
+    /// Starts in [`Phase::Running`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves to `phase`; never back.
+    /// Moves to `phase`, unless it has been reached; phases never go back.
     pub fn advance(&self, phase: Phase) {
         self.phase.send_if_modified(|current| {
             let later = phase > *current;
@@ -50,6 +49,7 @@ impl Shutdown {
             }
             later
         });
+        debug_assert!(self.phase() >= phase, "phases only advance");
     }
 
     /// The phase now.

@@ -1,8 +1,7 @@
-//! The seam of transforms: a batch in, a batch and what became of the rest out.
+//! The seam of transforms: a batch goes in; a batch, dead letters and drops come out.
 //!
-//! A transform is pure and synchronous; it runs on [`crate::Workers`]. There is no way to pass a record through
-//! unseen: every input record is in the output because a scan of it completed, or it is a dead letter, or a named rule
-//! dropped it.
+//! A transform is pure and synchronous; it runs on [`crate::Workers`]. No record passes unseen: each input record is in
+//! the output because its scan completed, or it is a dead letter, or a named rule dropped it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,29 +11,30 @@ use crate::origin::{Account, DeadLetter};
 use crate::position::Position;
 use crate::shard::{ShardId, StreamId};
 
-/// What a transform made of a batch.
+/// The result of a transform for one batch.
 #[derive(Debug, Default)]
 pub struct Transformed {
-    /// The records that go on, with the positions of their inputs. Unchanged ones point into the old segments. It has
-    /// the input's `to` and permit, no origins, and the accounts that came in.
+    /// The records that remain, at the positions of their inputs. Unchanged ones point into the old segments. The batch
+    /// has the input's `to`, permit and accounts, and no origins.
     pub batch: Batch,
-    /// For each record that goes on: the index of its input record.
+    /// For each record that remains: the index of its input record.
     pub sources: Vec<u32>,
-    /// For each record that goes on: whether its key was changed.
+    /// For each record that remains: whether its key was changed.
     pub rekeyed: Vec<bool>,
-    /// Input records that cannot be processed, by index.
+    /// The dead letters of input records that cannot be processed, with the index of each.
     pub letters: Vec<(u32, DeadLetter)>,
-    /// Input records dropped, by index in their order, and by which rule.
+    /// The dropped input records in order: the index of each, and the rule that dropped it.
     pub dropped: Vec<(u32, Arc<str>)>,
-    /// How many records came in.
+    /// The number of input records.
     pub input: u32,
 }
 
 impl Transformed {
-    /// The batch with accounts for everything of it that is not a record any more, for a stage that follows in the same process.
-    /// `runs` are the positions of the records that came in. A dead letter counts at the position of its record, and what
-    /// was dropped between two records that go on at the last position dropped: so an interval holds the same letters and
-    /// drops however its records were cut into batches, and one that ends at a record ends between two accounts.
+    /// The batch with accounts for the dead letters and drops, for a stage that follows in the same process. `runs`
+    /// holds the positions of the input records. A dead letter counts at the position of its record. Drops between two
+    /// remaining records count at the position of the last one dropped. So an interval holds the same dead letters and
+    /// drops however its records were cut into batches, and an interval that ends at a record ends between two
+    /// accounts.
     pub fn into_batch(self, of: AccountOf, runs: &[Run]) -> Batch {
         let Transformed {
             mut batch,
@@ -44,6 +44,11 @@ impl Transformed {
             input,
             ..
         } = self;
+        debug_assert_eq!(
+            batch.len() + letters.len() + dropped.len(),
+            input as usize,
+            "each input record is a record, a dead letter or dropped"
+        );
         if input == 0 {
             return batch;
         }
@@ -64,7 +69,7 @@ impl Transformed {
                 };
                 span(at, account)
             }));
-        // The records that go on and are in no account yet start with this one.
+        // The first remaining record that is in no account yet.
         let mut counted = 0;
         let kept_before = |index: u32| sources.partition_point(|source| *source < index);
         for together in dropped.chunk_by(|a, b| kept_before(a.0) == kept_before(b.0)) {
@@ -93,7 +98,7 @@ impl Transformed {
             ..Account::default()
         };
         batch.accounts.push(span(batch.to, account));
-        // Sorting takes as much memory again, whatever there is to sort.
+        // Sorting takes as much memory again, even for sorted accounts.
         if !batch.accounts.is_sorted_by_key(|span| span.at) {
             batch.accounts.sort_by_key(|span| span.at);
         }
@@ -101,7 +106,7 @@ impl Transformed {
     }
 }
 
-/// Where a batch came from, for the dead letters of it.
+/// The origin of a batch, for its dead letters.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// The stream.
@@ -112,12 +117,39 @@ pub struct Source<'a> {
     pub now: i64,
 }
 
-/// Rules applied to batches.
+/// Applies rules to batches.
+///
+/// ```
+/// use hydrant_core::{Batch, ShardId, StreamId};
+/// use hydrant_core::transform::{Source, Transform, Transformed};
+///
+/// /// Passes all records.
+/// #[derive(Debug)]
+/// struct PassAll;
+///
+/// impl Transform for PassAll {
+///     fn apply(&self, batch: Batch, _source: Source<'_>) -> Transformed {
+///         Transformed {
+///             sources: (0..batch.len() as u32).collect(),
+///             rekeyed: vec![false; batch.len()],
+///             input: batch.len() as u32,
+///             batch,
+///             ..Transformed::default()
+///         }
+///     }
+///     fn digest(&self) -> &str {
+///         "pass-all-1"
+///     }
+/// }
+///
+/// let source = Source { stream: &StreamId::new("raw", "1"), shard: &ShardId::new("000000"), now: 0 };
+/// let transformed = PassAll.apply(Batch::default(), source);
+/// assert_eq!(transformed.sources.len() + transformed.letters.len(), transformed.input as usize);
+/// ```
 pub trait Transform: Send + Sync + fmt::Debug {
-    /// Applies the rules. The records that come out are a function of the records that went in; `source` is for dead
-    /// letters only.
+    /// Applies the rules. The output is a function of the input records; `source` is for dead letters only.
     fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed;
-    /// The digest of the rules, in hex: it tells whether two workers would make the same of a record.
+    /// The digest of the rules, in hex: two workers with the same digest make the same output of a record.
     fn digest(&self) -> &str;
 }
 
@@ -127,7 +159,7 @@ mod tests {
     use crate::batch::{Entry, RunBuilder, Span, Step};
     use crate::origin::WriterId;
 
-    /// `k` goes on, `l` is a letter, `a` and `b` are dropped by these rules.
+    /// `k` remains, `l` is a dead letter, and the rules `a` and `b` drop the others.
     fn transformed(fates: &str) -> (Transformed, Vec<Run>) {
         let entry = Entry {
             segment: 0,
@@ -175,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_record_an_interval_ends_at_its_accounts_are_those_of_what_came_before() {
+    fn accounts_up_to_any_record_count_the_letters_and_drops_before_it() {
         let of = AccountOf {
             writer: WriterId(1),
             shard: "0".into(),

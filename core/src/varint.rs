@@ -1,9 +1,9 @@
-//! The compact integers and byte strings that frame headers and origin entries are written in: LEB128, least
-//! significant group first, strings behind their length.
+//! Compact integers and byte strings, for frame headers and origin entries: LEB128, least significant group first,
+//! strings after their length.
 
 use crate::position::{Position, Sequence};
 
-/// The bytes end early or hold a number that does not fit.
+/// Encoded bytes that end early or hold a number that is too large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the encoded bytes are cut short or out of range")]
 pub struct Malformed;
@@ -51,14 +51,14 @@ pub fn put_position(out: &mut Vec<u8>, position: Position) {
     }
 }
 
-/// Reads what the `put_*` functions wrote, in the same order; never beyond the slice.
+/// Reads what the `put_*` functions wrote, in the same order, and never past the slice.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Over `bytes`.
+    /// Creates a reader of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Reader { rest: bytes }
     }
@@ -73,14 +73,14 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// One byte.
+    /// Reads one byte.
     pub fn byte(&mut self) -> Result<u8, Malformed> {
         let (first, rest) = self.rest.split_first().ok_or(Malformed)?;
         self.rest = rest;
         Ok(*first)
     }
 
-    /// `count` bytes as they are.
+    /// Reads `count` bytes as they are.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         if count > self.rest.len() {
             return Err(Malformed);

@@ -1,31 +1,29 @@
-//! Where computation runs: decoding, scanning, compressing and encoding stay off the threads that do I/O.
+//! Runs computation: decoding, scanning, compressing and encoding stay off the threads that do I/O.
 //!
-//! [`Workers::Threads`] owns named threads, as many as cores by default; [`Workers::Inline`] computes where it is
-//! called, which makes a simulation deterministic. Order is the caller's: a shard's task awaits one job before it
-//! hands in the next. Any number of jobs may be handed in at once: those that find no room wait in their own tasks, in
-//! turn, and a task that is dropped there leaves nothing behind. A panic of a job is an error of that job and ends no
-//! thread.
+//! [`Workers::Threads`] owns named threads, one per core by default; [`Workers::Inline`] computes in the calling task,
+//! which makes a simulation deterministic. The caller keeps order: a shard's task awaits one job before it submits the
+//! next. Any number of jobs may be submitted at once: those without room wait in their own tasks, in turn, and a task
+//! that is dropped there leaves nothing behind. A panic of a job is an error of that job and ends no thread.
 
 use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::{Error, Result};
 
-/// The stack of a worker thread; only what is used takes memory. The encoder of Parquet recurses once for each level of
-/// nesting, and the deepest record took 0.8 MiB of it in an optimised build and 2.5 MiB in one without optimisation.
+/// The stack of a worker thread; only the used part takes memory. The Parquet encoder recurses once per level of
+/// nesting; the deepest record took 0.8 MiB in an optimised build and 2.5 MiB without optimisation.
 pub const STACK_BYTES: usize = 16 << 20;
 
-/// Jobs that lie ready for each thread, so that none is idle while the tasks that wait for room are woken. A job that
-/// was handed over is computed even when nobody wants its result any more, so there are few of them.
+/// Jobs queued for each thread, so that no thread is idle while the tasks that wait for room wake up. A queued job runs
+/// even if its caller is gone, so there are few of them.
 const READY_JOBS: usize = 4;
 
-/// The reason of a dead letter, or of a refusal, of a record whose computation panicked: a fault of hydrant, not of the
-/// record.
+/// The reason of a dead letter or refusal whose record made a computation panic: a fault of hydrant, not of the record.
 pub const INTERNAL_FAULT: &str = "internal_fault";
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -33,7 +31,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Where computation runs; cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Workers {
-    /// On threads of its own.
+    /// On worker threads.
     Threads(Pool),
     /// In the calling task.
     Inline,
@@ -43,12 +41,12 @@ pub enum Workers {
 #[derive(Clone, Debug)]
 pub struct Pool {
     queue: SyncSender<Job>,
-    /// A place in the queue each.
+    /// One permit for each place in the queue.
     room: Arc<Semaphore>,
 }
 
 impl Workers {
-    /// `count` threads, at least one.
+    /// Starts `count` threads, at least one.
     #[allow(
         clippy::disallowed_methods,
         reason = "the one place that makes worker threads"
@@ -72,13 +70,13 @@ impl Workers {
         Ok(Workers::Threads(Pool { queue, room }))
     }
 
-    /// As many threads as the machine has cores.
+    /// Starts one thread per core.
     pub fn per_core() -> Result<Self> {
         Workers::threads(std::thread::available_parallelism().map_or(1, usize::from))
     }
 
-    /// Computes `job` and returns its result; a panic becomes [`Error::Fatal`]. Waits while the threads have enough to
-    /// do; a call that is dropped before its job was handed over computes nothing.
+    /// Computes `job` and answers its result; a panic becomes [`Error::Fatal`]. Waits while the queue is full; a call
+    /// that is dropped before its job is queued computes nothing.
     pub async fn run<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
@@ -92,14 +90,18 @@ impl Workers {
         let room = room.map_err(|_| Error::fatal("the worker threads take no more jobs"))?;
         let (answer, result) = oneshot::channel();
         let job: Job = Box::new(move || {
-            // It has left the queue.
+            // The job has left the queue.
             drop(room);
-            // The asker may be gone: a shard's task was ended while its job ran.
+            // The caller may be gone: a shard's task may end while its job runs.
             drop(answer.send(catch_unwind(AssertUnwindSafe(job))));
         });
-        pool.queue
-            .try_send(job)
-            .map_err(|_| Error::fatal("the worker threads have ended"))?;
+        pool.queue.try_send(job).map_err(|error| {
+            debug_assert!(
+                matches!(error, TrySendError::Disconnected(_)),
+                "a permit is a place in the queue"
+            );
+            Error::fatal("the worker threads have ended")
+        })?;
         match result.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(panic)) => Err(panicked(panic)),
@@ -108,7 +110,7 @@ impl Workers {
     }
 }
 
-/// A thread of its own for calls that may never return, such as reading a pipe; nobody waits for its end.
+/// Starts a thread for calls that may never return, such as reading a pipe. The process does not wait for its end.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place that makes threads for blocking calls"
@@ -125,8 +127,8 @@ thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Computes `job`; `None` when it panicked and the caller knows what that means for its data. Such a panic is reported by
-/// its place and does not end the process.
+/// Computes `job`; answers `None` when it panics. The caller must know what that means for its data. The panic is
+/// reported with its place and does not end the process.
 pub fn contain<T>(job: impl FnOnce() -> T) -> Option<T> {
     let before = CONTAINED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(job));
@@ -134,9 +136,9 @@ pub fn contain<T>(job: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Takes `step` through `items` in order until it breaks, and answers what it broke with. A panic costs the item at which
-/// it happened, which `faulted` then sees with whatever the panic left half done, and no other item. Nothing is paid per
-/// item.
+/// Calls `step` for each of `items` in order until it breaks, and answers the break value. A panic costs only the item
+/// at which it happens: `faulted` gets that item, and the state that the panic may have left half done. Items without a
+/// panic cost nothing extra.
 pub fn contain_each<S, B>(
     state: &mut S,
     items: Range<usize>,
@@ -161,7 +163,7 @@ pub fn contain_each<S, B>(
     ControlFlow::Continue(())
 }
 
-/// Whether this thread is inside [`contain`]; a panic hook asks.
+/// Whether this thread is inside [`contain`]; for panic hooks.
 #[must_use]
 pub fn is_contained() -> bool {
     CONTAINED.get()
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_contained_panic_is_no_result_and_leaves_nothing_behind() {
+    fn a_contained_panic_gives_no_result_and_leaves_nothing_behind() {
         assert_eq!(contain(|| (is_contained(), 1)), Some((true, 1)));
         let inner = contain(|| contain(|| -> u8 { panic!("boom") }).is_none() && is_contained());
         assert_eq!(inner, Some(true));

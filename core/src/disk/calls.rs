@@ -1,16 +1,16 @@
-//! Calls under way, and the locks that wait for them.
+//! Tracks calls under way, and keeps the locks that guard them.
 //!
-//! A blocking call cannot be taken back: when its waiter is dropped, by a timeout or with its task, the call goes on and
-//! has its effect later. A lock that its waiter held is dropped at the same moment. It must not be free for others until
-//! the call has ended: what the call does late would otherwise hit what the next holder has done. So a lock that is let
-//! go stays taken until every call has ended that was begun under it and that nobody waits for any more.
+//! A blocking call cannot be cancelled: when its waiter is dropped, by a timeout or with its task, the call continues
+//! and takes effect later. A lock that the waiter held is dropped at the same moment, but must not become free until
+//! the call has ended: its late effect would otherwise hit the work of the next holder. So a released lock stays held
+//! until every abandoned call that began under it has ended.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mutant::{self, Mutant};
 
-/// The calls of one disk; `L` is what a lock is held by, and frees it when it is dropped.
+/// The calls of one disk; `L` holds a lock, and releases it when it is dropped.
 #[derive(Debug)]
 pub struct Calls<L> {
     state: Mutex<CallsState<L>>,
@@ -18,22 +18,22 @@ pub struct Calls<L> {
 
 #[derive(Debug)]
 struct CallsState<L> {
-    /// Calls begun so far.
+    /// The number of calls so far.
     begun: u64,
-    /// Those under way by number, and whether their waiters have gone.
+    /// The calls under way by number, and whether each is abandoned.
     under_way: BTreeMap<u64, bool>,
-    /// Locks that were let go, with the number of the first call that could be begun under them.
+    /// Locks that their holders have released, each with the number of the first call that could begin under it.
     kept: Vec<(u64, L)>,
 }
 
-/// A call under way: dropped by the thread that carries it out, once its effect is there or will never be.
+/// A call under way. Its thread drops this once the call has taken effect or never will.
 #[derive(Debug)]
 pub struct RunningCall<L> {
     calls: Arc<Calls<L>>,
     number: u64,
 }
 
-/// Somebody waits for a call; dropped with the waiter.
+/// The waiter of a call; the call is abandoned when this is dropped.
 #[derive(Debug)]
 pub struct Awaited<L> {
     calls: Arc<Calls<L>>,
@@ -70,6 +70,7 @@ impl<L> Calls<L> {
         let mut state = self.state();
         let number = state.begun;
         state.begun += 1;
+        debug_assert!(state.under_way.keys().all(|earlier| *earlier < number));
         state.under_way.insert(number, false);
         let (calls, awaited) = (Arc::clone(self), Arc::clone(self));
         (
@@ -81,7 +82,7 @@ impl<L> Calls<L> {
         )
     }
 
-    /// Keeps a lock that was just taken.
+    /// Tracks a lock that was just taken.
     pub fn keep(self: &Arc<Self>, lock: L) -> Kept<L> {
         Kept {
             since: self.state().begun,
@@ -109,7 +110,7 @@ impl<L> Drop for RunningCall<L> {
             .into_iter()
             .partition(|(since, _)| state.is_guarding(*since));
         state.kept = still;
-        // Freeing a lock may wake a waiter that makes a call.
+        // Releasing a lock may wake a waiter that makes a call.
         drop(state);
         drop(free);
     }
@@ -155,12 +156,12 @@ mod tests {
         let held = calls.keep(Arc::clone(&lock));
         let (other, awaited) = calls.begin();
         drop(held);
-        assert!(is_free(&lock), "nothing that it guards is alone");
+        assert!(is_free(&lock), "no call under it is abandoned");
         drop((other, awaited, earlier));
     }
 
     #[test]
-    fn a_lock_waits_for_each_call_that_was_begun_under_it_and_is_alone() {
+    fn a_lock_waits_for_each_abandoned_call_that_began_under_it() {
         let calls = Arc::new(Calls::default());
         let lock = Arc::new(());
         let held = calls.keep(Arc::clone(&lock));
@@ -172,11 +173,15 @@ mod tests {
         }
         drop(held);
         while let Some(call) = under_way.pop() {
-            assert!(!is_free(&lock), "{} calls go on", under_way.len() + 1);
+            assert!(
+                !is_free(&lock),
+                "{} calls are under way",
+                under_way.len() + 1
+            );
             drop(call);
         }
         assert!(is_free(&lock));
-        // A later lock has nothing to wait for.
+        // A later lock need not wait for them.
         drop(calls.keep(Arc::clone(&lock)));
         assert!(is_free(&lock));
     }

@@ -1,9 +1,9 @@
 //! The operating system's disk.
 //!
-//! Blocking calls run on tokio's blocking threads. `renameat2(RENAME_NOREPLACE)` is used where the kernel and the file
-//! system have it; elsewhere [`RealDisk::rename_new`](Disk::rename_new) links and unlinks, which replaces nothing
-//! either. A call whose waiter was dropped goes on; locks outlive the calls that they guard (`calls.rs`). Calls that
-//! follow one another need no change of threads between them (`real/at_once.rs`).
+//! Blocking calls run on tokio's blocking threads. [`RealDisk::rename_new`](Disk::rename_new) uses
+//! `renameat2(RENAME_NOREPLACE)` where the kernel and the file system have it; elsewhere it links and unlinks, which
+//! replaces nothing either. A call whose waiter was dropped continues; locks outlive the calls that they guard
+//! (`calls.rs`). Calls in a row need no change of threads between them (`real/at_once.rs`).
 
 mod at_once;
 mod locks;
@@ -35,7 +35,7 @@ use self::rooms::{Room, Rooms};
 use super::calls::Calls;
 use super::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
 
-/// The operating system's disk; clones share one watcher and one line of waiters for each lock.
+/// The operating system's disk; clones share one watcher and one queue of waiters for each lock.
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     locks: Arc<Locks>,
@@ -44,7 +44,7 @@ pub struct RealDisk {
     means: Means,
 }
 
-/// What a call is made with.
+/// What every call needs.
 #[derive(Clone, Debug)]
 struct Means {
     calls: Arc<Calls<Flock>>,
@@ -53,12 +53,12 @@ struct Means {
 }
 
 impl RealDisk {
-    /// A disk with no lock and no watch yet, whose files are their owner's only.
+    /// Creates a disk whose files only their owner may use.
     pub fn new() -> Self {
         RealDisk::with_mode(FileMode::OWNER)
     }
 
-    /// A disk whose files have this mode.
+    /// Creates a disk whose files have this mode.
     pub fn with_mode(mode: FileMode) -> Self {
         RealDisk {
             locks: Arc::default(),
@@ -72,7 +72,7 @@ impl RealDisk {
         }
     }
 
-    /// The places ([`Disk::apart`]) in which a call has been under way for so long, and since when.
+    /// The places ([`Disk::apart`]) in which a call has been under way for at least this time, and for how long.
     pub fn hanging(&self, at_least: Duration) -> Vec<(PathBuf, Duration)> {
         self.rooms.hanging(at_least)
     }
@@ -110,7 +110,7 @@ impl Means {
     }
 }
 
-/// A name with what is known of it; `None` when it was removed between listing and looking.
+/// A name with its metadata; `None` when it was removed after it was listed.
 fn listed(name: &OsStr, metadata: io::Result<Metadata>) -> io::Result<Option<Listed>> {
     match metadata {
         Ok(metadata) => Ok(Some(Listed {
@@ -244,7 +244,7 @@ impl Disk for RealDisk {
                     let mut names = BinaryHeap::new();
                     for entry in std::fs::read_dir(&path)? {
                         let name = entry?.file_name();
-                        // Names are what they are listed as, also those that are not UTF-8.
+                        // Names that are not UTF-8 are compared as they are listed.
                         let text = name.to_string_lossy().into_owned();
                         if text <= after {
                             continue;
@@ -259,7 +259,7 @@ impl Disk for RealDisk {
                         .iter()
                         .map(|(_, name)| listed(name, path.join(name).symlink_metadata()));
                     let found: Option<Vec<Listed>> = found.collect::<io::Result<_>>()?;
-                    // Another name takes the place of one that was removed meanwhile.
+                    // A name was removed meanwhile: list again, so that another one takes its place.
                     if let Some(found) = found {
                         return Ok(found);
                     }
@@ -388,10 +388,10 @@ fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
-/// One operating-system watcher for the whole disk: they are scarce (128 a user by Linux' default).
+/// The only watcher of the disk: the operating system has few of them (128 per user by Linux' default).
 ///
-/// The watcher's thread takes the lock of `paths` to report an event, and a call of the watcher waits for that thread:
-/// so no call is made while `paths` is locked. `watcher` is locked first, and as long as both change together.
+/// The watcher's thread locks `paths` to report an event, and a call of the watcher waits for that thread: so no call
+/// is made while `paths` is locked. `watcher` is locked first, and stays locked while both change.
 #[derive(Debug, Default)]
 struct Watches {
     watcher: Mutex<Option<notify::RecommendedWatcher>>,
@@ -442,7 +442,7 @@ impl Watches {
             paths.remove(path);
             drop(paths);
             if let Some(watcher) = watcher.as_mut() {
-                // The path may be gone already, which ends its watch as well.
+                // If the path no longer exists, its watch has ended.
                 drop(watcher.unwatch(path));
             }
         }
@@ -464,7 +464,7 @@ impl Watches {
             let parent = path.parent().and_then(|parent| paths.get(parent));
             paths.get(path).into_iter().chain(parent).for_each(bump);
             if event.kind.is_remove() {
-                // The watch ended with its file; one of the same name needs a new one.
+                // The watch ended with its file; a new file of this name needs a new watch.
                 paths.remove(path);
             }
         }
@@ -600,10 +600,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watches_come_and_go_while_events_rain() {
+    async fn watches_come_and_go_during_many_events() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::new();
-        let rained = async {
+        let many_events = async {
             for n in 0..200u32 {
                 let path = dir.path().join(format!("file-{}", n % 7));
                 let file = disk.open(&path, Open::Create).await.unwrap();
@@ -616,13 +616,13 @@ mod tests {
                 kept.changed().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(60), rained)
+        tokio::time::timeout(std::time::Duration::from_secs(60), many_events)
             .await
             .unwrap();
     }
 
     #[tokio::test]
-    async fn a_watch_tells_of_a_write() {
+    async fn a_watch_reports_a_write() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::new();
         let path = dir.path().join("control");

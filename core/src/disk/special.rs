@@ -1,16 +1,15 @@
-//! Paths that are not regular files: devices, named pipes, sockets, and the descriptors of a process.
+//! Recognises paths that are not regular files: devices, named pipes, sockets, and the descriptors of a process.
 //!
-//! They keep nothing, so they cannot be synced, cut or replaced: a file that is renamed over `/dev/null` takes it from
-//! the whole machine. Outputs ask here before they treat a path as a file.
+//! Such paths store nothing, so they cannot be synced, cut or replaced: renaming a file over `/dev/null` would remove
+//! it for the whole machine. Outputs ask here before they treat a path as a file.
 
 use std::fs;
 use std::path::Path;
 
-/// Directories whose names are the open descriptors of a process, whatever these are.
+/// Directories whose names are the open descriptors of a process.
 const DESCRIPTORS: [&str; 3] = ["/dev/fd", "/proc/self/fd", "/proc/thread-self/fd"];
 
-/// Whether `path` is something that is written to but not stored: neither a regular file, nor a directory, nor a name
-/// that is still free.
+/// Whether bytes written to `path` are not stored: it is neither a regular file, nor a directory, nor a free name.
 #[must_use]
 pub fn is_special(path: &Path) -> bool {
     if path == Path::new("/dev/stdout") || path == Path::new("/dev/stderr") {

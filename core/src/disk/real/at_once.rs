@@ -1,9 +1,8 @@
-//! Work whose disk calls follow one another, without a change of threads between them.
+//! Runs work with many disk calls in a row, without a change of threads between them.
 //!
-//! A call costs less than handing it to a blocking thread and its answer back. So work that consists of many calls is
-//! *polled* on a blocking thread, where each call is made on the spot. Work that waits for something else, such as a
-//! lock, a timer or a worker, comes back and goes on later: it holds no thread meanwhile. Each time it takes room for a
-//! call of its place ([`Room`]).
+//! A call costs less than handing it to a blocking thread and its answer back. So work of many calls is *polled* on a
+//! blocking thread, where each call is made in place. Work that waits for something else, such as a lock, a timer or a
+//! worker, leaves the thread and continues later. Each poll takes room for one call of its place ([`Room`]).
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -18,36 +17,36 @@ use tokio::task::JoinHandle;
 use super::rooms::{Room, Taken};
 
 thread_local! {
-    static ON_THE_SPOT: Cell<bool> = const { Cell::new(false) };
+    static IN_PLACE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether calls are made on this thread.
+/// Whether this thread makes calls in place.
 pub(super) fn is_here() -> bool {
-    ON_THE_SPOT.get()
+    IN_PLACE.get()
 }
 
-/// Calls are made on this thread as long as it lives.
+/// Makes this thread make calls in place until it is dropped.
 struct Here {
     before: bool,
 }
 
 impl Here {
     fn enter() -> Self {
-        Here {
-            before: ON_THE_SPOT.replace(true),
-        }
+        let before = IN_PLACE.replace(true);
+        debug_assert!(!before, "a blocking thread polls one work at a time");
+        Here { before }
     }
 }
 
 impl Drop for Here {
     fn drop(&mut self) {
-        ON_THE_SPOT.set(self.before);
+        IN_PLACE.set(self.before);
     }
 }
 
 type Work = BoxFuture<'static, ()>;
 
-/// Work that is polled on blocking threads. What was begun when it is dropped goes on up to where it waits.
+/// Work that is polled on blocking threads. When it is dropped during a poll, the work continues up to its next wait.
 pub(super) struct AtOnce {
     state: WorkState,
     woken: Arc<Woken>,
@@ -56,14 +55,14 @@ pub(super) struct AtOnce {
 
 enum WorkState {
     Waiting(Work),
-    /// There is no room for another call.
+    /// Waits for room for a call.
     Entering(Work, BoxFuture<'static, Taken>),
-    /// On a blocking thread, which gives back what is not finished.
+    /// A blocking thread polls it, and hands it back unless it has finished.
     Polled(JoinHandle<Option<Work>>),
     Finished,
 }
 
-/// Whether the work may go on, which may be said while it is polled.
+/// Whether the work was woken, which may happen while it is polled.
 struct Woken {
     woken: AtomicBool,
     task: AtomicWaker,
@@ -131,7 +130,7 @@ impl Future for AtOnce {
                     Poll::Ready(Ok(None)) => return Poll::Ready(()),
                     Poll::Ready(Err(ended)) => match ended.try_into_panic() {
                         Ok(panic) => std::panic::resume_unwind(panic),
-                        // The runtime ends, and this with it.
+                        // The runtime is shutting down.
                         Err(_) => return Poll::Pending,
                     },
                     Poll::Pending => {
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_made_on_the_spot_and_their_answers_come_back() {
+    fn calls_are_made_in_place_and_answer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         with_one_blocking_thread(async {
@@ -198,7 +197,7 @@ mod tests {
             });
             let (polls, read) = at_once(&disk, work).await;
             assert_eq!(read, "mething");
-            assert_eq!(polls, 1, "it waited for its calls");
+            assert_eq!(polls, 1, "the work waited for its calls");
             assert!(!is_here());
         });
         assert_eq!(std::fs::read(path).unwrap(), b"something");
@@ -211,17 +210,17 @@ mod tests {
         with_one_blocking_thread(async {
             let disk = RealDisk::new();
             let held = disk.lock(&path, LockKind::Exclusive).await.unwrap();
-            let (go, gone) = oneshot::channel::<()>();
+            let (open, opened) = oneshot::channel::<()>();
             let (calls, place) = (disk.clone(), path.clone());
             let work = async move {
                 let lock = calls.lock(&place, LockKind::Exclusive).await.unwrap();
-                gone.await.unwrap();
+                opened.await.unwrap();
                 drop(lock);
                 calls.stat(&place).await.unwrap().is_some()
             };
             let mut work = Box::pin(at_once(&disk, work));
             assert!(futures::poll!(&mut work).is_pending());
-            // The only thread is free for others, which is what lets the lock go.
+            // The only thread stays free for other calls, so that the lock can be released.
             for _ in 0..20 {
                 assert!(disk.stat(&path).await.unwrap().is_some());
                 assert!(futures::poll!(&mut work).is_pending());
@@ -229,7 +228,7 @@ mod tests {
             drop(held);
             let waker = async {
                 disk.stat(&path).await.unwrap();
-                go.send(()).unwrap();
+                open.send(()).unwrap();
             };
             let (there, ()) = futures::join!(work, waker);
             assert!(there);
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_work_is_that_of_whoever_waits_for_it() {
+    fn a_panic_of_the_work_reaches_its_waiter() {
         with_one_blocking_thread(async {
             let disk = RealDisk::new();
             let waiting = tokio::spawn(async move {

@@ -1,9 +1,9 @@
-//! File locks that are waited for without a thread.
+//! File locks whose waiters occupy no thread.
 //!
-//! A thread that blocks in `flock` is lost to all other disk calls for as long as the holder likes, and enough of them
-//! would keep the holder itself from finishing. So a lock is only ever *tried*. A waiter tries again when a holder in
-//! this process lets go, and otherwise after pauses that grow with its wait, since no other process reports its
-//! release. One waiter a path and process tries; the others stand in line behind it and take their turns in order.
+//! A thread that blocks in `flock` is lost to all other disk calls until the holder releases the lock, and enough such
+//! threads would keep the holder itself from finishing. So a lock is only ever *tried*. A waiter tries again when a
+//! holder in this process releases the lock, and otherwise after pauses that grow with its wait, since other processes
+//! do not report a release. One waiter per path and process tries; the others queue behind it.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -20,66 +20,67 @@ use crate::clock;
 use crate::disk::calls::Kept;
 use crate::disk::{Lock, LockKind, Open};
 
-/// The shortest pause: a timer is not finer.
+/// The shortest pause, which is the resolution of timers.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// The longest pause: hundreds of waiters for a process that stands still must not keep the machine busy.
+/// The longest pause: hundreds of waiters for a stopped process must not keep the machine busy.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// A lock is taken at most this part of the wait too late.
+/// A lock is taken late by at most this fraction (1/4) of the wait.
 const PAUSE_SHARE: u32 = 4;
 
 /// The locks that this process holds or waits for.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    lines: Mutex<HashMap<PathBuf, CountedLine>>,
+    queues: Mutex<HashMap<PathBuf, CountedQueue>>,
 }
 
-/// A line, and how many stand in it.
+/// A queue, and the number of its waiters.
 #[derive(Debug, Default)]
-struct CountedLine {
-    line: Arc<WaitLine>,
+struct CountedQueue {
+    queue: Arc<WaitQueue>,
     waiters: usize,
 }
 
 /// The waiters of this process for one path.
 #[derive(Debug, Default)]
-struct WaitLine {
+struct WaitQueue {
     turn: tokio::sync::Mutex<()>,
     freed: Notify,
 }
 
-/// A place in a line; the line goes with the last one.
-struct WaitLinePlace<'a> {
+/// A place in a queue; the last waiter removes the queue.
+struct QueuePlace<'a> {
     locks: &'a Locks,
     path: &'a Path,
-    line: Arc<WaitLine>,
+    queue: Arc<WaitQueue>,
 }
 
-impl Drop for WaitLinePlace<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
-        let mut lines = self.locks.lines();
-        if let Some(counted) = lines.get_mut(self.path) {
+        let mut queues = self.locks.queues();
+        if let Some(counted) = queues.get_mut(self.path) {
+            debug_assert!(counted.waiters > 0, "each place in a queue is counted");
             counted.waiters -= 1;
             if counted.waiters == 0 {
-                lines.remove(self.path);
+                queues.remove(self.path);
             }
         }
     }
 }
 
 impl Locks {
-    fn lines(&self) -> MutexGuard<'_, HashMap<PathBuf, CountedLine>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, HashMap<PathBuf, CountedQueue>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter<'a>(&'a self, path: &'a Path) -> WaitLinePlace<'a> {
-        let mut lines = self.lines();
-        let counted = lines.entry(path.to_owned()).or_default();
+    fn enter<'a>(&'a self, path: &'a Path) -> QueuePlace<'a> {
+        let mut queues = self.queues();
+        let counted = queues.entry(path.to_owned()).or_default();
         counted.waiters += 1;
-        let line = Arc::clone(&counted.line);
-        WaitLinePlace {
+        let queue = Arc::clone(&counted.queue);
+        QueuePlace {
             locks: self,
             path,
-            line,
+            queue,
         }
     }
 
@@ -91,11 +92,11 @@ impl Locks {
         kind: LockKind,
     ) -> io::Result<Box<dyn Lock>> {
         let waiting = self.enter(path);
-        let _turn = waiting.line.turn.lock().await;
+        let _turn = waiting.queue.turn.lock().await;
         let began = clock::now();
         loop {
             // Made before the try, so that a release after it is not missed.
-            let freed = waiting.line.freed.notified();
+            let freed = waiting.queue.freed.notified();
             if let Some(lock) = self.attempt(means, path, kind).await? {
                 return Ok(lock);
             }
@@ -153,10 +154,10 @@ impl Lock for RealLock {
     }
 }
 
-/// What holds a lock until it is dropped.
+/// Holds a lock until it is dropped.
 #[derive(Debug)]
 pub(super) struct Flock {
-    /// Held by being open.
+    /// The open file holds the lock.
     file: Option<File>,
     path: PathBuf,
     locks: Arc<Locks>,
@@ -165,8 +166,8 @@ pub(super) struct Flock {
 impl Drop for Flock {
     fn drop(&mut self) {
         drop(self.file.take());
-        if let Some(counted) = self.locks.lines().get(&self.path) {
-            counted.line.freed.notify_waiters();
+        if let Some(counted) = self.locks.queues().get(&self.path) {
+            counted.queue.freed.notify_waiters();
         }
     }
 }
@@ -198,7 +199,7 @@ mod tests {
     fn locks_that_are_waited_for_leave_the_holder_its_disk() {
         let dir = tempfile::tempdir().unwrap();
         with_two_blocking_threads(async {
-            // As two processes see it, and as many in one.
+            // Once across two disks, as two processes see it, and once within one.
             for other in [RealDisk::new(), RealDisk::new()] {
                 let disk = RealDisk::new();
                 let path = dir.path().join("lock");
@@ -212,8 +213,8 @@ mod tests {
                         disk.open(&file, Open::Create).await.unwrap();
                     });
                 }
-                // Each of them stands in line or has tried.
-                while disk.locks.lines().is_empty() || other.locks.lines().is_empty() {
+                // Each waiter is queued or has tried.
+                while disk.locks.queues().is_empty() || other.locks.queues().is_empty() {
                     tokio::task::yield_now().await;
                 }
                 for _ in 0..20 {
@@ -228,22 +229,22 @@ mod tests {
                 while let Some(done) = waiters.join_next().await {
                     done.unwrap();
                 }
-                assert!(disk.locks.lines().is_empty() && other.locks.lines().is_empty());
+                assert!(disk.locks.queues().is_empty() && other.locks.queues().is_empty());
             }
         });
     }
 
     #[test]
-    fn a_line_goes_with_the_last_of_those_who_leave_at_once() {
+    fn the_last_of_two_waiters_that_leave_at_once_removes_the_queue() {
         let locks = Locks::default();
         let path = Path::new("lock");
         let (first, second) = (locks.enter(path), locks.enter(path));
-        // Both are on their way out, and neither has let go of the line yet.
-        let lines = [Arc::clone(&first.line), Arc::clone(&second.line)];
+        // Both are about to leave, and neither has released the queue yet.
+        let queues = [Arc::clone(&first.queue), Arc::clone(&second.queue)];
         drop(first);
-        assert!(Arc::ptr_eq(&locks.enter(path).line, &lines[0]));
+        assert!(Arc::ptr_eq(&locks.enter(path).queue, &queues[0]));
         drop(second);
-        assert!(locks.lines().is_empty());
+        assert!(locks.queues().is_empty());
     }
 
     #[test]
@@ -260,7 +261,7 @@ mod tests {
             }
             drop(held);
             drop(other.lock(&path, LockKind::Exclusive).await.unwrap());
-            assert!(disk.locks.lines().is_empty());
+            assert!(disk.locks.queues().is_empty());
         });
     }
 }

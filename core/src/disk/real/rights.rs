@@ -1,4 +1,4 @@
-//! Who may use the files and directories that are made.
+//! Sets the modes of new files and directories.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -7,15 +7,15 @@ use std::path::Path;
 
 use crate::disk::Open;
 
-/// The rights of new files, such as `0600`; users who may read files may search directories.
+/// The mode of new files, such as `0600`; users who may read files may search directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMode(u32);
 
 impl FileMode {
-    /// Only the owner reads and writes.
+    /// Only the owner may read and write.
     pub const OWNER: FileMode = FileMode(0o600);
 
-    /// A mode as it is written, in octal digits; `None` unless the owner may read and write and nobody may execute.
+    /// Parses a mode of octal digits; `None` unless the owner may read and write and no user may execute.
     pub fn parse(text: &str) -> Option<Self> {
         let mode = u32::from_str_radix(text, 8).ok()?;
         let is_fit = mode & 0o600 == 0o600 && mode & !0o666 == 0;
@@ -26,7 +26,7 @@ impl FileMode {
         self.0 | (self.0 & 0o444) >> 2
     }
 
-    /// Whether the umask may have taken rights away that were asked for.
+    /// Whether the umask may remove permissions of this mode.
     fn is_widened(self) -> bool {
         self.0 & 0o077 != 0
     }
@@ -38,17 +38,17 @@ impl Default for FileMode {
     }
 }
 
-/// The rights of what a disk makes.
+/// The modes of what a disk creates.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rights {
-    /// These, whatever the umask is.
+    /// This mode; the umask does not matter.
     Given(FileMode),
-    /// What the umask leaves.
+    /// The mode that the umask leaves.
     Umask,
 }
 
 impl Rights {
-    /// Opens a file, or makes it.
+    /// Opens or creates a file.
     pub(super) fn open(self, path: &Path, how: Open) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(how != Open::Read);
@@ -66,7 +66,7 @@ impl Rights {
             }
             let mut new = options.clone();
             let file = match new.create_new(true).mode(mode.0).open(path) {
-                // Somebody was faster.
+                // Another process was faster.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && how == Open::Create => {
                     continue;
                 }
@@ -79,7 +79,7 @@ impl Rights {
         }
     }
 
-    /// Makes a directory; missing parents are nobody's secret.
+    /// Creates a directory. Missing parents get the mode that the umask leaves: their names are no secret.
     pub(super) fn create_dir_all(self, path: &Path) -> io::Result<()> {
         let Rights::Given(mode) = self else {
             return std::fs::create_dir_all(path);

@@ -1,8 +1,8 @@
-//! Room for calls: how many each place may have under way.
+//! Bounds the calls that each place may have under way.
 //!
-//! A call on a disk that hangs, such as that of a network file system that is gone, keeps its thread for as long as it
-//! likes. So each place, the directory of a stream or of a table, has room for so many calls and no more: those of other
-//! places, such as the renewal of leases, find threads. Who waits for room and gives up has called nothing.
+//! A call on a hanging disk, such as a network file system that is gone, keeps its thread indefinitely. So each place,
+//! the directory of a stream or of a table, has room for a fixed number of calls, and calls of other places, such as
+//! the renewal of leases, find threads. A waiter that gives up before it gets room has made no call.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{self, Instant};
 
-/// Calls that a place has under way at once: enough to keep a disk busy, and no more threads than are worth it.
+/// The most calls that a place has under way at once: enough to keep a disk busy, without wasting threads.
 const CALLS: usize = 32;
 
 /// The rooms of a process, by place.
@@ -35,7 +35,7 @@ struct RoomCalls {
     since: BTreeMap<u64, Instant>,
 }
 
-/// A call that takes its room until it ends.
+/// The room of one call, until the call ends.
 #[derive(Debug)]
 pub(super) struct Taken {
     room: Arc<Room>,
@@ -44,7 +44,7 @@ pub(super) struct Taken {
 }
 
 impl Rooms {
-    /// The room of a place: the same for all who ask for it.
+    /// The room of a place; all callers share it.
     pub(super) fn of(&self, place: &Path) -> Arc<Room> {
         let mut rooms = self.rooms();
         rooms.retain(|_, room| room.strong_count() > 0);
@@ -56,7 +56,7 @@ impl Rooms {
         room
     }
 
-    /// The places that have had a call under way for so long, and since when.
+    /// The places that have had a call under way for at least this time, and for how long.
     pub(super) fn hanging(&self, at_least: Duration) -> Vec<(PathBuf, Duration)> {
         let now = clock::now();
         let rooms = self.rooms();
@@ -91,7 +91,7 @@ impl Room {
         self.taken(permit)
     }
 
-    /// Takes room if there is some now.
+    /// Takes room if it is free now.
     pub(super) fn try_enter(self: &Arc<Self>) -> Option<Taken> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(Arc::clone(self).taken(Some(permit)))
@@ -102,6 +102,7 @@ impl Room {
         let number = under_way.begun;
         under_way.begun += 1;
         under_way.since.insert(number, clock::now());
+        debug_assert!(under_way.since.len() <= CALLS, "each call holds a permit");
         drop(under_way);
         Taken {
             room: self,
@@ -132,7 +133,7 @@ mod tests {
     use crate::disk::real::RealDisk;
     use crate::disk::{Disk, Open, SharedDisk, at_once};
 
-    /// A call on a named pipe that nobody writes hangs like one on a disk that is gone.
+    /// A call on a named pipe without a writer hangs like a call on a disk that is gone.
     fn pipe(dir: &Path) -> PathBuf {
         let path = dir.join("pipe");
         assert!(
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_hang_in_one_place_leave_the_others_their_threads() {
+    fn calls_that_hang_in_one_place_leave_threads_for_others() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = pipe(dir.path());
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -163,7 +164,7 @@ mod tests {
                 let (there, pipe) = (disk.apart(&lake).unwrap(), pipe.clone());
                 let calls = SharedDisk::clone(&there);
                 let open = async move { calls.open(&pipe, Open::Read).await.map(drop) };
-                // Alone, and as a part of work.
+                // As a call, and as work of several calls.
                 hung.spawn(async move {
                     match n % 2 {
                         0 => open.await,
@@ -190,7 +191,7 @@ mod tests {
             let hanging = disk.hanging(Duration::ZERO);
             assert_eq!(hanging.len(), 1, "{hanging:?}");
             assert_eq!(hanging[0].0, lake);
-            // Those that wait for room and are given up call nothing.
+            // Waiters that are dropped before they get room make no call.
             hung.abort_all();
             while hung.join_next().await.is_some() {}
             let writer = OpenOptions::new().write(true).open(&pipe).unwrap();
