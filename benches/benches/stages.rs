@@ -1,4 +1,4 @@
-//! One benchmark a stage, in bytes and in records a second: simulate, log (append, read), pii, decode, encode.
+//! One benchmark per stage, in bytes and records per second: simulate, log (append, read), pii, decode, encode.
 //!
 //! `cargo bench -p hydrant-benches`. Numbers of one machine: `BASELINE.md`.
 

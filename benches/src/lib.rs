@@ -7,16 +7,16 @@ use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::{Position, Sequence};
 use hydrant_producer::simulate::{Fleet, FleetError, FleetSpec, PiiShares};
 
-/// What the records are like.
+/// The kind of the records of a benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct Input {
-    /// The name in the results.
+    /// Its name in the results.
     pub name: &'static str,
-    /// Whether they carry personal data.
+    /// Whether the records hold personal data.
     pub pii: bool,
 }
 
-/// The inputs of every benchmark that depends on what records hold.
+/// The inputs of every benchmark that depends on the contents of records.
 pub const INPUTS: &[Input] = &[
     Input {
         name: "clean",
@@ -33,7 +33,7 @@ pub const INPUTS: &[Input] = &[
 pub struct Records {
     /// The records, one after another.
     pub bytes: Bytes,
-    /// Where each one lies: key and payload.
+    /// The spans of key and payload of each record.
     pub entries: Vec<Entry>,
 }
 

@@ -1,15 +1,15 @@
-//! Inputs that are kept: one a line, escaped as Rust escapes bytes.
+//! The corpus: one input a line, escaped as Rust escapes bytes.
 
 use std::path::PathBuf;
 
-/// Where the inputs of a target are.
+/// The file with the inputs of a target.
 pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
         .join(format!("{name}.txt"))
 }
 
-/// The inputs of a target; none if it has no file yet.
+/// Reads the inputs of a target; none if it has no file yet.
 ///
 /// # Panics
 /// A line holds an escape that does not exist.
@@ -23,7 +23,7 @@ pub(crate) fn load(name: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Adds inputs behind those that the file of a target has.
+/// Appends inputs to the file of a target.
 pub(crate) fn add<'a>(name: &str, inputs: impl Iterator<Item = &'a [u8]>) -> std::io::Result<()> {
     let mut text = std::fs::read_to_string(path(name)).unwrap_or_default();
     for input in inputs {
@@ -33,7 +33,7 @@ pub(crate) fn add<'a>(name: &str, inputs: impl Iterator<Item = &'a [u8]>) -> std
     std::fs::write(path(name), text)
 }
 
-/// An input as a line.
+/// Writes an input as a line.
 pub(crate) fn escape(input: &[u8]) -> String {
     match input.strip_prefix(b"#") {
         Some(rest) => format!("\\x23{}", rest.escape_ascii()),

@@ -1,11 +1,8 @@
-//! What a check costs: processor time and memory of its thread.
+//! Measures the cost of a check: processor time and memory of its thread.
 //!
-//! Owns the allocator of every test binary that links this crate. Time is that of the thread, so
-//! that a loaded machine changes no verdict.
-#![allow(
-    unsafe_code,
-    reason = "an allocator that counts can be written in no other way"
-)]
+//! Owns the allocator of every test binary that links this crate. It counts the time of the thread, so that the load of
+//! the machine does not matter.
+#![allow(unsafe_code, reason = "a counting allocator needs unsafe code")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -19,14 +16,14 @@ struct CountingAllocator;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 thread_local! {
-    /// The bytes that this thread holds beyond those at the start of the measurement. Below zero
-    /// where it frees what is older or what other threads have allocated.
+    /// The bytes that this thread holds beyond those at the start of the measurement. Below zero when it frees older
+    /// memory, or memory of other threads.
     static HELD: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count(change: isize) {
-    // A thread that ends may allocate when its variables are gone.
+    // A thread may allocate after its variables are dropped.
     let _ended = HELD.try_with(|held| {
         held.set(held.get().saturating_add(change));
         let _ended = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -61,16 +58,16 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// What a piece of work took.
+/// The cost of some work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Processor time of the thread.
     pub(crate) time: Duration,
-    /// The most bytes it held at once.
+    /// The most bytes that it held at once.
     pub(crate) bytes: usize,
 }
 
-/// Does `work` and says what it took.
+/// Runs `work` and answers its result and cost.
 pub(crate) fn of<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     HELD.set(0);
     PEAK.set(0);
@@ -83,16 +80,16 @@ pub(crate) fn of<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     (done, cost)
 }
 
-/// The memory that a piece of work took, beyond what its thread held before.
+/// The memory of some work, beyond what its thread held before.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryCost {
-    /// The most at once.
+    /// The most bytes at once.
     pub peak_bytes: u64,
-    /// What it left behind.
+    /// The bytes that remain.
     pub held_bytes: u64,
 }
 
-/// Does `work` and says what memory it took, unless other threads took it.
+/// Runs `work` and answers its result and memory, not counting memory of other threads.
 pub fn memory<T>(work: impl FnOnce() -> T) -> (T, MemoryCost) {
     let (done, cost) = of(work);
     let memory = MemoryCost {

@@ -1,8 +1,8 @@
-//! Which code an input reaches, where the build counts it.
+//! Finds which code an input reaches, if the build counts it.
 //!
-//! LLVM's `sancov-module` pass, which stable Rust accepts as a code generation flag, gives every
-//! edge a counter of eight bits and announces them here before `main`. Without the pass there are
-//! none, and [`Coverage::is_on`] says so.
+//! LLVM's `sancov-module` pass, which stable Rust accepts as a code generation flag, gives every edge an 8-bit counter
+//! and announces the counters here before `main`. Without the pass there are no counters, and [`Coverage::is_on`] is
+//! `false`.
 #![allow(
     unsafe_code,
     reason = "the counters are raw memory that LLVM announces"
@@ -13,8 +13,7 @@ use std::sync::Mutex;
 /// The counters of the modules: start and length of each.
 static MODULES: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 
-// SAFETY: LLVM reserves this name for it and calls it with a range of counters that is there as long as the
-// process is.
+// SAFETY: LLVM reserves this name and passes a range of counters that lives as long as the process.
 #[unsafe(no_mangle)]
 extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, end: *mut u8) {
     let length = (end as usize).saturating_sub(start as usize);
@@ -23,7 +22,7 @@ extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, end: *mut u8) {
     }
 }
 
-// SAFETY: LLVM reserves this name for it; the table of addresses is not needed.
+// SAFETY: LLVM reserves this name; the table of addresses is not needed.
 #[unsafe(no_mangle)]
 extern "C" fn __sanitizer_cov_pcs_init(_start: *const usize, _end: *const usize) {}
 
@@ -55,13 +54,13 @@ impl Coverage {
     /// Sets every counter to zero.
     pub(crate) fn reset(&self) {
         for &(start, length) in &self.modules {
-            // SAFETY: LLVM announced the range; other threads may count there at the same time,
-            // and a count that is lost is as good as another one.
+            // SAFETY: LLVM announced the range; other threads may count there at the same time, and a lost count does
+            // no harm.
             unsafe { std::ptr::write_bytes(start as *mut u8, 0, length) };
         }
     }
 
-    /// Whether an edge was reached, or reached more often, than ever before.
+    /// Whether an edge was reached for the first time, or more often than before.
     pub(crate) fn grows(&mut self) -> bool {
         let mut grows = false;
         let mut seen = self.seen.iter_mut();
@@ -84,7 +83,7 @@ impl Coverage {
     }
 }
 
-/// Counts that differ little are alike.
+/// The bucket of a count: similar counts share one.
 fn bucket(count: u8) -> u8 {
     match count {
         0..=1 => 1,

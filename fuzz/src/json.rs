@@ -1,8 +1,8 @@
-//! A grammar of JSON records, hostile ones included.
+//! A grammar of JSON records, including hostile ones.
 
 use crate::Random;
 
-/// Keys, as they are written: few, so that they repeat, some with another way of writing them.
+/// Keys as they are written: few, so that they repeat, some in several spellings.
 const KEYS: &[&str] = &[
     "id",
     "a",
@@ -163,7 +163,7 @@ const SPACES: &[&str] = &["", "", "", "", " ", "\t", "\n", "\r\n", "  \t "];
 
 const BAD_SPACES: &[&str] = &["\u{b}", "\u{c}", "\u{a0}", "\0", "\u{feff}", "//", "\u{85}"];
 
-/// A record: mostly an object that is JSON, sometimes with one fault, rarely hostile as a whole.
+/// Makes a record: mostly a JSON object, sometimes with one fault, rarely hostile as a whole.
 pub fn json(random: &mut Random) -> Vec<u8> {
     let mut writer = Writer {
         out: Vec::new(),
@@ -205,7 +205,7 @@ pub fn json(random: &mut Random) -> Vec<u8> {
 
 struct Writer<'a> {
     out: Vec<u8>,
-    /// At which token from here on a fault is written.
+    /// The number of tokens until a fault is written.
     fault_in: u32,
     random: &'a mut Random,
 }
@@ -237,7 +237,7 @@ impl Writer<'_> {
         self.put(of);
     }
 
-    /// A sign of the grammar.
+    /// Writes a punctuation mark.
     fn sign(&mut self, sign: u8) {
         self.space();
         if self.fault() {
@@ -321,7 +321,7 @@ impl Writer<'_> {
         self.sign(b'}');
     }
 
-    /// Mostly of one kind, as tables need it.
+    /// Writes a list, mostly of one kind, as tables need it.
     fn list(&mut self, depth: u32) {
         self.sign(b'[');
         let kind = self.random.u8(0..5);
@@ -340,7 +340,7 @@ impl Writer<'_> {
         self.sign(b']');
     }
 
-    /// Containers around the limits of depth.
+    /// Writes containers nested around the limit of depth.
     fn deep(&mut self) {
         let depth = [62, 63, 64, 65, 126, 127, 128, 129, 1_023, 1_025][self.random.usize(0..10)];
         let (open, close) = if self.random.bool() {

@@ -2,7 +2,7 @@
 
 use crate::Random;
 
-/// Numbers at which arithmetic breaks.
+/// Numbers at the limits of arithmetic.
 const NUMBERS: &[&str] = &[
     "0",
     "-0",
@@ -67,7 +67,7 @@ fn change(input: &mut Vec<u8>, other: &[u8], tokens: &[&[u8]], random: &mut Rand
         5 => drop(input.drain(at..end)),
         6 => input.truncate(at),
         7 => {
-            // Said again and again, what was linear may not be.
+            // Repetition reveals costs that are not linear.
             let piece = input[at..end].to_vec();
             let times = if random.u8(0..8) == 0 { 200 } else { 1 };
             put(input, at..at, &piece.repeat(times));
@@ -117,13 +117,13 @@ fn put(input: &mut Vec<u8>, range: std::ops::Range<usize>, piece: &[u8]) {
     input.splice(range, piece.iter().copied());
 }
 
-/// The end of a range that is short more often than long.
+/// The end of a range from `at`, which is usually short.
 fn range_end(at: usize, length: usize, random: &mut Random) -> usize {
     let longest = if random.u8(0..4) == 0 { length } else { 8 };
     at + random.usize(0..=(length - at).min(longest))
 }
 
-/// The digits around `at`, or nothing there.
+/// The range of the digits around `at`, which may be empty.
 fn digits_at(input: &[u8], at: usize) -> std::ops::Range<usize> {
     let digits = |bytes: &mut dyn Iterator<Item = &u8>| {
         bytes.take_while(|byte| byte.is_ascii_digit()).count()

@@ -1,4 +1,4 @@
-//! One fuzzed parser: inputs, checks, limits.
+//! Fuzzes one parser: inputs, checks, limits.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -11,19 +11,19 @@ use crate::cost::Cost;
 use crate::coverage::Coverage;
 use crate::{Random, corpus, cost, mutate, watch};
 
-/// How long a run takes unless `HYDRANT_FUZZ_SECONDS` says otherwise.
+/// The length of a run without `HYDRANT_FUZZ_SECONDS`.
 const SECONDS_DEFAULT: f64 = 1.0;
 
-/// Inputs that are kept for mutation: beyond them an old one makes room.
+/// The most inputs that are kept for mutation: a further one replaces an old one.
 const POOL_MAX: usize = 4_096;
 
-/// Inputs that one run adds to a corpus, so that it stays small enough for the repository.
+/// The most inputs that one run adds to a corpus, so that it stays small enough for the repository.
 const KEPT_MAX: usize = 100;
 
 /// The longest input that a run adds to a corpus.
 const KEPT_BYTES_MAX: usize = 600;
 
-/// How long a failing input is made smaller.
+/// The most time for making a failing input smaller.
 const SHRINKING: Duration = Duration::from_secs(10);
 
 /// A grammar.
@@ -39,14 +39,14 @@ pub struct Target<'a> {
     memory: (usize, usize),
 }
 
-/// What became of one input.
+/// The result of one input.
 enum Trial {
     Passed { seen: u64 },
     Failed { why: String },
 }
 
 impl<'a> Target<'a> {
-    /// A target whose inputs are in `fuzz/corpus/NAME.txt`.
+    /// Creates a target whose inputs are in `fuzz/corpus/NAME.txt`.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Words of the language, for mutations.
+    /// Sets words of the language, for mutations.
     #[must_use]
     pub fn tokens(mut self, tokens: &[&'a str]) -> Self {
         self.tokens
@@ -67,38 +67,38 @@ impl<'a> Target<'a> {
         self
     }
 
-    /// A grammar: makes a third of the inputs.
+    /// Sets a grammar, which makes a third of the inputs.
     #[must_use]
     pub fn made_by(mut self, make: &'a dyn Fn(&mut Random) -> Vec<u8>) -> Self {
         self.make = Some(make);
         self
     }
 
-    /// The longest input. Default: 16 KiB.
+    /// Sets the longest input. Default: 16 KiB.
     #[must_use]
     pub fn bytes_max(mut self, bytes_max: usize) -> Self {
         self.bytes_max = bytes_max;
         self
     }
 
-    /// The memory that the check may hold at once: so much, and so much for each byte of the input.
-    /// Default: 1 MiB and 256 bytes.
+    /// Sets the memory that the check may hold at once: a fixed part, and a part for each byte of the input. Default: 1
+    /// MiB and 256 bytes.
     #[must_use]
     pub fn memory(mut self, fixed: usize, each: usize) -> Self {
         self.memory = (fixed, each);
         self
     }
 
-    /// The processor time that the check may take: so much, and so much for each byte of the
-    /// input. Default, for builds without optimisation: 100 ms and 40 µs.
+    /// Sets the processor time that the check may take: a fixed part, and a part for each byte of the input. Default,
+    /// for builds without optimisation: 100 ms and 40 µs.
     #[must_use]
     pub fn time(mut self, fixed: Duration, each: Duration) -> Self {
         self.time = (fixed, each);
         self
     }
 
-    /// Fuzzes `check`, which panics where an input is treated wrongly. Its answer says which inputs
-    /// are alike: one with a new answer is mutated further.
+    /// Fuzzes `check`, which panics when it handles an input wrongly. Inputs with the same answer count as alike: an
+    /// input with a new answer is mutated further.
     ///
     /// # Panics
     /// An input failed; the message says how to keep it as a regression case.
@@ -106,12 +106,12 @@ impl<'a> Target<'a> {
         clippy::disallowed_methods,
         reason = "a run ends after a time of the real clock"
     )]
-    #[expect(clippy::print_stderr, reason = "a long run says what it did")]
+    #[expect(clippy::print_stderr, reason = "a long run reports what it did")]
     pub fn run<S: Hash>(&self, mut check: impl FnMut(&[u8]) -> S) {
         hide_expected_panics();
         let seconds = std::env::var("HYDRANT_FUZZ_SECONDS").ok();
         let seed = std::env::var("HYDRANT_FUZZ_SEED").ok();
-        // A short run is the same each time: the everyday tests find nothing by chance.
+        // A short run is the same each time: everyday tests do not depend on chance.
         let seed = match (&seed, &seconds) {
             (Some(seed), _) => seed.parse().expect("HYDRANT_FUZZ_SEED is a number"),
             (None, None) => 7,
@@ -153,14 +153,14 @@ impl<'a> Target<'a> {
             );
         }
         if std::env::var_os("HYDRANT_FUZZ_KEEP").is_some() {
-            let kept = self.most_telling(&found, &corpus, &mut check);
+            let kept = self.smallest_cover(&found, &corpus, &mut check);
             corpus::add(self.name, kept.iter().map(Vec::as_slice))
                 .expect("the corpus can be written");
         }
     }
 
-    /// The short ones of `found` that together show what all of them show.
-    fn most_telling<S: Hash>(
+    /// The shortest inputs of `found` that together cover what all of them cover.
+    fn smallest_cover<S: Hash>(
         &self,
         found: &[Vec<u8>],
         corpus: &[Vec<u8>],
@@ -208,7 +208,7 @@ impl<'a> Target<'a> {
                         seen: answer.hash_of(),
                     };
                 }
-                // The processor's caches and the allocator's arenas belong to other threads too.
+                // Other threads share the processor's caches and the allocator's arenas: try again.
                 Some(_) if tries > 1 => tries -= 1,
                 Some(why) => return Trial::Failed { why },
             }
@@ -227,7 +227,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// A smaller input that fails too, and why.
+    /// Finds a smaller input that also fails, and why it does.
     #[expect(
         clippy::disallowed_methods,
         reason = "a run ends after a time of the real clock"
@@ -263,7 +263,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A run: what it has seen and what it mutates.
+/// The state of a run: what it has seen, and what it mutates.
 struct TargetRun<'r, 'a, S> {
     target: &'r Target<'a>,
     check: &'r mut dyn FnMut(&[u8]) -> S,
@@ -273,14 +273,14 @@ struct TargetRun<'r, 'a, S> {
 }
 
 impl<S: Hash> TargetRun<'_, '_, S> {
-    /// Checks an input; answers whether it shows something new, and keeps it then.
+    /// Checks an input, and keeps it if it shows something new; answers whether it did.
     fn take(&mut self, input: &[u8]) -> bool {
         self.coverage.reset();
         let trial = self.target.trial(self.check, input);
         match trial {
             Trial::Passed { seen } => {
                 let mut new = self.coverage.grows();
-                // An answer is a poor guide where the code itself tells.
+                // Coverage is a better guide than answers.
                 new |= !self.coverage.is_on() && self.seen.insert(seen);
                 if new {
                     if self.pool.len() >= POOL_MAX {
@@ -293,7 +293,7 @@ impl<S: Hash> TargetRun<'_, '_, S> {
             Trial::Failed { why } => {
                 let (small, why) = self.target.shrink(self.check, input, why);
                 panic!(
-                    "fuzz {}: an input {why}\nMend it, and keep this line in {}:\n{}\n",
+                    "fuzz {}: an input {why}\nFix it, and keep this line in {}:\n{}\n",
                     self.target.name,
                     corpus::path(self.target.name).display(),
                     corpus::escape(&small),
@@ -302,7 +302,7 @@ impl<S: Hash> TargetRun<'_, '_, S> {
         }
     }
 
-    /// An input to try next.
+    /// Makes the next input.
     fn next(&self, corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         let made = self.target.make.filter(|_| random.u8(0..3) == 0);
         let mut input = match made {
@@ -344,14 +344,14 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The run reports panics of checks, which makes their input small first.
+/// Hides panics of checks: the run reports them after it has made their input small.
 fn hide_expected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let told = std::panic::take_hook();
+        let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !QUIET.get() {
-                told(info);
+                report(info);
             }
         }));
     });

@@ -1,4 +1,4 @@
-//! Reports a check that never ends, because a test that hangs says nothing.
+//! Reports a check that never ends, because a hanging test prints nothing.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
@@ -9,7 +9,7 @@ use crate::corpus;
 /// How long a check may take before the process ends.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// What is being checked: the target, the input, and since when; one entry for each thread.
+/// The running checks, one entry for each thread.
 static WATCHED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
 
 struct Watched {
@@ -23,7 +23,7 @@ fn watched() -> MutexGuard<'static, Vec<Watched>> {
     WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does `work`, and ends the process with the input if it takes too long.
+/// Runs `work`; if it takes too long, prints the input and ends the process.
 #[expect(clippy::disallowed_methods, reason = "a check takes real time")]
 pub(crate) fn over<T>(target: &'static str, input: &[u8], work: impl FnOnce() -> T) -> T {
     static ONCE: Once = Once::new();
@@ -61,7 +61,7 @@ fn watch() {
         for entry in watched().iter() {
             if entry.since.is_some_and(|since| since.elapsed() > LONGEST) {
                 eprintln!(
-                    "fuzz {}: an input takes more than {LONGEST:?}\nMend it, and keep this line in {}:\n{}",
+                    "fuzz {}: an input takes more than {LONGEST:?}\nFix it, and keep this line in {}:\n{}",
                     entry.target,
                     corpus::path(entry.target).display(),
                     corpus::escape(&entry.input),

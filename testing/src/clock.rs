@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use hydrant_core::clock::{self, Clock, Instant};
 use hydrant_core::random::Random;
 
-/// Runs with tokio's time, paused or not, from a given start; jumps on demand. Cheap to clone.
+/// A clock that runs with tokio's time, paused or not, from a given start, and jumps on demand; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     started: Instant,
@@ -14,7 +14,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `micros` since 1970 now.
+    /// Creates a clock that shows `micros` since 1970 now.
     pub fn new(micros: i64) -> Self {
         ManualClock {
             started: clock::now(),
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_runs_with_paused_time_and_jumps_when_told() {
+    async fn the_clock_runs_with_paused_time_and_jumps_on_demand() {
         let clock = ManualClock::new(1_000_000);
         hydrant_core::clock::sleep(Duration::from_secs(2)).await;
         assert_eq!(clock.wall_micros(), 3_000_000);

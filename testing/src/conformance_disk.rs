@@ -1,6 +1,6 @@
-//! What every [`Disk`] promises while nothing fails: the simulated one must behave as the kernel does.
+//! Checks what every [`Disk`] promises while nothing fails: the simulated one must behave as the kernel does.
 //!
-//! [`conforms`] panics where an implementation does not keep it. What a power cut takes is not tried here.
+//! [`conforms`] panics where an implementation breaks a promise. It does not cut the power.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use hydrant_core::disk::{Disk, LockKind, Open, create_file, read_file, replace_file};
 
-/// Tries everything in the directory `root`, which is made; `one` and `two` are the disk as two processes see it.
+/// Checks all promises in the directory `root`, which it creates; `one` and `two` are the disk as two processes see it.
 pub async fn conforms(one: &dyn Disk, two: &dyn Disk, root: &Path) {
     for name in ["files", "names", "locks", "watches"] {
         let dir = root.join(name);
@@ -19,7 +19,7 @@ pub async fn conforms(one: &dyn Disk, two: &dyn Disk, root: &Path) {
             "files" => files_hold_what_was_written(one, two, &dir).await,
             "names" => names_are_taken_once(one, two, &dir).await,
             "locks" => locks_exclude_until_they_are_dropped(one, two, &dir).await,
-            _ => watches_tell_of_changes(one, two, &dir).await,
+            _ => watches_report_changes(one, two, &dir).await,
         }
     }
 }
@@ -35,7 +35,7 @@ fn must<T>(result: io::Result<T>, what: &str) -> T {
 #[track_caller]
 fn refused<T>(result: io::Result<T>, wanted: ErrorKind) {
     match result {
-        Ok(_) => panic!("{wanted} was to come"),
+        Ok(_) => panic!("expected {wanted}"),
         Err(error) => assert_eq!(error.kind(), wanted, "{error}"),
     }
 }
@@ -44,7 +44,7 @@ fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-/// Reads, writes, lengths and holes.
+/// Checks reads, writes, lengths and holes.
 pub async fn files_hold_what_was_written(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     let path = dir.join("f");
     refused(
@@ -83,7 +83,7 @@ pub async fn files_hold_what_was_written(one: &dyn Disk, two: &dyn Disk, dir: &P
     assert_eq!(must(read_file(one, &path).await, "read a file"), None);
 }
 
-/// Links, renames, removals, directories and lists.
+/// Checks links, renames, removals, directories and lists.
 pub async fn names_are_taken_once(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     let (f, g, sub) = (dir.join("f"), dir.join("g"), dir.join("sub"));
     let body = async |path| must(read_file(two, path).await, "read a file");
@@ -150,7 +150,8 @@ pub async fn names_are_taken_once(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     refused(two.list(&sub).await, ErrorKind::NotFound);
 }
 
-/// Exclusive excludes all, shared excludes exclusive, and dropping frees at once.
+/// Checks that exclusive locks exclude all others, that shared ones exclude exclusive ones, and that dropping releases
+/// at once.
 pub async fn locks_exclude_until_they_are_dropped(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     let path = dir.join("lock");
     let free =
@@ -172,8 +173,8 @@ pub async fn locks_exclude_until_they_are_dropped(one: &dyn Disk, two: &dyn Disk
     assert!(free(one, LockKind::Exclusive).await);
 }
 
-/// A change before the call and one during it are both seen.
-pub async fn watches_tell_of_changes(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
+/// Checks that a watch reports a change before the call and one during it.
+pub async fn watches_report_changes(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     let (path, renamed) = (dir.join("f"), dir.join("g"));
     refused(two.watch(&path).await.map(drop), ErrorKind::NotFound);
     let file = must(one.open(&path, Open::Create).await, "make a file");

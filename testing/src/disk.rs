@@ -1,26 +1,26 @@
-//! A disk in memory that forgets, tears, fails and fills up like disks do, shared by processes that die.
+//! A simulated disk in memory that forgets, tears, fails and fills up as disks do, shared by processes that die.
 //!
-//! A [`SimWorld`] is one machine: its files, and processes that each see them through a [`SimDisk`].
+//! A [`SimWorld`] is one machine: its files, and its processes, each of which sees the files through a [`SimDisk`].
 //!
-//! - [`SimWorld::power_cut`] keeps what was synced; of what was not, any set of sectors (the last one torn), any of the
-//!   lengths that a file had since, and any set of operations on names survive ([`Loss`] narrows that). A rename
-//!   survives whole or not at all, and for certain only when both its directories were synced. All processes die.
-//! - [`SimWorld::kill`] is `kill -9`: the page cache stays, locks are free at once, calls under way never return. Each
-//!   call is a place to die, before its effect or after it ([`SimWorld::die_at`]).
+//! - [`SimWorld::power_cut`] keeps what was synced. Of the rest, any set of sectors (the last one torn), any length
+//!   that the file had since, and any set of operations on names survive ([`Loss`] narrows that). A rename survives
+//!   whole or not at all, and for certain only when both its directories were synced. All processes die.
+//! - [`SimWorld::kill`] is `kill -9`: the page cache stays, locks are released at once, calls under way never return. A
+//!   process can die at each call, before or after its effect ([`SimWorld::die_at`]).
 //! - [`SimWorld::fail`] makes calls fail, before or after their effect. A failed sync marks the bytes as clean: a later
-//!   sync reports success without writing them, which is what Linux does.
-//! - [`SimWorld::befall`] lets a process die, hang for a while or be answered with an error at any of its calls;
-//!   [`SimWorld::snare`] at one call of one kind on one path.
-//! - [`SimWorld::detach`] carries calls out whose waiter has gone, as a blocking thread does; [`SimWorld::unwind`] ends
-//!   a process while its threads still work. [`SimWorld::set_threads`] bounds these threads.
-//! - [`SimWorld::tear_listings`] lets other calls happen in the middle of a listing.
+//!   sync reports success without writing them, as Linux does.
+//! - [`SimWorld::inject`] makes a process die, hang for a while or get an error at any of its calls;
+//!   [`SimWorld::snare`] does so at one call of one kind on one path.
+//! - [`SimWorld::detach`] runs abandoned calls to their end, as a blocking thread does; [`SimWorld::unwind`] ends a
+//!   process while its threads still work. [`SimWorld::set_threads`] bounds the threads.
+//! - [`SimWorld::tear_listings`] allows other calls in the middle of a listing.
 //! - [`SimWorld::set_quota`] makes the disk full.
 //!
 //! A directory's name survives when its parent was synced, as a file's does: [`Disk::create_dir_all`] shows a directory
-//! before it is durable, and who finds one there that another process made knows nothing of that.
+//! before it is durable, so a process that finds a directory of another process cannot rely on it.
 //!
-//! Each call yields to the scheduler a seeded number of times and leaves a line in the [`Trace`]. Reads answer from the
-//! page cache. A name is a file's only place in the accounts: an open file without a name takes no quota.
+//! Each call yields to the scheduler a seeded number of times and adds a line to the [`Trace`]. Reads answer from the
+//! page cache. Only named files count: an open file without a name takes no quota.
 
 mod call;
 mod model;
@@ -45,26 +45,26 @@ use hydrant_core::disk::Disk;
 use hydrant_core::disk::LockKind;
 use model::{Inode, Model};
 
-/// A call yields to other tasks up to this many times, so that seeds explore the ways to interleave.
+/// A call yields to other tasks up to this many times, so that seeds explore the interleavings.
 const YIELDS_MAX: u64 = 3;
 
-/// What a power cut, or a failed sync, takes of what was not synced.
+/// How much of the unsynced state a power cut or a failed sync loses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// All of it.
     Everything,
-    /// Any part of it, drawn by the seed.
+    /// Any part of it; the seed decides.
     Some,
-    /// None of it: the kernel had written it back in time.
+    /// None of it: the kernel wrote it back in time.
     Nothing,
 }
 
 /// When something happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Before its effect: nothing was done, or a part of a write.
+    /// Before its effect: it did nothing, or wrote a part.
     Before,
-    /// After its effect, before its answer: it was done and nobody knows.
+    /// After its effect and before its answer: it took effect without an answer.
     After,
 }
 
@@ -109,19 +109,19 @@ pub enum Op {
     Truncate,
 }
 
-/// Calls that fail.
+/// A rule that makes calls fail.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Which call.
     pub op: Op,
-    /// Whose path, relative to the root, contains this.
+    /// The calls whose path, relative to the root, contains this.
     pub path: String,
-    /// How many of these calls pass before the first one fails.
+    /// How many of these calls succeed before the first one fails.
     pub skip: u32,
-    /// How many fail; `None` for all from then on.
+    /// How many fail; `None` for all that follow.
     pub times: Option<u32>,
-    /// Whether the effect takes place all the same. A failed write has written a part before, all after; a failed sync
-    /// has written a part, or all without saying so.
+    /// Whether the call takes effect nevertheless. A failed write has written a part (before) or all (after); a failed
+    /// sync has made a part durable, or all.
     pub moment: Moment,
     /// The error.
     pub kind: ErrorKind,
@@ -153,12 +153,12 @@ impl Rule {
 struct ProcessState {
     id: u64,
     alive: bool,
-    /// Its calls wait.
+    /// Whether its calls wait.
     hangs: bool,
     calls: u64,
     calls_of: BTreeMap<Op, u64>,
     fates: Vec<(At, Moment, Fall)>,
-    /// Its calls that are under way have their effect, and nothing else of it happens any more.
+    /// Whether it is unwinding: its calls under way take effect, and it makes no other calls.
     unwound: bool,
     threads: Option<Arc<Semaphore>>,
 }
@@ -182,9 +182,9 @@ struct WorldState {
     snares: Vec<snare::Laid>,
     sync_loss: Loss,
     sync_time: Duration,
-    /// How late calls come at most that nobody waits for any more.
+    /// The most by which abandoned calls are late; `None` when they are cancelled.
     detached: Option<Duration>,
-    /// Threads of each process that starts.
+    /// The number of threads of each process that starts.
     threads: Option<usize>,
     listings_torn: bool,
     rng: fastrand::Rng,
@@ -195,12 +195,11 @@ struct WorldShared {
     state: Mutex<WorldState>,
     clock: SharedClock,
     trace: Trace,
-    /// Wakes those that wait for a change, first come first served: tokio's watch channel wakes in an order that differs
-    /// from run to run.
+    /// Wakes tasks that wait for a change, in order: tokio's watch channel wakes in an order that differs between runs.
     changes: Notify,
-    /// Wakes those that wait for a lock.
+    /// Wakes tasks that wait for a lock.
     freed: Notify,
-    /// Wakes those that wait for a process to die or to go on.
+    /// Wakes tasks that wait for a process to die or to continue.
     lives: Notify,
 }
 
@@ -211,7 +210,7 @@ pub struct SimWorld {
 }
 
 impl SimWorld {
-    /// An empty disk. Everything that is left to chance is drawn from `seed`.
+    /// Creates an empty disk. All random decisions depend on `seed`.
     pub fn new(seed: u64) -> Self {
         SimWorld::with(
             seed,
@@ -220,7 +219,7 @@ impl SimWorld {
         )
     }
 
-    /// An empty disk whose files are stamped by `clock` and whose calls go to `trace`.
+    /// Creates an empty disk with timestamps of `clock` whose calls go to `trace`.
     pub fn with(seed: u64, clock: SharedClock, trace: Trace) -> Self {
         let state = WorldState {
             model: Model::new(),
@@ -249,7 +248,7 @@ impl SimWorld {
         }
     }
 
-    /// Starts a process and answers its view of the disk; a living one of this name is killed first.
+    /// Starts a process and answers its view of the disk; a living process of this name is killed first.
     pub fn process(&self, name: &str) -> SimDisk {
         self.kill(name);
         let mut state = self.shared.lock();
@@ -287,27 +286,27 @@ impl SimWorld {
             .die(&mut self.shared.lock(), "", Death::PowerCut(loss));
     }
 
-    /// Lets a living process die at its call number `nth` from its start, counted from 1.
+    /// Makes a living process die at call number `nth`, counted from 1.
     pub fn die_at(&self, name: &str, nth: u64, moment: Moment, death: Death) {
-        self.befall(name, At::Call(nth), moment, Fall::Dies(death));
+        self.inject(name, At::Call(nth), moment, Fall::Dies(death));
     }
 
-    /// Lets every call of a living process wait, like a process that is stopped or swapped out; its locks stay held.
+    /// Makes every call of a living process wait, as in a process that is stopped or swapped out; its locks stay held.
     pub fn hang(&self, name: &str) {
         self.shared.set_hanging(name, true);
     }
 
-    /// Lets a process go on, which may have been superseded meanwhile.
+    /// Makes a hanging process continue, although it may have been superseded meanwhile.
     pub fn resume(&self, name: &str) {
         self.shared.set_hanging(name, false);
     }
 
-    /// Bytes of all files together.
+    /// The bytes of all files together.
     pub fn used_bytes(&self) -> u64 {
         self.shared.lock().model.used_bytes()
     }
 
-    /// How many calls the latest process of this name has made.
+    /// The number of calls that the latest process of this name has made.
     pub fn calls(&self, name: &str) -> u64 {
         self.shared
             .lock()
@@ -316,34 +315,35 @@ impl SimWorld {
             .map_or(0, |process| process.calls)
     }
 
-    /// Makes calls fail from now on. The first rule that fits a call decides.
+    /// Makes calls fail from now on. The first rule that matches a call decides.
     pub fn fail(&self, rule: Rule) {
         self.shared.lock().rules.push(rule);
     }
 
-    /// Ends all rules of [`SimWorld::fail`], and takes up all snares.
+    /// Removes all rules of [`SimWorld::fail`] and all snares.
     pub fn heal(&self) {
         let mut state = self.shared.lock();
         state.rules.clear();
         state.snares.clear();
     }
 
-    /// What a sync that fails loses of the bytes it should have written; any part of them by default.
+    /// Sets what a failed sync loses of its bytes; any part of them by default.
     pub fn set_sync_loss(&self, loss: Loss) {
         self.shared.lock().sync_loss = loss;
     }
 
-    /// Lets syncs take up to this long, so that others can do much between a write and its sync. Default: no time.
+    /// Makes syncs take up to this long, so that other processes can act between a write and its sync. Default: no
+    /// time.
     pub fn set_sync_time(&self, most: Duration) {
         self.shared.lock().sync_time = most;
     }
 
-    /// Lets all files together hold this many bytes; `None` for no limit.
+    /// Limits the bytes of all files together; `None` removes the limit.
     pub fn set_quota(&self, bytes: Option<u64>) {
         self.shared.lock().model.quota = bytes;
     }
 
-    /// What happened.
+    /// The trace of all calls.
     pub fn trace(&self) -> &Trace {
         &self.shared.trace
     }
@@ -354,7 +354,7 @@ impl WorldShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process died, hangs or goes on: everybody looks again.
+    /// Wakes all waiting tasks: a process died, hangs or continues.
     fn changed(&self) {
         self.lives.notify_waiters();
         self.freed.notify_waiters();
@@ -435,7 +435,8 @@ impl WorldState {
         Some((rule.moment, rule.kind))
     }
 
-    /// What a failed call leaves: a sync has forgotten its bytes, a write has written a part, all else did nothing.
+    /// Applies the partial effect of a failed call: a sync forgets its bytes, a write writes a part, other calls do
+    /// nothing.
     fn half_done(&mut self, op: Op, file: Option<Inode>, effect: impl FnOnce(&mut WorldState)) {
         match (op, file) {
             (Op::Sync, Some(inode)) => {
@@ -470,6 +471,10 @@ impl WorldState {
             process,
             kind,
         });
+        debug_assert!(
+            !exclusive || self.locks.iter().filter(|held| held.inode == inode).count() == 1,
+            "an exclusive lock has one holder"
+        );
         Some(number)
     }
 }

@@ -1,12 +1,13 @@
-//! The trace of a simulation: a running hash over its events and the last of them in words.
+//! The trace of a simulation: a running hash over its events, and the text of the last ones.
 //!
-//! Two runs of one seed have equal hashes; when they do not, something took time, chance or order from outside.
+//! Two runs of one seed have equal hashes; otherwise something took time, randomness or order from outside the
+//! simulation.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Events kept in words by default, for the report of a failed run.
+/// The number of events whose text is kept by default, for the report of a failed run.
 const KEPT_EVENTS: usize = 200;
 
 /// A shared trace; cheap to clone.
@@ -40,7 +41,7 @@ impl Trace {
         Self::default()
     }
 
-    /// An empty trace that keeps the last `events` in words.
+    /// An empty trace that keeps the text of the last `events`.
     pub fn keeping(events: usize) -> Self {
         let trace = Trace::new();
         trace.lock().kept = events.max(1);
@@ -55,7 +56,7 @@ impl Trace {
     pub fn event(&self, event: impl fmt::Display) {
         let text = event.to_string();
         let mut events = self.lock();
-        // FNV-1a, with the line's end as its last byte.
+        // FNV-1a, with a line end after each event.
         for byte in text.bytes().chain([b'\n']) {
             events.hash = (events.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -64,6 +65,7 @@ impl Trace {
             events.last.pop_front();
         }
         events.last.push_back(text);
+        debug_assert!(events.last.len() <= events.kept);
     }
 
     /// The hash of all events so far.
@@ -71,7 +73,7 @@ impl Trace {
         self.lock().hash
     }
 
-    /// How many events there were.
+    /// The number of events so far.
     pub fn count(&self) -> u64 {
         self.lock().count
     }
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_tells_events_and_their_order_apart() {
+    fn the_hash_depends_on_events_and_their_order() {
         let hash_of = |events: &[&str]| {
             let trace = Trace::new();
             events.iter().for_each(|event| trace.event(event));

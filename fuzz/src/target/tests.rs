@@ -1,4 +1,4 @@
-//! The driver finds what it is for.
+//! The driver finds panics and costs, and makes their inputs small.
 
 use super::*;
 
@@ -10,34 +10,34 @@ fn failure(target: &Target<'_>, check: impl Fn(&[u8])) -> String {
 #[test]
 fn a_panic_is_found_and_made_small() {
     let target = Target::new("of-the-driver").tokens(&["needle"]);
-    let told = failure(&target, |input| {
+    let said = failure(&target, |input| {
         assert!(!input.windows(6).any(|part| part == b"needle"), "found it");
     });
-    assert!(told.contains("panicked: found it"), "{told}");
-    assert!(told.ends_with("of-the-driver.txt:\nneedle\n"), "{told}");
+    assert!(said.contains("panicked: found it"), "{said}");
+    assert!(said.ends_with("of-the-driver.txt:\nneedle\n"), "{said}");
 }
 
 #[test]
 fn what_holds_more_memory_than_its_length_allows_is_found() {
-    let told = failure(&Target::new("of-the-driver").memory(1_000, 1), |input| {
+    let said = failure(&Target::new("of-the-driver").memory(1_000, 1), |input| {
         if input.starts_with(b"\xff") {
             std::hint::black_box(vec![1_u8; 5_000]);
         }
     });
     assert!(
-        told.contains("held 5") && told.contains("\n\\xff\n"),
-        "{told}"
+        said.contains("held 5") && said.contains("\n\\xff\n"),
+        "{said}"
     );
 }
 
 #[test]
 fn what_takes_more_time_than_its_length_allows_is_found() {
     let target = Target::new("of-the-driver").time(Duration::from_millis(5), Duration::ZERO);
-    let told = failure(&target, |input| {
+    let said = failure(&target, |input| {
         let steps = (input.len() as u64).pow(3).min(100_000_000);
         std::hint::black_box((0..steps).map(std::hint::black_box).sum::<u64>());
     });
-    assert!(told.contains("took"), "{told}");
+    assert!(said.contains("took"), "{said}");
 }
 
 #[test]

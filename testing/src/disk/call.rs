@@ -1,7 +1,8 @@
-//! One call of a process: it takes a thread, yields, may hang, die or fail, has its effect, may hang, die or fail again.
+//! One call of a process: it takes a thread, yields, may hang, die or fail, takes effect, and may hang, die or fail
+//! again.
 //!
-//! A call is made on one of the process' blocking threads, as tokio makes it on a real disk: it goes on while nobody
-//! asks for its answer, and with [`SimWorld::detach`] also when nobody waits for it any more.
+//! A call runs on one of the process' blocking threads, as with tokio on a real disk: it continues while its future is
+//! not polled and, with [`SimWorld::detach`], also after its future was dropped.
 
 use std::io;
 use std::marker::PhantomData;
@@ -20,7 +21,7 @@ use hydrant_core::disk::calls::{Awaited, Kept};
 use hydrant_core::disk::{Lock, LockKind};
 use hydrant_core::mutant::{self, Mutant};
 
-/// What holds a lock until it is dropped.
+/// Holds a lock until it is dropped.
 #[derive(Debug)]
 pub(super) struct LockHold {
     shared: Arc<WorldShared>,
@@ -33,7 +34,7 @@ impl Drop for LockHold {
     }
 }
 
-/// What a call does to the machine at this wall time.
+/// The effect of a call on the machine at a wall time.
 pub(super) trait Effect<T>:
     FnOnce(&mut WorldState, i64) -> io::Result<T> + Send + 'static
 {
@@ -42,40 +43,40 @@ pub(super) trait Effect<T>:
 impl<T, F: FnOnce(&mut WorldState, i64) -> io::Result<T> + Send + 'static> Effect<T> for F {}
 
 impl SimWorld {
-    /// Lets a call whose waiter went away run all the same, up to `late` later, as `spawn_blocking` does: also after the
-    /// lock under which it was made is free. `None`: such a call never happened. Default: `None`.
+    /// Makes abandoned calls take effect up to `late` later, as those of `spawn_blocking` do: also after the lock under
+    /// which they were made is free. With `None`, the default, abandoned calls are cancelled.
     pub fn detach(&self, late: Option<Duration>) {
         self.shared.lock().detached = late;
     }
 
-    /// Gives each process that starts from now on so many threads for its calls; `None` for as many as it wants. A wait
-    /// for a lock takes none. Default: `None`.
+    /// Gives each process that starts from now on this many threads for its calls; with `None`, the default, as many as
+    /// it needs. A wait for a lock takes no thread.
     pub fn set_threads(&self, threads: Option<usize>) {
         self.shared.lock().threads = threads;
     }
 
-    /// Whether listings are made in two halves, with other calls in between, as the system reads large directories: a
-    /// name that moves meanwhile is missed or seen twice. Default: not.
+    /// Sets whether listings are made in two halves, with other calls in between, as the system reads large
+    /// directories: a name that moves meanwhile is missed or seen twice. Default: `false`.
     pub fn tear_listings(&self, torn: bool) {
         self.shared.lock().listings_torn = torn;
     }
 
-    /// Lets something happen to a living process at one of its calls.
-    pub fn befall(&self, name: &str, at: At, moment: Moment, fall: Fall) {
+    /// Makes a living process die, hang, fail or unwind at one of its calls.
+    pub fn inject(&self, name: &str, at: At, moment: Moment, fall: Fall) {
         if let Some(process) = self.shared.lock().processes.get_mut(name) {
             process.fates.push((at, moment, fall));
         }
     }
 
-    /// Drops everything that a living process has, as a runtime does that is shut down while blocking calls are under
-    /// way: these have their effect, and nothing else of it happens any more. Its locks are kept until it is dead.
+    /// Drops everything that a living process has, as a runtime does that shuts down during blocking calls: those take
+    /// effect, and the process makes no other calls. Its locks stay held until it is dead.
     pub fn unwind(&self, name: &str) {
         self.shared.unwind(name);
     }
 }
 
 impl WorldShared {
-    /// What holds the lock of this number.
+    /// The holder of the lock with this number.
     pub(super) fn holds(self: &Arc<Self>, number: u64) -> LockHold {
         let shared = Arc::clone(self);
         LockHold { shared, number }
@@ -100,19 +101,19 @@ impl WorldShared {
     }
 }
 
-/// A call that has begun and has had no effect yet.
+/// A call that has begun and has not taken effect yet.
 struct PendingCall<T: Send + 'static, F: Effect<T>> {
     disk: SimDisk,
     op: Op,
     path: PathBuf,
     file: Option<Inode>,
     effect: F,
-    /// How late it comes, once its waiter has gone.
+    /// How late it takes effect, once it is abandoned.
     late: Arc<OnceLock<Duration>>,
     answers: PhantomData<fn() -> T>,
 }
 
-/// Waits for the answer of a call, which a task of its own carries out.
+/// Waits for the answer of a call, which runs in a separate task.
 struct PendingAnswer<T> {
     task: JoinHandle<Option<io::Result<T>>>,
     disk: SimDisk,
@@ -123,7 +124,7 @@ struct PendingAnswer<T> {
 }
 
 impl SimDisk {
-    /// One call; never returns when the process dies at it.
+    /// Makes one call; never returns when the process dies at it.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         op: Op,
@@ -181,11 +182,11 @@ impl SimDisk {
         }
     }
 
-    /// All calls of this process wait for so long, or until it is resumed.
+    /// Makes all calls of this process wait for `time`, or until it is resumed.
     async fn hang(&self, time: Duration) {
         self.shared.set_hanging(&self.name, true);
         let disk = self.clone();
-        // It ends although nobody waits for the call at which it began.
+        // The hang ends even if the call at which it began was dropped.
         drop(tokio::spawn(async move {
             clock::sleep(time).await;
             if disk.is_alive() {
@@ -195,7 +196,7 @@ impl SimDisk {
         self.wait_while_hanging().await;
     }
 
-    /// The call that is under way takes a part of the time until the end.
+    /// Unwinds the process, which dies after `time`; the call under way takes a part of that time.
     async fn unwind_and_die(&self, time: Duration) {
         self.shared.unwind(&self.name);
         let takes = self.shared.lock().up_to(time);
@@ -210,8 +211,8 @@ impl SimDisk {
         clock::sleep(takes).await;
     }
 
-    /// What happens to a call.
-    fn befalls(&self, op: Op, path: &Path) -> Option<(Moment, Fall)> {
+    /// What the plan has for a call.
+    fn planned_fault(&self, op: Op, path: &Path) -> Option<(Moment, Fall)> {
         let state = &mut *self.shared.lock();
         if !state.is_alive(self.id) {
             return None;
@@ -225,7 +226,7 @@ impl SimDisk {
         caught
     }
 
-    /// Waits for a lock, and answers its number; never returns when the process dies.
+    /// Waits for a lock, and answers its holder; never returns when the process dies.
     pub(super) async fn wait_for_lock(
         &self,
         path: &Path,
@@ -248,7 +249,7 @@ impl SimDisk {
         held
     }
 
-    /// A lock that was just taken.
+    /// Tracks a lock that was just taken.
     pub(super) fn keep(&self, held: LockHold, inode: Inode) -> Box<dyn Lock> {
         let _kept = self.calls.keep(held);
         Box::new(SimLock { inode, _kept })
@@ -276,7 +277,7 @@ impl SimDisk {
 }
 
 impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
-    /// `None` when the process is dead, before or after the effect.
+    /// Runs the call; answers `None` when the process dies before or after the effect.
     async fn carry_out(self) -> Option<io::Result<T>> {
         let disk = self.disk.clone();
         let _thread = disk.thread().await;
@@ -291,7 +292,7 @@ impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
             clock::sleep(*late).await;
         }
         disk.wait_while_hanging().await;
-        let caught = disk.befalls(self.op, &self.path);
+        let caught = disk.planned_fault(self.op, &self.path);
         match caught {
             Some((Moment::Before, Fall::Hangs(time))) => disk.hang(time).await,
             Some((Moment::Before, Fall::Unwinds(time))) => disk.unwind_and_die(time).await,
@@ -353,9 +354,9 @@ impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
         if let Some((Moment::After, Fall::Dies(death))) = caught {
             shared.die(state, name, death);
         }
-        // What was under way when the process unwound has its effect, and nobody hears of it.
+        // A call under way when the process unwinds takes effect without an answer.
         let is_heard = state.is_alive(*id) && !state.is_unwound(*id);
-        // What the effect gave may be a lock, which is freed when it is dropped.
+        // The answer may hold a lock, whose drop takes the guard again.
         drop(guard);
         is_heard.then_some(match (done, fault) {
             (Some(Ok(_)) | None, Some((_, kind))) => Err(error(kind)),
@@ -366,7 +367,7 @@ impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
 }
 
 impl<T> Drop for PendingAnswer<T> {
-    /// The call goes on alone, or never happened.
+    /// Abandons the call: it continues alone or is cancelled.
     fn drop(&mut self) {
         if self.task.is_finished() {
             return;
@@ -376,13 +377,13 @@ impl<T> Drop for PendingAnswer<T> {
         };
         let (disk, op, path) = (&self.disk, self.op, self.path.display());
         let trace = &disk.shared.trace;
-        trace.event(format_args!("{disk:?} {op:?} {path}: goes on alone"));
+        trace.event(format_args!("{disk:?} {op:?} {path}: continues alone"));
         self.late.get_or_init(|| late);
     }
 }
 
 impl SimDisk {
-    /// How late a call comes whose waiter has gone; `None` when it does not come at all.
+    /// How late an abandoned call takes effect; `None` when it is cancelled.
     fn lateness(&self) -> Option<Duration> {
         let state = &mut *self.shared.lock();
         let most = state.detached.filter(|_| state.is_alive(self.id))?;
@@ -413,7 +414,7 @@ struct LockWait {
 }
 
 impl Drop for LockWait {
-    /// A thread would go on waiting, and let the lock go as soon as it has it.
+    /// A thread would continue to wait, and release the lock as soon as it gets it.
     fn drop(&mut self) {
         let Some(thread) = self.thread.take().filter(|_| !self.over) else {
             return;
@@ -431,12 +432,12 @@ impl Drop for LockWait {
 }
 
 impl WorldState {
-    /// Where a listing is cut in two; `None` when it is made at once.
+    /// Where a listing is cut in two; `None` when it is made in one piece.
     pub(super) fn cut_of_listing(&mut self) -> Option<u64> {
         self.listings_torn.then(|| self.rng.u64(..))
     }
 
-    /// How often a call yields, and how long it takes.
+    /// How often a call yields, and how much time it takes.
     fn time_of(&mut self, op: Op) -> (u64, Duration) {
         let yields = 1 + self.rng.u64(..YIELDS_MAX);
         let time = match op {
@@ -451,7 +452,7 @@ impl WorldState {
         Duration::from_micros(if most == 0 { 0 } else { self.rng.u64(..most) })
     }
 
-    /// Counts a call, and answers what happens to it.
+    /// Counts a call, and answers what the plan has for it.
     fn fate(&mut self, name: &str, op: Op) -> Option<(Moment, Fall)> {
         let process = self.processes.get_mut(name)?;
         process.calls += 1;

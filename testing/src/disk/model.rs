@@ -1,4 +1,4 @@
-//! What is in the page cache, what is on the platter, and what a power cut makes of the difference.
+//! Models the page cache, the platter, and what a power cut leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Loss;
 use hydrant_core::disk::Listed;
 
-/// The unit in which a disk writes: a sector is kept or lost as a whole, except the one under the head.
+/// The unit of disk writes: a sector survives or is lost as a whole, except the one under the head.
 const SECTOR_BYTES: usize = 512;
 
 pub(super) type Inode = u64;
@@ -29,9 +29,9 @@ enum FileChange {
 
 #[derive(Debug, Default)]
 pub(super) struct File {
-    /// What readers see.
+    /// The bytes in the page cache, which readers see.
     pub(super) seen: Vec<u8>,
-    /// What a power cut leaves.
+    /// The bytes on the platter, which survive a power cut.
     kept: Vec<u8>,
     /// Changes since the last sync, in order.
     unsynced: Vec<FileChange>,
@@ -52,12 +52,12 @@ impl Node {
     }
 }
 
-/// An operation on names: all of its changes survive a power cut, or none.
+/// An operation on names: all its changes survive a power cut, or none do.
 #[derive(Debug)]
 struct NameChange {
     number: u64,
     changes: Vec<(Name, Option<Inode>)>,
-    /// The directories that must still be synced before it survives for certain.
+    /// The directories that must still be synced before the change survives for certain.
     unsynced: BTreeSet<Inode>,
 }
 
@@ -66,7 +66,7 @@ struct NameChange {
 pub(super) struct Model {
     nodes: BTreeMap<Inode, Node>,
     next_inode: Inode,
-    /// Names that survive a power cut, each with the number of the operation that said so last.
+    /// Names that survive a power cut, each with the number of the last operation on it.
     kept_names: BTreeMap<Name, (u64, Option<Inode>)>,
     unsynced_names: Vec<NameChange>,
     next_change: u64,
@@ -136,7 +136,8 @@ impl Model {
             .ok_or_else(|| error(ErrorKind::NotFound))
     }
 
-    /// The names of a directory that stand at these places of it. The system keeps names in an order of its own.
+    /// Lists the names of a directory whose place in the directory `is_wanted`. The place is a hash: the system orders
+    /// names arbitrarily.
     pub(super) fn list(
         &self,
         dir: Inode,
@@ -211,8 +212,8 @@ impl Model {
         inode
     }
 
-    /// Makes what is missing of a path, and answers the directories that have a new name each: it survives when they
-    /// are synced.
+    /// Creates the missing directories of a path, and answers the directories with a new name: the names survive once
+    /// these are synced.
     pub(super) fn create_dir_all(&mut self, path: &Path, now: i64) -> io::Result<Vec<Inode>> {
         let mut at = ROOT;
         let mut homes = Vec::new();
@@ -326,7 +327,7 @@ impl Model {
         }
     }
 
-    /// Makes the names of a directory survive, as far as the operations that made them touched only synced directories.
+    /// Makes the names of a directory survive, unless the operation that made them also touched an unsynced directory.
     pub(super) fn sync_names(&mut self, home: Inode) {
         for change in &mut self.unsynced_names {
             change.unsynced.remove(&home);
@@ -336,6 +337,12 @@ impl Model {
             .into_iter()
             .partition(|change| change.unsynced.is_empty());
         self.unsynced_names = rest;
+        debug_assert!(
+            self.unsynced_names
+                .iter()
+                .all(|change| !change.unsynced.contains(&home)),
+            "no change waits for a directory that was synced"
+        );
         self.keep_names(done);
     }
 
@@ -350,7 +357,7 @@ impl Model {
         }
     }
 
-    /// Writes as much as the quota allows; `Ok(false)` when that is not all.
+    /// Writes as much as the quota allows; answers `Ok(false)` when bytes are left.
     pub(super) fn write(
         &mut self,
         inode: Inode,
@@ -399,7 +406,7 @@ impl Model {
         Ok(())
     }
 
-    /// A sync that fails: some of the bytes reach the platter, and none of them is written by a later sync.
+    /// Fails a sync: some of the bytes reach the platter, and a later sync writes none of the others.
     pub(super) fn fail_sync(&mut self, inode: Inode, loss: Loss, rng: &mut fastrand::Rng) {
         if let Ok(file) = self.file_mut(inode) {
             file.lose(loss, rng);
@@ -417,7 +424,7 @@ impl Model {
         lens.sum()
     }
 
-    /// Forgets what only the page cache knew.
+    /// Loses what only the page cache holds, as far as `loss` says.
     pub(super) fn power_cut(&mut self, loss: Loss, rng: &mut fastrand::Rng) {
         let changes = std::mem::take(&mut self.unsynced_names);
         let survivors = changes.into_iter().filter(|_| loss.keeps(rng)).collect();
@@ -464,8 +471,8 @@ impl Model {
 }
 
 impl File {
-    /// Settles what of the unsynced changes reached the platter: any set of sectors, one of them torn, and the length
-    /// after any of the changes.
+    /// Decides which unsynced changes reached the platter: any set of sectors, one of them torn, and the length after
+    /// any of the changes.
     fn lose(&mut self, loss: Loss, rng: &mut fastrand::Rng) {
         let changes = std::mem::take(&mut self.unsynced);
         let lengths_kept = match loss {

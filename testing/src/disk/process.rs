@@ -16,7 +16,7 @@ use hydrant_core::disk::{
     Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch, failed_sync,
 };
 
-/// The disk as one process sees it; cheap to clone. When the process has died, its calls never return.
+/// The disk as one process sees it; cheap to clone. Calls of a dead process never return.
 #[derive(Clone)]
 pub struct SimDisk {
     pub(super) shared: Arc<WorldShared>,
@@ -33,7 +33,7 @@ impl fmt::Debug for SimDisk {
 }
 
 impl SimDisk {
-    /// As the shared disk of a [`hydrant_core::Context`].
+    /// The disk for a [`hydrant_core::Context`].
     pub fn shared(&self) -> SharedDisk {
         Arc::new(self.clone())
     }
@@ -64,7 +64,7 @@ impl SimDisk {
     }
 }
 
-/// Opens the file of a lock, which is made if absent.
+/// Opens the file of a lock, which is created if it does not exist.
 fn lock_file(state: &mut WorldState, path: &Path, now: i64) -> io::Result<Inode> {
     match state.model.find(path)? {
         Some(inode) => state.model.file(inode).map(|_| inode),
@@ -168,7 +168,7 @@ impl Disk for SimDisk {
         let at = path.to_owned();
         let create = move |state: &mut WorldState, now| state.model.create_dir_all(&at, now);
         let homes = self.call(Op::CreateDirAll, path, None, create).await?;
-        // Each name is a directory for everybody before it is durable.
+        // Each new directory is visible before it is durable.
         for home in homes.into_iter().rev() {
             let sync = move |state: &mut WorldState, _| {
                 state.model.sync_names(home);

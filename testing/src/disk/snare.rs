@@ -1,6 +1,6 @@
-//! Places where a process is caught on its way: at one call of one kind on one path, instead of at any call.
+//! Snares: breakpoints at one call of one kind on one path.
 //!
-//! What takes long to meet by chance, two owners between the same two steps, is a snare or two.
+//! They bring about what is rare by chance, such as two owners between the same two steps.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -14,30 +14,30 @@ use super::{Death, Moment, Op, SimWorld, WorldState};
 pub enum Fall {
     /// It dies.
     Dies(Death),
-    /// All its calls wait for so long, or until [`SimWorld::resume`].
+    /// All its calls wait for this time, or until [`SimWorld::resume`].
     Hangs(Duration),
-    /// The call is answered with an error, like those of a [`Rule`](super::Rule).
+    /// The call fails with this error, as with a [`Rule`](super::Rule).
     Fails(ErrorKind),
-    /// The process unwinds ([`SimWorld::unwind`]) with this call under way, and is dead so much later.
+    /// The process unwinds ([`SimWorld::unwind`]) with this call under way, and dies after this time.
     Unwinds(Duration),
 }
 
-/// Waits for a process to make a call.
+/// A breakpoint: something that happens to the first process that makes a certain call.
 #[derive(Clone, Debug)]
 pub struct Snare {
-    /// Whose name starts with this.
+    /// The process whose name starts with this.
     pub process: String,
-    /// Which call.
+    /// The kind of call.
     pub op: Op,
-    /// On a path that contains this.
+    /// The call whose path contains this.
     pub path: String,
-    /// Whether the call has its effect first.
+    /// Whether the call takes effect first.
     pub moment: Moment,
-    /// What happens then.
+    /// What happens to the process.
     pub fall: Fall,
 }
 
-/// Who was caught, and where.
+/// The process that a snare caught, and its call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caught {
     /// The name of the process.
@@ -49,30 +49,30 @@ pub struct Caught {
 #[derive(Debug)]
 pub(super) struct Laid {
     snare: Snare,
-    tell: oneshot::Sender<Caught>,
+    report: oneshot::Sender<Caught>,
 }
 
 impl SimWorld {
-    /// Lays a snare, which catches one process once. The answer tells who it was when the call is made, or ends
-    /// without one when the snares are taken up by [`SimWorld::heal`].
+    /// Lays a snare, which catches one process once. The receiver gets the process when the call is made, or ends
+    /// without one when [`SimWorld::heal`] removes the snares.
     pub fn snare(&self, snare: Snare) -> oneshot::Receiver<Caught> {
-        let (tell, caught) = oneshot::channel();
-        self.shared.lock().snares.push(Laid { snare, tell });
+        let (report, caught) = oneshot::channel();
+        self.shared.lock().snares.push(Laid { snare, report });
         caught
     }
 }
 
 impl WorldState {
-    /// The snare into which a call of a living process runs.
+    /// Removes the snare that a call matches, and answers what it does.
     pub(super) fn spring(&mut self, process: &str, op: Op, path: &str) -> Option<(Moment, Fall)> {
         let fits = |laid: &Laid| {
             let snare = &laid.snare;
             snare.op == op && process.starts_with(&snare.process) && path.contains(&snare.path)
         };
         let at = self.snares.iter().position(fits)?;
-        let Laid { snare, tell } = self.snares.remove(at);
-        // The test may not wait for it.
-        drop(tell.send(Caught {
+        let Laid { snare, report } = self.snares.remove(at);
+        // The test may have stopped waiting.
+        drop(report.send(Caught {
             process: process.to_owned(),
             path: path.to_owned(),
         }));

@@ -212,7 +212,7 @@ async fn a_sync_after_a_failed_one_reports_success_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn rules_fail_before_or_after_the_effect_once_or_for_good() {
+async fn rules_fail_calls_before_or_after_the_effect_once_or_always() {
     let world = SimWorld::new(1);
     let disk = world.process("a");
     durable_file(&disk, "f", "x").await;
@@ -270,7 +270,7 @@ async fn a_full_disk_writes_what_fits_and_stays_readable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn locks_are_the_processes_and_end_with_them() {
+async fn locks_belong_to_processes_and_end_with_them() {
     let world = SimWorld::new(1);
     let (a, b) = (world.process("a"), world.process("b"));
     let held = a.lock(path("lock"), LockKind::Exclusive).await.unwrap();
@@ -331,7 +331,7 @@ async fn locks_are_the_processes_and_end_with_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_dead_never_return_and_do_nothing() {
+async fn calls_of_a_dead_process_never_return_and_do_nothing() {
     let world = SimWorld::new(1);
     let a = world.process("a");
     durable_file(&a, "f", "x").await;
@@ -363,7 +363,7 @@ async fn the_dead_never_return_and_do_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watches_tell_of_changes_and_of_nothing_else() {
+async fn watches_report_changes_and_nothing_else() {
     let world = SimWorld::new(1);
     let (a, b) = (world.process("a"), world.process("b"));
     let file = durable_file(&a, "f", "x").await;
@@ -389,7 +389,7 @@ async fn watches_tell_of_changes_and_of_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_conforms() {
+async fn the_simulated_disk_conforms() {
     let world = SimWorld::new(1);
     let (one, two) = (world.process("a"), world.process("b"));
     crate::conformance_disk::conforms(&one, &two, path("root")).await;
@@ -447,7 +447,7 @@ async fn a_snare_catches_one_process_at_one_call() {
     assert_eq!(started.elapsed(), time);
     let caught = caught.await.unwrap();
     assert_eq!((&*caught.process, &*caught.path), ("sink-a", "record"));
-    // It is gone now, and another one lets the call have its effect.
+    // The snare is used up; another one catches a call after its effect.
     drop(world.snare(snare(Moment::After, Fall::Dies(Death::Kill))));
     tokio::select! {
         () = a.died() => {}

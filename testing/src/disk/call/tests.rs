@@ -29,14 +29,14 @@ async fn exists(world: &SimWorld, name: &str) -> bool {
     stat.unwrap().is_some()
 }
 
-/// Makes a file, and does not wait for the answer.
+/// Creates a file, and does not wait for the answer.
 async fn make_and_go(disk: &SimDisk, name: &str) {
     let mut call = disk.open(path(name), Open::CreateNew);
     assert!((&mut call).now_or_never().is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_waiter_went_happens_later_or_not_at_all() {
+async fn an_abandoned_call_takes_effect_later_or_not_at_all() {
     let world = SimWorld::new(1);
     let disk = world.process("a");
     make_and_go(&disk, "never").await;
@@ -48,10 +48,10 @@ async fn a_call_whose_waiter_went_happens_later_or_not_at_all() {
     drop(held);
     let other = world.process("b");
     assert!(!exists(&world, "late").await);
-    // The lock outlives the call that was begun under it.
+    // The lock outlives the call that began under it.
     let _held = other.lock(path("lock"), LockKind::Exclusive).await.unwrap();
     assert!(exists(&world, "late").await);
-    // A call of the dead does not happen.
+    // A call of a dead process does not happen.
     make_and_go(&disk, "dead").await;
     world.kill("a");
     clock::sleep(SECOND).await;
@@ -86,7 +86,7 @@ fn a_wait_for_a_lock_takes_no_thread() {
                 one.await.unwrap().unwrap();
             }
             assert!(!is_stuck().await);
-            // Nobody waits any more for these, and threads go on.
+            // These are abandoned, and their threads continue.
             world.detach(Some(Duration::ZERO));
             let held = holder.lock(path("lock"), LockKind::Exclusive).await;
             for one in [waits(&disk), waits(&disk)] {
@@ -110,7 +110,7 @@ fn a_process_that_unwinds_keeps_its_locks_while_a_call_is_under_way() {
             let file = disk.open(path("f"), Open::CreateNew).await.unwrap();
             let _held = disk.lock(path("lock"), LockKind::Exclusive).await.unwrap();
             let next = At::Call(world.calls("a") + 1);
-            world.befall("a", next, Moment::Before, Fall::Unwinds(3 * SECOND));
+            world.inject("a", next, Moment::Before, Fall::Unwinds(3 * SECOND));
             let mut write = file.write_at(0, vec![Bytes::from_static(b"late")]);
             assert!((&mut write).now_or_never().is_none());
             while !world.trace().last_events().contains("unwind a") {
@@ -122,7 +122,7 @@ fn a_process_that_unwinds_keeps_its_locks_while_a_call_is_under_way() {
             while read_file(&other, path("f")).await.unwrap().unwrap() != "late" {
                 clock::sleep(SECOND / 100).await;
             }
-            assert!(write.now_or_never().is_none(), "nobody is answered");
+            assert!(write.now_or_never().is_none(), "no call is answered");
             let begun_later = disk.remove(path("f"));
             assert!(tokio::time::timeout(SECOND, begun_later).await.is_err());
             assert!(exists(&world, "f").await);
@@ -137,19 +137,19 @@ fn a_process_that_unwinds_keeps_its_locks_while_a_call_is_under_way() {
 async fn any_call_may_hang_or_fail() {
     let world = SimWorld::new(1);
     let disk = world.process("a");
-    world.befall(
+    world.inject(
         "a",
         At::Nth(Op::Open, 2),
         Moment::Before,
         Fall::Hangs(SECOND),
     );
-    world.befall(
+    world.inject(
         "a",
         At::Call(3),
         Moment::After,
         Fall::Fails(ErrorKind::Other),
     );
-    world.befall(
+    world.inject(
         "a",
         At::Call(4),
         Moment::Before,
@@ -167,14 +167,14 @@ async fn any_call_may_hang_or_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_stands_still_for_its_time_although_nobody_waits_for_the_call() {
+async fn a_process_hangs_for_its_time_although_the_call_was_dropped() {
     let world = SimWorld::new(1);
     let disk = world.process("a");
     for late in [None, Some(SECOND)] {
         world.detach(late);
         for moment in [Moment::Before, Moment::After] {
             let next = At::Call(world.calls("a") + 1);
-            world.befall("a", next, moment, Fall::Hangs(SECOND));
+            world.inject("a", next, moment, Fall::Hangs(SECOND));
             let hanging = tokio::time::timeout(SECOND / 2, disk.stat(path("f")));
             assert!(hanging.await.is_err());
             let started = clock::now();
@@ -185,7 +185,7 @@ async fn a_process_stands_still_for_its_time_although_nobody_waits_for_the_call(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_goes_on_and_gives_its_thread_back_while_nobody_asks_for_its_answer() {
+async fn a_call_that_is_not_polled_continues_and_returns_its_thread() {
     let world = SimWorld::new(1);
     world.set_threads(Some(1));
     let disk = world.process("a");
@@ -203,7 +203,7 @@ async fn a_name_that_moves_in_the_middle_of_a_torn_listing_is_missed_or_seen_twi
         let world = SimWorld::new(seed);
         let disk = world.process("a");
         disk.create_dir_all(path("d")).await.unwrap();
-        // One way it leads back in the directory, and the other way forward.
+        // One rename moves the name back in the directory, the other one forward.
         let (from, to) = match seed % 2 {
             0 => ("d/here", "d/there"),
             _ => ("d/there", "d/here"),
@@ -228,7 +228,7 @@ async fn a_name_that_moves_in_the_middle_of_a_torn_listing_is_missed_or_seen_twi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_directory_is_there_before_it_is_durable() {
+async fn a_new_directory_is_visible_before_it_is_durable() {
     let lost = async |loss| {
         let world = SimWorld::new(1);
         let (one, other) = (world.process("one"), world.process("other"));
@@ -245,7 +245,7 @@ async fn a_new_directory_is_there_before_it_is_durable() {
             _ = one.create_dir_all(path("d/e")) => panic!("it lives"),
         }
         caught.await.unwrap();
-        // The other finds the directory, and its name is nobody's business any more.
+        // The other process finds the directory and does not sync its name.
         other.create_dir_all(path("d/e")).await.unwrap();
         let file = other.open(path("d/e/f"), Open::CreateNew).await.unwrap();
         file.sync().await.unwrap();
