@@ -1,10 +1,10 @@
 //! Hostile input and environments: each has a clear answer, and nothing is lost.
 //!
-//! Every case feeds real processes and then counts: what went in is a row, a dead letter with reason and place, or named
-//! by the process that refused it. Refusals name the place and what to do. No process panics.
+//! Every case feeds real processes and then counts: each record is a row, a dead letter with reason and position, or
+//! named by the process that refused it. Refusals say where the mistake is and what to do. No process panics.
 //!
-//! Cases that need a file system of their own mount one in a namespace. Where the system does not permit that they are
-//! skipped, which is printed; with `HYDRANT_TEST_NO_SKIP=1` a skipped case fails.
+//! Cases that need a separate file system mount one in a namespace. Where the system does not permit that, they are
+//! skipped with a message; with `HYDRANT_TEST_NO_SKIP=1` a skipped case fails.
 
 mod config;
 mod corruption;

@@ -1,7 +1,8 @@
-//! The freeze test: a transform is stopped (SIGSTOP) inside an append and a sink at a random moment, and the other worker
-//! of each goes on when the lease time is over; then the producer is. Before that transforms are stopped inside appends
-//! again and again, and woken once the other one has fenced what they hold. Whoever describes or reads a stream is never
-//! kept waiting. After SIGCONT nothing is lost or doubled: the oracle is that of the kill test.
+//! The freeze test: SIGSTOP stops a transform inside an append and a sink at a random moment, and the other worker of
+//! each continues when the lease time is over; then it stops the producer. Before that, it stops transforms inside
+//! appends again and again, and SIGCONT wakes them once the other transform has fenced their shards. Processes that
+//! describe or read a stream never wait for a stopped one. After SIGCONT nothing is lost or doubled: the oracle is that
+//! of the kill test.
 //!
 //! Short by default. The long run:
 //! `HYDRANT_FREEZE_ROUNDS=20 HYDRANT_FREEZE_SECONDS=300 HYDRANT_FREEZE_APPENDS=20 HYDRANT_FREEZE_ANSWER_SECONDS=2 \
@@ -19,14 +20,14 @@ use crate::pipeline::{ProcessPipeline, describe, leases, records, shards, until}
 use crate::place::home;
 use crate::process::{Running, command, setting};
 
-/// That of transforms and sinks.
+/// The lease time of transforms and sinks.
 const LEASE_TIME: Duration = Duration::from_secs(10);
-/// How long a producer stands still.
+/// How long a producer is stopped.
 const PRODUCER_STANDS: Duration = Duration::from_secs(3);
-/// Records a second: so few that the tests beside this one get their turn.
+/// Records per second: few enough for the tests that run beside this one.
 const RATE: u64 = 2_000;
 
-/// The stages whose workers share an app: the stream they read and the app's name.
+/// The stages whose workers share an app: the stream that they read and the name of the app.
 const STAGES: [(&str, &str); 2] = [("raw", "hydrant-transform"), ("clean", "hydrant-sink")];
 
 fn a_random_moment() {
@@ -35,7 +36,7 @@ fn a_random_moment() {
     std::thread::sleep(Duration::from_millis(u64::from(millis)));
 }
 
-/// How often the sinks have committed.
+/// The number of commits of the sinks.
 fn commits(dir: &Path) -> usize {
     let mut found = 0;
     let mut left = vec![dir.join("lake/_hydrant/events/commits")];
@@ -50,7 +51,7 @@ fn commits(dir: &Path) -> usize {
     found
 }
 
-/// A new reader gets its first record in time, and both streams are described in time.
+/// Checks that a new reader gets its first record in time, and that both streams are described in time.
 fn all_answer(dir: &Path, within: Duration, when: &str) {
     for stream in ["local:raw", "local:clean"] {
         let began = Instant::now();
@@ -88,7 +89,7 @@ fn all_answer(dir: &Path, within: Duration, when: &str) {
     }
 }
 
-/// The shard of a stream whose lock a process holds: `/proc/locks` names it by the file.
+/// The shard whose lock a process holds, found in `/proc/locks` by the inode of the lock file.
 fn held_shard(worker: u32, dir: &Path, stream: &str) -> Option<String> {
     let mut shards = BTreeMap::new();
     for entry in std::fs::read_dir(home(&dir.join(stream)).join("shards")).ok()? {
@@ -122,7 +123,10 @@ fn is_stopped(worker: u32) -> bool {
 fn stop_inside_an_append(worker: &Running, dir: &Path, stream: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        assert!(Instant::now() < deadline, "it never appends to {stream}");
+        assert!(
+            Instant::now() < deadline,
+            "worker never appends to {stream}"
+        );
         if held_shard(worker.id(), dir, stream).is_none() {
             std::thread::sleep(Duration::from_micros(200));
             continue;
@@ -136,7 +140,7 @@ fn stop_inside_an_append(worker: &Running, dir: &Path, stream: &str) -> String {
     }
 }
 
-/// Records that are stored in the children of a shard, once it is closed.
+/// The number of records in the children of a shard, once it is closed.
 fn taken_over(dir: &Path, stream: &str, parent: &str) -> u64 {
     let described = describe(dir, &format!("local:{stream}"));
     let is_child = |state: &&&serde_json::Value| {
@@ -148,23 +152,23 @@ fn taken_over(dir: &Path, stream: &str, parent: &str) -> u64 {
     counts.map(|count| count.as_u64().expect("a count")).sum()
 }
 
-/// What has arrived behind each stage.
+/// What each stage has put out so far.
 fn arrived(dir: &Path) -> [u64; 2] {
     [records(dir, "local:clean"), commits(dir) as u64]
 }
 
 #[test]
-fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
+fn freeze_test_stops_no_other_process_and_loses_and_doubles_nothing() {
     let rounds = setting("HYDRANT_FREEZE_ROUNDS", 1);
     let appends = setting("HYDRANT_FREEZE_APPENDS", 2);
     let stands = Duration::from_secs(setting("HYDRANT_FREEZE_SECONDS", 16));
     let within = Duration::from_secs(setting("HYDRANT_FREEZE_ANSWER_SECONDS", 10));
-    // So long after the lease time the others are at work.
+    // By then the lease time is over and the other workers work.
     let grace = Duration::from_secs(setting("HYDRANT_FREEZE_GRACE_SECONDS", 20));
     assert!(stands > LEASE_TIME, "too short for a take-over");
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = temporary.path();
-    // There are records to the end, also of rounds that take longer.
+    // Send enough records for rounds that take longer.
     let seconds = (rounds * stands.as_secs()) + (rounds + appends) * 2 * LEASE_TIME.as_secs();
     let count = RATE * seconds;
     let pipeline = ProcessPipeline::start(dir, count, RATE);
@@ -181,11 +185,11 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
         let worker = &pipeline.transforms[(append % 2) as usize].process;
         let shard = stop_inside_an_append(worker, dir, "clean");
         let stopped = Instant::now();
-        let what = format!("records go on past shard {shard}, whose holder stands still");
+        let what = format!("records continue past shard {shard}, whose holder is stopped");
         until(stopped + LEASE_TIME + grace, &what, || {
             taken_over(dir, "clean", &shard) > 0
         });
-        eprintln!("append {append}: went on after {:?}", stopped.elapsed());
+        eprintln!("append {append}: continued after {:?}", stopped.elapsed());
         worker.signal("-CONT");
     }
     for round in 0..rounds {
@@ -195,10 +199,10 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
         let stopped = Instant::now();
         let signal_all = |signal| stages.map(|stage| stage[chosen].process.signal(signal));
         pipeline.sinks[chosen].process.signal("-STOP");
-        all_answer(dir, within, "a transform and a sink stand still");
+        all_answer(dir, within, "a transform and a sink are stopped");
         for ((stream, app), stage) in STAGES.iter().zip(stages) {
             let frozen = format!("-{}-", stage[chosen].process.id());
-            let what = format!("{app} goes on without its worker{frozen}");
+            let what = format!("{app} continues without its worker{frozen}");
             until(stopped + LEASE_TIME + grace, &what, || {
                 leases(dir, stream, app).iter().all(|row| {
                     let owner = row.owner.as_ref();
@@ -206,7 +210,7 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
                 })
             });
         }
-        let what = format!("records go on past shard {shard}, whose holder stands still");
+        let what = format!("records continue past shard {shard}, whose holder is stopped");
         until(stopped + LEASE_TIME + grace, &what, || {
             taken_over(dir, "clean", &shard) > 0
         });
@@ -217,11 +221,11 @@ fn freeze_test_stops_nobody_else_and_loses_and_doubles_nothing() {
             now[0] > before[0] && now[1] > before[1]
         });
         std::thread::sleep(stands.saturating_sub(stopped.elapsed()));
-        all_answer(dir, within, "a transform and a sink still stand still");
+        all_answer(dir, within, "a transform and a sink are still stopped");
         signal_all("-CONT");
         a_random_moment();
         pipeline.producer.process.signal("-STOP");
-        all_answer(dir, within, "the producer stands still");
+        all_answer(dir, within, "the producer is stopped");
         std::thread::sleep(PRODUCER_STANDS);
         pipeline.producer.process.signal("-CONT");
     }

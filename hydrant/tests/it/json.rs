@@ -1,10 +1,8 @@
-//! The readers of JSON agree: the producer's keys, the PII walker, the sink's decoder, and a strict
-//! parser that is not ours.
+//! The readers of JSON agree: the producer's keys, the PII walker, the sink's decoder, and a strict parser by others.
 //!
-//! A difference between what was scanned and what is stored is a leak, and one between the key and
-//! the record puts records of a device in several shards. So on the same bytes all of them accept
-//! and refuse alike, and see the same keys and values. What a reader refuses for a reason of its own
-//! (a table's types, repeated keys) is kept apart from what it does not take for JSON.
+//! A difference between what is scanned and what is stored is a leak, and a difference between the key and the record
+//! puts records of a device in several shards. So all readers accept and refuse the same bytes, and see the same keys
+//! and values. A refusal for another reason (a table's types, repeated keys) is distinct from a refusal as JSON.
 
 use hydrant_fuzz::Target;
 use hydrant_pii::testing::seen;
@@ -20,17 +18,17 @@ use tree::{Strict, Tree};
 
 const NOW_MICROS: i64 = 1_780_000_000_000_000;
 
-/// What the sink made of a record.
+/// The result of the sink for a record.
 enum Stored {
     Row(Tree),
-    /// Refused as no JSON, or as no UTF-8.
+    /// Refused because it is not JSON or not UTF-8.
     NotJson,
     TooDeep,
-    /// Refused for what a table may hold.
+    /// Refused because a table cannot hold it.
     Other,
 }
 
-/// Reads a record with a decoder of its own, and the row back as JSON.
+/// Reads a record with a new decoder, and the row back as JSON.
 fn stored(record: &[u8]) -> Stored {
     let schema = TableSchema::default();
     let mut decoder = Decoder::try_new(&schema, DecodeOptions::at(NOW_MICROS))
@@ -64,7 +62,7 @@ fn stored(record: &[u8]) -> Stored {
         .conform(&schema, provenance)
         .expect("rows fit their own schema");
     let Some(partition) = rows.partitions.first() else {
-        // No value had a type, so there is no column.
+        // No value had a type, so the table has no column.
         return Stored::Other;
     };
     let batch = &partition.batch;
@@ -102,7 +100,7 @@ fn key(path: &[&str], record: &[u8]) -> Option<String> {
     Some(String::from_utf8(key).expect("a key is text"))
 }
 
-/// The paths of scalars through objects alone, of names that a template can have.
+/// Collects the paths of scalars that lead through objects only, with names that a template can have.
 fn paths<'t>(tree: &'t Tree, path: &mut Vec<&'t str>, all: &mut Vec<Vec<&'t str>>) {
     let Tree::Object(members) = tree else {
         all.push(path.clone());
@@ -117,7 +115,7 @@ fn paths<'t>(tree: &'t Tree, path: &mut Vec<&'t str>, all: &mut Vec<Vec<&'t str>
     }
 }
 
-/// Compares all readers on one record; answers what became of it.
+/// Compares all readers on one record; answers what they made of it.
 fn agree(record: &[u8]) -> (Option<QuarantineReason>, u8) {
     let (events, refused) = seen(record, usize::MAX);
     let tree = Tree::of(&events);
@@ -128,7 +126,7 @@ fn agree(record: &[u8]) -> (Option<QuarantineReason>, u8) {
     (refused, outcome)
 }
 
-/// The walker's verdict is that of the engine, whose limit of depth is lower.
+/// Checks that walker and engine agree; the engine has a lower limit of depth.
 fn agree_with_the_engine(record: &[u8], refused: Option<QuarantineReason>) {
     let mut engine = Engine::new(std::sync::Arc::new(Policy::strict()));
     let verdict = engine.process(record, &mut Vec::new());
@@ -163,12 +161,12 @@ fn agree_with_a_strict_parser(record: &[u8], tree: &Tree, refused: Option<Quaran
         Strict::Refused(why) => {
             assert!(refused.is_some(), "the strict parser refuses it: {why}");
         }
-        // It refuses numbers beyond its own range, and has its own limit of depth.
+        // The strict parser refuses numbers beyond its range, and has its own limit of depth.
         Strict::Beyond { json: true } => {
-            // As it passes over values, it looks neither at the depth nor at the characters.
+            // When it skips values, it checks neither depth nor characters.
             assert!(
                 refused != Some(QuarantineReason::Malformed),
-                "the strict parser takes it for JSON"
+                "the strict parser accepts it as JSON"
             );
         }
         Strict::Beyond { json: false } => {
@@ -190,7 +188,7 @@ fn agree_with_the_sink(record: &[u8], tree: &Tree, refused: Option<QuarantineRea
             0
         }
         Stored::NotJson => {
-            assert!(refused.is_some(), "only the sink takes it for no JSON");
+            assert!(refused.is_some(), "only the sink refuses it as JSON");
             1
         }
         Stored::TooDeep => {
@@ -205,7 +203,7 @@ fn agree_with_the_sink(record: &[u8], tree: &Tree, refused: Option<QuarantineRea
 }
 
 fn agree_with_keys(record: &[u8], tree: &Tree, refused: Option<QuarantineReason>) {
-    // What stands behind a key does not matter, even if it is not a text.
+    // The value after a key does not matter.
     let valid = match std::str::from_utf8(record) {
         Ok(_) => record.len(),
         Err(error) => error.valid_up_to(),
@@ -214,7 +212,7 @@ fn agree_with_keys(record: &[u8], tree: &Tree, refused: Option<QuarantineReason>
     let tree = if valid == record.len() { tree } else { &before };
     let mut all = Vec::new();
     paths(tree, &mut Vec::new(), &mut all);
-    // What stands before a fault may give a key; nothing else may.
+    // Only what stands before a fault may give a key.
     for path in [&["id"][..], &["a", "id"], &["d"], &["é"]] {
         all.push(path.to_vec());
     }
@@ -245,13 +243,13 @@ fn all_readers_of_json_agree() {
             "]}",
             "\"id\":",
         ])
-        // The trees of this test are walked and dropped by recursion.
+        // This test walks and drops its trees by recursion.
         .bytes_max(2_048)
         .memory(16 << 20, 4_096)
         .run(agree);
 }
 
-/// What a record of the wild looks like, and each trick once, by hand.
+/// Records as devices send them, and each trick once, by hand.
 #[test]
 fn all_readers_agree_on_what_is_known_to_divide_parsers() {
     for record in [

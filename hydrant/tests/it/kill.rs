@@ -40,14 +40,14 @@ fn kill_test_loses_and_doubles_nothing() {
     let kept = std::env::var_os("HYDRANT_KILL_DIR");
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = kept.as_ref().map_or(temporary.path(), Path::new);
-    // The producer is to live through the whole time: it is throttled to finish a little before its end.
+    // The producer must live through the whole time: it is throttled to finish a little before the end.
     let rate = (records * 10 / (seconds * 9)).max(1);
     let mut pipeline = ProcessPipeline::start(dir, records, rate);
     let mut killed: BTreeMap<&str, u32> = BTreeMap::new();
     let mut resharded = 0;
     let started = Instant::now();
     let mut turn = 0;
-    // An even walk over the processes, so that a short run kills each kind often enough.
+    // Kills the processes in turn, so that a short run kills each kind often enough.
     let order = [0, 1, 3, 0, 2, 4, 0, 1, 3, 2, 4];
     while started.elapsed() < Duration::from_secs(seconds) {
         let next = started + Duration::from_secs(seconds).mul_f64(f64::from(turn + 1) / 13.0);

@@ -1,4 +1,4 @@
-//! Reading a lake as any reader would: every Parquet file below a table's prefix.
+//! Reads a lake as any reader would: every Parquet file below a table's prefix.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-/// One row, as the simulator numbers it.
+/// A row with the numbers of the simulator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TableRow {
     /// Shard and interval, from the file's name: they sort in reading order.

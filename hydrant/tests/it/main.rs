@@ -3,7 +3,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
-    reason = "processes run in real time, and a long test tells what it did"
+    reason = "processes run in real time, and a long test reports what it did"
 )]
 
 mod bad_input;

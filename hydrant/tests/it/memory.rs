@@ -1,9 +1,9 @@
-//! What the processes take in memory, as the system counts it, beside what `--memory` allows.
+//! Compares the memory of the processes, as the system counts it, with `--memory`.
 //!
 //! The inputs are those that grow most on their way: records of two bytes, of which little is payload, also as dead
-//! letters, and records of a mebibyte that no codec makes smaller. The fixed cost holds the program, its threads, its
-//! allocator's gaps and one record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of short
-//! lines, `HYDRANT_MEMORY_MIB` the budget.
+//! letters, and records of a mebibyte that no codec compresses. The fixed cost covers the program, its threads, the
+//! gaps of the allocator and one record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of
+//! short lines, `HYDRANT_MEMORY_MIB` the budget.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -32,14 +32,14 @@ fn short_lines(place: &Place) -> u64 {
     lines
 }
 
-/// Pairs of letters that are no JSON, one a line: each becomes a dead letter.
+/// Pairs of letters that are not JSON, one a line: each becomes a dead letter.
 fn broken_lines(place: &Place) -> u64 {
     let lines = setting("HYDRANT_MEMORY_LINES", SHORT_LINES);
     place.write("input", b"ab\n".repeat(lines as usize));
     lines
 }
 
-/// Objects of nearly a mebibyte of characters without order.
+/// Objects of nearly a mebibyte of random characters.
 fn long_lines(place: &Place) -> u64 {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -58,7 +58,7 @@ fn long_lines(place: &Place) -> u64 {
     LONG_LINES
 }
 
-/// Runs a binary to its end and checks its peak.
+/// Runs a binary to its end and checks its peak of memory.
 #[track_caller]
 fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
     let memory = format!("{}MiB", memory_mib());
@@ -81,7 +81,7 @@ fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
     );
 }
 
-/// Sends the input, of which this many records stay records, through all stages, one after another.
+/// Sends the input through all stages, one after another; `records` of it become rows.
 fn assert_all_bounded(place: &Place, records: u64) {
     let input = [
         "--to",
@@ -103,7 +103,7 @@ fn assert_all_bounded(place: &Place, records: u64) {
     assert_eq!(copied, records);
 }
 
-/// The pipeline in one process, fused or with a stream between.
+/// Runs the pipeline in one process, fused or with a stream between the stages.
 fn assert_run_bounded(place: &Place, inline: bool) {
     let name = if inline { "fused" } else { "apart" };
     let config = format!(

@@ -1,5 +1,5 @@
-//! The pipeline as processes: a producer with a ledger, two transforms and two sinks on eight shards. What is done to
-//! them is the tests' business; the oracle over what they leave reads Parquet and dead letters only.
+//! The pipeline as processes: a producer with a ledger, two transforms and two sinks on eight shards. The tests decide
+//! what happens to them; the oracle reads only the Parquet files and dead letters that they leave.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl PipelineProcess {
         self.process = Running::start(self.binary, &self.dir, &self.args, &self.log);
     }
 
-    /// Fails the test unless its end was one.
+    /// Fails the test unless the exit code is 0.
     #[track_caller]
     pub(crate) fn assert_ended_well(&self, code: Option<i32>) {
         let log = self.dir.join(&self.log);
@@ -68,7 +68,7 @@ impl PipelineProcess {
     }
 }
 
-/// All of them.
+/// All processes of the pipeline.
 pub(crate) struct ProcessPipeline {
     dir: PathBuf,
     records: u64,
@@ -78,7 +78,7 @@ pub(crate) struct ProcessPipeline {
 }
 
 impl ProcessPipeline {
-    /// Starts them in a directory; `rate` records are sent a second.
+    /// Starts all processes in a directory; the producer sends `rate` records per second.
     pub(crate) fn start(dir: &Path, records: u64, rate: u64) -> Self {
         for stream in ["local:raw", "local:clean"] {
             let create = ["stream", "create", stream, "--shards", SHARDS];
@@ -115,8 +115,8 @@ impl ProcessPipeline {
         }
     }
 
-    /// Waits for the end of the producer, drains the others, brings all of it to the lake, and looks at every record: each
-    /// is in the lake or among the dead letters, once and in order.
+    /// Waits for the end of the producer, drains the others, carries the rest to the lake, and checks every record:
+    /// each is in the lake or among the dead letters, once and in order.
     pub(crate) fn end(mut self, producer_has: Duration) {
         let deadline = Instant::now() + producer_has;
         let mut code = None;
@@ -138,7 +138,7 @@ impl ProcessPipeline {
     }
 }
 
-/// What `hydrant stream describe` says.
+/// The output of `hydrant stream describe`.
 pub(crate) fn describe(dir: &Path, stream: &str) -> Value {
     let text = run("hydrant", dir, &["stream", "describe", stream, "--json"]);
     serde_json::from_str(&text).expect("JSON")
@@ -150,7 +150,7 @@ pub(crate) fn shards(described: &Value) -> Vec<&Value> {
     shards.expect("shards").iter().collect()
 }
 
-/// The records of a stream.
+/// The number of records of a stream.
 pub(crate) fn records(dir: &Path, stream: &str) -> u64 {
     let described = describe(dir, stream);
     let counts = shards(&described).into_iter();
@@ -158,7 +158,7 @@ pub(crate) fn records(dir: &Path, stream: &str) -> u64 {
     counts.map(|count| count.expect("a count")).sum()
 }
 
-/// The rows of an app.
+/// The lease rows of an app.
 pub(crate) fn leases(dir: &Path, stream: &str, app: &str) -> Vec<Lease> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -184,7 +184,7 @@ pub(crate) fn until(deadline: Instant, what: &str, mut reached: impl FnMut() -> 
     }
 }
 
-/// Each record is in the lake or among the dead letters, once and in order.
+/// Checks that each record is in the lake or among the dead letters, once and in order.
 fn check(dir: &Path, records: u64) {
     let report: Value =
         serde_json::from_slice(&std::fs::read(dir.join("report.json")).expect("the report reads"))
@@ -235,7 +235,7 @@ fn check(dir: &Path, records: u64) {
         &doubled[..doubled.len().min(5)]
     );
 
-    // Each malformed record is a dead letter, once, at its own place in the raw stream.
+    // Each malformed record is a dead letter, once, at its position in the raw stream.
     let mut letters: HashMap<(String, String, i64), u32> = HashMap::new();
     let mut letters_by_shard: BTreeMap<String, u64> = BTreeMap::new();
     for path in lake::files(&dir.join("lake/_hydrant/events/dead-letters")) {
@@ -267,7 +267,7 @@ fn check(dir: &Path, records: u64) {
         "dead letters and malformed records differ"
     );
 
-    // What each raw shard holds is in the lake's accounts, shard by shard.
+    // The lake accounts for the records of each raw shard.
     let raw = describe(dir, "local:raw");
     let mut accounted: BTreeMap<String, u64> = BTreeMap::new();
     for origin in verified["origins"].as_array().expect("origins") {
@@ -290,15 +290,15 @@ fn check(dir: &Path, records: u64) {
     );
 }
 
-/// Per device `seq` rises from interval to interval along the lineage of shards, and from row to row in a file. Shards
-/// are numbered in order of birth, so that their names sort along every lineage.
+/// Checks that `seq` of each device rises from interval to interval along the lineage of shards, and from row to row in
+/// a file. Shards are numbered in the order of their creation, so that their names sort along every lineage.
 fn check_order(mut rows: Vec<TableRow>, fleet: &Fleet) {
     rows.sort();
     let mut done: HashMap<u64, i64> = HashMap::new();
     for interval in rows.chunk_by(|a, b| a.file == b.file) {
         let mut newest: HashMap<u64, i64> = HashMap::new();
         for row in interval {
-            // Not by `device_id`: some hold personal data, which the transform replaced.
+            // Do not use `device_id`: the transform replaced those with personal data.
             let (device, seq) = fleet.device_and_seq(row.index.unsigned_abs());
             assert_eq!(row.seq.unsigned_abs(), seq, "{row:?}");
             let before = done.get(&device).copied().unwrap_or(-1);

@@ -1,6 +1,6 @@
-//! A directory of one case: runs the real binaries in it and counts what they left.
+//! The directory of one case: runs the real binaries in it and counts what they left.
 //!
-//! Each answer is checked for panics. A case that this machine cannot run calls [`skip`], which fails with
+//! It checks each answer for panics. A case that this machine cannot run calls [`skip`], which fails with
 //! `HYDRANT_TEST_NO_SKIP=1`.
 
 use std::fmt::Write as _;
@@ -16,12 +16,12 @@ use serde_json::Value;
 use crate::lake;
 use crate::process::{NO_SKIP, Running, command};
 
-/// A directory of one case.
+/// The directory of one case; removed when it is dropped.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
-/// What a process that ended said.
+/// The exit code and the output of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: Option<i32>,
@@ -46,7 +46,7 @@ impl Answer {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Fails the test unless it ended with `code` and said all of `words`.
+    /// Fails the test unless the process ended with `code` and printed all of `words`.
     #[track_caller]
     pub(crate) fn expect(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -65,7 +65,7 @@ pub(crate) fn assert_no_panic(err: &str) {
     }
 }
 
-/// Where what the stream in a directory holds lies.
+/// The directory with the data of the stream in `dir`.
 pub(crate) fn home(dir: &Path) -> PathBuf {
     let names = std::fs::read_dir(dir).expect("the stream's directory");
     let mut dirs = names.map(|entry| entry.expect("the directory reads").path());
@@ -83,7 +83,7 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Where what a stream holds lies.
+    /// The directory with the data of a stream.
     pub(crate) fn home(&self, stream: &str) -> PathBuf {
         home(&self.path(stream))
     }
@@ -104,7 +104,7 @@ impl Place {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What was written to a file so far; nothing when it does not exist yet.
+    /// The contents of a file so far; empty when it does not exist yet.
     pub(crate) fn read_so_far(&self, name: &str) -> String {
         match self.path(name).exists() {
             true => self.read(name),
@@ -121,7 +121,7 @@ impl Place {
         )
     }
 
-    /// Runs a binary with `input` as standard input to its end.
+    /// Runs a binary to its end with `input` as standard input.
     pub(crate) fn feed(&self, name: &str, args: &[&str], input: &[u8]) -> Answer {
         let mut child = command(name, self.root(), args)
             .stdin(Stdio::piped())
@@ -137,13 +137,13 @@ impl Place {
         })
     }
 
-    /// Starts a binary that goes on until it is stopped; its messages go to `log`.
+    /// Starts a binary that runs until it is stopped; its messages go to `log`.
     pub(crate) fn start(&self, name: &str, args: &[&str], log: &str) -> Running {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         Running::start(name, self.root(), &args, log)
     }
 
-    /// Makes a stream.
+    /// Creates a stream.
     pub(crate) fn create(&self, url: &str, shards: u32) {
         let shards = shards.to_string();
         self.run(
@@ -153,7 +153,7 @@ impl Place {
         .expect(0, &[]);
     }
 
-    /// Makes a stream whose segments are small.
+    /// Creates a stream with small segments.
     pub(crate) fn create_small(&self, url: &str, shards: u32) {
         self.create(url, shards);
         let dir = url.strip_prefix("local:").expect("a local stream");
@@ -163,7 +163,7 @@ impl Place {
         self.write(&path, manifest.to_string());
     }
 
-    /// Appends lines to a stream, each as one record.
+    /// Appends lines to a stream, one record each.
     pub(crate) fn put(&self, url: &str, lines: &[&str]) {
         let mut text = lines.join("\n");
         text.push('\n');
@@ -196,24 +196,24 @@ impl Place {
         .expect(0, &[]);
     }
 
-    /// Strips what is in `from` onto `to`.
+    /// Runs the transform from `from` to `to`, to the end of `from`.
     pub(crate) fn transform(&self, from: &str, to: &str) -> Answer {
         let args = [&to_the_end(from, to)[..], &["--json"]].concat();
         self.run("hydrant-transform", &args)
     }
 
-    /// Lands what is in `from`.
+    /// Runs the sink from `from`, to its end.
     pub(crate) fn sink(&self, from: &str, lake: &str) -> Answer {
         let args = [&to_the_end(from, lake)[..], &["--json"]].concat();
         self.run("hydrant-sink", &args)
     }
 
-    /// The verification of a lake, whatever it says.
+    /// Verifies a lake, sound or not.
     pub(crate) fn verify(&self, lake: &str) -> Answer {
         self.run("hydrant", &["lake", "verify", lake, "--json"])
     }
 
-    /// The verification of a sound lake.
+    /// Verifies a lake that must be sound.
     pub(crate) fn sound(&self, lake: &str) -> Value {
         let verified = self.verify(lake).expect(0, &[]).json();
         assert_eq!(verified["ok"], true, "{verified}");
@@ -226,7 +226,7 @@ impl Place {
             .json()
     }
 
-    /// The records of each shard of a stream, in the order of their names.
+    /// The number of records of each shard of a stream, in the order of the shards' names.
     pub(crate) fn stored(&self, url: &str) -> Vec<u64> {
         stored(&self.describe(url))
     }
@@ -237,13 +237,13 @@ impl Place {
         files.iter().flat_map(|path| lake::batches(path)).collect()
     }
 
-    /// The rows of the table `events` so far.
+    /// The number of rows of the table `events` so far.
     pub(crate) fn rows_landed(&self, lake: &str) -> u64 {
         let rows = self.rows(lake);
         rows.iter().map(|batch| batch.num_rows() as u64).sum()
     }
 
-    /// The numbers in column `name` of the table `events`, sorted; rows without one left out.
+    /// The numbers in column `name` of the table `events`, sorted, without rows that have none.
     pub(crate) fn integers(&self, lake: &str, name: &str) -> Vec<i64> {
         let mut found = Vec::new();
         for batch in self.rows(lake) {
@@ -257,7 +257,7 @@ impl Place {
         found
     }
 
-    /// The dead letters of the table `events`, ordered by place.
+    /// The dead letters of the table `events`, in the order of their positions.
     pub(crate) fn letters(&self, lake: &str) -> Vec<Letter> {
         let dir = self.path(&format!("{lake}/_hydrant/events/dead-letters"));
         let mut letters = Vec::new();
@@ -287,7 +287,7 @@ impl Place {
         letters
     }
 
-    /// Waits until `done`; fails the test when that takes too long.
+    /// Waits until `done`; fails the test after a minute.
     #[track_caller]
     pub(crate) fn wait_until(&self, what: &str, mut done: impl FnMut() -> bool) {
         let started = Instant::now();
@@ -312,7 +312,7 @@ impl Place {
         ended.flatten()
     }
 
-    /// What all processes with logs wrote.
+    /// The logs of all processes.
     pub(crate) fn logs(&self) -> String {
         let mut logs = String::new();
         for entry in std::fs::read_dir(self.root()).expect("the directory reads") {
@@ -327,7 +327,7 @@ impl Place {
     }
 }
 
-/// The arguments of a stage that ends when there is nothing more to read.
+/// The arguments of a stage that ends at the end of its input.
 pub(crate) fn to_the_end<'a>(from: &'a str, to: &'a str) -> [&'a str; 7] {
     [
         "--from",
@@ -340,7 +340,7 @@ pub(crate) fn to_the_end<'a>(from: &'a str, to: &'a str) -> [&'a str; 7] {
     ]
 }
 
-/// The records of each shard of a described stream.
+/// The number of records of each shard of a described stream.
 pub(crate) fn stored(described: &Value) -> Vec<u64> {
     let shards = described["shards"].as_array().expect("shards");
     let records = shards.iter().map(|state| state["records"].as_u64());
@@ -360,7 +360,7 @@ pub(crate) struct Letter {
     pub(crate) payload: Option<Vec<u8>>,
 }
 
-/// Tells that a case was skipped, or fails where nothing may be.
+/// Reports that a case was skipped, or fails where no case may be.
 pub(crate) fn skip(why: &str) {
     eprintln!("skipped: {why}");
     assert!(

@@ -1,9 +1,9 @@
-//! Starting, killing and reading the binaries under test.
+//! Starts and kills the binaries under test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Forbids tests to skip themselves; the binaries know no such setting and would say so.
+/// Forbids tests to skip themselves; removed for the binaries, which would warn of an unknown variable.
 pub(crate) const NO_SKIP: &str = "HYDRANT_TEST_NO_SKIP";
 
 /// The binary `name` of the profile under test.
@@ -33,7 +33,7 @@ pub(crate) fn command(name: &str, dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end and gives standard output; fails the test on another exit code than `code`.
+/// Runs a binary to its end and answers its standard output; fails the test unless it exits with `code`.
 pub(crate) fn run_for(name: &str, dir: &Path, args: &[&str], code: i32) -> String {
     let output = command(name, dir, args)
         .output()
@@ -49,7 +49,7 @@ pub(crate) fn run_for(name: &str, dir: &Path, args: &[&str], code: i32) -> Strin
     text(&output.stdout)
 }
 
-/// Runs to success and gives standard output.
+/// Runs a binary to success and answers its standard output.
 pub(crate) fn run(name: &str, dir: &Path, args: &[&str]) -> String {
     run_for(name, dir, args, 0)
 }
@@ -79,7 +79,7 @@ impl Running {
         Running { child }
     }
 
-    /// The most bytes of memory that it had at once; `None` when it has ended.
+    /// The peak of its memory in bytes; `None` when it has ended.
     pub(crate) fn peak_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let peak = status
@@ -94,8 +94,7 @@ impl Running {
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("the process can be waited for");
     }
-
-    /// The process.
+    /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -110,7 +109,7 @@ impl Running {
         );
     }
 
-    /// Asks it to stop and gives its exit code.
+    /// Asks it to stop and answers its exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         self.signal("-TERM");
         self.child

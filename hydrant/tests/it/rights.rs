@@ -1,4 +1,4 @@
-//! Who may read the files that the binaries make.
+//! Checks who may read the files that the binaries create.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::process::binary;
 
-/// Runs a binary under the usual umask, which is not the owner's only.
+/// Runs a binary under the usual umask, under which other users may read.
 fn run(name: &str, dir: &Path, args: &[&str]) {
     let output = Command::new("sh")
         .args(["-c", "umask 022; exec \"$0\" \"$@\""])
@@ -21,7 +21,7 @@ fn run(name: &str, dir: &Path, args: &[&str]) {
     assert!(output.status.success(), "{name} {args:?}\n{stderr}");
 }
 
-/// The modes below a path, without those that many files share.
+/// Collects the modes below a path, with one path for each.
 fn modes(path: &Path, found: &mut BTreeMap<(bool, u32), String>) {
     let metadata = std::fs::metadata(path).expect("a file that was made");
     let mode = metadata.permissions().mode() & 0o7777;
@@ -42,7 +42,7 @@ fn assert_modes(path: &Path, files: u32, directories: u32) {
     }
 }
 
-/// Everything from the producer to the lake, with these flags for each process.
+/// Runs everything from the producer to the lake, with these flags for each process.
 fn pipeline(dir: &Path, flags: &[&str]) {
     let lines: String = (0..50).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     std::fs::write(dir.join("in.ndjson"), lines).expect("an input");
@@ -81,7 +81,7 @@ fn streams_and_ledgers_are_their_owners_only() {
     pipeline(dir.path(), &[]);
     assert_modes(&dir.path().join("data/raw"), 0o600, 0o700);
     assert_modes(&dir.path().join("devices.ledger"), 0o600, 0o700);
-    // What is made for others, and the way to it, is not.
+    // Results for other users, and the directories above them, are readable.
     assert_modes(&dir.path().join("data/lake"), 0o644, 0o755);
     let above = std::fs::metadata(dir.path().join("data")).expect("the directory above");
     assert_eq!(above.permissions().mode() & 0o777, 0o755);

@@ -1,4 +1,4 @@
-//! `hydrant run` as its `[run]` table has it.
+//! Tests of `hydrant run` and its table `[run]`.
 
 use crate::place::{Answer, Place};
 
@@ -15,7 +15,7 @@ fn rows_and_letters(place: &Place) -> u64 {
     rows.expect("a count") + letters.expect("a count")
 }
 
-/// What the streams hold is all there is, and it all goes to the lake.
+/// Without a producer, a run carries everything in the streams to the lake and ends.
 #[test]
 fn a_run_without_a_producer_ends_where_the_streams_end() {
     let place = filled();
@@ -30,7 +30,7 @@ fn a_run_without_a_producer_ends_where_the_streams_end() {
     assert_eq!(rows_and_letters(&place), 300);
 }
 
-/// A stage that its own table lets end ends the run, and what it did is told.
+/// A stage that its own table makes end ends the run, and its summary is printed.
 #[test]
 fn a_stage_that_ends_by_itself_is_summed_up() {
     let place = filled();
@@ -50,7 +50,7 @@ fn inline(place: &Place, inline: bool) -> Answer {
     place.run("hydrant", &["run", "run.toml"])
 }
 
-/// Records that are in the lake are not stored a second time because the two stages became one, or one became two.
+/// Records in the lake are not stored a second time when two stages become one, or one becomes two.
 #[test]
 fn a_table_that_was_filled_the_other_way_is_refused() {
     for first in [false, true] {
@@ -65,7 +65,7 @@ fn a_table_that_was_filled_the_other_way_is_refused() {
     }
 }
 
-/// A sink beside the transform, of the same stream, fills its table from there in every run.
+/// A sink of the raw stream, beside the transform, continues to fill its table in every run.
 #[test]
 fn a_sink_of_the_raw_stream_continues_beside_a_transform() {
     let place = filled();
@@ -81,7 +81,7 @@ fn a_sink_of_the_raw_stream_continues_beside_a_transform() {
     }
 }
 
-/// A ledger that no one named lies in a directory of this command's own, also where nothing else does.
+/// A ledger without a name lies in the directory of the run, even if nothing else does.
 #[test]
 fn the_directory_of_the_state_is_made() {
     let place = filled();
@@ -93,7 +93,7 @@ fn the_directory_of_the_state_is_made() {
     assert!(place.path("hydrant-data/producer.json").exists());
 }
 
-/// A stage that waits for its input holds nothing, so nothing keeps it.
+/// A stage that waits for its input holds nothing and ends at once.
 #[test]
 fn a_stage_that_waits_for_its_input_ends_at_a_signal() {
     let place = Place::new();
@@ -106,7 +106,7 @@ fn a_stage_that_waits_for_its_input_ends_at_a_signal() {
         let args = [&waits[..], &["--to", to]].concat();
         let log = format!("{binary}.log");
         let mut process = place.start(binary, &args, &log);
-        place.wait_until("it waits for its input", || {
+        place.wait_until("the stage waits for its input", || {
             place
                 .read_so_far(&log)
                 .contains("for `local:absent` to appear")

@@ -1,14 +1,14 @@
-//! The whole pipeline on one simulated machine, seed by seed: everything that can fail does, and nothing is lost or
+//! Simulates the whole pipeline on one machine, seed by seed: everything that can fail does, and nothing is lost or
 //! doubled.
 //!
 //! A seed is a [`plan`]: the shape of the pipeline (a producer with a ledger, transforms and sinks or both in one
 //! process, two streams, a lake) and the faults that happen to it. The [`world`] runs the libraries as the binaries
 //! wire them ([`roles`]), one task a process, on a [`machine`] whose disk forgets, tears, fails and fills up, whose
-//! clock jumps and whose time is paused. [`witness`] stands outside and remembers what producers were told and readers
-//! were given; [`oracle`] judges by Parquet files, dead letters and logs alone. [`mutants`] tries the simulation
-//! itself: each broken variant of the protocols ([`broken`]) must fall within so many seeds.
+//! clock jumps and whose time is paused. [`witness`] stands outside and remembers what was acknowledged to producers
+//! and given to readers; [`oracle`] judges by Parquet files, dead letters and logs alone. [`mutants`] tests the
+//! simulation itself: it must kill each broken variant of the protocols ([`broken`]) within a number of seeds.
 //!
-//! One seed, one thread, one trace. Settings:
+//! A seed runs on one thread and gives one trace. Settings:
 //! - `HYDRANT_SIMULATION_SEEDS=10000 cargo test --release -p hydrant --test it simulation_loses` runs ten thousand;
 //! - `HYDRANT_SIMULATION_SEED=7` runs one, of a mutant as well;
 //! - `HYDRANT_SIMULATION_EVENTS=1000000` keeps more of the trace for the report of a failure.
@@ -32,10 +32,10 @@ use std::sync::{Mutex, PoisonError};
 use machine::{Outcome, lock};
 use world::simulate;
 
-/// Seeds by default: what takes some ten seconds.
+/// The default number of seeds: they take some ten seconds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 50 } else { 500 };
 
-/// Seeds that run at the same time, each on one thread.
+/// The number of seeds that run at the same time, each on one thread.
 const THREADS: u64 = 2;
 
 fn setting(name: &str) -> Option<u64> {
@@ -46,12 +46,13 @@ fn setting(name: &str) -> Option<u64> {
     )
 }
 
-/// Whether plans of mutants are brought to where these may show. Not when it is counted how many seeds it takes.
+/// Whether the plans of mutants are steered to where the mutants may show. They are not when the number of killing
+/// seeds is counted.
 fn is_steered() -> bool {
     setting("HYDRANT_SIMULATION_SEEDS").is_none()
 }
 
-/// Which seeds run, and whether all of them run although one has failed: they do when a number is asked for.
+/// The seeds to run, and whether all of them run although one has failed, as they do when a number is set.
 fn seeds(default: u64) -> (Range<u64>, bool) {
     match (
         setting("HYDRANT_SIMULATION_SEED"),
@@ -63,8 +64,8 @@ fn seeds(default: u64) -> (Range<u64>, bool) {
     }
 }
 
-/// Runs seeds on some threads; answers those that failed, which is at most one a thread unless `all` are wanted. A seed
-/// that was asked for is told of in any case.
+/// Runs seeds on some threads, and answers those that failed: at most one per thread unless `all` are wanted. A seed
+/// that is set explicitly is reported in any case.
 #[allow(clippy::print_stdout, reason = "the report of one seed")]
 fn run(seeds: Range<u64>, all: bool, one: impl Fn(u64) -> Outcome + Sync) -> Vec<Outcome> {
     let next = AtomicU64::new(seeds.start);

@@ -1,4 +1,4 @@
-//! Files as people have them, through `hydrant-producer` into a stream and out again.
+//! Sends files as users have them through `hydrant-producer` into a stream and out again.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::place::{Answer, Place};
 
 impl Place {
-    /// Sends with these flags more.
+    /// Runs the producer with these additional flags.
     fn produce(&self, flags: &[&str]) -> Answer {
         let args = ["--to", "local:raw", "--shards", "1", "--json"];
         self.run("hydrant-producer", &[&args[..], flags].concat())
@@ -48,7 +48,7 @@ fn utf16(text: &str, big: bool) -> Vec<u8> {
     text.encode_utf16().flat_map(unit).collect()
 }
 
-/// A frame that decoders pass over.
+/// A frame that decoders skip.
 fn skippable(len: u32) -> Vec<u8> {
     let mut frame = 0x184D_2A53_u32.to_le_bytes().to_vec();
     frame.extend(len.to_le_bytes());
@@ -189,7 +189,7 @@ fn a_growing_file_is_sent_whole_and_once() {
     assert_eq!(place.sent(), wanted);
 }
 
-/// Each rewritten file is read from its start, or refused; no line is passed over in silence.
+/// Each rewritten file is read from its start, or refused; no line is skipped silently.
 #[test]
 fn a_file_that_was_replaced_is_not_taken_for_a_grown_one() {
     let first = "{\"boot\":1}\n{\"n\":2}\n{\"n\":3}\n";
@@ -227,7 +227,7 @@ fn a_file_that_was_replaced_is_not_taken_for_a_grown_one() {
     }
 }
 
-/// Whatever a later stage would set aside is refused before it is sent, with its line.
+/// The producer refuses records that a later stage would set aside, and names their lines.
 #[test]
 fn the_limits_of_later_stages_are_those_of_the_producer() {
     let place = Place::new();

@@ -1,8 +1,8 @@
-//! What the built-in policy removes and what it leaves, record by record, through `hydrant pii run`.
+//! Checks what the built-in policy removes and what it leaves, record by record, through `hydrant pii run`.
 
 use crate::place::Place;
 
-/// A record, what must not be in the output, and what must be in it as it was.
+/// A record, what the output must not contain, and what it must contain unchanged.
 struct LineCase {
     record: String,
     gone: Vec<&'static str>,
@@ -19,7 +19,7 @@ fn case(record: impl Into<String>, gone: &'static str, kept: &'static str) -> Li
     }
 }
 
-/// Runs the records and fails with all that are wrong.
+/// Runs the records and fails with a list of all wrong ones.
 #[track_caller]
 fn check(cases: &[LineCase]) {
     let records: Vec<&str> = cases.iter().map(|case| case.record.as_str()).collect();

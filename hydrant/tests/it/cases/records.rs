@@ -1,4 +1,4 @@
-//! Records that no stage may stop at: each becomes a row or a dead letter, and its neighbours become rows.
+//! Records at which no stage may stop: each becomes a row or a dead letter, and its neighbours become rows.
 
 use crate::place::Place;
 
@@ -79,7 +79,7 @@ fn no_record_stops_a_stage() {
         "sink.toml",
     ];
     let flags = ["--exit-at-end", "--idle", "50ms"];
-    // Twice: a record that stops it would stop each start.
+    // Run twice: a record that stops the sink would stop every start.
     for _ in 0..2 {
         place
             .run("hydrant-sink", &[&sink[..], &flags].concat())

@@ -10,17 +10,17 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 pub(super) enum Tree {
     Null,
     Boolean(bool),
-    /// As it is written.
+    /// The number as it is written.
     Number(String),
     Text(String),
     List(Vec<Tree>),
     Object(Vec<(String, Tree)>),
-    /// What a text that was refused has not.
+    /// The missing part of a text that was refused.
     Absent,
 }
 
 impl Tree {
-    /// The tree of a walk, which may have ended early.
+    /// Builds the tree of a walk, which may have ended early.
     pub(super) fn of(events: &[JsonPart]) -> Tree {
         let mut open: Vec<(Tree, Option<String>)> = Vec::new();
         let mut root = Tree::Absent;
@@ -65,7 +65,7 @@ impl Tree {
         root
     }
 
-    /// Containers inside each other.
+    /// How deep containers nest.
     pub(super) fn depth(&self) -> usize {
         1 + match self {
             Tree::List(items) => items.iter().map(Tree::depth).max().unwrap_or(0),
@@ -78,7 +78,7 @@ impl Tree {
         }
     }
 
-    /// The key that a template names, of the first members with its names.
+    /// The value at the path of a template, through the first members of each name.
     pub(super) fn key_at(&self, path: &[&str]) -> Option<String> {
         let mut at = self;
         for name in path {
@@ -95,7 +95,7 @@ impl Tree {
         }
     }
 
-    /// Without what a table does not tell apart: members without a value.
+    /// The tree without members that have no value, which a table does not store.
     pub(super) fn without_nothing(self) -> Tree {
         match self {
             Tree::Object(members) => {
@@ -121,7 +121,7 @@ impl Tree {
         }
     }
 
-    /// Whether both are equal as values: members in any order, numbers by what they are.
+    /// Whether both are equal as values: members in any order, numbers by value.
     pub(super) fn equals(&self, other: &Tree) -> bool {
         match (self, other) {
             (Tree::Number(a), Tree::Number(b)) => match (a.parse::<i64>(), b.parse::<i64>()) {
@@ -142,7 +142,7 @@ impl Tree {
         }
     }
 
-    /// Whether both are alike to the letter; numbers to the precision of the strict parser.
+    /// Whether both are equal in every detail; numbers to the precision of the strict parser.
     pub(super) fn same_as(&self, other: &Tree) -> bool {
         match (self, other) {
             (Tree::Number(a), Tree::Number(b)) => {
@@ -166,11 +166,11 @@ fn double(number: &str) -> f64 {
     number.parse().expect("every number of JSON has a double")
 }
 
-/// What serde_json makes of a text.
+/// The result of serde_json for a text.
 pub(super) enum Strict {
     Tree(Tree),
     Refused(String),
-    /// It is beyond what it reads, but as far as the grammar goes, it is JSON or is not.
+    /// It exceeds a limit of serde_json, which only says whether the grammar accepts it.
     Beyond {
         json: bool,
     },

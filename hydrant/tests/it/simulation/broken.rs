@@ -1,4 +1,4 @@
-//! Broken variants of the pipeline, made of decorators at its seams: each takes one step of the protocols wrongly.
+//! Broken variants of the pipeline, as decorators at its seams: each breaks one step of the protocols.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,48 +28,48 @@ use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Batch, Budget, Permit, Position, Result, Shard, ShardId, ShardMap, StreamId};
 use hydrant_sink::lake::{Commit, CommitFile, Rebuild};
 
-/// What is broken.
+/// A broken variant: what is wrong in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BrokenVariant {
-    /// A decision inside a crate.
+    /// A wrong decision inside a crate.
     Inside(Mutant),
     /// Files become visible before the commit record is put.
     PublishedBeforeRecord,
     /// The ledger is written before the output is confirmed.
     LedgerBeforeOutput,
-    /// The sink's files become visible only after the next record.
+    /// The sink's files become visible only after the next commit record.
     LedgerBeforeReveal,
-    /// Records are renamed to their names.
+    /// Commit records are renamed to their names.
     RenamedRecords,
-    /// Records are written under their names, which are made exclusively.
+    /// Commit records are written under their final names, which are created exclusively.
     ExclusiveRecords,
     /// No directory is synced.
     DirectoriesNotSynced,
-    /// A process that only finds a name does not sync its directory.
+    /// A process that finds a name does not sync its directory.
     ObserversDoNotSync,
     /// Shards do not know their parents.
     ChildrenBeforeParents,
-    /// What was pushed and not published is kept when the stage is opened again.
+    /// Unpublished records are kept when the stage is opened again.
     BuffersKept,
-    /// Each partition of an interval is published by itself.
+    /// Each partition of an interval is published separately.
     PartitionAlone,
-    /// The files of a record that another owner put are left as they are.
+    /// The files of a commit record of another owner are not revealed.
     FoundUnfinished,
-    /// A record of the same interval is taken for one's own.
+    /// A commit record of the same interval is mistaken for an own one.
     MineByInterval,
-    /// The uploaded files of a record are removed as leftovers before they are shown.
+    /// The uploads of a commit record are removed as leftovers before they are revealed.
     CleanedBeforeFinish,
-    /// Several writers send as one origin.
+    /// Several writers use one origin.
     OriginsReused,
-    /// Where a record goes depends on who sends it.
+    /// The route of a record depends on the worker that sends it.
     RoutedByWorker,
-    /// A file is made again without a look whether it is there.
+    /// A file is rebuilt without a check whether it exists.
     RebuiltWithoutLook,
-    /// A file is made again without a claim.
+    /// A file is rebuilt without a rebuild record.
     RebuiltUnclaimed,
-    /// A file is made again by other rules than the recorded ones.
+    /// A file is rebuilt by other rules than the recorded ones.
     RebuiltOtherwise,
-    /// The control file says what is durable before the sync has returned.
+    /// The control file names a durable end before the sync has returned.
     DurableEndBeforeSync,
 }
 
@@ -248,7 +248,7 @@ impl Disk for VariantDisk {
                 if linked.is_ok() {
                     self.touch(to);
                 } else {
-                    // Making the temporary file is not what makes the name durable.
+                    // Creating the temporary file does not count as creating the name.
                     let home = to.parent().unwrap_or(Path::new("/")).to_owned();
                     lock(&self.state).touched.remove(&home);
                 }
@@ -278,7 +278,7 @@ impl Disk for VariantDisk {
         None
     }
     fn by_umask(&self) -> Option<SharedDisk> {
-        // Rights are nobody's business here, and the disk stays broken.
+        // Modes do not matter here, and the disk stays broken.
         None
     }
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
@@ -286,7 +286,7 @@ impl Disk for VariantDisk {
     }
 }
 
-/// A segment whose sync happens after the next write of its control file, or that control file.
+/// A segment whose sync is delayed until its control file is written, or that control file.
 #[derive(Debug)]
 struct LateSync {
     inner: Arc<dyn DiskFile>,
@@ -334,7 +334,7 @@ struct VariantLake {
     inner: SharedLake,
     /// The uploads of this process.
     uploads: Arc<Mutex<BTreeSet<String>>>,
-    /// Files that are to be visible after the next record.
+    /// Files that become visible after the next commit record.
     late: Mutex<Vec<Sealed>>,
 }
 
@@ -549,7 +549,7 @@ struct VariantShard {
     kept: Arc<Mutex<BTreeMap<ShardId, Vec<Batch>>>>,
 }
 
-/// The same records, without the bytes' permit.
+/// A copy of the records, without the permit.
 fn copy_of(batch: &Batch) -> Batch {
     Batch {
         segments: Arc::clone(&batch.segments),

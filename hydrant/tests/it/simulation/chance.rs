@@ -1,4 +1,4 @@
-//! What plans are drawn from.
+//! Draws the parts of plans.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use hydrant_testing::disk::{At, Death, Fall, Loss, Moment};
 
 use super::machine::MachineFault;
 
-/// What happens to a process at one of its calls.
+/// A fault of a process at one of its calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallFault {
     pub(super) at: At,
@@ -15,7 +15,7 @@ pub(super) struct CallFault {
     pub(super) fall: Fall,
 }
 
-/// The chance of one plan.
+/// The random numbers of one plan.
 pub(super) struct Chance(pub(super) Random);
 
 impl Chance {
@@ -65,7 +65,7 @@ impl Chance {
         }
     }
 
-    /// A jump of so many microseconds at most, either way.
+    /// A jump of the wall clock by at most this many microseconds, either way.
     pub(super) fn jump(&self, most: u64) -> MachineFault {
         let micros = self.below(2 * most) as i64 - most as i64;
         MachineFault::Jump { micros }

@@ -1,5 +1,5 @@
-//! What both simulations stand on: a machine with its clock and its trace, processes that live on it until they die, and
-//! the faults that happen to all of it.
+//! The machine of both simulations: its clock and trace, the processes that live on it until they die, and the faults
+//! of the whole machine.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,26 +19,26 @@ use super::chance::CallFault;
 /// 2026-02-01T00:00:00Z, a month after the fleet's first event.
 const WALL: i64 = 1_769_904_000_000_000;
 
-/// Virtual time after which a run that was healed must have ended.
+/// The virtual time within which a run must end.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) seed: u64,
-    /// What was drawn, in words.
+    /// The plan as text.
     plan: String,
-    /// What is wrong; empty when nothing is.
+    /// Everything that is wrong; empty when nothing is.
     pub(super) faults: Vec<String>,
     pub(super) trace: Trace,
 }
 
 impl Outcome {
-    /// Everything that is needed to understand a failure.
+    /// The report of a failure: plan, last events and what is wrong.
     pub(super) fn report(&self) -> String {
         let Outcome {
             seed,
@@ -54,11 +54,11 @@ impl Outcome {
     }
 }
 
-/// Something that happens to the machine as a whole.
+/// A fault of the whole machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MachineFault {
     PowerCut(Loss),
-    /// The disk has only so much room left, for a while.
+    /// The disk has only this much room left, for a while.
     Full {
         room: u64,
         until: Duration,
@@ -69,7 +69,7 @@ pub(super) enum MachineFault {
     },
 }
 
-/// How a life ended.
+/// How a life of a process ended.
 pub(super) enum End<T = ()> {
     Died,
     Done(Result<T>),
@@ -86,12 +86,12 @@ pub(super) struct SimMachine {
     /// The memory of each process, in bytes.
     budget: u64,
     births: Arc<Mutex<u64>>,
-    /// By how much wall time jumped forward, and when.
+    /// The forward jumps of the wall clock, by the time of each.
     jumps: Arc<Mutex<BTreeMap<Instant, Duration>>>,
 }
 
 impl SimMachine {
-    /// Runs `job` on a new machine until it answers what is wrong.
+    /// Runs `job` on a new machine; it answers what is wrong.
     pub(super) fn run(
         seed: u64,
         broken: Option<BrokenVariant>,
@@ -122,7 +122,7 @@ impl SimMachine {
             Outcome {
                 seed,
                 plan,
-                faults: ended.unwrap_or_else(|_| vec!["it does not end".to_owned()]),
+                faults: ended.unwrap_or_else(|_| vec!["the run does not end".to_owned()]),
                 trace,
             }
         };
@@ -130,7 +130,7 @@ impl SimMachine {
         mutant::with(mutant, || runtime.block_on(run))
     }
 
-    /// What a process that starts now sees.
+    /// The context of a process that starts now.
     fn context(&self, disk: &SimDisk) -> Context {
         let birth = {
             let mut births = lock(&self.births);
@@ -149,7 +149,7 @@ impl SimMachine {
         }
     }
 
-    /// One life of a process, which is dead when this returns; what happens to it was said before.
+    /// Runs one life of a process, which is dead when this returns. Its faults are set before.
     pub(super) async fn life<T>(
         &self,
         name: &str,
@@ -174,7 +174,7 @@ impl SimMachine {
         end
     }
 
-    /// A process to which nothing happens.
+    /// Runs a process without faults.
     pub(super) async fn task<T>(
         &self,
         name: &str,
@@ -190,13 +190,13 @@ impl SimMachine {
         }
     }
 
-    /// Lets something happen to a living process at a call, counted from now.
-    pub(super) fn befall(&self, name: &str, fate: CallFault) {
+    /// Sets a fault of a living process at a call, counted from now.
+    pub(super) fn inject(&self, name: &str, fate: CallFault) {
         let at = match fate.at {
             At::Call(call) => At::Call(self.world.calls(name) + call),
             nth @ At::Nth(..) => nth,
         };
-        self.world.befall(name, at, fate.moment, fate.fall);
+        self.world.inject(name, at, fate.moment, fate.fall);
     }
 
     pub(super) async fn strike(&self, fault: MachineFault) {
@@ -215,14 +215,14 @@ impl SimMachine {
         }
     }
 
-    /// How old something looks at most that was made then.
+    /// The most that the age of something made at `made` can appear to be.
     pub(super) fn age_of(&self, made: Instant) -> Duration {
         let jumped: Duration = lock(&self.jumps).range(made..).map(|(_, by)| *by).sum();
         made.elapsed() + jumped
     }
 }
 
-/// Waits for all processes, and adds what is wrong with them.
+/// Waits for all processes, and adds their faults.
 pub(super) async fn all_of(processes: &mut JoinSet<Vec<String>>, faults: &mut Vec<String>) {
     while let Some(ended) = processes.join_next().await {
         match ended {

@@ -1,5 +1,5 @@
-//! Every broken variant must fall within a hundred seeds of the pipeline, or three hundred of the writers, or the
-//! simulation is too weak to be believed.
+//! Each broken variant must be killed within a hundred seeds of the pipeline, or three hundred of the writers;
+//! otherwise the simulation is too weak.
 
 use hydrant_core::mutant::Mutant;
 
@@ -8,17 +8,15 @@ use super::machine::Outcome;
 use super::world::simulate;
 use super::{run, seeds, writers};
 
-/// Seeds of the pipeline in which a mutant must fall.
+/// Seeds of the pipeline within which a mutant must be killed.
 const SEEDS: u64 = 100;
 
-/// Seeds of the writers, which are shorter.
+/// Seeds of the writers, whose runs are shorter.
 const SEEDS_OF_WRITERS: u64 = 300;
 
-/// The mutant falls in a simulation. With `HYDRANT_SIMULATION_SEEDS` all of these seeds run and the rate is printed.
-#[allow(
-    clippy::print_stdout,
-    reason = "the seed at which it fell, and the rate"
-)]
+/// Checks that a simulation kills the mutant. With `HYDRANT_SIMULATION_SEEDS` all of these seeds run and the rate is
+/// printed.
+#[allow(clippy::print_stdout, reason = "the seed that killed it, and the rate")]
 fn killed_in(
     broken: BrokenVariant,
     default: u64,
@@ -38,12 +36,12 @@ fn killed_in(
     );
 }
 
-/// Falls in the simulation of the pipeline.
+/// Checks that the simulation of the pipeline kills the mutant.
 fn killed(broken: BrokenVariant) {
     killed_in(broken, SEEDS, simulate);
 }
 
-/// Falls in the simulation of several writers.
+/// Checks that the simulation of several writers kills the mutant.
 fn killed_among_writers(broken: BrokenVariant) {
     killed_in(broken, SEEDS_OF_WRITERS, writers::simulate);
 }
@@ -219,7 +217,7 @@ fn kills_a_lock_freed_before_the_call_it_guards() {
 }
 
 #[test]
-fn kills_an_end_told_on_a_stale_control_file() {
+fn kills_an_end_read_from_a_stale_control_file() {
     killed_among_writers(BrokenVariant::Inside(Mutant::EndedOnStaleControl));
 }
 

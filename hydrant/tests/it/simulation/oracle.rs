@@ -1,4 +1,4 @@
-//! Judges a run by what it left: every Parquet file, every dead letter, both logs.
+//! Judges a run by its results: every Parquet file, every dead letter, both logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,16 @@ use super::plan::{Log, PipelineShape};
 use super::roles;
 use super::witness::{self, RecordPlace, Seen, index_of};
 
-/// Faults of a run that are listed.
+/// The most faults that a report lists.
 const LISTED: usize = 12;
 
-/// What both logs hold.
+/// The contents of both logs.
 #[derive(Debug)]
 pub(super) struct Logs {
     pub(super) stored: BTreeMap<RecordPlace, Seen>,
     /// The index of each raw record, by shard and offset.
     indexes: BTreeMap<(String, String), u64>,
-    /// Records of each raw shard, by the log's own count.
+    /// The number of records of each raw shard, as the log counts them.
     raw_counts: BTreeMap<String, u64>,
 }
 
@@ -36,16 +36,16 @@ pub(super) struct LakeRow {
     seq: u64,
 }
 
-/// What a lake holds.
+/// The contents of a lake.
 #[derive(Debug)]
 pub(super) struct LakeContents {
     pub(super) rows: Vec<LakeRow>,
     /// Stream, shard and offset.
     pub(super) letters: Vec<(String, String, String)>,
     verified: TableReport,
-    /// Files that had vanished.
+    /// The number of files that were rebuilt.
     pub(super) made_again: usize,
-    /// Files whose rows do not stand in the order of their positions.
+    /// Files whose rows are not in the order of their positions.
     disordered: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn read_logs(context: &Context) -> Result<Logs> {
     })
 }
 
-/// Reads the table as anybody would who lists its prefix, and verifies it.
+/// Reads the table as any reader that lists its prefix would, and verifies it.
 pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
     let lake = Lakes::default()
         .open_read(&format!("file:{}", roles::LAKE), context)
@@ -151,7 +151,7 @@ fn integers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array> {
     column(batch, name)
 }
 
-/// What is wrong.
+/// Answers what is wrong.
 pub(super) fn judge(
     shape: &PipelineShape,
     logs: &Logs,
@@ -183,7 +183,7 @@ pub(super) fn judge(
                 found.entry(index).or_default().push(place);
             }
             None => faults.push(format!(
-                "a dead letter of {stream} {shard} at {sequence} is of no record"
+                "a dead letter of {stream} {shard} at {sequence} belongs to no record"
             )),
         }
     }
@@ -192,7 +192,9 @@ pub(super) fn judge(
         match found.remove(&index).as_deref() {
             None if wanted => faults.push(lost(logs, index)),
             None | Some([_]) => {}
-            Some(places) => faults.push(format!("record {index} is there {places:?}")),
+            Some(places) => {
+                faults.push(format!("record {index} appears more than once: {places:?}"))
+            }
         }
     }
     faults.extend(
@@ -206,9 +208,9 @@ pub(super) fn judge(
     faults
 }
 
-/// Up to where a lost record came.
+/// Says how far a lost record came.
 fn lost(logs: &Logs, index: u64) -> String {
-    let mut text = format!("record {index} was told stored and is lost");
+    let mut text = format!("record {index} was acknowledged and is lost");
     let raw = logs.indexes.iter().find(|(_, stored)| **stored == index);
     let Some(((shard, offset), _)) = raw else {
         return text + ": it is not in the raw log";
@@ -228,13 +230,13 @@ fn lost(logs: &Logs, index: u64) -> String {
     text
 }
 
-/// No index stands twice in the raw log: readers of it need no rule of their own.
+/// Checks that no index appears twice in the raw log: its readers need not deduplicate.
 fn judge_log(logs: &Logs, faults: &mut Vec<String>) {
     let mut places: BTreeMap<u64, &(String, String)> = BTreeMap::new();
     for (place, index) in &logs.indexes {
         if let Some(before) = places.insert(*index, place) {
             faults.push(format!(
-                "record {index} stands in the raw log at {before:?} and at {place:?}"
+                "record {index} is in the raw log at {before:?} and at {place:?}"
             ));
         }
     }
@@ -268,7 +270,8 @@ fn index_of_letter(logs: &Logs, stream: &str, shard: &str, sequence: &str) -> Op
     logs.indexes.get(&(shard.to_string(), offset)).copied()
 }
 
-/// Per device the number rises along the lineage of shards, whose names rise with their birth, and along each shard.
+/// Checks that the number of each device rises along the lineage of shards, whose names sort by creation, and along
+/// each shard.
 fn judge_order(shape: &PipelineShape, lake: &LakeContents, faults: &mut Vec<String>) {
     let fleet = Fleet::try_new(&roles::fleet(shape)).expect("the fleet of the producer");
     let mut rows = lake.rows.clone();
@@ -286,13 +289,13 @@ fn judge_order(shape: &PipelineShape, lake: &LakeContents, faults: &mut Vec<Stri
             && before >= row.seq
         {
             faults.push(format!(
-                "{row:?} of device {device} stands after its seq {before}"
+                "{row:?} of device {device} comes after its seq {before}"
             ));
         }
     }
 }
 
-/// What each raw shard holds is in the lake's accounts.
+/// Checks that the lake accounts for the records of each raw shard.
 fn judge_accounts(logs: &Logs, lake: &LakeContents, faults: &mut Vec<String>) {
     let mut accounted: BTreeMap<&str, u64> = BTreeMap::new();
     for origin in &lake.verified.origins {

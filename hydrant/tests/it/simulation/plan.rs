@@ -1,4 +1,4 @@
-//! What a seed means: the shape of the pipeline and the faults that happen to it, as data.
+//! The plan of a seed: the shape of the pipeline and the faults that happen to it, as data.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -12,32 +12,32 @@ use super::broken::BrokenVariant;
 use super::chance::{CallFault, Chance};
 use super::machine::MachineFault;
 
-/// Faults stop after this, and everything is brought to its end.
+/// How long faults happen; then everything runs to its end.
 const FAULT_PHASE: Duration = Duration::from_millis(2_500);
 
-/// One run.
+/// The plan of one run.
 #[derive(Clone, Debug)]
 pub(super) struct PipelinePlan {
     pub(super) shape: PipelineShape,
-    /// Faults, by the time at which they strike.
+    /// The faults, by the time at which they happen.
     pub(super) steps: Vec<FaultStep>,
     /// When the faults stop.
     pub(super) fault_phase: Duration,
 }
 
-/// What runs.
+/// What runs: the processes and their settings.
 #[derive(Clone, Debug)]
 pub(super) struct PipelineShape {
     pub(super) records: u64,
-    /// Records a second while the faults last.
+    /// Records per second during the fault phase.
     pub(super) rate: u64,
     pub(super) devices: u64,
     pub(super) shards: u32,
     pub(super) transforms: usize,
     pub(super) sinks: usize,
-    /// Transform and sink in one process, with no stream between.
+    /// Whether transform and sink are one process, with no stream between.
     pub(super) fused: bool,
-    /// Whether the producer starts again after a death: if not, only what was acknowledged counts.
+    /// Whether the producer starts again after it died: if not, only acknowledged records count.
     pub(super) producer_returns: bool,
     /// Whether processes that live when the faults stop are drained instead of killed.
     pub(super) drained: bool,
@@ -46,32 +46,32 @@ pub(super) struct PipelineShape {
     pub(super) flush_bytes: u64,
     pub(super) flush_interval: Duration,
     pub(super) budget: u64,
-    /// One in so many appends is lost on its way, or its answer; 0 for none.
+    /// One in this many appends, or its answer, is lost; 0 for none.
     pub(super) loss: u64,
     /// Syncs take up to this long.
     pub(super) sync_time: Duration,
-    /// Calls whose waiter went come so late at most; `None` when they do not come.
+    /// The most by which abandoned calls are late; `None` when they are cancelled.
     pub(super) detached: Option<Duration>,
-    /// Threads of each process for its calls.
+    /// The number of threads of each process for its calls.
     pub(super) threads: Option<usize>,
     /// Whether other calls happen in the middle of listings.
     pub(super) torn: bool,
-    /// Longer than any run, with all its jumps of the wall clock: nothing may go.
+    /// The retention, which exceeds any run with all its clock jumps: nothing may be removed.
     pub(super) retention_time: Option<Duration>,
-    /// The watcher leaves one in so many calls of its readers; 0 for none.
+    /// The watcher drops one in this many calls of its readers; 0 for none.
     pub(super) left: u64,
 }
 
-/// A process of the pipeline, by its place in [`PipelineShape::processes`].
+/// A process of the pipeline, by its index in [`PipelineShape::processes`].
 pub(super) type Slot = usize;
 
-/// What a process is.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Producer,
     Transform,
     Sink,
-    /// Transform and sink at once.
+    /// Transform and sink in one process.
     Fused,
 }
 
@@ -82,22 +82,22 @@ pub(super) enum Log {
     Clean,
 }
 
-/// A fault and its time.
+/// A fault and the time at which it happens.
 #[derive(Clone, Debug)]
 pub(super) struct FaultStep {
     pub(super) at: Duration,
     pub(super) fault: PipelineFault,
 }
 
-/// What happens.
+/// A fault that happens to the pipeline.
 #[derive(Clone, Debug)]
 pub(super) enum PipelineFault {
-    /// A process dies alone or with the machine, stands still for longer than a lease, is answered with an error, or
+    /// At one of its calls, a process dies alone or with the machine, hangs for longer than a lease, gets an error, or
     /// unwinds while its threads still work.
     AtCall { slot: Slot, fate: CallFault },
-    /// All of the machine suffers.
+    /// A fault of the whole machine.
     Machine(MachineFault),
-    /// Calls on paths that contain a word fail; without end, or so often.
+    /// Calls on paths that contain a word fail, always or a number of times.
     Fail {
         op: Op,
         path: &'static str,
@@ -106,18 +106,19 @@ pub(super) enum PipelineFault {
         moment: Moment,
         kind: ErrorKind,
     },
-    /// What was failing without end works again.
+    /// All failing calls work again.
     Heal,
-    /// A process stands still for a while.
+    /// A process hangs for a while.
     Hang { slot: Slot, until: Duration },
-    /// A process hangs for a while, and the others take its shards from under it.
+    /// A process hangs for a while, and other processes take over its shards.
     TakeOver {
         log: Log,
         slot: Slot,
         until: Duration,
     },
-    /// Two owners publish one interval: while nothing new comes, one hangs before it puts its record, another takes
-    /// its shards over, puts the record of that slot, and meets `fall` before it shows a file; then the first goes on.
+    /// Two owners publish one interval. While no new records come, one owner hangs before it puts its commit record;
+    /// another takes over its shards, puts a record in the same slot, and meets `fall` before it reveals a file; then
+    /// the first one continues.
     ContendingOwners { hold: Duration, fall: Fall },
     /// The next process that makes such a call dies at it.
     DieAt {
@@ -126,11 +127,11 @@ pub(super) enum PipelineFault {
         moment: Moment,
         death: Death,
     },
-    /// What is staged in the lake is removed.
+    /// The uploads in the lake are removed.
     Sweep,
-    /// Who puts a record with dead letters next dies before it shows them, and what is staged is removed.
+    /// The next process that commits dead letters dies before it reveals them, and the uploads are removed.
     Remake { death: Death },
-    /// A shard is split, or two neighbours merged; the operator may die at it.
+    /// A shard is split, or two neighbours are merged; the operator may die meanwhile.
     Reshard {
         log: Log,
         merge: bool,
@@ -140,14 +141,14 @@ pub(super) enum PipelineFault {
 }
 
 impl PipelineFault {
-    /// Whether a file that a record names may be gone before it was shown.
+    /// Whether the fault may remove a committed file before it is revealed.
     pub(super) fn removes_files(&self) -> bool {
         matches!(self, PipelineFault::Sweep | PipelineFault::Remake { .. })
     }
 }
 
 impl PipelineShape {
-    /// Makes it likely that a broken variant shows.
+    /// Makes it likely that the simulation kills a broken variant.
     fn suit(&mut self, broken: BrokenVariant) {
         match broken {
             BrokenVariant::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
@@ -160,13 +161,13 @@ impl PipelineShape {
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(250);
             }
-            // Intervals of many batches, that were cut by chance and are read again in one piece.
+            // Intervals of many batches, which are cut differently when they are read again.
             BrokenVariant::Inside(Mutant::LettersAsTheyCame) => {
                 self.linger = Duration::ZERO;
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(700);
             }
-            // Between the staging of a file and its record there is time for another owner.
+            // Leave time for another owner between the upload of a file and its commit record.
             BrokenVariant::Inside(Mutant::CleanedAtTip) => {
                 self.sinks = 2;
                 self.fused = false;
@@ -177,13 +178,14 @@ impl PipelineShape {
                 self.fused = false;
                 self.transforms = 2;
             }
-            // What is sent takes its time.
+            // Appends take time.
             BrokenVariant::LedgerBeforeOutput => {
                 self.fused = false;
                 self.transforms = 2;
                 self.sync_time = Duration::from_millis(30);
             }
-            // What is written and not yet durable can be read for longer, and is cut otherwise when it is sent again.
+            // Written bytes can be read for longer before they are durable, and are cut differently when they are sent
+            // again.
             BrokenVariant::Inside(Mutant::ReadersPastDurableEnd) => {
                 self.sync_time = Duration::from_millis(30);
                 self.linger = Duration::ZERO;
@@ -193,7 +195,7 @@ impl PipelineShape {
         }
     }
 
-    /// Every process of the pipeline, by name.
+    /// All processes of the pipeline: name and role.
     pub(super) fn processes(&self) -> Vec<(String, Role)> {
         let mut all = vec![("producer".to_owned(), Role::Producer)];
         if self.fused {
@@ -215,9 +217,9 @@ impl fmt::Display for PipelinePlan {
 }
 
 impl PipelinePlan {
-    /// Everything that `seed` decides before the run.
+    /// Draws everything that `seed` decides before the run.
     ///
-    /// A broken variant gets half of its faults where it may show.
+    /// A broken variant gets most of its faults where it may show.
     pub(super) fn draw(seed: u64, broken: Option<BrokenVariant>) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x05ee_d0f7_8e91_a11d));
         let mut shape = chance.shape();
@@ -362,7 +364,7 @@ impl Chance {
         }
     }
 
-    /// Faults among which a broken variant is likely to show.
+    /// Faults that are likely to kill a broken variant.
     fn faults_for(&self, broken: BrokenVariant, slots: u64, at: Duration) -> Vec<FaultStep> {
         let step = |at, fault| FaultStep { at, fault };
         let later = at + self.millis(50, 600);
@@ -383,8 +385,8 @@ impl Chance {
             | BrokenVariant::FoundUnfinished
             | BrokenVariant::RenamedRecords
             | BrokenVariant::Inside(Mutant::FromOfReader) => vec![step(at, self.take_over(slots))],
-            // A sink stands still with what it has staged, and puts its record when it goes on. Meanwhile the other one
-            // starts again, and lists what is staged.
+            // A sink hangs after its upload, and puts its commit record when it continues. Meanwhile the other sink
+            // starts again, and lists the uploads.
             BrokenVariant::Inside(Mutant::CleanedAtTip) => {
                 let (one, other) = (slots - 1 - self.below(2), 2 * slots - 3);
                 let hold = PipelineFault::TakeOver {
@@ -418,7 +420,7 @@ impl Chance {
                 };
                 vec![step(at, merge), step(later, self.reshard())]
             }
-            // Who has the parent stands still, and another one has a child.
+            // The owner of the parent hangs, and another process owns a child.
             BrokenVariant::ChildrenBeforeParents => {
                 let split = PipelineFault::Reshard {
                     log: Log::Raw,
@@ -432,7 +434,7 @@ impl Chance {
                 };
                 vec![step(at, hang), step(at + self.millis(0, 100), split)]
             }
-            // A sync fails, what it forgot cannot be cut, and later the power goes.
+            // A sync fails, the truncation of the lost bytes fails, and later the power is cut.
             BrokenVariant::Inside(Mutant::TailSyncedInPlace) => {
                 let fail = |op, times| PipelineFault::Fail {
                     op,
@@ -451,7 +453,7 @@ impl Chance {
                     ),
                 ]
             }
-            // The power goes, again and again, while a process syncs what others have read.
+            // The power is cut again and again while a process syncs bytes that others have read.
             BrokenVariant::Inside(Mutant::ReadersPastDurableEnd) => {
                 let cut = |at| {
                     let fate = CallFault {
@@ -464,7 +466,8 @@ impl Chance {
                 let times = [at, later, later + self.millis(50, 600)];
                 times.into_iter().map(cut).collect()
             }
-            // A process dies at writing a record under its name, which starts with a nine and not with a dot.
+            // A process dies while it writes a commit record under its final name, which starts with a nine and not
+            // with a dot.
             BrokenVariant::ExclusiveRecords => vec![step(
                 at,
                 PipelineFault::DieAt {
@@ -474,8 +477,8 @@ impl Chance {
                     death: self.death(),
                 },
             )],
-            // A process dies with a record put and its name not durable, and the power goes when a successor who found
-            // it has shown its files.
+            // A process dies after it put a commit record whose name is not durable, and the power is cut once a
+            // successor that found the record has revealed its files.
             BrokenVariant::ObserversDoNotSync => {
                 let caught = |op, path, moment, death| PipelineFault::DieAt {
                     op,

@@ -57,7 +57,7 @@ pub(super) fn table() -> TableNames {
     TableNames::try_new("events").expect("a plain name")
 }
 
-/// What the devices of a run say.
+/// The fleet of devices of a run.
 pub(super) fn fleet(shape: &PipelineShape) -> FleetSpec {
     FleetSpec {
         seed: shape.devices,
@@ -73,18 +73,18 @@ pub(super) fn fleet(shape: &PipelineShape) -> FleetSpec {
     }
 }
 
-/// How a process is to run.
+/// How a process runs.
 #[derive(Clone, Debug)]
 pub(super) struct Orders {
     pub(super) name: String,
     pub(super) role: Role,
-    /// Whether to end when there is nothing more to do, and not to wait for more.
+    /// Whether it ends at the end of its input instead of waiting for more.
     pub(super) to_the_end: bool,
     pub(super) shutdown: Shutdown,
     pub(super) broken: Option<BrokenVariant>,
 }
 
-/// Makes the streams.
+/// Creates the streams.
 pub(super) async fn create(shape: &PipelineShape, context: &Context) -> Result<()> {
     for log in [Log::Raw, Log::Clean] {
         let options = CreateOptions {
@@ -151,7 +151,7 @@ pub(super) async fn open(log: Log, context: &Context) -> Result<SharedStream> {
     Streams::default().open(log.url(), context).await
 }
 
-/// The built-in policy, compiled once: it is pure.
+/// The built-in policy; compiled once, because it has no state.
 fn strict() -> Arc<dyn Transform> {
     static POLICY: OnceLock<Arc<Policy>> = OnceLock::new();
     let policy = POLICY.get_or_init(|| Arc::new(Policy::strict()));
@@ -276,7 +276,8 @@ pub(super) async fn reshard(log: Log, merge: bool, which: u64, context: &Context
     }
 }
 
-/// Lets all workers of the stage after `log` look dead to each other, so that each shard may have two owners for a while.
+/// Makes all workers of the stage after `log` appear dead to each other, so that each shard may have two owners for a
+/// while.
 pub(super) async fn disown(log: Log, context: &Context) -> Result<()> {
     let dir = PathBuf::from(format!("/{}", log.name()));
     for listed in context.disk.list(&dir).await.unwrap_or_default() {
@@ -288,7 +289,7 @@ pub(super) async fn disown(log: Log, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Removes what was staged in the lake, as a cleaner of temporary files would.
+/// Removes the uploads in the lake, as a cleaner of temporary files would.
 pub(super) async fn sweep(context: &Context) -> Result<()> {
     remove_files(&PathBuf::from(format!("{LAKE}/_hydrant/staging")), context).await
 }
@@ -296,7 +297,7 @@ pub(super) async fn sweep(context: &Context) -> Result<()> {
 async fn remove_files(top: &Path, context: &Context) -> Result<()> {
     let mut left = vec![top.to_owned()];
     while let Some(dir) = left.pop() {
-        // Whatever is not there need not be removed.
+        // A missing directory needs no removal.
         for listed in context.disk.list(&dir).await.unwrap_or_default() {
             let path = dir.join(&listed.name);
             if listed.is_dir {

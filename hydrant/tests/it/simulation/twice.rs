@@ -1,7 +1,6 @@
 //! Two sessions of one process send the same append, and the machine dies.
 //!
-//! In the pipeline a session starts only after all of its predecessor was answered, so that this needs a place of its
-//! own: here nothing keeps the second one back.
+//! In the pipeline, a session starts only after its predecessor got all answers. Here both sessions run at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use hydrant_testing::disk::{Death, Loss, Moment, SimDisk, SimWorld};
 
 use super::plan::Log;
 
-/// Each is sent by two sessions.
+/// The number of appends; two sessions send each.
 const APPENDS: u64 = 6;
 
 fn context(disk: &SimDisk, seed: u64) -> Context {
@@ -74,7 +73,7 @@ fn append(n: u64) -> Append {
     }
 }
 
-/// One session; notes how many were told stored.
+/// Runs one session, and notes how many appends were acknowledged.
 async fn session(stream: &SharedStream, told: &std::cell::Cell<u64>) -> Result<()> {
     let shard = stream.shards().await?.all()[0].id.clone();
     let writer = stream.writer().await?;
@@ -85,7 +84,7 @@ async fn session(stream: &SharedStream, told: &std::cell::Cell<u64>) -> Result<(
     Ok(())
 }
 
-/// How many of the records told stored are not there after the power went at call `nth`.
+/// The number of acknowledged records that are missing after a power cut at a call that `seed` decides.
 fn lost(seed: u64) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -136,12 +135,12 @@ fn lost(seed: u64) -> u64 {
 }
 
 #[test]
-fn a_duplicate_is_told_only_when_its_first_copy_is_durable() {
+fn a_duplicate_is_acknowledged_only_when_its_first_copy_is_durable() {
     assert!((0..100).all(|seed| lost(seed) == 0));
 }
 
 #[test]
-fn kills_a_duplicate_told_before_it_is_durable() {
+fn kills_a_duplicate_acknowledged_before_it_is_durable() {
     let mutant = Some(Mutant::DuplicateToldEarly);
     let is_killed = |seed| mutant::with(mutant, || lost(seed) > 0);
     assert!((0..100).any(is_killed), "the mutant survives 100 seeds");

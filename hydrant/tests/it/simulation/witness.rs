@@ -1,7 +1,7 @@
-//! Who stands outside and remembers: what was acknowledged to producers, and what readers were given.
+//! The witness: remembers what was acknowledged to producers, and what readers were given.
 //!
-//! Both survive every fault, because people do: an acknowledgement counts once given, and a record that was handed to a
-//! reader may have been handed on.
+//! Both survive every fault, as they do outside of the machine: an acknowledgement counts once given, and a reader may
+//! have passed on a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use super::plan::Log;
 use super::roles;
 
-/// The indexes of the records that a producer was told are stored.
+/// Notes the indexes of the records that were acknowledged to a producer.
 #[derive(Clone, Debug)]
 pub(super) struct AckWitness {
     pub(super) indexes: Arc<Mutex<BTreeSet<u64>>>,
@@ -36,17 +36,17 @@ pub(super) struct AckWitness {
     pub(super) trace: Trace,
 }
 
-/// The index that a producer gave a record: its position in the input.
+/// The index of a record: its position in the input of the producer.
 pub(super) fn index_of(position: Position) -> Option<u64> {
     position.next_offset().and_then(|next| next.checked_sub(1))
 }
 
-/// A stream as its writers see it: it notes what is acknowledged to them, and loses requests and answers.
+/// A stream that notes what it acknowledges to its writers, and loses requests and answers.
 #[derive(Debug)]
 pub(super) struct Acks {
     inner: SharedStream,
     told: Option<AckWitness>,
-    /// One in so many appends is lost, or its answer; 0 for none.
+    /// One in this many appends, or its answer, is lost; 0 for none.
     loss: u64,
     random: Random,
 }
@@ -198,23 +198,23 @@ impl StreamWriter for AckWriter {
     }
 }
 
-/// A place in a stream.
+/// A record of a stream: stream, shard and position.
 pub(super) type RecordPlace = (String, ShardId, Position);
 
-/// What stands at a place.
+/// The record at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     /// A digest of key, payload and origin.
     pub(super) digest: u64,
-    /// The position of the record that it was made of.
+    /// The shard and position of its origin.
     pub(super) origin: Option<(ShardId, Position)>,
     pub(super) payload: Vec<u8>,
 }
 
-/// What a log holds.
+/// The contents of a log.
 pub(super) type StoredRecords = BTreeMap<RecordPlace, Seen>;
 
-/// What readers were given.
+/// Notes what readers were given, and compares it with the log; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReaderWitness {
     memory: Arc<Mutex<ReaderMemory>>,
@@ -223,11 +223,11 @@ pub(super) struct ReaderWitness {
 #[derive(Debug, Default)]
 struct ReaderMemory {
     seen: BTreeMap<RecordPlace, u64>,
-    /// Up to where each shard was read.
+    /// The position up to which each shard was read.
     read_to: BTreeMap<(String, ShardId), Position>,
-    /// Up to where a reader was told that records are gone.
+    /// The position up to which a reader got a gap.
     gone_to: BTreeMap<(String, ShardId), Position>,
-    /// Where a reader was told that its shard has ended.
+    /// The position at which a reader got the end of the shard.
     ended: BTreeMap<(String, ShardId), Position>,
     faults: Vec<String>,
 }
@@ -275,11 +275,12 @@ impl ReaderWitness {
         self.lock().read_to.get(&key).copied().unwrap_or_default()
     }
 
-    /// Compares with what stands in the logs in the end; `retained` when retention may have taken the oldest.
+    /// Compares the notes with the final contents of the logs; `retained` when retention may have removed the oldest
+    /// records.
     pub(super) fn judge(&self, stored: &StoredRecords, retained: bool) -> Vec<String> {
         let memory = self.lock();
         let mut faults = memory.faults.clone();
-        // Retention takes from the front.
+        // Retention removes the oldest records.
         let mut first_kept: BTreeMap<(&str, &ShardId), Position> = BTreeMap::new();
         for (stream, shard, position) in stored.keys() {
             first_kept.entry((stream, shard)).or_insert(*position);
@@ -290,10 +291,10 @@ impl ReaderWitness {
             let gone_to = memory.gone_to.get(&key).filter(|_| retained);
             let was_gone = gone_to.is_some_and(|gone_to| position <= gone_to);
             if *position <= read_to && !was_gone && !memory.seen.contains_key(&place) {
-                faults.push(format!("{place:?} was passed over by a reader"));
+                faults.push(format!("a reader skipped {place:?}"));
             }
             if memory.ended.get(&key).is_some_and(|ended| position > ended) {
-                faults.push(format!("a reader was told the end before {place:?}"));
+                faults.push(format!("a reader got the end before {place:?}"));
             }
         }
         for (place, digest) in &memory.seen {
@@ -303,7 +304,7 @@ impl ReaderWitness {
                 Some(stored) if stored.digest == *digest => continue,
                 Some(_) => "is another record now",
                 None if retained && kept.is_none_or(|first| position < first) => continue,
-                None => "was taken back",
+                None => "has vanished",
             };
             faults.push(format!(
                 "{stream} {shard} {position} was given to a reader and {what}"
@@ -354,8 +355,8 @@ pub(super) async fn watch(context: Context, given: ReaderWitness, left: u64) -> 
     }
 }
 
-/// Reads along in all shards of a stream, without end; leaves one in so many calls of a reader, 0 for none, and starts
-/// again with another one.
+/// Reads along in all shards of a stream, without end. Drops one in this many calls of a reader, 0 for none, and starts
+/// again with a new reader.
 pub(super) async fn watch_stream(
     log: Log,
     context: Context,
@@ -388,7 +389,7 @@ pub(super) async fn watch_stream(
     }
 }
 
-/// Reads to the end, or until a call is left; answers whether it was the end.
+/// Reads to the end, or until a call is dropped; answers whether it reached the end.
 async fn follow(
     log: Log,
     shard: &ShardId,
@@ -422,7 +423,7 @@ async fn follow(
     }
 }
 
-/// Awaits a future, or drops it after so many polls.
+/// Awaits a future, or drops it after this many polls.
 async fn or_leave<T>(polls: Option<u64>, future: impl Future<Output = T>) -> Option<T> {
     let Some(mut left) = polls else {
         return Some(future.await);
@@ -439,7 +440,7 @@ async fn or_leave<T>(polls: Option<u64>, future: impl Future<Output = T>) -> Opt
     .await
 }
 
-/// Everything that a stream holds.
+/// Reads everything that a stream holds.
 pub(super) async fn read_all(log: Log, context: &Context) -> Result<StoredRecords> {
     let stream = roles::open(log, context).await?;
     let mut all = BTreeMap::new();

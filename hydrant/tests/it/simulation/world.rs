@@ -18,7 +18,7 @@ use super::plan::{Log, PipelineFault, PipelinePlan, PipelineShape, Role};
 use super::roles::{self, Orders};
 use super::witness::{self, AckWitness, ReaderWitness};
 
-/// In this time records on their way arrive, and nothing new comes.
+/// Time for records on their way to arrive, while no new ones come.
 const QUIET_PHASE: Duration = Duration::from_millis(60);
 
 /// Runs one seed.
@@ -44,12 +44,12 @@ struct SimPipeline {
     shape: Arc<PipelineShape>,
     told: Arc<Mutex<BTreeSet<u64>>>,
     given: ReaderWitness,
-    /// Processes that live, and how to ask them to end.
+    /// The running processes, each with its shutdown.
     running: Arc<Mutex<BTreeMap<String, Shutdown>>>,
 }
 
 impl SimPipeline {
-    /// One life of a process.
+    /// Runs one life of a process.
     async fn life(&self, name: &str, role: Role, to_the_end: bool) -> End {
         let disk = self.machine.world.process(name);
         let shutdown = Shutdown::new();
@@ -74,7 +74,7 @@ impl SimPipeline {
         end
     }
 
-    /// A process that is started again whenever it dies or fails, until the faults stop.
+    /// Starts a process again whenever it dies or fails, until the faults stop.
     async fn lives(
         self,
         name: String,
@@ -100,18 +100,18 @@ impl SimPipeline {
         faults
     }
 
-    /// A process that reads along, and starts again where it was.
+    /// Runs a process that reads along, and starts it again at its position.
     async fn watches(self, faults_end: clock::Instant) {
         while clock::now() < faults_end {
             let (given, left) = (self.given.clone(), self.shape.left);
             let job = async move |context| witness::watch(context, given, left).await;
-            // What failed is in the trace.
+            // The trace holds the failure.
             drop(self.machine.task("watcher", job).await);
             clock::sleep(Duration::from_millis(200)).await;
         }
     }
 
-    /// The whole run; answers what is wrong in the end.
+    /// Runs the plan, and answers what is wrong.
     async fn live(self, plan: &PipelinePlan) -> Vec<String> {
         let (shape, world) = (Arc::clone(&self.shape), &self.machine.world);
         let job = async |context: Context| roles::create(&shape, &context).await;
@@ -153,7 +153,7 @@ impl SimPipeline {
         let mut faults = Vec::new();
         all_of(&mut processes, &mut faults).await;
         faults.extend(self.finish(plan).await);
-        // The watcher has seen the last record by now.
+        // The watcher has read the last record by now.
         world.kill("watcher");
         watcher.shutdown().await;
         if faults.is_empty() {
@@ -173,7 +173,7 @@ impl SimPipeline {
         }
     }
 
-    /// Brings everything that is stored to the lake.
+    /// Carries all stored records to the lake.
     async fn finish(&self, plan: &PipelinePlan) -> Vec<String> {
         for role in [Role::Producer, Role::Transform, Role::Fused, Role::Sink] {
             if role == Role::Producer && !plan.shape.producer_returns {
@@ -200,11 +200,11 @@ impl SimPipeline {
         Vec::new()
     }
 
-    /// Looks at the logs, cuts the power once more, and looks at the lake.
+    /// Reads the logs, cuts the power once more, reads the lake, and judges.
     async fn judge(&self, plan: &PipelinePlan) -> Result<Vec<String>, String> {
         let job = async |context: Context| oracle::read_logs(&context).await;
         let logs = self.machine.task("reader", job).await?;
-        // What was acknowledged must not need the page cache.
+        // Acknowledged records must survive without the page cache.
         self.machine.world.power_cut(Loss::Everything);
         let job = async |context: Context| oracle::read_lake(&context).await;
         let lake = self.machine.task("auditor", job).await?;
@@ -213,12 +213,12 @@ impl SimPipeline {
         faults.extend(oracle::judge(&self.shape, &logs, &lake, &told));
         if lake.made_again > 0 && !plan.steps.iter().any(|step| step.fault.removes_files()) {
             faults.push(format!(
-                "{} files were made again, and nobody had removed any",
+                "{} files were rebuilt although none was removed",
                 lake.made_again
             ));
         }
         self.machine.trace.event(format_args!(
-            "{} records were told stored, {} rows and {} dead letters were found",
+            "{} records were acknowledged, {} rows and {} dead letters were found",
             told.len(),
             lake.rows.len(),
             lake.letters.len(),
@@ -226,11 +226,11 @@ impl SimPipeline {
         Ok(faults)
     }
 
-    /// What failed is in the trace.
+    /// Runs a command of the operator; the trace holds its failure.
     async fn operate(&self, fate: Option<CallFault>, job: impl AsyncFnOnce(Context) -> Result<()>) {
         let disk = self.machine.world.process("operator");
         if let Some(fate) = fate {
-            self.machine.befall("operator", fate);
+            self.machine.inject("operator", fate);
         }
         let job = async |context, _| job(context).await;
         self.machine.life("operator", disk, job).await;
@@ -246,7 +246,7 @@ impl SimPipeline {
         self.operate(None, job).await;
     }
 
-    /// Two owners at the same slot of a chain, see [`PipelineFault::ContendingOwners`].
+    /// Makes two owners publish at the same slot of a chain, see [`PipelineFault::ContendingOwners`].
     async fn contending_owners(&self, hold: Duration, fall: Fall) {
         let (source, world) = ("producer", &self.machine.world);
         let put = |path: String, moment, fall| {
@@ -274,7 +274,7 @@ impl SimPipeline {
         world.resume(source);
     }
 
-    /// Lets a fault happen to the machine.
+    /// Makes a fault happen.
     async fn strike(self, fault: PipelineFault) {
         self.machine.trace.event(format_args!("{fault:?}"));
         let (machine, world) = (&self.machine, &self.machine.world);
@@ -289,7 +289,7 @@ impl SimPipeline {
             })
         };
         match fault {
-            PipelineFault::AtCall { slot, fate } => machine.befall(&name(slot), fate),
+            PipelineFault::AtCall { slot, fate } => machine.inject(&name(slot), fate),
             PipelineFault::Machine(fault) => machine.strike(fault).await,
             PipelineFault::Fail {
                 op,

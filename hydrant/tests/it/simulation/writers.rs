@@ -1,11 +1,10 @@
-//! Several processes append to the same shards of one log, and at each call of each of them something may happen: it
-//! dies alone or with the machine, stands still for longer than a lease, is answered wrongly, or unwinds while its
-//! blocking threads still work.
+//! Simulates several processes that append to the same shards of one log. At each of its calls a process may die alone
+//! or with the machine, hang for longer than a lease, get a wrong answer, or unwind while its blocking threads still
+//! work.
 //!
-//! No stage is here and no lake, only the log: so a seed takes milliseconds, and thousands of them meet what the
-//! pipeline would meet once in a long time. [`plan`] says what a seed means, [`fleet`] runs it, and the same
-//! [witness](super::witness) as the pipeline's reads along; [`judge`] compares what writers were told and readers were
-//! given with what is there.
+//! Only the log runs, without stages and lake: so a seed takes milliseconds, and thousands of seeds find what the
+//! pipeline would rarely find. [`plan`] draws the plan of a seed, [`fleet`] runs it, and the [witness](super::witness)
+//! of the pipeline reads along; [`judge`] compares what was acknowledged to writers and given to readers with the log.
 
 mod fleet;
 mod judge;
@@ -15,7 +14,7 @@ pub(super) use fleet::simulate;
 
 use super::must_hold;
 
-/// Seeds by default.
+/// The default number of seeds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 150 } else { 3_000 };
 
 #[test]

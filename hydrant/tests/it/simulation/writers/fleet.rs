@@ -1,4 +1,4 @@
-//! The processes of a run: those that append, one that reads along, and an operator.
+//! The processes of a run: writers, a reader that reads along, and an operator.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ use super::plan::{ANSWERED, WritersFault, WritersPlan, WritersShape};
 /// The memory of a process.
 const BUDGET: u64 = 8 << 20;
 
-/// Up to which record each origin was told that all is stored.
+/// The last record of each origin up to which all are acknowledged.
 pub(super) type AckedThrough = BTreeMap<usize, u64>;
 
 /// Runs one seed.
@@ -55,17 +55,17 @@ struct WriterFleet {
     machine: SimMachine,
     shape: Arc<WritersShape>,
     told: Arc<Mutex<AckedThrough>>,
-    /// When each record was sent first.
+    /// When each record was first sent.
     sent: Arc<Mutex<BTreeMap<Record, Instant>>>,
     given: ReaderWitness,
 }
 
-/// Record `n` of an origin: where it goes, and what it says.
+/// The route hash of record `n` of an origin.
 pub(super) fn route(origin: usize, n: u64) -> u128 {
     hash::route_of_key(format!("{origin}-{n}").as_bytes())
 }
 
-/// Most are small and fit where a large one begins a segment.
+/// The payload of a record. Most are small; a large one begins a new segment.
 fn payload(origin: usize, n: u64, bytes_max: u64) -> String {
     let mut text = format!("{origin}:{n}:");
     let drawn = route(origin, n) as u64;
@@ -79,7 +79,7 @@ fn payload(origin: usize, n: u64, bytes_max: u64) -> String {
     text
 }
 
-/// Which record a payload is.
+/// The origin and number of the record with this payload.
 pub(super) fn record_of(payload: &[u8]) -> Option<(usize, u64)> {
     let text = std::str::from_utf8(payload).ok()?;
     let mut parts = text.split(':');
@@ -93,7 +93,7 @@ fn place_of(n: u64) -> Position {
     }
 }
 
-/// An interval of an origin as one shard gets it; `writer` is who sends it.
+/// The append of an interval of an origin to one shard, sent by `writer`.
 fn append(
     origin: usize,
     writer: &str,
@@ -148,25 +148,25 @@ fn append(
     }
 }
 
-/// One process that appends, during one life.
+/// One life of a process that appends.
 struct WriterSession {
     fleet: WriterFleet,
     origin: usize,
     disk: SimDisk,
     stream: SharedStream,
-    /// One, as its order of appends is what the log keeps.
+    /// The session uses one writer, because the log keeps the order of appends of one writer.
     writer: Arc<dyn StreamWriter>,
     random: Random,
     pace: Duration,
-    /// What it found told at its start.
+    /// The acknowledged record at its start.
     low: u64,
-    /// What was told to it.
+    /// The last record that was acknowledged to it.
     done: u64,
-    /// Whether it may be that it waits for itself, or for room.
+    /// Whether it may wait for long.
     may_wait: bool,
 }
 
-/// An interval on its way.
+/// An interval in flight.
 struct OnItsWay {
     began: clock::Instant,
     from: u64,
@@ -175,7 +175,7 @@ struct OnItsWay {
 }
 
 impl WriterSession {
-    /// Appends to the end; answers what it cannot go on after.
+    /// Appends to the end, or until an error after which it cannot continue.
     async fn work(&mut self) -> Result<()> {
         let shape = Arc::clone(&self.fleet.shape);
         let mut sent = self.done;
@@ -205,7 +205,7 @@ impl WriterSession {
             if let Some(error) = failed {
                 let from = self.done;
                 for behind in waiting.drain(..) {
-                    // It is refused for what it follows on, or stored and told.
+                    // It is refused because its predecessor failed, or stored and acknowledged.
                     drop(self.answered(behind).await);
                 }
                 self.bear(from, error)?;
@@ -236,7 +236,7 @@ impl WriterSession {
         Ok(tickets)
     }
 
-    /// Waits for all answers of an interval; told when all are good and nothing before it is missing.
+    /// Waits for all answers of an interval, which is acknowledged when all succeed and nothing before it is missing.
     async fn answered(&mut self, interval: OnItsWay) -> Result<()> {
         let mut failed = None;
         for ticket in interval.tickets {
@@ -260,18 +260,18 @@ impl WriterSession {
                 *known = self.done.max(*known);
                 let (origin, done) = (self.origin, self.done);
                 let trace = &self.fleet.machine.trace;
-                trace.event(format_args!("{origin} was told up to {done}"));
+                trace.event(format_args!("{origin} was acknowledged up to {done}"));
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// Whether a session goes on after an error.
+    /// Passes on errors after which a session cannot continue.
     fn bear(&self, from: u64, error: Error) -> Result<()> {
         match error {
             Error::OutOfOrder { mark, .. } if mark < place_of(from) => Err(Error::fatal(format!(
-                "the log has {} of origin {} and had told {from}",
+                "the log has {} of origin {} and had acknowledged {from}",
                 mark, self.origin
             ))),
             Error::Sealed { .. } | Error::Full { .. } | Error::OutOfOrder { .. } => Ok(()),
@@ -288,7 +288,7 @@ impl WriterFleet {
         }
     }
 
-    /// What a process does; the last one reads.
+    /// The work of a process; the last process reads.
     async fn work(self, process: usize, context: Context, disk: SimDisk) -> Result<()> {
         if process == self.shape.writers {
             let left = self.shape.left;
@@ -312,7 +312,7 @@ impl WriterFleet {
         session.work().await
     }
 
-    /// A process that starts again whenever it has died, until the faults stop.
+    /// Starts a process again whenever it has died, until the faults stop.
     async fn lives(self, process: usize, plan: WritersPlan, faults_end: Instant) -> Vec<String> {
         let name = format!("process-{process}");
         let chance = Random::seeded(self.machine.seed ^ (process as u64) << 40);
@@ -324,7 +324,7 @@ impl WriterFleet {
             let disk = self.machine.world.process(&name);
             let mine = |(of, in_life)| (of, in_life) == (process, life);
             for fall in plan.falls.iter().filter(|f| mine((f.process, f.life))) {
-                self.machine.befall(&name, fall.fate);
+                self.machine.inject(&name, fall.fate);
             }
             let fleet = self.clone();
             let job = async move |context, disk| fleet.work(process, context, disk).await;
@@ -349,12 +349,12 @@ impl WriterFleet {
             } => loop {
                 let disk = self.machine.world.process("operator");
                 if let Some(fate) = fate.take() {
-                    self.machine.befall("operator", fate);
+                    self.machine.inject("operator", fate);
                 }
                 let job = async move |context: Context, _| {
                     roles::reshard(Log::Raw, merge, which, &context).await
                 };
-                // What failed is in the trace.
+                // The trace holds the failure.
                 match self.machine.life("operator", disk, job).await {
                     End::Done(_) => return,
                     End::Died => clock::sleep(Duration::from_millis(4)).await,
@@ -367,7 +367,7 @@ impl WriterFleet {
         let (shape, world) = (Arc::clone(&self.shape), &self.machine.world);
         let options = CreateOptions {
             shards: shape.shards,
-            // Sizes as they are drawn.
+            // Keeps the sizes as they are drawn.
             codec: Codec::None,
             segment_bytes: shape.segment_bytes,
             linger: shape.linger,
@@ -405,7 +405,7 @@ impl WriterFleet {
         }
         let mut faults = Vec::new();
         let ended = all_of(&mut processes, &mut faults);
-        // Who is in the middle of it is killed below, and joined then.
+        // Processes that still run are killed and joined below.
         drop(tokio::time::timeout_at(faults_end, ended).await);
         self.machine.trace.event("the faults stop");
         events.shutdown().await;
@@ -437,7 +437,7 @@ impl WriterFleet {
         faults
     }
 
-    /// The last life of a process, in which it comes to its end.
+    /// Runs the last life of a process, to its end.
     async fn ends(self, process: usize) -> Vec<String> {
         let name = format!("process-{process}");
         let fleet = self.clone();
@@ -450,7 +450,7 @@ impl WriterFleet {
         }
     }
 
-    /// Cuts the power once more, every second time, and looks at the log.
+    /// Cuts the power once more in every second run, and judges the log.
     async fn judge(&self) -> Result<Vec<String>, String> {
         self.machine
             .world
@@ -486,10 +486,9 @@ impl WriterFleet {
     }
 }
 
-/// What no process may say, whatever befell it.
+/// The message of an error that no fault excuses.
 fn unforgivable(name: &str, error: &Error) -> Option<String> {
-    let told_otherwise =
-        matches!(error, Error::Fatal { message } if message.starts_with("the log has"));
-    let is = told_otherwise || matches!(error, Error::Corrupt { .. });
+    let is_wrong = matches!(error, Error::Fatal { message } if message.starts_with("the log has"));
+    let is = is_wrong || matches!(error, Error::Corrupt { .. });
     is.then(|| format!("{name}: {}", error.report()))
 }

@@ -1,4 +1,4 @@
-//! Judges a run by what stands in the log.
+//! Judges a run by the contents of the log.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use hydrant_core::{Position, ShardId};
 use super::super::witness::StoredRecords;
 use super::fleet::{AckedThrough, record_of, route};
 
-/// What stands in the log.
+/// The contents of the log.
 #[derive(Debug, Default)]
 pub(super) struct StoredLog {
     pub(super) stored: StoredRecords,
@@ -18,7 +18,7 @@ pub(super) struct StoredLog {
 /// A record: its origin, and its number there.
 pub(super) type Record = (usize, u64);
 
-/// What is wrong with what was found; `may_be_gone` says what retention may have removed.
+/// Answers what is wrong; `may_be_gone` says which records retention may have removed.
 pub(super) fn judge(
     told: &AckedThrough,
     found: &StoredLog,
@@ -30,7 +30,9 @@ pub(super) fn judge(
     let mut oldest: BTreeMap<(&ShardId, usize), u64> = BTreeMap::new();
     for ((_, shard, position), seen) in &found.stored {
         let Some((origin, n)) = record_of(&seen.payload) else {
-            faults.push(format!("{shard} {position} holds what nobody sent"));
+            faults.push(format!(
+                "{shard} {position} holds a record that no process sent"
+            ));
             continue;
         };
         let place = (shard, *position);
@@ -40,16 +42,18 @@ pub(super) fn judge(
             && before >= n
         {
             faults.push(format!(
-                "record {n} of {origin} stands at {shard} {position}, after {before}"
+                "record {n} of {origin} is at {shard} {position}, after {before}"
             ));
         }
     }
     for (record, places) in &places {
         if places.len() > 1 {
-            faults.push(format!("record {record:?} is there {places:?}"));
+            faults.push(format!(
+                "record {record:?} appears more than once: {places:?}"
+            ));
         }
     }
-    // Retention takes the front of a shard: nothing that is younger than what it has of the same origin.
+    // Retention removes the front of a shard, never a record that is younger than a kept one of the same origin.
     let is_trimmed = |(origin, n): Record| {
         may_be_gone((origin, n))
             && found.states.iter().any(|state| {
@@ -63,7 +67,7 @@ pub(super) fn judge(
         let missing = |n: &u64| !places.contains_key(&(*origin, *n)) && !is_trimmed((*origin, *n));
         if let Some(n) = (1..=*to).find(missing) {
             faults.push(format!(
-                "record {n} of {origin} was told stored, as all up to {to}, and is lost"
+                "record {n} of {origin} was acknowledged, as all up to {to}, and is lost"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! What a seed means: who appends how, and what happens to whom, as data.
+//! The plan of a seed: the processes, how they append, and the faults that happen to them, as data.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -11,17 +11,18 @@ use hydrant_testing::disk::{At, Death, Fall, Moment, Op};
 use super::super::chance::{CallFault, Chance};
 use super::super::machine::MachineFault;
 
-/// Faults stop after this, or when all is appended, and everybody is brought to the end.
+/// How long faults happen, at most until everything is appended; then all processes run to their ends.
 const FAULT_PHASE: Duration = Duration::from_millis(600);
-/// As long where a process stands still for so long that the others fence what he holds, and goes on.
+/// The same for a run in which a process hangs so long that others fence its shards, and then continues.
 const LONG_FAULT_PHASE: Duration = Duration::from_secs(40);
-/// In which a writer has its answer that does not stand still itself: others may be in the way one after another.
+/// The time within which a writer that does not hang gets its answer: several others may delay it one after another.
 pub(super) const ANSWERED: Duration = Duration::from_secs(12);
 
-/// Calls of a process among which a fall comes: opening takes about thirty, an append ten, a new segment ten more.
+/// The first calls of a process, at one of which a fault happens: opening takes about thirty calls, an append ten, a
+/// new segment ten more.
 const CALLS: u64 = 160;
 
-/// Kinds of calls that a log's processes make.
+/// The kinds of calls that get faults.
 const KINDS: [Op; 8] = [
     Op::Open,
     Op::Lock,
@@ -33,26 +34,26 @@ const KINDS: [Op; 8] = [
     Op::Truncate,
 ];
 
-/// One run.
+/// The plan of one run.
 #[derive(Clone, Debug)]
 pub(super) struct WritersPlan {
     pub(super) shape: WritersShape,
-    /// What happens to the first lives of the processes.
+    /// The faults of the first lives of the processes.
     pub(super) falls: Vec<PlannedFall>,
-    /// What happens to the machine.
+    /// The faults of the machine, by time.
     pub(super) steps: Vec<(Duration, WritersFault)>,
     pub(super) fault_phase: Duration,
 }
 
-/// Who appends, and to what.
+/// What runs: the writers, the reader and the log.
 #[derive(Clone, Debug)]
 pub(super) struct WritersShape {
     pub(super) writers: usize,
     /// Whether a process reads along.
     pub(super) reader: bool,
-    /// The last two processes send the same records: one of them is a zombie, or will be.
+    /// Whether the last two processes send the same records, as a zombie and its successor do.
     pub(super) twins: bool,
-    /// Records of each.
+    /// The number of records of each writer.
     pub(super) records: u64,
     pub(super) record_bytes_max: u64,
     pub(super) shards: u32,
@@ -61,22 +62,22 @@ pub(super) struct WritersShape {
     pub(super) sync_time: Duration,
     /// The longest pause between two intervals, by process.
     pub(super) paces: [Duration; 3],
-    /// Intervals of a process that are on their way at once.
+    /// The number of intervals that a process has in flight at once.
     pub(super) in_flight: usize,
-    /// Calls whose waiter went come so late at most.
+    /// The most by which abandoned calls are late; `None` when they are cancelled.
     pub(super) detached: Option<Duration>,
     pub(super) threads: Option<usize>,
     /// Whether other calls happen in the middle of listings.
     pub(super) torn: bool,
     pub(super) retention_bytes: Option<u64>,
     pub(super) retention_time: Option<Duration>,
-    /// Readers leave one in so many calls; 0 for none.
+    /// Readers drop one in this many calls; 0 for none.
     pub(super) left: u64,
-    /// Which writers may wait for long, since they stand still themselves, several do, or there is no room.
+    /// The writers that may wait for long, because they hang themselves, several processes hang, or the disk is full.
     pub(super) may_wait: [bool; 3],
 }
 
-/// Something that happens to a process at a call of one of its lives.
+/// A fault of a process at a call of one of its lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlannedFall {
     pub(super) process: usize,
@@ -84,11 +85,11 @@ pub(super) struct PlannedFall {
     pub(super) fate: CallFault,
 }
 
-/// Something that happens to the machine.
+/// A fault of the machine or of the operator.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WritersFault {
     Machine(MachineFault),
-    /// A shard is split, or two neighbours merged; something may happen to the operator, who then tries again.
+    /// A shard is split, or two neighbours are merged; the operator may have a fault, and then tries again.
     Reshard {
         merge: bool,
         which: u64,
@@ -97,7 +98,8 @@ pub(super) enum WritersFault {
 }
 
 impl WritersPlan {
-    /// Brings what a broken variant needs to where it may show. Only those are here that fall too rarely without.
+    /// Steers the plan to where a broken variant may show. Only variants that are killed too rarely without steering
+    /// are listed.
     pub(super) fn steer(&mut self, mutant: Mutant) {
         let kill = |op, nth, moment| CallFault {
             at: At::Nth(op, nth),
@@ -108,17 +110,17 @@ impl WritersPlan {
         let (shape, first) = (&mut self.shape, &mut self.falls[0]);
         let brief = Duration::from_millis(2);
         match mutant {
-            // Who is about to say that a segment has begun dies.
+            // A process dies right before it announces a new segment.
             Mutant::LeftoverOverlooked => {
                 (shape.shards, shape.reader, first.process) = (1, false, 0);
                 first.fate = kill(Op::RenameNew, nth, Moment::After);
             }
-            // Calls are late when their locks are gone.
+            // Calls are late, and their locks are gone.
             Mutant::LockFreedEarly => {
                 shape.detached = Some(Duration::from_millis(40));
                 first.fate.fall = Fall::Unwinds(Duration::from_millis(30));
             }
-            // An operator dies before the manifest, and a reader stands still at asking for it.
+            // An operator dies before it writes the manifest, and a reader hangs while it watches for it.
             Mutant::EndedOnStaleControl => {
                 (shape.shards, shape.reader, first.process) = (1, true, shape.writers);
                 shape.paces = [brief; 3];
@@ -136,7 +138,7 @@ impl WritersPlan {
                 (shape.records, shape.left) = (60, 0);
                 (shape.linger, shape.sync_time) = (Duration::ZERO, Duration::ZERO);
             }
-            // Who is about to write stands still, and goes on when it was fenced.
+            // A process hangs before a write, and continues when it was fenced.
             Mutant::AcknowledgedPastFence | Mutant::FenceUnseen | Mutant::EndedAtControl => {
                 shape.shards = 1;
                 (shape.reader, shape.may_wait) = (true, [true; 3]);
@@ -151,7 +153,7 @@ impl WritersPlan {
                 self.steps.clear();
                 self.fault_phase = LONG_FAULT_PHASE;
             }
-            // Two threads, and two processes that wait for four locks each.
+            // Two threads per process, and processes that wait for four locks each.
             Mutant::LocksWaitOnThreads => (shape.shards, shape.threads) = (4, Some(2)),
             _ => {}
         }
@@ -170,8 +172,8 @@ impl fmt::Display for WritersPlan {
 }
 
 impl WritersPlan {
-    /// Everything that `seed` decides before the run. In every second one the first fall is at the call that follows from
-    /// the seed, so that seeds in a row try every call.
+    /// Draws everything that `seed` decides before the run. In every second plan the first fault is at a call that
+    /// follows from the seed, so that consecutive seeds try every call.
     pub(super) fn draw(seed: u64) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x0077_2173_0c0f_fee5));
         let shape = chance.shape_of_writers();
@@ -199,8 +201,8 @@ impl WritersPlan {
         }
     }
 
-    /// In every third run a process stands still for so long that others fence what it holds, and then goes on. This is
-    /// drawn apart, so that what else a seed means stays as it is.
+    /// In every third run, a process hangs so long that others fence its shards, and then continues. This is drawn
+    /// separately, so that the rest of the plan of a seed stays the same.
     pub(super) fn let_one_stand_still(&mut self, seed: u64) {
         let chance = Chance(Random::seeded(seed ^ 0x00fe_ce5f_e4ce));
         if chance.below(3) == 0 {
@@ -229,8 +231,8 @@ impl WritersPlan {
                 .iter()
                 .any(|fall| fall.process == process && hangs(&fall.fate))
         };
-        // Of two that stand still one may do so while it replaces the manifest to fence what the other one holds, and
-        // the manifest's lock is waited for.
+        // Of two hanging processes, one may hang while it replaces the manifest to fence the other, and all wait for
+        // the lock of the manifest.
         let reshards = |(_, fault): &&(Duration, WritersFault)| match fault {
             WritersFault::Reshard { fate, .. } => fate.as_ref().is_some_and(hangs),
             WritersFault::Machine(_) => false,
@@ -266,8 +268,8 @@ impl Chance {
         }
     }
 
-    /// Something that happens to a process at one of so many calls: at any of them, or at any of one kind, so that the
-    /// rare kinds have their share.
+    /// A fault of a process at one of its first `calls` calls: at any call, or at any call of one kind, so that rare
+    /// kinds have their share.
     fn fate_of_call(&self, calls: u64) -> CallFault {
         let at = match self.below(4) {
             0 => At::Call(1 + self.below(calls)),

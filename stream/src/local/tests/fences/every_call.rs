@@ -127,7 +127,7 @@ async fn stopped_at(nth: u64, moment: Moment, fate: Fate) -> bool {
     let mut first_works = tokio::spawn(work(world.clone(), Arc::clone(&done), ready));
     begins.await.unwrap();
     let begun = world.calls("first");
-    world.befall("first", At::Call(begun + nth), moment, STANDS_STILL);
+    world.inject("first", At::Call(begun + nth), moment, STANDS_STILL);
     let stopped = loop {
         if first_works.is_finished() {
             break false;

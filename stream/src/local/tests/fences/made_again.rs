@@ -169,7 +169,7 @@ async fn late_at(work: Work, nth: u64) -> bool {
     };
     let context = context_on(world.process("late").shared(), 4);
     let begun = world.calls(late);
-    world.befall(late, At::Call(begun + nth), Moment::Before, STANDS_STILL);
+    world.inject(late, At::Call(begun + nth), Moment::Before, STANDS_STILL);
     let mut works = tokio::spawn(work.run(context, sender));
     while world.calls(late) < begun + nth {
         if works.is_finished() {

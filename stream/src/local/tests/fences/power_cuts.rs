@@ -75,7 +75,7 @@ async fn cut_at(nth: u64, mth: u64, moment: Moment, loss: Loss, records: u64) ->
     }
     let done = Arc::clone(&sender.done);
     let begun = world.calls("first");
-    world.befall("first", At::Call(begun + nth), moment, STANDS_STILL);
+    world.inject("first", At::Call(begun + nth), moment, STANDS_STILL);
     let appends = tokio::spawn(async move { sender.send(records).await.unwrap() });
     while !appends.is_finished() && world.calls("first") < begun + nth {
         hydrant_core::clock::sleep(Duration::from_millis(1)).await;
@@ -85,7 +85,7 @@ async fn cut_at(nth: u64, mth: u64, moment: Moment, loss: Loss, records: u64) ->
     let stopped = !appends.is_finished();
     let at = At::Call(world.calls("second") + mth);
     let cut = Fall::Dies(Death::PowerCut(loss));
-    world.befall("second", at, Moment::After, cut);
+    world.inject("second", at, Moment::After, cut);
     let told = Arc::clone(&second.done);
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
     hydrant_core::clock::sleep(Duration::from_secs(20)).await;

@@ -177,7 +177,7 @@ async fn fencer_dies_at(nth: u64, moment: Moment, death: Death) -> bool {
         appends,
     } = stopped(Op::Sync, ".seg", Moment::Before).await;
     let at = At::Call(world.calls("second") + nth);
-    world.befall("second", at, moment, Fall::Dies(death));
+    world.inject("second", at, moment, Fall::Dies(death));
     let sent = Arc::clone(&second.done);
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
     hydrant_core::clock::sleep(Duration::from_secs(20)).await;
