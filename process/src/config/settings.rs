@@ -61,7 +61,7 @@ impl Problems {
             self.read(Effective {
                 section: reading.table,
                 values: reading.in_force,
-                strangers: Vec::new(),
+                unknown_variables: Vec::new(),
             });
         }
     }

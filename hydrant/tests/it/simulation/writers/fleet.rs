@@ -21,7 +21,7 @@ use super::super::machine::{End, Outcome, SimMachine, all_of, lock};
 use super::super::plan::Log;
 use super::super::roles;
 use super::super::witness::{self, ReaderWitness};
-use super::judge::{self, Record, StoredLog};
+use super::judge::{self, FinalLog, Record};
 use super::plan::{ANSWERED, WritersFault, WritersPlan, WritersShape};
 
 /// The memory of a process.
@@ -459,7 +459,7 @@ impl WriterFleet {
             self.machine.world.power_cut(Loss::Everything);
         }
         let job = async |context: Context| {
-            Ok(StoredLog {
+            Ok(FinalLog {
                 stored: witness::read_all(Log::Raw, &context).await?,
                 states: roles::open(Log::Raw, &context).await?.states().await?,
             })

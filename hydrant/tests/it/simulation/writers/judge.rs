@@ -10,7 +10,7 @@ use super::fleet::{AckedThrough, record_of, route};
 
 /// The contents of the log.
 #[derive(Debug, Default)]
-pub(super) struct StoredLog {
+pub(super) struct FinalLog {
     pub(super) stored: StoredRecords,
     pub(super) states: Vec<ShardState>,
 }
@@ -21,7 +21,7 @@ pub(super) type Record = (usize, u64);
 /// Answers what is wrong; `may_be_gone` says which records retention may have removed.
 pub(super) fn judge(
     told: &AckedThrough,
-    found: &StoredLog,
+    found: &FinalLog,
     may_be_gone: impl Fn(Record) -> bool,
 ) -> Vec<String> {
     let mut faults = Vec::new();
