@@ -8,7 +8,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_process::{Process, Stdout, count_text, counted};
-use hydrant_stream::delivery::{Delivery, Keys, deliver};
+use hydrant_stream::delivery::{Keys, deliver};
 use hydrant_stream::{StreamUrl, Streams};
 use serde::Serialize;
 
@@ -101,13 +101,9 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         CopyTarget::Stream(to) => {
             pin = Some(filter.digest());
             let output = open_output(config.streams(), &input, to, None, &context).await?;
-            match deliver(&input, &output, Keys::Kept, &context).await? {
-                Delivery::Lanes(lanes) => {
-                    let input = input.id().clone();
-                    Arc::new(RelayStage::new(&app, input, filter, lanes, context.clone()))
-                }
-                other => return Err(Error::fatal(format!("no copy delivers by {other:?}"))),
-            }
+            let delivery = deliver(&input, &output, Keys::Kept, &context).await?;
+            let (input, context) = (input.id().clone(), context.clone());
+            Arc::new(RelayStage::new(&app, input, filter, delivery, context))
         }
     };
     Ok(RunSpec {

@@ -16,8 +16,8 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::origin::WriterId;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::SharedStream;
-use hydrant_core::{Context, Error, Position, Result, ShardId, Shutdown};
-use hydrant_stream::delivery::{Keys, LaneLimits, LaneSession, Lanes, Plan, Upstream};
+use hydrant_core::{Context, Error, Position, Result, ShardId, Shutdown, StreamId};
+use hydrant_stream::delivery::{Delivery, Keys, Plan, Session, Upstream, deliver_into};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -83,16 +83,10 @@ pub async fn run_into(
         Some(remembered) => Some(LedgerLock::acquire(context, &remembered.ledger).await?),
         None => None,
     };
-    let lanes = Lanes::open(
-        SharedStream::clone(&stream),
-        Keys::Kept,
-        LaneLimits::default(),
-        context,
-    )
-    .await?;
+    let delivery = deliver_into(&stream, Keys::Kept, context).await?;
     let record_bytes_max = usize::try_from(config.record_bytes).unwrap_or(usize::MAX);
     let limits = ChunkLimits {
-        record_bytes_max: record_bytes_max.min(lanes.record_bytes_max()),
+        record_bytes_max: record_bytes_max.min(delivery.record_bytes_max()),
         chunk_bytes: usize::try_from(config.chunk_bytes()).unwrap_or(usize::MAX),
     };
     let subject = Subject {
@@ -121,9 +115,9 @@ pub async fn run_into(
     let by_file = ledger.is_some() && matches!(config.origin, InputSpec::Files(_));
     source.start(ledger.as_ref());
     let start = ledger.as_ref().map_or(0, ProducerLedger::next_index);
-    let mut way = Way::new(config, ledger.as_ref(), &lanes, context);
+    let mut way = Way::new(config, ledger.as_ref(), delivery, stream.id(), context);
     if !by_file {
-        way.turn_to(0, "", start).await;
+        way.turn_to(0, "", start).await?;
     }
     let shards = stream.shards().await?.open().count();
     let pace = config.rate.map(|rate| Pace::new(rate, config.linger));
@@ -209,11 +203,12 @@ impl Drop for Unstored {
 
 /// The path into the stream: a session for each file that has origins of its own, one at a time.
 struct Way {
-    lanes: Arc<Lanes>,
+    delivery: Arc<dyn Delivery>,
+    output: StreamId,
     writer: WriterId,
     /// The beginning of the origin shards of all files.
     shard: String,
-    session: Option<LaneSession>,
+    session: Option<Box<dyn Session>>,
     /// The number of the file that is on its way, and its index below which everything is durable.
     number: u32,
     durable: u64,
@@ -228,7 +223,8 @@ impl Way {
     fn new(
         config: &Config,
         ledger: Option<&ProducerLedger>,
-        lanes: &Arc<Lanes>,
+        delivery: Arc<dyn Delivery>,
+        output: &StreamId,
         context: &Context,
     ) -> Self {
         let (writer, shard) = match (&config.remembered, ledger) {
@@ -242,7 +238,8 @@ impl Way {
             ),
         };
         Way {
-            lanes: Arc::clone(lanes),
+            delivery,
+            output: output.clone(),
             writer,
             shard,
             session: None,
@@ -263,7 +260,7 @@ impl Way {
     }
 
     /// Begins with the file of this number, at `start` if it was not on its way before. Nothing is on its way.
-    async fn turn_to(&mut self, number: u32, origin: &str, start: u64) {
+    async fn turn_to(&mut self, number: u32, origin: &str, start: u64) -> Result<()> {
         if let Some(session) = self.session.take() {
             self.duplicates += session.duplicates();
             self.others.insert(self.number, self.durable);
@@ -272,17 +269,25 @@ impl Way {
         self.durable = self.others.remove(&number).unwrap_or(start);
         let upstream = Upstream {
             writer: self.writer,
-            stream: self.lanes.output().id().clone(),
+            claim: None,
+            stream: self.output.clone(),
             shard: ShardId::new(format!("{}{origin}", self.shard)),
             start: Position::Begin,
             after: position(self.durable),
+            // It sends records only.
+            unit_route: 0,
             stage: Arc::from("producer"),
         };
-        self.session = Some(self.lanes.session(upstream).await);
+        self.session = Some(self.delivery.open(upstream).await?);
+        Ok(())
     }
 
     fn duplicates(&self) -> u64 {
-        self.duplicates + self.session.as_ref().map_or(0, LaneSession::duplicates)
+        self.duplicates
+            + self
+                .session
+                .as_ref()
+                .map_or(0, |session| session.duplicates())
     }
 }
 
@@ -358,7 +363,7 @@ impl Sending {
 
     /// One event; `false` when there is nothing left to wait for.
     async fn step(&mut self, tally: &mut RunTally) -> Result<bool> {
-        self.work_off(tally).await;
+        self.work_off(tally).await?;
         let is_free = self.planning.is_none() && self.waiting.is_empty();
         let may_take = is_free || self.by_file && self.waiting.has_room();
         let linger = match (is_free, self.flights.is_empty()) {
@@ -432,14 +437,14 @@ impl Sending {
     }
 
     /// Sends the chunks that wait and may be sent.
-    async fn work_off(&mut self, tally: &mut RunTally) {
+    async fn work_off(&mut self, tally: &mut RunTally) -> Result<()> {
         while self.planning.is_none() {
             let Some(WaitingChunk { chunk, .. }) = self.waiting.front() else {
                 if self.chunks.is_none() {
                     let ready = self.batcher.flush();
                     self.plan(ready);
                 }
-                return;
+                return Ok(());
             };
             let is_at = !self.by_file || self.way.is_at(chunk.part.number);
             if chunk.is_note() {
@@ -455,10 +460,11 @@ impl Sending {
             } else if self.shutdown.is_draining() {
                 // None of it was accepted: the next run reads it again.
                 self.waiting.clear();
-            } else if !self.flights.is_empty() || !self.turn().await {
-                return;
+            } else if !self.flights.is_empty() || !self.turn().await? {
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Takes note of a file that brings no record.
@@ -479,22 +485,22 @@ impl Sending {
     }
 
     /// Turns to the file of the first chunk that waits, once the ledger knows it durably; nothing is on its way.
-    async fn turn(&mut self) -> bool {
+    async fn turn(&mut self) -> Result<bool> {
         let Some(waiting) = self.waiting.front() else {
-            return false;
+            return Ok(false);
         };
         open(&mut self.ledger_writer, waiting);
         let start = match (waiting.opened, &mut self.ledger_writer) {
             (Some(opened), Some(ledger_writer)) if !ledger_writer.has_written(opened.note) => {
                 ledger_writer.hurry(opened.note);
-                return false;
+                return Ok(false);
             }
             (Some(opened), _) => opened.start,
             (None, _) => 0,
         };
         let part = waiting.chunk.part.clone();
-        self.way.turn_to(part.number, &part.origin, start).await;
-        true
+        self.way.turn_to(part.number, &part.origin, start).await?;
+        Ok(true)
     }
 
     fn take(&mut self, chunk: InputChunk, tally: &mut RunTally) -> Option<ReadyBatch> {
@@ -513,7 +519,7 @@ impl Sending {
         let Some(ReadyBatch { batch, flight }) = ready else {
             return;
         };
-        let Some(planner) = self.way.session.as_ref().map(LaneSession::planner) else {
+        let Some(planner) = self.way.session.as_ref().map(|session| session.planner()) else {
             return;
         };
         let workers = self.context.workers.clone();
@@ -525,7 +531,7 @@ impl Sending {
 
     /// Notes what the stream has confirmed.
     fn note_confirmed(&mut self, tally: &mut RunTally) {
-        let confirmed = self.way.session.as_ref().map(LaneSession::confirmed);
+        let confirmed = self.way.session.as_ref().map(|session| session.confirmed());
         let Some(done) = confirmed.and_then(|confirmed| confirmed.next_offset()) else {
             return;
         };
@@ -561,7 +567,7 @@ fn open(ledger_writer: &mut Option<LedgerWriter>, waiting: &mut WaitingChunk) {
     }
 }
 
-async fn advance(session: &mut Option<LaneSession>) -> Result<Position> {
+async fn advance(session: &mut Option<Box<dyn Session>>) -> Result<Position> {
     match session {
         Some(session) => session.advance().await,
         None => std::future::pending().await,

@@ -1,6 +1,6 @@
 //! Runs a transform as a stage between two streams.
 //!
-//! Owns the records of a claim between the reader and the lanes of the output. Promises: each unit of the input shard is
+//! Owns the records of a claim between the reader and the delivery into the output. Promises: each unit of the input shard is
 //! in the output once, whichever workers did how much of it, because every record is routed by its input key and carries
 //! its origin; a position is answered as progress only when everything up to it is stored. Refuses a claim whose
 //! unconfirmed output was made under another policy: the runtime keeps the digest in the ledger from before the first
@@ -13,14 +13,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::lease::Progress;
-use hydrant_core::origin::WriterId;
 use hydrant_core::shard::Shard;
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
 use hydrant_core::{Batch, Context, Error, Position, Result, ShardId, StreamId};
-use hydrant_stream::delivery::{LaneSession, Lanes, Plan, Planner, Upstream};
+use hydrant_stream::delivery::{Delivery, Plan, Planner, Session, Upstream};
 
 /// The name of the stage in dead letters.
 const STAGE: &str = "transform";
@@ -35,7 +34,7 @@ pub struct TransformStage {
 
 struct TransformContext {
     transform: Arc<dyn Transform>,
-    lanes: Arc<Lanes>,
+    delivery: Arc<dyn Delivery>,
     input: StreamId,
     app: String,
     context: Context,
@@ -43,24 +42,24 @@ struct TransformContext {
 
 impl fmt::Debug for TransformStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TransformStage({:?})", self.shared.lanes)
+        write!(f, "TransformStage({:?})", self.shared.delivery)
     }
 }
 
 impl TransformStage {
-    /// From `input` by `transform` into the stream of `lanes`. The name of the app is part of every origin: another
+    /// From `input` by `transform` into the stream of `delivery`. The name of the app is part of every origin: another
     /// name writes everything once more.
     pub fn new(
         app: &str,
         input: StreamId,
         transform: Arc<dyn Transform>,
-        lanes: Arc<Lanes>,
+        delivery: Arc<dyn Delivery>,
         context: Context,
     ) -> Self {
         TransformStage {
             shared: Arc::new(TransformContext {
                 transform,
-                lanes,
+                delivery,
                 input,
                 app: app.to_owned(),
                 context,
@@ -72,41 +71,32 @@ impl TransformStage {
 #[async_trait]
 impl Stage for TransformStage {
     fn scope(&self) -> Scope {
-        Scope::Shard
+        self.shared.delivery.scope()
     }
 
     fn output(&self) -> Option<Output> {
-        Some(Output::stream(&**self.shared.lanes.output()))
+        Some(self.shared.delivery.output())
     }
 
-    async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
-        // The output drops what it has of an origin when it comes again, but it does not know how far an origin is done:
-        // a record may have become nothing. So the ledger says where to begin.
-        Ok(None)
+    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        self.shared.delivery.resume(shard).await
     }
 
-    async fn knows(&self, _shard: &Shard) -> Result<bool> {
-        Ok(false)
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        self.shared.delivery.knows(shard).await
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let shared = Arc::clone(&self.shared);
         let digest = shared.transform.digest();
-        if let Some(pin) = claim.after.pin.filter(|pin| pin.digest != digest) {
+        if let Some(pin) = claim.after.pin.as_ref().filter(|pin| pin.digest != digest) {
             return Err(Error::refused(format!(
                 "shard `{}` has unconfirmed output of policy `{}` and this worker has policy `{digest}`",
                 claim.shard.id, pin.digest
             )));
         }
-        let upstream = Upstream {
-            writer: WriterId::of_app(&shared.app, claim.generation, &shared.input),
-            stream: shared.input.clone(),
-            shard: claim.shard.id.clone(),
-            start: claim.after.start.unwrap_or_default(),
-            after: claim.after.to,
-            stage: Arc::from(STAGE),
-        };
-        let session = shared.lanes.session(upstream).await;
+        let upstream = Upstream::of_claim(&shared.app, &shared.input, &claim, STAGE);
+        let session = shared.delivery.open(upstream).await?;
         Ok(Box::new(ShardTransform {
             shared,
             shard: claim.shard.id,
@@ -117,16 +107,15 @@ impl Stage for TransformStage {
         }))
     }
 
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        // Each shard is published by itself.
-        Ok(Vec::new())
+    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        self.shared.delivery.publish_all(why).await
     }
 }
 
 struct ShardTransform {
     shared: Arc<TransformContext>,
     shard: ShardId,
-    session: LaneSession,
+    session: Box<dyn Session>,
     published_at: Instant,
     /// Whether something was pushed that no published progress covers.
     dirty: bool,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
 use hydrant_consumer::wire::open_output;
 use hydrant_core::transform::Transform;
-use hydrant_core::{Context, Error, Result};
+use hydrant_core::{Context, Result};
 use hydrant_process::{Process, counted};
-use hydrant_stream::delivery::{Delivery, Keys, deliver};
+use hydrant_stream::delivery::{Keys, deliver};
 
 use crate::config::Config;
 use crate::pii_transform::PiiTransform;
@@ -55,16 +55,9 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
     .await?;
     let transform = Arc::new(PiiTransform::new(Arc::clone(config.policy())));
     let digest = transform.digest().to_owned();
-    let stage = match deliver(&input, &output, Keys::Replaced, &context).await? {
-        Delivery::Lanes(lanes) => {
-            TransformStage::new(&app, input.id().clone(), transform, lanes, context.clone())
-        }
-        other => {
-            return Err(Error::fatal(format!(
-                "the transform cannot deliver by {other:?}"
-            )));
-        }
-    };
+    let delivery = deliver(&input, &output, Keys::Replaced, &context).await?;
+    let id = input.id().clone();
+    let stage = TransformStage::new(&app, id, transform, delivery, context.clone());
     Ok(RunSpec {
         start: config.start(),
         exit_at_end: config.exit_at_end(),

@@ -1,4 +1,4 @@
-//! A copy into another stream, by lanes with origins: each record comes once where the output checks origins.
+//! A copy into another stream, with origins: each record comes once where the output or its readers check origins.
 //!
 //! A record keeps its key and its route. The digest of the filters is pinned in the source's ledger: a record that
 //! one filter dropped and another one sends later would be taken for a record that the output already has.
@@ -13,13 +13,12 @@ use hydrant_core::Context;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::Result;
 use hydrant_core::lease::Progress;
-use hydrant_core::origin::WriterId;
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
-use hydrant_stream::delivery::{LaneSession, Lanes, Upstream};
+use hydrant_stream::delivery::{Delivery, Session, Upstream};
 
 use super::STAGE;
 use super::record_filter::RecordFilter;
@@ -35,7 +34,7 @@ pub struct RelayStage {
 }
 
 struct RelayContext {
-    lanes: Arc<Lanes>,
+    delivery: Arc<dyn Delivery>,
     filter: RecordFilter,
     app: String,
     input: StreamId,
@@ -44,24 +43,24 @@ struct RelayContext {
 
 impl fmt::Debug for RelayStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RelayStage({:?})", self.shared.lanes)
+        write!(f, "RelayStage({:?})", self.shared.delivery)
     }
 }
 
 impl RelayStage {
-    /// Creates a copy of records of `input` into the stream of `lanes`. The app is part of every origin: under
+    /// Creates a copy of records of `input` into the stream of `delivery`. The app is part of every origin: under
     /// another name everything is copied once more.
     pub fn new(
         app: &str,
         input: StreamId,
         filter: RecordFilter,
-        lanes: Arc<Lanes>,
+        delivery: Arc<dyn Delivery>,
         context: Context,
     ) -> Self {
         let app = app.to_owned();
         RelayStage {
             shared: Arc::new(RelayContext {
-                lanes,
+                delivery,
                 filter,
                 app,
                 input,
@@ -74,36 +73,25 @@ impl RelayStage {
 #[async_trait]
 impl Stage for RelayStage {
     fn scope(&self) -> Scope {
-        Scope::Shard
+        self.shared.delivery.scope()
     }
 
     fn output(&self) -> Option<Output> {
-        Some(Output::stream(&**self.shared.lanes.output()))
+        Some(self.shared.delivery.output())
     }
 
-    async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {
-        // The output knows which records of an origin it has, but not how far the origin is done: records may have
-        // been dropped.
-        Ok(None)
+    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        self.shared.delivery.resume(shard).await
     }
 
-    async fn knows(&self, _shard: &Shard) -> Result<bool> {
-        Ok(false)
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        self.shared.delivery.knows(shard).await
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let shared = Arc::clone(&self.shared);
-        let session = shared
-            .lanes
-            .session(Upstream {
-                writer: WriterId::of_app(&shared.app, claim.generation, &shared.input),
-                stream: shared.input.clone(),
-                shard: claim.shard.id.clone(),
-                start: claim.after.start.unwrap_or_default(),
-                after: claim.after.to,
-                stage: STAGE.into(),
-            })
-            .await;
+        let upstream = Upstream::of_claim(&shared.app, &shared.input, &claim, STAGE);
+        let session = shared.delivery.open(upstream).await?;
         Ok(Box::new(ShardRelay {
             shared,
             shard: claim.shard.id,
@@ -115,16 +103,15 @@ impl Stage for RelayStage {
         }))
     }
 
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        // Each shard is published by itself.
-        Ok(Vec::new())
+    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        self.shared.delivery.publish_all(why).await
     }
 }
 
 struct ShardRelay {
     shared: Arc<RelayContext>,
     shard: ShardId,
-    session: LaneSession,
+    session: Box<dyn Session>,
     /// The counts of the batches that end at these positions and are not confirmed.
     unconfirmed: VecDeque<(Position, CopyCounts)>,
     /// How many duplicates of the session are counted already.

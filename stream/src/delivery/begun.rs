@@ -13,7 +13,8 @@ use hydrant_core::stream::{Stream, StreamWriter};
 use hydrant_core::{Error, Position, Result, ShardId};
 use tokio::sync::OnceCell;
 
-use super::plan::{AppendSlice, Upstream};
+use super::plan::AppendSlice;
+use super::upstream::Upstream;
 
 /// Where a session begins.
 #[derive(Clone, Copy, Debug)]
@@ -122,25 +123,29 @@ mod tests {
     use hydrant_testing::clock::ManualClock;
     use hydrant_testing::memory::MemoryStream;
 
-    use super::super::{Keys, LaneLimits, LaneSession, Lanes};
+    use super::super::session::LaneSession;
+    use super::super::tests::claim;
+    use super::super::{Keys, LaneLimits, Lanes, Session};
     use super::*;
 
     /// A worker's way into `output`, as a new process has it.
-    async fn lanes(output: &SharedStream) -> Arc<Lanes> {
+    async fn lanes(output: &SharedStream) -> Lanes {
         let context = super::super::tests::context(Random::seeded(1));
         let output = SharedStream::clone(output);
         let opened = Lanes::open(output, Keys::Kept, LaneLimits::default(), &context);
         opened.await.unwrap()
     }
 
-    async fn session(lanes: &Arc<Lanes>, start: Position, after: Position) -> LaneSession {
+    async fn session(lanes: &Lanes, start: Position, after: Position) -> LaneSession {
         let stream = StreamId::new("in", "1");
         let upstream = Upstream {
             writer: WriterId::of_app("app", 1, &stream),
+            claim: Some(claim("a")),
             stream,
             shard: "a".into(),
             start,
             after,
+            unit_route: 0,
             stage: "transform".into(),
         };
         lanes.session(upstream).await

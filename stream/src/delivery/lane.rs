@@ -10,7 +10,8 @@ use hydrant_core::retry::{Backoff, is_logged};
 use hydrant_core::stream::{Append, ClaimedRange};
 use hydrant_core::{Disposition, Error, HashRange, Permit, Position, Random, ShardId};
 
-use super::plan::{AppendSlice, Upstream};
+use super::plan::AppendSlice;
+use super::upstream::Upstream;
 
 /// How far an append is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

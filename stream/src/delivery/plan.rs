@@ -1,8 +1,8 @@
 //! Cutting what a transform made of a batch into appends for the shards of one map.
 //!
 //! Computation only, fit for a worker thread. Everything of the input batch becomes an *item* at its input position: a
-//! record that goes on, a dead letter, a drop, or what an account from further upstream holds. Items are grouped by
-//! shard in position order and cut at the output's size; two items at one position are never parted, because the
+//! record that goes on, a dead letter, a drop, or what an account from further upstream holds. What is not a record goes
+//! by the one route that its origin has for that. Items are grouped by shard in position order and cut at the output's size; two items at one position are never parted, because the
 //! output's marks know positions only. A transform that lost count of its records is refused here, before anything of
 //! the batch is sent. Of each record a plan holds where it is, where it goes and where it came from, in columns of some
 //! 22 bytes: a batch of tiny records must not grow manifold while it waits.
@@ -11,31 +11,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hydrant_core::batch::{AccountSpan, Batch};
-use hydrant_core::origin::{
-    Account, DeadLetter, Origin, OriginColumn, OriginColumnBuilder, WriterId,
-};
+use hydrant_core::origin::{Account, DeadLetter, Origin, OriginColumn, OriginColumnBuilder};
 use hydrant_core::stream::{Unit, UnitKind};
 use hydrant_core::transform::Transformed;
-use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
+use hydrant_core::{Error, Position, Result, Sequence, ShardId};
 
 use super::route::{RouteRule, Routes, Table};
-
-/// The upstream shard whose records a session carries.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// Who writes; see [`WriterId::of_app`].
-    pub writer: WriterId,
-    /// The stream that is read.
-    pub stream: StreamId,
-    /// Its shard.
-    pub shard: ShardId,
-    /// Where the app began in the shard: what lies before was never sent.
-    pub start: Position,
-    /// The session's start: everything up to here was confirmed before.
-    pub after: Position,
-    /// The stage that dead letters name.
-    pub stage: Arc<str>,
-}
+use super::upstream::Upstream;
 
 /// What the output takes at most.
 #[derive(Clone, Copy, Debug)]
@@ -136,10 +118,10 @@ impl Planner {
         dropped.sort_unstable_by_key(|(index, _)| *index);
         let letters = letters
             .into_iter()
-            .map(|(index, letter)| unit(routes, index, UnitKind::Letter(letter)));
+            .map(|(index, letter)| self.unit(routes, index, UnitKind::Letter(letter)));
         let dropped = dropped
             .into_iter()
-            .map(|(index, rule)| unit(routes, index, UnitKind::Dropped { rule, count: 1 }));
+            .map(|(index, rule)| self.unit(routes, index, UnitKind::Dropped { rule, count: 1 }));
         let accounts = accounts
             .into_iter()
             .flat_map(|(at, account)| self.units_of_account(at, account));
@@ -250,7 +232,7 @@ impl Planner {
             };
             push(Item {
                 origin,
-                route,
+                route: self.upstream.unit_route,
                 what: What::Unit(Box::new(UnitKind::Letter(letter))),
             })?;
         }
@@ -277,13 +259,26 @@ impl Planner {
         Ok(accounts)
     }
 
+    fn unit(&self, routes: &Routes, index: u32, what: UnitKind) -> Unit {
+        let (sequence, sub) = routes.position(index);
+        Unit {
+            origin: Origin {
+                sequence,
+                sub,
+                index: 0,
+            },
+            route: self.upstream.unit_route,
+            what,
+        }
+    }
+
     /// What an account from further upstream hands on.
     fn units_of_account(
         &self,
         (sequence, sub): (Sequence, u32),
         account: Account,
     ) -> impl Iterator<Item = Unit> + use<> {
-        let route = self.rule.of_account(sequence, sub);
+        let route = self.upstream.unit_route;
         let letters = account.letters.into_iter().map(UnitKind::Letter);
         let dropped = account
             .dropped
@@ -331,19 +326,6 @@ fn settle_bytes(batch: &mut Batch) -> u64 {
     let needed = batch.memory_bytes() + batch.len() as u64 * PLANNED_BYTES;
     batch.permit.shrink_to(needed);
     needed.saturating_sub(held)
-}
-
-fn unit(routes: &Routes, index: u32, what: UnitKind) -> Unit {
-    let (sequence, sub) = routes.position(index);
-    Unit {
-        origin: Origin {
-            sequence,
-            sub,
-            index: 0,
-        },
-        route: routes.hashes[index as usize],
-        what,
-    }
 }
 
 /// The units of both, which stand in the order of their positions each, in that order.

@@ -89,11 +89,6 @@ impl RouteRule {
             },
         }
     }
-
-    /// The route of what an account that counts at this position holds.
-    pub(super) fn of_account(&self, sequence: Sequence, sub: u32) -> u128 {
-        hash::route_of_origin(self.shard.as_str(), sequence, sub)
-    }
 }
 
 impl Routes {

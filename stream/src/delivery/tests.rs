@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hydrant_core::batch::{AccountOf, AccountSpan, Entry, RunBuilder, Span, Step};
 use hydrant_core::origin::{Account, DeadLetter, Dropped, WriterId};
+use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Transformed;
 use hydrant_core::{
     Batch, Budget, Context, Error, Position, Random, Sequence, ShardId, StreamId, Workers,
 };
 
 use super::model::{Faults, ModelStream};
-use super::{Keys, LaneLimits, LaneSession, Lanes, Upstream};
+use super::session::LaneSession;
+use super::{Keys, LaneLimits, Lanes, Session, Upstream};
 
 const STREAM: &str = "in";
 
@@ -136,7 +138,7 @@ pub(super) fn input(seed: u64, shard: &str, from: u64, end: u64) -> Batch {
     }
 }
 
-fn transform(seed: u64, shard: &str, mut batch: Batch) -> Transformed {
+pub(super) fn transform(seed: u64, shard: &str, mut batch: Batch) -> Transformed {
     let mut out = Transformed {
         input: batch.len() as u32,
         ..Transformed::default()
@@ -182,14 +184,23 @@ fn transform(seed: u64, shard: &str, mut batch: Batch) -> Transformed {
     out
 }
 
+pub(super) fn claim(shard: &str) -> ClaimId {
+    ClaimId {
+        shard: shard.into(),
+        grant: 1,
+    }
+}
+
 pub(super) fn upstream(shard: &str, after: Position) -> Upstream {
     let stream = StreamId::new(STREAM, "1");
     Upstream {
         writer: WriterId::of_app("app", 1, &stream),
+        claim: Some(claim(shard)),
         stream,
         shard: shard.into(),
         start: Position::Begin,
         after,
+        unit_route: hydrant_core::hash::route_of_key(shard.as_bytes()),
         stage: "transform".into(),
     }
 }
@@ -307,7 +318,7 @@ fn check(stream: &ModelStream, seed: u64, shards: &[&str], through: &[Option<u64
     });
 }
 
-const UNITS: u64 = 120;
+pub(super) const UNITS: u64 = 120;
 
 struct Worker {
     session: LaneSession,
@@ -618,45 +629,6 @@ fn a_transform_that_loses_count_is_refused_before_anything_is_sent() {
             wrong(&mut transformed);
             let error = planner.plan(transformed, &routes, 0).unwrap_err();
             assert!(matches!(error, Error::Fatal { .. }));
-        }
-    });
-}
-
-#[test]
-fn a_route_depends_on_the_input_key_alone_and_an_explicit_hash_outranks_it() {
-    run(async {
-        let random = Random::seeded(4);
-        let output: hydrant_core::stream::SharedStream =
-            Arc::new(ModelStream::new(2, random.clone()));
-        let context = context(random);
-        for (routing, explicit) in [(Keys::Replaced, true), (Keys::Kept, false)] {
-            let lanes = Lanes::open(
-                Arc::clone(&output),
-                routing,
-                LaneLimits::default(),
-                &context,
-            )
-            .await
-            .unwrap();
-            let planner = lanes
-                .session(upstream("a", Position::Begin))
-                .await
-                .planner();
-            let mut batch = input(4, "a", 0, 60);
-            let routes = planner.routes(&batch);
-            assert_eq!(routes.explicit, explicit);
-            let again = planner.routes(&batch);
-            assert_eq!(routes.hashes, again.hashes);
-            for (index, entry) in batch.records.iter().enumerate() {
-                if let Some(key) = batch.key(entry) {
-                    let natural = hydrant_core::hash::route_of_key(key);
-                    assert_eq!(routes.hashes[index] >> 112, natural >> 112);
-                    assert_eq!(routes.hashes[index] == natural, !explicit);
-                }
-            }
-            batch.hashes = vec![9; batch.len()];
-            let routes = planner.routes(&batch);
-            assert!(routes.explicit && routes.hashes.iter().all(|hash| *hash == 9));
         }
     });
 }

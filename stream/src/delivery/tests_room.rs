@@ -13,7 +13,7 @@ use hydrant_fuzz::memory;
 
 use super::model::{Faults, ModelStream};
 use super::tests::{context, input, letter, run, upstream};
-use super::{Keys, LaneLimits, Lanes};
+use super::{Keys, LaneLimits, Lanes, Session};
 
 const RECORDS: u64 = 200;
 

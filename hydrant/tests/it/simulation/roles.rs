@@ -17,7 +17,7 @@ use hydrant_sink::lake::Lakes;
 use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::table::spec::TableRules;
 use hydrant_sink::{FlushRules, SourceRebuild, TableSink};
-use hydrant_stream::delivery::{Delivery, Keys, deliver};
+use hydrant_stream::delivery::{Keys, deliver};
 use hydrant_stream::{Codec, CreateOptions, Streams};
 use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
 
@@ -115,16 +115,13 @@ pub(super) async fn run(
                 open(Log::Clean, context).await?,
             );
             let clean: SharedStream = Arc::new(Acks::new(clean, None, shape.loss, &context.random));
-            let Delivery::Lanes(lanes) = deliver(&raw, &clean, Keys::Replaced, context).await?
-            else {
-                return Err(Error::fatal("two local streams are joined by lanes"));
-            };
+            let delivery = deliver(&raw, &clean, Keys::Replaced, context).await?;
             let transform = strict();
             let stage = TransformStage::new(
                 "transform",
                 raw.id().clone(),
                 Arc::clone(&transform),
-                lanes,
+                delivery,
                 context.clone(),
             );
             let pin = Some(transform.digest().to_owned());

@@ -1,0 +1,573 @@
+//! One session: ordered, pipelined, idempotent appends of one upstream shard to the shards of an output.
+//!
+//! A [`LaneSession`] lives as long as the claim of its upstream shard. It keeps every batch until all its appends are
+//! confirmed, and a lane per output shard that has received something. Several appends of a lane may be in flight: the
+//! output keeps the order of submission and refuses one whose predecessor failed. After a failure a lane waits until
+//! everything in flight has been answered and submits again, in order, from its oldest unconfirmed append; what was stored
+//! although its answer was lost is found to be a duplicate. When a shard has closed, its unconfirmed appends are routed
+//! again by the new map, and a lane of a child claims for each part of its range what was confirmed in that part.
+//!
+//! A session holds no task: it makes progress while one of its methods runs, and the runtime calls one at each push and
+//! at each checkpoint. Every method is cancel-safe: a submission whose fate is unknown is submitted again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::stream::Appended;
+use hydrant_core::{Batch, Disposition, Error, Permit, Position, Result, ShardId};
+use metrics::counter;
+
+use super::Session;
+use super::begun::FirstPosition;
+use super::confirmed_by_range::ConfirmedByRange;
+use super::lane::{Lane, LaneState, Sent, append_of};
+use super::lanes::LaneOutput;
+use super::plan::{AppendSlice, Plan, Planner, Sizes, growth_bytes, reroute};
+use super::route::{RouteRule, Table};
+use super::upstream::Upstream;
+
+/// What ended a session.
+struct LaneFailure {
+    error: Option<Error>,
+    text: String,
+}
+
+#[derive(Debug)]
+struct KeptPlan {
+    to: Position,
+    unconfirmed: usize,
+    /// What the batch takes beside the permit in it, until all of it is confirmed.
+    permit: Permit,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Unconfirmed {
+    bytes: usize,
+    appends: usize,
+}
+
+struct LaneAnswer {
+    shard: ShardId,
+    id: u64,
+    result: Result<Appended>,
+}
+
+/// The appends of one claim; see the module.
+pub(super) struct LaneSession {
+    output: Arc<LaneOutput>,
+    rule: RouteRule,
+    upstream: Arc<Upstream>,
+    sizes: Sizes,
+    /// The output was not asked yet whether the session may begin here.
+    unasked: bool,
+    first: Option<FirstPosition>,
+    /// What the batch that is being planned may grow by.
+    room: Permit,
+    table: Arc<Table>,
+    open: BTreeMap<ShardId, Lane>,
+    reached: ConfirmedByRange,
+    kept: VecDeque<KeptPlan>,
+    first_kept: u64,
+    confirmed: Position,
+    answers: FuturesUnordered<BoxFuture<'static, LaneAnswer>>,
+    next_piece: u64,
+    unconfirmed: Unconfirmed,
+    /// Whether an append may wait to be submitted. Without it no lane is looked at: there may be hundreds.
+    waits: bool,
+    /// Whether a lane may be at fault.
+    faulty: bool,
+    duplicates: u64,
+    failure: Option<LaneFailure>,
+}
+
+impl fmt::Debug for LaneSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneSession")
+            .field("shard", &self.upstream.shard)
+            .field("confirmed", &self.confirmed)
+            .field("unconfirmed", &self.unconfirmed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Session for LaneSession {
+    fn planner(&self) -> Planner {
+        Planner {
+            rule: self.rule.clone(),
+            upstream: Arc::clone(&self.upstream),
+            table: Arc::clone(&self.table),
+            sizes: self.sizes,
+        }
+    }
+
+    async fn room(&mut self, batch: &Batch) -> Result<()> {
+        // Whoever overdraws would wait for itself.
+        self.room = Permit::default();
+        self.room = self.hold(growth_bytes(batch)).await?;
+        Ok(())
+    }
+
+    async fn send(&mut self, plan: Plan) -> Result<()> {
+        self.pump().await?;
+        while self.unconfirmed.appends > 0
+            && (self.unconfirmed.bytes >= self.output.limits.bytes
+                || self.unconfirmed.appends >= self.output.limits.appends)
+        {
+            self.wait().await;
+            self.pump().await?;
+        }
+        let permit = self.exchange(plan.missing_bytes).await?;
+        let is_overdrawn = permit.is_overdrawn();
+        let taken = self.take(plan, permit);
+        self.checked(taken)?;
+        self.pump().await?;
+        if is_overdrawn {
+            // Another session may wait for its turn to overdraw.
+            self.drain().await?;
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, through: Position) {
+        self.first.get_or_insert(FirstPosition::After(through));
+        match self.kept.back_mut() {
+            Some(last) if last.unconfirmed == 0 => last.to = last.to.max(through),
+            _ => self.kept.push_back(KeptPlan {
+                to: through,
+                unconfirmed: 0,
+                permit: Permit::default(),
+            }),
+        }
+        self.settle();
+    }
+
+    async fn progress(&mut self) -> Result<Position> {
+        self.pump().await?;
+        Ok(self.confirmed)
+    }
+
+    async fn drain(&mut self) -> Result<Position> {
+        loop {
+            self.pump().await?;
+            if self.kept.is_empty() {
+                return Ok(self.confirmed);
+            }
+            self.wait().await;
+        }
+    }
+
+    async fn advance(&mut self) -> Result<Position> {
+        let before = self.confirmed;
+        loop {
+            self.pump().await?;
+            if self.confirmed != before {
+                return Ok(self.confirmed);
+            }
+            if self.kept.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            self.wait().await;
+        }
+    }
+
+    fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    fn is_idle(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    fn confirmed(&self) -> Position {
+        self.confirmed
+    }
+}
+
+impl LaneSession {
+    pub(super) fn new(
+        output: Arc<LaneOutput>,
+        upstream: Upstream,
+        rule: RouteRule,
+        sizes: Sizes,
+        table: Arc<Table>,
+    ) -> Self {
+        let low = upstream.after;
+        // Later on, what was asked when it began holds. A producer, which has no claim, begins with its first record.
+        let begins = low == upstream.start && upstream.claim.is_some();
+        LaneSession {
+            output,
+            rule,
+            upstream: Arc::new(upstream),
+            sizes,
+            unasked: begins,
+            first: None,
+            room: Permit::default(),
+            table,
+            open: BTreeMap::new(),
+            reached: ConfirmedByRange::new(low),
+            kept: VecDeque::new(),
+            first_kept: 0,
+            confirmed: low,
+            answers: FuturesUnordered::new(),
+            next_piece: 0,
+            unconfirmed: Unconfirmed::default(),
+            waits: false,
+            faulty: false,
+            duplicates: 0,
+            failure: None,
+        }
+    }
+
+    /// What a plan takes, out of the room that its batch was given, as far as that goes.
+    async fn exchange(&mut self, bytes: u64) -> Result<Permit> {
+        let mut room = std::mem::take(&mut self.room);
+        room.shrink_to(bytes);
+        if room.bytes() == bytes && !room.is_overdrawn() {
+            return Ok(room);
+        }
+        if let Some(permit) = self.output.budget.try_acquire(bytes) {
+            return Ok(permit);
+        }
+        if room.bytes() == bytes {
+            return Ok(room);
+        }
+        drop(room);
+        self.hold(bytes).await
+    }
+
+    /// Waits for memory, and gives that of confirmed batches back meanwhile.
+    async fn hold(&mut self, bytes: u64) -> Result<Permit> {
+        let output = Arc::clone(&self.output);
+        let mut holding = std::pin::pin!(output.budget.acquire_more(bytes, &output.overdraft));
+        loop {
+            // Both arms are cancel-safe; the first one is kept.
+            tokio::select! {
+                biased;
+                permit = &mut holding => return Ok(permit),
+                confirmed = self.advance() => drop(confirmed?),
+            }
+        }
+    }
+
+    /// Waits for the next answer or the end of a delay; returns at once when there is nothing to wait for.
+    async fn wait(&mut self) {
+        let retry = if self.faulty { self.retry() } else { None };
+        if self.answers.is_empty() && retry.is_none() {
+            return;
+        }
+        let answer = tokio::select! {
+            biased;
+            // Cancel-safe: an answer is taken out only when it is returned.
+            Some(answer) = self.answers.next(), if !self.answers.is_empty() => answer,
+            // Cancel-safe: a sleep holds nothing.
+            () = clock::sleep_until(retry) => return,
+        };
+        self.answered(answer);
+    }
+
+    /// When the first lane at fault is tried again, of those that wait for nothing else.
+    fn retry(&self) -> Option<Instant> {
+        let faults = self
+            .open
+            .values()
+            .filter_map(|lane| lane.fault.map(|fault| (lane, fault)));
+        faults
+            .filter(|(lane, fault)| lane.in_flight == 0 || fault.closed)
+            .map(|(_, fault)| fault.not_before)
+            .min()
+    }
+
+    /// Does everything that can be done without waiting for a confirmation.
+    async fn pump(&mut self) -> Result<()> {
+        self.check()?;
+        while let Some(Some(answer)) = self.answers.next().now_or_never() {
+            self.answered(answer);
+        }
+        self.check()?;
+        self.ask().await?;
+        let mended = self.mend().await;
+        self.checked(mended)?;
+        self.submit().await?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Asks the output, before anything is sent or passed over, whether the session may begin where it does.
+    async fn ask(&mut self) -> Result<()> {
+        let Some(first) = self.first.filter(|_| self.unasked) else {
+            return Ok(());
+        };
+        let (output, upstream) = (Arc::clone(&self.output), Arc::clone(&self.upstream));
+        let (stream, writer) = (&*output.stream, &*output.writer);
+        let asked = output.beginnings.check(stream, writer, &upstream, first);
+        let asked = asked.await;
+        self.checked(asked)?;
+        self.unasked = false;
+        Ok(())
+    }
+
+    /// Refuses to go on after a failure: the first caller gets the error itself, later ones its text.
+    fn check(&mut self) -> Result<()> {
+        let Some(failure) = &mut self.failure else {
+            return Ok(());
+        };
+        let text = || Error::fatal(format!("the session has failed: {}", failure.text));
+        Err(failure.error.take().unwrap_or_else(text))
+    }
+
+    /// Ends the session when `result` is a failure.
+    fn checked(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.fail(error);
+                self.check()
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert_with(|| LaneFailure {
+            text: error.report(),
+            error: Some(error),
+        });
+    }
+
+    fn take(&mut self, plan: Plan, permit: Permit) -> Result<()> {
+        if plan.pieces.is_empty() {
+            self.skip(plan.to);
+            return Ok(());
+        }
+        if self.unasked {
+            let pieces = plan.pieces.iter().map(|(_, piece)| piece);
+            self.first
+                .get_or_insert_with(|| FirstPosition::of(pieces, plan.to));
+        }
+        let batch = self.first_kept + self.kept.len() as u64;
+        let pieces = if Arc::ptr_eq(&plan.table, &self.table) {
+            plan.pieces
+        } else {
+            let pieces = plan.pieces.into_iter().map(|(_, piece)| piece).collect();
+            reroute(pieces, &self.table, self.sizes, plan.to)?
+        };
+        self.kept.push_back(KeptPlan {
+            to: plan.to,
+            unconfirmed: 0,
+            permit,
+        });
+        self.place(batch, pieces)
+    }
+
+    fn place(&mut self, batch: u64, pieces: Vec<(ShardId, AppendSlice)>) -> Result<()> {
+        for (shard, piece) in pieces {
+            let lane = match self.open.entry(shard) {
+                std::collections::btree_map::Entry::Occupied(lane) => lane.into_mut(),
+                std::collections::btree_map::Entry::Vacant(free) => {
+                    let Some(shard) = self.table.get_open(free.key()) else {
+                        return Err(Error::fatal("a record was routed to a closed shard"));
+                    };
+                    let range = shard.range;
+                    free.insert(Lane::new(range, self.reached.over(range)))
+                }
+            };
+            self.unconfirmed.bytes += piece.bytes;
+            self.unconfirmed.appends += 1;
+            if let Some(kept) = self.kept.get_mut((batch - self.first_kept) as usize) {
+                kept.unconfirmed += 1;
+            }
+            lane.sent.push_back(Sent {
+                id: self.next_piece,
+                batch,
+                state: LaneState::Waiting,
+                piece,
+            });
+            self.waits = true;
+            self.next_piece += 1;
+        }
+        Ok(())
+    }
+
+    /// Submits what waits, lane by lane in order, as far as no lane is at fault.
+    async fn submit(&mut self) -> Result<()> {
+        let mut first_failure = None;
+        if !self.waits {
+            return Ok(());
+        }
+        let mut waits = false;
+        for (shard, lane) in &mut self.open {
+            if lane.fault.is_some() {
+                waits = true;
+                continue;
+            }
+            for at in 0..lane.sent.len() {
+                let sent = &lane.sent[at];
+                if sent.state == LaneState::Waiting {
+                    let claims = lane.claims_of(at);
+                    let append = append_of(&self.upstream, claims, &sent.piece);
+                    let id = sent.id;
+                    match self.output.writer.submit(shard, append).await {
+                        Ok(ticket) => {
+                            let shard = shard.clone();
+                            self.answers.push(
+                                async move {
+                                    let result = ticket.await;
+                                    LaneAnswer { shard, id, result }
+                                }
+                                .boxed(),
+                            );
+                            lane.in_flight += 1;
+                            lane.sent[at].state = LaneState::InFlight;
+                        }
+                        Err(error) => {
+                            let failed = lane.fail(error, at, &self.output.random, shard);
+                            first_failure = first_failure.or(failed);
+                            (waits, self.faulty) = (true, true);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        self.waits = waits;
+        let submitted = first_failure.map_or(Ok(()), Err);
+        self.checked(submitted)
+    }
+
+    fn answered(&mut self, answer: LaneAnswer) {
+        let LaneAnswer { shard, id, result } = answer;
+        let Some(lane) = self.open.get_mut(&shard) else {
+            return;
+        };
+        let Some(at) = lane.sent.iter().position(|sent| sent.id == id) else {
+            return;
+        };
+        lane.in_flight -= 1;
+        match result {
+            Ok(appended) => {
+                let sent = &mut lane.sent[at];
+                sent.state = LaneState::Stored;
+                lane.failures = 0;
+                self.output.appends.increment(1);
+                self.output.duplicates.increment(appended.duplicates);
+                self.duplicates += appended.duplicates;
+                self.unconfirmed.bytes -= sent.piece.bytes;
+                self.unconfirmed.appends -= 1;
+                if let Some(kept) = self.kept.get_mut((sent.batch - self.first_kept) as usize) {
+                    kept.unconfirmed -= 1;
+                    if kept.unconfirmed == 0 {
+                        kept.permit = Permit::default();
+                    }
+                }
+                while let Some(first) = lane
+                    .sent
+                    .pop_front_if(|sent| sent.state == LaneState::Stored)
+                {
+                    lane.confirm(first.piece.to);
+                }
+            }
+            Err(error) => {
+                lane.sent[at].state = LaneState::Waiting;
+                (self.waits, self.faulty) = (true, true);
+                if let Some(error) = lane.fail(error, at, &self.output.random, &shard) {
+                    self.fail(error);
+                }
+            }
+        }
+    }
+
+    /// Ends faults whose time has come and takes a newer map into use.
+    async fn mend(&mut self) -> Result<()> {
+        if !self.faulty {
+            return Ok(());
+        }
+        let now = clock::now();
+        let mut closed = false;
+        for lane in self.open.values_mut() {
+            match lane.fault {
+                Some(fault) if fault.closed => closed |= fault.not_before <= now,
+                Some(fault) if lane.in_flight == 0 && fault.not_before <= now => lane.fault = None,
+                _ => {}
+            }
+        }
+        self.faulty = self.open.values().any(|lane| lane.fault.is_some());
+        if !closed {
+            return Ok(());
+        }
+        match self.output.table_after(&self.table).await {
+            Ok(table) => self.change_map(table),
+            Err(error) => self.postpone(error),
+        }
+    }
+
+    /// The map could not be read: closed lanes wait.
+    fn postpone(&mut self, error: Error) -> Result<()> {
+        let Disposition::Retry { after } = error.disposition() else {
+            return Err(error);
+        };
+        for lane in self.open.values_mut() {
+            if lane.fault.is_some_and(|fault| fault.closed) {
+                lane.wait_for_map(after, &self.output.random);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the lanes of closed shards and gives what they had not confirmed to their children's. What is still in
+    /// flight to a closed shard was stored before it closed, and then its children know it, or is refused.
+    fn change_map(&mut self, next: Arc<Table>) -> Result<()> {
+        self.table = next;
+        let table = Arc::clone(&self.table);
+        let mut orphans: BTreeMap<u64, Vec<AppendSlice>> = BTreeMap::new();
+        for (_, lane) in self
+            .open
+            .extract_if(.., |shard, _| table.get_open(shard).is_none())
+        {
+            for part in lane.confirmed {
+                self.reached.set(part.range, part.from);
+            }
+            for sent in lane.sent {
+                if sent.state == LaneState::Stored {
+                    continue;
+                }
+                self.unconfirmed.bytes -= sent.piece.bytes;
+                self.unconfirmed.appends -= 1;
+                if let Some(kept) = self.kept.get_mut((sent.batch - self.first_kept) as usize) {
+                    kept.unconfirmed -= 1;
+                }
+                orphans.entry(sent.batch).or_default().push(sent.piece);
+            }
+        }
+        counter!("hydrant_lanes_reroutes_total").increment(1);
+        for (batch, pieces) in orphans {
+            let to = self.kept[(batch - self.first_kept) as usize].to;
+            let pieces = reroute(pieces, &table, self.sizes, to)?;
+            self.place(batch, pieces)?;
+        }
+        for lane in self.open.values_mut() {
+            // The map still shows a shard open that refused as closed: it is read again after a delay.
+            if lane.fault.is_some_and(|fault| fault.closed) {
+                lane.wait_for_map(Duration::ZERO, &self.output.random);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint over the batches that are confirmed.
+    fn settle(&mut self) {
+        if self.unasked {
+            return;
+        }
+        while let Some(kept) = self.kept.pop_front_if(|kept| kept.unconfirmed == 0) {
+            self.first_kept += 1;
+            self.confirmed = self.confirmed.max(kept.to);
+        }
+    }
+}

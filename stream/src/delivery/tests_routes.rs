@@ -1,0 +1,89 @@
+//! Where records and what is no record go.
+
+use std::sync::Arc;
+
+use hydrant_core::stream::SharedStream;
+use hydrant_core::{Position, Random};
+
+use super::model::ModelStream;
+use super::tests::{UNITS, context, input, run, transform, upstream};
+use super::{Keys, LaneLimits, Lanes, Session};
+
+#[test]
+fn a_route_depends_on_the_input_key_alone_and_an_explicit_hash_outranks_it() {
+    run(async {
+        let random = Random::seeded(4);
+        let output: SharedStream = Arc::new(ModelStream::new(2, random.clone()));
+        let context = context(random);
+        for (routing, explicit) in [(Keys::Replaced, true), (Keys::Kept, false)] {
+            let lanes = Lanes::open(
+                Arc::clone(&output),
+                routing,
+                LaneLimits::default(),
+                &context,
+            )
+            .await
+            .unwrap();
+            let planner = lanes
+                .session(upstream("a", Position::Begin))
+                .await
+                .planner();
+            let mut batch = input(4, "a", 0, 60);
+            let routes = planner.routes(&batch);
+            assert_eq!(routes.explicit, explicit);
+            let again = planner.routes(&batch);
+            assert_eq!(routes.hashes, again.hashes);
+            for (index, entry) in batch.records.iter().enumerate() {
+                if let Some(key) = batch.key(entry) {
+                    let natural = hydrant_core::hash::route_of_key(key);
+                    assert_eq!(routes.hashes[index] >> 112, natural >> 112);
+                    assert_eq!(routes.hashes[index] == natural, !explicit);
+                }
+            }
+            batch.hashes = vec![9; batch.len()];
+            let routes = planner.routes(&batch);
+            assert!(routes.explicit && routes.hashes.iter().all(|hash| *hash == 9));
+        }
+    });
+}
+
+#[test]
+fn what_is_no_record_goes_by_its_origin_alone() {
+    run(async {
+        let random = Random::seeded(5);
+        let stream = ModelStream::new(8, random.clone());
+        let output: SharedStream = Arc::new(stream.clone());
+        let context = context(random.clone());
+        for reshards in 0..6 {
+            if reshards > 0 {
+                stream.with(|model| model.reshard(&random));
+            }
+            let output = Arc::clone(&output);
+            let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context)
+                .await
+                .unwrap();
+            for name in ["a", "b"] {
+                let origin = upstream(name, Position::Begin);
+                let route = origin.unit_route;
+                let planner = lanes.session(origin).await.planner();
+                let batch = input(5, name, 0, UNITS);
+                let routes = planner.routes(&batch);
+                let plan = planner.plan(transform(5, name, batch), &routes, 0);
+                let mut units = 0;
+                for (shard, piece) in plan.unwrap().pieces {
+                    units += piece.units.len();
+                    assert!(piece.units.iter().all(|unit| unit.route == route));
+                    let range = stream.with(|model| {
+                        let shards = model.shards.iter().map(|one| &one.shard);
+                        shards
+                            .clone()
+                            .find(|one| one.id == shard)
+                            .map(|one| one.range)
+                    });
+                    assert!(piece.units.is_empty() || range.unwrap().contains(route));
+                }
+                assert!(units > 40, "{units} units of {name}");
+            }
+        }
+    });
+}
