@@ -13,8 +13,6 @@ mod subscription;
 
 pub(crate) use held_lease::SILENT;
 pub(crate) use private_leases::PrivateLeases;
-#[cfg(test)]
-pub(crate) use readers::LeasedReaders;
 pub use settings::LeaseSettings;
 pub(crate) use settings::LeaseSetup;
 pub(crate) use subscription::LeasedSubscription;

@@ -4,8 +4,10 @@ mod broker;
 mod leases;
 mod marked;
 mod named;
+mod seeking_client;
 mod stages;
 mod stream;
+mod tipless;
 
 pub(crate) use broker::BrokerStream;
 pub(crate) use leases::ScriptedLeases;
@@ -13,6 +15,7 @@ pub(crate) use marked::MarkedStream;
 pub(crate) use named::NamedStage;
 pub(crate) use stages::{Exact, OutputLog, PlainStage, Together};
 pub(crate) use stream::ScriptedStream;
+pub(crate) use tipless::TiplessStream;
 
 use std::sync::Arc;
 

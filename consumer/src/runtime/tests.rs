@@ -20,6 +20,7 @@ mod outputs;
 mod pins;
 mod schedules;
 mod sharing;
+mod tipless;
 mod waits;
 
 /// A stream, its leases and the records that came out.

@@ -3,6 +3,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hydrant_core::budget::Budget;
 use hydrant_core::clock::Instant;
 use hydrant_core::error::{Error, Result};
@@ -15,16 +17,22 @@ use hydrant_core::stream::{
 };
 use hydrant_core::subscription::{Claim, ClaimId, Event, Ledger, Subscription};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use crate::runtime::leases::LeasedReaders;
+use super::seeking_client::{ClientCounts, Seek, SeekingReaders, serve};
 
 type Progresses = Arc<Mutex<BTreeMap<ShardId, Progress>>>;
 
-/// A stream whose shards a test hands out itself.
+/// A stream whose shards a test hands out itself, to one worker, which reads them with one client.
 #[derive(Debug)]
 pub(crate) struct BrokerStream {
     stream: SharedStream,
     ledger: Progresses,
+    /// The subscription answers with the progress of the whole group.
+    tells_progress: bool,
+    seeks: mpsc::Sender<Seek>,
+    sought: Mutex<Option<mpsc::Receiver<Seek>>>,
+    pub(crate) client: Arc<ClientCounts>,
     released: Arc<Mutex<Vec<ClaimId>>>,
     events: Mutex<Option<mpsc::Receiver<Event>>>,
     orders: Mutex<Option<mpsc::Sender<Event>>>,
@@ -36,10 +44,25 @@ pub(crate) struct BrokerStream {
 
 impl BrokerStream {
     pub(crate) fn around(stream: SharedStream) -> Arc<Self> {
+        Self::new(stream, Progresses::default(), false)
+    }
+
+    /// The same broker for the next worker; it tells what progress the group has.
+    pub(crate) fn again(&self) -> Arc<Self> {
+        let (stream, ledger) = (Arc::clone(&self.stream), Arc::clone(&self.ledger));
+        Self::new(stream, ledger, true)
+    }
+
+    fn new(stream: SharedStream, ledger: Progresses, tells_progress: bool) -> Arc<Self> {
         let (orders, events) = mpsc::channel(100);
+        let (seeks, sought) = mpsc::channel(1);
         Arc::new(BrokerStream {
             stream,
-            ledger: Progresses::default(),
+            ledger,
+            tells_progress,
+            seeks,
+            sought: Mutex::new(Some(sought)),
+            client: Arc::default(),
             released: Arc::default(),
             events: Mutex::new(Some(events)),
             orders: Mutex::new(Some(orders)),
@@ -55,10 +78,10 @@ impl BrokerStream {
             shard: shard.id.clone(),
             grant,
         };
-        let readers = Arc::new(LeasedReaders {
-            stream: Arc::clone(&self.stream),
+        let readers = Arc::new(SeekingReaders {
             shard: shard.id.clone(),
-            budget: Budget::new(1 << 20),
+            seeks: self.seeks.clone(),
+            counts: Arc::clone(&self.client),
         });
         let ledger = Arc::new(BrokerLedger {
             claim: id.clone(),
@@ -168,6 +191,9 @@ impl Ledger for BrokerLedger {
 struct BrokerOrders {
     events: mpsc::Receiver<Event>,
     asked: Arc<AtomicU64>,
+    progress: Option<Progresses>,
+    // Ends with the subscription.
+    _client: JoinSet<()>,
 }
 
 #[async_trait]
@@ -176,6 +202,13 @@ impl Subscription for BrokerOrders {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let event = self.events.recv().await;
         event.ok_or_else(|| Error::fatal("no more orders"))
+    }
+
+    fn progress(&self) -> BoxFuture<'static, Result<Vec<(ShardId, Progress)>>> {
+        let known = self.progress.as_ref();
+        let known = known.map(|known| known.lock().unwrap().clone());
+        let known = known.unwrap_or_default().into_iter().collect();
+        std::future::ready(Ok(known)).boxed()
     }
 
     fn stop_claiming(&mut self) {}
@@ -225,6 +258,7 @@ impl Stream for BrokerStream {
         at: OpenAt,
         budget: &Budget,
     ) -> Result<Box<dyn ShardReader>> {
+        self.client.clients.fetch_add(1, Ordering::SeqCst);
         self.stream.reader(shard, at, budget).await
     }
 
@@ -232,9 +266,20 @@ impl Stream for BrokerStream {
         self.stream.writer().await
     }
 
-    async fn assignment(&self, _join: &Join) -> Result<Assignment> {
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
         let events = self.events.lock().unwrap().take().expect("one worker");
         let asked = Arc::clone(&self.asked);
-        Ok(Assignment::Broker(Box::new(BrokerOrders { events, asked })))
+        let sought = self.sought.lock().unwrap().take().expect("one worker");
+        let mut client = JoinSet::new();
+        let stream = Arc::clone(&self.stream);
+        let counts = Arc::clone(&self.client);
+        client.spawn(serve(stream, join.budget.clone(), sought, counts));
+        let known = Arc::clone(&self.ledger);
+        Ok(Assignment::Broker(Box::new(BrokerOrders {
+            events,
+            asked,
+            progress: self.tells_progress.then_some(known),
+            _client: client,
+        })))
     }
 }

@@ -152,6 +152,14 @@ impl ScriptedStream {
         self.logs.resharded.notify_waiters();
     }
 
+    /// Adds a shard without parents, as a partition is added to a topic.
+    pub(crate) fn add_partition(&self, id: &str) {
+        let mut logs = self.logs.logs.lock().unwrap();
+        Self::add(&mut logs, id, HashRange::ALL, &[]);
+        drop(logs);
+        self.logs.resharded.notify_waiters();
+    }
+
     /// Merges two shards into one child.
     pub(crate) fn merge(&self, a: &str, b: &str, child: &str) {
         let mut logs = self.logs.logs.lock().unwrap();

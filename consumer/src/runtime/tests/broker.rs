@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use hydrant_core::stream::Start;
 
 use super::*;
@@ -99,4 +101,132 @@ async fn latest_is_written_down_at_once_and_not_asked_for_newer_shards() {
     until("the records", || world.log.records().len() == 4).await;
     worker.drained().await.unwrap();
     assert_eq!(broker.to("b"), Some(p(3)));
+}
+
+/// The broker adds a partition while the app has no worker: what came into it meanwhile is new, though the app starts at
+/// the latest record.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_was_added_between_two_runs_is_read_from_its_beginning() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 10, 0);
+    let stage = PlainStage::new(&world.log);
+    let (broker, mut spec) = world.brokered(stage);
+    spec.start = Start::Latest;
+    broker.grant("a", 1).await;
+    let worker = RunningWorker::start(spec);
+    until("the start", || broker.to("a") == Some(p(9))).await;
+    worker.drained().await.unwrap();
+    world.stream.add_partition("added");
+    world.stream.append("added", 4, 0);
+    let stage = PlainStage::new(&world.log);
+    let mut spec = world.spec(stage);
+    spec.start = Start::Latest;
+    let broker = broker.again();
+    spec.stream = Arc::clone(&broker) as _;
+    for (shard, grant) in [("a", 2), ("added", 3)] {
+        broker.grant(shard, grant).await;
+    }
+    let worker = RunningWorker::start(spec);
+    until("the records", || world.log.records().len() == 4).await;
+    worker.drained().await.unwrap();
+    assert_eq!(
+        (broker.to("a"), broker.to("added")),
+        (Some(p(9)), Some(p(3)))
+    );
+}
+
+/// An app that begins at the latest record has nothing yet: what the partitions hold is not for it.
+#[tokio::test(start_paused = true)]
+async fn the_first_run_at_the_latest_record_leaves_out_what_there_is() {
+    let mut world = World::new(2, true);
+    for shard in ["a", "b"] {
+        world.stream.append(shard, 10, 0);
+    }
+    let stage = PlainStage::new(&world.log);
+    let (broker, _) = world.brokered(PlainStage::new(&world.log));
+    let mut spec = world.spec(stage);
+    spec.start = Start::Latest;
+    let broker = broker.again();
+    spec.stream = Arc::clone(&broker) as _;
+    let worker = RunningWorker::start(spec);
+    for (shard, grant) in [("a", 1), ("b", 2)] {
+        broker.grant(shard, grant).await;
+        until("the start", || broker.to(shard) == Some(p(9))).await;
+    }
+    worker.drained().await.unwrap();
+    assert!(world.log.records().is_empty());
+}
+
+/// Reader errors, failed attempts, revokes and losses: each time the claim seeks on the one client, and nothing stays
+/// behind.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_readers_leave_nothing_behind_on_one_client() {
+    const READERS: u64 = 1000;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    let mut world = World::new(2, true);
+    world.stream.batch_records(3);
+    let mut stage = Exact::new(&world.log);
+    stage.records_max = 5;
+    let failures = Arc::clone(&stage.failures);
+    let (broker, spec) = world.brokered(stage);
+    let budget = spec.context.budget.clone();
+    for (shard, grant) in [("a", 1), ("b", 2)] {
+        broker.grant(shard, grant).await;
+    }
+    let worker = RunningWorker::start(spec);
+    let away = || hydrant_core::error::Error::Unavailable {
+        message: "away".to_owned(),
+        after: Duration::ZERO,
+    };
+    let client = Arc::clone(&broker.client);
+    let count = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::SeqCst);
+    let (mut round, mut grant) = (0, 2);
+    while count(&client.seeks) < READERS {
+        let seeks = count(&client.seeks);
+        match round % 4 {
+            0 | 1 => world.stream.fail_reads("a", vec![away()]),
+            2 => {
+                failures.lock().unwrap().push(away());
+                world.stream.append("a", 4, 0);
+            }
+            _ => {
+                match grant % 2 {
+                    0 => broker.lose("b", grant),
+                    _ => broker.revoke("b", grant, clock::now() + Duration::from_secs(10)),
+                }
+                grant += 1;
+                broker.grant("b", grant).await;
+                world.stream.append("b", 2, 0);
+            }
+        }
+        until("another reader", || count(&client.seeks) > seeks).await;
+        assert!(count(&client.readers) <= 2, "a claim has one reader");
+        round += 1;
+    }
+    until("the records", || {
+        world.log.records().len() == world.stream.all().len()
+    })
+    .await;
+    assert!(count(&client.partitions) <= 2);
+    worker.drained().await.unwrap();
+    world.assert_exact();
+    assert_eq!(
+        count(&client.clients),
+        1,
+        "everything was read with the group's client"
+    );
+    assert_eq!((count(&client.readers), count(&client.partitions)), (0, 0));
+    assert_eq!(budget.held_bytes(), 0);
+    assert_eq!(tasks(), before, "tasks are left");
+    // Those that were lost are the broker's; each other claim was given back once.
+    let mut released = broker.released();
+    released.sort_unstable();
+    let revoked = (3..grant).filter(|grant| grant % 2 == 1);
+    let wanted: Vec<u64> = [1].into_iter().chain(revoked).chain([grant]).collect();
+    assert_eq!(released, wanted);
 }

@@ -7,7 +7,7 @@ use hydrant_core::Random;
 use hydrant_core::error::Error;
 
 use super::*;
-use crate::runtime::testing::MarkedStream;
+use crate::runtime::testing::{MarkedStream, TiplessStream};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum OutputKind {
@@ -17,7 +17,7 @@ enum OutputKind {
 }
 
 impl World {
-    fn worker(&mut self, kind: OutputKind, random: &Random) -> RunSpec {
+    fn worker(&mut self, kind: OutputKind, tipless: bool, random: &Random) -> RunSpec {
         let mut spec = match kind {
             OutputKind::PlainStage => self.plain(),
             OutputKind::Exact => {
@@ -40,6 +40,9 @@ impl World {
         };
         // Its readers fail when they are opened with marks of another place.
         spec.stream = MarkedStream::around(spec.stream);
+        if tipless {
+            spec.stream = TiplessStream::around(spec.stream);
+        }
         spec.leases.lease_time = Duration::from_secs(3);
         spec.leases.handover = Duration::from_secs(3);
         spec.idle = Duration::from_millis(300);
@@ -63,7 +66,7 @@ async fn schedule(kind: OutputKind, seed: u64) {
                 world.stream.append(chosen.id.as_str(), count, 0);
             }
             4 | 5 if workers.len() < 3 => {
-                let spec = world.worker(kind, &random);
+                let spec = world.worker(kind, seed % 2 == 1, &random);
                 workers.push(RunningWorker::start(spec));
             }
             6 if !workers.is_empty() => {
@@ -102,7 +105,7 @@ async fn schedule(kind: OutputKind, seed: u64) {
         pass(Duration::from_millis(random.below(1500))).await;
     }
     world.leases.slow_ms.store(0, Ordering::SeqCst);
-    let mut spec = world.worker(kind, &random);
+    let mut spec = world.worker(kind, seed % 2 == 1, &random);
     spec.exit_at_end = true;
     tokio::time::timeout(Duration::from_secs(600), RunningWorker::start(spec).ended())
         .await

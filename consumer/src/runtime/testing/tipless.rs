@@ -1,0 +1,169 @@
+//! A stream that knows neither its tips nor positions for times.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hydrant_core::admin::Admin;
+use hydrant_core::budget::Budget;
+use hydrant_core::clock::{self, Instant};
+use hydrant_core::error::Result;
+use hydrant_core::lease::{Lease, Progress};
+use hydrant_core::position::Position;
+use hydrant_core::shard::{ShardId, ShardMap, StreamId};
+use hydrant_core::stream::{
+    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
+    StreamWriter,
+};
+
+/// Answers for another stream whatever that stream knows, without its tips. The time is the number of records that a
+/// shard has.
+#[derive(Debug)]
+pub(crate) struct TiplessStream {
+    stream: SharedStream,
+    /// How often it was asked how far an app is behind.
+    asked: AtomicU64,
+    began: Instant,
+}
+
+impl TiplessStream {
+    pub(crate) fn around(stream: SharedStream) -> Arc<Self> {
+        Arc::new(TiplessStream {
+            stream,
+            asked: AtomicU64::new(0),
+            began: clock::now(),
+        })
+    }
+
+    /// How often it was asked how far an app is behind, and since when.
+    pub(crate) fn asked(&self) -> (u64, Duration) {
+        let asked = self.asked.load(Ordering::SeqCst);
+        (asked, clock::now().duration_since(self.began))
+    }
+
+    fn without_tip(state: ShardState) -> ShardState {
+        ShardState { tip: None, ..state }
+    }
+
+    /// Progress with the position that the other stream has for where it began.
+    async fn found(&self, shard: &ShardId, progress: Progress) -> Result<Progress> {
+        let Some(start) = progress.began.filter(|_| progress.to == Position::Begin) else {
+            return Ok(progress);
+        };
+        let to = self.stream.start(shard, start).await?.to;
+        Ok(Progress { to, ..progress })
+    }
+}
+
+/// Names no position that it has not read.
+#[derive(Debug)]
+struct TiplessReader {
+    reader: Box<dyn ShardReader>,
+    after: Position,
+}
+
+#[async_trait]
+impl ShardReader for TiplessReader {
+    async fn next(&mut self) -> Result<Read> {
+        let mut read = self.reader.next().await?;
+        match &mut read {
+            Read::Batch(batch) => self.after = batch.to,
+            Read::Gap { to, .. } => self.after = *to,
+            Read::Idle { through } => *through = self.after,
+            Read::End { .. } => {}
+        }
+        Ok(read)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Stream for TiplessStream {
+    fn id(&self) -> &StreamId {
+        self.stream.id()
+    }
+
+    fn url(&self) -> &str {
+        self.stream.url()
+    }
+
+    async fn shards(&self) -> Result<ShardMap> {
+        self.stream.shards().await
+    }
+
+    async fn shards_changed(&self) -> Result<()> {
+        self.stream.shards_changed().await
+    }
+
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        let states = self.stream.states().await?.into_iter();
+        Ok(states.map(Self::without_tip).collect())
+    }
+
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        Ok(Self::without_tip(self.stream.state(shard).await?))
+    }
+
+    fn states_every(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let after = self.found(shard, after.clone()).await?;
+        Ok(match self.stream.behind(shard, &after).await? {
+            Behind::Records(records) => Behind::Time(Duration::from_secs(records)),
+            other => other,
+        })
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        let now = self.stream.start(shard, Start::Latest).await?.to;
+        let now = now.next_offset().unwrap() as i64;
+        Ok(Progress {
+            began: match start {
+                Start::Earliest => None,
+                Start::Latest => Some(Start::At(now)),
+                Start::At(_) => Some(start),
+            },
+            ..Progress::default()
+        })
+    }
+
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        let OpenAt::After { progress, parents } = at else {
+            panic!("no test looks at a record");
+        };
+        let after = progress.to;
+        let progress = self.found(shard, progress).await?;
+        let at = OpenAt::After { progress, parents };
+        let reader = self.stream.reader(shard, at, budget).await?;
+        Ok(Box::new(TiplessReader { reader, after }))
+    }
+
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        self.stream.writer().await
+    }
+
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        self.stream.assignment(join).await
+    }
+
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.stream.apps().await
+    }
+
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        self.stream.app_progress(app).await
+    }
+
+    fn admin(&self) -> Admin {
+        self.stream.admin()
+    }
+}
