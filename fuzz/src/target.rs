@@ -241,7 +241,8 @@ impl<'a> Target<'a> {
         let begin = Instant::now();
         let mut why = why;
         let mut input = input.to_vec();
-        let mut piece = input.len().div_ceil(2);
+        let whole = input.len();
+        let mut piece = whole.div_ceil(2);
         while piece > 0 && begin.elapsed() < SHRINKING {
             let mut at = 0;
             let mut shrunk = false;
@@ -259,6 +260,7 @@ impl<'a> Target<'a> {
                 piece /= 2;
             }
         }
+        debug_assert!(input.len() <= whole, "shrinking only removes bytes");
         (input, why)
     }
 }

@@ -261,6 +261,8 @@ impl Disk for RealDisk {
                     let found: Option<Vec<Listed>> = found.collect::<io::Result<_>>()?;
                     // A name was removed meanwhile: list again, so that another one takes its place.
                     if let Some(found) = found {
+                        debug_assert!(found.len() <= most);
+                        debug_assert!(found.iter().all(|listed| listed.name > after));
                         return Ok(found);
                     }
                 }

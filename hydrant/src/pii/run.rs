@@ -107,6 +107,10 @@ fn strip_lines(
             Ok(None) => break,
             Err(error) => return Err(Error::refused(with_causes(&error))),
         };
+        debug_assert!(
+            block.lines.is_sorted_by(|a, b| a.number < b.number),
+            "lines come in order"
+        );
         for line in &block.lines {
             let payload = &block.bytes[line.range.clone()];
             let length = payload.len() as u64;

@@ -117,6 +117,7 @@ impl Server {
             };
             // At the bound the connection is closed at once: the scraper sees it and tries again.
             if let Ok(permit) = Arc::clone(&free).try_acquire_owned() {
+                debug_assert!(free.available_permits() < CONNECTIONS_MAX);
                 let probes = self.probes.clone();
                 connections.spawn(async move {
                     answer(connection, &probes).await;
