@@ -17,8 +17,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::pipeline::{ProcessPipeline, describe, leases, records, shards, until};
-use crate::place::home;
 use crate::process::{Running, command, setting};
+use crate::test_dir::home;
 
 /// The lease time of transforms and sinks.
 const LEASE_TIME: Duration = Duration::from_secs(10);

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::pipeline::{leases, records, until};
-use crate::place::{Answer, Place};
 use crate::process::{Running, binary, run, setting};
+use crate::test_dir::{Answer, TestDir};
 
 const APP: &str = "many";
 /// The most time for taking all shards, for taking all over, and for giving all back.
@@ -98,7 +98,7 @@ fn many_shards_are_taken_taken_over_and_given_back_in_time() {
 }
 
 /// Runs `hydrant run` in a process that may open this many files.
-fn run_with_files(place: &Place, files: u32) -> Answer {
+fn run_with_files(place: &TestDir, files: u32) -> Answer {
     // Both limits: the soft one cannot be raised above the hard one.
     let limited = format!("ulimit -n {files} && exec \"$0\" run run.toml");
     let mut command = Command::new("sh");
@@ -110,7 +110,7 @@ fn run_with_files(place: &Place, files: u32) -> Answer {
 #[test]
 fn few_open_files_are_enough_for_many_shards() {
     const RECORDS: u64 = 20_000;
-    let place = Place::new();
+    let place = TestDir::new();
     for stream in ["local:data/raw", "local:data/clean"] {
         place.create(stream, 128);
     }
@@ -120,6 +120,6 @@ fn few_open_files_are_enough_for_many_shards() {
     run_with_files(&place, 100).expect(64, &["may open 100 files", "ulimit -Hn"]);
     run_with_files(&place, 256).expect(0, &[]);
     place.sound("file:data/lake");
-    let letters = place.letters("data/lake").len() as u64;
+    let letters = place.dead_letters("data/lake").len() as u64;
     assert_eq!(place.rows_landed("data/lake") + letters, RECORDS);
 }

@@ -8,8 +8,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::place::{Place, to_the_end};
 use crate::process::setting;
+use crate::test_dir::{TestDir, to_the_end};
 
 const MIB: u64 = 1 << 20;
 const MEMORY_MIB: u64 = 16;
@@ -22,7 +22,7 @@ fn memory_mib() -> u64 {
 }
 
 /// Numbers of two digits, one a line.
-fn short_lines(place: &Place) -> u64 {
+fn short_lines(place: &TestDir) -> u64 {
     let lines = setting("HYDRANT_MEMORY_LINES", SHORT_LINES);
     let mut text = Vec::new();
     for n in 0..lines {
@@ -33,14 +33,14 @@ fn short_lines(place: &Place) -> u64 {
 }
 
 /// Pairs of letters that are not JSON, one a line: each becomes a dead letter.
-fn broken_lines(place: &Place) -> u64 {
+fn broken_lines(place: &TestDir) -> u64 {
     let lines = setting("HYDRANT_MEMORY_LINES", SHORT_LINES);
     place.write("input", b"ab\n".repeat(lines as usize));
     lines
 }
 
 /// Objects of nearly a mebibyte of random characters.
-fn long_lines(place: &Place) -> u64 {
+fn long_lines(place: &TestDir) -> u64 {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut text = Vec::new();
@@ -60,7 +60,7 @@ fn long_lines(place: &Place) -> u64 {
 
 /// Runs a binary to its end and checks its peak of memory.
 #[track_caller]
-fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
+fn assert_bounded(place: &TestDir, name: &str, args: &[&str]) {
     let memory = format!("{}MiB", memory_mib());
     let args = [args, &["--memory", &memory]].concat();
     let mut process = place.start(name, &args, "memory.log");
@@ -82,7 +82,7 @@ fn assert_bounded(place: &Place, name: &str, args: &[&str]) {
 }
 
 /// Sends the input through all stages, one after another; `records` of it become rows.
-fn assert_all_bounded(place: &Place, records: u64) {
+fn assert_all_bounded(place: &TestDir, records: u64) {
     let input = [
         "--to",
         "local:raw",
@@ -104,7 +104,7 @@ fn assert_all_bounded(place: &Place, records: u64) {
 }
 
 /// Runs the pipeline in one process, fused or with a stream between the stages.
-fn assert_run_bounded(place: &Place, inline: bool) {
+fn assert_run_bounded(place: &TestDir, inline: bool) {
     let name = if inline { "fused" } else { "apart" };
     let config = format!(
         "[producer]\ninput = \"input\"\n[run]\ndir = \"{name}\"\ninline = {inline}\nexit-at-end = true\n"
@@ -115,7 +115,7 @@ fn assert_run_bounded(place: &Place, inline: bool) {
 
 #[test]
 fn records_of_two_bytes_stay_within_the_memory() {
-    let place = Place::new();
+    let place = TestDir::new();
     let lines = short_lines(&place);
     assert_all_bounded(&place, lines);
     assert_run_bounded(&place, true);
@@ -124,7 +124,7 @@ fn records_of_two_bytes_stay_within_the_memory() {
 
 #[test]
 fn records_that_no_codec_makes_smaller_stay_within_the_memory() {
-    let place = Place::new();
+    let place = TestDir::new();
     let lines = long_lines(&place);
     assert_all_bounded(&place, lines);
     assert_run_bounded(&place, true);
@@ -133,7 +133,7 @@ fn records_that_no_codec_makes_smaller_stay_within_the_memory() {
 
 #[test]
 fn records_that_become_dead_letters_stay_within_the_memory() {
-    let place = Place::new();
+    let place = TestDir::new();
     let lines = broken_lines(&place);
     assert_all_bounded(&place, 0);
     let copy = to_the_end("local:raw", "copy.txt");

@@ -1,15 +1,15 @@
 //! Tests of `hydrant run` and its table `[run]`.
 
-use crate::place::{Answer, Place};
+use crate::test_dir::{Answer, TestDir};
 
-fn filled() -> Place {
-    let place = Place::new();
+fn filled() -> TestDir {
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.simulate("local:raw", 300, 1);
     place
 }
 
-fn rows_and_letters(place: &Place) -> u64 {
+fn rows_and_letters(place: &TestDir) -> u64 {
     let sound = place.sound("file:lake");
     let (rows, letters) = (sound["rows"].as_u64(), sound["dead_letters"].as_u64());
     rows.expect("a count") + letters.expect("a count")
@@ -42,7 +42,7 @@ fn a_stage_that_ends_by_itself_is_summed_up() {
     assert!(done.out.contains("300"), "{done:?}");
 }
 
-fn inline(place: &Place, inline: bool) -> Answer {
+fn inline(place: &TestDir, inline: bool) -> Answer {
     let table = format!(
         "[run]\ndir = \".\"\nexit-at-end = true\nstages = [\"transform\", \"sink\"]\ninline = {inline}\n"
     );
@@ -96,7 +96,7 @@ fn the_directory_of_the_state_is_made() {
 /// A stage that waits for its input holds nothing and ends at once.
 #[test]
 fn a_stage_that_waits_for_its_input_ends_at_a_signal() {
-    let place = Place::new();
+    let place = TestDir::new();
     let waits = ["--from", "local:absent", "--wait", "1h"];
     for (binary, to) in [
         ("hydrant-sink", "file:lake"),

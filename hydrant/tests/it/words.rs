@@ -1,14 +1,14 @@
 //! The messages of commands: a refusal is one line that says what is wrong, where, and what to do; results name what
 //! they count; help is short.
 
-use crate::place::{Answer, Place};
+use crate::test_dir::{Answer, TestDir};
 
 /// A command and what it must print.
 type MessageCase<'a> = (&'a str, &'a [&'a str]);
 
 /// Checks that each command is refused in one line, with exit code 64.
 #[track_caller]
-fn refuses(place: &Place, cases: &[MessageCase<'_>]) {
+fn refuses(place: &TestDir, cases: &[MessageCase<'_>]) {
     for (line, words) in cases {
         let answer = run(place, line).expect(64, words);
         let lines: Vec<&str> = answer.err.lines().collect();
@@ -19,7 +19,7 @@ fn refuses(place: &Place, cases: &[MessageCase<'_>]) {
 }
 
 /// Runs a command line; `''` is an empty argument.
-fn run(place: &Place, line: &str) -> Answer {
+fn run(place: &TestDir, line: &str) -> Answer {
     let words: Vec<&str> = line
         .split(' ')
         .map(|word| if word == "''" { "" } else { word })
@@ -29,7 +29,7 @@ fn run(place: &Place, line: &str) -> Answer {
 
 #[test]
 fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("file", "");
     place.create("local:raw", 2);
     place.simulate("local:raw", 40, 1);
@@ -226,7 +226,7 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
 
 #[test]
 fn a_wrong_value_of_any_other_command_is_refused_in_one_line() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("file", "");
     place.write("empty/nothing", "");
     place.write("mode.toml", "file-mode = 600\n");
@@ -405,7 +405,7 @@ fn a_wrong_value_of_any_other_command_is_refused_in_one_line() {
 
 #[test]
 fn results_count_things_and_a_normal_run_is_quiet() {
-    let place = Place::new();
+    let place = TestDir::new();
     run(&place, "hydrant stream create local:one --shards 1").expect(0, &["with 1 shard\n"]);
     run(&place, "hydrant stream list .").expect(0, &["local:./one"]);
     place.write("empty/nothing", "");
@@ -470,7 +470,7 @@ fn results_count_things_and_a_normal_run_is_quiet() {
 
 #[test]
 fn a_help_lists_common_options_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     for line in [
         "hydrant stream describe --help",
         "hydrant stream --help",

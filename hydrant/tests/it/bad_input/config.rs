@@ -1,10 +1,10 @@
 //! Wrong flags, files, policies and streams: refused with exit code 64, all mistakes at once, and nothing is done.
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 #[test]
 fn all_mistakes_of_a_file_are_reported_at_once_with_line_and_suggestion() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write(
         "hydrant.toml",
         "[sink]\nform = \"local:raw\"\nflush-intervall = \"5s\"\nflush-bytes = \"many\"\n[transform]\npolcy = \"x\"\n[sinc]\nto = \"a\"\n",
@@ -32,7 +32,7 @@ fn all_mistakes_of_a_file_are_reported_at_once_with_line_and_suggestion() {
 
 #[test]
 fn mistakes_of_streams_and_lakes_are_told_with_the_others() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write(
         "hydrant.toml",
         "[local]\ncodek = \"zstd\"\nretention = \"0s\"\n[sink]\nfrom = \"kafka://b/t\"\nto = \"file:lake?acl=x\"\nidle = \"soon\"\n",
@@ -58,7 +58,7 @@ fn mistakes_of_streams_and_lakes_are_told_with_the_others() {
 
 /// Checks that the place holds only `files`.
 #[track_caller]
-fn assert_nothing_made(place: &Place, files: &[&str]) {
+fn assert_nothing_made(place: &TestDir, files: &[&str]) {
     let entries = std::fs::read_dir(place.root()).expect("the directory reads");
     let names = entries.map(|entry| entry.expect("the directory reads").file_name());
     let mut names: Vec<String> = names
@@ -70,7 +70,7 @@ fn assert_nothing_made(place: &Place, files: &[&str]) {
 
 #[test]
 fn wrong_and_contradictory_flags_are_refused_and_nothing_is_made() {
-    let place = Place::new();
+    let place = TestDir::new();
     let cases: [(&str, &[&str], &[&str]); 12] = [
         ("hydrant-sink", &["--frm", "local:a"], &["--frm", "--from"]),
         (
@@ -129,7 +129,7 @@ fn wrong_and_contradictory_flags_are_refused_and_nothing_is_made() {
 
 #[test]
 fn a_missing_stream_is_awaited_then_refused_with_the_command_that_makes_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let remedy = "hydrant stream create local:absent --shards N";
     let cases: [(&str, &[&str]); 3] = [
         ("hydrant-transform", &["--to", "local:clean"]),
@@ -150,7 +150,7 @@ fn a_missing_stream_is_awaited_then_refused_with_the_command_that_makes_it() {
 
 #[test]
 fn a_stream_that_appears_while_it_is_awaited_is_read() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut sink = place.start(
         "hydrant-sink",
         &[
@@ -179,7 +179,7 @@ const TOKENS: &str =
 
 #[test]
 fn a_policy_that_makes_tokens_is_refused_without_a_key() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.write("tokens.toml", TOKENS);
     let transform = place.run(
@@ -214,7 +214,7 @@ fn a_policy_that_makes_tokens_is_refused_without_a_key() {
 
 #[test]
 fn a_policy_with_mistakes_is_refused_with_place_and_remedy() {
-    let place = Place::new();
+    let place = TestDir::new();
     let head = "[policy]\nname = \"p\"\n[[rule]]\n";
     let cases = [
         (

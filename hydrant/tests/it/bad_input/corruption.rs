@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 const SHARDS: u32 = 2;
 const RECORDS: u64 = 1_200;
 const RUNS: u64 = 8;
 
 /// A stream with a flipped bit in the middle of a closed segment of its first shard.
-fn damaged() -> (Place, PathBuf, Vec<u8>) {
-    let place = Place::new();
+fn damaged() -> (TestDir, PathBuf, Vec<u8>) {
+    let place = TestDir::new();
     place.create_small("local:raw", SHARDS);
     // Each run appends most of a segment.
     for seed in 0..RUNS {
@@ -212,7 +212,7 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
 
 #[test]
 fn garbage_in_the_manifest_is_refused_by_name() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     let manifest = place.read("raw/manifest.json");
     for (content, word) in [

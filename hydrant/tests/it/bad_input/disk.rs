@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::place::{Answer, Place, skip};
 use crate::process::binary;
+use crate::test_dir::{Answer, TestDir, skip};
 
 /// A shell with a private file system at `mount` in the place.
 struct Inside<'a> {
-    place: &'a Place,
+    place: &'a TestDir,
     shell: Child,
     input: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -39,7 +39,7 @@ fn is_permitted() -> bool {
 
 impl<'a> Inside<'a> {
     /// `None` where the system does not permit it.
-    fn with_bytes(place: &'a Place, bytes: u64) -> Option<Self> {
+    fn with_bytes(place: &'a TestDir, bytes: u64) -> Option<Self> {
         if !is_permitted() {
             return None;
         }
@@ -84,7 +84,7 @@ impl<'a> Inside<'a> {
             out: self.place.read("run.out"),
             err: self.place.read("run.err"),
         };
-        crate::place::assert_no_panic(&answer.err);
+        crate::test_dir::assert_no_panic(&answer.err);
         answer
     }
 
@@ -133,7 +133,7 @@ const TAIL: &str = "hydrant stream tail local:mount/raw --start earliest --exit-
 
 #[test]
 fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(mut inside) = Inside::with_bytes(&place, 3 << 20) else {
         return;
     };
@@ -154,7 +154,7 @@ fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
     let described = inside
         .run("hydrant stream describe local:mount/raw --json")
         .expect(0, &[]);
-    let stored: u64 = crate::place::stored(&described.json()).iter().sum();
+    let stored: u64 = crate::test_dir::stored(&described.json()).iter().sum();
     assert!(stored < 4_000, "{stored}");
     let read = inside.run(TAIL).expect(0, &[]);
     assert_eq!(read.out.lines().count() as u64, stored);
@@ -180,7 +180,7 @@ fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
 
 #[test]
 fn trimming_frees_a_full_disk() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(mut inside) = Inside::with_bytes(&place, 1 << 20) else {
         return;
     };
@@ -203,7 +203,7 @@ fn trimming_frees_a_full_disk() {
         place.read_so_far("producer.log").contains("no space left")
     });
     // Data that the sink has landed may be trimmed.
-    let stored: u64 = crate::place::stored(
+    let stored: u64 = crate::test_dir::stored(
         &inside
             .run("hydrant stream describe local:mount/raw --json")
             .json(),
@@ -227,7 +227,7 @@ fn trimming_frees_a_full_disk() {
 
 #[test]
 fn a_sink_and_a_transform_with_a_full_output_continue_once_there_is_space() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(mut inside) = Inside::with_bytes(&place, 1 << 20) else {
         return;
     };
@@ -260,7 +260,7 @@ fn a_sink_and_a_transform_with_a_full_output_continue_once_there_is_space() {
         verified.out.contains("\"rows\":3000,")
     });
     place.wait_until("all clean records", || {
-        crate::place::stored(
+        crate::test_dir::stored(
             &inside
                 .run("hydrant stream describe local:mount/clean --json")
                 .json(),
@@ -281,7 +281,7 @@ fn a_sink_and_a_transform_with_a_full_output_continue_once_there_is_space() {
 
 #[test]
 fn a_read_only_file_system_is_a_clear_refusal() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(mut inside) = Inside::with_bytes(&place, 4 << 20) else {
         return;
     };
@@ -333,7 +333,9 @@ fn a_read_only_file_system_is_a_clear_refusal() {
         .run("hydrant stream describe local:mount/raw --json")
         .expect(0, &[]);
     assert_eq!(
-        crate::place::stored(&described.json()).iter().sum::<u64>(),
+        crate::test_dir::stored(&described.json())
+            .iter()
+            .sum::<u64>(),
         10
     );
     assert_eq!(inside.run(TAIL).expect(0, &[]).out.lines().count(), 10);

@@ -3,10 +3,10 @@
 use std::fs;
 
 use crate::lake;
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
-fn landed() -> Place {
-    let place = Place::new();
+fn landed() -> TestDir {
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.simulate("local:raw", 50, 1);
     place.sink("local:raw", "file:lake").expect(0, &[]);
@@ -113,7 +113,7 @@ fn a_commit_record_of_a_newer_version_or_of_garbage_is_refused_and_nothing_is_wr
 }
 
 /// The newest commit record of the only chain.
-fn newest_commit(place: &Place) -> std::path::PathBuf {
+fn newest_commit(place: &TestDir) -> std::path::PathBuf {
     let mut todo = vec![place.path("lake/_hydrant/events/commits")];
     let mut records = Vec::new();
     while let Some(dir) = todo.pop() {
@@ -153,7 +153,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 #[test]
 fn a_system_directory_that_is_a_file_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.simulate("local:raw", 5, 1);
     place.write("lake/_hydrant", "mine");
@@ -186,7 +186,7 @@ fn a_schema_of_garbage_is_refused_by_name() {
 
 #[test]
 fn a_lake_that_does_not_exist_is_not_sound() {
-    let place = Place::new();
+    let place = TestDir::new();
     let verified = place.verify("file:absent");
     verified.expect(64, &["absent"]);
     let place = landed();

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use crate::place::{Place, assert_no_panic};
+use crate::test_dir::{TestDir, assert_no_panic};
 
 #[test]
 fn a_drain_beside_a_disk_that_hangs_ends_in_time_and_names_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.simulate("local:raw", 50, 1);
     place.sink("local:raw", "file:lake").expect(0, &[]);

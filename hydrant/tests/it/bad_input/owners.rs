@@ -1,6 +1,6 @@
 //! Workers that own the same shards, and a policy that changes under an app.
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 /// Two sinks that share no lease: each owns every shard all the time.
 #[test]
@@ -16,7 +16,7 @@ fn sinks_of_one_identity_land_each_record_once() {
 
 fn own_together(first: &[&str], second: &[&str]) {
     const RECORDS: u64 = 3_000;
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 2);
     let sink = [
         "--from",
@@ -60,20 +60,20 @@ fn own_together(first: &[&str], second: &[&str]) {
     let wanted: Vec<i64> = (0..RECORDS as i64).collect();
     assert_eq!(place.integers("lake", "index"), wanted);
     assert_eq!(place.sound("file:lake")["rows"], RECORDS);
-    crate::place::assert_no_panic(&place.logs());
+    crate::test_dir::assert_no_panic(&place.logs());
 }
 
 const OTHER: &str = "[policy]\nname = \"other\"\n[[rule]]\nclass = \"email\"\naction = \"label\"\nlabel = \"[GONE]\"\n";
 
 /// Sends a record with an e-mail address and waits for it in the clean stream.
-fn feed(place: &Place, n: u64) {
+fn feed(place: &TestDir, n: u64) {
     place.put(
         "local:raw",
         &[&format!(r#"{{"n":{n},"mail":"x@example.com"}}"#)],
     );
 }
 
-fn clean(place: &Place) -> String {
+fn clean(place: &TestDir) -> String {
     let args = [
         "stream",
         "tail",
@@ -87,7 +87,7 @@ fn clean(place: &Place) -> String {
 
 #[test]
 fn a_policy_changes_after_a_clean_stop_and_is_refused_after_a_death() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.create("local:clean", 1);
     place.write("other.toml", OTHER);
@@ -146,7 +146,7 @@ fn a_policy_changes_after_a_clean_stop_and_is_refused_after_a_death() {
 /// once, under one policy or the other.
 #[test]
 fn two_policies_on_one_app_at_once_neither_lose_nor_double() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.create("local:clean", 2);
     place.write("other.toml", OTHER);

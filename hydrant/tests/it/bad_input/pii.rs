@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::records::nested;
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 #[test]
 fn bad_lines_are_only_in_the_report_and_the_good_ones_pass_in_order() {
-    let place = Place::new();
+    let place = TestDir::new();
     let bad: Vec<(Vec<u8>, &str)> = vec![
         (br#"{"secret":"RAWMARK""#.to_vec(), "malformed_json"),
         (b"RAWMARK".to_vec(), "malformed_json"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hydrant_sink::decode::DEPTH_MAX;
 
-use crate::place::{Letter, Place};
+use crate::test_dir::{DeadLetterRow, TestDir};
 
 /// A mark in every bad record; it may come out only in the payload of the sink's dead letters.
 const MARK: &str = "RAWMARK";
@@ -20,7 +20,7 @@ struct RecordCase {
 enum RecordOutcome {
     Row,
     /// A dead letter of this stage, for this reason.
-    Letter(&'static str, &'static str),
+    DeadLetter(&'static str, &'static str),
     /// The producer refuses it, for this reason.
     Refused(&'static str),
 }
@@ -47,8 +47,8 @@ pub(super) fn nested(open: &str, close: &str) -> Vec<u8> {
 
 /// Good and bad records in turn.
 fn cases() -> Vec<RecordCase> {
-    let transform = |reason| RecordOutcome::Letter("transform", reason);
-    let sink = |reason| RecordOutcome::Letter("sink", reason);
+    let transform = |reason| RecordOutcome::DeadLetter("transform", reason);
+    let sink = |reason| RecordOutcome::DeadLetter("sink", reason);
     let mut huge = br#"{"device_id":"d1","secret":"RAWMARK","blob":""#.to_vec();
     huge.extend(std::iter::repeat_n(b'x', 10 << 20));
     huge.extend(b"\"}");
@@ -114,7 +114,7 @@ fn cases() -> Vec<RecordCase> {
 
 #[test]
 fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows() {
-    let place = Place::new();
+    let place = TestDir::new();
     let cases = cases();
     let lines: Vec<&[u8]> = cases.iter().map(|case| case.record.as_slice()).collect();
     place.write("in.ndjson", lines.join(&b'\n'));
@@ -150,7 +150,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
                 continue;
             }
             RecordOutcome::Row => rows.push(line as i64),
-            RecordOutcome::Letter(stage, reason) => {
+            RecordOutcome::DeadLetter(stage, reason) => {
                 letters.insert(sequence, (stage, reason, &case.record));
             }
         }
@@ -161,8 +161,8 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
     assert_eq!(report["refused"], serde_json::json!(refused), "{report}");
 
     assert_eq!(place.integers("lake", "n"), rows);
-    let found = place.letters("lake");
-    let (of_transform, of_sink): (Vec<&Letter>, Vec<&Letter>) =
+    let found = place.dead_letters("lake");
+    let (of_transform, of_sink): (Vec<&DeadLetterRow>, Vec<&DeadLetterRow>) =
         found.iter().partition(|letter| letter.stage == "transform");
     for letter in &of_transform {
         let (stage, reason, record) = letters[&letter.sequence];
@@ -214,11 +214,11 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
 /// A table without columns cannot hold a row without values; later it can.
 #[test]
 fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.put("local:raw", &["{}"]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
-    let letters = place.letters("lake");
+    let letters = place.dead_letters("lake");
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_eq!(letters[0].reason, "empty_record");
     place.put("local:raw", &[r#"{"n":1}"#, "{}"]);
@@ -233,7 +233,7 @@ fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
 /// Personal data in a key is replaced before a reader can see it, also in a record that cannot be read.
 #[test]
 fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.write(
         "in.ndjson",
@@ -255,7 +255,7 @@ fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
     let transformed = place.transform("local:raw", "local:clean").expect(0, &[]);
     let landed = place.sink("local:clean", "file:lake").expect(0, &[]);
     assert_eq!(place.integers("lake", "n"), [1]);
-    let letters = place.letters("lake");
+    let letters = place.dead_letters("lake");
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_eq!(letters[0].reason, "duplicate_key");
     let payload = String::from_utf8_lossy(letters[0].payload.as_deref().expect("a payload"));
@@ -276,7 +276,7 @@ fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
 /// Records as deep as columns may nest pass every stage and every command that reads them.
 #[test]
 fn the_deepest_records_become_rows() {
-    let place = Place::new();
+    let place = TestDir::new();
     let deepest = |name: &str, open: &str, close: &str| {
         let times = (DEPTH_MAX - 1) / open.matches(['[', '{']).count();
         let (open, close) = (open.repeat(times), close.repeat(times));

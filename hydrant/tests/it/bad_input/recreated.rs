@@ -1,12 +1,12 @@
 //! A stream that is deleted and created again under its name.
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 const GONE: &[&str] = &["was deleted", "start again"];
 
 #[test]
 fn the_new_stream_is_another_chain_and_none_of_its_records_is_skipped() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.simulate("local:raw", 300, 1);
     place.sink("local:raw", "file:lake").expect(0, &[]);
@@ -38,7 +38,7 @@ fn the_new_stream_is_another_chain_and_none_of_its_records_is_skipped() {
 
 #[test]
 fn running_readers_and_writers_end_with_a_clear_error() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.create("local:clean", 2);
     let mut producer = place.start(
@@ -80,7 +80,7 @@ fn running_readers_and_writers_end_with_a_clear_error() {
     ] {
         assert_eq!(place.wait_for_end(process), Some(1), "{}", place.logs());
         let said = place.read(log);
-        crate::place::assert_no_panic(&said);
+        crate::test_dir::assert_no_panic(&said);
         let last = said.lines().last().expect("a message");
         assert!(last.starts_with("error: "), "{said}");
         // The reason is logged with its shard when it occurs.

@@ -1,7 +1,7 @@
 //! An app that goes back in its input: records that its output cannot take are refused, and the refusal names the
 //! command that sends them again.
 
-use crate::place::{Answer, Place};
+use crate::test_dir::{Answer, TestDir};
 
 /// Records that the app skips, and records that it copies after them.
 const PASSED: u64 = 300;
@@ -9,7 +9,7 @@ const COPIED: u64 = 200;
 
 const REMEDY: &str = "hydrant stream reprocess local:raw --app hydrant-consumer --from earliest";
 
-fn copy(place: &Place, start: &str) -> Answer {
+fn copy(place: &TestDir, start: &str) -> Answer {
     let args = [
         "--from",
         "local:raw",
@@ -24,15 +24,15 @@ fn copy(place: &Place, start: &str) -> Answer {
     place.run("hydrant-consumer", &args)
 }
 
-fn reprocess(place: &Place, from: &str) -> Answer {
+fn reprocess(place: &TestDir, from: &str) -> Answer {
     let app = ["--app", "hydrant-consumer", "--from", from];
     let args = ["stream", "reprocess", "local:raw"];
     place.run("hydrant", &[&args[..], &app[..]].concat())
 }
 
 /// A copy that began at the latest record.
-fn begun_at_latest() -> Place {
-    let place = Place::new();
+fn begun_at_latest() -> TestDir {
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.create("local:clean", 2);
     place.simulate("local:raw", PASSED, 1);
@@ -43,11 +43,11 @@ fn begun_at_latest() -> Place {
     place
 }
 
-fn in_clean(place: &Place) -> u64 {
+fn in_clean(place: &TestDir) -> u64 {
     place.stored("local:clean").iter().sum()
 }
 
-fn forget_progress(place: &Place) {
+fn forget_progress(place: &TestDir) {
     let apps = place.home("raw").join("_apps");
     std::fs::remove_dir_all(apps).expect("the progress can be removed");
 }
@@ -75,7 +75,7 @@ fn skipped_records_are_refused_until_they_are_sent_as_new() {
 /// Shards of the output without records of the app would take what the others refuse.
 #[test]
 fn skipped_records_reach_no_shard_of_the_output() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.create("local:clean", 8);
     place.simulate("local:raw", PASSED, 1);
@@ -113,7 +113,7 @@ fn a_split_and_a_merge_keep_what_was_skipped() {
 
 #[test]
 fn a_start_beyond_what_is_known_passes_over_what_lies_between() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.create("local:clean", 1);
     place.simulate("local:raw", COPIED, 1);
@@ -131,7 +131,7 @@ fn a_start_beyond_what_is_known_passes_over_what_lies_between() {
 
 #[test]
 fn one_shard_is_sent_again_from_a_position_and_the_others_continue() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.create("local:clean", 1);
     place.simulate("local:raw", PASSED, 1);
@@ -147,7 +147,7 @@ fn one_shard_is_sent_again_from_a_position_and_the_others_continue() {
 
 #[test]
 fn what_keeps_nothing_is_written_to_once_more() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 2);
     place.simulate("local:raw", COPIED, 1);
     let app = ["--app", "printer"];

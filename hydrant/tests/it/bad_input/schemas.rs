@@ -3,11 +3,11 @@
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 #[test]
 fn integers_then_fractions_make_a_double_column() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.put("local:raw", &[r#"{"v":1}"#, r#"{"v":9007199254740992}"#]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
@@ -41,14 +41,14 @@ fn integers_then_fractions_make_a_double_column() {
 
 #[test]
 fn a_fraction_after_an_integer_that_no_double_holds_is_a_dead_letter() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.put("local:raw", &[r#"{"v":9007199254740993}"#]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
     place.put("local:raw", &[r#"{"v":22.6}"#, r#"{"v":5}"#]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
     assert_eq!(place.integers("lake", "v"), [5, 9_007_199_254_740_993]);
-    let letters = place.letters("lake");
+    let letters = place.dead_letters("lake");
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_eq!(letters[0].reason, "type_conflict");
     assert_eq!(letters[0].sequence, 1);
@@ -65,7 +65,7 @@ fn a_fraction_after_an_integer_that_no_double_holds_is_a_dead_letter() {
 /// Two columns of one name, types that never join, and the name of a partition column.
 #[test]
 fn kinds_that_do_not_join_are_dead_letters_and_name_the_column() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.create("local:raw", 1);
     place.put("local:raw", &[r#"{"a":{"b":true},"l":[1],"s":"x"}"#]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
@@ -78,7 +78,7 @@ fn kinds_that_do_not_join_are_dead_letters_and_name_the_column() {
     let lines: Vec<&str> = bad.iter().map(|(line, ..)| *line).collect();
     place.put("local:raw", &lines);
     place.sink("local:raw", "file:lake").expect(0, &[]);
-    let letters = place.letters("lake");
+    let letters = place.dead_letters("lake");
     assert_eq!(letters.len(), bad.len(), "{letters:?}");
     for (letter, (line, column, wanted)) in letters.iter().zip(bad) {
         assert_eq!(letter.reason, "type_conflict", "{letter:?}");

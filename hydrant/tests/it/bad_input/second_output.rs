@@ -1,11 +1,11 @@
 //! Several outputs of one app: a second lake or table, a lake that is deleted and filled again, two lakes at once.
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 const RECORDS: u64 = 600;
 
-fn filled() -> Place {
-    let place = Place::new();
+fn filled() -> TestDir {
+    let place = TestDir::new();
     place.create("local:raw", 3);
     place.simulate("local:raw", RECORDS, 1);
     place
@@ -13,15 +13,15 @@ fn filled() -> Place {
 
 /// Checks that each record of the stream is one row of the lake's table.
 #[track_caller]
-fn assert_all(place: &Place, lake: &str, records: u64) {
+fn assert_all(place: &TestDir, lake: &str, records: u64) {
     let verified = place.sound(&format!("file:{lake}"));
     assert_eq!(verified["rows"], records, "{verified}");
 }
 
 /// The last message of a process that wrote to `log`.
-fn last_words(place: &Place, log: &str) -> String {
+fn last_words(place: &TestDir, log: &str) -> String {
     let said = place.read(log);
-    crate::place::assert_no_panic(&said);
+    crate::test_dir::assert_no_panic(&said);
     said.lines().last().unwrap_or_default().to_owned()
 }
 
@@ -223,7 +223,7 @@ fn a_second_clean_stream_gets_everything_from_the_start() {
 }
 
 /// The lines that a copy to standard output prints.
-fn printed(place: &Place, more: &[&str]) -> usize {
+fn printed(place: &TestDir, more: &[&str]) -> usize {
     let args = [
         &[
             "--from",

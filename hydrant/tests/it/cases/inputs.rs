@@ -6,9 +6,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 
-use crate::place::{Answer, Place};
+use crate::test_dir::{Answer, TestDir};
 
-impl Place {
+impl TestDir {
     /// Runs the producer with these additional flags.
     fn produce(&self, flags: &[&str]) -> Answer {
         let args = ["--to", "local:raw", "--shards", "1", "--json"];
@@ -103,7 +103,7 @@ fn three_records_are_three_however_they_are_written() {
     ];
     let mut wrong = String::new();
     for (name, bytes) in cases {
-        let place = Place::new();
+        let place = TestDir::new();
         place.write("in", bytes);
         let answer = place.produce(&["--input", "in"]);
         let decodes = name.starts_with("UTF-16");
@@ -135,7 +135,7 @@ fn nothing_is_nothing() {
         b" [ ] \n",
         b"\xef\xbb\xbf",
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.write("in", empty);
         let report = place.produce(&["--input", "in"]).expect(0, &[]).json();
         assert_eq!(report["stored"], 0, "{empty:?}: {report}");
@@ -151,7 +151,7 @@ fn nothing_is_nothing() {
 fn what_cannot_be_read_is_refused_by_its_name_and_what_was_read_is_kept() {
     let ndjson: String = (0..20_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     let whole = gzip(ndjson.as_bytes());
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("in", &whole[..whole.len() - 9]);
     let answer = place.produce(&["--input", "in"]);
     assert!(matches!(answer.code, Some(1 | 64)), "{answer:?}");
@@ -168,7 +168,7 @@ fn what_cannot_be_read_is_refused_by_its_name_and_what_was_read_is_kept() {
         (b"PK\x03\x04\x14\x00\x00\x00", "zip"),
         (b"PAR1\x15\x04\x15\x10", "Parquet"),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.write("in", [bytes, &[0; 64]].concat());
         let answer = place.produce(&["--input", "in"]).expect(64, &["/in`"]);
         let said = answer.err.to_lowercase();
@@ -178,7 +178,7 @@ fn what_cannot_be_read_is_refused_by_its_name_and_what_was_read_is_kept() {
 
 #[test]
 fn a_growing_file_is_sent_whole_and_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     let ledger = ["--input", "in", "--name", "n", "--ledger", "l"];
     place.write("in", "{\"n\":1}\n{\"n\":2,\"s\":\"hal");
     assert_eq!(place.produce(&ledger).expect(0, &[]).json()["stored"], 1);
@@ -207,7 +207,7 @@ fn a_file_that_was_replaced_is_not_taken_for_a_grown_one() {
     ];
     for (name, second) in rewritten {
         for in_place in [false, true] {
-            let place = Place::new();
+            let place = TestDir::new();
             let ledger = ["--input", "in", "--name", "n", "--ledger", "l"];
             place.write("in", first);
             place.produce(&ledger).expect(0, &[]);
@@ -230,7 +230,7 @@ fn a_file_that_was_replaced_is_not_taken_for_a_grown_one() {
 /// The producer refuses records that a later stage would set aside, and names their lines.
 #[test]
 fn the_limits_of_later_stages_are_those_of_the_producer() {
-    let place = Place::new();
+    let place = TestDir::new();
     let depth = |depth: usize| "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
     let text = |bytes: usize| format!(r#"{{"s":"{}"}}"#, "x".repeat(bytes - 8));
     let name = |bytes: usize| format!(r#"{{"{}":1}}"#, "k".repeat(bytes));

@@ -1,6 +1,6 @@
 //! Checks what the built-in policy removes and what it leaves, record by record, through `hydrant pii run`.
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 /// A record, what the output must not contain, and what it must contain unchanged.
 struct LineCase {
@@ -24,7 +24,7 @@ fn case(record: impl Into<String>, gone: &'static str, kept: &'static str) -> Li
 fn check(cases: &[LineCase]) {
     let records: Vec<&str> = cases.iter().map(|case| case.record.as_str()).collect();
     let input = records.join("\n") + "\n";
-    let place = Place::new();
+    let place = TestDir::new();
     let answer = place
         .feed("hydrant", &["pii", "run"], input.as_bytes())
         .expect(0, &[]);

@@ -1,6 +1,6 @@
 //! Records at which no stage may stop: each becomes a row or a dead letter, and its neighbours become rows.
 
-use crate::place::Place;
+use crate::test_dir::TestDir;
 
 #[test]
 fn no_record_stops_a_stage() {
@@ -49,7 +49,7 @@ fn no_record_stops_a_stage() {
         input.push(format!(r#"{{"good":{n}}}"#));
         input.push(record.clone());
     }
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("in", input.join("\n") + "\n");
     place.write(
         "sink.toml",

@@ -17,7 +17,7 @@ use crate::lake;
 use crate::process::{NO_SKIP, Running, command};
 
 /// The directory of one case; removed when it is dropped.
-pub(crate) struct Place {
+pub(crate) struct TestDir {
     dir: tempfile::TempDir,
 }
 
@@ -72,9 +72,9 @@ pub(crate) fn home(dir: &Path) -> PathBuf {
     dirs.find(|path| path.is_dir()).expect("a home")
 }
 
-impl Place {
+impl TestDir {
     pub(crate) fn new() -> Self {
-        Place {
+        TestDir {
             dir: tempfile::tempdir().expect("a directory"),
         }
     }
@@ -258,7 +258,7 @@ impl Place {
     }
 
     /// The dead letters of the table `events`, in the order of their positions.
-    pub(crate) fn letters(&self, lake: &str) -> Vec<Letter> {
+    pub(crate) fn dead_letters(&self, lake: &str) -> Vec<DeadLetterRow> {
         let dir = self.path(&format!("{lake}/_hydrant/events/dead-letters"));
         let mut letters = Vec::new();
         for batch in lake::files(&dir)
@@ -271,7 +271,7 @@ impl Place {
             let lengths = batch.column_by_name("length").expect("lengths");
             let lengths = lengths.as_primitive::<arrow_array::types::Int64Type>();
             for row in 0..batch.num_rows() {
-                letters.push(Letter {
+                letters.push(DeadLetterRow {
                     stream: text("stream", row),
                     shard: text("shard", row),
                     sequence: text("sequence", row).parse().expect("a number"),
@@ -349,7 +349,7 @@ pub(crate) fn stored(described: &Value) -> Vec<u64> {
 
 /// A dead letter of a lake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Letter {
+pub(crate) struct DeadLetterRow {
     pub(crate) stream: String,
     pub(crate) shard: String,
     pub(crate) sequence: u64,
