@@ -42,7 +42,7 @@ enum KindSettings {
 }
 
 /// A stream, and the settings of its kind.
-enum Target {
+enum StreamTarget {
     Local {
         dir: PathBuf,
         options: CreateOptions,
@@ -74,7 +74,7 @@ impl Streams {
         Ok(parsed)
     }
 
-    fn target(&self, url: &StreamUrl, outranking: &[OutrankingValue]) -> Result<Target> {
+    fn target(&self, url: &StreamUrl, outranking: &[OutrankingValue]) -> Result<StreamTarget> {
         let mut values: Vec<OutrankingValue> = url
             .query()
             .iter()
@@ -92,7 +92,7 @@ impl Streams {
             return Err(Error::refused(wrong.join("; ")));
         }
         Ok(match (url.place(), settings) {
-            (StreamPlace::Local { dir }, KindSettings::Local(options)) => Target::Local {
+            (StreamPlace::Local { dir }, KindSettings::Local(options)) => StreamTarget::Local {
                 dir: dir.clone(),
                 options,
             },
@@ -105,7 +105,7 @@ impl Streams {
     /// [`Error::NotFound`] names the command that makes it.
     pub async fn open(&self, url: &str, ctx: &Context) -> Result<SharedStream> {
         match self.target(&StreamUrl::parse(url)?, &[])? {
-            Target::Local { dir, .. } => match LocalStream::open(&dir, url, ctx).await? {
+            StreamTarget::Local { dir, .. } => match LocalStream::open(&dir, url, ctx).await? {
                 Some(stream) => Ok(stream),
                 None => Err(missing(url)),
             },
@@ -158,7 +158,7 @@ impl Streams {
         ctx: &Context,
     ) -> Result<bool> {
         match self.target(&StreamUrl::parse(url)?, flags)? {
-            Target::Local { dir, options } => {
+            StreamTarget::Local { dir, options } => {
                 local::create(&dir, &CreateOptions { shards, ..options }, ctx).await
             }
         }
@@ -170,7 +170,7 @@ impl Streams {
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, url: &str, ctx: &Context) -> Result<()> {
         let gone = match self.target(&StreamUrl::parse(url)?, &[])? {
-            Target::Local { dir, .. } => local::delete(&dir, ctx).await?,
+            StreamTarget::Local { dir, .. } => local::delete(&dir, ctx).await?,
         };
         if gone {
             return Ok(());

@@ -61,14 +61,14 @@ struct Claimed {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct NaiveEntry {
     origin: u8,
     low: Option<u64>,
     claims: Vec<Claimed>,
 }
 
 #[derive(Clone, Debug)]
-struct Item {
+struct NaiveItem {
     entry: usize,
     position: u64,
     index: u32,
@@ -76,13 +76,13 @@ struct Item {
 }
 
 #[derive(Clone, Debug)]
-enum Op {
+enum MarksOp {
     /// The shard that owns this hash gets a record, so much later than the one before.
     Read {
         hash: u128,
         later: i64,
-        entries: Vec<Entry>,
-        items: Vec<Item>,
+        entries: Vec<NaiveEntry>,
+        items: Vec<NaiveItem>,
     },
     Split {
         hash: u128,
@@ -111,10 +111,10 @@ fn claim() -> impl Strategy<Value = Claimed> {
     })
 }
 
-fn entry() -> impl Strategy<Value = Entry> {
+fn entry() -> impl Strategy<Value = NaiveEntry> {
     let low = prop_oneof![2 => Just(None), 1 => (0..=POSITIONS).prop_map(Some)];
     (0..ORIGINS, low, prop::collection::vec(claim(), 0..3)).prop_map(|(origin, low, claims)| {
-        Entry {
+        NaiveEntry {
             origin,
             low,
             claims,
@@ -122,9 +122,9 @@ fn entry() -> impl Strategy<Value = Entry> {
     })
 }
 
-fn item() -> impl Strategy<Value = Item> {
+fn item() -> impl Strategy<Value = NaiveItem> {
     (0..4usize, 1..=POSITIONS, 0..OUTPUTS, any::<bool>()).prop_map(
-        |(entry, position, index, is_record)| Item {
+        |(entry, position, index, is_record)| NaiveItem {
             entry,
             position,
             index,
@@ -133,7 +133,7 @@ fn item() -> impl Strategy<Value = Item> {
     )
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op() -> impl Strategy<Value = MarksOp> {
     let entries = prop::collection::vec(entry(), 0..4);
     let items =
         (prop::collection::vec(item(), 0..8), any::<bool>()).prop_map(|(mut items, rise)| {
@@ -144,22 +144,22 @@ fn op() -> impl Strategy<Value = Op> {
         });
     prop_oneof![
         8 => (0..HASHES, 1i64..4, entries, items)
-            .prop_map(|(hash, later, entries, items)| Op::Read { hash, later, entries, items }),
-        1 => (0..HASHES, 0..HASHES).prop_map(|(hash, at)| Op::Split { hash, at }),
-        1 => (0..HASHES).prop_map(|hash| Op::Merge { hash }),
-        1 => (0..HASHES).prop_map(|hash| Op::Reopen { hash }),
-        1 => (0..HASHES).prop_map(|hash| Op::Rewind { hash }),
+            .prop_map(|(hash, later, entries, items)| MarksOp::Read { hash, later, entries, items }),
+        1 => (0..HASHES, 0..HASHES).prop_map(|(hash, at)| MarksOp::Split { hash, at }),
+        1 => (0..HASHES).prop_map(|hash| MarksOp::Merge { hash }),
+        1 => (0..HASHES).prop_map(|hash| MarksOp::Reopen { hash }),
+        1 => (0..HASHES).prop_map(|hash| MarksOp::Rewind { hash }),
     ]
 }
 
 /// What is known of one origin at one hash: outputs of positions, and the end.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Cell {
+struct NaiveCell {
     known: BTreeSet<(u64, u32)>,
     ended: Option<i64>,
 }
 
-impl Cell {
+impl NaiveCell {
     fn add(&mut self, from: u64, to: u64) {
         let covered = (from + 1..=to).flat_map(|n| (0..OUTPUTS).map(move |index| (n, index)));
         self.known.extend(covered);
@@ -170,12 +170,12 @@ impl Cell {
 #[derive(Clone, Debug)]
 struct Naive {
     range: HashRange,
-    cells: Vec<Vec<Cell>>,
+    cells: Vec<Vec<NaiveCell>>,
 }
 
 impl Naive {
     fn new(range: HashRange) -> Self {
-        let cells = vec![vec![Cell::default(); HASHES as usize]; usize::from(ORIGINS)];
+        let cells = vec![vec![NaiveCell::default(); HASHES as usize]; usize::from(ORIGINS)];
         Naive { range, cells }
     }
 
@@ -185,7 +185,7 @@ impl Naive {
         (first..=last).map(|hash| hash as usize)
     }
 
-    fn read(&mut self, arrival: i64, entries: &[Entry], items: &[Item]) -> Sifted {
+    fn read(&mut self, arrival: i64, entries: &[NaiveEntry], items: &[NaiveItem]) -> Sifted {
         // Hashes share a segment when the same is known of them and no claim begins or ends between them.
         let follows = |origin: usize, hash: usize| {
             let cells = &self.cells[origin];
@@ -256,7 +256,7 @@ impl Naive {
         }
         for cell in self.cells.iter_mut().flatten() {
             if cell.ended.is_some_and(|ended| arrival > ended + ENDED_KEPT) {
-                *cell = Cell::default();
+                *cell = NaiveCell::default();
             }
         }
         sifted
@@ -277,28 +277,28 @@ impl Naive {
     }
 }
 
-struct Reader {
+struct ReaderPair {
     marks: ReaderMarks,
     naive: Naive,
 }
 
 /// One run of readers and their oracles; says where they part.
-fn run(ops: &[Op]) -> Result<(), String> {
+fn run(ops: &[MarksOp]) -> Result<(), String> {
     let whole = range(0, HASHES - 1);
-    let mut readers = vec![Reader {
+    let mut readers = vec![ReaderPair {
         marks: ReaderMarks::new(whole),
         naive: Naive::new(whole),
     }];
     let (mut now, mut next) = (0, 0);
     for op in ops {
-        let of = |hash: u128, readers: &[Reader]| {
+        let of = |hash: u128, readers: &[ReaderPair]| {
             let owner = readers
                 .iter()
                 .position(|one| one.naive.range.contains(hash));
             owner.expect("each hash has an owner")
         };
         match op {
-            Op::Read {
+            MarksOp::Read {
                 hash,
                 later,
                 entries,
@@ -323,22 +323,22 @@ fn run(ops: &[Op]) -> Result<(), String> {
                     return Err(format!("{sifted:?}, not {expected:?}, after {before:?}"));
                 }
             }
-            Op::Split { hash, at } => {
+            MarksOp::Split { hash, at } => {
                 let n = of(*hash, &readers);
                 let Some((low, high)) = readers[n].naive.range.split(*at) else {
                     continue;
                 };
                 let parent = readers.remove(n);
                 for part in [low, high] {
-                    readers.push(Reader {
+                    readers.push(ReaderPair {
                         marks: ReaderMarks::of_child(part, std::slice::from_ref(&parent.marks)),
                         naive: Naive::of_child(part, &[&parent.naive]),
                     });
                 }
             }
-            Op::Merge { hash } => {
+            MarksOp::Merge { hash } => {
                 let a = readers.remove(of(*hash, &readers));
-                let neighbour = |one: &Reader| one.naive.range.join(a.naive.range);
+                let neighbour = |one: &ReaderPair| one.naive.range.join(a.naive.range);
                 let found = readers.iter().position(|one| neighbour(one).is_some());
                 let Some(n) = found else {
                     readers.push(a);
@@ -346,12 +346,12 @@ fn run(ops: &[Op]) -> Result<(), String> {
                 };
                 let b = readers.remove(n);
                 let joined = neighbour(&b).expect("they are neighbours");
-                readers.push(Reader {
+                readers.push(ReaderPair {
                     marks: ReaderMarks::of_child(joined, &[a.marks, b.marks]),
                     naive: Naive::of_child(joined, &[&a.naive, &b.naive]),
                 });
             }
-            Op::Reopen { hash } => {
+            MarksOp::Reopen { hash } => {
                 let n = of(*hash, &readers);
                 let reader = &mut readers[n];
                 let mut stored = Vec::new();
@@ -360,7 +360,7 @@ fn run(ops: &[Op]) -> Result<(), String> {
                 reader.marks = ReaderMarks::restored(&stored, reader.naive.range, at)
                     .map_err(|error| format!("{error} in {:?}", reader.marks))?;
             }
-            Op::Rewind { hash } => {
+            MarksOp::Rewind { hash } => {
                 let n = of(*hash, &readers);
                 let reader = &mut readers[n];
                 if reader.marks.at() == Position::Begin {
@@ -380,7 +380,7 @@ fn run(ops: &[Op]) -> Result<(), String> {
     Ok(())
 }
 
-fn tagged(entries: &[Entry], items: &[Item]) -> (Vec<TagEntry>, Vec<TagItem>) {
+fn tagged(entries: &[NaiveEntry], items: &[NaiveItem]) -> (Vec<TagEntry>, Vec<TagItem>) {
     let tag = entries.iter().map(|entry| {
         let (writer, shard) = name(entry.origin);
         let claims = entry.claims.iter().map(|claim| TagClaim {
@@ -408,8 +408,8 @@ fn tagged(entries: &[Entry], items: &[Item]) -> (Vec<TagEntry>, Vec<TagItem>) {
 }
 
 /// Marks know what the oracle knows, in segments of which no neighbours are alike, and come back from their bytes.
-fn agrees(reader: &Reader) -> Result<(), String> {
-    let Reader { marks, naive } = reader;
+fn agrees(reader: &ReaderPair) -> Result<(), String> {
+    let ReaderPair { marks, naive } = reader;
     for of in 0..ORIGINS {
         let segments = marks.origins.get(&name(of));
         for hash in naive.range.first..=naive.range.last {
@@ -452,7 +452,7 @@ fn agrees(reader: &Reader) -> Result<(), String> {
     }
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
+fn ops() -> impl Strategy<Value = Vec<MarksOp>> {
     prop::collection::vec(op(), 1..24)
 }
 
@@ -471,7 +471,7 @@ proptest! {
         let mut marks = ReaderMarks::new(whole);
         let mut stored: Option<(ReaderMarks, Vec<Sifted>)> = None;
         let reads = ops.iter().filter_map(|op| match op {
-            Op::Read { entries, items, .. } => Some(tagged(entries, items)),
+            MarksOp::Read { entries, items, .. } => Some(tagged(entries, items)),
             _ => None,
         });
         for again in [false, true] {

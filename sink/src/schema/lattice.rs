@@ -25,7 +25,7 @@ pub struct Conflict {
     pub found: String,
 }
 
-struct Join {
+struct TypeJoin {
     conflicts: Vec<Conflict>,
     room: usize,
 }
@@ -41,7 +41,7 @@ impl TableSchema {
                 .partition_columns
                 .clone_from(&other.partition_columns);
         }
-        let mut join = Join {
+        let mut join = TypeJoin {
             conflicts: Vec::new(),
             room: columns_max.saturating_sub(self.width()),
         };
@@ -61,7 +61,7 @@ impl TableSchema {
     }
 }
 
-impl Join {
+impl TypeJoin {
     fn refuse(&mut self, path: &str, wanted: impl ToString, found: &ColumnType) {
         self.conflicts.push(Conflict {
             column: path.to_owned(),

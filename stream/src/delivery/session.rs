@@ -48,7 +48,7 @@ struct KeptPlan {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Unconfirmed {
+struct UnconfirmedAppends {
     bytes: usize,
     appends: usize,
 }
@@ -78,7 +78,7 @@ pub(super) struct LaneSession {
     confirmed: Position,
     answers: FuturesUnordered<BoxFuture<'static, LaneAnswer>>,
     next_piece: u64,
-    unconfirmed: Unconfirmed,
+    unconfirmed: UnconfirmedAppends,
     /// Whether an append may wait to be submitted. Without it no lane is looked at: there may be hundreds.
     waits: bool,
     /// Whether a lane may be at fault.
@@ -218,7 +218,7 @@ impl LaneSession {
             confirmed: low,
             answers: FuturesUnordered::new(),
             next_piece: 0,
-            unconfirmed: Unconfirmed::default(),
+            unconfirmed: UnconfirmedAppends::default(),
             waits: false,
             faulty: false,
             duplicates: 0,

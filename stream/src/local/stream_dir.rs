@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hydrant_core::disk::{SharedDisk, Stat};
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
-use super::format::manifest::{Manifest, Settings};
+use super::format::manifest::{Manifest, StreamSettings};
 use super::producer_locks::ProducerLocks;
 use super::stream_time::StreamTime;
 
@@ -26,7 +26,7 @@ pub(super) struct StreamDir {
     /// The incarnation as a number.
     pub(super) incarnation: u128,
     /// What was decided at creation.
-    pub(super) settings: Settings,
+    pub(super) settings: StreamSettings,
     /// Which producers without a ledger live.
     pub(super) runs: ProducerLocks,
     /// The time by which data ages.

@@ -19,7 +19,7 @@ fn streams(variables: &[(&str, &str)]) -> (Streams, Vec<String>) {
 }
 
 fn options(streams: &Streams, url: &str, flags: &[OutrankingValue]) -> Result<CreateOptions> {
-    let Target::Local { options, .. } = streams.target(&StreamUrl::parse(url)?, flags)?;
+    let StreamTarget::Local { options, .. } = streams.target(&StreamUrl::parse(url)?, flags)?;
     Ok(options)
 }
 

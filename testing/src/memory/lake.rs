@@ -10,7 +10,7 @@ use hydrant_core::error::{Error, Result};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Upload};
 
 #[derive(Debug, Default)]
-struct State {
+struct LakeState {
     objects: BTreeMap<String, Bytes>,
     uploads: BTreeMap<String, (String, BytesMut)>,
     next_upload: u64,
@@ -19,7 +19,7 @@ struct State {
 /// A lake in memory; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLake {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<LakeState>>,
 }
 
 impl MemoryLake {
@@ -28,7 +28,7 @@ impl MemoryLake {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LakeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,7 +33,7 @@ struct Record {
 
 /// What one append stored. Its account takes the slot after its records.
 #[derive(Debug)]
-struct Frame {
+struct MemoryFrame {
     first: u64,
     bytes: Bytes,
     records: Vec<Record>,
@@ -42,7 +42,7 @@ struct Frame {
     arrival: i64,
 }
 
-impl Frame {
+impl MemoryFrame {
     fn account(&self) -> Option<(&OriginEntry, &Account)> {
         let entry = self.entry.as_deref()?;
         Some((entry, entry.account.as_ref()?))
@@ -58,7 +58,7 @@ pub(super) struct MemoryShard {
     pub(super) shard: Shard,
     /// Never joined when shards are, so that no origin's mark covers a hash it was not seen in.
     pub(super) segments: Vec<(HashRange, Marks)>,
-    frames: Vec<Frame>,
+    frames: Vec<MemoryFrame>,
     next: u64,
     /// The first slot that is kept.
     kept: u64,
@@ -283,7 +283,7 @@ impl MemoryShard {
                 route: append.routes[*n],
             }
         });
-        let frame = Frame {
+        let frame = MemoryFrame {
             first: self.next,
             records: records.collect(),
             bytes: bytes.freeze(),

@@ -50,45 +50,45 @@ pub(super) enum DedupMode {
 
 /// One shard, by the way of its stream.
 #[derive(Debug)]
-pub(super) enum ShardLog {
+pub(super) enum MemoryShardLog {
     Checked(MemoryShard),
     Stored(StoredLog),
 }
 
-impl ShardLog {
+impl MemoryShardLog {
     pub(super) fn shard(&self) -> &Shard {
         match self {
-            ShardLog::Checked(log) => &log.shard,
-            ShardLog::Stored(log) => &log.shard,
+            MemoryShardLog::Checked(log) => &log.shard,
+            MemoryShardLog::Stored(log) => &log.shard,
         }
     }
 
     fn shard_mut(&mut self) -> &mut Shard {
         match self {
-            ShardLog::Checked(log) => &mut log.shard,
-            ShardLog::Stored(log) => &mut log.shard,
+            MemoryShardLog::Checked(log) => &mut log.shard,
+            MemoryShardLog::Stored(log) => &mut log.shard,
         }
     }
 
     pub(super) fn state(&self) -> ShardState {
         match self {
-            ShardLog::Checked(log) => log.state(),
-            ShardLog::Stored(log) => log.state(),
+            MemoryShardLog::Checked(log) => log.state(),
+            MemoryShardLog::Stored(log) => log.state(),
         }
     }
 
     pub(super) fn behind(&self, after: &Progress, now: i64) -> Behind {
         match self {
-            ShardLog::Checked(log) => log.behind(after),
-            ShardLog::Stored(log) => log.behind(after, now),
+            MemoryShardLog::Checked(log) => log.behind(after),
+            MemoryShardLog::Stored(log) => log.behind(after, now),
         }
     }
 
     pub(super) fn start(&self, start: Start, now: i64) -> Progress {
         match self {
-            ShardLog::Checked(log) => Progress::starting(log.start(start)),
+            MemoryShardLog::Checked(log) => Progress::starting(log.start(start)),
             // It has no position for a time: the start is kept as it was asked for.
-            ShardLog::Stored(_) => Progress {
+            MemoryShardLog::Stored(_) => Progress {
                 began: Some(match start {
                     Start::Latest => Start::At(now),
                     start => start,
@@ -100,15 +100,15 @@ impl ShardLog {
 
     pub(super) fn trim(&mut self, can_go: impl FnMut(Position, i64, u64) -> bool) -> u64 {
         match self {
-            ShardLog::Checked(log) => log.trim(can_go),
-            ShardLog::Stored(log) => log.trim(can_go),
+            MemoryShardLog::Checked(log) => log.trim(can_go),
+            MemoryShardLog::Stored(log) => log.trim(can_go),
         }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct StreamState {
-    pub(super) shards: BTreeMap<ShardId, ShardLog>,
+    pub(super) shards: BTreeMap<ShardId, MemoryShardLog>,
     pub(super) apps: BTreeMap<String, MemoryLeases>,
     pub(super) map_version: u64,
     faults: StreamFaults,
@@ -170,7 +170,7 @@ impl StreamShared {
         let (moment, now) = (clock::now(), self.now());
         let mut has_changed = false;
         for log in state.shards.values_mut() {
-            if let ShardLog::Stored(log) = log {
+            if let MemoryShardLog::Stored(log) = log {
                 has_changed |= log.settle(moment, now);
             }
         }
@@ -191,8 +191,8 @@ impl StreamShared {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let state = self.lock();
         let reserved = state.shards.values().filter_map(|log| match log {
-            ShardLog::Checked(_) => None,
-            ShardLog::Stored(log) => log.next_due(),
+            MemoryShardLog::Checked(_) => None,
+            MemoryShardLog::Stored(log) => log.next_due(),
         });
         let landings = state.landings.iter().map(|landing| landing.due);
         reserved.chain(landings).min()
@@ -249,8 +249,8 @@ impl StreamShared {
             segments.push((range, Marks::new()));
         }
         let log = match self.mode {
-            DedupMode::AtAppend => ShardLog::Checked(MemoryShard::new(shard, segments)),
-            DedupMode::AtReader => ShardLog::Stored(StoredLog::new(shard, &self.random)),
+            DedupMode::AtAppend => MemoryShardLog::Checked(MemoryShard::new(shard, segments)),
+            DedupMode::AtReader => MemoryShardLog::Stored(StoredLog::new(shard, &self.random)),
         };
         state.shards.insert(id.clone(), log);
         id
@@ -265,8 +265,8 @@ impl StreamShared {
         let log = state.open_shard(id)?;
         log.shard_mut().closed = true;
         Ok(match log {
-            ShardLog::Checked(log) => log.segments.clone(),
-            ShardLog::Stored(log) => {
+            MemoryShardLog::Checked(log) => log.segments.clone(),
+            MemoryShardLog::Stored(log) => {
                 // What was acknowledged lies in the shard that answered.
                 log.settle_all(self.now());
                 Vec::new()
@@ -333,13 +333,13 @@ impl StreamState {
         ShardMap::new(shards.collect())
     }
 
-    pub(super) fn shard(&mut self, id: &ShardId) -> Result<&mut ShardLog> {
+    pub(super) fn shard(&mut self, id: &ShardId) -> Result<&mut MemoryShardLog> {
         self.shards.get_mut(id).ok_or_else(|| Error::NotFound {
             message: format!("the stream has no shard `{id}`"),
         })
     }
 
-    pub(super) fn open_shard(&mut self, id: &ShardId) -> Result<&mut ShardLog> {
+    pub(super) fn open_shard(&mut self, id: &ShardId) -> Result<&mut MemoryShardLog> {
         let log = self.shard(id)?;
         match log.shard().closed {
             false => Ok(log),
@@ -350,23 +350,23 @@ impl StreamState {
     /// A shard of a stream that checks.
     pub(super) fn checked(&mut self, id: &ShardId) -> Result<&mut MemoryShard> {
         match self.shard(id)? {
-            ShardLog::Checked(log) => Ok(log),
-            ShardLog::Stored(_) => Err(Error::fatal("the stream does not check appends")),
+            MemoryShardLog::Checked(log) => Ok(log),
+            MemoryShardLog::Stored(_) => Err(Error::fatal("the stream does not check appends")),
         }
     }
 
     /// A shard of a stream that stores what comes.
     pub(super) fn stored(&mut self, id: &ShardId) -> Result<&mut StoredLog> {
         match self.shard(id)? {
-            ShardLog::Checked(_) => Err(Error::fatal("the stream checks appends")),
-            ShardLog::Stored(log) => Ok(log),
+            MemoryShardLog::Checked(_) => Err(Error::fatal("the stream checks appends")),
+            MemoryShardLog::Stored(log) => Ok(log),
         }
     }
 
     /// The open shard that owns a hash.
     fn owner(&mut self, hash: u128) -> Option<&mut StoredLog> {
         self.shards.values_mut().find_map(|log| match log {
-            ShardLog::Stored(log) if !log.shard.closed && log.shard.range.contains(hash) => {
+            MemoryShardLog::Stored(log) if !log.shard.closed && log.shard.range.contains(hash) => {
                 Some(log)
             }
             _ => None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 
-use super::state::{DedupMode, ShardLog, StreamFaults, StreamShared};
+use super::state::{DedupMode, MemoryShardLog, StreamFaults, StreamShared};
 use super::storing::{SiftingReader, StoringWriter};
 use hydrant_core::admin::{Admin, Repair, Reshard, Retention, Trim};
 use hydrant_core::budget::Budget;
@@ -217,7 +217,7 @@ impl Stream for MemoryStream {
 
     async fn states(&self) -> Result<Vec<ShardState>> {
         let state = self.shared.settled();
-        Ok(state.shards.values().map(ShardLog::state).collect())
+        Ok(state.shards.values().map(MemoryShardLog::state).collect())
     }
 
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {

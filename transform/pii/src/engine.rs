@@ -16,7 +16,7 @@ use crate::policy::{PathChild, PathEffect, Policy};
 use crate::text::byte_classes;
 use crate::text::fold::{Notation, OffsetMap, Shadow};
 use crate::text::json::Token;
-use crate::trail::{Member, PointerSegment, Trail};
+use crate::trail::{Member, PointerSegment, WalkTrail};
 
 mod beside;
 mod found_values;
@@ -41,7 +41,7 @@ pub struct Engine {
     keys: KeyCache,
     /// Names of keys that stand in values and texts, which are never taken for keys.
     labels: KeyCache,
-    trail: Trail,
+    trail: WalkTrail,
     edits: Edits,
     findings: Vec<Finding>,
     pointers: Vec<u8>,
@@ -100,7 +100,7 @@ impl Engine {
             policy,
             keys: KeyCache::new(),
             labels: KeyCache::new(),
-            trail: Trail::default(),
+            trail: WalkTrail::default(),
             edits: Edits::default(),
             findings: Vec::new(),
             pointers: Vec::new(),

@@ -1,7 +1,7 @@
 //! Lists what the walker sees of a record, for tests that compare it with the other readers of JSON.
 
 use crate::QuarantineReason;
-use crate::text::fold::{Notation, Reading, Shadow};
+use crate::text::fold::{FoldReading, Notation, Shadow};
 use crate::text::json::{JsonError, JsonEvent, Token, Walker};
 
 /// A key, a scalar, or the begin or end of a container.
@@ -35,7 +35,7 @@ pub fn seen(record: &[u8], depth_max: usize) -> (Vec<JsonPart>, Option<Quarantin
         let decoded = |token: Token| {
             let mut shadow = Shadow::default();
             let written = &record[token.start..token.end];
-            shadow.cast(written, token.start, Notation::Escaped, Reading::Exact);
+            shadow.cast(written, token.start, Notation::Escaped, FoldReading::Exact);
             String::from_utf8_lossy(&shadow.text).into_owned()
         };
         all.push(match walker.advance() {

@@ -83,7 +83,7 @@ const NAME_BYTES_MAX: usize = 128;
 
 /// The open containers with their arenas.
 #[derive(Debug, Default)]
-pub(crate) struct Trail {
+pub(crate) struct WalkTrail {
     pub(crate) frames: Vec<OpenContainer>,
     segments: Vec<PointerSegment>,
     names: Vec<u8>,
@@ -105,7 +105,7 @@ pub(crate) struct TrailMark {
     values: usize,
 }
 
-impl Trail {
+impl WalkTrail {
     pub(crate) fn clear(&mut self) {
         self.values.clear();
         self.frames.clear();

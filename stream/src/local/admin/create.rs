@@ -11,7 +11,7 @@ use crate::local::end::new_shards::make_shard;
 use crate::local::format::dedup_state::Marks;
 use crate::local::format::frame::Codec;
 use crate::local::format::home;
-use crate::local::format::manifest::{self, FORMAT, Manifest, Settings};
+use crate::local::format::manifest::{self, FORMAT, Manifest, StreamSettings};
 use crate::local::stream_dir::StreamDir;
 
 /// Segments are followed by a new one at this size.
@@ -101,7 +101,7 @@ impl CreateOptions {
         }
     }
 
-    fn settings(&self) -> Result<Settings> {
+    fn settings(&self) -> Result<StreamSettings> {
         let mut problems = Vec::new();
         if self.shards == 0 || self.shards > SHARDS_MAX {
             let shards = self.shards;
@@ -118,7 +118,7 @@ impl CreateOptions {
         }
         let kept = self.retention_bytes.unwrap_or(u64::MAX) / SEGMENTS_KEPT;
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        Ok(Settings {
+        Ok(StreamSettings {
             codec: self.codec,
             segment_bytes: self.segment_bytes.min(kept.max(SEGMENT_BYTES_KEPT_MIN)),
             linger_micros: micros(self.linger),

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was decided when the stream was created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Settings {
+pub(crate) struct StreamSettings {
     /// How bodies are compressed.
     pub(crate) codec: Codec,
     /// A segment that would grow beyond this is followed by a new one.
@@ -45,7 +45,7 @@ pub(crate) struct Settings {
     pub(crate) retention_bytes: Option<u64>,
 }
 
-impl Settings {
+impl StreamSettings {
     /// How long an append waits for others to share its sync.
     pub(crate) fn linger(&self) -> Duration {
         Duration::from_micros(self.linger_micros)
@@ -64,7 +64,7 @@ pub(crate) struct Manifest {
     /// The secret for routing by keys that may be personal, 64 hex digits.
     pub(crate) routing_secret: String,
     /// What was decided at creation.
-    pub(crate) settings: Settings,
+    pub(crate) settings: StreamSettings,
     /// The number of the next shard to be made.
     pub(crate) next_shard: u64,
     /// The shards.

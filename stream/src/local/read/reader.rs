@@ -22,7 +22,7 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
 use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
 
-use super::seek::{Cursor, NextFrame, OpenedShard, ShardSource};
+use super::seek::{LogCursor, NextFrame, OpenedShard, ShardSource};
 use crate::local::end::durable_end::{Durable, durable};
 use crate::local::end::fence::decided;
 use crate::local::format::chunk::{DecodedChunk, Frame, FrameChunk};
@@ -84,9 +84,9 @@ enum ReadStep {
     /// Everything is read.
     Wait,
     /// This is handed on, of so many bytes that were read.
-    Decoded(Cursor, Box<DecodedChunk>, u64),
+    Decoded(LogCursor, Box<DecodedChunk>, u64),
     /// What is there takes memory first.
-    Read(Cursor, Header, u64),
+    Read(LogCursor, Header, u64),
     /// Offsets are lost, up to this one.
     Lost(u64, String),
 }
@@ -237,7 +237,7 @@ async fn watch(place: &StreamDir, path: &Path) -> Result<Box<dyn Watch>> {
 
 impl ShardSource {
     /// Waits until something is written, durable or not; only a mutant asks for it.
-    async fn wait_for_writes(&self, at: Option<&Cursor>) -> Result<()> {
+    async fn wait_for_writes(&self, at: Option<&LogCursor>) -> Result<()> {
         let Some(at) = at else {
             return std::future::pending().await;
         };
@@ -412,7 +412,7 @@ impl ShardSource {
     async fn read(
         self: &Arc<Self>,
         opened: &OpenedShard,
-        at: &Cursor,
+        at: &LogCursor,
         first: Header,
         end: u64,
     ) -> Result<Option<DecodedChunk>> {
@@ -453,7 +453,7 @@ impl ShardSource {
     }
 
     /// The frames that stand one after another at the beginning of `bytes`, up to `raw` bytes of memory.
-    fn frames(&self, opened: &OpenedShard, at: &Cursor, bytes: &Bytes, raw: u64) -> FrameChunk {
+    fn frames(&self, opened: &OpenedShard, at: &LogCursor, bytes: &Bytes, raw: u64) -> FrameChunk {
         let mut chunk = FrameChunk::default();
         let mut from = 0usize;
         let mut expected = None;
@@ -525,7 +525,7 @@ impl ShardReader for TailReader {
             };
             opened.next = decoded.next_offset;
             opened.idle = false;
-            opened.cursor = Some(Cursor {
+            opened.cursor = Some(LogCursor {
                 at: cursor.at + decoded.stored_bytes,
                 ..cursor
             });

@@ -19,7 +19,7 @@ use crate::local::stream_dir::StreamDir;
 
 /// A place between two frames.
 #[derive(Clone, Debug)]
-pub(crate) struct Cursor {
+pub(crate) struct LogCursor {
     /// The number of the segment.
     pub(crate) number: u64,
     /// The offset of its first slot.
@@ -44,7 +44,7 @@ pub(crate) struct ShardSource {
 pub(crate) struct OpenedShard {
     /// The first offset that was not handed on.
     pub(crate) next: u64,
-    pub(crate) cursor: Option<Cursor>,
+    pub(crate) cursor: Option<LogCursor>,
     /// What the control file said last, or the manifest of a shard that has ended.
     pub(crate) control: ControlSlot,
     /// Where it ends, if the manifest says so.
@@ -60,7 +60,7 @@ pub(crate) struct OpenedShard {
 /// Where reading goes on.
 pub(crate) enum NextFrame {
     /// At this frame, of a segment that ends there.
-    Frame(Segment, Cursor, Header, u64),
+    Frame(Segment, LogCursor, Header, u64),
     /// After offsets that are lost.
     Lost(u64, String),
     /// In a segment that was removed meanwhile.
@@ -82,7 +82,7 @@ impl ShardSource {
     }
 
     /// Finds the frame that holds the next offset.
-    async fn locate(&self, opened: &OpenedShard) -> Result<Option<(Segment, Cursor)>> {
+    async fn locate(&self, opened: &OpenedShard) -> Result<Option<(Segment, LogCursor)>> {
         let next = opened.next;
         let segments = self.segments(opened).await?;
         let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
@@ -94,7 +94,7 @@ impl ShardSource {
         };
         let head = segment.head(self.place.incarnation).await?;
         let skips = Arc::new(Skips::read(&self.place.ctx, &self.dir).await?);
-        let mut cursor = Cursor {
+        let mut cursor = LogCursor {
             number,
             base,
             at: head.len,
@@ -119,7 +119,7 @@ impl ShardSource {
     }
 
     /// The durable end of the cursor's segment; `None` when the one after it was removed, and so itself.
-    async fn end_of(&self, opened: &OpenedShard, cursor: &mut Cursor) -> Result<Option<u64>> {
+    async fn end_of(&self, opened: &OpenedShard, cursor: &mut LogCursor) -> Result<Option<u64>> {
         if cursor.number == opened.control.active {
             return Ok(Some(opened.control.durable_bytes));
         }
@@ -133,7 +133,7 @@ impl ShardSource {
     }
 
     /// The segment after this one; `None` when it was removed.
-    async fn follower(&self, opened: &OpenedShard, cursor: &Cursor) -> Result<Option<Segment>> {
+    async fn follower(&self, opened: &OpenedShard, cursor: &LogCursor) -> Result<Option<Segment>> {
         let segments = self.segments(opened).await?;
         let follower = segments.iter().find(|s| s.number == cursor.number + 1);
         match follower {
@@ -216,7 +216,7 @@ impl ShardSource {
 }
 
 /// Why the offset is lost that should stand before the cursor.
-fn lost_because(cursor: &Cursor, offset: u64) -> Option<String> {
+fn lost_because(cursor: &LogCursor, offset: u64) -> Option<String> {
     let covers = |skip: &&Skip| skip.first_offset <= offset && offset < skip.next_offset;
     cursor
         .skips

@@ -20,7 +20,7 @@ use hydrant_core::{Error, Result, Shard, ShardId, clock};
 use super::shard_log::{LockedShard, ShardLog};
 use crate::local::end::durable_end::{Durable, durable};
 use crate::local::format::control::{ControlFile, ControlSlot};
-use crate::local::format::manifest::Settings;
+use crate::local::format::manifest::StreamSettings;
 use crate::local::format::segment::{self, Head, ListedSegment, Segment};
 use crate::local::stream_dir::StreamDir;
 use crate::local::stream_time::CLOCK_IS_SET;
@@ -32,7 +32,7 @@ const STEP_MIN: Duration = Duration::from_secs(1);
 /// The longest time between two looks.
 const STEP_MAX: Duration = Duration::from_secs(3600);
 
-impl Settings {
+impl StreamSettings {
     /// After which time a segment is followed by a new one because of its age, microseconds.
     pub(crate) fn segment_age(&self) -> Option<i64> {
         let age = self.retention_micros? / SEGMENTS_PER_AGE;
@@ -116,7 +116,7 @@ fn cannot_remove(shard: &Shard, error: &Error) {
     tracing::warn!(shard = %shard.id, error = %error.report(), "cannot remove old segments");
 }
 
-fn older_than(settings: &Settings, now: Option<i64>) -> Option<i64> {
+fn older_than(settings: &StreamSettings, now: Option<i64>) -> Option<i64> {
     let age = i64::try_from(settings.retention_micros?).unwrap_or(i64::MAX);
     Some(now?.saturating_sub(age))
 }
@@ -222,7 +222,7 @@ impl TrimLimits {
     };
 
     /// What the stream's retention keeps at this time of it.
-    fn of(settings: &Settings, now: Option<i64>) -> Self {
+    fn of(settings: &StreamSettings, now: Option<i64>) -> Self {
         TrimLimits {
             older_than: older_than(settings, now),
             bytes: settings.retention_bytes,

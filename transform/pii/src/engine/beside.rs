@@ -8,7 +8,7 @@ use crate::audit::narrow;
 use crate::detect::{self, FoldedText, Hits, TextKind, WHOLE_VALUES};
 use crate::keys::{self, Evidence, KeyFacts};
 use crate::text::byte_classes::{self, ESCAPE, HIGH};
-use crate::text::fold::{Notation, Reading};
+use crate::text::fold::{FoldReading, Notation};
 use crate::text::json::{Token, Walker};
 use crate::trail::{Member, Noted, OpenContainer, PointerSegment};
 
@@ -212,7 +212,7 @@ impl Engine {
             return Evidence::NONE;
         }
         let mut decoded = std::mem::take(&mut self.decoded_key);
-        decoded.cast(written, 0, Notation::Escaped, Reading::Joined);
+        decoded.cast(written, 0, Notation::Escaped, FoldReading::Joined);
         let said = if decoded.text.len() <= LABEL_BYTES_MAX {
             self.label(&decoded.text)
         } else {

@@ -6,7 +6,7 @@ use crate::audit::narrow;
 use crate::class::Class;
 use crate::detect::TABLE;
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
-use crate::text::fold::{Notation, OffsetMap, Reading, Shadow};
+use crate::text::fold::{FoldReading, Notation, OffsetMap, Shadow};
 
 /// Fewest characters of a value that count in the middle of a word of the key. Fewer have to be
 /// words of it, and a single one all of it.
@@ -157,7 +157,7 @@ pub(super) struct PlainKey {
 }
 
 impl PlainKey {
-    pub(super) fn of(key: &[u8], reading: Reading) -> Self {
+    pub(super) fn of(key: &[u8], reading: FoldReading) -> Self {
         let mut shadow = Shadow::default();
         let (bytes, map): (&[u8], Option<&OffsetMap>) = if may_fold(key) {
             shadow.cast(key, 0, Notation::Plain, reading);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::verdict::Stop;
 use super::{Engine, QuarantineReason, Scalar};
 use crate::text::byte_classes::{self, Classes, ESCAPE};
-use crate::text::fold::{Notation, Reading, Shadow};
+use crate::text::fold::{FoldReading, Notation, Shadow};
 use crate::text::json::{JsonError, JsonEvent, Token, Walker};
 use crate::trail::{Member, PointerSegment};
 
@@ -28,7 +28,7 @@ impl Engine {
         let limits = self.policy.limits();
         if level > limits.nested_json {
             let mut shadow = std::mem::take(&mut self.shadow);
-            shadow.cast(written, 0, writing, Reading::Exact);
+            shadow.cast(written, 0, writing, FoldReading::Exact);
             let holds = holds_json(&shadow.text, limits.depth);
             self.shadow = shadow;
             return if holds {
@@ -40,7 +40,7 @@ impl Engine {
         let text = std::mem::take(&mut self.texts[level]);
         let map = std::mem::take(&mut self.maps[level]);
         let mut shadow = Shadow::from_parts(text, map);
-        shadow.cast(written, start, writing, Reading::Exact);
+        shadow.cast(written, start, writing, FoldReading::Exact);
         let (text, map) = shadow.into_parts();
         self.maps[level] = map;
         let scanned = self.parts(&text, scalar, writing, member);
@@ -132,7 +132,7 @@ impl Engine {
     fn mixed_end(&mut self, text: &[u8], at: usize) -> Option<usize> {
         let end = closing(text, at)?;
         let mut shadow = std::mem::take(&mut self.shadow);
-        shadow.cast(&text[at..end], at, Notation::Escaped, Reading::Exact);
+        shadow.cast(&text[at..end], at, Notation::Escaped, FoldReading::Exact);
         let whole = is_json(&shadow.text, 0, self.policy.limits().depth);
         self.shadow = shadow;
         whole.then_some(end)

@@ -14,7 +14,7 @@ use super::{Engine, QuarantineReason, Scalar};
 use crate::action::{self, Action, PARTITION_KEY, Replacement};
 use crate::detect::{self, BY_RULE, TABLE, TextKind};
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
-use crate::text::fold::{Notation, Reading};
+use crate::text::fold::{FoldReading, Notation};
 use crate::trail::PointerSegment;
 
 /// Longest key, in letters and digits, in which values are looked for. A longer one beside findings
@@ -54,7 +54,7 @@ impl Engine {
             return self.note(BY_RULE, rule, scalar.kind, written);
         }
         let mut shadow = std::mem::take(&mut self.shadow);
-        shadow.cast(written, 0, Notation::Escaped, Reading::Decoded);
+        shadow.cast(written, 0, Notation::Escaped, FoldReading::Decoded);
         self.note(BY_RULE, rule, scalar.kind, &shadow.text);
         self.shadow = shadow;
     }
@@ -90,7 +90,7 @@ impl Engine {
             return Err(Stop::Quarantine(QuarantineReason::TooLarge));
         }
         let policy = Arc::clone(&self.policy);
-        let mut plain = PlainKey::of(key, Reading::Decoded);
+        let mut plain = PlainKey::of(key, FoldReading::Decoded);
         let mut overlaps = match found.values.first() {
             Some(&value) if plain.text.len() > KEY_CHARACTERS_MAX => vec![Overlap {
                 range: 0..plain.text.len(),
@@ -99,7 +99,7 @@ impl Engine {
             _ => found.within(&plain),
         };
         if overlaps.is_empty() && may_fold(key) {
-            plain = PlainKey::of(key, Reading::Written);
+            plain = PlainKey::of(key, FoldReading::Written);
             overlaps = found.within(&plain);
         }
         if overlaps.is_empty() {

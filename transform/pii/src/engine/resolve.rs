@@ -13,7 +13,7 @@ use crate::class::Class;
 use crate::detect::{self, BY_RULE, FoldedText, Hit, TABLE, TextKind};
 use crate::policy::Policy;
 use crate::text::byte_classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
-use crate::text::fold::{Doubts, Notation, OffsetMap, Reading};
+use crate::text::fold::{Doubts, FoldReading, Notation, OffsetMap};
 use crate::text::json::Token;
 use crate::trail::{Member, PointerSegment};
 
@@ -47,9 +47,9 @@ impl Engine {
         let mut shadow = std::mem::take(&mut self.shadow);
         let mut shown = Ok(None);
         let mut doubts = None;
-        for reading in Reading::ALL {
+        for reading in FoldReading::ALL {
             if doubts.is_some_and(|doubts: Doubts| !doubts.concern(reading))
-                || reading == Reading::Once && memchr::memmem::find(written, b"%25").is_none()
+                || reading == FoldReading::Once && memchr::memmem::find(written, b"%25").is_none()
             {
                 continue;
             }

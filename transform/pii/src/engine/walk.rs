@@ -11,7 +11,7 @@ use crate::detect::{self, BY_RULE, TextKind};
 use crate::keys::{self, Evidence, KeyFacts};
 use crate::policy::PathChild;
 use crate::text::byte_classes::{self, ESCAPE, HIGH};
-use crate::text::fold::{Notation, Reading};
+use crate::text::fold::{FoldReading, Notation};
 use crate::text::json::{JsonEvent, Token, Walker};
 use crate::trail::{Member, PointerSegment};
 
@@ -246,7 +246,7 @@ impl Engine {
                 self.descend(member, &parent, PathChild::Name(written));
             } else {
                 let mut decoded = std::mem::take(&mut self.decoded_key);
-                decoded.cast(written, 0, Notation::Escaped, Reading::Exact);
+                decoded.cast(written, 0, Notation::Escaped, FoldReading::Exact);
                 self.descend(member, &parent, PathChild::Name(&decoded.text));
                 self.decoded_key = decoded;
             }
@@ -271,7 +271,7 @@ impl Engine {
         let mut decoded = std::mem::take(&mut self.decoded_key);
         let folds = token.classes & (ESCAPE | HIGH) != 0;
         let name = if folds {
-            decoded.cast(written, 0, Notation::Escaped, Reading::Joined);
+            decoded.cast(written, 0, Notation::Escaped, FoldReading::Joined);
             &decoded.text
         } else {
             written
@@ -310,7 +310,7 @@ impl Engine {
             Some(segment) => segment,
             None => {
                 if folds {
-                    decoded.cast(written, 0, Notation::Escaped, Reading::Exact);
+                    decoded.cast(written, 0, Notation::Escaped, FoldReading::Exact);
                     self.trail.name(&decoded.text)
                 } else {
                     if self.findings.len() == before && !versions && member.effect == 0 {

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use character::{ESCAPE, character};
 use encoded::{EncodedUnit, encoded};
-pub(crate) use reading::{Doubts, Notation, Reading};
+pub(crate) use reading::{Doubts, FoldReading, Notation};
 use table::{Fold, SEPARATOR, folded};
 
 /// An invisible character: where it lies in the source and in the decoded value, and its
@@ -112,11 +112,17 @@ fn narrow_width(width: usize) -> u8 {
 impl Shadow {
     /// Replaces the shadow by that of `source`, whose first byte lies at `base` of the text that
     /// source offsets refer to.
-    pub(crate) fn cast(&mut self, source: &[u8], base: usize, writing: Notation, reading: Reading) {
+    pub(crate) fn cast(
+        &mut self,
+        source: &[u8],
+        base: usize,
+        writing: Notation,
+        reading: FoldReading,
+    ) {
         self.text.clear();
         self.map.runs.clear();
         self.doubts = Doubts::default();
-        let folds = reading != Reading::Exact;
+        let folds = reading != FoldReading::Exact;
         let mut at = 0;
         let mut decoded = 0;
         let mut unseen: Option<Unseen> = None;
@@ -145,7 +151,7 @@ impl Shadow {
             let widths = [unit.width, unit.decoded];
             let fold = match unit.character {
                 Some(ESCAPE) if whole.is_some() && reading.is_written() => Fold::Drop,
-                Some('\0') if reading == Reading::Joined => Fold::Drop,
+                Some('\0') if reading == FoldReading::Joined => Fold::Drop,
                 Some(character) if folds => {
                     let fold = folded(character);
                     if matches!(fold, Fold::Drop) {
@@ -265,7 +271,7 @@ mod tests {
 
     fn cast(source: &[u8], writing: Notation) -> Shadow {
         let mut shadow = Shadow::default();
-        shadow.cast(source, 0, writing, Reading::Decoded);
+        shadow.cast(source, 0, writing, FoldReading::Decoded);
         shadow
     }
 
@@ -332,7 +338,7 @@ mod tests {
             "\\\"４\u{200b}\\/".as_bytes(),
             7,
             Notation::Escaped,
-            Reading::Exact,
+            FoldReading::Exact,
         );
         assert_eq!(String::from_utf8_lossy(&shadow.text), "\"４\u{200b}/");
         assert_eq!(shadow.map().source(0..1), 7..9);
@@ -364,16 +370,16 @@ mod tests {
                 r"\\10.1.2.3\share \u12 \d",
             ),
         ] {
-            shadow.cast(source.as_bytes(), 0, Notation::Plain, Reading::Decoded);
+            shadow.cast(source.as_bytes(), 0, Notation::Plain, FoldReading::Decoded);
             assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{source}");
-            let differs = shadow.doubts().concern(Reading::Written);
+            let differs = shadow.doubts().concern(FoldReading::Written);
             assert_eq!(differs, decoded != source, "{source}");
-            shadow.cast(source.as_bytes(), 0, Notation::Plain, Reading::Written);
+            shadow.cast(source.as_bytes(), 0, Notation::Plain, FoldReading::Written);
             assert_eq!(String::from_utf8_lossy(&shadow.text), written, "{source}");
             // The same text as the inside of a JSON string.
             let json = serde_json::Value::from(source).to_string();
             let inside = &json.as_bytes()[1..json.len() - 1];
-            shadow.cast(inside, 0, Notation::Escaped, Reading::Decoded);
+            shadow.cast(inside, 0, Notation::Escaped, FoldReading::Decoded);
             assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{json}");
             let (all, map) = (0..shadow.text.len(), shadow.map());
             assert_eq!(map.source(all.clone()), 0..inside.len());

@@ -52,7 +52,7 @@ async fn work(world: SimWorld, done: Arc<AtomicU64>, ready: tokio::sync::oneshot
 const WORK: u64 = 4 * FEW + MANY;
 
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum WriterFate {
     GoesOn,
     Dies,
     PowerCut(Loss),
@@ -113,7 +113,7 @@ fn once_and_in_order(all: &[u64], wanted: impl Iterator<Item = u64>, case: &str)
 }
 
 /// Answers whether the first process was stopped before it was done.
-async fn stopped_at(nth: u64, moment: Moment, fate: Fate) -> bool {
+async fn stopped_at(nth: u64, moment: Moment, fate: WriterFate) -> bool {
     let case = format!("call {nth}, {moment:?}, {fate:?}");
     let world = SimWorld::new(nth);
     made(&world).await;
@@ -158,15 +158,15 @@ async fn stopped_at(nth: u64, moment: Moment, fate: Fate) -> bool {
     let took = began.elapsed();
     assert!(took <= IN_TIME || exempt, "{case}: it took {took:?}");
     match fate {
-        Fate::GoesOn => {
+        WriterFate::GoesOn => {
             world.resume("first");
             let ended = tokio::time::timeout(Duration::from_secs(60), &mut first_works).await;
             ended
                 .unwrap_or_else(|_| panic!("{case}: it does not go on"))
                 .unwrap();
         }
-        Fate::Dies => world.kill("first"),
-        Fate::PowerCut(loss) => world.power_cut(loss),
+        WriterFate::Dies => world.kill("first"),
+        WriterFate::PowerCut(loss) => world.power_cut(loss),
     }
     first_works.abort();
     // Both are sent again from what they know to be stored, cut elsewhere.
@@ -230,7 +230,7 @@ async fn look_past_gaps(stream: &SharedStream, seen: &mut Seen) -> Vec<u64> {
 /// Each test takes its share of the calls.
 const SHARES: u64 = 4;
 
-async fn every_call(share: u64, moment: Moment, fate: Fate) {
+async fn every_call(share: u64, moment: Moment, fate: WriterFate) {
     let mut nth = 1 + share;
     while stopped_at(nth, moment, fate).await {
         nth += SHARES;
@@ -240,20 +240,20 @@ async fn every_call(share: u64, moment: Moment, fate: Fate) {
 
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_stands_still_before_any_call_and_goes_on_loses_and_doubles_nothing() {
-    every_call(0, Moment::Before, Fate::GoesOn).await;
+    every_call(0, Moment::Before, WriterFate::GoesOn).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_stands_still_after_any_call_and_goes_on_loses_and_doubles_nothing() {
-    every_call(1, Moment::After, Fate::GoesOn).await;
+    every_call(1, Moment::After, WriterFate::GoesOn).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_stands_still_at_any_call_and_dies_loses_and_doubles_nothing() {
-    every_call(2, Moment::After, Fate::Dies).await;
+    every_call(2, Moment::After, WriterFate::Dies).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_power_cut_after_fencing_loses_and_doubles_nothing() {
-    every_call(3, Moment::After, Fate::PowerCut(Loss::Everything)).await;
+    every_call(3, Moment::After, WriterFate::PowerCut(Loss::Everything)).await;
 }

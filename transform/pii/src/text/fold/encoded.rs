@@ -2,7 +2,7 @@
 //! and of source code that the text holds, and the colours of terminals.
 
 use super::character::{ESCAPE, character};
-use super::reading::{Notation, Reading};
+use super::reading::{FoldReading, Notation};
 
 /// A character with the bytes of the source and of the decoded value that stand for it.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ fn unit(source: &[u8], at: usize, writing: Notation) -> Option<EncodedUnit> {
 pub(super) fn encoded(
     source: &[u8],
     writing: Notation,
-    reading: Reading,
+    reading: FoldReading,
     first: EncodedUnit,
 ) -> Option<EncodedUnit> {
     let mut whole = first;
@@ -199,8 +199,8 @@ fn hex_digits(
 const ENCODINGS_MAX: usize = 3;
 
 /// The percent-encoded character at the start of `source`, which writes a percent sign there.
-fn percent_encoded(source: &[u8], writing: Notation, reading: Reading) -> Option<EncodedUnit> {
-    let times = if reading == Reading::Once {
+fn percent_encoded(source: &[u8], writing: Notation, reading: FoldReading) -> Option<EncodedUnit> {
+    let times = if reading == FoldReading::Once {
         0
     } else {
         ENCODINGS_MAX

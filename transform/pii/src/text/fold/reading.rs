@@ -11,7 +11,7 @@ pub(crate) enum Notation {
 
 /// What is undone in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
+pub(crate) enum FoldReading {
     /// Escapes of JSON, and nothing else.
     Exact,
     /// Tricks of writing, and whatever encodes characters in the text.
@@ -30,7 +30,7 @@ pub(crate) enum Reading {
     Joined,
 }
 
-impl Reading {
+impl FoldReading {
     /// Those in which a value is looked at, the first of which says which others it needs.
     pub(crate) const ALL: [Self; 7] = [
         Self::Decoded,
@@ -72,14 +72,14 @@ pub(crate) struct Doubts {
 
 impl Doubts {
     /// Whether `reading` may be another text than the first one.
-    pub(crate) fn concern(self, reading: Reading) -> bool {
+    pub(crate) fn concern(self, reading: FoldReading) -> bool {
         match reading {
-            Reading::Exact | Reading::Decoded => false,
-            Reading::Written | Reading::Once => self.encoded,
-            Reading::Apart => self.unseen || self.unseen_between_kinds,
-            Reading::WrittenApart => self.encoded && self.concern(Reading::Apart),
-            Reading::KindsApart => self.unseen && self.unseen_between_kinds,
-            Reading::Joined => self.wide,
+            FoldReading::Exact | FoldReading::Decoded => false,
+            FoldReading::Written | FoldReading::Once => self.encoded,
+            FoldReading::Apart => self.unseen || self.unseen_between_kinds,
+            FoldReading::WrittenApart => self.encoded && self.concern(FoldReading::Apart),
+            FoldReading::KindsApart => self.unseen && self.unseen_between_kinds,
+            FoldReading::Joined => self.wide,
         }
     }
 }
