@@ -130,7 +130,8 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     };
     let filter = RecordFilter::new(config.filters().to_vec(), config.on_poison());
     let tally = filter.tally();
-    let spec = prepare_with(filter, parts, &config).await?;
+    let mut spec = prepare_with(filter, parts, &config).await?;
+    spec.worker = process.worker.clone();
     process.ready.set(true);
     let read = runtime::run(spec).await?;
     let copied = CopyReport {

@@ -78,7 +78,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
 
     let started = clock::now();
     let until = started + Duration::from_secs(args.seconds);
-    let mut pipeline = Pipeline::start(plan, context, &counters);
+    let mut pipeline = Pipeline::start(process, plan, &counters);
     process.ready.set(true);
     let sending = async {
         loop {

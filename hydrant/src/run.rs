@@ -241,6 +241,7 @@ impl<T> StageTask<T> {
 /// The running stages of this process.
 pub(crate) struct Pipeline {
     plan: RunPlan,
+    worker: String,
     context: Context,
     producer: Option<StageTask<RunReport>>,
     transform: Option<StageTask<Summary>>,
@@ -249,8 +250,10 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Starts the stages of a plan.
-    pub(crate) fn start(plan: RunPlan, context: &Context, counters: &Arc<Counters>) -> Self {
+    pub(crate) fn start(process: &Process, plan: RunPlan, counters: &Arc<Counters>) -> Self {
+        let context = &process.context;
         let mut pipeline = Pipeline {
+            worker: process.worker.clone(),
             producer: None,
             transform: None,
             sink: None,
@@ -273,11 +276,10 @@ impl Pipeline {
     fn start_transform(&self, exit_at_end: bool) -> Option<StageTask<Summary>> {
         let config = self.plan.transform.clone().filter(|_| !self.plan.inline)?;
         let (shutdown, context) = (Shutdown::new(), self.context.clone());
-        let stop = shutdown.clone();
-        let task =
-            tokio::spawn(
-                async move { wire::transform(&config, &context, stop, exit_at_end).await },
-            );
+        let (stop, worker) = (shutdown.clone(), self.worker.clone());
+        let task = tokio::spawn(async move {
+            wire::transform(&config, worker, &context, stop, exit_at_end).await
+        });
         Some(StageTask { shutdown, task })
     }
 
@@ -285,9 +287,10 @@ impl Pipeline {
         let config = self.plan.sink.clone()?;
         let transform = self.plan.transform.clone().filter(|_| self.plan.inline);
         let (shutdown, context) = (Shutdown::new(), self.context.clone());
-        let stop = shutdown.clone();
+        let (stop, worker) = (shutdown.clone(), self.worker.clone());
         let task = tokio::spawn(async move {
-            wire::sink(&config, transform.as_ref(), &context, stop, exit_at_end).await
+            let transform = transform.as_ref();
+            wire::sink(&config, transform, worker, &context, stop, exit_at_end).await
         });
         Some(StageTask { shutdown, task })
     }
@@ -458,7 +461,7 @@ async fn prepare(plan: &RunPlan, context: &Context) -> Result<()> {
 pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput) -> Result<()> {
     let exit_at_end = plan.exit_at_end;
     prepare(&plan, &process.context).await?;
-    let mut pipeline = Pipeline::start(plan, &process.context, &Arc::new(Counters::default()));
+    let mut pipeline = Pipeline::start(process, plan, &Arc::new(Counters::default()));
     process.ready.set(true);
     let mut done = Done::default();
     let work = async {

@@ -44,6 +44,7 @@ impl Connections {
 /// Runs the transform between two streams.
 pub(crate) async fn transform(
     config: &hydrant_transform::config::Config,
+    worker: String,
     context: &Context,
     shutdown: Shutdown,
     exit_at_end: bool,
@@ -54,6 +55,7 @@ pub(crate) async fn transform(
         shutdown,
     };
     let mut spec = hydrant_transform::wire::prepare(parts, config).await?;
+    spec.worker = worker;
     end_if(&mut spec, exit_at_end);
     runtime::run(spec).await
 }
@@ -62,6 +64,7 @@ pub(crate) async fn transform(
 pub(crate) async fn sink(
     config: &hydrant_sink::config::Config,
     transform: Option<&hydrant_transform::config::Config>,
+    worker: String,
     context: &Context,
     shutdown: Shutdown,
     exit_at_end: bool,
@@ -76,6 +79,7 @@ pub(crate) async fn sink(
         behind: behind.clone(),
     };
     let mut spec = hydrant_sink::wire::prepare(parts, config).await?;
+    spec.worker = worker;
     end_if(&mut spec, exit_at_end);
     if let Some(transform) = behind {
         spec = fused(spec, transform);

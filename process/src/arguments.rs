@@ -23,6 +23,8 @@ const MEMORY_MIN: u64 = 8 << 20;
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest time for a drain.
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The longest name of an app or a worker.
+const NAME_MAX: usize = 64;
 /// The default number of I/O threads; computation has its own threads.
 const IO_THREADS_DEFAULT: u64 = 2;
 
@@ -36,6 +38,10 @@ pub struct CommonArgs {
     /// Name of the app: it keeps progress under this name, and workers of one name share the work [env: HYDRANT_APP]
     #[arg(long, value_name = "NAME", global = true)]
     pub app: Option<String>,
+    /// Name of this worker among those of the app, to which a draw is added; the host's name by default [env:
+    /// HYDRANT_WORKER_NAME]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub worker_name: Option<String>,
     /// Serve /metrics, /healthz and /readyz here; port 0 takes a free one [env: HYDRANT_METRICS_LISTEN]
     #[arg(long, value_name = "ADDR", global = true)]
     pub metrics: Option<String>,
@@ -115,6 +121,7 @@ pub(super) enum LogFormat {
 #[derive(Clone, Debug)]
 pub(super) struct Common {
     pub(super) app: String,
+    pub(super) worker: String,
     pub(super) memory: u64,
     pub(super) drain_timeout: Duration,
     pub(super) workers: Option<usize>,
@@ -132,6 +139,7 @@ impl Common {
         let config = args.config.as_ref().map(|path| path.display());
         flags.set("config", "--config", config);
         flags.set("app", "--app", args.app.as_ref());
+        flags.set("worker-name", "--worker-name", args.worker_name.as_ref());
         flags.set("memory", "--memory", args.memory.as_ref());
         flags.set(
             "drain-timeout",
@@ -144,10 +152,13 @@ impl Common {
         let mut root = layers.section(ROOT, &flags);
         root.path("config");
         let app = root.text("app").unwrap_or_else(|| setup.name.to_owned());
-        if !is_name(&app) {
-            let message =
-                "write 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit";
-            root.problem("app", format!("`{app}` is not a name: {message}"));
+        let worker = root.text("worker-name").unwrap_or_else(host_name);
+        for (key, name) in [("app", &app), ("worker-name", &worker)] {
+            if !is_name(name) {
+                let message =
+                    "write 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit";
+                root.problem(key, format!("`{name}` is not a name: {message}"));
+            }
         }
         let memory = root.bytes_within("memory", MEMORY_DEFAULT, MEMORY_MIN..=1 << 42);
         let drain_timeout = root.duration_within(
@@ -202,6 +213,7 @@ impl Common {
 
         Common {
             app,
+            worker,
             memory,
             drain_timeout,
             workers: workers.and_then(|count| usize::try_from(count).ok()),
@@ -296,12 +308,53 @@ fn parse_level(text: &str) -> Option<Targets> {
 }
 
 /// Whether a text can be part of a path, of a key and of a metric label.
+/// Returns the name of the host as far as it is a name, else `worker`.
+fn host_name() -> String {
+    let host = rustix::system::uname();
+    as_name(&host.nodename().to_string_lossy())
+}
+
+/// Returns the longest name in a text, with `-` for what a name cannot hold; `worker` where there is none.
+fn as_name(text: &str) -> String {
+    let fitting = |char: char| match char {
+        '.' | '_' => char,
+        char if char.is_ascii_alphanumeric() => char,
+        _ => '-',
+    };
+    let text = text.trim_start_matches(|char: char| !char.is_ascii_alphanumeric());
+    match text.chars().take(NAME_MAX).map(fitting).collect::<String>() {
+        name if name.is_empty() => "worker".to_owned(),
+        name => name,
+    }
+}
+
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    text.len() <= 64
+    text.len() <= NAME_MAX
         && text.bytes().all(allowed)
         && text
             .bytes()
             .next()
             .is_some_and(|first| first.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_named_by_what_is_a_name_in_its_hosts() {
+        for (host, name) in [
+            ("ip-10-0-0-7", "ip-10-0-0-7"),
+            ("db1.eu_west", "db1.eu_west"),
+            ("-größe 1", "gr--e-1"),
+            ("", "worker"),
+            ("...", "worker"),
+            (&"h".repeat(99), &"h".repeat(NAME_MAX)),
+        ] {
+            assert_eq!(as_name(host), name);
+            assert!(is_name(&as_name(host)), "{host}");
+        }
+        assert!(is_name(&host_name()));
+    }
 }

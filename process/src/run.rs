@@ -58,6 +58,8 @@ pub struct Process {
     pub name: &'static str,
     /// The app name, under which progress is kept; the name of the binary by default.
     pub app: String,
+    /// What its workers are called; the name of the host by default.
+    pub worker: String,
     /// Disk, time, chance, computation and memory.
     pub context: Context,
     /// Asks the process to stop.
@@ -133,6 +135,7 @@ where
     let process = Process {
         name,
         app: common.app,
+        worker: common.worker,
         context,
         stdout: Stdout::new(shutdown.clone()),
         shutdown,

@@ -101,7 +101,8 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         shutdown: process.shutdown.clone(),
         behind: None,
     };
-    let (spec, totals) = prepare_counted(parts, &config).await?;
+    let (mut spec, totals) = prepare_counted(parts, &config).await?;
+    spec.worker = process.worker.clone();
     process.ready.set(true);
     let summary = runtime::run(spec).await?;
     let published = totals.published();

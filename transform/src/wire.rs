@@ -77,7 +77,8 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         context: process.context.clone(),
         shutdown: process.shutdown.clone(),
     };
-    let spec = prepare(parts, &config).await?;
+    let mut spec = prepare(parts, &config).await?;
+    spec.worker = process.worker.clone();
     process.ready.set(true);
     let summary = runtime::run(spec).await?;
     if json {

@@ -19,7 +19,7 @@ pub struct RunSpec {
     pub stream: SharedStream,
     /// The name of the app: workers of the same name share the work and the progress.
     pub app: String,
-    /// A name for this worker in logs, which a suffix makes unique.
+    /// A name for this worker, such as that of its host; a draw makes it unique.
     pub worker: String,
     /// The stage that the records go to.
     pub stage: Arc<dyn Stage>,
@@ -62,7 +62,7 @@ impl RunSpec {
             context,
             stream,
             app: app.into(),
-            worker: format!("worker-{}", std::process::id()),
+            worker: "worker".to_owned(),
             stage,
             start: Start::Earliest,
             exit_at_end: false,

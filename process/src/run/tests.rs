@@ -196,12 +196,13 @@ fn every_problem_of_the_configuration_is_reported_before_anything_runs() {
         ("HYDRANT_LOG_LEVEL", "inof"),
         ("HYDRANT_METRICS_LISTEN", "9090"),
         ("HYDRANT_APP", "a/b"),
+        ("HYDRANT_WORKER_NAME", "-w"),
         ("HYDRANT_CONFIG", "/nonexistent.toml"),
     ];
     let (code, _, stderr) = finish(start("done", &wrong));
     assert_eq!(code, 64);
     assert!(
-        stderr.contains("error: 7 problems in the configuration"),
+        stderr.contains("error: 8 problems in the configuration"),
         "{stderr}"
     );
     for (variable, value) in wrong {

@@ -259,3 +259,27 @@ async fn the_shards_reserved_for_a_frozen_worker_are_taken() {
     world.assert_exact();
     worker.drained().await.unwrap();
 }
+
+/// Containers have one host name and one process id: a draw tells their workers apart.
+#[tokio::test(start_paused = true)]
+async fn workers_of_one_name_are_two_workers() {
+    let mut world = World::new(4, true);
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let mut spec = world.plain();
+        spec.worker = "host".to_owned();
+        workers.push(RunningWorker::start(spec));
+    }
+    until("each has two", || {
+        world.leases.loads().values().copied().eq([2, 2])
+    })
+    .await;
+    let loads = world.leases.loads();
+    assert!(
+        loads.keys().all(|name| name.starts_with("host-")),
+        "{loads:?}"
+    );
+    for worker in workers {
+        worker.drained().await.unwrap();
+    }
+}
