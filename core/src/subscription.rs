@@ -3,13 +3,20 @@
 //! Leases are one implementation, a broker's group is the other. A claim is the right to read a shard from one grant to
 //! its loss; it carries a grant number, because a shard can be granted again before the revoke of its earlier grant was
 //! answered, and an answer with an old number is a no-op.
+//!
+//! A source that takes a claim back hears when nothing of it is at work any more ([`ClaimAnswer`]). A broker's client waits for
+//! that before it lets its group go on: records of a lost claim must be out of the worker's transaction before another
+//! worker reads them.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use crate::clock::Instant;
 use crate::error::Result;
@@ -77,9 +84,49 @@ pub enum Event {
         claim: ClaimId,
         /// After this it is lost.
         until: Instant,
+        /// Answers once the claim is given back, or cut off.
+        answer: ClaimAnswer,
     },
     /// The claim is gone: write nothing more.
-    Lost(ClaimId),
+    Lost {
+        /// The claim.
+        claim: ClaimId,
+        /// Answers once nothing more can be written.
+        answer: ClaimAnswer,
+    },
+}
+
+/// Answers for a claim that is taken back: by being dropped, when its task has ended, its half of the stage is gone, and no
+/// publish is under way that may hold its records. So an answer comes whatever becomes of the worker.
+#[derive(Debug)]
+pub struct ClaimAnswer {
+    _hears: oneshot::Sender<()>,
+}
+
+/// What the source of a claim waits for; see [`ClaimAnswer`].
+#[derive(Debug)]
+#[must_use = "a source that does not wait takes `ClaimAnswer::unheard`"]
+pub struct ClaimLeft(oneshot::Receiver<()>);
+
+impl ClaimAnswer {
+    /// Creates an answer and what waits for it.
+    pub fn new() -> (Self, ClaimLeft) {
+        let (hears, left) = oneshot::channel();
+        (ClaimAnswer { _hears: hears }, ClaimLeft(left))
+    }
+
+    /// An answer that no one waits for.
+    pub fn unheard() -> Self {
+        Self::new().0
+    }
+}
+
+impl Future for ClaimLeft {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
+    }
 }
 
 /// The claims of one worker on one stream.

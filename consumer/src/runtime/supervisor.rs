@@ -9,7 +9,7 @@
 //!   is the exception: its shard is stalled, the others continue, and the run ends with that error when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
@@ -17,7 +17,7 @@ use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::shard::ShardId;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::{Assignment, Join};
-use hydrant_core::subscription::{Claim, ClaimId, Event, Subscription};
+use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event, Subscription};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -98,7 +98,12 @@ struct ActiveClaim {
     task: tokio::task::AbortHandle,
     control: watch::Sender<TaskOrder>,
     until: Option<Instant>,
+    answers: ClaimAnswers,
 }
+
+/// What a claim's source waits for. The task has them, too, so that they answer only when it is gone, also where the
+/// supervisor goes first.
+type ClaimAnswers = Arc<Mutex<Vec<ClaimAnswer>>>;
 
 struct Supervisor {
     shared: Arc<RunContext>,
@@ -196,7 +201,7 @@ impl Supervisor {
         // Without an answer the summary has the lag that was measured before.
         drop(tokio::time::timeout(MEASURED_WITHIN, measure(&self.shared)).await);
         for claim in std::mem::take(&mut self.waiting).into_values() {
-            self.releases.spawn(release(claim));
+            self.releases.spawn(release(claim, None));
         }
         while self.releases.join_next().await.is_some() {}
         if let Err(error) = self.subscription.close().await {
@@ -252,7 +257,7 @@ impl Supervisor {
         }
         self.subscription.stop_claiming();
         for claim in std::mem::take(&mut self.waiting).into_values() {
-            self.releases.spawn(release(claim));
+            self.releases.spawn(release(claim, None));
         }
     }
 
@@ -260,15 +265,20 @@ impl Supervisor {
         match event {
             Event::Granted(claim) => {
                 if self.drain.is_some() {
-                    self.releases.spawn(release(claim));
+                    self.releases.spawn(release(claim, None));
                 } else if self.active.contains_key(&claim.id.shard) {
                     self.waiting.insert(claim.id.shard.clone(), claim);
                 } else {
                     self.spawn(claim);
                 }
             }
-            Event::Revoking { claim, until } => {
+            Event::Revoking {
+                claim,
+                until,
+                answer,
+            } => {
                 if let Some(active) = self.current(&claim) {
+                    active.answer_with(answer);
                     active.until = Some(until);
                     active.control.send_if_modified(|control| {
                         let changes = *control == TaskOrder::Run;
@@ -278,11 +288,12 @@ impl Supervisor {
                         changes
                     });
                 } else {
-                    self.drop_waiting(&claim);
+                    self.drop_waiting(&claim, answer);
                 }
             }
-            Event::Lost(claim) => {
+            Event::Lost { claim, answer } => {
                 if let Some(active) = self.current(&claim) {
+                    active.answer_with(answer);
                     active.task.abort();
                 } else {
                     self.waiting.retain(|_, waiting| waiting.id != claim);
@@ -297,14 +308,14 @@ impl Supervisor {
             .filter(|active| active.claim == *claim)
     }
 
-    fn drop_waiting(&mut self, id: &ClaimId) {
+    fn drop_waiting(&mut self, id: &ClaimId, answer: ClaimAnswer) {
         if self
             .waiting
             .get(&id.shard)
             .is_some_and(|claim| claim.id == *id)
             && let Some(claim) = self.waiting.remove(&id.shard)
         {
-            self.releases.spawn(release(claim));
+            self.releases.spawn(release(claim, Some(answer)));
         }
     }
 
@@ -328,8 +339,13 @@ impl Supervisor {
         let (id, shard) = (claim.id.clone(), claim.id.shard.clone());
         let created_after_start = !self.first_shards.contains(&shard);
         let task = ShardTask::new(Arc::clone(&self.shared), claim, watch, created_after_start);
-        let name = shard.clone();
-        let task = self.tasks.spawn(async move { (name, task.work().await) });
+        let (name, answers) = (shard.clone(), ClaimAnswers::default());
+        let left = Arc::clone(&answers);
+        let task = self.tasks.spawn(async move {
+            // Dropped after everything that works.
+            let _left = left;
+            (name, task.work().await)
+        });
         self.active.insert(
             shard,
             ActiveClaim {
@@ -337,6 +353,7 @@ impl Supervisor {
                 task,
                 control,
                 until: None,
+                answers,
             },
         );
         self.gauge_claims();
@@ -366,7 +383,9 @@ impl Supervisor {
                 (shard, outcome)
             }
         };
-        self.active.remove(&shard);
+        if let Some(active) = self.active.remove(&shard) {
+            self.answer(active.answers);
+        }
         self.shared.board.update(&shard, |status| {
             status.active = false;
             status.held_bytes = 0;
@@ -387,10 +406,21 @@ impl Supervisor {
         }
         if let Some(claim) = self.waiting.remove(&shard) {
             if self.drain.is_some() {
-                self.releases.spawn(release(claim));
+                self.releases.spawn(release(claim, None));
             } else {
                 self.spawn(claim);
             }
+        }
+    }
+
+    /// Answers for a claim whose task is gone, once no publish of the worker is under way that may hold its records.
+    fn answer(&mut self, answers: ClaimAnswers) {
+        let is_waited_for = !lock(&answers).is_empty();
+        if let Some(transaction) = self.shared.transaction.clone().filter(|_| is_waited_for) {
+            self.releases.spawn(async move {
+                transaction.settled().await;
+                drop(answers);
+            });
         }
     }
 
@@ -448,8 +478,18 @@ async fn measure(shared: &RunContext) {
     }
 }
 
-/// Gives back a claim that no task worked on.
-async fn release(claim: Claim) {
+fn lock(answers: &ClaimAnswers) -> MutexGuard<'_, Vec<ClaimAnswer>> {
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ActiveClaim {
+    fn answer_with(&self, answer: ClaimAnswer) {
+        lock(&self.answers).push(answer);
+    }
+}
+
+/// Gives back a claim that no task worked on, and answers for it.
+async fn release(claim: Claim, _answer: Option<ClaimAnswer>) {
     let Claim { id, ledger, .. } = claim;
     if let Err(error) = ledger.release().await {
         tracing::debug!(shard = %id.shard, "release: {}", error.report());

@@ -12,6 +12,7 @@ use super::testing::{
     Together, context,
 };
 
+mod answers;
 mod basics;
 mod broker;
 mod marks;

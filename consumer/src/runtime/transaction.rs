@@ -146,6 +146,11 @@ impl Transaction {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the publish that is under way is over.
+    pub(crate) async fn settled(&self) {
+        drop(self.gate.lock().await);
+    }
+
     /// Adds a claim, before it opens its half of the stage.
     pub(crate) fn join(self: &Arc<Self>, claim: &ClaimId) -> Membership {
         let counts = self.counts.subscribe();

@@ -11,7 +11,7 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::lease::{Enlisted, Generations, Lease, Progress, Swap};
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
-use hydrant_core::subscription::{Claim, ClaimId, Event};
+use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::balance::{BalanceView, WorkableShard};
@@ -284,7 +284,7 @@ impl LeaseCoordinator {
                 LeaseState::Held => true,
                 LeaseState::Released => false,
                 LeaseState::Lost(_) => {
-                    pending.push_back(Ok(Event::Lost(granted.claim.clone())));
+                    pending.push_back(Ok(lost(granted.claim.clone())));
                     false
                 }
             });
@@ -476,7 +476,12 @@ impl LeaseCoordinator {
             if let Some(granted) = self.leases.get_mut(&shard) {
                 granted.leaving = Some(until);
                 let claim = granted.claim.clone();
-                self.pending.push_back(Ok(Event::Revoking { claim, until }));
+                let answer = ClaimAnswer::unheard();
+                self.pending.push_back(Ok(Event::Revoking {
+                    claim,
+                    until,
+                    answer,
+                }));
             }
         }
         let patience = self.patience();
@@ -512,7 +517,7 @@ impl LeaseCoordinator {
         let patience = self.patience();
         for shard in late {
             if let Some(granted) = self.leases.remove(&shard) {
-                self.pending.push_back(Ok(Event::Lost(granted.claim)));
+                self.pending.push_back(Ok(lost(granted.claim)));
                 Self::try_update(patience, &granted.lease, |row| row.owner = None).await;
                 // If the store did not answer, the lease runs out.
                 granted.lease.lose("no worker");
@@ -586,5 +591,13 @@ impl LeaseCoordinator {
             .buffer_unordered(AT_ONCE)
             .collect::<()>()
             .await;
+    }
+}
+
+/// A lease has no one who waits: the row says that it is gone, and the output protects itself.
+fn lost(claim: ClaimId) -> Event {
+    Event::Lost {
+        claim,
+        answer: ClaimAnswer::unheard(),
     }
 }

@@ -15,7 +15,9 @@ use hydrant_core::stream::{
     Assignment, Behind, Join, OpenAt, ShardReader, ShardState, SharedStream, Start, Stream,
     StreamWriter,
 };
-use hydrant_core::subscription::{Claim, ClaimId, Event, Ledger, Subscription};
+use hydrant_core::subscription::{
+    Claim, ClaimAnswer, ClaimId, ClaimLeft, Event, Ledger, Subscription,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -112,19 +114,28 @@ impl BrokerStream {
         self.asked.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn lose(&self, shard: &str, grant: u64) {
-        self.order(Event::Lost(ClaimId {
-            shard: shard.into(),
-            grant,
-        }));
-    }
-
-    pub(crate) fn revoke(&self, shard: &str, grant: u64, until: Instant) {
+    pub(crate) fn lose(&self, shard: &str, grant: u64) -> ClaimLeft {
+        let (answer, left) = ClaimAnswer::new();
         let claim = ClaimId {
             shard: shard.into(),
             grant,
         };
-        self.order(Event::Revoking { claim, until });
+        self.order(Event::Lost { claim, answer });
+        left
+    }
+
+    pub(crate) fn revoke(&self, shard: &str, grant: u64, until: Instant) -> ClaimLeft {
+        let (answer, left) = ClaimAnswer::new();
+        let claim = ClaimId {
+            shard: shard.into(),
+            grant,
+        };
+        self.order(Event::Revoking {
+            claim,
+            until,
+            answer,
+        });
+        left
     }
 
     /// The progress that the broker keeps.

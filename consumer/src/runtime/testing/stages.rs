@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -350,6 +351,10 @@ pub(crate) struct Together {
     pub(crate) log: Arc<OutputLog>,
     /// A publish fails when this draws 0.
     pub(crate) chance: Option<(hydrant_core::Random, u64)>,
+    /// A publish takes this long.
+    pub(crate) slow: Duration,
+    /// A publish is under way.
+    pub(crate) publishing: Arc<AtomicBool>,
     open: Arc<Mutex<BTreeMap<ClaimId, Half>>>,
     poisoned: Arc<Mutex<bool>>,
 }
@@ -366,6 +371,8 @@ impl Together {
         Together {
             log: Arc::clone(log),
             chance: None,
+            slow: Duration::from_millis(3),
+            publishing: Arc::default(),
             open: Arc::default(),
             poisoned: Arc::default(),
         }
@@ -401,7 +408,9 @@ impl Stage for Together {
     }
 
     async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        clock::sleep(Duration::from_millis(3)).await;
+        self.publishing.store(true, Ordering::SeqCst);
+        clock::sleep(self.slow).await;
+        self.publishing.store(false, Ordering::SeqCst);
         let unlucky = self
             .chance
             .as_ref()

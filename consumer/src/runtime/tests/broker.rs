@@ -6,7 +6,7 @@ use super::*;
 use crate::runtime::testing::BrokerStream;
 
 impl World {
-    fn brokered(&mut self, stage: impl Stage + 'static) -> (Arc<BrokerStream>, RunSpec) {
+    pub(super) fn brokered(&mut self, stage: impl Stage + 'static) -> (Arc<BrokerStream>, RunSpec) {
         let broker = BrokerStream::around(Arc::clone(&self.stream) as _);
         let mut spec = self.spec(stage);
         spec.stream = Arc::clone(&broker) as _;
@@ -40,14 +40,14 @@ async fn a_shard_granted_again_at_once_is_worked_on_by_one_task() {
     let (broker, spec) = world.brokered(stage);
     for grant in 1..20 {
         broker.grant("a", grant).await;
-        broker.lose("a", grant);
+        drop(broker.lose("a", grant));
         // An answer to an old grant does not count.
-        broker.lose("a", grant.saturating_sub(1));
+        drop(broker.lose("a", grant.saturating_sub(1)));
     }
     broker.grant("a", 20).await;
     let worker = RunningWorker::start(spec);
     until("the records", || world.log.records().len() == 30).await;
-    broker.lose("a", 19);
+    broker.lose("a", 19).await;
     world.stream.append("a", 5, 0);
     pass(Duration::from_secs(3)).await;
     world.assert_exact();
@@ -70,8 +70,11 @@ async fn a_revoked_shard_is_published_and_given_back_in_time_or_cut_off() {
         broker.grant("a", 1).await;
         let worker = RunningWorker::start(spec);
         pass(Duration::from_secs(1)).await;
-        broker.revoke("a", 1, clock::now() + Duration::from_secs(10));
-        pass(Duration::from_secs(11)).await;
+        let until = clock::now() + Duration::from_secs(10);
+        broker.revoke("a", 1, until).await;
+        assert_eq!(clock::now() < until, given_back, "it is answered at once");
+        assert!(broker.released().len() == 1 || !given_back);
+        pass(Duration::from_secs(1)).await;
         assert_eq!(world.log.records().len(), if given_back { 10 } else { 0 });
         assert_eq!(broker.released().len(), usize::from(given_back));
         pass(Duration::from_secs(100)).await;
@@ -195,10 +198,10 @@ async fn a_thousand_readers_leave_nothing_behind_on_one_client() {
                 world.stream.append("a", 4, 0);
             }
             _ => {
-                match grant % 2 {
+                drop(match grant % 2 {
                     0 => broker.lose("b", grant),
                     _ => broker.revoke("b", grant, clock::now() + Duration::from_secs(10)),
-                }
+                });
                 grant += 1;
                 broker.grant("b", grant).await;
                 world.stream.append("b", 2, 0);

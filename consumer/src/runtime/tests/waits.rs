@@ -191,7 +191,7 @@ async fn claim_and_count_losses(leased: LeaseSetup, held: &AtomicUsize, lost: &A
                     tokio::spawn(async move { claim.ledger.release().await });
                 }
             }
-            Event::Lost(claim) => {
+            Event::Lost { claim, .. } => {
                 if claims.remove(&claim).is_some() {
                     held.fetch_sub(1, Ordering::SeqCst);
                     lost.fetch_add(1, Ordering::SeqCst);
