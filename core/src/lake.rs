@@ -71,12 +71,14 @@ pub struct Object {
     pub size: u64,
 }
 
-/// A file being collected.
+/// A file being collected. What is left of one that is dropped before it is sealed is listed, or is gone.
 #[async_trait]
 pub trait Upload: Send + fmt::Debug {
     /// What [`Lake::discard`] takes to throw it away.
     fn id(&self) -> &str;
-    /// Appends bytes.
+    /// Appends bytes, in pieces of any size: a store whose parts have a least or an equal size collects them. What may yet
+    /// succeed it tries again by itself, from where it stands. An error that may be retried says that the upload is gone:
+    /// another one has to be made from the first byte.
     async fn write(&mut self, bytes: Bytes) -> Result<()>;
     /// Makes it durable.
     async fn seal(self: Box<Self>) -> Result<Sealed>;

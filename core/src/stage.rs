@@ -135,13 +135,20 @@ pub struct Opened {
 pub trait ShardStage: Send {
     /// Takes what the reader gave; waiting here is the backpressure.
     async fn push(&mut self, read: Read) -> Result<()>;
-    /// Whether something is to be published at `now`; asked after each push, at [`ShardStage::deadline`], and while
-    /// the memory budget is pressed.
+    /// Whether something is to be published at `now`, or was published beside the pushes; asked after each push, at
+    /// [`ShardStage::deadline`], after [`ShardStage::changed`], and while the memory budget is pressed.
     fn due(&self, now: Instant) -> Option<Flush>;
     /// When [`ShardStage::due`] may answer differently although nothing was pushed.
     fn deadline(&self) -> Option<Instant>;
+    /// Resolves when [`ShardStage::due`] may answer differently although nothing was pushed and no deadline has passed:
+    /// when a publish that goes on beside the pushes has ended. It resolves again and again until that is taken over by
+    /// [`ShardStage::publish`]. Cancel-safe.
+    async fn changed(&mut self) {
+        std::future::pending().await
+    }
     /// Makes what was pushed durable and visible, and answers how far. For [`Flush::Revoke`], [`Flush::Drain`] and
-    /// [`Flush::End`] that is everything pushed; for the others it may be less, without waiting.
+    /// [`Flush::End`] that is everything pushed; for the others it may be less, without waiting: a publish that has only
+    /// begun answers as far as the one before it.
     async fn publish(&mut self, why: Flush) -> Result<Progress>;
     /// Whether what was pushed before a push that failed is still there to be published, and nothing of what failed: then
     /// a record that cannot be taken holds up none of those before it.

@@ -15,4 +15,6 @@ mod tests;
 
 pub use json::write_json_row;
 pub use reader::{FileInfo, head, inspect};
-pub use writer::{ColumnOptions, Compression, EncodeError, EncodeOptions, EncodedFile, encode};
+pub use writer::{
+    ColumnOptions, Compression, EncodeError, EncodeOptions, EncodedFile, FileEncoder, encode,
+};

@@ -16,6 +16,7 @@ mod lakes;
 mod names;
 pub(crate) mod position_hash;
 mod publisher;
+pub(crate) mod requests;
 
 pub(crate) use chain::PRODUCT;
 pub use chain::{Chain, ChainTip, Genesis};

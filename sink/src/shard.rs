@@ -1,7 +1,8 @@
 //! One shard on its way into the lake.
 //!
-//! Owns the open interval of each claimed shard (`buffer`), how it is sealed and becomes files (`interval`, `upload`),
-//! and the rebuild of a file that vanished (`rebuild`).
+//! Owns the open interval of each claimed shard (`buffer`), how it is sealed (`sink_shard`), how it becomes files and
+//! visible while the next one fills (`publishing`, `interval`, `upload`), and the rebuild of a file that vanished
+//! (`rebuild`).
 
 pub(crate) mod buffer;
 pub(crate) mod context;
@@ -10,6 +11,7 @@ pub mod flush_rules;
 pub(crate) mod interval;
 mod latency;
 pub(crate) mod pressure;
+pub(crate) mod publishing;
 pub mod rebuild;
 pub(crate) mod sink_shard;
 pub mod totals;

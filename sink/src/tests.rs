@@ -1,6 +1,7 @@
 //! The sink against a lake on a simulated disk, with and without faults.
 
 mod accounts;
+mod beside;
 mod cleaning;
 mod crash;
 pub(crate) mod fault;
@@ -13,6 +14,7 @@ mod publish;
 mod rebuild;
 mod schemas;
 mod simulation;
+mod slow_lake;
 mod support;
 mod verifying;
 mod verifying_at_scale;

@@ -196,6 +196,10 @@ impl ShardStage for FusedShard {
         self.inner.deadline()
     }
 
+    async fn changed(&mut self) {
+        self.inner.changed().await;
+    }
+
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         self.inner.publish(why).await
     }

@@ -71,6 +71,32 @@ fn file(options: &EncodeOptions) -> (EncodedFile, Bytes) {
     (encoded, Bytes::from(out))
 }
 
+/// A file that is taken out piece by piece is the whole one, and no piece is much more than a row group.
+#[test]
+fn the_pieces_of_a_file_are_the_file() {
+    let options = EncodeOptions {
+        row_group_bytes: 64 << 10,
+        ..EncodeOptions::default()
+    };
+    let mut whole = Vec::new();
+    let batches = [batch()];
+    let schema = batches[0].schema();
+    let encoded = encode(&schema, &batches, &options, &[], &mut whole).unwrap();
+    assert!(encoded.row_groups >= 4, "{encoded:?}");
+    let mut encoder = FileEncoder::try_new(&schema, &batches, &options, &[], Vec::new()).unwrap();
+    let mut pieces = Vec::new();
+    while encoder.write_some().unwrap() {
+        if !encoder.output().is_empty() {
+            pieces.push(std::mem::take(encoder.output()));
+        }
+    }
+    assert_eq!(encoder.finish().unwrap(), encoded);
+    pieces.push(std::mem::take(encoder.output()));
+    assert_eq!(pieces.concat(), whole);
+    let largest = pieces.iter().map(Vec::len).max().unwrap();
+    assert!(largest < whole.len() / 2, "{largest} of {}", whole.len());
+}
+
 fn read(file: Bytes) -> Vec<RecordBatch> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let reader = builder

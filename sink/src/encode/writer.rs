@@ -1,5 +1,6 @@
 //! Record batches to Parquet bytes.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -106,38 +107,87 @@ pub fn encode<W: Write + Send>(
     metadata: &[(String, String)],
     out: W,
 ) -> Result<EncodedFile, EncodeError> {
-    #[cfg(test)]
-    for column in batches.iter().flat_map(RecordBatch::columns) {
-        for marker in ["fault:encode", "fault:first+fault:second", "fault:letter"] {
-            crate::tests::fault::in_column(marker, column);
+    FileEncoder::try_new(schema, batches, options, metadata, out)?.finish()
+}
+
+/// A Parquet file that is written piece by piece; the whole of it is what [`encode`] writes. Its memory is one row
+/// group and what was not taken out of `W`.
+pub struct FileEncoder<W: Write + Send> {
+    writer: ArrowWriter<W>,
+    batches: VecDeque<RecordBatch>,
+    /// The rows of the current batch that are not written yet.
+    rest: Option<RecordBatch>,
+    rows: u64,
+}
+
+impl<W: Write + Send> FileEncoder<W> {
+    /// Begins a file; nothing of the rows is written yet.
+    ///
+    /// # Errors
+    /// The output refuses bytes, or an option is out of range.
+    pub fn try_new(
+        schema: &Arc<Schema>,
+        batches: &[RecordBatch],
+        options: &EncodeOptions,
+        metadata: &[(String, String)],
+        out: W,
+    ) -> Result<Self, EncodeError> {
+        #[cfg(test)]
+        for column in batches.iter().flat_map(RecordBatch::columns) {
+            for marker in ["fault:encode", "fault:first+fault:second", "fault:letter"] {
+                crate::tests::fault::in_column(marker, column);
+            }
         }
+        let properties = properties(batches, options, metadata)?;
+        // The Arrow schema in the footer says nothing that Parquet's own does not.
+        let writer_options = ArrowWriterOptions::new()
+            .with_properties(properties)
+            .with_skip_arrow_metadata(true);
+        Ok(FileEncoder {
+            writer: ArrowWriter::try_new_with_options(out, Arc::clone(schema), writer_options)?,
+            batches: VecDeque::from(batches.to_vec()),
+            rest: None,
+            rows: 0,
+        })
     }
-    let properties = properties(batches, options, metadata)?;
-    // The Arrow schema in the footer says nothing that Parquet's own does not.
-    let writer_options = ArrowWriterOptions::new()
-        .with_properties(properties)
-        .with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(out, Arc::clone(schema), writer_options)?;
-    for batch in batches {
-        for start in (0..batch.num_rows()).step_by(ROWS_PER_WRITE) {
-            let rows = ROWS_PER_WRITE.min(batch.num_rows() - start);
-            writer.write(&batch.slice(start, rows))?;
+
+    /// Writes some thousand rows, and returns whether there were any left to write.
+    ///
+    /// # Errors
+    /// The output refuses bytes, or a batch differs from the schema.
+    pub fn write_some(&mut self) -> Result<bool, EncodeError> {
+        let Some(rows) = self.rest.take().or_else(|| self.batches.pop_front()) else {
+            return Ok(false);
+        };
+        let written = ROWS_PER_WRITE.min(rows.num_rows());
+        self.writer.write(&rows.slice(0, written))?;
+        self.rows += written as u64;
+        if written < rows.num_rows() {
+            self.rest = Some(rows.slice(written, rows.num_rows() - written));
         }
+        Ok(true)
     }
-    let footer = writer.finish()?;
-    let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0);
-    debug_assert_eq!(
-        rows,
-        batches
-            .iter()
-            .map(|batch| batch.num_rows() as u64)
-            .sum::<u64>()
-    );
-    Ok(EncodedFile {
-        rows,
-        row_groups: footer.num_row_groups(),
-        bytes: u64::try_from(writer.bytes_written()).unwrap_or(u64::MAX),
-    })
+
+    /// What was written so far. Bytes may be taken out, but none added.
+    pub fn output(&mut self) -> &mut W {
+        self.writer.inner_mut()
+    }
+
+    /// Writes all rows that are left and the footer.
+    ///
+    /// # Errors
+    /// Those of [`FileEncoder::write_some`].
+    pub fn finish(&mut self) -> Result<EncodedFile, EncodeError> {
+        while self.write_some()? {}
+        let footer = self.writer.finish()?;
+        let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0);
+        debug_assert_eq!(rows, self.rows);
+        Ok(EncodedFile {
+            rows,
+            row_groups: footer.num_row_groups(),
+            bytes: u64::try_from(self.writer.bytes_written()).unwrap_or(u64::MAX),
+        })
+    }
 }
 
 fn properties(

@@ -2,16 +2,19 @@
 //!
 //! Owns the one listing of uploads that a process makes of a table, and the uploads of its own dropped publishes.
 //! Promises to remove an upload of a shard only when no record can name it any more: its interval starts before the end
-//! of what is published and finished, or it was meant to replace a vanished file and another upload was chosen. Refuses
-//! to judge by age or by owner: an upload whose interval starts where the chain ends may belong to a record that lands
-//! late.
+//! of what is published and finished, or it was meant to replace a vanished file and another upload was chosen, or this
+//! process made it and never put the record that would have named it. Refuses to judge by age or by owner: an upload
+//! whose interval starts where the chain ends may belong to a record that lands late.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hydrant_core::lake::SharedLake;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Position, Result};
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
 use super::chain::Chain;
 use super::finisher::RebuildRecord;
@@ -31,6 +34,8 @@ pub(crate) struct Leftovers {
     listed: OnceCell<()>,
     /// The uploads by the stem of their file names, which identifies the chain.
     by_stem: Mutex<HashMap<String, Vec<Leftover>>>,
+    /// The tasks that throw uploads away; they end with the process.
+    abandoning: Mutex<JoinSet<()>>,
 }
 
 impl Leftovers {
@@ -73,6 +78,35 @@ impl Leftovers {
         };
         let leftover = Leftover { upload, key, name };
         self.lock().entry(stem).or_default().push(leftover);
+    }
+
+    /// Throws away uploads of a dropped publish which no record can name, given as ids and keys. What drops them cannot
+    /// wait, so this happens in a task of its own; what it cannot throw away stays for the clean-up.
+    pub(crate) fn abandon(self: &Arc<Self>, lake: &SharedLake, uploads: Vec<(String, String)>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return uploads
+                .into_iter()
+                .for_each(|(upload, key)| self.add(upload, key));
+        };
+        let (lake, leftovers) = (SharedLake::clone(lake), Arc::downgrade(self));
+        let mut tasks = self
+            .abandoning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        let abandoning = async move {
+            for (upload, key) in uploads {
+                let Err(error) = lake.discard(&upload).await else {
+                    continue;
+                };
+                let error = error.report();
+                tracing::warn!(upload, %error, "cannot remove an upload; the next owner of the shard does");
+                if let Some(leftovers) = leftovers.upgrade() {
+                    leftovers.add(upload, key);
+                }
+            }
+        };
+        tasks.spawn_on(abandoning, &runtime);
     }
 
     async fn list(&self, chain: &Chain) -> Result<()> {

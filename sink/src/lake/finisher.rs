@@ -18,9 +18,7 @@ use super::chain::Chain;
 use super::commit::{Commit, CommitFile, seal_body, unseal_body};
 use super::error::ObjectError;
 use super::names::generation_key;
-
-/// How many files of one record are made visible at a time.
-const REVEALS_MAX: usize = 8;
+use super::requests::{REQUESTS_MAX, Requests};
 
 /// How often a file may vanish before an operator must find out why.
 const GENERATIONS_MAX: u32 = 9;
@@ -65,6 +63,7 @@ impl RebuildRecord {
 pub struct Finisher {
     rebuild: Option<Arc<dyn Rebuild>>,
     pub(super) random: Random,
+    requests: Requests,
 }
 
 impl Finisher {
@@ -73,7 +72,13 @@ impl Finisher {
         Finisher {
             rebuild,
             random: random.clone(),
+            requests: Requests::default(),
         }
+    }
+
+    /// The requests of this process, shared with its uploads.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Makes every file visible that the record names. Files that are visible already stay so.
@@ -85,7 +90,7 @@ impl Finisher {
         // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
         let files: Vec<_> = files.collect();
         stream::iter(files)
-            .buffer_unordered(REVEALS_MAX)
+            .buffer_unordered(REQUESTS_MAX)
             .try_collect::<()>()
             .await
     }
@@ -95,7 +100,10 @@ impl Finisher {
         let mut sealed = file.sealed.clone();
         for generation in 1..=GENERATIONS_MAX {
             let what = "make a file visible";
-            let reveal = retry_forever(what, &self.random, || chain.lake().reveal(&sealed));
+            let reveal = retry_forever(what, &self.random, || async {
+                let _one = self.requests.one().await?;
+                chain.lake().reveal(&sealed).await
+            });
             match reveal.await? {
                 Reveal::Revealed | Reveal::Already => return Ok(()),
                 Reveal::Vanished => {}

@@ -193,6 +193,9 @@ impl Publisher {
                 self.lost = Some(winner.interval(&key)?.to);
                 self.discard_unnamed(commit, &winner).await?;
                 self.finisher.finish(&self.chain, &winner).await?;
+                if mutant::is(Mutant::RanAheadKept) {
+                    (self.slot, self.to, self.lost) = (commit.slot, interval.to, None);
+                }
                 return self.check_owner();
             }
         }

@@ -11,16 +11,14 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, UInt32Array};
 use arrow_schema::{ArrowError, Schema};
 use arrow_select::take::take_record_batch;
-use hydrant_core::lake::SharedLake;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::workers::contain;
-use hydrant_core::{Context, Error, Interval, Position, Result};
+use hydrant_core::{Error, Interval, Position, Result};
 
 use super::buffer::{SealedInterval, StreamShard, log_fault, own_dead_letter};
 use super::culprits::{CULPRITS_MAX, culprits, others};
-use super::upload::{PlannedFile, UploadOutcome, Uploads, upload_all};
+use super::upload::{PlannedFile, UploadOutcome, Uploader};
 use crate::decode::{DecodedRows, PartitionRows, Provenance, Reject, row_text};
-use crate::encode::EncodeOptions;
 use crate::lake::position_hash::Positions;
 use crate::lake::{ChainNames, CommitFile, FileKind};
 use crate::schema::TableSchema;
@@ -275,24 +273,21 @@ impl ConformedInterval {
     /// Those of the lake, after which no upload stays; fatal when encoding panics whichever row is left out.
     pub(crate) async fn upload(
         mut self,
-        uploads: &Uploads,
-        lake: &SharedLake,
-        context: &Context,
-        options: &EncodeOptions,
+        uploader: Uploader<'_>,
         names: &ChainNames,
         metadata: Vec<(String, String)>,
     ) -> Result<(Self, Vec<CommitFile>)> {
         let metadata: Arc<[_]> = metadata.into();
         loop {
             let (names, entries) = (names.clone(), Arc::clone(&metadata));
-            let planning = context.workers.run(move || {
+            let planning = uploader.context.workers.run(move || {
                 let plans = contain(|| self.plan(&names, &entries));
                 let plans =
                     plans.unwrap_or_else(|| Err(untraced(&self.stream_shard, self.interval)));
                 (self, plans)
             });
             let (conformed, plans) = planning.await?;
-            let outcomes = upload_all(uploads, lake, context, options, plans?).await?;
+            let outcomes = uploader.upload_all(plans?).await?;
             let mut files = Vec::with_capacity(outcomes.len());
             let mut faulted = Vec::new();
             for (index, outcome) in outcomes.into_iter().enumerate() {
@@ -305,7 +300,7 @@ impl ConformedInterval {
                 return Ok((conformed, files));
             }
             // Names and numbers of files follow from the rows that are left, so all files are made again.
-            uploads.discard(lake).await;
+            uploader.uploads.discard_all().await;
             self = conformed;
             self.give_up(&faulted)?;
         }

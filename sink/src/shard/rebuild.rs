@@ -14,15 +14,20 @@ use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::transform::{self, Transform};
 use hydrant_core::workers::contain;
-use hydrant_core::{Batch, Context, Error, Interval, Position, Result, ShardId};
+use hydrant_core::{Batch, Budget, Context, Error, Interval, Position, Result, ShardId};
 use tokio::sync::Mutex;
 
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::interval::{conform, footer_of, untraced};
-use super::upload::{UploadOutcome, upload_one};
-use crate::lake::{Commit, CommitFile, Rebuild, TableNames};
+use super::upload::{UploadOutcome, Uploader, Uploads};
+use crate::lake::requests::Requests;
+use crate::lake::{Commit, CommitFile, Leftovers, Rebuild, TableNames};
 use crate::schema::registry;
 use crate::table::spec::Spec;
+
+/// What the reader of a rebuild may hold. It does not come from the budget of the process: the shard that waits for the
+/// rebuild may hold all of that, and frees it only afterwards.
+const READER_BYTES: u64 = 16 << 20;
 
 /// Rebuilds files by reading their interval again from the stream.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub struct SourceRebuild {
     context: Context,
     names: TableNames,
     behind: Option<Arc<dyn Transform>>,
+    leftovers: Arc<Leftovers>,
     /// One interval at a time: it lies in memory outside the budget.
     one_at_a_time: Mutex<()>,
 }
@@ -52,6 +58,7 @@ impl SourceRebuild {
             context: context.clone(),
             names: names.clone(),
             behind,
+            leftovers: Arc::default(),
             one_at_a_time: Mutex::new(()),
         }
     }
@@ -74,7 +81,7 @@ impl SourceRebuild {
             .reader(
                 &stream_shard.shard,
                 OpenAt::after(from),
-                &self.context.budget,
+                &Budget::new(READER_BYTES),
             )
             .await?;
         while buffer.to() < until {
@@ -209,6 +216,14 @@ impl Rebuild for SourceRebuild {
         });
         let mut conformed = conforming.await?.unwrap_or(Err(broken))?;
         let options = crate::encode::EncodeOptions::default();
+        let uploads = Uploads::new(&self.lake, &self.leftovers);
+        let uploader = Uploader {
+            lake: &self.lake,
+            context: &self.context,
+            options: &options,
+            requests: &Requests::default(),
+            uploads: &uploads,
+        };
         loop {
             let (names, metadata) = (names.clone(), metadata.clone());
             let planning = self.context.workers.run(move || {
@@ -226,8 +241,11 @@ impl Rebuild for SourceRebuild {
                 )));
             }
             key.clone_into(&mut plan.key);
-            match upload_one(&self.lake, &self.context, &options, plan).await? {
-                UploadOutcome::Uploaded(file) => return Ok(file),
+            match uploader.upload(plan).await? {
+                UploadOutcome::Uploaded(file) => {
+                    uploads.forget();
+                    return Ok(file);
+                }
                 UploadOutcome::Faulted(rows) => conformed.give_up(&[(file, rows)])?,
             }
         }

@@ -1,10 +1,10 @@
 //! One shard on its way into the lake.
 //!
-//! Owns the open interval of a claimed shard: when it is sealed, and how it is published. Promises that `to` is fixed
-//! before the first byte is encoded, that at most one interval is not visible, that an empty interval leaves no record,
-//! and that progress covers only what is visible. Refuses to continue after another owner took the slot.
+//! Owns the open interval of a claimed shard: when it is sealed, and that it fills while the one before it is published.
+//! Promises that `to` is fixed before the first byte is encoded, that at most one interval is published and not visible,
+//! that an empty interval leaves no record, and that progress covers only what is visible. Refuses to continue after
+//! another owner took the slot, or after a publish failed: the interval that ran ahead goes with this shard.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,18 +13,13 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
-use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
 
-use super::buffer::{Buffer, SealedInterval, StreamShard, TakeOutcome};
+use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::context::SinkContext;
-use super::interval::{conform, footer, untraced};
 use super::pressure::Holder;
-use super::totals::{self, PreparedCommit};
-use super::upload::Uploads;
-use crate::lake::{
-    COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, PRODUCT, Publisher, ShardInterval,
-};
+use super::publishing::{Ended, Publishing, record};
+use crate::lake::Publisher;
 use crate::table::dead_letter::StoredDeadLetter;
 
 /// How often the bytes of a batch an interval may grow by before the budget is asked again.
@@ -43,7 +38,14 @@ pub(crate) fn growth_bytes(batch: &Batch) -> u64 {
 pub(crate) struct SinkShard {
     shared: Arc<SinkContext>,
     stream_shard: StreamShard,
-    publisher: Publisher,
+    /// The publisher of the chain, unless an interval is being published: then it is in there.
+    publisher: Option<Publisher>,
+    /// The interval that is being published.
+    publishing: Option<Publishing>,
+    /// The position up to which everything is visible.
+    published: Position,
+    /// Where the next interval begins: the end of the last one that was sealed.
+    sealed: Position,
     /// The open interval; absent while there is nothing in it.
     buffer: Option<Box<Buffer>>,
     /// The permit for the memory of the open interval.
@@ -52,7 +54,7 @@ pub(crate) struct SinkShard {
     rest: Option<(Batch, usize)>,
     /// The position up to which batches were pushed.
     to: Position,
-    /// When the oldest input that is not published was pushed.
+    /// When the oldest input that is in no sealed interval was pushed.
     since: Option<Instant>,
     /// Whether the interval takes more memory than its permit covers.
     short: bool,
@@ -67,15 +69,19 @@ impl SinkShard {
         stream_shard: StreamShard,
         publisher: Publisher,
     ) -> Self {
+        let to = publisher.to();
         SinkShard {
             stream_shard,
-            to: publisher.to(),
             holder: shared.holders.enter(),
             shared,
-            publisher,
+            publisher: Some(publisher),
+            publishing: None,
+            published: to,
+            sealed: to,
             buffer: None,
             permit: Permit::default(),
             rest: None,
+            to,
             since: None,
             short: false,
             ended: false,
@@ -88,13 +94,13 @@ impl SinkShard {
         }
         let shared = &self.shared;
         let opened = shared.context.clock.wall_micros();
-        let (from, base) = (self.publisher.to(), shared.registry.newest());
+        let base = shared.registry.newest();
         let buffer = Buffer::open(
             &self.stream_shard,
             &shared.rules,
             &base,
             opened,
-            from,
+            self.sealed,
             self.to,
         )?;
         Ok(Box::new(buffer))
@@ -109,6 +115,7 @@ impl SinkShard {
         let context = &shared.context;
         let raw = std::mem::take(&mut batch.permit);
         let growth = growth_bytes(&batch);
+        self.since.get_or_insert_with(clock::now);
         loop {
             let room = context.budget.acquire_more(growth, &shared.overdraft).await;
             let mut buffer = self.open_buffer()?;
@@ -166,8 +173,10 @@ impl SinkShard {
         self.holder.set(wanted);
     }
 
-    /// Publishes the open interval.
-    async fn publish_interval(&mut self, why: Flush) -> Result<()> {
+    /// Seals the open interval and begins to publish it, after the one before it is visible.
+    async fn seal(&mut self, why: Flush) -> Result<()> {
+        self.settle().await?;
+        self.since = None;
         let Some(buffer) = self.buffer.take() else {
             return Ok(());
         };
@@ -175,186 +184,84 @@ impl SinkShard {
             self.resize_permit(Permit::default());
             return Ok(());
         }
-        self.publisher.check_owner()?;
-        debug_assert_eq!(buffer.from(), self.publisher.to());
-        let started = clock::now();
-        let shared = Arc::clone(&self.shared);
-        let (stream_shard, interval) = (
-            self.stream_shard.clone(),
-            Interval::new(buffer.from(), buffer.to()),
-        );
-        let sealing = shared
-            .context
-            .workers
-            .run(move || contain(|| buffer.seal()));
-        let sealed = sealing
-            .await?
-            .ok_or_else(|| untraced(&stream_shard, interval))?;
-        let latencies = sealed.latencies.clone();
-        let uploads = Uploads::new(&self.shared.leftovers);
-        let prepared = self.prepare(sealed, &uploads).await?;
-        // The uploaded files need no memory any more: it is freed before the record is put.
-        self.permit = Permit::default();
+        let publisher = self.take_publisher()?;
+        let permit = std::mem::take(&mut self.permit);
         self.resize_permit(Permit::default());
-        self.publisher.publish(&prepared.commit).await?;
-        uploads.forget();
-        shared.totals.add(&prepared.commit);
-        let (now, took) = (shared.context.clock.wall_micros(), started.elapsed());
-        totals::record(&prepared, why, latencies, now, took);
-        let commit = prepared.commit;
-        tracing::debug!(
-            shard = %self.stream_shard.shard,
-            slot = commit.slot,
-            to = %self.publisher.to(),
-            rows = commit.counts.rows,
-            dead_letters = commit.counts.dead_letters(),
-            why = why.as_str(),
-            "published",
-        );
+        self.sealed = buffer.to();
+        let (shared, stream_shard) = (&self.shared, &self.stream_shard);
+        let publishing = Publishing::start(shared, stream_shard, publisher, buffer, permit, why);
+        self.publishing = Some(publishing);
         Ok(())
     }
 
-    /// Uploads the files of a sealed interval and writes the record that names them.
-    async fn prepare(&self, sealed: SealedInterval, uploads: &Uploads) -> Result<PreparedCommit> {
-        let shared = &self.shared;
-        let schema = if sealed.decoded.rows() > 0 {
-            shared.registry.ensure(sealed.decoded.schema()).await?
-        } else {
-            Arc::clone(&sealed.base)
-        };
-        let number = if sealed.decoded.rows() > 0 {
-            schema.number()
-        } else {
-            0
-        };
-        let spec = shared.put_spec(&sealed, number).await?;
-        let metadata = footer(&sealed, number);
-        let (interval, names) = (
-            Interval::new(sealed.from, sealed.to),
-            self.publisher.chain().names().clone(),
-        );
-        let SealedInterval {
-            stream_shard,
-            opened,
-            decoded,
-            positions,
-            dead_letters,
-            mut faults,
-            mut counts,
-            ..
-        } = sealed;
-        let time = shared.context.clock.wall_micros();
-        let conforming = shared.context.workers.run(move || {
-            conform(
-                stream_shard,
-                interval,
-                decoded,
-                positions,
-                dead_letters,
-                &schema,
-                time,
-            )
-        });
-        let conformed = conforming.await??;
-        let (lake, context, options) = (&shared.lake, &shared.context, &shared.rules.encode);
-        let uploading = conformed.upload(uploads, lake, context, options, &names, metadata);
-        let (conformed, files) = uploading.await?;
-        let mut reasons: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for dead_letter in &conformed.dead_letters {
-            let reason = Arc::clone(&dead_letter.entry.reason);
-            *reasons.entry(reason).or_default() += 1;
+    fn take_publisher(&mut self) -> Result<Publisher> {
+        let publisher = self.publisher.take().ok_or_else(|| self.failed())?;
+        match publisher.check_owner() {
+            Ok(()) if publisher.to() == self.sealed => Ok(publisher),
+            answer => {
+                self.publisher = Some(publisher);
+                Err(answer.err().unwrap_or_else(|| self.failed()))
+            }
         }
-        counts.own_dead_letters += conformed.refused;
-        counts.rows = conformed.rows();
-        counts.untimed_rows = conformed.untimed_rows();
-        faults.extend(conformed.faults);
-        check_files(&files, &counts)?;
-        let commit = Commit {
-            origins: sealed.origins,
-            gaps: sealed.gaps,
-            faults,
-            event_times: sealed.event_times,
-            stamps: sealed.stamps,
-            ..self.record(interval, files, counts, spec, number, opened)
-        };
-        Ok(PreparedCommit { commit, reasons })
     }
 
-    fn record(
-        &self,
-        interval: Interval,
-        files: Vec<CommitFile>,
-        counts: CommitCounts,
-        spec: String,
-        schema: u64,
-        opened: i64,
-    ) -> Commit {
-        Commit {
-            version: COMMIT_VERSION,
-            slot: self.publisher.next_slot(),
-            stream: self.stream_shard.stream.clone(),
-            intervals: vec![ShardInterval {
-                shard: self.stream_shard.shard.clone(),
-                from: interval.from,
-                to: interval.to,
-            }],
-            nonce: self.shared.context.random.identity(),
-            end: interval.to == Position::End,
-            files,
-            counts,
-            origins: Vec::new(),
-            gaps: Vec::new(),
-            faults: Vec::new(),
-            spec,
-            schema,
-            marks: Vec::new(),
-            event_times: None,
-            stamps: None,
-            opened,
-            product: PRODUCT.to_owned(),
+    fn failed(&self) -> Error {
+        Error::fatal(format!(
+            "an interval of shard `{}` could not be published: the shard has to be opened again",
+            self.stream_shard.shard,
+        ))
+    }
+
+    /// Waits until the interval that is being published is visible. Cancel-safe.
+    async fn settle(&mut self) -> Result<()> {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.ended().await;
         }
+        self.take_over().map(drop)
+    }
+
+    /// Takes over a publish that has ended, and returns whether there was one.
+    fn take_over(&mut self) -> Result<bool> {
+        let Some(publishing) = self.publishing.take_if(|publishing| publishing.has_ended()) else {
+            return Ok(false);
+        };
+        let Some(Ended { publisher, result }) = publishing.into_ended() else {
+            return Ok(false);
+        };
+        self.publisher = publisher;
+        result?;
+        self.published = self.sealed;
+        Ok(true)
     }
 
     /// Records in the lake that the shard has ended. Its children start after that.
     async fn publish_end(&mut self) -> Result<()> {
-        if self.publisher.to() != Position::End {
-            let interval = Interval::new(self.publisher.to(), Position::End);
+        let mut publisher = self.take_publisher()?;
+        if publisher.to() != Position::End {
+            let interval = Interval::new(publisher.to(), Position::End);
             let opened = self.shared.context.clock.wall_micros();
-            let record = self.record(
-                interval,
-                Vec::new(),
-                CommitCounts::default(),
-                String::new(),
-                0,
-                opened,
-            );
-            self.publisher.publish(&record).await?;
+            let (shared, stream_shard) = (&self.shared, &self.stream_shard);
+            let record = record(shared, stream_shard, &publisher, interval, opened);
+            let result = publisher.publish(&record).await;
+            self.publisher = Some(publisher);
+            result?;
+        } else {
+            self.publisher = Some(publisher);
         }
+        self.published = Position::End;
+        self.sealed = Position::End;
         self.to = Position::End;
         Ok(())
     }
-}
 
-/// Checks that the files hold exactly the rows and dead letters that were counted.
-fn check_files(files: &[CommitFile], counts: &CommitCounts) -> Result<()> {
-    let rows = |kind| -> u64 {
-        files
-            .iter()
-            .filter(|file| file.kind == kind)
-            .map(|file| file.rows)
-            .sum()
-    };
-    let found = (rows(FileKind::Rows), rows(FileKind::DeadLetters));
-    if found == (counts.rows, counts.dead_letters()) {
-        return Ok(());
+    /// Whether the open interval takes no more.
+    fn is_full(&self) -> bool {
+        let input = self
+            .buffer
+            .as_ref()
+            .map_or(0, |buffer| buffer.input_bytes());
+        self.rest.is_some() || input >= self.shared.flush.bytes
     }
-    Err(Error::fatal(format!(
-        "{} rows and {} dead letters were counted, but the files hold {} and {}, which is a fault of hydrant",
-        counts.rows,
-        counts.dead_letters(),
-        found.0,
-        found.1,
-    )))
 }
 
 #[async_trait]
@@ -366,7 +273,7 @@ impl ShardStage for SinkShard {
             ));
         }
         while let Some((batch, start)) = self.rest.take() {
-            self.publish_interval(Flush::Size).await?;
+            self.seal(Flush::Size).await?;
             self.feed(batch, start).await?;
         }
         let before = self.to;
@@ -396,33 +303,63 @@ impl ShardStage for SinkShard {
         Ok(())
     }
 
+    /// A full interval and the end are due although one is being published, which the publish then waits for.
     fn due(&self, now: Instant) -> Option<Flush> {
+        if let Some(publishing) = &self.publishing
+            && publishing.has_ended()
+        {
+            return Some(publishing.why());
+        }
         let since = self.since?;
         if self.ended {
             return Some(Flush::End);
         }
-        let input = self
-            .buffer
-            .as_ref()
-            .map_or(0, |buffer| buffer.input_bytes());
-        if self.rest.is_some() || input >= self.shared.flush.bytes {
+        if self.is_full() {
             return Some(Flush::Size);
+        }
+        if self.short {
+            return Some(Flush::Memory);
+        }
+        if self.publishing.is_some() {
+            return None;
         }
         if now.saturating_duration_since(since) >= self.shared.flush.interval {
             return Some(Flush::Time);
         }
         let pressed = self.shared.context.budget.is_pressed() && self.holder.is_largest();
-        (self.short || pressed).then_some(Flush::Memory)
+        pressed.then_some(Flush::Memory)
     }
 
     fn deadline(&self) -> Option<Instant> {
+        if self.publishing.is_some() {
+            return None;
+        }
         self.since.map(|since| since + self.shared.flush.interval)
+    }
+
+    async fn changed(&mut self) {
+        match &mut self.publishing {
+            Some(publishing) => publishing.ended().await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         let all = matches!(why, Flush::Revoke | Flush::Drain | Flush::End);
-        loop {
-            self.publish_interval(why).await?;
+        let mut why = Some(why);
+        if self.take_over()? && !all {
+            // That is what was due; what has become due meanwhile is published next.
+            why = self.due(clock::now());
+        }
+        while let Some(why) = why {
+            // What takes more than its permit covers is published before anything else is taken.
+            let alone = all || self.short;
+            if alone || self.is_full() || self.publishing.is_none() {
+                self.seal(why).await?;
+            }
+            if alone {
+                self.settle().await?;
+            }
             let Some((batch, start)) = self.rest.take() else {
                 break;
             };
@@ -432,17 +369,13 @@ impl ShardStage for SinkShard {
             }
         }
         if self.ended {
+            self.settle().await?;
             self.publish_end().await?;
         }
-        self.since = self.buffer.as_ref().map(|_| clock::now());
-        // An open interval is not visible; progress does not pass it.
-        let to = if self.buffer.is_some() {
-            self.publisher.to()
-        } else {
-            self.to
-        };
+        // What is not visible is not progress.
+        let waits = self.publishing.is_some() || self.buffer.is_some();
         Ok(Progress {
-            to,
+            to: if waits { self.published } else { self.to },
             ..Progress::default()
         })
     }

@@ -1,7 +1,10 @@
 //! From planned files to files that are uploaded and not visible.
 //!
-//! Owns the encoding of each file on a worker, its upload, and the uploads of an interval until a record names them.
-//! Promises that no upload stays when one of them fails. Refuses to keep more than a few encoded files in memory.
+//! Owns the encoding of each file on a worker, its upload part by part while the rest of it is encoded, and the uploads
+//! of an interval until a record names them. Promises that no upload stays when one of them fails or when the publish
+//! is dropped before a record could name it, and that a worker never waits for a lake. Refuses to hold a whole file where
+//! a row group is enough. The memory of all of an interval's files at once is part of the interval's permit, so that
+//! only the number of requests limits how many are under way.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,20 +13,22 @@ use arrow_schema::Schema;
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use hydrant_core::lake::{Sealed, SharedLake};
+use hydrant_core::lake::{Sealed, SharedLake, Upload};
 use hydrant_core::retry::retry_forever;
 use hydrant_core::workers::contain;
 use hydrant_core::{Context, Error, Result};
+use tokio::sync::mpsc;
 
 use super::culprits::culprits;
-use crate::encode::{EncodeError, EncodeOptions, encode};
+use crate::encode::{EncodeError, EncodeOptions, FileEncoder, encode};
+use crate::lake::requests::{REQUESTS_MAX, Requests};
 use crate::lake::{CommitFile, FileKind, Leftovers};
 
-/// How many files of one interval are encoded and uploaded at a time.
-const FILES_AT_ONCE: usize = 3;
+/// How many bytes of a file are handed to the lake at once: more than the least size of a part in object stores.
+const PART_BYTES: usize = 8 << 20;
 
-/// How many bytes of a file are handed to the lake at once.
-const WRITE_BYTES: usize = 4 << 20;
+/// How many pieces of a file are encoded ahead of its upload: one, so that neither of the two waits for the other.
+const PIECES_AHEAD: usize = 1;
 
 /// A file of an interval before it is encoded.
 #[derive(Debug)]
@@ -46,191 +51,271 @@ pub(crate) enum UploadOutcome {
 }
 
 /// The uploads of an interval until a record names them. None stays when one of them fails. Those of a publish that is
-/// dropped half way become [`Leftovers`], which the shard's next owner cleans up.
-#[derive(Debug, Default)]
+/// dropped half way are thrown away at once, or become [`Leftovers`], which the shard's next owner cleans up, when a
+/// record that names them may yet land.
+#[derive(Debug)]
 pub(crate) struct Uploads {
-    leftovers: Option<Arc<Leftovers>>,
+    lake: SharedLake,
+    leftovers: Arc<Leftovers>,
+    pending: Mutex<PendingUploads>,
+}
+
+#[derive(Debug, Default)]
+struct PendingUploads {
     /// The ids of the uploads and the keys they are for.
-    pending: Mutex<Vec<(String, String)>>,
+    uploads: Vec<(String, String)>,
+    /// A record that names them was put, or may have been.
+    named: bool,
 }
 
 impl Uploads {
-    pub(crate) fn new(leftovers: &Arc<Leftovers>) -> Self {
+    pub(crate) fn new(lake: &SharedLake, leftovers: &Arc<Leftovers>) -> Self {
         Uploads {
-            leftovers: Some(Arc::clone(leftovers)),
+            lake: SharedLake::clone(lake),
+            leftovers: Arc::clone(leftovers),
             pending: Mutex::default(),
         }
     }
 
     fn add(&self, upload: &str, key: &str) {
-        self.lock().push((upload.to_owned(), key.to_owned()));
+        let upload = (upload.to_owned(), key.to_owned());
+        self.lock().uploads.push(upload);
+    }
+
+    /// From now on a record may name the uploads, whether it is answered for or not.
+    pub(crate) fn name(&self) {
+        self.lock().named = true;
     }
 
     /// Forgets the uploads: a record names them and its files are visible, or its owner threw them away.
     pub(crate) fn forget(&self) {
-        self.lock().clear();
+        self.lock().uploads.clear();
+    }
+
+    /// Throws one upload away.
+    async fn discard(&self, upload: &str) -> Result<()> {
+        self.lake.discard(upload).await?;
+        self.lock().uploads.retain(|(id, _)| id != upload);
+        Ok(())
     }
 
     /// Throws all uploads away. One that cannot be thrown away is left to the next owner's clean-up.
-    pub(crate) async fn discard(&self, lake: &SharedLake) {
-        let pending = std::mem::take(&mut *self.lock());
-        for (upload, key) in pending {
-            if let Err(error) = lake.discard(&upload).await {
+    pub(crate) async fn discard_all(&self) {
+        let pending = self.lock().uploads.clone();
+        for (upload, _) in pending {
+            if let Err(error) = self.discard(&upload).await {
                 let error = error.report();
                 tracing::warn!(upload, %error, "cannot remove an upload; the next owner of the shard does");
-                self.add(&upload, &key);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+    fn lock(&self) -> MutexGuard<'_, PendingUploads> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Uploads {
     fn drop(&mut self) {
-        let pending = std::mem::take(&mut *self.lock());
-        if let Some(leftovers) = &self.leftovers {
-            for (upload, key) in pending {
-                leftovers.add(upload, key);
+        let PendingUploads { uploads, named } = std::mem::take(&mut *self.lock());
+        if named {
+            for (upload, key) in uploads {
+                self.leftovers.add(upload, key);
+            }
+        } else if !uploads.is_empty() {
+            self.leftovers.abandon(&self.lake, uploads);
+        }
+    }
+}
+
+/// What files are encoded and uploaded with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uploader<'a> {
+    pub(crate) lake: &'a SharedLake,
+    pub(crate) context: &'a Context,
+    pub(crate) options: &'a EncodeOptions,
+    pub(crate) requests: &'a Requests,
+    pub(crate) uploads: &'a Uploads,
+}
+
+impl Uploader<'_> {
+    /// Encodes and uploads files, many at a time. The outcomes are in the order of the plans.
+    pub(crate) async fn upload_all(self, plans: Vec<PlannedFile>) -> Result<Vec<UploadOutcome>> {
+        let uploading = plans.into_iter().enumerate().map(|(index, plan)| {
+            let uploaded = self.upload(plan);
+            async move { uploaded.await.map(|outcome| (index, outcome)) }
+        });
+        // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
+        let uploading: Vec<_> = uploading.collect();
+        let outcomes = stream::iter(uploading)
+            .buffer_unordered(REQUESTS_MAX)
+            .try_collect::<Vec<(usize, UploadOutcome)>>()
+            .await;
+        match outcomes {
+            Ok(mut outcomes) => {
+                outcomes.sort_by_key(|(index, _)| *index);
+                debug_assert!(
+                    outcomes
+                        .iter()
+                        .map(|(index, _)| *index)
+                        .eq(0..outcomes.len())
+                );
+                Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+            }
+            Err(error) => {
+                self.uploads.discard_all().await;
+                Err(error)
             }
         }
     }
-}
 
-/// Encodes and uploads files, a few at a time. The outcomes are in the order of the plans.
-pub(crate) async fn upload_all(
-    uploads: &Uploads,
-    lake: &SharedLake,
-    context: &Context,
-    options: &EncodeOptions,
-    plans: Vec<PlannedFile>,
-) -> Result<Vec<UploadOutcome>> {
-    let uploading = plans.into_iter().enumerate().map(|(index, plan)| {
-        let uploaded = upload_tracked(uploads, lake, context, options, plan);
-        async move { uploaded.await.map(|outcome| (index, outcome)) }
-    });
-    // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
-    let uploading: Vec<_> = uploading.collect();
-    let outcomes = stream::iter(uploading)
-        .buffer_unordered(FILES_AT_ONCE)
-        .try_collect::<Vec<(usize, UploadOutcome)>>()
-        .await;
-    match outcomes {
-        Ok(mut outcomes) => {
-            outcomes.sort_by_key(|(index, _)| *index);
-            debug_assert!(
-                outcomes
-                    .iter()
-                    .map(|(index, _)| *index)
-                    .eq(0..outcomes.len())
-            );
-            Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
-        }
-        Err(error) => {
-            uploads.discard(lake).await;
-            Err(error)
-        }
-    }
-}
-
-/// Encodes and uploads one file.
-pub(crate) async fn upload_one(
-    lake: &SharedLake,
-    context: &Context,
-    options: &EncodeOptions,
-    plan: PlannedFile,
-) -> Result<UploadOutcome> {
-    upload_tracked(&Uploads::default(), lake, context, options, plan).await
-}
-
-async fn upload_tracked(
-    uploads: &Uploads,
-    lake: &SharedLake,
-    context: &Context,
-    options: &EncodeOptions,
-    plan: PlannedFile,
-) -> Result<UploadOutcome> {
-    let options = options.clone();
-    let (plan, encoded) = context
-        .workers
-        .run(move || {
-            let encoded = encode_plan(&plan, &options);
-            (plan, encoded)
-        })
-        .await?;
-    let (body, rows) = match encoded {
-        Ok(Ok(encoded)) => encoded,
-        Ok(Err(error)) => {
-            return Err(Error::fatal(format!(
-                "cannot encode `{}`: {error}",
-                plan.key
-            )));
-        }
-        Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
-    };
-    let PlannedFile {
-        kind,
-        key,
-        position_hash,
-        ..
-    } = plan;
-    let sealed = retry_forever("upload a file", &context.random, || {
-        upload_body(uploads, lake, &key, &body)
-    });
-    Ok(UploadOutcome::Uploaded(CommitFile {
-        kind,
-        sealed: sealed.await?,
-        rows,
-        position_hash,
-    }))
-}
-
-/// The encoded file and its number of rows, or the rows whose encoding panics; no rows when no single row causes the
-/// panic.
-fn encode_plan(
-    plan: &PlannedFile,
-    options: &EncodeOptions,
-) -> Result<Result<(Bytes, u64), EncodeError>, Vec<u32>> {
-    let encoding = |batch: &RecordBatch| {
-        contain(|| {
-            let (batches, mut body) = (std::slice::from_ref(batch), Vec::new());
-            let encoded = encode(&plan.schema, batches, options, &plan.metadata, &mut body);
-            encoded.map(|encoded| (Bytes::from(body), encoded.rows))
-        })
-    };
-    encoding(&plan.batch).ok_or_else(|| {
-        let holds = |rows: &[u32]| {
-            let part = take_record_batch(&plan.batch, &UInt32Array::from(rows.to_vec()));
-            part.is_ok_and(|part| encoding(&part).is_some())
+    /// Encodes and uploads one file. The lake tries the parts of an upload again by itself; when the upload as such is
+    /// gone, the file is encoded and uploaded once more.
+    pub(crate) async fn upload(self, plan: PlannedFile) -> Result<UploadOutcome> {
+        let plan = Arc::new(plan);
+        let what = "upload a file";
+        let uploaded = retry_forever(what, &self.context.random, || self.upload_once(&plan));
+        let (sealed, rows) = match uploaded.await? {
+            Ok(uploaded) => uploaded,
+            Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
         };
-        culprits(plan.batch.num_rows(), holds).unwrap_or_default()
-    })
+        Ok(UploadOutcome::Uploaded(CommitFile {
+            kind: plan.kind,
+            sealed,
+            rows,
+            position_hash: plan.position_hash.clone(),
+        }))
+    }
+
+    /// The uploaded file and its number of rows, or the rows whose encoding panics.
+    async fn upload_once(self, plan: &Arc<PlannedFile>) -> Result<Result<(Sealed, u64), Vec<u32>>> {
+        let (encoding, first) = match self.encode(plan, Encoding::Planned).await? {
+            Ok(encoded) => encoded,
+            Err(rows) => return Ok(Err(rows)),
+        };
+        let _one = self.requests.one().await?;
+        let upload = self.lake.upload(&plan.key).await?;
+        let id = upload.id().to_owned();
+        self.uploads.add(&id, &plan.key);
+        let sealed = self.send(plan, encoding, first, upload).await;
+        if !matches!(sealed, Ok(Ok(_))) {
+            self.uploads.discard(&id).await?;
+        }
+        sealed
+    }
+
+    /// Uploads a file of which `first` is encoded while the rest of it is encoded.
+    async fn send(
+        self,
+        plan: &Arc<PlannedFile>,
+        mut encoding: Encoding,
+        first: Bytes,
+        mut upload: Box<dyn Upload>,
+    ) -> Result<Result<(Sealed, u64), Vec<u32>>> {
+        let (pieces, mut written) = mpsc::channel(PIECES_AHEAD);
+        let encode = async move {
+            let mut piece = first;
+            loop {
+                // The other half has failed, which ends this one too.
+                if pieces.send(piece).await.is_err() {
+                    return Ok(Ok(0));
+                }
+                if let Encoding::Done(rows) = encoding {
+                    return Ok(Ok(rows));
+                }
+                (encoding, piece) = match self.encode(plan, encoding).await? {
+                    Ok(encoded) => encoded,
+                    Err(rows) => return Ok(Err(rows)),
+                };
+            }
+        };
+        let write = async {
+            while let Some(mut piece) = written.recv().await {
+                while !piece.is_empty() {
+                    let part = piece.split_to(PART_BYTES.min(piece.len()));
+                    upload.write(part).await?;
+                }
+            }
+            Ok::<(), Error>(())
+        };
+        let (encoded, ()) = futures::try_join!(encode, write)?;
+        match encoded {
+            Ok(rows) => Ok(Ok((upload.seal().await?, rows))),
+            Err(rows) => Ok(Err(rows)),
+        }
+    }
+
+    /// Encodes the next piece of a file on a worker, or finds the rows whose encoding panics; no rows when no single row
+    /// causes the panic.
+    async fn encode(
+        self,
+        plan: &Arc<PlannedFile>,
+        encoding: Encoding,
+    ) -> Result<Result<(Encoding, Bytes), Vec<u32>>> {
+        let (file, options) = (Arc::clone(plan), self.options.clone());
+        let encoded = self.context.workers.run(move || {
+            contain(|| encoding.advance(&file, &options)).ok_or_else(|| faulted(&file, &options))
+        });
+        match encoded.await? {
+            Ok(Ok(encoded)) => Ok(Ok(encoded)),
+            Ok(Err(error)) => {
+                let key = &plan.key;
+                Err(Error::fatal(format!("cannot encode `{key}`: {error}")))
+            }
+            Err(rows) => Ok(Err(rows)),
+        }
+    }
 }
 
-async fn upload_body(
-    uploads: &Uploads,
-    lake: &SharedLake,
-    key: &str,
-    body: &Bytes,
-) -> Result<Sealed> {
-    let mut upload = lake.upload(key).await?;
-    let id = upload.id().to_owned();
-    uploads.add(&id, key);
-    let writing = async {
-        let mut at = 0;
-        while at < body.len() {
-            let end = (at + WRITE_BYTES).min(body.len());
-            upload.write(body.slice(at..end)).await?;
-            at = end;
+/// A file that is being encoded.
+enum Encoding {
+    /// Nothing of it is encoded.
+    Planned,
+    /// A part of it is encoded.
+    Begun(Box<FileEncoder<Vec<u8>>>),
+    /// All of it is encoded; it has this many rows.
+    Done(u64),
+}
+
+impl Encoding {
+    /// Encodes until a row group is complete or the file is, and returns the bytes.
+    fn advance(
+        self,
+        plan: &PlannedFile,
+        options: &EncodeOptions,
+    ) -> Result<(Self, Bytes), EncodeError> {
+        let mut encoder = match self {
+            Encoding::Done(_) => return Ok((self, Bytes::new())),
+            Encoding::Begun(encoder) => encoder,
+            Encoding::Planned => {
+                let batches = std::slice::from_ref(&plan.batch);
+                let (schema, metadata) = (&plan.schema, &plan.metadata);
+                let encoder = FileEncoder::try_new(schema, batches, options, metadata, Vec::new())?;
+                Box::new(encoder)
+            }
+        };
+        while encoder.write_some()? {
+            // The encoder keeps a row group until it is complete.
+            if !encoder.output().is_empty() {
+                let piece = std::mem::take(encoder.output());
+                return Ok((Encoding::Begun(encoder), piece.into()));
+            }
         }
-        upload.seal().await
-    };
-    let sealed = writing.await;
-    if sealed.is_err() {
-        // The next attempt starts another upload.
-        lake.discard(&id).await?;
+        let rows = encoder.finish()?.rows;
+        let piece = std::mem::take(encoder.output());
+        Ok((Encoding::Done(rows), piece.into()))
     }
-    sealed
+}
+
+/// The rows whose encoding panics; none when no single row causes it.
+fn faulted(plan: &PlannedFile, options: &EncodeOptions) -> Vec<u32> {
+    let holds = |rows: &[u32]| {
+        let part = take_record_batch(&plan.batch, &UInt32Array::from(rows.to_vec()));
+        part.is_ok_and(|part| {
+            let (batches, out) = (std::slice::from_ref(&part), std::io::sink());
+            let (schema, metadata) = (&plan.schema, &plan.metadata);
+            contain(|| encode(schema, batches, options, metadata, out)).is_some()
+        })
+    };
+    culprits(plan.batch.num_rows(), holds).unwrap_or_default()
 }

@@ -79,7 +79,7 @@ async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
         with_account(batch(0, &payloads(0..5)), 5, account(5, 2, 3)),
     )
     .await;
-    let progress = shard.publish(Flush::Time).await.unwrap();
+    let progress = shard.publish(Flush::Drain).await.unwrap();
     assert_eq!(progress.to, Position::offset(5));
     let commit = commit_of(&process, 1).await;
     let counts = &commit.counts;
@@ -151,7 +151,7 @@ async fn an_account_without_records_is_published_and_an_empty_one_too() {
         with_account(Batch::default(), 1, account(0, 0, 4)),
     )
     .await;
-    shard.publish(Flush::Time).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap();
     let commit = commit_of(&process, 1).await;
     assert_eq!(
         (commit.counts.input, commit.counts.rows, commit.schema),
@@ -209,7 +209,7 @@ async fn an_upstream_account_that_is_wrong_is_found_by_verification() {
         with_account(batch(0, &payloads(0..5)), 5, wrong),
     )
     .await;
-    shard.publish(Flush::Time).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap();
     let report = verify(&process.lake, &names(), Depth::default())
         .await
         .unwrap();
@@ -229,7 +229,7 @@ async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
         .await
         .unwrap();
     assert!(shard.deadline().is_some());
-    let progress = shard.publish(Flush::Time).await.unwrap();
+    let progress = shard.publish(Flush::Drain).await.unwrap();
     assert_eq!(progress.to, Position::offset(4));
     assert!(shard.deadline().is_none());
     let at = |to: u64| Batch {
@@ -238,7 +238,7 @@ async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
     };
     push(&mut shard, at(6)).await;
     assert_eq!(
-        shard.publish(Flush::Time).await.unwrap().to,
+        shard.publish(Flush::Drain).await.unwrap().to,
         Position::offset(6)
     );
     assert!(
@@ -274,7 +274,7 @@ async fn lost_records_stand_in_the_commit() {
         })
         .await
         .unwrap();
-    let progress = shard.publish(Flush::Time).await.unwrap();
+    let progress = shard.publish(Flush::Drain).await.unwrap();
     assert_eq!(progress.to, Position::offset(8));
     assert_eq!(commit_of(&process, 1).await.gaps[0].why, "retention passed");
     let report = verify(&process.lake, &names(), Depth::default())

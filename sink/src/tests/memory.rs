@@ -48,6 +48,11 @@ async fn size_and_age_cut_an_interval() {
     assert_eq!(shard.due(clock::now()), Some(Flush::Time));
     shard.publish(Flush::Time).await.unwrap();
     assert_eq!((shard.due(clock::now()), shard.deadline()), (None, None));
+    shard.changed().await;
+    assert_eq!(shard.due(clock::now()), Some(Flush::Time));
+    let progress = shard.publish(Flush::Time).await.unwrap();
+    assert_eq!(progress.to, Position::offset(1));
+    assert_eq!((shard.due(clock::now()), shard.deadline()), (None, None));
     push(&mut shard, budget, 2..14).await;
     assert_eq!(shard.due(clock::now()), Some(Flush::Size));
 }
@@ -66,6 +71,7 @@ async fn an_open_interval_holds_the_bytes_of_its_rows() {
     }
     assert!(held.windows(2).all(|pair| pair[0] < pair[1]), "{held:?}");
     shard.publish(Flush::Memory).await.unwrap();
+    shard.changed().await;
     assert_eq!(budget.held_bytes(), 0);
     push(&mut shard, &budget, 4000..4100).await;
     drop(shard);
@@ -118,20 +124,24 @@ async fn memory_stays_within_the_budget() {
     let (mut shard, _) = process.claim("000000").await.unwrap();
     let mut flushes = 0;
     for from in (0..12_000).step_by(500) {
-        // As the runtime does it: who reads ahead waits, and the pressure publishes.
-        let read = tokio::select! {
-            biased;
-            read = held(&budget, from..from + 500) => read,
-            () = budget.pressure() => {
-                shard.publish(Flush::Memory).await.unwrap();
+        // As the runtime does it: who reads ahead waits, and the pressure and the end of a publish publish.
+        let mut reading = Box::pin(held(&budget, from..from + 500));
+        let mut pressed = false;
+        let read = loop {
+            tokio::select! {
+                biased;
+                read = &mut reading => break read,
+                () = shard.changed() => {}
+                () = budget.pressure(), if !pressed => pressed = true,
+            }
+            if let Some(why) = shard.due(clock::now()) {
+                shard.publish(why).await.unwrap();
                 flushes += 1;
-                held(&budget, from..from + 500).await
             }
         };
         shard.push(read).await.unwrap();
         assert!(budget.held_bytes() <= total, "{}", budget.held_bytes());
         if let Some(why) = shard.due(clock::now()) {
-            assert_eq!(why, Flush::Memory);
             shard.publish(why).await.unwrap();
             flushes += 1;
         }
@@ -160,6 +170,8 @@ async fn a_full_decoder_cuts_inside_a_batch() {
     // Days alternate, so each row is one partition too many for the row before.
     push(&mut shard, &process.context.budget, 0..3).await;
     assert_eq!(shard.due(clock::now()), Some(Flush::Size));
+    shard.publish(Flush::Size).await.unwrap();
+    shard.changed().await;
     let progress = shard.publish(Flush::Size).await.unwrap();
     assert_eq!(progress.to, Position::offset(0));
     push(&mut shard, &process.context.budget, 3..6).await;

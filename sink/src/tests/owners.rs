@@ -26,6 +26,7 @@ pub(super) fn stream_of(len: u64) -> FakeStream {
         id: stream_id(),
         len,
         payload,
+        pace: None,
     }
 }
 

@@ -69,7 +69,7 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
         .push(Read::Batch(batch(1000, &wider)))
         .await
         .unwrap();
-    elsewhere.publish(Flush::Time).await.unwrap();
+    elsewhere.publish(Flush::Drain).await.unwrap();
     assert_eq!(other.stage.registry().newest().number(), 2);
     let heir = ProcessSetup::named(&world, "c")
         .over(stream_of(40))
@@ -192,7 +192,7 @@ async fn a_file_is_made_again_through_the_transform_only() {
     let runs = raw.runs.clone();
     let through = Hiding("one").apply(raw, source).into_batch(of, &runs);
     shard.push(Read::Batch(through)).await.unwrap();
-    shard.publish(Flush::Time).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap();
     let key = dead.lake.list(&names().data(), None).await.unwrap()[0]
         .key
         .clone();
@@ -308,7 +308,12 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
     let chain = Chain::new(&dead.lake, &names(), &stream_id(), source.shard);
     let (mut letters, mut cuts) = (0, 0);
     // After each publish the files of the newest record vanish and an heir makes them again.
-    while shard.publish(Flush::Size).await.unwrap().to < Position::offset(19) {
+    loop {
+        shard.publish(Flush::Size).await.unwrap();
+        if shard.deadline().is_some() {
+            break;
+        }
+        shard.changed().await;
         cuts += 1;
         let ChainTip::Record(commit) = chain.tip().await.unwrap() else {
             panic!("a record");
@@ -407,6 +412,7 @@ async fn drops_of_a_cut_batch_count_once_whoever_goes_on() {
         let through = Halving.apply(raw, source).into_batch(of(), &runs);
         shard.push(Read::Batch(through)).await.unwrap();
         shard.publish(Flush::Size).await.unwrap();
+        shard.changed().await;
         lives += 1;
     }
     assert!(lives >= 10, "{lives}");

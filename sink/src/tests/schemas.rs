@@ -15,7 +15,7 @@ async fn publish_one(process: &SinkProcess, shard: &str, payload: &str) -> Resul
     stage
         .push(Read::Batch(batch(next, &[payload.to_owned()])))
         .await?;
-    stage.publish(Flush::Time).await.map(drop)
+    stage.publish(Flush::Drain).await.map(drop)
 }
 
 /// Two sinks decide on the first schema at once; the slower one finds that its rows fit, or not, one by one.

@@ -1,5 +1,8 @@
 //! Several owners at once, dying alone or with the power, in every interleaving that a seed draws.
 
+use hydrant_core::lease::Progress;
+use hydrant_core::stage::{Flush, ShardStage};
+use hydrant_core::stream::Read;
 use hydrant_core::{Disposition, Position, Random, Result};
 use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
@@ -9,6 +12,13 @@ use crate::verify::{Depth, verify};
 const RECORDS: u64 = 40;
 const OWNERS: [&str; 3] = ["a", "b", "c"];
 
+/// Pushes records and begins to publish them, unless others are being published.
+async fn begin(shard: &mut Box<dyn ShardStage>, range: std::ops::Range<u64>) -> Result<Progress> {
+    let batch = batch(range.start, &payloads(range));
+    shard.push(Read::Batch(batch)).await?;
+    shard.publish(Flush::Time).await
+}
+
 /// Works on the shard until all records are published; returns to the winner's position whenever it loses.
 async fn own(start: ProcessSetup, random: Random) -> Result<()> {
     let process = start
@@ -16,6 +26,7 @@ async fn own(start: ProcessSetup, random: Random) -> Result<()> {
             id: stream_id(),
             len: RECORDS,
             payload,
+            pace: None,
         })
         .await?;
     loop {
@@ -27,7 +38,14 @@ async fn own(start: ProcessSetup, random: Random) -> Result<()> {
         let mut next = after.next_offset().unwrap();
         while next < RECORDS {
             let to = (next + 1 + random.below(9)).min(RECORDS);
-            match publish(&mut shard, next..to).await {
+            // Half of the intervals fill while the one before is published.
+            let beside = to < RECORDS && random.below(2) == 0;
+            let published = match beside {
+                true => begin(&mut shard, next..to).await,
+                false => publish(&mut shard, next..to).await,
+            };
+            match published {
+                Ok(progress) if beside => assert!(progress.to < Position::offset(to - 1)),
                 Ok(progress) => assert_eq!(progress.to, Position::offset(to - 1)),
                 Err(error) if matches!(error.disposition(), Disposition::Superseded { .. }) => {
                     break;

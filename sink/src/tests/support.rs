@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
+use hydrant_core::clock;
 use hydrant_core::disk::SharedDisk;
 use hydrant_core::lake::{Lake, SharedLake};
 use hydrant_core::lease::Progress;
@@ -25,6 +27,7 @@ use hydrant_testing::clock::ManualClock;
 use hydrant_testing::disk::{SimDisk, SimWorld};
 use hydrant_testing::trace::Trace;
 
+use super::slow_lake::{Event, Events};
 use crate::SourceRebuild;
 use crate::lake::{FileLake, Rebuild, TableNames};
 use crate::shard::flush_rules::FlushRules;
@@ -143,10 +146,20 @@ impl ProcessSetup {
 impl SinkProcess {
     /// Opens the sink again, on the lake of this process.
     pub(crate) async fn stage_on(&self, stream: FakeStream) -> Result<TableSink> {
+        let (rules, flush) = (TableRules::default(), FlushRules::default());
+        self.stage_with(stream, rules, flush).await
+    }
+
+    /// The same, with other rules.
+    pub(crate) async fn stage_with(
+        &self,
+        stream: FakeStream,
+        rules: TableRules,
+        flush: FlushRules,
+    ) -> Result<TableSink> {
         let stream: SharedStream = Arc::new(stream);
         let (lake, context, names) = (&self.lake, &self.context, names());
         let rebuild = Arc::new(SourceRebuild::new(&stream, lake, context, &names, None));
-        let (rules, flush) = (TableRules::default(), FlushRules::default());
         TableSink::open(
             lake,
             context,
@@ -242,7 +255,7 @@ pub(crate) async fn publish(
     shard
         .push(Read::Batch(batch(range.start, &payloads(range))))
         .await?;
-    shard.publish(Flush::Time).await
+    shard.publish(Flush::Drain).await
 }
 
 /// The lake, opened for reading only.
@@ -324,6 +337,15 @@ pub(crate) struct FakeStream {
     pub(crate) len: u64,
     /// The record at a number.
     pub(crate) payload: fn(u64) -> String,
+    /// How the batches come; without it all are there.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// A batch comes every so often, and its coming is an event.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    pub(crate) every: Duration,
+    pub(crate) events: Events,
 }
 
 #[derive(Debug)]
@@ -331,15 +353,24 @@ struct FakeReader {
     next: u64,
     len: u64,
     payload: fn(u64) -> String,
+    pace: Option<Pace>,
+    idle: bool,
 }
 
 #[async_trait]
 impl ShardReader for FakeReader {
     async fn next(&mut self) -> Result<Read> {
         if self.next >= self.len {
+            if std::mem::replace(&mut self.idle, true) {
+                std::future::pending().await
+            }
             return Ok(Read::Idle {
                 through: Position::offset(self.len - 1),
             });
+        }
+        if let Some(pace) = &self.pace {
+            clock::sleep(pace.every).await;
+            pace.events.add(Event::Read(self.next));
         }
         let first = self.next;
         self.next = (first + 7).min(self.len);
@@ -357,19 +388,30 @@ impl Stream for FakeStream {
         "fake:"
     }
     async fn shards(&self) -> Result<ShardMap> {
-        unimplemented!("no test asks")
+        Ok(ShardMap::new(vec![shard("000000")]))
     }
     async fn shards_changed(&self) -> Result<()> {
         std::future::pending().await
     }
     async fn states(&self) -> Result<Vec<ShardState>> {
-        unimplemented!("no test asks")
+        Ok(vec![self.state(&shard("000000").id).await?])
     }
-    async fn state(&self, _shard: &ShardId) -> Result<ShardState> {
-        unimplemented!("no test asks")
+    async fn state(&self, id: &ShardId) -> Result<ShardState> {
+        Ok(ShardState {
+            shard: shard(id.as_str()),
+            tip: Some(Position::offset(self.len - 1)),
+            kept_after: Position::Begin,
+            records: None,
+            bytes: None,
+            newest_arrival: None,
+        })
     }
-    async fn behind(&self, _shard: &ShardId, _after: &Progress) -> Result<Behind> {
-        unimplemented!("no test asks")
+    async fn behind(&self, _shard: &ShardId, after: &Progress) -> Result<Behind> {
+        let next = after.to.next_offset().unwrap();
+        Ok(match self.len.saturating_sub(next) {
+            0 => Behind::Done,
+            records => Behind::Records(records),
+        })
     }
     async fn start(&self, _shard: &ShardId, _start: stream::Start) -> Result<Progress> {
         Ok(Progress::default())
@@ -387,6 +429,8 @@ impl Stream for FakeStream {
             next: progress.to.next_offset().unwrap(),
             len: self.len,
             payload: self.payload,
+            pace: self.pace.clone(),
+            idle: false,
         }))
     }
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {

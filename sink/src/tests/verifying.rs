@@ -366,7 +366,7 @@ async fn untimed_rows_are_rows() {
         untimed(3, "b"),
     ];
     shard.push(Read::Batch(batch(0, &records))).await.unwrap();
-    shard.publish(Flush::Time).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap();
     let report = check(&process.lake).await;
     assert!(report.is_good(), "{report:?}");
     assert_eq!(
@@ -386,6 +386,7 @@ async fn a_rebuilt_file_counts_instead_of_the_vanished_one() {
         id: stream_id(),
         len: 40,
         payload,
+        pace: None,
     };
     let heir = ProcessSetup::named(&world, "b").over(stream).await.unwrap();
     heir.claim("000000").await.unwrap();

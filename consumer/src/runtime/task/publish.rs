@@ -58,13 +58,19 @@ impl ShardTask {
         progress.output = attempt.published.output.clone();
         progress.start = attempt.published.start;
         progress.began = attempt.published.began;
-        self.failures = 0;
         debug_assert!(
             progress.to <= attempt.pushed,
             "an output publishes no more than was pushed"
         );
         let progress = attempt.trail.publish(progress.to).complete(progress);
         let all = progress.to >= attempt.pushed;
+        if !all && progress.to == attempt.published.to {
+            // It has only begun, beside what is read next. How it went is not known.
+            self.status(|status| status.held_bytes = 0);
+            self.checkpoint(attempt);
+            return Ok(());
+        }
+        self.failures = 0;
         attempt.unpublished &= !all;
         if progress != attempt.published {
             let next = self.shared.next_checkpoint();

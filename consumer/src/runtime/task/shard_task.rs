@@ -71,6 +71,7 @@ enum TaskEvent {
     Timer,
     Pressure,
     Transaction,
+    Stage,
     Written(Result<()>),
     Read(Box<Result<Read>>),
 }
@@ -319,6 +320,7 @@ impl ShardTask {
                 },
                 () = changed(&mut attempt.membership) => TaskEvent::Transaction,
                 written = attempt.ledger.done() => TaskEvent::Written(written),
+                () = attempt.stage.changed() => TaskEvent::Stage,
                 () = clock::sleep_until(wake) => TaskEvent::Timer,
                 () = budget.pressure(), if ask_pressure => TaskEvent::Pressure,
                 read = attempt.prefetch.next(), if attempt.reading.may_read() => TaskEvent::Read(Box::new(read)),
@@ -331,6 +333,7 @@ impl ShardTask {
                     self.publish_if_due(&mut attempt).await?;
                 }
                 TaskEvent::Transaction => self.follow_transaction(&mut attempt).await?,
+                TaskEvent::Stage => self.publish_if_due(&mut attempt).await?,
                 TaskEvent::Written(written) => self.written(&mut attempt, written)?,
                 TaskEvent::Read(read) => {
                     let read = match *read {

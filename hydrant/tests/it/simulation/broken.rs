@@ -605,9 +605,14 @@ impl ShardStage for VariantShard {
     fn outlives_a_failed_push(&self) -> bool {
         self.inner.outlives_a_failed_push()
     }
+    async fn changed(&mut self) {
+        self.inner.changed().await;
+    }
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         let progress = self.inner.publish(why).await?;
-        lock(&self.kept).remove(&self.shard);
+        if let Some(kept) = lock(&self.kept).get_mut(&self.shard) {
+            kept.retain(|batch| batch.to > progress.to);
+        }
         if self.how == BrokenVariant::LedgerBeforeOutput && progress.to != Position::End {
             return Ok(Progress {
                 to: self.pushed.max(progress.to),

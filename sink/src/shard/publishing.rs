@@ -1,0 +1,290 @@
+//! The publish of one interval, beside the filling of the next one.
+//!
+//! Owns the way of an interval from its last record to the reveal of its files, in a task of its own. Promises that the
+//! publisher of the chain is in here for all of that time: so one interval of a shard is under way, no other takes a
+//! slot before its files are visible, and its memory is held until they are uploaded. Dropping it ends the task; the
+//! uploads that no record can name are then thrown away. Refuses to decide when an interval ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hydrant_core::clock;
+use hydrant_core::stage::Flush;
+use hydrant_core::workers::contain;
+use hydrant_core::{Error, Interval, Permit, Position, Result};
+use tokio::task::JoinSet;
+
+use super::buffer::{Buffer, SealedInterval, StreamShard};
+use super::context::SinkContext;
+use super::interval::{conform, footer, untraced};
+use super::totals::{self, PreparedCommit};
+use super::upload::{Uploader, Uploads};
+use crate::lake::{
+    COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, PRODUCT, Publisher, ShardInterval,
+};
+
+/// An interval that is being published.
+#[derive(Debug)]
+pub(crate) struct Publishing {
+    /// Why it ended.
+    why: Flush,
+    /// The one task; empty once it has ended.
+    task: JoinSet<Ended>,
+    ended: Option<Ended>,
+}
+
+/// A publish that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The publisher of the chain; `None` after a panic.
+    pub(crate) publisher: Option<Publisher>,
+    /// Whether all files of the interval are visible.
+    pub(crate) result: Result<()>,
+}
+
+impl Publishing {
+    /// Begins to publish an interval that is not empty and begins where the chain ends. `permit` is for its memory.
+    pub(crate) fn start(
+        shared: &Arc<SinkContext>,
+        stream_shard: &StreamShard,
+        publisher: Publisher,
+        buffer: Box<Buffer>,
+        permit: Permit,
+        why: Flush,
+    ) -> Self {
+        debug_assert_eq!(buffer.from(), publisher.to());
+        let mut publish = Publish {
+            shared: Arc::clone(shared),
+            stream_shard: stream_shard.clone(),
+            publisher,
+            why,
+        };
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let result = publish.interval(buffer, permit).await;
+            Ended {
+                publisher: Some(publish.publisher),
+                result,
+            }
+        });
+        Publishing {
+            why,
+            task,
+            ended: None,
+        }
+    }
+
+    /// Why the interval ended.
+    pub(crate) fn why(&self) -> Flush {
+        self.why
+    }
+
+    /// Whether [`Self::ended`] has resolved.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Waits for the end of the publish. Cancel-safe.
+    pub(crate) async fn ended(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(match self.task.join_next().await {
+            Some(Ok(ended)) => ended,
+            // The hook of panics has logged it.
+            _ => Ended {
+                publisher: None,
+                result: Err(Error::fatal(
+                    "the publish of an interval panicked, which is a fault of hydrant",
+                )),
+            },
+        });
+    }
+
+    /// The end of the publish, if it has ended.
+    pub(crate) fn into_ended(self) -> Option<Ended> {
+        self.ended
+    }
+}
+
+/// What an interval is published with.
+struct Publish {
+    shared: Arc<SinkContext>,
+    stream_shard: StreamShard,
+    publisher: Publisher,
+    why: Flush,
+}
+
+impl Publish {
+    async fn interval(&mut self, buffer: Box<Buffer>, permit: Permit) -> Result<()> {
+        let started = clock::now();
+        let shared = Arc::clone(&self.shared);
+        let interval = Interval::new(buffer.from(), buffer.to());
+        let sealing = shared
+            .context
+            .workers
+            .run(move || contain(|| buffer.seal()));
+        let sealed = sealing
+            .await?
+            .ok_or_else(|| untraced(&self.stream_shard, interval))?;
+        let latencies = sealed.latencies.clone();
+        let uploads = Uploads::new(&shared.lake, &shared.leftovers);
+        let prepared = self.prepare(sealed, &uploads).await?;
+        // The uploaded files need no memory any more.
+        drop(permit);
+        uploads.name();
+        self.publisher.publish(&prepared.commit).await?;
+        uploads.forget();
+        shared.totals.add(&prepared.commit);
+        let (now, took) = (shared.context.clock.wall_micros(), started.elapsed());
+        totals::record(&prepared, self.why, latencies, now, took);
+        let commit = prepared.commit;
+        tracing::debug!(
+            shard = %self.stream_shard.shard,
+            slot = commit.slot,
+            to = %self.publisher.to(),
+            rows = commit.counts.rows,
+            dead_letters = commit.counts.dead_letters(),
+            why = self.why.as_str(),
+            "published",
+        );
+        Ok(())
+    }
+
+    /// Uploads the files of a sealed interval and writes the record that names them.
+    async fn prepare(&self, sealed: SealedInterval, uploads: &Uploads) -> Result<PreparedCommit> {
+        let shared = &self.shared;
+        let schema = if sealed.decoded.rows() > 0 {
+            shared.registry.ensure(sealed.decoded.schema()).await?
+        } else {
+            Arc::clone(&sealed.base)
+        };
+        let number = if sealed.decoded.rows() > 0 {
+            schema.number()
+        } else {
+            0
+        };
+        let spec = shared.put_spec(&sealed, number).await?;
+        let metadata = footer(&sealed, number);
+        let (interval, names) = (
+            Interval::new(sealed.from, sealed.to),
+            self.publisher.chain().names().clone(),
+        );
+        let SealedInterval {
+            stream_shard,
+            opened,
+            decoded,
+            positions,
+            dead_letters,
+            mut faults,
+            mut counts,
+            ..
+        } = sealed;
+        let time = shared.context.clock.wall_micros();
+        let conforming = shared.context.workers.run(move || {
+            conform(
+                stream_shard,
+                interval,
+                decoded,
+                positions,
+                dead_letters,
+                &schema,
+                time,
+            )
+        });
+        let conformed = conforming.await??;
+        let uploader = Uploader {
+            lake: &shared.lake,
+            context: &shared.context,
+            options: &shared.rules.encode,
+            requests: shared.finisher.requests(),
+            uploads,
+        };
+        let (conformed, files) = conformed.upload(uploader, &names, metadata).await?;
+        let mut reasons: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for dead_letter in &conformed.dead_letters {
+            let reason = Arc::clone(&dead_letter.entry.reason);
+            *reasons.entry(reason).or_default() += 1;
+        }
+        counts.own_dead_letters += conformed.refused;
+        counts.rows = conformed.rows();
+        counts.untimed_rows = conformed.untimed_rows();
+        faults.extend(conformed.faults);
+        check_files(&files, &counts)?;
+        let commit = Commit {
+            files,
+            counts,
+            origins: sealed.origins,
+            gaps: sealed.gaps,
+            faults,
+            spec,
+            schema: number,
+            event_times: sealed.event_times,
+            stamps: sealed.stamps,
+            ..record(
+                &self.shared,
+                &self.stream_shard,
+                &self.publisher,
+                interval,
+                opened,
+            )
+        };
+        Ok(PreparedCommit { commit, reasons })
+    }
+}
+
+/// The record of an interval without rows or files, for the next slot.
+pub(crate) fn record(
+    shared: &SinkContext,
+    stream_shard: &StreamShard,
+    publisher: &Publisher,
+    interval: Interval,
+    opened: i64,
+) -> Commit {
+    Commit {
+        version: COMMIT_VERSION,
+        slot: publisher.next_slot(),
+        stream: stream_shard.stream.clone(),
+        intervals: vec![ShardInterval {
+            shard: stream_shard.shard.clone(),
+            from: interval.from,
+            to: interval.to,
+        }],
+        nonce: shared.context.random.identity(),
+        end: interval.to == Position::End,
+        files: Vec::new(),
+        counts: CommitCounts::default(),
+        origins: Vec::new(),
+        gaps: Vec::new(),
+        faults: Vec::new(),
+        spec: String::new(),
+        schema: 0,
+        marks: Vec::new(),
+        event_times: None,
+        stamps: None,
+        opened,
+        product: PRODUCT.to_owned(),
+    }
+}
+
+/// Checks that the files hold exactly the rows and dead letters that were counted.
+fn check_files(files: &[CommitFile], counts: &CommitCounts) -> Result<()> {
+    let rows = |kind| -> u64 {
+        files
+            .iter()
+            .filter(|file| file.kind == kind)
+            .map(|file| file.rows)
+            .sum()
+    };
+    let found = (rows(FileKind::Rows), rows(FileKind::DeadLetters));
+    if found == (counts.rows, counts.dead_letters()) {
+        return Ok(());
+    }
+    Err(Error::fatal(format!(
+        "{} rows and {} dead letters were counted, but the files hold {} and {}, which is a fault of hydrant",
+        counts.rows,
+        counts.dead_letters(),
+        found.0,
+        found.1,
+    )))
+}

@@ -1,0 +1,173 @@
+//! A lake whose every change takes its time and leaves an event.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::Result;
+use hydrant_core::clock;
+use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
+
+use super::support::*;
+use crate::lake::{Commit, SYSTEM};
+use crate::shard::flush_rules::FlushRules;
+use crate::table::spec::TableRules;
+
+/// What happened, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A reader returned the batch that begins with this record.
+    Read(u64),
+    /// An upload for this key began.
+    Began(String),
+    /// So many bytes were written for this key.
+    Wrote(String, usize),
+    /// The record of this slot was put.
+    Recorded(u64),
+    /// The file under this key became visible.
+    Revealed(String),
+}
+
+/// Events in the order in which they happened; clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Events {
+    all: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Events {
+    pub(crate) fn add(&self, event: Event) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(event);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Event> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
+    }
+}
+
+/// A lake before another one that takes `delay` for each write, put and reveal.
+#[derive(Debug)]
+pub(crate) struct SlowLake {
+    inner: SharedLake,
+    delay: Duration,
+    events: Events,
+}
+
+/// The same process, with a lake that takes its time.
+pub(crate) async fn slowed(process: &mut SinkProcess, delay: Duration) -> Events {
+    let stream = super::owners::stream_of(1);
+    slowed_over(
+        process,
+        delay,
+        stream,
+        TableRules::default(),
+        FlushRules::default(),
+    )
+    .await
+}
+
+/// The same, with a stream to rebuild from and other rules.
+pub(crate) async fn slowed_over(
+    process: &mut SinkProcess,
+    delay: Duration,
+    stream: FakeStream,
+    rules: TableRules,
+    flush: FlushRules,
+) -> Events {
+    let events = Events::default();
+    process.lake = Arc::new(SlowLake {
+        inner: SharedLake::clone(&process.lake),
+        delay,
+        events: events.clone(),
+    });
+    process.stage = process.stage_with(stream, rules, flush).await.unwrap();
+    events
+}
+
+#[derive(Debug)]
+struct SlowUpload {
+    inner: Box<dyn Upload>,
+    delay: Duration,
+    key: String,
+    events: Events,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Upload for SlowUpload {
+    fn id(&self) -> &str {
+        self.inner.id()
+    }
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        clock::sleep(self.delay).await;
+        let wrote = Event::Wrote(self.key.clone(), bytes.len());
+        self.inner.write(bytes).await?;
+        self.events.add(wrote);
+        Ok(())
+    }
+    async fn seal(self: Box<Self>) -> Result<Sealed> {
+        self.inner.seal().await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Lake for SlowLake {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        clock::sleep(self.delay).await;
+        let put = self.inner.put_new(key, body.clone()).await?;
+        if key.starts_with(SYSTEM) && key.contains("/r/") {
+            let slot = Commit::from_body(key, &body).unwrap().slot;
+            self.events.add(Event::Recorded(slot));
+        }
+        Ok(put)
+    }
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
+        let inner = self.inner.upload(key).await?;
+        self.events.add(Event::Began(key.to_owned()));
+        Ok(Box::new(SlowUpload {
+            inner,
+            delay: self.delay,
+            key: key.to_owned(),
+            events: self.events.clone(),
+        }))
+    }
+    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        clock::sleep(self.delay).await;
+        let reveal = self.inner.reveal(sealed).await?;
+        self.events.add(Event::Revealed(sealed.key.clone()));
+        Ok(reveal)
+    }
+    async fn discard(&self, upload: &str) -> Result<()> {
+        self.inner.discard(upload).await
+    }
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        self.inner.get(key).await
+    }
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.inner.size(key).await
+    }
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        self.inner.visit(prefix, seen).await
+    }
+    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
+        self.inner.list(prefix, limit).await
+    }
+    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
+        self.inner.list_dirs(prefix).await
+    }
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
+        self.inner.list_uploads().await
+    }
+    async fn tidy(&self, prefix: &str) -> Result<()> {
+        self.inner.tidy(prefix).await
+    }
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.inner.delete(key).await
+    }
+}
