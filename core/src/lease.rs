@@ -92,20 +92,44 @@ pub struct Generation {
     pub number: u64,
     /// Where this generation begins in the shard; `None` for the first one, which begins where the app does.
     pub start: Option<Position>,
+    /// The same as it was asked for, in a stream that has no position for it; see [`Progress::began`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Start>,
+}
+
+impl Generation {
+    /// Where this generation begins in the shard, if that is not where the app does.
+    pub fn beginning(&self) -> Option<Progress> {
+        self.start.map(|start| Progress {
+            began: self.began,
+            ..Progress::starting(start)
+        })
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.start, self.began) {
+            (Some(_), Some(began)) => write!(f, "from {began}"),
+            (Some(start), None) => write!(f, "after {start}"),
+            (None, _) => f.write_str("where the app does"),
+        }
+    }
 }
 
 /// The generations of an app's outputs, shard by shard.
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use hydrant_core::lease::{Generations, Reprocess};
+/// use hydrant_core::lease::{Generations, Progress, Reprocess};
 /// use hydrant_core::{Position, ShardId};
 ///
 /// let (one, other) = (ShardId::new("000000"), ShardId::new("000001"));
 /// let first = Generations::default();
 /// assert_eq!(first.of(&one).start, None, "it begins where the app does");
 /// // An operator has the records of one shard sent again, after position 9.
-/// let starts = BTreeMap::from([(one.clone(), Position::offset(9))]);
+/// let after_9 = Progress::starting(Position::offset(9));
+/// let starts = BTreeMap::from([(one.clone(), after_9)]);
 /// let second = first.after(&Reprocess::Only(starts)).unwrap();
 /// assert_eq!(second.of(&one).start, Some(Position::offset(9)));
 /// assert!(second.of(&one).number > first.of(&one).number);
@@ -124,10 +148,10 @@ pub struct Generations {
 /// From where on an operator has an app's records sent again, as new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reprocess {
-    /// All shards: those named from after these positions, others from their beginnings.
-    All(BTreeMap<ShardId, Position>),
-    /// Only the shards named, from after these positions; the others go on where they are.
-    Only(BTreeMap<ShardId, Position>),
+    /// All shards: those named from where this progress begins, others from their beginnings.
+    All(BTreeMap<ShardId, Progress>),
+    /// Only the shards named, from where this progress begins; the others go on where they are.
+    Only(BTreeMap<ShardId, Progress>),
 }
 
 impl Generations {
@@ -136,6 +160,7 @@ impl Generations {
         self.shards.get(shard).copied().unwrap_or(Generation {
             number: self.others,
             start: (self.others > 0).then_some(Position::Begin),
+            began: None,
         })
     }
 
@@ -151,10 +176,14 @@ impl Generations {
         let used = self.shards.values().map(|generation| generation.number);
         let newest = used.chain([self.others]).max().unwrap_or_default();
         let number = newest.checked_add(1)?;
-        let named = |starts: &BTreeMap<ShardId, Position>| {
-            let named = starts.iter().map(|(shard, start)| {
-                let start = Some(*start);
-                (shard.clone(), Generation { number, start })
+        let named = |starts: &BTreeMap<ShardId, Progress>| {
+            let named = starts.iter().map(|(shard, progress)| {
+                let generation = Generation {
+                    number,
+                    start: Some(progress.to),
+                    began: progress.began,
+                };
+                (shard.clone(), generation)
             });
             named.collect::<BTreeMap<_, _>>()
         };
@@ -327,7 +356,10 @@ mod tests {
 
     #[test]
     fn reprocessing_uses_no_generation_twice() {
-        let at = |shard: &str, offset| BTreeMap::from([(shard.into(), Position::offset(offset))]);
+        let at = |shard: &str, offset| {
+            let start = Progress::starting(Position::offset(offset));
+            BTreeMap::from([(shard.into(), start)])
+        };
         let numbers = |all: &Generations| ["a", "b", "new"].map(|id| all.of(&id.into()).number);
         let none = Generations::default();
         assert_eq!(none.of(&"a".into()), Generation::default());
@@ -346,6 +378,21 @@ mod tests {
         assert!(none.count(&row) && !again.count(&row));
         row.generation = 3;
         assert!(again.count(&row));
+    }
+
+    #[test]
+    fn a_generation_keeps_a_start_as_it_was_asked_for() {
+        let asked = Progress {
+            began: Some(Start::At(7)),
+            ..Progress::default()
+        };
+        let all = Reprocess::All(BTreeMap::from([("a".into(), asked.clone())]));
+        let next = Generations::default().after(&all).unwrap();
+        let text = serde_json::to_string(&next).unwrap();
+        let next: Generations = serde_json::from_str(&text).unwrap();
+        assert_eq!(next.of(&"a".into()).beginning(), Some(asked));
+        assert_eq!(next.of(&"b".into()).beginning(), Some(Progress::default()));
+        assert_eq!(Generation::default().beginning(), None);
     }
 
     #[test]

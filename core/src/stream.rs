@@ -290,6 +290,10 @@ pub trait Stream: Send + Sync + fmt::Debug {
     /// [`Position::Begin`] with [`Progress::began`], in which the latest record is the time of this call: so it is kept
     /// until the first record is read.
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress>;
+    /// The position before a record, where the stream knows it by the record's own.
+    fn before(&self, _record: Position) -> Option<Position> {
+        None
+    }
     /// A reader of one shard that prefetches within `budget`, for what has no claim.
     async fn reader(
         &self,

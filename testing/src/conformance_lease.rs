@@ -49,7 +49,8 @@ pub async fn generations_move_only_while_nobody_works(
 ) {
     let first = must(a.generations().await, "read the generations");
     assert_eq!(first, Generations::default());
-    let what = Reprocess::Only(BTreeMap::from([("000001".into(), Position::offset(4))]));
+    let start = Progress::starting(Position::offset(4));
+    let what = Reprocess::Only(BTreeMap::from([("000001".into(), start)]));
     let worker = must(a.enlist("a").await, "enlist");
     for store in [&a, &b] {
         assert!(store.reprocess(&what).await.is_err());

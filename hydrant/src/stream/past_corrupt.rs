@@ -15,7 +15,7 @@ use hydrant_core::stream::{
     Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
     StreamWriter,
 };
-use hydrant_core::{Budget, Error, Result, ShardId, ShardMap, StreamId};
+use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
 
 /// The error of each corrupt shard.
 type CorruptByShard = Mutex<BTreeMap<ShardId, Error>>;
@@ -109,6 +109,10 @@ impl Stream for SkipCorruptShards {
         // The shard counts as ended, so the position does not matter.
         let found = self.corrupt.note(shard, found)?;
         Ok(found.unwrap_or_default())
+    }
+
+    fn before(&self, record: Position) -> Option<Position> {
+        self.stream.before(record)
     }
 
     async fn reader(

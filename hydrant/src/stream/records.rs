@@ -4,8 +4,8 @@ use hydrant_consumer::config::ConsumerArgs;
 use hydrant_consumer::copy::{CopyFormat, ShardLabel};
 use hydrant_consumer::runtime;
 use hydrant_consumer::wire::{self as consumer, CopyParts};
-use hydrant_core::stream::{OpenAt, Read};
-use hydrant_core::{Error, Position, Result};
+use hydrant_core::stream::{OpenAt, Read, SharedStream};
+use hydrant_core::{Batch, Budget, Error, Position, Result, ShardId};
 use hydrant_process::Process;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, InputSpec};
@@ -62,6 +62,32 @@ pub(super) async fn get(
         )));
     };
     let wanted = Position::at(sequence, sub);
+    let batch = record_at(&stream, &shard, wanted, &process.context.budget).await?;
+    let mut text = Vec::new();
+    let format = if output.is_json() {
+        CopyFormat::Json
+    } else {
+        CopyFormat::Raw
+    };
+    let place = ShardLabel {
+        stream: stream.id(),
+        shard: &shard,
+    };
+    // Both formats take every record.
+    format.write(&batch, &[0], place, &mut text);
+    if !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    output.stdout().bytes(&text)
+}
+
+/// A batch that begins with the record at `wanted`.
+async fn record_at(
+    stream: &SharedStream,
+    shard: &ShardId,
+    wanted: Position,
+    budget: &Budget,
+) -> Result<Batch> {
     let missing = |tip| match tip {
         Some(Position::Begin) => Error::refused(format!("shard `{shard}` is empty")),
         Some(tip) => Error::refused(format!(
@@ -71,30 +97,18 @@ pub(super) async fn get(
             "shard `{shard}` has no record at position {wanted}"
         )),
     };
-    let tip = stream.state(&shard).await?.tip;
+    let tip = stream.state(shard).await?.tip;
     if tip.is_some_and(|tip| wanted > tip) {
         return Err(missing(tip));
     }
-    let budget = &process.context.budget;
-    let mut reader = stream.reader(&shard, OpenAt::At(wanted), budget).await?;
+    let mut reader = stream.reader(shard, OpenAt::At(wanted), budget).await?;
     match reader.next().await? {
-        Read::Batch(batch) if !batch.is_empty() && batch.position(0) == (sequence, sub) => {
-            let mut text = Vec::new();
-            let format = if output.is_json() {
-                CopyFormat::Json
-            } else {
-                CopyFormat::Raw
-            };
-            let place = ShardLabel {
-                stream: stream.id(),
-                shard: &shard,
-            };
-            // Both formats take every record.
-            format.write(&batch, &[0], place, &mut text);
-            if !text.ends_with(b"\n") {
-                text.push(b'\n');
+        Read::Batch(batch) if !batch.is_empty() => {
+            let (sequence, sub) = batch.position(0);
+            match Position::at(sequence, sub) == wanted {
+                true => Ok(batch),
+                false => Err(missing(tip)),
             }
-            output.stdout().bytes(&text)
         }
         Read::Gap { why, .. } => Err(Error::refused(format!(
             "shard `{shard}` no longer has position {wanted}: {why}"
@@ -146,4 +160,65 @@ pub(super) async fn tail(
     }
     runtime::run(spec).await?;
     corrupt.into_result()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use hydrant_core::Random;
+    use hydrant_core::batch::{Entry, Span};
+    use hydrant_core::clock::SystemClock;
+    use hydrant_core::stream::Append;
+    use hydrant_testing::memory::MemoryStream;
+
+    use super::*;
+
+    /// Its numbers are not dense, and it knows neither its last one nor the one before another.
+    #[tokio::test(start_paused = true)]
+    async fn a_record_is_found_in_a_stream_that_cannot_compute_positions() {
+        let clock = Arc::new(SystemClock);
+        let stream = MemoryStream::storing("memory", 1, clock, Random::seeded(1));
+        let stream: SharedStream = Arc::new(stream);
+        let shard = stream.shards().await.unwrap().all()[0].id.clone();
+        let (budget, writer) = (Budget::new(1 << 20), stream.writer().await.unwrap());
+        let entry = |n| Entry {
+            segment: 0,
+            key: Some(Span::new(n, 1)),
+            payload: Span::new(n, 1),
+            stamp: 0,
+        };
+        let batch = Batch {
+            segments: Arc::from([Bytes::from_static(b"abcde")]),
+            records: (0..5).map(entry).collect(),
+            ..Batch::default()
+        };
+        let batch = Arc::new(batch);
+        for n in 0..5 {
+            let append = Append {
+                batch: Arc::clone(&batch),
+                picks: [n].into(),
+                routes: [0].into(),
+                ..Append::default()
+            };
+            let ticket = writer.submit(&shard, append).await.unwrap();
+            ticket.await.unwrap();
+        }
+        let begin = OpenAt::after(Position::Begin);
+        let mut reader = stream.reader(&shard, begin, &budget).await.unwrap();
+        let mut positions = Vec::new();
+        while let Read::Batch(batch) = reader.next().await.unwrap() {
+            positions.extend(batch.positions().map(|(at, sub, _)| Position::at(at, sub)));
+        }
+        assert_eq!(positions.len(), 5);
+        assert_eq!(stream.state(&shard).await.unwrap().tip, None);
+        for (wanted, payload) in positions.iter().zip(b"abcde") {
+            let found = record_at(&stream, &shard, *wanted, &budget).await.unwrap();
+            assert_eq!(found.payload(&found.records[0]), [*payload]);
+        }
+        let past = Position::at(hydrant_core::Sequence::MAX, 0);
+        let refused = record_at(&stream, &shard, past, &budget).await.unwrap_err();
+        assert!(refused.to_string().contains("no record"), "{refused}");
+    }
 }

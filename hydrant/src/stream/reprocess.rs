@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use hydrant_core::lease::{Generation, LeaseStore, Reprocess};
+use hydrant_core::lease::{Generation, LeaseStore, Progress, Reprocess};
 use hydrant_core::stream::{Assignment, Join, SharedStream, Start};
-use hydrant_core::{Error, Position, Result, Sequence, ShardId};
+use hydrant_core::{Error, Position, Result, ShardId};
 use serde::Serialize;
 
 use super::{StreamAccess, shard_of};
@@ -68,8 +68,7 @@ pub(super) async fn run(
             .shards
             .iter()
             .map(|(shard, generation)| {
-                let start = generation.start.unwrap_or_default();
-                format!("  {shard} after {start}")
+                format!("  {shard} {generation}")
             })
             .collect();
         format!(
@@ -103,7 +102,8 @@ async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
         let mut starts = BTreeMap::new();
         if start != Start::Earliest {
             for shard in stream.shards().await?.all() {
-                starts.insert(shard.id.clone(), stream.start(&shard.id, start).await?.to);
+                let beginning = stream.start(&shard.id, start).await?;
+                starts.insert(shard.id.clone(), beginning);
             }
         }
         return Ok(Reprocess::All(starts));
@@ -124,25 +124,49 @@ async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
         let position: Position = position
             .parse()
             .map_err(|error| bad(format!("`{text}`: {error}")))?;
-        let after = before(position)
-            .ok_or_else(|| bad(format!("`{position}` is not a position of this stream")))?;
-        if let Some(other) = starts.insert(shard.clone(), after) {
+        let after = stream.before(position).ok_or_else(|| {
+            bad(format!(
+                "`{url}` cannot tell what comes before `{position}`: write `earliest`, `latest` or a time",
+                url = stream.url(),
+            ))
+        })?;
+        if let Some(other) = starts.insert(shard.clone(), Progress::starting(after)) {
             return Err(bad(format!(
-                "names shard `{shard}` twice, after {other} and after {after}"
+                "names shard `{shard}` twice, after {} and after {after}",
+                other.to
             )));
         }
     }
     Ok(Reprocess::Only(starts))
 }
 
-/// The last position before one in a stream that counts by offsets.
-fn before(position: Position) -> Option<Position> {
-    match position {
-        Position::Begin | Position::End => Some(position),
-        Position::At { sequence, sub } if sub > 0 => Some(Position::at(sequence, sub - 1)),
-        Position::At { sequence, .. } => match Sequence::offset(sequence)? {
-            0 => Some(Position::Begin),
-            offset => Some(Position::offset(offset - 1)),
-        },
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hydrant_core::Random;
+    use hydrant_core::clock::SystemClock;
+    use hydrant_testing::memory::MemoryStream;
+
+    use super::*;
+
+    /// A stream that has no position for the latest record keeps the time at which the operator asked.
+    #[tokio::test(start_paused = true)]
+    async fn a_start_without_a_position_is_kept_as_it_was_asked_for() {
+        let clock = Arc::new(SystemClock);
+        let stream = MemoryStream::storing("memory", 2, clock, Random::seeded(1));
+        let stream: SharedStream = Arc::new(stream);
+        let latest = what(&stream, &["latest".to_owned()]).await.unwrap();
+        let Reprocess::All(starts) = &latest else {
+            panic!("{latest:?}");
+        };
+        assert_eq!(starts.len(), 2);
+        for start in starts.values() {
+            assert_eq!(start.to, Position::Begin);
+            assert!(matches!(start.began, Some(Start::At(_))), "{start:?}");
+        }
+        let shard = starts.keys().next().unwrap();
+        let refused = what(&stream, &[format!("{shard}:7")]).await.unwrap_err();
+        assert!(refused.to_string().contains("a time"), "{refused}");
     }
 }

@@ -112,19 +112,6 @@ fn behind(state: &ShardState, to: Position) -> Behind {
     Behind::Records(next(tip).saturating_sub(done))
 }
 
-/// The last position before one.
-fn before(position: Position) -> Position {
-    match position {
-        Position::At { sequence, sub: 0 } => match sequence.offset() {
-            Some(offset) => position_before(offset),
-            // Past every offset: the reader refuses it.
-            None => position,
-        },
-        Position::At { sequence, sub } => Position::at(sequence, sub - 1),
-        end => end,
-    }
-}
-
 async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
     let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
@@ -238,6 +225,14 @@ impl Stream for LocalStream {
         Ok(Progress::starting(self.find(shard, start).await?))
     }
 
+    fn before(&self, record: Position) -> Option<Position> {
+        match record {
+            Position::At { sequence, sub: 0 } => sequence.offset().map(position_before),
+            Position::At { sequence, sub } => Some(Position::at(sequence, sub - 1)),
+            end => Some(end),
+        }
+    }
+
     async fn reader(
         &self,
         shard: &ShardId,
@@ -246,7 +241,8 @@ impl Stream for LocalStream {
     ) -> Result<Box<dyn ShardReader>> {
         let after = match at {
             OpenAt::After { progress, .. } => self.place_of(shard, &progress).await?,
-            OpenAt::At(record) => before(record),
+            // Past every offset: the reader refuses it.
+            OpenAt::At(record) => self.before(record).unwrap_or(record),
         };
         let manifest = self.place.manifest().await?;
         let shard = manifest.shard(shard)?;

@@ -139,8 +139,8 @@ impl LeaseCoordinator {
             let mut row = Lease::new(shard.id.clone());
             let generation = self.generations.of(&shard.id);
             row.generation = generation.number;
-            row.progress = match generation.start {
-                Some(start) => Some(self.output.sign(Progress::starting(start))),
+            row.progress = match generation.beginning() {
+                Some(beginning) => Some(self.output.sign(beginning)),
                 None => self.start_of(shard, under_way).await?,
             };
             self.add_to(&mut wave, shard, None, row).await?;
@@ -181,9 +181,11 @@ impl LeaseCoordinator {
             };
             let row = row.clone();
             let generation = self.generations.of(&shard.id);
-            let again = generation.start.filter(|_| !self.generations.count(&row));
+            let again = generation.beginning();
+            let again = again.filter(|_| !self.generations.count(&row));
+            let is_again = again.is_some();
             let progress = match again {
-                Some(start) => Some(self.output.sign(Progress::starting(start))),
+                Some(beginning) => Some(self.output.sign(beginning)),
                 None => {
                     let under_way = self.was_under_way(shard).await?;
                     self.start_of(shard, under_way).await?
@@ -199,12 +201,12 @@ impl LeaseCoordinator {
                 progress,
                 ..row.clone()
             };
-            match again {
-                Some(after) => tracing::info!(
-                    app = self.setup.app, shard = %shard.id, %after, generation = next.generation,
-                    "sending records again, as new ones",
+            match is_again {
+                true => tracing::info!(
+                    app = self.setup.app, shard = %shard.id, generation = next.generation,
+                    "sending records again {generation}, as new ones",
                 ),
-                None => tracing::warn!(
+                false => tracing::warn!(
                     app = self.setup.app, shard = %shard.id,
                     "the stored progress belongs to another output, {}: it does not count for this one and is dropped",
                     row.output().map_or("an output without identity", |output| &output.name),

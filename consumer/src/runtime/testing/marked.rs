@@ -158,6 +158,10 @@ impl Stream for MarkedStream {
         self.stream.start(shard, start).await
     }
 
+    fn before(&self, record: Position) -> Option<Position> {
+        self.stream.before(record)
+    }
+
     async fn reader(
         &self,
         shard: &ShardId,

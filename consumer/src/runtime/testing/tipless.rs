@@ -131,6 +131,10 @@ impl Stream for TiplessStream {
         })
     }
 
+    fn before(&self, _record: Position) -> Option<Position> {
+        None
+    }
+
     async fn reader(
         &self,
         shard: &ShardId,

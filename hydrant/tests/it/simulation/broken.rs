@@ -664,6 +664,10 @@ impl Stream for Orphans {
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         self.0.start(shard, start).await
     }
+    fn before(&self, record: Position) -> Option<Position> {
+        self.0.before(record)
+    }
+
     async fn reader(
         &self,
         shard: &ShardId,

@@ -97,6 +97,10 @@ impl Stream for Acks {
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         self.inner.start(shard, start).await
     }
+    fn before(&self, record: Position) -> Option<Position> {
+        self.inner.before(record)
+    }
+
     async fn reader(
         &self,
         shard: &ShardId,
