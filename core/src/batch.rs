@@ -3,6 +3,10 @@
 //! Stages hand on batches, never single records. Nothing is allocated, locked, awaited or timed per record, and bytes
 //! are copied only where they change: a stage that keeps a record points into the segment that it came in. A batch
 //! owns the [`Permit`] for its bytes, so that dropping it gives them back to the budget.
+//!
+//! What only some streams know of a record (route hash, headers, tombstone, arrival of its own) lies in columns that are
+//! empty for the others, which pay nothing for them. [`Batch::keep`] and [`Batch::replace`] pick records with all that is
+//! known of them; whoever picks otherwise moves each column.
 
 use std::fmt;
 use std::ops::Range;
@@ -38,7 +42,7 @@ impl Span {
 /// One record of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The segment that holds key and payload.
+    /// The segment that holds key, payload and headers.
     pub segment: u32,
     /// The partition key; `None` for a record without one.
     pub key: Option<Span>,
@@ -68,7 +72,7 @@ pub struct Run {
     pub sub: u32,
     /// How positions rise.
     pub step: Step,
-    /// When the stream stored it, microseconds since 1970.
+    /// When the stream stored it, microseconds since 1970; in a batch with [`Batch::arrivals`] its first record only.
     pub arrival: i64,
 }
 
@@ -141,6 +145,15 @@ pub struct Batch {
     pub records: Vec<Entry>,
     /// The route hash of each record where it is not the hash of its key; empty when it is for all of them.
     pub hashes: Vec<u128>,
+    /// The headers of each record, a block of [`crate::headers`] in the record's segment, or nothing of it for a record
+    /// without headers; empty when no record has any.
+    pub headers: Vec<Span>,
+    /// The records without a payload, by ascending index: in a stream of changes such a record says that its key is gone.
+    /// Their payload is empty.
+    pub tombstones: Vec<u32>,
+    /// When the stream stored each record, microseconds since 1970, where the records of a run did not arrive together;
+    /// empty where they did. Always the stream's own value, which is the same however often it is read.
+    pub arrivals: Vec<i64>,
     /// The positions; the first run starts at record 0.
     pub runs: Vec<Run>,
     /// Where records came from, by ascending ranges; empty for foreign records.
@@ -168,13 +181,21 @@ impl Batch {
         self.records.is_empty()
     }
 
+    /// Whether it holds no record, no account and no number of dropped copies; it may still move `to`.
+    pub fn counts_nothing(&self) -> bool {
+        self.is_empty() && self.accounts.is_empty() && self.duplicates.is_empty()
+    }
+
     /// The bytes that it takes in memory beside its accounts.
     pub fn memory_bytes(&self) -> u64 {
         let segments: usize = self.segments.iter().map(Bytes::len).sum();
         let records = size_of_val(&self.records[..]);
         let hashes = size_of_val(&self.hashes[..]);
+        let headers = size_of_val(&self.headers[..]);
+        let tombstones = size_of_val(&self.tombstones[..]);
+        let arrivals = size_of_val(&self.arrivals[..]);
         let runs = size_of_val(&self.runs[..]);
-        (segments + records + hashes + runs) as u64
+        (segments + records + hashes + headers + tombstones + arrivals + runs) as u64
     }
 
     /// The bytes that its accounts take in memory.
@@ -200,6 +221,29 @@ impl Batch {
             .map(|span| &self.segments[entry.segment as usize][span.range()])
     }
 
+    /// The headers of record `index` as a block of [`crate::headers`]; empty for a record without headers.
+    pub fn headers(&self, index: usize) -> &[u8] {
+        match self.headers.get(index) {
+            Some(span) if span.len > 0 => {
+                &self.segments[self.records[index].segment as usize][span.range()]
+            }
+            _ => &[],
+        }
+    }
+
+    /// Whether record `index` has no payload, which is not the same as an empty one.
+    pub fn is_tombstone(&self, index: usize) -> bool {
+        !self.tombstones.is_empty() && self.tombstones.binary_search(&(index as u32)).is_ok()
+    }
+
+    /// The bytes of key, payload and headers of record `index`.
+    pub fn record_bytes(&self, index: usize) -> usize {
+        let entry = &self.records[index];
+        let key = entry.key.map_or(0, |key| key.len as usize);
+        let headers = self.headers.get(index).map_or(0, |span| span.len as usize);
+        key + entry.payload.len as usize + headers
+    }
+
     /// Payload bytes of all records.
     pub fn payload_len(&self) -> u64 {
         self.records
@@ -218,6 +262,20 @@ impl Batch {
         position_in(self.run(index), index)
     }
 
+    /// When the stream stored record `index`, microseconds since 1970.
+    pub fn arrival(&self, index: usize) -> i64 {
+        match self.arrivals.get(index) {
+            Some(arrival) => *arrival,
+            None => self.run(index).arrival,
+        }
+    }
+
+    /// When the stream stored the last record, microseconds since 1970.
+    pub fn last_arrival(&self) -> Option<i64> {
+        let of_run = || self.runs.last().map(|run| run.arrival);
+        self.arrivals.last().copied().or_else(of_run)
+    }
+
     /// The positions and arrivals of all records, in order.
     pub fn positions(&self) -> impl Iterator<Item = (Sequence, u32, i64)> {
         let ends = self
@@ -226,12 +284,101 @@ impl Batch {
             .skip(1)
             .map(|run| run.first)
             .chain([self.records.len() as u32]);
-        self.runs.iter().zip(ends).flat_map(|(run, end)| {
+        let arrivals = &self.arrivals[..];
+        self.runs.iter().zip(ends).flat_map(move |(run, end)| {
             (run.first..end).map(move |index| {
                 let (sequence, sub) = position_in(run, index as usize);
-                (sequence, sub, run.arrival)
+                let arrival = arrivals.get(index as usize).copied();
+                (sequence, sub, arrival.unwrap_or(run.arrival))
             })
         })
+    }
+
+    /// Keeps the records with these ascending indexes, each with all that is known of it but its origin: the batch no
+    /// longer stands for an append.
+    pub fn keep(&mut self, indexes: &[u32]) {
+        if indexes.len() < self.len() {
+            let records = indexes.iter().map(|index| self.records[*index as usize]);
+            let records = records.collect();
+            self.keep_columns(indexes);
+            keep_column(&mut self.headers, indexes);
+            self.records = records;
+        }
+        self.origins.clear();
+        debug_assert!(self.is_aligned(), "a column does not fit the records kept");
+    }
+
+    /// Puts records in place of those with these ascending indexes, from which they were made: each keeps all that is
+    /// known of the old one but its origin and its headers, which lie in the old one's segment. A record made of a tombstone is one.
+    pub fn replace(&mut self, indexes: &[u32], records: Vec<Entry>) {
+        debug_assert_eq!(indexes.len(), records.len(), "one record each");
+        if indexes.len() < self.len() {
+            self.keep_columns(indexes);
+        }
+        self.records = records;
+        self.headers = Vec::new();
+        self.origins = Vec::new();
+        debug_assert!(self.is_aligned(), "a column does not fit the new records");
+    }
+
+    /// Keeps the first `len` records with all that is known of them.
+    pub fn truncate(&mut self, len: usize) {
+        self.records.truncate(len);
+        self.hashes.truncate(len);
+        self.headers.truncate(len);
+        let tombstones = self.tombstones.partition_point(|at| (*at as usize) < len);
+        self.tombstones.truncate(tombstones);
+        self.arrivals.truncate(len);
+        let runs = self.runs.partition_point(|run| (run.first as usize) < len);
+        self.runs.truncate(runs);
+        let len = len as u32;
+        let origins = self.origins.partition_point(|of| of.records.start < len);
+        self.origins.truncate(origins);
+        if let Some(last) = self.origins.last_mut() {
+            last.records.end = last.records.end.min(len);
+        }
+    }
+
+    /// Keeps of each column beside records and headers what belongs to the records with these indexes.
+    fn keep_columns(&mut self, indexes: &[u32]) {
+        debug_assert!(indexes.is_sorted_by(|a, b| a < b), "indexes ascend");
+        let mut runs = match self.arrivals.is_empty() {
+            true => RunBuilder::default(),
+            false => RunBuilder::whatever_the_arrival(),
+        };
+        for index in indexes {
+            let index = *index as usize;
+            let (sequence, sub) = self.position(index);
+            let arrival = self.arrival(index);
+            runs.push(sequence, sub, self.run(index).step, arrival);
+        }
+        self.runs = runs.finish();
+        keep_column(&mut self.hashes, indexes);
+        keep_column(&mut self.arrivals, indexes);
+        if !self.tombstones.is_empty() {
+            let kept = (0..).zip(indexes);
+            let kept = kept.filter(|(_, index)| self.is_tombstone(**index as usize));
+            self.tombstones = kept.map(|(at, _)| at).collect();
+        }
+    }
+
+    /// Whether each column fits the records: one value for each record or none at all, runs from the first record on, and
+    /// no tombstone with a payload.
+    pub fn is_aligned(&self) -> bool {
+        let len = self.len();
+        let fits = |column: usize| column == 0 || column == len;
+        let tombstones = self.tombstones.iter().all(|at| {
+            let record = self.records.get(*at as usize);
+            record.is_some_and(|record| record.payload.len == 0)
+        });
+        fits(self.hashes.len())
+            && fits(self.headers.len())
+            && fits(self.arrivals.len())
+            && self.tombstones.is_sorted_by(|a, b| a < b)
+            && tombstones
+            && self.runs.is_sorted_by(|a, b| a.first < b.first)
+            && self.runs.iter().all(|run| (run.first as usize) < len)
+            && self.runs.first().is_none_or(|run| run.first == 0)
     }
 
     /// The route hash of record `index` when it is not the hash of its key.
@@ -249,6 +396,16 @@ impl Batch {
         let nth = span.skip + (index - span.records.start);
         let origin = span.entry.origins.iter().nth(nth as usize)?;
         Some((Arc::clone(&span.entry), origin))
+    }
+}
+
+/// Keeps the values at these indexes of a column that has one for each record, or none.
+fn keep_column<T: Copy>(column: &mut Vec<T>, indexes: &[u32]) {
+    if !column.is_empty() {
+        *column = indexes
+            .iter()
+            .map(|index| column[*index as usize])
+            .collect();
     }
 }
 
@@ -275,14 +432,23 @@ fn position_in(run: &Run, index: usize) -> (Sequence, u32) {
 pub struct RunBuilder {
     runs: Vec<Run>,
     next: u32,
+    joins_arrivals: bool,
 }
 
 impl RunBuilder {
+    /// For a batch whose [`Batch::arrivals`] has each record's arrival: it does not part runs.
+    pub fn whatever_the_arrival() -> Self {
+        RunBuilder {
+            joins_arrivals: true,
+            ..RunBuilder::default()
+        }
+    }
+
     /// Adds the position of the next record.
     pub fn push(&mut self, sequence: Sequence, sub: u32, step: Step, arrival: i64) {
         let follows = self.runs.last().is_some_and(|run| {
             run.step == step
-                && run.arrival == arrival
+                && (self.joins_arrivals || run.arrival == arrival)
                 && position_in(run, self.next as usize) == (sequence, sub)
         });
         if !follows {
@@ -304,41 +470,4 @@ impl RunBuilder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_give_each_record_its_position() {
-        let mut runs = RunBuilder::default();
-        let wanted = [
-            (5u64, 0u32, Step::Sequence),
-            (6, 0, Step::Sequence),
-            (9, 0, Step::Sequence),
-            (10, 0, Step::Sub),
-            (10, 1, Step::Sub),
-        ];
-        for (sequence, sub, step) in wanted {
-            runs.push(Sequence::from(sequence), sub, step, 1);
-        }
-        let entry = Entry {
-            segment: 0,
-            key: None,
-            payload: Span::default(),
-            stamp: 0,
-        };
-        let batch = Batch {
-            records: vec![entry; 5],
-            runs: runs.finish(),
-            ..Batch::default()
-        };
-        assert_eq!(batch.runs.len(), 3);
-        let all: Vec<_> = batch
-            .positions()
-            .map(|(s, sub, _)| (s.offset().unwrap(), sub))
-            .collect();
-        assert_eq!(all, wanted.map(|(s, sub, _)| (s, sub)));
-        for (index, (sequence, sub)) in all.iter().enumerate() {
-            assert_eq!(batch.position(index), (Sequence::from(*sequence), *sub));
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use hydrant_fuzz::{Random, Target};
 
+use crate::headers::{is_block, put_header, read_headers};
 use crate::marks::ReaderMarks;
 use crate::origin::{OriginEntry, WriterId};
 use crate::position::{Position, Sequence};
@@ -33,6 +34,38 @@ fn origin_entries_are_refused_or_come_back() {
         assert_eq!(OriginEntry::decode(&mut reader).as_ref(), Ok(&entry));
         assert!(reader.is_empty());
         Some((entry.account.is_some(), count.min(3)))
+    });
+}
+
+#[test]
+fn headers_are_refused_or_come_back() {
+    let make = |random: &mut Random| {
+        let mut block = Vec::new();
+        for _ in 0..random.usize(0..4) {
+            let value = vec![random.u8(..); random.usize(0..5)];
+            let value = random.bool().then_some(&value[..]);
+            put_header(
+                &mut block,
+                ["", "a", "trace", "\u{fc}"][random.usize(0..4)],
+                value,
+            );
+        }
+        block
+    };
+    Target::new("core-headers").made_by(&make).run(|input| {
+        let all: Vec<_> = read_headers(input).collect();
+        let broken = all.iter().filter(|header| header.is_err()).count();
+        assert_eq!(broken, usize::from(!is_block(input)));
+        assert!(all.iter().rev().skip(1).all(|header| header.is_ok()));
+        let mut block = Vec::new();
+        for header in all.iter().flatten() {
+            put_header(&mut block, header.name, header.value);
+        }
+        // Numbers have longer forms too: what is written again has the shortest ones.
+        assert!(block.len() <= input.len());
+        let again: Vec<_> = read_headers(&block).collect();
+        assert_eq!(again[..], all[..all.len() - broken]);
+        (broken, again.len().min(3))
     });
 }
 

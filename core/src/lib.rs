@@ -1,7 +1,7 @@
 //! The vocabulary and the seams of Hydrant.
 //!
 //! This crate says what the parts are to each other and holds no part itself: no AWS, no Kafka, no Arrow. The vocabulary
-//! ([`position`], [`shard`], [`interval`], [`batch`], [`origin`], [`marks`]) has one meaning each; the seams ([`stream`], [`admin`],
+//! ([`position`], [`shard`], [`interval`], [`batch`], [`headers`], [`origin`], [`marks`]) has one meaning each; the seams ([`stream`], [`admin`],
 //! [`subscription`], [`lease`], [`stage`], [`transform`], [`lake`], [`disk`], [`workers`], [`clock`], [`random`]) are
 //! where implementations are exchanged; the rest ([`budget`], [`retry`], [`shutdown`]) is what
 //! every binary needs alike.
@@ -15,6 +15,7 @@ pub mod error;
 #[cfg(test)]
 mod fuzz;
 pub mod hash;
+pub mod headers;
 pub mod interval;
 pub mod lake;
 pub mod lease;

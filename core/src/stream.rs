@@ -189,9 +189,9 @@ pub trait StreamWriter: Send + Sync + fmt::Debug {
     fn routing(&self) -> Routing;
     /// The keys that a record can have.
     fn keys(&self) -> KeyRule;
-    /// The largest sum of key and payload bytes of one record.
+    /// The largest sum of key, payload and header bytes of one record.
     fn record_bytes_max(&self) -> usize;
-    /// The largest sum of key and payload bytes of one append, and the size worth aiming at.
+    /// The largest sum of key, payload and header bytes of one append, and the size worth aiming at.
     fn append_bytes_target(&self) -> usize;
 }
 

@@ -4,7 +4,8 @@
 //! is passed on only with a verdict of its own, key and payload; unchanged records keep their bytes in place and changed ones
 //! share one new segment; a panic inside the engine quarantines the record that caused it and no other. Dead
 //! letters, logs and metrics hold codes and lengths, never a value. A key leaves without what was found in its payload; beside a
-//! payload that could not be scanned it does not leave at all.
+//! payload that could not be scanned it does not leave at all. A tombstone has no payload: its key is scanned by itself. No
+//! header is scanned, so none is passed on.
 
 mod scan;
 mod scanner;
@@ -90,7 +91,7 @@ impl PiiTransform {
 impl Transform for PiiTransform {
     fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed {
         let scanned = self.scan(&batch, source);
-        scanned.count_metrics(source);
+        scanned.count_metrics(&batch, source);
         scanned.into_transformed(batch, source)
     }
 

@@ -7,8 +7,8 @@
 //! | `/POINTER=VALUE` | whose payload is JSON with this value at this JSON pointer (RFC 6901): `/device/type=thermo`, `/ok=true`, `/level=3` |
 //!
 //! VALUE is compared as JSON where it is JSON (`3`, `true`, `"3"`), and otherwise as the text of a string; an object
-//! or array matches nothing. All of several filters must match. A filter on a field cannot read a payload that is not
-//! JSON: such a record is poison, see [`super::OnPoison`].
+//! or array matches nothing. All of several filters must match. A tombstone has no fields, so no filter on one matches it.
+//! A filter on a field cannot read a payload that is not JSON: such a record is poison, see [`super::OnPoison`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -83,14 +83,14 @@ impl fmt::Display for Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotJson;
 
-/// Whether all filters match; the payload is parsed at most once.
+/// Whether all filters match; the payload, of which a tombstone has none, is parsed at most once.
 pub(crate) fn all_hold(
     filters: &[Filter],
     key: Option<&[u8]>,
-    payload: &[u8],
+    payload: Option<&[u8]>,
 ) -> Result<bool, NotJson> {
     #[cfg(test)]
-    super::tests::panic_if_asked("fault:filter", payload);
+    super::tests::panic_if_asked("fault:filter", payload.unwrap_or_default());
     let mut parsed: Option<Value> = None;
     for filter in filters {
         let holds = match filter {
@@ -101,9 +101,12 @@ pub(crate) fn all_hold(
                 text,
                 value,
             } => {
-                let json = match parsed.take() {
-                    Some(json) => json,
-                    None => serde_json::from_slice(payload).map_err(|_| NotJson)?,
+                let json = match (parsed.take(), payload) {
+                    (Some(json), _) => json,
+                    (None, None) => return Ok(false),
+                    (None, Some(payload)) => {
+                        serde_json::from_slice(payload).map_err(|_| NotJson)?
+                    }
                 };
                 let holds = json.pointer(pointer).is_some_and(|found| {
                     found == value || found.as_str().is_some_and(|found| found == text)
@@ -127,7 +130,7 @@ mod tests {
         all_hold(
             &[filter.parse().unwrap()],
             key.map(str::as_bytes),
-            payload.as_bytes(),
+            Some(payload.as_bytes()),
         )
     }
 
@@ -147,12 +150,15 @@ mod tests {
         assert_eq!(holds("/l/0=x", None, payload), Ok(true));
         assert_eq!(holds("/absent=x", None, payload), Ok(false));
         assert_eq!(holds("/n=3", None, "{torn"), Err(NotJson));
+        let of_tombstone = |filter: &str| all_hold(&[filter.parse().unwrap()], Some(b"k"), None);
+        assert_eq!(of_tombstone("/n=3"), Ok(false));
+        assert_eq!(of_tombstone("key=k"), Ok(true));
     }
 
     #[test]
     fn all_of_several_must_hold() {
         let filters = ["key^=d", "/n=1", "/m=2"].map(|text| text.parse().unwrap());
-        let hold = |payload: &str| all_hold(&filters, Some(b"dev"), payload.as_bytes());
+        let hold = |payload: &str| all_hold(&filters, Some(b"dev"), Some(payload.as_bytes()));
         assert_eq!(hold(r#"{"n":1,"m":2}"#), Ok(true));
         assert_eq!(hold(r#"{"n":1,"m":3}"#), Ok(false));
     }

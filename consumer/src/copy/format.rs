@@ -2,19 +2,22 @@
 //!
 //! - `ndjson`: the payload and a line feed. In a JSON payload line breaks become spaces, which does not change its
 //!   value, because JSON has no raw line break inside of a string. A line break at the very end of a payload is
-//!   dropped. Other text with line breaks, and bytes that are not UTF-8, cannot be written as a line: they are
-//!   poison.
+//!   dropped. Other text with line breaks, bytes that are not UTF-8, and a tombstone cannot be written as a line: they
+//!   are poison. Keys, headers and everything else stay behind.
 //! - `json`: one object a line with `stream`, `shard`, `sequence` (text, because it may have 56 digits), `sub`, `key`
 //!   (or `key_base64`; null without a key), `stamp` (microseconds since 1970; null if the producer gave none),
-//!   `origin` (null, or `writer`, `shard`, `sequence`, `sub`, `index`) and the payload: as `payload` if it is JSON,
-//!   else as `payload_text` if it is UTF-8, else as `payload_base64`. Every record can be written in this format.
-//! - `raw`: the bytes of the payload and nothing else.
+//!   `origin` (null, or `writer`, `shard`, `sequence`, `sub`, `index`), `headers` if there are any (an array in their
+//!   order of `name` and `value`, or `value_base64` if that is not UTF-8; null for null) and the payload: as `payload` if
+//!   it is JSON, else as `payload_text` if it is UTF-8, else as `payload_base64`; or `tombstone`, which is true, without
+//!   one. Every record can be written in this format.
+//! - `raw`: the bytes of the payload and nothing else; of a tombstone nothing.
 
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use hydrant_core::batch::{Batch, Entry};
+use hydrant_core::headers::read_headers;
 use hydrant_core::origin::{Origin, OriginEntry};
 use hydrant_core::shard::{ShardId, StreamId};
 use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
@@ -44,6 +47,7 @@ impl CopyFormat {
 pub type PoisonReason = &'static str;
 
 pub(crate) const NOT_UTF8: PoisonReason = "not_utf8";
+pub(crate) const TOMBSTONE: PoisonReason = "tombstone";
 pub(crate) const LINE_BREAK: PoisonReason = "line_break";
 
 /// The stream and the shard that a format writes beside a record.
@@ -79,6 +83,9 @@ impl CopyFormat {
             written.start = written.out.len();
             match self {
                 CopyFormat::Raw => written.out.extend_from_slice(batch.payload(entry)),
+                CopyFormat::Ndjson if batch.is_tombstone(index) => {
+                    written.refused.push((picks[at], TOMBSTONE));
+                }
                 CopyFormat::Ndjson => {
                     if let Err(reason) = write_line(batch.payload(entry), written.out) {
                         written.refused.push((picks[at], reason));
@@ -175,19 +182,7 @@ fn write_object(
         out,
         format_args!(",\"sequence\":\"{sequence}\",\"sub\":{sub},"),
     );
-    match batch.key(entry) {
-        None => out.extend_from_slice(b"\"key\":null"),
-        Some(key) => match std::str::from_utf8(key) {
-            Ok(key) => {
-                out.extend_from_slice(b"\"key\":");
-                write_text(key, out);
-            }
-            Err(_) => {
-                out.extend_from_slice(b"\"key_base64\":");
-                write_base64(key, out);
-            }
-        },
-    }
+    write_bytes("key", batch.key(entry), out);
     match entry.stamp {
         0 => out.extend_from_slice(b",\"stamp\":null,\"origin\":"),
         stamp => write_fmt(out, format_args!(",\"stamp\":{stamp},\"origin\":")),
@@ -211,8 +206,15 @@ fn write_object(
             );
         }
     }
+    let headers = batch.headers(index);
+    if !headers.is_empty() {
+        out.extend_from_slice(b",\"headers\":");
+        write_headers(headers, out);
+    }
     let payload = batch.payload(entry);
-    if is_json(payload) {
+    if batch.is_tombstone(index) {
+        out.extend_from_slice(b",\"tombstone\":true");
+    } else if is_json(payload) {
         out.extend_from_slice(b",\"payload\":");
         write_unbroken(payload, out);
     } else if let Ok(text) = std::str::from_utf8(payload) {
@@ -223,6 +225,36 @@ fn write_object(
         write_base64(payload, out);
     }
     out.extend_from_slice(b"}\n");
+}
+
+/// Writes a member with text as it is, other bytes in base64 under a name of their own, and null for none.
+fn write_bytes(name: &str, bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+    match bytes.map(std::str::from_utf8) {
+        None => write_fmt(out, format_args!("\"{name}\":null")),
+        Some(Ok(text)) => {
+            write_fmt(out, format_args!("\"{name}\":"));
+            write_text(text, out);
+        }
+        Some(Err(_)) => {
+            write_fmt(out, format_args!("\"{name}_base64\":"));
+            write_base64(bytes.unwrap_or_default(), out);
+        }
+    }
+}
+
+fn write_headers(block: &[u8], out: &mut Vec<u8>) {
+    let mut separator = b'[';
+    // A stream hands on whole blocks only.
+    for header in read_headers(block).map_while(Result::ok) {
+        out.push(separator);
+        separator = b',';
+        out.extend_from_slice(b"{\"name\":");
+        write_text(header.name, out);
+        out.push(b',');
+        write_bytes("value", header.value, out);
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 fn write_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
@@ -249,6 +281,9 @@ fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use hydrant_core::batch::Span;
+    use hydrant_core::headers::put_header;
+
     use super::super::tests::{batch, pick_all};
     use super::*;
 
@@ -315,5 +350,49 @@ mod tests {
             (&"/g==".into(), &"//79/A==".into())
         );
         assert_eq!(third["sequence"], "9");
+    }
+
+    #[test]
+    fn headers_and_tombstones_show_in_objects_only() {
+        let mut batch = batch(7, &[(Some(b"k"), b"{}"), (Some(b"k"), b""), (None, b"")]);
+        let mut segment = batch.segments[0].to_vec();
+        let start = segment.len() as u32;
+        put_header(&mut segment, "trace", Some(b"a\"b"));
+        put_header(&mut segment, "trace", None);
+        put_header(&mut segment, "raw", Some(b"\xff"));
+        let len = segment.len() as u32 - start;
+        batch.segments = [segment.into()].into();
+        batch.headers = vec![Span::new(start, len), Span::default(), Span::default()];
+        batch.tombstones = vec![1];
+        assert!(batch.is_aligned());
+        let stream = StreamId::new("s", "1");
+        let write = |format: CopyFormat| {
+            let shard = "a".into();
+            let place = ShardLabel {
+                stream: &stream,
+                shard: &shard,
+            };
+            let mut out = Vec::new();
+            let refused = format.write(&batch, &pick_all(&batch), place, &mut out);
+            (String::from_utf8(out).unwrap(), refused)
+        };
+        let (text, refused) = write(CopyFormat::Json);
+        let ends: Vec<_> = text
+            .lines()
+            .map(|line| line.split_once("\"origin\":null").unwrap().1)
+            .collect();
+        assert_eq!(
+            ends,
+            [
+                ",\"headers\":[{\"name\":\"trace\",\"value\":\"a\\\"b\"},{\"name\":\"trace\",\"value\":null},\
+                 {\"name\":\"raw\",\"value_base64\":\"/w==\"}],\"payload\":{}}",
+                ",\"tombstone\":true}",
+                ",\"payload_text\":\"\"}",
+            ]
+        );
+        assert!(refused.is_empty());
+        let lines = write(CopyFormat::Ndjson);
+        assert_eq!(lines, ("{}\n\n".to_owned(), vec![(1, TOMBSTONE)]));
+        assert_eq!(write(CopyFormat::Raw), ("{}".to_owned(), Vec::new()));
     }
 }

@@ -1,5 +1,7 @@
 //! The formats and filters of copies, fuzzed: see `docs/fuzzing.md`.
 
+use hydrant_core::batch::Span;
+use hydrant_core::headers::put_header;
 use hydrant_core::shard::StreamId;
 use hydrant_fuzz::Target;
 use serde_json::Value;
@@ -46,6 +48,31 @@ fn from_base64(text: &str) -> Vec<u8> {
     groups.collect()
 }
 
+/// The headers that the line of a record shows which has the halves of `input` as two values under one name, and no value
+/// under another one.
+fn headers_shown(key: Option<&[u8]>, input: &[u8]) -> Value {
+    let (one, two) = input.split_at(input.len() / 2);
+    let mut batch = batch(7, &[(key, b"{}")]);
+    let mut segment = batch.segments[0].to_vec();
+    let start = segment.len() as u32;
+    for (name, value) in [("n\"", Some(one)), ("", None), ("n\"", Some(two))] {
+        put_header(&mut segment, name, value);
+    }
+    let len = segment.len() as u32 - start;
+    batch.headers = vec![Span::new(start, len)];
+    batch.segments = [segment.into()].into();
+    let stream = StreamId::new("s", "1");
+    let place = ShardLabel {
+        stream: &stream,
+        shard: &"a".into(),
+    };
+    let mut out = Vec::new();
+    let refused = CopyFormat::Json.write(&batch, &[0], place, &mut out);
+    assert!(refused.is_empty());
+    let mut object: Value = serde_json::from_slice(&out).expect("a line is JSON");
+    object["headers"].take()
+}
+
 /// Every record can be read from its line again: with its payload as JSON, as text or as bytes.
 #[test]
 fn lines_give_the_record_back() {
@@ -75,6 +102,7 @@ fn lines_give_the_record_back() {
         let line = written(CopyFormat::Json, key, input).expect("every record can be written so");
         let text = std::str::from_utf8(&line).expect("a line is text");
         assert_eq!(text.matches(['\n', '\r']).count(), 1);
+        let shown = headers_shown(key, input);
         let object = match serde_json::from_str::<Value>(text) {
             Ok(object) => object,
             // Numbers and depths that this parser does not read.
@@ -92,6 +120,17 @@ fn lines_give_the_record_back() {
             (Some(key), Some(Value::String(found)), None) => assert_eq!(key, found.as_bytes()),
             (Some(key), None, Some(Value::String(found))) => assert_eq!(key, from_base64(found)),
             other => panic!("the key is {other:?}"),
+        }
+        let halves = input.split_at(input.len() / 2);
+        let names: Vec<_> = (0..3).map(|n| shown[n]["name"].as_str()).collect();
+        assert_eq!(names, [Some("n\""), Some(""), Some("n\"")]);
+        assert_eq!(shown[1].get("value"), Some(&Value::Null));
+        for (shown, value) in [(&shown[0], halves.0), (&shown[2], halves.1)] {
+            match (shown.get("value"), shown.get("value_base64")) {
+                (Some(Value::String(text)), None) => assert_eq!(text.as_bytes(), value),
+                (None, Some(Value::String(text))) => assert_eq!(from_base64(text), value),
+                other => panic!("the value is {other:?}"),
+            }
         }
         match ["payload", "payload_text", "payload_base64"].map(|name| object.get(name)) {
             [Some(found), None, None] => {
@@ -131,7 +170,7 @@ fn filters_are_refused_or_come_back() {
         match text.parse::<Filter>() {
             Ok(filter) => {
                 assert_eq!(filter.to_string().parse(), Ok(filter.clone()));
-                all_hold(&[filter], Some(b"key"), payload).map_err(|_| "not JSON")
+                all_hold(&[filter], Some(b"key"), Some(payload)).map_err(|_| "not JSON")
             }
             Err(refusal) => {
                 assert!(refusal.to_string().contains("/POINTER=VALUE"));

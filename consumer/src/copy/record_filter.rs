@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::batch::{Batch, RunBuilder};
+use hydrant_core::batch::Batch;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::hash;
 use hydrant_core::origin::{DeadLetter, Texts};
@@ -103,7 +103,8 @@ impl RecordFilter {
         let mut filtered = FilteredBatch::default();
         let step = |filtered: &mut FilteredBatch, index: usize| {
             let entry = &batch.records[index];
-            let holds = all_hold(&self.filters, batch.key(entry), batch.payload(entry));
+            let payload = (!batch.is_tombstone(index)).then(|| batch.payload(entry));
+            let holds = all_hold(&self.filters, batch.key(entry), payload);
             let index = index as u32;
             match holds {
                 Ok(true) => filtered.accepted.push(index),
@@ -222,26 +223,12 @@ impl RecordFilter {
         } = self.judge(&batch);
         let input = batch.len() as u32;
         let letters = self.letters(&batch, poison, Source { stream, shard, now })?;
-        if sources.len() < batch.len() {
-            let mut runs = RunBuilder::default();
-            for index in &sources {
-                let run = batch.run(*index as usize);
-                let (step, arrival) = (run.step, run.arrival);
-                let (sequence, sub) = batch.position(*index as usize);
-                runs.push(sequence, sub, step, arrival);
-            }
-            batch.runs = runs.finish();
-            batch.records = sources.iter().map(|i| batch.records[*i as usize]).collect();
-            if !batch.hashes.is_empty() {
-                batch.hashes = sources.iter().map(|i| batch.hashes[*i as usize]).collect();
-            }
-        }
+        batch.keep(&sources);
         debug_assert_eq!(
             input as usize,
             sources.len() + letters.len() + dropped.len(),
             "each record is accounted for once"
         );
-        batch.origins.clear();
         let rule: Arc<str> = FILTER_RULE.into();
         Ok(Transformed {
             rekeyed: vec![false; sources.len()],

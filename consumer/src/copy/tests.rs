@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hydrant_core::Error;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
+use hydrant_core::headers::{put_header, read_headers};
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{HashRange, Shard, StreamId};
@@ -463,6 +464,57 @@ fn a_filtered_batch_keeps_positions_and_accounts_for_every_record() {
         (2, "not_json", &None)
     );
     assert_ne!(filter.digest(), everything(OnPoison::DeadLetter).digest());
+}
+
+/// Headers in the bytes of a batch, one named after each record; the records of these indexes are tombstones.
+pub(super) fn with_columns(mut batch: Batch, tombstones: &[u32]) -> Batch {
+    let mut segment = batch.segments[0].to_vec();
+    for index in 0..batch.len() {
+        let start = segment.len();
+        put_header(&mut segment, &format!("h{index}"), Some(b"v"));
+        let len = segment.len() - start;
+        batch.headers.push(Span::new(start as u32, len as u32));
+        batch.arrivals.push(100 + index as i64);
+    }
+    for index in tombstones {
+        batch.records[*index as usize].payload.len = 0;
+    }
+    batch.tombstones = tombstones.to_vec();
+    batch.segments = [segment.into()].into();
+    assert!(batch.is_aligned());
+    batch
+}
+
+#[test]
+fn a_filtered_batch_keeps_headers_tombstones_and_arrivals_of_its_records() {
+    let filters = vec!["key=k".parse().unwrap()];
+    let filter = RecordFilter::new(filters, OnPoison::DeadLetter);
+    let record = |key| (Some(key), &b"1"[..]);
+    let records: [(Option<&[u8]>, &[u8]); 5] =
+        [b"k", b"x", b"k", b"x", b"k"].map(|key: &[u8; 1]| record(&key[..]));
+    let whole = with_columns(batch(10, &records), &[1, 2, 3]);
+    let id = StreamId::new("memory", "1");
+    let out = filter.transformed(whole, &id, &"a".into(), 5).unwrap();
+    assert_eq!(out.sources, [0, 2, 4]);
+    let out = out.batch;
+    assert!(out.is_aligned());
+    assert_eq!(
+        (&out.tombstones[..], &out.arrivals[..]),
+        (&[1][..], &[100, 102, 104][..])
+    );
+    let names = (0..3).map(|index| {
+        let mut headers = read_headers(out.headers(index));
+        headers.next().unwrap().unwrap().name.to_owned()
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["h0", "h2", "h4"]);
+
+    // A filter on a field takes no tombstone, and finds nothing wrong with one.
+    let filters = vec!["/n=1".parse().unwrap()];
+    let filter = RecordFilter::new(filters, OnPoison::Stop);
+    let records: [(Option<&[u8]>, &[u8]); 2] = [(None, b"{\"n\":1}"), (None, b"")];
+    let whole = with_columns(batch(10, &records), &[1]);
+    let out = filter.transformed(whole, &id, &"a".into(), 5).unwrap();
+    assert_eq!((&out.sources[..], out.dropped.len()), (&[0][..], 1));
 }
 
 /// A text that is longer than its records finds memory while others hold all of it.

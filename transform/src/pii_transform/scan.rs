@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::batch::{Batch, Entry, RunBuilder, Span};
+use hydrant_core::batch::{Batch, Entry, Span};
 use hydrant_core::origin::{DeadLetter, Texts};
 use hydrant_core::transform::{Source, Transformed};
 use hydrant_core::workers::{INTERNAL_FAULT, contain};
@@ -146,6 +146,9 @@ impl<'a> BatchScan<'a> {
             Ok(key) => key,
             Err(fate) => return self.stop(index, fate),
         };
+        if self.batch.is_tombstone(index as usize) {
+            return self.tombstone(index, entry, key);
+        }
         let payload = self.batch.payload(entry);
         let start = self.out.len();
         let fate = scanner.payload(payload, &mut self.out);
@@ -192,6 +195,17 @@ impl<'a> BatchScan<'a> {
             (fate, _) => {
                 self.out.truncate(start);
                 self.stop(index, fate);
+            }
+        }
+    }
+
+    /// Passes on a record without payload: only its key was there to be scanned.
+    fn tombstone(&mut self, index: u32, entry: &Entry, key: OutgoingKey) {
+        match key {
+            OutgoingKey::None | OutgoingKey::Kept => self.keep(index, *entry, false),
+            OutgoingKey::New(key) => {
+                let end = self.out.len();
+                self.keep_range(index, entry, Some(key), span(end, end), true);
             }
         }
     }
@@ -308,7 +322,8 @@ impl Scanned {
     }
 
     /// Adds this batch to the metrics.
-    pub(super) fn count_metrics(&self, source: Source<'_>) {
+    pub(super) fn count_metrics(&self, batch: &Batch, source: Source<'_>) {
+        let headers = self.headers_dropped(batch);
         let stream = source.stream.name.to_string();
         let outcomes = [
             ("clean", self.records.len() as u64 - self.redacted),
@@ -324,13 +339,29 @@ impl Scanned {
             metrics::counter!("hydrant_transform_findings_total", "detector" => *detector, "action" => *action)
                 .increment(*count);
         }
+        if headers > 0 {
+            metrics::counter!("hydrant_transform_headers_dropped_total", "stream" => stream)
+                .increment(headers);
+        }
         for letter in &self.quarantined {
             metrics::counter!("hydrant_transform_quarantined_records_total", "reason" => letter.reason)
                 .increment(1);
         }
     }
 
-    pub(super) fn into_transformed(self, batch: Batch, source: Source<'_>) -> Transformed {
+    /// How many of the records that go on had headers.
+    fn headers_dropped(&self, batch: &Batch) -> u64 {
+        if batch.headers.is_empty() {
+            return 0;
+        }
+        let sources = self.sources.iter().map(|source| *source as usize);
+        sources
+            .filter(|source| !batch.headers(*source).is_empty())
+            .count() as u64
+    }
+
+    /// What goes on of the batch. Headers are not scanned, so none go on.
+    pub(super) fn into_transformed(self, mut batch: Batch, source: Source<'_>) -> Transformed {
         let Scanned {
             out,
             mut records,
@@ -363,39 +394,10 @@ impl Scanned {
         // There was room for all.
         records.shrink_to_fit();
         let input = batch.len() as u32;
-        let whole = sources.len() == batch.len();
-        let runs = if whole {
-            batch.runs.clone()
-        } else {
-            let mut runs = RunBuilder::default();
-            for &source in &sources {
-                let run = batch.run(source as usize);
-                let (sequence, sub) = batch.position(source as usize);
-                runs.push(sequence, sub, run.step, run.arrival);
-            }
-            runs.finish()
-        };
-        let hashes = match batch.hashes.len() == batch.len() {
-            true => sources
-                .iter()
-                .map(|source| batch.hashes[*source as usize])
-                .collect(),
-            false => Vec::new(),
-        };
-        let segments = new_segments(&batch.segments, &mut records, out);
+        batch.segments = new_segments(&batch.segments, &mut records, out);
+        batch.replace(&sources, records);
         Transformed {
-            batch: Batch {
-                segments,
-                records,
-                hashes,
-                runs,
-                origins: Vec::new(),
-                accounts: batch.accounts,
-                to: batch.to,
-                marks: batch.marks,
-                duplicates: batch.duplicates,
-                permit: batch.permit,
-            },
+            batch,
             sources,
             rekeyed,
             letters,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hydrant_core::batch::{Entry, RunBuilder, Span, Step};
+use hydrant_core::headers::put_header;
 use hydrant_core::origin::DeadLetter;
 use hydrant_core::workers::INTERNAL_FAULT;
 use hydrant_core::{Position, Sequence, ShardId, StreamId};
@@ -189,6 +190,86 @@ proptest! {
         }
         prop_assert_eq!(transformed.letters.len(), letters.len());
     }
+}
+
+/// The same batch with what only some streams have: no payload where it was `t`, headers, arrivals of their own.
+fn with_columns(mut batch: Batch) -> Batch {
+    let mut segment = batch.segments[0].to_vec();
+    for index in 0..batch.len() {
+        let entry = &mut batch.records[index];
+        let tombstone = segment[entry.payload.start as usize..].starts_with(b"t");
+        if tombstone && entry.payload.len > 0 {
+            entry.payload.len = 0;
+            batch.tombstones.push(index as u32);
+        }
+        let start = segment.len();
+        if index % 3 > 0 {
+            put_header(&mut segment, "secret", Some(b"ann@example.org"));
+        }
+        batch.headers.push(span(start, segment.len()));
+        batch.arrivals.push(100 + index as i64);
+    }
+    batch.segments = Arc::from([Bytes::from(segment)]);
+    assert!(batch.is_aligned());
+    batch
+}
+
+proptest! {
+    /// A tombstone goes on as one with its key scanned, arrivals stay with their records, and no header goes on.
+    #[test]
+    fn what_only_some_streams_have_goes_on_with_its_record_or_not_at_all(
+        records in prop::collection::vec((record(), any::<bool>()), 0..40),
+    ) {
+        let records: Vec<KeyedRecord> = records.into_iter().map(|((key, payload), tombstone)| {
+            (key, if tombstone { "t".to_owned() } else { payload })
+        }).collect();
+        let source = Source { stream: &StreamId::new("raw", "1"), shard: &ShardId::new("0001"), now: 5 };
+        let whole = with_columns(batch(&records));
+        let transformed = quietly(|| fake().apply(with_columns(batch(&records)), source));
+        let out = &transformed.batch;
+        prop_assert!(out.is_aligned() && out.headers.is_empty());
+        let mut wanted = Vec::new();
+        for (index, (key, payload)) in records.iter().enumerate() {
+            let fate = key.as_deref().and_then(|key| key.chars().next()).unwrap_or('c');
+            if payload == "t" && "cr".contains(fate) {
+                wanted.push((index as u32, key.as_deref().map(redacted)));
+            }
+        }
+        let found: Vec<_> = out.tombstones.iter().map(|at| {
+            let entry = &out.records[*at as usize];
+            let key = out.key(entry).map(|key| String::from_utf8(key.to_vec()).unwrap());
+            (transformed.sources[*at as usize], key)
+        }).collect();
+        prop_assert_eq!(found, wanted);
+        for (at, source) in transformed.sources.iter().enumerate() {
+            prop_assert_eq!(out.arrival(at), whole.arrival(*source as usize));
+        }
+        let letters = transformed.letters.iter().map(|(index, letter)| (&records[*index as usize].1, letter));
+        for (payload, letter) in letters.filter(|(payload, _)| *payload == "t") {
+            prop_assert_eq!((payload.as_str(), letter.length), ("t", 0));
+        }
+    }
+}
+
+#[test]
+fn a_tombstone_leaves_without_personal_data_in_its_key() {
+    let transform = PiiTransform::new(Arc::new(Policy::strict()));
+    let source = Source {
+        stream: &StreamId::new("raw", "1"),
+        shard: &ShardId::new("0001"),
+        now: 5,
+    };
+    let records = [
+        record_of(Some("device-1"), "t"),
+        record_of(Some("ann@example.org"), "t"),
+        record_of(None, "t"),
+    ];
+    let transformed = transform.apply(with_columns(batch(&records)), source);
+    let out = &transformed.batch;
+    assert_eq!(out.tombstones, [0, 1, 2]);
+    assert_eq!(transformed.rekeyed, [false, true, false]);
+    let keys: Vec<_> = out.records.iter().map(|entry| out.key(entry)).collect();
+    assert_eq!(keys, [Some(&b"device-1"[..]), Some(b"[EMAIL]"), None]);
 }
 
 fn record_of(key: Option<&str>, payload: &str) -> KeyedRecord {

@@ -54,7 +54,7 @@ impl Place {
                 if let Some(marks) = &batch.marks {
                     self.marks = PlaceMarks::Within(Arc::clone(marks), batch.to);
                 }
-                self.arrival = batch.runs.last().map(|run| run.arrival).or(self.arrival);
+                self.arrival = batch.last_arrival().or(self.arrival);
             }
             Read::Gap {
                 from, to, marks, ..
