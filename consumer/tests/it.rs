@@ -14,6 +14,7 @@ use hydrant_consumer::config::{Config, ConsumerArgs};
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
 use hydrant_consumer::wire::{CopyParts, prepare};
 use hydrant_core::batch::{Entry, Span};
+use hydrant_core::headers::put_header;
 use hydrant_core::lease::LeaseStore;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::{Append, Assignment, Join, SharedStream};
@@ -237,6 +238,82 @@ async fn a_copy_reports_what_it_wrote() {
     // Another start sends everything again, and the output already has it.
     std::fs::remove_dir_all(home(&dir.path().join("raw")).join("_apps")).unwrap();
     assert_eq!(said(&clean, &[]), [501, 0, 501, 0, 0]);
+}
+
+/// A copy into a stream, and one out of that into a file.
+#[tokio::test]
+async fn a_copy_keeps_headers_and_tombstones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, clean) = (url(dir.path(), "raw"), url(dir.path(), "clean"));
+    let stream = create(&raw, 1).await;
+    fill(&stream, 0..3).await;
+    let mut changed = append(&[3, 4, 5]);
+    let mut batch = Arc::try_unwrap(changed.batch).unwrap();
+    let mut segment = batch.segments[0].to_vec();
+    for n in 0..3 {
+        let start = segment.len() as u32;
+        put_header(&mut segment, "n", Some(format!("{n}").as_bytes()));
+        let len = segment.len() as u32 - start;
+        batch
+            .headers
+            .push(Span::new(start, if n == 1 { 0 } else { len }));
+    }
+    batch.records[1].payload.len = 0;
+    batch.records[2].payload.len = 0;
+    batch.tombstones = vec![1, 2];
+    batch.segments = vec![Bytes::from(segment)].into();
+    changed.batch = Arc::new(batch);
+    let map = stream.shards().await.unwrap();
+    let shard = map.open().next().unwrap().id.clone();
+    let writer = stream.writer().await.unwrap();
+    writer.submit(&shard, changed).await.unwrap().await.unwrap();
+
+    create(&clean, 3).await;
+    copy(Some("copy"), &args(&raw, &clean)).await.unwrap();
+    let out = dir.path().join("out");
+    copy(Some("out"), &json(args(&clean, out.to_str().unwrap())))
+        .await
+        .unwrap();
+    let text = std::fs::read_to_string(out).unwrap();
+    let mut found: Vec<_> = text
+        .lines()
+        .map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            let texts = ["key", "headers", "tombstone"].map(|name| record[name].to_string());
+            (texts, record.get("payload").is_some())
+        })
+        .collect();
+    found.sort();
+    let wanted = |n: u64, headers: &str, tombstone: bool| {
+        let tombstone_text = if tombstone { "true" } else { "null" };
+        let texts = [
+            format!("\"device-{n}\""),
+            headers.to_owned(),
+            tombstone_text.to_owned(),
+        ];
+        (texts, !tombstone)
+    };
+    let header = |n: u64| format!("[{{\"name\":\"n\",\"value\":\"{n}\"}}]");
+    assert_eq!(
+        found,
+        [
+            wanted(0, "null", false),
+            wanted(1, "null", false),
+            wanted(2, "null", false),
+            wanted(3, &header(0), false),
+            wanted(4, "null", true),
+            wanted(5, &header(2), true),
+        ]
+    );
+
+    // A line cannot say that there is nothing.
+    let lines = dir.path().join("lines");
+    let to_lines = args(&clean, lines.to_str().unwrap());
+    copy(Some("lines"), &to_lines).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&lines).unwrap().lines().count(), 4);
+    let letters = dir.path().join("lines.dead-letters.ndjson");
+    let letters = std::fs::read_to_string(letters).unwrap();
+    assert_eq!(letters.matches("\"reason\":\"tombstone\"").count(), 2);
 }
 
 #[tokio::test]

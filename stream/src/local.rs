@@ -51,8 +51,9 @@
 //!           body length u32  raw length u32  entry crc u32  body crc u32  salt u64  0 u32  crc u32
 //! ```
 //!
-//! Numbers are little-endian, checksums CRC32C. The flags say whether the last slot is an account (1) and whether the
-//! body holds route hashes (2). The origin entry is `hydrant_core::origin`'s byte form; the body is [`format::columns`]. The
+//! Numbers are little-endian, checksums CRC32C. The flags say whether the last slot is an account (1) and what the body
+//! holds beside what each one has: route hashes (2), headers (4), tombstones (8); a build that does not know a flag refuses
+//! the frame. The origin entry is `hydrant_core::origin`'s byte form; the body is [`format::columns`]. The
 //! salt is a part of the incarnation, so that no payload can pass for a frame. A segment's head holds the marks at its
 //! base, so that they survive the removal of older segments, without those of dead processes' own runs; and the valid
 //! bytes of the segment before it: what follows there was never durable.

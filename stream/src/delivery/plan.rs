@@ -205,7 +205,7 @@ impl Planner {
                 index,
             };
             let route = routes.hashes[source as usize];
-            let bytes = entry.payload.len as usize + entry.key.map_or(0, |key| key.len as usize);
+            let bytes = batch.record_bytes(pick);
             if bytes <= self.sizes.record_bytes_max {
                 push(Item {
                     origin,
@@ -226,7 +226,9 @@ impl Planner {
                 key: key.map(|key| Arc::from(String::from_utf8_lossy(key))),
                 stage: Arc::clone(&self.upstream.stage),
                 reason: Arc::from("record_too_large"),
-                detail: format!("{bytes} bytes of key and payload; the output takes {max}"),
+                detail: format!(
+                    "{bytes} bytes of key, payload and headers; the output takes {max}"
+                ),
                 length: u64::from(entry.payload.len),
                 time: now,
             };
@@ -461,8 +463,7 @@ impl<'a> Cutter<'a> {
         } = item;
         match what {
             What::Record(pick) => {
-                let entry = &self.batch.records[pick as usize];
-                let bytes = entry.payload.len as usize + entry.key.map_or(0, |k| k.len as usize);
+                let bytes = self.batch.record_bytes(pick as usize);
                 let growing = self.growing(origin, route, bytes, bytes)?;
                 growing.picks.push(pick);
                 growing.routes.push(route);

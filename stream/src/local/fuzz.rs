@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use hydrant_core::HashRange;
+use hydrant_core::headers::is_block;
 use hydrant_core::lease::{Generations, Lease};
 use hydrant_core::varint::Reader;
 use hydrant_fuzz::{Random, Target};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::format::chunk::{Frame, FrameChunk};
+use super::format::columns::BodyColumns;
 use super::format::control::{ControlSlot, SLOT_BYTES};
 use super::format::dedup_state::{FORMAT, FORMATS, Marks};
 use super::format::frame::{Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
@@ -27,13 +29,22 @@ fn summed<const N: usize>(input: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// The columns that these flags of a frame name.
+fn columns(flags: u8) -> BodyColumns {
+    BodyColumns {
+        explicit: flags & 2 != 0,
+        headers: flags & 4 != 0,
+        tombstones: flags & 8 != 0,
+    }
+}
+
 fn header(random: &mut Random) -> Header {
     let raw_len = random.u32(0..5_000);
     let codec = [Codec::None, Codec::Lz4, Codec::Zstd][random.usize(0..3)];
     Header {
         codec,
         account: random.bool(),
-        explicit: random.bool(),
+        columns: columns(random.u8(..)),
         base: random.u64(..),
         records: random.u32(0..=raw_len / 3),
         arrival: random.i64(..),
@@ -81,7 +92,7 @@ fn the_contents_of_frames_are_refused_or_fit() {
         let records = random.u8(0..5);
         let mut input = vec![
             random.u8(0..3),
-            random.u8(0..4),
+            random.u8(0..16),
             0,
             records,
             random.u8(0..3),
@@ -97,6 +108,16 @@ fn the_contents_of_frames_are_refused_or_fit() {
         }
         if random.bool() {
             index.extend(std::iter::repeat_n(7, 16 * usize::from(records)));
+        }
+        if random.bool() {
+            // A header `x` without a value each, or nothing.
+            let mut blocks: Vec<u8> = Vec::new();
+            for _ in 0..records {
+                let block: &[u8] = if random.bool() { b"\x01x\0" } else { b"" };
+                index.push(block.len() as u8);
+                blocks.extend(block);
+            }
+            data.extend(blocks);
         }
         input.extend(index);
         input.extend(data);
@@ -118,7 +139,7 @@ fn the_contents_of_frames_are_refused_or_fit() {
         let header = Header {
             codec,
             account: head[1] & 1 != 0,
-            explicit: head[1] & 2 != 0,
+            columns: columns(head[1]),
             base: 10,
             records: u32::from(head[3]),
             arrival: 0,
@@ -144,17 +165,27 @@ fn the_contents_of_frames_are_refused_or_fit() {
                 assert!(batch.records.len() <= header.records as usize);
                 assert_eq!(
                     batch.hashes.len(),
-                    if header.explicit {
+                    if header.columns.explicit {
                         batch.records.len()
                     } else {
                         0
                     }
                 );
+                assert!(batch.is_aligned());
                 // Every record lies within what was read.
-                for entry in &batch.records {
+                for (n, entry) in batch.records.iter().enumerate() {
                     let _both = (batch.key(entry), batch.payload(entry));
+                    assert!(is_block(batch.headers(n)));
                 }
-                "frame"
+                match (
+                    batch.headers.iter().any(|span| span.len > 0),
+                    batch.tombstones.is_empty(),
+                ) {
+                    (false, true) => "frame",
+                    (false, false) => "tombstones",
+                    (true, true) => "headers",
+                    (true, false) => "both",
+                }
             }
             Err(fault) => fault.0,
         }

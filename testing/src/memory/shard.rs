@@ -26,9 +26,11 @@ pub(super) type Marks = BTreeMap<(WriterId, ShardId), (Position, Position)>;
 #[derive(Debug)]
 struct Record {
     key: Option<Span>,
-    payload: Span,
+    /// `None` for a tombstone.
+    payload: Option<Span>,
     stamp: i64,
     route: u128,
+    headers: Span,
 }
 
 /// What one append stored. Its account takes the slot after its records.
@@ -275,12 +277,15 @@ impl MemoryShard {
             Span::new(start, part.len() as u32)
         };
         let records = kept.iter().map(|n| {
-            let record = &append.batch.records[append.picks[*n] as usize];
+            let pick = append.picks[*n] as usize;
+            let record = &append.batch.records[pick];
+            let tombstone = append.batch.is_tombstone(pick);
             Record {
                 key: append.batch.key(record).map(&mut put),
-                payload: put(append.batch.payload(record)),
+                payload: (!tombstone).then(|| put(append.batch.payload(record))),
                 stamp: record.stamp,
                 route: append.routes[*n],
+                headers: put(append.batch.headers(pick)),
             }
         });
         let frame = MemoryFrame {
@@ -305,6 +310,7 @@ impl MemoryShard {
         let mut batch = Batch::default();
         let (mut segments, mut runs) = (Vec::new(), RunBuilder::default());
         let (mut hashes, mut explicit, mut bytes) = (Vec::new(), false, 0);
+        let mut headers = Vec::new();
         for frame in &self.frames[first..] {
             if !segments.is_empty() && bytes + frame.bytes.len() > BATCH_BYTES {
                 break;
@@ -316,10 +322,14 @@ impl MemoryShard {
                 let slot = frame.first + n as u64;
                 runs.push(Sequence::from(slot), 0, Step::Sequence, frame.arrival);
                 hashes.push(record.route);
+                headers.push(record.headers);
+                if record.payload.is_none() {
+                    batch.tombstones.push(batch.records.len() as u32);
+                }
                 batch.records.push(Entry {
                     segment,
                     key: record.key,
-                    payload: record.payload,
+                    payload: record.payload.unwrap_or_default(),
                     stamp: record.stamp,
                 });
             }
@@ -350,6 +360,9 @@ impl MemoryShard {
         batch.runs = runs.finish();
         if explicit {
             batch.hashes = hashes;
+        }
+        if headers.iter().any(|block| block.len > 0) {
+            batch.headers = headers;
         }
         batch
     }

@@ -409,6 +409,10 @@ mod tests {
         fn has_tips(&self) -> bool {
             self.0 == DropsCopies::AtAppend
         }
+
+        fn keeps_headers(&self) -> bool {
+            self.0 == DropsCopies::AtAppend
+        }
     }
 
     #[tokio::test(start_paused = true)]

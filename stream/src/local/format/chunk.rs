@@ -64,7 +64,8 @@ impl FrameChunk {
         } else {
             0
         };
-        u64::from(header.raw_len) + meta + account + u64::from(header.records) * ENTRY_BYTES
+        let entry = ENTRY_BYTES + header.columns.entry_bytes();
+        u64::from(header.raw_len) + meta + account + u64::from(header.records) * entry
     }
 
     /// Whether it is empty.
@@ -77,7 +78,8 @@ impl FrameChunk {
         match self.frames.first() {
             None => true,
             Some(first) => {
-                first.header.explicit == header.explicit
+                let (first, next) = (first.header.columns, header.columns);
+                (first.explicit, first.headers) == (next.explicit, next.headers)
                     && self.cost + FrameChunk::cost(header) <= cost_max
             }
         }
@@ -145,19 +147,7 @@ fn decode_frame(
     let batch = &mut decoded.batch;
     let first = batch.records.len() as u32;
     let segment = segments.len() as u32;
-    let read = columns::read_index(
-        &raw,
-        header.records,
-        header.explicit,
-        skip,
-        segment,
-        &mut batch.records,
-        &mut batch.hashes,
-    );
-    if let Err(fault) = read {
-        batch.records.truncate(first as usize);
-        return Err(fault);
-    }
+    columns::read_index(&raw, header.records, header.columns, skip, segment, batch)?;
     let last = batch.records.len() as u32;
     if last > first {
         batch.runs.push(Run {

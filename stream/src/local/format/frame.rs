@@ -9,6 +9,8 @@ use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use serde::{Deserialize, Serialize};
 
+use super::columns::BodyColumns;
+
 /// Bytes of a header.
 pub(crate) const HEADER_BYTES: usize = 64;
 /// The largest encoded origin entry.
@@ -24,7 +26,9 @@ const MAGIC: [u8; 4] = *b"HYDf";
 const FORMAT: u8 = 1;
 const FLAG_ACCOUNT: u16 = 1;
 const FLAG_EXPLICIT: u16 = 2;
-const FLAGS_KNOWN: u16 = FLAG_ACCOUNT | FLAG_EXPLICIT;
+const FLAG_HEADERS: u16 = 4;
+const FLAG_TOMBSTONES: u16 = 8;
+const FLAGS_KNOWN: u16 = FLAG_ACCOUNT | FLAG_EXPLICIT | FLAG_HEADERS | FLAG_TOMBSTONES;
 
 /// How bodies are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +73,8 @@ pub(crate) struct Header {
     pub(crate) codec: Codec,
     /// Whether the last slot is an account.
     pub(crate) account: bool,
-    /// Whether the body holds route hashes.
-    pub(crate) explicit: bool,
+    /// The columns of the body that not every body has.
+    pub(crate) columns: BodyColumns,
     /// The offset of the first slot.
     pub(crate) base: u64,
     /// Records in the body.
@@ -108,13 +112,14 @@ impl Header {
     /// The header's bytes in the stream whose salt is `salt`.
     pub(crate) fn encode(&self, salt: u64) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
-        let mut flags = 0;
-        if self.account {
-            flags |= FLAG_ACCOUNT;
-        }
-        if self.explicit {
-            flags |= FLAG_EXPLICIT;
-        }
+        let flags = [
+            (self.account, FLAG_ACCOUNT),
+            (self.columns.explicit, FLAG_EXPLICIT),
+            (self.columns.headers, FLAG_HEADERS),
+            (self.columns.tombstones, FLAG_TOMBSTONES),
+        ];
+        let flags = flags.into_iter().filter(|(has, _)| *has);
+        let flags = flags.fold(0, |flags, (_, flag)| flags | flag);
         out[0..4].copy_from_slice(&MAGIC);
         out[4] = FORMAT;
         out[5] = self.codec.code();
@@ -168,7 +173,11 @@ impl Header {
         let header = Header {
             codec,
             account: flags & FLAG_ACCOUNT != 0,
-            explicit: flags & FLAG_EXPLICIT != 0,
+            columns: BodyColumns {
+                explicit: flags & FLAG_EXPLICIT != 0,
+                headers: flags & FLAG_HEADERS != 0,
+                tombstones: flags & FLAG_TOMBSTONES != 0,
+            },
             base: u64_at(8),
             records: u32_at(16),
             arrival: u64_at(20) as i64,
@@ -259,7 +268,7 @@ mod tests {
         let codec = prop_oneof![Just(Codec::Lz4), Just(Codec::Zstd)];
         (
             codec,
-            any::<(bool, bool, i64, u32, u32)>(),
+            any::<(bool, [bool; 3], i64, u32, u32)>(),
             0u64..1 << 62,
             0u32..1000,
             0u32..9000,
@@ -267,14 +276,18 @@ mod tests {
             .prop_map(
                 |(
                     codec,
-                    (account, explicit, arrival, meta_crc, body_crc),
+                    (account, [explicit, headers, tombstones], arrival, meta_crc, body_crc),
                     base,
                     records,
                     body_len,
                 )| Header {
                     codec,
                     account,
-                    explicit,
+                    columns: BodyColumns {
+                        explicit,
+                        headers,
+                        tombstones,
+                    },
                     base,
                     records,
                     arrival,

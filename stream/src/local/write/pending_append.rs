@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::error::Rewound;
+use hydrant_core::headers;
 use hydrant_core::origin::{Account, DeadLetter, OriginEntry};
 use hydrant_core::stream::{Append, Unit, UnitKind};
 use hydrant_core::{Batch, Error, HashRange, Permit, Result, ShardId};
 
-use crate::local::format::columns;
+use crate::local::format::columns::{self, BodyColumns};
 use crate::local::format::dedup_state::{Mark, OriginInterval, Standing, standing};
 use crate::local::format::frame::{Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX};
 
@@ -93,25 +94,27 @@ impl PendingAppend {
         (work, append.permit)
     }
 
-    /// Key and payload bytes; refused when a pick lies outside the batch or the parts do not match.
+    /// The bytes of keys, payloads and headers; refused when a pick lies outside the batch or the parts do not match.
     pub(crate) fn bytes(&self) -> Result<u64> {
         if self.routes.len() != self.picks.len() {
             return Err(Error::fatal("an append has not one route for each record"));
         }
         let mut bytes = 0;
         for pick in self.picks.iter() {
-            let entry = self.batch.records.get(*pick as usize);
-            let entry =
-                entry.ok_or_else(|| Error::fatal("an append picks no record of its batch"))?;
-            let key = entry.key.map_or(0, |key| key.len);
-            bytes += u64::from(key) + u64::from(entry.payload.len);
+            let pick = *pick as usize;
+            if pick >= self.batch.len() {
+                return Err(Error::fatal("an append picks no record of its batch"));
+            }
+            bytes += self.batch.record_bytes(pick) as u64;
         }
         Ok(bytes)
     }
 
-    /// About what its frame takes at most, when key and payload bytes are `bytes`.
+    /// About what its frame takes at most, when the bytes of its records are `bytes`.
     pub(crate) fn encoded_bytes_max(&self, bytes: u64) -> u64 {
-        let index = columns::INDEX_BYTES_USUAL + if self.explicit { 16 } else { 0 };
+        let hash = if self.explicit { 16 } else { 0 };
+        let headers = if self.batch.headers.is_empty() { 0 } else { 2 };
+        let index = columns::INDEX_BYTES_USUAL + hash + headers;
         let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
         bytes + self.picks.len() as u64 * index + letters + HEADER_BYTES as u64
     }
@@ -158,12 +161,22 @@ impl PendingAppend {
     /// Encodes the frame for a shard that owns `range`.
     pub(crate) fn encode(&self, range: HashRange, codec: Codec) -> Result<EncodedAppend> {
         self.check(range)?;
-        let routes = self.explicit.then_some(&self.routes[..]);
-        let raw = columns::lay_out(&self.batch, &self.picks, routes).ok_or_else(|| {
-            Error::refused(format!(
-                "an append exceeds {RAW_BYTES_MAX} bytes: append less at once"
-            ))
-        })?;
+        let columns = BodyColumns::of(&self.batch, &self.picks, self.explicit);
+        if columns.headers {
+            let mut blocks = self
+                .picks
+                .iter()
+                .map(|pick| self.batch.headers(*pick as usize));
+            if !blocks.all(headers::is_block) {
+                return Err(Error::fatal("an append holds headers that are malformed"));
+            }
+        }
+        let raw =
+            columns::lay_out(&self.batch, &self.picks, &self.routes, columns).ok_or_else(|| {
+                Error::refused(format!(
+                    "an append exceeds {RAW_BYTES_MAX} bytes: append less at once"
+                ))
+            })?;
         let raw_len = raw.len() as u32;
         let (codec, body) = columns::compress(raw, codec);
         let account = self.account()?;
@@ -186,7 +199,7 @@ impl PendingAppend {
         let header = Header {
             codec,
             account: has_account,
-            explicit: self.explicit,
+            columns,
             base: 0,
             records: self.picks.len() as u32,
             arrival: 0,
