@@ -41,6 +41,8 @@ pub enum RejectReason {
     /// The record holds no value with a type, and the table has no column yet: no file could hold
     /// the row.
     EmptyRecord,
+    /// The record has no payload: it says that its key is gone, which a table of events cannot.
+    Tombstone,
     /// Computing it panicked: a fault of hydrant, not of the record.
     InternalFault,
 }
@@ -65,6 +67,7 @@ impl RejectReason {
             Self::UnknownColumn => "unknown_column",
             Self::TooLarge => "too_large",
             Self::EmptyRecord => "empty_record",
+            Self::Tombstone => "tombstone",
             Self::InternalFault => hydrant_core::workers::INTERNAL_FAULT,
         }
     }
@@ -129,6 +132,11 @@ impl Reject {
             "a value that hydrant cannot compute",
             0,
         )
+    }
+
+    /// The reject of a record without payload.
+    pub(crate) fn tombstone() -> Box<Self> {
+        Self::new(RejectReason::Tombstone, "a record without payload", 0)
     }
 
     pub(super) fn malformed(found: &'static str, offset: usize) -> Box<Self> {

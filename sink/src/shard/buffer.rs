@@ -1,7 +1,8 @@
 //! The open interval of one shard: decoded rows, dead letters and counts.
 //!
 //! Owns which part of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or
-//! a drop when the interval is sealed, that an account counts in the interval that holds its position, that an interval
+//! a drop or a copy that the reader dropped when the interval is sealed, that an account or such a copy counts in the
+//! interval that holds its position, that an interval
 //! ends at a record's position when the decoder is full, and that a record whose computation panics is a dead letter
 //! and changes nothing else. Refuses readers that go back.
 
@@ -95,6 +96,8 @@ pub(crate) struct Buffer {
     input: u64,
     input_bytes: u64,
     dropped: BTreeMap<Arc<str>, u64>,
+    /// Copies that the reader dropped.
+    duplicates: u64,
     origins: BTreeMap<AccountOf, OriginSum>,
     gaps: Vec<Gap>,
     stamps: Option<TimeRange>,
@@ -157,6 +160,7 @@ impl Buffer {
             input: 0,
             input_bytes: 0,
             dropped: BTreeMap::new(),
+            duplicates: 0,
             origins: BTreeMap::new(),
             gaps: Vec::new(),
             stamps: None,
@@ -252,7 +256,9 @@ impl Buffer {
                 if index > start && buffer.has_grown(index, bytes_max) {
                     return ControlFlow::Break(TakeOutcome::Grown { next: index });
                 }
-                if !buffer.record(batch, index, position, run.arrival, arrived) {
+                let arrival = batch.arrivals.get(index).copied();
+                let arrival = arrival.unwrap_or(run.arrival);
+                if !buffer.record(batch, index, position, arrival, arrived) {
                     return ControlFlow::Break(TakeOutcome::Full { next: index });
                 }
                 buffer.count(batch, index, position, run.step);
@@ -300,6 +306,11 @@ impl Buffer {
         }
         if self.given_up.contains(&Position::at(sequence, sub)) {
             self.faulted(batch, index, (sequence, sub), arrived);
+            return true;
+        }
+        if batch.is_tombstone(index) {
+            self.decoder.give_up();
+            self.refuse(batch, index, (sequence, sub), &Reject::tombstone(), arrived);
             return true;
         }
         if self.base.provenance() && self.sequence_text.0 != Some(sequence) {
@@ -369,14 +380,12 @@ impl Buffer {
         self.dead_letter_payloads = self
             .dead_letter_payloads
             .saturating_add(payload.len() as u64);
-        self.keep(own_dead_letter(
-            &self.stream_shard,
-            position,
-            key,
-            reject,
-            payload,
-            arrived,
-        ));
+        let mut dead_letter =
+            own_dead_letter(&self.stream_shard, position, key, reject, payload, arrived);
+        if batch.is_tombstone(index) {
+            dead_letter.payload = None;
+        }
+        self.keep(dead_letter);
     }
 
     /// Counts a record that is in the interval.
@@ -392,8 +401,13 @@ impl Buffer {
         self.dead_letters.push(dead_letter);
     }
 
-    /// Counts the accounts at positions in `(before, to]`.
+    /// Counts the accounts and the dropped copies at positions in `(before, to]`.
     fn accounts(&mut self, batch: &Batch, before: Position, to: Position) {
+        let copies = batch.duplicates.iter();
+        for (_, count) in copies.filter(|(at, _)| before < *at && *at <= to) {
+            self.duplicates = self.duplicates.saturating_add(*count);
+            self.input = self.input.saturating_add(*count);
+        }
         for span in batch
             .accounts
             .iter()
@@ -449,7 +463,7 @@ impl Buffer {
                 dropped: dropped
                     .map(|(rule, count)| Dropped { rule, count })
                     .collect(),
-                duplicates: 0,
+                duplicates: self.duplicates,
                 untimed_rows: 0,
             },
             event_times: self

@@ -131,11 +131,9 @@ fn up_to(mut batch: Batch, until: Position) -> Batch {
         .positions()
         .take_while(|(sequence, sub, _)| Position::at(*sequence, *sub) <= until)
         .count();
-    batch.records.truncate(kept);
-    batch.hashes.truncate(kept);
-    batch.runs.retain(|run| (run.first as usize) < kept);
-    batch.origins.clear();
+    batch.truncate(kept);
     batch.accounts.retain(|span| span.at <= until);
+    batch.duplicates.retain(|(at, _)| *at <= until);
     batch.to = until;
     batch
 }

@@ -278,7 +278,7 @@ impl ShardStage for SinkShard {
         }
         let before = self.to;
         match read {
-            Read::Batch(batch) if batch.is_empty() && batch.accounts.is_empty() => {
+            Read::Batch(batch) if batch.counts_nothing() => {
                 self.to = self.to.max(batch.to);
             }
             Read::Batch(batch) => self.feed(batch, 0).await?,

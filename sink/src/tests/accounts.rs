@@ -194,6 +194,114 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
     );
 }
 
+/// What a reader dropped counts in the interval that holds its position, once, also without a record.
+#[tokio::test]
+async fn copies_that_the_reader_dropped_count_where_they_were() {
+    let world = world(1);
+    let rules = TableRules {
+        partitions_max: 1,
+        ..TableRules::default()
+    };
+    let start = ProcessSetup {
+        rules,
+        ..ProcessSetup::named(&world, "a")
+    };
+    let process = start.run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    // Each record becomes an interval, as two days are in turn.
+    let at = Position::offset;
+    let mut whole = batch(11, &payloads(11..14));
+    whole.duplicates = vec![(at(4), 1), (at(11), 10), (at(12), 100), (at(14), 1000)];
+    whole.to = at(14);
+    push(&mut shard, whole).await;
+    shard.publish(Flush::Drain).await.unwrap();
+    let alone = Batch {
+        duplicates: vec![(at(20), 7)],
+        to: at(21),
+        ..Batch::default()
+    };
+    push(&mut shard, alone).await;
+    shard.publish(Flush::Drain).await.unwrap();
+    let mut found = Vec::new();
+    for slot in 1..=4 {
+        let commit = commit_of(&process, slot).await;
+        let counts = &commit.counts;
+        assert_eq!(counts.input, counts.rows + counts.duplicates);
+        found.push((commit.intervals[0].to, counts.rows, counts.duplicates));
+    }
+    assert_eq!(
+        found,
+        [
+            (at(11), 1, 11),
+            (at(12), 1, 100),
+            (at(14), 1, 1000),
+            (at(21), 0, 7)
+        ]
+    );
+    let report = verify(&process.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!((report.input, report.duplicates), (1121, 1118));
+}
+
+/// A table of events has no row for a record without payload. Headers say nothing to it.
+#[tokio::test]
+async fn a_tombstone_is_a_dead_letter_without_payload() {
+    let world = world(1);
+    let process = ProcessSetup::named(&world, "a").run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let texts = [payload(0), String::new(), String::new(), payload(1)];
+    let mut whole = batch(0, &texts);
+    whole.tombstones = vec![1];
+    let key = whole.records[0].key.unwrap();
+    whole.headers = vec![key; 4];
+    // A record without stamp has the time at which it arrived.
+    whole.records[3].stamp = 0;
+    whole.arrivals = vec![NOW, NOW, NOW, NOW + 5];
+    assert!(whole.is_aligned());
+    push(&mut shard, whole).await;
+    shard.publish(Flush::Time).await.unwrap();
+    let commit = commit_of(&process, 1).await;
+    let counts = &commit.counts;
+    assert_eq!(
+        (counts.input, counts.rows, counts.own_dead_letters),
+        (4, 2, 2)
+    );
+    assert_eq!(commit.stamps.unwrap().max, NOW + 5);
+    let letters = rows_of(&*process.lake, &names().dead_letters()).await;
+    let reasons: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter["sequence"].as_str(), letter["reason"].as_str()))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            (Some("1"), Some("tombstone")),
+            (Some("2"), Some("malformed_json"))
+        ]
+    );
+    assert_eq!(letters[0]["key"], "device-1");
+    let key = &commit
+        .files_of(FileKind::DeadLetters)
+        .next()
+        .unwrap()
+        .sealed
+        .key;
+    let body = process.lake.get(key).await.unwrap().unwrap();
+    let reader =
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(body).unwrap();
+    let rows = reader.build().unwrap().next().unwrap().unwrap();
+    let payloads =
+        arrow_array::cast::AsArray::as_binary::<i32>(rows.column_by_name("payload").unwrap());
+    let nulls = [0, 1].map(|row| arrow_array::Array::is_null(payloads, row));
+    assert_eq!(nulls, [true, false], "no payload is not an empty one");
+    let report = verify(&process.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert!(report.is_good(), "{report:?}");
+}
+
 /// An account of an earlier stage that does not add up stops nothing, and verification finds it.
 #[tokio::test]
 async fn an_upstream_account_that_is_wrong_is_found_by_verification() {
