@@ -83,6 +83,24 @@ pub enum Mutant {
     MarksAhead,
     /// Marks are stored of a place before their position.
     MarksBehind,
+    /// A lane claims for its whole range the least of what was confirmed in the parts of it.
+    LeastFrom,
+    /// Each append that a lane has under way claims from what is confirmed on.
+    FromConfirmed,
+    /// The checkpoint with which a session began is claimed at once.
+    StartAsLow,
+    /// The newest progress of a session is claimed at once.
+    NewestAsLow,
+    /// What another shard took counts in the whole range of its lane.
+    CreditBeyondShard,
+    /// The lane of a child begins while something is under way to its parent.
+    NewLaneBesideOld,
+    /// The lane of a child begins with what was sent last.
+    NewestRoutedFirst,
+    /// What is no record goes to the first hash of the shard that has its origin's route.
+    UnitsByLane,
+    /// What was sent counts as confirmed.
+    ConfirmedWhenSent,
     /// A writer does not look which shard took what it sent.
     AnsweringShardUnchecked,
     /// What is queued behind something of its origin that failed is sent.

@@ -24,9 +24,13 @@ mod model;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_claims;
+#[cfg(test)]
 mod tests_room;
 #[cfg(test)]
 mod tests_routes;
+#[cfg(test)]
+mod tests_unchecked;
 
 use std::fmt;
 use std::sync::Arc;

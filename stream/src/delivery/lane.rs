@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::OriginEntry;
 use hydrant_core::retry::{Backoff, is_logged};
 use hydrant_core::stream::{Append, ClaimedRange};
 use hydrant_core::{Disposition, Error, HashRange, Permit, Position, Random, ShardId};
 
 use super::plan::AppendSlice;
+use super::route::Table;
 use super::upstream::Upstream;
 
 /// How far an append is.
@@ -18,7 +20,7 @@ use super::upstream::Upstream;
 pub(super) enum LaneState {
     /// Not submitted, or its submission failed.
     Waiting,
-    /// Submitted and not answered.
+    /// Handed in and not answered, or waiting for room with the writer.
     InFlight,
     /// Durable.
     Stored,
@@ -29,6 +31,8 @@ pub(super) struct Sent {
     pub(super) id: u64,
     pub(super) batch: u64,
     pub(super) state: LaneState,
+    /// The shard that has it, when that is not the lane's.
+    pub(super) elsewhere: Option<ShardId>,
     pub(super) piece: AppendSlice,
 }
 
@@ -48,6 +52,8 @@ pub(super) struct Lane {
     /// Oldest first.
     pub(super) sent: VecDeque<Sent>,
     pub(super) in_flight: usize,
+    /// The last of these waits for room, and those behind it wait with it.
+    pub(super) waits_for_room: bool,
     pub(super) fault: Option<LaneFault>,
     /// Faults since the last success.
     pub(super) failures: u32,
@@ -66,39 +72,109 @@ impl Lane {
             confirmed,
             sent: VecDeque::new(),
             in_flight: 0,
+            waits_for_room: false,
             fault: None,
             failures: 0,
         }
     }
 
+    /// Whether the next append may be handed in.
+    pub(super) fn may_submit(&self) -> bool {
+        self.fault.is_none() && !self.waits_for_room
+    }
+
     /// What the append of this number claims: what is confirmed, or what the one before it completes.
     pub(super) fn claims_of(&self, at: usize) -> Vec<ClaimedRange> {
+        let confirmed = || match mutant::is(Mutant::LeastFrom) {
+            false => self.confirmed.clone(),
+            true => vec![ClaimedRange {
+                range: self.range,
+                from: self
+                    .confirmed
+                    .iter()
+                    .map(|part| part.from)
+                    .min()
+                    .unwrap_or_default(),
+            }],
+        };
         match at.checked_sub(1) {
-            None => self.confirmed.clone(),
-            Some(before) => vec![ClaimedRange {
+            Some(before) if !mutant::is(Mutant::FromConfirmed) => vec![ClaimedRange {
                 range: self.range,
                 from: self.sent[before].piece.to,
             }],
+            _ => confirmed(),
         }
     }
 
-    /// Everything up to `to` that routes here is durable.
-    pub(super) fn confirm(&mut self, to: Position) {
-        self.confirmed.clear();
-        self.confirmed.push(ClaimedRange {
-            range: self.range,
-            from: to,
-        });
+    /// Notes that an append is handed in; answers its number for life.
+    pub(super) fn submitted(&mut self, at: usize) -> u64 {
+        self.in_flight += 1;
+        self.sent[at].state = LaneState::InFlight;
+        self.sent[at].id
     }
 
-    /// Notes what is to be done about a failed append; answers the error when that is nothing.
-    pub(super) fn fail(
+    /// Notes that an append is durable, `elsewhere` when another shard took it: then the map has changed.
+    pub(super) fn stored(&mut self, at: usize, elsewhere: Option<ShardId>) {
+        self.in_flight -= 1;
+        self.failures = 0;
+        if elsewhere.is_some() {
+            let now = clock::now();
+            let fault = self.fault.get_or_insert(LaneFault {
+                closed: true,
+                not_before: now,
+            });
+            fault.closed = true;
+        }
+        let sent = &mut self.sent[at];
+        (sent.state, sent.elsewhere) = (LaneState::Stored, elsewhere);
+        let is_confirmed =
+            |sent: &mut Sent| sent.state == LaneState::Stored && sent.elsewhere.is_none();
+        while let Some(first) = self.sent.pop_front_if(is_confirmed) {
+            self.confirmed.clear();
+            self.confirmed.push(ClaimedRange {
+                range: self.range,
+                from: first.piece.to,
+            });
+        }
+    }
+
+    /// How far everything is durable when the lane ends: what another shard took counts in the range of that shard alone,
+    /// whose readers alone have its claim.
+    pub(super) fn confirmed_by(&self, table: &Table) -> Vec<ClaimedRange> {
+        let mut confirmed = self.confirmed.clone();
+        let stored = |sent: &&Sent| sent.state == LaneState::Stored;
+        let mut reach = Some(self.range);
+        for sent in self.sent.iter().take_while(stored) {
+            if let Some(shard) = &sent.elsewhere
+                && !mutant::is(Mutant::CreditBeyondShard)
+            {
+                let range = table.range_of(shard);
+                reach = reach.and_then(|reach| reach.intersect(range?));
+            }
+            confirmed.extend(reach.map(|range| ClaimedRange {
+                range,
+                from: sent.piece.to,
+            }));
+        }
+        confirmed
+    }
+
+    /// Notes that an append was refused, or that nobody knows what became of it; answers the error when nothing can be
+    /// done about it.
+    pub(super) fn refused(
         &mut self,
-        error: Error,
         at: usize,
+        error: Error,
         random: &Random,
         shard: &ShardId,
     ) -> Option<Error> {
+        self.in_flight -= 1;
+        self.sent[at].state = LaneState::Waiting;
+        self.fail(error, at, random, shard)
+    }
+
+    /// Notes what is to be done about a failed append; answers the error when that is nothing.
+    fn fail(&mut self, error: Error, at: usize, random: &Random, shard: &ShardId) -> Option<Error> {
         let (closed, after, reason) = match (error.disposition(), &error) {
             (Disposition::Reroute, _) => (true, Duration::ZERO, "closed"),
             (Disposition::Retry { after }, Error::Full { .. }) => (false, after, "full"),
@@ -144,6 +220,7 @@ impl Lane {
 /// The append that a piece makes, with what its sender claims.
 pub(super) fn append_of(
     upstream: &Upstream,
+    low: Position,
     claims: Vec<ClaimedRange>,
     piece: &AppendSlice,
 ) -> Append {
@@ -156,7 +233,7 @@ pub(super) fn append_of(
         entry: Some(OriginEntry {
             writer: upstream.writer,
             shard: upstream.shard.clone(),
-            low: upstream.after,
+            low,
             from: from.unwrap_or_default(),
             to: piece.to,
             origins: piece.origins.clone(),

@@ -11,8 +11,8 @@ use hydrant_core::hash::Routing;
 use hydrant_core::lease::Progress;
 use hydrant_core::origin::{Account, Dropped, WriterId};
 use hydrant_core::stream::{
-    Append, Appended, Assignment, Begun, Behind, Join, KeyRule, OpenAt, ShardReader, ShardState,
-    Start, Stream, StreamWriter, Ticket, Unit, UnitKind,
+    Append, Appended, Assignment, Begun, Behind, ClaimedRange, Join, KeyRule, OpenAt, ShardReader,
+    ShardState, Start, Stream, StreamWriter, Ticket, Unit, UnitKind,
 };
 use hydrant_core::{
     Budget, Error, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
@@ -58,9 +58,25 @@ pub(super) struct Faults {
     pub(super) stale_map: u64,
 }
 
+/// What an append says of its origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HandedIn {
+    pub(super) shard: ShardId,
+    pub(super) low: Position,
+    pub(super) claims: Vec<ClaimedRange>,
+}
+
 pub(super) struct ModelState {
     pub(super) shards: Vec<ModelShard>,
     pub(super) faults: Faults,
+    /// What this shard is handed waits for room.
+    pub(super) full_shard: Option<ShardId>,
+    /// This shard answers nothing.
+    pub(super) silent_shard: Option<ShardId>,
+    /// A child takes what is handed to its parent, as far as it owns all of it.
+    pub(super) children_take: bool,
+    pub(super) reorders_within: Duration,
+    pub(super) handed_in: Vec<HandedIn>,
     late: Vec<(ShardId, Append)>,
     previous_map: Option<ShardMap>,
 }
@@ -92,6 +108,11 @@ impl ModelStream {
             model: Arc::new(Mutex::new(ModelState {
                 shards,
                 faults: Faults::default(),
+                full_shard: None,
+                silent_shard: None,
+                children_take: false,
+                reorders_within: Duration::ZERO,
+                handed_in: Vec::new(),
                 late: Vec::new(),
                 previous_map: None,
             })),
@@ -136,43 +157,60 @@ impl ModelState {
         ShardMap::new(self.shards.iter().map(|s| s.shard.clone()).collect())
     }
 
-    /// Splits an open shard in the middle, or merges two open neighbours.
-    pub(super) fn reshard(&mut self, random: &Random) {
-        self.previous_map = Some(self.map());
+    /// The open shards, by their first hashes.
+    fn open(&self) -> Vec<usize> {
         let mut open: Vec<usize> = (0..self.shards.len())
             .filter(|n| !self.shards[*n].shard.closed)
             .collect();
         open.sort_by_key(|n| self.shards[*n].shard.range.first);
-        let at = random.below(open.len() as u64) as usize;
-        let count = self.shards.len();
-        if open.len() > 1 && random.below(2) == 0 {
-            let at = at.min(open.len() - 2);
-            let (low, high) = (open[at], open[at + 1]);
-            let range = self.shards[low].shard.range;
-            let range = range.join(self.shards[high].shard.range).unwrap();
-            let mut segments = self.shards[low].segments.clone();
-            segments.extend(self.shards[high].segments.clone());
-            let parents = [low, high].map(|n| self.shards[n].shard.id.clone());
-            for n in [low, high] {
-                self.shards[n].shard.closed = true;
-            }
-            let child = ModelShard::new(count, range, parents.to_vec(), segments);
+        open
+    }
+
+    /// Splits an open shard in the middle, or merges two open neighbours.
+    pub(super) fn reshard(&mut self, random: &Random) {
+        let open = self.open().len();
+        let at = random.below(open as u64) as usize;
+        if open > 1 && random.below(2) == 0 {
+            self.merge(at.min(open - 2));
+        } else if open < 12 {
+            self.split(at);
+        }
+    }
+
+    /// Merges this open shard and the next one.
+    pub(super) fn merge(&mut self, at: usize) {
+        self.previous_map = Some(self.map());
+        let open = self.open();
+        let (low, high) = (open[at], open[at + 1]);
+        let range = self.shards[low].shard.range;
+        let range = range.join(self.shards[high].shard.range).unwrap();
+        let mut segments = self.shards[low].segments.clone();
+        segments.extend(self.shards[high].segments.clone());
+        let parents = [low, high].map(|n| self.shards[n].shard.id.clone());
+        for n in [low, high] {
+            self.shards[n].shard.closed = true;
+        }
+        let child = ModelShard::new(self.shards.len(), range, parents.to_vec(), segments);
+        self.shards.push(child);
+    }
+
+    /// Splits this open shard.
+    pub(super) fn split(&mut self, at: usize) {
+        self.previous_map = Some(self.map());
+        let (open, count) = (self.open(), self.shards.len());
+        let parent = &mut self.shards[open[at]];
+        parent.shard.closed = true;
+        let range = parent.shard.range;
+        let (low, high) = range.split(range.middle().unwrap()).unwrap();
+        let segments = parent.segments.clone();
+        let id = parent.shard.id.clone();
+        for (n, range) in [low, high].into_iter().enumerate() {
+            let restricted = segments
+                .iter()
+                .filter_map(|(segment, marks)| Some((segment.intersect(range)?, marks.clone())));
+            let restricted = restricted.collect();
+            let child = ModelShard::new(count + n, range, vec![id.clone()], restricted);
             self.shards.push(child);
-        } else if open.len() < 12 {
-            let parent = &mut self.shards[open[at]];
-            parent.shard.closed = true;
-            let range = parent.shard.range;
-            let (low, high) = range.split(range.middle().unwrap()).unwrap();
-            let segments = parent.segments.clone();
-            let id = parent.shard.id.clone();
-            for (n, range) in [low, high].into_iter().enumerate() {
-                let restricted = segments.iter().filter_map(|(segment, marks)| {
-                    Some((segment.intersect(range)?, marks.clone()))
-                });
-                let restricted = restricted.collect();
-                let child = ModelShard::new(count + n, range, vec![id.clone()], restricted);
-                self.shards.push(child);
-            }
         }
     }
 
@@ -183,7 +221,21 @@ impl ModelState {
         }
     }
 
+    /// The shard that takes an append which is handed in for another one.
+    fn owner(&self, id: &ShardId, append: &Append) -> ShardId {
+        let units = append.units.iter().map(|unit| unit.route);
+        let routes: Vec<u128> = append.routes.iter().copied().chain(units).collect();
+        let all_in = |shard: &&ModelShard| {
+            let range = shard.shard.range;
+            shard.shard.parents.contains(id) && routes.iter().all(|route| range.contains(*route))
+        };
+        let mut shards = self.shards.iter();
+        let child = shards.find(all_in).filter(|_| self.children_take);
+        child.map_or(id.clone(), |child| child.shard.id.clone())
+    }
+
     fn append(&mut self, id: &ShardId, append: Append) -> Result<Appended> {
+        let id = &self.owner(id, &append);
         let shard = self.shards.iter_mut().find(|s| s.shard.id == *id).unwrap();
         if shard.shard.closed {
             return Err(Error::Sealed { shard: id.clone() });
@@ -210,7 +262,7 @@ impl ModelState {
             position <= mark_of(&segment.expect("routed into its shard").1)
         };
         let mut duplicates = 0;
-        let mut input = append.input.unwrap();
+        let mut input = append.input.unwrap_or_else(|| append.picks.len() as u64);
         let mut kept = Vec::new();
         let records = append.picks.iter().zip(append.routes.iter());
         assert_eq!(append.picks.len(), append.routes.len());
@@ -275,8 +327,19 @@ fn unavailable() -> Error {
 #[async_trait]
 impl StreamWriter for ModelStream {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
+        while self.with(|model| model.full_shard.as_ref() == Some(shard)) {
+            clock::sleep(Duration::from_millis(1)).await;
+        }
         let faults = self.with(|model| model.faults);
         let result = self.with(|model| {
+            model.handed_in.push(HandedIn {
+                shard: shard.clone(),
+                low: append
+                    .entry
+                    .as_ref()
+                    .map_or(Position::Begin, |entry| entry.low),
+                claims: append.claims.clone(),
+            });
             if self.chance(20) {
                 model.land_late();
             }
@@ -307,8 +370,12 @@ impl StreamWriter for ModelStream {
             tokio::task::yield_now().await;
         }
         let delay = Duration::from_millis(self.random.below(20));
+        let (model, shard) = (self.clone(), shard.clone());
         Ok(async move {
             clock::sleep(delay).await;
+            while model.with(|model| model.silent_shard.as_ref() == Some(&shard)) {
+                clock::sleep(Duration::from_millis(1)).await;
+            }
             result
         }
         .boxed())
@@ -320,7 +387,7 @@ impl StreamWriter for ModelStream {
     }
 
     fn reorders_within(&self) -> Duration {
-        Duration::ZERO
+        self.with(|model| model.reorders_within)
     }
 
     fn routing(&self) -> Routing {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hydrant_core::batch::{AccountSpan, Batch};
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{Account, DeadLetter, Origin, OriginColumn, OriginColumnBuilder};
 use hydrant_core::stream::{Unit, UnitKind};
 use hydrant_core::transform::Transformed;
@@ -234,7 +235,7 @@ impl Planner {
             };
             push(Item {
                 origin,
-                route: self.upstream.unit_route,
+                route: self.unit_route(),
                 what: What::Unit(Box::new(UnitKind::Letter(letter))),
             })?;
         }
@@ -261,6 +262,15 @@ impl Planner {
         Ok(accounts)
     }
 
+    /// The route of everything that is not a record.
+    fn unit_route(&self) -> u128 {
+        let route = self.upstream.unit_route;
+        match self.table.find(route) {
+            Some(number) if mutant::is(Mutant::UnitsByLane) => self.table.shard(number).0.first,
+            _ => route,
+        }
+    }
+
     fn unit(&self, routes: &Routes, index: u32, what: UnitKind) -> Unit {
         let (sequence, sub) = routes.position(index);
         Unit {
@@ -269,7 +279,7 @@ impl Planner {
                 sub,
                 index: 0,
             },
-            route: self.upstream.unit_route,
+            route: self.unit_route(),
             what,
         }
     }
@@ -280,7 +290,7 @@ impl Planner {
         (sequence, sub): (Sequence, u32),
         account: Account,
     ) -> impl Iterator<Item = Unit> + use<> {
-        let route = self.upstream.unit_route;
+        let route = self.unit_route();
         let letters = account.letters.into_iter().map(UnitKind::Letter);
         let dropped = account
             .dropped

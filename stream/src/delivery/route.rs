@@ -165,6 +165,11 @@ impl Table {
         &self.open[number]
     }
 
+    /// The range of the shard of this name, open or not.
+    pub(super) fn range_of(&self, id: &ShardId) -> Option<HashRange> {
+        self.map.get(id).map(|shard| shard.range)
+    }
+
     /// The shard of this name when it is open.
     pub(super) fn get_open(&self, id: &ShardId) -> Option<&Shard> {
         self.map.get(id).filter(|shard| !shard.closed)

@@ -4,8 +4,9 @@
 //! confirmed, and a lane per output shard that has received something. Several appends of a lane may be in flight: the
 //! output keeps the order of submission and refuses one whose predecessor failed. After a failure a lane waits until
 //! everything in flight has been answered and submits again, in order, from its oldest unconfirmed append; what was stored
-//! although its answer was lost is found to be a duplicate. When a shard has closed, its unconfirmed appends are routed
-//! again by the new map, and a lane of a child claims for each part of its range what was confirmed in that part.
+//! although its answer was lost is found to be a duplicate, by the log or by its readers. When a shard has closed, the new
+//! map is used once nothing is under way to a shard that it has closed: unconfirmed appends are routed again, and a lane of a
+//! child claims for each part of its range what was confirmed in that part. A shard without room holds up its own lane.
 //!
 //! A session holds no task: it makes progress while one of its methods runs, and the runtime calls one at each push and
 //! at each checkpoint. Every method is cancel-safe: a submission whose fate is unknown is submitted again.
@@ -20,7 +21,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use hydrant_core::clock::{self, Instant};
-use hydrant_core::stream::Appended;
+use hydrant_core::mutant::{self, Mutant};
+use hydrant_core::stream::{Appended, Ticket};
 use hydrant_core::{Batch, Disposition, Error, Permit, Position, Result, ShardId};
 use metrics::counter;
 
@@ -53,10 +55,32 @@ struct UnconfirmedAppends {
     appends: usize,
 }
 
-struct LaneAnswer {
+/// What became of an append of a lane.
+struct LaneNews {
     shard: ShardId,
     id: u64,
-    result: Result<Appended>,
+    step: LaneStep,
+}
+
+enum LaneStep {
+    /// The writer has it, or refused it.
+    Taken(Result<Ticket>),
+    Answered(Result<Appended>),
+}
+
+fn answer_of(shard: ShardId, id: u64, ticket: Ticket) -> BoxFuture<'static, LaneNews> {
+    let answer = async move {
+        let step = LaneStep::Answered(ticket.await);
+        LaneNews { shard, id, step }
+    };
+    answer.boxed()
+}
+
+/// Whether nothing is under way to a shard that `next` has closed: what a child gets must not overtake it.
+fn may_change(open: &BTreeMap<ShardId, Lane>, next: &Table) -> bool {
+    let mut under_way = open.iter().filter(|(_, lane)| lane.in_flight > 0);
+    under_way.all(|(shard, _)| next.get_open(shard).is_some())
+        || mutant::is(Mutant::NewLaneBesideOld)
 }
 
 /// The appends of one claim; see the module.
@@ -71,12 +95,15 @@ pub(super) struct LaneSession {
     /// What the batch that is being planned may grow by.
     room: Permit,
     table: Arc<Table>,
+    /// A newer map, which waits until nothing is under way to the shards that it has closed.
+    next: Option<Arc<Table>>,
+    began_at: Instant,
     open: BTreeMap<ShardId, Lane>,
     reached: ConfirmedByRange,
     kept: VecDeque<KeptPlan>,
     first_kept: u64,
     confirmed: Position,
-    answers: FuturesUnordered<BoxFuture<'static, LaneAnswer>>,
+    news: FuturesUnordered<BoxFuture<'static, LaneNews>>,
     next_piece: u64,
     unconfirmed: UnconfirmedAppends,
     /// Whether an append may wait to be submitted. Without it no lane is looked at: there may be hundreds.
@@ -211,12 +238,14 @@ impl LaneSession {
             first: None,
             room: Permit::default(),
             table,
+            next: None,
+            began_at: clock::now(),
             open: BTreeMap::new(),
             reached: ConfirmedByRange::new(low),
             kept: VecDeque::new(),
             first_kept: 0,
             confirmed: low,
-            answers: FuturesUnordered::new(),
+            news: FuturesUnordered::new(),
             next_piece: 0,
             unconfirmed: UnconfirmedAppends::default(),
             waits: false,
@@ -257,20 +286,20 @@ impl LaneSession {
         }
     }
 
-    /// Waits for the next answer or the end of a delay; returns at once when there is nothing to wait for.
+    /// Waits for the next answer, for room, or for the end of a delay; returns at once when there is nothing to wait for.
     async fn wait(&mut self) {
         let retry = if self.faulty { self.retry() } else { None };
-        if self.answers.is_empty() && retry.is_none() {
+        if self.news.is_empty() && retry.is_none() {
             return;
         }
-        let answer = tokio::select! {
+        let news = tokio::select! {
             biased;
-            // Cancel-safe: an answer is taken out only when it is returned.
-            Some(answer) = self.answers.next(), if !self.answers.is_empty() => answer,
+            // Cancel-safe: news are taken out only when they are returned.
+            Some(news) = self.news.next(), if !self.news.is_empty() => news,
             // Cancel-safe: a sleep holds nothing.
             () = clock::sleep_until(retry) => return,
         };
-        self.answered(answer);
+        self.note(news);
     }
 
     /// When the first lane at fault is tried again, of those that wait for nothing else.
@@ -280,7 +309,10 @@ impl LaneSession {
             .values()
             .filter_map(|lane| lane.fault.map(|fault| (lane, fault)));
         faults
-            .filter(|(lane, fault)| lane.in_flight == 0 || fault.closed)
+            .filter(|(lane, fault)| match fault.closed {
+                true => self.next.is_none(),
+                false => lane.in_flight == 0,
+            })
             .map(|(_, fault)| fault.not_before)
             .min()
     }
@@ -288,14 +320,14 @@ impl LaneSession {
     /// Does everything that can be done without waiting for a confirmation.
     async fn pump(&mut self) -> Result<()> {
         self.check()?;
-        while let Some(Some(answer)) = self.answers.next().now_or_never() {
-            self.answered(answer);
+        while let Some(Some(news)) = self.news.next().now_or_never() {
+            self.note(news);
         }
         self.check()?;
         self.ask().await?;
         let mended = self.mend().await;
         self.checked(mended)?;
-        self.submit().await?;
+        self.submit()?;
         self.settle();
         Ok(())
     }
@@ -387,6 +419,7 @@ impl LaneSession {
                 id: self.next_piece,
                 batch,
                 state: LaneState::Waiting,
+                elsewhere: None,
                 piece,
             });
             self.waits = true;
@@ -395,66 +428,99 @@ impl LaneSession {
         Ok(())
     }
 
-    /// Submits what waits, lane by lane in order, as far as no lane is at fault.
-    async fn submit(&mut self) -> Result<()> {
-        let mut first_failure = None;
+    /// Submits what waits, lane by lane in order, as far as no lane is at fault. A shard that has no room holds up its own
+    /// lane alone.
+    fn submit(&mut self) -> Result<()> {
         if !self.waits {
             return Ok(());
         }
-        let mut waits = false;
+        let (mut waits, mut failed) = (false, Ok(()));
+        let low = self.low();
         for (shard, lane) in &mut self.open {
-            if lane.fault.is_some() {
+            let next = self.next.as_ref();
+            if !lane.may_submit() || next.is_some_and(|next| next.get_open(shard).is_none()) {
                 waits = true;
                 continue;
             }
             for at in 0..lane.sent.len() {
-                let sent = &lane.sent[at];
-                if sent.state == LaneState::Waiting {
-                    let claims = lane.claims_of(at);
-                    let append = append_of(&self.upstream, claims, &sent.piece);
-                    let id = sent.id;
-                    match self.output.writer.submit(shard, append).await {
-                        Ok(ticket) => {
-                            let shard = shard.clone();
-                            self.answers.push(
-                                async move {
-                                    let result = ticket.await;
-                                    LaneAnswer { shard, id, result }
-                                }
-                                .boxed(),
-                            );
-                            lane.in_flight += 1;
-                            lane.sent[at].state = LaneState::InFlight;
-                        }
-                        Err(error) => {
-                            let failed = lane.fail(error, at, &self.output.random, shard);
-                            first_failure = first_failure.or(failed);
-                            (waits, self.faulty) = (true, true);
-                            break;
-                        }
+                if lane.sent[at].state != LaneState::Waiting {
+                    continue;
+                }
+                let append = append_of(
+                    &self.upstream,
+                    low,
+                    lane.claims_of(at),
+                    &lane.sent[at].piece,
+                );
+                let id = lane.submitted(at);
+                let (writer, shard) = (Arc::clone(&self.output.writer), shard.clone());
+                let submission = async move {
+                    let taken = LaneStep::Taken(writer.submit(&shard, append).await);
+                    LaneNews {
+                        shard,
+                        id,
+                        step: taken,
                     }
+                };
+                let mut submission = submission.boxed();
+                let Some(news) = (&mut submission).now_or_never() else {
+                    lane.waits_for_room = true;
+                    waits = true;
+                    self.news.push(submission);
+                    break;
+                };
+                match news.step {
+                    LaneStep::Taken(Ok(ticket)) => {
+                        self.news.push(answer_of(news.shard, id, ticket))
+                    }
+                    LaneStep::Taken(Err(error)) | LaneStep::Answered(Err(error)) => {
+                        let error = lane.refused(at, error, &self.output.random, &news.shard);
+                        failed = failed.and(error.map_or(Ok(()), Err));
+                        (waits, self.faulty) = (true, true);
+                        break;
+                    }
+                    LaneStep::Answered(Ok(_)) => {}
                 }
             }
         }
         self.waits = waits;
-        let submitted = first_failure.map_or(Ok(()), Err);
-        self.checked(submitted)
+        self.checked(failed)
     }
 
-    fn answered(&mut self, answer: LaneAnswer) {
-        let LaneAnswer { shard, id, result } = answer;
+    /// The checkpoint with which the session began, once the output has certainly placed everything up to it before what
+    /// is handed in now. An older one than the newest is always safe, and claims join what lies between.
+    fn low(&self) -> Position {
+        let is_newest = mutant::is(Mutant::NewestAsLow);
+        let is_old = clock::now() >= self.began_at + self.output.writer.reorders_within();
+        match () {
+            () if is_newest => self.confirmed,
+            () if is_old || mutant::is(Mutant::StartAsLow) => self.upstream.after,
+            () => Position::Begin,
+        }
+    }
+
+    fn note(&mut self, news: LaneNews) {
+        let LaneNews { shard, id, step } = news;
         let Some(lane) = self.open.get_mut(&shard) else {
             return;
         };
         let Some(at) = lane.sent.iter().position(|sent| sent.id == id) else {
             return;
         };
-        lane.in_flight -= 1;
-        match result {
+        let answer = match step {
+            LaneStep::Taken(taken) => {
+                lane.waits_for_room = false;
+                self.waits = true;
+                match taken {
+                    Ok(ticket) => return self.news.push(answer_of(shard, id, ticket)),
+                    Err(error) => Err(error),
+                }
+            }
+            LaneStep::Answered(answer) => answer,
+        };
+        match answer {
             Ok(appended) => {
                 let sent = &mut lane.sent[at];
-                sent.state = LaneState::Stored;
-                lane.failures = 0;
                 self.output.appends.increment(1);
                 self.output.duplicates.increment(appended.duplicates);
                 self.duplicates += appended.duplicates;
@@ -466,17 +532,13 @@ impl LaneSession {
                         kept.permit = Permit::default();
                     }
                 }
-                while let Some(first) = lane
-                    .sent
-                    .pop_front_if(|sent| sent.state == LaneState::Stored)
-                {
-                    lane.confirm(first.piece.to);
-                }
+                let elsewhere = (appended.shard != shard).then_some(appended.shard);
+                self.faulty |= elsewhere.is_some();
+                lane.stored(at, elsewhere);
             }
             Err(error) => {
-                lane.sent[at].state = LaneState::Waiting;
                 (self.waits, self.faulty) = (true, true);
-                if let Some(error) = lane.fail(error, at, &self.output.random, &shard) {
+                if let Some(error) = lane.refused(at, error, &self.output.random, &shard) {
                     self.fail(error);
                 }
             }
@@ -497,14 +559,18 @@ impl LaneSession {
                 _ => {}
             }
         }
-        self.faulty = self.open.values().any(|lane| lane.fault.is_some());
-        if !closed {
-            return Ok(());
+        if self.next.is_none() && closed {
+            match self.output.table_after(&self.table).await {
+                Ok(table) => self.next = Some(table),
+                Err(error) => self.postpone(error)?,
+            }
         }
-        match self.output.table_after(&self.table).await {
-            Ok(table) => self.change_map(table),
-            Err(error) => self.postpone(error),
+        if let Some(next) = self.next.take_if(|next| may_change(&self.open, next)) {
+            self.change_map(next)?;
         }
+        let at_fault = self.open.values().any(|lane| lane.fault.is_some());
+        self.faulty = at_fault || self.next.is_some();
+        Ok(())
     }
 
     /// The map could not be read: closed lanes wait.
@@ -520,8 +586,8 @@ impl LaneSession {
         Ok(())
     }
 
-    /// Ends the lanes of closed shards and gives what they had not confirmed to their children's. What is still in
-    /// flight to a closed shard was stored before it closed, and then its children know it, or is refused.
+    /// Ends the lanes of closed shards, to which nothing is under way any more, and gives what they had not confirmed to
+    /// their children's.
     fn change_map(&mut self, next: Arc<Table>) -> Result<()> {
         self.table = next;
         let table = Arc::clone(&self.table);
@@ -530,7 +596,7 @@ impl LaneSession {
             .open
             .extract_if(.., |shard, _| table.get_open(shard).is_none())
         {
-            for part in lane.confirmed {
+            for part in lane.confirmed_by(&table) {
                 self.reached.set(part.range, part.from);
             }
             for sent in lane.sent {
@@ -546,6 +612,10 @@ impl LaneSession {
             }
         }
         counter!("hydrant_lanes_reroutes_total").increment(1);
+        let mut orphans: Vec<_> = orphans.into_iter().collect();
+        if mutant::is(Mutant::NewestRoutedFirst) {
+            orphans.reverse();
+        }
         for (batch, pieces) in orphans {
             let to = self.kept[(batch - self.first_kept) as usize].to;
             let pieces = reroute(pieces, &table, self.sizes, to)?;
@@ -565,7 +635,11 @@ impl LaneSession {
         if self.unasked {
             return;
         }
-        while let Some(kept) = self.kept.pop_front_if(|kept| kept.unconfirmed == 0) {
+        let is_early = mutant::is(Mutant::ConfirmedWhenSent);
+        while let Some(kept) = self
+            .kept
+            .pop_front_if(|kept| kept.unconfirmed == 0 || is_early)
+        {
             self.first_kept += 1;
             self.confirmed = self.confirmed.max(kept.to);
         }

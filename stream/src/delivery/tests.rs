@@ -29,7 +29,7 @@ pub(super) fn context(random: Random) -> Context {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Kept,
     Rekeyed,
     Letter,
@@ -39,7 +39,7 @@ enum Fate {
     Account,
 }
 
-fn fate(seed: u64, sequence: u64) -> Fate {
+pub(super) fn fate(seed: u64, sequence: u64) -> Fate {
     match Random::seeded(seed ^ (sequence << 20)).below(12) {
         0 => Fate::Rekeyed,
         1 => Fate::Letter,
@@ -50,7 +50,7 @@ fn fate(seed: u64, sequence: u64) -> Fate {
     }
 }
 
-fn key(sequence: u64, shard: &str) -> Option<String> {
+pub(super) fn key(sequence: u64, shard: &str) -> Option<String> {
     let n = sequence % 7;
     (n != 3).then(|| format!("{shard}-key-{n}"))
 }
@@ -326,7 +326,7 @@ struct Worker {
 }
 
 /// Runs two upstream shards with owners, successors and zombies against a log that fails and reshards.
-async fn simulate(seed: u64) {
+pub(super) async fn simulate(seed: u64) {
     let random = Random::seeded(seed);
     let stream = ModelStream::new(1 + random.below(4) as u32, random.clone());
     let shards = ["a", "b"];
