@@ -1,6 +1,6 @@
 //! Fuzzes the byte and text forms of the vocabulary: see `docs/fuzzing.md`.
 
-use hydrant_fuzz::{Random, Target};
+use hydrant_fuzz::{FuzzRandom, Target};
 
 use crate::headers::{is_block, put_header, read_headers};
 use crate::marks::ReaderMarks;
@@ -11,7 +11,7 @@ use crate::varint::{self, Reader};
 
 #[test]
 fn origin_entries_are_refused_or_come_back() {
-    let make = |random: &mut Random| {
+    let make = |random: &mut FuzzRandom| {
         let mut out = vec![random.u8(..); 16];
         varint::put_bytes(&mut out, b"000001");
         for _ in 0..3 {
@@ -39,7 +39,7 @@ fn origin_entries_are_refused_or_come_back() {
 
 #[test]
 fn headers_are_refused_or_come_back() {
-    let make = |random: &mut Random| {
+    let make = |random: &mut FuzzRandom| {
         let mut block = Vec::new();
         for _ in 0..random.usize(0..4) {
             let value = vec![random.u8(..); random.usize(0..5)];
@@ -71,7 +71,7 @@ fn headers_are_refused_or_come_back() {
 
 #[test]
 fn marks_are_refused_or_come_back() {
-    let make = |random: &mut Random| {
+    let make = |random: &mut FuzzRandom| {
         let mut out = vec![1];
         varint::put_position(&mut out, Position::offset(random.u64(0..300)));
         let origins = random.u64(0..3);

@@ -1,6 +1,6 @@
 //! A grammar of JSON records, including hostile ones.
 
-use crate::Random;
+use crate::FuzzRandom;
 
 /// Keys as they are written: few, so that they repeat, some in several spellings.
 const KEYS: &[&str] = &[
@@ -164,7 +164,7 @@ const SPACES: &[&str] = &["", "", "", "", " ", "\t", "\n", "\r\n", "  \t "];
 const BAD_SPACES: &[&str] = &["\u{b}", "\u{c}", "\u{a0}", "\0", "\u{feff}", "//", "\u{85}"];
 
 /// Makes a record: mostly a JSON object, sometimes with one fault, rarely hostile as a whole.
-pub fn json(random: &mut Random) -> Vec<u8> {
+pub fn json(random: &mut FuzzRandom) -> Vec<u8> {
     let mut writer = Writer {
         out: Vec::new(),
         fault_in: if random.u8(0..3) == 0 {
@@ -207,7 +207,7 @@ struct Writer<'a> {
     out: Vec<u8>,
     /// The number of tokens until a fault is written.
     fault_in: u32,
-    random: &'a mut Random,
+    random: &'a mut FuzzRandom,
 }
 
 impl Writer<'_> {
@@ -267,7 +267,7 @@ impl Writer<'_> {
         if self.random.bool() {
             return self.put(NUMBERS);
         }
-        let digits = |random: &mut Random, most| -> String {
+        let digits = |random: &mut FuzzRandom, most| -> String {
             (0..random.usize(1..=most))
                 .map(|_| char::from(random.u8(b'0'..=b'9')))
                 .collect()

@@ -21,4 +21,4 @@ pub use json::json;
 pub use target::Target;
 
 /// The random numbers of a run.
-pub type Random = fastrand::Rng;
+pub type FuzzRandom = fastrand::Rng;

@@ -1,6 +1,6 @@
 //! Changes to inputs.
 
-use crate::Random;
+use crate::FuzzRandom;
 
 /// Numbers at the limits of arithmetic.
 const NUMBERS: &[&str] = &[
@@ -47,7 +47,7 @@ pub(crate) fn mutate(
     other: &[u8],
     tokens: &[&[u8]],
     bytes_max: usize,
-    random: &mut Random,
+    random: &mut FuzzRandom,
 ) {
     for _ in 0..=random.u8(0..3) * random.u8(0..3) {
         change(input, other, tokens, random);
@@ -55,7 +55,7 @@ pub(crate) fn mutate(
     input.truncate(bytes_max);
 }
 
-fn change(input: &mut Vec<u8>, other: &[u8], tokens: &[&[u8]], random: &mut Random) {
+fn change(input: &mut Vec<u8>, other: &[u8], tokens: &[&[u8]], random: &mut FuzzRandom) {
     let at = random.usize(0..=input.len());
     let end = range_end(at, input.len(), random);
     match random.u8(0..14) {
@@ -118,7 +118,7 @@ fn put(input: &mut Vec<u8>, range: std::ops::Range<usize>, piece: &[u8]) {
 }
 
 /// The end of a range from `at`, which is usually short.
-fn range_end(at: usize, length: usize, random: &mut Random) -> usize {
+fn range_end(at: usize, length: usize, random: &mut FuzzRandom) -> usize {
     let longest = if random.u8(0..4) == 0 { length } else { 8 };
     at + random.usize(0..=(length - at).min(longest))
 }

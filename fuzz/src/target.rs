@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::cost::Cost;
 use crate::coverage::Coverage;
-use crate::{Random, corpus, cost, mutate, watch};
+use crate::{FuzzRandom, corpus, cost, mutate, watch};
 
 /// The length of a run without `HYDRANT_FUZZ_SECONDS`.
 const SECONDS_DEFAULT: f64 = 1.0;
@@ -27,7 +27,7 @@ const KEPT_BYTES_MAX: usize = 600;
 const SHRINKING: Duration = Duration::from_secs(10);
 
 /// A grammar.
-type Make<'a> = &'a dyn Fn(&mut Random) -> Vec<u8>;
+type Make<'a> = &'a dyn Fn(&mut FuzzRandom) -> Vec<u8>;
 
 /// A parser to be fuzzed.
 pub struct Target<'a> {
@@ -69,7 +69,7 @@ impl<'a> Target<'a> {
 
     /// Sets a grammar, which makes a third of the inputs.
     #[must_use]
-    pub fn made_by(mut self, make: &'a dyn Fn(&mut Random) -> Vec<u8>) -> Self {
+    pub fn made_by(mut self, make: &'a dyn Fn(&mut FuzzRandom) -> Vec<u8>) -> Self {
         self.make = Some(make);
         self
     }
@@ -120,7 +120,7 @@ impl<'a> Target<'a> {
         let length = seconds.as_deref().map_or(SECONDS_DEFAULT, |text| {
             text.parse().expect("HYDRANT_FUZZ_SECONDS is a number")
         });
-        let mut random = Random::with_seed(seed);
+        let mut random = FuzzRandom::with_seed(seed);
         let mut run = TargetRun {
             target: self,
             check: &mut check,
@@ -305,7 +305,7 @@ impl<S: Hash> TargetRun<'_, '_, S> {
     }
 
     /// Makes the next input.
-    fn next(&self, corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    fn next(&self, corpus: &[Vec<u8>], random: &mut FuzzRandom) -> Vec<u8> {
         let made = self.target.make.filter(|_| random.u8(0..3) == 0);
         let mut input = match made {
             Some(make) => make(random),
@@ -320,7 +320,7 @@ impl<S: Hash> TargetRun<'_, '_, S> {
         input
     }
 
-    fn pick<'p>(&'p self, corpus: &'p [Vec<u8>], random: &mut Random) -> &'p [u8] {
+    fn pick<'p>(&'p self, corpus: &'p [Vec<u8>], random: &mut FuzzRandom) -> &'p [u8] {
         let all = self.pool.len() + corpus.len();
         match all.checked_sub(1).map(|last| random.usize(0..=last)) {
             None => b"",

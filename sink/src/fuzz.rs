@@ -89,7 +89,7 @@ fn records_become_rows_or_leave_no_trace() {
 /// Lines as records: each is a row that Parquet gives back or is refused, and a refused one leaves
 /// no trace in the rows around it.
 fn fuzz_records() {
-    let make = |random: &mut hydrant_fuzz::Random| {
+    let make = |random: &mut hydrant_fuzz::FuzzRandom| {
         let records: Vec<_> = (0..random.usize(1..4))
             .map(|_| hydrant_fuzz::json(random))
             .collect();

@@ -92,13 +92,13 @@ async fn fill(stream: &SharedStream, from: u64, to: u64) -> Result<()> {
 }
 
 /// Shard, key and explicit hash of a record.
-type StoredRecord = (String, Option<String>, Option<u128>);
+type StoredPayload = (String, Option<String>, Option<u128>);
 
 /// What a stream holds.
 #[derive(Default)]
 struct StreamContents {
     /// By number.
-    records: BTreeMap<u64, Vec<StoredRecord>>,
+    records: BTreeMap<u64, Vec<StoredPayload>>,
     payloads: Vec<String>,
     letters: Vec<hydrant_core::origin::DeadLetter>,
     dropped: BTreeMap<String, u64>,

@@ -76,7 +76,7 @@ fn headers_shown(key: Option<&[u8]>, input: &[u8]) -> Value {
 /// Every record can be read from its line again: with its payload as JSON, as text or as bytes.
 #[test]
 fn lines_give_the_record_back() {
-    let make = |random: &mut hydrant_fuzz::Random| hydrant_fuzz::json(random);
+    let make = |random: &mut hydrant_fuzz::FuzzRandom| hydrant_fuzz::json(random);
     let target = Target::new("consumer-formats")
         .made_by(&make)
         .tokens(&["\n", "\r\n", "\\ud800", "1e400", "\u{2028}"]);

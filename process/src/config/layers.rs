@@ -34,7 +34,7 @@ const PREFIX: &str = "HYDRANT_";
 /// The largest configuration file: a larger one is probably not a configuration.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-type Keys = BTreeMap<String, SourcedValue>;
+type SourcedValues = BTreeMap<String, SourcedValue>;
 
 /// The file and the environment, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +43,8 @@ pub struct Layers {
     is_unread: bool,
     /// The program has no flags for these keys and sets values itself.
     without_flags: bool,
-    file: BTreeMap<String, Keys>,
-    environment: BTreeMap<String, Keys>,
+    file: BTreeMap<String, SourcedValues>,
+    environment: BTreeMap<String, SourcedValues>,
 }
 
 impl Layers {
@@ -286,7 +286,7 @@ impl Layers {
 /// The values of the command line, by key.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    given: Keys,
+    given: SourcedValues,
     names: BTreeMap<String, &'static str>,
 }
 

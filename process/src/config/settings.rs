@@ -1,4 +1,4 @@
-//! The configuration, as the kinds of streams and lakes see it.
+//! Gives the kinds of streams and lakes their tables of the configuration.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Problems {
         }
     }
 
-    /// Adds what came of tables that kinds of streams and lakes have read.
+    /// Adds the problems and values of tables that kinds of streams and lakes have read.
     pub fn take(&mut self, readings: impl IntoIterator<Item = TableReading>) {
         for reading in readings {
             for problem in reading.problems {

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_counts_for_many_and_stands_in_the_buckets_that_it_fits() {
+    fn a_sample_counts_for_many_and_falls_into_its_bucket() {
         let histograms = Histograms::default();
         let recorder = CountingRecorder {
             others: PrometheusBuilder::new().build_recorder(),

@@ -8,7 +8,7 @@ use hydrant_core::HashRange;
 use hydrant_core::headers::is_block;
 use hydrant_core::lease::{Generations, Lease};
 use hydrant_core::varint::Reader;
-use hydrant_fuzz::{Random, Target};
+use hydrant_fuzz::{FuzzRandom, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,7 +38,7 @@ fn columns(flags: u8) -> BodyColumns {
     }
 }
 
-fn header(random: &mut Random) -> Header {
+fn header(random: &mut FuzzRandom) -> Header {
     let raw_len = random.u32(0..5_000);
     let codec = [Codec::None, Codec::Lz4, Codec::Zstd][random.usize(0..3)];
     Header {
@@ -62,7 +62,7 @@ fn header(random: &mut Random) -> Header {
 
 #[test]
 fn frame_headers_are_refused_or_come_back() {
-    let make = |random: &mut Random| header(random).encode(random.u64(..)).to_vec();
+    let make = |random: &mut FuzzRandom| header(random).encode(random.u64(..)).to_vec();
     Target::new("log-headers")
         .made_by(&make)
         .bytes_max(200)
@@ -88,7 +88,7 @@ fn frame_headers_are_refused_or_come_back() {
 /// the origin entry and the body.
 #[test]
 fn the_contents_of_frames_are_refused_or_fit() {
-    let make = |random: &mut Random| {
+    let make = |random: &mut FuzzRandom| {
         let records = random.u8(0..5);
         let mut input = vec![
             random.u8(0..3),
@@ -194,7 +194,7 @@ fn the_contents_of_frames_are_refused_or_fit() {
 
 #[test]
 fn control_slots_are_refused_or_come_back() {
-    let make = |random: &mut Random| {
+    let make = |random: &mut FuzzRandom| {
         let control = ControlSlot {
             counter: random.u64(..),
             incarnation: random.u128(..),
@@ -219,7 +219,7 @@ fn control_slots_are_refused_or_come_back() {
 
 #[test]
 fn segment_heads_are_refused_or_come_back() {
-    let make = |random: &mut Random| {
+    let make = |random: &mut FuzzRandom| {
         let mut head = Head {
             incarnation: 7,
             number: random.u64(..),
@@ -252,7 +252,7 @@ fn segment_heads_are_refused_or_come_back() {
 
 #[test]
 fn marks_are_refused_or_come_back() {
-    let make = |random: &mut Random| {
+    let make = |random: &mut FuzzRandom| {
         let mut out = vec![random.u8(0..3)];
         out.extend(std::iter::repeat_n(random.u8(..), 16));
         out.extend([1, b's', random.u8(1..3)]);

@@ -107,7 +107,7 @@ fn policies_are_refused_with_place_and_remedy_or_work() {
         "['x']",
         "rescan = false",
     ];
-    let make = |random: &mut hydrant_fuzz::Random| {
+    let make = |random: &mut hydrant_fuzz::FuzzRandom| {
         let lines: Vec<&str> = STRICT.lines().collect();
         let from = random.usize(0..lines.len());
         let mut text = lines[..from.min(8)].join("\n");

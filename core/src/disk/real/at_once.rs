@@ -44,7 +44,7 @@ impl Drop for Here {
     }
 }
 
-type Work = BoxFuture<'static, ()>;
+type PolledWork = BoxFuture<'static, ()>;
 
 /// Work that is polled on blocking threads. When it is dropped during a poll, the work continues up to its next wait.
 pub(super) struct AtOnce {
@@ -54,11 +54,11 @@ pub(super) struct AtOnce {
 }
 
 enum WorkState {
-    Waiting(Work),
+    Waiting(PolledWork),
     /// Waits for room for a call.
-    Entering(Work, BoxFuture<'static, Taken>),
+    Entering(PolledWork, BoxFuture<'static, Taken>),
     /// A blocking thread polls it, and hands it back unless it has finished.
-    Polled(JoinHandle<Option<Work>>),
+    Polled(JoinHandle<Option<PolledWork>>),
     Finished,
 }
 
@@ -76,7 +76,7 @@ impl Wake for Woken {
 }
 
 impl AtOnce {
-    pub(super) fn new(work: Work, room: Arc<Room>) -> Self {
+    pub(super) fn new(work: PolledWork, room: Arc<Room>) -> Self {
         AtOnce {
             room,
             state: WorkState::Waiting(work),
@@ -92,7 +92,11 @@ impl AtOnce {
     clippy::disallowed_methods,
     reason = "the other door to blocking file calls"
 )]
-fn poll_elsewhere(mut work: Work, woken: &Arc<Woken>, taken: Taken) -> JoinHandle<Option<Work>> {
+fn poll_elsewhere(
+    mut work: PolledWork,
+    woken: &Arc<Woken>,
+    taken: Taken,
+) -> JoinHandle<Option<PolledWork>> {
     let waker = Waker::from(Arc::clone(woken));
     tokio::task::spawn_blocking(move || {
         let _taken = taken;

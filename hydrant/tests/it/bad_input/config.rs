@@ -31,7 +31,7 @@ fn all_mistakes_of_a_file_are_reported_at_once_with_line_and_suggestion() {
 }
 
 #[test]
-fn mistakes_of_streams_and_lakes_are_told_with_the_others() {
+fn mistakes_of_streams_and_lakes_are_reported_with_the_others() {
     let place = TestDir::new();
     place.write(
         "hydrant.toml",
@@ -56,7 +56,7 @@ fn mistakes_of_streams_and_lakes_are_told_with_the_others() {
     assert_nothing_made(&place, &["hydrant.toml"]);
 }
 
-/// Checks that the place holds only `files`.
+/// Checks that the directory holds only `files`.
 #[track_caller]
 fn assert_nothing_made(place: &TestDir, files: &[&str]) {
     let entries = std::fs::read_dir(place.root()).expect("the directory reads");

@@ -17,7 +17,7 @@ const URL: &str = "local:/data/events";
 const RECORDS: u64 = 24;
 
 /// What was seen of a shard by readers: it must stay.
-pub(super) type Seen = BTreeMap<(ShardId, u64), u64>;
+pub(super) type SeenRecords = BTreeMap<(ShardId, u64), u64>;
 
 /// Appends records 1..=RECORDS in intervals of `cut`, from `done` on, as lanes of one origin to all open shards; a
 /// split and a merge happen on the way. Answers how far everything was acknowledged.
@@ -55,7 +55,7 @@ async fn work(stream: &SharedStream, mut done: u64, cut: u64) -> hydrant_core::R
 }
 
 /// Reads all that is there; checks it against what was seen before.
-pub(super) async fn look(stream: &SharedStream, seen: &mut Seen) -> Vec<u64> {
+pub(super) async fn look(stream: &SharedStream, seen: &mut SeenRecords) -> Vec<u64> {
     let mut all = Vec::new();
     for shard in stream.shards().await.unwrap().all() {
         let mut reader = reader(stream, &shard.id, Position::Begin).await;
@@ -110,7 +110,7 @@ async fn run(seed: u64, nth: u64, moment: Moment, death: Death) -> bool {
     };
     let done = progress.load(std::sync::atomic::Ordering::SeqCst);
     // Readers saw something before the successor came, unless the machine died.
-    let mut seen = Seen::new();
+    let mut seen = SeenRecords::new();
     let reading = open(URL, &context_on(world.process("reader").shared(), seed + 2)).await;
     let found = look(&reading.unwrap(), &mut seen).await;
     for n in 1..=done {

@@ -19,7 +19,7 @@ use hydrant_core::{Error, Position};
 use hydrant_testing::disk::{Fall, Moment, Op, SimWorld, Snare};
 use tokio::task::JoinHandle;
 
-use super::crashes::{Seen, look};
+use super::crashes::{SeenRecords, look};
 use super::fixture::*;
 use crate::{Codec, CreateOptions};
 
@@ -159,7 +159,7 @@ async fn stopped(op: Op, path: &str, moment: Moment) -> Stopped {
 /// What is stored of both, for a process that opens the stream now.
 async fn stored_now(world: &SimWorld) -> Vec<u64> {
     let stream = opened(world, "judge", 9).await;
-    let mut all = look(&stream, &mut Seen::new()).await;
+    let mut all = look(&stream, &mut SeenRecords::new()).await;
     all.retain(|n| *n < TRIMMED);
     all.sort_unstable();
     all

@@ -16,7 +16,7 @@ use hydrant_core::{Error, Position};
 use hydrant_testing::disk::{At, Loss, Moment, SimWorld};
 use tokio::task::JoinHandle;
 
-use super::super::crashes::Seen;
+use super::super::crashes::SeenRecords;
 use super::super::fixture::*;
 use super::{AT_ONCE, FEW, IN_TIME, MANY, OTHERS, STANDS_STILL, Sender, TRIMMED, made, opened};
 
@@ -59,7 +59,10 @@ enum WriterFate {
 }
 
 /// Reads along, until its process is killed.
-pub(super) fn reads_along(world: &SimWorld, seen: &Arc<std::sync::Mutex<Seen>>) -> JoinHandle<()> {
+pub(super) fn reads_along(
+    world: &SimWorld,
+    seen: &Arc<std::sync::Mutex<SeenRecords>>,
+) -> JoinHandle<()> {
     let (world, seen) = (world.clone(), Arc::clone(seen));
     tokio::spawn(async move {
         let stream = opened(&world, "reader", 7).await;
@@ -117,7 +120,7 @@ async fn stopped_at(nth: u64, moment: Moment, fate: WriterFate) -> bool {
     let case = format!("call {nth}, {moment:?}, {fate:?}");
     let world = SimWorld::new(nth);
     made(&world).await;
-    let seen = Arc::new(std::sync::Mutex::new(Seen::new()));
+    let seen = Arc::new(std::sync::Mutex::new(SeenRecords::new()));
     let reader = reads_along(&world, &seen);
     let second = opened(&world, "second", 3).await;
     let mut second = Sender::of(second, "second", OTHERS).await;
@@ -200,7 +203,7 @@ async fn stopped_at(nth: u64, moment: Moment, fate: WriterFate) -> bool {
 }
 
 /// As [`look`], in a stream that was trimmed.
-async fn look_past_gaps(stream: &SharedStream, seen: &mut Seen) -> Vec<u64> {
+async fn look_past_gaps(stream: &SharedStream, seen: &mut SeenRecords) -> Vec<u64> {
     let mut all = Vec::new();
     for shard in stream.shards().await.unwrap().all() {
         let state = stream.state(&shard.id).await.unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld};
 
-use super::super::crashes::{Seen, look};
+use super::super::crashes::{SeenRecords, look};
 use super::super::fixture::home;
 use super::every_call::reads_along;
 use super::{
@@ -34,7 +34,7 @@ async fn what_a_reader_has_of_a_new_segment_stays_in_a_shard_that_is_half_fenced
     let caught = world.snare(snare("first", Op::Sync, "000000/control", Moment::Before));
     let appends = tokio::spawn(async move { sender.send(MANY).await.unwrap() });
     caught.await.unwrap();
-    let mut seen = Seen::new();
+    let mut seen = SeenRecords::new();
     look(&opened(&world, "reader", 7).await, &mut seen).await;
     seen.retain(|_, n| *n < TRIMMED);
     assert_eq!(seen.len() as u64, 2 * FEW + MANY);
@@ -48,7 +48,7 @@ async fn what_a_reader_has_of_a_new_segment_stays_in_a_shard_that_is_half_fenced
     let told = told.load(Ordering::SeqCst);
     let mut rest = Sender::of(Arc::clone(&stream), "first", told).await;
     rest.send(2 * FEW + MANY - told).await.unwrap();
-    let mut now = Seen::new();
+    let mut now = SeenRecords::new();
     let mut all = look(&stream, &mut now).await;
     for (at, n) in &seen {
         assert_eq!(now.get(at), Some(n), "{at:?} was seen");
@@ -64,7 +64,7 @@ async fn cut_at(nth: u64, mth: u64, moment: Moment, loss: Loss, records: u64) ->
     let case = format!("holder {nth} {moment:?}, fencer {mth}, {records} records, {loss:?}");
     let world = SimWorld::new(nth * 1000 + mth);
     made(&world).await;
-    let seen = Arc::new(Mutex::new(Seen::new()));
+    let seen = Arc::new(Mutex::new(SeenRecords::new()));
     let reader = reads_along(&world, &seen);
     let second = opened(&world, "second", 3).await;
     let mut second = Sender::of(second, "second", OTHERS).await;
@@ -106,7 +106,7 @@ async fn cut_at(nth: u64, mth: u64, moment: Moment, loss: Loss, records: u64) ->
             rest.send(to - done).await.unwrap();
         }
     }
-    let mut now = Seen::new();
+    let mut now = SeenRecords::new();
     let mut all = look(&stream, &mut now).await;
     for (at, n) in seen.lock().unwrap().iter() {
         assert_eq!(now.get(at), Some(n), "{case}: {at:?} was seen");
