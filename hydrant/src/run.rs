@@ -297,7 +297,7 @@ impl Pipeline {
 
     /// Waits for the end of the producer's input or of another stage, and notes what that stage did. Without stages it
     /// never returns.
-    async fn ended(&mut self, done: &mut Done) -> Result<Ended> {
+    async fn ended(&mut self, done: &mut Done) -> Result<PipelineEnd> {
         let Pipeline {
             producer,
             transform,
@@ -308,17 +308,17 @@ impl Pipeline {
             report = end_of(producer, "producer") => {
                 *producer = None;
                 done.producer = Some(report?);
-                Ok(Ended::Input)
+                Ok(PipelineEnd::Input)
             }
             summary = end_of(transform, "transform") => {
                 *transform = None;
                 done.add_transform(Some(summary?));
-                Ok(Ended::Stage)
+                Ok(PipelineEnd::Stage)
             }
             summary = end_of(sink, "sink") => {
                 *sink = None;
                 done.add_sink(Some(summary?));
-                Ok(Ended::Stage)
+                Ok(PipelineEnd::Stage)
             }
         }
     }
@@ -389,7 +389,7 @@ impl Pipeline {
 }
 
 /// What has ended.
-enum Ended {
+enum PipelineEnd {
     /// The producer's input.
     Input,
     /// A stage that ends by itself.
@@ -469,12 +469,12 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
         let mut is_all = exit_at_end && pipeline.producer.is_none();
         while !is_all {
             match pipeline.ended(&mut done).await? {
-                Ended::Input => {
+                PipelineEnd::Input => {
                     let records = done.producer.as_ref().map(|report| report.stored);
                     tracing::info!(records, "the input has ended");
                     is_all = exit_at_end;
                 }
-                Ended::Stage => return Ok(()),
+                PipelineEnd::Stage => return Ok(()),
             }
         }
         pipeline.finish(&mut done).await

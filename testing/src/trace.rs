@@ -13,20 +13,20 @@ const KEPT_EVENTS: usize = 200;
 /// A shared trace; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    events: Arc<Mutex<Events>>,
+    events: Arc<Mutex<TraceEvents>>,
 }
 
 #[derive(Debug)]
-struct Events {
+struct TraceEvents {
     hash: u64,
     count: u64,
     kept: usize,
     last: VecDeque<String>,
 }
 
-impl Default for Events {
+impl Default for TraceEvents {
     fn default() -> Self {
-        Events {
+        TraceEvents {
             hash: 0xcbf2_9ce4_8422_2325,
             count: 0,
             kept: KEPT_EVENTS,
@@ -48,7 +48,7 @@ impl Trace {
         trace
     }
 
-    fn lock(&self) -> MutexGuard<'_, Events> {
+    fn lock(&self) -> MutexGuard<'_, TraceEvents> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -12,7 +12,7 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Disposition, Position, clock};
 
 use super::owners::stream_of;
-use super::slow_lake::{Event, Events, slowed, slowed_over};
+use super::slow_lake::{Events, LakeEvent, slowed, slowed_over};
 use super::support::*;
 use crate::encode::EncodeOptions;
 use crate::lake::requests::REQUESTS_MAX;
@@ -23,10 +23,10 @@ const PUT: Duration = Duration::from_millis(100);
 
 /// Where the publish of each interval begins and ends among the events, in order: from the first upload to the last
 /// reveal of its files.
-fn publishes(events: &[Event]) -> Vec<std::ops::RangeInclusive<usize>> {
+fn publishes(events: &[LakeEvent]) -> Vec<std::ops::RangeInclusive<usize>> {
     let mut found: Vec<(String, usize, usize)> = Vec::new();
     for (at, event) in events.iter().enumerate() {
-        let (Event::Began(key) | Event::Revealed(key)) = event else {
+        let (LakeEvent::Began(key) | LakeEvent::Revealed(key)) = event else {
             continue;
         };
         let name = key.rsplit_once('/').unwrap().1;
@@ -51,7 +51,7 @@ fn recorded(events: &Events) -> usize {
     let all = events.all();
     let records = all
         .iter()
-        .filter(|event| matches!(event, Event::Recorded(_)));
+        .filter(|event| matches!(event, LakeEvent::Recorded(_)));
     records.count()
 }
 
@@ -74,7 +74,7 @@ async fn reading_goes_on_during_every_publish() {
     )
     .await;
     let stream = FakeStream {
-        pace: Some(Pace {
+        pace: Some(BatchPace {
             every: Duration::from_millis(20),
             events: events.clone(),
         }),
@@ -98,13 +98,13 @@ async fn reading_goes_on_during_every_publish() {
     assert!(publishes.len() >= 6, "{}", publishes.len());
     let last_read = all
         .iter()
-        .rposition(|event| matches!(event, Event::Read(_)))
+        .rposition(|event| matches!(event, LakeEvent::Read(_)))
         .unwrap();
     for publish in &publishes {
         let during = &all[publish.clone()];
         let reads = during
             .iter()
-            .filter(|event| matches!(event, Event::Read(_)));
+            .filter(|event| matches!(event, LakeEvent::Read(_)));
         assert!(
             reads.count() >= 10 || *publish.end() > last_read,
             "{during:?}"
@@ -256,8 +256,8 @@ async fn the_files_of_an_interval_are_uploaded_together() {
     let (mut open, mut most) = (0, 0);
     for event in events.all() {
         match event {
-            Event::Began(_) => open += 1,
-            Event::Wrote(..) => open -= 1,
+            LakeEvent::Began(_) => open += 1,
+            LakeEvent::Wrote(..) => open -= 1,
             _ => {}
         }
         most = most.max(open);
@@ -295,7 +295,7 @@ async fn no_more_than_a_row_group_of_a_file_is_written_at_once() {
     let written: Vec<usize> = all
         .iter()
         .filter_map(|event| match event {
-            Event::Wrote(_, bytes) => Some(*bytes),
+            LakeEvent::Wrote(_, bytes) => Some(*bytes),
             _ => None,
         })
         .collect();

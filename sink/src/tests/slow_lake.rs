@@ -16,7 +16,7 @@ use crate::table::spec::TableRules;
 
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum LakeEvent {
     /// A reader returned the batch that begins with this record.
     Read(u64),
     /// An upload for this key began.
@@ -32,16 +32,16 @@ pub(crate) enum Event {
 /// Events in the order in which they happened; clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Events {
-    all: Arc<Mutex<Vec<Event>>>,
+    all: Arc<Mutex<Vec<LakeEvent>>>,
 }
 
 impl Events {
-    pub(crate) fn add(&self, event: Event) {
+    pub(crate) fn add(&self, event: LakeEvent) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(event);
     }
 
-    pub(crate) fn all(&self) -> Vec<Event> {
+    pub(crate) fn all(&self) -> Vec<LakeEvent> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.clone()
     }
@@ -102,7 +102,7 @@ impl Upload for SlowUpload {
     }
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         clock::sleep(self.delay).await;
-        let wrote = Event::Wrote(self.key.clone(), bytes.len());
+        let wrote = LakeEvent::Wrote(self.key.clone(), bytes.len());
         self.inner.write(bytes).await?;
         self.events.add(wrote);
         Ok(())
@@ -123,13 +123,13 @@ impl Lake for SlowLake {
         let put = self.inner.put_new(key, body.clone()).await?;
         if key.starts_with(SYSTEM) && key.contains("/r/") {
             let slot = Commit::from_body(key, &body).unwrap().slot;
-            self.events.add(Event::Recorded(slot));
+            self.events.add(LakeEvent::Recorded(slot));
         }
         Ok(put)
     }
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         let inner = self.inner.upload(key).await?;
-        self.events.add(Event::Began(key.to_owned()));
+        self.events.add(LakeEvent::Began(key.to_owned()));
         Ok(Box::new(SlowUpload {
             inner,
             delay: self.delay,
@@ -140,7 +140,7 @@ impl Lake for SlowLake {
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         clock::sleep(self.delay).await;
         let reveal = self.inner.reveal(sealed).await?;
-        self.events.add(Event::Revealed(sealed.key.clone()));
+        self.events.add(LakeEvent::Revealed(sealed.key.clone()));
         Ok(reveal)
     }
     async fn discard(&self, upload: &str) -> Result<()> {

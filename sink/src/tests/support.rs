@@ -27,7 +27,7 @@ use hydrant_testing::clock::ManualClock;
 use hydrant_testing::disk::{SimDisk, SimWorld};
 use hydrant_testing::trace::Trace;
 
-use super::slow_lake::{Event, Events};
+use super::slow_lake::{Events, LakeEvent};
 use crate::SourceRebuild;
 use crate::lake::{FileLake, Rebuild, TableNames};
 use crate::shard::flush_rules::FlushRules;
@@ -338,12 +338,12 @@ pub(crate) struct FakeStream {
     /// The record at a number.
     pub(crate) payload: fn(u64) -> String,
     /// How the batches come; without it all are there.
-    pub(crate) pace: Option<Pace>,
+    pub(crate) pace: Option<BatchPace>,
 }
 
 /// A batch comes every so often, and its coming is an event.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct BatchPace {
     pub(crate) every: Duration,
     pub(crate) events: Events,
 }
@@ -353,7 +353,7 @@ struct FakeReader {
     next: u64,
     len: u64,
     payload: fn(u64) -> String,
-    pace: Option<Pace>,
+    pace: Option<BatchPace>,
     idle: bool,
 }
 
@@ -370,7 +370,7 @@ impl ShardReader for FakeReader {
         }
         if let Some(pace) = &self.pace {
             clock::sleep(pace.every).await;
-            pace.events.add(Event::Read(self.next));
+            pace.events.add(LakeEvent::Read(self.next));
         }
         let first = self.next;
         self.next = (first + 7).min(self.len);

@@ -29,14 +29,14 @@ pub(super) struct ModelRecord {
     pub(super) explicit: bool,
 }
 
-type Marks = BTreeMap<(WriterId, ShardId), Position>;
+type ModelMarks = BTreeMap<(WriterId, ShardId), Position>;
 
 #[derive(Debug)]
 pub(super) struct ModelShard {
     pub(super) shard: Shard,
     pub(super) log: Vec<ModelRecord>,
     pub(super) accounts: Vec<Account>,
-    segments: Vec<(HashRange, Marks)>,
+    segments: Vec<(HashRange, ModelMarks)>,
 }
 
 /// Chances of faults, of 100.
@@ -101,7 +101,9 @@ impl ModelStream {
     pub(super) fn new(shards: u32, random: Random) -> Self {
         let shards = HashRange::even(shards).into_iter().enumerate();
         let shards = shards
-            .map(|(n, range)| ModelShard::new(n, range, Vec::new(), vec![(range, Marks::new())]))
+            .map(|(n, range)| {
+                ModelShard::new(n, range, Vec::new(), vec![(range, ModelMarks::new())])
+            })
             .collect();
         ModelStream {
             id: StreamId::new("out", "1"),
@@ -136,7 +138,7 @@ impl ModelShard {
         number: usize,
         range: HashRange,
         parents: Vec<ShardId>,
-        segments: Vec<(HashRange, Marks)>,
+        segments: Vec<(HashRange, ModelMarks)>,
     ) -> Self {
         ModelShard {
             shard: Shard {
@@ -242,7 +244,7 @@ impl ModelState {
         }
         let entry = append.entry.unwrap();
         let name = (entry.writer, entry.shard.clone());
-        let mark_of = |marks: &Marks| {
+        let mark_of = |marks: &ModelMarks| {
             let mark = marks.get(&name).copied().unwrap_or_default();
             mark.max(entry.low)
         };

@@ -21,7 +21,7 @@ use hydrant_core::stream::{
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// How far each origin is known in one hash segment.
-pub(super) type Marks = BTreeMap<(WriterId, ShardId), (Position, Position)>;
+pub(super) type AppendMarks = BTreeMap<(WriterId, ShardId), (Position, Position)>;
 
 #[derive(Debug)]
 struct Record {
@@ -59,7 +59,7 @@ impl MemoryFrame {
 pub(super) struct MemoryShard {
     pub(super) shard: Shard,
     /// Never joined when shards are, so that no origin's mark covers a hash it was not seen in.
-    pub(super) segments: Vec<(HashRange, Marks)>,
+    pub(super) segments: Vec<(HashRange, AppendMarks)>,
     frames: Vec<MemoryFrame>,
     next: u64,
     /// The first slot that is kept.
@@ -67,7 +67,7 @@ pub(super) struct MemoryShard {
 }
 
 impl MemoryShard {
-    pub(super) fn new(shard: Shard, segments: Vec<(HashRange, Marks)>) -> Self {
+    pub(super) fn new(shard: Shard, segments: Vec<(HashRange, AppendMarks)>) -> Self {
         MemoryShard {
             shard,
             segments,

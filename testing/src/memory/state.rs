@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::leases::MemoryLeases;
-use super::shard::{Marks, MemoryShard};
+use super::shard::{AppendMarks, MemoryShard};
 use super::storing::{Landing, PutAnswer, REORDERS_WITHIN, ShardPut, StoredLog};
 
 /// The longest time that an answer takes.
@@ -236,7 +236,7 @@ impl StreamShared {
         state: &mut StreamState,
         range: HashRange,
         parents: Vec<ShardId>,
-        mut segments: Vec<(HashRange, Marks)>,
+        mut segments: Vec<(HashRange, AppendMarks)>,
     ) -> ShardId {
         let id = ShardId::new(format!("{:06}", state.shards.len() + 1));
         let shard = Shard {
@@ -246,7 +246,7 @@ impl StreamShared {
             closed: false,
         };
         if segments.is_empty() {
-            segments.push((range, Marks::new()));
+            segments.push((range, AppendMarks::new()));
         }
         let log = match self.mode {
             DedupMode::AtAppend => MemoryShardLog::Checked(MemoryShard::new(shard, segments)),
@@ -261,7 +261,7 @@ impl StreamShared {
         &self,
         state: &mut StreamState,
         id: &ShardId,
-    ) -> Result<Vec<(HashRange, Marks)>> {
+    ) -> Result<Vec<(HashRange, AppendMarks)>> {
         let log = state.open_shard(id)?;
         log.shard_mut().closed = true;
         Ok(match log {

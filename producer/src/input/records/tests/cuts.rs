@@ -8,14 +8,14 @@ use super::*;
 const READ_BYTES: Option<NonZeroUsize> = NonZeroUsize::new(1 << 10);
 
 /// Records and refusals with their places, how many of each there were, and why reading ended.
-type Whole = (
+type WholeFile = (
     Vec<(u64, u64, Vec<u8>)>,
     Vec<RefusedLine>,
     LineCounts,
     Option<String>,
 );
 
-fn whole<R: Read>(reader: &mut LineReader<R>) -> Whole {
+fn whole<R: Read>(reader: &mut LineReader<R>) -> WholeFile {
     let (mut records, mut refused) = (Vec::new(), Vec::new());
     loop {
         let failure = match reader.next_block() {
@@ -40,7 +40,7 @@ fn whole<R: Read>(reader: &mut LineReader<R>) -> Whole {
     }
 }
 
-fn describe((records, refused, counts, failure): &Whole) -> String {
+fn describe((records, refused, counts, failure): &WholeFile) -> String {
     let shown =
         |record: &(u64, u64, Vec<u8>)| (record.0, record.1, record.2.escape_ascii().to_string());
     let records: Vec<_> = records.iter().map(shown).collect();
