@@ -146,9 +146,10 @@ pub trait ShardStage: Send {
     async fn changed(&mut self) {
         std::future::pending().await
     }
-    /// Makes what was pushed durable and visible, and answers how far. For [`Flush::Revoke`], [`Flush::Drain`] and
-    /// [`Flush::End`] that is everything pushed; for the others it may be less, without waiting: a publish that has only
-    /// begun answers as far as the one before it.
+    /// Makes what was pushed durable and visible, and answers how far: up to a boundary of units. The marks of that place
+    /// are those that the batches hand out, if the answer has none: an output that keeps its progress stores them with the
+    /// position. For [`Flush::Revoke`], [`Flush::Drain`] and [`Flush::End`] that is everything pushed; for the others it
+    /// may be less, without waiting: a publish that has only begun answers as far as the one before it.
     async fn publish(&mut self, why: Flush) -> Result<Progress>;
     /// Whether what was pushed before a push that failed is still there to be published, and nothing of what failed: then
     /// a record that cannot be taken holds up none of those before it.

@@ -49,8 +49,7 @@ pub(crate) struct EndObservation {
     states: Vec<ShardState>,
     /// Read after the states.
     progress: BTreeMap<ShardId, Progress>,
-    /// The shards without a tip that are done: those of this worker at the beginning of the observation, and those of
-    /// others, if the stream was asked.
+    /// The shards without a tip that another worker has done, as the stream says if it was asked.
     done: BTreeSet<ShardId>,
 }
 
@@ -98,7 +97,7 @@ impl EndWatch {
         }
         let stream = Arc::clone(&shared.spec.stream);
         let output = shared.output.clone();
-        let mut done = shared.board.quiet();
+        let ours = shared.board.quiet();
         let look = async move {
             let states = stream.states().await?;
             let progress: BTreeMap<_, _> = progress
@@ -109,11 +108,10 @@ impl EndWatch {
             let unknown = states
                 .iter()
                 .filter(|state| asks && state.tip.is_none() && !state.shard.closed)
-                .map(|state| &state.shard.id);
+                .map(|state| &state.shard.id)
+                .filter(|shard| !ours.contains_key(shard));
+            let mut done = BTreeSet::new();
             for shard in unknown {
-                if done.contains(shard) {
-                    continue;
-                }
                 let progress = progress.get(shard).cloned().unwrap_or_default();
                 if stream.behind(shard, &progress).await? == Behind::Done {
                     done.insert(shard.clone());
@@ -174,12 +172,16 @@ impl EndWatch {
                 return Ok(false);
             }
         }
+        let ours = board.quiet();
         let is_done = |state: &ShardState| {
             let to = published(&state.shard.id);
             match state.tip {
                 _ if state.shard.closed => to == Position::End,
                 Some(tip) => to >= tip,
-                None => done.contains(&state.shard.id),
+                None => match ours.get(&state.shard.id) {
+                    Some(quiet) => *quiet,
+                    None => done.contains(&state.shard.id),
+                },
             }
         };
         let shards = states.iter().map(|state| &state.shard);

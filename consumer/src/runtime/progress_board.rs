@@ -1,7 +1,7 @@
 //! What each shard of a run has read and published: it decides about the end of a run, and feeds metrics and the
 //! summary.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,15 +117,16 @@ impl ProgressBoard {
             .collect()
     }
 
-    /// Returns the shards that are worked on here and have nothing more to read, publish or write into the ledger.
-    pub(crate) fn quiet(&self) -> BTreeSet<ShardId> {
+    /// Returns the shards that are worked on here, and whether each is quiet: nothing more is to be read, published or
+    /// written into the ledger.
+    pub(crate) fn quiet(&self) -> BTreeMap<ShardId, bool> {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards
-            .iter()
-            .filter(|(_, status)| status.active && status.checkpointed)
-            .filter(|(_, status)| status.idle_since.is_some())
-            .map(|(shard, _)| shard.clone())
-            .collect()
+        let active = shards.iter().filter(|(_, status)| status.active);
+        let quiet = active.map(|(shard, status)| {
+            let quiet = status.checkpointed && status.idle_since.is_some();
+            (shard.clone(), quiet)
+        });
+        quiet.collect()
     }
 
     /// Returns how far each shard of this run is published, as the stream is asked how far that is behind.
