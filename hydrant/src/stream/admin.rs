@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use hydrant_core::admin::{Admin, Trim};
-use hydrant_core::lease::Lease;
+use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::settings::OutrankingValue;
 use hydrant_core::stream::{ShardState, SharedStream};
-use hydrant_core::{Error, Interval, Result, ShardId};
+use hydrant_core::{Error, Interval, Position, Result, ShardId};
 use serde::Serialize;
 
 use super::{CreateArgs, StreamAccess, TrimArgs, shard_of, some_of};
@@ -158,10 +158,7 @@ pub(super) async fn describe(
             let mut progress = table(&["app", "shard", ">done to", "owner", ">epoch"]);
             for app in &described.apps {
                 for lease in &app.leases {
-                    let to = lease
-                        .progress
-                        .as_ref()
-                        .map(|progress| progress.to.to_string());
+                    let to = lease.progress.as_ref().map(done_to);
                     progress.add_row(vec![
                         app.app.clone(),
                         lease.shard.to_string(),
@@ -175,6 +172,14 @@ pub(super) async fn describe(
         }
         text
     })
+}
+
+/// How far an app is; of a shard that it has not read, where it begins if that was kept as it was asked for.
+fn done_to(progress: &Progress) -> String {
+    match (progress.to, progress.began) {
+        (Position::Begin, Some(began)) => format!("from {began}"),
+        (to, _) => to.to_string(),
+    }
 }
 
 async fn read(stream: &SharedStream, apps: &[String]) -> Result<StreamDescription> {
@@ -340,4 +345,26 @@ async fn admin(url: &str, access: &StreamAccess<'_>) -> Result<(SharedStream, Ad
     let stream = access.open(url).await?;
     let admin = stream.admin();
     Ok((stream, admin))
+}
+
+#[cfg(test)]
+mod tests {
+    use hydrant_core::stream::Start;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_that_was_not_read_shows_the_start_that_was_asked_for() {
+        let asked = Progress {
+            began: Some(Start::At(1_795_248_000_000_000)),
+            ..Progress::default()
+        };
+        assert_eq!(done_to(&asked), "from 2026-11-21T08:00:00.000000Z");
+        let read = Progress {
+            to: Position::offset(7),
+            ..asked
+        };
+        assert_eq!(done_to(&read), "7");
+        assert_eq!(done_to(&Progress::default()), "begin");
+    }
 }

@@ -198,6 +198,9 @@ impl Stream for MarkedStream {
                 );
             }
             to => {
+                let offset = newest.next_offset().unwrap() as i64 - 1;
+                let arrival = progress.arrival.unwrap_or_default();
+                assert!(arrival <= offset, "{shard} after {to} arrived at {arrival}");
                 let wanted = marks(&inherited, shard, newest);
                 assert_eq!(given, wanted, "{shard} is opened after {to}");
             }

@@ -396,7 +396,9 @@ impl ShardReader for ScriptedReader {
                     let mut runs = RunBuilder::default();
                     let mut records = Vec::new();
                     for (n, segment) in segments.iter().enumerate() {
-                        runs.push((first + n as u64).into(), 0, Step::Sequence, 0);
+                        // It arrived at the time that its offset says.
+                        let offset = first + n as u64;
+                        runs.push(offset.into(), 0, Step::Sequence, offset as i64);
                         let payload = Span::new(0, segment.len() as u32);
                         records.push(Entry {
                             segment: n as u32,

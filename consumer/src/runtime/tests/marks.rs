@@ -121,6 +121,9 @@ async fn a_successor_begins_with_the_marks_of_its_predecessor() {
                 0 => drop(worker),
                 _ => drop(worker.drained().await.unwrap()),
             }
+            let arrival = world.leases.row("a").unwrap().progress.unwrap().arrival;
+            let to = world.leases.to("a").next_offset().unwrap() as i64 - 1;
+            assert_eq!(arrival, Some(to), "it tells by time how much is lost");
             let wanted = places(&stream, "a");
             assert_eq!(wanted[0] == Position::Begin, round == 0, "{wanted:?}");
         }
@@ -155,8 +158,12 @@ async fn children_begin_with_the_final_marks_of_their_parents() {
         world.assert_exact();
         assert_eq!(stream.opened().len(), 7);
         let row = world.leases.row("right").unwrap();
-        let marks = String::from_utf8(row.progress.unwrap().marks).unwrap();
-        assert_eq!(marks, "b@2 a@9 right@3 ");
+        let progress = row.progress.unwrap();
+        let marks = String::from_utf8(progress.marks).unwrap();
+        assert_eq!(
+            (marks.as_str(), progress.arrival),
+            ("b@2 a@9 right@3 ", Some(3))
+        );
     }
 }
 
