@@ -16,7 +16,7 @@ use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::shard::ShardId;
 use hydrant_core::shutdown::Phase;
-use hydrant_core::stream::{Assignment, Join};
+use hydrant_core::stream::{Assignment, Join, Start};
 use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event, Subscription};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -44,11 +44,13 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     let mut first_shards = BTreeSet::new();
     let (subscription, by_leases): (Box<dyn Subscription>, bool) = match assignment {
         Assignment::Broker(subscription) => {
-            let output = OutputIdentity::of(&spec.stage);
-            let progress = subscription.progress().await?;
-            if !progress.iter().any(|(_, progress)| output.owns(progress)) {
-                let all = initial_shards.all().iter();
-                first_shards = all.map(|shard| shard.id.clone()).collect();
+            if spec.start == Start::Latest {
+                let output = OutputIdentity::of(&spec.stage);
+                let progress = subscription.progress().await?;
+                if !progress.iter().any(|(_, progress)| output.owns(progress)) {
+                    let all = initial_shards.all().iter();
+                    first_shards = all.map(|shard| shard.id.clone()).collect();
+                }
             }
             (subscription, false)
         }
@@ -109,8 +111,8 @@ struct Supervisor {
     shared: Arc<RunContext>,
     subscription: Box<dyn Subscription>,
     by_leases: bool,
-    /// The shards that existed when the app began. Under leases the rows say where it did, and a row without progress means
-    /// the beginning; with a broker an app with progress in any shard began before.
+    /// The shards that existed when the app began, if it begins at the latest record. Under leases the rows say where it
+    /// did, and a row without progress means the beginning; with a broker an app with progress in any shard began before.
     first_shards: BTreeSet<ShardId>,
     tasks: JoinSet<(ShardId, TaskOutcome)>,
     active: BTreeMap<ShardId, ActiveClaim>,

@@ -99,13 +99,20 @@ impl StartRules<'_> {
         let known = in_ledger.clone().filter(|known| output.owns(known));
         if resumed.is_some() || output.keeps_progress() {
             let progress = match (resumed, known) {
-                (Some(resumed), known) => Progress {
-                    pin: None,
-                    arrival: known
-                        .filter(|known| known.to == resumed.to)
-                        .and_then(|known| known.arrival),
-                    ..resumed
-                },
+                (Some(mut resumed), known) => {
+                    // What the ledger holds of the same place, the output need not keep as well.
+                    let same = known.filter(|known| known.to == resumed.to);
+                    let same = same.unwrap_or_default();
+                    if resumed.marks.is_empty() {
+                        resumed.marks = same.marks;
+                    }
+                    Progress {
+                        pin: None,
+                        began: resumed.began.or(same.began),
+                        arrival: same.arrival,
+                        ..resumed
+                    }
+                }
                 (None, Some(known)) if self.start == Start::Latest => Progress {
                     to: known.to,
                     began: known.began,

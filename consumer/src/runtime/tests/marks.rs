@@ -1,7 +1,11 @@
 //! Marks come back with the position that they belong to, whatever opens the next reader.
 
-use hydrant_core::error::Error;
-use hydrant_core::shard::ShardId;
+use async_trait::async_trait;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::lease::Progress;
+use hydrant_core::shard::{Shard, ShardId};
+use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage};
+use hydrant_core::subscription::ClaimId;
 
 use super::*;
 use crate::runtime::testing::MarkedStream;
@@ -129,6 +133,57 @@ async fn a_successor_begins_with_the_marks_of_its_predecessor() {
         }
         world.assert_complete();
     }
+}
+
+/// An output that answers how far it is, and keeps no marks.
+#[derive(Debug)]
+struct Markless(Exact);
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Stage for Markless {
+    fn scope(&self) -> Scope {
+        self.0.scope()
+    }
+    fn output(&self) -> Option<Output> {
+        self.0.output()
+    }
+    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+        let resumed = self.0.resume(shard).await?;
+        Ok(resumed.map(|resumed| Progress {
+            marks: Vec::new(),
+            ..resumed
+        }))
+    }
+    async fn knows(&self, shard: &Shard) -> Result<bool> {
+        self.0.knows(shard).await
+    }
+    async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
+        self.0.open(claim).await
+    }
+    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        self.0.publish_all(why).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn marks_that_the_output_does_not_keep_come_from_the_ledger_of_the_same_place() {
+    let mut world = World::new(1, true);
+    for round in 1..4 {
+        let stage = Markless(Exact::new(&world.log));
+        let (stream, mut spec) = world.marked(stage);
+        spec.exit_at_end = false;
+        let worker = RunningWorker::start(spec);
+        world.stream.append("a", 5, 0);
+        until("the records", || world.log.records().len() == 5 * round).await;
+        worker.drained().await.unwrap();
+        let begun = match round {
+            1 => Position::Begin,
+            round => p(5 * (round as u64 - 1) - 1),
+        };
+        assert_eq!(places(&stream, "a"), [begun]);
+    }
+    world.assert_exact();
 }
 
 /// Children begin with what their parents' readers knew at their ends: split, merged, and past a shard without records.
