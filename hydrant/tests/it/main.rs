@@ -6,6 +6,7 @@
     reason = "processes run in real time, and a long test reports what it did"
 )]
 
+mod architecture;
 mod bad_input;
 mod cases;
 mod freeze;

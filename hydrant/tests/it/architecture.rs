@@ -1,0 +1,164 @@
+//! What `docs/architecture.md` says of the tree is true of the tree.
+//!
+//! Promises that a kind of stream or lake is named where the page says, so that one more of them touches those files and
+//! no others, and that each file which the page's tables name exists.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What names a kind of stream or lake: types and modules of those that there are, and their URLs.
+const NAMES_OF_KINDS: [&str; 7] = [
+    "LocalStream",
+    "FileLake",
+    "local::",
+    "::Local",
+    "LakeUrl::File",
+    "\"local",
+    "\"file:",
+];
+
+/// The rooms of the kinds that there are.
+const ROOMS: [&str; 4] = [
+    "stream/src/local",
+    "stream/src/local.rs",
+    "sink/src/lake/file",
+    "sink/src/lake/file.rs",
+];
+
+/// Files that name a kind because they are made for that one, which another kind does not change.
+const MADE_FOR_ONE_KIND: [(&str, &str); 5] = [
+    (
+        "consumer/src/config.rs",
+        "copies into files of this machine",
+    ),
+    (
+        "hydrant/src/demo/directory.rs",
+        "the demo runs on this machine",
+    ),
+    (
+        "hydrant/src/run.rs",
+        "one process with a directory of its own",
+    ),
+    (
+        "hydrant/src/stream/admin.rs",
+        "lists the streams in a directory",
+    ),
+    (
+        "hydrant/src/lake.rs",
+        "shows where readers find a directory",
+    ),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn page() -> String {
+    std::fs::read_to_string(root().join("docs/architecture.md")).unwrap()
+}
+
+/// The production code of the crates that an adapter could touch: path below the root, text without comments and tests.
+fn production_code() -> Vec<(String, String)> {
+    let crates = [
+        "core",
+        "process",
+        "stream",
+        "consumer",
+        "producer",
+        "transform",
+        "sink",
+        "hydrant",
+    ];
+    let mut files = Vec::new();
+    for name in crates {
+        collect(
+            &root().join(name).join("src"),
+            &format!("{name}/src"),
+            &mut files,
+        );
+    }
+    files
+}
+
+fn collect(dir: &Path, name: &str, files: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let file = entry.file_name().into_string().unwrap();
+        let path = format!("{name}/{file}");
+        if file.starts_with("tests") || file == "testing" || file == "fuzz.rs" {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() {
+            collect(&entry.path(), &path, files);
+        } else if file.ends_with(".rs") {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next();
+            let lines = code.unwrap_or_default().lines();
+            let lines = lines.filter(|line| !line.trim_start().starts_with("//"));
+            files.push((path, lines.collect::<Vec<_>>().join("\n")));
+        }
+    }
+}
+
+/// The paths in backquotes of the page's tables: `a/{b,c}.rs` stands for two.
+fn paths_of(text: &str) -> BTreeSet<String> {
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let paths = quoted.filter(|path| path.contains('/') && path.ends_with(".rs"));
+    paths
+        .flat_map(|path| match (path.split_once('{'), path.split_once('}')) {
+            (Some((before, _)), Some((inside, after))) => {
+                let names = inside[before.len() + 1..].split(',');
+                names.map(|name| format!("{before}{name}{after}")).collect()
+            }
+            _ => vec![path.to_owned()],
+        })
+        .collect()
+}
+
+fn section(title: &str) -> String {
+    let page = page();
+    let text = page.split(&format!("\n## {title}\n")).nth(1);
+    let text = text.unwrap_or_else(|| panic!("the page has no section `{title}`"));
+    text.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn only_the_files_of_the_page_name_a_kind_of_stream_or_lake() {
+    let said = paths_of(&section("Where a kind of stream or lake is named"));
+    let exempt: BTreeSet<String> = MADE_FOR_ONE_KIND.map(|(path, _)| path.to_owned()).into();
+    let files = production_code();
+    assert!(files.len() > 200, "{} files were read", files.len());
+    let names = files.iter().filter(|(path, text)| {
+        let in_room = ROOMS.iter().any(|room| {
+            path == room
+                || path
+                    .strip_prefix(room)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        });
+        !in_room && NAMES_OF_KINDS.iter().any(|name| text.contains(name))
+    });
+    let found: BTreeSet<String> = names.map(|(path, _)| path.clone()).collect();
+    let expected: BTreeSet<String> = said.union(&exempt).cloned().collect();
+    let unsaid: Vec<_> = found.difference(&expected).collect();
+    assert!(
+        unsaid.is_empty(),
+        "these files name a kind of stream or lake, which the page does not say: {unsaid:?}"
+    );
+    let gone: Vec<_> = expected.difference(&found).collect();
+    assert!(
+        gone.is_empty(),
+        "these files do not name a kind of stream or lake any more: {gone:?}"
+    );
+}
+
+#[test]
+fn each_file_of_the_page_exists() {
+    for title in ["Seams", "Where a kind of stream or lake is named"] {
+        let paths = paths_of(&section(title));
+        assert!(!paths.is_empty(), "the tables of `{title}` name no file");
+        for path in paths {
+            assert!(root().join(&path).is_file(), "`{title}` names `{path}`");
+        }
+    }
+}
