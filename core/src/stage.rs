@@ -103,7 +103,8 @@ pub trait Stage: Send + Sync + fmt::Debug {
         None
     }
     /// What the output knows of a shard's progress; finishes what a dead owner left half done. `None` when the output
-    /// keeps no progress or has none for this shard. Called under a claim of the shard only.
+    /// keeps no progress or has none for this shard. Called under a claim of the
+    /// shard, or of a child after its end: never while another worker may own it.
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;
     /// Whether the output has progress of a shard, which another worker may own: it changes nothing, and fences nobody.
     async fn knows(&self, shard: &Shard) -> Result<bool>;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hydrant_core::error::Result;
 use hydrant_core::lease::{Lease, OutputId, Progress};
 use hydrant_core::shard::Shard;
-use hydrant_core::stage::{Output, Stage};
+use hydrant_core::stage::{LedgerUse, Output, Stage};
 
 /// The output of this worker.
 #[derive(Clone, Debug)]
@@ -22,9 +22,16 @@ pub(crate) struct OutputIdentity {
 impl OutputIdentity {
     /// Returns the output of `stage`.
     pub(crate) fn of(stage: &Arc<dyn Stage>) -> Self {
+        let output = stage.output();
+        debug_assert!(
+            output
+                .as_ref()
+                .is_none_or(|output| output.keeps_progress || output.ledger == LedgerUse::Written),
+            "who leaves the ledger alone knows by itself how far it is"
+        );
         OutputIdentity {
             stage: Arc::clone(stage),
-            output: stage.output(),
+            output,
         }
     }
 
@@ -38,6 +45,12 @@ impl OutputIdentity {
         self.output
             .as_ref()
             .is_some_and(|output| output.keeps_progress)
+    }
+
+    /// Whether the output commits the progress where the ledger has it, so that the runtime leaves the ledger alone.
+    pub(crate) fn commits_progress(&self) -> bool {
+        let output = self.output.as_ref();
+        output.is_some_and(|output| output.ledger == LedgerUse::Silent)
     }
 
     /// Whether `progress` belongs to this output.
@@ -81,5 +94,64 @@ impl OutputIdentity {
     /// Whether the output itself has progress of a shard, whichever worker owns it.
     pub(crate) async fn knows(&self, shard: &Shard) -> Result<bool> {
         Ok(self.keeps_progress() && self.stage.knows(shard).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use hydrant_core::stage::{Flush, Opened, Scope, ShardStage};
+    use hydrant_core::subscription::ClaimId;
+
+    use super::*;
+
+    /// An output that fences the owner of each shard that it resumes.
+    #[derive(Debug)]
+    struct FencingOutput;
+
+    #[async_trait]
+    impl Stage for FencingOutput {
+        fn scope(&self) -> Scope {
+            Scope::Worker
+        }
+
+        fn output(&self) -> Option<Output> {
+            Some(Output {
+                id: OutputId::new("cluster", "a cluster"),
+                keeps_progress: true,
+                ledger: LedgerUse::Silent,
+            })
+        }
+
+        async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
+            panic!("the owner of {shard:?} was fenced");
+        }
+
+        async fn knows(&self, shard: &Shard) -> Result<bool> {
+            Ok(shard.closed)
+        }
+
+        async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {
+            panic!("nothing is opened");
+        }
+
+        async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_output_knows_of_others_is_asked_without_resuming_them() {
+        let stage: Arc<dyn Stage> = Arc::new(FencingOutput);
+        let output = OutputIdentity::of(&stage);
+        for closed in [true, false] {
+            let shard = Shard {
+                id: "a".into(),
+                range: hydrant_core::HashRange::ALL,
+                parents: Vec::new(),
+                closed,
+            };
+            assert_eq!(output.knows(&shard).await.unwrap(), closed);
+        }
     }
 }

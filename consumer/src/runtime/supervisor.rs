@@ -54,6 +54,13 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
             }
             (subscription, false)
         }
+        Assignment::Leases(_) if OutputIdentity::of(&spec.stage).commits_progress() => {
+            return Err(Error::refused(format!(
+                "the output commits how far `{}` is read, but its shards are shared by leases, which would never hear of a \
+                 shard's end: read a stream whose broker hands the shards out",
+                spec.stream.url()
+            )));
+        }
         Assignment::Leases(store) => {
             let leased = LeaseSetup {
                 stream: Arc::clone(&spec.stream),

@@ -7,6 +7,7 @@ mod prefetch;
 mod progress_writer;
 mod publish;
 mod shard_task;
+mod silent_ledger;
 mod start_position;
 
 pub(crate) use control::{TaskOrder, TaskOutcome};

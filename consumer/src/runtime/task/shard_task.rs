@@ -37,6 +37,7 @@ use super::control::{PACE, TaskOrder, TaskOutcome, wanted};
 use super::place::Trail;
 use super::prefetch::{Prefetch, shedding};
 use super::progress_writer::ProgressWriter;
+use super::silent_ledger::SilentLedger;
 use super::start_position::{StartPoint, StartRules, Unconfirmed};
 use crate::runtime::leases::{SILENT, lineage};
 use crate::runtime::progress_board::ShardStatus;
@@ -91,6 +92,10 @@ impl ShardTask {
             ledger,
             parents,
         } = claim;
+        let ledger: Arc<dyn Ledger> = match shared.output.commits_progress() {
+            true => Arc::new(SilentLedger(ledger)),
+            false => ledger,
+        };
         ShardTask {
             shared,
             claim: id,

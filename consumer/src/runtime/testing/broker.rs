@@ -42,6 +42,8 @@ pub(crate) struct BrokerStream {
     asked: Arc<AtomicU64>,
     /// The progress in the ledgers of the claims.
     pub(crate) held: Arc<AtomicBool>,
+    /// How often a ledger was read or written.
+    touched: Arc<AtomicU64>,
 }
 
 impl BrokerStream {
@@ -70,6 +72,7 @@ impl BrokerStream {
             orders: Mutex::new(Some(orders)),
             asked: Arc::default(),
             held: Arc::new(AtomicBool::new(true)),
+            touched: Arc::default(),
         })
     }
 
@@ -90,6 +93,7 @@ impl BrokerStream {
             ledger: Arc::clone(&self.ledger),
             released: Arc::clone(&self.released),
             held: Arc::clone(&self.held),
+            touched: Arc::clone(&self.touched),
         });
         self.order(Event::Granted(Claim {
             id,
@@ -108,6 +112,10 @@ impl BrokerStream {
     /// Closes the broker for good.
     pub(crate) fn hang_up(&self) {
         self.orders.lock().unwrap().take();
+    }
+
+    pub(crate) fn ledger_touched(&self) -> u64 {
+        self.touched.load(Ordering::SeqCst)
     }
 
     pub(crate) fn asked(&self) -> u64 {
@@ -169,15 +177,18 @@ struct BrokerLedger {
     ledger: Progresses,
     released: Arc<Mutex<Vec<ClaimId>>>,
     held: Arc<AtomicBool>,
+    touched: Arc<AtomicU64>,
 }
 
 #[async_trait]
 impl Ledger for BrokerLedger {
     async fn read(&self) -> Result<Option<Progress>> {
+        self.touched.fetch_add(1, Ordering::SeqCst);
         Ok(self.ledger.lock().unwrap().get(&self.claim.shard).cloned())
     }
 
     async fn write(&self, progress: &Progress) -> Result<()> {
+        self.touched.fetch_add(1, Ordering::SeqCst);
         self.ledger
             .lock()
             .unwrap()

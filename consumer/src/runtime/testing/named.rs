@@ -23,6 +23,16 @@ impl<S> NamedStage<S> {
         };
         NamedStage { stage, output }
     }
+
+    /// An output that commits the progress in the source's own store.
+    pub(crate) fn committing(id: &str, stage: S) -> Self {
+        let named = NamedStage::new(id, true, stage);
+        let output = Output {
+            ledger: LedgerUse::Silent,
+            ..named.output
+        };
+        NamedStage { output, ..named }
+    }
 }
 
 #[async_trait]

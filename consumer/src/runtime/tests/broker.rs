@@ -1,5 +1,7 @@
 use std::sync::atomic::Ordering;
 
+use hydrant_core::Error;
+use hydrant_core::lease::Progress;
 use hydrant_core::stream::Start;
 
 use super::*;
@@ -136,6 +138,53 @@ async fn a_partition_that_was_added_between_two_runs_is_read_from_its_beginning(
         (broker.to("a"), broker.to("added")),
         (Some(p(9)), Some(p(3)))
     );
+}
+
+/// The output commits the offsets with its records: a read of the ledger would begin elsewhere than the output, a write would
+/// move the offsets back.
+#[tokio::test(start_paused = true)]
+async fn a_silent_ledger_is_neither_read_nor_written_and_the_claim_is_given_back() {
+    for is_silent in [true, false] {
+        let mut world = World::new(2, true);
+        let stage = Exact::new(&world.log);
+        let failures = Arc::clone(&stage.failures);
+        let stage = match is_silent {
+            true => NamedStage::committing("cluster", stage),
+            false => NamedStage::new("cluster", true, stage),
+        };
+        let (broker, spec) = world.brokered(stage);
+        for (shard, grant) in [("a", 1), ("b", 2)] {
+            world.stream.append(shard, 30, 0);
+            broker.keep(shard, Progress::starting(p(999)));
+            broker.grant(shard, grant).await;
+        }
+        let worker = RunningWorker::start(spec);
+        until("the records", || world.log.records().len() == 60).await;
+        // A failed attempt and an owner that was faster begin after what the output says.
+        failures.lock().unwrap().push(Error::Unavailable {
+            message: "away".to_owned(),
+            after: Duration::ZERO,
+        });
+        world.stream.append("a", 10, 0);
+        until("more records", || world.log.records().len() == 70).await;
+        pass(Duration::from_secs(5)).await;
+        let left = broker.revoke("b", 2, clock::now() + Duration::from_secs(10));
+        left.await;
+        worker.drained().await.unwrap();
+        world.assert_exact();
+        assert_eq!(broker.ledger_touched() == 0, is_silent);
+        assert_eq!(broker.to("a") == Some(p(999)), is_silent);
+        assert_eq!(broker.released(), [2, 1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_commits_progress_is_refused_where_leases_share_the_shards() {
+    let mut world = World::new(1, true);
+    let stage = NamedStage::committing("cluster", Exact::new(&world.log));
+    let spec = world.spec(stage);
+    let error = RunningWorker::start(spec).ended().await.unwrap_err();
+    assert!(error.to_string().contains("shared by leases"), "{error}");
 }
 
 /// An app that begins at the latest record has nothing yet: what the partitions hold is not for it.
