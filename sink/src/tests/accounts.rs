@@ -261,7 +261,7 @@ async fn a_tombstone_is_a_dead_letter_without_payload() {
     whole.arrivals = vec![NOW, NOW, NOW, NOW + 5];
     assert!(whole.is_aligned());
     push(&mut shard, whole).await;
-    shard.publish(Flush::Time).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap();
     let commit = commit_of(&process, 1).await;
     let counts = &commit.counts;
     assert_eq!(

@@ -26,7 +26,7 @@ const ALL_LANDED: Duration = Duration::from_secs(200);
 const PLACED: Duration = Duration::from_secs(6);
 
 /// One process of a worker, with its own view of the map.
-struct Worker {
+struct UncheckedWorker {
     /// Which upstream shard it sends.
     of: usize,
     session: LaneSession,
@@ -68,21 +68,21 @@ impl Script {
     }
 }
 
-struct World {
+struct UncheckedWorld {
     seed: u64,
     random: Random,
     script: Script,
     stream: MemoryStream,
     checkpoints: [Position; 2],
-    workers: Vec<Worker>,
+    workers: Vec<UncheckedWorker>,
 }
 
-impl World {
+impl UncheckedWorld {
     fn new(seed: u64) -> Self {
         let random = Random::seeded(seed);
         let clock = Arc::new(ManualClock::new(1));
         let shards = 1 + random.below(4) as u32;
-        World {
+        UncheckedWorld {
             seed,
             script: Script::drawn(&random),
             stream: MemoryStream::storing("out", shards, clock, random.clone()),
@@ -102,7 +102,7 @@ impl World {
         let after = self.checkpoints[of];
         let lanes = lanes.await.unwrap();
         let session = lanes.session(upstream(SHARDS[of], after));
-        self.workers.push(Worker {
+        self.workers.push(UncheckedWorker {
             of,
             session: session.await,
             next: after.next_offset().unwrap(),
@@ -198,7 +198,7 @@ impl World {
 
 /// What the readers of a stream hand on.
 #[derive(Default)]
-struct Found {
+struct FoundRecords {
     /// Records, in the order of shards after their parents.
     records: Vec<(ShardId, u64)>,
     letters: BTreeMap<String, u32>,
@@ -208,11 +208,11 @@ struct Found {
 }
 
 /// Reads each shard to its tip or end, with what the readers of its parents knew.
-async fn read(stream: &MemoryStream) -> Found {
+async fn read(stream: &MemoryStream) -> FoundRecords {
     let map = stream.shards().await.unwrap();
     let budget = Budget::new(1 << 30);
     let mut ends: BTreeMap<ShardId, (Shard, Progress)> = BTreeMap::new();
-    let mut found = Found::default();
+    let mut found = FoundRecords::default();
     // Children are named after their parents.
     for shard in map.all() {
         let parents = shard.parents.iter().map(|parent| ends[parent].clone());
@@ -241,7 +241,7 @@ async fn read(stream: &MemoryStream) -> Found {
     found
 }
 
-impl Found {
+impl FoundRecords {
     fn take(&mut self, batch: &hydrant_core::Batch) {
         for n in 0..batch.len() {
             let (entry, origin) = batch.origin(n).expect("each record has an origin");
@@ -308,7 +308,7 @@ impl Found {
 
 /// Plays a seed and judges what readers find; answers how many copies they dropped.
 async fn simulate(seed: u64) -> u64 {
-    let mut world = World::new(seed);
+    let mut world = UncheckedWorld::new(seed);
     world.play().await;
     let found = read(&world.stream).await;
     found.check(seed, world.script.keeps_order());
