@@ -189,6 +189,9 @@ pub trait StreamWriter: Send + Sync + fmt::Debug {
     fn routing(&self) -> Routing;
     /// The keys that a record can have.
     fn keys(&self) -> KeyRule;
+    /// Whether a record keeps its headers here, and a tombstone stays one. Where not, a sender leaves headers out, and makes
+    /// a dead letter of a tombstone, which would become an empty record.
+    fn keeps_headers(&self) -> bool;
     /// The largest sum of key, payload and header bytes of one record.
     fn record_bytes_max(&self) -> usize;
     /// The largest sum of key, payload and header bytes of one append, and the size worth aiming at.

@@ -26,6 +26,8 @@ pub enum Refusal {
     Damaged,
     /// Key and payload together are larger than records may be.
     RecordTooLarge,
+    /// No record of the stream can have its key, by the code that the stream gives.
+    KeyRefused(&'static str),
     /// Finding its key panicked: a fault of hydrant, not of the record.
     InternalFault,
     /// It nests deeper than a table takes.
@@ -41,6 +43,7 @@ impl Refusal {
             Refusal::LineTooLong => "line_too_long",
             Refusal::Damaged => "damaged",
             Refusal::RecordTooLarge => "record_too_large",
+            Refusal::KeyRefused(code) => code,
             Refusal::InternalFault => INTERNAL_FAULT,
             Refusal::TooDeep => "too_deep",
             Refusal::NameTooLong => "name_too_long",
@@ -55,6 +58,7 @@ impl Refusal {
             Refusal::RecordTooLarge => {
                 "with its key it is larger than a record may be (`--record-bytes`)"
             }
+            Refusal::KeyRefused(_) => "the stream takes no such key (`--key`)",
             Refusal::TooDeep => "its objects and lists nest deeper than 64 levels",
             Refusal::InternalFault => "finding its key failed, which is a fault of hydrant",
             Refusal::NameTooLong => "the name of a field is longer than 256 bytes",

@@ -87,6 +87,7 @@ pub async fn run_into(
     let record_bytes_max = usize::try_from(config.record_bytes).unwrap_or(usize::MAX);
     let limits = ChunkLimits {
         record_bytes_max: record_bytes_max.min(delivery.record_bytes_max()),
+        keys: delivery.keys(),
         chunk_bytes: usize::try_from(config.chunk_bytes()).unwrap_or(usize::MAX),
     };
     let subject = Subject {

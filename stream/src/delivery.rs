@@ -14,6 +14,7 @@ mod begun;
 mod confirmed_by_range;
 mod lane;
 mod lanes;
+mod output_limits;
 mod plan;
 mod route;
 mod session;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Output, Scope};
-use hydrant_core::stream::SharedStream;
+use hydrant_core::stream::{KeyRule, SharedStream};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Batch, Context, Error, Position, Result, Shard};
 
@@ -56,8 +57,10 @@ pub trait Delivery: Send + Sync + fmt::Debug {
     fn scope(&self) -> Scope;
     /// What is written into.
     fn output(&self) -> Output;
-    /// The largest sum of key and payload bytes of one record that the output takes.
+    /// The largest sum of key, payload and header bytes of one record that the output takes.
     fn record_bytes_max(&self) -> usize;
+    /// The keys that a record of the output can have.
+    fn keys(&self) -> KeyRule;
     /// What the output knows of a shard's progress; finishes what a dead owner left half done. Called under a claim of
     /// the shard only.
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;

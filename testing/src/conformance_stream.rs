@@ -59,11 +59,6 @@ pub trait Harness: Send + Sync {
     fn keeps_keyless(&self) -> bool {
         true
     }
-
-    /// Whether a record keeps its headers, and a tombstone stays one.
-    fn keeps_headers(&self) -> bool {
-        true
-    }
 }
 
 /// Tries everything.
@@ -78,9 +73,7 @@ pub async fn conforms(harness: &dyn Harness) {
     append::what_was_acknowledged_survives_its_process(harness).await;
     append::writers_side_by_side_lose_and_reorder_nothing(harness).await;
     append::routes_and_origins_travel_with_records(harness).await;
-    if harness.keeps_headers() {
-        columns::headers_and_tombstones_come_back(harness).await;
-    }
+    columns::headers_and_tombstones_come_back(harness).await;
     let drops_copies = harness.drops_copies();
     if drops_copies == DropsCopies::AtAppend {
         append::an_append_is_stored_once(harness).await;

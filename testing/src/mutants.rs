@@ -219,6 +219,10 @@ impl StreamWriter for Broken<Arc<MemoryStream>> {
         self.inner.keys()
     }
 
+    fn keeps_headers(&self) -> bool {
+        self.inner.keeps_headers()
+    }
+
     fn record_bytes_max(&self) -> usize {
         self.inner.record_bytes_max()
     }

@@ -167,14 +167,14 @@ impl FleetJob {
                 index += 1;
                 continue;
             };
-            let length = payload.len as usize + key.map_or(0, |key| key.len as usize);
-            if length > self.limits.record_bytes_max {
+            let key_bytes = key.map(|key| &bytes[key.start as usize..][..key.len as usize]);
+            if let Some(reason) = self.limits.refusal(key_bytes, payload.len as usize) {
                 bytes.truncate(start);
                 refused.push(RefusedRecord {
                     index,
                     line: index + 1,
                     length: u64::from(payload.len),
-                    reason: Refusal::RecordTooLarge,
+                    reason,
                 });
                 broken = true;
             } else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::clock::SharedClock;
+use hydrant_core::stream::KeyRule;
 use hydrant_core::{Permit, clock};
 
 use super::{LineBlock, limits};
@@ -16,14 +17,27 @@ use crate::key::{KeyTemplate, RecordKey};
 pub(crate) struct ChunkLimits {
     /// Key and payload bytes of one record.
     pub(crate) record_bytes_max: usize,
+    /// The keys that a record can have.
+    pub(crate) keys: KeyRule,
     /// Where a chunk of simulated records ends.
     pub(crate) chunk_bytes: usize,
+}
+
+impl ChunkLimits {
+    /// Why the stream has no record with such a key and so many bytes of payload; `None` when it may have one.
+    pub(super) fn refusal(&self, key: Option<&[u8]>, payload_bytes: usize) -> Option<Refusal> {
+        if payload_bytes + key.map_or(0, <[u8]>::len) > self.record_bytes_max {
+            return Some(Refusal::RecordTooLarge);
+        }
+        let misfit = key.and_then(|key| self.keys.misfit(key));
+        misfit.map(Refusal::KeyRefused)
+    }
 }
 
 /// Turns blocks into chunks.
 pub(super) struct Indexer {
     pub(super) key: Option<KeyTemplate>,
-    pub(super) record_bytes_max: usize,
+    pub(super) limits: ChunkLimits,
     pub(super) clock: SharedClock,
 }
 
@@ -63,13 +77,11 @@ impl Indexer {
                 template.try_extract(payload, &mut scratch)
             });
             let key = found.as_ref().ok().and_then(Option::as_ref);
-            let length = payload.len() + key.map_or(0, |key| key.bytes(payload, &scratch).len());
-            let broken = if found.is_err() {
-                Some(Refusal::InternalFault)
-            } else if length > self.record_bytes_max {
-                Some(Refusal::RecordTooLarge)
-            } else {
-                limits::broken(payload)
+            let key_bytes = key.map(|key| key.bytes(payload, &scratch));
+            let refused_by_stream = || self.limits.refusal(key_bytes, payload.len());
+            let broken = match &found {
+                Err(_) => Some(Refusal::InternalFault),
+                Ok(_) => refused_by_stream().or_else(|| limits::broken(payload)),
             };
             if let Some(reason) = broken {
                 let length = payload.len() as u64;

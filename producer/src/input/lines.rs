@@ -43,7 +43,7 @@ impl LineSource {
         let (sender, chunks) = mpsc::channel(AHEAD_CHUNKS);
         let indexer = Indexer {
             key: config.key.as_ref().map(|key| key.1.clone()),
-            record_bytes_max: limits.record_bytes_max,
+            limits,
             clock: SharedClock::clone(&context.clock),
         };
         let reading = ReadOptions {

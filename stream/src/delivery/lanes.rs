@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use hydrant_core::hash::Routing;
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Output, Scope};
-use hydrant_core::stream::{SharedStream, StreamWriter};
+use hydrant_core::stream::{KeyRule, SharedStream, StreamWriter};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Budget, Context, Overdraft, Random, Result, Shard};
 use metrics::{Counter, counter};
 use tokio::sync::Mutex;
 
 use super::begun::Beginnings;
-use super::plan::Sizes;
+use super::output_limits::OutputLimits;
 use super::route::{Keys, RouteRule, Table};
 use super::session::LaneSession;
 use super::upstream::Upstream;
@@ -106,11 +106,8 @@ impl Lanes {
         let output = &self.output;
         let table = Arc::clone(&*output.table.lock().await);
         let rule = RouteRule::new(output.keys, &output.routing, upstream.shard.clone());
-        let sizes = Sizes {
-            record_bytes_max: output.writer.record_bytes_max(),
-            append_bytes: output.writer.append_bytes_target(),
-        };
-        LaneSession::new(Arc::clone(output), upstream, rule, sizes, table)
+        let limits = OutputLimits::of(&*output.writer);
+        LaneSession::new(Arc::clone(output), upstream, rule, limits, table)
     }
 }
 
@@ -137,6 +134,10 @@ impl Delivery for Lanes {
 
     fn record_bytes_max(&self) -> usize {
         self.output.writer.record_bytes_max()
+    }
+
+    fn keys(&self) -> KeyRule {
+        self.output.writer.keys()
     }
 
     async fn resume(&self, _shard: &Shard) -> Result<Option<Progress>> {

@@ -400,6 +400,10 @@ impl StreamWriter for ModelStream {
         KeyRule::Any
     }
 
+    fn keeps_headers(&self) -> bool {
+        true
+    }
+
     fn record_bytes_max(&self) -> usize {
         self.record_bytes_max
     }

@@ -17,15 +17,9 @@ use hydrant_core::stream::{Unit, UnitKind};
 use hydrant_core::transform::Transformed;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId};
 
+use super::output_limits::OutputLimits;
 use super::route::{RouteRule, Routes, Table};
 use super::upstream::Upstream;
-
-/// What the output takes at most.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub(super) record_bytes_max: usize,
-    pub(super) append_bytes: usize,
-}
 
 /// Cuts batches of one upstream shard; cheap to clone, and always valid: a plan made by an old map is routed again when
 /// it is sent.
@@ -34,7 +28,7 @@ pub struct Planner {
     pub(super) rule: RouteRule,
     pub(super) upstream: Arc<Upstream>,
     pub(super) table: Arc<Table>,
-    pub(super) sizes: Sizes,
+    pub(super) limits: OutputLimits,
 }
 
 /// A batch cut into appends.
@@ -111,6 +105,7 @@ impl Planner {
         } = transformed;
         let to = batch.to;
         let accounts = self.accounts(&mut batch)?;
+        self.limits.fit_headers(&mut batch);
         let held = batch.permit.bytes();
         let missing_bytes = settle_bytes(&mut batch);
         let batch = Arc::new(batch);
@@ -127,7 +122,7 @@ impl Planner {
             .into_iter()
             .flat_map(|(at, account)| self.units_of_account(at, account));
         let mut units = in_order(in_order(letters, dropped), accounts).peekable();
-        let mut cutter = Cutter::new(&batch, &self.table, self.sizes, routes.explicit, to);
+        let mut cutter = Cutter::new(&batch, &self.table, self.limits, routes.explicit, to);
         self.records(&batch, sources.iter().copied(), routes, now, |record| {
             let at = record.origin.position();
             while let Some(unit) = units.next_if(|unit| unit.origin.position() <= at) {
@@ -153,20 +148,20 @@ impl Planner {
     }
 
     /// Cuts a batch whose records all go on as they are, without an account: what a producer sends, which answers for
-    /// nothing upstream. A record larger than the output takes is refused; the caller has sorted those out.
+    /// nothing upstream. A record that the output cannot hold is refused; the caller has sorted those out.
     pub fn plan_records(&self, mut batch: Batch) -> Result<Plan> {
         let routes = self.rule.routes(&batch);
         let to = batch.to;
+        self.limits.fit_headers(&mut batch);
         let missing_bytes = settle_bytes(&mut batch);
         let batch = Arc::new(batch);
-        let mut cutter = Cutter::new(&batch, &self.table, self.sizes, routes.explicit, to);
+        let mut cutter = Cutter::new(&batch, &self.table, self.limits, routes.explicit, to);
         let sources = 0..batch.len() as u32;
         self.records(&batch, sources, &routes, 0, |record| match record.what {
             What::Record(_) => cutter.push(record),
-            What::Unit(_) => Err(Error::fatal(format!(
-                "a record is larger than the {} bytes that the output takes",
-                self.sizes.record_bytes_max
-            ))),
+            What::Unit(_) => Err(Error::fatal(
+                "a producer sent a record that the output cannot hold",
+            )),
         })?;
         let mut pieces = cutter.finish();
         for (_, piece) in &mut pieces {
@@ -206,18 +201,16 @@ impl Planner {
                 index,
             };
             let route = routes.hashes[source as usize];
-            let bytes = batch.record_bytes(pick);
-            if bytes <= self.sizes.record_bytes_max {
+            let Some(misfit) = self.limits.misfit(batch, pick) else {
                 push(Item {
                     origin,
                     route,
                     what: What::Record(pick as u32),
                 })?;
                 continue;
-            }
-            metrics::counter!("hydrant_lanes_dead_letters_total", "reason" => "record_too_large")
-                .increment(1);
-            let max = self.sizes.record_bytes_max;
+            };
+            let reason = misfit.reason;
+            metrics::counter!("hydrant_lanes_dead_letters_total", "reason" => reason).increment(1);
             let key = batch.key(entry);
             let letter = DeadLetter {
                 stream: Arc::from(self.upstream.stream.to_string()),
@@ -226,10 +219,8 @@ impl Planner {
                 sub,
                 key: key.map(|key| Arc::from(String::from_utf8_lossy(key))),
                 stage: Arc::clone(&self.upstream.stage),
-                reason: Arc::from("record_too_large"),
-                detail: format!(
-                    "{bytes} bytes of key, payload and headers; the output takes {max}"
-                ),
+                reason: Arc::from(reason),
+                detail: misfit.detail,
                 length: u64::from(entry.payload.len),
                 time: now,
             };
@@ -388,7 +379,7 @@ fn check_count(transformed: &Transformed, routes: &Routes) -> Result<()> {
 pub(super) fn reroute(
     pieces: Vec<AppendSlice>,
     table: &Table,
-    sizes: Sizes,
+    limits: OutputLimits,
     to: Position,
 ) -> Result<Vec<(ShardId, AppendSlice)>> {
     let Some(first) = pieces.first() else {
@@ -411,7 +402,7 @@ pub(super) fn reroute(
     }
     // Stable: records of one position keep their order.
     items.sort_by_key(|item| (item.origin.sequence, item.origin.sub));
-    let mut cutter = Cutter::new(&batch, table, sizes, explicit, to);
+    let mut cutter = Cutter::new(&batch, table, limits, explicit, to);
     for item in items {
         cutter.push(item)?;
     }
@@ -438,7 +429,7 @@ struct GrowingSlice {
 struct Cutter<'a> {
     batch: &'a Arc<Batch>,
     table: &'a Table,
-    sizes: Sizes,
+    limits: OutputLimits,
     explicit: bool,
     to: Position,
     growing: BTreeMap<usize, GrowingSlice>,
@@ -449,14 +440,14 @@ impl<'a> Cutter<'a> {
     fn new(
         batch: &'a Arc<Batch>,
         table: &'a Table,
-        sizes: Sizes,
+        limits: OutputLimits,
         explicit: bool,
         to: Position,
     ) -> Self {
         Cutter {
             batch,
             table,
-            sizes,
+            limits,
             explicit,
             to,
             growing: BTreeMap::new(),
@@ -517,7 +508,7 @@ impl<'a> Cutter<'a> {
         })?;
         let at = (origin.sequence, origin.sub);
         let full = self.growing.get(&number).is_some_and(|growing| {
-            growing.appended_bytes + appended > self.sizes.append_bytes && growing.last != at
+            growing.appended_bytes + appended > self.limits.append_bytes && growing.last != at
         });
         if full && let Some(growing) = self.growing.remove(&number) {
             let to = Position::at(growing.last.0, growing.last.1);

@@ -31,7 +31,8 @@ use super::begun::FirstPosition;
 use super::confirmed_by_range::ConfirmedByRange;
 use super::lane::{Lane, LaneState, Sent, append_of};
 use super::lanes::LaneOutput;
-use super::plan::{AppendSlice, Plan, Planner, Sizes, growth_bytes, reroute};
+use super::output_limits::OutputLimits;
+use super::plan::{AppendSlice, Plan, Planner, growth_bytes, reroute};
 use super::route::{RouteRule, Table};
 use super::upstream::Upstream;
 
@@ -88,7 +89,7 @@ pub(super) struct LaneSession {
     output: Arc<LaneOutput>,
     rule: RouteRule,
     upstream: Arc<Upstream>,
-    sizes: Sizes,
+    limits: OutputLimits,
     /// The output was not asked yet whether the session may begin here.
     unasked: bool,
     first: Option<FirstPosition>,
@@ -131,7 +132,7 @@ impl Session for LaneSession {
             rule: self.rule.clone(),
             upstream: Arc::clone(&self.upstream),
             table: Arc::clone(&self.table),
-            sizes: self.sizes,
+            limits: self.limits,
         }
     }
 
@@ -223,7 +224,7 @@ impl LaneSession {
         output: Arc<LaneOutput>,
         upstream: Upstream,
         rule: RouteRule,
-        sizes: Sizes,
+        limits: OutputLimits,
         table: Arc<Table>,
     ) -> Self {
         let low = upstream.after;
@@ -233,7 +234,7 @@ impl LaneSession {
             output,
             rule,
             upstream: Arc::new(upstream),
-            sizes,
+            limits,
             unasked: begins,
             first: None,
             room: Permit::default(),
@@ -388,7 +389,7 @@ impl LaneSession {
             plan.pieces
         } else {
             let pieces = plan.pieces.into_iter().map(|(_, piece)| piece).collect();
-            reroute(pieces, &self.table, self.sizes, plan.to)?
+            reroute(pieces, &self.table, self.limits, plan.to)?
         };
         self.kept.push_back(KeptPlan {
             to: plan.to,
@@ -618,7 +619,7 @@ impl LaneSession {
         }
         for (batch, pieces) in orphans {
             let to = self.kept[(batch - self.first_kept) as usize].to;
-            let pieces = reroute(pieces, &table, self.sizes, to)?;
+            let pieces = reroute(pieces, &table, self.limits, to)?;
             self.place(batch, pieces)?;
         }
         for lane in self.open.values_mut() {

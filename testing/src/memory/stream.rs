@@ -177,6 +177,10 @@ impl StreamWriter for MemoryStream {
         KeyRule::Any
     }
 
+    fn keeps_headers(&self) -> bool {
+        true
+    }
+
     fn record_bytes_max(&self) -> usize {
         RECORD_BYTES_MAX
     }
@@ -407,10 +411,6 @@ mod tests {
         }
 
         fn has_tips(&self) -> bool {
-            self.0 == DropsCopies::AtAppend
-        }
-
-        fn keeps_headers(&self) -> bool {
             self.0 == DropsCopies::AtAppend
         }
     }

@@ -34,10 +34,6 @@ impl Harness for Storing {
     fn has_tips(&self) -> bool {
         false
     }
-
-    fn keeps_headers(&self) -> bool {
-        false
-    }
 }
 
 /// Whether the suite fails with a broken variant.

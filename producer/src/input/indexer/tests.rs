@@ -8,9 +8,22 @@ use super::*;
 use crate::input::{LineReader, ReadOptions};
 
 fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize) -> Vec<InputChunk> {
+    chunks_for(KeyRule::Any, text, key, record_bytes_max)
+}
+
+fn chunks_for(
+    keys: KeyRule,
+    text: &str,
+    key: Option<&str>,
+    record_bytes_max: usize,
+) -> Vec<InputChunk> {
     let indexer = Indexer {
         key: key.map(|key| KeyTemplate::parse(key).unwrap()),
-        record_bytes_max,
+        limits: ChunkLimits {
+            record_bytes_max,
+            keys,
+            chunk_bytes: 1_000,
+        },
         clock: Arc::new(ManualClock::new(77)),
     };
     let reading = ReadOptions::lines(record_bytes_max);
@@ -20,6 +33,22 @@ fn chunks(text: &str, key: Option<&str>, record_bytes_max: usize) -> Vec<InputCh
         chunks.push(indexer.chunk(block, &Arc::from("t"), reader.next_index(), 0));
     }
     chunks
+}
+
+#[test]
+fn a_key_that_the_stream_does_not_take_is_refused_by_reason() {
+    let keys = KeyRule::Text { chars_max: 3 };
+    let text = "{\"id\":\"\u{fc}bc\"}\n{\"id\":\"abcd\"}\n{\"id\":\"\"}\n{\"no\":1}\n";
+    let chunk = chunks_for(keys, text, Some("id"), 1_000).remove(0);
+    let kept: Vec<_> = records(&chunk).into_iter().map(|(key, _)| key).collect();
+    // A field without text makes no key.
+    assert_eq!(kept, [Some("\u{fc}bc".to_owned()), None, None]);
+    let refused: Vec<_> = chunk
+        .refused
+        .iter()
+        .map(|one| (one.index, one.reason.name()))
+        .collect();
+    assert_eq!(refused, [(1, "key_too_long")]);
 }
 
 fn records(chunk: &InputChunk) -> Vec<(Option<String>, String)> {

@@ -250,6 +250,10 @@ impl StreamWriter for LocalWriter {
         KeyRule::Any
     }
 
+    fn keeps_headers(&self) -> bool {
+        true
+    }
+
     fn record_bytes_max(&self) -> usize {
         RECORD_BYTES_MAX
     }

@@ -333,6 +333,10 @@ impl StreamWriter for StoringWriter {
         KeyRule::Any
     }
 
+    fn keeps_headers(&self) -> bool {
+        false
+    }
+
     fn record_bytes_max(&self) -> usize {
         RECORD_BYTES_MAX
     }

@@ -292,6 +292,7 @@ mod tests {
     use std::sync::Arc;
 
     use hydrant_core::Random;
+    use hydrant_core::stream::KeyRule;
     use hydrant_testing::clock::ManualClock;
     use tokio::sync::mpsc;
 
@@ -299,7 +300,7 @@ mod tests {
     use crate::input::ReadOptions;
     use crate::input::files::open_file::ChunkSender;
     use crate::input::files::own_files::OwnFiles;
-    use crate::input::indexer::Indexer;
+    use crate::input::indexer::{ChunkLimits, Indexer};
     use crate::ledger::Digest;
 
     #[test]
@@ -309,7 +310,11 @@ mod tests {
         std::os::unix::fs::symlink("/proc/self/mem", dir.path().join("g.1")).unwrap();
         let indexer = Indexer {
             key: None,
-            record_bytes_max: 1_024,
+            limits: ChunkLimits {
+                record_bytes_max: 1_024,
+                keys: KeyRule::Any,
+                chunk_bytes: 1_024,
+            },
             clock: Arc::new(ManualClock::new(0)),
         };
         let sender = ChunkSender::new(indexer, Random::seeded(1), mpsc::channel(1).0, true);
