@@ -23,8 +23,8 @@ struct Reading {
     accounted: Vec<(Position, u64)>,
     /// Every place at which an interval may end, with its marks.
     places: Vec<Progress>,
-    /// How far it is.
-    to: Position,
+    /// What is stored when everything is.
+    last: Progress,
 }
 
 impl Reading {
@@ -36,31 +36,24 @@ impl Reading {
     fn dropped(&self) -> u64 {
         self.duplicates.iter().map(|(_, count)| count).sum()
     }
-
-    /// The progress that is stored when everything is.
-    fn progress(&self) -> Progress {
-        let marks = self.places.last().map(|place| place.marks.clone());
-        Progress {
-            to: self.to,
-            marks: marks.unwrap_or_default(),
-            ..Progress::default()
-        }
-    }
 }
 
 async fn read_from(stream: &SharedStream, shard: &ShardId, at: OpenAt) -> Reading {
-    let budget = Budget::new(AMPLE_BYTES);
-    let mut reader = open(stream, shard, at, &budget).await;
     let mut reading = Reading::default();
+    if let OpenAt::After { progress, .. } = &at {
+        reading.last.to = progress.to;
+    }
+    let mut reader = open(stream, shard, at, &Budget::new(AMPLE_BYTES)).await;
     loop {
         let batch = match next(&mut *reader).await {
             Read::Batch(batch) => batch,
             Read::Idle { through } => {
-                reading.to = through;
+                assert_eq!(through, reading.last.to);
                 return reading;
             }
-            Read::End { .. } => {
-                reading.to = Position::End;
+            Read::End { marks, .. } => {
+                reading.last.to = Position::End;
+                reading.last.marks = marks;
                 return reading;
             }
             gap @ Read::Gap { .. } => panic!("a shard that was not trimmed gave {gap:?}"),
@@ -76,6 +69,9 @@ async fn read_from(stream: &SharedStream, shard: &ShardId, at: OpenAt) -> Readin
                 ..Progress::default()
             });
         }
+        reading
+            .last
+            .clone_from(&reading.places[reading.places.len() - 1]);
         for (at, _) in &batch.duplicates {
             assert!(*at <= batch.to, "{at} is not in the batch");
         }
@@ -292,7 +288,7 @@ pub(super) async fn a_place_that_was_set_back_has_no_marks(harness: &dyn Harness
     let whole = read_new(&stream, &shard).await;
     let set_back = Progress {
         to: whole.found[1].position,
-        ..whole.progress()
+        ..whole.last.clone()
     };
     let again = read_from(&stream, &shard, OpenAt::progress(set_back)).await;
     assert_eq!(again.payloads(), names(&all[2..]));
@@ -309,7 +305,7 @@ pub(super) async fn children_know_what_the_readers_of_their_parents_knew(harness
     let admin = stream.admin();
     let children = must(admin.split(&parent.id, None).await, "split a shard");
     let parent_read = read_new(&stream, &parent.id).await;
-    assert_eq!(parent_read.to, Position::End);
+    assert_eq!(parent_read.last.to, Position::End);
     assert_eq!(parent_read.payloads(), names(&all[..10]));
     let mut parents = Vec::new();
     let mut found = parent_read.payloads();
@@ -330,7 +326,7 @@ pub(super) async fn children_know_what_the_readers_of_their_parents_knew(harness
     for child in parents {
         let at = OpenAt::After {
             progress: Progress::default(),
-            parents: vec![(parent.clone(), parent_read.progress())],
+            parents: vec![(parent.clone(), parent_read.last.clone())],
         };
         let reading = read_from(&stream, &child.id, at).await;
         let known = all[..10]
@@ -338,7 +334,7 @@ pub(super) async fn children_know_what_the_readers_of_their_parents_knew(harness
             .filter(|one| child.range.contains(route(one)));
         assert_eq!(reading.dropped(), known.count() as u64);
         found.extend(reading.payloads());
-        final_progress.push((child, reading.progress()));
+        final_progress.push((child, reading.last.clone()));
     }
     send(&*writer, &merged, sending(0, 20)).await;
     let at = OpenAt::After {

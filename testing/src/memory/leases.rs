@@ -50,6 +50,14 @@ impl MemoryLeases {
         Self::default()
     }
 
+    /// Lets all workers look gone that are at work now.
+    pub fn disown_workers(&self) {
+        let mut state = self.shared.lock();
+        state.workers.values_mut().for_each(|count| *count = 0);
+        drop(state);
+        self.shared.changed();
+    }
+
     fn over(shared: Arc<Shared>) -> Self {
         let seen = Mutex::new(shared.lock().version);
         MemoryLeases { shared, seen }
@@ -78,7 +86,7 @@ impl Enlisted for Presence {}
 impl Drop for Presence {
     fn drop(&mut self) {
         if let Some(count) = self.shared.lock().workers.get_mut(&self.worker) {
-            *count -= 1;
+            *count = count.saturating_sub(1);
         }
         self.shared.changed();
     }

@@ -166,8 +166,16 @@ impl StreamShared {
 
     /// The state with everything in its place that is due.
     pub(super) fn settled(&self) -> MutexGuard<'_, StreamState> {
+        self.settled_at(clock::now())
+    }
+
+    pub(super) fn land_everything(&self) {
+        drop(self.settled_at(clock::now() + LANDS_WITHIN));
+    }
+
+    fn settled_at(&self, moment: Instant) -> MutexGuard<'_, StreamState> {
         let mut state = self.lock();
-        let (moment, now) = (clock::now(), self.now());
+        let now = self.now();
         let mut has_changed = false;
         for log in state.shards.values_mut() {
             if let MemoryShardLog::Stored(log) = log {

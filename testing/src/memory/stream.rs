@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 
+use super::leases::MemoryLeases;
 use super::state::{DedupMode, MemoryShardLog, StreamFaults, StreamShared};
 use super::storing::{SiftingReader, StoringWriter};
 use hydrant_core::admin::{Admin, Repair, Reshard, Retention, Trim};
@@ -68,6 +69,17 @@ impl MemoryStream {
     /// From now on this happens to what is sent.
     pub fn set_faults(&self, faults: StreamFaults) {
         self.shared.set_faults(faults);
+    }
+
+    /// Lets everything land that is under way.
+    pub fn land_everything(&self) {
+        self.shared.land_everything();
+    }
+
+    /// Lets all workers of all apps look gone that are at work now.
+    pub fn disown_workers(&self) {
+        let apps: Vec<_> = self.shared.lock().apps.values().cloned().collect();
+        apps.iter().for_each(MemoryLeases::disown_workers);
     }
 
     /// How many records came to readers after later ones of their origins.
