@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::must;
+use hydrant_core::Disposition;
 use hydrant_core::lease::{
     Generations, Lease, LeaseStore, OutputId, Pin, Progress, Reprocess, Swap,
 };
@@ -18,12 +19,40 @@ const RACERS: u64 = 16;
 
 /// Tries everything.
 pub async fn conforms(make: impl AsyncFn() -> (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    rows_and_workers_are_kept(&make).await;
+    generations_move_only_while_nobody_works(make().await).await;
+}
+
+/// Tries everything on a store that ends with its process: there is nothing to reprocess in it.
+pub async fn conforms_in_one_process(
+    make: impl AsyncFn() -> (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
+) {
+    rows_and_workers_are_kept(&make).await;
+    reprocessing_is_refused(make().await).await;
+}
+
+async fn rows_and_workers_are_kept(
+    make: &impl AsyncFn() -> (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
+) {
     rows_are_swapped_by_epoch_and_counter(make().await).await;
     rows_keep_all_that_was_written(make().await).await;
     a_race_has_one_winner(make().await).await;
     counters_that_race_lose_nothing(make().await).await;
     the_dead_are_told_from_the_living(make().await).await;
-    generations_move_only_while_nobody_works(make().await).await;
+}
+
+/// An operator is told that nothing moves, and nothing does.
+async fn reprocessing_is_refused((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    let all = Reprocess::All(BTreeMap::new());
+    let refused = a
+        .reprocess(&all)
+        .await
+        .expect_err("nothing was reprocessed");
+    assert_eq!(refused.disposition(), Disposition::Refused, "{refused}");
+    for store in [&a, &b] {
+        let same = must(store.generations().await, "read the generations");
+        assert_eq!(same, Generations::default());
+    }
 }
 
 async fn swap(store: &dyn LeaseStore, seen: Option<&Lease>, next: &Lease) -> Swap {
@@ -44,7 +73,7 @@ fn owned(lease: &Lease, owner: &str) -> Lease {
 }
 
 /// What an operator reprocesses is refused beside any worker of the app, and all who come later learn it.
-pub async fn generations_move_only_while_nobody_works(
+async fn generations_move_only_while_nobody_works(
     (a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
 ) {
     let first = must(a.generations().await, "read the generations");
@@ -68,9 +97,7 @@ pub async fn generations_move_only_while_nobody_works(
 }
 
 /// A row is written only over the row that was seen, also by the other worker.
-pub async fn rows_are_swapped_by_epoch_and_counter(
-    (a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>),
-) {
+async fn rows_are_swapped_by_epoch_and_counter((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
     assert!(rows(&*a).await.is_empty());
     let new = Lease::new("000001".into());
     assert_eq!(
@@ -108,7 +135,7 @@ pub async fn rows_are_swapped_by_epoch_and_counter(
 }
 
 /// What is listed is what was written, by shard name.
-pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
     let mut written = Vec::new();
     for n in [3, 1, 2] {
         let new = Lease::new(format!("00000{n}").as_str().into());
@@ -146,7 +173,7 @@ pub async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dy
 }
 
 /// Of many workers that take a free row at once one gets it.
-pub async fn a_race_has_one_winner((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+async fn a_race_has_one_winner((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
     let new = Lease::new("000001".into());
     assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
     let racers = (0..RACERS).map(|n| {
@@ -171,7 +198,7 @@ pub async fn a_race_has_one_winner((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseSt
 }
 
 /// Increments by compare-and-swap from both workers are all there in the end.
-pub async fn counters_that_race_lose_nothing((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+async fn counters_that_race_lose_nothing((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
     const EACH: u64 = 10;
     let new = Lease::new("000001".into());
     assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
@@ -201,7 +228,7 @@ pub async fn counters_that_race_lose_nothing((a, b): (Arc<dyn LeaseStore>, Arc<d
 }
 
 /// A worker that is enlisted is never called dead. Where the store can tell, one that has left is.
-pub async fn the_dead_are_told_from_the_living((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+async fn the_dead_are_told_from_the_living((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
     let presence = must(a.enlist("worker-1").await, "enlist a worker");
     let other = must(a.enlist("worker-2").await, "enlist a worker");
     for store in [&a, &b] {

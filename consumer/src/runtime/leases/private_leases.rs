@@ -66,20 +66,16 @@ impl LeaseStore for PrivateLeases {
 mod tests {
     use std::sync::Arc;
 
-    use hydrant_testing::conformance_lease as lease;
+    use hydrant_testing::conformance_lease;
 
     use super::*;
 
-    /// Checks the promises that need neither a second worker nor an operator.
     #[tokio::test]
-    async fn private_rows_are_kept_as_shared_ones_are() {
-        let make = || {
+    async fn they_conform() {
+        conformance_lease::conforms_in_one_process(async || {
             let store: Arc<dyn LeaseStore> = Arc::new(PrivateLeases::default());
             (Arc::clone(&store), store)
-        };
-        lease::rows_are_swapped_by_epoch_and_counter(make()).await;
-        lease::rows_keep_all_that_was_written(make()).await;
-        lease::a_race_has_one_winner(make()).await;
-        lease::counters_that_race_lose_nothing(make()).await;
+        })
+        .await;
     }
 }
