@@ -54,7 +54,7 @@ fn root() -> PathBuf {
 }
 
 fn page() -> String {
-    std::fs::read_to_string(root().join("docs/architecture.md")).unwrap()
+    std::fs::read_to_string(root().join("docs/architecture.md")).expect("the page reads")
 }
 
 /// The production code of the crates that an adapter could touch: path below the root, text without comments and tests.
@@ -81,17 +81,17 @@ fn production_code() -> Vec<(String, String)> {
 }
 
 fn collect(dir: &Path, name: &str, files: &mut Vec<(String, String)>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
-        let file = entry.file_name().into_string().unwrap();
+    for entry in std::fs::read_dir(dir).expect("the folder lists") {
+        let entry = entry.expect("the folder lists");
+        let file = entry.file_name().into_string().expect("a name of text");
         let path = format!("{name}/{file}");
         if file.starts_with("tests") || file == "testing" || file == "fuzz.rs" {
             continue;
         }
-        if entry.file_type().unwrap().is_dir() {
+        if entry.path().is_dir() {
             collect(&entry.path(), &path, files);
         } else if file.ends_with(".rs") {
-            let text = std::fs::read_to_string(entry.path()).unwrap();
+            let text = std::fs::read_to_string(entry.path()).expect("the file reads");
             let code = text.split("#[cfg(test)]\nmod tests {").next();
             let lines = code.unwrap_or_default().lines();
             let lines = lines.filter(|line| !line.trim_start().starts_with("//"));

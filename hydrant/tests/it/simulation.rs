@@ -8,6 +8,9 @@
 //! and given to readers; [`oracle`] judges by Parquet files, dead letters and logs alone. [`mutants`] tests the
 //! simulation itself: it must kill each broken variant of the protocols ([`broken`]) within a number of seeds.
 //!
+//! The [`streams`] lie on the machine's disk, or in a service outside that stores what comes and whose readers
+//! deduplicate; processes reach it over a [`network`]. `simulation/README.md` says how to write a scenario.
+//!
 //! A seed runs on one thread and gives one trace. Settings:
 //! - `HYDRANT_SIMULATION_SEEDS=10000 cargo test --release -p hydrant --test it simulation_loses` runs ten thousand;
 //! - `HYDRANT_SIMULATION_SEED=7` runs one, of a mutant as well;
@@ -17,9 +20,11 @@ mod broken;
 mod chance;
 mod machine;
 mod mutants;
+mod network;
 mod oracle;
 mod plan;
 mod roles;
+mod streams;
 mod twice;
 mod witness;
 mod world;
@@ -30,7 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use machine::{Outcome, lock};
-use world::simulate;
+use world::{simulate, simulate_over_service};
 
 /// The default number of seeds: they take some ten seconds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 50 } else { 500 };
@@ -103,7 +108,7 @@ fn must_hold(default: u64, one: impl Fn(u64) -> Outcome + Sync) {
     };
     let others: Vec<String> = failed[1..]
         .iter()
-        .map(|outcome| format!("seed {}: {}", outcome.seed, outcome.faults[0]))
+        .map(|outcome| format!("seed {}: {}", outcome.seed, outcome.faults.join(" ## ")))
         .collect();
     panic!("{}\n{}", first.report(), others.join("\n"));
 }
@@ -114,10 +119,17 @@ fn simulation_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn simulation_over_a_service_loses_and_doubles_nothing() {
+    must_hold(SEEDS, |seed| simulate_over_service(seed, None));
+}
+
+#[test]
 fn simulation_of_one_seed_is_the_same_twice() {
     for seed in 0..5 {
-        let (once, again) = (simulate(seed, None), simulate(seed, None));
-        assert_eq!(once.trace.count(), again.trace.count(), "seed {seed}");
-        assert_eq!(once.trace.hash(), again.trace.hash(), "seed {seed}");
+        for simulate in [simulate, simulate_over_service] {
+            let (once, again) = (simulate(seed, None), simulate(seed, None));
+            assert_eq!(once.trace.count(), again.trace.count(), "seed {seed}");
+            assert_eq!(once.trace.hash(), again.trace.hash(), "seed {seed}");
+        }
     }
 }

@@ -130,6 +130,11 @@ impl SimMachine {
         mutant::with(mutant, || runtime.block_on(run))
     }
 
+    /// The wall clock.
+    pub(super) fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
     /// The context of a process that starts now.
     fn context(&self, disk: &SimDisk) -> Context {
         let birth = {

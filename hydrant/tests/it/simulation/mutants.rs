@@ -5,7 +5,7 @@ use hydrant_core::mutant::Mutant;
 
 use super::broken::BrokenVariant;
 use super::machine::Outcome;
-use super::world::simulate;
+use super::world::{simulate, simulate_over_service};
 use super::{run, seeds, writers};
 
 /// Seeds of the pipeline within which a mutant must be killed.
@@ -44,6 +44,11 @@ fn killed(broken: BrokenVariant) {
 /// Checks that the simulation of several writers kills the mutant.
 fn killed_among_writers(broken: BrokenVariant) {
     killed_in(broken, SEEDS_OF_WRITERS, writers::simulate);
+}
+
+/// Falls in the simulation of the pipeline over streams whose readers deduplicate.
+fn killed_over_a_service(broken: BrokenVariant) {
+    killed_in(broken, SEEDS, simulate_over_service);
 }
 
 #[test]
@@ -239,4 +244,94 @@ fn kills_a_fence_that_readers_do_not_see() {
 #[test]
 fn kills_a_fenced_shard_that_ends_at_its_control_file() {
     killed_among_writers(BrokenVariant::Inside(Mutant::EndedAtControl));
+}
+
+#[test]
+fn kills_over_a_service_filtered_records_that_move_marks() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::FilteredMoveMarks));
+}
+
+#[test]
+fn kills_over_a_service_readers_that_do_not_filter_by_range() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::RangeNotFiltered));
+}
+
+#[test]
+fn kills_over_a_service_claims_for_whole_segments() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::ClaimOfWholeSegments));
+}
+
+#[test]
+fn kills_over_a_service_first_sight_that_knows_what_came_before() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::FirstSightKnowsBefore));
+}
+
+#[test]
+fn kills_over_a_service_a_bare_high_water_mark() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::HighWaterMark));
+}
+
+#[test]
+fn kills_over_a_service_one_origin_a_stored_record() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::OriginPerStoredRecord));
+}
+
+#[test]
+fn kills_over_a_service_units_known_by_any_segment_of_their_lane() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::UnitKnownByAnySegment));
+}
+
+#[test]
+fn kills_over_a_service_units_known_by_all_segments_of_their_lane() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::UnitKnownByAllSegments));
+}
+
+#[test]
+fn kills_over_a_service_units_known_by_the_first_segment_of_their_lane() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::UnitKnownByFirstSegment));
+}
+
+#[test]
+fn kills_over_a_service_marks_of_merged_readers_by_max() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::MergedByMax));
+}
+
+#[test]
+fn kills_over_a_service_marks_of_merged_readers_by_min() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::MergedByMin));
+}
+
+#[test]
+fn kills_over_a_service_child_readers_without_marks() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::ChildrenWithoutMarks));
+}
+
+#[test]
+fn kills_over_a_service_marks_of_readers_not_stored() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::MarksNotStored));
+}
+
+#[test]
+fn kills_over_a_service_marks_behind_their_position() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::MarksBehind));
+}
+
+#[test]
+fn kills_over_a_service_an_answering_shard_that_is_not_checked() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::AnsweringShardUnchecked));
+}
+
+#[test]
+fn kills_over_a_service_records_sent_raw() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::RecordsSentRaw));
+}
+
+#[test]
+fn kills_over_a_service_what_is_queued_behind_a_failure_sent() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::QueuedBehindFailure));
+}
+
+#[test]
+fn kills_over_a_service_several_unconfirmed_puts_in_a_lane() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::SeveralUnconfirmed));
 }

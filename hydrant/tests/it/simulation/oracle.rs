@@ -12,7 +12,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::plan::{Log, PipelineShape};
 use super::roles;
-use super::witness::{self, RecordPlace, Seen, index_of};
+use super::streams::SimStreams;
+use super::witness::{self, RecordPlace, Seen, StoredUnits, index_of};
 
 /// The most faults that a report lists.
 const LISTED: usize = 12;
@@ -21,9 +22,10 @@ const LISTED: usize = 12;
 #[derive(Debug)]
 pub(super) struct Logs {
     pub(super) stored: BTreeMap<RecordPlace, Seen>,
-    /// The index of each raw record, by shard and offset.
-    indexes: BTreeMap<(String, String), u64>,
-    /// The number of records of each raw shard, as the log counts them.
+    clean_units: StoredUnits,
+    /// The index of each raw record, by shard and position.
+    indexes: BTreeMap<(String, Position), u64>,
+    /// The number of records of each raw shard, as the log counts them, or as a reader does where it cannot.
     raw_counts: BTreeMap<String, u64>,
 }
 
@@ -31,7 +33,7 @@ pub(super) struct Logs {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LakeRow {
     shard: String,
-    sequence: u64,
+    position: Position,
     index: u64,
     seq: u64,
 }
@@ -40,8 +42,8 @@ pub(super) struct LakeRow {
 #[derive(Debug)]
 pub(super) struct LakeContents {
     pub(super) rows: Vec<LakeRow>,
-    /// Stream, shard and offset.
-    pub(super) letters: Vec<(String, String, String)>,
+    /// Stream, shard and position.
+    pub(super) letters: Vec<(String, String, Position)>,
     verified: TableReport,
     /// The number of files that were rebuilt.
     pub(super) made_again: usize,
@@ -50,22 +52,28 @@ pub(super) struct LakeContents {
 }
 
 /// Reads both logs to their ends.
-pub(super) async fn read_logs(context: &Context) -> Result<Logs> {
-    let mut stored = witness::read_all(Log::Raw, context).await?;
+pub(super) async fn read_logs(streams: &SimStreams, context: &Context) -> Result<Logs> {
+    let (mut stored, _) = witness::read_all(Log::Raw, streams, context).await?;
     let mut indexes = BTreeMap::new();
+    let mut counts: BTreeMap<ShardId, u64> = BTreeMap::new();
     for ((_, shard, position), seen) in &stored {
-        let offset = position.sequence().unwrap_or_default().to_string();
+        *counts.entry(shard.clone()).or_default() += 1;
         let index = seen.origin.as_ref().and_then(|(_, at)| index_of(*at));
-        indexes.extend(index.map(|index| ((shard.to_string(), offset), index)));
+        indexes.extend(index.map(|index| ((shard.to_string(), *position), index)));
     }
-    stored.extend(witness::read_all(Log::Clean, context).await?);
-    let states = roles::open(Log::Raw, context).await?.states().await?;
+    let (clean, clean_units) = witness::read_all(Log::Clean, streams, context).await?;
+    stored.extend(clean);
+    let states = streams.open(Log::Raw, context).await?.states().await?;
     let raw_counts = states
         .into_iter()
-        .map(|state| (state.shard.id.to_string(), state.records.unwrap_or(0)))
+        .map(|state| {
+            let read = counts.get(&state.shard.id).copied().unwrap_or(0);
+            (state.shard.id.to_string(), state.records.unwrap_or(read))
+        })
         .collect();
     Ok(Logs {
         stored,
+        clean_units,
         indexes,
         raw_counts,
     })
@@ -83,28 +91,30 @@ pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
         let before = rows.len();
         for batch in &batches {
             let (shards, sequences) = (texts(batch, "_shard")?, texts(batch, "_sequence")?);
+            let subs = integers(batch, "_sub")?;
             let (indexes, seqs) = (integers(batch, "index")?, integers(batch, "seq")?);
             for row in 0..batch.num_rows() {
                 rows.push(LakeRow {
                     shard: shards.value(row).to_owned(),
-                    sequence: sequences.value(row).parse().unwrap_or(u64::MAX),
+                    position: place(sequences.value(row), subs.value(row))?,
                     index: indexes.value(row).unsigned_abs(),
                     seq: seqs.value(row).unsigned_abs(),
                 });
             }
         }
-        if !rows[before..].is_sorted_by(|a, b| a.sequence < b.sequence) {
+        if !rows[before..].is_sorted_by(|a, b| a.position < b.position) {
             disordered.push(key);
         }
     }
     for (_, batches) in files(&lake, &names.dead_letters()).await? {
         for batch in &batches {
             let (streams, shards) = (texts(batch, "stream")?, texts(batch, "shard")?);
-            let sequences = texts(batch, "sequence")?;
-            letters.extend((0..batch.num_rows()).map(|row| {
+            let (sequences, subs) = (texts(batch, "sequence")?, integers(batch, "sub")?);
+            for row in 0..batch.num_rows() {
                 let text = |column: &StringArray| column.value(row).to_owned();
-                (text(streams), text(shards), text(sequences))
-            }));
+                let at = place(sequences.value(row), subs.value(row))?;
+                letters.push((text(streams), text(shards), at));
+            }
         }
     }
     let rebuilds = format!("{}rebuild/", names.system());
@@ -134,6 +144,13 @@ async fn files(lake: &SharedLake, prefix: &str) -> Result<Vec<(String, Vec<Recor
         ));
     }
     Ok(files)
+}
+
+/// The position that two columns say.
+fn place(sequence: &str, sub: i64) -> Result<Position> {
+    let unreadable = |_| Error::fatal(format!("`{sequence}` is not a sequence number"));
+    let sequence = sequence.parse().map_err(unreadable)?;
+    Ok(Position::at(sequence, sub as u32))
 }
 
 fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
@@ -173,17 +190,17 @@ pub(super) fn judge(
     judge_log(logs, &mut faults);
     let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for row in &lake.rows {
-        let place = format!("row of {} at {}", row.shard, row.sequence);
+        let place = format!("row of {} at {}", row.shard, row.position);
         found.entry(row.index).or_default().push(place);
     }
-    for (stream, shard, sequence) in &lake.letters {
-        match index_of_letter(logs, stream, shard, sequence) {
+    for (stream, shard, at) in &lake.letters {
+        match index_of_letter(logs, stream, shard, *at) {
             Some(index) => {
-                let place = format!("dead letter of {stream} {shard} at {sequence}");
+                let place = format!("dead letter of {stream} {shard} at {at}");
                 found.entry(index).or_default().push(place);
             }
             None => faults.push(format!(
-                "a dead letter of {stream} {shard} at {sequence} belongs to no record"
+                "a dead letter of {stream} {shard} at {at} belongs to no record"
             )),
         }
     }
@@ -212,14 +229,11 @@ pub(super) fn judge(
 fn lost(logs: &Logs, index: u64) -> String {
     let mut text = format!("record {index} was acknowledged and is lost");
     let raw = logs.indexes.iter().find(|(_, stored)| **stored == index);
-    let Some(((shard, offset), _)) = raw else {
+    let Some(((shard, at), _)) = raw else {
         return text + ": it is not in the raw log";
     };
-    text += &format!(": it is in raw shard {shard} at {offset}");
-    let origin = Some((
-        ShardId::new(shard.as_str()),
-        Position::offset(offset.parse().unwrap_or(u64::MAX)),
-    ));
+    text += &format!(": it is in raw shard {shard} at {at}");
+    let origin = Some((ShardId::new(shard.as_str()), *at));
     let clean = |(place, seen): &(&RecordPlace, &Seen)| {
         place.0 == Log::Clean.url() && seen.origin == origin
     };
@@ -230,9 +244,90 @@ fn lost(logs: &Logs, index: u64) -> String {
     text
 }
 
+/// Judges the streams alone, where a transform lies between them: each raw record is in the clean log once, as a record or
+/// as a dead letter, and each raw shard is accounted for.
+pub(super) fn judge_streams(
+    shape: &PipelineShape,
+    logs: &Logs,
+    told: &BTreeSet<u64>,
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    judge_log(logs, &mut faults);
+    let indexes: BTreeSet<u64> = logs.indexes.values().copied().collect();
+    for index in 0..shape.records {
+        let wanted = shape.producer_returns || told.contains(&index);
+        if wanted && !indexes.contains(&index) {
+            faults.push(lost(logs, index));
+        }
+    }
+    let index_at = |shard: String, at| logs.indexes.get(&(shard, at)).copied();
+    let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for (place, seen) in &logs.stored {
+        if place.0 == Log::Clean.url()
+            && let Some((shard, at)) = &seen.origin
+            && let Some(index) = index_at(shard.to_string(), *at)
+        {
+            found.entry(index).or_default().push(format!("{place:?}"));
+        }
+    }
+    for (stream, shard, at) in &logs.clean_units.letters {
+        match index_at(shard.clone(), *at) {
+            Some(index) => {
+                let place = format!("dead letter of {stream} {shard} at {at}");
+                found.entry(index).or_default().push(place);
+            }
+            None => faults.push(format!(
+                "a dead letter of {stream} {shard} at {at} belongs to no record"
+            )),
+        }
+    }
+    for index in indexes {
+        match found.remove(&index).as_deref() {
+            Some([_]) => {}
+            None => faults.push(lost(logs, index)),
+            Some(places) => faults.push(format!("record {index} is there {places:?}")),
+        }
+    }
+    if shape.keeps_order() {
+        judge_order_of_streams(shape, logs, &mut faults);
+    }
+    for (shard, stored) in &logs.raw_counts {
+        let answered = logs.clean_units.answered.get(shard).copied().unwrap_or(0);
+        if answered != *stored {
+            faults.push(format!(
+                "raw shard {shard} holds {stored} records, and {answered} are answered for in the clean log"
+            ));
+        }
+    }
+    faults.truncate(LISTED);
+    faults
+}
+
+/// Checks that the number of each device rises along each stream, from shard to shard by creation.
+fn judge_order_of_streams(shape: &PipelineShape, logs: &Logs, faults: &mut Vec<String>) {
+    let fleet = Fleet::try_new(&roles::fleet(shape)).expect("the fleet of the producer");
+    let mut newest: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    for (place, seen) in &logs.stored {
+        let index = match &seen.origin {
+            Some((_, at)) if place.0 == Log::Raw.url() => index_of(*at),
+            Some((shard, at)) => logs.indexes.get(&(shard.to_string(), *at)).copied(),
+            None => None,
+        };
+        let Some(index) = index else { continue };
+        let (device, seq) = fleet.device_and_seq(index);
+        if let Some(before) = newest.insert((&place.0, device), seq)
+            && before >= seq
+        {
+            faults.push(format!(
+                "{place:?} with seq {seq} of device {device} stands after its seq {before}"
+            ));
+        }
+    }
+}
+
 /// Checks that no index appears twice in the raw log: its readers need not deduplicate.
 fn judge_log(logs: &Logs, faults: &mut Vec<String>) {
-    let mut places: BTreeMap<u64, &(String, String)> = BTreeMap::new();
+    let mut places: BTreeMap<u64, &(String, Position)> = BTreeMap::new();
     for (place, index) in &logs.indexes {
         if let Some(before) = places.insert(*index, place) {
             faults.push(format!(
@@ -258,16 +353,13 @@ fn judge_log(logs: &Logs, faults: &mut Vec<String>) {
     }
 }
 
-fn index_of_letter(logs: &Logs, stream: &str, shard: &str, sequence: &str) -> Option<u64> {
-    let place = (shard.to_owned(), sequence.to_owned());
+fn index_of_letter(logs: &Logs, stream: &str, shard: &str, at: Position) -> Option<u64> {
     if stream.starts_with("raw") {
-        return logs.indexes.get(&place).copied();
+        return logs.indexes.get(&(shard.to_owned(), at)).copied();
     }
-    let position = Position::offset(sequence.parse().ok()?);
-    let place = (Log::Clean.url().to_owned(), ShardId::new(shard), position);
+    let place = (Log::Clean.url().to_owned(), ShardId::new(shard), at);
     let (shard, position) = logs.stored.get(&place)?.origin.clone()?;
-    let offset = position.sequence()?.to_string();
-    logs.indexes.get(&(shard.to_string(), offset)).copied()
+    logs.indexes.get(&(shard.to_string(), position)).copied()
 }
 
 /// Checks that the number of each device rises along the lineage of shards, whose names sort by creation, and along

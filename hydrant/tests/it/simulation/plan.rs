@@ -7,6 +7,7 @@ use std::time::Duration;
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
 use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op};
+use hydrant_testing::memory::StreamFaults;
 
 use super::broken::BrokenVariant;
 use super::chance::{CallFault, Chance};
@@ -60,6 +61,8 @@ pub(super) struct PipelineShape {
     pub(super) retention_time: Option<Duration>,
     /// The watcher drops one in this many calls of its readers; 0 for none.
     pub(super) left: u64,
+    /// What happens to what is sent to the streams, when a service holds them and not the machine's disk.
+    pub(super) service: Option<StreamFaults>,
 }
 
 /// A process of the pipeline, by its index in [`PipelineShape::processes`].
@@ -151,7 +154,9 @@ impl PipelineShape {
     /// Makes it likely that the simulation kills a broken variant.
     fn suit(&mut self, broken: BrokenVariant) {
         match broken {
-            BrokenVariant::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
+            BrokenVariant::Inside(
+                Mutant::MergedByMax | Mutant::MergedByMin | Mutant::ClaimOfWholeSegments,
+            ) => {
                 self.shards = 3;
                 self.loss = 6;
                 self.fused = false;
@@ -193,6 +198,11 @@ impl PipelineShape {
             }
             _ => {}
         }
+    }
+
+    /// Whether the streams place what was acknowledged before what is sent later.
+    pub(super) fn keeps_order(&self) -> bool {
+        self.service.is_none_or(|faults| faults.placed_late == 0)
     }
 
     /// All processes of the pipeline: name and role.
@@ -247,6 +257,41 @@ impl PipelinePlan {
             fault_phase: FAULT_PHASE,
         }
     }
+
+    /// The same plan over streams of a service.
+    pub(super) fn over_service(mut self, seed: u64, broken: Option<BrokenVariant>) -> Self {
+        let chance = Chance(Random::seeded(seed ^ 0x5e41_71ce));
+        self.steps.retain(|step| !step.fault.removes_files());
+        self.shape.fused = false;
+        // What is lost is lost by the service, whose writer knows.
+        self.shape.loss = 0;
+        self.shape.service = Some(StreamFaults {
+            lost: chance.one(&[0, 2, 5]),
+            answer_lost: chance.one(&[0, 2, 5]),
+            late: chance.one(&[0, 3, 8]),
+            throttled: chance.one(&[0, 0, 5]),
+            placed_late: chance.one(&[0, 5, 20]),
+        });
+        let is_of_order = matches!(
+            broken.and_then(BrokenVariant::mutant),
+            Some(Mutant::QueuedBehindFailure | Mutant::SeveralUnconfirmed)
+        );
+        if let (Some(faults), true) = (&mut self.shape.service, is_of_order && super::is_steered())
+        {
+            // What follows a failure goes on, and order is promised.
+            (faults.lost, faults.placed_late) = (20, 0);
+        }
+        let is_of_first_sight =
+            broken == Some(BrokenVariant::Inside(Mutant::FirstSightKnowsBefore));
+        if let (Some(faults), true) = (
+            &mut self.shape.service,
+            is_of_first_sight && super::is_steered(),
+        ) {
+            // What a former owner was answered comes after what its successor sends.
+            faults.placed_late = 40;
+        }
+        self
+    }
 }
 
 impl Chance {
@@ -275,6 +320,7 @@ impl Chance {
             torn: self.percent(30),
             retention_time: self.one(&[None, None, Some(Duration::from_secs(100_000))]),
             left: self.one(&[0, 4, 12]),
+            service: None,
         }
     }
 
@@ -411,7 +457,23 @@ impl Chance {
             | BrokenVariant::RebuiltOtherwise => {
                 vec![step(at, PipelineFault::Sweep)]
             }
-            BrokenVariant::Inside(Mutant::MergedByMax | Mutant::MergedByMin) => {
+            // Claims and units meet shards that are not those that they were sent to.
+            BrokenVariant::Inside(
+                Mutant::UnitKnownByAnySegment
+                | Mutant::UnitKnownByAllSegments
+                | Mutant::UnitKnownByFirstSegment,
+            ) => {
+                let reshard = |merge| PipelineFault::Reshard {
+                    log: Log::Clean,
+                    merge,
+                    which: self.below(1_000),
+                    fate: None,
+                };
+                vec![step(at, reshard(false)), step(later, reshard(true))]
+            }
+            BrokenVariant::Inside(
+                Mutant::MergedByMax | Mutant::MergedByMin | Mutant::ClaimOfWholeSegments,
+            ) => {
                 let merge = PipelineFault::Reshard {
                     log: self.one(&[Log::Raw, Log::Clean]),
                     merge: true,

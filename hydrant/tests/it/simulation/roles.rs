@@ -18,40 +18,16 @@ use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::table::spec::TableRules;
 use hydrant_sink::{FlushRules, SourceRebuild, TableSink};
 use hydrant_stream::delivery::{Keys, deliver};
-use hydrant_stream::{Codec, CreateOptions, Streams};
 use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
 
 use super::broken::BrokenVariant;
 use super::plan::{Log, PipelineShape, Role};
+use super::streams::SimStreams;
 use super::witness::{AckWitness, Acks};
 
 pub(super) const LAKE: &str = "/lake";
 const LEDGER: &str = "/ledger.json";
 const NAME: &str = "fleet";
-
-impl Log {
-    fn name(self) -> &'static str {
-        match self {
-            Log::Raw => "raw",
-            Log::Clean => "clean",
-        }
-    }
-
-    pub(super) fn url(self) -> &'static str {
-        match self {
-            Log::Raw => "local:/raw",
-            Log::Clean => "local:/clean",
-        }
-    }
-
-    /// The directory of the log.
-    pub(super) fn dir(self) -> &'static Path {
-        Path::new(match self {
-            Log::Raw => "/raw",
-            Log::Clean => "/clean",
-        })
-    }
-}
 
 pub(super) fn table() -> TableNames {
     TableNames::try_new("events").expect("a plain name")
@@ -84,35 +60,20 @@ pub(super) struct Orders {
     pub(super) broken: Option<BrokenVariant>,
 }
 
-/// Creates the streams.
-pub(super) async fn create(shape: &PipelineShape, context: &Context) -> Result<()> {
-    for log in [Log::Raw, Log::Clean] {
-        let options = CreateOptions {
-            shards: shape.shards,
-            codec: Codec::Lz4,
-            segment_bytes: shape.segment_bytes,
-            linger: shape.linger,
-            retention_time: shape.retention_time,
-            ..CreateOptions::default()
-        };
-        hydrant_stream::local::create(log.dir(), &options, context).await?;
-    }
-    Ok(())
-}
-
 /// Runs a process until it ends by itself.
 pub(super) async fn run(
     orders: Orders,
     shape: &PipelineShape,
     context: &Context,
     told: &AckWitness,
+    streams: &SimStreams,
 ) -> Result<()> {
     match orders.role {
-        Role::Producer => produce(orders, shape, context, told).await,
+        Role::Producer => produce(orders, shape, context, told, streams).await,
         Role::Transform => {
             let (raw, clean) = (
-                open(Log::Raw, context).await?,
-                open(Log::Clean, context).await?,
+                streams.open(Log::Raw, context).await?,
+                streams.open(Log::Clean, context).await?,
             );
             let clean: SharedStream = Arc::new(Acks::new(clean, None, shape.loss, &context.random));
             let delivery = deliver(&raw, &clean, Keys::Replaced, context).await?;
@@ -128,12 +89,12 @@ pub(super) async fn run(
             consume(orders, context, raw, "transform", Arc::new(stage), pin).await
         }
         Role::Sink => {
-            let clean = open(Log::Clean, context).await?;
+            let clean = streams.open(Log::Clean, context).await?;
             let stage = sink(&orders, shape, context, &clean, None).await?;
             consume(orders, context, clean, "sink", Arc::new(stage), None).await
         }
         Role::Fused => {
-            let raw = open(Log::Raw, context).await?;
+            let raw = streams.open(Log::Raw, context).await?;
             let transform = strict();
             let inside = Some(Arc::clone(&transform));
             let sink = sink(&orders, shape, context, &raw, inside).await?;
@@ -142,10 +103,6 @@ pub(super) async fn run(
             consume(orders, context, raw, "fused", Arc::new(stage), None).await
         }
     }
-}
-
-pub(super) async fn open(log: Log, context: &Context) -> Result<SharedStream> {
-    Streams::default().open(log.url(), context).await
 }
 
 /// The built-in policy; compiled once, because it has no state.
@@ -160,6 +117,7 @@ async fn produce(
     shape: &PipelineShape,
     context: &Context,
     told: &AckWitness,
+    streams: &SimStreams,
 ) -> Result<()> {
     let origin = InputSpec::Simulator {
         spec: fleet(shape),
@@ -171,7 +129,7 @@ async fn produce(
     if !orders.to_the_end {
         config = config.with_rate(shape.rate);
     }
-    let stream = open(Log::Raw, context).await?;
+    let stream = streams.open(Log::Raw, context).await?;
     let stream: SharedStream = Arc::new(Acks::new(
         stream,
         Some(told.clone()),
@@ -256,42 +214,12 @@ async fn consume(
     runtime::run(spec).await.map(drop)
 }
 
-/// Splits a shard, or merges it with its neighbour.
-pub(super) async fn reshard(log: Log, merge: bool, which: u64, context: &Context) -> Result<()> {
-    let stream = open(log, context).await?;
-    let admin = stream.admin();
-    let map = stream.shards().await?;
-    let mut open: Vec<_> = map.open().collect();
-    open.sort_by_key(|shard| shard.range.first);
-    let at = which as usize % open.len().max(1);
-    match open.get(at..at + 2) {
-        Some([low, high]) if merge => admin.merge(&low.id, &high.id).await.map(drop),
-        _ => match open.get(at) {
-            Some(shard) => admin.split(&shard.id, None).await.map(drop),
-            None => Err(Error::fatal("no shard is open")),
-        },
-    }
-}
-
-/// Makes all workers of the stage after `log` appear dead to each other, so that each shard may have two owners for a
-/// while.
-pub(super) async fn disown(log: Log, context: &Context) -> Result<()> {
-    let dir = PathBuf::from(format!("/{}", log.name()));
-    for listed in context.disk.list(&dir).await.unwrap_or_default() {
-        for app in ["transform", "fused", "sink"] {
-            let apps = dir.join(&listed.name).join("_apps");
-            remove_files(&apps.join(app).join("workers"), context).await?;
-        }
-    }
-    Ok(())
-}
-
 /// Removes the uploads in the lake, as a cleaner of temporary files would.
 pub(super) async fn sweep(context: &Context) -> Result<()> {
     remove_files(&PathBuf::from(format!("{LAKE}/_hydrant/staging")), context).await
 }
 
-async fn remove_files(top: &Path, context: &Context) -> Result<()> {
+pub(super) async fn remove_files(top: &Path, context: &Context) -> Result<()> {
     let mut left = vec![top.to_owned()];
     while let Some(dir) = left.pop() {
         // A missing directory needs no removal.

@@ -19,14 +19,15 @@ use hydrant_core::stream::{
     SharedStream, Start, Stream, StreamWriter, Ticket,
 };
 use hydrant_core::{
-    Batch, Budget, Context, Error, Position, Random, Result, ShardId, ShardMap, StreamId, clock,
+    Batch, Budget, Context, Error, Position, Random, Result, Shard, ShardId, ShardMap, StreamId,
+    clock,
 };
 use hydrant_testing::disk::SimDisk;
 use hydrant_testing::trace::Trace;
 use tokio::task::JoinSet;
 
 use super::plan::Log;
-use super::roles;
+use super::streams::SimStreams;
 
 /// Notes the indexes of the records that were acknowledged to a producer.
 #[derive(Clone, Debug)]
@@ -221,6 +222,15 @@ pub(super) struct Seen {
 /// The contents of a log.
 pub(super) type StoredRecords = BTreeMap<RecordPlace, Seen>;
 
+/// The accounts of a log.
+#[derive(Debug, Default)]
+pub(super) struct StoredUnits {
+    /// Stream, shard and position of each record that was given up.
+    pub(super) letters: Vec<(String, String, Position)>,
+    /// How many records of each upstream shard are answered for.
+    pub(super) answered: BTreeMap<String, u64>,
+}
+
 /// Notes what readers were given, and compares it with the log; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReaderWitness {
@@ -230,8 +240,8 @@ pub(super) struct ReaderWitness {
 #[derive(Debug, Default)]
 struct ReaderMemory {
     seen: BTreeMap<RecordPlace, u64>,
-    /// The position up to which each shard was read.
-    read_to: BTreeMap<(String, ShardId), Position>,
+    /// The position up to which each shard was read, and the marks there.
+    read_to: BTreeMap<(String, ShardId), Progress>,
     /// The position up to which a reader got a gap.
     gone_to: BTreeMap<(String, ShardId), Position>,
     /// The position at which a reader got the end of the shard.
@@ -256,30 +266,53 @@ impl ReaderWitness {
                 memory.faults.push(fault);
             }
         }
-        let to = memory.read_to.entry((stream, shard.clone())).or_default();
-        *to = batch.to.max(*to);
+        let read_to = memory.read_to.entry((stream, shard.clone())).or_default();
+        if read_to.to < batch.to {
+            *read_to = progress_of(batch);
+        }
     }
 
     fn note_gap(&self, log: Log, shard: &ShardId, to: Position) {
         let key = (log.url().to_owned(), shard.clone());
         let mut memory = self.lock();
         let memory = &mut *memory;
-        for known in [&mut memory.read_to, &mut memory.gone_to] {
-            let known = known.entry(key.clone()).or_default();
-            *known = to.max(*known);
-        }
+        let read_to = memory.read_to.entry(key.clone()).or_default();
+        read_to.to = to.max(read_to.to);
+        let gone_to = memory.gone_to.entry(key).or_default();
+        *gone_to = to.max(*gone_to);
     }
 
-    fn note_end(&self, log: Log, shard: &ShardId) {
+    fn note_end(&self, log: Log, shard: &ShardId, marks: Vec<u8>) {
         let key = (log.url().to_owned(), shard.clone());
         let mut memory = self.lock();
-        let read_to = memory.read_to.get(&key).copied().unwrap_or_default();
+        memory.read_to.entry(key.clone()).or_default().marks = marks;
+        let read_to = memory
+            .read_to
+            .get(&key)
+            .map_or(Position::Begin, |read| read.to);
         memory.ended.entry(key).or_insert(read_to);
     }
 
-    fn after(&self, log: Log, shard: &ShardId) -> Position {
+    /// Where reading goes on.
+    fn after(&self, log: Log, shard: &Shard, map: &ShardMap) -> OpenAt {
+        let memory = self.lock();
+        let read_to = |shard: &Shard| {
+            let key = (log.url().to_owned(), shard.id.clone());
+            memory.read_to.get(&key).cloned().unwrap_or_default()
+        };
+        let parents = shard.parents.iter().filter_map(|parent| map.get(parent));
+        OpenAt::After {
+            progress: read_to(shard),
+            parents: parents
+                .map(|parent| (parent.clone(), ended(read_to(parent))))
+                .collect(),
+        }
+    }
+
+    /// Whether a shard was read to its end.
+    fn has_ended(&self, log: Log, shard: &ShardId) -> bool {
         let key = (log.url().to_owned(), shard.clone());
-        self.lock().read_to.get(&key).copied().unwrap_or_default()
+        self.lock().ended.contains_key(&key)
     }
 
     /// Compares the notes with the final contents of the logs; `retained` when retention may have removed the oldest
@@ -292,7 +325,10 @@ impl ReaderWitness {
         for (stream, shard, position) in stored.keys() {
             first_kept.entry((stream, shard)).or_insert(*position);
             let key = (stream.clone(), shard.clone());
-            let read_to = memory.read_to.get(&key).copied().unwrap_or_default();
+            let read_to = memory
+                .read_to
+                .get(&key)
+                .map_or(Position::Begin, |read| read.to);
             let place = (stream.clone(), shard.clone(), *position);
             // A power cut may bring back what retention removed.
             let gone_to = memory.gone_to.get(&key).filter(|_| retained);
@@ -318,6 +354,24 @@ impl ReaderWitness {
             ));
         }
         faults
+    }
+}
+
+/// What is stored when a batch was taken.
+fn progress_of(batch: &Batch) -> Progress {
+    let marks = batch.marks.as_ref().map(|marks| marks.at(batch.to));
+    Progress {
+        to: batch.to,
+        marks: marks.unwrap_or_default(),
+        ..Progress::default()
+    }
+}
+
+/// The final progress of a shard that was read this far.
+fn ended(read_to: Progress) -> Progress {
+    Progress {
+        to: Position::End,
+        ..read_to
     }
 }
 
@@ -350,11 +404,16 @@ pub(super) fn records_of(batch: &Batch) -> Vec<(Position, Seen)> {
 }
 
 /// Reads along in all shards of both streams, see [`watch_stream`].
-pub(super) async fn watch(context: Context, given: ReaderWitness, left: u64) -> Result<()> {
+pub(super) async fn watch(
+    streams: SimStreams,
+    context: Context,
+    given: ReaderWitness,
+    left: u64,
+) -> Result<()> {
     let mut tasks = JoinSet::new();
     for log in [Log::Raw, Log::Clean] {
-        let (context, given) = (context.clone(), given.clone());
-        tasks.spawn(async move { watch_stream(log, context, given, left).await });
+        let (streams, context, given) = (streams.clone(), context.clone(), given.clone());
+        tasks.spawn(async move { watch_stream(log, streams, context, given, left).await });
     }
     match tasks.join_next().await {
         Some(Ok(ended)) => ended,
@@ -362,25 +421,31 @@ pub(super) async fn watch(context: Context, given: ReaderWitness, left: u64) -> 
     }
 }
 
-/// Reads along in all shards of a stream, without end. Drops one in this many calls of a reader, 0 for none, and starts
-/// again with a new reader.
+/// Reads along in all shards of a stream, without end; leaves one in so many calls of a reader, 0 for none, and starts
+/// again with another one. Where readers deduplicate a child waits for its parents' ends.
 pub(super) async fn watch_stream(
     log: Log,
+    streams: SimStreams,
     context: Context,
     given: ReaderWitness,
     left: u64,
 ) -> Result<()> {
-    let stream = roles::open(log, &context).await?;
+    let stream = streams.open(log, &context).await?;
     let mut watched = BTreeSet::new();
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     loop {
-        for shard in stream.shards().await?.all() {
-            if watched.insert(shard.id.clone()) {
+        let map = Arc::new(stream.shards().await?);
+        for shard in map.all() {
+            let mut parents = shard.parents.iter();
+            let may_begin =
+                !streams.dedup_at_readers() || parents.all(|parent| given.has_ended(log, parent));
+            if may_begin && watched.insert(shard.id.clone()) {
                 let (stream, context) = (SharedStream::clone(&stream), context.clone());
-                let (given, shard) = (given.clone(), shard.id.clone());
+                let (given, shard, map) = (given.clone(), shard.clone(), Arc::clone(&map));
                 tasks.spawn(async move {
                     loop {
-                        if follow(log, &shard, &stream, &given, left, &context).await? {
+                        let at = given.after(log, &shard, &map);
+                        if follow(log, &shard.id, at, &stream, &given, left, &context).await? {
                             return Ok(());
                         }
                     }
@@ -400,6 +465,7 @@ pub(super) async fn watch_stream(
 async fn follow(
     log: Log,
     shard: &ShardId,
+    at: OpenAt,
     stream: &SharedStream,
     given: &ReaderWitness,
     left: u64,
@@ -410,7 +476,6 @@ async fn follow(
         0 => None,
         left => (random.below(left) == 0).then(|| random.below(40)),
     };
-    let at = OpenAt::after(given.after(log, shard));
     let opening = stream.reader(shard, at, &context.budget);
     let mut reader = match or_leave(polls(), opening).await {
         Some(opened) => opened?,
@@ -421,8 +486,8 @@ async fn follow(
             Some(Read::Batch(batch)) => given.note(log, shard, &batch),
             Some(Read::Gap { to, .. }) => given.note_gap(log, shard, to),
             Some(Read::Idle { .. }) => {}
-            Some(Read::End { .. }) => {
-                given.note_end(log, shard);
+            Some(Read::End { marks, .. }) => {
+                given.note_end(log, shard, marks);
                 return Ok(true);
             }
             None => return Ok(false),
@@ -447,24 +512,53 @@ async fn or_leave<T>(polls: Option<u64>, future: impl Future<Output = T>) -> Opt
     .await
 }
 
-/// Reads everything that a stream holds.
-pub(super) async fn read_all(log: Log, context: &Context) -> Result<StoredRecords> {
-    let stream = roles::open(log, context).await?;
-    let mut all = BTreeMap::new();
-    for shard in stream.shards().await?.all() {
-        let at = OpenAt::after(Position::Begin);
+/// Everything that a stream holds, as a reader is given it who begins at the beginning.
+pub(super) async fn read_all(
+    log: Log,
+    streams: &SimStreams,
+    context: &Context,
+) -> Result<(StoredRecords, StoredUnits)> {
+    let stream = streams.open(log, context).await?;
+    let (mut all, mut units) = (BTreeMap::new(), StoredUnits::default());
+    let map = stream.shards().await?;
+    let mut final_progress: BTreeMap<ShardId, Progress> = BTreeMap::new();
+    // The names of shards rise with their birth: parents come first.
+    for shard in map.all() {
+        let parents = shard.parents.iter().filter_map(|parent| {
+            let progress = final_progress.get(parent)?.clone();
+            Some((map.get(parent)?.clone(), ended(progress)))
+        });
+        let at = OpenAt::After {
+            progress: Progress::default(),
+            parents: parents.collect(),
+        };
         let mut reader = stream.reader(&shard.id, at, &context.budget).await?;
+        let read_to = final_progress.entry(shard.id.clone()).or_default();
         loop {
             match reader.next().await? {
                 Read::Batch(batch) => {
                     for (position, seen) in records_of(&batch) {
                         all.insert((log.url().to_owned(), shard.id.clone(), position), seen);
                     }
+                    *read_to = progress_of(&batch);
+                    for span in batch.accounts {
+                        let letters = span.account.letters.iter();
+                        units.letters.extend(letters.map(|letter| {
+                            let at = Position::at(letter.sequence, letter.sub);
+                            (letter.stream.to_string(), letter.shard.to_string(), at)
+                        }));
+                        let shard = span.entry.shard.to_string();
+                        *units.answered.entry(shard).or_default() += span.account.input;
+                    }
                 }
-                Read::Idle { .. } | Read::End { .. } => break,
+                Read::End { marks, .. } => {
+                    read_to.marks = marks;
+                    break;
+                }
+                Read::Idle { .. } => break,
                 Read::Gap { .. } => {}
             }
         }
     }
-    Ok(all)
+    Ok((all, units))
 }

@@ -16,6 +16,7 @@ use super::machine::{End, Outcome, SimMachine, all_of, lock};
 use super::oracle;
 use super::plan::{Log, PipelineFault, PipelinePlan, PipelineShape, Role};
 use super::roles::{self, Orders};
+use super::streams::SimStreams;
 use super::witness::{self, AckWitness, ReaderWitness};
 
 /// Time for records on their way to arrive, while no new ones come.
@@ -23,10 +24,23 @@ const QUIET_PHASE: Duration = Duration::from_millis(60);
 
 /// Runs one seed.
 pub(super) fn simulate(seed: u64, broken: Option<BrokenVariant>) -> Outcome {
-    let plan = PipelinePlan::draw(seed, broken);
+    live(seed, broken, PipelinePlan::draw(seed, broken))
+}
+
+/// Runs one seed over streams of a service, whose readers deduplicate.
+pub(super) fn simulate_over_service(seed: u64, broken: Option<BrokenVariant>) -> Outcome {
+    live(
+        seed,
+        broken,
+        PipelinePlan::draw(seed, broken).over_service(seed, broken),
+    )
+}
+
+fn live(seed: u64, broken: Option<BrokenVariant>, plan: PipelinePlan) -> Outcome {
     let text = plan.to_string();
     SimMachine::run(seed, broken, text, plan.shape.budget, async |machine| {
         let pipeline = SimPipeline {
+            streams: SimStreams::of(&plan.shape, seed, machine.clock()),
             machine,
             shape: Arc::new(plan.shape.clone()),
             told: Arc::default(),
@@ -41,6 +55,7 @@ pub(super) fn simulate(seed: u64, broken: Option<BrokenVariant>) -> Outcome {
 #[derive(Clone, Debug)]
 struct SimPipeline {
     machine: SimMachine,
+    streams: SimStreams,
     shape: Arc<PipelineShape>,
     told: Arc<Mutex<BTreeSet<u64>>>,
     given: ReaderWitness,
@@ -67,7 +82,8 @@ impl SimPipeline {
                 disk,
                 trace: self.machine.trace.clone(),
             };
-            roles::run(orders, &self.shape, &context, &told).await
+            let streams = &self.streams;
+            roles::run(orders, &self.shape, &context, &told, streams).await
         };
         let end = self.machine.life(name, disk, job).await;
         lock(&self.running).remove(name);
@@ -104,7 +120,8 @@ impl SimPipeline {
     async fn watches(self, faults_end: clock::Instant) {
         while clock::now() < faults_end {
             let (given, left) = (self.given.clone(), self.shape.left);
-            let job = async move |context| witness::watch(context, given, left).await;
+            let streams = self.streams.clone();
+            let job = async move |context| witness::watch(streams, context, given, left).await;
             // The trace holds the failure.
             drop(self.machine.task("watcher", job).await);
             clock::sleep(Duration::from_millis(200)).await;
@@ -114,7 +131,8 @@ impl SimPipeline {
     /// Runs the plan, and answers what is wrong.
     async fn live(self, plan: &PipelinePlan) -> Vec<String> {
         let (shape, world) = (Arc::clone(&self.shape), &self.machine.world);
-        let job = async |context: Context| roles::create(&shape, &context).await;
+        let streams = self.streams.clone();
+        let job = async |context: Context| streams.create(&shape, &context).await;
         if let Err(fault) = self.machine.task("maker", job).await {
             return vec![fault];
         }
@@ -122,6 +140,7 @@ impl SimPipeline {
         world.detach(shape.detached);
         world.set_threads(shape.threads);
         world.tear_listings(shape.torn);
+        self.streams.set_faults(shape.service);
         let start = clock::now();
         let faults_end = start + plan.fault_phase;
         let chance = Random::seeded(self.machine.seed ^ 0x11fe);
@@ -142,6 +161,7 @@ impl SimPipeline {
         }
         clock::sleep_until(Some(faults_end)).await;
         self.machine.trace.event("the faults stop");
+        self.streams.set_faults(None);
         events.shutdown().await;
         world.kill("operator");
         world.heal();
@@ -202,14 +222,21 @@ impl SimPipeline {
 
     /// Reads the logs, cuts the power once more, reads the lake, and judges.
     async fn judge(&self, plan: &PipelinePlan) -> Result<Vec<String>, String> {
-        let job = async |context: Context| oracle::read_logs(&context).await;
+        let streams = &self.streams;
+        let job = async |context: Context| oracle::read_logs(streams, &context).await;
         let logs = self.machine.task("reader", job).await?;
+        let told = lock(&self.told).clone();
+        let mut faults = self.given.judge(&logs.stored, false);
+        if !self.shape.fused {
+            faults.extend(oracle::judge_streams(&self.shape, &logs, &told));
+        }
+        if self.streams.dedup_at_readers() {
+            return Ok(faults);
+        }
         // Acknowledged records must survive without the page cache.
         self.machine.world.power_cut(Loss::Everything);
         let job = async |context: Context| oracle::read_lake(&context).await;
         let lake = self.machine.task("auditor", job).await?;
-        let told = lock(&self.told).clone();
-        let mut faults = self.given.judge(&logs.stored, false);
         faults.extend(oracle::judge(&self.shape, &logs, &lake, &told));
         if lake.made_again > 0 && !plan.steps.iter().any(|step| step.fault.removes_files()) {
             faults.push(format!(
@@ -242,7 +269,8 @@ impl SimPipeline {
     }
 
     async fn disown(&self, log: Log) {
-        let job = async move |context: Context| roles::disown(log, &context).await;
+        let streams = self.streams.clone();
+        let job = async move |context: Context| streams.disown(log, &context).await;
         self.operate(None, job).await;
     }
 
@@ -342,8 +370,10 @@ impl SimPipeline {
                 which,
                 fate,
             } => {
-                let job =
-                    async move |context: Context| roles::reshard(log, merge, which, &context).await;
+                let streams = self.streams.clone();
+                let job = async move |context: Context| {
+                    streams.reshard(log, merge, which, &context).await
+                };
                 self.operate(fate, job).await;
             }
         }

@@ -139,6 +139,22 @@ impl StoringLane {
             .map(|failed| failed.1)
     }
 
+    /// Drops what is queued and nobody waits for any more: its session has ended, and the origin is another worker's.
+    fn leave_to_successors(&mut self, shard: &ShardId) {
+        let mut left = Vec::new();
+        for queued in std::mem::take(&mut self.queue) {
+            let origin = queued.origin();
+            if Arc::strong_count(&queued.slot) == 1 {
+                left.extend(origin);
+            } else if origin.is_some_and(|origin| left.contains(&origin)) {
+                let error = out_of_order(shard, Position::Begin, &queued.append);
+                queued.answer(Err(error));
+            } else {
+                self.queue.push_back(queued);
+            }
+        }
+    }
+
     /// Deals with the answer to the put under way, when it has come.
     fn settle(&mut self, shard: &ShardId, moment: Instant) -> bool {
         let answered = self.in_flight.iter();
@@ -226,6 +242,7 @@ impl StoringWriter {
             true => 2,
             false => 1,
         };
+        lane.leave_to_successors(shard);
         while lane.in_flight.len() < unconfirmed_max && !lane.queue.is_empty() {
             let under_way = self.send(lane.hash, &mut lane.queue);
             lane.in_flight.push_back(under_way);

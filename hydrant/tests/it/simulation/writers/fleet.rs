@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::super::broken::BrokenVariant;
 use super::super::machine::{End, Outcome, SimMachine, all_of, lock};
 use super::super::plan::Log;
-use super::super::roles;
+use super::super::streams::SimStreams;
 use super::super::witness::{self, ReaderWitness};
 use super::judge::{self, FinalLog, Record};
 use super::plan::{ANSWERED, WritersFault, WritersPlan, WritersShape};
@@ -292,11 +292,18 @@ impl WriterFleet {
     async fn work(self, process: usize, context: Context, disk: SimDisk) -> Result<()> {
         if process == self.shape.writers {
             let left = self.shape.left;
-            return witness::watch_stream(Log::Raw, context, self.given, left).await;
+            return witness::watch_stream(
+                Log::Raw,
+                SimStreams::Embedded,
+                context,
+                self.given,
+                left,
+            )
+            .await;
         }
         let origin = self.origin_of(process);
         let low = lock(&self.told).get(&origin).copied().unwrap_or_default();
-        let stream = roles::open(Log::Raw, &context).await?;
+        let stream = SimStreams::Embedded.open(Log::Raw, &context).await?;
         let mut session = WriterSession {
             origin,
             disk,
@@ -352,7 +359,9 @@ impl WriterFleet {
                     self.machine.inject("operator", fate);
                 }
                 let job = async move |context: Context, _| {
-                    roles::reshard(Log::Raw, merge, which, &context).await
+                    SimStreams::Embedded
+                        .reshard(Log::Raw, merge, which, &context)
+                        .await
                 };
                 // The trace holds the failure.
                 match self.machine.life("operator", disk, job).await {
@@ -460,8 +469,14 @@ impl WriterFleet {
         }
         let job = async |context: Context| {
             Ok(FinalLog {
-                stored: witness::read_all(Log::Raw, &context).await?,
-                states: roles::open(Log::Raw, &context).await?.states().await?,
+                stored: witness::read_all(Log::Raw, &SimStreams::Embedded, &context)
+                    .await?
+                    .0,
+                states: SimStreams::Embedded
+                    .open(Log::Raw, &context)
+                    .await?
+                    .states()
+                    .await?,
             })
         };
         let found = self.machine.task("judge", job).await?;

@@ -1,0 +1,204 @@
+//! A remote stream as a process reaches it: each call crosses the machine, where the faults of a plan wait for it.
+//!
+//! A process whose streams are remote touches no disk of them. So each call looks at the machine's disk before it goes out
+//! and when its answer comes back: there the process dies, hangs, or loses what it sent or was answered.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use hydrant_core::admin::Admin;
+use hydrant_core::disk::SharedDisk;
+use hydrant_core::hash::Routing;
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Reprocess, Swap};
+use hydrant_core::stream::{
+    Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState,
+    SharedStream, Start, Stream, StreamWriter, Ticket,
+};
+use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
+
+/// Something remote, and the disk of the machine from which it is reached.
+#[derive(Debug)]
+pub(super) struct Remote<T> {
+    inner: T,
+    disk: SharedDisk,
+}
+
+impl<T> Remote<T> {
+    pub(super) fn new(inner: T, disk: &SharedDisk) -> Self {
+        Remote {
+            inner,
+            disk: SharedDisk::clone(disk),
+        }
+    }
+
+    async fn cross(&self) -> Result<()> {
+        cross(&self.disk).await
+    }
+}
+
+/// Goes out, or comes back.
+async fn cross(disk: &SharedDisk) -> Result<()> {
+    let crossed = disk.stat(Path::new("/network")).await;
+    crossed.map(drop).map_err(|error| Error::Unavailable {
+        message: format!("no answer: {error}"),
+        after: Duration::ZERO,
+    })
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Stream for Remote<SharedStream> {
+    fn id(&self) -> &StreamId {
+        self.inner.id()
+    }
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+    async fn shards(&self) -> Result<ShardMap> {
+        self.cross().await?;
+        self.inner.shards().await
+    }
+    async fn shards_changed(&self) -> Result<()> {
+        self.inner.shards_changed().await
+    }
+    async fn states(&self) -> Result<Vec<ShardState>> {
+        self.cross().await?;
+        self.inner.states().await
+    }
+    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
+        self.cross().await?;
+        self.inner.state(shard).await
+    }
+    fn states_every(&self) -> Duration {
+        self.inner.states_every()
+    }
+    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
+        self.cross().await?;
+        self.inner.behind(shard, after).await
+    }
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        self.cross().await?;
+        self.inner.start(shard, start).await
+    }
+    fn before(&self, record: Position) -> Option<Position> {
+        self.inner.before(record)
+    }
+    async fn reader(
+        &self,
+        shard: &ShardId,
+        at: OpenAt,
+        budget: &Budget,
+    ) -> Result<Box<dyn ShardReader>> {
+        self.cross().await?;
+        let reader = self.inner.reader(shard, at, budget).await?;
+        Ok(Box::new(Remote::new(reader, &self.disk)))
+    }
+    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+        let writer = self.inner.writer().await?;
+        Ok(Arc::new(Remote::new(writer, &self.disk)))
+    }
+    async fn assignment(&self, join: &Join) -> Result<Assignment> {
+        self.cross().await?;
+        Ok(match self.inner.assignment(join).await? {
+            Assignment::Leases(leases) => {
+                Assignment::Leases(Arc::new(Remote::new(leases, &self.disk)))
+            }
+            Assignment::Broker(broker) => Assignment::Broker(broker),
+        })
+    }
+    async fn apps(&self) -> Result<Vec<String>> {
+        self.cross().await?;
+        self.inner.apps().await
+    }
+    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
+        self.cross().await?;
+        self.inner.app_progress(app).await
+    }
+    fn admin(&self) -> Admin {
+        self.inner.admin()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ShardReader for Remote<Box<dyn ShardReader>> {
+    async fn next(&mut self) -> Result<Read> {
+        // What was read lies in the reader until it is handed on: a dropped call has read nothing.
+        cross(&self.disk).await?;
+        self.inner.next().await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl StreamWriter for Remote<Arc<dyn StreamWriter>> {
+    async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
+        // What is handed in is queued at once: the order of an origin is that of its appends.
+        let ticket = self.inner.submit(shard, append).await?;
+        let disk = SharedDisk::clone(&self.disk);
+        Ok(async move {
+            // The sender learns of a failure when its writer does: it hands in nothing in between.
+            let crossed = cross(&disk).await;
+            let answer = ticket.await;
+            crossed?;
+            answer
+        }
+        .boxed())
+    }
+    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
+        self.cross().await?;
+        self.inner.begun(shard).await
+    }
+    fn reorders_within(&self) -> Duration {
+        self.inner.reorders_within()
+    }
+    fn routing(&self) -> Routing {
+        self.inner.routing()
+    }
+    fn keys(&self) -> KeyRule {
+        self.inner.keys()
+    }
+    fn record_bytes_max(&self) -> usize {
+        self.inner.record_bytes_max()
+    }
+    fn append_bytes_target(&self) -> usize {
+        self.inner.append_bytes_target()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl LeaseStore for Remote<Arc<dyn LeaseStore>> {
+    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+        self.cross().await?;
+        self.inner.enlist(worker).await
+    }
+    async fn list(&self) -> Result<Vec<Lease>> {
+        self.cross().await?;
+        self.inner.list().await
+    }
+    async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap> {
+        self.cross().await?;
+        let swapped = self.inner.swap(seen, next).await?;
+        self.cross().await?;
+        Ok(swapped)
+    }
+    async fn generations(&self) -> Result<Generations> {
+        self.cross().await?;
+        self.inner.generations().await
+    }
+    async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
+        self.cross().await?;
+        self.inner.reprocess(what).await
+    }
+    async fn is_gone(&self, worker: &str) -> Result<bool> {
+        self.cross().await?;
+        self.inner.is_gone(worker).await
+    }
+    async fn changed(&self) {
+        self.inner.changed().await;
+    }
+}
