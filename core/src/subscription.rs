@@ -135,7 +135,8 @@ pub trait Subscription: Send {
     /// The next event. Cancel-safe.
     async fn next(&mut self) -> Result<Event>;
     /// The app's progress in every shard that has any, whichever worker owns it. A source that keeps only what its own worker
-    /// wrote answers with nothing.
+    /// wrote answers with nothing. An app that begins at the latest record reads a shard without progress from its beginning
+    /// when another one has some: it appeared since.
     fn progress(&self) -> BoxFuture<'static, Result<Vec<(ShardId, Progress)>>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }

@@ -47,9 +47,10 @@ enum Break {
     HidesBeginnings,
     IsNeverBehind,
     PassesTheRecordAsked,
+    IsIdleAhead,
 }
 
-const ALL: [Break; 17] = [
+const ALL: [Break; 18] = [
     Break::ForgetsItself,
     Break::SkipsABatch,
     Break::TellsIdleForever,
@@ -67,6 +68,7 @@ const ALL: [Break; 17] = [
     Break::HidesBeginnings,
     Break::IsNeverBehind,
     Break::PassesTheRecordAsked,
+    Break::IsIdleAhead,
 ];
 
 #[derive(Clone, Debug)]
@@ -255,6 +257,9 @@ impl ShardReader for Broken<(Box<dyn ShardReader>, u32)> {
             }
         }
         match (self.how, read) {
+            (Break::IsIdleAhead, Read::Idle { .. }) => Ok(Read::Idle {
+                through: Position::offset(1 << 40),
+            }),
             (Break::RunsPastTheEnd, Read::End { .. }) => Ok(Read::Idle {
                 through: Position::End,
             }),
