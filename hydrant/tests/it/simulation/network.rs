@@ -161,6 +161,9 @@ impl StreamWriter for Remote<Arc<dyn StreamWriter>> {
     fn keys(&self) -> KeyRule {
         self.inner.keys()
     }
+    fn keeps_headers(&self) -> bool {
+        self.inner.keeps_headers()
+    }
     fn record_bytes_max(&self) -> usize {
         self.inner.record_bytes_max()
     }
