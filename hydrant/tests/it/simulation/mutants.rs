@@ -46,7 +46,7 @@ fn killed_among_writers(broken: BrokenVariant) {
     killed_in(broken, SEEDS_OF_WRITERS, writers::simulate);
 }
 
-/// Falls in the simulation of the pipeline over streams whose readers deduplicate.
+/// Checks that the simulation over streams whose readers deduplicate kills the mutant.
 fn killed_over_a_service(broken: BrokenVariant) {
     killed_in(broken, SEEDS, simulate_over_service);
 }

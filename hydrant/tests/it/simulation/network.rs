@@ -1,7 +1,7 @@
-//! A remote stream as a process reaches it: each call crosses the machine, where the faults of a plan wait for it.
+//! A remote stream as a process reaches it: each call passes the machine's disk, where the faults of a plan apply.
 //!
-//! A process whose streams are remote touches no disk of them. So each call looks at the machine's disk before it goes out
-//! and when its answer comes back: there the process dies, hangs, or loses what it sent or was answered.
+//! A process whose streams are remote makes no disk calls for them. So each call makes one disk call before the request
+//! and one after the answer: at these the process dies, hangs, or loses the request or the answer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use hydrant_core::stream::{
 };
 use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
 
-/// Something remote, and the disk of the machine from which it is reached.
+/// A remote stream or store, and the disk of the machine that calls it.
 #[derive(Debug)]
 pub(super) struct Remote<T> {
     inner: T,
@@ -39,7 +39,7 @@ impl<T> Remote<T> {
     }
 }
 
-/// Goes out, or comes back.
+/// Makes the disk call of a request or of an answer.
 async fn cross(disk: &SharedDisk) -> Result<()> {
     let crossed = disk.stat(Path::new("/network")).await;
     crossed.map(drop).map_err(|error| Error::Unavailable {
@@ -126,7 +126,7 @@ impl Stream for Remote<SharedStream> {
 #[deny(clippy::missing_trait_methods)]
 impl ShardReader for Remote<Box<dyn ShardReader>> {
     async fn next(&mut self) -> Result<Read> {
-        // What was read lies in the reader until it is handed on: a dropped call has read nothing.
+        // A read stays in the reader until it is answered: a dropped call has read nothing.
         cross(&self.disk).await?;
         self.inner.next().await
     }
@@ -136,11 +136,11 @@ impl ShardReader for Remote<Box<dyn ShardReader>> {
 #[deny(clippy::missing_trait_methods)]
 impl StreamWriter for Remote<Arc<dyn StreamWriter>> {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
-        // What is handed in is queued at once: the order of an origin is that of its appends.
+        // An append is queued at once: the order of an origin is that of its appends.
         let ticket = self.inner.submit(shard, append).await?;
         let disk = SharedDisk::clone(&self.disk);
         Ok(async move {
-            // The sender learns of a failure when its writer does: it hands in nothing in between.
+            // The sender learns of a failure when its writer does, and submits nothing in between.
             let crossed = cross(&disk).await;
             let answer = ticket.await;
             crossed?;

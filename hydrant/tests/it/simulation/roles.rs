@@ -65,11 +65,11 @@ pub(super) async fn run(
     orders: Orders,
     shape: &PipelineShape,
     context: &Context,
-    told: &AckWitness,
+    acked: &AckWitness,
     streams: &SimStreams,
 ) -> Result<()> {
     match orders.role {
-        Role::Producer => produce(orders, shape, context, told, streams).await,
+        Role::Producer => produce(orders, shape, context, acked, streams).await,
         Role::Transform => {
             let (raw, clean) = (
                 streams.open(Log::Raw, context).await?,
@@ -116,7 +116,7 @@ async fn produce(
     orders: Orders,
     shape: &PipelineShape,
     context: &Context,
-    told: &AckWitness,
+    acked: &AckWitness,
     streams: &SimStreams,
 ) -> Result<()> {
     let origin = InputSpec::Simulator {
@@ -132,7 +132,7 @@ async fn produce(
     let stream = streams.open(Log::Raw, context).await?;
     let stream: SharedStream = Arc::new(Acks::new(
         stream,
-        Some(told.clone()),
+        Some(acked.clone()),
         shape.loss,
         &context.random,
     ));

@@ -1,5 +1,5 @@
-//! The two streams of the pipeline: embedded logs on the machine's disk, or a service that no fault of the machine
-//! reaches and whose readers deduplicate.
+//! The two streams of the pipeline: embedded logs on the machine's disk, or a service outside of the machine whose
+//! readers deduplicate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::roles;
 pub(super) enum SimStreams {
     /// On the machine's disk.
     Embedded,
-    /// Outside.
+    /// In a service outside of the machine.
     Service(Arc<Service>),
 }
 
-/// The service.
+/// A service with both streams.
 #[derive(Debug)]
 pub(super) struct Service {
     raw: MemoryStream,
@@ -31,7 +31,7 @@ pub(super) struct Service {
 }
 
 impl SimStreams {
-    /// The service of a run, when its streams are there.
+    /// The streams of a run.
     pub(super) fn of(shape: &PipelineShape, seed: u64, clock: &ManualClock) -> Self {
         if shape.service.is_none() {
             return SimStreams::Embedded;
@@ -47,12 +47,12 @@ impl SimStreams {
         }))
     }
 
-    /// Whether readers deduplicate: what they give depends on what they know.
+    /// Whether readers deduplicate, so that their records depend on their marks.
     pub(super) fn dedup_at_readers(&self) -> bool {
         matches!(self, SimStreams::Service(_))
     }
 
-    /// Makes the streams that are not there yet.
+    /// Creates the streams that do not exist yet.
     pub(super) async fn create(&self, shape: &PipelineShape, context: &Context) -> Result<()> {
         if self.dedup_at_readers() {
             return Ok(());
@@ -81,7 +81,7 @@ impl SimStreams {
         }
     }
 
-    /// From now on this happens to what is sent to the service. Without faults everything that is under way lands.
+    /// Sets the faults of requests to the service from now on. Without faults, all requests under way land.
     pub(super) fn set_faults(&self, faults: Option<StreamFaults>) {
         if let SimStreams::Service(service) = self {
             for log in [Log::Raw, Log::Clean] {

@@ -74,12 +74,12 @@ fn append(n: u64) -> Append {
 }
 
 /// Runs one session, and notes how many appends were acknowledged.
-async fn session(stream: &SharedStream, told: &std::cell::Cell<u64>) -> Result<()> {
+async fn session(stream: &SharedStream, acked: &std::cell::Cell<u64>) -> Result<()> {
     let shard = stream.shards().await?.all()[0].id.clone();
     let writer = stream.writer().await?;
     for n in 0..APPENDS {
         writer.submit(&shard, append(n)).await?.await?;
-        told.set(told.get().max(n + 1));
+        acked.set(acked.get().max(n + 1));
     }
     Ok(())
 }
@@ -106,10 +106,10 @@ fn lost(seed: u64) -> u64 {
         let calls = 1 + seed % 100;
         let death = Death::PowerCut(Loss::Everything);
         world.die_at("writer", calls, Moment::Before, death);
-        let told = std::cell::Cell::new(0);
+        let acked = std::cell::Cell::new(0);
         let writing = async {
             let stream = Streams::default().open(url, &context(&disk, 2)).await?;
-            let (one, other) = (session(&stream, &told), session(&stream, &told));
+            let (one, other) = (session(&stream, &acked), session(&stream, &acked));
             futures::future::try_join(one, other).await
         };
         tokio::select! {
@@ -130,7 +130,7 @@ fn lost(seed: u64) -> u64 {
         while let Read::Batch(batch) = tail.next().await.expect("the shard reads") {
             found += batch.len() as u64;
         }
-        told.get().saturating_sub(found)
+        acked.get().saturating_sub(found)
     })
 }
 

@@ -46,7 +46,7 @@ pub(super) fn index_of(position: Position) -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct Acks {
     inner: SharedStream,
-    told: Option<AckWitness>,
+    acked: Option<AckWitness>,
     /// One in this many appends, or its answer, is lost; 0 for none.
     loss: u64,
     random: Random,
@@ -55,13 +55,13 @@ pub(super) struct Acks {
 impl Acks {
     pub(super) fn new(
         inner: SharedStream,
-        told: Option<AckWitness>,
+        acked: Option<AckWitness>,
         loss: u64,
         random: &Random,
     ) -> Self {
         Acks {
             inner,
-            told,
+            acked,
             loss,
             random: random.clone(),
         }
@@ -113,7 +113,7 @@ impl Stream for Acks {
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
         Ok(Arc::new(AckWriter {
             inner: self.inner.writer().await?,
-            told: self.told.clone(),
+            acked: self.acked.clone(),
             loss: self.loss,
             random: self.random.clone(),
         }))
@@ -136,7 +136,7 @@ impl Stream for Acks {
 #[derive(Debug)]
 struct AckWriter {
     inner: Arc<dyn StreamWriter>,
-    told: Option<AckWitness>,
+    acked: Option<AckWitness>,
     loss: u64,
     random: Random,
 }
@@ -162,19 +162,20 @@ impl StreamWriter for AckWriter {
             format!("({}, {}] of {indexes:?} for {shard}", entry.from, entry.to)
         });
         let ticket = self.inner.submit(shard, append).await?;
-        let told = self.told.clone();
+        let acked = self.acked.clone();
         Ok(async move {
             let answer = ticket.await;
             if lost {
                 return Err(unavailable());
             }
-            let Some(told) = told else {
+            let Some(acked) = acked else {
                 return answer;
             };
-            told.trace
+            acked
+                .trace
                 .event(format_args!("append {what:?}: {answer:?}"));
-            if answer.is_ok() && told.disk.is_alive() {
-                let mut indexes = told.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            if answer.is_ok() && acked.disk.is_alive() {
+                let mut indexes = acked.indexes.lock().unwrap_or_else(PoisonError::into_inner);
                 for origin in origins.iter().flat_map(|origins| origins.iter()) {
                     indexes.extend(index_of(origin.position()));
                 }

@@ -49,8 +49,8 @@ pub(in crate::memory) struct StoringWriter {
     changes: Arc<Notify>,
 }
 
-type Slot = Mutex<Option<Result<Appended>>>;
-type OriginName = (WriterId, ShardId);
+type AnswerSlot = Mutex<Option<Result<Appended>>>;
+type LaneOrigin = (WriterId, ShardId);
 
 #[derive(Debug, Default)]
 struct StoringLane {
@@ -60,13 +60,13 @@ struct StoringLane {
     /// One put, which is unconfirmed.
     in_flight: VecDeque<InFlight>,
     /// Appends that failed, of which the sender does not know yet: what it hands in behind them is refused.
-    failed: Vec<(OriginName, Position, Weak<Slot>)>,
+    failed: Vec<(LaneOrigin, Position, Weak<AnswerSlot>)>,
 }
 
 #[derive(Debug)]
 struct Queued {
     append: Append,
-    slot: Arc<Slot>,
+    slot: Arc<AnswerSlot>,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ struct InFlight {
 }
 
 impl Queued {
-    fn origin(&self) -> Option<OriginName> {
+    fn origin(&self) -> Option<LaneOrigin> {
         origin_of(&self.append)
     }
 
@@ -99,7 +99,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn origin_of(append: &Append) -> Option<OriginName> {
+fn origin_of(append: &Append) -> Option<LaneOrigin> {
     let entry = append.entry.as_ref()?;
     Some((entry.writer, entry.shard.clone()))
 }
@@ -274,7 +274,7 @@ impl StoringWriter {
         }
     }
 
-    async fn answered(self, shard: ShardId, slot: Arc<Slot>) -> Result<Appended> {
+    async fn answered(self, shard: ShardId, slot: Arc<AnswerSlot>) -> Result<Appended> {
         loop {
             let changed = self.changes.notified();
             let until = self.step(&shard);
@@ -298,7 +298,7 @@ impl StreamWriter for StoringWriter {
         }
         let hash = self.shared.lock().shard(shard)?.shard().range.first;
         lock(&self.lanes).entry(shard.clone()).or_default().hash = hash;
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(AnswerSlot::default());
         let mut queued = Some(Queued {
             append,
             slot: Arc::clone(&slot),

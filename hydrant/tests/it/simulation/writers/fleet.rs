@@ -21,7 +21,7 @@ use super::super::machine::{End, Outcome, SimMachine, all_of, lock};
 use super::super::plan::Log;
 use super::super::streams::SimStreams;
 use super::super::witness::{self, ReaderWitness};
-use super::judge::{self, FinalLog, Record};
+use super::judge::{self, FinalLog, RecordNumber};
 use super::plan::{ANSWERED, WritersFault, WritersPlan, WritersShape};
 
 /// The memory of a process.
@@ -41,7 +41,7 @@ pub(in super::super) fn simulate(seed: u64, broken: Option<BrokenVariant>) -> Ou
         let fleet = WriterFleet {
             machine,
             shape: Arc::new(plan.shape.clone()),
-            told: Arc::default(),
+            acked: Arc::default(),
             sent: Arc::default(),
             given: ReaderWitness::default(),
         };
@@ -54,9 +54,9 @@ pub(in super::super) fn simulate(seed: u64, broken: Option<BrokenVariant>) -> Ou
 struct WriterFleet {
     machine: SimMachine,
     shape: Arc<WritersShape>,
-    told: Arc<Mutex<AckedThrough>>,
+    acked: Arc<Mutex<AckedThrough>>,
     /// When each record was first sent.
-    sent: Arc<Mutex<BTreeMap<Record, Instant>>>,
+    sent: Arc<Mutex<BTreeMap<RecordNumber, Instant>>>,
     given: ReaderWitness,
 }
 
@@ -255,8 +255,8 @@ impl WriterSession {
             Some(error) => Err(error),
             None if self.disk.is_alive() && self.done == interval.from => {
                 self.done = interval.to;
-                let mut told = lock(&self.fleet.told);
-                let known = told.entry(self.origin).or_default();
+                let mut acked = lock(&self.fleet.acked);
+                let known = acked.entry(self.origin).or_default();
                 *known = self.done.max(*known);
                 let (origin, done) = (self.origin, self.done);
                 let trace = &self.fleet.machine.trace;
@@ -302,7 +302,7 @@ impl WriterFleet {
             .await;
         }
         let origin = self.origin_of(process);
-        let low = lock(&self.told).get(&origin).copied().unwrap_or_default();
+        let low = lock(&self.acked).get(&origin).copied().unwrap_or_default();
         let stream = SimStreams::Embedded.open(Log::Raw, &context).await?;
         let mut session = WriterSession {
             origin,
@@ -487,12 +487,12 @@ impl WriterFleet {
         } = &*self.shape;
         let retained = retention_bytes.is_some() || retention_time.is_some();
         let mut faults = self.given.judge(&found.stored, retained);
-        let may_be_gone = |record: Record| {
+        let may_be_gone = |record: RecordNumber| {
             let made = lock(&self.sent).get(&record).copied();
             let age = made.map_or(Duration::ZERO, |made| self.machine.age_of(made));
             retention_bytes.is_some() || retention_time.is_some_and(|most| age >= most)
         };
-        faults.extend(judge::judge(&lock(&self.told), &found, may_be_gone));
+        faults.extend(judge::judge(&lock(&self.acked), &found, may_be_gone));
         self.machine
             .trace
             .event(format_args!("{} records were found", found.stored.len()));

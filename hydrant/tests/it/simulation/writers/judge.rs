@@ -16,16 +16,16 @@ pub(super) struct FinalLog {
 }
 
 /// A record: its origin, and its number there.
-pub(super) type Record = (usize, u64);
+pub(super) type RecordNumber = (usize, u64);
 
 /// Answers what is wrong; `may_be_gone` says which records retention may have removed.
 pub(super) fn judge(
-    told: &AckedThrough,
+    acked: &AckedThrough,
     found: &FinalLog,
-    may_be_gone: impl Fn(Record) -> bool,
+    may_be_gone: impl Fn(RecordNumber) -> bool,
 ) -> Vec<String> {
     let mut faults = Vec::new();
-    let mut places: BTreeMap<Record, Vec<(&ShardId, Position)>> = BTreeMap::new();
+    let mut places: BTreeMap<RecordNumber, Vec<(&ShardId, Position)>> = BTreeMap::new();
     let mut newest: BTreeMap<(&ShardId, usize), u64> = BTreeMap::new();
     let mut oldest: BTreeMap<(&ShardId, usize), u64> = BTreeMap::new();
     for ((_, shard, position), seen) in &found.stored {
@@ -54,7 +54,7 @@ pub(super) fn judge(
         }
     }
     // Retention removes the front of a shard, never a record that is younger than a kept one of the same origin.
-    let is_trimmed = |(origin, n): Record| {
+    let is_trimmed = |(origin, n): RecordNumber| {
         may_be_gone((origin, n))
             && found.states.iter().any(|state| {
                 let oldest = oldest.get(&(&state.shard.id, origin));
@@ -63,7 +63,7 @@ pub(super) fn judge(
                     && oldest.is_none_or(|oldest| n < *oldest)
             })
     };
-    for (origin, to) in told {
+    for (origin, to) in acked {
         let missing = |n: &u64| !places.contains_key(&(*origin, *n)) && !is_trimmed((*origin, *n));
         if let Some(n) = (1..=*to).find(missing) {
             faults.push(format!(
