@@ -44,7 +44,7 @@ pub struct ConsumerArgs {
     /// How long to wait for a stream that does not exist yet [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub wait: Option<String>,
-    /// A worker that is silent for this long loses its shards [default: 10s]
+    /// A worker that is silent for this long loses its shards [default: 10s in a local stream]
     #[arg(long, value_name = "DURATION")]
     pub lease_time: Option<String>,
 }
@@ -153,12 +153,8 @@ impl Config {
         let exit_at_end = section.flag("exit-at-end", false);
         let idle = section.duration("idle", IDLE);
         let wait = section.duration("wait", WAIT_DEFAULT);
-        let defaults = LeaseSettings::default();
-        let lease_time = section.duration_within(
-            "lease-time",
-            defaults.lease_time,
-            LeaseSettings::LEASE_TIME_RANGE,
-        );
+        let lease_time =
+            section.optional_duration_within("lease-time", LeaseSettings::LEASE_TIME_RANGE);
         let usable = !section.has_problems();
         section.finish(problems);
         usable.then_some(Config {
@@ -174,7 +170,7 @@ impl Config {
             wait,
             leases: LeaseSettings {
                 lease_time,
-                ..defaults
+                ..LeaseSettings::default()
             },
         })
     }

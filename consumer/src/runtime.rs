@@ -26,6 +26,6 @@ mod tests;
 
 pub use leases::LeaseSettings;
 pub use progress_board::{ShardSummary, Summary};
-pub use run_spec::{CHECKPOINT, IDLE, RunSpec};
+pub use run_spec::{IDLE, RunSpec};
 pub use supervisor::run;
 pub use wait::wait_for;

@@ -7,16 +7,21 @@
 //!
 //! Beside the rows lie the [`Generations`] of the app's outputs, which only an operator's `reprocess` moves and which
 //! outlive the rows. A row of an earlier generation than its shard's counts for nothing.
+//!
+//! A store may be a table that other programs and other streams write, too, and that answers slowly and for money. So each
+//! row names its stream and incarnation, and one of another stream is refused, never taken over; a store says at which
+//! [`Pace`] it is to be used; and rows of shards that are gone are removed.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::position::Position;
-use crate::shard::ShardId;
+use crate::shard::{ShardId, StreamId};
 use crate::start::Start;
 
 /// Which rules an app's outputs were made by, and from where on.
@@ -257,6 +262,9 @@ pub struct Lease {
     /// Who asks the owner to hand the shard over, or for whom a free one is kept for a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<String>,
+    /// The stream and incarnation that the shard is of; `None` was written before rows said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamId>,
 }
 
 impl Lease {
@@ -270,6 +278,7 @@ impl Lease {
             progress: None,
             generation: 0,
             wanted: None,
+            stream: None,
         }
     }
 
@@ -284,6 +293,26 @@ impl Lease {
             .as_ref()
             .is_some_and(|progress| progress.to == Position::End)
     }
+}
+
+/// How often a store is to be asked. What a user sets outranks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// A holder that is silent for this long loses its lease. A lease is renewed each third of it.
+    pub lease_time: Duration,
+    /// The longest time between two readings of all rows: changes that the store does not report are seen this late.
+    pub observe: Duration,
+    /// The shortest time between two writes of a shard's progress. Cost: what is read again after a death.
+    pub checkpoint: Duration,
+}
+
+impl Pace {
+    /// Of a store in the same machine, whose reads cost nothing.
+    pub const LOCAL: Pace = Pace {
+        lease_time: Duration::from_secs(10),
+        observe: Duration::from_secs(1),
+        checkpoint: Duration::from_secs(1),
+    };
 }
 
 /// What a compare-and-swap found.
@@ -312,6 +341,11 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
     /// may answer as beaten. Swaps of different rows are asked for at the same time where there are many: a store makes
     /// them together as far as it can.
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap>;
+    /// Removes the row of a shard that is gone for good, if it is still `seen` (same epoch and counter); `Swapped` says that
+    /// there is none now. Durable when it answers.
+    async fn remove(&self, seen: &Lease) -> Result<Swap>;
+    /// How often it is to be asked.
+    fn pace(&self) -> Pace;
     /// The generations of the app's outputs. They move only while no worker is enlisted.
     async fn generations(&self) -> Result<Generations>;
     /// Moves the generations, durably and at once; refused while a worker of the app is enlisted.

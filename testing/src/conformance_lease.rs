@@ -12,6 +12,7 @@ use hydrant_core::lease::{
     Generations, Lease, LeaseStore, OutputId, Pin, Progress, Reprocess, Swap,
 };
 use hydrant_core::position::Position;
+use hydrant_core::shard::StreamId;
 use hydrant_core::stream::Start;
 
 /// Workers that race for one row.
@@ -39,6 +40,8 @@ async fn rows_and_workers_are_kept(
     a_race_has_one_winner(make().await).await;
     counters_that_race_lose_nothing(make().await).await;
     the_dead_are_told_from_the_living(make().await).await;
+    a_row_is_removed_as_it_was_seen(make().await).await;
+    its_pace_leaves_room_for_renewals(make().await).await;
 }
 
 /// An operator is told that nothing moves, and nothing does.
@@ -134,6 +137,40 @@ async fn rows_are_swapped_by_epoch_and_counter((a, b): (Arc<dyn LeaseStore>, Arc
     assert_eq!(rows(&*a).await, [stolen]);
 }
 
+/// A row is removed only as it was seen, for both workers, and one that is gone is not removed once more.
+async fn a_row_is_removed_as_it_was_seen((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    let remove = async |store: &dyn LeaseStore, seen: &Lease| {
+        must(store.remove(seen).await, "remove a lease")
+    };
+    let (new, other) = (Lease::new("000001".into()), Lease::new("000002".into()));
+    assert_eq!(remove(&*a, &new).await, Swap::Beaten(None));
+    assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
+    assert_eq!(swap(&*a, None, &other).await, Swap::Swapped);
+    let taken = owned(&new, "b");
+    assert_eq!(swap(&*b, Some(&new), &taken).await, Swap::Swapped);
+    assert_eq!(remove(&*a, &new).await, Swap::Beaten(Some(taken.clone())));
+    assert_eq!(rows(&*b).await, [taken.clone(), other.clone()]);
+    assert_eq!(remove(&*a, &taken).await, Swap::Swapped);
+    for store in [&a, &b] {
+        assert_eq!(rows(&**store).await, std::slice::from_ref(&other));
+        assert_eq!(remove(&**store, &taken).await, Swap::Beaten(None));
+        let late = owned(&taken, "b");
+        assert_eq!(
+            swap(&**store, Some(&taken), &late).await,
+            Swap::Beaten(None)
+        );
+    }
+    assert_eq!(rows(&*a).await, [other]);
+}
+
+/// All rows can be read, and a lease renewed, several times before it runs out.
+async fn its_pace_leaves_room_for_renewals((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
+    let pace = a.pace();
+    assert_eq!(pace, b.pace());
+    assert!(pace.observe <= pace.lease_time / 3, "{pace:?}");
+    assert!(!pace.observe.is_zero() && !pace.checkpoint.is_zero());
+}
+
 /// What is listed is what was written, by shard name.
 async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
     let mut written = Vec::new();
@@ -142,6 +179,7 @@ async fn rows_keep_all_that_was_written((a, b): (Arc<dyn LeaseStore>, Arc<dyn Le
         assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
         let mut lease = owned(&new, "worker-1.host:7");
         lease.generation = n;
+        lease.stream = (n > 1).then(|| StreamId::new("raw", "7@f"));
         lease.wanted = (n == 2).then(|| "worker 2".to_owned());
         lease.progress = (n > 1).then(|| Progress {
             start: Some(Position::offset(n / 2)),

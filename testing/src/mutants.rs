@@ -19,7 +19,9 @@ use hydrant_core::budget::{Budget, Permit};
 use hydrant_core::error::Result;
 use hydrant_core::hash::Routing;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Reprocess, Swap};
+use hydrant_core::lease::{
+    Enlisted, Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap,
+};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
 use hydrant_core::stream::{
@@ -412,6 +414,7 @@ enum BreakLeases {
     ForgetsGenerations,
     KeepsRowsApart,
     BuriesTheLiving,
+    RemovesUnseen,
 }
 
 #[derive(Debug)]
@@ -444,6 +447,21 @@ impl LeaseStore for BrokenLeases {
         self.0
             .swap(if overlooked { there } else { seen }, &next)
             .await
+    }
+
+    async fn remove(&self, seen: &Lease) -> Result<Swap> {
+        if self.1 != BreakLeases::RemovesUnseen {
+            return self.0.remove(seen).await;
+        }
+        let rows = self.0.list().await?;
+        match rows.iter().find(|row| row.shard == seen.shard) {
+            Some(row) => self.0.remove(row).await,
+            None => Ok(Swap::Swapped),
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        self.0.pace()
     }
 
     async fn generations(&self) -> Result<Generations> {
@@ -479,6 +497,7 @@ async fn the_lease_suite_catches_each_broken_promise() {
         ForgetsGenerations,
         KeepsRowsApart,
         BuriesTheLiving,
+        RemovesUnseen,
     ] {
         let make = async || {
             let one = MemoryLeases::new();

@@ -36,8 +36,9 @@ pub struct RunSpec {
     pub leases: LeaseSettings,
     /// The digest of the policy that the output depends on, if it does; see `runtime/task/start_position.rs`.
     pub pin: Option<String>,
-    /// The shortest time between two writes of a ledger. Default: 1 s. Cost: what is read again after a death.
-    pub checkpoint: Duration,
+    /// The shortest time between two writes of a ledger. Default: as the lease store says, 1 s beside the embedded log.
+    /// Cost: what is read again after a death.
+    pub checkpoint: Option<Duration>,
     /// How long a drain may take. Default: no limit of its own; a process limits all of its parts together.
     pub drain_timeout: Option<Duration>,
     /// The shutdown of the process.
@@ -46,8 +47,6 @@ pub struct RunSpec {
 
 /// The default of [`RunSpec::idle`].
 pub const IDLE: Duration = Duration::from_secs(1);
-/// The default of [`RunSpec::checkpoint`].
-pub const CHECKPOINT: Duration = Duration::from_secs(1);
 
 impl RunSpec {
     /// Creates a run with the defaults: from the earliest record until shutdown.
@@ -70,7 +69,7 @@ impl RunSpec {
             keeps_progress: true,
             leases: LeaseSettings::default(),
             pin: None,
-            checkpoint: CHECKPOINT,
+            checkpoint: None,
             drain_timeout: None,
             shutdown,
         }

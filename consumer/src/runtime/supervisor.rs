@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
+use hydrant_core::lease::Pace;
 use hydrant_core::shard::ShardId;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::{Assignment, Join, Start};
@@ -41,6 +42,11 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     } else {
         Assignment::Leases(Arc::new(PrivateLeases::default()))
     };
+    let pace = match &assignment {
+        Assignment::Leases(store) => store.pace(),
+        Assignment::Broker(_) => Pace::LOCAL,
+    };
+    let checkpoint = spec.checkpoint.unwrap_or(pace.checkpoint);
     let mut first_shards = BTreeSet::new();
     let (subscription, by_leases): (Box<dyn Subscription>, bool) = match assignment {
         Assignment::Broker(subscription) => {
@@ -79,7 +85,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     let measure_every = spec.stream.states_every();
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
     let supervisor = Supervisor {
-        shared: Arc::new(RunContext::new(spec)),
+        shared: Arc::new(RunContext::new(spec, checkpoint)),
         subscription,
         by_leases,
         first_shards,

@@ -20,6 +20,7 @@ mod memory;
 mod outputs;
 mod pins;
 mod schedules;
+mod shared_table;
 mod sharing;
 mod tipless;
 mod waits;

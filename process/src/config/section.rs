@@ -164,6 +164,16 @@ impl Section {
         self.or_default(key, given, default, shown_duration)
     }
 
+    /// A duration inside `range`, without default.
+    pub fn optional_duration_within(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let given = self.optional_duration(key);
+        self.within(key, given, range, shown_duration)
+    }
+
     /// A duration without default.
     pub fn optional_duration(&mut self, key: &'static str) -> Option<Duration> {
         let parse = |raw: &RawValue| match raw {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
 use hydrant_core::shard::ShardId;
 
 #[derive(Debug, Default)]
@@ -125,6 +125,23 @@ impl LeaseStore for MemoryLeases {
         drop(state);
         self.shared.changed();
         Ok(Swap::Swapped)
+    }
+
+    async fn remove(&self, seen: &Lease) -> Result<Swap> {
+        let mut state = self.shared.lock();
+        let there = state.rows.get(&seen.shard);
+        let version = |lease: &Lease| (lease.epoch, lease.counter);
+        if there.map(version) != Some(version(seen)) {
+            return Ok(Swap::Beaten(there.cloned()));
+        }
+        state.rows.remove(&seen.shard);
+        drop(state);
+        self.shared.changed();
+        Ok(Swap::Swapped)
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::LOCAL
     }
 
     async fn generations(&self) -> Result<Generations> {

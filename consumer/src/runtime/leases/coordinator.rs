@@ -10,6 +10,7 @@ use futures::StreamExt;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
 use hydrant_core::lease::{Enlisted, Generations, Lease, Progress, Swap};
+use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -19,7 +20,7 @@ use super::held_lease::{HeldLease, LeaseLedger, LeaseState};
 use super::lineage;
 use super::readers::LeasedReaders;
 use super::renewals::Renewals;
-use super::settings::{AT_ONCE, LeaseSetup, limited};
+use super::settings::{AT_ONCE, LeaseSetup, LeaseTimes, limited};
 use crate::runtime::output_identity::OutputIdentity;
 
 /// A lease row as this worker observed it.
@@ -50,6 +51,7 @@ pub(crate) enum LeaseCommand {
 /// Coordinates the leases of one worker.
 pub(crate) struct LeaseCoordinator {
     pub(super) setup: LeaseSetup,
+    pub(super) times: LeaseTimes,
     pub(super) output: OutputIdentity,
     pub(super) generations: Arc<Generations>,
     me: String,
@@ -78,10 +80,12 @@ impl LeaseCoordinator {
         events: mpsc::Sender<Result<Event>>,
         enlisted: Box<dyn Enlisted>,
     ) -> Self {
+        let times = setup.settings.at(setup.store.pace());
         LeaseCoordinator {
             output: OutputIdentity::of(&setup.stage),
             generations,
-            renewals: Renewals::start(setup.settings),
+            times,
+            renewals: Renewals::start(times),
             me: setup.worker.clone(),
             setup,
             map: ShardMap::default(),
@@ -110,7 +114,7 @@ impl LeaseCoordinator {
     }
 
     fn patience(&self) -> Duration {
-        self.setup.settings.patience()
+        self.times.patience()
     }
 
     /// Works in rounds until a command closes the subscription.
@@ -122,8 +126,8 @@ impl LeaseCoordinator {
         let mut earliest = due;
         loop {
             if clock::now() >= due {
-                let half = self.setup.settings.observe() / 2;
-                let mut pause = self.setup.settings.round_gap();
+                let half = self.times.observe() / 2;
+                let mut pause = self.times.round_gap();
                 if let Err(error) = self.round().await {
                     match error.disposition() {
                         Disposition::Retry { after } => {
@@ -185,7 +189,7 @@ impl LeaseCoordinator {
         });
         let now = clock::now();
         theirs
-            .map(|seen| seen.since + self.setup.settings.lease_time)
+            .map(|seen| seen.since + self.times.lease_time)
             .filter(|runs_out| *runs_out > now)
             .min()
     }
@@ -202,6 +206,7 @@ impl LeaseCoordinator {
             self.hand_over().await;
             self.take_free().await?;
             self.ask().await?;
+            self.remove_gone().await?;
         }
         self.end_handovers().await;
         Ok(())
@@ -209,8 +214,81 @@ impl LeaseCoordinator {
 
     async fn read_rows(&mut self) -> Result<()> {
         let rows = limited(self.patience(), self.setup.store.list()).await?;
+        let mine = self.setup.stream.id();
+        let foreign = rows
+            .iter()
+            .find(|row| row.stream.as_ref().is_some_and(|id| id != mine));
+        if let Some(foreign) = foreign {
+            self.claiming = false;
+            return Err(self.foreign(foreign));
+        }
+        // A row that is gone was of a shard that is gone, or is made again.
+        let there: BTreeSet<ShardId> = rows.iter().map(|row| row.shard.clone()).collect();
+        self.rows.retain(|shard, _| there.contains(shard));
         rows.into_iter().for_each(|row| self.observe(row));
         Ok(())
+    }
+
+    /// The refusal of a row of another stream, or of an earlier one of the same name.
+    fn foreign(&self, row: &Lease) -> Error {
+        let (app, mine) = (&self.setup.app, self.setup.stream.id());
+        let theirs = row.stream.as_ref().unwrap_or(mine);
+        let what = match theirs.name == mine.name {
+            true => format!("an earlier stream `{}`, which was made again", theirs.name),
+            false => format!("stream `{}`", theirs.name),
+        };
+        Error::refused(format!(
+            "app `{app}` keeps its progress in {what} (the lease of shard `{shard}` is of `{theirs}`, this stream is `{mine}`): \
+             give this app another name with `--app NAME`, or delete the leases of `{app}`",
+            shard = row.shard,
+        ))
+    }
+
+    /// Removes the rows of shards that the map no longer has: their records are gone.
+    async fn remove_gone(&mut self) -> Result<()> {
+        if !self.rows.values().any(|seen| self.is_needless(seen)) {
+            return Ok(());
+        }
+        // Another worker may have made a row by a newer map than ours.
+        self.map = limited(self.patience(), self.setup.stream.shards()).await?;
+        let gone = self.rows.values().filter(|seen| self.is_needless(seen));
+        let gone: Vec<Lease> = gone.map(|seen| seen.row.clone()).collect();
+        for row in gone {
+            let remove = self.setup.store.remove(&row);
+            match limited(self.patience(), remove).await? {
+                Swap::Swapped | Swap::Beaten(None) => {
+                    let (app, shard) = (&self.setup.app, &row.shard);
+                    tracing::debug!(app, %shard, "removed the lease of a shard that is gone");
+                    self.rows.remove(&row.shard);
+                }
+                Swap::Beaten(Some(other)) => self.observe(other),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row is of a shard that is gone, nobody has moved it for a lease time, and no child has still to begin
+    /// with what it says.
+    fn is_needless(&self, seen: &ObservedRow) -> bool {
+        let shard = &seen.row.shard;
+        let age = clock::now().duration_since(seen.since);
+        let has_begun = |child: &Shard| self.progress_of(&child.id).is_some_and(lineage::has_begun);
+        self.map.get(shard).is_none()
+            && age >= self.times.lease_time
+            && self.holder(seen).is_none()
+            && self.map.children(shard).all(has_begun)
+    }
+
+    /// Returns the progress of a shard that counts for this output.
+    pub(super) fn progress_of(&self, shard: &ShardId) -> Option<&Progress> {
+        let row = &self.rows.get(shard)?.row;
+        row.progress.as_ref().filter(|_| self.counts(row))
+    }
+
+    /// Returns the closed shards without a row that have ended; see [`lineage::ended_without_rows`].
+    pub(super) fn ended_without_rows(&self) -> BTreeSet<ShardId> {
+        let progress = |shard: &ShardId| self.progress_of(shard);
+        lineage::ended_without_rows(&self.map, |shard| self.rows.contains_key(shard), progress)
     }
 
     /// Swaps rows, many at once, and observes what they have become. Returns the rows that were swapped, also beside
@@ -319,7 +397,7 @@ impl LeaseCoordinator {
             Some(owner) => self.may_live(owner, seen).then(|| owner.clone()),
             None => {
                 let age = clock::now().duration_since(seen.since);
-                let kept = age < self.setup.settings.reserve();
+                let kept = age < self.times.reserve();
                 row.wanted
                     .clone()
                     .filter(|name| kept && *name != self.me && !self.dead.contains(name))
@@ -329,9 +407,11 @@ impl LeaseCoordinator {
 
     /// Returns the shards that can be worked on now, for the balance.
     fn view(&self) -> BalanceView {
+        let without_row = self.ended_without_rows();
         let ended = |id: &ShardId| {
-            let seen = self.rows.get(id);
-            seen.is_some_and(|seen| seen.row.has_ended() && self.counts(&seen.row))
+            let progress = self.progress_of(id);
+            progress.is_some_and(|progress| progress.to == Position::End)
+                || without_row.contains(id)
         };
         let workable = self.map.all().iter().filter_map(|shard| {
             let seen = self.rows.get(&shard.id)?;
@@ -348,8 +428,7 @@ impl LeaseCoordinator {
                 shard: shard.id.clone(),
                 holder,
                 wanted: wanted.filter(|name| !self.dead.contains(name)),
-                neglected: clock::now().duration_since(seen.since)
-                    >= self.setup.settings.lease_time * 2,
+                neglected: clock::now().duration_since(seen.since) >= self.times.lease_time * 2,
             })
         });
         BalanceView::new(&self.me, workable.collect())
@@ -384,6 +463,7 @@ impl LeaseCoordinator {
                 epoch: row.epoch + 1,
                 counter: row.counter + 1,
                 wanted: None,
+                stream: Some(self.setup.stream.id().clone()),
                 progress: self.signed(row),
                 ..row.clone()
             };
@@ -426,7 +506,7 @@ impl LeaseCoordinator {
             row,
             taken,
             Arc::clone(&self.setup.store),
-            self.setup.settings.lease_time,
+            self.times.lease_time,
             Arc::clone(&self.nudge),
         ));
         self.renewals.add(&held);
@@ -471,7 +551,7 @@ impl LeaseCoordinator {
             .map(|(shard, _)| shard.clone())
             .collect();
         let (given, declined) = self.view().handovers(&leaving);
-        let until = clock::now() + self.setup.settings.handover;
+        let until = clock::now() + self.times.handover;
         for shard in given {
             if let Some(granted) = self.leases.get_mut(&shard) {
                 granted.leaving = Some(until);
@@ -531,7 +611,7 @@ impl LeaseCoordinator {
                 seen.row.wanted.as_ref() == Some(&self.me)
                     && self.holder(seen).is_some_and(|holder| holder != self.me)
             });
-            let settings = &self.setup.settings;
+            let settings = &self.times;
             let patience = settings.handover + settings.lease_time * 2;
             if !open {
                 self.asked = None;

@@ -8,8 +8,39 @@
 
 use std::collections::BTreeSet;
 
+use hydrant_core::lease::Progress;
+use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::stream::Start;
+
+/// Whether an app has published anything in a shard: then all parents of the shard have ended.
+pub(crate) fn has_begun(progress: &Progress) -> bool {
+    progress.to > progress.start.unwrap_or(Position::Begin)
+}
+
+/// Returns the closed shards without a row that have ended.
+///
+/// Others who share the table remove the row of a shard once its children are under way, while the map still has the shard.
+/// It has ended if the app has begun in a descendant, which nobody works on before. A bare row of a descendant says nothing:
+/// rows are created children first, so it may be all that a worker has made before it died.
+pub(crate) fn ended_without_rows<'a>(
+    map: &ShardMap,
+    has_row: impl Fn(&ShardId) -> bool,
+    progress: impl Fn(&ShardId) -> Option<&'a Progress>,
+) -> BTreeSet<ShardId> {
+    let is_missing = |shard: &Shard| shard.closed && !has_row(&shard.id);
+    if !map.all().iter().any(is_missing) {
+        return BTreeSet::new();
+    }
+    let mut above = BTreeSet::new();
+    for shard in children_first(map) {
+        if above.contains(&shard.id) || progress(&shard.id).is_some_and(has_begun) {
+            above.extend(shard.parents.iter().cloned());
+        }
+    }
+    above.retain(|id| map.get(id).is_some_and(is_missing));
+    above
+}
 
 /// Whether every parent of `shard` has ended or is missing from the map.
 pub(crate) fn parents_have_ended(

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
 use hydrant_core::shard::ShardId;
 
 /// A lease store in memory for one worker.
@@ -40,6 +40,21 @@ impl LeaseStore for PrivateLeases {
         }
         rows.insert(next.shard.clone(), next.clone());
         Ok(Swap::Swapped)
+    }
+
+    async fn remove(&self, seen: &Lease) -> Result<Swap> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = rows.get(&seen.shard);
+        let version = |row: &Lease| (row.epoch, row.counter);
+        if found.map(version) != Some(version(seen)) {
+            return Ok(Swap::Beaten(found.cloned()));
+        }
+        rows.remove(&seen.shard);
+        Ok(Swap::Swapped)
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::LOCAL
     }
 
     async fn generations(&self) -> Result<Generations> {

@@ -11,7 +11,7 @@ use hydrant_core::clock;
 use tokio::task::JoinSet;
 
 use super::held_lease::{HeldLease, LeaseState, SILENT};
-use super::settings::{AT_ONCE, LeaseSettings};
+use super::settings::{AT_ONCE, LeaseTimes};
 
 /// The leases that are renewed. Dropping this stops the renewals at once.
 pub(super) struct Renewals {
@@ -21,10 +21,10 @@ pub(super) struct Renewals {
 
 impl Renewals {
     /// Starts the task, without any lease.
-    pub(super) fn start(settings: LeaseSettings) -> Self {
+    pub(super) fn start(times: LeaseTimes) -> Self {
         let held = Arc::default();
         let mut task = JoinSet::new();
-        task.spawn(renew(Arc::clone(&held), settings));
+        task.spawn(renew(Arc::clone(&held), times));
         Renewals { held, _task: task }
     }
 
@@ -35,12 +35,12 @@ impl Renewals {
     }
 }
 
-async fn renew(held: Arc<Mutex<Vec<Weak<HeldLease>>>>, settings: LeaseSettings) {
+async fn renew(held: Arc<Mutex<Vec<Weak<HeldLease>>>>, times: LeaseTimes) {
     loop {
-        clock::sleep(settings.observe() / 2).await;
-        let due = due(&held, settings);
+        clock::sleep(times.observe() / 2).await;
+        let due = due(&held, times);
         futures::stream::iter(due)
-            .map(|held| renew_one(held, settings))
+            .map(|held| renew_one(held, times))
             .buffer_unordered(AT_ONCE)
             .collect::<()>()
             .await;
@@ -48,7 +48,7 @@ async fn renew(held: Arc<Mutex<Vec<Weak<HeldLease>>>>, settings: LeaseSettings) 
 }
 
 /// Returns the leases that are due, and forgets those that are no longer held.
-fn due(held: &Mutex<Vec<Weak<HeldLease>>>, settings: LeaseSettings) -> Vec<Arc<HeldLease>> {
+fn due(held: &Mutex<Vec<Weak<HeldLease>>>, times: LeaseTimes) -> Vec<Arc<HeldLease>> {
     let mut all = held.lock().unwrap_or_else(PoisonError::into_inner);
     let mut due = Vec::new();
     let now = clock::now();
@@ -59,7 +59,7 @@ fn due(held: &Mutex<Vec<Weak<HeldLease>>>, settings: LeaseSettings) -> Vec<Arc<H
         let Some(held) = held else {
             return false;
         };
-        if now.duration_since(held.renewed_at()) >= settings.renew_after() {
+        if now.duration_since(held.renewed_at()) >= times.renew_after() {
             due.push(held);
         }
         true
@@ -70,9 +70,9 @@ fn due(held: &Mutex<Vec<Weak<HeldLease>>>, settings: LeaseSettings) -> Vec<Arc<H
 }
 
 /// Renews a lease, or marks it as lost when it could not be renewed for a lease time.
-async fn renew_one(held: Arc<HeldLease>, settings: LeaseSettings) {
-    let renewed = tokio::time::timeout(settings.patience(), held.update(|_| {})).await;
-    let silent = clock::now().duration_since(held.renewed_at()) >= settings.lease_time;
+async fn renew_one(held: Arc<HeldLease>, times: LeaseTimes) {
+    let renewed = tokio::time::timeout(times.patience(), held.update(|_| {})).await;
+    let silent = clock::now().duration_since(held.renewed_at()) >= times.lease_time;
     if !matches!(renewed, Ok(Ok(_))) && silent {
         held.lose(SILENT);
     }

@@ -110,7 +110,7 @@ impl LeaseCoordinator {
         let found = match start {
             Some(start) => {
                 let find = self.setup.stream.start(&shard.id, start);
-                Some(limited(self.setup.settings.patience(), find).await?)
+                Some(limited(self.times.patience(), find).await?)
             }
             None => None,
         };
@@ -130,15 +130,18 @@ impl LeaseCoordinator {
             return Ok(());
         }
         let map = self.map.clone();
+        let ended = self.ended_without_rows();
         let mut wave = Wave::default();
         for shard in lineage::children_first(&map) {
-            if self.rows.contains_key(&shard.id) {
+            if self.rows.contains_key(&shard.id) || ended.contains(&shard.id) {
                 continue;
             }
-            let under_way = shard.parents.iter().any(|parent| self.is_ours(parent));
+            let mut parents = shard.parents.iter();
+            let under_way = parents.any(|parent| self.is_ours(parent) || ended.contains(parent));
             let mut row = Lease::new(shard.id.clone());
             let generation = self.generations.of(&shard.id);
             row.generation = generation.number;
+            row.stream = Some(self.setup.stream.id().clone());
             row.progress = match generation.beginning() {
                 Some(beginning) => Some(self.output.sign(beginning)),
                 None => self.start_of(shard, under_way).await?,
@@ -225,7 +228,7 @@ impl LeaseCoordinator {
                 return Ok(true);
             }
             let parent = lineage::parent(id, shard, &self.map);
-            let knows = limited(self.setup.settings.patience(), self.output.knows(&parent));
+            let knows = limited(self.times.patience(), self.output.knows(&parent));
             if self.setup.start == Start::Latest && knows.await? {
                 return Ok(true);
             }
@@ -236,6 +239,6 @@ impl LeaseCoordinator {
     /// Whether the owner of a row may be alive.
     pub(super) fn may_live(&self, owner: &str, seen: &ObservedRow) -> bool {
         let age = clock::now().duration_since(seen.since);
-        age < self.setup.settings.lease_time && !self.dead.contains(owner)
+        age < self.times.lease_time && !self.dead.contains(owner)
     }
 }

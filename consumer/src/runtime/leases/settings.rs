@@ -7,16 +7,16 @@ use std::time::Duration;
 use hydrant_core::Random;
 use hydrant_core::budget::Budget;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::LeaseStore;
+use hydrant_core::lease::{LeaseStore, Pace};
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::{SharedStream, Start};
 
-/// The times and limits of leases.
+/// The times and limits of leases, as far as they are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseSettings {
-    /// A holder that is silent for this long loses its lease. Default: 10 s. Raise it when the lease store answers
-    /// slowly. Cost: the shards of a hung worker wait longer.
-    pub lease_time: Duration,
+    /// A holder that is silent for this long loses its lease. Default: as the store says, 10 s beside the embedded log.
+    /// Raise it when the lease store answers slowly. Cost: the shards of a hung worker wait longer.
+    pub lease_time: Option<Duration>,
     /// How long a holder may take to publish and hand over a shard that another worker asked for. Default: 30 s.
     pub handover: Duration,
 }
@@ -24,7 +24,7 @@ pub struct LeaseSettings {
 impl Default for LeaseSettings {
     fn default() -> Self {
         LeaseSettings {
-            lease_time: Duration::from_secs(10),
+            lease_time: None,
             handover: Duration::from_secs(30),
         }
     }
@@ -36,9 +36,35 @@ impl LeaseSettings {
     pub const LEASE_TIME_RANGE: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_secs(3600);
 
-    /// The longest time between two readings of all rows: several readings fit into a lease time.
+    /// The times at a store of this pace, which the settings outrank.
+    pub(crate) fn at(self, pace: Pace) -> LeaseTimes {
+        let lease_time = self.lease_time.unwrap_or(pace.lease_time);
+        let observe = match self.lease_time {
+            // Several readings fit into a lease time, however short it is set.
+            Some(lease_time) => pace.observe.min(lease_time / 5),
+            None => pace.observe,
+        };
+        debug_assert!(observe < lease_time, "rows are read before leases run out");
+        LeaseTimes {
+            lease_time,
+            observe,
+            handover: self.handover,
+        }
+    }
+}
+
+/// The times and limits in force.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseTimes {
+    pub(crate) lease_time: Duration,
+    observe: Duration,
+    pub(crate) handover: Duration,
+}
+
+impl LeaseTimes {
+    /// The longest time between two readings of all rows.
     pub(crate) fn observe(&self) -> Duration {
-        OBSERVE.min(self.lease_time / 5)
+        self.observe
     }
 
     /// How long a call of the store may take before it is dropped; the next round sees whether it took effect.
@@ -62,8 +88,6 @@ impl LeaseSettings {
     }
 }
 
-/// The longest time between two readings of all rows: changes that the store does not report are seen this late.
-const OBSERVE: Duration = Duration::from_secs(1);
 /// What a leased subscription is made of.
 #[derive(Debug)]
 pub(crate) struct LeaseSetup {
@@ -101,5 +125,34 @@ pub(super) async fn limited<T>(
             message: format!("no answer within {} s", patience.as_secs_f64()),
             after: Duration::ZERO,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_outranks_the_pace_of_the_store() {
+        let seconds = Duration::from_secs;
+        let remote = Pace {
+            lease_time: seconds(9),
+            observe: seconds(3),
+            checkpoint: seconds(5),
+        };
+        let set = |lease_time| LeaseSettings {
+            lease_time,
+            ..LeaseSettings::default()
+        };
+        for (given, pace, lease_time, observe) in [
+            (None, Pace::LOCAL, seconds(10), seconds(1)),
+            (None, remote, seconds(9), seconds(3)),
+            (Some(seconds(60)), remote, seconds(60), seconds(3)),
+            (Some(seconds(5)), remote, seconds(5), seconds(1)),
+            (Some(seconds(1)), Pace::LOCAL, seconds(1), seconds(1) / 5),
+        ] {
+            let times = set(given).at(pace);
+            assert_eq!((times.lease_time, times.observe()), (lease_time, observe));
+        }
     }
 }

@@ -15,6 +15,7 @@
 //! - Rows are created with the position where the app starts, and belong to one output at a time; see
 //!   `leases/rows.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,13 +25,17 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Generations, LeaseStore, Progress};
+use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
+use hydrant_core::stream::SharedStream;
 use hydrant_core::subscription::{Event, Subscription};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::coordinator::{LeaseCommand, LeaseCoordinator};
+use super::lineage;
 use super::settings::LeaseSetup;
+use crate::runtime::output_identity::OutputIdentity;
 
 /// Events that wait for the runtime, which polls all the time. More events wait in the coordinator's own queue.
 const EVENTS: usize = 16;
@@ -39,6 +44,8 @@ const COMMANDS: usize = 2;
 
 /// The claims of one worker, held by leases. Dropping it stops renewals at once, as a death would.
 pub(crate) struct LeasedSubscription {
+    stream: SharedStream,
+    output: OutputIdentity,
     store: Arc<dyn LeaseStore>,
     generations: Arc<Generations>,
     events: mpsc::Receiver<Result<Event>>,
@@ -65,13 +72,16 @@ impl LeasedSubscription {
         let generations = Arc::new(leased.store.generations().await?);
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
-        let store = Arc::clone(&leased.store);
+        let (stream, store) = (Arc::clone(&leased.stream), Arc::clone(&leased.store));
+        let output = OutputIdentity::of(&leased.stage);
         let coordinator =
             LeaseCoordinator::new(leased, Arc::clone(&generations), event_sender, enlisted);
         let stopping = coordinator.stopping();
         let mut tasks = JoinSet::new();
         tasks.spawn(coordinator.run(command_receiver));
         Ok(LeasedSubscription {
+            stream,
+            output,
             store,
             generations,
             events,
@@ -93,13 +103,28 @@ impl Subscription for LeasedSubscription {
 
     fn progress(&self) -> BoxFuture<'static, Result<Vec<(ShardId, Progress)>>> {
         let (store, generations) = (Arc::clone(&self.store), Arc::clone(&self.generations));
+        let (stream, output) = (Arc::clone(&self.stream), self.output.clone());
         async move {
             let rows = store.list().await?;
-            Ok(rows
-                .into_iter()
-                .filter(|row| generations.count(row))
+            let has_row: BTreeSet<ShardId> = rows.iter().map(|row| row.shard.clone()).collect();
+            let progress = rows.into_iter().filter(|row| generations.count(row));
+            let mut progress: BTreeMap<ShardId, Progress> = progress
                 .filter_map(|row| Some((row.shard, row.progress?)))
-                .collect())
+                .collect();
+            let map = stream.shards().await?;
+            let owned = |id: &ShardId| progress.get(id).filter(|found| output.owns(found));
+            let ended = lineage::ended_without_rows(&map, |id| has_row.contains(id), owned);
+            progress.extend(ended.into_iter().map(|id| {
+                let to = Position::End;
+                (
+                    id,
+                    output.sign(Progress {
+                        to,
+                        ..Progress::default()
+                    }),
+                )
+            }));
+            Ok(progress.into_iter().collect())
         }
         .boxed()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use tokio::sync::Notify;
@@ -22,6 +22,10 @@ pub(crate) struct ScriptedLeases {
     pub(crate) broken: AtomicBool,
     /// Each swap answers this much later, in milliseconds.
     pub(crate) slow_ms: AtomicU64,
+    /// Where it is another one than that of a local store.
+    pub(crate) pace: Mutex<Option<Pace>>,
+    /// How often all rows were read.
+    pub(crate) lists: AtomicU64,
     /// Successful swaps.
     pub(crate) writes: AtomicU64,
 }
@@ -62,8 +66,13 @@ impl ScriptedLeases {
         self.rows.lock().unwrap().values().cloned().collect()
     }
 
+    /// Writes a row, as another program that shares the table does.
+    pub(crate) fn put(&self, row: Lease) {
+        self.rows.lock().unwrap().insert(row.shard.clone(), row);
+    }
+
     /// Removes a row, as another program that shares the table does.
-    pub(crate) fn remove(&self, shard: &str) {
+    pub(crate) fn take_away(&self, shard: &str) {
         self.rows.lock().unwrap().remove(&ShardId::from(shard));
     }
 
@@ -96,6 +105,7 @@ impl LeaseStore for ScriptedLeases {
     }
 
     async fn list(&self) -> Result<Vec<Lease>> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
         Ok(self.rows())
     }
 
@@ -132,6 +142,20 @@ impl LeaseStore for ScriptedLeases {
             hydrant_core::clock::sleep(Duration::from_millis(slow)).await;
         }
         Ok(answer)
+    }
+
+    async fn remove(&self, seen: &Lease) -> Result<Swap> {
+        let mut rows = self.rows.lock().unwrap();
+        let found = rows.get(&seen.shard).cloned();
+        if found.as_ref() != Some(seen) {
+            return Ok(Swap::Beaten(found));
+        }
+        rows.remove(&seen.shard);
+        Ok(Swap::Swapped)
+    }
+
+    fn pace(&self) -> Pace {
+        self.pace.lock().unwrap().unwrap_or(Pace::LOCAL)
     }
 
     async fn generations(&self) -> Result<Generations> {

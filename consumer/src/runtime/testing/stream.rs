@@ -160,6 +160,14 @@ impl ScriptedStream {
         self.logs.resharded.notify_waiters();
     }
 
+    /// Forgets a shard, all of whose records have passed retention.
+    pub(crate) fn forget(&self, id: &str) {
+        let mut logs = self.logs.logs.lock().unwrap();
+        logs.remove(&ShardId::from(id));
+        drop(logs);
+        self.logs.resharded.notify_waiters();
+    }
+
     /// Merges two shards into one child.
     pub(crate) fn merge(&self, a: &str, b: &str, child: &str) {
         let mut logs = self.logs.logs.lock().unwrap();
@@ -260,7 +268,9 @@ impl Stream for ScriptedStream {
 
     async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
         let logs = self.logs.logs.lock().unwrap();
-        let log = &logs[shard];
+        let log = logs.get(shard).ok_or_else(|| Error::NotFound {
+            message: format!("the stream has no shard `{shard}`"),
+        })?;
         let done = after.to.next_offset().unwrap_or(u64::MAX);
         let left = (log.records.len() as u64).saturating_sub(done);
         let ended = after.to == Position::End;

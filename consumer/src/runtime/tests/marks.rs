@@ -116,7 +116,7 @@ async fn a_successor_begins_with_the_marks_of_its_predecessor() {
                 }
             };
             spec.exit_at_end = false;
-            spec.checkpoint = Duration::ZERO;
+            spec.checkpoint = Some(Duration::ZERO);
             let worker = RunningWorker::start(spec);
             let before = world.leases.to("a");
             world.stream.append("a", 5, 0);
@@ -235,9 +235,9 @@ async fn parents_that_the_source_forgot_are_asked_of_the_output() {
     world.stream.split("a", "low", "high");
     until("the end", || world.leases.to("a") == Position::End).await;
     drop(worker);
-    world.leases.remove("a");
+    world.leases.take_away("a");
     for child in ["low", "high"] {
-        world.leases.remove(child);
+        world.leases.take_away(child);
         world.stream.append(child, 2, 0);
     }
     let stage = Exact::new(&world.log);

@@ -76,7 +76,7 @@ async fn a_successor_that_stops_before_its_predecessors_reach_frees_nothing() {
     let mut world = World::new(1, true);
     world.stream.batch_records(1);
     let mut spec = world.pinned("old");
-    spec.checkpoint = Duration::from_secs(3600);
+    spec.checkpoint = Some(Duration::from_secs(3600));
     world.stream.append("a", 10, 0);
     let worker = RunningWorker::start(spec);
     until("all outputs", || world.log.records().len() == 10).await;

@@ -157,7 +157,7 @@ async fn a_policy_is_freed_behind_what_a_dead_predecessor_may_have_sent() {
     world.stream.batch_records(1);
     world.stream.append("a", 10, 0);
     let mut spec = pinned(&mut world);
-    spec.checkpoint = Duration::from_secs(3600);
+    spec.checkpoint = Some(Duration::from_secs(3600));
     let worker = RunningWorker::start(spec);
     until("all outputs", || world.log.records().len() == 10).await;
     drop(worker);

@@ -77,7 +77,7 @@ async fn leases_of_the_shortest_time_stay_where_they_are() {
     let mut world = World::new(4, false);
     let start = |world: &mut World| {
         let mut spec = world.exact();
-        spec.leases.lease_time = *crate::runtime::LeaseSettings::LEASE_TIME_RANGE.start();
+        spec.leases.lease_time = Some(*LeaseSettings::LEASE_TIME_RANGE.start());
         RunningWorker::start(spec)
     };
     let first = start(&mut world);
@@ -98,7 +98,7 @@ async fn leases_of_the_shortest_time_outlive_a_store_that_is_away_for_a_moment()
     let mut world = World::new(4, false);
     let start = |world: &mut World| {
         let mut spec = world.exact();
-        spec.leases.lease_time = *LeaseSettings::LEASE_TIME_RANGE.start();
+        spec.leases.lease_time = Some(*LeaseSettings::LEASE_TIME_RANGE.start());
         RunningWorker::start(spec)
     };
     let first = start(&mut world);

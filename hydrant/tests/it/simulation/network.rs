@@ -12,7 +12,9 @@ use futures::FutureExt;
 use hydrant_core::admin::Admin;
 use hydrant_core::disk::SharedDisk;
 use hydrant_core::hash::Routing;
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Reprocess, Swap};
+use hydrant_core::lease::{
+    Enlisted, Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap,
+};
 use hydrant_core::stream::{
     Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState,
     SharedStream, Start, Stream, StreamWriter, Ticket,
@@ -188,6 +190,15 @@ impl LeaseStore for Remote<Arc<dyn LeaseStore>> {
         let swapped = self.inner.swap(seen, next).await?;
         self.cross().await?;
         Ok(swapped)
+    }
+    async fn remove(&self, seen: &Lease) -> Result<Swap> {
+        self.cross().await?;
+        let removed = self.inner.remove(seen).await?;
+        self.cross().await?;
+        Ok(removed)
+    }
+    fn pace(&self) -> Pace {
+        self.inner.pace()
     }
     async fn generations(&self) -> Result<Generations> {
         self.cross().await?;

@@ -204,11 +204,11 @@ async fn consume(
         exit_at_end: orders.to_the_end,
         idle: Duration::from_millis(500),
         leases: LeaseSettings {
-            lease_time: Duration::from_secs(2),
+            lease_time: Some(Duration::from_secs(2)),
             handover: Duration::from_secs(3),
         },
         pin,
-        checkpoint: Duration::from_millis(200),
+        checkpoint: Some(Duration::from_millis(200)),
         ..RunSpec::new(context.clone(), stream, app, stage, orders.shutdown)
     };
     runtime::run(spec).await.map(drop)

@@ -13,6 +13,9 @@
 //! An observer must not act on a name that a power cut could take back: who reads a version that another worker made
 //! syncs the directory first.
 //!
+//! The row of a shard that is gone for good is removed with all of its names, in ascending order: a link that was on its way
+//! meanwhile does not count, since what it follows is gone. It leaves a row that is removed again; a shard never comes back.
+//!
 //! Rows without a counter in their names are those of an earlier form, one row in a file; they come before all others.
 
 use std::collections::BTreeMap;
@@ -322,6 +325,32 @@ impl LeaseRows {
         }
         self.set_known(known);
         Ok(())
+    }
+
+    /// Removes the row of a shard that is gone for good, the newest version last.
+    pub(crate) async fn remove(&self, seen: &Lease) -> Result<Swap> {
+        let shard = &seen.shard;
+        let (names, known) = self.look().await?;
+        let now = known.get(shard).map(|known| &known.row);
+        if now.map(key) != Some(key(seen)) {
+            return Ok(Swap::Beaten(now.cloned()));
+        }
+        for version in names.get(shard).into_iter().flat_map(BTreeMap::keys) {
+            let path = self.path(shard, *version);
+            match self.place.ctx.disk.remove(&path).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+        self.sync_names().await?;
+        // A swap that was under way has followed what was removed: its row is there, though it may count as beaten.
+        let (_, known) = self.look().await?;
+        Ok(match known.get(shard) {
+            None => Swap::Swapped,
+            Some(known) => Swap::Beaten(Some(known.row.clone())),
+        })
     }
 
     /// Writes rows into a file that no name leads to yet.

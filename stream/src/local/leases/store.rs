@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::disk::{self, DiskFile, Open};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Reprocess, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
 use hydrant_core::{Error, Result, clock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -200,6 +200,15 @@ impl LeaseStore for FileLeases {
         self.swaps.send(request).await.map_err(|_| ended())?;
         let swapped = answered.await.unwrap_or_else(|_| Err(ended()));
         self.place.unless_gone(swapped).await
+    }
+
+    async fn remove(&self, seen: &Lease) -> Result<Swap> {
+        check_name("shard", seen.shard.as_str())?;
+        self.place.unless_gone(self.rows.remove(seen).await).await
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::LOCAL
     }
 
     async fn generations(&self) -> Result<Generations> {
