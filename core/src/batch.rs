@@ -109,11 +109,12 @@ pub struct AccountOf {
 
 /// What a reader that drops copies had seen of the origins, along one batch.
 pub trait MarksAt: Send + Sync + fmt::Debug {
-    /// The marks of a place at a unit boundary of the batch, in the stream's own form.
+    /// The marks of a place between two aggregates of the batch, or at its end, in the stream's own form.
     fn at(&self, to: Position) -> Vec<u8>;
 }
 
-/// Records of one shard, in position order.
+/// Records of one shard, in position order. Those with one sequence number are an aggregate and lie in one batch:
+/// intervals, publishes and checkpoints end between aggregates.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -47,6 +47,8 @@ pub enum Mutant {
     BuffersKept,
     /// A sink begins at the position of the ledger instead of at the end of its chain.
     FromOfReader,
+    /// A sink ends an interval among records with one sequence number.
+    AggregatesCut,
     /// A sink keeps the interval that it filled ahead of a slot which another owner took.
     RanAheadKept,
     /// A sink removes uploads whose interval begins where its chain ends.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::batch::{AccountOf, AccountSpan, Batch, Run, position_in_runs};
+use crate::batch::{AccountOf, AccountSpan, Batch, Run, Step, position_in_runs};
 use crate::origin::{Account, DeadLetter};
 use crate::position::Position;
 use crate::shard::{ShardId, StreamId};
@@ -32,7 +32,8 @@ pub struct Transformed {
 impl Transformed {
     /// The batch with accounts for the dead letters and drops, for a stage that follows in the same process. `runs`
     /// holds the positions of the input records. A dead letter counts at the position of its record. Drops between two
-    /// remaining records count at the position of the last one dropped. So an interval holds the same dead letters and
+    /// remaining records, of one sequence number where several records have one, count at the position of the last one
+    /// dropped. So an interval holds the same dead letters and
     /// drops however its records were cut into batches, and an interval that ends at a record ends between two
     /// accounts.
     pub fn into_batch(self, of: AccountOf, runs: &[Run]) -> Batch {
@@ -72,7 +73,15 @@ impl Transformed {
         // The first remaining record that is in no account yet.
         let mut counted = 0;
         let kept_before = |index: u32| sources.partition_point(|source| *source < index);
-        for together in dropped.chunk_by(|a, b| kept_before(a.0) == kept_before(b.0)) {
+        // What was dropped of an aggregate counts in it, so that an interval can end behind the aggregate.
+        let has_aggregates = runs.iter().any(|run| run.step == Step::Sub);
+        let of_one_aggregate = |a: u32, b: u32| {
+            let sequence = |index: u32| position_in_runs(runs, index as usize).0;
+            !has_aggregates || sequence(a) == sequence(b)
+        };
+        for together in dropped
+            .chunk_by(|a, b| kept_before(a.0) == kept_before(b.0) && of_one_aggregate(a.0, b.0))
+        {
             let Some((last, _)) = together.last() else {
                 continue;
             };

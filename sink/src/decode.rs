@@ -43,6 +43,7 @@ mod tests;
 pub use column::{COLUMNS_MAX, Size};
 pub(crate) use conform::row_text;
 pub use conform::{ConformReject, Conformed, PartitionRows, Provenance};
+pub(crate) use decoder::DecoderMark;
 pub use decoder::{DecodeOptions, DecodeOutcome, Decoder, RowOrigin};
 pub use finish::DecodedRows;
 pub use reject::{Reject, RejectReason};

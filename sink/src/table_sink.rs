@@ -128,6 +128,7 @@ impl Stage for TableSink {
         Ok(progress.map(|progress| Progress {
             to: progress.to,
             marks: progress.marks,
+            began: progress.began,
             ..Progress::default()
         }))
     }
@@ -147,7 +148,8 @@ impl Stage for TableSink {
         let chain = self.chain(&shard);
         let resumed = self.resumed().remove(&shard.id);
         let resumed = resumed.filter(|progress| progress.to == after.to);
-        let mut publisher = Publisher::open(chain, finisher, start, after.to, resumed).await?;
+        let (began, to) = (after.began, after.to);
+        let mut publisher = Publisher::open(chain, finisher, start, began, to, resumed).await?;
         publisher.clean_up(&self.shared.leftovers).await;
         let stream_shard = StreamShard::new(&self.shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(

@@ -1,6 +1,7 @@
 //! The sink against a lake on a simulated disk, with and without faults.
 
 mod accounts;
+mod aggregates;
 mod beside;
 mod cleaning;
 mod crash;

@@ -227,7 +227,7 @@ impl ColumnNode {
         Ok(())
     }
 
-    /// Removes every value at or behind `len`, and what only record `ordinal` brought.
+    /// Removes every value at or behind `len`, and what only records from `ordinal` on brought.
     pub(super) fn truncate(&mut self, len: usize, ordinal: u64) {
         self.valid.truncate(len);
         let present = self.valid.ones();
@@ -463,7 +463,7 @@ impl Fields {
     }
 
     pub(super) fn truncate(&mut self, len: usize, ordinal: u64) {
-        while let Some(field) = self.fields.pop_if(|field| field.born_in == ordinal) {
+        while let Some(field) = self.fields.pop_if(|field| field.born_in >= ordinal) {
             self.by_name.remove(&*field.name);
             self.by_folded_name.remove(fold_name(&field.name).as_str());
         }

@@ -98,6 +98,18 @@ pub struct Decoder {
     done: u64,
 }
 
+/// Where a decoder stands between two records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecoderMark {
+    rows: usize,
+    payload_bytes: usize,
+    partitions: usize,
+    rejected: u64,
+    untimed: usize,
+    event_times: Option<(i64, i64)>,
+    done: u64,
+}
+
 /// The growing provenance columns; empty with provenance off.
 #[derive(Debug, Default)]
 pub(super) struct ProvenanceColumns {
@@ -272,6 +284,42 @@ impl Decoder {
             .truncate(self.untimed.partition_point(|row| *row < rows));
         self.provenance.truncate(self.rows);
         self.rejected += 1;
+    }
+
+    /// Where the decoder stands, between two records.
+    pub(crate) fn mark(&self) -> DecoderMark {
+        DecoderMark {
+            rows: self.rows,
+            payload_bytes: self.payload_bytes,
+            partitions: self.router.len(),
+            rejected: self.rejected,
+            untimed: self.untimed.len(),
+            event_times: self.event_times,
+            done: self.done,
+        }
+    }
+
+    /// The numbers, from 0, of the records since `mark` that became rows.
+    pub(crate) fn row_records(&self, mark: DecoderMark) -> &[u32] {
+        &self.records[mark.rows..]
+    }
+
+    /// Forgets every record since `mark`: the decoder is as it was there, and ends there.
+    pub(crate) fn rewind(&mut self, mark: DecoderMark) {
+        debug_assert!(mark.rows <= self.rows && mark.done <= self.done);
+        self.rows = mark.rows;
+        self.done = mark.done;
+        self.root.truncate(mark.rows, mark.done + 1);
+        self.state.ordinal = mark.done;
+        self.state.width = self.root.width();
+        self.router.truncate(mark.partitions);
+        self.partitions.truncate(mark.rows);
+        self.records.truncate(mark.rows);
+        self.untimed.truncate(mark.untimed);
+        self.provenance.truncate(mark.rows);
+        self.payload_bytes = mark.payload_bytes;
+        self.rejected = mark.rejected;
+        self.event_times = mark.event_times;
     }
 
     /// Takes the record that was read as a row. Nothing here depends on what the record holds.

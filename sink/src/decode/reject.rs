@@ -38,6 +38,8 @@ pub enum RejectReason {
     UnknownColumn,
     /// The payload is larger than any decoder takes.
     TooLarge,
+    /// The records with its sequence number are too many for one interval, which may not end among them.
+    AggregateTooLarge,
     /// The record holds no value with a type, and the table has no column yet: no file could hold
     /// the row.
     EmptyRecord,
@@ -66,6 +68,7 @@ impl RejectReason {
             Self::TooManyColumns => "too_many_columns",
             Self::UnknownColumn => "unknown_column",
             Self::TooLarge => "too_large",
+            Self::AggregateTooLarge => "aggregate_too_large",
             Self::EmptyRecord => "empty_record",
             Self::Tombstone => "tombstone",
             Self::InternalFault => hydrant_core::workers::INTERNAL_FAULT,
@@ -137,6 +140,12 @@ impl Reject {
     /// The reject of a record without payload.
     pub(crate) fn tombstone() -> Box<Self> {
         Self::new(RejectReason::Tombstone, "a record without payload", 0)
+    }
+
+    /// The reject of a record for which no interval has room.
+    pub(crate) fn aggregate_too_large() -> Box<Self> {
+        let found = "more records with one sequence number than an interval takes";
+        Self::new(RejectReason::AggregateTooLarge, found, 0)
     }
 
     pub(super) fn malformed(found: &'static str, offset: usize) -> Box<Self> {

@@ -54,6 +54,20 @@ impl PartitionRouter {
         (self.keys, self.spec)
     }
 
+    /// How many partitions there are.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Forgets the partitions from number `len` on.
+    pub(super) fn truncate(&mut self, len: usize) {
+        let is_kept = |id: &u32| (*id as usize) < len;
+        self.keys.truncate(len);
+        self.ids.retain(|_, id| is_kept(id));
+        self.seen.retain(|_, id| is_kept(id));
+        self.last = self.last.filter(|(_, id)| is_kept(id));
+    }
+
     /// The partition of a row, or `None` if it would be one partition too many.
     pub(super) fn route(
         &mut self,

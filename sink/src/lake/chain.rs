@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use hydrant_core::lake::{Put, SharedLake};
+use hydrant_core::stream::Start;
 use hydrant_core::{Error, Position, Result, ShardId, StreamId};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct Genesis {
     pub shard: ShardId,
     /// The position after which reading began: `from` of the first record.
     pub start: Position,
+    /// Where reading began, as it was asked for, in a stream that had no position for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Start>,
     /// The version of the rule that makes keys of data files.
     pub key_format: u32,
     /// The program that wrote the object.
@@ -174,16 +178,17 @@ impl Chain {
         )))
     }
 
-    /// Begins the chain at `start` unless it has begun, and returns where it begins.
+    /// Begins the chain at `start`, and as `began`, unless it has begun, and returns where it begins.
     ///
     /// # Errors
     /// Those of the lake; fatal when the object is damaged.
-    pub async fn begin(&self, start: Position) -> Result<Genesis> {
+    pub async fn begin(&self, start: Position, began: Option<Start>) -> Result<Genesis> {
         let genesis = Genesis {
             version: GENESIS_VERSION,
             stream: self.stream.clone(),
             shard: self.shard.clone(),
             start,
+            began,
             key_format: KEY_FORMAT,
             product: PRODUCT.to_owned(),
         };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hydrant_core::lake::{Put, Reveal, Sealed};
+use hydrant_core::lease::Progress;
 use hydrant_core::retry::retry_forever;
 use hydrant_core::{Error, Random, Result};
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,15 @@ const REBUILD_VERSION: u32 = 1;
 /// Rebuilds files of committed intervals.
 #[async_trait]
 pub trait Rebuild: Send + Sync + fmt::Debug {
-    /// Reads the interval of `commit` again by its recorded rules and uploads its file number `file` for `key`.
-    async fn rebuild(&self, commit: &Commit, file: usize, key: &str) -> Result<CommitFile>;
+    /// Reads the interval of `commit` again by its recorded rules and uploads its file number `file` for `key`. `from` is
+    /// where the interval begins, as the record before it or the genesis says: position, marks, and how reading began.
+    async fn rebuild(
+        &self,
+        commit: &Commit,
+        from: Progress,
+        file: usize,
+        key: &str,
+    ) -> Result<CommitFile>;
 }
 
 /// The record that says which upload replaces a vanished file.
@@ -154,7 +162,8 @@ impl Finisher {
         };
         tracing::warn!(key = %wanted.sealed.key, generation, "rebuilding a vanished file");
         let key = generation_key(&wanted.sealed.key, generation);
-        let file = rebuild.rebuild(commit, index, &key).await?;
+        let from = Self::from_of(chain, commit).await?;
+        let file = rebuild.rebuild(commit, from, index, &key).await?;
         if (file.rows, &file.position_hash) != (wanted.rows, &wanted.position_hash) {
             chain.lake().discard(&file.sealed.upload).await?;
             return Err(Error::fatal(format!(
@@ -181,6 +190,26 @@ impl Finisher {
                 Self::replacement(&record_key, &found, wanted)
             }
         }
+    }
+
+    /// Where the interval of a record begins, with what the reader knew there.
+    async fn from_of(chain: &Chain, commit: &Commit) -> Result<Progress> {
+        let mut from = Progress {
+            to: commit.interval(&commit.nonce)?.from,
+            ..Progress::default()
+        };
+        if let Some(before) = commit.slot.checked_sub(1).filter(|slot| *slot > 0) {
+            let Some(before) = chain.record(before).await? else {
+                return Err(Error::fatal(format!(
+                    "`{}` is missing: commit records are never removed; restore it",
+                    chain.names().record(before),
+                )));
+            };
+            from.marks = before.marks;
+        } else if let Some(genesis) = chain.genesis().await? {
+            from.began = genesis.began;
+        }
+        Ok(from)
     }
 
     fn replacement(key: &str, body: &[u8], wanted: &CommitFile) -> Result<CommitFile> {

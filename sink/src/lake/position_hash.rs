@@ -61,6 +61,12 @@ impl Positions {
         self.next += 1;
     }
 
+    /// Keeps the positions of the first `len` records.
+    pub(crate) fn truncate(&mut self, len: u64) {
+        self.runs.retain(|run| u64::from(run.first) < len);
+        self.next = u32::try_from(len).unwrap_or(u32::MAX).min(self.next);
+    }
+
     /// How many records have been added.
     pub(crate) fn len(&self) -> u64 {
         self.next.into()

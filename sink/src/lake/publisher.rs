@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hydrant_core::lake::Put;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::retry::retry_forever;
+use hydrant_core::stream::Start;
 use hydrant_core::{Error, Position, Result};
 
 use super::chain::{Chain, ChainTip};
@@ -24,8 +25,10 @@ pub struct ChainProgress {
     pub slot: u64,
     /// The position up to which everything is published.
     pub to: Position,
-    /// The dedup state of the reader at that position.
+    /// What the reader knew at that position.
     pub marks: Vec<u8>,
+    /// Where reading began, as it was asked for, while nothing was read.
+    pub began: Option<Start>,
 }
 
 /// Publishes the intervals of one shard, one after another.
@@ -35,6 +38,8 @@ pub struct Publisher {
     finisher: Finisher,
     slot: u64,
     to: Position,
+    /// The reader's marks at `to`.
+    marks: Vec<u8>,
     /// The end of the record with which another owner took our slot.
     lost: Option<Position>,
     /// The uploads of dead owners, until they are cleaned up after the first record.
@@ -48,22 +53,24 @@ impl Publisher {
     /// Those of finishing.
     pub async fn resume(chain: &Chain, finisher: &Finisher) -> Result<Option<ChainProgress>> {
         let tip = chain.tip().await?;
-        let marks = match &tip {
+        let (marks, began) = match &tip {
             ChainTip::Record(commit) => {
                 finisher.finish(chain, commit).await?;
-                commit.marks.clone()
+                (commit.marks.clone(), None)
             }
-            _ => Vec::new(),
+            ChainTip::Genesis(genesis) => (Vec::new(), genesis.began),
+            ChainTip::None => (Vec::new(), None),
         };
         Ok(tip.to().map(|to| ChainProgress {
             slot: tip.slot(),
             to,
             marks,
+            began,
         }))
     }
 
-    /// Starts to publish after `after`; a chain that has not begun begins at `start`. `resumed` is what
-    /// [`Self::resume`] has just returned, if it was called: it spares finding the newest record again, and if another
+    /// Starts to publish after `after`; a chain that has not begun begins at `start`, and as `began` where the stream has
+    /// no position for that. `resumed` is what [`Self::resume`] has just returned, if it was called: it spares finding the newest record again, and if another
     /// owner has continued the chain since, the first record collides.
     ///
     /// # Errors
@@ -72,6 +79,7 @@ impl Publisher {
         chain: Chain,
         finisher: Finisher,
         start: Position,
+        began: Option<Start>,
         after: Position,
         resumed: Option<ChainProgress>,
     ) -> Result<Self> {
@@ -82,11 +90,12 @@ impl Publisher {
         let progress = match found {
             Some(progress) => progress,
             None => {
-                let genesis = chain.begin(start).await?;
+                let genesis = chain.begin(start, began).await?;
                 ChainProgress {
                     slot: 0,
                     to: genesis.start,
                     marks: Vec::new(),
+                    began: genesis.began,
                 }
             }
         };
@@ -95,7 +104,7 @@ impl Publisher {
         } else {
             progress.to
         };
-        if from != after {
+        if from != after || (progress.slot == 0 && progress.began != began) {
             return Err(Error::Superseded {
                 shard: chain.shard().clone(),
                 after: progress.to,
@@ -106,6 +115,7 @@ impl Publisher {
             finisher,
             slot: progress.slot,
             to: from,
+            marks: progress.marks,
             lost: None,
             leftovers: None,
         })
@@ -137,6 +147,11 @@ impl Publisher {
     /// The position up to which everything is published.
     pub fn to(&self) -> Position {
         self.to
+    }
+
+    /// The reader's marks at [`Self::to`].
+    pub fn marks(&self) -> &[u8] {
+        &self.marks
     }
 
     /// The slot that the next record takes.
@@ -203,6 +218,7 @@ impl Publisher {
         debug_assert!(self.to < interval.to);
         self.slot = commit.slot;
         self.to = interval.to;
+        self.marks.clone_from(&commit.marks);
         self.clean().await;
         self.leftovers = None;
         Ok(())

@@ -1,22 +1,25 @@
 //! The open interval of one shard: decoded rows, dead letters and counts.
 //!
-//! Owns which part of a batch belongs to the interval. Promises that every unit that went in is a row, a dead letter or
+//! Owns which part of a batch belongs to the interval. Promises that every record that went in is a row, a dead letter,
 //! a drop or a copy that the reader dropped when the interval is sealed, that an account or such a copy counts in the
-//! interval that holds its position, that an interval
-//! ends at a record's position when the decoder is full, and that a record whose computation panics is a dead letter
-//! and changes nothing else. Refuses readers that go back.
+//! interval that holds its position, that an interval ends where the sequence number changes when the decoder is full
+//! (`aggregate`), that its end and the reader's marks there go together, and that a record whose computation panics is a dead
+//! letter and changes nothing else. Refuses readers that go back.
+
+mod aggregate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::batch::{AccountOf, Batch, Step};
+use hydrant_core::batch::{AccountOf, Batch, MarksAt, Step};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{DeadLetter, Dropped};
 use hydrant_core::workers::contain_each;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
 
+use self::aggregate::OpenAggregate;
 use super::culprits::CULPRITS_MAX;
 use super::latency::Latencies;
 use crate::decode::{DecodeOutcome, DecodedRows, Decoder, Reject, RowOrigin};
@@ -53,20 +56,59 @@ impl StreamShard {
     }
 }
 
+/// The reader's marks at the end of an interval. Where the stream checks at append, nothing says any.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum EndMarks {
+    /// What was read since the claim began said none: they are those that it began with.
+    #[default]
+    Unsaid,
+    /// These.
+    Stored(Arc<[u8]>),
+    /// Those of a batch at this position.
+    Within(Arc<dyn MarksAt>, Position),
+}
+
+impl EndMarks {
+    /// Goes on to a boundary of aggregates in a batch, or to its end.
+    pub(crate) fn follow(&mut self, batch: &Batch, to: Position) {
+        if let Some(marks) = &batch.marks {
+            *self = EndMarks::Within(Arc::clone(marks), to);
+        }
+    }
+
+    /// Goes on to behind a read without records.
+    pub(crate) fn set(&mut self, marks: Vec<u8>) {
+        if !marks.is_empty() {
+            *self = EndMarks::Stored(marks.into());
+        }
+    }
+
+    /// The marks in the stream's own form; `None` when nothing said any.
+    pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            EndMarks::Unsaid => None,
+            EndMarks::Stored(marks) => Some(marks.to_vec()),
+            EndMarks::Within(marks, to) => Some(marks.at(*to)),
+        }
+    }
+}
+
 /// Where [`Buffer::take`] stopped in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakeOutcome {
     /// The whole batch is in the interval.
     All,
-    /// The decoder takes no more: the interval ends before a record.
+    /// The decoder takes no more: the interval ends before an aggregate, a single record included.
     Full {
-        /// The index of that record.
+        /// The index of its first record.
         next: usize,
     },
     /// The interval has grown by as much as it was allowed.
     Grown {
         /// The index of the next record.
         next: usize,
+        /// Whether it begins an aggregate, so that the interval may end here.
+        between_aggregates: bool,
     },
 }
 
@@ -81,6 +123,11 @@ pub(crate) struct Buffer {
     opened: i64,
     from: Position,
     to: Position,
+    /// The reader's marks at `to`.
+    place: EndMarks,
+    /// Accounts and duplicates are counted up to here.
+    accounted: Position,
+    aggregate: OpenAggregate,
     decoder: Decoder,
     positions: Positions,
     dead_letters: Vec<StoredDeadLetter>,
@@ -113,6 +160,8 @@ pub(crate) struct SealedInterval {
     pub(crate) opened: i64,
     pub(crate) from: Position,
     pub(crate) to: Position,
+    /// The reader's marks at `to`; `None` when nothing that was read said any.
+    pub(crate) marks: Option<Vec<u8>>,
     pub(crate) decoded: DecodedRows,
     pub(crate) positions: Positions,
     pub(crate) dead_letters: Vec<StoredDeadLetter>,
@@ -149,6 +198,9 @@ impl Buffer {
             opened,
             from,
             to: to.max(from),
+            place: EndMarks::default(),
+            accounted: to.max(from),
+            aggregate: OpenAggregate::default(),
             decoder,
             positions: Positions::default(),
             dead_letters: Vec::new(),
@@ -174,6 +226,17 @@ impl Buffer {
     pub(crate) fn giving_up(mut self, faults: &[Position]) -> Self {
         self.given_up.extend(faults);
         self
+    }
+
+    /// Begins with the marks at the position up to which nothing lies.
+    pub(crate) fn at(mut self, place: EndMarks) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// The reader's marks at [`Self::to`].
+    pub(crate) fn place(&self) -> &EndMarks {
+        &self.place
     }
 
     /// The exclusive start of the interval.
@@ -214,6 +277,12 @@ impl Buffer {
         self.to = self.to.max(through);
     }
 
+    /// Marks everything up to `through` as read, where the reader has these marks.
+    pub(crate) fn advance(&mut self, through: Position, place: &EndMarks) {
+        self.advance_to(through);
+        self.place = place.clone();
+    }
+
     /// Adds records that the stream has lost.
     pub(crate) fn gap(&mut self, from: Position, to: Position, why: String) {
         self.gaps.push(Gap { from, to, why });
@@ -234,6 +303,9 @@ impl Buffer {
     ) -> Result<TakeOutcome> {
         let before = self.to;
         let bytes_max = self.bytes().saturating_add(growth);
+        if start == 0 {
+            self.aggregate = OpenAggregate::default();
+        }
         if start < batch.len() {
             let (sequence, sub) = batch.position(start);
             let first = Position::at(sequence, sub);
@@ -253,13 +325,32 @@ impl Buffer {
         for (run, end) in batch.runs.iter().zip(ends) {
             let step = |buffer: &mut Self, index: usize| {
                 let position = position_in(run, index);
+                let between_aggregates = buffer.aggregate.ends_before(position.0);
                 if index > start && buffer.has_grown(index, bytes_max) {
-                    return ControlFlow::Break(TakeOutcome::Grown { next: index });
+                    if between_aggregates {
+                        buffer.end_before(batch, index);
+                    }
+                    let next = index;
+                    return ControlFlow::Break(TakeOutcome::Grown {
+                        next,
+                        between_aggregates,
+                    });
+                }
+                if between_aggregates {
+                    if buffer.is_full_before(batch, index) {
+                        buffer.end_before(batch, index);
+                        return ControlFlow::Break(TakeOutcome::Full { next: index });
+                    }
+                    buffer.begin_aggregate(index, run.step);
                 }
                 let arrival = batch.arrivals.get(index).copied();
                 let arrival = arrival.unwrap_or(run.arrival);
                 if !buffer.record(batch, index, position, arrival, arrived) {
-                    return ControlFlow::Break(TakeOutcome::Full { next: index });
+                    if !buffer.is_in_first_aggregate(index) {
+                        let next = buffer.end_before_aggregate_of(batch, index);
+                        return ControlFlow::Break(TakeOutcome::Full { next });
+                    }
+                    buffer.refuse_for_room(batch, index, position, arrived);
                 }
                 buffer.count(batch, index, position, run.step);
                 ControlFlow::Continue(())
@@ -271,18 +362,24 @@ impl Buffer {
             };
             let indices = start.max(run.first as usize)..end;
             if let ControlFlow::Break(taken) = contain_each(self, indices, step, faulted) {
-                self.accounts(batch, before, self.to);
                 return Ok(taken);
             }
         }
-        self.to = self.to.max(batch.to);
-        self.accounts(batch, before, self.to);
+        self.end_at(batch, batch.to);
         Ok(TakeOutcome::All)
     }
 
     fn has_grown(&self, index: usize, bytes_max: u64) -> bool {
         self.dead_letter_bytes > bytes_max
             || (index.is_multiple_of(RECORDS_BETWEEN_LOOKS) && self.bytes() > bytes_max)
+    }
+
+    /// Whether there is no room for the dead letters that the aggregate of record `index` may become.
+    fn is_full_before(&self, batch: &Batch, index: usize) -> bool {
+        let payload = u64::from(batch.records[index].payload.len);
+        let full = self.dead_letter_payloads.saturating_add(payload) > DEAD_LETTER_PAYLOADS_MAX
+            || self.faults.len() >= CULPRITS_MAX;
+        full && self.input > 0 && self.given_up.is_empty()
     }
 
     /// Makes a row or a dead letter of a record, and returns whether there was room for it.
@@ -296,14 +393,6 @@ impl Buffer {
     ) -> bool {
         let entry = &batch.records[index];
         let payload = batch.payload(entry);
-        let full = self
-            .dead_letter_payloads
-            .saturating_add(payload.len() as u64)
-            > DEAD_LETTER_PAYLOADS_MAX
-            || self.faults.len() >= CULPRITS_MAX;
-        if full && self.input > 0 && self.given_up.is_empty() {
-            return false;
-        }
         if self.given_up.contains(&Position::at(sequence, sub)) {
             self.faulted(batch, index, (sequence, sub), arrived);
             return true;
@@ -393,7 +482,7 @@ impl Buffer {
         self.input += 1;
         self.input_bytes += u64::from(batch.records[index].payload.len);
         self.positions.push(sequence, sub, step);
-        self.to = Position::at(sequence, sub);
+        self.aggregate.takes(sequence);
     }
 
     fn keep(&mut self, dead_letter: StoredDeadLetter) {
@@ -401,12 +490,15 @@ impl Buffer {
         self.dead_letters.push(dead_letter);
     }
 
-    /// Counts the accounts and the dropped copies at positions in `(before, to]`.
-    fn accounts(&mut self, batch: &Batch, before: Position, to: Position) {
-        let copies = batch.duplicates.iter();
-        for (_, count) in copies.filter(|(at, _)| before < *at && *at <= to) {
-            self.duplicates = self.duplicates.saturating_add(*count);
-            self.input = self.input.saturating_add(*count);
+    /// Counts the accounts and the dropped copies at positions up to the end of the interval.
+    fn count_accounts(&mut self, batch: &Batch) {
+        let (before, to) = (self.accounted, self.to);
+        self.accounted = to;
+        for (at, copies) in &batch.duplicates {
+            if before < *at && *at <= to {
+                self.duplicates = self.duplicates.saturating_add(*copies);
+                self.input = self.input.saturating_add(*copies);
+            }
         }
         for span in batch
             .accounts
@@ -475,6 +567,7 @@ impl Buffer {
             opened: self.opened,
             from: self.from,
             to: self.to,
+            marks: self.place.to_bytes(),
             decoded: self.decoder.finish(),
             positions: self.positions,
             dead_letters: self.dead_letters,

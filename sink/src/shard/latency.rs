@@ -42,6 +42,16 @@ impl Latencies {
         self.last = (stamp.div_euclid(self.width), 1);
     }
 
+    /// Counts a row with this stamp no longer.
+    pub(crate) fn forget(&mut self, stamp: i64) {
+        self.flush_last();
+        let bucket = self.buckets.get_mut(&stamp.div_euclid(self.width));
+        debug_assert!(bucket.is_some(), "only a row that was counted is forgotten");
+        if let Some(count) = bucket {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     fn flush_last(&mut self) {
         let (bucket, count) = std::mem::take(&mut self.last);
         if count > 0 {

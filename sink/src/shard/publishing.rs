@@ -211,6 +211,8 @@ impl Publish {
         counts.untimed_rows = conformed.untimed_rows();
         faults.extend(conformed.faults);
         check_files(&files, &counts)?;
+        let (shard, publisher) = (&self.stream_shard, &self.publisher);
+        let bare = record(&self.shared, shard, publisher, interval, opened);
         let commit = Commit {
             files,
             counts,
@@ -219,21 +221,16 @@ impl Publish {
             faults,
             spec,
             schema: number,
+            marks: sealed.marks.unwrap_or(bare.marks),
             event_times: sealed.event_times,
             stamps: sealed.stamps,
-            ..record(
-                &self.shared,
-                &self.stream_shard,
-                &self.publisher,
-                interval,
-                opened,
-            )
+            ..bare
         };
         Ok(PreparedCommit { commit, reasons })
     }
 }
 
-/// The record of an interval without rows or files, for the next slot.
+/// The record of an interval without rows or files, for the next slot, with the marks of the one before.
 pub(crate) fn record(
     shared: &SinkContext,
     stream_shard: &StreamShard,
@@ -259,7 +256,7 @@ pub(crate) fn record(
         faults: Vec::new(),
         spec: String::new(),
         schema: 0,
-        marks: Vec::new(),
+        marks: publisher.marks().to_vec(),
         event_times: None,
         stamps: None,
         opened,

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hydrant_core::batch::AccountOf;
 use hydrant_core::lake::SharedLake;
+use hydrant_core::lease::Progress;
 use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::transform::{self, Transform};
 use hydrant_core::workers::contain;
-use hydrant_core::{Batch, Budget, Context, Error, Interval, Position, Result, ShardId};
+use hydrant_core::{Batch, Budget, Context, Error, Interval, Position, Result, Shard, ShardId};
 use tokio::sync::Mutex;
 
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::interval::{conform, footer_of, untraced};
 use super::upload::{UploadOutcome, Uploader, Uploads};
 use crate::lake::requests::Requests;
-use crate::lake::{Commit, CommitFile, Leftovers, Rebuild, TableNames};
+use crate::lake::{Chain, ChainTip, Commit, CommitFile, Leftovers, Rebuild, TableNames};
 use crate::schema::registry;
 use crate::table::spec::Spec;
 
@@ -67,6 +68,7 @@ impl SourceRebuild {
     async fn read(
         &self,
         commit: &Commit,
+        at: OpenAt,
         stream_shard: &StreamShard,
         spec: &Spec,
     ) -> Result<Box<Buffer>> {
@@ -78,11 +80,7 @@ impl SourceRebuild {
         let mut buffer = Box::new(buffer.giving_up(&commit.faults));
         let mut reader = self
             .stream
-            .reader(
-                &stream_shard.shard,
-                OpenAt::after(from),
-                &Budget::new(READER_BYTES),
-            )
+            .reader(&stream_shard.shard, at, &Budget::new(READER_BYTES))
             .await?;
         while buffer.to() < until {
             match reader.next().await? {
@@ -111,6 +109,35 @@ impl SourceRebuild {
         }
         debug_assert_eq!(buffer.to(), until);
         Ok(buffer)
+    }
+
+    /// The final progress of the parents of a shard of which nothing was read before.
+    async fn parents(
+        &self,
+        stream_shard: &StreamShard,
+        from: &Progress,
+    ) -> Result<Vec<(Shard, Progress)>> {
+        let mut parents = Vec::new();
+        if from.to != Position::Begin {
+            return Ok(parents);
+        }
+        let shards = self.stream.shards().await?;
+        let Some(shard) = shards.get(&stream_shard.shard) else {
+            return Ok(parents);
+        };
+        for parent in &shard.parents {
+            let chain = Chain::new(&self.lake, &self.names, &stream_shard.stream, parent);
+            if let (Some(parent), ChainTip::Record(last)) = (shards.get(parent), chain.tip().await?)
+            {
+                let progress = Progress {
+                    to: last.interval(&last.nonce)?.to,
+                    marks: last.marks,
+                    ..Progress::default()
+                };
+                parents.push((parent.clone(), progress));
+            }
+        }
+        Ok(parents)
     }
 
     fn gone(&self, shard: &ShardId, until: Position) -> Error {
@@ -154,7 +181,13 @@ fn through(transform: &dyn Transform, batch: Batch, stream_shard: &StreamShard, 
 
 #[async_trait]
 impl Rebuild for SourceRebuild {
-    async fn rebuild(&self, commit: &Commit, file: usize, key: &str) -> Result<CommitFile> {
+    async fn rebuild(
+        &self,
+        commit: &Commit,
+        from: Progress,
+        file: usize,
+        key: &str,
+    ) -> Result<CommitFile> {
         let _one = self.one_at_a_time.lock().await;
         let interval_of = commit.interval(key)?;
         if *self.stream.id() != commit.stream {
@@ -186,7 +219,11 @@ impl Rebuild for SourceRebuild {
             )));
         }
         let stream_shard = StreamShard::new(&commit.stream, &interval_of.shard);
-        let buffer = self.read(commit, &stream_shard, &spec).await?;
+        let at = OpenAt::After {
+            parents: self.parents(&stream_shard, &from).await?,
+            progress: from,
+        };
+        let buffer = self.read(commit, at, &stream_shard, &spec).await?;
         let schema = match spec.schema {
             0 => spec.rules(&spec_key)?.1,
             number => registry::get(&self.lake, &self.names, number).await?,

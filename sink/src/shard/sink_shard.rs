@@ -15,7 +15,7 @@ use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
 
-use super::buffer::{Buffer, StreamShard, TakeOutcome};
+use super::buffer::{Buffer, EndMarks, StreamShard, TakeOutcome};
 use super::context::SinkContext;
 use super::pressure::Holder;
 use super::publishing::{Ended, Publishing, record};
@@ -54,6 +54,8 @@ pub(crate) struct SinkShard {
     rest: Option<(Batch, usize)>,
     /// The position up to which batches were pushed.
     to: Position,
+    /// The reader's marks at `to`.
+    place: EndMarks,
     /// When the oldest input that is in no sealed interval was pushed.
     since: Option<Instant>,
     /// Whether the interval takes more memory than its permit covers.
@@ -82,6 +84,7 @@ impl SinkShard {
             permit: Permit::default(),
             rest: None,
             to,
+            place: EndMarks::default(),
             since: None,
             short: false,
             ended: false,
@@ -103,7 +106,7 @@ impl SinkShard {
             self.sealed,
             self.to,
         )?;
-        Ok(Box::new(buffer))
+        Ok(Box::new(buffer.at(self.place.clone())))
     }
 
     /// Decodes a batch from record `start` on. The raw bytes are freed, and the permit covers the decoded ones instead.
@@ -127,6 +130,7 @@ impl SinkShard {
             let (buffer, taken);
             (buffer, batch, taken) = decoding.await?;
             self.to = self.to.max(buffer.to());
+            self.place = buffer.place().clone();
             self.buffer = Some(buffer);
             let full_at = match taken? {
                 TakeOutcome::All => {
@@ -140,10 +144,13 @@ impl SinkShard {
                     self.resize_permit(room);
                     Some(index)
                 }
-                TakeOutcome::Grown { next: index } => {
+                TakeOutcome::Grown {
+                    next: index,
+                    between_aggregates,
+                } => {
                     self.resize_permit(room);
                     start = index;
-                    self.short.then_some(index)
+                    (self.short && between_aggregates).then_some(index)
                 }
             };
             if let Some(index) = full_at {
@@ -241,7 +248,10 @@ impl SinkShard {
             let interval = Interval::new(publisher.to(), Position::End);
             let opened = self.shared.context.clock.wall_micros();
             let (shared, stream_shard) = (&self.shared, &self.stream_shard);
-            let record = record(shared, stream_shard, &publisher, interval, opened);
+            let mut record = record(shared, stream_shard, &publisher, interval, opened);
+            if let Some(marks) = self.place.to_bytes() {
+                record.marks = marks;
+            }
             let result = publisher.publish(&record).await;
             self.publisher = Some(publisher);
             result?;
@@ -276,27 +286,38 @@ impl ShardStage for SinkShard {
             self.seal(Flush::Size).await?;
             self.feed(batch, start).await?;
         }
-        let before = self.to;
+        let (before, mut final_marks) = (self.to, Vec::new());
         match read {
             Read::Batch(batch) if batch.counts_nothing() => {
                 self.to = self.to.max(batch.to);
+                self.place.follow(&batch, batch.to);
             }
             Read::Batch(batch) => self.feed(batch, 0).await?,
             Read::Idle { through } => self.to = self.to.max(through),
-            Read::Gap { from, to, why, .. } => {
+            Read::Gap {
+                from,
+                to,
+                why,
+                marks,
+            } => {
                 tracing::warn!(shard = %self.stream_shard.shard, %from, %to, why, "records are lost");
                 let mut buffer = self.open_buffer()?;
                 buffer.gap(from, to, why);
                 self.to = self.to.max(to);
+                self.place.set(marks);
                 self.buffer = Some(buffer);
             }
-            Read::End { .. } => self.ended = true,
+            Read::End { marks, .. } => {
+                self.ended = true;
+                final_marks = marks;
+            }
         }
         if let Some(buffer) = &mut self.buffer
             && self.rest.is_none()
         {
-            buffer.advance_to(self.to);
+            buffer.advance(self.to, &self.place);
         }
+        self.place.set(final_marks);
         if self.to > before || self.ended {
             self.since.get_or_insert_with(clock::now);
         }

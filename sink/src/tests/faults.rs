@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::support::*;
 use crate::lake::{Chain, Commit, generation_key};
 use crate::schema::TableSchema;
-use crate::shard::buffer::{Buffer, StreamShard, TakeOutcome};
+use crate::shard::buffer::{Buffer, SealedInterval, StreamShard, TakeOutcome};
 use crate::shard::culprits::CULPRITS_MAX;
 use crate::shard::interval::conform;
 use crate::table::spec::TableRules;
@@ -251,13 +251,30 @@ fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
             TakeOutcome::All
         );
     }
-    let sealed = buffer.seal();
+    contents_of(&source, buffer.seal())
+}
+
+/// The rows and dead letters of a sealed interval, each as a text behind a word about its file.
+pub(super) fn contents(source: &StreamShard, sealed: SealedInterval) -> Vec<String> {
+    let (mut all, dead_letters) = contents_of(source, sealed);
+    all.extend(
+        dead_letters
+            .into_iter()
+            .map(|(at, why)| format!("letter@{at} {why}")),
+    );
+    all
+}
+
+fn contents_of(
+    source: &StreamShard,
+    sealed: SealedInterval,
+) -> (Vec<String>, Vec<(String, String)>) {
     let schema = sealed.decoded.schema().clone();
     let interval = Interval::new(sealed.from, sealed.to);
     let (decoded, positions, dead_letters) =
         (sealed.decoded, sealed.positions, sealed.dead_letters);
     let conformed = conform(
-        source,
+        source.clone(),
         interval,
         decoded,
         positions,

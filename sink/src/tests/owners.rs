@@ -348,9 +348,10 @@ async fn nothing_follows_the_end_of_a_shard() {
     let tip = chain.record(1).await.unwrap().unwrap();
     assert!(tip.end && tip.files.is_empty());
     let finisher = Finisher::new(None, &process.context.random);
-    let mut publisher = Publisher::open(chain, finisher, Position::Begin, Position::End, None)
-        .await
-        .unwrap();
+    let mut publisher =
+        Publisher::open(chain, finisher, Position::Begin, None, Position::End, None)
+            .await
+            .unwrap();
     let again = crate::lake::Commit { slot: 2, ..tip };
     assert!(publisher.publish(&again).await.is_err());
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hydrant_core::Result;
 use hydrant_core::clock;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
+use hydrant_core::stream::OpenAt;
 
 use super::support::*;
 use crate::lake::{Commit, SYSTEM};
@@ -17,6 +18,8 @@ use crate::table::spec::TableRules;
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LakeEvent {
+    /// A reader was opened here.
+    Opened(Box<OpenAt>),
     /// A reader returned the batch that begins with this record.
     Read(u64),
     /// An upload for this key began.

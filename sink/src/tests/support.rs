@@ -422,6 +422,9 @@ impl Stream for FakeStream {
         at: OpenAt,
         _budget: &Budget,
     ) -> Result<Box<dyn ShardReader>> {
+        if let Some(pace) = &self.pace {
+            pace.events.add(LakeEvent::Opened(Box::new(at.clone())));
+        }
         let OpenAt::After { progress, .. } = at else {
             unimplemented!("no test asks")
         };

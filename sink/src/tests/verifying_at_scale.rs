@@ -115,6 +115,7 @@ impl Lake for EndlessLake {
                 stream: stream_id(),
                 shard: shard("000000").id,
                 start: Position::Begin,
+                began: None,
                 key_format: 1,
                 product: String::new(),
             })));

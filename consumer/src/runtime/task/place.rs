@@ -2,12 +2,13 @@
 //!
 //! A position and its marks are kept, stored and given back together: marks behind their position let copies through,
 //! marks ahead of it drop records that were never published. So whatever names a place, such as a reader that is opened
-//! again or a publish, asks here for both.
+//! again or a publish, asks here for both. A place lies between two aggregates: what is published up to a position inside an aggregate
+//! counts up to the aggregate before, because no marks say a part of one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hydrant_core::batch::MarksAt;
+use hydrant_core::batch::{Batch, MarksAt};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::stream::Read;
@@ -18,6 +19,8 @@ pub(crate) struct Place {
     pub(crate) to: Position,
     marks: PlaceMarks,
     arrival: Option<i64>,
+    /// Where the aggregates of the batch before it end, in order; empty where there is no such batch, and without marks.
+    aggregates: Arc<[Position]>,
 }
 
 /// Where the marks of a place come from.
@@ -42,17 +45,20 @@ impl Place {
             to: progress.to,
             marks: PlaceMarks::Stored(progress.marks.as_slice().into()),
             arrival: progress.arrival,
+            aggregates: Arc::default(),
         }
     }
 
     /// Goes on to the place behind a read.
     pub(crate) fn follow(&mut self, read: &Read) {
+        self.aggregates = Arc::default();
         match read {
             Read::Batch(batch) => {
                 debug_assert!(self.to <= batch.to, "a reader does not go back");
                 self.to = self.to.max(batch.to);
                 if let Some(marks) = &batch.marks {
                     self.marks = PlaceMarks::Within(Arc::clone(marks), batch.to);
+                    self.aggregates = aggregate_ends(batch);
                 }
                 self.arrival = batch.last_arrival().or(self.arrival);
             }
@@ -99,6 +105,19 @@ impl Place {
     }
 }
 
+/// Returns where the aggregates of a batch end. A run of consecutive sequence numbers has as many aggregates as records.
+fn aggregate_ends(batch: &Batch) -> Arc<[Position]> {
+    let mut ends: Vec<Position> = Vec::new();
+    for (sequence, sub, _) in batch.positions() {
+        let position = Position::at(sequence, sub);
+        match ends.last_mut() {
+            Some(end) if end.sequence() == Some(sequence) => *end = position,
+            _ => ends.push(position),
+        }
+    }
+    ends.into()
+}
+
 /// The places behind everything that was pushed since the last publish, so that what is published finds its marks.
 #[derive(Clone, Debug)]
 pub(crate) struct Trail {
@@ -130,8 +149,26 @@ impl Trail {
         }
     }
 
-    /// Goes on to the place at `to`, which was published: a boundary of units within what was pushed.
+    /// Returns the last boundary of aggregates up to `to`.
+    fn boundary(&self, to: Position) -> Position {
+        let before = self.pushed.partition_point(|place| place.to < to);
+        let Some(place) = self.pushed.get(before) else {
+            return to;
+        };
+        if place.to == to || place.aggregates.is_empty() {
+            return to;
+        }
+        let ended = place.aggregates.partition_point(|end| *end <= to);
+        match (ended.checked_sub(1), before.checked_sub(1)) {
+            (Some(aggregate), _) => place.aggregates[aggregate],
+            (None, Some(passed)) => self.pushed[passed].to,
+            (None, None) => self.published.to,
+        }
+    }
+
+    /// Goes on to the place at `to`, which was published, or to the last boundary of aggregates before it.
     pub(crate) fn publish(&mut self, to: Position) -> &Place {
+        let to = self.boundary(to);
         if to == self.published.to {
             return &self.published;
         }
@@ -215,13 +252,40 @@ mod tests {
         }
     }
 
-    /// Batches, gaps and idle times, published at any boundary of units: the marks found are always those of the place.
+    #[test]
+    fn what_is_published_inside_an_aggregate_counts_up_to_the_aggregate_before() {
+        let mut trail = Trail::after(&Progress::default());
+        for after in [0, 3] {
+            trail.push(&Read::Batch(batch(after, 3, true)));
+        }
+        let inside = |sequence: u64| Position::at(Sequence::from(sequence), 0);
+        for (to, wanted) in [
+            (inside(1), end(0)),
+            (inside(3), end(2)),
+            (inside(4), end(3)),
+            (end(4), end(4)),
+            (inside(6), end(5)),
+            (end(6), end(6)),
+        ] {
+            let place = trail.publish(to);
+            assert_eq!(place.to, wanted, "{to}");
+            if wanted != Position::Begin {
+                assert_eq!(text(place), wanted.to_string());
+            }
+        }
+        // Without marks any record may be the last one.
+        let mut trail = Trail::after(&Progress::default());
+        trail.push(&Read::Batch(batch(0, 3, false)));
+        assert_eq!(trail.publish(inside(2)).to, inside(2));
+    }
+
+    /// Batches, gaps and idle times, published at any boundary of aggregates: the marks found are always those of the place.
     #[test]
     fn what_is_published_finds_the_marks_of_its_place() {
         for seed in 0..500 {
             let random = Random::seeded(seed);
             let mut trail = Trail::after(&Progress::default());
-            // Where units end; the first `published` of them are published.
+            // Where aggregates end; the first `published` of them are published.
             let (mut ends, mut published) = (vec![0], 0);
             for _ in 0..60 {
                 let pushed = *ends.last().unwrap();

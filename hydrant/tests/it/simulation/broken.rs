@@ -1,5 +1,7 @@
 //! Broken variants of the pipeline, as decorators at its seams: each breaks one step of the protocols.
 
+mod lake;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use hydrant_core::disk::{
     self, Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch,
 };
 use hydrant_core::hash;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
+use hydrant_core::lake::SharedLake;
 use hydrant_core::lease::Lease;
 use hydrant_core::lease::Progress;
 use hydrant_core::mutant::Mutant;
@@ -26,7 +28,9 @@ use hydrant_core::stream::{
 };
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Batch, Budget, Permit, Position, Result, Shard, ShardId, ShardMap, StreamId};
-use hydrant_sink::lake::{Commit, CommitFile, Rebuild};
+use hydrant_sink::lake::Rebuild;
+
+use self::lake::{OtherRules, VariantLake};
 
 /// A broken variant: what is wrong in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,163 +329,6 @@ impl DiskFile for LateSync {
     }
     async fn truncate(&self, len: u64) -> io::Result<()> {
         self.inner.truncate(len).await
-    }
-}
-
-#[derive(Debug)]
-struct VariantLake {
-    how: BrokenVariant,
-    inner: SharedLake,
-    /// The uploads of this process.
-    uploads: Arc<Mutex<BTreeSet<String>>>,
-    /// Files that become visible after the next commit record.
-    late: Mutex<Vec<Sealed>>,
-}
-
-fn is_chain(key: &str) -> bool {
-    key.contains("/commits/") && key.contains("/r/")
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Lake for VariantLake {
-    fn url(&self) -> &str {
-        self.inner.url()
-    }
-    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
-        if self.how == BrokenVariant::RebuiltUnclaimed && key.contains("/rebuild/") {
-            return Ok(Put::Created);
-        }
-        if !is_chain(key) {
-            return self.inner.put_new(key, body).await;
-        }
-        let ours = Commit::from_body(key, &body)?;
-        if self.how == BrokenVariant::PublishedBeforeRecord {
-            for file in &ours.files {
-                self.inner.reveal(&file.sealed).await?;
-            }
-        }
-        let put = self.inner.put_new(key, body).await?;
-        let late = std::mem::take(&mut *lock(&self.late));
-        for sealed in late {
-            self.inner.reveal(&sealed).await?;
-        }
-        match &put {
-            Put::Exists(found) if self.how == BrokenVariant::MineByInterval => {
-                let found = Commit::from_body(key, found)?;
-                Ok(if found.intervals == ours.intervals {
-                    Put::Created
-                } else {
-                    put
-                })
-            }
-            _ => Ok(put),
-        }
-    }
-    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(VariantUpload {
-            how: self.how,
-            inner: self.inner.upload(key).await?,
-            lake: SharedLake::clone(&self.inner),
-            uploads: Arc::clone(&self.uploads),
-        }))
-    }
-    async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
-        let is_mine = lock(&self.uploads).contains(&sealed.upload);
-        match self.how {
-            BrokenVariant::FoundUnfinished if !is_mine => Ok(Reveal::Already),
-            BrokenVariant::CleanedBeforeFinish if !is_mine => {
-                self.inner.discard(&sealed.upload).await?;
-                self.inner.reveal(sealed).await
-            }
-            BrokenVariant::LedgerBeforeReveal if is_mine => {
-                lock(&self.late).push(sealed.clone());
-                Ok(Reveal::Revealed)
-            }
-            BrokenVariant::RebuiltWithoutLook => match self.inner.reveal(sealed).await? {
-                Reveal::Already => Ok(Reveal::Vanished),
-                other => Ok(other),
-            },
-            _ => self.inner.reveal(sealed).await,
-        }
-    }
-    async fn discard(&self, upload: &str) -> Result<()> {
-        self.inner.discard(upload).await
-    }
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.inner.get(key).await
-    }
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.inner.size(key).await
-    }
-    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        self.inner.visit(prefix, seen).await
-    }
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
-        self.inner.list(prefix, limit).await
-    }
-    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
-        self.inner.list_dirs(prefix).await
-    }
-    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        self.inner.list_uploads().await
-    }
-    async fn tidy(&self, prefix: &str) -> Result<()> {
-        self.inner.tidy(prefix).await
-    }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.inner.delete(key).await
-    }
-}
-
-#[derive(Debug)]
-struct VariantUpload {
-    how: BrokenVariant,
-    inner: Box<dyn Upload>,
-    lake: SharedLake,
-    uploads: Arc<Mutex<BTreeSet<String>>>,
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Upload for VariantUpload {
-    fn id(&self) -> &str {
-        self.inner.id()
-    }
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.inner.write(bytes).await
-    }
-    async fn seal(self: Box<Self>) -> Result<Sealed> {
-        let sealed = self.inner.seal().await?;
-        lock(&self.uploads).insert(sealed.upload.clone());
-        if self.how == BrokenVariant::PartitionAlone {
-            self.lake.reveal(&sealed).await?;
-        }
-        Ok(sealed)
-    }
-}
-
-#[derive(Debug)]
-struct OtherRules {
-    inner: Arc<dyn Rebuild>,
-    lake: SharedLake,
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Rebuild for OtherRules {
-    async fn rebuild(&self, commit: &Commit, file: usize, key: &str) -> Result<CommitFile> {
-        let mut other = commit.clone();
-        let specs = self.lake.list("_hydrant/events/specs/", None).await?;
-        let digest = |object: &Object| {
-            let name = object.key.rsplit('/').next()?;
-            Some(name.strip_suffix(".json")?.to_owned())
-        };
-        let others = specs.iter().filter_map(digest);
-        if let Some(digest) = others.into_iter().find(|digest| *digest != commit.spec) {
-            other.spec = digest;
-        }
-        self.inner.rebuild(&other, file, key).await
     }
 }
 
