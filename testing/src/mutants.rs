@@ -50,9 +50,11 @@ enum Break {
     IsNeverBehind,
     PassesTheRecordAsked,
     IsIdleAhead,
+    ForgetsHeaders,
+    EmptiesTombstones,
 }
 
-const ALL: [Break; 18] = [
+const ALL: [Break; 20] = [
     Break::ForgetsItself,
     Break::SkipsABatch,
     Break::TellsIdleForever,
@@ -71,6 +73,8 @@ const ALL: [Break; 18] = [
     Break::IsNeverBehind,
     Break::PassesTheRecordAsked,
     Break::IsIdleAhead,
+    Break::ForgetsHeaders,
+    Break::EmptiesTombstones,
 ];
 
 #[derive(Clone, Debug)]
@@ -255,6 +259,8 @@ impl ShardReader for Broken<(Box<dyn ShardReader>, u32)> {
                 Break::SkipsABatch if *batches == 2 => return inner.next().await,
                 Break::LosesWhenDropped => tokio::task::yield_now().await,
                 Break::HoldsNoPermit => batch.permit = Permit::default(),
+                Break::ForgetsHeaders => batch.headers.clear(),
+                Break::EmptiesTombstones => batch.tombstones.clear(),
                 _ => {}
             }
         }
