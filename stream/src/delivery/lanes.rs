@@ -80,7 +80,7 @@ impl Lanes {
         context: &Context,
     ) -> Result<Self> {
         let writer = stream.writer().await?;
-        let table = Table::new(stream.shards().await?);
+        let table = Table::new(stream.shards().await?, &writer.routing())?;
         let labels = [("stream", stream.id().name.to_string())];
         let output = LaneOutput {
             appends: counter!("hydrant_lanes_appends_total", &labels),
@@ -116,7 +116,7 @@ impl LaneOutput {
     pub(super) async fn table_after(&self, seen: &Arc<Table>) -> Result<Arc<Table>> {
         let mut table = self.table.lock().await;
         if Arc::ptr_eq(&table, seen) {
-            *table = Table::new(self.stream.shards().await?);
+            *table = Table::new(self.stream.shards().await?, &self.routing)?;
         }
         Ok(Arc::clone(&table))
     }

@@ -76,6 +76,7 @@ pub(super) struct ModelState {
     /// A child takes what is handed to its parent, as far as it owns all of it.
     pub(super) children_take: bool,
     pub(super) reorders_within: Duration,
+    pub(super) routing: Routing,
     pub(super) handed_in: Vec<HandedIn>,
     late: Vec<(ShardId, Append)>,
     previous_map: Option<ShardMap>,
@@ -114,6 +115,7 @@ impl ModelStream {
                 silent_shard: None,
                 children_take: false,
                 reorders_within: Duration::ZERO,
+                routing: Routing::Keyed([7; 32]),
                 handed_in: Vec::new(),
                 late: Vec::new(),
                 previous_map: None,
@@ -393,7 +395,7 @@ impl StreamWriter for ModelStream {
     }
 
     fn routing(&self) -> Routing {
-        Routing::Keyed([7; 32])
+        self.with(|model| model.routing.clone())
     }
 
     fn keys(&self) -> KeyRule {

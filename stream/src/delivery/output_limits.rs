@@ -143,7 +143,7 @@ mod tests {
         let planner = Planner {
             rule: RouteRule::new(Keys::Kept, &Routing::Md5, "a".into()),
             upstream: Arc::new(upstream("a", Position::Begin)),
-            table: Table::new(ShardMap::new(vec![shard])),
+            table: Table::new(ShardMap::new(vec![shard]), &Routing::Md5).unwrap(),
             limits: OutputLimits {
                 record_bytes_max: 100,
                 append_bytes: 1000,

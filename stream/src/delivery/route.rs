@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hydrant_core::batch::Run;
 use hydrant_core::hash::{self, Router, Routing};
-use hydrant_core::{Batch, HashRange, Sequence, Shard, ShardId, ShardMap};
+use hydrant_core::{Batch, Error, HashRange, Result, Sequence, Shard, ShardId, ShardMap};
 
 /// What a stage does with the keys of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,13 +142,24 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(map: ShardMap) -> Arc<Self> {
+    /// # Errors
+    /// Refused when the map has not as many partitions as keys are routed over: the records of a key would part.
+    pub(super) fn new(map: ShardMap, routing: &Routing) -> Result<Arc<Self>> {
         let mut open: Vec<_> = map
             .open()
             .map(|shard| (shard.range, shard.id.clone()))
             .collect();
         open.sort_by_key(|(range, _)| range.first);
-        Arc::new(Table { map, open })
+        if let Routing::Murmur2 { partitions } = routing
+            && open.len() != *partitions as usize
+        {
+            return Err(Error::refused(format!(
+                "the output has {} partitions, and keys were routed over {partitions} when it was opened: let what was sent \
+                 be read to its end, then start again",
+                open.len()
+            )));
+        }
+        Ok(Arc::new(Table { map, open }))
     }
 
     /// The number of the open shard that owns `hash`; `None` when the map has a hole.

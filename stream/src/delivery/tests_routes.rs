@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use hydrant_core::hash::Routing;
 use hydrant_core::stream::SharedStream;
-use hydrant_core::{Position, Random};
+use hydrant_core::{Error, HashRange, Position, Random};
 
 use super::model::ModelStream;
 use super::tests::{UNITS, context, input, run, transform, upstream};
@@ -85,5 +86,71 @@ fn what_is_no_record_goes_by_its_origin_alone() {
                 assert!(units > 40, "{units} units of {name}");
             }
         }
+    });
+}
+
+async fn lanes(stream: &ModelStream, keys: Keys) -> hydrant_core::Result<Lanes> {
+    let output: SharedStream = Arc::new(stream.clone());
+    let context = context(Random::seeded(1));
+    Lanes::open(output, keys, LaneLimits::default(), &context).await
+}
+
+/// A stream in which nothing but the key says where a record goes, whoever wrote it.
+#[test]
+fn keys_go_where_the_output_says_and_no_more_is_stored_than_its_readers_need() {
+    run(async {
+        let random = Random::seeded(8);
+        let stream = ModelStream::new(5, random);
+        let batch = input(8, "a", 0, 60);
+        let keyed = || {
+            let records = batch.records.iter().enumerate();
+            records.filter_map(|(n, entry)| Some((n, batch.key(entry)?)))
+        };
+        for keys in [Keys::Kept, Keys::Replaced] {
+            stream.with(|model| model.routing = Routing::Md5);
+            let lanes_md5 = lanes(&stream, keys).await.unwrap();
+            let session = lanes_md5.session(upstream("a", Position::Begin)).await;
+            let routes = session.planner().routes(&batch);
+            assert_eq!(routes.explicit, keys == Keys::Replaced);
+            for (n, key) in keyed() {
+                assert_eq!(routes.hashes[n], hydrant_core::hash::route_of_key(key));
+            }
+            stream.with(|model| model.routing = Routing::Murmur2 { partitions: 5 });
+            let partitions = HashRange::even(5);
+            let lanes_murmur2 = lanes(&stream, keys).await.unwrap();
+            let session = lanes_murmur2.session(upstream("a", Position::Begin)).await;
+            let planner = session.planner();
+            let routes = planner.routes(&batch);
+            assert!(!routes.explicit, "the partition says the hash");
+            for (n, _) in keyed() {
+                let firsts = partitions.iter().map(|part| part.first);
+                assert!(firsts.into_iter().any(|first| first == routes.hashes[n]));
+            }
+            // The hash that a record brings outranks its key here as well, and is not stored either.
+            let mut brought = input(8, "a", 0, 60);
+            brought.hashes = vec![9; brought.len()];
+            let routes = planner.routes(&brought);
+            assert!(!routes.explicit && routes.hashes.iter().all(|hash| *hash == 9));
+        }
+    });
+}
+
+#[test]
+fn an_output_that_grew_is_refused_where_keys_go_by_the_number_of_partitions() {
+    run(async {
+        let stream = ModelStream::new(3, Random::seeded(9));
+        stream.with(|model| model.routing = Routing::Murmur2 { partitions: 3 });
+        let before = lanes(&stream, Keys::Kept).await.unwrap();
+        let mut session = before.session(upstream("a", Position::Begin)).await;
+        stream.with(|model| model.split(0));
+        let opened = lanes(&stream, Keys::Kept).await.unwrap_err();
+        assert!(opened.to_string().contains("4 partitions"), "{opened}");
+        let planner = session.planner();
+        let batch = input(9, "a", 0, 60);
+        let routes = planner.routes(&batch);
+        let plan = planner.plan(transform(9, "a", batch), &routes, 0);
+        session.send(plan.unwrap()).await.unwrap();
+        let refused = session.drain().await.unwrap_err();
+        assert!(matches!(refused, Error::Refused { .. }), "{refused}");
     });
 }
