@@ -26,7 +26,7 @@ use crate::config::{Config, InputSpec};
 use crate::input::chunk_source::{self, ChunkSource};
 use crate::input::files::own_files::OwnFiles;
 use crate::input::indexer::ChunkLimits;
-use crate::input::pace::Pace;
+use crate::input::pace::SendPace;
 use crate::ledger::writer::LedgerWriter;
 use crate::ledger::{LedgerLock, ProducerLedger};
 use crate::output;
@@ -121,7 +121,7 @@ pub async fn run_into(
         way.turn_to(0, "", start).await?;
     }
     let shards = stream.shards().await?.open().count();
-    let pace = config.rate.map(|rate| Pace::new(rate, config.linger));
+    let pace = config.rate.map(|rate| SendPace::new(rate, config.linger));
     let (sender, chunks) = mpsc::channel(CHUNKS);
     let mut tasks = JoinSet::new();
     tasks.spawn(feed(source, pace, sender, shutdown.clone()));
@@ -303,7 +303,7 @@ fn position(index: u64) -> Position {
 /// Hands chunks on until the input ends or the process drains.
 async fn feed(
     mut source: ChunkSource,
-    mut pace: Option<Pace>,
+    mut pace: Option<SendPace>,
     chunks: mpsc::Sender<Result<InputChunk>>,
     shutdown: Shutdown,
 ) {

@@ -10,7 +10,7 @@ use hydrant_core::{Context, Result};
 use super::fleet::{self, FleetSource};
 use super::indexer::ChunkLimits;
 use super::lines::LineSource;
-use super::pace::Pace;
+use super::pace::SendPace;
 use crate::batcher::InputChunk;
 use crate::config::{Config, InputSpec};
 use crate::ledger::{InputIdentity, ProducerLedger};
@@ -64,7 +64,7 @@ impl ChunkSource {
     ///
     /// # Errors
     /// When the input fails; what came before it was handed out.
-    pub(crate) async fn next(&mut self, pace: Option<&mut Pace>) -> Result<Option<InputChunk>> {
+    pub(crate) async fn next(&mut self, pace: Option<&mut SendPace>) -> Result<Option<InputChunk>> {
         let Some(pace) = pace else {
             return self.take(u64::MAX).await;
         };

@@ -16,7 +16,7 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// Says how many records are due.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct SendPace {
     rate: u64,
     /// Shortest time between two grants, so that a grant is worth a batch's overhead.
     grain: Duration,
@@ -36,11 +36,11 @@ pub(crate) struct Due {
     pub(crate) since: Instant,
 }
 
-impl Pace {
+impl SendPace {
     /// `rate` records a second from now on, at least one; grants are at least `grain` apart.
     pub(crate) fn new(rate: u64, grain: Duration) -> Self {
         let start = clock::now();
-        Pace {
+        SendPace {
             rate: rate.max(1),
             grain,
             start,
@@ -112,7 +112,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_rate_is_kept_whatever_it_is() {
         for rate in [1, 3, 49, 1_000, 333_333] {
-            let mut pace = Pace::new(rate, GRAIN);
+            let mut pace = SendPace::new(rate, GRAIN);
             let start = clock::now();
             let mut granted = 0;
             while clock::now() - start < Duration::from_secs(10) {
@@ -130,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stall_is_made_up_for_at_most_a_second() {
-        let mut pace = Pace::new(100, GRAIN);
+        let mut pace = SendPace::new(100, GRAIN);
         assert_eq!(pace.due().await.records, 1);
         clock::sleep(Duration::from_millis(500)).await;
         assert_eq!(pace.due().await.records, 50);
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn latency_counts_from_the_moment_a_record_was_due() {
-        let mut pace = Pace::new(10, GRAIN);
+        let mut pace = SendPace::new(10, GRAIN);
         let start = clock::now();
         pace.due().await;
         clock::sleep(Duration::from_millis(450)).await;
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_not_made_is_due_again() {
-        let mut pace = Pace::new(100, GRAIN);
+        let mut pace = SendPace::new(100, GRAIN);
         clock::sleep(Duration::from_millis(90)).await;
         assert_eq!(pace.due().await.records, 10);
         pace.give_back(7);
