@@ -196,7 +196,9 @@ impl Batch {
         let tombstones = size_of_val(&self.tombstones[..]);
         let arrivals = size_of_val(&self.arrivals[..]);
         let runs = size_of_val(&self.runs[..]);
-        (segments + records + hashes + headers + tombstones + arrivals + runs) as u64
+        let duplicates = size_of_val(&self.duplicates[..]);
+        let columns = hashes + headers + tombstones + arrivals;
+        (segments + records + columns + runs + duplicates) as u64
     }
 
     /// The bytes that its accounts take in memory.

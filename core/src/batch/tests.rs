@@ -238,7 +238,7 @@ fn columns_cost_what_they_hold() {
     let known = |n: u8| (None, Some(vec![n]), Vec::new(), 0, n);
     let all: Vec<Known> = (0..100).map(known).collect();
     let (without, _) = batch(all.clone(), [false; 4]);
-    let (with, _) = batch(all, [false, false, false, true]);
+    let (mut with, _) = batch(all, [false, false, false, true]);
     assert_eq!(with.runs.len(), 1);
     assert!(without.headers.is_empty() && without.tombstones.is_empty());
     let one_run = size_of::<Run>() as u64;
@@ -247,4 +247,11 @@ fn columns_cost_what_they_hold() {
         with.memory_bytes() - one_run,
         without.memory_bytes() - runs + 8 * 100
     );
+    let before = with.memory_bytes();
+    with.duplicates = vec![(Position::offset(1), 3); 10];
+    let one = size_of::<(Position, u64)>() as u64;
+    assert_eq!(with.memory_bytes(), before + 10 * one);
+    with.headers = vec![Span::default(); 100];
+    with.tombstones = vec![1, 2];
+    assert_eq!(with.memory_bytes(), before + 10 * one + 8 * 100 + 4 * 2);
 }
