@@ -262,11 +262,6 @@ fn kills_over_a_service_claims_for_whole_segments() {
 }
 
 #[test]
-fn kills_over_a_service_first_sight_that_knows_what_came_before() {
-    killed_over_a_service(BrokenVariant::Inside(Mutant::FirstSightKnowsBefore));
-}
-
-#[test]
 fn kills_over_a_service_a_bare_high_water_mark() {
     killed_over_a_service(BrokenVariant::Inside(Mutant::HighWaterMark));
 }

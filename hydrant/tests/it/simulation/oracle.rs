@@ -219,7 +219,9 @@ pub(super) fn judge(
             .keys()
             .map(|index| format!("record {index} was never sent")),
     );
-    judge_order(shape, lake, &mut faults);
+    if shape.keeps_order() {
+        judge_order(shape, lake, &mut faults);
+    }
     judge_accounts(logs, lake, &mut faults);
     faults.truncate(LISTED);
     faults

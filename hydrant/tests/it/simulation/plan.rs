@@ -261,8 +261,6 @@ impl PipelinePlan {
     /// The same plan over streams of a service.
     pub(super) fn over_service(mut self, seed: u64, broken: Option<BrokenVariant>) -> Self {
         let chance = Chance(Random::seeded(seed ^ 0x5e41_71ce));
-        self.steps.retain(|step| !step.fault.removes_files());
-        self.shape.fused = false;
         // What is lost is lost by the service, whose writer knows.
         self.shape.loss = 0;
         self.shape.service = Some(StreamFaults {
@@ -280,15 +278,6 @@ impl PipelinePlan {
         {
             // What follows a failure goes on, and order is promised.
             (faults.lost, faults.placed_late) = (20, 0);
-        }
-        let is_of_first_sight =
-            broken == Some(BrokenVariant::Inside(Mutant::FirstSightKnowsBefore));
-        if let (Some(faults), true) = (
-            &mut self.shape.service,
-            is_of_first_sight && super::is_steered(),
-        ) {
-            // What a former owner was answered comes after what its successor sends.
-            faults.placed_late = 40;
         }
         self
     }

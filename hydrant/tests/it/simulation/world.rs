@@ -230,9 +230,6 @@ impl SimPipeline {
         if !self.shape.fused {
             faults.extend(oracle::judge_streams(&self.shape, &logs, &told));
         }
-        if self.streams.dedup_at_readers() {
-            return Ok(faults);
-        }
         // Acknowledged records must survive without the page cache.
         self.machine.world.power_cut(Loss::Everything);
         let job = async |context: Context| oracle::read_lake(&context).await;
