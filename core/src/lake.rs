@@ -5,6 +5,7 @@
 //! so that a late second reveal finds nothing to show. Keys are relative to the lake's root, with `/`.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +13,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+
+/// How many objects a listing asks for at once: as many as object stores give.
+const PAGE_OBJECTS: usize = 1_000;
 
 /// What a conditional put found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,20 +104,58 @@ pub trait Lake: Send + Sync + fmt::Debug {
     async fn discard(&self, upload: &str) -> Result<()>;
     /// An object's bytes.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
-    /// The bytes of an object; `None` without the object.
-    async fn size(&self, key: &str) -> Result<Option<u64>>;
+    /// The bytes of an object in a range, fewer where the object ends before it does; `None` without the object.
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>>;
+    /// What a listing says of one object; `None` without the object.
+    async fn head(&self, key: &str) -> Result<Option<Object>>;
+    /// The first objects by key whose keys start with `prefix` and come behind `after`, which is empty for the first page:
+    /// `most` of them, fewer only where no more follow.
+    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>>;
+    /// The first objects by key: the newest ones where names count down. Costs no more among many than among few.
+    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
+        self.page(prefix, "", most).await
+    }
+    /// All objects whose keys start with `prefix`, by key.
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        let mut all: Vec<Object> = Vec::new();
+        loop {
+            let after = all.last().map_or("", |object| &object.key);
+            let page = self.page(prefix, after, PAGE_OBJECTS).await?;
+            let is_last = page.len() < PAGE_OBJECTS;
+            all.extend(page);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
     /// Shows every object whose key starts with `prefix` to `seen`, in any order, without holding them all.
-    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()>;
-    /// The objects whose keys start with `prefix`, by key; at most `limit` of them when given.
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>>;
+    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
+        let mut after = String::new();
+        loop {
+            let page = self.page(prefix, &after, PAGE_OBJECTS).await?;
+            let is_last = page.len() < PAGE_OBJECTS;
+            if let Some(last) = page.last() {
+                after.clone_from(&last.key);
+            }
+            page.into_iter().for_each(&mut *seen);
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
     /// The names of the "directories" directly below `prefix`, which ends with `/`.
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>>;
     /// The uploads that exist: their ids and the keys they are for.
     async fn list_uploads(&self) -> Result<Vec<(String, String)>>;
     /// Removes what dead processes left of their puts of objects whose keys start with `prefix` and exist by now.
     async fn tidy(&self, prefix: &str) -> Result<()>;
+    /// Removes objects, as many as a store takes at once in each request; no error for those that are gone. After an
+    /// error some are removed.
+    async fn delete_many(&self, keys: &[String]) -> Result<()>;
     /// Removes an object; no error when it is gone.
-    async fn delete(&self, key: &str) -> Result<()>;
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.delete_many(&[key.to_owned()]).await
+    }
 }
 
 /// A shared lake.

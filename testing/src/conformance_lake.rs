@@ -22,6 +22,8 @@ pub async fn conforms(make: impl AsyncFn() -> SharedLake) {
     what_was_discarded_vanishes(&*make().await).await;
     stagings_of_one_key_are_apart(&*make().await).await;
     lists_are_sorted_and_limited(&*make().await).await;
+    ranges_are_parts_of_objects(&*make().await).await;
+    a_dropped_upload_shows_nothing(&*make().await).await;
     deleted_objects_are_gone(&*make().await).await;
 }
 
@@ -49,8 +51,12 @@ async fn body(lake: &dyn Lake, key: &str) -> Option<Bytes> {
     must(lake.get(key).await, "get an object")
 }
 
-async fn keys(lake: &dyn Lake, prefix: &str, limit: Option<usize>) -> Vec<String> {
-    let objects = must(lake.list(prefix, limit).await, "list objects");
+async fn keys(lake: &dyn Lake, prefix: &str, most: Option<usize>) -> Vec<String> {
+    let listing = match most {
+        None => lake.list(prefix).await,
+        Some(most) => lake.newest(prefix, most).await,
+    };
+    let objects = must(listing, "list objects");
     objects.into_iter().map(|object| object.key).collect()
 }
 
@@ -204,13 +210,31 @@ pub async fn lists_are_sorted_and_limited(lake: &dyn Lake) {
         let wanted = &sorted[..limit.min(sorted.len())];
         assert_eq!(keys(lake, "x/", Some(limit)).await, wanted);
     }
+    // Page by page everything comes once, in order, also after keys that are gone or never were.
+    for most in [1, 2, 100] {
+        let (mut paged, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = must(lake.page("x/", &after, most).await, "list a page");
+            let Some(last) = page.last() else {
+                break;
+            };
+            after.clone_from(&last.key);
+            assert!(page.len() <= most);
+            paged.extend(page.into_iter().map(|object| object.key));
+            assert!(paged.len() <= sorted.len(), "an object came twice");
+        }
+        assert_eq!(paged, sorted, "{most} a page");
+    }
+    let page = must(lake.page("x/", "x/a/10", 2).await, "list a page");
+    let page: Vec<String> = page.into_iter().map(|object| object.key).collect();
+    assert_eq!(page, ["x/a/2", "x/a0"]);
     assert_eq!(keys(lake, "x/a/", None).await, ["x/a/1", "x/a/2"]);
     assert_eq!(
         keys(lake, "x/a", None).await,
         ["x/a-b", "x/a.c", "x/a/1", "x/a/2", "x/a0"]
     );
     assert!(keys(lake, "z/", None).await.is_empty());
-    let sizes = must(lake.list("x/b/c/", None).await, "list objects");
+    let sizes = must(lake.list("x/b/c/").await, "list objects");
     assert_eq!(sizes[0].size, "x/b/c/d".len() as u64);
     let mut visited = Vec::new();
     let mut seen = |object: Object| visited.push((object.key, object.size));
@@ -223,7 +247,7 @@ pub async fn lists_are_sorted_and_limited(lake: &dyn Lake) {
     assert_eq!(visited, wanted);
     for (key, wanted) in [("x/a.c", Some(5)), ("x/a", None), ("x/0", None)] {
         assert_eq!(
-            must(lake.size(key).await, "look at an object"),
+            must(lake.head(key).await, "look at an object").map(|object| object.size),
             wanted,
             "{key}"
         );
@@ -236,6 +260,36 @@ pub async fn lists_are_sorted_and_limited(lake: &dyn Lake) {
     must(lake.discard(&hidden.upload).await, "discard an upload");
 }
 
+/// A range is what lies in it, and ends with the object.
+pub async fn ranges_are_parts_of_objects(lake: &dyn Lake) {
+    assert_eq!(put(lake, "a/f", "0123456789").await, Put::Created);
+    for (range, wanted) in [
+        (0..10, "0123456789"),
+        (3..5, "34"),
+        (8..99, "89"),
+        (4..4, ""),
+        (10..12, ""),
+    ] {
+        let found = must(lake.get_range("a/f", range.clone()).await, "get a range");
+        assert_eq!(found, Some(text(wanted)), "{range:?}");
+    }
+    let none = must(lake.get_range("a/g", 0..1).await, "get a range of nothing");
+    assert_eq!(none, None);
+}
+
+/// An upload that is dropped before it is sealed shows nothing, and is listed or gone.
+pub async fn a_dropped_upload_shows_nothing(lake: &dyn Lake) {
+    let mut upload = must(lake.upload("t/f").await, "start an upload");
+    must(upload.write(text("x")).await, "write to an upload");
+    let id = upload.id().to_owned();
+    drop(upload);
+    assert_eq!(body(lake, "t/f").await, None);
+    let left = must(lake.list_uploads().await, "list uploads");
+    assert!(left.is_empty() || left == [(id.clone(), "t/f".to_owned())]);
+    must(lake.discard(&id).await, "discard an upload");
+    assert!(must(lake.list_uploads().await, "list uploads").is_empty());
+}
+
 /// A deleted object is gone, and its key is free again.
 pub async fn deleted_objects_are_gone(lake: &dyn Lake) {
     assert_eq!(put(lake, "a/f", "1").await, Put::Created);
@@ -245,4 +299,8 @@ pub async fn deleted_objects_are_gone(lake: &dyn Lake) {
     assert_eq!(body(lake, "a/f").await, None);
     assert!(keys(lake, "a/", None).await.is_empty());
     assert_eq!(put(lake, "a/f", "2").await, Put::Created);
+    assert_eq!(put(lake, "a/g", "3").await, Put::Created);
+    let many = ["a/f", "a/none", "a/g"].map(str::to_owned);
+    must(lake.delete_many(&many).await, "delete objects");
+    assert!(keys(lake, "a/", None).await.is_empty());
 }

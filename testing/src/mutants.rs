@@ -2,6 +2,7 @@
 
 mod readers;
 
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -301,6 +302,9 @@ enum BreakLake {
     SharesUploads,
     ListsBackwards,
     ListsAll,
+    IgnoresAfter,
+    IgnoresRanges,
+    DeletesOne,
     KeepsWhatIsDiscarded,
 }
 
@@ -359,15 +363,22 @@ impl Lake for BrokenLake {
         self.0.get(key).await
     }
 
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.0.size(key).await
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        match self.1 {
+            BreakLake::IgnoresRanges => self.0.get(key).await,
+            _ => self.0.get_range(key, range).await,
+        }
     }
-    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        self.0.visit(prefix, seen).await
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        self.0.head(key).await
     }
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
-        let limit = limit.filter(|_| self.1 != BreakLake::ListsAll);
-        let mut objects = self.0.list(prefix, limit).await?;
+    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
+        let (after, most) = match self.1 {
+            BreakLake::ListsAll => (after, usize::MAX),
+            BreakLake::IgnoresAfter if most < 1_000 => ("", most),
+            _ => (after, most),
+        };
+        let mut objects = self.0.page(prefix, after, most).await?;
         if self.1 == BreakLake::ListsBackwards {
             objects.reverse();
         }
@@ -385,8 +396,11 @@ impl Lake for BrokenLake {
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.0.tidy(prefix).await
     }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.0.delete(key).await
+    async fn delete_many(&self, keys: &[String]) -> Result<()> {
+        match self.1 {
+            BreakLake::DeletesOne => self.0.delete_many(&keys[..1]).await,
+            _ => self.0.delete_many(keys).await,
+        }
     }
 }
 
@@ -402,6 +416,9 @@ async fn the_lake_suite_catches_each_broken_promise() {
         SharesUploads,
         ListsBackwards,
         ListsAll,
+        IgnoresAfter,
+        IgnoresRanges,
+        DeletesOne,
         KeepsWhatIsDiscarded,
     ] {
         let make = async || Arc::new(BrokenLake(MemoryLake::new(), how)) as SharedLake;

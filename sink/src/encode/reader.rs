@@ -1,8 +1,10 @@
 //! What a Parquet file of ours holds.
 
 use arrow_schema::Field;
+use bytes::{Buf as _, Bytes};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::reader::ChunkReader;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{ChunkReader, Length};
 
 use super::json::write_json_row;
 use super::writer::EncodeError;
@@ -20,6 +22,64 @@ pub struct FileInfo {
     pub metadata: Vec<(String, String)>,
     /// Its columns as Arrow has them.
     pub schema: arrow_schema::SchemaRef,
+}
+
+/// How many bytes at the end of a file say how long its footer is.
+pub(crate) const FOOTER_END_BYTES: u64 = 8;
+
+/// How many bytes at the end of a file its footer takes, by the last bytes of the file.
+pub(crate) fn footer_bytes(end: &[u8]) -> u64 {
+    let end = end.last_chunk::<8>().copied().unwrap_or_default();
+    let [a, b, c, d, ..] = end;
+    FOOTER_END_BYTES + u64::from(u32::from_le_bytes([a, b, c, d]))
+}
+
+/// The last bytes of a file, which are enough to read its footer.
+#[derive(Debug)]
+pub(crate) struct FileTail {
+    size: u64,
+    tail: Bytes,
+}
+
+impl FileTail {
+    /// The last bytes of a file of `size` bytes.
+    pub(crate) fn new(size: u64, tail: Bytes) -> Self {
+        debug_assert!(tail.len() as u64 <= size);
+        FileTail { size, tail }
+    }
+
+    fn from(&self, start: u64) -> ParquetResult<Bytes> {
+        let before = self.size - self.tail.len() as u64;
+        let at = start
+            .checked_sub(before)
+            .and_then(|at| usize::try_from(at).ok());
+        match at.filter(|at| *at <= self.tail.len()) {
+            Some(at) => Ok(self.tail.slice(at..)),
+            None => Err(ParquetError::EOF("outside of the footer".to_owned())),
+        }
+    }
+}
+
+impl Length for FileTail {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for FileTail {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(self.from(start)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let found = self.from(start)?;
+        if found.len() < length {
+            return Err(ParquetError::EOF("outside of the file".to_owned()));
+        }
+        Ok(found.slice(..length))
+    }
 }
 
 /// Reads a file's footer.

@@ -129,10 +129,7 @@ impl Chain {
     /// # Errors
     /// Fatal when the newest record is damaged or names were tampered with.
     pub async fn tip(&self) -> Result<ChainTip> {
-        let newest = self
-            .lake
-            .list(&self.names.records(), Some(TIP_NAMES))
-            .await?;
+        let newest = self.lake.newest(&self.names.records(), TIP_NAMES).await?;
         let slots: Vec<Option<u64>> = newest
             .iter()
             .map(|object| self.names.slot(&object.key).filter(|slot| *slot > 0))
@@ -147,7 +144,7 @@ impl Chain {
             let before = slot - 1;
             let follows = before == 0
                 || slots[at + 1..].contains(&Some(before))
-                || self.lake.size(&self.names.record(before)).await?.is_some();
+                || self.lake.head(&self.names.record(before)).await?.is_some();
             let Some(body) = self.lake.get(key).await? else {
                 return Err(Error::fatal(format!(
                     "`{key}` was removed while it was being read: commit records are never removed; restore it",

@@ -128,7 +128,7 @@ impl Leftovers {
             return Ok(true);
         }
         let rebuilds = chain.names().rebuilds();
-        for object in chain.lake().list(rebuilds, None).await? {
+        for object in chain.lake().list(rebuilds).await? {
             let Some(body) = chain.lake().get(&object.key).await? else {
                 continue;
             };

@@ -12,14 +12,14 @@
 mod listing;
 mod upload;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, ErrorKind};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hydrant_core::disk::{self, Open, is_failed_sync};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Upload};
 use hydrant_core::{Context, Error, Result};
@@ -346,19 +346,49 @@ impl Lake for FileLake {
         Ok(body)
     }
 
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
-        let (mut found, limit) = (Vec::new(), limit.unwrap_or(usize::MAX));
-        if limit == 0 {
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let path = self.path(key)?;
+        let (disk, file) = (Arc::clone(&self.context.disk), path.clone());
+        let reading = async move {
+            let file = match disk.open(&file, Open::Read).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                file => file?,
+            };
+            let wanted = range.end.saturating_sub(range.start);
+            let mut found = BytesMut::new();
+            while (found.len() as u64) < wanted {
+                let (at, left) = (
+                    range.start + found.len() as u64,
+                    wanted - found.len() as u64,
+                );
+                let most = usize::try_from(left).unwrap_or(usize::MAX);
+                let part = file.read_at(at, most).await?;
+                if part.is_empty() {
+                    break;
+                }
+                found.extend_from_slice(&part);
+            }
+            Ok(Some(found.freeze()))
+        };
+        let found: io::Result<Option<Bytes>> = disk::at_once(&*self.context.disk, reading).await;
+        found.map_err(|e| Error::io("read", &path, e))
+    }
+
+    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
+        let mut found = Vec::new();
+        if most == 0 {
             return Ok(found);
         }
-        if limit < usize::MAX
-            && let Some(first) = self.first(prefix, limit).await?
+        if after.is_empty()
+            && let Some(first) = self.first(prefix, most).await?
         {
             return Ok(first);
         }
-        let mut seen = |object| {
-            found.push(object);
-            match found.len() < limit {
+        let mut seen = |object: Object| {
+            if after.is_empty() || object.key.as_str() > after {
+                found.push(object);
+            }
+            match found.len() < most {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
@@ -367,11 +397,24 @@ impl Lake for FileLake {
         Ok(found)
     }
 
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        let mut found = Vec::new();
+        let mut seen = |object| {
+            found.push(object);
+            ControlFlow::Continue(())
+        };
+        self.walk(prefix, false, &mut seen).await?;
+        Ok(found)
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
         let path = self.path(key)?;
         let stat = self.context.disk.stat(&path).await;
         let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
-        Ok(stat.filter(|stat| !stat.is_dir).map(|stat| stat.len))
+        Ok(stat.filter(|stat| !stat.is_dir).map(|stat| Object {
+            key: key.to_owned(),
+            size: stat.len,
+        }))
     }
 
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
@@ -416,7 +459,7 @@ impl Lake for FileLake {
         self.walk(&temporaries, true, &mut seen).await?;
         for temporary in left {
             let key = key_of_temporary(&temporary);
-            if self.size(&key).await?.is_none() {
+            if self.head(&key).await?.is_none() {
                 continue;
             }
             let path = self.path(&temporary)?;
@@ -430,14 +473,21 @@ impl Lake for FileLake {
         Ok(())
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
+    async fn delete_many(&self, keys: &[String]) -> Result<()> {
         self.check_writable()?;
-        let path = self.path(key)?;
-        match self.context.disk.remove(&path).await {
-            Ok(()) => self.sync_dir(parent(&path)).await,
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Error::io("remove", &path, error)),
+        let mut dirs = BTreeSet::new();
+        for key in keys {
+            let path = self.path(key)?;
+            match self.context.disk.remove(&path).await {
+                Ok(()) => _ = dirs.insert(parent(&path).to_owned()),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("remove", &path, error)),
+            }
         }
+        for dir in dirs {
+            self.sync_dir(&dir).await?;
+        }
+        Ok(())
     }
 }
 

@@ -131,7 +131,7 @@ impl Finisher {
 
     async fn check_layout(&self, chain: &Chain, sealed: &Sealed) -> Result<()> {
         let prefix = chain.names().table().layout();
-        if chain.lake().list(&prefix, Some(1)).await?.is_empty() {
+        if chain.lake().newest(&prefix, 1).await?.is_empty() {
             return Ok(());
         }
         Err(Error::refused(format!(

@@ -160,7 +160,7 @@ pub async fn get(lake: &SharedLake, names: &TableNames, number: u64) -> Result<T
 /// # Errors
 /// Fatal when it is damaged.
 pub async fn newest(lake: &SharedLake, names: &TableNames) -> Result<Option<TableSchema>> {
-    let objects = lake.list(&names.schemas(), None).await?;
+    let objects = lake.list(&names.schemas()).await?;
     match objects
         .iter()
         .filter_map(|object| names.schema_number(&object.key))

@@ -349,14 +349,7 @@ async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
         shard.publish(Flush::Drain).await.unwrap().to,
         Position::offset(6)
     );
-    assert!(
-        process
-            .lake
-            .list(&names().data(), None)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(process.lake.list(&names().data()).await.unwrap().is_empty());
     publish(&mut shard, 9..11).await.unwrap();
     let commit = commit_of(&process, 1).await;
     assert_eq!(

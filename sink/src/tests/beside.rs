@@ -18,6 +18,7 @@ use crate::encode::EncodeOptions;
 use crate::lake::requests::REQUESTS_MAX;
 use crate::shard::flush_rules::FlushRules;
 use crate::table::spec::TableRules;
+use crate::verify::{Depth, verify};
 
 const PUT: Duration = Duration::from_millis(100);
 
@@ -302,4 +303,20 @@ async fn no_more_than_a_row_group_of_a_file_is_written_at_once() {
     let (most, sum): (usize, usize) = (*written.iter().max().unwrap(), written.iter().sum());
     assert!(written.len() >= 4 && most < sum / 2, "{written:?}");
     assert_exactly_once(&world, 0..20_000, "").await;
+}
+
+/// A verification holds a part of a file, never a whole one.
+#[tokio::test(start_paused = true)]
+async fn verification_reads_no_file_at_once() {
+    let world = world(1);
+    let mut process = ProcessSetup::named(&world, "a").run().await.unwrap();
+    let events = slowed(&mut process, PUT).await;
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    publish(&mut shard, 0..9).await.unwrap();
+    let report = verify(&process.lake, &names(), Depth::default()).await;
+    let report = report.unwrap();
+    assert!(report.is_good() && report.rows > 0, "{report:?}");
+    let is_file =
+        |event: &LakeEvent| matches!(event, LakeEvent::Got(key) if key.ends_with(".parquet"));
+    assert!(!events.all().iter().any(is_file));
 }

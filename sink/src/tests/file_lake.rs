@@ -84,7 +84,7 @@ async fn a_name_is_put_once_and_survives_a_power_cut() {
     let lake = open(&world, "b").await.unwrap();
     assert_eq!(lake.get("_hydrant/t/x").await.unwrap().unwrap(), "1");
     assert_eq!(
-        lake.list("", None).await.unwrap().len(),
+        lake.list("").await.unwrap().len(),
         1,
         "no temporary file is an object"
     );
@@ -174,7 +174,7 @@ async fn a_staging_is_invisible_and_used_once() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
     let sealed = uploaded(&lake, "t/d=1/x.parquet", "rows").await;
-    assert!(lake.list("", None).await.unwrap().is_empty());
+    assert!(lake.list("").await.unwrap().is_empty());
     let staged_now = lake.list_uploads().await.unwrap();
     assert_eq!(staged_now, [(sealed.upload.clone(), sealed.key.clone())]);
     assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Revealed);
@@ -300,17 +300,11 @@ async fn keys_are_listed_in_their_order_and_up_to_a_limit() {
             .map(|object| object.key)
             .collect::<Vec<_>>()
     };
-    assert_eq!(listed(lake.list("", None).await.unwrap()), keys);
-    assert_eq!(
-        listed(lake.list("a/b", None).await.unwrap()),
-        ["a/b", "a/b.c/d"]
-    );
-    assert_eq!(listed(lake.list("a/c/", None).await.unwrap()), ["a/c/e"]);
-    assert_eq!(
-        listed(lake.list("a", Some(2)).await.unwrap()),
-        ["a.b", "a/b"]
-    );
-    assert!(lake.list("nothing/here/", None).await.unwrap().is_empty());
+    assert_eq!(listed(lake.list("").await.unwrap()), keys);
+    assert_eq!(listed(lake.list("a/b").await.unwrap()), ["a/b", "a/b.c/d"]);
+    assert_eq!(listed(lake.list("a/c/").await.unwrap()), ["a/c/e"]);
+    assert_eq!(listed(lake.newest("a", 2).await.unwrap()), ["a.b", "a/b"]);
+    assert!(lake.list("nothing/here/").await.unwrap().is_empty());
     lake.delete("a0").await.unwrap();
     lake.delete("a0").await.unwrap();
     assert!(lake.get("a0").await.unwrap().is_none());

@@ -1,5 +1,6 @@
 //! Two owners of one shard, dead ones, late ones, and files that vanish.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -191,14 +192,23 @@ impl Lake for Between {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.lake.get(key).await
     }
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.lake.size(key).await
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.lake.get_range(key, range).await
+    }
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        self.lake.head(key).await
+    }
+    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
+        self.lake.page(prefix, after, most).await
+    }
+    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
+        self.lake.newest(prefix, most).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        self.lake.list(prefix).await
     }
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
         self.lake.visit(prefix, seen).await
-    }
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
-        self.lake.list(prefix, limit).await
     }
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
         self.lake.list_dirs(prefix).await
@@ -208,6 +218,9 @@ impl Lake for Between {
     }
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.lake.tidy(prefix).await
+    }
+    async fn delete_many(&self, keys: &[String]) -> Result<()> {
+        self.lake.delete_many(keys).await
     }
     async fn delete(&self, key: &str) -> Result<()> {
         self.lake.delete(key).await

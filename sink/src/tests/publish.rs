@@ -17,7 +17,7 @@ async fn records_become_rows_in_the_partitions_of_their_event_times() {
     let progress = publish(&mut shard, 20..25).await.unwrap();
     assert_eq!(progress.to, Position::offset(24));
     assert_exactly_once(&world, 0..25, "").await;
-    let files = process.lake.list(&names().data(), None).await.unwrap();
+    let files = process.lake.list(&names().data()).await.unwrap();
     assert_eq!(files.len(), 4, "{files:?}");
     assert!(
         files

@@ -33,7 +33,7 @@ async fn vanished_stagings_are_made_again_from_the_source() {
     publish(&mut shard, 0..12).await.unwrap();
     publish(&mut shard, 12..15).await.unwrap();
     assert_exactly_once(&world, 0..15, "").await;
-    let files = process.lake.list(&names().data(), None).await.unwrap();
+    let files = process.lake.list(&names().data()).await.unwrap();
     assert!(
         files.iter().any(|file| file.key.ends_with(".g1.parquet")),
         "{files:?}"
@@ -193,7 +193,7 @@ async fn a_file_is_made_again_through_the_transform_only() {
     let through = Hiding("one").apply(raw, source).into_batch(of, &runs);
     shard.push(Read::Batch(through)).await.unwrap();
     shard.publish(Flush::Drain).await.unwrap();
-    let key = dead.lake.list(&names().data(), None).await.unwrap()[0]
+    let key = dead.lake.list(&names().data()).await.unwrap()[0]
         .key
         .clone();
     let before = dead.lake.get(&key).await.unwrap().unwrap();

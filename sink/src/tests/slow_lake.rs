@@ -1,5 +1,6 @@
 //! A lake whose every change takes its time and leaves an event.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) enum LakeEvent {
     Opened(Box<OpenAt>),
     /// A reader returned the batch that begins with this record.
     Read(u64),
+    /// The whole object under this key was read.
+    Got(String),
     /// An upload for this key began.
     Began(String),
     /// So many bytes were written for this key.
@@ -150,16 +153,26 @@ impl Lake for SlowLake {
         self.inner.discard(upload).await
     }
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        self.events.add(LakeEvent::Got(key.to_owned()));
         self.inner.get(key).await
     }
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.inner.size(key).await
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.inner.get_range(key, range).await
+    }
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        self.inner.head(key).await
+    }
+    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
+        self.inner.page(prefix, after, most).await
+    }
+    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
+        self.inner.newest(prefix, most).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        self.inner.list(prefix).await
     }
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
         self.inner.visit(prefix, seen).await
-    }
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
-        self.inner.list(prefix, limit).await
     }
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
         self.inner.list_dirs(prefix).await
@@ -169,6 +182,9 @@ impl Lake for SlowLake {
     }
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.inner.tidy(prefix).await
+    }
+    async fn delete_many(&self, keys: &[String]) -> Result<()> {
+        self.inner.delete_many(keys).await
     }
     async fn delete(&self, key: &str) -> Result<()> {
         self.inner.delete(key).await

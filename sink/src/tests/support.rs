@@ -291,7 +291,7 @@ pub(crate) async fn rows_of(lake: &dyn Lake, prefix: &str) -> Vec<serde_json::Va
     use arrow_array::RecordBatch;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     let mut rows = Vec::new();
-    for object in lake.list(prefix, None).await.unwrap() {
+    for object in lake.list(prefix).await.unwrap() {
         let body = lake.get(&object.key).await.unwrap().unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(body)
             .unwrap()

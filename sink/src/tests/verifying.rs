@@ -75,7 +75,7 @@ async fn a_good_table_is_good_and_its_sums_are_told() {
     assert_eq!(report.chains[0].to, Some(Position::offset(14)));
     assert_eq!(
         report.files,
-        process.lake.list("devices/", None).await.unwrap().len() as u64 + 2
+        process.lake.list("devices/").await.unwrap().len() as u64 + 2
     );
     serde_json::to_string(&report).unwrap();
 }
@@ -86,7 +86,7 @@ async fn every_damage_to_a_file_is_found() {
         let world = world(1);
         let Good { process, .. } = good(&world).await;
         let lake = &process.lake;
-        let files = lake.list("devices/", None).await.unwrap();
+        let files = lake.list("devices/").await.unwrap();
         let key = &files[0].key;
         let mut body = lake.get(key).await.unwrap().unwrap().to_vec();
         let wanted = match damage {
@@ -261,7 +261,7 @@ async fn a_chain_under_another_shards_name_is_misplaced() {
     let lake = &process.lake;
     let sound = check(lake).await;
     let copy = names().chain(&stream_id(), &shard("000009").id);
-    for object in lake.list(chain.dir(), None).await.unwrap() {
+    for object in lake.list(chain.dir()).await.unwrap() {
         let body = lake.get(&object.key).await.unwrap().unwrap();
         let key = object.key.replace(chain.dir(), copy.dir());
         lake.put_new(&key, body).await.unwrap();

@@ -64,7 +64,7 @@ pub async fn has_taken_from(
     let chains = names.commits_of(stream);
     for chain in lake.list_dirs(&chains).await? {
         let records = ChainNames::records_in(&format!("{chains}{chain}/"));
-        if !lake.list(&records, Some(1)).await?.is_empty() {
+        if !lake.newest(&records, 1).await?.is_empty() {
             return Ok(true);
         }
     }
@@ -128,7 +128,7 @@ pub async fn partitions(lake: &SharedLake, names: &TableNames) -> Result<Vec<Par
 async fn partitions_of(lake: &SharedLake, names: &TableNames) -> Result<Vec<Partition>> {
     let prefix = names.data();
     let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for object in lake.list(&prefix, None).await? {
+    for object in lake.list(&prefix).await? {
         let name = &object.key[prefix.len()..];
         let path = name.rsplit_once('/').map_or("", |(path, _)| path);
         let (files, bytes) = found.entry(path.to_owned()).or_default();
@@ -165,7 +165,7 @@ pub async fn schema(lake: &SharedLake, names: &TableNames) -> Result<TableSchema
 pub async fn head(lake: &SharedLake, names: &TableNames, rows_max: usize) -> Result<Vec<String>> {
     check(lake, names).await?;
     let mut lines = Vec::new();
-    for object in lake.list(&names.data(), None).await?.iter().rev() {
+    for object in lake.list(&names.data()).await?.iter().rev() {
         if lines.len() >= rows_max {
             break;
         }

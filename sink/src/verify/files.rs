@@ -1,12 +1,14 @@
 //! The check of a file that a record names.
 
-use bytes::Bytes;
 use hydrant_core::Result;
 use hydrant_core::lake::SharedLake;
 
 use super::report::ProblemKind;
-use crate::encode::inspect;
+use crate::encode::{FOOTER_END_BYTES, FileTail, footer_bytes, inspect};
 use crate::lake::CommitFile;
+
+/// How many bytes of a file are read at once.
+const RANGE_BYTES: u64 = 8 << 20;
 
 /// A file as its record describes it.
 #[derive(Clone, Debug)]
@@ -54,27 +56,55 @@ impl Expected {
     }
 }
 
-/// Looks for a file, and with `contents` reads it and compares checksum and rows.
+/// Looks for a file, and with `contents` reads it and compares checksum and rows. Holds a part of the file, and its
+/// footer.
 pub(super) async fn check(lake: SharedLake, file: Expected, contents: bool) -> Result<CheckedFile> {
-    let state = match lake.size(&file.key).await? {
+    let state = match lake.head(&file.key).await? {
         None => FileState::Absent,
-        Some(size) if size != file.size => FileState::OtherSize(size),
+        Some(found) if found.size != file.size => FileState::OtherSize(found.size),
         Some(_) if !contents => FileState::Good,
-        Some(_) => match lake.get(&file.key).await? {
-            None => FileState::Absent,
-            Some(body) => compare(&file, body),
-        },
+        Some(_) => compare(&lake, &file).await?,
     };
     Ok(CheckedFile { file, state })
 }
 
-fn compare(file: &Expected, body: Bytes) -> FileState {
-    let crc = crc32c::crc32c(&body);
+/// Reads a file range by range and compares its checksum, then the rows of its footer.
+async fn compare(lake: &SharedLake, file: &Expected) -> Result<FileState> {
+    let (mut at, mut crc) = (0, 0);
+    while at < file.size {
+        let end = (at + RANGE_BYTES).min(file.size);
+        let Some(part) = lake.get_range(&file.key, at..end).await? else {
+            return Ok(FileState::Absent);
+        };
+        if part.len() as u64 != end - at {
+            return Ok(FileState::OtherSize(at + part.len() as u64));
+        }
+        crc = crc32c::crc32c_append(crc, &part);
+        at = end;
+    }
     if crc != file.crc {
         let detail = format!("its checksum is {crc:08x} instead of {:08x}", file.crc);
-        return FileState::Wrong(ProblemKind::Damaged, detail);
+        return Ok(FileState::Wrong(ProblemKind::Damaged, detail));
     }
-    match inspect(body) {
+    let end = file.size.saturating_sub(FOOTER_END_BYTES)..file.size;
+    let Some(mut tail) = lake.get_range(&file.key, end).await? else {
+        return Ok(FileState::Absent);
+    };
+    let footer = footer_bytes(&tail).min(file.size);
+    if footer > tail.len() as u64 {
+        match lake
+            .get_range(&file.key, file.size - footer..file.size)
+            .await?
+        {
+            Some(found) => tail = found,
+            None => return Ok(FileState::Absent),
+        }
+    }
+    Ok(compare_rows(file, FileTail::new(file.size, tail)))
+}
+
+fn compare_rows(file: &Expected, tail: FileTail) -> FileState {
+    match inspect(tail) {
         Ok(found) if found.rows == file.rows => FileState::Good,
         Ok(found) => {
             let detail = format!(

@@ -97,7 +97,7 @@ impl Verification {
     async fn check_schemas(&mut self) -> Result<()> {
         let (lake, names, report) = (&self.lake, &self.names, &mut self.report);
         let mut numbers = BTreeSet::new();
-        for object in lake.list(&names.schemas(), None).await? {
+        for object in lake.list(&names.schemas()).await? {
             let Some(number) = names.schema_number(&object.key) else {
                 report.problem(ProblemKind::Foreign, object.key, "it is not a schema");
                 continue;
@@ -138,7 +138,7 @@ impl Verification {
         if commit.schema > self.report.schema {
             let key = self.names.schema(commit.schema);
             // A sink may have put it since the schemas were listed.
-            if self.lake.size(&key).await?.is_some() {
+            if self.lake.head(&key).await?.is_some() {
                 self.report.schema = commit.schema;
             } else {
                 let detail = "a commit record names it";

@@ -1,6 +1,7 @@
 //! A lake in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -71,6 +72,13 @@ impl Upload for MemoryUpload {
     }
 }
 
+fn object(key: &str, body: &Bytes) -> Object {
+    Object {
+        key: key.to_owned(),
+        size: body.len() as u64,
+    }
+}
+
 fn discarded(upload: &str) -> Error {
     Error::fatal(format!(
         "upload `{upload}` was discarded while it was written"
@@ -135,32 +143,37 @@ impl Lake for MemoryLake {
         Ok(self.lock().objects.get(key).cloned())
     }
 
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
         let state = self.lock();
-        Ok(state.objects.get(key).map(|body| body.len() as u64))
+        Ok(state.objects.get(key).map(|body| {
+            let at = |offset: u64| {
+                usize::try_from(offset)
+                    .unwrap_or(usize::MAX)
+                    .min(body.len())
+            };
+            body.slice(at(range.start)..at(range.end).max(at(range.start)))
+        }))
     }
 
-    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        self.list(prefix, None).await?.into_iter().for_each(seen);
-        Ok(())
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        let state = self.lock();
+        Ok(state.objects.get(key).map(|body| object(key, body)))
     }
 
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
+    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
         let state = self.lock();
         let found = state
             .objects
-            .range(prefix.to_owned()..)
+            .range(prefix.max(after).to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix))
-            .take(limit.unwrap_or(usize::MAX))
-            .map(|(key, body)| Object {
-                key: key.clone(),
-                size: body.len() as u64,
-            });
+            .filter(|(key, _)| after.is_empty() || key.as_str() > after)
+            .take(most)
+            .map(|(key, body)| object(key, body));
         Ok(found.collect())
     }
 
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
-        let objects = self.list(prefix, None).await?;
+        let objects = self.list(prefix).await?;
         let dirs: BTreeSet<String> = objects
             .iter()
             .filter_map(|object| object.key.strip_prefix(prefix)?.split_once('/'))
@@ -182,8 +195,11 @@ impl Lake for MemoryLake {
         Ok(())
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.lock().objects.remove(key);
+    async fn delete_many(&self, keys: &[String]) -> Result<()> {
+        let mut state = self.lock();
+        for key in keys {
+            state.objects.remove(key);
+        }
         Ok(())
     }
 }

@@ -122,7 +122,7 @@ pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
         rows,
         letters,
         verified,
-        made_again: lake.list(&rebuilds, None).await?.len(),
+        made_again: lake.list(&rebuilds).await?.len(),
         disordered,
     })
 }
@@ -130,7 +130,7 @@ pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
 async fn files(lake: &SharedLake, prefix: &str) -> Result<Vec<(String, Vec<RecordBatch>)>> {
     let unreadable = |key: &str| Error::fatal(format!("`{key}` is not a Parquet file"));
     let mut files = Vec::new();
-    for object in lake.list(prefix, None).await? {
+    for object in lake.list(prefix).await? {
         let body = lake
             .get(&object.key)
             .await?

@@ -143,7 +143,7 @@ impl Verification {
     async fn read_rebuilds(&mut self, place: &ChainDir) -> Result<Rebuilt> {
         let prefix = place.dir.replacen("/commits/", "/rebuild/", 1);
         let mut newest = Rebuilt::new();
-        for object in self.lake.list(&prefix, None).await? {
+        for object in self.lake.list(&prefix).await? {
             let Some(body) = self.lake.get(&object.key).await? else {
                 continue;
             };

@@ -1,6 +1,7 @@
 //! A lake whose steps are wrong: records, reveals, uploads and rebuilds.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -95,14 +96,23 @@ impl Lake for VariantLake {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.inner.get(key).await
     }
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.inner.size(key).await
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.inner.get_range(key, range).await
+    }
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        self.inner.head(key).await
+    }
+    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
+        self.inner.page(prefix, after, most).await
+    }
+    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
+        self.inner.newest(prefix, most).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        self.inner.list(prefix).await
     }
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
         self.inner.visit(prefix, seen).await
-    }
-    async fn list(&self, prefix: &str, limit: Option<usize>) -> Result<Vec<Object>> {
-        self.inner.list(prefix, limit).await
     }
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
         self.inner.list_dirs(prefix).await
@@ -112,6 +122,9 @@ impl Lake for VariantLake {
     }
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.inner.tidy(prefix).await
+    }
+    async fn delete_many(&self, keys: &[String]) -> Result<()> {
+        self.inner.delete_many(keys).await
     }
     async fn delete(&self, key: &str) -> Result<()> {
         self.inner.delete(key).await
@@ -162,7 +175,7 @@ impl Rebuild for OtherRules {
         key: &str,
     ) -> Result<CommitFile> {
         let mut other = commit.clone();
-        let specs = self.lake.list("_hydrant/events/specs/", None).await?;
+        let specs = self.lake.list("_hydrant/events/specs/").await?;
         let digest = |object: &Object| {
             let name = object.key.rsplit('/').next()?;
             Some(name.strip_suffix(".json")?.to_owned())
