@@ -16,7 +16,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::pipeline::{ProcessPipeline, describe, leases, records, shards, until};
+use crate::pipeline::{ProcessPipeline, describe, leases, records, shards, until, worker_name};
 use crate::process::{Running, command, setting};
 use crate::test_dir::home;
 
@@ -178,7 +178,11 @@ fn freeze_test_stops_no_other_process_and_loses_and_doubles_nothing() {
         until(soon(), "both workers of each app have shards", || {
             let rows = leases(dir, stream, app);
             let owners: BTreeSet<_> = rows.iter().filter_map(|row| row.owner.clone()).collect();
-            owners.len() == 2
+            let has_shards = |n| {
+                let name = format!("{}-", worker_name(n));
+                owners.iter().any(|owner| owner.starts_with(&name))
+            };
+            has_shards(1) && has_shards(2) && owners.len() == 2
         });
     }
     for append in 0..appends {
@@ -200,13 +204,13 @@ fn freeze_test_stops_no_other_process_and_loses_and_doubles_nothing() {
         let signal_all = |signal| stages.map(|stage| stage[chosen].process.signal(signal));
         pipeline.sinks[chosen].process.signal("-STOP");
         all_answer(dir, within, "a transform and a sink are stopped");
-        for ((stream, app), stage) in STAGES.iter().zip(stages) {
-            let frozen = format!("-{}-", stage[chosen].process.id());
-            let what = format!("{app} continues without its worker{frozen}");
+        let frozen = format!("{}-", worker_name(chosen + 1));
+        for (stream, app) in STAGES {
+            let what = format!("{app} continues without its worker {frozen}");
             until(stopped + LEASE_TIME + grace, &what, || {
                 leases(dir, stream, app).iter().all(|row| {
                     let owner = row.owner.as_ref();
-                    row.has_ended() || owner.is_some_and(|owner| !owner.contains(&frozen))
+                    row.has_ended() || owner.is_some_and(|owner| !owner.starts_with(&frozen))
                 })
             });
         }

@@ -33,48 +33,46 @@ fn many_shards_are_taken_taken_over_and_given_back_in_time() {
         dir,
         &["--to", "local:raw", "--simulate", &sent],
     );
-    let start = |n: usize| {
-        let args = ["--from", "local:raw", "--to", "local:out", "--app", APP].map(str::to_owned);
-        Running::start("hydrant-consumer", dir, &args, &format!("consumer-{n}.log"))
+    let start = |name: &str| {
+        let args = ["--from", "local:raw", "--to", "local:out", "--app", APP];
+        let args: Vec<_> = [&args[..], &["--worker-name", name]].concat();
+        let args: Vec<_> = args.into_iter().map(str::to_owned).collect();
+        Running::start(
+            "hydrant-consumer",
+            dir,
+            &args,
+            &format!("consumer-{name}.log"),
+        )
     };
-    let holds_all = |worker: &Running| {
-        let name = format!("-{}-", worker.id());
+    let shards_of = |name: &str| {
         let rows = leases(dir, "raw", APP);
         let mine = rows.iter().filter(|row| {
             let owner = row.owner.as_ref();
-            owner.is_some_and(|owner| owner.contains(&name))
+            owner.is_some_and(|owner| owner.starts_with(name))
         });
-        mine.count() == count
+        mine.count()
     };
     let began = Instant::now();
-    let mut first = start(1);
+    let mut first = start("first");
     until(began + PATIENCE, "all shards are taken", || {
-        holds_all(&first)
+        shards_of("first-") == count
     });
     eprintln!("{count} shards taken in {:?}", began.elapsed());
-    let mut second = start(2);
+    let mut second = start("second");
     // The second worker asks for shards one by one; kill the first one meanwhile.
     until(
         Instant::now() + PATIENCE,
         "the second one has shards",
-        || {
-            let name = format!("-{}-", second.id());
-            let rows = leases(dir, "raw", APP);
-            rows.iter().any(|row| {
-                row.owner
-                    .as_ref()
-                    .is_some_and(|owner| owner.contains(&name))
-            })
-        },
+        || shards_of("second-") > 0,
     );
     let began = Instant::now();
     first.kill();
     until(began + PATIENCE, "all shards are taken over", || {
-        holds_all(&second)
+        shards_of("second-") == count
     });
     eprintln!("taken over in {:?}", began.elapsed());
     let began = Instant::now();
-    assert_eq!(second.terminate(), Some(0), "see consumer-2.log");
+    assert_eq!(second.terminate(), Some(0), "see consumer-second.log");
     let took = began.elapsed();
     eprintln!("given back in {took:?}");
     assert!(took < PATIENCE, "the drain took {took:?}");

@@ -68,6 +68,11 @@ impl PipelineProcess {
     }
 }
 
+/// The name of the transform or sink number `n`, from 1 on. In the rows of leases a draw follows it.
+pub(crate) fn worker_name(n: usize) -> String {
+    format!("number-{n}")
+}
+
 /// All processes of the pipeline.
 pub(crate) struct ProcessPipeline {
     dir: PathBuf,
@@ -104,8 +109,13 @@ impl ProcessPipeline {
             "--report",
             "report.json",
         ];
-        let transform = |n| PipelineProcess::start("hydrant-transform", n, dir, &TRANSFORM);
-        let sink = |n| PipelineProcess::start("hydrant-sink", n, dir, &SINK);
+        let worker = |binary, n, args: &[&str]| {
+            let name = worker_name(n);
+            let args = [args, &["--worker-name", &name]].concat();
+            PipelineProcess::start(binary, n, dir, &args)
+        };
+        let transform = |n| worker("hydrant-transform", n, &TRANSFORM);
+        let sink = |n| worker("hydrant-sink", n, &SINK);
         ProcessPipeline {
             dir: dir.to_owned(),
             records,
