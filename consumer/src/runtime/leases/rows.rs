@@ -136,8 +136,8 @@ impl LeaseCoordinator {
             if self.rows.contains_key(&shard.id) || ended.contains(&shard.id) {
                 continue;
             }
-            let mut parents = shard.parents.iter();
-            let under_way = parents.any(|parent| self.is_ours(parent) || ended.contains(parent));
+            let has_ended = shard.parents.iter().any(|parent| ended.contains(parent));
+            let under_way = has_ended || self.was_under_way(shard).await?;
             let mut row = Lease::new(shard.id.clone());
             let generation = self.generations.of(&shard.id);
             row.generation = generation.number;

@@ -5,6 +5,7 @@ use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::Progress;
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage};
+use hydrant_core::stream::Start;
 use hydrant_core::subscription::ClaimId;
 
 use super::*;
@@ -225,6 +226,13 @@ async fn children_begin_with_the_final_marks_of_their_parents() {
 /// The source has lost the rows of parents that it no longer lists; an output that knows its own progress has them.
 #[tokio::test(start_paused = true)]
 async fn parents_that_the_source_forgot_are_asked_of_the_output() {
+    for start in [Start::Earliest, Start::Latest] {
+        children_are_read_from_their_beginning(start).await;
+    }
+}
+
+/// Whose rows are gone: the output knows that it had the parent, so the children are not new to it.
+async fn children_are_read_from_their_beginning(start: Start) {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
     let stage = Exact::new(&world.log);
@@ -241,8 +249,9 @@ async fn parents_that_the_source_forgot_are_asked_of_the_output() {
         world.stream.append(child, 2, 0);
     }
     let stage = Exact::new(&world.log);
-    let (stream, spec) = world.marked(NamedStage::new("1", true, stage));
+    let (stream, mut spec) = world.marked(NamedStage::new("1", true, stage));
     stream.forget("a");
+    spec.start = start;
     RunningWorker::start(spec).ended().await.unwrap();
     world.assert_exact();
     assert_eq!(places(&stream, "low"), [Position::Begin]);
