@@ -42,6 +42,8 @@ pub(crate) struct SinkShard {
     publisher: Option<Publisher>,
     /// The interval that is being published.
     publishing: Option<Publishing>,
+    /// The memory of that interval.
+    publishing_bytes: u64,
     /// The position up to which everything is visible.
     published: Position,
     /// Where the next interval begins: the end of the last one that was sealed.
@@ -78,6 +80,7 @@ impl SinkShard {
             shared,
             publisher: Some(publisher),
             publishing: None,
+            publishing_bytes: 0,
             published: to,
             sealed: to,
             buffer: None,
@@ -177,7 +180,7 @@ impl SinkShard {
             (_, None) => true,
         };
         debug_assert!(self.short || self.permit.bytes() >= wanted);
-        self.holder.set(wanted);
+        self.holder.set(wanted + self.publishing_bytes);
     }
 
     /// Seals the open interval and begins to publish it, after the one before it is visible.
@@ -193,6 +196,7 @@ impl SinkShard {
         }
         let publisher = self.take_publisher()?;
         let permit = std::mem::take(&mut self.permit);
+        self.publishing_bytes = buffer.bytes();
         self.resize_permit(Permit::default());
         self.sealed = buffer.to();
         let (shared, stream_shard) = (&self.shared, &self.stream_shard);
@@ -236,6 +240,9 @@ impl SinkShard {
             return Ok(false);
         };
         self.publisher = publisher;
+        self.publishing_bytes = 0;
+        let open = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
+        self.holder.set(open);
         result?;
         self.published = self.sealed;
         Ok(true)

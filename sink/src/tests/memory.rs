@@ -103,6 +103,9 @@ async fn pressure_flushes_the_largest_shard() {
         (None, Some(Flush::Memory))
     );
     large.publish(Flush::Memory).await.unwrap();
+    // It holds its memory until its files are uploaded: one flushes and not all of them.
+    assert!(budget.is_pressed());
+    assert_eq!(small.due(now), None);
     assert_eq!(waiting.await.unwrap(), 24 * 1024);
     assert_eq!(small.due(now), None);
     drop(rest);

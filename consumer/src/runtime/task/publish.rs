@@ -65,8 +65,7 @@ impl ShardTask {
         let progress = attempt.trail.publish(progress.to).complete(progress);
         let all = progress.to >= attempt.pushed;
         if !all && progress.to == attempt.published.to {
-            // It has only begun, beside what is read next. How it went is not known.
-            self.status(|status| status.held_bytes = 0);
+            // It has only begun, beside what is read next. How it went is not known, and it holds its memory.
             self.checkpoint(attempt);
             return Ok(());
         }
