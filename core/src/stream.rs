@@ -182,6 +182,9 @@ pub trait StreamWriter: Send + Sync + fmt::Debug {
     /// The origins that began in a shard beyond the beginning of their upstream shard. Waits for no writer; empty where
     /// appends are not checked.
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>>;
+    /// Whether the log drops what it has already when it takes an append: then the first fate of a record is kept, be it a
+    /// record, a dead letter or a drop, where all of them have one route. Elsewhere readers drop copies.
+    fn checks_appends(&self) -> bool;
     /// For how long after its answer an append may still be placed behind one that another client handed in later; zero
     /// for a log in the order of its answers. A checkpoint is claimed ([`OriginEntry::low`]) when it is as old.
     fn reorders_within(&self) -> Duration;

@@ -216,6 +216,9 @@ impl StreamWriter for Broken<Arc<MemoryStream>> {
         }
     }
 
+    fn checks_appends(&self) -> bool {
+        self.inner.checks_appends()
+    }
     fn reorders_within(&self) -> Duration {
         self.inner.reorders_within()
     }

@@ -77,6 +77,8 @@ pub(super) struct ModelState {
     pub(super) children_take: bool,
     pub(super) reorders_within: Duration,
     pub(super) routing: Routing,
+    /// What the stream says of itself; it checks in any case.
+    pub(super) checks_appends: bool,
     pub(super) handed_in: Vec<HandedIn>,
     late: Vec<(ShardId, Append)>,
     previous_map: Option<ShardMap>,
@@ -116,6 +118,7 @@ impl ModelStream {
                 children_take: false,
                 reorders_within: Duration::ZERO,
                 routing: Routing::Keyed([7; 32]),
+                checks_appends: true,
                 handed_in: Vec::new(),
                 late: Vec::new(),
                 previous_map: None,
@@ -388,6 +391,10 @@ impl StreamWriter for ModelStream {
     async fn begun(&self, _: &ShardId) -> Result<Vec<Begun>> {
         // The model knows no starts.
         Ok(Vec::new())
+    }
+
+    fn checks_appends(&self) -> bool {
+        self.with(|model| model.checks_appends)
     }
 
     fn reorders_within(&self) -> Duration {

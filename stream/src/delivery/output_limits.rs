@@ -1,4 +1,4 @@
-//! What an output takes: of one record, and at once.
+//! What an output takes: of one record, and at once; and where it wants what is no record.
 //!
 //! A record that the output cannot hold becomes a dead letter by reason, never another record: a tombstone would come out
 //! as an empty payload. Headers that it has no room for are left out, and counted.
@@ -15,6 +15,8 @@ pub(super) struct OutputLimits {
     pub(super) append_bytes: usize,
     pub(super) keys: KeyRule,
     pub(super) keeps_headers: bool,
+    /// Whether the output drops copies by what it has of a route: a unit then goes where its record would.
+    pub(super) checks_appends: bool,
 }
 
 /// Why an output cannot hold a record; no value of the record is in it.
@@ -32,6 +34,7 @@ impl OutputLimits {
             append_bytes: writer.append_bytes_target(),
             keys: writer.keys(),
             keeps_headers: writer.keeps_headers(),
+            checks_appends: writer.checks_appends(),
         }
     }
 
@@ -149,6 +152,7 @@ mod tests {
                 append_bytes: 1000,
                 keys,
                 keeps_headers,
+                checks_appends: true,
             },
         };
         let batch = batch(of);

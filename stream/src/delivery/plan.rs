@@ -2,7 +2,8 @@
 //!
 //! Computation only, fit for a worker thread. Everything of the input batch becomes an *item* at its input position: a
 //! record that goes on, a dead letter, a drop, or what an account from further upstream holds. What is not a record goes
-//! by the one route that its origin has for that. Items are grouped by shard in position order and cut at the output's size; two items at one position are never parted, because the
+//! where its record would, or by the one route of its origin, as the output wants it. Items are grouped by shard in
+//! position order and cut at the output's size; two items at one position are never parted, because the
 //! output's marks know positions only. A transform that lost count of its records is refused here, before anything of
 //! the batch is sent. Of each record a plan holds where it is, where it goes and where it came from, in columns of some
 //! 22 bytes: a batch of tiny records must not grow manifold while it waits.
@@ -118,9 +119,13 @@ impl Planner {
         let dropped = dropped
             .into_iter()
             .map(|(index, rule)| self.unit(routes, index, UnitKind::Dropped { rule, count: 1 }));
-        let accounts = accounts
-            .into_iter()
-            .flat_map(|(at, account)| self.units_of_account(at, account));
+        let mut next = (None, 0);
+        let accounts = accounts.into_iter().flat_map(|(at, account)| {
+            let first = if next.0 == Some(at) { next.1 } else { 0 };
+            let units = account.letters.len() + account.dropped.len();
+            next = (Some(at), first + units as u32);
+            self.units_of_account(at, first, account)
+        });
         let mut units = in_order(in_order(letters, dropped), accounts).peekable();
         let mut cutter = Cutter::new(&batch, &self.table, self.limits, routes.explicit, to);
         self.records(&batch, sources.iter().copied(), routes, now, |record| {
@@ -226,7 +231,7 @@ impl Planner {
             };
             push(Item {
                 origin,
-                route: self.unit_route(),
+                route: self.unit_route(route),
                 what: What::Unit(Box::new(UnitKind::Letter(letter))),
             })?;
         }
@@ -253,8 +258,12 @@ impl Planner {
         Ok(accounts)
     }
 
-    /// The route of everything that is not a record.
-    fn unit_route(&self) -> u128 {
+    /// The route of something that is no record: `by_record`, where its record would have gone, if the output checks
+    /// appends, so that it keeps the first fate of a record. Else the one that the origin has for all of them.
+    fn unit_route(&self, by_record: u128) -> u128 {
+        if self.limits.checks_appends {
+            return by_record;
+        }
         let route = self.upstream.unit_route;
         match self.table.find(route) {
             Some(number) if mutant::is(Mutant::UnitsByLane) => self.table.shard(number).0.first,
@@ -270,18 +279,20 @@ impl Planner {
                 sub,
                 index: 0,
             },
-            route: self.unit_route(),
+            route: self.unit_route(routes.hash(index)),
             what,
         }
     }
 
-    /// What an account from further upstream hands on.
+    /// What an account from further upstream hands on; `first` is the index of its first unit among those of its
+    /// position.
     fn units_of_account(
         &self,
         (sequence, sub): (Sequence, u32),
+        first: u32,
         account: Account,
     ) -> impl Iterator<Item = Unit> + use<> {
-        let route = self.unit_route();
+        let route = self.unit_route(self.rule.of_account(sequence, sub));
         let letters = account.letters.into_iter().map(UnitKind::Letter);
         let dropped = account
             .dropped
@@ -292,7 +303,7 @@ impl Planner {
             });
         letters
             .chain(dropped)
-            .zip(0..)
+            .zip(first..)
             .map(move |(what, index)| Unit {
                 origin: Origin {
                     sequence,

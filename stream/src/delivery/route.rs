@@ -89,9 +89,19 @@ impl RouteRule {
             },
         }
     }
+
+    /// The route of what an account that counts at this position holds, where the output checks appends.
+    pub(super) fn of_account(&self, sequence: Sequence, sub: u32) -> u128 {
+        hash::route_of_origin(self.shard.as_str(), sequence, sub)
+    }
 }
 
 impl Routes {
+    /// The route of the record with this index in the input batch.
+    pub(super) fn hash(&self, index: u32) -> u128 {
+        self.hashes[index as usize]
+    }
+
     /// The runs that give the positions of the input's records.
     pub fn runs(&self) -> &[Run] {
         &self.positions.runs

@@ -1,5 +1,6 @@
 //! Where records and what is no record go.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hydrant_core::hash::Routing;
@@ -53,6 +54,7 @@ fn what_is_no_record_goes_by_its_origin_alone() {
     run(async {
         let random = Random::seeded(5);
         let stream = ModelStream::new(8, random.clone());
+        stream.with(|model| model.checks_appends = false);
         let output: SharedStream = Arc::new(stream.clone());
         let context = context(random.clone());
         for reshards in 0..6 {
@@ -86,6 +88,61 @@ fn what_is_no_record_goes_by_its_origin_alone() {
                 assert!(units > 40, "{units} units of {name}");
             }
         }
+    });
+}
+
+/// What two policies make of one record goes to one place, where the log keeps the first.
+#[test]
+fn where_appends_are_checked_a_unit_goes_where_its_record_would() {
+    run(async {
+        let stream = ModelStream::new(8, Random::seeded(6));
+        let lanes = Arc::new(lanes(&stream, Keys::Replaced).await.unwrap());
+        let session = lanes.session(upstream("a", Position::Begin)).await;
+        let planner = session.planner();
+        let batch = input(6, "a", 0, UNITS);
+        let routes = planner.routes(&batch);
+        let positions = batch.positions();
+        let positions = positions.map(|(sequence, sub, _)| Position::at(sequence, sub));
+        let of_records: BTreeMap<_, _> = positions.zip(routes.hashes.clone()).collect();
+        let plan = planner.plan(transform(6, "a", batch), &routes, 0).unwrap();
+        let units = plan.pieces.iter().flat_map(|(_, piece)| piece.units.iter());
+        let units = units.filter_map(|unit| {
+            let route = of_records.get(&unit.origin.position())?;
+            Some((unit.route, *route))
+        });
+        let units: Vec<_> = units.collect();
+        assert!(units.len() > 20, "{} units", units.len());
+        assert!(units.iter().all(|(unit, record)| unit == record));
+    });
+}
+
+/// A put that holds the appends of several sessions counts all of their accounts at its end.
+#[test]
+fn units_of_several_accounts_at_one_position_have_origins_of_their_own() {
+    run(async {
+        let stream = ModelStream::new(8, Random::seeded(6));
+        stream.with(|model| model.checks_appends = false);
+        let lanes = Arc::new(lanes(&stream, Keys::Replaced).await.unwrap());
+        let session = lanes.session(upstream("a", Position::Begin)).await;
+        let planner = session.planner();
+        let mut batch = input(6, "a", 0, UNITS);
+        batch.records.clear();
+        batch.runs.clear();
+        let again = batch.accounts.clone();
+        batch.accounts.extend(again);
+        let count = |accounts: &[hydrant_core::batch::AccountSpan]| -> usize {
+            let accounts = accounts.iter().map(|span| &span.account);
+            accounts
+                .map(|account| account.letters.len() + account.dropped.len())
+                .sum()
+        };
+        let wanted = count(&batch.accounts);
+        let routes = planner.routes(&batch);
+        let plan = planner.plan(transform(6, "a", batch), &routes, 0).unwrap();
+        let units = plan.pieces.iter().flat_map(|(_, piece)| piece.units.iter());
+        let origins: BTreeSet<_> = units.map(|unit| unit.origin).collect();
+        assert!(wanted > 4, "{wanted} units");
+        assert_eq!(origins.len(), wanted);
     });
 }
 

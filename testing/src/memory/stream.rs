@@ -177,6 +177,10 @@ impl StreamWriter for MemoryStream {
         Ok(self.shared.lock().checked(shard)?.begun())
     }
 
+    fn checks_appends(&self) -> bool {
+        true
+    }
+
     fn reorders_within(&self) -> Duration {
         Duration::ZERO
     }

@@ -154,6 +154,9 @@ impl StreamWriter for Remote<Arc<dyn StreamWriter>> {
         self.cross().await?;
         self.inner.begun(shard).await
     }
+    fn checks_appends(&self) -> bool {
+        self.inner.checks_appends()
+    }
     fn reorders_within(&self) -> Duration {
         self.inner.reorders_within()
     }

@@ -187,6 +187,9 @@ impl StreamWriter for AckWriter {
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
         self.inner.begun(shard).await
     }
+    fn checks_appends(&self) -> bool {
+        self.inner.checks_appends()
+    }
     fn reorders_within(&self) -> Duration {
         self.inner.reorders_within()
     }

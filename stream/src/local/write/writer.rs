@@ -238,6 +238,10 @@ impl StreamWriter for LocalWriter {
         self.place.unless_gone(begun).await
     }
 
+    fn checks_appends(&self) -> bool {
+        true
+    }
+
     fn reorders_within(&self) -> Duration {
         Duration::ZERO
     }

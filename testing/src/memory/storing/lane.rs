@@ -338,6 +338,10 @@ impl StreamWriter for StoringWriter {
         Ok(Vec::new())
     }
 
+    fn checks_appends(&self) -> bool {
+        false
+    }
+
     fn reorders_within(&self) -> Duration {
         REORDERS_WITHIN
     }
