@@ -14,7 +14,7 @@ mod writer;
 mod tests;
 
 pub use json::write_json_row;
-pub(crate) use reader::{FOOTER_END_BYTES, FileTail, footer_bytes};
+pub(crate) use reader::{FOOTER_END_BYTES, ParquetTail, footer_bytes};
 pub use reader::{FileInfo, head, inspect};
 pub use writer::{
     ColumnOptions, Compression, EncodeError, EncodeOptions, EncodedFile, FileEncoder, encode,

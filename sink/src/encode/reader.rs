@@ -36,16 +36,16 @@ pub(crate) fn footer_bytes(end: &[u8]) -> u64 {
 
 /// The last bytes of a file, which are enough to read its footer.
 #[derive(Debug)]
-pub(crate) struct FileTail {
+pub(crate) struct ParquetTail {
     size: u64,
     tail: Bytes,
 }
 
-impl FileTail {
+impl ParquetTail {
     /// The last bytes of a file of `size` bytes.
     pub(crate) fn new(size: u64, tail: Bytes) -> Self {
         debug_assert!(tail.len() as u64 <= size);
-        FileTail { size, tail }
+        ParquetTail { size, tail }
     }
 
     fn from(&self, start: u64) -> ParquetResult<Bytes> {
@@ -60,13 +60,13 @@ impl FileTail {
     }
 }
 
-impl Length for FileTail {
+impl Length for ParquetTail {
     fn len(&self) -> u64 {
         self.size
     }
 }
 
-impl ChunkReader for FileTail {
+impl ChunkReader for ParquetTail {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {

@@ -4,7 +4,7 @@ use hydrant_core::Result;
 use hydrant_core::lake::SharedLake;
 
 use super::report::ProblemKind;
-use crate::encode::{FOOTER_END_BYTES, FileTail, footer_bytes, inspect};
+use crate::encode::{FOOTER_END_BYTES, ParquetTail, footer_bytes, inspect};
 use crate::lake::CommitFile;
 
 /// How many bytes of a file are read at once.
@@ -100,10 +100,10 @@ async fn compare(lake: &SharedLake, file: &Expected) -> Result<FileState> {
             None => return Ok(FileState::Absent),
         }
     }
-    Ok(compare_rows(file, FileTail::new(file.size, tail)))
+    Ok(compare_rows(file, ParquetTail::new(file.size, tail)))
 }
 
-fn compare_rows(file: &Expected, tail: FileTail) -> FileState {
+fn compare_rows(file: &Expected, tail: ParquetTail) -> FileState {
     match inspect(tail) {
         Ok(found) if found.rows == file.rows => FileState::Good,
         Ok(found) => {
