@@ -6,7 +6,7 @@
 //!
 //! What only some streams know of a record (route hash, headers, tombstone, arrival of its own) lies in columns that are
 //! empty for the others, which pay nothing for them. [`Batch::keep`] and [`Batch::replace`] pick records with all that is
-//! known of them; whoever picks otherwise moves each column.
+//! known of them; code that picks otherwise moves each column.
 
 use std::fmt;
 use std::ops::Range;

@@ -357,17 +357,13 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
     async fn changed(&self);
 }
 
-/// Every row of a store; one of an earlier generation than its shard's has no progress, since the app begins there again.
-///
-/// # Errors
-/// Those of the store.
-pub async fn rows_that_count(store: &dyn LeaseStore) -> Result<Vec<Lease>> {
-    let generations = store.generations().await?;
-    let mut rows = store.list().await?;
+/// Rows of an app whose generations are these; one of an earlier generation than its shard's has no progress, since the app
+/// begins there again.
+pub fn rows_that_count(generations: &Generations, mut rows: Vec<Lease>) -> Vec<Lease> {
     for row in rows.iter_mut().filter(|row| !generations.count(row)) {
         row.progress = None;
     }
-    Ok(rows)
+    rows
 }
 
 /// A worker's presence in a lease store.

@@ -65,15 +65,14 @@ impl OutputLimits {
                 detail: "the output has no record without payload".to_owned(),
             });
         }
-        let key = batch.key(&batch.records[index]);
-        let reason = key.and_then(|key| self.keys.misfit(key))?;
-        let detail = match self.keys {
-            KeyRule::Text { chars_max } => {
-                format!("the output takes keys of 1 to {chars_max} characters of UTF-8")
-            }
-            KeyRule::Any => String::new(),
+        let KeyRule::Text { chars_max } = self.keys else {
+            return None;
         };
-        Some(Misfit { reason, detail })
+        let reason = self.keys.misfit(batch.key(&batch.records[index])?)?;
+        Some(Misfit {
+            reason,
+            detail: format!("the output takes keys of 1 to {chars_max} characters of UTF-8"),
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use async_trait::async_trait;
 use hydrant_core::admin::Admin;
 use hydrant_core::disk::{Watch, at_once};
-use hydrant_core::lease::{Lease, Progress, rows_that_count};
+use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::stream::{
     Assignment, Behind, Join, OpenAt, ShardReader, ShardState, Start, Stream, StreamWriter,
 };
@@ -273,8 +273,7 @@ impl Stream for LocalStream {
     }
 
     async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
-        let leases = FileLeases::open(&self.place, app).await?;
-        rows_that_count(&leases).await
+        FileLeases::look(&self.place, app).await
     }
 
     fn admin(&self) -> Admin {

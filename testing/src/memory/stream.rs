@@ -300,7 +300,10 @@ impl Stream for MemoryStream {
     async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
         let leases = self.shared.lock().apps.get(app).cloned();
         match leases {
-            Some(leases) => rows_that_count(&leases).await,
+            Some(leases) => Ok(rows_that_count(
+                &leases.generations().await?,
+                leases.list().await?,
+            )),
             None => Ok(Vec::new()),
         }
     }

@@ -96,7 +96,7 @@ async fn a_lost_claim_is_answered_when_no_publish_may_hold_its_records() {
     worker.drained().await.unwrap();
 }
 
-/// A stage whose first push computes until it is told to go on.
+/// A stage whose first push computes until the test lets it continue.
 #[derive(Clone, Debug)]
 struct Computing {
     gate: Arc<Mutex<std::sync::mpsc::Receiver<()>>>,

@@ -290,6 +290,10 @@ fn a_read_only_file_system_is_a_clear_refusal() {
     inside
         .run("hydrant-producer --to local:mount/raw --simulate 10 --malformed 0")
         .expect(0, &[]);
+    // An app that has progress is described too.
+    inside
+        .run("hydrant-consumer --from local:mount/raw --to file:copy --app reader --exit-at-end")
+        .expect(0, &[]);
     inside.run("mkdir mount/lake").expect(0, &[]);
     inside.run("mount -o remount,ro mount").expect(0, &[]);
     for (line, file) in [

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::disk::{self, DiskFile, Open};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
+use hydrant_core::lease::{
+    Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap, rows_that_count,
+};
 use hydrant_core::{Error, Result, clock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -55,12 +57,16 @@ fn check_name(what: &str, name: &str) -> Result<()> {
     )))
 }
 
+fn app_dir(place: &StreamDir, app: &str) -> PathBuf {
+    place.home.join("_apps").join(app)
+}
+
 impl FileLeases {
     /// The leases of `app`.
     pub(crate) async fn open(place: &Arc<StreamDir>, app: &str) -> Result<Self> {
         check_name("app", app)?;
         place.manifest().await?;
-        let dir = place.home.join("_apps").join(app);
+        let dir = app_dir(place, app);
         let workers = dir.join("workers");
         place.make_dir(&workers).await?;
         let changes = dir.join("changes");
@@ -86,6 +92,20 @@ impl FileLeases {
             swaps,
             _committer: committer,
         })
+    }
+
+    /// The rows of `app` that count. It makes nothing, so it needs no right to write.
+    pub(crate) async fn look(place: &Arc<StreamDir>, app: &str) -> Result<Vec<Lease>> {
+        check_name("app", app)?;
+        let dir = app_dir(place, app);
+        let found = place.ctx.disk.stat(&dir).await;
+        let found = found.map_err(|e| Error::io("look at", &dir, e))?;
+        if found.is_none() {
+            return Ok(Vec::new());
+        }
+        let generations = generations::read(place, app).await?;
+        let rows = LeaseRows::new(place, dir, Arc::default()).list().await?;
+        Ok(rows_that_count(&generations, rows))
     }
 
     async fn wait_for_change(&self) -> Result<()> {

@@ -548,3 +548,19 @@ async fn a_row_that_a_listing_misses_is_not_made_twice() {
         );
     }
 }
+
+/// Looking at an app is no part of it: one that does not exist is not made by that.
+#[tokio::test(start_paused = true)]
+async fn looking_at_an_app_makes_nothing() {
+    let world = world(5).await;
+    let store = store(&world, "a").await;
+    let row = make(&*store, "000001").await;
+    let ctx = context_on(world.process("looker").shared(), 9);
+    let stream = open(URL, &ctx).await.unwrap();
+    let [app] = &stream.apps().await.unwrap()[..] else {
+        panic!("one app")
+    };
+    assert_eq!(stream.app_progress(app).await.unwrap(), [row]);
+    assert_eq!(stream.app_progress("another").await.unwrap(), []);
+    assert_eq!(stream.apps().await.unwrap().len(), 1, "no other app");
+}
