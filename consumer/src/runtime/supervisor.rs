@@ -408,7 +408,12 @@ impl Supervisor {
         self.gauge_claims();
         match outcome {
             TaskOutcome::Ended => tracing::info!(%shard, "the shard has ended"),
-            TaskOutcome::Released => tracing::debug!(%shard, "the shard was given back"),
+            TaskOutcome::Released => {
+                if self.drain.is_none() {
+                    self.shared.note_resumed(&shard);
+                }
+                tracing::debug!(%shard, "the shard was given back");
+            }
             TaskOutcome::Lost => {
                 self.shared.note_resumed(&shard);
                 tracing::info!(%shard, "the shard is another worker's now");

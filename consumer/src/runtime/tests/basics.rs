@@ -277,6 +277,27 @@ async fn corrupt_data_stalls_its_shard_until_it_is_repaired() {
     assert!(matches!(worker.drained().await, Err(Error::Corrupt { .. })));
 }
 
+/// Who takes it over finds the damage itself.
+#[tokio::test(start_paused = true)]
+async fn a_stalled_shard_that_is_handed_over_does_not_fail_its_former_worker() {
+    let mut world = World::new(1, true);
+    let torn = |_| Error::Corrupt {
+        path: "x".into(),
+        offset: 3,
+        detail: "torn".to_owned(),
+    };
+    world.stream.fail_reads("a", (0..100).map(torn).collect());
+    let stage = Exact::new(&world.log);
+    let (broker, spec) = world.brokered(stage);
+    broker.grant("a", 1).await;
+    let worker = RunningWorker::start(spec);
+    pass(Duration::from_secs(2)).await;
+    broker
+        .revoke("a", 1, clock::now() + Duration::from_secs(60))
+        .await;
+    worker.drained().await.unwrap();
+}
+
 /// Everything that can be read is published before the run ends with the error.
 #[tokio::test(start_paused = true)]
 async fn corrupt_data_does_not_keep_other_shards_from_their_end() {
