@@ -23,64 +23,22 @@ pub(crate) struct Attempt {
     /// Something was pushed that the last publish did not cover.
     pub(super) unpublished: bool,
     pub(super) ledger: ProgressWriter,
-    pub(super) reading: ReaderState,
+    pub(super) reader: ReaderState,
     /// When the budget came under pressure and `due` did not want to publish.
     pub(super) pressed_since: Option<Instant>,
     /// The deadline of the stage at which `due` did not want to publish.
     pub(super) asked_deadline: Option<Instant>,
 }
 
-/// The state of an attempt's reader.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ReaderState {
-    /// The reader has records, or has not said yet.
-    Active,
-    /// The reader has had no more records since then.
-    Idle { since: Instant },
-    /// The reader found corrupt data.
-    Stalled {
-        since: Instant,
-        /// When to read again; `None` while the reader is trying.
-        retry_at: Option<Instant>,
-    },
-}
-
-impl ReaderState {
-    /// Whether the reader is asked for its next read.
-    pub(crate) fn may_read(&self) -> bool {
-        self.retry_at().is_none()
-    }
-
-    /// Returns when a stalled shard is read again.
-    pub(crate) fn retry_at(&self) -> Option<Instant> {
-        match self {
-            ReaderState::Stalled { retry_at, .. } => *retry_at,
-            ReaderState::Active | ReaderState::Idle { .. } => None,
-        }
-    }
-
-    /// Returns since when no record has come from a reader that has none.
-    pub(crate) fn idle_since(&self) -> Option<Instant> {
-        match self {
-            ReaderState::Active => None,
-            ReaderState::Idle { since } | ReaderState::Stalled { since, .. } => Some(*since),
-        }
-    }
-
-    /// Counts the idle time from `now` on, and lets a stalled reader try again if it is time.
-    pub(crate) fn tick(&mut self, now: Instant, restart_idle: bool) {
-        match self {
-            ReaderState::Active => {}
-            ReaderState::Idle { since } if restart_idle => *since = now,
-            ReaderState::Idle { .. } => {}
-            ReaderState::Stalled { since, retry_at } => {
-                if restart_idle {
-                    *since = now;
-                }
-                retry_at.take_if(|at| *at <= now);
-            }
-        }
-    }
+/// What is known of an attempt's reader.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ReaderState {
+    /// Since when nothing is left to read; `None` while there is some, or the reader has not said.
+    pub(super) idle_since: Option<Instant>,
+    /// When to read again after an error.
+    pub(super) retry_at: Option<Instant>,
+    /// The reader found corrupt data, and nothing good since.
+    pub(super) is_stalled: bool,
 }
 
 impl Attempt {

@@ -69,7 +69,9 @@ impl ShardTask {
             self.checkpoint(attempt);
             return Ok(());
         }
-        self.failures = 0;
+        if progress.to > attempt.published.to {
+            self.failures = 0;
+        }
         attempt.unpublished &= !all;
         if progress != attempt.published {
             let next = self.shared.next_checkpoint();

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | superseded | proves that the claim still holds by a ledger access, then opens after the winner's position |
 //! | fenced | ends and writes nothing |
-//! | retry, reroute | of a reader: reads on after the last push; of a ledger: writes again later; else a new attempt; with growing delays |
+//! | retry, reroute | of a reader: reads on after the last push, while everything else goes on; of a ledger: writes again later; else a new attempt; with growing delays |
 //! | corrupt data | publishes what came before it, keeps the claim and reads again from time to time, so that it
 //! continues after a repair |
 //! | refused, fatal | ends with the error, after which the whole run drains |
@@ -59,7 +59,7 @@ pub(crate) struct ShardTask {
     parents: Vec<(Shard, Progress)>,
     pub(super) control: watch::Receiver<TaskOrder>,
     pub(super) created_after_start: bool,
-    /// Failures since the last publish.
+    /// Failures since a publish moved on last.
     pub(super) failures: u32,
     /// No attempt begins before this position, because another owner has published up to it.
     pub(super) min_position: Position,
@@ -298,7 +298,7 @@ impl ShardTask {
             published: progress,
             unpublished: false,
             ledger: ProgressWriter::new(&self.ledger),
-            reading: ReaderState::Active,
+            reader: ReaderState::default(),
             pressed_since: None,
             asked_deadline: None,
         })
@@ -328,7 +328,7 @@ impl ShardTask {
                 () = attempt.stage.changed() => TaskEvent::Stage,
                 () = clock::sleep_until(wake) => TaskEvent::Timer,
                 () = budget.pressure(), if ask_pressure => TaskEvent::Pressure,
-                read = attempt.prefetch.next(), if attempt.reading.may_read() => TaskEvent::Read(Box::new(read)),
+                read = attempt.prefetch.next(), if attempt.reader.retry_at.is_none() => TaskEvent::Read(Box::new(read)),
             };
             match step {
                 TaskEvent::Order => {}
@@ -348,7 +348,7 @@ impl ShardTask {
                             continue;
                         }
                     };
-                    if matches!(attempt.reading, ReaderState::Stalled { .. }) {
+                    if attempt.reader.is_stalled {
                         self.shared.note_resumed(&self.shard.id);
                     }
                     let ended = matches!(read, Read::End { .. });
@@ -385,15 +385,15 @@ impl ShardTask {
             .filter(|deadline| attempt.asked_deadline.is_none_or(|asked| *deadline > asked));
         let ledger = attempt.ledger.wake_at();
         let idle = attempt
-            .reading
-            .idle_since()
+            .reader
+            .idle_since
             .filter(|_| spec.exit_at_end && !attempt.is_checkpointed())
             .map(|since| since + spec.idle);
         let pressure = attempt
             .pressed_since
             .filter(|_| attempt.unpublished)
             .map(|since| since + PRESSURE_RECHECK);
-        [stage, ledger, idle, pressure, attempt.reading.retry_at()]
+        [stage, ledger, idle, pressure, attempt.reader.retry_at]
             .into_iter()
             .flatten()
             .min()
@@ -412,19 +412,18 @@ impl ShardTask {
             }
         }
         let idle_over = attempt
-            .reading
-            .idle_since()
+            .reader
+            .idle_since
             .is_some_and(|since| since + self.shared.spec.idle <= now);
-        let mut restart_idle = false;
         if idle_over && self.shared.spec.exit_at_end {
             if attempt.unpublished {
                 self.publish(attempt, Flush::Drain).await?;
                 // A stage that published less than everything is asked again after another idle time.
-                restart_idle = true;
+                attempt.reader.idle_since = Some(now);
             }
             self.write_now(attempt).await?;
         }
-        attempt.reading.tick(now, restart_idle);
+        attempt.reader.retry_at.take_if(|at| *at <= now);
         self.publish_if_due(attempt).await?;
         self.checkpoint(attempt);
         Ok(())
@@ -454,9 +453,9 @@ impl ShardTask {
             Read::End { .. } => (Position::End, None),
         };
         let moves = to > attempt.pushed || idle.is_none();
-        attempt.reading = match idle {
-            None => ReaderState::Active,
-            Some(since) => ReaderState::Idle { since },
+        attempt.reader = ReaderState {
+            idle_since: idle,
+            ..ReaderState::default()
         };
         attempt.unpublished |= moves;
         attempt.pushed = attempt.pushed.max(to);
@@ -517,10 +516,10 @@ impl ShardTask {
                     .delay(self.failures, &self.shared.spec.context.random)
                     .max(after);
                 self.failures = self.failures.saturating_add(1);
-                tokio::select! {
-                    biased;
-                    () = wanted(&mut self.control) => {}
-                    () = clock::sleep(pause) => {}
+                attempt.reader.retry_at = Some(clock::now() + pause);
+                if !attempt.reader.is_stalled {
+                    attempt.reader.idle_since = None;
+                    self.status(|status| status.idle_since = None);
                 }
                 Ok(())
             }
@@ -536,9 +535,10 @@ impl ShardTask {
                 self.count("corrupt");
                 self.shared.note_stalled(&self.shard.id, error);
                 let now = clock::now();
-                attempt.reading = ReaderState::Stalled {
-                    since: now,
+                attempt.reader = ReaderState {
+                    idle_since: Some(now),
                     retry_at: Some(now + CORRUPT_RECHECK),
+                    is_stalled: true,
                 };
                 self.status(|status| status.idle_since = Some(now));
                 Ok(())

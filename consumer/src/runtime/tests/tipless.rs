@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hydrant_core::error::Error;
 use hydrant_core::stream::Start;
 
 use super::*;
@@ -65,6 +66,27 @@ async fn three_workers_find_the_end_of_a_stream_without_tips() {
         let most = 7 * (time.as_secs() / 4) + 7;
         assert!(asked <= most, "asked {asked} times in {time:?}");
     }
+    world.assert_exact();
+}
+
+/// A reader that fails has not said whether anything is left.
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_tips_does_not_end_while_its_reader_fails() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 5, 0);
+    let stage = Exact::new(&world.log);
+    let (_, mut spec) = world.tipless(stage);
+    spec.idle = Duration::from_secs(5);
+    let worker = RunningWorker::start(spec);
+    until("the ledger", || world.leases.to("a") == p(4)).await;
+    let away = Error::Unavailable {
+        message: "away".to_owned(),
+        after: Duration::from_secs(30),
+    };
+    world.stream.fail_reads("a", vec![away]);
+    pass(Duration::from_millis(10)).await;
+    world.stream.append("a", 5, 0);
+    ended(worker).await;
     world.assert_exact();
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hydrant_core::Budget;
+use hydrant_core::error::Error;
 use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::subscription::{Claim, Event, Subscription};
 
@@ -137,6 +138,51 @@ async fn a_subscription_that_failed_is_not_asked_again() {
     assert_eq!(error.to_string(), "no more orders");
     let asked = broker.asked() - before;
     assert!(asked <= 1, "asked {asked} times after it had failed");
+    world.assert_exact();
+}
+
+/// A reader that cannot be asked again for a minute.
+fn away() -> Error {
+    Error::Unavailable {
+        message: "away".to_owned(),
+        after: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_fails_delays_no_publish_and_no_ledger() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 5, 0);
+    let mut stage = Exact::new(&world.log);
+    stage.every = Duration::from_secs(5);
+    let worker = RunningWorker::start(world.spec(stage));
+    pass(Duration::from_secs(2)).await;
+    let began = clock::now();
+    world.stream.fail_reads("a", vec![away()]);
+    until("the ledger", || world.leases.to("a") == p(4)).await;
+    assert!(clock::now() - began < Duration::from_secs(10));
+    world.assert_exact();
+    drop(worker);
+}
+
+/// The half of a shard that cannot be read is opened again after an abort like the others.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_fails_delays_no_publish_of_the_whole_worker() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 5, 0);
+    let mut stage = Together::new(&world.log);
+    stage.chance = Some((hydrant_core::Random::seeded(3), 2));
+    let worker = RunningWorker::start(world.spec(stage));
+    until("the first records", || world.log.records().len() == 5).await;
+    let began = clock::now();
+    world.stream.fail_reads("a", vec![away()]);
+    for n in 1..=20 {
+        world.stream.append("b", 1, 0);
+        until("the record of `b`", || world.log.records().len() == 5 + n).await;
+    }
+    let took = clock::now() - began;
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    worker.drained().await.unwrap();
     world.assert_exact();
 }
 
