@@ -2,6 +2,7 @@
 //!
 //! They let a crate test its stages without a disk. Nothing survives the process.
 
+mod by_hand;
 mod lake;
 mod leases;
 mod shard;
@@ -10,6 +11,6 @@ mod storing;
 mod stream;
 
 pub use lake::MemoryLake;
-pub use leases::MemoryLeases;
+pub use leases::{LeaseFaults, MemoryLeases};
 pub use state::StreamFaults;
 pub use stream::MemoryStream;

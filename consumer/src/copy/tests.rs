@@ -11,9 +11,10 @@ use hydrant_core::shard::{HashRange, Shard, StreamId};
 use hydrant_core::stage::{Flush, Opened, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
+use hydrant_testing::memory::MemoryStream;
 
 use super::*;
-use crate::runtime::testing::{RunningWorker, ScriptedLeases, ScriptedStream, context};
+use crate::runtime::testing::{RunningWorker, context, memory_stream};
 use crate::runtime::{RunSpec, Summary};
 
 /// Records at offsets from `first` on.
@@ -105,11 +106,7 @@ pub(super) fn pick_all(batch: &Batch) -> Vec<u32> {
     (0..batch.len() as u32).collect()
 }
 
-fn stream(shards: u8) -> Arc<ScriptedStream> {
-    ScriptedStream::new(shards, ScriptedLeases::new(true))
-}
-
-fn spec(stream: &Arc<ScriptedStream>, stage: impl Stage + 'static) -> RunSpec {
+fn spec(stream: &Arc<MemoryStream>, stage: impl Stage + 'static) -> RunSpec {
     let shutdown = hydrant_core::Shutdown::new();
     let stream = Arc::clone(stream) as _;
     let mut spec = RunSpec::new(
@@ -131,7 +128,7 @@ fn everything(on_poison: OnPoison) -> RecordFilter {
 fn print_stage(printer: Printer, filter: RecordFilter, budget_bytes: u64) -> PrintStage {
     PrintStage::new(
         OutputId::stdout(),
-        StreamId::new("memory", "1"),
+        StreamId::new("memory", "memory"),
         filter,
         CopyFormat::Ndjson,
         printer,
@@ -167,7 +164,7 @@ async fn file_stage_of_the_next(path: &Path) -> PrintStage {
 /// Copies everything into a file that is absent or empty, without an app.
 async fn copy_to(
     path: &Path,
-    stream: &Arc<ScriptedStream>,
+    stream: &Arc<MemoryStream>,
     on_poison: OnPoison,
 ) -> hydrant_core::Result<Summary> {
     let mut spec = spec(stream, file_stage(path, on_poison, false).await?);
@@ -182,7 +179,7 @@ fn lines(path: &Path) -> Vec<String> {
     lines
 }
 
-fn all(stream: &ScriptedStream) -> Vec<String> {
+fn all(stream: &MemoryStream) -> Vec<String> {
     let mut all: Vec<_> = stream
         .all()
         .iter()
@@ -196,7 +193,7 @@ fn all(stream: &ScriptedStream) -> Vec<String> {
 async fn a_copy_without_an_app_takes_a_new_file_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sub/out.ndjson");
-    let stream = stream(3);
+    let stream = memory_stream(3);
     stream.append("a", 35, 0);
     stream.append("b", 5, 0);
     for _ in 0..2 {
@@ -219,7 +216,7 @@ async fn a_copy_without_an_app_takes_a_new_file_only() {
 async fn a_copy_under_an_app_appends_where_it_was_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");
-    let stream = stream(2);
+    let stream = memory_stream(2);
     for _ in 0..3 {
         stream.append("a", 20, 0);
         stream.append("b", 5, 0);
@@ -238,7 +235,7 @@ async fn a_torn_line_is_ended_before_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");
     std::fs::write(&path, "a:0\na:").unwrap();
-    let stream = stream(1);
+    let stream = memory_stream(1);
     stream.append("a", 2, 0);
     let stage = file_stage_of_the_next(&path).await;
     RunningWorker::start(spec(&stream, stage))
@@ -253,8 +250,8 @@ async fn a_torn_line_is_ended_before_the_next_one() {
 async fn deaths_at_any_time_lose_no_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");
-    let stream = stream(2);
-    stream.batch_records(3);
+    let stream = memory_stream(2);
+    stream.batch_appends(3);
     let random = hydrant_core::Random::seeded(5);
     for _ in 0..30 {
         stream.append("a", 4, 0);
@@ -300,7 +297,7 @@ async fn foreign_files_and_second_writers_are_refused() {
 #[tokio::test]
 async fn poison_stops_waits_or_becomes_a_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
-    let stream = stream(1);
+    let stream = memory_stream(1);
     stream.append("a", 2, 0);
     stream.append_payload("a", b"two\nlines");
     stream.append("a", 2, 0);
@@ -327,7 +324,7 @@ async fn poison_stops_waits_or_becomes_a_dead_letter() {
     );
 
     let filter = everything(OnPoison::Retry);
-    let id = StreamId::new("memory", "1");
+    let id = StreamId::new("memory", "memory");
     let place = hydrant_core::transform::Source {
         stream: &id,
         shard: &"a".into(),
@@ -345,8 +342,8 @@ async fn poison_holds_up_nothing_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("copy");
     let poisoned = || {
-        let stream = stream(1);
-        stream.batch_records(2);
+        let stream = memory_stream(1);
+        stream.batch_appends(2);
         stream.append("a", 4, 0);
         stream.append_payload("a", b"two\nlines");
         stream.append("a", 2, 0);
@@ -391,7 +388,7 @@ impl TextOutput for NoReader {
 
 #[tokio::test]
 async fn printing_prints_everything_and_stops_counting_without_a_reader() {
-    let stream = stream(2);
+    let stream = memory_stream(2);
     stream.append("a", 25, 0);
     stream.append("b", 25, 0);
     let printed = Arc::new(Mutex::new(Vec::new()));
@@ -418,7 +415,7 @@ async fn printing_prints_everything_and_stops_counting_without_a_reader() {
 #[test]
 fn a_record_that_no_filter_takes_has_no_text() {
     let filter = RecordFilter::new(vec!["key^=x".parse().unwrap()], OnPoison::Stop);
-    let id = StreamId::new("memory", "1");
+    let id = StreamId::new("memory", "memory");
     let place = hydrant_core::transform::Source {
         stream: &id,
         shard: &"a".into(),
@@ -440,7 +437,7 @@ fn a_filtered_batch_keeps_positions_and_accounts_for_every_record() {
         (Some(b"k"), b"torn"),
         (Some(b"k"), b"{\"n\":1}"),
     ];
-    let id = StreamId::new("memory", "1");
+    let id = StreamId::new("memory", "memory");
     let out = filter
         .transformed(batch(10, records), &id, &"a".into(), 5)
         .unwrap();
@@ -493,7 +490,7 @@ fn a_filtered_batch_keeps_headers_tombstones_and_arrivals_of_its_records() {
     let records: [(Option<&[u8]>, &[u8]); 5] =
         [b"k", b"x", b"k", b"x", b"k"].map(|key: &[u8; 1]| record(&key[..]));
     let whole = with_columns(batch(10, &records), &[1, 2, 3]);
-    let id = StreamId::new("memory", "1");
+    let id = StreamId::new("memory", "memory");
     let out = filter.transformed(whole, &id, &"a".into(), 5).unwrap();
     assert_eq!(out.sources, [0, 2, 4]);
     let out = out.batch;
@@ -526,7 +523,7 @@ async fn a_text_without_memory_overdraws_the_budget() {
     let context = context(1, 16 << 10);
     let stage = PrintStage::new(
         OutputId::stdout(),
-        StreamId::new("memory", "1"),
+        StreamId::new("memory", "memory"),
         everything(OnPoison::Stop),
         CopyFormat::Json,
         printer,

@@ -1,20 +1,16 @@
-//! A stream, leases and stages in memory whose faults a test orders.
+//! Stages in memory, streams that behave like others do, and workers that a test starts and kills.
 
 mod broker;
-mod leases;
 mod marked;
 mod named;
 mod seeking_client;
 mod stages;
-mod stream;
 mod tipless;
 
 pub(crate) use broker::BrokerStream;
-pub(crate) use leases::ScriptedLeases;
 pub(crate) use marked::MarkedStream;
 pub(crate) use named::NamedStage;
 pub(crate) use stages::{Exact, OutputLog, PlainStage, Together};
-pub(crate) use stream::ScriptedStream;
 pub(crate) use tipless::TiplessStream;
 
 use std::sync::Arc;
@@ -23,8 +19,16 @@ use hydrant_core::budget::Budget;
 use hydrant_core::clock::SystemClock;
 use hydrant_core::disk::real::RealDisk;
 use hydrant_core::{Context, Random, Shutdown, Workers};
+use hydrant_testing::memory::MemoryStream;
 
 use super::{RunSpec, Summary};
+
+/// A stream of shards `a`, `b`, ... that is read ten records at a time.
+pub(crate) fn memory_stream(shards: u8) -> Arc<MemoryStream> {
+    let stream = MemoryStream::lettered("memory", shards, Arc::new(SystemClock));
+    stream.batch_appends(10);
+    Arc::new(stream)
+}
 
 /// A context that computes in the calling task.
 pub(crate) fn context(seed: u64, budget_bytes: u64) -> Context {

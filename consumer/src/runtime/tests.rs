@@ -5,11 +5,11 @@ use hydrant_core::Shutdown;
 use hydrant_core::clock;
 use hydrant_core::position::Position;
 use hydrant_core::stage::Stage;
+use hydrant_testing::memory::{MemoryLeases, MemoryStream};
 
 use super::RunSpec;
 use super::testing::{
-    Exact, NamedStage, OutputLog, PlainStage, RunningWorker, ScriptedLeases, ScriptedStream,
-    Together, context,
+    Exact, NamedStage, OutputLog, PlainStage, RunningWorker, Together, context, memory_stream,
 };
 
 mod answers;
@@ -27,16 +27,18 @@ mod waits;
 
 /// A stream, its leases and the records that came out.
 struct World {
-    leases: Arc<ScriptedLeases>,
-    stream: Arc<ScriptedStream>,
+    leases: MemoryLeases,
+    stream: Arc<MemoryStream>,
     log: Arc<OutputLog>,
     seed: u64,
 }
 
 impl World {
+    /// `sees_deaths` says whether the lease store notices that a worker died, as a local one does.
     fn new(shards: u8, sees_deaths: bool) -> Self {
-        let leases = ScriptedLeases::new(sees_deaths);
-        let stream = ScriptedStream::new(shards, Arc::clone(&leases) as _);
+        let stream = memory_stream(shards);
+        let leases = stream.leases("app");
+        leases.change_faults(|faults| faults.changes_unseen = !sees_deaths);
         World {
             leases,
             stream,

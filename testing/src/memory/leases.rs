@@ -1,17 +1,38 @@
-//! Leases in memory.
+//! Leases in memory, with faults as data.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
+use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
+
+/// What is wrong with a lease store, or slow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFaults {
+    /// Writes of rows fail.
+    pub writes_fail: bool,
+    /// A write is done at once, and answered this much later.
+    pub write_time: Duration,
+    /// Nobody notices that a worker died or that a row changed, as in a table far away.
+    pub changes_unseen: bool,
+}
 
 #[derive(Debug, Default)]
 struct State {
+    faults: LeaseFaults,
+    /// Where it is another one than that of a local store.
+    pace: Option<Pace>,
+    /// How often all rows were read.
+    lists: u64,
+    /// How often a row was written.
+    writes: u64,
     rows: BTreeMap<ShardId, Lease>,
     /// How often each worker is enlisted now; 0 once it has left.
     workers: BTreeMap<String, u32>,
@@ -56,6 +77,58 @@ impl MemoryLeases {
         state.workers.values_mut().for_each(|count| *count = 0);
         drop(state);
         self.shared.changed();
+    }
+
+    /// Changes what is wrong with the store.
+    pub fn change_faults(&self, change: impl FnOnce(&mut LeaseFaults)) {
+        change(&mut self.shared.lock().faults);
+    }
+
+    /// From now on the store has this pace.
+    pub fn set_pace(&self, pace: Pace) {
+        self.shared.lock().pace = Some(pace);
+    }
+
+    /// How often all rows were read, and how often a row was written.
+    pub fn traffic(&self) -> (u64, u64) {
+        let state = self.shared.lock();
+        (state.lists, state.writes)
+    }
+
+    /// The row of a shard.
+    pub fn row(&self, shard: &str) -> Option<Lease> {
+        self.shared.lock().rows.get(&shard.into()).cloned()
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> Vec<Lease> {
+        self.shared.lock().rows.values().cloned().collect()
+    }
+
+    /// Up to where a shard is read, by its row.
+    pub fn to(&self, shard: &str) -> Position {
+        let progress = self.row(shard).and_then(|row| row.progress);
+        progress.map_or(Position::Begin, |progress| progress.to)
+    }
+
+    /// How many rows each owner has, ended ones aside.
+    pub fn loads(&self) -> BTreeMap<String, usize> {
+        let mut loads = BTreeMap::new();
+        let rows = self.rows().into_iter().filter(|row| !row.has_ended());
+        for owner in rows.filter_map(|row| row.owner) {
+            *loads.entry(owner).or_default() += 1;
+        }
+        loads
+    }
+
+    /// Writes a row, as another program that shares the table does.
+    pub fn put(&self, row: Lease) {
+        self.shared.lock().rows.insert(row.shard.clone(), row);
+    }
+
+    /// Removes a row, as another program that shares the table does.
+    pub fn take_away(&self, shard: &str) {
+        self.shared.lock().rows.remove(&shard.into());
     }
 
     fn over(shared: Arc<Shared>) -> Self {
@@ -108,23 +181,42 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn list(&self) -> Result<Vec<Lease>> {
-        Ok(self.shared.lock().rows.values().cloned().collect())
+        self.shared.lock().lists += 1;
+        Ok(self.rows())
     }
 
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap> {
         if seen.is_some_and(|seen| seen.shard != next.shard) {
             return Err(Error::fatal("a swap is of one shard's row"));
         }
-        let mut state = self.shared.lock();
-        let there = state.rows.get(&next.shard);
-        let version = |lease: &Lease| (lease.epoch, lease.counter);
-        if there.map(version) != seen.map(version) {
-            return Ok(Swap::Beaten(there.cloned()));
+        let (answer, faults) = {
+            let mut state = self.shared.lock();
+            let faults = state.faults;
+            if faults.writes_fail {
+                return Err(Error::Unavailable {
+                    message: "the store is away".to_owned(),
+                    after: Duration::from_millis(10),
+                });
+            }
+            let there = state.rows.get(&next.shard);
+            let version = |lease: &Lease| (lease.epoch, lease.counter);
+            let answer = if there.map(version) == seen.map(version) {
+                state.rows.insert(next.shard.clone(), next.clone());
+                state.writes += 1;
+                Swap::Swapped
+            } else {
+                Swap::Beaten(there.cloned())
+            };
+            (answer, faults)
+        };
+        if answer == Swap::Swapped {
+            self.shared.changed();
         }
-        state.rows.insert(next.shard.clone(), next.clone());
-        drop(state);
-        self.shared.changed();
-        Ok(Swap::Swapped)
+        if !faults.write_time.is_zero() {
+            // The write is done; its answer is lost when the caller goes away.
+            clock::sleep(faults.write_time).await;
+        }
+        Ok(answer)
     }
 
     async fn remove(&self, seen: &Lease) -> Result<Swap> {
@@ -141,7 +233,7 @@ impl LeaseStore for MemoryLeases {
     }
 
     fn pace(&self) -> Pace {
-        Pace::LOCAL
+        self.shared.lock().pace.unwrap_or(Pace::LOCAL)
     }
 
     async fn generations(&self) -> Result<Generations> {
@@ -159,13 +251,14 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn is_gone(&self, worker: &str) -> Result<bool> {
-        Ok(self.shared.lock().workers.get(worker) == Some(&0))
+        let state = self.shared.lock();
+        Ok(!state.faults.changes_unseen && state.workers.get(worker) == Some(&0))
     }
 
     async fn changed(&self) {
         loop {
             let changed = self.shared.changes.notified();
-            {
+            if !self.shared.lock().faults.changes_unseen {
                 let version = self.shared.lock().version;
                 let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
                 if *seen != version {

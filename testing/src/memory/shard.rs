@@ -101,6 +101,31 @@ impl MemoryShard {
             .collect()
     }
 
+    /// The slot that the next record takes.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Appends a record that arrives at the time that its offset says.
+    pub(super) fn put(&mut self, payload: impl FnOnce(u64) -> Bytes) {
+        let bytes = payload(self.next);
+        self.frames.push(MemoryFrame {
+            first: self.next,
+            records: vec![Record {
+                key: None,
+                payload: Some(Span::new(0, bytes.len() as u32)),
+                stamp: 0,
+                route: self.shard.range.first,
+                headers: Span::default(),
+            }],
+            bytes,
+            explicit: false,
+            entry: None,
+            arrival: self.next as i64,
+        });
+        self.next += 1;
+    }
+
     /// The last position taken.
     pub(super) fn tip(&self) -> Position {
         before(self.next)
@@ -304,14 +329,15 @@ impl MemoryShard {
         Some(self.tip())
     }
 
-    /// The next batch of a reader that has read all slots before `next`, without its permit.
-    pub(super) fn batch(&self, next: u64) -> Batch {
+    /// The next batch of a reader that has read all slots before `next`, of `appends_max` appends at most, without its
+    /// permit.
+    pub(super) fn batch(&self, next: u64, appends_max: usize) -> Batch {
         let first = self.frames.partition_point(|frame| frame.next() <= next);
         let mut batch = Batch::default();
         let (mut segments, mut runs) = (Vec::new(), RunBuilder::default());
         let (mut hashes, mut explicit, mut bytes) = (Vec::new(), false, 0);
         let mut headers = Vec::new();
-        for frame in &self.frames[first..] {
+        for frame in self.frames[first..].iter().take(appends_max) {
             if !segments.is_empty() && bytes + frame.bytes.len() > BATCH_BYTES {
                 break;
             }

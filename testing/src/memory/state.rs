@@ -111,6 +111,12 @@ pub(super) struct StreamState {
     pub(super) shards: BTreeMap<ShardId, MemoryShardLog>,
     pub(super) apps: BTreeMap<String, MemoryLeases>,
     pub(super) map_version: u64,
+    /// A batch holds no more appends than this, where appends are checked.
+    pub(super) batch_appends: usize,
+    /// With what the next reads of a shard fail, last first.
+    pub(super) read_errors: BTreeMap<ShardId, Vec<Error>>,
+    /// Shards that ever were.
+    opened: u64,
     faults: StreamFaults,
     landings: Vec<Landing>,
     clients: u64,
@@ -147,6 +153,9 @@ impl StreamShared {
                 shards: BTreeMap::new(),
                 apps: BTreeMap::new(),
                 map_version: 0,
+                batch_appends: usize::MAX,
+                read_errors: BTreeMap::new(),
+                opened: 0,
                 faults: StreamFaults::default(),
                 landings: Vec::new(),
                 clients: 0,
@@ -154,8 +163,9 @@ impl StreamShared {
             changes: Notify::new(),
             origin_gaps: AtomicU64::new(0),
         };
-        for range in HashRange::even(shards) {
-            shared.open(&mut shared.lock(), range, Vec::new(), Vec::new());
+        let ranges = HashRange::even(shards).into_iter().take(shards as usize);
+        for range in ranges {
+            shared.open(&mut shared.lock(), range, Vec::new(), &[], None);
         }
         shared
     }
@@ -238,21 +248,45 @@ impl StreamShared {
         self.origin_gaps.load(Ordering::Relaxed)
     }
 
-    /// Opens a shard. `segments` are what a stream that checks knows of its range.
-    pub(super) fn open(
+    /// Closes `parents` and opens children, by their names or by the next numbers.
+    pub(super) fn reshard<const N: usize>(
+        &self,
+        mut state: MutexGuard<'_, StreamState>,
+        parents: &[ShardId],
+        children: [(HashRange, Option<ShardId>); N],
+    ) -> Result<[ShardId; N]> {
+        let mut known = Vec::new();
+        for parent in parents {
+            known.extend(self.close(&mut state, parent)?);
+        }
+        let children = children
+            .map(|(range, name)| self.open(&mut state, range, parents.to_vec(), &known, name));
+        state.map_version += 1;
+        drop(state);
+        self.notify();
+        Ok(children)
+    }
+
+    /// Opens a shard. `known` is what a stream that checks knows, part by part.
+    fn open(
         &self,
         state: &mut StreamState,
         range: HashRange,
         parents: Vec<ShardId>,
-        mut segments: Vec<(HashRange, AppendMarks)>,
+        known: &[(HashRange, AppendMarks)],
+        name: Option<ShardId>,
     ) -> ShardId {
-        let id = ShardId::new(format!("{:06}", state.shards.len() + 1));
+        state.opened += 1;
+        let id = name.unwrap_or_else(|| ShardId::new(format!("{:06}", state.opened)));
         let shard = Shard {
             id: id.clone(),
             range,
             parents,
             closed: false,
         };
+        let parts = known.iter();
+        let parts = parts.filter_map(|(part, marks)| Some((part.intersect(range)?, marks.clone())));
+        let mut segments: Vec<_> = parts.collect();
         if segments.is_empty() {
             segments.push((range, AppendMarks::new()));
         }
@@ -265,7 +299,7 @@ impl StreamShared {
     }
 
     /// Closes an open shard; answers what it knew.
-    pub(super) fn close(
+    fn close(
         &self,
         state: &mut StreamState,
         id: &ShardId,
@@ -353,6 +387,12 @@ impl StreamState {
             false => Ok(log),
             true => Err(Error::refused(format!("shard `{id}` is closed"))),
         }
+    }
+
+    /// The failure that a test ordered for the next read of a shard.
+    pub(super) fn fail_read(&mut self, id: &ShardId) -> Result<()> {
+        let failure = self.read_errors.get_mut(id).and_then(Vec::pop);
+        failure.map_or(Ok(()), Err)
     }
 
     /// A shard of a stream that checks.

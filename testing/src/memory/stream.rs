@@ -36,7 +36,7 @@ pub(super) const SECRET: [u8; 32] = [7; 32];
 /// A stream in memory; each clone is the stream as one process sees it.
 #[derive(Debug)]
 pub struct MemoryStream {
-    shared: Arc<StreamShared>,
+    pub(super) shared: Arc<StreamShared>,
     seen_map: Mutex<u64>,
 }
 
@@ -101,7 +101,8 @@ impl MemoryReader {
     /// What comes next and the bytes it needs; `None` when there is nothing to tell.
     fn look(&mut self) -> Result<Option<(Read, u64)>> {
         let mut state = self.shared.lock();
-        let map = state.map();
+        state.fail_read(&self.shard)?;
+        let (map, appends_max) = (state.map(), state.batch_appends);
         let shard = state.checked(&self.shard)?;
         let (tip, kept) = (shard.tip(), shard.kept_after());
         if self.after < kept {
@@ -114,7 +115,7 @@ impl MemoryReader {
             return Ok(Some((gap, 0)));
         }
         if self.after < tip {
-            let batch = shard.batch(self.after.next_offset().unwrap_or(u64::MAX));
+            let batch = shard.batch(self.after.next_offset().unwrap_or(u64::MAX), appends_max);
             let bytes = batch
                 .segments
                 .iter()
@@ -283,13 +284,7 @@ impl Stream for MemoryStream {
     }
 
     async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        let leases = self
-            .shared
-            .lock()
-            .apps
-            .entry(join.app.clone())
-            .or_default()
-            .clone();
+        let leases = self.leases(&join.app);
         Ok(Assignment::Leases(Arc::new(leases) as Arc<dyn LeaseStore>))
     }
 
@@ -324,19 +319,9 @@ impl Reshard for MemoryStream {
                 "shard `{shard}` cannot be split there"
             )));
         };
-        let segments = self.shared.close(&mut state, shard)?;
-        let children = [low, high].map(|half| {
-            let inherited = segments
-                .iter()
-                .filter_map(|(range, marks)| Some((range.intersect(half)?, marks.clone())))
-                .collect();
-            let parents = vec![shard.clone()];
-            self.shared.open(&mut state, half, parents, inherited)
-        });
-        state.map_version += 1;
-        drop(state);
-        self.shared.notify();
-        Ok(children.to_vec())
+        let parents = [shard.clone()];
+        let children = [(low, None), (high, None)];
+        Ok(self.shared.reshard(state, &parents, children)?.to_vec())
     }
 
     async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId> {
@@ -353,15 +338,8 @@ impl Reshard for MemoryStream {
                 "shards `{a}` and `{b}` are not neighbours"
             )));
         };
-        let mut inherited = Vec::new();
-        for parent in [a, b] {
-            inherited.extend(self.shared.close(&mut state, parent)?);
-        }
-        let parents = vec![a.clone(), b.clone()];
-        let child = self.shared.open(&mut state, range, parents, inherited);
-        state.map_version += 1;
-        drop(state);
-        self.shared.notify();
+        let parents = [a.clone(), b.clone()];
+        let [child] = self.shared.reshard(state, &parents, [(range, None)])?;
         Ok(child)
     }
 }

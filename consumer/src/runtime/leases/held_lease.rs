@@ -232,15 +232,15 @@ impl Ledger for LeaseLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::testing::ScriptedLeases;
+    use hydrant_testing::memory::MemoryLeases;
 
-    async fn held(store: &Arc<ScriptedLeases>) -> HeldLease {
+    async fn held(store: &MemoryLeases) -> HeldLease {
         let mut row = Lease::new("a".into());
         assert_eq!(store.swap(None, &row).await.unwrap(), Swap::Swapped);
         let free = row.clone();
         (row.owner, row.epoch, row.counter) = (Some("me".to_owned()), 1, 1);
         assert_eq!(store.swap(Some(&free), &row).await.unwrap(), Swap::Swapped);
-        let store = Arc::clone(store) as _;
+        let store = Arc::new(store.clone());
         HeldLease::new(
             "app",
             "me",
@@ -254,7 +254,7 @@ mod tests {
 
     const LEASE_TIME: Duration = Duration::from_secs(10);
 
-    async fn change(store: &ScriptedLeases, edit: impl Fn(&mut Lease)) {
+    async fn change(store: &MemoryLeases, edit: impl Fn(&mut Lease)) {
         let seen = store.row("a").unwrap();
         let mut next = seen.clone();
         next.counter += 1;
@@ -264,7 +264,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_update_keeps_the_request_of_another_worker() {
-        let store = ScriptedLeases::new(true);
+        let store = MemoryLeases::new();
         let held = held(&store).await;
         change(&store, |row| row.wanted = Some("other".to_owned())).await;
         let row = held.update(|row| row.generation = 9).await.unwrap();
@@ -273,11 +273,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_update_finds_the_one_that_was_dropped_half_way() {
-        let store = ScriptedLeases::new(true);
+        let store = MemoryLeases::new();
         let held = held(&store).await;
-        store
-            .slow_ms
-            .store(1000, std::sync::atomic::Ordering::SeqCst);
+        store.change_faults(|faults| faults.write_time = Duration::from_millis(1000));
         let cut = tokio::time::timeout(std::time::Duration::from_millis(1), held.update(|_| {}));
         assert!(cut.await.is_err());
         assert_eq!(store.row("a").unwrap().counter, 2);
@@ -286,7 +284,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_counts_as_lost_when_another_worker_may_have_it() {
-        let store = ScriptedLeases::new(true);
+        let store = MemoryLeases::new();
         let held = Arc::new(held(&store).await);
         let ledger = LeaseLedger(Arc::clone(&held));
         clock::sleep(LEASE_TIME - Duration::from_millis(1)).await;
@@ -309,7 +307,7 @@ mod tests {
             |row| row.owner = None,
         ];
         for take in takes {
-            let store = ScriptedLeases::new(true);
+            let store = MemoryLeases::new();
             let held = held(&store).await;
             change(&store, take).await;
             let before = store.row("a");

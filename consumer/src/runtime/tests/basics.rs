@@ -1,4 +1,5 @@
 use super::*;
+use hydrant_core::admin::{Retention, Trim};
 use hydrant_core::error::Error;
 use hydrant_core::stream::Start;
 
@@ -107,7 +108,7 @@ async fn latest_skips_no_record_of_a_child_created_after_the_start() {
     until("the row", || world.leases.rows().len() == 1).await;
     drop(worker);
     world.stream.append("a", 2, 0);
-    world.stream.split("a", "b", "c");
+    world.stream.split_into("a", "b", "c");
     world.stream.append("b", 3, 0);
     let mut spec = world.plain();
     (spec.start, spec.exit_at_end) = (Start::Latest, true);
@@ -127,7 +128,7 @@ async fn latest_skips_no_record_of_a_child_created_after_the_start() {
 async fn latest_skips_what_lay_in_children_before_the_app() {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
-    world.stream.split("a", "b", "c");
+    world.stream.split_into("a", "b", "c");
     world.stream.append("b", 3, 0);
     let mut spec = world.plain();
     (spec.start, spec.exit_at_end) = (Start::Latest, true);
@@ -140,7 +141,8 @@ async fn latest_skips_what_lay_in_children_before_the_app() {
 async fn a_gap_is_counted_and_passed() {
     let mut world = World::new(1, true);
     world.stream.append("a", 10, 0);
-    world.stream.trim("a", 4);
+    let kept = Trim::After(p(3));
+    world.stream.trim(Some(&"a".into()), kept).await.unwrap();
     let mut spec = world.exact();
     spec.exit_at_end = true;
     let summary = RunningWorker::start(spec).ended().await.unwrap();
@@ -208,13 +210,11 @@ async fn a_passing_failure_of_output_reader_or_store_is_retried() {
     .await;
     world
         .leases
-        .broken
-        .store(true, std::sync::atomic::Ordering::SeqCst);
+        .change_faults(|faults| faults.writes_fail = true);
     pass(Duration::from_secs(3)).await;
     world
         .leases
-        .broken
-        .store(false, std::sync::atomic::Ordering::SeqCst);
+        .change_faults(|faults| faults.writes_fail = false);
     worker.ended().await.unwrap();
     world.assert_exact();
     assert_eq!(world.leases.to("a"), p(99));
@@ -225,7 +225,7 @@ async fn a_fatal_error_of_one_shard_drains_the_run() {
     let mut world = World::new(2, true);
     world.stream.append("a", 30, 0);
     world.stream.append("b", 30, 0);
-    world.stream.batch_records(30);
+    world.stream.batch_appends(30);
     world
         .stream
         .fail_reads("b", vec![Error::fatal("broken for good")]);
@@ -312,7 +312,7 @@ async fn corrupt_data_does_not_keep_other_shards_from_their_end() {
         .stream
         .fail_reads("b", (0..100).map(corrupt).collect());
     // A child of the corrupt shard never begins.
-    world.stream.split("b", "b1", "b2");
+    world.stream.split_into("b", "b1", "b2");
     world.stream.append("b1", 10, 0);
     world.stream.append("a", 500, 0);
     world.stream.append("c", 500, 0);

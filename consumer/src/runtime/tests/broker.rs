@@ -99,7 +99,7 @@ async fn latest_is_written_down_at_once_and_not_asked_for_newer_shards() {
     broker.grant("a", 1).await;
     let worker = RunningWorker::start(spec);
     until("the start", || broker.to("a") == Some(p(9))).await;
-    world.stream.split("a", "b", "c");
+    world.stream.split_into("a", "b", "c");
     world.stream.append("b", 4, 0);
     until("the parent's end", || broker.to("a") == Some(Position::End)).await;
     broker.grant("b", 2).await;
@@ -221,7 +221,7 @@ async fn a_thousand_readers_leave_nothing_behind_on_one_client() {
     };
     let before = tasks();
     let mut world = World::new(2, true);
-    world.stream.batch_records(3);
+    world.stream.batch_appends(3);
     let mut stage = Exact::new(&world.log);
     stage.records_max = 5;
     let failures = Arc::clone(&stage.failures);

@@ -42,7 +42,7 @@ fn places(stream: &MarkedStream, shard: &str) -> Vec<Position> {
 async fn a_reader_that_failed_is_opened_again_with_the_marks_of_its_last_read() {
     const RECORDS: u64 = 20;
     let mut world = World::new(1, true);
-    world.stream.batch_records(1);
+    world.stream.batch_appends(1);
     let stage = PlainStage::new(&world.log);
     let (stream, spec) = world.marked(stage);
     let worker = RunningWorker::start(spec);
@@ -61,7 +61,7 @@ async fn a_reader_that_failed_is_opened_again_with_the_marks_of_its_last_read() 
 async fn an_attempt_that_failed_is_made_again_with_the_marks_of_what_is_published() {
     for (batch, publishes) in [(1, 1), (3, 2), (7, 5)] {
         let mut world = World::new(1, true);
-        world.stream.batch_records(batch);
+        world.stream.batch_appends(batch);
         let mut stage = Exact::new(&world.log);
         stage.records_max = publishes;
         // Every other publish fails, and its attempt with it.
@@ -87,7 +87,7 @@ async fn reads_that_were_dropped_are_made_again_with_the_marks_of_what_was_hande
     for shard in "abcdefgh".chars() {
         world.stream.append(&shard.to_string(), 40, 1000);
     }
-    world.stream.batch_records(4);
+    world.stream.batch_appends(4);
     let mut stage = Exact::new(&world.log);
     stage.slow = Duration::from_secs(5);
     let (stream, mut spec) = world.marked(stage);
@@ -104,7 +104,7 @@ async fn reads_that_were_dropped_are_made_again_with_the_marks_of_what_was_hande
 async fn a_successor_begins_with_the_marks_of_its_predecessor() {
     for keeps_progress in [true, false] {
         let mut world = World::new(1, true);
-        world.stream.batch_records(3);
+        world.stream.batch_appends(3);
         for round in 0..6 {
             let (stream, mut spec) = match keeps_progress {
                 true => {
@@ -194,11 +194,11 @@ async fn children_begin_with_the_final_marks_of_their_parents() {
         let mut world = World::new(2, true);
         world.stream.append("a", 10, 0);
         world.stream.append("b", 3, 0);
-        world.stream.split("a", "low", "high");
+        world.stream.split_into("a", "low", "high");
         world.stream.append("low", 4, 0);
         // `high` ends without a record.
-        world.stream.merge("high", "b", "both");
-        world.stream.split("both", "left", "right");
+        world.stream.merge_into("high", "b", "both");
+        world.stream.split_into("both", "left", "right");
         world.stream.append("right", 4, 0);
         let (stream, spec) = match keeps_progress {
             true => {
@@ -240,7 +240,7 @@ async fn children_are_read_from_their_beginning(start: Start) {
     spec.exit_at_end = false;
     let worker = RunningWorker::start(spec);
     until("the records", || world.log.records().len() == 10).await;
-    world.stream.split("a", "low", "high");
+    world.stream.split_into("a", "low", "high");
     until("the end", || world.leases.to("a") == Position::End).await;
     drop(worker);
     world.leases.take_away("a");

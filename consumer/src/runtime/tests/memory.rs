@@ -101,7 +101,7 @@ impl hydrant_core::stage::ShardStage for CopyingShard {
 async fn a_push_that_needs_memory_does_not_wait_for_its_own_prefetch() {
     let mut world = World::new(1, true);
     world.stream.append("a", 100, 1000);
-    world.stream.batch_records(5);
+    world.stream.batch_appends(5);
     let mut inner = Exact::new(&world.log);
     inner.records_max = 5;
     let stage = Arc::new(Copying {

@@ -171,8 +171,7 @@ async fn two_outputs_started_at_once_lose_and_double_nothing() {
         world.seed = seed * 100;
         world
             .leases
-            .slow_ms
-            .store(seed % 7 * 5, std::sync::atomic::Ordering::SeqCst);
+            .change_faults(|faults| faults.write_time = Duration::from_millis(seed % 7 * 5));
         let lakes = [LateLake::new("one"), LateLake::new("two")];
         let workers = [lakes[0].start(&mut world), lakes[1].start(&mut world)];
         pass(Duration::from_secs(30)).await;
@@ -197,7 +196,7 @@ async fn two_outputs_started_at_once_lose_and_double_nothing() {
 #[tokio::test(start_paused = true)]
 async fn two_workers_of_a_second_output_find_its_end_together() {
     let mut world = filled(4, true);
-    world.stream.split("a", "e", "f");
+    world.stream.split_into("a", "e", "f");
     world.stream.append("f", 9, 0);
     LateLake::new("one").fill(&mut world).await.unwrap();
     let second = LateLake::new("two");
@@ -218,9 +217,9 @@ async fn a_second_output_works_on_parents_before_children_although_the_first_has
     let mut world = filled(2, true);
     let first = LateLake::new("one");
     first.fill(&mut world).await.unwrap();
-    world.stream.split("a", "c", "d");
+    world.stream.split_into("a", "c", "d");
     world.stream.append("c", 5, 0);
-    world.stream.merge("d", "b", "e");
+    world.stream.merge_into("d", "b", "e");
     world.stream.append("e", 5, 0);
     first.fill(&mut world).await.unwrap();
     assert_eq!(world.leases.to("a"), Position::End);
@@ -258,7 +257,7 @@ async fn a_start_at_the_latest_record_leaves_out_nothing_that_came_after_it() {
     }
     // The shard was created while the app worked for the second output: the first one still gets all of it.
     world.stream.append("a", 3, 0);
-    world.stream.split("a", "b", "c");
+    world.stream.split_into("a", "b", "c");
     world.stream.append("b", 4, 0);
     for (lake, records) in [(&lakes[1], 1 + 7), (&lakes[0], 1 + 1 + 7)] {
         let mut spec = lake.spec(&mut world);

@@ -74,7 +74,7 @@ async fn after_a_death_only_the_same_policy_continues() {
 #[tokio::test(start_paused = true)]
 async fn a_successor_that_stops_before_its_predecessors_reach_frees_nothing() {
     let mut world = World::new(1, true);
-    world.stream.batch_records(1);
+    world.stream.batch_appends(1);
     let mut spec = world.pinned("old");
     spec.checkpoint = Some(Duration::from_secs(3600));
     world.stream.append("a", 10, 0);

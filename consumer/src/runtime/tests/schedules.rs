@@ -1,8 +1,6 @@
 //! Random schedules of deaths, drains, starts, appends, reshardings and store failures. A seed determines its
 //! schedule.
 
-use std::sync::atomic::Ordering;
-
 use hydrant_core::Random;
 use hydrant_core::error::Error;
 
@@ -54,7 +52,7 @@ async fn schedule(kind: OutputKind, seed: u64) {
     let random = Random::seeded(seed);
     let mut world = World::new(2 + random.below(2) as u8, random.below(2) == 0);
     world.seed = seed * 1000;
-    world.stream.batch_records(1 + random.below(15));
+    world.stream.batch_appends(1 + random.below(15) as usize);
     let mut names = ('k'..='z').map(|name| name.to_string());
     let mut workers: Vec<RunningWorker> = Vec::new();
     for _ in 0..30 {
@@ -78,7 +76,7 @@ async fn schedule(kind: OutputKind, seed: u64) {
             }
             8 if open.len() < 5 => {
                 if let (Some(low), Some(high)) = (names.next(), names.next()) {
-                    world.stream.split(chosen.id.as_str(), &low, &high);
+                    world.stream.split_into(chosen.id.as_str(), &low, &high);
                 }
             }
             9 => {
@@ -88,23 +86,28 @@ async fn schedule(kind: OutputKind, seed: u64) {
                 if let (Some(other), Some(child)) = (neighbour, names.next()) {
                     world
                         .stream
-                        .merge(chosen.id.as_str(), other.id.as_str(), &child);
+                        .merge_into(chosen.id.as_str(), other.id.as_str(), &child);
                 }
             }
             10 => {
-                world.leases.broken.store(true, Ordering::SeqCst);
+                world
+                    .leases
+                    .change_faults(|faults| faults.writes_fail = true);
                 pass(Duration::from_millis(random.below(5000))).await;
-                world.leases.broken.store(false, Ordering::SeqCst);
+                world
+                    .leases
+                    .change_faults(|faults| faults.writes_fail = false);
             }
-            11 => world
-                .leases
-                .slow_ms
-                .store(random.below(3) * 40, Ordering::SeqCst),
+            11 => world.leases.change_faults(|faults| {
+                faults.write_time = Duration::from_millis(random.below(3) * 40)
+            }),
             _ => {}
         }
         pass(Duration::from_millis(random.below(1500))).await;
     }
-    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::ZERO);
     let mut spec = world.worker(kind, seed % 2 == 1, &random);
     spec.exit_at_end = true;
     tokio::time::timeout(Duration::from_secs(600), RunningWorker::start(spec).ended())

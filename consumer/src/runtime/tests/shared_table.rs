@@ -47,7 +47,11 @@ async fn rows_say_which_stream_they_are_of() {
     pass(Duration::from_secs(20)).await;
     worker.drained().await.unwrap();
     for row in world.leases.rows() {
-        assert_eq!(row.stream, Some(StreamId::new("memory", "1")), "{row:?}");
+        assert_eq!(
+            row.stream,
+            Some(StreamId::new("memory", "memory")),
+            "{row:?}"
+        );
     }
 }
 
@@ -55,22 +59,21 @@ async fn rows_say_which_stream_they_are_of() {
 #[tokio::test(start_paused = true)]
 async fn a_store_is_asked_at_its_pace() {
     let mut world = World::new(2, false);
-    *world.leases.pace.lock().unwrap() = Some(Pace {
+    world.leases.set_pace(Pace {
         lease_time: Duration::from_secs(9),
         observe: Duration::from_secs(3),
         checkpoint: Duration::from_secs(5),
     });
     let worker = RunningWorker::start(world.plain());
     pass(Duration::from_secs(20)).await;
-    let count = |of: &std::sync::atomic::AtomicU64| of.load(std::sync::atomic::Ordering::SeqCst);
-    let (lists, writes) = (count(&world.leases.lists), count(&world.leases.writes));
+    let before = world.leases.traffic();
     for _ in 0..900 {
         world.stream.append("a", 1, 0);
         world.stream.append("b", 1, 0);
         pass(Duration::from_millis(100)).await;
     }
-    let lists = count(&world.leases.lists) - lists;
-    let writes = count(&world.leases.writes) - writes;
+    let after = world.leases.traffic();
+    let (lists, writes) = (after.0 - before.0, after.1 - before.1);
     assert!((30..=62).contains(&lists), "{lists} readings in 90 s");
     assert!((36..=80).contains(&writes), "{writes} writes in 90 s");
     worker.drained().await.unwrap();
@@ -81,7 +84,7 @@ async fn a_store_is_asked_at_its_pace() {
 async fn a_closed_shard_without_a_row_has_ended_once_a_child_is_under_way() {
     let mut world = World::new(1, false);
     world.stream.append("a", 10, 0);
-    world.stream.split("a", "low", "high");
+    world.stream.split_into("a", "low", "high");
     for shard in ["low", "high"] {
         world.stream.append(shard, 5, 0);
     }
@@ -103,7 +106,7 @@ async fn a_closed_shard_without_a_row_has_ended_once_a_child_is_under_way() {
 async fn a_bare_row_of_a_child_does_not_say_that_its_parent_has_ended() {
     let mut world = World::new(1, false);
     world.stream.append("a", 10, 0);
-    world.stream.split("a", "low", "high");
+    world.stream.split_into("a", "low", "high");
     world.stream.append("low", 5, 0);
     for child in ["low", "high"] {
         world.leases.put(Lease::new(child.into()));
@@ -119,7 +122,7 @@ async fn a_bare_row_of_a_child_does_not_say_that_its_parent_has_ended() {
 async fn the_row_of_a_shard_that_is_gone_is_removed() {
     let mut world = World::new(1, false);
     world.stream.append("a", 10, 0);
-    world.stream.split("a", "low", "high");
+    world.stream.split_into("a", "low", "high");
     let worker = RunningWorker::start(world.exact());
     until("the end", || world.leases.to("a") == Position::End).await;
     world.stream.forget("a");

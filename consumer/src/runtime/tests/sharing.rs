@@ -78,16 +78,14 @@ async fn a_worker_that_cannot_renew_stops_by_itself() {
     pass(Duration::from_secs(2)).await;
     world
         .leases
-        .broken
-        .store(true, std::sync::atomic::Ordering::SeqCst);
+        .change_faults(|faults| faults.writes_fail = true);
     pass(Duration::from_secs(15)).await;
     world.stream.append("a", 5, 0);
     pass(Duration::from_secs(2)).await;
     assert!(world.log.records().is_empty(), "it went on without a lease");
     world
         .leases
-        .broken
-        .store(false, std::sync::atomic::Ordering::SeqCst);
+        .change_faults(|faults| faults.writes_fail = false);
     pass(Duration::from_secs(2)).await;
     world.assert_exact();
     worker.drained().await.unwrap();
@@ -123,7 +121,7 @@ async fn a_zombies_ledger_writes_are_fenced() {
     let world = World::new(1, false);
     let leased = |worker: &str, seed| LeaseSetup {
         stream: Arc::clone(&world.stream) as _,
-        store: Arc::clone(&world.leases) as _,
+        store: Arc::new(world.leases.clone()),
         app: "app".to_owned(),
         worker: worker.to_owned(),
         start: Start::Earliest,
@@ -185,7 +183,7 @@ async fn the_end_counts_what_other_workers_hold() {
     let began = clock::now();
     let other = RunningWorker::start(world.spec(slow));
     pass(Duration::from_secs(1)).await;
-    world.stream.split("a", "e", "f");
+    world.stream.split_into("a", "e", "f");
     world.stream.append("e", 10, 0);
     let mut spec = world.exact();
     spec.exit_at_end = true;
@@ -204,10 +202,10 @@ async fn children_wait_for_the_ends_of_all_parents_across_restarts() {
     let mut world = World::new(2, true);
     world.stream.append("a", 25, 0);
     world.stream.append("b", 25, 0);
-    world.stream.split("a", "c", "d");
+    world.stream.split_into("a", "c", "d");
     world.stream.append("c", 5, 0);
     world.stream.append("d", 5, 0);
-    world.stream.merge("d", "b", "e");
+    world.stream.merge_into("d", "b", "e");
     world.stream.append("e", 5, 0);
     // Each worker dies as soon as something has moved; the stage asserts the order at each opening.
     for _ in 0..40 {

@@ -31,7 +31,7 @@ async fn one_worker_finds_the_end_of_a_stream_without_tips() {
     let mut world = World::new(3, true);
     world.stream.append("a", 40, 0);
     world.stream.append("b", 7, 0);
-    world.stream.split("a", "low", "high");
+    world.stream.split_into("a", "low", "high");
     world.stream.append("low", 5, 0);
     let stage = Exact::new(&world.log);
     let (stream, spec) = world.tipless(stage);
@@ -176,7 +176,7 @@ async fn a_policy_is_freed_behind_what_a_dead_predecessor_may_have_sent() {
         let progress = world.leases.row("a").and_then(|row| row.progress);
         progress.and_then(|progress| progress.pin)
     };
-    world.stream.batch_records(1);
+    world.stream.batch_appends(1);
     world.stream.append("a", 10, 0);
     let mut spec = pinned(&mut world);
     spec.checkpoint = Some(Duration::from_secs(3600));

@@ -21,9 +21,11 @@ async fn tasks_drain_before_the_store_answers() {
     (stage.every, stage.records_max) = (Duration::from_secs(3600), usize::MAX);
     let worker = RunningWorker::start(world.spec(stage));
     pass(Duration::from_secs(2)).await;
-    world.leases.slow_ms.store(5_000, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::from_millis(5_000));
     // The coordinator creates rows for the children, and waits for the answer.
-    world.stream.split("b", "c", "d");
+    world.stream.split_into("b", "c", "d");
     until("a row that is not answered", || {
         world.leases.row("c").is_some()
     })
@@ -36,7 +38,9 @@ async fn tasks_drain_before_the_store_answers() {
     until("the publish", || world.log.records().len() == 30).await;
     let took = clock::now() - began;
     assert!(took < Duration::from_millis(500), "{took:?}");
-    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::ZERO);
     worker.ended().await.unwrap();
     world.assert_exact();
     assert_eq!(world.leases.to("a"), p(29));
@@ -47,14 +51,18 @@ async fn a_slow_ledger_delays_no_record() {
     let mut world = World::new(1, false);
     let worker = RunningWorker::start(world.plain());
     pass(Duration::from_secs(2)).await;
-    world.leases.slow_ms.store(2_000, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::from_millis(2_000));
     for n in 1..=100 {
         world.stream.append("a", 1, 0);
         pass(Duration::from_millis(100)).await;
         assert_eq!(world.log.records().len(), n);
     }
     assert!(world.leases.to("a") > p(50), "the ledger follows");
-    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::ZERO);
     worker.drained().await.unwrap();
     assert_eq!(world.leases.to("a"), p(99));
     world.assert_exact();
@@ -63,11 +71,15 @@ async fn a_slow_ledger_delays_no_record() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_answer_is_asked_again() {
     let mut world = World::new(1, false);
-    world.leases.slow_ms.store(3_600_000, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::from_millis(3_600_000));
     let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(60)).await;
     world.stream.append("a", 5, 0);
-    world.leases.slow_ms.store(0, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::ZERO);
     pass(Duration::from_secs(10)).await;
     world.assert_exact();
     worker.drained().await.unwrap();
@@ -84,7 +96,9 @@ async fn leases_of_the_shortest_time_stay_where_they_are() {
     let first = start(&mut world);
     let second = start(&mut world);
     pass(Duration::from_secs(20)).await;
-    world.leases.slow_ms.store(300, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::from_millis(300));
     let epochs =
         |world: &World| -> Vec<u64> { world.leases.rows().iter().map(|row| row.epoch).collect() };
     let before = epochs(&world);
@@ -105,14 +119,20 @@ async fn leases_of_the_shortest_time_outlive_a_store_that_is_away_for_a_moment()
     let first = start(&mut world);
     let second = start(&mut world);
     pass(Duration::from_secs(20)).await;
-    world.leases.slow_ms.store(300, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::from_millis(300));
     let epochs =
         |world: &World| -> Vec<u64> { world.leases.rows().iter().map(|row| row.epoch).collect() };
     let before = epochs(&world);
     for n in 0..100 {
-        world.leases.broken.store(true, Ordering::SeqCst);
+        world
+            .leases
+            .change_faults(|faults| faults.writes_fail = true);
         pass(Duration::from_millis(300)).await;
-        world.leases.broken.store(false, Ordering::SeqCst);
+        world
+            .leases
+            .change_faults(|faults| faults.writes_fail = false);
         // Renewals fail early and late in the lease time.
         pass(Duration::from_millis(700 + n * 13 % 500)).await;
     }
@@ -255,12 +275,14 @@ async fn leases_are_renewed_while_hundreds_are_taken_from_a_slow_store() {
     let clock = Arc::new(hydrant_core::clock::SystemClock);
     let stream = hydrant_testing::memory::MemoryStream::new("raw", SHARDS as u32, clock);
     let stream: SharedStream = Arc::new(stream);
-    world.leases.slow_ms.store(1_000, Ordering::SeqCst);
+    world
+        .leases
+        .change_faults(|faults| faults.write_time = Duration::from_millis(1_000));
     let (held, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worker = |seed| {
         let leased = LeaseSetup {
             stream: Arc::clone(&stream),
-            store: Arc::clone(&world.leases) as _,
+            store: Arc::new(world.leases.clone()),
             app: "app".to_owned(),
             worker: format!("w{seed}"),
             start: Start::Earliest,

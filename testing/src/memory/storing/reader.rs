@@ -140,6 +140,7 @@ impl SiftingReader {
     /// What comes next, where reading is then, and the bytes it takes; `None` when there is nothing to tell.
     fn look(&self) -> Result<Option<(Read, Cursor, u64)>> {
         let mut state = self.shared.settled();
+        state.fail_read(&self.shard)?;
         let map = state.map();
         let log = state.stored(&self.shard)?;
         let at = |after: Position| Cursor {
