@@ -76,7 +76,7 @@ pub enum Error {
         from: Position,
     },
     /// An append goes back to records that its origin skipped when it began in the shard. The shard does not have them,
-    /// and if they were appended now it could not tell them from records that it has.
+    /// and if they were appended now they would look like records that it has.
     #[error("{0}")]
     Rewound(Box<Rewound>),
     /// The disk is full; stored data stays readable.

@@ -36,7 +36,7 @@ pub struct Pin {
 /// The longest [`OutputId::name`] in characters: an identity lies in every row, and some ledgers hold 4 KiB a shard.
 const OUTPUT_NAME_MAX: usize = 300;
 
-/// What tells an output from every other one, also from one that was there before under the same name.
+/// Identifies an output, also against an earlier one of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputId {
     /// Equal for the same output only.
@@ -174,7 +174,7 @@ impl Generations {
         row.generation >= self.of(&row.shard).number
     }
 
-    /// What they are after `reprocess`. No number is used twice; `None` when there is none left, which nobody lives to
+    /// What they are after `reprocess`. No number is used twice; `None` when there is none left, which no app lives to
     /// see unless the file was changed by hand.
     #[must_use]
     pub fn after(&self, reprocess: &Reprocess) -> Option<Generations> {
@@ -227,7 +227,7 @@ pub struct Progress {
     /// What the reader has seen of its origins at `to`, in the stream's own form; streams that check at append have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<u8>,
-    /// When the stream stored the newest record known to lie at or before `to`, microseconds since 1970: tells by time how
+    /// When the stream stored the newest record known to lie at or before `to`, microseconds since 1970: says in time how
     /// much is lost where sequence numbers do not count records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival: Option<i64>,

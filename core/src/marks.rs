@@ -66,7 +66,7 @@ pub struct TagEntry {
 /// A record or a unit inside a stored record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagItem {
-    /// Index of its entry in the tag; beyond the last one where nobody keeps track of it.
+    /// Index of its entry in the tag; beyond the last one for an append without an origin.
     pub entry: usize,
     /// Which output of which upstream record it is.
     pub origin: Origin,

@@ -77,7 +77,7 @@ pub enum Mutant {
     EndedPrunedAtOnce,
     /// All of an origin in a stored record is judged by the last of it.
     OriginPerStoredRecord,
-    /// The outputs of one upstream record are not told apart.
+    /// The outputs of one upstream record share one item number.
     OutputIndexIgnored,
     /// A reader that is set back keeps the marks of where it was.
     MarksKeptOverRewind,
@@ -99,7 +99,7 @@ pub enum Mutant {
     NewLaneBesideOld,
     /// The lane of a child begins with what was sent last.
     NewestRoutedFirst,
-    /// What is no record goes to the first hash of the shard that has its origin's route.
+    /// A unit that is not a record goes to the first hash of the shard that has its origin's route.
     UnitsByLane,
     /// What was sent counts as confirmed.
     ConfirmedWhenSent,

@@ -29,7 +29,7 @@ pub enum Read {
     Gap {
         /// What was done before.
         from: Position,
-        /// Where reading goes on: the last position that is lost.
+        /// The last lost position: reading continues after it.
         to: Position,
         /// Why, in words.
         why: String,

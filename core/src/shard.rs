@@ -1,7 +1,7 @@
 //! Shards, the hash ranges they own, and how a stream is identified.
 //!
 //! A [`ShardMap`] lists a stream's shards, open and closed, at one moment. Open shards cover the hash space without gap
-//! or overlap; a closed shard has children that took over its range. A [`StreamId`] tells a re-created stream from its
+//! or overlap; a closed shard has children that took over its range. A [`StreamId`] distinguishes a re-created stream from its
 //! predecessor by its incarnation: every durable name holds both.
 
 use std::fmt;
@@ -38,7 +38,7 @@ impl From<&str> for ShardId {
     }
 }
 
-/// A stream's name, and the incarnation that tells it from a predecessor of the same name.
+/// A stream's name, and the incarnation that distinguishes it from a predecessor of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId {
     /// The name, fit for a path segment.

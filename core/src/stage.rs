@@ -61,7 +61,7 @@ impl Flush {
 /// What a stage writes into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// What tells it from every other output.
+    /// Identifies it among all outputs.
     pub id: OutputId,
     /// Whether it knows by itself how far it is, by [`Stage::resume`]: then a ledger never says more than it does.
     pub keeps_progress: bool,
@@ -106,7 +106,7 @@ pub trait Stage: Send + Sync + fmt::Debug {
     /// keeps no progress or has none for this shard. Called under a claim of the
     /// shard, or of a child after its end: never while another worker may own it.
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;
-    /// Whether the output has progress of a shard, which another worker may own: it changes nothing, and fences nobody.
+    /// Whether the output has progress of a shard, which another worker may own. It changes nothing and fences no owner.
     async fn knows(&self, shard: &Shard) -> Result<bool>;
     /// The stage of one claim, from `after` on.
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>>;
@@ -142,7 +142,7 @@ pub trait ShardStage: Send {
     /// When [`ShardStage::due`] may answer differently although nothing was pushed.
     fn deadline(&self) -> Option<Instant>;
     /// Resolves when [`ShardStage::due`] may answer differently although nothing was pushed and no deadline has passed:
-    /// when a publish that goes on beside the pushes has ended. It resolves again and again until that is taken over by
+    /// when a publish that runs beside the pushes has ended. It resolves again and again until the result is taken by
     /// [`ShardStage::publish`]. Cancel-safe.
     async fn changed(&mut self) {
         std::future::pending().await

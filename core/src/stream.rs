@@ -97,7 +97,7 @@ pub struct Append {
     pub routes: Arc<[u128]>,
     /// Whether the route hashes are stored: a reader cannot compute them from the keys.
     pub explicit: bool,
-    /// The origins; `None` for records of which nobody keeps track, which may be doubled by a retry. Its `account` is
+    /// The origins; `None` for records without origins, which a retry may double. Its `account` is
     /// filled by the writer from `input` and what it kept.
     pub entry: Option<OriginEntry>,
     /// What the sender claims of the entry's origin. The parts tile the range of the shard as the sender knows it, each
@@ -259,7 +259,7 @@ const STATES_EVERY: Duration = Duration::from_secs(5);
 pub struct ShardState {
     /// The shard.
     pub shard: crate::shard::Shard,
-    /// The last durable position; `Begin` for an empty shard, `None` where the stream cannot tell.
+    /// The last durable position; `Begin` for an empty shard, `None` where the stream does not know it.
     pub tip: Option<Position>,
     /// The oldest position still kept, exclusive: reading after it loses nothing.
     pub kept_after: Position,
@@ -311,7 +311,7 @@ pub trait Stream: Send + Sync + fmt::Debug {
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>>;
     /// How an app's workers share the shards.
     async fn assignment(&self, join: &Join) -> Result<Assignment>;
-    /// The apps that keep progress in this stream, where it can tell; none where it cannot.
+    /// The apps that keep progress in this stream; none where the stream does not know them.
     async fn apps(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
     }

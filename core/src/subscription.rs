@@ -49,7 +49,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     async fn write(&self, progress: &Progress) -> Result<()>;
     /// Gives the claim back, so that another worker takes it at once.
     async fn release(&self) -> Result<()>;
-    /// Whether nobody else can have the claim yet. While it is so, what is read lies before the tip that a successor will
+    /// Whether no other worker can have the claim yet. While it is so, what is read lies before the tip that a successor will
     /// find; when it is not, the claim is as good as lost.
     fn is_held(&self) -> bool {
         true

@@ -119,7 +119,7 @@ pub struct FilePart {
     pub name: Arc<str>,
     /// The file's number.
     pub number: u32,
-    /// What tells the file's origins from those of other files.
+    /// Distinguishes the file's origins from those of other files.
     pub origin: Arc<str>,
     /// What must be noted before the first chunk of a file is sent.
     pub opens: Option<Box<FileEntry>>,

@@ -84,7 +84,7 @@
 //!    \--(64 at once)--> worker threads, encoding what is not small --/
 //! ```
 //!
-//! A wait for a lock is one for a holder that goes on (`write/turn.rs`). A reader has no task: it reads a chunk (at most
+//! A wait for a lock is one for a holder that makes progress (`write/turn.rs`). A reader has no task: it reads a chunk (at most
 //! 1 MiB, or one larger frame) when asked, within its budget.
 //!
 //! A stream may have hundreds of shards, each with few records. So one thread makes all the calls of a group of appends,

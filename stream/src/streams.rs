@@ -23,7 +23,7 @@ use crate::url::{StreamKind, StreamPlace, StreamUrl};
 #[derive(Clone, Debug)]
 pub struct Streams {
     settings: Arc<dyn Settings>,
-    /// The tables have mistakes, which are told already.
+    /// The tables have mistakes, which are already reported.
     has_problems: bool,
 }
 

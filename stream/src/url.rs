@@ -24,7 +24,7 @@ impl StreamKind {
         }
     }
 
-    /// Whether a stream that does not exist is made by whoever is to write it: it costs nothing and needs no rights.
+    /// Whether a writer makes a stream that does not exist: that costs nothing and needs no rights.
     pub const fn is_made_on_demand(self) -> bool {
         match self {
             StreamKind::Local => true,

@@ -283,7 +283,7 @@ async fn every_record_is_accounted_for_once_through_a_kill_and_a_second_hop() {
     }
     fill(&input, TOTAL / 2, TOTAL).await.expect("appends");
 
-    // Nobody confirmed what it sent last, so its successor works by the same policy or not at all.
+    // What it sent last is unconfirmed, so its successor works by the same policy or not at all.
     let other = config(&raw, &clean, None, true);
     let refused = run("strip", &other, &shutdown).await.expect_err("a pin");
     assert_eq!(refused.disposition(), Disposition::Refused, "{refused}");

@@ -7,7 +7,7 @@
 //! is stalled at corrupt data, and all shards that would begin after it, do not keep the others from reaching the
 //! end; the run then ends with the error.
 //!
-//! A shard is done when its tip is published. Where the stream cannot tell the tip, a shard of this worker is done when
+//! A shard is done when its tip is published. Where the stream does not know the tip, a shard of this worker is done when
 //! its reader has nothing left and the rest is in the ledger; for a shard of another worker the stream is asked how far
 //! the app is behind, at most once an idle time.
 

@@ -75,7 +75,7 @@ pub(crate) async fn collect(
     Ok(samples)
 }
 
-/// The record with its row, if the two differ, and the names of its fields, which tell the kinds of devices apart.
+/// The record with its row, if the two differ, and the names of its fields, which distinguish the kinds of devices.
 fn changed(payload: &[u8], rows: &HashMap<u64, Value>) -> Option<(Vec<String>, Sample)> {
     let Numbered { index } = serde_json::from_slice(payload).ok()?;
     let row = rows.get(&index)?;

@@ -194,7 +194,7 @@ fn what_happened_to_a_file_is_recognised_and_no_line_is_passed_over() {
             says: "read from its start",
         },
         Change {
-            name: "replaced by a copy that goes on",
+            name: "replaced by a copy that continues",
             before: "1\n2\n3\n",
             change: |path| {
                 fs::write(beside(path, "new"), "1\n2\n3\n4\n").unwrap();

@@ -195,7 +195,7 @@ fn of_more_files_than_may_be_open_each_is_followed() {
     for n in 0..540 {
         append(&path(n), &(line(n, 'a') + "\n"));
     }
-    // Nobody reads what it says of each file.
+    // Its report on each file is not read.
     let args = [FOLLOW, &["--input", "*.log", "--log-level", "error"]].concat();
     let running = RunningProducer::start(dir.path(), &args);
     let await_index = |wanted: u32| {

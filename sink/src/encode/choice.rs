@@ -152,10 +152,10 @@ mod tests {
                 &|n| xxh3_64(format!("device-{n}").as_bytes()),
             ];
             for kind in kinds {
-                let mut told = Distinct::default();
-                (0..SAMPLE_VALUES).for_each(|n| told.add(kind(n % distinct)));
-                let off = told.estimate().abs_diff(distinct);
-                assert!(off * 50 <= SAMPLE_VALUES, "{distinct}: {}", told.estimate());
+                let mut sketch = Distinct::default();
+                (0..SAMPLE_VALUES).for_each(|n| sketch.add(kind(n % distinct)));
+                let off = sketch.estimate().abs_diff(distinct);
+                assert!(off * 50 <= SAMPLE_VALUES, "{distinct}: {}", sketch.estimate());
             }
         }
     }

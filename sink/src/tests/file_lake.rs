@@ -207,7 +207,7 @@ async fn a_second_copy_is_discarded_and_another_file_is_an_alarm() {
 }
 
 #[tokio::test]
-async fn a_staging_that_somebody_removed_has_vanished() {
+async fn a_staging_that_was_removed_has_vanished() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
     let sealed = uploaded(&lake, "t/x.parquet", "rows").await;

@@ -369,7 +369,7 @@ impl Transform for Halving {
 /// A full decoder ends an interval in the middle of a batch, and the process dies before the rest is published. Records
 /// that were dropped before that position are counted with the interval, and nothing is counted twice.
 #[tokio::test]
-async fn drops_of_a_cut_batch_count_once_whoever_goes_on() {
+async fn drops_of_a_cut_batch_count_once_in_every_owner() {
     let world = world(1);
     let id = super::support::shard("000000").id;
     let source = transform::Source {

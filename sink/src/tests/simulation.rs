@@ -81,7 +81,7 @@ async fn restarted(world: &SimWorld, name: &str, random: Random) {
         let disk = start.disk.clone();
         match live(disk, own(start, random.clone())).await {
             Some(done) => return done.unwrap_or_else(|error| panic!("{name}: {error}")),
-            // Somebody else's power cut counts as a death as well.
+            // A power cut of another owner counts as a death as well.
             None => continue,
         }
     }
@@ -92,7 +92,7 @@ async fn simulate(seed: u64) -> u64 {
     let random = Random::seeded(seed);
     let owners = OWNERS.map(|name| restarted(&world, name, Random::seeded(random.u64())));
     futures::future::join_all(owners).await;
-    // Whoever is left finishes, if all died.
+    // One more owner finishes, if all died.
     own(ProcessSetup::named(&world, "last"), random)
         .await
         .unwrap();

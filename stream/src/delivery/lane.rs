@@ -159,7 +159,7 @@ impl Lane {
         confirmed
     }
 
-    /// Notes that an append was refused, or that nobody knows what became of it; answers the error when nothing can be
+    /// Notes that an append was refused, or that its fate is unknown; answers the error when nothing can be
     /// done about it.
     pub(super) fn refused(
         &mut self,

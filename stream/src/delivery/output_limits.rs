@@ -1,4 +1,4 @@
-//! What an output takes: of one record, and at once; and where it wants what is no record.
+//! What an output takes, of one record and at once, and where it wants units that are not records.
 //!
 //! A record that the output cannot hold becomes a dead letter by reason, never another record: a tombstone would come out
 //! as an empty payload. Headers that it has no room for are left out, and counted.

@@ -1,7 +1,7 @@
 //! Cutting what a transform made of a batch into appends for the shards of one map.
 //!
 //! Computation only, fit for a worker thread. Everything of the input batch becomes an *item* at its input position: a
-//! record that goes on, a dead letter, a drop, or what an account from further upstream holds. What is not a record goes
+//! record that passes, a dead letter, a drop, or what an account from further upstream holds. What is not a record goes
 //! where its record would, or by the one route of its origin, as the output wants it. Items are grouped by shard in
 //! position order and cut at the output's size; two items at one position are never parted, because the
 //! output's marks know positions only. A transform that lost count of its records is refused here, before anything of
@@ -258,7 +258,7 @@ impl Planner {
         Ok(accounts)
     }
 
-    /// The route of something that is no record: `by_record`, where its record would have gone, if the output checks
+    /// The route of a unit that is not a record: `by_record`, where its record would have gone, if the output checks
     /// appends, so that it keeps the first fate of a record. Else the one that the origin has for all of them.
     fn unit_route(&self, by_record: u128) -> u128 {
         if self.limits.checks_appends {
@@ -490,7 +490,7 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Like [`Self::push`], for what is no record.
+    /// Like [`Self::push`], for a unit that is not a record.
     fn unit(&mut self, unit: Unit) -> Result<()> {
         let (held, appended) = match &unit.what {
             UnitKind::Letter(letter) => {

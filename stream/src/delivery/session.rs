@@ -137,7 +137,7 @@ impl Session for LaneSession {
     }
 
     async fn room(&mut self, batch: &Batch) -> Result<()> {
-        // Whoever overdraws would wait for itself.
+        // A session that overdraws would wait for itself.
         self.room = Permit::default();
         self.room = self.hold(growth_bytes(batch)).await?;
         Ok(())

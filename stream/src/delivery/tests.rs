@@ -591,7 +591,7 @@ fn a_session_that_overdraws_lets_the_next_one_do_so() {
         );
         let sending = async {
             send_batch(&mut a, 3, "a", batch("a", little)).await;
-            // Nobody asks the first session for anything meanwhile.
+            // Meanwhile the first session is not polled.
             send_batch(&mut b, 3, "b", batch("b", as_little)).await;
         };
         let hour = std::time::Duration::from_secs(3600);

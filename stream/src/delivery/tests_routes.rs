@@ -1,4 +1,4 @@
-//! Where records and what is no record go.
+//! Where records go, and units that are not records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -152,7 +152,7 @@ async fn lanes(stream: &ModelStream, keys: Keys) -> hydrant_core::Result<Lanes> 
     Lanes::open(output, keys, LaneLimits::default(), &context).await
 }
 
-/// A stream in which nothing but the key says where a record goes, whoever wrote it.
+/// A stream in which nothing but the key says where a record goes, regardless of its writer.
 #[test]
 fn keys_go_where_the_output_says_and_no_more_is_stored_than_its_readers_need() {
     run(async {

@@ -1,4 +1,4 @@
-//! Leases as files: each version of a row is a name that is made once, so that nobody waits for anybody.
+//! Leases as files: each version of a row is a name that is made once, so that no worker waits for another.
 //!
 //! ```text
 //! HOME/_apps/<APP>/<SHARD>.<COUNTER>.json    a version of a row ([`rows`])
@@ -8,7 +8,7 @@
 //! HOME/_apps/<APP>/lock                      shared by those who enlist; a reprocessing holds it alone
 //! ```
 //!
-//! A swap holds no lock: a worker that stands still in the middle of one keeps nobody else from swapping, not even the
+//! A swap holds no lock: a worker that stands still in the middle of one keeps no other from swapping, not even the
 //! same row. Swaps that are asked for at the same time are made together and share their syncs. The kernel frees a
 //! worker's lock when its process dies, so that its shards can be taken over at once; one that hangs is noticed by its
 //! counters, like in any lease store.

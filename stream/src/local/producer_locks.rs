@@ -4,8 +4,8 @@
 //! HOME/_runs/<WRITER>.lock   held from before the first append of a run until its process has closed the stream or died
 //! ```
 //!
-//! What a dead process has not appended nobody appends any more, so that the marks of its runs serve no purpose. The
-//! kernel says whether it is dead: one that merely stands still keeps its locks, and what it sends again when it goes on
+//! What a dead process has not appended is never appended, so that the marks of its runs serve no purpose. The
+//! kernel says whether it is dead: one that merely stands still keeps its locks, and what it sends again when it continues
 //! is known. A run of which the file is missing has ended.
 
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ impl ProducerLocks {
             return Ok(());
         }
         let path = self.path(run);
-        // Its name need not be durable: a power cut ends the runs that it tells of.
+        // Its name need not be durable: a power cut ends the runs that it names.
         let made = disk.create_dir_all(&self.dir).await;
         made.map_err(|e| Error::io("create", &self.dir, e))?;
         let lock = disk.try_lock(&path, LockKind::Exclusive).await;

@@ -36,7 +36,7 @@ pub(crate) struct LocalStream {
     changes: Changes,
 }
 
-/// Tells of changes to the shard map: to all who wait, and to the next one who asks when nobody does.
+/// Signals changes of the shard map: to all that wait, or to the next one that does.
 #[derive(Debug)]
 struct Changes {
     watch: tokio::sync::Mutex<Box<dyn Watch>>,

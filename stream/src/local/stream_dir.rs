@@ -151,7 +151,7 @@ impl StreamDir {
         ))
     }
 
-    /// The stream that was opened is no more.
+    /// The stream that was opened no longer exists.
     pub(super) fn gone(&self) -> Error {
         Error::fatal(format!(
             "stream `{}` in `{}` was deleted, or deleted and made again, while it was open: start again",

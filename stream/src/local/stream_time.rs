@@ -1,8 +1,8 @@
 //! The time by which a stream's data ages.
 //!
-//! The wall clock may jump, and one wrong jump must not remove what nobody has read. So a stream's time begins with the
-//! newest arrival that is found when it is opened for writing, goes on with the monotonic clock, and never passes the
-//! wall clock. While nobody has the stream open for writing it stands still, until the next opening finds newer
+//! The wall clock may jump, and one wrong jump must not remove unread records. So a stream's time begins with the
+//! newest arrival that is found when it is opened for writing, advances with the monotonic clock, and never passes the
+//! wall clock. While no process has the stream open for writing it stands still, until the next opening finds newer
 //! arrivals; a jump that was corrected before that has no effect at all.
 //!
 //! A machine may start with a clock that was not set. As long as that shows a year before this program was written,

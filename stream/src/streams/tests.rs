@@ -92,7 +92,7 @@ fn what_a_kind_does_not_know_is_refused_by_name_where_it_was_written() {
     );
 }
 
-/// A table that does not read is told once, not once more for each URL.
+/// A table that does not read is reported once, not once more for each URL.
 #[test]
 fn a_mistake_in_a_table_is_not_one_of_the_url() {
     let (streams, problems) = streams(&[("HYDRANT_LOCAL_CODEC", "gzip")]);

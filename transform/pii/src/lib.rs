@@ -31,7 +31,7 @@
 //!
 //! Issuer and Luhn digit alone make no card: one in ten counters has both. A number needs a key
 //! that speaks of a payment; digits in a text need one, or a word of payment, or the groups of a
-//! card, unless there are 15 or 16 of them and nothing says that they count, measure or tell apart.
+//! card, unless there are 15 or 16 of them and nothing says that they count, measure or identify.
 //! A phone and a card are also things: ids, counters and times beneath such keys stay. Four numbers
 //! that a key, a product or a word says to be a version are not an address; where little says so, only
 //! if they are small, as those of versions are.

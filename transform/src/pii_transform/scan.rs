@@ -360,7 +360,7 @@ impl Scanned {
             .count() as u64
     }
 
-    /// What goes on of the batch. Headers are not scanned, so none go on.
+    /// What passes of the batch. Headers are not scanned, so none pass.
     pub(super) fn into_transformed(self, mut batch: Batch, source: Source<'_>) -> Transformed {
         let Scanned {
             out,

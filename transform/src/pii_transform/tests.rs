@@ -215,7 +215,7 @@ fn with_columns(mut batch: Batch) -> Batch {
 }
 
 proptest! {
-    /// A tombstone goes on as one with its key scanned, arrivals stay with their records, and no header goes on.
+    /// A tombstone stays one with its key scanned, arrivals stay with their records, and no header passes.
     #[test]
     fn what_only_some_streams_have_goes_on_with_its_record_or_not_at_all(
         records in prop::collection::vec((record(), any::<bool>()), 0..40),

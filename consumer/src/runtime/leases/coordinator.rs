@@ -267,7 +267,7 @@ impl LeaseCoordinator {
         Ok(())
     }
 
-    /// Whether a row is of a shard that is gone, nobody has moved it for a lease time, and no child has still to begin
+    /// Whether a row is of a shard that is gone, no worker has moved it for a lease time, and no child has still to begin
     /// with what it says.
     fn is_needless(&self, seen: &ObservedRow) -> bool {
         let shard = &seen.row.shard;

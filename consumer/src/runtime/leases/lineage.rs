@@ -21,7 +21,7 @@ pub(crate) fn has_begun(progress: &Progress) -> bool {
 /// Returns the closed shards without a row that have ended.
 ///
 /// Others who share the table remove the row of a shard once its children are under way, while the map still has the shard.
-/// It has ended if the app has begun in a descendant, which nobody works on before. A bare row of a descendant says nothing:
+/// It has ended if the app has begun in a descendant, which no worker starts before. A bare row of a descendant says nothing:
 /// rows are created children first, so it may be all that a worker has made before it died.
 pub(crate) fn ended_without_rows<'a>(
     map: &ShardMap,

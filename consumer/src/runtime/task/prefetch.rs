@@ -41,7 +41,7 @@ pub(crate) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Reads after `progress`, which for a shard of which nothing was read goes on from that of its parents.
+    /// Reads after `progress`, which continues that of the parents if nothing of the shard was read.
     pub(crate) fn after(
         readers: &Arc<dyn Readers>,
         shard: &ShardId,

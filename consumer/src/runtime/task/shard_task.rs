@@ -228,7 +228,7 @@ impl ShardTask {
             .await?;
         self.unconfirmed = self.unconfirmed.max(unconfirmed);
         if progress.to < self.min_position {
-            // What the reader had seen there nobody has said.
+            // No batch has handed out the marks of that place.
             progress.to = self.min_position;
             progress.marks.clear();
             progress.arrival = None;

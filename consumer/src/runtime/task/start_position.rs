@@ -13,7 +13,7 @@
 //! needs no pin.
 //!
 //! A successor cannot know how far its predecessor got, only that it did not pass the tip at the take-over. From
-//! there on it can stop cleanly. Where the stream cannot tell its tip, the reader has passed it once it has reported that
+//! there on it can stop cleanly. Where the stream does not know its tip, the reader has passed it once it has reported that
 //! nothing is left.
 
 use hydrant_core::error::{Error, Result};
@@ -27,12 +27,12 @@ use hydrant_core::subscription::Ledger;
 use crate::runtime::leases::lineage;
 use crate::runtime::output_identity::OutputIdentity;
 
-/// Up to where the output may hold records that nobody confirmed.
+/// Up to where the output may hold unconfirmed records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unconfirmed {
     /// Up to this position.
     Through(Position),
-    /// Up to the tip at the take-over, which the stream cannot tell.
+    /// Up to the tip at the take-over, which the stream does not know.
     UntilIdle,
 }
 

@@ -51,7 +51,7 @@ impl BrokerStream {
         Self::new(stream, Progresses::default(), false)
     }
 
-    /// The same broker for the next worker; it tells what progress the group has.
+    /// The same broker for the next worker; it reports the progress of the group.
     pub(crate) fn again(&self) -> Arc<Self> {
         let (stream, ledger) = (Arc::clone(&self.stream), Arc::clone(&self.ledger));
         Self::new(stream, ledger, true)

@@ -128,7 +128,7 @@ async fn a_successor_begins_with_the_marks_of_its_predecessor() {
             }
             let arrival = world.leases.row("a").unwrap().progress.unwrap().arrival;
             let to = world.leases.to("a").next_offset().unwrap() as i64 - 1;
-            assert_eq!(arrival, Some(to), "it tells by time how much is lost");
+            assert_eq!(arrival, Some(to), "the arrival says how much time is lost");
             let wanted = places(&stream, "a");
             assert_eq!(wanted[0] == Position::Begin, round == 0, "{wanted:?}");
         }

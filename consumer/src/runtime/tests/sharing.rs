@@ -258,7 +258,7 @@ async fn the_shards_reserved_for_a_frozen_worker_are_taken() {
     worker.drained().await.unwrap();
 }
 
-/// Containers have one host name and one process id: a draw tells their workers apart.
+/// Containers have one host name and one process id: a random suffix distinguishes their workers.
 #[tokio::test(start_paused = true)]
 async fn workers_of_one_name_are_two_workers() {
     let mut world = World::new(4, true);

@@ -45,17 +45,17 @@ fn foreign_files_are_reported_by_verify_and_never_touched() {
             "{report}"
         );
         let problems = report["problems"].as_array().expect("problems");
-        let mut told: Vec<&str> = problems
+        let mut reported: Vec<&str> = problems
             .iter()
             .map(|problem| {
                 assert_eq!(problem["kind"], "foreign", "{report}");
                 problem["place"].as_str().expect("a place")
             })
             .collect();
-        told.sort_unstable();
+        reported.sort_unstable();
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         names.sort_unstable();
-        assert_eq!(told, names, "{report}");
+        assert_eq!(reported, names, "{report}");
     };
     check(50);
     place.simulate("local:raw", 30, 2);

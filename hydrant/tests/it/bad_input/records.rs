@@ -60,7 +60,7 @@ fn cases() -> Vec<RecordCase> {
             transform("malformed_json"),
         ),
         case(r#"{"secret":"RAWMARK",,}"#, transform("malformed_json")),
-        case("RAWMARK is no JSON", transform("malformed_json")),
+        case("RAWMARK is not JSON", transform("malformed_json")),
         case("RAWMARK   {}", transform("malformed_json")),
         case("{\"secret\":\"RAWMARK\"}\u{1}", transform("malformed_json")),
         case(

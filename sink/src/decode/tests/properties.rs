@@ -67,7 +67,7 @@ fn stored(value: &Value) -> Option<Value> {
     }
 }
 
-/// Whether both are the same but for what a table cannot tell: an integer in a DOUBLE column is a
+/// Whether both are the same but for what a table does not show: an integer in a DOUBLE column is a
 /// double of the same value, and objects or arrays without a typed value may be missing.
 fn same(wanted: &Value, found: Option<&Value>) -> bool {
     match (wanted, found) {

@@ -429,7 +429,7 @@ fn the_bytes_told_are_about_those_held() {
             DecodeOutcome::Row
         );
     }
-    let told = decoder.size().arrays;
+    let counted = decoder.size().arrays;
     let decoded = decoder.finish();
     let schema = decoded.schema().clone();
     let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
@@ -439,7 +439,7 @@ fn the_bytes_told_are_about_those_held() {
         .map(|rows| rows.batch.get_array_memory_size())
         .sum();
     assert!(
-        told > held / 2 && told < held * 2,
-        "{told} told, {held} held"
+        counted > held / 2 && counted < held * 2,
+        "{counted} counted, {held} held"
     );
 }

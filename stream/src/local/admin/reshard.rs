@@ -2,7 +2,7 @@
 //!
 //! 1. Under the parents' locks, the parents are recovered and marked as *sealing*, durably. A parent whose lock is held
 //!    by a process that does not go on is [fenced](fence) instead.
-//! 2. The children's directories are made, under names that nobody has taken: their first segment's head holds the
+//! 2. The children's directories are made, under names that are not taken: their first segment's head holds the
 //!    parents' marks, segment by segment.
 //! 3. Under the manifest's lock, and if the parents are still open, the manifest is replaced: this is the moment at which
 //!    it happens. It says where the parents end.

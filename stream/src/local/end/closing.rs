@@ -16,7 +16,7 @@ use crate::local::stream_dir::StreamDir;
 pub(crate) enum Haste {
     /// It waits.
     Waits,
-    /// It only looks, and goes on without an answer.
+    /// It only looks, and continues without an answer.
     Looks,
 }
 

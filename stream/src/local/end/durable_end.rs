@@ -22,7 +22,7 @@ pub(crate) enum Durable {
     Moving(Option<ControlSlot>),
     /// The shard is closed and ends here.
     Final(ControlSlot, ShardEnd),
-    /// The shard is fenced, and nobody has decided yet where it ends.
+    /// The shard is fenced, and where it ends is not decided yet.
     Undecided,
 }
 

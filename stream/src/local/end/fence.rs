@@ -1,7 +1,7 @@
 //! Fencing a shard whose lock is held by a process that stands still.
 //!
 //! A stopped process may hold the lock for minutes, in the middle of an append, and may go on at any time with the next
-//! disk call. So nobody takes the lock from it; the shard is closed where it stands, and a child goes on:
+//! disk call. So no process takes the lock from it; the shard is closed where it stands, and a child continues:
 //!
 //! 1. The mark `HOME/shards/ID/fence` is made. It never goes away.
 //! 2. *After that* the end is found without the lock, and the directory synced ([`find_end`]).
@@ -14,7 +14,7 @@
 //! the shard has.
 //!
 //! A process that finds a mark without an end takes the steps 2 and 3: the fencer may have died or stand still itself.
-//! What the holder does once it goes on lies in the shard's directory, past the end; nobody looks there. It has looked
+//! What the holder does once it continues lies in the shard's directory, past the end, where no process looks. It has looked
 //! for the mark before it began to make a segment (`write/shard_log.rs`), so there is one such
 //! holder at most.
 
@@ -40,7 +40,7 @@ use crate::local::format::skips::Skips;
 use crate::local::metrics;
 use crate::local::stream_dir::StreamDir;
 
-/// How often the end is looked for while the holder goes on. It does so for one group at most.
+/// How often the end is looked for while the holder makes progress. It does so for one group at most.
 const TRIES_MAX: u32 = 100;
 
 /// What became of a fence.
@@ -160,7 +160,7 @@ async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Cl
     let Some((segment, is_named_only)) = newest(place, shard, control).await? else {
         return Ok(None);
     };
-    // Who named it may have died before the name was durable; nor is the mark. Without one nobody asks the manifest where the
+    // Who named it may have died before the name was durable; nor is the mark. Without one no process asks the manifest where the
     // shard ends, so it is durable before that says so.
     let synced = disk.sync_dir(&dir).await;
     synced.map_err(|e| Error::io("sync", &dir, e))?;

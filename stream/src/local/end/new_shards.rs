@@ -50,7 +50,7 @@ pub(crate) async fn make_shard(place: &StreamDir, shard: &Shard, marks: &Marks) 
     synced.map_err(|e| Error::io("sync", &dir, e))
 }
 
-/// Makes a shard under the first name that nobody has taken. Another process that makes one may stand still and go on
+/// Makes a shard under the first name that is not taken. Another process that makes one may stand still and go on
 /// later, so that no directory is ever used for two.
 pub(crate) async fn make_child(
     place: &StreamDir,
@@ -167,7 +167,7 @@ pub(crate) async fn remove_unnamed(place: &StreamDir, manifest: &Manifest) -> Re
 }
 
 /// Removes the directory of a child whose lock the caller has. The lock file goes last: then the name is free, and what
-/// lies in the directory is of whoever took it.
+/// lies in the directory belongs to the process that took it.
 async fn remove_owned(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let names = disk.list(dir).await;
     let names = names.map_err(|e| Error::io("list", dir, e))?;

@@ -35,7 +35,7 @@ pub(crate) struct BodyColumns {
     pub(crate) explicit: bool,
     /// Headers.
     pub(crate) headers: bool,
-    /// Payload lengths that tell a tombstone from an empty payload.
+    /// Payload lengths that distinguish a tombstone from an empty payload.
     pub(crate) tombstones: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A segment's mark says that everything of the origin in the interval `(start, to]` that routes into the segment is in
 //! the log. It says nothing of what lies at or before `start`, where the writer began: an append that holds something of
-//! that is refused, because it is neither known nor could it be told from what is known once it were written. A split
+//! that is refused, because it is not known, and once written it would look like what is known. A split
 //! restricts the segments, a merge puts them side by side; neither ever joins two segments with different marks, whose
 //! maximum would lose records and whose minimum would double them.
 

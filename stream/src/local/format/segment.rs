@@ -280,7 +280,7 @@ impl Segment {
         }
     }
 
-    /// The head at `at` is not what was written; without it nothing in the segment can be told from garbage.
+    /// The head at `at` is not what was written; without it nothing in the segment can be distinguished from garbage.
     fn corrupt_head(&self, at: u64, fault: FrameFault) -> Error {
         Error::Corrupt {
             path: self.path.clone(),

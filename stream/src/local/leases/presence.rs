@@ -14,7 +14,7 @@ use hydrant_core::{Error, Result, clock};
 use super::rows;
 use crate::local::stream_dir::StreamDir;
 
-/// How often the locks of other workers are tried while a change is waited for: a freed lock tells nobody.
+/// How often the locks of other workers are tried while a change is waited for: a freed lock sends no signal.
 const DEATH_CHECK: Duration = Duration::from_millis(250);
 /// A worker's own lock is tried this often before its name counts as taken: others may be trying it.
 const ENLIST_TRIES: u32 = 100;

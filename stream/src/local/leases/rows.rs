@@ -52,7 +52,7 @@ type AllKnown = BTreeMap<ShardId, KnownRow>;
 /// A version of a row: its counter; `None` for the earlier form.
 type Version = Option<u64>;
 
-/// A file, told from every other one that has had its name.
+/// Identifies a file among all that have had its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RowFileId {
     identity: u64,

@@ -171,7 +171,7 @@ async fn commit(
         });
         if concerns_others && let Err(error) = signal.write_at(0, vec!["+".into()]).await {
             // They look at the rows from time to time all the same.
-            tracing::warn!(%error, "cannot tell other workers of a change of leases");
+            tracing::warn!(%error, "cannot notify other workers of a change of leases");
         }
         for (answer, result) in answers.into_iter().zip(results) {
             // The asker may have stopped waiting.

@@ -46,7 +46,7 @@ const CHUNKS_PER_BUDGET: u64 = 32;
 const LITTLE: u64 = 4 << 10;
 /// The memory for that.
 const LITTLE_ROOM: u64 = 16 << 10;
-/// How often a reader looks whether a lock is free whose holder it needs: a freed lock tells nobody.
+/// How often a reader looks whether a lock is free whose holder it needs: a freed lock sends no signal.
 const HOLDER_CHECK: Duration = Duration::from_millis(250);
 
 /// Reads one shard.
@@ -60,7 +60,7 @@ pub(crate) struct TailReader {
     opened: OpenedShard,
 }
 
-/// What tells a reader of changes.
+/// What notifies a reader of changes.
 #[derive(Debug)]
 struct ReaderWatches {
     control: Box<dyn Watch>,
@@ -346,7 +346,7 @@ impl ShardSource {
         })
     }
 
-    /// Sees to it that it is decided where a fenced shard ends, if nobody else is about to.
+    /// Decides where a fenced shard ends, if no other process is about to.
     async fn decide(self: &Arc<Self>) -> Result<()> {
         let source = Arc::clone(self);
         let deciding = async move {

@@ -1,4 +1,4 @@
-//! Finding the frame with which a reader goes on, from segment to segment.
+//! Finds the frame at which a reader continues, from segment to segment.
 //!
 //! A segment is opened for each look, since a reader keeps none open. The directory is listed when a segment is entered and
 //! when its end is first asked for, not for each chunk. Segments past the end of a fenced shard are not of
@@ -57,7 +57,7 @@ pub(crate) struct OpenedShard {
     pub(crate) ended: bool,
 }
 
-/// Where reading goes on.
+/// Where reading continues.
 pub(crate) enum NextFrame {
     /// At this frame, of a segment that ends there.
     Frame(Segment, LogCursor, Header, u64),

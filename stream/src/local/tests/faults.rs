@@ -67,7 +67,7 @@ async fn a_second_failed_sync_is_fatal_and_acknowledges_nothing() {
         .unwrap_err();
     assert!(matches!(error, Error::Fatal { .. }), "{error}");
     assert_eq!(stored(&stream, &first()).await, [1, 2, 3]);
-    // A new process goes on, and trusts nothing of it.
+    // A new process continues, and trusts nothing of it.
     let ctx = context_on(world.process("b").shared(), 2);
     let stream = open(URL, &ctx).await.unwrap();
     let writer = stream.writer().await.unwrap();

@@ -1,4 +1,4 @@
-//! A writer stands still, and another one goes on by fencing the shard.
+//! A writer stands still, and another one continues by fencing the shard.
 
 mod every_call;
 mod faults;
@@ -26,7 +26,7 @@ use crate::{Codec, CreateOptions};
 const URL: &str = "local:/data/events";
 /// Longer than any test.
 const STANDS_STILL: Fall = Fall::Hangs(Duration::from_secs(3600));
-/// In which another writer goes on.
+/// The time in which another writer continues.
 const IN_TIME: Duration = Duration::from_secs(5);
 /// In which an observer is to have its answer.
 const AT_ONCE: Duration = Duration::from_secs(2);

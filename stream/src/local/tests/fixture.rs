@@ -116,7 +116,7 @@ pub(super) fn batch(numbers: &[u64]) -> Arc<Batch> {
     })
 }
 
-/// An append of which nobody keeps track.
+/// An append without an origin.
 pub(super) fn plain(numbers: &[u64]) -> Append {
     Append {
         batch: batch(numbers),
@@ -231,7 +231,7 @@ pub(super) async fn read_all(reader: &mut Box<dyn ShardReader>) -> Vec<(u64, u64
     }
 }
 
-/// What comes next, past the tip: the system may tell of an append after its acknowledgement.
+/// What comes next, past the tip: the system may signal an append after its acknowledgement.
 pub(super) async fn next_batch(reader: &mut Box<dyn ShardReader>) -> Batch {
     loop {
         match reader.next().await.unwrap() {

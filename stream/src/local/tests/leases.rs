@@ -78,10 +78,10 @@ async fn leases_conform_on_a_disk_where_anything_may_come_between() {
     }
 }
 
-/// Wherever a worker stands still in a swap, another one goes on at once, with this row too, and what the first one does
-/// when it goes on has the right answer.
+/// Wherever a worker stands still in a swap, another one continues at once, with this row too, and what the first one does
+/// when it continues has the right answer.
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_stands_still_in_a_swap_stops_nobody() {
+async fn a_worker_that_stands_still_in_a_swap_stops_no_other() {
     let mut stood = 0;
     for op in [
         Op::List,
@@ -257,7 +257,7 @@ async fn a_swap_is_whole_wherever_its_process_dies() {
                     "call {nth} {loss:?}: {now:?}"
                 );
             }
-            // It goes on from there, and a worker that comes clears away what the dead one left.
+            // It continues from there, and a worker that comes clears away what the dead one left.
             let _present = b.enlist("b").await.unwrap();
             take(&*b, now, "b").await;
             let disk = world.process("looker");
@@ -350,7 +350,7 @@ async fn swaps_of_many_rows_share_their_syncs() {
     assert!(took < Duration::from_millis(200), "{took:?}");
 }
 
-/// A store that nobody else writes to is not read again, and progress of others wakes nobody.
+/// A store without other writers is not read again, and progress of others wakes no worker.
 #[tokio::test(start_paused = true)]
 async fn only_what_concerns_others_wakes_them_and_only_what_is_new_is_read() {
     let world = world(1).await;
@@ -377,7 +377,7 @@ async fn only_what_concerns_others_wakes_them_and_only_what_is_new_is_read() {
         seen = progress;
         assert!(
             !wakes(Duration::from_millis(10)).await,
-            "progress is nobody else's concern"
+            "progress concerns no other worker"
         );
     }
     assert_eq!(b.list().await.unwrap()[0], seen);
@@ -440,7 +440,7 @@ async fn rows_of_the_earlier_form_go_on() {
 
 /// Between a worker's lock and its look at it the file may be cleared away, and another one be made in its place.
 #[tokio::test(start_paused = true)]
-async fn a_lock_without_its_name_enlists_nobody() {
+async fn a_lock_without_its_name_enlists_no_worker() {
     let world = world(1).await;
     let (late, other) = (store(&world, "late").await, store(&world, "other").await);
     let caught = world.snare(Snare {
@@ -549,7 +549,7 @@ async fn a_row_that_a_listing_misses_is_not_made_twice() {
     }
 }
 
-/// Looking at an app is no part of it: one that does not exist is not made by that.
+/// A look at an app does not make it.
 #[tokio::test(start_paused = true)]
 async fn looking_at_an_app_makes_nothing() {
     let world = world(5).await;

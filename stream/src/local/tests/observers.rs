@@ -126,7 +126,7 @@ async fn a_reader_waits_for_a_recovery_that_it_needs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_may_not_lock_reads_what_is_durable() {
+async fn a_reader_that_may_not_lock_reads_what_is_durable() {
     let world = SimWorld::new(1);
     let (stream, writer) = made(&world).await;
     let dies = Fall::Dies(Death::Kill);
@@ -152,7 +152,7 @@ async fn whoever_may_not_lock_reads_what_is_durable() {
         let retry = matches!(beyond.disposition(), Disposition::Retry { .. });
         assert!(retry && beyond.to_string().contains("not recovered yet"));
     }
-    // Once it is recovered, what lies beyond is nobody's.
+    // Once it is recovered, what lies beyond is lost.
     world.heal();
     let observer = opened(&world, "owner").await;
     let beyond = opened_after(&observer, &first(), Position::offset(99)).await;

@@ -1,7 +1,7 @@
 //! Looking at a shard without appending to it.
 //!
 //! A process that opens a stream or reads it makes good what a dead writer or a power cut left, and completes the
-//! [fence](crate::local::end::fence) of a dead process: nobody may ever append again, and what was acknowledged must be read all the
+//! [fence](crate::local::end::fence) of a dead process: there may never be another append, and what was acknowledged must be read all the
 //! same. It never waits for a lock: a lock that is held is held by a living process, and what the control file says is
 //! durable may be read meanwhile. Nor does it need the right to take one.
 

@@ -4,9 +4,9 @@
 //! else: the kernel gives a freed lock to the first who asks. A waiter may stand still as well, so that the turn is
 //! only waited for a while.
 //!
-//! A holder that goes on moves the control file, and one whose disk is slow still has a [pulse](super::pulse). If neither
+//! A holder that makes progress moves the control file, and one whose disk is slow still has a [pulse](super::pulse). If neither
 //! changes for some time, the wait is over, and much later if only the control file does not. What counts is how often
-//! this process has looked, not what a clock says: when the whole machine was stopped nobody is late.
+//! this process has looked, not what a clock says: when the whole machine was stopped no process is late.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -101,7 +101,7 @@ impl Engine {
             if let Some(frame) = self.trail.frames.last_mut() {
                 frame.said |= new.without(Evidence::PERSON);
             }
-            // What nested JSON says about itself was heeded when it was walked for the first time.
+            // What nested JSON says about itself counted when it was walked for the first time.
             if !self.revisits {
                 self.revisits = true;
                 let revisited = self.revisit(scalar, new);
@@ -222,7 +222,7 @@ impl Engine {
         said
     }
 
-    /// What a name of a key says that is no key here.
+    /// What a key's name says that is not a key here.
     fn label(&mut self, name: &[u8]) -> Evidence {
         if self.holds_own(name) {
             return keys::evidence(name).without(TOLD_BY_LABELS);
@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// Whether the engine may have written something in `name`, which then says no more what is
-    /// found. What stood there before was heeded when it was scanned for the first time.
+    /// found. What stood there before counted when it was scanned for the first time.
     pub(super) fn holds_own(&self, name: &[u8]) -> bool {
         self.edited && self.policy.holds_label(name)
     }

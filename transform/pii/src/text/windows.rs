@@ -265,7 +265,7 @@ const CONTEXT_BYTES: usize = 30;
 
 /// Whether one of `words` (lower case, letters only) stands within 30 bytes before `at`, as a whole
 /// word. In a text that was `edited`, labels like `[SSN]` say nothing: they may have replaced what
-/// was found, and what they said before was heeded then.
+/// was found, and what they said before counted then.
 pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str], edited: bool) -> bool {
     let mut start = at.saturating_sub(CONTEXT_BYTES);
     // A word that the context would cut does not count.

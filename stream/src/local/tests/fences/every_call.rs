@@ -1,6 +1,6 @@
 //! One process appends, starts segments, trims, splits and merges; it is stopped at its n-th call, whichever that is.
 //!
-//! Meanwhile another one appends in time, and those who open or read have their answers. Then the first goes on, or is
+//! Meanwhile another one appends in time, and those who open or read have their answers. Then the first continues, or is
 //! dead, or the power is cut. Afterwards each record of both is there once and in order, and no offset that a reader
 //! has seen holds another record.
 

@@ -36,7 +36,7 @@ async fn fences_on_a_full_disk_leave_no_drafts() {
     sends.await.unwrap();
 }
 
-/// A frame is damaged, so that a marked shard can be closed by nobody before it is repaired.
+/// A frame is damaged, so that no process can close a marked shard before it is repaired.
 #[tokio::test(start_paused = true)]
 async fn a_damaged_shard_that_is_half_fenced_is_repaired() {
     let Stopped {
@@ -103,7 +103,7 @@ async fn a_late_fencer_of_a_shard_that_was_trimmed_sends_to_the_child() {
     late.await.unwrap().unwrap();
 }
 
-/// Nobody can close a marked shard while the manifest's lock is stuck: those who only look do not try again and again.
+/// No process can close a marked shard while the manifest's lock is stuck: those that only look do not try again and again.
 #[tokio::test(start_paused = true)]
 async fn a_reader_makes_no_children_while_the_manifest_is_held() {
     let Stopped {

@@ -1,4 +1,4 @@
-//! A process stands still at any call of the disk while its stream is deleted and made again under its name, and goes on.
+//! A process stands still at any call of the disk while its stream is deleted and made again under its name, and continues.
 //!
 //! The new stream holds what the old one held under the same names: shards, segments, leases. What the late process does
 //! changes none of that, and the late process says that its stream is gone.
@@ -25,7 +25,7 @@ use super::{
 };
 
 const DIR: &str = "/data/events";
-/// In which a process that goes on is done.
+/// The time in which a process that continues is done.
 const SOON: Duration = Duration::from_secs(60);
 
 /// What the late process does.

@@ -46,7 +46,7 @@ async fn a_child_that_took_a_freed_name_is_not_removed() {
 }
 
 /// A maker stands still between making its child's lock file and locking it, so that the child looks like that of a dead
-/// process. It goes on while that is removed.
+/// process. It continues while that is removed.
 #[tokio::test(start_paused = true)]
 async fn a_child_is_not_removed_while_its_maker_goes_on() {
     let world = SimWorld::new(1);

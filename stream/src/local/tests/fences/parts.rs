@@ -31,10 +31,10 @@ async fn a_waiter_sees_that_another_one_has_fenced_the_shard() {
     fences.await.unwrap();
 }
 
-/// A writer is told that its records are stored, a fencer that was on its way marks the shard and dies, and nobody
+/// A writer has the answer that its records are stored, a fencer that was on its way marks the shard and dies, and nobody
 /// appends any more: those who read see to it that they are given what is stored.
 #[tokio::test(start_paused = true)]
-async fn readers_complete_a_fence_when_nobody_appends_any_more() {
+async fn readers_complete_a_fence_when_no_process_appends() {
     for waits_already in [true, false] {
         let Stopped {
             world,
@@ -210,7 +210,7 @@ async fn what_a_dead_fencer_has_begun_goes_with_the_next_trim() {
     assert_eq!(stored_now(&world).await, both(2 * FEW, FEW));
 }
 
-/// The power is cut when the manifest says that the shard has ended: its mark must be there as well, or nobody asks the
+/// The power is cut when the manifest says that the shard has ended: its mark must be there as well, or no process asks the
 /// manifest.
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_has_ended_is_marked_also_after_a_power_cut() {

@@ -30,7 +30,7 @@ async fn woken_past_a_fence() -> Vec<u64> {
     stored_now(&stopped.world).await
 }
 
-/// The fencer stands still before it makes the mark, and the writer that it fences goes on meanwhile.
+/// The fencer stands still before it makes the mark, and the writer that it fences continues meanwhile.
 async fn goes_on_before_the_mark() -> Vec<u64> {
     let Stopped {
         world,
@@ -231,7 +231,7 @@ async fn a_holder_is_waited_for() {
     assert_eq!(stored_now(&world).await, both(3 * FEW, FEW));
 }
 
-/// A holder that is slow but goes on is waited for.
+/// A holder that is slow but makes progress is waited for.
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_goes_on_is_not_fenced() {
     a_holder_is_waited_for().await;
@@ -257,9 +257,9 @@ async fn on_a_full_disk_the_holder_is_waited_for() {
     assert_eq!(stored_now(&world).await, both(3 * FEW, FEW));
 }
 
-/// A waiter for the lock that stands still with the turn holds nobody up.
+/// A waiter for the lock that stands still with the turn holds no other up.
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_stands_still_holds_nobody_up() {
+async fn a_waiter_that_stands_still_holds_no_other_up() {
     let Stopped {
         world, mut second, ..
     } = stopped(Op::Lock, "/lock", Moment::Before).await;

@@ -8,7 +8,7 @@ use hydrant_testing::disk::{Death, Fall, Moment, Op, SimWorld, Snare};
 use super::super::fixture::*;
 use crate::{Codec, CreateOptions};
 
-/// A shard takes no more origins than a segment's head can tell of, and stays what it is.
+/// A shard takes no more origins than a segment's head can hold, and stays what it is.
 #[tokio::test(start_paused = true)]
 async fn an_origin_too_many_is_refused_before_a_head_cannot_be_read() {
     let world = SimWorld::new(1);

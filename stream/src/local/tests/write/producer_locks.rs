@@ -107,7 +107,7 @@ async fn a_producer_that_stood_still_doubles_nothing_when_it_goes_on() {
     // Its answer was lost, say.
     let again = append(&writer, &first(), of_run(7, 0, 3)).await.unwrap();
     assert_eq!(again.duplicates, 3);
-    // Nobody else can append as this run while its process lives.
+    // No other process can append as this run while its own lives.
     let theirs = other.writer().await.unwrap();
     let error = append(&theirs, &first(), of_run(7, 3, 6))
         .await

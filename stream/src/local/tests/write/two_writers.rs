@@ -65,7 +65,7 @@ fn copies(stored: &[u64], n: u64) -> usize {
     stored.iter().filter(|one| **one == n).count()
 }
 
-/// B appends between appends of A, several in a row, and dies at its call `nth`; A goes on. Answers whether B died.
+/// B appends between appends of A, several in a row, and dies at its call `nth`; A continues. Answers whether B died.
 async fn dies_at(nth: u64, moment: Moment, death: Death) -> bool {
     let world = SimWorld::new(nth);
     made(&world).await;
@@ -182,7 +182,7 @@ async fn a_segment_that_a_dead_holder_named_is_found_after_catching_up() {
     assert_eq!(stored.len() as u64, 3 * FEW + MANY);
 }
 
-/// A build that overlooked the segment has acknowledged records below the offset at which it begins: nobody goes on as
+/// A build that overlooked the segment has acknowledged records below the offset at which it begins: no process continues as
 /// if they had never been there.
 #[test]
 fn a_segment_that_begins_below_the_durable_end_is_refused() {

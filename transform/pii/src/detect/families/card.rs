@@ -141,7 +141,7 @@ fn is_bare(text: &FoldedText<'_>, digits: Range<usize>) -> bool {
         || is_unit(bytes, end)
 }
 
-/// Whether the word before a number says that it counts, measures or tells apart.
+/// Whether the word before a number says that it counts, measures or identifies.
 fn names_a_count(word: &[u8]) -> bool {
     let money = MONEY_WORDS
         .iter()

@@ -83,7 +83,7 @@ const PRODUCT_BYTES_MAX: usize = 32;
 const AGENT_BYTES_MAX: usize = 256;
 
 /// Whether the name of a product and a slash stand before the number. A name may also be that of a
-/// host, with its address behind it: what is no known product, or in lower case, has to have the
+/// host, with its address behind it: what is not a known product, or in lower case, has to have the
 /// numbers of a version, and stand beneath an `agent` or beside a browser.
 fn is_of_product(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: bool) -> bool {
     let start = number.start;
@@ -323,7 +323,7 @@ fn is_next(address: Ipv4Addr, other: u8) -> bool {
     is_low(first) && is_low(other) && first.abs_diff(other) <= 1 || is_like_version(address)
 }
 
-/// Whether the first part may be that of a version, which little else tells from an address.
+/// Whether the first part may be that of a version, which little else distinguishes from an address.
 fn is_low(first: u8) -> bool {
     first < FIRST_MAX && first != 10
 }
