@@ -2,6 +2,7 @@
 
 mod balance;
 mod coordinator;
+mod expiry;
 mod held_lease;
 pub(crate) mod lineage;
 mod private_leases;

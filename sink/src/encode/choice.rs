@@ -155,7 +155,11 @@ mod tests {
                 let mut sketch = Distinct::default();
                 (0..SAMPLE_VALUES).for_each(|n| sketch.add(kind(n % distinct)));
                 let off = sketch.estimate().abs_diff(distinct);
-                assert!(off * 50 <= SAMPLE_VALUES, "{distinct}: {}", sketch.estimate());
+                assert!(
+                    off * 50 <= SAMPLE_VALUES,
+                    "{distinct}: {}",
+                    sketch.estimate()
+                );
             }
         }
     }

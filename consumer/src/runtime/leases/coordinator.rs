@@ -54,11 +54,13 @@ pub(crate) struct LeaseCoordinator {
     pub(super) times: LeaseTimes,
     pub(super) output: OutputIdentity,
     pub(super) generations: Arc<Generations>,
-    me: String,
+    pub(super) me: String,
     pub(super) map: ShardMap,
     map_is_stale: bool,
     pub(super) rows: BTreeMap<ShardId, ObservedRow>,
     pub(super) dead: BTreeSet<String>,
+    /// When the store last answered.
+    pub(super) looked_at: Instant,
     leases: BTreeMap<ShardId, GrantedLease>,
     renewals: Renewals,
     pending: VecDeque<Result<Event>>,
@@ -92,6 +94,7 @@ impl LeaseCoordinator {
             map_is_stale: true,
             rows: BTreeMap::new(),
             dead: BTreeSet::new(),
+            looked_at: clock::now(),
             leases: BTreeMap::new(),
             pending: VecDeque::new(),
             claiming: true,
@@ -180,20 +183,6 @@ impl LeaseCoordinator {
         }
     }
 
-    /// Returns when the next lease of another worker runs out unless it is renewed, so that this worker takes it at
-    /// once instead of at the next round.
-    fn next_free(&self) -> Option<Instant> {
-        let theirs = self.rows.values().filter(|seen| {
-            let owner = seen.row.owner.as_ref();
-            owner.is_some_and(|owner| *owner != self.me)
-        });
-        let now = clock::now();
-        theirs
-            .map(|seen| seen.since + self.times.lease_time)
-            .filter(|runs_out| *runs_out > now)
-            .min()
-    }
-
     async fn round(&mut self) -> Result<()> {
         if self.map_is_stale {
             self.map = limited(self.patience(), self.setup.stream.shards()).await?;
@@ -213,7 +202,9 @@ impl LeaseCoordinator {
     }
 
     async fn read_rows(&mut self) -> Result<()> {
-        let rows = limited(self.patience(), self.setup.store.list()).await?;
+        let rows = limited(self.patience(), self.setup.store.list()).await;
+        self.note_look();
+        let rows = rows?;
         let mine = self.setup.stream.id();
         let foreign = rows
             .iter()
@@ -299,16 +290,15 @@ impl LeaseCoordinator {
     ) -> (Vec<Lease>, Result<()>) {
         let (store, patience) = (Arc::clone(&self.setup.store), self.patience());
         let store = &store;
-        let answers: Vec<_> = futures::stream::iter(swaps)
+        let mut answers = futures::stream::iter(swaps)
             .map(|(seen, next)| async move {
                 let answer = limited(patience, store.swap(seen.as_ref(), &next)).await;
                 (next, answer)
             })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+            .buffer_unordered(AT_ONCE);
         let (mut swapped, mut outcome) = (Vec::new(), Ok(()));
-        for (next, answer) in answers {
+        while let Some((next, answer)) = answers.next().await {
+            self.note_look();
             match answer {
                 Ok(Swap::Swapped) => {
                     self.observe(next.clone());
@@ -379,7 +369,9 @@ impl LeaseCoordinator {
             .collect();
         let mut dead = BTreeSet::new();
         for name in names {
-            if limited(self.patience(), self.setup.store.is_gone(&name)).await? {
+            let is_gone = limited(self.patience(), self.setup.store.is_gone(&name)).await;
+            self.note_look();
+            if is_gone? {
                 dead.insert(name);
             }
         }

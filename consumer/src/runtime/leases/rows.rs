@@ -16,7 +16,6 @@
 
 use std::collections::BTreeSet;
 
-use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Lease, OutputId, Progress};
 use hydrant_core::shard::{Shard, ShardId};
@@ -234,11 +233,5 @@ impl LeaseCoordinator {
             }
         }
         Ok(false)
-    }
-
-    /// Whether the owner of a row may be alive.
-    pub(super) fn may_live(&self, owner: &str, seen: &ObservedRow) -> bool {
-        let age = clock::now().duration_since(seen.since);
-        age < self.times.lease_time && !self.dead.contains(owner)
     }
 }

@@ -32,11 +32,11 @@ pub(crate) static TABLE: &[Detector] = &[
                           key without these checks",
         },
         anchor: MatchAnchor::Digits {
-            digits_min: 12,
+            digits_min: *card::DIGITS.start(),
             dots_min: 0,
         },
         needs: DIGIT,
-        bytes_min: 12,
+        bytes_min: *card::DIGITS.start(),
         evidence: NO,
         numbers: true,
         possible: None,

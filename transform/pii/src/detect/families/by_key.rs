@@ -2,7 +2,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use super::phone;
+use super::{card, phone};
 use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::Integer;
 use crate::keys::Evidence;
@@ -12,7 +12,7 @@ pub(in crate::detect) fn payment_card(
     window: Range<usize>,
     hits: &mut Hits,
 ) {
-    digits(text, window, hits, 12..=19, 12..=19);
+    digits(text, window, hits, card::DIGITS, card::DIGITS);
 }
 
 pub(in crate::detect) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {

@@ -5,9 +5,10 @@
 //! groups of a card, and twelve digits need a card key. A number needs a key that speaks of a
 //! payment, whatever its digits: counters have them too. So do digits in a text, unless there are
 //! 15 or 16 of them, as nearly all cards have, and neither the key nor the words beside them say
-//! that something is counted, measured or identified by them.
+//! that something is counted, measured or identified by them. Under a card key, digits in any form
+//! are those of [`super::by_key`].
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::Integer;
@@ -17,8 +18,8 @@ use crate::text::windows::{before, context_says, ends_number, ends_word, glued_t
 /// Words that a card may be written to without a space; `B` starts track 1 of a magnetic stripe.
 const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"];
 
-/// Most digits of a card.
-const DIGITS_MAX: usize = 19;
+/// How many digits a card may have (ISO/IEC 7812).
+pub(in crate::detect) const DIGITS: RangeInclusive<usize> = 12..=19;
 
 pub(in crate::detect) fn payment_card(
     text: &FoldedText<'_>,
@@ -210,7 +211,7 @@ const GROUPS_MIN: usize = 3;
 /// The end of the longest card that starts at `start`, as one group or as groups with the same
 /// separator. One that is not `alone` has to have the groups of a card.
 fn card_at(bytes: &[u8], start: usize, alone: bool, evidence: bool) -> Option<usize> {
-    let mut digits = [0u8; DIGITS_MAX];
+    let mut digits = [0u8; *DIGITS.end()];
     let mut count = 0;
     let mut groups = 0;
     let mut at = start;
@@ -219,7 +220,7 @@ fn card_at(bytes: &[u8], start: usize, alone: bool, evidence: bool) -> Option<us
     loop {
         let end = end_of_digits(bytes, at);
         let group = &bytes[at..end];
-        if count + group.len() > DIGITS_MAX {
+        if count + group.len() > *DIGITS.end() {
             break;
         }
         digits[count..count + group.len()].copy_from_slice(group);
@@ -282,8 +283,7 @@ fn fraction_of_zeros(bytes: &[u8]) -> usize {
 
 /// Whether `digits` (ASCII) are a card. Under a card key, the number of digits is enough.
 fn is_card(digits: &[u8], evidence: bool) -> bool {
-    if !(12..=DIGITS_MAX).contains(&digits.len()) || digits.iter().all(|&digit| digit == digits[0])
-    {
+    if !DIGITS.contains(&digits.len()) || digits.iter().all(|&digit| digit == digits[0]) {
         return false;
     }
     evidence || issued(digits) && luhn(digits)
