@@ -87,7 +87,7 @@ impl LeaseCoordinator {
             output: OutputIdentity::of(&setup.stage),
             generations,
             times,
-            renewals: Renewals::start(times),
+            renewals: Renewals::new(times),
             me: setup.worker.clone(),
             setup,
             map: ShardMap::default(),
@@ -498,7 +498,7 @@ impl LeaseCoordinator {
             row,
             taken,
             Arc::clone(&self.setup.store),
-            self.times.lease_time,
+            self.times,
             Arc::clone(&self.nudge),
         ));
         self.renewals.add(&held);
@@ -570,10 +570,9 @@ impl LeaseCoordinator {
         held: &HeldLease,
         edit: impl Fn(&mut Lease) + Send + Sync,
     ) {
-        match tokio::time::timeout(patience, held.update(edit)).await {
-            Ok(Ok(_) | Err(Error::Fenced { .. })) => {}
-            Ok(Err(error)) => tracing::warn!("leases: {}", error.report()),
-            Err(_) => tracing::warn!("leases: the store does not answer"),
+        match limited(patience, held.update(edit)).await {
+            Ok(_) | Err(Error::Fenced { .. }) => {}
+            Err(error) => tracing::warn!("leases: {}", error.report()),
         }
     }
 

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::clock::{self, Instant};
@@ -15,6 +14,8 @@ use hydrant_core::lease::{Lease, LeaseStore, Progress, Swap};
 use hydrant_core::shard::ShardId;
 use hydrant_core::subscription::Ledger;
 use tokio::sync::Notify;
+
+use super::settings::{LeaseTimes, limited};
 
 /// The owner that an error names when this worker could not renew the lease in time.
 pub(crate) const SILENT: &str = "an unknown worker (this one could not renew it in time)";
@@ -38,7 +39,7 @@ pub(crate) struct HeldLease {
     epoch: u64,
     generation: u64,
     store: Arc<dyn LeaseStore>,
-    lease_time: Duration,
+    times: LeaseTimes,
     nudge: Arc<Notify>,
     row: tokio::sync::Mutex<Lease>,
     status: Mutex<LeaseStatus>,
@@ -66,7 +67,7 @@ impl HeldLease {
         row: Lease,
         taken: Instant,
         store: Arc<dyn LeaseStore>,
-        lease_time: Duration,
+        times: LeaseTimes,
         nudge: Arc<Notify>,
     ) -> Self {
         HeldLease {
@@ -76,7 +77,7 @@ impl HeldLease {
             epoch: row.epoch,
             generation: row.generation,
             store,
-            lease_time,
+            times,
             nudge,
             row: tokio::sync::Mutex::new(row),
             status: Mutex::new(LeaseStatus {
@@ -120,7 +121,7 @@ impl HeldLease {
         if status.state != LeaseState::Held {
             return false;
         }
-        if clock::now().duration_since(status.renewed_at) < self.lease_time {
+        if clock::now().duration_since(status.renewed_at) < self.times.lease_time {
             return true;
         }
         status.state = LeaseState::Lost(SILENT.to_owned());
@@ -145,8 +146,8 @@ impl HeldLease {
         }
     }
 
-    /// Changes the row, which also renews the lease. Cancel-safe: the next update finds a change that was dropped
-    /// half way.
+    /// Changes the row, which also renews the lease. A write without an answer is dropped, since others wait for the
+    /// row. Cancel-safe: the next update finds a change that was dropped half way.
     pub(crate) async fn update(&self, edit: impl Fn(&mut Lease) + Send + Sync) -> Result<Lease> {
         let mut row = self.row.lock().await;
         loop {
@@ -156,7 +157,8 @@ impl HeldLease {
             next.counter += 1;
             edit(&mut next);
             debug_assert_eq!(next.epoch, self.epoch, "an update keeps the epoch");
-            match self.store.swap(Some(&row), &next).await? {
+            let swap = self.store.swap(Some(&row), &next);
+            match limited(self.times.patience(), swap).await? {
                 Swap::Swapped => {
                     let mut status = self.status();
                     status.renewed_at = began;
@@ -231,7 +233,12 @@ impl Ledger for LeaseLedger {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use hydrant_core::lease::Pace;
+
     use super::*;
+    use crate::runtime::LeaseSettings;
     use hydrant_testing::memory::MemoryLeases;
 
     async fn held(store: &MemoryLeases) -> HeldLease {
@@ -241,15 +248,12 @@ mod tests {
         (row.owner, row.epoch, row.counter) = (Some("me".to_owned()), 1, 1);
         assert_eq!(store.swap(Some(&free), &row).await.unwrap(), Swap::Swapped);
         let store = Arc::new(store.clone());
-        HeldLease::new(
-            "app",
-            "me",
-            row,
-            clock::now(),
-            store,
-            LEASE_TIME,
-            Arc::default(),
-        )
+        let times = LeaseSettings {
+            lease_time: Some(LEASE_TIME),
+            ..LeaseSettings::default()
+        };
+        let times = times.at(Pace::LOCAL);
+        HeldLease::new("app", "me", row, clock::now(), store, times, Arc::default())
     }
 
     const LEASE_TIME: Duration = Duration::from_secs(10);

@@ -1,13 +1,13 @@
-//! The renewal of a worker's leases, independent of what its coordinator waits for.
+//! The renewal of a worker's leases, independent of what its coordinator waits for, and of each other.
 //!
 //! A round of the coordinator takes as long as the store makes it. With hundreds of shards to take, or rows to
-//! create, that is longer than a lease time. So a separate task renews all leases that are due at once. It looks at
-//! the leases in memory only, and costs the store one swap for each lease and third of a lease time.
+//! create, that is longer than a lease time. So each lease has a task that renews it when it is due. It looks at the
+//! lease in memory only, and costs the store one swap for each third of a lease time without another write.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use futures::StreamExt;
 use hydrant_core::clock;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::held_lease::{HeldLease, LeaseState, SILENT};
@@ -15,65 +15,89 @@ use super::settings::{AT_ONCE, LeaseTimes};
 
 /// The leases that are renewed. Dropping this stops the renewals at once.
 pub(super) struct Renewals {
-    held: Arc<Mutex<Vec<Weak<HeldLease>>>>,
-    _task: JoinSet<()>,
+    times: LeaseTimes,
+    /// Those that wait longest come first, because there may not be time for all.
+    at_once: Arc<Semaphore>,
+    tasks: JoinSet<()>,
 }
 
 impl Renewals {
-    /// Starts the task, without any lease.
-    pub(super) fn start(times: LeaseTimes) -> Self {
-        let held = Arc::default();
-        let mut task = JoinSet::new();
-        task.spawn(renew(Arc::clone(&held), times));
-        Renewals { held, _task: task }
+    /// Begins without any lease.
+    pub(super) fn new(times: LeaseTimes) -> Self {
+        Renewals {
+            times,
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Renews a lease from now on, until it is given back or lost.
-    pub(super) fn add(&self, held: &Arc<HeldLease>) {
-        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::downgrade(held));
+    pub(super) fn add(&mut self, held: &Arc<HeldLease>) {
+        while self.tasks.try_join_next().is_some() {}
+        let (held, at_once) = (Arc::downgrade(held), Arc::clone(&self.at_once));
+        self.tasks.spawn(renew(held, self.times, at_once));
     }
 }
 
-async fn renew(held: Arc<Mutex<Vec<Weak<HeldLease>>>>, times: LeaseTimes) {
-    loop {
-        clock::sleep(times.observe() / 2).await;
-        let due = due(&held, times);
-        futures::stream::iter(due)
-            .map(|held| renew_one(held, times))
-            .buffer_unordered(AT_ONCE)
-            .collect::<()>()
-            .await;
-    }
-}
-
-/// Returns the leases that are due, and forgets those that are no longer held.
-fn due(held: &Mutex<Vec<Weak<HeldLease>>>, times: LeaseTimes) -> Vec<Arc<HeldLease>> {
-    let mut all = held.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut due = Vec::new();
-    let now = clock::now();
-    all.retain(|held| {
-        let held = held
-            .upgrade()
-            .filter(|held| held.state() == LeaseState::Held);
-        let Some(held) = held else {
-            return false;
-        };
-        if now.duration_since(held.renewed_at()) >= times.renew_after() {
-            due.push(held);
+/// Renews a lease whenever it is due, and marks it as lost when it could not be renewed for a lease time.
+async fn renew(lease: Weak<HeldLease>, times: LeaseTimes, at_once: Arc<Semaphore>) {
+    let is_held = |held: &Arc<HeldLease>| held.state() == LeaseState::Held;
+    while let Some(held) = lease.upgrade().filter(is_held) {
+        let due = held.renewed_at() + times.renew_after();
+        if clock::now() < due {
+            drop(held);
+            clock::sleep_until(Some(due)).await;
+            continue;
         }
-        true
-    });
-    // The leases whose renewal is longest ago come first, because there may not be time for all.
-    due.sort_by_key(|held| held.renewed_at());
-    due
+        let permit = at_once.acquire().await;
+        let renewed = held.update(|_| {}).await;
+        drop(permit);
+        if renewed.is_err() {
+            if clock::now().duration_since(held.renewed_at()) >= times.lease_time {
+                held.lose(SILENT);
+            }
+            drop(held);
+            clock::sleep(times.observe() / 2).await;
+        }
+    }
 }
 
-/// Renews a lease, or marks it as lost when it could not be renewed for a lease time.
-async fn renew_one(held: Arc<HeldLease>, times: LeaseTimes) {
-    let renewed = tokio::time::timeout(times.patience(), held.update(|_| {})).await;
-    let silent = clock::now().duration_since(held.renewed_at()) >= times.lease_time;
-    if !matches!(renewed, Ok(Ok(_))) && silent {
-        held.lose(SILENT);
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hydrant_core::lease::{Lease, Pace};
+    use hydrant_testing::memory::MemoryLeases;
+
+    use super::*;
+    use crate::runtime::LeaseSettings;
+
+    /// One renewal gets no answer while another lease comes due.
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_waits_for_no_other_one() {
+        let store = MemoryLeases::new();
+        let times = LeaseSettings::default().at(Pace::LOCAL);
+        let mut renewals = Renewals::new(times);
+        let mut held = Vec::new();
+        for shard in ["a", "b"] {
+            let mut row = Lease::new(shard.into());
+            row.owner = Some("me".to_owned());
+            store.put(row.clone());
+            let (leases, nudge) = (Arc::new(store.clone()), Arc::default());
+            let now = clock::now();
+            let lease = HeldLease::new("app", "me", row, now, leases, times, nudge);
+            held.push(Arc::new(lease));
+            renewals.add(&held[held.len() - 1]);
+            clock::sleep(times.lease_time / 10).await;
+        }
+        let renewed = |shard: &str| store.row(shard).unwrap().counter > 0;
+        store.change_faults(|faults| faults.write_time = Duration::from_secs(3600));
+        while !renewed("a") {
+            clock::sleep(times.lease_time / 100).await;
+        }
+        store.change_faults(|faults| faults.write_time = Duration::ZERO);
+        assert!(!renewed("b"));
+        clock::sleep(times.lease_time / 5).await;
+        assert!(renewed("b"));
     }
 }

@@ -72,7 +72,8 @@ impl LeaseTimes {
         self.renew_after()
     }
 
-    /// The age at which a lease is renewed: two renewals may fail before another worker takes over.
+    /// The age at which a lease is renewed. Several renewals may be refused before another worker takes over, and one
+    /// may be left without an answer.
     pub(crate) fn renew_after(&self) -> Duration {
         self.lease_time / 3
     }

@@ -13,6 +13,13 @@ use crate::runtime::LeaseSettings;
 use crate::runtime::leases::{LeaseSetup, LeasedSubscription};
 use crate::runtime::testing::BrokerStream;
 
+impl World {
+    /// From now on each write of the store is answered this much later.
+    fn write_time(&self, time: Duration) {
+        self.leases.change_faults(|faults| faults.write_time = time);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn tasks_drain_before_the_store_answers() {
     let mut world = World::new(2, false);
@@ -21,9 +28,7 @@ async fn tasks_drain_before_the_store_answers() {
     (stage.every, stage.records_max) = (Duration::from_secs(3600), usize::MAX);
     let worker = RunningWorker::start(world.spec(stage));
     pass(Duration::from_secs(2)).await;
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::from_millis(5_000));
+    world.write_time(Duration::from_millis(5_000));
     // The coordinator creates rows for the children, and waits for the answer.
     world.stream.split_into("b", "c", "d");
     until("a row that is not answered", || {
@@ -38,9 +43,7 @@ async fn tasks_drain_before_the_store_answers() {
     until("the publish", || world.log.records().len() == 30).await;
     let took = clock::now() - began;
     assert!(took < Duration::from_millis(500), "{took:?}");
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::ZERO);
+    world.write_time(Duration::ZERO);
     worker.ended().await.unwrap();
     world.assert_exact();
     assert_eq!(world.leases.to("a"), p(29));
@@ -51,35 +54,46 @@ async fn a_slow_ledger_delays_no_record() {
     let mut world = World::new(1, false);
     let worker = RunningWorker::start(world.plain());
     pass(Duration::from_secs(2)).await;
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::from_millis(2_000));
+    world.write_time(Duration::from_millis(2_000));
     for n in 1..=100 {
         world.stream.append("a", 1, 0);
         pass(Duration::from_millis(100)).await;
         assert_eq!(world.log.records().len(), n);
     }
     assert!(world.leases.to("a") > p(50), "the ledger follows");
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::ZERO);
+    world.write_time(Duration::ZERO);
     worker.drained().await.unwrap();
     assert_eq!(world.leases.to("a"), p(99));
+    world.assert_exact();
+}
+
+/// A write that gets no answer does not keep the lease from its renewal.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_gets_no_answer_costs_no_lease() {
+    let mut world = World::new(1, false);
+    let worker = RunningWorker::start(world.plain());
+    pass(Duration::from_secs(2)).await;
+    let epoch = world.leases.row("a").unwrap().epoch;
+    world.write_time(Duration::from_secs(3600));
+    world.stream.append("a", 1, 0);
+    until("the write", || world.leases.to("a") == p(0)).await;
+    world.write_time(Duration::ZERO);
+    world.stream.append("a", 1, 0);
+    until("the next write", || world.leases.to("a") == p(1)).await;
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(world.leases.row("a").unwrap().epoch, epoch);
+    worker.drained().await.unwrap();
     world.assert_exact();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_answer_is_asked_again() {
     let mut world = World::new(1, false);
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::from_millis(3_600_000));
+    world.write_time(Duration::from_millis(3_600_000));
     let worker = RunningWorker::start(world.exact());
     pass(Duration::from_secs(60)).await;
     world.stream.append("a", 5, 0);
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::ZERO);
+    world.write_time(Duration::ZERO);
     pass(Duration::from_secs(10)).await;
     world.assert_exact();
     worker.drained().await.unwrap();
@@ -96,9 +110,7 @@ async fn leases_of_the_shortest_time_stay_where_they_are() {
     let first = start(&mut world);
     let second = start(&mut world);
     pass(Duration::from_secs(20)).await;
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::from_millis(300));
+    world.write_time(Duration::from_millis(300));
     let epochs =
         |world: &World| -> Vec<u64> { world.leases.rows().iter().map(|row| row.epoch).collect() };
     let before = epochs(&world);
@@ -119,9 +131,7 @@ async fn leases_of_the_shortest_time_outlive_a_store_that_is_away_for_a_moment()
     let first = start(&mut world);
     let second = start(&mut world);
     pass(Duration::from_secs(20)).await;
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::from_millis(300));
+    world.write_time(Duration::from_millis(300));
     let epochs =
         |world: &World| -> Vec<u64> { world.leases.rows().iter().map(|row| row.epoch).collect() };
     let before = epochs(&world);
@@ -275,9 +285,7 @@ async fn leases_are_renewed_while_hundreds_are_taken_from_a_slow_store() {
     let clock = Arc::new(hydrant_core::clock::SystemClock);
     let stream = hydrant_testing::memory::MemoryStream::new("raw", SHARDS as u32, clock);
     let stream: SharedStream = Arc::new(stream);
-    world
-        .leases
-        .change_faults(|faults| faults.write_time = Duration::from_millis(1_000));
+    world.write_time(Duration::from_millis(1_000));
     let (held, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worker = |seed| {
         let leased = LeaseSetup {
