@@ -86,7 +86,6 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
     let supervisor = Supervisor {
         shared: Arc::new(RunContext::new(spec, checkpoint)),
-        subscription,
         by_leases,
         first_shards,
         tasks: JoinSet::new(),
@@ -100,6 +99,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         observations: JoinSet::new(),
         retry_at: None,
         subscription_failed: false,
+        subscription,
     };
     supervisor.run().await
 }
@@ -122,7 +122,6 @@ type ClaimAnswers = Arc<Mutex<Vec<ClaimAnswer>>>;
 
 struct Supervisor {
     shared: Arc<RunContext>,
-    subscription: Box<dyn Subscription>,
     by_leases: bool,
     /// The shards that existed when the app began, if it begins at the latest record. Under leases the rows say where it
     /// did, and a row without progress means the beginning; with a broker an app with progress in any shard began before.
@@ -142,6 +141,8 @@ struct Supervisor {
     retry_at: Option<Instant>,
     /// The subscription has failed and is not listened to any more.
     subscription_failed: bool,
+    // Dropped after everything that works on its claims or answers for them.
+    subscription: Box<dyn Subscription>,
 }
 
 /// A drain under way.
@@ -187,6 +188,7 @@ impl Supervisor {
                 biased;
                 () = shutdown.reached(Phase::Aborting) => {
                     self.tasks.shutdown().await;
+                    self.releases.shutdown().await;
                     return Err(Error::fatal("stopped at once: what was not published is read again after a restart"));
                 }
                 () = shutdown.draining(), if !draining => self.begin_drain(),
@@ -302,8 +304,10 @@ impl Supervisor {
                         }
                         changes
                     });
+                } else if let Some(waiting) = self.take_waiting(&claim) {
+                    self.releases.spawn(release(waiting, Some(answer)));
                 } else {
-                    self.drop_waiting(&claim, answer);
+                    self.answer(answer);
                 }
             }
             Event::Lost { claim, answer } => {
@@ -311,7 +315,8 @@ impl Supervisor {
                     active.answer_with(answer);
                     active.task.abort();
                 } else {
-                    self.waiting.retain(|_, waiting| waiting.id != claim);
+                    self.take_waiting(&claim);
+                    self.answer(answer);
                 }
             }
         }
@@ -323,15 +328,11 @@ impl Supervisor {
             .filter(|active| active.claim == *claim)
     }
 
-    fn drop_waiting(&mut self, id: &ClaimId, answer: ClaimAnswer) {
-        if self
-            .waiting
+    fn take_waiting(&mut self, id: &ClaimId) -> Option<Claim> {
+        self.waiting
             .get(&id.shard)
-            .is_some_and(|claim| claim.id == *id)
-            && let Some(claim) = self.waiting.remove(&id.shard)
-        {
-            self.releases.spawn(release(claim, Some(answer)));
-        }
+            .filter(|claim| claim.id == *id)?;
+        self.waiting.remove(&id.shard)
     }
 
     /// Aborts the tasks that should have given their claims back by now.
@@ -433,13 +434,13 @@ impl Supervisor {
         }
     }
 
-    /// Answers for a claim whose task is gone, once no publish of the worker is under way that may hold its records.
-    fn answer(&mut self, answers: ClaimAnswers) {
-        let is_waited_for = !lock(&answers).is_empty();
-        if let Some(transaction) = self.shared.transaction.clone().filter(|_| is_waited_for) {
+    /// Answers, by a drop, for a claim that has no task, once no publish of the worker is under way that may hold its
+    /// records.
+    fn answer(&mut self, answer: impl Send + 'static) {
+        if let Some(transaction) = self.shared.transaction.clone() {
             self.releases.spawn(async move {
                 transaction.settled().await;
-                drop(answers);
+                drop(answer);
             });
         }
     }

@@ -44,6 +44,8 @@ pub(crate) struct BrokerStream {
     pub(crate) held: Arc<AtomicBool>,
     /// How often a ledger was read or written.
     touched: Arc<AtomicU64>,
+    /// What must be answered before the subscription goes.
+    pub(crate) awaited: Arc<Mutex<Vec<ClaimLeft>>>,
 }
 
 impl BrokerStream {
@@ -73,6 +75,7 @@ impl BrokerStream {
             asked: Arc::default(),
             held: Arc::new(AtomicBool::new(true)),
             touched: Arc::default(),
+            awaited: Arc::default(),
         })
     }
 
@@ -214,8 +217,17 @@ struct BrokerOrders {
     events: mpsc::Receiver<Event>,
     asked: Arc<AtomicU64>,
     progress: Option<Progresses>,
+    awaited: Arc<Mutex<Vec<ClaimLeft>>>,
     // Ends with the subscription.
     _client: JoinSet<()>,
+}
+
+impl Drop for BrokerOrders {
+    fn drop(&mut self) {
+        for left in self.awaited.lock().unwrap().drain(..) {
+            assert!(left.now_or_never().is_some(), "a claim is at work");
+        }
+    }
 }
 
 #[async_trait]
@@ -301,6 +313,7 @@ impl Stream for BrokerStream {
             events,
             asked,
             progress: self.tells_progress.then_some(known),
+            awaited: Arc::clone(&self.awaited),
             _client: client,
         })))
     }

@@ -96,6 +96,57 @@ async fn a_lost_claim_is_answered_when_no_publish_may_hold_its_records() {
     worker.drained().await.unwrap();
 }
 
+/// What a task had pushed may be in the transaction although the task has ended.
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_task_has_ended_is_answered_when_no_publish_may_hold_its_records() {
+    let mut world = World::new(3, true);
+    let mut stage = Together::new(&world.log);
+    stage.slow = Duration::from_secs(5);
+    let publishing = Arc::clone(&stage.publishing);
+    let (broker, spec) = world.brokered(stage);
+    for (shard, grant) in [("a", 1), ("b", 2), ("c", 3)] {
+        broker.grant(shard, grant).await;
+    }
+    let worker = RunningWorker::start(spec);
+    pass(Duration::from_secs(1)).await;
+    world.stream.append("b", 1, 0);
+    until("the publish of `b`", || publishing.load(Ordering::SeqCst)).await;
+    for is_held in [true, false] {
+        broker.held.store(is_held, Ordering::SeqCst);
+        world.stream.append("a", 1, 0);
+        world.stream.append("c", 1, 0);
+        // Before they are due, and wait for the publish themselves.
+        pass(Duration::from_millis(10)).await;
+    }
+    assert!(publishing.load(Ordering::SeqCst));
+    let revoked = broker.revoke("c", 3, clock::now());
+    broker.lose("a", 1).await;
+    assert!(!publishing.load(Ordering::SeqCst), "it is over");
+    revoked.await;
+    drop(worker);
+}
+
+/// A source gives away what it takes back when the subscription is gone.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_stopped_at_once_answers_before_it_leaves() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    let mut stage = Exact::new(&world.log);
+    stage.slow = Duration::from_secs(3600);
+    let (broker, spec) = world.brokered(stage);
+    broker.grant("a", 1).await;
+    let worker = RunningWorker::start(spec);
+    pass(Duration::from_secs(1)).await;
+    let until = clock::now() + Duration::from_secs(60);
+    let left = broker.revoke("a", 1, until);
+    pass(Duration::from_secs(1)).await;
+    broker.awaited.lock().unwrap().push(left);
+    let shutdown = worker.shutdown.clone();
+    shutdown.advance(hydrant_core::shutdown::Phase::Aborting);
+    worker.ended().await.unwrap_err();
+    assert!(broker.awaited.lock().unwrap().is_empty());
+}
+
 /// A stage whose first push computes until the test lets it continue.
 #[derive(Clone, Debug)]
 struct Computing {
