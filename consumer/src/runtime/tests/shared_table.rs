@@ -3,6 +3,7 @@
 use hydrant_core::Error;
 use hydrant_core::lease::{Lease, Pace, Progress};
 use hydrant_core::shard::StreamId;
+use hydrant_core::stream::Stream as _;
 
 use super::*;
 
@@ -146,7 +147,7 @@ async fn a_worker_that_was_paused_takes_no_lease_before_it_has_looked_for_a_leas
         owner: Some("other".to_owned()),
         epoch: 1,
         counter: 1,
-        stream: Some(StreamId::new("memory", "1")),
+        stream: Some(world.stream.id().clone()),
         ..Lease::new("a".into())
     });
     let worker = RunningWorker::start(world.plain());
