@@ -10,7 +10,7 @@ use clap::{Arg, Command};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
-use crate::run::{DONE, REFUSED, complain};
+use crate::exit_code::{DONE, REFUSED, complain};
 use hydrant_core::disk::real::FileMode;
 
 /// The heading of these flags in `--help`.

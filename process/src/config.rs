@@ -11,14 +11,15 @@
 
 mod effective;
 mod layers;
-mod nearest;
+mod names;
 mod problems;
 mod section;
 mod settings;
 mod values;
 
 pub use effective::Effective;
-pub use layers::{Flags, Layers, ROOT, SECTIONS};
+pub use layers::{Flags, Layers, SECTIONS};
+pub use names::ROOT;
 pub use problems::Problems;
 pub use section::Section;
 pub use values::{ValueError, parse_bytes, parse_duration, parse_whole};

@@ -9,6 +9,7 @@ pub mod telemetry;
 mod allocator;
 mod arguments;
 mod descriptors;
+mod exit_code;
 #[cfg(test)]
 mod fuzz;
 mod output;

@@ -14,8 +14,8 @@ use std::panic::PanicHookInfo;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::exit_code::complain;
 use crate::output::{self, Stdout};
-use crate::run::{Process, complain};
 use crate::telemetry::server::Health;
 use hydrant_core::shutdown::{Phase, Shutdown};
 
@@ -36,11 +36,11 @@ struct Hook {
 
 /// Makes each panic drain the process and fail it, except a panic of `println!` to a closed standard output and one
 /// that its caller contains.
-pub(super) fn watch(process: &Process, health: &Health) {
+pub(super) fn watch(name: &'static str, shutdown: &Shutdown, stdout: &Stdout, health: &Health) {
     let hook = Hook {
-        name: process.name,
-        shutdown: process.shutdown.clone(),
-        stdout: process.stdout.clone(),
+        name,
+        shutdown: shutdown.clone(),
+        stdout: stdout.clone(),
         health: health.clone(),
         panics: AtomicU32::new(0),
         contained: AtomicU32::new(0),

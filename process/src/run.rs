@@ -25,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Common, LogFormat, Setup};
 use crate::config::{Layers, Problems};
+use crate::exit_code::{ABORTED, DONE, FAILED, complain, failed};
 use crate::output::{self, Stdout};
 use crate::telemetry::server::{Health, Probes, Server};
 use crate::telemetry::{Metrics, Readiness};
@@ -32,17 +33,8 @@ use crate::{allocator, descriptors, panics};
 use hydrant_core::Context;
 use hydrant_core::clock;
 use hydrant_core::disk::real::RealDisk;
-use hydrant_core::error::{Disposition, Error, Result};
+use hydrant_core::error::{Error, Result};
 use hydrant_core::shutdown::{Phase, Shutdown};
-
-/// The process succeeded.
-pub(crate) const DONE: u8 = 0;
-/// The process failed.
-pub(crate) const FAILED: u8 = 1;
-/// Arguments, configuration or input were refused.
-pub(crate) const REFUSED: u8 = 64;
-/// A second signal ended the process.
-pub(crate) const ABORTED: u8 = 130;
 
 /// The most disk calls under way at once, each on its own thread, which is started when needed. No call waits for
 /// another. Each directory has at most 32 calls under way, hanging ones included, and no process works in 16
@@ -144,7 +136,7 @@ where
         metrics: None,
     };
     let health = Health::default();
-    panics::watch(&process, &health);
+    panics::watch(name, &process.shutdown, &process.stdout, &health);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.io_threads)
         .thread_name("io")
@@ -256,18 +248,6 @@ impl Supervised {
         helpers.spawn(server.serve());
         Ok(())
     }
-}
-
-fn failed(error: &Error) -> u8 {
-    complain(&error.report());
-    match error.disposition() {
-        Disposition::Refused => REFUSED,
-        _ => FAILED,
-    }
-}
-
-pub(crate) fn complain(message: &str) {
-    output::to_stderr(&format!("error: {message}"));
 }
 
 fn start_log(common: &Common) {

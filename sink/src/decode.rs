@@ -33,6 +33,7 @@ mod decoder;
 mod finish;
 mod group;
 mod number;
+mod provenance;
 mod reject;
 mod route;
 mod row;

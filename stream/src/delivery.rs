@@ -13,6 +13,7 @@
 mod begun;
 mod confirmed_by_range;
 mod lane;
+mod lane_output;
 mod lanes;
 mod output_limits;
 mod plan;
@@ -47,7 +48,8 @@ pub use plan::{Plan, Planner};
 pub use route::{Keys, RouteRule, Routes};
 pub use upstream::Upstream;
 
-use lanes::{LaneLimits, Lanes};
+use lane_output::LaneLimits;
+use lanes::Lanes;
 
 /// The way of records into one output stream. A stage that writes a stream forwards to it what
 /// [`hydrant_core::stage::Stage`] asks of the output.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::layers::ROOT;
+use super::names::ROOT;
 
 /// How the log names a value of the environment.
 pub(super) const ENVIRONMENT: &str = "environment";

@@ -9,12 +9,9 @@ use toml::de::{DeTable, DeValue};
 
 use hydrant_core::settings::OutrankingValue;
 
-use super::nearest::nearest;
+use super::names::{ROOT, nearest, normal};
 use super::problems::Problems;
 use super::section::{RawValue, Section, SourcedValue, ValueSource};
-
-/// The name of the keys at the head of the file, before its first table.
-pub const ROOT: &str = "";
 
 /// The tables that Hydrant's binaries read, all together.
 pub const SECTIONS: &[&str] = &[
@@ -323,11 +320,6 @@ impl Flags {
                 .insert(key.to_owned(), SourcedValue { source, raw });
         }
     }
-}
-
-/// The one spelling of a key: hyphens.
-pub(super) fn normal(key: &str) -> String {
-    key.replace('_', "-")
 }
 
 fn listed(names: &[&str]) -> String {

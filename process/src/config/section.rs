@@ -11,8 +11,7 @@ use toml::Value;
 
 use super::Secret;
 use super::effective::{ENVIRONMENT, Effective, FILE};
-use super::layers::ROOT;
-use super::nearest::nearest;
+use super::names::{ROOT, nearest};
 use super::problems::Problems;
 use super::values::{ValueError, out_of_range, parse_bytes, parse_duration, whole, within_text};
 

@@ -2,6 +2,7 @@
 
 use super::column::{COLUMNS_MAX, ColumnNode, ColumnRole, Fields, Size};
 use super::finish::{Columns, DecodedRows};
+use super::provenance::ProvenanceColumns;
 use super::reject::{Reject, RejectReason};
 use super::route::{PartitionRouter, Routed};
 use super::row::{Captures, RecordReader, RecordRules, RecordState};
@@ -108,44 +109,6 @@ pub(crate) struct DecoderMark {
     untimed: usize,
     event_times: Option<(i64, i64)>,
     done: u64,
-}
-
-/// The growing provenance columns; empty with provenance off.
-#[derive(Debug, Default)]
-pub(super) struct ProvenanceColumns {
-    pub(super) sequences: String,
-    pub(super) sequence_ends: Vec<i32>,
-    pub(super) subs: Vec<i64>,
-    pub(super) stamps: Vec<i64>,
-}
-
-impl ProvenanceColumns {
-    fn truncate(&mut self, rows: usize) {
-        self.sequence_ends.truncate(rows);
-        self.sequences
-            .truncate(super::column::end_of(&self.sequence_ends));
-        self.subs.truncate(rows);
-        self.stamps.truncate(rows);
-    }
-
-    /// Those of some rows, in their order.
-    pub(super) fn take(&self, rows: &[u32]) -> Self {
-        let mut taken = Self::default();
-        if self.subs.is_empty() {
-            return taken;
-        }
-        let end = |row: usize| usize::try_from(self.sequence_ends[row]).unwrap_or(0);
-        for row in rows.iter().map(|row| *row as usize) {
-            let start = row.checked_sub(1).map_or(0, end);
-            taken.sequences.push_str(&self.sequences[start..end(row)]);
-            taken
-                .sequence_ends
-                .push(i32::try_from(taken.sequences.len()).unwrap_or(i32::MAX));
-            taken.subs.push(self.subs[row]);
-            taken.stamps.push(self.stamps[row]);
-        }
-        taken
-    }
 }
 
 impl Decoder {

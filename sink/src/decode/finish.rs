@@ -12,8 +12,8 @@ use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
 use super::column::{ColumnNode, Fields, Items, NumberColumn, TextColumn, Values};
-use super::decoder::ProvenanceColumns;
 use super::group::Groups;
+use super::provenance::ProvenanceColumns;
 use crate::schema::{Column, TableSchema, arrow_type};
 use crate::table::partition::{PartitionKey, PartitionSpec};
 

@@ -1,68 +1,28 @@
 //! The way into one output stream by lanes: appends with origins, confirmed shard by shard.
 //!
-//! Owns what all sessions of a process share: the writer, the map of the output, and what is known of where origins
-//! began. [`LaneSession`] does the work for one upstream shard.
+//! [`LaneSession`] does the work for one upstream shard; all sessions of a process share a [`LaneOutput`].
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hydrant_core::hash::Routing;
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Output, Scope};
-use hydrant_core::stream::{KeyRule, SharedStream, StreamWriter};
+use hydrant_core::stream::{KeyRule, SharedStream};
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Budget, Context, Overdraft, Random, Result, Shard};
-use metrics::{Counter, counter};
-use tokio::sync::Mutex;
+use hydrant_core::{Context, Result, Shard};
 
-use super::begun::Beginnings;
+use super::lane_output::{LaneLimits, LaneOutput};
 use super::output_limits::OutputLimits;
-use super::route::{Keys, RouteRule, Table};
+use super::route::{Keys, RouteRule};
 use super::session::LaneSession;
 use super::upstream::Upstream;
 use super::{Delivery, Session};
-
-/// What one session may have on its way; more waits in [`LaneSession::send`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LaneLimits {
-    /// Bytes of unconfirmed appends.
-    pub(super) bytes: usize,
-    /// Unconfirmed appends.
-    pub(super) appends: usize,
-}
-
-impl Default for LaneLimits {
-    fn default() -> Self {
-        // Enough to keep a disk busy over one group commit; the budget of the process bounds the sum over all shards.
-        LaneLimits {
-            bytes: 16 << 20,
-            appends: 256,
-        }
-    }
-}
 
 /// The way into one output stream; clones share it.
 #[derive(Clone)]
 pub(super) struct Lanes {
     output: Arc<LaneOutput>,
-}
-
-/// An output as all sessions of a process share it.
-pub(super) struct LaneOutput {
-    pub(super) stream: SharedStream,
-    pub(super) writer: Arc<dyn StreamWriter>,
-    routing: Routing,
-    keys: Keys,
-    pub(super) limits: LaneLimits,
-    pub(super) random: Random,
-    pub(super) budget: Budget,
-    /// Of the batches that grew while they were changed and planned.
-    pub(super) overdraft: Overdraft,
-    table: Mutex<Arc<Table>>,
-    pub(super) beginnings: Beginnings,
-    pub(super) appends: Counter,
-    pub(super) duplicates: Counter,
 }
 
 impl fmt::Debug for Lanes {
@@ -79,23 +39,7 @@ impl Lanes {
         limits: LaneLimits,
         context: &Context,
     ) -> Result<Self> {
-        let writer = stream.writer().await?;
-        let table = Table::new(stream.shards().await?, &writer.routing())?;
-        let labels = [("stream", stream.id().name.to_string())];
-        let output = LaneOutput {
-            appends: counter!("hydrant_lanes_appends_total", &labels),
-            duplicates: counter!("hydrant_lanes_duplicate_records_total", &labels),
-            routing: writer.routing(),
-            writer,
-            keys,
-            limits,
-            random: context.random.clone(),
-            budget: context.budget.clone(),
-            overdraft: Overdraft::default(),
-            table: Mutex::new(table),
-            beginnings: Beginnings::default(),
-            stream,
-        };
+        let output = LaneOutput::open(stream, keys, limits, context).await?;
         Ok(Lanes {
             output: Arc::new(output),
         })
@@ -104,21 +48,10 @@ impl Lanes {
     /// The session of one upstream shard, from `upstream.after` on.
     pub(super) async fn session(&self, upstream: Upstream) -> LaneSession {
         let output = &self.output;
-        let table = Arc::clone(&*output.table.lock().await);
+        let table = output.table().await;
         let rule = RouteRule::new(output.keys, &output.routing, upstream.shard.clone());
         let limits = OutputLimits::of(&*output.writer);
         LaneSession::new(Arc::clone(output), upstream, rule, limits, table)
-    }
-}
-
-impl LaneOutput {
-    /// A map that is newer than `seen`; sessions that ask at the same time share one reading.
-    pub(super) async fn table_after(&self, seen: &Arc<Table>) -> Result<Arc<Table>> {
-        let mut table = self.table.lock().await;
-        if Arc::ptr_eq(&table, seen) {
-            *table = Table::new(self.stream.shards().await?, &self.routing)?;
-        }
-        Ok(Arc::clone(&table))
     }
 }
 

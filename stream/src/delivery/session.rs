@@ -30,7 +30,7 @@ use super::Session;
 use super::begun::FirstPosition;
 use super::confirmed_by_range::ConfirmedByRange;
 use super::lane::{Lane, LaneState, Sent, append_of};
-use super::lanes::LaneOutput;
+use super::lane_output::LaneOutput;
 use super::output_limits::OutputLimits;
 use super::plan::{AppendSlice, Plan, Planner, growth_bytes, reroute};
 use super::route::{RouteRule, Table};

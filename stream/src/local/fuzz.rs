@@ -13,10 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::format::chunk::{Frame, FrameChunk};
-use super::format::columns::BodyColumns;
 use super::format::control::{ControlSlot, SLOT_BYTES};
 use super::format::dedup_state::{FORMAT, FORMATS, Marks};
-use super::format::frame::{Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
+use super::format::frame::{BodyColumns, Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
 use super::format::manifest::Manifest;
 use super::format::segment::{self, FIXED_BYTES, Head};
 use crate::StreamUrl;

@@ -18,7 +18,7 @@ use hydrant_core::batch::{Entry, Span};
 use hydrant_core::headers;
 use hydrant_core::varint::{self, Reader};
 
-use super::frame::{Codec, FrameFault, RAW_BYTES_MAX};
+use super::frame::{BodyColumns, Codec, FrameFault, RAW_BYTES_MAX};
 
 const ZSTD_LEVEL: i32 = 1;
 /// What a record without key, payload and stamp takes at most of the index.
@@ -27,17 +27,6 @@ const INDEX_BYTES: usize = 20;
 const LENGTH_BYTES: usize = 5;
 /// What the index and the origin of a record take, unless its stamp is far from that of the record before.
 pub(crate) const INDEX_BYTES_USUAL: u64 = 10;
-
-/// The columns that only some bodies have: those of which a record needs one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BodyColumns {
-    /// Route hashes.
-    pub(crate) explicit: bool,
-    /// Headers.
-    pub(crate) headers: bool,
-    /// Payload lengths that distinguish a tombstone from an empty payload.
-    pub(crate) tombstones: bool,
-}
 
 impl BodyColumns {
     /// What the picked records need.

@@ -9,8 +9,6 @@ use hydrant_core::origin::OriginEntry;
 use hydrant_core::varint::Reader;
 use serde::{Deserialize, Serialize};
 
-use super::columns::BodyColumns;
-
 /// Bytes of a header.
 pub(crate) const HEADER_BYTES: usize = 64;
 /// The largest encoded origin entry.
@@ -62,9 +60,20 @@ impl Codec {
     }
 }
 
-/// Why bytes are no frame.
+/// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameFault(pub(crate) &'static str);
+
+/// The columns that only some bodies have: those of which a record needs one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BodyColumns {
+    /// Route hashes.
+    pub(crate) explicit: bool,
+    /// Headers.
+    pub(crate) headers: bool,
+    /// Payload lengths that distinguish a tombstone from an empty payload.
+    pub(crate) tombstones: bool,
+}
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,11 @@ use hydrant_core::origin::{Account, DeadLetter, OriginEntry};
 use hydrant_core::stream::{Append, Unit, UnitKind};
 use hydrant_core::{Batch, Error, HashRange, Permit, Result, ShardId};
 
-use crate::local::format::columns::{self, BodyColumns};
+use crate::local::format::columns;
 use crate::local::format::dedup_state::{Mark, OriginInterval, Standing, standing};
-use crate::local::format::frame::{Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX};
+use crate::local::format::frame::{
+    BodyColumns, Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX,
+};
 
 /// What an origin entry takes beside its letters, unless it holds many records.
 const META_BYTES_USUAL: usize = 256;

@@ -1,6 +1,12 @@
-//! Finds the known name that a mistyped one probably means.
+//! The names of tables and keys: their one spelling, and the known name that a mistyped one probably means.
 
-use super::layers::normal;
+/// The name of the keys at the head of the file, before its first table.
+pub const ROOT: &str = "";
+
+/// The one spelling of a key: hyphens.
+pub(super) fn normal(key: &str) -> String {
+    key.replace('_', "-")
+}
 
 /// The known name that `written` probably means.
 pub(super) fn nearest<'a>(
