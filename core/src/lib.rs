@@ -1,44 +1,28 @@
 //! The vocabulary and the seams of Hydrant.
 //!
-//! This crate says what the parts are to each other and holds no part itself: no AWS, no Kafka, no Arrow. The vocabulary
-//! ([`position`], [`shard`], [`interval`], [`batch`], [`headers`], [`origin`], [`marks`]) has one meaning each; the seams ([`stream`], [`admin`],
-//! [`subscription`], [`lease`], [`stage`], [`transform`], [`lake`], [`disk`], [`workers`], [`clock`], [`random`]) are
-//! where implementations are exchanged; the rest ([`budget`], [`retry`], [`shutdown`]) is what
-//! every binary needs alike.
+//! This crate says what the parts are to each other and holds no part itself: no AWS, no Kafka, no Arrow. It has three
+//! rooms: `records/`, the vocabulary, of which each word has one meaning ([`position`], [`shard`], [`interval`], [`batch`],
+//! [`headers`], [`origin`], [`marks`]); `seams/`, where implementations are exchanged ([`stream`], [`admin`],
+//! [`subscription`], [`lease`], [`stage`], [`transform`], [`lake`], [`settings`]); and `machine/`, what a process uses of its
+//! machine ([`disk`], [`workers`], [`clock`], [`random`], [`budget`], [`shutdown`]).
 
-pub mod admin;
-pub mod batch;
-pub mod budget;
-pub mod clock;
-pub mod disk;
 pub mod error;
-#[cfg(test)]
-mod fuzz;
-pub mod hash;
-pub mod headers;
-pub mod interval;
-pub mod lake;
-pub mod lease;
 pub mod limits;
-pub mod marks;
 pub mod mutant;
-pub mod origin;
-pub mod position;
-pub mod random;
 pub mod retry;
-pub mod settings;
-pub mod shard;
-pub mod shutdown;
-pub mod stage;
-pub mod stream;
-pub mod subscription;
-pub mod transform;
-pub mod varint;
-pub mod workers;
 
 mod context;
-mod read;
-mod start;
+#[cfg(test)]
+mod fuzz;
+mod machine;
+mod records;
+mod seams;
+
+pub use machine::{budget, clock, disk, random, shutdown, workers};
+pub use records::{batch, hash, headers, interval, marks, origin, position, shard, varint};
+pub use seams::{admin, lake, lease, settings, stage, stream, subscription, transform};
+
+pub(crate) use seams::{read, start};
 
 pub use batch::Batch;
 pub use budget::{Budget, Overdraft, Permit};
