@@ -58,7 +58,7 @@ fn page() -> String {
 }
 
 /// The production code of the crates that an adapter could touch: path below the root, text without comments and tests.
-fn production_code() -> Vec<(String, String)> {
+pub(crate) fn production_code() -> Vec<(String, String)> {
     let crates = [
         "core",
         "process",
@@ -66,6 +66,8 @@ fn production_code() -> Vec<(String, String)> {
         "consumer",
         "producer",
         "transform",
+        "transform/pii",
+        "json",
         "sink",
         "hydrant",
     ];

@@ -9,6 +9,7 @@
 mod architecture;
 mod bad_input;
 mod cases;
+mod circles;
 mod freeze;
 mod json;
 mod kill;
