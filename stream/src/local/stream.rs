@@ -100,10 +100,9 @@ impl LocalStream {
     }
 }
 
-/// How far an app that has done everything up to `to` is behind. In a log that counts by offsets an account takes one
-/// beside the records.
-fn behind(state: &ShardState, to: Position) -> Behind {
-    let tip = state.tip.unwrap_or_default();
+/// How far an app that has done everything up to `to` is behind a tip. In a log that counts by offsets an account takes
+/// one beside the records.
+fn behind(state: &ShardState, tip: Position, to: Position) -> Behind {
     if to == Position::End || (to >= tip && !state.shard.closed) {
         return Behind::Done;
     }
@@ -122,15 +121,18 @@ async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
         Durable::Final(control, _) => Some(control),
         Durable::Undecided => file.read().await?,
     };
-    let control = control.unwrap_or_default();
     let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
     Ok(ShardState {
         shard,
-        tip: Some(position_before(control.next_offset)),
-        kept_after: position_before(control.first_offset),
-        records: Some(control.records),
+        tip: control.map(|control| position_before(control.next_offset)),
+        kept_after: control.map_or(Position::Begin, |control| {
+            position_before(control.first_offset)
+        }),
+        records: control.map(|control| control.records),
         bytes: Some(bytes),
-        newest_arrival: (control.newest_arrival != 0).then_some(control.newest_arrival),
+        newest_arrival: control
+            .map(|control| control.newest_arrival)
+            .filter(|arrival| *arrival != 0),
     })
 }
 
@@ -218,7 +220,8 @@ impl Stream for LocalStream {
     async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
         let to = self.place_of(shard, after).await?;
         let state = self.state(shard).await?;
-        Ok(behind(&state, to))
+        let tip = state.tip.ok_or_else(|| self.place.unrecovered(shard))?;
+        Ok(behind(&state, tip, to))
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hydrant_core::disk::{SharedDisk, Stat};
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
@@ -9,6 +10,9 @@ use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 use super::format::manifest::{Manifest, StreamSettings};
 use super::producer_locks::ProducerLocks;
 use super::stream_time::StreamTime;
+
+/// How often a process looks whether a lock is free whose holder it needs: a freed lock sends no signal.
+pub(super) const HOLDER_CHECK: Duration = Duration::from_millis(250);
 
 /// A stream's directory, identity and settings.
 #[derive(Debug)]
@@ -103,6 +107,18 @@ impl StreamDir {
         match error.kind() {
             std::io::ErrorKind::NotFound => self.gone(),
             _ => Error::io(action, path, error),
+        }
+    }
+
+    /// What a power cut or a death took back of a shard is not there until a process makes that good which may.
+    pub(super) fn unrecovered(&self, shard: &ShardId) -> Error {
+        let dir = self.dir.display();
+        Error::Unavailable {
+            message: format!(
+                "shard `{shard}` of `{dir}` is not recovered yet, which takes the right to write it: open the stream once \
+                 as its owner"
+            ),
+            after: HOLDER_CHECK,
         }
     }
 

@@ -12,7 +12,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,7 +30,7 @@ use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, position_bef
 use crate::local::format::segment;
 use crate::local::format::shard_end::ShardEnd;
 use crate::local::metrics::ReadMetrics;
-use crate::local::stream_dir::StreamDir;
+use crate::local::stream_dir::{HOLDER_CHECK, StreamDir};
 use crate::local::write::observe::{ShardObservation, observe, written};
 
 /// Stored bytes that are read at once, and decompressed bytes that are gathered into one batch, unless the first frame
@@ -46,8 +45,6 @@ const CHUNKS_PER_BUDGET: u64 = 32;
 const LITTLE: u64 = 4 << 10;
 /// The memory for that.
 const LITTLE_ROOM: u64 = 16 << 10;
-/// How often a reader looks whether a lock is free whose holder it needs: a freed lock sends no signal.
-const HOLDER_CHECK: Duration = Duration::from_millis(250);
 
 /// Reads one shard.
 #[derive(Debug)]
@@ -288,7 +285,7 @@ impl ShardSource {
                 | ShardObservation::Unrecovered(Some(control)),
             ) if covers(&control) => Ok(Some((Some(control), None))),
             Ok(ShardObservation::Busy(_)) => Ok(None),
-            Ok(ShardObservation::Unrecovered(_)) => Err(self.unrecovered()),
+            Ok(ShardObservation::Unrecovered(_)) => Err(self.place.unrecovered(&self.shard.id)),
             // A full disk takes no new segment and is read up to where that is certain.
             Err(full @ Error::Full { .. }) => {
                 match durable(&self.place, &self.shard, &file).await? {
@@ -300,19 +297,6 @@ impl ShardSource {
                 }
             }
             Err(error) => Err(error),
-        }
-    }
-
-    /// A power cut or a death took back what is to be read, until a process makes that good which may.
-    fn unrecovered(&self) -> Error {
-        Error::Unavailable {
-            message: format!(
-                "shard `{}` of `{}` is not recovered yet, which takes the right to write it: open the stream once as its \
-                 owner",
-                self.shard.id,
-                self.place.dir.display()
-            ),
-            after: HOLDER_CHECK,
         }
     }
 

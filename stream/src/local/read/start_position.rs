@@ -1,4 +1,6 @@
 //! Where an app starts that has no progress.
+//!
+//! A control file without an intact slot says nothing of a shard: it is recovered first, or the caller asks again.
 
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use crate::local::format::frame::position_before;
 use crate::local::format::segment::{self, FrameWalk, Segment};
 use crate::local::format::skips::Skips;
 use crate::local::stream_dir::StreamDir;
+use crate::local::write::observe::{ShardObservation, observe};
 
 /// The position to read after.
 pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) -> Result<Position> {
@@ -23,7 +26,12 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) ->
     let file = file.ok_or_else(|| place.gone())?;
     let (control, end) = loop {
         match durable(place, shard, &file).await? {
-            Durable::Moving(control) => break (control.unwrap_or_default(), None),
+            Durable::Moving(Some(control)) => break (control, None),
+            Durable::Moving(None) => match observe(place, shard, &file, |_| false).await? {
+                ShardObservation::Settled(Some(control)) => break (control, None),
+                ShardObservation::Ended(control, end) => break (control, Some(end)),
+                _ => return Err(place.unrecovered(&shard.id)),
+            },
             Durable::Final(control, end) => break (control, Some(end)),
             Durable::Undecided => {
                 fence::settle(place, shard, Haste::Waits).await?;

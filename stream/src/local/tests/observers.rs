@@ -3,8 +3,10 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use hydrant_core::disk::{LockKind, Open};
+use hydrant_core::lease::Progress;
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::stream::{Read, SharedStream, Start, StreamWriter};
+use hydrant_core::stream::{Behind, Read, SharedStream, Start, StreamWriter};
 use hydrant_core::{Disposition, Position};
 use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, Rule, SimWorld, Snare};
 
@@ -275,4 +277,37 @@ async fn a_take_over_costs_as_much_a_shard_with_many_shards_as_with_few() {
         calls_of_a_take_over(256).await,
     );
     assert!(many <= 4 * few, "{few} calls for 64 shards, {many} for 256");
+}
+
+/// What a shard holds is not known while no slot of its control file is intact: it is not taken for an empty one.
+#[tokio::test(start_paused = true)]
+async fn a_shard_whose_end_is_unreadable_is_not_an_empty_one() {
+    let world = SimWorld::new(6);
+    made(&world).await;
+    let stream = opened(&world, "observer").await;
+    let disk = world.process("holder").shared();
+    let home = home(&*disk, "/data/events").await;
+    let shard = home.join("shards").join(first().as_str());
+    let lock = shard.join("lock");
+    let lock = disk.try_lock(&lock, LockKind::Exclusive).await.unwrap();
+    let control = shard.join("control");
+    let control = disk.open(&control, Open::Write).await.unwrap();
+    let torn = vec![vec![0xFF; 1024].into()];
+    control.write_at(0, torn).await.unwrap();
+    let state = stream.state(&first()).await.unwrap();
+    assert_eq!((state.tip, state.records), (None, None));
+    let begun = Progress::default();
+    let unknown = stream.behind(&first(), &begun).await.unwrap_err();
+    assert!(matches!(unknown.disposition(), Disposition::Retry { .. }));
+    // The holder of the lock is the one that can make it good.
+    let unknown = stream.start(&first(), Start::Latest).await.unwrap_err();
+    assert!(matches!(unknown.disposition(), Disposition::Retry { .. }));
+    drop(lock);
+    let start = stream.start(&first(), Start::Latest).await.unwrap();
+    assert_eq!(start.to, Position::offset(2));
+    assert_eq!(stream.state(&first()).await.unwrap().tip, Some(start.to));
+    assert_eq!(
+        stream.behind(&first(), &begun).await.unwrap(),
+        Behind::Records(3)
+    );
 }
