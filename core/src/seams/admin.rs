@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use crate::error::{Error, Result};
 use crate::interval::Interval;
+use crate::lease::LeaseStore;
 use crate::position::Position;
 use crate::shard::ShardId;
 
@@ -48,6 +49,13 @@ pub trait Repair: Send + Sync {
     async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>>;
 }
 
+/// Opens the leases of an app for an operator, who is no worker of the app and joins none.
+#[async_trait]
+pub trait LeaseAccess: Send + Sync {
+    /// The leases of the app of this name.
+    async fn leases(&self, app: &str) -> Result<Arc<dyn LeaseStore>>;
+}
+
 /// What an operator can do with a stream from here. A call of a capability that is absent is refused.
 #[derive(Clone, Default)]
 pub struct Admin {
@@ -57,15 +65,18 @@ pub struct Admin {
     pub retention: Option<Arc<dyn Retention>>,
     /// `None` where others see to the data.
     pub repair: Option<Arc<dyn Repair>>,
+    /// `None` where a broker keeps the progress of apps.
+    pub leases: Option<Arc<dyn LeaseAccess>>,
 }
 
 impl Admin {
     /// Of what has all capabilities.
-    pub fn of<T: Reshard + Retention + Repair + 'static>(admin: &Arc<T>) -> Self {
+    pub fn of<T: Reshard + Retention + Repair + LeaseAccess + 'static>(admin: &Arc<T>) -> Self {
         Admin {
             reshard: Some(Arc::<T>::clone(admin)),
             retention: Some(Arc::<T>::clone(admin)),
             repair: Some(Arc::<T>::clone(admin)),
+            leases: Some(Arc::<T>::clone(admin)),
         }
     }
 
@@ -104,6 +115,16 @@ impl Admin {
     pub async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
         capability(&self.repair, "skip corrupt data")?
             .repair(shard)
+            .await
+    }
+
+    /// As [`LeaseAccess::leases`].
+    ///
+    /// # Errors
+    /// Refused where a broker keeps the progress of apps.
+    pub async fn leases(&self, app: &str) -> Result<Arc<dyn LeaseStore>> {
+        capability(&self.leases, "reset the progress of an app")?
+            .leases(app)
             .await
     }
 }

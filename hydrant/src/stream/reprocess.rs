@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use hydrant_core::lease::{Generation, LeaseStore, Progress, Reprocess};
-use hydrant_core::stream::{Assignment, Join, SharedStream, Start};
+use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::{Error, Position, Result, ShardId};
 use serde::Serialize;
 
@@ -39,12 +39,7 @@ pub(super) async fn run(
             "app `{app}` keeps no progress in `{url}`: {known}"
         )));
     }
-    let join = Join::new(app, "reprocess", &access.context.budget);
-    let Assignment::Leases(leases) = stream.assignment(&join).await? else {
-        return Err(Error::refused(format!(
-            "the broker of `{url}` keeps the progress of `{app}`: reset the progress there"
-        )));
-    };
+    let leases = stream.admin().leases(app).await?;
     check_output(&*leases, app).await?;
     let what = what(&stream, from).await?;
     let generations = leases.reprocess(&what).await?;
@@ -124,6 +119,11 @@ async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
         let position: Position = position
             .parse()
             .map_err(|error| bad(format!("`{text}`: {error}")))?;
+        if position == Position::End {
+            return Err(bad(format!(
+                "`{text}` names no record: leave the shard out to send none of its records again"
+            )));
+        }
         let after = stream.before(position).ok_or_else(|| {
             bad(format!(
                 "`{url}` cannot tell what comes before `{position}`: write `earliest`, `latest` or a time",

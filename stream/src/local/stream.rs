@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
-use hydrant_core::admin::Admin;
+use hydrant_core::admin::{Admin, LeaseAccess};
 use hydrant_core::disk::{Watch, at_once};
 use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::stream::{
@@ -265,9 +265,8 @@ impl Stream for LocalStream {
     }
 
     async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        let leases = FileLeases::open(&self.place, &join.app).await;
-        let leases = self.place.unless_gone(leases).await?;
-        Ok(Assignment::Leases(Arc::new(leases)))
+        let leases = LocalAdmin::new(&self.place).leases(&join.app).await?;
+        Ok(Assignment::Leases(leases))
     }
 
     async fn apps(&self) -> Result<Vec<String>> {

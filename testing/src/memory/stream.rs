@@ -10,7 +10,7 @@ use futures::FutureExt;
 use super::leases::MemoryLeases;
 use super::state::{DedupMode, MemoryShardLog, StreamFaults, StreamShared};
 use super::storing::{SiftingReader, StoringWriter};
-use hydrant_core::admin::{Admin, Repair, Reshard, Retention, Trim};
+use hydrant_core::admin::{Admin, LeaseAccess, Repair, Reshard, Retention, Trim};
 use hydrant_core::budget::Budget;
 use hydrant_core::clock::SharedClock;
 use hydrant_core::error::{Error, Result};
@@ -305,6 +305,16 @@ impl Stream for MemoryStream {
 
     fn admin(&self) -> Admin {
         Admin::of(&Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl LeaseAccess for MemoryStream {
+    async fn leases(&self, app: &str) -> Result<Arc<dyn LeaseStore>> {
+        let mut state = self.shared.lock();
+        Ok(Arc::new(
+            state.apps.entry(app.to_owned()).or_default().clone(),
+        ))
     }
 }
 

@@ -171,6 +171,8 @@ fn reprocessing_is_refused_where_it_would_do_harm() {
     let place = begun_at_latest();
     reprocess(&place, "000009:1").expect(64, &["no shard `000009`"]);
     reprocess(&place, "000000:x").expect(64, &["000000:x"]);
+    // The shard is open: who has done it to its end would never read it again.
+    reprocess(&place, "000000:end").expect(64, &["`000000:end` names no record"]);
     let other = [
         "stream",
         "reprocess",

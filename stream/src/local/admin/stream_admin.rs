@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hydrant_core::admin::{Repair, Reshard, Retention, Trim};
+use hydrant_core::admin::{LeaseAccess, Repair, Reshard, Retention, Trim};
+use hydrant_core::lease::LeaseStore;
 use hydrant_core::{Interval, Result, ShardId};
 
 use super::{repair, reshard};
+use crate::local::leases::FileLeases;
 use crate::local::stream_dir::StreamDir;
 use crate::local::write::shard_log::{LockOutcome, ShardLog};
 
@@ -65,5 +67,13 @@ impl Repair for LocalAdmin {
         let manifest = self.place.manifest().await?;
         let lost = repair::repair(&self.place, manifest.shard(shard)?).await;
         self.place.unless_gone(lost).await
+    }
+}
+
+#[async_trait]
+impl LeaseAccess for LocalAdmin {
+    async fn leases(&self, app: &str) -> Result<Arc<dyn LeaseStore>> {
+        let leases = FileLeases::open(&self.place, app).await;
+        Ok(Arc::new(self.place.unless_gone(leases).await?))
     }
 }
