@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::Summary;
+use hydrant_core::settings::path_in_url;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_process::Process;
@@ -48,9 +49,15 @@ impl RunPlan {
         // The stages have flags in their own binaries, not here.
         let layers = &layers.without_flags();
         let mut section = layers.section("run", &Flags::new());
-        let dir = section
-            .path("dir")
-            .unwrap_or_else(|| PathBuf::from(DIR_DEFAULT));
+        let dir = section.path("dir");
+        let dir = dir.and_then(|dir| match path_in_url(&dir) {
+            Ok(_) => Some(dir),
+            Err(error) => {
+                section.problem("dir", error.to_string());
+                None
+            }
+        });
+        let dir = dir.unwrap_or_else(|| PathBuf::from(DIR_DEFAULT));
         let inline = section.flag("inline", false);
         let exit_at_end = section.flag("exit-at-end", false);
         let mut stages = section.list("stages");

@@ -75,16 +75,7 @@ impl Streams {
     }
 
     fn target(&self, url: &StreamUrl, outranking: &[OutrankingValue]) -> Result<StreamTarget> {
-        let mut values: Vec<OutrankingValue> = url
-            .query()
-            .iter()
-            .map(|(key, value)| OutrankingValue {
-                key: key.clone(),
-                value: value.clone(),
-                place: format!("`{key}` in `{url}`"),
-            })
-            .collect();
-        values.extend_from_slice(outranking);
+        let values = [url.query(), outranking].concat();
         let (settings, reading) = read_kind(&*self.settings, url.kind(), &values);
         let wrong = |problem: &SettingProblem| format!("{}: {}", problem.place, problem.message);
         let wrong: Vec<String> = reading.problems.iter().map(wrong).collect();
@@ -123,6 +114,8 @@ impl Streams {
         flags: &[OutrankingValue],
         ctx: &Context,
     ) -> Result<SharedStream> {
+        // What a flag outranks has to be right as well: the stream is opened by its URL from now on.
+        self.check(url)?;
         if !self.make(url, shards, flags, ctx).await? {
             return Err(Error::refused(format!(
                 "stream `{url}` exists already: use it as it is, or remove it with `hydrant stream delete --yes {url}`"

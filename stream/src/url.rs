@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use hydrant_core::Error;
+use hydrant_core::settings::{OutrankingValue, split_query};
 
 /// A kind of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ const LATER: [&str; 3] = ["kinesis", "kafka", "firehose"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamUrl {
     place: StreamPlace,
-    query: Vec<(String, String)>,
+    query: Vec<OutrankingValue>,
 }
 
 /// What a URL names, kind by kind.
@@ -84,7 +85,7 @@ impl StreamUrl {
     }
 
     /// The settings behind the `?`.
-    pub(crate) fn query(&self) -> &[(String, String)] {
+    pub(crate) fn query(&self) -> &[OutrankingValue] {
         &self.query
     }
 }
@@ -93,7 +94,7 @@ impl FromStr for StreamUrl {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self, Error> {
-        let Some((scheme, rest)) = url.split_once(':') else {
+        let Some((scheme, _)) = url.split_once(':') else {
             return Err(Error::refused(format!(
                 "`{url}` is not the URL of a stream: write `local:DIR`, for example `local:./events`"
             )));
@@ -110,26 +111,11 @@ impl FromStr for StreamUrl {
             };
             return Err(Error::refused(format!("{why}: write `local:DIR`")));
         };
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (named, query) = split_query(url)?;
         let place = match kind {
-            StreamKind::Local => directory(url, place)?,
+            StreamKind::Local => directory(url, &named[scheme.len() + 1..])?,
         };
-        let query = query.split('&').filter(|part| !part.is_empty());
-        let query: Result<Vec<_>, Error> = query
-            .map(|part| {
-                let setting = part.split_once('=').filter(|(key, _)| !key.is_empty());
-                let (key, value) = setting.ok_or_else(|| {
-                    Error::refused(format!(
-                        "`{part}` behind the `?` of `{url}` is not a setting: write `key=value`, more than one with `&`"
-                    ))
-                })?;
-                Ok((key.to_owned(), value.to_owned()))
-            })
-            .collect();
-        Ok(StreamUrl {
-            place,
-            query: query?,
-        })
+        Ok(StreamUrl { place, query })
     }
 }
 
@@ -154,9 +140,9 @@ impl fmt::Display for StreamUrl {
         match &self.place {
             StreamPlace::Local { dir } => write!(f, "local:{}", dir.display())?,
         }
-        for (n, (key, value)) in self.query.iter().enumerate() {
+        for (n, setting) in self.query.iter().enumerate() {
             let separator = if n == 0 { '?' } else { '&' };
-            write!(f, "{separator}{key}={value}")?;
+            write!(f, "{separator}{}={}", setting.key, setting.value)?;
         }
         Ok(())
     }
@@ -189,6 +175,13 @@ mod tests {
             ("local:/", "names no directory"),
             ("local:?codec=zstd", "names no directory"),
             ("local:x?codec", "`codec` behind the `?`"),
+            ("local:x?", "`nothing` behind the `?`"),
+            ("local:x?codec=zstd&", "`nothing` behind the `?`"),
+            ("local:x?codec=zstd&codec=lz4", "`codec` is given twice"),
+            (
+                "local:x?retention-bytes=1GiB&retention_bytes=2GiB",
+                "`retention_bytes` is given twice",
+            ),
             ("local:///var/x", "local:/var/x"),
             ("kinesis://s?region=eu-west-1", "does not open `kinesis:`"),
             ("kafka://b/t", "does not open `kafka:`"),

@@ -4,7 +4,10 @@
 //! shown is the business of the process that implements [`Settings`]; a key that a kind does not ask for is a mistake.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
+
+use crate::error::{Error, Result};
 
 /// A value that outranks the tables, of the query of a URL or of a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,54 @@ pub struct OutrankingValue {
     pub value: String,
     /// Where it was written, for people.
     pub place: String,
+}
+
+/// Splits a URL into what it names and the settings behind its `?`.
+///
+/// # Errors
+/// Refused for what is not `key=value`, and for a key that is given twice.
+pub fn split_query(url: &str) -> Result<(&str, Vec<OutrankingValue>)> {
+    let Some((named, query)) = url.split_once('?') else {
+        return Ok((url, Vec::new()));
+    };
+    let mut values: Vec<OutrankingValue> = Vec::new();
+    for part in query.split('&') {
+        let setting = part.split_once('=').filter(|(key, _)| !key.is_empty());
+        let Some((key, value)) = setting else {
+            let part = if part.is_empty() { "nothing" } else { part };
+            return Err(Error::refused(format!(
+                "`{part}` behind the `?` of `{url}` is not a setting: write `key=value`, more than one with `&`"
+            )));
+        };
+        // As everywhere, `-` and `_` are one.
+        let is_twice =
+            |other: &OutrankingValue| other.key.replace('_', "-") == key.replace('_', "-");
+        if values.iter().any(is_twice) {
+            return Err(Error::refused(format!(
+                "`{key}` is given twice in `{url}`: write it once"
+            )));
+        }
+        values.push(OutrankingValue {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            place: format!("`{key}` in `{url}`"),
+        });
+    }
+    Ok((named, values))
+}
+
+/// Returns a path as a URL holds it.
+///
+/// # Errors
+/// Refused for a path that no URL can hold.
+pub fn path_in_url(path: &Path) -> Result<&str> {
+    let text = path.to_str().filter(|text| !text.contains('?'));
+    text.ok_or_else(|| {
+        Error::refused(format!(
+            "`{}` cannot stand in a URL, in which settings follow a `?` and all is UTF-8: choose another path",
+            path.display()
+        ))
+    })
 }
 
 /// What is wrong with a setting, and where.
@@ -101,4 +152,20 @@ impl SettingsTable for NoSettings {
     }
 
     fn problem(&mut self, _: &'static str, _: String) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_in_which_a_url_would_end_is_refused_by_name() {
+        assert_eq!(path_in_url(Path::new("a/b c")).unwrap(), "a/b c");
+        let refused = path_in_url(Path::new("a?codec=zstd")).unwrap_err();
+        assert!(refused.to_string().contains("`a?codec=zstd`"), "{refused}");
+        path_in_url(Path::new(OsStr::from_bytes(b"\xFF"))).unwrap_err();
+    }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use hydrant_core::disk::replace_file;
+use hydrant_core::settings::path_in_url;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::{Layers, Problems, SECTIONS};
 
@@ -28,6 +29,7 @@ impl DemoDir {
                 std::env::temp_dir().join(name)
             }
         };
+        path_in_url(&dir)?;
         let disk = &*context.disk;
         let stat = disk.stat(&dir).await;
         let stat = stat.map_err(|error| Error::io("look at", &dir, error))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hydrant_core::admin::{Admin, Trim};
 use hydrant_core::lease::{Lease, Progress};
-use hydrant_core::settings::OutrankingValue;
+use hydrant_core::settings::{OutrankingValue, path_in_url};
 use hydrant_core::stream::{ShardState, SharedStream};
 use hydrant_core::{Error, Interval, Position, Result, ShardId};
 use serde::Serialize;
@@ -75,7 +75,8 @@ pub(super) async fn list(
         {
             continue;
         }
-        let stream = access.open(&format!("local:{}", path.display())).await?;
+        let url = format!("local:{}", path_in_url(&path)?);
+        let stream = access.open(&url).await?;
         found.push(read(&stream, &[]).await?);
     }
     output.print(&found, || {

@@ -31,6 +31,11 @@ fn run(place: &TestDir, line: &str) -> Answer {
 fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
     let place = TestDir::new();
     place.write("file", "");
+    place.write("moved/a?b/manifest.json", "{}");
+    place.write(
+        "odd.toml",
+        "[run]\ndir = \"new?codec=zstd\"\nstages = [\"transform\"]\n",
+    );
     place.create("local:raw", 2);
     place.simulate("local:raw", 40, 1);
     refuses(
@@ -53,6 +58,18 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
                 &["write the path alone, `raw`"],
             ),
             ("hydrant stream list file", &["`file` is not a directory"]),
+            (
+                "hydrant stream list moved",
+                &["`moved/a?b` cannot stand in a URL"],
+            ),
+            (
+                "hydrant demo --dir new?codec=zstd",
+                &["`new?codec=zstd` cannot stand in a URL"],
+            ),
+            (
+                "hydrant run odd.toml",
+                &["[run] dir (line 2): `new?codec=zstd` cannot stand in a URL"],
+            ),
             (
                 "hydrant stream describe local:file",
                 &["`file` is not a directory"],

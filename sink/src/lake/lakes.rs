@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hydrant_core::lake::SharedLake;
-use hydrant_core::settings::{NoSettings, OutrankingValue, Settings, SettingsTable, TableReading};
+use hydrant_core::settings::{NoSettings, Settings, SettingsTable, TableReading, split_query};
 use hydrant_core::{Context, Error, Result};
 
 use super::file::FileLake;
@@ -114,7 +114,7 @@ impl Lakes {
     }
 
     fn parse(&self, url: &str) -> Result<LakeUrl> {
-        let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        let (scheme, _) = url.split_once(':').unwrap_or_default();
         let kind = LakeKind::ALL
             .into_iter()
             .find(|kind| kind.scheme() == scheme);
@@ -126,19 +126,7 @@ impl Lakes {
                 _ => format!("`{url}` is not the URL of a lake: write `file:DIR`"),
             }));
         };
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let values: Vec<OutrankingValue> = query
-            .split('&')
-            .filter(|part| !part.is_empty())
-            .map(|part| {
-                let (key, value) = part.split_once('=').unwrap_or((part, ""));
-                OutrankingValue {
-                    key: key.to_owned(),
-                    value: value.to_owned(),
-                    place: format!("`{key}` in `{url}`"),
-                }
-            })
-            .collect();
+        let (named, values) = split_query(url)?;
         let read = &mut |table: &mut dyn SettingsTable| kind.read(table);
         let reading = self.settings.read_table(kind.scheme(), &values, read);
         if let Some(problem) = reading.problems.first() {
@@ -148,7 +136,7 @@ impl Lakes {
             )));
         }
         match kind {
-            LakeKind::File => directory(url, place),
+            LakeKind::File => directory(url, &named[scheme.len() + 1..]),
         }
     }
 }
@@ -205,5 +193,9 @@ mod tests {
         assert!(readings.iter().all(|reading| reading.problems.is_empty()));
         let error = lakes.check("file:lake?codec=zstd").unwrap_err().to_string();
         assert!(error.contains("unknown key `codec`"), "{error}");
+        for url in ["file:lake?codec", "file:lake?"] {
+            let error = lakes.check(url).unwrap_err().to_string();
+            assert!(error.contains("is not a setting"), "{error}");
+        }
     }
 }

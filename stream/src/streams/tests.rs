@@ -120,6 +120,18 @@ async fn the_settings_of_a_url_are_those_of_the_stream_that_is_made() {
     assert_eq!(same.id(), made.id());
     let twice = streams.create("local:/data/x", 1, &[], &ctx).await;
     assert!(twice.unwrap_err().to_string().contains("exists already"));
+    // A flag outranks a setting of the URL and does not excuse it.
+    let flag = OutrankingValue {
+        key: "retention".to_owned(),
+        value: "7d".to_owned(),
+        place: "flag `--retention`".to_owned(),
+    };
+    let other = "local:/data/other";
+    let wrong = format!("{other}?retention=soon");
+    let refused = streams.create(&wrong, 1, &[flag], &ctx).await.unwrap_err();
+    assert!(refused.to_string().contains("`soon`"), "{refused}");
+    let absent = streams.open(other, &ctx).await.unwrap_err();
+    assert!(matches!(absent, Error::NotFound { .. }), "{absent}");
     streams.delete(url, &ctx).await.unwrap();
     let gone = streams.open("local:/data/x", &ctx).await.unwrap_err();
     assert!(matches!(gone, Error::NotFound { .. }), "{gone}");
