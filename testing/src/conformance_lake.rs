@@ -20,6 +20,7 @@ pub async fn conforms(make: impl AsyncFn() -> SharedLake) {
     staged_bytes_are_invisible_until_revealed_once(&*make().await).await;
     a_revealed_file_is_never_replaced(&*make().await).await;
     what_was_discarded_vanishes(&*make().await).await;
+    an_upload_that_was_discarded_asks_for_another(&*make().await).await;
     stagings_of_one_key_are_apart(&*make().await).await;
     lists_are_sorted_and_limited(&*make().await).await;
     ranges_are_parts_of_objects(&*make().await).await;
@@ -174,6 +175,27 @@ pub async fn what_was_discarded_vanishes(lake: &dyn Lake) {
     drop(unsealed);
     must(lake.tidy("t/").await, "tidy where nothing was left");
     assert!(must(lake.list_uploads().await, "list uploads").is_empty());
+}
+
+/// What writes to an upload that was discarded meanwhile learns at the latest from the reveal that it is gone, and that a
+/// new one may succeed.
+pub async fn an_upload_that_was_discarded_asks_for_another(lake: &dyn Lake) {
+    let mut upload = must(lake.upload("t/f").await, "start an upload");
+    must(upload.write(text("x")).await, "write to an upload");
+    must(lake.discard(upload.id()).await, "discard an upload");
+    let sealed = match upload.write(text("y")).await {
+        Ok(()) => upload.seal().await,
+        Err(error) => Err(error),
+    };
+    match sealed {
+        Ok(sealed) => assert_eq!(reveal(lake, &sealed).await, Reveal::Vanished),
+        Err(error) => {
+            let disposition = error.disposition();
+            assert!(matches!(disposition, Disposition::Retry { .. }), "{error}");
+        }
+    }
+    let again = seal(lake, "t/f", &["z"]).await;
+    assert_eq!(reveal(lake, &again).await, Reveal::Revealed);
 }
 
 /// Two workers that upload the same key do not write into each other's file.

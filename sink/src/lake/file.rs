@@ -324,13 +324,7 @@ impl Lake for FileLake {
 
     async fn discard(&self, upload: &str) -> Result<()> {
         self.check_writable()?;
-        let path = self.upload_path(upload)?;
-        match self.context.disk.remove(&path).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove", &path, error))
-            }
-            _ => Ok(()),
-        }
+        self.remove(&self.upload_path(upload)?).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
@@ -462,13 +456,7 @@ impl Lake for FileLake {
             if self.head(&key).await?.is_none() {
                 continue;
             }
-            let path = self.path(&temporary)?;
-            match self.context.disk.remove(&path).await {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &path, error));
-                }
-                _ => {}
-            }
+            self.remove(&self.path(&temporary)?).await?;
         }
         Ok(())
     }
@@ -478,14 +466,12 @@ impl Lake for FileLake {
         let mut dirs = BTreeSet::new();
         for key in keys {
             let path = self.path(key)?;
-            match self.context.disk.remove(&path).await {
-                Ok(()) => _ = dirs.insert(parent(&path).to_owned()),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io("remove", &path, error)),
-            }
+            self.remove(&path).await?;
+            dirs.insert(parent(&path).to_owned());
         }
+        // Also of names that were only found gone: their removal may not be durable yet.
         for dir in dirs {
-            self.sync_dir(&dir).await?;
+            self.sync_if_any(&dir).await?;
         }
         Ok(())
     }
@@ -583,7 +569,7 @@ impl FileLake {
             }
             Err(error) => return Err(Error::io("make visible", &path, error)),
         };
-        futures::try_join!(self.sync_dir(to), self.sync_upload(from))?;
+        futures::try_join!(self.sync_dir(to), self.sync_if_any(from))?;
         Ok(reveal)
     }
 
@@ -600,8 +586,18 @@ impl FileLake {
         }
     }
 
-    /// Syncs the directory of an upload. It may be gone when another process revealed the file long ago.
-    async fn sync_upload(&self, dir: &Path) -> Result<()> {
+    /// Removes a file; no error when it is gone.
+    async fn remove(&self, path: &Path) -> Result<()> {
+        match self.context.disk.remove(path).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Syncs a directory, which another process may have removed.
+    async fn sync_if_any(&self, dir: &Path) -> Result<()> {
         match self.context.disk.sync_dir(dir).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.syncs.failed(dir, &error)),

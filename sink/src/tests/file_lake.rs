@@ -169,6 +169,24 @@ async fn a_link_whose_answer_is_lost_is_ours() {
     assert!(lake.get("_hydrant/t/y").await.unwrap().is_none());
 }
 
+/// A removal that another process did not make durable is made durable by the process that finds the name gone.
+#[tokio::test]
+async fn a_process_that_finds_a_name_removed_makes_that_durable() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let sealed = uploaded(&lake, "t/d=1/x.parquet", "rows").await;
+    lake.reveal(&sealed).await.unwrap();
+    world.fail(Rule::once(Op::SyncDir, "t/d=1"));
+    lake.delete("t/d=1/x.parquet").await.unwrap_err();
+    let other = open(&world, "b").await.unwrap();
+    for key in ["t/d=1/x.parquet", "t/d=9/y.parquet"] {
+        other.delete(key).await.unwrap();
+    }
+    world.power_cut(Loss::Everything);
+    let lake = open(&world, "c").await.unwrap();
+    assert!(lake.list("t/").await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_staging_is_invisible_and_used_once() {
     let world = world(1);

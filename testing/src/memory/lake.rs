@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -79,10 +80,12 @@ fn object(key: &str, body: &Bytes) -> Object {
     }
 }
 
+/// A new upload may succeed.
 fn discarded(upload: &str) -> Error {
-    Error::fatal(format!(
-        "upload `{upload}` was discarded while it was written"
-    ))
+    Error::Unavailable {
+        message: format!("upload `{upload}` was discarded while it was written"),
+        after: Duration::ZERO,
+    }
 }
 
 #[async_trait]
