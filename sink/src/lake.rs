@@ -20,7 +20,7 @@ pub(crate) mod requests;
 
 pub(crate) use chain::PRODUCT;
 pub use chain::{Chain, ChainTip, Genesis};
-pub(crate) use clean_up::Leftovers;
+pub use clean_up::Leftovers;
 pub(crate) use commit::digest;
 pub use commit::{
     COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, Gap, OriginSum, ShardInterval,

@@ -69,7 +69,6 @@ impl TableSink {
                 overdraft: Overdraft::default(),
                 specs: Mutex::default(),
                 totals: Arc::default(),
-                leftovers: Arc::default(),
             }),
         })
     }
@@ -150,7 +149,7 @@ impl Stage for TableSink {
         let resumed = resumed.filter(|progress| progress.to == after.to);
         let (began, to) = (after.began, after.to);
         let mut publisher = Publisher::open(chain, finisher, start, began, to, resumed).await?;
-        publisher.clean_up(&self.shared.leftovers).await;
+        publisher.clean_up().await;
         let stream_shard = StreamShard::new(&self.shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(
             Arc::clone(&self.shared),

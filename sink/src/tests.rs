@@ -17,5 +17,6 @@ mod schemas;
 mod simulation;
 mod slow_lake;
 mod support;
+mod uploads;
 mod verifying;
 mod verifying_at_scale;

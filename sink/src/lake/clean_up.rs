@@ -30,12 +30,12 @@ struct Leftover {
 
 /// The uploads of a table that were found or left behind.
 #[derive(Debug, Default)]
-pub(crate) struct Leftovers {
+pub struct Leftovers {
     listed: OnceCell<()>,
     /// The uploads by the stem of their file names, which identifies the chain.
     by_stem: Mutex<HashMap<String, Vec<Leftover>>>,
-    /// The tasks that throw uploads away; they end with the process.
-    abandoning: Mutex<JoinSet<()>>,
+    /// The tasks that begin uploads and throw them away; they end with the process.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Leftovers {
@@ -89,11 +89,6 @@ impl Leftovers {
                 .for_each(|(upload, key)| self.add(upload, key));
         };
         let (lake, leftovers) = (SharedLake::clone(lake), Arc::downgrade(self));
-        let mut tasks = self
-            .abandoning
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
         let abandoning = async move {
             for (upload, key) in uploads {
                 let Err(error) = lake.discard(&upload).await else {
@@ -106,7 +101,18 @@ impl Leftovers {
                 }
             }
         };
-        tasks.spawn_on(abandoning, &runtime);
+        self.spawn_on(&runtime, abandoning);
+    }
+
+    /// Runs a task that ends with the process, and not with what asked for it.
+    pub(crate) fn spawn_on(
+        &self,
+        runtime: &Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, runtime);
     }
 
     async fn list(&self, chain: &Chain) -> Result<()> {

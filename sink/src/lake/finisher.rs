@@ -16,10 +16,11 @@ use hydrant_core::{Error, Random, Result};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
+use super::clean_up::Leftovers;
 use super::commit::{Commit, CommitFile, seal_body, unseal_body};
 use super::error::ObjectError;
 use super::names::generation_key;
-use super::requests::{REQUESTS_MAX, Requests};
+use super::requests::{REVEALS_MAX, Requests};
 
 /// How often a file may vanish before an operator must find out why.
 const GENERATIONS_MAX: u32 = 9;
@@ -32,12 +33,14 @@ const REBUILD_VERSION: u32 = 1;
 pub trait Rebuild: Send + Sync + fmt::Debug {
     /// Reads the interval of `commit` again by its recorded rules and uploads its file number `file` for `key`. `from` is
     /// where the interval begins, as the record before it or the genesis says: position, marks, and how reading began.
+    /// `leftovers` gets the uploads that cannot be thrown away.
     async fn rebuild(
         &self,
         commit: &Commit,
         from: Progress,
         file: usize,
         key: &str,
+        leftovers: &Arc<Leftovers>,
     ) -> Result<CommitFile>;
 }
 
@@ -72,6 +75,7 @@ pub struct Finisher {
     rebuild: Option<Arc<dyn Rebuild>>,
     pub(super) random: Random,
     requests: Requests,
+    leftovers: Arc<Leftovers>,
 }
 
 impl Finisher {
@@ -81,12 +85,18 @@ impl Finisher {
             rebuild,
             random: random.clone(),
             requests: Requests::default(),
+            leftovers: Arc::default(),
         }
     }
 
     /// The requests of this process, shared with its uploads.
     pub(crate) fn requests(&self) -> &Requests {
         &self.requests
+    }
+
+    /// The uploads that owners left behind in the table.
+    pub(crate) fn leftovers(&self) -> &Arc<Leftovers> {
+        &self.leftovers
     }
 
     /// Makes every file visible that the record names. Files that are visible already stay so.
@@ -98,7 +108,7 @@ impl Finisher {
         // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
         let files: Vec<_> = files.collect();
         stream::iter(files)
-            .buffer_unordered(REQUESTS_MAX)
+            .buffer_unordered(REVEALS_MAX)
             .try_collect::<()>()
             .await
     }
@@ -109,7 +119,7 @@ impl Finisher {
         for generation in 1..=GENERATIONS_MAX {
             let what = "make a file visible";
             let reveal = retry_forever(what, &self.random, || async {
-                let _one = self.requests.one().await?;
+                let _one = self.requests.reveal().await?;
                 chain.lake().reveal(&sealed).await
             });
             match reveal.await? {
@@ -163,7 +173,8 @@ impl Finisher {
         tracing::warn!(key = %wanted.sealed.key, generation, "rebuilding a vanished file");
         let key = generation_key(&wanted.sealed.key, generation);
         let from = Self::from_of(chain, commit).await?;
-        let file = rebuild.rebuild(commit, from, index, &key).await?;
+        let rebuilding = rebuild.rebuild(commit, from, index, &key, &self.leftovers);
+        let file = rebuilding.await?;
         if (file.rows, &file.position_hash) != (wanted.rows, &wanted.position_hash) {
             chain.lake().discard(&file.sealed.upload).await?;
             return Err(Error::fatal(format!(

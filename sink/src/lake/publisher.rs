@@ -5,8 +5,6 @@
 //! of a chain can be unfinished, and that each publisher that finds a record finishes it, also against a live owner.
 //! Refuses to publish after it lost a slot, and to judge by the interval whether a record is its own.
 
-use std::sync::Arc;
-
 use hydrant_core::lake::Put;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::retry::retry_forever;
@@ -14,7 +12,6 @@ use hydrant_core::stream::Start;
 use hydrant_core::{Error, Position, Result};
 
 use super::chain::{Chain, ChainTip};
-use super::clean_up::Leftovers;
 use super::commit::Commit;
 use super::finisher::Finisher;
 
@@ -42,8 +39,8 @@ pub struct Publisher {
     marks: Vec<u8>,
     /// The end of the record with which another owner took our slot.
     lost: Option<Position>,
-    /// The uploads of dead owners, until they are cleaned up after the first record.
-    leftovers: Option<Arc<Leftovers>>,
+    /// Whether uploads of dead owners are still to be cleaned up after the first record.
+    cleans: bool,
 }
 
 impl Publisher {
@@ -117,23 +114,20 @@ impl Publisher {
             to: from,
             marks: progress.marks,
             lost: None,
-            leftovers: None,
+            cleans: false,
         })
     }
 
     /// Removes the uploads of dead owners: now that the newest record is finished, and once more after the first record
     /// of this owner.
-    pub(crate) async fn clean_up(&mut self, leftovers: &Arc<Leftovers>) {
-        self.leftovers = Some(Arc::clone(leftovers));
+    pub(crate) async fn clean_up(&mut self) {
+        self.cleans = true;
         self.clean().await;
     }
 
     async fn clean(&self) {
-        let Some(leftovers) = &self.leftovers else {
-            return;
-        };
         // An upload that stays only takes room; nothing waits for it.
-        if let Err(error) = leftovers.clean(&self.chain, self.to).await {
+        if let Err(error) = self.finisher.leftovers().clean(&self.chain, self.to).await {
             let shard = self.chain.shard();
             tracing::warn!(%shard, error = %error.report(), "cannot remove uploads of dead owners");
         }
@@ -219,8 +213,9 @@ impl Publisher {
         self.slot = commit.slot;
         self.to = interval.to;
         self.marks.clone_from(&commit.marks);
-        self.clean().await;
-        self.leftovers = None;
+        if std::mem::take(&mut self.cleans) {
+            self.clean().await;
+        }
         Ok(())
     }
 

@@ -1,35 +1,51 @@
 //! How many requests a process has under way at its lake.
 //!
-//! Owns their number. Promises that it is bounded, whatever number of shards publish whatever number of files. What the
-//! files take in memory is not its matter: each interval holds a permit for all of its files.
+//! Owns their number. Promises that it is bounded, whatever number of shards publish whatever number of files, and that
+//! no reveal waits for an upload: what a record names is due before what none names yet. What the files take in memory
+//! is not its matter: each interval holds a permit for all of its files.
 
 use std::sync::Arc;
 
 use hydrant_core::{Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many files are uploaded or revealed at a time. Each is one request after another, so this is also the number of
-/// requests: enough to hide the latency of an object store, and few enough for its limits.
-pub(crate) const REQUESTS_MAX: usize = 64;
+/// How many files are uploaded at a time. Each is one request after another, so this is also the number of requests:
+/// enough to hide the latency of an object store, and with [`REVEALS_MAX`] few enough for its limits.
+pub(crate) const UPLOADS_MAX: usize = 48;
+
+/// How many files are revealed at a time, beside the uploads.
+pub(crate) const REVEALS_MAX: usize = 16;
 
 /// The requests of one process at one lake; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
-    room: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    reveals: Arc<Semaphore>,
 }
 
 impl Default for Requests {
     fn default() -> Self {
         Requests {
-            room: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            reveals: Arc::new(Semaphore::new(REVEALS_MAX)),
         }
     }
 }
 
 impl Requests {
-    /// Waits until one more may be under way. Who holds one waits for no other. Cancel-safe.
-    pub(crate) async fn one(&self) -> Result<OwnedSemaphorePermit> {
-        let one = Arc::clone(&self.room).acquire_owned().await;
-        one.map_err(|_| Error::fatal("the lake takes no more requests"))
+    /// Waits until one more file may be uploaded. Cancel-safe.
+    pub(crate) async fn upload(&self) -> Result<OwnedSemaphorePermit> {
+        one_of(&self.uploads).await
     }
+
+    /// Waits until one more file may be revealed. Cancel-safe.
+    pub(crate) async fn reveal(&self) -> Result<OwnedSemaphorePermit> {
+        one_of(&self.reveals).await
+    }
+}
+
+/// A permit; what holds one waits for no other.
+async fn one_of(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    let one = Arc::clone(room).acquire_owned().await;
+    one.map_err(|_| Error::fatal("the lake takes no more requests"))
 }

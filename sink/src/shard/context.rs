@@ -14,7 +14,7 @@ use super::buffer::SealedInterval;
 use super::flush_rules::FlushRules;
 use super::pressure::Holders;
 use super::totals::Totals;
-use crate::lake::{Finisher, Leftovers, TableNames};
+use crate::lake::{Finisher, TableNames};
 use crate::schema::registry::Registry;
 use crate::table::spec::TableRules;
 
@@ -38,7 +38,6 @@ pub(crate) struct SinkContext {
     /// The digests of the specs that are in the lake.
     pub(crate) specs: Mutex<HashSet<String>>,
     pub(crate) totals: Arc<Totals>,
-    pub(crate) leftovers: Arc<Leftovers>,
 }
 
 impl SinkContext {

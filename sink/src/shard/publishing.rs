@@ -128,13 +128,13 @@ impl Publish {
             .await?
             .ok_or_else(|| untraced(&self.stream_shard, interval))?;
         let latencies = sealed.latencies.clone();
-        let uploads = Uploads::new(&shared.lake, &shared.leftovers);
+        let uploads = Uploads::new(&shared.lake, shared.finisher.leftovers());
         let prepared = self.prepare(sealed, &uploads).await?;
         // The uploaded files need no memory any more.
         drop(permit);
         uploads.name();
         self.publisher.publish(&prepared.commit).await?;
-        uploads.forget();
+        uploads.forget(&prepared.commit.files);
         shared.totals.add(&prepared.commit);
         let (now, took) = (shared.context.clock.wall_micros(), started.elapsed());
         totals::record(&prepared, self.why, latencies, now, took);
@@ -194,7 +194,6 @@ impl Publish {
         });
         let conformed = conforming.await??;
         let uploader = Uploader {
-            lake: &shared.lake,
             context: &shared.context,
             options: &shared.rules.encode,
             requests: shared.finisher.requests(),

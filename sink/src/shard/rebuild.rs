@@ -38,7 +38,6 @@ pub struct SourceRebuild {
     context: Context,
     names: TableNames,
     behind: Option<Arc<dyn Transform>>,
-    leftovers: Arc<Leftovers>,
     /// One interval at a time: it lies in memory outside the budget.
     one_at_a_time: Mutex<()>,
 }
@@ -59,7 +58,6 @@ impl SourceRebuild {
             context: context.clone(),
             names: names.clone(),
             behind,
-            leftovers: Arc::default(),
             one_at_a_time: Mutex::new(()),
         }
     }
@@ -187,6 +185,7 @@ impl Rebuild for SourceRebuild {
         from: Progress,
         file: usize,
         key: &str,
+        leftovers: &Arc<Leftovers>,
     ) -> Result<CommitFile> {
         let _one = self.one_at_a_time.lock().await;
         let interval_of = commit.interval(key)?;
@@ -251,9 +250,8 @@ impl Rebuild for SourceRebuild {
         });
         let mut conformed = conforming.await?.unwrap_or(Err(broken))?;
         let options = crate::encode::EncodeOptions::default();
-        let uploads = Uploads::new(&self.lake, &self.leftovers);
+        let uploads = Uploads::new(&self.lake, leftovers);
         let uploader = Uploader {
-            lake: &self.lake,
             context: &self.context,
             options: &options,
             requests: &Requests::default(),
@@ -278,7 +276,7 @@ impl Rebuild for SourceRebuild {
             key.clone_into(&mut plan.key);
             match uploader.upload(plan).await? {
                 UploadOutcome::Uploaded(file) => {
-                    uploads.forget();
+                    uploads.forget(std::slice::from_ref(&file));
                     return Ok(file);
                 }
                 UploadOutcome::Faulted(rows) => conformed.give_up(&[(file, rows)])?,

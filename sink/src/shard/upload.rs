@@ -17,11 +17,12 @@ use hydrant_core::lake::{Sealed, SharedLake, Upload};
 use hydrant_core::retry::retry_forever;
 use hydrant_core::workers::contain;
 use hydrant_core::{Context, Error, Result};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 
 use super::culprits::culprits;
 use crate::encode::{EncodeError, EncodeOptions, FileEncoder, encode};
-use crate::lake::requests::{REQUESTS_MAX, Requests};
+use crate::lake::requests::{Requests, UPLOADS_MAX};
 use crate::lake::{CommitFile, FileKind, Leftovers};
 
 /// How many bytes of a file are handed to the lake at once: more than the least size of a part in object stores.
@@ -57,7 +58,7 @@ pub(crate) enum UploadOutcome {
 pub(crate) struct Uploads {
     lake: SharedLake,
     leftovers: Arc<Leftovers>,
-    pending: Mutex<PendingUploads>,
+    pending: Arc<Mutex<PendingUploads>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +67,8 @@ struct PendingUploads {
     uploads: Vec<(String, String)>,
     /// A record that names them was put, or may have been.
     named: bool,
+    /// What began them is gone: an upload that begins now has none to write it.
+    dropped: bool,
 }
 
 impl Uploads {
@@ -73,35 +76,59 @@ impl Uploads {
         Uploads {
             lake: SharedLake::clone(lake),
             leftovers: Arc::clone(leftovers),
-            pending: Mutex::default(),
+            pending: Arc::default(),
         }
     }
 
-    fn add(&self, upload: &str, key: &str) {
-        let upload = (upload.to_owned(), key.to_owned());
-        self.lock().uploads.push(upload);
+    /// Begins an upload, in a task of its own: one that begins to exist when its publish is dropped must not stay.
+    async fn begin(&self, key: &str) -> Result<Box<dyn Upload>> {
+        let (lake, key) = (SharedLake::clone(&self.lake), key.to_owned());
+        let pending = Arc::clone(&self.pending);
+        let leftovers = Arc::downgrade(&self.leftovers);
+        let (began, begun) = oneshot::channel();
+        self.leftovers.spawn_on(&Handle::current(), async move {
+            let upload = lake.upload(&key).await;
+            if let Ok(upload) = &upload {
+                let named = (upload.id().to_owned(), key);
+                let mut pending = lock(&pending);
+                if !pending.dropped {
+                    pending.uploads.push(named);
+                } else if let Some(leftovers) = leftovers.upgrade() {
+                    leftovers.abandon(&lake, vec![named]);
+                }
+            }
+            // Without a receiver the publish is gone, and the upload goes the way of its others.
+            drop(began.send(upload));
+        });
+        begun
+            .await
+            .map_err(|_| Error::fatal("the lake begins no more uploads"))?
     }
 
     /// From now on a record may name the uploads, whether it is answered for or not.
     pub(crate) fn name(&self) {
-        self.lock().named = true;
+        lock(&self.pending).named = true;
     }
 
-    /// Forgets the uploads: a record names them and its files are visible, or its owner threw them away.
-    pub(crate) fn forget(&self) {
-        self.lock().uploads.clear();
+    /// Forgets the uploads of files that are visible, or that others look after. What is left could not be thrown away,
+    /// and no record names it.
+    pub(crate) fn forget(&self, files: &[CommitFile]) {
+        let mut pending = lock(&self.pending);
+        pending.named = false;
+        let is_left = |id: &str| files.iter().all(|file| file.sealed.upload != *id);
+        pending.uploads.retain(|(id, _)| is_left(id));
     }
 
     /// Throws one upload away.
     async fn discard(&self, upload: &str) -> Result<()> {
         self.lake.discard(upload).await?;
-        self.lock().uploads.retain(|(id, _)| id != upload);
+        lock(&self.pending).uploads.retain(|(id, _)| id != upload);
         Ok(())
     }
 
     /// Throws all uploads away. One that cannot be thrown away is left to the next owner's clean-up.
     pub(crate) async fn discard_all(&self) {
-        let pending = self.lock().uploads.clone();
+        let pending = lock(&self.pending).uploads.clone();
         for (upload, _) in pending {
             if let Err(error) = self.discard(&upload).await {
                 let error = error.report();
@@ -109,15 +136,18 @@ impl Uploads {
             }
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, PendingUploads> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Uploads {
     fn drop(&mut self) {
-        let PendingUploads { uploads, named } = std::mem::take(&mut *self.lock());
+        let mut pending = lock(&self.pending);
+        pending.dropped = true;
+        let (uploads, named) = (std::mem::take(&mut pending.uploads), pending.named);
+        drop(pending);
         if named {
             for (upload, key) in uploads {
                 self.leftovers.add(upload, key);
@@ -131,7 +161,6 @@ impl Drop for Uploads {
 /// What files are encoded and uploaded with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Uploader<'a> {
-    pub(crate) lake: &'a SharedLake,
     pub(crate) context: &'a Context,
     pub(crate) options: &'a EncodeOptions,
     pub(crate) requests: &'a Requests,
@@ -148,7 +177,7 @@ impl Uploader<'_> {
         // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
         let uploading: Vec<_> = uploading.collect();
         let outcomes = stream::iter(uploading)
-            .buffer_unordered(REQUESTS_MAX)
+            .buffer_unordered(UPLOADS_MAX)
             .try_collect::<Vec<(usize, UploadOutcome)>>()
             .await;
         match outcomes {
@@ -169,12 +198,19 @@ impl Uploader<'_> {
         }
     }
 
-    /// Encodes and uploads one file. The lake tries the parts of an upload again by itself; when the upload as such is
-    /// gone, the file is encoded and uploaded once more.
+    /// Encodes and uploads one file. The lake tries the parts of an upload again by itself; when it refuses an upload, or
+    /// the upload as such is gone, the file is uploaded once more. What is encoded is encoded again only when it is
+    /// gone: the first row groups of a file that has several.
     pub(crate) async fn upload(self, plan: PlannedFile) -> Result<UploadOutcome> {
         let plan = Arc::new(plan);
+        let first = match self.encode(&plan, Encoding::Planned).await? {
+            Ok(first) => Mutex::new(Some(first)),
+            Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
+        };
         let what = "upload a file";
-        let uploaded = retry_forever(what, &self.context.random, || self.upload_once(&plan));
+        let uploaded = retry_forever(what, &self.context.random, || {
+            self.upload_once(&plan, &first)
+        });
         let (sealed, rows) = match uploaded.await? {
             Ok(uploaded) => uploaded,
             Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
@@ -187,17 +223,31 @@ impl Uploader<'_> {
         }))
     }
 
-    /// The uploaded file and its number of rows, or the rows whose encoding panics.
-    async fn upload_once(self, plan: &Arc<PlannedFile>) -> Result<Result<(Sealed, u64), Vec<u32>>> {
-        let (encoding, first) = match self.encode(plan, Encoding::Planned).await? {
-            Ok(encoded) => encoded,
-            Err(rows) => return Ok(Err(rows)),
-        };
-        let _one = self.requests.one().await?;
-        let upload = self.lake.upload(&plan.key).await?;
+    /// The uploaded file and its number of rows, or the rows whose encoding panics. Takes `first` unless it is the whole
+    /// file.
+    async fn upload_once(
+        self,
+        plan: &Arc<PlannedFile>,
+        first: &Mutex<Option<(Encoding, Bytes)>>,
+    ) -> Result<Result<(Sealed, u64), Vec<u32>>> {
+        let _one = self.requests.upload().await?;
+        let upload = self.uploads.begin(&plan.key).await?;
         let id = upload.id().to_owned();
-        self.uploads.add(&id, &plan.key);
-        let sealed = self.send(plan, encoding, first, upload).await;
+        let ready = lock(first).take();
+        let ready = match ready {
+            Some(ready) => Ok(Ok(ready)),
+            None => self.encode(plan, Encoding::Planned).await,
+        };
+        let sealed = match ready {
+            Ok(Ok((encoding, piece))) => {
+                if let Encoding::Done(rows) = encoding {
+                    *lock(first) = Some((Encoding::Done(rows), piece.clone()));
+                }
+                self.send(plan, encoding, piece, upload).await
+            }
+            Ok(Err(rows)) => Ok(Err(rows)),
+            Err(error) => Err(error),
+        };
         if !matches!(sealed, Ok(Ok(_))) {
             self.uploads.discard(&id).await?;
         }

@@ -15,12 +15,11 @@ use super::owners::stream_of;
 use super::slow_lake::{Events, LakeEvent, slowed, slowed_over};
 use super::support::*;
 use crate::encode::EncodeOptions;
-use crate::lake::requests::REQUESTS_MAX;
 use crate::shard::flush_rules::FlushRules;
 use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
-const PUT: Duration = Duration::from_millis(100);
+pub(super) const PUT: Duration = Duration::from_millis(100);
 
 /// Where the publish of each interval begins and ends among the events, in order: from the first upload to the last
 /// reveal of its files.
@@ -43,12 +42,12 @@ fn publishes(events: &[LakeEvent]) -> Vec<std::ops::RangeInclusive<usize>> {
         .collect()
 }
 
-async fn push(shard: &mut Box<dyn ShardStage>, range: std::ops::Range<u64>) {
+pub(super) async fn push(shard: &mut Box<dyn ShardStage>, range: std::ops::Range<u64>) {
     let batch = batch(range.start, &payloads(range));
     shard.push(Read::Batch(batch)).await.unwrap();
 }
 
-fn recorded(events: &Events) -> usize {
+pub(super) fn recorded(events: &Events) -> usize {
     let all = events.all();
     let records = all
         .iter()
@@ -237,35 +236,6 @@ async fn a_publish_that_is_dropped_before_its_record_leaves_no_upload() {
     assert_eq!(after, Position::Begin);
     publish(&mut shard, 0..6).await.unwrap();
     assert_exactly_once(&world, 0..6, "").await;
-}
-
-/// Latency is paid once for many files, up to the number of requests.
-#[tokio::test(start_paused = true)]
-async fn the_files_of_an_interval_are_uploaded_together() {
-    const FILES: usize = 3 * REQUESTS_MAX / 2;
-    let world = world(1);
-    let mut process = ProcessSetup::named(&world, "a").run().await.unwrap();
-    let events = slowed(&mut process, PUT).await;
-    let (mut shard, _) = process.claim("000000").await.unwrap();
-    let day = |n: usize| {
-        let (month, day) = (1 + n / 28, 1 + n % 28);
-        format!("{{\"n\":{n},\"time\":\"2026-{month:02}-{day:02}T10:00:00Z\"}}")
-    };
-    let records: Vec<String> = (0..FILES).map(day).collect();
-    shard.push(Read::Batch(batch(0, &records))).await.unwrap();
-    shard.publish(Flush::Drain).await.unwrap();
-    let (mut open, mut most) = (0, 0);
-    for event in events.all() {
-        match event {
-            LakeEvent::Began(_) => open += 1,
-            LakeEvent::Wrote(..) => open -= 1,
-            _ => {}
-        }
-        most = most.max(open);
-    }
-    // The lake in a directory writes as many files at once as it has descriptors for.
-    assert!((4..=REQUESTS_MAX).contains(&most), "{most}");
-    assert_exactly_once(&world, 0..FILES as u64, "").await;
 }
 
 /// A file goes out row group by row group.

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
-use hydrant_core::{Disposition, Error, Position, Result};
+use hydrant_core::{Disposition, Error, Position, Result, clock};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
 use tokio::sync::Mutex;
 
@@ -134,6 +135,12 @@ pub(super) struct OwnersPlan {
     pub(super) lose_puts: u32,
     /// How many answers of reveals are lost.
     pub(super) lose_reveals: u32,
+    /// How many uploads are refused.
+    pub(super) refuse_uploads: u32,
+    /// How many uploads cannot be thrown away.
+    pub(super) refuse_discards: u32,
+    /// How long an upload takes to begin once it exists.
+    pub(super) upload_delay: Duration,
     /// All uploads are removed before the next reveal.
     pub(super) empty_stagings: bool,
     /// The reveals that are held back; they end the process instead.
@@ -166,7 +173,16 @@ impl Lake for Between {
         Ok(put)
     }
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
-        self.lake.upload(key).await
+        let mut plan = self.plan.lock().await;
+        if plan.refuse_uploads > 0 {
+            plan.refuse_uploads -= 1;
+            return lost();
+        }
+        let delay = plan.upload_delay;
+        drop(plan);
+        let upload = self.lake.upload(key).await?;
+        clock::sleep(delay).await;
+        Ok(upload)
     }
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         let mut plan = self.plan.lock().await;
@@ -187,6 +203,11 @@ impl Lake for Between {
         Ok(reveal)
     }
     async fn discard(&self, upload: &str) -> Result<()> {
+        let mut plan = self.plan.lock().await;
+        if plan.refuse_discards > 0 {
+            plan.refuse_discards -= 1;
+            return lost();
+        }
         self.lake.discard(upload).await
     }
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {

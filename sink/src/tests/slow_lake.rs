@@ -31,6 +31,8 @@ pub(crate) enum LakeEvent {
     Wrote(String, usize),
     /// The record of this slot was put.
     Recorded(u64),
+    /// A reveal of the file under this key began.
+    Revealing(String),
     /// The file under this key became visible.
     Revealed(String),
 }
@@ -144,6 +146,7 @@ impl Lake for SlowLake {
         }))
     }
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
+        self.events.add(LakeEvent::Revealing(sealed.key.clone()));
         clock::sleep(self.delay).await;
         let reveal = self.inner.reveal(sealed).await?;
         self.events.add(LakeEvent::Revealed(sealed.key.clone()));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hydrant_core::Result;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::Progress;
-use hydrant_sink::lake::{Commit, CommitFile, Rebuild};
+use hydrant_sink::lake::{Commit, CommitFile, Leftovers, Rebuild};
 
 use super::{BrokenVariant, lock};
 
@@ -173,6 +173,7 @@ impl Rebuild for OtherRules {
         from: Progress,
         file: usize,
         key: &str,
+        leftovers: &Arc<Leftovers>,
     ) -> Result<CommitFile> {
         let mut other = commit.clone();
         let specs = self.lake.list("_hydrant/events/specs/").await?;
@@ -184,6 +185,7 @@ impl Rebuild for OtherRules {
         if let Some(digest) = others.into_iter().find(|digest| *digest != commit.spec) {
             other.spec = digest;
         }
-        self.inner.rebuild(&other, from, file, key).await
+        let inner = &self.inner;
+        inner.rebuild(&other, from, file, key, leftovers).await
     }
 }
