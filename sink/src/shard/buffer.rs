@@ -290,7 +290,7 @@ impl Buffer {
     }
 
     /// Takes the records of `batch` from index `start` on, at least one, until the interval has grown by `growth`
-    /// bytes. `arrived` is the time of the dead letters.
+    /// bytes, or until an aggregate begins if it is `ending`. `arrived` is the time of the dead letters.
     ///
     /// # Errors
     /// Fatal when the batch starts before the interval's end.
@@ -300,6 +300,7 @@ impl Buffer {
         start: usize,
         arrived: i64,
         growth: u64,
+        ending: bool,
     ) -> Result<TakeOutcome> {
         let before = self.to;
         let bytes_max = self.bytes().saturating_add(growth);
@@ -326,7 +327,8 @@ impl Buffer {
             let step = |buffer: &mut Self, index: usize| {
                 let position = position_in(run, index);
                 let between_aggregates = buffer.aggregate.ends_before(position.0);
-                if index > start && buffer.has_grown(index, bytes_max) {
+                let stops = (ending && between_aggregates) || buffer.has_grown(index, bytes_max);
+                if index > start && stops {
                     if between_aggregates {
                         buffer.end_before(batch, index);
                     }

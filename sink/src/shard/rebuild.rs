@@ -91,7 +91,7 @@ impl SourceRebuild {
                             None => batch,
                             Some(transform) => through(&*transform, batch, &stream_shard, opened),
                         };
-                        let taken = buffer.take(&batch, 0, opened, u64::MAX);
+                        let taken = buffer.take(&batch, 0, opened, u64::MAX, false);
                         (buffer, taken)
                     });
                     let taken;

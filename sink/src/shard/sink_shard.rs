@@ -122,12 +122,14 @@ impl SinkShard {
         let raw = std::mem::take(&mut batch.permit);
         let growth = growth_bytes(&batch);
         self.since.get_or_insert_with(clock::now);
+        // Whether the interval ends at the next boundary of aggregates.
+        let mut ending = false;
         loop {
             let room = context.budget.acquire_more(growth, &shared.overdraft).await;
             let mut buffer = self.open_buffer()?;
             let arrived = context.clock.wall_micros();
             let decoding = context.workers.run(move || {
-                let taken = buffer.take(&batch, start, arrived, growth);
+                let taken = buffer.take(&batch, start, arrived, growth, ending);
                 (buffer, batch, taken)
             });
             let (buffer, taken);
@@ -153,7 +155,8 @@ impl SinkShard {
                 } => {
                     self.resize_permit(room);
                     start = index;
-                    (self.short && between_aggregates).then_some(index)
+                    ending = self.short;
+                    (ending && between_aggregates).then_some(index)
                 }
             };
             if let Some(index) = full_at {
@@ -205,14 +208,19 @@ impl SinkShard {
         Ok(())
     }
 
+    /// Takes the publisher, which has published everything that was sealed.
     fn take_publisher(&mut self) -> Result<Publisher> {
-        let publisher = self.publisher.take().ok_or_else(|| self.failed())?;
-        match publisher.check_owner() {
-            Ok(()) if publisher.to() == self.sealed => Ok(publisher),
-            answer => {
-                self.publisher = Some(publisher);
-                Err(answer.err().unwrap_or_else(|| self.failed()))
-            }
+        self.check_publisher()?;
+        self.publisher.take().ok_or_else(|| self.failed())
+    }
+
+    /// Checks that nothing that was sealed is left invisible.
+    fn check_publisher(&self) -> Result<()> {
+        let publisher = self.publisher.as_ref().ok_or_else(|| self.failed())?;
+        publisher.check_owner()?;
+        match publisher.to() == self.sealed {
+            true => Ok(()),
+            false => Err(self.failed()),
         }
     }
 
@@ -231,8 +239,11 @@ impl SinkShard {
         self.take_over().map(drop)
     }
 
-    /// Takes over a publish that has ended, and returns whether there was one.
+    /// Takes over a publish that has ended, and returns whether there was one. Fails from the first that failed on.
     fn take_over(&mut self) -> Result<bool> {
+        if self.publishing.is_none() {
+            return self.check_publisher().map(|()| false);
+        }
         let Some(publishing) = self.publishing.take_if(|publishing| publishing.has_ended()) else {
             return Ok(false);
         };
@@ -290,7 +301,11 @@ impl ShardStage for SinkShard {
             ));
         }
         while let Some((batch, start)) = self.rest.take() {
+            let alone = self.short;
             self.seal(Flush::Size).await?;
+            if alone {
+                self.settle().await?;
+            }
             self.feed(batch, start).await?;
         }
         let (before, mut final_marks) = (self.to, Vec::new());

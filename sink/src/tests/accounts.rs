@@ -406,7 +406,8 @@ fn letters_of_earlier_stages_take_what_their_interval_may_grow_by() {
     let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, begin).unwrap();
     let batch = with_account(Batch::default(), 5, account(0, 10_000, 0));
     let growth = growth_bytes(&batch);
-    let (taken, memory) = hydrant_fuzz::memory(|| buffer.take(&batch, 0, NOW, growth).unwrap());
+    let (taken, memory) =
+        hydrant_fuzz::memory(|| buffer.take(&batch, 0, NOW, growth, false).unwrap());
     assert_eq!(taken, TakeOutcome::All);
     assert!(memory.peak_bytes <= growth, "{memory:?} of {growth}");
     assert!(buffer.bytes() <= growth, "{} of {growth}", buffer.bytes());
@@ -422,7 +423,7 @@ fn letters_lie_in_the_same_order_however_their_records_were_read() {
         let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, end).unwrap();
         for batch in batches {
             assert_eq!(
-                buffer.take(batch, 0, NOW, u64::MAX).unwrap(),
+                buffer.take(batch, 0, NOW, u64::MAX, false).unwrap(),
                 TakeOutcome::All
             );
         }

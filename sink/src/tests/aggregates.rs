@@ -234,6 +234,35 @@ async fn a_spent_budget_cuts_no_aggregate() {
     assert_eq!(report.dead_letters, UNITS * RECORDS as u64);
 }
 
+/// A batch of many aggregates is cut behind the one in which the budget is spent.
+#[tokio::test]
+async fn a_spent_budget_ends_an_interval_inside_a_batch() {
+    const RECORDS: usize = 997;
+    const AGGREGATES: usize = 40;
+    let world = world(1);
+    let setup = ProcessSetup {
+        budget: 4 << 20,
+        ..ProcessSetup::named(&world, "a")
+    };
+    let process = setup.run().await.unwrap();
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    let all = vec![vec!["ab".to_owned(); RECORDS]; AGGREGATES];
+    shard.push(Read::Batch(aggregates(10, &all))).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap();
+    let commits = commits(&process).await;
+    assert!(commits.len() >= 2, "{}", commits.len());
+    for commit in &commits {
+        let Position::At { sub, .. } = end(commit) else {
+            panic!("{:?}", end(commit));
+        };
+        assert_eq!(sub as usize, RECORDS - 1);
+    }
+    let report = verify(&process.lake, &names(), Depth::default()).await;
+    let report = report.unwrap();
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!(report.dead_letters, (AGGREGATES * RECORDS) as u64);
+}
+
 /// A claim's position, with what its reader knew there.
 async fn open(process: &SinkProcess, after: Progress) -> Box<dyn ShardStage> {
     let opened = Opened {
@@ -373,7 +402,7 @@ fn made(all: &[Vec<String>], partitions_max: usize, growth: u64) -> Vec<(Positio
     while start < batch.len() {
         let mut buffer = Buffer::open(&source, &rules, &base, NOW, from, from).unwrap();
         loop {
-            match buffer.take(&batch, start, NOW, growth).unwrap() {
+            match buffer.take(&batch, start, NOW, growth, false).unwrap() {
                 TakeOutcome::Grown { next, .. } => start = next,
                 TakeOutcome::Full { next } => {
                     start = next;

@@ -11,7 +11,7 @@ use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
 use hydrant_core::{Disposition, Position, clock};
 
-use super::owners::stream_of;
+use super::owners::{OwnersPlan, between, stream_of};
 use super::slow_lake::{Events, LakeEvent, slowed, slowed_over};
 use super::support::*;
 use crate::encode::EncodeOptions;
@@ -213,6 +213,46 @@ async fn ahead_of_a_lost_slot() -> BTreeMap<u64, u64> {
     publish(&mut ours, 6..9).await.unwrap();
     assert!(quick.lake.list_uploads().await.unwrap().is_empty());
     found(&world).await
+}
+
+/// What a failed publish has not made visible is no progress, however often it is asked for.
+#[tokio::test]
+async fn a_publish_after_a_failed_one_fails() {
+    let world = world(1);
+    let plan = OwnersPlan {
+        hold_reveals: true,
+        ..OwnersPlan::default()
+    };
+    let (process, _) = between(&world, "a", plan).await;
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    push(&mut shard, 0..4).await;
+    for why in [Flush::Drain, Flush::Drain, Flush::Time, Flush::Revoke] {
+        shard.publish(why).await.unwrap_err();
+    }
+}
+
+/// An interval that takes more than its permit covers is visible before the next one grows.
+#[tokio::test(start_paused = true)]
+async fn a_push_publishes_what_is_short_before_anything_grows() {
+    let world = world(1);
+    let setup = ProcessSetup {
+        budget: 4 << 20,
+        ..ProcessSetup::named(&world, "a")
+    };
+    let mut process = setup.run().await.unwrap();
+    let events = slowed(&mut process, PUT).await;
+    let (mut shard, _) = process.claim("000000").await.unwrap();
+    // Dead letters take many times the bytes of such records.
+    let records = vec!["ab".to_owned(); 20_000];
+    shard.push(Read::Batch(batch(0, &records))).await.unwrap();
+    assert_eq!(recorded(&events), 0);
+    let idle = Read::Idle {
+        through: Position::Begin,
+    };
+    shard.push(idle).await.unwrap();
+    assert!(recorded(&events) > 0);
+    let changed = tokio::time::timeout(100 * PUT, shard.changed()).await;
+    assert!(changed.is_err(), "something is still being published");
 }
 
 /// No record can name the uploads of a publish that was dropped before it put one: they are thrown away at once.

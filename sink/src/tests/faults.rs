@@ -247,7 +247,7 @@ fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
     for (n, record) in records {
         let batch = batch(*n, std::slice::from_ref(record));
         assert_eq!(
-            buffer.take(&batch, 0, NOW, u64::MAX).unwrap(),
+            buffer.take(&batch, 0, NOW, u64::MAX, false).unwrap(),
             TakeOutcome::All
         );
     }
