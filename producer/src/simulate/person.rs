@@ -282,24 +282,24 @@ pub(super) fn access_key(draw: &mut Draw, out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes of a token's payload before its base64 form.
+const PAYLOAD_BYTES: usize = 35;
+
 /// A signed token with a subject and a time of issue; nothing can verify the signature.
 pub(super) fn jwt(draw: &mut Draw, issued_s: u64, out: &mut Vec<u8>) {
     // {"alg":"HS256","typ":"JWT"}
     out.extend_from_slice(b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.");
-    let mut payload = [0u8; 48];
-    let length = {
-        let mut text = PayloadText {
-            bytes: &mut payload,
-            length: 0,
-        };
-        text.push(br#"{"sub":""#);
-        text.push_digits(draw.below(100_000_000), 8);
-        text.push(br#"","iat":"#);
-        text.push_digits(issued_s % 10_000_000_000, 10);
-        text.push(b"}");
-        text.length
-    };
-    write_base64url(out, &payload[..length]);
+    let start = out.len();
+    out.extend_from_slice(br#"{"sub":""#);
+    write_padded(out, draw.below(100_000_000), 8);
+    out.extend_from_slice(br#"","iat":"#);
+    write_padded(out, issued_s % 10_000_000_000, 10);
+    out.push(b'}');
+    let payload: [u8; PAYLOAD_BYTES] = *out
+        .last_chunk()
+        .expect("so many bytes were written just now");
+    out.truncate(start);
+    write_base64url(out, &payload);
     out.push(b'.');
     let mut random = 0;
     for place in 0..43 {
@@ -308,27 +308,6 @@ pub(super) fn jwt(draw: &mut Draw, issued_s: u64, out: &mut Vec<u8>) {
         }
         out.push(BASE64URL[(random & 63) as usize]);
         random >>= 6;
-    }
-}
-
-/// A token's payload before its base64 form, on the stack.
-struct PayloadText<'a> {
-    bytes: &'a mut [u8; 48],
-    length: usize,
-}
-
-impl PayloadText<'_> {
-    fn push(&mut self, text: &[u8]) {
-        self.bytes[self.length..self.length + text.len()].copy_from_slice(text);
-        self.length += text.len();
-    }
-
-    fn push_digits(&mut self, mut value: u64, digits: usize) {
-        for place in (self.length..self.length + digits).rev() {
-            self.bytes[place] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-        self.length += digits;
     }
 }
 
