@@ -33,25 +33,10 @@ enum Signature {
     },
 }
 
-const SIGNATURES: [(&[u8], Signature); 28] = [
+const SIGNATURES: [(&[u8], Signature); 13] = [
     (GZIP, Signature::Gzip),
     (ZSTD, Signature::Zstd),
-    (b"\x50\x2A\x4D\x18", Signature::Zstd),
-    (b"\x51\x2A\x4D\x18", Signature::Zstd),
-    (b"\x52\x2A\x4D\x18", Signature::Zstd),
-    (b"\x53\x2A\x4D\x18", Signature::Zstd),
-    (b"\x54\x2A\x4D\x18", Signature::Zstd),
-    (b"\x55\x2A\x4D\x18", Signature::Zstd),
-    (b"\x56\x2A\x4D\x18", Signature::Zstd),
-    (b"\x57\x2A\x4D\x18", Signature::Zstd),
-    (b"\x58\x2A\x4D\x18", Signature::Zstd),
-    (b"\x59\x2A\x4D\x18", Signature::Zstd),
-    (b"\x5A\x2A\x4D\x18", Signature::Zstd),
-    (b"\x5B\x2A\x4D\x18", Signature::Zstd),
-    (b"\x5C\x2A\x4D\x18", Signature::Zstd),
-    (b"\x5D\x2A\x4D\x18", Signature::Zstd),
-    (b"\x5E\x2A\x4D\x18", Signature::Zstd),
-    (b"\x5F\x2A\x4D\x18", Signature::Zstd),
+    (SKIPPABLE, Signature::Zstd),
     (
         b"BZh",
         refusal("bzip2", "pipe it through `bzip2 -dc` and use `--input -`"),
@@ -87,6 +72,8 @@ const SIGNATURES: [(&[u8], Signature); 28] = [
 
 const GZIP: &[u8] = b"\x1F\x8B";
 const ZSTD: &[u8] = b"\x28\xB5\x2F\xFD";
+/// A frame of zstd that is passed over; the first byte is any from 0x50 to 0x5F.
+const SKIPPABLE: &[u8] = b"\x50\x2A\x4D\x18";
 
 const fn refusal(format: &'static str, remedy: &'static str) -> Signature {
     Signature::Refused { format, remedy }
@@ -127,8 +114,15 @@ pub(super) fn is_signed(start: &[u8]) -> bool {
 fn signature_of(start: &[u8]) -> Option<Signature> {
     SIGNATURES
         .iter()
-        .find(|(bytes, _)| start.starts_with(bytes))
+        .find(|(signature, _)| start.len() >= signature.len() && agree(signature, start))
         .map(|found| found.1)
+}
+
+/// Whether a signature and the first bytes of a source are the same, as far as both go.
+fn agree(signature: &[u8], start: &[u8]) -> bool {
+    let is_skippable = |byte: u8| signature == SKIPPABLE && byte & 0xF0 == 0x50;
+    let mut pairs = signature.iter().zip(start).enumerate();
+    pairs.all(|(at, (wanted, byte))| wanted == byte || at == 0 && is_skippable(*byte))
 }
 
 /// A source whose interrupted calls are repeated and whose bytes are counted.
@@ -285,7 +279,7 @@ impl<R: Read> CompressedMember<R> for GzDecoder<Buffered<R>> {
     }
 
     fn is_start(bytes: &[u8]) -> bool {
-        GZIP.starts_with(&bytes[..bytes.len().min(GZIP.len())])
+        agree(GZIP, bytes)
     }
 }
 
@@ -307,10 +301,7 @@ impl<R: Read> CompressedMember<R> for ZstdDecoder<'static, Buffered<R>> {
     }
 
     fn is_start(bytes: &[u8]) -> bool {
-        let known = bytes.len().min(ZSTD.len());
-        let start = &bytes[..known];
-        ZSTD.starts_with(start)
-            || (start[0] & 0xF0 == 0x50 && b"\x2A\x4D\x18".starts_with(&start[1..]))
+        agree(ZSTD, bytes) || agree(SKIPPABLE, bytes)
     }
 }
 
@@ -430,7 +421,7 @@ fn read_start(source: &mut impl Read) -> io::Result<(Vec<u8>, Option<Signature>)
         }
         if !SIGNATURES
             .iter()
-            .any(|(bytes, _)| bytes.starts_with(&start))
+            .any(|(signature, _)| agree(signature, &start))
         {
             return Ok((start, None));
         }
