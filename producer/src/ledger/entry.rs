@@ -51,7 +51,7 @@ pub struct Former {
 }
 
 /// A file, or standard input, and how far it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// Part of the origins of its records: never used again by this ledger.
@@ -109,21 +109,10 @@ impl FileEntry {
     pub fn new(number: u32, path: PathBuf, id: Option<FileIdentity>) -> Self {
         FileEntry {
             number,
-            drawn: None,
             path,
             id,
-            index: 0,
             line: 1,
-            bytes: 0,
-            digest: Digest::default(),
-            first: None,
-            marks: Vec::new(),
-            input: None,
-            seen: None,
-            moved: false,
-            ended: false,
-            size: None,
-            former: None,
+            ..FileEntry::default()
         }
     }
 
