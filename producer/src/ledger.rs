@@ -61,9 +61,7 @@ impl LedgerLock {
     /// Refused when another producer has it, the directory does not exist, or it is a device.
     pub async fn acquire(context: &Context, path: &Path) -> Result<LedgerLock> {
         check_kind(path)?;
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(".lock");
-        let lock_path = path.with_file_name(name);
+        let lock_path = lock_path(path);
         match context.disk.try_lock(&lock_path, LockKind::Exclusive).await {
             Ok(Some(lock)) => Ok(LedgerLock {
                 path: path.to_owned(),
@@ -177,6 +175,11 @@ pub(crate) async fn check_without_stream(
 fn is_above(directory: &Path, place: &Path) -> bool {
     let paths = (std::path::absolute(directory), std::path::absolute(place));
     matches!(paths, (Ok(directory), Ok(place)) if place.starts_with(&directory))
+}
+
+/// What is locked while a producer uses the ledger at `path`.
+pub(crate) fn lock_path(path: &Path) -> PathBuf {
+    path.with_added_extension("lock")
 }
 
 fn check_kind(path: &Path) -> Result<()> {

@@ -215,7 +215,7 @@ pub(crate) fn named(text: &Path) -> PathBuf {
 }
 
 /// `.` for the empty path.
-fn here(path: &Path) -> PathBuf {
+pub(super) fn here(path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() {
         PathBuf::from(".")
     } else {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hydrant_core::{Error, Result};
 
 use super::file::FileIdentity;
+use super::glob::here;
 use super::rotation;
 use crate::ledger::FileEntry;
 
@@ -45,12 +46,7 @@ impl Listing {
 pub(super) fn beside(path: &Path) -> Result<Vec<PathBuf>> {
     let directory = path.parent().unwrap_or(Path::new(""));
     let failed = |error| Error::io("list the directory of", path, error);
-    let listed = if directory == Path::new("") {
-        std::fs::read_dir(".")
-    } else {
-        std::fs::read_dir(directory)
-    };
-    let entries = match listed {
+    let entries = match std::fs::read_dir(here(directory)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };

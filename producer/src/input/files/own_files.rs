@@ -15,8 +15,9 @@ use hydrant_core::{Error, Result};
 use hydrant_stream::StreamUrl;
 
 use super::file::{FileIdentity, real_path};
-use super::glob::{self, Expansion};
+use super::glob::{self, Expansion, here};
 use crate::config::{Config, Files};
+use crate::ledger;
 
 /// The files of one producer.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +33,7 @@ impl OwnFiles {
     pub(crate) fn of(config: &Config) -> Self {
         let remembered = config.remembered.as_ref();
         let ledger = remembered.map(|remembered| remembered.ledger.clone());
-        let lock = ledger.as_ref().map(|ledger| {
-            let mut name = ledger.file_name().unwrap_or_default().to_os_string();
-            name.push(".lock");
-            ledger.with_file_name(name)
-        });
+        let lock = ledger.as_deref().map(ledger::lock_path);
         let paths = ledger.into_iter().chain(lock).chain(config.report.clone());
         let stream = StreamUrl::parse(config.to()).ok();
         OwnFiles {
@@ -171,20 +168,12 @@ fn kept_in(directory: &Path) -> Option<&'static str> {
 
 /// Whether what `input` names lies in `directory`, if that is there.
 fn is_within(input: &Path, directory: &Path) -> bool {
-    let named = directory_or_here(glob::named(input));
+    let named = here(&glob::named(input));
     directory.is_dir() && real_path(&named).starts_with(real_path(directory))
 }
 
 fn directory(path: &Path) -> PathBuf {
-    directory_or_here(path.parent().unwrap_or(path).to_owned())
-}
-
-fn directory_or_here(path: PathBuf) -> PathBuf {
-    if path.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        path
-    }
+    here(path.parent().unwrap_or(path))
 }
 
 /// Whether a file called `name` is renamed to `own` once it is whole: `.own.NONCE.tmp`.
