@@ -22,7 +22,7 @@ mod split;
 mod tests;
 pub(super) mod text;
 
-pub use block::{LineBlock, LineCounts, RecordRange, RefusedLine};
+pub use block::{LineBlock, RecordRange, RefusedLine};
 pub use reader::{AtEnd, InputPosition, LineReader, ReadOptions};
 pub use split::RecordFormat;
 

@@ -40,16 +40,3 @@ pub struct LineBlock {
     /// Which of `lines` hold line ends.
     pub(super) spanning: Vec<usize>,
 }
-
-/// What a reader has seen so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LineCounts {
-    /// Records that were handed out.
-    pub taken: u64,
-    /// Lines without a record, skipped.
-    pub empty: u64,
-    /// Records that were too long or damaged, refused.
-    pub refused: u64,
-    /// Bytes after decompression, line ends included.
-    pub bytes: u64,
-}

@@ -15,7 +15,7 @@ use super::decode::{self, Decompressor, SourceFailure};
 use super::shape::{BYTE_ORDER_MARK, is_blank};
 use super::split::{Extent, Replay, Replayed, Splitter};
 use super::text::TextSource;
-use super::{LineBlock, LineCounts, RecordFormat};
+use super::{LineBlock, RecordFormat};
 use crate::input::InputError;
 
 /// Size of the shared allocations that blocks are cut from.
@@ -94,7 +94,6 @@ pub struct LineReader<R: Read> {
     /// Bytes that are done with, and their digest so far.
     done: u64,
     hasher: Option<Box<Xxh3>>,
-    bytes: u64,
     ended: bool,
 }
 
@@ -115,7 +114,6 @@ impl<R: Read> LineReader<R> {
             buffer: BytesMut::new(),
             done: 0,
             hasher: reading.remembers.then(Box::default),
-            bytes: 0,
             ended: false,
         }
     }
@@ -124,15 +122,6 @@ impl<R: Read> LineReader<R> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// What was seen so far.
-    #[must_use]
-    pub const fn counts(&self) -> LineCounts {
-        LineCounts {
-            bytes: self.bytes,
-            ..self.splitter.counts
-        }
     }
 
     /// What the records were found to be, once the first one was seen, and the encoding where it is not UTF-8.
@@ -413,13 +402,7 @@ impl<R: Read> LineReader<R> {
         let outcome = self.source.read(&mut self.buffer[known..]);
         self.buffer
             .truncate(known + *outcome.as_ref().unwrap_or(&0));
-        match outcome {
-            Ok(read) => {
-                self.bytes += read as u64;
-                Ok(read)
-            }
-            Err(failure) => Err(self.failed(failure)),
-        }
+        outcome.map_err(|failure| self.failed(failure))
     }
 
     /// Moves the finished records into a block.

@@ -16,7 +16,7 @@ use super::shape::{
     BYTE_ORDER_MARK, Wreck, another_follows, indent, is_blank, is_framed, is_mark_begun, is_opened,
     is_record, trim, trim_start,
 };
-use super::{LineBlock, LineCounts, RecordRange, RefusedLine};
+use super::{LineBlock, RecordRange, RefusedLine};
 
 mod damage;
 mod replay;
@@ -125,7 +125,8 @@ pub(super) struct Splitter {
     pub(super) line: u64,
     /// The index of the next record.
     pub(super) index: u64,
-    pub(super) counts: LineCounts,
+    /// Whether a record was handed out.
+    has_taken: bool,
     pub(super) found: Option<&'static str>,
 }
 
@@ -149,12 +150,7 @@ impl Splitter {
             searched: 0,
             line: 1,
             index: 0,
-            counts: LineCounts {
-                taken: 0,
-                empty: 0,
-                refused: 0,
-                bytes: 0,
-            },
+            has_taken: false,
             found: None,
         }
     }
@@ -483,7 +479,7 @@ impl Splitter {
         for (n, &byte) in rest[length..].iter().enumerate() {
             match byte {
                 // Where records have no commas behind them, this may be the inside of a document.
-                b'\n' if comma && !self.has_commas && self.counts.taken > 0 => {
+                b'\n' if comma && !self.has_commas && self.has_taken => {
                     self.wreck = Some(Wreck::new(self.indent, bytes[at]));
                     let gone = DiscardedBytes {
                         line: self.line,
@@ -629,13 +625,12 @@ impl Splitter {
     /// Takes, skips or refuses the record at `range`; `whole` bytes are its own with the blank space behind it.
     fn take(&mut self, bytes: &[u8], range: Range<usize>, whole: usize, block: &mut LineBlock) {
         if range.is_empty() {
-            self.counts.empty += 1;
             self.index += 1;
         } else if range.len() > self.bytes_max || whole >= self.window() {
             self.refuse(self.line, whole as u64, false, block);
         } else {
             debug_assert!(range.end <= bytes.len());
-            self.counts.taken += 1;
+            self.has_taken = true;
             block.lines.push(RecordRange {
                 range,
                 number: self.line,
@@ -646,7 +641,6 @@ impl Splitter {
     }
 
     fn refuse(&mut self, number: u64, length: u64, is_damaged: bool, block: &mut LineBlock) {
-        self.counts.refused += 1;
         block.refused.push(RefusedLine {
             number,
             index: self.index,

@@ -30,12 +30,7 @@ fn whole<R: Read>(reader: &mut LineReader<R>) -> WholeFile {
             Ok(None) => None,
             Err(failure) => Some(failure.to_string()),
         };
-        let bytes = reader.counts().bytes;
-        let counts = LineCounts {
-            // Of what is refused as a whole, some of it was looked at.
-            bytes: failure.as_ref().map_or(bytes, |_| 0),
-            ..reader.counts()
-        };
+        let counts = counts(reader, records.len(), refused.len());
         return (records, refused, counts, failure);
     }
 }
