@@ -375,12 +375,12 @@ impl Sending {
         tokio::select! {
             biased;
             // Cancel-safe by the session's promise.
-            moved = advance(&mut self.way.session), if !self.flights.is_empty() => {
+            moved = or_never(self.way.session.as_mut().map(|one| one.advance())), if !self.flights.is_empty() => {
                 moved?;
                 self.note_confirmed(tally);
             }
             // Cancel-safe: the future stays where it is until it is done.
-            planned = present(&mut self.planning), if self.planning.is_some() => {
+            planned = or_never(self.planning.as_mut()), if self.planning.is_some() => {
                 self.planning = None;
                 let (plan, flight) = planned?;
                 self.flights.push_back(flight);
@@ -390,7 +390,7 @@ impl Sending {
                 self.note_confirmed(tally);
             }
             // Cancel-safe by the ledger_writer's promise.
-            written = write_ledger(&mut self.ledger_writer), if self.ledger_writer.is_some() => written?,
+            written = or_never(self.ledger_writer.as_mut().map(LedgerWriter::turn)), if self.ledger_writer.is_some() => written?,
             // Cancel-safe: a sleep holds nothing.
             () = clock::sleep_until(linger), if linger.is_some() => {
                 let ready = self.batcher.flush();
@@ -402,7 +402,7 @@ impl Sending {
                 self.plan(ready);
             }
             // Cancel-safe: a chunk is taken out only when it is returned.
-            chunk = receive(&mut self.chunks), if may_take && self.chunks.is_some() => {
+            chunk = or_never(self.chunks.as_mut().map(mpsc::Receiver::recv)), if may_take && self.chunks.is_some() => {
                 self.receive(chunk);
             }
             else => return Ok(false),
@@ -568,32 +568,10 @@ fn open(ledger_writer: &mut Option<LedgerWriter>, waiting: &mut WaitingChunk) {
     }
 }
 
-async fn advance(session: &mut Option<Box<dyn Session>>) -> Result<Position> {
-    match session {
-        Some(session) => session.advance().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn present<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+/// What `future` gives; never anything where there is none.
+async fn or_never<F: Future>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn write_ledger(ledger_writer: &mut Option<LedgerWriter>) -> Result<()> {
-    match ledger_writer {
-        Some(ledger_writer) => ledger_writer.turn().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn receive(
-    chunks: &mut Option<mpsc::Receiver<Result<InputChunk>>>,
-) -> Option<Result<InputChunk>> {
-    match chunks {
-        Some(chunks) => chunks.recv().await,
         None => std::future::pending().await,
     }
 }
