@@ -69,7 +69,7 @@ impl KeyTemplate {
         let parsed = if parser.has_braces() {
             parser.template()
         } else {
-            parser.lone_field()
+            parser.field(None).map(|field| vec![field])
         };
         match parsed {
             Ok(pieces) => Ok(Self { pieces }),
@@ -190,10 +190,7 @@ impl<'a> Parser<'a> {
     }
 
     fn has_braces(&self) -> bool {
-        let mut ahead = Parser {
-            template: self.template,
-            place: 0,
-        };
+        let mut ahead = Parser { ..*self };
         while let Ok(Some(symbol)) = ahead.next() {
             if matches!(symbol, Symbol::Open | Symbol::Close) {
                 return true;
@@ -223,14 +220,6 @@ impl<'a> Parser<'a> {
         Ok(Some(symbol))
     }
 
-    fn lone_field(&mut self) -> Result<Vec<TemplatePiece>, &'static str> {
-        let mut path = vec![Vec::new()];
-        while let Some(symbol) = self.next()? {
-            extend_path(&mut path, symbol)?;
-        }
-        Ok(vec![finished(path)?])
-    }
-
     fn template(&mut self) -> Result<Vec<TemplatePiece>, &'static str> {
         let mut pieces = Vec::new();
         let mut text = Vec::new();
@@ -245,7 +234,7 @@ impl<'a> Parser<'a> {
                     if fields > FIELDS_MAX {
                         return Err("it has more than 16 fields");
                     }
-                    pieces.push(self.braced_field()?);
+                    pieces.push(self.field(Some(Symbol::Close))?);
                 }
                 Symbol::Close => return Err("`}` has no `{` before it"),
                 Symbol::Dot => text.push(b'.'),
@@ -258,15 +247,20 @@ impl<'a> Parser<'a> {
         Ok(pieces)
     }
 
-    fn braced_field(&mut self) -> Result<TemplatePiece, &'static str> {
+    /// A field up to `end`, which is a brace or the end of the template.
+    fn field(&mut self, end: Option<Symbol>) -> Result<TemplatePiece, &'static str> {
         let mut path = vec![Vec::new()];
         loop {
             match self.next()? {
-                Some(Symbol::Close) => return finished(path),
+                symbol if symbol == end => break,
                 Some(symbol) => extend_path(&mut path, symbol)?,
                 None => return Err("`{` is not closed"),
             }
         }
+        if path.last().is_none_or(Vec::is_empty) {
+            return Err(NAMELESS);
+        }
+        Ok(TemplatePiece::Field(path))
     }
 }
 
@@ -282,14 +276,6 @@ fn extend_path(path: &mut Vec<Vec<u8>>, symbol: Symbol) -> Result<(), &'static s
 }
 
 const NAMELESS: &str = "a field's name is empty";
-
-fn finished(path: Vec<Vec<u8>>) -> Result<TemplatePiece, &'static str> {
-    if path.last().is_none_or(Vec::is_empty) {
-        Err(NAMELESS)
-    } else {
-        Ok(TemplatePiece::Field(path))
-    }
-}
 
 /// A place in a record. Every step moves on or gives up, so a scan takes time linear in the record.
 struct KeyScan<'a> {
