@@ -5,6 +5,7 @@
 //! looked for in leaps. Only a record that may break a limit is read byte by byte.
 
 use hydrant_core::limits::{DEPTH_MAX, NAME_BYTES_MAX};
+use hydrant_json::{self as json, JsonString};
 use serde::de::IgnoredAny;
 
 use crate::batcher::Refusal;
@@ -91,9 +92,11 @@ fn read(record: &[u8]) -> Option<Refusal> {
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
             b'"' => {
-                let (end, length) = string(record, at)?;
-                at = end;
-                if length > NAME_BYTES_MAX && is_followed_by_a_colon(&record[end..]) {
+                let text = json::string(record, at - 1).ok()?;
+                at = text.end + 1;
+                if is_followed_by_a_colon(&record[at..])
+                    && length(record, text)? > NAME_BYTES_MAX
+                {
                     return Some(Refusal::NameTooLong);
                 }
             }
@@ -103,31 +106,14 @@ fn read(record: &[u8]) -> Option<Refusal> {
     None
 }
 
-/// Behind the string that begins at `at`, and its length as UTF-8; `None` when it has no end.
-fn string(record: &[u8], mut at: usize) -> Option<(usize, usize)> {
-    let mut length = 0;
-    loop {
-        let run = memchr::memchr2(b'"', b'\\', &record[at..])?;
-        length += run;
-        at += run + 1;
-        if record[at - 1] == b'"' {
-            return Some((at, length));
-        }
-        let escape = *record.get(at)?;
-        at += 1;
-        length += 1;
-        if escape == b'u' {
-            let digits = record.get(at..at + 4)?;
-            let unit = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-            at += 4;
-            length += match unit {
-                0..0x80 => 0,
-                // A pair of surrogates makes four bytes.
-                0x80..0x800 | 0xD800..0xE000 => 1,
-                _ => 2,
-            };
-        }
+/// The bytes of a string as UTF-8, without its escapes.
+fn length(record: &[u8], text: JsonString) -> Option<usize> {
+    if text.plain {
+        return Some(text.end - text.start);
     }
+    let mut decoded = Vec::new();
+    json::unescape(record, text, &mut decoded).ok()?;
+    Some(decoded.len())
 }
 
 #[cfg(test)]
