@@ -155,20 +155,14 @@ impl FleetJob {
                     })
                 }
             };
-            let Ok(key) = key else {
-                bytes.truncate(start);
-                refused.push(RefusedRecord {
-                    index,
-                    line: index + 1,
-                    length: u64::from(payload.len),
-                    reason: Refusal::InternalFault,
-                });
-                broken = true;
-                index += 1;
-                continue;
+            let refusal = match &key {
+                Ok(key) => {
+                    let key = key.map(|key| &bytes[key.start as usize..][..key.len as usize]);
+                    self.limits.refusal(key, payload.len as usize)
+                }
+                Err(_) => Some(Refusal::InternalFault),
             };
-            let key_bytes = key.map(|key| &bytes[key.start as usize..][..key.len as usize]);
-            if let Some(reason) = self.limits.refusal(key_bytes, payload.len as usize) {
+            if let Some(reason) = refusal {
                 bytes.truncate(start);
                 refused.push(RefusedRecord {
                     index,
@@ -183,7 +177,7 @@ impl FleetJob {
                 }
                 records.push(Entry {
                     segment: 0,
-                    key,
+                    key: key.unwrap_or_default(),
                     payload,
                     stamp: self.stamp,
                 });
