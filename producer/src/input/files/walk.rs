@@ -35,6 +35,8 @@ use crate::ledger::FileEntry;
 mod copies;
 mod follow;
 
+use follow::ClosedFile;
+
 /// How standard input is written as an input, and in the ledger.
 const STDIN: &str = "-";
 
@@ -65,6 +67,8 @@ pub(in crate::input) struct InputWalk {
     left: Vec<FileEntry>,
     /// The numbers of files that are open, wherever they are now: the walk does not look for them.
     open: BTreeSet<u32>,
+    /// Files that are not opened again for now.
+    closed: BTreeMap<FileIdentity, ClosedFile>,
     /// Whether a warning said that more files are followed than may be open.
     is_crowded: bool,
     /// What could not be looked at in the last round, and was reported.
@@ -98,6 +102,7 @@ impl InputWalk {
             has_sent: false,
             left: Vec::new(),
             open: BTreeSet::new(),
+            closed: BTreeMap::new(),
             is_crowded: false,
             unseen: BTreeSet::new(),
         }

@@ -80,10 +80,9 @@ impl InputWalk {
         let rests = self.take_up()?.into_iter();
         self.refuse_failed()?;
         let mut files: Vec<_> = rests.map(|live| Followed::new(live, false, None)).collect();
-        let mut closed = BTreeMap::new();
         let mut watch = DirectoryWatch::new();
         loop {
-            let mut busy = self.discover(&mut files, &mut closed, &mut watch)?;
+            let mut busy = self.discover(&mut files, &mut watch)?;
             let mut n = 0;
             while n < files.len() {
                 let waits = files[n].behind.is_some_and(|number| {
@@ -96,7 +95,7 @@ impl InputWalk {
                     n += 1;
                     continue;
                 }
-                match self.turn(&mut files[n], &mut closed)? {
+                match self.turn(&mut files[n])? {
                     FollowTurn::Over => {
                         files.remove(n);
                         busy = true;
@@ -174,7 +173,6 @@ impl InputWalk {
     fn discover(
         &mut self,
         files: &mut Vec<Followed>,
-        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
         watch: &mut DirectoryWatch,
     ) -> Result<bool, ConsumerGone> {
         let mut at = Vec::new();
@@ -214,12 +212,12 @@ impl InputWalk {
             files.iter().filter_map(|one| one.live.entry.id).collect();
         self.seen
             .retain(|id| places.contains_key(id) || open.contains(id));
-        closed.retain(|id, _| places.contains_key(id));
+        self.closed.retain(|id, _| places.contains_key(id));
         let mut is_new = false;
         let mut taken = BTreeSet::new();
         for (id, path, look) in at {
             // An empty file may become anything, also a copy that is being made.
-            let is_closed = closed.get(&id).is_some_and(|closed| closed.holds(look));
+            let is_closed = self.closed.get(&id).is_some_and(|closed| closed.holds(look));
             if self.seen.contains(&id) || is_closed || look.size == 0 {
                 continue;
             }
@@ -232,10 +230,10 @@ impl InputWalk {
                 continue;
             }
             // The others wait until some were read to their ends.
-            if files.len() >= OPEN_MAX && !self.make_room(files, closed) {
+            if files.len() >= OPEN_MAX && !self.make_room(files) {
                 break;
             }
-            if self.continues(&real, id, look, files, closed)? {
+            if self.continues(&real, id, look, files)? {
                 taken.insert(real);
                 continue;
             }
@@ -254,7 +252,7 @@ impl InputWalk {
                     } else {
                         ClosedFile::at
                     };
-                    closed.insert(id, closes(look));
+                    self.closed.insert(id, closes(look));
                 }
                 Ok(found) => {
                     if !found.is_empty() {
@@ -290,7 +288,7 @@ impl InputWalk {
                 Err(error) => {
                     warn_failed(&error);
                     self.seen.remove(&id);
-                    closed.insert(id, ClosedFile::failed(look));
+                    self.closed.insert(id, ClosedFile::failed(look));
                 }
             }
         }
@@ -305,7 +303,6 @@ impl InputWalk {
         id: FileIdentity,
         look: FileLook,
         files: &mut Vec<Followed>,
-        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
     ) -> Result<bool, ConsumerGone> {
         let was_replaced = |one: &Followed| {
             let is_linked = || one.live.reader.plain().is_none_or(FileTail::is_linked);
@@ -316,7 +313,7 @@ impl InputWalk {
         };
         // What it still holds was there before the new one.
         loop {
-            match self.turn(&mut files[n], closed)? {
+            match self.turn(&mut files[n])? {
                 FollowTurn::Busy => {}
                 FollowTurn::Idle => break,
                 FollowTurn::Over => {
@@ -344,7 +341,6 @@ impl InputWalk {
     fn make_room(
         &mut self,
         files: &mut Vec<Followed>,
-        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
     ) -> bool {
         let quiet = |one: &&(usize, &Followed)| {
             one.1.is_at_path && one.1.is_read && one.1.look_read == Some(one.1.look)
@@ -356,7 +352,7 @@ impl InputWalk {
             return false;
         };
         let Followed { live, look, .. } = files.remove(n);
-        close(&live, closed, &mut self.seen, ClosedFile::at(look));
+        self.close(&live, ClosedFile::at(look));
         if !std::mem::replace(&mut self.is_crowded, true) {
             tracing::warn!(
                 "more than {OPEN_MAX} files are followed: quiet ones are closed, and read again from their starts when \
@@ -369,7 +365,6 @@ impl InputWalk {
     fn turn(
         &mut self,
         followed: &mut Followed,
-        closed: &mut BTreeMap<FileIdentity, ClosedFile>,
     ) -> Result<FollowTurn, ConsumerGone> {
         let live = &mut followed.live;
         for _ in 0..TURN_BLOCKS {
@@ -382,7 +377,7 @@ impl InputWalk {
                     return Ok(FollowTurn::Over);
                 }
                 ReadOutcome::End if live.reader.is_compressed() => {
-                    close(live, closed, &mut self.seen, ClosedFile::at(followed.look));
+                    self.close(live, ClosedFile::at(followed.look));
                     return Ok(FollowTurn::Over);
                 }
                 ReadOutcome::End => {
@@ -404,17 +399,20 @@ impl InputWalk {
                 }
                 ReadOutcome::Failed(error) => {
                     warn_failed(&error.into());
-                    close(
-                        live,
-                        closed,
-                        &mut self.seen,
-                        ClosedFile::failed(followed.look),
-                    );
+                    self.close(live, ClosedFile::failed(followed.look));
                     return Ok(FollowTurn::Over);
                 }
             }
         }
         Ok(FollowTurn::Busy)
+    }
+
+    /// Marks a file as closed until it is written to, or until it is looked at again.
+    fn close(&mut self, live: &OpenFile<FileTail>, how: ClosedFile) {
+        if let Some(id) = live.entry.id {
+            self.closed.insert(id, how);
+            self.seen.remove(&id);
+        }
     }
 
     /// Leaves a file that is at no path any more.
@@ -451,19 +449,6 @@ impl InputWalk {
     }
 }
 
-/// Marks a file as closed until it is written to, or until it is looked at again.
-fn close(
-    live: &OpenFile<FileTail>,
-    closed: &mut BTreeMap<FileIdentity, ClosedFile>,
-    seen: &mut BTreeSet<FileIdentity>,
-    how: ClosedFile,
-) {
-    if let Some(id) = live.entry.id {
-        closed.insert(id, how);
-        seen.remove(&id);
-    }
-}
-
 fn unlookable(path: &Path, error: io::Error) -> Error {
     Error::refused(format!(
         "cannot look at `{}`: {error}: grant this user the permission, or repair or remove it",
@@ -496,7 +481,7 @@ impl FileLook {
 }
 
 /// A file that is not opened again while its size and time stay the same.
-struct ClosedFile {
+pub(super) struct ClosedFile {
     look: FileLook,
     /// When it is looked at again all the same: what failed may have ended.
     until: Option<Instant>,
