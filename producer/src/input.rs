@@ -21,6 +21,6 @@ pub(crate) mod pace;
 
 pub use error::{InputError, Truncated};
 pub use records::{
-    AtEnd, InputPosition, LINE_BYTES_MAX_DEFAULT, LineBlock, LineReader, ReadOptions,
-    RecordFormat, RecordRange, RefusedLine,
+    AtEnd, Digest, InputPosition, LINE_BYTES_MAX_DEFAULT, LineBlock, LineReader, PrefixDigest,
+    ReadOptions, RecordFormat, RecordRange, RefusedLine,
 };

@@ -30,7 +30,7 @@ mod path;
 pub(crate) mod writer;
 
 use body::{Body, VERSION, misfit, parse};
-pub use entry::{Digest, FileEntry, Former, PrefixDigest};
+pub use entry::{FileEntry, Former};
 pub use identity::InputIdentity;
 
 /// How often progress is written down: often enough that little is sent again after a crash, and far

@@ -94,9 +94,7 @@ fn read(record: &[u8]) -> Option<Refusal> {
             b'"' => {
                 let text = json::string(record, at - 1).ok()?;
                 at = text.end + 1;
-                if is_followed_by_a_colon(&record[at..])
-                    && length(record, text)? > NAME_BYTES_MAX
-                {
+                if is_followed_by_a_colon(&record[at..]) && length(record, text)? > NAME_BYTES_MAX {
                     return Some(Refusal::NameTooLong);
                 }
             }

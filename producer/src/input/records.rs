@@ -14,6 +14,7 @@
 pub(crate) mod alike;
 mod block;
 mod decode;
+mod digest;
 mod document;
 pub(crate) mod reader;
 mod shape;
@@ -23,6 +24,7 @@ mod tests;
 pub(super) mod text;
 
 pub use block::{LineBlock, RecordRange, RefusedLine};
+pub use digest::{Digest, PrefixDigest};
 pub use reader::{AtEnd, InputPosition, LineReader, ReadOptions};
 pub use split::RecordFormat;
 

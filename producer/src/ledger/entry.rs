@@ -1,46 +1,11 @@
 //! A file of a ledger and how far it is stored.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::input::InputPosition;
 use crate::input::files::file::FileIdentity;
-
-/// A digest, written as 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Digest(pub u128);
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digest = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
-        Ok(Digest(digest))
-    }
-}
-
-/// The first bytes of a file and their digest, known before any record of it is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrefixDigest {
-    /// How many, decompressed and as UTF-8.
-    pub bytes: u64,
-    /// Their digest.
-    pub digest: Digest,
-}
+use crate::input::{Digest, InputPosition, PrefixDigest};
 
 /// What a ledger of version 1 knew of its input beside the index, which counted lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +87,7 @@ impl FileEntry {
             index: self.index,
             line: self.line,
             bytes: self.bytes,
-            digest: self.digest.0,
+            digest: self.digest,
         }
     }
 
@@ -142,10 +107,7 @@ impl FileEntry {
 
     /// What is known of its content before its place, in order.
     pub fn checks(&self) -> impl Iterator<Item = PrefixDigest> {
-        let last = (self.bytes > 0).then_some(PrefixDigest {
-            bytes: self.bytes,
-            digest: self.digest,
-        });
+        let last = (self.bytes > 0).then(|| self.position().prefix());
         let first = self.first.filter(|first| first.bytes <= self.bytes);
         let marks = self.marks.iter().copied();
         first.into_iter().chain(marks).chain(last)
@@ -159,15 +121,12 @@ impl FileEntry {
         );
         let known = self.marks.last().or(self.first.as_ref());
         if known.is_some_and(|known| place.bytes / 2 >= known.bytes.max(1)) {
-            self.marks.push(PrefixDigest {
-                bytes: place.bytes,
-                digest: Digest(place.digest),
-            });
+            self.marks.push(place.prefix());
         }
         self.index = place.index;
         self.line = place.line;
         self.bytes = place.bytes;
-        self.digest = Digest(place.digest);
+        self.digest = place.digest;
         self.former = None;
     }
 }

@@ -13,8 +13,8 @@ use hydrant_core::shutdown::Phase;
 
 use super::writer::LedgerWriter;
 use super::*;
-use crate::input::RecordFormat;
 use crate::input::files::file::FileIdentity;
+use crate::input::{Digest, PrefixDigest, RecordFormat};
 
 const PATH: &str = "state/ledger.json";
 

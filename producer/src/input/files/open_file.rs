@@ -14,7 +14,7 @@ use super::file::FileTail;
 use crate::batcher::{FilePart, InputChunk};
 use crate::input::indexer::Indexer;
 use crate::input::{InputError, LineBlock, LineReader, RecordRange, Truncated};
-use crate::ledger::{Digest, FileEntry, PrefixDigest};
+use crate::ledger::FileEntry;
 
 /// How many of the first records show whether an input holds JSON objects.
 const RECORDS_LOOKED_AT: usize = 16;
@@ -192,12 +192,8 @@ impl<R: io::Read> OpenFile<R> {
         self.entry.ended = false;
         let place = self.reader.position();
         let opens = (!self.is_opened).then(|| {
-            if self.entry.first.is_none()
-                && self.entry.former.is_none()
-                && let Some((bytes, digest)) = self.reader.beginning()
-            {
-                let digest = Digest(digest);
-                self.entry.first = Some(PrefixDigest { bytes, digest });
+            if self.entry.first.is_none() && self.entry.former.is_none() {
+                self.entry.first = self.reader.beginning();
             }
             Box::new(self.entry.clone())
         });

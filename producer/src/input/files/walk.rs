@@ -369,25 +369,15 @@ impl InputWalk {
         reader: &mut LineReader<R>,
         mut entry: FileEntry,
     ) -> Result<FileEntry> {
-        let fits = match &entry.former {
-            Some(former) => reader
-                .skip_lines(entry.index, former.first_line.as_deref())?
-                .map(|place| entry.advance(place)),
-            None => {
-                let first = entry.first.map(|first| (first.bytes, first.digest.0));
-                let first = first.filter(|first| first.0 <= entry.bytes);
-                reader.resume(&entry.position(), first)?.then_some(())
-            }
-        };
-        match fits {
-            Some(()) => Ok(entry),
-            None => Err(Error::refused(format!(
-                "`{}` does not begin with the lines that its ledger records (lines: {}): give the same input from its \
-                 start, or another `--ledger`",
-                reader.name(),
-                entry.line.max(entry.index + 1) - 1
-            ))),
+        if skip_taken(reader, &mut entry)? {
+            return Ok(entry);
         }
+        Err(Error::refused(format!(
+            "`{}` does not begin with the lines that its ledger records (lines: {}): give the same input from its \
+             start, or another `--ledger`",
+            reader.name(),
+            entry.line.max(entry.index + 1) - 1
+        )))
     }
 
     fn new_entry(
@@ -552,13 +542,9 @@ impl InputWalk {
             line: 1,
             source,
         };
-        let first = entry.first.map(|first| (first.bytes, first.digest.0));
-        let (early, late) = match first {
-            Some(first) if first.0 <= entry.bytes => (Some(first), None),
-            first => (None, first),
-        };
+        let late = entry.first.filter(|first| first.bytes > entry.bytes);
         if let Some(late) = late
-            && !begins_with(open_same(path, id)?, &[late], memory).map_err(failed)?
+            && !begins_with(open_same(path, id)?, late, memory).map_err(failed)?
         {
             return Ok(None);
         }
@@ -566,23 +552,10 @@ impl InputWalk {
         entry.id = Some(id);
         entry.path = path.to_owned();
         let mut reader = LineReader::new(&*name, tail, self.reading);
-        let fits = match &entry.former {
-            Some(former) => reader.skip_lines(entry.index, former.first_line.as_deref()),
-            None => {
-                let place = entry.position();
-                reader
-                    .resume(&place, early)
-                    .map(|fits| fits.then_some(place))
-            }
-        };
-        match fits {
-            Ok(Some(place)) => {
-                entry.advance(place);
-                Ok(Some(OpenFile::new(entry, name, reader)))
-            }
-            Ok(None) => Ok(None),
-            Err(error) if is_truncated(&error) => Ok(None),
-            Err(error) => Err(error),
+        match skip_taken(&mut reader, &mut entry) {
+            Ok(true) => Ok(Some(OpenFile::new(entry, name, reader))),
+            Err(error) if !is_truncated(&error) => Err(error),
+            Ok(false) | Err(_) => Ok(None),
         }
     }
 
@@ -598,6 +571,25 @@ impl InputWalk {
         self.known.insert(entry.clone());
         self.left.push(entry);
     }
+}
+
+/// Passes over what was taken of the file of `entry`; `false` when `reader` begins with something else.
+fn skip_taken<R: io::Read>(
+    reader: &mut LineReader<R>,
+    entry: &mut FileEntry,
+) -> Result<bool, InputError> {
+    let place = match &entry.former {
+        Some(former) => reader.skip_lines(entry.index, former.first_line.as_deref())?,
+        None => {
+            let place = entry.position();
+            let first = entry.first.filter(|first| first.bytes <= place.bytes);
+            reader.resume(&place, first)?.then_some(place)
+        }
+    };
+    if let Some(place) = place {
+        entry.advance(place);
+    }
+    Ok(place.is_some())
 }
 
 /// What a file turns out to be that is not known.

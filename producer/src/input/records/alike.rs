@@ -8,7 +8,8 @@ use std::io::{self, Read};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::decode::{Decompressor, SourceFailure, window_log_max};
-use super::reader::{READ_BYTES_MIN, hash};
+use super::digest::{PrefixDigest, hash};
+use super::reader::READ_BYTES_MIN;
 use super::text::TextSource;
 
 /// How much of another source a source holds.
@@ -109,12 +110,11 @@ pub(crate) fn compare(
 /// When it cannot be read.
 pub(crate) fn proven(
     source: impl Read,
-    checks: &[(u64, u128)],
+    checks: &[PrefixDigest],
     most: u64,
     memory_bytes: u64,
 ) -> io::Result<Option<(u64, u64)>> {
     let mut pieces = Pieces::new(source, memory_bytes);
-    let checks: Vec<_> = checks.iter().copied().map(Some).collect();
     let mut digest = Box::<Xxh3>::default();
     let mut total = 0;
     loop {
@@ -123,23 +123,22 @@ pub(crate) fn proven(
             PieceState::End => break,
             PieceState::Broken => return Ok(None),
         }
-        let is_alike = hash(&mut digest, &mut total, pieces.piece(), &checks);
+        let is_alike = hash(&mut digest, &mut total, pieces.piece(), checks);
         if !is_alike || total > most {
             return Ok(None);
         }
         pieces.taken = pieces.filled;
     }
-    let within = checks.iter().flatten().filter(|check| check.0 <= total);
-    Ok(Some((
-        total,
-        within.map(|check| check.0).max().unwrap_or(0),
-    )))
+    let held = checks.iter().map(|check| check.bytes);
+    let proven = held.filter(|bytes| *bytes <= total).max().unwrap_or(0);
+    Ok(Some((total, proven)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use super::super::Digest;
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -170,8 +169,10 @@ mod tests {
 
     #[test]
     fn only_what_digests_cover_is_proven() {
-        let digest = |bytes: &[u8]| xxhash_rust::xxh3::xxh3_128(bytes);
-        let checks = [(2, digest(b"ab")), (4, digest(b"abcd"))];
+        let checks = [&b"ab"[..], b"abcd"].map(|text| PrefixDigest {
+            bytes: text.len() as u64,
+            digest: Digest(xxhash_rust::xxh3::xxh3_128(text)),
+        });
         for (source, wanted) in [
             (&b"abcd"[..], Some((4, 4))),
             (b"abc", Some((3, 2))),

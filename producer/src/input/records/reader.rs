@@ -12,6 +12,7 @@ use bytes::{Buf, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::decode::{self, Decompressor, SourceFailure};
+use super::digest::{Digest, PrefixDigest, hash};
 use super::shape::{BYTE_ORDER_MARK, is_blank};
 use super::split::{Extent, Replay, Replayed, Splitter};
 use super::text::TextSource;
@@ -80,7 +81,17 @@ pub struct InputPosition {
     /// The bytes before it, decompressed and as UTF-8.
     pub bytes: u64,
     /// Their digest.
-    pub digest: u128,
+    pub digest: Digest,
+}
+
+impl InputPosition {
+    /// What stands before it.
+    pub const fn prefix(&self) -> PrefixDigest {
+        PrefixDigest {
+            bytes: self.bytes,
+            digest: self.digest,
+        }
+    }
 }
 
 /// Splits a byte source into records.
@@ -153,15 +164,18 @@ impl<R: Read> LineReader<R> {
             index: self.splitter.index,
             line: self.splitter.line,
             bytes: self.done,
-            digest: hasher.digest128(),
+            digest: Digest::of(hasher),
         })
     }
 
-    /// What the source begins with: so many bytes and their digest; `None` when the place is not asked for.
+    /// What the source begins with, as far as it was taken; `None` when the place is not asked for.
     #[must_use]
-    pub fn beginning(&self) -> Option<(u64, u128)> {
+    pub fn beginning(&self) -> Option<PrefixDigest> {
         let hasher = self.hasher.as_ref()?;
-        Some((self.done, hasher.digest128()))
+        Some(PrefixDigest {
+            bytes: self.done,
+            digest: Digest::of(hasher),
+        })
     }
 
     /// The index of the next record.
@@ -256,11 +270,11 @@ impl<R: Read> LineReader<R> {
     pub fn resume(
         &mut self,
         place: &InputPosition,
-        first: Option<(u64, u128)>,
+        first: Option<PrefixDigest>,
     ) -> Result<bool, InputError> {
         let mut digest = Box::<Xxh3>::default();
         let mut total = 0;
-        let checks = [first, Some((place.bytes, place.digest))];
+        let checks: Vec<_> = first.into_iter().chain([place.prefix()]).collect();
         if place.bytes > 0 {
             self.source.trust();
         }
@@ -292,12 +306,7 @@ impl<R: Read> LineReader<R> {
             total, place.bytes,
             "what was taken is read, and nothing behind it"
         );
-        self.splitter.index = place.index;
-        self.splitter.line = place.line;
-        self.done = place.bytes;
-        if self.hasher.is_some() {
-            self.hasher = Some(digest);
-        }
+        self.stand_at(place, digest);
         Ok(true)
     }
 
@@ -328,7 +337,7 @@ impl<R: Read> LineReader<R> {
             index: lines,
             line: 1,
             bytes: 0,
-            digest: 0,
+            digest: Digest::default(),
         };
         let (mut line, mut is_first, mut in_line) = (Vec::new(), true, false);
         while place.line <= lines {
@@ -359,14 +368,18 @@ impl<R: Read> LineReader<R> {
         if first.is_some() && first_line_digest(&line).as_deref() != first {
             return Ok(None);
         }
-        place.digest = digest.digest128();
+        place.digest = Digest::of(&digest);
+        self.stand_at(&place, digest);
+        Ok(Some(place))
+    }
+
+    fn stand_at(&mut self, place: &InputPosition, digest: Box<Xxh3>) {
         self.splitter.index = place.index;
         self.splitter.line = place.line;
         self.done = place.bytes;
         if self.hasher.is_some() {
             self.hasher = Some(digest);
         }
-        Ok(Some(place))
     }
 
     fn failed(&mut self, failure: SourceFailure) -> InputError {
@@ -426,35 +439,6 @@ impl<R: Read> LineReader<R> {
     }
 }
 
-/// Adds `bytes` behind the first `total`; `false` when a digest of one of `checks` does not hold.
-pub(super) fn hash(
-    digest: &mut Xxh3,
-    total: &mut u64,
-    bytes: &[u8],
-    checks: &[Option<(u64, u128)>],
-) -> bool {
-    let mut from = 0;
-    let end = *total + bytes.len() as u64;
-    let mut inside: Vec<(u64, u128)> = checks
-        .iter()
-        .flatten()
-        .filter(|(at, _)| (*total + 1..=end).contains(at))
-        .copied()
-        .collect();
-    inside.sort_unstable();
-    for (at, wanted) in inside {
-        let to = (at - *total) as usize;
-        digest.update(&bytes[from..to]);
-        from = to;
-        if digest.digest128() != wanted {
-            return false;
-        }
-    }
-    digest.update(&bytes[from..]);
-    *total = end;
-    true
-}
-
 /// What version 1 of the ledger knew an input by; `None` for an empty line.
 fn first_line_digest(line: &[u8]) -> Option<String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -464,13 +448,13 @@ fn first_line_digest(line: &[u8]) -> Option<String> {
     (!line.is_empty()).then(|| format!("{:032x}", digest()))
 }
 
-/// Whether `source` begins with all of `checks`: so many bytes, decompressed and as UTF-8, with this digest.
+/// Whether `source` begins with `first`, decompressed and as UTF-8.
 ///
 /// # Errors
-/// When it cannot be read before the last of them.
+/// When it cannot be read up to there.
 pub(crate) fn begins_with<R: Read>(
     source: R,
-    checks: &[(u64, u128)],
+    first: PrefixDigest,
     memory_bytes: u64,
 ) -> Result<bool, std::io::Error> {
     let decoded = Decompressor::new(source, decode::window_log_max(memory_bytes));
@@ -479,15 +463,13 @@ pub(crate) fn begins_with<R: Read>(
     let mut buffer = vec![0; READ_BYTES];
     let mut digest = Box::<Xxh3>::default();
     let mut total = 0;
-    let last = checks.iter().map(|check| check.0).max().unwrap_or(0);
-    let checks: Vec<_> = checks.iter().copied().map(Some).collect();
-    while total < last {
+    while total < first.bytes {
         let read = match text.read(&mut buffer) {
             Ok(0) | Err(SourceFailure::Format { .. }) => return Ok(false),
             Ok(read) => read,
             Err(SourceFailure::Read(source)) => return Err(source),
         };
-        if !hash(&mut digest, &mut total, &buffer[..read], &checks) {
+        if !hash(&mut digest, &mut total, &buffer[..read], &[first]) {
             return Ok(false);
         }
     }

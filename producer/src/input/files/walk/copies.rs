@@ -178,10 +178,7 @@ impl InputWalk {
     /// Whether the file holds a part of what was taken of `entry` and nothing else, which digests prove for one half of
     /// it at least.
     fn is_part(&self, path: &Path, id: FileIdentity, entry: &FileEntry) -> Result<bool> {
-        let checks: Vec<_> = entry
-            .checks()
-            .map(|known| (known.bytes, known.digest.0))
-            .collect();
+        let checks: Vec<_> = entry.checks().collect();
         let memory = self.reading.memory_bytes;
         let found = proven(open_same(path, id)?, &checks, entry.bytes, memory)
             .map_err(|error| Error::io("read", path, error))?;
@@ -297,11 +294,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::input::ReadOptions;
     use crate::input::files::open_file::ChunkSender;
     use crate::input::files::own_files::OwnFiles;
     use crate::input::indexer::{ChunkLimits, Indexer};
-    use crate::ledger::Digest;
+    use crate::input::{Digest, ReadOptions};
 
     #[test]
     fn what_cannot_be_read_is_not_taken_for_what_is_not_there() {

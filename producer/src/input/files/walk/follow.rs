@@ -217,7 +217,10 @@ impl InputWalk {
         let mut taken = BTreeSet::new();
         for (id, path, look) in at {
             // An empty file may become anything, also a copy that is being made.
-            let is_closed = self.closed.get(&id).is_some_and(|closed| closed.holds(look));
+            let is_closed = self
+                .closed
+                .get(&id)
+                .is_some_and(|closed| closed.holds(look));
             if self.seen.contains(&id) || is_closed || look.size == 0 {
                 continue;
             }
@@ -338,10 +341,7 @@ impl InputWalk {
     }
 
     /// Closes the file that was quiet longest until it grows, since its place is known; `false` when none is quiet.
-    fn make_room(
-        &mut self,
-        files: &mut Vec<Followed>,
-    ) -> bool {
+    fn make_room(&mut self, files: &mut Vec<Followed>) -> bool {
         let quiet = |one: &&(usize, &Followed)| {
             one.1.is_at_path && one.1.is_read && one.1.look_read == Some(one.1.look)
         };
@@ -362,10 +362,7 @@ impl InputWalk {
         true
     }
 
-    fn turn(
-        &mut self,
-        followed: &mut Followed,
-    ) -> Result<FollowTurn, ConsumerGone> {
+    fn turn(&mut self, followed: &mut Followed) -> Result<FollowTurn, ConsumerGone> {
         let live = &mut followed.live;
         for _ in 0..TURN_BLOCKS {
             let read = live.step(&mut self.sender)?;
