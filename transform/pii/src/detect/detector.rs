@@ -126,4 +126,3 @@ impl Detector {
 /// Row of the findings that a rule for a path or key makes.
 pub(crate) const BY_RULE: u8 = 0;
 
-pub(super) const NO: Evidence = Evidence::NONE;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::detector::{FoldedText, Hits, MatchAnchor, NO, TextKind};
+use super::detector::{FoldedText, Hits, MatchAnchor, TextKind};
 use super::rows::{ALL, ON_NUMBERS, candidates, each};
 use super::table::TABLE;
 use crate::text::byte_classes::Classes;
@@ -32,7 +32,7 @@ fn scan_rows(text: &FoldedText<'_>, mut rows: u64, hits: &mut Hits) {
         rows &= rows - 1;
         let detector = &TABLE[index];
         let looks = text.bytes.len() >= detector.bytes_min
-            && (detector.evidence == NO || text.evidence.has(detector.evidence));
+            && (detector.evidence.is_none() || text.evidence.has(detector.evidence));
         if !looks {
             continue;
         }

@@ -1,10 +1,35 @@
 //! The table of detectors: a new one is one more row here.
 
-use super::detector::{Detector, DetectorInfo, MatchAnchor, NO};
+use super::detector::{Detector, DetectorInfo, MatchAnchor};
 use super::families::{by_key, card, email, geo, iban, ip, mac, person, phone, ssn, token};
 use crate::class::Class;
 use crate::keys::Evidence;
 use crate::text::byte_classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
+
+/// What a row is unless it says more: it looks once at the whole of a text, whatever stands above it and in it, and at no
+/// number.
+const ROW: Detector = Detector {
+    info: DetectorInfo {
+        name: "",
+        class: Class::Custom,
+        description: "",
+    },
+    anchor: MatchAnchor::Whole,
+    needs: 0,
+    bytes_min: 0,
+    evidence: Evidence::NONE,
+    numbers: false,
+    possible: None,
+    matcher: |_, _, _| {},
+    samples: &[],
+};
+
+const fn digits(digits_min: usize, dots_min: usize) -> MatchAnchor {
+    MatchAnchor::Digits {
+        digits_min,
+        dots_min,
+    }
+}
 
 /// All detectors. The order decides between overlapping hits of the same weight: earlier wins.
 pub(crate) static TABLE: &[Detector] = &[
@@ -14,14 +39,9 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Custom,
             description: "a value at a path or under a key that a rule of the policy names",
         },
-        anchor: MatchAnchor::Whole,
         needs: Classes::MAX,
         bytes_min: usize::MAX,
-        evidence: NO,
-        numbers: false,
-        possible: None,
-        matcher: |_, _, _| {},
-        samples: &[],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -31,21 +51,17 @@ pub(crate) static TABLE: &[Detector] = &[
                           word of payment; in a text also 15 or 16 without, or in groups; under a card \
                           key without these checks",
         },
-        anchor: MatchAnchor::Digits {
-            digits_min: *card::DIGITS.start(),
-            dots_min: 0,
-        },
+        anchor: digits(*card::DIGITS.start(), 0),
         needs: DIGIT,
         bytes_min: *card::DIGITS.start(),
-        evidence: NO,
         numbers: true,
-        possible: None,
         matcher: card::payment_card,
         samples: &[
             ("", "4111111111111111"),
             ("", "3782 822463 10005"),
             ("card_number", "4111111111111112"),
         ],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -54,17 +70,12 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "US social security number: dashed with valid structure; other forms under \
                           an SSN key or after the word",
         },
-        anchor: MatchAnchor::Digits {
-            digits_min: 9,
-            dots_min: 0,
-        },
+        anchor: digits(9, 0),
         needs: DIGIT,
         bytes_min: 7,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: ssn::us_ssn,
         samples: &[("", "536-90-4399"), ("ssn", "536904399")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -72,17 +83,12 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ssn,
             description: "US individual taxpayer number, by the same rules in its own ranges",
         },
-        anchor: MatchAnchor::Digits {
-            digits_min: 9,
-            dots_min: 0,
-        },
+        anchor: digits(9, 0),
         needs: DIGIT,
         bytes_min: 9,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: ssn::us_itin,
         samples: &[("", "911-70-1234")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -91,17 +97,15 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "an account number with a known country, its length and valid check digits, \
                           as one word or in groups of four",
         },
-        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 15,
-        evidence: NO,
-        numbers: false,
         possible: Some(iban::possible),
         matcher: iban::account_number,
         samples: &[
             ("", "GB29NWBK60161331926819"),
             ("", "DE89 3704 0044 0532 0130 00"),
         ],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -112,11 +116,9 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: MatchAnchor::Byte(b'J'),
         needs: CAPITAL_J | DOT,
         bytes_min: 20,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: token::json_web_token,
         samples: &[("", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -127,11 +129,9 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: MatchAnchor::Byte(b'A'),
         needs: CAPITAL_A,
         bytes_min: 20,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: token::aws_access_key,
         samples: &[("", "AKIAIOSFODNN7EXAMPLE")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -140,17 +140,14 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "40 characters of base64 under a secret-key name, after such a word, or in a \
                           text with an access key",
         },
-        anchor: MatchAnchor::Whole,
         needs: CAPITAL,
         bytes_min: 40,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: token::aws_secret_key,
         samples: &[(
             "secret_access_key",
             "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         )],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -162,15 +159,13 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: MatchAnchor::Byte(b'@'),
         needs: AT,
         bytes_min: 3,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: email::at_sign,
         samples: &[
             ("", "jane.doe+x@mail.example.org"),
             ("", "root@corp.local"),
             ("email", "root@host"),
         ],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -179,10 +174,7 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "a hardware address with colons, dashes or dots; without any under a MAC key",
         },
         anchor: MatchAnchor::Hex,
-        needs: 0,
         bytes_min: 14,
-        evidence: NO,
-        numbers: false,
         possible: Some(mac::possible),
         matcher: mac::separated,
         samples: &[
@@ -190,6 +182,7 @@ pub(crate) static TABLE: &[Detector] = &[
             ("", "00-1b-44-11-3a-b7"),
             ("", "001b.4411.3ab7"),
         ],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -197,14 +190,12 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Mac,
             description: "12 or 16 hexadecimal digits under a MAC key, with any separators",
         },
-        anchor: MatchAnchor::Whole,
-        needs: 0,
         bytes_min: 12,
         evidence: Evidence::MAC,
         numbers: true,
-        possible: None,
         matcher: mac::bare,
         samples: &[("mac", "001b44113ab7")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -215,8 +206,6 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: MatchAnchor::Hex,
         needs: COLON,
         bytes_min: 3,
-        evidence: NO,
-        numbers: false,
         possible: Some(ip::v6_possible),
         matcher: ip::ipv6,
         samples: &[
@@ -225,6 +214,7 @@ pub(crate) static TABLE: &[Detector] = &[
             ("", "2002:44a1:e101::1"),
             ("", "fe80::1"),
         ],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -232,17 +222,13 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ip,
             description: "an IPv4 address; no network, no version; as an integer only under an IP key",
         },
-        anchor: MatchAnchor::Digits {
-            digits_min: 4,
-            dots_min: 3,
-        },
+        anchor: digits(4, 3),
         needs: DIGIT,
         bytes_min: 7,
-        evidence: NO,
         numbers: true,
-        possible: None,
         matcher: ip::ipv4,
         samples: &[("", "68.161.225.1"), ("", "10.1.2.0"), ("", "10.1.2.3/16")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -251,14 +237,9 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "+ and a country code with 8 to 15 digits, or the North American form with \
                           separators; any form under a phone key",
         },
-        anchor: MatchAnchor::Digits {
-            digits_min: 7,
-            dots_min: 0,
-        },
+        anchor: digits(7, 0),
         needs: DIGIT,
         bytes_min: 7,
-        evidence: NO,
-        numbers: false,
         possible: Some(phone::possible),
         matcher: phone::number,
         samples: &[
@@ -266,6 +247,7 @@ pub(crate) static TABLE: &[Detector] = &[
             ("", "(415) 555-2671"),
             ("phone", "0171 1234567"),
         ],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -273,14 +255,12 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::BirthDate,
             description: "any value under a birth-date key that is more than a year",
         },
-        anchor: MatchAnchor::Whole,
-        needs: 0,
         bytes_min: 1,
         evidence: Evidence::BIRTH_DATE,
         numbers: true,
-        possible: None,
         matcher: person::birth_date,
         samples: &[("dob", "1980-05-17")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -289,14 +269,12 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "any value under a key for the name of a person, unless that may be a program and \
                           the value is named like one",
         },
-        anchor: MatchAnchor::Whole,
-        needs: 0,
         bytes_min: 1,
         evidence: Evidence::NAME,
         numbers: true,
-        possible: None,
         matcher: person::name,
         samples: &[("first_name", "Jane")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -304,14 +282,12 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Address,
             description: "any value under a key for a street or the address of a person",
         },
-        anchor: MatchAnchor::Whole,
-        needs: 0,
         bytes_min: 1,
         evidence: Evidence::STREET,
         numbers: true,
-        possible: None,
         matcher: person::street,
         samples: &[("street_address", "1 Main Street")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -320,16 +296,15 @@ pub(crate) static TABLE: &[Detector] = &[
             description: "a number with more than 2 decimals under a coordinate key or in GeoJSON \
                           coordinates, within the range of degrees",
         },
-        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 2,
         evidence: Evidence::COORDINATE
             .with(Evidence::COORDINATES)
             .with(Evidence::PLACE),
         numbers: true,
-        possible: None,
         matcher: geo::coordinate,
         samples: &[("lat", "52.520008")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -340,11 +315,9 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: MatchAnchor::Byte(b':'),
         needs: COLON | DOT | DIGIT,
         bytes_min: 9,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: geo::uri,
         samples: &[("", "geo:52.520008,13.404954")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -356,11 +329,9 @@ pub(crate) static TABLE: &[Detector] = &[
         anchor: MatchAnchor::Byte(b'('),
         needs: DOT | DIGIT,
         bytes_min: 12,
-        evidence: NO,
-        numbers: false,
-        possible: None,
         matcher: geo::geometry,
         samples: &[("", "POINT(13.404954 52.520008)")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -368,14 +339,13 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Geo,
             description: "degrees as an integer, times 100000 to ten million, under a key like `lat_e7`",
         },
-        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 6,
         evidence: Evidence::SCALED,
         numbers: true,
-        possible: None,
         matcher: geo::scaled,
         samples: &[("lat_e7", "525200080")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -383,14 +353,13 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Card,
             description: "12 to 19 digits, however they are written, under a card key",
         },
-        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::CARD,
         numbers: true,
-        possible: None,
         matcher: by_key::payment_card,
         samples: &[("card_number", "4111_1111_1111_1112")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -398,14 +367,13 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Ssn,
             description: "nine digits, however they are written, under an SSN key",
         },
-        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::SSN,
         numbers: true,
-        possible: None,
         matcher: by_key::us_ssn,
         samples: &[("ssn", "536_90_4399")],
+        ..ROW
     },
     Detector {
         info: DetectorInfo {
@@ -413,15 +381,14 @@ pub(crate) static TABLE: &[Detector] = &[
             class: Class::Phone,
             description: "7 to 15 digits, however they are written, under a phone key",
         },
-        anchor: MatchAnchor::Whole,
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::PHONE
             .with(Evidence::DIALLED)
             .with(Evidence::NEAR_PHONE),
         numbers: true,
-        possible: None,
         matcher: by_key::phone,
         samples: &[("phone", "0171_1234567")],
+        ..ROW
     },
 ];
