@@ -56,44 +56,34 @@ impl Class {
         Self::Custom,
     ];
 
+    /// Its name, and the text that replaces a value of it.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Card => ("card", "[CARD]"),
+            Self::Ssn => ("ssn", "[SSN]"),
+            Self::Iban => ("iban", "[IBAN]"),
+            Self::Jwt => ("jwt", "[JWT]"),
+            Self::AwsKey => ("aws-key", "[AWS_KEY]"),
+            Self::Email => ("email", "[EMAIL]"),
+            Self::Ip => ("ip", "[IP]"),
+            Self::Mac => ("mac", "[MAC]"),
+            Self::Phone => ("phone", "[PHONE]"),
+            Self::BirthDate => ("birth-date", "[BIRTH_DATE]"),
+            Self::Name => ("name", "[NAME]"),
+            Self::Address => ("address", "[ADDRESS]"),
+            Self::Geo => ("geo", "[GEO]"),
+            Self::Custom => ("custom", "[REDACTED]"),
+        }
+    }
+
     /// The name in policies and reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Card => "card",
-            Self::Ssn => "ssn",
-            Self::Iban => "iban",
-            Self::Jwt => "jwt",
-            Self::AwsKey => "aws-key",
-            Self::Email => "email",
-            Self::Ip => "ip",
-            Self::Mac => "mac",
-            Self::Phone => "phone",
-            Self::BirthDate => "birth-date",
-            Self::Name => "name",
-            Self::Address => "address",
-            Self::Geo => "geo",
-            Self::Custom => "custom",
-        }
+        self.words().0
     }
 
     /// The text that replaces a value when the rule names no other.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Card => "[CARD]",
-            Self::Ssn => "[SSN]",
-            Self::Iban => "[IBAN]",
-            Self::Jwt => "[JWT]",
-            Self::AwsKey => "[AWS_KEY]",
-            Self::Email => "[EMAIL]",
-            Self::Ip => "[IP]",
-            Self::Mac => "[MAC]",
-            Self::Phone => "[PHONE]",
-            Self::BirthDate => "[BIRTH_DATE]",
-            Self::Name => "[NAME]",
-            Self::Address => "[ADDRESS]",
-            Self::Geo => "[GEO]",
-            Self::Custom => "[REDACTED]",
-        }
+        self.words().1
     }
 
     /// Whether no list and no rule may let a value of this class pass.
