@@ -1,5 +1,7 @@
 //! Compiles the file of a policy, and collects all its problems.
 
+use std::ops::RangeInclusive;
+
 use sha2::{Digest, Sha256};
 
 use super::compiled::{ClassSet, Exempt, PathTarget, Policy, PolicyRule, RecordLimits};
@@ -203,35 +205,23 @@ fn digest(raw: &RawPolicy) -> [u8; 32] {
 
 fn limits(raw: &RawLimits, problems: &mut Collected) -> RecordLimits {
     let default = RecordLimits::default();
-    let mut bounded =
-        |name: &str, value: Option<usize>, default: usize, least: usize, most: usize| {
-            let value = value.unwrap_or(default);
-            if !(least..=most).contains(&value) {
-                problems.add(
-                    "limits",
-                    format!("`{name} = {value}` is out of range"),
-                    format!("use {least} to {most}"),
-                );
-            }
-            value
-        };
+    let mut bounded = |name, value: Option<usize>, default, range: RangeInclusive<usize>| {
+        let value = value.unwrap_or(default);
+        if !range.contains(&value) {
+            problems.add(
+                "limits",
+                format!("`{name} = {value}` is out of range"),
+                format!("use {} to {}", range.start(), range.end()),
+            );
+        }
+        value
+    };
+    let (record, found) = (default.record_bytes, default.findings);
     RecordLimits {
-        record_bytes: bounded(
-            "record_bytes",
-            raw.record_bytes,
-            default.record_bytes,
-            64,
-            64 << 20,
-        ),
-        depth: bounded("depth", raw.depth, default.depth, 1, 1024),
-        nested_json: bounded("nested_json", raw.nested_json, default.nested_json, 0, 8),
-        findings: bounded(
-            "findings",
-            raw.findings,
-            default.findings,
-            1,
-            default.findings,
-        ),
+        record_bytes: bounded("record_bytes", raw.record_bytes, record, 64..=64 << 20),
+        depth: bounded("depth", raw.depth, default.depth, 1..=1024),
+        nested_json: bounded("nested_json", raw.nested_json, default.nested_json, 0..=8),
+        findings: bounded("findings", raw.findings, found, 1..=found),
     }
 }
 
