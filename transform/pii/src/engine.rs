@@ -13,8 +13,7 @@ use crate::detect::{Hits, TextKind};
 use crate::edit::Edits;
 use crate::keys::{Evidence, KeyCache};
 use crate::policy::{PathChild, PathEffect, Policy};
-use crate::text::byte_classes;
-use crate::text::fold::{Notation, OffsetMap, Shadow};
+use crate::text::fold::{Notation, Shadow};
 use crate::text::json::Token;
 use crate::trail::{Member, PointerSegment, WalkTrail};
 
@@ -54,9 +53,8 @@ pub struct Engine {
     /// What was found in the payload, for its partition key.
     found: FoundValues,
     stacks: Vec<Vec<bool>>,
-    texts: Vec<Vec<u8>>,
-    /// From the text at each nested level to the one around it.
-    maps: Vec<OffsetMap>,
+    /// The text at each nested level, and the way back to the one around it.
+    levels: Vec<Shadow>,
     /// Whether what the edits make has to be scanned as a whole: a key or the structure changed, or
     /// a value that changed has findings again.
     needs_rescan: bool,
@@ -92,6 +90,19 @@ struct Scalar<'a> {
     part: bool,
 }
 
+impl<'a> Scalar<'a> {
+    /// One that is no part of another.
+    fn new(bytes: &'a [u8], level: usize, token: Token, kind: TextKind) -> Self {
+        Scalar {
+            bytes,
+            level,
+            token,
+            kind,
+            part: false,
+        }
+    }
+}
+
 impl Engine {
     /// An engine for this policy.
     pub fn new(policy: Arc<Policy>) -> Self {
@@ -111,8 +122,7 @@ impl Engine {
             second: Vec::new(),
             found: FoundValues::default(),
             stacks: (0..levels).map(|_| Vec::new()).collect(),
-            texts: (0..levels).map(|_| Vec::new()).collect(),
-            maps: (0..levels).map(|_| OffsetMap::default()).collect(),
+            levels: (0..levels).map(|_| Shadow::default()).collect(),
             needs_rescan: false,
             edited: false,
             revisits: false,
@@ -133,13 +143,8 @@ impl Engine {
     pub fn process(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.reset();
         let start = out.len();
-        let verdict = self.redact(payload, out).unwrap_or_else(|stop| {
-            out.truncate(start);
-            stop.into()
-        });
-        debug_assert!(verdict == ScanVerdict::Redacted || out.len() == start);
-        self.shrink();
-        verdict
+        let verdict = self.redact(payload, out);
+        self.conclude(verdict, start, out)
     }
 
     /// Processes a partition key: any bytes. JSON is scanned as JSON, everything else as text;
@@ -148,7 +153,18 @@ impl Engine {
     pub fn process_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.reset();
         let start = out.len();
-        let verdict = self.redact_key(key, out).unwrap_or_else(|stop| {
+        let verdict = self.redact_key(key, out);
+        self.conclude(verdict, start, out)
+    }
+
+    /// Ends a record or key whose output begins at `start` of `out`: all of it goes unless it was redacted.
+    fn conclude(
+        &mut self,
+        verdict: Result<ScanVerdict, Stop>,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> ScanVerdict {
+        let verdict = verdict.unwrap_or_else(|stop| {
             out.truncate(start);
             stop.into()
         });
@@ -220,20 +236,15 @@ impl Engine {
 
     /// Gives memory back that only an unusual record needed.
     fn shrink(&mut self) {
-        if self.shadow.text.capacity() > SCRATCH_BYTES_MAX {
-            self.shadow.shrink(SCRATCH_BYTES_MAX);
+        for shadow in self.levels.iter_mut().chain([&mut self.shadow]) {
+            if shadow.text.capacity() > SCRATCH_BYTES_MAX {
+                shadow.shrink(SCRATCH_BYTES_MAX);
+            }
         }
         if self.second.capacity() > SCRATCH_BYTES_MAX {
             self.second = Vec::new();
         }
         self.trail.shrink(SCRATCH_BYTES_MAX);
-        for (text, map) in self.texts.iter_mut().zip(&mut self.maps) {
-            if text.capacity() > SCRATCH_BYTES_MAX {
-                let mut shadow = Shadow::from_parts(std::mem::take(text), std::mem::take(map));
-                shadow.shrink(SCRATCH_BYTES_MAX);
-                (*text, *map) = shadow.into_parts();
-            }
-        }
     }
 
     fn redact(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<ScanVerdict, Stop> {
@@ -369,19 +380,7 @@ impl Engine {
             }
         }
         let member = self.root();
-        let classes = byte_classes::of(key);
-        let token = Token {
-            start: 0,
-            end: key.len(),
-            classes,
-        };
-        let scalar = Scalar {
-            bytes: key,
-            level: 0,
-            token,
-            kind: TextKind::Key,
-            part: false,
-        };
+        let scalar = Scalar::new(key, 0, Token::of(key, 0..key.len()), TextKind::Key);
         if self.nested(scalar, Notation::Plain, &member)?.is_none() {
             self.detect(scalar, Notation::Plain, &member)?;
         }
@@ -392,7 +391,5 @@ impl Engine {
     }
 }
 
-#[cfg(test)]
-mod properties;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! Owns the arenas of names, of waiting path states and of values that may be looked at again; they
 //! grow and shrink with the depth, so that nothing is allocated per scalar. Renders RFC 6901 pointers of bounded length.
 
+use crate::audit::narrow;
 use crate::keys::Evidence;
 use crate::policy::PathEffect;
 
@@ -58,11 +59,8 @@ pub(crate) struct OpenContainer {
     pub(crate) index: u32,
     /// What a member like `"type":"ssn"` says about one like `"value":..` beside it.
     pub(crate) said: Evidence,
-    /// Lengths of the arenas when it opened.
-    pub(crate) values: usize,
-    names: usize,
-    states: usize,
-    effects: usize,
+    /// Where the trail was when it opened.
+    pub(crate) before: TrailMark,
 }
 
 /// A value about which a later member may say something.
@@ -102,7 +100,7 @@ pub(crate) struct TrailMark {
     names: usize,
     states: usize,
     effects: usize,
-    values: usize,
+    pub(crate) values: usize,
 }
 
 impl WalkTrail {
@@ -192,6 +190,7 @@ impl WalkTrail {
         (bytes, at): (&[u8], usize),
     ) {
         member.segment = self.lasting(member.segment, bytes);
+        let before = self.mark();
         self.segments.push(member.segment);
         self.frames.push(OpenContainer {
             object,
@@ -202,10 +201,7 @@ impl WalkTrail {
             height: 0,
             index: 0,
             said: Evidence::NONE,
-            values: self.values.len(),
-            names: self.names.len(),
-            states: self.states.len(),
-            effects: self.effects.len(),
+            before,
         });
     }
 
@@ -215,11 +211,7 @@ impl WalkTrail {
         if let Some(around) = self.frames.last_mut() {
             around.height = around.height.max(frame.height + 1);
         }
-        self.segments.pop();
-        self.names.truncate(frame.names);
-        self.states.truncate(frame.states);
-        self.effects.truncate(frame.effects);
-        self.values.truncate(frame.values);
+        self.back_to(frame.before);
         Some(frame)
     }
 
@@ -227,9 +219,9 @@ impl WalkTrail {
     /// starts.
     pub(crate) fn next_member(&mut self) {
         if let Some(frame) = self.frames.last() {
-            self.names.truncate(frame.names);
-            self.states.truncate(frame.states);
-            self.effects.truncate(frame.effects);
+            self.names.truncate(frame.before.names);
+            self.states.truncate(frame.before.states);
+            self.effects.truncate(frame.before.effects);
         }
     }
 
@@ -281,8 +273,4 @@ impl WalkTrail {
             }
         }
     }
-}
-
-fn narrow(length: usize) -> u32 {
-    u32::try_from(length).expect("arenas are bounded by the depth and the record")
 }

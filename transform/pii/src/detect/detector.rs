@@ -56,11 +56,7 @@ pub(crate) struct Hits {
 impl Hits {
     /// Adds a hit of the present detector.
     pub(super) fn push(&mut self, range: Range<usize>) {
-        self.list.push(Hit {
-            start: range.start,
-            end: range.end,
-            detector: self.detector,
-        });
+        self.add(range, self.detector);
     }
 
     /// Adds a hit of a named row.
@@ -125,4 +121,3 @@ impl Detector {
 
 /// Row of the findings that a rule for a path or key makes.
 pub(crate) const BY_RULE: u8 = 0;
-

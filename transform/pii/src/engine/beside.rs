@@ -141,7 +141,7 @@ impl Engine {
         let Some(&frame) = self.trail.frames.last() else {
             return Ok(());
         };
-        for index in frame.values..self.trail.values.len() {
+        for index in frame.before.values..self.trail.values.len() {
             let Noted { value, key, says } = self.trail.values[index];
             let above = frame.member.evidence.for_members(frame.member.key);
             let evidence = if says.has(Evidence::CONTENT) {
@@ -158,11 +158,6 @@ impl Engine {
             };
             let is_container =
                 kind == TextKind::Number && matches!(label.bytes[start], b'{' | b'[');
-            let token = Token {
-                start,
-                end,
-                classes: byte_classes::of(&label.bytes[start..end]),
-            };
             let value = Member {
                 segment: PointerSegment::Written(key.0, key.1),
                 evidence,
@@ -171,7 +166,7 @@ impl Engine {
                 ..frame.member
             };
             let scalar = Scalar {
-                token,
+                token: Token::of(label.bytes, start..end),
                 kind,
                 ..label
             };
@@ -305,18 +300,8 @@ impl Engine {
             Some(b'n') => return false,
             _ => (TextKind::Number, 0),
         };
-        let token = Token {
-            start: quote,
-            end: value.len() - quote,
-            classes: byte_classes::of(&value[quote..value.len() - quote]),
-        };
-        let scalar = Scalar {
-            bytes: value,
-            level: 0,
-            token,
-            kind,
-            part: false,
-        };
+        let token = Token::of(value, quote..value.len() - quote);
+        let scalar = Scalar::new(value, 0, token, kind);
         // Pointers would name a key of the record.
         let member = Member {
             segment: PointerSegment::Root,

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::verdict::Stop;
 use super::{Engine, QuarantineReason, Scalar};
-use crate::text::byte_classes::{self, Classes, ESCAPE};
-use crate::text::fold::{FoldReading, Notation, Shadow};
+use crate::text::byte_classes::{Classes, ESCAPE};
+use crate::text::fold::{FoldReading, Notation};
 use crate::text::json::{JsonError, JsonEvent, Token, Walker};
 use crate::trail::{Member, PointerSegment};
 
@@ -37,14 +37,11 @@ impl Engine {
                 Ok(None)
             };
         }
-        let text = std::mem::take(&mut self.texts[level]);
-        let map = std::mem::take(&mut self.maps[level]);
-        let mut shadow = Shadow::from_parts(text, map);
+        let shadow = &mut self.levels[level];
         shadow.cast(written, start, writing, FoldReading::Exact);
-        let (text, map) = shadow.into_parts();
-        self.maps[level] = map;
+        let text = std::mem::take(&mut shadow.text);
         let scanned = self.parts(&text, scalar, writing, member);
-        self.texts[level] = text;
+        self.levels[level].text = text;
         scanned
     }
 
@@ -63,22 +60,13 @@ impl Engine {
             if part.is_empty() {
                 return Ok(false);
             }
-            let written = engine.maps[level].source(part);
-            let token = Token {
-                start: written.start,
-                end: written.end,
-                classes: byte_classes::of(&scalar.bytes[written]),
+            let written = engine.levels[level].map().source(part);
+            let part = Scalar {
+                token: Token::of(scalar.bytes, written),
+                part: true,
+                ..scalar
             };
-            let part = true;
-            engine.plain(
-                Scalar {
-                    token,
-                    part,
-                    ..scalar
-                },
-                writing,
-                member,
-            )
+            engine.plain(part, writing, member)
         };
         let last_escaped = memchr::memmem::rfind(text, b"\\\"").unwrap_or(0);
         let mut tries = MIXED_TRIES_MAX;
@@ -147,15 +135,11 @@ impl Engine {
         around: Scalar<'_>,
         member: &Member,
     ) -> Result<Option<(bool, usize)>, Stop> {
-        let Range { start, end } = part;
+        let end = part.end;
         let part = Scalar {
             bytes: text,
             level: around.level + 1,
-            token: Token {
-                start,
-                end,
-                classes: byte_classes::of(&text[start..end]),
-            },
+            token: Token::of(text, part),
             kind: around.kind,
             part: true,
         };

@@ -69,15 +69,9 @@ impl Engine {
         }
         let start = out.len();
         let found = std::mem::take(&mut self.found);
-        let verdict = self
-            .redact_key_beside(key, &found, out)
-            .unwrap_or_else(|stop| {
-                out.truncate(start);
-                stop.into()
-            });
+        let verdict = self.redact_key_beside(key, &found, out);
         self.found = found;
-        self.shrink();
-        verdict
+        self.conclude(verdict, start, out)
     }
 
     fn redact_key_beside(

@@ -633,6 +633,7 @@ mod beside;
 mod evasions;
 mod leaks;
 mod numbers;
+mod properties;
 mod rules;
 mod things;
 mod unseen;

@@ -82,13 +82,7 @@ impl Engine {
                     );
                 }
                 JsonEvent::Text(token) | JsonEvent::Number(token) if removed => {
-                    let scalar = Scalar {
-                        bytes,
-                        level,
-                        token,
-                        kind: TextKind::Text,
-                        part: false,
-                    };
+                    let scalar = Scalar::new(bytes, level, token, TextKind::Text);
                     self.note_removed(scalar, member.rule);
                 }
                 _ if removed => {}
@@ -98,13 +92,7 @@ impl Engine {
                         JsonEvent::Text(_) => (TextKind::Text, (token.end + 1).min(bytes.len())),
                         _ => (TextKind::Number, token.end),
                     };
-                    let scalar = Scalar {
-                        bytes,
-                        level,
-                        token,
-                        kind,
-                        part: false,
-                    };
+                    let scalar = Scalar::new(bytes, level, token, kind);
                     let edits = self.edits.len();
                     let gone = match event {
                         JsonEvent::Literal(_) => self.literal(scalar, &member)?,
@@ -188,7 +176,7 @@ impl Engine {
     pub(super) fn in_record(&self, level: usize, range: Range<usize>) -> Range<usize> {
         (1..=level)
             .rev()
-            .fold(range, |range, level| self.maps[level].source(range))
+            .fold(range, |range, level| self.levels[level].map().source(range))
     }
 
     /// Makes the member that starts at a key.
@@ -213,13 +201,7 @@ impl Engine {
             ..parent
         };
         if removed {
-            let scalar = Scalar {
-                bytes,
-                level,
-                token,
-                kind: TextKind::Key,
-                part: false,
-            };
+            let scalar = Scalar::new(bytes, level, token, TextKind::Key);
             self.note_removed(scalar, member.rule);
             return Ok(());
         }
@@ -285,13 +267,7 @@ impl Engine {
                 .flatten(),
         };
         let before = self.findings.len();
-        let scalar = Scalar {
-            bytes,
-            level,
-            token,
-            kind: TextKind::Key,
-            part: false,
-        };
+        let scalar = Scalar::new(bytes, level, token, TextKind::Key);
         // A key is judged by itself: what stands above it only says that versions are not addresses.
         let versions = member.evidence.has(Evidence::VERSION);
         let member = Member {

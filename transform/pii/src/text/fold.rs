@@ -231,20 +231,6 @@ impl Shadow {
         &self.map
     }
 
-    /// Takes text and map apart.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, OffsetMap) {
-        (self.text, self.map)
-    }
-
-    /// Puts a shadow together again, to reuse its memory.
-    pub(crate) fn from_parts(text: Vec<u8>, map: OffsetMap) -> Self {
-        Self {
-            text,
-            map,
-            doubts: Doubts::default(),
-        }
-    }
-
     /// Gives memory beyond `bytes_max` back.
     pub(crate) fn shrink(&mut self, bytes_max: usize) {
         self.text.clear();

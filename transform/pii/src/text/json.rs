@@ -9,9 +9,11 @@
 //! The input must be valid UTF-8; the caller checks that once for the whole record.
 //! Refuses to decode: spans point into the bytes as written.
 
+use std::ops::Range;
+
 use hydrant_json::{self as lexer, FaultKind, JsonFault};
 
-use crate::text::byte_classes::{CONTROL, Classes, ESCAPE, STOP, TABLE};
+use crate::text::byte_classes::{self, CONTROL, Classes, ESCAPE, STOP, TABLE};
 
 /// Why the engine cannot scan a text as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,18 @@ pub(crate) struct Token {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) classes: Classes,
+}
+
+impl Token {
+    /// The span `range` of `text`.
+    pub(crate) fn of(text: &[u8], range: Range<usize>) -> Self {
+        let Range { start, end } = range;
+        Token {
+            start,
+            end,
+            classes: byte_classes::of(&text[start..end]),
+        }
+    }
 }
 
 /// What the walker met.

@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::*;
+use super::super::*;
 use crate::detect::{self, FoldedText};
 use crate::keys;
 use crate::policy::TokenKeys;
+use crate::text::byte_classes;
 
 fn policies() -> Vec<Arc<Policy>> {
     let mut keys = TokenKeys::none();
