@@ -58,6 +58,13 @@ pub(super) enum Extent {
     End,
 }
 
+/// What is there of a source, and where its records go.
+struct Piece<'a> {
+    bytes: &'a [u8],
+    extent: Extent,
+    block: &'a mut LineBlock,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SplitState {
     /// At the start of a line that may be a record.
@@ -175,9 +182,14 @@ impl Splitter {
     /// Takes the finished records out of `bytes`, which begin with what the last call left; answers how many bytes
     /// are done with.
     pub(super) fn split(&mut self, bytes: &[u8], extent: Extent, block: &mut LineBlock) -> usize {
+        let piece = &mut Piece {
+            bytes,
+            extent,
+            block,
+        };
         let mut at = 0;
         loop {
-            match self.step(bytes, at, extent, block) {
+            match self.step(piece, at) {
                 Advance::At(place) => at = place,
                 Advance::Wait(place) => {
                     at = place;
@@ -196,23 +208,19 @@ impl Splitter {
     }
 
     /// Does what the state asks for at `at`.
-    fn step(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Advance {
+    fn step(&mut self, piece: &mut Piece<'_>, at: usize) -> Advance {
         match self.state {
-            SplitState::Line => self.lines(bytes, at, extent, block),
-            SplitState::Between => self.between(bytes, at, extent),
-            SplitState::Document => self.document(bytes, at, extent, block),
-            SplitState::Closed(length) => self.closed(bytes, at, length, extent, block),
-            SplitState::Rest => self.rest(bytes, at, extent, block),
-            SplitState::Scalar => self.scalar(bytes, at, extent, block),
-            SplitState::Discard(gone) => self.discard(bytes, at, gone, extent, block),
-            SplitState::Long(gone) => self.long(bytes, at, gone, extent, block),
-            SplitState::LongScalar(gone, in_string) => {
-                self.long_scalar(bytes, at, (gone, in_string), extent, block)
-            }
-            SplitState::Wreck(gone, in_line) => {
-                self.wreck(bytes, at, (gone, in_line), extent, block)
-            }
-            SplitState::Behind(gone) => self.behind(bytes, at, gone, extent, block),
+            SplitState::Line => self.lines(piece, at),
+            SplitState::Between => self.between(piece, at),
+            SplitState::Document => self.document(piece, at),
+            SplitState::Closed(length) => self.closed(piece, at, length),
+            SplitState::Rest => self.rest(piece, at),
+            SplitState::Scalar => self.scalar(piece, at),
+            SplitState::Discard(gone) => self.discard(piece, at, gone),
+            SplitState::Long(gone) => self.long(piece, at, gone),
+            SplitState::LongScalar(gone, in_string) => self.long_scalar(piece, at, gone, in_string),
+            SplitState::Wreck(gone, in_line) => self.wreck(piece, at, gone, in_line),
+            SplitState::Behind(gone) => self.behind(piece, at, gone),
         }
     }
 
@@ -220,6 +228,14 @@ impl Splitter {
     /// how much is. One byte more than allowed may be a carriage return.
     const fn window(&self) -> usize {
         self.bytes_max.saturating_add(2)
+    }
+
+    /// So many bytes of a record that began in this line.
+    const fn gone(&self, bytes: usize) -> DiscardedBytes {
+        DiscardedBytes {
+            line: self.line,
+            bytes: bytes as u64,
+        }
     }
 
     /// The bytes from `at` on that are looked at, and whether these are all that ever will be.
@@ -232,13 +248,8 @@ impl Splitter {
     }
 
     /// Takes whole lines as long as they look like records. This is the path of NDJSON.
-    fn lines(
-        &mut self,
-        bytes: &[u8],
-        mut at: usize,
-        extent: Extent,
-        block: &mut LineBlock,
-    ) -> Advance {
+    fn lines(&mut self, piece: &mut Piece<'_>, mut at: usize) -> Advance {
+        let bytes = piece.bytes;
         let from = at + std::mem::take(&mut self.searched);
         let (begun_at, is_begun) = (at, std::mem::take(&mut self.is_begun));
         if self.format == RecordFormat::Auto {
@@ -255,28 +266,29 @@ impl Splitter {
                     let line = trim(bytes, at..place);
                     if !line.is_empty() && matches!(bytes[line.start], b'{' | b'[') {
                         self.indent = self.lead(&bytes[at..line.start]);
-                        return self.begin(bytes, line.start, extent);
+                        return self.begin(piece, line.start);
                     }
-                    self.take_line(bytes, at..place, block);
+                    self.take_line(piece, at..place);
                     at = place + 1;
                 } else {
-                    self.take_line(bytes, at..place, block);
+                    self.take_line(piece, at..place);
                     at = place + 1;
                 }
             }
         } else {
             for end in memchr::memchr_iter(b'\n', &bytes[from..]) {
-                self.take_line(bytes, at..from + end, block);
+                self.take_line(piece, at..from + end);
                 at = from + end + 1;
             }
         }
         let line = trim_start(bytes, at..bytes.len());
         let margin = self.lead(&bytes[at..line.start]);
         let is_begun = at < line.start || at == begun_at && is_begun;
-        self.unfinished_line(bytes, (line, margin, is_begun), extent, block)
+        self.unfinished_line(piece, line, margin, is_begun)
     }
 
-    fn take_line(&mut self, bytes: &[u8], line: Range<usize>, block: &mut LineBlock) {
+    fn take_line(&mut self, piece: &mut Piece<'_>, line: Range<usize>) {
+        let bytes = piece.bytes;
         self.lead = 0;
         let line = trim_start(bytes, line);
         let whole = line.len();
@@ -284,32 +296,36 @@ impl Splitter {
         if !range.is_empty() {
             self.found.get_or_insert(LINES);
         }
-        self.take(bytes, range, whole, block);
+        self.take(piece, range, whole);
         self.line += 1;
     }
 
     /// At a line whose end has not come, behind the blank space before it, which may be long and is not kept.
     fn unfinished_line(
         &mut self,
-        bytes: &[u8],
-        (line, margin, is_begun): (Range<usize>, usize, bool),
-        extent: Extent,
-        block: &mut LineBlock,
+        piece: &mut Piece<'_>,
+        line: Range<usize>,
+        margin: usize,
+        is_begun: bool,
     ) -> Advance {
+        let bytes = piece.bytes;
         let looks = self.format == RecordFormat::Auto;
         match bytes.get(line.start) {
             Some(b'{' | b'[') if looks => {
                 self.indent = margin;
-                self.begin(bytes, line.start, extent)
+                self.begin(piece, line.start)
             }
-            Some(_) if looks && (extent == Extent::End || !is_mark_begun(&bytes[line.clone()])) => {
+            Some(_)
+                if looks
+                    && (piece.extent == Extent::End || !is_mark_begun(&bytes[line.clone()])) =>
+            {
                 self.state = SplitState::Rest;
                 Advance::At(line.start)
             }
-            _ if extent == Extent::End => {
+            _ if piece.extent == Extent::End => {
                 if is_begun || !line.is_empty() {
                     let whole = line.len();
-                    self.take(bytes, trim(bytes, line), whole, block);
+                    self.take(piece, trim(bytes, line), whole);
                 }
                 self.lead = margin;
                 Advance::Wait(bytes.len())
@@ -324,14 +340,15 @@ impl Splitter {
     }
 
     /// Begins the document, or the top-level array of records, at `at`.
-    fn begin(&mut self, bytes: &[u8], at: usize, extent: Extent) -> Advance {
+    fn begin(&mut self, piece: &mut Piece<'_>, at: usize) -> Advance {
+        let bytes = piece.bytes;
         if bytes[at] == b'[' && !self.in_array {
             let (rest, is_all) = self.look(bytes, at);
             let inside = rest[1..].iter().find(|byte| !is_blank(**byte));
             match (inside, self.format) {
                 (_, RecordFormat::Json) | (Some(b'{' | b']'), _) => return self.enter(at),
                 (Some(_), _) => {}
-                (None, _) if extent != Extent::End && !is_all => {
+                (None, _) if piece.extent != Extent::End && !is_all => {
                     self.state = SplitState::Line;
                     self.lead = self.indent;
                     return Advance::Wait(at);
@@ -353,7 +370,8 @@ impl Splitter {
         Advance::At(at + 1)
     }
 
-    fn between(&mut self, bytes: &[u8], mut at: usize, extent: Extent) -> Advance {
+    fn between(&mut self, piece: &mut Piece<'_>, mut at: usize) -> Advance {
+        let bytes = piece.bytes;
         while let Some(&byte) = bytes.get(at) {
             match byte {
                 b'\n' => {
@@ -373,10 +391,10 @@ impl Splitter {
                 }
                 b'{' | b'[' => {
                     self.is_fresh = false;
-                    return self.begin(bytes, at, extent);
+                    return self.begin(piece, at);
                 }
                 _ if is_blank(byte) => {}
-                0xEF if extent != Extent::End && is_mark_begun(&bytes[at..]) => {
+                0xEF if piece.extent != Extent::End && is_mark_begun(&bytes[at..]) => {
                     return Advance::Wait(at);
                 }
                 0xEF if bytes[at..].starts_with(BYTE_ORDER_MARK) => at += 2,
@@ -396,23 +414,18 @@ impl Splitter {
         Advance::Wait(at)
     }
 
-    fn document(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        extent: Extent,
-        block: &mut LineBlock,
-    ) -> Advance {
+    fn document(&mut self, piece: &mut Piece<'_>, at: usize) -> Advance {
+        let bytes = piece.bytes;
         let by_line = self.format == RecordFormat::Auto && !self.in_array;
         let (rest, is_all) = self.look(bytes, at);
         match self.scan.run(rest) {
             ScanStep::Closed(length) => {
                 if !by_line {
-                    return self.take_document(bytes, at, length, block);
+                    return self.take_document(piece, at, length);
                 }
                 if memchr::memchr(b'\n', &bytes[at..at + length]).is_some() {
                     self.found.get_or_insert(SPANNING);
-                    return self.take_document(bytes, at, length, block);
+                    return self.take_document(piece, at, length);
                 }
                 self.state = SplitState::Closed(length);
                 Advance::At(at)
@@ -424,25 +437,20 @@ impl Splitter {
                 Advance::At(at)
             }
             ScanStep::LineEnd(_) => Advance::At(at),
-            ScanStep::Damaged(place) => self.damaged(bytes, at, place, extent, block),
+            ScanStep::Damaged(place) => self.damaged(piece, at, place),
             ScanStep::Open if is_all => {
                 let bytes = self.scan.forget();
                 self.throw_away(at, bytes, &rest[..bytes])
             }
             // What follows says whether it is a document, so that it does not matter when the source paused.
-            ScanStep::Open if extent != Extent::End => Advance::Wait(at),
-            ScanStep::Open => self.open_at_end(bytes, at, block),
+            ScanStep::Open if piece.extent != Extent::End => Advance::Wait(at),
+            ScanStep::Open => self.open_at_end(piece, at),
         }
     }
 
     /// Takes `length` bytes from `at` as a record, and continues between documents.
-    fn take_document(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        length: usize,
-        block: &mut LineBlock,
-    ) -> Advance {
+    fn take_document(&mut self, piece: &mut Piece<'_>, at: usize, length: usize) -> Advance {
+        let bytes = piece.bytes;
         let range = trim(bytes, at..at + length);
         let ends = memchr::memchr_iter(b'\n', &bytes[at..at + length]).count() as u64;
         let spans = memchr::memchr2(b'\n', b'\r', &bytes[range.clone()]).is_some();
@@ -453,10 +461,10 @@ impl Splitter {
                 _ => JOINED,
             });
         }
-        let before = block.lines.len();
-        self.take(bytes, range, length, block);
-        if spans && block.lines.len() > before {
-            block.spanning.push(before);
+        let before = piece.block.lines.len();
+        self.take(piece, range, length);
+        if spans && piece.block.lines.len() > before {
+            piece.block.spanning.push(before);
         }
         self.line += ends;
         self.wreck = (spans && !self.in_array).then(|| Wreck::behind(self.indent));
@@ -466,14 +474,8 @@ impl Splitter {
     }
 
     /// Behind the first document of a line: is it all of the line?
-    fn closed(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        length: usize,
-        extent: Extent,
-        block: &mut LineBlock,
-    ) -> Advance {
+    fn closed(&mut self, piece: &mut Piece<'_>, at: usize, length: usize) -> Advance {
+        let bytes = piece.bytes;
         let (rest, is_all) = self.look(bytes, at);
         let mut comma = false;
         for (n, &byte) in rest[length..].iter().enumerate() {
@@ -481,23 +483,20 @@ impl Splitter {
                 // Where records have no commas behind them, this may be the inside of a document.
                 b'\n' if comma && !self.has_commas && self.has_taken => {
                     self.wreck = Some(Wreck::new(self.indent, bytes[at]));
-                    let gone = DiscardedBytes {
-                        line: self.line,
-                        bytes: (length + n + 1) as u64,
-                    };
+                    let gone = self.gone(length + n + 1);
                     self.line += 1;
                     self.state = SplitState::Behind(Some(gone));
                     return Advance::At(at + length + n + 1);
                 }
                 b'\n' => {
                     self.found.get_or_insert(LINES);
-                    self.take(bytes, at..at + length, length, block);
+                    self.take(piece, at..at + length, length);
                     self.line += 1;
                     self.has_commas |= comma;
                     (self.state, self.wreck) = (SplitState::Line, None);
                     return Advance::At(at + length + n + 1);
                 }
-                b'{' if !comma => return self.take_document(bytes, at, length, block),
+                b'{' if !comma => return self.take_document(piece, at, length),
                 b',' if !comma => comma = true,
                 _ if is_blank(byte) => {}
                 _ => {
@@ -507,9 +506,9 @@ impl Splitter {
                 }
             }
         }
-        if extent == Extent::End || is_all {
+        if piece.extent == Extent::End || is_all {
             self.found.get_or_insert(LINES);
-            self.take(bytes, at..at + length, length, block);
+            self.take(piece, at..at + length, length);
             self.state = SplitState::Between;
             return Advance::At(at + rest.len());
         }
@@ -517,20 +516,21 @@ impl Splitter {
     }
 
     /// In a record that ends with its line. Blank space before it is not kept.
-    fn rest(&mut self, bytes: &[u8], at: usize, extent: Extent, block: &mut LineBlock) -> Advance {
+    fn rest(&mut self, piece: &mut Piece<'_>, at: usize) -> Advance {
+        let bytes = piece.bytes;
         let from = at + std::mem::take(&mut self.searched);
         let found = memchr::memchr(b'\n', &bytes[from..]).map(|end| from + end);
         let end = found.unwrap_or(bytes.len());
         let line = trim_start(bytes, at..end);
         let lead = self.lead(&bytes[at..line.start]);
-        if found.is_none() && extent != Extent::End {
+        if found.is_none() && piece.extent != Extent::End {
             if line.is_empty() {
                 self.lead = lead;
             }
             self.searched = line.len();
             return Advance::Wait(line.start);
         }
-        self.take(bytes, trim(bytes, line.clone()), line.len(), block);
+        self.take(piece, trim(bytes, line.clone()), line.len());
         let is_short = line.len() < self.window();
         if self.format == RecordFormat::Auto && is_short && is_record(&bytes[line.clone()]) {
             self.wreck = None;
@@ -569,46 +569,31 @@ impl Splitter {
         }
     }
 
-    fn scalar(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        extent: Extent,
-        block: &mut LineBlock,
-    ) -> Advance {
-        let (rest, is_all) = self.look(bytes, at);
+    fn scalar(&mut self, piece: &mut Piece<'_>, at: usize) -> Advance {
+        let (rest, is_all) = self.look(piece.bytes, at);
         let (end, _) = scalar_end(rest, false);
-        match extent {
+        match piece.extent {
             _ if end < rest.len() => {}
             _ if is_all => {
-                let gone = DiscardedBytes {
-                    line: self.line,
-                    bytes: 0,
-                };
+                let gone = self.gone(0);
                 self.state = SplitState::LongScalar(gone, false);
                 return Advance::At(at);
             }
             Extent::End => {}
             Extent::More | Extent::Pause => return Advance::Wait(at),
         }
-        self.take_document(bytes, at, end.clamp(1, rest.len()), block)
+        self.take_document(piece, at, end.clamp(1, rest.len()))
     }
 
-    fn discard(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        gone: u64,
-        extent: Extent,
-        block: &mut LineBlock,
-    ) -> Advance {
+    fn discard(&mut self, piece: &mut Piece<'_>, at: usize, gone: u64) -> Advance {
+        let bytes = piece.bytes;
         let end = memchr::memchr(b'\n', &bytes[at..]).map(|end| at + end);
         let gone = gone + (end.unwrap_or(bytes.len()) - at) as u64;
-        if end.is_none() && extent != Extent::End {
+        if end.is_none() && piece.extent != Extent::End {
             self.state = SplitState::Discard(gone);
             return Advance::Wait(bytes.len());
         }
-        self.refuse(self.line, gone, false, block);
+        self.refuse(piece, self.line, gone, false);
         if let Some(wreck) = &mut self.wreck {
             wreck.was_opened = false;
         }
@@ -623,15 +608,15 @@ impl Splitter {
     }
 
     /// Takes, skips or refuses the record at `range`; `whole` bytes are its own with the blank space behind it.
-    fn take(&mut self, bytes: &[u8], range: Range<usize>, whole: usize, block: &mut LineBlock) {
+    fn take(&mut self, piece: &mut Piece<'_>, range: Range<usize>, whole: usize) {
         if range.is_empty() {
             self.index += 1;
         } else if range.len() > self.bytes_max || whole >= self.window() {
-            self.refuse(self.line, whole as u64, false, block);
+            self.refuse(piece, self.line, whole as u64, false);
         } else {
-            debug_assert!(range.end <= bytes.len());
+            debug_assert!(range.end <= piece.bytes.len());
             self.has_taken = true;
-            block.lines.push(RecordRange {
+            piece.block.lines.push(RecordRange {
                 range,
                 number: self.line,
                 index: self.index,
@@ -640,8 +625,8 @@ impl Splitter {
         }
     }
 
-    fn refuse(&mut self, number: u64, length: u64, is_damaged: bool, block: &mut LineBlock) {
-        block.refused.push(RefusedLine {
+    fn refuse(&mut self, piece: &mut Piece<'_>, number: u64, length: u64, is_damaged: bool) {
+        piece.block.refused.push(RefusedLine {
             number,
             index: self.index,
             length,

@@ -23,24 +23,22 @@ impl Splitter {
     /// In a document that is too long.
     pub(super) fn long(
         &mut self,
-        bytes: &[u8],
+        piece: &mut Piece<'_>,
         at: usize,
         mut gone: DiscardedBytes,
-        extent: Extent,
-        block: &mut LineBlock,
     ) -> Advance {
-        let rest = &bytes[at..];
+        let rest = &piece.bytes[at..];
         let had_line_end = self.scan.has_line_end();
         match self.scan.run(rest) {
             ScanStep::Closed(length) => {
                 self.line += line_ends(&rest[..length]);
-                self.refuse(gone.line, gone.bytes + length as u64, false, block);
+                self.refuse(piece, gone.line, gone.bytes + length as u64, false);
                 self.state = SplitState::Between;
                 self.is_fresh = false;
                 Advance::At(at + length)
             }
             ScanStep::LineEnd(end) if !self.in_array && !self.scan.is_opened() => {
-                self.end_line(at, end, gone, block)
+                self.end_line(piece, at, end, gone)
             }
             ScanStep::LineEnd(_) => Advance::At(at),
             ScanStep::Damaged(place) if self.in_array && !had_line_end && rest[place] != b'\n' => {
@@ -48,7 +46,7 @@ impl Splitter {
                 Advance::At(at)
             }
             ScanStep::Damaged(place) if !self.in_array && !had_line_end && rest[place] == b'\n' => {
-                self.end_line(at, place, gone, block)
+                self.end_line(piece, at, place, gone)
             }
             ScanStep::Damaged(place) => {
                 self.line += line_ends(&rest[..place]);
@@ -60,15 +58,15 @@ impl Splitter {
                 Advance::At(at + place)
             }
             ScanStep::Open => {
-                let done = match extent {
+                let done = match piece.extent {
                     Extent::End => rest.len(),
                     Extent::More | Extent::Pause => self.scan.forget(),
                 };
                 self.line += line_ends(&rest[..done]);
                 gone.bytes += done as u64;
                 self.state = SplitState::Long(gone);
-                if extent == Extent::End {
-                    self.refuse(gone.line, gone.bytes, false, block);
+                if piece.extent == Extent::End {
+                    self.refuse(piece, gone.line, gone.bytes, false);
                     self.state = self.line_start();
                 }
                 Advance::Wait(at + done)
@@ -79,13 +77,12 @@ impl Splitter {
     /// In an element that is too long and has no brackets.
     pub(super) fn long_scalar(
         &mut self,
-        bytes: &[u8],
+        piece: &mut Piece<'_>,
         at: usize,
-        (mut gone, in_string): (DiscardedBytes, bool),
-        extent: Extent,
-        block: &mut LineBlock,
+        mut gone: DiscardedBytes,
+        in_string: bool,
     ) -> Advance {
-        let rest = &bytes[at..];
+        let rest = &piece.bytes[at..];
         let (end, in_string) = scalar_end(rest, in_string);
         // What the last byte escapes has not come.
         let done = if end > rest.len() {
@@ -93,9 +90,9 @@ impl Splitter {
         } else {
             end
         };
-        if end < rest.len() || extent == Extent::End {
+        if end < rest.len() || piece.extent == Extent::End {
             let end = end.min(rest.len());
-            self.refuse(gone.line, gone.bytes + end as u64, false, block);
+            self.refuse(piece, gone.line, gone.bytes + end as u64, false);
             self.state = SplitState::Between;
             return Advance::At(at + end);
         }
@@ -107,12 +104,12 @@ impl Splitter {
     /// Refuses a line that is too long and that no document continues.
     fn end_line(
         &mut self,
+        piece: &mut Piece<'_>,
         at: usize,
         end: usize,
         gone: DiscardedBytes,
-        block: &mut LineBlock,
     ) -> Advance {
-        self.refuse(gone.line, gone.bytes + end as u64, false, block);
+        self.refuse(piece, gone.line, gone.bytes + end as u64, false);
         let mut wreck = self.new_wreck(b'{');
         wreck.was_opened = false;
         self.wreck = Some(wreck);
@@ -126,14 +123,8 @@ impl Splitter {
     }
 
     /// Decides what the damage at `place` costs: the line, or the document.
-    pub(super) fn damaged(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        place: usize,
-        extent: Extent,
-        block: &mut LineBlock,
-    ) -> Advance {
+    pub(super) fn damaged(&mut self, piece: &mut Piece<'_>, at: usize, place: usize) -> Advance {
+        let bytes = piece.bytes;
         let (rest, is_all) = self.look(bytes, at);
         let Some(first_end) = memchr::memchr(b'\n', &rest[..place]) else {
             if !self.in_array {
@@ -141,10 +132,7 @@ impl Splitter {
                 self.state = SplitState::Rest;
             } else if rest[place] == b'\n' {
                 self.wreck = Some(self.new_wreck(bytes[at]));
-                let gone = DiscardedBytes {
-                    line: self.line,
-                    bytes: place as u64,
-                };
+                let gone = self.gone(place);
                 self.state = SplitState::Wreck(gone, true);
                 return Advance::At(at + place);
             } else {
@@ -154,7 +142,7 @@ impl Splitter {
         };
         // All of the damaged line shows whether it is one of a document.
         let line_end = memchr::memchr(b'\n', &rest[place..]);
-        if line_end.is_none() && !is_all && extent != Extent::End {
+        if line_end.is_none() && !is_all && piece.extent != Extent::End {
             return Advance::Wait(at);
         }
         let end = line_end.map_or(rest.len(), |end| place + end);
@@ -167,12 +155,9 @@ impl Splitter {
             let damaged = trim_start(rest, last..end).start;
             let behind = (end + 1).min(rest.len());
             let cut = if damaged == place { last } else { behind };
-            return self.cut(bytes, at, first_end, (cut, behind), block);
+            return self.cut(piece, at, first_end, cut, behind);
         }
-        let gone = DiscardedBytes {
-            line: self.line,
-            bytes: last as u64,
-        };
+        let gone = self.gone(last);
         self.line += line_ends(&rest[..last]);
         self.state = SplitState::Wreck(gone, false);
         if wreck.is_flat || self.flat_after(wreck, &rest[last..end]) {
@@ -213,19 +198,14 @@ impl Splitter {
     }
 
     /// What ends in the middle of a document, with all that there is.
-    pub(super) fn open_at_end(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        block: &mut LineBlock,
-    ) -> Advance {
-        let rest = &bytes[at..];
+    pub(super) fn open_at_end(&mut self, piece: &mut Piece<'_>, at: usize) -> Advance {
+        let rest = &piece.bytes[at..];
         let first_end = memchr::memchr(b'\n', rest);
         match first_end.filter(|_| !self.in_array) {
             Some(end) if !self.pass_lines(&mut self.new_wreck(rest[0]), &rest[end + 1..]) => {
-                self.cut(bytes, at, end, (rest.len(), rest.len()), block)
+                self.cut(piece, at, end, rest.len(), rest.len())
             }
-            _ => self.take_document(bytes, at, rest.len(), block),
+            _ => self.take_document(piece, at, rest.len()),
         }
     }
 
@@ -233,12 +213,13 @@ impl Splitter {
     /// before `end` that is a record by itself; the first alone where nothing was to follow it.
     fn cut(
         &mut self,
-        bytes: &[u8],
+        piece: &mut Piece<'_>,
         at: usize,
         first_end: usize,
-        (cut, end): (usize, usize),
-        block: &mut LineBlock,
+        cut: usize,
+        end: usize,
     ) -> Advance {
+        let bytes = piece.bytes;
         let wreck = Some(self.new_wreck(bytes[at]));
         if !is_opened(&bytes[at..at + first_end]) && !self.scan.is_named() {
             self.wreck = wreck;
@@ -250,7 +231,7 @@ impl Splitter {
         if record.is_some() {
             self.found.get_or_insert(LINES);
         }
-        let next = self.take_document(bytes, at, length, block);
+        let next = self.take_document(piece, at, length);
         self.wreck = wreck;
         if bytes[at..at + length].ends_with(b"\n") {
             self.state = self.line_start();
@@ -261,15 +242,15 @@ impl Splitter {
     /// In a damaged document, at the start of a line of it, or within one.
     pub(super) fn wreck(
         &mut self,
-        bytes: &[u8],
+        piece: &mut Piece<'_>,
         at: usize,
-        (mut gone, in_line): (DiscardedBytes, bool),
-        extent: Extent,
-        block: &mut LineBlock,
+        mut gone: DiscardedBytes,
+        in_line: bool,
     ) -> Advance {
+        let bytes = piece.bytes;
         let (rest, is_all) = self.look(bytes, at);
         let end = memchr::memchr(b'\n', rest);
-        let is_last = extent == Extent::End && !is_all;
+        let is_last = piece.extent == Extent::End && !is_all;
         if end.is_none() && !is_last && !is_all && !in_line {
             return Advance::Wait(at);
         }
@@ -280,11 +261,11 @@ impl Splitter {
         if let Some(place) = wreck.and_then(|wreck| wreck.ends_in(line, in_array, commas)) {
             self.wreck = None;
             if trim_start(line, 0..place).is_empty() {
-                self.refuse(gone.line, gone.bytes, true, block);
+                self.refuse(piece, gone.line, gone.bytes, true);
                 self.state = self.line_start();
                 return Advance::At(at);
             }
-            self.refuse(gone.line, gone.bytes + place as u64, true, block);
+            self.refuse(piece, gone.line, gone.bytes + place as u64, true);
             if !in_array {
                 let mut wreck = self.new_wreck(b'{');
                 wreck.was_opened = false;
@@ -300,7 +281,7 @@ impl Splitter {
         match end {
             Some(end) => Advance::At(at + end + 1),
             None if is_last => {
-                self.refuse(gone.line, gone.bytes, true, block);
+                self.refuse(piece, gone.line, gone.bytes, true);
                 self.wreck = None;
                 self.state = self.line_start();
                 Advance::Wait(bytes.len())
@@ -313,22 +294,20 @@ impl Splitter {
     /// At the start of a line behind damage: what looks like the inside of a document may be of that which is damaged.
     pub(super) fn behind(
         &mut self,
-        bytes: &[u8],
+        piece: &mut Piece<'_>,
         at: usize,
         gone: Option<DiscardedBytes>,
-        extent: Extent,
-        block: &mut LineBlock,
     ) -> Advance {
-        let (rest, is_all) = self.look(bytes, at);
-        let is_final = is_all || extent == Extent::End;
+        let (rest, is_all) = self.look(piece.bytes, at);
+        let is_final = is_all || piece.extent == Extent::End;
         let end = memchr::memchr(b'\n', rest);
         if end.is_none() && !is_final {
             return Advance::Wait(at);
         }
         let length = end.unwrap_or(rest.len());
         let (Some(mut wreck), Some(shape)) = (self.wreck, LineShape::of(&rest[..length])) else {
-            let ends = (end.is_some(), extent == Extent::End && !is_all);
-            return self.blank_behind(at, length, (gone, ends), bytes, block);
+            let (has_end, is_last) = (end.is_some(), piece.extent == Extent::End && !is_all);
+            return self.blank_behind(piece, at, length, gone, has_end, is_last);
         };
         let margin = wreck.margin;
         let is_whole = end.is_some() || !is_all;
@@ -341,10 +320,7 @@ impl Splitter {
             }
         }
         if is_inner {
-            let mut gone = gone.unwrap_or(DiscardedBytes {
-                line: self.line,
-                bytes: 0,
-            });
+            let mut gone = gone.unwrap_or(self.gone(0));
             wreck.pass(&shape);
             wreck.is_sure = true;
             self.wreck = Some(wreck);
@@ -353,11 +329,11 @@ impl Splitter {
             self.state = SplitState::Behind(Some(gone));
             return match end {
                 Some(end) => Advance::At(at + end + 1),
-                None => self.end_behind(bytes, gone, block),
+                None => self.end_behind(piece, gone),
             };
         }
         if let Some(gone) = gone {
-            self.refuse(gone.line, gone.bytes, true, block);
+            self.refuse(piece, gone.line, gone.bytes, true);
         }
         if wreck.is_like(&shape) {
             self.wreck = None;
@@ -391,11 +367,12 @@ impl Splitter {
 
     fn blank_behind(
         &mut self,
+        piece: &mut Piece<'_>,
         at: usize,
         length: usize,
-        (gone, (has_end, is_last)): (Option<DiscardedBytes>, (bool, bool)),
-        bytes: &[u8],
-        block: &mut LineBlock,
+        gone: Option<DiscardedBytes>,
+        has_end: bool,
+        is_last: bool,
     ) -> Advance {
         match gone {
             Some(mut gone) => {
@@ -403,13 +380,13 @@ impl Splitter {
                 self.line += u64::from(has_end);
                 self.state = SplitState::Behind(Some(gone));
                 if !has_end && is_last {
-                    return self.end_behind(bytes, gone, block);
+                    return self.end_behind(piece, gone);
                 }
             }
             None if self.format == RecordFormat::Json => {
                 self.line += u64::from(has_end);
                 if !has_end {
-                    self.lead = indent(&bytes[at..at + length]);
+                    self.lead = indent(&piece.bytes[at..at + length]);
                     if length == 0 {
                         return Advance::Wait(at);
                     }
@@ -424,10 +401,10 @@ impl Splitter {
         Advance::At(at + length + usize::from(has_end))
     }
 
-    fn end_behind(&mut self, bytes: &[u8], gone: DiscardedBytes, block: &mut LineBlock) -> Advance {
-        self.refuse(gone.line, gone.bytes, true, block);
+    fn end_behind(&mut self, piece: &mut Piece<'_>, gone: DiscardedBytes) -> Advance {
+        self.refuse(piece, gone.line, gone.bytes, true);
         self.state = SplitState::Behind(None);
-        Advance::Wait(bytes.len())
+        Advance::Wait(piece.bytes.len())
     }
 }
 

@@ -49,14 +49,14 @@ impl Replay {
         while self.at < place || splitter.is_discarding() {
             if splitter.may_pass_several()
                 && let Advance::At(done) | Advance::Wait(done) =
-                    splitter.step(&bytes[..place], self.at, Extent::More, &mut scrap)
+                    splitter.step_over(&bytes[..place], self.at)
                 && done > self.at
             {
                 self.at = done;
                 continue;
             }
             let mut ahead = splitter.clone();
-            match ahead.step(bytes, self.at, Extent::More, &mut scrap) {
+            match ahead.step_over(bytes, self.at) {
                 Advance::At(done) if done <= place => {
                     self.at = done;
                     *splitter = ahead;
@@ -75,6 +75,16 @@ impl Replay {
 }
 
 impl Splitter {
+    /// Does a step again, whose records were handed out then.
+    fn step_over(&mut self, bytes: &[u8], at: usize) -> Advance {
+        let piece = &mut Piece {
+            bytes,
+            extent: Extent::More,
+            block: &mut LineBlock::default(),
+        };
+        self.step(piece, at)
+    }
+
     /// Whether a step may lead over places between records.
     const fn may_pass_several(&self) -> bool {
         matches!(
