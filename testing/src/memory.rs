@@ -12,5 +12,5 @@ mod stream;
 
 pub use lake::MemoryLake;
 pub use leases::{LeaseFaults, MemoryLeases};
-pub use state::StreamFaults;
+pub use state::{StreamFaults, StreamTraits, Withheld};
 pub use stream::MemoryStream;

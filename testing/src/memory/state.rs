@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant, SharedClock};
+use futures::FutureExt;
 use hydrant_core::error::{Error, Result};
+use hydrant_core::hash::Routing;
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::random::Random;
 use hydrant_core::shard::{HashRange, Shard, ShardId, ShardMap, StreamId};
-use hydrant_core::stream::{Behind, ShardState, Start};
+use hydrant_core::stream::{Append, Behind, ShardState, Start, Ticket};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -35,8 +37,53 @@ pub struct StreamFaults {
     pub late: u64,
     /// It is refused because too much is sent.
     pub throttled: u64,
-    /// It is acknowledged, and placed behind what other clients send in the next seconds.
+    /// It is acknowledged, and placed behind what other clients send in the next seconds, by a stream that stores what
+    /// comes.
     pub placed_late: u64,
+    /// It is refused because there is no room for it.
+    pub full: u64,
+    /// It is refused for good.
+    pub fatal: u64,
+    /// A stream that checks refuses in the call itself what it refuses.
+    pub refused_at_call: u64,
+    /// The answer of a stream that checks takes some time, as that of one that stores always does.
+    pub slow: u64,
+    /// A reading of the map shows the one before the newest change.
+    pub stale_map: u64,
+}
+
+/// What a stream says of itself.
+#[derive(Clone, Debug)]
+pub struct StreamTraits {
+    /// Where records go.
+    pub routing: Routing,
+    /// The largest record.
+    pub record_bytes_max: usize,
+    /// The size worth aiming at.
+    pub append_bytes_target: usize,
+    /// Appends to a shard that wait in a stream that stores what comes; the next one waits for room.
+    pub queued_max: usize,
+}
+
+impl Default for StreamTraits {
+    fn default() -> Self {
+        // As those of the embedded log.
+        StreamTraits {
+            routing: Routing::Keyed([7; 32]),
+            record_bytes_max: 1 << 20,
+            append_bytes_target: 64 << 10,
+            queued_max: 64,
+        }
+    }
+}
+
+/// What a shard of a stream that checks withholds from those who append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// What it is handed waits for room.
+    Room,
+    /// It takes what it is handed and answers nothing.
+    Answers,
 }
 
 /// Where copies are dropped.
@@ -117,9 +164,22 @@ pub(super) struct StreamState {
     pub(super) read_errors: BTreeMap<ShardId, Vec<Error>>,
     /// Shards that ever were.
     opened: u64,
+    pub(super) traits: StreamTraits,
+    pub(super) withheld: Option<(ShardId, Withheld)>,
     faults: StreamFaults,
+    /// As it was before the newest change.
+    previous_map: Option<ShardMap>,
     landings: Vec<Landing>,
+    late_appends: Vec<LateAppend>,
     clients: u64,
+}
+
+/// An append that was answered as lost, and lands all the same in a stream that checks.
+#[derive(Debug)]
+struct LateAppend {
+    due: Instant,
+    shard: ShardId,
+    append: Append,
 }
 
 /// What the clones of one stream share.
@@ -156,8 +216,12 @@ impl StreamShared {
                 batch_appends: usize::MAX,
                 read_errors: BTreeMap::new(),
                 opened: 0,
+                traits: StreamTraits::default(),
+                withheld: None,
                 faults: StreamFaults::default(),
+                previous_map: None,
                 landings: Vec::new(),
+                late_appends: Vec::new(),
                 clients: 0,
             }),
             changes: Notify::new(),
@@ -199,6 +263,14 @@ impl StreamShared {
                 has_changed = true;
             }
         }
+        while let Some(at) = state.late_appends.iter().position(|one| one.due <= moment) {
+            let late = state.late_appends.remove(at);
+            if let Ok(log) = state.checked(&late.shard) {
+                // Its sender no longer waits for the answer; the log decides as always.
+                drop(log.append(late.append, now));
+                has_changed = true;
+            }
+        }
         if has_changed {
             self.changes.notify_waiters();
         }
@@ -213,7 +285,8 @@ impl StreamShared {
             MemoryShardLog::Stored(log) => log.next_due(),
         });
         let landings = state.landings.iter().map(|landing| landing.due);
-        reserved.chain(landings).min()
+        let late = state.late_appends.iter().map(|late| late.due);
+        reserved.chain(landings).chain(late).min()
     }
 
     /// Wall time.
@@ -240,6 +313,99 @@ impl StreamShared {
         self.lock().faults = faults;
     }
 
+    fn chance(&self, of_100: u64) -> bool {
+        of_100 > 0 && self.random.below(100) < of_100
+    }
+
+    /// The map as it is read: sometimes that of before.
+    pub(super) fn map(&self) -> ShardMap {
+        let state = self.lock();
+        match &state.previous_map {
+            Some(previous) if self.chance(state.faults.stale_map) => previous.clone(),
+            _ => state.map(),
+        }
+    }
+
+    /// Why something that is sent is not taken, by chance, and when it lands all the same.
+    fn refusal(&self, faults: &StreamFaults) -> Option<(Error, Option<Instant>)> {
+        if self.chance(faults.full) {
+            return Some((Error::Full { path: "log".into() }, None));
+        }
+        if self.chance(faults.fatal) {
+            return Some((Error::refused("the output is gone"), None));
+        }
+        if self.chance(faults.throttled) {
+            let refused = Error::Unavailable {
+                message: "too much is sent".to_owned(),
+                after: Duration::from_millis(50),
+            };
+            return Some((refused, None));
+        }
+        if self.chance(faults.lost) {
+            return Some((unanswered("no answer"), None));
+        }
+        if self.chance(faults.late) {
+            let within = LANDS_WITHIN.as_millis() as u64 >> self.random.below(12);
+            let due = clock::now() + Duration::from_millis(self.random.below(within));
+            return Some((unanswered("no answer"), Some(due)));
+        }
+        None
+    }
+
+    /// Takes an append of a stream that checks, and decides what becomes of it: the outer result is that of the call.
+    pub(super) async fn append(self: &Arc<Self>, shard: &ShardId, append: Append) -> Result<Ticket> {
+        self.given(shard, Withheld::Room).await;
+        let (result, delay, is_at_call) = {
+            let mut state = self.settled();
+            let faults = state.faults;
+            let now = self.now();
+            let result = match self.refusal(&faults) {
+                None => state.checked(shard)?.append(append, now),
+                Some((error, lands)) => {
+                    state.late_appends.extend(lands.map(|due| LateAppend {
+                        due,
+                        shard: shard.clone(),
+                        append,
+                    }));
+                    Err(error)
+                }
+            };
+            let result = match result {
+                Ok(_) if self.chance(faults.answer_lost) => Err(unanswered("no answer")),
+                result => result,
+            };
+            let delay = self.chance(faults.slow);
+            let delay = delay.then(|| Duration::from_millis(self.random.below(ANSWER_MS)));
+            let is_at_call = result.is_err() && self.chance(faults.refused_at_call);
+            (result, delay, is_at_call)
+        };
+        self.notify();
+        if is_at_call && let Err(error) = result {
+            return Err(error);
+        }
+        let (shared, shard) = (Arc::clone(self), shard.clone());
+        Ok(async move {
+            if let Some(delay) = delay {
+                clock::sleep(delay).await;
+            }
+            shared.given(&shard, Withheld::Answers).await;
+            result
+        }
+        .boxed())
+    }
+
+    /// Waits while a shard withholds this.
+    async fn given(&self, shard: &ShardId, what: Withheld) {
+        loop {
+            let changed = self.changed();
+            let withheld = self.lock().withheld.clone();
+            if withheld != Some((shard.clone(), what)) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     pub(super) fn count_gaps(&self, gaps: u64) {
         self.origin_gaps.fetch_add(gaps, Ordering::Relaxed);
     }
@@ -255,13 +421,13 @@ impl StreamShared {
         parents: &[ShardId],
         children: [(HashRange, Option<ShardId>); N],
     ) -> Result<[ShardId; N]> {
+        state.changes_map();
         let mut known = Vec::new();
         for parent in parents {
             known.extend(self.close(&mut state, parent)?);
         }
         let children = children
             .map(|(range, name)| self.open(&mut state, range, parents.to_vec(), &known, name));
-        state.map_version += 1;
         drop(state);
         self.notify();
         Ok(children)
@@ -320,35 +486,25 @@ impl StreamShared {
     pub(super) fn put(&self, put: &Arc<ShardPut>) -> PutAnswer {
         let mut state = self.settled();
         let faults = state.faults;
-        let chance = |of_100: u64| of_100 > 0 && self.random.below(100) < of_100;
         let moment = clock::now();
         let until = moment + Duration::from_millis(self.random.below(ANSWER_MS));
-        let failed = |message: &str, after| PutAnswer {
+        let failed = |error| PutAnswer {
             until,
-            result: Err(Error::Unavailable {
-                message: message.to_owned(),
-                after,
-            }),
+            result: Err(error),
         };
-        if chance(faults.throttled) {
-            return failed("too much is sent", Duration::from_millis(50));
-        }
-        if chance(faults.lost) {
-            return failed("no answer", Duration::ZERO);
-        }
-        if chance(faults.late) {
-            let within = LANDS_WITHIN.as_millis() as u64 >> self.random.below(12);
-            let due = moment + Duration::from_millis(self.random.below(within));
-            let put = Arc::clone(put);
-            state.landings.push(Landing { due, put });
-            // Readers wait for the next change that they know of.
-            self.changes.notify_waiters();
-            return failed("no answer", Duration::ZERO);
+        if let Some((error, lands)) = self.refusal(&faults) {
+            if let Some(due) = lands {
+                let put = Arc::clone(put);
+                state.landings.push(Landing { due, put });
+                // Readers wait for the next change that they know of.
+                self.changes.notify_waiters();
+            }
+            return failed(error);
         }
         let now = self.now();
-        let is_late = chance(faults.placed_late);
+        let is_late = self.chance(faults.placed_late);
         let Some(log) = state.owner(put.hash) else {
-            return failed("no shard owns the hash", Duration::ZERO);
+            return failed(unanswered("no shard owns the hash"));
         };
         let sequence = if is_late {
             let within = REORDERS_WITHIN.as_millis() as u64 / 2;
@@ -359,8 +515,8 @@ impl StreamShared {
         };
         let took = log.shard.clone();
         self.changes.notify_waiters();
-        if chance(faults.answer_lost) {
-            return failed("no answer", Duration::ZERO);
+        if self.chance(faults.answer_lost) {
+            return failed(unanswered("no answer"));
         }
         PutAnswer {
             until,
@@ -369,7 +525,20 @@ impl StreamShared {
     }
 }
 
+fn unanswered(message: &str) -> Error {
+    Error::Unavailable {
+        message: message.to_owned(),
+        after: Duration::ZERO,
+    }
+}
+
 impl StreamState {
+    /// The map is about to change.
+    pub(super) fn changes_map(&mut self) {
+        self.previous_map = Some(self.map());
+        self.map_version += 1;
+    }
+
     pub(super) fn map(&self) -> ShardMap {
         let shards = self.shards.values().map(|log| log.shard().clone());
         ShardMap::new(shards.collect())

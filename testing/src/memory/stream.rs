@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt;
 
 use super::leases::MemoryLeases;
-use super::state::{DedupMode, MemoryShardLog, StreamFaults, StreamShared};
+use super::state::{
+    DedupMode, MemoryShardLog, StreamFaults, StreamShared, StreamTraits, Withheld,
+};
 use super::storing::{SiftingReader, StoringWriter};
 use hydrant_core::admin::{Admin, LeaseAccess, Repair, Reshard, Retention, Trim};
 use hydrant_core::budget::Budget;
-use hydrant_core::clock::SharedClock;
+use hydrant_core::clock::{self, SharedClock};
 use hydrant_core::error::{Error, Result};
 use hydrant_core::hash::Routing;
 use hydrant_core::interval::Interval;
@@ -24,14 +25,6 @@ use hydrant_core::stream::{
     Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState, Start,
     Stream, StreamWriter, Ticket,
 };
-
-/// The largest record, as that of the embedded log.
-pub(super) const RECORD_BYTES_MAX: usize = 1 << 20;
-/// The size worth aiming at.
-pub(super) const APPEND_BYTES_TARGET: usize = 64 << 10;
-
-/// The secret of the routes of its records.
-pub(super) const SECRET: [u8; 32] = [7; 32];
 
 /// A stream in memory; each clone is the stream as one process sees it.
 #[derive(Debug)]
@@ -49,7 +42,11 @@ impl Clone for MemoryStream {
 impl MemoryStream {
     /// An empty stream of `shards` shards that checks origins at append; `clock` stamps arrivals.
     pub fn new(name: &str, shards: u32, clock: SharedClock) -> Self {
-        let random = Random::seeded(0);
+        MemoryStream::checking(name, shards, clock, Random::seeded(0))
+    }
+
+    /// An empty stream that checks origins at append. `random` chooses its faults.
+    pub fn checking(name: &str, shards: u32, clock: SharedClock, random: Random) -> Self {
         let shared = StreamShared::new(name, shards, clock, random, DedupMode::AtAppend);
         MemoryStream::over(Arc::new(shared))
     }
@@ -69,6 +66,17 @@ impl MemoryStream {
     /// From now on this happens to what is sent.
     pub fn set_faults(&self, faults: StreamFaults) {
         self.shared.set_faults(faults);
+    }
+
+    /// From now on it says this of itself.
+    pub fn set_traits(&self, traits: StreamTraits) {
+        self.shared.lock().traits = traits;
+    }
+
+    /// From now on a shard withholds this from those who append.
+    pub fn withhold(&self, what: Option<(ShardId, Withheld)>) {
+        self.shared.lock().withheld = what;
+        self.shared.notify();
     }
 
     /// Lets everything land that is under way.
@@ -100,7 +108,7 @@ struct MemoryReader {
 impl MemoryReader {
     /// What comes next and the bytes it needs; `None` when there is nothing to tell.
     fn look(&mut self) -> Result<Option<(Read, u64)>> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.settled();
         state.fail_read(&self.shard)?;
         let (map, appends_max) = (state.map(), state.batch_appends);
         let shard = state.checked(&self.shard)?;
@@ -147,7 +155,11 @@ impl ShardReader for MemoryReader {
             let shared = Arc::clone(&self.shared);
             let changed = shared.changed();
             let Some((mut read, bytes)) = self.look()? else {
-                changed.await;
+                tokio::select! {
+                    biased;
+                    () = changed => {}
+                    () = clock::sleep_until(shared.next_due()) => {}
+                }
                 continue;
             };
             if let Read::Batch(batch) = &mut read {
@@ -168,10 +180,7 @@ impl ShardReader for MemoryReader {
 #[async_trait]
 impl StreamWriter for MemoryStream {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
-        let now = self.shared.now();
-        let appended = self.shared.lock().checked(shard)?.append(append, now);
-        self.shared.notify();
-        Ok(std::future::ready(appended).boxed())
+        self.shared.append(shard, append).await
     }
 
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
@@ -187,7 +196,7 @@ impl StreamWriter for MemoryStream {
     }
 
     fn routing(&self) -> Routing {
-        Routing::Keyed(SECRET)
+        self.shared.lock().traits.routing.clone()
     }
 
     fn keys(&self) -> KeyRule {
@@ -199,11 +208,11 @@ impl StreamWriter for MemoryStream {
     }
 
     fn record_bytes_max(&self) -> usize {
-        RECORD_BYTES_MAX
+        self.shared.lock().traits.record_bytes_max
     }
 
     fn append_bytes_target(&self) -> usize {
-        APPEND_BYTES_TARGET
+        self.shared.lock().traits.append_bytes_target
     }
 }
 
@@ -218,7 +227,7 @@ impl Stream for MemoryStream {
     }
 
     async fn shards(&self) -> Result<ShardMap> {
-        Ok(self.shared.lock().map())
+        Ok(self.shared.map())
     }
 
     async fn shards_changed(&self) -> Result<()> {

@@ -269,6 +269,7 @@ impl PipelinePlan {
             late: chance.one(&[0, 3, 8]),
             throttled: chance.one(&[0, 0, 5]),
             placed_late: chance.one(&[0, 5, 20]),
+            ..StreamFaults::default()
         });
         let is_of_order = matches!(
             broken.and_then(BrokenVariant::mutant),

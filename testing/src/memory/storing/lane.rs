@@ -21,12 +21,9 @@ use hydrant_core::stream::{Append, Appended, Begun, KeyRule, StreamWriter, Ticke
 use tokio::sync::Notify;
 
 use super::super::state::StreamShared;
-use super::super::stream::{APPEND_BYTES_TARGET, RECORD_BYTES_MAX, SECRET};
 use super::REORDERS_WITHIN;
 use super::log::ShardPut;
 
-/// Appends that wait in a lane; the next one waits for room.
-const QUEUED_MAX: usize = 64;
 /// A put takes no more bytes of queued appends than this, but at least one append.
 const PUT_BYTES: usize = 128 << 10;
 /// A put takes no more appends than this.
@@ -296,7 +293,11 @@ impl StreamWriter for StoringWriter {
         if mutant::is(Mutant::RecordsSentRaw) && append.picks.len() == 1 {
             append.entry = None;
         }
-        let hash = self.shared.lock().shard(shard)?.shard().range.first;
+        let (hash, queued_max) = {
+            let mut state = self.shared.lock();
+            let hash = state.shard(shard)?.shard().range.first;
+            (hash, state.traits.queued_max)
+        };
         lock(&self.lanes).entry(shard.clone()).or_default().hash = hash;
         let slot = Arc::new(AnswerSlot::default());
         let mut queued = Some(Queued {
@@ -309,7 +310,7 @@ impl StreamWriter for StoringWriter {
             {
                 let mut lanes = lock(&self.lanes);
                 let lane = lanes.entry(shard.clone()).or_default();
-                if lane.queue.len() < QUEUED_MAX
+                if lane.queue.len() < queued_max
                     && let Some(queued) = queued.take()
                 {
                     match lane.failed_before(&queued.append) {
@@ -347,7 +348,7 @@ impl StreamWriter for StoringWriter {
     }
 
     fn routing(&self) -> Routing {
-        Routing::Keyed(SECRET)
+        self.shared.lock().traits.routing.clone()
     }
 
     fn keys(&self) -> KeyRule {
@@ -359,10 +360,10 @@ impl StreamWriter for StoringWriter {
     }
 
     fn record_bytes_max(&self) -> usize {
-        RECORD_BYTES_MAX
+        self.shared.lock().traits.record_bytes_max
     }
 
     fn append_bytes_target(&self) -> usize {
-        APPEND_BYTES_TARGET
+        self.shared.lock().traits.append_bytes_target
     }
 }
