@@ -105,6 +105,10 @@ pub enum Mutant {
     ConfirmedWhenSent,
     /// A writer does not look which shard took what it sent.
     AnsweringShardUnchecked,
+    /// Each append of a put that another shard took is confirmed if that shard owns its records.
+    EntriesConfirmedAlone,
+    /// What waits for room is handed in although something of its lane failed before it.
+    ParkedBehindFailure,
     /// What is queued behind something of its origin that failed is sent.
     QueuedBehindFailure,
     /// A lane sends while what it sent before is unconfirmed.

@@ -22,17 +22,7 @@ mod session;
 mod upstream;
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_claims;
-#[cfg(test)]
-mod tests_room;
-#[cfg(test)]
-mod tests_routes;
-#[cfg(test)]
-mod tests_unchecked;
 
 use std::fmt;
 use std::sync::Arc;
@@ -94,6 +84,9 @@ pub trait Session: Send + fmt::Debug {
     /// Waits until more is confirmed than when it was called, and answers how far that is; without end when nothing was
     /// sent that is not confirmed. Cancel-safe.
     async fn advance(&mut self) -> Result<Position>;
+    /// Follows what was sent, without end: hands on what waited for room and sends again what failed. A failure for good
+    /// is told by the next call. Cancel-safe.
+    async fn tend(&mut self);
     /// How far everything was confirmed when this was last looked at.
     fn confirmed(&self) -> Position;
     /// Whether everything that was sent is confirmed, as far as is known.

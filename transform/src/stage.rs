@@ -176,6 +176,10 @@ impl ShardStage for ShardTransform {
         self.dirty.then(|| self.published_at + CHECKPOINT_INTERVAL)
     }
 
+    async fn changed(&mut self) {
+        self.session.tend().await;
+    }
+
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         let everything = matches!(why, Flush::Revoke | Flush::Drain | Flush::End);
         let to = if everything {

@@ -184,6 +184,10 @@ impl ShardStage for ShardRelay {
         self.deadline
     }
 
+    async fn changed(&mut self) {
+        self.session.tend().await;
+    }
+
     async fn publish(&mut self, why: Flush) -> Result<Progress> {
         let to = match why {
             Flush::Revoke | Flush::Drain | Flush::End => self.session.drain().await?,

@@ -143,7 +143,7 @@ pub trait ShardStage: Send {
     fn deadline(&self) -> Option<Instant>;
     /// Resolves when [`ShardStage::due`] may answer differently although nothing was pushed and no deadline has passed:
     /// when a publish that runs beside the pushes has ended. It resolves again and again until the result is taken by
-    /// [`ShardStage::publish`]. Cancel-safe.
+    /// [`ShardStage::publish`]. Between the other calls a stage runs here what it has under way. Cancel-safe.
     async fn changed(&mut self) {
         std::future::pending().await
     }

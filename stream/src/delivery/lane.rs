@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::AbortHandle;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::OriginEntry;
@@ -52,8 +53,8 @@ pub(super) struct Lane {
     /// Oldest first.
     pub(super) sent: VecDeque<Sent>,
     pub(super) in_flight: usize,
-    /// The last of these waits for room, and those behind it wait with it.
-    pub(super) waits_for_room: bool,
+    /// The last of these waits for room with the writer, and those behind it wait with it.
+    pub(super) parked: Option<AbortHandle>,
     pub(super) fault: Option<LaneFault>,
     /// Faults since the last success.
     pub(super) failures: u32,
@@ -72,7 +73,7 @@ impl Lane {
             confirmed,
             sent: VecDeque::new(),
             in_flight: 0,
-            waits_for_room: false,
+            parked: None,
             fault: None,
             failures: 0,
         }
@@ -80,7 +81,7 @@ impl Lane {
 
     /// Whether the next append may be handed in.
     pub(super) fn may_submit(&self) -> bool {
-        self.fault.is_none() && !self.waits_for_room
+        self.fault.is_none() && self.parked.is_none()
     }
 
     /// What the append of this number claims: what is confirmed, or what the one before it completes.
@@ -118,6 +119,7 @@ impl Lane {
         self.in_flight -= 1;
         self.failures = 0;
         if elsewhere.is_some() {
+            self.take_back();
             let now = clock::now();
             let fault = self.fault.get_or_insert(LaneFault {
                 closed: true,
@@ -173,8 +175,23 @@ impl Lane {
         self.fail(error, at, random, shard)
     }
 
+    /// Takes back what waits for room: the writer, which does not have it yet, would send it behind what failed before it.
+    fn take_back(&mut self) {
+        let is_left = mutant::is(Mutant::ParkedBehindFailure);
+        let Some(parked) = self.parked.take_if(|_| !is_left) else {
+            return;
+        };
+        parked.abort();
+        let mut last = self.sent.iter_mut().rev();
+        if let Some(sent) = last.find(|sent| sent.state == LaneState::InFlight) {
+            self.in_flight -= 1;
+            sent.state = LaneState::Waiting;
+        }
+    }
+
     /// Notes what is to be done about a failed append; answers the error when that is nothing.
     fn fail(&mut self, error: Error, at: usize, random: &Random, shard: &ShardId) -> Option<Error> {
+        self.take_back();
         let (closed, after, reason) = match (error.disposition(), &error) {
             (Disposition::Reroute, _) => (true, Duration::ZERO, "closed"),
             (Disposition::Retry { after }, Error::Full { .. }) => (false, after, "full"),

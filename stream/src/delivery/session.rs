@@ -6,10 +6,11 @@
 //! everything in flight has been answered and submits again, in order, from its oldest unconfirmed append; what was stored
 //! although its answer was lost is found to be a duplicate, by the log or by its readers. When a shard has closed, the new
 //! map is used once nothing is under way to a shard that it has closed: unconfirmed appends are routed again, and a lane of a
-//! child claims for each part of its range what was confirmed in that part. A shard without room holds up its own lane.
+//! child claims for each part of its range what was confirmed in that part. A shard without room holds up its own lane; what
+//! waits for room is taken back when something before it fails.
 //!
-//! A session holds no task: it makes progress while one of its methods runs, and the runtime calls one at each push and
-//! at each checkpoint. Every method is cancel-safe: a submission whose fate is unknown is submitted again.
+//! A session holds no task: it makes progress while one of its methods runs, [`Session::tend`] between the others. Every
+//! method is cancel-safe: a submission whose fate is unknown is submitted again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,13 +19,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{Abortable, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Appended, Ticket};
 use hydrant_core::{Batch, Disposition, Error, Permit, Position, Result, ShardId};
 use metrics::counter;
+use tokio::task::unconstrained;
 
 use super::Session;
 use super::begun::FirstPosition;
@@ -66,7 +68,20 @@ struct LaneNews {
 enum LaneStep {
     /// The writer has it, or refused it.
     Taken(Result<Ticket>),
+    /// It was taken back before the writer had it.
+    TakenBack,
     Answered(Result<Appended>),
+}
+
+/// Waits until the writer has room.
+async fn taken(
+    shard: ShardId,
+    id: u64,
+    submission: Abortable<BoxFuture<'static, Result<Ticket>>>,
+) -> LaneNews {
+    let taken = submission.await;
+    let step = taken.map_or(LaneStep::TakenBack, LaneStep::Taken);
+    LaneNews { shard, id, step }
 }
 
 fn answer_of(shard: ShardId, id: u64, ticket: Ticket) -> BoxFuture<'static, LaneNews> {
@@ -203,6 +218,17 @@ impl Session for LaneSession {
                 std::future::pending::<()>().await;
             }
             self.wait().await;
+        }
+    }
+
+    async fn tend(&mut self) {
+        loop {
+            if let Err(error) = self.advance().await {
+                let text = error.report();
+                let error = Some(error);
+                self.failure = Some(LaneFailure { error, text });
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -454,33 +480,26 @@ impl LaneSession {
                     &lane.sent[at].piece,
                 );
                 let id = lane.submitted(at);
-                let (writer, shard) = (Arc::clone(&self.output.writer), shard.clone());
-                let submission = async move {
-                    let taken = LaneStep::Taken(writer.submit(&shard, append).await);
-                    LaneNews {
-                        shard,
-                        id,
-                        step: taken,
-                    }
-                };
+                let writer = Arc::clone(&self.output.writer);
+                let submitted = shard.clone();
+                let submission = async move { writer.submit(&submitted, append).await };
                 let mut submission = submission.boxed();
-                let Some(news) = (&mut submission).now_or_never() else {
-                    lane.waits_for_room = true;
-                    waits = true;
-                    self.news.push(submission);
-                    break;
-                };
-                match news.step {
-                    LaneStep::Taken(Ok(ticket)) => {
-                        self.news.push(answer_of(news.shard, id, ticket))
-                    }
-                    LaneStep::Taken(Err(error)) | LaneStep::Answered(Err(error)) => {
-                        let error = lane.refused(at, error, &self.output.random, &news.shard);
+                // Only the writer says that there is no room: the many lanes of a batch would use up a task's turn.
+                match unconstrained(&mut submission).now_or_never() {
+                    Some(Ok(ticket)) => self.news.push(answer_of(shard.clone(), id, ticket)),
+                    Some(Err(error)) => {
+                        let error = lane.refused(at, error, &self.output.random, shard);
                         failed = failed.and(error.map_or(Ok(()), Err));
                         (waits, self.faulty) = (true, true);
                         break;
                     }
-                    LaneStep::Answered(Ok(_)) => {}
+                    None => {
+                        let (submission, parked) = abortable(submission);
+                        lane.parked = Some(parked);
+                        waits = true;
+                        self.news.push(taken(shard.clone(), id, submission).boxed());
+                        break;
+                    }
                 }
             }
         }
@@ -509,8 +528,9 @@ impl LaneSession {
             return;
         };
         let answer = match step {
+            LaneStep::TakenBack => return,
             LaneStep::Taken(taken) => {
-                lane.waits_for_room = false;
+                lane.parked = None;
                 self.waits = true;
                 match taken {
                     Ok(ticket) => return self.news.push(answer_of(shard, id, ticket)),

@@ -1,7 +1,13 @@
-//! Lanes against a model of the log: each unit once, order per key, accounts that balance, checkpoints that hold.
+//! Sessions against streams in memory, and what they send.
 
-use std::collections::BTreeMap;
+mod claims;
+mod found;
+mod room;
+mod routes;
+mod simulation;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hydrant_core::batch::{AccountOf, AccountSpan, Entry, RunBuilder, Span, Step};
@@ -9,14 +15,60 @@ use hydrant_core::origin::{Account, DeadLetter, Dropped, WriterId};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Transformed;
 use hydrant_core::{
-    Batch, Budget, Context, Error, Position, Random, Sequence, ShardId, StreamId, Workers,
+    Batch, Budget, Context, Error, Position, Random, Sequence, Shard, StreamId, Workers,
 };
 
-use super::model::{Faults, ModelStream};
+use hydrant_core::stream::{SharedStream, Stream};
+use hydrant_testing::clock::ManualClock;
+use hydrant_testing::memory::{MemoryStream, StreamFaults, StreamTraits, Withheld};
+
+use self::found::{FoundRecords, check};
 use super::session::LaneSession;
 use super::{Keys, LaneLimits, Lanes, Session, Upstream};
 
 const STREAM: &str = "in";
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a stream of small appends and records says of itself.
+pub(super) fn small() -> StreamTraits {
+    StreamTraits {
+        record_bytes_max: 200,
+        append_bytes_target: 300,
+        ..StreamTraits::default()
+    }
+}
+
+/// A log that checks origins.
+pub(super) fn log(shards: u32, random: Random) -> MemoryStream {
+    let clock = Arc::new(ManualClock::new(1));
+    let stream = MemoryStream::checking("out", shards, clock, random);
+    stream.set_traits(small());
+    stream
+}
+
+/// A log whose readers drop copies.
+pub(super) fn storing_log(shards: u32, random: Random) -> MemoryStream {
+    let clock = Arc::new(ManualClock::new(1));
+    let stream = MemoryStream::storing("out", shards, clock, random);
+    stream.set_traits(small());
+    stream
+}
+
+/// Splits an open shard in the middle, or merges two neighbours.
+pub(super) async fn reshard(stream: &MemoryStream, random: &Random) {
+    let states = stream.states().await.unwrap().into_iter();
+    let mut open: Vec<Shard> = states.map(|state| state.shard).collect();
+    open.retain(|shard| !shard.closed);
+    open.sort_by_key(|shard| shard.range.first);
+    let admin = stream.admin();
+    let at = random.below(open.len() as u64) as usize;
+    if open.len() > 1 && random.below(2) == 0 {
+        let at = at.min(open.len() - 2);
+        admin.merge(&open[at].id, &open[at + 1].id).await.unwrap();
+    } else if open.len() < 10 {
+        admin.split(&open[at].id, None).await.unwrap();
+    }
+}
 
 pub(super) fn context(random: Random) -> Context {
     Context {
@@ -218,246 +270,7 @@ async fn send_batch(session: &mut LaneSession, seed: u64, shard: &str, batch: Ba
     session.send(plan).await.unwrap();
 }
 
-/// What the output holds, checked against the input up to `end` of each shard.
-fn check(stream: &ModelStream, seed: u64, shards: &[&str], through: &[Option<u64>]) {
-    stream.with(|model| {
-        let mut records: BTreeMap<(ShardId, u64), u32> = BTreeMap::new();
-        let mut orders: BTreeMap<(ShardId, String), u64> = BTreeMap::new();
-        let mut letters: BTreeMap<(String, String, u64, String), u32> = BTreeMap::new();
-        let mut early: u64 = 0;
-        let mut noise: u64 = 0;
-        for shard in &model.shards {
-            for record in &shard.log {
-                let sequence = record.sequence.offset().unwrap();
-                let name = record.origin_shard.as_str();
-                *records
-                    .entry((record.origin_shard.clone(), sequence))
-                    .or_default() += 1;
-                assert!(
-                    record.explicit || record.key.is_none(),
-                    "routes of keys are stored"
-                );
-                assert!(shard.shard.range.contains(record.route));
-                if let Some(key) = key(sequence, name) {
-                    // Shards are numbered in the order of their making, so parents come before children.
-                    let last = orders
-                        .entry((record.origin_shard.clone(), key))
-                        .or_insert(0);
-                    assert!(*last <= sequence, "seed {seed}: {sequence} after {last}");
-                    *last = sequence;
-                }
-                let redacted = fate(seed, sequence) == Fate::Rekeyed && record.key.is_some();
-                assert_eq!(
-                    redacted,
-                    record.key.as_deref() == Some(b"[EMAIL]".as_slice())
-                );
-            }
-            for account in &shard.accounts {
-                assert!(account.balances());
-                for letter in &account.letters {
-                    let place = (
-                        letter.stream.to_string(),
-                        letter.shard.to_string(),
-                        letter.sequence.offset().unwrap(),
-                        letter.reason.to_string(),
-                    );
-                    *letters.entry(place).or_default() += 1;
-                }
-                for dropped in &account.dropped {
-                    match &*dropped.rule {
-                        "early" => early += dropped.count,
-                        _ => noise += dropped.count,
-                    }
-                }
-            }
-        }
-        let (mut early_wanted, mut noise_wanted) = (0, 0);
-        for (shard, through) in shards.iter().zip(through) {
-            let Some(through) = through else { continue };
-            for sequence in 0..=*through {
-                let count = records.get(&((*shard).into(), sequence)).copied();
-                let given_up = |stream: &str, reason: &str| {
-                    let place = (
-                        stream.to_owned(),
-                        (*shard).to_owned(),
-                        sequence,
-                        reason.to_owned(),
-                    );
-                    letters.get(&place).copied()
-                };
-                let wrong = format!("seed {seed}: {shard} {sequence}");
-                match fate(seed, sequence) {
-                    Fate::Kept | Fate::Rekeyed => assert_eq!(count, Some(1), "{wrong}"),
-                    Fate::Letter => {
-                        assert_eq!(given_up(STREAM, "malformed_json"), Some(1), "{wrong}");
-                    }
-                    Fate::TooLarge => {
-                        assert_eq!(given_up("in@1", "record_too_large"), Some(1), "{wrong}");
-                    }
-                    Fate::Dropped => noise_wanted += 1,
-                    Fate::Account => {
-                        for n in 0..LETTERS {
-                            let reason = format!("reason-{n}");
-                            assert_eq!(given_up("raw", &reason), Some(1), "{wrong}");
-                        }
-                        early_wanted += 2;
-                    }
-                }
-            }
-        }
-        assert!(records.values().all(|count| *count == 1), "seed {seed}");
-        assert!(letters.values().all(|count| *count == 1), "seed {seed}");
-        assert!(
-            early >= early_wanted && noise >= noise_wanted,
-            "seed {seed}"
-        );
-        let all = through.iter().all(|through| *through == Some(UNITS - 1));
-        if all {
-            assert_eq!((early, noise), (early_wanted, noise_wanted), "seed {seed}");
-        }
-    });
-}
-
 pub(super) const UNITS: u64 = 120;
-
-struct Worker {
-    session: LaneSession,
-    next: u64,
-}
-
-/// Runs two upstream shards with owners, successors and zombies against a log that fails and reshards.
-pub(super) async fn simulate(seed: u64) {
-    let random = Random::seeded(seed);
-    let stream = ModelStream::new(1 + random.below(4) as u32, random.clone());
-    let shards = ["a", "b"];
-    let mut checkpoints = [Position::Begin; 2];
-    let mut workers: Vec<(usize, Worker)> = Vec::new();
-    let context = context(random.clone());
-    stream.with(|model| {
-        model.faults = Faults {
-            lost: random.below(15),
-            answer_lost: random.below(15),
-            late: random.below(10),
-            full: random.below(4),
-            refused_at_call: random.below(80),
-            stale_map: random.below(60),
-            fatal: 0,
-        };
-    });
-    // Each process has its own view of the map.
-    let limits = LaneLimits {
-        bytes: 200 + random.below(2000) as usize,
-        appends: 1 + random.below(12) as usize,
-    };
-    for step in 0..4000 {
-        if checkpoints
-            .iter()
-            .all(|c| *c == Position::offset(UNITS - 1))
-        {
-            break;
-        }
-        if step == 600 {
-            // From here on nothing fails, so that the run ends.
-            stream.with(|model| model.faults = Faults::default());
-        }
-        match random.below(if step < 600 { 40 } else { 30 }) {
-            30..33 => {
-                if stream.with(|model| model.shards.len()) < 30 {
-                    stream.with(|model| model.reshard(&random));
-                }
-            }
-            33 | 34 => {
-                // A kill: whatever was on its way is forgotten.
-                if !workers.is_empty() {
-                    let victim = random.below(workers.len() as u64) as usize;
-                    drop(workers.swap_remove(victim));
-                }
-            }
-            35 => stream.with(|model| model.land_late()),
-            36 => {
-                // A zombie stays and another worker takes over.
-                let which = random.below(2) as usize;
-                if workers.len() < 6 {
-                    start(&mut workers, which, &stream, &context, limits, checkpoints).await;
-                }
-            }
-            _ => {
-                let which = random.below(2) as usize;
-                let Some(at) = pick(&workers, which, &random) else {
-                    start(&mut workers, which, &stream, &context, limits, checkpoints).await;
-                    continue;
-                };
-                let worker = &mut workers[at].1;
-                let shard = shards[which];
-                if worker.next < UNITS && random.below(3) > 0 {
-                    let end = (worker.next + 1 + random.below(9)).min(UNITS);
-                    send(&mut worker.session, seed, shard, worker.next, end).await;
-                    worker.next = end;
-                }
-                let to = if random.below(8) == 0 || step >= 600 {
-                    worker.session.drain().await.unwrap()
-                } else {
-                    worker.session.progress().await.unwrap()
-                };
-                // Any owner may write the ledger in this model; it never goes back.
-                checkpoints[which] = checkpoints[which].max(to);
-                let through = checkpoints.map(|c| c.sequence().and_then(Sequence::offset));
-                if step % 4 > 0 {
-                    continue;
-                }
-                check(&stream, seed, &shards, &through);
-            }
-        }
-    }
-    assert_eq!(
-        checkpoints,
-        [Position::offset(UNITS - 1); 2],
-        "seed {seed} did not end"
-    );
-    let through = [Some(UNITS - 1); 2];
-    check(&stream, seed, &shards, &through);
-    // Zombies wake up at the end and do their worst.
-    for (which, worker) in &mut workers {
-        if worker.next < UNITS {
-            send(
-                &mut worker.session,
-                seed,
-                shards[*which],
-                worker.next,
-                UNITS,
-            )
-            .await;
-        }
-        worker.session.drain().await.unwrap();
-    }
-    stream.with(|model| model.land_late());
-    check(&stream, seed, &shards, &through);
-}
-
-fn pick(workers: &[(usize, Worker)], which: usize, random: &Random) -> Option<usize> {
-    let of: Vec<usize> = (0..workers.len())
-        .filter(|n| workers[*n].0 == which)
-        .collect();
-    (!of.is_empty()).then(|| of[random.below(of.len() as u64) as usize])
-}
-
-async fn start(
-    workers: &mut Vec<(usize, Worker)>,
-    which: usize,
-    stream: &ModelStream,
-    context: &Context,
-    limits: LaneLimits,
-    checkpoints: [Position; 2],
-) {
-    let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-    let lanes = Lanes::open(output, Keys::Replaced, limits, context)
-        .await
-        .unwrap();
-    let after = checkpoints[which];
-    let session = lanes.session(upstream(["a", "b"][which], after)).await;
-    let next = after.next_offset().unwrap();
-    workers.push((which, Worker { session, next }));
-}
 
 pub(super) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
@@ -468,36 +281,41 @@ pub(super) fn run(test: impl Future<Output = ()>) {
         .block_on(test);
 }
 
-#[test]
-fn each_unit_is_in_the_output_once_and_in_order_whatever_happens() {
-    for seed in 0..50 {
-        run(simulate(seed));
-    }
+async fn lanes(
+    output: &MemoryStream,
+    keys: Keys,
+    context: &Context,
+) -> hydrant_core::Result<Lanes> {
+    let output: SharedStream = Arc::new(output.clone());
+    Lanes::open(output, keys, LaneLimits::default(), context).await
+}
+
+/// A log that checks, and a session into it from the beginning of `a`.
+async fn log_and_session(shards: u32, seed: u64) -> (MemoryStream, LaneSession) {
+    let random = Random::seeded(seed);
+    let stream = log(shards, random.clone());
+    let lanes = lanes(&stream, Keys::Replaced, &context(random))
+        .await
+        .unwrap();
+    let session = lanes.session(upstream("a", Position::Begin)).await;
+    (stream, session)
 }
 
 #[test]
 fn one_seed_run_twice_gives_the_same_log() {
     let log = |seed| {
-        let random = Random::seeded(seed);
-        let stream = ModelStream::new(3, random.clone());
-        let stream_of_run = stream.clone();
-        run(async move {
-            let context = context(random.clone());
-            let output: hydrant_core::stream::SharedStream = Arc::new(stream_of_run.clone());
-            let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context)
-                .await
-                .unwrap();
-            let mut session = lanes.session(upstream("a", Position::Begin)).await;
+        let mut records = Vec::new();
+        run(async {
+            let (stream, mut session) = log_and_session(3, seed).await;
+            let random = Random::seeded(seed);
             for at in 0..10 {
-                stream_of_run.with(|model| model.reshard(&random));
+                reshard(&stream, &random).await;
                 send(&mut session, seed, "a", at * 10, at * 10 + 10).await;
             }
             session.drain().await.unwrap();
+            records = FoundRecords::read(&stream).await.records;
         });
-        stream.with(|model| {
-            let logs = model.shards.iter().map(|shard| shard.log.clone());
-            logs.collect::<Vec<_>>()
-        })
+        records
     };
     assert_eq!(log(5), log(5));
 }
@@ -505,18 +323,7 @@ fn one_seed_run_twice_gives_the_same_log() {
 #[test]
 fn a_shard_that_gets_nothing_from_a_batch_takes_the_next_one() {
     run(async {
-        let random = Random::seeded(1);
-        let stream = ModelStream::new(8, random.clone());
-        let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-        let lanes = Lanes::open(
-            output,
-            Keys::Replaced,
-            LaneLimits::default(),
-            &context(random),
-        )
-        .await
-        .unwrap();
-        let mut session = lanes.session(upstream("a", Position::Begin)).await;
+        let (stream, mut session) = log_and_session(8, 1).await;
         for sequence in 0..UNITS {
             send(&mut session, 1, "a", sequence, sequence + 1).await;
             session.skip(Position::offset(sequence));
@@ -526,7 +333,7 @@ fn a_shard_that_gets_nothing_from_a_batch_takes_the_next_one() {
         session.skip(Position::offset(UNITS + 5));
         let to = session.progress().await.unwrap();
         assert_eq!(to, Position::offset(UNITS + 5));
-        check(&stream, 1, &["a", "b"], &[Some(UNITS - 1), None]);
+        check(&stream, 1, [UNITS, 0]).await;
     });
 }
 
@@ -534,9 +341,12 @@ fn a_shard_that_gets_nothing_from_a_batch_takes_the_next_one() {
 fn what_is_unconfirmed_is_bounded() {
     run(async {
         let random = Random::seeded(2);
-        let stream = ModelStream::new(2, random.clone());
-        stream.with(|model| model.faults.full = 100);
-        let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
+        let stream = log(2, random.clone());
+        stream.set_faults(StreamFaults {
+            full: 100,
+            ..StreamFaults::default()
+        });
+        let output: SharedStream = Arc::new(stream.clone());
         let limits = LaneLimits {
             bytes: 1 << 20,
             appends: 4,
@@ -550,18 +360,12 @@ fn what_is_unconfirmed_is_bounded() {
                 send(&mut session, 2, "a", at * 10, at * 10 + 10).await;
             }
         };
-        let hour = std::time::Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, sending).await.is_err());
+        assert!(tokio::time::timeout(HOUR, sending).await.is_err());
         assert_eq!(session.confirmed(), Position::Begin);
-        stream.with(|model| model.faults.full = 0);
+        stream.set_faults(StreamFaults::default());
         let to = session.drain().await.unwrap();
         assert!(to > Position::Begin);
-        check(
-            &stream,
-            2,
-            &["a", "b"],
-            &[to.sequence().unwrap().offset(), None],
-        );
+        check(&stream, 2, [to.next_offset().unwrap(), 0]).await;
     });
 }
 
@@ -570,14 +374,15 @@ fn what_is_unconfirmed_is_bounded() {
 fn a_session_that_overdraws_lets_the_next_one_do_so() {
     run(async {
         let random = Random::seeded(3);
-        let stream = ModelStream::new(2, random.clone());
+        let stream = log(2, random.clone());
         // What is sent is stored at the second or third try.
-        stream.with(|model| model.faults.lost = 60);
-        let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
+        stream.set_faults(StreamFaults {
+            lost: 60,
+            slow: 100,
+            ..StreamFaults::default()
+        });
         let context = context(random);
-        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context)
-            .await
-            .unwrap();
+        let lanes = lanes(&stream, Keys::Replaced, &context).await.unwrap();
         let [little, as_little] = [(); 2].map(|()| context.budget.try_acquire(1).unwrap());
         let all = context.budget.total_bytes() - context.budget.held_bytes();
         let _spent = context.budget.try_acquire(all - 2048).unwrap();
@@ -594,27 +399,15 @@ fn a_session_that_overdraws_lets_the_next_one_do_so() {
             // Meanwhile the first session is not polled.
             send_batch(&mut b, 3, "b", batch("b", as_little)).await;
         };
-        let hour = std::time::Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, sending).await.is_ok());
-        check(&stream, 3, &["a", "b"], &[Some(19), Some(19)]);
+        assert!(tokio::time::timeout(HOUR, sending).await.is_ok());
+        check(&stream, 3, [20, 20]).await;
     });
 }
 
 #[test]
 fn a_transform_that_loses_count_is_refused_before_anything_is_sent() {
     run(async {
-        let random = Random::seeded(3);
-        let stream = ModelStream::new(2, random.clone());
-        let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-        let lanes = Lanes::open(
-            output,
-            Keys::Replaced,
-            LaneLimits::default(),
-            &context(random),
-        )
-        .await
-        .unwrap();
-        let session = lanes.session(upstream("a", Position::Begin)).await;
+        let (_, session) = log_and_session(2, 3).await;
         let planner = session.planner();
         let wrongs: [fn(&mut Transformed); 4] = [
             |t| t.input -= 1,
@@ -636,37 +429,49 @@ fn a_transform_that_loses_count_is_refused_before_anything_is_sent() {
 #[test]
 fn a_failure_for_good_ends_the_session_with_its_own_error() {
     run(async {
-        for at_call in [0, 100] {
-            let random = Random::seeded(6);
-            let stream = ModelStream::new(2, random.clone());
-            stream.with(|model| {
-                model.faults.fatal = 100;
-                model.faults.refused_at_call = at_call;
+        for (at_call, tends) in [(0, false), (100, false), (0, true)] {
+            let (stream, mut session) = log_and_session(2, 6).await;
+            stream.set_faults(StreamFaults {
+                fatal: 100,
+                refused_at_call: at_call,
+                slow: 100,
+                ..StreamFaults::default()
             });
-            let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-            let lanes = Lanes::open(
-                output,
-                Keys::Replaced,
-                LaneLimits::default(),
-                &context(random),
-            )
-            .await
-            .unwrap();
-            let mut session = lanes.session(upstream("a", Position::Begin)).await;
             let planner = session.planner();
             let batch = input(6, "a", 0, 30);
             let routes = planner.routes(&batch);
             let plan = planner.plan(transform(6, "a", batch), &routes, 0).unwrap();
             let sent = session.send(plan).await;
+            if tends {
+                // What fails meanwhile is told by the next call.
+                let tending = tokio::time::timeout(HOUR, session.tend());
+                assert!(tending.await.is_err());
+            }
             let error = match sent {
                 Err(error) => error,
                 Ok(()) => session.drain().await.unwrap_err(),
             };
             assert!(matches!(error, Error::Refused { .. }), "{error}");
-            stream.with(|model| model.faults = Faults::default());
+            stream.set_faults(StreamFaults::default());
             let error = session.drain().await.unwrap_err();
             assert!(error.to_string().contains("the output is gone"), "{error}");
             assert_eq!(session.confirmed(), Position::Begin);
         }
+    });
+}
+
+#[test]
+fn what_waits_for_room_is_handed_on_while_nothing_is_pushed() {
+    run(async {
+        let (stream, mut session) = log_and_session(1, 7).await;
+        let only = stream.shards().await.unwrap().all()[0].id.clone();
+        stream.withhold(Some((only, Withheld::Room)));
+        send(&mut session, 7, "a", 0, 10).await;
+        assert!(tokio::time::timeout(HOUR, session.tend()).await.is_err());
+        stream.withhold(None);
+        let moment = Duration::from_millis(50);
+        assert!(tokio::time::timeout(moment, session.tend()).await.is_err());
+        check(&stream, 7, [10, 0]).await;
+        assert_eq!(session.confirmed(), Position::offset(9));
     });
 }

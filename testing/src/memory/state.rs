@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hydrant_core::clock::{self, Instant, SharedClock};
 use futures::FutureExt;
+use hydrant_core::clock::{self, Instant, SharedClock};
 use hydrant_core::error::{Error, Result};
 use hydrant_core::hash::Routing;
 use hydrant_core::lease::Progress;
@@ -353,7 +353,11 @@ impl StreamShared {
     }
 
     /// Takes an append of a stream that checks, and decides what becomes of it: the outer result is that of the call.
-    pub(super) async fn append(self: &Arc<Self>, shard: &ShardId, append: Append) -> Result<Ticket> {
+    pub(super) async fn append(
+        self: &Arc<Self>,
+        shard: &ShardId,
+        append: Append,
+    ) -> Result<Ticket> {
         self.given(shard, Withheld::Room).await;
         let (result, delay, is_at_call) = {
             let mut state = self.settled();

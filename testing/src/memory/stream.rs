@@ -7,9 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::leases::MemoryLeases;
-use super::state::{
-    DedupMode, MemoryShardLog, StreamFaults, StreamShared, StreamTraits, Withheld,
-};
+use super::state::{DedupMode, MemoryShardLog, StreamFaults, StreamShared, StreamTraits, Withheld};
 use super::storing::{SiftingReader, StoringWriter};
 use hydrant_core::admin::{Admin, LeaseAccess, Repair, Reshard, Retention, Trim};
 use hydrant_core::budget::Budget;
@@ -18,6 +16,7 @@ use hydrant_core::error::{Error, Result};
 use hydrant_core::hash::Routing;
 use hydrant_core::interval::Interval;
 use hydrant_core::lease::{Lease, LeaseStore, Progress, rows_that_count};
+use hydrant_core::marks::TagEntry;
 use hydrant_core::position::Position;
 use hydrant_core::random::Random;
 use hydrant_core::shard::{ShardId, ShardMap, StreamId};
@@ -77,6 +76,13 @@ impl MemoryStream {
     pub fn withhold(&self, what: Option<(ShardId, Withheld)>) {
         self.shared.lock().withheld = what;
         self.shared.notify();
+    }
+
+    /// What the appends that a shard of a stream without checks took say of their origins.
+    pub fn tags(&self, shard: &ShardId) -> Vec<TagEntry> {
+        let mut state = self.shared.settled();
+        let log = state.stored(shard).ok();
+        log.map_or_else(Vec::new, |log| log.tags().cloned().collect())
     }
 
     /// Lets everything land that is under way.

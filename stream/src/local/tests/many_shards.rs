@@ -10,14 +10,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use hydrant_core::batch::{RunBuilder, Step};
 use hydrant_core::disk::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
+use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{Read, StreamWriter};
-use hydrant_core::{Position, ShardId, clock};
+use hydrant_core::{Position, Sequence, ShardId, clock};
 use hydrant_testing::disk::SimWorld;
 use tokio::sync::Semaphore;
 
 use super::fixture::*;
 use crate::CreateOptions;
+use crate::delivery::{Keys, Upstream, deliver_into};
 
 const SHARDS: u64 = 300;
 /// Threads for disk calls.
@@ -236,4 +239,46 @@ async fn a_shard_costs_one_hand_over_when_it_is_written_or_read_and_nothing_when
     clock::sleep(Duration::from_secs(600)).await;
     assert_eq!(counts.take(), (0, 0), "idle shards cost nothing");
     assert_eq!(counts.open.load(SeqCst), 0, "idle shards have no file open");
+}
+
+/// A task has a turn of so many steps: that it is over is no sign that a shard has no room.
+#[tokio::test(start_paused = true)]
+async fn a_batch_over_many_shards_is_handed_in_at_once() {
+    let ctx = context_on(SimWorld::new(1).process("a").shared(), 1);
+    let options = CreateOptions::with_shards(SHARDS as u32);
+    let output = create("local:/events", options, &ctx).await.unwrap();
+    let delivery = deliver_into(&output, Keys::Kept, &ctx).await.unwrap();
+    let mut session = delivery
+        .open(Upstream {
+            writer: WriterId::of_name("sender"),
+            claim: None,
+            stream: output.id().clone(),
+            shard: "a".into(),
+            start: Position::Begin,
+            after: Position::Begin,
+            unit_route: 0,
+            stage: "transform".into(),
+        })
+        .await
+        .unwrap();
+    let map = output.shards().await.unwrap();
+    let batch_from = |first: u64| {
+        let mut batch = Arc::into_inner(batch(&(0..SHARDS).collect::<Vec<_>>())).unwrap();
+        let mut runs = RunBuilder::default();
+        (first..first + SHARDS).for_each(|n| runs.push(Sequence::from(n), 0, Step::Sequence, 0));
+        batch.runs = runs.finish();
+        batch.hashes = map.all().iter().map(|shard| shard.range.first).collect();
+        batch.to = Position::offset(first + SHARDS - 1);
+        batch
+    };
+    let first = session.planner().plan_records(batch_from(0)).unwrap();
+    session.send(first).await.unwrap();
+    session.drain().await.unwrap();
+    let second = session.planner().plan_records(batch_from(SHARDS)).unwrap();
+    session.send(second).await.unwrap();
+    // Nobody asks the session for anything meanwhile.
+    clock::sleep(Duration::from_secs(60)).await;
+    let states = output.states().await.unwrap();
+    let stored: u64 = states.iter().filter_map(|state| state.records).sum();
+    assert_eq!(stored, 2 * SHARDS);
 }

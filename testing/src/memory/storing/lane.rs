@@ -163,30 +163,40 @@ impl StoringLane {
         let InFlight { answer, put, sent } = under_way;
         match answer.result {
             Ok((took, sequence)) => {
-                let is_inside = put.items.iter().all(|item| took.range.contains(item.route));
+                let mut items = put.items.iter();
+                let is_inside = items.all(|item| took.range.contains(item.route));
                 let is_unchecked = mutant::is(Mutant::AnsweringShardUnchecked);
-                if took.id == *shard || is_inside || is_unchecked {
-                    let mut record = 0;
-                    let end = put.items.len().saturating_sub(1) as u32;
-                    for queued in sent {
-                        record += queued.append.picks.len() as u32;
-                        let last = match (queued.append.picks.len(), queued.append.units.len()) {
-                            (0, 0) => None,
-                            (0, _) => Some(Position::at(sequence, end)),
-                            _ => Some(Position::at(sequence, record - 1)),
-                        };
-                        queued.answer(Ok(Appended {
-                            shard: match is_unchecked {
-                                true => shard.clone(),
-                                false => took.id.clone(),
-                            },
-                            last,
-                            duplicates: 0,
-                        }));
+                let is_confirmed = took.id == *shard || is_inside || is_unchecked;
+                let by_entry = mutant::is(Mutant::EntriesConfirmedAlone);
+                let mut record = 0;
+                let end = put.items.len().saturating_sub(1) as u32;
+                let mut failed = Vec::new();
+                for queued in sent {
+                    let append = &queued.append;
+                    record += append.picks.len() as u32;
+                    let mut routes = append.routes.iter();
+                    let is_own = by_entry && routes.all(|route| took.range.contains(*route));
+                    if !is_confirmed && !is_own {
+                        failed.push(queued);
+                        continue;
                     }
-                } else {
+                    let last = match (append.picks.len(), append.units.len()) {
+                        (0, 0) => None,
+                        (0, _) => Some(Position::at(sequence, end)),
+                        _ => Some(Position::at(sequence, record - 1)),
+                    };
+                    queued.answer(Ok(Appended {
+                        shard: match is_unchecked {
+                            true => shard.clone(),
+                            false => took.id.clone(),
+                        },
+                        last,
+                        duplicates: 0,
+                    }));
+                }
+                if !is_confirmed {
                     let queue = std::mem::take(&mut self.queue);
-                    for queued in sent.into_iter().chain(queue) {
+                    for queued in failed.into_iter().chain(queue) {
                         let shard = shard.clone();
                         self.fail(queued, Error::Sealed { shard });
                     }

@@ -189,6 +189,10 @@ impl StoredLog {
         self.kept_after
     }
 
+    pub(in crate::memory) fn tags(&self) -> impl Iterator<Item = &TagEntry> {
+        self.puts.iter().flat_map(|stored| &stored.put.tag)
+    }
+
     fn bytes(&self) -> u64 {
         self.puts.iter().map(|stored| stored.put.bytes()).sum()
     }

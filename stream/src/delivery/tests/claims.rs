@@ -6,19 +6,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use hydrant_core::batch::{Entry, RunBuilder, Span, Step};
 use hydrant_core::clock;
+use hydrant_core::marks::TagEntry;
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::stream::{ClaimedRange, SharedStream};
+use hydrant_core::stream::{SharedStream, Stream};
 use hydrant_core::{Batch, HashRange, Position, Random, Sequence, ShardId};
 
-use super::model::{HandedIn, ModelStream};
-use super::session::LaneSession;
-use super::tests::{context, run, upstream};
-use super::{Keys, LaneLimits, Lanes, Session};
+use hydrant_testing::memory::{MemoryStream, Withheld};
+
+use super::{context, log, run, storing_log, upstream};
+use crate::delivery::session::LaneSession;
+use crate::delivery::{Keys, LaneLimits, Lanes, Session};
 
 /// More than an answer takes.
 const ANSWERED: Duration = Duration::from_millis(100);
 
-async fn session(stream: &ModelStream, after: Position) -> LaneSession {
+async fn session(stream: &MemoryStream, after: Position) -> LaneSession {
     let output: SharedStream = Arc::new(stream.clone());
     let context = context(Random::seeded(2));
     let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context);
@@ -26,10 +28,22 @@ async fn session(stream: &ModelStream, after: Position) -> LaneSession {
     lanes.session(upstream("a", after)).await
 }
 
-fn last(stream: &ModelStream) -> HandedIn {
-    stream
-        .with(|model| model.handed_in.last().cloned())
-        .unwrap()
+/// What the last append in this shard says of its origin.
+fn last(stream: &MemoryStream, shard: &str) -> TagEntry {
+    let mut tags = stream.tags(&shard.into());
+    tags.pop().unwrap()
+}
+
+/// From where it claims each range.
+fn claims(tag: &TagEntry) -> Vec<(HashRange, Position)> {
+    let claims = tag.claims.iter();
+    claims.map(|claim| (claim.range, claim.from)).collect()
+}
+
+/// How many records a shard of a log that checks has.
+async fn stored(stream: &MemoryStream, shard: &str) -> u64 {
+    let state = stream.state(&shard.into()).await;
+    state.map_or(0, |state| state.records.unwrap())
 }
 
 /// Lets a session work for a while without an end to wait for.
@@ -67,18 +81,24 @@ async fn send(session: &mut LaneSession, hash: u128, from: u64, end: u64) {
         .unwrap();
 }
 
-/// Everything of the model is in `numbers` shards; answers these, with a session from the beginning.
-async fn world(numbers: u32) -> (ModelStream, Vec<HashRange>, LaneSession) {
-    let stream = ModelStream::new(numbers, Random::seeded(1));
+/// A session from the beginning into a log, which checks or leaves copies to its readers, of so many shards.
+async fn world(checks: bool, shards: u32) -> (MemoryStream, Vec<HashRange>, LaneSession) {
+    let stream = match checks {
+        true => log(shards, Random::seeded(1)),
+        false => storing_log(shards, Random::seeded(1)),
+    };
     let session = session(&stream, Position::Begin).await;
-    (stream, HashRange::even(numbers), session)
+    (stream, HashRange::even(shards), session)
 }
 
-fn claim(range: HashRange, from: u64) -> ClaimedRange {
-    ClaimedRange {
-        range,
-        from: Position::offset(from),
-    }
+fn claim(range: HashRange, from: u64) -> (HashRange, Position) {
+    (range, Position::offset(from))
+}
+
+async fn merge(stream: &MemoryStream) {
+    let admin = stream.admin();
+    let [a, b] = ["000001", "000002"].map(ShardId::from);
+    admin.merge(&a, &b).await.unwrap();
 }
 
 /// Whether a test falls with a broken variant.
@@ -88,20 +108,24 @@ fn falls<T: Future<Output = ()>>(broken: Mutant, test: impl FnOnce() -> T) -> bo
 }
 
 async fn each_part_of_a_merged_shard_has_its_own_claim() {
-    let (stream, halves, mut session) = world(2).await;
+    let (stream, halves, mut session) = world(false, 2).await;
     send(&mut session, halves[0].first, 0, 3).await;
     send(&mut session, halves[1].first, 3, 6).await;
     session.drain().await.unwrap();
-    stream.with(|model| model.merge(0));
+    merge(&stream).await;
+    // The merged shard takes it for its parent, and the session learns of it.
     send(&mut session, halves[1].last, 6, 9).await;
     assert_eq!(session.drain().await.unwrap(), Position::offset(8));
-    let handed = last(&stream);
-    assert_eq!(handed.shard, ShardId::from("0002"));
-    assert_eq!(handed.claims, [claim(halves[0], 2), claim(halves[1], 5)]);
-    // From here on the shard is one.
-    send(&mut session, 0, 9, 10).await;
+    assert_eq!(claims(&last(&stream, "000003")), [claim(halves[1], 5)]);
+    send(&mut session, halves[1].last, 9, 12).await;
     session.drain().await.unwrap();
-    assert_eq!(last(&stream).claims, [claim(HashRange::ALL, 8)]);
+    let of_each = [claim(halves[0], 2), claim(halves[1], 8)];
+    assert_eq!(claims(&last(&stream, "000003")), of_each);
+    // From here on the shard is one.
+    send(&mut session, 0, 12, 13).await;
+    session.drain().await.unwrap();
+    let of_all = [claim(HashRange::ALL, 11)];
+    assert_eq!(claims(&last(&stream, "000003")), of_all);
 }
 
 #[test]
@@ -114,36 +138,26 @@ fn claims_are_never_the_least_over_a_merged_range() {
 }
 
 async fn what_a_child_took_counts_in_its_range() {
-    let (stream, _, mut session) = world(1).await;
+    let (stream, _, mut session) = world(false, 1).await;
     send(&mut session, 0, 0, 3).await;
     session.drain().await.unwrap();
-    stream.with(|model| {
-        model.split(0);
-        model.children_take = true;
-    });
+    let admin = stream.admin();
+    admin.split(&"000001".into(), None).await.unwrap();
     let halves = HashRange::even(2);
     // All of it lies in the lower child, which takes it for its parent.
     send(&mut session, halves[0].last, 3, 6).await;
     assert_eq!(session.drain().await.unwrap(), Position::offset(5));
-    assert_eq!(last(&stream).shard, ShardId::from("0000"));
+    assert_eq!(claims(&last(&stream, "000002")), [claim(HashRange::ALL, 2)]);
     send(&mut session, halves[1].first, 6, 9).await;
     session.drain().await.unwrap();
-    let handed = last(&stream);
-    assert_eq!(handed.shard, ShardId::from("0002"));
     assert_eq!(
-        handed.claims,
+        claims(&last(&stream, "000003")),
         [claim(halves[1], 2)],
         "nothing of it was read there"
     );
     send(&mut session, 0, 9, 12).await;
     session.drain().await.unwrap();
-    assert_eq!(last(&stream).claims, [claim(halves[0], 5)]);
-    stream.with(|model| {
-        assert_eq!(
-            model.shards.iter().map(|one| one.log.len()).sum::<usize>(),
-            12
-        )
-    });
+    assert_eq!(claims(&last(&stream, "000002")), [claim(halves[0], 5)]);
 }
 
 #[test]
@@ -156,33 +170,26 @@ fn what_another_shard_took_counts_in_its_range_alone() {
 }
 
 async fn a_child_waits_for_what_is_under_way() {
-    let (stream, halves, mut session) = world(2).await;
-    stream.with(|model| model.silent_shard = Some("0000".into()));
+    let (stream, halves, mut session) = world(true, 2).await;
+    stream.withhold(Some(("000001".into(), Withheld::Answers)));
     send(&mut session, halves[0].first, 0, 3).await;
     work(&mut session).await;
-    stream.with(|model| model.merge(0));
+    merge(&stream).await;
     send(&mut session, halves[1].first, 3, 6).await;
     work(&mut session).await;
-    let to_child = || {
-        stream.with(|model| {
-            let handed = model.handed_in.iter();
-            handed
-                .filter(|one| one.shard == ShardId::from("0002"))
-                .count()
-        })
-    };
     assert_eq!(
-        to_child(),
+        stored(&stream, "000003").await,
         0,
         "something may overtake what is under way to a parent"
     );
     // What is sent meanwhile is routed by the map of before, and waits as well.
     send(&mut session, halves[0].last, 6, 9).await;
     work(&mut session).await;
-    assert_eq!((to_child(), session.confirmed()), (0, Position::Begin));
-    stream.with(|model| model.silent_shard = None);
+    let waits = (stored(&stream, "000003").await, session.confirmed());
+    assert_eq!(waits, (0, Position::Begin));
+    stream.withhold(None);
     assert_eq!(session.drain().await.unwrap(), Position::offset(8));
-    assert_eq!(to_child(), 2);
+    assert_eq!(stored(&stream, "000003").await, 6);
 }
 
 #[test]
@@ -197,8 +204,8 @@ fn a_child_gets_nothing_while_something_is_under_way_to_its_parent() {
 #[test]
 fn a_shard_without_room_holds_up_its_own_lane_alone() {
     run(async {
-        let (stream, halves, mut session) = world(2).await;
-        stream.with(|model| model.full_shard = Some("0000".into()));
+        let (stream, halves, mut session) = world(true, 2).await;
+        stream.withhold(Some(("000001".into(), Withheld::Room)));
         let sending = async {
             for n in 0..20 {
                 let half = halves[n as usize % 2];
@@ -208,32 +215,32 @@ fn a_shard_without_room_holds_up_its_own_lane_alone() {
         };
         let sent = tokio::time::timeout(Duration::from_secs(60), sending).await;
         sent.expect("a session waits for one shard alone");
-        let stored = |n: usize| stream.with(|model| model.shards[n].log.len());
-        assert_eq!((stored(0), stored(1)), (0, 10));
+        assert_eq!(stored(&stream, "000001").await, 0);
+        assert_eq!(stored(&stream, "000002").await, 10);
         assert_eq!(session.confirmed(), Position::Begin);
-        stream.with(|model| model.full_shard = None);
+        stream.withhold(None);
         assert_eq!(session.drain().await.unwrap(), Position::offset(19));
-        assert_eq!((stored(0), stored(1)), (10, 10));
+        assert_eq!(stored(&stream, "000001").await, 10);
+        assert_eq!(stored(&stream, "000002").await, 10);
     });
 }
 
 async fn a_checkpoint_ages() {
-    let (stream, _, mut first) = world(1).await;
+    let (stream, _, mut first) = world(false, 1).await;
     send(&mut first, 0, 0, 10).await;
     let after = first.drain().await.unwrap();
-    stream.with(|model| model.reorders_within = Duration::from_secs(5));
     let mut session = session(&stream, after).await;
     send(&mut session, 0, 10, 13).await;
     session.drain().await.unwrap();
     assert_eq!(
-        last(&stream).low,
-        Position::Begin,
+        last(&stream, "000001").low,
+        None,
         "it may be not placed yet"
     );
     clock::sleep(Duration::from_secs(5)).await;
     send(&mut session, 0, 13, 16).await;
     session.drain().await.unwrap();
-    assert_eq!(last(&stream).low, after);
+    assert_eq!(last(&stream, "000001").low, Some(after));
 }
 
 #[test]

@@ -1,31 +1,24 @@
 //! Where records go, and units that are not records.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use hydrant_core::hash::Routing;
-use hydrant_core::stream::SharedStream;
+use hydrant_core::stream::Stream;
 use hydrant_core::{Error, HashRange, Position, Random};
 
-use super::model::ModelStream;
-use super::tests::{UNITS, context, input, run, transform, upstream};
-use super::{Keys, LaneLimits, Lanes, Session};
+use hydrant_testing::memory::{MemoryStream, StreamTraits};
+
+use super::{
+    UNITS, context, input, lanes, log, reshard, run, small, storing_log, transform, upstream,
+};
+use crate::delivery::{Keys, Lanes, Session};
 
 #[test]
 fn a_route_depends_on_the_input_key_alone_and_an_explicit_hash_outranks_it() {
     run(async {
-        let random = Random::seeded(4);
-        let output: SharedStream = Arc::new(ModelStream::new(2, random.clone()));
-        let context = context(random);
-        for (routing, explicit) in [(Keys::Replaced, true), (Keys::Kept, false)] {
-            let lanes = Lanes::open(
-                Arc::clone(&output),
-                routing,
-                LaneLimits::default(),
-                &context,
-            )
-            .await
-            .unwrap();
+        let stream = log(2, Random::seeded(4));
+        for (keys, explicit) in [(Keys::Replaced, true), (Keys::Kept, false)] {
+            let lanes = opened(&stream, keys).await.unwrap();
             let planner = lanes
                 .session(upstream("a", Position::Begin))
                 .await
@@ -53,18 +46,13 @@ fn a_route_depends_on_the_input_key_alone_and_an_explicit_hash_outranks_it() {
 fn what_is_no_record_goes_by_its_origin_alone() {
     run(async {
         let random = Random::seeded(5);
-        let stream = ModelStream::new(8, random.clone());
-        stream.with(|model| model.checks_appends = false);
-        let output: SharedStream = Arc::new(stream.clone());
-        let context = context(random.clone());
+        let stream = storing_log(8, random.clone());
         for reshards in 0..6 {
             if reshards > 0 {
-                stream.with(|model| model.reshard(&random));
+                reshard(&stream, &random).await;
             }
-            let output = Arc::clone(&output);
-            let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context)
-                .await
-                .unwrap();
+            let map = stream.shards().await.unwrap();
+            let lanes = opened(&stream, Keys::Replaced).await.unwrap();
             for name in ["a", "b"] {
                 let origin = upstream(name, Position::Begin);
                 let route = origin.unit_route;
@@ -76,14 +64,8 @@ fn what_is_no_record_goes_by_its_origin_alone() {
                 for (shard, piece) in plan.unwrap().pieces {
                     units += piece.units.len();
                     assert!(piece.units.iter().all(|unit| unit.route == route));
-                    let range = stream.with(|model| {
-                        let shards = model.shards.iter().map(|one| &one.shard);
-                        shards
-                            .clone()
-                            .find(|one| one.id == shard)
-                            .map(|one| one.range)
-                    });
-                    assert!(piece.units.is_empty() || range.unwrap().contains(route));
+                    let range = map.get(&shard).unwrap().range;
+                    assert!(piece.units.is_empty() || range.contains(route));
                 }
                 assert!(units > 40, "{units} units of {name}");
             }
@@ -95,8 +77,8 @@ fn what_is_no_record_goes_by_its_origin_alone() {
 #[test]
 fn where_appends_are_checked_a_unit_goes_where_its_record_would() {
     run(async {
-        let stream = ModelStream::new(8, Random::seeded(6));
-        let lanes = Arc::new(lanes(&stream, Keys::Replaced).await.unwrap());
+        let stream = log(8, Random::seeded(6));
+        let lanes = opened(&stream, Keys::Replaced).await.unwrap();
         let session = lanes.session(upstream("a", Position::Begin)).await;
         let planner = session.planner();
         let batch = input(6, "a", 0, UNITS);
@@ -120,9 +102,8 @@ fn where_appends_are_checked_a_unit_goes_where_its_record_would() {
 #[test]
 fn units_of_several_accounts_at_one_position_have_origins_of_their_own() {
     run(async {
-        let stream = ModelStream::new(8, Random::seeded(6));
-        stream.with(|model| model.checks_appends = false);
-        let lanes = Arc::new(lanes(&stream, Keys::Replaced).await.unwrap());
+        let stream = storing_log(8, Random::seeded(6));
+        let lanes = opened(&stream, Keys::Replaced).await.unwrap();
         let session = lanes.session(upstream("a", Position::Begin)).await;
         let planner = session.planner();
         let mut batch = input(6, "a", 0, UNITS);
@@ -146,35 +127,36 @@ fn units_of_several_accounts_at_one_position_have_origins_of_their_own() {
     });
 }
 
-async fn lanes(stream: &ModelStream, keys: Keys) -> hydrant_core::Result<Lanes> {
-    let output: SharedStream = Arc::new(stream.clone());
-    let context = context(Random::seeded(1));
-    Lanes::open(output, keys, LaneLimits::default(), &context).await
+async fn opened(stream: &MemoryStream, keys: Keys) -> hydrant_core::Result<Lanes> {
+    lanes(stream, keys, &context(Random::seeded(1))).await
+}
+
+fn route_by(stream: &MemoryStream, routing: Routing) {
+    stream.set_traits(StreamTraits { routing, ..small() });
 }
 
 /// A stream in which nothing but the key says where a record goes, regardless of its writer.
 #[test]
 fn keys_go_where_the_output_says_and_no_more_is_stored_than_its_readers_need() {
     run(async {
-        let random = Random::seeded(8);
-        let stream = ModelStream::new(5, random);
+        let stream = log(5, Random::seeded(8));
         let batch = input(8, "a", 0, 60);
         let keyed = || {
             let records = batch.records.iter().enumerate();
             records.filter_map(|(n, entry)| Some((n, batch.key(entry)?)))
         };
         for keys in [Keys::Kept, Keys::Replaced] {
-            stream.with(|model| model.routing = Routing::Md5);
-            let lanes_md5 = lanes(&stream, keys).await.unwrap();
+            route_by(&stream, Routing::Md5);
+            let lanes_md5 = opened(&stream, keys).await.unwrap();
             let session = lanes_md5.session(upstream("a", Position::Begin)).await;
             let routes = session.planner().routes(&batch);
             assert_eq!(routes.explicit, keys == Keys::Replaced);
             for (n, key) in keyed() {
                 assert_eq!(routes.hashes[n], hydrant_core::hash::route_of_key(key));
             }
-            stream.with(|model| model.routing = Routing::Murmur2 { partitions: 5 });
+            route_by(&stream, Routing::Murmur2 { partitions: 5 });
             let partitions = HashRange::even(5);
-            let lanes_murmur2 = lanes(&stream, keys).await.unwrap();
+            let lanes_murmur2 = opened(&stream, keys).await.unwrap();
             let session = lanes_murmur2.session(upstream("a", Position::Begin)).await;
             let planner = session.planner();
             let routes = planner.routes(&batch);
@@ -195,12 +177,13 @@ fn keys_go_where_the_output_says_and_no_more_is_stored_than_its_readers_need() {
 #[test]
 fn an_output_that_grew_is_refused_where_keys_go_by_the_number_of_partitions() {
     run(async {
-        let stream = ModelStream::new(3, Random::seeded(9));
-        stream.with(|model| model.routing = Routing::Murmur2 { partitions: 3 });
-        let before = lanes(&stream, Keys::Kept).await.unwrap();
+        let stream = log(3, Random::seeded(9));
+        route_by(&stream, Routing::Murmur2 { partitions: 3 });
+        let before = opened(&stream, Keys::Kept).await.unwrap();
         let mut session = before.session(upstream("a", Position::Begin)).await;
-        stream.with(|model| model.split(0));
-        let opened = lanes(&stream, Keys::Kept).await.unwrap_err();
+        let first = stream.shards().await.unwrap().all()[0].id.clone();
+        stream.admin().split(&first, None).await.unwrap();
+        let opened = opened(&stream, Keys::Kept).await.unwrap_err();
         assert!(opened.to_string().contains("4 partitions"), "{opened}");
         let planner = session.planner();
         let batch = input(9, "a", 0, 60);

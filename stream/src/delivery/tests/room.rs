@@ -11,9 +11,10 @@ use hydrant_core::transform::Transformed;
 use hydrant_core::{Batch, Budget, Context, Position, Random};
 use hydrant_fuzz::memory;
 
-use super::model::{Faults, ModelStream};
-use super::tests::{context, input, letter, run, upstream};
-use super::{Keys, LaneLimits, Lanes, Session};
+use hydrant_testing::memory::{StreamFaults, StreamTraits};
+
+use super::{context, input, lanes, letter, log, run, small, upstream};
+use crate::delivery::{Keys, Session};
 
 const RECORDS: u64 = 200;
 
@@ -42,13 +43,14 @@ fn all_letters(batch: Batch) -> Transformed {
 fn dead_letters_hold_their_memory_from_before_they_are_made_until_they_are_stored() {
     run(async {
         let random = Random::seeded(1);
-        let stream = ModelStream::new(2, random.clone());
-        stream.with(|model| model.faults.full = 100);
+        let stream = log(2, random.clone());
+        stream.set_faults(StreamFaults {
+            full: 100,
+            ..StreamFaults::default()
+        });
         let context = context(random);
         let budget = context.budget.clone();
-        let output: hydrant_core::stream::SharedStream = Arc::new(stream.clone());
-        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context);
-        let lanes = lanes.await.unwrap();
+        let lanes = lanes(&stream, Keys::Replaced, &context).await.unwrap();
         let mut session = lanes.session(upstream("a", Position::Begin)).await;
         let mut batch = input(1, "a", 0, RECORDS);
         batch.accounts.clear();
@@ -66,7 +68,7 @@ fn dead_letters_hold_their_memory_from_before_they_are_made_until_they_are_store
             (letters..letters * 2).contains(&held),
             "{held} of {letters}"
         );
-        stream.with(|model| model.faults = Faults::default());
+        stream.set_faults(StreamFaults::default());
         session.drain().await.unwrap();
         assert_eq!(budget.held_bytes(), 0);
     });
@@ -82,11 +84,12 @@ fn planning_dead_letters_takes_what_their_batch_was_given() {
             budget: Budget::new(1 << 30),
             ..context(random.clone())
         };
-        let mut output = ModelStream::new(1, random);
-        output.append_bytes = 1 << 20;
-        let output: hydrant_core::stream::SharedStream = Arc::new(output);
-        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context);
-        let lanes = lanes.await.unwrap();
+        let stream = log(1, random);
+        stream.set_traits(StreamTraits {
+            append_bytes_target: 1 << 20,
+            ..small()
+        });
+        let lanes = lanes(&stream, Keys::Replaced, &context).await.unwrap();
         let mut session = lanes.session(upstream("a", Position::Begin)).await;
         let mut batch = input(1, "a", 0, RECORDS);
         batch.accounts.clear();
@@ -114,9 +117,8 @@ fn while_the_budget_is_spent_one_batch_at_a_time_is_given_room() {
     run(async {
         let random = Random::seeded(2);
         let context = context(random.clone());
-        let output: hydrant_core::stream::SharedStream = Arc::new(ModelStream::new(2, random));
-        let lanes = Lanes::open(output, Keys::Replaced, LaneLimits::default(), &context);
-        let lanes = lanes.await.unwrap();
+        let stream = log(2, random);
+        let lanes = lanes(&stream, Keys::Replaced, &context).await.unwrap();
         let mut first = lanes.session(upstream("a", Position::Begin)).await;
         let mut other = lanes.session(upstream("b", Position::Begin)).await;
         let budget = &context.budget;
