@@ -11,6 +11,7 @@ pub mod conformance_lake;
 pub mod conformance_lease;
 pub mod conformance_stream;
 pub mod disk;
+pub mod layer;
 pub mod memory;
 #[cfg(test)]
 mod mutants;

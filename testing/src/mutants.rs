@@ -5,7 +5,6 @@ mod readers;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,21 +12,20 @@ use futures::FutureExt;
 
 use super::clock::ManualClock;
 use super::conformance_stream::Harness;
+use super::layer::{Layered, StreamLayer, WriterLayer};
 use super::memory::{MemoryLake, MemoryLeases, MemoryStream};
 use super::{conformance_lake, conformance_lease, conformance_stream};
-use hydrant_core::admin::Admin;
 use hydrant_core::budget::{Budget, Permit};
 use hydrant_core::error::Result;
-use hydrant_core::hash::Routing;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::{
     Enlisted, Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap,
 };
 use hydrant_core::position::Position;
-use hydrant_core::shard::{ShardId, ShardMap, StreamId};
+use hydrant_core::shard::ShardId;
 use hydrant_core::stream::{
-    Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState,
-    SharedStream, Start, Stream, StreamWriter, Ticket,
+    Append, Begun, Behind, OpenAt, Read, ShardReader, SharedStream, Start, Stream, StreamWriter,
+    Ticket,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,7 +87,7 @@ impl Harness for Break {
     async fn create(&self, shards: u32) -> SharedStream {
         let clock = Arc::new(ManualClock::new(1));
         let inner = Arc::new(MemoryStream::new("memory", shards, clock));
-        Arc::new(Broken { inner, how: *self })
+        Arc::new(Layered(Broken { inner, how: *self }))
     }
 
     async fn reopen(&self, stream: SharedStream) -> SharedStream {
@@ -101,33 +99,9 @@ impl Harness for Break {
 }
 
 #[async_trait]
-impl Stream for Broken<Arc<MemoryStream>> {
-    fn id(&self) -> &StreamId {
-        self.inner.id()
-    }
-
-    fn url(&self) -> &str {
-        self.inner.url()
-    }
-
-    async fn shards(&self) -> Result<ShardMap> {
-        self.inner.shards().await
-    }
-
-    async fn shards_changed(&self) -> Result<()> {
-        self.inner.shards_changed().await
-    }
-
-    async fn states(&self) -> Result<Vec<ShardState>> {
-        self.inner.states().await
-    }
-
-    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        self.inner.state(shard).await
-    }
-
-    fn states_every(&self) -> Duration {
-        self.inner.states_every()
+impl StreamLayer for Broken<Arc<MemoryStream>> {
+    fn below(&self) -> &dyn Stream {
+        &*self.inner
     }
 
     async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
@@ -167,24 +141,16 @@ impl Stream for Broken<Arc<MemoryStream>> {
     }
 
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        Ok(Arc::new(self.clone()))
-    }
-
-    async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        self.inner.assignment(join).await
-    }
-
-    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
-        self.inner.app_progress(app).await
-    }
-
-    fn admin(&self) -> Admin {
-        self.inner.admin()
+        Ok(Arc::new(Layered(self.clone())))
     }
 }
 
 #[async_trait]
-impl StreamWriter for Broken<Arc<MemoryStream>> {
+impl WriterLayer for Broken<Arc<MemoryStream>> {
+    fn below(&self) -> &dyn StreamWriter {
+        &*self.inner
+    }
+
     async fn submit(&self, shard: &ShardId, mut append: Append) -> Result<Ticket> {
         if let Some(entry) = &mut append.entry {
             match self.how {
@@ -214,33 +180,6 @@ impl StreamWriter for Broken<Arc<MemoryStream>> {
             Break::HidesBeginnings => Ok(Vec::new()),
             _ => self.inner.begun(shard).await,
         }
-    }
-
-    fn checks_appends(&self) -> bool {
-        self.inner.checks_appends()
-    }
-    fn reorders_within(&self) -> Duration {
-        self.inner.reorders_within()
-    }
-
-    fn routing(&self) -> Routing {
-        self.inner.routing()
-    }
-
-    fn keys(&self) -> KeyRule {
-        self.inner.keys()
-    }
-
-    fn keeps_headers(&self) -> bool {
-        self.inner.keeps_headers()
-    }
-
-    fn record_bytes_max(&self) -> usize {
-        self.inner.record_bytes_max()
-    }
-
-    fn append_bytes_target(&self) -> usize {
-        self.inner.append_bytes_target()
     }
 }
 

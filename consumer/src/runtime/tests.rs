@@ -5,6 +5,7 @@ use hydrant_core::Shutdown;
 use hydrant_core::clock;
 use hydrant_core::position::Position;
 use hydrant_core::stage::Stage;
+use hydrant_testing::layer::Layered;
 use hydrant_testing::memory::{MemoryLeases, MemoryStream};
 
 use super::RunSpec;

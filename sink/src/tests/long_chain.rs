@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hydrant_core::disk::{Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch};
+use hydrant_core::disk::{Disk, Listed, SharedDisk};
 use hydrant_core::lake::SharedLake;
+use hydrant_testing::layer::{DiskLayer, Layered};
 
 use super::support::*;
 use crate::lake::{Chain, FileLake};
@@ -16,49 +17,14 @@ use crate::lake::{Chain, FileLake};
 struct NeverAll(SharedDisk);
 
 #[async_trait]
-impl Disk for NeverAll {
-    async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        self.0.open(path, how).await
+impl DiskLayer for NeverAll {
+    fn below(&self) -> &dyn Disk {
+        &*self.0
     }
-    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path).await
-    }
+
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
         assert!(!path.ends_with("r"), "all of `{}`", path.display());
         self.0.list(path).await
-    }
-    async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
-        self.0.first(path, after, most).await
-    }
-    async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        self.0.stat(path).await
-    }
-    async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path).await
-    }
-    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir(path).await
-    }
-    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to).await
-    }
-    async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename_new(from, to).await
-    }
-    async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.link_new(from, to).await
-    }
-    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path).await
-    }
-    async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
-        self.0.lock(path, kind).await
-    }
-    async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
-        self.0.try_lock(path, kind).await
-    }
-    async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
-        self.0.watch(path).await
     }
 }
 
@@ -71,7 +37,7 @@ async fn an_owner_of_a_long_chain_lists_its_first_names_only() {
     for n in 0..RECORDS {
         publish(&mut shard, n..n + 1).await.unwrap();
     }
-    let disk = Arc::new(NeverAll(world.process("b").shared()));
+    let disk = Arc::new(Layered(NeverAll(world.process("b").shared())));
     let context = context_on(disk, 5, 1 << 20);
     let lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), &context).await.unwrap());
     let chain = Chain::new(&lake, &names(), &stream_id(), &"000000".into());

@@ -1,16 +1,16 @@
 //! Two owners of one shard, dead ones, late ones, and files that vanish.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
+use hydrant_core::lake::{Lake, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
 use hydrant_core::{Disposition, Error, Position, Result, clock};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
+use hydrant_testing::layer::{LakeLayer, Layered};
 use tokio::sync::Mutex;
 
 use super::support::*;
@@ -156,10 +156,11 @@ fn lost<T>() -> Result<T> {
 }
 
 #[async_trait]
-impl Lake for Between {
-    fn url(&self) -> &str {
-        self.lake.url()
+impl LakeLayer for Between {
+    fn below(&self) -> &dyn Lake {
+        &*self.lake
     }
+
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
         if self.plan.lock().await.refuse_records && key.contains("/r/") {
             return Err(Error::fatal("the process died"));
@@ -184,6 +185,7 @@ impl Lake for Between {
         clock::sleep(delay).await;
         Ok(upload)
     }
+
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         let mut plan = self.plan.lock().await;
         if std::mem::take(&mut plan.empty_stagings) {
@@ -202,6 +204,7 @@ impl Lake for Between {
         }
         Ok(reveal)
     }
+
     async fn discard(&self, upload: &str) -> Result<()> {
         let mut plan = self.plan.lock().await;
         if plan.refuse_discards > 0 {
@@ -210,42 +213,6 @@ impl Lake for Between {
         }
         self.lake.discard(upload).await
     }
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.lake.get(key).await
-    }
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        self.lake.get_range(key, range).await
-    }
-    async fn head(&self, key: &str) -> Result<Option<Object>> {
-        self.lake.head(key).await
-    }
-    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
-        self.lake.page(prefix, after, most).await
-    }
-    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
-        self.lake.newest(prefix, most).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
-        self.lake.list(prefix).await
-    }
-    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        self.lake.visit(prefix, seen).await
-    }
-    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
-        self.lake.list_dirs(prefix).await
-    }
-    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        self.lake.list_uploads().await
-    }
-    async fn tidy(&self, prefix: &str) -> Result<()> {
-        self.lake.tidy(prefix).await
-    }
-    async fn delete_many(&self, keys: &[String]) -> Result<()> {
-        self.lake.delete_many(keys).await
-    }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.lake.delete(key).await
-    }
 }
 
 /// A process whose lake follows a plan.
@@ -253,16 +220,16 @@ pub(super) async fn between(
     world: &SimWorld,
     name: &str,
     plan: OwnersPlan,
-) -> (SinkProcess, Arc<Between>) {
+) -> (SinkProcess, Arc<Layered<Between>>) {
     let mut process = ProcessSetup::named(world, name)
         .over(stream_of(40))
         .await
         .unwrap();
-    let between = Arc::new(Between {
+    let between = Arc::new(Layered(Between {
         lake: SharedLake::clone(&process.lake),
         plan: Mutex::new(plan),
-    });
-    process.lake = Arc::<Between>::clone(&between);
+    }));
+    process.lake = Arc::<Layered<Between>>::clone(&between);
     process.stage = process.stage_on(stream_of(40)).await.unwrap();
     (process, between)
 }

@@ -1,6 +1,5 @@
 //! A lake whose every change takes its time and leaves an event.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::Result;
 use hydrant_core::clock;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
+use hydrant_core::lake::{Lake, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::stream::OpenAt;
+use hydrant_testing::layer::{LakeLayer, Layered};
 
 use super::support::*;
 use crate::lake::{Commit, SYSTEM};
@@ -85,11 +85,11 @@ pub(crate) async fn slowed_over(
     flush: FlushRules,
 ) -> Events {
     let events = Events::default();
-    process.lake = Arc::new(SlowLake {
+    process.lake = Arc::new(Layered(SlowLake {
         inner: SharedLake::clone(&process.lake),
         delay,
         events: events.clone(),
-    });
+    }));
     process.stage = process.stage_with(stream, rules, flush).await.unwrap();
     events
 }
@@ -121,11 +121,11 @@ impl Upload for SlowUpload {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Lake for SlowLake {
-    fn url(&self) -> &str {
-        self.inner.url()
+impl LakeLayer for SlowLake {
+    fn below(&self) -> &dyn Lake {
+        &*self.inner
     }
+
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
         clock::sleep(self.delay).await;
         let put = self.inner.put_new(key, body.clone()).await?;
@@ -135,6 +135,7 @@ impl Lake for SlowLake {
         }
         Ok(put)
     }
+
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         let inner = self.inner.upload(key).await?;
         self.events.add(LakeEvent::Began(key.to_owned()));
@@ -145,6 +146,7 @@ impl Lake for SlowLake {
             events: self.events.clone(),
         }))
     }
+
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         self.events.add(LakeEvent::Revealing(sealed.key.clone()));
         clock::sleep(self.delay).await;
@@ -152,44 +154,9 @@ impl Lake for SlowLake {
         self.events.add(LakeEvent::Revealed(sealed.key.clone()));
         Ok(reveal)
     }
-    async fn discard(&self, upload: &str) -> Result<()> {
-        self.inner.discard(upload).await
-    }
+
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.events.add(LakeEvent::Got(key.to_owned()));
         self.inner.get(key).await
-    }
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        self.inner.get_range(key, range).await
-    }
-    async fn head(&self, key: &str) -> Result<Option<Object>> {
-        self.inner.head(key).await
-    }
-    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
-        self.inner.page(prefix, after, most).await
-    }
-    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
-        self.inner.newest(prefix, most).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
-        self.inner.list(prefix).await
-    }
-    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        self.inner.visit(prefix, seen).await
-    }
-    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
-        self.inner.list_dirs(prefix).await
-    }
-    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        self.inner.list_uploads().await
-    }
-    async fn tidy(&self, prefix: &str) -> Result<()> {
-        self.inner.tidy(prefix).await
-    }
-    async fn delete_many(&self, keys: &[String]) -> Result<()> {
-        self.inner.delete_many(keys).await
-    }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.inner.delete(key).await
     }
 }

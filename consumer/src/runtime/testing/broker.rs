@@ -10,14 +10,12 @@ use hydrant_core::clock::Instant;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
-use hydrant_core::shard::{ShardId, ShardMap, StreamId};
-use hydrant_core::stream::{
-    Assignment, Behind, Join, OpenAt, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamWriter,
-};
+use hydrant_core::shard::ShardId;
+use hydrant_core::stream::{Assignment, Join, OpenAt, ShardReader, SharedStream, Stream};
 use hydrant_core::subscription::{
     Claim, ClaimAnswer, ClaimId, ClaimLeft, Event, Ledger, Subscription,
 };
+use hydrant_testing::layer::{Layered, StreamLayer};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -49,20 +47,20 @@ pub(crate) struct BrokerStream {
 }
 
 impl BrokerStream {
-    pub(crate) fn around(stream: SharedStream) -> Arc<Self> {
+    pub(crate) fn around(stream: SharedStream) -> Arc<Layered<Self>> {
         Self::new(stream, Progresses::default(), false)
     }
 
     /// The same broker for the next worker; it reports the progress of the group.
-    pub(crate) fn again(&self) -> Arc<Self> {
+    pub(crate) fn again(&self) -> Arc<Layered<Self>> {
         let (stream, ledger) = (Arc::clone(&self.stream), Arc::clone(&self.ledger));
         Self::new(stream, ledger, true)
     }
 
-    fn new(stream: SharedStream, ledger: Progresses, tells_progress: bool) -> Arc<Self> {
+    fn new(stream: SharedStream, ledger: Progresses, tells_progress: bool) -> Arc<Layered<Self>> {
         let (orders, events) = mpsc::channel(100);
         let (seeks, sought) = mpsc::channel(1);
-        Arc::new(BrokerStream {
+        Arc::new(Layered(BrokerStream {
             stream,
             ledger,
             tells_progress,
@@ -76,7 +74,7 @@ impl BrokerStream {
             held: Arc::new(AtomicBool::new(true)),
             touched: Arc::default(),
             awaited: Arc::default(),
-        })
+        }))
     }
 
     pub(crate) async fn grant(&self, shard: &str, grant: u64) {
@@ -253,37 +251,9 @@ impl Subscription for BrokerOrders {
 }
 
 #[async_trait]
-impl Stream for BrokerStream {
-    fn id(&self) -> &StreamId {
-        self.stream.id()
-    }
-
-    fn url(&self) -> &str {
-        self.stream.url()
-    }
-
-    async fn shards(&self) -> Result<ShardMap> {
-        self.stream.shards().await
-    }
-
-    async fn shards_changed(&self) -> Result<()> {
-        self.stream.shards_changed().await
-    }
-
-    async fn states(&self) -> Result<Vec<ShardState>> {
-        self.stream.states().await
-    }
-
-    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        self.stream.state(shard).await
-    }
-
-    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
-        self.stream.behind(shard, after).await
-    }
-
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
-        self.stream.start(shard, start).await
+impl StreamLayer for BrokerStream {
+    fn below(&self) -> &dyn Stream {
+        &*self.stream
     }
 
     async fn reader(
@@ -294,10 +264,6 @@ impl Stream for BrokerStream {
     ) -> Result<Box<dyn ShardReader>> {
         self.client.clients.fetch_add(1, Ordering::SeqCst);
         self.stream.reader(shard, at, budget).await
-    }
-
-    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        self.stream.writer().await
     }
 
     async fn assignment(&self, join: &Join) -> Result<Assignment> {

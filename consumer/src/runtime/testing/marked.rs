@@ -2,19 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::batch::MarksAt;
 use hydrant_core::budget::Budget;
 use hydrant_core::error::Result;
-use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
-use hydrant_core::shard::{ShardId, ShardMap, StreamId};
-use hydrant_core::stream::{
-    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamWriter,
-};
+use hydrant_core::shard::{ShardId, ShardMap};
+use hydrant_core::stream::{OpenAt, Read, ShardReader, ShardState, SharedStream, Stream};
+use hydrant_testing::layer::{Layered, StreamLayer};
 
 /// The marks of a place are words: the final ones of its shard's parents, and the newest record before it.
 #[derive(Debug)]
@@ -27,12 +23,12 @@ pub(crate) struct MarkedStream {
 }
 
 impl MarkedStream {
-    pub(crate) fn around(stream: SharedStream) -> Arc<Self> {
-        Arc::new(MarkedStream {
+    pub(crate) fn around(stream: SharedStream) -> Arc<Layered<Self>> {
+        Arc::new(Layered(MarkedStream {
             stream,
             opened: Mutex::default(),
             gone: Mutex::default(),
-        })
+        }))
     }
 
     pub(crate) fn opened(&self) -> Vec<(ShardId, Position)> {
@@ -114,14 +110,9 @@ impl ShardReader for MarkedReader {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Stream for MarkedStream {
-    fn id(&self) -> &StreamId {
-        self.stream.id()
-    }
-
-    fn url(&self) -> &str {
-        self.stream.url()
+impl StreamLayer for MarkedStream {
+    fn below(&self) -> &dyn Stream {
+        &*self.stream
     }
 
     async fn shards(&self) -> Result<ShardMap> {
@@ -131,35 +122,11 @@ impl Stream for MarkedStream {
         Ok(ShardMap::new(kept.cloned().collect()))
     }
 
-    async fn shards_changed(&self) -> Result<()> {
-        self.stream.shards_changed().await
-    }
-
     async fn states(&self) -> Result<Vec<ShardState>> {
         let mut states = self.stream.states().await?;
         let gone = self.gone.lock().unwrap();
         states.retain(|state| !gone.contains(&state.shard.id));
         Ok(states)
-    }
-
-    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        self.stream.state(shard).await
-    }
-
-    fn states_every(&self) -> Duration {
-        self.stream.states_every()
-    }
-
-    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
-        self.stream.behind(shard, after).await
-    }
-
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
-        self.stream.start(shard, start).await
-    }
-
-    fn before(&self, record: Position) -> Option<Position> {
-        self.stream.before(record)
     }
 
     async fn reader(
@@ -215,25 +182,5 @@ impl Stream for MarkedStream {
             inherited,
             newest,
         }))
-    }
-
-    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        self.stream.writer().await
-    }
-
-    async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        self.stream.assignment(join).await
-    }
-
-    async fn apps(&self) -> Result<Vec<String>> {
-        self.stream.apps().await
-    }
-
-    async fn app_progress(&self, app: &str) -> Result<Vec<hydrant_core::lease::Lease>> {
-        self.stream.app_progress(app).await
-    }
-
-    fn admin(&self) -> hydrant_core::admin::Admin {
-        self.stream.admin()
     }
 }

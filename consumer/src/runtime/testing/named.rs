@@ -1,9 +1,7 @@
 use async_trait::async_trait;
-use hydrant_core::error::Result;
-use hydrant_core::lease::{OutputId, Progress};
-use hydrant_core::shard::Shard;
-use hydrant_core::stage::{Flush, LedgerUse, Opened, Output, Scope, ShardStage, Stage};
-use hydrant_core::subscription::ClaimId;
+use hydrant_core::lease::OutputId;
+use hydrant_core::stage::{LedgerUse, Output, Stage};
+use hydrant_testing::layer::{Layered, StageLayer};
 
 /// A stage whose output has an identity.
 #[derive(Debug)]
@@ -14,51 +12,31 @@ pub(crate) struct NamedStage<S> {
 
 impl<S> NamedStage<S> {
     /// `keeps_progress` says whether `stage` answers [`Stage::resume`].
-    pub(crate) fn new(id: &str, keeps_progress: bool, stage: S) -> Self {
+    pub(crate) fn new(id: &str, keeps_progress: bool, stage: S) -> Layered<Self> {
         let id = OutputId::new(id, format!("lake {id}"));
         let output = Output {
             id,
             keeps_progress,
             ledger: LedgerUse::Written,
         };
-        NamedStage { stage, output }
+        Layered(NamedStage { stage, output })
     }
 
     /// An output that commits the progress in the source's own store.
-    pub(crate) fn committing(id: &str, stage: S) -> Self {
-        let named = NamedStage::new(id, true, stage);
-        let output = Output {
-            ledger: LedgerUse::Silent,
-            ..named.output
-        };
-        NamedStage { output, ..named }
+    pub(crate) fn committing(id: &str, stage: S) -> Layered<Self> {
+        let mut named = NamedStage::new(id, true, stage);
+        named.0.output.ledger = LedgerUse::Silent;
+        named
     }
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl<S: Stage> Stage for NamedStage<S> {
-    fn scope(&self) -> Scope {
-        self.stage.scope()
+impl<S: Stage> StageLayer for NamedStage<S> {
+    fn below(&self) -> &dyn Stage {
+        &self.stage
     }
 
     fn output(&self) -> Option<Output> {
         Some(self.output.clone())
-    }
-
-    async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
-        self.stage.resume(shard).await
-    }
-
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        self.stage.knows(shard).await
-    }
-
-    async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
-        self.stage.open(claim).await
-    }
-
-    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        self.stage.publish_all(why).await
     }
 }

@@ -5,17 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hydrant_core::admin::Admin;
 use hydrant_core::budget::Budget;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::Result;
-use hydrant_core::lease::{Lease, Progress};
+use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
-use hydrant_core::shard::{ShardId, ShardMap, StreamId};
+use hydrant_core::shard::ShardId;
 use hydrant_core::stream::{
-    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamWriter,
+    Behind, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
 };
+use hydrant_testing::layer::{Layered, StreamLayer};
 
 /// Answers for another stream whatever that stream knows, without its tips. The time is the number of records that a
 /// shard has.
@@ -28,12 +27,12 @@ pub(crate) struct TiplessStream {
 }
 
 impl TiplessStream {
-    pub(crate) fn around(stream: SharedStream) -> Arc<Self> {
-        Arc::new(TiplessStream {
+    pub(crate) fn around(stream: SharedStream) -> Arc<Layered<Self>> {
+        Arc::new(Layered(TiplessStream {
             stream,
             asked: AtomicU64::new(0),
             began: clock::now(),
-        })
+        }))
     }
 
     /// How often it was asked how far an app is behind, and since when.
@@ -78,22 +77,9 @@ impl ShardReader for TiplessReader {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Stream for TiplessStream {
-    fn id(&self) -> &StreamId {
-        self.stream.id()
-    }
-
-    fn url(&self) -> &str {
-        self.stream.url()
-    }
-
-    async fn shards(&self) -> Result<ShardMap> {
-        self.stream.shards().await
-    }
-
-    async fn shards_changed(&self) -> Result<()> {
-        self.stream.shards_changed().await
+impl StreamLayer for TiplessStream {
+    fn below(&self) -> &dyn Stream {
+        &*self.stream
     }
 
     async fn states(&self) -> Result<Vec<ShardState>> {
@@ -149,25 +135,5 @@ impl Stream for TiplessStream {
         let at = OpenAt::After { progress, parents };
         let reader = self.stream.reader(shard, at, budget).await?;
         Ok(Box::new(TiplessReader { reader, after }))
-    }
-
-    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        self.stream.writer().await
-    }
-
-    async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        self.stream.assignment(join).await
-    }
-
-    async fn apps(&self) -> Result<Vec<String>> {
-        self.stream.apps().await
-    }
-
-    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
-        self.stream.app_progress(app).await
-    }
-
-    fn admin(&self) -> Admin {
-        self.stream.admin()
     }
 }

@@ -8,7 +8,10 @@ use super::*;
 use crate::runtime::testing::{BrokerStream, MarkedStream};
 
 impl World {
-    pub(super) fn brokered(&mut self, stage: impl Stage + 'static) -> (Arc<BrokerStream>, RunSpec) {
+    pub(super) fn brokered(
+        &mut self,
+        stage: impl Stage + 'static,
+    ) -> (Arc<Layered<BrokerStream>>, RunSpec) {
         let broker = BrokerStream::around(Arc::clone(&self.stream) as _);
         let mut spec = self.spec(stage);
         spec.stream = Arc::clone(&broker) as _;

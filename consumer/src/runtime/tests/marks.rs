@@ -4,16 +4,15 @@ use async_trait::async_trait;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::Progress;
 use hydrant_core::shard::{Shard, ShardId};
-use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage};
 use hydrant_core::stream::Start;
-use hydrant_core::subscription::ClaimId;
+use hydrant_testing::layer::StageLayer;
 
 use super::*;
 use crate::runtime::testing::MarkedStream;
 
 impl World {
     /// A run over readers that fail when they are opened with marks of another place.
-    fn marked(&mut self, stage: impl Stage + 'static) -> (Arc<MarkedStream>, RunSpec) {
+    fn marked(&mut self, stage: impl Stage + 'static) -> (Arc<Layered<MarkedStream>>, RunSpec) {
         let stream = MarkedStream::around(Arc::clone(&self.stream) as _);
         let mut spec = self.spec(stage);
         spec.stream = Arc::clone(&stream) as _;
@@ -141,14 +140,11 @@ async fn a_successor_begins_with_the_marks_of_its_predecessor() {
 struct Markless(Exact);
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Stage for Markless {
-    fn scope(&self) -> Scope {
-        self.0.scope()
+impl StageLayer for Markless {
+    fn below(&self) -> &dyn Stage {
+        &self.0
     }
-    fn output(&self) -> Option<Output> {
-        self.0.output()
-    }
+
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         let resumed = self.0.resume(shard).await?;
         Ok(resumed.map(|resumed| Progress {
@@ -156,22 +152,13 @@ impl Stage for Markless {
             ..resumed
         }))
     }
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        self.0.knows(shard).await
-    }
-    async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
-        self.0.open(claim).await
-    }
-    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        self.0.publish_all(why).await
-    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn marks_that_the_output_does_not_keep_come_from_the_ledger_of_the_same_place() {
     let mut world = World::new(1, true);
     for round in 1..4 {
-        let stage = Markless(Exact::new(&world.log));
+        let stage = Layered(Markless(Exact::new(&world.log)));
         let (stream, mut spec) = world.marked(stage);
         spec.exit_at_end = false;
         let worker = RunningWorker::start(spec);

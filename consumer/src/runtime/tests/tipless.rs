@@ -11,7 +11,7 @@ use crate::runtime::testing::TiplessStream;
 
 impl World {
     /// A run over the stream without its tips.
-    fn tipless(&mut self, stage: impl Stage + 'static) -> (Arc<TiplessStream>, RunSpec) {
+    fn tipless(&mut self, stage: impl Stage + 'static) -> (Arc<Layered<TiplessStream>>, RunSpec) {
         let stream = TiplessStream::around(Arc::clone(&self.stream) as _);
         let mut spec = self.spec(stage);
         spec.stream = Arc::clone(&stream) as _;

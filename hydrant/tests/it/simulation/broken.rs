@@ -6,29 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use hydrant_core::admin::Admin;
 use hydrant_core::clock::Instant;
-use hydrant_core::disk::{
-    self, Disk, DiskFile, Listed, Lock, LockKind, Open, SharedDisk, Stat, Watch,
-};
+use hydrant_core::disk::{self, Disk, DiskFile, Open, SharedDisk};
 use hydrant_core::hash;
 use hydrant_core::lake::SharedLake;
-use hydrant_core::lease::Lease;
 use hydrant_core::lease::Progress;
 use hydrant_core::mutant::Mutant;
-use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
-use hydrant_core::stream::{
-    Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Start, Stream,
-    StreamWriter,
-};
-use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Batch, Budget, Permit, Position, Result, Shard, ShardId, ShardMap, StreamId};
+use hydrant_core::stage::{Flush, Opened, Output, ShardStage, Stage};
+use hydrant_core::stream::{Read, SharedStream, Stream};
+use hydrant_core::{Batch, Permit, Position, Result, Shard, ShardId, ShardMap};
 use hydrant_sink::lake::Rebuild;
+use hydrant_testing::layer::{DiskLayer, Layered, StageLayer, StreamLayer};
 
 use self::lake::{OtherRules, VariantLake};
 
@@ -96,22 +88,22 @@ impl BrokenVariant {
             | BrokenVariant::ExclusiveRecords
             | BrokenVariant::DirectoriesNotSynced
             | BrokenVariant::ObserversDoNotSync
-            | BrokenVariant::DurableEndBeforeSync => Arc::new(VariantDisk {
+            | BrokenVariant::DurableEndBeforeSync => Arc::new(Layered(VariantDisk {
                 how: self,
                 inner,
                 state: Arc::default(),
-            }),
+            })),
             _ => inner,
         }
     }
 
     pub(super) fn lake(self, inner: SharedLake) -> SharedLake {
-        Arc::new(VariantLake {
+        Arc::new(Layered(VariantLake {
             how: self,
             inner,
             uploads: Arc::default(),
             late: Mutex::default(),
-        })
+        }))
     }
 
     /// The stage of the worker with this name.
@@ -120,19 +112,19 @@ impl BrokenVariant {
             BrokenVariant::LedgerBeforeOutput
             | BrokenVariant::BuffersKept
             | BrokenVariant::RoutedByWorker
-            | BrokenVariant::Inside(Mutant::FromOfReader) => Arc::new(VariantStage {
+            | BrokenVariant::Inside(Mutant::FromOfReader) => Arc::new(Layered(VariantStage {
                 how: self,
                 inner,
                 worker: worker.to_owned(),
                 kept: Arc::default(),
-            }),
+            })),
             _ => inner,
         }
     }
 
     pub(super) fn stream(self, inner: SharedStream) -> SharedStream {
         match self {
-            BrokenVariant::ChildrenBeforeParents => Arc::new(Orphans(inner)),
+            BrokenVariant::ChildrenBeforeParents => Arc::new(Layered(Orphans(inner))),
             _ => inner,
         }
     }
@@ -175,8 +167,11 @@ fn is_record(path: &Path) -> bool {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Disk for VariantDisk {
+impl DiskLayer for VariantDisk {
+    fn below(&self) -> &dyn Disk {
+        &*self.inner
+    }
+
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         if matches!(how, Open::Create | Open::CreateNew) {
             self.touch(path);
@@ -197,29 +192,13 @@ impl Disk for VariantDisk {
             state: Arc::clone(&self.state),
         }))
     }
-    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir_all(path).await
-    }
-    async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
-        self.inner.list(path).await
-    }
-    async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
-        self.inner.first(path, after, most).await
-    }
-    async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        self.inner.stat(path).await
-    }
-    async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove(path).await
-    }
-    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_dir(path).await
-    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.touch(from);
         self.touch(to);
         self.inner.rename(from, to).await
     }
+
     async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let renamed = self.inner.rename_new(from, to).await;
         if renamed.is_ok() {
@@ -228,6 +207,7 @@ impl Disk for VariantDisk {
         }
         renamed
     }
+
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         match self.how {
             BrokenVariant::RenamedRecords if is_record(to) => {
@@ -260,6 +240,7 @@ impl Disk for VariantDisk {
             }
         }
     }
+
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let touched = lock(&self.state).touched.remove(path);
         match self.how {
@@ -268,25 +249,19 @@ impl Disk for VariantDisk {
             _ => self.inner.sync_dir(path).await,
         }
     }
-    async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
-        self.inner.lock(path, kind).await
-    }
-    async fn try_lock(&self, path: &Path, kind: LockKind) -> io::Result<Option<Box<dyn Lock>>> {
-        self.inner.try_lock(path, kind).await
-    }
+
     fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         work
     }
+
     fn apart(&self, _place: &Path) -> Option<SharedDisk> {
         // The disk stays broken.
         None
     }
+
     fn by_umask(&self) -> Option<SharedDisk> {
         // Modes do not matter here, and the disk stays broken.
         None
-    }
-    async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
-        self.inner.watch(path).await
     }
 }
 
@@ -341,11 +316,11 @@ struct VariantStage {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Stage for VariantStage {
-    fn scope(&self) -> Scope {
-        self.inner.scope()
+impl StageLayer for VariantStage {
+    fn below(&self) -> &dyn Stage {
+        &*self.inner
     }
+
     fn output(&self) -> Option<Output> {
         let output = self.inner.output()?;
         let asks_the_ledger = self.how == BrokenVariant::Inside(Mutant::FromOfReader);
@@ -354,6 +329,7 @@ impl Stage for VariantStage {
             ..output
         })
     }
+
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>> {
         let resumed = self.inner.resume(shard).await?;
         Ok(match self.how {
@@ -361,9 +337,7 @@ impl Stage for VariantStage {
             _ => resumed,
         })
     }
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        self.inner.knows(shard).await
-    }
+
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         let (shard, after) = (claim.shard.id.clone(), claim.after.to);
         let mut inner = self.inner.open(claim).await?;
@@ -381,9 +355,6 @@ impl Stage for VariantStage {
             pushed: after,
             kept: Arc::clone(&self.kept),
         }))
-    }
-    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        self.inner.publish_all(why).await
     }
 }
 
@@ -478,14 +449,11 @@ impl ShardStage for VariantShard {
 struct Orphans(SharedStream);
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Stream for Orphans {
-    fn id(&self) -> &StreamId {
-        self.0.id()
+impl StreamLayer for Orphans {
+    fn below(&self) -> &dyn Stream {
+        &*self.0
     }
-    fn url(&self) -> &str {
-        self.0.url()
-    }
+
     async fn shards(&self) -> Result<ShardMap> {
         let map = self.0.shards().await?;
         let orphan = |shard: &Shard| Shard {
@@ -493,53 +461,5 @@ impl Stream for Orphans {
             ..shard.clone()
         };
         Ok(ShardMap::new(map.all().iter().map(orphan).collect()))
-    }
-    async fn shards_changed(&self) -> Result<()> {
-        self.0.shards_changed().await
-    }
-    async fn states(&self) -> Result<Vec<ShardState>> {
-        self.0.states().await
-    }
-    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        self.0.state(shard).await
-    }
-    fn states_every(&self) -> Duration {
-        self.0.states_every()
-    }
-
-    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
-        self.0.behind(shard, after).await
-    }
-
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
-        self.0.start(shard, start).await
-    }
-    fn before(&self, record: Position) -> Option<Position> {
-        self.0.before(record)
-    }
-
-    async fn reader(
-        &self,
-        shard: &ShardId,
-        at: OpenAt,
-        budget: &Budget,
-    ) -> Result<Box<dyn ShardReader>> {
-        self.0.reader(shard, at, budget).await
-    }
-    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        self.0.writer().await
-    }
-    async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        self.0.assignment(join).await
-    }
-    async fn apps(&self) -> Result<Vec<String>> {
-        self.0.apps().await
-    }
-    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
-        self.0.app_progress(app).await
-    }
-
-    fn admin(&self) -> Admin {
-        self.0.admin()
     }
 }

@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use hydrant_core::admin::Admin;
 use hydrant_core::disk::SharedDisk;
-use hydrant_core::hash::Routing;
 use hydrant_core::lease::{
     Enlisted, Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap,
 };
 use hydrant_core::stream::{
-    Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState,
-    SharedStream, Start, Stream, StreamWriter, Ticket,
+    Append, Assignment, Begun, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream,
+    Start, Stream, StreamWriter, Ticket,
 };
-use hydrant_core::{Budget, Error, Position, Result, ShardId, ShardMap, StreamId};
+use hydrant_core::{Budget, Error, Result, ShardId, ShardMap};
+use hydrant_testing::layer::{Layered, StreamLayer, WriterLayer};
 
 /// A remote stream or store, and the disk of the machine that calls it.
 #[derive(Debug)]
@@ -51,43 +50,36 @@ async fn cross(disk: &SharedDisk) -> Result<()> {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Stream for Remote<SharedStream> {
-    fn id(&self) -> &StreamId {
-        self.inner.id()
+impl StreamLayer for Remote<SharedStream> {
+    fn below(&self) -> &dyn Stream {
+        &*self.inner
     }
-    fn url(&self) -> &str {
-        self.inner.url()
-    }
+
     async fn shards(&self) -> Result<ShardMap> {
         self.cross().await?;
         self.inner.shards().await
     }
-    async fn shards_changed(&self) -> Result<()> {
-        self.inner.shards_changed().await
-    }
+
     async fn states(&self) -> Result<Vec<ShardState>> {
         self.cross().await?;
         self.inner.states().await
     }
+
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {
         self.cross().await?;
         self.inner.state(shard).await
     }
-    fn states_every(&self) -> Duration {
-        self.inner.states_every()
-    }
+
     async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
         self.cross().await?;
         self.inner.behind(shard, after).await
     }
+
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         self.cross().await?;
         self.inner.start(shard, start).await
     }
-    fn before(&self, record: Position) -> Option<Position> {
-        self.inner.before(record)
-    }
+
     async fn reader(
         &self,
         shard: &ShardId,
@@ -98,10 +90,12 @@ impl Stream for Remote<SharedStream> {
         let reader = self.inner.reader(shard, at, budget).await?;
         Ok(Box::new(Remote::new(reader, &self.disk)))
     }
+
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
         let writer = self.inner.writer().await?;
-        Ok(Arc::new(Remote::new(writer, &self.disk)))
+        Ok(Arc::new(Layered(Remote::new(writer, &self.disk))))
     }
+
     async fn assignment(&self, join: &Join) -> Result<Assignment> {
         self.cross().await?;
         Ok(match self.inner.assignment(join).await? {
@@ -111,16 +105,15 @@ impl Stream for Remote<SharedStream> {
             Assignment::Broker(broker) => Assignment::Broker(broker),
         })
     }
+
     async fn apps(&self) -> Result<Vec<String>> {
         self.cross().await?;
         self.inner.apps().await
     }
+
     async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
         self.cross().await?;
         self.inner.app_progress(app).await
-    }
-    fn admin(&self) -> Admin {
-        self.inner.admin()
     }
 }
 
@@ -135,8 +128,11 @@ impl ShardReader for Remote<Box<dyn ShardReader>> {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl StreamWriter for Remote<Arc<dyn StreamWriter>> {
+impl WriterLayer for Remote<Arc<dyn StreamWriter>> {
+    fn below(&self) -> &dyn StreamWriter {
+        &*self.inner
+    }
+
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
         // An append is queued at once: the order of an origin is that of its appends.
         let ticket = self.inner.submit(shard, append).await?;
@@ -150,30 +146,10 @@ impl StreamWriter for Remote<Arc<dyn StreamWriter>> {
         }
         .boxed())
     }
+
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
         self.cross().await?;
         self.inner.begun(shard).await
-    }
-    fn checks_appends(&self) -> bool {
-        self.inner.checks_appends()
-    }
-    fn reorders_within(&self) -> Duration {
-        self.inner.reorders_within()
-    }
-    fn routing(&self) -> Routing {
-        self.inner.routing()
-    }
-    fn keys(&self) -> KeyRule {
-        self.inner.keys()
-    }
-    fn keeps_headers(&self) -> bool {
-        self.inner.keeps_headers()
-    }
-    fn record_bytes_max(&self) -> usize {
-        self.inner.record_bytes_max()
-    }
-    fn append_bytes_target(&self) -> usize {
-        self.inner.append_bytes_target()
     }
 }
 

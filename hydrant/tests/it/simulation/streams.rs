@@ -8,6 +8,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Random, Result};
 use hydrant_stream::{Codec, CreateOptions, Streams};
 use hydrant_testing::clock::ManualClock;
+use hydrant_testing::layer::Layered;
 use hydrant_testing::memory::{MemoryStream, StreamFaults};
 
 use super::network::Remote;
@@ -76,7 +77,7 @@ impl SimStreams {
             SimStreams::Embedded => Streams::default().open(log.url(), context).await,
             SimStreams::Service(service) => {
                 let stream: SharedStream = Arc::new(service.stream(log).clone());
-                Ok(Arc::new(Remote::new(stream, &context.disk)))
+                Ok(Arc::new(Layered(Remote::new(stream, &context.disk))))
             }
         }
     }

@@ -11,18 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use hydrant_core::admin::Admin;
-use hydrant_core::hash::Routing;
-use hydrant_core::lease::{Lease, Progress};
-use hydrant_core::stream::{
-    Append, Assignment, Begun, Behind, Join, KeyRule, OpenAt, Read, ShardReader, ShardState,
-    SharedStream, Start, Stream, StreamWriter, Ticket,
-};
+use hydrant_core::lease::Progress;
+use hydrant_core::stream::{Append, OpenAt, Read, SharedStream, Stream, StreamWriter, Ticket};
 use hydrant_core::{
-    Batch, Budget, Context, Error, Position, Random, Result, Shard, ShardId, ShardMap, StreamId,
-    clock,
+    Batch, Context, Error, Position, Random, Result, Shard, ShardId, ShardMap, clock,
 };
 use hydrant_testing::disk::SimDisk;
+use hydrant_testing::layer::{Layered, StreamLayer, WriterLayer};
 use hydrant_testing::trace::Trace;
 use tokio::task::JoinSet;
 
@@ -58,78 +53,29 @@ impl Acks {
         acked: Option<AckWitness>,
         loss: u64,
         random: &Random,
-    ) -> Self {
-        Acks {
+    ) -> Layered<Self> {
+        Layered(Acks {
             inner,
             acked,
             loss,
             random: random.clone(),
-        }
+        })
     }
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Stream for Acks {
-    fn id(&self) -> &StreamId {
-        self.inner.id()
-    }
-    fn url(&self) -> &str {
-        self.inner.url()
-    }
-    async fn shards(&self) -> Result<ShardMap> {
-        self.inner.shards().await
-    }
-    async fn shards_changed(&self) -> Result<()> {
-        self.inner.shards_changed().await
-    }
-    async fn states(&self) -> Result<Vec<ShardState>> {
-        self.inner.states().await
-    }
-    async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        self.inner.state(shard).await
-    }
-    fn states_every(&self) -> Duration {
-        self.inner.states_every()
-    }
-    async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
-        self.inner.behind(shard, after).await
-    }
-    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
-        self.inner.start(shard, start).await
-    }
-    fn before(&self, record: Position) -> Option<Position> {
-        self.inner.before(record)
+impl StreamLayer for Acks {
+    fn below(&self) -> &dyn Stream {
+        &*self.inner
     }
 
-    async fn reader(
-        &self,
-        shard: &ShardId,
-        at: OpenAt,
-        budget: &Budget,
-    ) -> Result<Box<dyn ShardReader>> {
-        self.inner.reader(shard, at, budget).await
-    }
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        Ok(Arc::new(AckWriter {
+        Ok(Arc::new(Layered(AckWriter {
             inner: self.inner.writer().await?,
             acked: self.acked.clone(),
             loss: self.loss,
             random: self.random.clone(),
-        }))
-    }
-    async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        self.inner.assignment(join).await
-    }
-    async fn apps(&self) -> Result<Vec<String>> {
-        self.inner.apps().await
-    }
-    async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
-        self.inner.app_progress(app).await
-    }
-
-    fn admin(&self) -> Admin {
-        self.inner.admin()
+        })))
     }
 }
 
@@ -142,8 +88,11 @@ struct AckWriter {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl StreamWriter for AckWriter {
+impl WriterLayer for AckWriter {
+    fn below(&self) -> &dyn StreamWriter {
+        &*self.inner
+    }
+
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
         let lost = self.loss > 0 && self.random.below(self.loss) == 0;
         let after = Duration::from_millis(self.random.below(200));
@@ -183,30 +132,6 @@ impl StreamWriter for AckWriter {
             answer
         }
         .boxed())
-    }
-    async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
-        self.inner.begun(shard).await
-    }
-    fn checks_appends(&self) -> bool {
-        self.inner.checks_appends()
-    }
-    fn reorders_within(&self) -> Duration {
-        self.inner.reorders_within()
-    }
-    fn routing(&self) -> Routing {
-        self.inner.routing()
-    }
-    fn keys(&self) -> KeyRule {
-        self.inner.keys()
-    }
-    fn keeps_headers(&self) -> bool {
-        self.inner.keeps_headers()
-    }
-    fn record_bytes_max(&self) -> usize {
-        self.inner.record_bytes_max()
-    }
-    fn append_bytes_target(&self) -> usize {
-        self.inner.append_bytes_target()
     }
 }
 

@@ -1,7 +1,6 @@
 //! A lake whose steps are wrong: records, reveals, uploads and rebuilds.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -10,6 +9,7 @@ use hydrant_core::Result;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::Progress;
 use hydrant_sink::lake::{Commit, CommitFile, Leftovers, Rebuild};
+use hydrant_testing::layer::LakeLayer;
 
 use super::{BrokenVariant, lock};
 
@@ -28,11 +28,11 @@ fn is_chain(key: &str) -> bool {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Lake for VariantLake {
-    fn url(&self) -> &str {
-        self.inner.url()
+impl LakeLayer for VariantLake {
+    fn below(&self) -> &dyn Lake {
+        &*self.inner
     }
+
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
         if self.how == BrokenVariant::RebuiltUnclaimed && key.contains("/rebuild/") {
             return Ok(Put::Created);
@@ -63,6 +63,7 @@ impl Lake for VariantLake {
             _ => Ok(put),
         }
     }
+
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         Ok(Box::new(VariantUpload {
             how: self.how,
@@ -71,6 +72,7 @@ impl Lake for VariantLake {
             uploads: Arc::clone(&self.uploads),
         }))
     }
+
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         let is_mine = lock(&self.uploads).contains(&sealed.upload);
         match self.how {
@@ -89,45 +91,6 @@ impl Lake for VariantLake {
             },
             _ => self.inner.reveal(sealed).await,
         }
-    }
-    async fn discard(&self, upload: &str) -> Result<()> {
-        self.inner.discard(upload).await
-    }
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.inner.get(key).await
-    }
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        self.inner.get_range(key, range).await
-    }
-    async fn head(&self, key: &str) -> Result<Option<Object>> {
-        self.inner.head(key).await
-    }
-    async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
-        self.inner.page(prefix, after, most).await
-    }
-    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
-        self.inner.newest(prefix, most).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
-        self.inner.list(prefix).await
-    }
-    async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        self.inner.visit(prefix, seen).await
-    }
-    async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
-        self.inner.list_dirs(prefix).await
-    }
-    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        self.inner.list_uploads().await
-    }
-    async fn tidy(&self, prefix: &str) -> Result<()> {
-        self.inner.tidy(prefix).await
-    }
-    async fn delete_many(&self, keys: &[String]) -> Result<()> {
-        self.inner.delete_many(keys).await
-    }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.inner.delete(key).await
     }
 }
 
