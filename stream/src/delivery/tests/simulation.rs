@@ -249,9 +249,15 @@ async fn simulate(checks: bool, seed: u64) -> u64 {
     world.check().await.duplicates
 }
 
+/// How many seeds a test plays: `usual`, or as many as `HYDRANT_SIMULATION_SEEDS` says.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let wanted = std::env::var("HYDRANT_SIMULATION_SEEDS");
+    0..wanted.map_or(usual, |text| text.parse().expect("a number of seeds"))
+}
+
 #[test]
 fn each_unit_is_in_a_log_that_checks_once_and_in_order_whatever_happens() {
-    for seed in 0..50 {
+    for seed in seeds(50) {
         run(async {
             simulate(true, seed).await;
         });
@@ -261,7 +267,7 @@ fn each_unit_is_in_a_log_that_checks_once_and_in_order_whatever_happens() {
 #[test]
 fn readers_find_each_unit_once_and_in_order_whatever_happens() {
     let mut copies = 0;
-    for seed in 0..60 {
+    for seed in seeds(60) {
         run(async { copies += simulate(false, seed).await });
     }
     assert!(copies > 1000, "only {copies} copies were dropped");
