@@ -219,11 +219,14 @@ impl LeaseCoordinator {
         self.swap_all(wave.swaps).await.1
     }
 
-    /// Whether this output has read a parent of `shard`, even if another output has taken over the row since. This
-    /// matters only where a start at the latest record would skip what the shard holds.
+    /// Whether this output has read a parent of `shard`, even if another output has taken over the row since, or a shard
+    /// that is gone like a parent, which may have been between the two. This matters only where a start at the latest
+    /// record would skip what the shard holds.
     async fn was_under_way(&mut self, shard: &Shard) -> Result<bool> {
+        let is_gone = |id: &ShardId| self.map.get(id).is_none();
+        let has_read_gone = self.rows.keys().any(|id| is_gone(id) && self.is_ours(id));
         for id in &shard.parents {
-            if self.is_ours(id) {
+            if self.is_ours(id) || has_read_gone && is_gone(id) {
                 return Ok(true);
             }
             let parent = lineage::parent(id, shard, &self.map);

@@ -124,6 +124,29 @@ async fn latest_skips_no_record_of_a_child_created_after_the_start() {
     assert_eq!((count("a"), count("b")), (2, 3));
 }
 
+/// Its parent came and went while no worker of the app ran.
+#[tokio::test(start_paused = true)]
+async fn latest_skips_no_record_of_a_grandchild_whose_parent_never_had_a_row() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    let mut spec = world.plain();
+    spec.start = Start::Latest;
+    let worker = RunningWorker::start(spec);
+    until("the row", || world.leases.rows().len() == 1).await;
+    drop(worker);
+    world.stream.split_into("a", "b", "c");
+    world.stream.split_into("b", "d", "e");
+    for gone in ["a", "b"] {
+        world.stream.forget(gone);
+    }
+    world.stream.append("d", 3, 0);
+    let mut spec = world.plain();
+    (spec.start, spec.exit_at_end) = (Start::Latest, true);
+    RunningWorker::start(spec).ended().await.unwrap();
+    let read = world.log.records();
+    assert_eq!(read, (0..3).map(|n| ("d".into(), n)).collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn latest_skips_what_lay_in_children_before_the_app() {
     let mut world = World::new(1, true);
